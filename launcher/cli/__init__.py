@@ -1,0 +1,63 @@
+"""The command line: the only room that prints and the only one that chooses an exit code.
+
+``files`` has the verbs that read experiment files, ``runs`` those that start, watch and stop runs. Both import what they
+need inside the verb, so that ``launcher --help`` loads click and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import click
+
+from ..errors import LauncherError, UsageError
+from . import files, runs
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="dpo-launcher", prog_name="launcher")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def launcher(debug: bool) -> None:
+    """Tune a language model on preferences: write an experiment in YAML, run it, read what was learned."""
+
+
+for _verb in (*files.VERBS, *runs.VERBS):
+    launcher.add_command(_verb)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Runs the command line and exits; every error becomes one message on stderr and its exit code."""
+    args = sys.argv[1:] if args is None else args
+    debug = "--debug" in args
+    # `--debug` is accepted in any place, as people add it to the end of the line they just typed.
+    args = (["--debug"] if debug else []) + [arg for arg in args if arg != "--debug"]
+    sys.exit(_run(args, debug))
+
+
+def _run(args: list[str], debug: bool) -> int:
+    try:
+        code = launcher.main(args=args, prog_name="launcher", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Abort:
+        click.echo("aborted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return UsageError.exit_code
+    except LauncherError as error:
+        if debug:
+            traceback.print_exc()
+        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(str(error), err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+            return 1
+        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(f"{type(error).__name__}: {error}\n    this is a bug of the launcher; --debug shows where", err=True)
+        return 1

@@ -1,0 +1,623 @@
+"""An experiment and its sections: each setting declared once, with its type, default, limits and one sentence.
+
+The launcher builds an :class:`Experiment` from a YAML file (``launcher.config``), the trainer from the JSON that the launcher
+left in the run folder, Python users from keyword arguments. It is the same class each time, and it is frozen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from .errors import nearest
+
+V = TypeVar("V")
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_type", "a number")
+    return value
+
+
+def _text_of_int(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _no_of_false(value: object) -> object:
+    """YAML 1.1 reads a bare ``no`` as false; in a strategy it is the word."""
+    return "no" if value is False else value
+
+
+def _true_of_unsloth(value: object) -> object:
+    return True if value == "unsloth" else value
+
+
+def _tuple_of_one(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+Int = Annotated[int, BeforeValidator(_no_bool)]
+Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Name = Annotated[str, BeforeValidator(_text_of_int), Field(pattern=r"^[A-Za-z0-9._-]+$")]
+Text = Annotated[str, BeforeValidator(_text_of_int), Field(min_length=1)]
+Size = Annotated[str, BeforeValidator(_text_of_int), Field(pattern=r"^[0-9]+(\.[0-9]+)?([KMGT]i?)?B?$")]
+Strategy = Annotated[Literal["no", "steps", "epoch"], BeforeValidator(_no_of_false)]
+SaveStrategy = Annotated[Literal["no", "steps", "epoch", "best"], BeforeValidator(_no_of_false)]
+Frozen = Annotated[Mapping[str, V], AfterValidator(MappingProxyType), PlainSerializer(dict)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(_tuple_of_one)]
+
+LOSS_TYPES = (
+    "sigmoid hinge ipo exo_pair nca_pair robust bco_pair sppo_hard aot aot_unpaired apo_zero apo_down discopop sft sigmoid_norm"
+).split()
+
+# Fields of TRL's DPOConfig that this project decides itself, and what to write instead.
+REFUSED: Mapping[str, str] = {
+    "output_dir": "write model_output_dir",
+    "max_length": "write max_seq_length",
+    "gradient_checkpointing": "write use_gradient_checkpointing",
+    "gradient_checkpointing_kwargs": "write use_gradient_checkpointing",
+    "activation_checkpointing": "write use_gradient_checkpointing",
+    "activation_checkpointing_kwargs": "write use_gradient_checkpointing",
+    "bf16": "16-bit is chosen by the device; write load_in_16bit",
+    "fp16": "16-bit is chosen by the device; write load_in_16bit",
+    "bf16_full_eval": "16-bit is chosen by the device; write load_in_16bit",
+    "fp16_full_eval": "16-bit is chosen by the device; write load_in_16bit",
+    "use_cpu": "write launch.gpus: 0",
+    "no_cuda": "write launch.gpus: 0",
+    "local_rank": "write launch.gpus and launch.nodes",
+    "deepspeed": "write launch.parallelism",
+    "fsdp": "write launch.parallelism",
+    "fsdp_config": "write launch.parallelism",
+    "parallelism_config": "write launch.parallelism",
+    "accelerator_config": "write launch.parallelism",
+    "auto_find_batch_size": "write per_device_train_batch_size",
+    "padding_free": "write dpo_path",
+    "use_liger_kernel": "write dpo_path",
+    "liger_kernel_config": "write dpo_path",
+    "precompute_ref_log_probs": "the trainer decides it; leave it out",
+    "precompute_ref_batch_size": "the trainer decides it; leave it out",
+    "model_init_kwargs": "write load_in_4bit, load_in_8bit, load_in_16bit or trust_remote_code",
+    "truncation_mode": "answers are cut at their end (TRL's keep_start); leave it out",
+    "label_smoothing_factor": "write label_smoothing",
+    "pad_token": "the tokenizer's own is used; leave it out",
+    "remove_unused_columns": "the trainer decides it; leave it out",
+    "label_names": "the trainer decides it; leave it out",
+    "include_for_metrics": "the trainer decides it; leave it out",
+    "disable_tqdm": "the launcher draws the progress; leave it out",
+    "run_name": "write --name on the command line",
+    "logging_dir": "TensorBoard's events are in the run folder's logs_tensorboard",
+    "do_train": "leave it out",
+    "do_eval": "write eval_strategy",
+    "do_predict": "leave it out",
+    "ignore_data_skip": "a resumed run never sees a pair twice; leave it out",
+    "save_only_model": "a checkpoint holds all that a resume needs; leave it out",
+    "restore_callback_states_from_checkpoint": "the trainer decides it; leave it out",
+    "enable_jit_checkpoint": "a stop request always writes a checkpoint; leave it out",
+    "project": "leave it out",
+    "push_to_hub": "write storage_config",
+    "hub_token": "write storage_config; HF_TOKEN is read from the environment",
+    **{f"hub_{x}": "write storage_config" for x in ("model_id", "strategy", "private_repo", "always_push", "revision")},
+    **{f"trackio_{x}": "write report_to" for x in ("space_id", "bucket_id", "static_space_id")},
+}
+
+
+@cache
+def trl_fields() -> Mapping[str, Any]:
+    """``DPOConfig``'s fields: name -> {"types": [...], "default": ...}, generated by ``python -m trainer.trl_fields``."""
+    fields = json.loads(Path(__file__).with_name("trl_fields.json").read_text())
+    return MappingProxyType(fields["fields"])
+
+
+class Section(BaseModel):
+    """A part of an experiment: frozen, and every key known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, protected_namespaces=())
+
+
+class ColumnMapping(Section):
+    """Which columns make the prompt and the two answers."""
+
+    input_columns: Frozen[Text] | None = Field(None, description="placeholder of the user template -> column of the data")
+    chosen: Text | Frozen[Text] | None = Field(None, description="column of the preferred answer, or JSON key -> column")
+    rejected: Text | Frozen[Text] | None = Field(None, description="column of the other answer, or JSON key -> column")
+    label_columns: Text | Frozen[Text | Frozen[Text]] | None = Field(
+        None, description="the family's word for the answers: {chosen: …, rejected: …}, or the preferred answer alone"
+    )
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        if self.label_columns is not None:
+            own = "chosen" if not self._labels_both else "chosen and rejected"
+            if self.chosen is not None or (self._labels_both and self.rejected is not None):
+                raise PydanticCustomError("twice", f"label_columns says {own} again")
+        return self
+
+    @property
+    def _labels_both(self) -> bool:
+        return isinstance(self.label_columns, Mapping) and set(self.label_columns) == {"chosen", "rejected"}
+
+    def resolved(self) -> ColumnMapping:
+        """The same mapping with ``label_columns`` spelt as ``chosen`` and ``rejected``."""
+        if self.label_columns is None:
+            return self
+        labels: Any = self.label_columns
+        answers = dict(labels) if self._labels_both else {"chosen": labels, "rejected": self.rejected}
+        return ColumnMapping(input_columns=self.input_columns, **answers)
+
+
+class Hyperparameters(Section):
+    """The seed's flat section, with every other field of TRL's ``DPOConfig`` in ``trl``."""
+
+    hyperparameters_id: Annotated[str, BeforeValidator(_text_of_int)] = Field("1", description="a name for this set of values")
+    # model
+    max_seq_length: Int = Field(1024, ge=8, description="longest prompt + answer in tokens; the answer's end is cut")
+    load_in_4bit: bool = Field(False, description="QLoRA: base weights in 4-bit NF4 (CUDA and bitsandbytes)")
+    load_in_8bit: bool = Field(False, description="base weights in 8-bit (CUDA and bitsandbytes)")
+    load_in_16bit: bool | None = Field(None, description="16-bit weights; unset: what the device has, false: fp32")
+    trust_remote_code: bool = Field(False, description="run Python code that ships with the model")
+    model_cache_dir: Text | None = Field(None, description="where downloaded models are kept; unset: the cache root")
+    gpu_memory_utilization: Float = Field(0.9, gt=0, le=1, description="share of a GPU's memory that may be used")
+    # chat template
+    enable_thinking: bool | None = Field(None, description="given to the chat template")
+    thinking_mode: Text | bool | None = Field(None, description="given to the chat template")
+    add_generation_prompt: bool | None = Field(None, description="end the prompt as the assistant's turn begins (default true)")
+    # LoRA
+    r: Int = Field(16, ge=1, description="rank of the adapter")
+    lora_alpha: Float = Field(16, gt=0, description="adapter scale is lora_alpha / r")
+    lora_dropout: Float = Field(0, ge=0, lt=1, description="dropout on the adapter's input")
+    bias: Literal["none", "all", "lora_only"] = Field("none", description="which biases are trained")
+    target_modules: Text | tuple[Text, ...] = Field("all-linear", description="modules that get an adapter")
+    use_gradient_checkpointing: Annotated[Literal["auto"] | bool, BeforeValidator(_true_of_unsloth)] = Field(
+        "auto", description="recompute activations in the backward pass; auto: on a GPU"
+    )
+    random_state: Int = Field(3407, ge=0, description="seed of the adapter's first weights")
+    full_finetuning: bool = Field(False, description="train all weights, no adapter")
+    # DPO and loop
+    beta: Float = Field(0.1, gt=0, description="weight of the KL term: larger stays nearer to the reference")
+    loss_type: Annotated[tuple[Literal[*LOSS_TYPES], ...], BeforeValidator(_tuple_of_one)] = Field(  # type: ignore[valid-type]
+        ("sigmoid",), description="TRL's loss, or several with loss_weights"
+    )
+    label_smoothing: Float = Field(0, ge=0, lt=0.5, description="probability that a preference is flipped")
+    dpo_path: Literal["auto", "fast", "plain"] = Field("auto", description="how the DPO step is computed")
+    num_train_epochs: Float = Field(1, gt=0, description="passes over the training pairs")
+    max_steps: Int | None = Field(None, ge=1, description="optimizer steps; overrides num_train_epochs")
+    learning_rate: Float = Field(5e-6, ge=0, description="peak learning rate")
+    weight_decay: Float = Field(0, ge=0, description="AdamW's decay")
+    warmup_ratio: Float | None = Field(None, ge=0, lt=1, description="share of the steps with a rising learning rate")
+    lr_scheduler_type: Text = Field("linear", description="shape of the learning rate after warm-up")
+    optim: Text = Field("adamw_torch", description="optimizer by transformers' name")
+    per_device_train_batch_size: Int = Field(2, ge=1, description="pairs a device computes at once")
+    gradient_accumulation_steps: Int = Field(4, ge=1, description="micro-batches a step, on one device")
+    seed: Int = Field(42, ge=0, description="seed of the data order and of everything random but the adapter's first weights")
+    # logs and checkpoints
+    report_to: Texts = Field(("tensorboard",), description="tensorboard or none")
+    logging_steps: Int = Field(1, ge=1, description="steps between two lines of the log")
+    save_strategy: SaveStrategy = Field("steps", description="when a checkpoint is written")
+    save_steps: Int = Field(50, ge=1, description="steps between two checkpoints")
+    save_total_limit: Int | None = Field(2, ge=1, description="how many checkpoints are kept")
+    eval_strategy: Strategy = Field("no", description="when the validation pairs are evaluated")
+    eval_steps: Int | None = Field(None, ge=1, description="steps between two evaluations; unset: logging_steps")
+    load_best_model_at_end: bool = Field(False, description="the adapter is the best checkpoint, not the last")
+    metric_for_best_model: Text | None = Field(None, description="what 'best' means, as loss or rewards/accuracies")
+    greater_is_better: bool | None = Field(None, description="whether more of the metric is better")
+    early_stopping_patience: Int | None = Field(None, ge=1, description="evaluations without progress before the run stops")
+    early_stopping_threshold: Float = Field(0, ge=0, description="the least change that counts as progress")
+    resume_from_checkpoint: bool | Text = Field(False, description="true: the newest checkpoint of this experiment, or a path")
+    model_output_dir: Text = Field("data/dpo/model", description="where runs are written")
+    trl: Frozen[Any] = Field(default_factory=_nothing, description="every other field of TRL's DPOConfig")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_trl(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        own = {key: value for key, value in data.items() if key in cls.model_fields}
+        rest = {key: value for key, value in data.items() if key not in cls.model_fields}
+        return {**own, "trl": {**own.get("trl", {}), **rest}} if rest else own
+
+    @field_validator("trl", mode="before")
+    @classmethod
+    def _known_to_trl(cls, fields: Any) -> Any:
+        if not isinstance(fields, Mapping):
+            raise PydanticCustomError("mapping_type", "a mapping of TRL's fields")
+        details = [
+            InitErrorDetails(type=error, loc=(key,), input=value)
+            for key, value in fields.items()
+            if (error := _trl_error(key, value)) is not None
+        ]
+        if details:
+            raise ValidationError.from_exception_data("Hyperparameters", details)
+        return dict(fields)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        mistakes = list(_contradictions(self))
+        if mistakes:
+            raise ValidationError.from_exception_data(
+                "Hyperparameters",
+                [
+                    InitErrorDetails(type=PydanticCustomError("contradiction", text), loc=(key,), input=_value(self, key))
+                    for key, text in mistakes
+                ],
+            )
+        return self
+
+
+def _value(section: Hyperparameters, key: str) -> Any:
+    return section.trl[key] if key in section.trl else getattr(section, key)
+
+
+def _trl_error(key: str, value: object) -> PydanticCustomError | None:
+    own = [name for name in Hyperparameters.model_fields if name != "trl"]
+    if key in REFUSED:
+        return PydanticCustomError("refused", "is decided by this project: {instead}", {"instead": REFUSED[key]})
+    if key not in trl_fields():
+        known = [*own, *(name for name in trl_fields() if name not in REFUSED)]
+        return PydanticCustomError("unknown_key", "unknown key", {"nearest": nearest(key, known)})
+    types = trl_fields()[key]["types"]
+    if not _fits(value, types):
+        return PydanticCustomError("trl_type", "{expected}", {"expected": " or ".join(_WORDS[t] for t in types)})
+    return None
+
+
+_WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text", "list": "a list", "dict": "a mapping",
+          "null": "null"}  # fmt: skip
+
+
+def _fits(value: object, types: Iterable[str]) -> bool:
+    kinds: dict[str, bool] = {
+        "null": value is None,
+        "bool": isinstance(value, bool),
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "float": isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value),
+        "str": isinstance(value, str),
+        "list": isinstance(value, list | tuple),
+        "dict": isinstance(value, Mapping),
+    }
+    return any(kinds[kind] for kind in types)
+
+
+def _contradictions(h: Hyperparameters) -> Iterable[tuple[str, str]]:
+    """(key, sentence) of every pair of settings that cannot both be meant."""
+    loads = [name for name in ("load_in_4bit", "load_in_8bit", "load_in_16bit") if getattr(h, name)]
+    if len(loads) > 1:
+        yield loads[1], f"contradicts {loads[0]}: choose one"
+    if h.full_finetuning and (h.load_in_4bit or h.load_in_8bit):
+        yield "full_finetuning", f"cannot train weights that {loads[0]} has quantised"
+    if h.warmup_ratio is not None and "warmup_steps" in h.trl:
+        yield "warmup_ratio", "says the same as warmup_steps: keep one"
+    if h.label_smoothing and not {"robust", "exo_pair"} & set(h.loss_type):
+        yield "label_smoothing", f"has no effect on loss_type {', '.join(h.loss_type)} in TRL; it works with robust and exo_pair"
+    if "exo_pair" in h.loss_type and not h.label_smoothing:
+        yield "loss_type", "exo_pair needs a label_smoothing above 0; its paper recommends 0.001"
+    weights = h.trl.get("loss_weights")
+    if weights is not None and len(weights) != len(h.loss_type):
+        yield "loss_weights", f"has {len(weights)} weights for {len(h.loss_type)} loss types"
+    evaluates = h.eval_strategy != "no"
+    for key in ("load_best_model_at_end", "early_stopping_patience"):
+        if getattr(h, key) and not evaluates:
+            yield key, "needs evaluations: set eval_strategy to steps or epoch"
+    if h.load_best_model_at_end and evaluates and h.save_strategy != "best":
+        if h.save_strategy != h.eval_strategy:
+            yield "save_strategy", f"must equal eval_strategy ({h.eval_strategy}) so that the best model is a saved one"
+        elif h.save_strategy == "steps" and h.save_steps % (h.eval_steps or h.logging_steps):
+            yield "save_steps", f"must be a multiple of eval_steps ({h.eval_steps or h.logging_steps}) for load_best_model_at_end"
+    unknown = set(h.report_to) - {"tensorboard", "none"}
+    if unknown:
+        yield "report_to", f"knows tensorboard and none, not {', '.join(sorted(unknown))}"
+
+
+class StorageConfig(Section):
+    """Where an adapter goes after training."""
+
+    provider: Literal["s3"] = Field("s3", description="the kind of object store")
+    upload_to_cloud: bool = Field(False, description="upload the adapter when the training is done")
+    bucket_name: Text | None = Field(None, description="the bucket")
+    object_prefix: str = Field("", description="what every key begins with")
+    endpoint_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(None, description="an S3-compatible server")
+    region: Text | None = Field(None, description="the bucket's region; unset: AWS_REGION")
+
+    @model_validator(mode="after")
+    def _has_bucket(self) -> Self:
+        if self.upload_to_cloud and self.bucket_name is None:
+            raise PydanticCustomError("no_bucket", "upload_to_cloud is true, but bucket_name is not set")
+        return self
+
+
+class Kubernetes(Section):
+    """What only a cluster needs."""
+
+    namespace: Text | None = Field(None, description="unset: the context's")
+    queue: Text | None = Field(None, description="Kueue's LocalQueue")
+    service_account: Text | None = Field(None, description="the pods' service account")
+    node_selector: Frozen[Text] = Field(default_factory=_nothing, description="labels that a node must have")
+    tolerations: tuple[Frozen[Any], ...] = Field((), description="taints that the pods tolerate")
+    image_pull_secrets: Texts = Field((), description="secrets that pull the image")
+    volumes: Frozen[Text] = Field(default_factory=_nothing, description="runs, cache, data -> name of the claim")
+    kind: Literal["auto", "job", "jobset"] = Field("auto", description="the object that a run becomes")
+
+
+_SECRET = re.compile(r"(?i)(secret|token|password|passwd|private_?key|credential|api_?key|access_?key)")
+
+
+class Launch(Section):
+    """Where and on how much the experiment runs; the mathematics does not depend on it."""
+
+    image: Text | None = Field(None, description="container image; unset: built from this checkout")
+    gpus: Annotated[Literal["auto"] | Annotated[Int, Field(ge=0)], Field()] = Field("auto", description="GPUs per node")
+    nodes: Int = Field(1, ge=1, description="machines")
+    parallelism: Literal["auto", "ddp", "zero1", "zero2", "zero3"] = Field("auto", description="how ranks share the work")
+    global_batch_size: Int | None = Field(None, ge=1, description="pairs a step, over all devices; unset: as on one device")
+    cpus: Float | None = Field(None, gt=0, description="CPU cores per node")
+    memory: Size | None = Field(None, description="main memory per node, as 64Gi")
+    shm_size: Size | None = Field(None, description="size of /dev/shm, as 16Gi")
+    env: tuple[Text, ...] | Frozen[str | Int | Float | bool | None] = Field(
+        (), description="names taken from the caller, or name -> fixed value"
+    )
+    secrets: Texts = Field((), description="names of secrets, delivered as files")
+    max_restarts: Int = Field(3, ge=0, description="restarts after a failure that may pass")
+    kubernetes: Kubernetes = Field(default_factory=Kubernetes, description="what only a cluster needs")
+
+    @field_validator("env", mode="after")
+    @classmethod
+    def _no_secret(cls, env: Any) -> Any:
+        secret = next((name for name in env if _SECRET.search(name)), None)
+        if secret is not None:
+            raise PydanticCustomError("secret", f"{secret} looks like a secret: name it under launch.secrets")
+        return env
+
+
+class Rule(Section):
+    """One health rule: what to do, and where its threshold lies."""
+
+    action: Literal["warn", "stop", "off"] = "warn"
+    threshold: Float | None = None
+
+
+def _rule(value: object) -> object:
+    if value is False:  # YAML 1.1's bare `off`
+        return {"action": "off"}
+    return {"action": value} if isinstance(value, str) else value
+
+
+class Health(Section):
+    """What the run watches in its own numbers."""
+
+    not_finite: Annotated[Rule, BeforeValidator(_rule)] = Field(
+        default_factory=lambda: Rule(action="stop"), description="a loss or gradient that is NaN or infinite (exit 46)"
+    )
+    first_loss: Annotated[Rule, BeforeValidator(_rule)] = Field(
+        default_factory=lambda: Rule(action="warn"), description="first loss of a fresh adapter is not its value at zero margin"
+    )
+
+
+class Experiment(Section):
+    """One experiment, whole and checked."""
+
+    experiment_id: Name = Field("default", description="names the output folder exp_<id>")
+    topic: Text | None = Field(None, description="free text, carried into the run's record")
+    model_name: Text = Field(description="hub id, a local folder, or s3://…")
+    framework: Literal["trl", "unsloth"] = Field("trl", description="unsloth is accepted and trains on this project's own path")
+    multimodal: bool = Field(False, description="only false is supported")
+    datasets_path: Text | None = Field(None, description="folder or s3://… with the CSV files")
+    train_filename: Text = Field("training_data.csv", description="training pairs")
+    validation_filename: Text | None = Field(None, description="validation pairs")
+    prompt_filename: Text | None = Field(None, description="prompt table; unset: prompt_data.csv if it is there")
+    spreadsheet_id: Text | None = Field(None, description="Google Sheets document")
+    train_sheet: Text | None = Field(None, description="worksheet of the training pairs")
+    validation_sheet: Text | None = Field(None, description="worksheet of the validation pairs")
+    prompt_sheet: Text | None = Field(None, description="worksheet of the prompt table")
+    prompt_name: Text = Field("prompt_default", description="which row of the prompt table")
+    dpo_column_mapping_config: ColumnMapping | None = Field(None, description="columns of prompt and answers")
+    column_mapping_config: ColumnMapping | None = Field(None, description="the same, in the family's general form")
+    save_processed_dataset: bool = Field(False, description="write the rendered pairs to output_processed_dir")
+    output_processed_dir: Text = Field("data/dpo/dataset", description="where rendered pairs are written")
+    hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters, description="model, LoRA, loop, logs")
+    storage_config: StorageConfig | None = Field(None, description="where the adapter is uploaded")
+    launch: Launch = Field(default_factory=Launch, description="where it runs")
+    health: Health = Field(default_factory=Health, description="what the run watches")
+
+    @field_validator("multimodal", mode="after")
+    @classmethod
+    def _text_only(cls, value: bool) -> bool:
+        if value:
+            raise PydanticCustomError("multimodal", "images are not supported: only false")
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.datasets_path is None and self.spreadsheet_id is None:
+            raise PydanticCustomError("no_data", "needs data: set datasets_path (CSV files) or spreadsheet_id (Google Sheets)")
+        if self.datasets_path is not None and self.spreadsheet_id is not None:
+            raise PydanticCustomError("two_sources", "has datasets_path and spreadsheet_id: keep one")
+        if self.spreadsheet_id is not None and self.train_sheet is None:
+            raise PydanticCustomError("no_sheet", "has spreadsheet_id, but no train_sheet")
+        has_validation = self.validation_sheet if self.spreadsheet_id else self.validation_filename
+        if self.hyperparameters.eval_strategy != "no" and not has_validation:
+            name = "validation_sheet" if self.spreadsheet_id else "validation_filename"
+            raise PydanticCustomError("no_validation", f"evaluates (eval_strategy), but has no {name}")
+        _merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
+        return self
+
+    @property
+    def columns(self) -> ColumnMapping:
+        """The mapping in force: every field set, defaults ``prompt``, ``chosen``, ``rejected`` filled in."""
+        return _merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
+
+    @property
+    def model_folder(self) -> str:
+        """The last part of ``model_name``, which names a folder of the output."""
+        return self.model_name.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def global_batch(self) -> int:
+        """Pairs an optimizer step, whatever the number of devices."""
+        h = self.hyperparameters
+        return self.launch.global_batch_size or h.per_device_train_batch_size * h.gradient_accumulation_steps
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Experiment:
+        """``data`` as an experiment; raises pydantic's ``ValidationError``, which :func:`problems` explains."""
+        return cls.model_validate(data)
+
+
+def _merge_mappings(dpo: ColumnMapping | None, general: ColumnMapping | None) -> ColumnMapping:
+    fields: dict[str, Any] = {"input_columns": {"prompt": "prompt"}, "chosen": "chosen", "rejected": "rejected"}
+    given: dict[str, Any] = {}
+    for mapping in (general, dpo):
+        for key in fields:
+            value = getattr(mapping.resolved(), key) if mapping is not None else None
+            if value is None:
+                continue
+            if key in given and given[key] != value:
+                raise PydanticCustomError(
+                    "twice", f"dpo_column_mapping_config and column_mapping_config disagree on {key}: keep one"
+                )
+            given[key] = value
+    return ColumnMapping(**{**fields, **given})
+
+
+class Problem(NamedTuple):
+    """What is wrong at a place of the experiment; ``loc`` is the path of keys to it."""
+
+    loc: tuple[str | int, ...]
+    what: str
+    expected: str | None
+    found: str | None
+    hint: str | None
+
+
+def problems(error: ValidationError) -> list[Problem]:
+    """Every mistake in ``error``, one per place, in words."""
+    found: dict[tuple[str | int, ...], Problem] = {}
+    for item in error.errors(include_url=False):
+        loc = tuple(part for part in item["loc"] if part in _names(item["loc"]))
+        problem = _problem(loc, item)
+        earlier = found.get(loc)
+        if earlier and earlier.expected and problem.expected and problem.expected not in earlier.expected.split(" or "):
+            problem = earlier._replace(expected=f"{earlier.expected} or {problem.expected}")
+        found[loc] = problem
+    return list(found.values())
+
+
+def _names(loc: tuple[str | int, ...]) -> list[str | int]:
+    """The parts of pydantic's path that are keys or indices: it also names the branches of a union, and ours is ``trl``."""
+    branches = {"str", "bool", "int", "float", "none", "trl", "constrained-str", "constrained-int"}
+    return [p for p in loc if not isinstance(p, str) or (p not in branches and "[" not in p and "(" not in p)]
+
+
+def _problem(loc: tuple[str | int, ...], item: Any) -> Problem:
+    kind, ctx = item["type"], item.get("ctx", {})
+    name = ".".join(str(part) for part in loc) or "the experiment"
+    found = _shown(item["input"])
+    if kind in ("extra_forbidden", "unknown_key"):
+        hint = ctx.get("nearest") if kind == "unknown_key" else nearest(str(loc[-1]), _keys_at(loc[:-1]))
+        return Problem(loc, f"unknown key {loc[-1]!r}", "a known key", repr(str(loc[-1])), hint)
+    if kind == "missing":
+        return Problem(loc, f"{name} is missing", _sentence(loc), None, None)
+    expected = _EXPECTED.get(kind)
+    if expected is not None:
+        expected = expected.format(**ctx)
+        return Problem(loc, f"{name} is not {expected}", expected, found, _choice_hint(item, ctx))
+    if kind in ("number_type", "mapping_type", "trl_type"):
+        return Problem(loc, f"{name} is not {item['msg']}", item["msg"], found, None)
+    if kind == "refused":
+        return Problem(loc, f"{name} {item['msg'].split(':')[0]}", item["msg"].split(": ", 1)[1], repr(str(loc[-1])), None)
+    return Problem(loc, f"{name} {item['msg']}", None, None, None)
+
+
+_EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "string_too_short": "text that is not empty",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "literal_error": "one of {expected}",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "a number of at most {le}",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "mapping_type": "a mapping",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _choice_hint(item: Any, ctx: Mapping[str, Any]) -> str | None:
+    if item["type"] != "literal_error" or not isinstance(item["input"], str):
+        return None
+    return nearest(item["input"], re.findall(r"'([^']+)'", ctx["expected"]))
+
+
+def _section_at(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
+    """The section class that a path of keys leads to, or None where it leads into plain values."""
+    section: type[BaseModel] | None = Experiment
+    for part in loc:
+        field = section.model_fields.get(str(part)) if section is not None else None
+        section = None if field is None else next((t for t in _types(field.annotation) if issubclass(t, BaseModel)), None)
+    return section
+
+
+def _types(annotation: Any) -> Iterable[type]:
+    if isinstance(annotation, type):
+        yield annotation
+    for part in getattr(annotation, "__args__", ()):
+        if isinstance(part, type):
+            yield part
+
+
+def _keys_at(loc: tuple[str | int, ...]) -> list[str]:
+    section = _section_at(loc)
+    return [] if section is None else [name for name in section.model_fields if name != "trl"]
+
+
+def _sentence(loc: tuple[str | int, ...]) -> str | None:
+    section = _section_at(loc[:-1])
+    field = section.model_fields.get(str(loc[-1])) if section is not None else None
+    return None if field is None else field.description

@@ -1,0 +1,163 @@
+"""RunDir: every path of a run is a property of one object, and the run's record (run.json) is read and written here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from .errors import LauncherError, UsageError
+
+LINKS: Final = ("logs", "logs_tensorboard", "adapter", "run.json")
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def new_run_name(experiment: str, now: datetime | None = None) -> str:
+    """``<experiment>-<UTC yyyymmdd-hhmmss>-<4 hex>``."""
+    stamp = (now or datetime.now(UTC)).strftime("%Y%m%d-%H%M%S")
+    return f"{experiment}-{stamp}-{secrets.token_hex(2)}"
+
+
+def check_run_name(name: str) -> str:
+    """``name``, if it can name a folder, a container and a label; raises UsageError otherwise."""
+    if not _RUN_NAME.fullmatch(name):
+        raise UsageError(f"--name {name!r}: expected letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit")
+    return name
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The folder of one run: ``<model_output_dir>/exp_<id>/<model>/runs/<run>``."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, root: Path, model_output_dir: str, experiment_id: str, model: str, run: str) -> RunDir:
+        return cls(root / model_output_dir / f"exp_{experiment_id}" / model / "runs" / run)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def shelf(self) -> Path:
+        """The folder beside ``runs/``, whose links name the newest run."""
+        return self.path.parent.parent
+
+    @property
+    def experiment(self) -> Path:
+        return self.path / "experiment.json"
+
+    @property
+    def record(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def steps(self) -> Path:
+        return self.logs / "dpo_train_steps.jsonl"
+
+    @property
+    def entry_log(self) -> Path:
+        return self.logs / "entry.log"
+
+    def rank_log(self, rank: int) -> Path:
+        return self.logs / f"rank-{rank}.log"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "logs_tensorboard"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    def attempt(self, number: int) -> Path:
+        return self.path / f"attempt-{number}"
+
+    def exit_note(self, attempt: int, rank: int) -> Path:
+        """Where a rank says how it ended: {"code": int, "sentence": str, "time": float}."""
+        return self.attempt(attempt) / f"rank-{rank}.exit.json"
+
+    def checkpoints(self) -> list[Path]:
+        """Complete checkpoints, oldest first (they are renamed into place, so a folder with the name is complete)."""
+        found = [p for p in self.path.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
+        return sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")))
+
+    def create(self, experiment_json: str, record: Mapping[str, Any]) -> None:
+        """Makes the folder with the experiment and the first record; raises UsageError if the run exists."""
+        try:
+            self.path.mkdir(parents=True)
+        except FileExistsError:
+            raise UsageError(f"run {self.name} exists already: {self.path}") from None
+        for folder in (self.logs, self.tensorboard, self.data):
+            folder.mkdir()
+        write_whole(self.experiment, experiment_json)
+        write_whole(self.record, _dumps(record))
+        self.link()
+
+    def link(self) -> None:
+        """Points the links beside ``runs/`` to this run; a link that is replaced is never missing in between."""
+        for name in LINKS:
+            link, target = self.shelf / name, Path("runs", self.name, name)
+            if link.exists() and not link.is_symlink():
+                continue  # somebody's own folder: never replaced
+            aside = self.shelf / f".{name}.{os.getpid()}"
+            aside.unlink(missing_ok=True)
+            aside.symlink_to(target)
+            aside.replace(link)
+
+    def read_record(self) -> dict[str, Any]:
+        """The record, empty if there is none; raises LauncherError if it is no JSON object."""
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise LauncherError(f"{self.record}: expected JSON, found {error}") from error
+        return record if isinstance(record, dict) else {}
+
+    def update_record(self, **fields: Any) -> dict[str, Any]:
+        """Sets top-level fields of the record, whole or not at all."""
+        record = {**self.read_record(), **fields}
+        write_whole(self.record, _dumps(record))
+        return record
+
+
+def find_runs(roots: Mapping[Path, str] | list[Path]) -> list[RunDir]:
+    """Every run below the given output folders (``model_output_dir``), newest first by record."""
+    found = {p.parent for root in roots for p in root.glob("exp_*/*/runs/*/run.json")}
+    return sorted((RunDir(p) for p in found), key=lambda r: r.record.stat().st_ctime, reverse=True)
+
+
+def _dumps(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes ``path`` aside and renames it into place: a reader sees the old text or the new."""
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
