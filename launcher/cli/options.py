@@ -1,0 +1,33 @@
+"""Options that several verbs share, so that they are spelt and explained in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def experiment_argument(required: bool = True) -> Callable[[Command], Command]:
+    """``EXP``, given to the verb as ``experiment``: a key of the experiment files, or an ``experiment_id``."""
+    return click.argument("experiment", metavar="EXP", required=required)
+
+
+file_option = click.option(
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Read this file, not configs/*.yml and configs/*.yaml.",
+)
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set one value, as hyperparameters.learning_rate=1e-5; may be repeated.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
