@@ -1,0 +1,117 @@
+"""Processes of this machine as /proc shows them: who a process is, whether it still lives, and all that belong to a run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+MARK: Final = "DPO_RUN"  # every process of a run has the run's name under this name in its environment
+_PROC: Final = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process for all time: a pid alone is used again, and starts from 1 after a reboot."""
+
+    pid: int
+    start_time: int  # clock ticks since boot, field 22 of /proc/<pid>/stat
+    boot_id: str
+    host: str
+
+    @classmethod
+    def of(cls, pid: int) -> Process | None:
+        """The process that has ``pid`` now, or None if there is none (a zombie is none)."""
+        stat = _stat(pid)
+        return None if stat is None else cls(pid, stat[1], _boot_id(), socket.gethostname())
+
+    @classmethod
+    def parse(cls, record: object) -> Process | None:
+        """A process from a run's record, or None where the record has none."""
+        if not isinstance(record, Mapping):
+            return None
+        pid, start_time = record.get("pid"), record.get("start_time")
+        if not isinstance(pid, int) or not isinstance(start_time, int):
+            return None
+        return cls(pid, start_time, str(record.get("boot_id")), str(record.get("host")))
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine can tell if the process lives."""
+        return self.host == socket.gethostname()
+
+    @property
+    def alive(self) -> bool:
+        return Process.of(self.pid) == self
+
+    def send(self, number: signal.Signals) -> bool:
+        """Sends a signal if the process still lives; False if it does not."""
+        if not self.alive:
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+            return True
+        return False
+
+
+def members(run: str | None, root: int | None = None) -> list[int]:
+    """The processes of a run: those that carry its mark, and the descendants of ``root``; never the caller itself."""
+    pids = [int(path.name) for path in _PROC.iterdir() if path.name.isdigit()]
+    parents = {pid: stat[0] for pid in pids if (stat := _stat(pid)) is not None}
+    found = {pid for pid in parents if run is not None and _marked(pid, run)}
+    if root is not None:
+        found |= {root} & parents.keys()
+        found |= {pid for pid in parents if _descends(pid, root, parents)}
+    return sorted(found - {os.getpid()})
+
+
+def kill(run: str | None, root: int | None = None, *, patience: float = 20) -> list[int]:
+    """Kills every process of a run at once; returns those that are still there after ``patience`` seconds."""
+    deadline = time.monotonic() + patience
+    while left := members(run, root):
+        if time.monotonic() > deadline:
+            break
+        # Again and again, as a process may have forked between the look and the blow.
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    return left
+
+
+def _descends(pid: int, root: int, parents: Mapping[int, int]) -> bool:
+    while (pid := parents.get(pid, 0)) > 1:
+        if pid == root:
+            return True
+    return False
+
+
+def _marked(pid: int, run: str) -> bool:
+    try:
+        environment = (_PROC / str(pid) / "environ").read_bytes()
+    except OSError:  # gone, or another user's
+        return False
+    return f"{MARK}={run}".encode() in environment.split(b"\0")
+
+
+def _stat(pid: int) -> tuple[int, int] | None:
+    """(parent, start time) of a process that is no zombie."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()  # from field 3 on: a command's name may hold anything
+    return None if fields[0] in ("Z", "X") else (int(fields[1]), int(fields[19]))
+
+
+def _boot_id() -> str:
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()

@@ -1,0 +1,198 @@
+"""What a container or a host process runs: torchrun with the right topology, its signals, and the run's exit code.
+
+    python -m trainer.entrypoint RUN_FOLDER
+
+Environment: DPO_NPROC (ranks to start, 1), DPO_GRACE (seconds between a request to stop and the end
+by force, 120). Each rank leaves ``attempt-<n>/rank-<r>.exit.json``, as torchrun turns every code into 1.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from launcher.processes import Process, kill
+from launcher.run_dir import RunDir
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended."""
+
+    state: str
+    code: int
+    sentence: str
+
+
+def main(run: RunDir) -> int:
+    """Trains in one attempt and returns its exit code; nothing that it started is alive then."""
+    run.logs.mkdir(parents=True, exist_ok=True)
+    number = next_attempt(run)
+    children = Children(int(os.environ.get("DPO_GRACE", "120")))
+    children.listen()
+    nproc = int(os.environ.get("DPO_NPROC", "1"))
+    _write_start(run, number)
+    begin = run.entry_log.stat().st_size if run.entry_log.exists() else 0
+    code = children.run(_torchrun(run, nproc), log=run.entry_log, attempt=number)
+    ending = judge(exit_notes(run, number), nproc, code, children, _since(run.entry_log, begin))
+    _write_end(run, ending)
+    sys.stdout.write(f"{run.name}: attempt {number}: {ending.state}, exit {ending.code}: {ending.sentence}\n")
+    return ending.code
+
+
+def next_attempt(run: RunDir) -> int:
+    """Makes the folder of the next attempt and returns its number, counted from 1."""
+    names = [path.name.removeprefix("attempt-") for path in run.path.glob("attempt-*")]
+    taken = [int(name) for name in names if name.isdigit()]
+    number = max(taken, default=0) + 1
+    run.attempt(number).mkdir()
+    return number
+
+
+@dataclass
+class Children:
+    """torchrun and all below it: told once to stop, and gone when ``run`` returns."""
+
+    grace: int
+    torchrun: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    stop_wanted: bool = field(default=False, init=False)
+    was_forced: bool = field(default=False, init=False)
+    _is_told: bool = field(default=False, init=False)
+
+    def listen(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGALRM, self._force)
+        # Orphans of a torchrun that was killed become this process's children, and are found as such.
+        _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def run(self, argv: list[str], *, log: Path, attempt: int) -> int:
+        """torchrun's own exit code, negative for a signal."""
+        if self.stop_wanted:
+            return 0
+        # torchrun's words only: the ranks have logs of their own. Its clock must run out before this one's.
+        patience = max(1, self.grace - 30, self.grace * 3 // 4)
+        env = {**os.environ, "DPO_ATTEMPT": str(attempt), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(patience)}
+        with log.open("ab") as out:
+            self.torchrun = subprocess.Popen(
+                argv, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=_die_with(os.getpid())
+            )
+        if self.stop_wanted:
+            self._tell()
+        code = self.torchrun.wait()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        kill(None, os.getpid())
+        return code
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stop_wanted = True
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.torchrun is None or self._is_told:
+            return
+        self._is_told = True
+        self.torchrun.send_signal(signal.SIGTERM)
+        signal.setitimer(signal.ITIMER_REAL, self.grace)
+
+    def _force(self, number: int, frame: FrameType | None) -> None:
+        self.was_forced = True
+        kill(None, os.getpid(), patience=5)
+
+
+def _die_with(parent: int) -> Any:
+    """For the child, between fork and exec: a parent that is killed must not leave it behind."""
+
+    def ask_the_kernel() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # it died before it was asked for
+            os._exit(143)
+
+    return ask_the_kernel
+
+
+def _torchrun(run: RunDir, nproc: int) -> list[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    topology = ["--nnodes=1", f"--nproc-per-node={nproc}", "--master-addr=127.0.0.1", f"--master-port={port}", "--max-restarts=0"]
+    # Without a folder for its logs torchrun makes one under /tmp and leaves it there.
+    return [sys.executable, "-m", "torch.distributed.run", *topology, f"--log-dir={os.devnull}", "-m", "trainer", str(run.path)]
+
+
+def exit_notes(run: RunDir, attempt: int) -> list[dict[str, Any]]:
+    """The notes {"code", "sentence", "time"} of the ranks that left one, earliest first."""
+    notes = []
+    for path in run.attempt(attempt).glob("rank-*.exit.json"):
+        with suppress(ValueError):  # cut off while it was written
+            notes.append(json.loads(path.read_text(encoding="utf-8")))
+    return sorted(notes, key=lambda note: note["time"])
+
+
+def judge(notes: list[dict[str, Any]], nproc: int, torchrun: int, children: Children, words: str) -> Ending:
+    """How the attempt ended, from the ranks' notes, else from torchrun's code and words."""
+    first = next((note for note in notes if note["code"] != 0), None)
+    if first is not None:
+        return Ending("stopped" if first["code"] == 143 else "failed", int(first["code"]), str(first["sentence"]))
+    if notes and (torchrun == 0 or len(notes) == nproc):
+        return Ending("done", 0, str(notes[0]["sentence"]))
+    if children.was_forced:
+        return Ending("failed", 137, f"asked to stop, it did not end within {children.grace} s and was killed")
+    killed = torchrun == -signal.SIGKILL or re.search(r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)", words)
+    if killed and children.stop_wanted:
+        return Ending("failed", 137, "asked to stop, a rank was killed before it had written a checkpoint")
+    if killed:
+        return Ending("failed", 137, "a rank was killed (SIGKILL): often the machine's memory ran out; `dmesg` says so")
+    if children.stop_wanted:
+        return Ending("stopped", 143, "stopped before the training began")
+    if torchrun == 0:
+        return Ending("failed", 1, "torchrun ended without an error, but no rank has said how it ended")
+    return Ending("failed", torchrun if torchrun > 0 else 128 - torchrun, "torchrun failed; logs/entry.log has its words")
+
+
+def _since(log: Path, begin: int) -> str:
+    with log.open("rb") as file:
+        file.seek(begin)
+        return file.read().decode("utf-8", "replace")
+
+
+def _write_start(run: RunDir, number: int) -> None:
+    process = Process.of(os.getpid())
+    assert process is not None, "this process lives"
+    attempts = [*run.read_record().get("attempts", []), {"number": number, "started": _now(), "ended": None, "exit_code": None}]
+    run.update_record(process=process.record(), attempts=attempts, outcome={"state": "running"})
+
+
+def _write_end(run: RunDir, ending: Ending) -> None:
+    ended = _now()
+    *earlier, last = run.read_record()["attempts"]
+    run.update_record(
+        attempts=[*earlier, {**last, "ended": ended, "exit_code": ending.code}],
+        outcome={"state": ending.state, "exit_code": ending.code, "sentence": ending.sentence, "ended": ended},
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m trainer.entrypoint RUN_FOLDER")
+    sys.exit(main(RunDir(Path(sys.argv[1]))))
