@@ -99,16 +99,13 @@ def read_pairs(experiment: Experiment, data_root: Path) -> Pairs:
     if mistakes:
         raise DataError(mistakes)
     rendered = [tuple(_pair(row, mapping, prompt) for row in table.rows) for table in parts]
-    mistakes = [m for table, pairs in zip(parts, rendered, strict=True) for m in _equal_answers(table, pairs)]
-    if mistakes:
-        raise DataError(mistakes)
     train, validation = rendered[0], rendered[1] if len(rendered) > 1 else ()
     notices = [*_content_notices(train, validation), *_table_notices(experiment, tables, mapping, prompt)]
     return Pairs(train, validation, tuple(_sources(tables)), tuple(notices))
 
 
 def write_processed(pairs: Pairs, folder: Path) -> tuple[Path, ...]:
-    """Writes ``train.jsonl`` and, where there are such pairs, ``validation.jsonl``: a line a pair, each file whole or not at all."""
+    """Writes ``train.jsonl`` and, if there are such pairs, ``validation.jsonl``: a line a pair, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, part in (("train", pairs.train), ("validation", pairs.validation)):
@@ -275,6 +272,8 @@ def _cell_mistakes(table: Table, mapping: _Mapping) -> Iterator[Mistake]:
         for column in mapping.columns:
             if _CONTROL.search(row.cells[column]):
                 yield _control_mistake(where, column, row.cells[column])
+        if not empty and _answer(row, mapping.chosen) == _answer(row, mapping.rejected):
+            yield Mistake(where, "chosen and rejected are equal", hint="the row prefers nothing: change or delete it")
 
 
 def _control_mistake(where: str, column: str, cell: str) -> Mistake:
@@ -302,14 +301,6 @@ def _columns_of(answer: str | Mapping[str, str]) -> Sequence[str]:
     return [answer] if isinstance(answer, str) else list(answer.values())
 
 
-def _equal_answers(table: Table, pairs: Iterable[Pair]) -> Iterator[Mistake]:
-    for pair in pairs:
-        if pair.chosen == pair.rejected:
-            yield Mistake(
-                f"{table.name}:{pair.line}", "chosen and rejected are equal", hint="the row prefers nothing: change or delete it"
-            )
-
-
 def _content_notices(train: Sequence[Pair], validation: Sequence[Pair]) -> Iterator[str]:
     def content(pair: Pair) -> tuple[str, str, str]:
         return pair.user, pair.chosen, pair.rejected
@@ -320,7 +311,7 @@ def _content_notices(train: Sequence[Pair], validation: Sequence[Pair]) -> Itera
         yield f"{_rows(repeated, 'training pair')} of {len(train)} repeat an earlier one exactly."
     leaked = sum(content(pair) in counts for pair in validation)
     if leaked:
-        yield f"{_rows(leaked, 'validation pair')} of {len(validation)} are in the training data too: evaluations will look too good."
+        yield f"{_rows(leaked, 'validation pair')} of {len(validation)} are training pairs too: evaluations will look too good."
     for role, part in (("training", train), ("validation", validation)):
         spaces = sum(pair.chosen.split() == pair.rejected.split() for pair in part)
         if spaces:
@@ -341,7 +332,7 @@ def _table_notices(experiment: Experiment, tables: Tables, mapping: _Mapping, pr
     names = dict.fromkeys(_LONE_PLACEHOLDER.findall(prompt.system or "")) if prompt is not None else {}
     if names:
         shown = ", ".join(f"{{{name}}}" for name in names)
-        yield f"The system message of prompt {experiment.prompt_name!r} holds {shown}, which stays as it is: only user is filled in."
+        yield f"Prompt {experiment.prompt_name!r}: system holds {shown}, which stays as it is; only user is filled in."
 
 
 def _unused(table: Table, used: Iterable[str]) -> Iterator[str]:
