@@ -138,10 +138,15 @@ class RunDir:
         return record
 
 
-def find_runs(roots: Mapping[Path, str] | list[Path]) -> list[RunDir]:
-    """Every run below the given output folders (``model_output_dir``), newest first by record."""
+def find_runs(roots: list[Path]) -> list[RunDir]:
+    """Every run below the given output folders (``model_output_dir``), newest first."""
     found = {p.parent for root in roots for p in root.glob("exp_*/*/runs/*/run.json")}
-    return sorted((RunDir(p) for p in found), key=lambda r: r.record.stat().st_ctime, reverse=True)
+    return sorted((RunDir(p) for p in found), key=lambda r: r.experiment.stat().st_mtime_ns, reverse=True)
+
+
+def find_checkpoint_runs(run: RunDir) -> list[RunDir]:
+    """Other runs of the same experiment and model that hold a checkpoint, newest first."""
+    return [other for other in find_runs([run.shelf.parent.parent]) if other.shelf == run.shelf and other != run and other.checkpoints()]
 
 
 def _dumps(record: Mapping[str, Any]) -> str:

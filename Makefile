@@ -1,0 +1,58 @@
+# Works on a machine that has Python 3.11 or newer and make: everything else goes into .venv.
+PYTHON ?= python3
+# An extra index for pip, as one with CPU-only builds of torch; empty: pip's own configuration.
+PIP_EXTRA_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check $(if $(PIP_EXTRA_INDEX),--extra-index-url $(PIP_EXTRA_INDEX)) -c docker/constraints.txt
+MODEL := data/demo/qwen3-tiny
+
+.PHONY: demo test lint format bench lock trl-fields clean help
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(VENV)/trainer.stamp $(MODEL)/config.json ## set everything up and train the demo on this machine
+	$(BIN)/launcher run demo --backend host
+
+test: $(VENV)/dev.stamp ## every test that needs no GPU and no cluster
+	$(BIN)/python -m pytest -m "not gpu and not cluster"
+
+lint: $(VENV)/dev.stamp ## ruff, mypy --strict on the launcher, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev.stamp ## let ruff format and sort
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/trainer.stamp ## measure; JSON into build/bench, a table to the terminal
+	$(BIN)/python -m tests.benchmarks.startup
+
+lock: $(VENV)/dev.stamp ## write the installed versions into docker/constraints.txt
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v -e '^nvidia-' -e '^cuda-' -e '^triton' -e ' @ ' > docker/constraints.txt
+
+trl-fields: $(VENV)/trainer.stamp ## regenerate the launcher's list of TRL's fields
+	$(BIN)/python -m trainer.trl_fields
+
+clean: ## remove what make made (runs in data/dpo stay)
+	rm -rf $(VENV) build data/demo
+
+$(MODEL)/config.json: | $(VENV)/trainer.stamp
+	$(BIN)/python -m trainer.demo_model $(MODEL) configs/demo/training_data.csv
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11: make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/trainer.stamp: pyproject.toml docker/constraints.txt | $(VENV)/bin/pip
+	@echo "installing pinned packages into $(VENV) (minutes, once)"
+	$(PIP) -e '.[trainer]'
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/trainer.stamp
+	$(PIP) -e '.[trainer,dev]'
+	@touch $@

@@ -1,0 +1,76 @@
+"""One rank: ``python -m trainer RUN_FOLDER``, started by torchrun.
+
+Everything that this process prints is in ``logs/rank-<r>.log``, from here on; how it ended is in its exit note, because
+torchrun turns every worker's exit code into 1.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Final
+
+from launcher.errors import LauncherError, MemoryShortage
+from launcher.run_dir import RunDir, write_whole
+
+PR_SET_PDEATHSIG: Final = 1
+
+
+def main() -> None:
+    run, rank = RunDir(Path(sys.argv[1])), int(os.environ.get("RANK", "0"))
+    attempt = int(os.environ.get("DPO_ATTEMPT", "1"))
+    _print_to(run.rank_log(rank))
+    # A torchrun that is killed leaves its workers alive; this one then stops as on request, after a checkpoint.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    code, sentence = _rank(run, attempt)
+    note = run.exit_note(attempt, rank)
+    note.parent.mkdir(exist_ok=True)
+    write_whole(note, json.dumps({"code": code, "sentence": sentence, "time": time.time()}))
+    sys.exit(code)
+
+
+def _print_to(log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+    sys.stdout.reconfigure(line_buffering=True, encoding="utf-8")  # type: ignore[union-attr]
+    sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _rank(run: RunDir, attempt: int) -> tuple[int, str]:
+    import warnings
+
+    from .stop import StopRequest
+
+    # Deprecations inside the libraries that only their next versions can mend.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
+    stop = StopRequest()
+    stop.listen()  # before the heavy imports: a stop while they run must not kill the process half-way
+    try:
+        from launcher.experiment import Experiment
+
+        from .train import Roots, train
+
+        experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
+        train(run, experiment, Roots.from_environment(), stop, attempt=attempt)
+    except LauncherError as error:
+        print(f"error: {error}" if error.exit_code != 143 else str(error), flush=True)  # noqa: T201
+        return error.exit_code, str(error)
+    except Exception as error:
+        traceback.print_exc()
+        if type(error).__name__ == "OutOfMemoryError":
+            return MemoryShortage.exit_code, f"out of memory on the GPU: lower per_device_train_batch_size or max_seq_length ({error})"
+        return 1, f"{type(error).__name__}: {error}"
+    return 0, "done"
+
+
+if __name__ == "__main__":
+    main()

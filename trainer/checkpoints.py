@@ -1,0 +1,152 @@
+"""Where a run goes on from, when it stops on request, and how its adapter appears whole and verified."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from launcher.errors import ExperimentError, LauncherError, Mistake
+from launcher.experiment import Experiment
+from launcher.run_dir import RunDir, find_checkpoint_runs
+
+from .dpo import STAGING
+from .stop import StopRequest
+
+
+class StopCallback(TrainerCallback):
+    """Ends the training after the step in which any rank was asked to stop, with a checkpoint."""
+
+    def __init__(self, request: StopRequest):
+        self._request = request
+        self.stopped = False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+        self.stopped = _any_rank(self._request.signal is not None, args.device)
+        if self.stopped:
+            control.should_save = True
+            control.should_training_stop = True
+        return control
+
+
+def _any_rank(mine: bool, device: torch.device) -> bool:
+    if not torch.distributed.is_initialized():
+        return mine
+    flag = torch.tensor(float(mine), device=device)
+    torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+    return bool(flag.item())
+
+
+def resume_point(run: RunDir, experiment: Experiment, run_root: Path) -> Path | None:
+    """The checkpoint to go on from, or None for the beginning.
+
+    A run that has checkpoints of its own was interrupted and always goes on from the newest. Otherwise
+    ``resume_from_checkpoint`` decides: true takes the newest checkpoint of the experiment's newest run that has one, a path
+    names one. Raises ExperimentError where the path is no complete checkpoint.
+    """
+    shutil.rmtree(run.path / STAGING, ignore_errors=True)
+    own = run.checkpoints()
+    if own:
+        return own[-1]
+    wish = experiment.hyperparameters.resume_from_checkpoint
+    if wish is False:
+        return None
+    if wish is True:
+        earlier = find_checkpoint_runs(run)
+        return earlier[0].checkpoints()[-1] if earlier else None
+    path = run_root / Path(wish).expanduser()
+    if path.is_dir() and not (path / "trainer_state.json").exists():
+        inside = RunDir(path).checkpoints()
+        path = inside[-1] if inside else path
+    if not (path / "trainer_state.json").exists():
+        raise ExperimentError(
+            Mistake(
+                "hyperparameters.resume_from_checkpoint",
+                "there is no complete checkpoint",
+                expected="true, false, or a folder checkpoint-<step> (or a run that holds one)",
+                found=str(wish),
+            )
+        )
+    return path
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def save_verified(trainer: Any, run: RunDir) -> dict[str, Any]:
+    """Writes ``adapter/`` aside, reads it back, compares, and only then renames it into place.
+
+    An adapter is loaded a second time beside the trained one; the two must be the same tensors bit for bit, and give the
+    same log-probabilities for the first batch. Full weights are compared as tensors, file by file. Returns what was
+    compared, for run.json; raises LauncherError where anything differs.
+    """
+    aside = run.path / ".adapter"
+    shutil.rmtree(aside, ignore_errors=True)
+    trainer.save_model(str(aside))
+    if not trainer.args.should_save:
+        return {}
+    (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle of this process's settings: run.json has them in words
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    result = _compare_adapter(trainer, model, aside) if isinstance(model, PeftModel) else _compare_weights(model, aside)
+    if run.adapter.exists():
+        shutil.rmtree(run.adapter)
+    aside.rename(run.adapter)
+    return result
+
+
+def _compare_adapter(trainer: Any, model: PeftModel, folder: Path) -> dict[str, Any]:
+    model.load_adapter(str(folder), adapter_name="reloaded", is_trainable=False)
+    trained = {name.replace(".default.", "."): p for name, p in model.named_parameters() if ".default." in name}
+    reloaded = {name.replace(".reloaded.", "."): p for name, p in model.named_parameters() if ".reloaded." in name}
+    _same(trained, reloaded, folder)
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    before = _logps(trainer, model, batch)
+    model.set_adapter("reloaded")
+    after = _logps(trainer, model, batch)
+    model.set_adapter("default")
+    model.delete_adapter("reloaded")
+    worst = float((before - after).abs().max())
+    if worst != 0.0:
+        raise LauncherError(f"{folder}: the adapter that was read back gives other log-probabilities (by up to {worst:g})")
+    return {"compared": "adapter", "tensors": len(trained), "largest_logp_difference": worst}
+
+
+def _logps(trainer: Any, model: PeftModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Summed answer log-probabilities, shape (2 × pairs,): chosen, then rejected."""
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
+    training = model.training
+    model.eval()
+    with torch.no_grad(), trainer.accelerator.autocast():
+        outputs = model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels, use_cache=False, fused_lm_head=True
+        )
+    model.train(training)
+    return outputs.log_probs.sum(dim=1).float()
+
+
+def _compare_weights(model: torch.nn.Module, folder: Path) -> dict[str, Any]:
+    trained = dict(model.state_dict())
+    count = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        tensors = load_file(file)
+        _same({name: trained[name] for name in tensors}, tensors, folder)
+        count += len(tensors)
+    if count == 0:
+        raise LauncherError(f"{folder}: no weights were written")
+    return {"compared": "weights", "tensors": count}
+
+
+def _same(trained: Mapping[str, torch.Tensor], reloaded: Mapping[str, torch.Tensor], folder: Path) -> None:
+    if not trained or trained.keys() != reloaded.keys():
+        odd = sorted(trained.keys() ^ reloaded.keys())[:3]
+        raise LauncherError(f"{folder}: not all tensors were written or read back, as {', '.join(odd) or 'all of them'}")
+    for name, tensor in trained.items():
+        if not torch.equal(tensor.detach().cpu(), reloaded[name].detach().cpu().to(tensor.dtype)):
+            raise LauncherError(f"{folder}: {name} was read back with other values than were trained")

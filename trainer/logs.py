@@ -1,0 +1,131 @@
+"""What a run says of itself: one dictionary per event, written as a JSONL line, as TensorBoard scalars and to stdout."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from launcher.errors import HealthError
+from launcher.experiment import Health
+from launcher.run_dir import RunDir, write_whole
+
+
+class StepLog:
+    """``dpo_train_steps.jsonl`` and ``logs_tensorboard/`` of one run; rank 0 alone has one."""
+
+    def __init__(self, run: RunDir, *, resume_step: int | None, attempt: int):
+        """``resume_step``: the step of the checkpoint that the run goes on from; later lines are kept aside."""
+        if resume_step is not None:
+            cut_back(run.steps, resume_step, run.logs / f"dpo_train_steps.cut-{attempt}.jsonl")
+        purge = None if resume_step is None else resume_step + 1
+        self._events = SummaryWriter(str(run.tensorboard), purge_step=purge)
+        self._file = run.steps.open("a", encoding="utf-8")
+        self._began = time.monotonic()
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Adds one event: ``type``, ``step`` and finite or null numbers."""
+        line = json.dumps({key: _json(value) for key, value in event.items()})
+        self._file.write(line + "\n")
+        self._file.flush()
+        print(line, flush=True)  # noqa: T201 - the launcher follows the rank's output
+        for name, value in event.items():
+            if name not in ("step", "total_steps") and isinstance(value, int | float) and not isinstance(value, bool):
+                self._events.add_scalar(_tag(event["type"], name), value, event["step"])
+        self._events.flush()
+
+    @property
+    def seconds(self) -> float:
+        return round(time.monotonic() - self._began, 3)
+
+    def close(self) -> None:
+        self._file.close()
+        self._events.close()
+
+
+def _json(value: Any) -> Any:
+    """JSON has no NaN: such a number becomes text that says what it was."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _tag(kind: str, name: str) -> str:
+    """``train/rewards/margins`` and ``eval/rewards/margins``: TensorBoard draws one chart a tag, grouped by its head."""
+    return f"eval/{name.removeprefix('eval_')}" if kind == "eval" else f"{kind}/{name}"
+
+
+def cut_back(steps: Path, last_step: int, aside: Path) -> None:
+    """Keeps the lines up to ``last_step``; what came after it, and the summary, goes to ``aside``."""
+    if not steps.exists():
+        return
+    kept, tail = [], []
+    for line in steps.read_text(encoding="utf-8").splitlines():
+        (kept if _belongs(line, last_step) else tail).append(line)
+    if tail:
+        write_whole(aside, "\n".join(tail) + "\n")
+        write_whole(steps, "".join(f"{line}\n" for line in kept))
+
+
+def _belongs(line: str, last_step: int) -> bool:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return False  # a line that a killed process left unfinished
+    return event.get("type") != "summary" and event.get("step", 0) <= last_step
+
+
+class LogCallback(TrainerCallback):
+    """Turns what transformers logs into events of the run."""
+
+    def __init__(self, log: StepLog, total_steps: int):
+        self._log, self._total = log, total_steps
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        kind = "train" if "loss" in logs else "eval" if "eval_loss" in logs else None
+        if kind is None:
+            return  # the closing line of transformers: train.py writes the summary
+        event = {"type": kind, "step": state.global_step, "total_steps": self._total}
+        event |= {name: value for name, value in logs.items() if not _superfluous(name)}
+        self._log.write(event | {"seconds": self._log.seconds})
+
+
+def _superfluous(name: str) -> bool:
+    """Speed figures of transformers that count its own batches, and what an evaluation repeats of the training."""
+    return name.endswith(("_runtime", "_per_second", "total_flos", "_preparation_time")) or name == "eval_num_tokens"
+
+
+class HealthCallback(TrainerCallback):
+    """Stops or warns by the experiment's ``health`` rules."""
+
+    def __init__(self, health: Health, *, first_loss: float | None, tolerance: float):
+        """``first_loss``: the loss at zero margin where it is known (ln 2 for sigmoid), ``tolerance`` absolute."""
+        self._health, self._first, self._tolerance = health, first_loss, tolerance
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        for sentence, action in self._broken(logs, state.global_step):
+            if action == "stop":
+                raise HealthError(sentence)
+            print(f"warning: {sentence}", flush=True)  # noqa: T201
+
+    def _broken(self, logs: Mapping[str, Any], step: int) -> Iterator[tuple[str, str]]:
+        rule = self._health.not_finite
+        for name in ("loss", "grad_norm"):
+            value = logs.get(name)
+            if rule.action != "off" and isinstance(value, float) and not math.isfinite(value):
+                yield f"{name} is {value} at step {step}: lower learning_rate, or set health.not_finite to warn", rule.action
+        rule = self._health.first_loss
+        if self._first is None or "loss" not in logs or step != 1:
+            return  # with logging_steps above 1 the first line is a mean over steps, not the first loss
+        tolerance = rule.threshold if rule.threshold is not None else self._tolerance
+        if rule.action != "off" and abs(logs["loss"] - self._first) > tolerance:
+            yield f"the first loss is {logs['loss']:.7f}, expected {self._first:.7f} (± {tolerance:g}) at zero margin", rule.action
+        self._first = None

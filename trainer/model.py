@@ -1,0 +1,138 @@
+"""Tokenizer, policy, LoRA and quantisation, chosen by the experiment and by what the device can do."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from launcher.errors import CredentialError, ExperimentError, Mistake
+from launcher.experiment import Experiment, Hyperparameters
+
+
+@dataclass(frozen=True)
+class Precision:
+    """``weights``: dtype of the loaded base weights; ``bf16``/``fp16``: autocast of the training step."""
+
+    weights: torch.dtype
+    bf16: bool
+    fp16: bool
+
+    def __str__(self) -> str:
+        name = str(self.weights).removeprefix("torch.")
+        return f"{name} weights, {'bf16' if self.bf16 else 'fp16' if self.fp16 else 'fp32'} step"
+
+
+def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool) -> Precision:
+    """16-bit where the device has it: never fp32 by accident on a GPU, never 16-bit by accident on a CPU.
+
+    LoRA's frozen weights are kept in the compute dtype. Full fine-tuning keeps fp32 master weights under autocast, because
+    an update of 5e-6 is lost in bf16's 8 bits, unless load_in_16bit asks for it.
+    """
+    wanted = hyper.load_in_16bit
+    if wanted is False or (not cuda and wanted is None):
+        return Precision(torch.float32, bf16=False, fp16=False)
+    if not cuda:
+        return Precision(torch.bfloat16, bf16=True, fp16=False)
+    half = torch.bfloat16 if bf16 else torch.float16
+    masters = hyper.full_finetuning and wanted is None
+    return Precision(torch.float32 if masters else half, bf16=bf16, fp16=not bf16)
+
+
+def load_tokenizer(experiment: Experiment, path: str) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, with a padding token; raises ExperimentError where there is none."""
+    hyper = experiment.hyperparameters
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=hyper.trust_remote_code, cache_dir=hyper.model_cache_dir
+        )
+    except (OSError, ValueError) as error:
+        raise _not_loaded(experiment, "tokenizer", error) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise ExperimentError(
+            Mistake("model_name", f"the tokenizer of {experiment.model_name} has neither a padding nor an end-of-text token")
+        )
+    return tokenizer
+
+
+def load_model(experiment: Experiment, path: str, precision: Precision, *, cuda: bool) -> PreTrainedModel:
+    """The base model on the CPU or, quantised, on this rank's GPU; the trainer moves it."""
+    hyper = experiment.hyperparameters
+    options: dict[str, Any] = {"dtype": precision.weights}
+    quantization = _quantization(hyper, precision, cuda=cuda)
+    if quantization is not None:
+        options |= {"quantization_config": quantization, "device_map": {"": torch.cuda.current_device()}}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path, trust_remote_code=hyper.trust_remote_code, cache_dir=hyper.model_cache_dir, **options
+        )
+    except (OSError, ValueError) as error:
+        raise _not_loaded(experiment, "model", error) from error
+    model.config.use_cache = False
+    return model
+
+
+def _quantization(hyper: Hyperparameters, precision: Precision, *, cuda: bool) -> Any:
+    if not (hyper.load_in_4bit or hyper.load_in_8bit) or not cuda:
+        return None
+    name = "load_in_4bit" if hyper.load_in_4bit else "load_in_8bit"
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ExperimentError(
+            Mistake(f"hyperparameters.{name}", "bitsandbytes is not installed", hint="pip install 'dpo-launcher[trainer,cuda]'")
+        )
+    from transformers import BitsAndBytesConfig
+
+    if hyper.load_in_8bit:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if precision.bf16 else torch.float16,
+    )
+
+
+def _not_loaded(experiment: Experiment, part: str, error: Exception) -> Exception:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "gated" in str(error) or "401" in text or "403" in text:
+        return CredentialError(f"{part} of {experiment.model_name}: access was refused ({text}); set HF_TOKEN in .env")
+    kind = "a folder with config.json" if Path(experiment.model_name).is_absolute() else "a hub id or a model folder"
+    return ExperimentError(
+        Mistake("model_name", f"the {part} of {experiment.model_name} cannot be loaded", expected=kind, found=text)
+    )
+
+
+def lora_config(hyper: Hyperparameters) -> LoraConfig | None:
+    """The adapter's shape, or None for full fine-tuning."""
+    if hyper.full_finetuning:
+        return None
+    targets = hyper.target_modules if isinstance(hyper.target_modules, str) else list(hyper.target_modules)
+    return LoraConfig(
+        r=hyper.r,
+        lora_alpha=hyper.lora_alpha,  # type: ignore[arg-type]
+        lora_dropout=hyper.lora_dropout,
+        bias=hyper.bias,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+
+
+def seed_adapter(model: torch.nn.Module, random_state: int, seed: int) -> None:
+    """Draws the adapter's first weights from ``random_state`` alone, then hands the generators back to ``seed``.
+
+    TRL makes the adapter in its constructor after seeding with ``seed``; the seed's files have two numbers for the two.
+    """
+    set_seed(random_state)
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            for name in module.lora_A:
+                module.reset_lora_parameters(name, True)
+    set_seed(seed)
