@@ -71,8 +71,9 @@ Frozen = Annotated[Mapping[str, V], AfterValidator(MappingProxyType), PlainSeria
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_tuple_of_one)]
 
 LOSS_TYPES = (
-    "sigmoid hinge ipo exo_pair nca_pair robust bco_pair sppo_hard aot aot_unpaired apo_zero apo_down discopop sft sigmoid_norm"
-).split()
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard",
+    "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+)  # fmt: skip
 
 # Fields of TRL's DPOConfig that this project decides itself, and what to write instead.
 REFUSED: Mapping[str, str] = {
@@ -284,8 +285,15 @@ def _trl_error(key: str, value: object) -> PydanticCustomError | None:
     return None
 
 
-_WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text", "list": "a list", "dict": "a mapping",
-          "null": "null"}  # fmt: skip
+_WORDS = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "list": "a list",
+    "dict": "a mapping",
+    "null": "null",
+}
 
 
 def _fits(value: object, types: Iterable[str]) -> bool:
@@ -361,7 +369,7 @@ class Kubernetes(Section):
     kind: Literal["auto", "job", "jobset"] = Field("auto", description="the object that a run becomes")
 
 
-_SECRET = re.compile(r"(?i)(secret|token|password|passwd|private_?key|credential|api_?key|access_?key)")
+SECRET = re.compile(r"(?i)(secret|token|password|passwd|private_?key|credential|api_?key|access_?key)")
 
 
 class Launch(Section):
@@ -385,7 +393,7 @@ class Launch(Section):
     @field_validator("env", mode="after")
     @classmethod
     def _no_secret(cls, env: Any) -> Any:
-        secret = next((name for name in env if _SECRET.search(name)), None)
+        secret = next((name for name in env if SECRET.search(name)), None)
         if secret is not None:
             raise PydanticCustomError("secret", f"{secret} looks like a secret: name it under launch.secrets")
         return env
@@ -502,13 +510,14 @@ def _merge_mappings(dpo: ColumnMapping | None, general: ColumnMapping | None) ->
 
 
 class Problem(NamedTuple):
-    """What is wrong at a place of the experiment; ``loc`` is the path of keys to it."""
+    """What is wrong at a place of the experiment: ``loc`` is the path of keys to it; ``of_key``: it is the key, not its value."""
 
     loc: tuple[str | int, ...]
     what: str
     expected: str | None
     found: str | None
     hint: str | None
+    of_key: bool = False
 
 
 def problems(error: ValidationError) -> list[Problem]:
@@ -521,7 +530,8 @@ def problems(error: ValidationError) -> list[Problem]:
         if earlier and earlier.expected and problem.expected and problem.expected not in earlier.expected.split(" or "):
             problem = earlier._replace(expected=f"{earlier.expected} or {problem.expected}")
         found[loc] = problem
-    return list(found.values())
+    # A value that fits no branch of a union is also "not a list": what is wrong inside of it says more.
+    return [p for loc, p in found.items() if not any(other[: len(loc)] == loc and other != loc for other in found)]
 
 
 def _names(loc: tuple[str | int, ...]) -> list[str | int]:
@@ -536,7 +546,7 @@ def _problem(loc: tuple[str | int, ...], item: Any) -> Problem:
     found = _shown(item["input"])
     if kind in ("extra_forbidden", "unknown_key"):
         hint = ctx.get("nearest") if kind == "unknown_key" else nearest(str(loc[-1]), _keys_at(loc[:-1]))
-        return Problem(loc, f"unknown key {loc[-1]!r}", "a known key", repr(str(loc[-1])), hint)
+        return Problem(loc, f"unknown key {loc[-1]!r}", "a known key", repr(str(loc[-1])), hint, of_key=True)
     if kind == "missing":
         return Problem(loc, f"{name} is missing", _sentence(loc), None, None)
     expected = _EXPECTED.get(kind)
@@ -546,7 +556,8 @@ def _problem(loc: tuple[str | int, ...], item: Any) -> Problem:
     if kind in ("number_type", "mapping_type", "trl_type"):
         return Problem(loc, f"{name} is not {item['msg']}", item["msg"], found, None)
     if kind == "refused":
-        return Problem(loc, f"{name} {item['msg'].split(':')[0]}", item["msg"].split(": ", 1)[1], repr(str(loc[-1])), None)
+        what, instead = item["msg"].split(": ", 1)
+        return Problem(loc, f"{name} {what}", instead, repr(str(loc[-1])), None, of_key=True)
     return Problem(loc, f"{name} {item['msg']}", None, None, None)
 
 
