@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-MARK: Final = "DPO_RUN"  # every process of a run has the run's name under this name in its environment
+MARK: Final = "DPO_RUN_FOLDER"  # every process of a run has the run's folder under this name in its environment
 _PROC: Final = Path("/proc")
 
 
@@ -63,21 +63,21 @@ class Process:
         return False
 
 
-def members(run: str | None, root: int | None = None) -> list[int]:
-    """The processes of a run: those that carry its mark, and the descendants of ``root``; never the caller itself."""
+def members(folder: str | None, root: int | None = None) -> list[int]:
+    """The processes of a run: those that carry its mark, ``root`` and its descendants; never the caller itself."""
     pids = [int(path.name) for path in _PROC.iterdir() if path.name.isdigit()]
     parents = {pid: stat[0] for pid in pids if (stat := _stat(pid)) is not None}
-    found = {pid for pid in parents if run is not None and _marked(pid, run)}
+    found = {pid for pid in parents if folder is not None and _marked(pid, folder)}
     if root is not None:
         found |= {root} & parents.keys()
         found |= {pid for pid in parents if _descends(pid, root, parents)}
     return sorted(found - {os.getpid()})
 
 
-def kill(run: str | None, root: int | None = None, *, patience: float = 20) -> list[int]:
+def kill(folder: str | None, root: int | None = None, *, patience: float = 20) -> list[int]:
     """Kills every process of a run at once; returns those that are still there after ``patience`` seconds."""
     deadline = time.monotonic() + patience
-    while left := members(run, root):
+    while left := members(folder, root):
         if time.monotonic() > deadline:
             break
         # Again and again, as a process may have forked between the look and the blow.
@@ -95,12 +95,12 @@ def _descends(pid: int, root: int, parents: Mapping[int, int]) -> bool:
     return False
 
 
-def _marked(pid: int, run: str) -> bool:
+def _marked(pid: int, folder: str) -> bool:
     try:
         environment = (_PROC / str(pid) / "environ").read_bytes()
     except OSError:  # gone, or another user's
         return False
-    return f"{MARK}={run}".encode() in environment.split(b"\0")
+    return f"{MARK}={folder}".encode() in environment.split(b"\0")
 
 
 def _stat(pid: int) -> tuple[int, int] | None:

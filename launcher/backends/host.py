@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -66,7 +65,7 @@ class Host:
             run_dir=run,
             comments=(f"{job.run}: experiment {job.key} on {job.devices} of this machine", f"a step: {job.batch}", *notices(job)),
             argv=(self.python, *job.command[1:], str(run.path)),
-            env=MappingProxyType(self._environment(job)),
+            env=MappingProxyType(self._environment(job, run)),
             secrets=job.secrets,
             cwd=self.cwd,
             files=MappingProxyType({run.experiment: experiment}),
@@ -78,6 +77,7 @@ class Host:
                     "topic": job.experiment.topic,
                     "model_name": job.experiment.model_name,
                     "backend": "host",
+                    "folder": str(run.path),
                     "origin": job.origin,
                     "experiment": job.experiment.model_dump(mode="json"),
                 }
@@ -108,7 +108,7 @@ class Host:
         assert starter is not None, "this process lives"
         record = {
             **spec.record,
-            "created": _now(),
+            "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "code": code_revision(),
             "process": starter.record(),  # until the entry takes over: a start that is cut off is seen as lost
             "attempts": [],
@@ -118,7 +118,7 @@ class Host:
         try:
             self._start(spec)
         except BaseException as error:
-            kill(run.name)
+            kill(str(run.path))
             sentence = "the start was interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
             run.update_record(process=None, outcome=_outcome("failed", 1, sentence))
             raise
@@ -137,7 +137,7 @@ class Host:
     def stop(self, run: RunDir, *, now: bool = False) -> Status:
         return _abort(run) if now else _ask(run)
 
-    def _environment(self, job: Job) -> dict[str, str]:
+    def _environment(self, job: Job, run: RunDir) -> dict[str, str]:
         missing = [name for name in job.env_names if name not in self.caller]
         if missing:
             raise ExperimentError(
@@ -149,7 +149,8 @@ class Host:
         )
         cores = min(self.cores, job.resources.cpus or self.cores)
         env = {
-            MARK: job.run,
+            MARK: str(run.path),
+            "DPO_RUN": job.run,
             "DPO_RUN_ROOT": str(self.cwd),
             "DPO_DATA_ROOT": str(self.cwd),
             "DPO_CACHE_ROOT": str(cache),
@@ -238,6 +239,8 @@ def code_revision() -> dict[str, Any]:
             revision = subprocess.run([*git, "rev-parse", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]
             changes = subprocess.run([*git, "status", "--porcelain"], **run).stdout  # type: ignore[call-overload]
             return {"revision": revision, "dirty": bool(changes.strip())}
+    from importlib.metadata import version
+
     return {"version": version("dpo-launcher")}
 
 
@@ -262,11 +265,12 @@ def _abort(run: RunDir) -> Status:
     before = status(run)
     if before.state == "unknown":
         raise LauncherError(f"{run.name}: {before.sentence or 'nothing is known about it'}; stop it there")
-    process = Process.parse(run.read_record().get("process"))
+    record = run.read_record()
+    process, folder = Process.parse(record.get("process")), str(record.get("folder"))
     root = process.pid if process is not None and process.alive and process.pid != os.getpid() else None
-    if before.is_over and not members(run.name):
+    if before.is_over and not members(folder):
         return before
-    left = kill(run.name, root)
+    left = kill(folder, root)
     if left:
         raise LauncherError(f"{run.name}: processes {', '.join(map(str, left))} do not die; the kernel holds them")
     after = status(run)

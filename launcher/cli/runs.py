@@ -1,1 +1,254 @@
-VERBS = ()
+"""The verbs that start, watch and stop runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import LauncherError, UsageError
+from .options import experiment_argument, file_option, json_option, set_option
+
+if TYPE_CHECKING:
+    from ..backends.host import Host, HostSpec
+    from ..config import Loaded
+    from ..job import Job
+    from ..run_dir import RunDir
+    from .known_runs import Known
+
+_run_argument = click.argument("name", metavar="RUN")
+_name_option = click.option("--name", "run_name", metavar="NAME", help="Call the run so, not <experiment>-<time>-<4 hex>.")
+_backend_option = click.option(
+    "--backend", type=click.Choice(["host", "docker", "kubernetes"]), default="host", help="Where it runs (default: host)."
+)
+
+
+@click.command("run")
+@experiment_argument()
+@click.option("--local", is_flag=True, help="On this machine (this version: on the host itself).")
+@_backend_option
+@click.option("--detach", is_flag=True, help="Start it and return; `launcher logs -f RUN` follows it.")
+@click.option("--dry-run", is_flag=True, help="Print what would be started, as `launcher render` does.")
+@set_option
+@_name_option
+@file_option
+def run(
+    experiment: str,
+    local: bool,
+    backend: str,
+    detach: bool,
+    dry_run: bool,
+    overrides: tuple[str, ...],
+    run_name: str | None,
+    file: Path | None,
+) -> int:
+    """Train the experiment EXP and follow it to its end.
+
+    Ctrl-C stops it after a checkpoint, a second Ctrl-C at once. The exit code is the run's: 0 done, 42 the experiment is wrong,
+    43 the data, 143 stopped on request, 130 aborted.
+    """
+    _only_host(backend)
+    host, job, spec, loaded = _rendered(experiment, overrides, run_name, file)
+    if dry_run:
+        click.echo(host.text(spec), nl=False)
+        return 0
+    from ..backends.host import notices
+    from ..job import check_model
+    from ..pairs import read_pairs
+    from .derived import derived
+
+    check_model(job.experiment.model_name, host.cwd, loaded.origins.get(("model_name",), "model_name"))
+    pairs = read_pairs(job.experiment, host.cwd)
+    _check_trainer()
+    if run_name is not None and any(known.name == run_name for known in _runs()):
+        raise UsageError(f"--name {run_name}: a run of that name exists already")
+    if local:
+        click.echo("--local takes the host: this version has no container backend")
+    click.echo("\n".join(derived(job, pairs, spec.run_dir)))
+    for notice in (*pairs.notices, *notices(job)):
+        click.echo(f"notice: {notice}")
+    return _start(host, job, spec, detach)
+
+
+@click.command("render")
+@experiment_argument()
+@_backend_option
+@set_option
+@_name_option
+@file_option
+def render(experiment: str, backend: str, overrides: tuple[str, ...], run_name: str | None, file: Path | None) -> None:
+    """Print what `launcher run EXP` would start."""
+    _only_host(backend)
+    host, _, spec, _ = _rendered(experiment, overrides, run_name, file)
+    click.echo(host.text(spec), nl=False)
+
+
+@click.command("ps")
+@json_option
+@click.option("-a", "--all", "every", is_flag=True, help="All runs, not the ten newest and those that run.")
+def ps(as_json: bool, every: bool) -> None:
+    """List runs, newest first."""
+    from .known_runs import known
+
+    found = [known(run) for run in _runs()]
+    shown = [run for number, run in enumerate(found) if every or number < 10 or not run.is_over]
+    if as_json:
+        _echo_json([run.json() for run in shown])
+        return
+    if not shown:
+        click.echo("no run yet: `launcher run EXP` makes one")
+        return
+    rows = [("RUN", "STATE", "STEP", "LOSS", "STARTED (UTC)", "TOOK")]
+    rows += [
+        (run.run, _state(run), run.progress, "-" if run.loss is None else f"{run.loss:.4f}", _minute(run.created), run.took)
+        for run in shown
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if len(shown) < len(found):
+        click.echo(f"… and {len(found) - len(shown)} older (ps -a)")
+
+
+@click.command("status")
+@_run_argument
+@json_option
+def status(name: str, as_json: bool) -> None:
+    """Say how one run is. RUN is a name or its beginning, an experiment (its newest run) or `latest`."""
+    from .known_runs import known
+
+    run = _run(name)
+    now = known(run)
+    if as_json:
+        _echo_json({**now.json(), "record": run.read_record()})
+        return
+    attempts = len(run.read_record().get("attempts", []))
+    facts = {
+        "run": now.run,
+        "experiment": now.experiment,
+        "state": _state(now),
+        "because": now.sentence,
+        "step": now.progress,
+        "loss": None if now.loss is None else f"{now.loss:.4f}",
+        "started": f"{_minute(now.created)} UTC",
+        "took": now.took,
+        "attempts": str(attempts),
+        "folder": now.folder,
+    }
+    for label, fact in facts.items():
+        if fact is not None:
+            click.echo(f"{label:<12}{fact}")
+
+
+@click.command("logs")
+@_run_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run is over; Ctrl-C leaves it alone.")
+@click.option("--rank", type=click.IntRange(0), default=0, help="Whose log (default: 0).")
+def logs(name: str, follow: bool, rank: int) -> int:
+    """Print what a run has said, from its first line."""
+    from .watch import show_log
+
+    return show_log(_host(), _run(name), rank=rank, follow=follow)
+
+
+@click.command("stop")
+@_run_argument
+@click.option("--now", is_flag=True, help="Kill it at once, without a checkpoint.")
+def stop(name: str, now: bool) -> int:
+    """Stop a run after a checkpoint and wait for its end."""
+    from .watch import stop_and_wait
+
+    return stop_and_wait(_host(), _run(name), now=now)
+
+
+@click.command("tensorboard")
+@click.argument("names", metavar="[RUN]...", nargs=-1)
+@click.option("--port", type=click.IntRange(1, 65535), default=6006, help="Port of this machine (default: 6006).")
+def tensorboard(names: tuple[str, ...], port: int) -> int:
+    """Show runs side by side in TensorBoard until Ctrl-C; with no RUN, all of them."""
+    from .known_runs import choose
+    from .tensorboard import serve
+
+    runs = _runs()
+    return serve([choose(name, runs) for name in names] if names else runs, port)
+
+
+def _only_host(backend: str) -> None:
+    if backend != "host":
+        raise UsageError(f"--backend {backend}: this version has only the host backend")
+
+
+def _rendered(
+    name: str, overrides: tuple[str, ...], run_name: str | None, file: Path | None
+) -> tuple[Host, Job, HostSpec, Loaded]:
+    """Everything that can be worked out without a look at the data."""
+    from ..backends.host import gpus_there
+    from ..config import load
+    from ..job import plan
+    from ..run_dir import check_run_name, new_run_name
+
+    host = _host()
+    loaded = load(name, root=Path(), file=file, overrides=overrides)
+    called = new_run_name(loaded.key) if run_name is None else check_run_name(run_name)
+    there = gpus_there(host.caller)
+    job = plan(loaded.experiment, run=called, key=loaded.key, gpus_there=there, origin=str(loaded.file))
+    return host, job, host.render(job), loaded
+
+
+def _start(host: Host, job: Job, spec: HostSpec, detach: bool) -> int:
+    from .watch import Interrupts, watch
+
+    if detach:
+        host.submit(spec)
+        click.echo(f"{job.run} has begun: launcher logs -f {job.run}")
+        return 0
+    with Interrupts() as interrupts:
+        return watch(host, host.submit(spec), interrupts, pairs_a_step=job.experiment.global_batch)
+
+
+def _check_trainer() -> None:
+    from importlib.util import find_spec
+
+    needed = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard")
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise LauncherError(f"training needs {', '.join(missing)}: pip install 'dpo-launcher[trainer]'")
+
+
+def _host() -> Host:
+    from ..backends.host import Host
+    from ..config import read_env
+
+    cwd = Path.cwd()
+    return Host.here(cwd, {**read_env(cwd), **os.environ})
+
+
+def _runs() -> list[RunDir]:
+    from .known_runs import newest_first, output_dirs
+
+    return newest_first(output_dirs(Path.cwd()))
+
+
+def _run(name: str) -> RunDir:
+    from .known_runs import choose
+
+    return choose(name, _runs())
+
+
+def _state(run: Known) -> str:
+    return run.state if run.exit_code in (None, 0) else f"{run.state} ({run.exit_code})"
+
+
+def _minute(time: str) -> str:
+    return time[:16].replace("T", " ")
+
+
+def _echo_json(value: Any) -> None:
+    import json
+
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+VERBS: tuple[click.Command, ...] = (run, render, ps, status, logs, stop, tensorboard)

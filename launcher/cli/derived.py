@@ -1,0 +1,42 @@
+"""What a run will be, in a few lines, before anything is started. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..job import Job, steps
+from ..pairs import Pair, Pairs
+from ..run_dir import RunDir
+
+# What a chat template adds to one prompt with its answer: role marks, and in some a system message of its own.
+_TEMPLATE_TOKENS = 64
+
+
+def derived(job: Job, pairs: Pairs, run: RunDir) -> list[str]:
+    """One line a fact; numbers that only the trainer knows exactly are said to be bounds."""
+    h = job.experiment.hyperparameters
+    rows = ", ".join(f"{source.rows} {source.role}" for source in pairs.sources)
+    epochs = "" if h.max_steps is not None else f" ({h.num_train_epochs:g} epoch{'s' * (h.num_train_epochs != 1)})"
+    limit = h.max_seq_length
+    facts = {
+        "run": job.run,
+        "experiment": job.key + (f" ({job.origin})" if job.origin else ""),
+        "model": job.experiment.model_name,
+        "data": f"rows: {rows}; pairs: {len(pairs.train)} train, {len(pairs.validation)} validation",
+        "tokens": f"at most {tokens_at_most(pairs.train, limit):,} an epoch, both answers with their prompts "
+        f"(a bound counted in bytes, each cut at {limit})",
+        "devices": job.devices,
+        "a step": job.batch,
+        "steps": f"{steps(job, len(pairs.train))}{epochs}",
+        "output": str(run.path),
+    }
+    return [f"{name:<12}{fact}" for name, fact in facts.items()]
+
+
+def tokens_at_most(pairs: Iterable[Pair], max_seq_length: int) -> int:
+    """An upper bound of the tokens in ``pairs``: no token is less than a byte, and every sequence is cut at its limit."""
+    total = 0
+    for pair in pairs:
+        prompt = len((pair.system or "").encode()) + len(pair.user.encode()) + _TEMPLATE_TOKENS
+        total += sum(min(max_seq_length, prompt + len(answer.encode())) for answer in (pair.chosen, pair.rejected))
+    return total

@@ -1,0 +1,125 @@
+"""Following a run to its end, while Ctrl-C means that it should stop and not that the launcher should die."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from types import FrameType
+from typing import Any
+
+import click
+
+from ..backends.host import GRACE, Host, tail
+from ..errors import Aborted, UsageError
+from ..follow import Reader, Text
+from ..run_dir import RunDir
+from .screen import Plain, screen
+
+_TAIL = 30
+
+
+class Interrupts:
+    """Counts requests to stop (Ctrl-C, SIGTERM) instead of dying of them; before the run is watched the second one kills."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.is_watching = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count > 1 and not self.is_watching:
+            raise KeyboardInterrupt
+
+
+def watch(host: Host, run: RunDir, interrupts: Interrupts, *, pairs_a_step: int) -> int:
+    """Draws a run until it is over and returns its exit code. One interrupt stops it after a checkpoint, a second kills it."""
+    reader, drawn, heeded = Reader(pairs_a_step), screen(), 0
+    interrupts.is_watching = True
+    try:
+        for piece in host.follow(run):
+            for event in reader.feed(piece):
+                drawn.show(event)
+            if interrupts.count > 1:
+                host.stop(run, now=True)
+            elif interrupts.count > heeded:
+                heeded = 1
+                drawn.show(Text(f"stopping after a checkpoint (Ctrl-C again: at once); the run's name is {run.name}"))
+                host.stop(run)
+        for event in reader.close():
+            drawn.show(event)
+    finally:
+        drawn.close()
+    return conclude(host, run)
+
+
+def conclude(host: Host, run: RunDir) -> int:
+    """Says how a run has ended; returns its exit code."""
+    now, key = host.status(run), run.read_record().get("key", "EXP")
+    if not run.rank_log(0).is_file() and now.state != "done":
+        click.echo(tail(run.entry_log, _TAIL), err=True)
+    if now.state == "done":
+        click.echo(f"done: {run.path}")
+        return 0
+    sentence = (now.sentence or "it did not say why").splitlines()[0]
+    click.echo(f"{now.state} (exit {now.exit_code}): {sentence}", err=True)
+    if run.checkpoints():
+        click.echo(f"to go on: launcher run {key} --set hyperparameters.resume_from_checkpoint=true", err=True)
+    else:
+        click.echo(f"its logs: {run.logs}", err=True)
+    return 1 if now.exit_code is None else now.exit_code
+
+
+def show_log(host: Host, run: RunDir, *, rank: int, follow: bool) -> int:
+    """Prints a rank's log so far, or to the run's end. Ctrl-C leaves the run alone."""
+    log = run.rank_log(rank)
+    is_over = host.status(run).is_over
+    if not log.is_file() and (is_over or not follow):
+        there = sorted(int(path.stem.removeprefix("rank-")) for path in run.logs.glob("rank-*.log"))
+        if there:
+            raise UsageError(f"--rank {rank}: {run.name} has logs of ranks {', '.join(map(str, there))}")
+        click.echo(tail(run.entry_log, _TAIL))
+        return 0
+    if not follow:
+        _print([log.read_text(encoding="utf-8", errors="replace")])
+        return 0
+    try:
+        _print(host.follow(run, rank))
+    except KeyboardInterrupt:
+        click.echo(f"{run.name} goes on" if not host.status(run).is_over else f"{run.name} is over", err=True)
+        return Aborted.exit_code
+    return 0
+
+
+def _print(pieces: Iterable[str]) -> None:
+    reader, drawn = Reader(), Plain()
+    for piece in pieces:
+        for event in reader.feed(piece):
+            drawn.show(event)
+    for event in reader.close():
+        drawn.show(event)
+    drawn.close()
+
+
+def stop_and_wait(host: Host, run: RunDir, *, now: bool) -> int:
+    """Stops a run from outside and waits for its end; 0 if it is over then, whatever its own exit code."""
+    before = host.stop(run, now=now)
+    if before.is_over and not now:
+        click.echo(f"{run.name} is over already: {before.state}")
+        return 0
+    if not now:
+        click.echo(f"{run.name}: waiting for its step and a checkpoint, at most {GRACE} s (stop --now kills it at once)")
+        for _ in host.follow(run):
+            pass
+    after = host.status(run)
+    click.echo(f"{run.name}: {after.state}" + ("" if after.exit_code is None else f" (exit {after.exit_code})"))
+    return 0

@@ -1,0 +1,64 @@
+"""Plays torchrun and its ranks for tests of what starts it: put this folder's root first on PYTHONPATH.
+
+FAKE_RANKS    one word a rank, as "42" or "0,1": the exit code that the rank notes, or
+              "killed" (SIGKILLs itself), "silent" (ends without a note), "deaf" (ignores SIGTERM)
+FAKE_STEPS    how many metric lines rank 0 prints first (5); it sleeps FAKE_PAUSE seconds (0.01) after each
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def torchrun(folder: str, nproc: int) -> int:
+    words = (os.environ.get("FAKE_RANKS") or ",".join("0" * nproc)).split(",")
+    ranks = [subprocess.Popen([sys.executable, __file__, "rank", folder, str(r), word]) for r, word in enumerate(words)]
+    assert len(ranks) == nproc, f"{len(ranks)} words in FAKE_RANKS for {nproc} ranks"
+    signal.signal(signal.SIGTERM, lambda *_: [rank.terminate() for rank in ranks])
+    print(f"torchrun: {' '.join(sys.argv[1:])}", flush=True)  # noqa: T201
+    codes = [rank.wait() for rank in ranks]
+    if any(codes):
+        print(f"  exitcode  : {next(code for code in codes if code)} (pid: 1)", flush=True)  # noqa: T201
+    return int(any(codes))
+
+
+def rank(folder: Path, number: int, word: str) -> int:
+    if word == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: end(folder, number, 143, "stopped after a checkpoint"))
+    if number == 0:
+        steps = int(os.environ.get("FAKE_STEPS", "5"))
+        with (folder / "logs" / "rank-0.log").open("a") as log, (folder / "logs" / "dpo_train_steps.jsonl").open("a") as metrics:
+            print("loading the model", file=log, flush=True)
+            for step in range(1, steps + 1):
+                line = {"type": "train", "step": step, "total_steps": steps, "loss": 0.7 - 0.1 * step / steps}
+                line |= {"rewards/margins": 0.5 * step / steps, "rewards/accuracies": 0.75, "seconds": step * 0.5}
+                for file in (log, metrics):
+                    print(json.dumps(line), file=file, flush=True)
+                time.sleep(float(os.environ.get("FAKE_PAUSE", "0.01")))
+    if word == "deaf":
+        time.sleep(600)
+    if word == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word == "silent":
+        return 1
+    return end(folder, number, int(word), "done" if word == "0" else f"rank {number} says {word}")
+
+
+def end(folder: Path, number: int, code: int, sentence: str) -> int:
+    note = {"code": code, "sentence": sentence, "time": time.time()}
+    attempt = folder / f"attempt-{os.environ['DPO_ATTEMPT']}"
+    (attempt / f"rank-{number}.exit.json").write_text(json.dumps(note))
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "rank":
+        sys.exit(rank(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
+    processes = next(int(arg.split("=")[1]) for arg in sys.argv if arg.startswith("--nproc-per-node="))
+    sys.exit(torchrun(sys.argv[-1], processes))

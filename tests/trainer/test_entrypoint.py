@@ -1,0 +1,137 @@
+"""The entry as a real process, over a torchrun that is played by ``tests/fakes``."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from launcher.processes import Process, members
+from launcher.run_dir import RunDir
+
+FAKES = Path(__file__).parents[1] / "fakes"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    run = RunDir(tmp_path / "exp_1" / "model" / "runs" / "r")
+    run.create("{}", {"run": "r"})
+    return run
+
+
+def start(run: RunDir, nproc: int = 1, **env: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(FAKES), "DPO_RUN_FOLDER": str(run.path), "DPO_NPROC": str(nproc), **env}
+    argv = [sys.executable, "-m", "trainer.entrypoint", str(run.path)]
+    return subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(entry: subprocess.Popen[str]) -> tuple[int, str]:
+    out, _ = entry.communicate(timeout=60)
+    return entry.returncode, out
+
+
+def wait_for(what, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+def has_stepped(run: RunDir) -> bool:
+    return run.steps.is_file() and run.steps.stat().st_size > 0
+
+
+def test_a_good_run_ends_with_0_and_its_record_says_so(run):
+    assert finish(start(run)) == (0, "r: attempt 1: done, exit 0: done\n")
+    record = run.read_record()
+    assert record["outcome"] == {"state": "done", "exit_code": 0, "sentence": "done", "ended": record["outcome"]["ended"]}
+    assert [(a["number"], a["exit_code"], a["ended"] is not None) for a in record["attempts"]] == [(1, 0, True)]
+    assert not Process.parse(record["process"]).alive
+
+
+@pytest.mark.parametrize("code", [1, 42, 43, 44, 45, 46, 47])
+def test_a_ranks_exit_code_travels_through_torchrun(run, code):
+    assert finish(start(run, FAKE_RANKS=str(code), FAKE_STEPS="1"))[0] == code
+    assert run.read_record()["outcome"]["sentence"] == f"rank 0 says {code}"
+
+
+def test_of_several_ranks_the_first_that_failed_gives_the_code(run):
+    # rank 0 fails half a second after rank 1, as a survivor does whose collective was cut off
+    entry = start(run, 2, FAKE_RANKS="1,45", FAKE_STEPS="5", FAKE_PAUSE="0.1")
+    assert finish(entry)[0] == 45
+
+
+def test_a_rank_that_was_killed_without_a_word_is_137(run):
+    code, out = finish(start(run, 2, FAKE_RANKS="0,killed"))
+    assert (code, out) == (
+        137,
+        "r: attempt 1: failed, exit 137: a rank was killed (SIGKILL): often the machine's memory ran out; `dmesg` says so\n",
+    )
+
+
+def test_without_a_note_torchruns_code_is_taken(run):
+    assert finish(start(run, FAKE_RANKS="silent"))[0] == 1
+    assert "exitcode  : 1" in run.entry_log.read_text()
+
+
+def test_torchrun_gets_a_static_topology_on_a_free_port(run):
+    finish(start(run, 2, FAKE_RANKS="0,0"))
+    words = run.entry_log.read_text()
+    assert re.sub(r"master-port=\d+", "master-port=PORT", words) == (
+        "torchrun: --nnodes=1 --nproc-per-node=2 --master-addr=127.0.0.1 --master-port=PORT --max-restarts=0 "
+        f"--log-dir=/dev/null -m trainer {run.path}\n"
+    )
+
+
+def test_attempts_are_counted_on(run):
+    finish(start(run, FAKE_RANKS="1"))
+    finish(start(run))
+    assert [(a["number"], a["exit_code"]) for a in run.read_record()["attempts"]] == [(1, 1), (2, 0)]
+    assert json.loads(run.exit_note(2, 0).read_text())["code"] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_to_stop_reaches_the_ranks_and_is_143(run, number):
+    entry = start(run, FAKE_STEPS="1000", FAKE_PAUSE="0.05")
+    wait_for(lambda: has_stepped(run))
+    assert run.read_record()["outcome"] == {"state": "running"}
+    entry.send_signal(number)
+    assert finish(entry)[0] == 143
+    assert run.read_record()["outcome"]["state"] == "stopped"
+    assert members(str(run.path)) == []
+
+
+def test_ranks_that_do_not_stop_are_killed_when_the_grace_is_over(run):
+    entry = start(run, FAKE_RANKS="deaf", DPO_GRACE="1")
+    wait_for(lambda: has_stepped(run))
+    entry.terminate()
+    code, out = finish(entry)
+    assert code == 137
+    assert "it did not end within 1 s and was killed" in out
+    assert members(str(run.path)) == []
+
+
+def test_a_torchrun_that_is_killed_leaves_no_rank_behind(run):
+    entry = start(run, FAKE_RANKS="deaf")
+    wait_for(lambda: has_stepped(run))
+    torchrun = next(pid for pid in members(None, entry.pid) if pid != entry.pid and b"torch.distributed.run" in cmdline(pid))
+    os.kill(torchrun, signal.SIGKILL)
+    assert finish(entry)[0] == 137
+    assert members(str(run.path)) == []
+
+
+def test_an_entry_that_is_killed_takes_torchrun_with_it(run):
+    entry = start(run, FAKE_STEPS="1000", FAKE_PAUSE="0.05")
+    wait_for(lambda: has_stepped(run))
+    entry.kill()
+    wait_for(lambda: members(str(run.path)) == [])
+    assert json.loads(run.exit_note(1, 0).read_text())["code"] == 143
+
+
+def cmdline(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
