@@ -193,9 +193,7 @@ def _name_mistakes(table: Table) -> Iterator[Mistake]:
         if not name.strip():
             yield Mistake(where, "the prompt has no name", expected="a name in column 'name'")
         elif name in first:
-            yield Mistake(
-                where, f"a second prompt is named {name!r}", expected="unique names", found=f"also on line {first[name]}"
-            )
+            yield Mistake(where, f"a second prompt is named {name!r}", "unique names", f"the first is on line {first[name]}")
         first.setdefault(name, row.line)
 
 
@@ -232,9 +230,7 @@ def _template(where: str, text: str, mapping: _Mapping, mistakes: list[Mistake])
     for name in used:
         if name not in mapping.inputs:
             what = f"user has the placeholder {{{name}}}, which input_columns does not map"
-            mistakes.append(
-                Mistake(where, what, expected=f"one of {', '.join(mapping.inputs)}", hint=nearest(name, mapping.inputs))
-            )
+            mistakes.append(Mistake(where, what, ", ".join(mapping.inputs), hint=nearest(name, mapping.inputs)))
     mistakes += [
         Mistake(where, f"user does not hold the placeholder {{{name}}}, which input_columns maps to {column!r}")
         for name, column in mapping.inputs.items()
@@ -272,7 +268,8 @@ def _cell_mistakes(table: Table, mapping: _Mapping) -> Iterator[Mistake]:
         for column in mapping.columns:
             if _CONTROL.search(row.cells[column]):
                 yield _control_mistake(where, column, row.cells[column])
-        if not empty and _answer(row, mapping.chosen) == _answer(row, mapping.rejected):
+        answers = {*_columns_of(mapping.chosen), *_columns_of(mapping.rejected)}
+        if not answers.intersection(empty) and _answer(row, mapping.chosen) == _answer(row, mapping.rejected):
             yield Mistake(where, "chosen and rejected are equal", hint="the row prefers nothing: change or delete it")
 
 
@@ -308,14 +305,14 @@ def _content_notices(train: Sequence[Pair], validation: Sequence[Pair]) -> Itera
     counts = Counter(content(pair) for pair in train)
     repeated = len(train) - len(counts)
     if repeated:
-        yield f"{_rows(repeated, 'training pair')} of {len(train)} repeat an earlier one exactly."
+        yield f"Training pairs that repeat an earlier one exactly: {repeated} of {len(train)}."
     leaked = sum(content(pair) in counts for pair in validation)
     if leaked:
-        yield f"{_rows(leaked, 'validation pair')} of {len(validation)} are training pairs too: evaluations will look too good."
-    for role, part in (("training", train), ("validation", validation)):
+        yield f"Validation pairs that are training pairs too, so that evaluations look too good: {leaked} of {len(validation)}."
+    for role, part in (("Training", train), ("Validation", validation)):
         spaces = sum(pair.chosen.split() == pair.rejected.split() for pair in part)
         if spaces:
-            yield f"In {_rows(spaces, f'{role} pair')} of {len(part)} chosen and rejected differ only in white space."
+            yield f"{role} pairs whose answers differ only in white space: {spaces} of {len(part)}."
 
 
 def _table_notices(experiment: Experiment, tables: Tables, mapping: _Mapping, prompt: _Prompt | None) -> Iterator[str]:
@@ -325,7 +322,7 @@ def _table_notices(experiment: Experiment, tables: Tables, mapping: _Mapping, pr
         for column in mapping.columns:
             kept = sum(row.cells[column] != row.cells[column].strip() for row in table.rows)
             if kept:
-                yield f"{table.name}: {_rows(kept, 'cell')} of column {column!r} begin or end with white space, which was kept."
+                yield f"{table.name}: white space around cells of column {column!r} was kept: {kept} of {len(table.rows)}."
         yield from _unused(table, mapping.columns)
     if tables.prompts is not None:
         yield from _unused(tables.prompts, PROMPT_COLUMNS)
@@ -335,14 +332,10 @@ def _table_notices(experiment: Experiment, tables: Tables, mapping: _Mapping, pr
         yield f"Prompt {experiment.prompt_name!r}: system holds {shown}, which stays as it is; only user is filled in."
 
 
-def _unused(table: Table, used: Iterable[str]) -> Iterator[str]:
-    unused = [column for column in table.columns if column not in set(used)]
+def _unused(table: Table, used: Sequence[str]) -> Iterator[str]:
+    unused = [column for column in table.columns if column not in used]
     if unused:
-        yield f"{table.name}: {_rows(len(unused), 'column')} not used: {', '.join(unused)}."
-
-
-def _rows(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+        yield f"{table.name}: columns that are not used: {', '.join(unused)} ({len(unused)} of {len(table.columns)})."
 
 
 def _sources(tables: Tables) -> Iterator[Source]:
