@@ -34,7 +34,7 @@ BATCH: Final = 16
 def make(folder: Path, texts: list[tuple[str, str, str]]) -> None:
     """Writes model and tokenizer into ``folder``, whole or not at all; ``texts`` holds (question, answer, other answer)."""
     torch.manual_seed(0)
-    tokenizer = _tokenizer([text for row in texts for text in row])
+    tokenizer = train_tokenizer([text for row in texts for text in row])
     model = _model(tokenizer)
     _pretrain(model, _sequences(tokenizer, texts))
     aside = folder.with_name(f".{folder.name}")
@@ -44,7 +44,7 @@ def make(folder: Path, texts: list[tuple[str, str, str]]) -> None:
     aside.rename(folder)
 
 
-def _tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()

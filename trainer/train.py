@@ -148,6 +148,8 @@ def _without_effect(experiment: Experiment, device: Device) -> Iterator[str]:
             yield "use_gradient_checkpointing costs time and saves main memory: there is no GPU"
         if _optimizer(h.optim, cuda=False) != h.optim:
             yield f"optim: {h.optim} needs a CUDA device: adamw_torch is used"
+    if h.lora_dropout and not h.full_finetuning and h.trl.get("disable_dropout", True):
+        yield "lora_dropout has no effect: TRL disables dropout for DPO; set disable_dropout: false to have it"
     if h.full_finetuning:
         lora = {"r", "lora_alpha", "lora_dropout", "bias", "target_modules", "random_state"} & changed
         if lora:

@@ -1,0 +1,90 @@
+"""One small model, made once: the trainer's tests share it, because importing and training are what takes the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.experiment import Experiment
+from launcher.run_dir import RunDir
+
+REPOSITORY = Path(__file__).parents[2]
+DEMO = REPOSITORY / "configs" / "demo"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen3 of two layers with random weights, and a byte-level tokenizer of the demo's text."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from trainer.demo_model import train_tokenizer
+
+    folder = tmp_path_factory.mktemp("model") / "tiny-qwen3"
+    tokenizer = train_tokenizer([(DEMO / "training_data.csv").read_text(encoding="utf-8")])
+    torch.manual_seed(1)
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_experiment(tiny_model: Path) -> Callable[..., Experiment]:
+    """An experiment on the demo's data and the tiny model; keyword arguments change its hyperparameters."""
+
+    def make(*, experiment: dict[str, Any] | None = None, **hyper: Any) -> Experiment:
+        return Experiment.parse(
+            {
+                "experiment_id": "tiny",
+                "model_name": str(tiny_model),
+                "datasets_path": str(DEMO),
+                "validation_filename": "validation_data.csv",
+                "dpo_column_mapping_config": {
+                    "input_columns": {"question": "question"},
+                    "chosen": "concrete",
+                    "rejected": "vague",
+                },
+                "hyperparameters": {
+                    "per_device_train_batch_size": 4,
+                    "gradient_accumulation_steps": 1,
+                    "learning_rate": 1e-3,
+                    "max_steps": 4,
+                    "save_strategy": "no",
+                    **hyper,
+                },
+                "launch": {"gpus": 0},
+                **(experiment or {}),
+            }
+        )
+
+    return make
+
+
+@pytest.fixture()
+def new_run() -> Callable[[Path, Experiment, str], RunDir]:
+    """Makes a run's folder as the launcher does."""
+
+    def make(root: Path, experiment: Experiment, name: str) -> RunDir:
+        run = RunDir.of(root, "out", experiment.experiment_id, experiment.model_folder, name)
+        run.create(experiment.model_dump_json(), {"run": name})
+        return run
+
+    return make

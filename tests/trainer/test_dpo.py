@@ -1,0 +1,86 @@
+"""The loss and its gradient against the paper, computed plainly in float64."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.experiment import Experiment
+from launcher.run_dir import RunDir
+
+pytestmark = pytest.mark.slow
+
+
+def test_one_step_agrees_with_equation_7_of_the_dpo_paper(
+    tmp_path: Path,
+    make_experiment: Callable[..., Experiment],
+    new_run: Callable[[Path, Experiment, str], RunDir],
+) -> None:
+    import torch
+
+    trainer = _trainer(tmp_path, make_experiment(beta=0.3), new_run)
+    # A fresh adapter has margin zero, where the loss knows nothing of beta or the data: give it one.
+    torch.manual_seed(5)
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.3)
+    trainer.model.train()
+    batch = next(iter(trainer.get_train_dataloader()))
+    loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    ours = {n: p.grad.double() for n, p in trainer.model.named_parameters() if p.requires_grad}
+
+    plain = copy.deepcopy(trainer.model).double()
+    plain.zero_grad()
+    plain_loss = equation_7(plain, batch, beta=0.3)
+    plain_loss.backward()
+
+    assert abs(plain_loss.item() - 0.6931) > 0.01, "the margin is not zero"
+    assert loss.item() == pytest.approx(plain_loss.item(), rel=1e-5)
+    for name, parameter in plain.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-3, atol=1e-6)
+
+
+def equation_7(model: Any, batch: dict[str, Any], beta: float) -> Any:
+    """Rafailov et al., arXiv 2305.18290, equation 7; ``batch`` holds the chosen sequences, then the rejected ones."""
+    import torch
+
+    def answer_logps() -> Any:
+        base = model.get_base_model()
+        hidden = base.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)[0]
+        logits = hidden @ base.lm_head.weight.T
+        logps = torch.log_softmax(logits[:, :-1], dim=-1)
+        taken = logps.gather(2, batch["input_ids"][:, 1:, None]).squeeze(2)
+        return (taken * batch["completion_mask"][:, 1:]).sum(dim=1)
+
+    policy = answer_logps()
+    with torch.no_grad(), model.disable_adapter():
+        reference = answer_logps()
+    chosen, rejected = (policy - reference).chunk(2)
+    return -torch.log(1 / (1 + torch.exp(-beta * (chosen - rejected)))).mean()
+
+
+def _trainer(root: Path, experiment: Experiment, new_run: Callable[[Path, Experiment, str], RunDir]) -> Any:
+    from launcher.pairs import read_pairs
+    from trainer.dpo import DPOTrainer
+    from trainer.model import choose_precision, load_model, load_tokenizer, lora_config
+    from trainer.tokens import tokenize
+    from trainer.train import Device, _arguments
+
+    hyper = experiment.hyperparameters
+    tokenizer = load_tokenizer(experiment, experiment.model_name)
+    tokens = tokenize(read_pairs(experiment, root).train, tokenizer, hyper, source="train", cache=root / "cache")
+    precision = choose_precision(hyper, cuda=False, bf16=False)
+    run = new_run(root, experiment, "step")
+    return DPOTrainer(
+        model=load_model(experiment, experiment.model_name, precision, cuda=False),
+        args=_arguments(experiment, run, precision, Device(cuda=False, bf16=False, rank=0, world=1)),
+        train_dataset=tokens.dataset(),
+        processing_class=tokenizer,
+        peft_config=lora_config(hyper),
+    )

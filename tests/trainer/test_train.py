@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.errors import HealthError, Stopped
+from launcher.experiment import Experiment
+from launcher.run_dir import RunDir
+from trainer.stop import StopRequest
+
+pytestmark = pytest.mark.slow
+
+Make = Callable[..., Experiment]
+NewRun = Callable[[Path, Experiment, str], RunDir]
+
+TWELVE: dict[str, Any] = {
+    "max_steps": 12,
+    "save_strategy": "steps",
+    "save_steps": 6,
+    "lora_dropout": 0.1,  # random numbers in every step: a resume must restore the generators too
+    "disable_dropout": False,
+    "eval_strategy": "steps",
+    "eval_steps": 6,
+    "per_device_eval_batch_size": 42,
+}
+
+
+def train_in(root: Path, run: RunDir, experiment: Experiment, *, attempt: int = 1, stop: StopRequest | None = None) -> None:
+    from trainer.train import Roots, train
+
+    train(run, experiment, Roots(root, root, root / "cache"), stop or StopRequest(), attempt=attempt)
+
+
+def events(run: RunDir, kind: str | None = None) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in run.steps.read_text().splitlines()]
+    return [line for line in lines if kind is None or line["type"] == kind]
+
+
+def tensors(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def same_bits(one: Path, other: Path) -> bool:
+    import torch
+
+    a, b = tensors(one), tensors(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory: pytest.TempPathFactory, make_experiment: Make) -> tuple[Path, RunDir, Experiment]:
+    root = tmp_path_factory.mktemp("twelve")
+    experiment = make_experiment(**TWELVE)
+    run = RunDir.of(root, "out", "tiny", experiment.model_folder, "whole")
+    run.create(experiment.model_dump_json(), {"run": "whole"})
+    train_in(root, run, experiment)
+    return root, run, experiment
+
+
+def test_a_fresh_adapter_begins_at_the_loss_of_zero_margin(twelve: tuple[Path, RunDir, Experiment]) -> None:
+    first = events(twelve[1], "train")[0]
+    assert first["step"] == 1
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert first["rewards/margins"] == 0.0
+
+
+def test_every_line_of_the_log_has_the_names_that_people_look_for(twelve: tuple[Path, RunDir, Experiment]) -> None:
+    _, run, _ = twelve
+    wanted = {"step", "loss", "learning_rate", "epoch", "rewards/chosen", "rewards/rejected", "rewards/margins"}
+    wanted |= {"rewards/accuracies", "logps/chosen", "logps/rejected", "grad_norm", "num_tokens", "seconds"}
+    assert [event["step"] for event in events(run, "train")] == list(range(1, 13))
+    assert all(wanted <= event.keys() for event in events(run, "train"))
+    assert [event["step"] for event in events(run, "eval")] == [0, 6, 12]
+    assert all({"eval_loss", "eval_rewards/margins", "eval_rewards/accuracies"} <= e.keys() for e in events(run, "eval"))
+    assert events(run)[-1]["type"] == "summary"
+
+
+def test_tensorboard_shows_the_same_numbers_as_the_log(twelve: tuple[Path, RunDir, Experiment]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, run, _ = twelve
+    board = EventAccumulator(str(run.tensorboard)).Reload()
+    for tag, kind, name in [
+        ("train/loss", "train", "loss"),
+        ("train/rewards/margins", "train", "rewards/margins"),
+        ("eval/rewards/accuracies", "eval", "eval_rewards/accuracies"),
+    ]:
+        drawn = [(scalar.step, scalar.value) for scalar in board.Scalars(tag)]
+        logged = [(event["step"], pytest.approx(event[name], rel=1e-6)) for event in events(run, kind)]
+        assert drawn == logged
+
+
+def test_a_run_leaves_its_data_record_and_only_complete_checkpoints(twelve: tuple[Path, RunDir, Experiment]) -> None:
+    _, run, _ = twelve
+    record = run.read_record()
+    assert [source["role"] for source in record["data"]][:2] == ["train", "validation"]
+    assert all(len(source["sha256"]) == 64 for source in record["data"])
+    assert record["packages"]["trl"].startswith("1.16")
+    assert record["result"]["verified"]["largest_logp_difference"] == 0.0
+    assert record["result"]["after"]["eval_rewards/margins"] > record["result"]["before"]["eval_rewards/margins"] == 0.0
+    assert [path.name for path in run.checkpoints()] == ["checkpoint-6", "checkpoint-12"]
+    assert len((run.data / "train.jsonl").read_text().splitlines()) == 420
+    leftovers = [path.name for path in run.path.iterdir() if path.name.startswith(".")]
+    assert leftovers == []
+
+
+def test_six_steps_and_a_resume_of_six_give_the_adapter_of_twelve_bit_for_bit(
+    twelve: tuple[Path, RunDir, Experiment], tmp_path: Path, new_run: NewRun
+) -> None:
+    _, whole, experiment = twelve
+    run = new_run(tmp_path, experiment, "resumed")
+    shutil.copytree(whole.path / "checkpoint-6", run.path / "checkpoint-6")
+    shutil.copy(whole.steps, run.steps)  # lines up to step 12, as if the kill came after the last one
+    train_in(tmp_path, run, experiment, attempt=2)
+
+    assert same_bits(run.adapter, whole.adapter)
+    assert [event["step"] for event in events(run, "train")] == list(range(1, 13))
+    cut = [json.loads(line) for line in (run.logs / "dpo_train_steps.cut-2.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in cut] == [7, 8, 9, 10, 11, 12, 12, 12]
+    assert events(run, "summary")[0]["before"]["eval_rewards/margins"] == 0.0
+    for resumed, straight in zip(events(run, "train"), events(whole, "train"), strict=True):
+        assert resumed["loss"] == straight["loss"]
+
+
+def test_a_signal_ends_the_step_writes_a_checkpoint_and_the_resume_loses_nothing(
+    twelve: tuple[Path, RunDir, Experiment], tmp_path: Path, new_run: NewRun
+) -> None:
+    _, whole, experiment = twelve
+    run = new_run(tmp_path, experiment, "stopped")
+    stop = StopRequest()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    stop.listen()
+    sender = threading.Thread(target=_send_at_step, args=(run, 3))
+    sender.start()
+    try:
+        with pytest.raises(Stopped, match=r"stopped at step \d+ of 12, after a checkpoint"):
+            train_in(tmp_path, run, experiment, stop=stop)
+    finally:
+        sender.join()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert not run.adapter.exists()
+    (checkpoint,) = run.checkpoints()
+    assert 3 <= int(checkpoint.name.removeprefix("checkpoint-")) < 12
+    train_in(tmp_path, run, experiment, attempt=2)
+    assert same_bits(run.adapter, whole.adapter)
+
+
+def _send_at_step(run: RunDir, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if run.steps.exists() and any(f'"type": "train", "step": {step},' in line for line in run.steps.open()):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        time.sleep(0.005)
+
+
+def test_the_adapter_is_the_best_checkpoint_and_patience_ends_the_run(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun
+) -> None:
+    experiment = make_experiment(
+        max_steps=40,
+        learning_rate=3.0,  # so large that the model gets worse soon after it got better
+        save_strategy="steps",
+        save_steps=1,
+        eval_strategy="steps",
+        eval_steps=1,
+        per_device_eval_batch_size=42,
+        load_best_model_at_end=True,
+        metric_for_best_model="loss",
+        early_stopping_patience=2,
+    )
+    run = new_run(tmp_path, experiment, "best")
+    train_in(tmp_path, run, experiment)
+    losses = {event["step"]: event["eval_loss"] for event in events(run, "eval") if event["step"] > 0}
+    best = min(losses, key=lambda step: losses[step])
+    assert len(losses) == best + 2, "two evaluations without progress end the run"
+    summary = events(run, "summary")[0]
+    assert summary["best_step"] == best
+    assert summary["after"]["eval_loss"] == losses[best]
+    assert same_bits(run.adapter, run.path / f"checkpoint-{best}")
+    assert not same_bits(run.adapter, run.checkpoints()[-1])
+
+
+def test_full_finetuning_saves_weights_that_were_read_back(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:
+    experiment = make_experiment(full_finetuning=True, max_steps=2)
+    run = new_run(tmp_path, experiment, "full")
+    train_in(tmp_path, run, experiment)
+    assert (run.adapter / "model.safetensors").exists()
+    assert not (run.adapter / "adapter_model.safetensors").exists()
+    assert run.read_record()["result"]["verified"]["compared"] == "weights"
+    assert events(run, "train")[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_leaves_no_adapter(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun
+) -> None:
+    experiment = make_experiment(learning_rate=1e30, max_grad_norm=0.0, max_steps=6)
+    run = new_run(tmp_path, experiment, "nan")
+    with pytest.raises(HealthError, match="at step"):
+        train_in(tmp_path, run, experiment)
+    assert not run.adapter.exists()
+
+
+def test_gradient_accumulation_changes_the_split_and_not_the_mathematics(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun
+) -> None:
+    losses = []
+    for name, size, accumulation in (("one", 8, 1), ("four", 2, 4)):
+        experiment = make_experiment(per_device_train_batch_size=size, gradient_accumulation_steps=accumulation, max_steps=3)
+        run = new_run(tmp_path, experiment, name)
+        train_in(tmp_path, run, experiment)
+        losses.append([event["loss"] for event in events(run, "train")])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
