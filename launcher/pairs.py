@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from .errors import DataError, ExperimentError, Mistake, nearest
@@ -198,8 +199,6 @@ def _name_mistakes(table: Table) -> Iterator[Mistake]:
 
 
 def _nearest_first(name: str, names: Iterable[str]) -> list[str]:
-    from difflib import SequenceMatcher
-
     return sorted(names, key=lambda other: -SequenceMatcher(None, name, other).ratio())
 
 

@@ -284,3 +284,14 @@ def test_a_server_that_keeps_no_checksums_is_believed_by_size(forgetful, tmp_pat
     (tmp_path / "weights").write_text("hello")
     assert upload(tmp_path, f"http://127.0.0.1:{forgetful.server_port}", parts=()).objects == 2
     assert list(forgetful.sizes) == ["/models/team/weights", "/models/team/manifest.json"]
+
+
+def test_an_endpoint_that_is_no_address_is_said(adapter):
+    with pytest.raises(UploadError, match="http://: endpoint_url is not the address of a server"):
+        upload(adapter, "http://")
+
+
+def test_a_bucket_name_that_s3_does_not_allow_is_said_in_its_words(server, adapter):
+    with pytest.raises(UploadError) as caught:
+        upload(adapter, server, bucket_name="no spaces")
+    assert str(caught.value).startswith(f"bucket no spaces at {server}: Parameter validation failed:\nInvalid bucket name")
