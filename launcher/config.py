@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from .errors import ExperimentError, Mistake, nearest
 from .experiment import SECRET, Experiment, Problem, problems
 from .overrides import override
-from .yaml_nodes import BrokenNode, MappingNode, Node, Place, ScalarNode, Source, compose, data, has_broken, leaves
+from .yaml_nodes import BrokenNode, MappingNode, Node, Place, ScalarNode, Source, by_place, data, has_broken, leaves
+from .yaml_text import compose
 
 LARGEST: Final = 1_000_000  # bytes of an experiment file
 Keys = tuple[str | int, ...]
@@ -252,7 +253,8 @@ def _once(wrong: Sequence[tuple[Mistake, str]]) -> list[Mistake]:
     keys: dict[Mistake, list[str]] = {}
     for mistake, key in wrong:
         keys.setdefault(mistake, []).append(key)
-    return [replace(m, what=f"{m.what} (in {', '.join(dict.fromkeys(k))})") for m, k in keys.items()]
+    named = [replace(m, what=f"{m.what} (in {', '.join(dict.fromkeys(k))})") for m, k in keys.items()]
+    return sorted(named, key=by_place)
 
 
 def _is_broken(loc: Keys, node: Node) -> bool:

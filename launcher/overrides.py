@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .errors import ExperimentError, Mistake, UsageError
-from .yaml_nodes import BrokenNode, Entry, MappingNode, Node, Place, ScalarNode, Source, compose
+from .yaml_nodes import BrokenNode, Entry, MappingNode, Node, Place, ScalarNode, Source
+from .yaml_text import compose
 
 
 def override(node: MappingNode, options: Sequence[str]) -> tuple[MappingNode, list[Mistake]]:
