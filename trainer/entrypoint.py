@@ -42,7 +42,8 @@ class Ending:
 
 def main(run: RunDir) -> int:
     """Trains in one attempt and returns its exit code; nothing that it started is alive then."""
-    run.logs.mkdir(parents=True, exist_ok=True)
+    for folder in (run.logs, run.tensorboard, run.data):
+        folder.mkdir(parents=True, exist_ok=True)
     number = next_attempt(run)
     children = Children(int(os.environ.get("DPO_GRACE", "120")))
     children.listen()

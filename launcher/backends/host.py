@@ -190,20 +190,24 @@ class Host:
 
 def status(run: RunDir) -> Status:
     """How a run is: what its record says, believed only as far as its process bears it out."""
+    said, process = _said(run)
+    if process is not None and not process.is_here:
+        return said if said.is_over else Status("unknown", None, f"{said.state} on {process.host} when last heard of")
+    if process is not None and process.alive:
+        return Status("running") if said.is_over else said  # its entry has said its last word, and is about to go
+    if not said.is_over:
+        said, _ = _said(run)  # it may have ended between the two looks
+    if said.state in ("starting", "running"):
+        return Status("lost", 137, "its process is gone without a word: killed, or the machine went down")
+    return said
+
+
+def _said(run: RunDir) -> tuple[Status, Process | None]:
+    """What the record says, unchecked."""
     record = run.read_record()
     outcome = record.get("outcome") or {}
-    state = outcome.get("state", "unknown")
-    if state not in ("starting", "running"):
-        return Status(state, outcome.get("exit_code"), outcome.get("sentence"))
-    process = Process.parse(record.get("process"))
-    if process is not None and not process.is_here:
-        return Status("unknown", None, f"{state} on {process.host} when last heard of")
-    if process is not None and process.alive:
-        return Status(state)
-    again = run.read_record().get("outcome") or {}  # it may have ended between the two looks
-    if again.get("state") not in ("starting", "running"):
-        return Status(again.get("state", "unknown"), again.get("exit_code"), again.get("sentence"))
-    return Status("lost", 137, "its process is gone without a word: killed, or the machine went down")
+    said = Status(outcome.get("state", "unknown"), outcome.get("exit_code"), outcome.get("sentence"))
+    return said, Process.parse(record.get("process"))
 
 
 def notices(job: Job) -> list[str]:

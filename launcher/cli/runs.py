@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,11 +186,11 @@ def _rendered(
 ) -> tuple[Host, Job, HostSpec, Loaded]:
     """Everything that can be worked out without a look at the data."""
     from ..backends.host import gpus_there
-    from ..config import load
+    from ..config import load, read_env
     from ..job import plan
     from ..run_dir import check_run_name, new_run_name
 
-    host = _host()
+    host = _host(read_env(Path.cwd()))
     loaded = load(name, root=Path(), file=file, overrides=overrides)
     called = new_run_name(loaded.key) if run_name is None else check_run_name(run_name)
     there = gpus_there(host.caller)
@@ -217,12 +218,10 @@ def _check_trainer() -> None:
         raise LauncherError(f"training needs {', '.join(missing)}: pip install 'dpo-launcher[trainer]'")
 
 
-def _host() -> Host:
+def _host(caller: Mapping[str, str] | None = None) -> Host:
     from ..backends.host import Host
-    from ..config import read_env
 
-    cwd = Path.cwd()
-    return Host.here(cwd, {**read_env(cwd), **os.environ})
+    return Host.here(Path.cwd(), os.environ if caller is None else caller)
 
 
 def _runs() -> list[RunDir]:

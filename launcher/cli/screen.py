@@ -20,19 +20,20 @@ class Screen(Protocol):
 
 def screen() -> Screen:
     """The screen that standard output deserves."""
-    return Live() if sys.stdout.isatty() else Plain()
+    return Live() if sys.stdout.isatty() else Plain(thin=True)
 
 
 class Plain:
-    """One line an event, training lines thinned out."""
+    """One line an event; ``thin``: of the training lines about 25."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, thin: bool) -> None:
+        self._thin = thin
         self._before: Metric | None = None
 
     def show(self, event: Text | Metric) -> None:
         if isinstance(event, Text):
             click.echo(event.line)
-        elif is_shown(event, self._before):
+        elif not self._thin or is_shown(event, self._before):
             click.echo(short(event))
             self._before = event if event.kind == "train" else self._before
 

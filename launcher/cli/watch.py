@@ -101,7 +101,7 @@ def show_log(host: Host, run: RunDir, *, rank: int, follow: bool) -> int:
 
 
 def _print(pieces: Iterable[str]) -> None:
-    reader, drawn = Reader(), Plain()
+    reader, drawn = Reader(), Plain(thin=False)
     for piece in pieces:
         for event in reader.feed(piece):
             drawn.show(event)

@@ -1,0 +1,139 @@
+# demo-1: experiment demo on 2 GPUs of this machine
+# a step: 8 pairs = 2 a device × 2 accumulation × 2 devices
+# launch.shm_size has no effect on the host backend
+# launch.max_restarts has no effect on the host backend
+# taken from your environment, unseen: HF_TOKEN
+
+mkdir -p '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1'
+cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1/experiment.json' <<'END'
+{
+  "experiment_id": "1",
+  "topic": null,
+  "model_name": "Qwen/Qwen3-0.6B",
+  "framework": "trl",
+  "multimodal": false,
+  "datasets_path": "data",
+  "train_filename": "training_data.csv",
+  "validation_filename": null,
+  "prompt_filename": null,
+  "spreadsheet_id": null,
+  "train_sheet": null,
+  "validation_sheet": null,
+  "prompt_sheet": null,
+  "prompt_name": "prompt_default",
+  "dpo_column_mapping_config": null,
+  "column_mapping_config": null,
+  "save_processed_dataset": false,
+  "output_processed_dir": "data/dpo/dataset",
+  "hyperparameters": {
+    "hyperparameters_id": "1",
+    "max_seq_length": 1024,
+    "load_in_4bit": false,
+    "load_in_8bit": false,
+    "load_in_16bit": null,
+    "trust_remote_code": false,
+    "model_cache_dir": null,
+    "gpu_memory_utilization": 0.9,
+    "enable_thinking": null,
+    "thinking_mode": null,
+    "add_generation_prompt": null,
+    "r": 16,
+    "lora_alpha": 16.0,
+    "lora_dropout": 0.0,
+    "bias": "none",
+    "target_modules": "all-linear",
+    "use_gradient_checkpointing": "auto",
+    "random_state": 3407,
+    "full_finetuning": false,
+    "beta": 0.1,
+    "loss_type": [
+      "sigmoid"
+    ],
+    "label_smoothing": 0.0,
+    "dpo_path": "auto",
+    "num_train_epochs": 1.0,
+    "max_steps": null,
+    "learning_rate": 5e-6,
+    "weight_decay": 0.0,
+    "warmup_ratio": null,
+    "lr_scheduler_type": "linear",
+    "optim": "adamw_torch",
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 4,
+    "seed": 42,
+    "report_to": [
+      "tensorboard"
+    ],
+    "logging_steps": 1,
+    "save_strategy": "steps",
+    "save_steps": 50,
+    "save_total_limit": 2,
+    "eval_strategy": "no",
+    "eval_steps": null,
+    "load_best_model_at_end": false,
+    "metric_for_best_model": null,
+    "greater_is_better": null,
+    "early_stopping_patience": null,
+    "early_stopping_threshold": 0.0,
+    "resume_from_checkpoint": false,
+    "model_output_dir": "data/dpo/model",
+    "trl": {}
+  },
+  "storage_config": null,
+  "launch": {
+    "image": null,
+    "gpus": "auto",
+    "nodes": 1,
+    "parallelism": "auto",
+    "global_batch_size": null,
+    "cpus": null,
+    "memory": null,
+    "shm_size": "1Gi",
+    "env": {
+      "HTTPS_PROXY": null,
+      "GREETING": "it's me"
+    },
+    "secrets": [
+      "HF_TOKEN"
+    ],
+    "max_restarts": 0,
+    "kubernetes": {
+      "namespace": null,
+      "queue": null,
+      "service_account": null,
+      "node_selector": {},
+      "tolerations": [],
+      "image_pull_secrets": [],
+      "volumes": {},
+      "kind": "auto"
+    }
+  },
+  "health": {
+    "not_finite": {
+      "action": "stop",
+      "threshold": null
+    },
+    "first_loss": {
+      "action": "warn",
+      "threshold": null
+    }
+  }
+}
+END
+
+cd '/home/you/my project'
+env \
+  DPO_CACHE_ROOT=/home/you/.cache/dpo-launcher \
+  DPO_DATA_ROOT='/home/you/my project' \
+  DPO_GRACE=120 \
+  DPO_NPROC=2 \
+  DPO_RUN=demo-1 \
+  DPO_RUN_FOLDER='/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1' \
+  DPO_RUN_ROOT='/home/you/my project' \
+  GREETING='it'"'"'s me' \
+  HF_HOME=/home/you/.cache/dpo-launcher/huggingface \
+  HTTPS_PROXY=http://p:1 \
+  OMP_NUM_THREADS=8 \
+  PYTHONUNBUFFERED=1 \
+  TOKENIZERS_PARALLELISM=false \
+  /home/you/.venv/bin/python -m trainer.entrypoint '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1'

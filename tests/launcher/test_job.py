@@ -1,0 +1,109 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.errors import ExperimentError
+from launcher.experiment import Experiment
+from launcher.job import Job, check_model, plan, steps
+
+
+def experiment(launch: dict[str, Any] | None = None, **hyperparameters: Any) -> Experiment:
+    return Experiment.parse(
+        {"model_name": "a/b", "datasets_path": "data", "hyperparameters": hyperparameters, "launch": launch or {}}
+    )
+
+
+def planned(there: int = 0, launch: dict[str, Any] | None = None, **hyperparameters: Any) -> Job:
+    return plan(experiment(launch, **hyperparameters), run="r", key="k", gpus_there=there)
+
+
+def refused(there: int = 0, launch: dict[str, Any] | None = None, **hyperparameters: Any) -> str:
+    with pytest.raises(ExperimentError) as caught:
+        planned(there, launch, **hyperparameters)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("there", "gpus", "expected"),
+    [(0, "auto", (0, 1, 8)), (1, "auto", (1, 1, 8)), (4, "auto", (4, 4, 2)), (4, 2, (2, 2, 4)), (4, 0, (0, 1, 8))],
+)
+def test_the_global_batch_is_the_same_on_any_number_of_devices(there, gpus, expected):
+    job = planned(there, {"gpus": gpus}, per_device_train_batch_size=2, gradient_accumulation_steps=8)
+    assert (job.gpus, job.nproc, job.accumulation) == expected
+    assert job.per_device * job.accumulation * job.world == 16
+
+
+def test_global_batch_size_overrides_the_accumulation_steps():
+    assert planned(2, {"global_batch_size": 32}, per_device_train_batch_size=4).accumulation == 4
+
+
+def test_a_batch_that_does_not_divide_lists_what_would():
+    assert refused(3, {"global_batch_size": 24}, per_device_train_batch_size=5) == (
+        "launch.global_batch_size: a global batch of 24 pairs cannot be split evenly: 5 a device on 3 devices make 15\n"
+        "    expected: per_device_train_batch_size 1, 2, 4 or 8 with 3 devices\n"
+        "    found:    24 / 15 = 1.6 accumulation steps"
+    )
+    assert refused(3, {}, per_device_train_batch_size=4, gradient_accumulation_steps=2) == (
+        "per_device_train_batch_size: a global batch of 8 pairs cannot be split evenly: 4 a device on 3 devices make 12\n"
+        "    expected: 1 or 2 devices with per_device_train_batch_size 4\n"
+        "    found:    8 / 12 = 0.6667 accumulation steps"
+    )
+
+
+def test_all_that_is_beyond_the_machine_is_said_at_once():
+    assert refused(1, {"gpus": 2, "nodes": 2, "parallelism": "zero2"}) == (
+        "launch.gpus: asks for 2 GPUs, and this machine has 1\n"
+        "    expected: at most 1, or auto for all that are there\n"
+        "    found:    2\n"
+        "launch.nodes: one run over several machines needs the kubernetes backend, which this version does not have\n"
+        "    expected: 1\n"
+        "    found:    2\n"
+        "launch.parallelism: zero2 shards the model with DeepSpeed, which the host backend of this version does not do\n"
+        "    expected: auto or ddp\n"
+        "    found:    zero2"
+    )
+
+
+def test_env_is_fixed_values_or_names_of_the_caller():
+    job = planned(0, {"env": {"A": 1, "B": True, "C": None, "D": "x y"}})
+    assert (dict(job.env), job.env_names) == ({"A": "1", "B": "true", "D": "x y"}, ("C",))
+    assert planned(0, {"env": ["HTTPS_PROXY"]}).env_names == ("HTTPS_PROXY",)
+    assert "DPO_RUN is set by the launcher" in refused(0, {"env": ["DPO_RUN"]})
+
+
+@pytest.mark.parametrize(
+    ("pairs", "hyperparameters", "expected"),
+    [
+        (80, {}, 10),
+        (81, {}, 11),
+        (81, {"num_train_epochs": 3}, 33),
+        (80, {"num_train_epochs": 0.25}, 3),
+        (81, {"dataloader_drop_last": True}, 10),
+        (3, {}, 1),
+        (80, {"max_steps": 7}, 7),
+    ],
+)
+def test_steps_are_counted_as_transformers_does(pairs, hyperparameters, expected):
+    assert steps(planned(**hyperparameters), pairs) == expected
+
+
+def test_a_model_folder_must_hold_a_model(tmp_path: Path):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ExperimentError) as caught:
+        check_model("./model", tmp_path)
+    assert str(caught.value) == (
+        "model_name: ./model holds no model\n    expected: a folder with config.json\n    found:    no file at all"
+    )
+    (tmp_path / "model" / "config.json").write_text("{}")
+    check_model("model", tmp_path)
+
+
+def test_a_path_that_is_not_there_is_no_hub_id(tmp_path: Path):
+    for name in ("./x", "../x", "/no/such", "~/no-such-model", "a/b/c"):
+        with pytest.raises(ExperimentError, match="there is no folder"):
+            check_model(name, tmp_path)
+    with pytest.raises(ExperimentError, match="`make demo` makes it"):
+        check_model("data/demo/model", tmp_path)
+    for name in ("Qwen/Qwen3-0.6B", "gpt2", "s3://bucket/models/one"):
+        check_model(name, tmp_path)
