@@ -67,7 +67,10 @@ def _rank(run: RunDir, attempt: int) -> tuple[int, str]:
     except Exception as error:
         traceback.print_exc()
         if type(error).__name__ == "OutOfMemoryError":
-            return MemoryShortage.exit_code, f"out of memory on the GPU: lower per_device_train_batch_size or max_seq_length ({error})"
+            return (
+                MemoryShortage.exit_code,
+                f"out of memory on the GPU: lower per_device_train_batch_size or max_seq_length ({error})",
+            )
         return 1, f"{type(error).__name__}: {error}"
     return 0, "done"
 

@@ -46,7 +46,10 @@ class DPOTrainer:
             self.experiment = Experiment.parse({"model_name": model_name, **plain})
         except ValidationError as error:
             raise ExperimentError(
-                [Mistake(f"DPOTrainer({'.'.join(map(str, p.loc))})", p.what, p.expected, p.found, p.hint) for p in problems(error)]
+                [
+                    Mistake(f"DPOTrainer({'.'.join(map(str, p.loc))})", p.what, p.expected, p.found, p.hint)
+                    for p in problems(error)
+                ]
             ) from error
         self.run: RunDir | None = None
 

@@ -125,7 +125,11 @@ def _logps(trainer: Any, model: PeftModel, batch: Mapping[str, torch.Tensor]) ->
     model.eval()
     with torch.no_grad(), trainer.accelerator.autocast():
         outputs = model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels, use_cache=False, fused_lm_head=True
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            labels=labels,
+            use_cache=False,
+            fused_lm_head=True,
         )
     model.train(training)
     return outputs.log_probs.sum(dim=1).float()

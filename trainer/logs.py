@@ -127,5 +127,8 @@ class HealthCallback(TrainerCallback):
             return  # with logging_steps above 1 the first line is a mean over steps, not the first loss
         tolerance = rule.threshold if rule.threshold is not None else self._tolerance
         if rule.action != "off" and abs(logs["loss"] - self._first) > tolerance:
-            yield f"the first loss is {logs['loss']:.7f}, expected {self._first:.7f} (± {tolerance:g}) at zero margin", rule.action
+            yield (
+                f"the first loss is {logs['loss']:.7f}, expected {self._first:.7f} (± {tolerance:g}) at zero margin",
+                rule.action,
+            )
         self._first = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from peft import LoraConfig
@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from launcher.errors import CredentialError, ExperimentError, Mistake
 from launcher.experiment import Experiment, Hyperparameters
+
+TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool) -> Preci
 def load_tokenizer(experiment: Experiment, path: str) -> PreTrainedTokenizerBase:
     """The model's tokenizer, with a padding token; raises ExperimentError where there is none."""
     hyper = experiment.hyperparameters
+    if Path(path).is_dir() and not any((Path(path) / name).exists() for name in TOKENIZER_FILES):
+        # transformers would make an empty tokenizer of config.json alone
+        raise _not_loaded(experiment, "tokenizer", FileNotFoundError("none of " + ", ".join(TOKENIZER_FILES)))
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path, trust_remote_code=hyper.trust_remote_code, cache_dir=hyper.model_cache_dir

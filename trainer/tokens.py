@@ -220,7 +220,9 @@ def _read(file: Path, pairs: Sequence[Pair]) -> list[tuple[TokenPair, int]] | No
     try:
         table = pq.read_table(file)
         rows = table.to_pylist()
-        found = [(TokenPair(r["prompt"], r["chosen"], r["rejected"], p.line), r["lost"]) for r, p in zip(rows, pairs, strict=True)]
+        found = [
+            (TokenPair(r["prompt"], r["chosen"], r["rejected"], p.line), r["lost"]) for r, p in zip(rows, pairs, strict=True)
+        ]
     except (FileNotFoundError, pa.ArrowException, KeyError, ValueError):
         return None
     return found

@@ -165,7 +165,9 @@ def _optimizer(name: str, *, cuda: bool) -> str:
 def _model_path(experiment: Experiment, data_root: Path) -> str:
     if experiment.model_name.startswith("s3://"):
         raise ExperimentError(
-            Mistake("model_name", "models on S3 cannot be read by this version", "a hub id or a local folder", experiment.model_name)
+            Mistake(
+                "model_name", "models on S3 cannot be read by this version", "a hub id or a local folder", experiment.model_name
+            )
         )
     folder = data_root / Path(experiment.model_name).expanduser()
     return str(folder) if folder.is_dir() else experiment.model_name
@@ -192,9 +194,7 @@ def _tokenize_all(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: P
     return tokens, tokenize(pairs.validation, tokenizer, h, source=names["validation"], cache=cache)
 
 
-def _say_work(
-    experiment: Experiment, tokens: Tokens, held_out: Tokens | None, device: Device, checkpoint: Path | None
-) -> None:
+def _say_work(experiment: Experiment, tokens: Tokens, held_out: Tokens | None, device: Device, checkpoint: Path | None) -> None:
     steps = total_steps(experiment, len(tokens.pairs))
     _say(
         [
@@ -333,7 +333,9 @@ def _summarise(
     }
     for name, metrics in (("before", before), ("after", after)):
         if metrics is not None:
-            summary[name] = {key: metrics[key] for key in metrics if key.startswith(("eval_loss", "eval_rewards/", "eval_logps/"))}
+            summary[name] = {
+                key: metrics[key] for key in metrics if key.startswith(("eval_loss", "eval_rewards/", "eval_logps/"))
+            }
     log.write({"type": "summary", "step": state.global_step, "total_steps": state.max_steps, **summary, "seconds": log.seconds})
     run.update_record(result={**summary, "verified": dict(verified)})
 
@@ -360,4 +362,10 @@ def _versions() -> dict[str, str]:
 
 def _hardware(device: Device) -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if device.cuda else []
-    return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpus": gpus, "ranks": device.world}
+    return {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "ranks": device.world,
+    }

@@ -1,6 +1,6 @@
 """Writes ``launcher/trl_fields.json``: the fields of the installed ``trl.DPOConfig``, for a launcher that has no TRL.
 
-    python -m trainer.trl_fields            rewrite the file
+python -m trainer.trl_fields            rewrite the file
 """
 
 from __future__ import annotations

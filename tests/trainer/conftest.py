@@ -78,7 +78,7 @@ def make_experiment(tiny_model: Path) -> Callable[..., Experiment]:
     return make
 
 
-@pytest.fixture()
+@pytest.fixture
 def new_run() -> Callable[[Path, Experiment, str], RunDir]:
     """Makes a run's folder as the launcher does."""
 
