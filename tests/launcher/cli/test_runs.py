@@ -1,0 +1,311 @@
+"""The verbs as a person types them, in processes of their own; torchrun is played by ``tests/fakes``."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.processes import kill, members
+from launcher.run_dir import RunDir
+
+FAKES = Path(__file__).parents[2] / "fakes"
+LAUNCHER = [sys.executable, "-m", "launcher"]
+CONFIG = """\
+demo:
+  experiment_id: 1
+  model_name: ./model
+  datasets_path: data
+  validation_filename: validation.csv
+  hyperparameters: {num_train_epochs: 3, model_output_dir: out}
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A working directory with one experiment; nothing that was started in it outlives the test."""
+    for name in ("configs", "data", "model"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "configs" / "demo.yml").write_text(CONFIG)
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "data" / "training_data.csv").write_text("prompt,chosen,rejected\nWhy?,Because.,No.\nHow?,So.,What?\n")
+    (tmp_path / "data" / "validation.csv").write_text("prompt,chosen,rejected\nWho?,Me.,Nobody.\n")
+    yield tmp_path
+    for record in tmp_path.rglob("run.json"):
+        kill(str(record.parent))
+
+
+def environment(**env: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(FAKES), "COLUMNS": "100", "CUDA_VISIBLE_DEVICES": "", **env}
+
+
+def launcher(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*LAUNCHER, *args], cwd=home, env=environment(**env), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def begin(home: Path, *args: str, **env: str) -> subprocess.Popen[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([*LAUNCHER, *args], cwd=home, env=environment(**env), **pipes)
+
+
+def run_dir(home: Path, name: str) -> RunDir:
+    return RunDir(home / "out" / "exp_1" / "model" / "runs" / name)
+
+
+def wait_for(what: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+def has_stepped(run: RunDir) -> bool:
+    return run.steps.is_file() and run.steps.stat().st_size > 0
+
+
+def test_a_run_says_what_it_derived_follows_and_ends_with_the_runs_code(home):
+    done = launcher(home, "run", "demo", "--local", "--name", "first", FAKE_STEPS="3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        done.stdout
+        == f"""\
+--local takes the host: this version has no container backend
+run         first
+experiment  demo (configs/demo.yml)
+model       ./model
+data        rows: 2 train, 1 validation; pairs: 2 train, 1 validation
+tokens      at most 291 an epoch, both answers with their prompts (a bound counted in bytes, each cut at 1024)
+devices     the CPU
+a step      8 pairs = 2 a device × 4 accumulation × 1 device
+steps       3 (3 epochs)
+output      {run_dir(home, "first").path}
+loading the model
+step 1/3  loss 0.6667  margin +0.167  accuracy 0.75
+step 2/3  loss 0.6333  margin +0.333  accuracy 0.75  16.0 pairs/s
+step 3/3  loss 0.6000  margin +0.500  accuracy 0.75  16.0 pairs/s
+done: {run_dir(home, "first").path}
+"""
+    )
+
+
+def test_the_exit_code_and_the_sentence_of_a_failed_run_reach_the_caller(home):
+    done = launcher(home, "run", "demo", "--name", "bad", FAKE_RANKS="45")
+    assert done.returncode == 45
+    assert done.stderr == f"failed (exit 45): rank 0 says 45\nits logs: {run_dir(home, 'bad').logs}\n"
+
+
+def test_a_run_that_never_had_a_rank_shows_torchruns_words(home, tmp_path):
+    (tmp_path / "torch" / "distributed").mkdir(parents=True)
+    (tmp_path / "torch" / "__init__.py").touch()
+    (tmp_path / "torch" / "distributed" / "__init__.py").touch()
+    (tmp_path / "torch" / "distributed" / "run.py").write_text("raise SystemExit('no libcuda here')")
+    done = launcher(home, "run", "demo", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("no libcuda here\n")
+    assert "failed (exit 1): torchrun failed; logs/entry.log has its words" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["demo", "--backend", "docker"], 2, "this version has only the host backend"),
+        (["demo", "--name", "a/b"], 2, "--name 'a/b'"),
+        (["demo", "--set", "model_name=./none"], 42, "there is no folder ./none"),
+        (["demo", "--set", "model_name=data"], 42, "data holds no model"),
+        (["demo", "--set", "launch.gpus=2"], 42, "asks for 2 GPUs, and this machine has 0"),
+        (["demo", "--set", "launch.global_batch_size=3"], 42, "cannot be split evenly"),
+        (["demo", "--set", "train_filename=none.csv"], 43, "none.csv"),
+        (["demo", "--set", "launch.secrets=[NO_SUCH_TOKEN]"], 44, "NO_SUCH_TOKEN"),
+        (["domo"], 42, "demo"),
+    ],
+)
+def test_a_mistake_ends_it_before_anything_is_made(home, args, code, message):
+    done = launcher(home, "run", *args)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (home / "out").exists()
+
+
+def test_a_name_is_given_once(home):
+    assert launcher(home, "run", "demo", "--name", "x", FAKE_STEPS="1").returncode == 0
+    again = launcher(home, "run", "demo", "--name", "x", "--set", "experiment_id=2")
+    assert (again.returncode, again.stderr) == (2, "error: --name x: a run of that name exists already\n")
+
+
+def test_render_and_dry_run_print_the_same_and_make_nothing(home):
+    one, two = launcher(home, "render", "demo", "--name", "x"), launcher(home, "run", "demo", "--dry-run", "--name", "x")
+    assert one.returncode == two.returncode == 0
+    assert one.stdout == two.stdout
+    assert one.stdout.startswith("# x: experiment demo on the CPU of this machine\n")
+    assert not (home / "out").exists()
+
+
+def test_dot_env_reaches_the_run(home):
+    (home / ".env").write_text("FAKE_RANKS=46\n")
+    assert launcher(home, "run", "demo").returncode == 46
+
+
+def test_ps_finds_a_running_a_finished_and_a_killed_run(home):
+    assert launcher(home, "ps").stdout == "no run yet: `launcher run EXP` makes one\n"
+    launcher(home, "run", "demo", "--name", "finished", FAKE_STEPS="2")
+    for name in ("killed", "running"):
+        done = launcher(home, "run", "demo", "--name", name, "--detach", FAKE_RANKS="deaf", FAKE_STEPS="2")
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{name} has begun: launcher logs -f {name}")
+        wait_for(lambda name=name: has_stepped(run_dir(home, name)))
+    os.kill(run_dir(home, "killed").read_record()["process"]["pid"], signal.SIGKILL)
+    wait_for(lambda: "lost" in launcher(home, "status", "killed").stdout)
+    wait_for(lambda: launcher(home, "ps").stdout.count("2/2") == 3)
+    table = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "yyyy-mm-dd hh:mm", launcher(home, "ps").stdout)
+    assert re.sub(r"\d+ s\b", "N s", table) == (
+        "RUN       STATE       STEP  LOSS    STARTED (UTC)     TOOK\n"
+        "running   running     2/2   0.6000  yyyy-mm-dd hh:mm  N s\n"
+        "killed    lost (137)  2/2   0.6000  yyyy-mm-dd hh:mm  -\n"
+        "finished  done        2/2   0.6000  yyyy-mm-dd hh:mm  N s\n"
+    )
+    assert [(r["run"], r["state"]) for r in json.loads(launcher(home, "ps", "--json").stdout)] == [
+        ("running", "running"),
+        ("killed", "lost"),
+        ("finished", "done"),
+    ]
+
+
+def test_a_run_is_found_by_name_beginning_experiment_and_latest(home):
+    for name in ("alpha-1", "alpha-2", "beta"):
+        launcher(home, "run", "demo", "--name", name, FAKE_STEPS="1")
+    for word, expected in [("alpha-1", "alpha-1"), ("b", "beta"), ("demo", "beta"), ("1", "beta"), ("latest", "beta")]:
+        assert json.loads(launcher(home, "status", word, "--json").stdout)["run"] == expected
+    ambiguous, missing = launcher(home, "status", "alpha"), launcher(home, "status", "betta")
+    assert ambiguous.returncode == missing.returncode == 2
+    assert ambiguous.stderr == (
+        f"error: 'alpha' may be any of these runs:\n    {run_dir(home, 'alpha-2').path}\n    {run_dir(home, 'alpha-1').path}\n"
+    )
+    assert missing.stderr == "error: there is no run 'betta': did you mean 'beta'?\n"
+
+
+def test_logs_follow_from_the_first_line_to_the_end(home):
+    launcher(home, "run", "demo", "--name", "x", "--detach", FAKE_STEPS="20", FAKE_PAUSE="0.1")
+    wait_for(lambda: has_stepped(run_dir(home, "x")))
+    followed = launcher(home, "logs", "-f", "x")
+    assert followed.returncode == 0
+    lines = followed.stdout.splitlines()
+    assert [line.split("  loss")[0] for line in lines] == ["loading the model", *(f"step {n:>2}/20" for n in range(1, 21))]
+    assert launcher(home, "logs", "x").stdout == followed.stdout
+    assert "has logs of ranks 0" in launcher(home, "logs", "x", "--rank", "3").stderr
+
+
+def test_ctrl_c_in_logs_leaves_the_run_alone(home):
+    launcher(home, "run", "demo", "--name", "x", "--detach", FAKE_STEPS="1000", FAKE_PAUSE="0.05")
+    logs = begin(home, "logs", "-f", "x")
+    assert logs.stdout.readline() == "loading the model\n"
+    logs.send_signal(signal.SIGINT)
+    out, _ = logs.communicate(timeout=30)
+    assert (logs.returncode, out.splitlines()[-1]) == (130, "x goes on")
+    assert json.loads(launcher(home, "status", "x", "--json").stdout)["state"] == "running"
+
+
+def test_stop_waits_for_the_checkpoint(home):
+    launcher(home, "run", "demo", "--name", "x", "--detach", FAKE_STEPS="1000", FAKE_PAUSE="0.05")
+    wait_for(lambda: has_stepped(run_dir(home, "x")))
+    done = launcher(home, "stop", "x")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "x: waiting for its step and a checkpoint, at most 120 s (stop --now kills it at once)\nx: stopped (exit 143)\n",
+    )
+    assert members(str(run_dir(home, "x").path)) == []
+    assert launcher(home, "stop", "x").stdout == "x is over already: stopped\n"
+
+
+def test_stop_now_kills_what_does_not_listen(home):
+    launcher(home, "run", "demo", "--name", "x", "--detach", FAKE_RANKS="deaf")
+    wait_for(lambda: has_stepped(run_dir(home, "x")))
+    assert launcher(home, "stop", "x", "--now").stdout == "x: aborted (exit 130)\n"
+    assert members(str(run_dir(home, "x").path)) == []
+
+
+def test_the_follower_of_a_run_that_is_stopped_elsewhere_ends_with_143(home):
+    follower = begin(home, "run", "demo", "--name", "x", FAKE_STEPS="1000", FAKE_PAUSE="0.05")
+    wait_for(lambda: has_stepped(run_dir(home, "x")))
+    launcher(home, "stop", "x")
+    follower.communicate(timeout=30)
+    assert follower.returncode == 143
+
+
+class Terminal:
+    """The launcher on a real terminal."""
+
+    def __init__(self, home: Path, *args: str, **env: str):
+        self.pid, self._end = pty.fork()
+        if self.pid == 0:
+            os.chdir(home)
+            os.execve(LAUNCHER[0], [*LAUNCHER, *args], environment(TERM="xterm", **env))
+        self.text = ""
+
+    def read_until(self, words: str) -> None:
+        while words not in self.text:
+            self.text += self._read()
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._end, keys)
+
+    def close(self) -> int:
+        """Reads to the end; the exit code."""
+        try:
+            while True:
+                self.text += self._read()
+        except OSError:  # Linux: the other end is closed
+            os.close(self._end)
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def _read(self) -> str:
+        return os.read(self._end, 4096).decode("utf-8", "replace")
+
+
+def test_ctrl_c_on_a_terminal_stops_after_a_checkpoint(home):
+    terminal = Terminal(home, "run", "demo", "--name", "x", FAKE_STEPS="1000", FAKE_PAUSE="0.05")
+    terminal.read_until("/1000")
+    terminal.type(b"\x03")
+    assert terminal.close() == 143
+    assert "stopping after a checkpoint (Ctrl-C again: at once); the run's name is x" in terminal.text
+    assert "stopped (exit 143): stopped after a checkpoint" in terminal.text
+    assert "\x1b[?25h" in terminal.text.rpartition("\x1b[?25l")[2], "the cursor is shown again"
+    assert members(str(run_dir(home, "x").path)) == []
+
+
+def test_a_second_ctrl_c_on_a_terminal_kills_at_once_and_leaves_nobody(home):
+    terminal = Terminal(home, "run", "demo", "--name", "x", FAKE_RANKS="deaf", FAKE_STEPS="1000", FAKE_PAUSE="0.05")
+    terminal.read_until("/1000")
+    terminal.type(b"\x03")
+    terminal.read_until("stopping after a checkpoint")
+    assert len(members(str(run_dir(home, "x").path))) == 3
+    terminal.type(b"\x03")
+    assert terminal.close() == 130
+    assert members(str(run_dir(home, "x").path)) == []
+    assert run_dir(home, "x").read_record()["outcome"]["state"] == "aborted"
+
+
+def test_tensorboard_sees_the_chosen_runs_side_by_side_until_ctrl_c(home):
+    for name in ("a", "b", "c"):
+        launcher(home, "run", "demo", "--name", name, FAKE_STEPS="1")
+    (home / "tensorboard").mkdir()
+    (home / "tensorboard" / "__init__.py").touch()
+    (home / "tensorboard" / "main.py").write_text(
+        "import os, sys, time\n"
+        "folder, port = sys.argv[1].removeprefix('--logdir='), sys.argv[2]\n"
+        "print(port, *sorted(f'{n}={os.path.realpath(os.path.join(folder, n))}' for n in os.listdir(folder)), flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    server = begin(home, "tensorboard", "a", "b", "--port", "7007", PYTHONPATH=str(home))
+    assert server.stdout.readline() == "http://localhost:7007/ shows a, b; Ctrl-C ends it\n"
+    assert server.stdout.readline() == f"--port=7007 a={run_dir(home, 'a').tensorboard} b={run_dir(home, 'b').tensorboard}\n"
+    server.send_signal(signal.SIGINT)
+    assert server.wait(timeout=30) == 0
