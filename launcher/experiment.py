@@ -191,7 +191,7 @@ class Hyperparameters(Section):
     lora_alpha: Float = Field(16, gt=0, description="adapter scale is lora_alpha / r")
     lora_dropout: Float = Field(0, ge=0, lt=1, description="dropout on the adapter's input")
     bias: Literal["none", "all", "lora_only"] = Field("none", description="which biases are trained")
-    target_modules: Text | tuple[Text, ...] = Field("all-linear", description="modules that get an adapter")
+    target_modules: Text | Annotated[tuple[Text, ...], Field(min_length=1)] = Field("all-linear", description="modules that get an adapter")
     use_gradient_checkpointing: Annotated[Literal["auto"] | bool, BeforeValidator(_true_of_unsloth)] = Field(
         "auto", description="recompute activations in the backward pass; auto: on a GPU"
     )
@@ -200,7 +200,7 @@ class Hyperparameters(Section):
     # DPO and loop
     beta: Float = Field(0.1, gt=0, description="weight of the KL term: larger stays nearer to the reference")
     loss_type: Annotated[tuple[Literal[*LOSS_TYPES], ...], BeforeValidator(_tuple_of_one)] = Field(  # type: ignore[valid-type]
-        ("sigmoid",), description="TRL's loss, or several with loss_weights"
+        ("sigmoid",), min_length=1, description="TRL's loss, or several with loss_weights"
     )
     label_smoothing: Float = Field(0, ge=0, lt=0.5, description="probability that a preference is flipped")
     dpo_path: Literal["auto", "fast", "plain"] = Field("auto", description="how the DPO step is computed")
@@ -579,6 +579,7 @@ _EXPECTED = {
     "less_than": "a number below {lt}",
     "less_than_equal": "a number of at most {le}",
     "tuple_type": "a list",
+    "too_short": "a list that is not empty",
     "list_type": "a list",
     "mapping_type": "a mapping",
     "dict_type": "a mapping",
