@@ -269,7 +269,7 @@ def _is_broken(loc: Keys, node: Node) -> bool:
 
 def _mistake(problem: Problem, node: Node, key: Place) -> Mistake:
     """``key`` is the place of the experiment's name, which stands for what is missing."""
-    place, value = key, node
+    place, value, what = key, node, problem.what
     for index, part in enumerate(problem.loc):
         last = index == len(problem.loc) - 1
         if isinstance(value, MappingNode) and str(part) in value.entries:
@@ -278,13 +278,15 @@ def _mistake(problem: Problem, node: Node, key: Place) -> Mistake:
         elif not isinstance(value, MappingNode | ScalarNode | BrokenNode) and isinstance(part, int) and part < len(value.items):
             value = value.items[part]
             place = value.place
+        elif isinstance(value, ScalarNode) and isinstance(part, int):  # one value, where a list of it is meant
+            what = what.replace(f".{part} ", " ", 1)
         else:
             break
     hint = problem.hint
     if hint is None and "text" in (problem.expected or "") and isinstance(value, ScalarNode) and value.plain:
         hint = _quotes(place) if value.value is not None and not isinstance(value.value, str) else None
     found = None if any(SECRET.search(str(part)) for part in problem.loc) and not problem.of_key else problem.found
-    return place.mistake(problem.what, problem.expected, found, hint)
+    return place.mistake(what, problem.expected, found, hint)
 
 
 def _quotes(place: Place) -> str:

@@ -274,10 +274,16 @@ def _syntax(error: yaml.MarkedYAMLError, source: Source) -> Mistake:
         if name in context and error.context_mark is not None:
             start = error.context_mark
             return place_at(source, start.line, start.column).mistake(words)
+    if "node content" in problem:
+        last = max((n for n, other in enumerate(source.lines) if other.strip()), default=0)
+        if mark.line >= last and not line[place.column - 1 :].strip():
+            end = Place(source, last + 1, max(1, len(source.lines[last].rstrip())))
+            return end.mistake("the text ends within a list or a mapping that is not closed")
+        return place.mistake("a value is missing here")
     if "mapping values are not allowed" in problem:
         return place.mistake("a ':' begins a second value in this line", hint="quote the text, or correct the indentation")
     if "cannot start any token" in problem:
-        character = line[mark.column : mark.column + 1]
+        character = line[place.column - 1 : place.column]
         return place.mistake(f"a value cannot begin with {character!r}", hint="quote the value")
     if any(words in problem for words in _INDENT):
         return place.mistake(
