@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launcher.cli import main
+
+EXPERIMENT = """\
+conf: &conf
+  learning_rate: 1e-4
+demo:
+  experiment_id: 1
+  topic: a first try
+  model_name: org/model
+  datasets_path: data
+  validation_filename: validation.csv
+  hyperparameters: *conf
+"""
+ROWS = "prompt,chosen,rejected\n" + "".join(f"question {n},good answer {n},bad answer {n}\n" for n in range(3))
+
+Launcher = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Launcher:
+    """Types a command line in an empty directory; returns exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def type_in(*args: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(list(args))
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return type_in
+
+
+def write(path: str, text: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def write_all(text: str = EXPERIMENT) -> None:
+    write("configs/a.yml", text)
+    write("data/training_data.csv", ROWS)
+    write("data/validation.csv", ROWS.replace("question", "other"))
+
+
+def test_check_says_what_it_found(launcher: Launcher) -> None:
+    write_all()
+    found = (
+        "demo  3 training pairs, 3 validation pairs "
+        "(3 rows in data/training_data.csv, 3 rows in data/validation.csv; columns prompt, chosen, rejected)\n"
+    )
+    assert launcher("check") == (0, found, "")
+    assert launcher("check", "exp_1") == (0, found, "")
+
+
+def test_check_reports_every_mistake_of_every_file_before_it_reads_data(launcher: Launcher) -> None:
+    write_all(EXPERIMENT.replace("1e-4", "fast") + "second: {experiment_id: 2, datasets_path: d}\n")
+    write("configs/b.yml", "a: *b\n")
+    write("data/training_data.csv", "broken")
+    assert launcher("check") == (
+        42,
+        "",
+        "error: configs/b.yml:1:4: alias *b has no anchor\n"
+        "    | a: *b\n"
+        "    |    ^^\n"
+        "    expected: &b above this line\n"
+        "configs/a.yml:2:18: hyperparameters.learning_rate is not a number (in demo)\n"
+        "    |   learning_rate: fast\n"
+        "    |                  ^^^^\n"
+        "    expected: a number\n"
+        '    found:    "fast"\n'
+        "configs/a.yml:10:1: model_name is missing (in second)\n"
+        "    | second: {experiment_id: 2, datasets_path: d}\n"
+        "    | ^^^^^^\n"
+        "    expected: hub id, a local folder, or s3://…\n",
+    )
+
+
+def test_check_shows_the_data_mistakes_of_all_experiments(launcher: Launcher) -> None:
+    write_all(
+        EXPERIMENT
+        + "second: {experiment_id: 2, model_name: m, datasets_path: missing}\n"
+        + "third: {experiment_id: 3, model_name: m, datasets_path: data, train_filename: typo.csv}\n"
+    )
+    code, out, err = launcher("check")
+    assert code == 43
+    assert out.splitlines()[1:] == ["second  the data has mistakes", "third   the data has mistakes"]
+    assert err.count("error: ") == 2
+    assert "error: missing: " in err
+    assert "error: data/typo.csv: " in err
+
+
+def test_check_tells_one_mistake_of_shared_data_once(launcher: Launcher) -> None:
+    write_all(
+        EXPERIMENT + "second: {experiment_id: 2, model_name: m, datasets_path: data, validation_filename: validation.csv}\n"
+    )
+    write("data/validation.csv", "prompt,chosen\na,b\n")
+    code, _, err = launcher("check")
+    assert (code, err.count("error: ")) == (43, 1)
+
+
+def test_check_warns_of_a_block_that_was_meant_to_be_an_experiment(launcher: Launcher) -> None:
+    write_all(EXPERIMENT + "forgot: {model_name: m}\n")
+    code, _, err = launcher("check")
+    assert (code, err) == (
+        0,
+        "warning: configs/a.yml:10: forgot has model_name, but no experiment_id: it is not an experiment\n",
+    )
+
+
+def test_check_as_json_is_json_whether_all_is_well_or_not(launcher: Launcher) -> None:
+    write_all()
+    code, out, err = launcher("check", "--json")
+    report = json.loads(out)
+    assert (code, err) == (0, "")
+    assert report["mistakes"] == []
+    (experiment,) = report["experiments"]
+    assert (experiment["key"], experiment["training_pairs"], experiment["error"]) == ("demo", 3, None)
+    assert experiment["columns"] == ["prompt", "chosen", "rejected"]
+
+    code, out, _ = launcher("check", "demo", "--json", "--set", "hyperparameters.beta=x")
+    assert code == 42
+    assert [m["where"] for m in json.loads(out)["mistakes"]] == ["--set"]
+
+    Path("data/training_data.csv").unlink()
+    code, out, _ = launcher("check", "--json")
+    assert code == 43
+    assert "data/training_data.csv" in json.loads(out)["experiments"][0]["error"]
+
+
+def test_list_is_an_aligned_table_even_of_experiments_with_mistakes(launcher: Launcher) -> None:
+    write_all(EXPERIMENT + "sheets: {experiment_id: two, spreadsheet_id: abc, beta: 3}\n")
+    assert launcher("list") == (
+        0,
+        "key     id   model      data  place             topic\n"
+        "demo    1    org/model  data  configs/a.yml:3   a first try\n"
+        "sheets  two  -          abc   configs/a.yml:10  -\n",
+        "",
+    )
+    code, out, _ = launcher("list", "--json")
+    assert code == 0
+    assert json.loads(out)[1] == {
+        "key": "sheets",
+        "id": "two",
+        "model": None,
+        "data": "abc",
+        "place": "configs/a.yml:10",
+        "topic": None,
+    }
+
+
+def test_list_shows_what_can_be_read_and_then_what_cannot(launcher: Launcher) -> None:
+    write_all()
+    write("configs/b.yml", "a: [")
+    code, out, err = launcher("list")
+    assert (code, "demo" in out, "configs/b.yml:1:4" in err) == (42, True, True)
+
+
+def test_show_names_the_place_of_every_value(launcher: Launcher) -> None:
+    write_all()
+    code, out, err = launcher("show", "demo", "--set", "hyperparameters.max_grad_norm=2")
+    assert (code, err) == (0, "")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert lines[0] == "demo in configs/a.yml"
+    for line in (
+        "model_name org/model configs/a.yml:6",
+        "framework trl default",
+        "hyperparameters.learning_rate 0.0001 configs/a.yml:2",
+        "hyperparameters.max_grad_norm 2 --set",
+        "hyperparameters.report_to [tensorboard] default",
+        "storage_config null default",
+        "launch.kubernetes.node_selector {} default",
+    ):
+        assert line in lines
+    assert {line.rindex("default") for line in out.splitlines() if line.endswith("default")} == {
+        line.rindex("--set") for line in out.splitlines() if line.endswith("--set")
+    }
+
+
+def test_show_says_which_secrets_are_set_and_never_shows_one(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "AWS_REGION", "AWS_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    write_all()
+    write(".env", "HF_TOKEN=hf_hunter2\nAWS_REGION=\n")
+    for option in ((), ("--json",)):
+        _, out, _ = launcher("show", "demo", *option)
+        assert "hf_hunter2" not in out
+    environment = json.loads(out)["environment"]
+    assert (environment["HF_TOKEN"], environment["AWS_REGION"], environment["AWS_ACCESS_KEY"]) == ("set", "not set", "not set")
+
+
+def test_show_as_json_holds_the_experiment_and_the_origins(launcher: Launcher) -> None:
+    write_all(EXPERIMENT + "  health: {first_loss: stop}\n")
+    shown = json.loads(launcher("show", "1", "--json")[1])
+    assert shown["experiment"]["hyperparameters"]["learning_rate"] == 1e-4
+    assert shown["origins"]["hyperparameters.learning_rate"] == "configs/a.yml:2"
+    assert shown["origins"]["health.first_loss.action"] == "configs/a.yml:10"
+    assert shown["origins"]["health.first_loss.threshold"] == "default"
+
+
+def test_init_writes_a_file_that_loads_and_runs_with_the_data_it_names(launcher: Launcher) -> None:
+    code, out, _ = launcher("init")
+    assert code == 0
+    assert out.splitlines()[0] == "wrote configs/experiments.yml"
+    assert out.splitlines()[-3].startswith("  launcher check my_experiment ")
+    write("data/my_preferences/training_data.csv", ROWS)
+    write("data/my_preferences/validation_data.csv", ROWS.replace("question", "other"))
+    code, out, err = launcher("check", "my_experiment")
+    assert (code, out.split(" (")[0], err) == (0, "my_experiment  3 training pairs, 3 validation pairs", "")
+
+
+def test_what_the_first_file_has_commented_out_is_right_too(launcher: Launcher) -> None:
+    launcher("init")
+    text = Path("configs/experiments.yml").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if "spreadsheet" not in line and "sheet:" not in line and "sheets" not in line]
+    uncommented = "\n".join(_uncommented(line) for line in lines)
+    Path("configs/experiments.yml").write_text(uncommented.replace("save_steps: 50", "save_steps: 100"), encoding="utf-8")
+    Path("data/my_preferences").mkdir(parents=True)
+    code, out, err = launcher("show", "my_experiment", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["experiment"]["storage_config"]["bucket_name"] == "my-bucket"
+    assert json.loads(out)["experiment"]["launch"]["secrets"] == ["HF_TOKEN"]
+
+
+def _uncommented(line: str) -> str:
+    """A setting is ``# key: value`` with a key in small letters; a sentence begins with a capital or has no colon there."""
+    return re.sub(r"^( *)# ( *[a-z0-9_]+:)", r"\1\2", line)
+
+
+def test_init_never_overwrites(launcher: Launcher) -> None:
+    write("configs/experiments.yml", "mine")
+    code, _, err = launcher("init")
+    assert (code, err.startswith("error: configs/experiments.yml exists already")) == (2, True)
+    assert Path("configs/experiments.yml").read_text() == "mine"
+
+
+def test_init_elsewhere_says_how_to_name_the_file(launcher: Launcher) -> None:
+    code, out, _ = launcher("init", "mine/first.yml")
+    assert (code, "launcher check my_experiment -f mine/first.yml" in out) == (0, True)
+    assert launcher("list", "-f", "mine/first.yml")[0] == 0
+
+
+def test_an_unknown_experiment_ends_in_one_message(launcher: Launcher) -> None:
+    write_all()
+    for verb in ("check", "show"):
+        code, out, err = launcher(verb, "dem")
+        assert (code, out) == (42, "")
+        assert err.startswith("error: configs/a.yml: no experiment 'dem'\n")
+        assert err.endswith("hint:     did you mean 'demo'?\n")
