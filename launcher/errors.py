@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 
 @dataclass(frozen=True)
@@ -109,5 +108,7 @@ class Stopped(LauncherError):
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """A hint that names the known word closest to ``name``, or None when none is close."""
+    from difflib import get_close_matches
+
     close = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else None

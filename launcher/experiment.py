@@ -136,7 +136,8 @@ def trl_fields() -> Mapping[str, Any]:
 class Section(BaseModel):
     """A part of an experiment: frozen, and every key known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, protected_namespaces=())
+    # Building a validator takes longer than reading a file: Experiment's own, built when it is first used, holds all others.
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, protected_namespaces=(), defer_build=True)
 
 
 class ColumnMapping(Section):
@@ -388,7 +389,7 @@ class Launch(Section):
     )
     secrets: Texts = Field((), description="names of secrets, delivered as files")
     max_restarts: Int = Field(3, ge=0, description="restarts after a failure that may pass")
-    kubernetes: Kubernetes = Field(default_factory=Kubernetes, description="what only a cluster needs")
+    kubernetes: Kubernetes = Field(default_factory=Kubernetes.model_construct, description="what only a cluster needs")
 
     @field_validator("env", mode="after")
     @classmethod
@@ -444,10 +445,10 @@ class Experiment(Section):
     column_mapping_config: ColumnMapping | None = Field(None, description="the same, in the family's general form")
     save_processed_dataset: bool = Field(False, description="write the rendered pairs to output_processed_dir")
     output_processed_dir: Text = Field("data/dpo/dataset", description="where rendered pairs are written")
-    hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters, description="model, LoRA, loop, logs")
+    hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters.model_construct, description="model, LoRA, loop, logs")
     storage_config: StorageConfig | None = Field(None, description="where the adapter is uploaded")
-    launch: Launch = Field(default_factory=Launch, description="where it runs")
-    health: Health = Field(default_factory=Health, description="what the run watches")
+    launch: Launch = Field(default_factory=Launch.model_construct, description="where it runs")
+    health: Health = Field(default_factory=Health.model_construct, description="what the run watches")
 
     @field_validator("multimodal", mode="after")
     @classmethod

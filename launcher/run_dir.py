@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +20,7 @@ _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 def new_run_name(experiment: str, now: datetime | None = None) -> str:
     """``<experiment>-<UTC yyyymmdd-hhmmss>-<4 hex>``."""
     stamp = (now or datetime.now(UTC)).strftime("%Y%m%d-%H%M%S")
-    return f"{experiment}-{stamp}-{secrets.token_hex(2)}"
+    return f"{experiment}-{stamp}-{os.urandom(2).hex()}"
 
 
 def check_run_name(name: str) -> str:
@@ -155,14 +153,13 @@ def _dumps(record: Mapping[str, Any]) -> str:
 
 def write_whole(path: Path, text: str) -> None:
     """Writes ``path`` aside and renames it into place: a reader sees the old text or the new."""
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with aside.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
+        aside.replace(path)
     except BaseException:
-        Path(aside).unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
         raise

@@ -7,7 +7,6 @@ need inside the verb, so that ``launcher --help`` loads click and nothing else.
 from __future__ import annotations
 
 import sys
-import traceback
 
 import click
 
@@ -47,7 +46,7 @@ def _run(args: list[str], debug: bool) -> int:
         return UsageError.exit_code
     except LauncherError as error:
         if debug:
-            traceback.print_exc()
+            _print_traceback()
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(str(error), err=True)
         return error.exit_code
@@ -56,8 +55,14 @@ def _run(args: list[str], debug: bool) -> int:
         return 0
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            _print_traceback()
             return 1
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(f"{type(error).__name__}: {error}\n    this is a bug of the launcher; --debug shows where", err=True)
         return 1
+
+
+def _print_traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
