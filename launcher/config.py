@@ -6,15 +6,15 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 
 from .errors import ExperimentError, Mistake, nearest
-from .experiment import SECRET, Experiment, Problem, problems
+from .experiment import SECRET, Experiment
 from .overrides import override
+from .problems import Problem, problems
 from .yaml_nodes import BrokenNode, MappingNode, Node, Place, ScalarNode, Source, by_place, data, has_broken, leaves
 from .yaml_text import compose
 
@@ -217,6 +217,8 @@ def _unknown(name: str, where: str, contents: Contents) -> Mistake:
 
 
 def _likeness(one: str, other: str) -> float:
+    from difflib import SequenceMatcher  # only an error needs it
+
     return SequenceMatcher(None, one.lower(), other.lower()).ratio()
 
 

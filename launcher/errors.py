@@ -1,15 +1,15 @@
 """Every way in which the launcher or the trainer refuses to go on, each with its exit code.
 
-    LauncherError            1    anything that has no better name below
-    ├── UsageError           2    the command line
-    ├── ExperimentError     42    the experiment file
-    ├── DataError           43    rows, prompts, pairs
-    ├── CredentialError     44    a credential is missing or refused
-    ├── MemoryShortage      45    out of memory on the device
-    ├── HealthError         46    a health rule, or a loss that is not a number
-    ├── UploadError         47    trained, but not uploaded
-    ├── Aborted            130    a second Ctrl-C
-    └── Stopped            143    stopped on request, after a checkpoint
+LauncherError            1    anything that has no better name below
+├── UsageError           2    the command line
+├── ExperimentError     42    the experiment file
+├── DataError           43    rows, prompts, pairs
+├── CredentialError     44    a credential is missing or refused
+├── MemoryShortage      45    out of memory on the device
+├── HealthError         46    a health rule, or a loss that is not a number
+├── UploadError         47    trained, but not uploaded
+├── Aborted            130    a second Ctrl-C
+└── Stopped            143    stopped on request, after a checkpoint
 """
 
 from __future__ import annotations

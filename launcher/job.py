@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,16 +92,6 @@ def plan(experiment: Experiment, *, run: str, key: str, gpus_there: int, origin:
         secrets=launch.secrets,
         resources=Resources(launch.cpus, launch.memory, launch.shm_size),
     )
-
-
-def steps(job: Job, pairs: int) -> int:
-    """Optimizer steps over ``pairs`` training pairs, counted as transformers does: the last step of an epoch may be smaller."""
-    h = job.experiment.hyperparameters
-    if h.max_steps is not None:
-        return h.max_steps
-    batches = pairs / (job.per_device * job.world)
-    batches = math.floor(batches) if h.trl.get("dataloader_drop_last") else math.ceil(batches)
-    return math.ceil(max(1, math.ceil(batches / job.accumulation)) * h.num_train_epochs)
 
 
 def check_model(model_name: str, root: Path, where: str = "model_name") -> None:

@@ -26,7 +26,9 @@ def new_run_name(experiment: str, now: datetime | None = None) -> str:
 def check_run_name(name: str) -> str:
     """``name``, if it can name a folder, a container and a label; raises UsageError otherwise."""
     if not _RUN_NAME.fullmatch(name):
-        raise UsageError(f"--name {name!r}: expected letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit")
+        raise UsageError(
+            f"--name {name!r}: expected letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit"
+        )
     return name
 
 
@@ -144,7 +146,11 @@ def find_runs(roots: list[Path]) -> list[RunDir]:
 
 def find_checkpoint_runs(run: RunDir) -> list[RunDir]:
     """Other runs of the same experiment and model that hold a checkpoint, newest first."""
-    return [other for other in find_runs([run.shelf.parent.parent]) if other.shelf == run.shelf and other != run and other.checkpoints()]
+    return [
+        other
+        for other in find_runs([run.shelf.parent.parent])
+        if other.shelf == run.shelf and other != run and other.checkpoints()
+    ]
 
 
 def _dumps(record: Mapping[str, Any]) -> str:

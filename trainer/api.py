@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from launcher.config import load, read_env
 from launcher.errors import ExperimentError, Mistake, UsageError
-from launcher.experiment import Experiment, Hyperparameters, StorageConfig, problems
+from launcher.experiment import Experiment, Hyperparameters, StorageConfig
+from launcher.problems import problems
 from launcher.run_dir import RunDir, new_run_name
 
 __all__ = ["DPOTrainer", "StorageConfig", "YamlConfigLoader"]

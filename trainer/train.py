@@ -97,7 +97,7 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
         train_dataset=tokens.dataset(),
         eval_dataset=held_out.dataset() if held_out else None,
         processing_class=tokenizer,
-        callbacks=_callbacks(experiment, stopper, log, precision, total_steps(experiment, len(tokens.pairs))),
+        callbacks=_callbacks(experiment, stopper, log, precision, experiment.steps(len(tokens.pairs), device.world)),
         peft_config=lora_config(experiment.hyperparameters),
     )
     trainer.remove_callback(PrinterCallback)
@@ -195,7 +195,7 @@ def _tokenize_all(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: P
 
 
 def _say_work(experiment: Experiment, tokens: Tokens, held_out: Tokens | None, device: Device, checkpoint: Path | None) -> None:
-    steps = total_steps(experiment, len(tokens.pairs))
+    steps = experiment.steps(len(tokens.pairs), device.world)
     _say(
         [
             f"{len(tokens.pairs)} pairs, {tokens.total:,} tokens a pass, longest sequence {tokens.longest}; "
@@ -209,20 +209,10 @@ def _say_work(experiment: Experiment, tokens: Tokens, held_out: Tokens | None, d
         _say(["resume_from_checkpoint: no checkpoint of this experiment yet, starting from the beginning"])
 
 
-def total_steps(experiment: Experiment, pairs: int) -> int:
-    """Optimizer steps of the whole training, as transformers counts them."""
-    h = experiment.hyperparameters
-    if h.max_steps is not None:
-        return h.max_steps
-    whole, rest = divmod(pairs, experiment.global_batch)
-    per_epoch = max(1, whole + (1 if rest and not h.trl.get("dataloader_drop_last") else 0))
-    return math.ceil(per_epoch * h.num_train_epochs)
-
-
 def accumulation(experiment: Experiment, world: int) -> int:
     """Micro-batches a step on each of ``world`` ranks, so that a step holds ``global_batch`` pairs."""
     steps, rest = divmod(experiment.global_batch, experiment.hyperparameters.per_device_train_batch_size * world)
-    assert rest == 0 and steps > 0, "the launcher refuses such a split"
+    assert rest == 0 < steps, "the launcher refuses such a split"
     return steps
 
 

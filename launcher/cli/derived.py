@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..job import Job, steps
+from ..job import Job
 from ..pairs import Pair, Pairs
 from ..run_dir import RunDir
 
@@ -27,7 +27,7 @@ def derived(job: Job, pairs: Pairs, run: RunDir) -> list[str]:
         f"(a bound counted in bytes, each cut at {limit})",
         "devices": job.devices,
         "a step": job.batch,
-        "steps": f"{steps(job, len(pairs.train))}{epochs}",
+        "steps": f"{job.experiment.steps(len(pairs.train), job.world)}{epochs}",
         "output": str(run.path),
     }
     return [f"{name:<12}{fact}" for name, fact in facts.items()]

@@ -13,6 +13,7 @@ from ..backends.host import GRACE, Host, tail
 from ..errors import Aborted, UsageError
 from ..follow import Reader, Text
 from ..run_dir import RunDir
+from .learned import learned
 from .screen import Plain, screen
 
 _TAIL = 30
@@ -69,6 +70,7 @@ def conclude(host: Host, run: RunDir) -> int:
         click.echo(tail(run.entry_log, _TAIL), err=True)
     if now.state == "done":
         click.echo(f"done: {run.path}")
+        click.echo("\n".join(learned(run)))
         return 0
     sentence = (now.sentence or "it did not say why").splitlines()[0]
     click.echo(f"{now.state} (exit {now.exit_code}): {sentence}", err=True)

@@ -1,6 +1,6 @@
 """How long the launcher takes to begin: whole processes, wall time, median of five after one that is not counted.
 
-    python -m tests.benchmarks.startup         JSON into build/bench/startup.json, a table for the README to stdout
+python -m tests.benchmarks.startup         JSON into build/bench/startup.json, a table for the README to stdout
 """
 
 from __future__ import annotations

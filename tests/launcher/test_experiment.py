@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from launcher.experiment import REFUSED, Experiment, Hyperparameters, problems, trl_fields
+from launcher.experiment import Experiment, Hyperparameters
+from launcher.problems import problems
+from launcher.trl_names import REFUSED, trl_fields
 
 LEAST = {"model_name": "org/model", "datasets_path": "data"}
 
@@ -245,3 +247,21 @@ def test_a_health_rule_may_be_a_word() -> None:
 @pytest.mark.parametrize(("name", "folder"), [("Qwen/Qwen3-0.6b", "Qwen3-0.6b"), ("s3://b/models/m/", "m"), ("m", "m")])
 def test_the_model_names_its_folder(name: str, folder: str) -> None:
     assert parsed(model_name=name).model_folder == folder
+
+
+@pytest.mark.parametrize(
+    ("pairs", "hyperparameters", "expected"),
+    [
+        (80, {}, 10),
+        (81, {}, 11),
+        (81, {"num_train_epochs": 3}, 33),
+        (80, {"num_train_epochs": 0.25}, 3),
+        (81, {"dataloader_drop_last": True}, 10),
+        (3, {}, 1),
+        (80, {"max_steps": 7}, 7),
+    ],
+)
+def test_steps_are_counted_as_transformers_does(pairs, hyperparameters, expected):
+    experiment = Experiment.parse({"model_name": "m", "datasets_path": "d", "hyperparameters": hyperparameters})
+    assert experiment.steps(pairs, world=1) == expected
+    assert experiment.steps(pairs, world=2) == expected, "a global batch is one on any number of devices"

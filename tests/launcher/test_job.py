@@ -5,7 +5,7 @@ import pytest
 
 from launcher.errors import ExperimentError
 from launcher.experiment import Experiment
-from launcher.job import Job, check_model, plan, steps
+from launcher.job import Job, check_model, plan
 
 
 def experiment(launch: dict[str, Any] | None = None, **hyperparameters: Any) -> Experiment:
@@ -70,22 +70,6 @@ def test_env_is_fixed_values_or_names_of_the_caller():
     assert (dict(job.env), job.env_names) == ({"A": "1", "B": "true", "D": "x y"}, ("C",))
     assert planned(0, {"env": ["HTTPS_PROXY"]}).env_names == ("HTTPS_PROXY",)
     assert "DPO_RUN is set by the launcher" in refused(0, {"env": ["DPO_RUN"]})
-
-
-@pytest.mark.parametrize(
-    ("pairs", "hyperparameters", "expected"),
-    [
-        (80, {}, 10),
-        (81, {}, 11),
-        (81, {"num_train_epochs": 3}, 33),
-        (80, {"num_train_epochs": 0.25}, 3),
-        (81, {"dataloader_drop_last": True}, 10),
-        (3, {}, 1),
-        (80, {"max_steps": 7}, 7),
-    ],
-)
-def test_steps_are_counted_as_transformers_does(pairs, hyperparameters, expected):
-    assert steps(planned(**hyperparameters), pairs) == expected
 
 
 def test_a_model_folder_must_hold_a_model(tmp_path: Path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from launcher.experiment import REFUSED, Hyperparameters, trl_fields
+from launcher.experiment import Hyperparameters
+from launcher.trl_names import REFUSED, trl_fields
 from trainer.trl_fields import FILE, text
 
 

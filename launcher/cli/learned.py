@@ -1,0 +1,42 @@
+"""What a finished run has learned, in a few lines, and what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..run_dir import RunDir
+
+_FIGURES = (
+    ("eval_rewards/accuracies", "accuracy", ".2f", "share of pairs in which the chosen answer gained more than the rejected one"),
+    ("eval_rewards/margins", "margin", "+.3f", "how much more it gained, in nats times beta"),
+    ("eval_loss", "loss", ".4f", "ln 2 = 0.6931 is no preference at all"),
+)
+
+
+def learned(run: RunDir) -> Iterator[str]:
+    """Lines about the validation figures before and after, the adapter, and the next commands."""
+    record = run.read_record()
+    result = record.get("result", {})
+    before, after = result.get("before"), result.get("after")
+    if before and after:
+        yield "learned, on validation pairs that were not trained on:"
+        yield f"  {'':<10}{'before':>8}{'after':>9}"
+        for name, label, spec, meaning in _FIGURES:
+            if name in before and name in after:
+                yield f"  {label:<10}{format(before[name], spec):>8}{format(after[name], spec):>9}   {meaning}"
+        if before.get("eval_rewards/margins") == 0:
+            yield "  (before: a fresh adapter changes nothing, so no pair has a margin)"
+    yield f"adapter  {run.adapter}{_verified(result)}"
+    uploaded = record.get("uploaded")
+    if uploaded:
+        yield f"uploaded {uploaded['uri']}"
+    yield "next"
+    yield f"  launcher tensorboard {run.name}"
+    yield f"  launcher status {run.name}"
+    yield f"  launcher run {record.get('key', 'EXP')} --set hyperparameters.learning_rate=1e-4"
+
+
+def _verified(result: Mapping[str, Any]) -> str:
+    tensors = result.get("verified", {}).get("tensors")
+    return "" if tensors is None else f" ({tensors} tensors, read back and compared)"
