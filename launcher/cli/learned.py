@@ -9,7 +9,7 @@ from ..run_dir import RunDir
 
 _FIGURES = (
     ("eval_rewards/accuracies", "accuracy", ".2f", "share of pairs in which the chosen answer gained more than the rejected one"),
-    ("eval_rewards/margins", "margin", "+.3f", "how much more it gained, in nats times beta"),
+    ("eval_rewards/margins", "margin", "+.3f", "how much more it gained: beta × the log-probability ratio"),
     ("eval_loss", "loss", ".4f", "ln 2 = 0.6931 is no preference at all"),
 )
 

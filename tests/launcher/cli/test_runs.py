@@ -93,6 +93,11 @@ step 1/3  loss 0.6667  margin +0.167  accuracy 0.75
 step 2/3  loss 0.6333  margin +0.333  accuracy 0.75  16.0 pairs/s
 step 3/3  loss 0.6000  margin +0.500  accuracy 0.75  16.0 pairs/s
 done: {run_dir(home, "first").path}
+adapter  {run_dir(home, "first").adapter}
+next
+  launcher tensorboard first
+  launcher status first
+  launcher run demo --set hyperparameters.learning_rate=1e-4
 """
     )
 
