@@ -33,7 +33,8 @@ bench: $(VENV)/trainer.stamp ## measure; JSON into build/bench, a table to the t
 	$(BIN)/python -m tests.benchmarks.startup
 
 lock: $(VENV)/dev.stamp ## write the installed versions into docker/constraints.txt
-	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v -e '^nvidia-' -e '^cuda-' -e '^triton' -e ' @ ' > docker/constraints.txt
+	echo '# Every package of `pip install -e .[trainer,dev]`, without those that only a CUDA build of torch asks for; `make lock` writes it.' > docker/constraints.txt
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v -e '^nvidia-' -e '^cuda-' -e '^triton' -e ' @ ' >> docker/constraints.txt
 
 trl-fields: $(VENV)/trainer.stamp ## regenerate the launcher's list of TRL's fields
 	$(BIN)/python -m trainer.trl_fields
