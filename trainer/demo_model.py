@@ -20,6 +20,7 @@ from typing import Final
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 VOCABULARY: Final = 2048
 SPECIAL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -27,12 +28,13 @@ TEMPLATE: Final = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-STEPS: Final = 120
+STEPS: Final = 80
 BATCH: Final = 16
 
 
 def make(folder: Path, texts: list[tuple[str, str, str]]) -> None:
     """Writes model and tokenizer into ``folder``, whole or not at all; ``texts`` holds (question, answer, other answer)."""
+    disable_progress_bar()
     torch.manual_seed(0)
     tokenizer = train_tokenizer([text for row in texts for text in row])
     model = _model(tokenizer)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..run_dir import RunDir
@@ -32,9 +36,17 @@ def learned(run: RunDir) -> Iterator[str]:
     if uploaded:
         yield f"uploaded {uploaded['uri']}"
     yield "next"
-    yield f"  launcher tensorboard {run.name}"
-    yield f"  launcher status {run.name}"
-    yield f"  launcher run {record.get('key', 'EXP')} --set hyperparameters.learning_rate=1e-4"
+    yield f"  {_launcher()} tensorboard {run.name}"
+    yield f"  {_launcher()} status {run.name}"
+    yield f"  {_launcher()} run {record.get('key', 'EXP')} --set hyperparameters.learning_rate=1e-4"
+
+
+def _launcher() -> str:
+    """The word that starts this program again: its path, where a shell would not find it by name."""
+    called = Path(sys.argv[0])
+    if called.name != "launcher" or shutil.which("launcher") == str(called.absolute()):
+        return "launcher"
+    return min(os.path.relpath(called), str(called.absolute()), key=len)
 
 
 def _verified(result: Mapping[str, Any]) -> str:

@@ -1,0 +1,116 @@
+"""The whole line as a person types it: the demo's model, the launcher, the real torchrun, the real trainer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+LAUNCHER = [sys.executable, "-m", "launcher"]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with the demo's files and its model, made as `make demo` makes it."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "configs").mkdir()
+    shutil.copy(REPOSITORY / "configs" / "demo.yml", home / "configs")
+    shutil.copytree(REPOSITORY / "configs" / "demo", home / "configs" / "demo")
+    csv = "configs/demo/training_data.csv"
+    subprocess.run([sys.executable, "-m", "trainer.demo_model", "data/demo/qwen3-tiny", csv], cwd=home, env=env(home), check=True)
+    return home
+
+
+def env(home: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "DPO_CACHE_ROOT": str(home / "cache"), "COLUMNS": "120"}
+
+
+def launcher(home: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*LAUNCHER, *args], cwd=home, env=env(home), capture_output=True, text=True, timeout=500, check=False)
+
+
+def run_dir(home: Path, name: str) -> Path:
+    return home / "data" / "dpo" / "model" / "exp_demo" / "qwen3-tiny" / "runs" / name
+
+
+def events(run: Path, kind: str) -> list[dict[str, Any]]:
+    steps = run / "logs" / "dpo_train_steps.jsonl"
+    lines = steps.read_text().splitlines() if steps.exists() else []
+    return [event for event in map(json.loads, lines) if event["type"] == kind]
+
+
+def processes_of(run: Path) -> list[int]:
+    """Processes of this machine whose command line names the run's folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if run.name.encode() in line:
+                found.append(int(entry.name))
+    return found
+
+
+def test_the_demo_learns_its_preference_on_pairs_that_it_never_saw(home: Path) -> None:
+    done = launcher(home, "run", "demo", "--backend", "host", "--name", "whole")
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = run_dir(home, "whole")
+    evaluations = events(run, "eval")
+    margins = [event["eval_rewards/margins"] for event in evaluations]
+    assert margins == sorted(margins)
+    assert margins[0] == 0.0
+    assert margins[-1] > 1.0
+    (summary,) = events(run, "summary")
+    assert summary["after"]["eval_rewards/accuracies"] >= 0.9
+    assert "learned, on validation pairs that were not trained on:" in done.stdout
+    assert f"adapter  {run / 'adapter'} (56 tensors, read back and compared)" in done.stdout
+    record = json.loads((run / "run.json").read_text())
+    assert record["outcome"]["state"] == "done"
+    assert record["attempts"][0]["exit_code"] == 0
+    assert processes_of(run) == []
+
+
+def test_a_stopped_run_resumes_from_its_checkpoint_in_a_new_run(home: Path) -> None:
+    begun = launcher(home, "run", "demo", "--detach", "--name", "stopped", "--set", "hyperparameters.max_steps=30")
+    assert begun.returncode == 0, begun.stderr
+    run = run_dir(home, "stopped")
+    deadline = time.monotonic() + 200
+    while len(events(run, "train")) < 2:
+        assert time.monotonic() < deadline, (run / "logs" / "entry.log").read_text()
+        time.sleep(0.2)
+    stopped = launcher(home, "stop", "stopped")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "stopped: stopped (exit 143)" in stopped.stdout
+    assert processes_of(run) == []
+    (checkpoint,) = run.glob("checkpoint-*")
+    step = int(checkpoint.name.removeprefix("checkpoint-"))
+    assert not (run / "adapter").exists()
+
+    again = launcher(
+        home, "run", "demo", "--name", "again", "--set", "hyperparameters.resume_from_checkpoint=true",
+        "--set", f"hyperparameters.max_steps={step + 2}",
+    )  # fmt: skip
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert [event["step"] for event in events(run_dir(home, "again"), "train")] == [step + 1, step + 2]
+    assert (run_dir(home, "again") / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_wrong_rows_end_the_command_before_anything_is_made(home: Path) -> None:
+    csv = home / "configs" / "demo" / "broken.csv"
+    csv.write_text("topic,question,concrete,vague\nbread,How hot?,,It depends.\n")
+    done = launcher(home, "run", "demo", "--name", "broken", "--set", "train_filename=broken.csv")
+    assert done.returncode == 43
+    assert "configs/demo/broken.csv:2" in done.stderr
+    assert not run_dir(home, "broken").exists()
