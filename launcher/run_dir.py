@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -99,16 +100,29 @@ class RunDir:
         return sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")))
 
     def create(self, experiment_json: str, record: Mapping[str, Any]) -> None:
-        """Makes the folder with the experiment and the first record; raises UsageError if the run exists."""
+        """Makes the folder with the experiment and the first record, whole or not at all.
+
+        Raises UsageError if the run exists, and LauncherError if the disk is full, read-only or otherwise refuses it.
+        """
         try:
             self.path.mkdir(parents=True)
-        except FileExistsError:
-            raise UsageError(f"run {self.name} exists already: {self.path}") from None
-        for folder in (self.logs, self.tensorboard, self.data):
-            folder.mkdir()
-        write_whole(self.experiment, experiment_json)
-        write_whole(self.record, _dumps(record))
-        self.link()
+        except OSError as error:
+            if self.path.is_dir():
+                raise UsageError(f"run {self.name} exists already: {self.path}") from None
+            raise self._not_made(error) from error
+        try:
+            for folder in (self.logs, self.tensorboard, self.data):
+                folder.mkdir()
+            write_whole(self.experiment, experiment_json)
+            write_whole(self.record, _dumps(record))
+            self.link()
+        except OSError as error:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise self._not_made(error) from error
+
+    def _not_made(self, error: OSError) -> LauncherError:
+        reason = (error.strerror or str(error)).lower()
+        return LauncherError(f"{self.path}: the run's folder cannot be made: {reason} (model_output_dir says where runs go)")
 
     def link(self) -> None:
         """Points the links beside ``runs/`` to this run; a link that is replaced is never missing in between."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +56,24 @@ def test_somebody_s_own_folder_is_never_replaced_by_a_link(tmp_path: Path) -> No
     make(tmp_path, "first")
     assert (shelf / "adapter" / "precious").exists()
     assert (shelf / "logs").is_symlink()
+
+
+def test_a_disk_that_refuses_a_file_leaves_no_half_made_run(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # like a full disk: folders can be made, files cannot be filled
+    try:
+        with pytest.raises(LauncherError, match="the run's folder cannot be made: file too large"):
+            make(tmp_path, "first")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "data/dpo/model/exp_7/Qwen3-0.6B/runs/first").exists()
+    assert make(tmp_path, "first").record.is_file()
+
+
+def test_a_folder_below_a_file_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    with pytest.raises(LauncherError, match="cannot be made: not a directory"):
+        make(tmp_path, "first")
 
 
 def test_a_run_that_exists_is_not_made_again(tmp_path: Path) -> None:
