@@ -45,6 +45,12 @@ def _no_of_false(value: object) -> object:
     return "no" if value is False else value
 
 
+def _bool_of_word(value: object) -> object:
+    """YAML 1.1's words, which a value that may also be text would keep: ``yes`` is not the name of a folder."""
+    words = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
+    return words.get(value.lower(), value) if isinstance(value, str) else value
+
+
 def _true_of_unsloth(value: object) -> object:
     return True if value == "unsloth" else value
 
@@ -170,7 +176,9 @@ class Hyperparameters(Section):
     greater_is_better: bool | None = Field(None, description="whether more of the metric is better")
     early_stopping_patience: Int | None = Field(None, ge=1, description="evaluations without progress before the run stops")
     early_stopping_threshold: Float = Field(0, ge=0, description="the least change that counts as progress")
-    resume_from_checkpoint: bool | Text = Field(False, description="true: the newest checkpoint of this experiment, or a path")
+    resume_from_checkpoint: Annotated[bool | Text, BeforeValidator(_bool_of_word)] = Field(
+        False, description="true: the newest checkpoint of this experiment, or a path"
+    )
     model_output_dir: Text = Field("data/dpo/model", description="where runs are written")
     trl: Frozen[Any] = Field(default_factory=_nothing, description="every other field of TRL's DPOConfig")
 
@@ -279,6 +287,9 @@ class Kubernetes(Section):
 SECRET = re.compile(r"(?i)(secret|token|password|passwd|private_?key|credential|api_?key|access_?key)")
 
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
 class Launch(Section):
     """Where and on how much the experiment runs; the mathematics does not depend on it."""
 
@@ -303,6 +314,9 @@ class Launch(Section):
         secret = next((name for name in env if SECRET.search(name)), None)
         if secret is not None:
             raise PydanticCustomError("secret", f"{secret} looks like a secret: name it under launch.secrets")
+        wrong = next((name for name in env if not _VARIABLE.fullmatch(name)), None)
+        if wrong is not None:
+            raise PydanticCustomError("variable", f"{wrong!r} cannot name a variable: letters, digits and '_' can")
         return env
 
 
@@ -358,6 +372,13 @@ class Experiment(Section):
     launch: Launch = Field(default_factory=Launch.model_construct, description="where it runs")
     health: Health = Field(default_factory=Health.model_construct, description="what the run watches")
 
+    @field_validator("model_name", mode="after")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        if _last_part(value) in ("", ".", "..", "~"):
+            raise PydanticCustomError("folder", f"ends in no name for the output folder: {value} (write the folder's name)")
+        return value
+
     @field_validator("multimodal", mode="after")
     @classmethod
     def _text_only(cls, value: bool) -> bool:
@@ -388,7 +409,7 @@ class Experiment(Section):
     @property
     def model_folder(self) -> str:
         """The last part of ``model_name``, which names a folder of the output."""
-        return self.model_name.rstrip("/").rsplit("/", 1)[-1]
+        return _last_part(self.model_name)
 
     @property
     def global_batch(self) -> int:
@@ -411,6 +432,10 @@ class Experiment(Section):
     def parse(cls, data: Mapping[str, Any]) -> Experiment:
         """``data`` as an experiment; raises pydantic's ``ValidationError``, which :func:`problems` explains."""
         return cls.model_validate(data)
+
+
+def _last_part(path: str) -> str:
+    return path.removeprefix("s3://").rstrip("/").rsplit("/", 1)[-1]
 
 
 def _merge_mappings(dpo: ColumnMapping | None, general: ColumnMapping | None) -> ColumnMapping:

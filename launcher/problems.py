@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from .errors import nearest
 from .experiment import Experiment
+from .trl_names import REFUSED, trl_fields
 
 
 class Problem(NamedTuple):
@@ -49,13 +50,14 @@ def _problem(loc: tuple[str | int, ...], item: Any) -> Problem:
     name = ".".join(str(part) for part in loc) or "the experiment"
     found = _shown(item["input"])
     if kind in ("extra_forbidden", "unknown_key"):
-        hint = ctx.get("nearest") if kind == "unknown_key" else nearest(str(loc[-1]), _keys_at(loc[:-1]))
+        near = ctx.get("nearest") if kind == "unknown_key" else nearest(str(loc[-1]), _keys_at(loc[:-1]))
+        hint = _elsewhere(loc) or near
         return Problem(loc, f"unknown key {loc[-1]!r}", "a known key", repr(str(loc[-1])), hint, of_key=True)
     if kind == "missing":
         return Problem(loc, f"{name} is missing", _sentence(loc), None, None)
     expected = _EXPECTED.get(kind)
     if expected is not None:
-        expected = expected.format(**ctx)
+        expected = _PATTERNS.get(ctx.get("pattern", "")) or expected.format(**ctx)
         return Problem(loc, f"{name} is not {expected}", expected, found, _choice_hint(item, ctx))
     if kind in ("number_type", "mapping_type", "trl_type"):
         return Problem(loc, f"{name} is not {item['msg']}", item["msg"], found, None)
@@ -89,6 +91,14 @@ _EXPECTED = {
     "dict_type": "a mapping",
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
+}
+
+
+# The patterns of launcher.experiment, in words.
+_PATTERNS = {
+    r"^[A-Za-z0-9._-]+$": "a name of letters, digits, '.', '_' and '-'",
+    r"^[0-9]+(\.[0-9]+)?([KMGT]i?)?B?$": "a size, as 64Gi or 500M",
+    r"^https?://": "an address that begins with https:// or http://",
 }
 
 
@@ -131,6 +141,25 @@ def _types(annotation: Any) -> Iterable[type]:
 def _keys_at(loc: tuple[str | int, ...]) -> list[str]:
     section = _section_at(loc)
     return [] if section is None else [name for name in section.model_fields if name != "trl"]
+
+
+def _elsewhere(loc: tuple[str | int, ...]) -> str | None:
+    """A hint for a key that is right, but stands in the wrong section."""
+    name, here = str(loc[-1]), ".".join(str(part) for part in loc[:-1])
+    homes = [
+        section for section in _sections() if section != here and name in _keys_at(tuple(section.split(".")) * bool(section))
+    ]
+    if not homes and here != "hyperparameters" and name in trl_fields() and name not in REFUSED:
+        homes = ["hyperparameters"]
+    if not homes:
+        return None
+    return "it belongs to the experiment itself" if homes[0] == "" else f"it belongs under {homes[0]}"
+
+
+def _sections(above: tuple[str, ...] = ()) -> list[str]:
+    """The paths of all sections with keys of their own, the experiment's (empty) first; all health rules have the same."""
+    below = [(*above, key) for key in _keys_at(above) if _section_at((*above, key)) is not None]
+    return [".".join(above), *(section for path in below if path[0] != "health" for section in _sections(path))]
 
 
 def _sentence(loc: tuple[str | int, ...]) -> str | None:

@@ -249,6 +249,29 @@ def test_the_model_names_its_folder(name: str, folder: str) -> None:
     assert parsed(model_name=name).model_folder == folder
 
 
+@pytest.mark.parametrize("name", ["..", ".", "/", "./", "a/..", "s3://"])
+def test_a_model_whose_name_would_lead_out_of_the_output_folder_is_refused(name: str) -> None:
+    assert [place for place, _ in wrong(model_name=name)] == ["model_name"]
+
+
+@pytest.mark.parametrize(("written", "meant"), [("yes", True), ("No", False), ("runs/a/checkpoint-5", "runs/a/checkpoint-5")])
+def test_resume_takes_the_older_words_for_true_and_false(written: str, meant: object) -> None:
+    assert tuned(resume_from_checkpoint=written).resume_from_checkpoint == meant
+
+
+def test_names_that_no_variable_can_have_are_refused() -> None:
+    for env in ({"A B": 1}, ["A=1"], {"": "x"}):
+        assert {place for place, _ in wrong(launch={"env": env})} == {"launch.env"}
+
+
+def test_patterns_are_told_in_words() -> None:
+    assert wrong(experiment_id="a/b") == [("experiment_id", "experiment_id is not a name of letters, digits, '.', '_' and '-'")]
+    assert wrong(launch={"memory": "much"}) == [("launch.memory", "launch.memory is not a size, as 64Gi or 500M")]
+    assert wrong(storage_config={"endpoint_url": "minio:9000"}) == [
+        ("storage_config.endpoint_url", "storage_config.endpoint_url is not an address that begins with https:// or http://")
+    ]
+
+
 @pytest.mark.parametrize(
     ("pairs", "hyperparameters", "expected"),
     [
