@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,21 @@ class Loaded:
     key: str
     file: Path
     origins: Mapping[Keys, str]
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """Gives mistakes of settings that are found later, as ``launch.gpus``, the place where the setting is written."""
+        try:
+            yield
+        except ExperimentError as error:
+            raise ExperimentError([self._at_place(mistake) for mistake in error.mistakes]) from error
+
+    def _at_place(self, mistake: Mistake) -> Mistake:
+        name = tuple(mistake.where.split("."))
+        for path, origin in self.origins.items():
+            if any(path[n : n + len(name)] == name for n in range(len(path))):
+                return replace(mistake, where=origin, what=f"{mistake.where}: {mistake.what}")
+        return mistake
 
 
 @dataclass(frozen=True)
@@ -100,7 +116,17 @@ def check_files(root: Path = Path(), file: Path | None = None, overrides: Sequen
         results.append(Checked(found, loaded))
         wrong += own
     texts = [mistake for mistakes in contents.mistakes.values() for mistake in mistakes]
-    return Survey(tuple(results), (*texts, *_once(wrong)), contents.warnings)
+    return Survey(tuple(results), (*texts, *_once(wrong)), (*contents.warnings, *_shared_ids(contents.found)))
+
+
+def _shared_ids(found: Iterable[Found]) -> Iterator[str]:
+    same: dict[str, list[Found]] = {}
+    for one in found:
+        same.setdefault(one.id, []).append(one)
+    for identity, those in same.items():
+        if len(those) > 1:
+            names = ", ".join(f"{f.key} ({f.place.label})" for f in those)
+            yield f"experiment_id {identity} is that of {names}: they share the output folder exp_{identity}"
 
 
 def read_files(root: Path = Path(), file: Path | None = None) -> Contents:
@@ -154,7 +180,7 @@ def _read(path: Path) -> tuple[MappingNode | None, list[Mistake]]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        beside = [p.name for p in path.parent.glob("*.y*ml") if p.is_file()] if path.parent.is_dir() else []
         return None, [
             Mistake(str(path), f"cannot be read: {(error.strerror or str(error)).lower()}", hint=nearest(path.name, beside))
         ]
@@ -204,7 +230,9 @@ def _the_one(name: str | None, contents: Contents) -> Found:
         raise ExperimentError(Mistake(where, "which experiment is meant?", "one of\n" + _listed(matches)))
     if matches:
         what = f"{name!r} means {len(matches)} experiments"
-        raise ExperimentError(Mistake(where, what, "one of\n" + _listed(matches), hint="write the key, or name the file with -f"))
+        # The keys tell them apart, unless several files have the same one.
+        how = "write the key" if len({f.key for f in matches}) == len(matches) else "name the file with -f"
+        raise ExperimentError(Mistake(where, what, "one of\n" + _listed(matches), hint=how))
     raise ExperimentError(_unknown(name, where, contents))
 
 

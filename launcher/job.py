@@ -103,6 +103,8 @@ def check_model(model_name: str, root: Path, where: str = "model_name") -> None:
     if not is_path or (folder / "config.json").is_file():
         return
     hint = "`make demo` makes it" if "data/demo" in model_name else None
+    if model_name.startswith(("https://huggingface.co/", "https://hf.co/")):
+        hint = f"the hub id is {'/'.join(model_name.split('/')[3:5])}"
     if folder.is_dir():
         files = sorted(path.name for path in folder.iterdir())
         found = "no file at all" if not files else ", ".join(files[:5]) + (" …" if len(files) > 5 else "")

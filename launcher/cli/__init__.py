@@ -6,6 +6,7 @@ need inside the verb, so that ``launcher --help`` loads click and nothing else.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -36,6 +37,7 @@ def main(args: list[str] | None = None) -> None:
 
 def _run(args: list[str], debug: bool) -> int:
     try:
+        args = [_utf8(arg) for arg in args]
         code = launcher.main(args=args, prog_name="launcher", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.exceptions.Abort:
@@ -53,6 +55,12 @@ def _run(args: list[str], debug: bool) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:  # a full or read-only disk: the machine's, not ours
+        if debug:
+            _print_traceback()
+        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), err=True)
+        return 1
     except Exception as error:
         if debug:
             _print_traceback()
@@ -60,6 +68,14 @@ def _run(args: list[str], debug: bool) -> int:
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(f"{type(error).__name__}: {error}\n    this is a bug of the launcher; --debug shows where", err=True)
         return 1
+
+
+def _utf8(arg: str) -> str:
+    """What was typed, also where the locale is not UTF-8 (Python keeps such bytes as surrogates)."""
+    try:
+        return os.fsencode(arg).decode("utf-8")
+    except UnicodeError:
+        raise UsageError(f"{arg!a}: what is typed must be UTF-8") from None
 
 
 def _print_traceback() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,13 +39,15 @@ def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...],
 
     Without EXP all experiments are checked. Exit code 42: a file is wrong, 43: its data.
     """
-    survey = _survey(experiment, file, overrides)
+    survey = _with_models(_survey(experiment, file, overrides))
     reports = [] if survey.mistakes else [_data_report(loaded) for loaded in survey.loaded]
     if as_json:
         click.echo(_dumps(_as_json(survey, reports)))
     else:
         for line in _check_lines(reports):
             click.echo(line)
+        if not reports and not survey.mistakes:
+            click.echo("no experiments")
     for warning in survey.warnings:
         click.echo(f"warning: {warning}", err=True)
     if survey.mistakes:
@@ -62,13 +65,30 @@ class _Survey:
 def _survey(experiment: str | None, file: Path | None, overrides: Sequence[str]) -> _Survey:
     from ..config import check_files, load
 
-    if experiment is None:
-        survey = check_files(Path(), file, overrides)
-        return _Survey([e.loaded for e in survey.experiments if e.loaded is not None], survey.mistakes, survey.warnings)
     try:
+        if experiment is None:
+            survey = check_files(Path(), file, overrides)
+            return _Survey([e.loaded for e in survey.experiments if e.loaded is not None], survey.mistakes, survey.warnings)
         return _Survey([load(experiment, file=file, overrides=overrides)], (), ())
     except ExperimentError as error:
         return _Survey([], error.mistakes, ())
+
+
+def _with_models(survey: _Survey) -> _Survey:
+    """With a warning for each model that is not on this disk: not a mistake, as it may be made or lie elsewhere."""
+    from ..job import check_model
+
+    warnings = []
+    for loaded in survey.loaded:
+        try:
+            check_model(loaded.experiment.model_name, Path(), loaded.origins.get(("model_name",), "model_name"))
+        except ExperimentError as error:
+            warnings += [_one_line(mistake) for mistake in error.mistakes]
+    return replace(survey, warnings=(*survey.warnings, *dict.fromkeys(warnings)))
+
+
+def _one_line(mistake: Mistake) -> str:
+    return f"{mistake.where}: {mistake.what}" + (f" ({mistake.hint})" if mistake.hint else "")
 
 
 @dataclass(frozen=True)
@@ -82,7 +102,8 @@ def _data_report(loaded: Loaded) -> _DataReport:
     from ..pairs import read_pairs
 
     try:
-        return _DataReport(loaded, read_pairs(loaded.experiment, Path()), None)
+        with loaded.placed():
+            return _DataReport(loaded, read_pairs(loaded.experiment, Path()), None)
     except LauncherError as error:  # kept, not lost: the next experiment's mistakes belong into the same report
         return _DataReport(loaded, None, error)
 
@@ -238,12 +259,15 @@ def init(file: Path) -> None:
 
     if file.exists():
         raise UsageError(f"{file} exists already: name another file, as  launcher init configs/second.yml")
+    above = next((parent for parent in file.parents if parent.exists()), Path())
+    if not above.is_dir():
+        raise UsageError(f"{file} cannot be written: {above} is a file, not a folder")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, (Path(__file__).parents[1] / "init.yml").read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {(error.strerror or str(error)).lower()}") from error
-    option = "" if file.parent == Path("configs") and file.suffix in (".yml", ".yaml") else f" -f {file}"
+    option = "" if file.parent == Path("configs") and file.suffix in (".yml", ".yaml") else f" -f {shlex.quote(str(file))}"
     click.echo(_AFTER_INIT.format(file=file, option=option))
 
 

@@ -13,7 +13,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def experiment_argument(required: bool = True) -> Callable[[Command], Command]:
     """``EXP``, given to the verb as ``experiment``: a key of the experiment files, or an ``experiment_id``."""
-    return click.argument("experiment", metavar="EXP", required=required)
+    return click.argument("experiment", metavar="EXP" if required else "[EXP]", required=required)
 
 
 file_option = click.option(

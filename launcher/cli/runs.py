@@ -61,7 +61,8 @@ def run(
     from .derived import derived
 
     check_model(job.experiment.model_name, host.cwd, loaded.origins.get(("model_name",), "model_name"))
-    pairs = read_pairs(job.experiment, host.cwd)
+    with loaded.placed():
+        pairs = read_pairs(job.experiment, host.cwd)
     _check_trainer()
     if run_name is not None and any(known.name == run_name for known in _runs()):
         raise UsageError(f"--name {run_name}: a run of that name exists already")
@@ -194,8 +195,9 @@ def _rendered(
     loaded = load(name, root=Path(), file=file, overrides=overrides)
     called = new_run_name(loaded.key) if run_name is None else check_run_name(run_name)
     there = gpus_there(host.caller)
-    job = plan(loaded.experiment, run=called, key=loaded.key, gpus_there=there, origin=str(loaded.file))
-    return host, job, host.render(job), loaded
+    with loaded.placed():
+        job = plan(loaded.experiment, run=called, key=loaded.key, gpus_there=there, origin=str(loaded.file))
+        return host, job, host.render(job), loaded
 
 
 def _start(host: Host, job: Job, spec: HostSpec, detach: bool) -> int:

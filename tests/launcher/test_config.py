@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.config import Loaded, check_files, load, read_env, read_files
-from launcher.errors import ExperimentError, UsageError
+from launcher.errors import ExperimentError, Mistake, UsageError
 
 GOOD = """\
 e:
@@ -334,6 +334,40 @@ def test_every_value_that_is_wrong_is_marked_where_it_stands(write: Write) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("learning_rate: 1", "it belongs under hyperparameters"),
+        ("adam_beta1: 0.9", "it belongs under hyperparameters"),
+        ("gpus: 1", "it belongs under launch"),
+        ("namespace: a", "it belongs under launch.kubernetes"),
+        ("bucket_name: a", "it belongs under storage_config"),
+        ("hyperparameters: {topic: a}", "it belongs to the experiment itself"),
+        ("launch: {chosen: a}", "it belongs under dpo_column_mapping_config"),
+    ],
+)
+def test_a_key_in_the_wrong_section_is_told_where_it_belongs(written: str, hint: str, write: Write) -> None:
+    assert said(f"{GOOD}  {written}\n", write).endswith(f"\n    hint:     {hint}")
+
+
+def test_a_setting_that_is_refused_later_is_placed_where_it_is_written(write: Write) -> None:
+    write(GOOD + "  launch:\n    gpus: 9\n")
+    with pytest.raises(ExperimentError) as refused, load("e").placed():
+        raise ExperimentError([Mistake("launch.gpus", "too many"), Mistake("launch.nodes", "is nowhere")])
+    assert str(refused.value) == "configs/a.yml:6: launch.gpus: too many\nlaunch.nodes: is nowhere"
+
+
+def test_two_experiments_of_one_id_are_a_warning_of_check(write: Write) -> None:
+    write(GOOD + GOOD.replace("e:", "f:", 1))
+    (warning,) = check_files().warnings
+    assert warning == "experiment_id 1 is that of e (configs/a.yml:1), f (configs/a.yml:5): they share the output folder exp_1"
+
+
+def test_a_folder_in_place_of_a_file_is_not_its_own_nearest_name(write: Write) -> None:
+    Path("dir.yml").mkdir()
+    assert refusal(file=Path("dir.yml")) == "dir.yml: cannot be read: is a directory"
+
+
 def test_a_missing_key_is_reported_at_the_name_of_the_experiment(write: Write) -> None:
     assert said("e:\n  experiment_id: 1\n  datasets_path: d\n", write) == (
         "configs/a.yml:1:1: model_name is missing (in e)\n    | e:\n    | ^\n    expected: hub id, a local folder, or s3://…"
@@ -432,8 +466,10 @@ def test_a_name_with_two_meanings_is_refused(write: Write) -> None:
         "    expected: one of\n"
         "              a  id 1  configs/a.yml:1\n"
         "              b  id exp_1  configs/b.yml:1\n"
-        "    hint:     write the key, or name the file with -f"
+        "    hint:     write the key"
     )
+    write("a: {experiment_id: 2}\n", "configs/b.yml")
+    assert refusal("a").endswith("\n    hint:     name the file with -f")
 
 
 def test_without_a_name_the_only_experiment_is_meant(write: Write) -> None:

@@ -254,3 +254,47 @@ def test_an_unknown_experiment_ends_in_one_message(launcher: Launcher) -> None:
         assert (code, out) == (42, "")
         assert err.startswith("error: configs/a.yml: no experiment 'dem'\n")
         assert err.endswith("hint:     did you mean 'demo'?\n")
+
+
+def test_check_warns_of_a_model_that_is_not_on_this_disk(launcher: Launcher) -> None:
+    write_all(EXPERIMENT.replace("org/model", "./modle"))
+    code, _, err = launcher("check")
+    assert (code, err) == (0, "warning: configs/a.yml:6: there is no folder ./modle\n")
+    _, _, err = launcher("check", "--set", "model_name=https://huggingface.co/Qwen/Qwen3-0.6B")
+    assert err == "warning: --set: there is no folder https://huggingface.co/Qwen/Qwen3-0.6B (the hub id is Qwen/Qwen3-0.6B)\n"
+
+
+def test_check_names_the_line_of_a_setting_that_the_data_contradict(launcher: Launcher) -> None:
+    write_all(EXPERIMENT + "  prompt_name: short\n")
+    code, _, err = launcher("check")
+    assert (code, err) == (
+        42,
+        "error: configs/a.yml:10: prompt_name: there is no prompt table to hold 'short'\n    hint:     set prompt_filename\n",
+    )
+
+
+def test_check_of_nothing_says_so_and_as_json_is_json(launcher: Launcher) -> None:
+    code, out, err = launcher("check", "--json")
+    assert (code, json.loads(out)["mistakes"][0]["where"], err.count("\n")) == (42, "configs", 3)
+    write("configs/a.yml", "conf: {r: 1}\n")
+    assert launcher("check") == (0, "no experiments\n", "")
+
+
+def test_what_is_typed_is_read_as_utf8_in_any_locale(launcher: Launcher) -> None:
+    write_all()
+    # What Python makes of a UTF-8 word in an ASCII locale.
+    code, out, _ = launcher("show", "demo", "--set", "topic=" + "caf\udcc3\udca9")
+    assert (code, re.search(r"topic +(\S+)", out)[1]) == (0, "caf\u00e9")  # type: ignore[index]
+    code, _, err = launcher("show", "demo", "--set", "topic=\udcff")
+    assert (code, err) == (2, "error: 'topic=\\udcff': what is typed must be UTF-8\n")
+
+
+def test_init_below_a_file_says_which(launcher: Launcher) -> None:
+    write("configs", "mine")
+    code, _, err = launcher("init")
+    assert (code, err) == (2, "error: configs/experiments.yml cannot be written: configs is a file, not a folder\n")
+
+
+def test_the_commands_after_init_can_be_typed_as_they_stand(launcher: Launcher) -> None:
+    _, out, _ = launcher("init", "my files/first.yml")
+    assert "launcher check my_experiment -f 'my files/first.yml' " in out

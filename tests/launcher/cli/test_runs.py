@@ -126,10 +126,11 @@ def test_a_run_that_never_had_a_rank_shows_torchruns_words(home, tmp_path):
         (["demo", "--name", "a/b"], 2, "--name 'a/b'"),
         (["demo", "--set", "model_name=./none"], 42, "there is no folder ./none"),
         (["demo", "--set", "model_name=data"], 42, "data holds no model"),
-        (["demo", "--set", "launch.gpus=2"], 42, "asks for 2 GPUs, and this machine has 0"),
+        (["demo", "--set", "launch.gpus=2"], 42, "--set: launch.gpus: asks for 2 GPUs, and this machine has 0"),
         (["demo", "--set", "launch.global_batch_size=3"], 42, "cannot be split evenly"),
         (["demo", "--set", "train_filename=none.csv"], 43, "none.csv"),
         (["demo", "--set", "launch.secrets=[NO_SUCH_TOKEN]"], 44, "NO_SUCH_TOKEN"),
+        (["demo", "--set", "hyperparameters.model_output_dir=data/training_data.csv/x"], 1, "cannot be made: not a directory"),
         (["domo"], 42, "demo"),
     ],
 )
