@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from .errors import ExperimentError, Mistake, nearest
 from .experiment import SECRET, Experiment
 from .overrides import override
-from .problems import Problem, problems
+from .problems import Problem, every_problem
 from .yaml_nodes import BrokenNode, MappingNode, Node, Place, ScalarNode, Source, by_place, data, has_broken, leaves
 from .yaml_text import compose
 
@@ -267,11 +267,14 @@ def _listed(found: Iterable[Found], most: int = 20) -> str:
 def _checked(found: Found, overrides: Sequence[str]) -> tuple[Loaded | None, list[tuple[Mistake, str]]]:
     """The experiment, or its mistakes, each with the experiment's key."""
     node, wrong = override(found.node, overrides)
+    values = data(node)
     try:
-        experiment = Experiment.parse(data(node))
+        experiment = Experiment.parse(values)
     except ValidationError as error:
         broken = has_broken(node)
-        mistakes = [_mistake(p, node, found.place) for p in problems(error) if not (broken and _is_broken(p.loc, node))]
+        mistakes = [
+            _mistake(p, node, found.place) for p in every_problem(values, error) if not (broken and _is_broken(p.loc, node))
+        ]
         return None, [(mistake, found.key) for mistake in wrong + mistakes]
     if wrong or has_broken(node):
         return None, [(mistake, found.key) for mistake in wrong]

@@ -39,6 +39,38 @@ def problems(error: ValidationError) -> list[Problem]:
     return [p for loc, p in found.items() if not any(other[: len(loc)] == loc and other != loc for other in found)]
 
 
+def every_problem(data: Mapping[str, Any], error: ValidationError) -> list[Problem]:
+    """The mistakes of ``data`` that ``error`` holds, and those behind them.
+
+    pydantic looks for contradictions between settings only when each is fine by itself. So what is wrong is left out and the
+    rest checked again; a contradiction that names a key which was left out is not believed.
+    """
+    found = problems(error)
+    wrong = {problem.loc for problem in found}
+    for _ in range(2):  # contradictions inside a section, then those of the whole experiment
+        named = {str(loc[-1]) for loc in wrong if loc}
+        try:
+            Experiment.parse(_without(data, wrong))
+        except ValidationError as error_behind:
+            behind = [problem for problem in problems(error_behind) if problem.loc not in wrong]
+            found += [problem for problem in behind if not any(name in problem.what for name in named)]
+            wrong |= {problem.loc for problem in behind}
+    return found
+
+
+def _without(data: Mapping[str, Any], wrong: Iterable[tuple[str | int, ...]]) -> dict[str, Any]:
+    """``data`` without the keys at ``wrong``; a mistake inside a list takes the list with it."""
+    kept = dict(data)
+    heads = {loc[0]: [w[1:] for w in wrong if w[:1] == loc[:1]] for loc in wrong if loc}
+    for head, rests in heads.items():
+        inner = kept.get(str(head))
+        if isinstance(inner, Mapping) and all(rest and isinstance(rest[0], str) for rest in rests):
+            kept[str(head)] = _without(inner, rests)
+        else:
+            kept.pop(str(head), None)
+    return kept
+
+
 def _names(loc: tuple[str | int, ...]) -> list[str | int]:
     """The parts of pydantic's path that are keys or indices: it also names the branches of a union, and ours is ``trl``."""
     branches = {"str", "bool", "int", "float", "none", "trl", "constrained-str", "constrained-int"}

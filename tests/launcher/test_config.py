@@ -591,3 +591,27 @@ def test_malformed_lines_of_the_environment_file_are_told_without_their_text(wri
         ".env:2: the quote of A is not closed, or something follows it\n"
         ".env:4: the quote of C is not closed, or something follows it"
     )
+
+
+def test_contradictions_are_reported_together_with_the_mistakes_beside_them(tmp_path: Path) -> None:
+    file = tmp_path / "experiments.yml"
+    file.write_text(
+        "exp_1:\n"
+        "  experiment_id: 1\n"
+        "  model_name: m/n\n"
+        "  datasets_path: data\n"
+        "  spreadsheet_id: abc\n"
+        "  hyperparameters:\n"
+        "    beta: fast\n"
+        "    load_in_4bit: true\n"
+        "    load_in_8bit: true\n"
+        "    warmup_ratio: 0.1\n"
+        "    warmup_steps: 5\n"
+        "    eval_strategy: stepz\n"
+        "    load_best_model_at_end: true\n"
+    )
+    with pytest.raises(ExperimentError) as caught:
+        load("exp_1", root=tmp_path, file=file)
+    places = [mistake.where.rsplit(":", 2)[1] for mistake in caught.value.mistakes]
+    assert sorted(places, key=int) == ["1", "7", "9", "10", "12"], str(caught.value)
+    assert "load_best_model_at_end" not in str(caught.value), "eval_strategy may have been meant to be steps"
