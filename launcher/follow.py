@@ -105,9 +105,9 @@ _FIGURES: Final = (
 )
 
 
-def figures(metric: Metric) -> str:
-    """The metric's numbers in words."""
-    found = [(label, metric.number(name), spec) for name, label, spec in _FIGURES]
+def figures(metric: Metric, *, live: bool = False) -> str:
+    """The metric's numbers in words; ``live``: without the learning rate, which a bar has no room for."""
+    found = [(label, metric.number(name), spec) for name, label, spec in _FIGURES if not (live and label == "lr")]
     words = [f"{label} {value:{spec}}" for label, value, spec in found if value is not None]
     if (
         metric.number("loss") is None

@@ -36,12 +36,12 @@ def learned(run: RunDir) -> Iterator[str]:
     if uploaded:
         yield f"uploaded {uploaded['uri']}"
     yield "next"
-    yield f"  {_launcher()} tensorboard {run.name}"
-    yield f"  {_launcher()} status {run.name}"
-    yield f"  {_launcher()} run {record.get('key', 'EXP')} --set hyperparameters.learning_rate=1e-4"
+    yield f"  {this_launcher()} tensorboard {run.name}"
+    yield f"  {this_launcher()} status {run.name}"
+    yield f"  {this_launcher()} run {record.get('key', 'EXP')} --set hyperparameters.learning_rate=1e-4"
 
 
-def _launcher() -> str:
+def this_launcher() -> str:
     """The word that starts this program again: its path, where a shell would not find it by name."""
     called = Path(sys.argv[0])
     if called.name != "launcher" or shutil.which("launcher") == str(called.absolute()):

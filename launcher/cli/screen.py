@@ -49,15 +49,12 @@ class Live:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-        columns = (
-            TextColumn("step"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[figures]}", markup=False),
-            TimeElapsedColumn(),
-            TextColumn("left", style="dim"),
-            TimeRemainingColumn(),
-        )
+        step = (TextColumn("step"), MofNCompleteColumn())
+        figures = TextColumn("{task.fields[figures]}", markup=False)
+        times = (TimeElapsedColumn(), TextColumn("left", style="dim"), TimeRemainingColumn())
+        # What does not fit would be cut in the middle of a number: a narrow terminal shows the figures alone.
+        wide = self._console.width >= 100
+        columns = (*step, BarColumn(bar_width=10), figures, *times) if wide else (*step, figures)
         self._progress = Progress(*columns, console=self._console, refresh_per_second=5)
         self._task = self._progress.add_task("", total=None, figures="", visible=False)
         self._progress.start()
@@ -69,7 +66,9 @@ class Live:
         if event.kind != "train":
             self._console.print(short(event))
             return
-        self._progress.update(self._task, completed=event.step, total=event.total, figures=figures(event), visible=True)
+        self._progress.update(
+            self._task, completed=event.step, total=event.total, figures=figures(event, live=True), visible=True
+        )
 
     def close(self) -> None:
         self._progress.stop()

@@ -13,7 +13,7 @@ from ..backends.host import GRACE, Host, tail
 from ..errors import Aborted, UsageError
 from ..follow import Reader, Text
 from ..run_dir import RunDir
-from .learned import learned
+from .learned import learned, this_launcher
 from .screen import Plain, screen
 
 _TAIL = 30
@@ -75,7 +75,7 @@ def conclude(host: Host, run: RunDir) -> int:
     sentence = (now.sentence or "it did not say why").splitlines()[0]
     click.echo(f"{now.state} (exit {now.exit_code}): {sentence}", err=True)
     if run.checkpoints():
-        click.echo(f"to go on: launcher run {key} --set hyperparameters.resume_from_checkpoint=true", err=True)
+        click.echo(f"to go on: {this_launcher()} run {key} --set hyperparameters.resume_from_checkpoint=true", err=True)
     else:
         click.echo(f"its logs: {run.logs}", err=True)
     return 1 if now.exit_code is None else now.exit_code
