@@ -325,6 +325,10 @@ def _table_notices(experiment: Experiment, tables: Tables, mapping: _Mapping, pr
         yield from _unused(table, mapping.columns)
     if tables.prompts is not None:
         yield from _unused(tables.prompts, PROMPT_COLUMNS)
+    chosen, rejected = experiment.columns.chosen, experiment.columns.rejected
+    if isinstance(chosen, Mapping) != isinstance(rejected, Mapping):
+        as_json, as_text = ("chosen", "rejected") if isinstance(chosen, Mapping) else ("rejected", "chosen")
+        yield f"{as_json} is a JSON object and {as_text} is plain text: the model will learn the form before anything else."
     names = dict.fromkeys(_LONE_PLACEHOLDER.findall(prompt.system or "")) if prompt is not None else {}
     if names:
         shown = ", ".join(f"{{{name}}}" for name in names)

@@ -115,8 +115,8 @@ def _check_lines(reports: Sequence[_DataReport]) -> Iterator[str]:
             yield f"{report.loaded.key:<{wide}}  the data has mistakes"
             continue
         pairs, columns = report.pairs, ", ".join(_columns(report.loaded.experiment))
-        rows = ", ".join(f"{source.rows} rows in {source.name}" for source in pairs.sources)
-        found = f"{len(pairs.train)} training pairs, {len(pairs.validation)} validation pairs"
+        rows = ", ".join(f"{_count(source.rows, 'row')} in {source.name}" for source in pairs.sources)
+        found = f"{_count(len(pairs.train), 'training pair')}, {_count(len(pairs.validation), 'validation pair')}"
         yield f"{report.loaded.key:<{wide}}  {found} ({rows}; columns {columns})"
         for notice in pairs.notices:
             yield f"{'':<{wide}}  notice: {notice}"
@@ -283,6 +283,10 @@ Then:
   launcher check my_experiment{option}    every mistake in the file and its data
   launcher show my_experiment{option}     every value, and where it comes from
   launcher run my_experiment{option}      train"""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _table(rows: Iterable[Sequence[str]]) -> list[str]:

@@ -258,3 +258,11 @@ def test_processed_validation_pairs_lie_beside_those_of_the_training(tmp_path):
     pairs = read(tmp_path, PLAIN + "Hi,a,b\n", validation=PLAIN + "Ho,a,b\n")
     paths = write_processed(pairs, tmp_path / "out")
     assert [json.loads(p.read_text())["user"] for p in paths] == ["Hi", "Ho"]
+
+
+def test_answers_of_two_forms_are_noticed(tmp_path):
+    pairs = read(tmp_path, PLAIN + "Hi,good,bad\n", **mapping(chosen={"answer": "chosen"}, rejected="rejected"))
+    assert pairs.train[0].chosen == '{"answer": "good"}'
+    assert pairs.notices == (
+        "chosen is a JSON object and rejected is plain text: the model will learn the form before anything else.",
+    )
