@@ -16,8 +16,10 @@ import traceback
 from pathlib import Path
 from typing import Final
 
-from launcher.errors import LauncherError, MemoryShortage
+from launcher.errors import LauncherError
 from launcher.run_dir import RunDir, write_whole
+
+from .ending import how_it_failed
 
 PR_SET_PDEATHSIG: Final = 1
 
@@ -66,12 +68,7 @@ def _rank(run: RunDir, attempt: int) -> tuple[int, str]:
         return error.exit_code, str(error)
     except Exception as error:
         traceback.print_exc()
-        if type(error).__name__ == "OutOfMemoryError":
-            return (
-                MemoryShortage.exit_code,
-                f"out of memory on the GPU: lower per_device_train_batch_size or max_seq_length ({error})",
-            )
-        return 1, f"{type(error).__name__}: {error}"
+        return how_it_failed(error)
     return 0, "done"
 
 

@@ -11,10 +11,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from launcher.config import load, read_env
-from launcher.errors import ExperimentError, Mistake, UsageError
+from launcher.errors import ExperimentError, LauncherError, Mistake, UsageError
 from launcher.experiment import Experiment, Hyperparameters, StorageConfig
 from launcher.problems import problems
+from launcher.processes import Process
 from launcher.run_dir import RunDir, new_run_name
+
+from .ending import how_it_failed
 
 __all__ = ["DPOTrainer", "StorageConfig", "YamlConfigLoader"]
 
@@ -66,24 +69,34 @@ class DPOTrainer:
 
         experiment = self.experiment
         run = RunDir.of(
-            Path(),
+            Path.cwd(),
             experiment.hyperparameters.model_output_dir,
             experiment.experiment_id,
             experiment.model_folder,
             new_run_name(experiment.experiment_id),
         )
+        process = Process.of(os.getpid())
         record = {
             "run": run.name,
             "key": experiment.experiment_id,
             "experiment_id": experiment.experiment_id,
+            "topic": experiment.topic,
             "model_name": experiment.model_name,
             "backend": "python",
+            "folder": str(run.path),
             "experiment": experiment.model_dump(mode="json"),
+            "process": process.record() if process else None,
+            "outcome": {"state": "running"},
         }
         run.create(experiment.model_dump_json(indent=2), record)
         self.run = run
-        train(run, experiment, replace(Roots.from_environment(), run=Path()), StopRequest(), attempt=1)
-        run.update_record(outcome={"state": "done", "exit_code": 0, "sentence": "done"})
+        try:
+            train(run, experiment, replace(Roots.from_environment(), run=Path.cwd()), StopRequest(), attempt=1)
+        except BaseException as error:
+            # This process lives on: without the process, the record is believed.
+            run.update_record(process=None, outcome=_outcome(error))
+            raise
+        run.update_record(process=None, outcome={"state": "done", "exit_code": 0, "sentence": "done"})
         return run.adapter
 
     def save_model(self, model_path: str | Path | None = None) -> str:
@@ -108,6 +121,14 @@ class DPOTrainer:
         return upload_folder(folder, storage=storage, prefix_parts=parts, env=read_env(Path())).uri
 
     save_existing_model = save_model
+
+
+def _outcome(error: BaseException) -> dict[str, Any]:
+    """What the run's record says of a training that ended with ``error``."""
+    if isinstance(error, KeyboardInterrupt):
+        return {"state": "aborted", "exit_code": 130, "sentence": "interrupted"}
+    code, sentence = (error.exit_code, str(error)) if isinstance(error, LauncherError) else how_it_failed(error)
+    return {"state": "failed", "exit_code": code, "sentence": sentence}
 
 
 def _plain(value: Any) -> Any:

@@ -85,6 +85,16 @@ def test_wrong_arguments_are_named_as_in_a_file() -> None:
 
 
 @pytest.mark.slow
+def test_a_training_that_fails_leaves_a_record_that_says_so(folder: Path, tiny_model: Path) -> None:
+    trainer = DPOTrainer(model_name=str(tiny_model), datasets_path="data", hyperparameters={"target_modules": ["nothing"]})
+    with pytest.raises(ExperimentError, match="nothing"):
+        trainer.train()
+    assert trainer.run is not None
+    outcome = trainer.run.read_record()["outcome"]
+    assert (outcome["state"], outcome["exit_code"]) == ("failed", 42)
+
+
+@pytest.mark.slow
 def test_the_quickstart_trains_and_saves_to_s3(folder: Path, tiny_model: Path, bucket: tuple[Any, str]) -> None:
     client, endpoint = bucket
     storage = StorageConfig(bucket_name="adapters", object_prefix="dpo", endpoint_url=endpoint, region="us-east-1")
