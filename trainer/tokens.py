@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,7 +211,7 @@ def _write(file: Path, ids: list[tuple[TokenPair, int]]) -> None:
         "lost": [lost for _, lost in ids],
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.{hashlib.sha256(str(id(ids)).encode()).hexdigest()[:8]}")
+    aside = file.with_name(f".{file.name}.{os.urandom(4).hex()}")  # every rank may write it
     pq.write_table(pa.table(columns), aside)
     aside.replace(file)
 
