@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from launcher.errors import ExperimentError, LauncherError, Mistake
+from launcher.errors import ExperimentError, HealthError, LauncherError, Mistake
 from launcher.experiment import Experiment
 from launcher.run_dir import RunDir, find_checkpoint_runs
 
 from .dpo import STAGING
 from .stop import StopRequest
+
+ASIDE = ".adapter"
 
 
 class StopCallback(TrainerCallback):
@@ -27,12 +30,43 @@ class StopCallback(TrainerCallback):
         self._request = request
         self.stopped = False
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        control.should_training_stop = state.global_step >= state.max_steps  # resumed from the last step
+        return control
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
         self.stopped = _any_rank(self._request.signal is not None, args.device)
         if self.stopped:
-            control.should_save = True
+            control.should_save = not _ends_epoch(state)
             control.should_training_stop = True
         return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """transformers ends the epoch of a stop early, too: what belongs to a whole epoch must not be done then."""
+        if self.stopped and not _ends_epoch(state):
+            control.should_log = control.should_evaluate = control.should_save = False
+        elif self.stopped:
+            control.should_save = True  # after the evaluation, so that the checkpoint knows its outcome
+        return control
+
+
+class Patience(EarlyStoppingCallback):
+    """Early stopping that, in a resumed run, goes on counting where the checkpoint left off."""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        stored = (state.stateful_callbacks or {}).get(type(self).__name__, self.state())
+        self.early_stopping_patience_counter = stored["attributes"]["early_stopping_patience_counter"]
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
+
+
+def _ends_epoch(state: TrainerState) -> bool:
+    return bool(state.epoch == int(state.epoch or 0))
 
 
 def _any_rank(mine: bool, device: torch.device) -> bool:
@@ -48,8 +82,23 @@ def resume_point(run: RunDir, experiment: Experiment, run_root: Path) -> Path | 
 
     A run that has checkpoints of its own was interrupted and always goes on from the newest. Otherwise
     ``resume_from_checkpoint`` decides: true takes the newest checkpoint of the experiment's newest run that has one, a path
-    names one. Raises ExperimentError where the path is no complete checkpoint.
+    names one. Raises ExperimentError where the path is no complete checkpoint, or one of another kind of training.
     """
+    checkpoint = _checkpoint(run, experiment, run_root)
+    if checkpoint is not None and (checkpoint / "adapter_config.json").exists() == experiment.hyperparameters.full_finetuning:
+        full = experiment.hyperparameters.full_finetuning
+        raise ExperimentError(
+            Mistake(
+                "hyperparameters.resume_from_checkpoint",
+                f"{checkpoint} is of another kind than this training",
+                expected="all weights, as full_finetuning is true" if full else "an adapter, as full_finetuning is false",
+                found="an adapter" if full else "all weights",
+            )
+        )
+    return checkpoint
+
+
+def _checkpoint(run: RunDir, experiment: Experiment, run_root: Path) -> Path | None:
     shutil.rmtree(run.path / STAGING, ignore_errors=True)
     own = run.checkpoints()
     if own:
@@ -77,28 +126,33 @@ def resume_point(run: RunDir, experiment: Experiment, run_root: Path) -> Path | 
 
 
 def step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))
+    """The step at which ``checkpoint`` was written, whatever its folder is called now."""
+    return int(json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"])
 
 
 def save_verified(trainer: Any, run: RunDir) -> dict[str, Any]:
-    """Writes ``adapter/`` aside, reads it back, compares, and only then renames it into place.
+    """Writes the adapter aside, reads it back and compares; :func:`publish` then renames it into place.
 
     An adapter is loaded a second time beside the trained one; the two must be the same tensors bit for bit, and give the
     same log-probabilities for the first batch. Full weights are compared as tensors, file by file. Returns what was
-    compared, for run.json; raises LauncherError where anything differs.
+    compared, for run.json; raises LauncherError where anything differs, HealthError where a weight is not a number.
     """
-    aside = run.path / ".adapter"
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = run.path / ASIDE
+    if trainer.args.should_save:  # no other rank: it could delete what this one has begun to write
+        shutil.rmtree(aside, ignore_errors=True)
     trainer.save_model(str(aside))
     if not trainer.args.should_save:
         return {}
     (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle of this process's settings: run.json has them in words
     model = trainer.accelerator.unwrap_model(trainer.model)
-    result = _compare_adapter(trainer, model, aside) if isinstance(model, PeftModel) else _compare_weights(model, aside)
-    if run.adapter.exists():
-        shutil.rmtree(run.adapter)
-    aside.rename(run.adapter)
-    return result
+    if not all(bool(torch.isfinite(p).all()) for p in model.parameters() if p.requires_grad):
+        raise HealthError("the trained weights hold numbers that are not finite: lower learning_rate")
+    return _compare_adapter(trainer, model, aside) if isinstance(model, PeftModel) else _compare_weights(model, aside)
+
+
+def publish(run: RunDir) -> None:
+    """The last act of the training: where ``adapter/`` is, all else of the run has been written, too."""
+    (run.path / ASIDE).rename(run.adapter)
 
 
 def _compare_adapter(trainer: Any, model: PeftModel, folder: Path) -> dict[str, Any]:
@@ -106,7 +160,11 @@ def _compare_adapter(trainer: Any, model: PeftModel, folder: Path) -> dict[str, 
     trained = {name.replace(".default.", "."): p for name, p in model.named_parameters() if ".default." in name}
     reloaded = {name.replace(".reloaded.", "."): p for name, p in model.named_parameters() if ".reloaded." in name}
     _same(trained, reloaded, folder)
-    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    for name, parameter in reloaded.items():
+        parameter.data = parameter.data.to(trained[name].dtype)  # PEFT reads into fp32; TRL trains bf16 over 4-bit weights
+    # Not the training's loader: its ranks agree on an order first, and only this rank is here.
+    pairs = range(min(trainer.args.per_device_train_batch_size, len(trainer.train_dataset)))
+    batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in pairs]))
     before = _logps(trainer, model, batch)
     model.set_adapter("reloaded")
     after = _logps(trainer, model, batch)

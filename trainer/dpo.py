@@ -30,6 +30,15 @@ class DPOTrainer(trl.DPOTrainer):  # type: ignore[misc]
         folder = Path(super()._get_output_dir(trial))
         return str(folder / STAGING if self._saving else folder)
 
+    def _run_epoch(self, **kwargs: Any) -> None:
+        """Nothing where a resumed run had reached its end: transformers would train one step more."""
+        if not self.control.should_training_stop:
+            super()._run_epoch(**kwargs)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Whether ``save_strategy: best`` saves now: a better model, and the last step, from which a stopped run goes on."""
+        return bool(super()._determine_best_metric(metrics, trial) or self.control.should_training_stop)
+
     _saving = False
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -44,14 +53,14 @@ class DPOTrainer(trl.DPOTrainer):  # type: ignore[misc]
             super()._save_checkpoint(model, trial)
         finally:
             self._saving = False
+        if self.state.best_global_step:
+            # The best checkpoint may be this one, which transformers saw in the staging folder; every rank loads it in the end.
+            best = folder / f"checkpoint-{self.state.best_global_step}"
+            if best == final or best.exists():
+                self.state.best_model_checkpoint = str(best)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            if self.state.best_global_step:
-                # The best checkpoint may be this one, which transformers saw in the staging folder.
-                best = folder / f"checkpoint-{self.state.best_global_step}"
-                if best == final or best.exists():
-                    self.state.best_model_checkpoint = str(best)
-                self.state.save_to_json(str(staging / "trainer_state.json"))
+            self.state.save_to_json(str(staging / "trainer_state.json"))
             staging.rename(final)
             shutil.rmtree(folder / STAGING)
             rotate_checkpoints(

@@ -20,12 +20,15 @@ from launcher.run_dir import RunDir, write_whole
 class StepLog:
     """``dpo_train_steps.jsonl`` and ``logs_tensorboard/`` of one run; rank 0 alone has one."""
 
-    def __init__(self, run: RunDir, *, resume_step: int | None, attempt: int):
-        """``resume_step``: the step of the checkpoint that the run goes on from; later lines are kept aside."""
-        if resume_step is not None:
-            cut_back(run.steps, resume_step, run.logs / f"dpo_train_steps.cut-{attempt}.jsonl")
-        purge = None if resume_step is None else resume_step + 1
-        self._events = SummaryWriter(str(run.tensorboard), purge_step=purge)
+    def __init__(self, run: RunDir, *, resume_step: int, attempt: int, events: bool = True):
+        """``resume_step``: the step of the checkpoint that the run goes on from, 0 without; later lines are kept aside.
+
+        ``events``: whether TensorBoard's files are written, too.
+        """
+        # An attempt from the beginning evaluates at step 0 itself: nothing of an earlier one is kept.
+        kept = resume_step or -1
+        cut_back(run.steps, kept, run.logs / f"dpo_train_steps.cut-{attempt}.jsonl")
+        self._events = SummaryWriter(str(run.tensorboard), purge_step=kept + 1) if events else None
         self._file = run.steps.open("a", encoding="utf-8")
         self._began = time.monotonic()
 
@@ -35,6 +38,8 @@ class StepLog:
         self._file.write(line + "\n")
         self._file.flush()
         print(line, flush=True)  # noqa: T201 - the launcher follows the rank's output
+        if self._events is None:
+            return
         for name, value in event.items():
             if name not in ("step", "total_steps") and isinstance(value, int | float) and not isinstance(value, bool):
                 self._events.add_scalar(_tag(event["type"], name), value, event["step"])
@@ -46,7 +51,8 @@ class StepLog:
 
     def close(self) -> None:
         self._file.close()
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
 
 
 def _json(value: Any) -> Any:

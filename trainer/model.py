@@ -101,7 +101,7 @@ def _quantization(hyper: Hyperparameters, precision: Precision, *, cuda: bool) -
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if precision.bf16 else torch.float16,
+        bnb_4bit_compute_dtype=precision.weights,
     )
 
 
@@ -124,9 +124,29 @@ def lora_config(hyper: Hyperparameters) -> LoraConfig | None:
         r=hyper.r,
         lora_alpha=hyper.lora_alpha,  # type: ignore[arg-type]
         lora_dropout=hyper.lora_dropout,
-        bias=hyper.bias,
+        bias="none",  # see check_biases
         target_modules=targets,
         task_type="CAUSAL_LM",
+    )
+
+
+def check_biases(model: torch.nn.Module, hyper: Hyperparameters) -> list[str]:
+    """What to say of ``bias``; raises ExperimentError where an adapter would train biases of the model itself.
+
+    DPO's reference is the model with the adapter switched off, and that leaves trained biases in place: the reference
+    would move with the policy.
+    """
+    if hyper.full_finetuning or hyper.bias == "none":
+        return []
+    if not any(name.endswith("bias") for name, _ in model.named_parameters()):
+        return [f"bias: {hyper.bias} has no effect: the model has no biases"]
+    raise ExperimentError(
+        Mistake(
+            "hyperparameters.bias",
+            "the reference of DPO shares the model's biases, and would be trained with them",
+            expected="none, or full_finetuning: true",
+            found=hyper.bias,
+        )
     )
 
 

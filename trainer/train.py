@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 from trl import DPOConfig
 
-from launcher.errors import ExperimentError, Mistake, Stopped, UploadError
-from launcher.experiment import Experiment
+from launcher.errors import ExperimentError, Mistake, Stopped, UploadError, nearest
+from launcher.experiment import Experiment, Hyperparameters
 from launcher.pairs import Pairs, read_pairs, write_processed
 from launcher.run_dir import RunDir, write_whole
 
-from .checkpoints import StopCallback, resume_point, save_verified, step_of
+from .checkpoints import Patience, StopCallback, publish, resume_point, save_verified, step_of
 from .dpo import DPOTrainer
 from .logs import HealthCallback, LogCallback, StepLog
-from .model import Precision, choose_precision, load_model, load_tokenizer, lora_config, seed_adapter
+from .machine import Device, versions
+from .model import Precision, check_biases, choose_precision, load_model, load_tokenizer, lora_config, seed_adapter
 from .stop import StopRequest
 from .tokens import Tokens, tokenize
-
-PACKAGES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -47,32 +44,17 @@ class Roots:
         return cls(Path(os.environ.get("DPO_RUN_ROOT", ".")), Path(os.environ.get("DPO_DATA_ROOT", ".")), Path(cache))
 
 
-@dataclass(frozen=True)
-class Device:
-    """What this rank computes on, and how many ranks there are."""
-
-    cuda: bool
-    bf16: bool
-    rank: int
-    world: int
-
-    @classmethod
-    def here(cls) -> Device:
-        cuda = torch.cuda.is_available()
-        bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-        return cls(cuda, bf16, int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
-
-
 def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, *, attempt: int) -> None:
     """Trains ``experiment`` into ``run``; raises a LauncherError whose exit code says how it ended otherwise."""
-    device = Device.here()
+    h = experiment.hyperparameters
+    device = Device.here(h.gpu_memory_utilization)
     disable_progress_bar()
     if not device.cuda:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it looked for a GPU in vain
     first = device.rank == 0
     if first:
         _say(_without_effect(experiment, device))
-        run.update_record(packages=_versions(), hardware=_hardware(device))
+        run.update_record(packages=versions(), hardware=device.hardware())
     if run.adapter.exists():  # an earlier attempt trained and verified it, and could not upload it
         _upload(experiment, run, first)
         return
@@ -87,29 +69,24 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
     if first:
         _say_work(experiment, tokens, held_out, device, checkpoint)
 
-    precision = choose_precision(experiment.hyperparameters, cuda=device.cuda, bf16=device.bf16)
+    precision = choose_precision(h, cuda=device.cuda, bf16=device.bf16)
+    arguments = _arguments(experiment, run, precision, device)
+    _heed(stop, checkpoint)
     model = load_model(experiment, path, precision, cuda=device.cuda)
-    log = StepLog(run, resume_step=step_of(checkpoint) if checkpoint else None, attempt=attempt) if first else None
+    notice = check_biases(model, h)
+    step = step_of(checkpoint) if checkpoint else 0
+    log = StepLog(run, resume_step=step, attempt=attempt, events="tensorboard" in h.report_to) if first else None
     stopper = StopCallback(stop)
-    trainer = DPOTrainer(
-        model=model,
-        args=_arguments(experiment, run, precision, device),
-        train_dataset=tokens.dataset(),
-        eval_dataset=held_out.dataset() if held_out else None,
-        processing_class=tokenizer,
-        callbacks=_callbacks(experiment, stopper, log, precision, experiment.steps(len(tokens.pairs), device.world)),
-        peft_config=lora_config(experiment.hyperparameters),
-    )
-    trainer.remove_callback(PrinterCallback)
-    if not experiment.hyperparameters.full_finetuning:
-        h = experiment.hyperparameters
-        seed_adapter(trainer.model, h.random_state, h.seed)
+    callbacks = _callbacks(experiment, stopper, log, precision, experiment.steps(len(tokens.pairs), device.world))
+    trainer = _trainer(h, model, arguments, tokenizer, tokens, held_out, callbacks)
     if first:
-        _say([f"{_parameters(trainer.model)}; {precision}"])
+        _say([*notice, f"{_parameters(trainer.model)}; {precision}"])
 
+    _heed(stop, checkpoint)
     before = trainer.evaluate() if held_out and checkpoint is None else None
-    if stop.signal is not None:
-        raise Stopped("stopped before the first step: nothing to resume")
+    if before is not None:
+        _check_metric(trainer.args.metric_for_best_model, before)
+    _heed(stop, checkpoint)
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.monotonic() - began
@@ -120,9 +97,60 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
     verified = save_verified(trainer, run)
     if log is not None:
         before = before or _logged_at_start(run)
-        _summarise(run, log, trainer, before, after, seconds, step_of(checkpoint) if checkpoint else 0, verified)
+        _summarise(run, log, trainer, before, after, seconds, step, verified)
         log.close()
+        publish(run)
     _upload(experiment, run, first)
+
+
+def _trainer(
+    h: Hyperparameters,
+    model: Any,
+    arguments: DPOConfig,
+    tokenizer: Any,
+    tokens: Tokens,
+    held_out: Tokens | None,
+    callbacks: list[TrainerCallback],
+) -> DPOTrainer:
+    """Raises ExperimentError where TRL or PEFT refuses what the experiment asks for."""
+    try:
+        trainer = DPOTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=tokens.dataset(),
+            eval_dataset=held_out.dataset() if held_out else None,
+            processing_class=tokenizer,
+            callbacks=callbacks,
+            peft_config=lora_config(h),
+        )
+    except (ValueError, NotImplementedError) as error:
+        raise ExperimentError(Mistake("hyperparameters", f"TRL refuses these settings: {error}")) from error
+    trainer.remove_callback(PrinterCallback)
+    if not h.full_finetuning:
+        seed_adapter(trainer.model, h.random_state, h.seed)
+    return trainer
+
+
+def _heed(stop: StopRequest, checkpoint: Path | None) -> None:
+    """Ends the run where it was asked to stop before its first step."""
+    if stop.signal is not None:
+        raise Stopped(f"stopped before the first step: {'nothing to resume' if checkpoint is None else f'{checkpoint} is whole'}")
+
+
+def _check_metric(metric: str | None, evaluation: Mapping[str, float]) -> None:
+    """Raises ExperimentError if no evaluation holds the metric that says which model is best."""
+    names = sorted(name.removeprefix("eval_") for name in evaluation if name.startswith("eval_"))
+    if metric is None or metric.removeprefix("eval_") in names:
+        return
+    raise ExperimentError(
+        Mistake(
+            "hyperparameters.metric_for_best_model",
+            "is not measured by an evaluation",
+            expected=f"one of {', '.join(names)}",
+            found=metric,
+            hint=nearest(metric, names),
+        )
+    )
 
 
 def _say(lines: Iterator[str] | list[str]) -> None:
@@ -136,6 +164,8 @@ def _without_effect(experiment: Experiment, device: Device) -> Iterator[str]:
     changed = {name for name, field in type(h).model_fields.items() if getattr(h, name) != field.default}
     if experiment.framework == "unsloth":
         yield "framework: unsloth pins an older trl; this run trains on this project's own path instead"
+    if "dataset_num_proc" in h.trl:
+        yield "dataset_num_proc has no effect: the pairs are tokenised in one go"
     if h.dpo_path == "fast":
         yield "dpo_path: fast has no effect: this version has the plain path only"
     if not device.cuda:
@@ -202,11 +232,15 @@ def _say_work(experiment: Experiment, tokens: Tokens, held_out: Tokens | None, d
             f"{steps} steps of {experiment.global_batch} pairs",
             *tokens.notices,
             *(held_out.notices if held_out else ()),
-            *([f"resuming from {checkpoint}"] if checkpoint else []),
+            *([f"resuming from {checkpoint}{_at_the_end(checkpoint, steps)}"] if checkpoint else []),
         ]
     )
     if experiment.hyperparameters.resume_from_checkpoint is True and checkpoint is None:
         _say(["resume_from_checkpoint: no checkpoint of this experiment yet, starting from the beginning"])
+
+
+def _at_the_end(checkpoint: Path, steps: int) -> str:
+    return ", its last step: nothing is left to train" if step_of(checkpoint) >= steps else ""
 
 
 def accumulation(experiment: Experiment, world: int) -> int:
@@ -275,7 +309,7 @@ def _callbacks(
     tolerance = 1e-6 if precision.weights == torch.float32 and not (precision.bf16 or precision.fp16) else 5e-3
     callbacks.append(HealthCallback(experiment.health, first_loss=math.log(2) if known else None, tolerance=tolerance))
     if h.early_stopping_patience is not None:
-        callbacks.append(EarlyStoppingCallback(h.early_stopping_patience, h.early_stopping_threshold))
+        callbacks.append(Patience(h.early_stopping_patience, h.early_stopping_threshold))
     return callbacks
 
 
@@ -344,18 +378,3 @@ def _upload(experiment: Experiment, run: RunDir, first: bool) -> None:
         raise UploadError(f"the adapter is whole in {run.adapter}, but was not uploaded: {error}") from error
     run.update_record(uploaded=asdict(uploaded))
     _say([f"uploaded {uploaded.objects} objects, {uploaded.bytes:,} bytes, to {uploaded.uri}"])
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
-
-
-def _hardware(device: Device) -> dict[str, Any]:
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if device.cuda else []
-    return {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpus": gpus,
-        "ranks": device.world,
-    }

@@ -8,7 +8,7 @@ import pytest
 
 from launcher.errors import ExperimentError
 from launcher.experiment import Experiment, Hyperparameters
-from trainer.model import choose_precision, load_model, load_tokenizer, lora_config, seed_adapter
+from trainer.model import check_biases, choose_precision, load_model, load_tokenizer, lora_config, seed_adapter
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,16 @@ def test_the_adapter_s_first_weights_come_from_random_state_alone(make_experimen
 
 def test_full_finetuning_has_no_adapter() -> None:
     assert lora_config(Hyperparameters(full_finetuning=True)) is None
+
+
+def test_biases_that_the_reference_shares_are_not_trained() -> None:
+    import torch
+
+    hyper = Hyperparameters(bias="all")
+    with pytest.raises(ExperimentError, match="the reference of DPO shares the model's biases"):
+        check_biases(torch.nn.Linear(2, 2), hyper)
+    assert check_biases(torch.nn.Linear(2, 2, bias=False), hyper) == ["bias: all has no effect: the model has no biases"]
+    assert check_biases(torch.nn.Linear(2, 2), Hyperparameters(bias="all", full_finetuning=True)) == []
 
 
 def test_a_model_that_is_not_there_is_named_with_what_was_found(

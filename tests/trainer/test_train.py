@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import HealthError, Stopped
+from launcher.errors import ExperimentError, HealthError, Stopped
 from launcher.experiment import Experiment
 from launcher.run_dir import RunDir
 from trainer.stop import StopRequest
@@ -132,6 +132,47 @@ def test_six_steps_and_a_resume_of_six_give_the_adapter_of_twelve_bit_for_bit(
     assert events(run, "summary")[0]["before"]["eval_rewards/margins"] == 0.0
     for resumed, straight in zip(events(run, "train"), events(whole, "train"), strict=True):
         assert resumed["loss"] == straight["loss"]
+
+
+def test_a_resume_from_the_last_step_trains_nothing_and_gives_the_same_adapter(
+    twelve: tuple[Path, RunDir, Experiment], tmp_path: Path, make_experiment: Make, new_run: NewRun
+) -> None:
+    _, whole, _ = twelve
+    shutil.copytree(whole.path / "checkpoint-12", tmp_path / "finished")
+    experiment = make_experiment(**TWELVE, resume_from_checkpoint="finished")
+    run = new_run(tmp_path, experiment, "again")
+    train_in(tmp_path, run, experiment)
+    assert events(run, "train") == []
+    assert events(run, "summary")[0]["step"] == 12
+    assert same_bits(run.adapter, whole.adapter)
+
+
+def test_a_stop_before_the_model_is_loaded_is_heeded_at_once(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:
+    experiment = make_experiment()
+    run = new_run(tmp_path, experiment, "early")
+    stop = StopRequest()
+    stop.signal = signal.SIGTERM
+    with pytest.raises(Stopped, match="nothing to resume"):
+        train_in(tmp_path, run, experiment, stop=stop)
+    assert not run.steps.exists()
+
+
+def test_the_last_step_is_saved_too_where_only_the_best_is_and_an_unknown_metric_is_named_before_training(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun
+) -> None:
+    settings = {"save_strategy": "best", "eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 42}
+    settings |= {"max_steps": 2, "learning_rate": 0.0, "report_to": "none"}  # the second step is no better than the first
+    experiment = make_experiment(**settings, metric_for_best_model="loss")
+    run = new_run(tmp_path, experiment, "best-only")
+    train_in(tmp_path, run, experiment)
+    assert [path.name for path in run.checkpoints()] == ["checkpoint-1", "checkpoint-2"]
+    assert list(run.tensorboard.iterdir()) == []
+
+    experiment = make_experiment(**settings, metric_for_best_model="rewards/accuracy")
+    run = new_run(tmp_path, experiment, "unknown")
+    with pytest.raises(ExperimentError, match="did you mean 'rewards/accuracies'"):
+        train_in(tmp_path, run, experiment)
+    assert events(run, "train") == []
 
 
 def test_a_signal_ends_the_step_writes_a_checkpoint_and_the_resume_loses_nothing(
