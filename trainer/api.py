@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from launcher.config import load, read_env
 from launcher.errors import ExperimentError, LauncherError, Mistake, UsageError
-from launcher.experiment import Experiment, Hyperparameters, StorageConfig
+from launcher.experiment import Experiment, StorageConfig
+from launcher.hyperparameters import Hyperparameters
 from launcher.problems import problems
 from launcher.processes import Process
 from launcher.run_dir import RunDir, new_run_name

@@ -13,7 +13,8 @@ from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from launcher.errors import CredentialError, ExperimentError, Mistake
-from launcher.experiment import Experiment, Hyperparameters
+from launcher.experiment import Experiment
+from launcher.hyperparameters import Hyperparameters
 
 TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
 

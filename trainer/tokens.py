@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from launcher.errors import DataError, Mistake
-from launcher.experiment import Hyperparameters
+from launcher.hyperparameters import Hyperparameters
 from launcher.pairs import Pair
 
 if TYPE_CHECKING:

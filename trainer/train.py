@@ -17,7 +17,8 @@ from transformers.utils.logging import disable_progress_bar
 from trl import DPOConfig
 
 from launcher.errors import ExperimentError, Mistake, Stopped, UploadError, nearest
-from launcher.experiment import Experiment, Hyperparameters
+from launcher.experiment import Experiment
+from launcher.hyperparameters import Hyperparameters
 from launcher.pairs import Pairs, read_pairs, write_processed
 from launcher.run_dir import RunDir, write_whole
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from launcher.experiment import Experiment, Hyperparameters
+from launcher.experiment import Experiment
+from launcher.hyperparameters import Hyperparameters
 from launcher.problems import problems
 from launcher.trl_names import REFUSED, trl_fields
 

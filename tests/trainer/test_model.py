@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from launcher.errors import ExperimentError
-from launcher.experiment import Experiment, Hyperparameters
+from launcher.experiment import Experiment
+from launcher.hyperparameters import Hyperparameters
 from trainer.model import check_biases, choose_precision, load_model, load_tokenizer, lora_config, seed_adapter
 
 

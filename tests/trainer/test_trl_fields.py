@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from launcher.experiment import Hyperparameters
+from launcher.hyperparameters import Hyperparameters
 from launcher.trl_names import REFUSED, trl_fields
 from trainer.trl_fields import FILE, text
 

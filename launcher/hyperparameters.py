@@ -1,0 +1,168 @@
+"""Hyperparameters: the flat section of model, LoRA, DPO, loop, logs and checkpoints, and which of them contradict each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from .section import (
+    Float,
+    Frozen,
+    Int,
+    SaveStrategy,
+    Section,
+    Strategy,
+    Text,
+    Texts,
+    bool_of_word,
+    nothing,
+    text_of_int,
+    true_of_unsloth,
+    tuple_of_one,
+)
+from .trl_names import trl_error
+
+LOSS_TYPES = (
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard",
+    "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+)  # fmt: skip
+
+
+class Hyperparameters(Section):
+    """The seed's flat section, with every other field of TRL's ``DPOConfig`` in ``trl``."""
+
+    hyperparameters_id: Annotated[str, BeforeValidator(text_of_int)] = Field("1", description="a name for this set of values")
+    # model
+    max_seq_length: Int = Field(1024, ge=8, description="longest prompt + answer in tokens; the answer's end is cut")
+    load_in_4bit: bool = Field(False, description="QLoRA: base weights in 4-bit NF4 (CUDA and bitsandbytes)")
+    load_in_8bit: bool = Field(False, description="base weights in 8-bit (CUDA and bitsandbytes)")
+    load_in_16bit: bool | None = Field(None, description="16-bit weights; unset: what the device has, false: fp32")
+    trust_remote_code: bool = Field(False, description="run Python code that ships with the model")
+    model_cache_dir: Text | None = Field(None, description="where downloaded models are kept; unset: the cache root")
+    gpu_memory_utilization: Float = Field(0.9, gt=0, le=1, description="share of a GPU's memory that may be used")
+    # chat template
+    enable_thinking: bool | None = Field(None, description="given to the chat template")
+    thinking_mode: Text | bool | None = Field(None, description="given to the chat template")
+    add_generation_prompt: bool | None = Field(None, description="end the prompt as the assistant's turn begins (default true)")
+    # LoRA
+    r: Int = Field(16, ge=1, description="rank of the adapter")
+    lora_alpha: Float = Field(16, gt=0, description="adapter scale is lora_alpha / r")
+    lora_dropout: Float = Field(0, ge=0, lt=1, description="dropout on the adapter's input")
+    bias: Literal["none", "all", "lora_only"] = Field("none", description="which biases are trained")
+    target_modules: Text | Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
+        "all-linear", description="modules that get an adapter"
+    )
+    use_gradient_checkpointing: Annotated[Literal["auto"] | bool, BeforeValidator(true_of_unsloth)] = Field(
+        "auto", description="recompute activations in the backward pass; auto: on a GPU"
+    )
+    random_state: Int = Field(3407, ge=0, description="seed of the adapter's first weights")
+    full_finetuning: bool = Field(False, description="train all weights, no adapter")
+    # DPO and loop
+    beta: Float = Field(0.1, gt=0, description="weight of the KL term: larger stays nearer to the reference")
+    loss_type: Annotated[tuple[Literal[*LOSS_TYPES], ...], BeforeValidator(tuple_of_one)] = Field(  # type: ignore[valid-type]
+        ("sigmoid",), min_length=1, description="TRL's loss, or several with loss_weights"
+    )
+    label_smoothing: Float = Field(0, ge=0, lt=0.5, description="probability that a preference is flipped")
+    dpo_path: Literal["auto", "fast", "plain"] = Field("auto", description="how the DPO step is computed")
+    num_train_epochs: Float = Field(1, gt=0, description="passes over the training pairs")
+    max_steps: Int | None = Field(None, ge=1, description="optimizer steps; overrides num_train_epochs")
+    learning_rate: Float = Field(5e-6, ge=0, description="peak learning rate")
+    weight_decay: Float = Field(0, ge=0, description="AdamW's decay")
+    warmup_ratio: Float | None = Field(None, ge=0, lt=1, description="share of the steps with a rising learning rate")
+    lr_scheduler_type: Text = Field("linear", description="shape of the learning rate after warm-up")
+    optim: Text = Field("adamw_torch", description="optimizer by transformers' name")
+    per_device_train_batch_size: Int = Field(2, ge=1, description="pairs a device computes at once")
+    gradient_accumulation_steps: Int = Field(4, ge=1, description="micro-batches a step, on one device")
+    seed: Int = Field(42, ge=0, description="seed of the data order and of everything random but the adapter's first weights")
+    # logs and checkpoints
+    report_to: Texts = Field(("tensorboard",), description="tensorboard or none")
+    logging_steps: Int = Field(1, ge=1, description="steps between two lines of the log")
+    save_strategy: SaveStrategy = Field("steps", description="when a checkpoint is written")
+    save_steps: Int = Field(50, ge=1, description="steps between two checkpoints")
+    save_total_limit: Int | None = Field(2, ge=1, description="how many checkpoints are kept")
+    eval_strategy: Strategy = Field("no", description="when the validation pairs are evaluated")
+    eval_steps: Int | None = Field(None, ge=1, description="steps between two evaluations; unset: logging_steps")
+    load_best_model_at_end: bool = Field(False, description="the adapter is the best checkpoint, not the last")
+    metric_for_best_model: Text | None = Field(None, description="what 'best' means, as loss or rewards/accuracies")
+    greater_is_better: bool | None = Field(None, description="whether more of the metric is better")
+    early_stopping_patience: Int | None = Field(None, ge=1, description="evaluations without progress before the run stops")
+    early_stopping_threshold: Float = Field(0, ge=0, description="the least change that counts as progress")
+    resume_from_checkpoint: Annotated[bool | Text, BeforeValidator(bool_of_word)] = Field(
+        False, description="true: the newest checkpoint of this experiment, or a path"
+    )
+    model_output_dir: Text = Field("data/dpo/model", description="where runs are written")
+    trl: Frozen[Any] = Field(default_factory=nothing, description="every other field of TRL's DPOConfig")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_trl(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        own = {key: value for key, value in data.items() if key in cls.model_fields}
+        rest = {key: value for key, value in data.items() if key not in cls.model_fields}
+        return {**own, "trl": {**own.get("trl", {}), **rest}} if rest else own
+
+    @field_validator("trl", mode="before")
+    @classmethod
+    def _known_to_trl(cls, fields: Any) -> Any:
+        if not isinstance(fields, Mapping):
+            raise PydanticCustomError("mapping_type", "a mapping of TRL's fields")
+        own = [name for name in cls.model_fields if name != "trl"]
+        details = [
+            InitErrorDetails(type=error, loc=(key,), input=value)
+            for key, value in fields.items()
+            if (error := trl_error(key, value, own)) is not None
+        ]
+        if details:
+            raise ValidationError.from_exception_data("Hyperparameters", details)
+        return dict(fields)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        mistakes = list(_contradictions(self))
+        if mistakes:
+            raise ValidationError.from_exception_data(
+                "Hyperparameters",
+                [
+                    InitErrorDetails(type=PydanticCustomError("contradiction", text), loc=(key,), input=_value(self, key))
+                    for key, text in mistakes
+                ],
+            )
+        return self
+
+
+def _value(section: Hyperparameters, key: str) -> Any:
+    return section.trl[key] if key in section.trl else getattr(section, key)
+
+
+def _contradictions(h: Hyperparameters) -> Iterable[tuple[str, str]]:
+    """(key, sentence) of every pair of settings that cannot both be meant."""
+    loads = [name for name in ("load_in_4bit", "load_in_8bit", "load_in_16bit") if getattr(h, name)]
+    if len(loads) > 1:
+        yield loads[1], f"contradicts {loads[0]}: choose one"
+    if h.full_finetuning and (h.load_in_4bit or h.load_in_8bit):
+        yield "full_finetuning", f"cannot train weights that {loads[0]} has quantised"
+    if h.warmup_ratio is not None and "warmup_steps" in h.trl:
+        yield "warmup_ratio", "says the same as warmup_steps: keep one"
+    if h.label_smoothing and not {"robust", "exo_pair"} & set(h.loss_type):
+        yield "label_smoothing", f"has no effect on loss_type {', '.join(h.loss_type)} in TRL; it works with robust and exo_pair"
+    if "exo_pair" in h.loss_type and not h.label_smoothing:
+        yield "loss_type", "exo_pair needs a label_smoothing above 0; its paper recommends 0.001"
+    weights = h.trl.get("loss_weights")
+    if weights is not None and len(weights) != len(h.loss_type):
+        yield "loss_weights", f"has {len(weights)} weights for {len(h.loss_type)} loss types"
+    evaluates = h.eval_strategy != "no"
+    for key in ("load_best_model_at_end", "early_stopping_patience"):
+        if getattr(h, key) and not evaluates:
+            yield key, "needs evaluations: set eval_strategy to steps or epoch"
+    if h.load_best_model_at_end and evaluates and h.save_strategy != "best":
+        if h.save_strategy != h.eval_strategy:
+            yield "save_strategy", f"must equal eval_strategy ({h.eval_strategy}) so that the best model is a saved one"
+        elif h.save_strategy == "steps" and h.save_steps % (h.eval_steps or h.logging_steps):
+            yield "save_steps", f"must be a multiple of eval_steps ({h.eval_steps or h.logging_steps}) for load_best_model_at_end"
+    unknown = set(h.report_to) - {"tensorboard", "none"}
+    if unknown:
+        yield "report_to", f"knows tensorboard and none, not {', '.join(sorted(unknown))}"

@@ -1,0 +1,63 @@
+"""Section, what every part of an experiment is, and the types of its values: what YAML says, made what people mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
+
+V = TypeVar("V")
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_type", "a number")
+    return value
+
+
+def text_of_int(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def no_of_false(value: object) -> object:
+    """YAML 1.1 reads a bare ``no`` as false; in a strategy it is the word."""
+    return "no" if value is False else value
+
+
+def bool_of_word(value: object) -> object:
+    """YAML 1.1's words, which a value that may also be text would keep: ``yes`` is not the name of a folder."""
+    words = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
+    return words.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def true_of_unsloth(value: object) -> object:
+    return True if value == "unsloth" else value
+
+
+def tuple_of_one(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+Int = Annotated[int, BeforeValidator(_no_bool)]
+Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Name = Annotated[str, BeforeValidator(text_of_int), Field(pattern=r"^[A-Za-z0-9._-]+$")]
+Text = Annotated[str, BeforeValidator(text_of_int), Field(min_length=1)]
+Size = Annotated[str, BeforeValidator(text_of_int), Field(pattern=r"^[0-9]+(\.[0-9]+)?([KMGT]i?)?B?$")]
+Strategy = Annotated[Literal["no", "steps", "epoch"], BeforeValidator(no_of_false)]
+SaveStrategy = Annotated[Literal["no", "steps", "epoch", "best"], BeforeValidator(no_of_false)]
+Frozen = Annotated[Mapping[str, V], AfterValidator(MappingProxyType), PlainSerializer(dict)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(tuple_of_one)]
+
+
+class Section(BaseModel):
+    """A part of an experiment: frozen, and every key known."""
+
+    # Building a validator takes longer than reading a file: Experiment's own, built when it is first used, holds all others.
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, protected_namespaces=(), defer_build=True)
