@@ -4,8 +4,6 @@ The launcher builds an :class:`Experiment` from a YAML file (``launcher.config``
 left in the run folder, Python users from keyword arguments. It is the same class each time, and it is frozen.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping
@@ -40,13 +38,13 @@ class ColumnMapping(Section):
     def _labels_both(self) -> bool:
         return isinstance(self.label_columns, Mapping) and set(self.label_columns) == {"chosen", "rejected"}
 
-    def resolved(self) -> ColumnMapping:
+    def resolved(self) -> Self:
         """The same mapping with ``label_columns`` spelt as ``chosen`` and ``rejected``."""
         if self.label_columns is None:
             return self
         labels: Any = self.label_columns
         answers = dict(labels) if self._labels_both else {"chosen": labels, "rejected": self.rejected}
-        return ColumnMapping(input_columns=self.input_columns, **answers)
+        return type(self)(input_columns=self.input_columns, **answers)
 
 
 class StorageConfig(Section):
@@ -224,7 +222,7 @@ class Experiment(Section):
         return math.ceil(max(1, math.ceil(batches * micro / self.global_batch)) * h.num_train_epochs)
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> Experiment:
+    def parse(cls, data: Mapping[str, Any]) -> Self:
         """``data`` as an experiment; raises pydantic's ``ValidationError``, which :func:`problems` explains."""
         return cls.model_validate(data)
 

@@ -1,7 +1,5 @@
 """Hyperparameters: the flat section of model, LoRA, DPO, loop, logs and checkpoints, and which of them contradict each other."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 

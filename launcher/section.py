@@ -1,7 +1,5 @@
 """Section, what every part of an experiment is, and the types of its values: what YAML says, made what people mean."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar

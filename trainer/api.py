@@ -14,7 +14,7 @@ from launcher.config import load, read_env
 from launcher.errors import ExperimentError, LauncherError, Mistake, UsageError
 from launcher.experiment import Experiment, StorageConfig
 from launcher.hyperparameters import Hyperparameters
-from launcher.problems import problems
+from launcher.problems import every_problem
 from launcher.processes import Process
 from launcher.run_dir import RunDir, new_run_name
 
@@ -53,7 +53,7 @@ class DPOTrainer:
             raise ExperimentError(
                 [
                     Mistake(f"DPOTrainer({'.'.join(map(str, p.loc))})", p.what, p.expected, p.found, p.hint)
-                    for p in problems(error)
+                    for p in every_problem({"model_name": model_name, **plain}, error)
                 ]
             ) from error
         self.run: RunDir | None = None

@@ -54,7 +54,6 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it looked for a GPU in vain
     first = device.rank == 0
     if first:
-        _say(_without_effect(experiment, device))
         run.update_record(packages=versions(), hardware=device.hardware())
     if run.adapter.exists():  # an earlier attempt trained and verified it, and could not upload it
         _upload(experiment, run, first)
@@ -69,6 +68,7 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
     checkpoint = resume_point(run, experiment, roots.run)
     if first:
         _say_work(experiment, tokens, held_out, device, checkpoint)
+        _say(_without_effect(experiment, device))
 
     precision = choose_precision(h, cuda=device.cuda, bf16=device.bf16)
     arguments = _arguments(experiment, run, precision, device)
