@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -94,12 +94,21 @@ def show_log(host: Host, run: RunDir, *, rank: int, follow: bool) -> int:
     if not follow:
         _print([log.read_text(encoding="utf-8", errors="replace")])
         return 0
-    try:
-        _print(host.follow(run, rank))
-    except KeyboardInterrupt:
+    with Interrupts() as interrupts:
+        interrupts.is_watching = True
+        _print(_until_interrupted(host.follow(run, rank), interrupts))
+    if interrupts.count:
         click.echo(f"{run.name} goes on" if not host.status(run).is_over else f"{run.name} is over", err=True)
         return Aborted.exit_code
     return 0
+
+
+def _until_interrupted(pieces: Iterable[str], interrupts: Interrupts) -> Iterator[str]:
+    """A line that is being printed is printed whole; then an interrupt counts."""
+    for piece in pieces:
+        yield piece
+        if interrupts.count:
+            return
 
 
 def _print(pieces: Iterable[str]) -> None:
