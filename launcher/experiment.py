@@ -130,10 +130,12 @@ class Health(Section):
     """What the run watches in its own numbers."""
 
     not_finite: Annotated[Rule, BeforeValidator(_rule)] = Field(
-        default_factory=lambda: Rule(action="stop"), description="a loss or gradient that is NaN or infinite (exit 46)"
+        default_factory=lambda: Rule.model_construct(action="stop"),
+        description="a loss or gradient that is NaN or infinite (exit 46)",
     )
     first_loss: Annotated[Rule, BeforeValidator(_rule)] = Field(
-        default_factory=lambda: Rule(action="warn"), description="first loss of a fresh adapter is not its value at zero margin"
+        default_factory=lambda: Rule.model_construct(action="warn"),
+        description="first loss of a fresh adapter is not its value at zero margin",
     )
 
 
@@ -244,4 +246,4 @@ def _merge_mappings(dpo: ColumnMapping | None, general: ColumnMapping | None) ->
                     "twice", f"dpo_column_mapping_config and column_mapping_config disagree on {key}: keep one"
                 )
             given[key] = value
-    return ColumnMapping(**{**fields, **given})
+    return ColumnMapping.model_construct(**{**fields, **given})  # each value was checked in its own mapping
