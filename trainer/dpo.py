@@ -12,7 +12,7 @@ from transformers.trainer_utils import rotate_checkpoints
 STAGING = ".saving"
 
 
-class DPOTrainer(trl.DPOTrainer):  # type: ignore[misc]
+class DPOTrainer(trl.DPOTrainer):
     """``trl.DPOTrainer`` over pairs that are token ids already, with checkpoints that are complete or absent.
 
     The loss is equation 7 of Rafailov et al., "Direct Preference Optimization" (arXiv 2305.18290), as TRL computes it:

@@ -123,7 +123,7 @@ def lora_config(hyper: Hyperparameters) -> LoraConfig | None:
     targets = hyper.target_modules if isinstance(hyper.target_modules, str) else list(hyper.target_modules)
     return LoraConfig(
         r=hyper.r,
-        lora_alpha=hyper.lora_alpha,  # type: ignore[arg-type]
+        lora_alpha=hyper.lora_alpha,
         lora_dropout=hyper.lora_dropout,
         bias="none",  # see check_biases
         target_modules=targets,

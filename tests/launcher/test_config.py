@@ -41,7 +41,7 @@ def said(text: str | bytes, write: Write) -> str:
 
 def refusal(name: str | None = "e", **options: object) -> str:
     with pytest.raises(ExperimentError) as caught:
-        load(name, **options)  # type: ignore[arg-type]
+        load(name, **options)
     return str(caught.value)
 
 

@@ -66,9 +66,9 @@ def test_an_experiment_survives_its_json() -> None:
 
 def test_an_experiment_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        parsed().model_name = "other"  # type: ignore[misc]
+        parsed().model_name = "other"
     with pytest.raises(TypeError):
-        tuned(adam_beta1=0.8).trl["adam_beta1"] = 1  # type: ignore[index]
+        tuned(adam_beta1=0.8).trl["adam_beta1"] = 1
 
 
 @pytest.mark.parametrize(("given", "kept"), [(1, "1"), ("a.b-c_1", "a.b-c_1"), ("007", "007")])
