@@ -49,17 +49,17 @@ def events(run: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, lines) if event["type"] == kind]
 
 
-def processes_of(run: Path) -> list[int]:
-    """Processes of this machine whose command line names the run's folder."""
-    found = []
+def processes_of(run: Path) -> dict[int, bytes]:
+    """Processes of this machine that carry the run's folder in their environment or command line, and their command lines."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                line = (entry / "cmdline").read_bytes()
-            except OSError:
+                line, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
+            except OSError:  # ended meanwhile, or another user's
                 continue
-            if run.name.encode() in line:
-                found.append(int(entry.name))
+            if os.fsencode(run) in line + environment:
+                found[int(entry.name)] = line
     return found
 
 
@@ -79,7 +79,7 @@ def test_the_demo_learns_its_preference_on_pairs_that_it_never_saw(home: Path) -
     record = json.loads((run / "run.json").read_text())
     assert record["outcome"]["state"] == "done"
     assert record["attempts"][0]["exit_code"] == 0
-    assert processes_of(run) == []
+    assert processes_of(run) == {}
 
 
 def test_a_stopped_run_resumes_from_its_checkpoint_in_a_new_run(home: Path) -> None:
@@ -90,10 +90,11 @@ def test_a_stopped_run_resumes_from_its_checkpoint_in_a_new_run(home: Path) -> N
     while len(events(run, "train")) < 2:
         assert time.monotonic() < deadline, (run / "logs" / "entry.log").read_text()
         time.sleep(0.2)
+    assert len(processes_of(run)) >= 3  # the entry, torchrun and a rank
     stopped = launcher(home, "stop", "stopped")
     assert stopped.returncode == 0, stopped.stderr
     assert "stopped: stopped (exit 143)" in stopped.stdout
-    assert processes_of(run) == []
+    assert processes_of(run) == {}
     (checkpoint,) = run.glob("checkpoint-*")
     step = int(checkpoint.name.removeprefix("checkpoint-"))
     assert not (run / "adapter").exists()
