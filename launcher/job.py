@@ -98,7 +98,7 @@ def check_model(model_name: str, root: Path, where: str = "model_name") -> None:
     """Raises ExperimentError if ``model_name`` means a local folder, and that holds no model. Looks only at the disk."""
     if model_name.startswith("s3://"):
         return
-    folder = root / Path(model_name).expanduser()
+    folder = root / _expanded(model_name)
     is_path = model_name.startswith(("./", "../", "/", "~")) or model_name.count("/") > 1 or folder.is_dir()
     if not is_path or (folder / "config.json").is_file():
         return
@@ -112,6 +112,14 @@ def check_model(model_name: str, root: Path, where: str = "model_name") -> None:
     raise ExperimentError(
         Mistake(where, f"there is no folder {model_name}", "a hub id, or a folder that exists", model_name, hint)
     )
+
+
+def _expanded(path: str) -> Path:
+    """``~`` replaced, or as it is written where nobody has such a home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def _beyond_the_machine(launch: Launch, gpus: int, there: int) -> Iterator[Mistake]:

@@ -89,7 +89,7 @@ def kill(folder: str | None, root: int | None = None, *, patience: float = 20) -
 
 
 def _descends(pid: int, root: int, parents: Mapping[int, int]) -> bool:
-    while (pid := parents.get(pid, 0)) > 1:
+    while pid := parents.get(pid, 0):
         if pid == root:
             return True
     return False
@@ -100,7 +100,7 @@ def _marked(pid: int, folder: str) -> bool:
         environment = (_PROC / str(pid) / "environ").read_bytes()
     except OSError:  # gone, or another user's
         return False
-    return f"{MARK}={folder}".encode() in environment.split(b"\0")
+    return os.fsencode(f"{MARK}={folder}") in environment.split(b"\0")  # the bytes it was started with, in any locale
 
 
 def _stat(pid: int) -> tuple[int, int] | None:

@@ -1,8 +1,34 @@
-"""What every test needs."""
+"""What every test needs: a process as a machine that nobody has set up would start it, whoever starts it here."""
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 
-# A job that a script starts in the background ignores SIGINT, and so would every process that a test starts and interrupts.
+import hypothesis
+import pytest
+
+# What the machine itself may need. Everything else would reach what a test starts: a proxy, a profile, a width, a run's DPO_….
+_OF_THE_MACHINE = re.compile(
+    r"PATH|HOME|USER|LOGNAME|TMPDIR|TZ|LANG|LANGUAGE|LC_\w+|LOCPATH|LD_\w+|PYTHON(HOME|UTF8|COERCECLOCALE|DONTWRITEBYTECODE)"
+    r"|VIRTUAL_ENV|CUDA_VISIBLE_DEVICES|OMP_NUM_THREADS|CI|PYTEST_\w+|REWRITE_GOLDEN"
+)
+for _name in [name for name in os.environ if not _OF_THE_MACHINE.fullmatch(name)]:
+    del os.environ[_name]
+
+# A job that a script starts in the background ignores SIGINT, one under nohup or a supervisor perhaps others, and so would
+# every process that a test starts and signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number in (signal.SIGTERM, signal.SIGCHLD):
+    signal.signal(_number, signal.SIG_DFL)
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("any machine")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tests that need no GPU see none: they expect what a CPU computes, bit for bit."""
+    if not any(item.get_closest_marker("gpu") for item in session.items):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""

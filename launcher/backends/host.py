@@ -143,10 +143,7 @@ class Host:
             raise ExperimentError(
                 [Mistake("launch.env", f"{name} is not set", "a variable of your environment or .env", name) for name in missing]
             )
-        home = Path(self.caller.get("HOME") or "~").expanduser()
-        cache = Path(
-            self.caller.get("DPO_CACHE_ROOT") or Path(self.caller.get("XDG_CACHE_HOME") or home / ".cache", "dpo-launcher")
-        )
+        cache = _cache_root(self.caller)
         cores = min(self.cores, job.resources.cpus or self.cores)
         env = {
             MARK: str(run.path),
@@ -231,6 +228,19 @@ def gpus_there(caller: Mapping[str, str]) -> int:
     names = [name.strip() for name in visible.split(",")]
     until = next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))
     return min(count, until)
+
+
+def _cache_root(caller: Mapping[str, str]) -> Path:
+    """Where models and token ids are kept; raises LauncherError where the caller neither says so nor has a home directory."""
+    if caller.get("DPO_CACHE_ROOT"):
+        return Path(caller["DPO_CACHE_ROOT"])
+    if caller.get("XDG_CACHE_HOME"):
+        return Path(caller["XDG_CACHE_HOME"], "dpo-launcher")
+    try:
+        home = Path(caller.get("HOME") or Path.home())
+    except RuntimeError:  # a container may run as a user whom no passwd file knows
+        raise LauncherError("this user has no home directory for the cache: set DPO_CACHE_ROOT or HOME") from None
+    return home / ".cache" / "dpo-launcher"
 
 
 def code_revision() -> dict[str, Any]:

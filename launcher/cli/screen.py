@@ -20,7 +20,7 @@ class Screen(Protocol):
 
 def screen() -> Screen:
     """The screen that standard output deserves."""
-    return Live() if sys.stdout.isatty() else Plain(thin=True)
+    return Live() if sys.stdout is not None and sys.stdout.isatty() else Plain(thin=True)  # None: it was closed (`>&-`)
 
 
 class Plain:
@@ -38,7 +38,8 @@ class Plain:
             self._before = event if event.kind == "train" else self._before
 
     def close(self) -> None:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
 
 
 class Live:

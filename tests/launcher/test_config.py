@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,15 +144,6 @@ def test_a_file_that_is_named_is_the_only_one_that_is_read(write: Write) -> None
     assert load("e", file=Path("mine.yml")).file == Path("mine.yml")
 
 
-def test_loading_is_fast(write: Write) -> None:
-    blocks = "".join(f"b{i}: &b{i}\n" + "".join(f"  key{j}: {j}\n" for j in range(20)) for i in range(20))
-    write(blocks + GOOD)
-    load("e")
-    started = time.perf_counter()
-    load("e")
-    assert time.perf_counter() - started < 0.2  # 10 ms on an idle machine
-
-
 # --- mistakes of the text
 
 
@@ -219,9 +209,7 @@ def test_an_alias_inside_its_own_anchor_is_a_mistake(write: Write) -> None:
 
 def test_an_alias_bomb_is_refused_before_it_is_expanded(write: Write) -> None:
     bomb = "x0: &x0 [1, 2]\n" + "".join(f"x{i}: &x{i} [*x{i - 1}, *x{i - 1}]\n" for i in range(1, 60))
-    started = time.perf_counter()
-    assert "more than 10000 values, aliases counted in full" in said(bomb, write)
-    assert time.perf_counter() - started < 1
+    assert "more than 10000 values, aliases counted in full" in said(bomb, write)  # expanded, it would not end
 
 
 @pytest.mark.parametrize("text", ["a: " + "[" * 100_000, "a: " + "{a: " * 10_000, "- " * 5_000])

@@ -84,7 +84,7 @@ def test_a_model_folder_must_hold_a_model(tmp_path: Path):
 
 
 def test_a_path_that_is_not_there_is_no_hub_id(tmp_path: Path):
-    for name in ("./x", "../x", "/no/such", "~/no-such-model", "a/b/c"):
+    for name in ("./x", "../x", "/no/such", "~/no-such-model", "~no-such-user/model", "a/b/c"):
         with pytest.raises(ExperimentError, match="there is no folder"):
             check_model(name, tmp_path)
     with pytest.raises(ExperimentError, match="`make demo` makes it"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,7 +38,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) ->
     data.mkdir()
     rows = "".join(f"Question {i}?,Answer {i} says what to do.,It is hard to say {i}.\n" for i in range(6))
     (data / "training_data.csv").write_text("prompt,chosen,rejected\n" + rows)
-    (tmp_path / "experiments.yml").write_text(EXPERIMENTS.format(model=tiny_model, data="data"))
+    (tmp_path / "experiments.yml").write_text(
+        EXPERIMENTS.format(model=json.dumps(str(tiny_model)), data="data"), encoding="utf-8"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DPO_CACHE_ROOT", str(tmp_path / "cache"))
     return tmp_path
@@ -48,7 +51,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, str]]:
     import boto3
     from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(port=0)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"

@@ -92,6 +92,14 @@ def test_the_cache_root_is_the_callers_choice(caller, cache, hf_home):
     assert (env["DPO_CACHE_ROOT"], env["HF_HOME"]) == (cache, hf_home)
 
 
+def test_a_user_without_a_home_directory_is_asked_where_the_cache_is(monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 2)  # a user whom no passwd file knows
+    with pytest.raises(LauncherError, match="set DPO_CACHE_ROOT or HOME"):
+        Host(Path("/w"), "python", 1, {}).render(job())
+    assert Host(Path("/w"), "python", 1, {"DPO_CACHE_ROOT": "/c"}).render(job()).env["DPO_CACHE_ROOT"] == "/c"
+
+
 def test_a_name_that_the_caller_does_not_have_is_a_mistake_before_anything_is_made(host, tmp_path):
     with pytest.raises(ExperimentError, match="NO_SUCH_NAME is not set"):
         host.render(job(env=["NO_SUCH_NAME"]))
@@ -138,12 +146,10 @@ def test_a_run_is_recorded_from_its_start_to_its_end(host):
 
 
 def test_a_run_lives_in_a_session_of_its_own_without_standard_input(host):
-    run = host.submit(host.render(job()))
+    run = with_env(host, FAKE_STEPS="10000").submit(host.render(job()))
     pid = run.read_record()["process"]["pid"]
-    if host.status(run).state == "running":
-        assert os.getsid(pid) == pid
-        assert Path(f"/proc/{pid}/fd/0").readlink() == Path("/dev/null")
-    over(host, run)
+    assert os.getsid(pid) == pid
+    assert Path(f"/proc/{pid}/fd/0").readlink() == Path("/dev/null")
 
 
 def test_follow_gives_the_log_from_its_first_byte_to_its_last(host):

@@ -142,6 +142,12 @@ def test_a_mistake_ends_it_before_anything_is_made(home, args, code, message):
     assert not (home / "out").exists()
 
 
+def test_a_run_without_a_standard_output_ends_with_its_own_code(home):
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *LAUNCHER, "run", "demo", "--name", "x"]
+    done = subprocess.run(closed, cwd=home, env=environment(FAKE_RANKS="46"), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (46, "failed (exit 46): rank 0 says 46")
+
+
 def test_a_name_is_given_once(home):
     assert launcher(home, "run", "demo", "--name", "x", FAKE_STEPS="1").returncode == 0
     again = launcher(home, "run", "demo", "--name", "x", "--set", "experiment_id=2")

@@ -1,7 +1,8 @@
 """Plays torchrun and its ranks for tests of what starts it: put this folder's root first on PYTHONPATH.
 
 FAKE_RANKS    one word a rank, as "42" or "0,1": the exit code that the rank notes, or
-              "killed" (SIGKILLs itself), "silent" (ends without a note), "deaf" (ignores SIGTERM)
+              "killed" (SIGKILLs itself), "silent" (ends without a note), "deaf" (ignores SIGTERM),
+              "survivor" (notes 1 when another rank has noted its end)
 FAKE_STEPS    how many metric lines rank 0 prints first (5); it sleeps FAKE_PAUSE seconds (0.01) after each
 """
 
@@ -16,9 +17,11 @@ from pathlib import Path
 
 def torchrun(folder: str, nproc: int) -> int:
     words = (os.environ.get("FAKE_RANKS") or ",".join("0" * nproc)).split(",")
-    ranks = [subprocess.Popen([sys.executable, __file__, "rank", folder, str(r), word]) for r, word in enumerate(words)]
-    assert len(ranks) == nproc, f"{len(ranks)} words in FAKE_RANKS for {nproc} ranks"
+    assert len(words) == nproc, f"{len(words)} words in FAKE_RANKS for {nproc} ranks"
+    ranks: list[subprocess.Popen[bytes]] = []
     signal.signal(signal.SIGTERM, lambda *_: [rank.terminate() for rank in ranks])
+    for number, word in enumerate(words):
+        ranks.append(subprocess.Popen([sys.executable, __file__, "rank", folder, str(number), word]))
     print(f"torchrun: {' '.join(sys.argv[1:])}", flush=True)  # noqa: T201
     codes = [rank.wait() for rank in ranks]
     if any(codes):
@@ -47,14 +50,23 @@ def rank(folder: Path, number: int, word: str) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "silent":
         return 1
+    if word == "survivor":
+        while not list(attempt(folder).glob("rank-*.exit.json")):
+            time.sleep(0.01)
+        word = "1"
     return end(folder, number, int(word), "done" if word == "0" else f"rank {number} says {word}")
 
 
 def end(folder: Path, number: int, code: int, sentence: str) -> int:
     note = {"code": code, "sentence": sentence, "time": time.time()}
-    attempt = folder / f"attempt-{os.environ['DPO_ATTEMPT']}"
-    (attempt / f"rank-{number}.exit.json").write_text(json.dumps(note))
+    file = attempt(folder) / f"rank-{number}.exit.json"
+    file.with_suffix(".aside").write_text(json.dumps(note))
+    file.with_suffix(".aside").rename(file)
     sys.exit(code)
+
+
+def attempt(folder: Path) -> Path:
+    return folder / f"attempt-{os.environ['DPO_ATTEMPT']}"
 
 
 if __name__ == "__main__":
