@@ -224,6 +224,6 @@ def _read(file: Path, pairs: Sequence[Pair]) -> list[tuple[TokenPair, int]] | No
         found = [
             (TokenPair(r["prompt"], r["chosen"], r["rejected"], p.line), r["lost"]) for r, p in zip(rows, pairs, strict=True)
         ]
-    except (FileNotFoundError, pa.ArrowException, KeyError, ValueError):
+    except (OSError, pa.ArrowException, KeyError, ValueError):  # Arrow's word for damage is OSError, too
         return None
     return found
