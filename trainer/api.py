@@ -15,10 +15,10 @@ from launcher.errors import ExperimentError, LauncherError, Mistake, UsageError
 from launcher.experiment import Experiment, StorageConfig
 from launcher.hyperparameters import Hyperparameters
 from launcher.problems import every_problem
-from launcher.processes import Process
 from launcher.run_dir import RunDir, new_run_name
 
 from .ending import how_it_failed
+from .entrypoint import Ending, write_end, write_start
 
 __all__ = ["DPOTrainer", "StorageConfig", "YamlConfigLoader"]
 
@@ -63,6 +63,9 @@ class DPOTrainer:
 
         Raises a LauncherError that says what is wrong with experiment, data or device, or that the training stopped.
         """
+        token = read_env(Path()).get("HF_TOKEN")
+        if token:  # the hub's client looks in the environment alone
+            os.environ["HF_TOKEN"] = token
         # TRL refuses several visible GPUs in one process; must be set before torch looks at them.
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
         from .stop import StopRequest
@@ -76,7 +79,6 @@ class DPOTrainer:
             experiment.model_folder,
             new_run_name(experiment.experiment_id),
         )
-        process = Process.of(os.getpid())
         record = {
             "run": run.name,
             "key": experiment.experiment_id,
@@ -86,18 +88,16 @@ class DPOTrainer:
             "backend": "python",
             "folder": str(run.path),
             "experiment": experiment.model_dump(mode="json"),
-            "process": process.record() if process else None,
-            "outcome": {"state": "running"},
         }
         run.create(experiment.model_dump_json(indent=2), record)
+        write_start(run, 1)
         self.run = run
         try:
             train(run, experiment, replace(Roots.from_environment(), run=Path.cwd()), StopRequest(), attempt=1)
         except BaseException as error:
-            # This process lives on: without the process, the record is believed.
-            run.update_record(process=None, outcome=_outcome(error))
+            _write_last(run, _ending(error))
             raise
-        run.update_record(process=None, outcome={"state": "done", "exit_code": 0, "sentence": "done"})
+        _write_last(run, Ending("done", 0, "done"))
         return run.adapter
 
     def save_model(self, model_path: str | Path | None = None) -> str:
@@ -124,12 +124,17 @@ class DPOTrainer:
     save_existing_model = save_model
 
 
-def _outcome(error: BaseException) -> dict[str, Any]:
+def _write_last(run: RunDir, ending: Ending) -> None:
+    write_end(run, ending)
+    run.update_record(process=None)  # this process lives on: without it, the record is believed
+
+
+def _ending(error: BaseException) -> Ending:
     """What the run's record says of a training that ended with ``error``."""
     if isinstance(error, KeyboardInterrupt):
-        return {"state": "aborted", "exit_code": 130, "sentence": "interrupted"}
+        return Ending("aborted", 130, "interrupted")
     code, sentence = (error.exit_code, str(error)) if isinstance(error, LauncherError) else how_it_failed(error)
-    return {"state": "failed", "exit_code": code, "sentence": sentence}
+    return Ending("failed", code, sentence)
 
 
 def _plain(value: Any) -> Any:

@@ -48,11 +48,11 @@ def main(run: RunDir) -> int:
     children = Children(int(os.environ.get("DPO_GRACE", "120")))
     children.listen()
     nproc = int(os.environ.get("DPO_NPROC", "1"))
-    _write_start(run, number)
+    write_start(run, number)
     begin = run.entry_log.stat().st_size if run.entry_log.exists() else 0
     code = children.run(_torchrun(run, nproc), log=run.entry_log, attempt=number)
     ending = judge(exit_notes(run, number), nproc, code, children, _since(run.entry_log, begin))
-    _write_end(run, ending)
+    write_end(run, ending)
     sys.stdout.write(f"{run.name}: attempt {number}: {ending.state}, exit {ending.code}: {ending.sentence}\n")
     return ending.code
 
@@ -168,19 +168,23 @@ def judge(notes: list[dict[str, Any]], nproc: int, torchrun: int, children: Chil
 
 
 def _since(log: Path, begin: int) -> str:
+    if not log.exists():  # asked to stop before torchrun was started
+        return ""
     with log.open("rb") as file:
         file.seek(begin)
         return file.read().decode("utf-8", "replace")
 
 
-def _write_start(run: RunDir, number: int) -> None:
+def write_start(run: RunDir, number: int) -> None:
+    """Enters this process and its attempt ``number`` into the run's record."""
     process = Process.of(os.getpid())
     assert process is not None, "this process lives"
     attempts = [*run.read_record().get("attempts", []), {"number": number, "started": _now(), "ended": None, "exit_code": None}]
     run.update_record(process=process.record(), attempts=attempts, outcome={"state": "running"})
 
 
-def _write_end(run: RunDir, ending: Ending) -> None:
+def write_end(run: RunDir, ending: Ending) -> None:
+    """Enters how the newest attempt ended."""
     ended = _now()
     *earlier, last = run.read_record()["attempts"]
     run.update_record(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -93,8 +94,25 @@ def test_a_training_that_fails_leaves_a_record_that_says_so(folder: Path, tiny_m
     with pytest.raises(ExperimentError, match="nothing"):
         trainer.train()
     assert trainer.run is not None
-    outcome = trainer.run.read_record()["outcome"]
-    assert (outcome["state"], outcome["exit_code"]) == ("failed", 42)
+    record = trainer.run.read_record()
+    assert (record["outcome"]["state"], record["outcome"]["exit_code"]) == ("failed", 42)
+    assert record["outcome"]["ended"]
+    assert [(a["number"], a["exit_code"], a["ended"] is not None) for a in record["attempts"]] == [(1, 42, True)]
+    assert record["process"] is None
+
+
+@pytest.mark.slow
+def test_a_batch_that_cannot_be_split_is_a_mistake_and_the_hub_s_token_is_taken_from_env(
+    folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "")
+    monkeypatch.delenv("HF_TOKEN")
+    (folder / ".env").write_text("HF_TOKEN=hf_of_the_file\n")
+    settings = {"hyperparameters": {"per_device_train_batch_size": 2}, "launch": {"global_batch_size": 3}}
+    trainer = DPOTrainer(model_name=str(tiny_model), datasets_path="data", **settings)
+    with pytest.raises(ExperimentError, match="a global batch of 3 pairs cannot be split evenly"):
+        trainer.train()
+    assert os.environ["HF_TOKEN"] == "hf_of_the_file"
 
 
 @pytest.mark.slow

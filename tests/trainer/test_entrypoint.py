@@ -134,3 +134,9 @@ def test_an_entry_that_is_killed_takes_torchrun_with_it(run):
 
 def cmdline(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_a_stop_before_torchrun_is_started_finds_no_log_of_it(tmp_path):
+    from trainer.entrypoint import _since
+
+    assert _since(tmp_path / "entry.log", 0) == ""
