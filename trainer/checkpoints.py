@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +14,11 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from launcher.errors import ExperimentError, HealthError, LauncherError, Mistake
+from launcher.errors import ExperimentError, LauncherError, Mistake
 from launcher.experiment import Experiment
 from launcher.run_dir import RunDir, find_checkpoint_runs
 
-from .dpo import STAGING
+from .dpo import STAGING, check_finite
 from .stop import StopRequest
 
 ASIDE = ".adapter"
@@ -137,16 +138,20 @@ def save_verified(trainer: Any, run: RunDir) -> dict[str, Any]:
     same log-probabilities for the first batch. Full weights are compared as tensors, file by file. Returns what was
     compared, for run.json; raises LauncherError where anything differs, HealthError where a weight is not a number.
     """
+    check_finite(trainer.model)
     aside = run.path / ASIDE
     if trainer.args.should_save:  # no other rank: it could delete what this one has begun to write
         shutil.rmtree(aside, ignore_errors=True)
-    trainer.save_model(str(aside))
+    try:
+        trainer.save_model(str(aside))
+    except BaseException:
+        if trainer.args.should_save:
+            shutil.rmtree(aside, ignore_errors=True)  # a full disk needs room to say that it is full
+        raise
     if not trainer.args.should_save:
         return {}
     (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle of this process's settings: run.json has them in words
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if not all(bool(torch.isfinite(p).all()) for p in model.parameters() if p.requires_grad):
-        raise HealthError("the trained weights hold numbers that are not finite: lower learning_rate")
     return _compare_adapter(trainer, model, aside) if isinstance(model, PeftModel) else _compare_weights(model, aside)
 
 
@@ -157,11 +162,7 @@ def publish(run: RunDir) -> None:
 
 def _compare_adapter(trainer: Any, model: PeftModel, folder: Path) -> dict[str, Any]:
     model.load_adapter(str(folder), adapter_name="reloaded", is_trainable=False)
-    trained = {name.replace(".default.", "."): p for name, p in model.named_parameters() if ".default." in name}
-    reloaded = {name.replace(".reloaded.", "."): p for name, p in model.named_parameters() if ".reloaded." in name}
-    _same(trained, reloaded, folder)
-    for name, parameter in reloaded.items():
-        parameter.data = parameter.data.to(trained[name].dtype)  # PEFT reads into fp32; TRL trains bf16 over 4-bit weights
+    _same(_tensors(model, "default"), reloaded := _tensors(model, "reloaded"), folder)
     # Not the training's loader: its ranks agree on an order first, and only this rank is here.
     pairs = range(min(trainer.args.per_device_train_batch_size, len(trainer.train_dataset)))
     batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in pairs]))
@@ -173,7 +174,13 @@ def _compare_adapter(trainer: Any, model: PeftModel, folder: Path) -> dict[str, 
     worst = float((before - after).abs().max())
     if worst != 0.0:
         raise LauncherError(f"{folder}: the adapter that was read back gives other log-probabilities (by up to {worst:g})")
-    return {"compared": "adapter", "tensors": len(trained), "largest_logp_difference": worst}
+    return {"compared": "adapter", "tensors": len(reloaded), "largest_logp_difference": worst}
+
+
+def _tensors(model: PeftModel, adapter: str) -> dict[str, torch.Tensor]:
+    """The adapter's tensors by their names without the adapter's; an embedding's end with it, the others have more behind."""
+    name = re.compile(rf"\.{adapter}(?=\.|$)")
+    return {name.sub("", path): p for path, p in model.named_parameters() if name.search(path)}
 
 
 def _logps(trainer: Any, model: PeftModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -6,10 +6,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 import trl
 from transformers.trainer_utils import rotate_checkpoints
 
+from launcher.errors import HealthError
+
 STAGING = ".saving"
+TOKENS = "tokens"  # the name in a checkpoint's trainer_state.json of the tokens trained on so far
+
+
+def check_finite(model: torch.nn.Module) -> None:
+    """Raises HealthError if a trained weight is not a number: no checkpoint and no adapter may hold one."""
+    if not all(bool(torch.isfinite(p).all()) for p in model.parameters() if p.requires_grad):
+        raise HealthError("the trained weights hold numbers that are not finite: lower learning_rate")
 
 
 class DPOTrainer(trl.DPOTrainer):
@@ -25,6 +35,50 @@ class DPOTrainer(trl.DPOTrainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No card in the run folder: run.json says what was trained, and PEFT writes the adapter's own card."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self._evaluated: list[int] = []  # pairs in each batch of the evaluation that is under way
+        super().__init__(*args, **kwargs)
+
+    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Under the training's autocast: before the training, transformers leaves a model beside a reference without it."""
+        self._evaluated.append(len(inputs["input_ids"]) // 2)
+        with self.accelerator.autocast():
+            return super().prediction_step(model, inputs, *args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """An evaluation's figures are means over pairs: TRL takes means over batches, where a short last one weighs as much."""
+        batches = self._metrics["eval"]
+        for name, values in batches.items():
+            if not self.model.training and len(values) == len(self._evaluated) > 1:
+                pairs = zip(values, self._evaluated, strict=True)
+                batches[name] = [sum(value * n for value, n in pairs) / sum(self._evaluated)]
+        self._evaluated.clear()
+        super().log(logs, start_time)
+
+    def _init_training_state(self, max_steps: Any, steps: Any, epochs: Any, resume_from_checkpoint: Any, trial: Any) -> Any:
+        """What a resume needs beside transformers' own: tokens seen, and the best checkpoint where the run was moved."""
+        begin = super()._init_training_state(max_steps, steps, epochs, resume_from_checkpoint, trial)
+        if resume_from_checkpoint is None:
+            return begin
+        state, here = self.state, Path(resume_from_checkpoint)
+        self._total_train_tokens = int(state.stateful_callbacks.get(TOKENS, 0))
+        if state.best_global_step and state.best_model_checkpoint is None:
+            best = here if state.best_global_step == state.global_step else here.parent / f"checkpoint-{state.best_global_step}"
+            if best.is_dir():
+                state.best_model_checkpoint = str(best)
+            else:  # it is gone: the best of what comes is what can be loaded in the end
+                state.best_metric = state.best_global_step = None
+        return begin
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        """An evaluation before the training leaves the model marked as prepared, with no DDP around it: the ranks would train
+        apart, each on its own gradients. So the mark is taken off, and the autocast that came with it."""
+        if getattr(self.model, "_is_accelerate_prepared", False):
+            self.accelerator._models.remove(self.model)
+            del self.model._is_accelerate_prepared
+            self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        return super()._prepare_for_training(*args, **kwargs)
 
     def _get_output_dir(self, trial: Any) -> str:
         folder = Path(super()._get_output_dir(trial))
@@ -42,15 +96,23 @@ class DPOTrainer(trl.DPOTrainer):
     _saving = False
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Writes the checkpoint aside and renames it: ``checkpoint-<step>`` holds everything or is not there."""
+        """Writes the checkpoint aside and renames it: ``checkpoint-<step>`` holds everything or is not there.
+
+        Raises HealthError where a weight is not a number.
+        """
         step = self.state.global_step
         folder = Path(self.args.output_dir)
         staging, final = folder / STAGING / f"checkpoint-{step}", folder / f"checkpoint-{step}"
         if final.exists():
             return  # the last step of a run that also saves every n steps
+        check_finite(self.model)  # logging_steps may be so wide that nobody has seen the loss since
+        self.state.stateful_callbacks[TOKENS] = self._total_train_tokens
         self._saving = True
         try:
             super()._save_checkpoint(model, trial)
+        except BaseException:
+            shutil.rmtree(folder / STAGING, ignore_errors=True)  # a full disk needs room to say that it is full
+            raise
         finally:
             self._saving = False
         if self.state.best_global_step:

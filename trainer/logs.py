@@ -110,9 +110,15 @@ def _superfluous(name: str) -> bool:
 class HealthCallback(TrainerCallback):
     """Stops or warns by the experiment's ``health`` rules."""
 
-    def __init__(self, health: Health, *, first_loss: float | None, tolerance: float):
-        """``first_loss``: the loss at zero margin where it is known (ln 2 for sigmoid), ``tolerance`` absolute."""
+    def __init__(self, health: Health, *, first_loss: float | None, tolerance: float, scaled: bool = False):
+        """``first_loss``: the loss at zero margin where it is known (ln 2 for sigmoid), ``tolerance`` absolute.
+
+        ``scaled``: the step is fp16 and its loss is scaled. The scaler seeks its scale by overflowing and leaves such steps
+        out, so a gradient that is not finite is a fault only where it is so at every scale from 2^16 down to 1.
+        """
         self._health, self._first, self._tolerance = health, first_loss, tolerance
+        self._patience = 16 if scaled else 0
+        self._overflows = 0
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
@@ -126,7 +132,11 @@ class HealthCallback(TrainerCallback):
         rule = self._health.not_finite
         for name in ("loss", "grad_norm"):
             value = logs.get(name)
-            if rule.action != "off" and isinstance(value, float) and not math.isfinite(value):
+            is_broken = isinstance(value, float) and not math.isfinite(value)
+            if name == "grad_norm" and value is not None:
+                self._overflows = self._overflows + 1 if is_broken else 0
+                is_broken = self._overflows > self._patience
+            if rule.action != "off" and is_broken:
                 yield f"{name} is {value} at step {step}: lower learning_rate, or set health.not_finite to warn", rule.action
         rule = self._health.first_loss
         if self._first is None or "loss" not in logs or step != 1:

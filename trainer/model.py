@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,12 +11,14 @@ from typing import Any, Final
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from launcher.errors import CredentialError, ExperimentError, Mistake
 from launcher.experiment import Experiment
 from launcher.hyperparameters import Hyperparameters
 
+BITSANDBYTES: Final = "pip install 'dpo-launcher[trainer,cuda]'"
 TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
 
 
@@ -36,14 +39,26 @@ def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool) -> Preci
     """16-bit where the device has it: never fp32 by accident on a GPU, never 16-bit by accident on a CPU.
 
     LoRA's frozen weights are kept in the compute dtype. Full fine-tuning keeps fp32 master weights under autocast, because
-    an update of 5e-6 is lost in bf16's 8 bits, unless load_in_16bit asks for it.
+    an update of 5e-6 is lost in bf16's 8 bits, unless load_in_16bit asks for it. Raises ExperimentError where it asks for
+    fp16 masters, whose gradients no scaler can bring back.
     """
     wanted = hyper.load_in_16bit
+    if cuda and wanted is False and (hyper.load_in_4bit or hyper.load_in_8bit):
+        wanted = None  # the three say how weights are stored: 4- or 8-bit ones are computed with in 16 bits
     if wanted is False or (not cuda and wanted is None):
         return Precision(torch.float32, bf16=False, fp16=False)
     if not cuda:
         return Precision(torch.bfloat16, bf16=True, fp16=False)
     half = torch.bfloat16 if bf16 else torch.float16
+    if wanted and hyper.full_finetuning and not bf16:
+        raise ExperimentError(
+            Mistake(
+                "hyperparameters.load_in_16bit",
+                "this GPU has no bf16, and all weights cannot be trained in fp16",
+                expected="unset, for fp32 weights and a 16-bit step",
+                found="true",
+            )
+        )
     masters = hyper.full_finetuning and wanted is None
     return Precision(torch.float32 if masters else half, bf16=bf16, fp16=not bf16)
 
@@ -77,12 +92,19 @@ def load_model(experiment: Experiment, path: str, precision: Precision, *, cuda:
     if quantization is not None:
         options |= {"quantization_config": quantization, "device_map": {"": torch.cuda.current_device()}}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, trust_remote_code=hyper.trust_remote_code, cache_dir=hyper.model_cache_dir, **options
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path,
+            trust_remote_code=hyper.trust_remote_code,
+            cache_dir=hyper.model_cache_dir,
+            output_loading_info=True,
+            **options,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _not_loaded(experiment, "model", error) from error
-    model.config.use_cache = False
+    missing = sorted(report["missing_keys"])
+    if missing:  # transformers draws them at random, with a warning
+        names = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+        raise _not_loaded(experiment, "model", ValueError(f"{len(missing)} weights are not in its files: {names}"))
     return model
 
 
@@ -91,9 +113,7 @@ def _quantization(hyper: Hyperparameters, precision: Precision, *, cuda: bool) -
         return None
     name = "load_in_4bit" if hyper.load_in_4bit else "load_in_8bit"
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ExperimentError(
-            Mistake(f"hyperparameters.{name}", "bitsandbytes is not installed", hint="pip install 'dpo-launcher[trainer,cuda]'")
-        )
+        raise ExperimentError(Mistake(f"hyperparameters.{name}", "bitsandbytes is not installed", hint=BITSANDBYTES))
     from transformers import BitsAndBytesConfig
 
     if hyper.load_in_8bit:
@@ -108,7 +128,7 @@ def _quantization(hyper: Hyperparameters, precision: Precision, *, cuda: bool) -
 
 def _not_loaded(experiment: Experiment, part: str, error: Exception) -> Exception:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "gated" in str(error) or "401" in text or "403" in text:
+    if re.search(r"gated repo|\b40[13] Client Error", str(error)):
         return CredentialError(f"{part} of {experiment.model_name}: access was refused ({text}); set HF_TOKEN in .env")
     kind = "a folder with config.json" if Path(experiment.model_name).is_absolute() else "a hub id or a model folder"
     return ExperimentError(
@@ -159,6 +179,17 @@ def seed_adapter(model: torch.nn.Module, random_state: int, seed: int) -> None:
     set_seed(random_state)
     for module in model.modules():
         if isinstance(module, LoraLayer):
-            for name in module.lora_A:
+            for name in (*module.lora_A, *module.lora_embedding_A):
                 module.reset_lora_parameters(name, True)
     set_seed(seed)
+
+
+def widen_adapter(model: torch.nn.Module) -> None:
+    """Turns trained weights of 16 bits into fp32, as PEFT makes them and reads them back.
+
+    TRL makes the adapter over 4- and 8-bit weights bf16. Most updates of 5e-6 would be lost in its 8 bits, the fp16 step has
+    no scaler for it, and a resumed run, for which PEFT reads fp32, would not be the run that was interrupted.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()

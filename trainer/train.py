@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, TrainerCallback
+from peft import PeftModel
+from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 from trl import DPOConfig
 
@@ -26,7 +27,17 @@ from .checkpoints import Patience, StopCallback, publish, resume_point, save_ver
 from .dpo import DPOTrainer
 from .logs import HealthCallback, LogCallback, StepLog
 from .machine import Device, versions
-from .model import Precision, check_biases, choose_precision, load_model, load_tokenizer, lora_config, seed_adapter
+from .model import (
+    BITSANDBYTES,
+    Precision,
+    check_biases,
+    choose_precision,
+    load_model,
+    load_tokenizer,
+    lora_config,
+    seed_adapter,
+    widen_adapter,
+)
 from .stop import StopRequest
 from .tokens import Tokens, tokenize
 
@@ -72,14 +83,17 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
 
     precision = choose_precision(h, cuda=device.cuda, bf16=device.bf16)
     arguments = _arguments(experiment, run, precision, device)
+    _check_optimizer(arguments)
     _heed(stop, checkpoint)
     model = load_model(experiment, path, precision, cuda=device.cuda)
+    # TRL would load it by itself, and not from model_cache_dir; with an adapter it is the model without the adapter.
+    reference = load_model(experiment, path, precision, cuda=device.cuda) if h.full_finetuning else None
     notice = check_biases(model, h)
     step = step_of(checkpoint) if checkpoint else 0
     log = StepLog(run, resume_step=step, attempt=attempt, events="tensorboard" in h.report_to) if first else None
     stopper = StopCallback(stop)
     callbacks = _callbacks(experiment, stopper, log, precision, experiment.steps(len(tokens.pairs), device.world))
-    trainer = _trainer(h, model, arguments, tokenizer, tokens, held_out, callbacks)
+    trainer = _trainer(h, model, reference, arguments, tokenizer, tokens, held_out, callbacks)
     if first:
         _say([*notice, f"{_parameters(trainer.model)}; {precision}"])
 
@@ -107,6 +121,7 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
 def _trainer(
     h: Hyperparameters,
     model: Any,
+    reference: Any,
     arguments: DPOConfig,
     tokenizer: Any,
     tokens: Tokens,
@@ -117,6 +132,7 @@ def _trainer(
     try:
         trainer = DPOTrainer(
             model=model,
+            ref_model=reference,
             args=arguments,
             train_dataset=tokens.dataset(),
             eval_dataset=held_out.dataset() if held_out else None,
@@ -128,6 +144,7 @@ def _trainer(
         raise ExperimentError(Mistake("hyperparameters", f"TRL refuses these settings: {error}")) from error
     trainer.remove_callback(PrinterCallback)
     if not h.full_finetuning:
+        widen_adapter(trainer.model)
         seed_adapter(trainer.model, h.random_state, h.seed)
     return trainer
 
@@ -245,10 +262,30 @@ def _at_the_end(checkpoint: Path, steps: int) -> str:
 
 
 def accumulation(experiment: Experiment, world: int) -> int:
-    """Micro-batches a step on each of ``world`` ranks, so that a step holds ``global_batch`` pairs."""
-    steps, rest = divmod(experiment.global_batch, experiment.hyperparameters.per_device_train_batch_size * world)
-    assert rest == 0 < steps, "the launcher refuses such a split"
+    """Micro-batches a step on each of ``world`` ranks, so that a step holds ``global_batch`` pairs.
+
+    Raises ExperimentError where they do not fit, which the launcher has said before; the Python API comes here first.
+    """
+    micro = experiment.hyperparameters.per_device_train_batch_size * world
+    steps, rest = divmod(experiment.global_batch, micro)
+    if rest or not steps:
+        what = f"a global batch of {experiment.global_batch} pairs cannot be split evenly over {world} rank(s)"
+        raise ExperimentError(Mistake("launch.global_batch_size", what, f"a multiple of {micro}", str(experiment.global_batch)))
     return steps
+
+
+def _check_optimizer(arguments: DPOConfig) -> None:
+    """Raises ExperimentError where the optimizer's package is missing: transformers would find out after the weights."""
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(arguments)
+    except ImportError as error:
+        hint = BITSANDBYTES if "bitsandbytes" in str(error) else str(error)
+        name = str(arguments.optim.value)
+        raise ExperimentError(
+            Mistake("hyperparameters.optim", "needs a package that is not installed", found=name, hint=hint)
+        ) from error
+    except ValueError:
+        pass  # some optimizers want to see the model; TRL's trainer makes them when it is there
 
 
 def _arguments(experiment: Experiment, run: RunDir, precision: Precision, device: Device) -> DPOConfig:
@@ -262,6 +299,7 @@ def _arguments(experiment: Experiment, run: RunDir, precision: Precision, device
         "fp16": precision.fp16,
         "use_cpu": not device.cuda,
         "gradient_checkpointing": recompute,
+        "use_cache": True,  # what a saved config.json says; TRL's own passes go without it
         "gradient_accumulation_steps": accumulation(experiment, device.world),
         "per_device_train_batch_size": h.per_device_train_batch_size,
         "beta": h.beta,
@@ -288,6 +326,7 @@ def _arguments(experiment: Experiment, run: RunDir, precision: Precision, device
         "report_to": "none",  # logs.py writes TensorBoard, with the same names as the JSONL
         "disable_tqdm": True,
         "dataloader_pin_memory": device.cuda,
+        "ddp_find_unused_parameters": False,  # every trained weight is in every loss; DDP warns where it looks in vain
         "prediction_loss_only": True,
     }
     if h.warmup_ratio is not None:
@@ -308,22 +347,27 @@ def _callbacks(
     # A fresh adapter changes nothing, so every margin is zero and the sigmoid loss is -log sigmoid(0) = ln 2.
     known = h.loss_type == ("sigmoid",) and not {"loss_weights", "use_weighting"} & set(h.trl)
     tolerance = 1e-6 if precision.weights == torch.float32 and not (precision.bf16 or precision.fp16) else 5e-3
-    callbacks.append(HealthCallback(experiment.health, first_loss=math.log(2) if known else None, tolerance=tolerance))
+    first_loss = math.log(2) if known else None
+    callbacks.append(HealthCallback(experiment.health, first_loss=first_loss, tolerance=tolerance, scaled=precision.fp16))
     if h.early_stopping_patience is not None:
         callbacks.append(Patience(h.early_stopping_patience, h.early_stopping_threshold))
     return callbacks
 
 
 def _parameters(model: torch.nn.Module) -> str:
-    every = sum(p.numel() for p in model.parameters())
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if isinstance(model, PeftModel):
+        trained, every = model.get_nb_trainable_parameters()  # a 4-bit tensor holds two weights a number
+    else:
+        every = sum(p.numel() for p in model.parameters())
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return f"{every:,} parameters, {trained:,} trained ({trained / every:.1%})"
 
 
 def _final_metrics(trainer: DPOTrainer) -> dict[str, float]:
     """The validation figures of the weights that are saved: those of the best step where it was loaded, else the last."""
     state = trainer.state
-    step = state.best_global_step if trainer.args.load_best_model_at_end and state.best_global_step else state.global_step
+    was_loaded = trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None
+    step = state.best_global_step if was_loaded else state.global_step
     logged = next((e for e in reversed(state.log_history) if "eval_loss" in e and e["step"] == step), None)
     return dict(logged or trainer.evaluate())
 

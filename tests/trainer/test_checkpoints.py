@@ -79,7 +79,9 @@ def test_only_the_rank_that_writes_clears_the_adapter_s_folder(tmp_path: Path) -
     from trainer.checkpoints import ASIDE, save_verified
 
     (tmp_path / ASIDE).mkdir()
-    other = SimpleNamespace(args=SimpleNamespace(should_save=False), save_model=lambda folder: None)
+    other = SimpleNamespace(
+        args=SimpleNamespace(should_save=False), model=SimpleNamespace(parameters=list), save_model=lambda folder: None
+    )
     assert save_verified(other, RunDir(tmp_path)) == {}
     assert (tmp_path / ASIDE).is_dir()
 
@@ -100,6 +102,35 @@ def test_weights_that_are_no_numbers_are_never_an_adapter(tmp_path: Path) -> Non
     with pytest.raises(HealthError, match="not finite"):
         save_verified(trainer, RunDir(tmp_path))
     assert not (tmp_path / "adapter").exists()
+
+
+@pytest.mark.slow
+def test_two_ranks_that_evaluate_first_train_what_one_rank_trains(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:
+    from safetensors.torch import load_file
+
+    experiment = make_experiment(
+        max_steps=2,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        eval_strategy="steps",
+        eval_steps=2,
+        per_device_eval_batch_size=42,
+    )
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    env |= {f"DPO_{name}_ROOT": str(tmp_path) for name in ("RUN", "DATA", "CACHE")}
+    adapters, norms = [], []
+    for nproc in ("1", "2"):
+        run = new_run(tmp_path, experiment, f"ranks-{nproc}")
+        command = [sys.executable, "-m", "trainer.entrypoint", str(run.path)]
+        entry = subprocess.run(command, env={**env, "DPO_NPROC": nproc}, timeout=240, check=False)
+        log = run.rank_log(0).read_text()
+        assert entry.returncode == 0, log
+        assert "find_unused_parameters" not in log
+        adapters.append(load_file(run.adapter / "adapter_model.safetensors"))
+        steps = [json.loads(line) for line in run.steps.read_text().splitlines()]
+        norms.append([event["grad_norm"] for event in steps if event["type"] == "train"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
+    assert all((adapters[1][name] - tensor).abs().max() < 1e-4 for name, tensor in adapters[0].items())
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,34 @@ def test_one_step_agrees_with_equation_7_of_the_dpo_paper(
             torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-3, atol=1e-6)
 
 
+def test_a_full_disk_leaves_no_part_of_a_checkpoint(
+    tmp_path: Path, make_experiment: Callable[..., Experiment], new_run: Callable[[Path, Experiment, str], RunDir]
+) -> None:
+    trainer = _trainer(tmp_path, make_experiment(max_steps=1, save_strategy="steps", save_steps=1), new_run)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # bytes; the adapter has more
+    try:
+        with pytest.raises(Exception, match=r"(?i)too large"):
+            trainer.train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    folder = Path(trainer.args.output_dir)
+    assert [path.name for path in folder.iterdir() if "saving" in path.name or "checkpoint" in path.name] == []
+
+
+def test_before_the_training_policy_and_reference_are_evaluated_in_one_precision(
+    tmp_path: Path, make_experiment: Callable[..., Experiment], new_run: Callable[[Path, Experiment, str], RunDir]
+) -> None:
+    import torch
+
+    from trainer.model import Precision
+
+    precision = Precision(torch.float32, bf16=True, fp16=False)  # as of full fine-tuning on a GPU
+    trainer = _trainer(tmp_path, make_experiment(full_finetuning=True), new_run, precision)
+    metrics = trainer.evaluate(trainer.train_dataset.select(range(4)))
+    assert metrics["eval_rewards/margins"] == metrics["eval_rewards/chosen"] == 0.0
+
+
 def equation_7(model: Any, batch: dict[str, Any], beta: float) -> Any:
     """Rafailov et al., arXiv 2305.18290, equation 7; ``batch`` holds the chosen sequences, then the rejected ones."""
     import torch
@@ -65,7 +94,9 @@ def equation_7(model: Any, batch: dict[str, Any], beta: float) -> Any:
     return -torch.log(1 / (1 + torch.exp(-beta * (chosen - rejected)))).mean()
 
 
-def _trainer(root: Path, experiment: Experiment, new_run: Callable[[Path, Experiment, str], RunDir]) -> Any:
+def _trainer(
+    root: Path, experiment: Experiment, new_run: Callable[[Path, Experiment, str], RunDir], precision: Any = None
+) -> Any:
     from launcher.pairs import read_pairs
     from trainer.dpo import DPOTrainer
     from trainer.model import choose_precision, load_model, load_tokenizer, lora_config
@@ -75,7 +106,7 @@ def _trainer(root: Path, experiment: Experiment, new_run: Callable[[Path, Experi
     hyper = experiment.hyperparameters
     tokenizer = load_tokenizer(experiment, experiment.model_name)
     tokens = tokenize(read_pairs(experiment, root).train, tokenizer, hyper, source="train", cache=root / "cache")
-    precision = choose_precision(hyper, cuda=False, bf16=False)
+    precision = precision or choose_precision(hyper, cuda=False, bf16=False)
     run = new_run(root, experiment, "step")
     return DPOTrainer(
         model=load_model(experiment, experiment.model_name, precision, cuda=False),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -131,7 +132,7 @@ def test_six_steps_and_a_resume_of_six_give_the_adapter_of_twelve_bit_for_bit(
     assert [event["step"] for event in cut] == [7, 8, 9, 10, 11, 12, 12, 12]
     assert events(run, "summary")[0]["before"]["eval_rewards/margins"] == 0.0
     for resumed, straight in zip(events(run, "train"), events(whole, "train"), strict=True):
-        assert resumed["loss"] == straight["loss"]
+        assert (resumed["loss"], resumed["num_tokens"]) == (straight["loss"], straight["num_tokens"])
 
 
 def test_a_resume_from_the_last_step_trains_nothing_and_gives_the_same_adapter(
@@ -234,6 +235,31 @@ def test_the_adapter_is_the_best_checkpoint_and_patience_ends_the_run(
     assert same_bits(run.adapter, run.path / f"checkpoint-{best}")
     assert not same_bits(run.adapter, run.checkpoints()[-1])
 
+    run.path.rename(tmp_path / "moved")  # as into a container, where the folder has another name
+    settings = {**experiment.hyperparameters.model_dump(exclude={"trl"}), **experiment.hyperparameters.trl}
+    again = make_experiment(**{**settings, "resume_from_checkpoint": "moved"})
+    resumed = new_run(tmp_path, again, "from-there")
+    train_in(tmp_path, resumed, again)
+    assert events(resumed, "train") == [], "patience had ended it"
+    assert same_bits(resumed.adapter, tmp_path / "moved" / "adapter")
+
+
+def test_without_the_best_checkpoint_the_last_weights_have_their_own_figures(
+    twelve: tuple[Path, RunDir, Experiment], tmp_path: Path, make_experiment: Make, new_run: NewRun
+) -> None:
+    _, whole, _ = twelve
+    kept = tmp_path / "kept"
+    shutil.copytree(whole.path / "checkpoint-12", kept)
+    state = json.loads((kept / "trainer_state.json").read_text())
+    state |= {"best_global_step": 6, "best_metric": 0.0, "best_model_checkpoint": str(tmp_path / "gone")}
+    (kept / "trainer_state.json").write_text(json.dumps(state))
+    experiment = make_experiment(**TWELVE, load_best_model_at_end=True, resume_from_checkpoint="kept")
+    run = new_run(tmp_path, experiment, "without")
+    train_in(tmp_path, run, experiment)
+    assert same_bits(run.adapter, kept)
+    assert events(run, "summary")[0]["after"]["eval_loss"] == events(whole, "eval")[-1]["eval_loss"]
+    assert events(run, "summary")[0]["best_step"] is None
+
 
 def test_full_finetuning_saves_weights_that_were_read_back(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:
     experiment = make_experiment(full_finetuning=True, max_steps=2)
@@ -243,6 +269,60 @@ def test_full_finetuning_saves_weights_that_were_read_back(tmp_path: Path, make_
     assert not (run.adapter / "adapter_model.safetensors").exists()
     assert run.read_record()["result"]["verified"]["compared"] == "weights"
     assert events(run, "train")[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    saved, base = (json.loads((folder / "config.json").read_text()) for folder in (run.adapter, Path(experiment.model_name)))
+    assert saved["use_cache"] == base["use_cache"], "what helps the training must not slow down those who use the model"
+
+
+def test_the_reference_of_full_finetuning_comes_from_model_cache_dir(
+    tmp_path: Path, tiny_model: Path, make_experiment: Make, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    hub, commit = tmp_path / "hub" / "models--someone--tiny", "0" * 40
+    shutil.copytree(tiny_model, hub / "snapshots" / commit)
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text(commit)
+    experiment = make_experiment(
+        experiment={"model_name": "someone/tiny"}, full_finetuning=True, max_steps=1, model_cache_dir=str(tmp_path / "hub")
+    )
+    run = new_run(tmp_path, experiment, "cached")
+    train_in(tmp_path, run, experiment)
+    assert (run.adapter / "model.safetensors").exists()
+
+
+def test_an_optimizer_whose_package_is_missing_is_named_before_the_weights_are_loaded(
+    tmp_path: Path, tiny_model: Path, make_experiment: Make, new_run: NewRun
+) -> None:
+    if importlib.util.find_spec("bitsandbytes"):
+        pytest.skip("bitsandbytes is installed")
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    experiment = make_experiment(experiment={"model_name": str(tmp_path / "model")}, optim="paged_adamw_32bit")
+    with pytest.raises(ExperimentError, match=r"hyperparameters.optim: needs a package(.|\n)*dpo-launcher\[trainer,cuda\]"):
+        train_in(tmp_path, new_run(tmp_path, experiment, "optim"), experiment)
+
+
+def test_an_evaluation_s_figures_do_not_depend_on_how_the_pairs_are_batched(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun
+) -> None:
+    after = []
+    for size in (84, 50):  # 84 pairs
+        experiment = make_experiment(max_steps=2, eval_strategy="steps", eval_steps=2, per_device_eval_batch_size=size)
+        run = new_run(tmp_path, experiment, f"by-{size}")
+        train_in(tmp_path, run, experiment)
+        after.append({name: value for name, value in events(run, "summary")[0]["after"].items() if "rewards/" in name})
+    assert after[0] == pytest.approx(after[1], rel=1e-4)
+
+
+def test_weights_that_are_no_numbers_are_never_a_checkpoint(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:
+    experiment = make_experiment(
+        learning_rate=1e30, max_grad_norm=0.0, max_steps=8, logging_steps=8, save_strategy="steps", save_steps=4
+    )
+    run = new_run(tmp_path, experiment, "nan-between")
+    with pytest.raises(HealthError, match="not finite"):
+        train_in(tmp_path, run, experiment)
+    assert run.checkpoints() == []
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_leaves_no_adapter(
