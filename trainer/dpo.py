@@ -80,6 +80,14 @@ class DPOTrainer(trl.DPOTrainer):
             self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         return super()._prepare_for_training(*args, **kwargs)
 
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        """An evaluation before the training leaves the model marked as prepared, with no DDP around it: the ranks would train
+        apart, each on its own gradients. So the mark is taken off, and the autocast that came with it."""
+        if getattr(self.model, "_is_accelerate_prepared", False):
+            del self.model._is_accelerate_prepared
+            self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        return super()._prepare_for_training(*args, **kwargs)
+
     def _get_output_dir(self, trial: Any) -> str:
         folder = Path(super()._get_output_dir(trial))
         return str(folder / STAGING if self._saving else folder)
