@@ -75,15 +75,6 @@ class DPOTrainer(trl.DPOTrainer):
         """An evaluation before the training leaves the model marked as prepared, with no DDP around it: the ranks would train
         apart, each on its own gradients. So the mark is taken off, and the autocast that came with it."""
         if getattr(self.model, "_is_accelerate_prepared", False):
-            self.accelerator._models.remove(self.model)
-            del self.model._is_accelerate_prepared
-            self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        return super()._prepare_for_training(*args, **kwargs)
-
-    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        """An evaluation before the training leaves the model marked as prepared, with no DDP around it: the ranks would train
-        apart, each on its own gradients. So the mark is taken off, and the autocast that came with it."""
-        if getattr(self.model, "_is_accelerate_prepared", False):
             del self.model._is_accelerate_prepared
             self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         return super()._prepare_for_training(*args, **kwargs)

@@ -327,7 +327,6 @@ def _arguments(experiment: Experiment, run: RunDir, precision: Precision, device
         "disable_tqdm": True,
         "dataloader_pin_memory": device.cuda,
         "ddp_find_unused_parameters": False,  # every trained weight is in every loss; DDP warns where it looks in vain
-        "ddp_find_unused_parameters": False,  # every trained weight is in every loss; DDP warns where it looks in vain
         "prediction_loss_only": True,
     }
     if h.warmup_ratio is not None:

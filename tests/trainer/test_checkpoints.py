@@ -134,37 +134,6 @@ def test_two_ranks_that_evaluate_first_train_what_one_rank_trains(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_two_ranks_that_evaluate_first_train_what_one_rank_trains(
-    tmp_path: Path, make_experiment: Make, new_run: NewRun
-) -> None:
-    from safetensors.torch import load_file
-
-    experiment = make_experiment(
-        max_steps=2,
-        per_device_train_batch_size=2,
-        gradient_accumulation_steps=2,
-        eval_strategy="steps",
-        eval_steps=2,
-        per_device_eval_batch_size=42,
-    )
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    env |= {f"DPO_{name}_ROOT": str(tmp_path) for name in ("RUN", "DATA", "CACHE")}
-    adapters, norms = [], []
-    for nproc in ("1", "2"):
-        run = new_run(tmp_path, experiment, f"ranks-{nproc}")
-        command = [sys.executable, "-m", "trainer.entrypoint", str(run.path)]
-        entry = subprocess.run(command, env={**env, "DPO_NPROC": nproc}, timeout=240, check=False)
-        log = run.rank_log(0).read_text()
-        assert entry.returncode == 0, log
-        assert "find_unused_parameters" not in log
-        adapters.append(load_file(run.adapter / "adapter_model.safetensors"))
-        steps = [json.loads(line) for line in run.steps.read_text().splitlines()]
-        norms.append([event["grad_norm"] for event in steps if event["type"] == "train"])
-    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
-    assert all((adapters[1][name] - tensor).abs().max() < 1e-4 for name, tensor in adapters[0].items())
-
-
-@pytest.mark.slow
 def test_two_ranks_train_one_adapter_and_both_load_the_best(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:
     experiment = make_experiment(
         max_steps=2,
