@@ -56,7 +56,7 @@ class Hyperparameters(Section):
     use_gradient_checkpointing: Annotated[Literal["auto"] | bool, BeforeValidator(true_of_unsloth)] = Field(
         "auto", description="recompute activations in the backward pass; auto: on a GPU"
     )
-    random_state: Int = Field(3407, ge=0, description="seed of the adapter's first weights")
+    random_state: Int = Field(3407, ge=0, lt=2**32, description="seed of the adapter's first weights")
     full_finetuning: bool = Field(False, description="train all weights, no adapter")
     # DPO and loop
     beta: Float = Field(0.1, gt=0, description="weight of the KL term: larger stays nearer to the reference")
@@ -74,7 +74,9 @@ class Hyperparameters(Section):
     optim: Text = Field("adamw_torch", description="optimizer by transformers' name")
     per_device_train_batch_size: Int = Field(2, ge=1, description="pairs a device computes at once")
     gradient_accumulation_steps: Int = Field(4, ge=1, description="micro-batches a step, on one device")
-    seed: Int = Field(42, ge=0, description="seed of the data order and of everything random but the adapter's first weights")
+    seed: Int = Field(
+        42, ge=0, lt=2**32, description="seed of the data order and of everything random but the adapter's first weights"
+    )
     # logs and checkpoints
     report_to: Texts = Field(("tensorboard",), description="tensorboard or none")
     logging_steps: Int = Field(1, ge=1, description="steps between two lines of the log")

@@ -53,7 +53,7 @@ def every_problem(data: Mapping[str, Any], error: ValidationError) -> list[Probl
             Experiment.parse(_without(data, wrong))
         except ValidationError as error_behind:
             behind = [problem for problem in problems(error_behind) if problem.loc not in wrong]
-            found += [problem for problem in behind if not any(name in problem.what for name in named)]
+            found += [problem for problem in behind if named.isdisjoint(re.findall(r"\w+", problem.what))]
             wrong |= {problem.loc for problem in behind}
     return found
 

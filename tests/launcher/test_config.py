@@ -603,3 +603,14 @@ def test_contradictions_are_reported_together_with_the_mistakes_beside_them(tmp_
     places = [mistake.where.rsplit(":", 2)[1] for mistake in caught.value.mistakes]
     assert sorted(places, key=int) == ["1", "7", "9", "10", "12"], str(caught.value)
     assert "load_best_model_at_end" not in str(caught.value), "eval_strategy may have been meant to be steps"
+
+
+def test_a_short_name_that_is_wrong_hides_no_contradiction_that_only_has_its_letters(tmp_path: Path) -> None:
+    file = tmp_path / "experiments.yml"
+    file.write_text(
+        "e:\n  experiment_id: 1\n  model_name: m/n\n  datasets_path: data\n"
+        "  hyperparameters: {r: 0, load_in_4bit: true, load_in_8bit: true}\n"
+    )
+    with pytest.raises(ExperimentError) as caught:
+        load("e", root=tmp_path, file=file)
+    assert "load_in_8bit contradicts load_in_4bit" in str(caught.value)

@@ -33,6 +33,12 @@ def wrongly_tuned(**hyperparameters: Any) -> list[tuple[str, str]]:
     return wrong(hyperparameters=hyperparameters)
 
 
+@pytest.mark.parametrize("name", ["seed", "random_state"])
+def test_a_seed_beyond_numpys_32_bits_is_refused(name: str) -> None:
+    assert getattr(tuned(**{name: 2**32 - 1}), name) == 2**32 - 1
+    assert wrongly_tuned(**{name: 2**32})[0][0] == f"hyperparameters.{name}"
+
+
 def test_the_least_experiment_has_the_documented_defaults() -> None:
     experiment = parsed()
     h = experiment.hyperparameters
