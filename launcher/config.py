@@ -25,12 +25,17 @@ Keys = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checked experiment and where it was read; ``origins``: path of a leaf -> ``file:line`` or ``--set``, absent: default."""
+    """A checked experiment and where it was read; ``places``: path of a leaf -> where it is written, absent: default."""
 
     experiment: Experiment
     key: str
     file: Path
-    origins: Mapping[Keys, str]
+    places: Mapping[Keys, Place]
+
+    @property
+    def origins(self) -> dict[Keys, str]:
+        """Path of a leaf -> ``file:line`` or ``--set``."""
+        return {path: place.label for path, place in self.places.items()}
 
     @contextmanager
     def placed(self) -> Iterator[None]:
@@ -42,9 +47,9 @@ class Loaded:
 
     def _at_place(self, mistake: Mistake) -> Mistake:
         name = tuple(mistake.where.split("."))
-        for path, origin in self.origins.items():
+        for path, place in self.places.items():
             if any(path[n : n + len(name)] == name for n in range(len(path))):
-                return replace(mistake, where=origin, what=f"{mistake.where}: {mistake.what}")
+                return place.mistake(f"{mistake.where}: {mistake.what}", mistake.expected, mistake.found, mistake.hint)
         return mistake
 
 
@@ -278,7 +283,7 @@ def _checked(found: Found, overrides: Sequence[str]) -> tuple[Loaded | None, lis
         return None, [(mistake, found.key) for mistake in wrong + mistakes]
     if wrong or has_broken(node):
         return None, [(mistake, found.key) for mistake in wrong]
-    return Loaded(experiment, found.key, found.file, {path: place.label for path, place in leaves(node)}), []
+    return Loaded(experiment, found.key, found.file, dict(leaves(node))), []
 
 
 def _once(wrong: Sequence[tuple[Mistake, str]]) -> list[Mistake]:

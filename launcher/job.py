@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from .errors import ExperimentError, Mistake
 from .experiment import Experiment, Launch
+from .run_dir import expanded
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,11 @@ def plan(experiment: Experiment, *, run: str, key: str, gpus_there: int, origin:
     )
 
 
-def check_model(model_name: str, root: Path, where: str = "model_name") -> None:
+def check_model(model_name: str, root: Path) -> None:
     """Raises ExperimentError if ``model_name`` means a local folder, and that holds no model. Looks only at the disk."""
     if model_name.startswith("s3://"):
         return
-    folder = root / _expanded(model_name)
+    folder = root / expanded(model_name)
     is_path = model_name.startswith(("./", "../", "/", "~")) or model_name.count("/") > 1 or folder.is_dir()
     if not is_path or (folder / "config.json").is_file():
         return
@@ -108,18 +109,10 @@ def check_model(model_name: str, root: Path, where: str = "model_name") -> None:
     if folder.is_dir():
         files = sorted(path.name for path in folder.iterdir())
         found = "no file at all" if not files else ", ".join(files[:5]) + (" …" if len(files) > 5 else "")
-        raise ExperimentError(Mistake(where, f"{model_name} holds no model", "a folder with config.json", found, hint))
+        raise ExperimentError(Mistake("model_name", f"{model_name} holds no model", "a folder with config.json", found, hint))
     raise ExperimentError(
-        Mistake(where, f"there is no folder {model_name}", "a hub id, or a folder that exists", model_name, hint)
+        Mistake("model_name", f"there is no folder {model_name}", "a hub id, or a folder that exists", model_name, hint)
     )
-
-
-def _expanded(path: str) -> Path:
-    """``~`` replaced, or as it is written where nobody has such a home."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
 
 
 def _beyond_the_machine(launch: Launch, gpus: int, there: int) -> Iterator[Mistake]:

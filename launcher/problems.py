@@ -79,6 +79,8 @@ def _names(loc: tuple[str | int, ...]) -> list[str | int]:
 
 def _problem(loc: tuple[str | int, ...], item: Any) -> Problem:
     kind, ctx = item["type"], item.get("ctx", {})
+    if kind == "too_short" and isinstance(item["input"], str):
+        kind = "string_too_short"  # pydantic counts text that went through a validator of ours as it counts a list
     name = ".".join(str(part) for part in loc) or "the experiment"
     found = _shown(item["input"])
     if kind in ("extra_forbidden", "unknown_key"):
@@ -90,6 +92,8 @@ def _problem(loc: tuple[str | int, ...], item: Any) -> Problem:
     expected = _EXPECTED.get(kind)
     if expected is not None:
         expected = _PATTERNS.get(ctx.get("pattern", "")) or expected.format(**ctx)
+        if kind == "literal_error" and " or " not in expected:
+            expected = expected.removeprefix("one of ")
         return Problem(loc, f"{name} is not {expected}", expected, found, _choice_hint(item, ctx))
     if kind in ("number_type", "mapping_type", "trl_type"):
         return Problem(loc, f"{name} is not {item['msg']}", item["msg"], found, None)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .errors import DataError, ExperimentError, Mistake, nearest
 from .experiment import Experiment
+from .run_dir import expanded
 
 PROMPT_FILENAME = "prompt_data.csv"
 
@@ -90,7 +91,7 @@ def _folder(experiment: Experiment, data_root: Path) -> Path:
                 hint="copy the files here and set datasets_path to their folder",
             )
         )
-    folder = data_root / experiment.datasets_path
+    folder = data_root / expanded(experiment.datasets_path)
     if not folder.is_dir():
         what = "datasets_path is a file, not a folder" if folder.exists() else "the folder datasets_path does not exist"
         others = [p.name for p in _children(folder.parent) if p.is_dir()]

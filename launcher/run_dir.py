@@ -183,3 +183,11 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def expanded(path: str) -> Path:
+    """A path of an experiment with ``~`` replaced, or as it is written where nobody has such a home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -19,7 +19,7 @@ from typing import Final
 from launcher.errors import LauncherError
 from launcher.run_dir import RunDir, write_whole
 
-from .ending import how_it_failed
+from .ending import explained, how_it_failed
 
 PR_SET_PDEATHSIG: Final = 1
 
@@ -67,8 +67,11 @@ def _rank(run: RunDir, attempt: int) -> tuple[int, str]:
         print(f"error: {error}" if error.exit_code != 143 else str(error), flush=True)  # noqa: T201
         return error.exit_code, str(error)
     except Exception as error:
-        traceback.print_exc()
-        return how_it_failed(error)
+        if explained(error) is None:
+            traceback.print_exc()
+        code, sentence = how_it_failed(error)
+        print(f"error: {sentence}", flush=True)  # noqa: T201
+        return code, sentence
     return 0, "done"
 
 

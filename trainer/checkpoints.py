@@ -16,7 +16,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl,
 
 from launcher.errors import ExperimentError, LauncherError, Mistake
 from launcher.experiment import Experiment
-from launcher.run_dir import RunDir, find_checkpoint_runs
+from launcher.run_dir import RunDir, expanded, find_checkpoint_runs
 
 from .dpo import STAGING, check_finite
 from .stop import StopRequest
@@ -110,7 +110,7 @@ def _checkpoint(run: RunDir, experiment: Experiment, run_root: Path) -> Path | N
     if wish is True:
         earlier = find_checkpoint_runs(run)
         return earlier[0].checkpoints()[-1] if earlier else None
-    path = run_root / Path(wish).expanduser()
+    path = run_root / expanded(wish)
     if path.is_dir() and not (path / "trainer_state.json").exists():
         inside = RunDir(path).checkpoints()
         path = inside[-1] if inside else path

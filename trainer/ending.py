@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from typing import Final
 
@@ -13,11 +15,28 @@ _SHORTAGE: Final = re.compile(
 
 
 def how_it_failed(error: BaseException) -> tuple[int, str]:
-    """(exit code, sentence); libraries wrap a shortage of memory in errors of their own."""
+    """(exit code, sentence) of any error."""
+    return explained(error) or (1, f"{type(error).__name__}: {error}")
+
+
+def explained(error: BaseException) -> tuple[int, str] | None:
+    """(exit code, sentence) of an error whose cause is known; libraries wrap such a cause in errors of their own."""
     cause: BaseException | None = error
     while cause is not None:
         if _SHORTAGE.search(f"{type(cause).__name__}: {cause}"):
             sentence = f"out of memory: lower per_device_train_batch_size or max_seq_length ({cause})"
             return MemoryShortage.exit_code, sentence
+        if sentence := _disk(cause):
+            return 1, sentence
         cause = cause.__cause__ or cause.__context__
-    return 1, f"{type(error).__name__}: {error}"
+    return None
+
+
+def _disk(error: BaseException) -> str | None:
+    """What is wrong with the disk, in a sentence; safetensors has the system's words alone, without a number or a name."""
+    number, name = getattr(error, "errno", None), getattr(error, "filename", None)
+    if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+        return f"the disk is full{f': {name}' if name else ''}; make room, then resume from the last checkpoint"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no access to {name or 'a file'}: {error}"
+    return None

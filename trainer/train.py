@@ -21,7 +21,7 @@ from launcher.errors import ExperimentError, Mistake, Stopped, UploadError, near
 from launcher.experiment import Experiment
 from launcher.hyperparameters import Hyperparameters
 from launcher.pairs import Pairs, read_pairs, write_processed
-from launcher.run_dir import RunDir, write_whole
+from launcher.run_dir import RunDir, expanded, write_whole
 
 from .checkpoints import Patience, StopCallback, publish, resume_point, save_verified, step_of
 from .dpo import DPOTrainer
@@ -217,7 +217,7 @@ def _model_path(experiment: Experiment, data_root: Path) -> str:
                 "model_name", "models on S3 cannot be read by this version", "a hub id or a local folder", experiment.model_name
             )
         )
-    folder = data_root / Path(experiment.model_name).expanduser()
+    folder = data_root / expanded(experiment.model_name)
     return str(folder) if folder.is_dir() else experiment.model_name
 
 

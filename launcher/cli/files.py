@@ -81,7 +81,8 @@ def _with_models(survey: _Survey) -> _Survey:
     warnings = []
     for loaded in survey.loaded:
         try:
-            check_model(loaded.experiment.model_name, Path(), loaded.origins.get(("model_name",), "model_name"))
+            with loaded.placed():
+                check_model(loaded.experiment.model_name, Path())
         except ExperimentError as error:
             warnings += [_one_line(mistake) for mistake in error.mistakes]
     return replace(survey, warnings=(*survey.warnings, *dict.fromkeys(warnings)))

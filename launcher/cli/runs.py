@@ -60,8 +60,8 @@ def run(
     from ..pairs import read_pairs
     from .derived import derived
 
-    check_model(job.experiment.model_name, host.cwd, loaded.origins.get(("model_name",), "model_name"))
     with loaded.placed():
+        check_model(job.experiment.model_name, host.cwd)
         pairs = read_pairs(job.experiment, host.cwd)
     _check_trainer()
     if run_name is not None and any(known.name == run_name for known in _runs()):

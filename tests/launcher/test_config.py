@@ -342,7 +342,9 @@ def test_a_setting_that_is_refused_later_is_placed_where_it_is_written(write: Wr
     write(GOOD + "  launch:\n    gpus: 9\n")
     with pytest.raises(ExperimentError) as refused, load("e").placed():
         raise ExperimentError([Mistake("launch.gpus", "too many"), Mistake("launch.nodes", "is nowhere")])
-    assert str(refused.value) == "configs/a.yml:6: launch.gpus: too many\nlaunch.nodes: is nowhere"
+    assert str(refused.value) == (
+        "configs/a.yml:6:11: launch.gpus: too many\n    |     gpus: 9\n    |           ^\nlaunch.nodes: is nowhere"
+    )
 
 
 def test_two_experiments_of_one_id_are_a_warning_of_check(write: Write) -> None:
@@ -614,3 +616,10 @@ def test_a_short_name_that_is_wrong_hides_no_contradiction_that_only_has_its_let
     with pytest.raises(ExperimentError) as caught:
         load("e", root=tmp_path, file=file)
     assert "load_in_8bit contradicts load_in_4bit" in str(caught.value)
+
+
+def test_an_empty_path_is_said_to_be_empty_text_and_a_single_choice_is_named(write: Write) -> None:
+    written = f'{GOOD}  hyperparameters: {{model_output_dir: ""}}\n  storage_config: {{provider: gs}}\n'
+    text = said(written, write)
+    assert "hyperparameters.model_output_dir is not text that is not empty" in text
+    assert "storage_config.provider is not 's3'" in text

@@ -60,6 +60,14 @@ def test_every_named_file_is_read_and_the_prompt_file_is_found_by_its_usual_name
     ]
 
 
+def test_a_data_folder_below_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "training_data.csv").write_text("a\nt\n")
+    tables = read_tables(experiment(datasets_path="~/mine"), tmp_path / "elsewhere")
+    assert tables.train.rows == (Row(2, {"a": "t"}),)
+
+
 def test_without_validation_and_prompt_files_there_are_none(tmp_path):
     tables = read(tmp_path, "a\nt\n")
     assert tables.validation is None

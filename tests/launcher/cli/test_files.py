@@ -259,9 +259,10 @@ def test_an_unknown_experiment_ends_in_one_message(launcher: Launcher) -> None:
 def test_check_warns_of_a_model_that_is_not_on_this_disk(launcher: Launcher) -> None:
     write_all(EXPERIMENT.replace("org/model", "./modle"))
     code, _, err = launcher("check")
-    assert (code, err) == (0, "warning: configs/a.yml:6: there is no folder ./modle\n")
+    assert (code, err) == (0, "warning: configs/a.yml:6:15: model_name: there is no folder ./modle\n")
     _, _, err = launcher("check", "--set", "model_name=https://huggingface.co/Qwen/Qwen3-0.6B")
-    assert err == "warning: --set: there is no folder https://huggingface.co/Qwen/Qwen3-0.6B (the hub id is Qwen/Qwen3-0.6B)\n"
+    where, hint = "--set: model_name", "the hub id is Qwen/Qwen3-0.6B"
+    assert err == f"warning: {where}: there is no folder https://huggingface.co/Qwen/Qwen3-0.6B ({hint})\n"
 
 
 def test_check_names_the_line_of_a_setting_that_the_data_contradict(launcher: Launcher) -> None:
@@ -269,7 +270,8 @@ def test_check_names_the_line_of_a_setting_that_the_data_contradict(launcher: La
     code, _, err = launcher("check")
     assert (code, err) == (
         42,
-        "error: configs/a.yml:10: prompt_name: there is no prompt table to hold 'short'\n    hint:     set prompt_filename\n",
+        "error: configs/a.yml:10:16: prompt_name: there is no prompt table to hold 'short'\n"
+        "    |   prompt_name: short\n    |                ^^^^^\n    hint:     set prompt_filename\n",
     )
 
 
