@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 from trl import DPOConfig
 
@@ -23,12 +23,12 @@ from launcher.hyperparameters import Hyperparameters
 from launcher.pairs import Pairs, read_pairs, write_processed
 from launcher.run_dir import RunDir, expanded, write_whole
 
+from .arguments import arguments, check_optimizer, without_effect
 from .checkpoints import Patience, StopCallback, publish, resume_point, save_verified, step_of
 from .dpo import DPOTrainer
 from .logs import HealthCallback, LogCallback, StepLog
 from .machine import Device, versions
 from .model import (
-    BITSANDBYTES,
     Precision,
     check_biases,
     choose_precision,
@@ -79,11 +79,11 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
     checkpoint = resume_point(run, experiment, roots.run)
     if first:
         _say_work(experiment, tokens, held_out, device, checkpoint)
-        _say(_without_effect(experiment, device))
+        _say(without_effect(experiment, device))
 
     precision = choose_precision(h, cuda=device.cuda, bf16=device.bf16)
-    arguments = _arguments(experiment, run, precision, device)
-    _check_optimizer(arguments)
+    args = arguments(experiment, run, precision, device)
+    check_optimizer(args)
     _heed(stop, checkpoint)
     model = load_model(experiment, path, precision, cuda=device.cuda)
     # TRL would load it by itself, and not from model_cache_dir; with an adapter it is the model without the adapter.
@@ -93,7 +93,7 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
     log = StepLog(run, resume_step=step, attempt=attempt, events="tensorboard" in h.report_to) if first else None
     stopper = StopCallback(stop)
     callbacks = _callbacks(experiment, stopper, log, precision, experiment.steps(len(tokens.pairs), device.world))
-    trainer = _trainer(h, model, reference, arguments, tokenizer, tokens, held_out, callbacks)
+    trainer = _trainer(h, model, reference, args, tokenizer, tokens, held_out, callbacks)
     if first:
         _say([*notice, f"{_parameters(trainer.model)}; {precision}"])
 
@@ -122,7 +122,7 @@ def _trainer(
     h: Hyperparameters,
     model: Any,
     reference: Any,
-    arguments: DPOConfig,
+    args: DPOConfig,
     tokenizer: Any,
     tokens: Tokens,
     held_out: Tokens | None,
@@ -133,7 +133,7 @@ def _trainer(
         trainer = DPOTrainer(
             model=model,
             ref_model=reference,
-            args=arguments,
+            args=args,
             train_dataset=tokens.dataset(),
             eval_dataset=held_out.dataset() if held_out else None,
             processing_class=tokenizer,
@@ -174,40 +174,6 @@ def _check_metric(metric: str | None, evaluation: Mapping[str, float]) -> None:
 def _say(lines: Iterator[str] | list[str]) -> None:
     for line in lines:
         print(line, flush=True)  # noqa: T201 - the launcher follows the rank's output
-
-
-def _without_effect(experiment: Experiment, device: Device) -> Iterator[str]:
-    """One sentence for each setting that was written down and changes nothing here."""
-    h = experiment.hyperparameters
-    changed = {name for name, field in type(h).model_fields.items() if getattr(h, name) != field.default}
-    if experiment.framework == "unsloth":
-        yield "framework: unsloth pins an older trl; this run trains on this project's own path instead"
-    if "dataset_num_proc" in h.trl:
-        yield "dataset_num_proc has no effect: the pairs are tokenised in one go"
-    if h.dpo_path == "fast":
-        yield "dpo_path: fast has no effect: this version has the plain path only"
-    if not device.cuda:
-        for name in ("load_in_4bit", "load_in_8bit"):
-            if getattr(h, name):
-                yield f"{name} has no effect: it needs a CUDA device; the weights are not quantised"
-        if "gpu_memory_utilization" in changed:
-            yield "gpu_memory_utilization has no effect: there is no GPU"
-        if h.use_gradient_checkpointing is True:
-            yield "use_gradient_checkpointing costs time and saves main memory: there is no GPU"
-        if _optimizer(h.optim, cuda=False) != h.optim:
-            yield f"optim: {h.optim} needs a CUDA device: adamw_torch is used"
-    if h.lora_dropout and not h.full_finetuning and h.trl.get("disable_dropout", True):
-        yield "lora_dropout has no effect: TRL disables dropout for DPO; set disable_dropout: false to have it"
-    if h.full_finetuning:
-        lora = {"r", "lora_alpha", "lora_dropout", "bias", "target_modules", "random_state"} & changed
-        if lora:
-            yield f"{', '.join(sorted(lora))}: no effect with full_finetuning"
-    if h.eval_strategy == "no" and (experiment.validation_filename or experiment.validation_sheet):
-        yield "the validation pairs are checked and not evaluated: eval_strategy is no"
-
-
-def _optimizer(name: str, *, cuda: bool) -> str:
-    return name if cuda or "8bit" not in name else "adamw_torch"
 
 
 def _model_path(experiment: Experiment, data_root: Path) -> str:
@@ -259,82 +225,6 @@ def _say_work(experiment: Experiment, tokens: Tokens, held_out: Tokens | None, d
 
 def _at_the_end(checkpoint: Path, steps: int) -> str:
     return ", its last step: nothing is left to train" if step_of(checkpoint) >= steps else ""
-
-
-def accumulation(experiment: Experiment, world: int) -> int:
-    """Micro-batches a step on each of ``world`` ranks, so that a step holds ``global_batch`` pairs.
-
-    Raises ExperimentError where they do not fit, which the launcher has said before; the Python API comes here first.
-    """
-    micro = experiment.hyperparameters.per_device_train_batch_size * world
-    steps, rest = divmod(experiment.global_batch, micro)
-    if rest or not steps:
-        what = f"a global batch of {experiment.global_batch} pairs cannot be split evenly over {world} rank(s)"
-        raise ExperimentError(Mistake("launch.global_batch_size", what, f"a multiple of {micro}", str(experiment.global_batch)))
-    return steps
-
-
-def _check_optimizer(arguments: DPOConfig) -> None:
-    """Raises ExperimentError where the optimizer's package is missing: transformers would find out after the weights."""
-    try:
-        Trainer.get_optimizer_cls_and_kwargs(arguments)
-    except ImportError as error:
-        hint = BITSANDBYTES if "bitsandbytes" in str(error) else str(error)
-        name = str(arguments.optim.value)
-        raise ExperimentError(
-            Mistake("hyperparameters.optim", "needs a package that is not installed", found=name, hint=hint)
-        ) from error
-    except ValueError:
-        pass  # some optimizers want to see the model; TRL's trainer makes them when it is there
-
-
-def _arguments(experiment: Experiment, run: RunDir, precision: Precision, device: Device) -> DPOConfig:
-    h = experiment.hyperparameters
-    recompute = device.cuda if h.use_gradient_checkpointing == "auto" else h.use_gradient_checkpointing
-    best = h.load_best_model_at_end or h.early_stopping_patience is not None
-    settings: dict[str, Any] = {
-        "output_dir": str(run.path),
-        "max_length": None,  # tokens.py has cut every sequence
-        "bf16": precision.bf16,
-        "fp16": precision.fp16,
-        "use_cpu": not device.cuda,
-        "gradient_checkpointing": recompute,
-        "use_cache": True,  # what a saved config.json says; TRL's own passes go without it
-        "gradient_accumulation_steps": accumulation(experiment, device.world),
-        "per_device_train_batch_size": h.per_device_train_batch_size,
-        "beta": h.beta,
-        "loss_type": list(h.loss_type),
-        "label_smoothing": h.label_smoothing,
-        "num_train_epochs": h.num_train_epochs,
-        "max_steps": h.max_steps or -1,
-        "learning_rate": h.learning_rate,
-        "weight_decay": h.weight_decay,
-        "lr_scheduler_type": h.lr_scheduler_type,
-        "optim": _optimizer(h.optim, cuda=device.cuda),
-        "seed": h.seed,
-        "trust_remote_code": h.trust_remote_code,
-        "logging_steps": h.logging_steps,
-        "logging_nan_inf_filter": False,  # it hides a NaN behind the last good loss; health decides
-        "save_strategy": h.save_strategy,
-        "save_steps": h.save_steps,
-        "save_total_limit": h.save_total_limit,
-        "eval_strategy": h.eval_strategy,
-        "eval_steps": h.eval_steps,
-        "load_best_model_at_end": h.load_best_model_at_end,
-        "metric_for_best_model": h.metric_for_best_model or ("loss" if best else None),
-        "greater_is_better": h.greater_is_better,
-        "report_to": "none",  # logs.py writes TensorBoard, with the same names as the JSONL
-        "disable_tqdm": True,
-        "dataloader_pin_memory": device.cuda,
-        "ddp_find_unused_parameters": False,  # every trained weight is in every loss; DDP warns where it looks in vain
-        "prediction_loss_only": True,
-    }
-    if h.warmup_ratio is not None:
-        settings["warmup_steps"] = h.warmup_ratio
-    try:
-        return DPOConfig(**{**settings, **h.trl})
-    except (ValueError, TypeError) as error:
-        raise ExperimentError(Mistake("hyperparameters", f"TRL refuses these settings: {error}")) from error
 
 
 def _callbacks(

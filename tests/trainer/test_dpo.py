@@ -98,10 +98,11 @@ def _trainer(
     root: Path, experiment: Experiment, new_run: Callable[[Path, Experiment, str], RunDir], precision: Any = None
 ) -> Any:
     from launcher.pairs import read_pairs
+    from trainer.arguments import arguments
     from trainer.dpo import DPOTrainer
+    from trainer.machine import Device
     from trainer.model import choose_precision, load_model, load_tokenizer, lora_config
     from trainer.tokens import tokenize
-    from trainer.train import Device, _arguments
 
     hyper = experiment.hyperparameters
     tokenizer = load_tokenizer(experiment, experiment.model_name)
@@ -110,7 +111,7 @@ def _trainer(
     run = new_run(root, experiment, "step")
     return DPOTrainer(
         model=load_model(experiment, experiment.model_name, precision, cuda=False),
-        args=_arguments(experiment, run, precision, Device(cuda=False, bf16=False, rank=0, world=1)),
+        args=arguments(experiment, run, precision, Device(cuda=False, bf16=False, rank=0, world=1)),
         train_dataset=tokens.dataset(),
         processing_class=tokenizer,
         peft_config=lora_config(hyper),
