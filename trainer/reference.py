@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 import time
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,8 +99,8 @@ def answer_keys(pairs: Sequence[TokenPair]) -> list[bytes]:
 
 
 def _ids(ids: list[int]) -> bytes:
-    """The length, then 4 bytes an id: without the length, an id could move from the prompt to the answer unseen."""
-    return array("i", (len(ids),)).tobytes() + array("i", ids).tobytes()
+    """The length, then the ids: without the length, an id could move from the prompt to the answer unseen."""
+    return struct.pack(f"<{len(ids) + 1}i", len(ids), *ids)
 
 
 def _missing(answers: Sequence[bytes], known: np.ndarray) -> list[int]:
