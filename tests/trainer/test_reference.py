@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -299,17 +300,15 @@ def _logp(model: Any, prompt: list[int], answer: list[int]) -> float:
 def _ranks(world: int, pairs: list[TokenPair], caches: list[Path], *, budget: int) -> tuple[list[Scorer], list[Reference]]:
     """The ranks of one run as threads that meet as processes would: each sees a copy of what the others gave."""
     barrier = threading.Barrier(world, timeout=60)
-    given: list[str] = [""] * world
+    given: list[bytes] = [b""] * world
     scorers = [Scorer() for _ in range(world)]
     results: dict[int, Reference] = {}
 
     def run(rank: int) -> None:
-        import pickle
-
         def gather(value: Any) -> list[Any]:
-            given[rank] = pickle.dumps(value).hex()
+            given[rank] = pickle.dumps(value)
             barrier.wait()
-            everything = [pickle.loads(bytes.fromhex(text)) for text in given]
+            everything = [pickle.loads(data) for data in given]
             barrier.wait()
             return everything
 
