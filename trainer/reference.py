@@ -64,8 +64,9 @@ def reference_logps(
     be scored, if ``score`` makes one forward pass a call.
 
     ``gather`` takes a picklable object of each rank and returns those of all ranks in their order (also for one). Ranks meet
-    in it, and not in the file system: a network volume may show a file late, and a machine may have a cache of its own. ``source`` names the data's file in errors. The sums are of whole answers: TRL's ``ld_alpha`` weighs an answer's end
-    by the length of the other answer, so its numbers belong to a pair, and not here.
+    in it, and not in the file system: a network volume may show a file late, and a machine may have a cache of its own.
+    ``source`` names the data's file in errors. The sums are of whole answers: TRL's ``ld_alpha`` weighs an answer's end by
+    the length of the other answer, so its numbers belong to a pair, and not here.
 
     Raises HealthError where a number is not finite; such a number is never stored. A store that cannot be written is said.
     """
