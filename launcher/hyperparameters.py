@@ -27,6 +27,7 @@ LOSS_TYPES = (
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard",
     "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 )  # fmt: skip
+SMOOTHED = frozenset({"sigmoid", "robust", "exo_pair", "aot", "aot_unpaired"})
 
 
 class Hyperparameters(Section):
@@ -147,8 +148,11 @@ def _contradictions(h: Hyperparameters) -> Iterable[tuple[str, str]]:
         yield "full_finetuning", f"cannot train weights that {loads[0]} has quantised"
     if h.warmup_ratio is not None and "warmup_steps" in h.trl:
         yield "warmup_ratio", "says the same as warmup_steps: keep one"
-    if h.label_smoothing and not {"robust", "exo_pair"} & set(h.loss_type):
-        yield "label_smoothing", f"has no effect on loss_type {', '.join(h.loss_type)} in TRL; it works with robust and exo_pair"
+    if h.label_smoothing and not SMOOTHED & set(h.loss_type):
+        yield (
+            "label_smoothing",
+            f"has no effect on loss_type {', '.join(h.loss_type)}; it works with {', '.join(sorted(SMOOTHED))}",
+        )
     if "exo_pair" in h.loss_type and not h.label_smoothing:
         yield "loss_type", "exo_pair needs a label_smoothing above 0; its paper recommends 0.001"
     weights = h.trl.get("loss_weights")

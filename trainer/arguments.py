@@ -57,6 +57,8 @@ def arguments(experiment: Experiment, run: RunDir, precision: Precision, device:
         "dataloader_pin_memory": device.cuda,
         "ddp_find_unused_parameters": False,  # every trained weight is in every loss; DDP warns where it looks in vain
         "prediction_loss_only": True,
+        # Without a second copy of all weights: trainer.reference has the numbers before the first step. See choice.is_fixed.
+        "precompute_ref_log_probs": h.full_finetuning and not h.trl.get("sync_ref_model") and h.trl.get("ld_alpha") is None,
     }
     if h.warmup_ratio is not None:
         settings["warmup_steps"] = h.warmup_ratio
@@ -105,8 +107,6 @@ def without_effect(experiment: Experiment, device: Device) -> Iterator[str]:
         yield "framework: unsloth pins an older trl; this run trains on this project's own path instead"
     if "dataset_num_proc" in h.trl:
         yield "dataset_num_proc has no effect: the pairs are tokenised in one go"
-    if h.dpo_path == "fast":
-        yield "dpo_path: fast has no effect: this version has the plain path only"
     if not device.cuda:
         for name in ("load_in_4bit", "load_in_8bit"):
             if getattr(h, name):

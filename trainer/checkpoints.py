@@ -18,7 +18,7 @@ from launcher.errors import ExperimentError, LauncherError, Mistake
 from launcher.experiment import Experiment
 from launcher.run_dir import RunDir, expanded, find_checkpoint_runs
 
-from .dpo import STAGING, check_finite
+from .dpo import PATH, STAGING, check_finite
 from .stop import StopRequest
 
 ASIDE = ".adapter"
@@ -126,6 +126,13 @@ def _checkpoint(run: RunDir, experiment: Experiment, run_root: Path) -> Path | N
     return path
 
 
+def path_of(checkpoint: Path) -> str | None:
+    """The path, fast or plain, that the checkpoint's run took; None where it does not say."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    path = (state.get("stateful_callbacks") or {}).get(PATH)
+    return path if isinstance(path, str) else None
+
+
 def step_of(checkpoint: Path) -> int:
     """The step at which ``checkpoint`` was written, whatever its folder is called now."""
     return int(json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"])
@@ -164,7 +171,7 @@ def _compare_adapter(trainer: Any, model: PeftModel, folder: Path) -> dict[str, 
     model.load_adapter(str(folder), adapter_name="reloaded", is_trainable=False)
     _same(_tensors(model, "default"), reloaded := _tensors(model, "reloaded"), folder)
     # Not the training's loader: its ranks agree on an order first, and only this rank is here.
-    pairs = range(min(trainer.args.per_device_train_batch_size, len(trainer.train_dataset)))
+    pairs = range(min(2, len(trainer.train_dataset)))
     batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in pairs]))
     before = _logps(trainer, model, batch)
     model.set_adapter("reloaded")

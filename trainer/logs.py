@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,7 @@ class HealthCallback(TrainerCallback):
         out, so a gradient that is not finite is a fault only where it is so at every scale from 2^16 down to 1.
         """
         self._health, self._first, self._tolerance = health, first_loss, tolerance
+        self.culprits: Callable[[], str] = str  # the rows behind a loss that is not finite, in words
         self._patience = 16 if scaled else 0
         self._overflows = 0
 
@@ -137,7 +138,8 @@ class HealthCallback(TrainerCallback):
                 self._overflows = self._overflows + 1 if is_broken else 0
                 is_broken = self._overflows > self._patience
             if rule.action != "off" and is_broken:
-                yield f"{name} is {value} at step {step}: lower learning_rate, or set health.not_finite to warn", rule.action
+                advice = "lower learning_rate, or set health.not_finite to warn"
+                yield f"{name} is {value} at step {step}{self.culprits()}: {advice}", rule.action
         rule = self._health.first_loss
         if self._first is None or "loss" not in logs or step != 1:
             return  # with logging_steps above 1 the first line is a mean over steps, not the first loss

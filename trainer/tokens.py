@@ -19,6 +19,7 @@ from launcher.pairs import Pair
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 FORMAT = 1  # part of the cache's key: raise it when the ids of the same text change
@@ -52,17 +53,21 @@ class Tokens:
     def longest(self) -> int:
         return max(len(p.prompt) + max(len(p.chosen), len(p.rejected)) for p in self.pairs)
 
-    def dataset(self) -> Dataset:
-        """Columns ``prompt_ids``, ``chosen_ids``, ``rejected_ids``: lists of int, as TRL's collator takes them."""
+    def dataset(self, reference: Tensor | None = None) -> Dataset:
+        """Columns ``prompt_ids``, ``chosen_ids``, ``rejected_ids``: lists of int, as TRL's collator takes them.
+
+        With ``reference``, [n, 2], also ``ref_chosen_logps`` and ``ref_rejected_logps``: floats.
+        """
         from datasets import Dataset
 
-        return Dataset.from_dict(
-            {
-                "prompt_ids": [p.prompt for p in self.pairs],
-                "chosen_ids": [p.chosen for p in self.pairs],
-                "rejected_ids": [p.rejected for p in self.pairs],
-            }
-        )
+        columns: dict[str, list[Any]] = {
+            "prompt_ids": [p.prompt for p in self.pairs],
+            "chosen_ids": [p.chosen for p in self.pairs],
+            "rejected_ids": [p.rejected for p in self.pairs],
+        }
+        if reference is not None:
+            columns |= {"ref_chosen_logps": reference[:, 0].tolist(), "ref_rejected_logps": reference[:, 1].tolist()}
+        return Dataset.from_dict(columns)
 
 
 def tokenize(

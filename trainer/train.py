@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,12 @@ from launcher.pairs import Pairs, read_pairs, write_processed
 from launcher.run_dir import RunDir, expanded, write_whole
 
 from .arguments import arguments, check_optimizer, without_effect
-from .checkpoints import Patience, StopCallback, publish, resume_point, save_verified, step_of
-from .dpo import DPOTrainer
+from .checkpoints import Patience, StopCallback, path_of, publish, resume_point, save_verified, step_of
+from .choice import Choice, choose_path, is_fixed, score_reference
+from .dpo import DPOTrainer, Fast, Scored
+from .identity import base_identity
 from .logs import HealthCallback, LogCallback, StepLog
+from .losses import loss_at_zero_margin
 from .machine import Device, versions
 from .model import (
     Precision,
@@ -86,16 +89,25 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
     check_optimizer(args)
     _heed(stop, checkpoint)
     model = load_model(experiment, path, precision, cuda=device.cuda)
-    # TRL would load it by itself, and not from model_cache_dir; with an adapter it is the model without the adapter.
-    reference = load_model(experiment, path, precision, cuda=device.cuda) if h.full_finetuning else None
+    # Where the reference moves or depends on pairs it must be at hand; with an adapter it is the model without the adapter.
+    keeps_reference = h.full_finetuning and not args.precompute_ref_log_probs
+    reference = load_model(experiment, path, precision, cuda=device.cuda) if keeps_reference else None
     notice = check_biases(model, h)
     step = step_of(checkpoint) if checkpoint else 0
     log = StepLog(run, resume_step=step, attempt=attempt, events="tensorboard" in h.report_to) if first else None
     stopper = StopCallback(stop)
-    callbacks = _callbacks(experiment, stopper, log, precision, experiment.steps(len(tokens.pairs), device.world))
+    health = _health(experiment, args, precision)
+    callbacks = _callbacks(experiment, stopper, log, health, experiment.steps(len(tokens.pairs), device.world))
     trainer = _trainer(h, model, reference, args, tokenizer, tokens, held_out, callbacks)
+    health.culprits = trainer.culprits_of
     if first:
         _say([*notice, f"{_parameters(trainer.model)}; {precision}"])
+    _heed(stop, checkpoint)
+    choice = choose_path(trainer, h.dpo_path, tokens, path_of(checkpoint) if checkpoint else None)
+    if first:
+        _say([choice.sentence])
+        run.update_record(dpo_path={"path": choice.path, "sentence": choice.sentence, "row_tokens": choice.budget})
+    _take(trainer, choice, experiment, precision, path, pairs, tokens, held_out, roots.cache)
 
     _heed(stop, checkpoint)
     before = trainer.evaluate() if held_out and checkpoint is None else None
@@ -147,6 +159,36 @@ def _trainer(
         widen_adapter(trainer.model)
         seed_adapter(trainer.model, h.random_state, h.seed)
     return trainer
+
+
+def _take(
+    trainer: DPOTrainer,
+    choice: Choice,
+    experiment: Experiment,
+    precision: Precision,
+    path: str,
+    pairs: Pairs,
+    tokens: Tokens,
+    held_out: Tokens | None,
+    cache: Path,
+) -> None:
+    """Gives ``trainer`` the reference's numbers, and turns it to the path that was chosen."""
+    names = {source.role: source.name for source in pairs.sources}
+    data = [(names["train"], tokens.pairs), *([(names["validation"], held_out.pairs)] if held_out else [])]
+    h = experiment.hyperparameters
+    trainer.name_rows(names["train"], tokens.pairs)
+    if not is_fixed(trainer.args):
+        return  # the plain path computes a reference that moves, or that depends on pairs, in every step
+    identity = partial(base_identity, path, cache, model_cache_dir=h.model_cache_dir)
+    logps = score_reference(trainer, choice, precision, identity, data, cache)
+    if choice.packed is not None:
+        scored = [Scored(pairs, numbers) for (_, pairs), numbers in zip(data, logps, strict=True)]
+        trainer.take_fast_path(Fast(choice.packed, choice.budget, scored[0], scored[1] if held_out else None))
+        return
+    trainer.precompute_ref_logps = True
+    trainer.train_dataset = tokens.dataset(logps[0])
+    if held_out:
+        trainer.eval_dataset = held_out.dataset(logps[1])
 
 
 def _heed(stop: StopRequest, checkpoint: Path | None) -> None:
@@ -228,20 +270,23 @@ def _at_the_end(checkpoint: Path, steps: int) -> str:
 
 
 def _callbacks(
-    experiment: Experiment, stopper: StopCallback, log: StepLog | None, precision: Precision, steps: int
+    experiment: Experiment, stopper: StopCallback, log: StepLog | None, health: HealthCallback, steps: int
 ) -> list[TrainerCallback]:
     h = experiment.hyperparameters
     callbacks: list[TrainerCallback] = [stopper]
     if log is not None:
         callbacks.append(LogCallback(log, steps))
-    # A fresh adapter changes nothing, so every margin is zero and the sigmoid loss is -log sigmoid(0) = ln 2.
-    known = h.loss_type == ("sigmoid",) and not {"loss_weights", "use_weighting"} & set(h.trl)
-    tolerance = 1e-6 if precision.weights == torch.float32 and not (precision.bf16 or precision.fp16) else 5e-3
-    first_loss = math.log(2) if known else None
-    callbacks.append(HealthCallback(experiment.health, first_loss=first_loss, tolerance=tolerance, scaled=precision.fp16))
+    callbacks.append(health)
     if h.early_stopping_patience is not None:
         callbacks.append(Patience(h.early_stopping_patience, h.early_stopping_threshold))
     return callbacks
+
+
+def _health(experiment: Experiment, args: DPOConfig, precision: Precision) -> HealthCallback:
+    """The rules of the experiment, with the loss that the first step must have: policy and reference agree before it."""
+    tolerance = 1e-6 if precision.weights == torch.float32 and not (precision.bf16 or precision.fp16) else 5e-3
+    first_loss = None if args.use_weighting else loss_at_zero_margin(args)
+    return HealthCallback(experiment.health, first_loss=first_loss, tolerance=tolerance, scaled=precision.fp16)
 
 
 def _parameters(model: torch.nn.Module) -> str:
