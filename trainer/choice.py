@@ -17,7 +17,7 @@ from trl import DPOConfig
 
 from launcher.errors import ExperimentError, Mistake
 
-from .dpo import DPOTrainer
+from .dpo import DPOTrainer, Fast, Scored
 from .identity import reference_key
 from .losses import Ratios, pair_losses
 from .model import Precision
@@ -175,7 +175,33 @@ def features(pair: TokenPair) -> dict[str, list[int]]:
     return {"prompt_ids": pair.prompt, "chosen_ids": pair.chosen, "rejected_ids": pair.rejected}
 
 
-def score_reference(
+def take_path(
+    trainer: DPOTrainer,
+    choice: Choice,
+    precision: Precision,
+    identity: Callable[[], str],
+    data: Sequence[tuple[str, Tokens]],
+    cache: Path,
+) -> None:
+    """Turns ``trainer`` to the path that was chosen, and gives it the reference's numbers of the pairs that ``data`` holds.
+
+    ``data``: (file's name, pairs) of the training, and of the pairs held out where there are any. ``identity`` names the base
+    weights; one rank asks.
+    """
+    trainer.name_rows(data[0][0], data[0][1].pairs)
+    if not is_fixed(trainer.args):
+        return  # the plain path computes a reference that moves, or that depends on pairs, in every step
+    logps = _reference(trainer, choice, precision, identity, [(source, tokens.pairs) for source, tokens in data], cache)
+    if choice.packed is not None:
+        train, *held_out = [Scored(tokens.pairs, numbers) for (_, tokens), numbers in zip(data, logps, strict=True)]
+        trainer.take_fast_path(Fast(choice.packed, choice.budget, train, held_out[0] if held_out else None))
+        return
+    trainer.precompute_ref_logps = True
+    datasets = [tokens.dataset(numbers) for (_, tokens), numbers in zip(data, logps, strict=True)]
+    trainer.train_dataset, trainer.eval_dataset = datasets[0], (datasets[1] if len(datasets) > 1 else None)
+
+
+def _reference(
     trainer: DPOTrainer,
     choice: Choice,
     precision: Precision,
@@ -186,7 +212,7 @@ def score_reference(
     """For each (source, pairs) of ``data`` the reference's log-probabilities, [n, 2] float64, from the cache where it has them.
 
     The model is the reference as long as it is not trained: with the adapter switched off, or all of it before the first step
-    and before a checkpoint is loaded. ``identity`` names its weights; one rank asks.
+    and before a checkpoint is loaded.
     """
     gather = lambda value: gather_object([value])  # noqa: E731
     config, rank = trainer.model.config, trainer.args.process_index

@@ -14,6 +14,7 @@ import torch
 import trl
 from accelerate.utils import gather_object
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
 from launcher.errors import HealthError
@@ -49,7 +50,7 @@ class Fast:
     held_out: Scored | None
 
 
-def _smoothed(types: Sequence[str], weights: Sequence[float], smoothing: float) -> tuple[list[str], list[float]]:
+def smoothed(types: Sequence[str], weights: Sequence[float], smoothing: float) -> tuple[list[str], list[float]]:
     """TRL's losses whose sum is sigmoid with label smoothing, which TRL leaves out for sigmoid.
 
     With L(x) = -log sigmoid(x), so that L(-x) = L(x) + x, the smoothed loss (1 - e) L(x) + e L(-x) and TRL's robust
@@ -101,7 +102,7 @@ class DPOTrainer(trl.DPOTrainer):
         self._culprits: list[int] = []
         super().__init__(*args, **kwargs)
         self._figures = Figures(self.accelerator.device, self._noise)
-        self.loss_types, self.loss_weights = _smoothed(self.loss_types, self.loss_weights, self.label_smoothing)
+        self.loss_types, self.loss_weights = smoothed(self.loss_types, self.loss_weights, self.label_smoothing)
 
     @property
     def _noise(self) -> float:
@@ -123,6 +124,12 @@ class DPOTrainer(trl.DPOTrainer):
     def get_train_dataloader(self) -> Any:
         """Under the fast path, the shares of this rank; its reduction is DDP's and not accelerate's loader's."""
         return super().get_train_dataloader() if self._fast is None else StepLoader(len(self._fast.train.pairs), self.steps())
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Under the fast path, the pairs: ``evaluation_loop`` packs them."""
+        if self._fast is None or self._fast.held_out is None:
+            return super().get_eval_dataloader(eval_dataset)
+        return DataLoader(self._fast.held_out.pairs, collate_fn=list)
 
     def steps(self) -> Steps:
         """This rank's shares of the steps."""

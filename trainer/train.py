@@ -25,8 +25,8 @@ from launcher.run_dir import RunDir, expanded, write_whole
 
 from .arguments import arguments, check_optimizer, without_effect
 from .checkpoints import Patience, StopCallback, path_of, publish, resume_point, save_verified, step_of
-from .choice import Choice, choose_path, is_fixed, score_reference
-from .dpo import DPOTrainer, Fast, Scored
+from .choice import choose_path, take_path
+from .dpo import DPOTrainer
 from .identity import base_identity
 from .logs import HealthCallback, LogCallback, StepLog
 from .losses import loss_at_zero_margin
@@ -107,7 +107,10 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
     if first:
         _say([choice.sentence])
         run.update_record(dpo_path={"path": choice.path, "sentence": choice.sentence, "row_tokens": choice.budget})
-    _take(trainer, choice, experiment, precision, path, pairs, tokens, held_out, roots.cache)
+    names = {source.role: source.name for source in pairs.sources}
+    data = [(names["train"], tokens), *([(names["validation"], held_out)] if held_out else [])]
+    identity = partial(base_identity, path, roots.cache, model_cache_dir=h.model_cache_dir)
+    take_path(trainer, choice, precision, identity, data, roots.cache)
 
     _heed(stop, checkpoint)
     before = trainer.evaluate() if held_out and checkpoint is None else None
@@ -159,36 +162,6 @@ def _trainer(
         widen_adapter(trainer.model)
         seed_adapter(trainer.model, h.random_state, h.seed)
     return trainer
-
-
-def _take(
-    trainer: DPOTrainer,
-    choice: Choice,
-    experiment: Experiment,
-    precision: Precision,
-    path: str,
-    pairs: Pairs,
-    tokens: Tokens,
-    held_out: Tokens | None,
-    cache: Path,
-) -> None:
-    """Gives ``trainer`` the reference's numbers, and turns it to the path that was chosen."""
-    names = {source.role: source.name for source in pairs.sources}
-    data = [(names["train"], tokens.pairs), *([(names["validation"], held_out.pairs)] if held_out else [])]
-    h = experiment.hyperparameters
-    trainer.name_rows(names["train"], tokens.pairs)
-    if not is_fixed(trainer.args):
-        return  # the plain path computes a reference that moves, or that depends on pairs, in every step
-    identity = partial(base_identity, path, cache, model_cache_dir=h.model_cache_dir)
-    logps = score_reference(trainer, choice, precision, identity, data, cache)
-    if choice.packed is not None:
-        scored = [Scored(pairs, numbers) for (_, pairs), numbers in zip(data, logps, strict=True)]
-        trainer.take_fast_path(Fast(choice.packed, choice.budget, scored[0], scored[1] if held_out else None))
-        return
-    trainer.precompute_ref_logps = True
-    trainer.train_dataset = tokens.dataset(logps[0])
-    if held_out:
-        trainer.eval_dataset = held_out.dataset(logps[1])
 
 
 def _heed(stop: StopRequest, checkpoint: Path | None) -> None:

@@ -29,7 +29,7 @@ def learned(run: RunDir) -> Iterator[str]:
         for name, label, spec, meaning in _FIGURES:
             if name in before and name in after:
                 yield f"  {label:<10}{format(before[name], spec):>8}{format(after[name], spec):>9}   {meaning}"
-        if before.get("eval_rewards/margins") == 0:
+        if abs(before.get("eval_rewards/margins", 1)) < 1e-4:
             yield "  (before: a fresh adapter changes nothing, so no pair has a margin)"
     yield f"adapter  {run.adapter}{_verified(result)}"
     uploaded = record.get("uploaded")

@@ -177,9 +177,9 @@ def test_values_out_of_their_limits_are_refused(key: str, value: object) -> None
         ),
         ({"warmup_ratio": 0.1, "warmup_steps": 5}, "warmup_ratio", "says the same as warmup_steps: keep one"),
         (
-            {"label_smoothing": 0.1},
+            {"label_smoothing": 0.1, "loss_type": "hinge"},
             "label_smoothing",
-            "has no effect on loss_type sigmoid in TRL; it works with robust and exo_pair",
+            "has no effect on loss_type hinge; it works with aot, aot_unpaired, exo_pair, robust, sigmoid",
         ),
         ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]}, "loss_weights", "has 1 weights for 2 loss types"),
         (

@@ -78,7 +78,7 @@ def make_experiment(tiny_model: Path) -> Callable[..., Experiment]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_run() -> Callable[[Path, Experiment, str], RunDir]:
     """Makes a run's folder as the launcher does."""
 
@@ -86,5 +86,37 @@ def new_run() -> Callable[[Path, Experiment, str], RunDir]:
         run = RunDir.of(root, "out", experiment.experiment_id, experiment.model_folder, name)
         run.create(experiment.model_dump_json(), {"run": name})
         return run
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_trainer(new_run: Callable[[Path, Experiment, str], RunDir]) -> Callable[..., Any]:
+    """Makes the trainer of an experiment as train.py does, up to the choice of its path: (trainer, tokens, precision)."""
+
+    def make(root: Path, experiment: Experiment, precision: Any = None, pairs: int | None = None) -> Any:
+        from launcher.pairs import read_pairs
+        from trainer.arguments import arguments
+        from trainer.dpo import DPOTrainer
+        from trainer.machine import Device
+        from trainer.model import choose_precision, load_model, load_tokenizer, lora_config, seed_adapter
+        from trainer.tokens import tokenize
+
+        hyper = experiment.hyperparameters
+        tokenizer = load_tokenizer(experiment, experiment.model_name)
+        texts = read_pairs(experiment, root).train[:pairs]
+        tokens = tokenize(texts, tokenizer, hyper, source="train.csv", cache=root / "cache")
+        precision = precision or choose_precision(hyper, cuda=False, bf16=False)
+        trainer = DPOTrainer(
+            model=load_model(experiment, experiment.model_name, precision, cuda=False),
+            args=arguments(
+                experiment, new_run(root, experiment, "step"), precision, Device(cuda=False, bf16=False, rank=0, world=1)
+            ),
+            train_dataset=tokens.dataset(),
+            processing_class=tokenizer,
+            peft_config=lora_config(hyper),
+        )
+        seed_adapter(trainer.model, hyper.random_state, hyper.seed)
+        return trainer, tokens, precision
 
     return make

@@ -105,10 +105,14 @@ def test_weights_that_are_no_numbers_are_never_an_adapter(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_two_ranks_that_evaluate_first_train_what_one_rank_trains(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:
+@pytest.mark.parametrize("path", ["fast", "plain"])
+def test_two_ranks_that_evaluate_first_train_what_one_rank_trains(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun, path: str
+) -> None:
     from safetensors.torch import load_file
 
     experiment = make_experiment(
+        dpo_path=path,
         max_steps=2,
         per_device_train_batch_size=2,
         gradient_accumulation_steps=2,
@@ -118,7 +122,7 @@ def test_two_ranks_that_evaluate_first_train_what_one_rank_trains(tmp_path: Path
     )
     env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     env |= {f"DPO_{name}_ROOT": str(tmp_path) for name in ("RUN", "DATA", "CACHE")}
-    adapters, norms = [], []
+    adapters, norms, figures = [], [], []
     for nproc in ("1", "2"):
         run = new_run(tmp_path, experiment, f"ranks-{nproc}")
         command = [sys.executable, "-m", "trainer.entrypoint", str(run.path)]
@@ -129,7 +133,10 @@ def test_two_ranks_that_evaluate_first_train_what_one_rank_trains(tmp_path: Path
         adapters.append(load_file(run.adapter / "adapter_model.safetensors"))
         steps = [json.loads(line) for line in run.steps.read_text().splitlines()]
         norms.append([event["grad_norm"] for event in steps if event["type"] == "train"])
+        figures.append([[e.get(name) for name in ("loss", "eval_loss", "entropy", "num_tokens")] for e in steps[:-1]])
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
+    for one, two in zip(*figures, strict=True):
+        assert one == pytest.approx(two, rel=1e-4)
     assert all((adapters[1][name] - tensor).abs().max() < 1e-4 for name, tensor in adapters[0].items())
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from launcher.experiment import Experiment
-from launcher.run_dir import RunDir
 
 pytestmark = pytest.mark.slow
 
@@ -19,11 +18,11 @@ pytestmark = pytest.mark.slow
 def test_one_step_agrees_with_equation_7_of_the_dpo_paper(
     tmp_path: Path,
     make_experiment: Callable[..., Experiment],
-    new_run: Callable[[Path, Experiment, str], RunDir],
+    make_trainer: Callable[..., Any],
 ) -> None:
     import torch
 
-    trainer = _trainer(tmp_path, make_experiment(beta=0.3), new_run)
+    trainer, _, _ = make_trainer(tmp_path, make_experiment(beta=0.3))
     # A fresh adapter has margin zero, where the loss knows nothing of beta or the data: give it one.
     torch.manual_seed(5)
     for name, parameter in trainer.model.named_parameters():
@@ -48,9 +47,9 @@ def test_one_step_agrees_with_equation_7_of_the_dpo_paper(
 
 
 def test_a_full_disk_leaves_no_part_of_a_checkpoint(
-    tmp_path: Path, make_experiment: Callable[..., Experiment], new_run: Callable[[Path, Experiment, str], RunDir]
+    tmp_path: Path, make_experiment: Callable[..., Experiment], make_trainer: Callable[..., Any]
 ) -> None:
-    trainer = _trainer(tmp_path, make_experiment(max_steps=1, save_strategy="steps", save_steps=1), new_run)
+    trainer, _, _ = make_trainer(tmp_path, make_experiment(max_steps=1, save_strategy="steps", save_steps=1))
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # bytes; the adapter has more
     try:
@@ -62,17 +61,24 @@ def test_a_full_disk_leaves_no_part_of_a_checkpoint(
     assert [path.name for path in folder.iterdir() if "saving" in path.name or "checkpoint" in path.name] == []
 
 
+@pytest.mark.parametrize("path", ["auto", "plain"])
 def test_before_the_training_policy_and_reference_are_evaluated_in_one_precision(
-    tmp_path: Path, make_experiment: Callable[..., Experiment], new_run: Callable[[Path, Experiment, str], RunDir]
+    tmp_path: Path, make_experiment: Callable[..., Experiment], make_trainer: Callable[..., Any], path: str
 ) -> None:
     import torch
 
+    from trainer.choice import choose_path, take_path
     from trainer.model import Precision
 
-    precision = Precision(torch.float32, bf16=True, fp16=False)  # as of full fine-tuning on a GPU
-    trainer = _trainer(tmp_path, make_experiment(full_finetuning=True), new_run, precision)
-    metrics = trainer.evaluate(trainer.train_dataset.select(range(4)))
-    assert metrics["eval_rewards/margins"] == metrics["eval_rewards/chosen"] == 0.0
+    bf16 = Precision(torch.float32, bf16=True, fp16=False)  # as of full fine-tuning on a GPU
+    trainer, tokens, precision = make_trainer(tmp_path, make_experiment(full_finetuning=True), bf16, pairs=4)
+    choice = choose_path(trainer, path, tokens, None)
+    take_path(trainer, choice, precision, lambda: "these weights", [("train.csv", tokens), ("held out", tokens)], tmp_path)
+    metrics = trainer.evaluate()
+    assert trainer.path == ("fast" if path == "auto" else "plain"), choice.sentence
+    assert trainer.ref_model is None, "the weights before the first step are the reference; no second copy is kept"
+    assert metrics["eval_rewards/margins"] == pytest.approx(0, abs=1e-5)
+    assert metrics["eval_rewards/chosen"] == pytest.approx(0, abs=1e-5)
 
 
 def equation_7(model: Any, batch: dict[str, Any], beta: float) -> Any:
@@ -92,27 +98,3 @@ def equation_7(model: Any, batch: dict[str, Any], beta: float) -> Any:
         reference = answer_logps()
     chosen, rejected = (policy - reference).chunk(2)
     return -torch.log(1 / (1 + torch.exp(-beta * (chosen - rejected)))).mean()
-
-
-def _trainer(
-    root: Path, experiment: Experiment, new_run: Callable[[Path, Experiment, str], RunDir], precision: Any = None
-) -> Any:
-    from launcher.pairs import read_pairs
-    from trainer.arguments import arguments
-    from trainer.dpo import DPOTrainer
-    from trainer.machine import Device
-    from trainer.model import choose_precision, load_model, load_tokenizer, lora_config
-    from trainer.tokens import tokenize
-
-    hyper = experiment.hyperparameters
-    tokenizer = load_tokenizer(experiment, experiment.model_name)
-    tokens = tokenize(read_pairs(experiment, root).train, tokenizer, hyper, source="train", cache=root / "cache")
-    precision = precision or choose_precision(hyper, cuda=False, bf16=False)
-    run = new_run(root, experiment, "step")
-    return DPOTrainer(
-        model=load_model(experiment, experiment.model_name, precision, cuda=False),
-        args=arguments(experiment, run, precision, Device(cuda=False, bf16=False, rank=0, world=1)),
-        train_dataset=tokens.dataset(),
-        processing_class=tokenizer,
-        peft_config=lora_config(hyper),
-    )
