@@ -70,7 +70,7 @@ def test_the_demo_learns_its_preference_on_pairs_that_it_never_saw(home: Path) -
     evaluations = events(run, "eval")
     margins = [event["eval_rewards/margins"] for event in evaluations]
     assert margins == sorted(margins)
-    assert margins[0] == 0.0
+    assert margins[0] == pytest.approx(0.0, abs=1e-6), "no difference yet, but for the order in which rows are summed"
     assert margins[-1] > 1.0
     (summary,) = events(run, "summary")
     assert summary["after"]["eval_rewards/accuracies"] >= 0.9
