@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check $(if $(PIP_EXTRA_INDEX),--extra-index-url $(PIP_EXTRA_INDEX)) -c docker/constraints.txt
 MODEL := data/demo/qwen3-tiny
 
-.PHONY: demo test lint format bench lock trl-fields clean help
+.PHONY: demo test lint format bench bench-step lock trl-fields clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,6 +31,10 @@ format: $(VENV)/dev.stamp ## let ruff format and sort
 
 bench: $(VENV)/trainer.stamp ## measure; JSON into build/bench, a table to the terminal
 	$(BIN)/python -m tests.benchmarks.startup
+	$(BIN)/python -m tests.benchmarks.dpo_step
+
+bench-step: $(VENV)/trainer.stamp ## the DPO step against plain TRL (DEVICE=cuda on a GPU)
+	$(BIN)/python -m tests.benchmarks.dpo_step --device $(or $(DEVICE),cpu)
 
 lock: $(VENV)/dev.stamp ## write the installed versions into docker/constraints.txt
 	echo '# Every package of `pip install -e .[trainer,dev]`, without those that only a CUDA build of torch asks for; `make lock` writes it.' > docker/constraints.txt

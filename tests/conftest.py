@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import hypothesis
 import pytest
+
+REPOSITORY = Path(__file__).parents[1]
 
 # What the machine itself may need. Everything else would reach what a test starts: a proxy, a profile, a width, a run's DPO_….
 _OF_THE_MACHINE = re.compile(
@@ -26,6 +31,15 @@ for _number in (signal.SIGTERM, signal.SIGCHLD):
 # How long an example takes says more of the machine than of the code.
 hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("any machine")
+
+
+@pytest.fixture(scope="session")
+def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's model, made once and as `make demo` makes it."""
+    folder = tmp_path_factory.mktemp("demo") / "qwen3-tiny"
+    csv = REPOSITORY / "configs" / "demo" / "training_data.csv"
+    subprocess.run([sys.executable, "-m", "trainer.demo_model", str(folder), str(csv)], cwd=REPOSITORY, check=True)
+    return folder
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -20,14 +20,13 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with the demo's files and its model, made as `make demo` makes it."""
+def home(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> Path:
+    """A working directory with the demo's files and its model."""
     home = tmp_path_factory.mktemp("home")
     (home / "configs").mkdir()
     shutil.copy(REPOSITORY / "configs" / "demo.yml", home / "configs")
     shutil.copytree(REPOSITORY / "configs" / "demo", home / "configs" / "demo")
-    csv = "configs/demo/training_data.csv"
-    subprocess.run([sys.executable, "-m", "trainer.demo_model", "data/demo/qwen3-tiny", csv], cwd=home, env=env(home), check=True)
+    shutil.copytree(demo_model, home / "data" / "demo" / "qwen3-tiny")
     return home
 
 

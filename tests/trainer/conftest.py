@@ -94,7 +94,7 @@ def new_run() -> Callable[[Path, Experiment, str], RunDir]:
 def make_trainer(new_run: Callable[[Path, Experiment, str], RunDir]) -> Callable[..., Any]:
     """Makes the trainer of an experiment as train.py does, up to the choice of its path: (trainer, tokens, precision)."""
 
-    def make(root: Path, experiment: Experiment, precision: Any = None, pairs: int | None = None) -> Any:
+    def make(root: Path, experiment: Experiment, precision: Any = None, pairs: int | None = None, kind: Any = None) -> Any:
         from launcher.pairs import read_pairs
         from trainer.arguments import arguments
         from trainer.dpo import DPOTrainer
@@ -107,7 +107,7 @@ def make_trainer(new_run: Callable[[Path, Experiment, str], RunDir]) -> Callable
         texts = read_pairs(experiment, root).train[:pairs]
         tokens = tokenize(texts, tokenizer, hyper, source="train.csv", cache=root / "cache")
         precision = precision or choose_precision(hyper, cuda=False, bf16=False)
-        trainer = DPOTrainer(
+        trainer = (kind or DPOTrainer)(
             model=load_model(experiment, experiment.model_name, precision, cuda=False),
             args=arguments(
                 experiment, new_run(root, experiment, "step"), precision, Device(cuda=False, bf16=False, rank=0, world=1)

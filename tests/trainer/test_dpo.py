@@ -46,6 +46,31 @@ def test_one_step_agrees_with_equation_7_of_the_dpo_paper(
             torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-3, atol=1e-6)
 
 
+def test_twenty_packed_steps_have_the_losses_of_plain_trl(
+    tmp_path: Path, demo_model: Path, make_experiment: Callable[..., Experiment], make_trainer: Callable[..., Any]
+) -> None:
+    import trl
+
+    from trainer.choice import choose_path, take_path
+
+    class Plain(trl.DPOTrainer):  # TRL's own, but for the text that it would tokenise
+        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            return dataset
+
+    settings = {"max_steps": 20, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "logging_steps": 1}
+    experiment = make_experiment(experiment={"model_name": str(demo_model)}, **settings)
+    plain, _, _ = make_trainer(tmp_path / "plain", experiment, kind=Plain)
+    plain.train()
+    packed, tokens, precision = make_trainer(tmp_path / "packed", experiment)
+    choice = choose_path(packed, "fast", tokens, None)
+    take_path(packed, choice, precision, lambda: "demo", [("training_data.csv", tokens)], tmp_path / "cache")
+    packed.train()
+    expected, losses = ([e["loss"] for e in t.state.log_history if "loss" in e] for t in (plain, packed))
+    assert len(expected) == 20
+    assert expected[-1] < 0.5, "it has learned, so the losses say something"
+    assert losses == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_full_disk_leaves_no_part_of_a_checkpoint(
     tmp_path: Path, make_experiment: Callable[..., Experiment], make_trainer: Callable[..., Any]
 ) -> None:

@@ -77,6 +77,29 @@ def test_a_fresh_adapter_begins_at_the_loss_of_zero_margin(twelve: tuple[Path, R
     assert first["rewards/margins"] == 0.0
 
 
+def test_a_packed_run_that_goes_on_from_a_checkpoint_ends_in_the_same_bits(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun
+) -> None:
+    settings: dict[str, Any] = {
+        "max_steps": 4,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "eval_strategy": "steps",
+        "eval_steps": 4,
+    }
+    experiment = make_experiment(**settings)
+    whole = new_run(tmp_path, experiment, "whole")
+    train_in(tmp_path, whole, experiment)
+    experiment = make_experiment(**settings, resume_from_checkpoint=str(whole.path / "checkpoint-2"))
+    rest = new_run(tmp_path, experiment, "rest")
+    train_in(tmp_path, rest, experiment)
+    assert [run.read_record()["dpo_path"]["path"] for run in (whole, rest)] == ["fast", "fast"]
+    assert [event["step"] for event in events(rest, "train")] == [3, 4]
+    assert same_bits(whole.adapter, rest.adapter)
+    before = whole.read_record()["result"]["before"]
+    assert before["eval_rewards/accuracies"] == 0, "a margin that is rounding is no preference"
+
+
 def test_every_line_of_the_log_has_the_names_that_people_look_for(twelve: tuple[Path, RunDir, Experiment]) -> None:
     _, run, _ = twelve
     wanted = {"step", "loss", "learning_rate", "epoch", "rewards/chosen", "rewards/rejected", "rewards/margins"}
@@ -109,10 +132,10 @@ def test_a_run_leaves_its_data_record_and_only_complete_checkpoints(twelve: tupl
     assert [source["role"] for source in record["data"]][:2] == ["train", "validation"]
     assert all(len(source["sha256"]) == 64 for source in record["data"])
     assert record["packages"]["trl"].startswith("1.16")
+    assert "dropout is on" in record["dpo_path"]["sentence"]
     assert record["result"]["verified"]["largest_logp_difference"] == 0.0
     before, after = (record["result"][name] for name in ("before", "after"))
     assert after["eval_rewards/margins"] > before["eval_rewards/margins"] == pytest.approx(0, abs=1e-6)
-    assert before["eval_rewards/accuracies"] == 0, "a margin that is rounding is no preference"
     assert [path.name for path in run.checkpoints()] == ["checkpoint-6", "checkpoint-12"]
     assert len((run.data / "train.jsonl").read_text().splitlines()) == 420
     leftovers = [path.name for path in run.path.iterdir() if path.name.startswith(".")]

@@ -1,0 +1,356 @@
+"""The DPO step against plain TRL: the same model, pairs, order and batch; a process a variant, their steps in turn.
+
+python -m tests.benchmarks.dpo_step                   CPU: a small Qwen3 in fp32, under 15 minutes on two cores
+python -m tests.benchmarks.dpo_step --device cuda     a randomly initialised Qwen3-0.6B, bf16
+
+A table to stdout, JSON into build/bench/dpo_step_<device>.json. A first run counts the reference's pass over one epoch too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+REPOSITORY = Path(__file__).parents[2]
+MARK: Final = "measured "  # begins the lines that a worker means for its parent
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Tokens of prompts and answers, from and to; ``skewed``: as many between 10 and 20 as between 200 and 400."""
+
+    prompt: tuple[int, int]
+    answer: tuple[int, int]
+    skewed: bool = False
+
+    def length(self, rng: random.Random, limits: tuple[int, int]) -> int:
+        low, high = limits
+        return round(low * (high / low) ** rng.random()) if self.skewed else rng.randint(low, high)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is measured on a device: the scale of the shapes, the model and the batch."""
+
+    scale: int
+    accumulation: int
+    model: dict[str, Any]
+
+
+SHAPES: Final = {
+    "short prompt": Shape((30, 90), (120, 260)),
+    "long prompt": Shape((400, 560), (30, 80)),
+    "uneven": Shape((15, 400), (15, 400), skewed=True),
+}
+VARIANTS: Final = {"cpu": ("trl", "trl tuned", "ours"), "cuda": ("trl", "trl tuned", "ours", "ours checkpointing")}
+PER_DEVICE: Final = 8  # TRL's default
+MACHINES: Final = {
+    "cpu": Machine(
+        scale=1,
+        accumulation=1,
+        model={
+            "vocab_size": 8192,
+            "hidden_size": 384,
+            "intermediate_size": 1024,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "head_dim": 48,
+        },
+    ),
+    "cuda": Machine(
+        scale=4,
+        accumulation=4,
+        model={  # Qwen3-0.6B
+            "vocab_size": 151936,
+            "hidden_size": 1024,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+        },
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=MACHINES, default="cpu")
+    parser.add_argument("--steps", type=int, default=3, help="steps that count, after one that does not")
+    parser.add_argument("--shape", choices=SHAPES, action="append", help="only this one; may be repeated")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    shapes = options.shape or list(SHAPES)
+    if options.worker:
+        work(options.worker, options.device, shapes[0], options.steps)
+        return
+    report: dict[str, Any] = {"device": options.device, "cores": os.cpu_count(), "steps": options.steps, "shapes": {}}
+    for shape in shapes:
+        report["shapes"][shape] = compare(options.device, shape, options.steps)
+        print(table(shape, report["shapes"][shape]), flush=True)
+    file = REPOSITORY / "build" / "bench" / f"dpo_step_{options.device}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(report, indent=2) + "\n")
+    print(file.relative_to(REPOSITORY))
+
+
+def compare(device: str, shape: str, steps: int) -> dict[str, dict[str, Any]]:
+    """Figures by variant. All stand ready before the first step, and take their steps in turn: noise meets all of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        workers, found = {}, {}
+        for variant in VARIANTS[device]:
+            command = [sys.executable, "-m", "tests.benchmarks.dpo_step", "--worker", variant, "--device", device]
+            workers[variant] = subprocess.Popen(
+                [*command, "--shape", shape, "--steps", str(steps)],
+                cwd=REPOSITORY,
+                env={**os.environ, "HF_HOME": folder, "HF_HUB_OFFLINE": "1"},  # TRL's own cache of the reference is empty
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            found[variant] = heard(workers[variant], variant)
+        seconds: dict[str, list[float]] = {variant: [] for variant in workers}
+        for _ in range(1 + steps):
+            for variant, worker in workers.items():
+                assert worker.stdin is not None, "it was asked for"
+                worker.stdin.write("step\n")
+                worker.stdin.flush()
+                seconds[variant].append(heard(worker, variant)["seconds"])
+        for variant, worker in workers.items():
+            found[variant] |= heard(worker, variant)
+            worker.wait()
+    return {variant: figures(found[variant], seconds[variant][1:]) for variant in workers}
+
+
+def heard(worker: subprocess.Popen[str], variant: str) -> dict[str, Any]:
+    """The worker's next figures; raises RuntimeError if it ends instead."""
+    assert worker.stdout is not None, "it was asked for"
+    for line in worker.stdout:
+        if line.startswith(MARK):
+            return dict(json.loads(line.removeprefix(MARK)))
+    raise RuntimeError(f"{variant} ended with {worker.wait()} before it had measured")
+
+
+def figures(found: dict[str, Any], seconds: Sequence[float]) -> dict[str, Any]:
+    """``floor``: the share of the time that the multiplications alone would need at the speed of a large matrix product."""
+    step = statistics.median(seconds)
+    epoch = found["reference_seconds"] / found["pairs"] + step / found["batch"]  # seconds a pair
+    return {
+        "pairs_per_second": found["batch"] / step,
+        "first_run_pairs_per_second": 1 / epoch,
+        "tokens_per_second": found["tokens"] / step,
+        "floor": found["flops"] / found["flops_per_second"] / step,
+        "peak_mib": found["peak_mib"],
+        "losses": found["losses"],
+        "step_seconds": list(seconds),
+        "reference_seconds": found["reference_seconds"],
+    }
+
+
+def table(shape: str, found: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        f"\n**{shape}**\n",
+        "| | pairs/s | first run | tokens/s | FLOP floor | peak MiB | losses |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for variant, row in found.items():
+        losses = " ".join(f"{loss:.6f}" for loss in row["losses"])
+        lines.append(
+            f"| {variant} | {row['pairs_per_second']:.2f} | {row['first_run_pairs_per_second']:.2f} | "
+            f"{row['tokens_per_second']:.0f} | {row['floor']:.0%} | {row['peak_mib']:.0f} | {losses} |"
+        )
+    ours = found["ours"]
+    for variant in ("trl", "trl tuned"):
+        step = ours["pairs_per_second"] / found[variant]["pairs_per_second"]
+        first = ours["first_run_pairs_per_second"] / found[variant]["first_run_pairs_per_second"]
+        lines.append(f"\n{step:.2f} times {variant}; on a first run of one epoch {first:.2f} times")
+    return "\n".join(lines) + "\n"
+
+
+def work(variant: str, device: str, shape: str, steps: int) -> None:
+    """One variant: makes its trainer, then takes a step for every line of stdin."""
+    import torch
+    from transformers import TrainerCallback
+
+    torch.manual_seed(0)
+    machine = MACHINES[device]
+    batch = PER_DEVICE * machine.accumulation
+    pairs = make_pairs(SHAPES[shape], (1 + steps) * batch, machine)
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+
+    class InTurn(TrainerCallback):
+        began = 0.0
+
+        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+            sys.stdin.readline()
+            wait()
+            self.began = time.perf_counter()
+
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            wait()
+            say({"seconds": time.perf_counter() - self.began})
+
+    speed = flops_per_second(device)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer, reference_seconds = make_trainer(variant, device, pairs, machine, steps, Path(folder), wait)
+        trainer.add_callback(InTurn())
+        answers = sum(len(p.chosen) + len(p.rejected) for p in pairs) / (1 + steps)
+        tokens = answers + sum(len(p.prompt) for p in pairs) / (1 + steps)
+        config = trainer.model.config
+        head = config.vocab_size * config.hidden_size
+        body = sum(p.numel() for n, p in trainer.model.named_parameters() if "lora_" not in n and p.ndim == 2) - head
+        say(
+            {
+                "reference_seconds": reference_seconds,
+                "pairs": len(pairs),
+                "batch": batch,
+                "tokens": tokens,
+                # Forward and the gradient of the inputs, two operations a weight each; frozen weights have no gradient.
+                "flops": 4 * (body * tokens + head * answers),
+                "flops_per_second": speed,
+            }
+        )
+        trainer.train()
+    say({"losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], "peak_mib": peak_mib(device)})
+
+
+def say(figures: dict[str, Any]) -> None:
+    print(MARK + json.dumps(figures), flush=True)
+
+
+def make_pairs(shape: Shape, count: int, machine: Machine) -> list[Any]:
+    """Pairs of random ids."""
+    from trainer.tokens import TokenPair
+
+    rng = random.Random(1)
+    last = machine.model["vocab_size"] - 1
+
+    def ids(limits: tuple[int, int]) -> list[int]:
+        return [rng.randint(2, last) for _ in range(machine.scale * shape.length(rng, limits))]
+
+    return [TokenPair(ids(shape.prompt), ids(shape.answer), ids(shape.answer), line) for line in range(count)]
+
+
+def make_trainer(
+    variant: str, device: str, pairs: list[Any], machine: Machine, steps: int, folder: Path, wait: Callable[[], None]
+) -> tuple[Any, float]:
+    """(the trainer, seconds of the reference's pass over all pairs; 0 where the reference runs in every step)."""
+    import torch
+    import trl
+    from peft import LoraConfig
+    from transformers import PrinterCallback, Qwen3Config, Qwen3ForCausalLM
+
+    from launcher.hyperparameters import Hyperparameters
+    from trainer.choice import choose_path, take_path
+    from trainer.dpo import DPOTrainer
+    from trainer.model import choose_precision, seed_adapter
+    from trainer.tokens import Tokens
+
+    class Plain(trl.DPOTrainer):
+        """TRL's own, but for the text that it would tokenise."""
+
+        precomputing = 0.0
+
+        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            return dataset
+
+        def _precompute_ref_logps(self, *args: Any, **kwargs: Any) -> Any:
+            wait()
+            began = time.perf_counter()
+            dataset = super()._precompute_ref_logps(*args, **kwargs)
+            wait()
+            self.precomputing = time.perf_counter() - began
+            return dataset
+
+    is_ours, cuda = variant.startswith("ours"), device == "cuda"
+    precision = choose_precision(Hyperparameters(), cuda=cuda, bf16=cuda)
+    config = Qwen3Config(**machine.model, tie_word_embeddings=True, bos_token_id=1, eos_token_id=1, pad_token_id=0)
+    model = Qwen3ForCausalLM(config)
+    if variant != "trl":  # TRL loads in float32
+        model.to(precision.weights)
+    tokens = Tokens(pairs, 0)
+    trainer = (DPOTrainer if is_ours else Plain)(
+        model=model,
+        args=trl.DPOConfig(
+            output_dir=str(folder),
+            max_length=None,
+            use_cpu=not cuda,
+            bf16=cuda,
+            per_device_train_batch_size=PER_DEVICE,
+            gradient_accumulation_steps=machine.accumulation,
+            gradient_checkpointing=variant in ("trl", "ours checkpointing"),
+            precompute_ref_log_probs=variant == "trl tuned",
+            learning_rate=1e-3,
+            max_steps=1 + steps,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        ),
+        train_dataset=tokens.dataset(),
+        processing_class=tokenizer(),
+        peft_config=LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    trainer.remove_callback(PrinterCallback)
+    seed_adapter(trainer.model, 0, trainer.args.seed)  # whose second seed gives the order of the pairs
+    if not is_ours:
+        return trainer, trainer.precomputing
+    choice = choose_path(trainer, "fast", tokens, None)
+    wait()
+    began = time.perf_counter()
+    take_path(trainer, choice, precision, lambda: "benchmark", [("pairs", tokens)], folder)
+    wait()
+    if cuda:
+        torch.cuda.empty_cache()
+    return trainer, time.perf_counter() - began
+
+
+def tokenizer() -> Any:
+    """TRL wants one; the pairs are ids already."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({"<pad>": 0, "<end>": 1}, unk_token="<pad>"))
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<end>")
+
+
+def flops_per_second(device: str) -> float:
+    """Of a large matrix product: the fastest of ten."""
+    import torch
+
+    size, dtype = (8192, torch.bfloat16) if device == "cuda" else (1024, torch.float32)
+    a = torch.randn(size, size, dtype=dtype, device=device)
+    fastest = float("inf")
+    for _ in range(10):
+        began = time.perf_counter()
+        (a @ a)[0, 0].item()
+        fastest = min(fastest, time.perf_counter() - began)
+    return 2 * size**3 / fastest
+
+
+def peak_mib(device: str) -> float:
+    """Of this process: of the GPU's memory that torch held for tensors, or of main memory."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+if __name__ == "__main__":
+    main()
