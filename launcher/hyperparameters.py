@@ -55,7 +55,7 @@ class Hyperparameters(Section):
         "all-linear", description="modules that get an adapter"
     )
     use_gradient_checkpointing: Annotated[Literal["auto"] | bool, BeforeValidator(true_of_unsloth)] = Field(
-        "auto", description="recompute activations in the backward pass; auto: on a GPU"
+        "auto", description="recompute activations in the backward pass; auto: where a GPU has no room without"
     )
     random_state: Int = Field(3407, ge=0, lt=2**32, description="seed of the adapter's first weights")
     full_finetuning: bool = Field(False, description="train all weights, no adapter")

@@ -18,7 +18,7 @@ from launcher.errors import ExperimentError, LauncherError, Mistake
 from launcher.experiment import Experiment
 from launcher.run_dir import RunDir, expanded, find_checkpoint_runs
 
-from .dpo import PATH, STAGING, check_finite
+from .dpo import STAGING, check_finite
 from .stop import StopRequest
 
 ASIDE = ".adapter"
@@ -126,11 +126,12 @@ def _checkpoint(run: RunDir, experiment: Experiment, run_root: Path) -> Path | N
     return path
 
 
-def path_of(checkpoint: Path) -> str | None:
-    """The path, fast or plain, that the checkpoint's run took; None where it does not say."""
+def remembered(checkpoint: Path | None, name: str) -> Any:
+    """What the run of the checkpoint had chosen under ``name``; None without a checkpoint or where it does not say."""
+    if checkpoint is None:
+        return None
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    path = (state.get("stateful_callbacks") or {}).get(PATH)
-    return path if isinstance(path, str) else None
+    return (state.get("stateful_callbacks") or {}).get(name)
 
 
 def step_of(checkpoint: Path) -> int:

@@ -30,6 +30,7 @@ STAGING = ".saving"
 # Names in a checkpoint's trainer_state.json.
 TOKENS = "tokens"  # trained on so far
 PATH = "dpo_path"  # the path that the run has taken, which a resume takes again
+CHECKPOINTING = "gradient_checkpointing"  # whether it recomputes activations, likewise
 
 
 @dataclass(frozen=True)
@@ -289,6 +290,7 @@ class DPOTrainer(trl.DPOTrainer):
         check_finite(self.model)  # logging_steps may be so wide that nobody has seen the loss since
         self.state.stateful_callbacks[TOKENS] = self._total_train_tokens
         self.state.stateful_callbacks[PATH] = self.path
+        self.state.stateful_callbacks[CHECKPOINTING] = self.args.activation_checkpointing
         self._saving = True
         try:
             super()._save_checkpoint(model, trial)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from peft import PeftModel
 from transformers import PrinterCallback, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
@@ -24,13 +25,14 @@ from launcher.pairs import Pairs, read_pairs, write_processed
 from launcher.run_dir import RunDir, expanded, write_whole
 
 from .arguments import arguments, check_optimizer, without_effect
-from .checkpoints import Patience, StopCallback, path_of, publish, resume_point, save_verified, step_of
+from .checkpoints import Patience, StopCallback, publish, remembered, resume_point, save_verified, step_of
 from .choice import choose_path, take_path
-from .dpo import DPOTrainer
+from .dpo import CHECKPOINTING, PATH, DPOTrainer
 from .identity import base_identity
 from .logs import HealthCallback, LogCallback, StepLog
 from .losses import loss_at_zero_margin
 from .machine import Device, versions
+from .memory import free_bytes, must_recompute
 from .model import (
     Precision,
     check_biases,
@@ -93,6 +95,8 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
     keeps_reference = h.full_finetuning and not args.precompute_ref_log_probs
     reference = load_model(experiment, path, precision, cuda=device.cuda) if keeps_reference else None
     notice = check_biases(model, h)
+    if device.cuda and h.use_gradient_checkpointing == "auto":
+        notice = [*notice, _choose_checkpointing(args, model, h, tokens.longest, remembered(checkpoint, CHECKPOINTING))]
     step = step_of(checkpoint) if checkpoint else 0
     log = StepLog(run, resume_step=step, attempt=attempt, events="tensorboard" in h.report_to) if first else None
     stopper = StopCallback(stop)
@@ -103,7 +107,7 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
     if first:
         _say([*notice, f"{_parameters(trainer.model)}; {precision}"])
     _heed(stop, checkpoint)
-    choice = choose_path(trainer, h.dpo_path, tokens, path_of(checkpoint) if checkpoint else None)
+    choice = choose_path(trainer, h.dpo_path, tokens, remembered(checkpoint, PATH))
     if first:
         _say([choice.sentence])
         run.update_record(dpo_path={"path": choice.path, "sentence": choice.sentence, "row_tokens": choice.budget})
@@ -131,6 +135,24 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
         log.close()
         publish(run)
     _upload(experiment, run, first)
+
+
+def _choose_checkpointing(args: DPOConfig, model: Any, h: Hyperparameters, longest: int, before: bool | None) -> str:
+    """Turns gradient checkpointing off where a micro-batch fits without it on every rank; ``before``: what a checkpoint says."""
+    if before is not None:
+        recompute, sentence = before, f"gradient checkpointing {'on' if before else 'off'}: as the checkpoint's run"
+    else:
+        every = sum(p.numel() for p in model.parameters())
+        recompute, sentence = must_recompute(
+            model.config,
+            tokens=2 * args.per_device_train_batch_size * longest,  # of the plain path, which the run may come to take
+            bytes_per_number=2 if args.bf16 or args.fp16 else 4,
+            trained=every if h.full_finetuning else every // 20,  # an adapter has not been made yet, and is smaller
+            free=free_bytes(h.gpu_memory_utilization),
+        )
+        recompute = any(gather_object([recompute]))
+    args.activation_checkpointing = args.gradient_checkpointing = recompute
+    return sentence
 
 
 def _trainer(

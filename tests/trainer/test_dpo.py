@@ -67,7 +67,7 @@ def test_twenty_packed_steps_have_the_losses_of_plain_trl(
     packed.train()
     expected, losses = ([e["loss"] for e in t.state.log_history if "loss" in e] for t in (plain, packed))
     assert len(expected) == 20
-    assert expected[-1] < 0.5, "it has learned, so the losses say something"
+    assert expected[-1] < 0.6, "it has learned, so the losses say something"
     assert losses == pytest.approx(expected, rel=1e-4)
 
 
