@@ -36,9 +36,10 @@ bench: $(VENV)/trainer.stamp ## measure; JSON into build/bench, a table to the t
 bench-step: $(VENV)/trainer.stamp ## the DPO step against plain TRL (DEVICE=cuda on a GPU)
 	$(BIN)/python -m tests.benchmarks.dpo_step --device $(or $(DEVICE),cpu)
 
-lock: $(VENV)/dev.stamp ## write the installed versions into docker/constraints.txt
+lock: $(VENV)/dev.stamp ## write docker/constraints.txt from what is installed, and the images' locks (WHEELS=folder of CPU builds of torch)
 	echo '# Every package of `pip install -e .[trainer,dev]`, without those that only a CUDA build of torch asks for; `make lock` writes it.' > docker/constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v -e '^nvidia-' -e '^cuda-' -e '^triton' -e ' @ ' >> docker/constraints.txt
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python docker/lock.py $(WHEELS)
 
 trl-fields: $(VENV)/trainer.stamp ## regenerate the launcher's list of TRL's fields
 	$(BIN)/python -m trainer.trl_fields

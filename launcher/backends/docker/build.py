@@ -1,0 +1,195 @@
+"""Images on an engine: built when they are missing, pulled, pushed, and removed when they are old."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ...errors import LauncherError
+from ...image import DOCKERFILE, NAME, Build, Image
+from ..host import code_revision
+
+Say = Callable[[str], None]
+_TAIL: Final = 15  # lines of a failed build that are shown
+_BIG: Final = re.compile(r"^\s*Downloading \S+ \((\d{2,}(\.\d+)? MB|.* GB)\)")
+_PIP_CONF: Final = (("index-url", "DPO_BUILD_INDEX"), ("extra-index-url", "DPO_BUILD_EXTRA_INDEX"))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of an image: what made it, and its size in bytes."""
+
+    made_by: str
+    size: int
+
+
+def ensure(client: Any, image: Image, caller: Mapping[str, str], say: Say, *, no_cache: bool = False) -> str:
+    """The id of ``image`` on the engine of ``client``; it is built or pulled if it is not there, and ``say`` is told.
+
+    Raises LauncherError with the last lines of a build that fails, or with what the registry said.
+    """
+    found = None if no_cache else find(client, image.reference)
+    if found is not None:
+        return found
+    if image.build is None:
+        return _pull(client, image.reference, say)
+    if no_cache or find(client, image.build.runtime) is None:
+        _build_runtime(client, image.build, caller, say, no_cache)
+    return _build_image(client, image, image.build, say, no_cache)
+
+
+def find(client: Any, reference: str) -> str | None:
+    """The id of an image that the engine has, or None."""
+    from docker.errors import ImageNotFound
+
+    try:
+        return str(client.images.get(reference).id)
+    except ImageNotFound:
+        return None
+
+
+def layers(client: Any, reference: str) -> list[Layer]:
+    """The layers of an image that hold anything, from the base up."""
+    history = reversed(client.api.history(reference))
+    return [Layer(_made_by(entry["CreatedBy"]), entry["Size"]) for entry in history if entry["Size"]]
+
+
+def push(client: Any, image: str, repository: str, say: Say) -> str:
+    """Pushes ``image`` under its own tag to ``repository``; returns the reference by digest."""
+    tag = image.rpartition(":")[2]
+    client.images.get(image).tag(repository, tag)
+    say(f"pushing {repository}:{tag}")
+    for event in client.api.push(repository, tag=tag, stream=True, decode=True):
+        if "error" in event:
+            raise LauncherError(f"{repository}:{tag} was not pushed: {event['error'].strip()}")
+        if digest := (event.get("aux") or {}).get("Digest"):
+            return f"{repository}@{digest}"
+    raise LauncherError(f"{repository}:{tag}: the registry told no digest")
+
+
+def prune(client: Any, keep: Iterable[str], say: Say) -> int:
+    """Removes this project's images but those in ``keep`` and those that a container uses; returns the bytes of those removed."""
+    from docker.errors import APIError
+
+    kept, removed = set(keep), 0
+    for image in client.images.list(name=NAME):
+        for tag in image.tags:
+            if tag in kept or not tag.startswith(f"{NAME}:"):
+                continue
+            try:
+                client.images.remove(tag)
+            except APIError as error:
+                if error.status_code != 409:  # a container has it
+                    raise
+                say(f"kept     {tag}: a container uses it")
+                continue
+            say(f"removed  {tag}")
+            removed += image.attrs["Size"]
+    return removed
+
+
+def size(count: float) -> str:
+    """Bytes in the units of people: ``1.8 GiB``."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.2f} GiB"
+
+
+def _build_runtime(client: Any, build: Build, caller: Mapping[str, str], say: Say, no_cache: bool) -> None:
+    """Everything below our own code. What the caller's settings add to its first stage is removed when it is done."""
+    files = {path.as_posix(): (build.root / path).read_bytes() for path in build.packages} | dict(_extras(caller))
+    proxies = {
+        name: value for name, value in caller.items() if name.lower() in ("http_proxy", "https_proxy", "no_proxy") and value
+    }
+    say(f"building {build.runtime} (minutes, once for these packages)")
+    arguments = {"BASE_IMAGE": build.base, "VARIANT": build.variant, **proxies}
+    _build(client, files, say, tag=build.runtime, target="runtime", dockerfile=DOCKERFILE, buildargs=arguments, nocache=no_cache)
+    client.images.prune(filters={"dangling": True, "label": ["dpo-launcher.stage=packages"]})
+
+
+def _build_image(client: Any, image: Image, build: Build, say: Say, no_cache: bool) -> str:
+    files = {path.as_posix(): (build.root / path).read_bytes() for path in build.source}
+    files["Dockerfile"] = build.last_stage().encode()
+    code = code_revision()
+    revision = str(code.get("revision") or code.get("version")) + ("-dirty" if code.get("dirty") else "")
+    say(f"building {image.reference}")
+    arguments = {"REVISION": revision, "CONTENT": build.content, "VARIANT": build.variant}
+    _build(client, files, say, tag=image.reference, dockerfile="Dockerfile", buildargs=arguments, nocache=no_cache)
+    return str(client.images.get(image.reference).id)
+
+
+def _extras(caller: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+    """What the caller's environment adds to the first stage; raises LauncherError for a file or folder that is not there."""
+    yield "docker/extras/README.md", b"What the build alone sees.\n"
+    lines = [f"{key} = {caller[name]}\n" for key, name in _PIP_CONF if caller.get(name)]
+    if lines:
+        yield "docker/extras/pip.conf", "".join(["[global]\n", *lines]).encode()
+    try:
+        if caller.get("DPO_BUILD_CA"):
+            yield "docker/extras/ca.crt", Path(caller["DPO_BUILD_CA"]).read_bytes()
+        if caller.get("DPO_BUILD_WHEELS"):
+            for wheel in sorted(path for path in Path(caller["DPO_BUILD_WHEELS"]).iterdir() if path.suffix == ".whl"):
+                yield f"docker/extras/wheels/{wheel.name}", wheel.read_bytes()
+    except OSError as error:
+        name = "DPO_BUILD_CA" if error.filename == caller.get("DPO_BUILD_CA") else "DPO_BUILD_WHEELS"
+        raise LauncherError(f"{name}: {error.filename}: {error.strerror}") from error
+
+
+def _build(client: Any, files: Mapping[str, bytes], say: Say, **arguments: Any) -> None:
+    context = _tar(files)
+    say(f"context  {size(context.getbuffer().nbytes)} in {len(files)} files")
+    heard: list[str] = []
+    for event in client.api.build(fileobj=context, custom_context=True, rm=True, forcerm=True, decode=True, **arguments):
+        if "error" in event:
+            words = "\n".join(f"    {line}" for line in heard[-_TAIL:])
+            raise LauncherError(f"{arguments['tag']} was not built: {event['error'].strip()}\n{words}")
+        for line in event.get("stream", "").splitlines():
+            if not line.strip():
+                continue
+            heard.append(line.rstrip())
+            if line.startswith("Step ") or _BIG.match(line):
+                say(f"{line.strip()[:100]}{' …' if len(line) > 100 else ''}")
+
+
+def _tar(files: Mapping[str, bytes]) -> io.BytesIO:
+    """The files as a tar in which no time, owner or order depends on the machine."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name in sorted(files):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(files[name]), 0o644
+            tar.addfile(entry, io.BytesIO(files[name]))
+    made.seek(0)
+    return made
+
+
+def _pull(client: Any, reference: str, say: Say) -> str:
+    from docker.errors import APIError
+
+    say(f"pulling {reference}")
+    try:
+        pulled = client.images.pull(*_split(reference))
+    except APIError as error:
+        raise LauncherError(f"launch.image: {reference} cannot be pulled: {error.explanation or error}") from error
+    return str(pulled.id)
+
+
+def _split(reference: str) -> tuple[str, str | None]:
+    """(repository, tag) as the client wants them; a digest is no tag, and a port is none either."""
+    name, colon, tag = reference.rpartition(":")
+    return (reference, None if "@" in reference else "latest") if not colon or "/" in tag or "@" in reference else (name, tag)
+
+
+def _made_by(command: str) -> str:
+    """A layer's command without what the engine puts before it."""
+    words = re.sub(r"^/bin/sh -c (#\(nop\) +)?", "", command)
+    words = re.sub(r"^\|\d+ (\S+=\S* )+/bin/sh -c ", "RUN ", words)
+    words = re.sub(r"(file|dir|multi):([0-9a-f]{8})[0-9a-f]+ in", r"\1:\2 in", words)
+    return " ".join(words.split()) or "the base"
