@@ -7,7 +7,9 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -19,6 +21,7 @@ _OF_THE_MACHINE = re.compile(
     r"PATH|HOME|USER|LOGNAME|TMPDIR|TZ|LANG|LANGUAGE|LC_\w+|LOCPATH|LD_\w+|PYTHON(HOME|UTF8|COERCECLOCALE|DONTWRITEBYTECODE)"
     r"|VIRTUAL_ENV|CUDA_VISIBLE_DEVICES|OMP_NUM_THREADS|CI|PYTEST_\w+|REWRITE_GOLDEN"
 )
+_CALLER = dict(os.environ)
 for _name in [name for name in os.environ if not _OF_THE_MACHINE.fullmatch(name)]:
     del os.environ[_name]
 
@@ -40,6 +43,63 @@ def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     csv = REPOSITORY / "configs" / "demo" / "training_data.csv"
     subprocess.run([sys.executable, "-m", "trainer.demo_model", str(folder), str(csv)], cwd=REPOSITORY, check=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def engine() -> Any:
+    """The Docker engine of this machine, as a client; CI must have one."""
+    import docker
+
+    try:
+        client = docker.from_env(environment=_CALLER, timeout=600)
+        client.ping()
+    except docker.errors.DockerException as error:
+        if _CALLER.get("CI"):
+            pytest.fail(f"CI needs a Docker engine: {error}")
+        pytest.skip(f"no Docker engine: {error}")
+    return client
+
+
+@pytest.fixture(scope="session")
+def build_settings(engine: Any) -> Mapping[str, str]:
+    """What a build of the image needs on this machine: a base that is here, and what pip is configured with."""
+    import docker
+
+    base = _CALLER.get("DPO_BASE_IMAGE")
+    if base is None:
+        try:
+            base = engine.images.get("dpo-base:bookworm").id
+        except docker.errors.ImageNotFound:
+            if os.getuid() != 0 and not _CALLER.get("CI"):
+                pytest.skip("a base image is made by root alone: docker/base.sh, or name one in DPO_BASE_IMAGE")
+            made = subprocess.run([REPOSITORY / "docker" / "base.sh"], stdout=subprocess.PIPE, text=True, check=True)
+            base = made.stdout.strip()
+    configured = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], env=_CALLER, capture_output=True, text=True, check=True
+    )
+    settings = {"DPO_BASE_IMAGE": base}
+    names = {
+        "cert": "DPO_BUILD_CA",
+        "find-links": "DPO_BUILD_WHEELS",
+        "index-url": "DPO_BUILD_INDEX",
+        "extra-index-url": "DPO_BUILD_EXTRA_INDEX",
+    }
+    for key, value in re.findall(r"^(?:global|install|:env:)\.([a-z-]+)='(.*)'$", configured.stdout, re.MULTILINE):
+        # Only a file or folder of this machine can be handed on where one is meant, and only what is none where an address is.
+        if key in names and Path(value).exists() == (key in ("cert", "find-links")) and "file:" not in value:
+            settings[names[key]] = value
+    return settings
+
+
+@pytest.fixture(scope="session")
+def cpu_image(engine: Any, build_settings: Mapping[str, str]) -> str:
+    """The reference of the CPU image of this checkout, built if it is not there."""
+    from launcher.backends.docker.build import ensure
+    from launcher.image import image_of
+
+    image = image_of("cpu", build_settings, None, REPOSITORY)
+    ensure(engine, image, build_settings, print)
+    return image.reference
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import shlex
 import signal
@@ -10,21 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from ..errors import CredentialError, ExperimentError, LauncherError, Mistake
+from ..errors import CredentialError, LauncherError
 from ..job import Job
-from ..processes import MARK, Process, kill, members
+from ..processes import Process, kill, members
 from ..run_dir import RunDir
 from . import Status
+from .environment import cache_root, environment
+from .reading import read_log, tail
+from .record import end_attempts, first_record, outcome, started
 
-GRACE: Final = 120  # seconds between the request to stop and the end by force
-_TICK: Final = 0.1  # seconds between two looks at a log
 _NO_EFFECT: Final = ("image", "memory", "shm_size", "max_restarts", "kubernetes")
 
 
@@ -69,19 +67,7 @@ class Host:
             secrets=job.secrets,
             cwd=self.cwd,
             files=MappingProxyType({run.experiment: experiment}),
-            record=MappingProxyType(
-                {
-                    "run": job.run,
-                    "key": job.key,
-                    "experiment_id": job.experiment.experiment_id,
-                    "topic": job.experiment.topic,
-                    "model_name": job.experiment.model_name,
-                    "backend": "host",
-                    "folder": str(run.path),
-                    "origin": job.origin,
-                    "experiment": job.experiment.model_dump(mode="json"),
-                }
-            ),
+            record=MappingProxyType(first_record(job, run, "host")),
         )
 
     def text(self, spec: HostSpec) -> str:
@@ -106,30 +92,20 @@ class Host:
             raise CredentialError(f"launch.secrets: {', '.join(missing)} is neither in your environment nor in .env")
         run, starter = spec.run_dir, Process.of(os.getpid())
         assert starter is not None, "this process lives"
-        record = {
-            **spec.record,
-            "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "code": code_revision(),
-            "process": starter.record(),  # until the entry takes over: a start that is cut off is seen as lost
-            "attempts": [],
-            "outcome": {"state": "starting"},
-        }
+        # Until the entry takes over the process is the starter: a start that is cut off is seen as lost.
+        record = {**spec.record, **started(), "process": starter.record()}
         run.create(spec.files[run.experiment], record)
         try:
             self._start(spec)
         except BaseException as error:
             kill(str(run.path))
             sentence = "the start was interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-            run.update_record(process=None, outcome=_outcome("failed", 1, sentence))
+            run.update_record(process=None, outcome=outcome("failed", 1, sentence))
             raise
         return run
 
     def follow(self, run: RunDir, rank: int = 0) -> Iterator[str]:
-        """The rank's log from its first byte, in pieces, until the run is over; an empty piece every tenth of a second or so."""
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        for chunk in _grown(run, rank):
-            yield decoder.decode(chunk)
-        yield decoder.decode(b"", final=True)
+        return read_log(run, rank, lambda: status(run).is_over)
 
     def status(self, run: RunDir) -> Status:
         return status(run)
@@ -138,29 +114,9 @@ class Host:
         return _abort(run) if now else _ask(run)
 
     def _environment(self, job: Job, run: RunDir) -> dict[str, str]:
-        missing = [name for name in job.env_names if name not in self.caller]
-        if missing:
-            raise ExperimentError(
-                [Mistake("launch.env", f"{name} is not set", "a variable of your environment or .env", name) for name in missing]
-            )
-        cache = _cache_root(self.caller)
-        cores = min(self.cores, job.resources.cpus or self.cores)
-        env = {
-            MARK: str(run.path),
-            "DPO_RUN": job.run,
-            "DPO_RUN_ROOT": str(self.cwd),
-            "DPO_DATA_ROOT": str(self.cwd),
-            "DPO_CACHE_ROOT": str(cache),
-            "DPO_NPROC": str(job.nproc),
-            "DPO_GRACE": str(GRACE),
-            "HF_HOME": self.caller.get("HF_HOME") or str(cache / "huggingface"),
-            "OMP_NUM_THREADS": str(max(1, int(cores) // job.nproc)),
-            "PYTHONUNBUFFERED": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-        }
-        if job.gpus == 0:
-            env |= {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-        return env | dict(job.env) | {name: self.caller[name] for name in job.env_names}
+        roots = {"RUN": str(self.cwd), "DATA": str(self.cwd), "CACHE": str(cache_root(self.caller))}
+        env = environment(job, self.caller, roots, str(run.path), self.cores)
+        return env | ({"HF_HOME": self.caller["HF_HOME"]} if self.caller.get("HF_HOME") else {}) | dict(job.env)
 
     def _start(self, spec: HostSpec) -> None:
         with spec.run_dir.entry_log.open("ab") as log:
@@ -230,41 +186,6 @@ def gpus_there(caller: Mapping[str, str]) -> int:
     return min(count, until)
 
 
-def _cache_root(caller: Mapping[str, str]) -> Path:
-    """Where models and token ids are kept; raises LauncherError where the caller neither says so nor has a home directory."""
-    if caller.get("DPO_CACHE_ROOT"):
-        return Path(caller["DPO_CACHE_ROOT"])
-    if caller.get("XDG_CACHE_HOME"):
-        return Path(caller["XDG_CACHE_HOME"], "dpo-launcher")
-    try:
-        home = Path(caller.get("HOME") or Path.home())
-    except RuntimeError:  # a container may run as a user whom no passwd file knows
-        raise LauncherError("this user has no home directory for the cache: set DPO_CACHE_ROOT or HOME") from None
-    return home / ".cache" / "dpo-launcher"
-
-
-def code_revision() -> dict[str, Any]:
-    """The git revision of the checkout that this code is, and whether it was changed; else the distribution's version."""
-    root = Path(__file__).parents[2]
-    git = ["git", "-C", str(root)]
-    if (root / ".git").exists():
-        with suppress(OSError, subprocess.SubprocessError):
-            run = {"capture_output": True, "text": True, "timeout": 20, "check": True}
-            revision = subprocess.run([*git, "rev-parse", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]
-            changes = subprocess.run([*git, "status", "--porcelain"], **run).stdout  # type: ignore[call-overload]
-            return {"revision": revision, "dirty": bool(changes.strip())}
-    from importlib.metadata import version
-
-    return {"version": version("dpo-launcher")}
-
-
-def tail(path: Path, lines: int) -> str:
-    """The last lines of a log, empty if there is none."""
-    if not path.is_file():
-        return ""
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
-
-
 def _ask(run: RunDir) -> Status:
     """Asks the entry to stop; its process is checked first, so no stranger with its pid is hit."""
     process = Process.parse(run.read_record().get("process"))
@@ -290,32 +211,6 @@ def _abort(run: RunDir) -> Status:
     after = status(run)
     if after.state not in ("starting", "running", "lost"):
         return after
-    outcome = _outcome("aborted", 130, "killed at once on request")
-    attempts = [{**a, "ended": a.get("ended") or outcome["ended"]} for a in run.read_record().get("attempts", [])]
-    run.update_record(attempts=attempts, outcome=outcome)
+    aborted = outcome("aborted", 130, "killed at once on request")
+    run.update_record(attempts=end_attempts(run, aborted["ended"]), outcome=aborted)
     return status(run)
-
-
-def _grown(run: RunDir, rank: int) -> Iterator[bytes]:
-    """What a rank's log gains until its run is over; empty while it gains nothing."""
-    path, read = run.rank_log(rank), 0
-    while True:
-        is_over = status(run).is_over  # before the look at the log, so that the last look sees all of it
-        if path.is_file():
-            with path.open("rb") as file:
-                file.seek(read)
-                while chunk := file.read(1 << 16):
-                    read += len(chunk)
-                    yield chunk
-        if is_over:
-            return
-        yield b""
-        time.sleep(_TICK)
-
-
-def _outcome(state: str, exit_code: int, sentence: str) -> dict[str, Any]:
-    return {"state": state, "exit_code": exit_code, "sentence": sentence, "ended": _now()}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

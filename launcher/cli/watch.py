@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-from ..backends.host import GRACE, Host, tail
+from ..backends.environment import GRACE
+from ..backends.host import Host
+from ..backends.reading import tail
 from ..errors import Aborted, UsageError
 from ..follow import Reader, Text
 from ..run_dir import RunDir

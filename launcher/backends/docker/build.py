@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ...errors import LauncherError
 from ...image import DOCKERFILE, NAME, Build, Image
-from ..host import code_revision
+from ..record import code_revision
 
 Say = Callable[[str], None]
 _TAIL: Final = 15  # lines of a failed build that are shown

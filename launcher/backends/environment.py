@@ -1,0 +1,53 @@
+"""The environment of a run on a machine: what it takes from the caller, and what every run is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ..errors import ExperimentError, LauncherError, Mistake
+from ..job import Job
+from ..processes import MARK
+
+GRACE: Final = 120  # seconds between the request to stop and the end by force
+
+
+def environment(job: Job, caller: Mapping[str, str], roots: Mapping[str, str], folder: str, cores: int) -> dict[str, str]:
+    """``roots`` are the folders of runs, data and cache by the names RUN, DATA and CACHE; ``folder`` is the run's.
+
+    Raises ExperimentError if a name under launch.env is not in the caller's environment.
+    """
+    missing = [name for name in job.env_names if name not in caller]
+    if missing:
+        raise ExperimentError(
+            [Mistake("launch.env", f"{name} is not set", "a variable of your environment or .env", name) for name in missing]
+        )
+    threads = int(min(cores, job.resources.cpus or cores)) // job.nproc
+    env = {
+        MARK: folder,
+        "DPO_RUN": job.run,
+        **{f"DPO_{name}_ROOT": path for name, path in roots.items()},
+        "DPO_NPROC": str(job.nproc),
+        "DPO_GRACE": str(GRACE),
+        "HF_HOME": f"{roots['CACHE']}/huggingface",
+        "OMP_NUM_THREADS": str(max(1, threads)),
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if job.gpus == 0:
+        env |= {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    return env | dict(job.env) | {name: caller[name] for name in job.env_names}
+
+
+def cache_root(caller: Mapping[str, str]) -> Path:
+    """Where models and token ids are kept; raises LauncherError where the caller neither says so nor has a home directory."""
+    if caller.get("DPO_CACHE_ROOT"):
+        return Path(caller["DPO_CACHE_ROOT"])
+    if caller.get("XDG_CACHE_HOME"):
+        return Path(caller["XDG_CACHE_HOME"], "dpo-launcher")
+    try:
+        home = Path(caller.get("HOME") or Path.home())
+    except RuntimeError:  # a container may run as a user whom no passwd file knows
+        raise LauncherError("this user has no home directory for the cache: set DPO_CACHE_ROOT or HOME") from None
+    return home / ".cache" / "dpo-launcher"

@@ -1,0 +1,62 @@
+"""What run.json says of a run that is started on a machine: at its start, and where its entry could not say how it ended."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..job import Job
+from ..run_dir import RunDir
+
+
+def first_record(job: Job, run: RunDir, backend: str) -> dict[str, Any]:
+    """The part of the record that rendering knows."""
+    return {
+        "run": job.run,
+        "key": job.key,
+        "experiment_id": job.experiment.experiment_id,
+        "topic": job.experiment.topic,
+        "model_name": job.experiment.model_name,
+        "backend": backend,
+        "folder": str(run.path),
+        "origin": job.origin,
+        "experiment": job.experiment.model_dump(mode="json"),
+    }
+
+
+def started() -> dict[str, Any]:
+    """The part of the record that a start adds."""
+    created = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return {"created": created, "code": code_revision(), "attempts": [], "outcome": {"state": "starting"}}
+
+
+def outcome(state: str, exit_code: int, sentence: str) -> dict[str, Any]:
+    return {
+        "state": state,
+        "exit_code": exit_code,
+        "sentence": sentence,
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def end_attempts(run: RunDir, ended: str) -> list[dict[str, Any]]:
+    """The run's attempts, those that nobody ended ended now."""
+    return [{**attempt, "ended": attempt.get("ended") or ended} for attempt in run.read_record().get("attempts", [])]
+
+
+def code_revision() -> dict[str, Any]:
+    """The git revision of the checkout that this code is, and whether it was changed; else the distribution's version."""
+    root = Path(__file__).parents[2]
+    git = ["git", "-C", str(root)]
+    if (root / ".git").exists():
+        with suppress(OSError, subprocess.SubprocessError):
+            run = {"capture_output": True, "text": True, "timeout": 20, "check": True}
+            revision = subprocess.run([*git, "rev-parse", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]
+            changes = subprocess.run([*git, "status", "--porcelain"], **run).stdout  # type: ignore[call-overload]
+            return {"revision": revision, "dirty": bool(changes.strip())}
+    from importlib.metadata import version
+
+    return {"version": version("dpo-launcher")}
