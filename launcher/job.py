@@ -123,7 +123,7 @@ def _beyond_the_machine(launch: Launch, gpus: int, there: int) -> Iterator[Mista
         what = "one run over several machines needs the kubernetes backend, which this version does not have"
         yield Mistake("launch.nodes", what, "1", str(launch.nodes))
     if launch.parallelism not in ("auto", "ddp"):
-        what = f"{launch.parallelism} shards the model with DeepSpeed, which the host backend of this version does not do"
+        what = f"{launch.parallelism} shards the model with DeepSpeed, which this version does not do"
         yield Mistake("launch.parallelism", what, "auto or ddp", launch.parallelism)
 
 

@@ -41,7 +41,7 @@ class RunDir:
 
     @classmethod
     def of(cls, root: Path, model_output_dir: str, experiment_id: str, model: str, run: str) -> RunDir:
-        return cls(root / model_output_dir / f"exp_{experiment_id}" / model / "runs" / run)
+        return cls(root / expanded(model_output_dir) / f"exp_{experiment_id}" / model / "runs" / run)
 
     @property
     def name(self) -> str:

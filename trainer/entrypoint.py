@@ -2,8 +2,9 @@
 
     python -m trainer.entrypoint RUN_FOLDER
 
-Environment: DPO_NPROC (ranks to start, 1), DPO_GRACE (seconds between a request to stop and the end
-by force, 120). Each rank leaves ``attempt-<n>/rank-<r>.exit.json``, as torchrun turns every code into 1.
+Environment: DPO_NPROC (ranks to start, 1), DPO_GRACE (seconds between a request to stop and the end by force, 120), DPO_SECRETS
+(a folder whose files are secrets by their names: only the ranks get them). Each rank leaves ``attempt-<n>/rank-<r>.exit.json``,
+as torchrun turns every code into 1.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Children:
             return 0
         # torchrun's words only: the ranks have logs of their own. Its clock must run out before this one's.
         patience = max(1, self.grace - 30, self.grace * 3 // 4)
-        env = {**os.environ, "DPO_ATTEMPT": str(attempt), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(patience)}
+        env = {**os.environ, **secrets(), "DPO_ATTEMPT": str(attempt), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(patience)}
         with log.open("ab") as out:
             self.torchrun = subprocess.Popen(
                 argv, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=_die_with(os.getpid())
@@ -115,6 +116,14 @@ class Children:
     def _force(self, number: int, frame: FrameType | None) -> None:
         self.was_forced = True
         kill(None, os.getpid(), patience=5)
+
+
+def secrets() -> dict[str, str]:
+    """The secrets that a container has as files, by name; none on a host, where the environment has them."""
+    folder = os.environ.get("DPO_SECRETS")
+    # A mounted Kubernetes Secret has hidden folders beside its files.
+    files = [path for path in Path(folder).iterdir() if not path.name.startswith(".")] if folder else []
+    return {path.name: path.read_text(encoding="utf-8") for path in files}
 
 
 def _die_with(parent: int) -> Any:
@@ -160,6 +169,8 @@ def judge(notes: list[dict[str, Any]], nproc: int, torchrun: int, children: Chil
         return Ending("failed", 137, "asked to stop, a rank was killed before it had written a checkpoint")
     if killed:
         return Ending("failed", 137, "a rank was killed (SIGKILL): often the machine's memory ran out; `dmesg` says so")
+    if torchrun == -signal.SIGBUS or re.search(r"exitcode\s*:\s*-7\b|Signal 7 \(SIGBUS\)", words):
+        return Ending("failed", 135, "a bus error: shared memory (/dev/shm) ran out; raise launch.shm_size")
     if children.stop_wanted:
         return Ending("stopped", 143, "stopped before the training began")
     if torchrun == 0:

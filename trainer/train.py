@@ -231,7 +231,7 @@ def _keep_data(experiment: Experiment, run: RunDir, roots: Roots, pairs: Pairs) 
     write_whole(run.data / "report.json", json.dumps({"sources": sources, "notices": pairs.notices}, indent=2) + "\n")
     run.update_record(data=sources)
     if experiment.save_processed_dataset:
-        folder = roots.run / experiment.output_processed_dir / f"exp_{experiment.experiment_id}"
+        folder = roots.run / expanded(experiment.output_processed_dir) / f"exp_{experiment.experiment_id}"
         _say([f"rendered pairs: {folder}"])
         write_processed(pairs, folder)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -33,6 +33,12 @@ class Backend(Protocol[Spec]):
 
     def text(self, spec: Spec) -> str:
         """The spec as a person reads it, and could do it by hand."""
+
+    def notices(self, job: Job) -> list[str]:
+        """Settings of ``launch`` that were written and have no effect here, each in a sentence."""
+
+    def prepare(self, spec: Spec, say: Callable[[str], None]) -> None:
+        """Gets what a run needs beside its data, and tells ``say``; raises LauncherError if it cannot."""
 
     def submit(self, spec: Spec) -> RunDir:
         """Makes the run's folder and starts it; raises LauncherError and leaves nothing that looks alive if it cannot."""

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -23,6 +24,7 @@ from .environment import cache_root, environment
 from .reading import read_log, tail
 from .record import end_attempts, first_record, outcome, started
 
+_PACKAGES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard")
 _NO_EFFECT: Final = ("image", "memory", "shm_size", "max_restarts", "kubernetes")
 
 
@@ -81,6 +83,15 @@ class Host:
         lines += ["", f"cd {shlex.quote(str(spec.cwd))}", "env \\"]
         lines += [f"  {name}={shlex.quote(value)} \\" for name, value in sorted(spec.env.items())]
         return "\n".join([*lines, f"  {shlex.join(spec.argv)}"]) + "\n"
+
+    def notices(self, job: Job) -> list[str]:
+        return notices(job)
+
+    def prepare(self, spec: HostSpec, say: Callable[[str], None]) -> None:
+        """Raises LauncherError if the packages that training needs are not installed."""
+        missing = [name for name in _PACKAGES if find_spec(name) is None]
+        if missing:
+            raise LauncherError(f"training needs {', '.join(missing)}: pip install 'dpo-launcher[trainer]'")
 
     def submit(self, spec: HostSpec) -> RunDir:
         """Starts the run and returns when its entry has said who it is.

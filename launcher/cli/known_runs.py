@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ..backends.host import status
 from ..config import read_files
 from ..errors import ExperimentError, UsageError, nearest
 from ..follow import Metric, parse
-from ..run_dir import RunDir, find_runs
+from ..run_dir import RunDir, expanded, find_runs
 from ..yaml_nodes import data
+from .backends import backend_of
 
 DEFAULT_OUTPUT: Final = "data/dpo/model"
 _TAIL: Final = 1 << 16
@@ -60,7 +60,8 @@ class Known:
 
 def known(run: RunDir) -> Known:
     """How ``run`` is now."""
-    now, record, last = status(run), run.read_record(), last_metric(run)
+    now = backend_of(run).status(run)  # first: it may complete the record
+    record, last = run.read_record(), last_metric(run)
     return Known(
         run=run.name,
         experiment=str(record.get("key", "-")),
@@ -83,12 +84,13 @@ def output_dirs(root: Path) -> list[Path]:
         for found in read_files(root).found:
             section = data(found.node).get("hyperparameters")
             named.add(str(section.get("model_output_dir", DEFAULT_OUTPUT)) if isinstance(section, dict) else DEFAULT_OUTPUT)
-    return [root / name for name in sorted(named)]
+    return [root / expanded(name) for name in sorted(named)]
 
 
-def newest_first(output_dirs: Iterable[Path]) -> list[RunDir]:
-    """Every run below the given output folders, by the time of its creation."""
-    return sorted(find_runs(list(output_dirs)), key=_created, reverse=True)
+def newest_first(output_dirs: Iterable[Path], more: Iterable[Path] = ()) -> list[RunDir]:
+    """Every run below the given output folders, and those in the folders ``more``, by the time of their creation."""
+    found = {*find_runs(list(output_dirs)), *(RunDir(folder) for folder in more if (folder / "run.json").is_file())}
+    return sorted(found, key=_created, reverse=True)
 
 
 def choose(name: str, runs: list[RunDir]) -> RunDir:

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import LauncherError, UsageError
+from ..errors import UsageError
 from .options import experiment_argument, file_option, json_option, set_option
 
 if TYPE_CHECKING:
-    from ..backends.host import Host, HostSpec
     from ..config import Loaded
     from ..job import Job
     from ..run_dir import RunDir
+    from .backends import AnyBackend
     from .known_runs import Known
 
 _run_argument = click.argument("name", metavar="RUN")
 _name_option = click.option("--name", "run_name", metavar="NAME", help="Call the run so, not <experiment>-<time>-<4 hex>.")
 _backend_option = click.option(
-    "--backend", type=click.Choice(["host", "docker", "kubernetes"]), default="host", help="Where it runs (default: host)."
+    "--backend",
+    type=click.Choice(["host", "docker", "kubernetes"]),
+    help="Where it runs (default: docker where an engine answers, else host).",
 )
 
 
 @click.command("run")
 @experiment_argument()
-@click.option("--local", is_flag=True, help="On this machine (this version: on the host itself).")
+@click.option("--local", is_flag=True, help="On this machine: in a container where Docker is, else on the host.")
 @_backend_option
 @click.option("--detach", is_flag=True, help="Start it and return; `launcher logs -f RUN` follows it.")
 @click.option("--dry-run", is_flag=True, help="Print what would be started, as `launcher render` does.")
@@ -38,7 +38,7 @@ _backend_option = click.option(
 def run(
     experiment: str,
     local: bool,
-    backend: str,
+    backend: str | None,
     detach: bool,
     dry_run: bool,
     overrides: tuple[str, ...],
@@ -50,28 +50,26 @@ def run(
     Ctrl-C stops it after a checkpoint, a second Ctrl-C at once. The exit code is the run's: 0 done, 42 the experiment is wrong,
     43 the data, 143 stopped on request, 130 aborted.
     """
-    _only_host(backend)
-    host, job, spec, loaded = _rendered(experiment, overrides, run_name, file)
+    where, job, spec, loaded, why = _rendered(experiment, backend, overrides, run_name, file)
     if dry_run:
-        click.echo(host.text(spec), nl=False)
+        click.echo(where.text(spec), nl=False)
         return 0
-    from ..backends.host import notices
     from ..job import check_model
     from ..pairs import read_pairs
     from .derived import derived
 
     with loaded.placed():
-        check_model(job.experiment.model_name, host.cwd)
-        pairs = read_pairs(job.experiment, host.cwd)
-    _check_trainer()
+        check_model(job.experiment.model_name, where.cwd)
+        pairs = read_pairs(job.experiment, where.cwd)
     if run_name is not None and any(known.name == run_name for known in _runs()):
         raise UsageError(f"--name {run_name}: a run of that name exists already")
-    if local:
-        click.echo("--local takes the host: this version has no container backend")
+    if why is not None:
+        click.echo(why)
+    where.prepare(spec, click.echo)
     click.echo("\n".join(derived(job, pairs, spec.run_dir)))
-    for notice in (*pairs.notices, *notices(job)):
+    for notice in (*pairs.notices, *where.notices(job)):
         click.echo(f"notice: {notice}")
-    return _start(host, job, spec, detach)
+    return _start(where, job, spec, detach)
 
 
 @click.command("render")
@@ -80,11 +78,10 @@ def run(
 @set_option
 @_name_option
 @file_option
-def render(experiment: str, backend: str, overrides: tuple[str, ...], run_name: str | None, file: Path | None) -> None:
+def render(experiment: str, backend: str | None, overrides: tuple[str, ...], run_name: str | None, file: Path | None) -> None:
     """Print what `launcher run EXP` would start."""
-    _only_host(backend)
-    host, _, spec, _ = _rendered(experiment, overrides, run_name, file)
-    click.echo(host.text(spec), nl=False)
+    where, _, spec, _, _ = _rendered(experiment, backend, overrides, run_name, file)
+    click.echo(where.text(spec), nl=False)
 
 
 @click.command("ps")
@@ -150,9 +147,11 @@ def status(name: str, as_json: bool) -> None:
 @click.option("--rank", type=click.IntRange(0), default=0, help="Whose log (default: 0).")
 def logs(name: str, follow: bool, rank: int) -> int:
     """Print what a run has said, from its first line."""
+    from .backends import backend_of
     from .watch import show_log
 
-    return show_log(_host(), _run(name), rank=rank, follow=follow)
+    run = _run(name)
+    return show_log(backend_of(run), run, rank=rank, follow=follow)
 
 
 @click.command("stop")
@@ -160,9 +159,11 @@ def logs(name: str, follow: bool, rank: int) -> int:
 @click.option("--now", is_flag=True, help="Kill it at once, without a checkpoint.")
 def stop(name: str, now: bool) -> int:
     """Stop a run after a checkpoint and wait for its end."""
+    from .backends import backend_of
     from .watch import stop_and_wait
 
-    return stop_and_wait(_host(), _run(name), now=now)
+    run = _run(name)
+    return stop_and_wait(backend_of(run), run, now=now)
 
 
 @click.command("tensorboard")
@@ -177,59 +178,41 @@ def tensorboard(names: tuple[str, ...], port: int) -> int:
     return serve([choose(name, runs) for name in names] if names else runs, port)
 
 
-def _only_host(backend: str) -> None:
-    if backend != "host":
-        raise UsageError(f"--backend {backend}: this version has only the host backend")
-
-
 def _rendered(
-    name: str, overrides: tuple[str, ...], run_name: str | None, file: Path | None
-) -> tuple[Host, Job, HostSpec, Loaded]:
-    """Everything that can be worked out without a look at the data."""
+    name: str, backend: str | None, overrides: tuple[str, ...], run_name: str | None, file: Path | None
+) -> tuple[AnyBackend, Job, Any, Loaded, str | None]:
+    """Everything that can be worked out without a look at the data, and why the backend is the host where nobody said so."""
     from ..backends.host import gpus_there
     from ..config import load, read_env
     from ..job import plan
     from ..run_dir import check_run_name, new_run_name
+    from .backends import choose_backend
 
-    host = _host(read_env(Path.cwd()))
+    caller = read_env(Path.cwd())
     loaded = load(name, root=Path(), file=file, overrides=overrides)
     called = new_run_name(loaded.key) if run_name is None else check_run_name(run_name)
-    there = gpus_there(host.caller)
+    where, why = choose_backend(backend, Path.cwd(), caller, loaded.experiment.launch.image)
     with loaded.placed():
-        job = plan(loaded.experiment, run=called, key=loaded.key, gpus_there=there, origin=str(loaded.file))
-        return host, job, host.render(job), loaded
+        job = plan(loaded.experiment, run=called, key=loaded.key, gpus_there=gpus_there(caller), origin=str(loaded.file))
+        return where, job, where.render(job), loaded, why
 
 
-def _start(host: Host, job: Job, spec: HostSpec, detach: bool) -> int:
+def _start(where: AnyBackend, job: Job, spec: Any, detach: bool) -> int:
     from .watch import Interrupts, watch
 
     if detach:
-        host.submit(spec)
+        where.submit(spec)
         click.echo(f"{job.run} has begun: launcher logs -f {job.run}")
         return 0
     with Interrupts() as interrupts:
-        return watch(host, host.submit(spec), interrupts, pairs_a_step=job.experiment.global_batch)
-
-
-def _check_trainer() -> None:
-    from importlib.util import find_spec
-
-    needed = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard")
-    missing = [name for name in needed if find_spec(name) is None]
-    if missing:
-        raise LauncherError(f"training needs {', '.join(missing)}: pip install 'dpo-launcher[trainer]'")
-
-
-def _host(caller: Mapping[str, str] | None = None) -> Host:
-    from ..backends.host import Host
-
-    return Host.here(Path.cwd(), os.environ if caller is None else caller)
+        return watch(where, where.submit(spec), interrupts, pairs_a_step=job.experiment.global_batch)
 
 
 def _runs() -> list[RunDir]:
+    from .backends import folders_of_containers
     from .known_runs import newest_first, output_dirs
 
-    return newest_first(output_dirs(Path.cwd()))
+    return newest_first(output_dirs(Path.cwd()), folders_of_containers())
 
 
 def _run(name: str) -> RunDir:

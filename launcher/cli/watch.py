@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
@@ -10,11 +11,11 @@ from typing import Any
 import click
 
 from ..backends.environment import GRACE
-from ..backends.host import Host
 from ..backends.reading import tail
 from ..errors import Aborted, UsageError
 from ..follow import Reader, Text
 from ..run_dir import RunDir
+from .backends import AnyBackend
 from .learned import learned, this_launcher
 from .screen import Plain, screen
 
@@ -26,6 +27,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
+        self.last = 0
         self.is_watching = False
         self._before: dict[int, Any] = {}
 
@@ -39,37 +41,72 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
+        self.count, self.last = self.count + 1, number
         if self.count > 1 and not self.is_watching:
             raise KeyboardInterrupt
 
 
-def watch(host: Host, run: RunDir, interrupts: Interrupts, *, pairs_a_step: int) -> int:
-    """Draws a run until it is over and returns its exit code. One interrupt stops it after a checkpoint, a second kills it."""
+def watch(backend: AnyBackend, run: RunDir, interrupts: Interrupts, *, pairs_a_step: int) -> int:
+    """Draws a run until it is over and returns its exit code, or 0 if it is left alone.
+
+    One interrupt stops it after a checkpoint, or asks first where a person is there to answer; a second one kills it.
+    """
     reader, drawn, heeded = Reader(pairs_a_step), screen(), 0
     interrupts.is_watching = True
     try:
-        for piece in host.follow(run):
+        for piece in backend.follow(run):
             for event in reader.feed(piece):
                 drawn.show(event)
             if interrupts.count > 1:
-                host.stop(run, now=True)
+                backend.stop(run, now=True)
             elif interrupts.count > heeded:
                 heeded = 1
+                if interrupts.last == signal.SIGINT and _is_terminal():
+                    drawn.close()
+                    answer = _stop_or_detach(run, interrupts)
+                    drawn = screen()
+                    if answer == "detach":
+                        drawn.show(Text(f"{run.name} goes on: {this_launcher()} logs -f {run.name}"))
+                        return 0
+                    if answer == "kill":
+                        continue
                 drawn.show(Text(f"stopping after a checkpoint (Ctrl-C again: at once); the run's name is {run.name}"))
-                host.stop(run)
+                backend.stop(run)
         for event in reader.close():
             drawn.show(event)
     finally:
         drawn.close()
-    return conclude(host, run)
+    return conclude(backend, run)
 
 
-def conclude(host: Host, run: RunDir) -> int:
+def _is_terminal() -> bool:
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
+def _stop_or_detach(run: RunDir, interrupts: Interrupts) -> str:
+    """What a person wants of a run that goes on meanwhile: ``stop``, ``detach``, or by a second Ctrl-C ``kill``."""
+    interrupts.is_watching = False
+    try:
+        while True:
+            click.echo("\nstop or detach? [s/d] (Ctrl-C again: kill it at once) ", nl=False)
+            answer = sys.stdin.readline()
+            word = answer.strip().lower()
+            if not answer or (word and "detach".startswith(word)):  # the terminal is gone: nobody has said stop
+                return "detach"
+            if word and "stop".startswith(word):
+                return "stop"
+    except KeyboardInterrupt:
+        return "kill"
+    finally:
+        interrupts.is_watching = True
+
+
+def conclude(backend: AnyBackend, run: RunDir) -> int:
     """Says how a run has ended; returns its exit code."""
-    now, key = host.status(run), run.read_record().get("key", "EXP")
+    now, key = backend.status(run), run.read_record().get("key", "EXP")
     if not run.rank_log(0).is_file() and now.state != "done":
-        click.echo(tail(run.entry_log, _TAIL), err=True)
+        words = [tail(log, _TAIL) for log in (run.logs / "container.log", run.entry_log)]
+        click.echo("\n".join(filter(None, words)), err=True)
     if now.state == "done":
         click.echo(f"done: {run.path}")
         click.echo("\n".join(learned(run)))
@@ -83,10 +120,10 @@ def conclude(host: Host, run: RunDir) -> int:
     return 1 if now.exit_code is None else now.exit_code
 
 
-def show_log(host: Host, run: RunDir, *, rank: int, follow: bool) -> int:
+def show_log(backend: AnyBackend, run: RunDir, *, rank: int, follow: bool) -> int:
     """Prints a rank's log so far, or to the run's end. Ctrl-C leaves the run alone."""
     log = run.rank_log(rank)
-    is_over = host.status(run).is_over
+    is_over = backend.status(run).is_over
     if not log.is_file() and (is_over or not follow):
         there = sorted(int(path.stem.removeprefix("rank-")) for path in run.logs.glob("rank-*.log"))
         if there:
@@ -98,9 +135,9 @@ def show_log(host: Host, run: RunDir, *, rank: int, follow: bool) -> int:
         return 0
     with Interrupts() as interrupts:
         interrupts.is_watching = True
-        _print(_until_interrupted(host.follow(run, rank), interrupts))
+        _print(_until_interrupted(backend.follow(run, rank), interrupts))
     if interrupts.count:
-        click.echo(f"{run.name} goes on" if not host.status(run).is_over else f"{run.name} is over", err=True)
+        click.echo(f"{run.name} goes on" if not backend.status(run).is_over else f"{run.name} is over", err=True)
         return Aborted.exit_code
     return 0
 
@@ -123,16 +160,16 @@ def _print(pieces: Iterable[str]) -> None:
     drawn.close()
 
 
-def stop_and_wait(host: Host, run: RunDir, *, now: bool) -> int:
+def stop_and_wait(backend: AnyBackend, run: RunDir, *, now: bool) -> int:
     """Stops a run from outside and waits for its end; 0 if it is over then, whatever its own exit code."""
-    before = host.stop(run, now=now)
+    before = backend.stop(run, now=now)
     if before.is_over and not now:
         click.echo(f"{run.name} is over already: {before.state}")
         return 0
     if not now:
         click.echo(f"{run.name}: waiting for its step and a checkpoint, at most {GRACE} s (stop --now kills it at once)")
-        for _ in host.follow(run):
+        for _ in backend.follow(run):
             pass
-    after = host.status(run)
+    after = backend.status(run)
     click.echo(f"{run.name}: {after.state}" + ("" if after.exit_code is None else f" (exit {after.exit_code})"))
     return 0

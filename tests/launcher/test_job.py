@@ -59,7 +59,7 @@ def test_all_that_is_beyond_the_machine_is_said_at_once():
         "launch.nodes: one run over several machines needs the kubernetes backend, which this version does not have\n"
         "    expected: 1\n"
         "    found:    2\n"
-        "launch.parallelism: zero2 shards the model with DeepSpeed, which the host backend of this version does not do\n"
+        "launch.parallelism: zero2 shards the model with DeepSpeed, which this version does not do\n"
         "    expected: auto or ddp\n"
         "    found:    zero2"
     )

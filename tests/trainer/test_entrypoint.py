@@ -73,6 +73,25 @@ def test_a_rank_that_was_killed_without_a_word_is_137(run):
     )
 
 
+def test_a_bus_error_names_shared_memory_and_its_setting(run):
+    code, out = finish(start(run, 2, FAKE_RANKS="0,bus"))
+    assert (code, out) == (
+        135,
+        "r: attempt 1: failed, exit 135: a bus error: shared memory (/dev/shm) ran out; raise launch.shm_size\n",
+    )
+
+
+def test_only_the_ranks_have_the_secrets_that_are_files(run, tmp_path):
+    (tmp_path / "secrets" / "..data").mkdir(parents=True)  # as Kubernetes mounts them
+    (tmp_path / "secrets" / "HF_TOKEN").write_text("hush-hush")
+    entry = start(run, DPO_SECRETS=str(tmp_path / "secrets"), FAKE_STEPS="1000", FAKE_PAUSE="0.05")
+    wait_for(lambda: has_stepped(run))
+    environments = {pid: Path(f"/proc/{pid}/environ").read_bytes() for pid in members(None, entry.pid)}
+    assert {pid for pid, env in environments.items() if b"HF_TOKEN=hush-hush" not in env} == {entry.pid}
+    entry.terminate()
+    finish(entry)
+
+
 def test_without_a_note_torchruns_code_is_taken(run):
     assert finish(start(run, FAKE_RANKS="silent"))[0] == 1
     assert "exitcode  : 1" in run.entry_log.read_text()

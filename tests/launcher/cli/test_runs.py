@@ -43,7 +43,15 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 def environment(**env: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(FAKES), "COLUMNS": "100", "CUDA_VISIBLE_DEVICES": "", **env}
+    """A machine without an engine and without a GPU."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(FAKES),
+        "COLUMNS": "100",
+        "CUDA_VISIBLE_DEVICES": "",
+        "DOCKER_HOST": "unix:///no/such/engine",
+        **env,
+    }
 
 
 def launcher(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -78,7 +86,7 @@ def test_a_run_says_what_it_derived_follows_and_ends_with_the_runs_code(home):
     assert (
         done.stdout
         == f"""\
---local takes the host: this version has no container backend
+--local takes the host: no Docker engine: /no/such/engine is not there
 run         first
 experiment  demo (configs/demo.yml)
 model       ./model
@@ -122,7 +130,8 @@ def test_a_run_that_never_had_a_rank_shows_torchruns_words(home, tmp_path):
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (["demo", "--backend", "docker"], 2, "this version has only the host backend"),
+        (["demo", "--backend", "docker"], 1, "no Docker engine: unix:///no/such/engine is not there"),
+        (["demo", "--backend", "kubernetes"], 2, "this version has the backends host and docker"),
         (["demo", "--name", "a/b"], 2, "--name 'a/b'"),
         (["demo", "--set", "model_name=./none"], 42, "there is no folder ./none"),
         (["demo", "--set", "model_name=data"], 42, "data holds no model"),
@@ -282,10 +291,17 @@ class Terminal:
         return os.read(self._end, 4096).decode("utf-8", "replace")
 
 
-def test_ctrl_c_on_a_terminal_stops_after_a_checkpoint(home):
+ASKED = "stop or detach? [s/d] (Ctrl-C again: kill it at once)"
+
+
+def test_ctrl_c_on_a_terminal_asks_and_stops_after_a_checkpoint(home):
     terminal = Terminal(home, "run", "demo", "--name", "x", FAKE_STEPS="1000", FAKE_PAUSE="0.05")
     terminal.read_until("/1000")
     terminal.type(b"\x03")
+    terminal.read_until(ASKED)
+    terminal.type(b"what?\n")
+    terminal.read_until(f"what?\r\n\r\n{ASKED}")
+    terminal.type(b"s\n")
     assert terminal.close() == 143
     assert "stopping after a checkpoint (Ctrl-C again: at once); the run's name is x" in terminal.text
     assert "stopped (exit 143): stopped after a checkpoint" in terminal.text
@@ -293,10 +309,33 @@ def test_ctrl_c_on_a_terminal_stops_after_a_checkpoint(home):
     assert members(str(run_dir(home, "x").path)) == []
 
 
+def test_ctrl_c_on_a_terminal_asks_and_leaves_the_run_alone(home):
+    terminal = Terminal(home, "run", "demo", "--name", "x", FAKE_STEPS="1000", FAKE_PAUSE="0.05")
+    terminal.read_until("/1000")
+    terminal.type(b"\x03")
+    terminal.read_until(ASKED)
+    terminal.type(b"d\n")
+    assert terminal.close() == 0
+    assert "x goes on: launcher logs -f x" in terminal.text
+    assert len(members(str(run_dir(home, "x").path))) == 3
+
+
+def test_a_second_ctrl_c_instead_of_an_answer_kills_at_once(home):
+    terminal = Terminal(home, "run", "demo", "--name", "x", FAKE_RANKS="deaf", FAKE_STEPS="1000", FAKE_PAUSE="0.05")
+    terminal.read_until("/1000")
+    terminal.type(b"\x03")
+    terminal.read_until(ASKED)
+    terminal.type(b"\x03")
+    assert terminal.close() == 130
+    assert members(str(run_dir(home, "x").path)) == []
+
+
 def test_a_second_ctrl_c_on_a_terminal_kills_at_once_and_leaves_nobody(home):
     terminal = Terminal(home, "run", "demo", "--name", "x", FAKE_RANKS="deaf", FAKE_STEPS="1000", FAKE_PAUSE="0.05")
     terminal.read_until("/1000")
     terminal.type(b"\x03")
+    terminal.read_until(ASKED)
+    terminal.type(b"s\n")
     terminal.read_until("stopping after a checkpoint")
     assert len(members(str(run_dir(home, "x").path))) == 3
     terminal.type(b"\x03")

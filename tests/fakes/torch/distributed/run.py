@@ -1,7 +1,7 @@
 """Plays torchrun and its ranks for tests of what starts it: put this folder's root first on PYTHONPATH.
 
 FAKE_RANKS    one word a rank, as "42" or "0,1": the exit code that the rank notes, or
-              "killed" (SIGKILLs itself), "silent" (ends without a note), "deaf" (ignores SIGTERM),
+              "killed" (SIGKILLs itself), "bus" (SIGBUS), "silent" (ends without a note), "deaf" (ignores SIGTERM),
               "survivor" (notes 1 when another rank has noted its end)
 FAKE_STEPS    how many metric lines rank 0 prints first (5); it sleeps FAKE_PAUSE seconds (0.01) after each
 """
@@ -48,6 +48,8 @@ def rank(folder: Path, number: int, word: str) -> int:
         time.sleep(600)
     if word == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if word == "bus":
+        os.kill(os.getpid(), signal.SIGBUS)
     if word == "silent":
         return 1
     if word == "survivor":

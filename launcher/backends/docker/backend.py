@@ -1,0 +1,260 @@
+"""The Docker backend: a run is a container that outlives the launcher, and is removed when its logs are in the run's folder."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from ...errors import CredentialError, LauncherError
+from ...image import image_of, variant_of
+from ...job import Job
+from ...run_dir import RunDir, write_whole
+from .. import Status
+from ..environment import cache_root
+from ..reading import read_log
+from ..record import end_attempts, outcome, started
+from . import spec as specs
+from .build import Say, ensure
+from .engine import address, connect, explained, is_rootless, translated
+from .spec import DockerSpec, Person, Place
+
+_LOOK: Final = 0.5  # seconds between two questions to the engine
+_BEGIN: Final = 20  # seconds that a stop at once waits for the container's end
+
+
+@dataclass(frozen=True)
+class Docker:
+    """An engine on this machine, reached when it is needed first. ``caller`` is the environment with ``.env`` in it."""
+
+    cwd: Path
+    caller: Mapping[str, str] = field(repr=False)
+
+    @cached_property
+    def client(self) -> Any:
+        return connect(self.caller)
+
+    def render(self, job: Job) -> DockerSpec:
+        """The container of ``job``; raises ExperimentError or UsageError for what it cannot have. Asks no engine."""
+        image = image_of(variant_of(job.gpus), self.caller, job.experiment.launch.image)
+        cores = len(os.sched_getaffinity(0))
+        return specs.render(job, Place(self.cwd, cores, self._person(), image, self._secret_root(), self.caller))
+
+    def text(self, spec: DockerSpec) -> str:
+        return specs.text(spec)
+
+    def notices(self, job: Job) -> list[str]:
+        return specs.notices(job)
+
+    def prepare(self, spec: DockerSpec, say: Say) -> None:
+        """Builds or pulls the image if it is not there; raises LauncherError if that fails."""
+        with translated(f"image {spec.image.reference}"):
+            ensure(self.client, spec.image, self.caller, say)
+
+    def submit(self, spec: DockerSpec) -> RunDir:
+        """Starts the run, whose image is there, and returns when its container runs.
+
+        Raises UsageError if the run exists, CredentialError if a secret is missing, LauncherError with the engine's reason.
+        """
+        missing = [name for name in spec.secrets if not self.caller.get(name)]
+        if missing:
+            raise CredentialError(f"launch.secrets: {', '.join(missing)} is neither in your environment nor in .env")
+        client, run = self.client, spec.run_dir
+        image = client.images.get(spec.image.reference)
+        run.create(spec.files[run.experiment], {**spec.record, **started(), "container": {"name": spec.name, "image": image.id}})
+        try:
+            self._start(spec)
+        except BaseException as error:
+            sentence = "the start was interrupted" if isinstance(error, KeyboardInterrupt) else str(error).splitlines()[0]
+            self._discard(spec.name)
+            shutil.rmtree(spec.secret_dir, ignore_errors=True)
+            run.update_record(container=None, outcome=outcome("failed", 1, sentence))
+            raise
+        return run
+
+    def follow(self, run: RunDir, rank: int = 0) -> Iterator[str]:
+        """The rank's log from its first byte, in pieces, until the run is over; an empty piece every tenth of a second or so."""
+        looked, over = 0.0, False
+
+        def is_over() -> bool:
+            nonlocal looked, over
+            if not over and time.monotonic() - looked >= _LOOK:
+                looked, over = time.monotonic(), self.status(run).is_over
+            return over
+
+        return read_log(run, rank, is_over)
+
+    def status(self, run: RunDir) -> Status:
+        """How the run is: its container's state while there is one, then what the record says. One that has ended is reaped."""
+        container = run.read_record().get("container") or {}
+        if not container.get("name"):
+            return _said(run)
+        try:
+            found = self._find(container["name"])
+        except LauncherError as error:
+            said = _said(run)
+            reason = str(error).splitlines()[0]
+            return said if said.is_over else Status("unknown", None, f"{said.state} when last heard of; {reason}")
+        if found is None:
+            return self._settled(run, Status("lost", 137, "its container is gone without a word: it was removed by hand"))
+        state = found.attrs["State"]
+        if state["Status"] in ("created", "running", "paused", "restarting"):
+            said = _said(run)
+            return said if said.state == "starting" else Status("running")
+        return self._reap(run, found)
+
+    def stop(self, run: RunDir, *, now: bool = False) -> Status:
+        """Asks for a checkpoint and an end and returns at once, or kills the container and returns when it is gone."""
+        before = self.status(run)
+        if before.is_over:
+            return before
+        if before.state == "unknown":
+            raise LauncherError(f"{run.name}: {before.sentence}")
+        name = run.read_record()["container"]["name"]
+        with translated(f"{run.name}: not stopped"):
+            self._signal(name, "SIGKILL" if now else "SIGTERM")
+        if not now:
+            return before
+        deadline = time.monotonic() + _BEGIN
+        aborted = outcome("aborted", 130, "killed at once on request")
+        run.update_record(attempts=end_attempts(run, aborted["ended"]), outcome=aborted)
+        while not (after := self.status(run)).is_over:
+            if time.monotonic() > deadline:
+                raise LauncherError(f"{run.name}: container {name} does not die; the kernel holds its processes")
+            time.sleep(0.1)
+        return after
+
+    def folders(self) -> list[Path]:
+        """The folders of this person's runs that have a container, wherever they lie."""
+        wanted = ["app.kubernetes.io/name=dpo-launcher", f"dpo-launcher/user={os.getuid()}"]
+        with translated("listing containers"):
+            found = self.client.api.containers(all=True, filters={"label": wanted})
+        return [Path(folder) for one in found if (folder := one["Labels"].get("dpo-launcher/folder"))]
+
+    def _start(self, spec: DockerSpec) -> None:
+        for mount in spec.mounts:
+            if not mount.read_only:  # as the caller: the engine would make it as root
+                mount.source.mkdir(parents=True, exist_ok=True)
+        self._write_secrets(spec)
+        with translated(f"{spec.name} did not start"):
+            made = self.client.api.create_container(**specs.arguments(spec, self.client.api))
+            container = spec.run_dir.read_record()["container"]
+            spec.run_dir.update_record(container={**container, "id": made["Id"]})
+            self.client.api.start(made["Id"])
+
+    def _write_secrets(self, spec: DockerSpec) -> None:
+        if not spec.secrets:
+            return
+        spec.secret_dir.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        spec.secret_dir.mkdir(mode=0o700)
+        for name in spec.secrets:
+            handle = os.open(spec.secret_dir / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(self.caller[name])
+
+    def _signal(self, name: str, signal: str) -> None:
+        from docker.errors import APIError
+
+        try:
+            self.client.api.kill(name, signal)
+        except APIError as error:
+            if error.status_code not in (404, 409):  # it has ended meanwhile
+                raise
+
+    def _find(self, name: str) -> Any:
+        """The container, or None if the engine has none of that name."""
+        from docker.errors import NotFound
+
+        with translated("the Docker engine"):
+            try:
+                return self.client.containers.get(name)
+            except NotFound:
+                return None
+
+    def _reap(self, run: RunDir, container: Any) -> Status:
+        """Brings what the container said into the run's folder, completes the record, and removes the container.
+
+        Two launchers may do so at once: the log is written whole, and the record's last word is the same.
+        """
+        from docker.errors import APIError, NotFound
+
+        state = container.attrs["State"]
+        words = b""
+        with suppress(NotFound, APIError):
+            words = container.logs()
+        text = words.decode("utf-8", "replace")
+        if run.path.is_dir():
+            write_whole(run.logs / "container.log", text)
+        ended = self._settled(run, _ending(state, text, run.read_record()))
+        with suppress(NotFound, APIError):  # another launcher was faster
+            container.remove(v=True)
+        return ended
+
+    def _settled(self, run: RunDir, ending: Status) -> Status:
+        """``ending``, entered where the record has no last word of the entry's own, or a vaguer one."""
+        said, record = _said(run), run.read_record()
+        shutil.rmtree(self._secret_root() / record["container"]["name"], ignore_errors=True)
+        is_vague = said.state == "failed" and said.exit_code == 137 and ending.exit_code == 137 and ending.sentence is not None
+        fields: dict[str, Any] = {"container": {"id": record["container"].get("id"), "image": record["container"].get("image")}}
+        if not said.is_over or is_vague:
+            last = outcome(ending.state, ending.exit_code or 0, ending.sentence or "")
+            fields |= {"outcome": last, "attempts": end_attempts(run, last["ended"])}
+        run.update_record(**fields)
+        return _said(run)
+
+    def _discard(self, name: str) -> None:
+        with suppress(LauncherError):
+            container = self._find(name)
+            if container is not None:
+                container.remove(force=True, v=True)
+
+    def _person(self) -> Person:
+        try:
+            name = getpass.getuser()
+        except (KeyError, OSError):  # a user whom no passwd file knows
+            name = "dpo"
+        home = Path(self.caller.get("HOME") or Path("/"))
+        return Person(os.getuid(), os.getgid(), tuple(os.getgroups()), name, home, is_rootless(address(self.caller)))
+
+    def _secret_root(self) -> Path:
+        """A folder in memory where there is one: a secret that is written to a disk may be found there for years."""
+        runtime = self.caller.get("XDG_RUNTIME_DIR")
+        memory = Path("/dev/shm")
+        base = Path(runtime) if runtime and os.access(runtime, os.W_OK) else memory if os.access(memory, os.W_OK) else None
+        return (base or cache_root(self.caller) / "secrets") / f"dpo-launcher-{os.getuid()}"
+
+
+def _said(run: RunDir) -> Status:
+    """What the record says."""
+    last = run.read_record().get("outcome") or {}
+    said = Status(last.get("state", "unknown"), last.get("exit_code"), last.get("sentence"))
+    has_container = (run.read_record().get("container") or {}).get("name")
+    if not said.is_over and not has_container:
+        return Status("lost", 137, "its container is gone without a word")
+    return said
+
+
+def _ending(state: Mapping[str, Any], words: str, record: Mapping[str, Any]) -> Status:
+    """How a container ended that could not say so itself."""
+    code = int(state["ExitCode"])
+    limit = ((record.get("experiment") or {}).get("launch") or {}).get("memory")
+    if state.get("OOMKilled"):
+        return Status("failed", 137, f"the kernel killed it: the memory of launch.memory ({limit or 'none'}) ran out")
+    if code == 143:
+        return Status("stopped", 143, "stopped before the training began")
+    if code == 135:
+        return Status("failed", 135, BUS_ERROR)
+    if code == 137:
+        return Status("failed", 137)
+    meaning = explained(words) or explained(str(state.get("Error") or ""))
+    return Status("failed", code or 1, meaning or f"the container ended with {code}; logs/container.log has its words")
+
+
+BUS_ERROR: Final = "a bus error: shared memory (/dev/shm) ran out; raise launch.shm_size"

@@ -1,0 +1,291 @@
+"""A run as a container: what the engine is asked for, and the command line that asks for the same. Pure."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from ...image import Image
+from ...job import Job
+from ...run_dir import RunDir
+from ..environment import GRACE, cache_root, environment
+from ..record import first_record
+from .paths import HOME, Layout, Mount, layout
+
+SECRETS: Final = "/run/secrets"
+# NCCL keeps about 32 MiB a rank and peer there, and data loaders their batches; Docker's 64 MiB end in a bus error.
+_SHM: Final = "2g"
+_PIDS: Final = 4096
+_NO_EFFECT: Final = ("max_restarts", "kubernetes")
+# What the trainer reads from the environment or .env for the experiment's model, data and storage.
+_HUB: Final = ("HF_TOKEN",)
+_AWS: Final = ("AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_SHEETS: Final = ("GOOGLE_SHEETS_CLIENT_EMAIL", "GOOGLE_SHEETS_PRIVATE_KEY")
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who starts a run: a container works as this user, so that its files are theirs."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    name: str
+    home: Path
+    is_rootless: bool = False  # the engine's own root is this user
+
+    @property
+    def user(self) -> str:
+        return "0:0" if self.is_rootless else f"{self.uid}:{self.gid}"
+
+
+@dataclass(frozen=True)
+class DockerSpec:
+    """A container to create and start, the files that it reads, and what its run's record says from the first moment."""
+
+    run_dir: RunDir
+    comments: tuple[str, ...]
+    image: Image
+    name: str
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    labels: Mapping[str, str]
+    mounts: tuple[Mount, ...]
+    tmpfs: Mapping[str, str]
+    working_dir: str
+    user: str
+    groups: tuple[int, ...]
+    shm_size: str
+    memory: str | None
+    cpus: float | None
+    gpus: int
+    devices: tuple[str, ...]
+    secrets: tuple[str, ...]
+    secret_dir: Path
+    files: Mapping[Path, str]
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What rendering needs to know of the machine and of the caller, whose environment has ``.env`` in it."""
+
+    cwd: Path
+    cores: int
+    person: Person
+    image: Image
+    secret_root: Path
+    caller: Mapping[str, str] = field(repr=False)
+    is_folder: Callable[[Path], bool] = Path.is_dir
+
+
+def render(job: Job, place: Place) -> DockerSpec:
+    """The container of ``job``; raises ExperimentError for a path or a name that a container cannot have."""
+    e, h = job.experiment, job.experiment.hyperparameters
+    run = RunDir.of(place.cwd, h.model_output_dir, e.experiment_id, e.model_folder, job.run)
+    cache = cache_root(place.caller)
+    where = layout(e, place.cwd, place.person.home, cache, place.is_folder)
+    folder = str(RunDir.of(Path(where.output), "", e.experiment_id, e.model_folder, job.run).path)
+    name = f"dpo-{job.run}-{hashlib.sha256(str(run.path).encode()).hexdigest()[:6]}"
+    secrets = tuple(sorted({*job.secrets, *(n for n in _wanted(job) if place.caller.get(n))}))
+    own = [*where.mounts, Mount(run.experiment, f"{folder}/experiment.json", read_only=True)]
+    own += [Mount(place.secret_root / name, SECRETS, read_only=True)] if secrets else []
+    if place.caller.get("HF_HOME"):
+        own.append(Mount(Path(place.caller["HF_HOME"]), "/dpo/huggingface", read_only=False))
+    ids = "" if place.person.is_rootless else f",uid={place.person.uid},gid={place.person.gid}"
+    return DockerSpec(
+        run_dir=run,
+        comments=(f"{job.run}: experiment {job.key} on {job.devices}, in a container", f"a step: {job.batch}", *notices(job)),
+        image=place.image,
+        name=name,
+        command=(*job.command, folder),
+        env=MappingProxyType(_environment(job, place, where, folder, bool(secrets))),
+        labels=MappingProxyType(labels(job, run, place.person)),
+        mounts=tuple(own),
+        tmpfs=MappingProxyType({"/tmp": "exec,mode=1777", HOME: f"mode=700{ids}"}),
+        working_dir=where.data,
+        user=place.person.user,
+        groups=() if place.person.is_rootless else tuple(g for g in place.person.groups if g != place.person.gid),
+        shm_size=_size(job.resources.shm_size) or _SHM,
+        memory=_size(job.resources.memory),
+        cpus=job.resources.cpus,
+        gpus=job.gpus,
+        devices=_devices(job, place.caller),
+        secrets=secrets,
+        secret_dir=place.secret_root / name,
+        files=MappingProxyType({run.experiment: e.model_dump_json(indent=2) + "\n"}),
+        record=MappingProxyType({**first_record(job, run, "docker"), "image": place.image.reference}),
+    )
+
+
+def text(spec: DockerSpec) -> str:
+    """A shell script that does what ``submit`` does, but for the image's build and the record of who started it."""
+    lines = [f"# {comment}" for comment in spec.comments]
+    if spec.secrets:
+        lines.append(f"# each of {', '.join(spec.secrets)} is a file in {spec.secret_dir}, written before the start")
+    folders = sorted({str(m.source) for m in spec.mounts if not m.read_only})
+    lines += ["", f"mkdir -p {shlex.join([*folders, str(spec.run_dir.path)])}"]
+    for path, content in spec.files.items():
+        lines += [f"cat > {shlex.quote(str(path))} <<'END'", content + "END"]
+    lines += ["", "docker run --detach \\", *(f"  {option} \\" for option in _options(spec))]
+    return "\n".join([*lines, f"  {shlex.join([spec.image.reference, *spec.command])}"]) + "\n"
+
+
+def _options(spec: DockerSpec) -> Iterator[str]:
+    def option(name: str, value: object) -> str:
+        return f"--{name} {shlex.quote(str(value))}"
+
+    yield option("name", spec.name)
+    yield option("hostname", hostname(spec))
+    yield from (option("label", f"{key}={value}") for key, value in spec.labels.items())
+    yield option("user", spec.user)
+    yield from (option("group-add", group) for group in spec.groups)
+    yield option("workdir", spec.working_dir)
+    yield from (option("env", f"{key}={value}") for key, value in sorted(spec.env.items()))
+    yield from (option("mount", _mount(mount)) for mount in spec.mounts)
+    yield "--read-only"
+    yield from (option("tmpfs", f"{target}:{options}") for target, options in spec.tmpfs.items())
+    yield "--cap-drop ALL"
+    yield "--security-opt no-new-privileges"
+    yield option("pids-limit", _PIDS)
+    yield option("shm-size", spec.shm_size)
+    if spec.memory is not None:
+        yield option("memory", spec.memory)
+        yield option("memory-swap", spec.memory)
+    if spec.cpus is not None:
+        yield option("cpus", f"{spec.cpus:g}")
+    if spec.gpus:
+        yield option("gpus", '"device=' + ",".join(spec.devices) + '"' if spec.devices else spec.gpus)
+    yield option("stop-timeout", GRACE + 10)
+    yield from (option("log-opt", f"{key}={value}") for key, value in LOGS.items())
+
+
+# The ranks' logs are files of the run; the container's own are a few lines.
+LOGS: Final = MappingProxyType({"max-size": "10m", "max-file": "2"})
+
+
+def arguments(spec: DockerSpec, api: Any) -> dict[str, Any]:
+    """What ``create_container`` of the engine's low-level client ``api`` is given."""
+    from docker.types import DeviceRequest, LogConfig
+    from docker.types import Mount as Bind
+
+    requests = []
+    if spec.gpus:
+        chosen = {"device_ids": list(spec.devices)} if spec.devices else {"count": spec.gpus}
+        requests.append(DeviceRequest(capabilities=[["gpu"]], **chosen))
+    host = api.create_host_config(
+        mounts=[Bind(m.target, str(m.source), type="bind", read_only=m.read_only) for m in spec.mounts],
+        tmpfs=dict(spec.tmpfs),
+        group_add=[str(group) for group in spec.groups],
+        read_only=True,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        pids_limit=_PIDS,
+        shm_size=spec.shm_size,
+        mem_limit=spec.memory,
+        memswap_limit=spec.memory,
+        nano_cpus=None if spec.cpus is None else round(spec.cpus * 1e9),
+        device_requests=requests or None,
+        restart_policy={"Name": "no"},
+        log_config=LogConfig(type=LogConfig.types.JSON, config=dict(LOGS)),
+    )
+    return {
+        "image": spec.image.reference,
+        "command": list(spec.command),
+        "name": spec.name,
+        "hostname": hostname(spec),
+        "labels": dict(spec.labels),
+        "user": spec.user,
+        "working_dir": spec.working_dir,
+        "environment": dict(spec.env),
+        "stop_timeout": GRACE + 10,
+        "host_config": host,
+        "use_config_proxy": False,
+    }
+
+
+def hostname(spec: DockerSpec) -> str:
+    return "dpo-" + spec.name[-6:]
+
+
+def labels(job: Job, run: RunDir, person: Person) -> dict[str, str]:
+    """What finds a run's container again: by its run, its folder, and whose it is."""
+    return {
+        "app.kubernetes.io/name": "dpo-launcher",
+        "app.kubernetes.io/managed-by": "dpo-launcher",
+        "dpo-launcher/run": job.run,
+        "dpo-launcher/experiment": job.experiment.experiment_id,
+        "dpo-launcher/folder": str(run.path),
+        "dpo-launcher/user": str(person.uid),
+    }
+
+
+def notices(job: Job) -> list[str]:
+    """Settings of ``launch`` that were written and have no effect on this backend, each in a sentence."""
+    given = job.experiment.launch.model_fields_set
+    return [f"launch.{name} has no effect on the docker backend" for name in _NO_EFFECT if name in given]
+
+
+def _environment(job: Job, place: Place, where: Layout, folder: str, has_secrets: bool) -> dict[str, str]:
+    roots = {"RUN": where.runs, "DATA": where.data, "CACHE": where.cache}
+    env = {
+        "HOME": HOME,
+        "USER": place.person.name,
+        "LOGNAME": place.person.name,
+        "TMPDIR": "/tmp",
+        "TORCHINDUCTOR_CACHE_DIR": f"{where.cache}/torchinductor",
+        "TRITON_CACHE_DIR": f"{where.cache}/triton",
+        "TORCH_EXTENSIONS_DIR": f"{where.cache}/torch_extensions",
+    }
+    if job.gpus == 0:
+        env["NVIDIA_VISIBLE_DEVICES"] = "void"  # an engine whose default runtime is NVIDIA's would give all of them
+    if has_secrets:
+        env["DPO_SECRETS"] = SECRETS
+    shared = environment(job, place.caller, roots, folder, place.cores)
+    if place.caller.get("HF_HOME"):
+        env["HF_HOME"] = "/dpo/huggingface"
+    if place.caller.get("AWS_REGION"):
+        env["AWS_REGION"] = place.caller["AWS_REGION"]
+    return {**shared, **env, **dict(job.env), **{name: place.caller[name] for name in job.env_names}}
+
+
+def _wanted(job: Job) -> Iterator[str]:
+    """The secrets that the experiment may need, by what it names; those that the caller has are handed on."""
+    e = job.experiment
+    yield from _HUB
+    if e.storage_config is not None or any((path or "").startswith("s3://") for path in (e.model_name, e.datasets_path)):
+        yield from _AWS
+    if e.spreadsheet_id is not None:
+        yield from _SHEETS
+
+
+def _devices(job: Job, caller: Mapping[str, str]) -> tuple[str, ...]:
+    visible = [name.strip() for name in caller.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return tuple(visible[: job.gpus]) if job.gpus else ()
+
+
+def _size(size: str | None) -> str | None:
+    """A size as Docker writes it: ``64Gi`` is ``64g``; where Docker has no such unit it is a number of bytes."""
+    found = re.fullmatch(r"([0-9.]+)([KMGT]?)(i?)B?", size or "")
+    if found is None:
+        return None
+    number, unit, binary = found.groups()
+    if binary and unit in "KMG" and number.isdigit():
+        return number + unit.lower()
+    return str(int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit or " ")))
+
+
+def _mount(mount: Mount) -> str:
+    """One value of ``--mount``, which Docker reads as a line of CSV."""
+    fields = ["type=bind", f"source={mount.source}", f"target={mount.target}", *(["readonly"] if mount.read_only else [])]
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(fields)
+    return line.getvalue()

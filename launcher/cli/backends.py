@@ -1,0 +1,50 @@
+"""Which backend a run is started on, and which one a run is on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..backends.docker.backend import Docker
+from ..backends.docker.engine import answers
+from ..backends.host import Host
+from ..errors import UsageError
+from ..image import checkout
+from ..run_dir import RunDir
+
+AnyBackend = Host | Docker
+
+
+def choose_backend(wanted: str | None, cwd: Path, caller: Mapping[str, str], image: str | None) -> tuple[AnyBackend, str | None]:
+    """The backend that ``--backend`` names; without one Docker where an engine answers and an image can be had, else the host,
+    and the reason in a line. ``image`` is launch.image.
+
+    Raises UsageError for a backend that this version does not have.
+    """
+    if wanted == "kubernetes":
+        raise UsageError("--backend kubernetes: this version has the backends host and docker")
+    if wanted == "host":
+        return Host.here(cwd, caller), None
+    if wanted == "docker":
+        return Docker(cwd, caller), None
+    why = answers(caller)
+    if why is None and image is None and checkout() is None:
+        why = "launch.image is not set, and there is no checkout to build an image from"
+    if why is None:
+        return Docker(cwd, caller), None
+    return Host.here(cwd, caller), f"--local takes the host: {why}"
+
+
+def backend_of(run: RunDir) -> AnyBackend:
+    """The backend that ``run`` was started on."""
+    if run.read_record().get("backend") == "docker":
+        return Docker(Path.cwd(), os.environ)
+    return Host.here(Path.cwd(), os.environ)
+
+
+def folders_of_containers() -> list[Path]:
+    """The folders of this person's runs that have a container, below whatever working directory; none where no engine answers."""
+    if answers(os.environ) is not None:
+        return []
+    return Docker(Path.cwd(), os.environ).folders()

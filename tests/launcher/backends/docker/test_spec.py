@@ -1,0 +1,148 @@
+"""What a job becomes as a container, without an engine."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.backends.docker.engine import explained
+from launcher.backends.docker.paths import layout
+from launcher.backends.docker.spec import DockerSpec, Person, Place, notices, render, text
+from launcher.errors import ExperimentError
+from launcher.experiment import Experiment
+from launcher.image import Image
+from launcher.job import plan
+
+GOLDEN = Path(__file__).parents[3] / "golden"
+ME = Person(1000, 1000, (1000, 27, 998), "you", Path("/home/you"))
+
+
+def experiment(launch: dict[str, Any] | None = None, **fields: Any) -> Experiment:
+    data = {"experiment_id": 1, "model_name": "Qwen/Qwen3-0.6B", "datasets_path": "data/answers", "launch": launch or {}}
+    return Experiment.parse({**data, **fields})
+
+
+def rendered(there: int = 0, caller: dict[str, str] | None = None, person: Person = ME, **fields: Any) -> DockerSpec:
+    job = plan(experiment(**fields), run="exp_1-20261124-101112-beef", key="exp_1", gpus_there=there, origin="configs/e.yml")
+    image = Image("dpo-launcher:cuda-0123456789abcdef", "cuda")
+    caller = {"HOME": "/home/you", **(caller or {})}
+    secrets = Path("/run/user/1000/dpo-launcher-1000")
+    place = Place(Path("/home/you/my project"), 16, person, image, secrets, caller, lambda path: "model" in str(path))
+    return render(job, place)
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        (
+            "docker-gpu.sh",
+            {
+                "there": 4,
+                "caller": {
+                    "CUDA_VISIBLE_DEVICES": "2,3,0,1", "HF_TOKEN": "x", "HTTPS_PROXY": "http://p:1", "HF_HOME": "/big, disk/hf",
+                },
+                "launch": {
+                    "gpus": 2, "memory": "64Gi", "shm_size": "16Gi", "cpus": 12, "max_restarts": 0, "secrets": ["WANDB_API_KEY"],
+                    "env": {"HTTPS_PROXY": None, "GREETING": "it's me"},
+                },
+            },
+        ),
+        ("docker-cpu.sh", {"model_name": "../models/tiny", "datasets_path": "/srv/data", "hyperparameters": {"max_steps": 5}}),
+    ],
+)  # fmt: skip
+def test_what_render_prints(name, made):
+    printed = text(rendered(**made))
+    if os.environ.get("REWRITE_GOLDEN"):
+        (GOLDEN / name).write_text(printed)
+    assert printed == (GOLDEN / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("paths", "roots", "mounts"),
+    [
+        ({}, ("/dpo/runs", "/dpo/data"), {"/dpo/data/data/answers": "/home/you/p/data/answers"}),
+        ({"datasets_path": "./a/../b"}, ("/dpo/runs", "/dpo/data"), {"/dpo/data/b": "/home/you/p/b"}),
+        ({"datasets_path": "../b"}, ("/dpo/runs", "/dpo/data/p"), {"/dpo/data/b": "/home/you/b"}),
+        ({"datasets_path": "../../b"}, ("/dpo/runs", "/dpo/data/you/p"), {"/dpo/data/b": "/home/b"}),
+        ({"datasets_path": "~/b"}, ("/dpo/runs", "/dpo/data"), {"/dpo/home/b": "/home/you/b"}),
+        ({"datasets_path": "/srv/b"}, ("/dpo/runs", "/dpo/data"), {"/srv/b": "/srv/b"}),
+        ({"model_name": "./model"}, ("/dpo/runs", "/dpo/data"), {"/dpo/data/model": "/home/you/p/model"}),
+        ({"hyperparameters": {"model_output_dir": "../out"}}, ("/dpo/runs/p", "/dpo/data"), {"/dpo/runs/out": "/home/you/out"}),
+    ],
+)
+def test_a_path_of_the_experiment_is_where_the_experiment_says(paths, roots, mounts):
+    made = layout(experiment(**paths), Path("/home/you/p"), Path("/home/you"), Path("/c"), lambda path: "model" in str(path))
+    assert (made.runs, made.data) == roots
+    assert mounts.items() <= {mount.target: str(mount.source) for mount in made.mounts}.items()
+
+
+def test_what_is_read_cannot_be_written():
+    rights = {mount.target: mount.read_only for mount in rendered(model_name="./model").mounts}
+    assert rights == {
+        "/dpo/cache": False,
+        "/dpo/data/data/answers": True,
+        "/dpo/data/model": True,
+        "/dpo/runs/data/dpo/model": False,
+        "/dpo/runs/data/dpo/model/exp_1/model/runs/exp_1-20261124-101112-beef/experiment.json": True,
+    }
+
+
+@pytest.mark.parametrize("path", ["/", "/usr/share/data", "/etc", "/opt", "/dpo/data", "~them/data"])
+def test_a_folder_that_would_hide_the_images_own_is_refused(path):
+    with pytest.raises(ExperimentError, match=r"datasets_path: (would hide files of the image|is another user's home)"):
+        rendered(datasets_path=path)
+
+
+def test_a_gpu_is_asked_for_only_where_the_job_has_one():
+    assert rendered().gpus == 0
+    assert rendered().env["NVIDIA_VISIBLE_DEVICES"] == "void"
+    assert not {"NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ACCELERATE_USE_CPU"} & rendered(2).env.keys()
+    assert "--gpus 2 " in text(rendered(2))
+
+
+def test_a_rootless_engines_root_is_the_caller():
+    made = rendered(person=Person(1000, 1000, (27,), "you", Path("/home/you"), is_rootless=True))
+    assert (made.user, made.groups) == ("0:0", ())
+
+
+def test_secrets_that_the_experiment_may_need_are_handed_on_if_the_caller_has_them():
+    caller = {"HF_TOKEN": "a", "AWS_ACCESS_KEY": "b", "GOOGLE_SHEETS_PRIVATE_KEY": "c"}
+    assert rendered(caller=caller).secrets == ("HF_TOKEN",)
+    assert rendered(caller=caller, storage_config={"bucket_name": "b"}).secrets == ("AWS_ACCESS_KEY", "HF_TOKEN")
+    assert rendered().secrets == ()
+
+
+def test_the_container_is_named_after_its_run_and_its_folder():
+    assert re.fullmatch("dpo-exp_1-20261124-101112-beef-[0-9a-f]{6}", rendered().name)
+    other = rendered(hyperparameters={"model_output_dir": "elsewhere"})
+    assert other.name != rendered().name
+    assert other.labels["dpo-launcher/folder"].startswith("/home/you/my project/elsewhere/exp_1/")
+
+
+def test_settings_without_effect_are_named_once():
+    job = plan(experiment({"max_restarts": 1, "memory": "1Gi"}), run="r", key="k", gpus_there=0)
+    assert notices(job) == ["launch.max_restarts has no effect on the docker backend"]
+
+
+@pytest.mark.parametrize(
+    ("words", "meaning"),
+    [
+        ('could not select device driver "" with capabilities: [[gpu]]', "NVIDIA Container Toolkit"),
+        ("write /var/lib/docker/tmp/x: no space left on device", "the engine's disk is full"),
+        ("exec /usr/bin/tini: exec format error", "another processor"),
+        ("no matching manifest for linux/arm64/v8 in the manifest list entries", "another processor"),
+        ("pull access denied for me/x, repository does not exist or may require 'docker login'", "the registry refuses"),
+        ("manifest for me/x:1 not found: manifest unknown: manifest unknown", "no such image"),
+        ("Get \"https://r.example.com/v2/\": dial tcp: lookup r.example.com: no such host", "cannot be reached"),
+        ('Conflict. The container name "/dpo-x" is already in use by container "1"', "two starts of one run"),
+        ("Mounts denied: The path /srv is not shared from the host", "does not see a folder"),
+    ],
+)  # fmt: skip
+def test_what_an_engine_says_is_explained(words, meaning):
+    assert meaning in explained(words)
+
+
+def test_words_that_nobody_has_met_are_not_explained():
+    assert explained("the moon is full") is None
