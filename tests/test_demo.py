@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ def env(home: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), "DPO_CACHE_ROOT": str(home / "cache"), "COLUMNS": "120"}
 
 
-def launcher(home: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*LAUNCHER, *args], cwd=home, env=env(home), capture_output=True, text=True, timeout=500, check=False)
+def launcher(home: Path, *args: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**env(home), **more}
+    return subprocess.run([*LAUNCHER, *args], cwd=home, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 def run_dir(home: Path, name: str) -> Path:
@@ -81,8 +83,25 @@ def test_the_demo_learns_its_preference_on_pairs_that_it_never_saw(home: Path) -
     assert processes_of(run) == {}
 
 
+@pytest.mark.engine
+def test_the_demo_learns_the_same_in_a_container(home: Path, cpu_image: str, build_settings: Mapping[str, str]) -> None:
+    done = launcher(home, "run", "demo", "--local", "--name", "contained", **build_settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = run_dir(home, "contained")
+    record = json.loads((run / "run.json").read_text())
+    assert (record["backend"], record["image"], record["outcome"]["state"]) == ("docker", cpu_image, "done")
+    assert "learned, on validation pairs that were not trained on:" in done.stdout
+    (summary,) = events(run, "summary")
+    assert summary["after"]["eval_rewards/accuracies"] >= 0.9
+    mine = [event["eval_loss"] for event in events(run, "eval")]
+    assert mine == pytest.approx([event["eval_loss"] for event in events(run_dir(home, "whole"), "eval")], abs=2e-3)
+    assert {path.lstat().st_uid for path in run.rglob("*")} == {os.getuid()}
+
+
 def test_a_stopped_run_resumes_from_its_checkpoint_in_a_new_run(home: Path) -> None:
-    begun = launcher(home, "run", "demo", "--detach", "--name", "stopped", "--set", "hyperparameters.max_steps=30")
+    begun = launcher(
+        home, "run", "demo", "--backend", "host", "--detach", "--name", "stopped", "--set", "hyperparameters.max_steps=30"
+    )
     assert begun.returncode == 0, begun.stderr
     run = run_dir(home, "stopped")
     deadline = time.monotonic() + 200
@@ -99,7 +118,7 @@ def test_a_stopped_run_resumes_from_its_checkpoint_in_a_new_run(home: Path) -> N
     assert not (run / "adapter").exists()
 
     again = launcher(
-        home, "run", "demo", "--name", "again", "--set", "hyperparameters.resume_from_checkpoint=true",
+        home, "run", "demo", "--backend", "host", "--name", "again", "--set", "hyperparameters.resume_from_checkpoint=true",
         "--set", f"hyperparameters.max_steps={step + 2}",
     )  # fmt: skip
     assert again.returncode == 0, again.stdout + again.stderr

@@ -1,11 +1,14 @@
 """The Docker backend on a real engine: the real entry in real containers; torchrun is played by ``tests/fakes``."""
 
+import io
 import json
 import os
 import shutil
 import signal
 import stat
 import subprocess
+import sys
+import tarfile
 import tempfile
 import time
 from dataclasses import replace
@@ -245,16 +248,26 @@ def test_memory_that_runs_out_is_named_with_its_limit(docker, spec):
     assert over(docker, docker.submit(made)) == Status("failed", 137, sentence)
 
 
-def test_an_image_for_another_processor_is_said_to_be_one(engine, docker, spec, tmp_path):
-    # The smallest program for a processor that nobody has: an ELF header for machine 0x1234.
+@pytest.fixture
+def foreign_image(engine):
+    """The smallest program for a processor that nobody has, an ELF header for machine 0x1234, and nothing else."""
     program = bytearray(b"\x7fELF\x02\x01\x01" + bytes(57))
     program[16:20] = b"\x02\x00\x34\x12"
-    (tmp_path / "data" / "program").write_bytes(program)
-    (tmp_path / "data" / "program").chmod(0o755)
-    made = replace(spec(), command=("/dpo/data/data/program",))
-    run = docker.submit(made)
+    files = io.BytesIO()
+    with tarfile.open(fileobj=files, mode="w") as tar:
+        entry = tarfile.TarInfo("program")
+        entry.size, entry.mode = len(program), 0o755
+        tar.addfile(entry, io.BytesIO(program))
+    name = "dpo-launcher-test:foreign"
+    engine.api.import_image_from_data(files.getvalue(), *name.split(":"), changes=['ENTRYPOINT ["/program"]'])
+    yield name
+    engine.images.remove(name, force=True)
+
+
+def test_an_image_for_another_processor_is_said_to_be_one(docker, spec, foreign_image):
+    run = docker.submit(spec(image=foreign_image))
     assert over(docker, run).sentence.startswith("the image is for another processor than this machine's")
-    assert "xec format error" in (run.logs / "container.log").read_text()
+    assert "exec format error" in (run.logs / "container.log").read_text()
 
 
 def test_shared_memory_that_runs_out_is_a_bus_error_with_its_setting(docker, spec):
