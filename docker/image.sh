@@ -8,7 +8,7 @@ set -eu
 cd "$(dirname "$0")/.."
 variant=${1:-cpu}
 # shellcheck disable=SC2086 # one word an option
-buildah() { command buildah ${STORE:+--root "$STORE/root" --runroot "$STORE/run" --storage-driver "${STORAGE_DRIVER:-vfs}"} "$@"; }
+buildah() { command buildah ${STORE:+--root "$STORE/root" --runroot "$STORE/run" --storage-driver "${STORAGE_DRIVER:-overlay}"} "$@"; }
 epoch=$(git log -1 --format=%ct)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -169,13 +169,19 @@ def stop(name: str, now: bool) -> int:
 @click.command("tensorboard")
 @click.argument("names", metavar="[RUN]...", nargs=-1)
 @click.option("--port", type=click.IntRange(1, 65535), default=6006, help="Port of this machine (default: 6006).")
-def tensorboard(names: tuple[str, ...], port: int) -> int:
+@click.option(
+    "--backend",
+    type=click.Choice(["host", "docker"]),
+    help="Where it runs (default: host if it is installed here, else a container).",
+)
+def tensorboard(names: tuple[str, ...], port: int, backend: str | None) -> int:
     """Show runs side by side in TensorBoard until Ctrl-C; with no RUN, all of them."""
+    from ..config import read_env
     from .known_runs import choose
     from .tensorboard import serve
 
     runs = _runs()
-    return serve([choose(name, runs) for name in names] if names else runs, port)
+    return serve([choose(name, runs) for name in names] if names else runs, port, backend, read_env(Path.cwd()))
 
 
 def _rendered(
