@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check $(if $(PIP_EXTRA_INDEX),--extra-index-url $(PIP_EXTRA_INDEX)) -c docker/constraints.txt
 MODEL := data/demo/qwen3-tiny
 
-.PHONY: demo test lint format bench bench-step lock trl-fields clean help
+.PHONY: demo test lint format bench bench-step bench-image image lock trl-fields clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,11 +19,12 @@ demo: $(VENV)/trainer.stamp $(MODEL)/config.json ## set everything up and train 
 test: $(VENV)/dev.stamp ## every test that needs no GPU and no cluster
 	$(BIN)/python -m pytest -m "not gpu and not cluster"
 
-lint: $(VENV)/dev.stamp ## ruff, mypy --strict on the launcher, import contracts
+lint: $(VENV)/dev.stamp ## ruff, mypy --strict on the launcher, import contracts, the workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 
 format: $(VENV)/dev.stamp ## let ruff format and sort
 	$(BIN)/ruff check --fix .
@@ -35,6 +36,12 @@ bench: $(VENV)/trainer.stamp ## measure; JSON into build/bench, a table to the t
 
 bench-step: $(VENV)/trainer.stamp ## the DPO step against plain TRL (DEVICE=cuda on a GPU)
 	$(BIN)/python -m tests.benchmarks.dpo_step --device $(or $(DEVICE),cpu)
+
+bench-image: $(VENV)/trainer.stamp $(MODEL)/config.json ## the image: size, rebuilds, time to the first step (needs an engine)
+	$(BIN)/python -m tests.benchmarks.image
+
+image: $(VENV)/dev.stamp ## the image as CI builds it, by buildah: one commit, one digest (VARIANT=cpu or cuda); its SBOM in build/
+	PYTHON=$(BIN)/python docker/image.sh $(or $(VARIANT),cpu)
 
 lock: $(VENV)/dev.stamp ## write docker/constraints.txt from what is installed, and the images' locks (WHEELS=folder of CPU builds of torch)
 	echo '# Every package of `pip install -e .[trainer,dev]`, without those that only a CUDA build of torch asks for; `make lock` writes it.' > docker/constraints.txt

@@ -1,0 +1,45 @@
+"""`make image`: two builds of one commit, in two stores, have one digest."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+@pytest.mark.skipif(os.getuid() != 0, reason="buildah's stores are root's")
+def test_two_builds_in_two_stores_have_one_digest(engine, build_settings, tmp_path):
+    if shutil.which("buildah") is None:
+        assert not os.environ.get("CI"), "CI needs buildah"
+        pytest.skip("no buildah")
+    base = tmp_path / "base.tar"
+    container = engine.containers.create(build_settings["DPO_BASE_IMAGE"], ["true"])
+    try:
+        with base.open("wb") as file:
+            for chunk in container.export():
+                file.write(chunk)
+    finally:
+        container.remove()
+    digests = []
+    for store in ("one", "two"):
+        env = {
+            **os.environ,
+            **build_settings,
+            "DPO_BASE_IMAGE": str(base),
+            "STORE": str(tmp_path / store),
+            "PYTHON": sys.executable,
+        }
+        done = subprocess.run(["docker/image.sh", "cpu"], cwd=REPOSITORY, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        digests.append(done.stdout.strip())
+        subprocess.run(["rm", "-rf", tmp_path / store], check=True)
+    assert re.fullmatch("sha256:[0-9a-f]{64}", digests[0])
+    assert digests[0] == digests[1]
+    assert (REPOSITORY / "build" / "sbom-cpu.json").is_file()
