@@ -35,7 +35,7 @@ image=dpo-launcher:$variant-$(git rev-parse --short=12 HEAD)
 # A cache from another day would bring its own times; layers keep the packages apart from the source.
 buildah build --quiet --layers --no-cache --timestamp "$epoch" --isolation "${ISOLATION:-chroot}" \
     ${base:+--build-arg "BASE_IMAGE=$base"} --build-arg "VARIANT=$variant" --build-arg "REVISION=$(git rev-parse HEAD)" \
-    --build-arg "CONTENT=$(git rev-parse "HEAD:launcher" | cut -c1-16)" \
+    --build-arg "CONTENT=$(git rev-parse "HEAD^{tree}" | cut -c1-16)" \
     --file "$work/docker/Dockerfile" --tag "$image" "$work" > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 
 mkdir -p build

@@ -70,7 +70,7 @@ def rebuilds(client: object, repeat: int, changed: str) -> list[float]:
 
 
 def first_steps(repeat: int) -> tuple[list[float], list[float]]:
-    """Seconds from the command to the first line of metrics, on the host and in a container, in turn; the first two do not count."""
+    """Seconds from the command to the first metrics, on the host and in a container, in turn; the first two do not count."""
     taken: dict[str, list[float]] = {"host": [], "docker": []}
     for _ in range(repeat + 1):
         for backend, times in taken.items():

@@ -13,6 +13,7 @@ from typing import Any, Final
 from ...errors import LauncherError
 from ...image import DOCKERFILE, NAME, Build, Image
 from ..record import code_revision
+from .engine import explained
 
 Say = Callable[[str], None]
 _TAIL: Final = 15  # lines of a failed build that are shown
@@ -149,7 +150,9 @@ def _build(client: Any, files: Mapping[str, bytes], say: Say, **arguments: Any) 
     for event in client.api.build(fileobj=context, custom_context=True, rm=True, forcerm=True, decode=True, **arguments):
         if "error" in event:
             words = "\n".join(f"    {line}" for line in heard[-_TAIL:])
-            raise LauncherError(f"{arguments['tag']} was not built: {event['error'].strip()}\n{words}")
+            meaning = explained(event["error"])
+            why = f"{meaning}\n    {event['error'].strip()}" if meaning else event["error"].strip()
+            raise LauncherError(f"{arguments['tag']} was not built: {why}\n{words}")
         for line in event.get("stream", "").splitlines():
             if not line.strip():
                 continue
@@ -177,7 +180,10 @@ def _pull(client: Any, reference: str, say: Say) -> str:
     try:
         pulled = client.images.pull(*_split(reference))
     except APIError as error:
-        raise LauncherError(f"launch.image: {reference} cannot be pulled: {error.explanation or error}") from error
+        words = str(error.explanation or error)
+        meaning = explained(words)
+        why = f"{meaning}\n    {words}" if meaning else words
+        raise LauncherError(f"launch.image: {reference} cannot be pulled: {why}") from error
     return str(pulled.id)
 
 

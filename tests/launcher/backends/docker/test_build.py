@@ -104,6 +104,12 @@ def test_a_build_that_fails_says_its_last_lines(engine, small, tmp_path):
     assert find(engine, small().reference) is None
 
 
+def test_a_base_that_cannot_be_had_is_an_error_with_what_to_do(engine, small):
+    base = "localhost:1/no/base@sha256:" + "0" * 64
+    with pytest.raises(LauncherError, match=r"was not built: the registry .* cannot be reached from the engine\n    .*refused"):
+        ensure(engine, small(DPO_BASE_IMAGE=base), {}, print)
+
+
 def test_a_folder_of_wheels_that_is_not_there_is_named(engine, small):
     with pytest.raises(LauncherError, match="DPO_BUILD_WHEELS: /no/such: No such file or directory"):
         ensure(engine, small(), {"DPO_BUILD_WHEELS": "/no/such"}, print)
@@ -131,7 +137,10 @@ def test_prune_keeps_what_is_named_or_used_and_removes_the_rest(engine, small, t
 
 
 def test_an_image_that_no_registry_has_is_an_error_with_the_registrys_words(engine):
-    with pytest.raises(LauncherError, match=r"launch.image: localhost:1/none/such:1 cannot be pulled: .*refused"):
+    with pytest.raises(
+        LauncherError,
+        match=r"localhost:1/none/such:1 cannot be pulled: the registry .* cannot be reached from the engine\n    .*refused",
+    ):
         ensure(engine, Image("localhost:1/none/such:1", "cpu"), {}, print)
 
 
