@@ -9,6 +9,7 @@ from pathlib import Path
 from ..backends.docker.backend import Docker
 from ..backends.docker.engine import answers
 from ..backends.host import Host
+from ..config import read_env
 from ..errors import UsageError
 from ..image import checkout
 from ..run_dir import RunDir
@@ -39,12 +40,11 @@ def choose_backend(wanted: str | None, cwd: Path, caller: Mapping[str, str], ima
 def backend_of(run: RunDir) -> AnyBackend:
     """The backend that ``run`` was started on."""
     if run.read_record().get("backend") == "docker":
-        return Docker(Path.cwd(), os.environ)
+        return Docker(Path.cwd(), read_env(Path.cwd()))
     return Host.here(Path.cwd(), os.environ)
 
 
 def folders_of_containers() -> list[Path]:
     """The folders of this person's runs that have a container, below whatever working directory; none where no engine answers."""
-    if answers(os.environ) is not None:
-        return []
-    return Docker(Path.cwd(), os.environ).folders()
+    caller = read_env(Path.cwd())
+    return [] if answers(caller) is not None else Docker(Path.cwd(), caller).folders()

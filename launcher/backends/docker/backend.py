@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import math
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -23,11 +25,12 @@ from ..reading import read_log
 from ..record import end_attempts, outcome, started
 from . import spec as specs
 from .build import Say, ensure
-from .engine import address, connect, explained, is_rootless, translated
+from .engine import address, check_near, connect, explained, is_rootless, translated
 from .spec import DockerSpec, Person, Place
 
 _LOOK: Final = 0.5  # seconds between two questions to the engine
-_BEGIN: Final = 20  # seconds that a stop at once waits for the container's end
+_END: Final = 20  # seconds that a stop at once waits for the container's end
+_START: Final = 120  # seconds after which a start that nobody finished was cut off
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Docker:
         return specs.notices(job)
 
     def prepare(self, spec: DockerSpec, say: Say) -> None:
-        """Builds or pulls the image if it is not there; raises LauncherError if that fails."""
+        """Builds or pulls the image if it is not there; raises LauncherError if that fails, or if the engine is far away."""
+        check_near(address(self.caller))
         with translated(f"image {spec.image.reference}"):
             ensure(self.client, spec.image, self.caller, say)
 
@@ -67,10 +71,10 @@ class Docker:
         if missing:
             raise CredentialError(f"launch.secrets: {', '.join(missing)} is neither in your environment nor in .env")
         client, run = self.client, spec.run_dir
-        image = client.images.get(spec.image.reference)
-        run.create(spec.files[run.experiment], {**spec.record, **started(), "container": {"name": spec.name, "image": image.id}})
+        container = {"name": spec.name, "image": client.images.get(spec.image.reference).id, "secrets": str(spec.secret_dir)}
+        run.create(spec.files[run.experiment], {**spec.record, **started(), "container": container})
         try:
-            self._start(spec)
+            self._start(spec, container)
         except BaseException as error:
             sentence = "the start was interrupted" if isinstance(error, KeyboardInterrupt) else str(error).splitlines()[0]
             self._discard(spec.name)
@@ -102,12 +106,17 @@ class Docker:
             said = _said(run)
             reason = str(error).splitlines()[0]
             return said if said.is_over else Status("unknown", None, f"{said.state} when last heard of; {reason}")
-        if found is None:
-            return self._settled(run, Status("lost", 137, "its container is gone without a word: it was removed by hand"))
-        state = found.attrs["State"]
-        if state["Status"] in ("created", "running", "paused", "restarting"):
+        state = "gone" if found is None else found.attrs["State"]["Status"]
+        if state in ("running", "paused", "restarting"):
             said = _said(run)
             return said if said.state == "starting" else Status("running")
+        if state == "created" or (state == "gone" and "id" not in container):
+            if _age(run) < _START:
+                return Status("starting")
+            self._discard(container["name"])
+            return self._settled(run, Status("lost", 137, "its start was cut off"))
+        if found is None:
+            return self._settled(run, Status("lost", 137, "its container is gone without a word: it was removed by hand"))
         return self._reap(run, found)
 
     def stop(self, run: RunDir, *, now: bool = False) -> Status:
@@ -122,7 +131,7 @@ class Docker:
             self._signal(name, "SIGKILL" if now else "SIGTERM")
         if not now:
             return before
-        deadline = time.monotonic() + _BEGIN
+        deadline = time.monotonic() + _END
         aborted = outcome("aborted", 130, "killed at once on request")
         run.update_record(attempts=end_attempts(run, aborted["ended"]), outcome=aborted)
         while not (after := self.status(run)).is_over:
@@ -138,14 +147,13 @@ class Docker:
             found = self.client.api.containers(all=True, filters={"label": wanted})
         return [Path(folder) for one in found if (folder := one["Labels"].get("dpo-launcher/folder"))]
 
-    def _start(self, spec: DockerSpec) -> None:
+    def _start(self, spec: DockerSpec, container: Mapping[str, Any]) -> None:
         for mount in spec.mounts:
             if not mount.read_only:  # as the caller: the engine would make it as root
                 mount.source.mkdir(parents=True, exist_ok=True)
         self._write_secrets(spec)
         with translated(f"{spec.name} did not start"):
             made = self.client.api.create_container(**specs.arguments(spec, self.client.api))
-            container = spec.run_dir.read_record()["container"]
             spec.run_dir.update_record(container={**container, "id": made["Id"]})
             self.client.api.start(made["Id"])
 
@@ -186,23 +194,24 @@ class Docker:
         from docker.errors import APIError, NotFound
 
         state = container.attrs["State"]
-        words = b""
-        with suppress(NotFound, APIError):
-            words = container.logs()
-        text = words.decode("utf-8", "replace")
-        if run.path.is_dir():
+        text = ""
+        with suppress(NotFound, APIError):  # another launcher was faster
+            text = container.logs().decode("utf-8", "replace")
             write_whole(run.logs / "container.log", text)
         ended = self._settled(run, _ending(state, text, run.read_record()))
-        with suppress(NotFound, APIError):  # another launcher was faster
+        with suppress(NotFound, APIError):
             container.remove(v=True)
         return ended
 
     def _settled(self, run: RunDir, ending: Status) -> Status:
         """``ending``, entered where the record has no last word of the entry's own, or a vaguer one."""
         said, record = _said(run), run.read_record()
-        shutil.rmtree(self._secret_root() / record["container"]["name"], ignore_errors=True)
+        container = record.get("container") or {}
+        secrets = Path(container.get("secrets") or "/")
+        if secrets.parent.name == _secret_folder():  # a record is a file that anybody may have edited
+            shutil.rmtree(secrets, ignore_errors=True)
         is_vague = said.state == "failed" and said.exit_code == 137 and ending.exit_code == 137 and ending.sentence is not None
-        fields: dict[str, Any] = {"container": {"id": record["container"].get("id"), "image": record["container"].get("image")}}
+        fields: dict[str, Any] = {"container": {"id": container.get("id"), "image": container.get("image")}}
         if not said.is_over or is_vague:
             last = outcome(ending.state, ending.exit_code or 0, ending.sentence or "")
             fields |= {"outcome": last, "attempts": end_attempts(run, last["ended"])}
@@ -228,7 +237,17 @@ class Docker:
         runtime = self.caller.get("XDG_RUNTIME_DIR")
         memory = Path("/dev/shm")
         base = Path(runtime) if runtime and os.access(runtime, os.W_OK) else memory if os.access(memory, os.W_OK) else None
-        return (base or cache_root(self.caller) / "secrets") / f"dpo-launcher-{os.getuid()}"
+        return (base or cache_root(self.caller) / "secrets") / _secret_folder()
+
+
+def _secret_folder() -> str:
+    return f"dpo-launcher-{os.getuid()}"
+
+
+def _age(run: RunDir) -> float:
+    """Seconds since the run was made."""
+    created = run.read_record().get("created")
+    return (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds() if isinstance(created, str) else math.inf
 
 
 def _said(run: RunDir) -> Status:
@@ -246,7 +265,8 @@ def _ending(state: Mapping[str, Any], words: str, record: Mapping[str, Any]) -> 
     code = int(state["ExitCode"])
     limit = ((record.get("experiment") or {}).get("launch") or {}).get("memory")
     if state.get("OOMKilled"):
-        return Status("failed", 137, f"the kernel killed it: the memory of launch.memory ({limit or 'none'}) ran out")
+        whose = f"the memory of launch.memory ({limit})" if limit else "the machine's memory"
+        return Status("failed", 137, f"the kernel killed it: {whose} ran out")
     if code == 143:
         return Status("stopped", 143, "stopped before the training began")
     if code == 135:

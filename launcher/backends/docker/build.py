@@ -67,7 +67,7 @@ def push(client: Any, image: str, repository: str, say: Say) -> str:
     say(f"pushing {repository}:{tag}")
     for event in client.api.push(repository, tag=tag, stream=True, decode=True):
         if "error" in event:
-            raise LauncherError(f"{repository}:{tag} was not pushed: {event['error'].strip()}")
+            raise LauncherError(f"{repository}:{tag} was not pushed: {_explained(event['error'])}")
         if digest := (event.get("aux") or {}).get("Digest"):
             return f"{repository}@{digest}"
     raise LauncherError(f"{repository}:{tag}: the registry told no digest")
@@ -150,9 +150,7 @@ def _build(client: Any, files: Mapping[str, bytes], say: Say, **arguments: Any) 
     for event in client.api.build(fileobj=context, custom_context=True, rm=True, forcerm=True, decode=True, **arguments):
         if "error" in event:
             words = "\n".join(f"    {line}" for line in heard[-_TAIL:])
-            meaning = explained(event["error"])
-            why = f"{meaning}\n    {event['error'].strip()}" if meaning else event["error"].strip()
-            raise LauncherError(f"{arguments['tag']} was not built: {why}\n{words}")
+            raise LauncherError(f"{arguments['tag']} was not built: {_explained(event['error'])}\n{words}")
         for line in event.get("stream", "").splitlines():
             if not line.strip():
                 continue
@@ -180,11 +178,15 @@ def _pull(client: Any, reference: str, say: Say) -> str:
     try:
         pulled = client.images.pull(*_split(reference))
     except APIError as error:
-        words = str(error.explanation or error)
-        meaning = explained(words)
-        why = f"{meaning}\n    {words}" if meaning else words
+        why = _explained(str(error.explanation or error))
         raise LauncherError(f"launch.image: {reference} cannot be pulled: {why}") from error
     return str(pulled.id)
+
+
+def _explained(words: str) -> str:
+    """What went wrong, and below it the engine's own words; those alone where nobody knows what they mean."""
+    meaning = explained(words)
+    return f"{meaning}\n    {words.strip()}" if meaning else words.strip()
 
 
 def _split(reference: str) -> tuple[str, str | None]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from ...errors import LauncherError
 
@@ -99,6 +100,12 @@ def connect(caller: Mapping[str, str]) -> Any:
             f"no Docker engine answers at {where} (is it started? --backend host needs none)\n    {words}"
         ) from error
     return client
+
+
+def check_near(where: str) -> None:
+    """Raises LauncherError if the engine at ``where`` is another machine's: a run's folders are mounted, not sent."""
+    if where.startswith("ssh://") or urlsplit(where).hostname not in (None, "localhost", "127.0.0.1", "::1"):
+        raise LauncherError(f"the Docker engine at {where} is another machine's, which does not have the folders of this run")
 
 
 def is_rootless(where: str) -> bool:

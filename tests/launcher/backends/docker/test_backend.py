@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,14 @@ def test_a_container_that_was_removed_by_hand_is_a_lost_run(engine, docker, spec
     wait_for(run.steps.is_file)
     engine.api.remove_container(containers(engine, run)[0].id, force=True)
     assert docker.status(run) == Status("lost", 137, "its container is gone without a word: it was removed by hand")
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(1, "starting"), (600, "lost")])
+def test_a_start_that_nobody_finished_is_lost_after_a_while(docker, spec, seconds, state):
+    run, made = spec().run_dir, datetime.now(UTC) - timedelta(seconds=seconds)
+    record = {"created": made.isoformat(), "outcome": {"state": "starting"}, "container": {"name": "dpo-no-such-container"}}
+    run.create("{}", record)
+    assert docker.status(run).state == state
 
 
 def test_without_an_engine_a_run_that_goes_on_is_unknown_and_one_that_ended_is_not(docker, spec):

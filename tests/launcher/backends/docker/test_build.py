@@ -1,12 +1,20 @@
 """Images on a real engine: the CPU image, and small ones built from a base that is here."""
 
 import io
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
 import tarfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from launcher.backends.docker.build import ensure, find, layers, prune, size
+from launcher.backends.docker.build import ensure, find, layers, prune, push, size
 from launcher.errors import LauncherError
 from launcher.image import Image, image_of
 
@@ -166,3 +174,54 @@ def test_the_cpu_image_is_small_has_no_compiler_and_no_secret_and_runs_as_nobody
     assert lines[0] == "4711"
     assert "No such file" in lines[1]
     assert lines[-2:] == ["None", f"{1:11d}"], out
+
+
+@pytest.fixture
+def registry(tmp_path):
+    """A registry of this machine, which an engine trusts without TLS."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        assert not os.environ.get("CI"), "CI needs docker-registry"
+        pytest.skip("no docker-registry")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    config = {
+        "version": 0.1,
+        "log": {"level": "error"},
+        "storage": {"filesystem": {"rootdirectory": str(tmp_path / "registry")}},
+        "http": {"addr": address},
+    }
+    (tmp_path / "registry.yml").write_text(json.dumps(config))
+    server = subprocess.Popen([program, "serve", str(tmp_path / "registry.yml")])
+    deadline = time.monotonic() + 30
+    while True:
+        with suppress(OSError), socket.create_connection(("localhost", int(address.rpartition(":")[2])), 1):
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    yield address
+    server.terminate()
+    server.wait()
+
+
+def test_an_image_that_is_pushed_can_be_pulled_by_the_digest_that_was_said(engine, small, registry):
+    ensure(engine, small(), {}, print)
+    said = []
+    reference = push(engine, small().reference, f"{registry}/team/dpo-launcher", said.append)
+    assert re.fullmatch(rf"{registry}/team/dpo-launcher@sha256:[0-9a-f]{{64}}", reference)
+    assert said == [f"pushing {registry}/team/dpo-launcher:{small().reference.rpartition(':')[2]}"]
+    built = engine.images.get(small().reference).id
+    for tag in engine.images.get(built).tags:
+        engine.images.remove(tag, force=True)
+    assert find(engine, reference) is None
+    assert ensure(engine, Image(reference, "cpu"), {}, said.append) == built
+    assert said[-1] == f"pulling {reference}"
+    engine.images.remove(built, force=True)
+
+
+def test_a_push_that_is_refused_says_so(engine, small):
+    ensure(engine, small(), {}, print)
+    with pytest.raises(LauncherError, match=r"localhost:1/x:cpu-\w+ was not pushed: the registry .* cannot be reached"):
+        push(engine, small().reference, "localhost:1/x", print)
+    engine.images.remove(f"localhost:1/x:{small().reference.rpartition(':')[2]}", force=True)

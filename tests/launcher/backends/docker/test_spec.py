@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from launcher.backends.docker.engine import explained
+from launcher.backends.docker.engine import check_near, explained
 from launcher.backends.docker.paths import layout
 from launcher.backends.docker.spec import DockerSpec, Person, Place, notices, render, text
-from launcher.errors import ExperimentError
+from launcher.errors import ExperimentError, LauncherError
 from launcher.experiment import Experiment
 from launcher.image import Image
 from launcher.job import plan
@@ -142,6 +142,17 @@ def test_settings_without_effect_are_named_once():
 )  # fmt: skip
 def test_what_an_engine_says_is_explained(words, meaning):
     assert meaning in explained(words)
+
+
+@pytest.mark.parametrize("where", ["tcp://gpu-box:2376", "ssh://you@gpu-box", "http://10.0.0.1:2375"])
+def test_an_engine_of_another_machine_is_refused(where):
+    with pytest.raises(LauncherError, match="another machine's, which does not have the folders of this run"):
+        check_near(where)
+
+
+@pytest.mark.parametrize("where", ["unix:///var/run/docker.sock", "tcp://localhost:2375", "tcp://127.0.0.1:2375"])
+def test_an_engine_of_this_machine_is_near(where):
+    check_near(where)
 
 
 def test_words_that_nobody_has_met_are_not_explained():
