@@ -350,13 +350,15 @@ def test_tensorboard_sees_the_chosen_runs_side_by_side_until_ctrl_c(home):
     (home / "tensorboard").mkdir()
     (home / "tensorboard" / "__init__.py").touch()
     (home / "tensorboard" / "main.py").write_text(
-        "import os, sys, time\n"
+        "import glob, os, sys, time\n"
         "folder, port = sys.argv[1].removeprefix('--logdir='), sys.argv[2]\n"
-        "print(port, *sorted(f'{n}={os.path.realpath(os.path.join(folder, n))}' for n in os.listdir(folder)), flush=True)\n"
+        "print(port, *sorted(f'{n}={os.path.realpath(os.path.join(folder, n))}' for n in glob.glob('*/*', root_dir=folder)), flush=True)\n"
         "time.sleep(60)\n"
     )
     server = begin(home, "tensorboard", "a", "b", "--port", "7007", PYTHONPATH=str(home))
-    assert server.stdout.readline() == "http://localhost:7007/ shows a, b; Ctrl-C ends it\n"
-    assert server.stdout.readline() == f"--port=7007 a={run_dir(home, 'a').tensorboard} b={run_dir(home, 'b').tensorboard}\n"
+    assert server.stdout.readline() == "http://localhost:7007/ shows exp_1/a, exp_1/b; Ctrl-C ends it\n"
+    assert server.stdout.readline() == (
+        f"--port=7007 exp_1/a={run_dir(home, 'a').tensorboard} exp_1/b={run_dir(home, 'b').tensorboard}\n"
+    )
     server.send_signal(signal.SIGINT)
     assert server.wait(timeout=30) == 0
