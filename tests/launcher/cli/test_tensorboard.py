@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,8 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -73,10 +77,11 @@ def begin(home: Path, *args: str, **env: str) -> subprocess.Popen[str]:
 
 
 def wait_for_server(server: subprocess.Popen[str], port: int) -> None:
-    deadline = time.monotonic() + 90
+    """Waits until the server has read both runs: a page that is opened earlier stays empty."""
+    deadline = time.monotonic() + 120
     while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+        with suppress(OSError, HTTPException), urlopen(f"http://127.0.0.1:{port}/data/runs", timeout=10) as answer:
+            if len(json.load(answer)) == 2:
                 return
         assert server.poll() is None, server.stdout and server.stdout.read()
         assert time.monotonic() < deadline
@@ -96,10 +101,10 @@ def see(browser: Any, port: int, picture: Path) -> str:
         return charts == 2 and all(line in text() for line in LAST)
 
     deadline = time.monotonic() + 300
-    while True:  # a page that is opened before the server has read its first events stays empty until it is opened again
+    while True:  # it may have read the runs, and not yet all of their events
         try:
             browser.get(f"http://127.0.0.1:{port}/#timeseries")
-            WebDriverWait(browser, 60).until(is_drawn)
+            WebDriverWait(browser, 20).until(is_drawn)
             break
         except WebDriverException:
             assert time.monotonic() < deadline, text()
