@@ -352,7 +352,8 @@ def test_tensorboard_sees_the_chosen_runs_side_by_side_until_ctrl_c(home):
     (home / "tensorboard" / "main.py").write_text(
         "import glob, os, sys, time\n"
         "folder, port = sys.argv[1].removeprefix('--logdir='), sys.argv[2]\n"
-        "print(port, *sorted(f'{n}={os.path.realpath(os.path.join(folder, n))}' for n in glob.glob('*/*', root_dir=folder)), flush=True)\n"
+        "links = sorted(glob.glob('*/*', root_dir=folder))\n"
+        "print(port, *(f'{name}={os.path.realpath(os.path.join(folder, name))}' for name in links), flush=True)\n"
         "time.sleep(60)\n"
     )
     server = begin(home, "tensorboard", "a", "b", "--port", "7007", PYTHONPATH=str(home))
