@@ -91,7 +91,7 @@ def ps(as_json: bool, every: bool) -> None:
     """List runs, newest first."""
     from .known_runs import known
 
-    found = [known(run) for run in _runs()]
+    found = [known(run) for run in _runs_and_containers()]
     shown = [run for number, run in enumerate(found) if every or number < 10 or not run.is_over]
     if as_json:
         _echo_json([run.json() for run in shown])
@@ -215,6 +215,13 @@ def _start(where: AnyBackend, job: Job, spec: Any, detach: bool) -> int:
 
 
 def _runs() -> list[RunDir]:
+    from .known_runs import newest_first, output_dirs
+
+    return newest_first(output_dirs(Path.cwd()))
+
+
+def _runs_and_containers() -> list[RunDir]:
+    """The runs below this directory, and those elsewhere that have a container."""
     from .backends import folders_of_containers
     from .known_runs import newest_first, output_dirs
 
@@ -222,9 +229,16 @@ def _runs() -> list[RunDir]:
 
 
 def _run(name: str) -> RunDir:
+    """The run that a person means, below this directory; elsewhere only by its whole name."""
     from .known_runs import choose
 
-    return choose(name, _runs())
+    try:
+        return choose(name, _runs())
+    except UsageError:
+        elsewhere = [run for run in _runs_and_containers() if run.name == name]
+        if len(elsewhere) != 1:
+            raise
+        return elsewhere[0]
 
 
 def _state(run: Known) -> str:

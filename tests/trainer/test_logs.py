@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 import math
 from pathlib import Path
 
@@ -22,6 +23,7 @@ def test_an_attempt_that_begins_again_keeps_nothing_of_the_one_before_in_the_log
     first.write({"type": "eval", "step": 0, "eval_loss": 0.7})
     first.write({"type": "train", "step": 1, "loss": 0.7})
     first.close()  # killed before its first checkpoint
+    time.sleep(1.1)  # event files are read in the order of their names, which have whole seconds and then a count: 10 before 9
     second = StepLog(run, resume_step=0, attempt=2)
     second.write({"type": "eval", "step": 0, "eval_loss": 0.6})
     second.close()
