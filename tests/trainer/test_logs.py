@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import json
-import time
 import math
+import time
 from pathlib import Path
 
 from launcher.errors import HealthError
