@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -89,7 +91,7 @@ def _stop_or_detach(run: RunDir, interrupts: Interrupts) -> str:
     try:
         while True:
             click.echo("\nstop or detach? [s/d] (Ctrl-C again: kill it at once) ", nl=False)
-            answer = sys.stdin.readline()
+            answer = _line()
             word = answer.strip().lower()
             if not answer or (word and "detach".startswith(word)):  # the terminal is gone: nobody has said stop
                 return "detach"
@@ -99,6 +101,22 @@ def _stop_or_detach(run: RunDir, interrupts: Interrupts) -> str:
         return "kill"
     finally:
         interrupts.is_watching = True
+
+
+def _line() -> str:
+    """A line of standard input. Python looks for a signal before it begins to read: one that comes in between would wait for
+    the line's end, so it rings a bell that is waited for, too.
+    """
+    ear, bell = os.pipe()
+    os.set_blocking(bell, False)
+    before = signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
+    try:
+        select.select([sys.stdin, ear], [], [])
+        return sys.stdin.readline()
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(ear)
+        os.close(bell)
 
 
 def conclude(backend: AnyBackend, run: RunDir) -> int:
