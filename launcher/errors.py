@@ -87,7 +87,13 @@ class CredentialError(LauncherError):
 
 
 class MemoryShortage(LauncherError):
+    """Out of memory. ``can_split``: smaller micro-batches may help, so the attempt is worth another one."""
+
     exit_code = 45
+
+    def __init__(self, message: str, *, can_split: bool):
+        super().__init__(message)
+        self.can_split = can_split
 
 
 class HealthError(LauncherError):

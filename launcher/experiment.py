@@ -89,7 +89,10 @@ class Launch(Section):
     image: Text | None = Field(None, description="container image; unset: built from this checkout")
     gpus: Annotated[Literal["auto"] | Annotated[Int, Field(ge=0)], Field()] = Field("auto", description="GPUs per node")
     nodes: Int = Field(1, ge=1, description="machines")
-    parallelism: Literal["auto", "ddp", "zero1", "zero2", "zero3"] = Field("auto", description="how ranks share the work")
+    processes: Int | None = Field(None, ge=1, description="ranks per node where there is no GPU; unset: 1")
+    parallelism: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
+        "auto", description="how ranks share the work: auto, ddp, or a file of configs/deepspeed by its name, as zero2"
+    )
     global_batch_size: Int | None = Field(None, ge=1, description="pairs a step, over all devices; unset: as on one device")
     cpus: Float | None = Field(None, gt=0, description="CPU cores per node")
     memory: Size | None = Field(None, description="main memory per node, as 64Gi")

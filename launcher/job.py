@@ -10,6 +10,7 @@ from types import MappingProxyType
 from .errors import ExperimentError, Mistake
 from .experiment import Experiment, Launch
 from .run_dir import expanded
+from .topology import DDP, Node, Parallelism, Topology
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,14 @@ class Resources:
 
 @dataclass(frozen=True)
 class Job:
-    """What every backend renders. ``world = nodes × nproc`` ranks train ``per_device × accumulation × world`` pairs a step."""
+    """What every backend renders. ``world`` ranks train ``per_device × accumulation × world`` pairs a step."""
 
     run: str
     key: str
     experiment: Experiment
     origin: str | None
-    gpus: int
-    nodes: int
-    nproc: int
+    topology: Topology
+    node: Node
     accumulation: int
     command: tuple[str, ...]
     env: Mapping[str, str]
@@ -41,7 +41,11 @@ class Job:
 
     @property
     def world(self) -> int:
-        return self.nodes * self.nproc
+        return self.topology.world
+
+    @property
+    def gpus(self) -> int:
+        return self.topology.gpus
 
     @property
     def per_device(self) -> int:
@@ -49,10 +53,9 @@ class Job:
 
     @property
     def devices(self) -> str:
-        """The devices in words."""
-        if self.gpus == 0:
-            return "the CPU"
-        return f"{self.gpus} GPU{'s' * (self.gpus > 1)}" + (f" on each of {self.nodes} nodes" if self.nodes > 1 else "")
+        """The devices in words, and how they share the work."""
+        parallelism = self.topology.parallelism
+        return self.topology.devices + (f", {parallelism.name}" if parallelism.stage or self.world > 1 else "")
 
     @property
     def batch(self) -> str:
@@ -65,15 +68,27 @@ class Job:
         return f"{self.experiment.global_batch} pairs = {' × '.join(parts)}"
 
 
-def plan(experiment: Experiment, *, run: str, key: str, gpus_there: int, origin: str | None = None) -> Job:
-    """The job of one run on machines with ``gpus_there`` GPUs each; raises ExperimentError for what cannot be."""
+def plan(
+    experiment: Experiment,
+    *,
+    run: str,
+    key: str,
+    gpus_there: int,
+    parallelism: Parallelism = DDP,
+    node: Node | None = None,
+    origin: str | None = None,
+) -> Job:
+    """The job of one run on machines with ``gpus_there`` GPUs each; raises ExperimentError for what cannot be.
+
+    ``node``: which of several nodes this machine is.
+    """
     launch = experiment.launch
-    gpus = gpus_there if launch.gpus == "auto" else launch.gpus
-    mistakes = list(_beyond_the_machine(launch, gpus, gpus_there))
-    nproc = max(1, gpus)
-    accumulation, rest = divmod(experiment.global_batch, experiment.hyperparameters.per_device_train_batch_size * nproc)
+    topology = topology_of(launch, gpus_there, parallelism)
+    mistakes = list(_beyond_the_machine(experiment, topology, gpus_there))
+    micro = experiment.hyperparameters.per_device_train_batch_size * topology.world
+    accumulation, rest = divmod(experiment.global_batch, micro)
     if not mistakes and (rest or not accumulation):
-        mistakes.append(_uneven(experiment, nproc))
+        mistakes.append(_uneven(experiment, topology.world))
     fixed, names = _environment(launch)
     mistakes += [_reserved(name) for name in (*fixed, *names) if name.startswith("DPO_")]
     if mistakes:
@@ -83,9 +98,8 @@ def plan(experiment: Experiment, *, run: str, key: str, gpus_there: int, origin:
         key=key,
         experiment=experiment,
         origin=origin,
-        gpus=gpus,
-        nodes=launch.nodes,
-        nproc=nproc,
+        topology=topology,
+        node=node or Node(),
         accumulation=accumulation,
         command=("python", "-m", "trainer.entrypoint"),
         env=MappingProxyType(fixed),
@@ -93,6 +107,12 @@ def plan(experiment: Experiment, *, run: str, key: str, gpus_there: int, origin:
         secrets=launch.secrets,
         resources=Resources(launch.cpus, launch.memory, launch.shm_size),
     )
+
+
+def topology_of(launch: Launch, gpus_there: int, parallelism: Parallelism = DDP) -> Topology:
+    """The ranks that ``launch`` asks for on machines with ``gpus_there`` GPUs each."""
+    gpus = gpus_there if launch.gpus == "auto" else launch.gpus
+    return Topology(gpus, launch.nodes, gpus or launch.processes or 1, parallelism)
 
 
 def check_model(model_name: str, root: Path) -> None:
@@ -115,16 +135,19 @@ def check_model(model_name: str, root: Path) -> None:
     )
 
 
-def _beyond_the_machine(launch: Launch, gpus: int, there: int) -> Iterator[Mistake]:
+def _beyond_the_machine(experiment: Experiment, topology: Topology, there: int) -> Iterator[Mistake]:
+    gpus, launch, h = topology.gpus, experiment.launch, experiment.hyperparameters
     if gpus > there:
         what = f"asks for {gpus} GPU{'s' * (gpus > 1)}, and this machine has {there}"
         yield Mistake("launch.gpus", what, f"at most {there}, or auto for all that are there", str(gpus))
-    if launch.nodes > 1:
-        what = "one run over several machines needs the kubernetes backend, which this version does not have"
-        yield Mistake("launch.nodes", what, "1", str(launch.nodes))
-    if launch.parallelism not in ("auto", "ddp"):
-        what = f"{launch.parallelism} shards the model with DeepSpeed, which this version does not do"
-        yield Mistake("launch.parallelism", what, "auto or ddp", launch.parallelism)
+    if launch.processes is not None and gpus and launch.processes != gpus:
+        yield Mistake("launch.processes", "with GPUs there is one rank for each", f"{gpus}, or unset", str(launch.processes))
+    if topology.parallelism.stage == 3 and (h.load_in_4bit or h.load_in_8bit):
+        what = "spreads the weights over the ranks, which quantised ones do not stand"
+        yield Mistake("launch.parallelism", what, "ddp, zero1 or zero2", topology.parallelism.name)
+    if topology.parallelism.stage and h.trl.get("sync_ref_model"):
+        what = "cannot follow a reference that moves (sync_ref_model)"
+        yield Mistake("launch.parallelism", what, "ddp", topology.parallelism.name)
 
 
 def _uneven(experiment: Experiment, world: int) -> Mistake:

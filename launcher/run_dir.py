@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,13 +36,17 @@ def check_run_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class RunDir:
-    """The folder of one run: ``<model_output_dir>/exp_<id>/<model>/runs/<run>``."""
+    """The folder of one run: ``<model_output_dir>/exp_<id>/<model>/runs/<run>``.
+
+    The nodes of a run share it. ``node`` is whose record and entry log are meant; the first node's record is the run's.
+    """
 
     path: Path
+    node: int = 0
 
     @classmethod
-    def of(cls, root: Path, model_output_dir: str, experiment_id: str, model: str, run: str) -> RunDir:
-        return cls(root / expanded(model_output_dir) / f"exp_{experiment_id}" / model / "runs" / run)
+    def of(cls, root: Path, model_output_dir: str, experiment_id: str, model: str, run: str, node: int = 0) -> RunDir:
+        return cls(root / expanded(model_output_dir) / f"exp_{experiment_id}" / model / "runs" / run, node)
 
     @property
     def name(self) -> str:
@@ -58,7 +63,11 @@ class RunDir:
 
     @property
     def record(self) -> Path:
-        return self.path / "run.json"
+        return self.path / ("run.json" if self.node == 0 else f"node-{self.node}.json")
+
+    @property
+    def deepspeed(self) -> Path:
+        return self.path / "deepspeed.json"
 
     @property
     def logs(self) -> Path:
@@ -70,7 +79,7 @@ class RunDir:
 
     @property
     def entry_log(self) -> Path:
-        return self.logs / "entry.log"
+        return self.logs / ("entry.log" if self.node == 0 else f"entry-{self.node}.log")
 
     def rank_log(self, rank: int) -> Path:
         return self.logs / f"rank-{rank}.log"
@@ -99,11 +108,14 @@ class RunDir:
         found = [p for p in self.path.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
         return sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")))
 
-    def create(self, experiment_json: str, record: Mapping[str, Any]) -> None:
-        """Makes the folder with the experiment and the first record, whole or not at all.
+    def create(self, files: Mapping[Path, str], record: Mapping[str, Any]) -> None:
+        """Makes the folder with ``files`` (the experiment, say) and the first record, whole or not at all.
 
-        Raises UsageError if the run exists, and LauncherError if the disk is full, read-only or otherwise refuses it.
+        On another node than the first the folder is there already, or will soon be. Raises UsageError if the run exists, and
+        LauncherError if the disk is full, read-only or otherwise refuses it.
         """
+        if self.node:
+            return self._join(record)
         try:
             self.path.mkdir(parents=True)
         except OSError as error:
@@ -113,12 +125,24 @@ class RunDir:
         try:
             for folder in (self.logs, self.tensorboard, self.data):
                 folder.mkdir()
-            write_whole(self.experiment, experiment_json)
+            for file, text in files.items():
+                write_whole(file, text)
             write_whole(self.record, _dumps(record))
             self.link()
         except OSError as error:
             shutil.rmtree(self.path, ignore_errors=True)
             raise self._not_made(error) from error
+
+    def _join(self, record: Mapping[str, Any], patience: float = 60) -> None:
+        deadline = time.monotonic() + patience
+        while not RunDir(self.path).record.exists():
+            if time.monotonic() > deadline:
+                what = f"node {self.node}: there is no run {self.path} after {patience:.0f} s"
+                raise UsageError(f"{what}; start node 0 with the same --name, over a folder that all nodes share")
+            time.sleep(0.2)
+        if self.record.exists():
+            raise UsageError(f"run {self.name} has a node {self.node} already: {self.record}")
+        write_whole(self.record, _dumps(record))
 
     def _not_made(self, error: OSError) -> LauncherError:
         reason = (error.strerror or str(error)).lower()
@@ -183,6 +207,17 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def sync_tree(folder: Path) -> None:
+    """Brings all of ``folder`` to the disk, so that its rename names what is there after a power cut, too."""
+    for path in [*folder.rglob("*"), folder]:
+        if path.is_file() or path.is_dir():
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def expanded(path: str) -> Path:

@@ -13,13 +13,14 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from launcher.errors import LauncherError
 from launcher.run_dir import RunDir, write_whole
 
-from .ending import explained, how_it_failed
+from .ending import explained, how_it_failed, is_of_a_peer
 
 PR_SET_PDEATHSIG: Final = 1
 
@@ -30,11 +31,29 @@ def main() -> None:
     _print_to(run.rank_log(rank))
     # A torchrun that is killed leaves its workers alive; this one then stops as on request, after a checkpoint.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    code, sentence = _rank(run, attempt)
+    ending = _rank(run, rank, attempt)
+    _note(run, rank, attempt, ending)
+    # Not the interpreter's own end: a process group whose peer is gone may wait for it there.
+    sys.stdout.flush()
+    os._exit(ending.code)
+
+
+@dataclass(frozen=True)
+class RankEnding:
+    """How a rank ended: its exit code, the sentence, whether another rank's end is the cause, and whether smaller micro-batches
+    may help.
+    """
+
+    code: int
+    sentence: str
+    is_consequence: bool = False
+    can_split: bool = False
+
+
+def _note(run: RunDir, rank: int, attempt: int, ending: RankEnding) -> None:
     note = run.exit_note(attempt, rank)
     note.parent.mkdir(exist_ok=True)
-    write_whole(note, json.dumps({"code": code, "sentence": sentence, "time": time.time()}))
-    sys.exit(code)
+    write_whole(note, json.dumps({**asdict(ending), "time": time.time()}))
 
 
 def _print_to(log: Path) -> None:
@@ -47,7 +66,7 @@ def _print_to(log: Path) -> None:
     sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
-def _rank(run: RunDir, attempt: int) -> tuple[int, str]:
+def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
     import warnings
 
     from .stop import StopRequest
@@ -56,23 +75,36 @@ def _rank(run: RunDir, attempt: int) -> tuple[int, str]:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
     stop = StopRequest()
     stop.listen()  # before the heavy imports: a stop while they run must not kill the process half-way
+
+    def leave(why: str) -> None:
+        print(f"error: {why}", flush=True)  # noqa: T201
+        _note(run, rank, attempt, RankEnding(1, why, is_consequence=True))
+        os._exit(1)
+
+    peers = None
     try:
         from launcher.experiment import Experiment
 
-        from .train import Roots, train
+        from .peers import watch_peers
+        from .train import DDP_TIMEOUT, Roots, train
 
         experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
-        train(run, experiment, Roots.from_environment(), stop, attempt=attempt)
+        timeout = float(experiment.hyperparameters.trl.get("ddp_timeout", DDP_TIMEOUT))
+        peers = watch_peers(rank, int(os.environ.get("WORLD_SIZE", "1")), timeout, leave)
+        train(run, experiment, Roots.from_environment(), stop, attempt=attempt, peers=peers)
+        ending = RankEnding(0, "done")
     except LauncherError as error:
         print(f"error: {error}" if error.exit_code != 143 else str(error), flush=True)  # noqa: T201
-        return error.exit_code, str(error)
+        ending = RankEnding(error.exit_code, str(error), can_split=getattr(error, "can_split", False))
     except Exception as error:
         if explained(error) is None:
             traceback.print_exc()
         code, sentence = how_it_failed(error)
         print(f"error: {sentence}", flush=True)  # noqa: T201
-        return code, sentence
-    return 0, "done"
+        ending = RankEnding(code, sentence, is_consequence=is_of_a_peer(error))
+    if peers is not None:
+        peers.close(ending.code)
+    return ending
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ class DPOTrainer:
             "folder": str(run.path),
             "experiment": experiment.model_dump(mode="json"),
         }
-        run.create(experiment.model_dump_json(indent=2), record)
+        run.create({run.experiment: experiment.model_dump_json(indent=2)}, record)
         write_start(run, 1)
         self.run = run
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from transformers import Trainer
 from trl import DPOConfig
@@ -15,9 +16,14 @@ from launcher.run_dir import RunDir
 from .machine import Device
 from .model import BITSANDBYTES, Precision
 
+DEEPSPEED: Final = "ACCELERATE_DEEPSPEED_CONFIG_FILE"
 
-def arguments(experiment: Experiment, run: RunDir, precision: Precision, device: Device) -> DPOConfig:
-    """TRL's arguments for one rank; raises ExperimentError where TRL refuses them or the batch cannot be split."""
+
+def arguments(experiment: Experiment, run: RunDir, precision: Precision, device: Device, micro: int | None = None) -> DPOConfig:
+    """TRL's arguments for one rank; raises ExperimentError where TRL refuses them or the batch cannot be split.
+
+    ``micro``: pairs a rank computes at once, where they are fewer than the experiment's, as memory has run out.
+    """
     h = experiment.hyperparameters
     recompute = device.cuda if h.use_gradient_checkpointing == "auto" else h.use_gradient_checkpointing
     best = h.load_best_model_at_end or h.early_stopping_patience is not None
@@ -26,11 +32,13 @@ def arguments(experiment: Experiment, run: RunDir, precision: Precision, device:
         "max_length": None,  # tokens.py has cut every sequence
         "bf16": precision.bf16,
         "fp16": precision.fp16,
-        "use_cpu": not device.cuda,
+        "use_cpu": not device.cuda and not is_sharded(),  # accelerate takes use_cpu for "no DeepSpeed"; it finds no GPU itself
         "gradient_checkpointing": recompute,
         "use_cache": True,  # what a saved config.json says; TRL's own passes go without it
-        "gradient_accumulation_steps": accumulation(experiment, device.world),
-        "per_device_train_batch_size": h.per_device_train_batch_size,
+        "gradient_accumulation_steps": accumulation(experiment, device.world, micro),
+        "per_device_train_batch_size": micro or h.per_device_train_batch_size,
+        "deepspeed": os.environ.get(DEEPSPEED),
+        "accelerator_config": {"use_configured_state": is_sharded()},  # train.join has met the other ranks
         "beta": h.beta,
         "loss_type": list(h.loss_type),
         "label_smoothing": h.label_smoothing,
@@ -68,12 +76,23 @@ def arguments(experiment: Experiment, run: RunDir, precision: Precision, device:
         raise ExperimentError(Mistake("hyperparameters", f"TRL refuses these settings: {error}")) from error
 
 
-def accumulation(experiment: Experiment, world: int) -> int:
+def is_sharded() -> bool:
+    """Whether this run's ranks share the model by DeepSpeed."""
+    return DEEPSPEED in os.environ
+
+
+def smaller(per_device: int, splits: int) -> int:
+    """``per_device`` halved ``splits`` times: the largest whole divisor that is not above it, at least 1."""
+    most = max(1, per_device >> splits)
+    return next(size for size in range(most, 0, -1) if per_device % size == 0)
+
+
+def accumulation(experiment: Experiment, world: int, micro: int | None = None) -> int:
     """Micro-batches a step on each of ``world`` ranks, so that a step holds ``global_batch`` pairs.
 
     Raises ExperimentError where they do not fit, which the launcher has said before; the Python API comes here first.
     """
-    micro = experiment.hyperparameters.per_device_train_batch_size * world
+    micro = (micro or experiment.hyperparameters.per_device_train_batch_size) * world
     steps, rest = divmod(experiment.global_batch, micro)
     if rest or not steps:
         what = f"a global batch of {experiment.global_batch} pairs cannot be split evenly over {world} rank(s)"

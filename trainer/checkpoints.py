@@ -19,6 +19,7 @@ from launcher.experiment import Experiment
 from launcher.run_dir import RunDir, expanded, find_checkpoint_runs
 
 from .dpo import STAGING, check_finite
+from .sharding import stage, trained_tensors
 from .stop import StopRequest
 
 ASIDE = ".adapter"
@@ -38,7 +39,7 @@ class StopCallback(TrainerCallback):
         return control
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
-        self.stopped = _any_rank(self._request.signal is not None, args.device)
+        self.stopped = any_rank(self._request.signal is not None, args.device)
         if self.stopped:
             control.should_save = not _ends_epoch(state)
             control.should_training_stop = True
@@ -70,7 +71,8 @@ def _ends_epoch(state: TrainerState) -> bool:
     return bool(state.epoch == int(state.epoch or 0))
 
 
-def _any_rank(mine: bool, device: torch.device) -> bool:
+def any_rank(mine: bool, device: torch.device) -> bool:
+    """Whether ``mine`` holds on any rank; all ranks must ask."""
     if not torch.distributed.is_initialized():
         return mine
     flag = torch.tensor(float(mine), device=device)
@@ -83,23 +85,9 @@ def resume_point(run: RunDir, experiment: Experiment, run_root: Path) -> Path | 
 
     A run that has checkpoints of its own was interrupted and always goes on from the newest. Otherwise
     ``resume_from_checkpoint`` decides: true takes the newest checkpoint of the experiment's newest run that has one, a path
-    names one. Raises ExperimentError where the path is no complete checkpoint, or one of another kind of training.
+    names one. Raises ExperimentError where the path is no complete checkpoint. Whether this run may go on from it is for
+    ``origin`` to say.
     """
-    checkpoint = _checkpoint(run, experiment, run_root)
-    if checkpoint is not None and (checkpoint / "adapter_config.json").exists() == experiment.hyperparameters.full_finetuning:
-        full = experiment.hyperparameters.full_finetuning
-        raise ExperimentError(
-            Mistake(
-                "hyperparameters.resume_from_checkpoint",
-                f"{checkpoint} is of another kind than this training",
-                expected="all weights, as full_finetuning is true" if full else "an adapter, as full_finetuning is false",
-                found="an adapter" if full else "all weights",
-            )
-        )
-    return checkpoint
-
-
-def _checkpoint(run: RunDir, experiment: Experiment, run_root: Path) -> Path | None:
     shutil.rmtree(run.path / STAGING, ignore_errors=True)
     own = run.checkpoints()
     if own:
@@ -156,11 +144,24 @@ def save_verified(trainer: Any, run: RunDir) -> dict[str, Any]:
         if trainer.args.should_save:
             shutil.rmtree(aside, ignore_errors=True)  # a full disk needs room to say that it is full
         raise
+    is_spread = stage(trainer) == 3
+    trained = trained_tensors(trainer.model, lambda name: trainer.args.should_save) if is_spread else {}
     if not trainer.args.should_save:
         return {}
     (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle of this process's settings: run.json has them in words
+    if is_spread:
+        return _compare_spread(trained, aside)
     model = trainer.accelerator.unwrap_model(trainer.model)
     return _compare_adapter(trainer, model, aside) if isinstance(model, PeftModel) else _compare_weights(model, aside)
+
+
+def _compare_spread(trained: Mapping[str, torch.Tensor], folder: Path) -> dict[str, Any]:
+    """Compares the whole trained tensors, by their names in the model, with all that the files hold."""
+    reloaded: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        reloaded |= load_file(file)
+    _same({re.sub(r"\.default(?=\.|$)", "", name): tensor for name, tensor in trained.items()}, reloaded, folder)
+    return {"compared": "adapter" if (folder / "adapter_config.json").exists() else "weights", "tensors": len(reloaded)}
 
 
 def publish(run: RunDir) -> None:
@@ -169,8 +170,10 @@ def publish(run: RunDir) -> None:
 
 
 def _compare_adapter(trainer: Any, model: PeftModel, folder: Path) -> dict[str, Any]:
-    model.load_adapter(str(folder), adapter_name="reloaded", is_trainable=False)
-    _same(_tensors(model, "default"), reloaded := _tensors(model, "reloaded"), folder)
+    trained = _tensors(model, "default")
+    is_wide = all(tensor.dtype == torch.float32 for tensor in trained.values())  # DeepSpeed's are bf16 where the step is
+    model.load_adapter(str(folder), adapter_name="reloaded", is_trainable=False, autocast_adapter_dtype=is_wide)
+    _same(trained, reloaded := _tensors(model, "reloaded"), folder)
     # Not the training's loader: its ranks agree on an order first, and only this rank is here.
     pairs = range(min(2, len(trainer.train_dataset)))
     batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in pairs]))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from accelerate.utils import gather_object
@@ -15,7 +15,7 @@ from peft import PeftModel
 from torch import Tensor
 from trl import DPOConfig
 
-from launcher.errors import ExperimentError, Mistake
+from launcher.errors import ExperimentError, Mistake, Stopped
 
 from .dpo import DPOTrainer, Fast, Scored
 from .identity import reference_key
@@ -24,6 +24,7 @@ from .model import Precision
 from .packed import Packed, attention, row_budget, why_plain
 from .packing import pack
 from .reference import reference_logps
+from .sharding import callable_model, stage
 from .tokens import TokenPair, Tokens
 
 ROWS: Final = 16  # a call of the reference pass: enough of them to fill rows well
@@ -49,7 +50,7 @@ class Difference:
 
     logps: float  # nats, the largest of any answer, divided by the square root of its tokens
     loss: float  # absolute
-    gradient: float  # of the norms over all trained weights, relative to the plain one
+    gradient: float | None  # of the norms over all trained weights, relative to the plain one; None where they are spread
 
     def beyond(self, *, half: bool) -> bool:
         """Whether the paths do not compute the same.
@@ -58,21 +59,29 @@ class Difference:
         while a token that saw what it must not, or not what it must, is off by about one.
         """
         logps, loss, gradient = (0.1, 0.05, 0.1) if half else (1e-4, 1e-4, 1e-3)
-        return not (self.logps <= logps and self.loss <= loss and self.gradient <= gradient)
+        is_near = self.logps <= logps and self.loss <= loss
+        return not (is_near and (self.gradient is None or self.gradient <= gradient))
 
     def __str__(self) -> str:
-        return (
-            f"log-probabilities differ by {self.logps:.1e} a root token, loss by {self.loss:.1e}, gradient by {self.gradient:.1e}"
-        )
+        found = f"log-probabilities differ by {self.logps:.1e} a root token, loss by {self.loss:.1e}"
+        if self.gradient is None:
+            return f"{found}; gradients were not compared, as the weights are spread over the ranks"
+        return f"{found}, gradient by {self.gradient:.1e}"
 
 
-def choose_path(trainer: DPOTrainer, wanted: str, tokens: Tokens, remembered: str | None) -> Choice:
-    """The path for ``wanted`` (auto, fast or plain); ``remembered``: the path of the checkpoint that the run goes on from.
+def choose_path(
+    trainer: DPOTrainer, wanted: str, tokens: Tokens, remembered: str | None, budgets: Sequence[int | None] | None = None
+) -> Choice:
+    """The path for ``wanted`` (auto, fast or plain).
 
-    Raises ExperimentError where ``fast`` cannot be had.
+    ``remembered`` and ``budgets``: path, and tokens of a row by rank, of the checkpoint that the run goes on from. Raises
+    ExperimentError where ``fast`` cannot be had.
     """
     device = trainer.accelerator.device
     budget = row_budget(tokens.pairs, trainer.args.per_device_train_batch_size, device)
+    if budgets is not None and None not in budgets:
+        here = trainer.args.process_index
+        budget = budgets[here] if len(budgets) == trainer.args.world_size else min(budgets)
     if wanted == "plain":
         return Choice(None, budget, "plain path: dpo_path asks for it")
     if wanted == "auto" and remembered == "plain":
@@ -98,11 +107,19 @@ def _tried(trainer: DPOTrainer, tokens: Tokens, budget: int, *, is_known: bool) 
         model.set_attn_implementation(attention(trainer.accelerator.device))
         return Packed(trainer.model), "as the checkpoint's run"
     pairs = tokens.pairs[:COMPARED]
-    reference, gradient = _plain(trainer, pairs)
+    with callable_model(trainer) as called:
+        return _compared(trainer, called, model, before, pairs, budget)
+
+
+def _compared(
+    trainer: DPOTrainer, called: Any, model: Any, before: str, pairs: Sequence[TokenPair], budget: int
+) -> tuple[Packed | None, str]:
+    """As ``_tried``, by calling ``called``; ``before``: the attention that ``model`` came with."""
+    reference, gradient = _plain(trainer, called, pairs)
     packed = Packed(trainer.model)
     try:
         model.set_attn_implementation(attention(trainer.accelerator.device))
-        difference = _compare(trainer, packed, pairs, budget, reference, gradient)
+        difference = _compare(trainer, called, packed, pairs, budget, reference, gradient)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:  # whatever a model's own code makes of the mask
@@ -118,12 +135,13 @@ def _tried(trainer: DPOTrainer, tokens: Tokens, budget: int, *, is_known: bool) 
     return None, why if difference is None else f"the packed path does not compute the same on the first pairs: {why}"
 
 
-def _plain(trainer: DPOTrainer, pairs: Sequence[TokenPair]) -> tuple[Tensor, float]:
-    """([n, 2] log-probabilities as TRL computes them, the norm of the gradient of their loss)."""
+def _plain(trainer: DPOTrainer, called: Any, pairs: Sequence[TokenPair]) -> tuple[Tensor, float | None]:
+    """([n, 2] log-probabilities as TRL computes them, the norm of the gradient of their loss; None where weights are spread)."""
     inputs = trainer._prepare_inputs(trainer.data_collator([features(pair) for pair in pairs]))
     labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
-    with trainer.accelerator.autocast():
-        output = trainer.model(
+    has_gradient = stage(trainer) < 3  # an engine without an optimizer has none
+    with trainer.accelerator.autocast(), torch.set_grad_enabled(has_gradient):
+        output = called(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
             labels=labels,
@@ -131,28 +149,37 @@ def _plain(trainer: DPOTrainer, pairs: Sequence[TokenPair]) -> tuple[Tensor, flo
             use_cache=False,
         )
     logps = output.log_probs.double().sum(1).view(2, -1).T
+    if not has_gradient:
+        return logps, None
     _loss(trainer, logps, logps.detach(), pairs).backward()
     return logps.detach(), _norm(trainer)
 
 
 def _compare(
-    trainer: DPOTrainer, packed: Packed, pairs: Sequence[TokenPair], budget: int, reference: Tensor, gradient: float
+    trainer: DPOTrainer,
+    called: Any,
+    packed: Packed,
+    pairs: Sequence[TokenPair],
+    budget: int,
+    reference: Tensor,
+    gradient: float | None,
 ) -> Difference:
     """The packed pass over ``pairs``, its loss against the plain pass's log-probabilities, and its gradient."""
     logps = torch.empty_like(reference)
     for row in pack(pairs, budget):
         places = list(row.pairs)
-        with trainer.accelerator.autocast():
-            sums, _ = packed(trainer.model, row.to(reference.device))
+        with trainer.accelerator.autocast(), torch.set_grad_enabled(gradient is not None):
+            sums, _ = packed(called, row.to(reference.device))
         weight = len(places) / len(pairs)
-        (_loss(trainer, sums, reference[places], [pairs[place] for place in places]) * weight).backward()
+        if gradient is not None:
+            (_loss(trainer, sums, reference[places], [pairs[place] for place in places]) * weight).backward()
         logps[places] = sums.detach()
     tokens = torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs], device=reference.device)
     expected = _loss(trainer, reference, reference, pairs)
     return Difference(
         logps=float(((logps - reference).abs() / tokens.sqrt()).max()),
         loss=float((_loss(trainer, logps, reference, pairs) - expected).abs()),
-        gradient=abs(_norm(trainer) - gradient) / (gradient or 1.0),
+        gradient=None if gradient is None else abs(_norm(trainer) - gradient) / (gradient or 1.0),
     )
 
 
@@ -179,37 +206,42 @@ def take_path(
     trainer: DPOTrainer,
     choice: Choice,
     precision: Precision,
-    identity: Callable[[], str],
+    identity: str,
     data: Sequence[tuple[str, Tokens]],
     cache: Path,
-) -> None:
+) -> str | None:
     """Turns ``trainer`` to the path that was chosen, and gives it the reference's numbers of the pairs that ``data`` holds.
 
+    Returns the key of these numbers, None where the reference is computed in every step.
+
     ``data``: (file's name, pairs) of the training, and of the pairs held out where there are any. ``identity`` names the base
-    weights; one rank asks.
+    weights.
     """
     trainer.name_rows(data[0][0], data[0][1].pairs)
     if not is_fixed(trainer.args):
-        return  # the plain path computes a reference that moves, or that depends on pairs, in every step
-    logps = _reference(trainer, choice, precision, identity, [(source, tokens.pairs) for source, tokens in data], cache)
+        return None  # the plain path computes a reference that moves, or that depends on pairs, in every step
+    key, logps = _reference(trainer, choice, precision, identity, [(source, tokens.pairs) for source, tokens in data], cache)
     if choice.packed is not None:
         train, *held_out = [Scored(tokens.pairs, numbers) for (_, tokens), numbers in zip(data, logps, strict=True)]
         trainer.take_fast_path(Fast(choice.packed, choice.budget, train, held_out[0] if held_out else None))
-        return
+        return key
     trainer.precompute_ref_logps = True
     datasets = [tokens.dataset(numbers) for (_, tokens), numbers in zip(data, logps, strict=True)]
     trainer.train_dataset, trainer.eval_dataset = datasets[0], (datasets[1] if len(datasets) > 1 else None)
+    return key
 
 
 def _reference(
     trainer: DPOTrainer,
     choice: Choice,
     precision: Precision,
-    identity: Callable[[], str],
+    identity: str,
     data: Sequence[tuple[str, Sequence[TokenPair]]],
     cache: Path,
-) -> list[Tensor]:
-    """For each (source, pairs) of ``data`` the reference's log-probabilities, [n, 2] float64, from the cache where it has them.
+) -> tuple[str, list[Tensor]]:
+    """(the numbers' key, for each (source, pairs) of ``data`` the reference's log-probabilities, [n, 2] float64).
+
+    They come from the cache where it has them.
 
     The model is the reference as long as it is not trained: with the adapter switched off, or all of it before the first step
     and before a checkpoint is loaded.
@@ -220,7 +252,7 @@ def _reference(
     key = None
     if rank == 0:
         key = reference_key(
-            identity(),
+            identity,
             precision=precision,
             quantization=quantization.to_dict() if quantization is not None else None,
             attention=config._attn_implementation,
@@ -231,11 +263,11 @@ def _reference(
     key = gather(key)[0]
     trainer.model.eval()
     off = trainer.model.disable_adapter() if isinstance(trainer.model, PeftModel) else nullcontext()
-    with off, trainer.accelerator.autocast():
-        return [
+    with callable_model(trainer) as called, off, trainer.accelerator.autocast(), torch.no_grad():
+        return key, [
             reference_logps(
                 pairs,
-                score=partial(_score, trainer, choice),
+                score=partial(_score, trainer, called, choice),
                 key=key,
                 cache=cache,
                 budget=choice.budget * ROWS,
@@ -254,12 +286,24 @@ def is_fixed(args: DPOConfig) -> bool:
     return not args.sync_ref_model and args.ld_alpha is None
 
 
-def _score(trainer: DPOTrainer, choice: Choice, pairs: Sequence[TokenPair]) -> Tensor:
+def _score(trainer: DPOTrainer, called: Any, choice: Choice, pairs: Sequence[TokenPair]) -> Tensor:
+    """[n, 2] log-probabilities; where weights are spread, all ranks make the same number of passes."""
+    if trainer.is_stop_wanted():
+        raise Stopped("stopped before the first step; what was computed of the reference is kept")
     if choice.packed is not None:
-        return choice.packed.score(trainer.model, pairs, choice.budget)
-    size = trainer.args.per_device_train_batch_size
-    scores = []
-    for begin in range(0, len(pairs), size):
-        inputs = trainer._prepare_inputs(trainer.data_collator([features(pair) for pair in pairs[begin : begin + size]]))
-        scores.append(torch.stack(trainer.compute_ref_log_probs(trainer.model, inputs), 1).double().cpu())
-    return torch.cat(scores)
+        rows = [(list(row.pairs), row) for row in pack(pairs, choice.budget)]
+    else:
+        size = trainer.args.per_device_train_batch_size
+        places = [list(range(begin, min(begin + size, len(pairs)))) for begin in range(0, len(pairs), size)]
+        rows = [(some, None) for some in places]
+    count = max(gather_object([len(rows)])) if stage(trainer) == 3 else len(rows)
+    scores = torch.empty(len(pairs), 2, dtype=torch.float64)
+    for number in range(count):
+        places, row = rows[min(number, len(rows) - 1)]
+        if row is not None:
+            found = choice.packed(called, row.to(trainer.accelerator.device))[0]
+        else:
+            inputs = trainer._prepare_inputs(trainer.data_collator([features(pairs[place]) for place in places]))
+            found = torch.stack(trainer.compute_ref_log_probs(called, inputs), 1)
+        scores[places] = found.double().cpu()
+    return scores

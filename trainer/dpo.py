@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import math
+import os
 import shutil
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +19,31 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
-from launcher.errors import HealthError
+from launcher.errors import HealthError, MemoryShortage
+from launcher.run_dir import sync_tree, write_whole
 
+from . import origin
 from .figures import Figures
+from .gradients import sum_gradients
 from .losses import Ratios, pair_losses
 from .packed import Packed
-from .packing import Row, pack
+from .packing import Row, first_fit, pack, packed_length
+from .sharding import all_finite, stage
 from .steps import Share, StepLoader, Steps
 from .tokens import TokenPair
 
 STAGING = ".saving"
-# Names in a checkpoint's trainer_state.json.
+# Names in a checkpoint's trainer_state.json. A resume takes the automatic choices again: another one rounds differently.
 TOKENS = "tokens"  # trained on so far
-PATH = "dpo_path"  # the path that the run has taken, which a resume takes again
-CHECKPOINTING = "gradient_checkpointing"  # whether it recomputes activations, likewise
+PATH = "dpo_path"  # the path that the run has taken
+CHECKPOINTING = "gradient_checkpointing"  # whether it recomputes activations
+BUDGETS = "row_budgets"  # tokens of a row, by rank
+MICRO = "micro_batch"  # pairs that a rank computes at once on the plain path
+PENDING = "evaluation_is_pending"  # a stop cut the evaluation of the checkpoint's step short
+
+
+class Interrupted(Exception):
+    """An evaluation was cut short on all ranks, because one of them was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +83,8 @@ def smoothed(types: Sequence[str], weights: Sequence[float], smoothing: float) -
 
 
 def check_finite(model: torch.nn.Module) -> None:
-    """Raises HealthError if a trained weight is not a number: no checkpoint and no adapter may hold one."""
-    if not all(bool(torch.isfinite(p).all()) for p in model.parameters() if p.requires_grad):
+    """Raises HealthError, on every rank, if a trained weight is not a number: no checkpoint and no adapter may hold one."""
+    if not all_finite(model):
         raise HealthError("the trained weights hold numbers that are not finite: lower learning_rate")
 
 
@@ -101,7 +114,11 @@ class DPOTrainer(trl.DPOTrainer):
         self._fast: Fast | None = None
         self._recent: list[tuple[tuple[int, ...], Tensor]] = []  # places and losses of the pairs since the last log line
         self._culprits: list[int] = []
+        self.is_stop_wanted: Callable[[], bool] = lambda: False  # whether any rank was asked to stop; all ranks ask together
+        self.was_cut = False  # whether a stop has cut the last evaluation short
+        self.origin: dict[str, Any] = {}  # see trainer.origin; what every checkpoint says of itself
         super().__init__(*args, **kwargs)
+        self._micro_at_start = self.args.per_device_train_batch_size
         self._figures = Figures(self.accelerator.device, self._noise)
         self.loss_types, self.loss_weights = smoothed(self.loss_types, self.loss_weights, self.label_smoothing)
 
@@ -114,9 +131,17 @@ class DPOTrainer(trl.DPOTrainer):
     def take_fast_path(self, fast: Fast) -> None:
         """Trains and evaluates on packed rows from now on: one batch of transformers' is a whole step of this rank."""
         self._fast = fast
-        self.args.per_device_train_batch_size *= self.args.gradient_accumulation_steps
-        self.args.gradient_accumulation_steps = 1
-        self._train_batch_size = self.args.per_device_train_batch_size
+        args = self.args
+        args.per_device_train_batch_size *= args.gradient_accumulation_steps
+        args.gradient_accumulation_steps = 1
+        self._train_batch_size = args.per_device_train_batch_size
+        if stage(self):
+            # For DeepSpeed a row is a micro-batch, and there are at most as many as pairs.
+            self.accelerator.state.deepspeed_plugin.deepspeed_config.update(
+                train_micro_batch_size_per_gpu=1,
+                gradient_accumulation_steps=args.per_device_train_batch_size,
+                train_batch_size=args.per_device_train_batch_size * args.world_size,
+            )
 
     @property
     def path(self) -> str:
@@ -136,37 +161,122 @@ class DPOTrainer(trl.DPOTrainer):
         """This rank's shares of the steps."""
         assert self._fast is not None, "the plain path has transformers' loader"
         args = self.args
-        seed = args.seed if args.data_seed is None else args.data_seed
-        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        return Steps(self._fast.train.pairs, batch=batch, seed=seed, rank=args.process_index, world=args.world_size)
+        return Steps(
+            self._fast.train.pairs,
+            batch=args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+            rank=args.process_index,
+            world=args.world_size,
+            budget=self._fast.budget,
+        )
 
     def floating_point_ops(self, inputs: Any) -> int:
         return super().floating_point_ops(inputs) if self._fast is None else 0  # transformers counts padded ids
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """A whole step of this rank: forward and backward row by row, one reduction of the gradients over the ranks."""
+        """A whole step of this rank: forward and backward row by row, one reduction of the gradients over the ranks.
+
+        Where the memory does not suffice the same step is computed again in shorter rows, until one holds a single pair.
+        """
         if self._fast is None:
             return super().training_step(model, inputs, num_items_in_batch)
         share: Share = inputs["share"]
         model.train()
         if callable(getattr(self.optimizer, "train", None)):
             self.optimizer.train()
-        rows = pack([self._fast.train.pairs[place] for place in share.pairs], self._fast.budget)
-        # DDP takes the mean over the ranks; the loss is the mean over the step's pairs.
-        weight = self.args.world_size / share.total if share.is_work else 0.0
-        total = torch.zeros((), device=self.accelerator.device)
-        for number, row in enumerate(rows):
-            last = number == len(rows) - 1
-            with nullcontext() if last else self.accelerator.no_sync(model):
-                places = [share.pairs[i] for i in row.pairs]
-                with self.compute_loss_context_manager():
-                    losses = self._losses(model, row, self._fast.train, places, self._figures if share.is_work else None)
-                loss = (losses.sum() * weight).float()
-                self.accelerator.backward(loss)
-            total += loss.detach()
-            self._recent.append((tuple(places), losses.detach()))
+        mark = self._figures.mark()
+        while (total := self._computed(model, share)) is None:
+            self.model.zero_grad()
+            self._figures.back_to(mark)
         self._total_train_tokens += share.tokens
         return total
+
+    def _computed(self, model: Any, share: Share) -> Tensor | None:
+        """The share's part of the step's loss, whose gradient has been added; None where it must be computed again."""
+        try:
+            return self._rows(model, share)
+        except torch.OutOfMemoryError as error:
+            if stage(self) or not self._shorten([self._fast.train.pairs[place] for place in share.pairs]):
+                raise
+            reason = str(error).splitlines()[0]
+        # Here and not above: the error's frames hold what the failed row has kept for its backward pass.
+        self._forget()
+        print(  # noqa: T201 - the launcher follows the rank's output
+            f"out of memory at step {self.state.global_step + 1}: it is computed again in rows of at most "
+            f"{self._fast.budget} tokens, as are all that follow ({reason})",
+            flush=True,
+        )
+        return None
+
+    def _rows(self, model: Any, share: Share) -> Tensor:
+        """Forward and backward of the share's rows; no rank waits for another before all of them are done, unless weights or
+        gradients are spread over the ranks: then every rank computes as many rows as the others, the last of them for nothing.
+        """
+        assert self._fast is not None, "rows are the fast path's"
+        rows = pack([self._fast.train.pairs[place] for place in share.pairs], self._fast.budget)
+        is_spread, world = stage(self) > 0, self.args.world_size
+        total = torch.zeros((), device=self.accelerator.device)
+        recent = []
+        count = share.rows if is_spread else len(rows)
+        for number in range(count):
+            row = rows[min(number, len(rows) - 1)]
+            is_work = share.is_work and number < len(rows)
+            places = [share.pairs[i] for i in row.pairs]
+            with self.compute_loss_context_manager():
+                # DDP's wrapper would reduce in the backward pass, where a rank that runs out of memory leaves the others waiting.
+                called = model if is_spread else self.model
+                losses = self._losses(called, row, self._fast.train, places, self._figures if is_work else None)
+            loss = (losses.sum() * (1 / share.total if is_work else 0.0)).float()
+            if is_spread:
+                self.accelerator.gradient_state._set_sync_gradients(number == count - 1)
+                self.accelerator.backward(loss * world, scale_wrt_gas=False)  # DeepSpeed takes the mean over the ranks
+            else:
+                self.accelerator.backward(loss)
+            total += loss.detach() * world  # transformers logs the mean over the ranks
+            recent.append((tuple(places), losses.detach()))
+        if not is_spread:
+            sum_gradients(self.model.parameters())
+        self._recent += recent
+        return total
+
+    def _shorten(self, pairs: Sequence[TokenPair]) -> bool:
+        """Halves the rows' budget; False where each of ``pairs`` has a row to itself already."""
+        assert self._fast is not None, "rows are the fast path's"
+        if all(len(row) == 1 for row in first_fit([packed_length(pair) for pair in pairs], self._fast.budget)):
+            return False
+        self._fast = replace(self._fast, budget=max(1, self._fast.budget // 2))
+        return True
+
+    def _forget(self) -> None:
+        gc.collect()
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def try_longest(self) -> None:
+        """Computes a row of the longest pairs and forgets it, so that a shortage of memory shows now and not after hours."""
+        if self._fast is None or stage(self):
+            return
+        pairs = self._fast.train.pairs
+        longest = sorted(range(len(pairs)), key=lambda place: (-packed_length(pairs[place]), place))
+        while True:
+            lengths = [packed_length(pairs[place]) for place in longest]
+            count = next((n for n in range(1, len(lengths)) if sum(lengths[: n + 1]) > self._fast.budget), len(lengths))
+            share = Share(tuple(longest[:count]), count, 0, False, 1)
+            done = self._computed(self.model, share) is not None
+            self.model.zero_grad()
+            self._recent.clear()
+            if done:
+                self._forget()
+                return
+
+    def shortage(self, error: torch.OutOfMemoryError) -> MemoryShortage:
+        """The error of the run where no shorter row has helped; the next attempt may take smaller micro-batches."""
+        micro = int(os.environ.get("DPO_SPLIT", "0"))
+        can_split = self._micro_at_start > 1 and (self._fast is None or stage(self) > 0) and micro < 16
+        advice = "smaller micro-batches follow" if can_split else "lower max_seq_length, or see `launcher plan`"
+        return MemoryShortage(
+            f"out of memory at step {self.state.global_step + 1}: {advice} ({str(error).splitlines()[0]})", can_split=can_split
+        )
 
     def _losses(self, model: Any, row: Row, data: Scored, places: Sequence[int], figures: Figures | None) -> Tensor:
         """[k] float64: the losses of the row's pairs, which are entered into ``figures``."""
@@ -189,16 +299,25 @@ class DPOTrainer(trl.DPOTrainer):
             return super().evaluation_loop(dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         data, figures, here = self._fast.held_out, Figures(self.accelerator.device, self._noise), self.args.process_index
         assert data is not None, "there is something to evaluate on"
-        self.model.eval()
+        rows, world = pack(data.pairs, self._fast.budget), self.args.world_size
+        model = self.model_wrapped if stage(self) else self.model
+        model.eval()
         with torch.no_grad(), self.accelerator.autocast():
-            for row in pack(data.pairs, self._fast.budget)[here :: self.args.world_size]:
-                self._losses(self.model, row, data, row.pairs, figures)
+            for begin in range(0, len(rows), world):
+                if self.is_stop_wanted():
+                    raise Interrupted
+                is_work = begin + here < len(rows)
+                row = rows[begin + here if is_work else begin]  # spread weights are brought together by all ranks at once
+                if is_work or stage(self) == 3:
+                    self._losses(model, row, data, row.pairs, figures if is_work else None)
         means = figures.means(self.accelerator)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(data.pairs))
 
     def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Under the training's autocast: before the training, transformers leaves a model beside a reference without it."""
+        if self.is_stop_wanted():
+            raise Interrupted
         self._evaluated.append(len(inputs["input_ids"]) // 2)
         with self.accelerator.autocast():
             return super().prediction_step(model, inputs, *args, **kwargs)
@@ -254,20 +373,32 @@ class DPOTrainer(trl.DPOTrainer):
                 state.best_metric = state.best_global_step = None
         return begin
 
-    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        """An evaluation before the training leaves the model marked as prepared, with no DDP around it: the ranks would train
-        apart, each on its own gradients. So the mark is taken off, and the autocast that came with it."""
-        if getattr(self.model, "_is_accelerate_prepared", False):
-            del self.model._is_accelerate_prepared
-            self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        return super()._prepare_for_training(*args, **kwargs)
+    def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> None:
+        """A stop cuts an evaluation short: the checkpoint of its step says so, and a resumed run begins with it."""
+        try:
+            super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kwargs)
+        except Interrupted:
+            self._evaluated.clear()
+            self._metrics["eval"].clear()
+            self.model.train()
+            self.was_cut = True
+            self.state.stateful_callbacks[PENDING] = True
+            self._save_checkpoint(model, trial)
+            self.control.should_evaluate = self.control.should_save = False
+            self.control.should_training_stop = True
 
     def _get_output_dir(self, trial: Any) -> str:
         folder = Path(super()._get_output_dir(trial))
         return str(folder / STAGING if self._saving else folder)
 
     def _run_epoch(self, **kwargs: Any) -> None:
-        """Nothing where a resumed run had reached its end: transformers would train one step more."""
+        """First the evaluation that a stop cut short; nothing where a resumed run had reached its end: transformers would train
+        one step more.
+        """
+        if self.state.stateful_callbacks.pop(PENDING, None):
+            self.control.should_evaluate = True
+            saves = (kwargs[name] for name in ("model", "trial", "epoch", "ignore_keys_for_eval", "start_time"))
+            self._maybe_log_save_evaluate(self._tr_loss, None, *saves)
         if not self.control.should_training_stop:
             super()._run_epoch(**kwargs)
 
@@ -291,6 +422,8 @@ class DPOTrainer(trl.DPOTrainer):
         self.state.stateful_callbacks[TOKENS] = self._total_train_tokens
         self.state.stateful_callbacks[PATH] = self.path
         self.state.stateful_callbacks[CHECKPOINTING] = self.args.activation_checkpointing
+        self.state.stateful_callbacks[MICRO] = self._micro_at_start
+        self.state.stateful_callbacks[BUDGETS] = gather_object([self._fast.budget if self._fast else None])
         self._saving = True
         try:
             super()._save_checkpoint(model, trial)
@@ -307,6 +440,8 @@ class DPOTrainer(trl.DPOTrainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             self.state.save_to_json(str(staging / "trainer_state.json"))
+            write_whole(staging / origin.FILE, json.dumps(self.origin, indent=2) + "\n")
+            sync_tree(staging)
             staging.rename(final)
             shutil.rmtree(folder / STAGING)
             rotate_checkpoints(

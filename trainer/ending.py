@@ -14,6 +14,17 @@ _SHORTAGE: Final = re.compile(
 )
 
 
+_PEER: Final = re.compile(
+    r"Connection closed by peer|Connection reset by peer|Broken pipe|\[.*gloo/transport|NCCL|ProcessGroup|DistBackendError"
+    r"|DistNetworkError|DistStoreError|Timed out waiting .* for recv operation"
+)
+
+
+def is_of_a_peer(error: BaseException) -> bool:
+    """Whether another rank's end is the likely cause: a collective operation has failed."""
+    return isinstance(error, RuntimeError) and _PEER.search(f"{type(error).__name__}: {error}") is not None
+
+
 def how_it_failed(error: BaseException) -> tuple[int, str]:
     """(exit code, sentence) of any error."""
     return explained(error) or (1, f"{type(error).__name__}: {error}")

@@ -49,6 +49,14 @@ class Figures:
         pairs = losses.new_full((1,), losses.numel())
         self._sums += torch.cat([pairs, of_pairs.sum(1), torch.stack(of_tokens)])
 
+    def mark(self) -> Tensor:
+        """What was added so far, for ``back_to``."""
+        return self._sums.clone()
+
+    def back_to(self, mark: Tensor) -> None:
+        """Forgets what was added since: a step that is computed again is counted once."""
+        self._sums = mark.clone()
+
     def means(self, accelerator: Any) -> dict[str, float]:
         """Means over all that was added on any rank since the last call; rewards are in nats times beta, logps in nats."""
         sums = accelerator.reduce(self._sums, reduction="sum").tolist()

@@ -35,11 +35,12 @@ class Precision:
         return f"{name} weights, {'bf16' if self.bf16 else 'fp16' if self.fp16 else 'fp32'} step"
 
 
-def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool) -> Precision:
+def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool, is_sharded: bool = False) -> Precision:
     """16-bit where the device has it: never fp32 by accident on a GPU, never 16-bit by accident on a CPU.
 
     LoRA's frozen weights are kept in the compute dtype. Full fine-tuning keeps fp32 master weights under autocast, because
-    an update of 5e-6 is lost in bf16's 8 bits, unless load_in_16bit asks for it. Raises ExperimentError where it asks for
+    an update of 5e-6 is lost in bf16's 8 bits, unless load_in_16bit asks for it. ``is_sharded``: DeepSpeed keeps such masters
+    itself, spread over the ranks, and the model in the compute dtype. Raises ExperimentError where load_in_16bit asks for
     fp16 masters, whose gradients no scaler can bring back.
     """
     wanted = hyper.load_in_16bit
@@ -59,7 +60,7 @@ def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool) -> Preci
                 found="true",
             )
         )
-    masters = hyper.full_finetuning and wanted is None
+    masters = hyper.full_finetuning and wanted is None and not is_sharded
     return Precision(torch.float32 if masters else half, bf16=bf16, fp16=not bf16)
 
 

@@ -15,7 +15,7 @@ from trl import DPOConfig
 from trl.trainer.utils import FusedCausalLMOutput
 
 from .losses import LOSSES
-from .packing import Row, block_mask, mask, pack
+from .packing import Row, block_mask, mask
 from .tokens import TokenPair
 
 CPU_ROW: Final = 512  # tokens: a boolean mask costs T² however little of it is seen; longer rows lost on two cores
@@ -59,14 +59,6 @@ class Packed:
         # float64: a sum over a thousand tokens would lose the digits that the margin, a difference of two of them, consists of
         sums = torch.zeros(2 * len(row.pairs), dtype=torch.float64, device=self._device)
         return sums.index_add(0, row.answer, output.log_probs.double()).view(-1, 2), output
-
-    def score(self, model: Any, pairs: Sequence[TokenPair], budget: int) -> Tensor:
-        """[n, 2] float64 on the CPU: what ``__call__`` says of ``pairs``, without gradients."""
-        scores = torch.empty(len(pairs), 2, dtype=torch.float64)
-        with torch.no_grad():
-            for row in pack(pairs, budget):
-                scores[list(row.pairs)] = self(model, row.to(self._device))[0].cpu()
-        return scores
 
     def _select(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
         if self._where is not None:

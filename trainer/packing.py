@@ -41,10 +41,15 @@ def pack(pairs: Sequence[TokenPair], budget: int) -> list[Row]:
 
     The same pairs in the same order give the same rows.
     """
+    return [_row(pairs, places) for places in first_fit([packed_length(pair) for pair in pairs], budget)]
+
+
+def first_fit(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """The places of ``lengths`` in rows of at most ``budget`` together."""
     rows: list[list[int]] = []
     room: list[int] = []
-    for place in sorted(range(len(pairs)), key=lambda place: (-packed_length(pairs[place]), place)):
-        length = packed_length(pairs[place])
+    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+        length = lengths[place]
         fit = next((row for row, left in enumerate(room) if left >= length), None)
         if fit is None:
             rows.append([place])
@@ -52,7 +57,7 @@ def pack(pairs: Sequence[TokenPair], budget: int) -> list[Row]:
         else:
             rows[fit].append(place)
             room[fit] -= length
-    return [_row(pairs, places) for places in rows]
+    return rows
 
 
 def packed_length(pair: TokenPair) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from .packing import packed_length
+from .packing import first_fit, packed_length
 from .tokens import TokenPair
 
 
@@ -20,6 +20,7 @@ class Share:
     total: int  # pairs of the step over all ranks
     tokens: int  # of the step over all ranks, as the plain path counts them: every prompt twice
     is_work: bool  # else it repeats a pair of another rank, which counts nothing: every rank must meet in the reduction
+    rows: int  # of the rank that has the most: where weights or gradients are spread, all ranks must meet in each
 
 
 class Steps(Sampler[Share]):
@@ -29,11 +30,12 @@ class Steps(Sampler[Share]):
     The ranks' shares of a step are balanced by tokens: the longest pair goes to the rank that has the fewest tokens so far.
     """
 
-    def __init__(self, pairs: Sequence[TokenPair], *, batch: int, seed: int, rank: int, world: int):
+    def __init__(self, pairs: Sequence[TokenPair], *, batch: int, seed: int, rank: int, world: int, budget: int):
+        """``batch``: pairs of a step over all ranks; ``budget``: tokens of a row."""
         self._lengths = [packed_length(pair) for pair in pairs]
         self._tokens = [2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs]
         self._batch, self._seed, self._rank, self._world = batch, seed, rank, world
-        self.epoch = 0
+        self._budget, self.epoch = budget, 0
 
     def __len__(self) -> int:
         return -(-len(self._lengths) // self._batch)
@@ -55,7 +57,8 @@ class Steps(Sampler[Share]):
             loads[lightest] += self._lengths[place]
         mine = shares[self._rank]
         tokens = sum(self._tokens[place] for place in places)
-        return Share(tuple(mine or shares[0][:1]), len(places), tokens, bool(mine))
+        rows = max(len(first_fit([self._lengths[place] for place in share], self._budget)) for share in shares)
+        return Share(tuple(mine or shares[0][:1]), len(places), tokens, bool(mine), rows)
 
 
 class StepLoader(DataLoader[Share]):

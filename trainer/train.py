@@ -7,11 +7,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import gather_object
 from peft import PeftModel
 from transformers import PrinterCallback, TrainerCallback
@@ -24,10 +25,10 @@ from launcher.hyperparameters import Hyperparameters
 from launcher.pairs import Pairs, read_pairs, write_processed
 from launcher.run_dir import RunDir, expanded, write_whole
 
-from .arguments import arguments, check_optimizer, without_effect
-from .checkpoints import Patience, StopCallback, publish, remembered, resume_point, save_verified, step_of
+from .arguments import arguments, check_optimizer, is_sharded, smaller, without_effect
+from .checkpoints import Patience, StopCallback, any_rank, publish, remembered, resume_point, save_verified, step_of
 from .choice import choose_path, take_path
-from .dpo import CHECKPOINTING, PATH, DPOTrainer
+from .dpo import BUDGETS, CHECKPOINTING, MICRO, PATH, DPOTrainer, Interrupted
 from .identity import base_identity
 from .logs import HealthCallback, LogCallback, StepLog
 from .losses import loss_at_zero_margin
@@ -43,8 +44,12 @@ from .model import (
     seed_adapter,
     widen_adapter,
 )
+from .origin import check, check_base, origin
+from .peers import Peers
 from .stop import StopRequest
 from .tokens import Tokens, tokenize
+
+DDP_TIMEOUT: Final = 1800  # seconds, transformers' default of ddp_timeout: how long a rank waits for the others
 
 
 @dataclass(frozen=True)
@@ -54,21 +59,24 @@ class Roots:
     run: Path
     data: Path
     cache: Path
+    splits: int = 0  # how often the micro-batch was halved in this run, because memory had run out
 
     @classmethod
     def from_environment(cls) -> Roots:
         cache = os.environ.get("DPO_CACHE_ROOT") or Path("~/.cache/dpo-launcher").expanduser()
-        return cls(Path(os.environ.get("DPO_RUN_ROOT", ".")), Path(os.environ.get("DPO_DATA_ROOT", ".")), Path(cache))
+        run, data = Path(os.environ.get("DPO_RUN_ROOT", ".")), Path(os.environ.get("DPO_DATA_ROOT", "."))
+        return cls(run, data, Path(cache), int(os.environ.get("DPO_SPLITS", "0")))
 
 
-def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, *, attempt: int) -> None:
+def train(
+    run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, *, attempt: int, peers: Peers | None = None
+) -> None:
     """Trains ``experiment`` into ``run``; raises a LauncherError whose exit code says how it ended otherwise."""
     h = experiment.hyperparameters
     device = Device.here(h.gpu_memory_utilization)
     disable_progress_bar()
-    if not device.cuda:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it looked for a GPU in vain
     first = device.rank == 0
+    join(run, experiment, device)
     if first:
         run.update_record(packages=versions(), hardware=device.hardware())
     if run.adapter.exists():  # an earlier attempt trained and verified it, and could not upload it
@@ -82,12 +90,17 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
     tokenizer = load_tokenizer(experiment, path)
     tokens, held_out = _tokenize_all(experiment, pairs, tokenizer, roots.cache)
     checkpoint = resume_point(run, experiment, roots.run)
+    micro = remembered(checkpoint, MICRO) or smaller(h.per_device_train_batch_size, roots.splits)
+    precision = choose_precision(h, cuda=device.cuda, bf16=device.bf16, is_sharded=is_sharded())
+    args = arguments(experiment, run, precision, device, micro)
+    made_of = origin(experiment, tokens, held_out, device, _stage(args))
     if first:
-        _say_work(experiment, tokens, held_out, device, checkpoint)
+        _say_work(experiment, run, tokens, held_out, device, checkpoint)
         _say(without_effect(experiment, device))
+    differences = check(checkpoint, made_of) if checkpoint else []
+    if first:
+        _say(differences)
 
-    precision = choose_precision(h, cuda=device.cuda, bf16=device.bf16)
-    args = arguments(experiment, run, precision, device)
     check_optimizer(args)
     _heed(stop, checkpoint)
     model = load_model(experiment, path, precision, cuda=device.cuda)
@@ -102,39 +115,92 @@ def train(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
     stopper = StopCallback(stop)
     health = _health(experiment, args, precision)
     callbacks = _callbacks(experiment, stopper, log, health, experiment.steps(len(tokens.pairs), device.world))
+    args.eval_on_start = held_out is not None and checkpoint is None
     trainer = _trainer(h, model, reference, args, tokenizer, tokens, held_out, callbacks)
+    trainer.is_stop_wanted = lambda: any_rank(stop.signal is not None, args.device)
     health.culprits = trainer.culprits_of
+    identity = gather_object([base_identity(path, roots.cache, model_cache_dir=h.model_cache_dir) if first else None])[0]
+    if checkpoint:
+        check_base(checkpoint, identity)
     if first:
         _say([*notice, f"{_parameters(trainer.model)}; {precision}"])
     _heed(stop, checkpoint)
-    choice = choose_path(trainer, h.dpo_path, tokens, remembered(checkpoint, PATH))
+    choice = choose_path(trainer, h.dpo_path, tokens, remembered(checkpoint, PATH), remembered(checkpoint, BUDGETS))
     if first:
         _say([choice.sentence])
         run.update_record(dpo_path={"path": choice.path, "sentence": choice.sentence, "row_tokens": choice.budget})
     names = {source.role: source.name for source in pairs.sources}
     data = [(names["train"], tokens), *([(names["validation"], held_out)] if held_out else [])]
-    identity = partial(base_identity, path, roots.cache, model_cache_dir=h.model_cache_dir)
-    take_path(trainer, choice, precision, identity, data, roots.cache)
+    key = take_path(trainer, choice, precision, identity, data, roots.cache)
+    trainer.origin = {**made_of, "base_model": identity, "reference": key}
 
     _heed(stop, checkpoint)
-    before = trainer.evaluate() if held_out and checkpoint is None else None
-    if before is not None:
-        _check_metric(trainer.args.metric_for_best_model, before)
-    _heed(stop, checkpoint)
     began = time.monotonic()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    _train(trainer, checkpoint, peers)
     seconds = time.monotonic() - began
-    if stopper.stopped and trainer.state.global_step < trainer.state.max_steps:
+    if trainer.was_cut or (stopper.stopped and trainer.state.global_step < trainer.state.max_steps):
         raise Stopped(f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}, after a checkpoint")
 
     after = _final_metrics(trainer) if held_out else None
     verified = save_verified(trainer, run)
     if log is not None:
-        before = before or _logged_at_start(run)
+        before = _logged_at_start(run)
         _summarise(run, log, trainer, before, after, seconds, step, verified)
         log.close()
         publish(run)
     _upload(experiment, run, first)
+
+
+def _train(trainer: DPOTrainer, checkpoint: Path | None, peers: Peers | None) -> None:
+    """Raises MemoryShortage where no shorter row helps, Stopped where the evaluation before the first step was cut short."""
+    if peers is not None:
+        trainer.add_callback(peers.callback())
+    try:
+        trainer.try_longest()
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except Interrupted:
+        raise Stopped("stopped before the first step: nothing to resume") from None
+    except torch.OutOfMemoryError as error:
+        raise trainer.shortage(error) from error
+
+
+def _stage(args: DPOConfig) -> int:
+    return 0 if args.deepspeed_plugin is None else int(args.deepspeed_plugin.zero_stage)
+
+
+def join(run: RunDir, experiment: Experiment, device: Device) -> None:
+    """Meets the other ranks, and sees that all of them have the run's folder: a checkpoint is written by more than one.
+
+    Raises ExperimentError where they do not.
+    """
+    if device.world == 1 and not is_sharded():
+        return
+    timeout = timedelta(seconds=int(experiment.hyperparameters.trl.get("ddp_timeout", DDP_TIMEOUT)))
+    if is_sharded():  # without a name, accelerate finds no backend for DeepSpeed on a CPU
+        PartialState(backend="nccl" if device.cuda else "gloo", timeout=timeout)
+    else:
+        PartialState(cpu=not device.cuda, timeout=timeout)
+    token = run.path / f".shared-{gather_object([os.urandom(8).hex()])[0]}"
+    if device.rank == 0:
+        token.touch()
+    gather_object([None])
+    missing = not is_there(token)
+    blind = [rank for rank, is_missing in enumerate(gather_object([missing])) if is_missing]
+    if device.rank == 0:
+        token.unlink(missing_ok=True)
+    if blind:
+        what = f"rank(s) {', '.join(map(str, blind))} do not see the run's folder: every rank writes a part of a checkpoint"
+        raise ExperimentError(Mistake("hyperparameters.model_output_dir", what, "a folder that all nodes share", str(run.path)))
+
+
+def is_there(path: Path, patience: float = 15) -> bool:
+    """Whether ``path`` appears; a network file system may show it late."""
+    deadline = time.monotonic() + patience
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def _choose_checkpointing(args: DPOConfig, model: Any, h: Hyperparameters, longest: int, before: bool | None) -> str:
@@ -181,7 +247,8 @@ def _trainer(
         raise ExperimentError(Mistake("hyperparameters", f"TRL refuses these settings: {error}")) from error
     trainer.remove_callback(PrinterCallback)
     if not h.full_finetuning:
-        widen_adapter(trainer.model)
+        if not args.deepspeed:  # it keeps a copy in fp32 of what it trains
+            widen_adapter(trainer.model)
         seed_adapter(trainer.model, h.random_state, h.seed)
     return trainer
 
@@ -192,7 +259,14 @@ def _heed(stop: StopRequest, checkpoint: Path | None) -> None:
         raise Stopped(f"stopped before the first step: {'nothing to resume' if checkpoint is None else f'{checkpoint} is whole'}")
 
 
-def _check_metric(metric: str | None, evaluation: Mapping[str, float]) -> None:
+class MetricCheck(TrainerCallback):
+    """Looks at the first evaluation, which is before the first step."""
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Mapping[str, float], **kwargs: Any) -> None:
+        check_metric(args.metric_for_best_model, metrics)
+
+
+def check_metric(metric: str | None, evaluation: Mapping[str, float]) -> None:
     """Raises ExperimentError if no evaluation holds the metric that says which model is best."""
     names = sorted(name.removeprefix("eval_") for name in evaluation if name.startswith("eval_"))
     if metric is None or metric.removeprefix("eval_") in names:
@@ -245,8 +319,11 @@ def _tokenize_all(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: P
     return tokens, tokenize(pairs.validation, tokenizer, h, source=names["validation"], cache=cache)
 
 
-def _say_work(experiment: Experiment, tokens: Tokens, held_out: Tokens | None, device: Device, checkpoint: Path | None) -> None:
+def _say_work(
+    experiment: Experiment, run: RunDir, tokens: Tokens, held_out: Tokens | None, device: Device, checkpoint: Path | None
+) -> None:
     steps = experiment.steps(len(tokens.pairs), device.world)
+    run.update_record(work={"pairs": len(tokens.pairs), "tokens": tokens.total, "longest": tokens.longest, "steps": steps})
     _say(
         [
             f"{len(tokens.pairs)} pairs, {tokens.total:,} tokens a pass, longest sequence {tokens.longest}; "
@@ -271,7 +348,7 @@ def _callbacks(
     callbacks: list[TrainerCallback] = [stopper]
     if log is not None:
         callbacks.append(LogCallback(log, steps))
-    callbacks.append(health)
+    callbacks += [health, MetricCheck()]
     if h.early_stopping_patience is not None:
         callbacks.append(Patience(h.early_stopping_patience, h.early_stopping_threshold))
     return callbacks
@@ -296,6 +373,7 @@ def _parameters(model: torch.nn.Module) -> str:
 def _final_metrics(trainer: DPOTrainer) -> dict[str, float]:
     """The validation figures of the weights that are saved: those of the best step where it was loaded, else the last."""
     state = trainer.state
+    trainer.is_stop_wanted = lambda: False  # all is trained: what is left is short, and worth its time
     was_loaded = trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None
     step = state.best_global_step if was_loaded else state.global_step
     logged = next((e for e in reversed(state.log_history) if "eval_loss" in e and e["step"] == step), None)

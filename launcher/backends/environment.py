@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,8 @@ from typing import Final
 from ..errors import ExperimentError, LauncherError, Mistake
 from ..job import Job
 from ..processes import MARK
+from ..run_dir import RunDir
+from ..topology import torchrun
 
 GRACE: Final = 120  # seconds between the request to stop and the end by force
 
@@ -23,20 +26,19 @@ def environment(job: Job, caller: Mapping[str, str], roots: Mapping[str, str], f
         raise ExperimentError(
             [Mistake("launch.env", f"{name} is not set", "a variable of your environment or .env", name) for name in missing]
         )
-    threads = int(min(cores, job.resources.cpus or cores)) // job.nproc
+    threads = int(min(cores, job.resources.cpus or cores)) // job.topology.nproc
     env = {
         MARK: folder,
         "DPO_RUN": job.run,
         **{f"DPO_{name}_ROOT": path for name, path in roots.items()},
-        "DPO_NPROC": str(job.nproc),
+        **job.topology.environment(f"{folder}/deepspeed.json"),
+        **job.node.environment,
         "DPO_GRACE": str(GRACE),
         "HF_HOME": f"{roots['CACHE']}/huggingface",
         "OMP_NUM_THREADS": str(max(1, threads)),
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    if job.gpus == 0:
-        env |= {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     return env | dict(job.env) | {name: caller[name] for name in job.env_names}
 
 
@@ -51,3 +53,17 @@ def cache_root(caller: Mapping[str, str]) -> Path:
     except RuntimeError:  # a container may run as a user whom no passwd file knows
         raise LauncherError("this user has no home directory for the cache: set DPO_CACHE_ROOT or HOME") from None
     return home / ".cache" / "dpo-launcher"
+
+
+def files(job: Job, run: RunDir) -> dict[Path, str]:
+    """What the ranks read, by its place in the run's folder."""
+    found = {run.experiment: job.experiment.model_dump_json(indent=2) + "\n"}
+    if job.topology.parallelism.deepspeed is not None:
+        found[run.deepspeed] = json.dumps(dict(job.topology.parallelism.deepspeed), indent=2) + "\n"
+    return found
+
+
+def facts(job: Job) -> tuple[str, str]:
+    """How a step's pairs are split, and by which command the entry starts the ranks, for those who read what is rendered."""
+    options = torchrun(job.topology.nodes, job.topology.nproc, job.node, "<free>")
+    return f"a step: {job.batch}", f"the entry starts: torchrun {' '.join(options)} -m trainer"

@@ -20,7 +20,7 @@ from ..job import Job
 from ..processes import Process, kill, members
 from ..run_dir import RunDir
 from . import Status
-from .environment import cache_root, environment
+from .environment import cache_root, environment, facts, files
 from .reading import read_log, tail
 from .record import end_attempts, first_record, outcome, started
 
@@ -59,16 +59,17 @@ class Host:
     def render(self, job: Job) -> HostSpec:
         """The process of ``job``; raises ExperimentError if a name under launch.env is not in the caller's environment."""
         h = job.experiment.hyperparameters
-        run = RunDir.of(self.cwd, h.model_output_dir, job.experiment.experiment_id, job.experiment.model_folder, job.run)
-        experiment = job.experiment.model_dump_json(indent=2) + "\n"
+        run = RunDir.of(
+            self.cwd, h.model_output_dir, job.experiment.experiment_id, job.experiment.model_folder, job.run, job.node.rank
+        )
         return HostSpec(
             run_dir=run,
-            comments=(f"{job.run}: experiment {job.key} on {job.devices} of this machine", f"a step: {job.batch}", *notices(job)),
+            comments=(f"{job.run}: experiment {job.key} on {job.devices} of this machine", *facts(job), *notices(job)),
             argv=(self.python, *job.command[1:], str(run.path)),
             env=MappingProxyType(self._environment(job, run)),
             secrets=job.secrets,
             cwd=self.cwd,
-            files=MappingProxyType({run.experiment: experiment}),
+            files=MappingProxyType(files(job, run)),
             record=MappingProxyType(first_record(job, run, "host")),
         )
 
@@ -105,7 +106,7 @@ class Host:
         assert starter is not None, "this process lives"
         # Until the entry takes over the process is the starter: a start that is cut off is seen as lost.
         record = {**spec.record, **started(), "process": starter.record()}
-        run.create(spec.files[run.experiment], record)
+        run.create(spec.files, record)
         try:
             self._start(spec)
         except BaseException as error:

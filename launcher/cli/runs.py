@@ -61,7 +61,7 @@ def run(
     with loaded.placed():
         check_model(job.experiment.model_name, where.cwd)
         pairs = read_pairs(job.experiment, where.cwd)
-    if run_name is not None and any(known.name == run_name for known in _runs()):
+    if run_name is not None and job.node.rank == 0 and any(known.name == run_name for known in _runs()):
         raise UsageError(f"--name {run_name}: a run of that name exists already")
     if why is not None:
         click.echo(why)
@@ -192,14 +192,20 @@ def _rendered(
     from ..config import load, read_env
     from ..job import plan
     from ..run_dir import check_run_name, new_run_name
+    from ..topology import Node
     from .backends import choose_backend
+    from .parallelism import choose_parallelism
 
     caller = read_env(Path.cwd())
     loaded = load(name, root=Path(), file=file, overrides=overrides)
     called = new_run_name(loaded.key) if run_name is None else check_run_name(run_name)
+    if run_name is None and loaded.experiment.launch.nodes > 1:
+        raise UsageError(f"a run over {loaded.experiment.launch.nodes} nodes is started on each of them with one --name")
     where, why = choose_backend(backend, Path.cwd(), caller, loaded.experiment.launch.image)
     with loaded.placed():
-        job = plan(loaded.experiment, run=called, key=loaded.key, gpus_there=gpus_there(caller), origin=str(loaded.file))
+        e, there = loaded.experiment, gpus_there(caller)
+        shared, node = choose_parallelism(e, Path.cwd(), there), Node.of(caller, e.launch.nodes)
+        job = plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, node=node, origin=str(loaded.file))
         return where, job, where.render(job), loaded, why
 
 

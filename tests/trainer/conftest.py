@@ -84,7 +84,7 @@ def new_run() -> Callable[[Path, Experiment, str], RunDir]:
 
     def make(root: Path, experiment: Experiment, name: str) -> RunDir:
         run = RunDir.of(root, "out", experiment.experiment_id, experiment.model_folder, name)
-        run.create(experiment.model_dump_json(), {"run": name})
+        run.create({run.experiment: experiment.model_dump_json()}, {"run": name})
         return run
 
     return make
@@ -106,12 +106,11 @@ def make_trainer(new_run: Callable[[Path, Experiment, str], RunDir]) -> Callable
         tokenizer = load_tokenizer(experiment, experiment.model_name)
         texts = read_pairs(experiment, root).train[:pairs]
         tokens = tokenize(texts, tokenizer, hyper, source="train.csv", cache=root / "cache")
+        device = Device(cuda=False, bf16=False, rank=0, world=1)
         precision = precision or choose_precision(hyper, cuda=False, bf16=False)
         trainer = (kind or DPOTrainer)(
             model=load_model(experiment, experiment.model_name, precision, cuda=False),
-            args=arguments(
-                experiment, new_run(root, experiment, "step"), precision, Device(cuda=False, bf16=False, rank=0, world=1)
-            ),
+            args=arguments(experiment, new_run(root, experiment, "step"), precision, device),
             train_dataset=tokens.dataset(),
             processing_class=tokenizer,
             peft_config=lora_config(hyper),

@@ -20,7 +20,7 @@ FAKES = Path(__file__).parents[1] / "fakes"
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
     run = RunDir(tmp_path / "exp_1" / "model" / "runs" / "r")
-    run.create("{}", {"run": "r"})
+    run.create({run.experiment: "{}"}, {"run": "r"})
     return run
 
 

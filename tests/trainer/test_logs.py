@@ -13,7 +13,7 @@ from trainer.logs import HealthCallback, StepLog
 
 def new_run(tmp_path: Path) -> RunDir:
     run = RunDir(tmp_path / "runs" / "r")
-    run.create("{}", {})
+    run.create({run.experiment: "{}"}, {})
     return run
 
 

@@ -160,7 +160,7 @@ def test_on_a_gpu_quantised_weights_train_an_fp32_adapter(
     pytest.importorskip("bitsandbytes")
     experiment = make_experiment(**{name: True, "load_in_16bit": False, "optim": "adamw_8bit", "max_steps": 2})
     run = RunDir.of(tmp_path, "out", "tiny", experiment.model_folder, name)
-    run.create(experiment.model_dump_json(), {"run": name})
+    run.create({run.experiment: experiment.model_dump_json()}, {"run": name})
     train(run, experiment, Roots(tmp_path, tmp_path, tmp_path / "cache"), StopRequest(), attempt=1)
     assert run.read_record()["result"]["verified"]["largest_logp_difference"] == 0.0
     from safetensors.torch import load_file

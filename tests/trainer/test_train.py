@@ -65,7 +65,7 @@ def twelve(tmp_path_factory: pytest.TempPathFactory, make_experiment: Make) -> t
     root = tmp_path_factory.mktemp("twelve")
     experiment = make_experiment(**TWELVE)
     run = RunDir.of(root, "out", "tiny", experiment.model_folder, "whole")
-    run.create(experiment.model_dump_json(), {"run": "whole"})
+    run.create({run.experiment: experiment.model_dump_json()}, {"run": "whole"})
     train_in(root, run, experiment)
     return root, run, experiment
 

@@ -72,7 +72,7 @@ class Docker:
             raise CredentialError(f"launch.secrets: {', '.join(missing)} is neither in your environment nor in .env")
         client, run = self.client, spec.run_dir
         container = {"name": spec.name, "image": client.images.get(spec.image.reference).id, "secrets": str(spec.secret_dir)}
-        run.create(spec.files[run.experiment], {**spec.record, **started(), "container": container})
+        run.create(spec.files, {**spec.record, **started(), "container": container})
         try:
             self._start(spec, container)
         except BaseException as error:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from ...image import Image
 from ...job import Job
 from ...run_dir import RunDir
-from ..environment import GRACE, cache_root, environment
+from ..environment import GRACE, cache_root, environment, facts, files
 from ..record import first_record
 from .paths import HOME, Layout, Mount, layout
 
@@ -67,6 +67,7 @@ class DockerSpec:
     memory: str | None
     cpus: float | None
     gpus: int
+    is_on_host_network: bool  # the other nodes must reach it
     devices: tuple[str, ...]
     secrets: tuple[str, ...]
     secret_dir: Path
@@ -90,7 +91,7 @@ class Place:
 def render(job: Job, place: Place) -> DockerSpec:
     """The container of ``job``; raises ExperimentError for a path or a name that a container cannot have."""
     e, h = job.experiment, job.experiment.hyperparameters
-    run = RunDir.of(place.cwd, h.model_output_dir, e.experiment_id, e.model_folder, job.run)
+    run = RunDir.of(place.cwd, h.model_output_dir, e.experiment_id, e.model_folder, job.run, job.node.rank)
     cache = cache_root(place.caller)
     where = layout(e, place.cwd, place.person.home, cache, place.is_folder)
     folder = str(RunDir.of(Path(where.output), "", e.experiment_id, e.model_folder, job.run).path)
@@ -103,7 +104,7 @@ def render(job: Job, place: Place) -> DockerSpec:
     ids = "" if place.person.is_rootless else f",uid={place.person.uid},gid={place.person.gid}"
     return DockerSpec(
         run_dir=run,
-        comments=(f"{job.run}: experiment {job.key} on {job.devices}, in a container", f"a step: {job.batch}", *notices(job)),
+        comments=(f"{job.run}: experiment {job.key} on {job.devices}, in a container", *facts(job), *notices(job)),
         image=place.image,
         name=name,
         command=(*job.command, folder),
@@ -118,10 +119,11 @@ def render(job: Job, place: Place) -> DockerSpec:
         memory=_size(job.resources.memory),
         cpus=job.resources.cpus,
         gpus=job.gpus,
+        is_on_host_network=job.topology.nodes > 1,
         devices=_devices(job, place.caller),
         secrets=secrets,
         secret_dir=place.secret_root / name,
-        files=MappingProxyType({run.experiment: e.model_dump_json(indent=2) + "\n"}),
+        files=MappingProxyType(files(job, run)),
         record=MappingProxyType({**first_record(job, run, "docker"), "image": place.image.reference}),
     )
 
@@ -144,7 +146,7 @@ def _options(spec: DockerSpec) -> Iterator[str]:
         return f"--{name} {shlex.quote(str(value))}"
 
     yield option("name", spec.name)
-    yield option("hostname", hostname(spec))
+    yield "--network host" if spec.is_on_host_network else option("hostname", hostname(spec))
     yield from (option("label", f"{key}={value}") for key, value in spec.labels.items())
     yield option("user", spec.user)
     yield from (option("group-add", group) for group in spec.groups)
@@ -194,6 +196,7 @@ def arguments(spec: DockerSpec, api: Any) -> dict[str, Any]:
         memswap_limit=spec.memory,
         nano_cpus=None if spec.cpus is None else round(spec.cpus * 1e9),
         device_requests=requests or None,
+        network_mode="host" if spec.is_on_host_network else None,
         restart_policy={"Name": "no"},
         log_config=LogConfig(type=LogConfig.types.JSON, config=dict(LOGS)),
     )
@@ -201,7 +204,7 @@ def arguments(spec: DockerSpec, api: Any) -> dict[str, Any]:
         "image": spec.image.reference,
         "command": list(spec.command),
         "name": spec.name,
-        "hostname": hostname(spec),
+        "hostname": None if spec.is_on_host_network else hostname(spec),
         "labels": dict(spec.labels),
         "user": spec.user,
         "working_dir": spec.working_dir,

@@ -39,5 +39,5 @@ def test_with_an_engine_it_is_a_container_if_an_image_can_be_had(engine, tmp_pat
 def test_a_run_belongs_to_the_backend_in_its_record(tmp_path: Path):
     for name, kind in (("docker", Docker), ("host", Host)):
         run = RunDir(tmp_path / "exp_1" / "m" / "runs" / name)
-        run.create("{}", {"backend": name})
+        run.create({run.experiment: "{}"}, {"backend": name})
         assert isinstance(backend_of(run), kind)

@@ -39,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     for number, run in ((1, "low-rate"), (2, "high-rate")):
         folder = RunDir.of(home, "data/dpo/model", str(number), "tiny", run)
-        folder.create("{}", {"run": run, "backend": "host", "outcome": {"state": "done", "exit_code": 0}})
+        folder.create({folder.experiment: "{}"}, {"run": run, "backend": "host", "outcome": {"state": "done", "exit_code": 0}})
         with SummaryWriter(str(folder.tensorboard)) as writer:
             for step in range(1, 21):
                 writer.add_scalar("rewards/margins", number * step / 10, step)
