@@ -133,6 +133,11 @@ class RunDir:
             shutil.rmtree(self.path, ignore_errors=True)
             raise self._not_made(error) from error
 
+    def reopen(self, record: Mapping[str, Any]) -> None:
+        """Enters that the run, which is over, is started again; what it was made of and its attempts stay as they are."""
+        kept = ("created", "attempts", "experiment", "origin")
+        self.update_record(**{name: value for name, value in record.items() if name not in kept})
+
     def _join(self, record: Mapping[str, Any], patience: float = 60) -> None:
         deadline = time.monotonic() + patience
         while not RunDir(self.path).record.exists():

@@ -47,9 +47,9 @@ def whole(parameters: Sequence[Parameter]) -> AbstractContextManager[object]:
     """Brings ``parameters`` together on every rank, for reading, where they are spread. All ranks must come here."""
     if not any(is_spread(parameter) for parameter in parameters):
         return nullcontext()
-    from deepspeed.zero import GatheredParameters
+    import deepspeed
 
-    return GatheredParameters(list(parameters))
+    return deepspeed.zero.GatheredParameters(list(parameters))
 
 
 def is_spread(parameter: Parameter) -> bool:

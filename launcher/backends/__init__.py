@@ -40,11 +40,14 @@ class Backend(Protocol[Spec]):
     def prepare(self, spec: Spec, say: Callable[[str], None]) -> None:
         """Gets what a run needs beside its data, and tells ``say``; raises LauncherError if it cannot."""
 
-    def submit(self, spec: Spec) -> RunDir:
-        """Makes the run's folder and starts it; raises LauncherError and leaves nothing that looks alive if it cannot."""
+    def submit(self, spec: Spec, *, again: bool = False) -> RunDir:
+        """Makes the run's folder and starts it; ``again``: starts a run that is over, in its own folder.
 
-    def follow(self, run: RunDir, rank: int = 0) -> Iterator[str]:
-        """A rank's log from its first byte to the run's end, in pieces; an empty piece now and then while there is none."""
+        Raises LauncherError and leaves nothing that looks alive if it cannot.
+        """
+
+    def follow(self, run: RunDir, rank: int = 0, begin: int = 0) -> Iterator[str]:
+        """A rank's log from byte ``begin`` to the run's end, in pieces; an empty piece now and then while there is none."""
 
     def status(self, run: RunDir) -> Status:
         """How the run is, checked where it runs."""

@@ -94,7 +94,7 @@ class Host:
         if missing:
             raise LauncherError(f"training needs {', '.join(missing)}: pip install 'dpo-launcher[trainer]'")
 
-    def submit(self, spec: HostSpec) -> RunDir:
+    def submit(self, spec: HostSpec, *, again: bool = False) -> RunDir:
         """Starts the run and returns when its entry has said who it is.
 
         Raises UsageError if the run exists, CredentialError if a secret is missing, LauncherError if the entry does not start.
@@ -106,7 +106,10 @@ class Host:
         assert starter is not None, "this process lives"
         # Until the entry takes over the process is the starter: a start that is cut off is seen as lost.
         record = {**spec.record, **started(), "process": starter.record()}
-        run.create(spec.files, record)
+        if again:
+            run.reopen(record)
+        else:
+            run.create(spec.files, record)
         try:
             self._start(spec)
         except BaseException as error:
@@ -116,8 +119,8 @@ class Host:
             raise
         return run
 
-    def follow(self, run: RunDir, rank: int = 0) -> Iterator[str]:
-        return read_log(run, rank, lambda: status(run).is_over)
+    def follow(self, run: RunDir, rank: int = 0, begin: int = 0) -> Iterator[str]:
+        return read_log(run, rank, lambda: status(run).is_over, begin)
 
     def status(self, run: RunDir) -> Status:
         return status(run)

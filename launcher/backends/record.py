@@ -30,7 +30,7 @@ def first_record(job: Job, run: RunDir, backend: str) -> dict[str, Any]:
 def started() -> dict[str, Any]:
     """The part of the record that a start adds."""
     created = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return {"created": created, "code": code_revision(), "attempts": [], "outcome": {"state": "starting"}}
+    return {"created": created, "started": created, "code": code_revision(), "attempts": [], "outcome": {"state": "starting"}}
 
 
 def outcome(state: str, exit_code: int, sentence: str) -> dict[str, Any]:

@@ -30,4 +30,9 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Set one value, as hyperparameters.learning_rate=1e-5; may be repeated.",
 )
+backend_option = click.option(
+    "--backend",
+    type=click.Choice(["host", "docker", "kubernetes"]),
+    help="Where it runs (default: docker where an engine answers, else host).",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from .options import experiment_argument, file_option, json_option, set_option
+from .options import backend_option, experiment_argument, file_option, json_option, set_option
 
 if TYPE_CHECKING:
     from ..config import Loaded
@@ -19,17 +19,12 @@ if TYPE_CHECKING:
 
 _run_argument = click.argument("name", metavar="RUN")
 _name_option = click.option("--name", "run_name", metavar="NAME", help="Call the run so, not <experiment>-<time>-<4 hex>.")
-_backend_option = click.option(
-    "--backend",
-    type=click.Choice(["host", "docker", "kubernetes"]),
-    help="Where it runs (default: docker where an engine answers, else host).",
-)
 
 
 @click.command("run")
 @experiment_argument()
 @click.option("--local", is_flag=True, help="On this machine: in a container where Docker is, else on the host.")
-@_backend_option
+@backend_option
 @click.option("--detach", is_flag=True, help="Start it and return; `launcher logs -f RUN` follows it.")
 @click.option("--dry-run", is_flag=True, help="Print what would be started, as `launcher render` does.")
 @set_option
@@ -50,7 +45,9 @@ def run(
     Ctrl-C stops it after a checkpoint, a second Ctrl-C at once. The exit code is the run's: 0 done, 42 the experiment is wrong,
     43 the data, 143 stopped on request, 130 aborted.
     """
-    where, job, spec, loaded, why = _rendered(experiment, backend, overrides, run_name, file)
+    where, job, loaded, why = rendered(experiment, backend, overrides, run_name, file)
+    with loaded.placed():
+        spec: Any = where.render(job)
     if dry_run:
         click.echo(where.text(spec), nl=False)
         return 0
@@ -74,14 +71,47 @@ def run(
 
 @click.command("render")
 @experiment_argument()
-@_backend_option
+@backend_option
 @set_option
 @_name_option
 @file_option
 def render(experiment: str, backend: str | None, overrides: tuple[str, ...], run_name: str | None, file: Path | None) -> None:
     """Print what `launcher run EXP` would start."""
-    where, _, spec, _, _ = _rendered(experiment, backend, overrides, run_name, file)
+    where, job, loaded, _ = rendered(experiment, backend, overrides, run_name, file)
+    with loaded.placed():
+        spec: Any = where.render(job)
     click.echo(where.text(spec), nl=False)
+
+
+@click.command("resume")
+@_run_argument
+@click.option("--detach", is_flag=True, help="Start it and return; `launcher logs -f RUN` follows it.")
+def resume(name: str, detach: bool) -> int:
+    """Start a run again that was stopped or killed, or has failed: in its own folder, from its newest checkpoint.
+
+    It ends with the adapter that it would have had. With other settings, start a new run with
+    --set hyperparameters.resume_from_checkpoint=true.
+    """
+    from ..backends.host import gpus_there
+    from ..config import read_env
+    from ..resume import job_again
+    from .backends import backend_of
+
+    run = _run(name)
+    where = backend_of(run)
+    now = where.status(run)
+    if not now.is_over:
+        raise UsageError(f"{run.name} is {now.state}: `launcher logs -f {run.name}` follows it")
+    if now.state == "done":
+        raise UsageError(f"{run.name} is done: there is nothing to go on with")
+    job = job_again(run, gpus_there(read_env(Path.cwd())))
+    spec: Any = where.render(job)
+    if spec.run_dir.path.resolve() != run.path.resolve():
+        raise UsageError(f"{run.path}: go to the directory where the run was started, and resume it there")
+    where.prepare(spec, click.echo)
+    newest = run.checkpoints()[-1:]
+    click.echo(f"{run.name} goes on from {newest[0].name if newest else 'its beginning: it has no checkpoint yet'}")
+    return _start(where, job, spec, detach, again=True)
 
 
 @click.command("ps")
@@ -184,10 +214,10 @@ def tensorboard(names: tuple[str, ...], port: int, backend: str | None) -> int:
     return serve([choose(name, runs) for name in names] if names else runs, port, backend, read_env(Path.cwd()))
 
 
-def _rendered(
+def rendered(
     name: str, backend: str | None, overrides: tuple[str, ...], run_name: str | None, file: Path | None
-) -> tuple[AnyBackend, Job, Any, Loaded, str | None]:
-    """Everything that can be worked out without a look at the data, and why the backend is the host where nobody said so."""
+) -> tuple[AnyBackend, Job, Loaded, str | None]:
+    """The backend, the job and its experiment, and why the backend is the host where nobody said so."""
     from ..backends.host import gpus_there
     from ..config import load, read_env
     from ..job import plan
@@ -206,18 +236,21 @@ def _rendered(
         e, there = loaded.experiment, gpus_there(caller)
         shared, node = choose_parallelism(e, Path.cwd(), there), Node.of(caller, e.launch.nodes)
         job = plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, node=node, origin=str(loaded.file))
-        return where, job, where.render(job), loaded, why
+        return where, job, loaded, why
 
 
-def _start(where: AnyBackend, job: Job, spec: Any, detach: bool) -> int:
+def _start(where: AnyBackend, job: Job, spec: Any, detach: bool, *, again: bool = False) -> int:
     from .watch import Interrupts, watch
 
+    log = spec.run_dir.rank_log(0)
+    begin = log.stat().st_size if again and log.is_file() else 0
     if detach:
-        where.submit(spec)
+        where.submit(spec, again=again)
         click.echo(f"{job.run} has begun: launcher logs -f {job.run}")
         return 0
     with Interrupts() as interrupts:
-        return watch(where, where.submit(spec), interrupts, pairs_a_step=job.experiment.global_batch)
+        run = where.submit(spec, again=again)
+        return watch(where, run, interrupts, pairs_a_step=job.experiment.global_batch, begin=begin)
 
 
 def _runs() -> list[RunDir]:
@@ -261,4 +294,4 @@ def _echo_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-VERBS: tuple[click.Command, ...] = (run, render, ps, status, logs, stop, tensorboard)
+VERBS: tuple[click.Command, ...] = (run, render, resume, ps, status, logs, stop, tensorboard)

@@ -48,15 +48,15 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
-def watch(backend: AnyBackend, run: RunDir, interrupts: Interrupts, *, pairs_a_step: int) -> int:
-    """Draws a run until it is over and returns its exit code, or 0 if it is left alone.
+def watch(backend: AnyBackend, run: RunDir, interrupts: Interrupts, *, pairs_a_step: int, begin: int = 0) -> int:
+    """Draws a run until it is over and returns its exit code, or 0 if it is left alone. ``begin``: a byte of its first log.
 
     One interrupt stops it after a checkpoint, or asks first where a person is there to answer; a second one kills it.
     """
     reader, drawn, heeded = Reader(pairs_a_step), screen(), 0
     interrupts.is_watching = True
     try:
-        for piece in backend.follow(run):
+        for piece in backend.follow(run, begin=begin):
             for event in reader.feed(piece):
                 drawn.show(event)
             if interrupts.count > 1:
@@ -121,7 +121,7 @@ def _line() -> str:
 
 def conclude(backend: AnyBackend, run: RunDir) -> int:
     """Says how a run has ended; returns its exit code."""
-    now, key = backend.status(run), run.read_record().get("key", "EXP")
+    now = backend.status(run)
     if not run.rank_log(0).is_file() and now.state != "done":
         words = [tail(log, _TAIL) for log in (run.logs / "container.log", run.entry_log)]
         click.echo("\n".join(filter(None, words)), err=True)
@@ -132,7 +132,7 @@ def conclude(backend: AnyBackend, run: RunDir) -> int:
     sentence = (now.sentence or "it did not say why").splitlines()[0]
     click.echo(f"{now.state} (exit {now.exit_code}): {sentence}", err=True)
     if run.checkpoints():
-        click.echo(f"to go on: {this_launcher()} run {key} --set hyperparameters.resume_from_checkpoint=true", err=True)
+        click.echo(f"to go on: {this_launcher()} resume {run.name}", err=True)
     else:
         click.echo(f"its logs: {run.logs}", err=True)
     return 1 if now.exit_code is None else now.exit_code

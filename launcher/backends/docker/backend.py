@@ -62,7 +62,7 @@ class Docker:
         with translated(f"image {spec.image.reference}"):
             ensure(self.client, spec.image, self.caller, say)
 
-    def submit(self, spec: DockerSpec) -> RunDir:
+    def submit(self, spec: DockerSpec, *, again: bool = False) -> RunDir:
         """Starts the run, whose image is there, and returns when its container runs.
 
         Raises UsageError if the run exists, CredentialError if a secret is missing, LauncherError with the engine's reason.
@@ -72,7 +72,11 @@ class Docker:
             raise CredentialError(f"launch.secrets: {', '.join(missing)} is neither in your environment nor in .env")
         client, run = self.client, spec.run_dir
         container = {"name": spec.name, "image": client.images.get(spec.image.reference).id, "secrets": str(spec.secret_dir)}
-        run.create(spec.files, {**spec.record, **started(), "container": container})
+        record = {**spec.record, **started(), "container": container}
+        if again:
+            run.reopen(record)
+        else:
+            run.create(spec.files, record)
         try:
             self._start(spec, container)
         except BaseException as error:
@@ -83,8 +87,8 @@ class Docker:
             raise
         return run
 
-    def follow(self, run: RunDir, rank: int = 0) -> Iterator[str]:
-        """The rank's log from its first byte, in pieces, until the run is over; an empty piece every tenth of a second or so."""
+    def follow(self, run: RunDir, rank: int = 0, begin: int = 0) -> Iterator[str]:
+        """The rank's log from byte ``begin``, in pieces, until the run is over; an empty piece every tenth of a second or so."""
         looked, over = 0.0, False
 
         def is_over() -> bool:
@@ -93,7 +97,7 @@ class Docker:
                 looked, over = time.monotonic(), self.status(run).is_over
             return over
 
-        return read_log(run, rank, is_over)
+        return read_log(run, rank, is_over, begin)
 
     def status(self, run: RunDir) -> Status:
         """How the run is: its container's state while there is one, then what the record says. One that has ended is reaped."""
@@ -245,8 +249,9 @@ def _secret_folder() -> str:
 
 
 def _age(run: RunDir) -> float:
-    """Seconds since the run was made."""
-    created = run.read_record().get("created")
+    """Seconds since the run was started."""
+    record = run.read_record()
+    created = record.get("started", record.get("created"))
     return (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds() if isinstance(created, str) else math.inf
 
 
