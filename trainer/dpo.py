@@ -28,6 +28,7 @@ from .gradients import sum_gradients
 from .losses import Ratios, pair_losses
 from .packed import Packed
 from .packing import Row, first_fit, pack, packed_length
+from .reshard import carry_over, is_native, parameter_names
 from .sharding import all_finite, stage
 from .steps import Share, StepLoader, Steps
 from .tokens import TokenPair
@@ -373,6 +374,16 @@ class DPOTrainer(trl.DPOTrainer):
                 state.best_metric = state.best_global_step = None
         return begin
 
+    def _prepare_for_training(self, max_steps: Any, loader: Any, resume_from_checkpoint: Any) -> Any:
+        """A checkpoint of another sharding is read weight by weight."""
+        then = origin.read(Path(resume_from_checkpoint)) if resume_from_checkpoint else None
+        if is_native(then, self.origin):
+            return super()._prepare_for_training(max_steps, loader, resume_from_checkpoint)
+        assert then is not None, "only a checkpoint that says what it is can be of another sharding"
+        prepared = super()._prepare_for_training(max_steps, loader, None)
+        carry_over(self, Path(resume_from_checkpoint), then)
+        return prepared
+
     def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> None:
         """A stop cuts an evaluation short: the checkpoint of its step says so, and a resumed run begins with it."""
         try:
@@ -440,7 +451,8 @@ class DPOTrainer(trl.DPOTrainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             self.state.save_to_json(str(staging / "trainer_state.json"))
-            write_whole(staging / origin.FILE, json.dumps(self.origin, indent=2) + "\n")
+            names = {} if stage(self) else {"parameters": parameter_names(self)}
+            write_whole(staging / origin.FILE, json.dumps({**self.origin, **names}, indent=2) + "\n")
             sync_tree(staging)
             staging.rename(final)
             shutil.rmtree(folder / STAGING)

@@ -46,6 +46,7 @@ from .model import (
 )
 from .origin import check, check_base, origin
 from .peers import Peers
+from .sharding import numel
 from .stop import StopRequest
 from .tokens import Tokens, tokenize
 
@@ -208,7 +209,7 @@ def _choose_checkpointing(args: DPOConfig, model: Any, h: Hyperparameters, longe
     if before is not None:
         recompute, sentence = before, f"gradient checkpointing {'on' if before else 'off'}: as the checkpoint's run"
     else:
-        every = sum(p.numel() for p in model.parameters())
+        every = sum(numel(p) for p in model.parameters())
         recompute, sentence = must_recompute(
             model.config,
             tokens=2 * args.per_device_train_batch_size * longest,  # of the plain path, which the run may come to take
@@ -365,8 +366,8 @@ def _parameters(model: torch.nn.Module) -> str:
     if isinstance(model, PeftModel):
         trained, every = model.get_nb_trainable_parameters()  # a 4-bit tensor holds two weights a number
     else:
-        every = sum(p.numel() for p in model.parameters())
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        every = sum(numel(p) for p in model.parameters())
+        trained = sum(numel(p) for p in model.parameters() if p.requires_grad)
     return f"{every:,} parameters, {trained:,} trained ({trained / every:.1%})"
 
 
