@@ -1,5 +1,6 @@
 # exp_1-20261124-101112-beef: experiment exp_1 on the CPU, in a container
 # a step: 8 pairs = 2 a device × 4 accumulation × 1 device
+# the entry starts: torchrun --nnodes=1 --nproc-per-node=1 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer
 
 mkdir -p /home/you/.cache/dpo-launcher '/home/you/my project/data/dpo/model' '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112-beef'
 cat > '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112-beef/experiment.json' <<'END'
@@ -81,6 +82,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112
     "image": null,
     "gpus": "auto",
     "nodes": 1,
+    "processes": null,
     "parallelism": "auto",
     "global_batch_size": null,
     "cpus": null,
@@ -131,10 +133,12 @@ docker run --detach \
   --env DPO_CACHE_ROOT=/dpo/cache \
   --env 'DPO_DATA_ROOT=/dpo/data/my project' \
   --env DPO_GRACE=120 \
+  --env DPO_NNODES=1 \
   --env DPO_NPROC=1 \
   --env DPO_RUN=exp_1-20261124-101112-beef \
   --env DPO_RUN_FOLDER=/dpo/runs/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112-beef \
   --env DPO_RUN_ROOT=/dpo/runs \
+  --env DS_ACCELERATOR=cpu \
   --env HF_HOME=/dpo/cache/huggingface \
   --env HOME=/dpo/home \
   --env LOGNAME=you \

@@ -1,5 +1,6 @@
-# exp_1-20261124-101112-beef: experiment exp_1 on 2 GPUs, in a container
+# exp_1-20261124-101112-beef: experiment exp_1 on 2 GPUs, ddp, in a container
 # a step: 8 pairs = 2 a device × 2 accumulation × 2 devices
+# the entry starts: torchrun --nnodes=1 --nproc-per-node=2 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer
 # launch.max_restarts has no effect on the docker backend
 # each of HF_TOKEN, WANDB_API_KEY is a file in /run/user/1000/dpo-launcher-1000/dpo-exp_1-20261124-101112-beef-fccb2c, written before the start
 
@@ -83,6 +84,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-
     "image": null,
     "gpus": 2,
     "nodes": 1,
+    "processes": null,
     "parallelism": "auto",
     "global_batch_size": null,
     "cpus": 12.0,
@@ -136,6 +138,7 @@ docker run --detach \
   --env DPO_CACHE_ROOT=/dpo/cache \
   --env DPO_DATA_ROOT=/dpo/data \
   --env DPO_GRACE=120 \
+  --env DPO_NNODES=1 \
   --env DPO_NPROC=2 \
   --env DPO_RUN=exp_1-20261124-101112-beef \
   --env DPO_RUN_FOLDER=/dpo/runs/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-101112-beef \

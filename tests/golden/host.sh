@@ -1,5 +1,6 @@
-# demo-1: experiment demo on 2 GPUs of this machine
+# demo-1: experiment demo on 2 GPUs, ddp of this machine
 # a step: 8 pairs = 2 a device × 2 accumulation × 2 devices
+# the entry starts: torchrun --nnodes=1 --nproc-per-node=2 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer
 # launch.shm_size has no effect on the host backend
 # launch.max_restarts has no effect on the host backend
 # taken from your environment, unseen: HF_TOKEN
@@ -84,6 +85,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1/experime
     "image": null,
     "gpus": "auto",
     "nodes": 1,
+    "processes": null,
     "parallelism": "auto",
     "global_batch_size": null,
     "cpus": null,
@@ -126,6 +128,7 @@ env \
   DPO_CACHE_ROOT=/home/you/.cache/dpo-launcher \
   DPO_DATA_ROOT='/home/you/my project' \
   DPO_GRACE=120 \
+  DPO_NNODES=1 \
   DPO_NPROC=2 \
   DPO_RUN=demo-1 \
   DPO_RUN_FOLDER='/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1' \

@@ -6,6 +6,7 @@ import pytest
 from launcher.errors import ExperimentError
 from launcher.experiment import Experiment
 from launcher.job import Job, check_model, plan
+from launcher.topology import Parallelism
 
 
 def experiment(launch: dict[str, Any] | None = None, **hyperparameters: Any) -> Experiment:
@@ -30,7 +31,7 @@ def refused(there: int = 0, launch: dict[str, Any] | None = None, **hyperparamet
 )
 def test_the_global_batch_is_the_same_on_any_number_of_devices(there, gpus, expected):
     job = planned(there, {"gpus": gpus}, per_device_train_batch_size=2, gradient_accumulation_steps=8)
-    assert (job.gpus, job.nproc, job.accumulation) == expected
+    assert (job.gpus, job.topology.nproc, job.accumulation) == expected
     assert job.per_device * job.accumulation * job.world == 16
 
 
@@ -51,18 +52,36 @@ def test_a_batch_that_does_not_divide_lists_what_would():
     )
 
 
+def test_the_global_batch_is_the_same_on_any_number_of_nodes():
+    job = planned(4, {"gpus": 4, "nodes": 2, "global_batch_size": 64}, per_device_train_batch_size=2)
+    assert (job.world, job.accumulation, job.batch) == (8, 4, "64 pairs = 2 a device × 4 accumulation × 8 devices")
+    assert job.devices == "4 GPUs of each of 2 nodes, ddp"
+
+
 def test_all_that_is_beyond_the_machine_is_said_at_once():
-    assert refused(1, {"gpus": 2, "nodes": 2, "parallelism": "zero2"}) == (
+    zero3 = Parallelism("zero3", {"zero_optimization": {"stage": 3}})
+    hyper = {"load_in_4bit": True, "sync_ref_model": True}
+    with pytest.raises(ExperimentError) as caught:
+        plan(experiment({"gpus": 2, "processes": 3}, **hyper), run="r", key="k", gpus_there=1, parallelism=zero3)
+    assert str(caught.value) == (
         "launch.gpus: asks for 2 GPUs, and this machine has 1\n"
         "    expected: at most 1, or auto for all that are there\n"
         "    found:    2\n"
-        "launch.nodes: one run over several machines needs the kubernetes backend, which this version does not have\n"
-        "    expected: 1\n"
-        "    found:    2\n"
-        "launch.parallelism: zero2 shards the model with DeepSpeed, which this version does not do\n"
-        "    expected: auto or ddp\n"
-        "    found:    zero2"
+        "launch.processes: with GPUs there is one rank for each\n"
+        "    expected: 2, or unset\n"
+        "    found:    3\n"
+        "launch.parallelism: spreads the weights over the ranks, which quantised ones do not stand\n"
+        "    expected: ddp, zero1 or zero2\n"
+        "    found:    zero3\n"
+        "launch.parallelism: cannot follow a reference that moves (sync_ref_model)\n"
+        "    expected: ddp\n"
+        "    found:    zero3"
     )
+
+
+def test_without_a_gpu_there_are_as_many_ranks_as_are_asked_for():
+    job = planned(0, {"processes": 2}, per_device_train_batch_size=2)
+    assert (job.topology.nproc, job.accumulation, job.devices) == (2, 2, "2 processes on the CPU, ddp")
 
 
 def test_env_is_fixed_values_or_names_of_the_caller():

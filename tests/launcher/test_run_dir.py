@@ -16,7 +16,7 @@ from launcher.run_dir import RunDir, check_run_name, find_checkpoint_runs, find_
 
 def make(root: Path, name: str) -> RunDir:
     run = RunDir.of(root, "data/dpo/model", "7", "Qwen3-0.6B", name)
-    run.create("{}", {"run": name})
+    run.create({run.experiment: "{}"}, {"run": name})
     return run
 
 

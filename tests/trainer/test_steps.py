@@ -6,10 +6,12 @@ import random
 
 import pytest
 
+from trainer.packing import pack
 from trainer.steps import Steps
 from trainer.tokens import TokenPair
 
 ANY = random.Random(7)
+BUDGET = 200
 PAIRS = [TokenPair([1] * ANY.randint(1, 40), [2] * ANY.randint(1, 90), [3] * ANY.randint(1, 90), n) for n in range(37)]
 
 
@@ -17,7 +19,7 @@ def steps(world: int, *, seed: int = 5, epoch: int = 0, batch: int = 8) -> list[
     """Step by step, the places of each rank."""
     ranks = []
     for rank in range(world):
-        sampler = Steps(PAIRS, batch=batch, seed=seed, rank=rank, world=world)
+        sampler = Steps(PAIRS, batch=batch, seed=seed, rank=rank, world=world, budget=BUDGET)
         sampler.set_epoch(epoch)
         ranks.append([share.pairs if share.is_work else () for share in sampler])
     return [list(shares) for shares in zip(*ranks, strict=True)]
@@ -45,10 +47,16 @@ def test_ranks_have_nearly_as_many_tokens_each() -> None:
 
 
 def test_a_rank_without_a_pair_in_the_last_step_repeats_one_that_counts_nothing() -> None:
-    last = [list(Steps(PAIRS, batch=12, seed=5, rank=rank, world=3))[-1] for rank in range(3)]
+    last = [list(Steps(PAIRS, batch=12, seed=5, rank=rank, world=3, budget=BUDGET))[-1] for rank in range(3)]
     assert [share.is_work for share in last] == [True, False, False], "37 pairs: the fourth step has one"
     assert len({share.pairs for share in last}) == 1
     assert {share.total for share in last} == {1}
+
+
+def test_a_share_knows_how_many_rows_the_busiest_rank_computes() -> None:
+    for shares in zip(*(Steps(PAIRS, batch=12, seed=5, rank=rank, world=3, budget=BUDGET) for rank in range(3)), strict=True):
+        rows = [len(pack([PAIRS[place] for place in share.pairs], BUDGET)) for share in shares]
+        assert {share.rows for share in shares} == {max(rows)}
 
 
 def test_the_order_is_that_of_transformers_so_plain_trl_sees_the_same_steps() -> None:

@@ -213,7 +213,7 @@ def test_a_process_that_only_shares_the_pid_is_not_believed_and_not_signalled(ho
     try:
         process = Process.of(stranger.pid)
         run = RunDir.of(host.cwd, "out", "1", "m", "r")
-        run.create("{}", {"process": {**process.record(), **change}, "outcome": {"state": "running"}})
+        run.create({run.experiment: "{}"}, {"process": {**process.record(), **change}, "outcome": {"state": "running"}})
         assert host.status(run).state == "lost"
         host.stop(run)
         time.sleep(0.1)
@@ -228,7 +228,7 @@ def test_a_process_that_only_shares_the_pid_is_not_believed_and_not_signalled(ho
 def test_a_run_of_another_machine_is_neither_believed_dead_nor_killed(host):
     run = RunDir.of(host.cwd, "out", "1", "m", "r")
     process = replace(Process.of(os.getpid()), host="elsewhere").record()
-    run.create("{}", {"process": process, "outcome": {"state": "running"}})
+    run.create({run.experiment: "{}"}, {"process": process, "outcome": {"state": "running"}})
     assert host.status(run) == Status("unknown", None, "running on elsewhere when last heard of")
     with pytest.raises(LauncherError, match="stop it there"):
         host.stop(run, now=True)

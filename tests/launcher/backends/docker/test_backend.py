@@ -239,7 +239,7 @@ def test_a_container_that_was_removed_by_hand_is_a_lost_run(engine, docker, spec
 def test_a_start_that_nobody_finished_is_lost_after_a_while(docker, spec, seconds, state):
     run, made = spec().run_dir, datetime.now(UTC) - timedelta(seconds=seconds)
     record = {"created": made.isoformat(), "outcome": {"state": "starting"}, "container": {"name": "dpo-no-such-container"}}
-    run.create("{}", record)
+    run.create({run.experiment: "{}"}, record)
     assert docker.status(run).state == state
 
 
