@@ -267,7 +267,7 @@ def _reference(
         return key, [
             reference_logps(
                 pairs,
-                score=partial(_score, trainer, called, choice),
+                score=partial(score, trainer, called, choice),
                 key=key,
                 cache=cache,
                 budget=choice.budget * ROWS,
@@ -286,7 +286,7 @@ def is_fixed(args: DPOConfig) -> bool:
     return not args.sync_ref_model and args.ld_alpha is None
 
 
-def _score(trainer: DPOTrainer, called: Any, choice: Choice, pairs: Sequence[TokenPair]) -> Tensor:
+def score(trainer: DPOTrainer, called: Any, choice: Choice, pairs: Sequence[TokenPair]) -> Tensor:
     """[n, 2] log-probabilities; where weights are spread, all ranks make the same number of passes."""
     if trainer.is_stop_wanted():
         raise Stopped("stopped before the first step; what was computed of the reference is kept")

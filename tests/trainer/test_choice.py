@@ -23,6 +23,7 @@ NewRun = Callable[[Path, Experiment, str], RunDir]
 def test_packed_rows_give_trls_log_probabilities_and_gradients(
     tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer
 ) -> None:
+    from trainer.choice import Choice, score
     from trainer.packed import Packed
     from trainer.packing import pack
 
@@ -51,7 +52,8 @@ def test_packed_rows_give_trls_log_probabilities_and_gradients(
     for name, p in trainer.model.named_parameters():
         if p.grad is not None:
             torch.testing.assert_close(p.grad, gradients[name], rtol=1e-3, atol=1e-5)
-    assert torch.equal(packed.score(trainer.model, tokens.pairs, 300), logps), "scoring is the same pass"
+    scored = score(trainer, trainer.model, Choice(packed, 300, ""), tokens.pairs)
+    assert torch.equal(scored, logps), "scoring is the same pass"
 
 
 def test_a_model_that_does_not_heed_positions_takes_the_plain_path_and_says_by_how_much(

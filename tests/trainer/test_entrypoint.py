@@ -73,6 +73,48 @@ def test_a_rank_that_was_killed_without_a_word_is_137(run):
     )
 
 
+def test_a_killed_rank_is_the_reason_and_not_the_words_of_the_one_that_missed_it(run):
+    code, out = finish(start(run, 2, FAKE_RANKS="survivor,killed"))
+    assert code == 137
+    assert "a rank was killed (SIGKILL)" in out
+
+
+def test_a_rank_that_only_missed_another_is_believed_where_nobody_says_more(run):
+    assert finish(start(run, 2, FAKE_RANKS="0,survivor")) == (1, "r: attempt 1: failed, exit 1: a peer is gone\n")
+
+
+def test_memory_that_runs_out_is_tried_again_with_smaller_micro_batches(run):
+    code, out = finish(start(run, FAKE_RANKS="short"))
+    assert (code, out.splitlines()) == (
+        0,
+        [
+            "r: attempt 1: failed, exit 45: out of memory",
+            "r: attempt 2: failed, exit 45: out of memory",
+            "r: attempt 3: done, exit 0: done",
+        ],
+    )
+    assert [(a["number"], a["exit_code"]) for a in run.read_record()["attempts"]] == [(1, 45), (2, 45), (3, 0)]
+
+
+def test_each_node_of_a_run_keeps_its_own_record_and_they_count_the_same_attempts(run):
+    (run.path / "node-1.json").write_text('{"run": "r"}')
+    both = {"DPO_NNODES": "2", "MASTER_ADDR": "first", "FAKE_RANKS": "0", "FAKE_STEPS": "1"}
+    for attempt in (1, 2):
+        for node in ("1", "0"):
+            code, out = finish(start(run, NODE_RANK=node, **both))
+            assert (code, out) == (0, f"r: attempt {attempt}: done, exit 0: done\n")
+    assert len(RunDir(run.path, node=1).read_record()["attempts"]) == len(run.read_record()["attempts"]) == 2
+    assert "--node-rank=1 --master-addr=first --master-port=29500" in (run.logs / "entry-1.log").read_text()
+
+
+def test_a_node_that_does_not_know_which_it_is_says_what_it_needs(run):
+    code, out = finish(start(run, DPO_NNODES="2"))
+    assert (code, out) == (
+        2,
+        "error: a run over 2 nodes needs NODE_RANK: expected 0 to 1, found nothing (0 is the node that MASTER_ADDR names)\n",
+    )
+
+
 def test_a_bus_error_names_shared_memory_and_its_setting(run):
     code, out = finish(start(run, 2, FAKE_RANKS="0,bus"))
     assert (code, out) == (

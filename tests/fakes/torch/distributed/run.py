@@ -2,7 +2,8 @@
 
 FAKE_RANKS    one word a rank, as "42" or "0,1": the exit code that the rank notes, or
               "killed" (SIGKILLs itself), "bus" (SIGBUS), "silent" (ends without a note), "deaf" (ignores SIGTERM),
-              "survivor" (notes 1 when another rank has noted its end)
+              "survivor" (notes 1, as a consequence, when another rank has noted its end or is gone), "short" (out of memory
+              until the micro-batch was halved twice)
 FAKE_STEPS    how many metric lines rank 0 prints first (5); it sleeps FAKE_PAUSE seconds (0.01) after each
 """
 
@@ -52,15 +53,19 @@ def rank(folder: Path, number: int, word: str) -> int:
         os.kill(os.getpid(), signal.SIGBUS)
     if word == "silent":
         return 1
+    if word == "short":
+        short = int(os.environ["DPO_SPLITS"]) < 2
+        return end(folder, number, 45 if short else 0, "out of memory" if short else "done", can_split=short)
     if word == "survivor":
-        while not list(attempt(folder).glob("rank-*.exit.json")):
+        until = time.monotonic() + 1
+        while not list(attempt(folder).glob("rank-*.exit.json")) and time.monotonic() < until:
             time.sleep(0.01)
-        word = "1"
+        return end(folder, number, 1, "a peer is gone", is_consequence=True)
     return end(folder, number, int(word), "done" if word == "0" else f"rank {number} says {word}")
 
 
-def end(folder: Path, number: int, code: int, sentence: str) -> int:
-    note = {"code": code, "sentence": sentence, "time": time.time()}
+def end(folder: Path, number: int, code: int, sentence: str, **more: bool) -> int:
+    note = {"code": code, "sentence": sentence, "time": time.time(), **more}
     file = attempt(folder) / f"rank-{number}.exit.json"
     file.with_suffix(".aside").write_text(json.dumps(note))
     file.with_suffix(".aside").rename(file)
