@@ -1,8 +1,8 @@
 """The command line: the only room that prints and the only one that chooses an exit code.
 
-``files`` has the verbs that read experiment files, ``runs`` those that start, watch and stop runs, ``drill`` the one that kills
-and resumes them, ``images`` those that build images. All import what they need inside the verb, so that ``launcher --help`` loads
-click and nothing else.
+``files`` has the verbs that read experiment files, ``plan`` the one that says whether they fit, ``runs`` those that start, watch
+and stop runs, ``drill`` the one that kills and resumes them, ``images`` those that build images. All import what they need inside
+the verb, so that ``launcher --help`` loads click and nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import click
 
 from ..errors import LauncherError, UsageError
-from . import drill, files, images, runs
+from . import drill, files, images, plan, runs
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -23,7 +23,7 @@ def launcher(debug: bool) -> None:
     """Tune a language model on preferences: write an experiment in YAML, run it, read what was learned."""
 
 
-for _verb in (*files.VERBS, *runs.VERBS, *drill.VERBS, *images.VERBS):
+for _verb in (*files.VERBS, *plan.VERBS, *runs.VERBS, *drill.VERBS, *images.VERBS):
     launcher.add_command(_verb)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..estimate import Work
 from ..job import Job
 from ..pairs import Pair, Pairs
 from ..run_dir import RunDir
@@ -35,8 +36,16 @@ def derived(job: Job, pairs: Pairs, run: RunDir) -> list[str]:
 
 def tokens_at_most(pairs: Iterable[Pair], max_seq_length: int) -> int:
     """An upper bound of the tokens in ``pairs``: no token is less than a byte, and every sequence is cut at its limit."""
-    total = 0
+    return work_at_most(pairs, max_seq_length).tokens
+
+
+def work_at_most(pairs: Iterable[Pair], max_seq_length: int) -> Work:
+    """The same for all that an estimate needs to know of ``pairs``."""
+    count = tokens = packed = longest = longest_pair = 0
     for pair in pairs:
         prompt = len((pair.system or "").encode()) + len(pair.user.encode()) + _TEMPLATE_TOKENS
-        total += sum(min(max_seq_length, prompt + len(answer.encode())) for answer in (pair.chosen, pair.rejected))
-    return total
+        both = [min(max_seq_length, prompt + len(answer.encode())) for answer in (pair.chosen, pair.rejected)]
+        once = max(max(both), sum(both) - min(prompt, max_seq_length))
+        count, tokens, packed = count + 1, tokens + sum(both), packed + once
+        longest, longest_pair = max(longest, *both), max(longest_pair, once)
+    return Work(count, tokens, packed, longest, longest_pair)
