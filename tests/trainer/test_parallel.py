@@ -114,7 +114,7 @@ def undisturbed(root: Path, make_experiment: Make) -> dict[str, Started]:
 def test_one_process_ddp_and_every_stage_of_zero_have_the_same_losses(undisturbed: dict[str, Started]) -> None:
     one = undisturbed["one"].losses
     assert len(one) == STEPS
-    assert one[-1] < one[0] - 0.01, "it learns"
+    assert one[-1] < one[0] - 0.001, "it learns"
     for mode, run in undisturbed.items():
         assert run.losses == pytest.approx(one, rel=1e-5), mode
 
@@ -190,7 +190,7 @@ def test_memory_that_runs_out_costs_no_step_and_changes_no_loss(
     from trainer.choice import choose_path, take_path
 
     losses = {}
-    for limit in (None, 200):
+    for limit in (None, 250):
         trainer, tokens, precision = make_trainer(tmp_path / str(limit), make_experiment(max_steps=3, **BATCH))
 
         def forward(module: Any, args: Any, kwargs: Any, limit: int | None = limit) -> None:
@@ -207,8 +207,8 @@ def test_memory_that_runs_out_costs_no_step_and_changes_no_loss(
     out = capsys.readouterr().out
     assert "out of memory at step 1: it is computed again in rows of at most" in out, "the longest rows go first"
     assert "out of memory at step 2" not in out, "what was learned of the memory holds for all that follows"
-    assert losses[200] == pytest.approx(losses[None], rel=1e-5)
-    assert len(losses[200]) == 3
+    assert losses[250] == pytest.approx(losses[None], rel=1e-5)
+    assert len(losses[250]) == 3
 
 
 def test_a_pair_that_does_not_fit_alone_ends_the_run(

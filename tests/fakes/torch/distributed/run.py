@@ -26,7 +26,8 @@ def torchrun(folder: str, nproc: int) -> int:
     print(f"torchrun: {' '.join(sys.argv[1:])}", flush=True)  # noqa: T201
     codes = [rank.wait() for rank in ranks]
     if any(codes):
-        print(f"  exitcode  : {next(code for code in codes if code)} (pid: 1)", flush=True)  # noqa: T201
+        # The cause of failure is the rank that ended first: here the one that a signal has ended, if there is one.
+        print(f"  exitcode  : {min(codes) if min(codes) < 0 else next(filter(None, codes))} (pid: 1)", flush=True)  # noqa: T201
     return int(any(codes))
 
 
