@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check $(if $(PIP_EXTRA_INDEX),--extra-index-url $(PIP_EXTRA_INDEX)) -c docker/constraints.txt
 MODEL := data/demo/qwen3-tiny
 
-.PHONY: demo test lint format bench bench-step bench-image image lock trl-fields clean help
+.PHONY: demo test lint format bench bench-step bench-parallel soak bench-image image lock trl-fields clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,6 +36,12 @@ bench: $(VENV)/trainer.stamp ## measure; JSON into build/bench, a table to the t
 
 bench-step: $(VENV)/trainer.stamp ## the DPO step against plain TRL (DEVICE=cuda on a GPU)
 	$(BIN)/python -m tests.benchmarks.dpo_step --device $(or $(DEVICE),cpu)
+
+bench-parallel: $(VENV)/trainer.stamp $(MODEL)/config.json ## one process, DDP and ZeRO: losses, speed, checkpoints
+	$(BIN)/python -m tests.benchmarks.parallel
+
+soak: $(VENV)/trainer.stamp $(MODEL)/config.json ## fifty SIGKILLs at random moments over all modes, fifty equal adapters (half an hour)
+	$(BIN)/python -m tests.benchmarks.soak
 
 bench-image: $(VENV)/trainer.stamp $(MODEL)/config.json ## the image: size, rebuilds, time to the first step (needs an engine)
 	$(BIN)/python -m tests.benchmarks.image

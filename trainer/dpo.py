@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,6 +117,7 @@ class DPOTrainer(trl.DPOTrainer):
         self._recent: list[tuple[tuple[int, ...], Tensor]] = []  # places and losses of the pairs since the last log line
         self._culprits: list[int] = []
         self.is_stop_wanted: Callable[[], bool] = lambda: False  # whether any rank was asked to stop; all ranks ask together
+        self.save_seconds: list[float] = []  # of each checkpoint
         self.was_cut = False  # whether a stop has cut the last evaluation short
         self.origin: dict[str, Any] = {}  # see trainer.origin; what every checkpoint says of itself
         super().__init__(*args, **kwargs)
@@ -435,7 +437,7 @@ class DPOTrainer(trl.DPOTrainer):
         self.state.stateful_callbacks[CHECKPOINTING] = self.args.activation_checkpointing
         self.state.stateful_callbacks[MICRO] = self._micro_at_start
         self.state.stateful_callbacks[BUDGETS] = gather_object([self._fast.budget if self._fast else None])
-        self._saving = True
+        self._saving, began = True, time.monotonic()
         try:
             super()._save_checkpoint(model, trial)
         except BaseException:
@@ -462,3 +464,4 @@ class DPOTrainer(trl.DPOTrainer):
                 best_model_checkpoint=self.state.best_model_checkpoint,
             )
         self.accelerator.wait_for_everyone()
+        self.save_seconds.append(time.monotonic() - began)

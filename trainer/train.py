@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -407,6 +408,7 @@ def _summarise(
         "pairs_per_second": round(pairs / seconds, 3) if seconds else None,
         "epoch": state.epoch,
         "best_step": state.best_global_step,
+        "checkpoint_seconds": round(statistics.median(trainer.save_seconds), 3) if trainer.save_seconds else None,
         "adapter": str(run.adapter),
     }
     for name, metrics in (("before", before), ("after", after)):

@@ -27,6 +27,7 @@ def derived(job: Job, pairs: Pairs, run: RunDir) -> list[str]:
         "tokens": f"at most {tokens_at_most(pairs.train, limit):,} an epoch, both answers with their prompts "
         f"(a bound counted in bytes, each cut at {limit})",
         "devices": job.devices,
+        **({"sharing": job.topology.parallelism.why} if job.topology.parallelism.why else {}),
         "a step": job.batch,
         "steps": f"{job.experiment.steps(len(pairs.train), job.world)}{epochs}",
         "output": str(run.path),

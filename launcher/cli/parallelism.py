@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from ..errors import ExperimentError
 from ..experiment import Experiment
 from ..job import topology_of
 from ..presets import read_parallelism
 from ..topology import DDP, Parallelism
 
 
-def choose_parallelism(experiment: Experiment, root: Path, gpus_there: int) -> Parallelism:
-    """Raises ExperimentError for a name that is not known."""
+def choose_parallelism(experiment: Experiment, root: Path, gpus_there: int, caller: Mapping[str, str]) -> Parallelism:
+    """Raises ExperimentError for a name that is not known. ``auto`` looks at the GPU and the model's sizes, at no network."""
     name = experiment.launch.parallelism
     if name != "auto":
         return read_parallelism(name, root)
-    if topology_of(experiment.launch, gpus_there).world == 1:
+    topology = topology_of(experiment.launch, gpus_there)
+    if topology.gpus == 0 or topology.world == 1:
         return DDP
-    return DDP
+    from ..model_config import find_model_config
+    from ..remedies import simplest_that_fits
+    from .plan import gpu_here
+
+    gpu, _ = gpu_here(caller)
+    if gpu is None:
+        return replace(DDP, why="parallelism: ddp, as the GPU's memory is not known")
+    try:
+        config, _ = find_model_config(experiment.model_name, root, caller, network=False)
+    except ExperimentError:
+        return replace(DDP, why="parallelism: ddp, as the model's sizes are not known before it is downloaded")
+    longest = experiment.hyperparameters.max_seq_length
+    chosen, why = simplest_that_fits(experiment, config, longest=longest, world=topology.world, gpu_bytes=gpu.memory)
+    return read_parallelism(chosen, root, why)

@@ -139,7 +139,7 @@ def planned(
     launch, h = experiment.launch, experiment.hyperparameters
     there = 0
     if gpu is None and launch.gpus != 0:
-        gpu, there = _here(caller)
+        gpu, there = gpu_here(caller)
     work = _work(experiment, pairs)
     if gpu is None:
         world = (launch.processes or 1) * launch.nodes
@@ -187,7 +187,7 @@ def _changed(experiment: Experiment, gpus: int | None, nodes: int | None, parall
     return experiment.model_copy(update={"launch": experiment.launch.model_copy(update=updates)}) if updates else experiment
 
 
-def _here(caller: Mapping[str, str]) -> tuple[Gpu | None, int]:
+def gpu_here(caller: Mapping[str, str]) -> tuple[Gpu | None, int]:
     """(the smallest GPU of this machine, how many there are), as nvidia-smi says; (None, 0) where there is none."""
     import subprocess
 
@@ -224,7 +224,8 @@ def _shared(experiment: Experiment, config: ModelConfig, work: Work, world: int,
         return _sharing(experiment), None
     if world == 1:
         return "ddp", None
-    return simplest_that_fits(experiment, config, longest=work.longest, world=world, gpu_bytes=gpu.memory, work=work)
+    longest = experiment.hyperparameters.max_seq_length  # as `run` does, which chooses before it has read the data
+    return simplest_that_fits(experiment, config, longest=longest, world=world, gpu_bytes=gpu.memory)
 
 
 def _sharing(experiment: Experiment) -> str:

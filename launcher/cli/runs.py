@@ -51,9 +51,11 @@ def run(
     if dry_run:
         click.echo(where.text(spec), nl=False)
         return 0
+    from ..config import read_env
     from ..job import check_model
     from ..pairs import read_pairs
     from .derived import derived
+    from .plan import said_before_run
 
     with loaded.placed():
         check_model(job.experiment.model_name, where.cwd)
@@ -62,6 +64,7 @@ def run(
         raise UsageError(f"--name {run_name}: a run of that name exists already")
     if why is not None:
         click.echo(why)
+    click.echo("\n".join(said_before_run(job.experiment, pairs, where.cwd, read_env(where.cwd))))
     where.prepare(spec, click.echo)
     click.echo("\n".join(derived(job, pairs, spec.run_dir)))
     for notice in (*pairs.notices, *where.notices(job)):
@@ -234,7 +237,7 @@ def rendered(
     where, why = choose_backend(backend, Path.cwd(), caller, loaded.experiment.launch.image)
     with loaded.placed():
         e, there = loaded.experiment, gpus_there(caller)
-        shared, node = choose_parallelism(e, Path.cwd(), there), Node.of(caller, e.launch.nodes)
+        shared, node = choose_parallelism(e, Path.cwd(), there, caller), Node.of(caller, e.launch.nodes)
         job = plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, node=node, origin=str(loaded.file))
         return where, job, loaded, why
 

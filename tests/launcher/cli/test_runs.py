@@ -87,6 +87,7 @@ def test_a_run_says_what_it_derived_follows_and_ends_with_the_runs_code(home):
         done.stdout
         == f"""\
 --local takes the host: no Docker engine: /no/such/engine is not there
+memory      not known: model/config.json: the model's configuration has no hidden_size; `launcher plan` says more
 run         first
 experiment  demo (configs/demo.yml)
 model       ./model
