@@ -64,7 +64,7 @@ def run(
         raise UsageError(f"--name {run_name}: a run of that name exists already")
     if why is not None:
         click.echo(why)
-    click.echo("\n".join(said_before_run(job.experiment, pairs, where.cwd, read_env(where.cwd))))
+    click.echo("\n".join(said_before_run(job.experiment, pairs, Path(), read_env(Path.cwd()))))
     where.prepare(spec, click.echo)
     click.echo("\n".join(derived(job, pairs, spec.run_dir)))
     for notice in (*pairs.notices, *where.notices(job)):
