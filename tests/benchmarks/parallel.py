@@ -8,6 +8,7 @@ The demo's model on this machine's CPU, one thread a process, one global batch. 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -33,6 +34,7 @@ def trained(mode: str, steps: int) -> dict[str, Any]:
         f"hyperparameters.max_steps={steps}",
         f"hyperparameters.save_steps={max(1, steps // 4)}",
         "hyperparameters.eval_strategy=no",
+        "hyperparameters.load_best_model_at_end=false",
         f"hyperparameters.model_output_dir={OUTPUT}",
     ]
     argv = [sys.executable, "-m", "launcher", "run", "demo", "--backend", "host"]
@@ -40,7 +42,7 @@ def trained(mode: str, steps: int) -> dict[str, Any]:
     run = choose("latest", newest_first([OUTPUT]))
     events = [json.loads(line) for line in run.steps.read_text(encoding="utf-8").splitlines()]
     train = [event for event in events if event["type"] == "train"]
-    seconds = [b["seconds"] - a["seconds"] for a, b in zip(train[1:], train[2:], strict=False)]
+    seconds = [b["seconds"] - a["seconds"] for a, b in itertools.pairwise(train)][1:]
     checkpoint = run.checkpoints()[-1]
     return {
         "losses": [event["loss"] for event in train],

@@ -1,0 +1,269 @@
+"""The planner's memory estimate against real peaks: the real trainer, a few shapes, a fresh process each.
+
+python -m tests.benchmarks.memory                   CPU: a small Qwen3 in fp32, and in bf16; bytes of tensors that live at once
+python -m tests.benchmarks.memory --device cuda     Qwen3-0.6B with random weights in bf16; torch.cuda.max_memory_allocated
+
+A table to stdout, JSON into build/bench/memory_<device>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+REPOSITORY = Path(__file__).parents[2]
+MARK: Final = "measured "  # begins the line that a worker means for its parent
+STEPS: Final = 3
+PER_DEVICE: Final = 4
+ACCUMULATION: Final = 2
+
+
+@dataclass(frozen=True)
+class Shape:
+    """``prompt`` and ``answer``: the most tokens; the fewest are half of that."""
+
+    full: bool
+    recompute: bool
+    prompt: int
+    answer: int
+    plain: bool = False
+    half: bool = False
+
+
+SHAPES: Final = {
+    "LoRA, short": Shape(False, False, 40, 60),
+    "LoRA, short, checkpointing": Shape(False, True, 40, 60),
+    "LoRA, long": Shape(False, False, 300, 150),
+    "LoRA, long, checkpointing": Shape(False, True, 300, 150),
+    "LoRA, long, plain path": Shape(False, False, 300, 150, plain=True),
+    "LoRA, long, bf16": Shape(False, False, 300, 150, half=True),
+    "full, short": Shape(True, False, 40, 60),
+    "full, short, checkpointing": Shape(True, True, 40, 60),
+    "full, long": Shape(True, False, 300, 150),
+    "full, long, checkpointing": Shape(True, True, 300, 150),
+}
+SIZES: Final[dict[str, dict[str, Any]]] = {
+    "cpu": {
+        "vocab_size": 8192,
+        "hidden_size": 384,
+        "intermediate_size": 1024,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 48,
+    },
+    "cuda": {  # Qwen3-0.6B
+        "vocab_size": 151936,
+        "hidden_size": 1024,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+    },
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=SIZES, default="cpu")
+    parser.add_argument("--shape", choices=SHAPES, action="append", help="only this one; may be repeated")
+    parser.add_argument("--worker", choices=SHAPES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(MARK + json.dumps(work(options.device, SHAPES[options.worker])), flush=True)
+        return
+    shapes = options.shape or [name for name, shape in SHAPES.items() if options.device == "cpu" or not shape.half]
+    rows = {name: measured(options.device, name) for name in shapes}
+    errors = [abs(row["estimate"] / row["peak"] - 1) for row in rows.values()]
+    lines = [f"\n**memory, {options.device}**\n", "| | peak MiB | estimate MiB | error |", "|---|---|---|---|"]
+    for name, row in rows.items():
+        error = row["estimate"] / row["peak"] - 1
+        lines.append(f"| {name} | {row['peak'] / 2**20:.0f} | {row['estimate'] / 2**20:.0f} | {error:+.0%} |")
+    lines.append(f"| median, worst | | | {statistics.median(errors):.1%}, {max(errors):.1%} |")
+    print("\n".join(lines), flush=True)
+    file = REPOSITORY / "build" / "bench" / f"memory_{options.device}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figures = {"median_error": statistics.median(errors), "worst_error": max(errors), "shapes": rows}
+    file.write_text(json.dumps(figures, indent=2) + "\n")
+    print(file.relative_to(REPOSITORY))
+
+
+def measured(device: str, name: str) -> dict[str, Any]:
+    """The worker's figures; raises RuntimeError where it ends without any."""
+    command = [sys.executable, "-m", "tests.benchmarks.memory", "--device", device, "--worker", name]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    for line in done.stdout.splitlines():
+        if line.startswith(MARK):
+            return dict(json.loads(line.removeprefix(MARK)))
+    raise RuntimeError(f"{name} ended with {done.returncode} before it had measured:\n{done.stderr[-2000:]}")
+
+
+def work(device: str, shape: Shape) -> dict[str, Any]:
+    """{"peak": bytes of tensors at the highest point of the steps after the first, "estimate": what was said, "parts": its parts}."""
+    from transformers import TrainerCallback
+
+    pairs = make_pairs(shape, device)
+    peaks: list[int] = []
+
+    class Measure(TrainerCallback):
+        """The first step makes the optimizer's state."""
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step:
+                self.peak = Peak(device)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step > 1:
+                peaks.append(self.peak.read())
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(device, shape, pairs, Path(folder))
+        found = estimated(device, shape, pairs, trainer)
+        trainer.add_callback(Measure())
+        trainer.train()
+    return {"peak": max(peaks), "estimate": found.tensors, "parts": [asdict(part) for part in found.parts]}
+
+
+class Peak:
+    """Bytes of tensors that live at once, from now on: torch's own count on a GPU; on the CPU the profiler's events of the
+    allocator on top of the tensors that are there already.
+    """
+
+    def __init__(self, device: str):
+        import torch
+
+        self._cuda = device == "cuda"
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats()
+            return
+        gc.collect()
+        storages = {
+            tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+            for tensor in gc.get_objects()
+            if isinstance(tensor, torch.Tensor) and tensor.device.type == "cpu"
+        }
+        self._before = sum(storages.values())
+        self._profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True)
+        self._profile.__enter__()
+
+    def read(self) -> int:
+        import torch
+
+        if self._cuda:
+            return torch.cuda.max_memory_allocated()
+        self._profile.__exit__(None, None, None)
+        events = [event for event in self._profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+        now = highest = self._before
+        for event in sorted(events, key=lambda event: event.start_ns()):
+            now += event.nbytes()
+            highest = max(highest, now)
+        return highest
+
+
+def make_pairs(shape: Shape, device: str) -> list[Any]:
+    """Pairs of random ids, three steps of them."""
+    from trainer.tokens import TokenPair
+
+    rng, scale = random.Random(1), 4 if device == "cuda" else 1
+    last = SIZES[device]["vocab_size"] - 1
+
+    def ids(most: int) -> list[int]:
+        return [rng.randint(2, last) for _ in range(scale * rng.randint(most // 2, most))]
+
+    count = STEPS * PER_DEVICE * ACCUMULATION
+    return [TokenPair(ids(shape.prompt), ids(shape.answer), ids(shape.answer), line) for line in range(count)]
+
+
+def settings(shape: Shape) -> dict[str, Any]:
+    return {
+        "full_finetuning": shape.full,
+        "use_gradient_checkpointing": shape.recompute,
+        "dpo_path": "plain" if shape.plain else "fast",
+        "per_device_train_batch_size": PER_DEVICE,
+        "gradient_accumulation_steps": ACCUMULATION,
+        **({"load_in_16bit": True} if shape.half else {}),
+    }
+
+
+def estimated(device: str, shape: Shape, pairs: list[Any], trainer: Any) -> Any:
+    """What the planner says where the tokens are known."""
+    from launcher.estimate import Machine, Work, estimate
+    from launcher.experiment import Experiment
+    from launcher.model_config import ModelConfig
+    from trainer.packing import packed_length
+
+    tokens = sum(2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs)
+    longest = max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs)
+    work = Work(
+        pairs=len(pairs),
+        tokens=tokens,
+        packed=sum(map(packed_length, pairs)),
+        longest=longest,
+        longest_pair=max(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs),
+        exact=True,
+    )
+    experiment = Experiment.parse({"model_name": "m", "datasets_path": "d", "hyperparameters": settings(shape)})
+    config = ModelConfig.parse(trainer.model.config.to_dict())
+    return estimate(experiment, config, work, Machine(cuda=device == "cuda"))
+
+
+def make_trainer(device: str, shape: Shape, pairs: list[Any], folder: Path) -> Any:
+    """The project's trainer on the path that the shape asks for, before its first step."""
+    import torch
+    import trl
+    from peft import LoraConfig
+    from transformers import PrinterCallback, Qwen3Config, Qwen3ForCausalLM
+
+    from launcher.hyperparameters import Hyperparameters
+    from tests.benchmarks.dpo_step import tokenizer
+    from trainer.choice import choose_path, take_path
+    from trainer.dpo import DPOTrainer
+    from trainer.model import choose_precision, widen_adapter
+    from trainer.tokens import Tokens
+
+    torch.manual_seed(0)
+    cuda = device == "cuda"
+    precision = choose_precision(Hyperparameters(**settings(shape)), cuda=cuda, bf16=cuda)
+    config = Qwen3Config(**SIZES[device], tie_word_embeddings=True, bos_token_id=1, eos_token_id=1, pad_token_id=0)
+    tokens = Tokens(pairs, 0)
+    trainer = DPOTrainer(
+        model=Qwen3ForCausalLM(config).to(precision.weights),
+        args=trl.DPOConfig(
+            output_dir=str(folder),
+            max_length=None,
+            use_cpu=not cuda,
+            bf16=precision.bf16,
+            per_device_train_batch_size=PER_DEVICE,
+            gradient_accumulation_steps=ACCUMULATION,
+            gradient_checkpointing=shape.recompute,
+            precompute_ref_log_probs=shape.full,
+            max_steps=STEPS,
+            optim="adamw_torch",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        ),
+        train_dataset=tokens.dataset(),
+        processing_class=tokenizer(),
+        peft_config=None if shape.full else LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    trainer.remove_callback(PrinterCallback)
+    if not shape.full:
+        widen_adapter(trainer.model)
+    choice = choose_path(trainer, "plain" if shape.plain else "fast", tokens, None)
+    take_path(trainer, choice, precision, lambda: "benchmark", [("pairs", tokens)], folder)
+    return trainer
+
+
+if __name__ == "__main__":
+    main()
