@@ -33,6 +33,7 @@ format: $(VENV)/dev.stamp ## let ruff format and sort
 bench: $(VENV)/trainer.stamp ## measure; JSON into build/bench, a table to the terminal
 	$(BIN)/python -m tests.benchmarks.startup
 	$(BIN)/python -m tests.benchmarks.dpo_step
+	$(BIN)/python -m tests.benchmarks.parallel
 
 bench-step: $(VENV)/trainer.stamp ## the DPO step against plain TRL (DEVICE=cuda on a GPU)
 	$(BIN)/python -m tests.benchmarks.dpo_step --device $(or $(DEVICE),cpu)

@@ -116,12 +116,14 @@ class Children:
             return 0
         # torchrun's words only: the ranks have logs of their own. Its clock must run out before this one's.
         patience = max(1, self.grace - 30, self.grace * 3 // 4)
+        # DeepSpeed looks for ninja, which is installed beside Python, on the path.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         own = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(patience), "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"}
         self.torchrun, self._is_told = None, False
         with log.open("ab") as out:
             self.torchrun = subprocess.Popen(
                 argv,
-                env={**own, **os.environ, **secrets(), **env},
+                env={**own, **os.environ, **secrets(), "PATH": path, **env},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

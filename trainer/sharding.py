@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -16,6 +17,15 @@ def stage(trainer: Any) -> int:
     """What is spread: 0 nothing, 1 the optimizer's state, 2 also the gradients, 3 also the weights."""
     plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
     return 0 if plugin is None else int(plugin.zero_stage)
+
+
+def leave_out_shared_memory() -> None:
+    """On a CPU DeepSpeed compiles an all-reduce over shared memory: where nothing can compile it, gloo's does the same."""
+    if shutil.which("ninja") and shutil.which("c++"):
+        return
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 @contextmanager

@@ -47,7 +47,7 @@ from .model import (
 )
 from .origin import check, check_base, origin
 from .peers import Peers
-from .sharding import numel
+from .sharding import leave_out_shared_memory, numel
 from .stop import StopRequest
 from .tokens import Tokens, tokenize
 
@@ -178,7 +178,10 @@ def join(run: RunDir, experiment: Experiment, device: Device) -> None:
     if device.world == 1 and not is_sharded():
         return
     timeout = timedelta(seconds=int(experiment.hyperparameters.trl.get("ddp_timeout", DDP_TIMEOUT)))
-    if is_sharded():  # without a name, accelerate finds no backend for DeepSpeed on a CPU
+    if is_sharded():
+        if not device.cuda:
+            leave_out_shared_memory()
+        # Without a name, accelerate finds no backend for DeepSpeed on a CPU.
         PartialState(backend="nccl" if device.cuda else "gloo", timeout=timeout)
     else:
         PartialState(cpu=not device.cuda, timeout=timeout)
