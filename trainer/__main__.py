@@ -85,12 +85,12 @@ def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
     try:
         from launcher.experiment import Experiment
 
+        from .join import patience
         from .peers import watch_peers
-        from .train import DDP_TIMEOUT, Roots, train
+        from .train import Roots, train
 
         experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
-        timeout = float(experiment.hyperparameters.trl.get("ddp_timeout", DDP_TIMEOUT))
-        peers = watch_peers(rank, int(os.environ.get("WORLD_SIZE", "1")), timeout, leave)
+        peers = watch_peers(rank, int(os.environ.get("WORLD_SIZE", "1")), patience(experiment), leave)
         train(run, experiment, Roots.from_environment(), stop, attempt=attempt, peers=peers)
         ending = RankEnding(0, "done")
     except LauncherError as error:

@@ -311,6 +311,7 @@ class DPOTrainer(trl.DPOTrainer):
                     raise Interrupted
                 is_work = begin + here < len(rows)
                 row = rows[begin + here if is_work else begin]  # spread weights are brought together by all ranks at once
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
                 if is_work or stage(self) == 3:
                     self._losses(model, row, data, row.pairs, figures if is_work else None)
         means = figures.means(self.accelerator)

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from launcher.processes import Process
 
-BEAT: Final = 1.0  # seconds between two looks
+BEAT: Final = 1.0  # seconds between two looks of up to 16 ranks; more ranks look less often, as one store serves all of them
+STARTING: Final = "starting"  # downloads, tokens and the reference's pass take as long as they take: nobody hangs there
 SILENT: Final = 60.0  # seconds without a beat after which a rank of another machine counts as gone
 PATIENCE: Final = 5.0  # seconds in which the training may find out by itself and say more
 
@@ -26,13 +27,15 @@ class Peers:
     """The other ranks of this attempt, watched until ``close``."""
 
     def __init__(self, store: Any, rank: int, world: int, *, timeout: float, end: Callable[[str], None]):
-        """``store``: a connection of this thread's own to the store that torchrun keeps (``set``, ``check`` and ``get``).
+        """``store``: a connection of this thread's own to the store that torchrun keeps (``set``, ``check``, ``multi_get``).
 
         ``timeout``: seconds that a rank may stay in one place; ``end`` is called once with the sentence that says why this rank
         cannot go on, and does not return.
         """
         self._store, self._rank, self._world, self._timeout, self._end = store, rank, world, timeout, end
-        self._place: tuple[int, str] = (0, "starting")
+        self._place: tuple[int, str] = (0, STARTING)
+        self._beat = BEAT * max(1.0, world / 16)
+        self._all_came = False
         self._began = time.monotonic()
         self._moved = self._began
         self._seen: dict[int, tuple[str, float]] = {}
@@ -51,7 +54,7 @@ class Peers:
     def close(self, code: int) -> None:
         """This rank ends with ``code``: no peer takes it for lost."""
         self._closed.set()
-        self._thread.join(timeout=2 * BEAT)
+        self._thread.join(timeout=2 * self._beat)
         self._write({"ended": code})
 
     def callback(self) -> Any:
@@ -77,7 +80,7 @@ class Peers:
 
     def _watch(self) -> None:
         beat = 0
-        while not self._closed.wait(BEAT):
+        while not self._closed.wait(self._beat):
             beat += 1
             step, what = self._place
             idle = time.monotonic() - self._moved
@@ -101,8 +104,11 @@ class Peers:
         self._store.set(f"peer/{self._rank}", json.dumps(note))
 
     def _read(self) -> dict[int, dict[str, Any]]:
-        ranks = [rank for rank in range(self._world) if rank != self._rank and self._store.check([f"peer/{rank}"])]
-        return {rank: json.loads(self._store.get(f"peer/{rank}")) for rank in ranks}
+        others = [rank for rank in range(self._world) if rank != self._rank]
+        self._all_came = self._all_came or self._store.check([f"peer/{rank}" for rank in others])
+        ranks = others if self._all_came else [rank for rank in others if self._store.check([f"peer/{rank}"])]
+        notes = self._store.multi_get([f"peer/{rank}" for rank in ranks]) if ranks else []
+        return {rank: json.loads(note) for rank, note in zip(ranks, notes, strict=True)}
 
     def _lost(self, others: dict[int, dict[str, Any]]) -> str | None:
         now = time.monotonic()
@@ -127,6 +133,8 @@ class Peers:
         if idle < self._timeout or any(note["idle"] < self._timeout for note in alive.values()):
             return None
         places = {rank: (note["step"], note["what"]) for rank, note in alive.items()} | {self._rank: self._place}
+        if any(what == STARTING for _, what in places.values()):
+            return None
         behind = min(step for step, _ in places.values())
         hung = [f"rank {rank} ({what} step {step})" for rank, (step, what) in sorted(places.items()) if step == behind]
         return f"nothing has moved for {self._timeout:.0f} s; behind is {', '.join(hung)}: its stack is in its log"

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from peft import PeftModel
 from transformers import PrinterCallback, TrainerCallback
@@ -31,6 +28,7 @@ from .checkpoints import Patience, StopCallback, any_rank, publish, remembered, 
 from .choice import choose_path, take_path
 from .dpo import BUDGETS, CHECKPOINTING, MICRO, PATH, DPOTrainer, Interrupted
 from .identity import base_identity
+from .join import join
 from .logs import HealthCallback, LogCallback, StepLog
 from .losses import loss_at_zero_margin
 from .machine import Device, versions
@@ -47,11 +45,10 @@ from .model import (
 )
 from .origin import check, check_base, origin
 from .peers import Peers
-from .sharding import leave_out_shared_memory, numel
+from .sharding import numel
 from .stop import StopRequest
+from .summary import final_metrics, logged_at_start, summarise
 from .tokens import Tokens, tokenize
-
-DDP_TIMEOUT: Final = 1800  # seconds, transformers' default of ddp_timeout: how long a rank waits for the others
 
 
 @dataclass(frozen=True)
@@ -143,11 +140,11 @@ def train(
     if trainer.was_cut or (stopper.stopped and trainer.state.global_step < trainer.state.max_steps):
         raise Stopped(f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}, after a checkpoint")
 
-    after = _final_metrics(trainer) if held_out else None
+    after = final_metrics(trainer) if held_out else None
     verified = save_verified(trainer, run)
     if log is not None:
-        before = _logged_at_start(run)
-        _summarise(run, log, trainer, before, after, seconds, step, verified)
+        before = logged_at_start(run)
+        summarise(run, log, trainer, before, after, seconds, step, verified)
         log.close()
         publish(run)
     _upload(experiment, run, first)
@@ -168,44 +165,6 @@ def _train(trainer: DPOTrainer, checkpoint: Path | None, peers: Peers | None) ->
 
 def _stage(args: DPOConfig) -> int:
     return 0 if args.deepspeed_plugin is None else int(args.deepspeed_plugin.zero_stage)
-
-
-def join(run: RunDir, experiment: Experiment, device: Device) -> None:
-    """Meets the other ranks, and sees that all of them have the run's folder: a checkpoint is written by more than one.
-
-    Raises ExperimentError where they do not.
-    """
-    if device.world == 1 and not is_sharded():
-        return
-    timeout = timedelta(seconds=int(experiment.hyperparameters.trl.get("ddp_timeout", DDP_TIMEOUT)))
-    if is_sharded():
-        if not device.cuda:
-            leave_out_shared_memory()
-        # Without a name, accelerate finds no backend for DeepSpeed on a CPU.
-        PartialState(backend="nccl" if device.cuda else "gloo", timeout=timeout)
-    else:
-        PartialState(cpu=not device.cuda, timeout=timeout)
-    token = run.path / f".shared-{gather_object([os.urandom(8).hex()])[0]}"
-    if device.rank == 0:
-        token.touch()
-    gather_object([None])
-    missing = not is_there(token)
-    blind = [rank for rank, is_missing in enumerate(gather_object([missing])) if is_missing]
-    if device.rank == 0:
-        token.unlink(missing_ok=True)
-    if blind:
-        what = f"rank(s) {', '.join(map(str, blind))} do not see the run's folder: every rank writes a part of a checkpoint"
-        raise ExperimentError(Mistake("hyperparameters.model_output_dir", what, "a folder that all nodes share", str(run.path)))
-
-
-def is_there(path: Path, patience: float = 15) -> bool:
-    """Whether ``path`` appears; a network file system may show it late."""
-    deadline = time.monotonic() + patience
-    while not path.exists():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
 
 
 def _choose_checkpointing(args: DPOConfig, model: Any, h: Hyperparameters, longest: int, before: bool | None) -> str:
@@ -373,54 +332,6 @@ def _parameters(model: torch.nn.Module) -> str:
         every = sum(numel(p) for p in model.parameters())
         trained = sum(numel(p) for p in model.parameters() if p.requires_grad)
     return f"{every:,} parameters, {trained:,} trained ({trained / every:.1%})"
-
-
-def _final_metrics(trainer: DPOTrainer) -> dict[str, float]:
-    """The validation figures of the weights that are saved: those of the best step where it was loaded, else the last."""
-    state = trainer.state
-    trainer.is_stop_wanted = lambda: False  # all is trained: what is left is short, and worth its time
-    was_loaded = trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None
-    step = state.best_global_step if was_loaded else state.global_step
-    logged = next((e for e in reversed(state.log_history) if "eval_loss" in e and e["step"] == step), None)
-    return dict(logged or trainer.evaluate())
-
-
-def _logged_at_start(run: RunDir) -> dict[str, Any] | None:
-    """The evaluation at step 0 that an earlier attempt of this run logged."""
-    events = (json.loads(line) for line in run.steps.read_text(encoding="utf-8").splitlines())
-    return next((event for event in events if event["type"] == "eval" and event["step"] == 0), None)
-
-
-def _summarise(
-    run: RunDir,
-    log: StepLog,
-    trainer: DPOTrainer,
-    before: Mapping[str, Any] | None,
-    after: Mapping[str, Any] | None,
-    seconds: float,
-    resumed_at: int,
-    verified: Mapping[str, Any],
-) -> None:
-    state = trainer.state
-    steps = state.global_step - resumed_at
-    pairs = steps * trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
-    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
-    summary: dict[str, Any] = {
-        "train_loss": losses[-1] if losses else None,
-        "train_seconds": round(seconds, 3),
-        "pairs_per_second": round(pairs / seconds, 3) if seconds else None,
-        "epoch": state.epoch,
-        "best_step": state.best_global_step,
-        "checkpoint_seconds": round(statistics.median(trainer.save_seconds), 3) if trainer.save_seconds else None,
-        "adapter": str(run.adapter),
-    }
-    for name, metrics in (("before", before), ("after", after)):
-        if metrics is not None:
-            summary[name] = {
-                key: metrics[key] for key in metrics if key.startswith(("eval_loss", "eval_rewards/", "eval_logps/"))
-            }
-    log.write({"type": "summary", "step": state.global_step, "total_steps": state.max_steps, **summary, "seconds": log.seconds})
-    run.update_record(result={**summary, "verified": dict(verified)})
 
 
 def _upload(experiment: Experiment, run: RunDir, first: bool) -> None:

@@ -1,0 +1,61 @@
+"""What a training has come to: the last line of its log, and the result in its record."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from launcher.run_dir import RunDir
+
+from .dpo import DPOTrainer
+from .logs import StepLog
+
+
+def final_metrics(trainer: DPOTrainer) -> dict[str, float]:
+    """The validation figures of the weights that are saved: those of the best step where it was loaded, else the last."""
+    state = trainer.state
+    trainer.is_stop_wanted = lambda: False  # all is trained: what is left is short, and worth its time
+    was_loaded = trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None
+    step = state.best_global_step if was_loaded else state.global_step
+    logged = next((e for e in reversed(state.log_history) if "eval_loss" in e and e["step"] == step), None)
+    return dict(logged or trainer.evaluate())
+
+
+def logged_at_start(run: RunDir) -> dict[str, Any] | None:
+    """The evaluation at step 0 that an earlier attempt of this run logged."""
+    events = (json.loads(line) for line in run.steps.read_text(encoding="utf-8").splitlines())
+    return next((event for event in events if event["type"] == "eval" and event["step"] == 0), None)
+
+
+def summarise(
+    run: RunDir,
+    log: StepLog,
+    trainer: DPOTrainer,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+    seconds: float,
+    resumed_at: int,
+    verified: Mapping[str, Any],
+) -> None:
+    state = trainer.state
+    steps = state.global_step - resumed_at
+    pairs = steps * trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    summary: dict[str, Any] = {
+        "train_loss": losses[-1] if losses else None,
+        "train_seconds": round(seconds, 3),
+        "pairs_per_second": round(pairs / seconds, 3) if seconds else None,
+        "epoch": state.epoch,
+        "best_step": state.best_global_step,
+        "checkpoint_seconds": round(statistics.median(trainer.save_seconds), 3) if trainer.save_seconds else None,
+        "adapter": str(run.adapter),
+    }
+    for name, metrics in (("before", before), ("after", after)):
+        if metrics is not None:
+            summary[name] = {
+                key: metrics[key] for key in metrics if key.startswith(("eval_loss", "eval_rewards/", "eval_logps/"))
+            }
+    log.write({"type": "summary", "step": state.global_step, "total_steps": state.max_steps, **summary, "seconds": log.seconds})
+    run.update_record(result={**summary, "verified": dict(verified)})
