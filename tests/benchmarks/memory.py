@@ -109,7 +109,7 @@ def measured(device: str, name: str) -> dict[str, Any]:
 
 
 def work(device: str, shape: Shape) -> dict[str, Any]:
-    """{"peak": bytes of tensors at the highest point of the steps after the first, "estimate": what was said, "parts": its parts}."""
+    """``peak``: bytes of tensors at the highest point of the steps after the first; ``estimate``: what was said, by ``parts``."""
     from transformers import TrainerCallback
 
     pairs = make_pairs(shape, device)
@@ -150,7 +150,7 @@ class Peak:
         storages = {
             tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
             for tensor in gc.get_objects()
-            if isinstance(tensor, torch.Tensor) and tensor.device.type == "cpu"
+            if issubclass(type(tensor), torch.Tensor) and tensor.device.type == "cpu"
         }
         self._before = sum(storages.values())
         self._profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True)
