@@ -6,8 +6,13 @@ from typing import Any, Final
 
 import torch
 
+from launcher.activations import Numbers, kept_bytes
+from launcher.errors import ExperimentError
+from launcher.model_config import ModelConfig
+
 SHARE: Final = 0.8  # of the free memory: the rest is for the head's tiles, the allocator's gaps and the kernels' own room
 STATE: Final = 16  # bytes a trained weight: the gradient and AdamW's two moments in float32, and the update's own copy
+RANK: Final = 64  # of an adapter that has not been made yet; what it keeps is little beside its module's input
 
 
 def free_bytes(gpu_memory_utilization: float) -> int:
@@ -17,34 +22,36 @@ def free_bytes(gpu_memory_utilization: float) -> int:
     return min(free, int(total * gpu_memory_utilization) - ours)
 
 
-def activation_bytes(config: Any, tokens: int, bytes_per_number: int) -> int | None:
+def activation_bytes(config: Any, tokens: int, bytes_per_number: int, *, full: bool = False) -> int | None:
     """Bytes that a decoder keeps of ``tokens`` for the backward pass; None where the configuration does not say its sizes.
 
-    A layer keeps, for each token, inputs and outputs of its norms, projections, attention and gated MLP, as Korthikanti et al.
-    count them (arXiv 2205.05198, section 4.1, without the attention's scores, which no kernel used here keeps), and as much
-    again for what adapters and casts add.
+    With ``full`` all weights are trained, else an adapter on every linear module. See launcher.activations.
     """
-    text = config.get_text_config()
-    sizes = [
-        getattr(text, name, None) for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    ]
-    if not all(isinstance(size, int) for size in sizes):
+    try:
+        sizes = ModelConfig.parse(config.to_dict())
+    except ExperimentError:
         return None
-    hidden, inner, layers, heads = sizes
-    head_dim = getattr(text, "head_dim", None) or hidden // heads
-    queries, keys = heads * head_dim, (getattr(text, "num_key_value_heads", None) or heads) * head_dim
-    numbers = 8 * hidden + 2 * (queries + 2 * keys) + 4 * inner
-    return 2 * numbers * layers * tokens * bytes_per_number
+    targets = None if full else frozenset(linear.name for linear in sizes.linears)
+    return kept_bytes(sizes, tokens, Numbers(4 if full else bytes_per_number, bytes_per_number), targets=targets, r=RANK)
 
 
 def must_recompute(config: Any, *, tokens: int, bytes_per_number: int, trained: int, free: int) -> tuple[bool, str]:
-    """(whether a micro-batch of ``tokens`` with ``trained`` weights does not fit into ``free`` bytes otherwise, the sentence)."""
-    activations = activation_bytes(config, tokens, bytes_per_number)
-    if activations is None:
+    """(whether a micro-batch of ``tokens`` with ``trained`` weights does not fit into ``free`` bytes otherwise, the sentence).
+
+    Weights that are quantised lie on the GPU already, so that ``free`` is less by them; others come to it later.
+    """
+    try:
+        weights = ModelConfig.parse(config.to_dict()).parameters
+    except ExperimentError:
         return True, "gradient checkpointing on: the model's configuration does not say how much it would keep"
-    needed, room = activations + STATE * trained, SHARE * free
+    full = trained >= weights
+    activations = activation_bytes(config, tokens, bytes_per_number, full=full)
+    assert activations is not None, "its sizes are known"
+    is_there = getattr(config, "quantization_config", None) is not None
+    to_come = 0 if is_there else weights * (4 if full else bytes_per_number)
+    needed, room = activations + STATE * trained, SHARE * (free - to_come)
     verdict = "on" if needed > room else "off"
     return needed > room, (
         f"gradient checkpointing {verdict}: a micro-batch needs about {needed / 2**30:.1f} GiB without it, "
-        f"and {room / 2**30:.1f} GiB are to spare"
+        f"and {max(0.0, room) / 2**30:.1f} GiB are to spare"
     )
