@@ -63,7 +63,8 @@ def files(job: Job, run: RunDir) -> dict[Path, str]:
     return found
 
 
-def facts(job: Job) -> tuple[str, str]:
+def facts(job: Job) -> tuple[str, ...]:
     """How a step's pairs are split, and by which command the entry starts the ranks, for those who read what is rendered."""
     options = torchrun(job.topology.nodes, job.topology.nproc, job.node, "<free>")
-    return f"a step: {job.batch}", f"the entry starts: torchrun {' '.join(options)} -m trainer"
+    why = job.topology.parallelism.why
+    return *([why] if why else []), f"a step: {job.batch}", f"the entry starts: torchrun {' '.join(options)} -m trainer"

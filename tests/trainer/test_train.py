@@ -370,3 +370,32 @@ def test_gradient_accumulation_changes_the_split_and_not_the_mathematics(
         train_in(tmp_path, run, experiment)
         losses.append([event["loss"] for event in events(run, "train")])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+class AskedDuringAnEvaluation(StopRequest):
+    """A request that comes when the line of a step was written, after which the step's evaluation begins."""
+
+    def __init__(self, run: RunDir, step: int):
+        self._run, self._step = run, step
+
+    @property
+    def signal(self) -> signal.Signals | None:
+        is_there = self._run.steps.exists() and any(event["step"] == self._step for event in events(self._run, "train"))
+        return signal.SIGTERM if is_there else None
+
+
+def test_an_evaluation_that_a_stop_cuts_short_is_the_first_thing_that_the_resumed_run_does(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun
+) -> None:
+    steps = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2}
+    experiment = make_experiment(**steps, load_best_model_at_end=True, metric_for_best_model="loss")
+    whole, cut = (new_run(tmp_path, experiment, name) for name in ("whole", "cut"))
+    train_in(tmp_path, whole, experiment)
+    with pytest.raises(Stopped, match="stopped at step 2 of 4, after a checkpoint"):
+        train_in(tmp_path, cut, experiment, stop=AskedDuringAnEvaluation(cut, 2))
+    assert [event["step"] for event in events(cut, "eval")] == [0]
+    train_in(tmp_path, cut, experiment, attempt=2)
+    figures = [[(event["step"], event["eval_loss"]) for event in events(run, "eval")] for run in (cut, whole)]
+    assert figures[0] == figures[1]
+    assert [step for step, _ in figures[0]] == [0, 2, 4]
+    assert same_bits(cut.adapter, whole.adapter)

@@ -262,6 +262,78 @@ def test_the_follower_of_a_run_that_is_stopped_elsewhere_ends_with_143(home):
     assert follower.returncode == 143
 
 
+def test_resume_starts_a_run_again_in_its_own_folder(home):
+    assert launcher(home, "run", "demo", "--name", "x", FAKE_RANKS="1").returncode == 1
+    done = launcher(home, "resume", "x", FAKE_STEPS="2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "x goes on from its beginning: it has no checkpoint yet"
+    assert "rank 0 says 1" not in done.stdout, "what the first attempt said is not said again"
+    assert [(a["number"], a["exit_code"]) for a in run_dir(home, "x").read_record()["attempts"]] == [(1, 1), (2, 0)]
+    again = launcher(home, "resume", "x")
+    assert (again.returncode, again.stderr) == (2, "error: x is done: there is nothing to go on with\n")
+
+
+def test_a_run_that_was_killed_says_how_to_go_on_and_one_that_runs_is_not_started_twice(home):
+    launcher(home, "run", "demo", "--name", "x", "--detach", FAKE_RANKS="deaf")
+    wait_for(lambda: has_stepped(run_dir(home, "x")))
+    twice = launcher(home, "resume", "x")
+    assert (twice.returncode, twice.stderr) == (2, "error: x is running: `launcher logs -f x` follows it\n")
+    kill(str(run_dir(home, "x").path))
+    (run_dir(home, "x").path / "checkpoint-2").mkdir()
+    done = launcher(home, "resume", "x", "--detach")
+    assert done.stdout == "x goes on from checkpoint-2\nx has begun: launcher logs -f x\n"
+    wait_for(lambda: "done" in launcher(home, "status", "x").stdout)
+
+
+@pytest.mark.parametrize("step", ["0", "6", "soon"])
+def test_a_drill_kills_at_a_step_that_it_reaches(home, step):
+    done = launcher(home, "drill", "demo", "--kill-at", step)
+    assert done.returncode == 2
+    assert done.stderr == f"error: --kill-at: expected random, or a step from 1 to 5; found {step!r}\n"
+
+
+NVIDIA_SMI = """\
+#!/bin/sh
+for gpu in 0 1 2 3 4 5 6 7; do
+  case "$1" in -L) echo "GPU $gpu: NVIDIA GeForce RTX 4090" ;; *) echo "NVIDIA GeForce RTX 4090, 24564" ;; esac
+done
+"""
+EIGHT_BILLION = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "stage", "words"),
+    [
+        ([], None, "parallelism: ddp, every rank has all of the model"),
+        (["hyperparameters.full_finetuning=true"], "2", "parallelism: zero2_offload, the optimizer is in main memory"),
+        (["launch.parallelism=zero1"], "1", None),
+    ],
+)
+def test_auto_takes_the_simplest_way_to_share_the_work_that_fits_the_gpus(home, settings, stage, words):
+    (home / "model" / "config.json").write_text(json.dumps(EIGHT_BILLION))
+    smi = home / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text(NVIDIA_SMI)
+    smi.chmod(0o755)
+    more = [f"--set={setting}" for setting in ("launch.gpus=8", "launch.global_batch_size=16", *settings)]
+    path = f"{smi.parent}:{os.environ['PATH']}"
+    done = launcher(home, "render", "demo", *more, PATH=path, CUDA_VISIBLE_DEVICES="0,1,2,3,4,5,6,7")
+    assert done.returncode == 0, done.stderr
+    assert ("ACCELERATE_DEEPSPEED_ZERO_STAGE=" in done.stdout) == (stage is not None)
+    assert stage is None or f"ACCELERATE_DEEPSPEED_ZERO_STAGE={stage} " in done.stdout
+    assert words is None or words in done.stdout
+
+
 class Terminal:
     """The launcher on a real terminal."""
 
