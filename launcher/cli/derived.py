@@ -13,6 +13,12 @@ from ..run_dir import RunDir
 _TEMPLATE_TOKENS = 64
 
 
+_SHARED = {
+    "stays": "the pairs of every step and their order, the loss as a mean over pairs, the learning rate: as on one device",
+    "changes": "rounding, as gradients are summed over the ranks in another order",
+}
+
+
 def derived(job: Job, pairs: Pairs, run: RunDir) -> list[str]:
     """One line a fact; numbers that only the trainer knows exactly are said to be bounds."""
     h = job.experiment.hyperparameters
@@ -29,6 +35,7 @@ def derived(job: Job, pairs: Pairs, run: RunDir) -> list[str]:
         "devices": job.devices,
         **({"sharing": job.topology.parallelism.why} if job.topology.parallelism.why else {}),
         "a step": job.batch,
+        **(_SHARED if job.world > 1 else {}),
         "steps": f"{job.experiment.steps(len(pairs.train), job.world)}{epochs}",
         "output": str(run.path),
     }
