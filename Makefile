@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check $(if $(PIP_EXTRA_INDEX),--extra-index-url $(PIP_EXTRA_INDEX)) -c docker/constraints.txt
 MODEL := data/demo/qwen3-tiny
 
-.PHONY: demo test lint format bench bench-step bench-parallel soak bench-image image lock trl-fields clean help
+.PHONY: demo test lint format bench bench-step bench-parallel bench-memory soak bench-image image lock trl-fields clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,6 +34,10 @@ bench: $(VENV)/trainer.stamp ## measure; JSON into build/bench, a table to the t
 	$(BIN)/python -m tests.benchmarks.startup
 	$(BIN)/python -m tests.benchmarks.dpo_step
 	$(BIN)/python -m tests.benchmarks.parallel
+	$(BIN)/python -m tests.benchmarks.memory
+
+bench-memory: $(VENV)/trainer.stamp ## what `launcher plan` says of memory against real peaks (DEVICE=cuda on a GPU)
+	$(BIN)/python -m tests.benchmarks.memory --device $(or $(DEVICE),cpu)
 
 bench-step: $(VENV)/trainer.stamp ## the DPO step against plain TRL (DEVICE=cuda on a GPU)
 	$(BIN)/python -m tests.benchmarks.dpo_step --device $(or $(DEVICE),cpu)

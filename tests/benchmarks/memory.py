@@ -232,6 +232,7 @@ def make_trainer(device: str, shape: Shape, pairs: list[Any], folder: Path) -> A
     from trainer.tokens import Tokens
 
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # the peak is the same, and threads that wait for each other on a busy machine take minutes
     cuda = device == "cuda"
     precision = choose_precision(Hyperparameters(**settings(shape)), cuda=cuda, bf16=cuda)
     config = Qwen3Config(**SIZES[device], tie_word_embeddings=True, bos_token_id=1, eos_token_id=1, pad_token_id=0)
