@@ -170,7 +170,7 @@ def _estimate(experiment: Experiment, config: ModelConfig, work: Work, machine: 
         held = update
     runtime, why = (CONTEXT + int(GAPS * held), "CUDA's context and the allocator's gaps") if machine.cuda else _ON_CPU
     steps = experiment.steps(work.pairs, machine.world)
-    passes = steps * experiment.global_batch / max(1, work.pairs)
+    passes = steps / max(1, -(-work.pairs // experiment.global_batch))  # an epoch's last step may be smaller
     flops = _flops(h, config, work, packed, recompute, passes)
     speed = machine.gpu.flops if machine.gpu is not None and machine.cuda else None
     return Estimate(

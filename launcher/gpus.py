@@ -97,8 +97,9 @@ def find_gpu(name: str) -> Gpu:
     found = _find(name)
     if found is not None:
         return found
-    hint = nearest(_spelt(name), [_spelt(gpu.name) for gpu in GPUS])
-    known = next((gpu.name for gpu in GPUS if hint is not None and repr(_spelt(gpu.name)) in hint), None)
+    spelt = {_spelt(gpu.name): gpu.name for gpu in GPUS}
+    hint = nearest(_spelt(name), spelt) or nearest(f"rtx {_spelt(name)}", spelt)
+    known = next((called for short, called in spelt.items() if hint is not None and repr(short) in hint), None)
     told = f"did you mean {known!r}?" if known else f"known are {', '.join(gpu.name for gpu in GPUS)}"
     raise UsageError(f"--gpu {name!r}: not a GPU that is known here: {told} (or say --gpu-memory 24GiB)")
 

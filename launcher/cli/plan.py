@@ -126,7 +126,7 @@ class Planned:
 
         speed = f"{UTILISATION:.0%} of {machine.gpu.flops / 1e12:g} TFLOP/s"
         each = " each" if machine.world > 1 else ""
-        return f"{what}: {most}about {duration(found.seconds)} at {speed}{each}, without evaluations"
+        return f"{what}: {most}about {duration(max(1, found.seconds))} at {speed}{each}, without evaluations"
 
 
 def planned(
@@ -286,12 +286,12 @@ def _same_tokens(experiment: Experiment, file: Path) -> bool:
 def _lines(key: str, file: str, found: Planned, where: str) -> list[str]:
     h, guess, work = found.experiment.hyperparameters, found.estimate, found.work
     trained = "all weights" if h.full_finetuning else f"a LoRA adapter of rank {h.r}"
-    tokens = f"{work.tokens:,} tokens" if work.exact else f"at most {work.tokens:,} tokens (a bound counted in bytes)"
+    tokens = f"{work.tokens:,} tokens an epoch" if work.exact else f"at most {work.tokens:,} tokens an epoch (counted in bytes)"
     again = "activations are computed again" if guess.recompute else "activations are kept"
     facts = {
         "experiment": f"{key} ({file}) on {found.device}",
         "model": f"{found.experiment.model_name}: {found.config.parameters:,} parameters; trains {trained} ({where})",
-        "data": f"{work.pairs:,} pairs, {tokens} an epoch, longest sequence {work.longest:,}",
+        "data": f"{work.pairs:,} pairs, {tokens}, longest sequence {work.longest:,}",
         "a step": f"{found.experiment.global_batch} pairs, at most {guess.row:,} tokens at once; {again}",
     }
     rows = [(part.name, _gib(part.size), part.why) for part in guess.parts if part.size]

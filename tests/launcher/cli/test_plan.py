@@ -1,0 +1,177 @@
+"""``launcher plan`` as a person types it: whole outputs for a fixed GPU, and what it takes from earlier runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[3]
+CONFIG = """\
+tune:
+  experiment_id: 1
+  model_name: Qwen/Qwen3-0.6B
+  datasets_path: data
+  hyperparameters: {max_steps: 10, model_output_dir: out}
+"""
+ROWS = "prompt,chosen,rejected\nWhy?,Because it is so.,No.\nHow?,So.,What?\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "configs" / "tune.yml").write_text(CONFIG)
+    (tmp_path / "data" / "training_data.csv").write_text(ROWS)
+    return tmp_path
+
+
+def plan(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """On a machine without a GPU, whose network answers nothing."""
+    return subprocess.run(
+        [sys.executable, "-m", "launcher", "plan", *args],
+        cwd=home,
+        env={**os.environ, "HOME": str(home), "CUDA_VISIBLE_DEVICES": "", "HF_ENDPOINT": "http://127.0.0.1:9", **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def as_json(home: Path, *args: str, **env: str) -> dict[str, Any]:
+    done = plan(home, *args, "--json", **env)
+    assert (done.returncode, done.stderr) == (0, "")
+    return dict(json.loads(done.stdout))
+
+
+def test_what_a_run_needs_is_said_in_a_table(home: Path):
+    done = plan(home, "tune", "--gpu", "RTX 4090")
+    sizes = REPOSITORY / "configs/models/Qwen/Qwen3-0.6B/config.json"
+    expected = f"""\
+experiment  tune (configs/tune.yml) on RTX 4090
+model       Qwen/Qwen3-0.6B: 596,049,920 parameters; trains a LoRA adapter of rank 16 ({sizes})
+data        2 pairs, at most 300 tokens an epoch (counted in bytes), longest sequence 85
+a step      8 pairs, at most 176 tokens at once; activations are kept
+
+memory          GiB
+weights        1.11  16-bit
+adapter        0.04  10,092,544 weights, 4 bytes each
+gradients      0.04  4 bytes a trained weight
+optimizer      0.08  adamw_torch
+activations    0.33  176 tokens in a packed pass, kept for the backward pass
+backward       0.00  one layer's gradients (more than the logits, which are gone by then)
+runtime        0.60  CUDA's context and the allocator's gaps
+total          2.20  of 23.99
+
+time        10 steps, at most 1,640 tokens, 3.5e+12 operations: at most about 1 s at 40% of 165.2 TFLOP/s, without evaluations
+verdict     it fits: about 2.20 GiB a GPU, of 23.99 GiB (21.59 GiB at gpu_memory_utilization 0.9)
+"""
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+
+
+def test_what_does_not_fit_is_told_with_what_would(home: Path):
+    done = plan(home, "tune", "--gpu-memory", "8GiB", "--set", "hyperparameters.full_finetuning=true")
+    expected = """\
+verdict     it does not fit: about 11.80 GiB a GPU, of 8.00 GiB (7.20 GiB at gpu_memory_utilization 0.9)
+
+the cheapest changes that make it fit:
+  --set launch.parallelism=zero1 --set launch.gpus=4 --set launch.global_batch_size=8
+      5.73 GiB; 4 GPUs
+  --set launch.parallelism=zero2 --set launch.gpus=4 --set launch.global_batch_size=8
+      4.89 GiB; 4 GPUs
+  --set launch.parallelism=zero3 --set launch.gpus=2 --set launch.global_batch_size=8
+      7.11 GiB; 2 GPUs
+"""
+    assert (done.returncode, done.stdout[done.stdout.index("verdict") :], done.stderr) == (0, expected, "")
+
+
+def test_json_has_everything(home: Path):
+    found = as_json(home, "tune", "--gpu", "h100", "--gpus", "2", "--nodes", "2", "--parallelism", "zero2")
+    assert found["machine"]["world"] == 4
+    assert found["machine"]["parallelism"] == "zero2"
+    assert found["fits"] is True
+    assert found["estimate"]["total"] == sum(part["size"] for part in found["estimate"]["parts"])
+    assert sorted(found) == [
+        "changes", "estimate", "fits", "key", "machine", "memory_bytes", "model", "parallelism", "parameters",
+        "sizes_from", "usable_share", "verdict", "work",
+    ]  # fmt: skip
+
+
+def test_several_gpus_share_the_work_in_the_simplest_way_that_fits(home: Path):
+    full = ("--set", "hyperparameters.full_finetuning=true", "--set", "launch.global_batch_size=16")
+    found = as_json(home, "tune", "--gpu", "RTX 3060", "--gpus", "8", *full)
+    assert found["machine"]["parallelism"] == "zero1"
+    assert found["parallelism"].startswith("parallelism: zero1, the optimizer's state is spread over the ranks: about ")
+
+
+def test_without_a_gpu_it_plans_for_the_cpu_and_says_so(home: Path):
+    done = plan(home, "tune")
+    assert done.stdout.startswith("experiment  tune (configs/tune.yml) on the CPU\n")
+    assert "note        there is no GPU here: --gpu 'RTX 4090' or --gpu-memory 24GiB plans for one\n" in done.stdout
+
+
+def test_the_gpu_of_this_machine_is_asked(home: Path):
+    fake = home / "bin" / "nvidia-smi"
+    fake.parent.mkdir()
+    fake.write_text(
+        "#!/bin/sh\n"
+        'case "$1" in -L) echo "GPU 0: NVIDIA GeForce RTX 3090"; echo "GPU 1: NVIDIA GeForce RTX 3090";;\n'
+        '*) echo "NVIDIA GeForce RTX 3090, 24576"; echo "NVIDIA GeForce RTX 3090, 24000";; esac\n'
+    )
+    fake.chmod(0o755)
+    found = as_json(home, "tune", PATH=f"{fake.parent}:{os.environ['PATH']}", CUDA_VISIBLE_DEVICES="0,1")
+    assert found["machine"]["gpu"] == {"name": "RTX 3090", "memory": 24000 << 20, "flops": 71.2e12, "bf16": True}
+    assert found["machine"]["world"] == 2
+
+
+def test_a_run_of_the_same_data_has_counted_the_tokens(home: Path):
+    before = as_json(home, "tune", "--gpu", "4090")
+    assert before["work"] == {
+        "pairs": 2, "tokens": 300, "packed": 164, "longest": 85, "longest_pair": 88, "exact": False,
+    }  # fmt: skip
+    show = subprocess.run(
+        [sys.executable, "-c", RESOLVED], cwd=home, env=dict(os.environ), capture_output=True, text=True, check=True
+    )
+    run = home / "out/exp_1/Qwen3-0.6B/runs/first"
+    run.mkdir(parents=True)
+    (run / "experiment.json").write_text(show.stdout)
+    import hashlib
+
+    data = [{"role": "train", "name": "data/training_data.csv", "sha256": hashlib.sha256(ROWS.encode()).hexdigest()}]
+    record = {"created": "2026-01-01T00:00:00+00:00", "data": data, "work": {"pairs": 2, "tokens": 60, "longest": 20}}
+    (run / "run.json").write_text(json.dumps(record))
+    after = as_json(home, "tune", "--gpu", "4090")
+    assert after["work"] == {"pairs": 2, "tokens": 60, "packed": 33, "longest": 20, "longest_pair": 40, "exact": True}
+    # Other tokens: another limit, or other rows.
+    assert not as_json(home, "tune", "--gpu", "4090", "--set", "hyperparameters.max_seq_length=512")["work"]["exact"]
+    (home / "data" / "training_data.csv").write_text(ROWS + "Who?,Me.,You.\n")
+    assert not as_json(home, "tune", "--gpu", "4090")["work"]["exact"]
+
+
+RESOLVED = """\
+from launcher.config import load
+print(load("tune").experiment.model_dump_json())
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (("--gpu", "4091"), 2, "error: --gpu '4091': not a GPU that is known here: did you mean 'RTX 4090'?"),
+        (("--gpu-memory", "much"), 2, "error: --gpu-memory 'much': expected a size, as 24GiB\n"),
+        (("--gpu", "t4", "--gpu-memory", "1G"), 2, "error: --gpu and --gpu-memory say the same: give one\n"),
+        (("--model-config", "none.json"), 42, "error: --model-config FILE: there is no file none.json\n"),
+        (("--gpu", "t4", "--parallelism", "zero9"), 42, "launch.parallelism: there is no configs/deepspeed/zero9.json"),
+        (("--set", "model_name=org/unknown"), 42, "the sizes of org/unknown are not known here"),
+    ],
+)
+def test_what_cannot_be_planned_is_said(home: Path, args: tuple[str, ...], code: int, message: str):
+    done = plan(home, "tune", *args)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
