@@ -276,8 +276,9 @@ def _files(model_name: str, root: Path, caller: Mapping[str, str], given: Path |
     if folder.is_dir() or not _is_hub_id(model_name):
         yield folder / "config.json"
         return
-    yield root / "configs" / "models" / model_name / "config.json"
-    yield Path(__file__).parents[1] / "configs" / "models" / model_name / "config.json"
+    here = Path(__file__).parent
+    for models in (root / "configs" / "models", here.parent / "configs" / "models", here / "models"):  # the last: installed
+        yield models / model_name / "config.json"
     for hub in dict.fromkeys(_caches(caller)):
         cached = hub / f"models--{model_name.replace('/', '--')}"
         main = cached / "refs" / "main"
