@@ -81,9 +81,12 @@ def is_sharded() -> bool:
     return DEEPSPEED in os.environ
 
 
-def smaller(per_device: int, splits: int) -> int:
-    """``per_device`` halved ``splits`` times: the largest whole divisor that is not above it, at least 1."""
-    most = max(1, per_device >> splits)
+def smaller(per_device: int, splits: int, remembered: int | None) -> int:
+    """``per_device`` halved ``splits`` times: the largest whole divisor that is not above it, at least 1.
+
+    ``remembered``: what the checkpoint's run took; memory may have run out since, and then it is too much.
+    """
+    most = min(max(1, per_device >> splits), remembered or per_device)
     return next(size for size in range(most, 0, -1) if per_device % size == 0)
 
 

@@ -81,7 +81,8 @@ def choose_path(
     budget = row_budget(tokens.pairs, trainer.args.per_device_train_batch_size, device)
     if budgets is not None and None not in budgets:
         here = trainer.args.process_index
-        budget = budgets[here] if len(budgets) == trainer.args.world_size else min(budgets)
+        # Never more than now: memory may have run out since the checkpoint, and the micro-batch is smaller.
+        budget = min(budget, budgets[here] if len(budgets) == trainer.args.world_size else min(budgets))
     if wanted == "plain":
         return Choice(None, budget, "plain path: dpo_path asks for it")
     if wanted == "auto" and remembered == "plain":

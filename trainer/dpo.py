@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -274,8 +273,7 @@ class DPOTrainer(trl.DPOTrainer):
 
     def shortage(self, error: torch.OutOfMemoryError) -> MemoryShortage:
         """The error of the run where no shorter row has helped; the next attempt may take smaller micro-batches."""
-        micro = int(os.environ.get("DPO_SPLIT", "0"))
-        can_split = self._micro_at_start > 1 and (self._fast is None or stage(self) > 0) and micro < 16
+        can_split = self._micro_at_start > 1 and (self._fast is None or stage(self) > 0)
         advice = "smaller micro-batches follow" if can_split else "lower max_seq_length, or see `launcher plan`"
         return MemoryShortage(
             f"out of memory at step {self.state.global_step + 1}: {advice} ({str(error).splitlines()[0]})", can_split=can_split

@@ -89,7 +89,7 @@ def train(
     tokenizer = load_tokenizer(experiment, path)
     tokens, held_out = _tokenize_all(experiment, pairs, tokenizer, roots.cache)
     checkpoint = resume_point(run, experiment, roots.run)
-    micro = remembered(checkpoint, MICRO) or smaller(h.per_device_train_batch_size, roots.splits)
+    micro = smaller(h.per_device_train_batch_size, roots.splits, remembered(checkpoint, MICRO))
     precision = choose_precision(h, cuda=device.cuda, bf16=device.bf16, is_sharded=is_sharded())
     args = arguments(experiment, run, precision, device, micro)
     made_of = origin(experiment, tokens, held_out, device, _stage(args))

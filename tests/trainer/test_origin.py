@@ -90,3 +90,15 @@ def test_a_checkpoint_that_says_nothing_of_itself_is_taken_and_that_is_said(tmp_
     kept = checkpoint(tmp_path / "kept", None)
     (sentence,) = check(kept, made(make_experiment()))
     assert "does not say what it was made of" in sentence
+
+
+@pytest.mark.parametrize(
+    ("splits", "remembered", "expected"),
+    [(0, None, 12), (1, None, 6), (2, None, 3), (3, None, 1), (9, None, 1), (0, 6, 6), (1, 12, 6), (2, 6, 3)],
+)
+def test_a_micro_batch_shrinks_with_every_shortage_whatever_the_checkpoint_took(
+    splits: int, remembered: int | None, expected: int
+) -> None:
+    from trainer.arguments import smaller
+
+    assert smaller(12, splits, remembered) == expected
