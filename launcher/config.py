@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -13,9 +13,10 @@ from typing import Final
 from pydantic import ValidationError
 
 from .errors import ExperimentError, Mistake, nearest
-from .experiment import SECRET, Experiment
+from .experiment import Experiment
 from .overrides import override
 from .problems import Problem, every_problem
+from .redact import REDACTOR, SECRET
 from .yaml_nodes import BrokenNode, MappingNode, Node, Place, ScalarNode, Source, by_place, data, has_broken, leaves
 from .yaml_text import compose
 
@@ -103,6 +104,7 @@ def load(name: str | None, *, root: Path = Path(), file: Path | None = None, ove
 
     Raises ExperimentError with every mistake of its file's text and of its own values, UsageError for an override without ``=``.
     """
+    _learn_secrets(root)
     contents = read_files(root, file)
     found = _the_one(name, contents)
     texts = list(contents.mistakes.get(found.file, ()))
@@ -114,6 +116,7 @@ def load(name: str | None, *, root: Path = Path(), file: Path | None = None, ove
 
 def check_files(root: Path = Path(), file: Path | None = None, overrides: Sequence[str] = ()) -> Survey:
     """Every experiment of the files, checked; raises ExperimentError only where there is no file."""
+    _learn_secrets(root)
     contents = read_files(root, file)
     results, wrong = [], list[tuple[Mistake, str]]()
     for found in contents.found:
@@ -281,9 +284,24 @@ def _checked(found: Found, overrides: Sequence[str]) -> tuple[Loaded | None, lis
             _mistake(p, node, found.place) for p in every_problem(values, error) if not (broken and _is_broken(p.loc, node))
         ]
         return None, [(mistake, found.key) for mistake in wrong + mistakes]
+    places = dict(leaves(node))
+    wrong += _held_secrets(values, places)
     if wrong or has_broken(node):
         return None, [(mistake, found.key) for mistake in wrong]
-    return Loaded(experiment, found.key, found.file, dict(leaves(node))), []
+    return Loaded(experiment, found.key, found.file, places), []
+
+
+def _held_secrets(value: object, places: Mapping[Keys, Place], path: Keys = ()) -> list[Mistake]:
+    """Texts of an experiment that hold a secret: the file is committed, and the run keeps what it says."""
+    if isinstance(value, Mapping):
+        return [mistake for key, one in value.items() for mistake in _held_secrets(one, places, (*path, key))]
+    if isinstance(value, list):
+        return [mistake for index, one in enumerate(value) for mistake in _held_secrets(one, places, (*path, index))]
+    if not isinstance(value, str) or REDACTOR.text(value) == value or path not in places:
+        return []
+    name = REDACTOR.named(value)
+    what = f"{'.'.join(map(str, path))} holds {f'the value of {name}' if name else 'a secret'}"
+    return [places[path].mistake(what, "no secret in the file", hint="name it under launch.secrets, and keep its value in .env")]
 
 
 def _once(wrong: Sequence[tuple[Mistake, str]]) -> list[Mistake]:
@@ -369,7 +387,14 @@ def read_env(root: Path = Path()) -> dict[str, str]:
             values[match["name"]] = value
     if mistakes:
         raise ExperimentError(mistakes)
+    REDACTOR.learn(values)
     return {**values, **os.environ}
+
+
+def _learn_secrets(root: Path) -> None:
+    """Teaches the redactor what ``.env`` holds; one that has mistakes is reported by what needs it."""
+    with suppress(ExperimentError):
+        read_env(root)
 
 
 def _env_value(text: str, lines: Iterator[tuple[int, str]]) -> str | None:

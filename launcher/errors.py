@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .redact import REDACTOR
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -48,9 +50,12 @@ class Mistake:
 
 
 class LauncherError(Exception):
-    """Ends the command with ``exit_code``; its text is shown to the user as it is."""
+    """Ends the command with ``exit_code``; its text is shown to the user as it is, but for secrets that an SDK put there."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return REDACTOR.text(super().__str__())
 
 
 class UsageError(LauncherError):
@@ -71,7 +76,7 @@ class _WithMistakes(LauncherError):
         lines = [str(mistake) for mistake in self.mistakes[: self.shown]]
         if len(self.mistakes) > self.shown:
             lines.append(f"… and {len(self.mistakes) - self.shown} more")
-        return "\n".join(lines)
+        return REDACTOR.text("\n".join(lines))
 
 
 class ExperimentError(_WithMistakes):

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from .hyperparameters import Hyperparameters
+from .redact import SECRET
 from .section import Float, Frozen, Int, Name, Section, Size, Text, Texts, nothing
 
 
@@ -57,6 +58,13 @@ class StorageConfig(Section):
     endpoint_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(None, description="an S3-compatible server")
     region: Text | None = Field(None, description="the bucket's region; unset: AWS_REGION")
 
+    @field_validator("endpoint_url", mode="after")
+    @classmethod
+    def _holds_no_secret(cls, value: str | None) -> str | None:
+        if value is not None and "@" in value.split("/")[2]:
+            raise PydanticCustomError("secret", "holds a user or a password: keep AWS_ACCESS_KEY and AWS_SECRET_KEY in .env")
+        return value
+
     @model_validator(mode="after")
     def _has_bucket(self) -> Self:
         if self.upload_to_cloud and self.bucket_name is None:
@@ -75,9 +83,6 @@ class Kubernetes(Section):
     image_pull_secrets: Texts = Field((), description="secrets that pull the image")
     volumes: Frozen[Text] = Field(default_factory=nothing, description="runs, cache, data -> name of the claim")
     kind: Literal["auto", "job", "jobset"] = Field("auto", description="the object that a run becomes")
-
-
-SECRET = re.compile(r"(?i)(secret|token|password|passwd|private_?key|credential|api_?key|access_?key)")
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .errors import LauncherError, UsageError
+from .redact import REDACTOR
 
 LINKS: Final = ("logs", "logs_tensorboard", "adapter", "run.json")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -197,7 +198,7 @@ def find_checkpoint_runs(run: RunDir) -> list[RunDir]:
 
 
 def _dumps(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n"
+    return json.dumps(REDACTOR.value(record), indent=2, ensure_ascii=False, default=str) + "\n"
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from yaml.reader import Reader
 
 from .errors import Mistake
-from .experiment import SECRET
+from .redact import SECRET
 
 Scalar = str | int | float | bool | None
 

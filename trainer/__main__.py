@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from launcher.errors import LauncherError
+from launcher.redact import REDACTOR, learn_environment, redact_output
 from launcher.run_dir import RunDir, write_whole
 
 from .ending import explained, how_it_failed, is_of_a_peer
@@ -28,6 +29,7 @@ PR_SET_PDEATHSIG: Final = 1
 def main() -> None:
     run, rank = RunDir(Path(sys.argv[1])), int(os.environ.get("RANK", "0"))
     attempt = int(os.environ.get("DPO_ATTEMPT", "1"))
+    learn_environment()
     _print_to(run.rank_log(rank))
     # A torchrun that is killed leaves its workers alive; this one then stops as on request, after a checkpoint.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -53,7 +55,7 @@ class RankEnding:
 def _note(run: RunDir, rank: int, attempt: int, ending: RankEnding) -> None:
     note = run.exit_note(attempt, rank)
     note.parent.mkdir(exist_ok=True)
-    write_whole(note, json.dumps({**asdict(ending), "time": time.time()}))
+    write_whole(note, json.dumps(REDACTOR.value({**asdict(ending), "time": time.time()})))
 
 
 def _print_to(log: Path) -> None:
@@ -64,6 +66,7 @@ def _print_to(log: Path) -> None:
     os.close(handle)
     sys.stdout.reconfigure(line_buffering=True, encoding="utf-8")
     sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
+    redact_output()
 
 
 def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
@@ -90,6 +93,7 @@ def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
         from .train import Roots, train
 
         experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
+        learn_environment(experiment.launch.secrets)
         peers = watch_peers(rank, int(os.environ.get("WORLD_SIZE", "1")), patience(experiment), leave)
         train(run, experiment, Roots.from_environment(), stop, attempt=attempt, peers=peers)
         ending = RankEnding(0, "done")

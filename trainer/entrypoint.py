@@ -28,6 +28,7 @@ from typing import Any
 
 from launcher.errors import UsageError
 from launcher.processes import Process, kill
+from launcher.redact import learn_environment
 from launcher.run_dir import RunDir
 from launcher.topology import Node, torchrun
 
@@ -54,6 +55,7 @@ def main(folder: Path) -> int:
     except UsageError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
+    learn_environment()
     run = RunDir(folder, node.rank)
     for path in (run.logs, run.tensorboard, run.data):
         path.mkdir(parents=True, exist_ok=True)

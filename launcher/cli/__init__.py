@@ -13,6 +13,7 @@ import sys
 import click
 
 from ..errors import LauncherError, UsageError
+from ..redact import learn_environment, redact_output
 from . import drill, files, images, plan, runs
 
 
@@ -29,6 +30,8 @@ for _verb in (*files.VERBS, *plan.VERBS, *runs.VERBS, *drill.VERBS, *images.VERB
 
 def main(args: list[str] | None = None) -> None:
     """Runs the command line and exits; every error becomes one message on stderr and its exit code."""
+    learn_environment()
+    redact_output()
     args = sys.argv[1:] if args is None else args
     debug = "--debug" in args
     # `--debug` is accepted in any place, as people add it to the end of the line they just typed.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
+from ..redact import REDACTOR
 from .options import backend_option, experiment_argument, file_option, json_option, set_option
 
 if TYPE_CHECKING:
@@ -237,6 +238,7 @@ def rendered(
     where, why = choose_backend(backend, Path.cwd(), caller, loaded.experiment.launch.image)
     with loaded.placed():
         e, there = loaded.experiment, gpus_there(caller)
+        REDACTOR.learn(caller, e.launch.secrets)
         shared, node = choose_parallelism(e, Path.cwd(), there, caller), Node.of(caller, e.launch.nodes)
         job = plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, node=node, origin=str(loaded.file))
         return where, job, loaded, why

@@ -623,3 +623,31 @@ def test_an_empty_path_is_said_to_be_empty_text_and_a_single_choice_is_named(wri
     text = said(written, write)
     assert "hyperparameters.model_output_dir is not text that is not empty" in text
     assert "storage_config.provider is not 's3'" in text
+
+
+def test_a_secret_in_an_experiment_is_refused_at_its_place_and_not_shown(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("HF_TOKEN=a-token-of-mine\n")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "a.yml").write_text(
+        "one:\n  experiment_id: 1\n  model_name: m/n\n  datasets_path: d\n"
+        "  topic: with a-token-of-mine\n  launch:\n    env: {USER: hf_abcdefghijABCDEFGHIJ1234}\n"
+    )
+    with pytest.raises(ExperimentError) as caught:
+        load("one", root=tmp_path)
+    words = str(caught.value)
+    assert "a.yml:5:10: topic holds the value of HF_TOKEN" in words
+    assert "a.yml:7:17: launch.env.USER holds a secret" in words
+    assert "a-token-of-mine" not in words
+    assert "hf_abc" not in words
+    assert "    |   topic: with [hidden: HF_TOKEN]" in words
+
+
+def test_an_endpoint_with_a_password_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "a.yml").write_text(
+        "one:\n  experiment_id: 1\n  model_name: m/n\n  datasets_path: d\n"
+        "  storage_config: {bucket_name: b, endpoint_url: 'https://anna:geheim@minio.example'}\n"
+    )
+    with pytest.raises(ExperimentError, match=r"storage_config\.endpoint_url holds a user or a password") as caught:
+        load("one", root=tmp_path)
+    assert "geheim" not in str(caught.value)

@@ -18,6 +18,7 @@ from typing import Any, Final
 from ...errors import CredentialError, LauncherError
 from ...image import image_of, variant_of
 from ...job import Job
+from ...redact import REDACTOR
 from ...run_dir import RunDir, write_whole
 from .. import Status
 from ..environment import cache_root
@@ -201,7 +202,7 @@ class Docker:
         text = ""
         with suppress(NotFound, APIError):  # another launcher was faster
             text = container.logs().decode("utf-8", "replace")
-            write_whole(run.logs / "container.log", text)
+            write_whole(run.logs / "container.log", REDACTOR.text(text))
         ended = self._settled(run, _ending(state, text, run.read_record()))
         with suppress(NotFound, APIError):
             container.remove(v=True)
