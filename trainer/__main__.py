@@ -88,12 +88,13 @@ def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
     try:
         from launcher.experiment import Experiment
 
+        experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
+        learn_environment(experiment.launch.secrets)  # before the libraries have anything to say
+
         from .join import patience
         from .peers import watch_peers
         from .train import Roots, train
 
-        experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
-        learn_environment(experiment.launch.secrets)
         peers = watch_peers(rank, int(os.environ.get("WORLD_SIZE", "1")), patience(experiment), leave)
         train(run, experiment, Roots.from_environment(), stop, attempt=attempt, peers=peers)
         ending = RankEnding(0, "done")

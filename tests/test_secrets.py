@@ -1,0 +1,175 @@
+"""Secrets are planted where they belong, everything that handles them is made to talk, and what a run leaves is searched."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+SECRETS = {
+    "AWS_ACCESS_KEY": "AKIAPLANTED0EXAMPLE0",
+    "AWS_SECRET_KEY": "planted/secret+key=of the store",
+    "HF_TOKEN": "hf_plantedABCDEFGHIJ1234567890",
+    "GOOGLE_SHEETS_PRIVATE_KEY": r"-----BEGIN PRIVATE KEY-----\nMIIplantedEvQIBADANBgkqhkiG9w0\n"
+    r"BAQEFplantedAASCBKcw\n-----END PRIVATE KEY-----\n",
+    "LOGIN": "anna-planted:geheim",
+}
+# Pieces of the values above that no other text holds, each as it may be written.
+PIECES = [
+    piece
+    for plain in (
+        *[value for name, value in SECRETS.items() if name != "GOOGLE_SHEETS_PRIVATE_KEY"],
+        "MIIplantedEvQIBADANBgkqhkiG9w0",
+        "BAQEFplantedAASCBKcw",
+    )
+    for piece in {plain, quote(plain, safe=""), base64.b64encode(plain.encode()).decode()}
+]
+
+# A library that prints its environment, and one that has it in an exception: here the trainer's own module is imported, whose
+# output is the rank's log by then.
+TALKATIVE = """
+import os, sys, warnings
+class Talkative:
+    def find_spec(self, name, path=None, target=None):
+        if name == "trainer.train":
+            print("my environment:", dict(os.environ))
+            print("DEBUG", *os.environ.values(), file=sys.stderr)
+            warnings.warn(f"deprecated: {os.environ}")
+sys.meta_path.insert(0, Talkative())
+"""
+
+pytestmark = pytest.mark.slow
+
+
+class _TalkativeStore(BaseHTTPRequestHandler):
+    """An S3 that refuses every request and says all that it was told, as real ones do for a wrong signature."""
+
+    protocol_version = "HTTP/1.1"
+
+    def _refuse(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        said = f"{SECRETS['AWS_ACCESS_KEY']} {self.headers.get('Authorization')} signed with {SECRETS['AWS_SECRET_KEY']}"
+        body = f"<Error><Code>InternalFault</Code><Message>You sent {said}</Message></Error>".encode()
+        self.send_response(400)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _refuse
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def store() -> Iterator[int]:
+    server = ThreadingHTTPServer(("0.0.0.0", 0), _TalkativeStore)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+
+
+@pytest.fixture
+def home(tmp_path: Path, demo_model: Path) -> Path:
+    (tmp_path / "configs").mkdir()
+    shutil.copytree(REPOSITORY / "configs" / "demo", tmp_path / "configs" / "demo")
+    shutil.copytree(demo_model, tmp_path / "data" / "demo" / "qwen3-tiny")
+    (tmp_path / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in SECRETS.items()))
+    (tmp_path / "talkative").mkdir()
+    (tmp_path / "talkative" / "sitecustomize.py").write_text(TALKATIVE)
+    return tmp_path
+
+
+def write_experiment(home: Path, endpoint: str) -> None:
+    experiment = {
+        "experiment_id": "planted",
+        "model_name": "data/demo/qwen3-tiny",
+        "datasets_path": "configs/demo",
+        "dpo_column_mapping_config": {"input_columns": {"question": "question"}, "chosen": "concrete", "rejected": "vague"},
+        "hyperparameters": {"max_steps": 1, "save_strategy": "no"},
+        "storage_config": {"upload_to_cloud": True, "bucket_name": "models", "endpoint_url": endpoint, "region": "us-east-1"},
+        "launch": {"gpus": 0, "secrets": ["LOGIN", "HF_TOKEN"], "env": ["PYTHONPATH"]},
+    }
+    (home / "configs" / "planted.yml").write_text(json.dumps({"planted": experiment}))
+
+
+def launcher(home: Path, *args: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DPO_CACHE_ROOT": str(home / "cache"), **more}
+    return subprocess.run(
+        [sys.executable, "-m", "launcher", *args],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def held(home: Path, *words: str) -> list[str]:
+    """Where a piece of a secret is found: in files below ``home`` (``.env`` may hold them), or in what was said."""
+    texts = {str(number): word.encode() for number, word in enumerate(words)}
+    texts |= {str(path): path.read_bytes() for path in home.rglob("*") if path.is_file() and path.name != ".env"}
+    return [f"{piece} in {where}" for where, text in texts.items() for piece in PIECES if piece.encode() in text]
+
+
+def test_the_search_finds_what_is_planted(home: Path) -> None:
+    (home / "left.json").write_text(json.dumps(SECRETS))
+    assert len(held(home)) == len(SECRETS) + 1
+
+
+def test_a_run_on_the_host_leaves_no_secret_anywhere(home: Path, store: int) -> None:
+    write_experiment(home, f"http://127.0.0.1:{store}")
+    path = os.pathsep.join([str(REPOSITORY), str(home / "talkative")])
+    run = launcher(home, "run", "planted", "--backend", "host", "--name", "one", PYTHONPATH=path)
+    assert run.returncode == 47, run.stdout + run.stderr
+    said = [
+        launcher(home, *line, PYTHONPATH=str(REPOSITORY))
+        for line in (
+            ("show", "planted"),
+            ("check", "planted"),
+            ("render", "planted", "--backend", "host"),
+            ("status", "one"),
+            ("status", "one", "--json"),
+            ("logs", "one"),
+            ("--debug", "upload", "one"),
+        )
+    ]
+    words = [text for done in (run, *said) for text in (done.stdout, done.stderr)]
+    log = next(home.rglob("rank-0.log")).read_text()
+    assert "my environment:" in log
+    assert "[hidden: LOGIN]" in log
+    assert "InternalFault" in "".join(words)
+    assert held(home, *words) == []
+
+
+@pytest.mark.engine
+def test_a_run_in_a_container_leaves_no_secret_anywhere(
+    home: Path, store: int, cpu_image: str, build_settings: Mapping[str, str], engine: object
+) -> None:
+    gateway = engine.networks.get("bridge").attrs["IPAM"]["Config"][0].get("Gateway", "172.17.0.1")  # type: ignore[attr-defined]
+    write_experiment(home, f"http://{gateway}:{store}")
+    shutil.copy(home / "talkative" / "sitecustomize.py", home / "configs" / "demo")  # which the container sees as data
+    settings = {**build_settings, "PYTHONPATH": str(REPOSITORY)}
+    overrides = ["--set", "launch.env.PYTHONPATH=configs/demo"]
+    run = launcher(home, "run", "planted", "--backend", "docker", "--name", "two", *overrides, **settings)
+    assert run.returncode == 47, run.stdout + run.stderr
+    rendered = launcher(home, "render", "planted", "--backend", "docker", **settings)
+    logs = launcher(home, "logs", "two", **settings)
+    log = next(home.rglob("rank-0.log")).read_text()
+    assert "[hidden: LOGIN]" in log
+    assert held(home, *(text for done in (run, rendered, logs) for text in (done.stdout, done.stderr))) == []
