@@ -18,7 +18,7 @@ from launcher.errors import ExperimentError, LauncherError, Mistake
 from launcher.experiment import Experiment
 from launcher.run_dir import RunDir, expanded, find_checkpoint_runs
 
-from .dpo import STAGING, check_finite
+from .checkpointed import STAGING, check_finite
 from .sharding import stage, trained_tensors
 from .stop import StopRequest
 

@@ -3,44 +3,28 @@
 from __future__ import annotations
 
 import gc
-import json
 import math
-import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-import trl
 from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
+from transformers.trainer_utils import EvalLoopOutput
 
-from launcher.errors import HealthError, MemoryShortage
-from launcher.run_dir import sync_tree, write_whole
+from launcher.errors import MemoryShortage
 
-from . import origin
+from .checkpointed import BUDGETS, CHECKPOINTING, MICRO, PATH, PENDING, CheckpointedTrainer
 from .figures import Figures
 from .gradients import sum_gradients
 from .losses import Ratios, pair_losses
 from .packed import Packed
 from .packing import Row, first_fit, pack, packed_length
-from .reshard import carry_over, is_native, parameter_names
-from .sharding import all_finite, stage
+from .sharding import stage
 from .steps import Share, StepLoader, Steps
 from .tokens import TokenPair
-
-STAGING = ".saving"
-# Names in a checkpoint's trainer_state.json. A resume takes the automatic choices again: another one rounds differently.
-TOKENS = "tokens"  # trained on so far
-PATH = "dpo_path"  # the path that the run has taken
-CHECKPOINTING = "gradient_checkpointing"  # whether it recomputes activations
-BUDGETS = "row_budgets"  # tokens of a row, by rank
-MICRO = "micro_batch"  # pairs that a rank computes at once on the plain path
-PENDING = "evaluation_is_pending"  # a stop cut the evaluation of the checkpoint's step short
 
 
 class Interrupted(Exception):
@@ -83,13 +67,7 @@ def smoothed(types: Sequence[str], weights: Sequence[float], smoothing: float) -
     return [name for name, _ in terms], [weight for _, weight in terms]
 
 
-def check_finite(model: torch.nn.Module) -> None:
-    """Raises HealthError, on every rank, if a trained weight is not a number: no checkpoint and no adapter may hold one."""
-    if not all_finite(model):
-        raise HealthError("the trained weights hold numbers that are not finite: lower learning_rate")
-
-
-class DPOTrainer(trl.DPOTrainer):
+class DPOTrainer(CheckpointedTrainer):
     """``trl.DPOTrainer`` over pairs that are token ids already, with checkpoints that are complete or absent.
 
     The loss is equation 7 of Rafailov et al., "Direct Preference Optimization" (arXiv 2305.18290), as TRL computes it:
@@ -116,9 +94,7 @@ class DPOTrainer(trl.DPOTrainer):
         self._recent: list[tuple[tuple[int, ...], Tensor]] = []  # places and losses of the pairs since the last log line
         self._culprits: list[int] = []
         self.is_stop_wanted: Callable[[], bool] = lambda: False  # whether any rank was asked to stop; all ranks ask together
-        self.save_seconds: list[float] = []  # of each checkpoint
         self.was_cut = False  # whether a stop has cut the last evaluation short
-        self.origin: dict[str, Any] = {}  # see trainer.origin; what every checkpoint says of itself
         super().__init__(*args, **kwargs)
         self._micro_at_start = self.args.per_device_train_batch_size
         self._figures = Figures(self.accelerator.device, self._noise)
@@ -148,6 +124,11 @@ class DPOTrainer(trl.DPOTrainer):
     @property
     def path(self) -> str:
         return "plain" if self._fast is None else "fast"
+
+    def choices(self) -> dict[str, Any]:
+        budgets = gather_object([self._fast.budget if self._fast else None])
+        recompute = self.args.activation_checkpointing
+        return {PATH: self.path, CHECKPOINTING: recompute, MICRO: self._micro_at_start, BUDGETS: budgets}
 
     def get_train_dataloader(self) -> Any:
         """Under the fast path, the shares of this rank; its reduction is DDP's and not accelerate's loader's."""
@@ -360,31 +341,6 @@ class DPOTrainer(trl.DPOTrainer):
         found = [self._lines[p] for places, x in recent for p, bad in zip(places, (~x.isfinite()).tolist(), strict=True) if bad]
         self._culprits = sorted(set(gather_object(found)))
 
-    def _init_training_state(self, max_steps: Any, steps: Any, epochs: Any, resume_from_checkpoint: Any, trial: Any) -> Any:
-        """What a resume needs beside transformers' own: tokens seen, and the best checkpoint where the run was moved."""
-        begin = super()._init_training_state(max_steps, steps, epochs, resume_from_checkpoint, trial)
-        if resume_from_checkpoint is None:
-            return begin
-        state, here = self.state, Path(resume_from_checkpoint)
-        self._total_train_tokens = int(state.stateful_callbacks.get(TOKENS, 0))
-        if state.best_global_step and state.best_model_checkpoint is None:
-            best = here if state.best_global_step == state.global_step else here.parent / f"checkpoint-{state.best_global_step}"
-            if best.is_dir():
-                state.best_model_checkpoint = str(best)
-            else:  # it is gone: the best of what comes is what can be loaded in the end
-                state.best_metric = state.best_global_step = None
-        return begin
-
-    def _prepare_for_training(self, max_steps: Any, loader: Any, resume_from_checkpoint: Any) -> Any:
-        """A checkpoint of another sharding is read weight by weight."""
-        then = origin.read(Path(resume_from_checkpoint)) if resume_from_checkpoint else None
-        if is_native(then, self.origin):
-            return super()._prepare_for_training(max_steps, loader, resume_from_checkpoint)
-        assert then is not None, "only a checkpoint that says what it is can be of another sharding"
-        prepared = super()._prepare_for_training(max_steps, loader, None)
-        carry_over(self, Path(resume_from_checkpoint), then)
-        return prepared
-
     def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> None:
         """A stop cuts an evaluation short: the checkpoint of its step says so, and a resumed run begins with it."""
         try:
@@ -399,10 +355,6 @@ class DPOTrainer(trl.DPOTrainer):
             self.control.should_evaluate = self.control.should_save = False
             self.control.should_training_stop = True
 
-    def _get_output_dir(self, trial: Any) -> str:
-        folder = Path(super()._get_output_dir(trial))
-        return str(folder / STAGING if self._saving else folder)
-
     def _run_epoch(self, **kwargs: Any) -> None:
         """First the evaluation that a stop cut short; nothing where a resumed run had reached its end: transformers would train
         one step more.
@@ -413,54 +365,3 @@ class DPOTrainer(trl.DPOTrainer):
             self._maybe_log_save_evaluate(self._tr_loss, None, *saves)
         if not self.control.should_training_stop:
             super()._run_epoch(**kwargs)
-
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Whether ``save_strategy: best`` saves now: a better model, and the last step, from which a stopped run goes on."""
-        return bool(super()._determine_best_metric(metrics, trial) or self.control.should_training_stop)
-
-    _saving = False
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Writes the checkpoint aside and renames it: ``checkpoint-<step>`` holds everything or is not there.
-
-        Raises HealthError where a weight is not a number.
-        """
-        step = self.state.global_step
-        folder = Path(self.args.output_dir)
-        staging, final = folder / STAGING / f"checkpoint-{step}", folder / f"checkpoint-{step}"
-        if final.exists():
-            return  # the last step of a run that also saves every n steps
-        check_finite(self.model)  # logging_steps may be so wide that nobody has seen the loss since
-        self.state.stateful_callbacks[TOKENS] = self._total_train_tokens
-        self.state.stateful_callbacks[PATH] = self.path
-        self.state.stateful_callbacks[CHECKPOINTING] = self.args.activation_checkpointing
-        self.state.stateful_callbacks[MICRO] = self._micro_at_start
-        self.state.stateful_callbacks[BUDGETS] = gather_object([self._fast.budget if self._fast else None])
-        self._saving, began = True, time.monotonic()
-        try:
-            super()._save_checkpoint(model, trial)
-        except BaseException:
-            shutil.rmtree(folder / STAGING, ignore_errors=True)  # a full disk needs room to say that it is full
-            raise
-        finally:
-            self._saving = False
-        if self.state.best_global_step:
-            # The best checkpoint may be this one, which transformers saw in the staging folder; every rank loads it in the end.
-            best = folder / f"checkpoint-{self.state.best_global_step}"
-            if best == final or best.exists():
-                self.state.best_model_checkpoint = str(best)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            self.state.save_to_json(str(staging / "trainer_state.json"))
-            names = {} if stage(self) else {"parameters": parameter_names(self)}
-            write_whole(staging / origin.FILE, json.dumps({**self.origin, **names}, indent=2) + "\n")
-            sync_tree(staging)
-            staging.rename(final)
-            shutil.rmtree(folder / STAGING)
-            rotate_checkpoints(
-                output_dir=str(folder),
-                save_total_limit=self.args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-            )
-        self.accelerator.wait_for_everyone()
-        self.save_seconds.append(time.monotonic() - began)

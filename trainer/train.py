@@ -24,9 +24,10 @@ from launcher.pairs import Pairs, read_pairs, write_processed
 from launcher.run_dir import RunDir, expanded, write_whole
 
 from .arguments import arguments, check_optimizer, is_sharded, smaller, without_effect
+from .checkpointed import BUDGETS, CHECKPOINTING, MICRO, PATH
 from .checkpoints import Patience, StopCallback, any_rank, publish, remembered, resume_point, save_verified, step_of
 from .choice import choose_path, take_path
-from .dpo import BUDGETS, CHECKPOINTING, MICRO, PATH, DPOTrainer, Interrupted
+from .dpo import DPOTrainer, Interrupted
 from .identity import base_identity
 from .join import join
 from .logs import HealthCallback, LogCallback, StepLog
