@@ -94,7 +94,7 @@ def home(tmp_path: Path, demo_model: Path) -> Path:
     return tmp_path
 
 
-def write_experiment(home: Path, endpoint: str) -> None:
+def write_experiment(home: Path, endpoint: str, path: str) -> None:
     experiment = {
         "experiment_id": "planted",
         "model_name": "data/demo/qwen3-tiny",
@@ -102,7 +102,7 @@ def write_experiment(home: Path, endpoint: str) -> None:
         "dpo_column_mapping_config": {"input_columns": {"question": "question"}, "chosen": "concrete", "rejected": "vague"},
         "hyperparameters": {"max_steps": 1, "save_strategy": "no"},
         "storage_config": {"upload_to_cloud": True, "bucket_name": "models", "endpoint_url": endpoint, "region": "us-east-1"},
-        "launch": {"gpus": 0, "secrets": ["LOGIN", "HF_TOKEN"], "env": ["PYTHONPATH"]},
+        "launch": {"gpus": 0, "secrets": ["LOGIN", "HF_TOKEN"], "env": {"PYTHONPATH": path}},
     }
     (home / "configs" / "planted.yml").write_text(json.dumps({"planted": experiment}))
 
@@ -133,9 +133,8 @@ def test_the_search_finds_what_is_planted(home: Path) -> None:
 
 
 def test_a_run_on_the_host_leaves_no_secret_anywhere(home: Path, store: int) -> None:
-    write_experiment(home, f"http://127.0.0.1:{store}")
-    path = os.pathsep.join([str(REPOSITORY), str(home / "talkative")])
-    run = launcher(home, "run", "planted", "--backend", "host", "--name", "one", PYTHONPATH=path)
+    write_experiment(home, f"http://127.0.0.1:{store}", os.pathsep.join([str(REPOSITORY), str(home / "talkative")]))
+    run = launcher(home, "run", "planted", "--backend", "host", "--name", "one", PYTHONPATH=str(REPOSITORY))
     assert run.returncode == 47, run.stdout + run.stderr
     said = [
         launcher(home, *line, PYTHONPATH=str(REPOSITORY))
@@ -162,11 +161,10 @@ def test_a_run_in_a_container_leaves_no_secret_anywhere(
     home: Path, store: int, cpu_image: str, build_settings: Mapping[str, str], engine: object
 ) -> None:
     gateway = engine.networks.get("bridge").attrs["IPAM"]["Config"][0].get("Gateway", "172.17.0.1")  # type: ignore[attr-defined]
-    write_experiment(home, f"http://{gateway}:{store}")
+    write_experiment(home, f"http://{gateway}:{store}", "/opt/dpo-launcher:configs/demo")
     shutil.copy(home / "talkative" / "sitecustomize.py", home / "configs" / "demo")  # which the container sees as data
     settings = {**build_settings, "PYTHONPATH": str(REPOSITORY)}
-    overrides = ["--set", "launch.env.PYTHONPATH=configs/demo"]
-    run = launcher(home, "run", "planted", "--backend", "docker", "--name", "two", *overrides, **settings)
+    run = launcher(home, "run", "planted", "--backend", "docker", "--name", "two", **settings)
     assert run.returncode == 47, run.stdout + run.stderr
     rendered = launcher(home, "render", "planted", "--backend", "docker", **settings)
     logs = launcher(home, "logs", "two", **settings)
