@@ -1,0 +1,1 @@
+"""The Kubernetes backend: a run is a Job, or a JobSet, of a cluster."""

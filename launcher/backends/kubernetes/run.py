@@ -1,0 +1,81 @@
+"""ClusterRun: what a run's Job or JobSet says of it. There is no other state: labels and annotations are enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+RUNS_ROOT: Final = PurePosixPath("/dpo/runs")  # where the claim with the runs lies in every pod that has it
+_PREFIX: Final = "dpo-launcher/"
+
+
+@dataclass(frozen=True)
+class ClusterRun:
+    """One run on a cluster. ``folder`` is relative to the claim with the runs; ``created`` is UTC in ISO form.
+
+    ``world`` is the number of ranks, ``global_batch`` that of pairs a step; None where the object does not say so.
+    """
+
+    name: str
+    namespace: str
+    job: str
+    kind: str  # Job or JobSet
+    key: str
+    experiment_id: str
+    nodes: int
+    folder: PurePosixPath
+    created: str
+    uid: str
+    world: int | None = None
+    global_batch: int | None = None
+    image: str | None = None
+
+    @classmethod
+    def of(cls, obj: Mapping[str, Any]) -> ClusterRun:
+        """``obj`` is a Job or a JobSet as the API gives it, alone or in a list, where it does not say its kind."""
+        metadata: Mapping[str, Any] = obj["metadata"]
+        labels: Mapping[str, str] = metadata.get("labels") or {}
+        annotations: Mapping[str, str] = metadata.get("annotations") or {}
+
+        def said(name: str, otherwise: str) -> str:
+            return annotations.get(_PREFIX + name) or labels.get(_PREFIX + name) or otherwise
+
+        name = said("run", metadata["name"])
+        return cls(
+            name=name,
+            namespace=metadata.get("namespace", "default"),
+            job=metadata["name"],
+            kind="JobSet" if "replicatedJobs" in obj.get("spec", {}) else "Job",
+            key=said("key", "-"),
+            experiment_id=said("experiment", "-"),
+            nodes=_number(said("nodes", "")) or 1,
+            folder=PurePosixPath(said("folder", name)),
+            created=metadata.get("creationTimestamp", ""),
+            uid=metadata.get("uid", ""),
+            world=_number(said("world", "")),
+            global_batch=_number(said("global-batch", "")),
+            image=said("image", "") or None,
+        )
+
+    @property
+    def path(self) -> PurePosixPath:
+        """The run's folder in a pod."""
+        return RUNS_ROOT / self.folder
+
+    @property
+    def place(self) -> str:
+        """Where the object is, in a path of the API."""
+        group = "batch/v1" if self.kind == "Job" else "jobset.x-k8s.io/v1alpha2"
+        return f"/apis/{group}/namespaces/{self.namespace}/{self.kind.lower()}s/{self.job}"
+
+    @property
+    def selector(self) -> str:
+        """The labels by which its pods are found."""
+        owner = "batch.kubernetes.io/job-name" if self.kind == "Job" else "jobset.sigs.k8s.io/jobset-name"
+        return f"{owner}={self.job}"
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
