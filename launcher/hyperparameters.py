@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from .section import (
@@ -21,7 +21,7 @@ from .section import (
     true_of_unsloth,
     tuple_of_one,
 )
-from .trl_names import trl_error
+from .trl_names import choice_error, trl_error
 
 LOSS_TYPES = (
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard",
@@ -120,6 +120,14 @@ class Hyperparameters(Section):
         if details:
             raise ValidationError.from_exception_data("Hyperparameters", details)
         return dict(fields)
+
+    @field_validator("optim", "lr_scheduler_type", mode="after")
+    @classmethod
+    def _known_to_transformers(cls, value: str, info: ValidationInfo) -> str:
+        error = choice_error(str(info.field_name), value)
+        if error is not None:
+            raise error
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -97,6 +97,8 @@ def _problem(loc: tuple[str | int, ...], item: Any) -> Problem:
         return Problem(loc, f"{name} is not {expected}", expected, found, _choice_hint(item, ctx))
     if kind in ("number_type", "mapping_type", "trl_type"):
         return Problem(loc, f"{name} is not {item['msg']}", item["msg"], found, None)
+    if kind == "trl_choice":
+        return Problem(loc, f"{name} is not a name that transformers knows", item["msg"], found, ctx["nearest"])
     if kind == "refused":
         what, instead = item["msg"].split(": ", 1)
         return Problem(loc, f"{name} {what}", instead, repr(str(loc[-1])), None, of_key=True)

@@ -18,12 +18,18 @@ _NAMES = {bool: "bool", int: "int", float: "float", str: "str", list: "list", di
 
 
 def installed_fields() -> dict[str, Any]:
-    """``{"trl": version, "fields": {name: {"types": [...], "default": ...}}}`` in the declared order."""
+    """``{"trl": version, "fields": {name: {"types": [...], "default": ..., "choices": [...]}}}`` in the declared order;
+    ``choices`` only where a text is one of a few.
+    """
     import trl
 
     hints = typing.get_type_hints(trl.DPOConfig)
     fields = {
-        field.name: {"types": sorted(_type_names(hints[field.name])), "default": _default(field)}
+        field.name: {
+            "types": sorted(_type_names(hints[field.name])),
+            "default": _default(field),
+            **({"choices": choices} if (choices := _choices(hints[field.name])) else {}),
+        }
         for field in dataclasses.fields(trl.DPOConfig)
     }
     return {"trl": trl.__version__, "fields": fields}
@@ -39,6 +45,16 @@ def _type_names(hint: Any) -> set[str]:
     if kind in _NAMES:
         return {_NAMES[kind]}
     return {"str"} if isinstance(kind, type) and issubclass(kind, enum.Enum) else {"dict"}
+
+
+def _choices(hint: Any) -> list[str]:
+    """The texts of an enumeration, also where a plain text is accepted beside it: transformers looks it up there."""
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return [str(member.value) for member in hint]
+    if typing.get_origin(hint) is typing.Literal:
+        return [value for value in typing.get_args(hint) if isinstance(value, str)]
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return [choice for part in typing.get_args(hint) if is_union for choice in _choices(part)]
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -651,3 +651,20 @@ def test_an_endpoint_with_a_password_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match=r"storage_config\.endpoint_url holds a user or a password") as caught:
         load("one", root=tmp_path)
     assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "near"), [("optim: sgdd", "sgd"), ("lr_scheduler_type: linea", "linear"), ("logging_strategy: step", "steps")]
+)
+def test_a_name_that_transformers_does_not_know_is_refused_with_the_nearest(tmp_path: Path, line: str, near: str) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "a.yml").write_text(
+        f"one:\n  experiment_id: 1\n  model_name: m/n\n  datasets_path: d\n  hyperparameters:\n    {line}\n"
+    )
+    with pytest.raises(ExperimentError) as caught:
+        load("one", root=tmp_path)
+    name, value = line.split(": ")
+    words = str(caught.value)
+    assert f"a.yml:6:{7 + len(name)}: hyperparameters.{name} is not a name that transformers knows (in one)" in words
+    assert f'found:    "{value}"' in words
+    assert f"did you mean '{near}'?" in words
