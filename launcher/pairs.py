@@ -136,6 +136,11 @@ def _check_settings(experiment: Experiment, mapping: _Mapping, tables: Tables) -
         for answer in ("chosen", "rejected")
         if not getattr(mapping, answer)
     ]
+    if mapping.chosen and mapping.chosen == mapping.rejected:
+        columns = ", ".join(_columns_of(mapping.chosen))
+        mistakes.append(
+            Mistake("rejected", "is the column of chosen, too: every pair would prefer nothing", "another column", columns)
+        )
     if tables.prompts is None and len(mapping.inputs) > 1:
         mistakes.append(
             Mistake(
@@ -329,6 +334,9 @@ def _table_notices(experiment: Experiment, tables: Tables, mapping: _Mapping, pr
     if isinstance(chosen, Mapping) != isinstance(rejected, Mapping):
         as_json, as_text = ("chosen", "rejected") if isinstance(chosen, Mapping) else ("rejected", "chosen")
         yield f"{as_json} is a JSON object and {as_text} is plain text: the model will learn the form before anything else."
+    if isinstance(chosen, Mapping) and isinstance(rejected, Mapping) and list(chosen) != list(rejected):
+        keys = f"{', '.join(chosen)} against {', '.join(rejected)}"
+        yield f"The JSON answers have other keys ({keys}): the model will learn the form before anything else."
     names = dict.fromkeys(_LONE_PLACEHOLDER.findall(prompt.system or "")) if prompt is not None else {}
     if names:
         shown = ", ".join(f"{{{name}}}" for name in names)

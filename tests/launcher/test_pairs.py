@@ -266,3 +266,19 @@ def test_answers_of_two_forms_are_noticed(tmp_path):
     assert pairs.notices == (
         "chosen is a JSON object and rejected is plain text: the model will learn the form before anything else.",
     )
+
+
+def test_chosen_and_rejected_on_one_column_are_one_mistake_of_the_mapping(tmp_path):
+    text = mistakes(tmp_path, PLAIN + "Hi,a,b\nBye,c,d\n", kind=ExperimentError, **mapping(chosen="chosen", rejected="chosen"))
+    assert text == (
+        "rejected: is the column of chosen, too: every pair would prefer nothing\n"
+        "    expected: another column\n"
+        "    found:    chosen"
+    )
+
+
+def test_json_answers_with_other_keys_get_a_notice(tmp_path):
+    pairs = read(tmp_path, PLAIN + "Hi,a,b\n", **mapping(chosen={"answer": "chosen"}, rejected={"reply": "rejected"}))
+    assert pairs.notices == (
+        "The JSON answers have other keys (answer against reply): the model will learn the form before anything else.",
+    )
