@@ -52,7 +52,7 @@ def drill(
     One run is left alone. The others are killed (SIGKILL to every process at once), one is stopped (SIGTERM, as an eviction
     does), and each is resumed. All must end with the same adapter, byte for byte. Exit code 0 if they do, 1 if not.
     """
-    from .runs import rendered
+    from .render import rendered
 
     at = _step(kill_at, steps)
     where, job, loaded, why = rendered(experiment, backend, overrides, None, file)

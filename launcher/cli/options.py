@@ -35,4 +35,5 @@ backend_option = click.option(
     type=click.Choice(["host", "docker", "kubernetes"]),
     help="Where it runs (default: docker where an engine answers, else host).",
 )
+name_option = click.option("--name", "run_name", metavar="NAME", help="Call the run so, not <experiment>-<time>-<4 hex>.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from ..redact import REDACTOR
-from .options import backend_option, experiment_argument, file_option, json_option, set_option
+from .options import backend_option, experiment_argument, file_option, json_option, name_option, set_option
+from .render import rendered
 
 if TYPE_CHECKING:
-    from ..config import Loaded
     from ..job import Job
     from ..run_dir import RunDir
     from .backends import AnyBackend
     from .known_runs import Known
 
 _run_argument = click.argument("name", metavar="RUN")
-_name_option = click.option("--name", "run_name", metavar="NAME", help="Call the run so, not <experiment>-<time>-<4 hex>.")
 
 
 @click.command("run")
@@ -29,7 +27,7 @@ _name_option = click.option("--name", "run_name", metavar="NAME", help="Call the
 @click.option("--detach", is_flag=True, help="Start it and return; `launcher logs -f RUN` follows it.")
 @click.option("--dry-run", is_flag=True, help="Print what would be started, as `launcher render` does.")
 @set_option
-@_name_option
+@name_option
 @file_option
 def run(
     experiment: str,
@@ -71,20 +69,6 @@ def run(
     for notice in (*pairs.notices, *where.notices(job)):
         click.echo(f"notice: {notice}")
     return _start(where, job, spec, detach)
-
-
-@click.command("render")
-@experiment_argument()
-@backend_option
-@set_option
-@_name_option
-@file_option
-def render(experiment: str, backend: str | None, overrides: tuple[str, ...], run_name: str | None, file: Path | None) -> None:
-    """Print what `launcher run EXP` would start."""
-    where, job, loaded, _ = rendered(experiment, backend, overrides, run_name, file)
-    with loaded.placed():
-        spec: Any = where.render(job)
-    click.echo(where.text(spec), nl=False)
 
 
 @click.command("resume")
@@ -218,32 +202,6 @@ def tensorboard(names: tuple[str, ...], port: int, backend: str | None) -> int:
     return serve([choose(name, runs) for name in names] if names else runs, port, backend, read_env(Path.cwd()))
 
 
-def rendered(
-    name: str, backend: str | None, overrides: tuple[str, ...], run_name: str | None, file: Path | None
-) -> tuple[AnyBackend, Job, Loaded, str | None]:
-    """The backend, the job and its experiment, and why the backend is the host where nobody said so."""
-    from ..backends.host import gpus_there
-    from ..config import load, read_env
-    from ..job import plan
-    from ..run_dir import check_run_name, new_run_name
-    from ..topology import Node
-    from .backends import choose_backend
-    from .parallelism import choose_parallelism
-
-    caller = read_env(Path.cwd())
-    loaded = load(name, root=Path(), file=file, overrides=overrides)
-    called = new_run_name(loaded.key) if run_name is None else check_run_name(run_name)
-    if run_name is None and loaded.experiment.launch.nodes > 1:
-        raise UsageError(f"a run over {loaded.experiment.launch.nodes} nodes is started on each of them with one --name")
-    where, why = choose_backend(backend, Path.cwd(), caller, loaded.experiment.launch.image)
-    with loaded.placed():
-        e, there = loaded.experiment, gpus_there(caller)
-        REDACTOR.learn(caller, e.launch.secrets)
-        shared, node = choose_parallelism(e, Path.cwd(), there, caller), Node.of(caller, e.launch.nodes)
-        job = plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, node=node, origin=str(loaded.file))
-        return where, job, loaded, why
-
-
 def _start(where: AnyBackend, job: Job, spec: Any, detach: bool, *, again: bool = False) -> int:
     from .watch import Interrupts, watch
 
@@ -299,4 +257,4 @@ def _echo_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-VERBS: tuple[click.Command, ...] = (run, render, resume, ps, status, logs, stop, tensorboard)
+VERBS: tuple[click.Command, ...] = (run, resume, ps, status, logs, stop, tensorboard)
