@@ -1,0 +1,72 @@
+"""What the launcher does on a cluster, and so what a Role must allow: the one list for preflight, doctor and k8s/."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+SECRET: Final = "dpo-secrets"  # the default of launch.kubernetes.secret
+
+
+@dataclass(frozen=True)
+class Permission:
+    """Verbs on one resource of a namespace. ``resource`` is spelt as in a Role, as ``pods/log``.
+
+    ``needed_by`` is what stops working without it; ``group`` is "" for the core. ``addon`` is None, or the add-on that brings the
+    resource: without it nobody needs the permission. ``name``: only the object of this name.
+    """
+
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    needed_by: str
+    addon: str | None = None
+    name: str | None = None
+
+    def review(self, verb: str, namespace: str) -> dict[str, Any]:
+        """A SelfSubjectAccessReview that asks whether the caller has ``verb``."""
+        resource, _, subresource = self.resource.partition("/")
+        asked = {"namespace": namespace, "verb": verb, "group": self.group, "resource": resource}
+        asked |= {"subresource": subresource} if subresource else {}
+        asked |= {"name": self.name} if self.name is not None else {}
+        return {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": asked},
+        }
+
+
+_LOOK: Final = ("get", "list", "watch")
+_OWN: Final = ("create", "delete", "get", "list", "patch", "watch")
+
+# A WebSocket begins with a GET, which API servers up to 1.34 take for the verb `get`; later ones ask for `create`, too.
+_STREAM: Final = ("create", "get")
+
+PERMISSIONS: Final = (
+    Permission("batch", "jobs", _OWN, "submit"),
+    Permission("jobset.x-k8s.io", "jobsets", _OWN, "submit", addon="JobSet"),
+    Permission("", "services", _OWN, "submit"),
+    Permission("", "configmaps", _OWN, "submit"),
+    Permission("", "pods", (*_LOOK, "delete"), "ps"),
+    Permission("", "pods/log", ("get",), "logs"),
+    Permission("", "pods/exec", _STREAM, "download"),
+    Permission("", "pods/portforward", _STREAM, "tensorboard --cluster"),
+    Permission("", "events", _LOOK, "why"),
+    Permission("", "persistentvolumeclaims", _LOOK, "submit"),
+    Permission("", "resourcequotas", _LOOK, "why"),
+    Permission("kueue.x-k8s.io", "localqueues", _LOOK, "submit --queue", addon="Kueue"),
+    Permission("kueue.x-k8s.io", "workloads", _LOOK, "why", addon="Kueue"),
+    Permission("", "namespaces", ("get",), "doctor"),
+    Permission("", "secrets", ("create",), "secrets push"),
+    Permission("", "secrets", ("get", "patch"), "secrets push", name=SECRET),
+)
+
+
+def rules() -> list[Mapping[str, Any]]:
+    """The rules of a Role with exactly these permissions."""
+    return [
+        {"apiGroups": [one.group], "resources": [one.resource], "verbs": sorted(one.verbs)}
+        | ({"resourceNames": [one.name]} if one.name is not None else {})
+        for one in PERMISSIONS
+    ]
