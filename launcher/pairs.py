@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .errors import DataError, ExperimentError, Mistake, nearest
 from .experiment import Experiment
-from .rows import Row, Table, Tables, read_tables
+from .rows import Reading, Row, Table, Tables, read_tables
 from .run_dir import write_whole
 
 PROMPT_COLUMNS = ("name", "system", "user")
@@ -79,15 +79,15 @@ class _Mapping:
         return tuple(dict.fromkeys([*self.inputs.values(), *_columns_of(self.chosen), *_columns_of(self.rejected)]))
 
 
-def read_pairs(experiment: Experiment, data_root: Path) -> Pairs:
-    """Reads the CSV files below ``data_root`` and renders every row.
+def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
+    """Reads the experiment's tables and renders every row.
 
     An answer that is mapped as JSON key -> column becomes one JSON object with the keys in that order. Its values are
     always strings: a cell ``3`` or ``{"a": 1}`` is text like any other.
 
     Raises ExperimentError if mapping and prompt settings cannot be meant, and DataError with all mistakes of all rows at once.
     """
-    tables, mapping = read_tables(experiment, data_root), _mapping(experiment)
+    tables, mapping = read_tables(experiment, reading), _mapping(experiment)
     _check_settings(experiment, mapping, tables)
     mistakes: list[Mistake] = []
     prompt = _prompt(experiment, mapping, tables.prompts, mistakes)

@@ -8,7 +8,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import DataError, ExperimentError, Mistake, nearest
@@ -54,11 +54,26 @@ class Tables:
     prompts: Table | None
 
 
-def read_tables(experiment: Experiment, data_root: Path) -> Tables:
-    """The experiment's CSV files; ``datasets_path`` is relative to ``data_root``.
+@dataclass(frozen=True)
+class Reading:
+    """Where data are read, and with what.
+
+    A relative ``datasets_path`` lies below ``root``. ``env`` has the credentials; ``cache`` keeps what was fetched, and is the
+    caller's own where it is None. ``copy``: the folder of a run that may hold what was read from a spreadsheet; it is read then.
+    """
+
+    root: Path = Path()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cache: Path | None = None
+    copy: Path | None = None
+
+
+def read_tables(experiment: Experiment, reading: Reading) -> Tables:
+    """The experiment's tables, in whatever form they are kept.
 
     Raises ExperimentError for data that are no local folder, and DataError with every mistake of every file at once.
     """
+    data_root = reading.root
     folder = _folder(experiment, data_root)
     prompts = experiment.prompt_filename
     if prompts is None and (folder / PROMPT_FILENAME).is_file():

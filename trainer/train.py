@@ -21,6 +21,7 @@ from launcher.errors import ExperimentError, Mistake, Stopped, UploadError, near
 from launcher.experiment import Experiment
 from launcher.hyperparameters import Hyperparameters
 from launcher.pairs import Pairs, read_pairs, write_processed
+from launcher.rows import Reading
 from launcher.run_dir import RunDir, expanded, write_whole
 
 from .arguments import arguments, check_optimizer, is_sharded, smaller, without_effect
@@ -83,7 +84,7 @@ def train(
         _upload(experiment, run, first)
         return
 
-    pairs = read_pairs(experiment, roots.data)
+    pairs = read_pairs(experiment, Reading(roots.data, cache=roots.cache))
     if first:
         _keep_data(experiment, run, roots, pairs)
     path = _model_path(experiment, roots.data)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from ..errors import ExperimentError, LauncherError, Mistake
+from ..errors import ExperimentError, Mistake
 from ..job import Job
 from ..processes import MARK
 from ..run_dir import RunDir
@@ -40,19 +40,6 @@ def environment(job: Job, caller: Mapping[str, str], roots: Mapping[str, str], f
         "TOKENIZERS_PARALLELISM": "false",
     }
     return env | dict(job.env) | {name: caller[name] for name in job.env_names}
-
-
-def cache_root(caller: Mapping[str, str]) -> Path:
-    """Where models and token ids are kept; raises LauncherError where the caller neither says so nor has a home directory."""
-    if caller.get("DPO_CACHE_ROOT"):
-        return Path(caller["DPO_CACHE_ROOT"])
-    if caller.get("XDG_CACHE_HOME"):
-        return Path(caller["XDG_CACHE_HOME"], "dpo-launcher")
-    try:
-        home = Path(caller.get("HOME") or Path.home())
-    except RuntimeError:  # a container may run as a user whom no passwd file knows
-        raise LauncherError("this user has no home directory for the cache: set DPO_CACHE_ROOT or HOME") from None
-    return home / ".cache" / "dpo-launcher"
 
 
 def files(job: Job, run: RunDir) -> dict[Path, str]:

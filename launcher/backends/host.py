@@ -15,12 +15,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from ..cache import cache_root
 from ..errors import CredentialError, LauncherError
 from ..job import Job
 from ..processes import Process, kill, members
 from ..run_dir import RunDir
 from . import Status
-from .environment import cache_root, environment, facts, files
+from .environment import environment, facts, files
 from .reading import read_log, tail
 from .record import end_attempts, first_record, outcome, started
 

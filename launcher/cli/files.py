@@ -100,11 +100,13 @@ class _DataReport:
 
 
 def _data_report(loaded: Loaded) -> _DataReport:
+    from ..config import read_env
     from ..pairs import read_pairs
+    from ..rows import Reading
 
     try:
         with loaded.placed():
-            return _DataReport(loaded, read_pairs(loaded.experiment, Path()), None)
+            return _DataReport(loaded, read_pairs(loaded.experiment, Reading(env=read_env())), None)
     except LauncherError as error:  # kept, not lost: the next experiment's mistakes belong into the same report
         return _DataReport(loaded, None, error)
 

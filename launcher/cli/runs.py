@@ -53,17 +53,19 @@ def run(
     from ..config import read_env
     from ..job import check_model
     from ..pairs import read_pairs
+    from ..rows import Reading
     from .derived import derived
     from .plan import said_before_run
 
+    caller = read_env(Path.cwd())
     with loaded.placed():
         check_model(job.experiment.model_name, where.cwd)
-        pairs = read_pairs(job.experiment, where.cwd)
+        pairs = read_pairs(job.experiment, Reading(where.cwd, caller))
     if run_name is not None and job.node.rank == 0 and any(known.name == run_name for known in _runs()):
         raise UsageError(f"--name {run_name}: a run of that name exists already")
     if why is not None:
         click.echo(why)
-    click.echo("\n".join(said_before_run(job.experiment, pairs, Path(), read_env(Path.cwd()))))
+    click.echo("\n".join(said_before_run(job.experiment, pairs, Path(), caller)))
     where.prepare(spec, click.echo)
     click.echo("\n".join(derived(job, pairs, spec.run_dir)))
     for notice in (*pairs.notices, *where.notices(job)):

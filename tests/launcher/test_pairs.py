@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from launcher.errors import DataError, ExperimentError, LauncherError
 from launcher.experiment import Experiment
 from launcher.pairs import Pair, Pairs, Source, read_pairs, write_processed
+from launcher.rows import Reading
 
 PLAIN = "prompt,chosen,rejected\n"
 PROMPTS = "name,system,user\n"
@@ -23,7 +24,7 @@ def read(root: Path, train: str, *, validation: str | None = None, prompts: str 
             (folder / name).write_text(text, encoding="utf-8", newline="")
     if validation is not None:
         settings["validation_filename"] = "validation.csv"
-    return read_pairs(Experiment.parse({"model_name": "m", "datasets_path": "data", **settings}), root)
+    return read_pairs(Experiment.parse({"model_name": "m", "datasets_path": "data", **settings}), Reading(root))
 
 
 def mapping(**columns) -> dict:

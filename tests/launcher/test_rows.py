@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from launcher.errors import DataError, ExperimentError
 from launcher.experiment import Experiment
-from launcher.rows import Row, Table, read_tables
+from launcher.rows import Reading, Row, Table, read_tables
 
 
 def experiment(**settings):
@@ -23,7 +23,7 @@ def read(root: Path, content: bytes | str, **settings):
     folder.mkdir(exist_ok=True)
     content = content.encode() if isinstance(content, str) else content
     (folder / "training_data.csv").write_bytes(content)
-    return read_tables(experiment(**settings), root)
+    return read_tables(experiment(**settings), Reading(root))
 
 
 def mistakes(root: Path, content: bytes | str, **settings) -> str:
@@ -64,7 +64,7 @@ def test_a_data_folder_below_the_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "training_data.csv").write_text("a\nt\n")
-    tables = read_tables(experiment(datasets_path="~/mine"), tmp_path / "elsewhere")
+    tables = read_tables(experiment(datasets_path="~/mine"), Reading(tmp_path / "elsewhere"))
     assert tables.train.rows == (Row(2, {"a": "t"}),)
 
 
@@ -78,7 +78,7 @@ def test_a_data_folder_outside_the_root_keeps_its_own_name(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "training_data.csv").write_text("a\nt\n")
-    table = read_tables(experiment(datasets_path=str(elsewhere)), tmp_path / "root").train
+    table = read_tables(experiment(datasets_path=str(elsewhere)), Reading(tmp_path / "root")).train
     assert table.name == str(elsewhere / "training_data.csv")
 
 
@@ -139,7 +139,7 @@ def test_a_missing_file_is_reported_with_what_is_there_and_the_nearest_name(tmp_
     for name in ("trainings_data.csv", "held_out.csv", "notes.txt"):
         (folder / name).touch()
     with pytest.raises(DataError) as caught:
-        read_tables(experiment(), tmp_path)
+        read_tables(experiment(), Reading(tmp_path))
     assert str(caught.value) == (
         "data/training_data.csv: the file does not exist\n"
         "    found:    the folder has held_out.csv, trainings_data.csv\n"
@@ -150,7 +150,7 @@ def test_a_missing_file_is_reported_with_what_is_there_and_the_nearest_name(tmp_
 def test_a_missing_folder_is_reported_with_the_nearest_one(tmp_path):
     (tmp_path / "date").mkdir()
     with pytest.raises(DataError) as caught:
-        read_tables(experiment(), tmp_path)
+        read_tables(experiment(), Reading(tmp_path))
     assert str(caught.value) == (
         "data: the folder datasets_path does not exist\n    expected: a folder with CSV files\n    hint:     did you mean 'date'?"
     )
@@ -159,13 +159,13 @@ def test_a_missing_folder_is_reported_with_the_nearest_one(tmp_path):
 def test_a_file_in_place_of_the_folder_is_reported(tmp_path):
     (tmp_path / "data").touch()
     with pytest.raises(DataError, match="datasets_path is a file, not a folder"):
-        read_tables(experiment(), tmp_path)
+        read_tables(experiment(), Reading(tmp_path))
 
 
 def test_a_folder_in_place_of_a_file_is_reported(tmp_path):
     (tmp_path / "data" / "training_data.csv").mkdir(parents=True)
     with pytest.raises(DataError, match=r"data/training_data\.csv: cannot be read: Is a directory"):
-        read_tables(experiment(), tmp_path)
+        read_tables(experiment(), Reading(tmp_path))
 
 
 def test_text_that_is_not_utf_8_is_reported_at_its_line_and_byte(tmp_path):
@@ -301,6 +301,6 @@ def test_mistakes_of_all_files_come_together(tmp_path):
 )
 def test_data_that_are_no_folder_are_refused_as_the_experiment_s_mistake(tmp_path, settings, says):
     with pytest.raises(ExperimentError) as caught:
-        read_tables(experiment(**settings), tmp_path)
+        read_tables(experiment(**settings), Reading(tmp_path))
     assert str(caught.value).startswith(says)
     assert "set datasets_path to" in str(caught.value)

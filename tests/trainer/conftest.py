@@ -96,6 +96,7 @@ def make_trainer(new_run: Callable[[Path, Experiment, str], RunDir]) -> Callable
 
     def make(root: Path, experiment: Experiment, precision: Any = None, pairs: int | None = None, kind: Any = None) -> Any:
         from launcher.pairs import read_pairs
+        from launcher.rows import Reading
         from trainer.arguments import arguments
         from trainer.dpo import DPOTrainer
         from trainer.machine import Device
@@ -104,7 +105,7 @@ def make_trainer(new_run: Callable[[Path, Experiment, str], RunDir]) -> Callable
 
         hyper = experiment.hyperparameters
         tokenizer = load_tokenizer(experiment, experiment.model_name)
-        texts = read_pairs(experiment, root).train[:pairs]
+        texts = read_pairs(experiment, Reading(root)).train[:pairs]
         tokens = tokenize(texts, tokenizer, hyper, source="train.csv", cache=root / "cache")
         device = Device(cuda=False, bf16=False, rank=0, world=1)
         precision = precision or choose_precision(hyper, cuda=False, bf16=False)

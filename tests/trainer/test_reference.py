@@ -257,6 +257,7 @@ def test_the_numbers_are_those_of_trl_for_the_models_own_reference(
     tmp_path: Path, make_experiment: Callable[..., Experiment], new_run: Callable[[Path, Experiment, str], RunDir]
 ) -> None:
     from launcher.pairs import read_pairs
+    from launcher.rows import Reading
     from trainer.arguments import arguments
     from trainer.dpo import DPOTrainer
     from trainer.machine import Device
@@ -266,7 +267,7 @@ def test_the_numbers_are_those_of_trl_for_the_models_own_reference(
     experiment = make_experiment()
     hyper = experiment.hyperparameters
     tokenizer = load_tokenizer(experiment, experiment.model_name)
-    tokens = tokenize(read_pairs(experiment, tmp_path).train, tokenizer, hyper, source="train", cache=tmp_path)
+    tokens = tokenize(read_pairs(experiment, Reading(tmp_path)).train, tokenizer, hyper, source="train", cache=tmp_path)
     pairs = tokens.pairs[:12]
     precision = choose_precision(hyper, cuda=False, bf16=False)
     trainer = DPOTrainer(

@@ -15,13 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from ...cache import cache_root
 from ...errors import CredentialError, LauncherError
 from ...image import image_of, variant_of
 from ...job import Job
 from ...redact import REDACTOR
 from ...run_dir import RunDir, write_whole
 from .. import Status
-from ..environment import cache_root
 from ..reading import read_log
 from ..record import end_attempts, outcome, started
 from . import spec as specs

@@ -13,10 +13,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from ...cache import cache_root
 from ...image import Image
 from ...job import Job
 from ...run_dir import RunDir
-from ..environment import GRACE, cache_root, environment, facts, files
+from ..environment import GRACE, environment, facts, files
 from ..record import first_record
 from .paths import HOME, Layout, Mount, layout
 
