@@ -1,8 +1,20 @@
-"""What was seen of a run, on whatever it runs: the material of :func:`launcher.why.explain`."""
+"""What was seen of a run, on whatever it runs, and what is made of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """``cause`` is a word that programs may read; ``sentence`` says what is the matter, ``suggestion`` what to do."""
+
+    cause: str
+    sentence: str
+    suggestion: str
 
 
 @dataclass(frozen=True)
@@ -24,7 +36,6 @@ class Event:
     reason: str
     message: str
     time: str = ""
-    is_warning: bool = True
 
 
 @dataclass(frozen=True)
@@ -37,10 +48,21 @@ class Container:
     exit_code: int | None = None
     ended: str = ""
 
+    @property
+    def said(self) -> dict[str, Any]:
+        """What the entry wrote as its last word: ``code``, ``sentence``, ``state``; empty if it wrote none."""
+        with suppress(ValueError):
+            said = json.loads(self.message.strip().splitlines()[-1] if self.message.strip() else "")
+            return said if isinstance(said, dict) and "code" in said else {}
+        return {}
+
 
 @dataclass(frozen=True)
 class Pod:
-    """One pod. ``index`` is its node of the run, counted from 0; ``host`` is the machine that it was given."""
+    """One pod. ``index`` is its node of the run, counted from 0, None where nobody says; ``host`` is the machine that it was given.
+
+    ``reason`` and ``message`` are the pod's own words, as of an eviction.
+    """
 
     name: str
     phase: str
@@ -53,14 +75,18 @@ class Pod:
     created: str = ""
     is_deleted: bool = False
 
+    def condition(self, kind: str) -> Condition | None:
+        return next((one for one in self.conditions if one.type == kind), None)
+
 
 @dataclass(frozen=True)
 class Evidence:
     """All that could be read of a run; what could not is in ``unseen``, each in a few words.
 
     ``state``, ``exit_code`` and ``sentence`` are what the run's backend and record say of it. ``lines`` are the last ones of its
-    log. ``since`` is the number of seconds since it last said something, None where that is not known. ``memory``,
-    ``shm_size`` and ``gpus`` are what a node of it may have.
+    log. ``since`` is the number of seconds since it last said something, None where that is not known. ``memory`` and ``gpus``
+    are what a node of it asks for. ``conditions`` are those of its Job or JobSet, ``workload`` and ``local_queue`` those of
+    Kueue's objects.
     """
 
     run: str
@@ -68,12 +94,12 @@ class Evidence:
     state: str
     exit_code: int | None = None
     sentence: str | None = None
+    key: str | None = None
     step: int | None = None
     total_steps: int | None = None
     since: float | None = None
     lines: tuple[str, ...] = ()
     memory: str | None = None
-    shm_size: str | None = None
     gpus: int = 0
     image: str | None = None
     namespace: str | None = None
@@ -83,7 +109,31 @@ class Evidence:
     events: tuple[Event, ...] = ()
     queue: str | None = None
     workload: tuple[Condition, ...] = ()
-    is_queue_active: bool | None = None
-    queue_message: str = ""
-    oom_killed: bool = False
-    unseen: tuple[str, ...] = field(default=())
+    local_queue: tuple[Condition, ...] = ()
+    is_suspended: bool = False
+    unseen: tuple[str, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in ("done", "failed", "stopped", "aborted", "lost")
+
+    @property
+    def kubectl(self) -> str:
+        """How a command line of kubectl begins that looks into the run's namespace."""
+        return f"kubectl -n {self.namespace}" if self.namespace else "kubectl"
+
+    @property
+    def newest(self) -> list[Pod]:
+        """The newest pod of each node; older ones are those of earlier attempts."""
+        by_index = {pod.index or 0: pod for pod in sorted(self.pods, key=lambda pod: (pod.created, pod.name))}
+        return [by_index[index] for index in sorted(by_index)]
+
+    @property
+    def failed(self) -> list[Pod]:
+        """Pods of any attempt that have failed, the last one first."""
+        failed = [pod for pod in self.pods if pod.phase == "Failed"]
+        return sorted(failed, key=lambda pod: (pod.container.ended if pod.container else "", pod.created), reverse=True)
+
+    def events_of(self, *reasons: str) -> list[Event]:
+        """Events with one of these reasons, the newest first."""
+        return sorted((one for one in self.events if one.reason in reasons), key=lambda one: one.time, reverse=True)
