@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,28 +22,27 @@ class Ending:
 
 
 def pod_of(obj: Mapping[str, Any]) -> Pod:
-    """``obj`` is a pod as the API gives it. Its reason is the most telling one there is."""
+    """``obj`` is a pod as the API gives it."""
     metadata, status = obj["metadata"], obj.get("status") or {}
-    conditions = conditions_of(obj)
-    container = _container(status)
-    unscheduled = next((c for c in conditions if c.type == "PodScheduled" and not c.is_true), None)
-    waiting = container if container is not None and container.state != "running" else None
-    reasons = [(waiting.reason, waiting.message)] if waiting is not None else []
-    reasons += [(str(status.get("reason") or ""), str(status.get("message") or ""))]
-    reasons += [(unscheduled.reason, unscheduled.message)] if unscheduled is not None else []
-    reason, message = next(((r, m) for r, m in reasons if r), ("", ""))
     return Pod(
         name=metadata["name"],
         phase=str(status.get("phase") or "Pending"),
         index=_index(metadata),
         host=(obj.get("spec") or {}).get("nodeName"),
-        reason=reason,
-        message=message,
-        conditions=conditions,
-        container=container,
+        reason=str(status.get("reason") or ""),
+        message=str(status.get("message") or ""),
+        conditions=conditions_of(obj),
+        container=_container(status),
         created=str(metadata.get("creationTimestamp") or ""),
-        is_deleted=metadata.get("deletionTimestamp") is not None,
     )
+
+
+def reason(pod: Pod) -> str:
+    """The most telling word for how a pod is, beside its phase: its container's, its own, or why it has no machine."""
+    scheduled = pod.condition("PodScheduled")
+    words = [pod.container.reason] if pod.container is not None and pod.container.state != "running" else []
+    words += [pod.reason] + ([scheduled.reason] if scheduled is not None and not scheduled.is_true else [])
+    return next(filter(None, words), "")
 
 
 def conditions_of(obj: Mapping[str, Any]) -> tuple[Condition, ...]:
@@ -59,7 +57,7 @@ def newest(pods: Iterable[Pod]) -> list[Pod]:
     """The newest pod of each node of the run, in the order of the nodes: a gang that was restarted leaves older ones behind."""
     found: dict[int, Pod] = {}
     for pod in sorted(pods, key=lambda pod: (pod.created, pod.name)):
-        found[pod.index or 0] = pod
+        found[pod.index] = pod
     return [found[index] for index in sorted(found)]
 
 
@@ -86,8 +84,8 @@ def ending(pod: Pod) -> Ending | None:
         code = 0 if pod.phase == "Succeeded" else 137
         return Ending(code, pod.message or pod.reason or None, _state(code))
     code = end.exit_code or 0
-    said = _said(end.message)
-    if said is not None:
+    said = end.said
+    if said:
         return Ending(int(said["code"]), str(said.get("sentence") or "") or None, str(said.get("state") or _state(code)))
     if end.reason == "OOMKilled":
         return Ending(code or 137, "the kernel killed it: the memory of the pod (launch.memory) ran out", "failed")
@@ -122,21 +120,9 @@ def _container(status: Mapping[str, Any]) -> Container | None:
     )
 
 
-def _index(metadata: Mapping[str, Any]) -> int | None:
-    said = (metadata.get("labels") or {}).get(_INDEX) or (metadata.get("annotations") or {}).get(_INDEX)
-    return int(said) if said is not None and said.isdecimal() else None
-
-
-def _said(message: str) -> Mapping[str, Any] | None:
-    """The entry's last word, one line of JSON."""
-    for line in reversed(message.strip().splitlines()):
-        try:
-            said = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(said, dict) and isinstance(said.get("code"), int):
-            return said
-    return None
+def _index(metadata: Mapping[str, Any]) -> int:
+    said = (metadata.get("labels") or {}).get(_INDEX) or (metadata.get("annotations") or {}).get(_INDEX) or ""
+    return int(said) if said.isdecimal() else 0
 
 
 def _why(end: Container, code: int) -> str | None:
