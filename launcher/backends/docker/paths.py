@@ -10,8 +10,8 @@ from typing import Final
 
 from ...errors import ExperimentError, Mistake
 from ...experiment import Experiment
+from ..container import HOME
 
-HOME: Final = "/dpo/home"
 # A mount there would hide the image's own files, or the kernel's.
 _TAKEN: Final = (
     "/bin", "/boot", "/dev", "/dpo", "/etc", "/lib", "/lib32", "/lib64",

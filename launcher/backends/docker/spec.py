@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,19 +16,15 @@ from ...cache import cache_root
 from ...image import Image
 from ...job import Job
 from ...run_dir import RunDir
-from ..environment import GRACE, environment, facts, files
+from ..container import HOME, SHM, container_environment, secrets_of
+from ..environment import GRACE, facts, files
 from ..record import first_record
-from .paths import HOME, Layout, Mount, layout
+from ..sizes import size_in_bytes
+from .paths import Layout, Mount, layout
 
 SECRETS: Final = "/run/secrets"
-# NCCL keeps about 32 MiB a rank and peer there, and data loaders their batches; Docker's 64 MiB end in a bus error.
-_SHM: Final = "2g"
 _PIDS: Final = 4096
 _NO_EFFECT: Final = ("max_restarts", "kubernetes")
-# What the trainer reads from the environment or .env for the experiment's model, data and storage.
-_HUB: Final = ("HF_TOKEN",)
-_AWS: Final = ("AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-_SHEETS: Final = ("GOOGLE_SHEETS_CLIENT_EMAIL", "GOOGLE_SHEETS_PRIVATE_KEY")
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,7 @@ def render(job: Job, place: Place) -> DockerSpec:
     where = layout(e, place.cwd, place.person.home, cache, place.is_folder)
     folder = str(RunDir.of(Path(where.output), "", e.experiment_id, e.model_folder, job.run).path)
     name = f"dpo-{job.run}-{hashlib.sha256(str(run.path).encode()).hexdigest()[:6]}"
-    secrets = tuple(sorted({*job.secrets, *(n for n in _wanted(job) if place.caller.get(n))}))
+    secrets = secrets_of(job, place.caller)
     own = [*where.mounts, Mount(run.experiment, f"{folder}/experiment.json", read_only=True)]
     own += [Mount(place.secret_root / name, SECRETS, read_only=True)] if secrets else []
     if place.caller.get("HF_HOME"):
@@ -116,8 +111,8 @@ def render(job: Job, place: Place) -> DockerSpec:
         working_dir=where.data,
         user=place.person.user,
         groups=() if place.person.is_rootless else tuple(g for g in place.person.groups if g != place.person.gid),
-        shm_size=_size(job.resources.shm_size) or _SHM,
-        memory=_size(job.resources.memory),
+        shm_size=_size(job.resources.shm_size or SHM),
+        memory=None if job.resources.memory is None else _size(job.resources.memory),
         cpus=job.resources.cpus,
         gpus=job.gpus,
         is_on_host_network=job.topology.nodes > 1,
@@ -240,35 +235,10 @@ def notices(job: Job) -> list[str]:
 
 def _environment(job: Job, place: Place, where: Layout, folder: str, has_secrets: bool) -> dict[str, str]:
     roots = {"RUN": where.runs, "DATA": where.data, "CACHE": where.cache}
-    env = {
-        "HOME": HOME,
-        "USER": place.person.name,
-        "LOGNAME": place.person.name,
-        "TMPDIR": "/tmp",
-        "TORCHINDUCTOR_CACHE_DIR": f"{where.cache}/torchinductor",
-        "TRITON_CACHE_DIR": f"{where.cache}/triton",
-        "TORCH_EXTENSIONS_DIR": f"{where.cache}/torch_extensions",
-    }
-    if job.gpus == 0:
-        env["NVIDIA_VISIBLE_DEVICES"] = "void"  # an engine whose default runtime is NVIDIA's would give all of them
-    if has_secrets:
-        env["DPO_SECRETS"] = SECRETS
-    shared = environment(job, place.caller, roots, folder, place.cores)
+    more = {"DPO_SECRETS": SECRETS} if has_secrets else {}
     if place.caller.get("HF_HOME"):
-        env["HF_HOME"] = "/dpo/huggingface"
-    if place.caller.get("AWS_REGION"):
-        env["AWS_REGION"] = place.caller["AWS_REGION"]
-    return {**shared, **env, **dict(job.env), **{name: place.caller[name] for name in job.env_names}}
-
-
-def _wanted(job: Job) -> Iterator[str]:
-    """The secrets that the experiment may need, by what it names; those that the caller has are handed on."""
-    e = job.experiment
-    yield from _HUB
-    if e.storage_config is not None or any((path or "").startswith("s3://") for path in (e.model_name, e.datasets_path)):
-        yield from _AWS
-    if e.spreadsheet_id is not None:
-        yield from _SHEETS
+        more["HF_HOME"] = "/dpo/huggingface"
+    return container_environment(job, place.caller, roots, folder, place.cores, user=place.person.name, more=more)
 
 
 def _devices(job: Job, caller: Mapping[str, str]) -> tuple[str, ...]:
@@ -276,15 +246,12 @@ def _devices(job: Job, caller: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(visible[: job.gpus]) if job.gpus else ()
 
 
-def _size(size: str | None) -> str | None:
+def _size(size: str) -> str:
     """A size as Docker writes it: ``64Gi`` is ``64g``; where Docker has no such unit it is a number of bytes."""
-    found = re.fullmatch(r"([0-9.]+)([KMGT]?)(i?)B?", size or "")
-    if found is None:
-        return None
-    number, unit, binary = found.groups()
-    if binary and unit in "KMG" and number.isdigit():
+    number, unit, rest = size.partition(next((letter for letter in size if letter in "KMG"), "-"))
+    if number.isdigit() and rest.startswith("i"):
         return number + unit.lower()
-    return str(int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit or " ")))
+    return str(size_in_bytes(size))
 
 
 def _mount(mount: Mount) -> str:

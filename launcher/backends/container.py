@@ -1,0 +1,64 @@
+"""What every container of a run is told, and which secrets it is given, whatever starts it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from ..job import Job
+from .environment import environment
+
+HOME: Final = "/dpo/home"
+# NCCL keeps about 32 MiB a rank and peer there, and data loaders their batches; an engine's own 64 MiB end in a bus error.
+SHM: Final = "2Gi"
+# What the trainer reads from the environment or .env for the experiment's model, data and storage.
+_HUB: Final = ("HF_TOKEN",)
+_AWS: Final = ("AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_SHEETS: Final = ("GOOGLE_SHEETS_CLIENT_EMAIL", "GOOGLE_SHEETS_PRIVATE_KEY")
+
+
+def container_environment(
+    job: Job,
+    caller: Mapping[str, str],
+    roots: Mapping[str, str],
+    folder: str,
+    cores: int,
+    *,
+    user: str,
+    more: Mapping[str, str],
+) -> dict[str, str]:
+    """As ``environment``, with what a container needs beside: a home for a user whom no passwd file knows, and its caches.
+
+    ``more`` is what this container alone is told; what the experiment sets under launch.env wins over all.
+    """
+    own = {
+        "HOME": HOME,
+        "USER": user,
+        "LOGNAME": user,
+        "TMPDIR": "/tmp",
+        "TORCHINDUCTOR_CACHE_DIR": f"{roots['CACHE']}/torchinductor",
+        "TRITON_CACHE_DIR": f"{roots['CACHE']}/triton",
+        "TORCH_EXTENSIONS_DIR": f"{roots['CACHE']}/torch_extensions",
+    }
+    if job.gpus == 0:
+        own["NVIDIA_VISIBLE_DEVICES"] = "void"  # an engine whose default runtime is NVIDIA's would give all of them
+    if caller.get("AWS_REGION"):
+        own["AWS_REGION"] = caller["AWS_REGION"]
+    shared = environment(job, caller, roots, folder, cores)
+    return {**shared, **own, **more, **dict(job.env), **{name: caller[name] for name in job.env_names}}
+
+
+def secrets_of(job: Job, caller: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of the secrets that a container is given: those of launch.secrets, and of what the experiment may need those
+    that the caller has.
+    """
+    return tuple(sorted({*job.secrets, *(name for name in _needed(job) if caller.get(name))}))
+
+
+def _needed(job: Job) -> Iterator[str]:
+    e = job.experiment
+    yield from _HUB
+    if e.storage_config is not None or any((path or "").startswith("s3://") for path in (e.model_name, e.datasets_path)):
+        yield from _AWS
+    if e.spreadsheet_id is not None:
+        yield from _SHEETS
