@@ -8,6 +8,7 @@ LauncherError            1    anything that has no better name below
 ├── MemoryShortage      45    out of memory on the device
 ├── HealthError         46    a health rule, or a loss that is not a number
 ├── UploadError         47    trained, but not uploaded
+├── StorageError         1    an object store does not answer, or has other bytes than it should
 ├── Aborted            130    a second Ctrl-C
 └── Stopped            143    stopped on request, after a checkpoint
 """
@@ -107,6 +108,10 @@ class HealthError(LauncherError):
 
 class UploadError(LauncherError):
     exit_code = 47
+
+
+class StorageError(LauncherError):
+    exit_code = 1
 
 
 class Aborted(LauncherError):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from .errors import CredentialError, ExperimentError, Mistake, UploadError
-from .experiment import StorageConfig
+from ..errors import CredentialError, ExperimentError, Mistake, UploadError
+from ..experiment import StorageConfig
 
 MANIFEST: Final = "manifest.json"
 PART: Final = 64 * 1024 * 1024  # bytes; larger objects are sent in parts of this size

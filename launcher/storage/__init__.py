@@ -1,0 +1,15 @@
+"""S3 and every store that speaks its protocol: adapters go up, adapters, models and data come down, whole or not at all.
+
+``upload`` sends a folder and its manifest last, ``download`` reads what a manifest names, ``fetch`` keeps folders of a bucket in
+the cache. ``client`` and what it imports alone know boto3.
+"""
+
+from __future__ import annotations
+
+from .client import Effort
+from .fetch import fetch_folder
+from .place import Place
+from .progress import Lines, Progress
+from .upload import Uploaded, upload_folder
+
+__all__ = ["Effort", "Lines", "Place", "Progress", "Uploaded", "fetch_folder", "upload_folder"]

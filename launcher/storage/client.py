@@ -1,0 +1,170 @@
+"""Store: one bucket of one server, whose calls are tried again where that helps. The only room that knows boto3."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from ..experiment import StorageConfig
+from .credentials import session_of
+from .explained import endpoint_of, shown_endpoint
+
+T = TypeVar("T")
+_LONGEST: Final = 20.0  # seconds of a pause that nobody asked for
+_ASKED: Final = 120.0  # seconds of a pause that the server asked for, at most
+_PASSING: Final = {  # errors that go away; those of a checksum are bytes that changed on the way
+    "BadDigest", "IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable", "SlowDown",
+    "Throttling", "ThrottlingException", "TooManyRequests", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
+}  # fmt: skip
+_UNKNOWN_HEADER: Final = {"InvalidArgument", "InvalidRequest", "NotImplemented", "UnsupportedArgument"}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """``part``: bytes of one request; ``pause``: seconds before the second try, doubled for each further one."""
+
+    part: int = 8 * 1024 * 1024
+    threads: int = 8
+    attempts: int = 6
+    pause: float = 0.5
+    timeout: float = 60.0  # seconds in which the server says nothing, or takes nothing
+
+
+EFFORT: Final = Effort()
+
+
+@dataclass
+class Store:
+    """What is called is called on ``bucket``; all threads of a transfer share one.
+
+    ``takes_sha256`` becomes false with a server that refuses requests with S3's checksum headers, as some do that only look like
+    S3; those get a Content-MD5 instead. ``closing``: the transfer is given up, and nothing is tried again.
+    """
+
+    client: Any
+    bucket: str
+    target: str
+    effort: Effort = field(default_factory=Effort)
+    takes_sha256: bool = True
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def open(cls, bucket: str, storage: StorageConfig | None, env: Mapping[str, str], effort: Effort) -> Store:
+        """Raises CredentialError where half of a credential is set, and ValueError where the endpoint is no address."""
+        from botocore.config import Config
+
+        config = Config(
+            connect_timeout=min(10.0, effort.timeout),
+            read_timeout=effort.timeout,
+            retries={"mode": "standard", "total_max_attempts": 1},  # `patiently` tries again, also what breaks while it is read
+            max_pool_connections=effort.threads + 2,
+            # Some servers refuse the checksums that SDKs add by themselves since 2025; ours are given by hand.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            # Each body comes with its SHA-256 or MD5 in a header that is signed: a second hash would sign nothing more.
+            s3={"payload_signing_enabled": False},
+        )
+        endpoint = endpoint_of(storage, env)
+        client = session_of(storage, env).client("s3", endpoint_url=endpoint, config=config)
+        return cls(client, bucket, f"bucket {bucket} at {shown_endpoint(endpoint)}", effort)
+
+    def call(self, operation: str, *, body: bytes | None = None, **arguments: Any) -> dict[str, Any]:
+        """boto3's answer to ``operation`` on the bucket; raises what it raises, once trying again no longer helps."""
+
+        def once() -> dict[str, Any]:
+            sent = {} if body is None else {"Body": io.BytesIO(body)}
+            return dict(getattr(self.client, operation)(Bucket=self.bucket, **arguments, **sent))
+
+        return self.patiently(once)
+
+    def send(self, operation: str, body: bytes, sha256: bytes, **arguments: Any) -> dict[str, Any]:
+        """``call`` with a body that the server can check: against its SHA-256, or its MD5 where it knows no other."""
+        from botocore.exceptions import ClientError
+
+        if self.takes_sha256:
+            checks = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": base64_of(sha256)}
+            try:
+                return self.call(operation, body=body, **checks, **arguments)
+            except ClientError as error:
+                if not refuses_checksums(error):
+                    raise
+                self.takes_sha256 = False
+        md5 = hashlib.md5(body, usedforsecurity=False).digest()
+        return self.call(operation, body=body, ContentMD5=base64_of(md5), **arguments)
+
+    def pages(self, operation: str, markers: Mapping[str, str], **arguments: Any) -> Iterator[dict[str, Any]]:
+        """Every page of a listing; ``markers``: argument that asks for the next page -> field of the last one that has it."""
+        more: dict[str, Any] = {}
+        while True:
+            page = self.call(operation, **arguments, **more)
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            more = {argument: page[name] for argument, name in markers.items() if page.get(name)}
+
+    def patiently(self, once: Callable[[], T]) -> T:
+        """What ``once`` returns, tried again after pauses while its error is one that passes."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return once()
+            except Exception as error:
+                if attempt >= self.effort.attempts or not passes(error) or self.closing.wait(self._pause(attempt, error)):
+                    raise
+
+    def _pause(self, attempt: int, error: Exception) -> float:
+        asked = _headers(error).get("retry-after", "")
+        if asked.isdigit():
+            return min(float(asked), _ASKED)
+        # Threads that fail together must not come back together.
+        return float(min(_LONGEST, self.effort.pause * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))
+
+
+def passes(error: Exception) -> bool:
+    """Whether the same request may succeed a moment later."""
+    from botocore import exceptions as aws
+    from botocore.parsers import ResponseParserError
+
+    if isinstance(error, aws.ClientError):
+        return status_of(error) >= 500 or status_of(error) in (408, 429) or code_of(error) in _PASSING
+    if isinstance(error, aws.SSLError):
+        return "CERTIFICATE" not in str(error).upper()
+    return isinstance(error, aws.HTTPClientError | aws.ConnectionError | aws.IncompleteReadError | ResponseParserError | Garbled)
+
+
+class Garbled(Exception):
+    """Bytes arrived that are not those that were asked for; the next try may have them."""
+
+
+def refuses_checksums(error: Any) -> bool:
+    return code_of(error) in _UNKNOWN_HEADER or status_of(error) == 501
+
+
+def is_missing(error: Any) -> bool:
+    """Whether an object is not there (and not the bucket)."""
+    return status_of(error) == 404 and code_of(error) != "NoSuchBucket"
+
+
+def code_of(error: Any) -> str:
+    return str(error.response.get("Error", {}).get("Code", "unknown"))
+
+
+def status_of(error: Any) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+
+
+def _headers(error: Exception) -> Mapping[str, str]:
+    response = getattr(error, "response", None)
+    found = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}) if isinstance(response, dict) else {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def base64_of(digest: bytes) -> str:
+    return base64.b64encode(digest).decode("ascii")

@@ -1,0 +1,50 @@
+"""Who asks: the seed's AWS_ACCESS_KEY and AWS_SECRET_KEY, else the SDK's own chain of names, profiles, roles and web identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ..errors import CredentialError
+from ..experiment import StorageConfig
+
+NAMES: Final = "AWS_ACCESS_KEY and AWS_SECRET_KEY (or the AWS SDK's own names, a profile or a role)"
+# What .env may say of the SDK's chain, which looks in the process's environment alone: variable -> the session's word for it.
+_CHAIN: Final = {"AWS_PROFILE": "profile", "AWS_CONFIG_FILE": "config_file", "AWS_SHARED_CREDENTIALS_FILE": "credentials_file"}
+
+
+def session_of(storage: StorageConfig | None, env: Mapping[str, str]) -> Any:
+    """A session of boto3; raises CredentialError where half of a credential is set, and what boto3 says of an unknown profile."""
+    import boto3
+    import botocore.session
+
+    inner = botocore.session.Session()
+    for name, variable in _CHAIN.items():
+        if env.get(name):
+            inner.set_config_variable(variable, env[name])
+    region = (storage.region if storage else None) or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or None
+    access, secret, token = _keys(env)
+    return boto3.session.Session(
+        aws_access_key_id=access,  # None leaves the choice to the chain
+        aws_secret_access_key=secret,
+        aws_session_token=token,
+        region_name=region,
+        botocore_session=inner,
+    )
+
+
+def _keys(env: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
+    """(access key, secret key, session token): the seed's names first, then the SDK's, which ``.env`` may hold as well."""
+    for access, secret, token in (
+        ("AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_SESSION_TOKEN"),
+        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    ):
+        given = [name for name in (access, secret) if env.get(name)]
+        if len(given) == 1:
+            missing = secret if given == [access] else access
+            raise CredentialError(f"{missing} is not set, but {given[0]} is: expected both or neither")
+        if given:
+            # The seed knows no token: the one in the environment belongs to the SDK's own names.
+            is_its_own = access == "AWS_ACCESS_KEY_ID" or not env.get("AWS_ACCESS_KEY_ID")
+            return env[access].strip(), env[secret].strip(), (env.get(token) or None) if is_its_own else None
+    return None, None, None

@@ -1,0 +1,82 @@
+"""What boto3 raises, in one sentence that names the bucket and the server, and never a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from ..errors import CredentialError, ExperimentError, LauncherError, Mistake
+from ..experiment import StorageConfig
+from .credentials import NAMES
+
+_REFUSED: Final = {
+    "401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch",
+}  # fmt: skip
+
+
+def endpoint_of(storage: StorageConfig | None, env: Mapping[str, str]) -> str | None:
+    """The server's address, None for AWS itself."""
+    named = storage.endpoint_url if storage else None
+    return named or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None
+
+
+def shown_endpoint(endpoint: str | None) -> str:
+    """The endpoint as it may be shown: a user and password in a URL are cut out."""
+    if endpoint is None:
+        return "AWS"
+    url = urlsplit(endpoint)
+    return f"{url.scheme}://{url.netloc.rsplit('@', 1)[-1]}{url.path.rstrip('/')}"
+
+
+@contextmanager
+def explained(
+    bucket: str, endpoint: str | None, *, purpose: str, failure: type[LauncherError], where: str | None = None
+) -> Iterator[None]:
+    """Turns boto3's errors into CredentialError, or ``failure`` for what network and server do.
+
+    ``purpose``: what the credentials must allow, as ``write there``. With ``where`` (what an experiment names) a bucket that
+    does not exist is an ExperimentError at that place.
+    """
+    from boto3.exceptions import Boto3Error
+    from botocore import exceptions as aws
+    from botocore.parsers import ResponseParserError
+
+    target = f"bucket {bucket} at {shown_endpoint(endpoint)}"
+    no_credentials = (
+        aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError, aws.ProfileNotFound,
+        aws.NoAuthTokenError, aws.SSOError,
+    )  # fmt: skip
+    try:
+        yield
+    except aws.ClientError as error:
+        if where is not None and error.response.get("Error", {}).get("Code") == "NoSuchBucket":
+            raise ExperimentError(_no_bucket(where, bucket, endpoint)) from error
+        raise _of_client_error(error, target, purpose, failure) from error
+    except no_credentials as error:
+        raise CredentialError(f"{target}: no credentials ({type(error).__name__}); set {NAMES}") from error
+    except (aws.EndpointConnectionError, aws.ConnectionError, aws.HTTPClientError) as error:
+        raise failure(f"{target}: not reachable ({type(error).__name__}); check endpoint_url and the network") from error
+    except (aws.BotoCoreError, Boto3Error, ResponseParserError, OSError) as error:
+        shown = str(error).replace(endpoint or target, shown_endpoint(endpoint))
+        raise failure(f"{target}: {shown}") from error
+
+
+def no_address(endpoint: str | None, failure: type[LauncherError]) -> LauncherError:
+    return failure(f"{shown_endpoint(endpoint)}: endpoint_url is not the address of a server")
+
+
+def _no_bucket(where: str, bucket: str, endpoint: str | None) -> Mistake:
+    hint = "check the name, storage_config.region and storage_config.endpoint_url"
+    return Mistake(where, f"there is no bucket {bucket} at {shown_endpoint(endpoint)}", "a bucket that exists", bucket, hint)
+
+
+def _of_client_error(error: Any, target: str, purpose: str, failure: type[LauncherError]) -> LauncherError:
+    code = str(error.response.get("Error", {}).get("Code", "unknown"))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if code in _REFUSED or status in (401, 403):
+        return CredentialError(f"{target}: the credentials were refused ({code}); check {NAMES} and their rights to {purpose}")
+    if code == "NoSuchBucket":
+        return failure(f"{target}: there is no such bucket; check bucket_name, region and endpoint_url")
+    return failure(f"{target}: {error.operation_name} failed: {code} (HTTP {status})")

@@ -1,0 +1,144 @@
+"""Objects of a bucket: what lies below a place, and how one comes down whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import StorageError
+from .client import Garbled, Store, base64_of
+from .place import Place
+from .progress import Meter
+from .workers import Workers, first_error
+
+MARK: Final = {"made-by": "dpo-launcher"}  # metadata of each object that an upload of ours has sent
+_MD5: Final = re.compile(r"[0-9a-f]{32}")
+_CHUNK: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Object:
+    """As a listing has it; ``etag`` without quotes."""
+
+    key: str
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True)
+class Received:
+    """A file that came down: SHA-256 in hex; ``is_ours``: an upload of this launcher has sent it."""
+
+    sha256: str
+    is_ours: bool
+
+
+def objects_below(store: Store, place: Place) -> Iterator[tuple[str, Object]]:
+    """(name below the place, object), in the order of the keys; marks of folders are left out."""
+    markers = {"ContinuationToken": "NextContinuationToken"}
+    for page in store.pages("list_objects_v2", markers, Prefix=place.below):
+        for found in page.get("Contents", ()):
+            if not found["Key"].endswith("/"):
+                key = found["Key"]
+                yield key.removeprefix(place.below), Object(key, int(found["Size"]), found["ETag"].strip('"'))
+
+
+def read_object(store: Store, key: str) -> tuple[bytes, str]:
+    """(contents, ETag) of a small object."""
+
+    def once() -> tuple[bytes, str]:
+        answer = store.client.get_object(Bucket=store.bucket, Key=key)
+        return answer["Body"].read(), str(answer["ETag"]).strip('"')
+
+    return store.patiently(once)
+
+
+def receive(store: Store, found: Object, path: Path, workers: Workers, meter: Meter, sha256: str | None) -> Received:
+    """Writes the object to ``path``, several parts at a time, and compares what has arrived.
+
+    That is its SHA-256 where ``sha256`` says it or the server keeps one, else its MD5 where its ETag is one. Raises StorageError
+    where they differ, or the object has changed since it was listed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = store.effort.part
+    with path.open("xb") as file:
+        file.truncate(found.size)
+        starts = range(0, max(1, found.size), part)
+        parts: list[Future[dict[str, Any]]] = []
+        try:
+            for start in starts:
+                length = min(part, found.size - start)
+                parts.append(workers.submit(_receive_part, store, found, file.fileno(), start, length, meter))
+        finally:
+            first_error(list(parts))  # no thread writes to a file that is closed
+    head = parts[0].result()
+    return _compared(store, found, path, head, sha256)
+
+
+def _receive_part(store: Store, found: Object, handle: int, start: int, length: int, meter: Meter) -> dict[str, Any]:
+    whole = length == found.size
+    span = {} if whole else {"Range": f"bytes={start}-{start + length - 1}"}
+
+    def once() -> dict[str, Any]:
+        answer = store.client.get_object(Bucket=store.bucket, Key=found.key, IfMatch=found.etag, ChecksumMode="ENABLED", **span)
+        if answer["ETag"].strip('"') != found.etag:
+            raise StorageError(_changed(store, found))
+        if answer["ContentLength"] != length:
+            raise Garbled(f"s3://{store.bucket}/{found.key}: expected {length} bytes, found {answer['ContentLength']}")
+        body = answer.pop("Body")
+        done = 0
+        while chunk := body.read(_CHUNK):
+            done += os.pwrite(handle, chunk, start + done)
+        if done != length:
+            raise Garbled(f"s3://{store.bucket}/{found.key}: expected {length} bytes, found {done}")
+        return dict(answer)
+
+    from botocore.exceptions import ClientError
+
+    try:
+        answer = store.patiently(once)
+    except ClientError as error:
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (404, 412):
+            raise StorageError(_changed(store, found)) from error
+        raise
+    except Garbled as error:
+        raise StorageError(f"{error}: the server's answers are cut off") from error
+    meter.add(length)
+    return answer
+
+
+def _compared(store: Store, found: Object, path: Path, head: dict[str, Any], sha256: str | None) -> Received:
+    kept = head.get("ChecksumSHA256") or ""
+    is_md5 = not (sha256 or kept) and _MD5.fullmatch(found.etag) and head.get("ServerSideEncryption") in (None, "AES256")
+    ours, md5 = _digests(path, with_md5=bool(is_md5))
+    for what, expected, arrived in (
+        ("SHA-256", sha256 or ours.hex(), ours.hex()),
+        # With a dash it is the hash of the parts' hashes, whose sizes nobody tells.
+        ("SHA-256", kept if kept and "-" not in kept and head.get("ChecksumType") != "COMPOSITE" else None, base64_of(ours)),
+        ("MD5", found.etag if is_md5 else None, md5),
+    ):
+        if expected not in (None, arrived):
+            raise StorageError(
+                f"s3://{store.bucket}/{found.key}: expected {what} {expected}, found {arrived}: the object is not what was stored"
+            )
+    return Received(ours.hex(), head.get("Metadata", {}).get("made-by") == MARK["made-by"])
+
+
+def _digests(path: Path, *, with_md5: bool) -> tuple[bytes, str | None]:
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            sha256.update(chunk)
+            if with_md5:
+                md5.update(chunk)
+    return sha256.digest(), md5.hexdigest() if with_md5 else None
+
+
+def _changed(store: Store, found: Object) -> str:
+    return f"s3://{store.bucket}/{found.key}: the object was changed or deleted while it was read; try again"

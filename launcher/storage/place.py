@@ -1,0 +1,46 @@
+"""Place: a bucket and the beginning of the keys of what is meant, as ``s3://bucket/prefix`` says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from ..errors import ExperimentError, Mistake
+
+SCHEME: Final = "s3://"
+
+
+@dataclass(frozen=True)
+class Place:
+    """``prefix`` has no slash at either end, and is empty for a whole bucket."""
+
+    bucket: str
+    prefix: str
+
+    @classmethod
+    def parse(cls, uri: str) -> Self:
+        """Raises ExperimentError where ``uri`` names no bucket."""
+        bucket, _, prefix = uri.removeprefix(SCHEME).partition("/")
+        if not uri.startswith(SCHEME) or not bucket:
+            raise ExperimentError(Mistake(uri, "names no bucket", "s3://bucket/folder", uri))
+        return cls(bucket, prefix.strip("/"))
+
+    @classmethod
+    def of(cls, bucket: str, *parts: str) -> Self:
+        return cls(bucket, joined(*parts))
+
+    @property
+    def uri(self) -> str:
+        return SCHEME + joined(self.bucket, self.prefix)
+
+    @property
+    def below(self) -> str:
+        """What the keys of the objects in this place begin with."""
+        return f"{self.prefix}/" if self.prefix else ""
+
+    def key(self, name: str) -> str:
+        return self.below + name
+
+
+def joined(*parts: str) -> str:
+    return "/".join(part.strip("/") for part in parts if part.strip("/"))
