@@ -122,17 +122,23 @@ def _taken_away(seen: Evidence, pod: Pod) -> Explanation | None:
     if pod.reason == "Evicted" or words.startswith(("The node was low on resource", "Usage of EmptyDir")):
         return _evicted(seen, pod, words, on)
     if pod.reason in ("NodeLost", "NodeAffinity"):
-        return Explanation("node-lost", f"{pod.name} is gone with its node{on}: {words or pod.reason}", _RESUMES)
+        return Explanation("node-lost", f"{pod.name} is gone with its node{_named(pod)}: {words or pod.reason}", _RESUMES)
     if pod.reason in ("Shutdown", "Terminated", "NodeShutdown") or "imminent node shutdown" in words:
-        return Explanation("node-shutdown", f"{pod.name} was ended because its node{on} was shut down", _RESUMES)
+        return Explanation("node-shutdown", f"{pod.name} was ended because its node{_named(pod)} was shut down", _RESUMES)
     if pod.reason == "UnexpectedAdmissionError":
         suggestion = "its device plugin or driver does not work: choose another node, or tell its administrator"
-        return Explanation("gpu-driver", f"the node{on} took {pod.name} and could not give it its devices: {words}", suggestion)
+        return Explanation(
+            "gpu-driver", f"node{_named(pod)} took {pod.name} and could not give it its devices: {words}", suggestion
+        )
     if pod.reason.startswith("OutOf"):
-        what = f"the node{on} had no {pod.reason.removeprefix('OutOf')} left for {pod.name}: {words}"
+        what = f"node{_named(pod)} had no {pod.reason.removeprefix('OutOf')} left for {pod.name}: {words}"
         return Explanation("node-full", what, "nothing to do: another pod is made; if it goes on, ask for less")
     disrupted = _disrupted(pod)
     return None if disrupted is None else _by_reason(pod, disrupted, on)
+
+
+def _named(pod: Pod) -> str:
+    return f" {pod.host}" if pod.host else ""
 
 
 def _by_reason(pod: Pod, disrupted: Condition, on: str) -> Explanation:
@@ -145,7 +151,7 @@ def _by_reason(pod: Pod, disrupted: Condition, on: str) -> Explanation:
         )
     if disrupted.reason in ("DeletionByTaintManager", "DeletionByPodGC"):
         return Explanation(
-            "node-lost", f"{pod.name} is gone with its node{on}, which does not answer any more or is removed", _RESUMES
+            "node-lost", f"{pod.name} is gone with its node{_named(pod)}, which does not answer any more or is removed", _RESUMES
         )
     said = " ".join(disrupted.message.split())
     return Explanation("evicted", f"{pod.name} was taken away{on} ({disrupted.reason}): {said}", _RESUMES)
@@ -173,7 +179,7 @@ def _evicted(seen: Evidence, pod: Pod, words: str, on: str) -> Explanation:
             "inodes": ("files on its disk", "choose nodes with larger disks"),
             "pids": ("process ids", "lower dataloader_num_workers"),
         }.get(found[1], (found[1], _RESUMES))
-        return Explanation("evicted", f"{pod.name} was evicted because its node{on} ran out of {what}", suggestion)
+        return Explanation("evicted", f"{pod.name} was evicted because its node{_named(pod)} ran out of {what}", suggestion)
     if "ephemeral local storage usage exceeds" in words:
         return Explanation(
             "evicted", f"{pod.name} was evicted: {words}", "caches belong on the cache claim (launch.kubernetes.volumes)"

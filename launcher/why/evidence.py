@@ -59,7 +59,7 @@ class Container:
 
 @dataclass(frozen=True)
 class Pod:
-    """One pod. ``index`` is its node of the run, counted from 0, None where nobody says; ``host`` is the machine that it was given.
+    """One pod. ``index`` is its node of the run, counted from 0, None where nobody says; ``host`` is the machine it was given.
 
     ``reason`` and ``message`` are the pod's own words, as of an eviction.
     """

@@ -1,0 +1,194 @@
+"""What kubelets, controllers, torch and NCCL really say of runs that end."""
+
+import pytest
+
+from launcher.why import Condition, Pod, explain
+from tests.launcher.why.played import failed, last_word, seen
+
+TAKEN = [
+    (
+        failed(137, reason="OOMKilled"),
+        "memory",
+        "big-0-x7k2p was killed: it used more main memory than its limit of 64Gi (launch.memory)",
+    ),
+    (
+        Pod("big-0-x7k2p", "Failed", 0, "gpu-1", "Evicted",
+            "The node was low on resource: ephemeral-storage. Threshold quantity: 2727346284, available: 432908Ki. Container trainer "
+            "was using 20Ki, request is 0, has larger consumption of ephemeral-storage. "),
+        "evicted",
+        "big-0-x7k2p was evicted because its node gpu-1 ran out of disk",
+    ),
+    (
+        Pod("big-0-x7k2p", "Failed", 0, "gpu-1", "Evicted", "The node was low on resource: memory. Threshold quantity: 100Mi, "
+            "available: 17348Ki. Container trainer was using 188Ki, request is 0, has larger consumption of memory. "),
+        "evicted",
+        "big-0-x7k2p was evicted because its node gpu-1 ran out of main memory",
+    ),
+    (
+        Pod("big-0-x7k2p", "Failed", 0, "gpu-1", "Evicted", 'Usage of EmptyDir volume "shm" exceeds the limit "8Gi". '),
+        "shared-memory",
+        "big-0-x7k2p was evicted: /dev/shm held more than 8Gi",
+    ),
+    (
+        Pod("big-0-x7k2p", "Failed", 0, "gpu-1", "Evicted", 'Usage of EmptyDir volume "tmp" exceeds the limit "4Gi". '),
+        "evicted",
+        "big-0-x7k2p was evicted: its folder tmp held more than 4Gi",
+    ),
+    (
+        Pod("big-0-x7k2p", "Failed", 0, "gpu-1", conditions=(Condition(
+            "DisruptionTarget", True, "PreemptionByScheduler", "default-scheduler: preempting to accommodate a higher priority pod"),)),
+        "preempted",
+        "big-0-x7k2p had to make room on gpu-1 for a pod of higher priority",
+    ),
+    (
+        Pod("big-0-x7k2p", "Failed", 0, "gpu-1", conditions=(Condition(
+            "DisruptionTarget", True, "EvictionByEvictionAPI", "Eviction API: evicting"),)),
+        "drained",
+        "big-0-x7k2p was evicted on gpu-1 by request: its node was drained, or an autoscaler took it",
+    ),
+    (
+        Pod("big-0-x7k2p", "Failed", 0, "gpu-1", conditions=(Condition(
+            "DisruptionTarget", True, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"),)),
+        "node-lost",
+        "big-0-x7k2p is gone with its node gpu-1, which does not answer any more or is removed",
+    ),
+    (
+        Pod("big-0-x7k2p", "Failed", 0, "gpu-1", conditions=(Condition(
+            "DisruptionTarget", True, "DeletionByPodGC", "PodGC: node no longer exists"),)),
+        "node-lost",
+        "big-0-x7k2p is gone with its node gpu-1, which does not answer any more or is removed",
+    ),
+    (
+        Pod("big-0-x7k2p", "Failed", 0, "gpu-1", "Terminated", "Pod was terminated in response to imminent node shutdown."),
+        "node-shutdown",
+        "big-0-x7k2p was ended because its node gpu-1 was shut down",
+    ),
+    (
+        Pod("big-0-x7k2p", "Failed", 0, "gpu-1", "UnexpectedAdmissionError", "Pod was rejected: Allocate failed due to rpc error: code "
+            "= Unknown desc = no such device, which is unexpected"),
+        "gpu-driver",
+        "node gpu-1 took big-0-x7k2p and could not give it its devices: Pod was rejected: Allocate failed due to rpc error: "
+        "code = Unknown desc = no such device, which is unexpected",
+    ),
+    (
+        Pod("big-0-x7k2p", "Failed", 0, "gpu-1", "OutOfnvidia.com/gpu", "Pod was rejected: Node didn't have enough resource: "
+            "nvidia.com/gpu, requested: 8, used: 8, capacity: 8"),
+        "node-full",
+        "node gpu-1 had no nvidia.com/gpu left for big-0-x7k2p: Pod was rejected: Node didn't have enough resource: "
+        "nvidia.com/gpu, requested: 8, used: 8, capacity: 8",
+    ),
+    (
+        failed(128, 'failed to create containerd task: failed to create shim task: OCI runtime create failed: exec: "/usr/bin/tini": '
+               "exec format error: unknown", "StartError"),
+        "architecture",
+        "big-0-x7k2p does not start: the image is for another processor than the node's",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pod", "cause", "sentence"), TAKEN)
+def test_a_pod_that_did_not_end_by_itself_says_what_took_it(pod, cause, sentence):
+    found = explain(seen("failed", pods=(pod,), memory="64Gi"))
+    assert (found.cause, found.sentence) == (cause, sentence)
+
+
+ENDED = [
+    (42, "configs/mine.yml:3:18: hyperparameters.learning_rate is not a number (in exp_1)\n    | learning_rate: fast", "experiment",
+     "the experiment is wrong: configs/mine.yml:3:18: hyperparameters.learning_rate is not a number (in exp_1)"),
+    (43, "data/training_data.csv:7: no column good_answer", "data", "the data are wrong: data/training_data.csv:7: no column good_answer"),
+    (44, "HF_TOKEN is refused by the hub", "credential", "a credential is missing or refused: HF_TOKEN is refused by the hub"),
+    (45, "out of memory: lower per_device_train_batch_size or max_seq_length (CUDA out of memory. Tried to allocate 2.00 GiB)",
+     "gpu-memory", "out of memory on the device: CUDA out of memory. Tried to allocate 2.00 GiB"),
+    (46, "step 12: the loss is nan", "health", "a health rule stopped it: step 12: the loss is nan"),
+    (47, "s3://models/dpo: the bucket does not answer", "upload",
+     "trained, but not uploaded: s3://models/dpo: the bucket does not answer"),
+    (2, "NODE_RANK=4: there are 2 nodes", "usage", "the command line is wrong: NODE_RANK=4: there are 2 nodes"),
+    (1, "the disk is full: /dpo/runs/x; make room, then resume from the last checkpoint", "disk",
+     "the disk is full: the disk is full: /dpo/runs/x; make room, then resume from the last checkpoint"),
+    (1, "rank 1 is gone: its process 71 was killed or has crashed", "peer",
+     "rank 1 died first: its process 71 was killed or has crashed"),
+    (1, "nothing has moved for 1800 s; behind is rank 3 (computing step 12): its stack is in its log", "hung",
+     "rank 3 hung (computing step 12), and the others waited until ddp_timeout"),
+    (1, "ValueError: something else", "failed", "it ended with exit code 1: ValueError: something else"),
+    (135, "a bus error: shared memory (/dev/shm) ran out; raise launch.shm_size", "shared-memory",
+     "shared memory (/dev/shm) ran out: a bus error: shared memory (/dev/shm) ran out; raise launch.shm_size"),
+    (137, "a rank was killed (SIGKILL): often the machine's memory ran out; `dmesg` says so", "killed",
+     "a rank was killed (SIGKILL): often the machine's memory ran out; `dmesg` says so"),
+    (130, "killed at once on request", "aborted", "killed at once on request"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["host", "docker", "kubernetes"])
+@pytest.mark.parametrize(("code", "sentence", "cause", "told"), ENDED)
+def test_how_a_run_ended_is_told_in_the_same_words_on_every_backend(backend, code, sentence, cause, told):
+    if backend == "kubernetes":
+        evidence = seen("failed", pods=(failed(code, last_word(code, sentence)),))
+    else:
+        evidence = seen("aborted" if code == 130 else "failed", backend, exit_code=code, sentence=sentence)
+    found = explain(evidence)
+    assert (found.cause, found.sentence) == (cause, told)
+
+
+LINES = [
+    ("gpu-memory", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.69 GiB"),
+    ("shared-memory", "RuntimeError: DataLoader worker (pid 83) is killed by signal: Bus error. It is possible that dataloader's "
+                      "workers are out of shared memory. Please try to raise your shared memory limit."),
+    ("shared-memory", "RuntimeError: unable to write to file </torch_81_1872340_0>: unable to allocate shared memory(shm)"),
+    ("gpu-driver", "RuntimeError: Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU and installed a "
+                   "driver from http://www.nvidia.com/Download/index.aspx"),
+    ("gpu-driver", "RuntimeError: The NVIDIA driver on your system is too old (found version 11040)."),
+    ("gpu-error", "RuntimeError: CUDA error: uncorrectable ECC error encountered"),
+    ("disk", "OSError: [Errno 28] No space left on device: '/dpo/runs/out'"),
+    ("permission", "PermissionError: [Errno 13] Permission denied: '/dpo/runs/data'"),
+    ("architecture", "exec /usr/bin/tini: exec format error"),
+    ("credential", "huggingface_hub.errors.HfHubHTTPError: 401 Client Error: Unauthorized for url"),
+    ("network", "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded"),
+    ("hung", "[rank3]:[E1218 20:27:21.426415540 ProcessGroupNCCL.cpp:629] [Rank 3] Watchdog caught collective operation timeout: "
+             "WorkNCCL(SeqNum=1, OpType=BROADCAST, NumelIn=131072000, NumelOut=131072000, Timeout(ms)=600000) ran for 600081 "
+             "milliseconds before timing out."),
+    ("hung", "RuntimeError: [/pytorch/third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 1800000ms for recv "
+             "operation to complete"),
+    ("peer", "RuntimeError: [/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.244.1.7]:29500"),
+    ("rendezvous", "torch.distributed.DistStoreError: wait timeout after 1800000ms, keys: /default_pg/0//cuda//timeout"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cause", "line"), LINES)
+def test_where_nobody_left_a_word_the_last_lines_tell(cause, line):
+    on_a_host = seen("failed", "host", exit_code=1, lines=("step 3/40", line, "[rank 0] torchrun ends"))
+    in_a_pod = seen("failed", pods=(failed(1, f"step 3/40\n{line}\n"),))
+    assert explain(on_a_host).cause == explain(in_a_pod).cause == cause
+
+
+def test_an_nccl_timeout_names_the_rank_that_complained_first_and_how_to_see_it():
+    line = "[Rank {}] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=1, OpType=ALLREDUCE, Timeout(ms)=600000) ran"
+    found = explain(seen("failed", "docker", exit_code=1, lines=(line.format(3), line.format(0))))
+    assert found.sentence == "NCCL gave up waiting: rank 3 was the first to complain, in ALLREDUCE"
+    assert found.suggestion.startswith("`launcher logs big --rank 3` shows what it was doing")
+
+
+def test_of_a_gang_the_pod_counts_that_says_why_and_not_the_ones_that_fell_with_it():
+    fell = failed(1, last_word(1, "rank 9 has ended with exit code 45"), name="big-0-aaaaa", index=0)
+    cause = failed(45, last_word(45, "out of memory"), name="big-1-bbbbb", index=1)
+    found = explain(seen("failed", nodes=2, pods=(fell, cause)))
+    assert (found.cause, found.sentence) == ("gpu-memory", "out of memory on the device: out of memory")
+
+
+def test_a_job_without_pods_tells_what_its_conditions_and_the_archive_say():
+    policy = Condition("Failed", True, "PodFailurePolicy", "Container trainer for pod dpo/big-0-8ckj8 failed with exit code 42 matching "
+                       "FailJob rule at index 0")  # fmt: skip
+    assert explain(seen("failed", exit_code=42, sentence="no such key", conditions=(policy,))).sentence == (
+        "the experiment is wrong: no such key"
+    )
+    deadline = Condition("Failed", True, "DeadlineExceeded", "Job was active longer than specified deadline")
+    assert explain(seen("failed", conditions=(deadline,))).sentence == "big took longer than its deadline allows"
+    backoff = Condition("Failed", True, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+    assert explain(seen("failed", conditions=(backoff,))).sentence == (
+        "big failed more often than launch.max_restarts allows, and its pods are gone"
+    )
+    assert (
+        explain(seen("failed", conditions=(backoff,), lines=("torch.OutOfMemoryError: CUDA out of memory.",))).cause
+        == "gpu-memory"
+    )
+    jobset = Condition("Failed", True, "ReachedMaxRestarts", "jobset failed due to reaching max number of restarts")
+    assert explain(seen("failed", conditions=(jobset,))).cause == "restarts"

@@ -1,0 +1,82 @@
+"""The whole: which cause counts, and a run in which nothing is wrong."""
+
+from launcher.why import Condition, Container, Pod, explain
+from tests.launcher.why.played import event, failed, last_word, on_node, seen
+
+
+def test_a_stop_and_an_end_are_told_as_such():
+    stopped = explain(seen("stopped", exit_code=143, step=12))
+    assert (stopped.cause, stopped.sentence) == ("stopped", "big was stopped on request after step 12")
+    assert stopped.suggestion == "`launcher resume big` goes on from its last checkpoint"
+    assert explain(seen("done", exit_code=0, step=40, total_steps=40)).sentence == "big is done: step 40 of 40"
+    assert explain(seen("stopping")).cause == "stopping"
+
+
+def test_a_pod_that_was_drained_while_it_stopped_says_so():
+    drained = Condition("DisruptionTarget", True, "EvictionByEvictionAPI", "Eviction API: evicting")
+    assert explain(seen("stopped", exit_code=143, pods=(failed(143, conditions=(drained,)),))).cause == "drained"
+
+
+def test_a_run_that_is_lost_says_what_is_known():
+    assert explain(seen("lost", "host", exit_code=137, sentence="its process is gone without a word")).sentence == (
+        "big is lost: its process is gone without a word"
+    )
+    assert explain(seen("lost")).sentence == "big is lost: its Job is gone from the cluster"
+
+
+def test_a_container_that_the_kernel_killed_is_out_of_main_memory_as_a_pod_is():
+    sentence = "the kernel killed it: the memory of launch.memory (64Gi) ran out"
+    found = explain(seen("failed", "docker", exit_code=137, sentence=sentence, memory="64Gi"))
+    pod = explain(seen("failed", pods=(failed(137, reason="OOMKilled"),), memory="64Gi"))
+    assert found.cause == pod.cause == "memory"
+    assert found.suggestion == pod.suggestion
+    assert found.sentence == "big was killed: it used more main memory than its limit of 64Gi (launch.memory)"
+
+
+def test_a_run_in_which_nothing_is_wrong_says_its_step_and_how_fresh_its_last_word_is():
+    running = Pod("big-0-x7k2p", "Running", 0, host="gpu-1", container=Container("running"))
+    found = explain(seen("running", pods=(running,), step=12, total_steps=40, since=3.4))
+    assert (found.cause, found.sentence) == ("running", "big runs: step 12 of 40, and said something 3 s ago")
+    assert explain(seen("running", "host")).sentence == "big runs"
+
+
+def test_a_run_that_has_been_silent_for_long_is_no_run_in_which_nothing_is_wrong():
+    found = explain(seen("running", step=12, since=4000))
+    assert (found.cause, found.sentence) == ("silent", "big runs: step 12, but has said nothing for 1 h 6 min")
+
+
+def test_a_run_that_was_restarted_says_why():
+    old = failed(1, last_word(1, "rank 1 is gone: its process 71 was killed or has crashed"), created="2026-11-24T11:00:00Z")
+    new = Pod("big-0-zzzzz", "Running", 0, host="gpu-1", container=Container("running"), created="2026-11-24T12:00:01Z")
+    assert explain(seen("running", pods=(old, new), step=3, since=1)).sentence == (
+        "big runs: step 3, and said something 1 s ago; it was restarted once, the last time because rank 1 died first: its process 71 "
+        "was killed or has crashed"
+    )
+    assert explain(seen("starting", pods=(old, Pod("big-0-zzzzz", "Pending", 0, created="2026-11-24T12:00:01Z")))).cause == (
+        "restarting"
+    )
+
+
+def test_a_start_in_which_nothing_is_wrong_says_how_far_it_is():
+    assert explain(seen()).sentence == "big is being started: it has no pods yet"
+    pulling = event("Pulling", 'Pulling image "registry.example.com/team/dpo:1"')
+    assert explain(seen(pods=(on_node(),), events=(pulling,))).sentence == (
+        "big is being started: its image is being pulled on gpu-1"
+    )
+    pulled = event("Pulled", 'Successfully pulled image "registry.example.com/team/dpo:1" in 41s')
+    assert explain(seen(pods=(on_node(),), events=(pulling, pulled))).sentence == (
+        "big is being started: big-0-x7k2p is not running yet"
+    )
+    assert explain(seen(is_suspended=True)).cause == "suspended"
+
+
+def test_of_two_nodes_the_one_that_waits_is_told():
+    runs = Pod("big-0-aaaaa", "Running", 0, host="gpu-1", container=Container("running"))
+    late = Pod("big-1-bbbbb", "Pending", 1, conditions=(
+        Condition("PodScheduled", False, "Unschedulable", "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."),))  # fmt: skip
+    assert explain(seen(nodes=2, pods=(runs, late))).sentence == (
+        "no node takes big-1-bbbbb: 2 of 2 nodes have too little nvidia.com/gpu free"
+    )
+    refused = event("FailedCreate", 'Error creating: pods "big-1-" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, '
+                    "limited: pods=1", "big", "Job")  # fmt: skip
+    assert explain(seen(nodes=2, pods=(runs,), events=(refused,))).cause == "quota"

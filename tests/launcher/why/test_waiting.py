@@ -1,0 +1,214 @@
+"""What controllers, webhooks, Kueue and kubelets really say of pods that do not come about."""
+
+import pytest
+
+from launcher.why import Condition, Evidence, explain
+from tests.launcher.why.played import event, on_node, pending, seen, waits
+
+REFUSALS = [
+    (
+        'Error creating: pods "big-0-x7k2p" is forbidden: exceeded quota: compute-quota, requested: requests.nvidia.com/gpu=8, used: '
+        "requests.nvidia.com/gpu=4, limited: requests.nvidia.com/gpu=8",
+        "quota",
+        "quota compute-quota of the namespace is used up: asked for requests.nvidia.com/gpu=8; in use requests.nvidia.com/gpu=4; "
+        "allowed requests.nvidia.com/gpu=8",
+    ),
+    (
+        'Error creating: pods "big-0-x7k2p" is forbidden: exceeded quota: mem-cpu-demo, requested: limits.cpu=800m,limits.memory=1Gi, '
+        "used: limits.cpu=1800m,limits.memory=1056Mi, limited: limits.cpu=2,limits.memory=2Gi",
+        "quota",
+        "quota mem-cpu-demo of the namespace is used up: asked for limits.cpu=800m,limits.memory=1Gi; in use "
+        "limits.cpu=1800m,limits.memory=1056Mi; allowed limits.cpu=2,limits.memory=2Gi",
+    ),
+    (
+        'Error creating: pods "big-0-x7k2p" is forbidden: failed quota: mem-cpu-demo: must specify limits.cpu for: trainer',
+        "quota",
+        "quota mem-cpu-demo of the namespace takes only pods that say limits.cpu for: trainer",
+    ),
+    (
+        'Error creating: pods "big-0-x7k2p" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false '
+        '(container "istio-init" must set securityContext.allowPrivilegeEscalation=false), unrestricted capabilities (container '
+        '"istio-init" must set securityContext.capabilities.drop=["ALL"])',
+        "pod-security",
+        "the namespace's Pod Security (restricted:latest) refuses the run's pods: allowPrivilegeEscalation != false (container "
+        '"istio-init" must set securityContext.allowPrivilegeEscalation=false), unrestricted capabilities (container "istio-init" '
+        'must set securityContext.capabilities.drop=["ALL"])',
+    ),
+    (
+        'Error creating: admission webhook "validation.gatekeeper.sh" denied the request: [ns-must-have-team] missing label: team',
+        "admission",
+        "the admission webhook validation.gatekeeper.sh refuses the run's pods: [ns-must-have-team] missing label: team",
+    ),
+    (
+        'Error creating: Internal error occurred: failed calling webhook "validate.kyverno.svc-fail": failed to call webhook: Post '
+        '"https://kyverno-svc.kyverno.svc:443/validate/fail?timeout=10s": dial tcp 10.96.3.4:443: connect: connection refused',
+        "admission",
+        "the admission webhook validate.kyverno.svc-fail does not answer, so the cluster makes no pods: failed to call webhook: Post "
+        '"https://kyverno-svc.kyverno.svc:443/validate/fail?timeout=10s": dial tcp 10.96.3.4:443: connect: connection refused',
+    ),
+    (
+        'Error creating: pods "big-0-x7k2p" is forbidden: ValidatingAdmissionPolicy \'no-root\' with binding \'no-root-binding\' '
+        "denied request: failed expression: object.spec.hostNetwork == false",
+        "admission",
+        "the cluster's policy no-root refuses the run's pods: failed expression: object.spec.hostNetwork == false",
+    ),
+    (
+        'Error creating: pods "big-0-" is forbidden: error looking up service account dpo/trainer: serviceaccount "trainer" not found',
+        "service-account",
+        "there is no service account trainer in the namespace",
+    ),
+    (
+        'Error creating: pods "big-0-x7k2p" is forbidden: maximum memory usage per Container is 4Gi, but limit is 64Gi',
+        "limit-range",
+        "the namespace's LimitRange refuses the run's pods: maximum memory usage per Container is 4Gi, but limit is 64Gi",
+    ),
+    (
+        'Error creating: pods "big-0-x7k2p" is forbidden: no idea',
+        "admission",
+        "the cluster refuses the run's pods: no idea",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("message", "cause", "sentence"), REFUSALS)
+def test_pods_that_the_cluster_does_not_make_say_who_refuses_them(message, cause, sentence):
+    found = explain(seen(events=(event("FailedCreate", message, "big", "Job"),)))
+    assert (found.cause, found.sentence) == (cause, sentence)
+
+
+def queued(*conditions: Condition, active: Condition | None = None) -> Evidence:
+    return seen(queue="gpus", workload=conditions, local_queue=(active,) if active else (), is_suspended=True)
+
+
+def no_quota(message: str, reason: str = "Pending") -> Condition:
+    return Condition("QuotaReserved", False, reason, message)
+
+
+KUEUE = [
+    (
+        queued(no_quota("couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor gpu-a100, 2 "
+                        "more needed")),
+        "kueue-waiting",
+        "big waits in queue gpus: insufficient unused quota for nvidia.com/gpu in flavor gpu-a100, 2 more needed",
+    ),
+    (
+        queued(no_quota("couldn't assign flavors to pod set main: insufficient quota for nvidia.com/gpu in flavor a100, previously "
+                        "considered podsets requests (0) + current podset request (16) > maximum capacity (8)")),
+        "kueue-never",
+        "big waits in queue gpus: insufficient quota for nvidia.com/gpu in flavor a100, previously considered podsets requests (0) + "
+        "current podset request (16) > maximum capacity (8)",
+    ),
+    (
+        queued(no_quota("couldn't assign flavors to pod set node: resource memory unavailable in ClusterQueue")),
+        "kueue-never",
+        "big waits in queue gpus: resource memory unavailable in ClusterQueue",
+    ),
+    (
+        queued(no_quota("LocalQueue gpus doesn't exist", "Inadmissible")),
+        "kueue-no-queue",
+        "there is no queue gpus in the namespace",
+    ),
+    (
+        queued(no_quota("ClusterQueue cluster-queue is inactive", "Inadmissible")),
+        "kueue-inactive",
+        "queue gpus takes nothing in: ClusterQueue cluster-queue is inactive",
+    ),
+    (
+        queued(no_quota("LocalQueue gpus is stopped", "Inadmissible")),
+        "kueue-inactive",
+        "queue gpus takes nothing in: LocalQueue gpus is stopped",
+    ),
+    (
+        queued(active=Condition("Active", False, "ClusterQueueIsInactive", "Can't submit new workloads to clusterQueue")),
+        "kueue-inactive",
+        "queue gpus takes nothing in: ClusterQueueIsInactive: Can't submit new workloads to clusterQueue",
+    ),
+    (
+        queued(Condition("Evicted", True, "Preempted", "Preempted to accommodate a workload (UID: d34468c2, JobUID: UNKNOWN) due to "
+                         "prioritization in the ClusterQueue"), no_quota("Preempted")),
+        "kueue-evicted",
+        "Kueue has taken big off its nodes (Preempted): Preempted to accommodate a workload (UID: d34468c2, JobUID: UNKNOWN) due to "
+        "prioritization in the ClusterQueue",
+    ),
+    (
+        queued(Condition("Evicted", True, "PodsReadyTimeout", "Exceeded the PodsReady timeout dpo/job-big-4f1a2")),
+        "kueue-evicted",
+        "Kueue has taken big off its nodes (PodsReadyTimeout): Exceeded the PodsReady timeout dpo/job-big-4f1a2",
+    ),
+    (
+        queued(Condition("Evicted", True, "DeactivatedDueToRequeuingLimitExceeded", "The workload is deactivated due to exceeding the "
+                         "maximum number of re-queuing retries")),
+        "kueue-deactivated",
+        "Kueue has put big aside for good: The workload is deactivated due to exceeding the maximum number of re-queuing retries",
+    ),
+    (
+        queued(Condition("QuotaReserved", True, "QuotaReserved", "Quota reserved in ClusterQueue cluster-queue"),
+               Condition("Admitted", False, "NoChecks", "The workload has not all checks ready")),
+        "kueue-check",
+        "queue gpus has room for big, but waits for a check: The workload has not all checks ready",
+    ),
+    (queued(), "kueue-waiting", "big waits in queue gpus"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("evidence", "cause", "sentence"), KUEUE)
+def test_a_run_in_a_queue_says_what_kueue_waits_for(evidence, cause, sentence):
+    found = explain(evidence)
+    assert (found.cause, found.sentence) == (cause, sentence)
+
+
+def test_a_run_that_kueue_has_admitted_is_explained_by_its_pods():
+    admitted = (Condition("QuotaReserved", True), Condition("Admitted", True, "Admitted", "The workload is admitted"))
+    found = explain(seen(queue="gpus", workload=admitted, pods=(pending("0/1 nodes are available: 1 Insufficient cpu."),)))
+    assert found.cause == "unschedulable"
+
+
+MOUNT = 'MountVolume.SetUp failed for volume "secrets" : '
+NOT_CREATED = [
+    (waits("CreateContainerConfigError", 'secret "dpo-secrets" not found'), (), "secret",
+     "there is no secret dpo-secrets in the namespace"),
+    (waits("CreateContainerConfigError", "couldn't find key HF_TOKEN in Secret dpo/dpo-secrets"), (), "secret",
+     "secret dpo-secrets has no key HF_TOKEN"),
+    (waits("CreateContainerConfigError", 'configmap "big" not found'), (), "configmap", "the run's ConfigMap big is gone"),
+    (waits("CreateContainerConfigError", "container has runAsNonRoot and image will run as root"), (), "not-our-image",
+     "big-0-x7k2p does not start: the image runs as root, which its pod may not"),
+    (on_node(), (MOUNT + 'secret "dpo-secrets" not found',), "secret", "there is no secret dpo-secrets in the namespace"),
+    (on_node(), (MOUNT + "references non-existent secret key: HF_TOKEN",), "secret", "the run's secret has no key HF_TOKEN"),
+    (on_node(), ('MountVolume.SetUp failed for volume "config" : configmap "big" not found',), "configmap",
+     "the run's ConfigMap big is gone"),
+    (on_node(), ('MountVolume.SetUp failed for volume "config" : configmap references non-existent config key: record.json',),
+     "configmap", "the run's ConfigMap has no key record.json"),
+    (on_node(), ('Multi-Attach error for volume "pvc-8f21" Volume is already exclusively attached to one node and can\'t be attached '
+                 "to another",), "volume", "big-0-x7k2p waits for a volume that another node holds, and that only one may hold"),
+    (on_node(), ('MountVolume.SetUp failed for volume "dpo-runs" : hostPath type check failed: /var/lib/dpo/runs is not a directory',
+                 "Unable to attach or mount volumes: unmounted volumes=[runs], unattached volumes=[], failed to process volumes=[]: "
+                 "timed out waiting for the condition"), "volume",
+     'big-0-x7k2p waits for a volume whose folder is not on the node: MountVolume.SetUp failed for volume "dpo-runs" : hostPath type '
+     "check failed: /var/lib/dpo/runs is not a directory"),
+    (on_node(), ('MountVolume.SetUp failed for volume "runs" : mount failed: exit status 32 mount.nfs: access denied by server',),
+     "volume", 'big-0-x7k2p waits for a volume that is not mounted: MountVolume.SetUp failed for volume "runs" : mount failed: exit '
+     "status 32 mount.nfs: access denied by server"),
+    (waits("RunContainerError", 'failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create '
+           'failed: unable to start container process: exec: "/usr/bin/tini": exec format error: unknown'), (), "architecture",
+     "big-0-x7k2p does not start: the image is for another processor than the node's"),
+    (waits("CreateContainerError", "failed to create containerd task: OCI runtime create failed: runc create failed: unable to start "
+           "container process: error during container init: error running hook #0: exit status 1, stderr: nvidia-container-cli: "
+           "initialization error: nvml error: driver not loaded"), (), "gpu-driver",
+     "big-0-x7k2p does not start: the node's NVIDIA driver or container toolkit does not work"),
+    (waits("RunContainerError", 'failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create '
+           'failed: unable to start container process: exec: "python": executable file not found in $PATH: unknown'), (),
+     "not-our-image", "big-0-x7k2p does not start: the image lacks python or the trainer"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pod", "mounts", "cause", "sentence"), NOT_CREATED)
+def test_a_container_that_is_not_made_says_what_it_lacks(pod, mounts, cause, sentence):
+    told = tuple(event("FailedAttachVolume" if "Multi-Attach" in text else "FailedMount", text) for text in mounts)
+    found = explain(seen(pods=(pod,), events=told))
+    assert (found.cause, found.sentence) == (cause, sentence)
+
+
+def test_a_secret_that_is_missing_is_pushed():
+    assert explain(seen(pods=(waits("CreateContainerConfigError", 'secret "dpo-secrets" not found'),))).suggestion == (
+        "`launcher secrets push` makes it from .env"
+    )
