@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -102,6 +102,17 @@ def lines(text: str, rank: int | None = None) -> Iterator[Line]:
             yield Line(rank, part[found.end() :])
         else:
             yield Line(rank, part)
+
+
+def shown(batch: Iterable[Line], rank: int | None, node: int, nodes: int) -> str:
+    """What a person sees of the lines of a pod, who wants those of ``rank``, or of all with a prefix (None).
+
+    What an entry says itself belongs to the first rank, as there is one entry a node.
+    """
+    if rank is not None:
+        return "".join(f"{line.text}\n" for line in batch if line.rank == rank or (line.rank is None and rank == 0))
+    own = "" if nodes == 1 else f"[node {node}] "
+    return "".join(f"{own if line.rank is None else f'[rank {line.rank}] '}{line.text}\n" for line in batch)
 
 
 def pod_log(

@@ -57,7 +57,7 @@ def newest(pods: Iterable[Pod]) -> list[Pod]:
     """The newest pod of each node of the run, in the order of the nodes: a gang that was restarted leaves older ones behind."""
     found: dict[int, Pod] = {}
     for pod in sorted(pods, key=lambda pod: (pod.created, pod.name)):
-        found[pod.index] = pod
+        found[pod.index or 0] = pod
     return [found[index] for index in sorted(found)]
 
 

@@ -60,6 +60,10 @@ class ClusterRun:
         )
 
     @property
+    def ranks_a_node(self) -> int:
+        return max(1, (self.world or self.nodes) // self.nodes)
+
+    @property
     def path(self) -> PurePosixPath:
         """The run's folder in a pod."""
         return RUNS_ROOT / self.folder

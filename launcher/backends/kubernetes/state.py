@@ -12,10 +12,12 @@ from .pods import Ending, conditions_of, ending, first_ending, has_ended, is_run
 
 STOPPED: Final = "dpo-launcher/stopped"  # annotation: when a stop was asked for, UTC in ISO form
 ABORTED: Final = "dpo-launcher/aborted"  # the same for a stop at once
+RESUMED: Final = "dpo-launcher/resumed"  # when it was last started again
 QUEUE: Final = "kueue.x-k8s.io/queue-name"  # label of what Kueue admits
 
 _CODE: Final = re.compile(r"failed with exit code (\d+)")
 _SUCCESS: Final = ("Complete", "Completed")
+ENDED: Final = (*_SUCCESS, "Failed")  # types of conditions
 
 
 def state(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
@@ -76,7 +78,7 @@ def gone(pods: Sequence[Pod]) -> Status:
 def ended_at(obj: Mapping[str, Any]) -> str | None:
     """When the run was over, UTC in ISO form; None while it is not, or where that is not said."""
     status = obj.get("status") or {}
-    over = [c for c in status.get("conditions") or [] if c.get("status") == "True" and c["type"] in (*_SUCCESS, "Failed")]
+    over = [c for c in status.get("conditions") or [] if c.get("status") == "True" and c["type"] in ENDED]
     return status.get("completionTime") or (over[0].get("lastTransitionTime") if over else None) or stop_time(obj)
 
 

@@ -1,0 +1,267 @@
+"""The Kubernetes backend's part that needs no spec: how runs on a cluster are, what they say, stopping and resuming them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+from ...errors import LauncherError, UsageError
+from ...why import Explanation, Pod
+from .. import Status
+from . import archive as archives
+from . import state
+from .again import start_again
+from .api_errors import unless
+from .archive import Archive, NoReader
+from .cluster import ApiError, Cluster
+from .following import Following
+from .logs import pod_log, shown
+from .pods import CONTAINER, has_started, pod_of
+from .ranklog import RankLog
+from .run import ClusterRun
+from .view import Outage, View
+
+_END: Final = 60.0  # seconds that a stop at once waits for the pods' end
+_GRACE: Final = 120  # seconds where a pod says nothing of its grace period
+_TAIL: Final = 400  # lines of a pod's log that have its last metrics
+_SELECTOR: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=run"
+_JOBSETS: Final = "jobset.x-k8s.io/v1alpha2"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run as one list has it. ``pods`` are those that have not succeeded."""
+
+    run: ClusterRun
+    obj: Mapping[str, Any] = field(repr=False)
+    pods: Sequence[Pod] = field(repr=False)
+
+    @property
+    def status(self) -> Status:
+        return state.state(self.obj, self.pods, self.run.nodes)
+
+    @property
+    def ended(self) -> str | None:
+        return state.ended_at(self.obj) if self.status.is_over else None
+
+
+@dataclass
+class Kubernetes:
+    """Runs in the namespaces of one cluster. ``why`` says what keeps a run from running."""
+
+    cluster: Cluster
+    why: Callable[[Cluster, ClusterRun], Explanation]
+    _last: dict[str, Status] = field(default_factory=dict, init=False, repr=False)  # of runs whose Job is gone by now
+
+    def runs(self, namespaces: Sequence[str], *, with_pods: bool = True) -> list[Listed]:
+        """Every run that has a Job or a JobSet, newest first: a list of each, and one of the pods, for each namespace."""
+        found: list[Listed] = []
+        for namespace in namespaces:
+            objects = list(self.cluster.list(f"/apis/batch/v1/namespaces/{namespace}/jobs", _SELECTOR))
+            objects = [one for one in objects if not one["metadata"].get("ownerReferences")]  # a JobSet's own Jobs
+            objects += self._jobsets(namespace)
+            pods = self._pods_by_owner(namespace) if with_pods and objects else {}
+            for obj in objects:
+                run = ClusterRun.of(obj)
+                found.append(Listed(run, obj, pods.get(run.selector, [])))
+        return sorted(found, key=lambda one: (one.run.created, one.run.name), reverse=True)
+
+    def archive(self, run: ClusterRun) -> Archive:
+        return Archive(self.cluster, run.namespace)
+
+    def object(self, run: ClusterRun) -> Mapping[str, Any] | None:
+        """The run's Job or JobSet, None if it is gone."""
+        if not run.job:
+            return None
+        try:
+            return self.cluster.get(run.place)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+
+    def pods(self, run: ClusterRun) -> list[Pod]:
+        """The run's pods, oldest first."""
+        if not run.job:
+            return []
+        found = self.cluster.list(f"/api/v1/namespaces/{run.namespace}/pods", run.selector)
+        return sorted(map(pod_of, found), key=lambda pod: (pod.created, pod.name))
+
+    def status(self, run: ClusterRun) -> Status:
+        """How the run is; one whose Job is gone as it was last seen, or as its record says."""
+        obj = self.object(run)
+        if obj is not None:
+            return state.state(obj, self.pods(run), run.nodes)
+        if run.name in self._last:
+            return self._last[run.name]
+        said = archives.said(self.record(run))
+        return said or Status("lost", 137, "its Job is gone: it was deleted before it said how it ended")
+
+    def follow(self, run: ClusterRun, rank: int | None = 0, begin: int = 0) -> Iterator[str]:
+        """A rank's log, or that of all with prefixes, to the run's end; ``begin``: what ``mark`` said."""
+        if not run.job or self.object(run) is None:
+            yield from self._archived(run, rank)
+            return
+        after = datetime.fromtimestamp(begin, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if begin else ""
+        why = partial(self.why, self.cluster, run)
+        following = Following(self.cluster, run, rank=rank, begin=after, archive=self.archive(run), why=why)
+        yield from following.pieces()
+        self._last[run.name] = following.view.status()
+
+    def read(self, run: ClusterRun, rank: int | None = 0) -> Iterator[str]:
+        """The log so far: of the pods if they have all of it, else of the archive."""
+        obj = self.object(run)
+        pods = self.pods(run) if obj is not None else []
+        mine = [pod for pod in pods if has_started(pod) and (rank is None or (pod.index or 0) == rank // run.ranks_a_node)]
+        if obj is not None and mine and _have_all(obj):
+            yield from self._of_pods(run, mine, rank)
+            return
+        try:
+            yield from self._archived(run, rank)
+        except NoReader:
+            if not mine:
+                raise
+            yield "(what earlier pods of the run have said is in the archive, and no reader pod is there)\n"
+            yield from self._of_pods(run, mine, rank)
+
+    def mark(self, run: ClusterRun) -> int:
+        """A follower that begins there is told what pods say that are made from now on: the second of the newest one."""
+        return max((int(datetime.fromisoformat(pod.created).timestamp()) for pod in self.pods(run)), default=0)
+
+    def ranks(self, run: ClusterRun) -> list[int]:
+        return list(range(run.ranks_a_node * run.nodes))
+
+    def tail(self, run: ClusterRun) -> list[str]:
+        """The last lines of the first rank: of its pod, else what the archive has of its metrics; none where neither is there."""
+        for pod in reversed(self.pods(run)):
+            if (pod.index or 0) == 0 and has_started(pod):
+                path = f"/api/v1/namespaces/{run.namespace}/pods/{pod.name}/log"
+                with suppress(ApiError):
+                    text = b"".join(self.cluster.stream(path, container=CONTAINER, tailLines=_TAIL))
+                    return [line.removeprefix("[rank 0] ") for line in text.decode("utf-8", "replace").splitlines()]
+        with suppress(NoReader, ApiError):
+            return self.archive(run).steps(run)
+        return []
+
+    def words(self, run: ClusterRun) -> str:
+        """The last words of a run's first pod that no rank has said."""
+        for pod in reversed(self.pods(run)):
+            if has_started(pod):
+                path = f"/api/v1/namespaces/{run.namespace}/pods/{pod.name}/log"
+                with suppress(ApiError):
+                    text = b"".join(self.cluster.stream(path, container=CONTAINER, tailLines=30)).decode("utf-8", "replace")
+                    return "" if "[rank " in text else text.rstrip("\n")
+        return ""
+
+    def record(self, run: ClusterRun) -> dict[str, Any]:
+        """What the run's folder says of it; empty where nothing can read that."""
+        with suppress(NoReader, ApiError):
+            return self.archive(run).record(run)
+        return {}
+
+    def checkpoints(self, run: ClusterRun) -> list[str]:
+        with suppress(NoReader, ApiError):
+            return self.archive(run).checkpoints(run)
+        return []
+
+    def grace(self, run: ClusterRun) -> int:
+        """Seconds that its pods have between the request to stop and the end by force."""
+        obj = self.object(run) or {"spec": {}}
+        spec = obj["spec"]
+        if "replicatedJobs" in spec:
+            spec = spec["replicatedJobs"][0]["template"]["spec"]
+        return int((spec.get("template") or {}).get("spec", {}).get("terminationGracePeriodSeconds") or _GRACE)
+
+    def stop(self, run: ClusterRun, *, now: bool = False) -> Status:
+        """Asks for a checkpoint and an end and returns at once, or kills the run's pods and returns when they are gone."""
+        obj = self.object(run)
+        before = self.status(run)
+        if obj is None or before.is_over:
+            return before
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        annotations = {state.STOPPED: state.stop_time(obj) or at} | ({state.ABORTED: at} if now else {})
+        if state.queue_of(obj) is None:
+            self.cluster.patch(run.place, {"metadata": {"annotations": annotations}, "spec": {"suspend": True}})
+        else:
+            # Kueue would admit a suspended Job again. The run's folder stays.
+            self.cluster.patch(run.place, {"metadata": {"annotations": annotations}})
+            self.cluster.delete(run.place, propagation="Foreground")
+        if not now:
+            return before
+        for pod in self.pods(run):
+            self.cluster.delete(f"/api/v1/namespaces/{run.namespace}/pods/{pod.name}", grace=0)
+        self._last[run.name] = Status("aborted", 130, "killed at once on request")
+        deadline = time.monotonic() + _END
+        while self.pods(run) and not (after := self.status(run)).is_over:
+            if time.monotonic() > deadline:
+                raise LauncherError(f"{run.name}: is still {after.state}; its node may be away")
+            time.sleep(0.5)
+        return self.status(run)
+
+    def wait(self, run: ClusterRun, say: Callable[[str], None]) -> None:
+        """Returns when the run is over; ``say`` is told when the cluster is away."""
+        if not run.job:
+            return
+        with View(self.cluster, run, Outage(say)) as view:
+            seen = 0
+            while not view.status().is_over:
+                seen = view.wait(seen, 1.0)
+                view.check()
+            self._last[run.name] = view.status()
+
+    def resume(self, run: ClusterRun) -> None:
+        """Starts a run that is over again, in its own folder; raises UsageError where that cannot be."""
+        obj = self.object(run)
+        if obj is None:
+            raise UsageError(
+                f"{run.name}: its {run.kind} is gone, and with it what it was made of; its folder is still there, so\n"
+                f"    launcher submit {run.key} --name {run.name}\n    goes on from its newest checkpoint"
+            )
+        start_again(self.cluster, run, obj)
+        self._last.pop(run.name, None)
+
+    def _jobsets(self, namespace: str) -> list[dict[str, Any]]:
+        """The JobSets of a namespace; none where the cluster has no such kind, or the caller may not see it."""
+        try:
+            return list(self.cluster.list(f"/apis/{_JOBSETS}/namespaces/{namespace}/jobsets", _SELECTOR))
+        except ApiError as error:
+            if error.status not in (403, 404):
+                raise
+            return []
+
+    def _pods_by_owner(self, namespace: str) -> dict[str, list[Pod]]:
+        """Pods that have not succeeded, by the selector of their run."""
+        found: dict[str, list[Pod]] = {}
+        for obj in self.cluster.list(f"/api/v1/namespaces/{namespace}/pods", _SELECTOR, fieldSelector="status.phase!=Succeeded"):
+            labels = obj["metadata"].get("labels") or {}
+            for label in ("jobset.sigs.k8s.io/jobset-name", "batch.kubernetes.io/job-name"):
+                if label in labels:
+                    found.setdefault(f"{label}={labels[label]}", []).append(pod_of(obj))
+                    break
+        return found
+
+    def _of_pods(self, run: ClusterRun, pods: Sequence[Pod], rank: int | None) -> Iterator[str]:
+        for pod in pods:
+            with unless(400, 404):  # its container never was, or it is gone
+                for batch in pod_log(self.cluster, run.namespace, pod.name, lambda: True):
+                    yield shown(batch, rank, pod.index or 0, run.nodes)
+
+    def _archived(self, run: ClusterRun, rank: int | None) -> Iterator[str]:
+        archive = self.archive(run)
+        archive.reader()
+        for one in archive.ranks(run) if rank is None else [rank]:
+            log = RankLog(one)
+            lines = log.feed(archive.log(run, one) or b"") + log.close()
+            yield shown(lines, rank, 0, run.nodes)
+
+
+def _have_all(obj: Mapping[str, Any]) -> bool:
+    """Whether the pods that are there are all that the run ever had, as far as its object tells."""
+    annotations = obj["metadata"].get("annotations") or {}
+    is_jobset = "replicatedJobs" in obj.get("spec", {})
+    return state.RESUMED not in annotations and not (is_jobset and state.restarts(obj))
