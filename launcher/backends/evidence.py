@@ -1,0 +1,52 @@
+"""What a machine shows of a run on it that needs explaining: its record, its folder, and the last lines of its logs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+from ..follow import Metric, parse
+from ..run_dir import RunDir
+from ..why import Evidence
+from . import Status
+
+_TAIL: Final = 1 << 16  # bytes of a log that are looked at
+_LINES: Final = 60  # lines of each log
+
+
+def gather(run: RunDir, now: Status) -> Evidence:
+    """All that can be read of the run; ``now`` is what its backend says of it."""
+    record = run.read_record()
+    launch = (record.get("experiment") or {}).get("launch") or {}
+    ranks = sorted(run.logs.glob("rank-*.log"))
+    logs = [run.logs / "container.log", run.entry_log, *reversed(ranks)]  # the first rank's words are the last ones
+    last = _last_step(_last_lines(run.steps))
+    said = max((path.stat().st_mtime for path in ranks), default=None)
+    return Evidence(
+        run=run.name,
+        backend=str(record.get("backend", "host")),
+        state=now.state,
+        exit_code=now.exit_code,
+        sentence=now.sentence,
+        key=record.get("key"),
+        step=last.step if last else None,
+        total_steps=last.total if last else None,
+        since=max(0.0, time.time() - said) if said is not None and now.state == "running" else None,
+        lines=tuple(line for path in logs for line in _last_lines(path)[-_LINES:]),
+        memory=launch.get("memory"),
+        nodes=int(launch.get("nodes") or 1),
+    )
+
+
+def _last_lines(path: Path) -> list[str]:
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        return file.read().decode("utf-8", "replace").splitlines()
+
+
+def _last_step(lines: list[str]) -> Metric | None:
+    metrics = [metric for line in lines if (metric := parse(line)) is not None]
+    return next((metric for metric in reversed(metrics) if metric.kind == "train"), metrics[-1] if metrics else None)
