@@ -83,6 +83,9 @@ class Kubernetes(Section):
     image_pull_secrets: Texts = Field((), description="secrets that pull the image")
     volumes: Frozen[Text] = Field(default_factory=nothing, description="runs, cache, data -> name of the claim")
     kind: Literal["auto", "job", "jobset"] = Field("auto", description="the object that a run becomes")
+    secret: Text = Field("dpo-secrets", description="the Secret that `launcher secrets push` makes")
+    runtime_class: Text | None = Field(None, description="the pods' runtime class, as nvidia on k3s")
+    active_deadline: Int | None = Field(None, ge=1, description="seconds after which the run is ended, Pending included")
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -50,8 +50,11 @@ def files(job: Job, run: RunDir) -> dict[Path, str]:
     return found
 
 
-def facts(job: Job) -> tuple[str, ...]:
+def facts(job: Job, entry: str = "the entry") -> tuple[str, ...]:
     """How a step's pairs are split, and by which command the entry starts the ranks, for those who read what is rendered."""
     options = torchrun(job.topology.nodes, job.topology.nproc, job.node, "<free>")
     why = job.topology.parallelism.why
-    return *([why] if why else []), f"a step: {job.batch}", f"the entry starts: torchrun {' '.join(options)} -m trainer"
+    data: tuple[str, ...] = ()
+    if job.experiment.spreadsheet_id is not None:
+        data = ("the spreadsheet is read once, into data/read of the run's folder",)
+    return *([why] if why else []), *data, f"a step: {job.batch}", f"{entry} starts: torchrun {' '.join(options)} -m trainer"

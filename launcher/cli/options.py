@@ -35,5 +35,15 @@ backend_option = click.option(
     type=click.Choice(["host", "docker", "kubernetes"]),
     help="Where it runs (default: docker where an engine answers, else host).",
 )
+cluster_option = click.option("--cluster", is_flag=True, help="On the Kubernetes cluster of the current context.")
+kind_option = click.option(
+    "--kind",
+    type=click.Choice(["auto", "job", "jobset"]),
+    help="What a run on a cluster becomes (default: a JobSet for several nodes where the cluster serves them).",
+)
+namespace_option = click.option("-n", "--namespace", metavar="NS", help="The cluster's namespace (default: the context's).")
 name_option = click.option("--name", "run_name", metavar="NAME", help="Call the run so, not <experiment>-<time>-<4 hex>.")
+data_of_option = click.option(
+    "--data-of", metavar="RUN", help="Train on what the run RUN read of the spreadsheet, not on what it holds now."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -1,18 +1,31 @@
-"""The verbs that show what would be started, and the one way from a name to a job that all verbs share."""
+"""The verbs that show what would be started, and the two ways from a name to a job that all verbs share."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import UsageError
+from ..errors import ExperimentError, UsageError
 from ..redact import REDACTOR
-from .options import backend_option, experiment_argument, file_option, name_option, set_option
+from .options import (
+    backend_option,
+    cluster_option,
+    experiment_argument,
+    file_option,
+    kind_option,
+    name_option,
+    namespace_option,
+    set_option,
+)
 
 if TYPE_CHECKING:
+    from ..backends.kubernetes.spec import KubernetesSpec
     from ..config import Loaded
+    from ..experiment import Experiment
+    from ..image import Image
     from ..job import Job
     from .backends import AnyBackend
 
@@ -20,11 +33,34 @@ if TYPE_CHECKING:
 @click.command("render")
 @experiment_argument()
 @backend_option
+@cluster_option
+@kind_option
+@namespace_option
 @set_option
 @name_option
 @file_option
-def render(experiment: str, backend: str | None, overrides: tuple[str, ...], run_name: str | None, file: Path | None) -> None:
-    """Print what `launcher run EXP` would start."""
+def render(
+    experiment: str,
+    backend: str | None,
+    cluster: bool,
+    kind: str | None,
+    namespace: str | None,
+    overrides: tuple[str, ...],
+    run_name: str | None,
+    file: Path | None,
+) -> None:
+    """Print what `launcher run EXP` would start, or `launcher submit EXP` create (--cluster).
+
+    The objects of a cluster are YAML that `kubectl create -f -` takes; no cluster is asked.
+    """
+    if cluster or backend == "kubernetes":
+        from ..backends.kubernetes.spec import text
+
+        job, loaded = cluster_job(experiment, (*overrides, *cluster_settings(kind, namespace)), run_name, file)
+        click.echo(text(cluster_spec(job, loaded, namespace=job.experiment.launch.kubernetes.namespace)), nl=False)
+        return
+    if kind is not None or namespace is not None:
+        raise UsageError("--kind and --namespace are for a cluster: add --cluster")
     where, job, loaded, _ = rendered(experiment, backend, overrides, run_name, file)
     with loaded.placed():
         spec: Any = where.render(job)
@@ -55,6 +91,72 @@ def rendered(
         shared, node = choose_parallelism(e, Path.cwd(), there, caller), Node.of(caller, e.launch.nodes)
         job = plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, node=node, origin=str(loaded.file))
         return where, job, loaded, why
+
+
+def cluster_settings(kind: str | None, namespace: str | None) -> tuple[str, ...]:
+    """What --kind and --namespace set, as --set would."""
+    given = {"kind": kind, "namespace": namespace}
+    return tuple(f"launch.kubernetes.{name}={value}" for name, value in given.items() if value is not None)
+
+
+def cluster_job(name: str, overrides: tuple[str, ...], run_name: str | None, file: Path | None) -> tuple[Job, Loaded]:
+    """The job of a run on a cluster, and its experiment. A node's GPUs are as many as are asked for, and ``auto`` is one."""
+    from ..config import load, read_env
+    from ..job import plan
+    from ..run_dir import check_run_name, new_run_name
+    from .parallelism import choose_parallelism
+
+    caller = read_env(Path.cwd())
+    loaded = load(name, root=Path(), file=file, overrides=overrides)
+    called = new_run_name(loaded.key) if run_name is None else check_run_name(run_name)
+    with loaded.placed():
+        e = loaded.experiment
+        REDACTOR.learn(caller, e.launch.secrets)
+        there = 1 if e.launch.gpus == "auto" else e.launch.gpus
+        shared = choose_parallelism(e, Path.cwd(), there, caller)
+        return plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, origin=str(loaded.file)), loaded
+
+
+def cluster_spec(
+    job: Job, loaded: Loaded, *, namespace: str | None, has_jobset: bool | None = None, image: Image | None = None
+) -> KubernetesSpec:
+    """The objects of ``job``. ``namespace``: the one that is meant, None where only the context knows it; ``has_jobset``: whether
+    the cluster serves JobSets, None where it was not asked; ``image``: the one that was pushed.
+    """
+    import getpass
+
+    from ..backends.kubernetes.local import look
+    from ..backends.kubernetes.spec import Place
+    from ..backends.kubernetes.spec import render as render_objects
+    from ..backends.record import code_revision
+    from ..config import read_env
+    from ..image import image_of, variant_of
+
+    caller = read_env(Path.cwd())
+    with loaded.placed():
+        place = Place(
+            user=caller.get("USER") or getpass.getuser(),
+            image=image or image_of(variant_of(job.gpus), caller, job.experiment.launch.image),
+            local=look(job.experiment, Path.cwd()),
+            namespace=namespace,
+            has_jobset=has_jobset,
+            trained=_trained(job.experiment, caller),
+            code=code_revision(),
+            caller=caller,
+        )
+        return render_objects(job, place)
+
+
+def _trained(experiment: Experiment, caller: Mapping[str, str]) -> int | None:
+    """How many weights are trained, where the model's sizes are known on this machine."""
+    from ..model_config import find_model_config
+
+    h = experiment.hyperparameters
+    try:
+        config, _ = find_model_config(experiment.model_name, Path.cwd(), caller, network=False)
+    except ExperimentError:
+        return None
+    return config.parameters if h.full_finetuning else config.adapter_weights(h.r, h.target_modules)
 
 
 VERBS: tuple[click.Command, ...] = (render,)
