@@ -7,9 +7,10 @@ the cache. ``client`` and what it imports alone know boto3.
 from __future__ import annotations
 
 from .client import Effort
+from .download import Downloaded, download_folder
 from .fetch import fetch_folder
 from .place import Place
 from .progress import Lines, Progress
 from .upload import Uploaded, upload_folder
 
-__all__ = ["Effort", "Lines", "Place", "Progress", "Uploaded", "fetch_folder", "upload_folder"]
+__all__ = ["Downloaded", "Effort", "Lines", "Place", "Progress", "Uploaded", "download_folder", "fetch_folder", "upload_folder"]

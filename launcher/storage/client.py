@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from ..experiment import StorageConfig
 from .credentials import session_of
-from .explained import endpoint_of, shown_endpoint
+from .explained import Garbled, endpoint_of, shown_endpoint
 
 T = TypeVar("T")
 _LONGEST: Final = 20.0  # seconds of a pause that nobody asked for
@@ -22,6 +22,7 @@ _PASSING: Final = {  # errors that go away; those of a checksum are bytes that c
     "BadDigest", "IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable", "SlowDown",
     "Throttling", "ThrottlingException", "TooManyRequests", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
 }  # fmt: skip
+_NOT_SENT: Final = "the object is not what was sent"
 _UNKNOWN_HEADER: Final = {"InvalidArgument", "InvalidRequest", "NotImplemented", "UnsupportedArgument"}
 
 
@@ -74,12 +75,19 @@ class Store:
         client = session_of(storage, env).client("s3", endpoint_url=endpoint, config=config)
         return cls(client, bucket, f"bucket {bucket} at {shown_endpoint(endpoint)}", effort)
 
-    def call(self, operation: str, *, body: bytes | None = None, **arguments: Any) -> dict[str, Any]:
-        """boto3's answer to ``operation`` on the bucket; raises what it raises, once trying again no longer helps."""
+    def call(self, operation: str, *, body: bytes | None = None, keeps: str | None = None, **arguments: Any) -> dict[str, Any]:
+        """boto3's answer to ``operation`` on the bucket; raises what it raises, once trying again no longer helps.
+
+        An answer that has another SHA-256 than ``keeps`` (base64) counts as an error that passes.
+        """
 
         def once() -> dict[str, Any]:
             sent = {} if body is None else {"Body": io.BytesIO(body)}
-            return dict(getattr(self.client, operation)(Bucket=self.bucket, **arguments, **sent))
+            answer = dict(getattr(self.client, operation)(Bucket=self.bucket, **arguments, **sent))
+            found = answer.get("ChecksumSHA256", keeps)
+            if keeps is not None and found != keeps:
+                raise Garbled(f"s3://{self.bucket}/{arguments['Key']}: expected SHA-256 {keeps}, found {found}: {_NOT_SENT}")
+            return answer
 
         return self.patiently(once)
 
@@ -88,9 +96,10 @@ class Store:
         from botocore.exceptions import ClientError
 
         if self.takes_sha256:
-            checks = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": base64_of(sha256)}
+            digest = base64_of(sha256)
+            checks = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": digest}
             try:
-                return self.call(operation, body=body, **checks, **arguments)
+                return self.call(operation, body=body, keeps=digest, **checks, **arguments)
             except ClientError as error:
                 if not refuses_checksums(error):
                     raise
@@ -137,10 +146,6 @@ def passes(error: Exception) -> bool:
     if isinstance(error, aws.SSLError):
         return "CERTIFICATE" not in str(error).upper()
     return isinstance(error, aws.HTTPClientError | aws.ConnectionError | aws.IncompleteReadError | ResponseParserError | Garbled)
-
-
-class Garbled(Exception):
-    """Bytes arrived that are not those that were asked for; the next try may have them."""
 
 
 def refuses_checksums(error: Any) -> bool:

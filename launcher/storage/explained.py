@@ -16,6 +16,10 @@ _REFUSED: Final = {
 }  # fmt: skip
 
 
+class Garbled(Exception):
+    """Bytes arrived that are not those that were asked for; the next try may have them. Says which."""
+
+
 def endpoint_of(storage: StorageConfig | None, env: Mapping[str, str]) -> str | None:
     """The server's address, None for AWS itself."""
     named = storage.endpoint_url if storage else None
@@ -58,6 +62,8 @@ def explained(
         raise CredentialError(f"{target}: no credentials ({type(error).__name__}); set {NAMES}") from error
     except (aws.EndpointConnectionError, aws.ConnectionError, aws.HTTPClientError) as error:
         raise failure(f"{target}: not reachable ({type(error).__name__}); check endpoint_url and the network") from error
+    except Garbled as error:
+        raise failure(str(error)) from error
     except (aws.BotoCoreError, Boto3Error, ResponseParserError, OSError) as error:
         shown = str(error).replace(endpoint or target, shown_endpoint(endpoint))
         raise failure(f"{target}: {shown}") from error

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import StorageError
-from .client import Garbled, Store, base64_of
+from .client import Store, base64_of
+from .explained import Garbled
 from .place import Place
 from .progress import Meter
 from .workers import Workers, first_error
@@ -107,8 +108,6 @@ def _receive_part(store: Store, found: Object, handle: int, start: int, length: 
         if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (404, 412):
             raise StorageError(_changed(store, found)) from error
         raise
-    except Garbled as error:
-        raise StorageError(f"{error}: the server's answers are cut off") from error
     meter.add(length)
     return answer
 

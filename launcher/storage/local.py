@@ -1,0 +1,110 @@
+"""The files of a folder that goes up: their names, the parts that they are sent in, and their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from ..errors import UploadError
+from .manifest import MANIFEST, Entry
+
+MOST_PARTS: Final = 10_000  # of one object, on S3
+
+
+@dataclass(frozen=True)
+class Digests:
+    """SHA-256 of a whole file and of each of its parts."""
+
+    whole: bytes
+    parts: tuple[bytes, ...]
+
+    @cached_property
+    def composite(self) -> bytes:
+        """What S3 keeps of an object that came in parts: the hash of their hashes."""
+        return hashlib.sha256(b"".join(self.parts)).digest()
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """``part``: bytes of each part but the last; the same file has the same parts in every attempt."""
+
+    name: str
+    path: Path
+    size: int
+    part: int
+
+    @classmethod
+    def of(cls, name: str, path: Path, part: int) -> LocalFile:
+        size = path.stat().st_size
+        while part * MOST_PARTS < size:
+            part *= 2
+        return cls(name, path, size, part)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is sent in parts."""
+        return self.size > self.part
+
+    def parts(self) -> Iterator[bytes]:
+        """The contents part by part, one empty part for an empty file; raises UploadError if the size changes meanwhile."""
+        left = self.size
+        with self.path.open("rb") as file:
+            while True:
+                data = file.read(min(self.part, left))
+                left -= len(data)
+                if len(data) < min(self.part, left + len(data)) or (not left and file.read(1)):
+                    raise UploadError(f"{self.path}: the file was changed while it was uploaded: nothing of it counts")
+                yield data
+                if not left:
+                    return
+
+    def digests(self) -> Digests:
+        whole, parts = hashlib.sha256(), []
+        for data in self.parts():
+            whole.update(data)
+            parts.append(hashlib.sha256(data).digest())
+        return Digests(whole.digest(), tuple(parts))
+
+    def etag(self) -> str:
+        """What a store that makes its ETags of MD5 has for this file, sent in these parts."""
+        parts = [hashlib.md5(data, usedforsecurity=False).digest() for data in self.parts()]
+        if not self.is_large:
+            return parts[0].hex()
+        return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
+
+    def entry(self, digests: Digests) -> Entry:
+        return Entry(self.name, self.size, digests.whole.hex())
+
+
+def files_below(folder: Path, part: int) -> list[LocalFile]:
+    """In order of their names; links are the files that they name inside the folder.
+
+    Raises UploadError for a link that leads out of it, an empty folder, and a file with the manifest's name.
+    """
+    if not folder.is_dir():
+        raise UploadError(f"{folder}: expected a folder to upload, found none")
+    inside, found = folder.resolve(), {}
+    for path in _walk(folder):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file() or not path.resolve().is_relative_to(inside):
+            kind = f"a link to {path.readlink()}" if path.is_symlink() else "neither a file nor a folder"
+            raise UploadError(f"{folder}: {name} is {kind}, expected files inside the folder: nothing was uploaded")
+        found[name] = path
+    if not found:
+        raise UploadError(f"{folder}: expected files to upload, found an empty folder")
+    if MANIFEST in found:
+        raise UploadError(f"{folder}: has a file {MANIFEST}, a name that the upload needs for its own list: nothing was uploaded")
+    return [LocalFile.of(name, path, part) for name, path in sorted(found.items())]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Everything below that is no real folder: links to folders are not entered."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            yield from _walk(entry)
+        else:
+            yield entry
