@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,15 @@ def cpu_image(engine: Any, build_settings: Mapping[str, str]) -> str:
     image = image_of("cpu", build_settings, None, REPOSITORY)
     ensure(engine, image, build_settings, print)
     return image.reference
+
+
+@pytest.fixture
+def cluster_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Kubernetes API server over HTTP (tests.cluster_api.ClusterApi), which ``cluster_api.kubeconfig`` names."""
+    from tests.cluster_api import ClusterApi
+
+    with ClusterApi(tmp_path_factory.mktemp("cluster")) as api:
+        yield api
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -91,12 +91,12 @@ def explained(where: str, error: Exception) -> ClusterError | None:
         return ClusterError(f"{where} is not reachable through the proxy: {_cause(error)}")
     if isinstance(error, http.NameResolutionError):
         return ClusterError(f"{where} is not reachable: nobody knows a machine of that name")
+    if isinstance(error, http.NewConnectionError):
+        return ClusterError(f"{where} is not reachable: {_cause(error)}")
     if isinstance(error, http.ConnectTimeoutError):
         return ClusterError(f"{where} is not reachable: nothing connects in time (is a VPN needed?)")
     if isinstance(error, http.TimeoutError):
         return ClusterError(f"{where} does not answer in time")
-    if isinstance(error, http.NewConnectionError):
-        return ClusterError(f"{where} is not reachable: {_cause(error)}")
     if isinstance(error, http.HTTPError | OSError):
         return ClusterError(f"{where} broke the connection off: {_cause(error)}")
     return None

@@ -82,7 +82,7 @@ def _send(socket: Any, stdin: Iterable[bytes]) -> None:
         for piece in stdin:
             for begin in range(0, len(piece), _CHUNK):
                 socket.send_binary(b"\0" + piece[begin : begin + _CHUNK])
-        if socket.subprotocol == V5_CHANNEL_PROTOCOL:
+        if socket.getheaders().get("sec-websocket-protocol") == V5_CHANNEL_PROTOCOL:
             socket.send_binary(b"\xff\0")
 
 

@@ -1,0 +1,214 @@
+"""The parts of a control plane and of kubelets, step by step, as a test wants them: functions on the emulator's objects."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from datetime import UTC, datetime
+from typing import Any
+
+from . import ClusterApi
+from .store import Change
+
+Object = dict[str, Any]
+_NUMBERS = itertools.count(1)
+
+
+def make_pods(api: ClusterApi, job: str, namespace: str = "default", *, node: str | None = "node-1") -> list[str]:
+    """The pods of a Job as the controller makes them: one an index that has none which lives; returns the names of all new ones.
+
+    They are scheduled to ``node``, or to none.
+    """
+    obj = api.objects.get("jobs", job, namespace)
+    spec, made = obj["spec"], []
+    there = {_index(pod) for pod in pods_of(api, job, namespace) if pod["status"].get("phase") not in ("Failed", "Succeeded")}
+    for index in range(spec.get("parallelism", 1)):
+        if index not in there:
+            made.append(_make_pod(api, obj, index, node))
+    api.objects.change("jobs", job, lambda one: one.setdefault("status", {}).update(active=len(there) + len(made)), namespace)
+    return made
+
+
+def pods_of(api: ClusterApi, job: str, namespace: str = "default") -> list[Object]:
+    """The pods of a Job, or of a JobSet, in the order of their names."""
+    keys = ("batch.kubernetes.io/job-name", "jobset.sigs.k8s.io/jobset-name")
+    pods = api.objects.list("pods", namespace)
+    return [pod for pod in pods if job in {(pod["metadata"].get("labels") or {}).get(key) for key in keys}]
+
+
+def waiting(api: ClusterApi, pod: str, reason: str = "ContainerCreating", message: str = "", namespace: str = "default") -> None:
+    """The pod's container does not start yet: its image is pulled, or cannot be."""
+    state = {"waiting": {"reason": reason} | ({"message": message} if message else {})}
+    _pod(api, pod, namespace, "Pending", state)
+
+
+def running(api: ClusterApi, pod: str, namespace: str = "default") -> None:
+    """The pod's container runs."""
+    _pod(api, pod, namespace, "Running", {"running": {"startedAt": now()}}, ready=True)
+
+
+def terminated(
+    api: ClusterApi, pod: str, code: int, reason: str | None = None, message: str = "", namespace: str = "default"
+) -> None:
+    """The pod's container has ended with ``code``; ``message`` is its termination message. Its log ends."""
+    why = reason or ("Completed" if code == 0 else "Error")
+    state = {"terminated": {"exitCode": code, "reason": why, "startedAt": now(), "finishedAt": now()}}
+    state["terminated"] |= {"message": message} if message else {}
+    _pod(api, pod, namespace, "Succeeded" if code == 0 else "Failed", state)
+    for (there, name, _), log in list(api.logs.items()):
+        if (there, name) == (namespace, pod):
+            log.end()
+
+
+def unschedulable(api: ClusterApi, pod: str, message: str, namespace: str = "default") -> None:
+    """The scheduler found no node for the pod."""
+    api.objects.change("pods", pod, lambda one: one["status"].update(phase="Pending"), namespace)
+    condition(api, "pods", pod, "PodScheduled", "False", "Unschedulable", message, namespace)
+
+
+def evicted(api: ClusterApi, pod: str, message: str, namespace: str = "default") -> None:
+    """The kubelet has evicted the pod."""
+    api.objects.change(
+        "pods", pod, lambda one: one["status"].update(phase="Failed", reason="Evicted", message=message), namespace
+    )
+
+
+def condition(
+    api: ClusterApi,
+    plural: str,
+    name: str,
+    kind: str,
+    status: str = "True",
+    reason: str = "",
+    message: str = "",
+    namespace: str = "default",
+) -> None:
+    """Sets one condition of an object's status."""
+    said = {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now()}
+
+    def edit(obj: Object) -> None:
+        conditions = obj.setdefault("status", {}).setdefault("conditions", [])
+        conditions[:] = [one for one in conditions if one["type"] != kind] + [said]
+
+    api.objects.change(plural, name, edit, namespace)
+
+
+def complete(api: ClusterApi, job: str, namespace: str = "default") -> None:
+    """The Job is done."""
+    condition(api, "jobs", job, "Complete", "True", "CompletionsReached", "Reached expected number of succeeded pods", namespace)
+
+
+def fail(api: ClusterApi, job: str, reason: str = "BackoffLimitExceeded", message: str = "", namespace: str = "default") -> None:
+    """The Job has failed."""
+    condition(api, "jobs", job, "Failed", "True", reason, message or "Job has reached the specified backoff limit", namespace)
+
+
+def event(
+    api: ClusterApi,
+    obj: Object,
+    reason: str,
+    message: str,
+    kind: str = "Warning",
+    count: int = 1,
+    at: str | None = None,
+    source: str = "kubelet",
+) -> None:
+    """An event about ``obj``."""
+    metadata = obj["metadata"]
+    namespace = metadata.get("namespace", "default")
+    involved = {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "name": metadata["name"], "uid": metadata["uid"]}
+    api.objects.put(
+        {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{metadata['name']}.{next(_NUMBERS):016x}", "namespace": namespace},
+            "involvedObject": involved | {"namespace": namespace},
+            "reason": reason,
+            "message": message,
+            "type": kind,
+            "count": count,
+            "firstTimestamp": at or now(),
+            "lastTimestamp": at or now(),
+            "source": {"component": source},
+        }
+    )
+
+
+def play(api: ClusterApi, labels: dict[str, str] | None = None) -> None:
+    """From now on a Job (with these labels) gets running pods as soon as it is created or resumed, and loses them when it is
+    suspended."""
+
+    def react(change: Change) -> None:
+        job = change.after
+        if change.plural != "jobs" or job is None or not (labels or {}).items() <= (job["metadata"].get("labels") or {}).items():
+            return
+        name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+        conditions = (job.get("status") or {}).get("conditions") or []
+        if any(one["type"] in ("Complete", "Failed") and one["status"] == "True" for one in conditions):
+            return
+        is_suspended, was_suspended = (bool(one["spec"].get("suspend")) if one else None for one in (job, change.before))
+        if is_suspended == was_suspended:
+            return
+        if is_suspended:
+            for pod in pods_of(api, name, namespace):
+                api.objects.delete("pods", pod["metadata"]["name"], namespace)
+            return
+        for pod_name in make_pods(api, name, namespace):
+            running(api, pod_name, namespace)
+
+    api.objects.listeners.append(react)
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _make_pod(api: ClusterApi, job: Object, index: int, node: str | None) -> str:
+    metadata, template = job["metadata"], copy.deepcopy(job["spec"]["template"])
+    name = f"{metadata['name']}-{index}-{next(_NUMBERS):05x}"
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": metadata["name"], "uid": metadata["uid"], "controller": True}
+    labels = {**((template.get("metadata") or {}).get("labels") or {}), "batch.kubernetes.io/job-completion-index": str(index)}
+    annotations = dict((template.get("metadata") or {}).get("annotations") or {})
+    spec = {**template["spec"], "hostname": f"{metadata['name']}-{index}"} | ({"nodeName": node} if node else {})
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now()}
+    api.objects.put(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": name,
+                "namespace": metadata["namespace"],
+                "labels": labels,
+                "annotations": annotations | {"batch.kubernetes.io/job-completion-index": str(index)},
+                "ownerReferences": [owner],
+            },
+            "spec": spec,
+            "status": {"phase": "Pending", "conditions": [scheduled] if node else []},
+        }
+    )
+    return name
+
+
+def _pod(api: ClusterApi, pod: str, namespace: str, phase: str, state: Object, *, ready: bool = False) -> None:
+    def edit(obj: Object) -> None:
+        status = obj.setdefault("status", {})
+        containers = obj["spec"]["containers"]
+        before = {one["name"]: one for one in status.get("containerStatuses") or []}
+        status["phase"] = phase
+        status["startTime"] = status.get("startTime") or now()
+        status["containerStatuses"] = [
+            {
+                "name": one["name"],
+                "image": one.get("image", ""),
+                "ready": ready,
+                "restartCount": before.get(one["name"], {}).get("restartCount", 0),
+                "state": copy.deepcopy(state),
+            }
+            for one in containers
+        ]
+
+    api.objects.change("pods", pod, edit, namespace)
+
+
+def _index(pod: Object) -> int:
+    return int((pod["metadata"].get("annotations") or {}).get("batch.kubernetes.io/job-completion-index", 0))
