@@ -1,0 +1,157 @@
+"""What k8s/ builds, as kubectl builds it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from launcher.backends.kubernetes.permissions import PERMISSIONS, SECRET, rules
+from launcher.backends.kubernetes.run import RUNS_ROOT
+from tests.conftest import REPOSITORY
+from tests.pod_security import violations
+
+KUBECTL = Path(sys.executable).parent / "kubectl"
+OURS = ("base", "overlays/workstation", "overlays/cluster")
+VERSIONS = ("1.31", "1.32", "1.33", "1.34", "1.35", "1.36")
+READER = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/component": "reader"}
+
+
+@cache
+def built(folder: str) -> tuple[Mapping[str, Any], ...]:
+    done = subprocess.run([KUBECTL, "kustomize", folder], cwd=REPOSITORY / "k8s", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def one(folder: str, kind: str, name: str | None = None) -> Mapping[str, Any]:
+    found = [obj for obj in built(folder) if obj["kind"] == kind and name in (None, obj["metadata"]["name"])]
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.parametrize("folder", OURS)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_is_valid_in_every_version_that_is_supported(folder, version):
+    for obj in built(folder):
+        kubernetes_validate.validate(obj, version, strict=True)
+    kubernetes_validate.validate(yaml.safe_load((REPOSITORY / "k8s/examples/secret.yaml").read_text()), version, strict=True)
+
+
+@pytest.mark.parametrize("folder", OURS)
+def test_an_overlay_has_all_of_the_base_in_one_namespace(folder):
+    kinds = sorted(obj["kind"] for obj in built("base"))
+    there = [obj["kind"] for obj in built(folder)]
+    assert [kind for kind in kinds if kind not in there] == []
+    cluster_wide = {"Namespace", "PersistentVolume"}
+    assert {obj["metadata"].get("namespace") for obj in built(folder) if obj["kind"] not in cluster_wide} == {"dpo"}
+    assert not [obj for obj in built(folder) if obj["kind"].startswith("ClusterRole")]
+
+
+@pytest.mark.parametrize("folder", OURS)
+def test_the_namespace_enforces_the_restricted_standard_and_the_reader_passes_it(folder):
+    labels = one(folder, "Namespace")["metadata"]["labels"]
+    assert {labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "audit", "warn")} == {"restricted"}
+    assert violations(one(folder, "Deployment")["spec"]["template"]["spec"]) == []
+
+
+def test_the_role_has_the_verbs_that_the_launcher_uses_and_no_others():
+    role = one("base", "Role")
+    assert role["rules"] == rules()
+    assert {rule["resourceNames"][0] for rule in role["rules"] if "resourceNames" in rule} == {SECRET}
+    assert all("*" not in [*one.verbs, one.resource, one.group] for one in PERMISSIONS)
+
+
+def test_no_verb_is_given_twice_over_one_resource():
+    pairs = [(one.group, one.resource, verb) for one in PERMISSIONS for verb in one.verbs]
+    assert len(pairs) == len(set(pairs))
+
+
+@pytest.mark.parametrize("folder", OURS)
+def test_the_reader_is_found_by_its_labels_and_cannot_change_what_it_reads(folder):
+    deployment = one(folder, "Deployment")
+    template = deployment["spec"]["template"]
+    assert READER.items() <= template["metadata"]["labels"].items()
+    assert deployment["spec"]["selector"]["matchLabels"] == READER
+    assert one(folder, "Service")["spec"]["selector"] == READER
+    (container,) = template["spec"]["containers"]
+    assert container["name"] == "tensorboard"
+    (runs,) = [mount for mount in container["volumeMounts"] if mount["mountPath"] == str(RUNS_ROOT)]
+    assert runs["readOnly"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert template["spec"]["automountServiceAccountToken"] is False
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+@pytest.mark.parametrize("folder", OURS)
+def test_the_claims_are_those_that_a_run_mounts_where_nobody_names_others(folder):
+    claims = {obj["metadata"]["name"]: obj["spec"] for obj in built(folder) if obj["kind"] == "PersistentVolumeClaim"}
+    assert set(claims) == {"dpo-runs", "dpo-cache"}
+    assert all(claim["accessModes"] == ["ReadWriteMany"] for claim in claims.values())
+
+
+def test_on_a_workstation_each_claim_has_its_folder():
+    claims = {
+        obj["metadata"]["name"]: obj["spec"] for obj in built("overlays/workstation") if obj["kind"] == "PersistentVolumeClaim"
+    }
+    volumes = {obj["metadata"]["name"]: obj["spec"] for obj in built("overlays/workstation") if obj["kind"] == "PersistentVolume"}
+    for name, claim in claims.items():
+        volume = volumes[claim["volumeName"]]
+        assert claim["storageClassName"] == volume["storageClassName"] == ""
+        assert volume["claimRef"] == {"namespace": "dpo", "name": name}
+        assert volume["persistentVolumeReclaimPolicy"] == "Retain"
+        assert volume["hostPath"]["path"] in (REPOSITORY / "k8s" / "README.md").read_text()
+
+
+def test_a_shared_cluster_has_a_quota_a_storage_class_a_group_and_ranks_that_only_runs_reach():
+    folder = "overlays/cluster"
+    claims = [obj["spec"] for obj in built(folder) if obj["kind"] == "PersistentVolumeClaim"]
+    assert {claim["storageClassName"] for claim in claims} == {"shared"}
+    assert {subject["kind"] for subject in one(folder, "RoleBinding")["subjects"]} == {"ServiceAccount", "Group"}
+    quota = one(folder, "ResourceQuota")["spec"]["hard"]
+    # A quota of memory or CPU would refuse pods that do not say both.
+    assert not [name for name in quota if "cpu" in name or "memory" in name]
+    ranks = one(folder, "NetworkPolicy", "dpo-runs")["spec"]
+    assert ranks["ingress"][0]["from"][0]["podSelector"] == ranks["podSelector"]
+    assert one(folder, "NetworkPolicy", "dpo-tensorboard")["spec"].get("ingress", []) == []
+
+
+def test_the_queue_example_names_one_queue_of_the_runs_namespace():
+    queue = one("examples/kueue", "LocalQueue")
+    assert queue["metadata"]["namespace"] == "dpo"
+    assert queue["spec"]["clusterQueue"] == one("examples/kueue", "ClusterQueue")["metadata"]["name"]
+    covered = one("examples/kueue", "ClusterQueue")["spec"]["resourceGroups"][0]
+    # Kueue lets nothing in that asks for a resource that no group covers.
+    assert covered["coveredResources"] == ["cpu", "memory", "nvidia.com/gpu"]
+    assert [each["name"] for each in covered["flavors"][0]["resources"]] == covered["coveredResources"]
+
+
+def test_the_secret_example_holds_no_secret():
+    secret = yaml.safe_load((REPOSITORY / "k8s/examples/secret.yaml").read_text())
+    assert secret["metadata"]["name"] == SECRET
+    assert all(value.startswith("put-your-") for value in secret["stringData"].values())
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"hostNetwork": True}, "host namespaces: hostNetwork=true"),
+        ({"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}, "restricted volume types: volume 'x' uses hostPath"),
+        ({"securityContext": {}}, "runAsNonRoot != true (container 'tensorboard')"),
+        ({"securityContext": {"runAsNonRoot": True}}, "seccompProfile: None (container 'tensorboard')"),
+        ({"securityContext": {"runAsUser": 0}}, "runAsUser=0"),
+        ({"containers": [{"name": "c"}]}, "allowPrivilegeEscalation != false (container 'c')"),
+        ({"initContainers": [{"name": "i"}]}, "unrestricted capabilities (container 'i')"),
+    ],
+)
+def test_the_check_of_the_standard_refuses_what_the_standard_refuses(change, told):
+    good = one("base", "Deployment")["spec"]["template"]["spec"]
+    assert told in violations({**good, **change})
