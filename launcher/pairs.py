@@ -12,19 +12,23 @@ from pathlib import Path
 
 from .errors import DataError, ExperimentError, Mistake, nearest
 from .experiment import Experiment
-from .rows import Reading, Row, Table, Tables, read_tables
+from .rows import Reading, read_tables
 from .run_dir import write_whole
+from .sheets.spreadsheet import Spreadsheet
+from .table import Row, Table, Tables
 
 PROMPT_COLUMNS = ("name", "system", "user")
 
 _BRACES = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}|[{}]")
 _LONE_PLACEHOLDER = re.compile(r"(?<!\{)\{([^\W\d]\w*)\}(?!\})")
+# What Sheets shows where a formula has no value, or none yet.
+_ERRORS = ("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A", "#ERROR!", "Loading...")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One preference as text, before any chat template; ``line`` is where its row begins in the file."""
+    """One preference as text, before any chat template; ``line`` is where its row begins in the file or worksheet."""
 
     system: str | None
     user: str
@@ -35,7 +39,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Source:
-    """A file that was read: ``role`` is ``train``, ``validation`` or ``prompts``; ``rows`` is their number."""
+    """A file or worksheet that was read: ``role`` is ``train``, ``validation`` or ``prompts``; ``rows`` is their number."""
 
     role: str
     name: str
@@ -45,12 +49,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Pairs:
-    """All pairs in the order of the files; ``notices`` are sentences about what is allowed, but worth a look."""
+    """All pairs in the order of their rows; ``notices`` are sentences about what is allowed, but worth a look.
+
+    ``spreadsheet`` is what was read, where the data are worksheets: a run keeps a copy.
+    """
 
     train: tuple[Pair, ...]
     validation: tuple[Pair, ...]
     sources: tuple[Source, ...]
     notices: tuple[str, ...]
+    spreadsheet: Spreadsheet | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,7 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     rendered = [tuple(_pair(row, mapping, prompt) for row in table.rows) for table in parts]
     train, validation = rendered[0], rendered[1] if len(rendered) > 1 else ()
     notices = [*_content_notices(train, validation), *_table_notices(experiment, tables, mapping, prompt)]
-    return Pairs(train, validation, tuple(_sources(tables)), tuple(notices))
+    return Pairs(train, validation, tuple(_sources(tables)), tuple(notices), tables.spreadsheet)
 
 
 def write_processed(pairs: Pairs, folder: Path) -> tuple[Path, ...]:
@@ -129,6 +137,7 @@ def _mapping(experiment: Experiment) -> _Mapping:
 
 def _check_settings(experiment: Experiment, mapping: _Mapping, tables: Tables) -> None:
     mistakes = []
+    hint = f"set {'prompt_sheet' if tables.train.is_worksheet else 'prompt_filename'}"
     if not mapping.inputs:
         mistakes.append(Mistake("input_columns", "the mapping is empty", expected="placeholder: column"))
     mistakes += [
@@ -146,16 +155,14 @@ def _check_settings(experiment: Experiment, mapping: _Mapping, tables: Tables) -
             Mistake(
                 "input_columns",
                 "several input columns need a prompt table that says how they make one message",
-                expected="one input column, or a prompt file",
+                expected="one input column, or a prompt table",
                 found=", ".join(mapping.inputs),
-                hint="set prompt_filename",
+                hint=hint,
             )
         )
     default = Experiment.model_fields["prompt_name"].default
     if tables.prompts is None and experiment.prompt_name != default:
-        mistakes.append(
-            Mistake("prompt_name", f"there is no prompt table to hold {experiment.prompt_name!r}", hint="set prompt_filename")
-        )
+        mistakes.append(Mistake("prompt_name", f"there is no prompt table to hold {experiment.prompt_name!r}", hint=hint))
     if mistakes:
         raise ExperimentError(mistakes)
 
@@ -165,7 +172,7 @@ def _prompt(experiment: Experiment, mapping: _Mapping, table: Table | None, mist
     if table is None:
         return _Prompt(None, ("", next(iter(mapping.inputs)), ""))
     missing = [
-        Mistake(f"{table.name}:{table.line}", f"the prompt table has no column {c!r}", hint=nearest(c, table.columns))
+        Mistake(table.place(table.line), f"the prompt table has no column {c!r}", hint=nearest(c, table.columns))
         for c in PROMPT_COLUMNS
         if c not in table.columns
     ]
@@ -186,20 +193,21 @@ def _prompt(experiment: Experiment, mapping: _Mapping, table: Table | None, mist
             )
         )
         return None
-    where = f"{table.name}:{row.line}"
-    mistakes += _system_mistakes(where, row.cells["system"], mapping)
-    mistakes += [_control_mistake(where, c, row.cells[c]) for c in ("system", "user") if _CONTROL.search(row.cells[c])]
-    return _Prompt(row.cells["system"] or None, _template(where, row.cells["user"], mapping, mistakes))
+    system, user = (table.place(row.line, column) for column in ("system", "user"))
+    mistakes += _system_mistakes(system, row.cells["system"], mapping)
+    mistakes += [m for c in ("system", "user") for m in _text_mistakes(table, row, c)]
+    return _Prompt(row.cells["system"] or None, _template(user, row.cells["user"], mapping, mistakes))
 
 
 def _name_mistakes(table: Table) -> Iterator[Mistake]:
     first: dict[str, int] = {}
     for row in table.rows:
-        name, where = row.cells["name"], f"{table.name}:{row.line}"
+        name, where = row.cells["name"], table.place(row.line, "name")
         if not name.strip():
             yield Mistake(where, "the prompt has no name", expected="a name in column 'name'")
         elif name in first:
-            yield Mistake(where, f"a second prompt is named {name!r}", "unique names", f"the first is on line {first[name]}")
+            also = table.place(first[name], "name") if table.is_worksheet else f"on line {first[name]}"
+            yield Mistake(where, f"a second prompt is named {name!r}", "unique names", f"the first is {also}")
         first.setdefault(name, row.line)
 
 
@@ -250,7 +258,7 @@ def _around(text: str, at: int) -> str:
 def _missing_columns(table: Table, mapping: _Mapping) -> list[Mistake]:
     return [
         Mistake(
-            f"{table.name}:{table.line}",
+            table.place(table.line),
             f"there is no column {column!r}, which the mapping names",
             found=", ".join(table.columns),
             hint=nearest(column, table.columns),
@@ -262,28 +270,31 @@ def _missing_columns(table: Table, mapping: _Mapping) -> list[Mistake]:
 
 def _cell_mistakes(table: Table, mapping: _Mapping) -> Iterator[Mistake]:
     for row in table.rows:
-        where = f"{table.name}:{row.line}"
+        where = table.place(row.line)
         empty = [c for c in mapping.columns if not row.cells[c].strip()]
         if empty and not any(cell.strip() for cell in row.cells.values()):
             yield Mistake(where, "the row has only empty cells", hint="delete the line")
             continue
         for column in empty:
-            yield Mistake(where, f"the cell of column {column!r} is empty", expected="text")
+            yield Mistake(table.place(row.line, column), f"the cell of column {column!r} is empty", expected="text")
         for column in mapping.columns:
-            if _CONTROL.search(row.cells[column]):
-                yield _control_mistake(where, column, row.cells[column])
+            yield from _text_mistakes(table, row, column)
         answers = {*_columns_of(mapping.chosen), *_columns_of(mapping.rejected)}
         if not answers.intersection(empty) and _answer(row, mapping.chosen) == _answer(row, mapping.rejected):
             yield Mistake(where, "chosen and rejected are equal", hint="the row prefers nothing: change or delete it")
 
 
-def _control_mistake(where: str, column: str, cell: str) -> Mistake:
+def _text_mistakes(table: Table, row: Row, column: str) -> Iterator[Mistake]:
+    """What is no text in a cell: a control character, or what a formula shows in place of its value."""
+    cell, where = row.cells[column], table.place(row.line, column)
+    if table.is_worksheet and cell.strip() in _ERRORS:
+        what = f"the cell of column {column!r} shows {cell.strip()!r} in place of a value"
+        yield Mistake(where, what, "text", hint="see the formula in that cell")
     found = _CONTROL.search(cell)
-    assert found is not None
-    what = f"the cell of column {column!r} holds a control character"
-    return Mistake(
-        where, what, "text, line breaks and tabs", f"U+{ord(found[0]):04X} at character {found.start() + 1} of the cell"
-    )
+    if found is not None:
+        what = f"the cell of column {column!r} holds a control character"
+        character = f"U+{ord(found[0]):04X} at character {found.start() + 1} of the cell"
+        yield Mistake(where, what, "text, line breaks and tabs", character)
 
 
 def _pair(row: Row, mapping: _Mapping, prompt: _Prompt | None) -> Pair:

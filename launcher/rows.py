@@ -1,57 +1,28 @@
-"""CSV files -> rows, with the place of every mistake that can be seen without knowing what the columns mean."""
+"""An experiment's data -> tables: CSV files of a folder, here or on S3, or the worksheets of a spreadsheet."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
+from .cache import cache_root
+from .csv_table import csv_table
 from .errors import DataError, ExperimentError, Mistake, nearest
 from .experiment import Experiment
 from .run_dir import expanded
+from .sheet_table import sheet_table
+from .sheets.spreadsheet import Spreadsheet, check_same, has_copy, read_copy
+from .table import Table, Tables
 
-PROMPT_FILENAME = "prompt_data.csv"
-
-# What people give as CSV by mistake, by the first bytes of the file.
-_MAGIC = {
-    b"PK\x03\x04": ("an Excel workbook or a zip archive", "save the sheet as 'CSV UTF-8'"),
-    b"\xd0\xcf\x11\xe0": ("an old Excel workbook (.xls)", "save the sheet as 'CSV UTF-8'"),
-    b"PAR1": ("a Parquet file", "write it with DataFrame.to_csv(…, index=False)"),
-    b"\x1f\x8b": ("a gzip archive", "unpack it first"),
-    b"\xff\xfe": ("UTF-16 text", "save it as 'CSV UTF-8'"),
-    b"\xfe\xff": ("UTF-16 text", "save it as 'CSV UTF-8'"),
-}
+PROMPT_FILENAME: Final = "prompt_data.csv"
+_S3: Final = "s3://"
 
 
-@dataclass(frozen=True)
-class Row:
-    """One record: ``line`` is the line of the file on which it begins (from 1), ``cells`` maps column -> text as it stands."""
-
-    line: int
-    cells: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A file as rows: ``name`` is its path below the data root, ``sha256`` of its bytes, ``line`` is the header's."""
-
-    name: str
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    sha256: str
-    line: int = 1
-
-
-@dataclass(frozen=True)
-class Tables:
-    train: Table
-    validation: Table | None
-    prompts: Table | None
+def _silent(_: str) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -59,61 +30,107 @@ class Reading:
     """Where data are read, and with what.
 
     A relative ``datasets_path`` lies below ``root``. ``env`` has the credentials; ``cache`` keeps what was fetched, and is the
-    caller's own where it is None. ``copy``: the folder of a run that may hold what was read from a spreadsheet; it is read then.
+    caller's own where it is None. ``copy``: the folder of a run that may hold what was read from a spreadsheet; that is then read
+    again, and no credential is needed. ``say`` is told why it takes long.
     """
 
     root: Path = Path()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cache: Path | None = None
     copy: Path | None = None
+    say: Callable[[str], None] = _silent
 
 
 def read_tables(experiment: Experiment, reading: Reading) -> Tables:
-    """The experiment's tables, in whatever form they are kept.
+    """The experiment's tables.
 
-    Raises ExperimentError for data that are no local folder, and DataError with every mistake of every file at once.
+    Raises ExperimentError for data that cannot be where the experiment says, DataError with every mistake of every table at once,
+    and CredentialError where the data are refused.
     """
-    data_root = reading.root
-    folder = _folder(experiment, data_root)
-    prompts = experiment.prompt_filename
-    if prompts is None and (folder / PROMPT_FILENAME).is_file():
-        prompts = PROMPT_FILENAME
     mistakes: list[Mistake] = []
-    train = _read(folder, experiment.train_filename, data_root, mistakes)
-    validation = _read(folder, experiment.validation_filename, data_root, mistakes)
-    prompt_table = _read(folder, prompts, data_root, mistakes)
-    if mistakes or train is None:
+    tables = _worksheets(experiment, reading, mistakes) if experiment.spreadsheet_id else _files(experiment, reading, mistakes)
+    if mistakes or tables is None:
         raise DataError(mistakes)
-    return Tables(train, validation, prompt_table)
+    return tables
 
 
-def _folder(experiment: Experiment, data_root: Path) -> Path:
-    if experiment.datasets_path is None:
-        raise ExperimentError(
-            Mistake(
-                "spreadsheet_id",
-                "this version reads CSV folders, not Google Sheets",
-                hint="export each sheet as CSV into one folder and set datasets_path to it",
-            )
-        )
-    if "://" in experiment.datasets_path:
-        raise ExperimentError(
-            Mistake(
-                "datasets_path",
-                "this version reads CSV folders on this machine, no remote data",
-                expected="a folder",
-                found=experiment.datasets_path,
-                hint="copy the files here and set datasets_path to their folder",
-            )
-        )
-    folder = data_root / expanded(experiment.datasets_path)
+def _worksheets(experiment: Experiment, reading: Reading, mistakes: list[Mistake]) -> Tables | None:
+    spreadsheet = _spreadsheet(experiment, reading)
+    found = {sheet.role: sheet_table(sheet, mistakes) for sheet in spreadsheet.worksheets}
+    train = found["train"]
+    return None if train is None else Tables(train, found.get("validation"), found.get("prompts"), spreadsheet)
+
+
+def _spreadsheet(experiment: Experiment, reading: Reading) -> Spreadsheet:
+    spreadsheet_id, wanted = _checked_id(experiment), wanted_worksheets(experiment)
+    if reading.copy is not None and has_copy(reading.copy):
+        found = read_copy(reading.copy)
+        check_same(found, spreadsheet_id, wanted, reading.copy)
+        return found
+    from .sheets.client import read_spreadsheet  # gspread and google-auth take their time
+
+    return read_spreadsheet(spreadsheet_id, wanted, reading.env, reading.say)
+
+
+def wanted_worksheets(experiment: Experiment) -> dict[str, str]:
+    """Role -> title of the worksheets that the experiment names."""
+    titles = {"train": experiment.train_sheet, "validation": experiment.validation_sheet, "prompts": experiment.prompt_sheet}
+    return {role: title for role, title in titles.items() if title is not None}
+
+
+def _checked_id(experiment: Experiment) -> str:
+    """``spreadsheet_id``, which becomes a part of an address: raises ExperimentError if it cannot be one."""
+    found = experiment.spreadsheet_id or ""
+    if re.fullmatch(r"[A-Za-z0-9_-]+", found):
+        return found
+    inside = re.search(r"/d/([A-Za-z0-9_-]{20,})", found)
+    hint = f"the id is {inside[1]}" if inside else "the id is what stands between /d/ and /edit in the spreadsheet's address"
+    raise ExperimentError(Mistake("spreadsheet_id", "is no id of a spreadsheet", "letters, digits, '-' and '_'", found, hint))
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """``name`` is what the folder is called in mistakes, with what stands before a file's name."""
+
+    path: Path
+    name: str
+
+    def file(self, filename: str) -> str:
+        return f"{self.name}{filename}"
+
+
+def _files(experiment: Experiment, reading: Reading, mistakes: list[Mistake]) -> Tables | None:
+    folder = _folder(experiment, reading)
+    prompts = experiment.prompt_filename
+    if prompts is None and (folder.path / PROMPT_FILENAME).is_file():
+        prompts = PROMPT_FILENAME
+    train = _read(folder, experiment.train_filename, mistakes)
+    validation = _read(folder, experiment.validation_filename, mistakes)
+    prompt_table = _read(folder, prompts, mistakes)
+    return None if train is None else Tables(train, validation, prompt_table)
+
+
+def _folder(experiment: Experiment, reading: Reading) -> _Folder:
+    path = experiment.datasets_path
+    assert path is not None, "an experiment has one source of data"
+    if path.startswith(_S3):
+        from .storage import fetch_folder  # boto3 takes its time
+
+        names = [experiment.train_filename, experiment.validation_filename, experiment.prompt_filename or PROMPT_FILENAME]
+        cache = reading.cache if reading.cache is not None else cache_root(reading.env)
+        wanted = [name for name in names if name is not None]
+        there = fetch_folder(path, storage=experiment.storage_config, env=reading.env, cache=cache, names=wanted)
+        return _Folder(there, path.rstrip("/") + "/")
+    if "://" in path:
+        what, hint = "data are read from a folder or from S3", "a web address is none: copy the files"
+        raise ExperimentError(Mistake("datasets_path", what, "a folder, or s3://bucket/folder", path, hint))
+    folder = reading.root / expanded(path)
     if not folder.is_dir():
         what = "datasets_path is a file, not a folder" if folder.exists() else "the folder datasets_path does not exist"
         others = [p.name for p in _children(folder.parent) if p.is_dir()]
-        raise DataError(
-            Mistake(_name(folder, data_root), what, expected="a folder with CSV files", hint=nearest(folder.name, others))
-        )
-    return folder
+        where = _name(folder, reading.root)
+        raise DataError(Mistake(where, what, expected="a folder with CSV files", hint=nearest(folder.name, others)))
+    return _Folder(folder, _name(folder / "_", reading.root)[:-1])
 
 
 def _children(folder: Path) -> list[Path]:
@@ -127,12 +144,11 @@ def _name(path: Path, data_root: Path) -> str:
     return str(path.relative_to(data_root) if path.is_relative_to(data_root) else path)
 
 
-def _read(folder: Path, filename: str | None, data_root: Path, mistakes: list[Mistake]) -> Table | None:
+def _read(folder: _Folder, filename: str | None, mistakes: list[Mistake]) -> Table | None:
     """The table of one file, or None with what is wrong added to ``mistakes``."""
     if filename is None:
         return None
-    path = folder / filename
-    name = _name(path, data_root)
+    path, name = folder.path / filename, folder.file(filename)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -141,165 +157,10 @@ def _read(folder: Path, filename: str | None, data_root: Path, mistakes: list[Mi
     except OSError as error:
         mistakes.append(Mistake(name, f"cannot be read: {error.strerror}", expected="a CSV file"))
         return None
-    text = _decode(name, data)
-    if isinstance(text, Mistake):
-        mistakes.append(text)
-        return None
-    table, wrong = _parse(name, text, hashlib.sha256(data).hexdigest())
-    mistakes += wrong
-    return None if wrong else table
+    return csv_table(name, data, mistakes)
 
 
 def _missing(path: Path, name: str) -> Mistake:
     there = [p.name for p in _children(path.parent) if p.suffix.lower() == ".csv"]
     found = f"the folder has {', '.join(there)}" if there else "the folder has no CSV file"
     return Mistake(name, "the file does not exist", found=found, hint=nearest(path.name, there))
-
-
-def _decode(name: str, data: bytes) -> str | Mistake:
-    for magic, (found, hint) in _MAGIC.items():
-        if data.startswith(magic):
-            return Mistake(name, "this is no CSV file", expected="CSV text in UTF-8", found=found, hint=hint)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        start = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
-        line = len(re.findall(rb"\r\n|\r|\n", data[:start])) + 1
-        return Mistake(
-            f"{name}:{line}",
-            "the text is not UTF-8",
-            expected="UTF-8",
-            found=f"byte 0x{data[start]:02x} at offset {start}",
-            hint="save as CSV UTF-8",
-        )
-    if "\0" in text:
-        line, column = _advance(text[: text.index("\0")])
-        return Mistake(
-            f"{name}:{line}:{column}",
-            "the file holds NUL bytes",
-            expected="text",
-            found=f"{text.count(chr(0))}, the first of them here",
-            hint="the file is damaged or not text: write it again as CSV UTF-8",
-        )
-    return text
-
-
-def _parse(name: str, text: str, sha256: str) -> tuple[Table | None, list[Mistake]]:
-    # The limit on a cell (128 KiB) belongs to the process. It only ever grows, so that other threads are not cut short.
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    delimiter = _delimiter(text)
-    mistakes: list[Mistake] = []
-    records = _records(name, text, delimiter, mistakes)
-    line, columns = next(records, (0, []))
-    if not columns:
-        return None, mistakes or [Mistake(name, "the file is empty", expected="a header line and rows below it")]
-    wrong_header = list(_header_mistakes(name, text, delimiter, line, columns))
-    rows = []
-    for row_line, cells in records:
-        if len(cells) == 1 and len(columns) > 1 and not cells[0].strip():
-            continue  # a line of blanks; in a table with one column it is a cell
-        if len(cells) != len(columns):
-            mistakes.append(_count_mistake(f"{name}:{row_line}", cells, len(columns), delimiter))
-        rows.append(Row(row_line, dict(zip(columns, cells, strict=False))))
-    if not rows and not mistakes:
-        mistakes.append(Mistake(f"{name}:{line}", "the file has a header and no rows", expected="at least one row"))
-    return Table(name, tuple(columns), tuple(rows), sha256, line), wrong_header + mistakes
-
-
-def _delimiter(text: str) -> str:
-    """``;`` or a tab if the header has only that between its names, else a comma."""
-
-    def parts(delimiter: str) -> int:
-        lines = io.StringIO(text.lstrip("\r\n "), newline="")
-        return len(next(csv.reader(lines, delimiter=delimiter), ()))
-
-    others = [delimiter for delimiter in ";\t" if parts(delimiter) > 1]
-    return others[0] if len(others) == 1 and parts(",") < 2 else ","
-
-
-def _records(name: str, text: str, delimiter: str, mistakes: list[Mistake]) -> Iterator[tuple[int, list[str]]]:
-    """(first line, cells) of every record, the header first; quoting mistakes are added to ``mistakes``."""
-    lines = list(io.StringIO(text, newline=""))
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    has_header = False
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            mistakes.append(_quote_mistake(name, lines, line, reader.line_num, delimiter))
-            if reader.line_num > line or not has_header:
-                return  # a quote that ran over lines: what follows would be read inside out
-            continue
-        if not cells or (not has_header and len(cells) == 1 and not cells[0].strip()):
-            continue
-        has_header = True
-        yield line, cells
-
-
-def _header_mistakes(name: str, text: str, delimiter: str, line: int, columns: list[str]) -> Iterator[Mistake]:
-    counts = Counter(columns)
-    if all(counts[c] == 1 and c.strip() for c in columns):
-        return
-    lines = list(io.StringIO(text, newline=""))[line - 1 :]
-    places = [start for start, _ in _cells("".join(lines), delimiter)]
-    first: dict[str, int] = {}
-    for number, (column, (down, across)) in enumerate(zip(columns, places, strict=False), 1):
-        where = f"{name}:{line + down - 1}:{across}"
-        if not column.strip():
-            yield Mistake(where, f"column {number} has no name", expected="a name in every header cell")
-        elif column in first:
-            yield Mistake(where, f"column {column!r} is named twice", found=f"it is also column {first[column]}")
-        first.setdefault(column, number)
-
-
-def _count_mistake(where: str, cells: list[str], expected: int, delimiter: str) -> Mistake:
-    hint = None
-    if len(cells) > expected:
-        spaced = any(re.match(r'\s+"', cell) for cell in cells)
-        character = "tab" if delimiter == "\t" else f"{delimiter!r}"
-        hint = "remove the space before the quote" if spaced else f"put a cell that holds a {character} in double quotes"
-    return Mistake(where, "the row does not fit the header", f"{expected} cells", f"{len(cells)} cells", hint)
-
-
-def _quote_mistake(name: str, lines: list[str], line: int, last: int, delimiter: str) -> Mistake:
-    """What is wrong with the quotes of the record on ``line`` … ``last``, at the quote that began it."""
-    cells = list(_cells("".join(lines[line - 1 : last]), delimiter))
-    (down, across), closed = next((cell for cell in cells if cell[1] != "closed"), cells[-1])
-    where, source = f"{name}:{line + down - 1}:{across}", lines[line + down - 2].rstrip("\r\n")
-    if closed == "open":
-        what, hint = f"the quote that begins on line {line + down - 1} is never closed", 'a quote inside a cell is doubled: ""'
-    else:
-        what = f"text follows the closing quote of the cell that begins on line {line + down - 1}"
-        hint = 'a quote inside a cell is doubled: ""; or the closing quote of this cell is missing'
-    shown = len(source) <= 120
-    return Mistake(where, what, hint=hint, source=source if shown else None, column=across)
-
-
-def _cells(text: str, delimiter: str) -> Iterator[tuple[tuple[int, int], str]]:
-    """((line, column), state) of each cell of the record at the start of ``text``, counted from 1.
-
-    ``state`` is ``closed``, ``open`` (the text ends inside quotes) or ``broken`` (text after the closing quote).
-    """
-    cell = re.compile(
-        rf'(?P<quoted>"[^"]*(?:""[^"]*)*(?P<end>"|\Z))?(?P<rest>[^{re.escape(delimiter)}\r\n]*)(?P<stop>.?)', re.DOTALL
-    )
-    line, column, position = 1, 1, 0
-    while found := cell.match(text, position):
-        state = "closed"
-        if found["quoted"] is not None:
-            state = "open" if not found["end"] else "broken" if found["rest"] else "closed"
-        yield (line, column), state
-        if found["stop"] != delimiter:
-            return
-        down, across = _advance(found[0])
-        line, column = line + down - 1, across if down > 1 else column + across - 1
-        position = found.end()
-
-
-def _advance(text: str) -> tuple[int, int]:
-    """(line, column) after ``text`` that began at line 1, column 1."""
-    breaks = list(re.finditer(r"\r\n|\r|\n", text))
-    return len(breaks) + 1, len(text) - (breaks[-1].end() if breaks else 0) + 1

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
 from launcher.errors import MemoryShortage
+from launcher.table import place_of
 
 from .checkpointed import BUDGETS, CHECKPOINTING, MICRO, PATH, PENDING, CheckpointedTrainer
 from .figures import Figures
@@ -329,7 +330,7 @@ class DPOTrainer(CheckpointedTrainer):
         are means over a batch."""
         if not self._culprits:
             return ""
-        shown = ", ".join(f"{self._source}:{line}" for line in self._culprits[:10])
+        shown = ", ".join(place_of(self._source, line) for line in self._culprits[:10])
         return f" (rows {shown}{' …' if len(self._culprits) > 10 else ''})"
 
     def _find_culprits(self, loss: float) -> None:

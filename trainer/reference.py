@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from launcher.errors import HealthError
+from launcher.table import place_of
 
 from .shards import Shards
 from .tokens import TokenPair
@@ -185,7 +186,7 @@ def _compute(
 
 
 def _check(scored: list[TokenPair], finite: Tensor, source: str) -> None:
-    bad = [f"{source}:{pair.line}" for pair, whole in zip(scored, finite.all(dim=1).tolist(), strict=True) if not whole]
+    bad = [place_of(source, pair.line) for pair, whole in zip(scored, finite.all(dim=1).tolist(), strict=True) if not whole]
     if not bad:
         return
     names = ", ".join(bad[:SHOWN]) + (f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else "")

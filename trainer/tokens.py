@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from launcher.errors import DataError, Mistake
 from launcher.hyperparameters import Hyperparameters
 from launcher.pairs import Pair
+from launcher.table import place_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -153,7 +154,7 @@ def _cut(pair: TokenPair, limit: int) -> TokenPair:
 def _check_lengths(pairs: list[TokenPair], limit: int, source: str) -> None:
     mistakes = [
         Mistake(
-            f"{source}:{pair.line}",
+            place_of(source, pair.line),
             "the prompt leaves no room for an answer",
             expected=f"a prompt below max_seq_length ({limit} tokens)",
             found=f"{len(pair.prompt)} tokens",
@@ -169,7 +170,7 @@ def _check_lengths(pairs: list[TokenPair], limit: int, source: str) -> None:
 def _check_difference(kept: list[TokenPair], whole: list[TokenPair], limit: int, source: str) -> None:
     mistakes = [
         Mistake(
-            f"{source}:{pair.line}",
+            place_of(source, pair.line),
             f"both answers are the same within max_seq_length ({limit} tokens)",
             expected="answers that differ",
             found=f"the same {len(pair.chosen)} tokens, of {len(before.chosen)} and {len(before.rejected)}",

@@ -200,7 +200,7 @@ def test_several_input_columns_need_a_prompt_table(tmp_path):
     )
     assert report == (
         "input_columns: several input columns need a prompt table that says how they make one message\n"
-        "    expected: one input column, or a prompt file\n"
+        "    expected: one input column, or a prompt table\n"
         "    found:    a, b\n"
         "    hint:     set prompt_filename\n"
         "prompt_name: there is no prompt table to hold 'mine'\n"

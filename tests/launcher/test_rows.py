@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from launcher.errors import DataError, ExperimentError
 from launcher.experiment import Experiment
-from launcher.rows import Reading, Row, Table, read_tables
+from launcher.rows import Reading, read_tables
+from launcher.table import Row, Table
 
 
 def experiment(**settings):
@@ -289,18 +290,30 @@ def test_mistakes_of_all_files_come_together(tmp_path):
     ]
 
 
+def test_a_web_address_is_no_folder(tmp_path):
+    with pytest.raises(ExperimentError) as caught:
+        read_tables(experiment(datasets_path="https://example.org/data"), Reading(tmp_path))
+    assert str(caught.value) == (
+        "datasets_path: data are read from a folder or from S3\n"
+        "    expected: a folder, or s3://bucket/folder\n"
+        "    found:    https://example.org/data\n"
+        "    hint:     a web address is none: copy the files"
+    )
+
+
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("given", "hint"),
     [
-        ({"datasets_path": "s3://bucket/data"}, "datasets_path: this version reads CSV folders on this machine, no remote data"),
-        (
-            {"datasets_path": None, "spreadsheet_id": "x", "train_sheet": "t"},
-            "spreadsheet_id: this version reads CSV folders, not",
-        ),
+        ("https://docs.google.com/spreadsheets/d/1aBcDeFgHiJkLmNoPqRsTuV/edit#gid=0", "the id is 1aBcDeFgHiJkLmNoPqRsTuV"),
+        ("my answers", "the id is what stands between /d/ and /edit in the spreadsheet's address"),
     ],
 )
-def test_data_that_are_no_folder_are_refused_as_the_experiment_s_mistake(tmp_path, settings, says):
+def test_what_is_no_id_of_a_spreadsheet_is_refused_before_anybody_is_asked(tmp_path, given, hint):
     with pytest.raises(ExperimentError) as caught:
-        read_tables(experiment(**settings), Reading(tmp_path))
-    assert str(caught.value).startswith(says)
-    assert "set datasets_path to" in str(caught.value)
+        read_tables(experiment(datasets_path=None, spreadsheet_id=given, train_sheet="Train"), Reading(tmp_path))
+    assert str(caught.value) == (
+        "spreadsheet_id: is no id of a spreadsheet\n"
+        "    expected: letters, digits, '-' and '_'\n"
+        f"    found:    {given}\n"
+        f"    hint:     {hint}"
+    )
