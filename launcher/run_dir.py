@@ -97,6 +97,11 @@ class RunDir:
     def data(self) -> Path:
         return self.path / "data"
 
+    @property
+    def spreadsheet(self) -> Path:
+        """The folder with the copy of what was read from a spreadsheet."""
+        return self.data / "read"
+
     def attempt(self, number: int) -> Path:
         return self.path / f"attempt-{number}"
 
@@ -127,6 +132,7 @@ class RunDir:
             for folder in (self.logs, self.tensorboard, self.data):
                 folder.mkdir()
             for file, text in files.items():
+                file.parent.mkdir(exist_ok=True)
                 write_whole(file, text)
             write_whole(self.record, _dumps(record))
             self.link()
@@ -139,13 +145,17 @@ class RunDir:
         kept = ("created", "attempts", "experiment", "origin")
         self.update_record(**{name: value for name, value in record.items() if name not in kept})
 
-    def _join(self, record: Mapping[str, Any], patience: float = 60) -> None:
+    def wait_for_first_node(self, patience: float = 60) -> None:
+        """Waits until the first node has made the run; raises UsageError where it does not."""
         deadline = time.monotonic() + patience
         while not RunDir(self.path).record.exists():
             if time.monotonic() > deadline:
                 what = f"node {self.node}: there is no run {self.path} after {patience:.0f} s"
                 raise UsageError(f"{what}; start node 0 with the same --name, over a folder that all nodes share")
             time.sleep(0.2)
+
+    def _join(self, record: Mapping[str, Any]) -> None:
+        self.wait_for_first_node()
         if self.record.exists():
             raise UsageError(f"run {self.name} has a node {self.node} already: {self.record}")
         write_whole(self.record, _dumps(record))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -20,14 +19,14 @@ from trl import DPOConfig
 from launcher.errors import ExperimentError, Mistake, Stopped, UploadError, nearest
 from launcher.experiment import Experiment
 from launcher.hyperparameters import Hyperparameters
-from launcher.pairs import Pairs, read_pairs, write_processed
-from launcher.rows import Reading
-from launcher.run_dir import RunDir, expanded, write_whole
+from launcher.pairs import Pairs
+from launcher.run_dir import RunDir, expanded
 
 from .arguments import arguments, check_optimizer, is_sharded, smaller, without_effect
 from .checkpointed import BUDGETS, CHECKPOINTING, MICRO, PATH
 from .checkpoints import Patience, StopCallback, any_rank, publish, remembered, resume_point, save_verified, step_of
 from .choice import choose_path, take_path
+from .data import read_data
 from .dpo import DPOTrainer, Interrupted
 from .identity import base_identity
 from .join import join
@@ -84,9 +83,7 @@ def train(
         _upload(experiment, run, first)
         return
 
-    pairs = read_pairs(experiment, Reading(roots.data, cache=roots.cache))
-    if first:
-        _keep_data(experiment, run, roots, pairs)
+    pairs = read_data(experiment, run, root=roots.run, data_root=roots.data, cache=roots.cache, first=first)
     path = _model_path(experiment, roots.data)
     tokenizer = load_tokenizer(experiment, path)
     tokens, held_out = _tokenize_all(experiment, pairs, tokenizer, roots.cache)
@@ -262,18 +259,6 @@ def _model_path(experiment: Experiment, data_root: Path) -> str:
         )
     folder = data_root / expanded(experiment.model_name)
     return str(folder) if folder.is_dir() else experiment.model_name
-
-
-def _keep_data(experiment: Experiment, run: RunDir, roots: Roots, pairs: Pairs) -> None:
-    """Writes what was read, with its hashes, into the run, and where the experiment asks for it."""
-    sources = [asdict(source) for source in pairs.sources]
-    write_processed(pairs, run.data)
-    write_whole(run.data / "report.json", json.dumps({"sources": sources, "notices": pairs.notices}, indent=2) + "\n")
-    run.update_record(data=sources)
-    if experiment.save_processed_dataset:
-        folder = roots.run / expanded(experiment.output_processed_dir) / f"exp_{experiment.experiment_id}"
-        _say([f"rendered pairs: {folder}"])
-        write_processed(pairs, folder)
 
 
 def _tokenize_all(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: Path) -> tuple[Tokens, Tokens | None]:

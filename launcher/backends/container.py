@@ -48,17 +48,17 @@ def container_environment(
     return {**shared, **own, **more, **dict(job.env), **{name: caller[name] for name in job.env_names}}
 
 
-def secrets_of(job: Job, caller: Mapping[str, str]) -> tuple[str, ...]:
+def secrets_of(job: Job, caller: Mapping[str, str], *, reads_sheets: bool = True) -> tuple[str, ...]:
     """The names of the secrets that a container is given: those of launch.secrets, and of what the experiment may need those
-    that the caller has.
+    that the caller has. ``reads_sheets``: no copy of the spreadsheet lies in the run's folder, so its ranks need the key.
     """
-    return tuple(sorted({*job.secrets, *(name for name in _needed(job) if caller.get(name))}))
+    return tuple(sorted({*job.secrets, *(name for name in _needed(job, reads_sheets) if caller.get(name))}))
 
 
-def _needed(job: Job) -> Iterator[str]:
+def _needed(job: Job, reads_sheets: bool) -> Iterator[str]:
     e = job.experiment
     yield from _HUB
     if e.storage_config is not None or any((path or "").startswith("s3://") for path in (e.model_name, e.datasets_path)):
         yield from _AWS
-    if e.spreadsheet_id is not None:
+    if e.spreadsheet_id is not None and reads_sheets:
         yield from _SHEETS

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..drill import Trial
     from ..job import Job
     from ..run_dir import RunDir
+    from ..sheets.spreadsheet import Spreadsheet
     from .backends import AnyBackend
 
 _TICK = 0.05
@@ -52,12 +53,14 @@ def drill(
     One run is left alone. The others are killed (SIGKILL to every process at once), one is stopped (SIGTERM, as an eviction
     does), and each is resumed. All must end with the same adapter, byte for byte. Exit code 0 if they do, 1 if not.
     """
+    from .data import read_spreadsheet_once
     from .render import rendered
 
     at = _step(kill_at, steps)
     where, job, loaded, why = rendered(experiment, backend, overrides, None, file)
     with loaded.placed():
-        begun = Drill.of(where, job, steps, say=(lambda _: None) if as_json else click.echo)
+        sheet = read_spreadsheet_once(job, where.cwd)
+        begun = Drill.of(where, job, steps, sheet, say=(lambda _: None) if as_json else click.echo)
     if why is not None and not as_json:
         click.echo(why)
     trials = []
@@ -98,17 +101,18 @@ class Drill:
     where: AnyBackend
     job: Job
     folder: Path
+    spreadsheet: Spreadsheet | None
     say: Callable[[str], None]
 
     @classmethod
-    def of(cls, where: AnyBackend, job: Job, steps: int, say: Callable[[str], None]) -> Drill:
+    def of(cls, where: AnyBackend, job: Job, steps: int, spreadsheet: Spreadsheet | None, say: Callable[[str], None]) -> Drill:
         from dataclasses import replace
 
         from ..drill import short_version
 
         short = short_version(job.experiment, steps, full_determinism=job.gpus > 0)
         folder = where.cwd / short.hyperparameters.model_output_dir
-        return cls(where, replace(job, experiment=short, key=f"drill-{job.key}"), folder, say)
+        return cls(where, replace(job, experiment=short, key=f"drill-{job.key}"), folder, spreadsheet, say)
 
     def trials(self, times: int, at: int | None, chance: random.Random) -> Iterator[Trial]:
         """First the undisturbed run, then SIGTERM once and SIGKILL ``times`` times."""
@@ -164,7 +168,9 @@ class Drill:
     def _spec(self, run: str) -> Any:
         from dataclasses import replace
 
-        return self.where.render(replace(self.job, run=run))
+        from .data import with_copy
+
+        return with_copy(self.where.render(replace(self.job, run=run)), self.spreadsheet)
 
     def _finish(self, run: RunDir) -> None:
         self._ended(run)

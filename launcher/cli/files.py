@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ENVIRONMENT: Final = (
     "GOOGLE_SHEETS_CLIENT_EMAIL",
     "GOOGLE_SHEETS_PRIVATE_KEY",
+    "GOOGLE_SHEETS_API_URL",
+    "GOOGLE_SHEETS_TOKEN_URL",
     "AWS_ACCESS_KEY",
     "AWS_SECRET_KEY",
     "AWS_REGION",
@@ -102,11 +104,11 @@ class _DataReport:
 def _data_report(loaded: Loaded) -> _DataReport:
     from ..config import read_env
     from ..pairs import read_pairs
-    from ..rows import Reading
+    from .data import reading
 
     try:
         with loaded.placed():
-            return _DataReport(loaded, read_pairs(loaded.experiment, Reading(env=read_env())), None)
+            return _DataReport(loaded, read_pairs(loaded.experiment, reading(Path(), read_env())), None)
     except LauncherError as error:  # kept, not lost: the next experiment's mistakes belong into the same report
         return _DataReport(loaded, None, error)
 

@@ -62,7 +62,7 @@ def plan(
     from ..config import load, read_env
     from ..model_config import find_model_config
     from ..pairs import read_pairs
-    from ..rows import Reading
+    from .data import reading
 
     caller = read_env(Path.cwd())
     loaded = load(experiment, root=Path(), file=file, overrides=overrides)
@@ -70,7 +70,7 @@ def plan(
     with loaded.placed():
         changed = _changed(loaded.experiment, gpus, nodes, parallelism)
         sizes, where = find_model_config(changed.model_name, Path(), caller, model_config)
-        pairs = read_pairs(changed, Reading(env=caller))
+        pairs = read_pairs(changed, reading(Path(), caller))
         found = planned(changed, sizes, pairs, gpu, caller)
     if as_json:
         click.echo(json.dumps(_as_json(loaded.key, found, where), indent=2, ensure_ascii=False))

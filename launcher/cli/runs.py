@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from .options import backend_option, experiment_argument, file_option, json_option, name_option, set_option
+from .options import backend_option, data_of_option, experiment_argument, file_option, json_option, name_option, set_option
 from .render import rendered
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _run_argument = click.argument("name", metavar="RUN")
 @click.option("--dry-run", is_flag=True, help="Print what would be started, as `launcher render` does.")
 @set_option
 @name_option
+@data_of_option
 @file_option
 def run(
     experiment: str,
@@ -37,6 +38,7 @@ def run(
     dry_run: bool,
     overrides: tuple[str, ...],
     run_name: str | None,
+    data_of: str | None,
     file: Path | None,
 ) -> int:
     """Train the experiment EXP and follow it to its end.
@@ -53,14 +55,15 @@ def run(
     from ..config import read_env
     from ..job import check_model
     from ..pairs import read_pairs
-    from ..rows import Reading
+    from .data import reading_for, with_copy
     from .derived import derived
     from .plan import said_before_run
 
     caller = read_env(Path.cwd())
     with loaded.placed():
         check_model(job.experiment.model_name, where.cwd)
-        pairs = read_pairs(job.experiment, Reading(where.cwd, caller))
+        earlier = _run(data_of) if data_of is not None else None
+        pairs = read_pairs(job.experiment, reading_for(job, spec.run_dir, where.cwd, caller, earlier))
     if run_name is not None and job.node.rank == 0 and any(known.name == run_name for known in _runs()):
         raise UsageError(f"--name {run_name}: a run of that name exists already")
     if why is not None:
@@ -70,7 +73,7 @@ def run(
     click.echo("\n".join(derived(job, pairs, spec.run_dir)))
     for notice in (*pairs.notices, *where.notices(job)):
         click.echo(f"notice: {notice}")
-    return _start(where, job, spec, detach)
+    return _start(where, job, with_copy(spec, pairs.spreadsheet), detach)
 
 
 @click.command("resume")

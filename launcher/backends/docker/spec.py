@@ -92,7 +92,7 @@ def render(job: Job, place: Place) -> DockerSpec:
     where = layout(e, place.cwd, place.person.home, cache, place.is_folder)
     folder = str(RunDir.of(Path(where.output), "", e.experiment_id, e.model_folder, job.run).path)
     name = f"dpo-{job.run}-{hashlib.sha256(str(run.path).encode()).hexdigest()[:6]}"
-    secrets = secrets_of(job, place.caller)
+    secrets = secrets_of(job, place.caller, reads_sheets=False)
     own = [*where.mounts, Mount(run.experiment, f"{folder}/experiment.json", read_only=True)]
     own += [Mount(place.secret_root / name, SECRETS, read_only=True)] if secrets else []
     if place.caller.get("HF_HOME"):

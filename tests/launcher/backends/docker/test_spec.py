@@ -114,6 +114,13 @@ def test_secrets_that_the_experiment_may_need_are_handed_on_if_the_caller_has_th
     assert rendered().secrets == ()
 
 
+def test_a_container_is_not_given_the_key_of_a_spreadsheet_that_the_launcher_has_read():
+    caller = {"GOOGLE_SHEETS_CLIENT_EMAIL": "a@b.example", "GOOGLE_SHEETS_PRIVATE_KEY": "c"}
+    made = rendered(caller=caller, datasets_path=None, spreadsheet_id="1", train_sheet="Train")
+    assert made.secrets == ()
+    assert "the spreadsheet is read once, into data/read of the run's folder" in made.comments
+
+
 def test_the_container_is_named_after_its_run_and_its_folder():
     assert re.fullmatch("dpo-exp_1-20261124-101112-beef-[0-9a-f]{6}", rendered().name)
     other = rendered(hyperparameters={"model_output_dir": "elsewhere"})

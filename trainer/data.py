@@ -1,0 +1,61 @@
+"""What a run is trained on: read, checked, and kept in its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from accelerate.utils import gather_object
+
+from launcher.config import read_env
+from launcher.errors import LauncherError
+from launcher.experiment import Experiment
+from launcher.pairs import Pairs, read_pairs, write_processed
+from launcher.rows import Reading
+from launcher.run_dir import RunDir, expanded, write_whole
+from launcher.sheets.spreadsheet import MANIFEST, has_copy
+
+from .join import is_there
+
+
+def read_data(experiment: Experiment, run: RunDir, *, root: Path, data_root: Path, cache: Path, first: bool) -> Pairs:
+    """The pairs of every rank. What is far away is fetched by the first rank; the others come when it has kept it.
+
+    A spreadsheet is read from the run's copy, if there is one: it may have been changed since the run began. ``root`` is what
+    output_processed_dir lies below.
+    """
+    is_far = experiment.spreadsheet_id is not None or (experiment.datasets_path or "").startswith("s3://")
+    if is_far and not first:
+        gather_object([None])
+        if experiment.spreadsheet_id is not None and not is_there(run.spreadsheet / MANIFEST):
+            raise LauncherError(f"{run.spreadsheet}: this rank does not see what the first one has read")
+    reading = Reading(data_root, read_env(Path()) if is_far else {}, cache, run.spreadsheet, _say)
+    pairs = read_pairs(experiment, reading)
+    if first:
+        _keep(experiment, run, root, pairs)
+        if is_far:
+            gather_object([None])
+    return pairs
+
+
+def _keep(experiment: Experiment, run: RunDir, root: Path, pairs: Pairs) -> None:
+    """Writes what was read, with its hashes, into the run, and where the experiment asks for it."""
+    if pairs.spreadsheet is not None:
+        if not has_copy(run.spreadsheet):
+            run.spreadsheet.mkdir(exist_ok=True)
+            for name, text in pairs.spreadsheet.files.items():  # the manifest is the last
+                write_whole(run.spreadsheet / name, text)
+        run.update_record(spreadsheet=pairs.spreadsheet.record)
+    sources = [asdict(source) for source in pairs.sources]
+    write_processed(pairs, run.data)
+    write_whole(run.data / "report.json", json.dumps({"sources": sources, "notices": pairs.notices}, indent=2) + "\n")
+    run.update_record(data=sources)
+    if experiment.save_processed_dataset:
+        folder = root / expanded(experiment.output_processed_dir) / f"exp_{experiment.experiment_id}"
+        _say(f"rendered pairs: {folder}")
+        write_processed(pairs, folder)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - the launcher follows the rank's output
