@@ -22,7 +22,7 @@ from .run import ClusterRun
 
 _LINES: Final = 200  # of a log that are looked at
 _ASKED: Final = 8  # pods whose events are asked for: of a large gang those that are not well
-_KUEUE: Final = "/apis/kueue.x-k8s.io"
+_KUEUE: Final = "kueue.x-k8s.io"
 
 
 def explain(cluster: Cluster, run: ClusterRun) -> Explanation:
@@ -162,8 +162,10 @@ class _Look:
         return f"/api/v1/namespaces/{self.run.namespace}/{kind}"
 
     def _kueue(self, kind: str, name: str = "") -> str:
-        version = self.cluster.get(_KUEUE)["preferredVersion"]["groupVersion"]
-        return f"/apis/{version}/namespaces/{self.run.namespace}/{kind}" + (f"/{name}" if name else "")
+        """Where Kueue's objects are, in the version that is served: older ones serve v1beta1 alone, newer ones mean to end it."""
+        groups = self.cluster.get("/apis").get("groups") or []
+        served = next((group["versions"][0]["groupVersion"] for group in groups if group["name"] == _KUEUE), f"{_KUEUE}/v1beta2")
+        return f"/apis/{served}/namespaces/{self.run.namespace}/{kind}" + (f"/{name}" if name else "")
 
     @contextmanager
     def _allowed(self, what: str) -> Iterator[None]:
