@@ -118,6 +118,10 @@ class Launch(Section):
         secret = next((name for name in env if SECRET.search(name)), None)
         if secret is not None:
             raise PydanticCustomError("secret", f"{secret} looks like a secret: name it under launch.secrets")
+        given = [name for name, value in env.items() if value is not None] if isinstance(env, Mapping) else []
+        address = next((name for name in given if name.startswith("GOOGLE_SHEETS_")), None)
+        if address is not None:  # where a key is sent is not for a file to say
+            raise PydanticCustomError("address", f"{address} is read from the environment or .env alone")
         wrong = next((name for name in env if not _VARIABLE.fullmatch(name)), None)
         if wrong is not None:
             raise PydanticCustomError("variable", f"{wrong!r} cannot name a variable: letters, digits and '_' can")

@@ -20,6 +20,7 @@ _HARMLESS: Final = re.compile(r"(?i)(^DPO_|^TOKENIZERS_|_(FILE|PATH|DIR|URI|URL)
 _SHORTEST: Final = 6  # characters; a shorter value is found in harmless words
 _LINE: Final = 16  # characters of a line of a key
 
+_PEM: Final = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)(?:-----END|\Z)", re.DOTALL)
 _FORMS: Final = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
@@ -130,10 +131,22 @@ def _spellings(value: str) -> set[str]:
     import json
     from urllib.parse import quote
 
-    plain = {value, value.strip(), value.replace("\\n", "\n"), value.strip().strip("'\"").replace("\\n", "\n")}
-    lines = {line for one in plain for line in one.splitlines() if len(line) >= _LINE and not line.startswith("-----")}
-    found = set(plain)
+    bare = value.strip().strip("'\"")
+    real = value.replace("\\r", "").replace("\\n", "\n")
+    plain = {value, value.strip(), bare, real, bare.replace("\\r", "").replace("\\n", "\n")}
+    found = plain | _parts_of_key(real)
     for one in plain:
         found |= {json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1], repr(one)[1:-1], quote(one, safe="")}
         found.add(base64.b64encode(one.encode("utf-8", "surrogateescape")).decode())
-    return {one for one in found | lines if len(one) >= _SHORTEST}
+    return {one for one in found if len(one) >= _SHORTEST}
+
+
+def _parts_of_key(text: str) -> set[str]:
+    """The long lines of ``text``, and of a key its base64 in one piece and in the lines that PEM has, however it is written."""
+    lines = {line for line in map(str.strip, text.splitlines()) if len(line) >= _LINE and not line.startswith("-----")}
+    key = _PEM.search(text)
+    if key is None:
+        return lines
+    words = key[1].split()
+    body = "".join(words)
+    return lines | {body, *(body[at : at + 64] for at in range(0, len(body), 64)), *(w for w in words if len(w) >= _LINE)}

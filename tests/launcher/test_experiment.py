@@ -243,6 +243,13 @@ def test_values_that_look_like_secrets_are_refused_by_name() -> None:
     assert parsed(launch={"secrets": "HF_TOKEN"}).launch.secrets == ("HF_TOKEN",)
 
 
+def test_a_file_does_not_say_where_a_key_is_sent() -> None:
+    assert wrong(launch={"env": {"GOOGLE_SHEETS_API_URL": "https://elsewhere.example"}}) == [
+        ("launch.env", "launch.env GOOGLE_SHEETS_API_URL is read from the environment or .env alone")
+    ]
+    assert parsed(launch={"env": ["GOOGLE_SHEETS_API_URL"]}).launch.env == ("GOOGLE_SHEETS_API_URL",)
+
+
 def test_a_health_rule_may_be_a_word() -> None:
     assert parsed(health={"first_loss": False}).health.first_loss.action == "off"
     assert parsed(health={"first_loss": "stop"}).health.first_loss.action == "stop"

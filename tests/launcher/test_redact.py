@@ -50,7 +50,19 @@ def test_a_secret_is_found_in_every_spelling_that_logs_have(written) -> None:  #
     assert "with" not in shown
 
 
-@pytest.mark.parametrize("given", [KEY, KEY.replace("\n", "\\n"), '"' + KEY.strip().replace("\n", "\\n") + '"'])
+@pytest.mark.parametrize(
+    "given",
+    [
+        KEY,
+        KEY.replace("\n", "\\n"),
+        '"' + KEY.strip().replace("\n", "\\n") + '"',
+        KEY.replace("\n", "\r\n"),
+        KEY.replace("\n", "\\r\\n"),
+        KEY.replace("\n", " "),
+        json.dumps({"type": "service_account", "private_key": KEY}),
+        KEY[:120],
+    ],
+)
 def test_a_key_is_hidden_whole_and_line_by_line(given: str) -> None:
     hide = redactor(GOOGLE_SHEETS_PRIVATE_KEY=given)
     assert "MII" not in hide.text(f"cannot load {KEY}")
