@@ -4,37 +4,39 @@
 
 Environment: DPO_NNODES and DPO_NPROC (nodes, and ranks to start on each, 1), on more than one node NODE_RANK (or
 JOB_COMPLETION_INDEX), MASTER_ADDR and MASTER_PORT; DPO_GRACE (seconds between a request to stop and the end by force, 120),
-DPO_SECRETS (a folder whose files are secrets by their names: only the ranks get them). Each rank leaves
+DPO_SECRETS (a folder whose files are secrets by their names: only the ranks get them); in a pod DPO_CONFIG and
+DPO_TERMINATION_LOG (see ``pod``), where the ranks' logs are copied to stdout too. Each rank leaves
 ``attempt-<n>/rank-<r>.exit.json``, as torchrun turns every code into 1.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from launcher.errors import UsageError
-from launcher.processes import Process, kill
-from launcher.redact import learn_environment
+from launcher.errors import LauncherError
+from launcher.processes import Process
+from launcher.redact import REDACTOR, learn_environment
 from launcher.run_dir import RunDir
 from launcher.topology import Node, torchrun
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-_LIBC = ctypes.CDLL(None, use_errno=True)
+from .children import Children
+from .ending import how_it_failed
+from .pod import arrive, is_done, last_words
+from .relay import Relay
+
+# What torchrun says when the nodes do not meet.
+_WAITED = re.compile(r"after (?P<seconds>\d+) seconds waiting for clients\. (?P<came>\d+)/(?P<all>\d+) clients joined")
+_NO_ANSWER = re.compile(r"timed out after \d+ms while trying to connect to \((?P<host>[^,]+), (?P<port>\d+)\)")
 
 
 @dataclass(frozen=True)
@@ -49,34 +51,63 @@ class Ending:
 
 def main(folder: Path) -> int:
     """Trains, in more attempts where memory runs out; returns the exit code, and nothing that it started is alive then."""
-    nodes, nproc = int(os.environ.get("DPO_NNODES", "1")), int(os.environ.get("DPO_NPROC", "1"))
-    try:
-        node = Node.of(os.environ, nodes)
-    except UsageError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
     learn_environment()
+    try:
+        ending = _train(folder)
+    except LauncherError as error:
+        ending = Ending("failed", error.exit_code, str(error))
+        sys.stderr.write(f"error: {error}\n")
+    except OSError as error:  # the disk is full, or the volume is gone
+        ending = Ending("failed", *how_it_failed(error))
+        sys.stderr.write(f"error: {ending.sentence}\n")
+    last_words(ending.code, ending.sentence, ending.state)
+    return ending.code
+
+
+def _train(folder: Path) -> Ending:
+    nodes, nproc = int(os.environ.get("DPO_NNODES", "1")), int(os.environ.get("DPO_NPROC", "1"))
+    node = Node.of(os.environ, nodes)
     run = RunDir(folder, node.rank)
-    for path in (run.logs, run.tensorboard, run.data):
-        path.mkdir(parents=True, exist_ok=True)
     children = Children(int(os.environ.get("DPO_GRACE", "120")))
     children.listen()
+    config = os.environ.get("DPO_CONFIG")
+    if config is not None:
+        arrive(run, Path(config), lambda: children.stop_wanted)
+        if not run.record.exists():
+            return Ending("stopped", 143, "stopped before the training began")
+        if is_done(run):
+            return Ending("done", 0, "an earlier attempt has done it")
+    for path in (run.logs, run.tensorboard, run.data):
+        path.mkdir(parents=True, exist_ok=True)
     splits = 0
     while True:
-        ending = _attempt(run, nodes, nproc, node, children, splits)
+        # In a pod the ranks' words go to its output, too, where the cluster keeps them.
+        ranks = range(node.rank * nproc, (node.rank + 1) * nproc)
+        ending = _attempt(run, nodes, nproc, node, children, splits, Relay(run, ranks) if config is not None else None)
         if not ending.can_split or children.stop_wanted:
-            return ending.code
+            return ending
         splits += 1
 
 
-def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children, splits: int) -> Ending:
+def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children, splits: int, relay: Relay | None) -> Ending:
     number = next_attempt(run)
     write_start(run, number)
     begin = run.entry_log.stat().st_size if run.entry_log.exists() else 0
     env = {"DPO_ATTEMPT": str(number), "DPO_SPLITS": str(splits)}
-    code = children.run(_torchrun(run, nodes, nproc, node), log=run.entry_log, env=env)
-    ending = judge(exit_notes(run, number), nproc, code, children, _since(run.entry_log, begin))
-    write_end(run, ending)
+    command = _torchrun(run, nodes, nproc, node)
+    code = children.run(command, log=run.entry_log, env=env, meanwhile=None if relay is None else relay.copy)
+    notes, words = exit_notes(run, number), _since(run.entry_log, begin)
+    ending = judge(notes, nproc, code, children, words)
+    # Before all that may still fail or wait: this is what decides whether the cluster tries again.
+    last_words(ending.code, ending.sentence, ending.state)
+    try:
+        write_end(run, ending)
+    except OSError as error:
+        sys.stderr.write(f"error: {run.record}: how it ended cannot be entered: {error.strerror}\n")
+    if relay is not None:
+        relay.finish()
+        if ending.code and not notes:
+            sys.stdout.write("".join(f"{line}\n" for line in REDACTOR.text(words).splitlines()[-20:]))
     sys.stdout.write(f"{run.name}: attempt {number}: {ending.state}, exit {ending.code}: {ending.sentence}\n")
     sys.stdout.flush()
     return ending
@@ -85,92 +116,16 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
 def next_attempt(run: RunDir) -> int:
     """The number of this node's next attempt, counted from 1, whose folder is there then.
 
-    The nodes of a run share the folder, and each makes its mark in it: the first one that comes makes the folder.
+    The nodes of a run share the folder, and each makes its mark in it: the first one that comes makes the folder, and whoever
+    comes later joins the newest attempt that it has no part in.
     """
     names = [path.name.removeprefix("attempt-") for path in run.path.glob("attempt-*")]
-    taken = [int(name) for name in names if name.isdigit() and (run.attempt(int(name)) / f"node-{run.node}").exists()]
-    number = max(taken, default=0) + 1
+    newest = max((int(name) for name in names if name.isdigit()), default=0)
+    is_mine = newest == 0 or (run.attempt(newest) / f"node-{run.node}").exists()
+    number = newest + 1 if is_mine else newest
     run.attempt(number).mkdir(exist_ok=True)
     (run.attempt(number) / f"node-{run.node}").touch()
     return number
-
-
-@dataclass
-class Children:
-    """torchrun and all below it: told once to stop, and gone when ``run`` returns."""
-
-    grace: int
-    torchrun: subprocess.Popen[bytes] | None = field(default=None, init=False)
-    stop_wanted: bool = field(default=False, init=False)
-    was_forced: bool = field(default=False, init=False)
-    _is_told: bool = field(default=False, init=False)
-
-    def listen(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        signal.signal(signal.SIGALRM, self._force)
-        # Orphans of a torchrun that was killed become this process's children, and are found as such.
-        _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-    def run(self, argv: list[str], *, log: Path, env: Mapping[str, str]) -> int:
-        """torchrun's own exit code, negative for a signal."""
-        if self.stop_wanted:
-            return 0
-        # torchrun's words only: the ranks have logs of their own. Its clock must run out before this one's.
-        patience = max(1, self.grace - 30, self.grace * 3 // 4)
-        # DeepSpeed looks for ninja, which is installed beside Python, on the path.
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        own = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(patience), "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"}
-        self.torchrun, self._is_told = None, False
-        with log.open("ab") as out:
-            self.torchrun = subprocess.Popen(
-                argv,
-                env={**own, **os.environ, **secrets(), "PATH": path, **env},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                preexec_fn=_die_with(os.getpid()),
-            )
-        if self.stop_wanted:
-            self._tell()
-        code = self.torchrun.wait()
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        kill(None, os.getpid())
-        return code
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.stop_wanted = True
-        self._tell()
-
-    def _tell(self) -> None:
-        if self.torchrun is None or self._is_told:
-            return
-        self._is_told = True
-        self.torchrun.send_signal(signal.SIGTERM)
-        signal.setitimer(signal.ITIMER_REAL, self.grace)
-
-    def _force(self, number: int, frame: FrameType | None) -> None:
-        self.was_forced = True
-        kill(None, os.getpid(), patience=5)
-
-
-def secrets() -> dict[str, str]:
-    """The secrets that a container has as files, by name; none on a host, where the environment has them."""
-    folder = os.environ.get("DPO_SECRETS")
-    # A mounted Kubernetes Secret has hidden folders beside its files.
-    files = [path for path in Path(folder).iterdir() if not path.name.startswith(".")] if folder else []
-    return {path.name: path.read_text(encoding="utf-8") for path in files}
-
-
-def _die_with(parent: int) -> Any:
-    """For the child, between fork and exec: a parent that is killed must not leave it behind."""
-
-    def ask_the_kernel() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:  # it died before it was asked for
-            os._exit(143)
-
-    return ask_the_kernel
 
 
 def _torchrun(run: RunDir, nodes: int, nproc: int, node: Node) -> list[str]:
@@ -216,6 +171,13 @@ def judge(notes: list[dict[str, Any]], nproc: int, returned: int, children: Chil
         return Ending("failed", int(failed[0]["code"]), str(failed[0]["sentence"]))
     if children.stop_wanted:
         return Ending("stopped", 143, "stopped before the training began")
+    if found := _WAITED.search(words):
+        sentence = (
+            f"only {found['came']} of {found['all']} nodes came within {found['seconds']} s: the pods of the others say why"
+        )
+        return Ending("failed", 1, sentence)
+    if found := _NO_ANSWER.search(words):
+        return Ending("failed", 1, f"the first node did not answer at {found['host']}:{found['port']}: its own words say why")
     if returned == 0:
         return Ending("failed", 1, "torchrun ended without an error, but no rank has said how it ended")
     return Ending("failed", returned if returned > 0 else 128 - returned, "torchrun failed; logs/entry.log has its words")

@@ -150,6 +150,6 @@ def watch_peers(rank: int, world: int, timeout: float, end: Callable[[str], None
 
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=30))
-    peers = Peers(PrefixStore(f"dpo/{os.environ.get('DPO_ATTEMPT', '1')}", store), rank, world, timeout=timeout, end=end)
+    peers = Peers(PrefixStore("dpo", store), rank, world, timeout=timeout, end=end)
     peers.start()
     return peers
