@@ -1,0 +1,55 @@
+"""What this machine has of all that runs need."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from .. import doctor
+from ..cache import cache_root
+from ..doctor import Finding
+from ..errors import LauncherError
+from ..image import checkout, image_of, variant_of
+from .docker.build import find
+from .docker.engine import answers, connect
+from .host import gpus_there
+
+_PACKAGES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard")
+
+
+def look(cwd: Path, caller: Mapping[str, str], needed: Mapping[str, list[str]]) -> list[Finding]:
+    """``caller`` is the environment with ``.env`` in it; ``needed``: experiment -> names under its launch.secrets."""
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    reason = answers(caller)
+    client = _client(caller) if reason is None else None
+    count = gpus_there(caller)
+    reference = image_of(variant_of(count), caller).reference if checkout() is not None else None
+    is_there = None if client is None or reference is None else find(client, reference) is not None
+    runtimes = None if client is None else list(client.info().get("Runtimes") or {})
+    return [
+        doctor.host_packages(missing, has_engine=client is not None),
+        doctor.engine(reason, has_packages=not missing),
+        doctor.image(reference, is_there=is_there),
+        *doctor.gpus(count, engine_runtimes=runtimes),
+        doctor.disk("disk", str(cwd), shutil.disk_usage(cwd).free),
+        *_of_cache(cwd, cache_root(caller)),
+        *doctor.secrets(needed, [name for name, value in caller.items() if value]),
+    ]
+
+
+def _client(caller: Mapping[str, str]) -> Any:
+    try:
+        return connect(caller)
+    except LauncherError:  # it answered a ping, and no more
+        return None
+
+
+def _of_cache(cwd: Path, cache: Path) -> list[Finding]:
+    """The cache's disk, where it is another one."""
+    there = next((folder for folder in (cache, *cache.parents) if folder.is_dir()), cwd)
+    if there.stat().st_dev == cwd.stat().st_dev:
+        return []
+    return [doctor.disk("cache", str(cache), shutil.disk_usage(there).free)]

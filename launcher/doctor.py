@@ -1,0 +1,236 @@
+"""What is there and what is missing, and the command that adds it: findings, made from what was looked up. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+TESTED: Final = (31, 36)  # minor versions of Kubernetes 1
+CLAIMS: Final = {"runs": "dpo-runs", "cache": "dpo-cache"}  # the defaults of launch.kubernetes.volumes
+_WORKSTATION: Final = "kubectl apply -k k8s/overlays/workstation"
+_CLUSTER: Final = "kubectl apply -k k8s/overlays/cluster"
+_ENOUGH: Final = 20 << 30  # bytes that checkpoints of a small model and the image need
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked for. ``state`` is ``ok``, ``missing`` or ``unknown``; ``command`` adds it, or shows more.
+
+    ``is_needed``: nothing runs without it.
+    """
+
+    what: str
+    state: str
+    detail: str
+    command: str | None = None
+    is_needed: bool = True
+
+    @property
+    def is_wrong(self) -> bool:
+        return self.is_needed and self.state == "missing"
+
+
+def is_ready(findings: Iterable[Finding]) -> bool:
+    """Whether all that is needed is there; what could not be looked up counts as there."""
+    return not any(finding.is_wrong for finding in findings)
+
+
+# --- this machine
+
+
+def host_packages(missing: Sequence[str], *, has_engine: bool) -> Finding:
+    """What training in a process of this machine needs."""
+    if not missing:
+        return Finding("host", "ok", "training on this machine needs no container: its packages are installed")
+    detail = f"training without a container needs {', '.join(missing)}"
+    return Finding("host", "missing", detail, "pip install 'dpo-launcher[trainer]'", is_needed=not has_engine)
+
+
+def engine(reason: str | None, *, has_packages: bool) -> Finding:
+    """``reason``: why no container engine answers, or None where one does."""
+    if reason is None:
+        return Finding("docker", "ok", "an engine answers")
+    return Finding("docker", "missing", reason, "https://docs.docker.com/engine/install/", is_needed=not has_packages)
+
+
+def image(reference: str | None, *, is_there: bool | None) -> Finding:
+    """``reference`` of the training image, None where there is no checkout; ``is_there``: None where no engine answers."""
+    if reference is None:
+        detail = "there is no checkout to build one from: launch.image names one"
+        return Finding("image", "unknown", detail, is_needed=False)
+    if is_there:
+        return Finding("image", "ok", f"{reference} is built")
+    state = "unknown" if is_there is None else "missing"
+    return Finding("image", state, f"{reference}: `launcher run` builds it by itself", "launcher build", is_needed=False)
+
+
+def gpus(count: int, *, engine_runtimes: Sequence[str] | None) -> list[Finding]:
+    """``engine_runtimes``: those that the container engine knows, None where none answers."""
+    if not count:
+        return [Finding("gpu", "missing", "no NVIDIA GPU: runs take the CPU", is_needed=False)]
+    found = [Finding("gpu", "ok", f"{count} NVIDIA GPU{'s' if count > 1 else ''}")]
+    if engine_runtimes is not None and "nvidia" not in engine_runtimes:
+        detail = "the engine cannot give GPUs to containers: the NVIDIA Container Toolkit is not configured"
+        command = "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker"
+        found.append(Finding("gpu in docker", "missing", detail, command, is_needed=False))
+    return found
+
+
+def disk(what: str, folder: str, free: int) -> Finding:
+    """``free``: bytes."""
+    shown = f"{free / (1 << 30):.0f} GiB free in {folder}"
+    if free >= _ENOUGH:
+        return Finding(what, "ok", shown)
+    return Finding(what, "missing", f"{shown}: checkpoints and models soon need more", "launcher prune", is_needed=False)
+
+
+def secrets(needed: Mapping[str, Sequence[str]], there: Iterable[str]) -> list[Finding]:
+    """``needed``: experiment -> names under launch.secrets; ``there``: names that .env and the environment have."""
+    known = set(there)
+    missing = {name for names in needed.values() for name in names if name not in known}
+    if not missing:
+        return [Finding("secrets", "ok", "every name under launch.secrets is in .env or the environment")]
+    return [
+        Finding("secrets", "missing", f"{name} is named by {', '.join(by)}, and in neither .env nor the environment", "edit .env",
+                is_needed=False)
+        for name in sorted(missing)
+        for by in [sorted(key for key, names in needed.items() if name in names)]
+    ]  # fmt: skip
+
+
+# --- a cluster
+
+
+def version(minor: str, where: str) -> Finding:
+    """``minor`` as the server tells it, as ``36`` or ``31+``."""
+    number = int("".join(filter(str.isdecimal, minor)) or 0)
+    low, high = TESTED
+    if low <= number <= high:
+        return Finding("cluster", "ok", f"{where}, Kubernetes 1.{number}")
+    relation = "older than 1.31, the oldest" if number < low else "newer than 1.36, the newest"
+    return Finding("cluster", "unknown", f"{where}, Kubernetes 1.{number}: {relation} that this was tried with")
+
+
+def namespace(name: str, obj: Mapping[str, Any] | None, apply: str) -> list[Finding]:
+    """``obj``: the Namespace, None where there is none."""
+    if obj is None:
+        return [Finding("namespace", "missing", f"there is no {name}", apply)]
+    labels: Mapping[str, str] = obj["metadata"].get("labels") or {}
+    enforced = labels.get("pod-security.kubernetes.io/enforce")
+    found = [Finding("namespace", "ok", f"{name}, Pod Security {enforced}" if enforced else name)]
+    if name == "default":
+        detail = "runs go into `default` unless launch.kubernetes.namespace or the context says otherwise"
+        command = "kubectl config set-context --current --namespace dpo"
+        return [Finding("namespace", "unknown", detail, command)]
+    if enforced != "restricted":
+        detail = f"{name} does not enforce the restricted standard, which runs pass"
+        command = f"kubectl label namespace {name} pod-security.kubernetes.io/enforce=restricted"
+        found.append(Finding("pod security", "missing", detail, command, is_needed=False))
+    return found
+
+
+def permissions(denied: Mapping[str, Sequence[str]], where: str, apply: str) -> list[Finding]:
+    """``denied``: what stops working -> verbs and resources that the caller may not use, as ``create jobs``."""
+    if not denied:
+        return [Finding("permissions", "ok", f"you may do in {where} all that the launcher does")]
+    bind = f"kubectl -n {where} create rolebinding NAME --role=dpo-launcher --user=YOU"
+    return [
+        Finding(
+            "permissions", "missing", f"for `{verb}` you may not {', '.join(what)}", f"{apply}; then an administrator: {bind}"
+        )
+        for verb, what in denied.items()
+    ]
+
+
+def claim(name: str, obj: Mapping[str, Any] | None, where: str, apply: str) -> Finding:
+    what = f"claim {name}"
+    if obj is None:
+        return Finding(what, "missing", "is not there", apply)
+    phase = (obj.get("status") or {}).get("phase", "Pending")
+    modes: Sequence[str] = (obj.get("status") or {}).get("accessModes") or obj["spec"].get("accessModes") or []
+    if phase == "Lost":
+        return Finding(what, "missing", "its volume is gone", f"kubectl -n {where} describe pvc {name}")
+    if phase != "Bound":
+        detail = "has no volume yet: it gets one with its first pod, or none fits"
+        return Finding(what, "unknown", detail, f"kubectl -n {where} describe pvc {name}")
+    if "ReadWriteMany" in modes:
+        return Finding(what, "ok", "bound, ReadWriteMany")
+    return Finding(what, "ok", f"bound, {', '.join(modes)}: runs have one node, and TensorBoard must be on the same one")
+
+
+def reader(pods: Sequence[Mapping[str, Any]], where: str, apply: str) -> Finding:
+    """``pods`` of the reader, as the API gives them."""
+    what = "reader"
+    if not pods:
+        detail = "no TensorBoard pod: without it there are no logs of finished runs, and no download"
+        return Finding(what, "missing", detail, apply)
+    for pod in pods:
+        conditions = (pod.get("status") or {}).get("conditions") or []
+        if any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
+            return Finding(what, "ok", f"{pod['metadata']['name']} is ready")
+    name = pods[0]["metadata"]["name"]
+    states = [
+        (one.get("state") or {}).get("waiting") or {} for one in (pods[0].get("status") or {}).get("containerStatuses") or []
+    ]
+    reason = next(
+        (state["reason"] for state in states if state.get("reason")), (pods[0].get("status") or {}).get("phase", "Pending")
+    )
+    if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
+        command = f"kubectl -n {where} set image deployment/dpo-tensorboard tensorboard=IMAGE"
+        return Finding(what, "missing", f"{name}: its image is not pulled ({reason})", command)
+    return Finding(what, "missing", f"{name} is not ready ({reason})", f"kubectl -n {where} describe pod {name}")
+
+
+def secret(name: str, obj: Mapping[str, Any] | None) -> Finding:
+    if obj is None:
+        detail = "is not there: only experiments without a token, S3 and Google Sheets run"
+        return Finding(f"secret {name}", "missing", detail, "launcher secrets push", is_needed=False)
+    return Finding(f"secret {name}", "ok", f"has {', '.join(sorted(obj.get('data') or {})) or 'no key'}")
+
+
+def addons(groups: Iterable[str]) -> list[Finding]:
+    """``groups``: those of the API that are served."""
+    served = set(groups)
+    found = []
+    for group, name, without in (
+        ("jobset.x-k8s.io", "JobSet", "runs over several nodes take an Indexed Job, which needs no add-on"),
+        ("kueue.x-k8s.io", "Kueue", "there are no queues, and --queue has no meaning"),
+    ):
+        if group in served:
+            found.append(Finding(name, "ok", "is served"))
+        else:
+            found.append(Finding(name, "missing", f"is not installed: {without}", is_needed=False))
+    return found
+
+
+def nodes(found: Sequence[Mapping[str, Any]]) -> Finding:
+    """The nodes of the cluster, and how many GPUs the scheduler knows of."""
+    counts = [int(((node.get("status") or {}).get("allocatable") or {}).get("nvidia.com/gpu", 0)) for node in found]
+    those = [count for count in counts if count]
+    if those:
+        detail = f"{len(found)}, of which {len(those)} have GPUs: {sum(those)} in all, {max(those)} on one"
+        return Finding("nodes", "ok", detail)
+    detail = f"{len(found)}, and none tells the scheduler of a GPU: runs with --gpus 0 alone; NVIDIA's device plugin adds them"
+    return Finding("nodes", "missing", detail, "https://github.com/NVIDIA/k8s-device-plugin", is_needed=False)
+
+
+def storage_class(classes: Sequence[Mapping[str, Any]], *, are_bound: bool) -> Finding:
+    """``are_bound``: both claims have a volume, so none is asked for."""
+    mark = "storageclass.kubernetes.io/is-default-class"
+    default = next((one for one in classes if (one["metadata"].get("annotations") or {}).get(mark) == "true"), None)
+    if default is not None:
+        return Finding("StorageClass", "ok", f"{default['metadata']['name']} is the default")
+    names = ", ".join(one["metadata"]["name"] for one in classes) or "there is none at all"
+    detail = f"none is the default ({names}): claims have to name theirs"
+    return Finding("StorageClass", "missing", detail, _CLUSTER, is_needed=not are_bound and not classes)
+
+
+def unseen(what: str, reason: str) -> Finding:
+    """What the caller may not look at."""
+    return Finding(what, "unknown", reason, is_needed=False)
+
+
+def applied_by(node_count: int | None) -> str:
+    """The command that adds what k8s/ has, by the number of nodes; None where nobody may list them."""
+    return _WORKSTATION if node_count == 1 else _CLUSTER
