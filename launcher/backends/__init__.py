@@ -1,20 +1,30 @@
-"""Where a job runs. Every backend renders a job into a spec, which is pure, and acts on specs and run folders."""
+"""Where a job runs. Every backend renders a job into a spec, which is pure, and acts on specs and runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..job import Job
-from ..run_dir import RunDir
+
+
+class Named(Protocol):
+    """What every run has, wherever it is."""
+
+    @property
+    def name(self) -> str: ...
+
 
 Spec = TypeVar("Spec")
+Run = TypeVar("Run", bound=Named)
+RunAsked = TypeVar("RunAsked", bound=Named, contravariant=True)
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a run is: ``starting``, ``running``, ``done``, ``failed``, ``stopped``, ``aborted``, ``lost`` or ``unknown``."""
+    """How a run is: ``starting``, ``running``, ``stopping``, ``done``, ``failed``, ``stopped``, ``aborted``, ``lost`` or
+    ``unknown``."""
 
     state: str
     exit_code: int | None = None
@@ -22,10 +32,61 @@ class Status:
 
     @property
     def is_over(self) -> bool:
-        return self.state not in ("starting", "running", "unknown")
+        return is_over(self.state)
 
 
-class Backend(Protocol[Spec]):
+def is_over(state: str) -> bool:
+    return state not in ("starting", "running", "stopping", "unknown")
+
+
+class Runs(Protocol[RunAsked]):
+    """What can be asked of runs and done to them, on whatever they run."""
+
+    def follow(self, run: RunAsked, rank: int | None = 0, begin: int = 0) -> Iterator[str]:
+        """A rank's log to the run's end, in pieces; an empty piece now and then while there is none.
+
+        ``rank`` None: that of all ranks, whole lines with a prefix ``[rank N] ``. ``begin``: what ``mark`` said, or the log's
+        beginning.
+        """
+
+    def read(self, run: RunAsked, rank: int | None = 0) -> Iterator[str]:
+        """The same as far as it is there; nothing if there is no log."""
+
+    def mark(self, run: RunAsked) -> int:
+        """Where the first rank's log ends now: a follower that begins there is told only what comes."""
+
+    def status(self, run: RunAsked) -> Status:
+        """How the run is, checked where it runs."""
+
+    def stop(self, run: RunAsked, *, now: bool = False) -> Status:
+        """Asks the run to stop after a checkpoint and returns at once, or kills all of it and returns when that is done."""
+
+    def wait(self, run: RunAsked, say: Callable[[str], None]) -> None:
+        """Returns when the run is over; ``say`` is told why that cannot be seen for a while."""
+
+    def grace(self, run: RunAsked) -> int:
+        """Seconds from a request to stop to the end by force."""
+
+    def ranks(self, run: RunAsked) -> list[int]:
+        """The ranks that have a log."""
+
+    def words(self, run: RunAsked) -> str:
+        """The last words of a run of which no rank has said anything, or nothing."""
+
+    def tail(self, run: RunAsked) -> list[str]:
+        """Lines among which are the run's last metrics."""
+
+    def record(self, run: RunAsked) -> Mapping[str, Any]:
+        """What the run's folder says of it, empty if it says nothing."""
+
+    def checkpoints(self, run: RunAsked) -> list[str]:
+        """The names of its complete checkpoints, oldest first."""
+
+    def place(self, run: RunAsked) -> str:
+        """Where its folder is, for a person."""
+
+
+class Backend(Runs[Run], Protocol[Spec, Run]):
     """``render`` and ``text`` are pure; the others act."""
 
     def render(self, job: Job) -> Spec:
@@ -40,17 +101,8 @@ class Backend(Protocol[Spec]):
     def prepare(self, spec: Spec, say: Callable[[str], None]) -> None:
         """Gets what a run needs beside its data, and tells ``say``; raises LauncherError if it cannot."""
 
-    def submit(self, spec: Spec, *, again: bool = False) -> RunDir:
-        """Makes the run's folder and starts it; ``again``: starts a run that is over, in its own folder.
+    def submit(self, spec: Spec, *, again: bool = False) -> Run:
+        """Makes the run and starts it; ``again``: starts a run that is over, in its own folder.
 
         Raises LauncherError and leaves nothing that looks alive if it cannot.
         """
-
-    def follow(self, run: RunDir, rank: int = 0, begin: int = 0) -> Iterator[str]:
-        """A rank's log from byte ``begin`` to the run's end, in pieces; an empty piece now and then while there is none."""
-
-    def status(self, run: RunDir) -> Status:
-        """How the run is, checked where it runs."""
-
-    def stop(self, run: RunDir, *, now: bool = False) -> Status:
-        """Asks the run to stop after a checkpoint and returns at once, or kills all of it and returns when that is done."""

@@ -22,7 +22,7 @@ from ..processes import Process, kill, members
 from ..run_dir import RunDir
 from . import Status
 from .environment import environment, facts, files
-from .reading import read_log, tail
+from .reading import InFolders, read_log, tail
 from .record import end_attempts, first_record, outcome, started
 
 _PACKAGES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard")
@@ -44,7 +44,7 @@ class HostSpec:
 
 
 @dataclass(frozen=True)
-class Host:
+class Host(InFolders):
     """This machine, as far as rendering needs to know it; ``Host.here`` looks."""
 
     cwd: Path
@@ -120,7 +120,7 @@ class Host:
             raise
         return run
 
-    def follow(self, run: RunDir, rank: int = 0, begin: int = 0) -> Iterator[str]:
+    def follow(self, run: RunDir, rank: int | None = 0, begin: int = 0) -> Iterator[str]:
         return read_log(run, rank, lambda: status(run).is_over, begin)
 
     def status(self, run: RunDir) -> Status:

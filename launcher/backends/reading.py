@@ -1,20 +1,77 @@
-"""A run's logs, read from its folder."""
+"""What a run on this machine says, read from its folder."""
 
 from __future__ import annotations
 
 import codecs
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ..run_dir import RunDir
+from . import Status
+from .environment import GRACE
 
 _TICK: Final = 0.1  # seconds between two looks at a log
+_LINES: Final = 30  # that are shown of a run that never had a rank
+_TAIL: Final = 1 << 16  # bytes of a file of metrics that hold its last lines
 
 
-def read_log(run: RunDir, rank: int, is_over: Callable[[], bool], begin: int = 0) -> Iterator[str]:
-    """The rank's log from byte ``begin``, in pieces, until the run is over; an empty piece every tenth of a second or so."""
+class InFolders(ABC):
+    """The part of a backend that only reads folders of runs."""
+
+    @abstractmethod
+    def status(self, run: RunDir) -> Status:
+        """How the run is, checked where it runs."""
+
+    def read(self, run: RunDir, rank: int | None = 0) -> Iterator[str]:
+        return read_log(run, rank, lambda: True)
+
+    def mark(self, run: RunDir) -> int:
+        log = run.rank_log(0)
+        return log.stat().st_size if log.is_file() else 0
+
+    def wait(self, run: RunDir, say: Callable[[str], None]) -> None:
+        while not self.status(run).is_over:
+            time.sleep(5 * _TICK)
+
+    def grace(self, run: RunDir) -> int:
+        return GRACE
+
+    def ranks(self, run: RunDir) -> list[int]:
+        return sorted(int(path.stem.removeprefix("rank-")) for path in run.logs.glob("rank-*.log"))
+
+    def words(self, run: RunDir) -> str:
+        if run.rank_log(0).is_file():
+            return ""
+        return "\n".join(filter(None, (tail(log, _LINES) for log in (run.logs / "container.log", run.entry_log))))
+
+    def tail(self, run: RunDir) -> list[str]:
+        if not run.steps.is_file():
+            return []
+        with run.steps.open("rb") as file:
+            file.seek(max(0, run.steps.stat().st_size - _TAIL))
+            return file.read().decode("utf-8", "replace").splitlines()
+
+    def record(self, run: RunDir) -> dict[str, Any]:
+        return run.read_record()
+
+    def checkpoints(self, run: RunDir) -> list[str]:
+        return [path.name for path in run.checkpoints()]
+
+    def place(self, run: RunDir) -> str:
+        return str(run.path)
+
+
+def read_log(run: RunDir, rank: int | None, is_over: Callable[[], bool], begin: int = 0) -> Iterator[str]:
+    """The rank's log from byte ``begin``, in pieces, until the run is over; an empty piece every tenth of a second or so.
+
+    ``rank`` None: the whole lines of all ranks, with a prefix.
+    """
+    if rank is None:
+        yield from _all(run, is_over)
+        return
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for chunk in _grown(run.rank_log(rank), is_over, begin):
         yield decoder.decode(chunk)
@@ -28,7 +85,34 @@ def tail(path: Path, lines: int) -> str:
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
-def _grown(path: Path, is_over: Callable[[], bool], read: int) -> Iterator[bytes]:
+def _all(run: RunDir, is_over: Callable[[], bool]) -> Iterator[str]:
+    grown: dict[Path, Iterator[bytes]] = {}
+    rests: dict[Path, bytes] = {}
+    ended = False
+    while not ended:
+        ended = is_over()  # before the look at the logs, so that the last look sees all of them
+        for path in sorted(run.logs.glob("rank-*.log"), key=lambda path: int(path.stem.removeprefix("rank-"))):
+            prefix = f"[rank {path.stem.removeprefix('rank-')}] "
+            *lines, rests[path] = (rests.get(path, b"") + _more(path, grown)).split(b"\n")
+            if ended and rests[path]:
+                lines.append(rests[path])
+            text = b"\n".join(lines).decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+            yield "".join(f"{prefix}{line}\n" for line in text.split("\n")) if lines else ""
+        if not ended:
+            yield ""
+            time.sleep(_TICK)
+
+
+def _more(path: Path, grown: dict[Path, Iterator[bytes]]) -> bytes:
+    """What the log has gained since the last call."""
+    pieces = grown.setdefault(path, _grown(path, lambda: False, 0, 0))
+    found = b""
+    while piece := next(pieces):
+        found += piece
+    return found
+
+
+def _grown(path: Path, is_over: Callable[[], bool], read: int, tick: float = _TICK) -> Iterator[bytes]:
     """What a log gains from byte ``read`` on until its run is over; empty while it gains nothing."""
     while True:
         ended = is_over()  # before the look at the log, so that the last look sees all of it
@@ -41,4 +125,4 @@ def _grown(path: Path, is_over: Callable[[], bool], read: int) -> Iterator[bytes
         if ended:
             return
         yield b""
-        time.sleep(_TICK)
+        time.sleep(tick)

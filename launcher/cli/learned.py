@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..run_dir import RunDir
-
 _FIGURES = (
     ("eval_rewards/accuracies", "accuracy", ".2f", "share of pairs in which the chosen answer gained more than the rejected one"),
     ("eval_rewards/margins", "margin", "+.3f", "how much more it gained: beta × the log-probability ratio"),
@@ -18,9 +16,11 @@ _FIGURES = (
 )
 
 
-def learned(run: RunDir) -> Iterator[str]:
-    """Lines about the validation figures before and after, the adapter, and the next commands."""
-    record = run.read_record()
+def learned(run: str, place: str, record: Mapping[str, Any]) -> Iterator[str]:
+    """Lines about the validation figures before and after, the adapter, and the next commands.
+
+    ``place`` is the folder of the run; on a cluster nothing may be known of its ``record``.
+    """
     result = record.get("result", {})
     before, after = result.get("before"), result.get("after")
     if before and after:
@@ -31,13 +31,13 @@ def learned(run: RunDir) -> Iterator[str]:
                 yield f"  {label:<10}{format(before[name], spec):>8}{format(after[name], spec):>9}   {meaning}"
         if abs(before.get("eval_rewards/margins", 1)) < 1e-4:
             yield "  (before: a fresh adapter changes nothing, so no pair has a margin)"
-    yield f"adapter  {run.adapter}{_verified(result)}"
+    yield f"adapter  {place}/adapter{_verified(result)}"
     uploaded = record.get("uploaded")
     if uploaded:
         yield f"uploaded {uploaded['uri']}"
     yield "next"
-    yield f"  {this_launcher()} tensorboard {run.name}"
-    yield f"  {this_launcher()} status {run.name}"
+    yield f"  {this_launcher()} tensorboard {run}"
+    yield f"  {this_launcher()} status {run}"
     yield f"  {this_launcher()} run {record.get('key', 'EXP')} --set hyperparameters.learning_rate=1e-4"
 
 

@@ -16,6 +16,7 @@ def experiment_argument(required: bool = True) -> Callable[[Command], Command]:
     return click.argument("experiment", metavar="EXP" if required else "[EXP]", required=required)
 
 
+run_argument = click.argument("name", metavar="RUN")
 file_option = click.option(
     "-f",
     "--file",

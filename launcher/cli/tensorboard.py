@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -41,6 +43,29 @@ def serve(runs: Sequence[RunDir], port: int, backend: str | None, caller: Mappin
     return tensorboard.serve(client, tensorboard.render(image, named, port))
 
 
+def serve_cluster(caller: Mapping[str, str], namespace: str | None, port: int) -> int:
+    """Shows the TensorBoard of a cluster's namespace on this machine until Ctrl-C.
+
+    Raises UsageError for a port that is taken, LauncherError where there is no cluster, or no TensorBoard on it.
+    """
+    from ..backends.kubernetes.cluster import Cluster
+    from ..backends.kubernetes.forward import Forward
+
+    _check_free(port)
+    cluster = Cluster.connect(caller, namespace)
+    forward = Forward(cluster, cluster.namespace, port, lambda words: click.echo(words, err=True))
+    click.echo(f"http://localhost:{port}/ shows the runs of namespace {cluster.namespace}; Ctrl-C ends it")
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        forward.serve()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        forward.close()
+        signal.signal(signal.SIGTERM, before)
+    return 0
+
+
 def name_of(run: RunDir) -> str:
     """What a person tells runs apart by: ``exp_<id>/<run>``."""
     return f"{run.shelf.parent.name}/{run.name}"
@@ -69,3 +94,7 @@ def _serve_here(named: Mapping[str, RunDir], port: int) -> int:
             server.terminate()
             server.wait()
             return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -12,16 +12,11 @@ from typing import Any
 
 import click
 
-from ..backends.environment import GRACE
-from ..backends.reading import tail
+from ..backends import Run, Runs
 from ..errors import Aborted, UsageError
-from ..follow import Reader, Text
-from ..run_dir import RunDir
-from .backends import AnyBackend
+from ..follow import Reader, Text, parse, short
 from .learned import learned, this_launcher
 from .screen import Plain, screen
-
-_TAIL = 30
 
 
 class Interrupts:
@@ -48,8 +43,8 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
-def watch(backend: AnyBackend, run: RunDir, interrupts: Interrupts, *, pairs_a_step: int, begin: int = 0) -> int:
-    """Draws a run until it is over and returns its exit code, or 0 if it is left alone. ``begin``: a byte of its first log.
+def watch(backend: Runs[Run], run: Run, interrupts: Interrupts, *, pairs_a_step: int | None, begin: int = 0) -> int:
+    """Draws a run until it is over and returns its exit code, or 0 if it is left alone. ``begin``: what its backend's mark said.
 
     One interrupt stops it after a checkpoint, or asks first where a person is there to answer; a second one kills it.
     """
@@ -65,7 +60,7 @@ def watch(backend: AnyBackend, run: RunDir, interrupts: Interrupts, *, pairs_a_s
                 heeded = 1
                 if interrupts.last == signal.SIGINT and _is_terminal():
                     drawn.close()
-                    answer = _stop_or_detach(run, interrupts)
+                    answer = _stop_or_detach(interrupts)
                     drawn = screen()
                     if answer == "detach":
                         drawn.show(Text(f"{run.name} goes on: {this_launcher()} logs -f {run.name}"))
@@ -85,7 +80,7 @@ def _is_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 
-def _stop_or_detach(run: RunDir, interrupts: Interrupts) -> str:
+def _stop_or_detach(interrupts: Interrupts) -> str:
     """What a person wants of a run that goes on meanwhile: ``stop``, ``detach``, or by a second Ctrl-C ``kill``."""
     interrupts.is_watching = False
     try:
@@ -119,37 +114,35 @@ def _line() -> str:
         os.close(bell)
 
 
-def conclude(backend: AnyBackend, run: RunDir) -> int:
+def conclude(backend: Runs[Run], run: Run) -> int:
     """Says how a run has ended; returns its exit code."""
     now = backend.status(run)
-    if not run.rank_log(0).is_file() and now.state != "done":
-        words = [tail(log, _TAIL) for log in (run.logs / "container.log", run.entry_log)]
-        click.echo("\n".join(filter(None, words)), err=True)
+    if now.state != "done" and (words := backend.words(run)):
+        click.echo(words, err=True)
     if now.state == "done":
-        click.echo(f"done: {run.path}")
-        click.echo("\n".join(learned(run)))
+        click.echo(f"done: {backend.place(run)}")
+        click.echo("\n".join(learned(run.name, backend.place(run), backend.record(run))))
         return 0
     sentence = (now.sentence or "it did not say why").splitlines()[0]
     click.echo(f"{now.state} (exit {now.exit_code}): {sentence}", err=True)
-    if run.checkpoints():
+    if backend.checkpoints(run):
         click.echo(f"to go on: {this_launcher()} resume {run.name}", err=True)
     else:
-        click.echo(f"its logs: {run.logs}", err=True)
+        click.echo(f"its logs: {backend.place(run)}/logs", err=True)
     return 1 if now.exit_code is None else now.exit_code
 
 
-def show_log(backend: AnyBackend, run: RunDir, *, rank: int, follow: bool) -> int:
-    """Prints a rank's log so far, or to the run's end. Ctrl-C leaves the run alone."""
-    log = run.rank_log(rank)
+def show_log(backend: Runs[Run], run: Run, *, rank: int | None, follow: bool) -> int:
+    """Prints a rank's log so far, or to the run's end; None: that of all ranks. Ctrl-C leaves the run alone."""
     is_over = backend.status(run).is_over
-    if not log.is_file() and (is_over or not follow):
-        there = sorted(int(path.stem.removeprefix("rank-")) for path in run.logs.glob("rank-*.log"))
+    there = backend.ranks(run)
+    if rank is not None and rank not in there and (is_over or not follow):
         if there:
             raise UsageError(f"--rank {rank}: {run.name} has logs of ranks {', '.join(map(str, there))}")
-        click.echo(tail(run.entry_log, _TAIL))
+        click.echo(backend.words(run))
         return 0
     if not follow:
-        _print([log.read_text(encoding="utf-8", errors="replace")])
+        _print(backend.read(run, rank))
         return 0
     with Interrupts() as interrupts:
         interrupts.is_watching = True
@@ -172,22 +165,29 @@ def _print(pieces: Iterable[str]) -> None:
     reader, drawn = Reader(), Plain(thin=False)
     for piece in pieces:
         for event in reader.feed(piece):
-            drawn.show(event)
+            drawn.show(_of_a_rank(event) if isinstance(event, Text) else event)
     for event in reader.close():
         drawn.show(event)
     drawn.close()
 
 
-def stop_and_wait(backend: AnyBackend, run: RunDir, *, now: bool) -> int:
+def _of_a_rank(text: Text) -> Text:
+    """A line with the prefix of its rank, short if it is a metric."""
+    prefix, _, rest = text.line.partition("] ")
+    metric = parse(rest) if prefix.startswith("[rank ") else None
+    return text if metric is None else Text(f"{prefix}] {short(metric)}")
+
+
+def stop_and_wait(backend: Runs[Run], run: Run, *, now: bool) -> int:
     """Stops a run from outside and waits for its end; 0 if it is over then, whatever its own exit code."""
     before = backend.stop(run, now=now)
     if before.is_over and not now:
         click.echo(f"{run.name} is over already: {before.state}")
         return 0
     if not now:
-        click.echo(f"{run.name}: waiting for its step and a checkpoint, at most {GRACE} s (stop --now kills it at once)")
-        for _ in backend.follow(run):
-            pass
+        most = f"at most {backend.grace(run)} s (stop --now kills it at once)"
+        click.echo(f"{run.name}: waiting for its step and a checkpoint, {most}")
+        backend.wait(run, lambda words: click.echo(words, err=True))
     after = backend.status(run)
     click.echo(f"{run.name}: {after.state}" + ("" if after.exit_code is None else f" (exit {after.exit_code})"))
     return 0

@@ -40,9 +40,9 @@ def why(name: str, as_json: bool) -> None:
 def _seen(name: str) -> Evidence:
     from ..backends.evidence import gather
     from .backends import backend_of
-    from .runs import _run
+    from .found import local_run
 
-    run = _run(name)
+    run = local_run(name)
     return gather(run, backend_of(run).status(run))
 
 

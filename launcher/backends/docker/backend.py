@@ -22,7 +22,7 @@ from ...job import Job
 from ...redact import REDACTOR
 from ...run_dir import RunDir, write_whole
 from .. import Status
-from ..reading import read_log
+from ..reading import InFolders, read_log
 from ..record import end_attempts, outcome, started
 from . import spec as specs
 from .build import Say, ensure
@@ -35,7 +35,7 @@ _START: Final = 120  # seconds after which a start that nobody finished was cut 
 
 
 @dataclass(frozen=True)
-class Docker:
+class Docker(InFolders):
     """An engine on this machine, reached when it is needed first. ``caller`` is the environment with ``.env`` in it."""
 
     cwd: Path
@@ -88,7 +88,7 @@ class Docker:
             raise
         return run
 
-    def follow(self, run: RunDir, rank: int = 0, begin: int = 0) -> Iterator[str]:
+    def follow(self, run: RunDir, rank: int | None = 0, begin: int = 0) -> Iterator[str]:
         """The rank's log from byte ``begin``, in pieces, until the run is over; an empty piece every tenth of a second or so."""
         looked, over = 0.0, False
 

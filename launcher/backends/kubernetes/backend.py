@@ -58,18 +58,23 @@ class Kubernetes:
     why: Callable[[Cluster, ClusterRun], Explanation]
     _last: dict[str, Status] = field(default_factory=dict, init=False, repr=False)  # of runs whose Job is gone by now
 
-    def runs(self, namespaces: Sequence[str], *, with_pods: bool = True) -> list[Listed]:
-        """Every run that has a Job or a JobSet, newest first: a list of each, and one of the pods, for each namespace."""
-        found: list[Listed] = []
-        for namespace in namespaces:
-            objects = list(self.cluster.list(f"/apis/batch/v1/namespaces/{namespace}/jobs", _SELECTOR))
-            objects = [one for one in objects if not one["metadata"].get("ownerReferences")]  # a JobSet's own Jobs
-            objects += self._jobsets(namespace)
-            pods = self._pods_by_owner(namespace) if with_pods and objects else {}
-            for obj in objects:
-                run = ClusterRun.of(obj)
-                found.append(Listed(run, obj, pods.get(run.selector, [])))
+    def runs(self, namespace: str, *, with_pods: bool = True) -> list[Listed]:
+        """Every run that has a Job or a JobSet, newest first: a list of each, and one of the pods."""
+        objects = list(self.cluster.list(f"/apis/batch/v1/namespaces/{namespace}/jobs", _SELECTOR))
+        objects = [one for one in objects if not one["metadata"].get("ownerReferences")]  # a JobSet's own Jobs
+        objects += self._jobsets(namespace)
+        pods = self._pods_by_owner(namespace) if with_pods and objects else {}
+        runs = [(ClusterRun.of(obj), obj) for obj in objects]
+        found = [Listed(run, obj, pods.get(run.selector, [])) for run, obj in runs]
         return sorted(found, key=lambda one: (one.run.created, one.run.name), reverse=True)
+
+    def archived(self, name: str, namespaces: Sequence[str]) -> ClusterRun | None:
+        """The run of this whole name whose Job is gone and whose folder a reader has."""
+        for namespace in namespaces:
+            with suppress(NoReader, ApiError):
+                if (run := Archive(self.cluster, namespace).find(name)) is not None:
+                    return run
+        return None
 
     def archive(self, run: ClusterRun) -> Archive:
         return Archive(self.cluster, run.namespace)
@@ -135,6 +140,9 @@ class Kubernetes:
 
     def ranks(self, run: ClusterRun) -> list[int]:
         return list(range(run.ranks_a_node * run.nodes))
+
+    def place(self, run: ClusterRun) -> str:
+        return str(run.path)
 
     def tail(self, run: ClusterRun) -> list[str]:
         """The last lines of the first rank: of its pod, else what the archive has of its metrics; none where neither is there."""

@@ -1,0 +1,218 @@
+"""The verbs that say how runs are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import cluster_option, json_option, namespace_option, run_argument
+
+if TYPE_CHECKING:
+    from ..backends.kubernetes.backend import Kubernetes, Listed
+    from ..backends.kubernetes.run import ClusterRun
+    from ..why import Pod
+    from .known_runs import Known
+
+_NEWEST = 10
+
+
+@click.command("ps")
+@json_option
+@click.option("-a", "--all", "every", is_flag=True, help="All runs, not the ten newest and those that run.")
+@cluster_option
+@namespace_option
+def ps(as_json: bool, every: bool, cluster: bool, namespace: str | None) -> None:
+    """List runs, newest first: those of this machine, or with --cluster those of the cluster."""
+    from ..config import read_env
+    from .found import has_kubeconfig, local_runs_and_containers
+    from .known_runs import known
+
+    caller = read_env(Path.cwd())
+    on_cluster = cluster or namespace is not None
+    found = _on_cluster(caller, namespace) if on_cluster else [known(run) for run in local_runs_and_containers()]
+    shown = [run for number, run in enumerate(found) if every or number < _NEWEST or not run.is_over]
+    if as_json:
+        _echo_json([run.json() for run in shown])
+        return
+    if shown:
+        _table(_cluster_rows(shown) if on_cluster else _rows(shown))
+    else:
+        click.echo("no run yet: `launcher submit EXP` makes one" if on_cluster else "no run yet: `launcher run EXP` makes one")
+    if len(shown) < len(found):
+        click.echo(f"… and {len(found) - len(shown)} older (ps -a)")
+    if not on_cluster and has_kubeconfig(caller):
+        click.secho("those of the cluster: launcher ps --cluster", dim=True)
+
+
+@click.command("status")
+@run_argument
+@json_option
+@cluster_option
+@namespace_option
+def status(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
+    """Say how one run is. RUN is a name or its beginning, an experiment (its newest run) or `latest`."""
+    from ..run_dir import RunDir
+    from .found import find
+    from .known_runs import known
+
+    where, run = find(name, cluster=cluster, namespace=namespace)
+    if not isinstance(run, RunDir):
+        _cluster_status(where, run, as_json)  # type: ignore[arg-type]
+        return
+    now, record = known(run), where.record(run)
+    if as_json:
+        _echo_json({**now.json(), "record": record})
+        return
+    _facts({**_first_facts(now), **_progress(now), **_last_facts(now), "attempts": str(len(record.get("attempts", [])))})
+    _facts({"folder": now.folder})
+
+
+def _cluster_status(where: Kubernetes, run: ClusterRun, as_json: bool) -> None:
+    from ..backends.kubernetes import state
+    from ..backends.kubernetes.pods import is_running, newest, reason
+
+    obj, pods = where.object(run), newest(where.pods(run))
+    now, record = known_on_cluster(where, run), where.record(run)
+    restarts = state.restarts(obj) if obj is not None else None
+    if as_json:
+        listed = [{"name": p.name, "index": p.index, "node": p.host, "phase": p.phase, "reason": reason(p)} for p in pods]
+        _echo_json({**now.json(), "job": run.job, "kind": run.kind, "restarts": restarts, "pods": listed, "record": record})
+        return
+    run_count = sum(is_running(pod) for pod in pods)
+    nodes = f"{run_count} of {run.nodes} run" if not now.is_over else str(run.nodes)
+    _facts({**_first_facts(now), "nodes": nodes if obj is not None else None})
+    for line in _pod_lines(pods):
+        click.echo(f"{'':<12}{line}")
+    again = {"restarts": str(restarts) if restarts is not None else None}
+    image = run.image or None
+    place = f"{run.namespace}/{run.job} ({run.kind})" if obj is not None else f"{run.namespace} (its {run.kind} is gone)"
+    _facts({**again, **_progress(now), **_last_facts(now), "object": place, "image": image, "folder": now.folder})
+
+
+def known_on_cluster(where: Kubernetes, run: ClusterRun) -> Known:
+    """How ``run`` is now, with its step and speed."""
+    from ..backends.kubernetes import state
+    from .known_runs import Known, newest_metric, progress
+
+    obj, now = where.object(run), where.status(run)
+    last = newest_metric(where.tail(run), run.global_batch)
+    record = where.record(run) if obj is None else {}
+    ended = (state.ended_at(obj) if now.is_over else None) if obj is not None else (record.get("outcome") or {}).get("ended")
+    return Known(
+        run=run.name,
+        experiment=run.key,
+        state=now.state,
+        exit_code=now.exit_code,
+        sentence=now.sentence,
+        **progress(last, run.global_batch, is_over=now.is_over),
+        created=run.created,
+        ended=ended,
+        folder=str(run.path),
+        nodes=run.nodes,
+        namespace=run.namespace,
+    )
+
+
+def _on_cluster(caller: Mapping[str, str], namespace: str | None) -> list[Known]:
+    from .found import cluster_of, listed_on
+
+    kubernetes, namespaces = cluster_of(caller, namespace)
+    return [_listed(one) for one in listed_on(kubernetes, namespaces, with_pods=True)]
+
+
+def _listed(one: Listed) -> Known:
+    """A run as the list has it: its step would cost a request for each."""
+    from .known_runs import Known
+
+    run, now = one.run, one.status
+    return Known(
+        run=run.name,
+        experiment=run.key,
+        state=now.state,
+        exit_code=now.exit_code,
+        sentence=now.sentence,
+        step=None,
+        total_steps=None,
+        loss=None,
+        created=run.created,
+        ended=one.ended,
+        folder=str(run.path),
+        nodes=run.nodes,
+        namespace=run.namespace,
+    )
+
+
+def _rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
+    rows = [
+        (run.run, _state(run), run.progress, "-" if run.loss is None else f"{run.loss:.4f}", _minute(run.created), run.took)
+        for run in runs
+    ]
+    return [("RUN", "STATE", "STEP", "LOSS", "STARTED (UTC)", "TOOK"), *rows]
+
+
+def _cluster_rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
+    rows = [(run.run, _state(run), str(run.nodes), run.namespace or "-", _minute(run.created), run.took) for run in runs]
+    return [("RUN", "STATE", "NODES", "NAMESPACE", "STARTED (UTC)", "TOOK"), *rows]
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _pod_lines(pods: Sequence[Pod]) -> list[str]:
+    """One line a node of the run: its number, its machine, its pod's phase with the reason, its pod."""
+    from ..backends.kubernetes.pods import is_running, reason
+
+    rows = []
+    for pod in pods:
+        why = "" if is_running(pod) else reason(pod)
+        rows.append((str(pod.index or 0), pod.host or "-", pod.phase + (f" ({why})" if why else ""), pod.name))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _first_facts(now: Known) -> dict[str, str | None]:
+    return {"run": now.run, "experiment": now.experiment, "state": _state(now), "because": now.sentence}
+
+
+def _progress(now: Known) -> dict[str, str | None]:
+    from .known_runs import duration
+
+    return {
+        "step": now.progress,
+        "loss": None if now.loss is None else f"{now.loss:.4f}",
+        "speed": None if now.rate is None else f"{now.rate:.1f} pairs/s",
+        "left": None if now.left is None else f"about {duration(now.left)}",
+    }
+
+
+def _last_facts(now: Known) -> dict[str, str | None]:
+    return {"started": f"{_minute(now.created)} UTC" if now.created else None, "took": now.took}
+
+
+def _facts(facts: Mapping[str, str | None]) -> None:
+    for label, fact in facts.items():
+        if fact is not None:
+            click.echo(f"{label:<12}{fact}")
+
+
+def _state(run: Known) -> str:
+    return run.state if run.exit_code in (None, 0) else f"{run.state} ({run.exit_code})"
+
+
+def _minute(time: str) -> str:
+    return time[:16].replace("T", " ")
+
+
+def _echo_json(value: Any) -> None:
+    import json
+
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+VERBS: tuple[click.Command, ...] = (ps, status)
