@@ -123,7 +123,8 @@ def _in_queue(seen: Evidence) -> Explanation | None:
         what = f"Kueue has taken {seen.run} off its nodes ({evicted.reason}): {evicted.message}"
         return Explanation("kueue-evicted", what, "wait: it is in the queue again, and goes on from its last checkpoint")
     if reserved is not None and reserved.is_true:
-        said = admitted.message if admitted is not None and admitted.message else "an admission check is not done"
+        check = at.get("AdmissionCheck") or admitted
+        said = check.message if check is not None and check.message else "an admission check is not done"
         return Explanation(
             "kueue-check",
             f"queue {seen.queue} has room for {seen.run}, but waits for a check: {said}",
