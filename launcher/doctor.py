@@ -222,8 +222,12 @@ def storage_class(classes: Sequence[Mapping[str, Any]], *, are_bound: bool) -> F
     if default is not None:
         return Finding("StorageClass", "ok", f"{default['metadata']['name']} is the default")
     names = ", ".join(one["metadata"]["name"] for one in classes) or "there is none at all"
+    if are_bound:
+        return Finding(
+            "StorageClass", "missing", f"none is the default ({names}); the claims have their volumes", is_needed=False
+        )
     detail = f"none is the default ({names}): claims have to name theirs"
-    return Finding("StorageClass", "missing", detail, _CLUSTER, is_needed=not are_bound and not classes)
+    return Finding("StorageClass", "missing", detail, _CLUSTER, is_needed=not classes)
 
 
 def unseen(what: str, reason: str) -> Finding:

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import json_option
+from .options import cluster_option, json_option, namespace_option, run_argument
 
 if TYPE_CHECKING:
     from ..why import Evidence
 
 
 @click.command("why")
-@click.argument("name", metavar="RUN")
+@run_argument
 @json_option
-def why(name: str, as_json: bool) -> None:
+@cluster_option
+@namespace_option
+def why(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
     """Say in a sentence why a run is as it is, and what to do about it.
 
     RUN is a name or its beginning, an experiment (its newest run) or `latest`. What Docker, a host or a cluster shows of it is
@@ -25,7 +27,7 @@ def why(name: str, as_json: bool) -> None:
     """
     from ..why import explain
 
-    seen = _seen(name)
+    seen = _seen(name, cluster, namespace)
     found = explain(seen)
     if as_json:
         told = {"run": seen.run, "backend": seen.backend, "state": seen.state, "exit_code": seen.exit_code}
@@ -37,13 +39,16 @@ def why(name: str, as_json: bool) -> None:
         click.echo(f"{'not seen':<12}{what}")
 
 
-def _seen(name: str) -> Evidence:
-    from ..backends.evidence import gather
-    from .backends import backend_of
-    from .found import local_run
+def _seen(name: str, cluster: bool, namespace: str | None) -> Evidence:
+    from ..backends import evidence
+    from ..backends.kubernetes import evidence as of_cluster
+    from ..backends.kubernetes.backend import Kubernetes
+    from .found import find
 
-    run = local_run(name)
-    return gather(run, backend_of(run).status(run))
+    where, run = find(name, cluster=cluster, namespace=namespace)
+    if isinstance(where, Kubernetes):
+        return of_cluster.gather(where.cluster, run)
+    return evidence.gather(run, where.status(run))
 
 
 VERBS: tuple[click.Command, ...] = (why,)

@@ -1,0 +1,114 @@
+"""`launcher doctor`, on this machine and against the API emulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster_api import controllers
+from tests.k8s.test_manifests import built
+
+
+def doctor(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    there = {**os.environ, "DOCKER_HOST": "unix:///no/such/engine", "HOME": str(home), "CUDA_VISIBLE_DEVICES": "", **env}
+    command = [sys.executable, "-m", "launcher", "doctor", *args]
+    return subprocess.run(command, cwd=home, env=there, capture_output=True, text=True, timeout=60, check=False)
+
+
+def findings(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
+    return {one["what"]: one for one in json.loads(done.stdout)["findings"]}
+
+
+def test_this_machine_without_an_engine_trains_on_the_host(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    launch = {"launch": {"secrets": ["HF_TOKEN"]}}
+    (tmp_path / "configs" / "a.yml").write_text(yaml.safe_dump({"exp_1": {"experiment_id": 1, **launch}}))
+    done = doctor(tmp_path, "--json")
+    found = findings(done)
+    assert done.returncode == 0
+    assert (found["host"]["state"], found["docker"]["state"], found["docker"]["is_needed"]) == ("ok", "missing", False)
+    assert found["secrets"]["detail"] == "HF_TOKEN is named by exp_1, and in neither .env nor the environment"
+    (tmp_path / ".env").write_text("HF_TOKEN=hf_notarealtoken\n")
+    again = doctor(tmp_path, "--json")
+    assert findings(again)["secrets"]["state"] == "ok"
+    assert "notareal" not in again.stdout
+
+
+def apply(api: Any, folder: str) -> None:
+    """What `kubectl apply -k` and the controllers make of a folder of k8s/."""
+    for obj in built(folder):
+        if obj["kind"] in ("RoleBinding", "Role", "ServiceAccount", "ResourceQuota", "NetworkPolicy", "Service"):
+            continue
+        api.objects.put(obj | ({"status": {"phase": "Bound", **obj["spec"]}} if obj["kind"].endswith("Claim") else {}))
+        if obj["kind"] == "Deployment":
+            pod = {"kind": "Pod", **obj["spec"]["template"]}
+            api.objects.put({**pod, "metadata": {**pod["metadata"], "name": "dpo-tensorboard-1", "namespace": "dpo"}})
+
+
+@pytest.fixture
+def cluster(cluster_api: Any) -> Any:
+    cluster_api.objects.put({"kind": "Node", "metadata": {"name": "n"}, "status": {"allocatable": {"nvidia.com/gpu": "1"}}})
+    return cluster_api
+
+
+def test_an_empty_cluster_is_told_to_apply_the_overlay(tmp_path: Path, cluster: Any) -> None:
+    done = doctor(tmp_path, "--cluster", "-n", "dpo", KUBECONFIG=str(cluster.kubeconfig))
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        f"ok       cluster    {cluster.url} (context emulator), Kubernetes 1.36",
+        "missing  namespace  there is no dpo",
+        "                    → kubectl apply -k k8s/overlays/workstation",
+        "1 thing missing",
+    ]
+
+
+def test_a_cluster_to_which_the_overlay_was_applied_is_ready(tmp_path: Path, cluster: Any) -> None:
+    apply(cluster, "overlays/workstation")
+    controllers.running(cluster, "dpo-tensorboard-1", "dpo")
+    controllers.condition(cluster, "pods", "dpo-tensorboard-1", "Ready", namespace="dpo")
+    done = doctor(tmp_path, "-n", "dpo", KUBECONFIG=str(cluster.kubeconfig))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"ok       cluster             {cluster.url} (context emulator), Kubernetes 1.36\n"
+        "ok       namespace           dpo, Pod Security restricted\n"
+        "ok       permissions         you may do in dpo all that the launcher does\n"
+        "ok       claim dpo-runs      bound, ReadWriteMany\n"
+        "ok       claim dpo-cache     bound, ReadWriteMany\n"
+        "ok       reader              dpo-tensorboard-1 is ready\n"
+        "absent   secret dpo-secrets  is not there: only experiments without a token, S3 and Google Sheets run\n"
+        "                             → launcher secrets push\n"
+        "absent   JobSet              is not installed: runs over several nodes take an Indexed Job, which needs no add-on\n"
+        "absent   Kueue               is not installed: there are no queues, and --queue has no meaning\n"
+        "ok       nodes               1, of which 1 have GPUs: 1 in all, 1 on one\n"
+        "absent   StorageClass        none is the default (there is none at all); the claims have their volumes\n"
+        "all that is needed is there\n"
+    )
+
+
+def test_what_may_not_be_done_is_missing_and_what_may_not_be_seen_is_unknown(tmp_path: Path, cluster: Any) -> None:
+    apply(cluster, "overlays/workstation")
+    cluster.deny("create", "jobs")
+    cluster.deny("*", "pods/exec")
+    for resource in ("nodes", "storageclasses", "secrets", "persistentvolumeclaims", "namespaces"):
+        cluster.deny("*", resource)
+    done = doctor(tmp_path, "-n", "dpo", "--json", KUBECONFIG=str(cluster.kubeconfig))
+    found = json.loads(done.stdout)["findings"]
+    assert done.returncode == 1
+    denied = [one["detail"] for one in found if one["what"] == "permissions"]
+    assert "for `download` you may not create pods/exec, get pods/exec" in denied
+    assert any(words.startswith("for `submit` you may not create jobs") for words in denied)
+    unknown = {one["what"] for one in found if one["state"] == "unknown"}
+    assert unknown == {"namespace", "claim dpo-runs", "claim dpo-cache", "secret dpo-secrets", "nodes", "StorageClass"}
+
+
+def test_no_cluster_at_all_is_one_finding(tmp_path: Path) -> None:
+    done = doctor(tmp_path, "--cluster", KUBECONFIG=str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert done.stdout.startswith("missing  cluster  no cluster: ")
