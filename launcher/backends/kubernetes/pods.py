@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ...why import Condition, Container, Pod
+from .objects import FINAL
+from .pod import CONTAINER as CONTAINER
 
-CONTAINER: Final = "trainer"
 _INDEX: Final = "batch.kubernetes.io/job-completion-index"
 
 
@@ -101,9 +102,6 @@ def first_ending(pods: Sequence[Pod]) -> Ending | None:
     if failed:
         return min(failed, key=lambda one: (one[0], one[1].code not in FINAL))[1]
     return ended[0][1] if ended else None
-
-
-FINAL: Final = frozenset({2, 42, 43, 44, 45, 46})  # codes after which nothing is started again
 
 
 def _container(status: Mapping[str, Any]) -> Container | None:
