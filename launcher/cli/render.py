@@ -22,6 +22,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..backends.kubernetes.placement import Local
     from ..backends.kubernetes.spec import KubernetesSpec
     from ..config import Loaded
     from ..experiment import Experiment
@@ -118,10 +119,17 @@ def cluster_job(name: str, overrides: tuple[str, ...], run_name: str | None, fil
 
 
 def cluster_spec(
-    job: Job, loaded: Loaded, *, namespace: str | None, has_jobset: bool | None = None, image: Image | None = None
+    job: Job,
+    loaded: Loaded,
+    *,
+    namespace: str | None,
+    has_jobset: bool | None = None,
+    image: Image | None = None,
+    local: Local | None = None,
 ) -> KubernetesSpec:
     """The objects of ``job``. ``namespace``: the one that is meant, None where only the context knows it; ``has_jobset``: whether
-    the cluster serves JobSets, None where it was not asked; ``image``: the one that was pushed.
+    the cluster serves JobSets, None where it was not asked; ``image``: the one that was pushed; ``local``: the files of this
+    machine, where they were looked at already.
     """
     import getpass
 
@@ -137,7 +145,7 @@ def cluster_spec(
         place = Place(
             user=caller.get("USER") or getpass.getuser(),
             image=image or image_of(variant_of(job.gpus), caller, job.experiment.launch.image),
-            local=look(job.experiment, Path.cwd()),
+            local=local or look(job.experiment, Path.cwd()),
             namespace=namespace,
             has_jobset=has_jobset,
             trained=_trained(job.experiment, caller),

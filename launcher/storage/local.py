@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,8 +80,8 @@ class LocalFile:
         return Entry(self.name, self.size, digests.whole.hex())
 
 
-def files_below(folder: Path, part: int) -> list[LocalFile]:
-    """In order of their names; links are the files that they name inside the folder.
+def files_below(folder: Path, part: int, names: Container[str] | None = None) -> list[LocalFile]:
+    """In order of their names, all or those of ``names``; links are the files that they name inside the folder.
 
     Raises UploadError for a link that leads out of it, an empty folder, and a file with the manifest's name.
     """
@@ -90,6 +90,8 @@ def files_below(folder: Path, part: int) -> list[LocalFile]:
     inside, found = folder.resolve(), {}
     for path in _walk(folder):
         name = path.relative_to(folder).as_posix()
+        if names is not None and name not in names:
+            continue
         if not path.is_file() or not path.resolve().is_relative_to(inside):
             kind = f"a link to {path.readlink()}" if path.is_symlink() else "neither a file nor a folder"
             raise UploadError(f"{folder}: {name} is {kind}, expected files inside the folder: nothing was uploaded")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ def upload_folder(
     storage: StorageConfig,
     prefix_parts: Sequence[str],
     env: Mapping[str, str],
+    names: Iterable[str] | None = None,
     effort: Effort = EFFORT,
     listener: Listener | None = None,
 ) -> Uploaded:
@@ -47,15 +48,15 @@ def upload_folder(
     earlier contents is deleted first, so a place that has one is whole at every moment. Links are uploaded as the files that they
     name inside the folder; a link that leads out of it is refused before anything is sent.
 
-    Raises CredentialError if credentials are missing or refused, UploadError for everything else that the folder, the
-    network or the server does, and ExperimentError if ``storage`` names no bucket.
+    ``names``: only these files. Raises CredentialError if credentials are missing or refused, UploadError for everything else
+    that the folder, the network or the server does, and ExperimentError if ``storage`` names no bucket.
     """
     if storage.bucket_name is None:
         raise ExperimentError(Mistake("storage_config", "bucket_name is not set", expected="the name of a bucket"))
     place = Place.of(storage.bucket_name, storage.object_prefix, *prefix_parts)
     endpoint = endpoint_of(storage, env)
     with explained(place.bucket, endpoint, purpose="write there", failure=UploadError):
-        files = files_below(folder, effort.part)
+        files = files_below(folder, effort.part, None if names is None else frozenset(names))
         try:
             store = Store.open(place.bucket, storage, env, effort)
         except ValueError as error:

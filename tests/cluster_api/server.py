@@ -350,6 +350,11 @@ class Server:
             groups = sorted({(kind.group, kind.version) for kind in served if kind.group})
             listed = [{"name": g, "versions": [{"groupVersion": f"{g}/{v}", "version": v}]} for g, v in groups]
             return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
+        group = path.removeprefix("/apis/")
+        versions = sorted({kind.version for kind in served if kind.group == group})
+        if versions:
+            listed = [{"groupVersion": f"{group}/{version}", "version": version} for version in versions]
+            return {"kind": "APIGroup", "apiVersion": "v1", "name": group, "versions": listed, "preferredVersion": listed[-1]}
         place = ALSO.get(path, path)
         found = [kind for kind in served if kind.place == place]
         if not found:

@@ -103,6 +103,10 @@ class Cluster:
         """Merges ``obj`` into the object at ``path`` (RFC 7386: null removes)."""
         return self._json("PATCH", path, {"fieldValidation": "Strict"}, obj, again=True)
 
+    def review(self, obj: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a SelfSubjectAccessReview, which is kept nowhere."""
+        return self._json("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {}, obj, again=True)
+
     def delete(self, path: str, propagation: str = "Background", grace: int | None = None) -> None:
         """Deletes the object at ``path``; one that is not there is fine."""
         body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation, "gracePeriodSeconds": grace}

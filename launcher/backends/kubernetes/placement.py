@@ -71,13 +71,13 @@ class Placement:
 
 def place(experiment: Experiment, local: Local) -> Placement:
     """Raises ExperimentError with every path that a pod cannot have."""
-    claims = _claims(experiment)
+    claims = claims_of(experiment)
     mistakes = [*_wrong_claims(experiment), *_wrong_outputs(experiment)]
     changed: dict[str, Any] = {}
     staged: list[Staged] = []
     contents: Mapping[str, bytes] = {}
     folder = DATA
-    if _travels(experiment.datasets_path, claims):
+    if travels(experiment.datasets_path, claims):
         wrong = _wrong_data(experiment, local)
         mistakes += wrong
         if not wrong and local.data is not None:
@@ -90,7 +90,7 @@ def place(experiment: Experiment, local: Local) -> Placement:
                 staged.append(_stage(experiment, "datasets_path", local.data, local.data.path.name))
     elif experiment.datasets_path is not None:
         mistakes += _wrong_pod_path("datasets_path", experiment.datasets_path, claims)
-    if local.model is not None and _travels(experiment.model_name, claims):
+    if local.model is not None and travels(experiment.model_name, claims):
         staged.append(_stage(experiment, "model_name", local.model, experiment.model_folder))
     else:
         mistakes += _wrong_pod_path("model_name", experiment.model_name, claims)
@@ -100,7 +100,7 @@ def place(experiment: Experiment, local: Local) -> Placement:
     return Placement(experiment.model_copy(update=changed), claims, contents, folder, tuple(staged))
 
 
-def _claims(experiment: Experiment) -> dict[str, str]:
+def claims_of(experiment: Experiment) -> dict[str, str]:
     """Role -> claim."""
     given = experiment.launch.kubernetes.volumes
     return {role: given[role] for role in _CLAIMS if role in given} | {
@@ -108,7 +108,7 @@ def _claims(experiment: Experiment) -> dict[str, str]:
     }
 
 
-def _travels(path: str | None, claims: Mapping[str, str]) -> bool:
+def travels(path: str | None, claims: Mapping[str, str]) -> bool:
     """Whether a path of the experiment is one of this machine. With a claim for the data, relative paths lie on it."""
     if path is None or path.startswith(("s3://", "/dpo/")):
         return False

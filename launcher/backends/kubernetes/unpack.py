@@ -1,0 +1,60 @@
+"""Runs in a pod, as `python -c` of this text, with nothing of ours beside it: takes files from standard input, and puts them in
+place whole or not at all. Its arguments: the target, and the hash of all contents; its words: there, send, staged."""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+
+def main(target: Path, digest: str) -> None:
+    if target.is_dir():
+        say("there")
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".{digest}-*"):  # of a staging that was killed
+        if time.time() - left.stat().st_mtime > 6 * 3600:
+            shutil.rmtree(left, ignore_errors=True)
+    aside = target.parent / f".{digest}-{os.urandom(4).hex()}"
+    say("send")
+    try:
+        if receive(aside) != digest:
+            sys.exit("what came is not what was to be sent: a file was changed meanwhile")
+        try:
+            aside.rename(target)
+        except OSError:
+            if not target.is_dir():  # else somebody was faster
+                raise
+        say("staged")
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def receive(folder: Path) -> str:
+    stream, total = sys.stdin.buffer, hashlib.sha256()
+    files = json.loads(stream.read(int(stream.read(8))))
+    for name in sorted(files):
+        left, content = files[name], hashlib.sha256()
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with (folder / name).open("wb") as file:
+            while left:
+                data = stream.read(min(left, 1 << 20))
+                if not data:
+                    sys.exit(f"what was sent broke off in {name}")
+                file.write(data)
+                content.update(data)
+                left -= len(data)
+        total.update(f"{content.hexdigest()} {name}\n".encode())
+    return total.hexdigest()
+
+
+def say(word: str) -> None:
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
