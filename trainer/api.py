@@ -106,7 +106,7 @@ class DPOTrainer:
         ``model_path`` defaults to the adapter that :meth:`train` made. Raises UsageError without folder or storage_config,
         CredentialError where the store refuses, UploadError where it fails.
         """
-        from launcher.storage import upload_folder
+        from launcher.storage import Lines, key_parts, upload_folder, upload_run
 
         folder = Path(model_path) if model_path is not None else self.run.adapter if self.run else None
         if folder is None:
@@ -116,10 +116,14 @@ class DPOTrainer:
         storage = self.experiment.storage_config
         if storage is None or storage.bucket_name is None:
             raise UsageError("save_model: storage_config with a bucket_name is needed")
+        env, lines = read_env(Path()), Lines("uploaded", print)
+        folder = folder.resolve()
+        run = RunDir(folder.parent)
+        if folder == run.adapter and run.record.is_file():
+            return upload_run(run, self.experiment, storage=storage, env=env, listener=lines).uri
         # An adapter's folder lies in its run, whose name tells uploads of one experiment apart.
-        name = folder.resolve().parent.name if folder.name == "adapter" else folder.name
-        parts = (f"exp_{self.experiment.experiment_id}", self.experiment.model_folder, name)
-        return upload_folder(folder, storage=storage, prefix_parts=parts, env=read_env(Path())).uri
+        parts = key_parts(self.experiment, run.name if folder.name == "adapter" else folder.name)
+        return upload_folder(folder, storage=storage, prefix_parts=parts, env=env, listener=lines).uri
 
     save_existing_model = save_model
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,16 @@ from transformers import PrinterCallback, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 from trl import DPOConfig
 
-from launcher.errors import ExperimentError, Mistake, Stopped, UploadError, nearest
+from launcher.errors import ExperimentError, Mistake, Stopped, nearest
 from launcher.experiment import Experiment
 from launcher.hyperparameters import Hyperparameters
 from launcher.pairs import Pairs
-from launcher.run_dir import RunDir, expanded
+from launcher.run_dir import RunDir
 
 from .arguments import arguments, check_optimizer, is_sharded, smaller, without_effect
+from .bucket import check_upload, model_path, name_base, upload_adapter
 from .checkpointed import BUDGETS, CHECKPOINTING, MICRO, PATH
-from .checkpoints import Patience, StopCallback, any_rank, publish, remembered, resume_point, save_verified, step_of
+from .checkpoints import ASIDE, Patience, StopCallback, any_rank, publish, remembered, resume_point, save_verified, step_of
 from .choice import choose_path, take_path
 from .data import read_data
 from .dpo import DPOTrainer, Interrupted
@@ -80,11 +81,14 @@ def train(
     if first:
         run.update_record(packages=versions(), hardware=device.hardware())
     if run.adapter.exists():  # an earlier attempt trained and verified it, and could not upload it
-        _upload(experiment, run, first)
+        if first:
+            upload_adapter(experiment, run)
         return
+    if first:
+        check_upload(experiment)
 
     pairs = read_data(experiment, run, root=roots.run, data_root=roots.data, cache=roots.cache, first=first)
-    path = _model_path(experiment, roots.data)
+    path = model_path(experiment, roots.data, roots.cache, first=first)
     tokenizer = load_tokenizer(experiment, path)
     tokens, held_out = _tokenize_all(experiment, pairs, tokenizer, roots.cache)
     checkpoint = resume_point(run, experiment, roots.run)
@@ -145,8 +149,10 @@ def train(
         before = logged_at_start(run)
         summarise(run, log, trainer, before, after, seconds, step, verified)
         log.close()
+        name_base(run.path / ASIDE, path, experiment)
         publish(run)
-    _upload(experiment, run, first)
+    if first:
+        upload_adapter(experiment, run)
 
 
 def _train(trainer: DPOTrainer, checkpoint: Path | None, peers: Peers | None) -> None:
@@ -250,17 +256,6 @@ def _say(lines: Iterator[str] | list[str]) -> None:
         print(line, flush=True)  # noqa: T201 - the launcher follows the rank's output
 
 
-def _model_path(experiment: Experiment, data_root: Path) -> str:
-    if experiment.model_name.startswith("s3://"):
-        raise ExperimentError(
-            Mistake(
-                "model_name", "models on S3 cannot be read by this version", "a hub id or a local folder", experiment.model_name
-            )
-        )
-    folder = data_root / expanded(experiment.model_name)
-    return str(folder) if folder.is_dir() else experiment.model_name
-
-
 def _tokenize_all(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: Path) -> tuple[Tokens, Tokens | None]:
     h = experiment.hyperparameters
     names = {source.role: source.name for source in pairs.sources}
@@ -319,19 +314,3 @@ def _parameters(model: torch.nn.Module) -> str:
         every = sum(numel(p) for p in model.parameters())
         trained = sum(numel(p) for p in model.parameters() if p.requires_grad)
     return f"{every:,} parameters, {trained:,} trained ({trained / every:.1%})"
-
-
-def _upload(experiment: Experiment, run: RunDir, first: bool) -> None:
-    storage = experiment.storage_config
-    if not first or storage is None or not storage.upload_to_cloud:
-        return
-    from launcher.config import read_env
-    from launcher.storage import upload_folder
-
-    parts = (f"exp_{experiment.experiment_id}", experiment.model_folder, run.name)
-    try:
-        uploaded = upload_folder(run.adapter, storage=storage, prefix_parts=parts, env=read_env(Path()))
-    except UploadError as error:
-        raise UploadError(f"the adapter is whole in {run.adapter}, but was not uploaded: {error}") from error
-    run.update_record(uploaded=asdict(uploaded))
-    _say([f"uploaded {uploaded.objects} objects, {uploaded.bytes:,} bytes, to {uploaded.uri}"])

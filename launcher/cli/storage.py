@@ -35,9 +35,8 @@ def upload(source: str, other: str | None, file: Path | None) -> None:
     lies in no run needs --experiment.
     """
     from ..config import read_env
-    from ..storage import upload_folder
+    from ..storage import key_parts, upload_folder, upload_run
     from ..storage.progress import size
-    from ..storage.run import key_parts, upload_run
 
     env = read_env(Path.cwd())
     run, folder = _run_or_folder(source)

@@ -10,7 +10,22 @@ from .client import Effort
 from .download import Downloaded, download_folder
 from .fetch import fetch_folder
 from .place import Place
+from .probe import check_bucket
 from .progress import Lines, Progress
+from .run import key_parts, upload_run
 from .upload import Uploaded, upload_folder
 
-__all__ = ["Downloaded", "Effort", "Lines", "Place", "Progress", "Uploaded", "download_folder", "fetch_folder", "upload_folder"]
+__all__ = [
+    "Downloaded",
+    "Effort",
+    "Lines",
+    "Place",
+    "Progress",
+    "Uploaded",
+    "check_bucket",
+    "download_folder",
+    "fetch_folder",
+    "key_parts",
+    "upload_folder",
+    "upload_run",
+]
