@@ -189,19 +189,18 @@ def secret(name: str, obj: Mapping[str, Any] | None) -> Finding:
     return Finding(f"secret {name}", "ok", f"has {', '.join(sorted(obj.get('data') or {})) or 'no key'}")
 
 
-def addons(groups: Iterable[str]) -> list[Finding]:
-    """``groups``: those of the API that are served."""
-    served = set(groups)
-    found = []
-    for group, name, without in (
-        ("jobset.x-k8s.io", "JobSet", "runs over several nodes take an Indexed Job, which needs no add-on"),
-        ("kueue.x-k8s.io", "Kueue", "there are no queues, and --queue has no meaning"),
-    ):
-        if group in served:
-            found.append(Finding(name, "ok", "is served"))
-        else:
-            found.append(Finding(name, "missing", f"is not installed: {without}", is_needed=False))
-    return found
+def addons(**served: bool) -> list[Finding]:
+    """``served``: JobSet and Kueue, each whether the cluster has it."""
+    without = {
+        "JobSet": "runs over several nodes take an Indexed Job, which needs no add-on",
+        "Kueue": "there are no queues, and --queue has no meaning",
+    }
+    return [
+        Finding(name, "ok", "is served", is_needed=False)
+        if is_served
+        else Finding(name, "missing", f"is not installed: {without[name]}", is_needed=False)
+        for name, is_served in served.items()
+    ]
 
 
 def nodes(found: Sequence[Mapping[str, Any]]) -> Finding:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from ... import doctor
 from ...doctor import CLAIMS, Finding
 from .cluster import ApiError, Cluster
-from .permissions import PERMISSIONS, SECRET, Permission
+from .facts import Answer, Facts, Question, gather
+from .permissions import PERMISSIONS, SECRET
 
 _READER: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=reader"
-_GROUPS: Final = {"JobSet": "jobset.x-k8s.io", "Kueue": "kueue.x-k8s.io"}
-_AT_ONCE: Final = 8  # access reviews
 
 
 def look(cluster: Cluster) -> list[Finding]:
@@ -21,75 +19,47 @@ def look(cluster: Cluster) -> list[Finding]:
     where = cluster.namespace
     minor = str(cluster.get("/version").get("minor", ""))
     found = [doctor.version(minor, f"{cluster.host} (context {cluster.context})")]
-    nodes = _listed(cluster, "/api/v1/nodes")
-    apply = doctor.applied_by(None if isinstance(nodes, str) else len(nodes))
-    space = _one(cluster, f"/api/v1/namespaces/{where}")
-    if isinstance(space, str):
-        found.append(doctor.unseen("namespace", f"{where}: {space}"))
+    verbs = tuple({one.needed_by for one in PERMISSIONS})
+    facts = gather(cluster, Question(where, "doctor", CLAIMS, SECRET, None, verbs))
+    nodes = facts.nodes
+    apply = doctor.applied_by(len(nodes.found) if nodes.found is not None else None)
+    if facts.namespace.unseen is not None:
+        found.append(doctor.unseen("namespace", f"{where}: {facts.namespace.unseen}"))
     else:
-        found += doctor.namespace(where, space, apply)
-        if space is None:
+        found += doctor.namespace(where, facts.namespace.found, apply)
+        if facts.namespace.found is None:
             return found
-    groups = [group["name"] for group in cluster.get("/apis").get("groups") or []]
-    found += doctor.permissions(denied(cluster, groups), where, apply)
-    claims = [_of(cluster, "persistentvolumeclaims", name, lambda obj, name=name: doctor.claim(name, obj, where, apply))  # type: ignore[misc]
-              for name in CLAIMS.values()]  # fmt: skip
+    found += doctor.permissions(_denied(facts), where, apply)
+    claims = [
+        _of(f"claim {name}", facts.claims[name], lambda obj, name=name: doctor.claim(name, obj, where, apply))  # type: ignore[misc]
+        for name in CLAIMS.values()
+    ]
     found += claims
     readers = _listed(cluster, f"/api/v1/namespaces/{where}/pods", _READER)
-    found.append(doctor.unseen("reader", readers) if isinstance(readers, str) else doctor.reader(readers, where, apply))
-    found.append(_of(cluster, "secrets", SECRET, lambda obj: doctor.secret(SECRET, obj)))
-    found += doctor.addons(groups)
-    found.append(doctor.unseen("nodes", nodes) if isinstance(nodes, str) else doctor.nodes(nodes))
+    found.append(_of("reader", readers, lambda pods: doctor.reader(pods or [], where, apply)))
+    found.append(_of(f"secret {SECRET}", facts.secret, lambda obj: doctor.secret(SECRET, obj)))
+    found += doctor.addons(JobSet=facts.has_jobset, Kueue=facts.has_kueue)
+    found.append(_of("nodes", nodes, lambda those: doctor.nodes(those or [])))
     classes = _listed(cluster, "/apis/storage.k8s.io/v1/storageclasses")
     are_bound = all(claim.state == "ok" for claim in claims)
-    if isinstance(classes, str):
-        found.append(doctor.unseen("StorageClass", classes))
-    else:
-        found.append(doctor.storage_class(classes, are_bound=are_bound))
+    found.append(_of("StorageClass", classes, lambda those: doctor.storage_class(those or [], are_bound=are_bound)))
     return found
 
 
-def denied(cluster: Cluster, groups: list[str]) -> dict[str, list[str]]:
-    """What the caller may not do in the cluster's namespace: what stops working -> verbs and resources."""
-    asked = [(one, verb) for one in PERMISSIONS if one.addon is None or _GROUPS[one.addon] in groups for verb in one.verbs]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        allowed = list(pool.map(lambda ask: _may(cluster, *ask), asked))
+def _denied(facts: Facts) -> dict[str, list[str]]:
+    """What stops working -> the verbs and resources that the caller may not use."""
     found: dict[str, list[str]] = {}
-    for (permission, verb), may in zip(asked, allowed, strict=True):
-        if not may:
-            found.setdefault(permission.needed_by, []).append(f"{verb} {permission.resource}")
+    for permission, verbs in facts.denied.items():
+        found.setdefault(permission.needed_by, []).extend(f"{verb} {permission.resource}" for verb in verbs)
     return found
 
 
-def _may(cluster: Cluster, permission: Permission, verb: str) -> bool:
-    review = permission.review(verb, cluster.namespace)
-    answer = cluster.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
-    return bool((answer.get("status") or {}).get("allowed"))
+def _of(what: str, answer: Answer, judge: Callable[[Any], Finding]) -> Finding:
+    return doctor.unseen(what, answer.unseen) if answer.unseen is not None else judge(answer.found)
 
 
-def _of(cluster: Cluster, kind: str, name: str, judge: Callable[[Mapping[str, Any] | None], Finding]) -> Finding:
-    obj = _one(cluster, f"/api/v1/namespaces/{cluster.namespace}/{kind}/{name}")
-    return (
-        doctor.unseen(f"{'claim' if kind.endswith('claims') else 'secret'} {name}", obj) if isinstance(obj, str) else judge(obj)
-    )
-
-
-def _one(cluster: Cluster, path: str) -> Mapping[str, Any] | str | None:
-    """The object; None if it is not there, and words where the caller may not see it."""
+def _listed(cluster: Cluster, path: str, selector: str | None = None) -> Answer:
     try:
-        return cluster.get(path)
+        return Answer(list[Mapping[str, Any]](cluster.list(path, selector)))
     except ApiError as error:
-        if error.status == 404:
-            return None
-        if error.status == 403:
-            return "you may not look at it"
-        raise
-
-
-def _listed(cluster: Cluster, path: str, selector: str | None = None) -> list[dict[str, Any]] | str:
-    try:
-        return list(cluster.list(path, selector))
-    except ApiError as error:
-        if error.status == 403:
-            return "you may not list them"
-        raise
+        return Answer(unseen="you may not see it" if error.status == 403 else error.message)
