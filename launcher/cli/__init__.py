@@ -1,10 +1,10 @@
 """The command line: the only room that prints and the only one that chooses an exit code.
 
 ``files`` has the verbs that read experiment files, ``plan`` the one that says whether they fit, ``render`` those that show what
-would be started, ``runs`` the one that starts them, ``started`` those that watch, stop and resume runs, ``states`` those that say
-how they are, ``why`` the one that explains them, ``doctor`` the one that says what is missing, ``drill`` the one that kills and resumes them, ``images`` those that build
-images, ``storage`` those that bring adapters to a bucket and back. All import what they need inside the verb, so that
-``launcher --help`` loads click and nothing else.
+would be started, ``runs`` the one that starts them, ``submit`` those for a cluster, ``started`` those that watch, stop and resume
+runs, ``states`` those that say how they are, ``why`` the one that explains them, ``doctor`` the one that says what is missing,
+``drill`` the one that kills and resumes them, ``images`` those that build images, ``storage`` those that bring adapters to a
+bucket and back. All import what they need inside the verb, so that ``launcher --help`` loads click and nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import click
 
 from ..errors import LauncherError, UsageError
 from ..redact import learn_environment, redact_output
-from . import doctor, drill, files, images, plan, render, runs, started, states, storage, why
+from . import doctor, drill, files, images, plan, render, runs, started, states, storage, submit, why
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -26,7 +26,7 @@ def launcher(debug: bool) -> None:
     """Tune a language model on preferences: write an experiment in YAML, run it, read what was learned."""
 
 
-for _room in (files, plan, render, runs, started, states, why, doctor, drill, images, storage):
+for _room in (files, plan, render, runs, submit, started, states, why, doctor, drill, images, storage):
     for _verb in _room.VERBS:
         launcher.add_command(_verb)
 

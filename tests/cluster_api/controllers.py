@@ -212,3 +212,67 @@ def _pod(api: ClusterApi, pod: str, namespace: str, phase: str, state: Object, *
 
 def _index(pod: Object) -> int:
     return int((pod["metadata"].get("annotations") or {}).get("batch.kubernetes.io/job-completion-index", 0))
+
+
+def ready(api: ClusterApi, namespace: str = "default") -> None:
+    """What an administrator puts there before the first run: a namespace, claims, and a machine."""
+    api.objects.put({"kind": "Namespace", "metadata": {"name": namespace}, "status": {"phase": "Active"}})
+    for name in ("dpo-runs", "dpo-cache"):
+        claim(api, name, namespace=namespace)
+    node(api, "node-1")
+
+
+def claim(
+    api: ClusterApi,
+    name: str,
+    mode: str = "ReadWriteMany",
+    phase: str = "Bound",
+    storage_class: str | None = "shared",
+    namespace: str = "default",
+) -> None:
+    """A claim, with a volume if it is Bound."""
+    spec = {"accessModes": [mode], "resources": {"requests": {"storage": "100Gi"}}}
+    spec |= {"storageClassName": storage_class} if storage_class else {}
+    api.objects.put(
+        {
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": spec,
+            "status": {"phase": phase},
+        }
+    )
+
+
+def node(
+    api: ClusterApi,
+    name: str,
+    *,
+    cpu: str = "64",
+    memory: str = "512Gi",
+    gpus: int = 0,
+    labels: dict[str, str] | None = None,
+    taints: list[dict[str, str]] | None = None,
+    images: list[str] | None = None,
+) -> None:
+    """A machine of the cluster that is ready."""
+    there = {"cpu": cpu, "memory": memory, "pods": "110"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
+    api.objects.put(
+        {
+            "kind": "Node",
+            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **(labels or {})}},
+            "spec": {"taints": taints} if taints else {},
+            "status": {
+                "allocatable": there,
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "images": [{"names": [one]} for one in images or []],
+            },
+        }
+    )
+
+
+def quota(
+    api: ClusterApi, name: str, hard: dict[str, str], used: dict[str, str] | None = None, namespace: str = "default"
+) -> None:
+    """A quota, of which ``used`` is taken."""
+    obj = {"kind": "ResourceQuota", "metadata": {"name": name, "namespace": namespace}, "spec": {"hard": hard}}
+    api.objects.put({**obj, "status": {"hard": hard, "used": used or {}}})

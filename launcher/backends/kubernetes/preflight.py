@@ -18,6 +18,8 @@ from .spec import KubernetesSpec
 
 _ONE_POD: Final = "ReadWriteOncePod"
 _READER: Final = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/component": "reader"}
+_APPLY: Final = "kubectl apply -k k8s/overlays/cluster (one machine: k8s/overlays/workstation)"
+_HELD: Final = {"runs": "the runs", "cache": "the models that are kept", "data": "the data"}
 _PLURALS: Final = {"Service": "services", "ConfigMap": "configmaps", "Job": "jobs.batch", "JobSet": "jobsets.jobset.x-k8s.io"}
 
 
@@ -70,8 +72,9 @@ def _earlier(spec: KubernetesSpec, facts: Facts, is_named: bool) -> Iterator[Mis
 
 def _namespace(facts: Facts, namespace: str) -> Iterator[Mistake]:
     if facts.namespace.found is None and facts.namespace.unseen is None:
-        hint = "kubectl apply -k k8s/overlays/… makes dpo with all that a run needs; another one is chosen by --namespace"
-        yield Mistake(f"namespace {namespace}", "is not there", hint=hint)
+        yield Mistake(
+            f"namespace {namespace}", "is not there", hint=f"{_APPLY} makes the namespace dpo; --namespace takes another"
+        )
 
 
 def _permissions(facts: Facts, namespace: str) -> Iterator[Mistake]:
@@ -106,8 +109,8 @@ def _claims(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mist
         if answer.unseen is not None:
             continue
         if answer.found is None:
-            hint = "kubectl apply -k k8s/overlays/… makes it; another one: launch.kubernetes.volumes." + roles[0]
-            yield Mistake(where, f"is not there, in {namespace}; {' and '.join(roles)} of the run would lie on it", hint=hint)
+            what = f"is not there, in {namespace}; it is to hold {' and '.join(_HELD[role] for role in roles)}"
+            yield Mistake(where, what, hint=f"{_APPLY}; another claim: launch.kubernetes.volumes.{roles[0]}")
             continue
         yield from _unbound(where, answer.found, facts)
         yield from _access(where, name, answer.found, roles, spec, facts)
