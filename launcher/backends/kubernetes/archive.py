@@ -104,12 +104,12 @@ class Archive:
 
     def find(self, name: str) -> ClusterRun | None:
         """The run of this whole name, whose Job is gone but whose folder is there; the newest one if there are more."""
-        where = f"find {RUNS_ROOT} -path {shlex.quote(f'*/runs/{_literal(name)}/run.json')} -exec ls -t {{}} +"
-        paths = (self.output(["sh", "-c", where]) or b"").decode("utf-8", "replace").splitlines()
+        pattern = shlex.quote(f"./*/runs/{_literal(name)}/run.json")
+        command = ["sh", "-c", f"cd {RUNS_ROOT} && find . -path {pattern} -exec ls -t {{}} +"]
+        paths = (self.output(command) or b"").decode("utf-8", "replace").splitlines()
         if not paths:
             return None
-        folder = PurePosixPath(paths[0]).parent
-        run = ClusterRun(name, self.namespace, "", "Job", "-", "-", 1, folder.relative_to(RUNS_ROOT), "", "")
+        run = ClusterRun(name, self.namespace, "", "Job", "-", "-", 1, PurePosixPath(paths[0]).parent, "", "")
         return described(run, self.record(run))
 
     def _names(self, folder: PurePosixPath) -> list[str]:

@@ -40,7 +40,7 @@ class Following:
     def __init__(self, cluster: Cluster, run: ClusterRun, *, rank: int | None, begin: str, archive: Archive, why: Why):
         self._cluster, self._run, self._rank, self._begin, self._archive = cluster, run, rank, begin, archive
         self._why, self._waiting_for, self._asked, self._unpulled = why, "", 0.0, 0.0
-        self._out: queue.Queue[str | LauncherError] = queue.Queue(maxsize=256)
+        self._out: queue.Queue[str | Exception] = queue.Queue(maxsize=256)
         self._outage = Outage(self._say)
         self.view = View(cluster, run, self._outage)
 
@@ -77,7 +77,7 @@ class Following:
                 pieces.append(self._out.get_nowait())
         text = ""
         for piece in pieces:
-            if isinstance(piece, LauncherError):
+            if isinstance(piece, Exception):
                 raise piece
             text += piece
         return text
@@ -112,7 +112,7 @@ class Following:
     def _guarded(self, node: int) -> None:
         try:
             self._node(node)
-        except LauncherError as error:
+        except Exception as error:  # whoever follows raises it
             self._out.put(error)
 
     def _node(self, node: int) -> None:
@@ -153,8 +153,8 @@ class Following:
                 return True
             except ClusterRefused:
                 raise
-            except ClusterError as error:
-                self._outage.away(error)
+            except ClusterError:
+                pass  # the view says that the server is away, and waits for it too
             except ApiError as error:
                 if error.status in (400, 404):  # 400: it ended without ever having had a container
                     return error.status == 400

@@ -48,7 +48,7 @@ class View:
         self._there: set[str] = set()
         self._listed = 0
         self._closed = False
-        self._failure: LauncherError | None = None
+        self._failure: Exception | None = None
         self._changed = threading.Condition()
         self.version = 0  # grows with every change
 
@@ -57,8 +57,8 @@ class View:
         kinds, _, name = self._run.place.rpartition("/")
         pods = f"/api/v1/namespaces/{self._run.namespace}/pods"
         watches = (
-            (kinds, {"fieldSelector": f"metadata.name={name}"}, self._set_jobs, self._note_job),
-            (pods, {"labelSelector": self._run.selector}, self._set_pods, self._note_pod),
+            (kinds, None, f"metadata.name={name}", self._set_jobs, self._note_job),
+            (pods, self._run.selector, None, self._set_pods, self._note_pod),
         )
         for watch in watches:
             threading.Thread(target=self._guarded, args=watch, daemon=True).start()
@@ -117,7 +117,7 @@ class View:
     def _guarded(self, *watch: Any) -> None:
         try:
             self._keep(*watch)
-        except LauncherError as error:
+        except Exception as error:  # whoever looks raises it
             with self._changed:
                 self._failure = error
                 self._changed.notify_all()
@@ -125,7 +125,8 @@ class View:
     def _keep(
         self,
         path: str,
-        query: Mapping[str, Any],
+        labels: str | None,
+        fields: str | None,
         replace: Callable[[list[dict[str, Any]]], None],
         note: Callable[[str, dict[str, Any]], None],
     ) -> None:
@@ -135,14 +136,14 @@ class View:
             began = time.monotonic()
             try:
                 if version is None:
-                    page = self._cluster.get(path, **query)
+                    page = self._cluster.get(path, labelSelector=labels, fieldSelector=fields)
                     version = str(page["metadata"]["resourceVersion"])
                     with self._changed:
                         self._listed += 1
                         replace(page.get("items") or [])
                         self._notify()
-                self._outage.back()
-                for event in self._cluster.watch(path, version, **query):
+                    self._outage.back()
+                for event in self._cluster.watch(path, version, labels, fieldSelector=fields):
                     version = str(event["object"]["metadata"]["resourceVersion"])
                     if event["type"] != "BOOKMARK":
                         with self._changed:
@@ -156,17 +157,22 @@ class View:
                     continue
                 if error.status < 500 and error.status != 429:
                     raise
-                self._outage.away(error)
-                time.sleep(_AWAY)
+                version = None
+                self._wait(error)
             except ClusterRefused:
                 raise
             except ClusterError as error:
                 if not self._listed:
                     raise
-                self._outage.away(error)
-                time.sleep(_AWAY)
+                version = None
+                self._wait(error)
             if time.monotonic() - began < _PAUSE:
                 time.sleep(_PAUSE)
+
+    def _wait(self, error: LauncherError) -> None:
+        """Waits for a server that is away; what it told before is listed again, as the first sign that it is back."""
+        self._outage.away(error)
+        time.sleep(_AWAY)
 
     def _notify(self) -> None:
         self.version += 1

@@ -1,0 +1,418 @@
+"""Runs on a cluster, followed, stopped and resumed by the real client over HTTP; the emulator's control plane is played."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from launcher.backends import Status
+from launcher.backends.kubernetes import following, view
+from launcher.backends.kubernetes import logs as pod_logs
+from launcher.backends.kubernetes.backend import Kubernetes
+from launcher.backends.kubernetes.cluster import ApiError, Cluster
+from launcher.backends.kubernetes.evidence import explain
+from launcher.errors import LauncherError, UsageError
+from tests.cluster_api import ClusterApi, controllers
+from tests.cluster_api.played import Played, archived, reader
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second of patience is a hundredth here."""
+    for module, name in ((following, "_AWAY"), (view, "_AWAY"), (view, "_PAUSE"), (pod_logs, "_PAUSE"), (following, "_TICK")):
+        monkeypatch.setattr(module, name, 0.02)
+    monkeypatch.setattr(following, "_ASK", 0.1)
+    monkeypatch.setattr(following, "_LINGER", 2.0)
+
+
+@pytest.fixture
+def kubernetes(cluster_api: ClusterApi) -> Kubernetes:
+    return Kubernetes(Cluster.connect({"KUBECONFIG": str(cluster_api.kubeconfig)}), explain)
+
+
+class Follower:
+    """Follows a run in a thread of its own; ``text`` is what it was told so far."""
+
+    def __init__(self, kubernetes: Kubernetes, played: Played, rank: int | None = 0, begin: int = 0):
+        self.text, self.error = "", None
+        self._pieces = kubernetes.follow(played.run, rank, begin)
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def _follow(self) -> None:
+        try:
+            for piece in self._pieces:
+                self.text += piece
+        except LauncherError as error:
+            self.error = error
+
+    def until(self, text: str) -> Follower:
+        wait_for(lambda: text in self.text or self.error, f"{text!r} in {self.text!r}")
+        return self
+
+    def lines(self) -> list[str]:
+        """All that it was told, when it has come to its end."""
+        self._thread.join(20)
+        assert not self._thread.is_alive(), f"it still follows, after: {self.text}"
+        if self.error is not None:
+            raise self.error
+        return [line for line in self.text.splitlines() if not line.startswith("waiting: ")]
+
+
+def wait_for(what: Callable[[], object], why: str = "", seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, f"it did not come: {why}"
+        time.sleep(0.01)
+
+
+def test_a_run_is_followed_from_its_first_line_to_its_end(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    follower = Follower(kubernetes, played)
+    played.start()
+    played.say("attempt 1 begins", None)
+    for number in range(5):
+        played.say(f"line {number}")
+    follower.until("line 4")
+    assert kubernetes.status(played.run) == Status("running")
+    played.say("10%\r20%")
+    played.end(0, "trained")
+    controllers.complete(cluster_api, "first")
+    assert follower.lines() == ["attempt 1 begins", *(f"line {n}" for n in range(5)), "10%", "20%"]
+    assert kubernetes.status(played.run) == Status("done", 0, "trained")
+
+
+def test_one_rank_or_all_of_them_of_two_nodes(cluster_api, kubernetes):
+    played = Played(cluster_api, nodes=2, nproc=2)
+    played.start()
+    three, every = Follower(kubernetes, played, 3), Follower(kubernetes, played, None)
+    for rank in range(4):
+        played.say(f"here is {rank}", rank)
+    played.say("torchrun begins", None, node=1)
+    played.complete()
+    assert three.lines() == ["here is 3"]
+    assert sorted(every.lines()) == ["[node 1] torchrun begins", *(f"[rank {rank}] here is {rank}" for rank in range(4))]
+
+
+def test_the_log_of_an_old_pod_is_finished_before_that_of_the_one_that_takes_its_place(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    played.start()
+    follower = Follower(kubernetes, played)
+    played.say("one")
+    follower.until("one")
+    old = played.pods()[0]
+    cluster_api.fail(503, f"{old}/log", times=2, message="the kubelet is busy")
+    cluster_api.log(old).write("[rank 0] two\n[rank 0] thr")
+    cluster_api.cut(f"{old}/log")
+    cluster_api.log(old).write("ee\n[rank 0] unended")
+    played.end(1, "a peer is gone", "failed")
+    played.start()
+    played.say("four")
+    played.complete()
+    assert follower.lines() == ["one", "two", "three", "unended", "four"]
+
+
+def test_a_log_that_drops_in_the_middle_of_lines_and_stamps_has_each_line_once(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    played.start()
+    log = cluster_api.log(played.pods()[0])
+    follower = Follower(kubernetes, played)
+    at = time.time()
+    for number in range(60):
+        log.write(f"[rank 0] line {number}, ", at + number // 7)
+        if number % 4 == 0:
+            cluster_api.cut("/log")
+        log.write("the second half of it\n")
+        if number % 9 == 0:
+            time.sleep(0.02)
+    played.complete()
+    assert follower.lines() == [f"line {number}, the second half of it" for number in range(60)]
+
+
+def test_a_log_that_cannot_be_read_yet_is_waited_for(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    (pod,) = controllers.make_pods(cluster_api, "first")
+    controllers.waiting(cluster_api, pod)
+    follower = Follower(kubernetes, played)
+    wait_for(lambda: cluster_api.asked("GET", f"{pod}/log"))
+    controllers.running(cluster_api, pod)
+    played.say("at last")
+    played.complete()
+    assert follower.lines() == ["at last"]
+
+
+def test_a_watch_that_is_too_old_lists_again_and_one_that_drops_goes_on(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    follower = Follower(kubernetes, played)
+    wait_for(lambda: cluster_api.streams("watch=true") == 2)
+    cluster_api.cut("watch=true")
+    cluster_api.objects.forget()
+    played.start()
+    cluster_api.objects.forget()
+    played.say("one")
+    follower.until("one")
+    cluster_api.cut("watch=true")
+    cluster_api.bookmark()
+    played.complete()
+    assert follower.lines() == ["one"]
+
+
+def test_a_server_that_is_away_is_said_once_and_waited_for(cluster_api, kubernetes, monkeypatch):
+    from launcher.backends.kubernetes import cluster
+
+    monkeypatch.setattr(cluster, "_PAUSES", (0.01,))
+    played = Played(cluster_api)
+    played.start()
+    follower = Follower(kubernetes, played)
+    played.say("one")
+    follower.until("one")
+    cluster_api.stop()
+    follower.until("waiting for it")
+    time.sleep(0.2)
+    played.say("two")
+    cluster_api.start()
+    follower.until("two").until("the cluster answers again")
+    played.complete()
+    lines = follower.lines()
+    assert [line for line in lines if line in ("one", "two")] == ["one", "two"]
+    assert len(lines) == 4
+    assert sum("; waiting for it, the run goes on meanwhile" in line for line in lines) == 1
+
+
+def test_a_verb_that_is_forbidden_ends_it_with_the_servers_words(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    played.start()
+    cluster_api.deny("get", "pods/log")
+    with pytest.raises(ApiError, match='User "dana" cannot get resource "pods/log"'):
+        Follower(kubernetes, played).lines()
+
+
+def test_what_a_run_waits_for_is_said_once_a_change(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    (pod,) = controllers.make_pods(cluster_api, "first", node=None)
+    controllers.unschedulable(cluster_api, pod, "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+    follower = Follower(kubernetes, played).until("waiting: no node takes")
+    time.sleep(0.4)
+    controllers.condition(cluster_api, "pods", pod, "PodScheduled", "True")
+    controllers.waiting(cluster_api, pod, "ErrImagePull", "manifest unknown")
+    follower.until("is not pulled: the registry has no such image")
+    controllers.running(cluster_api, pod)
+    cluster_api.log(pod)
+    played.complete()
+    assert follower.lines() == []
+    told = [line for line in follower.text.splitlines() if "is not pulled" in line or "no node takes" in line]
+    assert len(told) == 2
+
+
+def test_an_image_that_does_not_come_ends_the_following_and_says_why(cluster_api, kubernetes, monkeypatch):
+    monkeypatch.setattr(following, "GIVE_UP", 0)
+    played = Played(cluster_api)
+    (pod,) = controllers.make_pods(cluster_api, "first")
+    controllers.waiting(cluster_api, pod, "ImagePullBackOff", "manifest unknown")
+    with pytest.raises(LauncherError) as raised:
+        Follower(kubernetes, played).lines()
+    assert "is not pulled: the registry has no such image" in str(raised.value)
+    assert "`launcher stop first` takes it away" in str(raised.value)
+    assert cluster_api.objects.find("jobs", "first") is not None
+
+
+def test_a_pod_that_vanishes_is_read_on_from_the_archive_to_the_end(cluster_api, kubernetes, tmp_path):
+    folder = reader(cluster_api, tmp_path)
+    run = archived(folder, "first", logs__rank_0_dot_log="earlier\none\ntwo\n")
+    played = Played(cluster_api)
+    played.start()
+    follower = Follower(kubernetes, played)
+    played.say("one")
+    follower.until("one")
+    cluster_api.objects.delete("pods", played.pods()[0])
+    cluster_api.cut("/log")
+    follower.until("two")
+    with (run / "logs" / "rank-0.log").open("a") as file:
+        file.write("three\nfour")
+    follower.until("three")
+    played.start()
+    played.say("three")
+    played.complete()
+    assert follower.lines() == ["one", "two", "three", "four"]
+
+
+def test_without_a_reader_a_pod_that_vanishes_is_said_and_the_next_one_followed(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    (old,) = played.start()
+    follower = Follower(kubernetes, played)
+    played.say("one")
+    follower.until("one")
+    cluster_api.objects.delete("pods", old)
+    cluster_api.cut("/log")
+    follower.until("went away; what it said last is on the runs' claim")
+    played.start()
+    played.say("two")
+    played.complete()
+    lines = follower.lines()
+    assert (lines[0], lines[2:]) == ("one", ["two"])
+
+
+def test_a_job_that_is_deleted_ends_the_following_with_what_its_pods_said(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    played.start()
+    follower = Follower(kubernetes, played)
+    played.say("one")
+    follower.until("one")
+    run = played.run
+    played.end(143, "stopped on request, after a checkpoint", "stopped")
+    time.sleep(0.2)
+    cluster_api.objects.delete("jobs", "first")
+    assert follower.lines()[0] == "one"
+    assert kubernetes.status(run) == Status("stopped", 143, "stopped on request, after a checkpoint")
+
+
+def test_the_log_so_far_is_the_pods_or_the_archives(cluster_api, kubernetes, tmp_path):
+    folder = reader(cluster_api, tmp_path)
+    archived(
+        folder,
+        "first",
+        logs__rank_0_dot_log="from the archive\n",
+        logs__rank_1_dot_log="one\ntwo",
+        run_dot_json='{"key": "demo"}',
+    )
+    played = Played(cluster_api, nproc=2)
+    played.start()
+    played.say("from the pod")
+    assert "".join(kubernetes.read(played.run)) == "from the pod\n"
+    cluster_api.objects.delete("pods", played.pods()[0])
+    assert "".join(kubernetes.read(played.run)) == "from the archive\n"
+    assert "".join(kubernetes.read(played.run, None)) == "[rank 0] from the archive\n[rank 1] one\n[rank 1] two\n"
+    cluster_api.objects.delete("jobs", "first")
+    assert "".join(kubernetes.follow(archived_run(kubernetes, "first"))) == "from the archive\n"
+
+
+def archived_run(kubernetes: Kubernetes, name: str) -> Any:
+    found = kubernetes.archived(name, ["default"])
+    assert found is not None
+    return found
+
+
+def test_without_a_pod_and_a_reader_it_is_said_what_would_have_to_be_there(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    with pytest.raises(LauncherError) as raised:
+        list(kubernetes.read(played.run))
+    assert str(raised.value) == (
+        "what runs have left on their claim is read through the reader pod of k8s/, and namespace default has none that runs\n"
+        "    hint:     `launcher doctor --cluster -n default` says which command adds it"
+    )
+
+
+def test_stop_suspends_the_job_and_resume_lets_it_go_on(cluster_api, kubernetes):
+    controllers.play(cluster_api)
+    cluster_api.objects.is_graceful = True
+    played = Played(cluster_api)
+    run = played.run
+    assert kubernetes.grace(run) == 90
+    assert kubernetes.stop(run).state == "running"
+    job = cluster_api.objects.get("jobs", "first")
+    assert job["spec"]["suspend"] is True
+    assert set(job["metadata"]["annotations"]) >= {"dpo-launcher/stopped"}
+    assert kubernetes.status(run) == Status("stopping", None, "it writes a checkpoint")
+    waiter = threading.Thread(target=kubernetes.wait, args=(run, print), daemon=True)
+    waiter.start()
+    (pod,) = played.pods()
+    played.end(143, "stopped on request, after a checkpoint", "stopped")
+    cluster_api.objects.delete("pods", pod, grace=0)
+    clear_active(cluster_api)
+    waiter.join(10)
+    assert not waiter.is_alive()
+    assert kubernetes.status(run) == Status("stopped", 143, "stopped on request")
+    kubernetes.resume(run)
+    job = cluster_api.objects.get("jobs", "first")
+    assert job["spec"]["suspend"] is False
+    assert "dpo-launcher/stopped" not in job["metadata"]["annotations"]
+    assert kubernetes.status(run) == Status("running")
+
+
+def clear_active(api: ClusterApi) -> None:
+    api.objects.change("jobs", "first", lambda one: one["status"].update(active=0))
+
+
+def test_stop_at_once_takes_the_pods_away(cluster_api, kubernetes):
+    played = Played(cluster_api, nodes=2)
+    played.start()
+    clear_active(cluster_api)
+    assert kubernetes.stop(played.run, now=True) == Status("aborted", 130, "killed at once on request")
+    assert controllers.pods_of(cluster_api, "first") == []
+    graces = [request.body["gracePeriodSeconds"] for request in cluster_api.asked("DELETE", "/pods/")]
+    assert graces == [0, 0]
+
+
+def test_a_run_in_a_queue_of_kueue_is_stopped_by_deleting_its_job(cluster_api, kubernetes):
+    played = Played(cluster_api, queue="team")
+    run = played.run
+    assert kubernetes.stop(run).state == "starting"
+    assert cluster_api.objects.find("jobs", "first") is None
+    (request,) = cluster_api.asked("DELETE", "/jobs/first")
+    assert request.body["propagationPolicy"] == "Foreground"
+    with pytest.raises(UsageError, match="launcher submit demo --name first"):
+        kubernetes.resume(run)
+
+
+def test_a_failed_run_is_resumed_by_making_its_job_again_with_all_that_it_owned(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    played.start()
+    played.fail(1, "the machine went down")
+    run = played.run
+    assert kubernetes.status(run) == Status("failed", 1, "the machine went down")
+    kubernetes.resume(run)
+    again = played.run
+    assert (again.uid != run.uid, again.name, again.folder) == (True, run.name, run.folder)
+    assert kubernetes.status(again).state == "starting"
+    assert "dpo-launcher/resumed" in cluster_api.objects.get("jobs", "first")["metadata"]["annotations"]
+    for kind in ("services", "configmaps"):
+        (owner,) = cluster_api.objects.get(kind, "first")["metadata"]["ownerReferences"]
+        assert owner["uid"] == again.uid
+
+
+def test_what_would_refuse_the_job_that_is_made_again_says_so_while_the_old_one_is_there(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    played.start()
+    played.fail(1, "the machine went down")
+    before = cluster_api.objects.get("jobs", "first")
+    cluster_api.refuse("no.example.com", lambda plural, obj: "not today")
+    with pytest.raises(ApiError, match="not today"):
+        kubernetes.resume(played.run)
+    assert cluster_api.objects.get("jobs", "first") == before
+
+
+def test_runs_are_listed_with_two_lists_of_owners_and_one_of_pods(cluster_api, kubernetes):
+    cluster_api.addons.add("JobSet")
+    for number in range(3):
+        Played(cluster_api, f"run-{number}").start()
+    done = Played(cluster_api, "done")
+    done.start()
+    done.complete()
+    cluster_api.requests.clear()
+    found = {one.run.name: one.status.state for one in kubernetes.runs("default")}
+    assert found == {"run-0": "running", "run-1": "running", "run-2": "running", "done": "done"}
+    assert [request.path.rsplit("/", 1)[1] for request in cluster_api.asked()] == ["jobs", "jobsets", "pods"]
+
+
+def test_the_last_metrics_are_those_of_the_pod_else_of_the_archive(cluster_api, kubernetes, tmp_path):
+    played = Played(cluster_api)
+    played.start()
+    played.step(3)
+    assert '"step": 3' in kubernetes.tail(played.run)[-1]
+    cluster_api.objects.delete("pods", played.pods()[0])
+    assert kubernetes.tail(played.run) == []
+    archived(
+        reader(cluster_api, tmp_path), "first", logs__dpo_train_steps_dot_jsonl='{"step": 4}\n', run_dot_json='{"run": "first"}'
+    )
+    assert kubernetes.tail(played.run) == ['{"step": 4}']
+    assert kubernetes.record(played.run) == {"run": "first"}
+
+
+@pytest.fixture(autouse=True)
+def _ends(cluster_api: ClusterApi) -> Iterator[None]:
+    yield
+    cluster_api.stop()
