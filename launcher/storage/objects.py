@@ -20,6 +20,7 @@ from .workers import Workers, first_error
 
 MARK: Final = {"made-by": "dpo-launcher"}  # metadata of each object that an upload of ours has sent
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
+_NOT_STORED: Final = "the object is not what was stored"
 _CHUNK: Final = 1 << 20
 
 
@@ -63,26 +64,38 @@ def read_object(store: Store, key: str) -> tuple[bytes, str]:
 def receive(store: Store, found: Object, path: Path, workers: Workers, meter: Meter, sha256: str | None) -> Received:
     """Writes the object to ``path``, several parts at a time, and compares what has arrived.
 
-    That is its SHA-256 where ``sha256`` says it or the server keeps one, else its MD5 where its ETag is one. Raises StorageError
-    where they differ, or the object has changed since it was listed.
+    That is its SHA-256 where ``sha256`` says it or the server keeps one, else its MD5 where its ETag is one. What differs is read
+    a second time. Raises StorageError where it differs again, or the object has changed since it was listed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    head = _receive_parts(store, found, path, workers, meter)
+    try:
+        return _compared(store, found, path, head, sha256)
+    except Garbled:
+        path.unlink()
+        meter.add(-found.size)
+    head = _receive_parts(store, found, path, workers, meter)
+    return _compared(store, found, path, head, sha256)
+
+
+def _receive_parts(store: Store, found: Object, path: Path, workers: Workers, meter: Meter) -> dict[str, Any]:
+    """What the server says of the object beside its contents."""
     part = store.effort.part
     with path.open("xb") as file:
         file.truncate(found.size)
-        starts = range(0, max(1, found.size), part)
         parts: list[Future[dict[str, Any]]] = []
         try:
-            for start in starts:
+            for start in range(0, max(1, found.size), part):
                 length = min(part, found.size - start)
                 parts.append(workers.submit(_receive_part, store, found, file.fileno(), start, length, meter))
         finally:
             first_error(list(parts))  # no thread writes to a file that is closed
-    head = parts[0].result()
-    return _compared(store, found, path, head, sha256)
+    return parts[0].result()
 
 
 def _receive_part(store: Store, found: Object, handle: int, start: int, length: int, meter: Meter) -> dict[str, Any]:
+    from botocore.exceptions import ClientError, FlexibleChecksumError
+
     whole = length == found.size
     span = {} if whole else {"Range": f"bytes={start}-{start + length - 1}"}
 
@@ -94,13 +107,14 @@ def _receive_part(store: Store, found: Object, handle: int, start: int, length: 
             raise Garbled(f"s3://{store.bucket}/{found.key}: expected {length} bytes, found {answer['ContentLength']}")
         body = answer.pop("Body")
         done = 0
-        while chunk := body.read(_CHUNK):
-            done += os.pwrite(handle, chunk, start + done)
+        try:
+            while chunk := body.read(_CHUNK):
+                done += os.pwrite(handle, chunk, start + done)
+        except FlexibleChecksumError as error:
+            raise Garbled(f"s3://{store.bucket}/{found.key}: {error}: {_NOT_STORED}") from error
         if done != length:
             raise Garbled(f"s3://{store.bucket}/{found.key}: expected {length} bytes, found {done}")
         return dict(answer)
-
-    from botocore.exceptions import ClientError
 
     try:
         answer = store.patiently(once)
@@ -113,6 +127,7 @@ def _receive_part(store: Store, found: Object, handle: int, start: int, length: 
 
 
 def _compared(store: Store, found: Object, path: Path, head: dict[str, Any], sha256: str | None) -> Received:
+    """Raises Garbled where the file is not the object."""
     kept = head.get("ChecksumSHA256") or ""
     is_md5 = not (sha256 or kept) and _MD5.fullmatch(found.etag) and head.get("ServerSideEncryption") in (None, "AES256")
     ours, md5 = _digests(path, with_md5=bool(is_md5))
@@ -123,9 +138,7 @@ def _compared(store: Store, found: Object, path: Path, head: dict[str, Any], sha
         ("MD5", found.etag if is_md5 else None, md5),
     ):
         if expected not in (None, arrived):
-            raise StorageError(
-                f"s3://{store.bucket}/{found.key}: expected {what} {expected}, found {arrived}: the object is not what was stored"
-            )
+            raise Garbled(f"s3://{store.bucket}/{found.key}: expected {what} {expected}, found {arrived}: {_NOT_STORED}")
     return Received(ours.hex(), head.get("Metadata", {}).get("made-by") == MARK["made-by"])
 
 
