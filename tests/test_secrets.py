@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+
+from tests.sheets.google import SPREADSHEET, Answering, Google, new_key, none, quota, serving
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -26,16 +28,21 @@ SECRETS = {
     r"BAQEFplantedAASCBKcw\n-----END PRIVATE KEY-----\n",
     "LOGIN": "anna-planted:geheim",
 }
-# Pieces of the values above that no other text holds, each as it may be written.
-PIECES = [
-    piece
-    for plain in (
+
+
+def spellings(texts: Iterable[str]) -> list[str]:
+    """Each of ``texts`` as it may be written."""
+    return [way for text in texts for way in {text, quote(text, safe=""), base64.b64encode(text.encode()).decode()}]
+
+
+# Pieces of the values above that no other text holds.
+PIECES = spellings(
+    [
         *[value for name, value in SECRETS.items() if name != "GOOGLE_SHEETS_PRIVATE_KEY"],
         "MIIplantedEvQIBADANBgkqhkiG9w0",
         "BAQEFplantedAASCBKcw",
-    )
-    for piece in {plain, quote(plain, safe=""), base64.b64encode(plain.encode()).decode()}
-]
+    ]
+)
 
 # A library that prints its environment, and one that has it in an exception: here the trainer's own module is imported, whose
 # output is the rank's log by then.
@@ -48,6 +55,17 @@ class Talkative:
             print("DEBUG", *os.environ.values(), file=sys.stderr)
             warnings.warn(f"deprecated: {os.environ}")
 sys.meta_path.insert(0, Talkative())
+"""
+# A client that says all that it sends, and logs what it has done, as people let it when something does not work.
+WORDY = """
+import sys
+class Wordy:
+    def find_spec(self, name, path=None, target=None):
+        if name == "gspread":
+            import http.client, logging
+            http.client.HTTPConnection.debuglevel = 1
+            logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+sys.meta_path.insert(0, Wordy())
 """
 
 pytestmark = pytest.mark.slow
@@ -94,7 +112,8 @@ def home(tmp_path: Path, demo_model: Path) -> Path:
     return tmp_path
 
 
-def write_experiment(home: Path, endpoint: str, path: str) -> None:
+def write_experiment(home: Path, endpoint: str, path: str, **more: object) -> None:
+    """``more`` replaces what the experiment says; None leaves it out."""
     experiment = {
         "experiment_id": "planted",
         "model_name": "data/demo/qwen3-tiny",
@@ -103,7 +122,9 @@ def write_experiment(home: Path, endpoint: str, path: str) -> None:
         "hyperparameters": {"max_steps": 1, "save_strategy": "no"},
         "storage_config": {"upload_to_cloud": True, "bucket_name": "models", "endpoint_url": endpoint, "region": "us-east-1"},
         "launch": {"gpus": 0, "secrets": ["LOGIN", "HF_TOKEN"], "env": {"PYTHONPATH": path}},
+        **more,
     }
+    experiment = {name: value for name, value in experiment.items() if value is not None}
     (home / "configs" / "planted.yml").write_text(json.dumps({"planted": experiment}))
 
 
@@ -120,11 +141,13 @@ def launcher(home: Path, *args: str, **more: str) -> subprocess.CompletedProcess
     )
 
 
-def held(home: Path, *words: str) -> list[str]:
-    """Where a piece of a secret is found: in files below ``home`` (``.env`` may hold them), or in what was said."""
+def held(home: Path, *words: str, pieces: Iterable[str] = PIECES) -> list[str]:
+    """Where a piece of a secret is found: in files below ``home`` (``.env`` may hold them), or in ``words``: what was said, or
+    what a server was told, as JSON.
+    """
     texts = {str(number): word.encode() for number, word in enumerate(words)}
     texts |= {str(path): path.read_bytes() for path in home.rglob("*") if path.is_file() and path.name != ".env"}
-    return [f"{piece} in {where}" for where, text in texts.items() for piece in PIECES if piece.encode() in text]
+    return [f"{piece} in {where}" for where, text in texts.items() for piece in pieces if piece.encode() in text]
 
 
 def test_the_search_finds_what_is_planted(home: Path) -> None:
@@ -154,6 +177,41 @@ def test_a_run_on_the_host_leaves_no_secret_anywhere(home: Path, store: int) -> 
     assert "[hidden: LOGIN]" in log
     assert "InternalFault" in "".join(words)
     assert held(home, *words) == []
+
+
+def _telling(request: Answering) -> bool:
+    """A refusal that repeats what was sent."""
+    sent = f"you sent {request.headers.get('Authorization')} for {request.world.assertions[-1]}, signed {request.world.key}"
+    request.answer(400, {"error": {"code": 400, "message": sent, "status": "INVALID_ARGUMENT"}})
+    return True
+
+
+def test_a_run_on_a_spreadsheet_leaves_nothing_of_googles_key_anywhere(home: Path, store: int) -> None:
+    rows = [["question", "concrete", "vague"], *([f"What is {n}?", f"It is {n} apples.", f"Some, {n}."] for n in range(8))]
+    with serving(Google(new_key(), sheets={SPREADSHEET: {"Train": rows}})) as google:
+        sheet = {"datasets_path": None, "spreadsheet_id": SPREADSHEET, "train_sheet": "Train", "storage_config": None}
+        path = os.pathsep.join([str(REPOSITORY), str(home / "talkative")])
+        write_experiment(home, f"http://127.0.0.1:{store}", path, **sheet)
+        planted = {**SECRETS, **google.env()}
+        (home / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in planted.items()))
+        (home / "wordy").mkdir()
+        (home / "wordy" / "sitecustomize.py").write_text(WORDY)
+        wordy = {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(home / "wordy")])}
+        google.faults = [none, quota("0")]
+        run = launcher(home, "run", "planted", "--backend", "host", "--name", "three", **wordy)
+        assert run.returncode == 0, run.stdout + run.stderr
+        google.faults = [none, _telling]
+        told = launcher(home, "--debug", "check", "planted", **wordy)
+        lines = (("show", "planted"), ("status", "three", "--json"), ("logs", "three"))
+        said = [launcher(home, *line, **wordy) for line in lines]
+    assert "you sent Bearer [hidden" in told.stderr
+    body = google.key.splitlines()[1:-1]
+    sent = [part for one in google.assertions for part in (one, one.split(".")[2])]
+    pieces = [*PIECES, *spellings([*body, "".join(body), *sent, *google.tokens])]
+    words = [text for done in (run, told, *said) for text in (done.stdout, done.stderr)]
+    assert "send: b'POST /token" in words[0]
+    assert "Authorization: [hidden]" in words[0]
+    assert held(home, *words, pieces=pieces) == []
 
 
 @pytest.mark.engine
