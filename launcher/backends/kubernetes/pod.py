@@ -112,9 +112,9 @@ def pod_template(
         "name": CONTAINER,
         "image": image.reference,
         "imagePullPolicy": _pull_policy(image),
-        "args": [*job.command, folder],  # the image's entry point is tini, which stays the first process
+        "args": [_literal(one) for one in (*job.command, folder)],  # the image's entry point is tini, which stays the first process
         "workingDir": HOME,
-        "env": [{"name": key, "value": value} for key, value in sorted(env.items())],
+        "env": [{"name": key, "value": _literal(value)} for key, value in sorted(env.items())],
         "resources": needs.resources(),
         "volumeMounts": mounts,
         "terminationMessagePath": TERMINATION_LOG,
@@ -206,6 +206,11 @@ def data_keys(contents: Mapping[str, bytes]) -> dict[str, str]:
     return {
         name if re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name) else f"file-{n}": name for n, name in enumerate(sorted(contents))
     }
+
+
+def _literal(text: str) -> str:
+    """Kubernetes puts variables for ``$(NAME)``, and one dollar for two."""
+    return text.replace("$", "$$")
 
 
 def _pull_policy(image: Image) -> str:

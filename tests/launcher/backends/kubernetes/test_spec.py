@@ -283,6 +283,12 @@ def test_no_value_of_a_secret_is_in_a_manifest() -> None:
     assert env(spec)["DPO_SECRETS"] == "/dpo/secrets"
 
 
+def test_a_dollar_stays_a_dollar_where_kubernetes_would_put_a_variable() -> None:
+    spec = rendered({"env": {"COST": "$(HOME) $$ $5"}}, hyperparameters={"model_output_dir": "$(HOME)"})
+    assert env(spec)["COST"] == "$$(HOME) $$$$ $$5"
+    assert spec.container["args"][-1].startswith("/dpo/runs/$$(HOME)/exp_1/")
+
+
 @pytest.mark.parametrize(
     ("image", "policy"),
     [
