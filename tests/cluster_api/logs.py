@@ -17,7 +17,7 @@ class Log:
     ended: bool = False
     kept: int = 0  # lines before this one are rotated away
     listeners: list[Callable[[], None]] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
     def write(self, text: str | bytes, at: float | None = None) -> None:
         """Appends ``text``, whole lines or a piece of one, at ``at`` seconds since 1970 (now)."""

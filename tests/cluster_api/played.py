@@ -41,7 +41,7 @@ class Played:
         self.obj = api.objects.put(
             {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**head, "annotations": annotations}, "spec": spec}
         )
-        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": self.obj["metadata"]["uid"]}
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": self.obj["metadata"]["uid"], "controller": True}
         for kind in ("Service", "ConfigMap"):
             metadata = {"name": name, "labels": labels, "ownerReferences": [owner]}
             api.objects.put({"apiVersion": "v1", "kind": kind, "metadata": metadata})

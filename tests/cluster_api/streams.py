@@ -34,14 +34,13 @@ async def log(source: Log, *, follow: bool, since: float | None, tail: int | Non
     source.listeners.append(tell)
     try:
         with source.lock:
-            total = len(source.lines)
-        wanted = list(source.select(since=since, tail=tail, stamped=stamped))
+            wanted = list(source.select(since=since, tail=tail, stamped=stamped))
+            # Whole lines before, the last one perhaps in part: what comes now begins there.
+            line = max(0, len(source.lines) - 1)
+            sent = len(source.lines[line][1]) if source.lines else 0
         yield b"".join(wanted)
         if not follow:
             return
-        # Whole lines before, the last one perhaps in part: what comes now begins there.
-        line = max(0, total - 1)
-        sent = len(source.lines[line][1]) if total else 0
         while True:
             news.clear()
             ended = source.ended
@@ -153,6 +152,7 @@ async def _process(socket: web.WebSocketResponse, words: list[str], root: Path, 
         feeding.cancel()
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 async def _function(socket: web.WebSocketResponse, words: list[str], act: Command, stdin: asyncio.Queue[bytes | None]) -> int:

@@ -58,7 +58,7 @@ def preflight(spec: KubernetesSpec, facts: Facts, *, namespace: str, can_push: b
         *_image(spec, facts, can_push),
         *_names(spec),
     ]
-    return Preflight(tuple(findings), tuple(_notices(spec, facts, namespace)))
+    return Preflight(tuple(findings), tuple(_notices(spec, facts)))
 
 
 def _earlier(spec: KubernetesSpec, facts: Facts, is_named: bool) -> Iterator[Mistake]:
@@ -226,7 +226,7 @@ def _names(spec: KubernetesSpec) -> Iterator[Mistake]:
         )
 
 
-def _notices(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[str]:
+def _notices(spec: KubernetesSpec, facts: Facts) -> Iterator[str]:
     unseen = {f"claim {name}": answer for name, answer in facts.claims.items()}
     if spec.secret_keys:
         unseen[f"secret {spec.secret} with {', '.join(spec.secret_keys)}"] = facts.secret
@@ -235,7 +235,7 @@ def _notices(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[str
         unseen[f"queue {spec.queue}"] = facts.queue
     for what, answer in unseen.items():
         if answer.unseen is not None:
-            yield f"not checked: {what}, in {namespace}: {answer.unseen}"
+            yield f"not checked: {what}: {answer.unseen}"
     for name, roles in _roles(spec).items():
         if "runs" not in roles or not is_of_one_node(facts.claims[name].found):
             continue
