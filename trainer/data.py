@@ -9,7 +9,7 @@ from pathlib import Path
 from accelerate.utils import gather_object
 
 from launcher.config import read_env
-from launcher.errors import LauncherError
+from launcher.errors import DataError, LauncherError, Mistake
 from launcher.experiment import Experiment
 from launcher.pairs import Pairs, read_pairs, write_processed
 from launcher.rows import Reading
@@ -36,7 +36,19 @@ def read_data(experiment: Experiment, run: RunDir, *, root: Path, data_root: Pat
         _keep(experiment, run, root, pairs)
         if is_far:
             gather_object([None])
+    if is_far:
+        _check_equal(pairs)
     return pairs
+
+
+def _check_equal(pairs: Pairs) -> None:
+    """Raises DataError where a bucket was changed between the reading of one rank and another's."""
+    mine = [(source.name, source.sha256) for source in pairs.sources]
+    everyone = gather_object([mine])
+    other = next((found for found in everyone if found != everyone[0]), None)
+    if other is not None:
+        name = next((one[0] for one, another in zip(everyone[0], other, strict=False) if one != another), everyone[0][0][0])
+        raise DataError(Mistake(name, "the ranks have read different contents: it was changed just now", hint="start again"))
 
 
 def _keep(experiment: Experiment, run: RunDir, root: Path, pairs: Pairs) -> None:
