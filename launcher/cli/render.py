@@ -15,6 +15,7 @@ from .options import (
     cluster_option,
     experiment_argument,
     file_option,
+    json_option,
     kind_option,
     name_option,
     namespace_option,
@@ -22,6 +23,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..backends.docker.spec import DockerSpec
     from ..backends.kubernetes.placement import Local
     from ..backends.kubernetes.spec import KubernetesSpec
     from ..config import Loaded
@@ -66,6 +68,52 @@ def render(
     with loaded.placed():
         spec: Any = where.render(job)
     click.echo(where.text(spec), nl=False)
+
+
+@click.command("diff")
+@experiment_argument()
+@kind_option
+@namespace_option
+@set_option
+@file_option
+@json_option
+def diff(
+    experiment: str,
+    kind: str | None,
+    namespace: str | None,
+    overrides: tuple[str, ...],
+    file: Path | None,
+    as_json: bool,
+) -> None:
+    """Say what differs between EXP's container on this machine and its pods on a cluster. Neither is started or asked."""
+    from ..backends.kubernetes.diff import differences
+
+    cluster, loaded = cluster_job(experiment, (*overrides, *cluster_settings(kind, namespace)), None, file)
+    there = cluster_spec(cluster, loaded, namespace=cluster.experiment.launch.kubernetes.namespace)
+    found = differences(_container(cluster, loaded), there)
+    if as_json:
+        import json
+
+        click.echo(json.dumps([one.json() for one in found], indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{loaded.key}: what differs between a container here and the cluster; all else is the same")
+    for one in found:
+        click.echo(f"\n{one.what}\n    here     {one.here}\n    cluster  {one.there}")
+
+
+def _container(cluster: Job, loaded: Loaded) -> DockerSpec:
+    """The container of the same run here, as if this machine had the GPUs that it asks for."""
+    from ..backends.docker.backend import Docker
+    from ..backends.host import gpus_there
+    from ..config import read_env
+    from ..job import plan
+
+    caller = read_env(Path.cwd())
+    with loaded.placed():
+        e = loaded.experiment
+        there = gpus_there(caller) if e.launch.gpus == "auto" else e.launch.gpus
+        job = plan(e, run=cluster.run, key=cluster.key, gpus_there=there, parallelism=cluster.topology.parallelism)
+        return Docker(Path.cwd(), caller).render(job)
 
 
 def rendered(
@@ -167,4 +215,4 @@ def _trained(experiment: Experiment, caller: Mapping[str, str]) -> int | None:
     return config.parameters if h.full_finetuning else config.adapter_weights(h.r, h.target_modules)
 
 
-VERBS: tuple[click.Command, ...] = (render,)
+VERBS: tuple[click.Command, ...] = (render, diff)

@@ -23,7 +23,7 @@ from ..sizes import size_in_bytes
 from .paths import Layout, Mount, layout
 
 SECRETS: Final = "/run/secrets"
-_PIDS: Final = 4096
+PIDS: Final = 4096
 _NO_EFFECT: Final = ("max_restarts", "kubernetes")
 
 
@@ -153,7 +153,7 @@ def _options(spec: DockerSpec) -> Iterator[str]:
     yield from (option("tmpfs", f"{target}:{options}") for target, options in spec.tmpfs.items())
     yield "--cap-drop ALL"
     yield "--security-opt no-new-privileges"
-    yield option("pids-limit", _PIDS)
+    yield option("pids-limit", PIDS)
     yield option("shm-size", spec.shm_size)
     if spec.memory is not None:
         yield option("memory", spec.memory)
@@ -186,7 +186,7 @@ def arguments(spec: DockerSpec, api: Any) -> dict[str, Any]:
         read_only=True,
         cap_drop=["ALL"],
         security_opt=["no-new-privileges"],
-        pids_limit=_PIDS,
+        pids_limit=PIDS,
         shm_size=spec.shm_size,
         mem_limit=spec.memory,
         memswap_limit=spec.memory,
