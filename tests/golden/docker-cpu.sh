@@ -99,7 +99,10 @@ cat > '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112
       "tolerations": [],
       "image_pull_secrets": [],
       "volumes": {},
-      "kind": "auto"
+      "kind": "auto",
+      "secret": "dpo-secrets",
+      "runtime_class": null,
+      "active_deadline": null
     }
   },
   "health": {

@@ -107,7 +107,10 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1/experime
       "tolerations": [],
       "image_pull_secrets": [],
       "volumes": {},
-      "kind": "auto"
+      "kind": "auto",
+      "secret": "dpo-secrets",
+      "runtime_class": null,
+      "active_deadline": null
     }
   },
   "health": {
