@@ -21,10 +21,10 @@ def choose_backend(wanted: str | None, cwd: Path, caller: Mapping[str, str], ima
     """The backend that ``--backend`` names; without one Docker where an engine answers and an image can be had, else the host,
     and the reason in a line. ``image`` is launch.image.
 
-    Raises UsageError for a backend that this version does not have.
+    Raises UsageError for a cluster, which has another way: its runs are rendered for no machine that is known.
     """
     if wanted == "kubernetes":
-        raise UsageError("--backend kubernetes: this version has the backends host and docker")
+        raise UsageError("--backend kubernetes: this is done on this machine alone, by host or docker")
     if wanted == "host":
         return Host.here(cwd, caller), None
     if wanted == "docker":

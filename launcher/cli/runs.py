@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from .options import backend_option, data_of_option, experiment_argument, file_option, name_option, set_option
-from .render import rendered
+from .options import (
+    backend_option,
+    cluster_option,
+    data_of_option,
+    experiment_argument,
+    file_option,
+    name_option,
+    namespace_option,
+    set_option,
+)
+from .render import cluster_settings, rendered
+from .submit import registry_option
 
 if TYPE_CHECKING:
     from ..job import Job
@@ -19,6 +29,9 @@ if TYPE_CHECKING:
 @click.command("run")
 @experiment_argument()
 @click.option("--local", is_flag=True, help="On this machine: in a container where Docker is, else on the host.")
+@cluster_option
+@namespace_option
+@registry_option
 @backend_option
 @click.option("--detach", is_flag=True, help="Start it and return; `launcher logs -f RUN` follows it.")
 @click.option("--dry-run", is_flag=True, help="Print what would be started, as `launcher render` does.")
@@ -29,6 +42,9 @@ if TYPE_CHECKING:
 def run(
     experiment: str,
     local: bool,
+    cluster: bool,
+    namespace: str | None,
+    registry: str | None,
     backend: str | None,
     detach: bool,
     dry_run: bool,
@@ -42,6 +58,13 @@ def run(
     Ctrl-C stops it after a checkpoint, a second Ctrl-C at once. The exit code is the run's: 0 done, 42 the experiment is wrong,
     43 the data, 143 stopped on request, 130 aborted.
     """
+    if cluster or backend == "kubernetes":
+        if local or backend not in (None, "kubernetes") or data_of is not None:
+            raise UsageError("--cluster goes with none of --local, --backend and --data-of")
+        settings = (*overrides, *cluster_settings(None, namespace))
+        return _on_cluster(experiment, settings, run_name, file, registry=registry, detach=detach, dry_run=dry_run)
+    if namespace is not None:
+        raise UsageError("--namespace is for a cluster: add --cluster")
     where, job, loaded, why = rendered(experiment, backend, overrides, run_name, file)
     with loaded.placed():
         spec: Any = where.render(job)
@@ -71,6 +94,29 @@ def run(
     for notice in (*pairs.notices, *where.notices(job)):
         click.echo(f"notice: {notice}")
     return start(where, job, with_copy(spec, pairs.spreadsheet), detach)
+
+
+def _on_cluster(
+    name: str,
+    overrides: tuple[str, ...],
+    run_name: str | None,
+    file: Path | None,
+    *,
+    registry: str | None,
+    detach: bool,
+    dry_run: bool,
+) -> int:
+    """`launcher submit --follow`, or what it would create."""
+    if not dry_run:
+        from .submit import submit_to_cluster
+
+        return submit_to_cluster(name, overrides, run_name, file, registry=registry, follow=not detach)
+    from ..backends.kubernetes.spec import text
+    from .render import cluster_job, cluster_spec
+
+    job, loaded = cluster_job(name, overrides, run_name, file)
+    click.echo(text(cluster_spec(job, loaded, namespace=job.experiment.launch.kubernetes.namespace)), nl=False)
+    return 0
 
 
 def start(where: AnyBackend, job: Job, spec: Any, detach: bool, *, again: bool = False) -> int:

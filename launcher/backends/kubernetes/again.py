@@ -80,12 +80,12 @@ def _called(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _owned(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(path, reference to its owner) of the Service and the ConfigMaps that go when ``obj`` goes."""
     label = (obj["metadata"].get("labels") or {}).get("dpo-launcher/run", run.name)
-    for kind in ("services", "configmaps"):
+    # A Service that a JobSet has made itself goes and comes with it.
+    for kind in ("services", "configmaps") if run.kind == "Job" else ("configmaps",):
         collection = f"/api/v1/namespaces/{run.namespace}/{kind}"
         for one in cluster.list(collection, f"dpo-launcher/run={label}"):
             references = one["metadata"].get("ownerReferences") or []
-            # A Service that a JobSet has made itself goes and comes with it.
-            if [r["uid"] for r in references] == [run.uid] and not references[0].get("controller"):
+            if [reference["uid"] for reference in references] == [run.uid]:
                 yield f"{collection}/{one['metadata']['name']}", references[0]
 
 

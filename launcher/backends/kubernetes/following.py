@@ -121,18 +121,25 @@ class Following:
         done: set[str] = set()
         seen = 0
         while not self.view.is_closed:
-            mine = [pod for pod in self.view.pods() if (pod.index or 0) == node and pod.created > self._begin]
-            pod = next((pod for pod in mine if pod.name not in done), None)
+            is_over = self.view.status().is_over
+            if is_over:
+                self.view.settle()
+            pod = self._next_pod(node, done)
             if pod is not None:
                 done.add(pod.name)
                 if not self._pod(pod, recent) and self._from_archive(node, pod, recent):
                     return
-            elif self.view.status().is_over:
+            elif is_over:
                 if not done and not self._begin:
                     self._from_archive(node, None, recent)
                 return
             else:
                 seen = self.view.wait(seen, 1.0)
+
+    def _next_pod(self, node: int, done: set[str]) -> Pod | None:
+        """The oldest pod of the node that was not read yet, of those that are wanted."""
+        mine = [pod for pod in self.view.pods() if (pod.index or 0) == node and pod.created > self._begin]
+        return next((pod for pod in mine if pod.name not in done), None)
 
     def _pod(self, pod: Pod, recent: RecentLines) -> bool:
         """The log of ``pod`` to its end; False if the pod was gone before that."""

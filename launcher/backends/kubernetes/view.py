@@ -50,15 +50,17 @@ class View:
         self._closed = False
         self._failure: Exception | None = None
         self._changed = threading.Condition()
+        self._settling = threading.Lock()
+        self._settled = ""
+        self._pods_at = f"/api/v1/namespaces/{run.namespace}/pods"
         self.version = 0  # grows with every change
 
     def __enter__(self) -> View:
         """Returns when both lists are there; raises what they raise."""
         kinds, _, name = self._run.place.rpartition("/")
-        pods = f"/api/v1/namespaces/{self._run.namespace}/pods"
         watches = (
             (kinds, None, f"metadata.name={name}", self._set_jobs, self._note_job),
-            (pods, self._run.selector, None, self._set_pods, self._note_pod),
+            (self._pods_at, self._run.selector, None, self._set_pods, self._note_pod),
         )
         for watch in watches:
             threading.Thread(target=self._guarded, args=watch, daemon=True).start()
@@ -107,6 +109,22 @@ class View:
         if job is not None:
             return state.state(job, self.pods(), self._run.nodes)
         return Status("stopping", None, "its Job was deleted") if self.alive() else state.gone(self.pods())
+
+    def settle(self) -> None:
+        """Lists the pods once more, after the Job has said that it is over: its watch may be ahead of theirs."""
+        job = self._job
+        version = str(job["metadata"].get("resourceVersion")) if job is not None else "gone"
+        with self._settling:
+            if self._settled == version:
+                return
+            try:
+                page = self._cluster.get(self._pods_at, labelSelector=self._run.selector)
+            except (ApiError, ClusterError):
+                return  # its watch goes on, and says what is the matter
+            with self._changed:
+                self._set_pods(page.get("items") or [])
+                self._notify()
+            self._settled = version
 
     def wait(self, seen: int, seconds: float) -> int:
         """Waits for a change after version ``seen``; returns the version of now."""

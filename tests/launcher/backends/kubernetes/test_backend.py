@@ -161,10 +161,8 @@ def test_a_watch_that_is_too_old_lists_again_and_one_that_drops_goes_on(cluster_
     assert follower.lines() == ["one"]
 
 
-def test_a_server_that_is_away_is_said_once_and_waited_for(cluster_api, kubernetes, monkeypatch):
-    from launcher.backends.kubernetes import cluster
-
-    monkeypatch.setattr(cluster, "_PAUSES", (0.01,))
+def test_a_server_that_is_away_is_said_once_and_waited_for(cluster_api, kubernetes):
+    kubernetes.cluster.pauses = (0.01,)
     played = Played(cluster_api)
     played.start()
     follower = Follower(kubernetes, played)
