@@ -50,13 +50,12 @@ def end_attempts(run: RunDir, ended: str) -> list[dict[str, Any]]:
 def code_revision() -> dict[str, Any]:
     """The git revision of the checkout that this code is, and whether it was changed; else the distribution's version."""
     root = Path(__file__).parents[2]
-    git = ["git", "-C", str(root)]
     if (root / ".git").exists():
-        with suppress(OSError, subprocess.SubprocessError):
-            run = {"capture_output": True, "text": True, "timeout": 20, "check": True}
-            revision = subprocess.run([*git, "rev-parse", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]
-            changes = subprocess.run([*git, "status", "--porcelain"], **run).stdout  # type: ignore[call-overload]
-            return {"revision": revision, "dirty": bool(changes.strip())}
+        command = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch"]
+        with suppress(OSError, subprocess.SubprocessError, StopIteration):
+            said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
+            head = next(line.split()[2] for line in said if line.startswith("# branch.oid "))
+            return {"revision": head, "dirty": any(not line.startswith("#") for line in said)}
     from importlib.metadata import version
 
     return {"version": version("dpo-launcher")}

@@ -21,6 +21,8 @@ RUNS = 5
 COMMANDS = {
     ("--help",): 0.15,
     ("render", "demo"): 0.45,
+    ("render", "exp_1", "--cluster"): 0.45,
+    ("diff", "exp_1"): None,
     ("list",): None,
     ("show", "demo"): None,
     ("check", "demo"): None,
