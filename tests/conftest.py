@@ -37,6 +37,12 @@ hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
+def caller() -> Mapping[str, str]:
+    """The environment in which the tests were begun, for those that need something of it, as a cluster."""
+    return _CALLER
+
+
+@pytest.fixture(scope="session")
 def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's model, made once and as `make demo` makes it."""
     folder = tmp_path_factory.mktemp("demo") / "qwen3-tiny"

@@ -1,0 +1,60 @@
+"""The namespace of the suite, as far as that can be seen without a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.cluster.place import Place, Settings, image_override
+from tests.pod_security import violations
+
+
+def made(folder: Path, **env: str) -> list[Mapping[str, Any]]:
+    known = {"DPO_TEST_IMAGE": "registry.example.com:5000/team/dpo-launcher:test", "DPO_TEST_NAMESPACE": "dpo-test-1"}
+    return list(yaml.safe_load_all(Place(Settings.of({**known, **env}), folder).manifests()))
+
+
+@pytest.mark.parametrize("env", [{}, {"DPO_TEST_STORAGE_CLASS": "standard"}, {"DPO_TEST_HOST_PATH": "/var/lib/dpo-test"}])
+def test_the_base_is_made_in_the_suites_own_namespace(tmp_path: Path, env: dict[str, str]) -> None:
+    objects = made(tmp_path, **env)
+    for obj in objects:
+        kubernetes_validate.validate(obj, "1.36", strict=True)
+    assert {obj["metadata"].get("namespace") for obj in objects} == {None, "dpo-test-1"}
+    space = next(obj for obj in objects if obj["kind"] == "Namespace")
+    assert space["metadata"]["name"] == "dpo-test-1"
+    assert space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    pod = next(obj for obj in objects if obj["kind"] == "Deployment")["spec"]["template"]["spec"]
+    assert violations(pod) == []
+    assert pod["containers"][0]["image"] == "registry.example.com:5000/team/dpo-launcher:test"
+    bound = next(obj for obj in objects if obj["kind"] == "RoleBinding")["subjects"]
+    assert bound == [{"kind": "ServiceAccount", "name": "dpo-launcher", "namespace": "dpo-test-1"}]
+
+
+def test_a_host_path_becomes_two_volumes_that_only_these_claims_may_have(tmp_path: Path) -> None:
+    objects = made(tmp_path, DPO_TEST_HOST_PATH="/var/lib/dpo-test")
+    volumes = {obj["metadata"]["name"]: obj["spec"] for obj in objects if obj["kind"] == "PersistentVolume"}
+    claims = {obj["metadata"]["name"]: obj["spec"] for obj in objects if obj["kind"] == "PersistentVolumeClaim"}
+    assert set(volumes) == {"dpo-test-1-runs", "dpo-test-1-cache"}
+    for name, claim in claims.items():
+        volume = volumes[claim["volumeName"]]
+        assert volume["claimRef"] == {"namespace": "dpo-test-1", "name": name}
+        assert (claim["storageClassName"], claim["accessModes"]) == ("", ["ReadWriteMany"])
+    assert volumes["dpo-test-1-runs"]["hostPath"] == {"path": "/var/lib/dpo-test/runs", "type": "Directory"}
+
+
+@pytest.mark.parametrize(
+    ("reference", "override"),
+    [
+        ("registry.example.com/x:1", {"newName": "registry.example.com/x", "newTag": "1"}),
+        ("localhost:5000/a/x:1", {"newName": "localhost:5000/a/x", "newTag": "1"}),
+        ("localhost:5000/a/x", {"newName": "localhost:5000/a/x", "newTag": "latest"}),
+        ("registry.example.com/x@sha256:00", {"newName": "registry.example.com/x", "digest": "sha256:00"}),
+    ],
+)
+def test_an_image_is_told_to_kustomize_in_its_parts(reference: str, override: dict[str, str]) -> None:
+    assert image_override(reference) == {"name": "dpo-launcher", **override}
