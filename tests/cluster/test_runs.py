@@ -17,7 +17,7 @@ from tests.cluster.place import Place
 pytestmark = pytest.mark.cluster
 
 WORDS = {"starting", "running", "stopping", "done", "failed", "stopped", "aborted"}
-LONG = ("--set", "hyperparameters.max_steps=120", "--set", "hyperparameters.save_steps=5")
+LONG = ("--set", "hyperparameters.max_steps=80", "--set", "hyperparameters.save_steps=5")
 
 
 def steps(place: Place, home: Home, run: str) -> list[int]:
@@ -87,11 +87,11 @@ def test_a_pod_that_is_killed_starts_the_gang_again_from_its_checkpoint(place: P
     victim = next(pod for pod in home.status("killed")["pods"] if pod["index"] == 1)
     place.kubectl("-n", place.namespace, "delete", "pod", victim["name"], "--grace-period=0", "--force", "--wait=false")
     now = home.wait("killed", lambda now: now["state"] in ("done", "failed"), 2 * place.settings.patience)
-    assert (now["state"], now["exit_code"], now["step"]) == ("done", 0, 120)
+    assert (now["state"], now["exit_code"], now["step"]) == ("done", 0, 80)
     assert now["restarts"] >= 1
     # Every fifth step there was a checkpoint, and what came after the one that was taken has been trained again.
     assert re.search(r"resuming from \S*checkpoint-\d+", place.in_reader("cat", f"{now['folder']}/logs/rank-0.log"))
-    assert steps(place, home, "killed") == list(range(1, 121))
+    assert steps(place, home, "killed") == list(range(1, 81))
 
 
 def test_a_run_that_is_stopped_leaves_a_checkpoint_and_is_resumed(place: Place, home: Home) -> None:
@@ -109,7 +109,7 @@ def test_a_run_that_is_stopped_leaves_a_checkpoint_and_is_resumed(place: Place, 
     resumed = home.launcher("resume", "paused", "--cluster")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert home.status("paused")["state"] == "done"
-    assert steps(place, home, "paused") == list(range(1, 121))
+    assert steps(place, home, "paused") == list(range(1, 81))
 
 
 def test_a_mistake_in_the_experiment_is_final_at_once(place: Place, home: Home) -> None:
