@@ -2,6 +2,8 @@ import csv
 import gzip
 import hashlib
 import io
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -317,3 +319,8 @@ def test_what_is_no_id_of_a_spreadsheet_is_refused_before_anybody_is_asked(tmp_p
         f"    found:    {given}\n"
         f"    hint:     {hint}"
     )
+
+
+def test_reading_files_of_this_machine_loads_no_client():
+    code = "import sys, launcher.pairs; print(sorted({'gspread', 'google', 'requests', 'boto3'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
