@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.kubelet import Kubelet
 from tests.sheets.google import SPREADSHEET, Answering, Google, new_key, none, quota, serving
 
 REPOSITORY = Path(__file__).parents[1]
@@ -229,3 +230,30 @@ def test_a_run_in_a_container_leaves_no_secret_anywhere(
     log = next(home.rglob("rank-0.log")).read_text()
     assert "[hidden: LOGIN]" in log
     assert held(home, *(text for done in (run, rendered, logs) for text in (done.stdout, done.stderr))) == []
+
+
+@pytest.mark.engine
+def test_a_pod_of_a_cluster_leaves_no_secret_anywhere(
+    home: Path, store: int, cpu_image: str, build_settings: Mapping[str, str], engine: object
+) -> None:
+    gateway = engine.networks.get("bridge").attrs["IPAM"]["Config"][0].get("Gateway", "172.17.0.1")  # type: ignore[attr-defined]
+    write_experiment(home, f"http://{gateway}:{store}", "/opt/dpo-launcher:/dpo/cache/talkative")
+    settings = {**build_settings, "PYTHONPATH": str(REPOSITORY)}
+    sets = (f"launch.image={cpu_image}", "launch.kubernetes.volumes.data=dpo-data")
+    said = [word for one in sets for word in ("--set", one)]
+    rendered = launcher(home, "render", "planted", "--cluster", "--name", "three", *said, **settings)
+    differs = launcher(home, "diff", "planted", *said, **settings)
+    assert (rendered.returncode, differs.returncode) == (0, 0), rendered.stderr + differs.stderr
+    assert "key: LOGIN" in rendered.stdout
+
+    kubelet = Kubelet(engine, home / "cluster", {"dpo-secrets": SECRETS})
+    for name in ("configs/demo", "data/demo/qwen3-tiny"):
+        shutil.copytree(home / name, kubelet.claim("dpo-data") / name, copy_function=shutil.copyfile)
+    shutil.copytree(home / "talkative", kubelet.claim("dpo-cache") / "talkative")
+    pod = kubelet.run(rendered.stdout, network_mode="bridge")
+    assert pod.code == 47, pod.output
+    assert "[rank 0] my environment:" in pod.output
+    assert "[hidden: LOGIN]" in pod.output
+    assert "InternalFault" in pod.last_words["sentence"]
+    shutil.rmtree(home / "cluster" / "volumes" / "secrets")  # the cluster's own
+    assert held(home, rendered.stdout, differs.stdout, pod.output, json.dumps(pod.last_words)) == []
