@@ -162,7 +162,7 @@ def cluster_job(name: str, overrides: tuple[str, ...], run_name: str | None, fil
         e = loaded.experiment
         REDACTOR.learn(caller, e.launch.secrets)
         there = 1 if e.launch.gpus == "auto" else e.launch.gpus
-        shared = choose_parallelism(e, Path.cwd(), there, caller)
+        shared = choose_parallelism(e, Path.cwd(), there, caller, is_here=False)
         return plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, origin=str(loaded.file)), loaded
 
 
