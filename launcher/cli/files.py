@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..errors import ExperimentError, LauncherError, Mistake, UsageError
+from ..errors import DataError, ExperimentError, LauncherError, Mistake, UsageError
 from .options import experiment_argument, file_option, json_option, set_option
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ def _check_lines(reports: Sequence[_DataReport]) -> Iterator[str]:
     wide = max((len(report.loaded.key) for report in reports), default=0)
     for report in reports:
         if report.pairs is None:
-            yield f"{report.loaded.key:<{wide}}  the data has mistakes"
+            what = "the data has mistakes" if isinstance(report.error, DataError) else "the data cannot be read"
+            yield f"{report.loaded.key:<{wide}}  {what}"
             continue
         pairs, columns = report.pairs, ", ".join(_columns(report.loaded.experiment))
         rows = ", ".join(f"{_count(source.rows, 'row')} in {source.name}" for source in pairs.sources)

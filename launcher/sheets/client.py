@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import requests
 from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
@@ -193,13 +193,15 @@ def _passing(status: int, headers: Mapping[str, str], message: str) -> Passing:
 
 def _unanswered(error: BaseException) -> Exception:
     """A request that got no whole answer: what may pass, or LauncherError for what will not."""
-    said = _short(str(error))
+    # What urllib3 gave up for, without its own words for where.
+    reason = getattr(error.args[0] if error.args else None, "reason", None) or error
+    said = re.sub(r"^HTTPS?Connection\(.*?\): ", "", _short(str(reason)))
     if isinstance(error, requests.exceptions.SSLError):
         hint = "REQUESTS_CA_BUNDLE names a file with the certificates to trust"
         return LauncherError(f"Google Sheets: the server's certificate is not trusted: {said}\n    hint:     {hint}")
     is_unconnected = any(word in repr(error) for word in ("NewConnectionError", "NameResolution", "ProxyError"))
     if is_unconnected or isinstance(error, requests.exceptions.ConnectTimeout):
-        return Passing(f"no connection: {said}", tries=3)
+        return Passing(f"no connection to {_host(error)}: {said}", tries=3)
     if isinstance(error, requests.exceptions.Timeout):
         return Passing("no answer in time", tries=3)
     if isinstance(error, requests.exceptions.ConnectionError | requests.exceptions.ChunkedEncodingError):
@@ -207,3 +209,8 @@ def _unanswered(error: BaseException) -> Exception:
     if isinstance(error, requests.exceptions.RequestException):
         return Passing(f"the answer cannot be read: {said}", tries=3)
     return LauncherError(f"Google Sheets: {said}")
+
+
+def _host(error: BaseException) -> str:
+    url = getattr(getattr(error, "request", None), "url", None)
+    return (urlsplit(url).hostname if isinstance(url, str) else None) or "the server"

@@ -123,7 +123,9 @@ def test_a_server_that_asks_for_an_hour_is_not_waited_for(google: Google) -> Non
 
 def test_nobody_there_is_said_after_three_tries(google: Google) -> None:
     waits = Waits()
-    with pytest.raises(LauncherError, match=r"does not answer: no connection: .*\(after 3 tries\)"):
+    with pytest.raises(
+        LauncherError, match=r"does not answer: no connection to 127.0.0.1: .*Connection refused \(after 3 tries\)"
+    ):
         waits.read(google, GOOGLE_SHEETS_TOKEN_URL="http://127.0.0.1:1/token")
     assert len(waits.waited) == 2
 
