@@ -1,0 +1,325 @@
+"""The verbs for runs on a cluster as a person types them, in processes of their own; the control plane is played."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster_api import ClusterApi, controllers
+from tests.cluster_api.played import Played, archived, metric, reader
+
+REPOSITORY = Path(__file__).parents[3]
+LAUNCHER = [sys.executable, "-m", "launcher"]
+CONFIG = """\
+demo:
+  experiment_id: 1
+  model_name: ./model
+  datasets_path: data
+  hyperparameters: {eval_strategy: "no", model_output_dir: out}
+  launch: {kubernetes: {namespace: team}}
+"""
+
+
+class Terminal:
+    """A person with a kubeconfig in a working directory."""
+
+    def __init__(self, folder: Path, api: ClusterApi):
+        self.folder = folder
+        self.env = {
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "HOME": str(folder),
+            "KUBECONFIG": str(api.kubeconfig),
+            "CUDA_VISIBLE_DEVICES": "",
+            "DOCKER_HOST": "unix:///no/such/engine",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def type(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+        run = {"capture_output": True, "text": True, "timeout": 60, "check": False}
+        return subprocess.run([*LAUNCHER, *args], cwd=self.folder, env=self.env | env, **run)  # type: ignore[call-overload]
+
+    def begin(self, *args: str) -> subprocess.Popen[str]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen([*LAUNCHER, *args], cwd=self.folder, env=self.env, **pipes)  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def person(tmp_path: Path, cluster_api: ClusterApi) -> Iterator[Terminal]:
+    yield Terminal(tmp_path, cluster_api)
+    cluster_api.stop()
+
+
+def wait_for(what: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+def timeless(text: str) -> str:
+    return re.sub(r"\b\d+ s\b", "N s", re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "yyyy-mm-dd hh:mm", text))
+
+
+def test_ps_lists_the_runs_of_the_cluster_with_their_states(cluster_api: ClusterApi, person: Terminal) -> None:
+    assert person.type("ps", "--cluster").stdout == "no run yet: `launcher submit EXP` makes one\n"
+    done, bad, runs, waits = (Played(cluster_api, name, nodes=2) for name in ("done", "bad", "runs", "waits"))
+    for played in (done, bad, runs):
+        played.start()
+    done.complete()
+    bad.fail(42, "the experiment is wrong")
+    controllers.make_pods(cluster_api, waits.name, node=None)
+    listed = timeless(person.type("ps", "--cluster").stdout).splitlines()
+    assert listed[0] == "RUN    STATE        NODES  NAMESPACE  STARTED (UTC)     TOOK"
+    assert sorted(listed[1:]) == [
+        "bad    failed (42)  2      default    yyyy-mm-dd hh:mm  N s",
+        "done   done         2      default    yyyy-mm-dd hh:mm  N s",
+        "runs   running      2      default    yyyy-mm-dd hh:mm  N s",
+        "waits  starting     2      default    yyyy-mm-dd hh:mm  N s",
+    ]
+    told = json.loads(person.type("ps", "-n", "default", "--json").stdout)
+    assert {one["run"]: (one["state"], one["exit_code"], one["namespace"]) for one in told}["bad"] == ("failed", 42, "default")
+
+
+def test_ps_of_this_machine_asks_no_cluster_and_says_how_to(cluster_api: ClusterApi, person: Terminal) -> None:
+    assert person.type("ps").stdout == ("no run yet: `launcher run EXP` makes one\nthose of the cluster: launcher ps --cluster\n")
+    assert cluster_api.asked() == []
+    assert person.type("ps", KUBECONFIG="/no/such/file").stdout == "no run yet: `launcher run EXP` makes one\n"
+
+
+def test_a_namespace_that_an_experiment_names_is_looked_at_too(cluster_api: ClusterApi, person: Terminal) -> None:
+    (person.folder / "configs").mkdir()
+    (person.folder / "configs" / "demo.yml").write_text(CONFIG)
+    Played(cluster_api, "mine")
+    for obj in cluster_api.objects.list("jobs"):
+        metadata = {**obj["metadata"], "namespace": "team", "name": "theirs", "uid": "u-2"}
+        metadata["annotations"] = {**metadata["annotations"], "dpo-launcher/run": "theirs"}
+        cluster_api.objects.put({**obj, "metadata": metadata})
+    assert sorted(one["run"] for one in json.loads(person.type("ps", "--cluster", "--json").stdout)) == ["mine", "theirs"]
+    assert [one["run"] for one in json.loads(person.type("ps", "-n", "team", "--json").stdout)] == ["theirs"]
+    assert json.loads(person.type("status", "theirs", "--json").stdout)["namespace"] == "team"
+
+
+def test_status_says_nodes_phases_restarts_step_loss_speed_and_what_is_left(cluster_api: ClusterApi, person: Terminal) -> None:
+    played = Played(cluster_api, nodes=2)
+    first, second = played.start()
+    for step in (1, 2, 3):
+        played.step(step)
+    cluster_api.objects.change("jobs", "first", lambda one: one["status"].update(failed=1))
+    assert timeless(person.type("status", "first").stdout) == (
+        f"""\
+run         first
+experiment  demo
+state       running
+nodes       2 of 2 run
+            0  node-1  Running  {first}
+            1  node-1  Running  {second}
+restarts    1
+step        3/10
+loss        0.6700
+speed       8.0 pairs/s
+left        about N s
+started     yyyy-mm-dd hh:mm UTC
+took        N s
+object      default/first (Job)
+image       dpo:1
+folder      /dpo/runs/out/exp_1/model/runs/first
+"""
+    )
+    told = json.loads(person.type("status", "first", "--json").stdout)
+    assert (told["step"], told["rate"], told["left"], told["restarts"]) == (3, 8.0, 7.0, 1)
+    assert told["pods"][1] == {"name": second, "index": 1, "node": "node-1", "phase": "Running", "reason": ""}
+
+
+def test_status_of_a_run_that_waits_says_why_a_pod_has_no_node(cluster_api: ClusterApi, person: Terminal) -> None:
+    Played(cluster_api, nodes=2)
+    one, two = controllers.make_pods(cluster_api, "first", node=None)
+    controllers.unschedulable(cluster_api, two, "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
+    told = person.type("status", "first").stdout
+    assert "state       starting\nbecause     0 of 2 pods run\nnodes       0 of 2 run\n" in told
+    assert f"            0  -  Pending                  {one}\n            1  -  Pending (Unschedulable)  {two}\n" in told
+
+
+def test_status_of_a_run_that_failed_has_its_code_and_sentence(cluster_api: ClusterApi, person: Terminal) -> None:
+    played = Played(cluster_api)
+    played.start()
+    played.fail(45, "out of memory: micro-batches of one pair did not fit")
+    told = person.type("status", "demo").stdout
+    assert "state       failed (45)\nbecause     out of memory: micro-batches of one pair did not fit\n" in told
+
+
+def test_a_name_is_looked_for_here_and_then_on_the_cluster(cluster_api: ClusterApi, person: Terminal) -> None:
+    for name in ("alpha-1", "alpha-2", "beta"):
+        Played(cluster_api, name, key="other" if name == "beta" else "demo")
+    for word, expected in (("alpha-1", "alpha-1"), ("b", "beta"), ("other", "beta")):
+        assert json.loads(person.type("status", word, "--json").stdout)["run"] == expected
+    several, none = person.type("status", "alpha"), person.type("status", "gamma")
+    assert several.returncode == none.returncode == 2
+    assert sorted(several.stderr.splitlines()) == [
+        "    default/alpha-1",
+        "    default/alpha-2",
+        "error: 'alpha' may be any of these runs:",
+    ]
+    assert none.stderr.startswith(
+        "error: there is no run yet: `launcher run EXP` makes one\n    on the cluster: there is no run 'gamma'"
+    )
+    away = person.type("status", "gamma", KUBECONFIG="/no/such/file")
+    assert away.stderr == "error: there is no run yet: `launcher run EXP` makes one\n"
+    asked = person.type("status", "gamma", "--cluster", KUBECONFIG="/no/such/file")
+    assert asked.stderr == "error: no cluster: KUBECONFIG names /no/such/file, and there is no such file\n"
+
+
+def test_a_run_whose_job_is_gone_is_read_from_its_folder(cluster_api: ClusterApi, person: Terminal) -> None:
+    record = {
+        "run": "old",
+        "key": "demo",
+        "created": "2026-11-01T10:00:00+00:00",
+        "experiment": {"launch": {"nodes": 2}},
+        "outcome": {
+            "state": "failed",
+            "exit_code": 46,
+            "sentence": "the loss is no number",
+            "ended": "2026-11-01T10:01:00+00:00",
+        },
+    }
+    folder = reader(cluster_api, person.folder)
+    log = f"loading\n{metric(1)}\n"
+    archived(folder, "old", run_dot_json=json.dumps(record), logs__rank_0_dot_log=log, logs__dpo_train_steps_dot_jsonl=metric(4))
+    assert person.type("status", "old").stdout == (
+        """\
+run         old
+experiment  demo
+state       failed (46)
+because     the loss is no number
+step        4/10
+loss        0.6600
+started     2026-11-01 10:00 UTC
+took        1 min 0 s
+object      default (its Job is gone)
+folder      /dpo/runs/out/exp_1/model/runs/old
+"""
+    )
+    shown = "loading\nstep  1/10  loss 0.6900\n"
+    assert person.type("logs", "old").stdout == person.type("logs", "old", "-f").stdout == shown
+    assert person.type("logs", "old", "--rank", "all").stdout == "[rank 0] loading\n[rank 0] step  1/10  loss 0.6900\n"
+
+
+def test_logs_follow_to_the_end_and_ctrl_c_leaves_the_run_alone(cluster_api: ClusterApi, person: Terminal) -> None:
+    played = Played(cluster_api)
+    played.start()
+    played.say("loading")
+    played.step(1)
+    following, leaving = person.begin("logs", "-f", "first"), person.begin("logs", "-f", "first")
+    assert leaving.stdout is not None
+    assert leaving.stdout.readline() == "loading\n"
+    leaving.send_signal(signal.SIGINT)
+    out, _ = leaving.communicate(timeout=30)
+    assert (leaving.returncode, out.splitlines()[-1]) == (130, "first goes on")
+    wait_for(lambda: cluster_api.streams("/log"))
+    played.complete()
+    out, _ = following.communicate(timeout=30)
+    assert (following.returncode, out) == (0, "loading\nstep  1/10  loss 0.6900\n")
+    beyond = person.type("logs", "first", "--rank", "7")
+    assert (beyond.returncode, beyond.stderr) == (2, "error: --rank 7: first has logs of ranks 0\n")
+
+
+def test_stop_waits_for_the_checkpoint_and_resume_goes_on_and_follows(cluster_api: ClusterApi, person: Terminal) -> None:
+    controllers.play(cluster_api)
+    cluster_api.objects.is_graceful = True
+    folder = reader(cluster_api, person.folder)
+    archived(folder, "first", checkpoint_20__x="", **{"checkpoint-5__x": "", "checkpoint-10__x": ""})
+    played = Played(cluster_api)
+    played.say("before")
+    stopping = person.begin("stop", "first")
+    wait_for(lambda: cluster_api.objects.get("jobs", "first")["spec"].get("suspend"))
+    (pod,) = played.pods()
+    played.end(143, "stopped on request, after a checkpoint", "stopped")
+    time.sleep(0.3)
+    cluster_api.objects.delete("pods", pod, grace=0)
+    cluster_api.objects.change("jobs", "first", lambda one: one["status"].update(active=0))
+    out, _ = stopping.communicate(timeout=30)
+    waiting = "first: waiting for its step and a checkpoint, at most 90 s (stop --now kills it at once)\n"
+    assert (stopping.returncode, out) == (0, waiting + "first: stopped (exit 143)\n")
+    assert person.type("stop", "first").stdout == "first is over already: stopped\n"
+    time.sleep(1)  # a pod that is made in the second of the old one is taken for that
+    resuming = person.begin("resume", "first")
+    wait_for(lambda: played.pods())
+    played.say("after")
+    played.complete()
+    out, _ = resuming.communicate(timeout=30)
+    lines = out.splitlines()
+    assert lines[:2] == ["first goes on from checkpoint-10", "after"]
+    assert lines[2] == "done: /dpo/runs/out/exp_1/model/runs/first"
+    again = person.type("resume", "first")
+    assert (again.returncode, again.stderr) == (2, "error: first is done: there is nothing to go on with\n")
+
+
+def test_tensorboard_of_the_cluster_is_at_a_port_of_this_machine(cluster_api: ClusterApi, person: Terminal) -> None:
+    missing = person.type("tensorboard", "--cluster", "--port", "0")
+    assert missing.returncode == 2
+    reader(cluster_api, person.folder)
+    shown = person.folder / "shown"
+    shown.mkdir()
+    (shown / "index.html").write_text("TensorBoard")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(shown))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        cluster_api.ports["default", "reader-1", 6006] = server.server_address[1]
+        port = free_port()
+        serving = person.begin("tensorboard", "--cluster", "--port", str(port))
+        assert serving.stdout is not None
+        line = serving.stdout.readline()
+        assert line == f"http://localhost:{port}/ shows the runs of namespace default; Ctrl-C ends it\n"
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/index.html", timeout=30).read() == b"TensorBoard"
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(30) == 0
+        server.shutdown()
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def test_a_run_that_is_submitted_and_followed_ends_with_its_code(cluster_api: ClusterApi, person: Terminal) -> None:
+    """Without a preflight: ``logs`` and ``watch`` alone, over what a submit leaves."""
+    played = Played(cluster_api)
+    played.start()
+    played.say("before")
+    code: dict[str, Any] = {}
+
+    def follow() -> None:
+        script = (
+            "import sys; from pathlib import Path; from launcher.cli.found import find; from launcher.cli.watch import Interrupts, watch\n"
+            "where, run = find('first', cluster=True)\n"
+            "with Interrupts() as interrupts: sys.exit(watch(where, run, interrupts, pairs_a_step=8))"
+        )
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, cwd=person.folder, env=person.env, capture_output=True, text=True, timeout=60, check=False)
+        code.update(code=done.returncode, out=done.stdout, err=done.stderr)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    wait_for(lambda: cluster_api.streams("/log"))
+    played.step(1)
+    played.fail(46, "the loss is no number")
+    thread.join(60)
+    assert code["out"] == "before\nstep  1/10  loss 0.6900\n"
+    assert code["err"] == "failed (exit 46): the loss is no number\nits logs: /dpo/runs/out/exp_1/model/runs/first/logs\n"
+    assert code["code"] == 46
