@@ -67,7 +67,7 @@ def _of_container(seen: Evidence, pod: Pod, container: Container) -> Explanation
     if container.reason in ("StartError", "ContainerCannotRun", "CreateContainerError"):
         return not_created(seen, pod.name, container.message)
     said = container.said
-    code = int(said.get("code", container.exit_code or 1))
+    code = container.exit_code or 1
     sentence = str(said["sentence"]) if said.get("sentence") else ""
     tail = () if said else tuple(container.message.splitlines())
     return of_code(seen, code, sentence, (*seen.lines, *tail))

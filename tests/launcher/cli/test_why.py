@@ -55,6 +55,13 @@ def test_the_last_lines_of_the_ranks_tell_where_nobody_left_a_word(tmp_path: Pat
     assert json.loads(done.stdout)["cause"] == "gpu-driver"
 
 
+def test_of_several_ranks_that_say_the_same_the_first_one_is_quoted(tmp_path: Path) -> None:
+    run = ended(tmp_path, "host", 1, "", "torch.OutOfMemoryError: CUDA out of memory on 0\n")
+    run.rank_log(1).write_text("torch.OutOfMemoryError: CUDA out of memory on 1\n")
+    run.entry_log.write_text("torchrun ends\n")
+    assert json.loads(launcher(tmp_path, "why", "first", "--json").stdout)["sentence"].endswith("CUDA out of memory on 0")
+
+
 def test_json_has_the_cause_as_a_word(tmp_path: Path) -> None:
     ended(tmp_path, "host", 137, "the kernel killed it: the memory of launch.memory (64Gi) ran out")
     assert json.loads(launcher(tmp_path, "why", "exp_1", "--json").stdout) == {

@@ -192,3 +192,19 @@ def test_a_job_without_pods_tells_what_its_conditions_and_the_archive_say():
     )
     jobset = Condition("Failed", True, "ReachedMaxRestarts", "jobset failed due to reaching max number of restarts")
     assert explain(seen("failed", conditions=(jobset,))).cause == "restarts"
+
+
+def test_an_eviction_in_words_that_nobody_has_met_is_one_all_the_same():
+    words = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. "
+    pod = Pod("big-0-x7k2p", "Failed", 0, "gpu-1", "Evicted", words, container=Container("terminated", "Error", "", 137))
+    assert explain(seen("failed", pods=(pod,))).sentence == f"big-0-x7k2p was evicted: {words.strip()}"
+    other = Pod(
+        "big-0-x7k2p", "Failed", 0, "gpu-1", "Evicted", "something new", container=Container("terminated", "Error", "", 137)
+    )
+    assert explain(seen("failed", pods=(other,))).sentence == "big-0-x7k2p was evicted on gpu-1: something new"
+
+
+def test_of_several_attempts_the_last_one_counts_in_whatever_order_they_are_listed():
+    first = failed(1, last_word(1, "rank 0 is gone: its process 7 was killed"), name="big-0-a", created="2026-11-24T11:00:00Z")
+    last = failed(46, last_word(46, "step 12: the loss is nan"), name="big-0-b", created="2026-11-24T12:00:00Z")
+    assert explain(seen("failed", pods=(last, first))).cause == explain(seen("failed", pods=(first, last))).cause == "health"

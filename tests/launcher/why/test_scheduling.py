@@ -101,3 +101,13 @@ VOLUMES = [
 def test_a_claim_without_a_reachable_volume_is_a_cause_of_its_own(message, sentence):
     found = explain(seen(pods=(pending(message),)))
     assert (found.cause, found.sentence) == ("volume", sentence)
+
+
+def test_of_several_reasons_the_one_counts_that_waiting_does_not_mend():
+    message = "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had volume node affinity conflict."
+    found = explain(seen(pods=(pending(message),)))
+    assert (found.cause, found.sentence) == (
+        "volume",
+        "no node takes big-0-x7k2p: 2 of 3 nodes cannot reach the claim's volume, which is tied to another node and 1 has too little "
+        "cpu free",
+    )

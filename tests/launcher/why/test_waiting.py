@@ -212,3 +212,11 @@ def test_a_secret_that_is_missing_is_pushed():
     assert explain(seen(pods=(waits("CreateContainerConfigError", 'secret "dpo-secrets" not found'),))).suggestion == (
         "`launcher secrets push` makes it from .env"
     )
+
+
+def test_a_mount_that_timed_out_tells_less_than_why_it_did():
+    why = Event("Pod", "big-0-x7k2p", "FailedMount", MOUNT + 'secret "dpo-secrets" not found', "2026-11-24T12:00:00Z")
+    late = "Unable to attach or mount volumes: unmounted volumes=[secrets]: timed out waiting for the condition"
+    after = Event("Pod", "big-0-x7k2p", "FailedMount", late, "2026-11-24T12:02:00Z")
+    assert explain(seen(pods=(on_node(),), events=(why, after))).cause == "secret"
+    assert explain(seen(pods=(on_node(),), events=(after,))).cause == "volume"
