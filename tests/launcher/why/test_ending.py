@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.why import Condition, Pod, explain
+from launcher.why import Condition, Container, Pod, explain
 from tests.launcher.why.played import failed, last_word, seen
 
 TAKEN = [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.why import Condition, Evidence, explain
+from launcher.why import Condition, Event, Evidence, explain
 from tests.launcher.why.played import event, on_node, pending, seen, waits
 
 REFUSALS = [
