@@ -13,6 +13,8 @@ import pytest
 
 from launcher.processes import Process, members
 from launcher.run_dir import RunDir
+from trainer.children import Children
+from trainer.entrypoint import Ending, judge
 
 FAKES = Path(__file__).parents[1] / "fakes"
 
@@ -105,6 +107,32 @@ def test_each_node_of_a_run_keeps_its_own_record_and_they_count_the_same_attempt
             assert (code, out) == (0, f"r: attempt {attempt}: done, exit 0: done\n")
     assert len(RunDir(run.path, node=1).read_record()["attempts"]) == len(run.read_record()["attempts"]) == 2
     assert "--node-rank=1 --master-addr=first --master-port=29500" in (run.logs / "entry-1.log").read_text()
+
+
+def test_a_node_that_comes_late_joins_the_attempt_that_the_others_are_in(run):
+    (run.path / "node-1.json").write_text('{"run": "r"}')
+    both = {"DPO_NNODES": "2", "MASTER_ADDR": "first", "FAKE_STEPS": "1"}
+    assert finish(start(run, NODE_RANK="0", FAKE_RANKS="1", **both))[0] == 1
+    code, out = finish(start(run, NODE_RANK="0", FAKE_RANKS="0", **both))
+    assert (code, out) == (0, "r: attempt 2: done, exit 0: done\n")
+    assert finish(start(run, NODE_RANK="1", FAKE_RANKS="0", **both)) == (0, "r: attempt 2: done, exit 0: done\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            "torch.distributed.DistStoreError: Timed out after 1801 seconds waiting for clients. 1/2 clients joined.",
+            "only 1 of 2 nodes came within 1801 s: the others' own words say why",
+        ),
+        (
+            "DistNetworkError: The client socket has timed out after 1800000ms while trying to connect to (one-0.one, 29500).",
+            "the first node did not answer at one-0.one:29500: its own words say why",
+        ),
+    ],
+)
+def test_nodes_that_do_not_meet_say_who_is_missing(words, sentence):
+    assert judge([], 1, 1, Children(120), words) == Ending("failed", 1, sentence)
 
 
 def test_a_node_that_does_not_know_which_it_is_says_what_it_needs(run):
