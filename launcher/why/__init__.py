@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .ending import ended, restarted
+from .ending import ended, leaving, restarted
 from .evidence import Condition, Container, Event, Evidence, Explanation, Pod
 from .waiting import waiting
 
@@ -23,7 +23,7 @@ def explain(seen: Evidence) -> Explanation:
         return Explanation(
             "stopping", f"{seen.run} was asked to stop, and writes a checkpoint", "wait; `launcher stop --now` kills it at once"
         )
-    return waiting(seen) or _starting(seen) or _running(seen)
+    return leaving(seen) or waiting(seen) or _starting(seen) or _running(seen)
 
 
 def _starting(seen: Evidence) -> Explanation | None:

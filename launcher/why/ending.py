@@ -32,6 +32,22 @@ def restarted(seen: Evidence) -> Explanation | None:
     return next((why for pod in seen.failed[:1] if (why := _of_pod(seen, pod)) is not None), None)
 
 
+def leaving(seen: Evidence) -> Explanation | None:
+    """What takes a pod away that has not ended yet; one on a node that does not answer stays so, and nothing takes its place."""
+    for pod in seen.newest:
+        disrupted = _disrupted(pod)
+        if disrupted is None or pod.phase in ("Failed", "Succeeded"):
+            continue
+        if disrupted.reason in ("DeletionByTaintManager", "DeletionByPodGC"):
+            what = f"{pod.name} is on node{_named(pod)}, which does not answer: no other pod takes its place before it is gone"
+            suggestion = (
+                f"wait for the node, or, if it is really down, `{seen.kubectl} delete pod {pod.name} --force --grace-period=0`"
+            )
+            return Explanation("node-lost", what, suggestion)
+        return _by_reason(pod, disrupted, f" on {pod.host}" if pod.host else "")
+    return None
+
+
 def _stopped(seen: Evidence) -> Explanation | None:
     if seen.state == "stopped" and not any(_disrupted(pod) for pod in seen.newest):
         at = f" after step {seen.step}" if seen.step else ""

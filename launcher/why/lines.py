@@ -20,7 +20,7 @@ _MEANINGS: Final = (
      "shared-memory", "shared memory (/dev/shm) ran out", "raise launch.shm_size"),
     (r"^the kernel killed it: |can't allocate memory|killed by signal: Killed|oom[-_]kill",
      "memory", "main memory ran out", "raise launch.memory, or lower dataloader_num_workers and per_device_train_batch_size"),
-    (r"the disk is full|No space left on device|Disk quota exceeded",
+    (r"\bdisk is full|No space left on device|Disk quota exceeded",
      "disk", "the disk is full", "make room where the run's folder is (save_total_limit keeps fewer checkpoints), then resume"),
     (r"Found no NVIDIA driver|CUDA driver version is insufficient|NVIDIA driver on your system is too old|no CUDA-capable device"
      r"|libcuda\.so(?:\.1)?: cannot open|CUDA driver initialization failed|CUDA unknown error",

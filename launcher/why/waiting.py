@@ -20,9 +20,7 @@ def waiting(seen: Evidence) -> Explanation | None:
     for pod in seen.newest:
         if pod.phase == "Pending" and (why := _pending(seen, pod)) is not None:
             return why
-    if not seen.pods and (refused := seen.events_of("FailedCreate")):
-        return refusal(seen, refused[0].message)
-    if len(seen.newest) < seen.nodes and (refused := seen.events_of("FailedCreate")):
+    if len(seen.newest) < seen.nodes and (refused := seen.events_of("FailedCreate", "JobCreationFailed")):
         return refusal(seen, refused[0].message)
     if seen.is_suspended:
         return Explanation("suspended", f"{seen.run} is suspended: it has no pods", f"`launcher resume {seen.run}` lets it go on")

@@ -80,3 +80,28 @@ def test_of_two_nodes_the_one_that_waits_is_told():
     refused = event("FailedCreate", 'Error creating: pods "big-1-" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, '
                     "limited: pods=1", "big", "Job")  # fmt: skip
     assert explain(seen(nodes=2, pods=(runs,), events=(refused,))).cause == "quota"
+
+
+def test_a_pod_on_a_node_that_does_not_answer_is_told_while_its_job_still_counts_it_as_running():
+    gone = Condition("DisruptionTarget", True, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
+    pod = Pod("big-0-x7k2p", "Running", 0, "gpu-1", conditions=(gone,), container=Container("running"), is_deleted=True)
+    found = explain(seen("running", pods=(pod,), step=3, since=900))
+    assert (found.cause, found.sentence) == (
+        "node-lost",
+        "big-0-x7k2p is on node gpu-1, which does not answer: no other pod takes its place before it is gone",
+    )
+    assert "`kubectl -n dpo delete pod big-0-x7k2p --force --grace-period=0`" in found.suggestion
+
+
+def test_a_pod_that_is_being_evicted_says_so_before_it_is_gone():
+    drained = Condition("DisruptionTarget", True, "EvictionByEvictionAPI", "Eviction API: evicting")
+    pod = Pod("big-0-x7k2p", "Running", 0, "gpu-1", conditions=(drained,), container=Container("running"), is_deleted=True)
+    assert explain(seen("running", pods=(pod,))).cause == "drained"
+
+
+def test_a_jobset_whose_jobs_are_refused_says_who_refuses_them():
+    refused = event("JobCreationFailed", 'jobs.batch "big-node-0" is forbidden: exceeded quota: q, requested: count/jobs.batch=1, used: '
+                    "count/jobs.batch=10, limited: count/jobs.batch=10", "big", "JobSet")  # fmt: skip
+    assert explain(seen(events=(refused,))).sentence == (
+        "quota q of the namespace is used up: asked for count/jobs.batch=1; in use count/jobs.batch=10; allowed count/jobs.batch=10"
+    )
