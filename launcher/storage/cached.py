@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,12 @@ from ..run_dir import write_whole
 
 @dataclass(frozen=True)
 class Blob:
+    """``checked``: the SHA-256 of a manifest's entry that the contents were compared with."""
+
     sha256: str
     size: int
     is_ours: bool = False
+    checked: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Cache:
         """The contents of an object (server, bucket, key, ETag) that were read before and are still here."""
         try:
             note = json.loads((self.root / "etags" / _hash(*object_)).read_text(encoding="utf-8"))
-            blob = Blob(str(note["sha256"]), int(note["size"]), bool(note["is_ours"]))
+            blob = Blob(str(note["sha256"]), int(note["size"]), bool(note["is_ours"]), note["checked"])
         except (OSError, ValueError, KeyError, TypeError):
             return None  # never read, or damaged: it is read now
         return blob if self.has(blob) else None
@@ -65,7 +68,7 @@ class Cache:
             aside.replace(target)
         note = self.root / "etags" / _hash(*object_)
         note.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(note, json.dumps({"sha256": blob.sha256, "size": blob.size, "is_ours": blob.is_ours}))
+        write_whole(note, json.dumps(asdict(blob)))
 
     @contextmanager
     def aside(self) -> Iterator[Path]:

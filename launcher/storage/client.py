@@ -22,6 +22,7 @@ _PASSING: Final = {  # errors that go away; those of a checksum are bytes that c
     "BadDigest", "IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable", "SlowDown",
     "Throttling", "ThrottlingException", "TooManyRequests", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
 }  # fmt: skip
+_PIECE: Final = 64 * 1024
 _NOT_SENT: Final = "the object is not what was sent"
 _UNKNOWN_HEADER: Final = {"InvalidArgument", "InvalidRequest", "NotImplemented", "UnsupportedArgument"}
 
@@ -30,7 +31,7 @@ _UNKNOWN_HEADER: Final = {"InvalidArgument", "InvalidRequest", "NotImplemented",
 class Effort:
     """``part``: bytes of one request; ``pause``: seconds before the second try, doubled for each further one."""
 
-    part: int = 8 * 1024 * 1024
+    part: int = 16 * 1024 * 1024
     threads: int = 8
     attempts: int = 6
     pause: float = 0.5
@@ -82,7 +83,7 @@ class Store:
         """
 
         def once() -> dict[str, Any]:
-            sent = {} if body is None else {"Body": io.BytesIO(body)}
+            sent = {} if body is None else {"Body": Body(body)}
             answer = dict(getattr(self.client, operation)(Bucket=self.bucket, **arguments, **sent))
             found = answer.get("ChecksumSHA256", keeps)
             if keeps is not None and found != keeps:
@@ -134,6 +135,16 @@ class Store:
             return min(float(asked), _ASKED)
         # Threads that fail together must not come back together.
         return float(min(_LONGEST, self.effort.pause * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))
+
+
+class Body(io.BytesIO):
+    """What is sent, handed over in larger pieces than the 16 KiB that urllib3 asks for: each costs a system call and the GIL.
+
+    Not all of it at once: a timeout counts for each piece, and a slow line must be able to send one within it.
+    """
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(size if size is None or size < 0 else max(size, _PIECE))
 
 
 def passes(error: Exception) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,8 @@ from ..run_dir import sync_tree
 from .client import EFFORT, Effort, Store
 from .explained import endpoint_of, explained, no_address
 from .inventory import Inventory, inventory, unfinished
+from .local import LocalFile
+from .manifest import Entry
 from .objects import receive
 from .place import Place
 from .progress import Listener, Meter
@@ -56,7 +57,7 @@ def download_folder(
         except ValueError as error:
             raise no_address(endpoint, StorageError) from error
         found = inventory(store, place)
-        if found.hashes is None:
+        if found.entries is None:
             raise StorageError(unfinished(place, found.objects))
         size = sum(one.size for one in found.objects.values())
         if target.exists() and not _is_empty(target):
@@ -68,10 +69,10 @@ def download_folder(
 
 
 def _receive_all(store: Store, found: Inventory, aside: Path, meter: Meter) -> None:
-    assert found.hashes is not None, "the caller has looked"
+    assert found.entries is not None, "the caller has looked"
     with Workers(store.effort.threads, store.closing) as workers:
         for name, one in found.objects.items():
-            receive(store, one, aside / name, workers, meter, found.hashes[name])
+            receive(store, one, aside / name, workers, meter, found.entries[name])
 
 
 @contextmanager
@@ -94,16 +95,16 @@ def _is_empty(folder: Path) -> bool:
 
 def _check_same(target: Path, found: Inventory) -> None:
     """Raises UsageError where the folder holds anything else than what would be read into it."""
-    assert found.hashes is not None, "the caller has looked"
+    assert found.entries is not None, "the caller has looked"
     there = {path.relative_to(target).as_posix(): path for path in target.rglob("*") if path.is_file()}
     different = sorted(there.keys() ^ found.objects.keys()) or [
-        name for name, path in there.items() if _sha256(path) != found.hashes[name]
+        name for name, path in there.items() if not _is_same(path, found.entries[name])
     ]
     if different or not target.is_dir():
         what = f": {different[0]} differs" if different else ""
         raise UsageError(f"{target} is there already, and is something else{what}; name another folder with --to")
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _is_same(path: Path, entry: Entry) -> bool:
+    file = LocalFile(entry.name, path, path.stat().st_size, entry.part)
+    return file.size == entry.size and file.entry(file.digests()) == entry

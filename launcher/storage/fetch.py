@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -69,16 +70,22 @@ def _blobs(store: Store, place: Place, found: Inventory, known: Cache, server: s
     with known.aside() as aside, Workers(store.effort.threads, store.closing) as workers:
         for number, (name, one) in enumerate(found.objects.items()):
             about = (server, store.bucket, one.key, one.etag)
-            expected = found.hashes[name] if found.hashes is not None else None
+            entry = found.entries[name] if found.entries is not None else None
             blob = known.known(*about)
-            if blob is None or expected not in (None, blob.sha256):
+            if blob is None or (entry is not None and blob.checked != entry.sha256):
                 path = aside / str(number)
-                received = receive(store, one, path, workers, meter, expected)
-                blob = Blob(received.sha256, one.size, received.is_ours)
+                is_ours = receive(store, one, path, workers, meter, entry)
+                blob = Blob(_whole(path), one.size, is_ours, entry.sha256 if entry is not None else None)
                 known.keep(path, blob, *about)
             else:
                 meter.add(one.size, kept=True)
-            if blob.is_ours and found.hashes is None:
+            if blob.is_ours and found.entries is None:
                 raise StorageError(unfinished(place, found.objects))
             blobs[name] = blob
     return blobs
+
+
+def _whole(path: Path) -> str:
+    """By which contents are known, whoever has them: a model's identity is made of it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from ..errors import ExperimentError, Mistake, StorageError
 from .client import Store, is_missing
-from .manifest import MANIFEST, Manifest, check_name
+from .manifest import MANIFEST, Entry, Manifest, check_name
 from .objects import Object, objects_below, read_object
 from .place import Place
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """Objects by their names. ``hashes``: SHA-256 by name, None where no manifest of ours says them."""
+    """Objects by their names. ``entries``: what a manifest of ours says of them, None where there is none."""
 
     objects: Mapping[str, Object]
-    hashes: Mapping[str, str] | None
+    entries: Mapping[str, Entry] | None
 
 
 def inventory(store: Store, place: Place, names: frozenset[str] | None = None) -> Inventory:
@@ -38,8 +38,8 @@ def inventory(store: Store, place: Place, names: frozenset[str] | None = None) -
             if there is None or there.size != entry.size:
                 what = "is not there" if there is None else f"has {there.size} bytes"
                 raise StorageError(f"{place.uri}: {entry.name} {what}, expected {entry.size} bytes: {MANIFEST} names it")
-        hashes = {entry.name: entry.sha256 for entry in manifest.files if names is None or entry.name in names}
-        return Inventory({name: found[name] for name in hashes}, hashes)
+        entries = {entry.name: entry for entry in manifest.files if names is None or entry.name in names}
+        return Inventory({name: found[name] for name in entries}, entries)
     chosen = {name: one for name, one in found.items() if names is None or name in names}
     _check_names(place, chosen)
     return Inventory(chosen, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,15 +17,18 @@ MOST_PARTS: Final = 10_000  # of one object, on S3
 
 @dataclass(frozen=True)
 class Digests:
-    """SHA-256 of a whole file and of each of its parts."""
+    """SHA-256 of each part of a file."""
 
-    whole: bytes
     parts: tuple[bytes, ...]
 
+    @classmethod
+    def of(cls, parts: Iterable[bytes]) -> Digests:
+        return cls(tuple(hashlib.sha256(part).digest() for part in parts))
+
     @cached_property
-    def composite(self) -> bytes:
-        """What S3 keeps of an object that came in parts: the hash of their hashes."""
-        return hashlib.sha256(b"".join(self.parts)).digest()
+    def sha256(self) -> bytes:
+        """That of the only part; of several the hash of their hashes, as S3 keeps it of an object that came in parts."""
+        return self.parts[0] if len(self.parts) == 1 else hashlib.sha256(b"".join(self.parts)).digest()
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,7 @@ class LocalFile:
                     return
 
     def digests(self) -> Digests:
-        whole, parts = hashlib.sha256(), []
-        for data in self.parts():
-            whole.update(data)
-            parts.append(hashlib.sha256(data).digest())
-        return Digests(whole.digest(), tuple(parts))
+        return Digests.of(self.parts())
 
     def etag(self) -> str:
         """What a store that makes its ETags of MD5 has for this file, sent in these parts."""
@@ -77,7 +76,7 @@ class LocalFile:
         return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
 
     def entry(self, digests: Digests) -> Entry:
-        return Entry(self.name, self.size, digests.whole.hex())
+        return Entry(self.name, self.size, digests.sha256.hex(), self.part)
 
 
 def files_below(folder: Path, part: int, names: Container[str] | None = None) -> list[LocalFile]:

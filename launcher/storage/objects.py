@@ -14,6 +14,8 @@ from typing import Any, Final
 from ..errors import StorageError
 from .client import Store, base64_of
 from .explained import Garbled
+from .local import LocalFile
+from .manifest import Entry
 from .place import Place
 from .progress import Meter
 from .workers import Workers, first_error
@@ -31,14 +33,6 @@ class Object:
     key: str
     size: int
     etag: str
-
-
-@dataclass(frozen=True)
-class Received:
-    """A file that came down: SHA-256 in hex; ``is_ours``: an upload of this launcher has sent it."""
-
-    sha256: str
-    is_ours: bool
 
 
 def objects_below(store: Store, place: Place) -> Iterator[tuple[str, Object]]:
@@ -61,21 +55,23 @@ def read_object(store: Store, key: str) -> tuple[bytes, str]:
     return store.patiently(once)
 
 
-def receive(store: Store, found: Object, path: Path, workers: Workers, meter: Meter, sha256: str | None) -> Received:
+def receive(store: Store, found: Object, path: Path, workers: Workers, meter: Meter, entry: Entry | None) -> bool:
     """Writes the object to ``path``, several parts at a time, and compares what has arrived.
 
-    That is its SHA-256 where ``sha256`` says it or the server keeps one, else its MD5 where its ETag is one. What differs is read
-    a second time. Raises StorageError where it differs again, or the object has changed since it was listed.
+    It is compared with the SHA-256 that a manifest's ``entry`` has or the server keeps, else with its ETag where that is an MD5.
+    What differs is read a second time. Returns whether an upload of this launcher has sent the object. Raises StorageError where
+    it differs again, or has changed since it was listed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     head = _receive_parts(store, found, path, workers, meter)
     try:
-        return _compared(store, found, path, head, sha256)
+        _compare(store, found, path, head, entry)
     except Garbled:
         path.unlink()
         meter.add(-found.size)
-    head = _receive_parts(store, found, path, workers, meter)
-    return _compared(store, found, path, head, sha256)
+        head = _receive_parts(store, found, path, workers, meter)
+        _compare(store, found, path, head, entry)
+    return bool(head.get("Metadata", {}).get("made-by") == MARK["made-by"])
 
 
 def _receive_parts(store: Store, found: Object, path: Path, workers: Workers, meter: Meter) -> dict[str, Any]:
@@ -126,30 +122,27 @@ def _receive_part(store: Store, found: Object, handle: int, start: int, length: 
     return answer
 
 
-def _compared(store: Store, found: Object, path: Path, head: dict[str, Any], sha256: str | None) -> Received:
+def _compare(store: Store, found: Object, path: Path, head: dict[str, Any], entry: Entry | None) -> None:
     """Raises Garbled where the file is not the object."""
-    kept = head.get("ChecksumSHA256") or ""
-    is_md5 = not (sha256 or kept) and _MD5.fullmatch(found.etag) and head.get("ServerSideEncryption") in (None, "AES256")
-    ours, md5 = _digests(path, with_md5=bool(is_md5))
-    for what, expected, arrived in (
-        ("SHA-256", sha256 or ours.hex(), ours.hex()),
-        # With a dash it is the hash of the parts' hashes, whose sizes nobody tells.
-        ("SHA-256", kept if kept and "-" not in kept and head.get("ChecksumType") != "COMPOSITE" else None, base64_of(ours)),
-        ("MD5", found.etag if is_md5 else None, md5),
-    ):
-        if expected not in (None, arrived):
-            raise Garbled(f"s3://{store.bucket}/{found.key}: expected {what} {expected}, found {arrived}: {_NOT_STORED}")
-    return Received(ours.hex(), head.get("Metadata", {}).get("made-by") == MARK["made-by"])
+    kept = str(head.get("ChecksumSHA256") or "")
+    if entry is not None:
+        file = LocalFile(entry.name, path, found.size, entry.part)
+        what, expected, arrived = "SHA-256", entry.sha256, file.digests().sha256.hex()
+    elif kept and "-" not in kept and head.get("ChecksumType") != "COMPOSITE":
+        what, expected, arrived = "SHA-256", kept, base64_of(_hashed(path, hashlib.sha256()))
+    elif _MD5.fullmatch(found.etag) and head.get("ServerSideEncryption") in (None, "AES256"):
+        what, expected, arrived = "MD5", found.etag, _hashed(path, hashlib.md5(usedforsecurity=False)).hex()
+    else:
+        return  # the server keeps nothing to compare with: what counts is that all bytes have come
+    if expected != arrived:
+        raise Garbled(f"s3://{store.bucket}/{found.key}: expected {what} {expected}, found {arrived}: {_NOT_STORED}")
 
 
-def _digests(path: Path, *, with_md5: bool) -> tuple[bytes, str | None]:
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+def _hashed(path: Path, digest: Any) -> bytes:
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
-            sha256.update(chunk)
-            if with_md5:
-                md5.update(chunk)
-    return sha256.digest(), md5.hexdigest() if with_md5 else None
+            digest.update(chunk)
+    return bytes(digest.digest())
 
 
 def _changed(store: Store, found: Object) -> str:

@@ -95,16 +95,14 @@ def send_in_parts(store: Store, file: LocalFile, key: str, pending: Iterable[Pen
     """Sends what the server lacks of ``file`` and completes the object; returns the hashes of what was read."""
     upload = _taken_up(store, file, pending) or _begun(store, key)
     sent: list[Future[tuple[bytes, dict[str, Any]]]] = []
-    whole = hashlib.sha256()
     try:
         for number, data in enumerate(file.parts(), 1):
             sent.append(workers.submit(_send_part, store, upload, number, data, meter))
-            whole.update(data)  # while the threads send
     finally:
         first_error(list(sent))
     results = [future.result() for future in sent]
     _complete(store, upload, [named for _, named in results])
-    return Digests(whole.digest(), tuple(sha256 for sha256, _ in results))
+    return Digests(tuple(sha256 for sha256, _ in results))
 
 
 def _taken_up(store: Store, file: LocalFile, pending: Iterable[Pending]) -> Pending | None:
