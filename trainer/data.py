@@ -14,7 +14,7 @@ from launcher.experiment import Experiment
 from launcher.pairs import Pairs, read_pairs, write_processed
 from launcher.rows import Reading
 from launcher.run_dir import RunDir, expanded, write_whole
-from launcher.sheets.spreadsheet import MANIFEST, has_copy
+from launcher.sheets.spreadsheet import BUNDLE, MANIFEST, has_copy, unpack, write_copy
 
 from .join import is_there
 
@@ -30,6 +30,8 @@ def read_data(experiment: Experiment, run: RunDir, *, root: Path, data_root: Pat
         gather_object([None])
         if experiment.spreadsheet_id is not None and not is_there(run.spreadsheet / MANIFEST):
             raise LauncherError(f"{run.spreadsheet}: this rank does not see what the first one has read")
+    if first and not has_copy(run.spreadsheet) and (run.path / BUNDLE).is_file():  # as a pod's ConfigMap brings it
+        unpack(run.path / BUNDLE, run.spreadsheet)
     reading = Reading(data_root, read_env(Path()) if is_far else {}, cache, run.spreadsheet, _say)
     pairs = read_pairs(experiment, reading)
     if first:
@@ -55,9 +57,7 @@ def _keep(experiment: Experiment, run: RunDir, root: Path, pairs: Pairs) -> None
     """Writes what was read, with its hashes, into the run, and where the experiment asks for it."""
     if pairs.spreadsheet is not None:
         if not has_copy(run.spreadsheet):
-            run.spreadsheet.mkdir(exist_ok=True)
-            for name, text in pairs.spreadsheet.files.items():  # the manifest is the last
-                write_whole(run.spreadsheet / name, text)
+            write_copy(run.spreadsheet, pairs.spreadsheet.files)
         run.update_record(spreadsheet=pairs.spreadsheet.record)
     sources = [asdict(source) for source in pairs.sources]
     write_processed(pairs, run.data)

@@ -67,13 +67,27 @@ def read_spreadsheet_once(job: Job, root: Path) -> Spreadsheet | None:
 
 
 def with_copy(spec: Any, spreadsheet: Spreadsheet | None) -> Any:
-    """``spec``, with the copy among the files that its run's folder is made with; a pod has none, and reads for itself."""
+    """``spec``, with the copy among the files that its run's folder is made with.
+
+    A pod's come in the ConfigMap, if they fit; else its first rank reads the spreadsheet again.
+    """
     if spreadsheet is None:
         return spec
     from ..backends.kubernetes.spec import KubernetesSpec
 
     if isinstance(spec, KubernetesSpec):
-        return spec
+        return replace(spec, objects=tuple(_with_bundle(spec.job, obj, spreadsheet) for obj in spec.objects))
     copy = {spec.run_dir.spreadsheet / name: text for name, text in spreadsheet.files.items()}
     record = {**spec.record, "spreadsheet": spreadsheet.record}
     return replace(spec, files=MappingProxyType({**spec.files, **copy}), record=MappingProxyType(record))
+
+
+def _with_bundle(job: str, obj: Mapping[str, Any], spreadsheet: Spreadsheet) -> Mapping[str, Any]:
+    from ..backends.kubernetes.placement import SMALL
+    from ..sheets.spreadsheet import BUNDLE, bundle
+
+    if obj["kind"] != "ConfigMap" or obj["metadata"]["name"] != job:
+        return obj
+    data = {**obj["data"], BUNDLE: bundle(spreadsheet)}
+    fits = sum(len(text.encode()) for text in data.values()) <= SMALL
+    return {**obj, "data": data} if fits else obj

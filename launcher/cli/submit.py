@@ -127,6 +127,7 @@ def submit_to_cluster(
     from ..backends.kubernetes.staging import stage
     from ..backends.kubernetes.submit import create, try_all
     from ..config import read_env
+    from .data import with_copy
     from .found import cluster_of
     from .render import cluster_job, cluster_spec
 
@@ -145,6 +146,7 @@ def submit_to_cluster(
         image = _pushed(spec, facts, registry, caller)
         if image is not None:
             spec = cluster_spec(job, loaded, namespace=namespace, has_jobset=facts.has_jobset, local=local, image=image)
+        spec = with_copy(spec, pairs.spreadsheet if pairs is not None else None)
         _say(job, spec, pairs, cluster.context, namespace)
         try_all(cluster, spec, namespace)
         stage(cluster, spec, namespace, job.experiment.storage_config, caller, click.echo)

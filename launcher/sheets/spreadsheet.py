@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import DataError, Mistake
+from ..run_dir import write_whole
 
 MANIFEST: Final = "spreadsheet.json"
+ROLES: Final = ("train", "validation", "prompts")
+BUNDLE: Final = "read.json"
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,29 @@ class Spreadsheet:
         return {w.file: w.text for w in self.worksheets} | {
             MANIFEST: json.dumps(self.record, indent=2, ensure_ascii=False) + "\n"
         }
+
+
+def bundle(spreadsheet: Spreadsheet) -> str:
+    """The copy as one text, for a place that holds no folders."""
+    return json.dumps(spreadsheet.files, ensure_ascii=False)
+
+
+def unpack(file: Path, folder: Path) -> None:
+    """Makes the copy ``folder`` of the bundle in ``file``, the manifest last; raises DataError where it is none."""
+    try:
+        files = json.loads(file.read_text(encoding="utf-8"))
+        texts = {f"{role}.jsonl": files[f"{role}.jsonl"] for role in ROLES if f"{role}.jsonl" in files}
+        texts[MANIFEST] = files[MANIFEST]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(Mistake(str(file), f"what was read of the spreadsheet cannot be unpacked: {error}")) from error
+    write_copy(folder, texts)
+
+
+def write_copy(folder: Path, files: Mapping[str, str]) -> None:
+    """Writes ``files``, whose last is the manifest, into ``folder``."""
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        write_whole(folder / name, text)
 
 
 def has_copy(folder: Path) -> bool:

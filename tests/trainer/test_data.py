@@ -17,6 +17,7 @@ import pytest
 from launcher.experiment import Experiment
 from launcher.processes import kill
 from launcher.run_dir import RunDir
+from launcher.sheets.spreadsheet import Spreadsheet, Worksheet, bundle, read_copy
 from launcher.topology import Topology
 from tests.sheets.google import SPREADSHEET, Google, new_key, serving
 from trainer.data import read_data
@@ -62,6 +63,17 @@ def test_the_first_rank_leaves_a_copy_that_is_read_from_then_on(
     assert [(s["role"], s["name"], s["rows"], s["sha256"]) for s in record["data"]] == [
         ("train", "worksheet Train", 32, record["spreadsheet"]["worksheets"][0]["sha256"])
     ]
+
+
+def test_what_a_pods_config_map_brings_is_trained_on(tmp_path: Path, make_experiment: Make, new_run: New) -> None:
+    experiment = make_experiment(experiment=SHEET)
+    run = new_run(tmp_path, experiment, "one")
+    cells = (("question", "concrete", "vague"), ("Why?", "Because.", "Well."))
+    read = Spreadsheet(SPREADSHEET, "2026-11-24T10:11:12+00:00", (Worksheet("train", "Train", cells),))
+    (run.path / "read.json").write_text(bundle(read))
+    pairs = read_data(experiment, run, root=tmp_path, data_root=tmp_path, cache=tmp_path / "cache", first=True)
+    assert pairs.spreadsheet == read
+    assert read_copy(run.spreadsheet) == read
 
 
 @pytest.mark.slow

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.data import reading_for
+from launcher.cli.data import reading_for, with_copy
 from launcher.experiment import Experiment
 from launcher.job import plan
 from launcher.processes import kill
 from launcher.run_dir import RunDir
-from launcher.sheets.spreadsheet import Spreadsheet, Worksheet
+from launcher.sheets.spreadsheet import Spreadsheet, Worksheet, bundle
 from launcher.topology import Node
+from tests.rendered import rendered
 from tests.sheets.google import EMAIL, SPREADSHEET, Google, new_key, serving
 
 FAKES = Path(__file__).parents[2] / "fakes"
@@ -134,3 +135,12 @@ def test_another_node_reads_what_the_first_one_has_kept(tmp_path: Path) -> None:
     files = Spreadsheet("1abc", "2026-11-24T10:11:12+00:00", (Worksheet("train", "Train", (("a",),)),)).files
     first.create({first.experiment: "{}"} | {first.spreadsheet / name: text for name, text in files.items()}, {"run": "big"})
     assert reading_for(job, RunDir(first.path, 1), tmp_path, {}, None).copy == first.spreadsheet
+
+
+@pytest.mark.parametrize(("cell", "fits"), [("é", True), ("é" * (450 << 10), False)])
+def test_a_pod_finds_the_cells_in_its_config_map_if_they_fit(cell: str, fits: bool) -> None:
+    spec = rendered(datasets_path=None, spreadsheet_id="1abc", train_sheet="Train")
+    read = Spreadsheet("1abc", "2026-11-24T10:11:12+00:00", (Worksheet("train", "Train", ((cell,),)),))
+    before, after = ([obj for obj in made.objects if obj["kind"] == "ConfigMap"] for made in (spec, with_copy(spec, read)))
+    assert len(before) == 1
+    assert after == ([{**before[0], "data": {**before[0]["data"], "read.json": bundle(read)}}] if fits else before)

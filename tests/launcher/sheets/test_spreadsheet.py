@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import DataError
-from launcher.sheets.spreadsheet import Spreadsheet, Worksheet, check_same, has_copy, read_copy
+from launcher.sheets.spreadsheet import Spreadsheet, Worksheet, bundle, check_same, has_copy, read_copy, unpack
 
 CELLS = (("prompt", "chosen"), ('line\nbreak, "quotes"\t\u2028', "é 🙂"), (), ("", "x"))
 FOUND = Spreadsheet("1abc", "2026-11-24T10:11:12+00:00", (Worksheet("train", "Train", CELLS), Worksheet("prompts", "P's", ())))
@@ -67,3 +67,17 @@ def test_a_copy_of_other_worksheets_is_refused(tmp_path: Path) -> None:
         "    expected: 'Train 2' (train) of spreadsheet 1abc\n"
         "    found:    'Train' (train), \"P's\" (prompts) of spreadsheet 1abc"
     )
+
+
+def test_a_copy_travels_as_one_text(tmp_path: Path) -> None:
+    (tmp_path / "read.json").write_text(bundle(FOUND), encoding="utf-8")
+    unpack(tmp_path / "read.json", tmp_path / "read")
+    assert read_copy(tmp_path / "read") == FOUND
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "{}"])
+def test_what_is_no_bundle_is_refused_and_leaves_no_copy(tmp_path: Path, text: str) -> None:
+    (tmp_path / "read.json").write_text(text)
+    with pytest.raises(DataError, match="what was read of the spreadsheet cannot be unpacked"):
+        unpack(tmp_path / "read.json", tmp_path / "read")
+    assert not has_copy(tmp_path / "read")
