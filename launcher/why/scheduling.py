@@ -82,7 +82,7 @@ def _reason(nodes: int, text: str) -> Reason:
 def _counted(nodes: int, total: int, *, is_first: bool) -> str:
     if not is_first:
         return str(nodes)
-    return f"the only node" if nodes == total == 1 else f"{nodes} of {total} nodes"  # noqa: F541
+    return "the only node" if nodes == total == 1 else f"{nodes} of {total} nodes"
 
 
 def _joined(parts: list[str]) -> str:

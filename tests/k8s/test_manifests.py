@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -15,20 +11,12 @@ import yaml
 
 from launcher.backends.kubernetes.permissions import PERMISSIONS, SECRET, rules
 from launcher.backends.kubernetes.run import RUNS_ROOT
-from tests.conftest import REPOSITORY
+from tests.k8s.built import REPOSITORY, built
 from tests.pod_security import violations
 
-KUBECTL = Path(sys.executable).parent / "kubectl"
 OURS = ("base", "overlays/workstation", "overlays/cluster")
 VERSIONS = ("1.31", "1.32", "1.33", "1.34", "1.35", "1.36")
 READER = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/component": "reader"}
-
-
-@cache
-def built(folder: str) -> tuple[Mapping[str, Any], ...]:
-    done = subprocess.run([KUBECTL, "kustomize", folder], cwd=REPOSITORY / "k8s", capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    return tuple(yaml.safe_load_all(done.stdout))
 
 
 def one(folder: str, kind: str, name: str | None = None) -> Mapping[str, Any]:

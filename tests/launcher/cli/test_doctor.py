@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.cluster_api import controllers
-from tests.k8s.test_manifests import built
+from tests.k8s.built import built
 
 
 def doctor(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -215,3 +215,32 @@ def test_of_a_large_gang_only_those_pods_are_asked_about_that_are_not_well(clust
     controllers.waiting(cluster_api, pods[-1], "CreateContainerConfigError", 'secret "dpo-secrets" not found')
     assert explain(cluster, run).cause == "secret"
     assert len(cluster_api.asked("GET", "/events$")) == 2
+
+
+def test_of_a_jobset_the_jobs_that_it_makes_are_looked_at_too(cluster_api: Any, cluster: Cluster) -> None:
+    cluster_api.addons.add("JobSet")
+    container = {"name": "trainer", "image": "x:1", "resources": {"limits": LIMITS}}
+    job = {"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}}
+    made = cluster_api.objects.put(
+        {
+            "kind": "JobSet",
+            "metadata": {"name": "big", "labels": LABELS, "annotations": {"dpo-launcher/nodes": "2"}},
+            "spec": {"replicatedJobs": [{"name": "node", "replicas": 1, "template": job}]},
+        }
+    )
+    child = cluster_api.objects.put({"kind": "Job", "metadata": {"name": "big-node-0"}, "spec": job["spec"]})
+    words = 'Error creating: pods "big-node-0-0-x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true'
+    controllers.event(cluster_api, child, "FailedCreate", words, source="job-controller")
+    run = ClusterRun.of(made)
+    assert gather(cluster, run).gpus == 8
+    assert explain(cluster, run).cause == "pod-security"
+
+
+def test_without_the_right_to_see_pods_the_job_and_its_events_are_left(cluster_api: Any, cluster: Cluster) -> None:
+    run = submit(cluster_api)
+    controllers.make_pods(cluster_api, "big")
+    controllers.fail(cluster_api, "big", "DeadlineExceeded", "Job was active longer than specified deadline")
+    cluster_api.deny("list", "pods")
+    seen = gather(cluster, run)
+    assert seen.unseen[0].startswith("pods: ")
+    assert explain(cluster, run).cause == "deadline"
