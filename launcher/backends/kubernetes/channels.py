@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from socket import SHUT_RDWR
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -32,12 +33,10 @@ def run(
     query = [("command", word) for word in command]
     query += [("container", container), ("stdout", "true"), ("stderr", "true"), ("stdin", str(stdin is not None).lower())]
     socket = _open(configuration, headers, f"{url}?{urlencode(query)}")
-    errors, status = bytearray(), b""
-    sender = None
+    errors, status, failed = bytearray(), b"", list[Exception]()
     try:
         if stdin is not None:
-            sender = threading.Thread(target=_send, args=(socket, stdin), daemon=True)
-            sender.start()
+            threading.Thread(target=_send, args=(socket, stdin, failed), daemon=True).start()
         for channel, data in _frames(socket, where):
             if channel == _OUT:
                 yield data
@@ -46,11 +45,13 @@ def run(
             elif channel == _STATUS:
                 status += data
                 break
+        code = _code(status, where)
+    except ClusterError:
+        if failed:  # what was to be sent could not be had
+            raise failed[0] from None
+        raise
     finally:
         socket.shutdown()
-        if sender is not None:
-            sender.join(timeout=_CONNECT)
-    code = _code(status, where)
     if code:
         raise ExecError(where, code, errors.decode("utf-8", "replace"))
 
@@ -73,17 +74,29 @@ def _open(configuration: Any, headers: Mapping[str, str], url: str) -> Any:
     return socket
 
 
-def _send(socket: Any, stdin: Iterable[bytes]) -> None:
+def _send(socket: Any, stdin: Iterable[bytes], failed: list[Exception]) -> None:
+    """Ends the connection where ``stdin`` itself fails, which ``failed`` is told."""
     from kubernetes.stream.ws_client import V5_CHANNEL_PROTOCOL
     from websocket import WebSocketException
 
-    # A command may end before it has read everything; what it has to say about that, it says by its code.
-    with suppress(OSError, WebSocketException):
-        for piece in stdin:
-            for begin in range(0, len(piece), _CHUNK):
-                socket.send_binary(b"\0" + piece[begin : begin + _CHUNK])
-        if socket.getheaders().get("sec-websocket-protocol") == V5_CHANNEL_PROTOCOL:
-            socket.send_binary(b"\xff\0")
+    pieces = iter(stdin)
+    while True:
+        try:
+            piece = next(pieces, None)
+        except Exception as error:
+            failed.append(error)
+            with suppress(OSError):
+                socket.sock.shutdown(SHUT_RDWR)  # who waits for a frame is woken by this alone
+            return
+        # A command may end before it has read everything; what it has to say about that, it says by its code.
+        with suppress(OSError, WebSocketException):
+            if piece is not None:
+                for begin in range(0, len(piece), _CHUNK):
+                    socket.send_binary(b"\0" + piece[begin : begin + _CHUNK])
+                continue
+            if socket.getheaders().get("sec-websocket-protocol") == V5_CHANNEL_PROTOCOL:
+                socket.send_binary(b"\xff\0")
+        return
 
 
 def _frames(socket: Any, where: str) -> Iterator[tuple[int, bytes]]:

@@ -36,13 +36,14 @@ __all__ = ["ApiError", "Cluster", "ClusterError", "ClusterRefused", "ExecError"]
 _CONNECT: Final = 10.0  # seconds until a connection is there
 _ANSWER: Final = 60.0  # seconds between two pieces of an answer
 _WATCH: Final = 290  # seconds of one watch: servers and balancers between end those of 5 minutes and more
-_PAUSES: Final = (0.1, 0.3, 0.9, 2.0, 4.0)  # seconds before a request is sent again
 _BUSY: Final = frozenset({429, 500, 502, 503, 504})
 _PAGE: Final = 500
 
 
 class Cluster:
     """One API server in one context. Threads may share it."""
+
+    pauses: Sequence[float] = (0.1, 0.3, 0.9, 2.0, 4.0)  # seconds before a request is sent again
 
     def __init__(self, caller: Mapping[str, str], found: Access, namespace: str | None):
         self.context = found.context
@@ -186,7 +187,7 @@ class Cluster:
     ) -> Any:
         """An answer with a status below 300: read whole but for a stream. ``again``: may be sent twice."""
         renewed = False
-        for pause in (*_PAUSES, None):
+        for pause in (*self.pauses, None):
             try:
                 answer = self._send(method, path, query, body, silence)
             except Exception as error:
@@ -211,7 +212,7 @@ class Cluster:
             # A server that says 429 has done nothing yet.
             if pause is None or answer.status not in _BUSY or not (again or answer.status == 429):
                 raise said
-            time.sleep(max(pause, min(_retry_after(answer), _PAUSES[-1])) * random.uniform(0.8, 1.2))
+            time.sleep(max(pause, min(_retry_after(answer), self.pauses[-1])) * random.uniform(0.8, 1.2))
         raise AssertionError("the last try has no pause")
 
     def _send(self, method: str, path: str, query: Mapping[str, Any], body: Any, silence: float) -> Any:

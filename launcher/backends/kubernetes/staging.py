@@ -16,11 +16,11 @@ from ...storage.progress import Lines, Meter, size
 from .api_errors import ExecError
 from .cluster import Cluster
 from .placement import CACHE, Folder, Staged
-from .pods import has_ended, is_running, pod_of, reason
+from .pods import CONTAINER, has_ended, is_running, pod_of, reason
 from .spec import KubernetesSpec
 
 Say = Callable[[str], None]
-_CONTAINER: Final = "stage"
+
 _UNPACK: Final = Path(__file__).with_name("unpack.py")
 _LOOK: Final = 0.5  # seconds between two looks at the pod
 _START: Final = 900.0  # seconds that its image may take
@@ -75,7 +75,8 @@ def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: St
         said = _send(cluster, namespace, pod, staged, say)
         say(f"staged   {staged.target}{' (was there)' if said == 'there' else ''}")
     except ExecError as error:
-        raise LauncherError(f"{folder.path} was not staged: {error.stderr.strip().splitlines()[-1:] or error}") from error
+        words = error.stderr.strip().splitlines() or [str(error)]
+        raise LauncherError(f"{folder.path} was not staged: {words[-1]}") from error
     finally:
         cluster.delete(f"{jobs}/{name}", grace=0)
 
@@ -91,7 +92,7 @@ def staging_job(spec: KubernetesSpec, staged: Staged, namespace: str, suffix: st
     )  # fmt: skip
     small = {"cpu": "500m", "memory": "512Mi"}
     container = {
-        "name": _CONTAINER,
+        "name": CONTAINER,
         "image": spec.image.reference,
         "imagePullPolicy": spec.container["imagePullPolicy"],
         "args": ["sleep", str(_LIFE)],
@@ -159,7 +160,7 @@ def _send(cluster: Cluster, namespace: str, pod: str, staged: Staged, say: Say) 
     command = ["python", "-c", _UNPACK.read_text(encoding="utf-8"), staged.target, staged.folder.digest]
     said = ""
     try:
-        for piece in cluster.exec(pod, _CONTAINER, command, namespace, stdin()):
+        for piece in cluster.exec(pod, CONTAINER, command, namespace, stdin()):
             said += piece.decode()
             is_wanted = is_wanted or said.startswith("send\n")
             if "\n" in said:

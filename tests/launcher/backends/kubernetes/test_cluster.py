@@ -43,7 +43,9 @@ def failure(act: Callable[[], Any]) -> str:
 
 @pytest.fixture
 def cluster(cluster_api: ClusterApi) -> Cluster:
-    return connected(cluster_api)
+    found = connected(cluster_api)
+    found.pauses = (0.01, 0.05, 0.5, 1.0)
+    return found
 
 
 def test_objects_are_created_read_changed_and_deleted(cluster: Cluster, cluster_api: ClusterApi) -> None:
