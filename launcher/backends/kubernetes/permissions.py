@@ -37,8 +37,9 @@ class Permission:
         }
 
 
-_LOOK: Final = ("get", "list", "watch")
-_OWN: Final = ("create", "delete", "get", "list", "patch", "watch")
+_LOOK: Final = ("get", "list")  # what a person looks at who types a command that a message suggests, too
+_MADE: Final = ("create", "delete", "get", "list", "patch")
+_OWN: Final = (*_MADE, "watch")
 
 # A WebSocket begins with a GET, which API servers up to 1.34 take for the verb `get`; later ones ask for `create`, too.
 _STREAM: Final = ("create", "get")
@@ -46,9 +47,9 @@ _STREAM: Final = ("create", "get")
 PERMISSIONS: Final = (
     Permission("batch", "jobs", _OWN, "submit"),
     Permission("jobset.x-k8s.io", "jobsets", _OWN, "submit", addon="JobSet"),
-    Permission("", "services", _OWN, "submit"),
-    Permission("", "configmaps", _OWN, "submit"),
-    Permission("", "pods", (*_LOOK, "delete"), "ps"),
+    Permission("", "services", _MADE, "submit"),
+    Permission("", "configmaps", _MADE, "submit"),
+    Permission("", "pods", (*_LOOK, "delete", "watch"), "ps"),
     Permission("", "pods/log", ("get",), "logs"),
     Permission("", "pods/exec", _STREAM, "download"),
     Permission("", "pods/portforward", _STREAM, "tensorboard --cluster"),
