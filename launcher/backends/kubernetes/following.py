@@ -175,10 +175,11 @@ class Following:
         """What ranks have said since the last line that came of their pod, to the run's end; False where nothing can read it."""
         try:
             self._archive.reader()
-        except (NoReader, ApiError) as error:
+        except (NoReader, ApiError):
             if pod is None:
                 raise
-            self._say(f"{pod.name} went away; what it said last is on the runs' claim: {str(error).splitlines()[0]}")
+            unread = "what it said last is on the runs' claim, which nothing can read (`launcher doctor --cluster` says why)"
+            self._say(f"{pod.name} went away; {unread}")
             return False
         first = node * self._run.ranks_a_node
         ranks = range(first, first + self._run.ranks_a_node) if self._rank is None else [self._rank]

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -297,29 +296,103 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def test_a_run_that_is_submitted_and_followed_ends_with_its_code(cluster_api: ClusterApi, person: Terminal) -> None:
-    """Without a preflight: ``logs`` and ``watch`` alone, over what a submit leaves."""
-    played = Played(cluster_api)
-    played.start()
-    played.say("before")
-    code: dict[str, Any] = {}
+def experiment(folder: Path) -> None:
+    """One that needs nothing but two CSV files."""
+    for name in ("configs", "data"):
+        (folder / name).mkdir()
+    text = CONFIG.replace("./model", "Qwen/Qwen3-0.6B").replace(
+        "{kubernetes: {namespace: team}}", "{image: registry.example.com/dpo:1}"
+    )
+    (folder / "configs" / "demo.yml").write_text(text)
+    (folder / "data" / "training_data.csv").write_text("prompt,chosen,rejected\nWhy?,Because.,No.\n")
 
-    def follow() -> None:
-        script = (
-            "import sys; from pathlib import Path; from launcher.cli.found import find; from launcher.cli.watch import Interrupts, watch\n"
-            "where, run = find('first', cluster=True)\n"
-            "with Interrupts() as interrupts: sys.exit(watch(where, run, interrupts, pairs_a_step=8))"
-        )
-        command = [sys.executable, "-c", script]
-        done = subprocess.run(command, cwd=person.folder, env=person.env, capture_output=True, text=True, timeout=60, check=False)
-        code.update(code=done.returncode, out=done.stdout, err=done.stderr)
 
-    thread = threading.Thread(target=follow)
-    thread.start()
-    wait_for(lambda: cluster_api.streams("/log"))
-    played.step(1)
-    played.fail(46, "the loss is no number")
-    thread.join(60)
-    assert code["out"] == "before\nstep  1/10  loss 0.6900\n"
-    assert code["err"] == "failed (exit 46): the loss is no number\nits logs: /dpo/runs/out/exp_1/model/runs/first/logs\n"
-    assert code["code"] == 46
+def ready(cluster_api: ClusterApi) -> None:
+    """What preflight looks for."""
+    controllers.node(cluster_api, "node-1")
+    for claim in ("dpo-runs", "dpo-cache"):
+        controllers.claim(cluster_api, claim)
+
+
+@pytest.mark.parametrize("command", [("run", "demo", "--cluster"), ("submit", "demo", "--follow")])
+def test_a_run_on_the_cluster_is_followed_and_ends_with_its_code(
+    cluster_api: ClusterApi, person: Terminal, command: tuple[str, ...]
+) -> None:
+    experiment(person.folder)
+    ready(cluster_api)
+    following = person.begin(*command, "--name", "first", "--set", "launch.gpus=0")
+    wait_for(lambda: cluster_api.objects.find("jobs", "first") or following.poll() is not None)
+    assert following.poll() is None, following.communicate()[0]
+    (pod,) = controllers.make_pods(cluster_api, "first")
+    controllers.running(cluster_api, pod)
+    cluster_api.log(pod).write(f"[rank 0] before\n[rank 0] {metric(1)}\n")
+    said = json.dumps({"code": 46, "sentence": "the loss is no number", "state": "failed"})
+    controllers.terminated(cluster_api, pod, 46, message=said)
+    controllers.fail(cluster_api, "first", "PodFailurePolicy", "failed with exit code 46 matching FailJob rule at index 0")
+    out, _ = following.communicate(timeout=60)
+    assert following.returncode == 46, out
+    lines = out.splitlines()
+    assert "created     Job first" in lines
+    followed = [line for line in lines[lines.index("created     Job first") + 1 :] if not line.startswith("waiting: ")]
+    assert followed == [
+        "before",
+        "step  1/10  loss 0.6900",
+        "failed (exit 46): the loss is no number",
+        "its logs: /dpo/runs/out/exp_1/Qwen3-0.6B/runs/first/logs",
+    ]
+
+
+def submitted(cluster_api: ClusterApi, person: Terminal) -> tuple[subprocess.Popen[str], str]:
+    """A run that is followed, and its pod, which prints ``before``."""
+    experiment(person.folder)
+    ready(cluster_api)
+    controllers.play(cluster_api)
+    cluster_api.objects.is_graceful = True
+    following = person.begin("run", "demo", "--cluster", "--name", "first", "--set", "launch.gpus=0")
+    wait_for(lambda: controllers.pods_of(cluster_api, "first") or following.poll() is not None)
+    assert following.poll() is None, following.communicate()[0]
+    (pod,) = (one["metadata"]["name"] for one in controllers.pods_of(cluster_api, "first"))
+    cluster_api.log(pod).write("[rank 0] before\n")
+    assert following.stdout is not None
+    wait_for(lambda: following.stdout.readline() == "before\n")  # type: ignore[union-attr]
+    return following, pod
+
+
+def test_ctrl_c_stops_a_run_after_a_checkpoint(cluster_api: ClusterApi, person: Terminal) -> None:
+    following, pod = submitted(cluster_api, person)
+    following.send_signal(signal.SIGINT)
+    wait_for(lambda: cluster_api.objects.get("jobs", "first")["spec"].get("suspend"))
+    cluster_api.log(pod).write("[rank 0] a checkpoint is written\n")
+    said = json.dumps({"code": 143, "sentence": "stopped on request, after a checkpoint", "state": "stopped"})
+    controllers.terminated(cluster_api, pod, 143, message=said)
+    cluster_api.objects.change("jobs", "first", lambda one: one["status"].update(active=0))
+    out, _ = following.communicate(timeout=30)
+    assert (following.returncode, out.splitlines()) == (
+        143,
+        [
+            "stopping after a checkpoint (Ctrl-C again: at once); the run's name is first",
+            "a checkpoint is written",
+            "stopped (exit 143): stopped on request, after a checkpoint",
+            "its logs: /dpo/runs/out/exp_1/Qwen3-0.6B/runs/first/logs",
+        ],
+    )
+
+
+def test_a_second_ctrl_c_kills_it(cluster_api: ClusterApi, person: Terminal) -> None:
+    following, _ = submitted(cluster_api, person)
+    following.send_signal(signal.SIGINT)
+    wait_for(lambda: cluster_api.objects.get("jobs", "first")["spec"].get("suspend"))
+    following.send_signal(signal.SIGINT)
+    wait_for(lambda: controllers.pods_of(cluster_api, "first") == [])
+    cluster_api.cut("/log")
+    cluster_api.objects.change("jobs", "first", lambda one: one["status"].update(active=0))
+    out, _ = following.communicate(timeout=30)
+    assert (following.returncode, out.splitlines()[-2]) == (130, "aborted (exit 130): killed at once on request")
+
+
+def test_dry_run_prints_the_objects_and_asks_no_cluster(cluster_api: ClusterApi, person: Terminal) -> None:
+    experiment(person.folder)
+    shown = person.type("run", "demo", "--cluster", "--dry-run", "--name", "first")
+    assert shown.stdout == person.type("render", "demo", "--cluster", "--name", "first").stdout
+    assert "kind: Job\n" in shown.stdout
+    assert cluster_api.asked() == []
