@@ -10,6 +10,8 @@ TESTED: Final = (31, 36)  # minor versions of Kubernetes 1
 CLAIMS: Final = {"runs": "dpo-runs", "cache": "dpo-cache"}  # the defaults of launch.kubernetes.volumes
 _WORKSTATION: Final = "kubectl apply -k k8s/overlays/workstation"
 _CLUSTER: Final = "kubectl apply -k k8s/overlays/cluster"
+MADE: Final = "dpo"  # the namespace that k8s/ makes
+_CONTEXT: Final = f"kubectl config set-context --current --namespace {MADE}"
 _ENOUGH: Final = 20 << 30  # bytes that checkpoints of a small model and the image need
 
 
@@ -121,8 +123,7 @@ def namespace(name: str, obj: Mapping[str, Any] | None, apply: str) -> list[Find
     found = [Finding("namespace", "ok", f"{name}, Pod Security {enforced}" if enforced else name)]
     if name == "default":
         detail = "runs go into `default` unless launch.kubernetes.namespace or the context says otherwise"
-        command = "kubectl config set-context --current --namespace dpo"
-        return [Finding("namespace", "unknown", detail, command)]
+        return [Finding("namespace", "unknown", detail, _CONTEXT)]
     if enforced != "restricted":
         detail = f"{name} does not enforce the restricted standard, which runs pass"
         command = f"kubectl label namespace {name} pod-security.kubernetes.io/enforce=restricted"
@@ -234,6 +235,9 @@ def unseen(what: str, reason: str) -> Finding:
     return Finding(what, "unknown", reason, is_needed=False)
 
 
-def applied_by(node_count: int | None) -> str:
-    """The command that adds what k8s/ has, by the number of nodes; None where nobody may list them."""
-    return _WORKSTATION if node_count == 1 else _CLUSTER
+def applied_by(node_count: int | None, where: str) -> str:
+    """The command that adds what k8s/ has to the namespace ``where``; ``node_count`` is None where nobody may list nodes."""
+    apply = _WORKSTATION if node_count == 1 else _CLUSTER
+    if where == "default":
+        return f"{apply} && {_CONTEXT}"
+    return apply if where == MADE else f"{apply}, changed to namespace {where} as k8s/README.md says"

@@ -129,9 +129,12 @@ def test_no_default_storage_class_matters_only_where_claims_are_not_bound():
     assert not is_ready([doctor.storage_class([], are_bound=False)])
 
 
-def test_one_node_is_a_workstation():
-    assert doctor.applied_by(1) == "kubectl apply -k k8s/overlays/workstation"
-    assert doctor.applied_by(None) == doctor.applied_by(4) == "kubectl apply -k k8s/overlays/cluster"
+def test_what_is_missing_is_added_by_the_overlay_that_fits():
+    workstation, cluster = "kubectl apply -k k8s/overlays/workstation", "kubectl apply -k k8s/overlays/cluster"
+    assert doctor.applied_by(1, "dpo") == workstation
+    assert doctor.applied_by(None, "dpo") == doctor.applied_by(4, "dpo") == cluster
+    assert doctor.applied_by(1, "default") == f"{workstation} && kubectl config set-context --current --namespace dpo"
+    assert doctor.applied_by(4, "team") == f"{cluster}, changed to namespace team as k8s/README.md says"
 
 
 def test_a_machine_needs_either_an_engine_or_the_packages():

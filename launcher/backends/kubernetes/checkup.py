@@ -22,7 +22,7 @@ def look(cluster: Cluster) -> list[Finding]:
     verbs = tuple({one.needed_by for one in PERMISSIONS})
     facts = gather(cluster, Question(where, "doctor", CLAIMS, SECRET, None, verbs))
     nodes = facts.nodes
-    apply = doctor.applied_by(len(nodes.found) if nodes.found is not None else None)
+    apply = doctor.applied_by(len(nodes.found) if nodes.found is not None else None, where)
     if facts.namespace.unseen is not None:
         found.append(doctor.unseen("namespace", f"{where}: {facts.namespace.unseen}"))
     else:
