@@ -191,15 +191,16 @@ def secret(name: str, obj: Mapping[str, Any] | None) -> Finding:
 
 
 def addons(**served: bool) -> list[Finding]:
-    """``served``: JobSet and Kueue, each whether the cluster has it."""
+    """``served``: JobSet and Kueue, each whether the cluster has it. Both are an administrator's to install."""
     without = {
         "JobSet": "runs over several nodes take an Indexed Job, which needs no add-on",
         "Kueue": "there are no queues, and --queue has no meaning",
     }
+    install = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/{}/releases/latest/download/manifests.yaml"
     return [
         Finding(name, "ok", "is served", is_needed=False)
         if is_served
-        else Finding(name, "missing", f"is not installed: {without[name]}", is_needed=False)
+        else Finding(name, "missing", f"is not installed: {without[name]}", install.format(name.lower()), is_needed=False)
         for name, is_served in served.items()
     ]
 
@@ -212,7 +213,8 @@ def nodes(found: Sequence[Mapping[str, Any]]) -> Finding:
         detail = f"{len(found)}, of which {len(those)} have GPUs: {sum(those)} in all, {max(those)} on one"
         return Finding("nodes", "ok", detail)
     detail = f"{len(found)}, and none tells the scheduler of a GPU: runs with --gpus 0 alone; NVIDIA's device plugin adds them"
-    return Finding("nodes", "missing", detail, "https://github.com/NVIDIA/k8s-device-plugin", is_needed=False)
+    plugin = "https://raw.githubusercontent.com/NVIDIA/k8s-device-plugin/main/deployments/static/nvidia-device-plugin.yml"
+    return Finding("nodes", "missing", detail, f"kubectl create -f {plugin}", is_needed=False)
 
 
 def storage_class(classes: Sequence[Mapping[str, Any]], *, are_bound: bool) -> Finding:

@@ -16,6 +16,9 @@ from tests.cluster_api import controllers
 from tests.k8s.built import built
 
 
+INSTALL = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/{}/releases/latest/download/manifests.yaml"
+
+
 def doctor(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     there = {**os.environ, "DOCKER_HOST": "unix:///no/such/engine", "HOME": str(home), "CUDA_VISIBLE_DEVICES": "", **env}
     command = [sys.executable, "-m", "launcher", "doctor", *args]
@@ -85,7 +88,9 @@ def test_a_cluster_to_which_the_overlay_was_applied_is_ready(tmp_path: Path, clu
         "absent   secret dpo-secrets  is not there: only experiments without a token, S3 and Google Sheets run\n"
         "                             → launcher secrets push\n"
         "absent   JobSet              is not installed: runs over several nodes take an Indexed Job, which needs no add-on\n"
+        f"                             → {INSTALL.format('jobset')}\n"
         "absent   Kueue               is not installed: there are no queues, and --queue has no meaning\n"
+        f"                             → {INSTALL.format('kueue')}\n"
         "ok       nodes               1, of which 1 have GPUs: 1 in all, 1 on one\n"
         "absent   StorageClass        none is the default (there is none at all); the claims have their volumes\n"
         "all that is needed is there\n"
