@@ -15,7 +15,6 @@ import yaml
 from tests.cluster_api import controllers
 from tests.k8s.built import built
 
-
 INSTALL = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/{}/releases/latest/download/manifests.yaml"
 
 
