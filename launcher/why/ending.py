@@ -24,6 +24,8 @@ _CODES: Final = {
 
 def ended(seen: Evidence) -> Explanation:
     """Why a run is over that is not done."""
+    if seen.state == "aborted":  # its pods only show that they were killed
+        return of_code(seen, 130, seen.sentence or "", ())
     return _stopped(seen) or _of_pods(seen) or _of_object(seen) or _of_record(seen)
 
 

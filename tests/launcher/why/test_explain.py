@@ -105,3 +105,8 @@ def test_a_jobset_whose_jobs_are_refused_says_who_refuses_them():
     assert explain(seen(events=(refused,))).sentence == (
         "quota q of the namespace is used up: asked for count/jobs.batch=1; in use count/jobs.batch=10; allowed count/jobs.batch=10"
     )
+
+
+def test_a_run_that_was_killed_on_request_is_not_taken_for_one_that_ran_out_of_memory():
+    found = explain(seen("aborted", exit_code=130, sentence="killed at once on request", pods=(failed(137),)))
+    assert (found.cause, found.sentence) == ("aborted", "killed at once on request")
