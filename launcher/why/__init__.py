@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from .ending import ended, leaving, restarted
 from .evidence import Condition, Container, Event, Evidence, Explanation, Pod
 from .waiting import waiting
@@ -59,7 +61,7 @@ def _starting(seen: Evidence) -> Explanation | None:
 def _running(seen: Evidence) -> Explanation:
     ago = "" if seen.since is None else f", and said something {_duration(seen.since)} ago"
     last = restarted(seen)
-    times = len({pod.created for pod in seen.failed})
+    times = max(Counter(pod.index for pod in seen.failed).values(), default=0)  # a gang falls together
     again = (
         ""
         if last is None

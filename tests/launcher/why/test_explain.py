@@ -48,6 +48,8 @@ def test_a_run_that_has_been_silent_for_long_is_no_run_in_which_nothing_is_wrong
 def test_a_run_that_was_restarted_says_why():
     old = failed(1, last_word(1, "rank 1 is gone: its process 71 was killed or has crashed"), created="2026-11-24T11:00:00Z")
     new = Pod("big-0-zzzzz", "Running", 0, host="gpu-1", container=Container("running"), created="2026-11-24T12:00:01Z")
+    peer = failed(1, last_word(1, "rank 1 is gone"), name="big-1-y", index=1, created="2026-11-24T11:00:02Z")
+    assert "restarted once" in explain(seen("running", pods=(old, peer, new))).sentence
     assert explain(seen("running", pods=(old, new), step=3, since=1)).sentence == (
         "big runs: step 3, and said something 1 s ago; it was restarted once, the last time because rank 1 died first: its process 71 "
         "was killed or has crashed"
