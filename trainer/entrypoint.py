@@ -172,10 +172,8 @@ def judge(notes: list[dict[str, Any]], nproc: int, returned: int, children: Chil
     if children.stop_wanted:
         return Ending("stopped", 143, "stopped before the training began")
     if found := _WAITED.search(words):
-        sentence = (
-            f"only {found['came']} of {found['all']} nodes came within {found['seconds']} s: the pods of the others say why"
-        )
-        return Ending("failed", 1, sentence)
+        came = f"only {found['came']} of {found['all']} nodes came within {found['seconds']} s"
+        return Ending("failed", 1, f"{came}: the others' own words say why")
     if found := _NO_ANSWER.search(words):
         return Ending("failed", 1, f"the first node did not answer at {found['host']}:{found['port']}: its own words say why")
     if returned == 0:
