@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
-from .options import file_option
+from .options import cluster_option, file_option, namespace_option
 
 if TYPE_CHECKING:
+    from ..backends.kubernetes.backend import Kubernetes
+    from ..backends.kubernetes.run import ClusterRun
     from ..experiment import Experiment, StorageConfig
     from ..run_dir import RunDir
     from ..storage import Progress as Transfer
@@ -61,20 +63,40 @@ def upload(source: str, other: str | None, file: Path | None) -> None:
 @click.command("download")
 @click.argument("source", metavar="RUN|s3://…")
 @click.option("--to", type=click.Path(path_type=Path), metavar="DIR", help="A new folder (default: the name of what is read).")
+@click.option(
+    "--all", "every", is_flag=True, help="All of a run's folder on the cluster but its checkpoints, not the adapter alone."
+)
+@cluster_option
+@namespace_option
 @_storage_option
 @file_option
-def download(source: str, to: Path | None, other: str | None, file: Path | None) -> None:
-    """Download the adapter that a run has uploaded, or what lies at s3://….
+def download(
+    source: str, to: Path | None, every: bool, cluster: bool, namespace: str | None, other: str | None, file: Path | None
+) -> None:
+    """Download the adapter of a run that has uploaded it or lies on the cluster, or what lies at s3://….
 
     Only what a manifest names is read, and nothing appears in DIR before all of it is there and is what was sent. Where s3://…
-    lies on another server than AWS, --experiment names a storage_config that has its endpoint_url.
+    lies on another server than AWS, --experiment names a storage_config that has its endpoint_url. Of a run on the cluster that
+    has uploaded nothing it is read from the runs' claim.
     """
     from ..config import read_env
+    from ..run_dir import RunDir
     from ..storage import Place, download_folder
     from ..storage.progress import size
+    from .found import find
 
     env = read_env(Path.cwd())
-    uri, storage = _uploaded(source)
+    where, run = (None, None) if source.startswith("s3://") else find(source, cluster=cluster, namespace=namespace)
+    if run is not None and not isinstance(run, RunDir):
+        record = where.record(run)  # type: ignore[union-attr]
+        if every or not record.get("uploaded"):
+            _bring(where, run, to or Path(run.name), every=every)  # type: ignore[arg-type]
+            return
+        uri, storage = str(record["uploaded"]["uri"]), _storage_of(record)
+    elif every:
+        raise UsageError("--all is for a run on the cluster: here its folder is there already")
+    else:
+        uri, storage = (source, None) if run is None else _uploaded(run)
     if other is not None:
         storage = _experiment(other, file).storage_config
     place = Place.parse(uri)
@@ -85,15 +107,41 @@ def download(source: str, to: Path | None, other: str | None, file: Path | None)
     click.echo(f"{done.folder} has them already: {files}" if done.was_there else f"downloaded {files}, to {done.folder}")
 
 
-def _uploaded(source: str) -> tuple[str, StorageConfig | None]:
-    """Where what ``source`` means lies, and the storage_config that says on which server."""
-    if source.startswith("s3://"):
-        return source, None
-    run = _known_run(source)
+def _uploaded(run: RunDir) -> tuple[str, StorageConfig | None]:
+    """Where what ``run`` has uploaded lies, and the storage_config that says on which server."""
     uri = (run.read_record().get("uploaded") or {}).get("uri")
     if uri is None:
         raise UsageError(f"{run.name} was not uploaded: its adapter is {run.adapter}, `launcher upload {run.name}` uploads it")
     return str(uri), _experiment_of(run).storage_config
+
+
+def _storage_of(record: Mapping[str, Any]) -> StorageConfig | None:
+    from ..experiment import Experiment
+
+    return Experiment.model_validate(record["experiment"]).storage_config
+
+
+def _bring(where: Kubernetes, run: ClusterRun, target: Path, *, every: bool) -> None:
+    """What lies on the claim of a run on the cluster."""
+    from ..backends.kubernetes.bring import NotThere, bring
+    from ..storage import Progress as Transfer
+    from ..storage.progress import size
+
+    now = where.status(run)
+    if every and not now.is_over:
+        raise UsageError(f"{run.name} is {now.state}: its folder still changes; without --all its adapter is read")
+    with _drawn("downloaded") as listener:
+        try:
+            files, total, was_there = bring(
+                where.archive(run),
+                run.path if every else run.path / "adapter",
+                target,
+                lambda done, of: listener(Transfer(done, of)),
+            )
+        except NotThere:
+            raise UsageError(f"{run.name} has no {'folder' if every else 'adapter'} on the claim, it is {now.state}") from None
+    said = f"{files} file{'s' * (files != 1)}, {size(total)}"
+    click.echo(f"{target} has them already: {said}" if was_there else f"downloaded {said}, to {target}")
 
 
 def _run_or_folder(source: str) -> tuple[RunDir | None, Path]:

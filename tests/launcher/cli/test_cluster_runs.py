@@ -288,6 +288,22 @@ def test_tensorboard_of_the_cluster_is_at_a_port_of_this_machine(cluster_api: Cl
         server.shutdown()
 
 
+def test_the_adapter_of_a_run_on_the_cluster_is_downloaded(cluster_api: ClusterApi, person: Terminal) -> None:
+    folder = reader(cluster_api, person.folder)
+    Played(cluster_api)
+    none = person.type("download", "first")
+    assert (none.returncode, none.stderr) == (2, "error: first has no adapter on the claim, it is starting\n")
+    archived(folder, "first", **{"adapter/adapter_config.json": "{}", "run.json": "{}"})
+    assert person.type("download", "first").stdout == "downloaded 1 file, 2 B, to first\n"
+    assert (person.folder / "first" / "adapter_config.json").read_text() == "{}"
+    assert person.type("download", "first").stdout == "first has them already: 1 file, 2 B\n"
+    early = person.type("download", "first", "--all")
+    assert early.stderr == "error: first is starting: its folder still changes; without --all its adapter is read\n"
+    cluster_api.objects.delete("jobs", "first")
+    assert person.type("download", "first", "--all", "--to", "whole").returncode == 0
+    assert (person.folder / "whole" / "run.json").is_file()
+
+
 def free_port() -> int:
     import socket
 

@@ -225,6 +225,17 @@ def test_logs_follow_from_the_first_line_to_the_end(home):
     assert "has logs of ranks 0" in launcher(home, "logs", "x", "--rank", "3").stderr
 
 
+def test_logs_of_all_ranks_have_their_ranks_before_them(home):
+    launcher(home, "run", "demo", "--name", "x", FAKE_STEPS="1")
+    (run_dir(home, "x").logs / "rank-1.log").write_text("one\rtwo\nthree")
+    shown = ["[rank 0] loading the model", "[rank 0] step 1/1  loss 0.6000", "[rank 1] one", "[rank 1] two", "[rank 1] three"]
+    lines = launcher(home, "logs", "x", "--rank", "all").stdout.splitlines()
+    assert [line.split("  margin")[0] for line in lines] == shown
+    assert launcher(home, "logs", "-f", "x", "--rank", "all").stdout.splitlines() == lines
+    wrong = launcher(home, "logs", "x", "--rank", "-1")
+    assert (wrong.returncode, "expected a number from 0 on, or all; found '-1'" in wrong.stderr) == (2, True)
+
+
 def test_ctrl_c_in_logs_leaves_the_run_alone(home):
     launcher(home, "run", "demo", "--name", "x", "--detach", FAKE_STEPS="1000", FAKE_PAUSE="0.05")
     logs = begin(home, "logs", "-f", "x")
