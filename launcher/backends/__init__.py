@@ -85,6 +85,9 @@ class Runs(Protocol[RunAsked]):
     def place(self, run: RunAsked) -> str:
         """Where its folder is, for a person."""
 
+    def next_steps(self, run: RunAsked) -> list[str]:
+        """What a person types after `launcher` to look at a run that is done."""
+
 
 class Backend(Runs[Run], Protocol[Spec, Run]):
     """``render`` and ``text`` are pure; the others act."""

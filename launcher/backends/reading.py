@@ -63,6 +63,10 @@ class InFolders(ABC):
     def place(self, run: RunDir) -> str:
         return str(run.path)
 
+    def next_steps(self, run: RunDir) -> list[str]:
+        again = f"run {run.read_record().get('key', 'EXP')} --set hyperparameters.learning_rate=1e-4"
+        return [f"tensorboard {run.name}", f"status {run.name}", again]
+
 
 def read_log(run: RunDir, rank: int | None, is_over: Callable[[], bool], begin: int = 0) -> Iterator[str]:
     """The rank's log from byte ``begin``, in pieces, until the run is over; an empty piece every tenth of a second or so.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ _FIGURES = (
 )
 
 
-def learned(run: str, place: str, record: Mapping[str, Any]) -> Iterator[str]:
+def learned(place: str, record: Mapping[str, Any], steps: Sequence[str]) -> Iterator[str]:
     """Lines about the validation figures before and after, the adapter, and the next commands.
 
-    ``place`` is the folder of the run; on a cluster nothing may be known of its ``record``.
+    ``place`` is the folder of the run; on a cluster nothing may be known of its ``record``. ``steps`` is what comes next.
     """
     result = record.get("result", {})
     before, after = result.get("before"), result.get("after")
@@ -36,9 +36,8 @@ def learned(run: str, place: str, record: Mapping[str, Any]) -> Iterator[str]:
     if uploaded:
         yield f"uploaded {uploaded['uri']}"
     yield "next"
-    yield f"  {this_launcher()} tensorboard {run}"
-    yield f"  {this_launcher()} status {run}"
-    yield f"  {this_launcher()} run {record.get('key', 'EXP')} --set hyperparameters.learning_rate=1e-4"
+    for step in steps:
+        yield f"  {this_launcher()} {step}"
 
 
 def this_launcher() -> str:

@@ -121,7 +121,7 @@ def conclude(backend: Runs[Run], run: Run) -> int:
         click.echo(words, err=True)
     if now.state == "done":
         click.echo(f"done: {backend.place(run)}")
-        click.echo("\n".join(learned(run.name, backend.place(run), backend.record(run))))
+        click.echo("\n".join(learned(backend.place(run), backend.record(run), backend.next_steps(run))))
         return 0
     sentence = (now.sentence or "it did not say why").splitlines()[0]
     click.echo(f"{now.state} (exit {now.exit_code}): {sentence}", err=True)

@@ -144,6 +144,9 @@ class Kubernetes:
     def place(self, run: ClusterRun) -> str:
         return str(run.path)
 
+    def next_steps(self, run: ClusterRun) -> list[str]:
+        return [f"download {run.name}", f"tensorboard -n {run.namespace}", f"status {run.name}"]
+
     def tail(self, run: ClusterRun) -> list[str]:
         """The last lines of the first rank: of its pod, else what the archive has of its metrics; none where neither is there."""
         for pod in reversed(self.pods(run)):

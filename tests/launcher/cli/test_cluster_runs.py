@@ -262,7 +262,14 @@ def test_stop_waits_for_the_checkpoint_and_resume_goes_on_and_follows(cluster_ap
     out, _ = resuming.communicate(timeout=30)
     lines = out.splitlines()
     assert lines[:2] == ["first goes on from checkpoint-10", "after"]
-    assert lines[2] == "done: /dpo/runs/out/exp_1/model/runs/first"
+    assert lines[2:] == [
+        "done: /dpo/runs/out/exp_1/model/runs/first",
+        "adapter  /dpo/runs/out/exp_1/model/runs/first/adapter",
+        "next",
+        "  launcher download first",
+        "  launcher tensorboard -n default",
+        "  launcher status first",
+    ]
     again = person.type("resume", "first")
     assert (again.returncode, again.stderr) == (2, "error: first is done: there is nothing to go on with\n")
 
