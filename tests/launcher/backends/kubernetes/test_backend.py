@@ -15,6 +15,7 @@ from launcher.backends.kubernetes import logs as pod_logs
 from launcher.backends.kubernetes.backend import Kubernetes
 from launcher.backends.kubernetes.cluster import ApiError, Cluster
 from launcher.backends.kubernetes.evidence import explain
+from launcher.backends.kubernetes.run import ClusterRun
 from launcher.errors import LauncherError, UsageError
 from tests.cluster_api import ClusterApi, controllers
 from tests.cluster_api.played import Played, archived, reader
@@ -414,3 +415,36 @@ def test_the_last_metrics_are_those_of_the_pod_else_of_the_archive(cluster_api, 
 def _ends(cluster_api: ClusterApi) -> Iterator[None]:
     yield
     cluster_api.stop()
+
+
+def test_a_jobset_is_followed_over_its_pods_and_stopped_as_a_whole(cluster_api, kubernetes):
+    cluster_api.addons.add("JobSet")
+    Played(cluster_api, nodes=2)
+    job = cluster_api.objects.get("jobs", "first")
+    cluster_api.objects.delete("jobs", "first")
+    head = {name: job["metadata"][name] for name in ("name", "labels", "annotations")}
+    template = {"spec": {key: value for key, value in job["spec"].items() if key != "selector"}}
+    spec = {"replicatedJobs": [{"name": "node", "replicas": 1, "template": template}]}
+    jobset = {"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", "metadata": head, "spec": spec}
+    run = ClusterRun.of(cluster_api.objects.put(jobset))
+    assert (run.kind, kubernetes.grace(run)) == ("JobSet", 90)
+    for index in range(2):
+        own = {"jobset.sigs.k8s.io/jobset-name": "first", "batch.kubernetes.io/job-completion-index": str(index)}
+        labels = {**template["spec"]["template"]["metadata"]["labels"], **own}
+        container = {"name": "trainer", "image": "dpo:1"}
+        cluster_api.objects.put(
+            {"kind": "Pod", "metadata": {"name": f"p{index}", "labels": labels}, "spec": {"containers": [container]}}
+        )
+        controllers.running(cluster_api, f"p{index}")
+        cluster_api.log(f"p{index}").write(f"[rank {index}] here\n")
+    assert kubernetes.status(run) == Status("running")
+    assert [(one.run, one.status.state) for one in kubernetes.runs("default")] == [(run, "running")]
+    pieces = kubernetes.follow(run, None)
+    kubernetes.stop(run)
+    assert cluster_api.objects.get("jobsets", "first")["spec"]["suspend"] is True
+    for index in range(2):
+        controllers.terminated(cluster_api, f"p{index}", 143)
+    assert sorted("".join(pieces).splitlines()) == ["[rank 0] here", "[rank 1] here"]
+    assert kubernetes.status(run) == Status("stopped", 143, "its container ended with 143")
+    kubernetes.resume(run)
+    assert cluster_api.objects.get("jobsets", "first")["spec"]["suspend"] is False
