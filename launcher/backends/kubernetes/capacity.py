@@ -51,7 +51,7 @@ def _counts(quota: Obj) -> bool:
 
 
 def unfit(nodes: Sequence[Obj], pod: Obj) -> str | None:
-    """Why no node could hold a pod with the spec ``pod``, even if it were empty; None if one could."""
+    """Why no node could hold a pod with the spec ``pod``, even if it were empty; None if one could, or if there is none yet."""
     asked = requests(pod["containers"][0])
     reasons: Counter[str] = Counter()
     for node in nodes:
@@ -60,7 +60,7 @@ def unfit(nodes: Sequence[Obj], pod: Obj) -> str | None:
             return None
         reasons.update(found)
     if not nodes:
-        return "the cluster has no node"
+        return None
     counted = sorted(reasons.items(), key=lambda one: (-one[1], one[0]))
     return f"of {len(nodes)} node{'s' * (len(nodes) > 1)}: " + "; ".join(f"{count} {reason}" for reason, count in counted)
 

@@ -236,6 +236,8 @@ def _notices(spec: KubernetesSpec, facts: Facts) -> Iterator[str]:
     for what, answer in unseen.items():
         if answer.unseen is not None:
             yield f"not checked: {what}: {answer.unseen}"
+    if facts.nodes.found == []:
+        yield "the cluster has no node now: the run waits for one"
     for name, roles in _roles(spec).items():
         if "runs" not in roles or not is_of_one_node(facts.claims[name].found):
             continue

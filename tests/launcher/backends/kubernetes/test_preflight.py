@@ -63,6 +63,7 @@ def test_a_cluster_that_is_ready(api: ClusterApi) -> None:
 
 def test_all_is_said_at_once(cluster_api: ClusterApi) -> None:
     cluster_api.deny("create", "jobs")
+    controllers.node(cluster_api, "node-1")
     with pytest.raises(NotReady) as caught:
         looked(cluster_api, {"gpus": 1}, image=LOCAL, namespace="team").check()
     wheres = [one.where for one in caught.value.findings]
@@ -297,6 +298,11 @@ def test_the_node_of_a_gpu_is_tolerated_and_a_label_is_looked_for(api: ClusterAp
     assert findings(api, {"gpus": 1}) == []
     said = finding(api, {"gpus": 1, "kubernetes": {"node_selector": {"zone": "a"}}})
     assert "2 lack the label zone=a of launch.kubernetes.node_selector" in said
+
+
+def test_a_cluster_may_get_its_nodes_later(api: ClusterApi) -> None:
+    api.objects.delete("nodes", "node-1")
+    assert looked(api, {"gpus": 8}) == Preflight((), ("the cluster has no node now: the run waits for one",))
 
 
 def test_nodes_that_may_not_be_listed_are_not_judged(api: ClusterApi) -> None:
