@@ -112,7 +112,7 @@ def pod_template(
         "name": CONTAINER,
         "image": image.reference,
         "imagePullPolicy": _pull_policy(image),
-        "args": [_literal(one) for one in (*job.command, folder)],  # the image's entry point is tini, which stays the first process
+        "args": [_literal(one) for one in (*job.command, folder)],  # its entry point is tini, which stays process 1
         "workingDir": HOME,
         "env": [{"name": key, "value": _literal(value)} for key, value in sorted(env.items())],
         "resources": needs.resources(),
