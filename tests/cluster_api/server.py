@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,12 +34,13 @@ _VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete", "PUT": "update
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it came."""
+    """A request as it came, ``at`` seconds of a clock that only runs forward."""
 
     method: str
     path: str
     query: dict[str, str]
     body: Any
+    at: float
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Server:
         """One request from its beginning to its end; the transport is cut where a fault says so."""
         raw = await request.read()
         body = json.loads(raw) if raw else None
-        self.api.requests.append(Request(request.method, request.path, dict(request.query), body))
+        self.api.requests.append(Request(request.method, request.path, dict(request.query), body, time.monotonic()))
         fault = self.api.faults.take(request.method, request.path_qs)
         await asyncio.sleep(self.api.delay + (fault.seconds if fault else 0))
         if fault is not None and not fault.done and fault.status is None and fault.after is None and not fault.seconds:

@@ -63,11 +63,11 @@ def create(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> ClusterRun
     """
     *others, owner = spec.objects
     made: list[Obj] = []
-    with _removed_on_failure(cluster, spec.run, namespace, made):
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for answer in [pool.submit(_create, cluster, obj, namespace, made) for obj in others]:
-                answer.result()
-        found = _create(cluster, owner, namespace, made)
+    # Leaving the pool waits for its answers: an object whose creation was interrupted half-way would come after its removal.
+    with _removed_on_failure(cluster, spec.run, namespace, made), ThreadPoolExecutor(_AT_ONCE) as pool:
+        for answer in [pool.submit(_create, cluster, obj, namespace, made) for obj in others]:
+            answer.result()
+        found = pool.submit(_create, cluster, owner, namespace, made).result()
         reference = {
             "apiVersion": owner["apiVersion"],
             "kind": owner["kind"],
@@ -76,9 +76,8 @@ def create(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> ClusterRun
             "controller": True,
         }
         patch = {"metadata": {"ownerReferences": [reference]}}
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for answer in [pool.submit(cluster.patch, _path(obj, namespace), patch) for obj in others]:
-                answer.result()
+        for changed in [pool.submit(cluster.patch, _path(obj, namespace), patch) for obj in others]:
+            changed.result()
     return ClusterRun.of(found)
 
 

@@ -1,0 +1,211 @@
+"""`launcher submit` and `launcher secrets push` as a person types them, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cluster_api import ClusterApi, controllers
+
+REPOSITORY = Path(__file__).parents[3]
+LAUNCHER = [sys.executable, "-m", "launcher"]
+CONFIG = """\
+demo:
+  experiment_id: 1
+  model_name: Qwen/Qwen3-0.6B
+  datasets_path: data
+  hyperparameters: {eval_strategy: "no", model_output_dir: out}
+  launch: {gpus: 0, image: registry.example.com/team/dpo@sha256:%s}
+""" % ("a" * 64)
+TOKEN = "a-token-that-nobody-may-see"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    for name in ("configs", "data"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "configs" / "demo.yml").write_text(CONFIG)
+    (tmp_path / "data" / "training_data.csv").write_text("prompt,chosen,rejected\nWhy?,Because.,No.\nHow?,So.,What?\n")
+    return tmp_path
+
+
+@pytest.fixture
+def api(cluster_api: ClusterApi) -> ClusterApi:
+    controllers.ready(cluster_api)
+    return cluster_api
+
+
+def environment(home: Path, api: ClusterApi, **env: str) -> dict[str, str]:
+    own = {
+        "PYTHONPATH": str(REPOSITORY),
+        "HOME": str(home),
+        "KUBECONFIG": str(api.kubeconfig),
+        "DOCKER_HOST": "unix:///no/engine",
+    }
+    return {**os.environ, **own, "COLUMNS": "200", **env}
+
+
+def launcher(home: Path, api: ClusterApi, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command, shown = [*LAUNCHER, *args], environment(home, api, **env)
+    return subprocess.run(command, cwd=home, env=shown, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_run_is_submitted(home: Path, api: ClusterApi) -> None:
+    done = launcher(home, api, "submit", "demo", "--name", "first")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert "cluster     Job first in namespace default of context emulator" in lines
+    assert "output      /dpo/runs/out/exp_1/Qwen3-0.6B/runs/first" in lines
+    assert lines[-5:] == [
+        "created     Service first",
+        "created     ConfigMap first",
+        "created     ConfigMap first-data",
+        "created     Job first",
+        "first is submitted: launcher logs -f first",
+    ]
+    assert api.objects.names("jobs") == ["first"]
+
+
+def test_submitting_twice_is_two_runs_and_a_name_is_taken_once(home: Path, api: ClusterApi) -> None:
+    for _ in range(2):
+        assert launcher(home, api, "submit", "demo").returncode == 0
+    assert len(api.objects.names("jobs")) == 2
+    assert launcher(home, api, "submit", "demo", "--name", "first").returncode == 0
+    again = launcher(home, api, "submit", "demo", "--name", "first")
+    assert (again.returncode, again.stderr) == (
+        1,
+        "error: --name first: a run of that name exists already (Job first)\n    hint:     another --name\n",
+    )
+
+
+def test_flags_say_what_set_would(home: Path, api: ClusterApi) -> None:
+    api.addons |= {"JobSet", "Kueue"}
+    controllers.ready(api, "team")
+    controllers.node(api, "gpus", gpus=2)
+    api.objects.put({"kind": "LocalQueue", "metadata": {"name": "q", "namespace": "team"}, "spec": {"clusterQueue": "all"}})
+    flags = ["--gpus", "2", "--nodes", "2", "--queue", "q", "-n", "team", "--kind", "jobset", "--set", "launch.max_restarts=7"]
+    done = launcher(home, api, "submit", "demo", "--name", "wide", *flags)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = api.objects.get("jobsets", "wide", "team")
+    job = found["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert (job["completions"], found["spec"]["failurePolicy"]["maxRestarts"]) == (2, 7)
+    assert job["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert found["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "q"
+
+
+def test_preflight_says_all_and_nothing_is_created(home: Path, api: ClusterApi) -> None:
+    api.objects.delete("persistentvolumeclaims", "dpo-runs")
+    api.deny("create", "services")
+    done = launcher(home, api, "submit", "demo", "--gpus", "1")
+    assert done.returncode == 1
+    assert re.findall(r"^(?:error: )?([a-z][\w -]+): ", done.stderr, re.MULTILINE) == [
+        "namespace default",
+        "claim dpo-runs",
+        "nodes",
+    ]
+    assert (api.objects.names("jobs"), api.objects.names("configmaps"), done.stdout) == ([], [], "")
+
+
+def test_anyway_lets_the_server_decide(home: Path, api: ClusterApi) -> None:
+    api.objects.delete("persistentvolumeclaims", "dpo-runs")
+    done = launcher(home, api, "submit", "demo", "--anyway")
+    assert (done.returncode, len(api.objects.names("jobs"))) == (0, 1)
+    assert done.stderr.startswith("anyway: claim dpo-runs: is not there, in default; it is to hold the runs\n")
+
+
+def test_an_image_of_this_machine_is_refused_with_the_command(home: Path, api: ClusterApi) -> None:
+    done = launcher(home, api, "submit", "demo", "--set", "launch.image=null")
+    assert done.returncode == 1
+    assert re.search(
+        r"^error: image: dpo-launcher:cpu-\w+ is on this machine only: the cluster cannot pull it\n"
+        r"    hint:     launcher build --variant cpu --push --registry registry\.example\.com/team; "
+        r"submit with the same --registry$",
+        done.stderr,
+        re.MULTILINE,
+    )
+    pushed = launcher(home, api, "submit", "demo", "--set", "launch.image=null", DPO_REGISTRY="registry.example.com/team")
+    assert pushed.stderr.startswith("error: no Docker engine: unix:///no/engine is not there")
+
+
+def test_mistakes_are_found_before_a_cluster_is_asked(home: Path, api: ClusterApi) -> None:
+    (home / "data" / "training_data.csv").write_text("prompt,chosen\nWhy?,Because.\n")
+    assert launcher(home, api, "submit", "demo").returncode == 43
+    assert launcher(home, api, "submit", "demo", "--set", "hyperparameters.model_output_dir=/out").returncode == 42
+    assert api.requests == []
+
+
+def test_data_on_the_claim_are_read_there(home: Path, api: ClusterApi) -> None:
+    controllers.claim(api, "data", "ReadOnlyMany")
+    settings = ["--set", "launch.kubernetes.volumes={data: data}", "--set", "datasets_path=answers"]
+    done = launcher(home, api, "submit", "demo", "--name", "first", *settings)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "data        answers: only the pods can read it; it is checked there" in done.stdout.splitlines()
+    assert api.objects.names("configmaps") == ["first"]
+
+
+def test_a_cluster_that_refuses_the_credentials(home: Path, api: ClusterApi) -> None:
+    env = environment(home, api)
+    api.token = "the-token-of-another-day"
+    done = subprocess.run(
+        [*LAUNCHER, "submit", "demo"], cwd=home, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 44
+    assert "does not accept the credentials" in done.stderr
+
+
+def test_no_cluster(home: Path, api: ClusterApi) -> None:
+    api.stop()
+    done = launcher(home, api, "submit", "demo")
+    message = f"error: the cluster at {api.url} (context emulator) is not reachable: connection refused\n"
+    assert (done.returncode, done.stderr) == (1, message)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_removes_what_was_created(number: int, home: Path, api: ClusterApi) -> None:
+    api.slow(1, "/jobs$|/jobs[?]fieldValidation=Strict$", method="POST", times=None)
+    process = subprocess.Popen(
+        [*LAUNCHER, "submit", "demo"],
+        cwd=home,
+        env=environment(home, api),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    while not [one for one in api.asked("POST", "/jobs$") if "dryRun" not in one.query]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "was not submitted: it was interrupted\n    nothing of it is left" in said
+    assert [api.objects.names(kind) for kind in ("services", "configmaps", "jobs")] == [[], [], []]
+
+
+def test_secrets_are_pushed_by_name_alone(home: Path, api: ClusterApi) -> None:
+    (home / "configs" / "demo.yml").write_text(CONFIG.replace("gpus: 0", "gpus: 0, secrets: [LOGIN]"))
+    (home / ".env").write_text(f"HF_TOKEN={TOKEN}\nLOGIN=dana-and-more\nOTHER_TOKEN=x\n")
+    trial = launcher(home, api, "secrets", "push", "--dry-run")
+    assert trial.stdout == "added       HF_TOKEN, LOGIN\nsecret dpo-secrets in default: would be created\n"
+    assert api.objects.names("secrets") == []
+    done = launcher(home, api, "secrets", "push", "demo", "--namespace", "default")
+    assert done.stdout == "added       HF_TOKEN, LOGIN\nsecret dpo-secrets in default: created\n"
+    assert sorted(api.objects.get("secrets", "dpo-secrets")["data"]) == ["HF_TOKEN", "LOGIN"]
+    assert launcher(home, api, "submit", "demo").returncode == 0
+    assert TOKEN not in str([obj for kind in ("configmaps", "jobs", "services") for obj in api.objects.list(kind)])
+
+
+def test_secrets_that_are_missing_or_refused(home: Path, api: ClusterApi) -> None:
+    done = launcher(home, api, "secrets", "push")
+    assert (done.returncode, done.stderr.startswith("error: neither your environment nor .env has any of HF_TOKEN")) == (2, True)
+    api.fail(422, "secrets", method="POST", message=f"Secret is invalid: {TOKEN}", reason="Invalid", times=None)
+    refused = launcher(home, api, "secrets", "push", HF_TOKEN=TOKEN)
+    assert (refused.returncode, "Secret is invalid: [hidden: HF_TOKEN]" in refused.stderr) == (1, True)
+    assert TOKEN not in refused.stdout + refused.stderr
