@@ -36,7 +36,7 @@ def main() -> None:
     file = REPOSITORY / "build" / "bench" / "follow.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(report, indent=2) + "\n")
-    print("| pods | lines | seconds | drops | connections cut | lost | doubled | out of order | peak memory | at most |")
+    print("| pods | lines | seconds | drops | logs cut | lost | doubled | out of order | peak memory | at most |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     names = ("lines", "seconds", "drops", "cut", "lost", "doubled", "disordered")
     print(f"| {PODS} | {' | '.join(str(row[name]) for name in names)} | {row['peak_mib']:.0f} MiB | {MOST} MiB |")
@@ -71,7 +71,7 @@ def measure(api: ClusterApi, folder: Path, seconds: float) -> dict[str, Any]:
 
 
 def write(api: ClusterApi, pods: list[str], seconds: float) -> int:
-    """Prints lines in turn, every second one in two pieces; returns how many connections were cut, all of them between pieces."""
+    """Prints lines in turn, every second one in two pieces; returns how many logs were cut, all of them between pieces."""
     logs = [api.log(pod) for pod in pods]
     total, drop, cut = int(seconds * LINES_A_SECOND), int(seconds * LINES_A_SECOND / (DROPS + 1)), 0
     begin = time.monotonic()
@@ -81,7 +81,8 @@ def write(api: ClusterApi, pods: list[str], seconds: float) -> int:
         half = len(text) // 2 if number % 2 or is_cut else len(text)
         log.write(text[:half])
         if is_cut:
-            cut += api.cut("/log|watch=true")
+            cut += api.cut("/log")
+            api.cut("watch=true")
         log.write(text[half:]) if half < len(text) else None
         late = begin + number / LINES_A_SECOND - time.monotonic()
         if late > 0:
