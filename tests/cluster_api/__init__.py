@@ -16,6 +16,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -153,6 +154,11 @@ class ClusterApi:
     def streams(self, path: str = "") -> int:
         """How many streams are open now."""
         return sum(1 for one, _ in list(self._server.open) if re.search(path, one))
+
+    def settle(self) -> None:
+        """Returns when every request that came is carried out, also those whose sender is gone."""
+        while self._server.busy:
+            time.sleep(0.01)
 
     def bookmark(self) -> None:
         """Every watch that allows it is told the version of now."""

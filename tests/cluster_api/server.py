@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from . import selectors, streams
+from .discovery import discovery
 from .faults import Fault
 from .kinds import ALSO, BY_PLURAL, KINDS, Kind
 from .logs import Log
-from .refusal import Refusal, bad_request, expired, forbidden, no_such_page, not_found
+from .refusal import Refusal, bad_request, expired, forbidden, no_such_page
 from .store import Change
 
 if TYPE_CHECKING:
@@ -57,10 +58,18 @@ class Server:
     """Answers for ``api``, whose settings a test may change at any time."""
 
     def __init__(self, api: ClusterApi):
-        self.api, self.open = api, set[tuple[str, asyncio.Transport]]()
+        self.api, self.open, self.busy = api, set[tuple[str, asyncio.Transport]](), 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """One request from its beginning to its end; the transport is cut where a fault says so."""
+        """One request from its beginning to its end, whether or not somebody still waits for it."""
+        self.busy += 1
+        try:
+            return await self._handle(request)
+        finally:
+            self.busy -= 1
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        """The transport is cut where a fault says so."""
         raw = await request.read()
         body = json.loads(raw) if raw else None
         self.api.requests.append(Request(request.method, request.path, dict(request.query), body, time.monotonic()))
@@ -104,7 +113,7 @@ class Server:
         path = request.path.rstrip("/")
         for other, place in ALSO.items():
             path = place + path.removeprefix(other) if path.startswith(other) else path
-        found = self._discovery(path)
+        found = discovery(path, [kind for kind in KINDS if self._is_served(kind)])
         if found is not None:
             return web.json_response(found)
         if path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews":
@@ -342,29 +351,6 @@ class Server:
         resource = asked["resource"] + (f"/{asked['subresource']}" if asked.get("subresource") else "")
         return {**body, "metadata": {}, "status": {"allowed": not self.api.is_denied(asked["verb"], resource)}}
 
-    def _discovery(self, path: str) -> dict[str, Any] | None:
-        if path == "/version":
-            return {"major": "1", "minor": "36", "gitVersion": "v1.36.0"}
-        if path == "/api":
-            return {"kind": "APIVersions", "versions": ["v1"]}
-        served = [kind for kind in KINDS if self._is_served(kind)]
-        if path == "/apis":
-            groups = sorted({(kind.group, kind.version) for kind in served if kind.group})
-            listed = [{"name": g, "versions": [{"groupVersion": f"{g}/{v}", "version": v}]} for g, v in groups]
-            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
-        group = path.removeprefix("/apis/")
-        versions = sorted({kind.version for kind in served if kind.group == group})
-        if versions:
-            listed = [{"groupVersion": f"{group}/{version}", "version": version} for version in versions]
-            return {"kind": "APIGroup", "apiVersion": "v1", "name": group, "versions": listed, "preferredVersion": listed[-1]}
-        place = ALSO.get(path, path)
-        found = [kind for kind in served if kind.place == place]
-        if not found:
-            return None
-        resources = [{"name": kind.plural, "kind": kind.name, "namespaced": kind.namespaced} for kind in found]
-        version = path.removeprefix("/apis/").removeprefix("/api/")
-        return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}
-
     def _is_served(self, kind: Kind) -> bool:
         return kind.addon is None or kind.addon in self.api.addons
 
@@ -394,6 +380,3 @@ def _kind_of(change: Change, fits: Any) -> str | None:
     """What a watch that sees what ``fits`` is told of a change."""
     was, now = fits(change.before), fits(change.after)
     return {(False, True): "ADDED", (True, True): "MODIFIED", (True, False): "DELETED"}.get((was, now))
-
-
-__all__ = ["Request", "Server", "WSMsgType", "not_found"]

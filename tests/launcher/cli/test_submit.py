@@ -184,6 +184,7 @@ def test_an_interruption_removes_what_was_created(number: int, home: Path, api: 
         time.sleep(0.02)
     process.send_signal(number)
     _, said = process.communicate(timeout=30)
+    api.settle()
     assert process.returncode == 130
     assert "was not submitted: it was interrupted\n    nothing of it is left" in said
     assert [api.objects.names(kind) for kind in ("services", "configmaps", "jobs")] == [[], [], []]
