@@ -24,10 +24,11 @@ SECRETS: Final = "/dpo/secrets"  # not below /run/secrets, where the cluster its
 TERMINATION_LOG: Final = "/dev/termination-log"
 USER: Final = 10001  # uid, gid and the group of the volumes: the image's own
 USER_NAME: Final = "dpo"
-# Where the experiment says nothing. A pod without requests is put anywhere, and one without limits is refused or cut short by a
-# LimitRange or a quota that counts them; so it has both, and they are equal: such a pod is the last to be evicted.
-_CPUS: Final = {"gpu": 4, "rank": 1}
-_MEMORY: Final = {"gpu": 24 * GIB, "rank": 4 * GIB}
+# Where the experiment says nothing: (asked for, at most) for each GPU, or for each rank on a CPU. A pod without requests is put
+# anywhere, and one without limits is refused or cut short by a LimitRange or a quota that counts them. It asks for what a small
+# model takes, so that a workstation or a test cluster has room for it, and may take what a larger one does.
+_CPUS: Final = {"gpu": (2.0, 4.0), "rank": (0.5, 1.0)}
+_MEMORY: Final = {"gpu": (8 * GIB, 24 * GIB), "rank": (2 * GIB, 4 * GIB)}
 _RATE: Final = 200e6  # bytes a second that a volume of a cluster is trusted to write
 _CHECKPOINT: Final = 12  # bytes of a checkpoint for each trained weight: itself and Adam's two numbers, 32 bits each
 _GRACE: Final = {False: 120, True: 600}  # seconds, by full_finetuning, where the model's sizes are not known
@@ -36,10 +37,15 @@ _SHORTEST_GRACE: Final = 120
 
 @dataclass(frozen=True)
 class Needs:
-    """What a pod asks for; sizes in bytes. ``/dev/shm`` counts against the memory. ``said``: by the experiment, not by us."""
+    """What a pod asks for and may take at most, equal where the experiment says it; sizes in bytes.
+
+    ``/dev/shm`` counts against the memory. ``said``: by the experiment, not by us.
+    """
 
     cpus: float
+    cpus_at_most: float
     memory: int
+    memory_at_most: int
     shm: int
     gpus: int
     is_memory_said: bool
@@ -49,18 +55,25 @@ class Needs:
     def of(cls, job: Job) -> Needs:
         wanted, (unit, count) = job.resources, ("gpu", job.gpus) if job.gpus else ("rank", job.topology.nproc)
         shm = size_in_bytes(wanted.shm_size or SHM)
-        memory = _MEMORY[unit] * count + shm if wanted.memory is None else size_in_bytes(wanted.memory)
-        cpus = _CPUS[unit] * count if wanted.cpus is None else wanted.cpus
-        return cls(cpus, memory, shm, job.gpus, wanted.memory is not None, wanted.cpus is not None)
+        if wanted.memory is None:
+            memory, memory_at_most = _MEMORY[unit][0] * count, _MEMORY[unit][1] * count + shm
+        else:
+            memory = memory_at_most = size_in_bytes(wanted.memory)
+        cpus, cpus_at_most = (wanted.cpus, wanted.cpus) if wanted.cpus else (_CPUS[unit][0] * count, _CPUS[unit][1] * count)
+        said = wanted.memory is not None, wanted.cpus is not None
+        return cls(cpus, cpus_at_most, memory, memory_at_most, shm, job.gpus, *said)
 
     @property
     def cores(self) -> int:
-        return max(1, int(self.cpus))
+        return max(1, int(self.cpus_at_most))
 
     def resources(self) -> dict[str, Any]:
         """Requests and limits; a GPU stands under the limits, and Kubernetes takes its request from there."""
-        own = {"cpu": _cpu(self.cpus), "memory": quantity(self.memory)}
-        return {"requests": own, "limits": {**own, **({"nvidia.com/gpu": str(self.gpus)} if self.gpus else {})}}
+        gpus = {"nvidia.com/gpu": str(self.gpus)} if self.gpus else {}
+        return {
+            "requests": {"cpu": _cpu(self.cpus), "memory": quantity(self.memory)},
+            "limits": {"cpu": _cpu(self.cpus_at_most), "memory": quantity(self.memory_at_most), **gpus},
+        }
 
 
 def grace_period(job: Job, trained: int | None) -> int:

@@ -153,9 +153,10 @@ def text(spec: KubernetesSpec) -> str:
 def _check(job: Job) -> None:
     """Raises ExperimentError where ``/dev/shm`` takes all of the memory, against which it counts."""
     needs = Needs.of(job)
-    if needs.memory > needs.shm:
+    if needs.memory_at_most > needs.shm:
         return
-    what = f"/dev/shm counts against the memory, and takes all of it ({quantity(needs.shm)} of {quantity(needs.memory)})"
+    sizes = f"{quantity(needs.shm)} of {quantity(needs.memory_at_most)}"
+    what = f"/dev/shm counts against the memory, and takes all of it ({sizes})"
     raise ExperimentError(Mistake("launch.memory", what, "more memory, or a smaller launch.shm_size"))
 
 
@@ -254,7 +255,10 @@ def _comments(job: Job, place: Place, placement: Placement, secret_keys: tuple[s
     unsaid = [name for name, is_said in (("cpus", needs.are_cpus_said), ("memory", needs.is_memory_said)) if not is_said]
     if unsaid:
         names = " and ".join(f"launch.{name}" for name in unsaid)
-        yield f"{names} not set: a node is asked for cpu {needs.cpus:g}, memory {quantity(needs.memory)}"
+        yield (
+            f"{names} not set: a node is asked for cpu {needs.cpus:g}, memory {quantity(needs.memory)}, "
+            f"and gives at most cpu {needs.cpus_at_most:g}, memory {quantity(needs.memory_at_most)}"
+        )
     yield f"claims: {', '.join(f'{claim} ({role})' for role, claim in placement.claims.items())}"
     if secret_keys:
         yield f"of the Secret {job.experiment.launch.kubernetes.secret} (`launcher secrets push`): {', '.join(secret_keys)}"

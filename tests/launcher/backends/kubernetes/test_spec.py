@@ -111,21 +111,23 @@ def test_a_restart_of_all_nodes_costs_as_many_failures_as_there_are_nodes() -> N
 
 
 @pytest.mark.parametrize(
-    ("launch", "requests"),
+    ("launch", "requests", "limits"),
     [
-        ({"gpus": 0}, {"cpu": "1", "memory": "6Gi"}),
-        ({"gpus": 0, "processes": 3, "global_batch_size": 24}, {"cpu": "3", "memory": "14Gi"}),
-        ({"gpus": 2}, {"cpu": "8", "memory": "50Gi"}),
-        ({"gpus": 1, "shm_size": "8Gi"}, {"cpu": "4", "memory": "32Gi"}),
-        ({"gpus": 1, "cpus": 0.5, "memory": "64GB"}, {"cpu": "500m", "memory": "62500000Ki"}),
-        ({"gpus": 1, "cpus": 12, "memory": "1.5Ti"}, {"cpu": "12", "memory": "1536Gi"}),
+        ({"gpus": 0}, ("500m", "2Gi"), ("1", "6Gi")),
+        ({"gpus": 0, "processes": 3, "global_batch_size": 24}, ("1500m", "6Gi"), ("3", "14Gi")),
+        ({"gpus": 2}, ("4", "16Gi"), ("8", "50Gi")),
+        ({"gpus": 1, "shm_size": "8Gi"}, ("2", "8Gi"), ("4", "32Gi")),
+        ({"gpus": 1, "cpus": 0.5, "memory": "64GB"}, ("500m", "62500000Ki"), ("500m", "62500000Ki")),
+        ({"gpus": 1, "cpus": 12, "memory": "1.5Ti"}, ("12", "1536Gi"), ("12", "1536Gi")),
     ],
 )
-def test_a_pod_asks_for_what_it_may_use(launch: dict[str, Any], requests: dict[str, str]) -> None:
+def test_a_pod_asks_for_what_it_needs_and_may_take_what_it_is_told(
+    launch: dict[str, Any], requests: tuple[str, str], limits: tuple[str, str]
+) -> None:
     resources = rendered(launch).container["resources"]
-    assert resources["requests"] == requests
     gpus = {"nvidia.com/gpu": str(launch["gpus"])} if launch["gpus"] else {}
-    assert resources["limits"] == {**requests, **gpus}
+    assert resources["requests"] == dict(zip(("cpu", "memory"), requests, strict=True))
+    assert resources["limits"] == dict(zip(("cpu", "memory"), limits, strict=True)) | gpus
 
 
 def test_shared_memory_that_takes_all_of_the_memory_is_refused() -> None:
