@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from launcher.backends.kubernetes.placement import Folder, Local
-from launcher.backends.kubernetes.spec import KubernetesSpec, Place, render
+from launcher.backends.kubernetes.render.placement import Folder, Local
+from launcher.backends.kubernetes.render.spec import KubernetesSpec, Place, render
 from launcher.experiment import Experiment
 from launcher.image import Image
 from launcher.job import plan

@@ -73,7 +73,7 @@ def with_copy(spec: Any, spreadsheet: Spreadsheet | None) -> Any:
     """
     if spreadsheet is None:
         return spec
-    from ..backends.kubernetes.spec import KubernetesSpec
+    from ..backends.kubernetes.render.spec import KubernetesSpec
 
     if isinstance(spec, KubernetesSpec):
         return replace(spec, objects=tuple(_with_bundle(spec.job, obj, spreadsheet) for obj in spec.objects))
@@ -83,7 +83,7 @@ def with_copy(spec: Any, spreadsheet: Spreadsheet | None) -> Any:
 
 
 def _with_bundle(job: str, obj: Mapping[str, Any], spreadsheet: Spreadsheet) -> Mapping[str, Any]:
-    from ..backends.kubernetes.placement import SMALL
+    from ..backends.kubernetes.render.placement import SMALL
     from ..sheets.spreadsheet import BUNDLE, bundle
 
     if obj["kind"] != "ConfigMap" or obj["metadata"]["name"] != job:

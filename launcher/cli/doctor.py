@@ -53,8 +53,8 @@ def _of_machine(caller: Mapping[str, str]) -> list[Finding]:
 
 
 def _of_cluster(caller: Mapping[str, str], namespace: str | None) -> list[Finding]:
-    from ..backends.kubernetes.checkup import look
-    from ..backends.kubernetes.cluster import Cluster, ClusterError
+    from ..backends.kubernetes.api.cluster import Cluster, ClusterError
+    from ..backends.kubernetes.submit.checkup import look
     from ..doctor import Finding
 
     try:

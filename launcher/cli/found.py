@@ -14,7 +14,7 @@ from .known_runs import AmbiguousName, choose, fitting, newest_first, output_dir
 if TYPE_CHECKING:
     from ..backends import Runs
     from ..backends.kubernetes.backend import Kubernetes, Listed
-    from ..backends.kubernetes.run import ClusterRun
+    from ..backends.kubernetes.follow.run import ClusterRun
     from ..run_dir import RunDir
 
 
@@ -88,9 +88,9 @@ def find_on_cluster(name: str, caller: Mapping[str, str], namespace: str | None)
 def cluster_of(caller: Mapping[str, str], namespace: str | None) -> tuple[Kubernetes, list[str]]:
     """The cluster, and the namespaces in which this person's runs may be: the given one, else the context's and those that
     the experiment files name. Raises ClusterError where there is no cluster."""
+    from ..backends.kubernetes.api.cluster import Cluster
     from ..backends.kubernetes.backend import Kubernetes
-    from ..backends.kubernetes.cluster import Cluster
-    from ..backends.kubernetes.evidence import explain
+    from ..backends.kubernetes.follow.evidence import explain
 
     cluster = Cluster.connect(caller, namespace)
     named = [] if namespace is not None else _named_namespaces()
@@ -99,7 +99,7 @@ def cluster_of(caller: Mapping[str, str], namespace: str | None) -> tuple[Kubern
 
 def listed_on(kubernetes: Kubernetes, namespaces: Sequence[str], *, with_pods: bool) -> list[Listed]:
     """Every run in the namespaces, newest first; one that only an experiment file names may be closed to this person."""
-    from ..backends.kubernetes.cluster import ApiError
+    from ..backends.kubernetes.api.cluster import ApiError
 
     found = kubernetes.runs(namespaces[0], with_pods=with_pods)
     for namespace in namespaces[1:]:

@@ -24,8 +24,8 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..backends.docker.spec import DockerSpec
-    from ..backends.kubernetes.placement import Local
-    from ..backends.kubernetes.spec import KubernetesSpec
+    from ..backends.kubernetes.render.placement import Local
+    from ..backends.kubernetes.render.spec import KubernetesSpec
     from ..config import Loaded
     from ..experiment import Experiment
     from ..image import Image
@@ -57,7 +57,7 @@ def render(
     The objects of a cluster are YAML that `kubectl create -f -` takes; no cluster is asked.
     """
     if cluster or backend == "kubernetes":
-        from ..backends.kubernetes.spec import text
+        from ..backends.kubernetes.render.spec import text
 
         job, loaded = cluster_job(experiment, (*overrides, *cluster_settings(kind, namespace)), run_name, file)
         click.echo(text(cluster_spec(job, loaded, namespace=job.experiment.launch.kubernetes.namespace)), nl=False)
@@ -86,7 +86,7 @@ def diff(
     as_json: bool,
 ) -> None:
     """Say what differs between EXP's container on this machine and its pods on a cluster. Neither is started or asked."""
-    from ..backends.kubernetes.diff import differences
+    from ..backends.kubernetes.render.diff import differences
 
     cluster, loaded = cluster_job(experiment, (*overrides, *cluster_settings(kind, namespace)), None, file)
     there = cluster_spec(cluster, loaded, namespace=cluster.experiment.launch.kubernetes.namespace)
@@ -181,9 +181,9 @@ def cluster_spec(
     """
     import getpass
 
-    from ..backends.kubernetes.local import look
-    from ..backends.kubernetes.spec import Place
-    from ..backends.kubernetes.spec import render as render_objects
+    from ..backends.kubernetes.render.local import look
+    from ..backends.kubernetes.render.spec import Place
+    from ..backends.kubernetes.render.spec import render as render_objects
     from ..backends.record import code_revision
     from ..config import read_env
     from ..image import image_of, variant_of

@@ -111,7 +111,7 @@ def _on_cluster(
         from .submit import submit_to_cluster
 
         return submit_to_cluster(name, overrides, run_name, file, registry=registry, follow=not detach)
-    from ..backends.kubernetes.spec import text
+    from ..backends.kubernetes.render.spec import text
     from .render import cluster_job, cluster_spec
 
     job, loaded = cluster_job(name, overrides, run_name, file)

@@ -12,7 +12,7 @@ from .options import cluster_option, namespace_option, run_argument
 
 if TYPE_CHECKING:
     from ..backends.kubernetes.backend import Kubernetes
-    from ..backends.kubernetes.run import ClusterRun
+    from ..backends.kubernetes.follow.run import ClusterRun
     from ..run_dir import RunDir
 
 

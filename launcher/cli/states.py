@@ -12,7 +12,7 @@ from .options import cluster_option, json_option, namespace_option, run_argument
 
 if TYPE_CHECKING:
     from ..backends.kubernetes.backend import Kubernetes, Listed
-    from ..backends.kubernetes.run import ClusterRun
+    from ..backends.kubernetes.follow.run import ClusterRun
     from ..why import Pod
     from .known_runs import Known
 
@@ -71,8 +71,8 @@ def status(name: str, as_json: bool, cluster: bool, namespace: str | None) -> No
 
 
 def _cluster_status(where: Kubernetes, run: ClusterRun, as_json: bool) -> None:
-    from ..backends.kubernetes import state
-    from ..backends.kubernetes.pods import is_running, newest, reason
+    from ..backends.kubernetes.follow import state
+    from ..backends.kubernetes.follow.pods import is_running, newest, reason
 
     obj, pods = where.object(run), newest(where.pods(run))
     now, record = known_on_cluster(where, run), where.record(run)
@@ -94,7 +94,7 @@ def _cluster_status(where: Kubernetes, run: ClusterRun, as_json: bool) -> None:
 
 def known_on_cluster(where: Kubernetes, run: ClusterRun) -> Known:
     """How ``run`` is now, with its step and speed."""
-    from ..backends.kubernetes import state
+    from ..backends.kubernetes.follow import state
     from .known_runs import Known, newest_metric, progress
 
     obj, now = where.object(run), where.status(run)
@@ -166,7 +166,7 @@ def _table(rows: Sequence[tuple[str, ...]]) -> None:
 
 def _pod_lines(pods: Sequence[Pod]) -> list[str]:
     """One line a node of the run: its number, its machine, its pod's phase with the reason, its pod."""
-    from ..backends.kubernetes.pods import is_running, reason
+    from ..backends.kubernetes.follow.pods import is_running, reason
 
     rows = []
     for pod in pods:

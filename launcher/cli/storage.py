@@ -15,7 +15,7 @@ from .options import cluster_option, file_option, namespace_option
 
 if TYPE_CHECKING:
     from ..backends.kubernetes.backend import Kubernetes
-    from ..backends.kubernetes.run import ClusterRun
+    from ..backends.kubernetes.follow.run import ClusterRun
     from ..experiment import Experiment, StorageConfig
     from ..run_dir import RunDir
     from ..storage import Progress as Transfer
@@ -123,7 +123,7 @@ def _storage_of(record: Mapping[str, Any]) -> StorageConfig | None:
 
 def _bring(where: Kubernetes, run: ClusterRun, target: Path, *, every: bool) -> None:
     """What lies on the claim of a run on the cluster."""
-    from ..backends.kubernetes.bring import NotThere, bring
+    from ..backends.kubernetes.follow.bring import NotThere, bring
     from ..storage import Progress as Transfer
     from ..storage.progress import size
 

@@ -15,9 +15,9 @@ from .options import experiment_argument, file_option, kind_option, name_option,
 
 if TYPE_CHECKING:
     from ..backends.kubernetes.backend import Kubernetes
-    from ..backends.kubernetes.facts import Facts, Question
-    from ..backends.kubernetes.run import ClusterRun
-    from ..backends.kubernetes.spec import KubernetesSpec
+    from ..backends.kubernetes.follow.run import ClusterRun
+    from ..backends.kubernetes.render.spec import KubernetesSpec
+    from ..backends.kubernetes.submit.facts import Facts, Question
     from ..image import Image
     from ..job import Job
     from ..pairs import Pairs
@@ -80,8 +80,8 @@ def push_secrets(experiment: str | None, namespace: str | None, secret: str | No
     Which: those that EXP, or any experiment, names under launch.secrets, and HF_TOKEN, AWS_… and GOOGLE_SHEETS_… Values are
     never shown.
     """
-    from ..backends.kubernetes.cluster import Cluster
-    from ..backends.kubernetes.secret import USUAL, chosen, push
+    from ..backends.kubernetes.api.cluster import Cluster
+    from ..backends.kubernetes.submit.secret import USUAL, chosen, push
     from ..config import read_env
 
     caller = read_env(Path.cwd())
@@ -122,10 +122,10 @@ def submit_to_cluster(
     anyway: bool = False,
 ) -> int:
     """Creates the run and says what was done; with ``follow`` returns its exit code at its end."""
-    from ..backends.kubernetes.facts import gather
-    from ..backends.kubernetes.local import look
-    from ..backends.kubernetes.staging import stage
-    from ..backends.kubernetes.submit import create, try_all
+    from ..backends.kubernetes.render.local import look
+    from ..backends.kubernetes.submit.creation import create, try_all
+    from ..backends.kubernetes.submit.facts import gather
+    from ..backends.kubernetes.submit.staging import stage
     from ..config import read_env
     from .data import with_copy
     from .found import cluster_of
@@ -168,7 +168,7 @@ def _followed(where: Kubernetes, run: ClusterRun) -> int:
 
 def _checked(job: Job, spec: KubernetesSpec, caller: Mapping[str, str]) -> Pairs | None:
     """The pairs, read as for a run on this machine; None where only a pod can read them."""
-    from ..backends.kubernetes.placement import travels
+    from ..backends.kubernetes.render.placement import travels
     from ..job import check_model
     from ..pairs import read_pairs
     from .data import reading
@@ -183,7 +183,7 @@ def _checked(job: Job, spec: KubernetesSpec, caller: Mapping[str, str]) -> Pairs
 
 
 def _question(spec: KubernetesSpec, namespace: str, follow: bool) -> Question:
-    from ..backends.kubernetes.facts import Question
+    from ..backends.kubernetes.submit.facts import Question
 
     verbs = ("submit", *(["submit --queue"] if spec.queue else []), *(["ps", "logs"] if follow else []))
     secret = spec.secret if spec.secret_keys else None
@@ -192,7 +192,7 @@ def _question(spec: KubernetesSpec, namespace: str, follow: bool) -> Question:
 
 def _judge(spec: KubernetesSpec, facts: Facts, namespace: str, registry: str | None, *, is_named: bool, anyway: bool) -> None:
     """Says what is worth knowing; raises NotReady for what keeps the run from starting, or says that, too (``anyway``)."""
-    from ..backends.kubernetes.preflight import preflight
+    from ..backends.kubernetes.submit.preflight import preflight
 
     found = preflight(spec, facts, namespace=namespace, can_push=registry is not None, is_named=is_named)
     for notice in found.notices:
@@ -205,7 +205,7 @@ def _judge(spec: KubernetesSpec, facts: Facts, namespace: str, registry: str | N
 
 def _pushed(spec: KubernetesSpec, facts: Facts, registry: str | None, caller: Mapping[str, str]) -> Image | None:
     """The image by the digest that it has in the registry; None where the cluster can have it without."""
-    from ..backends.kubernetes.preflight import is_local, on_a_node
+    from ..backends.kubernetes.submit.preflight import is_local, on_a_node
     from ..image import Image
 
     reference = spec.image.reference
@@ -222,7 +222,7 @@ def _pushed(spec: KubernetesSpec, facts: Facts, registry: str | None, caller: Ma
 
 def _say(job: Job, spec: KubernetesSpec, pairs: Pairs | None, context: str, namespace: str) -> None:
     """What the run will be."""
-    from ..backends.kubernetes.placement import RUNS
+    from ..backends.kubernetes.render.placement import RUNS
     from ..run_dir import RunDir
     from .derived import derived
 

@@ -48,8 +48,8 @@ def serve_cluster(caller: Mapping[str, str], namespace: str | None, port: int) -
 
     Raises UsageError for a port that is taken, LauncherError where there is no cluster, or no TensorBoard on it.
     """
-    from ..backends.kubernetes.cluster import Cluster
-    from ..backends.kubernetes.forward import Forward
+    from ..backends.kubernetes.api.cluster import Cluster
+    from ..backends.kubernetes.api.forward import Forward
 
     _check_free(port)
     cluster = Cluster.connect(caller, namespace)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from launcher.backends.kubernetes.run import ClusterRun
+from launcher.backends.kubernetes.follow.run import ClusterRun
 
 from . import ClusterApi, controllers
 

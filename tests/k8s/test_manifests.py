@@ -9,8 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from launcher.backends.kubernetes.permissions import PERMISSIONS, SECRET, rules
-from launcher.backends.kubernetes.run import RUNS_ROOT
+from launcher.backends.kubernetes.api.permissions import PERMISSIONS, SECRET, rules
+from launcher.backends.kubernetes.follow.run import RUNS_ROOT
 from tests.k8s.built import REPOSITORY, built
 from tests.pod_security import violations
 

@@ -13,18 +13,19 @@ from typing import Any, Final
 from ...errors import LauncherError, UsageError
 from ...why import Explanation, Pod
 from .. import Status
-from . import archive as archives
-from . import state
-from .again import start_again
-from .api_errors import unless
-from .archive import Archive, NoReader
-from .cluster import ApiError, Cluster
-from .following import Following
-from .logs import pod_log, shown
-from .pods import CONTAINER, has_started, pod_of
-from .ranklog import RankLog
-from .run import ClusterRun
-from .view import Outage, View
+from .api.cluster import ApiError, Cluster
+from .api.errors import unless
+from .follow import archive as archives
+from .follow import state
+from .follow.again import start_again
+from .follow.archive import Archive, NoReader
+from .follow.following import Following
+from .follow.logs import pod_log, shown
+from .follow.pods import has_started, pod_of
+from .follow.ranklog import RankLog
+from .follow.run import ClusterRun
+from .follow.view import Outage, View
+from .render.pod import CONTAINER
 
 _END: Final = 60.0  # seconds that a stop at once waits for the pods' end
 _GRACE: Final = 120  # seconds where a pod says nothing of its grace period

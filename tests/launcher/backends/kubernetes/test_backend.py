@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from launcher.backends import Status
-from launcher.backends.kubernetes import following, view
-from launcher.backends.kubernetes import logs as pod_logs
+from launcher.backends.kubernetes.api.cluster import ApiError, Cluster
 from launcher.backends.kubernetes.backend import Kubernetes
-from launcher.backends.kubernetes.cluster import ApiError, Cluster
-from launcher.backends.kubernetes.evidence import explain
-from launcher.backends.kubernetes.run import ClusterRun
+from launcher.backends.kubernetes.follow import following, view
+from launcher.backends.kubernetes.follow import logs as pod_logs
+from launcher.backends.kubernetes.follow.evidence import explain
+from launcher.backends.kubernetes.follow.run import ClusterRun
 from launcher.errors import LauncherError, UsageError
 from tests.cluster_api import ClusterApi, controllers
 from tests.cluster_api.played import Played, archived, reader

@@ -1,0 +1,137 @@
+"""Commands and ports of a pod over WebSockets: the channels of `exec`, and the official client's port-forward."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from socket import SHUT_RDWR
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from .errors import ClusterError, ExecError
+
+_OUT, _ERR, _STATUS = 1, 2, 3
+_CONNECT: Final = 30.0  # seconds until a WebSocket is there
+_SILENCE: Final = 20.0  # seconds without a frame, after which the other side is asked whether it lives
+_PINGS: Final = 6  # unanswered, until it is taken to be gone
+_CHUNK: Final = 64 * 1024  # bytes a frame
+
+
+def run(
+    configuration: Any,
+    headers: Mapping[str, str],
+    url: str,
+    container: str,
+    command: Sequence[str],
+    stdin: Iterable[bytes] | None,
+    where: str,
+) -> Iterator[bytes]:
+    """Standard output of ``command``, in pieces. ``stdin`` is sent meanwhile; its end is told where the server knows how
+    (v5 of the protocol), so a command must not depend on it. Raises ExecError if it ends with another code than 0."""
+    query = [("command", word) for word in command]
+    query += [("container", container), ("stdout", "true"), ("stderr", "true"), ("stdin", str(stdin is not None).lower())]
+    socket = _open(configuration, headers, f"{url}?{urlencode(query)}")
+    errors, status, failed = bytearray(), b"", list[Exception]()
+    try:
+        if stdin is not None:
+            threading.Thread(target=_send, args=(socket, stdin, failed), daemon=True).start()
+        for channel, data in _frames(socket, where):
+            if channel == _OUT:
+                yield data
+            elif channel == _ERR:
+                errors += data
+            elif channel == _STATUS:
+                status += data
+                break
+        code = _code(status, where)
+    except ClusterError:
+        if failed:  # what was to be sent could not be had
+            raise failed[0] from None
+        raise
+    finally:
+        socket.shutdown()
+    if code:
+        raise ExecError(where, code, errors.decode("utf-8", "replace"))
+
+
+def forward(configuration: Any, headers: Mapping[str, str], url: str, port: int) -> Any:
+    """A socket whose other end is ``port`` of a pod."""
+    from kubernetes.stream.ws_client import PortForward
+
+    return PortForward(_open(configuration, headers, f"{url}?ports={port}"), [port]).socket(port)
+
+
+def _open(configuration: Any, headers: Mapping[str, str], url: str) -> Any:
+    """A connected WebSocket; raises what the handshake does: OSError, or websocket's own errors."""
+    import websocket
+    from kubernetes.stream.ws_client import create_websocket, get_websocket_url
+
+    websocket.setdefaulttimeout(_CONNECT)
+    socket = create_websocket(configuration, get_websocket_url(url), dict(headers))
+    socket.settimeout(None)
+    return socket
+
+
+def _send(socket: Any, stdin: Iterable[bytes], failed: list[Exception]) -> None:
+    """Ends the connection where ``stdin`` itself fails, which ``failed`` is told."""
+    from kubernetes.stream.ws_client import V5_CHANNEL_PROTOCOL
+    from websocket import WebSocketException
+
+    pieces = iter(stdin)
+    while True:
+        try:
+            piece = next(pieces, None)
+        except Exception as error:
+            failed.append(error)
+            with suppress(OSError):
+                socket.sock.shutdown(SHUT_RDWR)  # who waits for a frame is woken by this alone
+            return
+        # A command may end before it has read everything; what it has to say about that, it says by its code.
+        with suppress(OSError, WebSocketException):
+            if piece is not None:
+                for begin in range(0, len(piece), _CHUNK):
+                    socket.send_binary(b"\0" + piece[begin : begin + _CHUNK])
+                continue
+            if socket.getheaders().get("sec-websocket-protocol") == V5_CHANNEL_PROTOCOL:
+                socket.send_binary(b"\xff\0")
+        return
+
+
+def _frames(socket: Any, where: str) -> Iterator[tuple[int, bytes]]:
+    """(channel, data) until the other side closes."""
+    import websocket
+
+    socket.settimeout(_SILENCE)
+    unanswered = 0
+    while True:
+        try:
+            opcode, frame = socket.recv_data_frame(True)
+        except websocket.WebSocketTimeoutException:
+            unanswered += 1
+            if unanswered > _PINGS:
+                raise ClusterError(f"{where}: nothing is heard of the pod any more") from None
+            socket.ping()
+            continue
+        except (OSError, websocket.WebSocketException) as error:
+            raise ClusterError(f"{where}: the connection broke off: {error}") from error
+        unanswered = 0
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            return
+        if opcode in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT) and len(frame.data) > 1:
+            yield frame.data[0], bytes(frame.data[1:])
+
+
+def _code(status: bytes, where: str) -> int:
+    """The exit code that the last frame tells; raises ClusterError where there was none, or no command was started."""
+    if not status:
+        raise ClusterError(f"{where}: the connection broke off before the command's end")
+    said = json.loads(status)
+    if said.get("status") == "Success":
+        return 0
+    causes = (said.get("details") or {}).get("causes") or []
+    code = next((cause["message"] for cause in causes if cause.get("reason") == "ExitCode"), None)
+    if code is None:
+        raise ClusterError(f"{where}: {said.get('message') or 'was not started'}")
+    return int(code)

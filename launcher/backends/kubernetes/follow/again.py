@@ -1,0 +1,103 @@
+"""A run that is over, started again over its own folder: its Job goes on, or is made again from what it was made of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ....errors import LauncherError
+from ..api.cluster import ApiError, Cluster
+from . import state
+from .pods import conditions_of
+from .run import ClusterRun
+
+_GONE: Final = 300.0  # seconds that the end of the old object is waited for
+# What the server adds to a Job and its pods to tell them from others of the same name.
+_SERVERS: Final = ("controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name")
+
+
+def start_again(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> None:
+    """``obj`` is the run's Job or JobSet, and over. One that was stopped goes on; one that has ended is deleted and made again,
+    while its Service and ConfigMaps stay. Raises LauncherError, with what to type, where that fails."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    has_ended = any(condition.is_true and condition.type in state.ENDED for condition in conditions_of(obj))
+    if not has_ended and not state.is_deleted(obj):
+        annotations = {state.STOPPED: None, state.ABORTED: None, state.RESUMED: now}
+        cluster.patch(run.place, {"metadata": {"annotations": annotations}, "spec": {"suspend": False}})
+        return
+    manifest = made_of(obj, now)
+    collection = run.place.rpartition("/")[0]
+    # What would refuse it (a quota, a webhook) says so while the old one is still there.
+    cluster.create(collection, _called(manifest, f"{run.job[:-2]}-r"), dry_run=True)
+    owned = list(_owned(cluster, run, obj))
+    for path, _ in owned:
+        cluster.patch(path, {"metadata": {"ownerReferences": None}})
+    cluster.delete(run.place, propagation="Foreground")
+    _wait_until_gone(cluster, run)
+    try:
+        made = cluster.create(collection, manifest)
+    except LauncherError as error:
+        raise LauncherError(
+            f"{run.name}: its {run.kind} was deleted, and could not be made again: {error}\n"
+            f"    hint:     its folder is still there: `launcher submit {run.key} --name {run.name}` goes on with it"
+        ) from error
+    for path, reference in owned:
+        cluster.patch(path, {"metadata": {"ownerReferences": [{**reference, "uid": made["metadata"]["uid"]}]}})
+
+
+def made_of(obj: Mapping[str, Any], resumed: str) -> dict[str, Any]:
+    """What creates ``obj`` once more: without what the server has added, and without the words of its end. Pure."""
+    metadata, spec = obj["metadata"], deepcopy(dict(obj["spec"]))
+    annotations = dict(metadata.get("annotations") or {})
+    kept = {k: v for k, v in annotations.items() if k not in (state.STOPPED, state.ABORTED) and not k.startswith("batch.")}
+    for name in ("selector", "manualSelector", "suspend"):
+        spec.pop(name, None)
+    if "template" in spec:
+        labels = spec["template"].setdefault("metadata", {}).get("labels") or {}
+        spec["template"]["metadata"]["labels"] = {k: v for k, v in labels.items() if k not in _SERVERS}
+        spec["template"]["metadata"].pop("creationTimestamp", None)
+    is_jobset = "replicatedJobs" in spec
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2" if is_jobset else "batch/v1",
+        "kind": "JobSet" if is_jobset else "Job",
+        "metadata": {
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "labels": {k: v for k, v in (metadata.get("labels") or {}).items() if k not in _SERVERS},
+            "annotations": {**kept, state.RESUMED: resumed},
+        },
+        "spec": spec,
+    }
+
+
+def _called(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {**manifest, "metadata": {**manifest["metadata"], "name": name}}
+
+
+def _owned(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(path, reference to its owner) of the Service and the ConfigMaps that go when ``obj`` goes."""
+    label = (obj["metadata"].get("labels") or {}).get("dpo-launcher/run", run.name)
+    # A Service that a JobSet has made itself goes and comes with it.
+    for kind in ("services", "configmaps") if run.kind == "Job" else ("configmaps",):
+        collection = f"/api/v1/namespaces/{run.namespace}/{kind}"
+        for one in cluster.list(collection, f"dpo-launcher/run={label}"):
+            references = one["metadata"].get("ownerReferences") or []
+            if [reference["uid"] for reference in references] == [run.uid]:
+                yield f"{collection}/{one['metadata']['name']}", references[0]
+
+
+def _wait_until_gone(cluster: Cluster, run: ClusterRun) -> None:
+    deadline = time.monotonic() + _GONE
+    while True:
+        try:
+            cluster.get(run.place)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return
+        if time.monotonic() > deadline:
+            raise LauncherError(f"{run.name}: its {run.kind} is still being deleted; `launcher resume` again when it is gone")
+        time.sleep(0.2)

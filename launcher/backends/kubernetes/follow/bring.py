@@ -1,0 +1,108 @@
+"""A folder of a run, brought from its claim through the reader: whole, with the hashes that it has there, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from ....errors import LauncherError, UsageError
+from ....run_dir import sync_tree
+from ..api.cluster import ClusterError
+from .archive import Archive
+
+_TRIES: Final = 3  # as a connection may break
+_WITHOUT: Final = "./checkpoint-*"  # what is left where all of a run is wanted
+Told = Callable[[int, int], None]
+
+
+class NotThere(UsageError):
+    """The run has no such folder."""
+
+
+def bring(archive: Archive, folder: PurePosixPath, target: Path, told: Told) -> tuple[int, int, bool]:
+    """Copies all files below ``folder`` of the claim, but for checkpoints, to the new folder ``target``.
+
+    Returns (files, bytes, whether they were there already). ``told``: bytes so far, and of all. Raises NotThere where there is no
+    such folder, UsageError where ``target`` holds something else, LauncherError where what came is not what lies there.
+    """
+    wanted = hashes(archive, folder)
+    if target.exists():
+        if not target.is_dir() or hashes_here(target) != wanted:
+            raise UsageError(f"{target} exists, and holds something else: --to names a new folder")
+        return len(wanted), _size(target), True
+    target.absolute().parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        _received(archive, folder, aside, told)
+        found = hashes_here(aside)
+        if found != wanted:
+            wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+            raise LauncherError(f"{folder}: {', '.join(wrong[:5])} came otherwise than it lies there: is it being written to?")
+        sync_tree(aside)
+        aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return len(wanted), _size(target), False
+
+
+def hashes(archive: Archive, folder: PurePosixPath) -> dict[str, str]:
+    """SHA-256 of every file below ``folder`` by its path there, without checkpoints; raises NotThere."""
+    command = 'cd "$1" && find . -type f -not -path "./checkpoint-*" -exec sha256sum -z {} +'
+    said = archive.output(["sh", "-c", command, "sh", str(folder)])
+    if not said:
+        raise NotThere(f"there is no {folder} on the claim")
+    lines = [line.partition("  ") for line in said.decode("utf-8", "surrogateescape").split("\0") if line]
+    return {name.removeprefix("./"): digest for digest, _, name in lines}
+
+
+def hashes_here(folder: Path) -> dict[str, str]:
+    """The same of a folder of this machine."""
+    return {str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _received(archive: Archive, folder: PurePosixPath, aside: Path, told: Told) -> None:
+    size = int((archive.output(["du", "-sb", f"--exclude={_WITHOUT}", str(folder)]) or b"0").split()[0])
+    for attempt in range(1, _TRIES + 1):
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        try:
+            pieces = archive.stream(["tar", "-C", str(folder), f"--exclude={_WITHOUT}", "-cf", "-", "."])
+            file: Any = _Pieces(pieces, lambda done: told(min(done, size), size))
+            with tarfile.open(fileobj=file, mode="r|") as tar:
+                tar.extractall(aside, filter="data")
+            return
+        except (ClusterError, tarfile.ReadError) as error:
+            if attempt == _TRIES:
+                raise LauncherError(f"{folder}: the connection broke {_TRIES} times: {error}") from error
+
+
+class _Pieces:
+    """Bytes that come in pieces, as a file to read from; ``told`` is the number of those that were read."""
+
+    def __init__(self, pieces: Iterator[bytes], told: Callable[[int], None]):
+        self._pieces, self._told, self._rest, self._done = pieces, told, b"", 0
+
+    def read(self, size: int) -> bytes:
+        parts, count = [self._rest], len(self._rest)
+        while count < size and (piece := next(self._pieces, b"")):
+            parts.append(piece)
+            count += len(piece)
+        data = b"".join(parts)
+        self._rest = data[size:]
+        self._done += len(data[:size])
+        self._told(self._done)
+        return data[:size]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

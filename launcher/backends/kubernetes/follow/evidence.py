@@ -1,0 +1,226 @@
+"""What a cluster shows of a run that needs explaining. What may not be read is left out, and said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ....errors import LauncherError
+from ....follow import Metric, parse
+from ....why import Condition, Event, Evidence, Explanation, Pod
+from ....why import explain as explained
+from ... import Status
+from ..api.cluster import ApiError, Cluster
+from ..render.pod import CONTAINER
+from . import archive as archives
+from . import state
+from .archive import Archive
+from .pods import conditions_of, has_started, newest, pod_of
+from .run import ClusterRun
+
+_LINES: Final = 200  # of a log that are looked at
+_ASKED: Final = 8  # pods whose events are asked for: of a large gang those that are not well
+_KUEUE: Final = "kueue.x-k8s.io"
+
+
+def explain(cluster: Cluster, run: ClusterRun) -> Explanation:
+    """Why the run is as it is now."""
+    return explained(gather(cluster, run))
+
+
+def gather(cluster: Cluster, run: ClusterRun) -> Evidence:
+    """All that can be read of the run; raises LauncherError only where the cluster does not answer at all."""
+    look = _Look(cluster, run)
+    obj = look.object()
+    raw = look.pods() if run.job else []
+    pods = tuple(_pod(one) for one in raw)
+    known = state.state(obj, [pod_of(one) for one in raw], run.nodes) if obj is not None else look.recorded()
+    template = _template(obj) if obj is not None else {}
+    containers: list[Mapping[str, Any]] = template.get("containers") or []
+    container = next((one for one in containers if one.get("name") == CONTAINER), dict[str, Any]())
+    limits: Mapping[str, Any] = (container.get("resources") or {}).get("limits") or {}
+    queue = state.queue_of(obj) if obj is not None else None
+    lines, since = look.lines(pods, known)
+    last = _last_step(lines)
+    return Evidence(
+        run=run.name,
+        backend="kubernetes",
+        state=known.state,
+        exit_code=known.exit_code,
+        sentence=known.sentence,
+        key=run.key,
+        step=last.step if last else None,
+        total_steps=last.total if last else None,
+        since=since if known.state == "running" else None,
+        lines=tuple(lines),
+        memory=limits.get("memory"),
+        gpus=int(limits.get("nvidia.com/gpu") or 0),
+        image=container.get("image") or run.image,
+        namespace=run.namespace,
+        nodes=run.nodes,
+        pods=pods,
+        conditions=conditions_of(obj) if obj is not None else (),
+        events=tuple(look.events(pods)) if obj is not None else (),
+        queue=queue,
+        workload=look.workload() if queue is not None else (),
+        local_queue=look.local_queue(queue) if queue is not None else (),
+        is_suspended=bool(obj is not None and obj["spec"].get("suspend")),
+        unseen=tuple(look.unseen),
+    )
+
+
+@dataclass
+class _Look:
+    """One look at a run's objects; ``unseen`` grows with all that is refused."""
+
+    cluster: Cluster
+    run: ClusterRun
+    unseen: list[str] = field(default_factory=list)
+
+    def object(self) -> Mapping[str, Any] | None:
+        if not self.run.job:
+            return None
+        try:
+            return self.cluster.get(self.run.place)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+
+    def pods(self) -> list[dict[str, Any]]:
+        with self._allowed("pods"):
+            return list(self.cluster.list(self._in("pods"), self.run.selector))
+        return []
+
+    def events(self, pods: tuple[Pod, ...]) -> Iterator[Event]:
+        """What was said of the Job or JobSet, its Jobs, and of the pods that are not well."""
+        unwell = [pod.name for pod in newest(pods) if pod.phase not in ("Running", "Succeeded")][:_ASKED]
+        owners = [self.run.job] if self.run.kind == "Job" else [self.run.job, f"{self.run.job}-node-0"]
+        for name in (*owners, *unwell):
+            with self._allowed("events"):
+                for one in self.cluster.list(self._in("events"), fieldSelector=f"involvedObject.name={name}"):
+                    yield _event(one)
+                continue
+            return
+
+    def workload(self) -> tuple[Condition, ...]:
+        """The conditions of Kueue's workload of the run, and its checks that are not ready."""
+        with self._allowed("workloads of Kueue"):
+            for one in self.cluster.list(self._kueue("workloads")):
+                if any(owner.get("uid") == self.run.uid for owner in one["metadata"].get("ownerReferences") or []):
+                    return (*conditions_of(one), *_checks(one))
+        return ()
+
+    def local_queue(self, queue: str) -> tuple[Condition, ...]:
+        with self._allowed("localqueues of Kueue"):
+            return conditions_of(self.cluster.get(self._kueue("localqueues", queue)))
+        return ()
+
+    def recorded(self) -> Status:
+        """How a run is whose Job is gone."""
+        with self._allowed("the run's folder"):
+            said = archives.said(Archive(self.cluster, self.run.namespace).record(self.run))
+            if said is not None:
+                return said
+        return Status("lost", 137, "its Job is gone from the cluster")
+
+    def lines(self, pods: tuple[Pod, ...], known: Status) -> tuple[list[str], float | None]:
+        """The last lines that help, and seconds since the newest one where that is known.
+
+        They are those of the pod that failed first, else of node 0, else what is left on the claim.
+        """
+        there = [pod for pod in newest(pods) if has_started(pod)]
+        failed = [pod for pod in there if pod.phase == "Failed"]
+        failed.sort(key=lambda pod: pod.container.ended if pod.container else "")
+        for pod in [*failed, *there][:1]:
+            with self._allowed("logs of pods"):
+                return self._tail(pod)
+        if not known.is_over or known.state == "done":
+            return [], None
+        with self._allowed("the run's folder"):
+            archive = Archive(self.cluster, self.run.namespace)
+            tails = ["tail", "-q", "-n", "40", *(str(self.run.path / "logs" / name) for name in ("rank-0.log", "entry.log"))]
+            return (archive.output(tails) or b"").decode("utf-8", "replace").splitlines(), None
+        return [], None
+
+    def _tail(self, pod: Pod) -> tuple[list[str], float | None]:
+        asked: dict[str, Any] = {"container": CONTAINER, "timestamps": "true", "tailLines": _LINES}
+        text = b"".join(self.cluster.stream(f"{self._in('pods')}/{pod.name}/log", **asked)).decode("utf-8", "replace")
+        stamped = [line.partition(" ") for line in text.splitlines() if line]
+        lines = [line for _, _, line in stamped]
+        if not stamped:
+            return [], None
+        try:
+            newest_stamp = datetime.fromisoformat(f"{stamped[-1][0][:19]}+00:00")
+        except ValueError:  # the kubelet's own words have no stamp
+            return lines, None
+        return lines, max(0.0, (datetime.now(UTC) - newest_stamp).total_seconds())
+
+    def _in(self, kind: str) -> str:
+        return f"/api/v1/namespaces/{self.run.namespace}/{kind}"
+
+    def _kueue(self, kind: str, name: str = "") -> str:
+        """Where Kueue's objects are, in the version that is served: older ones serve v1beta1 alone, newer ones mean to end it."""
+        groups = self.cluster.get("/apis").get("groups") or []
+        served = next((group["versions"][0]["groupVersion"] for group in groups if group["name"] == _KUEUE), f"{_KUEUE}/v1beta2")
+        return f"/apis/{served}/namespaces/{self.run.namespace}/{kind}" + (f"/{name}" if name else "")
+
+    @contextmanager
+    def _allowed(self, what: str) -> Iterator[None]:
+        """Goes on without what the caller may not read, or nobody can; says so once."""
+        try:
+            yield
+        except LauncherError as error:
+            if isinstance(error, ApiError) and error.status == 404:
+                return
+            said = f"{what}: {str(error).splitlines()[0]}"
+            if said not in self.unseen:
+                self.unseen.append(said)
+
+
+def _pod(obj: Mapping[str, Any]) -> Pod:
+    """A pod with its own reason, where others want that of its container."""
+    status = obj.get("status") or {}
+    return replace(pod_of(obj), reason=str(status.get("reason") or ""), message=str(status.get("message") or ""))
+
+
+def _event(obj: Mapping[str, Any]) -> Event:
+    about = obj.get("involvedObject") or {}
+    series = obj.get("series") or {}
+    times = (
+        series.get("lastObservedTime"),
+        obj.get("lastTimestamp"),
+        obj.get("eventTime"),
+        obj["metadata"].get("creationTimestamp"),
+    )
+    return Event(
+        kind=str(about.get("kind") or ""),
+        name=str(about.get("name") or ""),
+        reason=str(obj.get("reason") or ""),
+        message=str(obj.get("message") or ""),
+        time=str(next(filter(None, times), "")),
+    )
+
+
+def _checks(workload: Mapping[str, Any]) -> Iterator[Condition]:
+    """Kueue's admission checks that are not ready, as if they were why it is not admitted."""
+    for check in (workload.get("status") or {}).get("admissionChecks") or []:
+        if check.get("state") != "Ready":
+            words = f"{check.get('name')} is {check.get('state')}" + (f": {check['message']}" if check.get("message") else "")
+            yield Condition("AdmissionCheck", False, str(check.get("state") or ""), words)
+
+
+def _template(obj: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The spec of a run's pods."""
+    spec = obj["spec"]
+    if "replicatedJobs" in spec:
+        spec = spec["replicatedJobs"][0]["template"]["spec"]
+    return dict((spec.get("template") or {}).get("spec") or {})
+
+
+def _last_step(lines: list[str]) -> Metric | None:
+    metrics = [metric for line in lines if (metric := parse(line.removeprefix("[rank 0] "))) is not None]
+    return next((metric for metric in reversed(metrics) if metric.kind == "train"), metrics[-1] if metrics else None)

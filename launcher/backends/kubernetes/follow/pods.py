@@ -1,0 +1,133 @@
+"""A run's pods as the API tells them: which node of the run each one is, and how it is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ....why import Condition, Container, Pod
+from ..render.objects import FINAL
+from ..render.pod import CONTAINER
+
+_INDEX: Final = "batch.kubernetes.io/job-completion-index"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a pod's entry ended: ``state`` is its own word where it could still say one, else what the code means."""
+
+    code: int
+    sentence: str | None
+    state: str
+
+
+def pod_of(obj: Mapping[str, Any]) -> Pod:
+    """``obj`` is a pod as the API gives it."""
+    metadata, status = obj["metadata"], obj.get("status") or {}
+    return Pod(
+        name=metadata["name"],
+        phase=str(status.get("phase") or "Pending"),
+        index=_index(metadata),
+        host=(obj.get("spec") or {}).get("nodeName"),
+        reason=str(status.get("reason") or ""),
+        message=str(status.get("message") or ""),
+        conditions=conditions_of(obj),
+        container=_container(status),
+        created=str(metadata.get("creationTimestamp") or ""),
+    )
+
+
+def reason(pod: Pod) -> str:
+    """The most telling word for how a pod is, beside its phase: its container's, its own, or why it has no machine."""
+    scheduled = pod.condition("PodScheduled")
+    words = [pod.container.reason] if pod.container is not None and pod.container.state != "running" else []
+    words += [pod.reason] + ([scheduled.reason] if scheduled is not None and not scheduled.is_true else [])
+    return next(filter(None, words), "")
+
+
+def conditions_of(obj: Mapping[str, Any]) -> tuple[Condition, ...]:
+    """The conditions of any object that has some."""
+    return tuple(
+        Condition(str(c["type"]), c.get("status") == "True", str(c.get("reason") or ""), str(c.get("message") or ""))
+        for c in (obj.get("status") or {}).get("conditions") or []
+    )
+
+
+def newest(pods: Iterable[Pod]) -> list[Pod]:
+    """The newest pod of each node of the run, in the order of the nodes: a gang that was restarted leaves older ones behind."""
+    found: dict[int, Pod] = {}
+    for pod in sorted(pods, key=lambda pod: (pod.created, pod.name)):
+        found[pod.index or 0] = pod
+    return [found[index] for index in sorted(found)]
+
+
+def is_running(pod: Pod) -> bool:
+    return pod.phase == "Running" and pod.container is not None and pod.container.state == "running"
+
+
+def has_started(pod: Pod) -> bool:
+    """Whether there is a log of it: its container runs, or has run."""
+    return pod.container is not None and pod.container.state in ("running", "terminated")
+
+
+def has_ended(pod: Pod) -> bool:
+    """Whether its container will not say another word."""
+    return pod.phase in ("Succeeded", "Failed") or (pod.container is not None and pod.container.state == "terminated")
+
+
+def ending(pod: Pod) -> Ending | None:
+    """How ``pod`` ended, or None while it has not."""
+    if not has_ended(pod):
+        return None
+    end = pod.container if pod.container is not None and pod.container.state == "terminated" else None
+    if end is None:  # evicted, say, before its container was there
+        code = 0 if pod.phase == "Succeeded" else 137
+        return Ending(code, pod.message or pod.reason or None, _state(code))
+    code = end.exit_code or 0
+    said = end.said
+    if said:
+        return Ending(int(said["code"]), str(said.get("sentence") or "") or None, str(said.get("state") or _state(code)))
+    if end.reason == "OOMKilled":
+        return Ending(code or 137, "the kernel killed it: the memory of the pod (launch.memory) ran out", "failed")
+    sentence = end.message.strip().splitlines()[-1:] or [pod.message] if code else []
+    return Ending(code, next(filter(None, sentence), None) or _why(end, code), _state(code))
+
+
+def first_ending(pods: Sequence[Pod]) -> Ending | None:
+    """How a gang ended: as the pod did that failed first. Where several did in the same second, one that nobody would start
+    again counts before those that fell with it."""
+    ended = [(pod, end) for pod in newest(pods) if (end := ending(pod)) is not None]
+    failed = [(pod.container.ended if pod.container else "", end) for pod, end in ended if end.code]
+    if failed:
+        return min(failed, key=lambda one: (one[0], one[1].code not in FINAL))[1]
+    return ended[0][1] if ended else None
+
+
+def _container(status: Mapping[str, Any]) -> Container | None:
+    found = next((one for one in status.get("containerStatuses") or [] if one.get("name") == CONTAINER), None)
+    if found is None:
+        return None
+    state, said = next(iter((found.get("state") or {"waiting": {}}).items()))
+    return Container(
+        state=state,
+        reason=str(said.get("reason") or ""),
+        message=str(said.get("message") or ""),
+        exit_code=said.get("exitCode"),
+        ended=str(said.get("finishedAt") or ""),
+    )
+
+
+def _index(metadata: Mapping[str, Any]) -> int:
+    said = (metadata.get("labels") or {}).get(_INDEX) or (metadata.get("annotations") or {}).get(_INDEX) or ""
+    return int(said) if said.isdecimal() else 0
+
+
+def _why(end: Container, code: int) -> str | None:
+    if code == 0:
+        return None
+    return f"its container ended with {code}" + (f" ({end.reason})" if end.reason not in ("", "Error") else "")
+
+
+def _state(code: int) -> str:
+    return {0: "done", 130: "aborted", 143: "stopped"}.get(code, "failed")

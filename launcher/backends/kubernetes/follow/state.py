@@ -1,0 +1,119 @@
+"""How a run on a cluster is, from its Job or JobSet and its pods. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ....why import Condition, Pod
+from ... import Status
+from .pods import Ending, conditions_of, ending, first_ending, has_ended, is_running, newest
+
+STOPPED: Final = "dpo-launcher/stopped"  # annotation: when a stop was asked for, UTC in ISO form
+ABORTED: Final = "dpo-launcher/aborted"  # the same for a stop at once
+RESUMED: Final = "dpo-launcher/resumed"  # when it was last started again
+QUEUE: Final = "kueue.x-k8s.io/queue-name"  # label of what Kueue admits
+
+_CODE: Final = re.compile(r"failed with exit code (\d+)")
+_SUCCESS: Final = ("Complete", "Completed")
+ENDED: Final = (*_SUCCESS, "Failed")  # types of conditions
+
+
+def state(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
+    """How the run of ``obj``, a Job or a JobSet, is; a Job that is `active` is not running, so its pods are counted.
+
+    ``pods`` may be those that were seen before they were removed: how they ended is known from them alone.
+    """
+    conditions = [c for c in conditions_of(obj) if c.is_true]
+    done = next((c for c in conditions if c.type in _SUCCESS), None)
+    if done is not None:
+        end = first_ending([pod for pod in pods if (e := ending(pod)) is not None and e.code == 0])
+        return Status("done", 0, end.sentence if end else None)
+    failed = next((c for c in conditions if c.type == "Failed"), None)
+    if failed is not None:
+        return _failed(failed, first_ending(pods))
+    if stop_time(obj) is not None or is_deleted(obj):
+        return _stopped(obj, pods)
+    if obj.get("spec", {}).get("suspend"):
+        return Status("starting", None, "it waits for Kueue to admit it" if queue_of(obj) else "its Job is suspended")
+    return _alive(obj, newest(pods), nodes)
+
+
+def restarts(obj: Mapping[str, Any]) -> int:
+    """How often pods of the run have failed and the gang was started again; of a Job of one node the number of restarts."""
+    status = obj.get("status") or {}
+    if "replicatedJobs" in obj.get("spec", {}):
+        return int(status.get("restarts") or 0)
+    failed = int(status.get("failed") or 0)
+    is_over = any(c.type == "Failed" and c.is_true for c in conditions_of(obj))
+    nodes = int(obj.get("spec", {}).get("completions") or 1)
+    # One pod that fails takes its peers with it: a gang's failure is up to as many pods as it has nodes.
+    gangs = -(-failed // nodes)
+    return max(0, gangs - 1) if is_over else gangs
+
+
+def queue_of(obj: Mapping[str, Any]) -> str | None:
+    """Kueue's LocalQueue that the run waits in, or was admitted by."""
+    return (obj["metadata"].get("labels") or {}).get(QUEUE)
+
+
+def stop_time(obj: Mapping[str, Any]) -> str | None:
+    """When somebody asked the run to stop."""
+    return (obj["metadata"].get("annotations") or {}).get(STOPPED)
+
+
+def is_deleted(obj: Mapping[str, Any]) -> bool:
+    return obj["metadata"].get("deletionTimestamp") is not None
+
+
+def gone(pods: Sequence[Pod]) -> Status:
+    """How a run is whose Job is there no more, from its pods as they were last seen."""
+    end = first_ending(pods)
+    if end is None:
+        return Status("lost", 137, "its Job was deleted, and nothing is left that says how it ended")
+    return Status(end.state, end.code, end.sentence)
+
+
+def ended_at(obj: Mapping[str, Any]) -> str | None:
+    """When the run was over, UTC in ISO form; None while it is not, or where that is not said."""
+    status = obj.get("status") or {}
+    over = [c for c in status.get("conditions") or [] if c.get("status") == "True" and c["type"] in ENDED]
+    return status.get("completionTime") or (over[0].get("lastTransitionTime") if over else None) or stop_time(obj)
+
+
+def _failed(condition: Condition, end: Ending | None) -> Status:
+    if end is not None and end.code:
+        return Status(end.state if end.state != "done" else "failed", end.code, end.sentence)
+    code = _CODE.search(condition.message)
+    if condition.reason == "DeadlineExceeded":
+        return Status("failed", 1, "its Job ran longer than activeDeadlineSeconds allows")
+    return Status("failed", int(code[1]) if code else 1, condition.message or condition.reason or None)
+
+
+def _stopped(obj: Mapping[str, Any], pods: Sequence[Pod]) -> Status:
+    """A run that was asked to stop: over when no pod of it is alive."""
+    alive = [pod for pod in pods if not has_ended(pod)]
+    if alive or int((obj.get("status") or {}).get("active") or 0):
+        return Status("stopping", None, "it writes a checkpoint")
+    if ABORTED in (obj["metadata"].get("annotations") or {}):
+        return Status("aborted", 130, "killed at once on request")
+    end = first_ending(pods)
+    if end is not None and end.code:
+        return Status(end.state, end.code, end.sentence)
+    return Status("stopped", 143, "stopped on request")
+
+
+def _alive(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
+    run = sum(is_running(pod) for pod in pods)
+    if run >= nodes:
+        return Status("running")
+    end = first_ending(pods)
+    if pods and len(pods) >= nodes and all(has_ended(pod) for pod in pods) and end is not None and end.code == 0:
+        return Status("running", None, "its pods are done, its Job is not yet")
+    if end is not None and end.code:
+        return Status("starting", None, f"it begins again: exit {end.code}" + (f", {end.sentence}" if end.sentence else ""))
+    again = restarts(obj)
+    words = [f"{run} of {nodes} pods run"] if nodes > 1 else []
+    words += [f"restart {again}"] if again else []
+    return Status("starting", None, "; ".join(words) or None)

@@ -1,0 +1,57 @@
+"""What an experiment's paths are on this machine: which files a run on a cluster needs, and their contents' hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from ....errors import LauncherError
+from ....experiment import Experiment
+from ....rows import PROMPT_FILENAME
+from ....run_dir import expanded
+from .placement import SMALL, Folder, Local
+
+
+def look(experiment: Experiment, cwd: Path) -> Local:
+    """Reads the CSV files and a local model once, to name them by their contents; raises LauncherError if it cannot."""
+    try:
+        data = _data(experiment, cwd)
+        is_small = data is not None and data.size <= SMALL
+        contents = {name: (data.path / name).read_bytes() for name in data.files} if data is not None and is_small else {}
+        return Local(data, contents, _model(experiment, cwd))
+    except OSError as error:
+        raise LauncherError(f"{error.filename}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def _data(experiment: Experiment, cwd: Path) -> Folder | None:
+    path = experiment.datasets_path
+    if path is None or path.startswith(("s3://", "/dpo/")):
+        return None
+    folder = cwd / expanded(path)
+    if not folder.is_dir():
+        return None
+    names = (experiment.train_filename, experiment.validation_filename, experiment.prompt_filename or PROMPT_FILENAME)
+    return _folder(folder, [name for name in names if name is not None and (folder / name).is_file()])
+
+
+def _model(experiment: Experiment, cwd: Path) -> Folder | None:
+    name = experiment.model_name
+    if name.startswith(("s3://", "/dpo/")):
+        return None
+    folder = cwd / expanded(name)
+    if not folder.is_dir():
+        return None
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return _folder(folder, [path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)])
+
+
+def _folder(path: Path, names: Iterable[str]) -> Folder:
+    files: dict[str, int] = {}
+    digest = hashlib.sha256()
+    for name in sorted(set(names)):
+        with (path / name).open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+            files[name] = file.seek(0, 2)
+        digest.update(f"{content} {name}\n".encode())
+    return Folder(path.resolve(), files, digest.hexdigest())

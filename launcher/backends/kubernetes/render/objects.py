@@ -1,0 +1,137 @@
+"""The objects that carry a run's pods: Service, ConfigMaps, Job, JobSet, as plain dicts. Pure."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ....topology import PORT
+from .names import REPLICATED
+from .pod import CONTAINER, data_keys
+
+QUEUE: Final = "kueue.x-k8s.io/queue-name"
+# A retry cannot help: the command line, the experiment, the data, a credential, memory, a health rule.
+FINAL: Final = (2, 42, 43, 44, 45, 46)
+STOPPED: Final = 143
+TTL: Final = 7 * 24 * 3600  # seconds; the logs are on the volume anyway
+JOB_NAME: Final = "batch.kubernetes.io/job-name"
+
+
+@dataclass(frozen=True)
+class Named:
+    """What the metadata of a run's objects say; ``namespace`` is None where only the context knows it."""
+
+    name: str
+    namespace: str | None
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    queue: str | None
+
+    def metadata(self, suffix: str = "") -> dict[str, Any]:
+        where = {} if self.namespace is None else {"namespace": self.namespace}
+        return {"name": self.name + suffix, **where, "labels": dict(self.labels)}
+
+    def owner_metadata(self) -> dict[str, Any]:
+        """Those of the Job or JobSet, which say all that is known of the run, and to Kueue where it queues."""
+        queue = {} if self.queue is None else {QUEUE: self.queue}
+        return {**self.metadata(), "labels": {**self.labels, **queue}, "annotations": dict(self.annotations)}
+
+
+def service(named: Named) -> dict[str, Any]:
+    """Gives the pods of an Indexed Job names; they need them before they are ready. A JobSet makes its own."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": named.metadata(),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {JOB_NAME: named.name},
+            "ports": [{"name": "rendezvous", "port": PORT}],
+        },
+    }
+
+
+def config_map(named: Named, files: Mapping[str, str]) -> dict[str, Any]:
+    """What was rendered, for the pods to read."""
+    head = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named.metadata()}
+    return {**head, "immutable": True, "data": dict(files)}
+
+
+def data_map(named: Named, contents: Mapping[str, bytes]) -> dict[str, Any]:
+    """The data that travel with the run; a file that is no text stands there in base64."""
+    texts: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for key, file in data_keys(contents).items():
+        try:
+            texts[key] = contents[file].decode("utf-8")
+        except UnicodeDecodeError:
+            others[key] = base64.b64encode(contents[file]).decode()
+    made: dict[str, Any] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named.metadata("-data"), "immutable": True}
+    return made | ({"data": texts} if texts else {}) | ({"binaryData": others} if others else {})
+
+
+def indexed_job(
+    named: Named, template: Mapping[str, Any], *, nodes: int, max_restarts: int, deadline: int | None
+) -> dict[str, Any]:
+    """A pod a node. One that fails brings the others down, as every rank ends when a peer is gone; so a restart of all costs as
+    many failures as there are nodes.
+    """
+    spec = {
+        **_indexed(template, nodes, backoff_limit=nodes * max_restarts),
+        **({} if deadline is None else {"activeDeadlineSeconds": deadline}),
+        "ttlSecondsAfterFinished": TTL,
+    }
+    ordered = {**{key: value for key, value in spec.items() if key != "template"}, "template": spec["template"]}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": named.owner_metadata(), "spec": ordered}
+
+
+def jobset(named: Named, template: Mapping[str, Any], *, nodes: int, max_restarts: int, deadline: int | None) -> dict[str, Any]:
+    """The same pods in one Job, whose first failure makes the JobSet begin all of them again."""
+    job = {
+        **({} if deadline is None else {"activeDeadlineSeconds": deadline}),
+        **_indexed(template, nodes, backoff_limit=0),
+    }
+    rule = {"name": "final", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": named.owner_metadata(),
+        "spec": {
+            "network": {"enableDNSHostnames": True, "subdomain": named.name, "publishNotReadyAddresses": True},
+            "failurePolicy": {"maxRestarts": max_restarts, "rules": [rule]},
+            "ttlSecondsAfterFinished": TTL,
+            "replicatedJobs": [
+                {"name": REPLICATED, "replicas": 1, "template": {"metadata": {"labels": dict(named.labels)}, "spec": job}}
+            ],
+        },
+    }
+
+
+def _indexed(template: Mapping[str, Any], nodes: int, *, backoff_limit: int) -> dict[str, Any]:
+    return {
+        "completionMode": "Indexed",
+        "completions": nodes,
+        "parallelism": nodes,
+        "backoffLimit": backoff_limit,
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": {
+            "rules": [
+                {
+                    "action": "FailJob",
+                    "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": list(FINAL)},
+                },
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                # Asked to stop, by whomever: it has a checkpoint and goes on from there, and no restart is used up.
+                {"action": "Ignore", "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [STOPPED]}},
+            ]
+        },
+        "template": template,
+    }
+
+
+def to_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"

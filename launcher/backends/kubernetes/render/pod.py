@@ -1,0 +1,237 @@
+"""The pod of a run: what each of its nodes is asked for, mounts and is allowed. Pure.
+
+It passes the ``restricted`` Pod Security Standard: it is nobody, gains no rights, and writes only where a volume is.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ....experiment import Kubernetes
+from ....image import Image
+from ....job import Job
+from ...container import HOME, SHM
+from ...sizes import GIB, quantity, size_in_bytes
+from .placement import CACHE, DATA, RUNS, Placement
+
+CONTAINER: Final = "trainer"
+CONFIG: Final = "/dpo/config"
+SECRETS: Final = "/dpo/secrets"  # not below /run/secrets, where the cluster itself and its webhooks mount tokens
+TERMINATION_LOG: Final = "/dev/termination-log"
+USER: Final = 10001  # uid, gid and the group of the volumes: the image's own
+USER_NAME: Final = "dpo"
+# Where the experiment says nothing: (asked for, at most) for each GPU, or for each rank on a CPU. A pod without requests is put
+# anywhere, and one without limits is refused or cut short by a LimitRange or a quota that counts them. It asks for what a small
+# model takes, so that a workstation or a test cluster has room for it, and may take what a larger one does.
+_CPUS: Final = {"gpu": (2.0, 4.0), "rank": (0.5, 1.0)}
+_MEMORY: Final = {"gpu": (8 * GIB, 24 * GIB), "rank": (2 * GIB, 4 * GIB)}
+_RATE: Final = 200e6  # bytes a second that a volume of a cluster is trusted to write
+_CHECKPOINT: Final = 12  # bytes of a checkpoint for each trained weight: itself and Adam's two numbers, 32 bits each
+_GRACE: Final = {False: 120, True: 600}  # seconds, by full_finetuning, where the model's sizes are not known
+_SHORTEST_GRACE: Final = 120
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a pod asks for and may take at most, equal where the experiment says it; sizes in bytes.
+
+    ``/dev/shm`` counts against the memory. ``said``: by the experiment, not by us.
+    """
+
+    cpus: float
+    cpus_at_most: float
+    memory: int
+    memory_at_most: int
+    shm: int
+    gpus: int
+    is_memory_said: bool
+    are_cpus_said: bool
+
+    @classmethod
+    def of(cls, job: Job) -> Needs:
+        wanted, (unit, count) = job.resources, ("gpu", job.gpus) if job.gpus else ("rank", job.topology.nproc)
+        shm = size_in_bytes(wanted.shm_size or SHM)
+        if wanted.memory is None:
+            memory, memory_at_most = _MEMORY[unit][0] * count, _MEMORY[unit][1] * count + shm
+        else:
+            memory = memory_at_most = size_in_bytes(wanted.memory)
+        cpus, cpus_at_most = (wanted.cpus, wanted.cpus) if wanted.cpus else (_CPUS[unit][0] * count, _CPUS[unit][1] * count)
+        said = wanted.memory is not None, wanted.cpus is not None
+        return cls(cpus, cpus_at_most, memory, memory_at_most, shm, job.gpus, *said)
+
+    @property
+    def cores(self) -> int:
+        return max(1, int(self.cpus_at_most))
+
+    def resources(self) -> dict[str, Any]:
+        """Requests and limits; a GPU stands under the limits, and Kubernetes takes its request from there."""
+        gpus = {"nvidia.com/gpu": str(self.gpus)} if self.gpus else {}
+        return {
+            "requests": {"cpu": _cpu(self.cpus), "memory": quantity(self.memory)},
+            "limits": {"cpu": _cpu(self.cpus_at_most), "memory": quantity(self.memory_at_most), **gpus},
+        }
+
+
+def grace_period(job: Job, trained: int | None) -> int:
+    """Seconds from the request to stop to the end by force: twice the time that a checkpoint takes, at least 120.
+
+    ``trained``: weights that are trained, None where the model's sizes are not known.
+    """
+    if trained is None:
+        return _GRACE[job.experiment.hyperparameters.full_finetuning]
+    return max(_SHORTEST_GRACE, math.ceil(2 * trained * _CHECKPOINT / _RATE))
+
+
+def own_environment(job: Job, host: str, *, grace: int, has_secrets: bool) -> dict[str, str]:
+    """What a pod is told beside what every container is: ``host`` is the first node's name.
+
+    Three clocks run out one after the other: torchrun's, the entry's, the kubelet's.
+    """
+    env = {
+        "DPO_CONFIG": CONFIG,
+        "DPO_TERMINATION_LOG": TERMINATION_LOG,
+        "DPO_GRACE": str(grace - 15),
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(grace - 30),
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+    }
+    if has_secrets:
+        env["DPO_SECRETS"] = SECRETS
+    if job.topology.nodes > 1:
+        env |= {"MASTER_ADDR": host, "MASTER_PORT": str(job.node.port)}
+    return env
+
+
+def pod_template(
+    job: Job,
+    *,
+    image: Image,
+    name: str,
+    labels: Mapping[str, str],
+    env: Mapping[str, str],
+    placement: Placement,
+    secret_keys: Sequence[str],
+    folder: str,
+    grace: int,
+) -> dict[str, Any]:
+    """``name``: of the Service and the ConfigMaps; ``folder``: the run's, in the pod."""
+    settings = job.experiment.launch.kubernetes
+    needs = Needs.of(job)
+    volumes, mounts = _volumes(name, settings, placement, secret_keys, needs)
+    container = {
+        "name": CONTAINER,
+        "image": image.reference,
+        "imagePullPolicy": _pull_policy(image),
+        "args": [_literal(one) for one in (*job.command, folder)],  # its entry point is tini, which stays process 1
+        "workingDir": HOME,
+        "env": [{"name": key, "value": _literal(value)} for key, value in sorted(env.items())],
+        "resources": needs.resources(),
+        "volumeMounts": mounts,
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "subdomain": name,
+        "terminationGracePeriodSeconds": grace,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        **_chosen(settings, job, labels),
+        "containers": [container],
+        "volumes": volumes,
+    }
+    return {"metadata": {"labels": dict(labels)}, "spec": spec}
+
+
+def _chosen(settings: Kubernetes, job: Job, labels: Mapping[str, str]) -> dict[str, Any]:
+    """What says on which nodes the pods may be, and as whom they are known to the cluster."""
+    tolerations = [dict(one) for one in settings.tolerations]
+    if job.gpus:
+        tolerations.insert(0, {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"})
+    spec: dict[str, Any] = {}
+    if settings.service_account is not None:
+        spec["serviceAccountName"] = settings.service_account
+    if settings.runtime_class is not None:
+        spec["runtimeClassName"] = settings.runtime_class
+    if settings.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": secret} for secret in settings.image_pull_secrets]
+    if settings.node_selector:
+        spec["nodeSelector"] = dict(settings.node_selector)
+    if tolerations:
+        spec["tolerations"] = tolerations
+    if job.topology.nodes > 1:
+        # Over the hosts where there are enough of them: a run that could only wait for more is of no use to anybody.
+        spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+        spec["topologySpreadConstraints"] = [{**spread, "labelSelector": {"matchLabels": _run_of(labels)}}]
+    return spec
+
+
+def _run_of(labels: Mapping[str, str]) -> dict[str, str]:
+    return {key: labels[key] for key in ("dpo-launcher/run",)}
+
+
+def _volumes(
+    name: str, settings: Kubernetes, placement: Placement, secret_keys: Sequence[str], needs: Needs
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(volumes, their mounts)."""
+    volumes: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = []
+
+    def add(called: str, source: dict[str, Any], path: str, *, read_only: bool = False) -> None:
+        volumes.append({"name": called, **source})
+        mounts.append({"name": called, "mountPath": path, **({"readOnly": True} if read_only else {})})
+
+    for role, path in (("runs", RUNS), ("cache", CACHE), ("data", DATA)):
+        if role in placement.claims:
+            add(role, {"persistentVolumeClaim": {"claimName": placement.claims[role]}}, path, read_only=role == "data")
+    add("config", {"configMap": {"name": name}}, CONFIG, read_only=True)
+    if placement.contents:
+        items = [{"key": key, "path": file} for key, file in data_keys(placement.contents).items()]
+        add("inputs", {"configMap": {"name": f"{name}-data", "items": items}}, placement.folder, read_only=True)
+    if secret_keys:
+        items = [{"key": key, "path": key} for key in secret_keys]
+        source = {"secret": {"secretName": settings.secret, "defaultMode": 0o440, "items": items}}
+        add("secrets", source, SECRETS, read_only=True)
+    add("home", {"emptyDir": {}}, HOME)
+    add("tmp", {"emptyDir": {}}, "/tmp")
+    add("shm", {"emptyDir": {"medium": "Memory", "sizeLimit": quantity(needs.shm)}}, "/dev/shm")
+    return volumes, mounts
+
+
+def data_keys(contents: Mapping[str, bytes]) -> dict[str, str]:
+    """Key of the ConfigMap -> file; a key has no more than letters, digits and ``-_.``, and a file's name may have anything."""
+    return {
+        name if re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name) else f"file-{n}": name for n, name in enumerate(sorted(contents))
+    }
+
+
+def _literal(text: str) -> str:
+    """Kubernetes puts variables for ``$(NAME)``, and one dollar for two."""
+    return text.replace("$", "$$")
+
+
+def _pull_policy(image: Image) -> str:
+    """What Kubernetes does by itself, but for our own tags, which name a content and never change."""
+    reference, _, digest = image.reference.partition("@")
+    tag = reference.rpartition("/")[2].partition(":")[2]
+    return "IfNotPresent" if digest or tag not in ("", "latest") else "Always"
+
+
+def _cpu(cpus: float) -> str:
+    return str(int(cpus)) if cpus == int(cpus) else f"{math.ceil(cpus * 1000)}m"

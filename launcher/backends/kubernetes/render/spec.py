@@ -1,0 +1,268 @@
+"""A run as the objects of a cluster: what ``kubectl create -f -`` takes, and what the client sends. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+from ....errors import ExperimentError, Mistake
+from ....image import Image
+from ....job import Job
+from ....redact import REDACTOR
+from ....run_dir import RunDir
+from ....topology import Node
+from ...container import container_environment, secrets_of
+from ...environment import facts, files
+from ...record import first_record
+from ...sizes import quantity
+from . import objects
+from .names import host_name, label_value, object_name
+from .placement import CACHE, DATA, RUNS, Local, Placement, Staged
+from .placement import place as place_inputs
+from .pod import USER_NAME, Needs, grace_period, own_environment, pod_template
+
+
+@dataclass(frozen=True)
+class KubernetesSpec:
+    """The objects of a run in the order in which they are created; the last one, a Job or a JobSet, is to own the others.
+
+    ``namespace`` is None where only the context knows it: no object names one then. ``staged``: what must be put where the pods
+    find it before they start. ``secret_keys``: what the pods read of the Secret ``secret``. ``claims``: role (``runs``,
+    ``cache``, ``data``) -> claim. ``folder``: the run's, relative to the claim with the runs. ``grace``: seconds.
+    """
+
+    run: str
+    job: str
+    kind: str
+    namespace: str | None
+    nodes: int
+    gpus: int
+    image: Image
+    folder: PurePosixPath
+    objects: tuple[Mapping[str, Any], ...]
+    comments: tuple[str, ...]
+    staged: tuple[Staged, ...]
+    secret: str
+    secret_keys: tuple[str, ...]
+    claims: Mapping[str, str]
+    queue: str | None
+    grace: int
+    max_restarts: int
+
+    @property
+    def owner(self) -> Mapping[str, Any]:
+        """The Job or the JobSet."""
+        return self.objects[-1]
+
+    @property
+    def pod(self) -> Mapping[str, Any]:
+        """The template of its pods: ``metadata`` and ``spec``."""
+        spec = self.owner["spec"]
+        template: Mapping[str, Any] = (spec if self.kind == "Job" else spec["replicatedJobs"][0]["template"]["spec"])["template"]
+        return template
+
+    @property
+    def container(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.pod["spec"]["containers"][0]
+        return found
+
+
+@dataclass(frozen=True)
+class Place:
+    """What rendering needs to know beside the job: the cluster as far as it is known, the person, and the paths of this machine.
+
+    ``has_jobset``: whether the cluster serves JobSets, None where nobody has asked it. ``trained``: weights that are trained,
+    None where the model's sizes are not known. ``caller`` is the environment with ``.env`` in it. ``code``: the revision that
+    the run is of.
+    """
+
+    user: str
+    image: Image
+    local: Local
+    namespace: str | None = None
+    has_jobset: bool | None = None
+    trained: int | None = None
+    code: Mapping[str, Any] = field(default_factory=dict)
+    caller: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def render(job: Job, place: Place) -> KubernetesSpec:
+    """The objects of ``job``; raises ExperimentError for a path, a name or a size that a cluster cannot have."""
+    placement = place_inputs(job.experiment, place.local)
+    job = replace(job, experiment=placement.experiment)
+    launch = job.experiment.launch
+    nodes, settings = job.topology.nodes, launch.kubernetes
+    _check(job)
+    kind, why = _kind(job, place.has_jobset)
+    name = object_name(job.run, kind, nodes)
+    first = f"{host_name(name, kind, 0)}.{name}"
+    run = _run_dir(job)
+    secret_keys = secrets_of(job, place.caller)
+    grace = grace_period(job, place.trained)
+    labels = _labels(job, place.user)
+    named = objects.Named(name, place.namespace, labels, _annotations(job, place, run), settings.queue)
+    template = pod_template(
+        job,
+        image=place.image,
+        name=name,
+        labels=labels,
+        env=_environment(job, place, first, str(run.path), grace, has_secrets=bool(secret_keys)),
+        placement=placement,
+        secret_keys=secret_keys,
+        folder=str(run.path),
+        grace=grace,
+    )
+    of = objects.indexed_job if kind == "Job" else objects.jobset
+    owner = of(named, template, nodes=nodes, max_restarts=launch.max_restarts, deadline=settings.active_deadline)
+    return KubernetesSpec(
+        run=job.run,
+        job=name,
+        kind=kind,
+        namespace=place.namespace,
+        nodes=nodes,
+        gpus=job.gpus,
+        image=place.image,
+        folder=_below_claim(run),
+        objects=(*_others(job, place, kind, named, run, placement), owner),
+        comments=(
+            f"{job.run}: experiment {job.key} on {job.devices}, on a cluster",
+            *([why] if why else []),
+            *_facts(job, first),
+            *_comments(job, place, placement, secret_keys),
+        ),
+        staged=placement.staged,
+        secret=settings.secret,
+        secret_keys=secret_keys,
+        claims=MappingProxyType(dict(placement.claims)),
+        queue=settings.queue,
+        grace=grace,
+        max_restarts=launch.max_restarts,
+    )
+
+
+def text(spec: KubernetesSpec) -> str:
+    """What ``kubectl create -f -`` takes: comments, then a document for each object."""
+    from .manifest import document
+
+    return "".join(f"# {comment}\n" for comment in spec.comments) + "".join(f"---\n{document(one)}" for one in spec.objects)
+
+
+def _check(job: Job) -> None:
+    """Raises ExperimentError where ``/dev/shm`` takes all of the memory, against which it counts."""
+    needs = Needs.of(job)
+    if needs.memory_at_most > needs.shm:
+        return
+    sizes = f"{quantity(needs.shm)} of {quantity(needs.memory_at_most)}"
+    what = f"/dev/shm counts against the memory, and takes all of it ({sizes})"
+    raise ExperimentError(Mistake("launch.memory", what, "more memory, or a smaller launch.shm_size"))
+
+
+def _kind(job: Job, has_jobset: bool | None) -> tuple[str, str | None]:
+    """(Job or JobSet, why where nobody has said it)."""
+    wanted, nodes = job.experiment.launch.kubernetes.kind, job.topology.nodes
+    if wanted != "auto":
+        return ("Job" if wanted == "job" else "JobSet"), None
+    if nodes == 1:
+        return "Job", None
+    if has_jobset is None:
+        return "Job", "kind: a Job, as no cluster was asked whether it serves JobSets (--kind jobset makes one)"
+    if has_jobset:
+        return "JobSet", "kind: a JobSet, as the cluster serves them; it begins all nodes again together"
+    return "Job", "kind: a Job, as the cluster serves no JobSets"
+
+
+def _run_dir(job: Job) -> RunDir:
+    e = job.experiment
+    return RunDir.of(Path(RUNS), e.hyperparameters.model_output_dir, e.experiment_id, e.model_folder, job.run)
+
+
+def _below_claim(run: RunDir) -> PurePosixPath:
+    return PurePosixPath(run.path).relative_to(RUNS)
+
+
+def _labels(job: Job, user: str) -> dict[str, str]:
+    """What finds a run's objects and pods again."""
+    return {
+        "app.kubernetes.io/name": "dpo-launcher",
+        "app.kubernetes.io/managed-by": "dpo-launcher",
+        "app.kubernetes.io/component": "run",
+        "dpo-launcher/run": label_value(job.run),
+        "dpo-launcher/experiment": label_value(job.experiment.experiment_id),
+        "dpo-launcher/user": label_value(user),
+    }
+
+
+def _annotations(job: Job, place: Place, run: RunDir) -> dict[str, str]:
+    """What ``ClusterRun`` reads: all that a list of runs shows, without a look at the claim."""
+    said = {
+        "run": job.run,
+        "key": job.key,
+        "experiment": job.experiment.experiment_id,
+        "nodes": str(job.topology.nodes),
+        "nproc": str(job.topology.nproc),
+        "world": str(job.world),
+        "global-batch": str(job.experiment.global_batch),
+        "folder": str(_below_claim(run)),
+        "image": place.image.reference,
+        "origin": job.origin or "",
+    }
+    return {f"dpo-launcher/{name}": value for name, value in said.items() if value}
+
+
+def _others(
+    job: Job, place: Place, kind: str, named: objects.Named, run: RunDir, placement: Placement
+) -> Iterator[dict[str, Any]]:
+    """What must be there before the pods are. The experiment is a file of its own; the entry enters it into the record."""
+    record = {
+        **{name: value for name, value in first_record(job, run, "kubernetes").items() if name != "experiment"},
+        "image": place.image.reference,
+        "code": dict(place.code),
+        "cluster": {"kind": kind, "object": named.name, "namespace": named.namespace, "claims": dict(placement.claims)},
+    }
+    if kind == "Job":
+        yield objects.service(named)
+    texts = {path.name: content for path, content in files(job, run).items()}
+    yield objects.config_map(named, {**texts, "record.json": objects.to_json(REDACTOR.value(record))})
+    if placement.contents:
+        yield objects.data_map(named, placement.contents)
+
+
+def _environment(job: Job, place: Place, first: str, folder: str, grace: int, *, has_secrets: bool) -> dict[str, str]:
+    return container_environment(
+        job,
+        place.caller,
+        {"RUN": RUNS, "DATA": DATA, "CACHE": CACHE},
+        folder,
+        Needs.of(job).cores,
+        user=USER_NAME,
+        more=own_environment(job, first, grace=grace, has_secrets=has_secrets),
+    )
+
+
+def _facts(job: Job, first: str) -> tuple[str, ...]:
+    """As for the other backends; the other nodes' commands differ in their number alone."""
+    if job.topology.nodes == 1:
+        return facts(job)
+    return facts(replace(job, node=Node(0, first)), "the entry of the first node")
+
+
+def _comments(job: Job, place: Place, placement: Placement, secret_keys: tuple[str, ...]) -> Iterator[str]:
+    """What the objects rely on, for those who create them by hand."""
+    needs = Needs.of(job)
+    unsaid = [name for name, is_said in (("cpus", needs.are_cpus_said), ("memory", needs.is_memory_said)) if not is_said]
+    if unsaid:
+        names = " and ".join(f"launch.{name}" for name in unsaid)
+        yield (
+            f"{names} not set: a node is asked for cpu {needs.cpus:g}, memory {quantity(needs.memory)}, "
+            f"and gives at most cpu {needs.cpus_at_most:g}, memory {quantity(needs.memory_at_most)}"
+        )
+    yield f"claims: {', '.join(f'{claim} ({role})' for role, claim in placement.claims.items())}"
+    if secret_keys:
+        yield f"of the Secret {job.experiment.launch.kubernetes.secret} (`launcher secrets push`): {', '.join(secret_keys)}"
+    for staged in placement.staged:
+        yield f"`launcher submit` puts {staged.folder.path}, {staged.folder.size:,} bytes, once to {staged.target}"
+    if place.image.build is not None:
+        yield f"`launcher submit` pushes the image: {place.image.reference} is one of this machine only"

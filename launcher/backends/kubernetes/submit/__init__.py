@@ -1,0 +1,1 @@
+"""A run is brought to a cluster: what would keep it from starting, its inputs, its secrets, its objects."""

@@ -1,0 +1,99 @@
+"""Whether a quota leaves room for a run, and whether some node could ever hold its pod. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Final
+
+from ..render.quantities import number, shown
+
+Obj = Mapping[str, Any]
+_REPELS: Final = ("NoSchedule", "NoExecute")
+
+
+def requests(container: Obj) -> dict[str, Fraction]:
+    """What one pod asks for, by resource; a limit without a request is one."""
+    resources = container.get("resources") or {}
+    asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    return {name: number(value) for name, value in asked.items()}
+
+
+def over_quota(quotas: Sequence[Obj], container: Obj, nodes: int, objects: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """(what is over, by how much) of each quota that the run would exceed; ``objects`` counts those it creates by plural."""
+    limits = {name: number(value) for name, value in ((container.get("resources") or {}).get("limits") or {}).items()}
+    asked: dict[str, Fraction] = {"pods": Fraction(nodes), "count/pods": Fraction(nodes)}
+    for name, value in requests(container).items():
+        asked[f"requests.{name}"] = value * nodes
+        if name in ("cpu", "memory", "ephemeral-storage"):
+            asked[name] = value * nodes
+    asked |= {f"limits.{name}": value * nodes for name, value in limits.items()}
+    for plural, count in objects.items():
+        asked |= {plural: Fraction(count), f"count/{plural}": Fraction(count)}
+    for quota in quotas:
+        if not _counts(quota):
+            continue
+        status = quota.get("status") or {}
+        hard = {**(quota.get("spec") or {}).get("hard", {}), **(status.get("hard") or {})}
+        used = status.get("used") or {}
+        for name in sorted(asked.keys() & hard.keys()):
+            most, taken = number(hard[name]), number(used.get(name, 0))
+            if asked[name] + taken > most:
+                left = f"{shown(name, max(most - taken, Fraction(0)))} of {shown(name, most)} left"
+                yield f"quota {quota['metadata']['name']}", f"{name}: {shown(name, asked[name])} needed, {left}"
+
+
+def _counts(quota: Obj) -> bool:
+    """Whether the quota counts pods like ours: with requests, without an end or a class of priority."""
+    spec = quota.get("spec") or {}
+    return not spec.get("scopeSelector") and set(spec.get("scopes") or []) <= {"NotBestEffort", "NotTerminating"}
+
+
+def unfit(nodes: Sequence[Obj], pod: Obj) -> str | None:
+    """Why no node could hold a pod with the spec ``pod``, even if it were empty; None if one could, or if there is none yet."""
+    asked = requests(pod["containers"][0])
+    reasons: Counter[str] = Counter()
+    for node in nodes:
+        found = list(_against(node, pod, asked))
+        if not found:
+            return None
+        reasons.update(found)
+    if not nodes:
+        return None
+    counted = sorted(reasons.items(), key=lambda one: (-one[1], one[0]))
+    return f"of {len(nodes)} node{'s' * (len(nodes) > 1)}: " + "; ".join(f"{count} {reason}" for reason, count in counted)
+
+
+def _against(node: Obj, pod: Obj, asked: Mapping[str, Fraction]) -> Iterator[str]:
+    """Every reason why ``node`` cannot hold the pod."""
+    spec, status, labels = node.get("spec") or {}, node.get("status") or {}, node["metadata"].get("labels") or {}
+    ready = next((one["status"] for one in status.get("conditions") or [] if one["type"] == "Ready"), "True")
+    if spec.get("unschedulable"):
+        yield "take no new pods (cordoned)"
+    elif ready != "True":
+        yield "are not ready"
+    for key, value in (pod.get("nodeSelector") or {}).items():
+        if labels.get(key) != value:
+            yield f"lack the label {key}={value} of launch.kubernetes.node_selector"
+    for taint in spec.get("taints") or []:
+        own = str(taint.get("key", "")).startswith("node.kubernetes.io/")
+        if taint.get("effect") in _REPELS and not own and not _tolerated(taint, pod.get("tolerations") or []):
+            yield f"have the taint {taint['key']}{'=' + taint['value'] if taint.get('value') else ''}:{taint['effect']}"
+    there = status.get("allocatable") or {}
+    for name, wanted in asked.items():
+        has = number(there.get(name, 0))
+        if has < wanted:
+            has_none = "have no" if not has else "have too little"
+            yield f"{has_none} {name} ({shown(name, wanted)} asked)"
+
+
+def _tolerated(taint: Obj, tolerations: Sequence[Obj]) -> bool:
+    return any(
+        one.get("effect") in (None, "", taint.get("effect"))
+        and (
+            (one.get("operator") == "Exists" and one.get("key") in (None, "", taint.get("key")))
+            or (one.get("key") == taint.get("key") and (one.get("value") or "") == (taint.get("value") or ""))
+        )
+        for one in tolerations
+    )

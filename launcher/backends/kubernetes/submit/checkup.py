@@ -1,0 +1,65 @@
+"""What a cluster has of all that runs need, as far as the caller may look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from .... import doctor
+from ....doctor import CLAIMS, Finding
+from ..api.cluster import ApiError, Cluster
+from ..api.permissions import PERMISSIONS, SECRET
+from .facts import Answer, Facts, Question, gather
+
+_READER: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=reader"
+
+
+def look(cluster: Cluster) -> list[Finding]:
+    """Every finding, those first without which others make no sense. Raises ClusterError where no cluster answers."""
+    where = cluster.namespace
+    minor = str(cluster.get("/version").get("minor", ""))
+    found = [doctor.version(minor, f"{cluster.host} (context {cluster.context})")]
+    verbs = tuple({one.needed_by for one in PERMISSIONS})
+    facts = gather(cluster, Question(where, "doctor", CLAIMS, SECRET, None, verbs))
+    nodes = facts.nodes
+    apply = doctor.applied_by(len(nodes.found) if nodes.found is not None else None, where)
+    if facts.namespace.unseen is not None:
+        found.append(doctor.unseen("namespace", f"{where}: {facts.namespace.unseen}"))
+    else:
+        found += doctor.namespace(where, facts.namespace.found, apply)
+        if facts.namespace.found is None:
+            return found
+    found += doctor.permissions(_denied(facts), where, apply)
+    claims = [
+        _of(f"claim {name}", facts.claims[name], lambda obj, name=name: doctor.claim(name, obj, where, apply))  # type: ignore[misc]
+        for name in CLAIMS.values()
+    ]
+    found += claims
+    readers = _listed(cluster, f"/api/v1/namespaces/{where}/pods", _READER)
+    found.append(_of("reader", readers, lambda pods: doctor.reader(pods or [], where, apply)))
+    found.append(_of(f"secret {SECRET}", facts.secret, lambda obj: doctor.secret(SECRET, obj)))
+    found += doctor.addons(JobSet=facts.has_jobset, Kueue=facts.has_kueue)
+    found.append(_of("nodes", nodes, lambda those: doctor.nodes(those or [])))
+    classes = _listed(cluster, "/apis/storage.k8s.io/v1/storageclasses")
+    are_bound = all(claim.state == "ok" for claim in claims)
+    found.append(_of("StorageClass", classes, lambda those: doctor.storage_class(those or [], are_bound=are_bound)))
+    return found
+
+
+def _denied(facts: Facts) -> dict[str, list[str]]:
+    """What stops working -> the verbs and resources that the caller may not use."""
+    found: dict[str, list[str]] = {}
+    for permission, verbs in facts.denied.items():
+        found.setdefault(permission.needed_by, []).extend(f"{verb} {permission.resource}" for verb in verbs)
+    return found
+
+
+def _of(what: str, answer: Answer, judge: Callable[[Any], Finding]) -> Finding:
+    return doctor.unseen(what, answer.unseen) if answer.unseen is not None else judge(answer.found)
+
+
+def _listed(cluster: Cluster, path: str, selector: str | None = None) -> Answer:
+    try:
+        return Answer(list[Mapping[str, Any]](cluster.list(path, selector)))
+    except ApiError as error:
+        return Answer(unseen="you may not see it" if error.status == 403 else error.message)

@@ -1,0 +1,189 @@
+"""Inputs that are too large for a ConfigMap lie where the pods find them, under the hash of their contents, once."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from ....errors import LauncherError
+from ....experiment import StorageConfig
+from ....storage.progress import Lines, Meter, size
+from ..api.cluster import Cluster
+from ..api.errors import ExecError
+from ..follow.pods import has_ended, is_running, pod_of, reason
+from ..render.placement import CACHE, Folder, Staged
+from ..render.pod import CONTAINER
+from ..render.spec import KubernetesSpec
+
+Say = Callable[[str], None]
+
+_UNPACK: Final = Path(__file__).with_name("unpack.py")
+_LOOK: Final = 0.5  # seconds between two looks at the pod
+_START: Final = 900.0  # seconds that its image may take
+_STUCK: Final = 60.0  # seconds after which an image that cannot be pulled, or a pod without a node, is given up
+_LIFE: Final = 6 * 3600  # seconds after which the cluster ends a staging that nobody ended
+_CHUNK: Final = 1 << 20
+_HOPELESS: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError", "Unschedulable")
+
+
+def stage(
+    cluster: Cluster,
+    spec: KubernetesSpec,
+    namespace: str,
+    storage: StorageConfig | None,
+    env: Mapping[str, str],
+    say: Say,
+) -> None:
+    """Puts every folder of ``spec.staged`` in its place, if it is not there. Raises LauncherError; then nothing is to be seen."""
+    for one in spec.staged:
+        if one.target.startswith("s3://"):
+            _to_bucket(one, storage, env, say)
+        else:
+            _to_claim(cluster, spec, namespace, one, say)
+
+
+def _to_bucket(staged: Staged, storage: StorageConfig | None, env: Mapping[str, str], say: Say) -> None:
+    from ....storage import upload_folder
+
+    assert storage is not None, "a target in a bucket is made of storage_config"
+    folder = staged.folder
+    say(f"staging  {folder.path} ({size(folder.size)}) to {staged.target}")
+    *_, above, digest, name = staged.target.split("/")
+    upload_folder(
+        folder.path,
+        storage=storage,
+        prefix_parts=(above, digest, name),
+        env=env,
+        names=folder.files,
+        listener=Lines("staged", say),
+    )
+
+
+def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: Staged, say: Say) -> None:
+    """By a short-lived Job, whose pod has the claim mounted and takes the files over a command's standard input."""
+    folder, jobs = staged.folder, f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    say(f"staging  {folder.path} ({size(folder.size)}) to {staged.target} on claim {spec.claims['cache']}")
+    job = staging_job(spec, staged, namespace, secrets.token_hex(4))
+    name = job["metadata"]["name"]
+    try:
+        cluster.create(jobs, job)
+        pod = _running_pod(cluster, namespace, name, say)
+        said = _send(cluster, namespace, pod, staged, say)
+        say(f"staged   {staged.target}{' (was there)' if said == 'there' else ''}")
+    except ExecError as error:
+        words = error.stderr.strip().splitlines() or [str(error)]
+        raise LauncherError(f"{folder.path} was not staged: {words[-1]}") from error
+    finally:
+        cluster.delete(f"{jobs}/{name}", grace=0)
+
+
+def staging_job(spec: KubernetesSpec, staged: Staged, namespace: str, suffix: str) -> dict[str, Any]:
+    """A Job with one pod like those of the run, but small, that waits until it is deleted."""
+    run_pod, labels = spec.pod["spec"], spec.owner["metadata"]["labels"]
+    own = {name: value for name, value in labels.items() if name.startswith("app.kubernetes.io/") or name == "dpo-launcher/user"}
+    own["app.kubernetes.io/component"] = "staging"
+    kept = (
+        "automountServiceAccountToken", "enableServiceLinks", "imagePullSecrets", "nodeSelector", "runtimeClassName",
+        "securityContext", "serviceAccountName", "tolerations",
+    )  # fmt: skip
+    small = {"cpu": "500m", "memory": "512Mi"}
+    container = {
+        "name": CONTAINER,
+        "image": spec.image.reference,
+        "imagePullPolicy": spec.container["imagePullPolicy"],
+        "args": ["sleep", str(_LIFE)],
+        "env": [{"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}],
+        "resources": {"requests": small, "limits": small},
+        "securityContext": spec.container["securityContext"],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "cache", "mountPath": CACHE}, {"name": "tmp", "mountPath": "/tmp"}],
+    }
+    pod = {
+        **{name: run_pod[name] for name in kept if name in run_pod},
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 1,
+        "containers": [container],
+        "volumes": [
+            {"name": "cache", "persistentVolumeClaim": {"claimName": spec.claims["cache"]}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": f"dpo-stage-{staged.folder.digest[:12]}-{suffix}", "namespace": namespace, "labels": own},
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": _LIFE,
+            "ttlSecondsAfterFinished": 60,
+            "template": {"metadata": {"labels": own}, "spec": pod},
+        },
+    }
+
+
+def _running_pod(cluster: Cluster, namespace: str, job: str, say: Say) -> str:
+    """The name of the Job's pod once it runs; raises LauncherError where it will not."""
+    begun, told = time.monotonic(), ""
+    while True:
+        found = list(cluster.list(f"/api/v1/namespaces/{namespace}/pods", f"batch.kubernetes.io/job-name={job}"))
+        for pod in map(pod_of, found):
+            if is_running(pod):
+                return pod.name
+            waited, why = time.monotonic() - begun, reason(pod)
+            if has_ended(pod) or (why in _HOPELESS and waited > _STUCK) or waited > _START:
+                message = pod.message or (pod.container.message if pod.container else "")
+                scheduled = pod.condition("PodScheduled")
+                message = message or (scheduled.message if scheduled is not None else "")
+                raise LauncherError(f"the pod that stages does not start: {why or pod.phase}{': ' + message if message else ''}")
+            if why and why != told:
+                told = why
+                say(f"waiting  for the pod that stages: {why}")
+        if not found and time.monotonic() - begun > _STUCK:
+            raise LauncherError(f"the Job that stages gets no pod: kubectl -n {namespace} describe job {job}")
+        time.sleep(_LOOK)
+
+
+def _send(cluster: Cluster, namespace: str, pod: str, staged: Staged, say: Say) -> str:
+    """Sends the files; the pod's last word, ``there`` or ``staged``."""
+    asked, is_wanted = threading.Event(), False
+    meter = Meter(staged.folder.size, Lines("staged", say))
+
+    def stdin() -> Iterator[bytes]:
+        asked.wait()
+        if is_wanted:
+            yield from packed(staged.folder, meter)
+
+    command = ["python", "-c", _UNPACK.read_text(encoding="utf-8"), staged.target, staged.folder.digest]
+    said = ""
+    try:
+        for piece in cluster.exec(pod, CONTAINER, command, namespace, stdin()):
+            said += piece.decode()
+            is_wanted = is_wanted or said.startswith("send\n")
+            if "\n" in said:
+                asked.set()
+    finally:
+        asked.set()
+    return said.split()[-1] if said else ""
+
+
+def packed(folder: Folder, meter: Meter) -> Iterator[bytes]:
+    """What ``unpack.py`` reads: the length of a list of names and sizes in 8 digits, the list, the contents in order of names.
+
+    Raises LauncherError where a file has another size by now.
+    """
+    names = json.dumps(dict(folder.files)).encode()
+    yield b"%08d" % len(names) + names
+    for name in sorted(folder.files):
+        left = folder.files[name]
+        with (folder.path / name).open("rb") as file:
+            while left and (data := file.read(min(left, _CHUNK))):
+                yield data
+                left -= len(data)
+                meter.add(len(data))
+        if left:
+            raise LauncherError(f"{folder.path / name}: was changed while it was staged")

@@ -1,0 +1,374 @@
+"""Everything that would keep a run from starting, as a cluster shows it, each in a sentence with what mends it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from launcher.backends.kubernetes.api.cluster import Cluster, ClusterError
+from launcher.backends.kubernetes.render.quantities import number, shown
+from launcher.backends.kubernetes.render.spec import KubernetesSpec
+from launcher.backends.kubernetes.submit.facts import Facts, Question, gather
+from launcher.backends.kubernetes.submit.preflight import NotReady, Preflight, preflight
+from tests.cluster_api import ClusterApi, controllers
+from tests.rendered import RUN, rendered
+
+LOCAL = "dpo-launcher:cuda-0123456789abcdef"
+APPLY = "kubectl apply -k k8s/overlays/cluster (one machine: k8s/overlays/workstation)"
+
+
+@pytest.fixture
+def api(cluster_api: ClusterApi) -> ClusterApi:
+    """A cluster that is ready for runs without GPUs."""
+    controllers.ready(cluster_api)
+    return cluster_api
+
+
+def facts_of(api: ClusterApi, spec: KubernetesSpec, namespace: str = "default", follow: bool = False) -> Facts:
+    verbs = ("submit", "submit --queue", *(["ps", "logs"] if follow else []))
+    secret = spec.secret if spec.secret_keys else None
+    cluster = Cluster.connect({"KUBECONFIG": str(api.kubeconfig)})
+    return gather(cluster, Question(namespace, spec.run, spec.claims, secret, spec.queue, verbs))
+
+
+def looked(
+    api: ClusterApi,
+    launch: dict[str, Any] | None = None,
+    *,
+    namespace: str = "default",
+    can_push: bool = False,
+    is_named: bool = False,
+    follow: bool = False,
+    **fields: Any,
+) -> Preflight:
+    spec = rendered({"gpus": 0, "global_batch_size": 128, **(launch or {})}, **fields)
+    facts = facts_of(api, spec, namespace, follow)
+    return preflight(spec, facts, namespace=namespace, can_push=can_push, is_named=is_named)
+
+
+def findings(api: ClusterApi, launch: dict[str, Any] | None = None, **more: Any) -> list[str]:
+    return [str(one) for one in looked(api, launch, **more).findings]
+
+
+def finding(api: ClusterApi, launch: dict[str, Any] | None = None, **more: Any) -> str:
+    (only,) = findings(api, launch, **more)
+    return only
+
+
+def test_a_cluster_that_is_ready(api: ClusterApi) -> None:
+    assert looked(api) == Preflight((), ())
+    looked(api).check()
+
+
+def test_all_is_said_at_once(cluster_api: ClusterApi) -> None:
+    cluster_api.deny("create", "jobs")
+    controllers.node(cluster_api, "node-1")
+    with pytest.raises(NotReady) as caught:
+        looked(cluster_api, {"gpus": 1}, image=LOCAL, namespace="team").check()
+    wheres = [one.where for one in caught.value.findings]
+    assert wheres == ["namespace team", "namespace team", "claim dpo-runs", "claim dpo-cache", "nodes", "image"]
+    assert str(caught.value).count("hint: ") == 6
+
+
+def test_a_namespace_that_is_not_there(api: ClusterApi) -> None:
+    controllers.claim(api, "dpo-runs", namespace="team")
+    controllers.claim(api, "dpo-cache", namespace="team")
+    said = f"namespace team: is not there\n    hint:     {APPLY} makes the namespace dpo; --namespace takes another"
+    assert finding(api, namespace="team") == said
+
+
+def test_a_namespace_that_may_not_be_seen_is_taken_to_be_there(api: ClusterApi) -> None:
+    api.deny("get", "namespaces")
+    assert looked(api) == Preflight((), ())
+
+
+def test_verbs_that_are_missing_are_named_by_resource(api: ClusterApi) -> None:
+    for verb, resource in (("create", "jobs"), ("patch", "jobs"), ("delete", "services")):
+        api.deny(verb, resource)
+    assert findings(api) == [
+        "namespace default: you may not create, patch jobs.batch (submit needs it)\n"
+        "    hint:     ask who runs the cluster for the Role of k8s/base/access.yaml, or take another --namespace",
+        "namespace default: you may not delete services (submit needs it)\n"
+        "    hint:     ask who runs the cluster for the Role of k8s/base/access.yaml, or take another --namespace",
+    ]
+
+
+def test_who_follows_must_be_able_to_read_logs(api: ClusterApi) -> None:
+    api.deny("get", "pods/log")
+    assert findings(api) == []
+    assert finding(api, follow=True).startswith("namespace default: you may not get pods/log (logs needs it)")
+
+
+def test_a_claim_that_is_not_there(api: ClusterApi) -> None:
+    said = "claim big: is not there, in default; it is to hold the runs and the models that are kept\n"
+    hint = f"    hint:     {APPLY}; another claim: launch.kubernetes.volumes.runs"
+    assert finding(api, {"kubernetes": {"volumes": {"runs": "big", "cache": "big"}}}) == said + hint
+
+
+@pytest.mark.parametrize(
+    ("mode", "nodes", "said"),
+    [
+        ("ReadWriteOnce", 1, None),
+        ("ReadWriteOnce", 2, "can be mounted on one node (ReadWriteOnce), and the run has 2"),
+        ("ReadWriteOncePod", 2, "can be mounted on one node (ReadWriteOncePod), and the run has 2"),
+        ("ReadOnlyMany", 1, "can only be read (ReadOnlyMany), and cache must be written"),
+        ("ReadWriteMany", 2, None),
+    ],
+)
+def test_access_modes_fit_the_nodes(mode: str, nodes: int, said: str | None, api: ClusterApi) -> None:
+    controllers.claim(api, "dpo-cache", mode)
+    found = findings(api, {"nodes": nodes})
+    assert [one.splitlines()[0] for one in found] == ([f"claim dpo-cache: {said}"] if said else [])
+
+
+def test_data_need_only_be_read(api: ClusterApi) -> None:
+    controllers.claim(api, "data", "ReadOnlyMany")
+    assert findings(api, {"nodes": 2, "kubernetes": {"volumes": {"data": "data"}}}) == []
+    controllers.claim(api, "data", "ReadWriteOnce")
+    assert finding(api, {"nodes": 2, "kubernetes": {"volumes": {"data": "data"}}}).startswith("claim data: can be mounted on one")
+
+
+def reader(api: ClusterApi, claim: str = "dpo-runs") -> None:
+    labels = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/component": "reader"}
+    volumes = [{"name": "runs", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}]
+    spec = {"containers": [{"name": "tensorboard", "image": "x"}], "volumes": volumes, "nodeName": "node-7"}
+    api.objects.put({"kind": "Pod", "metadata": {"name": "reader-1", "labels": labels}, "spec": spec})
+    controllers.running(api, "reader-1")
+
+
+def test_a_claim_for_one_pod_that_the_reader_has(api: ClusterApi) -> None:
+    controllers.claim(api, "dpo-runs", "ReadWriteOncePod")
+    assert findings(api) == []
+    reader(api)
+    assert finding(api) == (
+        "claim dpo-runs: can be mounted by one pod (ReadWriteOncePod), and reader-1 has it\n"
+        "    expected: ReadWriteMany or ReadWriteOnce\n    hint:     make the claim with another access mode"
+    )
+
+
+def test_a_claim_for_one_node_says_which_node_the_reader_has_it_on(api: ClusterApi) -> None:
+    controllers.claim(api, "dpo-runs", "ReadWriteOnce")
+    reader(api)
+    assert looked(api) == Preflight((), ("claim dpo-runs can be mounted on one node at a time, and reader-1 has it on node-7",))
+
+
+def test_a_claim_that_waits_for_its_first_pod(api: ClusterApi) -> None:
+    controllers.claim(api, "dpo-runs", phase="Pending")
+    assert finding(api).startswith("claim dpo-runs: has no volume, and there is no StorageClass shared that makes one\n")
+    api.objects.put(
+        {"kind": "StorageClass", "metadata": {"name": "shared"}, "volumeBindingMode": "Immediate", "provisioner": "x"}
+    )
+    assert finding(api) == (
+        "claim dpo-runs: waits for its volume, which StorageClass shared should have made at once\n"
+        "    hint:     kubectl describe persistentvolumeclaim dpo-runs"
+    )
+    late = {"volumeBindingMode": "WaitForFirstConsumer", "provisioner": "x"}
+    api.objects.put({"kind": "StorageClass", "metadata": {"name": "shared"}, **late})
+    assert findings(api) == []
+    api.deny("get", "storageclasses")
+    assert findings(api) == []
+    controllers.claim(api, "dpo-runs", phase="Pending", storage_class=None)
+    assert finding(api).startswith("claim dpo-runs: has no volume and no StorageClass\n")
+    controllers.claim(api, "dpo-runs", phase="Lost")
+    assert finding(api).startswith("claim dpo-runs: has lost its volume\n")
+
+
+def test_the_secret_has_the_keys_that_the_run_reads(api: ClusterApi) -> None:
+    more: dict[str, Any] = {"caller": {"HF_TOKEN": "x"}}
+    launch = {"secrets": ["WANDB_API_KEY"]}
+    push = "\n    hint:     launcher secrets push --namespace default"
+    assert finding(api, launch, **more) == f"secret dpo-secrets: is not there; the run reads HF_TOKEN, WANDB_API_KEY of it{push}"
+    api.objects.put({"kind": "Secret", "metadata": {"name": "dpo-secrets"}, "data": {"HF_TOKEN": "eA=="}})
+    assert finding(api, launch, **more) == f"secret dpo-secrets: has no WANDB_API_KEY{push}"
+    other = {"secrets": ["WANDB_API_KEY"], "kubernetes": {"secret": "ours"}}
+    assert finding(api, other).endswith(f"{push} --name ours")
+    api.objects.put({"kind": "Secret", "metadata": {"name": "dpo-secrets"}, "data": {"HF_TOKEN": "", "WANDB_API_KEY": ""}})
+    assert findings(api, launch, **more) == []
+
+
+def test_a_secret_that_may_not_be_read_is_not_checked(api: ClusterApi) -> None:
+    api.deny("get", "secrets")
+    found = looked(api, {"secrets": ["WANDB_API_KEY"]})
+    assert found == Preflight((), ("not checked: secret dpo-secrets with WANDB_API_KEY: you may not see it",))
+
+
+def test_a_run_without_secrets_asks_for_none(api: ClusterApi) -> None:
+    looked(api)
+    assert api.asked("GET", "/secrets") == []
+
+
+def test_a_queue(api: ClusterApi) -> None:
+    launch = {"kubernetes": {"queue": "research"}}
+    assert finding(api, launch) == (
+        "launch.kubernetes.queue: the cluster has no Kueue\n    expected: no queue there\n    found:    research"
+    )
+    api.addons.add("Kueue")
+    assert finding(api, launch) == (
+        "launch.kubernetes.queue: there is no LocalQueue research in default\n"
+        "    hint:     `kubectl -n default get localqueues` lists those that are there"
+    )
+    api.objects.put({"kind": "LocalQueue", "metadata": {"name": "research"}, "spec": {"clusterQueue": "all"}})
+    assert findings(api, launch) == []
+    controllers.condition(
+        api, "localqueues", "research", "Active", "False", "ClusterQueueDoesNotExist", "Can't submit new workloads"
+    )
+    assert finding(api, launch).startswith(
+        "launch.kubernetes.queue: LocalQueue research admits nothing: Can't submit new workloads\n"
+    )
+    api.deny("get", "localqueues")
+    assert finding(api, launch).startswith("namespace default: you may not get localqueues.kueue.x-k8s.io")
+
+
+def test_a_jobset_needs_its_add_on(api: ClusterApi) -> None:
+    launch = {"kubernetes": {"kind": "jobset"}}
+    assert finding(api, launch) == "--kind jobset: the cluster serves no JobSets\n    hint:     --kind job needs no add-on"
+    api.addons.add("JobSet")
+    assert findings(api, launch) == []
+    api.deny("create", "jobsets")
+    assert finding(api, launch).startswith("namespace default: you may not create jobsets.jobset.x-k8s.io (submit needs it)")
+
+
+def test_a_quota_leaves_room(api: ClusterApi) -> None:
+    launch = {"gpus": 0, "nodes": 2, "cpus": 3, "memory": "10Gi", "shm_size": "1Gi"}
+    controllers.quota(
+        api, "team", {"requests.cpu": "8", "memory": "30Gi", "pods": "10"}, {"requests.cpu": "1500m", "memory": "5Gi"}
+    )
+    assert findings(api, launch) == []
+    controllers.quota(
+        api, "team", {"requests.cpu": "8", "memory": "30Gi", "pods": "10"}, {"requests.cpu": "2500m", "memory": "15Gi"}
+    )
+    assert [one.splitlines()[0] for one in findings(api, launch)] == [
+        "quota team: memory: 20Gi needed, 15Gi of 30Gi left",
+        "quota team: requests.cpu: 6 needed, 5.5 of 8 left",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hard", "used", "said"),
+    [
+        ({"requests.nvidia.com/gpu": "4"}, {}, "requests.nvidia.com/gpu: 8 needed, 4 of 4 left"),
+        ({"limits.cpu": "10"}, {"limits.cpu": "9"}, "limits.cpu: 32 needed, 1 of 10 left"),
+        ({"pods": "5"}, {"pods": "6"}, "pods: 1 needed, 0 of 5 left"),
+        ({"count/jobs.batch": "3"}, {"count/jobs.batch": "3"}, "count/jobs.batch: 1 needed, 0 of 3 left"),
+        ({"configmaps": "3"}, {"configmaps": "2"}, "configmaps: 2 needed, 1 of 3 left"),
+        ({"services": "1", "count/services": "1"}, {}, None),
+        ({"requests.storage": "1"}, {"requests.storage": "1"}, None),
+    ],
+)
+def test_what_quotas_count(hard: dict[str, str], used: dict[str, str], said: str | None, api: ClusterApi) -> None:
+    controllers.node(api, "big", gpus=8)
+    controllers.quota(api, "team", hard, used)
+    found = [one.splitlines()[0] for one in findings(api, {"gpus": 8})]
+    assert found == ([f"quota team: {said}"] if said else [])
+
+
+def test_a_quota_for_other_pods_does_not_count(api: ClusterApi) -> None:
+    for number_, scopes in enumerate((["BestEffort"], ["Terminating"], ["CrossNamespacePodAffinity"])):
+        spec = {"hard": {"pods": "0"}, "scopes": scopes}
+        api.objects.put(
+            {"kind": "ResourceQuota", "metadata": {"name": f"q{number_}"}, "spec": spec, "status": {"hard": {"pods": "0"}}}
+        )
+    assert findings(api) == []
+    spec = {"hard": {"pods": "0"}, "scopes": ["NotBestEffort"]}
+    api.objects.put({"kind": "ResourceQuota", "metadata": {"name": "ours"}, "spec": spec, "status": {"hard": {"pods": "0"}}})
+    assert finding(api).startswith("quota ours: pods: 1 needed, 0 of 0 left")
+
+
+def test_no_node_could_ever_hold_a_pod(api: ClusterApi) -> None:
+    taint = {"key": "team", "value": "other", "effect": "NoSchedule"}
+    controllers.node(api, "small", cpu="4", memory="16Gi", gpus=2)
+    controllers.node(api, "theirs", gpus=8, taints=[taint])
+    controllers.node(api, "away", gpus=8)
+    api.objects.change("nodes", "away", lambda one: one["spec"].update(unschedulable=True))
+    controllers.node(api, "ill", gpus=8)
+    api.objects.change("nodes", "ill", lambda one: one["status"].update(conditions=[{"type": "Ready", "status": "Unknown"}]))
+    said = finding(api, {"gpus": 8, "cpus": 16, "memory": "100Gi"})
+    assert said.splitlines()[0] == (
+        "nodes: none could ever hold a pod of the run: of 5 nodes: 1 are not ready; 1 have no nvidia.com/gpu (8 asked); "
+        "1 have the taint team=other:NoSchedule; 1 have too little cpu (16 asked); 1 have too little memory (100Gi asked); "
+        "1 have too little nvidia.com/gpu (8 asked); 1 take no new pods (cordoned)"
+    )
+    tolerated = {"key": "team", "operator": "Equal", "value": "other"}
+    assert findings(api, {"gpus": 8, "kubernetes": {"tolerations": [tolerated]}}) == []
+
+
+def test_the_node_of_a_gpu_is_tolerated_and_a_label_is_looked_for(api: ClusterApi) -> None:
+    controllers.node(api, "gpu", gpus=1, taints=[{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}])
+    assert findings(api, {"gpus": 1}) == []
+    said = finding(api, {"gpus": 1, "kubernetes": {"node_selector": {"zone": "a"}}})
+    assert "2 lack the label zone=a of launch.kubernetes.node_selector" in said
+
+
+def test_a_cluster_may_get_its_nodes_later(api: ClusterApi) -> None:
+    api.objects.delete("nodes", "node-1")
+    assert looked(api, {"gpus": 8}) == Preflight((), ("the cluster has no node now: the run waits for one",))
+
+
+def test_nodes_that_may_not_be_listed_are_not_judged(api: ClusterApi) -> None:
+    api.deny("list", "nodes")
+    assert looked(api, {"gpus": 64}) == Preflight((), ("not checked: nodes: you may not see it",))
+
+
+def test_an_image_of_this_machine(api: ClusterApi) -> None:
+    assert finding(api, image=LOCAL).splitlines()[0] == f"image: {LOCAL} is on this machine only: the cluster cannot pull it"
+    assert findings(api, image=LOCAL, can_push=True) == []
+    assert finding(api, image="sha256:" + "0" * 64).startswith("image: sha256:0000")
+    assert findings(api, image="registry:5000/dpo-launcher:1") == []
+    assert findings(api, image="pytorch/pytorch:2.13") == []
+    controllers.node(api, "workstation", images=[f"docker.io/library/{LOCAL}"])
+    assert findings(api, image=LOCAL) == []
+
+
+def test_a_run_of_that_name(api: ClusterApi) -> None:
+    spec = rendered({"gpus": 0})
+    api.objects.put({**spec.owner, "metadata": dict(spec.owner["metadata"])})
+    assert finding(api, is_named=True) == (
+        f"--name {RUN}: a run of that name exists already (Job {spec.job})\n    hint:     another --name"
+    )
+
+
+def test_facts_are_asked_for_together(api: ClusterApi) -> None:
+    api.delay = 0.05
+    looked(api, {"kubernetes": {"kind": "jobset", "queue": "x"}, "secrets": ["A_TOKEN"]})
+    assert len(api.requests) > 25
+    reviews = api.asked("POST", "selfsubjectaccessreviews")
+    asked = {tuple(one.body["spec"]["resourceAttributes"].get(name) for name in ("verb", "resource")) for one in reviews}
+    assert {("create", "jobs"), ("patch", "configmaps"), ("delete", "services"), ("get", "persistentvolumeclaims")} <= asked
+    assert all(one.body["spec"]["resourceAttributes"]["namespace"] == "default" for one in reviews)
+
+
+def test_a_cluster_that_does_not_answer_is_no_finding(api: ClusterApi) -> None:
+    spec = rendered({"gpus": 0})
+    api.stop()
+    with pytest.raises(ClusterError, match="is not reachable: connection refused"):
+        facts_of(api, spec)
+
+
+def test_facts_survive_answers_that_fail_once(api: ClusterApi) -> None:
+    for path in ("resourcequotas", "persistentvolumeclaims", "selfsubject", "nodes"):
+        api.fail(503, path)
+    assert looked(api) == Preflight((), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1), ("500m", 0.5), ("1.5", 1.5), (".5", 0.5), ("64Gi", 64 * 2**30), ("1Ki", 1024), ("1k", 1000), ("2Ei", 2**61),
+        ("2E", 2e18), ("1e3", 1000), ("1E+2", 100), ("5e-1", 0.5), ("100n", 1e-7), ("0", 0), (8, 8),
+    ],
+)  # fmt: skip
+def test_quantities(text: object, value: float) -> None:
+    assert float(number(text)) == value
+
+
+@pytest.mark.parametrize("text", ["", "Gi", "1 Gi", "1K", "0x10", "1.2.3", "many"])
+def test_what_is_no_quantity(text: str) -> None:
+    with pytest.raises(ValueError, match="is no quantity"):
+        number(text)
+
+
+def test_quantities_are_shown_as_people_read_them() -> None:
+    amounts = {"memory": "1500Mi", "requests.memory": "512Mi", "cpu": "1500m", "nvidia.com/gpu": "8"}
+    shown_ = {name: shown(name, number(text)) for name, text in amounts.items()}
+    assert shown_ == {"memory": "1.465Gi", "requests.memory": "512Mi", "cpu": "1.5", "nvidia.com/gpu": "8"}

@@ -1,0 +1,249 @@
+"""Large inputs come to a claim or a bucket once, whole or not at all, and are what they were."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+
+from launcher.backends.kubernetes.api.cluster import ApiError, Cluster, ClusterError
+from launcher.backends.kubernetes.render.local import look
+from launcher.backends.kubernetes.render.placement import Local
+from launcher.backends.kubernetes.render.spec import KubernetesSpec
+from launcher.backends.kubernetes.submit import staging
+from launcher.backends.kubernetes.submit.staging import packed, stage
+from launcher.errors import LauncherError
+from launcher.experiment import Experiment
+from launcher.storage.progress import Meter
+from tests.cluster_api import ClusterApi, controllers
+from tests.rendered import rendered
+from tests.s3.server import MotoServer
+
+KEYS = {"AWS_ACCESS_KEY": "AKIAEXAMPLE", "AWS_SECRET_KEY": "hush-hush-hush", "AWS_REGION": "us-east-1"}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model of a few files, one of which is larger than what is sent at once."""
+    folder = tmp_path / "models" / "tiny"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(bytes(range(256)) * 10_000)
+    (folder / "sub" / "empty.txt").touch()
+    (folder / ".git").mkdir()
+    (folder / ".git" / "HEAD").write_text("not a part of it")
+    return folder
+
+
+@pytest.fixture
+def api(cluster_api: ClusterApi) -> ClusterApi:
+    """A cluster whose pods run at once, with one folder for all of them."""
+    controllers.ready(cluster_api)
+    controllers.play(cluster_api)
+    (cluster_api.folder / "pods").mkdir()
+
+    def run_in_folder(change: Any) -> None:
+        if change.plural == "pods" and change.after is not None:
+            metadata = change.after["metadata"]
+            cluster_api.commands[metadata["namespace"], metadata["name"]] = cluster_api.folder / "pods"
+
+    cluster_api.objects.listeners.append(run_in_folder)
+    return cluster_api
+
+
+@pytest.fixture
+def cluster(api: ClusterApi) -> Cluster:
+    found = Cluster.connect({"KUBECONFIG": str(api.kubeconfig)})
+    found.pauses = (0.01,)
+    return found
+
+
+def spec_of(model: Path, **fields: Any) -> KubernetesSpec:
+    experiment = {"experiment_id": "1", "model_name": str(model), "datasets_path": "s3://data/answers", **fields}
+    local = look(Experiment.parse(experiment), model.parent)
+    return rendered({"gpus": 0}, local=Local(model=local.model), **experiment)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def cache_of(api: ClusterApi) -> Path:
+    return api.folder / "pods" / "dpo" / "cache"
+
+
+def staged(api: ClusterApi, spec: KubernetesSpec) -> dict[str, bytes]:
+    (one,) = spec.staged
+    return contents(api.folder / "pods" / one.target.lstrip("/"))
+
+
+def test_a_model_comes_to_the_claim_as_it_is(api: ClusterApi, cluster: Cluster, model: Path) -> None:
+    spec, said = spec_of(model), list[str]()
+    stage(cluster, spec, "default", None, {}, said.append)
+    assert staged(api, spec) == {name: text for name, text in contents(model).items() if not name.startswith(".git")}
+    (one,) = spec.staged
+    assert one.target == f"/dpo/cache/staged/{one.folder.digest}/tiny"
+    assert said == [f"staging  {model} (2.6 MB) to {one.target} on claim dpo-cache", f"staged   {one.target}"]
+
+
+def test_the_job_that_stages_is_gone_afterwards(api: ClusterApi, cluster: Cluster, model: Path) -> None:
+    stage(cluster, spec_of(model), "default", None, {}, lambda _: None)
+    assert (api.objects.names("jobs"), api.objects.names("pods")) == ([], [])
+
+
+def test_what_is_there_is_not_sent_again(api: ClusterApi, cluster: Cluster, model: Path) -> None:
+    said: list[str] = []
+    for _ in range(2):
+        stage(cluster, spec_of(model), "default", None, {}, said.append)
+    assert said[-1].endswith(" (was there)")
+    (model / "config.json").write_text("{ }")
+    stage(cluster, spec_of(model), "default", None, {}, said.append)
+    assert not said[-1].endswith(" (was there)")
+
+
+def test_data_and_a_model_are_staged_together(api: ClusterApi, cluster: Cluster, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "training_data.csv").write_text("prompt,chosen,rejected\n" + "a,b,c\n" * 200_000)
+    (tmp_path / "data" / "notes.txt").write_text("not read")
+    fields = {"datasets_path": str(tmp_path / "data"), "model_name": str(model)}
+    local = look(Experiment.parse({"experiment_id": "1", **fields}), tmp_path)
+    spec = rendered({"gpus": 0}, local=local, **fields)
+    stage(cluster, spec, "default", None, {}, lambda _: None)
+    names = sorted(path.relative_to(cache_of(api)).parts[-1] for path in cache_of(api).rglob("*.csv"))
+    assert (len(spec.staged), names) == (2, ["training_data.csv"])
+
+
+def test_a_connection_that_breaks_leaves_nothing_to_be_seen(api: ClusterApi, cluster: Cluster, model: Path) -> None:
+    spec = spec_of(model)
+    read = threading.Event()
+
+    def cut(_: list[str], stdin: Iterator[bytes]) -> tuple[int, bytes, bytes]:
+        read.set()
+        api.cut("exec")
+        return 0, b"", b""
+
+    def replace(change: Any) -> None:
+        if change.plural == "pods" and change.after is not None:
+            api.commands[change.after["metadata"]["namespace"], change.after["metadata"]["name"]] = cut
+
+    api.objects.listeners.append(replace)
+    with pytest.raises(ClusterError, match="broke off"):
+        stage(cluster, spec, "default", None, {}, lambda _: None)
+    assert (read.is_set(), api.objects.names("jobs")) == (True, [])
+
+
+def unpacked(target: Path, digest: str, sent: bytes) -> subprocess.CompletedProcess[bytes]:
+    script = Path(staging.__file__).with_name("unpack.py").read_text()
+    return subprocess.run([sys.executable, "-c", script, target, digest], input=sent, capture_output=True, check=False)
+
+
+def test_what_breaks_off_is_removed_in_the_pod(model: Path, tmp_path: Path) -> None:
+    (one,) = spec_of(model).staged
+    sent = b"".join(packed(one.folder, Meter(0, None)))
+    target = tmp_path / "cache" / one.folder.digest / "tiny"
+    done = unpacked(target, one.folder.digest, sent[:-100])
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"send\n", b"what was sent broke off in model.safetensors\n")
+    assert list(target.parent.iterdir()) == []
+
+
+def test_what_is_not_what_was_meant_is_not_put_in_place(model: Path, tmp_path: Path) -> None:
+    (one,) = spec_of(model).staged
+    sent = b"".join(packed(one.folder, Meter(0, None)))
+    target = tmp_path / "cache" / "tiny"
+    done = unpacked(target, one.folder.digest, sent.replace(b"{}", b"[]"))
+    assert (done.returncode, target.exists()) == (1, False)
+    assert done.stderr.startswith(b"what came is not what was to be sent")
+    assert (unpacked(target, one.folder.digest, sent).stdout, contents(target)["config.json"]) == (b"send\nstaged\n", b"{}")
+    assert unpacked(target, one.folder.digest, b"").stdout == b"there\n"
+
+
+def test_a_file_that_changes_while_it_is_sent(model: Path) -> None:
+    (one,) = spec_of(model).staged
+    (model / "config.json").write_text("")
+    with pytest.raises(LauncherError, match=r"config\.json: was changed while it was staged"):
+        list(packed(one.folder, Meter(0, None)))
+
+
+def test_a_file_that_changes_meanwhile_is_named(api: ClusterApi, cluster: Cluster, model: Path) -> None:
+    spec = spec_of(model)
+    (model / "config.json").write_text("")
+    with pytest.raises(LauncherError, match=r"config\.json: was changed while it was staged"):
+        stage(cluster, spec, "default", None, {}, lambda _: None)
+    assert (contents(cache_of(api)), api.objects.names("jobs")) == ({}, [])
+
+
+def test_a_claim_that_is_full(api: ClusterApi, cluster: Cluster, model: Path) -> None:
+    spec = spec_of(model)
+
+    def full(change: Any) -> None:
+        if change.plural == "pods" and change.after is not None:
+            act = lambda *_: (1, b"", b"Traceback\nOSError: [Errno 28] No space left on device\n")  # noqa: E731
+            api.commands[change.after["metadata"]["namespace"], change.after["metadata"]["name"]] = act
+
+    api.objects.listeners.append(full)
+    with pytest.raises(LauncherError) as caught:
+        stage(cluster, spec, "default", None, {}, lambda _: None)
+    assert str(caught.value) == f"{model} was not staged: OSError: [Errno 28] No space left on device"
+
+
+def test_a_pod_that_does_not_start_says_why(cluster_api: ClusterApi, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "_STUCK", 0.2)
+    monkeypatch.setattr(staging, "_LOOK", 0.02)
+    controllers.ready(cluster_api)
+
+    def cannot_pull(change: Any) -> None:
+        if change.plural == "jobs" and change.before is None:
+            for pod in controllers.make_pods(cluster_api, change.after["metadata"]["name"]):
+                controllers.waiting(cluster_api, pod, "ImagePullBackOff", "Back-off pulling image")
+
+    cluster_api.objects.listeners.append(cannot_pull)
+    said: list[str] = []
+    cluster = Cluster.connect({"KUBECONFIG": str(cluster_api.kubeconfig)})
+    with pytest.raises(LauncherError, match=r"^the pod that stages does not start: ImagePullBackOff: Back-off pulling image$"):
+        stage(cluster, spec_of(model), "default", None, {}, said.append)
+    assert said[1:] == ["waiting  for the pod that stages: ImagePullBackOff"]
+    assert cluster_api.objects.names("jobs") == []
+
+
+def test_a_job_that_may_not_be_created(api: ClusterApi, cluster: Cluster, model: Path) -> None:
+    api.deny("create", "jobs")
+    with pytest.raises(ApiError, match="cannot create resource"):
+        stage(cluster, spec_of(model), "default", None, {}, lambda _: None)
+
+
+@pytest.mark.parametrize("version", ["1.31", "1.36"])
+def test_the_job_is_one_that_clusters_take(version: str, model: Path) -> None:
+    spec = spec_of(model)
+    job = staging.staging_job(spec, spec.staged[0], "default", "0123abcd")
+    kubernetes_validate.validate(job, version, strict=True)
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"] == spec.pod["spec"]["securityContext"]
+    assert container["securityContext"] == spec.container["securityContext"]
+    assert "dpo-launcher/run" not in job["metadata"]["labels"]
+    assert job["metadata"]["labels"]["app.kubernetes.io/component"] == "staging"
+
+
+def test_a_bucket_gets_the_files_that_are_read_and_a_manifest_once(cluster: Cluster, model: Path) -> None:
+    with MotoServer() as moto:
+        client = boto3.client(
+            "s3", endpoint_url=moto.url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y"
+        )
+        client.create_bucket(Bucket="models")
+        storage = {"bucket_name": "models", "object_prefix": "dpo/", "endpoint_url": moto.url, "region": "us-east-1"}
+        spec = spec_of(model, storage_config=storage)
+        (one,) = spec.staged
+        experiment = Experiment.parse({"model_name": "m", "datasets_path": "d", "storage_config": storage})
+        for _ in range(2):
+            stage(cluster, spec, "default", experiment.storage_config, KEYS, lambda _: None)
+        keys = [item["Key"] for item in client.list_objects_v2(Bucket="models")["Contents"]]
+    prefix = f"dpo/staged/{one.folder.digest}/tiny"
+    assert one.target == f"s3://models/{prefix}"
+    assert keys == [f"{prefix}/{name}" for name in ("config.json", "manifest.json", "model.safetensors", "sub/empty.txt")]
