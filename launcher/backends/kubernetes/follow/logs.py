@@ -18,7 +18,7 @@ _RANK: Final = re.compile(r"\[rank (\d+)\] ?")
 _SLACK: Final = 1  # seconds by which stamps may be out of order: a runtime stamps the two streams of a container apart
 _LONGEST: Final = 16384  # bytes of a line that a runtime keeps whole
 _PAUSE: Final = 0.5  # seconds before a log is asked for again
-_LOOKS: Final = 20  # at a log that has ended: one that was rotated away has no last line
+_LOOKS: Final = 20  # at a log that has ended: one that is empty, or was rotated away, has no last line
 
 
 class Line(NamedTuple):
@@ -152,7 +152,7 @@ def _is_end(cluster: Cluster, path: str, position: Position, rest: bytes) -> boo
     if unended or rest:
         return unended == rest
     last = _split(whole[-1]) if whole else None
-    return position.has(last[0]) if last is not None else position.since is None
+    return last is not None and position.has(last[0])  # no line at all may be an answer that was cut off at once
 
 
 def _split(line: bytes) -> tuple[str, str] | None:
