@@ -8,16 +8,19 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check $(if $(PIP_EXTRA_INDEX),--extra-index-url $(PIP_EXTRA_INDEX)) -c docker/constraints.txt
 MODEL := data/demo/qwen3-tiny
 
-.PHONY: demo test lint format bench bench-step bench-parallel bench-memory soak bench-image image lock trl-fields clean help
+.PHONY: demo test test-cluster lint format bench bench-step bench-parallel bench-memory bench-data bench-cluster soak bench-image image lock trl-fields clean help
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(VENV)/trainer.stamp $(MODEL)/config.json ## set everything up and train the demo on this machine
 	$(BIN)/launcher run demo --backend host
 
 test: $(VENV)/dev.stamp ## every test that needs no GPU and no cluster
 	$(BIN)/python -m pytest -m "not gpu and not cluster"
+
+test-cluster: $(VENV)/dev.stamp ## whole runs on the cluster of KUBECONFIG (tests/cluster/README.md)
+	$(BIN)/python -m pytest tests/cluster -m cluster
 
 lint: $(VENV)/dev.stamp ## ruff, mypy --strict on the launcher, import contracts, the workflow
 	$(BIN)/ruff check .
@@ -30,11 +33,27 @@ format: $(VENV)/dev.stamp ## let ruff format and sort
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/trainer.stamp ## measure; JSON into build/bench, a table to the terminal
+bench: $(VENV)/dev.stamp ## measure; JSON into build/bench, a table to the terminal
 	$(BIN)/python -m tests.benchmarks.startup
 	$(BIN)/python -m tests.benchmarks.dpo_step
 	$(BIN)/python -m tests.benchmarks.parallel
 	$(BIN)/python -m tests.benchmarks.memory
+	$(BIN)/python -m tests.benchmarks.sheets
+	$(BIN)/python -m tests.benchmarks.upload
+	$(BIN)/python -m tests.benchmarks.kills
+	$(BIN)/python -m tests.benchmarks.submit
+	$(BIN)/python -m tests.benchmarks.ps
+	$(BIN)/python -m tests.benchmarks.follow
+
+bench-data: $(VENV)/dev.stamp ## a large spreadsheet; 1 GiB to S3 beside bare boto3; 200 uploads killed and finished
+	$(BIN)/python -m tests.benchmarks.sheets
+	$(BIN)/python -m tests.benchmarks.upload
+	$(BIN)/python -m tests.benchmarks.kills
+
+bench-cluster: $(VENV)/dev.stamp ## submit, ps and following 64 pods, against an emulator of the Kubernetes API
+	$(BIN)/python -m tests.benchmarks.submit
+	$(BIN)/python -m tests.benchmarks.ps
+	$(BIN)/python -m tests.benchmarks.follow
 
 bench-memory: $(VENV)/trainer.stamp ## what `launcher plan` says of memory against real peaks (DEVICE=cuda on a GPU)
 	$(BIN)/python -m tests.benchmarks.memory --device $(or $(DEVICE),cpu)
