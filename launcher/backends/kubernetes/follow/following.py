@@ -16,7 +16,7 @@ from ....why.image import WAITING
 from ..api.cluster import ApiError, Cluster, ClusterError, ClusterRefused
 from .archive import Archive, NoReader
 from .logs import Line, Position, pod_log, shown
-from .pods import has_ended
+from .pods import has_ended, pod_of
 from .ranklog import RankLog
 from .run import ClusterRun
 from .view import Outage, View
@@ -25,6 +25,7 @@ GIVE_UP: Final = 300  # seconds for which an image may fail to come before a fol
 _TICK: Final = 0.2  # seconds between two pieces while nothing is said
 _ASK: Final = 10.0  # seconds between two questions why a run does not begin
 _AWAY: Final = 3.0  # seconds before a log that could not be read is asked for again
+_UNKNOWN: Final = 0.5  # seconds before a log that nobody has heard of yet is asked for again
 _LINGER: Final = 150.0  # seconds after a run's end for which logs that do not end are waited for
 _KEPT: Final = 32  # lines by which the place of a log is found again in the archive
 
@@ -163,6 +164,9 @@ class Following:
             except ClusterError:
                 pass  # the view says that the server is away, and waits for it too
             except ApiError as error:
+                if error.status == 404 and self._is_pending(pod):
+                    time.sleep(_UNKNOWN)
+                    continue
                 if error.status in (400, 404):  # 400: it ended without ever having had a container
                     return error.status == 400
                 if error.status < 500 and error.status != 429:
@@ -170,6 +174,14 @@ class Following:
                 trouble.away(error)
             time.sleep(_AWAY)
         return True
+
+    def _is_pending(self, pod: Pod) -> bool:
+        """Whether a pod whose log is not found is there, and only its kubelet has not heard of it yet."""
+        try:
+            found = self._cluster.get(f"/api/v1/namespaces/{self._run.namespace}/pods/{pod.name}")
+        except (ApiError, ClusterError):
+            return False
+        return pod_of(found).phase == "Pending" and "deletionTimestamp" not in found["metadata"]
 
     def _from_archive(self, node: int, pod: Pod | None, recent: RecentLines) -> bool:
         """What ranks have said since the last line that came of their pod, to the run's end; False where nothing can read it."""

@@ -146,6 +146,20 @@ def test_a_log_that_cannot_be_read_yet_is_waited_for(cluster_api, kubernetes):
     assert follower.lines() == ["at last"]
 
 
+def test_a_log_that_the_kubelet_of_a_new_pod_has_not_heard_of_is_waited_for(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    (pod,) = controllers.make_pods(cluster_api, "first")
+    words = f"the server could not find the requested resource ( pods/log {pod})"
+    cluster_api.fail(404, f"{pod}/log", times=2, message=words, reason="NotFound")
+    follower = Follower(kubernetes, played)
+    wait_for(lambda: len(cluster_api.asked("GET", f"{pod}/log")) > 2)
+    cluster_api.log(pod)
+    controllers.running(cluster_api, pod)
+    played.say("at last")
+    played.complete()
+    assert follower.lines() == ["at last"]
+
+
 def test_a_watch_that_is_too_old_lists_again_and_one_that_drops_goes_on(cluster_api, kubernetes):
     played = Played(cluster_api)
     follower = Follower(kubernetes, played)
@@ -371,6 +385,15 @@ def test_a_failed_run_is_resumed_by_making_its_job_again_with_all_that_it_owned(
     for kind in ("services", "configmaps"):
         (owner,) = cluster_api.objects.get(kind, "first")["metadata"]["ownerReferences"]
         assert owner["uid"] == again.uid
+
+
+@pytest.mark.parametrize("name", ["a", "r", "r1", "a-b"])
+def test_a_run_with_a_short_name_is_resumed_as_any_other(cluster_api, kubernetes, name):
+    played = Played(cluster_api, name)
+    played.start()
+    played.fail(1, "the machine went down")
+    kubernetes.resume(played.run)
+    assert kubernetes.status(played.run).state == "starting"
 
 
 def test_what_would_refuse_the_job_that_is_made_again_says_so_while_the_old_one_is_there(cluster_api, kubernetes):
