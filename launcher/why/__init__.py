@@ -22,6 +22,9 @@ def explain(seen: Evidence) -> Explanation:
             "unknown", f"{seen.run} is {seen.sentence or 'out of sight'}", "ask on the machine where it was started"
         )
     if seen.state == "stopping":
+        failing = any(one.type == "FailureTarget" and one.is_true for one in seen.conditions)
+        if failing and (why := restarted(seen)) is not None:
+            return why
         return Explanation(
             "stopping", f"{seen.run} was asked to stop, and writes a checkpoint", "wait; `launcher stop --now` kills it at once"
         )

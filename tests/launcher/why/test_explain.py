@@ -12,6 +12,11 @@ def test_a_stop_and_an_end_are_told_as_such():
     assert explain(seen("stopping")).cause == "stopping"
 
 
+def test_a_run_that_fails_while_its_other_pods_end_was_not_asked_to_stop():
+    fails = Condition("FailureTarget", True, "PodFailurePolicy", "Container trainer for pod ns/big-0-x7k2p failed")
+    assert explain(seen("stopping", conditions=(fails,), pods=(failed(42),))).cause == "experiment"
+
+
 def test_a_pod_that_was_drained_while_it_stopped_says_so():
     drained = Condition("DisruptionTarget", True, "EvictionByEvictionAPI", "Eviction API: evicting")
     assert explain(seen("stopped", exit_code=143, pods=(failed(143, conditions=(drained,)),))).cause == "drained"

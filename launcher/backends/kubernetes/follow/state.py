@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ....why import Condition, Pod
 from ... import Status
-from .pods import Ending, conditions_of, ending, first_ending, has_ended, is_running, newest
+from .pods import Ending, conditions_of, ending, first_ending, has_ended, has_started, is_running, newest
 
 STOPPED: Final = "dpo-launcher/stopped"  # annotation: when a stop was asked for, UTC in ISO form
 ABORTED: Final = "dpo-launcher/aborted"  # the same for a stop at once
@@ -31,10 +31,13 @@ def state(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
         end = first_ending([pod for pod in pods if (e := ending(pod)) is not None and e.code == 0])
         return Status("done", 0, end.sentence if end else None)
     failed = next((c for c in conditions if c.type == "Failed"), None)
-    if failed is not None:
+    # A pod that is stopped before its container was there counts as one that failed, and may be one too many for the Job.
+    if failed is not None and not (stop_time(obj) is not None and failed.reason == "BackoffLimitExceeded"):
         return _failed(failed, first_ending(pods))
     if stop_time(obj) is not None or is_deleted(obj):
         return _stopped(obj, pods)
+    if any(c.type == "FailureTarget" for c in conditions):
+        return _failing(first_ending(pods))
     if obj.get("spec", {}).get("suspend"):
         return Status("starting", None, "it waits for Kueue to admit it" if queue_of(obj) else "its Job is suspended")
     return _alive(obj, newest(pods), nodes)
@@ -91,11 +94,19 @@ def _failed(condition: Condition, end: Ending | None) -> Status:
     return Status("failed", int(code[1]) if code else 1, condition.message or condition.reason or None)
 
 
+def _failing(end: Ending | None) -> Status:
+    """A run that nobody starts again: its Job says that it has failed when the last of its pods has ended."""
+    why = f"exit {end.code}" + (f", {end.sentence}" if end.sentence else "") if end is not None and end.code else ""
+    return Status("stopping", None, f"it has failed{': ' + why if why else ''}; its other pods end")
+
+
 def _stopped(obj: Mapping[str, Any], pods: Sequence[Pod]) -> Status:
     """A run that was asked to stop: over when no pod of it is alive."""
     alive = [pod for pod in pods if not has_ended(pod)]
     if alive or int((obj.get("status") or {}).get("active") or 0):
-        return Status("stopping", None, "it writes a checkpoint")
+        # One that has no container yet goes without a word, but on no node not before somebody tidies up.
+        writes = not alive or any(has_started(pod) for pod in alive)
+        return Status("stopping", None, "it writes a checkpoint" if writes else "its pods are taken away")
     if ABORTED in (obj["metadata"].get("annotations") or {}):
         return Status("aborted", 130, "killed at once on request")
     end = first_ending(pods)
@@ -105,15 +116,27 @@ def _stopped(obj: Mapping[str, Any], pods: Sequence[Pod]) -> Status:
 
 
 def _alive(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
-    run = sum(is_running(pod) for pod in pods)
-    if run >= nodes:
+    run, done = sum(is_running(pod) for pod in pods), max(_succeeded(obj), sum(_is_done(pod) for pod in pods))
+    if run and run + done >= nodes:  # the first node may upload when the others are done
         return Status("running")
-    end = first_ending(pods)
-    if pods and len(pods) >= nodes and all(has_ended(pod) for pod in pods) and end is not None and end.code == 0:
+    if done >= nodes:
         return Status("running", None, "its pods are done, its Job is not yet")
+    end = first_ending(pods)
     if end is not None and end.code:
         return Status("starting", None, f"it begins again: exit {end.code}" + (f", {end.sentence}" if end.sentence else ""))
     again = restarts(obj)
     words = [f"{run} of {nodes} pods run"] if nodes > 1 else []
     words += [f"restart {again}"] if again else []
     return Status("starting", None, "; ".join(words) or None)
+
+
+def _succeeded(obj: Mapping[str, Any]) -> int:
+    """Pods that the Job knows to have succeeded, those included that it has yet to count."""
+    status = obj.get("status") or {}
+    uncounted = (status.get("uncountedTerminatedPods") or {}).get("succeeded") or []
+    return int(status.get("succeeded") or 0) + len(uncounted)
+
+
+def _is_done(pod: Pod) -> bool:
+    end = ending(pod)
+    return end is not None and end.code == 0

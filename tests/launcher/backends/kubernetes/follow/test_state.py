@@ -67,6 +67,18 @@ STOP = {"dpo-launcher/stopped": "2026-11-24T20:00:00+00:00"}
             Status("starting", None, "it begins again: exit 1, a peer is gone"),
         ),
         (job(), [ended(0), ended(0, 1)], Status("running", None, "its pods are done, its Job is not yet")),
+        (job(), [pod(), ended(0, 1)], Status("running")),  # the first node still uploads
+        ({**job(), "status": {"succeeded": 1}}, [pod()], Status("running")),  # a list without pods that have succeeded
+        (
+            {**job(), "status": {"uncountedTerminatedPods": {"succeeded": ["a", "b"]}}},
+            [],
+            Status("running", None, "its pods are done, its Job is not yet"),
+        ),
+        (
+            job({"type": "FailureTarget", "reason": "PodFailurePolicy"}),
+            [ended(42, message=word(42, "no such model")), pod(1)],
+            Status("stopping", None, "it has failed: exit 42, no such model; its other pods end"),
+        ),
         (job(DONE), [ended(0, message=word(0, "trained", "done")), ended(0, 1)], Status("done", 0, "trained")),
         (job(DONE), [], Status("done", 0)),
         ({**job(), "status": {"conditions": [{"type": "Completed", "status": "True"}]}}, [], Status("done", 0)),
@@ -80,6 +92,19 @@ STOP = {"dpo-launcher/stopped": "2026-11-24T20:00:00+00:00"}
             Status("failed", 1, "its Job ran longer than activeDeadlineSeconds allows"),
         ),
         (job(annotations=STOP, suspend=True), [pod(), pod(1)], Status("stopping", None, "it writes a checkpoint")),
+        (job(annotations=STOP, suspend=True), [PENDING], Status("stopping", None, "its pods are taken away")),
+        # Pods that were stopped before they had a container count as failures.
+        (
+            {**job(annotations=STOP), "status": {"conditions": [{**FAILED, "status": "True"}]}},
+            [],
+            Status("stopped", 143, "stopped on request"),
+        ),
+        (
+            {**job(annotations={**STOP, "dpo-launcher/aborted": "x"}), "status": {"conditions": [{**FAILED, "status": "True"}]}},
+            [ended(137)],
+            Status("aborted", 130, "killed at once on request"),
+        ),
+        (job(POLICY, annotations=STOP), [ended(46, message=word(46, "loss is NaN"))], Status("failed", 46, "loss is NaN")),
         ({**job(annotations=STOP, suspend=True), "status": {}}, [], Status("stopped", 143, "stopped on request")),
         (
             {**job(annotations=STOP, suspend=True), "status": {}},
