@@ -25,12 +25,11 @@ from ..run_dir import write_whole
 
 @dataclass(frozen=True)
 class Blob:
-    """``checked``: the SHA-256 of a manifest's entry that the contents were compared with."""
+    """``is_ours``: an upload of this launcher has sent the object, so a manifest must name it."""
 
     sha256: str
     size: int
     is_ours: bool = False
-    checked: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Cache:
         """The contents of an object (server, bucket, key, ETag) that were read before and are still here."""
         try:
             note = json.loads((self.root / "etags" / _hash(*object_)).read_text(encoding="utf-8"))
-            blob = Blob(str(note["sha256"]), int(note["size"]), bool(note["is_ours"]), note["checked"])
+            blob = Blob(str(note["sha256"]), int(note["size"]), bool(note["is_ours"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None  # never read, or damaged: it is read now
         return blob if self.has(blob) else None

@@ -22,7 +22,7 @@ _PASSING: Final = {  # errors that go away; those of a checksum are bytes that c
     "BadDigest", "IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable", "SlowDown",
     "Throttling", "ThrottlingException", "TooManyRequests", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
 }  # fmt: skip
-_PIECE: Final = 64 * 1024
+_PIECE: Final = 256 * 1024
 _NOT_SENT: Final = "the object is not what was sent"
 _UNKNOWN_HEADER: Final = {"InvalidArgument", "InvalidRequest", "NotImplemented", "UnsupportedArgument"}
 
@@ -31,7 +31,7 @@ _UNKNOWN_HEADER: Final = {"InvalidArgument", "InvalidRequest", "NotImplemented",
 class Effort:
     """``part``: bytes of one request; ``pause``: seconds before the second try, doubled for each further one."""
 
-    part: int = 16 * 1024 * 1024
+    part: int = 8 * 1024 * 1024
     threads: int = 8
     attempts: int = 6
     pause: float = 0.5

@@ -15,9 +15,8 @@ from ..run_dir import sync_tree
 from .client import EFFORT, Effort, Store
 from .explained import endpoint_of, explained, no_address
 from .inventory import Inventory, inventory, unfinished
-from .local import LocalFile
 from .manifest import Entry
-from .objects import receive
+from .objects import receive, sha256_of
 from .place import Place
 from .progress import Listener, Meter
 from .workers import Workers
@@ -106,5 +105,4 @@ def _check_same(target: Path, found: Inventory) -> None:
 
 
 def _is_same(path: Path, entry: Entry) -> bool:
-    file = LocalFile(entry.name, path, path.stat().st_size, entry.part)
-    return file.size == entry.size and file.entry(file.digests()) == entry
+    return path.stat().st_size == entry.size and sha256_of(path) == entry.sha256

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from .cached import Blob, Cache
 from .client import EFFORT, Effort, Store
 from .explained import endpoint_of, explained, no_address, shown_endpoint
 from .inventory import Inventory, inventory, unfinished
-from .objects import receive
+from .objects import receive, sha256_of
 from .place import Place
 from .progress import Listener, Meter
 from .workers import Workers
@@ -72,10 +71,11 @@ def _blobs(store: Store, place: Place, found: Inventory, known: Cache, server: s
             about = (server, store.bucket, one.key, one.etag)
             entry = found.entries[name] if found.entries is not None else None
             blob = known.known(*about)
-            if blob is None or (entry is not None and blob.checked != entry.sha256):
+            if blob is None or (entry is not None and blob.sha256 != entry.sha256):
                 path = aside / str(number)
                 is_ours = receive(store, one, path, workers, meter, entry)
-                blob = Blob(_whole(path), one.size, is_ours, entry.sha256 if entry is not None else None)
+                # What a manifest names was compared with its hash a moment ago: that is the same hash.
+                blob = Blob(entry.sha256 if entry is not None else sha256_of(path), one.size, is_ours)
                 known.keep(path, blob, *about)
             else:
                 meter.add(one.size, kept=True)
@@ -83,9 +83,3 @@ def _blobs(store: Store, place: Place, found: Inventory, known: Cache, server: s
                 raise StorageError(unfinished(place, found.objects))
             blobs[name] = blob
     return blobs
-
-
-def _whole(path: Path) -> str:
-    """By which contents are known, whoever has them: a model's identity is made of it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Container, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -13,22 +14,56 @@ from ..errors import UploadError
 from .manifest import MANIFEST, Entry
 
 MOST_PARTS: Final = 10_000  # of one object, on S3
+_WAITING: Final = 8  # parts that are sent and not hashed yet: on a busy machine the one thread is not always at hand
 
 
 @dataclass(frozen=True)
 class Digests:
-    """SHA-256 of each part of a file."""
+    """SHA-256 of a whole file, and of each of its parts."""
 
+    whole: bytes
     parts: tuple[bytes, ...]
 
     @classmethod
     def of(cls, parts: Iterable[bytes]) -> Digests:
-        return cls(tuple(hashlib.sha256(part).digest() for part in parts))
+        with Hashed(parts) as hashed:
+            each = tuple(hashlib.sha256(part).digest() for part in hashed)
+            return cls(hashed.digest(), each)
 
-    @cached_property
-    def sha256(self) -> bytes:
-        """That of the only part; of several the hash of their hashes, as S3 keeps it of an object that came in parts."""
-        return self.parts[0] if len(self.parts) == 1 else hashlib.sha256(b"".join(self.parts)).digest()
+    @property
+    def composite(self) -> bytes:
+        """What S3 keeps: of an object that came in parts the hash of their hashes, which no other tool prints."""
+        return self.whole if len(self.parts) == 1 else hashlib.sha256(b"".join(self.parts)).digest()
+
+
+class Hashed:
+    """Parts that are handed on while a thread of its own hashes the whole of them: no byte is read twice, and the hash is that of
+    the bytes that were sent. A few parts may wait for it in memory.
+    """
+
+    def __init__(self, parts: Iterable[bytes]):
+        self._parts = parts
+        self._sha256 = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sha256")
+
+    def __enter__(self) -> Hashed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def __iter__(self) -> Iterator[bytes]:
+        waiting: deque[Future[None]] = deque()
+        for part in self._parts:
+            if len(waiting) == _WAITING:
+                waiting.popleft().result()
+            waiting.append(self._thread.submit(self._sha256.update, part))
+            yield part
+
+    def digest(self) -> bytes:
+        """SHA-256 of all parts that were handed on."""
+        self._thread.shutdown()
+        return self._sha256.digest()
 
 
 @dataclass(frozen=True)
@@ -76,7 +111,7 @@ class LocalFile:
         return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
 
     def entry(self, digests: Digests) -> Entry:
-        return Entry(self.name, self.size, digests.sha256.hex(), self.part)
+        return Entry(self.name, self.size, digests.whole.hex())
 
 
 def files_below(folder: Path, part: int, names: Container[str] | None = None) -> list[LocalFile]:

@@ -18,16 +18,11 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """One object: its name below the manifest's folder, its bytes, and its SHA-256 in hex.
-
-    Of an object of more than ``part`` bytes that is the SHA-256 of its parts' SHA-256, one after another, as S3 has it: so parts
-    can be hashed by several threads, and each of them once.
-    """
+    """One object: its name below the manifest's folder, its bytes, and their SHA-256 in hex, as sha256sum prints it."""
 
     name: str
     size: int
     sha256: str
-    part: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class Manifest:
         except (TypeError, KeyError, ValueError):
             found = None
         if found is None or len({entry.name for entry in found.files}) != len(found.files) or not found.files:
-            raise StorageError(f"{where}: expected a list of files with name, size, sha256 and part, found something else")
+            raise StorageError(f"{where}: expected a list of files with name, size and sha256, found something else")
         return found
 
     def text(self) -> str:
@@ -76,7 +71,7 @@ def check_name(name: str) -> str:
 
 
 def _entry(one: dict[str, Any]) -> Entry:
-    name, size, sha256, part = one["name"], one["size"], one["sha256"], one["part"]
-    if not isinstance(size, int) or size < 0 or not isinstance(part, int) or part < 1 or not _SHA256.fullmatch(sha256):
+    name, size, sha256 = one["name"], one["size"], one["sha256"]
+    if not isinstance(size, int) or size < 0 or not _SHA256.fullmatch(sha256):
         raise ValueError(f"{name!r} has no size or no SHA-256")
-    return Entry(name, size, sha256, part)
+    return Entry(name, size, sha256)

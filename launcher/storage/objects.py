@@ -14,7 +14,6 @@ from typing import Any, Final
 from ..errors import StorageError
 from .client import Store, base64_of
 from .explained import Garbled
-from .local import LocalFile
 from .manifest import Entry
 from .place import Place
 from .progress import Meter
@@ -126,23 +125,26 @@ def _compare(store: Store, found: Object, path: Path, head: dict[str, Any], entr
     """Raises Garbled where the file is not the object."""
     kept = str(head.get("ChecksumSHA256") or "")
     if entry is not None:
-        file = LocalFile(entry.name, path, found.size, entry.part)
-        what, expected, arrived = "SHA-256", entry.sha256, file.digests().sha256.hex()
+        what, expected, arrived = "SHA-256", entry.sha256, sha256_of(path)
     elif kept and "-" not in kept and head.get("ChecksumType") != "COMPOSITE":
-        what, expected, arrived = "SHA-256", kept, base64_of(_hashed(path, hashlib.sha256()))
+        what, expected, arrived = "SHA-256", kept, base64_of(bytes.fromhex(sha256_of(path)))
     elif _MD5.fullmatch(found.etag) and head.get("ServerSideEncryption") in (None, "AES256"):
-        what, expected, arrived = "MD5", found.etag, _hashed(path, hashlib.md5(usedforsecurity=False)).hex()
+        what, expected, arrived = "MD5", found.etag, _md5_of(path)
     else:
         return  # the server keeps nothing to compare with: what counts is that all bytes have come
     if expected != arrived:
         raise Garbled(f"s3://{store.bucket}/{found.key}: expected {what} {expected}, found {arrived}: {_NOT_STORED}")
 
 
-def _hashed(path: Path, digest: Any) -> bytes:
+def sha256_of(path: Path) -> str:
+    """Of the whole file, in hex, as sha256sum prints it."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return bytes(digest.digest())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _md5_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _changed(store: Store, found: Object) -> str:

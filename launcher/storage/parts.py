@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .client import Store, base64_of, code_of, refuses_checksums, status_of
-from .local import Digests, LocalFile
+from .local import Digests, Hashed, LocalFile
 from .objects import MARK
 from .place import Place
 from .progress import Meter
@@ -95,14 +95,15 @@ def send_in_parts(store: Store, file: LocalFile, key: str, pending: Iterable[Pen
     """Sends what the server lacks of ``file`` and completes the object; returns the hashes of what was read."""
     upload = _taken_up(store, file, pending) or _begun(store, key)
     sent: list[Future[tuple[bytes, dict[str, Any]]]] = []
-    try:
-        for number, data in enumerate(file.parts(), 1):
-            sent.append(workers.submit(_send_part, store, upload, number, data, meter))
-    finally:
-        first_error(list(sent))
-    results = [future.result() for future in sent]
-    _complete(store, upload, [named for _, named in results])
-    return Digests(tuple(sha256 for sha256, _ in results))
+    with Hashed(file.parts()) as hashed:
+        try:
+            for number, data in enumerate(hashed, 1):
+                sent.append(workers.submit(_send_part, store, upload, number, data, meter))
+        finally:
+            first_error(list(sent))
+        results = [future.result() for future in sent]
+        _complete(store, upload, [named for _, named in results])
+        return Digests(hashed.digest(), tuple(sha256 for sha256, _ in results))
 
 
 def _taken_up(store: Store, file: LocalFile, pending: Iterable[Pending]) -> Pending | None:

@@ -23,14 +23,14 @@ def differs(store: Store, key: str, file: LocalFile, digests: Digests) -> str | 
         return f"expected bytes {file.size}, found {head['ContentLength']}"
     # AWS adds "-<number of parts>" to the hash of hashes, other servers do not; base64 has no "-".
     kept = str(head.get("ChecksumSHA256") or "").partition("-")[0]
-    expected = base64_of(digests.sha256)
+    expected = base64_of(digests.composite)
     if kept:
         return None if kept == expected else f"expected SHA-256 {expected}, found {kept}"
     if head.get("ETag", "").strip('"') == file.etag():
         return None
     # No checksum, and an ETag that this server makes of something else: what it has is read.
     found = store.patiently(lambda: _read_back(store, key, file.part))
-    return None if found == digests else f"expected SHA-256 {expected}, found {base64_of(found.sha256)}"
+    return None if found == digests else f"expected SHA-256 {expected}, found {base64_of(found.composite)}"
 
 
 def _read_back(store: Store, key: str, part: int) -> Digests:

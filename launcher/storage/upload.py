@@ -130,7 +130,7 @@ class _Upload:
     def _send_small(self, file: LocalFile, there: Object | None) -> Entry:
         (data,), key = file.parts(), self._key(file.name)
         sha256 = hashlib.sha256(data).digest()
-        digests = Digests((sha256,))
+        digests = Digests(sha256, (sha256,))
         is_there = there is not None and there.size == file.size and differs(self.store, key, file, digests) is None
         if not is_there:
             self.store.send("put_object", data, sha256, Key=key, Metadata=MARK)

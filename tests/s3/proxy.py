@@ -83,6 +83,7 @@ class FaultProxy:
         self.forgets_checksums = False  # as servers do that do not know them
         self.refuses_checksums = False
         self.has_opaque_etags = False  # that are no MD5
+        self.reached = threading.Event()  # by a request, since it was last cleared
         self.released = threading.Event()
         self._port = 0
 
@@ -153,6 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass(self) -> None:
         proxy = self.server.proxy
+        proxy.reached.set()
         fault = proxy.fault_for(self.command, self.path)
         size = int(self.headers.get("Content-Length") or 0)
         if fault is not None and fault.kind == "reset":

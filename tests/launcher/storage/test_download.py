@@ -128,12 +128,12 @@ def test_a_folder_above_uploads_names_one_of_them(uploaded: Path, tmp_path: Path
     "manifest",
     [
         {"files": []},
-        {"files": [{"name": "../out", "size": 1, "sha256": "0" * 64, "part": 9}]},
-        {"files": [{"name": "/etc/out", "size": 1, "sha256": "0" * 64, "part": 9}]},
-        {"files": [{"name": "a", "size": -1, "sha256": "0" * 64, "part": 9}]},
-        {"files": [{"name": "a", "size": 1, "sha256": "?", "part": 9}]},
-        {"files": [{"name": "a", "size": 1, "sha256": "0" * 64, "part": 9}] * 2},
-        {"files": [{"name": "a", "size": 1, "sha256": "0" * 64, "part": 0}]},
+        {"files": [{"name": "../out", "size": 1, "sha256": "0" * 64}]},
+        {"files": [{"name": "/etc/out", "size": 1, "sha256": "0" * 64}]},
+        {"files": [{"name": "a", "size": -1, "sha256": "0" * 64}]},
+        {"files": [{"name": "a", "size": 1, "sha256": "?"}]},
+        {"files": [{"name": "a", "size": 1, "sha256": "0" * 64}] * 2},
+        {"files": [{"name": "a", "size": 1}]},
         {"files": {"a": 1}},
         {},
     ],
@@ -146,7 +146,7 @@ def test_a_manifest_that_names_no_files_of_one_folder_is_refused(
     with pytest.raises(StorageError) as caught:
         download(tmp_path / "to", storage(), "s3://models/x")
     assert str(caught.value) == (
-        "s3://models/x/manifest.json: expected a list of files with name, size, sha256 and part, found something else"
+        "s3://models/x/manifest.json: expected a list of files with name, size and sha256, found something else"
     )
 
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -33,7 +34,7 @@ def upload(folder: Path, storage: StorageConfig, **more: Any) -> Uploaded:
     return upload_folder(folder, storage=storage, **given)
 
 
-def sha256(body: bytes) -> bytes:
+def composite(body: bytes) -> bytes:
     """As S3 has it: of a large object the hash of its parts' hashes."""
     parts = [hashlib.sha256(body[start : start + PART]).digest() for start in range(0, max(1, len(body)), PART)]
     return parts[0] if len(parts) == 1 else hashlib.sha256(b"".join(parts)).digest()
@@ -46,7 +47,7 @@ def is_whole(stored: dict[str, bytes], folder: Path) -> bool:
     return {f"{PREFIX}/{name}": body for name, body in files.items()}.items() <= stored.items() and manifest == {
         "made_by": "dpo-launcher",
         "files": [
-            {"name": name, "size": len(files[name]), "sha256": sha256(files[name]).hex(), "part": PART} for name in sorted(files)
+            {"name": name, "size": len(files[name]), "sha256": hashlib.sha256(files[name]).hexdigest()} for name in sorted(files)
         ],
     }
 
@@ -57,6 +58,14 @@ def test_a_folder_goes_up_with_a_manifest_that_tells_its_contents(adapter: Path,
     assert sorted(stored) == [WEIGHTS, f"{PREFIX}/empty", f"{PREFIX}/manifest.json", f"{PREFIX}/tokenizer/vocab ü.json"]
     assert is_whole(stored, adapter)
     assert uploaded == Uploaded(f"s3://models/{PREFIX}", 4, 4099 + 0 + 2 + len(stored[f"{PREFIX}/manifest.json"]))
+
+
+def test_the_manifest_has_the_hashes_that_sha256sum_prints(adapter: Path, storage: Config, contents: Contents) -> None:
+    upload(adapter, storage())
+    files = json.loads(contents()[f"{PREFIX}/manifest.json"])["files"]
+    lines = "".join(f"{one['sha256']}  {one['name']}\n" for one in files)
+    checked = subprocess.run(["sha256sum", "--check"], cwd=adapter, input=lines, capture_output=True, text=True, check=False)
+    assert checked.stdout == "adapter_model.safetensors: OK\nempty: OK\ntokenizer/vocab ü.json: OK\n"
 
 
 def test_a_large_file_goes_up_in_parts_and_the_manifest_last(adapter: Path, storage: Config, proxy: FaultProxy) -> None:
@@ -74,7 +83,7 @@ def test_each_object_carries_its_sha_256(client: Any, adapter: Path, storage: Co
     head = client.head_object(Bucket="models", Key=WEIGHTS, ChecksumMode="ENABLED")
     assert (
         head["ChecksumSHA256"].partition("-")[0]
-        == base64.b64encode(sha256((adapter / "adapter_model.safetensors").read_bytes())).decode()
+        == base64.b64encode(composite((adapter / "adapter_model.safetensors").read_bytes())).decode()
     )
 
 
