@@ -18,7 +18,8 @@ _RANK: Final = re.compile(r"\[rank (\d+)\] ?")
 _SLACK: Final = 1  # seconds by which stamps may be out of order: a runtime stamps the two streams of a container apart
 _LONGEST: Final = 16384  # bytes of a line that a runtime keeps whole
 _PAUSE: Final = 0.5  # seconds before a log is asked for again
-_LOOKS: Final = 20  # at a log that has ended: one that is empty, or was rotated away, has no last line
+# At a log that has ended: one that is empty, was rotated away, or stops within a line, has no last line by which to tell its end.
+_LOOKS: Final = 24
 
 
 class Line(NamedTuple):
@@ -61,9 +62,14 @@ class Position:
 
         return is_new
 
-    def has(self, stamp: str) -> bool:
-        """Whether a line with this stamp was seen, as far back as is remembered."""
-        return stamp in self._seconds.get(self._second(stamp), ())
+    def seen(self, stamp: str) -> int:
+        """How many lines with this stamp were seen, as far back as is remembered."""
+        return self._seconds.get(self._second(stamp), Counter[str]())[stamp]
+
+    @property
+    def most(self) -> int:
+        """How many lines with the same stamp were seen at most, as far back as is remembered."""
+        return max((count for stamps in self._seconds.values() for count in stamps.values()), default=0)
 
     def _note(self, stamp: str) -> None:
         second = self._second(stamp)
@@ -133,7 +139,7 @@ def pod_log(
             for piece in cluster.stream(path, follow=str(not ended).lower(), **asked):
                 yield [line for stamp, text in cut.feed(piece) if is_new(stamp) for line in lines(text)]
             looks += ended
-            if ended and (_is_end(cluster, path, position, cut.rest) or looks >= _LOOKS):
+            if ended and (looks >= _LOOKS or (not cut.rest and _is_end(cluster, path, position))):
                 yield [line for stamp, text in cut.feed(b"\n") for line in lines(text)]
                 return
         except ApiError as error:
@@ -145,14 +151,16 @@ def pod_log(
             time.sleep(_PAUSE)
 
 
-def _is_end(cluster: Cluster, path: str, position: Position, rest: bytes) -> bool:
-    """Whether a log was read to its end. An answer that was cut off looks like a whole one, so the last line is asked for."""
-    text = b"".join(cluster.stream(path, container=CONTAINER, timestamps="true", tailLines=1))
+def _is_end(cluster: Cluster, path: str, position: Position) -> bool:
+    """Whether a log was read to its end. An answer that was cut off looks like a whole one, so the last line is asked for, with
+    as many before it as may have its stamp and were not seen."""
+    text = b"".join(cluster.stream(path, container=CONTAINER, timestamps="true", tailLines=position.most + 1))
     *whole, unended = text.split(b"\n")
-    if unended or rest:
-        return unended == rest
-    last = _split(whole[-1]) if whole else None
-    return last is not None and position.has(last[0])  # no line at all may be an answer that was cut off at once
+    if unended:
+        return False
+    stamps = [found[0] for line in whole if (found := _split(line)) is not None]
+    # No line at all may be an answer that was cut off at once.
+    return bool(stamps) and stamps.count(stamps[-1]) <= position.seen(stamps[-1])
 
 
 def _split(line: bytes) -> tuple[str, str] | None:

@@ -85,6 +85,9 @@ def _no_pause() -> Iterator[None]:
 )
 @example([(0, "a"), (0, "b"), (0, "b"), (1, "")], [40, 0, 70, None, 3], 1, True, True)
 @example([(0, "")], [0, 0], 1, True, False)
+@example([(0, ""), (0, "")], [32], 1, True, False)
+@example([(0, "")], [1, 1], 1, True, False)
+@example([(0, "a")], [7] * 20, 1, True, False)
 def test_however_a_log_is_cut_and_attached_to_again_it_is_exactly_its_lines(printed, cuts, piece, is_ended, unended):
     kubelet = Kubelet(printed, cuts, piece, is_ended=is_ended, unended=unended)
     assert read(kubelet) == [text for _, text in printed]
