@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -301,6 +303,33 @@ def test_the_log_so_far_is_the_pods_or_the_archives(cluster_api, kubernetes, tmp
     assert "".join(kubernetes.read(played.run, None)) == "[rank 0] from the archive\n[rank 1] one\n[rank 1] two\n"
     cluster_api.objects.delete("jobs", "first")
     assert "".join(kubernetes.follow(archived_run(kubernetes, "first"))) == "from the archive\n"
+
+
+def test_the_log_of_a_run_that_has_ended_reads_the_same_when_its_pods_are_gone(cluster_api, kubernetes, tmp_path):
+    outcome = {"state": "done", "exit_code": 0, "sentence": "trained"}
+    record = json.dumps({"attempts": [{"number": 1}], "outcome": outcome})
+    archived(reader(cluster_api, tmp_path), "first", logs__rank_0_dot_log="step 1\nstep 2\n", run_dot_json=record)
+    played = Played(cluster_api)
+    played.start()
+    for line in ("step 1", "step 2"):
+        played.say(line)
+    played.say("first: attempt 1: done, exit 0: trained", None)
+    (pod,) = played.pods()
+    played.complete()
+    before = {rank: "".join(kubernetes.read(played.run, rank)) for rank in (0, None)}
+    assert before[0] == "step 1\nstep 2\nfirst: attempt 1: done, exit 0: trained\n"
+    cluster_api.objects.delete("pods", pod)
+    assert {rank: "".join(kubernetes.read(played.run, rank)) for rank in (0, None)} == before
+
+
+def test_the_log_of_a_run_one_of_whose_pods_was_deleted_is_the_archives(cluster_api, kubernetes, tmp_path):
+    archived(reader(cluster_api, tmp_path), "first", logs__rank_0_dot_log="the first pod\nthe second pod\n", run_dot_json="{}")
+    played = Played(cluster_api)
+    begun = (datetime.now(UTC) - timedelta(seconds=12)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    cluster_api.objects.change("jobs", "first", lambda job: job.setdefault("status", {}).update(startTime=begun))
+    played.start()
+    played.say("the second pod")
+    assert "".join(kubernetes.read(played.run)) == "the first pod\nthe second pod\n"
 
 
 def archived_run(kubernetes: Kubernetes, name: str) -> Any:
