@@ -74,9 +74,10 @@ def _cluster_status(where: Kubernetes, run: ClusterRun, as_json: bool) -> None:
     from ..backends.kubernetes.follow import state
     from ..backends.kubernetes.follow.pods import is_running, newest, reason
 
-    obj, pods = where.object(run), newest(where.pods(run))
+    obj, every = where.object(run), where.pods(run)
+    pods = newest(every)
     now, record = known_on_cluster(where, run), where.record(run)
-    restarts = state.restarts(obj) if obj is not None else None
+    restarts = state.restarts(obj, every) if obj is not None else None
     if as_json:
         listed = [{"name": p.name, "index": p.index, "node": p.host, "phase": p.phase, "reason": reason(p)} for p in pods]
         _echo_json({**now.json(), "job": run.job, "kind": run.kind, "restarts": restarts, "pods": listed, "record": record})

@@ -29,7 +29,6 @@ from .render.pod import CONTAINER
 
 _END: Final = 60.0  # seconds that a stop at once waits for the pods' end
 _GRACE: Final = 120  # seconds where a pod says nothing of its grace period
-_AT_ONCE: Final = 5.0  # seconds after its Job's start within which a first pod is made; one after a failure comes after ten
 _TAIL: Final = 400  # lines of a pod's log that have its last metrics
 _SELECTOR: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=run"
 _JOBSETS: Final = "jobset.x-k8s.io/v1alpha2"
@@ -125,7 +124,7 @@ class Kubernetes:
         obj = self.object(run)
         pods = self.pods(run) if obj is not None else []
         mine = [pod for pod in pods if has_started(pod) and (rank is None or (pod.index or 0) == rank // run.ranks_a_node)]
-        if obj is not None and mine and _have_all(obj, mine):
+        if obj is not None and mine and state.has_all(obj, mine):
             yield from self._of_pods(run, mine, rank)
             return
         try:
@@ -273,24 +272,6 @@ class Kubernetes:
             yield shown(lines, rank, 0, run.nodes)
         if rank == 0 or (rank is None and run.nodes == 1):
             yield _last_word(run, archive.record(run))
-
-
-def _have_all(obj: Mapping[str, Any], pods: Sequence[Pod]) -> bool:
-    """Whether ``pods``, oldest first, are all that these nodes of the run ever had, as far as its object tells."""
-    annotations = obj["metadata"].get("annotations") or {}
-    is_jobset = "replicatedJobs" in obj.get("spec", {})
-    if state.RESUMED in annotations or (is_jobset and state.restarts(obj)):
-        return False
-    begun = (obj.get("status") or {}).get("startTime")
-    first: dict[int, str] = {}
-    for pod in pods:
-        first.setdefault(pod.index or 0, pod.created)
-    # A Job makes its first pods when it starts, and those that take the place of others, which may be deleted, later.
-    return begun is None or all(_seconds(created) - _seconds(begun) <= _AT_ONCE for created in first.values())
-
-
-def _seconds(time: str) -> float:
-    return datetime.fromisoformat(time).timestamp()
 
 
 def _last_word(run: ClusterRun, record: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from ....why import Condition, Pod
@@ -15,6 +16,7 @@ ABORTED: Final = "dpo-launcher/aborted"  # the same for a stop at once
 RESUMED: Final = "dpo-launcher/resumed"  # when it was last started again
 QUEUE: Final = "kueue.x-k8s.io/queue-name"  # label of what Kueue admits
 
+_AT_ONCE: Final = timedelta(seconds=5)  # a pod that takes a failed one's place comes after ten
 _CODE: Final = re.compile(r"failed with exit code (\d+)")
 _SUCCESS: Final = ("Complete", "Completed")
 ENDED: Final = (*_SUCCESS, "Failed")  # types of conditions
@@ -43,8 +45,12 @@ def state(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
     return _alive(obj, newest(pods), nodes)
 
 
-def restarts(obj: Mapping[str, Any]) -> int:
-    """How often pods of the run have failed and the gang was started again; of a Job of one node the number of restarts."""
+def restarts(obj: Mapping[str, Any], pods: Sequence[Pod] = ()) -> int:
+    """How often pods of the run have failed and the gang was started again; of a Job of one node the number of restarts.
+
+    A pod that somebody has deleted, or that was asked to stop, is none that failed for a Job: of ``pods`` those are counted that
+    took another's place.
+    """
     status = obj.get("status") or {}
     if "replicatedJobs" in obj.get("spec", {}):
         return int(status.get("restarts") or 0)
@@ -53,7 +59,32 @@ def restarts(obj: Mapping[str, Any]) -> int:
     nodes = int(obj.get("spec", {}).get("completions") or 1)
     # One pod that fails takes its peers with it: a gang's failure is up to as many pods as it has nodes.
     gangs = -(-failed // nodes)
-    return max(0, gangs - 1) if is_over else gangs
+    replaced = [sum((pod.index or 0) == index for pod in pods) - 1 + is_late(obj, first) for index, first in _first(pods).items()]
+    return max([0, gangs - 1 if is_over else gangs, *replaced])
+
+
+def has_all(obj: Mapping[str, Any], pods: Sequence[Pod]) -> bool:
+    """Whether ``pods`` are all that these nodes of the run ever had, as far as its object tells."""
+    is_jobset = "replicatedJobs" in obj.get("spec", {})
+    if RESUMED in (obj["metadata"].get("annotations") or {}) or (is_jobset and restarts(obj)):
+        return False
+    return not any(is_late(obj, created) for created in _first(pods).values())
+
+
+def is_late(obj: Mapping[str, Any], created: str) -> bool:
+    """Whether a pod takes another's place, of which nothing else may be left: a Job makes its first pods when it starts."""
+    begun = (obj.get("status") or {}).get("startTime")
+    if not begun or not created:
+        return False
+    return datetime.fromisoformat(created) - datetime.fromisoformat(begun) > _AT_ONCE
+
+
+def _first(pods: Sequence[Pod]) -> dict[int, str]:
+    """Node of the run -> when its oldest pod was created."""
+    found: dict[int, str] = {}
+    for pod in sorted(pods, key=lambda pod: pod.created):
+        found.setdefault(pod.index or 0, pod.created)
+    return found
 
 
 def queue_of(obj: Mapping[str, Any]) -> str | None:

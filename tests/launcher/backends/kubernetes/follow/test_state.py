@@ -9,7 +9,7 @@ import pytest
 
 from launcher.backends import Status
 from launcher.backends.kubernetes.follow.pods import Ending, ending, newest, pod_of, reason
-from launcher.backends.kubernetes.follow.state import ended_at, gone, restarts, state
+from launcher.backends.kubernetes.follow.state import ended_at, gone, has_all, restarts, state
 
 
 def job(
@@ -199,6 +199,17 @@ def test_restarts_of_a_gang_are_counted_from_the_pods_that_failed(failed, nodes,
     obj = job(*([FAILED] if over else []), completions=nodes)
     obj["status"]["failed"] = failed
     assert restarts(obj) == times
+
+
+def test_a_pod_that_took_the_place_of_one_that_was_deleted_is_a_restart():
+    obj = job(completions=2)
+    obj["status"]["startTime"] = "2026-11-24T20:00:00Z"
+    stopped = ended(143, created="2026-11-24T20:00:01Z")  # its peer was deleted, and nothing is left of it
+    both = [stopped, pod(0, created="2026-11-24T20:01:00Z"), pod(1, created="2026-11-24T20:01:00Z")]
+    assert (restarts(obj, both), has_all(obj, both)) == (1, False)
+    assert (restarts(obj, both[:2]), has_all(obj, both[:2])) == (1, True)
+    first = [pod(index, created="2026-11-24T20:00:02Z") for index in (0, 1)]
+    assert (restarts(obj, first), has_all(obj, first)) == (0, True)
 
 
 def test_a_jobset_counts_its_restarts_itself():
