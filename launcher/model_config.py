@@ -9,10 +9,13 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from .errors import ExperimentError, Mistake
+from .errors import CredentialError, ExperimentError, Mistake, StorageError
 from .run_dir import expanded
+
+if TYPE_CHECKING:
+    from .experiment import StorageConfig
 
 HUB: Final = "https://huggingface.co"
 TIMEOUT: Final = 5.0  # seconds for the hub's answer
@@ -240,12 +243,19 @@ def _sparse(keys: _Keys, layers: int) -> dict[str, int]:
 
 
 def find_model_config(
-    model_name: str, root: Path, caller: Mapping[str, str], given: Path | None = None, *, network: bool = True
+    model_name: str,
+    root: Path,
+    caller: Mapping[str, str],
+    given: Path | None = None,
+    *,
+    storage: StorageConfig | None = None,
+    network: bool = True,
 ) -> tuple[ModelConfig, str]:
     """(the sizes of ``model_name``, where they were read): from ``given``, a local folder, ``configs/models``, the hub's cache
-    or, where ``network`` allows it, the hub.
+    or, where ``network`` allows it, the hub or a bucket.
 
-    ``caller`` is the environment. Raises ExperimentError where the configuration is nowhere, listing what was tried, or is none.
+    ``caller`` is the environment; ``storage`` says on which server a model of ``s3://…`` lies. Raises ExperimentError where the
+    configuration is nowhere, listing what was tried, or is none.
     """
     tried = []
     for file in _files(model_name, root, caller, given):
@@ -259,6 +269,15 @@ def find_model_config(
         try:
             return ModelConfig.parse(_mapping(_ask(url, caller.get("HF_TOKEN")), url), url), url
         except (OSError, ValueError) as error:  # URLError is an OSError: no network, no such model, access refused
+            tried.append(f"{url} ({error})")
+    if model_name.startswith("s3://") and network:
+        url = f"{model_name.rstrip('/')}/config.json"
+        try:
+            file = _in_bucket(model_name, storage, caller)
+            if file.is_file():
+                return ModelConfig.parse(_mapping(file.read_text(encoding="utf-8"), url), url), url
+            tried.append(f"{url} (there is no such object)")
+        except (CredentialError, StorageError) as error:
             tried.append(f"{url} ({error})")
     what = f"the sizes of {model_name} are not known here"
     looked = "; ".join(tried) or "nothing: it is neither a folder nor a hub id"
@@ -320,6 +339,17 @@ def _mapping(text: str, where: str) -> Mapping[str, Any]:
     if not isinstance(data, dict):
         raise ExperimentError(Mistake(where, "is no JSON object", "a model's config.json", text[:40]))
     return data
+
+
+def _in_bucket(uri: str, storage: StorageConfig | None, caller: Mapping[str, str]) -> Path:
+    """Where the configuration of a model in a bucket lies now, in the cache; raises what ``fetch_folder`` raises."""
+    from .cache import cache_root
+    from .storage import Effort, fetch_folder
+
+    # Somebody waits for a plan: what does not answer at once, does not answer.
+    brief = Effort(attempts=2)
+    folder = fetch_folder(uri, storage=storage, env=caller, cache=cache_root(caller), names=("config.json",), effort=brief)
+    return folder / "config.json"
 
 
 def _ask(url: str, token: str | None) -> str:

@@ -36,7 +36,7 @@ _TOKENS: Final = ("max_seq_length", "enable_thinking", "thinking_mode", "add_gen
     "--model-config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The model's config.json (default: checked in, cached, or from the hub).",
+    help="The model's config.json (default: checked in, cached, or from the hub or s3://).",
 )
 @set_option
 @file_option
@@ -69,7 +69,8 @@ def plan(
     gpu = _wanted(gpu_name, gpu_memory)
     with loaded.placed():
         changed = _changed(loaded.experiment, gpus, nodes, parallelism)
-        sizes, where = find_model_config(changed.model_name, Path(), caller, model_config)
+        name, storage = changed.model_name, changed.storage_config
+        sizes, where = find_model_config(name, Path(), caller, model_config, storage=storage)
         pairs = read_pairs(changed, reading(Path(), caller))
         found = planned(changed, sizes, pairs, gpu, caller)
     if as_json:

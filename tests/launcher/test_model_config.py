@@ -10,10 +10,16 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from launcher.errors import ExperimentError
+from launcher.experiment import StorageConfig
 from launcher.model_config import ModelConfig, find_model_config
+from tests.s3.proxy import FaultProxy
+from tests.s3.server import MotoServer
+
+READER = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "us-east-1"}
 
 REPOSITORY = Path(__file__).parents[2]
 QWEN = REPOSITORY / "configs/models/Qwen/Qwen3-0.6B/config.json"
@@ -187,11 +193,38 @@ def test_the_network_is_left_alone_where_nobody_allows_it(tmp_path: Path):
     assert asked == []
 
 
-def test_a_model_on_s3_needs_the_flag(tmp_path: Path):
-    with pytest.raises(ExperimentError, match="give the file with --model-config FILE"):
-        find_model_config("s3://bucket/model", tmp_path, nowhere(tmp_path))
+def test_a_model_in_a_bucket_is_known_by_its_config_alone(tmp_path: Path):
+    with MotoServer() as server:
+        client = boto3.client("s3", endpoint_url=server.url, **READER)
+        client.create_bucket(Bucket="models")
+        for name, body in {"config.json": json.dumps(SMALL).encode(), "model.safetensors": bytes(1 << 20)}.items():
+            client.put_object(Bucket="models", Key=f"base/small/{name}", Body=body)
+        with FaultProxy(server.url) as proxy:
+            storage = StorageConfig(endpoint_url=proxy.url)
+            config, where = find_model_config("s3://models/base/small", tmp_path, in_bucket(tmp_path), storage=storage)
+            read = [request.path for request in proxy.requests if request.path != "/models"]
+            client.delete_object(Bucket="models", Key="base/small/config.json")
+            with pytest.raises(ExperimentError) as caught:
+                find_model_config("s3://models/base/small", tmp_path, in_bucket(tmp_path), storage=storage)
+    assert (config.hidden, where) == (SMALL["hidden_size"], "s3://models/base/small/config.json")
+    assert read == ["/models/base/small/config.json"]
+    assert "looked at: s3://models/base/small/config.json (there is no such object)\n" in str(caught.value)
+
+
+def test_a_model_in_a_bucket_that_is_not_reached_needs_the_flag(tmp_path: Path):
+    storage = StorageConfig(endpoint_url="http://127.0.0.1:9")
+    with pytest.raises(ExperimentError) as caught:
+        find_model_config("s3://bucket/model", tmp_path, in_bucket(tmp_path), storage=storage)
+    text = str(caught.value)
+    assert text.startswith("model_name: the sizes of s3://bucket/model are not known here\n    expected: its config.json\n")
+    assert "looked at: s3://bucket/model/config.json (bucket bucket at http://127.0.0.1:9: not reachable" in text
+    assert text.endswith("hint:     give the file with --model-config FILE")
     config, _ = find_model_config("s3://bucket/model", tmp_path, {}, write(tmp_path / "given.json"))
     assert config.hidden == 96
+
+
+def in_bucket(home: Path) -> dict[str, str]:
+    return {**nowhere(home), "AWS_ACCESS_KEY": "AKIAEXAMPLE", "AWS_SECRET_KEY": "hush-hush", "AWS_REGION": "us-east-1"}
 
 
 @pytest.mark.parametrize(("text", "what"), [("{", "is no JSON"), ("[]", "is no JSON object")])
