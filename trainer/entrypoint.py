@@ -31,7 +31,7 @@ from launcher.topology import Node, torchrun
 
 from .children import Children
 from .ending import how_it_failed
-from .pod import arrive, is_done, last_words
+from .pod import arrive, is_done, last_words, take_back
 from .relay import Relay
 
 # What torchrun says when the nodes do not meet.
@@ -86,6 +86,7 @@ def _train(folder: Path) -> Ending:
         ending = _attempt(run, nodes, nproc, node, children, splits, Relay(run, ranks) if config is not None else None)
         if not ending.can_split or children.stop_wanted:
             return ending
+        take_back()  # whoever is killed in the next attempt ends otherwise than this one did
         splits += 1
 
 

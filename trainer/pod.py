@@ -50,12 +50,21 @@ def is_done(run: RunDir) -> bool:
 
 def last_words(code: int, sentence: str, state: str) -> None:
     """Leaves how this entry ends where DPO_TERMINATION_LOG says, for the kubelet to keep with the pod: one line of JSON."""
-    place = os.environ.get("DPO_TERMINATION_LOG")
-    if not place:
-        return
     sentence = REDACTOR.text(sentence)
     while len(line := json.dumps({"code": code, "sentence": sentence, "state": state}, ensure_ascii=False).encode()) > _MESSAGE:
         sentence = sentence[: len(sentence) - max(1, (len(line) - _MESSAGE) // 4)]
+    _leave(line)
+
+
+def take_back() -> None:
+    """Leaves no last words, as the entry goes on."""
+    _leave(b"")
+
+
+def _leave(line: bytes) -> None:
+    place = os.environ.get("DPO_TERMINATION_LOG")
+    if not place:
+        return
     try:
         Path(place).write_bytes(line)
     except OSError as error:

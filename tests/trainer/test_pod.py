@@ -124,6 +124,15 @@ def test_a_burst_of_lines_before_the_end_is_said_to_its_last(pod: Pod) -> None:
     assert [json.loads(line.removeprefix("[rank 0] "))["step"] for line in out[1:-1]] == list(range(1, 20001))
 
 
+def test_an_attempt_that_goes_on_with_smaller_batches_has_no_last_words(pod: Pod) -> None:
+    entry = pod.start(FAKE_RANKS="short", FAKE_STEPS="50", FAKE_PAUSE="0.02")
+    wait_for(lambda: (pod.run.attempt(2) / "node-0").exists())
+    said = (pod.home / "last-words").read_text()
+    entry.terminate()
+    end(entry)
+    assert said == ""
+
+
 def test_a_restart_goes_on_in_the_same_folder_and_repeats_nothing(pod: Pod) -> None:
     code, _ = pod.finish(FAKE_RANKS="1", FAKE_STEPS="1")
     assert (code, pod.last_words()) == (1, {"code": 1, "sentence": "rank 0 says 1", "state": "failed"})
