@@ -97,9 +97,12 @@ def ending(pod: Pod) -> Ending | None:
 def first_ending(pods: Sequence[Pod]) -> Ending | None:
     """How a gang ended: as the pod did that failed first. Where several did in the same second, one that nobody would start
     again counts before those that fell with it."""
-    ended = [(pod, end) for pod in newest(pods) if (end := ending(pod)) is not None]
+    there = newest(pods)
+    ended = [(pod, end) for pod in there if (end := ending(pod)) is not None]
     failed = [(pod.container.ended if pod.container else "", end) for pod, end in ended if end.code]
-    if failed:
+    # A pod of an earlier attempt is a node's newest one where the last was deleted with its peer's failure.
+    latest = max((pod.created for pod in there), default="")
+    if failed := [one for one in failed if not one[0] or one[0] >= latest] or failed:
         return min(failed, key=lambda one: (one[0], one[1].code not in FINAL))[1]
     return ended[0][1] if ended else None
 

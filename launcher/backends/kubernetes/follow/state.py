@@ -140,10 +140,17 @@ def _stopped(obj: Mapping[str, Any], pods: Sequence[Pod]) -> Status:
         return Status("stopping", None, "it writes a checkpoint" if writes else "its pods are taken away")
     if ABORTED in (obj["metadata"].get("annotations") or {}):
         return Status("aborted", 130, "killed at once on request")
-    end = first_ending(pods)
+    # Those that were asked are taken away when they have ended; what is left may be of an earlier attempt.
+    asked = stop_time(obj)
+    end = first_ending([pod for pod in pods if asked is None or not _has_ended_before(pod, asked)])
     if end is not None and end.code:
         return Status(end.state, end.code, end.sentence)
     return Status("stopped", 143, "stopped on request")
+
+
+def _has_ended_before(pod: Pod, time: str) -> bool:
+    ended = pod.container.ended if pod.container is not None else ""
+    return bool(ended) and datetime.fromisoformat(ended) < datetime.fromisoformat(time)
 
 
 def _alive(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:

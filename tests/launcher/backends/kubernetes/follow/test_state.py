@@ -117,6 +117,11 @@ STOP = {"dpo-launcher/stopped": "2026-11-24T20:00:00+00:00"}
             Status("failed", 137, "its container ended with 137"),
         ),
         (
+            {**job(annotations=STOP, suspend=True), "status": {}},
+            [ended(1, at="2026-11-24T19:59:00Z", message=word(1, "a peer is gone"))],  # of an earlier attempt
+            Status("stopped", 143, "stopped on request"),
+        ),
+        (
             {**job(annotations={**STOP, "dpo-launcher/aborted": "x"}, suspend=True), "status": {}},
             [],
             Status("aborted", 130, "killed at once on request"),
@@ -169,6 +174,14 @@ def test_a_gang_ended_as_the_pod_did_that_failed_first():
     peer = ended(1, 0, "2026-11-24T20:01:05Z", word(1, "a peer is gone"))
     first = ended(45, 1, "2026-11-24T20:01:00Z", word(45, "out of memory"))
     assert gone([peer, first]) == Status("failed", 45, "out of memory")
+
+
+def test_a_pod_of_an_earlier_attempt_does_not_say_how_the_last_one_ended():
+    before = [ended(1, index, "2026-11-24T20:01:00Z", word(1, "a peer is gone")) for index in (0, 1)]
+    last = ended(
+        46, 0, "2026-11-24T20:05:00Z", word(46, "the loss is NaN"), created="2026-11-24T20:01:10Z"
+    )  # its peer is deleted
+    assert state(job(POLICY), [*before, last], 2) == Status("failed", 46, "the loss is NaN")
 
 
 def test_of_pods_that_failed_in_the_same_second_the_one_that_is_final_counts():
