@@ -6,15 +6,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 @dataclass
 class Log:
-    """One container's output. A line may come in pieces; its time is that of its first one. ``ended``: it prints no more."""
+    """One container's output. A line may come in pieces; its time is that of its first one. ``ended``: it prints no more.
+
+    ``zone``: hours east of UTC of the machine, in whose time its runtime stamps.
+    """
 
     lines: list[tuple[int, bytes]] = field(default_factory=list)  # nanoseconds since 1970, text
     ended: bool = False
+    zone: int = 0
     kept: int = 0  # lines before this one are rotated away
     listeners: list[Callable[[], None]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -49,14 +53,15 @@ class Log:
         if tail is not None:
             chosen = chosen[-tail:] if tail else []
         for _, (stamp, text) in chosen:
-            yield (rfc3339(stamp).encode() + b" " if stamped else b"") + text
+            yield (rfc3339(stamp, self.zone).encode() + b" " if stamped else b"") + text
 
     def _tell(self) -> None:
         for listener in list(self.listeners):
             listener()
 
 
-def rfc3339(nanoseconds: int) -> str:
-    """A time as a kubelet writes it, with nine digits."""
+def rfc3339(nanoseconds: int, zone: int = 0) -> str:
+    """A time as a kubelet writes it, with nine digits, on a machine ``zone`` hours east of UTC."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    local = datetime.fromtimestamp(seconds, UTC) + timedelta(hours=zone)
+    return f"{local:%Y-%m-%dT%H:%M:%S}.{rest:09d}" + (f"{zone:+03d}:00" if zone else "Z")

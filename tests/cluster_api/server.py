@@ -253,7 +253,8 @@ class Server:
         act = api.commands.get(key)
         if target.sub == "exec" and act is None:
             raise Refusal(500, "InternalError", f"no command was prepared for pod {target.name}")
-        socket = web.WebSocketResponse(protocols=streams.PROTOCOLS, max_msg_size=0)
+        protocols = streams.PROTOCOLS if target.sub == "exec" else streams.PROTOCOLS[1:]  # a kubelet has v5 for commands alone
+        socket = web.WebSocketResponse(protocols=protocols, max_msg_size=0)
         await socket.prepare(request)
         assert request.transport is not None
         one = (request.path_qs, request.transport)
@@ -280,6 +281,8 @@ class Server:
         source = self.api.logs.get(key)
         if source is None and query.get("previous") == "true":
             raise bad_request(f'previous terminated container "{container}" in pod "{name}" not found')
+        if source is None and not pod["spec"].get("nodeName"):
+            source = Log(ended=True)  # nobody to ask: the answer is an empty one
         if source is None:
             statuses = (pod.get("status") or {}).get("containerStatuses") or []
             waiting = next((s["state"].get("waiting") for s in statuses if s["name"] == container), None)

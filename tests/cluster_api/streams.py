@@ -50,7 +50,7 @@ async def log(source: Log, *, follow: bool, since: float | None, tail: int | Non
                     stamp, text = source.lines[number]
                     begin = sent if number == line else 0
                     if begin == 0 and text and stamped:
-                        pieces.append(rfc3339(stamp).encode() + b" ")
+                        pieces.append(rfc3339(stamp, source.zone).encode() + b" ")
                     pieces.append(text[begin:])
                     line, sent = number, len(text)
             if any(pieces):

@@ -153,8 +153,9 @@ class _Look:
         lines = [line for _, _, line in stamped]
         if not stamped:
             return [], None
-        try:
-            newest_stamp = datetime.fromisoformat(f"{stamped[-1][0][:19]}+00:00")
+        stamp = stamped[-1][0]
+        try:  # a runtime stamps in the time zone of its machine
+            newest_stamp = datetime.fromisoformat(stamp[:19] + ("+00:00" if stamp.endswith("Z") else stamp[-6:]))
         except ValueError:  # the kubelet's own words have no stamp
             return lines, None
         return lines, max(0.0, (datetime.now(UTC) - newest_stamp).total_seconds())

@@ -136,12 +136,37 @@ def test_a_log_that_drops_in_the_middle_of_lines_and_stamps_has_each_line_once(c
     assert follower.lines() == [f"line {number}, the second half of it" for number in range(60)]
 
 
+def test_a_log_that_is_stamped_in_the_time_of_its_machine_goes_on_where_it_broke_off(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    played.start()
+    cluster_api.log(played.pods()[0]).zone = -8
+    follower = Follower(kubernetes, played)
+    for number in range(6):
+        played.say(f"line {number}")
+        follower.until(f"line {number}")
+        cluster_api.cut("/log")
+    played.complete()
+    assert follower.lines() == [f"line {number}" for number in range(6)]
+
+
 def test_a_log_that_cannot_be_read_yet_is_waited_for(cluster_api, kubernetes):
     played = Played(cluster_api)
     (pod,) = controllers.make_pods(cluster_api, "first")
     controllers.waiting(cluster_api, pod)
     follower = Follower(kubernetes, played)
     wait_for(lambda: cluster_api.asked("GET", f"{pod}/log"))
+    controllers.running(cluster_api, pod)
+    played.say("at last")
+    played.complete()
+    assert follower.lines() == ["at last"]
+
+
+def test_the_log_of_a_pod_that_has_no_node_yet_is_empty_and_waited_for(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    (pod,) = controllers.make_pods(cluster_api, "first", node=None)
+    follower = Follower(kubernetes, played)
+    wait_for(lambda: len(cluster_api.asked("GET", f"{pod}/log")) > 1)
+    cluster_api.log(pod)
     controllers.running(cluster_api, pod)
     played.say("at last")
     played.complete()

@@ -174,12 +174,15 @@ def test_where_the_entry_said_nothing_the_last_lines_of_its_pod_tell(cluster_api
     assert explain(cluster, run).cause == "gpu-memory"
 
 
-def test_a_run_that_trains_says_its_step_and_how_fresh_its_last_line_is(cluster_api: Any, cluster: Cluster) -> None:
+@pytest.mark.parametrize("zone", [0, 2, -5])
+def test_a_run_that_trains_says_its_step_and_how_fresh_its_last_line_is(cluster_api: Any, cluster: Cluster, zone: int) -> None:
     run = submit(cluster_api)
     (pod,) = controllers.make_pods(cluster_api, "big")
     controllers.running(cluster_api, pod)
     line = {"type": "train", "step": 12, "total_steps": 40, "loss": 0.6}
-    cluster_api.log(pod).write(f"[rank 0] {json.dumps(line)}\n[rank 0] hello\n", at=time.time() - 3600)
+    log = cluster_api.log(pod)
+    log.zone = zone
+    log.write(f"[rank 0] {json.dumps(line)}\n[rank 0] hello\n", at=time.time() - 3600)
     seen = gather(cluster, run)
     assert (seen.step, seen.total_steps, seen.since is not None and 3590 < seen.since < 3700) == (12, 40, True)
     assert explain(cluster, run).cause == "silent"
