@@ -227,10 +227,11 @@ def _literal(text: str) -> str:
 
 
 def _pull_policy(image: Image) -> str:
-    """What Kubernetes does by itself, but for our own tags, which name a content and never change."""
+    """What Kubernetes does by itself, but for images of no registry: those were brought to the nodes, and cannot be pulled."""
     reference, _, digest = image.reference.partition("@")
     tag = reference.rpartition("/")[2].partition(":")[2]
-    return "IfNotPresent" if digest or tag not in ("", "latest") else "Always"
+    is_of_a_registry = "/" in reference and not reference.startswith("localhost/")
+    return "Always" if is_of_a_registry and not digest and tag in ("", "latest") else "IfNotPresent"
 
 
 def _cpu(cpus: float) -> str:

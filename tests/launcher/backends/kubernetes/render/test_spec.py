@@ -298,6 +298,8 @@ def test_a_dollar_stays_a_dollar_where_kubernetes_would_put_a_variable() -> None
         ("dpo-launcher:cpu-0123456789abcdef", "IfNotPresent"),
         ("registry.example.com:5000/a/b", "Always"),
         ("registry.example.com:5000/a/b:latest", "Always"),
+        ("dpo:latest", "IfNotPresent"),
+        ("localhost/dpo", "IfNotPresent"),
     ],
 )
 def test_an_image_that_may_have_changed_is_asked_for_again(image: str, policy: str) -> None:
