@@ -1,6 +1,6 @@
 """Objects against the published CustomResourceDefinitions of JobSet and Kueue, by hand: the files are not part of this project.
 
-python -m tests.crds FOLDER [FILE…]      FOLDER holds CRDs as YAML; FILEs hold objects (default: the golden files)
+python -m tests.crds FOLDER [FILE…]      FOLDER holds CRDs as YAML; FILEs hold objects (default: the golden files and k8s/examples)
 
 Unknown fields are errors, as for `kubectl create --validate=strict`. Rules in CEL are not evaluated.
 """
@@ -22,7 +22,8 @@ Kind = tuple[str, str]  # apiVersion, kind
 def main(arguments: Sequence[str]) -> int:
     folder, *files = map(Path, arguments)
     schemas = dict(crd_schemas(folder))
-    paths = files or sorted((REPOSITORY / "tests" / "golden" / "kubernetes").glob("*.yaml"))
+    ours = [REPOSITORY / "tests" / "golden" / "kubernetes", REPOSITORY / "k8s" / "examples"]
+    paths = files or sorted(path for place in ours for path in place.rglob("*.yaml"))
     wrong = 0
     for path in paths:
         for obj in yaml.safe_load_all(path.read_text(encoding="utf-8")):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -120,6 +123,15 @@ def test_the_queue_example_names_one_queue_of_the_runs_namespace():
     # Kueue lets nothing in that asks for a resource that no group covers.
     assert covered["coveredResources"] == ["cpu", "memory", "nvidia.com/gpu"]
     assert [each["name"] for each in covered["flavors"][0]["resources"]] == covered["coveredResources"]
+
+
+@pytest.mark.parametrize("kind", ["ResourceFlavor", "ClusterQueue", "LocalQueue"])
+def test_the_queue_example_has_only_fields_that_kueue_has(kind):
+    schema = json.loads((Path(__file__).parent / "kueue.schema.json").read_text())
+    obj = one("examples/kueue", kind)
+    jsonschema.validate(obj, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**obj, "spec": {**obj["spec"], "quota": 1}}, schema)
 
 
 def test_the_secret_example_holds_no_secret():
