@@ -1,6 +1,6 @@
 """Objects against the published CustomResourceDefinitions of JobSet and Kueue, by hand: the files are not part of this project.
 
-python -m tests.crds FOLDER [FILE…]      FOLDER holds CRDs as YAML; FILEs hold objects (default: the golden files and k8s/examples)
+python -m tests.crds FOLDER [FILE…]      FOLDER holds CRDs as YAML, FILEs objects (default: the golden files and k8s/examples)
 
 Unknown fields are errors, as for `kubectl create --validate=strict`. Rules in CEL are not evaluated.
 """
