@@ -17,6 +17,7 @@ _CONNECT: Final = 30.0  # seconds until a WebSocket is there
 _SILENCE: Final = 20.0  # seconds without a frame, after which the other side is asked whether it lives
 _PINGS: Final = 6  # unanswered, until it is taken to be gone
 _CHUNK: Final = 64 * 1024  # bytes a frame
+_TIDY: Final = 10.0  # seconds that a command gets to end by itself when its input has failed
 
 
 def run(
@@ -29,14 +30,15 @@ def run(
     where: str,
 ) -> Iterator[bytes]:
     """Standard output of ``command``, in pieces. ``stdin`` is sent meanwhile; its end is told where the server knows how
-    (v5 of the protocol), so a command must not depend on it. Raises ExecError if it ends with another code than 0."""
+    (v5 of the protocol), so a command must not depend on it. Raises ExecError if it ends with another code than 0, and what
+    ``stdin`` raised, if it did: after the command's end, where that can be told of it."""
     query = [("command", word) for word in command]
     query += [("container", container), ("stdout", "true"), ("stderr", "true"), ("stdin", str(stdin is not None).lower())]
     socket = _open(configuration, headers, f"{url}?{urlencode(query)}")
-    errors, status, failed = bytearray(), b"", list[Exception]()
+    errors, status, failed, ended = bytearray(), b"", list[Exception](), threading.Event()
     try:
         if stdin is not None:
-            threading.Thread(target=_send, args=(socket, stdin, failed), daemon=True).start()
+            threading.Thread(target=_send, args=(socket, stdin, failed, ended), daemon=True).start()
         for channel, data in _frames(socket, where):
             if channel == _OUT:
                 yield data
@@ -51,7 +53,10 @@ def run(
             raise failed[0] from None
         raise
     finally:
+        ended.set()
         socket.shutdown()
+    if failed:
+        raise failed[0]
     if code:
         raise ExecError(where, code, errors.decode("utf-8", "replace"))
 
@@ -74,19 +79,26 @@ def _open(configuration: Any, headers: Mapping[str, str], url: str) -> Any:
     return socket
 
 
-def _send(socket: Any, stdin: Iterable[bytes], failed: list[Exception]) -> None:
-    """Ends the connection where ``stdin`` itself fails, which ``failed`` is told."""
+def _send(socket: Any, stdin: Iterable[bytes], failed: list[Exception], ended: threading.Event) -> None:
+    """Ends the connection where ``stdin`` itself fails, which ``failed`` is told; but first the command's input ends, and the
+    command may tidy up until it has ``ended``."""
     from kubernetes.stream.ws_client import V5_CHANNEL_PROTOCOL
     from websocket import WebSocketException
 
+    connection = socket.sock  # which the WebSocket forgets when it is closed
+    tells_end = socket.getheaders().get("sec-websocket-protocol") == V5_CHANNEL_PROTOCOL
     pieces = iter(stdin)
     while True:
         try:
             piece = next(pieces, None)
         except Exception as error:
             failed.append(error)
+            with suppress(OSError, WebSocketException):
+                if tells_end:
+                    socket.send_binary(b"\xff\0")
+                    ended.wait(_TIDY)
             with suppress(OSError):
-                socket.sock.shutdown(SHUT_RDWR)  # who waits for a frame is woken by this alone
+                connection.shutdown(SHUT_RDWR)  # who waits for a frame is woken by this alone
             return
         # A command may end before it has read everything; what it has to say about that, it says by its code.
         with suppress(OSError, WebSocketException):
@@ -94,7 +106,7 @@ def _send(socket: Any, stdin: Iterable[bytes], failed: list[Exception]) -> None:
                 for begin in range(0, len(piece), _CHUNK):
                     socket.send_binary(b"\0" + piece[begin : begin + _CHUNK])
                 continue
-            if socket.getheaders().get("sec-websocket-protocol") == V5_CHANNEL_PROTOCOL:
+            if tells_end:
                 socket.send_binary(b"\xff\0")
         return
 

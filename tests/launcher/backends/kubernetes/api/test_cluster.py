@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from launcher.backends.kubernetes.api import channels
 from launcher.backends.kubernetes.api.cluster import ApiError, Cluster, ClusterError, ClusterRefused, ExecError
 from tests.cluster_api import ClusterApi, controllers
 from tests.cluster_api.certificates import served
@@ -204,6 +205,30 @@ def test_a_command_that_fails_says_how(cluster: Cluster, cluster_api: ClusterApi
     with pytest.raises(ExecError, match=r"^sh in one: ended with 3: no such thing$") as caught:
         list(cluster.exec("one", "trainer", ["sh", "-c", "echo no such thing >&2; exit 3"]))
     assert (caught.value.code, caught.value.stderr) == (3, "no such thing\n")
+
+
+def broken_input() -> Iterator[bytes]:
+    yield b"half"
+    raise ValueError("the rest is gone")
+
+
+def test_a_command_whose_input_fails_ends_first(cluster: Cluster, cluster_api: ClusterApi, tmp_path: Path) -> None:
+    pod(cluster_api)
+    cluster_api.commands["default", "one"] = tmp_path
+    command = ["sh", "-c", "cat > /tmp/there; sleep 0.2; mv /tmp/there /tmp/tidied; exit 3"]
+    with pytest.raises(ValueError, match="the rest is gone"):
+        list(cluster.exec("one", "trainer", command, stdin=broken_input()))
+    assert (tmp_path / "tmp" / "tidied").read_bytes() == b"half"
+
+
+def test_a_command_that_goes_on_without_its_input_is_left(
+    cluster: Cluster, cluster_api: ClusterApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "_TIDY", 0.2)
+    pod(cluster_api)
+    cluster_api.commands["default", "one"] = tmp_path
+    with pytest.raises(ValueError, match="the rest is gone"):
+        list(cluster.exec("one", "trainer", ["sleep", "60"], stdin=broken_input()))
 
 
 def test_a_command_whose_connection_breaks_has_not_ended(cluster: Cluster, cluster_api: ClusterApi, tmp_path: Path) -> None:
