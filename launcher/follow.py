@@ -97,9 +97,10 @@ def is_shown(metric: Metric, before: Metric | None) -> bool:
     return metric.step * LINES_OF_A_RUN // metric.total != before.step * LINES_OF_A_RUN // metric.total
 
 
+# z: what rounds to zero has no minus sign, as the first margin of a fresh adapter.
 _FIGURES: Final = (
-    ("loss", "loss", ".4f"),
-    ("rewards/margins", "margin", "+.3f"),
+    ("loss", "loss", "z.4f"),
+    ("rewards/margins", "margin", "+z.3f"),
     ("rewards/accuracies", "accuracy", ".2f"),
     ("learning_rate", "lr", ".2e"),
 )

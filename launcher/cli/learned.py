@@ -11,8 +11,8 @@ from typing import Any
 
 _FIGURES = (
     ("eval_rewards/accuracies", "accuracy", ".2f", "share of pairs in which the chosen answer gained more than the rejected one"),
-    ("eval_rewards/margins", "margin", "+.3f", "how much more it gained: beta × the log-probability ratio"),
-    ("eval_loss", "loss", ".4f", "ln 2 = 0.6931 is no preference at all"),
+    ("eval_rewards/margins", "margin", "+z.3f", "how much more it gained: beta × the log-probability ratio"),
+    ("eval_loss", "loss", "z.4f", "ln 2 = 0.6931 is no preference at all"),
 )
 
 

@@ -148,7 +148,7 @@ def _listed(one: Listed) -> Known:
 
 def _rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
     rows = [
-        (run.run, _state(run), run.progress, "-" if run.loss is None else f"{run.loss:.4f}", _minute(run.created), run.took)
+        (run.run, _state(run), run.progress, "-" if run.loss is None else f"{run.loss:z.4f}", _minute(run.created), run.took)
         for run in runs
     ]
     return [("RUN", "STATE", "STEP", "LOSS", "STARTED (UTC)", "TOOK"), *rows]
@@ -186,7 +186,7 @@ def _progress(now: Known) -> dict[str, str | None]:
 
     return {
         "step": now.progress,
-        "loss": None if now.loss is None else f"{now.loss:.4f}",
+        "loss": None if now.loss is None else f"{now.loss:z.4f}",
         "speed": None if now.rate is None else f"{now.rate:.1f} pairs/s",
         "left": None if now.left is None else f"about {duration(now.left)}",
     }
