@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ExperimentError, LauncherError, UsageError
 from .known_runs import AmbiguousName, choose, fitting, newest_first, output_dirs
@@ -43,6 +43,13 @@ def find(name: str, *, cluster: bool = False, namespace: str | None = None) -> t
         except LauncherError as other:
             raise UsageError(f"{error}\n    on the cluster: {str(other).splitlines()[0]}") from None
     return backend_of(run), run
+
+
+def on_cluster(where: Runs[Any], run: Any) -> tuple[Kubernetes, ClusterRun] | None:
+    """What ``find`` has found, where that is a run on the cluster; None where it is one of this machine."""
+    from ..run_dir import RunDir
+
+    return None if isinstance(run, RunDir) else (cast("Kubernetes", where), cast("ClusterRun", run))
 
 
 def local_runs() -> list[RunDir]:

@@ -65,8 +65,7 @@ def resume(name: str, detach: bool, cluster: bool, namespace: str | None) -> int
     It ends with the adapter that it would have had. With other settings, start a new run with
     --set hyperparameters.resume_from_checkpoint=true.
     """
-    from ..run_dir import RunDir
-    from .found import find
+    from .found import find, on_cluster
 
     where, run = find(name, cluster=cluster, namespace=namespace)
     now = where.status(run)
@@ -74,9 +73,8 @@ def resume(name: str, detach: bool, cluster: bool, namespace: str | None) -> int
         raise UsageError(f"{run.name} is {now.state}: `launcher logs -f {run.name}` follows it")
     if now.state == "done":
         raise UsageError(f"{run.name} is done: there is nothing to go on with")
-    if isinstance(run, RunDir):
-        return _resume_here(run, detach)
-    return _resume_there(where, run, detach)  # type: ignore[arg-type]
+    there = on_cluster(where, run)
+    return _resume_here(run, detach) if there is None else _resume_there(*there, detach)
 
 
 def _resume_here(run: RunDir, detach: bool) -> int:

@@ -54,13 +54,12 @@ def ps(as_json: bool, every: bool, cluster: bool, namespace: str | None) -> None
 @namespace_option
 def status(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
     """Say how one run is. RUN is a name or its beginning, an experiment (its newest run) or `latest`."""
-    from ..run_dir import RunDir
-    from .found import find
+    from .found import find, on_cluster
     from .known_runs import known
 
     where, run = find(name, cluster=cluster, namespace=namespace)
-    if not isinstance(run, RunDir):
-        _cluster_status(where, run, as_json)  # type: ignore[arg-type]
+    if (there := on_cluster(where, run)) is not None:
+        _cluster_status(*there, as_json)
         return
     now, record = known(run), where.record(run)
     if as_json:

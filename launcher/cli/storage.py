@@ -80,23 +80,24 @@ def download(
     has uploaded nothing it is read from the runs' claim.
     """
     from ..config import read_env
-    from ..run_dir import RunDir
     from ..storage import Place, download_folder
     from ..storage.progress import size
-    from .found import find
+    from .found import find, on_cluster
 
     env = read_env(Path.cwd())
-    where, run = (None, None) if source.startswith("s3://") else find(source, cluster=cluster, namespace=namespace)
-    if run is not None and not isinstance(run, RunDir):
-        record = where.record(run)  # type: ignore[union-attr]
+    found = None if source.startswith("s3://") else find(source, cluster=cluster, namespace=namespace)
+    there = None if found is None else on_cluster(*found)
+    if there is not None:
+        where, run = there
+        record = where.record(run)
         if every or not record.get("uploaded"):
-            _bring(where, run, to or Path(run.name), every=every)  # type: ignore[arg-type]
+            _bring(where, run, to or Path(run.name), every=every)
             return
         uri, storage = str(record["uploaded"]["uri"]), _storage_of(record)
     elif every:
         raise UsageError("--all is for a run on the cluster: here its folder is there already")
     else:
-        uri, storage = (source, None) if run is None else _uploaded(run)
+        uri, storage = (source, None) if found is None else _uploaded(found[1])
     if other is not None:
         storage = _experiment(other, file).storage_config
     place = Place.parse(uri)
