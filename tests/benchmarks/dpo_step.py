@@ -1,4 +1,5 @@
-"""The DPO step against plain TRL: the same model, pairs, order and batch; a process a variant, their steps in turn.
+"""The DPO step against plain TRL: the same model, pairs, order and batch; a process a variant, their steps in turn (on a GPU,
+which holds one of them at a time, one after another).
 
 python -m tests.benchmarks.dpo_step                   CPU: a small Qwen3 in fp32, under 15 minutes on two cores
 python -m tests.benchmarks.dpo_step --device cuda     a randomly initialised Qwen3-0.6B, bf16
@@ -18,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +57,11 @@ SHAPES: Final = {
     "uneven": Shape((15, 400), (15, 400), skewed=True),
 }
 VARIANTS: Final = {"cpu": ("trl", "trl tuned", "ours"), "cuda": ("trl", "trl tuned", "ours", "ours checkpointing")}
+HEAD: Final = """
+**{}**
+
+| | pairs/s | first run | tokens/s | FLOP floor | peak MiB | losses |
+|---|---|---|---|---|---|---|"""
 PER_DEVICE: Final = 8  # TRL's default
 MACHINES: Final = {
     "cpu": Machine(
@@ -99,8 +106,9 @@ def main() -> None:
         return
     report: dict[str, Any] = {"device": options.device, "cores": os.cpu_count(), "steps": options.steps, "shapes": {}}
     for shape in shapes:
-        report["shapes"][shape] = compare(options.device, shape, options.steps)
-        print(table(shape, report["shapes"][shape]), flush=True)
+        print(HEAD.format(shape), flush=True)
+        report["shapes"][shape] = found = compare(options.device, shape, options.steps)
+        print(ratios(found), flush=True)
     file = REPOSITORY / "build" / "bench" / f"dpo_step_{options.device}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(report, indent=2) + "\n")
@@ -108,41 +116,66 @@ def main() -> None:
 
 
 def compare(device: str, shape: str, steps: int) -> dict[str, dict[str, Any]]:
-    """Figures by variant. All stand ready before the first step, and take their steps in turn: noise meets all of them."""
+    """Figures by variant. On shared cores all stand ready before the first step, and take their steps in turn, so that noise
+    meets all of them; a GPU is one variant's alone, and has not the memory for all."""
+    variants = VARIANTS[device]
+    found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        workers, found = {}, {}
-        for variant in VARIANTS[device]:
-            command = [sys.executable, "-m", "tests.benchmarks.dpo_step", "--worker", variant, "--device", device]
-            workers[variant] = subprocess.Popen(
-                [*command, "--shape", shape, "--steps", str(steps)],
-                cwd=REPOSITORY,
-                env={**os.environ, "HF_HOME": folder, "HF_HUB_OFFLINE": "1"},  # TRL's own cache of the reference is empty
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
-            found[variant] = heard(workers[variant], variant)
-        seconds: dict[str, list[float]] = {variant: [] for variant in workers}
-        for _ in range(1 + steps):
-            for variant, worker in workers.items():
-                assert worker.stdin is not None, "it was asked for"
-                worker.stdin.write("step\n")
-                worker.stdin.flush()
-                seconds[variant].append(heard(worker, variant)["seconds"])
+        workers = {variant: Worker(variant, device, shape, steps, Path(folder)) for variant in variants}
+        for together in [[variant] for variant in variants] if device == "cuda" else [variants]:
+            rows = measured({variant: workers[variant] for variant in together}, steps)
+            for variant, row in rows.items():
+                print(line(variant, row), flush=True)
+            found |= rows
+    return found
+
+
+def measured(workers: Mapping[str, Worker], steps: int) -> dict[str, dict[str, Any]]:
+    """Figures of the variants that take their steps in turn."""
+    found = {variant: worker.told("begin") for variant, worker in workers.items()}
+    seconds: dict[str, list[float]] = {variant: [] for variant in workers}
+    for _ in range(1 + steps):
         for variant, worker in workers.items():
-            found[variant] |= heard(worker, variant)
-            worker.wait()
+            seconds[variant].append(worker.told("step")["seconds"])
+    for variant, worker in workers.items():
+        found[variant] |= worker.heard()
+        worker.process.wait()
     return {variant: figures(found[variant], seconds[variant][1:]) for variant in workers}
 
 
-def heard(worker: subprocess.Popen[str], variant: str) -> dict[str, Any]:
-    """The worker's next figures; raises RuntimeError if it ends instead."""
-    assert worker.stdout is not None, "it was asked for"
-    for line in worker.stdout:
-        if line.startswith(MARK):
-            return dict(json.loads(line.removeprefix(MARK)))
-    raise RuntimeError(f"{variant} ended with {worker.wait()} before it had measured")
+class Worker:
+    """The process of one variant, which imports what it needs and then waits to be told to begin."""
+
+    def __init__(self, variant: str, device: str, shape: str, steps: int, folder: Path):
+        self.variant, self.log = variant, folder / f"{variant}.log"
+        command = [sys.executable, "-m", "tests.benchmarks.dpo_step", "--worker", variant, "--device", device]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "--shape", shape, "--steps", str(steps)],
+                cwd=REPOSITORY,
+                env={**os.environ, "HF_HOME": str(folder), "HF_HUB_OFFLINE": "1"},  # TRL's own cache of the reference is empty
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def told(self, word: str) -> dict[str, Any]:
+        """What it measured after ``word``."""
+        assert self.process.stdin is not None, "it was asked for"
+        with suppress(BrokenPipeError):  # it has ended, and its log says why
+            self.process.stdin.write(f"{word}\n")
+            self.process.stdin.flush()
+        return self.heard()
+
+    def heard(self) -> dict[str, Any]:
+        """Its next figures; raises RuntimeError, with the end of its log, if it ends instead."""
+        assert self.process.stdout is not None, "it was asked for"
+        for line in self.process.stdout:
+            if line.startswith(MARK):
+                return dict(json.loads(line.removeprefix(MARK)))
+        code = self.process.wait()
+        raise RuntimeError(f"{self.variant} ended with {code} before it had measured:\n{self.log.read_text()[-2000:]}")
 
 
 def figures(found: dict[str, Any], seconds: Sequence[float]) -> dict[str, Any]:
@@ -161,19 +194,17 @@ def figures(found: dict[str, Any], seconds: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def table(shape: str, found: dict[str, dict[str, Any]]) -> str:
-    lines = [
-        f"\n**{shape}**\n",
-        "| | pairs/s | first run | tokens/s | FLOP floor | peak MiB | losses |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for variant, row in found.items():
-        losses = " ".join(f"{loss:.6f}" for loss in row["losses"])
-        lines.append(
-            f"| {variant} | {row['pairs_per_second']:.2f} | {row['first_run_pairs_per_second']:.2f} | "
-            f"{row['tokens_per_second']:.0f} | {row['floor']:.0%} | {row['peak_mib']:.0f} | {losses} |"
-        )
-    ours = found["ours"]
+def line(variant: str, row: dict[str, Any]) -> str:
+    """A variant's figures under ``HEAD``."""
+    losses = " ".join(f"{loss:.6f}" for loss in row["losses"])
+    return (
+        f"| {variant} | {row['pairs_per_second']:.2f} | {row['first_run_pairs_per_second']:.2f} | "
+        f"{row['tokens_per_second']:.0f} | {row['floor']:.0%} | {row['peak_mib']:.0f} | {losses} |"
+    )
+
+
+def ratios(found: dict[str, dict[str, Any]]) -> str:
+    lines, ours = [], found["ours"]
     for variant in ("trl", "trl tuned"):
         step = ours["pairs_per_second"] / found[variant]["pairs_per_second"]
         first = ours["first_run_pairs_per_second"] / found[variant]["first_run_pairs_per_second"]
@@ -182,10 +213,12 @@ def table(shape: str, found: dict[str, dict[str, Any]]) -> str:
 
 
 def work(variant: str, device: str, shape: str, steps: int) -> None:
-    """One variant: makes its trainer, then takes a step for every line of stdin."""
+    """One variant: makes its trainer at the first line of stdin, then takes a step for every further one."""
     import torch
+    import trl  # noqa: F401 - this takes longer than some variants' steps
     from transformers import TrainerCallback
 
+    sys.stdin.readline()
     torch.manual_seed(0)
     machine = MACHINES[device]
     batch = PER_DEVICE * machine.accumulation
@@ -279,7 +312,8 @@ def make_trainer(
     is_ours, cuda = variant.startswith("ours"), device == "cuda"
     precision = choose_precision(Hyperparameters(), cuda=cuda, bf16=cuda)
     config = Qwen3Config(**machine.model, tie_word_embeddings=True, bos_token_id=1, eos_token_id=1, pad_token_id=0)
-    model = Qwen3ForCausalLM(config)
+    with torch.device(device):
+        model = Qwen3ForCausalLM(config)
     if variant != "trl":  # TRL loads in float32
         model.to(precision.weights)
     tokens = Tokens(pairs, 0)
