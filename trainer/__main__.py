@@ -76,6 +76,7 @@ def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
 
     # Deprecations inside the libraries that only their next versions can mend.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
+    warnings.filterwarnings("ignore", message=r"barrier\(\): using the device")  # each rank's current one is its own
     stop = StopRequest()
     stop.listen()  # before the heavy imports: a stop while they run must not kill the process half-way
 
