@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +14,9 @@ import click
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from ..backends.kubernetes.backend import Kubernetes
+    from ..backends.kubernetes.follow.run import ClusterRun
+    from ..backends.kubernetes.render.spec import KubernetesSpec
     from ..experiment import Experiment
     from ..job import Job
     from ..rows import Reading
@@ -21,43 +24,68 @@ if TYPE_CHECKING:
     from ..sheets.spreadsheet import Spreadsheet
 
 
-def reading(root: Path, caller: Mapping[str, str]) -> Reading:
+def reading(root: Path, caller: Mapping[str, str], copy: Path | None = None) -> Reading:
     """Reading at a command: what takes long is said on standard error."""
     from ..rows import Reading
 
-    return Reading(root, caller, say=lambda line: click.echo(line, err=True))
+    return Reading(root, caller, copy=copy, say=lambda line: click.echo(line, err=True))
 
 
-def reading_for(job: Job, run: RunDir, root: Path, caller: Mapping[str, str], earlier: RunDir | None) -> Reading:
-    """Reading for ``run``, which is about to be made: of the copy in ``earlier``, where that is given.
+def reading_for(job: Job, run: RunDir, root: Path, caller: Mapping[str, str], copy: Path | None) -> Reading:
+    """Reading for ``run``, which is about to be made: of ``copy``, where that is given.
 
-    Another node than the first waits for the first one's copy, so that a spreadsheet is read once. Raises UsageError where there
-    is no copy to read.
+    Another node than the first waits for the first one's copy, so that a spreadsheet is read once.
     """
-    here = reading(root, caller)
-    if earlier is not None:
-        check_copy(job.experiment, earlier)
-        return replace(here, copy=earlier.spreadsheet)
-    if job.node.rank and job.experiment.spreadsheet_id is not None:
+    if copy is None and job.node.rank and job.experiment.spreadsheet_id is not None:
         run.wait_for_first_node()
-        return replace(here, copy=run.spreadsheet)
-    return here
+        copy = run.spreadsheet
+    return reading(root, caller, copy)
 
 
-def check_copy(experiment: Experiment, earlier: RunDir) -> None:
-    """Raises UsageError unless ``earlier`` keeps the cells that the experiment is to be trained on again."""
+@contextmanager
+def copy_of(experiment: Experiment, earlier: str | None) -> Iterator[Path | None]:
+    """The folder with the cells that the run ``earlier``, here or on the cluster, has read; None where none is named.
+
+    Raises UsageError unless it keeps those that the experiment is to be trained on again.
+    """
+    import tempfile
+
     from ..sheets.spreadsheet import has_copy
+    from .found import find, on_cluster
 
+    if earlier is None:
+        yield None
+        return
     if experiment.spreadsheet_id is None:
         raise UsageError("--data-of: the experiment reads no spreadsheet; run.json has the hashes of the files that a run read")
-    if not has_copy(earlier.spreadsheet):
-        raise UsageError(f"--data-of: {earlier.name} keeps no copy of a spreadsheet (expected in {earlier.spreadsheet})")
+    where, run = find(earlier)
+    there = on_cluster(where, run)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = run.spreadsheet if there is None else _brought(*there, Path(folder) / "read")
+        if not has_copy(copy):
+            raise _no_copy(run.name, str(copy))
+        yield copy
+
+
+def _brought(where: Kubernetes, run: ClusterRun, to: Path) -> Path:
+    """The copy of a run on the cluster, which lies on its claim."""
+    from ..backends.kubernetes.follow.bring import NotThere, bring
+    from ..run_dir import RunDir
+
+    folder = run.path / RunDir(Path()).spreadsheet
+    try:
+        bring(where.archive(run), folder, to, lambda done, of: None)
+    except NotThere:
+        raise _no_copy(run.name, str(folder)) from None
+    return to
+
+
+def _no_copy(run: str, expected: str) -> UsageError:
+    return UsageError(f"--data-of: {run} keeps no copy of a spreadsheet (expected in {expected})")
 
 
 def read_spreadsheet_once(job: Job, root: Path) -> Spreadsheet | None:
     """What several runs of ``job`` are to be trained on, where the experiment's data are in a spreadsheet."""
-    from pathlib import Path
-
     from ..config import read_env
     from ..rows import read_tables
 
@@ -91,3 +119,15 @@ def _with_bundle(job: str, obj: Mapping[str, Any], spreadsheet: Spreadsheet) -> 
     data = {**obj["data"], BUNDLE: bundle(spreadsheet)}
     fits = sum(len(text.encode()) for text in data.values()) <= SMALL
     return {**obj, "data": data} if fits else obj
+
+
+def check_travels(spec: KubernetesSpec, spreadsheet: Spreadsheet | None) -> None:
+    """Raises UsageError where what an earlier run has read does not fit: the pods would read the spreadsheet as it is now."""
+    from ..backends.kubernetes.render.placement import SMALL
+    from ..sheets.spreadsheet import BUNDLE
+
+    if spreadsheet is not None and not any(BUNDLE in obj.get("data", {}) for obj in with_copy(spec, spreadsheet).objects):
+        raise UsageError(
+            f"--data-of: what was read is more than the {SMALL >> 10} KiB that travel in a ConfigMap, and pods would read the "
+            "spreadsheet as it is now: save its worksheets as CSV files, and name their folder in datasets_path"
+        )

@@ -59,10 +59,12 @@ def run(
     43 the data, 143 stopped on request, 130 aborted.
     """
     if cluster or backend == "kubernetes":
-        if local or backend not in (None, "kubernetes") or data_of is not None:
-            raise UsageError("--cluster goes with none of --local, --backend and --data-of")
+        if local or backend not in (None, "kubernetes"):
+            raise UsageError("--cluster goes with neither --local nor another --backend")
         settings = (*overrides, *cluster_settings(None, namespace))
-        return _on_cluster(experiment, settings, run_name, file, registry=registry, detach=detach, dry_run=dry_run)
+        return _on_cluster(
+            experiment, settings, run_name, file, registry=registry, data_of=data_of, detach=detach, dry_run=dry_run
+        )
     if namespace is not None:
         raise UsageError("--namespace is for a cluster: add --cluster")
     where, job, loaded, why = rendered(experiment, backend, overrides, run_name, file)
@@ -74,16 +76,15 @@ def run(
     from ..config import read_env
     from ..job import check_model
     from ..pairs import read_pairs
-    from .data import reading_for, with_copy
+    from .data import copy_of, reading_for, with_copy
     from .derived import derived
-    from .found import local_run, local_runs
+    from .found import local_runs
     from .plan import said_before_run
 
     caller = read_env(Path.cwd())
-    with loaded.placed():
+    with loaded.placed(), copy_of(job.experiment, data_of) as copy:
         check_model(job.experiment.model_name, where.cwd)
-        earlier = local_run(data_of) if data_of is not None else None
-        pairs = read_pairs(job.experiment, reading_for(job, spec.run_dir, where.cwd, caller, earlier))
+        pairs = read_pairs(job.experiment, reading_for(job, spec.run_dir, where.cwd, caller, copy))
     if run_name is not None and job.node.rank == 0 and any(known.name == run_name for known in local_runs()):
         raise UsageError(f"--name {run_name}: a run of that name exists already")
     if why is not None:
@@ -103,6 +104,7 @@ def _on_cluster(
     file: Path | None,
     *,
     registry: str | None,
+    data_of: str | None,
     detach: bool,
     dry_run: bool,
 ) -> int:
@@ -110,7 +112,7 @@ def _on_cluster(
     if not dry_run:
         from .submit import submit_to_cluster
 
-        return submit_to_cluster(name, overrides, run_name, file, registry=registry, follow=not detach)
+        return submit_to_cluster(name, overrides, run_name, file, registry=registry, follow=not detach, data_of=data_of)
     from ..backends.kubernetes.render.spec import text
     from .render import cluster_job, cluster_spec
 

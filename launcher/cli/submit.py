@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import LauncherError, UsageError
-from .options import experiment_argument, file_option, kind_option, name_option, namespace_option, set_option
+from .options import (
+    data_of_option,
+    experiment_argument,
+    file_option,
+    kind_option,
+    name_option,
+    namespace_option,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from ..backends.kubernetes.backend import Kubernetes
@@ -40,6 +48,7 @@ anyway_option = click.option("--anyway", is_flag=True, help="Create it although 
 @anyway_option
 @set_option
 @name_option
+@data_of_option
 @file_option
 def submit(
     experiment: str,
@@ -53,6 +62,7 @@ def submit(
     anyway: bool,
     overrides: tuple[str, ...],
     run_name: str | None,
+    data_of: str | None,
     file: Path | None,
 ) -> int:
     """Run the experiment EXP on the Kubernetes cluster of the current context, and return when it is created.
@@ -65,7 +75,9 @@ def submit(
     given = {"gpus": gpus, "nodes": nodes, "kubernetes.queue": queue}
     flags = tuple(f"launch.{name}={value}" for name, value in given.items() if value is not None)
     settings = (*overrides, *flags, *cluster_settings(kind, namespace))
-    return submit_to_cluster(experiment, settings, run_name, file, registry=registry, follow=follow, anyway=anyway)
+    return submit_to_cluster(
+        experiment, settings, run_name, file, registry=registry, follow=follow, anyway=anyway, data_of=data_of
+    )
 
 
 @click.command("push")
@@ -120,6 +132,7 @@ def submit_to_cluster(
     registry: str | None,
     follow: bool,
     anyway: bool = False,
+    data_of: str | None = None,
 ) -> int:
     """Creates the run and says what was done; with ``follow`` returns its exit code at its end."""
     from ..backends.kubernetes.render.local import look
@@ -127,7 +140,7 @@ def submit_to_cluster(
     from ..backends.kubernetes.submit.facts import gather
     from ..backends.kubernetes.submit.staging import stage
     from ..config import read_env
-    from .data import with_copy
+    from .data import check_travels, copy_of, with_copy
     from .found import cluster_of
     from .render import cluster_job, cluster_spec
 
@@ -136,7 +149,10 @@ def submit_to_cluster(
     with loaded.placed():
         local = look(job.experiment, Path.cwd())
         spec = cluster_spec(job, loaded, namespace=None, local=local)
-        pairs = _checked(job, spec, caller)
+        with copy_of(job.experiment, data_of) as copy:
+            pairs = _checked(job, spec, caller, copy)
+        if data_of is not None and pairs is not None:
+            check_travels(spec, pairs.spreadsheet)
     where, _ = cluster_of(caller, job.experiment.launch.kubernetes.namespace)
     cluster, namespace = where.cluster, where.cluster.namespace
     with _interrupted_by_sigterm():
@@ -166,7 +182,7 @@ def _followed(where: Kubernetes, run: ClusterRun) -> int:
         return watch(where, run, interrupts, pairs_a_step=run.global_batch)
 
 
-def _checked(job: Job, spec: KubernetesSpec, caller: Mapping[str, str]) -> Pairs | None:
+def _checked(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Path | None) -> Pairs | None:
     """The pairs, read as for a run on this machine; None where only a pod can read them."""
     from ..backends.kubernetes.render.placement import travels
     from ..job import check_model
@@ -179,7 +195,7 @@ def _checked(job: Job, spec: KubernetesSpec, caller: Mapping[str, str]) -> Pairs
     path = e.datasets_path
     if path is not None and not path.startswith("s3://") and not travels(path, spec.claims):
         return None
-    return read_pairs(e, reading(Path.cwd(), caller))
+    return read_pairs(e, reading(Path.cwd(), caller, copy))
 
 
 def _question(spec: KubernetesSpec, namespace: str, follow: bool) -> Question:

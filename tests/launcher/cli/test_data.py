@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,9 +19,12 @@ from launcher.processes import kill
 from launcher.run_dir import RunDir
 from launcher.sheets.spreadsheet import Spreadsheet, Worksheet, bundle
 from launcher.topology import Node
+from tests.cluster_api import ClusterApi, controllers
+from tests.cluster_api.played import FOLDER, Played, reader
 from tests.rendered import rendered
 from tests.sheets.google import EMAIL, SPREADSHEET, Google, new_key, serving
 
+ON_THE_CLUSTER = {"model_name": "Qwen/Qwen3-0.6B", "launch.gpus": "0", "launch.image": "r.example.com/dpo@sha256:" + "a" * 64}
 FAKES = Path(__file__).parents[2] / "fakes"
 HEADER = ["prompt", "chosen", "rejected"]
 CONFIG = f"""\
@@ -52,8 +56,9 @@ def home(tmp_path: Path, google: Google) -> Iterator[Path]:
         kill(str(record.parent))
 
 
-def launcher(home: Path, *args: str) -> subprocess.CompletedProcess[str]:
+def launcher(home: Path, *args: str, api: ClusterApi | None = None) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(FAKES), "CUDA_VISIBLE_DEVICES": "", "DOCKER_HOST": "unix:///no/such/engine"}
+    env["KUBECONFIG"] = "/no/such/file" if api is None else str(api.kubeconfig)
     command = [sys.executable, "-m", "launcher", *args]
     return subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=60, check=False)
 
@@ -115,6 +120,45 @@ def test_there_must_be_something_to_repeat(home: Path) -> None:
     done = launcher(home, "run", "demo", "--backend", "host", "--data-of", "one")
     assert done.returncode == 2
     assert "--data-of: one keeps no copy of a spreadsheet" in done.stderr
+
+
+def test_a_run_on_the_cluster_may_repeat_one_of_this_machine(home: Path, google: Google, cluster_api: ClusterApi) -> None:
+    controllers.ready(cluster_api)
+    launcher(home, "secrets", "push", api=cluster_api)
+    launcher(home, "run", "demo", "--backend", "host", "--name", "one")
+    google.sheets[SPREADSHEET]["Train"][1][1] = "Another answer."
+    settings = [f"--set={name}={value}" for name, value in ON_THE_CLUSTER.items()]
+    done = launcher(home, "submit", "demo", "--name", "two", "--data-of", "one", *settings, api=cluster_api)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(cluster_api.objects.get("configmaps", "two")["data"]["read.json"]) == {
+        file: (run_dir(home, "one").spreadsheet / file).read_text() for file in ("train.jsonl", "spreadsheet.json")
+    }
+    assert len(google.requests) == 2
+
+    google.sheets[SPREADSHEET]["Train"][1][1] = "a" * (900 << 10)
+    launcher(home, "run", "demo", "--backend", "host", "--name", "long")
+    done = launcher(home, "submit", "demo", "--data-of", "long", *settings, api=cluster_api)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: --data-of: what was read is more than the 900 KiB that travel in a ConfigMap, and pods would read the "
+        "spreadsheet as it is now: save its worksheets as CSV files, and name their folder in datasets_path\n",
+    )
+    assert cluster_api.objects.names("jobs") == ["two"]
+
+
+def test_a_run_of_this_machine_may_repeat_one_on_the_cluster(home: Path, google: Google, cluster_api: ClusterApi) -> None:
+    folder = reader(cluster_api, home)
+    again = ("run", "demo", "--backend", "host", "--name", "two", "--data-of", "far")
+    Played(cluster_api, "far")
+    none = launcher(home, *again, api=cluster_api)
+    assert none.returncode == 2
+    assert none.stderr == f"error: --data-of: far keeps no copy of a spreadsheet (expected in /dpo/runs/{FOLDER}/far/data/read)\n"
+    launcher(home, "run", "demo", "--backend", "host", "--name", "one")
+    google.sheets[SPREADSHEET]["Train"][1][1] = "Another answer."
+    shutil.copytree(run_dir(home, "one").spreadsheet, folder / "far" / "data" / "read")
+    done = launcher(home, *again, api=cluster_api)
+    assert done.returncode == 0, done.stderr
+    assert kept(run_dir(home, "two")) == kept(run_dir(home, "one")) != google.sheets[SPREADSHEET]["Train"]
 
 
 def test_each_kind_of_failure_has_its_exit_code(home: Path, google: Google) -> None:

@@ -132,7 +132,7 @@ def test_a_run_that_never_had_a_rank_shows_torchruns_words(home, tmp_path):
     ("args", "code", "message"),
     [
         (["demo", "--backend", "docker"], 1, "no Docker engine: unix:///no/such/engine is not there"),
-        (["demo", "--backend", "kubernetes", "--local"], 2, "--cluster goes with none of --local, --backend and --data-of"),
+        (["demo", "--backend", "kubernetes", "--local"], 2, "--cluster goes with neither --local nor another --backend"),
         (["demo", "--name", "a/b"], 2, "--name 'a/b'"),
         (["demo", "--set", "model_name=./none"], 42, "there is no folder ./none"),
         (["demo", "--set", "model_name=data"], 42, "data holds no model"),
