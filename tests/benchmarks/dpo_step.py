@@ -218,7 +218,7 @@ def work(variant: str, device: str, shape: str, steps: int) -> None:
     import trl  # noqa: F401 - this takes longer than some variants' steps
     from transformers import TrainerCallback
 
-    sys.stdin.readline()
+    wait_for_word()
     torch.manual_seed(0)
     machine = MACHINES[device]
     batch = PER_DEVICE * machine.accumulation
@@ -229,7 +229,7 @@ def work(variant: str, device: str, shape: str, steps: int) -> None:
         began = 0.0
 
         def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-            sys.stdin.readline()
+            wait_for_word()
             wait()
             self.began = time.perf_counter()
 
@@ -259,6 +259,11 @@ def work(variant: str, device: str, shape: str, steps: int) -> None:
         )
         trainer.train()
     say({"losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], "peak_mib": peak_mib(device)})
+
+
+def wait_for_word() -> None:
+    if not sys.stdin.readline():
+        sys.exit("the benchmark that this worker belongs to is gone")
 
 
 def say(figures: dict[str, Any]) -> None:
