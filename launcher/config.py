@@ -372,23 +372,38 @@ def read_env(root: Path = Path()) -> dict[str, str]:
     except UnicodeDecodeError as error:
         raise ExperimentError(Mistake(str(path), "the file is not UTF-8", hint=f"see byte {error.start + 1}")) from None
     values: dict[str, str] = {}
-    mistakes: list[Mistake] = []
+    mistakes: dict[int, Mistake] = {}
+    stray: list[list[int]] = []  # numbers of lines that follow each other
+    names: dict[int, str] = {}
     lines = iter(enumerate(text.splitlines(), 1))
     for number, line in lines:
         if not _COMMENT.sub("", line).strip():
             continue
         match = _ASSIGNMENT.fullmatch(line)
         value = _env_value(match["value"], lines) if match else None
-        if match is None:
-            mistakes.append(Mistake(f"{path}:{number}", "this line sets nothing", "KEY=VALUE"))
+        if match is None and stray and stray[-1][-1] == number - 1:
+            stray[-1].append(number)
+        elif match is None:
+            stray.append([number])
         elif value is None:
-            mistakes.append(Mistake(f"{path}:{number}", f"the quote of {match['name']} is not closed, or something follows it"))
+            what = f"the quote of {match['name']} is not closed, or something follows it"
+            mistakes[number] = Mistake(f"{path}:{number}", what)
         else:
             values[match["name"]] = value
+            names[number] = match["name"]
+    mistakes |= {numbers[0]: _set_nothing(path, numbers, names.get(numbers[0] - 1)) for numbers in stray}
     if mistakes:
-        raise ExperimentError(mistakes)
+        raise ExperimentError(mistakes[number] for number in sorted(mistakes))
     REDACTOR.learn(values)
     return {**values, **os.environ}
+
+
+def _set_nothing(path: Path, numbers: Sequence[int], above: str | None) -> Mistake:
+    """The mistake of lines that follow each other; ``above`` is the name that the line above them sets."""
+    first, last = numbers[0], numbers[-1]
+    what = "this line sets nothing" if first == last else f"lines {first} to {last} set nothing"
+    hint = None if above is None else f"if it belongs to {above}: a value of several lines stands in quotes"
+    return Mistake(f"{path}:{first}", what, "KEY=VALUE", hint=hint)
 
 
 def _learn_secrets(root: Path) -> None:

@@ -89,7 +89,8 @@ def _no_pem(text: str) -> str:
         what, hint = "has lost its beginning: there is no BEGIN line", _WHERE
     else:
         what, hint = "is no key: there is no BEGIN line", _WHERE
-    return f"{KEY} {what}\n    expected: -----BEGIN PRIVATE KEY-----, base64, -----END PRIVATE KEY-----\n    hint:     {hint}"
+    # Not the lines themselves: what begins as a key does is hidden wherever it is shown.
+    return f"{KEY} {what}\n    expected: a line BEGIN PRIVATE KEY, base64, a line END PRIVATE KEY\n    hint:     {hint}"
 
 
 def _address(env: Mapping[str, str], name: str, default: str) -> str:

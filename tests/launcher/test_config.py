@@ -583,6 +583,19 @@ def test_malformed_lines_of_the_environment_file_are_told_without_their_text(wri
     )
 
 
+def test_a_key_without_quotes_in_the_environment_file_is_one_mistake(write: Write) -> None:
+    write("A=1\nKEY=-----BEGIN PRIVATE KEY-----\nhunter2/\nhunter2+\n-----END PRIVATE KEY-----\n\n# B\nhunter2\n", ".env")
+    with pytest.raises(ExperimentError) as caught:
+        read_env(Path())
+    assert str(caught.value) == (
+        ".env:3: lines 3 to 5 set nothing\n"
+        "    expected: KEY=VALUE\n"
+        "    hint:     if it belongs to KEY: a value of several lines stands in quotes\n"
+        ".env:8: this line sets nothing\n"
+        "    expected: KEY=VALUE"
+    )
+
+
 def test_contradictions_are_reported_together_with_the_mistakes_beside_them(tmp_path: Path) -> None:
     file = tmp_path / "experiments.yml"
     file.write_text(

@@ -60,6 +60,7 @@ def test_what_is_no_key_is_named_and_not_shown(text: str, says: str) -> None:
     said = refusal(text)
     assert said.startswith(f"GOOGLE_SHEETS_PRIVATE_KEY {says}")
     assert "MII" not in said
+    assert "[hidden" not in said
 
 
 def test_what_is_missing_is_named() -> None:
