@@ -75,9 +75,10 @@ def download(
 ) -> None:
     """Download the adapter of a run that has uploaded it or lies on the cluster, or what lies at s3://….
 
-    Only what a manifest names is read, and nothing appears in DIR before all of it is there and is what was sent. Where s3://…
-    lies on another server than AWS, --experiment names a storage_config that has its endpoint_url. Of a run on the cluster that
-    has uploaded nothing it is read from the runs' claim.
+    Only what a manifest names is read, and nothing appears in DIR before all of it is there and is what was sent. After a kill or
+    a failure the same command reads only the files that are missing. Where s3://… lies on another server than AWS, --experiment
+    names a storage_config that has its endpoint_url. A run on the cluster that has uploaded nothing is read from the runs' claim,
+    which begins again after a kill.
     """
     from ..config import read_env
     from ..storage import Place, download_folder

@@ -1,11 +1,19 @@
-"""download_folder: what an upload's manifest names comes down, compared with its hashes, whole or not at all."""
+"""download_folder: what an upload's manifest names comes down, compared with its hashes, whole or not at all.
+
+Until all of it is there it lies in a folder beside the target. Where an attempt is killed or fails, files that are whole stay
+there: the next one compares them with the manifest, and reads only what is missing or differs.
+
+.<target>.download/arriving/<n>    what is not compared yet
+.<target>.download/whole/<name>    what is as the manifest says; becomes the target
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +51,11 @@ def download_folder(
 ) -> Downloaded:
     """Writes what the manifest at ``uri`` names into the new folder ``target``; of ``storage`` count endpoint and region alone.
 
-    Raises UsageError where ``target`` is there with other contents, ExperimentError where there is no such bucket or nothing in
-    it, CredentialError, and StorageError for an upload that is not finished, an object that is not what was sent, and what the
-    server or the network does.
+    Goes on where an earlier attempt was killed or has failed: files that it has left whole are not read again.
+
+    Raises UsageError where ``target`` is there with other contents or another process writes it, ExperimentError where there is
+    no such bucket or nothing in it, CredentialError, and StorageError for an upload that is not finished, an object that is not
+    what was sent, and what the server or the network does.
     """
     place = Place.parse(uri)
     endpoint = endpoint_of(storage, env)
@@ -62,30 +72,75 @@ def download_folder(
         if target.exists() and not _is_empty(target):
             _check_same(target, found)
             return Downloaded(target, len(found.objects), size, was_there=True)
+        if target.resolve() == Path.cwd():
+            raise UsageError(f"{target} is the working directory: name a new folder with --to")
         with _aside(target) as aside:
             _receive_all(store, found, aside, Meter(size, listener))
+            sync_tree(aside / "whole")
+            (aside / "whole").rename(target)  # also over an empty folder
+            shutil.rmtree(aside)
         return Downloaded(target, len(found.objects), size, was_there=False)
 
 
 def _receive_all(store: Store, found: Inventory, aside: Path, meter: Meter) -> None:
     assert found.entries is not None, "the caller has looked"
+    arriving, whole = aside / "arriving", aside / "whole"
+    kept = _kept(whole, found.entries)
     with Workers(store.effort.threads, store.closing) as workers:
-        for name, one in found.objects.items():
-            receive(store, one, aside / name, workers, meter, found.entries[name])
+        for number, (name, one) in enumerate(found.objects.items()):
+            if name in kept:
+                meter.add(one.size, kept=True)
+                continue
+            arrived, file = arriving / str(number), whole / name
+            receive(store, one, arrived, workers, meter, found.entries[name])
+            file.parent.mkdir(parents=True, exist_ok=True)
+            arrived.rename(file)
 
 
 @contextmanager
 def _aside(target: Path) -> Iterator[Path]:
-    """A folder beside ``target`` that becomes it at the end, or is gone."""
+    """The folder beside ``target``, of one process at a time; of an attempt that fails what is whole stays in it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    aside.mkdir()
+    aside = target.with_name(f".{target.name}.download")
+    aside.mkdir(exist_ok=True)
+    handle = os.open(aside, os.O_RDONLY)
     try:
-        yield aside
-        sync_tree(aside)
-        aside.rename(target)  # also over an empty folder
+        _lock(handle, target)
+        shutil.rmtree(aside / "arriving", ignore_errors=True)
+        (aside / "whole").mkdir(exist_ok=True)
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside / "arriving", ignore_errors=True)
+            for folder in (aside / "whole", aside):
+                with suppress(OSError):  # it is not empty, or has become the target
+                    folder.rmdir()
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        os.close(handle)
+
+
+def _lock(handle: int, target: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"another download into {target} is under way: wait for it, or name another folder with --to") from None
+    except OSError:
+        pass  # a file system without locks
+
+
+def _kept(folder: Path, entries: Mapping[str, Entry]) -> set[str]:
+    """The names of files that an earlier attempt has left, each as the manifest has it; all else in ``folder`` is removed."""
+    kept = set()
+    for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder before the folder
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
+        elif name in entries and not path.is_symlink() and _is_same(path, entries[name]):
+            kept.add(name)
+        else:
+            path.unlink()
+    return kept
 
 
 def _is_empty(folder: Path) -> bool:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import fcntl
 import json
+import multiprocessing
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +96,80 @@ def test_a_byte_that_changed_on_the_way_is_found_and_nothing_appears(
     proxy.faults = [Fault("corrupt answer", "GET", "adapter_model", skip=2)]
     download(tmp_path / "to", storage())
     assert files(tmp_path / "to") == files(uploaded)
+
+
+@pytest.mark.parametrize(
+    ("during", "kept"),
+    [("adapter_model", []), ("vocab", ["adapter_model.safetensors", "empty"])],
+)
+def test_a_download_that_was_killed_shows_nothing_and_the_next_one_reads_what_is_missing(
+    during: str, kept: list[str], uploaded: Path, tmp_path: Path, storage: Config, proxy: FaultProxy
+) -> None:
+    target, aside = tmp_path / "to", tmp_path / ".to.download"
+    fault = Fault("silent", "GET", during)
+    proxy.faults = [fault]
+    given = {"storage": storage(), "env": KEYS, "effort": replace(EFFORT, threads=1)}
+    process = multiprocessing.get_context("spawn").Process(target=download_folder, args=(URI, target), kwargs=given)
+    process.start()
+    deadline = time.monotonic() + 60
+    while not fault.hits:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert not target.exists()
+    assert sorted(files(aside / "whole")) == kept
+
+    proxy.requests.clear()
+    said: list[Progress] = []
+    assert not download(target, storage(), listener=said.append).was_there
+    read = {one.path.removeprefix("/models/team/exp_1/m/run-1/") for one in proxy.requests} & files(uploaded).keys()
+    assert read == files(uploaded).keys() - set(kept)
+    assert said[-1] == Progress(4101, 4101, sum((uploaded / name).stat().st_size for name in kept))
+    assert files(target) == files(uploaded)
+    assert not aside.exists()
+
+
+def test_what_a_failure_has_left_counts_only_where_it_is_what_the_manifest_names(
+    uploaded: Path, tmp_path: Path, storage: Config, proxy: FaultProxy
+) -> None:
+    proxy.faults = [Fault("status", "GET", "vocab", times=99)]
+    with pytest.raises(StorageError):
+        download(tmp_path / "to", storage())
+    whole = tmp_path / ".to.download" / "whole"
+    assert sorted(files(whole)) == ["adapter_model.safetensors", "empty"]
+    (whole / "adapter_model.safetensors").write_bytes(b"x" * 4099)
+    (whole / "tokenizer").write_text("a file where a folder is to be")
+    (whole / "empty").unlink()
+    (whole / "empty" / "folder").mkdir(parents=True)
+    proxy.faults = []
+    download(tmp_path / "to", storage())
+    assert files(tmp_path / "to") == files(uploaded)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "to"]
+
+
+def test_two_downloads_into_one_folder_do_not_mix(uploaded: Path, tmp_path: Path, storage: Config) -> None:
+    aside = tmp_path / ".to.download"
+    aside.mkdir()
+    handle = os.open(aside, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(UsageError) as caught:
+        download(tmp_path / "to", storage())
+    assert str(caught.value) == (
+        f"another download into {tmp_path / 'to'} is under way: wait for it, or name another folder with --to"
+    )
+    os.close(handle)
+    download(tmp_path / "to", storage())
+    assert files(tmp_path / "to") == files(uploaded)
+
+
+def test_the_working_directory_is_no_new_folder(
+    uploaded: Path, tmp_path: Path, storage: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UsageError, match=r"^\. is the working directory: name a new folder with --to$"):
+        download(Path(), storage())
 
 
 def test_an_object_that_was_replaced_in_the_bucket_is_found(uploaded: Path, tmp_path: Path, storage: Config, client: Any) -> None:
