@@ -94,7 +94,7 @@ def download(
         if every or not record.get("uploaded"):
             _bring(where, run, to or Path(run.name), every=every)
             return
-        uri, storage = str(record["uploaded"]["uri"]), _storage_of(record)
+        uri, storage = _place_of(record["uploaded"])
     elif every:
         raise UsageError("--all is for a run on the cluster: here its folder is there already")
     else:
@@ -111,16 +111,18 @@ def download(
 
 def _uploaded(run: RunDir) -> tuple[str, StorageConfig | None]:
     """Where what ``run`` has uploaded lies, and the storage_config that says on which server."""
-    uri = (run.read_record().get("uploaded") or {}).get("uri")
-    if uri is None:
+    uploaded = run.read_record().get("uploaded")
+    if uploaded is None:
+        _check_over(run)
         raise UsageError(f"{run.name} was not uploaded: its adapter is {run.adapter}, `launcher upload {run.name}` uploads it")
-    return str(uri), _experiment_of(run).storage_config
+    return _place_of(uploaded)
 
 
-def _storage_of(record: Mapping[str, Any]) -> StorageConfig | None:
-    from ..experiment import Experiment
+def _place_of(uploaded: Mapping[str, Any]) -> tuple[str, StorageConfig | None]:
+    from ..experiment import StorageConfig
 
-    return Experiment.model_validate(record["experiment"]).storage_config
+    server = {name: uploaded.get(name) for name in ("endpoint_url", "region")}
+    return str(uploaded["uri"]), StorageConfig.model_validate(server)
 
 
 def _bring(where: Kubernetes, run: ClusterRun, target: Path, *, every: bool) -> None:

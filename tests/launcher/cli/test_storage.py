@@ -134,6 +134,15 @@ def test_another_experiment_s_bucket_may_take_a_run(launcher: Launcher, moto: Mo
     write_experiment(moto.url)
     assert launcher("upload", "first", "--experiment", "two")[0] == 0
     assert keys(client)[0] == "other/exp_1/m/first/adapter_model.safetensors"
+    assert launcher("download", "first") == (0, "downloaded 1 file, 7 B, to first\n", "")  # from the server where it went
+
+
+def test_a_run_without_an_adapter_has_nothing_to_download(launcher: Launcher, moto: MotoServer, tmp_path: Path) -> None:
+    run = make_run(tmp_path, moto.url, code=42)
+    (run.adapter / "adapter_model.safetensors").unlink()
+    run.adapter.rmdir()
+    said = "error: first has no adapter, it is failed: `launcher resume first` goes on with it\n"
+    assert launcher("download", "first") == (2, "", said)
 
 
 def test_what_was_uploaded_comes_down_into_a_folder_of_its_name(
