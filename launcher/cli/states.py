@@ -177,7 +177,8 @@ def _pod_lines(pods: Sequence[Pod]) -> list[str]:
 
 
 def _first_facts(now: Known) -> dict[str, str | None]:
-    return {"run": now.run, "experiment": now.experiment, "state": _state(now), "because": now.sentence}
+    because = None if now.sentence == now.state else now.sentence
+    return {"run": now.run, "experiment": now.experiment, "state": _state(now), "because": because}
 
 
 def _progress(now: Known) -> dict[str, str | None]:
@@ -198,7 +199,7 @@ def _last_facts(now: Known) -> dict[str, str | None]:
 def _facts(facts: Mapping[str, str | None]) -> None:
     for label, fact in facts.items():
         if fact is not None:
-            click.echo(f"{label:<12}{fact}")
+            click.echo(f"{label:<12}" + "\n".ljust(13).join(fact.splitlines()))
 
 
 def _state(run: Known) -> str:

@@ -14,7 +14,8 @@ _SILENT = 900  # seconds without a word after which a run that trains is worth a
 def explain(seen: Evidence) -> Explanation:
     """The one cause that explains the most of what was seen."""
     if seen.state == "done":
-        return Explanation("done", f"{seen.run} is done{_at(seen)}", f"`launcher status {seen.run}` says where its adapter is")
+        where = f"its adapter is in the folder that `launcher status {seen.run}` names"
+        return Explanation("done", f"{seen.run} is done{_at(seen)}", where)
     if seen.is_over:
         return ended(seen)
     if seen.state == "unknown":

@@ -191,7 +191,7 @@ def test_a_run_whose_job_is_gone_is_read_from_its_folder(cluster_api: ClusterApi
         "outcome": {
             "state": "failed",
             "exit_code": 46,
-            "sentence": "the loss is no number",
+            "sentence": "the loss is no number\n    hint:     another rate",
             "ended": "2026-11-01T10:01:00+00:00",
         },
     }
@@ -204,6 +204,7 @@ run         old
 experiment  demo
 state       failed (46)
 because     the loss is no number
+                hint:     another rate
 step        4/10
 loss        0.6600
 started     2026-11-01 10:00 UTC
