@@ -77,6 +77,11 @@ def _train(folder: Path) -> Ending:
             return Ending("stopped", 143, "stopped before the training began")
         if is_done(run):
             return Ending("done", 0, "an earlier attempt has done it")
+        if run.adapter.exists():
+            # It only has to be uploaded, which the first node does by itself: the cluster makes no pod again that has succeeded.
+            if node.rank > 0:
+                return Ending("done", 0, "an earlier attempt has trained it, and the first node uploads it")
+            nodes, node = 1, Node()
     for path in (run.logs, run.tensorboard, run.data):
         path.mkdir(parents=True, exist_ok=True)
     splits = 0

@@ -151,6 +151,7 @@ def train(
         log.close()
         name_base(run.path / ASIDE, path, experiment)
         publish(run)
+    gather_object([None])  # a rank that is done is not started again, so none is before the adapter is there
     if first:
         upload_adapter(experiment, run)
 

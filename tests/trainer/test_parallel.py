@@ -127,6 +127,14 @@ def test_every_mode_saves_a_whole_adapter_that_was_read_back(undisturbed: dict[s
             torch.testing.assert_close(tensor, one[name], rtol=1e-3, atol=1e-5)
 
 
+def test_no_rank_is_done_before_the_adapter_is_there(undisturbed: dict[str, Started]) -> None:
+    for mode, run in undisturbed.items():
+        published = run.run.adapter.stat().st_ctime  # it was renamed then
+        notes = [json.loads(note.read_text()) for note in run.run.attempt(1).glob("rank-*.exit.json")]
+        assert len(notes) == MODES[mode][1]
+        assert [note for note in notes if note["time"] < published] == [], mode
+
+
 def test_under_zero_it_is_deepspeed_that_keeps_the_optimizer(undisturbed: dict[str, Started]) -> None:
     for mode, run in undisturbed.items():
         parts = list((run.run.checkpoints()[-1]).glob("global_step*/*optim_states.pt"))

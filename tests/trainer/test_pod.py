@@ -178,6 +178,19 @@ def test_the_other_nodes_wait_for_the_folder_and_tell_their_own_ranks_apart(pod:
     assert RunDir(pod.run.path, 1).read_record()["backend"] == "kubernetes"
 
 
+def test_what_is_trained_is_uploaded_by_the_first_node_alone_as_the_others_may_be_done(pod: Pod) -> None:
+    both = {"DPO_NNODES": "2", "DPO_NPROC": "1", "MASTER_ADDR": "first", "FAKE_STEPS": "1"}
+    assert pod.finish(JOB_COMPLETION_INDEX="0", FAKE_RANKS="47", **both)[0] == 47
+    begin = pod.run.entry_log.stat().st_size
+    pod.run.adapter.mkdir()
+    assert pod.finish(JOB_COMPLETION_INDEX="1", FAKE_RANKS="42", **both) == (0, [])
+    assert pod.last_words()["sentence"] == "an earlier attempt has trained it, and the first node uploads it"
+    code, out = pod.finish(JOB_COMPLETION_INDEX="0", **both)
+    assert (code, out[-1]) == (0, "r: attempt 2: done, exit 0: done")
+    words = pod.run.entry_log.read_text()[begin:]
+    assert "--nnodes=1 --nproc-per-node=1 --master-addr=127.0.0.1 " in words, "it waits for nobody"
+
+
 def test_a_node_that_waits_heeds_a_stop(pod: Pod) -> None:
     entry = pod.start(JOB_COMPLETION_INDEX="1", DPO_NNODES="2", MASTER_ADDR="first")
     wait_for(lambda: Path(f"/proc/{entry.pid}/status").read_text().find("SigCgt:\t0000000000000000") < 0)
