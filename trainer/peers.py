@@ -130,6 +130,8 @@ class Peers:
     def _hung(self, others: dict[int, dict[str, Any]], idle: float) -> str | None:
         """Why nothing moves: the ranks that are behind the others, once all have stood still for the timeout."""
         alive = {rank: note for rank, note in others.items() if "ended" not in note}
+        if not alive:  # nobody waits for this rank: it uploads the adapter
+            return None
         if idle < self._timeout or any(note["idle"] < self._timeout for note in alive.values()):
             return None
         places = {rank: (note["step"], note["what"]) for rank, note in alive.items()} | {self._rank: self._place}

@@ -97,6 +97,17 @@ def test_as_long_as_one_rank_moves_nobody_hangs() -> None:
     assert (of_one, of_two) == ([], [])
 
 
+def test_the_last_rank_may_upload_as_long_as_it_takes() -> None:
+    store = HashStore()
+    (one, of_one), (two, _) = watching(store, 0, timeout=0.3), watching(store, 1, timeout=0.3)
+    one.at(8, "done")
+    two.at(8, "done")
+    two.close(0)
+    time.sleep(1.2)
+    one.close(0)
+    assert of_one == []
+
+
 def test_nobody_hangs_before_the_training_has_begun() -> None:
     store = HashStore()
     (_, of_one), (two, of_two) = watching(store, 0, timeout=0.3), watching(store, 1, timeout=0.3)
