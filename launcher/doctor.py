@@ -210,8 +210,10 @@ def nodes(found: Sequence[Mapping[str, Any]]) -> Finding:
     counts = [int(((node.get("status") or {}).get("allocatable") or {}).get("nvidia.com/gpu", 0)) for node in found]
     those = [count for count in counts if count]
     if those:
-        detail = f"{len(found)}, of which {len(those)} have GPUs: {sum(those)} in all, {max(those)} on one"
+        detail = f"{len(found)}, of which {len(those)} {'has' if len(those) == 1 else 'have'} GPUs: {sum(those)} in all, {max(those)} on one"
         return Finding("nodes", "ok", detail)
+    if not found:
+        return Finding("nodes", "missing", "there is none now: a run waits for one", is_needed=False)
     detail = f"{len(found)}, and none tells the scheduler of a GPU: runs with --gpus 0 alone; NVIDIA's device plugin adds them"
     plugin = "https://raw.githubusercontent.com/NVIDIA/k8s-device-plugin/main/deployments/static/nvidia-device-plugin.yml"
     return Finding("nodes", "missing", detail, f"kubectl create -f {plugin}", is_needed=False)

@@ -119,6 +119,7 @@ def test_gpus_of_nodes_are_counted_as_the_scheduler_knows_them():
     gpus = one("Node", status={"allocatable": {"nvidia.com/gpu": "8"}})
     assert doctor.nodes([gpus, gpus, one("Node")]).detail == "3, of which 2 have GPUs: 16 in all, 8 on one"
     assert "device plugin" in doctor.nodes([one("Node")]).detail
+    assert doctor.nodes([]).detail == "there is none now: a run waits for one"
     assert is_ready([doctor.nodes([one("Node")])])
 
 

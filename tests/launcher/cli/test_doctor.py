@@ -90,7 +90,7 @@ def test_a_cluster_to_which_the_overlay_was_applied_is_ready(tmp_path: Path, clu
         f"                             → {INSTALL.format('jobset')}\n"
         "absent   Kueue               is not installed: there are no queues, and --queue has no meaning\n"
         f"                             → {INSTALL.format('kueue')}\n"
-        "ok       nodes               1, of which 1 have GPUs: 1 in all, 1 on one\n"
+        "ok       nodes               1, of which 1 has GPUs: 1 in all, 1 on one\n"
         "absent   StorageClass        none is the default (there is none at all); the claims have their volumes\n"
         "all that is needed is there\n"
     )

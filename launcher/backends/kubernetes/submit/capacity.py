@@ -62,7 +62,13 @@ def unfit(nodes: Sequence[Obj], pod: Obj) -> str | None:
     if not nodes:
         return None
     counted = sorted(reasons.items(), key=lambda one: (-one[1], one[0]))
-    return f"of {len(nodes)} node{'s' * (len(nodes) > 1)}: " + "; ".join(f"{count} {reason}" for reason, count in counted)
+    return f"of {len(nodes)} node{'s' * (len(nodes) > 1)}: " + "; ".join(_counted(count, reason) for reason, count in counted)
+
+
+def _counted(nodes: int, reason: str) -> str:
+    """``2 have no cpu``, ``1 has no cpu``."""
+    verb, _, rest = reason.partition(" ")
+    return f"{nodes} {verb if nodes > 1 else _OF_ONE[verb]} {rest}"
 
 
 def _against(node: Obj, pod: Obj, asked: Mapping[str, Fraction]) -> Iterator[str]:
@@ -86,6 +92,9 @@ def _against(node: Obj, pod: Obj, asked: Mapping[str, Fraction]) -> Iterator[str
         if has < wanted:
             has_none = "have no" if not has else "have too little"
             yield f"{has_none} {name} ({shown(name, wanted)} asked)"
+
+
+_OF_ONE: Final = {"take": "takes", "are": "is", "lack": "lacks", "have": "has"}
 
 
 def _tolerated(taint: Obj, tolerations: Sequence[Obj]) -> bool:

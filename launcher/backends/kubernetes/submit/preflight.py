@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ....doctor import CLAIMS, MADE
 from ....errors import LauncherError, Mistake
 from ....image import NAME
 from ..follow.run import ClusterRun
@@ -73,7 +74,7 @@ def _earlier(spec: KubernetesSpec, facts: Facts, is_named: bool) -> Iterator[Mis
 def _namespace(facts: Facts, namespace: str) -> Iterator[Mistake]:
     if facts.namespace.found is None and facts.namespace.unseen is None:
         yield Mistake(
-            f"namespace {namespace}", "is not there", hint=f"{_APPLY} makes the namespace dpo; --namespace takes another"
+            f"namespace {namespace}", "is not there", hint=f"{_APPLY} makes the namespace {MADE}; --namespace takes another"
         )
 
 
@@ -110,7 +111,9 @@ def _claims(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mist
             continue
         if answer.found is None:
             what = f"is not there, in {namespace}; it is to hold {' and '.join(_HELD[role] for role in roles)}"
-            yield Mistake(where, what, hint=f"{_APPLY}; another claim: launch.kubernetes.volumes.{roles[0]}")
+            elsewhere = "" if namespace == MADE else f" in the namespace {MADE}, for --namespace {MADE}"
+            made = f"{_APPLY} makes {' and '.join(CLAIMS.values())}{elsewhere}"
+            yield Mistake(where, what, hint=f"{made}; another claim: launch.kubernetes.volumes.{roles[0]}")
             continue
         yield from _unbound(where, answer.found, facts)
         yield from _access(where, name, answer.found, roles, spec, facts)

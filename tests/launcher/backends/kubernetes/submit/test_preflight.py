@@ -102,7 +102,8 @@ def test_who_follows_must_be_able_to_read_logs(api: ClusterApi) -> None:
 
 def test_a_claim_that_is_not_there(api: ClusterApi) -> None:
     said = "claim big: is not there, in default; it is to hold the runs and the models that are kept\n"
-    hint = f"    hint:     {APPLY}; another claim: launch.kubernetes.volumes.runs"
+    made = f"{APPLY} makes dpo-runs and dpo-cache in the namespace dpo, for --namespace dpo"
+    hint = f"    hint:     {made}; another claim: launch.kubernetes.volumes.runs"
     assert finding(api, {"kubernetes": {"volumes": {"runs": "big", "cache": "big"}}}) == said + hint
 
 
@@ -285,9 +286,9 @@ def test_no_node_could_ever_hold_a_pod(api: ClusterApi) -> None:
     api.objects.change("nodes", "ill", lambda one: one["status"].update(conditions=[{"type": "Ready", "status": "Unknown"}]))
     said = finding(api, {"gpus": 8, "cpus": 16, "memory": "100Gi"})
     assert said.splitlines()[0] == (
-        "nodes: none could ever hold a pod of the run: of 5 nodes: 1 are not ready; 1 have no nvidia.com/gpu (8 asked); "
-        "1 have the taint team=other:NoSchedule; 1 have too little cpu (16 asked); 1 have too little memory (100Gi asked); "
-        "1 have too little nvidia.com/gpu (8 asked); 1 take no new pods (cordoned)"
+        "nodes: none could ever hold a pod of the run: of 5 nodes: 1 is not ready; 1 has no nvidia.com/gpu (8 asked); "
+        "1 has the taint team=other:NoSchedule; 1 has too little cpu (16 asked); 1 has too little memory (100Gi asked); "
+        "1 has too little nvidia.com/gpu (8 asked); 1 takes no new pods (cordoned)"
     )
     tolerated = {"key": "team", "operator": "Equal", "value": "other"}
     assert findings(api, {"gpus": 8, "kubernetes": {"tolerations": [tolerated]}}) == []
