@@ -36,7 +36,7 @@ def choose_parallelism(
     from ..remedies import simplest_that_fits
     from .plan import gpu_here
 
-    gpu = gpu_here(caller)[0] if is_here else _selected(experiment)
+    gpu = gpu_here(caller)[0] if is_here else selected_gpu(experiment)
     if gpu is None:
         hint = "" if is_here else f" (launch.kubernetes.node_selector may name it: {PRODUCT})"
         return replace(DDP, why=f"parallelism: ddp, as the GPU's memory is not known{hint}")
@@ -49,7 +49,7 @@ def choose_parallelism(
     return read_parallelism(chosen, root, why)
 
 
-def _selected(experiment: Experiment) -> Gpu | None:
+def selected_gpu(experiment: Experiment) -> Gpu | None:
     """The GPU that the node selector asks for, by the label that NVIDIA's device discovery gives a node."""
     from ..gpus import find_gpu
 

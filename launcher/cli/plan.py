@@ -166,10 +166,48 @@ def said_before_run(experiment: Experiment, pairs: Pairs, root: Path, caller: Ma
     try:
         config, _ = find_model_config(experiment.model_name, root, caller, network=False)
     except ExperimentError as error:
-        return [f"{'memory':<12}not known: {error.mistakes[0].where}: {error.mistakes[0].what}; `launcher plan` says more"]
+        return [_no_sizes(error)]
     found = planned(experiment, config, pairs, None, caller, changes=False)
-    hint = "" if found.fits is not False else "; `launcher plan` says what would"
-    return [f"{'memory':<12}{found.verdict}{hint}", f"{'time':<12}{found.time}"]
+    return [f"{'memory':<12}{found.verdict}{_plan_hint(found)}", f"{'time':<12}{found.time}"]
+
+
+def said_before_submit(experiment: Experiment, pairs: Pairs, root: Path, caller: Mapping[str, str]) -> list[str]:
+    """One line about the memory of a cluster's GPUs, or none for a run that takes none; asks no network.
+
+    Whether it fits is said where the experiment's node selector names the GPU, else what a GPU needs.
+    """
+    from ..estimate import Machine, estimate
+    from ..model_config import find_model_config
+    from .parallelism import PRODUCT, selected_gpu
+
+    launch = experiment.launch
+    if launch.gpus == 0:
+        return []
+    try:
+        config, _ = find_model_config(experiment.model_name, root, caller, network=False)
+    except ExperimentError as error:
+        return [_no_sizes(error)]
+    gpu = selected_gpu(experiment)
+    if gpu is not None:
+        found = planned(experiment, config, pairs, gpu, caller, changes=False)
+        return [f"{'memory':<12}on {gpu.name} {found.verdict}{_plan_hint(found)}"]
+    count = launch.gpus if isinstance(launch.gpus, int) else 1
+    work, machine = _work(experiment, pairs), Machine(count * launch.nodes, _sharing(experiment))
+    total = estimate(experiment, config, work, machine).total
+    less = ""
+    if experiment.hyperparameters.use_gradient_checkpointing == "auto":
+        least = estimate(experiment, config, work, machine, recompute=True).total
+        less = f", or {_gib(least)} GiB with activations computed again" if least < total else ""
+    unknown = f"what the cluster's have is not known here (launch.kubernetes.node_selector may name them: {PRODUCT})"
+    return [f"{'memory':<12}about {_gib(total)} GiB a GPU{less}; {unknown}"]
+
+
+def _no_sizes(error: ExperimentError) -> str:
+    return f"{'memory':<12}not known: {error.mistakes[0].where}: {error.mistakes[0].what}; `launcher plan` says more"
+
+
+def _plan_hint(found: Planned) -> str:
+    return "" if found.fits is not False else "; `launcher plan` says what would"
 
 
 def _wanted(name: str | None, memory: str | None) -> Gpu | None:

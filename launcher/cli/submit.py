@@ -163,7 +163,7 @@ def submit_to_cluster(
         if image is not None:
             spec = cluster_spec(job, loaded, namespace=namespace, has_jobset=facts.has_jobset, local=local, image=image)
         spec = with_copy(spec, pairs.spreadsheet if pairs is not None else None)
-        _say(job, spec, pairs, cluster.context, namespace)
+        _say(job, spec, pairs, cluster.context, namespace, caller)
         try_all(cluster, spec, namespace)
         stage(cluster, spec, namespace, job.experiment.storage_config, caller, click.echo)
         run = create(cluster, spec, namespace)
@@ -236,11 +236,12 @@ def _pushed(spec: KubernetesSpec, facts: Facts, registry: str | None, caller: Ma
         return Image(push(client, reference, f"{registry}/dpo-launcher", click.echo), spec.image.variant)
 
 
-def _say(job: Job, spec: KubernetesSpec, pairs: Pairs | None, context: str, namespace: str) -> None:
+def _say(job: Job, spec: KubernetesSpec, pairs: Pairs | None, context: str, namespace: str, caller: Mapping[str, str]) -> None:
     """What the run will be."""
     from ..backends.kubernetes.render.placement import RUNS
     from ..run_dir import RunDir
     from .derived import derived
+    from .plan import said_before_submit
 
     folder = RunDir(Path(RUNS) / spec.folder)
     if pairs is None:
@@ -248,7 +249,7 @@ def _say(job: Job, spec: KubernetesSpec, pairs: Pairs | None, context: str, name
         click.echo("\n".join(f"{name:<12}{fact}" for name, fact in facts.items()))
         click.echo(f"{'data':<12}{job.experiment.datasets_path}: only the pods can read it; it is checked there")
     else:
-        click.echo("\n".join(derived(job, pairs, folder)))
+        click.echo("\n".join((*derived(job, pairs, folder), *said_before_submit(job.experiment, pairs, Path(), caller))))
     click.echo(f"{'cluster':<12}{spec.kind} {spec.job} in namespace {namespace} of context {context}")
     click.echo(f"{'image':<12}{spec.image.reference}")
     for notice in pairs.notices if pairs is not None else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +99,31 @@ def test_flags_say_what_set_would(home: Path, api: ClusterApi) -> None:
     assert (job["completions"], found["spec"]["failurePolicy"]["maxRestarts"]) == (2, 7)
     assert job["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
     assert found["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "q"
+
+
+def test_what_a_gpu_needs_is_said_and_whether_it_fits_only_where_the_gpu_is_known(home: Path, api: ClusterApi) -> None:
+    controllers.node(api, "gpus", gpus=1, labels={"nvidia.com/gpu.product": "NVIDIA-L4"})
+    shutil.copytree(REPOSITORY / "configs" / "models", home / "configs" / "models")
+
+    def memory(*args: str) -> str | None:
+        done = launcher(home, api, "submit", "demo", *args)
+        assert (done.returncode, done.stderr) == (0, "")
+        return next((line for line in done.stdout.splitlines() if line.startswith("memory")), None)
+
+    assert memory() is None
+    unknown = "what the cluster's have is not known here (launch.kubernetes.node_selector may name them: nvidia.com/gpu.product)"
+    size = r"\d+\.\d\d GiB"
+    assert re.fullmatch(
+        rf"memory      about {size} a GPU, or {size} with activations computed again; {re.escape(unknown)}",
+        memory("--gpus", "1") or "",
+    )
+    always = ["--set", "hyperparameters.use_gradient_checkpointing=true"]
+    assert re.fullmatch(rf"memory      about {size} a GPU; {re.escape(unknown)}", memory("--gpus", "1", *always) or "")
+    selected = ["--set", "launch.kubernetes.node_selector={nvidia.com/gpu.product: NVIDIA-L4}"]
+    assert re.fullmatch(
+        rf"memory      on L4 it fits: about {size} a GPU, of 22\.49 GiB \(20\.24 GiB at gpu_memory_utilization 0\.9\)",
+        memory("--gpus", "1", *selected) or "",
+    )
 
 
 def test_preflight_says_all_and_nothing_is_created(home: Path, api: ClusterApi) -> None:
