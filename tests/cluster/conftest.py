@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def home(place: Place, demo_model: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def experiment(image: str) -> dict[str, Any]:
-    """The demo, short: some seconds on one CPU."""
+    """The demo, short: some seconds on one CPU. Its folder is a new one, as a host path has that of the suite before."""
     return {
         "experiment_id": "suite",
         "model_name": "model",
@@ -103,7 +104,7 @@ def experiment(image: str) -> dict[str, Any]:
             "save_steps": 2,
             "per_device_train_batch_size": 2,
             "gradient_accumulation_steps": 2,
-            "model_output_dir": "suite",
+            "model_output_dir": f"suite-{os.urandom(3).hex()}",
         },
         "launch": {"image": image, "gpus": 0, "cpus": 0.5, "memory": "1536Mi", "shm_size": "64Mi", "max_restarts": 2},
     }

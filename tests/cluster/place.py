@@ -8,7 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,13 +73,13 @@ class Place:
 
     def make(self) -> None:
         """Everything that k8s/ has, in this namespace, and a reader that is ready."""
+        patience = self.settings.patience
         if self.settings.prepare:
             self._prepare()
         self.kubectl("apply", "-f", "-", stdin=self.manifests())
-        self.kubectl(
-            "-n", self.namespace, "rollout", "status", "deployment/dpo-tensorboard", f"--timeout={self.settings.patience}s",
-            timeout=self.settings.patience + 30,
-        )  # fmt: skip
+        with self._explained(self.namespace):
+            ready = ("rollout", "status", "deployment/dpo-tensorboard", f"--timeout={patience}s")
+            self.kubectl("-n", self.namespace, *ready, timeout=patience + 30)
 
     def manifests(self) -> str:
         """The base of k8s/ with the patches that these settings ask for."""
@@ -128,11 +129,19 @@ class Place:
         nodes = json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]
         return max(_cpus(node["status"]["allocatable"]["cpu"]) for node in nodes), len(nodes)
 
-    def described(self) -> str:
+    def described(self, namespace: str | None = None) -> str:
         """What a person looks at when something has failed."""
         wide = ("get", "pods,jobs,persistentvolumeclaims", "-o", "wide")
         events = ("get", "events", "--sort-by=.metadata.creationTimestamp")
-        return "\n".join(self.kubectl("-n", self.namespace, *what, check=False) for what in (wide, events))
+        return "\n".join(self.kubectl("-n", namespace or self.namespace, *what, check=False) for what in (wide, events))
+
+    @contextmanager
+    def _explained(self, namespace: str) -> Iterator[None]:
+        """Adds to a failure what the namespace looks like, which is removed before anybody could."""
+        try:
+            yield
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.described(namespace)}") from None
 
     def _may(self, verb: str, resource: str, token: str) -> bool:
         # Without its own credentials: a client certificate of the administrator would win over the token.
@@ -183,38 +192,44 @@ class Place:
 
     def _prepare(self) -> None:
         """Makes the folders of the volumes writable, by a pod that is root, in a namespace that allows it for a moment."""
-        namespace = f"{self.namespace}-prepare"
-        words = f"install -d -m 2770 -o {GID} -g {GID} /host/runs /host/cache"
-        pod = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "prepare", "namespace": namespace},
-            "spec": {
-                "restartPolicy": "Never",
-                "automountServiceAccountToken": False,
-                "tolerations": [{"operator": "Exists"}],
-                "securityContext": {"runAsUser": 0, "runAsGroup": 0, "runAsNonRoot": False},
-                "containers": [
-                    {
-                        "name": "prepare",
-                        "image": self.settings.image,
-                        "imagePullPolicy": "IfNotPresent",
-                        "command": ["sh", "-c", words],
-                        "volumeMounts": [{"name": "host", "mountPath": "/host"}],
-                    }
-                ],
-                "volumes": [{"name": "host", "hostPath": {"path": self.settings.host_path, "type": "DirectoryOrCreate"}}],
-            },
-        }
-        labels = {"pod-security.kubernetes.io/enforce": "privileged"}
-        made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}
-        patience = self.settings.patience
+        made = self.preparation()
+        namespace, patience = made[0]["metadata"]["name"], self.settings.patience
         try:
-            self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([made, pod]))
-            wait = ("wait", "pod/prepare", "--for=jsonpath={.status.phase}=Succeeded", f"--timeout={patience}s")
-            self.kubectl("-n", namespace, *wait, timeout=patience + 30)
+            self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(made))
+            done = ("wait", "job/prepare", "--for=condition=Complete", f"--timeout={patience}s")
+            with self._explained(namespace):
+                self.kubectl("-n", namespace, *done, timeout=patience + 30)
         finally:
             self.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s", check=False, timeout=150)
+
+    def preparation(self) -> list[dict[str, Any]]:
+        """A Job, not a pod: that would be refused as long as its new namespace has no ServiceAccount."""
+        namespace = f"{self.namespace}-prepare"
+        container = {
+            "name": "prepare",
+            "image": self.settings.image,
+            "imagePullPolicy": "IfNotPresent",
+            "command": ["install", "-d", "-m", "2770", "-o", str(GID), "-g", str(GID), "/host/runs", "/host/cache"],
+            "volumeMounts": [{"name": "host", "mountPath": "/host"}],
+        }
+        pod = {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "tolerations": [{"operator": "Exists"}],
+            "securityContext": {"runAsUser": 0, "runAsGroup": 0, "runAsNonRoot": False},
+            "containers": [container],
+            "volumes": [{"name": "host", "hostPath": {"path": self.settings.host_path, "type": "DirectoryOrCreate"}}],
+        }
+        labels = {"pod-security.kubernetes.io/enforce": "privileged"}
+        return [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},
+            {
+                "apiVersion": "batch/v1",
+                "kind": "Job",
+                "metadata": {"name": "prepare", "namespace": namespace},
+                "spec": {"template": {"spec": pod}},
+            },
+        ]
 
 
 def image_override(reference: str) -> dict[str, str]:

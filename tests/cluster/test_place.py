@@ -10,13 +10,15 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests.cluster.conftest import experiment
 from tests.cluster.place import Place, Settings, image_override
 from tests.pod_security import violations
 
+KNOWN = {"DPO_TEST_IMAGE": "registry.example.com:5000/team/dpo-launcher:test", "DPO_TEST_NAMESPACE": "dpo-test-1"}
+
 
 def made(folder: Path, **env: str) -> list[Mapping[str, Any]]:
-    known = {"DPO_TEST_IMAGE": "registry.example.com:5000/team/dpo-launcher:test", "DPO_TEST_NAMESPACE": "dpo-test-1"}
-    return list(yaml.safe_load_all(Place(Settings.of({**known, **env}), folder).manifests()))
+    return list(yaml.safe_load_all(Place(Settings.of({**KNOWN, **env}), folder).manifests()))
 
 
 @pytest.mark.parametrize("env", [{}, {"DPO_TEST_STORAGE_CLASS": "standard"}, {"DPO_TEST_HOST_PATH": "/var/lib/dpo-test"}])
@@ -45,6 +47,37 @@ def test_a_host_path_becomes_two_volumes_that_only_these_claims_may_have(tmp_pat
         assert volume["claimRef"] == {"namespace": "dpo-test-1", "name": name}
         assert (claim["storageClassName"], claim["accessModes"]) == ("", ["ReadWriteMany"])
     assert volumes["dpo-test-1-runs"]["hostPath"] == {"path": "/var/lib/dpo-test/runs", "type": "Directory"}
+
+
+def test_what_prepares_a_host_path_does_not_depend_on_what_its_new_namespace_has_yet(tmp_path: Path) -> None:
+    settings = Settings.of({**KNOWN, "DPO_TEST_HOST_PATH": "/var/lib/dpo-test", "DPO_TEST_PREPARE": "1"})
+    objects = Place(settings, tmp_path).preparation()
+    for obj in objects:
+        kubernetes_validate.validate(obj, "1.36", strict=True)
+    assert [obj["kind"] for obj in objects] == ["Namespace", "Job"], "a pod would need the ServiceAccount at once"
+    assert {obj["metadata"].get("namespace", obj["metadata"]["name"]) for obj in objects} == {"dpo-test-1-prepare"}
+
+
+@pytest.mark.parametrize(("fails", "namespace"), [("wait", "dpo-test-1-prepare"), ("rollout", "dpo-test-1")])
+def test_a_namespace_that_does_not_become_ready_is_described_before_it_is_removed(
+    tmp_path: Path, fails: str, namespace: str
+) -> None:
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(f"""#!/bin/sh
+case " $* " in
+  *" {fails} "*) echo "error: timed out" >&2; exit 1 ;;
+  *" -n {namespace} get events "*) echo "MountVolume.SetUp failed" ;;
+esac
+""")
+    kubectl.chmod(0o755)
+    settings = Settings.of({**KNOWN, "DPO_TEST_HOST_PATH": "/var/lib/dpo-test", "DPO_TEST_PREPARE": "1"})
+    with pytest.raises(AssertionError, match=r"(?s)timed out.*MountVolume.SetUp failed"):
+        Place(settings, tmp_path, str(kubectl)).make()
+
+
+def test_a_suite_does_not_find_the_runs_that_another_has_left_in_a_host_path() -> None:
+    one, other = (experiment("registry.example.com/x:1")["hyperparameters"]["model_output_dir"] for _ in range(2))
+    assert one != other
 
 
 @pytest.mark.parametrize(
