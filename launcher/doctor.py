@@ -210,7 +210,8 @@ def nodes(found: Sequence[Mapping[str, Any]]) -> Finding:
     counts = [int(((node.get("status") or {}).get("allocatable") or {}).get("nvidia.com/gpu", 0)) for node in found]
     those = [count for count in counts if count]
     if those:
-        detail = f"{len(found)}, of which {len(those)} {'has' if len(those) == 1 else 'have'} GPUs: {sum(those)} in all, {max(those)} on one"
+        have = "has" if len(those) == 1 else "have"
+        detail = f"{len(found)}, of which {len(those)} {have} GPUs: {sum(those)} in all, {max(those)} on one"
         return Finding("nodes", "ok", detail)
     if not found:
         return Finding("nodes", "missing", "there is none now: a run waits for one", is_needed=False)
