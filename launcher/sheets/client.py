@@ -17,6 +17,7 @@ from google.auth.transport.requests import Request
 from google.oauth2.service_account import Credentials
 from gspread.http_client import HTTPClient
 from gspread.utils import absolute_range_name
+from requests.utils import should_bypass_proxies
 
 from ..errors import CredentialError, LauncherError
 from ..redact import REDACTOR
@@ -47,6 +48,7 @@ def read_spreadsheet(
     account = Account.of(env)
     with requests.Session() as session:
         ask = Asking(say, patience)
+        session.proxies.update(_proxies(env, account.api, account.token))
         session.headers["Authorization"] = f"Bearer {_token(account, session, ask)}"
         client = _Client(account, session, patience)
         ranges = [absolute_range_name(title) for title in wanted.values()]
@@ -63,6 +65,20 @@ def read_spreadsheet(
         raise LauncherError(f"Google Sheets answered with {len(found)} ranges where {len(wanted)} were asked for")
     parts = zip(wanted.items(), found, strict=True)
     return Spreadsheet(spreadsheet_id, read, tuple(Worksheet(r, t, _cells(part.get("values", []))) for (r, t), part in parts))
+
+
+def _proxies(env: Mapping[str, str], *addresses: str) -> dict[str, str]:
+    """The proxy of each address as ``env`` says, or "" for none: requests itself looks in the process's environment alone."""
+
+    def named(variable: str) -> str:
+        return env.get(variable) or env.get(variable.upper()) or ""
+
+    found = {}
+    for address in addresses:
+        parts = urlsplit(address)
+        is_direct = should_bypass_proxies(address, no_proxy=named("no_proxy"))
+        found[f"{parts.scheme}://{parts.hostname}"] = "" if is_direct else named(f"{parts.scheme}_proxy") or named("all_proxy")
+    return found
 
 
 def _whole(method: Callable[..., Any], *args: Any) -> Mapping[str, Any]:

@@ -130,6 +130,16 @@ def test_nobody_there_is_said_after_three_tries(google: Google) -> None:
     assert len(waits.waited) == 2
 
 
+def test_a_proxy_is_used_that_only_env_names(google: Google) -> None:
+    nobody = "http://localhost:1"
+    env = {"GOOGLE_SHEETS_API_URL": nobody, "GOOGLE_SHEETS_TOKEN_URL": f"{nobody}/token", "HTTP_PROXY": google.url}
+    Waits().read(google, **env)
+    assert google.requests == [f"POST {nobody}/token", BATCH]
+    with pytest.raises(LauncherError, match="no connection to localhost"):
+        Waits().read(google, **env, NO_PROXY="localhost")
+    assert len(google.requests) == 2
+
+
 def test_a_spreadsheet_that_is_not_shared_is_said_with_the_address_to_share_it_with(google: Google) -> None:
     google.shared = False
     assert refused(google, CredentialError) == (
