@@ -108,6 +108,15 @@ def cpu_image(engine: Any, build_settings: Mapping[str, str]) -> str:
     return image.reference
 
 
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Any]:
+    """An S3 server over HTTP (tests.s3.server.MotoServer), which a test empties before it uses it."""
+    from tests.s3.server import MotoServer
+
+    with MotoServer() as server:
+        yield server
+
+
 @pytest.fixture
 def cluster_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A Kubernetes API server over HTTP (tests.cluster_api.ClusterApi), which ``cluster_api.kubeconfig`` names."""

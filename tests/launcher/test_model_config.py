@@ -10,7 +10,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from launcher.errors import ExperimentError
@@ -18,8 +17,6 @@ from launcher.experiment import StorageConfig
 from launcher.model_config import ModelConfig, find_model_config
 from tests.s3.proxy import FaultProxy
 from tests.s3.server import MotoServer
-
-READER = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "us-east-1"}
 
 REPOSITORY = Path(__file__).parents[2]
 QWEN = REPOSITORY / "configs/models/Qwen/Qwen3-0.6B/config.json"
@@ -193,19 +190,17 @@ def test_the_network_is_left_alone_where_nobody_allows_it(tmp_path: Path):
     assert asked == []
 
 
-def test_a_model_in_a_bucket_is_known_by_its_config_alone(tmp_path: Path):
-    with MotoServer() as server:
-        client = boto3.client("s3", endpoint_url=server.url, **READER)
-        client.create_bucket(Bucket="models")
-        for name, body in {"config.json": json.dumps(SMALL).encode(), "model.safetensors": bytes(1 << 20)}.items():
-            client.put_object(Bucket="models", Key=f"base/small/{name}", Body=body)
-        with FaultProxy(server.url) as proxy:
-            storage = StorageConfig(endpoint_url=proxy.url)
-            config, where = find_model_config("s3://models/base/small", tmp_path, in_bucket(tmp_path), storage=storage)
-            read = [request.path for request in proxy.requests if request.path != "/models"]
-            client.delete_object(Bucket="models", Key="base/small/config.json")
-            with pytest.raises(ExperimentError) as caught:
-                find_model_config("s3://models/base/small", tmp_path, in_bucket(tmp_path), storage=storage)
+def test_a_model_in_a_bucket_is_known_by_its_config_alone(tmp_path: Path, moto: MotoServer):
+    client = moto.emptied("models")
+    for name, body in {"config.json": json.dumps(SMALL).encode(), "model.safetensors": bytes(1 << 20)}.items():
+        client.put_object(Bucket="models", Key=f"base/small/{name}", Body=body)
+    with FaultProxy(moto.url) as proxy:
+        storage = StorageConfig(endpoint_url=proxy.url)
+        config, where = find_model_config("s3://models/base/small", tmp_path, in_bucket(tmp_path), storage=storage)
+        read = [request.path for request in proxy.requests if request.path != "/models"]
+        client.delete_object(Bucket="models", Key="base/small/config.json")
+        with pytest.raises(ExperimentError) as caught:
+            find_model_config("s3://models/base/small", tmp_path, in_bucket(tmp_path), storage=storage)
     assert (config.hidden, where) == (SMALL["hidden_size"], "s3://models/base/small/config.json")
     assert read == ["/models/base/small/config.json"]
     assert "looked at: s3://models/base/small/config.json (there is no such object)\n" in str(caught.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,9 @@ PROMPTS = b"name,system,user\nprompt_default,,Q: {prompt}\n"
 KEYS = {"AWS_ACCESS_KEY": "AKIAEXAMPLE", "AWS_SECRET_KEY": "hush-hush", "AWS_REGION": "us-east-1"}
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[MotoServer]:
-    with MotoServer() as server:
-        yield server
-
-
 @pytest.fixture
 def bucket(moto: MotoServer) -> Any:
-    import boto3
-
-    moto.post("/moto-api/reset")
-    known = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=moto.url, **known)
-    client.create_bucket(Bucket="data")
+    client = moto.emptied("data")
     for name, body in {"training_data.csv": TRAIN, "prompt_data.csv": PROMPTS, "huge.bin": bytes(1 << 20)}.items():
         client.put_object(Bucket="data", Key=f"answers/{name}", Body=body)
     return client

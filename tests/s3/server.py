@@ -8,6 +8,7 @@ import sys
 import urllib.request
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 PART = 1024  # bytes: the smallest part that the server takes, where AWS wants 5 MiB
 
@@ -34,6 +35,17 @@ class MotoServer:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(timeout=30)
+
+    def emptied(self, *buckets: str) -> Any:
+        """A bare client of the server, which holds these empty buckets and nothing else."""
+        import boto3
+
+        self.post("/moto-api/reset")
+        known = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "us-east-1"}
+        client = boto3.client("s3", endpoint_url=self.url, **known)
+        for bucket in buckets:
+            client.create_bucket(Bucket=bucket)
+        return client
 
     def post(self, path: str, body: bytes = b"") -> None:
         """A request to moto itself, as /moto-api/reset."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from launcher.errors import ExperimentError, UploadError
@@ -39,21 +38,13 @@ Make = Callable[..., Experiment]
 NewRun = Callable[[Path, Experiment, str], RunDir]
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[MotoServer]:
-    with MotoServer() as server:
-        yield server
-
-
 @pytest.fixture
 def client(moto: MotoServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A bare client of the server, which has no bucket yet; this process may use the server, from an empty folder."""
     monkeypatch.chdir(tmp_path)
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    moto.post("/moto-api/reset")
-    known = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "us-east-1"}
-    return boto3.client("s3", endpoint_url=moto.url, **known)
+    return moto.emptied()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from tests.s3.server import MotoServer
@@ -53,18 +52,14 @@ def as_json(home: Path, *args: str, **env: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def test_a_model_of_a_bucket_is_planned_for_by_its_config(home: Path):
+def test_a_model_of_a_bucket_is_planned_for_by_its_config(home: Path, moto: MotoServer):
     sizes = REPOSITORY / "configs/models/Qwen/Qwen3-0.6B/config.json"
-    with MotoServer() as server:
-        known = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "us-east-1"}
-        client = boto3.client("s3", endpoint_url=server.url, **known)
-        client.create_bucket(Bucket="models")
-        client.put_object(Bucket="models", Key="base/config.json", Body=sizes.read_bytes())
-        (home / "configs" / "tune.yml").write_text(
-            f"{CONFIG}  storage_config: {{endpoint_url: '{server.url}'}}\n".replace("Qwen/Qwen3-0.6B", "s3://models/base")
-        )
-        (home / ".env").write_text("AWS_ACCESS_KEY=x\nAWS_SECRET_KEY=y\nAWS_REGION=us-east-1\n")
-        found = as_json(home, "tune", "--gpu", "RTX 4090")
+    moto.emptied("models").put_object(Bucket="models", Key="base/config.json", Body=sizes.read_bytes())
+    (home / "configs" / "tune.yml").write_text(
+        f"{CONFIG}  storage_config: {{endpoint_url: '{moto.url}'}}\n".replace("Qwen/Qwen3-0.6B", "s3://models/base")
+    )
+    (home / ".env").write_text("AWS_ACCESS_KEY=x\nAWS_SECRET_KEY=y\nAWS_REGION=us-east-1\n")
+    found = as_json(home, "tune", "--gpu", "RTX 4090")
     assert (found["parameters"], found["sizes_from"]) == (596_049_920, "s3://models/base/config.json")
 
 

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from launcher.cli import main
@@ -16,19 +15,9 @@ from tests.s3.server import MotoServer
 Launcher = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[MotoServer]:
-    with MotoServer() as server:
-        yield server
-
-
 @pytest.fixture
 def client(moto: MotoServer) -> Any:
-    moto.post("/moto-api/reset")
-    known = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=moto.url, **known)
-    client.create_bucket(Bucket="models")
-    return client
+    return moto.emptied("models")
 
 
 @pytest.fixture

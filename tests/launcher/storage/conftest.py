@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from launcher.experiment import StorageConfig
@@ -15,12 +14,6 @@ from tests.s3.server import PART, MotoServer
 
 KEYS = {"AWS_ACCESS_KEY": "AKIAEXAMPLE", "AWS_SECRET_KEY": "hush-hush", "AWS_REGION": "us-east-1"}
 EFFORT = Effort(part=PART, threads=4, attempts=4, pause=0.001, timeout=30)
-
-
-@pytest.fixture(scope="session")
-def moto() -> Iterator[MotoServer]:
-    with MotoServer() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -36,11 +29,7 @@ def _no_credentials_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_fa
 @pytest.fixture
 def client(moto: MotoServer) -> Any:
     """A bare client of the server, which has an empty bucket ``models``."""
-    moto.post("/moto-api/reset")
-    known = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=moto.url, **known)
-    client.create_bucket(Bucket="models")
-    return client
+    return moto.emptied("models")
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
@@ -231,19 +230,15 @@ def test_the_job_is_one_that_clusters_take(version: str, model: Path) -> None:
     assert job["metadata"]["labels"]["app.kubernetes.io/component"] == "staging"
 
 
-def test_a_bucket_gets_the_files_that_are_read_and_a_manifest_once(cluster: Cluster, model: Path) -> None:
-    with MotoServer() as moto:
-        client = boto3.client(
-            "s3", endpoint_url=moto.url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y"
-        )
-        client.create_bucket(Bucket="models")
-        storage = {"bucket_name": "models", "object_prefix": "dpo/", "endpoint_url": moto.url, "region": "us-east-1"}
-        spec = spec_of(model, storage_config=storage)
-        (one,) = spec.staged
-        experiment = Experiment.parse({"model_name": "m", "datasets_path": "d", "storage_config": storage})
-        for _ in range(2):
-            stage(cluster, spec, "default", experiment.storage_config, KEYS, lambda _: None)
-        keys = [item["Key"] for item in client.list_objects_v2(Bucket="models")["Contents"]]
+def test_a_bucket_gets_the_files_that_are_read_and_a_manifest_once(cluster: Cluster, model: Path, moto: MotoServer) -> None:
+    client = moto.emptied("models")
+    storage = {"bucket_name": "models", "object_prefix": "dpo/", "endpoint_url": moto.url, "region": "us-east-1"}
+    spec = spec_of(model, storage_config=storage)
+    (one,) = spec.staged
+    experiment = Experiment.parse({"model_name": "m", "datasets_path": "d", "storage_config": storage})
+    for _ in range(2):
+        stage(cluster, spec, "default", experiment.storage_config, KEYS, lambda _: None)
+    keys = [item["Key"] for item in client.list_objects_v2(Bucket="models")["Contents"]]
     prefix = f"dpo/staged/{one.folder.digest}/tiny"
     assert one.target == f"s3://models/{prefix}"
     assert keys == [f"{prefix}/{name}" for name in ("config.json", "manifest.json", "model.safetensors", "sub/empty.txt")]
