@@ -3,6 +3,7 @@
 s3/blobs/<sha256>           contents, verified before they got that name
 s3/etags/<hash>             bucket, key and ETag -> SHA-256, size
 s3/folders/<hash>/          the files of one state of a folder, by their names: relative links to blobs
+s3/aside/<process>/         what is not verified yet; a lock says that its process lives
 s3/places/<hash>.json       what was last read from a place; its .lock is held by who reads it now
 """
 
@@ -13,14 +14,17 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..run_dir import write_whole
+
+_LEFT: Final = 3600.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,31 @@ class Cache:
 
     @contextmanager
     def aside(self) -> Iterator[Path]:
-        """A folder of this process for files that are not verified yet."""
+        """A folder of this process for files that are not verified yet; those that killed processes have left are removed."""
+        self._remove_left()
         folder = self.root / "aside" / f"{os.getpid()}-{os.urandom(4).hex()}"
         folder.mkdir(parents=True)
+        handle = os.open(folder, os.O_RDONLY)
         try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
             yield folder
         finally:
+            os.close(handle)
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _remove_left(self) -> None:
+        """What nobody holds any more, nor has just made or written to: it may be half a model, and the cache is for years."""
+        for folder in (self.root / "aside").glob("*"):
+            with suppress(OSError):  # somebody holds it, is first, or the file system cannot tell
+                if time.time() - folder.stat().st_mtime < _LEFT:
+                    continue
+                handle = os.open(folder, os.O_RDONLY)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+                finally:
+                    os.close(handle)
 
     def folder(self, blobs: Mapping[str, Blob]) -> Path:
         """A folder with these files by their names; the same files are the same folder."""

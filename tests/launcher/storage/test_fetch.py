@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +69,28 @@ def test_an_object_is_read_once_for_each_etag(
 
     client.put_object(Bucket="models", Key="base/one/config.json", Body=b"{}")
     assert fetch(model, storage(), tmp_path) == first
+
+
+def test_what_a_killed_process_has_left_is_removed_and_what_a_living_one_writes_is_not(
+    model: str, storage: Config, tmp_path: Path, proxy: FaultProxy
+) -> None:
+    fault = Fault("silent", "GET", "model.safetensors")
+    proxy.faults = [fault]
+    given = {"storage": storage(), "env": KEYS, "cache": tmp_path, "effort": EFFORT}
+    process = multiprocessing.get_context("spawn").Process(target=fetch_folder, args=(model,), kwargs=given)
+    process.start()
+    deadline = time.monotonic() + 60
+    while not fault.hits:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (left,) = (tmp_path / "s3" / "aside").iterdir()
+    os.utime(left, (0, 0))
+    fetch("s3://models/base/one-more", storage(), tmp_path)
+    assert left.exists()
+    process.kill()
+    process.join()
+    fetch(model, storage(), tmp_path)
+    assert list((tmp_path / "s3" / "aside").iterdir()) == []
 
 
 def test_only_the_names_that_are_asked_for_are_read_and_a_missing_one_is_absent(
