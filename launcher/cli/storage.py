@@ -158,7 +158,8 @@ def _run_or_folder(source: str) -> tuple[RunDir | None, Path]:
             run = _known_run(source)
         except UsageError:
             if not path.is_dir():
-                raise
+                run = _run_elsewhere(source)
+                return run, run.adapter
         else:
             return run, run.adapter
     if not path.is_dir():
@@ -174,6 +175,20 @@ def _known_run(name: str) -> RunDir:
     from .known_runs import choose, newest_first, output_dirs
 
     return choose(name, newest_first(output_dirs(Path.cwd())))
+
+
+def _run_elsewhere(name: str) -> RunDir:
+    """A run that is not below this directory; raises UsageError for one on the cluster, whose adapter does not lie here."""
+    from .found import find, on_cluster
+
+    where, run = find(name)
+    if on_cluster(where, run) is not None:
+        raise UsageError(
+            f"{run.name} is on the cluster, and so is its adapter: `launcher resume {run.name}` uploads it where that failed; "
+            f"or `launcher download {run.name}`, then `launcher upload ./{run.name} --experiment {run.key}`"
+        )
+    found: RunDir = run
+    return found
 
 
 def _check_over(run: RunDir) -> None:

@@ -312,6 +312,18 @@ def test_the_adapter_of_a_run_on_the_cluster_is_downloaded(cluster_api: ClusterA
     assert (person.folder / "whole" / "run.json").is_file()
 
 
+def test_the_adapter_of_a_run_on_the_cluster_is_uploaded_from_there_or_after_a_download(
+    cluster_api: ClusterApi, person: Terminal
+) -> None:
+    Played(cluster_api)
+    done = person.type("upload", "first")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: first is on the cluster, and so is its adapter: `launcher resume first` uploads it where that failed; "
+        "or `launcher download first`, then `launcher upload ./first --experiment demo`\n",
+    )
+
+
 def free_port() -> int:
     import socket
 
