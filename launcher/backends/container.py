@@ -14,6 +14,8 @@ SHM: Final = "2Gi"
 # What the trainer reads from the environment or .env for the experiment's model, data and storage.
 _HUB: Final = ("HF_TOKEN",)
 _AWS: Final = ("AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+# Where its storage is. An address with a password in it is left out, as is every secret.
+_PLACE: Final = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _SHEETS: Final = ("GOOGLE_SHEETS_CLIENT_EMAIL", "GOOGLE_SHEETS_PRIVATE_KEY")
 
 
@@ -42,8 +44,7 @@ def container_environment(
     }
     if job.gpus == 0:
         own["NVIDIA_VISIBLE_DEVICES"] = "void"  # an engine whose default runtime is NVIDIA's would give all of them
-    if caller.get("AWS_REGION"):
-        own["AWS_REGION"] = caller["AWS_REGION"]
+    own |= {name: caller[name] for name in _PLACE if caller.get(name) and "@" not in caller[name]}
     shared = environment(job, caller, roots, folder, cores)
     return {**shared, **own, **more, **dict(job.env), **{name: caller[name] for name in job.env_names}}
 

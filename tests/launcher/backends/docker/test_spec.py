@@ -114,6 +114,12 @@ def test_secrets_that_the_experiment_may_need_are_handed_on_if_the_caller_has_th
     assert rendered().secrets == ()
 
 
+def test_a_container_asks_the_storage_that_the_caller_asks():
+    place = {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "https://minio.example.com"}
+    env = rendered(caller={**place, "AWS_ENDPOINT_URL_S3": "https://me:hush@minio.example.com"}).env
+    assert {name: value for name, value in env.items() if name.startswith("AWS_")} == place
+
+
 def test_a_container_is_not_given_the_key_of_a_spreadsheet_that_the_launcher_has_read():
     caller = {"GOOGLE_SHEETS_CLIENT_EMAIL": "a@b.example", "GOOGLE_SHEETS_PRIVATE_KEY": "c"}
     made = rendered(caller=caller, datasets_path=None, spreadsheet_id="1", train_sheet="Train")
