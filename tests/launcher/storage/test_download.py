@@ -106,7 +106,7 @@ def test_a_download_that_was_killed_shows_nothing_and_the_next_one_reads_what_is
     during: str, kept: list[str], uploaded: Path, tmp_path: Path, storage: Config, proxy: FaultProxy
 ) -> None:
     target, aside = tmp_path / "to", tmp_path / ".to.download"
-    fault = Fault("silent", "GET", during)
+    fault = Fault("silent", "GET", during, times=99)
     proxy.faults = [fault]
     given = {"storage": storage(), "env": KEYS, "effort": replace(EFFORT, threads=1)}
     process = multiprocessing.get_context("spawn").Process(target=download_folder, args=(URI, target), kwargs=given)
@@ -120,7 +120,7 @@ def test_a_download_that_was_killed_shows_nothing_and_the_next_one_reads_what_is
     assert not target.exists()
     assert sorted(files(aside / "whole")) == kept
 
-    proxy.requests.clear()
+    proxy.faults, proxy.requests = [], []
     said: list[Progress] = []
     assert not download(target, storage(), listener=said.append).was_there
     read = {one.path.removeprefix("/models/team/exp_1/m/run-1/") for one in proxy.requests} & files(uploaded).keys()

@@ -74,7 +74,7 @@ def test_an_object_is_read_once_for_each_etag(
 def test_what_a_killed_process_has_left_is_removed_and_what_a_living_one_writes_is_not(
     model: str, storage: Config, tmp_path: Path, proxy: FaultProxy
 ) -> None:
-    fault = Fault("silent", "GET", "model.safetensors")
+    fault = Fault("silent", "GET", "model.safetensors", times=99)
     proxy.faults = [fault]
     given = {"storage": storage(), "env": KEYS, "cache": tmp_path, "effort": EFFORT}
     process = multiprocessing.get_context("spawn").Process(target=fetch_folder, args=(model,), kwargs=given)
@@ -89,6 +89,7 @@ def test_what_a_killed_process_has_left_is_removed_and_what_a_living_one_writes_
     assert left.exists()
     process.kill()
     process.join()
+    proxy.faults = []
     fetch(model, storage(), tmp_path)
     assert list((tmp_path / "s3" / "aside").iterdir()) == []
 
