@@ -107,7 +107,7 @@ def _aside(target: Path) -> Iterator[Path]:
     try:
         _lock(handle, target)
         shutil.rmtree(aside / "arriving", ignore_errors=True)
-        (aside / "whole").mkdir(exist_ok=True)
+        (aside / "whole").mkdir(parents=True, exist_ok=True)  # who was first may have removed both
         try:
             yield aside
         finally:

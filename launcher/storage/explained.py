@@ -1,7 +1,8 @@
-"""What boto3 raises, in one sentence that names the bucket and the server, and never a secret."""
+"""What boto3 raises, in one sentence that names the bucket and the server, and never a secret; what a disk does, by its file."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -14,6 +15,9 @@ from .credentials import NAMES
 _REFUSED: Final = {
     "401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch",
 }  # fmt: skip
+
+# What a write may meet, which is told without the file's name.
+_OF_A_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE})
 
 
 class Garbled(Exception):
@@ -38,7 +42,7 @@ def shown_endpoint(endpoint: str | None) -> str:
 def explained(
     bucket: str, endpoint: str | None, *, purpose: str, failure: type[LauncherError], where: str | None = None
 ) -> Iterator[None]:
-    """Turns boto3's errors into CredentialError, or ``failure`` for what network and server do.
+    """Turns boto3's errors into CredentialError, or ``failure`` for what network, server and this machine's disk do.
 
     ``purpose``: what the credentials must allow, as ``write there``. With ``where`` (what an experiment names) a bucket that
     does not exist is an ExperimentError at that place.
@@ -64,7 +68,11 @@ def explained(
         raise failure(f"{target}: not reachable ({type(error).__name__}); check endpoint_url and the network") from error
     except Garbled as error:
         raise failure(str(error)) from error
-    except (aws.BotoCoreError, Boto3Error, ResponseParserError, OSError) as error:
+    except OSError as error:
+        if error.filename is None and error.errno not in _OF_A_DISK:
+            raise failure(f"{target}: {error}") from error
+        raise failure(f"{error.filename or 'this machine'}: {error.strerror}") from error
+    except (aws.BotoCoreError, Boto3Error, ResponseParserError) as error:
         shown = str(error).replace(endpoint or target, shown_endpoint(endpoint))
         raise failure(f"{target}: {shown}") from error
 

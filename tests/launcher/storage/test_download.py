@@ -4,6 +4,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -161,6 +162,21 @@ def test_two_downloads_into_one_folder_do_not_mix(uploaded: Path, tmp_path: Path
     os.close(handle)
     download(tmp_path / "to", storage())
     assert files(tmp_path / "to") == files(uploaded)
+
+
+def test_a_disk_that_takes_no_more_is_not_taken_for_the_bucket(uploaded: Path, tmp_path: Path, storage: Config) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(StorageError) as caught:
+            download(tmp_path / "to", storage())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(caught.value) == "this machine: File too large"
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError) as caught:
+        download(tmp_path / "file" / "to", storage())
+    assert str(caught.value) == f"{tmp_path / 'file'}: File exists"
 
 
 def test_the_working_directory_is_no_new_folder(
