@@ -135,7 +135,8 @@ def permissions(denied: Mapping[str, Sequence[str]], where: str, apply: str) -> 
     """``denied``: what stops working -> verbs and resources that the caller may not use, as ``create jobs``."""
     if not denied:
         return [Finding("permissions", "ok", f"you may do in {where} all that the launcher does")]
-    bind = f"kubectl -n {where} create rolebinding NAME --role=dpo-launcher --user=YOU"
+    there = MADE if where == "default" else where  # where the Role is when `apply` is done
+    bind = f"kubectl -n {there} create rolebinding NAME --role=dpo-launcher --user=YOU"
     return [
         Finding(
             "permissions", "missing", f"for `{verb}` you may not {', '.join(what)}", f"{apply}; then an administrator: {bind}"

@@ -81,7 +81,7 @@ def find_on_cluster(name: str, caller: Mapping[str, str], namespace: str | None)
     runs = [listed.run for listed in listed_on(kubernetes, namespaces, with_pods=False)]
     try:
         return kubernetes, fitting(
-            name, runs, lambda run: {run.key, run.experiment_id}, lambda run: f"{run.namespace}/{run.name}"
+            name, runs, lambda run: {run.key, run.experiment_id}, lambda run: f"{run.namespace}/{run.name}", " --cluster"
         )
     except AmbiguousName:
         raise

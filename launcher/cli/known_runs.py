@@ -131,14 +131,14 @@ def choose(name: str, runs: Sequence[RunDir]) -> RunDir:
     return fitting(name, runs, _experiment_names, lambda run: str(run.path))
 
 
-def fitting(name: str, runs: Sequence[R], experiments: Callable[[R], set[str]], place: Callable[[R], str]) -> R:
+def fitting(name: str, runs: Sequence[R], experiments: Callable[[R], set[str]], place: Callable[[R], str], option: str = "") -> R:
     """The run that a person means, of ``runs``, the newest first: its name, ``latest``, an experiment (its newest run), or a
-    unique beginning.
+    unique beginning. ``option`` is what the verbs take where these runs are.
 
     Raises UsageError if none fits, AmbiguousName if more than one does.
     """
     if not runs:
-        raise UsageError("there is no run yet: `launcher run EXP` makes one")
+        raise UsageError(f"there is no run yet: `launcher run EXP{option}` makes one")
     same = [run for run in runs if run.name == name]
     if name == "latest":
         return runs[0]
@@ -151,7 +151,7 @@ def fitting(name: str, runs: Sequence[R], experiments: Callable[[R], set[str]], 
     if fits:
         raise AmbiguousName(f"{name!r} may be any of these runs:\n" + "\n".join(f"    {place(run)}" for run in fits[:10]))
     names = {run.name for run in runs} | {name for run in runs for name in experiments(run)}
-    hint = nearest(name, names) or f"the newest is {runs[0].name}; `launcher ps -a` lists all"
+    hint = nearest(name, names) or f"the newest is {runs[0].name}; `launcher ps{option} -a` lists all"
     raise UsageError(f"there is no run {name!r}: {hint}")
 
 

@@ -14,8 +14,9 @@ _SILENT = 900  # seconds without a word after which a run that trains is worth a
 def explain(seen: Evidence) -> Explanation:
     """The one cause that explains the most of what was seen."""
     if seen.state == "done":
-        where = f"its adapter is in the folder that `launcher status {seen.run}` names"
-        return Explanation("done", f"{seen.run} is done{_at(seen)}", where)
+        here = f"its adapter is in the folder that `launcher status {seen.run}` names"
+        there = f"`launcher download {seen.run}` brings its adapter here"
+        return Explanation("done", f"{seen.run} is done{_at(seen)}", there if seen.namespace else here)
     if seen.is_over:
         return ended(seen)
     if seen.state == "unknown":
@@ -69,7 +70,7 @@ def _running(seen: Evidence) -> Explanation:
     again = (
         ""
         if last is None
-        else f"; it was restarted {'once' if times == 1 else f'{times} times'}, the last time because {last.sentence}"
+        else f"; it was restarted {'once' if times == 1 else f'{times} times, the last time'} because {last.sentence}"
     )
     if seen.since is not None and seen.since > _SILENT:
         sentence = f"{seen.run} runs{_at(seen)}, but has said nothing for {_duration(seen.since)}{again}"

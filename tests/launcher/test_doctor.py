@@ -56,8 +56,10 @@ def test_what_is_denied_is_told_by_what_stops_working():
     assert [each.state for each in doctor.permissions({}, "dpo", APPLY)] == ["ok"]
     (found,) = doctor.permissions({"submit": ["create jobs", "delete jobs"]}, "dpo", APPLY)
     assert found.detail == "for `submit` you may not create jobs, delete jobs"
-    assert "create rolebinding" in str(found.command)
+    assert "kubectl -n dpo create rolebinding" in str(found.command)
     assert not is_ready([found])
+    (elsewhere,) = doctor.permissions({"submit": ["create jobs"]}, "default", doctor.applied_by(3, "default"))
+    assert "--namespace dpo; then an administrator: kubectl -n dpo create rolebinding" in str(elsewhere.command)
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,7 @@ def test_a_name_is_looked_for_here_and_then_on_the_cluster(cluster_api: ClusterA
     assert none.stderr.startswith(
         "error: there is no run yet: `launcher run EXP` makes one\n    on the cluster: there is no run 'gamma'"
     )
+    assert none.stderr.endswith("; `launcher ps --cluster -a` lists all\n")
     away = person.type("status", "gamma", KUBECONFIG="/no/such/file")
     assert away.stderr == "error: there is no run yet: `launcher run EXP` makes one\n"
     asked = person.type("status", "gamma", "--cluster", KUBECONFIG="/no/such/file")

@@ -8,7 +8,10 @@ def test_a_stop_and_an_end_are_told_as_such():
     stopped = explain(seen("stopped", exit_code=143, step=12))
     assert (stopped.cause, stopped.sentence) == ("stopped", "big was stopped on request after step 12")
     assert stopped.suggestion == "`launcher resume big` goes on from its last checkpoint"
-    assert explain(seen("done", exit_code=0, step=40, total_steps=40)).sentence == "big is done: step 40 of 40"
+    done = explain(seen("done", exit_code=0, step=40, total_steps=40))
+    assert (done.sentence, done.suggestion) == ("big is done: step 40 of 40", "`launcher download big` brings its adapter here")
+    here = explain(seen("done", exit_code=0, namespace=None)).suggestion
+    assert here == "its adapter is in the folder that `launcher status big` names"
     assert explain(seen("stopping")).cause == "stopping"
 
 
@@ -56,8 +59,8 @@ def test_a_run_that_was_restarted_says_why():
     peer = failed(1, last_word(1, "rank 1 is gone"), name="big-1-y", index=1, created="2026-11-24T11:00:02Z")
     assert "restarted once" in explain(seen("running", pods=(old, peer, new))).sentence
     assert explain(seen("running", pods=(old, new), step=3, since=1)).sentence == (
-        "big runs: step 3, and said something 1 s ago; it was restarted once, the last time because rank 1 died first: its process 71 "
-        "was killed or has crashed"
+        "big runs: step 3, and said something 1 s ago; it was restarted once because rank 1 died first: its process 71 was killed "
+        "or has crashed"
     )
     assert explain(seen("starting", pods=(old, Pod("big-0-zzzzz", "Pending", 0, created="2026-11-24T12:00:01Z")))).cause == (
         "restarting"
