@@ -46,10 +46,9 @@ def _all(here: DockerSpec, there: KubernetesSpec) -> Iterator[Difference]:
     yield from _folders(here, there)
     yield Difference("secrets", _secrets_here(here), _secrets_there(there))
     yield from _environment(here.env, {one["name"]: one["value"].replace("$$", "$") for one in there.container["env"]})
-    limits = there.container["resources"]["limits"]
     cpus = "no limit" if here.cpus is None else f"{here.cpus:g}"
-    yield Difference("CPUs", cpus, f"{limits['cpu']} asked for, and no more")
-    yield Difference("memory", _docker_size(here.memory), f"{limits['memory']} asked for, and no more")
+    yield Difference("CPUs", cpus, _share(there, "cpu"))
+    yield Difference("memory", _docker_size(here.memory), _share(there, "memory"))
     yield Difference("/dev/shm", _docker_size(here.shm_size), f"{_shm(there)}, of the memory")
     yield Difference("processes", f"at most {PIDS}", "as many as the node allows")
     yield Difference("time to stop", f"{GRACE + 10} s", f"{there.grace} s")
@@ -127,6 +126,13 @@ def _environment(here: Mapping[str, str], there: Mapping[str, str]) -> Iterator[
 def _shm(there: KubernetesSpec) -> str:
     found = next(one for one in there.pod["spec"]["volumes"] if one["name"] == "shm")
     return str(found["emptyDir"]["sizeLimit"])
+
+
+def _share(there: KubernetesSpec, resource: str) -> str:
+    """What a node must have free for the pod, and what the pod may take of it."""
+    resources = there.container["resources"]
+    asked, most = resources["requests"][resource], resources["limits"][resource]
+    return f"{asked} asked for, and {'no more' if asked == most else f'at most {most}'}"
 
 
 def _docker_size(size: str | None) -> str:
