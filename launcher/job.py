@@ -157,7 +157,7 @@ def _uneven(experiment: Experiment, world: int) -> Mistake:
     sizes, counts = _divisors(total // world) if total % world == 0 else [], _divisors(total // per_device)
     choices = [f"per_device_train_batch_size {_or(sizes)} with {devices}"] if sizes else []
     if total % per_device == 0 and counts:
-        choices.append(f"{_or(counts)} devices with per_device_train_batch_size {per_device}")
+        choices.append(f"{_or(counts)} device{'s' * (counts != [1])} with per_device_train_batch_size {per_device}")
     return Mistake(
         "launch.global_batch_size" if experiment.launch.global_batch_size else "per_device_train_batch_size",
         f"a global batch of {total} pairs cannot be split evenly: {per_device} a device on {devices} make {per_device * world}",

@@ -111,7 +111,7 @@ def push_secrets(experiment: str | None, namespace: str | None, secret: str | No
     for word, names in words.items():
         if names:
             click.echo(f"{word:<12}{', '.join(names)}")
-    verb = "created" if done.is_created else "updated"
+    verb = "created" if done.is_created else "updated" if done.new or done.changed else "unchanged"
     click.echo(f"secret {name} in {cluster.namespace}: {'would be ' if dry_run else ''}{verb}")
 
 

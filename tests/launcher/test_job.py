@@ -50,6 +50,9 @@ def test_a_batch_that_does_not_divide_lists_what_would():
         "    expected: 1 or 2 devices with per_device_train_batch_size 4\n"
         "    found:    8 / 12 = 0.6667 accumulation steps"
     )
+    assert "with 3 devices, or 1 device with per_device_train_batch_size 6" in refused(
+        3, {}, per_device_train_batch_size=6, gradient_accumulation_steps=1
+    )
 
 
 def test_the_global_batch_is_the_same_on_any_number_of_nodes():

@@ -224,6 +224,8 @@ def test_secrets_are_pushed_by_name_alone(home: Path, api: ClusterApi) -> None:
     assert api.objects.names("secrets") == []
     done = launcher(home, api, "secrets", "push", "demo", "--namespace", "default")
     assert done.stdout == "added       HF_TOKEN, LOGIN\nsecret dpo-secrets in default: created\n"
+    again = launcher(home, api, "secrets", "push", "demo")
+    assert again.stdout == "the same    HF_TOKEN, LOGIN\nsecret dpo-secrets in default: unchanged\n"
     assert sorted(api.objects.get("secrets", "dpo-secrets")["data"]) == ["HF_TOKEN", "LOGIN"]
     assert launcher(home, api, "submit", "demo").returncode == 0
     assert TOKEN not in str([obj for kind in ("configmaps", "jobs", "services") for obj in api.objects.list(kind)])
