@@ -30,6 +30,7 @@ class Children:
     torchrun: subprocess.Popen[bytes] | None = field(default=None, init=False)
     stop_wanted: bool = field(default=False, init=False)
     was_forced: bool = field(default=False, init=False)
+    were_given_up: bool = field(default=False, init=False)
     _is_told: bool = field(default=False, init=False)
 
     def listen(self) -> None:
@@ -64,6 +65,11 @@ class Children:
         signal.setitimer(signal.ITIMER_REAL, 0)
         kill(None, os.getpid())
         return code
+
+    def give_up(self) -> None:
+        """Kills them, as what they wait for will never come; for ``meanwhile``."""
+        self.were_given_up = True
+        kill(None, os.getpid(), patience=5)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stop_wanted = True

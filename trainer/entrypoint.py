@@ -31,7 +31,7 @@ from launcher.topology import Node, torchrun
 
 from .children import Children
 from .ending import how_it_failed
-from .pod import arrive, is_done, last_words, take_back
+from .pod import FirstNode, arrive, is_done, last_words, take_back
 from .relay import Relay
 
 # What torchrun says when the nodes do not meet.
@@ -101,7 +101,15 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
     begin = run.entry_log.stat().st_size if run.entry_log.exists() else 0
     env = {"DPO_ATTEMPT": str(number), "DPO_SPLITS": str(splits)}
     command = _torchrun(run, nodes, nproc, node)
-    code = children.run(command, log=run.entry_log, env=env, meanwhile=None if relay is None else relay.copy)
+    first = FirstNode(run, number)
+
+    def meanwhile() -> None:
+        if relay is not None:
+            relay.copy()
+        if first.is_lost() and not children.stop_wanted:
+            children.give_up()
+
+    code = children.run(command, log=run.entry_log, env=env, meanwhile=None if relay is None else meanwhile)
     notes, words = exit_notes(run, number), _since(run.entry_log, begin)
     ending = judge(notes, nproc, code, children, words)
     # Before all that may still fail or wait: this is what decides whether the cluster tries again.
@@ -164,6 +172,8 @@ def judge(notes: list[dict[str, Any]], nproc: int, returned: int, children: Chil
         return Ending(state, int(first["code"]), str(first["sentence"]), bool(first.get("can_split")))
     if notes and not failed and (returned == 0 or len(notes) >= nproc):
         return Ending("done", 0, str(notes[0]["sentence"]))
+    if children.were_given_up:
+        return Ending("failed", 1, "the first node was started again while this one waited for it, which begins anew, too")
     if children.was_forced:
         return Ending("failed", 137, f"asked to stop, it did not end within {children.grace} s and was killed")
     killed = returned == -signal.SIGKILL or re.search(r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)", words)

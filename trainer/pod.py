@@ -25,6 +25,8 @@ from launcher.topology import RENDEZVOUS
 RECORD: Final = "record.json"
 _MESSAGE: Final = 4096  # bytes that the kubelet keeps of the last words
 _TICK: Final = 0.2  # seconds between two looks for the folder that the first node makes
+_LOOK: Final = 2.0  # seconds between two looks for the first node's newer attempt
+_ALONE: Final = 15.0  # seconds in which a node that the first one has left finds out by itself and says more
 
 
 def arrive(run: RunDir, config: Path, is_stop_wanted: Callable[[], bool], patience: float = RENDEZVOUS) -> None:
@@ -41,6 +43,33 @@ def arrive(run: RunDir, config: Path, is_stop_wanted: Callable[[], bool], patien
             run.update_record(**_begun(rendered))
     except OSError as error:
         raise LauncherError(_refused(run, error)) from error
+
+
+class FirstNode:
+    """Whether the first node has begun anew while this one is in its attempt ``number``.
+
+    One that is killed while the nodes meet, or before their ranks do, takes torchrun's store with it: the new one waits for this
+    node's torchrun, which believes that all have met, as this node's ranks wait for the first one's.
+    """
+
+    def __init__(self, run: RunDir, number: int):
+        self._run, self._number = run, number
+        self._next, self._since = 0.0, 0.0
+
+    def is_lost(self) -> bool:
+        now = time.monotonic()
+        if self._run.node == 0 or now < self._next:
+            return False
+        self._next = now + _LOOK
+        with suppress(OSError):  # a volume may stumble
+            if not self._since and self._is_ahead():
+                self._since = now
+        return bool(self._since) and now - self._since >= _ALONE
+
+    def _is_ahead(self) -> bool:
+        marks = self._run.path.glob("attempt-*/node-0")
+        numbers = (mark.parent.name.removeprefix("attempt-") for mark in marks)
+        return any(number.isdigit() and int(number) > self._number for number in numbers)
 
 
 def is_done(run: RunDir) -> bool:

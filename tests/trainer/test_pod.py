@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import LauncherError
+from launcher.processes import kill
 from launcher.run_dir import RunDir
-from trainer.pod import arrive, last_words
+from trainer.pod import FirstNode, arrive, last_words
 
 REPOSITORY = Path(__file__).parents[2]
 FAKES = REPOSITORY / "tests" / "fakes"
@@ -39,7 +40,8 @@ class Pod:
     def config(self) -> Path:
         return self.home / "config"
 
-    def start(self, **env: str) -> subprocess.Popen[str]:
+    def start(self, patience: str | None = None, **env: str) -> subprocess.Popen[str]:
+        """``patience``: seconds in which a node may find out by itself that the first one has left it."""
         own = {
             "PYTHONPATH": f"{FAKES}{os.pathsep}{REPOSITORY}",
             "DPO_RUN_FOLDER": str(self.run.path),
@@ -47,6 +49,9 @@ class Pod:
             "DPO_TERMINATION_LOG": str(self.home / "last-words"),
         }
         argv = [sys.executable, "-m", "trainer.entrypoint", str(self.run.path)]
+        if patience is not None:
+            told = f"import sys; from trainer import entrypoint, pod; pod._ALONE = pod._LOOK = {patience}"
+            argv = [sys.executable, "-c", f"{told}; sys.exit(entrypoint.main(entrypoint.Path(sys.argv[1])))", str(self.run.path)]
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(argv, env={**os.environ, **own, **env}, **output)  # type: ignore[call-overload]
 
@@ -198,6 +203,36 @@ def test_a_node_that_waits_heeds_a_stop(pod: Pod) -> None:
     entry.send_signal(signal.SIGTERM)
     assert end(entry) == ([], 143)
     assert pod.last_words() == {"code": 143, "sentence": "stopped before the training began", "state": "stopped"}
+
+
+def test_a_node_whose_first_one_was_started_again_before_they_met_begins_anew_too(pod: Pod) -> None:
+    both = {"DPO_NNODES": "2", "DPO_NPROC": "1", "MASTER_ADDR": "first"}
+    first = pod.start(JOB_COMPLETION_INDEX="0", FAKE_RANKS="deaf", FAKE_STEPS="0", **both)
+    wait_for(lambda: (pod.run.attempt(1) / "node-0").exists())
+    second = pod.start(JOB_COMPLETION_INDEX="1", FAKE_RANKS="deaf", FAKE_STEPS="0", patience="0.2", **both)
+    wait_for(lambda: (pod.run.attempt(1) / "node-1").exists())
+    kill(None, first.pid)
+    end(first)
+    again = pod.start(JOB_COMPLETION_INDEX="0", FAKE_RANKS="deaf", FAKE_STEPS="0", patience="0.2", **both)
+    _, code = end(second)
+    sentence = "the first node was started again while this one waited for it, which begins anew, too"
+    assert (code, pod.last_words()) == (1, {"code": 1, "sentence": sentence, "state": "failed"})
+    assert again.poll() is None, "the first node waits for nobody's attempt but its own"
+    kill(None, again.pid)
+    end(again)
+
+
+@pytest.mark.parametrize(("node", "ahead", "is_lost"), [(1, 2, True), (1, 4, True), (1, 1, False), (0, 2, False)])
+def test_only_a_newer_attempt_of_the_first_node_leaves_the_others_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: int, ahead: int, is_lost: bool
+) -> None:
+    monkeypatch.setattr("trainer.pod._LOOK", 0)
+    monkeypatch.setattr("trainer.pod._ALONE", 0)
+    for number in (1, ahead):
+        (tmp_path / f"attempt-{number}").mkdir(exist_ok=True)
+        (tmp_path / f"attempt-{number}" / "node-0").touch()
+    (tmp_path / f"attempt-{ahead}" / "node-1").touch()
+    assert FirstNode(RunDir(tmp_path, node), 1).is_lost() is is_lost
 
 
 def test_a_first_node_that_never_comes_is_said(pod: Pod) -> None:
