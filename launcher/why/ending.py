@@ -97,9 +97,9 @@ def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...]) ->
     if code in _CODES:
         cause, meaning, suggestion = _CODES[code]
         detail = re.sub(r"^out of memory: .*?\((.*)\)$", r"\1", first)
-        return Explanation(
-            cause, f"{meaning}: {detail}" if detail and not detail.startswith(meaning) else detail or meaning, suggestion
-        )
+        if not detail.startswith(meaning):
+            detail = f"{meaning}: {detail}".replace(f"{meaning}: out of memory", meaning) if detail else meaning
+        return Explanation(cause, detail, suggestion)
     if code == 143:
         return Explanation(
             "stopped", first or "it was asked to stop, and did", f"`launcher resume {seen.run}` goes on from its last checkpoint"

@@ -99,6 +99,8 @@ ENDED = [
     (44, "HF_TOKEN is refused by the hub", "credential", "a credential is missing or refused: HF_TOKEN is refused by the hub"),
     (45, "out of memory: lower per_device_train_batch_size or max_seq_length (CUDA out of memory. Tried to allocate 2.00 GiB)",
      "gpu-memory", "out of memory on the device: CUDA out of memory. Tried to allocate 2.00 GiB"),
+    (45, "out of memory at step 12: lower max_seq_length, or see `launcher plan` (CUDA out of memory)",
+     "gpu-memory", "out of memory on the device at step 12: lower max_seq_length, or see `launcher plan` (CUDA out of memory)"),
     (46, "step 12: the loss is nan", "health", "a health rule stopped it: step 12: the loss is nan"),
     (47, "s3://models/dpo: the bucket does not answer", "upload",
      "trained, but not uploaded: s3://models/dpo: the bucket does not answer"),
@@ -171,7 +173,7 @@ def test_of_a_gang_the_pod_counts_that_says_why_and_not_the_ones_that_fell_with_
     fell = failed(1, last_word(1, "rank 9 has ended with exit code 45"), name="big-0-aaaaa", index=0)
     cause = failed(45, last_word(45, "out of memory"), name="big-1-bbbbb", index=1)
     found = explain(seen("failed", nodes=2, pods=(fell, cause)))
-    assert (found.cause, found.sentence) == ("gpu-memory", "out of memory on the device: out of memory")
+    assert (found.cause, found.sentence) == ("gpu-memory", "out of memory on the device")
 
 
 def test_a_job_without_pods_tells_what_its_conditions_and_the_archive_say():
