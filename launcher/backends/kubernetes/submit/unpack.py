@@ -56,5 +56,15 @@ def say(word: str) -> None:
     sys.stdout.flush()
 
 
+def refused(error: PermissionError) -> str:
+    """As the entry of a run says it: Kubernetes never changes the owner of a folder of its node."""
+    gid = os.getegid()
+    mends = f"make the volume writable for group {gid}, as `chgrp -R {gid} DIR && chmod -R g+rwX DIR` does on its host"
+    return f"{error.filename} cannot be written by {os.geteuid()}:{gid}: {mends}"
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    try:
+        main(Path(sys.argv[1]), sys.argv[2])
+    except PermissionError as refusal:
+        sys.exit(refused(refusal))

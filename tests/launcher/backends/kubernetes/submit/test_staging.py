@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,9 +140,25 @@ def test_a_connection_that_breaks_leaves_nothing_to_be_seen(api: ClusterApi, clu
     assert (read.is_set(), api.objects.names("jobs")) == (True, [])
 
 
-def unpacked(target: Path, digest: str, sent: bytes) -> subprocess.CompletedProcess[bytes]:
-    script = Path(staging.__file__).with_name("unpack.py").read_text()
+def unpacked(target: Path, digest: str, sent: bytes, before: str = "") -> subprocess.CompletedProcess[bytes]:
+    script = before + Path(staging.__file__).with_name("unpack.py").read_text()
     return subprocess.run([sys.executable, "-c", script, target, digest], input=sent, capture_output=True, check=False)
+
+
+def test_a_claim_that_the_pod_cannot_write_is_named_with_what_mends_it() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        (uid, gid), become = (os.geteuid(), os.getegid()), ""
+        if uid == 0:  # whom modes do not stop
+            uid = gid = 65534
+            become = f"import hashlib, json, os, pathlib, shutil, sys, time; os.setegid({gid}); os.seteuid({uid})\n"
+        done = unpacked(Path(folder) / "staged" / "0" / "tiny", "0", b"", become)
+        Path(folder).chmod(0o755)
+    assert done.stdout == b""
+    assert done.stderr.decode() == (
+        f"{folder}/staged cannot be written by {uid}:{gid}: make the volume writable for group {gid}, "
+        f"as `chgrp -R {gid} DIR && chmod -R g+rwX DIR` does on its host\n"
+    )
 
 
 def test_what_breaks_off_is_removed_in_the_pod(model: Path, tmp_path: Path) -> None:
