@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _TICK = 0.05
 
 
-@click.command("drill")
+@click.command("drill", short_help="Kill and resume a short EXP, and compare the adapters.")
 @experiment_argument()
 @backend_option
 @click.option("--steps", type=click.IntRange(3), default=6, show_default=True, help="Length of the short version.")

@@ -199,7 +199,7 @@ def list_experiments(file: Path | None, as_json: bool) -> None:
         raise ExperimentError(mistakes)
 
 
-@click.command("show")
+@click.command("show", short_help="Show every value of EXP, and where it comes from.")
 @experiment_argument()
 @file_option
 @set_option
@@ -257,7 +257,7 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
-@click.command("init")
+@click.command("init", short_help="Write a commented first experiment file.")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path), default=Path("configs/experiments.yml"))
 def init(file: Path) -> None:
     """Write a commented first experiment file (configs/experiments.yml); never overwrites one."""

@@ -52,7 +52,7 @@ def build(variant: str | None, push: bool, registry: str | None, no_cache: bool,
         click.echo(push_image(client, image.reference, f"{registry}/dpo-launcher", click.echo))
 
 
-@click.command("prune")
+@click.command("prune", short_help="Remove the images of older checkouts.")
 def prune() -> None:
     """Remove images of this project that are not those of this checkout; what a container uses is kept."""
     from ..backends.docker.build import prune as prune_images

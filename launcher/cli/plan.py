@@ -25,7 +25,7 @@ GIB: Final = 2**30
 _TOKENS: Final = ("max_seq_length", "enable_thinking", "thinking_mode", "add_generation_prompt")
 
 
-@click.command("plan")
+@click.command("plan", short_help="Say what EXP needs: memory, time, and what makes it fit.")
 @experiment_argument()
 @click.option("--gpu", "gpu_name", metavar="NAME", help="Plan for this GPU, as 'RTX 4090' (default: the one of this machine).")
 @click.option("--gpu-memory", metavar="SIZE", help="Plan for a GPU with so much memory, as 24GiB.")

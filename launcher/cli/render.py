@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .backends import AnyBackend
 
 
-@click.command("render")
+@click.command("render", short_help="Print what `launcher run` or `launcher submit` would start.")
 @experiment_argument()
 @backend_option
 @cluster_option
@@ -70,7 +70,7 @@ def render(
     click.echo(where.text(spec), nl=False)
 
 
-@click.command("diff")
+@click.command("diff", short_help="Say what differs between a run here and on a cluster.")
 @experiment_argument()
 @kind_option
 @namespace_option

@@ -54,7 +54,7 @@ def stop(name: str, now: bool, cluster: bool, namespace: str | None) -> int:
     return stop_and_wait(where, run, now=now)
 
 
-@click.command("resume")
+@click.command("resume", short_help="Go on with a run that was stopped or killed, or has failed.")
 @run_argument
 @click.option("--detach", is_flag=True, help="Start it and return; `launcher logs -f RUN` follows it.")
 @cluster_option
@@ -109,7 +109,7 @@ def _resume_there(where: Kubernetes, run: ClusterRun, detach: bool) -> int:
         return watch(where, run, interrupts, pairs_a_step=run.global_batch, begin=begin)
 
 
-@click.command("tensorboard")
+@click.command("tensorboard", short_help="Show runs side by side in TensorBoard until Ctrl-C.")
 @click.argument("names", metavar="[RUN]...", nargs=-1)
 @click.option("--port", type=click.IntRange(1, 65535), default=6006, help="Port of this machine (default: 6006).")
 @click.option(

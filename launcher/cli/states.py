@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _NEWEST = 10
 
 
-@click.command("ps")
+@click.command("ps", short_help="List runs, newest first, here or on the cluster.")
 @json_option
 @click.option("-a", "--all", "every", is_flag=True, help="All runs, not the ten newest and those that run.")
 @cluster_option

@@ -26,7 +26,7 @@ _storage_option = click.option(
 )
 
 
-@click.command("upload")
+@click.command("upload", short_help="Upload a run's adapter, or a folder, to a bucket.")
 @click.argument("source", metavar="RUN|PATH")
 @_storage_option
 @file_option
@@ -60,7 +60,7 @@ def upload(source: str, other: str | None, file: Path | None) -> None:
     click.echo(f"uploaded {done.objects} objects, {size(done.bytes)}, to {done.uri}")
 
 
-@click.command("download")
+@click.command("download", short_help="Download the adapter of a run, or what lies at s3://….")
 @click.argument("source", metavar="RUN|s3://…")
 @click.option("--to", type=click.Path(path_type=Path), metavar="DIR", help="A new folder (default: the name of what is read).")
 @click.option(

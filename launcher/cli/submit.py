@@ -36,7 +36,7 @@ registry_option = click.option(
 anyway_option = click.option("--anyway", is_flag=True, help="Create it although preflight has found something.")
 
 
-@click.command("submit")
+@click.command("submit", short_help="Run EXP on the Kubernetes cluster of the current context.")
 @experiment_argument()
 @click.option("--follow", is_flag=True, help="Follow it to its end, whose exit code this is then.")
 @click.option("--gpus", type=click.IntRange(0), metavar="N", help="GPUs a node, as --set launch.gpus=N.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..why import Evidence
 
 
-@click.command("why")
+@click.command("why", short_help="Say why a run is as it is, and what to do about it.")
 @run_argument
 @json_option
 @cluster_option

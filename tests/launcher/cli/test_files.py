@@ -50,6 +50,16 @@ def write_all(text: str = EXPERIMENT) -> None:
     write("data/validation.csv", ROWS.replace("question", "other"))
 
 
+def test_help_has_a_whole_sentence_for_each_verb_in_a_narrow_terminal(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = launcher("--help")
+    verbs = out[out.index("Commands:") :].splitlines()[1:]
+    assert code == 0
+    assert [line for line in verbs if not re.fullmatch(r"  [a-z]+ +[A-Z].*[^.]\.", line)] == []
+
+
 def test_check_says_what_it_found(launcher: Launcher) -> None:
     write_all()
     found = (
