@@ -55,8 +55,8 @@ def run(
 ) -> int:
     """Train the experiment EXP and follow it to its end.
 
-    Ctrl-C stops it after a checkpoint, a second Ctrl-C at once. The exit code is the run's: 0 done, 42 the experiment is wrong,
-    43 the data, 143 stopped on request, 130 aborted.
+    Ctrl-C asks whether to stop it after a checkpoint or to leave it running (where nobody can answer it stops), a second Ctrl-C
+    kills it. The exit code is the run's: 0 done, 42 the experiment is wrong, 43 the data, 143 stopped on request, 130 aborted.
     """
     if cluster or backend == "kubernetes":
         if local or backend not in (None, "kubernetes"):
