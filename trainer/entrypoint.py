@@ -26,11 +26,12 @@ from typing import Any
 from launcher.errors import LauncherError
 from launcher.processes import Process
 from launcher.redact import REDACTOR, learn_environment
-from launcher.run_dir import RunDir
+from launcher.run_dir import RunDir, write_whole
 from launcher.topology import Node, torchrun
 
 from .children import Children
 from .ending import how_it_failed
+from .meeting import mark_of, meet, own_address
 from .pod import FirstNode, arrive, is_done, last_words, take_back
 from .relay import Relay
 
@@ -96,8 +97,10 @@ def _train(folder: Path) -> Ending:
 
 
 def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children, splits: int, relay: Relay | None) -> Ending:
-    number = next_attempt(run)
+    number = next_attempt(run, own_address() if relay is not None else "")
     write_start(run, number)
+    if relay is not None and nodes > 1:
+        node = meet(run, number, node, lambda: children.stop_wanted)
     begin = run.entry_log.stat().st_size if run.entry_log.exists() else 0
     env = {"DPO_ATTEMPT": str(number), "DPO_SPLITS": str(splits)}
     command = _torchrun(run, nodes, nproc, node)
@@ -127,18 +130,18 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
     return ending
 
 
-def next_attempt(run: RunDir) -> int:
+def next_attempt(run: RunDir, address: str = "") -> int:
     """The number of this node's next attempt, counted from 1, whose folder is there then.
 
-    The nodes of a run share the folder, and each makes its mark in it: the first one that comes makes the folder, and whoever
-    comes later joins the newest attempt that it has no part in.
+    The nodes of a run share the folder, and each makes its mark in it, with its ``address``: the first one that comes makes the
+    folder, and whoever comes later joins the newest attempt that it has no part in.
     """
     names = [path.name.removeprefix("attempt-") for path in run.path.glob("attempt-*")]
     newest = max((int(name) for name in names if name.isdigit()), default=0)
-    is_mine = newest == 0 or (run.attempt(newest) / f"node-{run.node}").exists()
+    is_mine = newest == 0 or mark_of(run, newest, run.node).exists()
     number = newest + 1 if is_mine else newest
     run.attempt(number).mkdir(exist_ok=True)
-    (run.attempt(number) / f"node-{run.node}").touch()
+    write_whole(mark_of(run, number, run.node), address)
     return number
 
 

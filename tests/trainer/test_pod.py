@@ -172,7 +172,7 @@ def test_another_experiment_under_the_same_name_is_refused_for_good(pod: Pod) ->
 
 
 def test_the_other_nodes_wait_for_the_folder_and_tell_their_own_ranks_apart(pod: Pod) -> None:
-    both = {"DPO_NNODES": "2", "DPO_NPROC": "1", "MASTER_ADDR": "first", "FAKE_STEPS": "1"}
+    both = {"DPO_NNODES": "2", "DPO_NPROC": "1", "MASTER_ADDR": "localhost", "FAKE_STEPS": "1"}
     second = pod.start(JOB_COMPLETION_INDEX="1", **both)
     time.sleep(0.5)
     assert not pod.run.path.exists()
@@ -184,7 +184,7 @@ def test_the_other_nodes_wait_for_the_folder_and_tell_their_own_ranks_apart(pod:
 
 
 def test_what_is_trained_is_uploaded_by_the_first_node_alone_as_the_others_may_be_done(pod: Pod) -> None:
-    both = {"DPO_NNODES": "2", "DPO_NPROC": "1", "MASTER_ADDR": "first", "FAKE_STEPS": "1"}
+    both = {"DPO_NNODES": "2", "DPO_NPROC": "1", "MASTER_ADDR": "localhost", "FAKE_STEPS": "1"}
     assert pod.finish(JOB_COMPLETION_INDEX="0", FAKE_RANKS="47", **both)[0] == 47
     begin = pod.run.entry_log.stat().st_size
     pod.run.adapter.mkdir()
@@ -197,7 +197,7 @@ def test_what_is_trained_is_uploaded_by_the_first_node_alone_as_the_others_may_b
 
 
 def test_a_node_that_waits_heeds_a_stop(pod: Pod) -> None:
-    entry = pod.start(JOB_COMPLETION_INDEX="1", DPO_NNODES="2", MASTER_ADDR="first")
+    entry = pod.start(JOB_COMPLETION_INDEX="1", DPO_NNODES="2", MASTER_ADDR="localhost")
     wait_for(lambda: Path(f"/proc/{entry.pid}/status").read_text().find("SigCgt:\t0000000000000000") < 0)
     wait_for(lambda: int(re.search(r"SigCgt:\t(\w+)", Path(f"/proc/{entry.pid}/status").read_text())[1], 16) & 1 << 14)
     entry.send_signal(signal.SIGTERM)
@@ -206,7 +206,7 @@ def test_a_node_that_waits_heeds_a_stop(pod: Pod) -> None:
 
 
 def test_a_node_whose_first_one_was_started_again_before_they_met_begins_anew_too(pod: Pod) -> None:
-    both = {"DPO_NNODES": "2", "DPO_NPROC": "1", "MASTER_ADDR": "first"}
+    both = {"DPO_NNODES": "2", "DPO_NPROC": "1", "MASTER_ADDR": "localhost"}
     first = pod.start(JOB_COMPLETION_INDEX="0", FAKE_RANKS="deaf", FAKE_STEPS="0", **both)
     wait_for(lambda: (pod.run.attempt(1) / "node-0").exists())
     second = pod.start(JOB_COMPLETION_INDEX="1", FAKE_RANKS="deaf", FAKE_STEPS="0", patience="0.2", **both)
