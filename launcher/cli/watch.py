@@ -15,6 +15,7 @@ import click
 from ..backends import Run, Runs
 from ..errors import Aborted, UsageError
 from ..follow import Reader, Text, parse, short
+from ..run_dir import RunDir
 from .learned import learned, this_launcher
 from .screen import Plain, screen
 
@@ -128,7 +129,9 @@ def conclude(backend: Runs[Run], run: Run) -> int:
     if backend.checkpoints(run):
         click.echo(f"to go on: {this_launcher()} resume {run.name}", err=True)
     else:
-        click.echo(f"its logs: {backend.place(run)}/logs", err=True)
+        # Of a run on a cluster the folder lies on its claim, where nobody looks.
+        logs = f"{backend.place(run)}/logs" if isinstance(run, RunDir) else f"{this_launcher()} logs {run.name}"
+        click.echo(f"its logs: {logs}", err=True)
     return 1 if now.exit_code is None else now.exit_code
 
 

@@ -375,7 +375,7 @@ def test_a_run_on_the_cluster_is_followed_and_ends_with_its_code(
         "before",
         "step  1/10  loss 0.6900",
         "failed (exit 46): the loss is no number",
-        "its logs: /dpo/runs/out/exp_1/Qwen3-0.6B/runs/first/logs",
+        "its logs: launcher logs first",
     ]
 
 
@@ -410,7 +410,7 @@ def test_ctrl_c_stops_a_run_after_a_checkpoint(cluster_api: ClusterApi, person: 
             "stopping after a checkpoint (Ctrl-C again: at once); the run's name is first",
             "a checkpoint is written",
             "stopped (exit 143): stopped on request, after a checkpoint",
-            "its logs: /dpo/runs/out/exp_1/Qwen3-0.6B/runs/first/logs",
+            "its logs: launcher logs first",
         ],
     )
 
