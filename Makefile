@@ -79,13 +79,13 @@ lock: $(VENV)/dev.stamp ## write docker/constraints.txt from what is installed, 
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python docker/lock.py $(WHEELS)
 
 trl-fields: $(VENV)/trainer.stamp ## regenerate the launcher's list of TRL's fields
-	$(BIN)/python -m trainer.trl_fields
+	$(BIN)/python -m trainer.inputs.trl_fields
 
 clean: ## remove what make made (runs in data/dpo stay)
 	rm -rf $(VENV) build data/demo
 
 $(MODEL)/config.json: | $(VENV)/trainer.stamp
-	DS_ACCELERATOR=cpu $(BIN)/python -m trainer.demo_model $(MODEL) configs/demo/training_data.csv
+	DS_ACCELERATOR=cpu $(BIN)/python -m trainer.inputs.demo_model $(MODEL) configs/demo/training_data.csv
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11: make PYTHON=python3.12 …"; exit 1; }

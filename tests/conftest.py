@@ -47,7 +47,7 @@ def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's model, made once and as `make demo` makes it."""
     folder = tmp_path_factory.mktemp("demo") / "qwen3-tiny"
     csv = REPOSITORY / "configs" / "demo" / "training_data.csv"
-    subprocess.run([sys.executable, "-m", "trainer.demo_model", str(folder), str(csv)], cwd=REPOSITORY, check=True)
+    subprocess.run([sys.executable, "-m", "trainer.inputs.demo_model", str(folder), str(csv)], cwd=REPOSITORY, check=True)
     return folder
 
 
@@ -101,7 +101,7 @@ def build_settings(engine: Any) -> Mapping[str, str]:
 def cpu_image(engine: Any, build_settings: Mapping[str, str]) -> str:
     """The reference of the CPU image of this checkout, built if it is not there."""
     from launcher.backends.docker.build import ensure
-    from launcher.image import image_of
+    from launcher.job.image import image_of
 
     image = image_of("cpu", build_settings, None, REPOSITORY)
     ensure(engine, image, build_settings, print)

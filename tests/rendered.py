@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from launcher.backends.kubernetes.render.placement import Folder, Local
 from launcher.backends.kubernetes.render.spec import KubernetesSpec, Place, render
-from launcher.experiment import Experiment
-from launcher.image import Image
-from launcher.job import plan
-from launcher.presets import read_parallelism
-from launcher.topology import DDP
+from launcher.experiment.schema import Experiment
+from launcher.job.image import Image
+from launcher.job.job import plan
+from launcher.job.presets import read_parallelism
+from launcher.job.topology import DDP
 
 RUN: Final = "exp_1-20261124-101112-beef"
 GOLDEN: Final = Path(__file__).parent / "golden" / "kubernetes"

@@ -19,9 +19,9 @@ from typing import Final
 
 from launcher.errors import LauncherError
 from launcher.redact import REDACTOR, learn_environment, redact_output
-from launcher.run_dir import RunDir, write_whole
+from launcher.runs.run_dir import RunDir, write_whole
 
-from .ending import explained, how_it_failed, is_of_a_peer
+from .processes.ending import explained, how_it_failed, is_of_a_peer
 
 PR_SET_PDEATHSIG: Final = 1
 
@@ -72,7 +72,7 @@ def _print_to(log: Path) -> None:
 def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
     import warnings
 
-    from .stop import StopRequest
+    from .processes.stop import StopRequest
 
     # Deprecations inside the libraries that only their next versions can mend.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
@@ -87,13 +87,13 @@ def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
 
     peers = None
     try:
-        from launcher.experiment import Experiment
+        from launcher.experiment.schema import Experiment
 
         experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
         learn_environment(experiment.launch.secrets)  # before the libraries have anything to say
 
-        from .join import patience
-        from .peers import watch_peers
+        from .processes.join import patience
+        from .processes.peers import watch_peers
         from .train import Roots, train
 
         peers = watch_peers(rank, int(os.environ.get("WORLD_SIZE", "1")), patience(experiment), leave)

@@ -10,15 +10,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from launcher.config import load, read_env
 from launcher.errors import ExperimentError, LauncherError, Mistake, UsageError
-from launcher.experiment import Experiment, StorageConfig
-from launcher.hyperparameters import Hyperparameters
-from launcher.problems import every_problem
-from launcher.run_dir import RunDir, new_run_name
+from launcher.experiment.files import load, read_env
+from launcher.experiment.hyperparameters import Hyperparameters
+from launcher.experiment.problems import every_problem
+from launcher.experiment.schema import Experiment, StorageConfig
+from launcher.runs.run_dir import RunDir, new_run_name
 
-from .ending import how_it_failed
-from .entrypoint import Ending, write_end, write_start
+from .processes.ending import how_it_failed
+from .processes.entrypoint import Ending, write_end, write_start
 
 __all__ = ["DPOTrainer", "StorageConfig", "YamlConfigLoader"]
 
@@ -68,7 +68,7 @@ class DPOTrainer:
             os.environ["HF_TOKEN"] = token
         # TRL refuses several visible GPUs in one process; must be set before torch looks at them.
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-        from .stop import StopRequest
+        from .processes.stop import StopRequest
         from .train import Roots, train
 
         experiment = self.experiment

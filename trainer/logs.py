@@ -13,8 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from launcher.errors import HealthError
-from launcher.experiment import Health
-from launcher.run_dir import RunDir, write_whole
+from launcher.experiment.schema import Health
+from launcher.runs.run_dir import RunDir, write_whole
 
 
 class StepLog:

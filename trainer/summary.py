@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.run_dir import RunDir
+from launcher.runs.run_dir import RunDir
 
-from .dpo import DPOTrainer
 from .logs import StepLog
+from .step.dpo import DPOTrainer
 
 
 def final_metrics(trainer: DPOTrainer) -> dict[str, float]:

@@ -16,26 +16,29 @@ from transformers import PrinterCallback, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 from trl import DPOConfig
 
+from launcher.data.pairs import Pairs
 from launcher.errors import ExperimentError, Mistake, Stopped, nearest
-from launcher.experiment import Experiment
-from launcher.hyperparameters import Hyperparameters
-from launcher.pairs import Pairs
-from launcher.run_dir import RunDir
+from launcher.experiment.hyperparameters import Hyperparameters
+from launcher.experiment.schema import Experiment
+from launcher.runs.run_dir import RunDir
 
-from .arguments import arguments, check_optimizer, is_sharded, smaller, without_effect
-from .bucket import check_upload, model_path, name_base, upload_adapter
-from .checkpointed import BUDGETS, CHECKPOINTING, MICRO, PATH
-from .checkpoints import ASIDE, Patience, StopCallback, any_rank, publish, remembered, resume_point, save_verified, step_of
-from .choice import choose_path, take_path
-from .data import read_data
-from .dpo import DPOTrainer, Interrupted
-from .identity import base_identity
-from .join import join
-from .logs import HealthCallback, LogCallback, StepLog
-from .losses import loss_at_zero_margin
-from .machine import Device, versions
-from .memory import free_bytes, must_recompute
-from .model import (
+from .checkpoints.checkpointed import BUDGETS, CHECKPOINTING, MICRO, PATH
+from .checkpoints.checkpoints import (
+    ASIDE,
+    Patience,
+    StopCallback,
+    any_rank,
+    publish,
+    remembered,
+    resume_point,
+    save_verified,
+    step_of,
+)
+from .checkpoints.origin import check, check_base, origin
+from .inputs.arguments import arguments, check_optimizer, smaller, without_effect
+from .inputs.bucket import check_upload, model_path, name_base, upload_adapter
+from .inputs.data import read_data
+from .inputs.model import (
     Precision,
     check_biases,
     choose_precision,
@@ -45,12 +48,19 @@ from .model import (
     seed_adapter,
     widen_adapter,
 )
-from .origin import check, check_base, origin
-from .peers import Peers
-from .sharding import numel
-from .stop import StopRequest
+from .inputs.tokens import Tokens, tokenize
+from .logs import HealthCallback, LogCallback, StepLog
+from .processes.join import join
+from .processes.machine import Device, versions
+from .processes.peers import Peers
+from .processes.sharding import is_sharded, numel
+from .processes.stop import StopRequest
+from .reference.identity import base_identity
+from .step.choice import choose_path, take_path
+from .step.dpo import DPOTrainer, Interrupted
+from .step.losses import loss_at_zero_margin
+from .step.memory import free_bytes, must_recompute
 from .summary import final_metrics, logged_at_start, summarise
-from .tokens import Tokens, tokenize
 
 
 @dataclass(frozen=True)

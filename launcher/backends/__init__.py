@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from ..job import Job
+from ..job.job import Job
+from ..runs.finding import Named
+from ..runs.status import Status, is_over
 
-
-class Named(Protocol):
-    """What every run has, wherever it is."""
-
-    @property
-    def name(self) -> str: ...
+__all__ = ["Backend", "Named", "Runs", "Status", "is_over"]
 
 
 Spec = TypeVar("Spec")
 Run = TypeVar("Run", bound=Named)
 RunAsked = TypeVar("RunAsked", bound=Named, contravariant=True)
-
-
-@dataclass(frozen=True)
-class Status:
-    """How a run is: ``starting``, ``running``, ``stopping``, ``done``, ``failed``, ``stopped``, ``aborted``, ``lost`` or
-    ``unknown``."""
-
-    state: str
-    exit_code: int | None = None
-    sentence: str | None = None
-
-    @property
-    def is_over(self) -> bool:
-        return is_over(self.state)
-
-
-def is_over(state: str) -> bool:
-    return state not in ("starting", "running", "stopping", "unknown")
 
 
 class Runs(Protocol[RunAsked]):

@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from .. import doctor
-from ..cache import cache_root
-from ..doctor import Finding
 from ..errors import LauncherError
-from ..image import checkout, image_of, variant_of
+from ..job.image import checkout, image_of, variant_of
+from ..runs.cache import cache_root
+from ..why import doctor
+from ..why.doctor import Finding
 from .docker.build import find
 from .docker.engine import answers, connect
 from .host import gpus_there

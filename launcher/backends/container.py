@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ..job import Job
+from ..job.job import Job
 from .environment import environment
 
 HOME: Final = "/dpo/home"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import ExperimentError, Mistake
-from ..job import Job
-from ..processes import MARK
-from ..run_dir import RunDir
-from ..topology import torchrun
+from ..job.job import Job
+from ..job.topology import torchrun
+from ..runs.processes import MARK
+from ..runs.run_dir import RunDir
 
 GRACE: Final = 120  # seconds between the request to stop and the end by force
 

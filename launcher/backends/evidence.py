@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from ..follow import Metric, parse
-from ..run_dir import RunDir
+from ..runs.follow import Metric, parse
+from ..runs.run_dir import RunDir
 from ..why import Evidence
 from . import Status
 

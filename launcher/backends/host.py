@@ -15,11 +15,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from ..cache import cache_root
 from ..errors import CredentialError, LauncherError
-from ..job import Job
-from ..processes import Process, kill, members
-from ..run_dir import RunDir
+from ..job.job import Job
+from ..runs.cache import cache_root
+from ..runs.processes import Process, kill, members
+from ..runs.run_dir import RunDir
 from . import Status
 from .environment import environment, facts, files
 from .reading import InFolders, read_log, tail

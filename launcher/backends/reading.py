@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ..run_dir import RunDir
+from ..runs.run_dir import RunDir
 from . import Status
 from .environment import GRACE
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..job import Job
-from ..run_dir import RunDir
+from ..job.job import Job
+from ..runs.run_dir import RunDir
 
 
 def first_record(job: Job, run: RunDir, backend: str) -> dict[str, Any]:

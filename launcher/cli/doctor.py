@@ -14,7 +14,7 @@ from .options import json_option
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..doctor import Finding
+    from ..why.doctor import Finding
 
 
 @click.command("doctor")
@@ -26,8 +26,8 @@ def doctor(on_cluster: bool, namespace: str | None, as_json: bool) -> int:
 
     The exit code is 0 if all that is needed is there, else 1. What you may not look at is unknown, and counts as there.
     """
-    from ..config import read_env
-    from ..doctor import is_ready
+    from ..experiment.files import read_env
+    from ..why.doctor import is_ready
 
     caller = read_env(Path.cwd())
     found = _of_cluster(caller, namespace) if on_cluster or namespace else _of_machine(caller)
@@ -55,7 +55,7 @@ def _of_machine(caller: Mapping[str, str]) -> list[Finding]:
 def _of_cluster(caller: Mapping[str, str], namespace: str | None) -> list[Finding]:
     from ..backends.kubernetes.api.cluster import Cluster, ClusterError
     from ..backends.kubernetes.submit.checkup import look
-    from ..doctor import Finding
+    from ..why.doctor import Finding
 
     try:
         return look(Cluster.connect(caller, namespace))
@@ -67,9 +67,9 @@ def _of_cluster(caller: Mapping[str, str], namespace: str | None) -> list[Findin
 
 def _needed_secrets() -> dict[str, list[str]]:
     """The names under launch.secrets of every experiment below this directory, whatever else is wrong with it."""
-    from ..config import read_files
     from ..errors import ExperimentError
-    from ..yaml_nodes import data
+    from ..experiment.files import read_files
+    from ..experiment.yaml_nodes import data
 
     try:
         found = read_files(Path.cwd()).found

@@ -16,11 +16,11 @@ from ..errors import LauncherError, UsageError
 from .options import backend_option, experiment_argument, file_option, json_option, set_option
 
 if TYPE_CHECKING:
-    from ..drill import Trial
-    from ..job import Job
-    from ..run_dir import RunDir
-    from ..sheets.spreadsheet import Spreadsheet
-    from .backends import AnyBackend
+    from ..backends.choose import AnyBackend
+    from ..data.sheets.spreadsheet import Spreadsheet
+    from ..job.drill import Trial
+    from ..job.job import Job
+    from ..runs.run_dir import RunDir
 
 _TICK = 0.05
 
@@ -53,13 +53,14 @@ def drill(
     One run is left alone. The others are killed (SIGKILL to every process at once), one is stopped (SIGTERM, as an eviction
     does), and each is resumed. All must end with the same adapter, byte for byte. Exit code 0 if they do, 1 if not.
     """
-    from .data import read_spreadsheet_once
-    from .render import rendered
+    from ..launch.data import read_spreadsheet_once
+    from ..launch.rendered import rendered
+    from .screen import complain
 
     at = _step(kill_at, steps)
     where, job, loaded, why = rendered(experiment, backend, overrides, None, file)
     with loaded.placed():
-        sheet = read_spreadsheet_once(job, where.cwd)
+        sheet = read_spreadsheet_once(job, where.cwd, complain)
         begun = Drill.of(where, job, steps, sheet, say=(lambda _: None) if as_json else click.echo)
     if why is not None and not as_json:
         click.echo(why)
@@ -108,7 +109,7 @@ class Drill:
     def of(cls, where: AnyBackend, job: Job, steps: int, spreadsheet: Spreadsheet | None, say: Callable[[str], None]) -> Drill:
         from dataclasses import replace
 
-        from ..drill import short_version
+        from ..job.drill import short_version
 
         short = short_version(job.experiment, steps, full_determinism=job.gpus > 0)
         folder = where.cwd / short.hyperparameters.model_output_dir
@@ -116,7 +117,7 @@ class Drill:
 
     def trials(self, times: int, at: int | None, chance: random.Random) -> Iterator[Trial]:
         """First the undisturbed run, then SIGTERM once and SIGKILL ``times`` times."""
-        from ..drill import fingerprint
+        from ..job.drill import fingerprint
 
         began = time.monotonic()
         alone = self._start("alone")
@@ -144,8 +145,8 @@ class Drill:
         return steps
 
     def _trial(self, name: str, how: str, wait: Callable[[RunDir], None], expected: str) -> Trial:
-        from ..drill import Trial, fingerprint, newest_step
-        from .known_runs import last_metric
+        from ..backends.finding import last_metric
+        from ..job.drill import Trial, fingerprint, newest_step
 
         run = self._start(name)
         wait(run)
@@ -159,7 +160,7 @@ class Drill:
         return Trial(how, last.step if last else 0, begun_at, code, fingerprint(run.adapter) == expected)
 
     def _start(self, name: str) -> RunDir:
-        from ..run_dir import new_run_name
+        from ..runs.run_dir import new_run_name
 
         spec = self._spec(new_run_name(name))
         self.where.prepare(spec, self.say)
@@ -168,7 +169,7 @@ class Drill:
     def _spec(self, run: str) -> Any:
         from dataclasses import replace
 
-        from .data import with_copy
+        from ..launch.data import with_copy
 
         return with_copy(self.where.render(replace(self.job, run=run)), self.spreadsheet)
 
@@ -183,7 +184,7 @@ class Drill:
             pass
 
     def _until_step(self, run: RunDir, step: int) -> None:
-        from .known_runs import last_metric
+        from ..backends.finding import last_metric
 
         while not self.where.status(run).is_over:
             last = last_metric(run)

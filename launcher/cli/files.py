@@ -15,9 +15,9 @@ from ..errors import DataError, ExperimentError, LauncherError, Mistake, UsageEr
 from .options import experiment_argument, file_option, json_option, set_option
 
 if TYPE_CHECKING:
-    from ..config import Loaded
-    from ..experiment import Experiment
-    from ..pairs import Pairs
+    from ..data.pairs import Pairs
+    from ..experiment.files import Loaded
+    from ..experiment.schema import Experiment
 
 ENVIRONMENT: Final = (
     "GOOGLE_SHEETS_CLIENT_EMAIL",
@@ -65,7 +65,7 @@ class _Survey:
 
 
 def _survey(experiment: str | None, file: Path | None, overrides: Sequence[str]) -> _Survey:
-    from ..config import check_files, load
+    from ..experiment.files import check_files, load
 
     try:
         if experiment is None:
@@ -78,7 +78,7 @@ def _survey(experiment: str | None, file: Path | None, overrides: Sequence[str])
 
 def _with_models(survey: _Survey) -> _Survey:
     """With a warning for each model that is not on this disk: not a mistake, as it may be made or lie elsewhere."""
-    from ..job import check_model
+    from ..job.job import check_model
 
     warnings = []
     for loaded in survey.loaded:
@@ -102,13 +102,14 @@ class _DataReport:
 
 
 def _data_report(loaded: Loaded) -> _DataReport:
-    from ..config import read_env
-    from ..pairs import read_pairs
-    from .data import reading
+    from ..data.pairs import read_pairs
+    from ..data.rows import Reading
+    from ..experiment.files import read_env
+    from .screen import complain
 
     try:
         with loaded.placed():
-            return _DataReport(loaded, read_pairs(loaded.experiment, reading(Path(), read_env())), None)
+            return _DataReport(loaded, read_pairs(loaded.experiment, Reading(Path(), read_env(), say=complain)), None)
     except LauncherError as error:  # kept, not lost: the next experiment's mistakes belong into the same report
         return _DataReport(loaded, None, error)
 
@@ -180,7 +181,7 @@ def _raise_worst(errors: Sequence[LauncherError]) -> None:
 @json_option
 def list_experiments(file: Path | None, as_json: bool) -> None:
     """List the experiments of the experiment files."""
-    from ..config import read_files
+    from ..experiment.files import read_files
 
     contents = read_files(Path(), file)
     names = ("key", "id", "model", "data", "place", "topic")
@@ -206,7 +207,7 @@ def list_experiments(file: Path | None, as_json: bool) -> None:
 @json_option
 def show(experiment: str, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show the experiment EXP resolved: every value, and where it comes from."""
-    from ..config import load, read_env
+    from ..experiment.files import load, read_env
 
     loaded = load(experiment, file=file, overrides=overrides)
     values = {
@@ -261,7 +262,7 @@ def _text(value: object) -> str:
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path), default=Path("configs/experiments.yml"))
 def init(file: Path) -> None:
     """Write a commented first experiment file (configs/experiments.yml); never overwrites one."""
-    from ..run_dir import write_whole
+    from ..runs.run_dir import write_whole
 
     if file.exists():
         raise UsageError(f"{file} exists already: name another file, as  launcher init configs/second.yml")
@@ -270,7 +271,7 @@ def init(file: Path) -> None:
         raise UsageError(f"{file} cannot be written: {above} is a file, not a folder")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, (Path(__file__).parents[1] / "init.yml").read_text(encoding="utf-8"))
+        write_whole(file, (Path(__file__).parents[1] / "experiment" / "init.yml").read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {(error.strerror or str(error)).lower()}") from error
     option = "" if file.parent == Path("configs") and file.suffix in (".yml", ".yaml") else f" -f {shlex.quote(str(file))}"

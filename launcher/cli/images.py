@@ -30,8 +30,8 @@ def build(variant: str | None, push: bool, registry: str | None, no_cache: bool,
     from ..backends.docker.build import push as push_image
     from ..backends.docker.engine import connect
     from ..backends.host import gpus_there
-    from ..config import read_env
-    from ..image import image_of, variant_of
+    from ..experiment.files import read_env
+    from ..job.image import image_of, variant_of
 
     caller = read_env(Path.cwd())
     image = image_of(variant or variant_of(gpus_there(caller)), caller)
@@ -58,8 +58,8 @@ def prune() -> None:
     from ..backends.docker.build import prune as prune_images
     from ..backends.docker.build import size
     from ..backends.docker.engine import connect
-    from ..config import read_env
-    from ..image import VARIANTS, checkout, image_of
+    from ..experiment.files import read_env
+    from ..job.image import VARIANTS, checkout, image_of
 
     caller = read_env(Path.cwd())
     images = [image_of(variant, caller) for variant in VARIANTS] if checkout() else []

@@ -18,12 +18,12 @@ from .options import (
     namespace_option,
     set_option,
 )
-from .render import cluster_settings, rendered
+from .screen import complain
 from .submit import registry_option
 
 if TYPE_CHECKING:
-    from ..job import Job
-    from .backends import AnyBackend
+    from ..backends.choose import AnyBackend
+    from ..job.job import Job
 
 
 @click.command("run")
@@ -61,30 +61,34 @@ def run(
     if cluster or backend == "kubernetes":
         if local or backend not in (None, "kubernetes"):
             raise UsageError("--cluster goes with neither --local nor another --backend")
+        from ..launch.rendered import cluster_settings
+
         settings = (*overrides, *cluster_settings(None, namespace))
         return _on_cluster(
             experiment, settings, run_name, file, registry=registry, data_of=data_of, detach=detach, dry_run=dry_run
         )
     if namespace is not None:
         raise UsageError("--namespace is for a cluster: add --cluster")
+    from ..launch.rendered import rendered
+
     where, job, loaded, why = rendered(experiment, backend, overrides, run_name, file)
     with loaded.placed():
         spec: Any = where.render(job)
     if dry_run:
         click.echo(where.text(spec), nl=False)
         return 0
-    from ..config import read_env
-    from ..job import check_model
-    from ..pairs import read_pairs
-    from .data import copy_of, reading_for, with_copy
-    from .derived import derived
-    from .found import local_runs
-    from .plan import said_before_run
+    from ..backends.finding import local_runs
+    from ..data.pairs import read_pairs
+    from ..experiment.files import read_env
+    from ..job.job import check_model
+    from ..launch.data import copy_of, reading_for, with_copy
+    from ..planning.derived import derived
+    from ..planning.planned import said_before_run
 
     caller = read_env(Path.cwd())
     with loaded.placed(), copy_of(job.experiment, data_of) as copy:
         check_model(job.experiment.model_name, where.cwd)
-        pairs = read_pairs(job.experiment, reading_for(job, spec.run_dir, where.cwd, caller, copy))
+        pairs = read_pairs(job.experiment, reading_for(job, spec.run_dir, where.cwd, caller, copy, complain))
     if run_name is not None and job.node.rank == 0 and any(known.name == run_name for known in local_runs()):
         raise UsageError(f"--name {run_name}: a run of that name exists already")
     if why is not None:
@@ -114,7 +118,7 @@ def _on_cluster(
 
         return submit_to_cluster(name, overrides, run_name, file, registry=registry, follow=not detach, data_of=data_of)
     from ..backends.kubernetes.render.spec import text
-    from .render import cluster_job, cluster_spec
+    from ..launch.rendered import cluster_job, cluster_spec
 
     job, loaded = cluster_job(name, overrides, run_name, file)
     click.echo(text(cluster_spec(job, loaded, namespace=job.experiment.launch.kubernetes.namespace)), nl=False)

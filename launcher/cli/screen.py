@@ -7,7 +7,12 @@ from typing import Protocol
 
 import click
 
-from ..follow import Metric, Text, figures, is_shown, short
+from ..runs.follow import Metric, Text, figures, is_shown, short
+
+
+def complain(line: str) -> None:
+    """A line on standard error, so that standard output holds the answer alone."""
+    click.echo(line, err=True)
 
 
 class Screen(Protocol):

@@ -13,7 +13,7 @@ from .options import cluster_option, namespace_option, run_argument
 if TYPE_CHECKING:
     from ..backends.kubernetes.backend import Kubernetes
     from ..backends.kubernetes.follow.run import ClusterRun
-    from ..run_dir import RunDir
+    from ..runs.run_dir import RunDir
 
 
 def _rank(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
@@ -33,7 +33,7 @@ def _rank(context: click.Context, parameter: click.Parameter, value: str) -> int
 @namespace_option
 def logs(name: str, follow: bool, rank: int | None, cluster: bool, namespace: str | None) -> int:
     """Print what a run has said, from its first line."""
-    from .found import find
+    from ..backends.finding import find
     from .watch import show_log
 
     where, run = find(name, cluster=cluster, namespace=namespace)
@@ -47,7 +47,7 @@ def logs(name: str, follow: bool, rank: int | None, cluster: bool, namespace: st
 @namespace_option
 def stop(name: str, now: bool, cluster: bool, namespace: str | None) -> int:
     """Stop a run after a checkpoint and wait for its end."""
-    from .found import find
+    from ..backends.finding import find
     from .watch import stop_and_wait
 
     where, run = find(name, cluster=cluster, namespace=namespace)
@@ -65,7 +65,7 @@ def resume(name: str, detach: bool, cluster: bool, namespace: str | None) -> int
     It ends with the adapter that it would have had. With other settings, start a new run with
     --set hyperparameters.resume_from_checkpoint=true.
     """
-    from .found import find, on_cluster
+    from ..backends.finding import find, on_cluster
 
     where, run = find(name, cluster=cluster, namespace=namespace)
     now = where.status(run)
@@ -78,10 +78,10 @@ def resume(name: str, detach: bool, cluster: bool, namespace: str | None) -> int
 
 
 def _resume_here(run: RunDir, detach: bool) -> int:
+    from ..backends.choose import backend_of
     from ..backends.host import gpus_there
-    from ..config import read_env
-    from ..resume import job_again
-    from .backends import backend_of
+    from ..experiment.files import read_env
+    from ..job.resume import job_again
     from .runs import start
 
     where = backend_of(run)
@@ -124,9 +124,9 @@ def tensorboard(names: tuple[str, ...], port: int, backend: str | None, cluster:
 
     With --cluster it is the one that k8s/ deploys beside the runs' claim, which shows all that lie there.
     """
-    from ..config import read_env
-    from .found import local_runs
-    from .known_runs import choose
+    from ..backends.finding import local_runs
+    from ..experiment.files import read_env
+    from ..runs.finding import choose
     from .tensorboard import serve, serve_cluster
 
     caller = read_env(Path.cwd())

@@ -11,10 +11,10 @@ import click
 from .options import cluster_option, json_option, namespace_option, run_argument
 
 if TYPE_CHECKING:
-    from ..backends.kubernetes.backend import Kubernetes, Listed
+    from ..backends.kubernetes.backend import Kubernetes
     from ..backends.kubernetes.follow.run import ClusterRun
+    from ..runs.known import Known
     from ..why import Pod
-    from .known_runs import Known
 
 _NEWEST = 10
 
@@ -26,13 +26,12 @@ _NEWEST = 10
 @namespace_option
 def ps(as_json: bool, every: bool, cluster: bool, namespace: str | None) -> None:
     """List runs, newest first: those of this machine, or with --cluster those of the cluster."""
-    from ..config import read_env
-    from .found import has_kubeconfig, local_runs_and_containers
-    from .known_runs import known
+    from ..backends.finding import has_kubeconfig, known, known_on_clusters, local_runs_and_containers
+    from ..experiment.files import read_env
 
     caller = read_env(Path.cwd())
     on_cluster = cluster or namespace is not None
-    found = _on_cluster(caller, namespace) if on_cluster else [known(run) for run in local_runs_and_containers()]
+    found = known_on_clusters(caller, namespace) if on_cluster else [known(run) for run in local_runs_and_containers()]
     shown = [run for number, run in enumerate(found) if every or number < _NEWEST or not run.is_over]
     if as_json:
         _echo_json([run.json() for run in shown])
@@ -54,8 +53,7 @@ def ps(as_json: bool, every: bool, cluster: bool, namespace: str | None) -> None
 @namespace_option
 def status(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
     """Say how one run is. RUN is a name or its beginning, an experiment (its newest run) or `latest`."""
-    from .found import find, on_cluster
-    from .known_runs import known
+    from ..backends.finding import find, known, on_cluster
 
     where, run = find(name, cluster=cluster, namespace=namespace)
     if (there := on_cluster(where, run)) is not None:
@@ -70,6 +68,7 @@ def status(name: str, as_json: bool, cluster: bool, namespace: str | None) -> No
 
 
 def _cluster_status(where: Kubernetes, run: ClusterRun, as_json: bool) -> None:
+    from ..backends.finding import known_on_cluster
     from ..backends.kubernetes.follow import state
     from ..backends.kubernetes.follow.pods import is_running, newest, reason
 
@@ -90,59 +89,6 @@ def _cluster_status(where: Kubernetes, run: ClusterRun, as_json: bool) -> None:
     image = run.image or None
     place = f"{run.namespace}/{run.job} ({run.kind})" if obj is not None else f"{run.namespace} (its {run.kind} is gone)"
     _facts({**again, **_progress(now), **_last_facts(now), "object": place, "image": image, "folder": now.folder})
-
-
-def known_on_cluster(where: Kubernetes, run: ClusterRun) -> Known:
-    """How ``run`` is now, with its step and speed."""
-    from ..backends.kubernetes.follow import state
-    from .known_runs import Known, newest_metric, progress
-
-    obj, now = where.object(run), where.status(run)
-    last = newest_metric(where.tail(run), run.global_batch)
-    record = where.record(run) if obj is None else {}
-    ended = (state.ended_at(obj) if now.is_over else None) if obj is not None else (record.get("outcome") or {}).get("ended")
-    return Known(
-        run=run.name,
-        experiment=run.key,
-        state=now.state,
-        exit_code=now.exit_code,
-        sentence=now.sentence,
-        **progress(last, run.global_batch, is_over=now.is_over),
-        created=run.created,
-        ended=ended,
-        folder=str(run.path),
-        nodes=run.nodes,
-        namespace=run.namespace,
-    )
-
-
-def _on_cluster(caller: Mapping[str, str], namespace: str | None) -> list[Known]:
-    from .found import cluster_of, listed_on
-
-    kubernetes, namespaces = cluster_of(caller, namespace)
-    return [_listed(one) for one in listed_on(kubernetes, namespaces, with_pods=True)]
-
-
-def _listed(one: Listed) -> Known:
-    """A run as the list has it: its step would cost a request for each."""
-    from .known_runs import Known
-
-    run, now = one.run, one.status
-    return Known(
-        run=run.name,
-        experiment=run.key,
-        state=now.state,
-        exit_code=now.exit_code,
-        sentence=now.sentence,
-        step=None,
-        total_steps=None,
-        loss=None,
-        created=run.created,
-        ended=one.ended,
-        folder=str(run.path),
-        nodes=run.nodes,
-        namespace=run.namespace,
-    )
 
 
 def _rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
@@ -182,7 +128,7 @@ def _first_facts(now: Known) -> dict[str, str | None]:
 
 
 def _progress(now: Known) -> dict[str, str | None]:
-    from .known_runs import duration
+    from ..runs.known import duration
 
     return {
         "step": now.progress,

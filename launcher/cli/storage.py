@@ -16,8 +16,8 @@ from .options import cluster_option, file_option, namespace_option
 if TYPE_CHECKING:
     from ..backends.kubernetes.backend import Kubernetes
     from ..backends.kubernetes.follow.run import ClusterRun
-    from ..experiment import Experiment, StorageConfig
-    from ..run_dir import RunDir
+    from ..experiment.schema import Experiment, StorageConfig
+    from ..runs.run_dir import RunDir
     from ..storage import Progress as Transfer
     from ..storage.progress import Listener
 
@@ -36,7 +36,7 @@ def upload(source: str, other: str | None, file: Path | None) -> None:
     Goes on where an earlier upload was cut off. A run that was trained but not uploaded (47) is done afterwards. A folder that
     lies in no run needs --experiment.
     """
-    from ..config import read_env
+    from ..experiment.files import read_env
     from ..storage import key_parts, upload_folder, upload_run
     from ..storage.progress import size
 
@@ -80,10 +80,10 @@ def download(
     names a storage_config that has its endpoint_url. A run on the cluster that has uploaded nothing is read from the runs' claim,
     which begins again after a kill.
     """
-    from ..config import read_env
+    from ..backends.finding import find, on_cluster
+    from ..experiment.files import read_env
     from ..storage import Place, download_folder
     from ..storage.progress import size
-    from .found import find, on_cluster
 
     env = read_env(Path.cwd())
     found = None if source.startswith("s3://") else find(source, cluster=cluster, namespace=namespace)
@@ -119,7 +119,7 @@ def _uploaded(run: RunDir) -> tuple[str, StorageConfig | None]:
 
 
 def _place_of(uploaded: Mapping[str, Any]) -> tuple[str, StorageConfig | None]:
-    from ..experiment import StorageConfig
+    from ..experiment.schema import StorageConfig
 
     server = {name: uploaded.get(name) for name in ("endpoint_url", "region")}
     return str(uploaded["uri"]), StorageConfig.model_validate(server)
@@ -150,7 +150,7 @@ def _bring(where: Kubernetes, run: ClusterRun, target: Path, *, every: bool) -> 
 
 def _run_or_folder(source: str) -> tuple[RunDir | None, Path]:
     """(the run, its adapter), (the run, a folder in it), or (None, a folder elsewhere)."""
-    from ..run_dir import RunDir
+    from ..runs.run_dir import RunDir
 
     path = Path(source)
     if "/" not in source:
@@ -172,14 +172,14 @@ def _run_or_folder(source: str) -> tuple[RunDir | None, Path]:
 
 
 def _known_run(name: str) -> RunDir:
-    from .known_runs import choose, newest_first, output_dirs
+    from ..runs.finding import choose, newest_first, output_dirs
 
     return choose(name, newest_first(output_dirs(Path.cwd())))
 
 
 def _run_elsewhere(name: str) -> RunDir:
     """A run that is not below this directory; raises UsageError for one on the cluster, whose adapter does not lie here."""
-    from .found import find, on_cluster
+    from ..backends.finding import find, on_cluster
 
     where, run = find(name)
     if on_cluster(where, run) is not None:
@@ -192,7 +192,7 @@ def _run_elsewhere(name: str) -> RunDir:
 
 
 def _check_over(run: RunDir) -> None:
-    from .known_runs import known
+    from ..backends.finding import known
 
     now = known(run)
     if not now.is_over:
@@ -202,7 +202,7 @@ def _check_over(run: RunDir) -> None:
 
 
 def _experiment(name: str | None, file: Path | None) -> Experiment:
-    from ..config import load
+    from ..experiment.files import load
 
     if name is None:
         raise UsageError("a folder that lies in no run needs --experiment EXP, whose storage_config says where it goes")
@@ -210,7 +210,7 @@ def _experiment(name: str | None, file: Path | None) -> Experiment:
 
 
 def _experiment_of(run: RunDir) -> Experiment:
-    from ..experiment import Experiment
+    from ..experiment.schema import Experiment
 
     return Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
 

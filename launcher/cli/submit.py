@@ -11,24 +11,16 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import LauncherError, UsageError
-from .options import (
-    data_of_option,
-    experiment_argument,
-    file_option,
-    kind_option,
-    name_option,
-    namespace_option,
-    set_option,
-)
+from .options import data_of_option, experiment_argument, file_option, kind_option, name_option, namespace_option, set_option
 
 if TYPE_CHECKING:
     from ..backends.kubernetes.backend import Kubernetes
     from ..backends.kubernetes.follow.run import ClusterRun
     from ..backends.kubernetes.render.spec import KubernetesSpec
     from ..backends.kubernetes.submit.facts import Facts, Question
-    from ..image import Image
-    from ..job import Job
-    from ..pairs import Pairs
+    from ..data.pairs import Pairs
+    from ..job.image import Image
+    from ..job.job import Job
 
 registry_option = click.option(
     "--registry", envvar="DPO_REGISTRY", metavar="NAME", help="Push the image there first, as registry.example.com/team."
@@ -70,7 +62,7 @@ def submit(
     Looks first at everything that would keep it from starting. An image of this checkout is pushed to --registry, and a local
     model or large data are put where the pods find them. What was created is removed if the rest fails.
     """
-    from .render import cluster_settings
+    from ..launch.rendered import cluster_settings
 
     given = {"gpus": gpus, "nodes": nodes, "kubernetes.queue": queue}
     flags = tuple(f"launch.{name}={value}" for name, value in given.items() if value is not None)
@@ -94,7 +86,7 @@ def push_secrets(experiment: str | None, namespace: str | None, secret: str | No
     """
     from ..backends.kubernetes.api.cluster import Cluster
     from ..backends.kubernetes.submit.secret import USUAL, chosen, push
-    from ..config import read_env
+    from ..experiment.files import read_env
 
     caller = read_env(Path.cwd())
     named, settings = _launch_settings(experiment, file)
@@ -135,14 +127,14 @@ def submit_to_cluster(
     data_of: str | None = None,
 ) -> int:
     """Creates the run and says what was done; with ``follow`` returns its exit code at its end."""
+    from ..backends.finding import cluster_of
     from ..backends.kubernetes.render.local import look
     from ..backends.kubernetes.submit.creation import create, try_all
     from ..backends.kubernetes.submit.facts import gather
     from ..backends.kubernetes.submit.staging import stage
-    from ..config import read_env
-    from .data import check_travels, copy_of, with_copy
-    from .found import cluster_of
-    from .render import cluster_job, cluster_spec
+    from ..experiment.files import read_env
+    from ..launch.data import check_travels, copy_of, with_copy
+    from ..launch.rendered import cluster_job, cluster_spec
 
     caller = read_env(Path.cwd())
     job, loaded = cluster_job(name, overrides, run_name, file)
@@ -185,9 +177,10 @@ def _followed(where: Kubernetes, run: ClusterRun) -> int:
 def _checked(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Path | None) -> Pairs | None:
     """The pairs, read as for a run on this machine; None where only a pod can read them."""
     from ..backends.kubernetes.render.placement import travels
-    from ..job import check_model
-    from ..pairs import read_pairs
-    from .data import reading
+    from ..data.pairs import read_pairs
+    from ..data.rows import Reading
+    from ..job.job import check_model
+    from .screen import complain
 
     e = job.experiment
     if travels(e.model_name, spec.claims):
@@ -195,7 +188,7 @@ def _checked(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Pa
     path = e.datasets_path
     if path is not None and not path.startswith("s3://") and not travels(path, spec.claims):
         return None
-    return read_pairs(e, reading(Path.cwd(), caller, copy))
+    return read_pairs(e, Reading(Path.cwd(), caller, copy=copy, say=complain))
 
 
 def _question(spec: KubernetesSpec, namespace: str, follow: bool) -> Question:
@@ -222,7 +215,7 @@ def _judge(spec: KubernetesSpec, facts: Facts, namespace: str, registry: str | N
 def _pushed(spec: KubernetesSpec, facts: Facts, registry: str | None, caller: Mapping[str, str]) -> Image | None:
     """The image by the digest that it has in the registry; None where the cluster can have it without."""
     from ..backends.kubernetes.submit.preflight import is_local, on_a_node
-    from ..image import Image
+    from ..job.image import Image
 
     reference = spec.image.reference
     if registry is None or not is_local(reference) or on_a_node(reference, facts):
@@ -239,9 +232,9 @@ def _pushed(spec: KubernetesSpec, facts: Facts, registry: str | None, caller: Ma
 def _say(job: Job, spec: KubernetesSpec, pairs: Pairs | None, context: str, namespace: str, caller: Mapping[str, str]) -> None:
     """What the run will be."""
     from ..backends.kubernetes.render.placement import RUNS
-    from ..run_dir import RunDir
-    from .derived import derived
-    from .plan import said_before_submit
+    from ..planning.derived import derived
+    from ..planning.planned import said_before_submit
+    from ..runs.run_dir import RunDir
 
     folder = RunDir(Path(RUNS) / spec.folder)
     if pairs is None:
@@ -268,7 +261,7 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 
 def _launch_settings(experiment: str | None, file: Path | None) -> tuple[Sequence[str], dict[str, str | None]]:
     """(names under launch.secrets, the Secret and the namespace that are meant) of one experiment, or of all."""
-    from ..config import check_files, load
+    from ..experiment.files import check_files, load
 
     if experiment is not None:
         loaded = [load(experiment, file=file)]

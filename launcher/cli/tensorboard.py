@@ -15,7 +15,7 @@ from types import FrameType
 import click
 
 from ..errors import LauncherError, UsageError
-from ..run_dir import RunDir
+from ..runs.run_dir import RunDir
 
 
 def serve(runs: Sequence[RunDir], port: int, backend: str | None, caller: Mapping[str, str]) -> int:
@@ -36,7 +36,7 @@ def serve(runs: Sequence[RunDir], port: int, backend: str | None, caller: Mappin
     from ..backends.docker import tensorboard
     from ..backends.docker.build import ensure
     from ..backends.docker.engine import connect
-    from ..image import image_of
+    from ..job.image import image_of
 
     client, image = connect(caller), image_of("cpu", caller)
     ensure(client, image, caller, click.echo)
@@ -49,7 +49,7 @@ def serve_cluster(caller: Mapping[str, str], namespace: str | None, port: int) -
     Raises UsageError for a port that is taken, LauncherError where there is no cluster, or no TensorBoard on it.
     """
     from ..backends.kubernetes.api.cluster import Cluster
-    from ..backends.kubernetes.api.forward import Forward
+    from ..backends.kubernetes.follow.forward import Forward
 
     _check_free(port)
     cluster = Cluster.connect(caller, namespace)

@@ -14,8 +14,8 @@ import click
 
 from ..backends import Run, Runs
 from ..errors import Aborted, UsageError
-from ..follow import Reader, Text, parse, short
-from ..run_dir import RunDir
+from ..runs.follow import Reader, Text, parse, short
+from ..runs.run_dir import RunDir
 from .learned import learned, this_launcher
 from .screen import Plain, screen
 

@@ -41,9 +41,9 @@ def why(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
 
 def _seen(name: str, cluster: bool, namespace: str | None) -> Evidence:
     from ..backends import evidence
+    from ..backends.finding import find
     from ..backends.kubernetes.backend import Kubernetes
     from ..backends.kubernetes.follow import evidence as of_cluster
-    from .found import find
 
     where, run = find(name, cluster=cluster, namespace=namespace)
     if isinstance(where, Kubernetes):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from ..experiment import StorageConfig
+from ..experiment.schema import StorageConfig
 from .credentials import session_of
 from .explained import Garbled, endpoint_of, shown_endpoint
 

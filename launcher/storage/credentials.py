@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..errors import CredentialError
-from ..experiment import StorageConfig
+from ..experiment.schema import StorageConfig
 
 NAMES: Final = "AWS_ACCESS_KEY and AWS_SECRET_KEY (or the AWS SDK's own names, a profile or a role)"
 # What .env may say of the SDK's chain, which looks in the process's environment alone: variable -> the session's word for it.

@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ..errors import CredentialError, ExperimentError, LauncherError, Mistake
-from ..experiment import StorageConfig
+from ..experiment.schema import StorageConfig
 from .credentials import NAMES
 
 _REFUSED: Final = {

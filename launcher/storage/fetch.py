@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..errors import LauncherError, StorageError
-from ..experiment import StorageConfig
+from ..experiment.schema import StorageConfig
 from .cached import Blob, Cache
 from .client import EFFORT, Effort, Store
 from .explained import endpoint_of, explained, no_address, shown_endpoint

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from ..errors import StorageError
-from ..experiment import StorageConfig
+from ..experiment.schema import StorageConfig
 from .client import EFFORT, Effort, Store
 from .explained import endpoint_of, explained, no_address
 from .place import Place

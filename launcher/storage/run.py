@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from ..errors import UploadError
-from ..experiment import Experiment, StorageConfig
-from ..run_dir import RunDir
+from ..experiment.schema import Experiment, StorageConfig
+from ..runs.run_dir import RunDir
 from .client import EFFORT, Effort
 from .progress import Listener
 from .upload import Uploaded, upload_folder

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ExperimentError, Mistake, StorageError, UploadError
-from ..experiment import StorageConfig
+from ..experiment.schema import StorageConfig
 from .client import EFFORT, Effort, Store
 from .explained import endpoint_of, explained, no_address
 from .local import Digests, LocalFile, files_below

@@ -272,7 +272,7 @@ def say(figures: dict[str, Any]) -> None:
 
 def make_pairs(shape: Shape, count: int, machine: Machine) -> list[Any]:
     """Pairs of random ids."""
-    from trainer.tokens import TokenPair
+    from trainer.inputs.tokens import TokenPair
 
     rng = random.Random(1)
     last = machine.model["vocab_size"] - 1
@@ -292,11 +292,11 @@ def make_trainer(
     from peft import LoraConfig
     from transformers import PrinterCallback, Qwen3Config, Qwen3ForCausalLM
 
-    from launcher.hyperparameters import Hyperparameters
-    from trainer.choice import choose_path, take_path
-    from trainer.dpo import DPOTrainer
-    from trainer.model import choose_precision, seed_adapter
-    from trainer.tokens import Tokens
+    from launcher.experiment.hyperparameters import Hyperparameters
+    from trainer.inputs.model import choose_precision, seed_adapter
+    from trainer.inputs.tokens import Tokens
+    from trainer.step.choice import choose_path, take_path
+    from trainer.step.dpo import DPOTrainer
 
     class Plain(trl.DPOTrainer):
         """TRL's own, but for the text that it would tokenise."""

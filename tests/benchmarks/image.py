@@ -21,7 +21,7 @@ from pathlib import Path
 
 from launcher.backends.docker.build import ensure, layers, size
 from launcher.backends.docker.engine import connect
-from launcher.image import image_of
+from launcher.job.image import image_of
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -29,7 +29,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from launcher.experiment import StorageConfig
+from launcher.experiment.schema import StorageConfig
 from launcher.storage import Effort, upload_folder
 from tests.s3.proxy import FaultProxy, Request
 from tests.s3.server import MotoServer

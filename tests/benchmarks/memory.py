@@ -172,7 +172,7 @@ class Peak:
 
 def make_pairs(shape: Shape, device: str) -> list[Any]:
     """Pairs of random ids, three steps of them."""
-    from trainer.tokens import TokenPair
+    from trainer.inputs.tokens import TokenPair
 
     rng, scale = random.Random(1), 4 if device == "cuda" else 1
     last = SIZES[device]["vocab_size"] - 1
@@ -197,10 +197,10 @@ def settings(shape: Shape) -> dict[str, Any]:
 
 def estimated(device: str, shape: Shape, pairs: list[Any], trainer: Any) -> Any:
     """What the planner says where the tokens are known."""
-    from launcher.estimate import Machine, Work, estimate
-    from launcher.experiment import Experiment
-    from launcher.model_config import ModelConfig
-    from trainer.packing import packed_length
+    from launcher.experiment.schema import Experiment
+    from launcher.planning.estimate import Machine, Work, estimate
+    from launcher.planning.model_config import ModelConfig
+    from trainer.step.packing import packed_length
 
     tokens = sum(2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs)
     longest = max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs)
@@ -224,12 +224,12 @@ def make_trainer(device: str, shape: Shape, pairs: list[Any], folder: Path) -> A
     from peft import LoraConfig
     from transformers import PrinterCallback, Qwen3Config, Qwen3ForCausalLM
 
-    from launcher.hyperparameters import Hyperparameters
+    from launcher.experiment.hyperparameters import Hyperparameters
     from tests.benchmarks.dpo_step import tokenizer
-    from trainer.choice import choose_path, take_path
-    from trainer.dpo import DPOTrainer
-    from trainer.model import choose_precision, widen_adapter
-    from trainer.tokens import Tokens
+    from trainer.inputs.model import choose_precision, widen_adapter
+    from trainer.inputs.tokens import Tokens
+    from trainer.step.choice import choose_path, take_path
+    from trainer.step.dpo import DPOTrainer
 
     torch.manual_seed(0)
     torch.set_num_threads(1)  # the peak is the same, and threads that wait for each other on a busy machine take minutes

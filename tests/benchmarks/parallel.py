@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from launcher.cli.known_runs import choose, newest_first
+from launcher.runs.finding import choose, newest_first
 
 OUTPUT = Path("build", "parallel")
 MODES = {"one": ("ddp", 1), "ddp": ("ddp", 2), "zero1": ("zero1", 2), "zero2": ("zero2", 2), "zero3": ("zero3", 2)}

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import boto3
 
-from launcher.experiment import StorageConfig
+from launcher.experiment.schema import StorageConfig
 from launcher.storage import upload_folder
 
 REPOSITORY = Path(__file__).parents[2]

@@ -169,4 +169,4 @@ docker run --detach \
   --stop-timeout 130 \
   --log-opt max-size=10m \
   --log-opt max-file=2 \
-  dpo-launcher:cuda-0123456789abcdef python -m trainer.entrypoint /dpo/runs/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112-beef
+  dpo-launcher:cuda-0123456789abcdef python -m trainer.processes.entrypoint /dpo/runs/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112-beef

@@ -142,4 +142,4 @@ env \
   OMP_NUM_THREADS=8 \
   PYTHONUNBUFFERED=1 \
   TOKENIZERS_PARALLELISM=false \
-  /home/you/.venv/bin/python -m trainer.entrypoint '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1'
+  /home/you/.venv/bin/python -m trainer.processes.entrypoint '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1'

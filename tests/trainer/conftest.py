@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from launcher.experiment import Experiment
-from launcher.run_dir import RunDir
+from launcher.experiment.schema import Experiment
+from launcher.runs.run_dir import RunDir
 
 REPOSITORY = Path(__file__).parents[2]
 DEMO = REPOSITORY / "configs" / "demo"
@@ -21,7 +21,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from trainer.demo_model import train_tokenizer
+    from trainer.inputs.demo_model import train_tokenizer
 
     folder = tmp_path_factory.mktemp("model") / "tiny-qwen3"
     tokenizer = train_tokenizer([(DEMO / "training_data.csv").read_text(encoding="utf-8")])
@@ -95,13 +95,13 @@ def make_trainer(new_run: Callable[[Path, Experiment, str], RunDir]) -> Callable
     """Makes the trainer of an experiment as train.py does, up to the choice of its path: (trainer, tokens, precision)."""
 
     def make(root: Path, experiment: Experiment, precision: Any = None, pairs: int | None = None, kind: Any = None) -> Any:
-        from launcher.pairs import read_pairs
-        from launcher.rows import Reading
-        from trainer.arguments import arguments
-        from trainer.dpo import DPOTrainer
-        from trainer.machine import Device
-        from trainer.model import choose_precision, load_model, load_tokenizer, lora_config, seed_adapter
-        from trainer.tokens import tokenize
+        from launcher.data.pairs import read_pairs
+        from launcher.data.rows import Reading
+        from trainer.inputs.arguments import arguments
+        from trainer.inputs.model import choose_precision, load_model, load_tokenizer, lora_config, seed_adapter
+        from trainer.inputs.tokens import tokenize
+        from trainer.processes.machine import Device
+        from trainer.step.dpo import DPOTrainer
 
         hyper = experiment.hyperparameters
         tokenizer = load_tokenizer(experiment, experiment.model_name)

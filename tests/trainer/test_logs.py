@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from launcher.errors import HealthError
-from launcher.experiment import Health
-from launcher.run_dir import RunDir
+from launcher.experiment.schema import Health
+from launcher.runs.run_dir import RunDir
 from trainer.logs import HealthCallback, StepLog
 
 

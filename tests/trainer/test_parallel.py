@@ -17,11 +17,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from launcher.experiment import Experiment
-from launcher.presets import read_parallelism
-from launcher.processes import members
-from launcher.run_dir import RunDir
-from launcher.topology import Topology
+from launcher.experiment.schema import Experiment
+from launcher.job.presets import read_parallelism
+from launcher.job.topology import Topology
+from launcher.runs.processes import members
+from launcher.runs.run_dir import RunDir
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Experiment]
@@ -52,7 +52,7 @@ class Started:
         self.entry: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        argv = [sys.executable, "-m", "trainer.entrypoint", str(self.run.path)]
+        argv = [sys.executable, "-m", "trainer.processes.entrypoint", str(self.run.path)]
         self.entry = subprocess.Popen(argv, env=self._env, stdout=subprocess.DEVNULL)
 
     def finish(self) -> int:
@@ -195,7 +195,7 @@ def test_a_rank_that_is_killed_ends_the_other_within_seconds_and_is_the_reason(r
 def test_memory_that_runs_out_costs_no_step_and_changes_no_loss(
     tmp_path: Path, make_experiment: Make, make_trainer: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from trainer.choice import choose_path, take_path
+    from trainer.step.choice import choose_path, take_path
 
     losses = {}
     for limit in (None, 250):
@@ -222,7 +222,7 @@ def test_memory_that_runs_out_costs_no_step_and_changes_no_loss(
 def test_a_pair_that_does_not_fit_alone_ends_the_run(
     tmp_path: Path, make_experiment: Make, make_trainer: Callable[..., Any]
 ) -> None:
-    from trainer.choice import choose_path, take_path
+    from trainer.step.choice import choose_path, take_path
 
     trainer, tokens, precision = make_trainer(tmp_path, make_experiment(**BATCH))
     choice = choose_path(trainer, "fast", tokens, "fast")

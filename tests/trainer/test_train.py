@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from launcher.errors import ExperimentError, HealthError, Stopped
-from launcher.experiment import Experiment
-from launcher.run_dir import RunDir
-from trainer.stop import StopRequest
+from launcher.experiment.schema import Experiment
+from launcher.runs.run_dir import RunDir
+from trainer.processes.stop import StopRequest
 
 pytestmark = pytest.mark.slow
 

@@ -15,12 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from ...cache import cache_root
 from ...errors import CredentialError, LauncherError
-from ...image import image_of, variant_of
-from ...job import Job
+from ...job.image import image_of, variant_of
+from ...job.job import Job
 from ...redact import REDACTOR
-from ...run_dir import RunDir, write_whole
+from ...runs.cache import cache_root
+from ...runs.run_dir import RunDir, write_whole
 from .. import Status
 from ..reading import InFolders, read_log
 from ..record import end_attempts, outcome, started

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...errors import LauncherError
-from ...image import DOCKERFILE, NAME, Build, Image
+from ...job.image import DOCKERFILE, NAME, Build, Image
 from ..record import code_revision
 from .engine import explained
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import ExperimentError, Mistake
-from ...experiment import Experiment
+from ...experiment.schema import Experiment
 from ..container import HOME
 
 # A mount there would hide the image's own files, or the kernel's.

@@ -12,10 +12,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from ...cache import cache_root
-from ...image import Image
-from ...job import Job
-from ...run_dir import RunDir
+from ...job.image import Image
+from ...job.job import Job
+from ...runs.cache import cache_root
+from ...runs.run_dir import RunDir
 from ..container import HOME, SHM, container_environment, secrets_of
 from ..environment import GRACE, facts, files
 from ..record import first_record

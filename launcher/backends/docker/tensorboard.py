@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
 
-from ...image import Image
-from ...run_dir import RunDir
+from ...job.image import Image
+from ...runs.run_dir import RunDir
 from .engine import translated
 from .paths import Mount
 

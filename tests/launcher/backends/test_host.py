@@ -16,10 +16,10 @@ import pytest
 from launcher.backends import Status
 from launcher.backends.host import Host, gpus_there, notices
 from launcher.errors import CredentialError, ExperimentError, LauncherError, UsageError
-from launcher.experiment import Experiment
-from launcher.job import Job, plan
-from launcher.processes import Process, kill, members
-from launcher.run_dir import RunDir
+from launcher.experiment.schema import Experiment
+from launcher.job.job import Job, plan
+from launcher.runs.processes import Process, kill, members
+from launcher.runs.run_dir import RunDir
 
 TESTS = Path(__file__).parents[2]
 GOLDEN = TESTS / "golden" / "host.sh"

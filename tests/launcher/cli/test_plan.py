@@ -168,7 +168,7 @@ def test_a_run_of_the_same_data_has_counted_the_tokens(home: Path):
 
 
 RESOLVED = """\
-from launcher.config import load
+from launcher.experiment.files import load
 print(load("tune").experiment.model_dump_json())
 """
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.processes import kill, members
-from launcher.run_dir import RunDir
+from launcher.runs.processes import kill, members
+from launcher.runs.run_dir import RunDir
 
 FAKES = Path(__file__).parents[2] / "fakes"
 LAUNCHER = [sys.executable, "-m", "launcher"]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from launcher.cli import main
-from launcher.experiment import Experiment
-from launcher.run_dir import RunDir
+from launcher.experiment.schema import Experiment
+from launcher.runs.run_dir import RunDir
 from tests.s3.server import MotoServer
 
 Launcher = Callable[..., tuple[int, str, str]]

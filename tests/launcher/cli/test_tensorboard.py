@@ -19,7 +19,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from launcher.run_dir import RunDir
+from launcher.runs.run_dir import RunDir
 
 REPOSITORY = Path(__file__).parents[3]
 # What the cards of rewards/margins and loss list at the last step: the run, its smoothed value, its value, the step.

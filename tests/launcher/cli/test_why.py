@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from launcher.run_dir import RunDir
+from launcher.runs.run_dir import RunDir
 from tests.cluster_api import controllers
 
 LAUNCHER = [sys.executable, "-m", "launcher"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from launcher.experiment import StorageConfig
+from launcher.experiment.schema import StorageConfig
 from launcher.storage import Effort
 from tests.s3.proxy import FaultProxy
 from tests.s3.server import PART, MotoServer

@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from launcher.errors import CredentialError, ExperimentError, StorageError
-from launcher.experiment import StorageConfig
+from launcher.experiment.schema import StorageConfig
 from launcher.storage import check_bucket, upload_folder
 from tests.s3.proxy import Fault, FaultProxy
 from tests.s3.server import MotoServer

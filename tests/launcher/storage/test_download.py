@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from launcher.errors import CredentialError, ExperimentError, StorageError, UsageError
-from launcher.experiment import StorageConfig
+from launcher.experiment.schema import StorageConfig
 from launcher.storage import Downloaded, Progress, download_folder, upload_folder
 from tests.s3.proxy import Fault, FaultProxy
 from tests.s3.server import PART

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from launcher.errors import ExperimentError, StorageError
-from launcher.experiment import StorageConfig
+from launcher.experiment.schema import StorageConfig
 from launcher.storage import Progress, fetch_folder, upload_folder
 from tests.s3.proxy import Fault, FaultProxy
 from tests.s3.server import PART

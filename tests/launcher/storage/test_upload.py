@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from launcher.errors import CredentialError, ExperimentError, UploadError
-from launcher.experiment import StorageConfig
+from launcher.experiment.schema import StorageConfig
 from launcher.storage import Progress, Uploaded, upload_folder
 from tests.s3.proxy import OTHER_SHA256, Fault, FaultProxy
 from tests.s3.server import PART, MotoServer

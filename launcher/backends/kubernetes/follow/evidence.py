@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ....errors import LauncherError
-from ....follow import Metric, parse
+from ....runs.follow import Metric, parse
 from ....why import Condition, Event, Evidence, Explanation, Pod
 from ....why import explain as explained
 from ... import Status

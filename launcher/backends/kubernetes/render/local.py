@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from ....data.rows import PROMPT_FILENAME
 from ....errors import LauncherError
-from ....experiment import Experiment
-from ....rows import PROMPT_FILENAME
-from ....run_dir import expanded
+from ....experiment.schema import Experiment
+from ....runs.run_dir import expanded
 from .placement import SMALL, Folder, Local
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ....topology import PORT
+from ....job.topology import PORT
 from .names import REPLICATED
 from .pod import CONTAINER, data_keys
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ....errors import ExperimentError, Mistake
-from ....experiment import Experiment
+from ....experiment.schema import Experiment
 
 RUNS: Final = "/dpo/runs"
 CACHE: Final = "/dpo/cache"

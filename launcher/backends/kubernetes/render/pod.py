@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ....experiment import Kubernetes
-from ....image import Image
-from ....job import Job
+from ....experiment.schema import Kubernetes
+from ....job.image import Image
+from ....job.job import Job
 from ...container import HOME, SHM
 from ...sizes import GIB, quantity, size_in_bytes
 from .placement import CACHE, DATA, RUNS, Placement

@@ -9,11 +9,11 @@ from types import MappingProxyType
 from typing import Any
 
 from ....errors import ExperimentError, Mistake
-from ....image import Image
-from ....job import Job
+from ....job.image import Image
+from ....job.job import Job
+from ....job.topology import Node
 from ....redact import REDACTOR
-from ....run_dir import RunDir
-from ....topology import Node
+from ....runs.run_dir import RunDir
 from ...container import container_environment, secrets_of
 from ...environment import facts, files
 from ...record import first_record

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from .... import doctor
-from ....doctor import CLAIMS, Finding
+from ....why import doctor
+from ....why.doctor import CLAIMS, Finding
 from ..api.cluster import ApiError, Cluster
 from ..api.permissions import PERMISSIONS, SECRET
 from .facts import Answer, Facts, Question, gather

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ....doctor import CLAIMS, MADE
 from ....errors import LauncherError, Mistake
-from ....image import NAME
+from ....job.image import NAME
+from ....why.doctor import CLAIMS, MADE
 from ..follow.run import ClusterRun
 from ..render.names import LONGEST, host_name, longest_suffix
 from ..render.spec import KubernetesSpec

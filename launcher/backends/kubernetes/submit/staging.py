@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ....errors import LauncherError
-from ....experiment import StorageConfig
+from ....experiment.schema import StorageConfig
 from ....storage.progress import Lines, Meter, size
 from ..api.cluster import Cluster
 from ..api.errors import ExecError

@@ -20,8 +20,8 @@ import pytest
 from launcher.backends import Status
 from launcher.backends.docker.backend import Docker
 from launcher.errors import CredentialError, LauncherError, UsageError
-from launcher.experiment import Experiment
-from launcher.job import plan
+from launcher.experiment.schema import Experiment
+from launcher.job.job import plan
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -169,7 +169,7 @@ def test_a_secret_is_a_file_that_only_the_ranks_read(engine, docker, spec, tmp_p
     script = "for p in /proc/[0-9]*; do tr '\\0' '\\n' < $p/environ | grep -q hush-hush && tr '\\0' ' ' < $p/cmdline; done; true"
     out = container.exec_run(["sh", "-c", script]).output.decode()
     assert "torch.distributed.run" in out
-    assert "trainer.entrypoint" not in out
+    assert "trainer.processes.entrypoint" not in out
     docker.stop(run, now=True)
     assert not made.secret_dir.exists()
     assert [p for p in tmp_path.rglob("*") if p.is_file() and "hush-hush" in p.read_text(errors="replace")] == []

@@ -16,7 +16,7 @@ import pytest
 
 from launcher.backends.docker.build import ensure, find, layers, prune, push, size
 from launcher.errors import LauncherError
-from launcher.image import Image, image_of
+from launcher.job.image import Image, image_of
 
 pytestmark = pytest.mark.engine
 REPOSITORY = Path(__file__).parents[4]

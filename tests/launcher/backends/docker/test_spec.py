@@ -11,9 +11,9 @@ from launcher.backends.docker.engine import check_near, explained
 from launcher.backends.docker.paths import layout
 from launcher.backends.docker.spec import DockerSpec, Person, Place, notices, render, text
 from launcher.errors import ExperimentError, LauncherError
-from launcher.experiment import Experiment
-from launcher.image import Image
-from launcher.job import plan
+from launcher.experiment.schema import Experiment
+from launcher.job.image import Image
+from launcher.job.job import plan
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 ME = Person(1000, 1000, (1000, 27, 998), "you", Path("/home/you"))

@@ -12,7 +12,7 @@ import pytest
 from launcher.backends.kubernetes.render.local import look
 from launcher.backends.kubernetes.render.placement import SMALL, Local
 from launcher.errors import LauncherError
-from launcher.experiment import Experiment
+from launcher.experiment.schema import Experiment
 
 
 def experiment(**fields: Any) -> Experiment:

@@ -152,9 +152,9 @@ def test_a_stop_has_time_for_two_checkpoints_and_three_clocks_run_out_in_their_o
 
 def test_a_container_on_a_cluster_is_told_what_one_on_an_engine_is() -> None:
     from launcher.backends.docker.spec import Person, Place, render
-    from launcher.experiment import Experiment
-    from launcher.image import Image
-    from launcher.job import plan
+    from launcher.experiment.schema import Experiment
+    from launcher.job.image import Image
+    from launcher.job.job import plan
 
     e = Experiment.parse({"experiment_id": "1", "model_name": "a/b", "datasets_path": "d", "launch": {"gpus": 1}})
     me, caller = Person(1, 1, (), "you", Path("/home/you")), {"HOME": "/home/you", "AWS_REGION": "x"}

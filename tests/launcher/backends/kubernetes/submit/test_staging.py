@@ -21,7 +21,7 @@ from launcher.backends.kubernetes.render.spec import KubernetesSpec
 from launcher.backends.kubernetes.submit import staging
 from launcher.backends.kubernetes.submit.staging import packed, stage
 from launcher.errors import LauncherError
-from launcher.experiment import Experiment
+from launcher.experiment.schema import Experiment
 from launcher.storage.progress import Meter
 from tests.cluster_api import ClusterApi, controllers
 from tests.rendered import rendered

@@ -1,0 +1,50 @@
+"""Which backend a run is started on, and which one a run is on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import UsageError
+from ..experiment.files import read_env
+from ..job.image import checkout
+from ..runs.run_dir import RunDir
+from .docker.backend import Docker
+from .docker.engine import answers
+from .host import Host
+
+AnyBackend = Host | Docker
+
+
+def choose_backend(wanted: str | None, cwd: Path, caller: Mapping[str, str], image: str | None) -> tuple[AnyBackend, str | None]:
+    """The backend that ``--backend`` names; without one Docker where an engine answers and an image can be had, else the host,
+    and the reason in a line. ``image`` is launch.image.
+
+    Raises UsageError for a cluster, which has another way: its runs are rendered for no machine that is known.
+    """
+    if wanted == "kubernetes":
+        raise UsageError("--backend kubernetes: this is done on this machine alone, by host or docker")
+    if wanted == "host":
+        return Host.here(cwd, caller), None
+    if wanted == "docker":
+        return Docker(cwd, caller), None
+    why = answers(caller)
+    if why is None and image is None and checkout() is None:
+        why = "launch.image is not set, and there is no checkout to build an image from"
+    if why is None:
+        return Docker(cwd, caller), None
+    return Host.here(cwd, caller), f"--local takes the host: {why}"
+
+
+def backend_of(run: RunDir) -> AnyBackend:
+    """The backend that ``run`` was started on."""
+    if run.read_record().get("backend") == "docker":
+        return Docker(Path.cwd(), read_env(Path.cwd()))
+    return Host.here(Path.cwd(), os.environ)
+
+
+def folders_of_containers() -> list[Path]:
+    """The folders of this person's runs that have a container, below whatever working directory; none where no engine answers."""
+    caller = read_env(Path.cwd())
+    return [] if answers(caller) is not None else Docker(Path.cwd(), caller).folders()

@@ -1,0 +1,142 @@
+"""What differs between a run's container on this machine and its pods on a cluster, in plain words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from .container import HOME
+from .docker.spec import PIDS, DockerSpec
+from .docker.spec import SECRETS as ENGINE_SECRETS
+from .environment import GRACE
+from .kubernetes.render.placement import RUNS
+from .kubernetes.render.pod import CONFIG, SECRETS
+from .kubernetes.render.spec import KubernetesSpec
+from .sizes import quantity, size_in_bytes
+
+NOTHING: Final = "-"
+# Told by other rows, or of no interest: where the entry finds what it needs.
+_TOLD: Final = ("DPO_", "LOGNAME", "MASTER_", "NODE_RANK", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not the same; ``here`` in a container of this machine, ``there`` on the cluster."""
+
+    what: str
+    here: str
+    there: str
+
+    def json(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def differences(here: DockerSpec, there: KubernetesSpec) -> list[Difference]:
+    """In the order of: what runs, as whom, on what, with which files, environment and limits, and how it ends."""
+    return [one for one in _all(here, there) if one.here != one.there]
+
+
+def _all(here: DockerSpec, there: KubernetesSpec) -> Iterator[Difference]:
+    yield Difference("object", f"container {here.name}", _object(there))
+    yield Difference("image", _image(here.image.reference, here.image.build is not None), _image_there(there))
+    yield Difference("user", here.user, _user(there))
+    yield Difference("GPUs", _gpus(here), str(there.gpus))
+    yield Difference("nodes", "1, started by you on each" if here.is_on_host_network else "1", str(there.nodes))
+    yield from _folders(here, there)
+    yield Difference("secrets", _secrets_here(here), _secrets_there(there))
+    yield from _environment(here.env, {one["name"]: one["value"].replace("$$", "$") for one in there.container["env"]})
+    cpus = "no limit" if here.cpus is None else f"{here.cpus:g}"
+    yield Difference("CPUs", cpus, _share(there, "cpu"))
+    yield Difference("memory", _docker_size(here.memory), _share(there, "memory"))
+    yield Difference("/dev/shm", _docker_size(here.shm_size), f"{_shm(there)}, of the memory")
+    yield Difference("processes", f"at most {PIDS}", "as many as the node allows")
+    yield Difference("time to stop", f"{GRACE + 10} s", f"{there.grace} s")
+    yield Difference("restarts", "none: launcher resume", f"up to {there.max_restarts}, of all nodes together")
+    yield Difference("kept afterwards", "until the logs are in the run's folder", "7 days; the run's folder stays on its claim")
+
+
+def _object(there: KubernetesSpec) -> str:
+    pods = f"{there.nodes} pods" if there.nodes > 1 else "1 pod"
+    where = "the context's namespace" if there.namespace is None else f"namespace {there.namespace}"
+    return f"{there.kind} {there.job}, {pods}, in {where}"
+
+
+def _image(reference: str, is_built: bool) -> str:
+    return f"{reference}, built here when it is not there" if is_built else reference
+
+
+def _image_there(there: KubernetesSpec) -> str:
+    image = there.image
+    return f"{image.reference}, which must be pushed: launcher submit --registry" if image.build is not None else image.reference
+
+
+def _user(there: KubernetesSpec) -> str:
+    security = there.pod["spec"]["securityContext"]
+    return f"{security['runAsUser']}:{security['runAsGroup']}; volumes are its group's"
+
+
+def _gpus(here: DockerSpec) -> str:
+    return str(here.gpus) + (f": {', '.join(here.devices)}" if here.devices else "")
+
+
+def _folders(here: DockerSpec, there: KubernetesSpec) -> Iterator[Difference]:
+    """The run's folder, then what each side mounts, by its path in the container."""
+    runs = there.claims["runs"]
+    yield Difference("the run's folder", str(here.run_dir.path), f"{there.folder} on the claim {runs}")
+    ours = {mount.target: f"{mount.source}{', read-only' if mount.read_only else ''}" for mount in here.mounts}
+    sources = {one["name"]: _source(one) for one in there.pod["spec"]["volumes"]}
+    theirs = {
+        mount["mountPath"]: sources[mount["name"]] + (", read-only" if mount.get("readOnly") else "")
+        for mount in there.container["volumeMounts"]
+    }
+    hidden = (CONFIG, SECRETS, ENGINE_SECRETS, HOME, "/tmp", "/dev/shm", RUNS)
+    for staged in there.staged:
+        yield Difference(staged.setting, str(staged.folder.path), f"put once to {staged.target}")
+    for target in sorted(ours.keys() | theirs.keys()):
+        if any(target == one or target.startswith(f"{one}/") for one in hidden):
+            continue
+        yield Difference(f"mounted at {target}", ours.get(target, NOTHING), theirs.get(target, NOTHING))
+
+
+def _source(volume: Mapping[str, Any]) -> str:
+    if "persistentVolumeClaim" in volume:
+        return f"claim {volume['persistentVolumeClaim']['claimName']}"
+    if "configMap" in volume:
+        return f"ConfigMap {volume['configMap']['name']}"
+    return "the node's own" if "emptyDir" in volume else f"Secret {volume['secret']['secretName']}"
+
+
+def _secrets_here(here: DockerSpec) -> str:
+    return f"{', '.join(here.secrets)} of your environment, as files in {ENGINE_SECRETS}" if here.secrets else NOTHING
+
+
+def _secrets_there(there: KubernetesSpec) -> str:
+    if not there.secret_keys:
+        return NOTHING
+    return f"{', '.join(there.secret_keys)} of the Secret {there.secret}, as files in {SECRETS}"
+
+
+def _environment(here: Mapping[str, str], there: Mapping[str, str]) -> Iterator[Difference]:
+    for name in sorted(here.keys() | there.keys()):
+        if not name.startswith(_TOLD):
+            yield Difference(name, here.get(name, NOTHING), there.get(name, NOTHING))
+
+
+def _shm(there: KubernetesSpec) -> str:
+    found = next(one for one in there.pod["spec"]["volumes"] if one["name"] == "shm")
+    return str(found["emptyDir"]["sizeLimit"])
+
+
+def _share(there: KubernetesSpec, resource: str) -> str:
+    """What a node must have free for the pod, and what the pod may take of it."""
+    resources = there.container["resources"]
+    asked, most = resources["requests"][resource], resources["limits"][resource]
+    return f"{asked} asked for, and {'no more' if asked == most else f'at most {most}'}"
+
+
+def _docker_size(size: str | None) -> str:
+    """``64g``, as Docker writes it, as Kubernetes does."""
+    if size is None:
+        return "no limit"
+    return quantity(size_in_bytes(f"{size[:-1]}{size[-1].upper()}i" if size[-1].isalpha() else size))

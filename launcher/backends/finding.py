@@ -1,0 +1,219 @@
+"""Which run a person means, on this machine or else on the cluster, and how it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from ..errors import ExperimentError, LauncherError, UsageError
+from ..runs.finding import AmbiguousName, choose, created, fitting, newest_first, output_dirs
+from ..runs.follow import Metric
+from ..runs.known import Known, newest_metric, pairs_a_step, progress
+from ..runs.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from . import Runs
+    from .kubernetes.backend import Kubernetes, Listed
+    from .kubernetes.follow.run import ClusterRun
+
+
+def find(name: str, *, cluster: bool = False, namespace: str | None = None) -> tuple[Runs[Any], Any]:
+    """The run that ``name`` means, and its backend: among those of this machine, and if none fits, among the cluster's.
+
+    ``cluster``, or a ``namespace``: only among the cluster's. Raises UsageError if none fits, or more than one.
+    """
+    from ..experiment.files import read_env
+    from .choose import backend_of
+
+    caller = read_env(Path.cwd())
+    if cluster or namespace is not None:
+        return find_on_cluster(name, caller, namespace)
+    try:
+        run = local_run(name)
+    except AmbiguousName:
+        raise
+    except UsageError as error:
+        if not has_kubeconfig(caller):
+            raise
+        try:
+            return find_on_cluster(name, caller, None)
+        except AmbiguousName:
+            raise
+        except LauncherError as other:
+            raise UsageError(f"{error}\n    on the cluster: {str(other).splitlines()[0]}") from None
+    return backend_of(run), run
+
+
+def on_cluster(where: Runs[Any], run: Any) -> tuple[Kubernetes, ClusterRun] | None:
+    """What ``find`` has found, where that is a run on the cluster; None where it is one of this machine."""
+    return None if isinstance(run, RunDir) else (cast("Kubernetes", where), cast("ClusterRun", run))
+
+
+def local_runs() -> list[RunDir]:
+    """The runs below this directory, newest first."""
+    return newest_first(output_dirs(Path.cwd()))
+
+
+def local_runs_and_containers() -> list[RunDir]:
+    """The same, and those elsewhere that have a container."""
+    from .choose import folders_of_containers
+
+    return newest_first(output_dirs(Path.cwd()), folders_of_containers())
+
+
+def local_run(name: str) -> RunDir:
+    """The run below this directory; elsewhere on this machine only by its whole name."""
+    try:
+        return choose(name, local_runs())
+    except UsageError:
+        elsewhere = [run for run in local_runs_and_containers() if run.name == name]
+        if len(elsewhere) != 1:
+            raise
+        return elsewhere[0]
+
+
+def find_on_cluster(name: str, caller: Mapping[str, str], namespace: str | None) -> tuple[Kubernetes, ClusterRun]:
+    """The same on the cluster, where a run whose Job is gone is found by its whole name if a reader has its folder."""
+    kubernetes, namespaces = cluster_of(caller, namespace)
+    runs = [listed.run for listed in listed_on(kubernetes, namespaces, with_pods=False)]
+    try:
+        return kubernetes, fitting(
+            name, runs, lambda run: {run.key, run.experiment_id}, lambda run: f"{run.namespace}/{run.name}", " --cluster"
+        )
+    except AmbiguousName:
+        raise
+    except UsageError:
+        archived = kubernetes.archived(name, namespaces)
+        if archived is None:
+            raise
+        return kubernetes, archived
+
+
+def cluster_of(caller: Mapping[str, str], namespace: str | None) -> tuple[Kubernetes, list[str]]:
+    """The cluster, and the namespaces in which this person's runs may be: the given one, else the context's and those that
+    the experiment files name. Raises ClusterError where there is no cluster."""
+    from .kubernetes.api.cluster import Cluster
+    from .kubernetes.backend import Kubernetes
+    from .kubernetes.follow.evidence import explain
+
+    cluster = Cluster.connect(caller, namespace)
+    named = [] if namespace is not None else _named_namespaces()
+    return Kubernetes(cluster, explain), list(dict.fromkeys([cluster.namespace, *named]))
+
+
+def listed_on(kubernetes: Kubernetes, namespaces: Sequence[str], *, with_pods: bool) -> list[Listed]:
+    """Every run in the namespaces, newest first; one that only an experiment file names may be closed to this person."""
+    from .kubernetes.api.cluster import ApiError
+
+    found = kubernetes.runs(namespaces[0], with_pods=with_pods)
+    for namespace in namespaces[1:]:
+        try:
+            found += kubernetes.runs(namespace, with_pods=with_pods)
+        except ApiError as error:
+            if error.status not in (403, 404):
+                raise
+    return sorted(found, key=lambda one: (one.run.created, one.run.name), reverse=True)
+
+
+def has_kubeconfig(caller: Mapping[str, str]) -> bool:
+    """Whether this person has a cluster to ask, looked up without asking it."""
+    home = caller.get("HOME") or Path.home()
+    named = caller.get("KUBECONFIG") or str(Path(home, ".kube", "config"))
+    return any(Path(path).expanduser().is_file() for path in named.split(os.pathsep) if path)
+
+
+def _named_namespaces() -> list[str]:
+    """The namespaces that the experiment files below this directory name."""
+    from ..experiment.files import read_files
+    from ..experiment.yaml_nodes import data
+
+    named: list[str] = []
+    with suppress(ExperimentError):  # no file at all
+        for found in read_files(Path()).found:
+            launch = data(found.node).get("launch")
+            section = launch.get("kubernetes") if isinstance(launch, dict) else None
+            namespace = section.get("namespace") if isinstance(section, dict) else None
+            named += [namespace] if isinstance(namespace, str) and namespace else []
+    return sorted(set(named))
+
+
+def known(run: RunDir) -> Known:
+    """How ``run`` is now."""
+    from .choose import backend_of
+
+    backend = backend_of(run)
+    now = backend.status(run)  # first: it may complete the record
+    record = run.read_record()
+    pairs = pairs_a_step(record)
+    last = newest_metric(backend.tail(run), pairs)
+    return Known(
+        run=run.name,
+        experiment=str(record.get("key", "-")),
+        state=now.state,
+        exit_code=now.exit_code,
+        sentence=now.sentence,
+        **progress(last, pairs, is_over=now.is_over),
+        created=created(run),
+        ended=(record.get("outcome") or {}).get("ended"),
+        folder=str(run.path),
+        nodes=int(((record.get("experiment") or {}).get("launch") or {}).get("nodes") or 1),
+    )
+
+
+def known_on_cluster(where: Kubernetes, run: ClusterRun) -> Known:
+    """How ``run`` is now, with its step and speed."""
+    from .kubernetes.follow import state
+
+    obj, now = where.object(run), where.status(run)
+    last = newest_metric(where.tail(run), run.global_batch)
+    record = where.record(run) if obj is None else {}
+    ended = (state.ended_at(obj) if now.is_over else None) if obj is not None else (record.get("outcome") or {}).get("ended")
+    return Known(
+        run=run.name,
+        experiment=run.key,
+        state=now.state,
+        exit_code=now.exit_code,
+        sentence=now.sentence,
+        **progress(last, run.global_batch, is_over=now.is_over),
+        created=run.created,
+        ended=ended,
+        folder=str(run.path),
+        nodes=run.nodes,
+        namespace=run.namespace,
+    )
+
+
+def known_on_clusters(caller: Mapping[str, str], namespace: str | None) -> list[Known]:
+    """Every run of the cluster's namespaces that may hold this person's runs, newest first."""
+    kubernetes, namespaces = cluster_of(caller, namespace)
+    return [_known_listed(one) for one in listed_on(kubernetes, namespaces, with_pods=True)]
+
+
+def _known_listed(one: Listed) -> Known:
+    """A run as the list has it: its step would cost a request for each."""
+    run, now = one.run, one.status
+    return Known(
+        run=run.name,
+        experiment=run.key,
+        state=now.state,
+        exit_code=now.exit_code,
+        sentence=now.sentence,
+        step=None,
+        total_steps=None,
+        loss=None,
+        created=run.created,
+        ended=one.ended,
+        folder=str(run.path),
+        nodes=run.nodes,
+        namespace=run.namespace,
+    )
+
+
+def last_metric(run: RunDir) -> Metric | None:
+    """The last training line of a run's metrics; without one the last line of any kind."""
+    from .choose import backend_of
+
+    return newest_metric(backend_of(run).tail(run))

@@ -1,0 +1,183 @@
+"""The bytes of a CSV file -> a table, with the place of every mistake that can be seen without knowing what the columns mean."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from ..errors import Mistake
+from .table import Row, Table
+
+# What people give as CSV by mistake, by the first bytes of the file.
+_MAGIC = {
+    b"PK\x03\x04": ("an Excel workbook or a zip archive", "save the sheet as 'CSV UTF-8'"),
+    b"\xd0\xcf\x11\xe0": ("an old Excel workbook (.xls)", "save the sheet as 'CSV UTF-8'"),
+    b"PAR1": ("a Parquet file", "write it with DataFrame.to_csv(…, index=False)"),
+    b"\x1f\x8b": ("a gzip archive", "unpack it first"),
+    b"\xff\xfe": ("UTF-16 text", "save it as 'CSV UTF-8'"),
+    b"\xfe\xff": ("UTF-16 text", "save it as 'CSV UTF-8'"),
+}
+
+
+def csv_table(name: str, data: bytes, mistakes: list[Mistake]) -> Table | None:
+    """The table, or None with what is wrong added to ``mistakes``; ``name`` is the file's in them."""
+    text = _decode(name, data)
+    if isinstance(text, Mistake):
+        mistakes.append(text)
+        return None
+    table, wrong = _parse(name, text, hashlib.sha256(data).hexdigest())
+    mistakes += wrong
+    return None if wrong else table
+
+
+def _decode(name: str, data: bytes) -> str | Mistake:
+    for magic, (found, hint) in _MAGIC.items():
+        if data.startswith(magic):
+            return Mistake(name, "this is no CSV file", expected="CSV text in UTF-8", found=found, hint=hint)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        start = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
+        line = len(re.findall(rb"\r\n|\r|\n", data[:start])) + 1
+        return Mistake(
+            f"{name}:{line}",
+            "the text is not UTF-8",
+            expected="UTF-8",
+            found=f"byte 0x{data[start]:02x} at offset {start}",
+            hint="save as CSV UTF-8",
+        )
+    if "\0" in text:
+        line, column = _advance(text[: text.index("\0")])
+        return Mistake(
+            f"{name}:{line}:{column}",
+            "the file holds NUL bytes",
+            expected="text",
+            found=f"{text.count(chr(0))}, the first of them here",
+            hint="the file is damaged or not text: write it again as CSV UTF-8",
+        )
+    return text
+
+
+def _parse(name: str, text: str, sha256: str) -> tuple[Table | None, list[Mistake]]:
+    # The limit on a cell (128 KiB) belongs to the process. It only ever grows, so that other threads are not cut short.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    delimiter = _delimiter(text)
+    mistakes: list[Mistake] = []
+    records = _records(name, text, delimiter, mistakes)
+    line, columns = next(records, (0, []))
+    if not columns:
+        return None, mistakes or [Mistake(name, "the file is empty", expected="a header line and rows below it")]
+    wrong_header = list(_header_mistakes(name, text, delimiter, line, columns))
+    rows = []
+    for row_line, cells in records:
+        if len(cells) == 1 and len(columns) > 1 and not cells[0].strip():
+            continue  # a line of blanks; in a table with one column it is a cell
+        if len(cells) != len(columns):
+            mistakes.append(_count_mistake(f"{name}:{row_line}", cells, len(columns), delimiter))
+        rows.append(Row(row_line, dict(zip(columns, cells, strict=False))))
+    if not rows and not mistakes:
+        mistakes.append(Mistake(f"{name}:{line}", "the file has a header and no rows", expected="at least one row"))
+    return Table(name, tuple(columns), tuple(rows), sha256, line), wrong_header + mistakes
+
+
+def _delimiter(text: str) -> str:
+    """``;`` or a tab if the header has only that between its names, else a comma."""
+
+    def parts(delimiter: str) -> int:
+        lines = io.StringIO(text.lstrip("\r\n "), newline="")
+        return len(next(csv.reader(lines, delimiter=delimiter), ()))
+
+    others = [delimiter for delimiter in ";\t" if parts(delimiter) > 1]
+    return others[0] if len(others) == 1 and parts(",") < 2 else ","
+
+
+def _records(name: str, text: str, delimiter: str, mistakes: list[Mistake]) -> Iterator[tuple[int, list[str]]]:
+    """(first line, cells) of every record, the header first; quoting mistakes are added to ``mistakes``."""
+    lines = list(io.StringIO(text, newline=""))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    has_header = False
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            mistakes.append(_quote_mistake(name, lines, line, reader.line_num, delimiter))
+            if reader.line_num > line or not has_header:
+                return  # a quote that ran over lines: what follows would be read inside out
+            continue
+        if not cells or (not has_header and len(cells) == 1 and not cells[0].strip()):
+            continue
+        has_header = True
+        yield line, cells
+
+
+def _header_mistakes(name: str, text: str, delimiter: str, line: int, columns: list[str]) -> Iterator[Mistake]:
+    counts = Counter(columns)
+    if all(counts[c] == 1 and c.strip() for c in columns):
+        return
+    lines = list(io.StringIO(text, newline=""))[line - 1 :]
+    places = [start for start, _ in _cells("".join(lines), delimiter)]
+    first: dict[str, int] = {}
+    for number, (column, (down, across)) in enumerate(zip(columns, places, strict=False), 1):
+        where = f"{name}:{line + down - 1}:{across}"
+        if not column.strip():
+            yield Mistake(where, f"column {number} has no name", expected="a name in every header cell")
+        elif column in first:
+            yield Mistake(where, f"column {column!r} is named twice", found=f"it is also column {first[column]}")
+        first.setdefault(column, number)
+
+
+def _count_mistake(where: str, cells: list[str], expected: int, delimiter: str) -> Mistake:
+    hint = None
+    if len(cells) > expected:
+        spaced = any(re.match(r'\s+"', cell) for cell in cells)
+        character = "tab" if delimiter == "\t" else f"{delimiter!r}"
+        hint = "remove the space before the quote" if spaced else f"put a cell that holds a {character} in double quotes"
+    return Mistake(where, "the row does not fit the header", f"{expected} cells", f"{len(cells)} cells", hint)
+
+
+def _quote_mistake(name: str, lines: list[str], line: int, last: int, delimiter: str) -> Mistake:
+    """What is wrong with the quotes of the record on ``line`` … ``last``, at the quote that began it."""
+    cells = list(_cells("".join(lines[line - 1 : last]), delimiter))
+    (down, across), closed = next((cell for cell in cells if cell[1] != "closed"), cells[-1])
+    where, source = f"{name}:{line + down - 1}:{across}", lines[line + down - 2].rstrip("\r\n")
+    if closed == "open":
+        what, hint = f"the quote that begins on line {line + down - 1} is never closed", 'a quote inside a cell is doubled: ""'
+    else:
+        what = f"text follows the closing quote of the cell that begins on line {line + down - 1}"
+        hint = 'a quote inside a cell is doubled: ""; or the closing quote of this cell is missing'
+    shown = len(source) <= 120
+    return Mistake(where, what, hint=hint, source=source if shown else None, column=across)
+
+
+def _cells(text: str, delimiter: str) -> Iterator[tuple[tuple[int, int], str]]:
+    """((line, column), state) of each cell of the record at the start of ``text``, counted from 1.
+
+    ``state`` is ``closed``, ``open`` (the text ends inside quotes) or ``broken`` (text after the closing quote).
+    """
+    cell = re.compile(
+        rf'(?P<quoted>"[^"]*(?:""[^"]*)*(?P<end>"|\Z))?(?P<rest>[^{re.escape(delimiter)}\r\n]*)(?P<stop>.?)', re.DOTALL
+    )
+    line, column, position = 1, 1, 0
+    while found := cell.match(text, position):
+        state = "closed"
+        if found["quoted"] is not None:
+            state = "open" if not found["end"] else "broken" if found["rest"] else "closed"
+        yield (line, column), state
+        if found["stop"] != delimiter:
+            return
+        down, across = _advance(found[0])
+        line, column = line + down - 1, across if down > 1 else column + across - 1
+        position = found.end()
+
+
+def _advance(text: str) -> tuple[int, int]:
+    """(line, column) after ``text`` that began at line 1, column 1."""
+    breaks = list(re.finditer(r"\r\n|\r|\n", text))
+    return len(breaks) + 1, len(text) - (breaks[-1].end() if breaks else 0) + 1

@@ -1,0 +1,166 @@
+"""An experiment's data -> tables: CSV files of a folder, here or on S3, or the worksheets of a spreadsheet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ..errors import DataError, ExperimentError, Mistake, nearest
+from ..experiment.schema import Experiment
+from ..runs.cache import cache_root
+from ..runs.run_dir import expanded
+from .csv_table import csv_table
+from .sheet_table import sheet_table
+from .sheets.spreadsheet import Spreadsheet, check_same, has_copy, read_copy
+from .table import Table, Tables
+
+PROMPT_FILENAME: Final = "prompt_data.csv"
+_S3: Final = "s3://"
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where data are read, and with what.
+
+    A relative ``datasets_path`` lies below ``root``. ``env`` has the credentials; ``cache`` keeps what was fetched, and is the
+    caller's own where it is None. ``copy``: the folder of a run that may hold what was read from a spreadsheet; that is then read
+    again, and no credential is needed. ``say`` is told why it takes long.
+    """
+
+    root: Path = Path()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cache: Path | None = None
+    copy: Path | None = None
+    say: Callable[[str], None] = _silent
+
+
+def read_tables(experiment: Experiment, reading: Reading) -> Tables:
+    """The experiment's tables.
+
+    Raises ExperimentError for data that cannot be where the experiment says, DataError with every mistake of every table at once,
+    and CredentialError where the data are refused.
+    """
+    mistakes: list[Mistake] = []
+    tables = _worksheets(experiment, reading, mistakes) if experiment.spreadsheet_id else _files(experiment, reading, mistakes)
+    if mistakes or tables is None:
+        raise DataError(mistakes)
+    return tables
+
+
+def _worksheets(experiment: Experiment, reading: Reading, mistakes: list[Mistake]) -> Tables | None:
+    spreadsheet = _spreadsheet(experiment, reading)
+    found = {sheet.role: sheet_table(sheet, mistakes) for sheet in spreadsheet.worksheets}
+    train = found["train"]
+    return None if train is None else Tables(train, found.get("validation"), found.get("prompts"), spreadsheet)
+
+
+def _spreadsheet(experiment: Experiment, reading: Reading) -> Spreadsheet:
+    spreadsheet_id, wanted = _checked_id(experiment), wanted_worksheets(experiment)
+    if reading.copy is not None and has_copy(reading.copy):
+        found = read_copy(reading.copy)
+        check_same(found, spreadsheet_id, wanted, reading.copy)
+        return found
+    from .sheets.client import read_spreadsheet  # gspread and google-auth take their time
+
+    return read_spreadsheet(spreadsheet_id, wanted, reading.env, reading.say)
+
+
+def wanted_worksheets(experiment: Experiment) -> dict[str, str]:
+    """Role -> title of the worksheets that the experiment names."""
+    titles = {"train": experiment.train_sheet, "validation": experiment.validation_sheet, "prompts": experiment.prompt_sheet}
+    return {role: title for role, title in titles.items() if title is not None}
+
+
+def _checked_id(experiment: Experiment) -> str:
+    """``spreadsheet_id``, which becomes a part of an address: raises ExperimentError if it cannot be one."""
+    found = experiment.spreadsheet_id or ""
+    if re.fullmatch(r"[A-Za-z0-9_-]+", found):
+        return found
+    inside = re.search(r"/d/([A-Za-z0-9_-]{20,})", found)
+    hint = f"the id is {inside[1]}" if inside else "the id is what stands between /d/ and /edit in the spreadsheet's address"
+    raise ExperimentError(Mistake("spreadsheet_id", "is no id of a spreadsheet", "letters, digits, '-' and '_'", found, hint))
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """``name`` is what the folder is called in mistakes, with what stands before a file's name."""
+
+    path: Path
+    name: str
+
+    def file(self, filename: str) -> str:
+        return f"{self.name}{filename}"
+
+
+def _files(experiment: Experiment, reading: Reading, mistakes: list[Mistake]) -> Tables | None:
+    folder = _folder(experiment, reading)
+    prompts = experiment.prompt_filename
+    if prompts is None and (folder.path / PROMPT_FILENAME).is_file():
+        prompts = PROMPT_FILENAME
+    train = _read(folder, experiment.train_filename, mistakes)
+    validation = _read(folder, experiment.validation_filename, mistakes)
+    prompt_table = _read(folder, prompts, mistakes)
+    return None if train is None else Tables(train, validation, prompt_table)
+
+
+def _folder(experiment: Experiment, reading: Reading) -> _Folder:
+    path = experiment.datasets_path
+    assert path is not None, "an experiment has one source of data"
+    if path.startswith(_S3):
+        from ..storage import fetch_folder  # boto3 takes its time
+
+        names = [experiment.train_filename, experiment.validation_filename, experiment.prompt_filename or PROMPT_FILENAME]
+        cache = reading.cache if reading.cache is not None else cache_root(reading.env)
+        wanted = [name for name in names if name is not None]
+        there = fetch_folder(path, storage=experiment.storage_config, env=reading.env, cache=cache, names=wanted)
+        return _Folder(there, path.rstrip("/") + "/")
+    if "://" in path:
+        what, hint = "data are read from a folder or from S3", "a web address is none: copy the files"
+        raise ExperimentError(Mistake("datasets_path", what, "a folder, or s3://bucket/folder", path, hint))
+    folder = reading.root / expanded(path)
+    if not folder.is_dir():
+        what = "datasets_path is a file, not a folder" if folder.exists() else "the folder datasets_path does not exist"
+        others = [p.name for p in _children(folder.parent) if p.is_dir()]
+        where = _name(folder, reading.root)
+        raise DataError(Mistake(where, what, expected="a folder with CSV files", hint=nearest(folder.name, others)))
+    return _Folder(folder, _name(folder / "_", reading.root)[:-1])
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _name(path: Path, data_root: Path) -> str:
+    return str(path.relative_to(data_root) if path.is_relative_to(data_root) else path)
+
+
+def _read(folder: _Folder, filename: str | None, mistakes: list[Mistake]) -> Table | None:
+    """The table of one file, or None with what is wrong added to ``mistakes``."""
+    if filename is None:
+        return None
+    path, name = folder.path / filename, folder.file(filename)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        mistakes.append(_missing(path, name))
+        return None
+    except OSError as error:
+        mistakes.append(Mistake(name, f"cannot be read: {error.strerror}", expected="a CSV file"))
+        return None
+    return csv_table(name, data, mistakes)
+
+
+def _missing(path: Path, name: str) -> Mistake:
+    there = [p.name for p in _children(path.parent) if p.suffix.lower() == ".csv"]
+    found = f"the folder has {', '.join(there)}" if there else "the folder has no CSV file"
+    return Mistake(name, "the file does not exist", found=found, hint=nearest(path.name, there))

@@ -1,0 +1,70 @@
+"""The cells of a worksheet -> a table, with the place of every mistake that can be seen without knowing what the columns mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..errors import Mistake
+from .sheets.spreadsheet import Worksheet
+from .table import Row, Table, worksheet_name
+
+
+def sheet_table(sheet: Worksheet, mistakes: list[Mistake]) -> Table | None:
+    """The table below the first row that is not empty, or None with what is wrong added to ``mistakes``.
+
+    Empty rows are passed over, wherever they are. A row that is shorter than the header ends in empty cells, which Sheets leaves
+    out. A column without a name is passed over if all of it is empty: people set columns apart so.
+    """
+    name = worksheet_name(sheet.title)
+    rows = [(line, cells) for line, cells in enumerate(sheet.values, 1) if any(cell.strip() for cell in cells)]
+    if not rows:
+        mistakes.append(Mistake(name, "the worksheet is empty", expected="a header row and rows below it"))
+        return None
+    (line, header), below = rows[0], rows[1:]
+    named = {column: number for number, column in enumerate(header) if column.strip()}
+    letters = {column: letter(number) for column, number in named.items()}
+    table = Table(name, tuple(named), (), sheet.sha256, line, letters)
+    wrong = [*_repeated(table, header), *_unnamed(table, header, below)]
+    if not below:
+        wrong.append(Mistake(table.place(line), "the worksheet has a header and no rows", expected="at least one row"))
+    mistakes += wrong
+    if wrong:
+        return None
+    found = tuple(Row(at, {c: cells[n] if n < len(cells) else "" for c, n in named.items()}) for at, cells in below)
+    return Table(name, table.columns, found, sheet.sha256, line, letters)
+
+
+def letter(number: int) -> str:
+    """The letters of a column, counted from 0: A … Z, AA, AB …"""
+    letters = ""
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return letters
+
+
+def _repeated(table: Table, header: Sequence[str]) -> Iterator[Mistake]:
+    first: dict[str, int] = {}
+    for number, column in enumerate(header):
+        if column in first:
+            also = _cell(table, table.line, first[column])
+            yield Mistake(_cell(table, table.line, number), f"column {column!r} is named twice", found=f"it is also {also}")
+        if column.strip():
+            first.setdefault(column, number)
+
+
+def _unnamed(table: Table, header: Sequence[str], below: Sequence[tuple[int, Sequence[str]]]) -> Iterator[Mistake]:
+    """One mistake for each column that has cells and no name, at its header; it names the first cell."""
+    unnamed: dict[int, int] = {}
+    for line, cells in below:
+        for number, cell in enumerate(cells):
+            if cell.strip() and (number >= len(header) or not header[number].strip()):
+                unnamed.setdefault(number, line)
+    for number, line in sorted(unnamed.items()):
+        what, found = f"column {letter(number)} has no name", f"cells below it, the first in {_cell(table, line, number)}"
+        yield Mistake(_cell(table, table.line, number), what, expected="a name in every header cell", found=found)
+
+
+def _cell(table: Table, line: int, number: int) -> str:
+    return f"{table.place(line).rpartition('!')[0]}!{letter(number)}{line}"

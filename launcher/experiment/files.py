@@ -1,0 +1,429 @@
+"""Experiment files -> Experiment, with the place of every value and of every mistake."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from ..errors import ExperimentError, Mistake, nearest
+from ..redact import REDACTOR, SECRET
+from .overrides import override
+from .problems import Problem, every_problem
+from .schema import Experiment
+from .yaml_nodes import BrokenNode, MappingNode, Node, Place, ScalarNode, Source, by_place, data, has_broken, leaves
+from .yaml_text import compose
+
+LARGEST: Final = 1_000_000  # bytes of an experiment file
+Keys = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checked experiment and where it was read; ``places``: path of a leaf -> where it is written, absent: default."""
+
+    experiment: Experiment
+    key: str
+    file: Path
+    places: Mapping[Keys, Place]
+
+    @property
+    def origins(self) -> dict[Keys, str]:
+        """Path of a leaf -> ``file:line`` or ``--set``."""
+        return {path: place.label for path, place in self.places.items()}
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """Gives mistakes of settings that are found later, as ``launch.gpus``, the place where the setting is written."""
+        try:
+            yield
+        except ExperimentError as error:
+            raise ExperimentError([self._at_place(mistake) for mistake in error.mistakes]) from error
+
+    def _at_place(self, mistake: Mistake) -> Mistake:
+        name = tuple(mistake.where.split("."))
+        for path, place in self.places.items():
+            if any(path[n : n + len(name)] == name for n in range(len(path))):
+                return place.mistake(f"{mistake.where}: {mistake.what}", mistake.expected, mistake.found, mistake.hint)
+        return mistake
+
+
+@dataclass(frozen=True)
+class Found:
+    """An experiment as a file has it, not checked yet; ``id`` is its ``experiment_id`` as text."""
+
+    key: str
+    id: str
+    file: Path
+    place: Place
+    node: MappingNode
+
+    def text(self, name: str) -> str | None:
+        """The value of a top-level key, if it is a scalar that is set."""
+        entry = self.node.entries.get(name)
+        value = entry.node.value if entry is not None and isinstance(entry.node, ScalarNode) else None
+        return None if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One experiment of ``check``: ``loaded`` is None where it has mistakes."""
+
+    found: Found
+    loaded: Loaded | None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All experiments of the files, and every mistake once: that of a block used by two experiments names both."""
+
+    experiments: tuple[Checked, ...]
+    mistakes: tuple[Mistake, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the files hold; ``mistakes`` are those of the files' text, by file."""
+
+    files: tuple[Path, ...]
+    found: tuple[Found, ...]
+    mistakes: Mapping[Path, Sequence[Mistake]]
+    blocks: Mapping[str, Place]
+    warnings: tuple[str, ...]
+
+
+def load(name: str | None, *, root: Path = Path(), file: Path | None = None, overrides: Sequence[str] = ()) -> Loaded:
+    """The experiment that ``name`` means (None: the only one there is), with ``overrides`` (``a.b=value``) applied.
+
+    Raises ExperimentError with every mistake of its file's text and of its own values, UsageError for an override without ``=``.
+    """
+    _learn_secrets(root)
+    contents = read_files(root, file)
+    found = _the_one(name, contents)
+    texts = list(contents.mistakes.get(found.file, ()))
+    loaded, wrong = _checked(found, overrides)
+    if texts or wrong or loaded is None:
+        raise ExperimentError([*texts, *_once(wrong)])
+    return loaded
+
+
+def check_files(root: Path = Path(), file: Path | None = None, overrides: Sequence[str] = ()) -> Survey:
+    """Every experiment of the files, checked; raises ExperimentError only where there is no file."""
+    _learn_secrets(root)
+    contents = read_files(root, file)
+    results, wrong = [], list[tuple[Mistake, str]]()
+    for found in contents.found:
+        loaded, own = _checked(found, overrides)
+        results.append(Checked(found, loaded))
+        wrong += own
+    texts = [mistake for mistakes in contents.mistakes.values() for mistake in mistakes]
+    return Survey(tuple(results), (*texts, *_once(wrong)), (*contents.warnings, *_shared_ids(contents.found)))
+
+
+def _shared_ids(found: Iterable[Found]) -> Iterator[str]:
+    same: dict[str, list[Found]] = {}
+    for one in found:
+        same.setdefault(one.id, []).append(one)
+    for identity, those in same.items():
+        if len(those) > 1:
+            names = ", ".join(f"{f.key} ({f.place.label})" for f in those)
+            yield f"experiment_id {identity} is that of {names}: they share the output folder exp_{identity}"
+
+
+def read_files(root: Path = Path(), file: Path | None = None) -> Contents:
+    """``file``, or all of ``configs/*.yml`` and ``configs/*.yaml`` below ``root``; raises ExperimentError if there is none."""
+    files = _files(root, file)
+    found: list[Found] = []
+    mistakes: dict[Path, Sequence[Mistake]] = {}
+    blocks: dict[str, Place] = {}
+    warnings: list[str] = []
+    for path in files:
+        top, wrong = _read(path)
+        if wrong:
+            mistakes[path] = wrong
+        for key, entry in top.entries.items() if top is not None else ():
+            node = entry.node
+            if isinstance(node, MappingNode) and "experiment_id" in node.entries:
+                found.append(Found(key, str(_scalar(node, "experiment_id")), path, entry.key, node))
+                continue
+            blocks.setdefault(key, entry.key)
+            meant = _meant(node)
+            if meant is not None:
+                warnings.append(f"{entry.key.label}: {key} has {meant}, but no experiment_id: it is not an experiment")
+    return Contents(files, tuple(found), mistakes, blocks, tuple(warnings))
+
+
+def _scalar(node: MappingNode, name: str) -> object:
+    value = node.entries[name].node
+    return value.value if isinstance(value, ScalarNode) else None
+
+
+def _meant(node: Node) -> str | None:
+    """The key by which a block was surely meant to be an experiment; an anchor says that it is a block."""
+    if not isinstance(node, MappingNode) or node.anchor is not None:
+        return None
+    return next((key for key in ("model_name", "datasets_path", "spreadsheet_id") if key in node.entries), None)
+
+
+def _files(root: Path, file: Path | None) -> tuple[Path, ...]:
+    if file is not None:
+        return (root / file,)
+    folder = root / "configs"
+    files = sorted(path for pattern in ("*.yml", "*.yaml") for path in folder.glob(pattern) if path.is_file())
+    if not files:
+        raise ExperimentError(
+            Mistake(str(folder), "no experiment file is here", "*.yml or *.yaml", hint="launcher init writes a first one")
+        )
+    return tuple(files)
+
+
+def _read(path: Path) -> tuple[MappingNode | None, list[Mistake]]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        beside = [p.name for p in path.parent.glob("*.y*ml") if p.is_file()] if path.parent.is_dir() else []
+        return None, [
+            Mistake(str(path), f"cannot be read: {(error.strerror or str(error)).lower()}", hint=nearest(path.name, beside))
+        ]
+    if len(raw) > LARGEST:
+        return None, [Mistake(str(path), "is too large", f"at most {LARGEST} bytes", str(len(raw)))]
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return None, [_not_utf8(path, raw, error.start)]
+    source = Source.of(str(path), text)
+    node, mistakes = compose(text, source)
+    if isinstance(node, MappingNode):
+        return node, mistakes
+    if not mistakes:
+        what = "is empty" if node is None or data(node) is None else "is not a mapping"
+        place = Place(source, 1, 1) if node is None else node.place
+        mistakes = [place.mistake(f"the file {what}", "experiments by name, as  my_experiment: {experiment_id: 1, …}")]
+    return None, mistakes
+
+
+def _not_utf8(path: Path, raw: bytes, start: int) -> Mistake:
+    line = raw[:start].count(b"\n") + 1
+    before = raw[:start].rsplit(b"\n", 1)[-1].decode("utf-8")
+    where = f"{path}:{line}:{len(before) + 1}"
+    return Mistake(where, "the file is not UTF-8", "UTF-8", f"the byte 0x{raw[start]:02x}", "save it as UTF-8 in your editor")
+
+
+# --- Which experiment a name means
+
+
+def _the_one(name: str | None, contents: Contents) -> Found:
+    if name is None:
+        matches = list(contents.found)
+    else:
+        matches = [f for f in contents.found if f.key == name]
+        matches = matches or [f for f in contents.found if _bare(f.id) == _bare(name)]
+    if len(matches) == 1:
+        return matches[0]
+    texts = [mistake for mistakes in contents.mistakes.values() for mistake in mistakes]
+    if texts and not matches:  # it may well stand behind the mistake
+        raise ExperimentError(texts)
+    where = ", ".join(str(path) for path in contents.files)
+    if not contents.found:
+        hint = "an experiment is a mapping with an experiment_id at the top level of the file"
+        raise ExperimentError(Mistake(where, "no experiment is here", hint=hint))
+    if name is None:
+        raise ExperimentError(Mistake(where, "which experiment is meant?", "one of\n" + _listed(matches)))
+    if matches:
+        what = f"{name!r} means {len(matches)} experiments"
+        # The keys tell them apart, unless several files have the same one.
+        how = "write the key" if len({f.key for f in matches}) == len(matches) else "name the file with -f"
+        raise ExperimentError(Mistake(where, what, "one of\n" + _listed(matches), hint=how))
+    raise ExperimentError(_unknown(name, where, contents))
+
+
+def _unknown(name: str, where: str, contents: Contents) -> Mistake:
+    hint = nearest(name, [*(f.key for f in contents.found), *(f.id for f in contents.found)])
+    if name in contents.blocks:
+        hint = f"{name} in {contents.blocks[name].label} is a block: an experiment has an experiment_id"
+    likely = sorted(contents.found, key=lambda f: -max(_likeness(name, f.key), _likeness(name, f.id)))
+    return Mistake(where, f"no experiment {name!r}", "one of\n" + _listed(likely), repr(name), hint)
+
+
+def _likeness(one: str, other: str) -> float:
+    from difflib import SequenceMatcher  # only an error needs it
+
+    return SequenceMatcher(None, one.lower(), other.lower()).ratio()
+
+
+def _bare(identity: str) -> str:
+    return re.sub(r"^(exp|experiment)_", "", identity)
+
+
+def _listed(found: Iterable[Found], most: int = 20) -> str:
+    rows = list(found)
+    wide = max(len(f.key) for f in rows)
+    lines = [f"{' ' * 14}{f.key:<{wide}}  id {f.id}  {f.place.label}" for f in rows[:most]]
+    return "\n".join(lines + [f"{' ' * 14}… and {len(rows) - most} more"] * (len(rows) > most))
+
+
+# --- Values: overrides, then pydantic
+
+
+def _checked(found: Found, overrides: Sequence[str]) -> tuple[Loaded | None, list[tuple[Mistake, str]]]:
+    """The experiment, or its mistakes, each with the experiment's key."""
+    node, wrong = override(found.node, overrides)
+    values = data(node)
+    try:
+        experiment = Experiment.parse(values)
+    except ValidationError as error:
+        broken = has_broken(node)
+        mistakes = [
+            _mistake(p, node, found.place) for p in every_problem(values, error) if not (broken and _is_broken(p.loc, node))
+        ]
+        return None, [(mistake, found.key) for mistake in wrong + mistakes]
+    places = dict(leaves(node))
+    wrong += _held_secrets(values, places)
+    if wrong or has_broken(node):
+        return None, [(mistake, found.key) for mistake in wrong]
+    return Loaded(experiment, found.key, found.file, places), []
+
+
+def _held_secrets(value: object, places: Mapping[Keys, Place], path: Keys = ()) -> list[Mistake]:
+    """Texts of an experiment that hold a secret: the file is committed, and the run keeps what it says."""
+    if isinstance(value, Mapping):
+        return [mistake for key, one in value.items() for mistake in _held_secrets(one, places, (*path, key))]
+    if isinstance(value, list):
+        return [mistake for index, one in enumerate(value) for mistake in _held_secrets(one, places, (*path, index))]
+    if not isinstance(value, str) or REDACTOR.text(value) == value or path not in places:
+        return []
+    name = REDACTOR.named(value)
+    what = f"{'.'.join(map(str, path))} holds {f'the value of {name}' if name else 'a secret'}"
+    return [places[path].mistake(what, "no secret in the file", hint="name it under launch.secrets, and keep its value in .env")]
+
+
+def _once(wrong: Sequence[tuple[Mistake, str]]) -> list[Mistake]:
+    """Equal mistakes as one, which names every experiment that has it."""
+    keys: dict[Mistake, list[str]] = {}
+    for mistake, key in wrong:
+        keys.setdefault(mistake, []).append(key)
+    named = [replace(m, what=f"{m.what} (in {', '.join(dict.fromkeys(k))})") for m, k in keys.items()]
+    return sorted(named, key=by_place)
+
+
+def _is_broken(loc: Keys, node: Node) -> bool:
+    """Whether a problem at ``loc`` may come from what is left out: it is at, above or below a node that was reported."""
+    for part in loc:
+        if isinstance(node, MappingNode) and str(part) in node.entries:
+            node = node.entries[str(part)].node
+        else:
+            return isinstance(node, BrokenNode) or (isinstance(node, MappingNode) and "<<" in node.entries)
+    return has_broken(node)
+
+
+def _mistake(problem: Problem, node: Node, key: Place) -> Mistake:
+    """``key`` is the place of the experiment's name, which stands for what is missing."""
+    place, value, what = key, node, problem.what
+    for index, part in enumerate(problem.loc):
+        last = index == len(problem.loc) - 1
+        if isinstance(value, MappingNode) and str(part) in value.entries:
+            entry = value.entries[str(part)]
+            place, value = (entry.key if problem.of_key and last else entry.node.place), entry.node
+        elif not isinstance(value, MappingNode | ScalarNode | BrokenNode) and isinstance(part, int) and part < len(value.items):
+            value = value.items[part]
+            place = value.place
+        elif isinstance(value, ScalarNode) and isinstance(part, int):  # one value, where a list of it is meant
+            what = what.replace(f".{part} ", " ", 1)
+        else:
+            break
+    hint = problem.hint
+    if hint is None and "text" in (problem.expected or "") and isinstance(value, ScalarNode) and value.plain:
+        hint = _quotes(place) if value.value is not None and not isinstance(value.value, str) else None
+    found = None if any(SECRET.search(str(part)) for part in problem.loc) and not problem.of_key else problem.found
+    return place.mistake(what, problem.expected, found, hint)
+
+
+def _quotes(place: Place) -> str:
+    written = place.source.lines[place.line - 1][place.column - 1 :][: place.width]
+    return f'quote it: "{written}"'
+
+
+# --- .env
+
+_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=[ \t]*(?P<value>.*)")
+_COMMENT = re.compile(r"(^|\s+)#.*$")
+
+
+def read_env(root: Path = Path()) -> dict[str, str]:
+    """``.env`` of ``root`` below the process's environment, which wins.
+
+    ``KEY=VALUE`` and ``export KEY=VALUE``, quoted or not; a quoted value may have several lines, and a ``\\n`` in it stays as it
+    is. Raises ExperimentError with every line that is neither; its text is not shown, as it may hold a secret.
+    """
+    path = root / ".env"
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return dict(os.environ)
+    except OSError as error:
+        raise ExperimentError(Mistake(str(path), f"cannot be read: {(error.strerror or str(error)).lower()}")) from None
+    except UnicodeDecodeError as error:
+        raise ExperimentError(Mistake(str(path), "the file is not UTF-8", hint=f"see byte {error.start + 1}")) from None
+    values: dict[str, str] = {}
+    mistakes: dict[int, Mistake] = {}
+    stray: list[list[int]] = []  # numbers of lines that follow each other
+    names: dict[int, str] = {}
+    lines = iter(enumerate(text.splitlines(), 1))
+    for number, line in lines:
+        if not _COMMENT.sub("", line).strip():
+            continue
+        match = _ASSIGNMENT.fullmatch(line)
+        value = _env_value(match["value"], lines) if match else None
+        if match is None and stray and stray[-1][-1] == number - 1:
+            stray[-1].append(number)
+        elif match is None:
+            stray.append([number])
+        elif value is None:
+            what = f"the quote of {match['name']} is not closed, or something follows it"
+            mistakes[number] = Mistake(f"{path}:{number}", what)
+        else:
+            values[match["name"]] = value
+            names[number] = match["name"]
+    mistakes |= {numbers[0]: _set_nothing(path, numbers, names.get(numbers[0] - 1)) for numbers in stray}
+    if mistakes:
+        raise ExperimentError(mistakes[number] for number in sorted(mistakes))
+    REDACTOR.learn(values)
+    return {**values, **os.environ}
+
+
+def _set_nothing(path: Path, numbers: Sequence[int], above: str | None) -> Mistake:
+    """The mistake of lines that follow each other; ``above`` is the name that the line above them sets."""
+    first, last = numbers[0], numbers[-1]
+    what = "this line sets nothing" if first == last else f"lines {first} to {last} set nothing"
+    hint = None if above is None else f"if it belongs to {above}: a value of several lines stands in quotes"
+    return Mistake(f"{path}:{first}", what, "KEY=VALUE", hint=hint)
+
+
+def _learn_secrets(root: Path) -> None:
+    """Teaches the redactor what ``.env`` holds; one that has mistakes is reported by what needs it."""
+    with suppress(ExperimentError):
+        read_env(root)
+
+
+def _env_value(text: str, lines: Iterator[tuple[int, str]]) -> str | None:
+    """The value that begins with ``text``, taking further lines while its quote is open; None where it is never closed."""
+    quote = text[:1]
+    if quote not in ("'", '"'):
+        return _COMMENT.sub("", text).strip()
+    # A backslash keeps a double quote inside its value; all other backslashes are text.
+    closed = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(#.*)?' if quote == '"' else r"'([^']*)'\s*(#.*)?", re.DOTALL)
+    while not (match := closed.fullmatch(text)):
+        if re.match(closed.pattern, text, re.DOTALL):
+            return None  # closed, but followed by something
+        more = next(lines, None)
+        if more is None:
+            return None
+        text += "\n" + more[1]
+    return match[1].replace('\\"', '"') if quote == '"' else match[1]

@@ -1,0 +1,206 @@
+"""pydantic's errors in the words of an experiment: what is wrong at which key, what was expected, what was found."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+from ..errors import nearest
+from .schema import Experiment
+from .trl_names import REFUSED, trl_fields
+
+
+class Problem(NamedTuple):
+    """What is wrong at a place of the experiment: ``loc`` is the path of keys to it; ``of_key``: it is the key, not its value."""
+
+    loc: tuple[str | int, ...]
+    what: str
+    expected: str | None
+    found: str | None
+    hint: str | None
+    of_key: bool = False
+
+
+def problems(error: ValidationError) -> list[Problem]:
+    """Every mistake in ``error``, one per place, in words."""
+    found: dict[tuple[str | int, ...], Problem] = {}
+    for item in error.errors(include_url=False):
+        loc = tuple(part for part in item["loc"] if part in _names(item["loc"]))
+        problem = _problem(loc, item)
+        earlier = found.get(loc)
+        if earlier and earlier.expected and problem.expected and problem.expected not in earlier.expected.split(" or "):
+            problem = earlier._replace(expected=f"{earlier.expected} or {problem.expected}")
+        found[loc] = problem
+    # A value that fits no branch of a union is also "not a list": what is wrong inside of it says more.
+    return [p for loc, p in found.items() if not any(other[: len(loc)] == loc and other != loc for other in found)]
+
+
+def every_problem(data: Mapping[str, Any], error: ValidationError) -> list[Problem]:
+    """The mistakes of ``data`` that ``error`` holds, and those behind them.
+
+    pydantic looks for contradictions between settings only when each is fine by itself. So what is wrong is left out and the
+    rest checked again; a contradiction that names a key which was left out is not believed.
+    """
+    found = problems(error)
+    wrong = {problem.loc for problem in found}
+    for _ in range(2):  # contradictions inside a section, then those of the whole experiment
+        named = {str(loc[-1]) for loc in wrong if loc}
+        try:
+            Experiment.parse(_without(data, wrong))
+        except ValidationError as error_behind:
+            behind = [problem for problem in problems(error_behind) if problem.loc not in wrong]
+            found += [problem for problem in behind if named.isdisjoint(re.findall(r"\w+", problem.what))]
+            wrong |= {problem.loc for problem in behind}
+    return found
+
+
+def _without(data: Mapping[str, Any], wrong: Iterable[tuple[str | int, ...]]) -> dict[str, Any]:
+    """``data`` without the keys at ``wrong``; a mistake inside a list takes the list with it."""
+    kept = dict(data)
+    heads = {loc[0]: [w[1:] for w in wrong if w[:1] == loc[:1]] for loc in wrong if loc}
+    for head, rests in heads.items():
+        inner = kept.get(str(head))
+        if isinstance(inner, Mapping) and all(rest and isinstance(rest[0], str) for rest in rests):
+            kept[str(head)] = _without(inner, rests)
+        else:
+            kept.pop(str(head), None)
+    return kept
+
+
+def _names(loc: tuple[str | int, ...]) -> list[str | int]:
+    """The parts of pydantic's path that are keys or indices: it also names the branches of a union, and ours is ``trl``."""
+    branches = {"str", "bool", "int", "float", "none", "trl", "constrained-str", "constrained-int"}
+    return [p for p in loc if not isinstance(p, str) or (p not in branches and "[" not in p and "(" not in p)]
+
+
+def _problem(loc: tuple[str | int, ...], item: Any) -> Problem:
+    kind, ctx = item["type"], item.get("ctx", {})
+    if kind == "too_short" and isinstance(item["input"], str):
+        kind = "string_too_short"  # pydantic counts text that went through a validator of ours as it counts a list
+    name = ".".join(str(part) for part in loc) or "the experiment"
+    found = _shown(item["input"])
+    if kind in ("extra_forbidden", "unknown_key"):
+        near = ctx.get("nearest") if kind == "unknown_key" else nearest(str(loc[-1]), _keys_at(loc[:-1]))
+        hint = _elsewhere(loc) or near
+        return Problem(loc, f"unknown key {loc[-1]!r}", "a known key", repr(str(loc[-1])), hint, of_key=True)
+    if kind == "missing":
+        return Problem(loc, f"{name} is missing", _sentence(loc), None, None)
+    expected = _EXPECTED.get(kind)
+    if expected is not None:
+        expected = _PATTERNS.get(ctx.get("pattern", "")) or expected.format(**ctx)
+        if kind == "literal_error" and " or " not in expected:
+            expected = expected.removeprefix("one of ")
+        return Problem(loc, f"{name} is not {expected}", expected, found, _choice_hint(item, ctx))
+    if kind in ("number_type", "mapping_type", "trl_type"):
+        return Problem(loc, f"{name} is not {item['msg']}", item["msg"], found, None)
+    if kind == "trl_choice":
+        return Problem(loc, f"{name} is not a name that transformers knows", item["msg"], found, ctx["nearest"])
+    if kind == "refused":
+        what, instead = item["msg"].split(": ", 1)
+        return Problem(loc, f"{name} {what}", instead, repr(str(loc[-1])), None, of_key=True)
+    return Problem(loc, f"{name} {item['msg']}", None, None, None)
+
+
+_EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "string_too_short": "text that is not empty",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "literal_error": "one of {expected}",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "a number of at most {le}",
+    "tuple_type": "a list",
+    "too_short": "a list that is not empty",
+    "list_type": "a list",
+    "mapping_type": "a mapping",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+
+
+# The patterns of launcher.experiment.schema, in words.
+_PATTERNS = {
+    r"^[A-Za-z0-9._-]+$": "a name of letters, digits, '.', '_' and '-'",
+    r"^[0-9]+(\.[0-9]+)?([KMGT]i?)?B?$": "a size, as 64Gi or 500M",
+    r"^https?://": "an address that begins with https:// or http://",
+}
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _choice_hint(item: Any, ctx: Mapping[str, Any]) -> str | None:
+    if item["type"] != "literal_error" or not isinstance(item["input"], str):
+        return None
+    return nearest(item["input"], re.findall(r"'([^']+)'", ctx["expected"]))
+
+
+def _section_at(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
+    """The section class that a path of keys leads to, or None where it leads into plain values."""
+    section: type[BaseModel] | None = Experiment
+    for part in loc:
+        field = section.model_fields.get(str(part)) if section is not None else None
+        section = None if field is None else next((t for t in _types(field.annotation) if issubclass(t, BaseModel)), None)
+    return section
+
+
+def _types(annotation: Any) -> Iterable[type]:
+    if isinstance(annotation, type):
+        yield annotation
+    for part in getattr(annotation, "__args__", ()):
+        if isinstance(part, type):
+            yield part
+
+
+def _keys_at(loc: tuple[str | int, ...]) -> list[str]:
+    section = _section_at(loc)
+    return [] if section is None else [name for name in section.model_fields if name != "trl"]
+
+
+def _elsewhere(loc: tuple[str | int, ...]) -> str | None:
+    """A hint for a key that is right, but stands in the wrong section."""
+    name, here = str(loc[-1]), ".".join(str(part) for part in loc[:-1])
+    homes = [
+        section for section in _sections() if section != here and name in _keys_at(tuple(section.split(".")) * bool(section))
+    ]
+    if not homes and here != "hyperparameters" and name in trl_fields() and name not in REFUSED:
+        homes = ["hyperparameters"]
+    if not homes:
+        return None
+    return "it belongs to the experiment itself" if homes[0] == "" else f"it belongs under {homes[0]}"
+
+
+def _sections(above: tuple[str, ...] = ()) -> list[str]:
+    """The paths of all sections with keys of their own, the experiment's (empty) first; all health rules have the same."""
+    below = [(*above, key) for key in _keys_at(above) if _section_at((*above, key)) is not None]
+    return [".".join(above), *(section for path in below if path[0] != "health" for section in _sections(path))]
+
+
+def _sentence(loc: tuple[str | int, ...]) -> str | None:
+    section = _section_at(loc[:-1])
+    field = section.model_fields.get(str(loc[-1])) if section is not None else None
+    return None if field is None else field.description

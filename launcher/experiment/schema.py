@@ -1,0 +1,264 @@
+"""An experiment and its sections: each setting declared once, with its type, default, limits and one sentence.
+
+The launcher builds an :class:`Experiment` from a YAML file (``launcher.experiment.files``), the trainer from the JSON that the launcher
+left in the run folder, Python users from keyword arguments. It is the same class each time, and it is frozen.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from ..redact import SECRET
+from .hyperparameters import Hyperparameters
+from .section import Float, Frozen, Int, Name, Section, Size, Text, Texts, nothing
+
+
+class ColumnMapping(Section):
+    """Which columns make the prompt and the two answers."""
+
+    input_columns: Frozen[Text] | None = Field(None, description="placeholder of the user template -> column of the data")
+    chosen: Text | Frozen[Text] | None = Field(None, description="column of the preferred answer, or JSON key -> column")
+    rejected: Text | Frozen[Text] | None = Field(None, description="column of the other answer, or JSON key -> column")
+    label_columns: Text | Frozen[Text | Frozen[Text]] | None = Field(
+        None, description="the family's word for the answers: {chosen: …, rejected: …}, or the preferred answer alone"
+    )
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        if self.label_columns is not None:
+            own = "chosen" if not self._labels_both else "chosen and rejected"
+            if self.chosen is not None or (self._labels_both and self.rejected is not None):
+                raise PydanticCustomError("twice", f"label_columns says {own} again")
+        return self
+
+    @property
+    def _labels_both(self) -> bool:
+        return isinstance(self.label_columns, Mapping) and set(self.label_columns) == {"chosen", "rejected"}
+
+    def resolved(self) -> Self:
+        """The same mapping with ``label_columns`` spelt as ``chosen`` and ``rejected``."""
+        if self.label_columns is None:
+            return self
+        labels: Any = self.label_columns
+        answers = dict(labels) if self._labels_both else {"chosen": labels, "rejected": self.rejected}
+        return type(self)(input_columns=self.input_columns, **answers)
+
+
+class StorageConfig(Section):
+    """Where an adapter goes after training."""
+
+    provider: Literal["s3"] = Field("s3", description="the kind of object store")
+    upload_to_cloud: bool = Field(False, description="upload the adapter when the training is done")
+    bucket_name: Text | None = Field(None, description="the bucket")
+    object_prefix: str = Field("", description="what every key begins with")
+    endpoint_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(None, description="an S3-compatible server")
+    region: Text | None = Field(None, description="the bucket's region; unset: AWS_REGION")
+
+    @field_validator("endpoint_url", mode="after")
+    @classmethod
+    def _holds_no_secret(cls, value: str | None) -> str | None:
+        if value is not None and "@" in value.split("/")[2]:
+            raise PydanticCustomError("secret", "holds a user or a password: keep AWS_ACCESS_KEY and AWS_SECRET_KEY in .env")
+        return value
+
+    @model_validator(mode="after")
+    def _has_bucket(self) -> Self:
+        if self.upload_to_cloud and self.bucket_name is None:
+            raise PydanticCustomError("no_bucket", "upload_to_cloud is true, but bucket_name is not set")
+        return self
+
+
+class Kubernetes(Section):
+    """What only a cluster needs."""
+
+    namespace: Text | None = Field(None, description="unset: the context's")
+    queue: Text | None = Field(None, description="Kueue's LocalQueue")
+    service_account: Text | None = Field(None, description="the pods' service account")
+    node_selector: Frozen[Text] = Field(default_factory=nothing, description="labels that a node must have")
+    tolerations: tuple[Frozen[Any], ...] = Field((), description="taints that the pods tolerate")
+    image_pull_secrets: Texts = Field((), description="secrets that pull the image")
+    volumes: Frozen[Text] = Field(default_factory=nothing, description="runs, cache, data -> name of the claim")
+    kind: Literal["auto", "job", "jobset"] = Field("auto", description="the object that a run becomes")
+    secret: Text = Field("dpo-secrets", description="the Secret that `launcher secrets push` makes")
+    runtime_class: Text | None = Field(None, description="the pods' runtime class, as nvidia on k3s")
+    active_deadline: Int | None = Field(None, ge=1, description="seconds after which the run is ended, Pending included")
+
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Launch(Section):
+    """Where and on how much the experiment runs; the mathematics does not depend on it."""
+
+    image: Text | None = Field(None, description="container image; unset: built from this checkout")
+    gpus: Annotated[Literal["auto"] | Annotated[Int, Field(ge=0)], Field()] = Field("auto", description="GPUs per node")
+    nodes: Int = Field(1, ge=1, description="machines")
+    processes: Int | None = Field(None, ge=1, description="ranks per node where there is no GPU; unset: 1")
+    parallelism: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
+        "auto", description="how ranks share the work: auto, ddp, or a file of configs/deepspeed by its name, as zero2"
+    )
+    global_batch_size: Int | None = Field(None, ge=1, description="pairs a step, over all devices; unset: as on one device")
+    cpus: Float | None = Field(None, gt=0, description="CPU cores per node")
+    memory: Size | None = Field(None, description="main memory per node, as 64Gi")
+    shm_size: Size | None = Field(None, description="size of /dev/shm, as 16Gi")
+    env: tuple[Text, ...] | Frozen[str | Int | Float | bool | None] = Field(
+        (), description="names taken from the caller, or name -> fixed value"
+    )
+    secrets: Texts = Field((), description="names of secrets, delivered as files")
+    max_restarts: Int = Field(3, ge=0, description="restarts after a failure that may pass")
+    kubernetes: Kubernetes = Field(default_factory=Kubernetes.model_construct, description="what only a cluster needs")
+
+    @field_validator("env", mode="after")
+    @classmethod
+    def _no_secret(cls, env: Any) -> Any:
+        secret = next((name for name in env if SECRET.search(name)), None)
+        if secret is not None:
+            raise PydanticCustomError("secret", f"{secret} looks like a secret: name it under launch.secrets")
+        given = [name for name, value in env.items() if value is not None] if isinstance(env, Mapping) else []
+        address = next((name for name in given if name.startswith("GOOGLE_SHEETS_")), None)
+        if address is not None:  # where a key is sent is not for a file to say
+            raise PydanticCustomError("address", f"{address} is read from the environment or .env alone")
+        wrong = next((name for name in env if not _VARIABLE.fullmatch(name)), None)
+        if wrong is not None:
+            raise PydanticCustomError("variable", f"{wrong!r} cannot name a variable: letters, digits and '_' can")
+        return env
+
+
+class Rule(Section):
+    """One health rule: what to do, and where its threshold lies."""
+
+    action: Literal["warn", "stop", "off"] = "warn"
+    threshold: Float | None = None
+
+
+def _rule(value: object) -> object:
+    if value is False:  # YAML 1.1's bare `off`
+        return {"action": "off"}
+    return {"action": value} if isinstance(value, str) else value
+
+
+class Health(Section):
+    """What the run watches in its own numbers."""
+
+    not_finite: Annotated[Rule, BeforeValidator(_rule)] = Field(
+        default_factory=lambda: Rule.model_construct(action="stop"),
+        description="a loss or gradient that is NaN or infinite (exit 46)",
+    )
+    first_loss: Annotated[Rule, BeforeValidator(_rule)] = Field(
+        default_factory=lambda: Rule.model_construct(action="warn"),
+        description="first loss of a fresh adapter is not its value at zero margin",
+    )
+
+
+class Experiment(Section):
+    """One experiment, whole and checked."""
+
+    experiment_id: Name = Field("default", description="names the output folder exp_<id>")
+    topic: Text | None = Field(None, description="free text, carried into the run's record")
+    model_name: Text = Field(description="hub id, a local folder, or s3://…")
+    framework: Literal["trl", "unsloth"] = Field("trl", description="unsloth is accepted and trains on this project's own path")
+    multimodal: bool = Field(False, description="only false is supported")
+    datasets_path: Text | None = Field(None, description="folder or s3://… with the CSV files")
+    train_filename: Text = Field("training_data.csv", description="training pairs")
+    validation_filename: Text | None = Field(None, description="validation pairs")
+    prompt_filename: Text | None = Field(None, description="prompt table; unset: prompt_data.csv if it is there")
+    spreadsheet_id: Text | None = Field(None, description="Google Sheets document")
+    train_sheet: Text | None = Field(None, description="worksheet of the training pairs")
+    validation_sheet: Text | None = Field(None, description="worksheet of the validation pairs")
+    prompt_sheet: Text | None = Field(None, description="worksheet of the prompt table")
+    prompt_name: Text = Field("prompt_default", description="which row of the prompt table")
+    dpo_column_mapping_config: ColumnMapping | None = Field(None, description="columns of prompt and answers")
+    column_mapping_config: ColumnMapping | None = Field(None, description="the same, in the family's general form")
+    save_processed_dataset: bool = Field(False, description="write the rendered pairs to output_processed_dir")
+    output_processed_dir: Text = Field("data/dpo/dataset", description="where rendered pairs are written")
+    hyperparameters: Hyperparameters = Field(
+        default_factory=Hyperparameters.model_construct, description="model, LoRA, loop, logs"
+    )
+    storage_config: StorageConfig | None = Field(None, description="where the adapter is uploaded")
+    launch: Launch = Field(default_factory=Launch.model_construct, description="where it runs")
+    health: Health = Field(default_factory=Health.model_construct, description="what the run watches")
+
+    @field_validator("model_name", mode="after")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        if _last_part(value) in ("", ".", "..", "~"):
+            raise PydanticCustomError("folder", f"ends in no name for the output folder: {value} (write the folder's name)")
+        return value
+
+    @field_validator("multimodal", mode="after")
+    @classmethod
+    def _text_only(cls, value: bool) -> bool:
+        if value:
+            raise PydanticCustomError("multimodal", "images are not supported: only false")
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.datasets_path is None and self.spreadsheet_id is None:
+            raise PydanticCustomError("no_data", "needs data: set datasets_path (CSV files) or spreadsheet_id (Google Sheets)")
+        if self.datasets_path is not None and self.spreadsheet_id is not None:
+            raise PydanticCustomError("two_sources", "has datasets_path and spreadsheet_id: keep one")
+        if self.spreadsheet_id is not None and self.train_sheet is None:
+            raise PydanticCustomError("no_sheet", "has spreadsheet_id, but no train_sheet")
+        has_validation = self.validation_sheet if self.spreadsheet_id else self.validation_filename
+        if self.hyperparameters.eval_strategy != "no" and not has_validation:
+            name = "validation_sheet" if self.spreadsheet_id else "validation_filename"
+            raise PydanticCustomError("no_validation", f"evaluates (eval_strategy), but has no {name}")
+        _merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
+        return self
+
+    @property
+    def columns(self) -> ColumnMapping:
+        """The mapping in force: every field set, defaults ``prompt``, ``chosen``, ``rejected`` filled in."""
+        return _merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
+
+    @property
+    def model_folder(self) -> str:
+        """The last part of ``model_name``, which names a folder of the output."""
+        return _last_part(self.model_name)
+
+    @property
+    def global_batch(self) -> int:
+        """Pairs an optimizer step, whatever the number of devices."""
+        h = self.hyperparameters
+        return self.launch.global_batch_size or h.per_device_train_batch_size * h.gradient_accumulation_steps
+
+    def steps(self, pairs: int, world: int) -> int:
+        """Optimizer steps over ``pairs`` training pairs on ``world`` ranks, counted as transformers does: the last step of an
+        epoch may be smaller.
+        """
+        h = self.hyperparameters
+        if h.max_steps is not None:
+            return h.max_steps
+        micro = h.per_device_train_batch_size * world
+        batches = pairs // micro if h.trl.get("dataloader_drop_last") else math.ceil(pairs / micro)
+        return math.ceil(max(1, math.ceil(batches * micro / self.global_batch)) * h.num_train_epochs)
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Self:
+        """``data`` as an experiment; raises pydantic's ``ValidationError``, which :func:`problems` explains."""
+        return cls.model_validate(data)
+
+
+def _last_part(path: str) -> str:
+    return path.removeprefix("s3://").rstrip("/").rsplit("/", 1)[-1]
+
+
+def _merge_mappings(dpo: ColumnMapping | None, general: ColumnMapping | None) -> ColumnMapping:
+    fields: dict[str, Any] = {"input_columns": {"prompt": "prompt"}, "chosen": "chosen", "rejected": "rejected"}
+    given: dict[str, Any] = {}
+    for mapping in (general, dpo):
+        for key in fields:
+            value = getattr(mapping.resolved(), key) if mapping is not None else None
+            if value is None:
+                continue
+            if key in given and given[key] != value:
+                raise PydanticCustomError(
+                    "twice", f"dpo_column_mapping_config and column_mapping_config disagree on {key}: keep one"
+                )
+            given[key] = value
+    return ColumnMapping.model_construct(**{**fields, **given})  # each value was checked in its own mapping

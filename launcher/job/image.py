@@ -1,0 +1,139 @@
+"""Image: which container image a job runs in, and what goes into it. The tag is a hash of all that does; nothing here acts.
+
+Settings of a build, from the caller's environment: DPO_BASE_IMAGE (a base pinned by digest, or the id of a local image),
+DPO_BUILD_INDEX and DPO_BUILD_EXTRA_INDEX (package indexes), DPO_BUILD_CA (a file of certificates), DPO_BUILD_WHEELS (a folder).
+All but the first leave no trace in the image, so they are no part of its tag.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ..errors import ExperimentError, Mistake, UsageError
+
+NAME: Final = "dpo-launcher"
+VARIANTS: Final = ("cpu", "cuda")
+DOCKERFILE: Final = "docker/Dockerfile"
+_OURS: Final = ("launcher", "trainer")
+_STAGE: Final = re.compile(r"^FROM +(\S+)(?: +AS +(\S+))? *$", re.MULTILINE)
+_BASE: Final = re.compile(r"^ARG BASE_IMAGE=(\S+)$", re.MULTILINE)
+_PINNED: Final = re.compile(r"(.+@)?sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Build:
+    """What an image is built from: files by their path in the build's context, and build arguments.
+
+    ``runtime`` is the reference of the stage below our own code; it has a life of its own, as packages change seldom.
+    """
+
+    root: Path
+    base: str
+    variant: str
+    runtime: str
+    content: str
+
+    @property
+    def packages(self) -> tuple[Path, ...]:
+        """The files of the stages up to ``runtime``, relative to ``root``."""
+        return (Path(DOCKERFILE), lock_of(self.variant))
+
+    @property
+    def source(self) -> tuple[Path, ...]:
+        """Our own code, relative to ``root``."""
+        return tuple(source_files(self.root))
+
+    def last_stage(self) -> str:
+        """The Dockerfile's last stage as a Dockerfile of its own, on top of ``runtime``."""
+        _, last = split_stages((self.root / DOCKERFILE).read_text(encoding="utf-8"))
+        return _STAGE.sub(f"FROM {self.runtime}", last, count=1)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image by its reference; ``build`` says how it is made, or is None for an image that somebody else made."""
+
+    reference: str
+    variant: str
+    build: Build | None = None
+
+
+def image_of(variant: str, caller: Mapping[str, str], given: str | None = None, root: Path | None = None) -> Image:
+    """The image of a job: the one that launch.image gives, else that of this checkout (or of ``root``).
+
+    Raises ExperimentError if neither is there, and UsageError if the base has no digest.
+    """
+    if given is not None:
+        return Image(given, variant)
+    root = root or checkout()
+    if root is None:
+        raise ExperimentError(
+            Mistake("launch.image", "is not set, and there is no checkout to build an image from", "the name of an image")
+        )
+    dockerfile = (root / DOCKERFILE).read_text(encoding="utf-8")
+    lower, last = split_stages(dockerfile)
+    base = _base(dockerfile, caller)
+    packages = _hash([base, variant, lower, (root / lock_of(variant)).read_bytes()])
+    content = _hash([packages, last, *_named(root, source_files(root))])
+    runtime = f"{NAME}:{variant}-runtime-{packages}"
+    return Image(f"{NAME}:{variant}-{content}", variant, Build(root, base, variant, runtime, content))
+
+
+def variant_of(gpus: int) -> str:
+    return "cuda" if gpus else "cpu"
+
+
+def checkout() -> Path | None:
+    """The checkout that this code is, or None where it was installed without one."""
+    root = Path(__file__).parents[2]
+    return root if (root / DOCKERFILE).is_file() and (root / "pyproject.toml").is_file() else None
+
+
+def lock_of(variant: str) -> Path:
+    return Path(f"docker/requirements-{variant}.txt")
+
+
+def source_files(root: Path) -> list[Path]:
+    """Every file of our own packages but bytecode, relative to ``root``, sorted."""
+    found = (path for name in _OURS for path in (root / name).rglob("*") if path.is_file())
+    return sorted(path.relative_to(root) for path in found if "__pycache__" not in path.parts and path.suffix != ".pyc")
+
+
+def split_stages(dockerfile: str) -> tuple[str, str]:
+    """(everything before the last FROM, the last stage)."""
+    *_, last = _STAGE.finditer(dockerfile)
+    return dockerfile[: last.start()], dockerfile[last.start() :]
+
+
+def _base(dockerfile: str, caller: Mapping[str, str]) -> str:
+    base = caller.get("DPO_BASE_IMAGE")
+    if not base:
+        found = _BASE.search(dockerfile)
+        assert found is not None, "the Dockerfile names its base"
+        return found.group(1)
+    if not _PINNED.fullmatch(base):
+        raise UsageError(
+            f"DPO_BASE_IMAGE: {base} may be another image tomorrow\n"
+            "    expected: name@sha256:… or the id of a local image, sha256:…\n"
+            f"    hint:     docker image inspect --format '{{{{.Id}}}}' {base}"
+        )
+    return base
+
+
+def _named(root: Path, files: Iterable[Path]) -> list[bytes | str]:
+    return [part for file in files for part in (file.as_posix(), (root / file).read_bytes())]
+
+
+def _hash(parts: Iterable[bytes | str]) -> str:
+    """16 hexadecimal digits of the SHA-256 over ``parts``, each with its length before it, so that no two lists are alike."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        digest.update(f"{len(raw)}:".encode())
+        digest.update(raw)
+    return digest.hexdigest()[:16]

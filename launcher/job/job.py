@@ -1,0 +1,191 @@
+"""Job: one run of an experiment, worked out but not yet rendered for a backend. ``plan`` is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from ..errors import ExperimentError, Mistake
+from ..experiment.schema import Experiment, Launch
+from ..runs.run_dir import expanded
+from .topology import DDP, Node, Parallelism, Topology
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a node is asked for; None is the backend's choice."""
+
+    cpus: float | None
+    memory: str | None
+    shm_size: str | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every backend renders. ``world`` ranks train ``per_device × accumulation × world`` pairs a step."""
+
+    run: str
+    key: str
+    experiment: Experiment
+    origin: str | None
+    topology: Topology
+    node: Node
+    accumulation: int
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    env_names: tuple[str, ...]
+    secrets: tuple[str, ...]
+    resources: Resources
+
+    @property
+    def world(self) -> int:
+        return self.topology.world
+
+    @property
+    def gpus(self) -> int:
+        return self.topology.gpus
+
+    @property
+    def per_device(self) -> int:
+        return self.experiment.hyperparameters.per_device_train_batch_size
+
+    @property
+    def devices(self) -> str:
+        """The devices in words, and how they share the work."""
+        parallelism = self.topology.parallelism
+        return self.topology.devices + (f", {parallelism.name}" if parallelism.stage or self.world > 1 else "")
+
+    @property
+    def batch(self) -> str:
+        """How the global batch comes about, in words."""
+        parts = [
+            f"{self.per_device} a device",
+            f"{self.accumulation} accumulation",
+            f"{self.world} device{'s' * (self.world > 1)}",
+        ]
+        return f"{self.experiment.global_batch} pairs = {' × '.join(parts)}"
+
+
+def plan(
+    experiment: Experiment,
+    *,
+    run: str,
+    key: str,
+    gpus_there: int,
+    parallelism: Parallelism = DDP,
+    node: Node | None = None,
+    origin: str | None = None,
+) -> Job:
+    """The job of one run on machines with ``gpus_there`` GPUs each; raises ExperimentError for what cannot be.
+
+    ``node``: which of several nodes this machine is.
+    """
+    launch = experiment.launch
+    topology = topology_of(launch, gpus_there, parallelism)
+    mistakes = list(_beyond_the_machine(experiment, topology, gpus_there))
+    micro = experiment.hyperparameters.per_device_train_batch_size * topology.world
+    accumulation, rest = divmod(experiment.global_batch, micro)
+    if not mistakes and (rest or not accumulation):
+        mistakes.append(_uneven(experiment, topology.world))
+    fixed, names = _environment(launch)
+    mistakes += [_reserved(name) for name in (*fixed, *names) if name.startswith("DPO_")]
+    if mistakes:
+        raise ExperimentError(mistakes)
+    return Job(
+        run=run,
+        key=key,
+        experiment=experiment,
+        origin=origin,
+        topology=topology,
+        node=node or Node(),
+        accumulation=accumulation,
+        command=("python", "-m", "trainer.processes.entrypoint"),
+        env=MappingProxyType(fixed),
+        env_names=names,
+        secrets=launch.secrets,
+        resources=Resources(launch.cpus, launch.memory, launch.shm_size),
+    )
+
+
+def topology_of(launch: Launch, gpus_there: int, parallelism: Parallelism = DDP) -> Topology:
+    """The ranks that ``launch`` asks for on machines with ``gpus_there`` GPUs each."""
+    gpus = gpus_there if launch.gpus == "auto" else launch.gpus
+    return Topology(gpus, launch.nodes, gpus or launch.processes or 1, parallelism)
+
+
+def check_model(model_name: str, root: Path) -> None:
+    """Raises ExperimentError if ``model_name`` means a local folder, and that holds no model. Looks only at the disk."""
+    if model_name.startswith("s3://"):
+        return
+    folder = root / expanded(model_name)
+    is_path = model_name.startswith(("./", "../", "/", "~")) or model_name.count("/") > 1 or folder.is_dir()
+    if not is_path or (folder / "config.json").is_file():
+        return
+    hint = "`make demo` makes it" if "data/demo" in model_name else None
+    if model_name.startswith(("https://huggingface.co/", "https://hf.co/")):
+        hint = f"the hub id is {'/'.join(model_name.split('/')[3:5])}"
+    if folder.is_dir():
+        files = sorted(path.name for path in folder.iterdir())
+        found = "no file at all" if not files else ", ".join(files[:5]) + (" …" if len(files) > 5 else "")
+        raise ExperimentError(Mistake("model_name", f"{model_name} holds no model", "a folder with config.json", found, hint))
+    raise ExperimentError(
+        Mistake("model_name", f"there is no folder {model_name}", "a hub id, or a folder that exists", model_name, hint)
+    )
+
+
+def _beyond_the_machine(experiment: Experiment, topology: Topology, there: int) -> Iterator[Mistake]:
+    gpus, launch, h = topology.gpus, experiment.launch, experiment.hyperparameters
+    if gpus > there:
+        what = f"asks for {gpus} GPU{'s' * (gpus > 1)}, and this machine has {there}"
+        yield Mistake("launch.gpus", what, f"at most {there}, or auto for all that are there", str(gpus))
+    if launch.processes is not None and gpus and launch.processes != gpus:
+        yield Mistake("launch.processes", "with GPUs there is one rank for each", f"{gpus}, or unset", str(launch.processes))
+    if topology.parallelism.stage == 3 and (h.load_in_4bit or h.load_in_8bit):
+        what = "spreads the weights over the ranks, which quantised ones do not stand"
+        yield Mistake("launch.parallelism", what, "ddp, zero1 or zero2", topology.parallelism.name)
+    if topology.parallelism.stage and h.trl.get("sync_ref_model"):
+        what = "cannot follow a reference that moves (sync_ref_model)"
+        yield Mistake("launch.parallelism", what, "ddp", topology.parallelism.name)
+
+
+def _uneven(experiment: Experiment, world: int) -> Mistake:
+    """The global batch does not divide into whole accumulation steps: says what would."""
+    total, per_device = experiment.global_batch, experiment.hyperparameters.per_device_train_batch_size
+    devices = f"{world} device{'s' * (world > 1)}"
+    sizes, counts = _divisors(total // world) if total % world == 0 else [], _divisors(total // per_device)
+    choices = [f"per_device_train_batch_size {_or(sizes)} with {devices}"] if sizes else []
+    if total % per_device == 0 and counts:
+        choices.append(f"{_or(counts)} device{'s' * (counts != [1])} with per_device_train_batch_size {per_device}")
+    return Mistake(
+        "launch.global_batch_size" if experiment.launch.global_batch_size else "per_device_train_batch_size",
+        f"a global batch of {total} pairs cannot be split evenly: {per_device} a device on {devices} make {per_device * world}",
+        ", or ".join(choices) or f"a global batch that is a multiple of {per_device * world}",
+        f"{total} / {per_device * world} = {total / (per_device * world):.4g} accumulation steps",
+    )
+
+
+def _divisors(number: int) -> list[int]:
+    return [n for n in range(1, number + 1) if number % n == 0]
+
+
+def _or(numbers: list[int]) -> str:
+    words = [str(n) for n in numbers]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _environment(launch: Launch) -> tuple[dict[str, str], tuple[str, ...]]:
+    """(fixed values, names taken from the caller); a name with no value is taken from the caller, as in Docker's files."""
+    if not isinstance(launch.env, Mapping):
+        return {}, launch.env
+    fixed = {name: _text(value) for name, value in launch.env.items() if value is not None}
+    return fixed, tuple(name for name, value in launch.env.items() if value is None)
+
+
+def _text(value: str | int | float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _reserved(name: str) -> Mistake:
+    return Mistake("launch.env", f"{name} is set by the launcher", "a name that does not begin with DPO_", name)

@@ -1,0 +1,77 @@
+"""DeepSpeed configurations by name: a file of the working directory's ``configs/deepspeed``, or one that comes along."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import ExperimentError, Mistake, nearest
+from .topology import DDP, Parallelism
+
+FOLDER: Final = Path("configs", "deepspeed")
+# What the experiment decides, so that the mathematics is one: the trainer fills it in.
+_DECIDED: Final = (
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+)
+_REFUSED: Final = ("optimizer", "scheduler")
+
+
+def folders(root: Path) -> list[Path]:
+    """Where configurations are looked for: below ``root``, then beside this code (a checkout, or an installation)."""
+    here = Path(__file__).parents[1]
+    return [folder for folder in (root / FOLDER, here.parent / FOLDER, here / "deepspeed") if folder.is_dir()]
+
+
+def names(root: Path) -> list[str]:
+    return sorted({path.stem for folder in folders(root) for path in folder.glob("*.json")})
+
+
+def read_parallelism(name: str, root: Path, why: str | None = None) -> Parallelism:
+    """``ddp``, or the configuration called ``name``; raises ExperimentError if there is none, or it is not one to train with."""
+    if name == "ddp":
+        return Parallelism(DDP.name, None, why)
+    file = next((path for folder in folders(root) if (path := folder / f"{name}.json").is_file()), None)
+    if file is None:
+        known = ["auto", "ddp", *names(root)]
+        raise ExperimentError(
+            Mistake(
+                "launch.parallelism",
+                f"there is no configs/deepspeed/{name}.json",
+                f"one of {', '.join(known)}",
+                name,
+                nearest(name, known),
+            )
+        )
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ExperimentError(Mistake(str(file), f"is no JSON: {error}")) from error
+    mistakes = _mistakes(config, str(file))
+    if mistakes:
+        raise ExperimentError(mistakes)
+    return Parallelism(name, config, why)
+
+
+def _mistakes(config: Any, file: str) -> list[Mistake]:
+    if not isinstance(config, dict):
+        return [Mistake(file, "is no DeepSpeed configuration", "a JSON object", type(config).__name__)]
+    zero = config.get("zero_optimization")
+    stage = zero.get("stage") if isinstance(zero, dict) else None
+    found = []
+    if stage not in (1, 2, 3):
+        found.append(Mistake(f"{file}: zero_optimization.stage", "is not a stage that shards", "1, 2 or 3", str(stage)))
+    if stage == 3 and isinstance(zero, dict) and not zero.get("stage3_gather_16bit_weights_on_model_save"):
+        what = "must be true: without it no whole adapter or model can be saved"
+        found.append(Mistake(f"{file}: zero_optimization.stage3_gather_16bit_weights_on_model_save", what))
+    for name in _DECIDED:
+        if config.get(name, "auto") != "auto":
+            what = "is decided by the experiment (per_device_train_batch_size, launch.global_batch_size, max_grad_norm)"
+            found.append(Mistake(f"{file}: {name}", what, '"auto"', str(config[name])))
+    for name in _REFUSED:
+        if name in config:
+            found.append(Mistake(f"{file}: {name}", "is decided by the experiment (optim, lr_scheduler_type)", "no such section"))
+    return found

@@ -1,0 +1,118 @@
+"""Topology: how many ranks a run has, where they are, and how they share the work. All of it is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from ..errors import UsageError
+
+# Seconds that the nodes wait for each other: another node may still be pulling its image.
+RENDEZVOUS: Final = 1800
+PORT: Final = 29500
+
+
+@dataclass(frozen=True)
+class Parallelism:
+    """How the ranks share the work: ``ddp``, where each has all of the model, or a DeepSpeed configuration by its name."""
+
+    name: str = "ddp"
+    deepspeed: Mapping[str, Any] | None = None
+    why: str | None = None  # the sentence of an automatic choice
+
+    @property
+    def stage(self) -> int:
+        """What is spread over the ranks: 0 nothing, 1 the optimizer's state, 2 also gradients, 3 also weights."""
+        return 0 if self.deepspeed is None else int(self.deepspeed["zero_optimization"]["stage"])
+
+
+DDP: Final = Parallelism()
+
+
+@dataclass(frozen=True)
+class Topology:
+    """``nodes × nproc`` ranks; ``gpus`` is per node, and 0 where the ranks compute on the CPU."""
+
+    gpus: int = 0
+    nodes: int = 1
+    nproc: int = 1
+    parallelism: Parallelism = field(default=DDP)
+
+    @property
+    def world(self) -> int:
+        return self.nodes * self.nproc
+
+    @property
+    def devices(self) -> str:
+        """The devices in words."""
+        if self.gpus == 0:
+            what = "the CPU" if self.nproc == 1 else f"{self.nproc} processes on the CPU"
+        else:
+            what = f"{self.gpus} GPU{'s' * (self.gpus > 1)}"
+        return what + (f" of each of {self.nodes} nodes" if self.nodes > 1 else "")
+
+    def environment(self, deepspeed_file: str) -> dict[str, str]:
+        """What the entry, accelerate and DeepSpeed are told; ``deepspeed_file`` is where the ranks find the configuration."""
+        env = {"DPO_NNODES": str(self.nodes), "DPO_NPROC": str(self.nproc)}
+        if self.gpus == 0:
+            env |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+        if self.gpus == 0 and self.parallelism.deepspeed is None:
+            env["ACCELERATE_USE_CPU"] = "true"  # with it accelerate takes no DeepSpeed; without it it finds no GPU either
+        if self.parallelism.deepspeed is not None:
+            env |= {
+                "ACCELERATE_USE_DEEPSPEED": "true",
+                "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(self.parallelism.stage),
+                "ACCELERATE_DEEPSPEED_CONFIG_FILE": deepspeed_file,
+            }
+        return env
+
+
+@dataclass(frozen=True)
+class Node:
+    """Which node of a run this is, and where the first one listens; ``address`` is None where all ranks are on one node."""
+
+    rank: int = 0
+    address: str | None = None
+    port: int = PORT
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str], nodes: int) -> Node:
+        """Read from NODE_RANK (or JOB_COMPLETION_INDEX, Kubernetes' name for it), MASTER_ADDR and MASTER_PORT.
+
+        Raises UsageError where ``nodes`` is more than one and they do not say it.
+        """
+        if nodes == 1:
+            return cls()
+        rank = environment.get("NODE_RANK", environment.get("JOB_COMPLETION_INDEX", ""))
+        if not rank.isdecimal() or int(rank) >= nodes:
+            what = f"a run over {nodes} nodes needs NODE_RANK: expected 0 to {nodes - 1}, found {rank or 'nothing'}"
+            raise UsageError(f"{what} (0 is the node that MASTER_ADDR names)")
+        address, port = environment.get("MASTER_ADDR", ""), environment.get("MASTER_PORT", str(PORT))
+        if not address:
+            raise UsageError(f"a run over {nodes} nodes needs MASTER_ADDR: the address of its first node, as the others reach it")
+        if not port.isdecimal() or not 0 < int(port) < 65536:
+            raise UsageError(f"MASTER_PORT: expected a port, found {port!r}")
+        return cls(int(rank), address, int(port))
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        if self.address is None:
+            return MappingProxyType({})
+        return MappingProxyType({"NODE_RANK": str(self.rank), "MASTER_ADDR": self.address, "MASTER_PORT": str(self.port)})
+
+
+def torchrun(nodes: int, nproc: int, node: Node, port: int | str) -> list[str]:
+    """The options of ``python -m torch.distributed.run`` that say where the ranks are; ``port`` is for a run on one node."""
+    options = [f"--nnodes={nodes}", f"--nproc-per-node={nproc}"]
+    if node.address is None:
+        return [*options, "--master-addr=127.0.0.1", f"--master-port={port}", "--max-restarts=0"]
+    return [
+        *options,
+        f"--node-rank={node.rank}",
+        f"--master-addr={node.address}",
+        f"--master-port={node.port}",
+        f"--rdzv-conf=timeout={RENDEZVOUS},read_timeout={RENDEZVOUS}",
+        "--max-restarts=0",
+    ]

@@ -1,0 +1,163 @@
+"""Gpu: what GPUs hold and compute, by the names that people type and nvidia-smi prints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ..errors import UsageError, nearest
+
+MIB: Final = 2**20
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """``memory`` in bytes; ``flops``: dense matrix products a second in 16 bits, summed in fp32; None where it is not known."""
+
+    name: str
+    memory: int
+    flops: float | None
+    bf16: bool = True
+
+
+# name, MiB as nvidia-smi says, dense 16-bit tensor TFLOP/s with fp32 sums (no sparsity): NVIDIA's and AMD's data sheets and
+# architecture papers. A GeForce card sums in fp32 at half the rate that its data sheet shows in large print.
+_TABLE: Final = (
+    ("RTX 2080 Ti", 11264, 53.8, False),
+    ("RTX 3060", 12288, 25.5, True),
+    ("RTX 3060 Ti", 8192, 32.4, True),
+    ("RTX 3070", 8192, 40.6, True),
+    ("RTX 3070 Ti", 8192, 43.5, True),
+    ("RTX 3080", 10240, 59.5, True),
+    ("RTX 3080 Ti", 12288, 68.2, True),
+    ("RTX 3090", 24576, 71.2, True),
+    ("RTX 3090 Ti", 24564, 80.0, True),
+    ("RTX 4060", 8188, 30.2, True),
+    ("RTX 4060 Ti", 8188, 44.1, True),
+    ("RTX 4060 Ti 16GB", 16380, 44.1, True),
+    ("RTX 4070", 12282, 58.3, True),
+    ("RTX 4070 SUPER", 12282, 71.0, True),
+    ("RTX 4070 Ti", 12282, 80.2, True),
+    ("RTX 4070 Ti SUPER", 16376, 88.2, True),
+    ("RTX 4080", 16376, 97.5, True),
+    ("RTX 4080 SUPER", 16376, 104.4, True),
+    ("RTX 4090", 24564, 165.2, True),
+    ("RTX 5060 Ti 16GB", 16311, 47.4, True),
+    ("RTX 5070", 12227, 61.7, True),
+    ("RTX 5070 Ti", 16303, 87.9, True),
+    ("RTX 5080", 16303, 112.6, True),
+    ("RTX 5090", 32607, 209.5, True),
+    ("RTX A4000", 16376, 76.7, True),
+    ("RTX A5000", 24564, 111.1, True),
+    ("RTX A6000", 49140, 154.8, True),
+    ("RTX 6000 Ada Generation", 49140, 364.2, True),
+    ("RTX PRO 6000 Blackwell", 97887, 503.8, True),
+    ("T4", 15360, 65.0, False),
+    ("V100 16GB", 16384, 125.0, False),
+    ("V100 32GB", 32768, 125.0, False),
+    ("A10", 23028, 125.0, True),
+    ("A10G", 23028, 70.0, True),
+    ("A30", 24576, 165.0, True),
+    ("A40", 46068, 149.7, True),
+    ("A100 40GB", 40960, 312.0, True),
+    ("A100 80GB", 81920, 312.0, True),
+    ("L4", 23034, 121.0, True),
+    ("L40", 46068, 181.0, True),
+    ("L40S", 46068, 362.0, True),
+    ("H100 80GB HBM3", 81559, 989.4, True),
+    ("H100 PCIe", 81559, 756.5, True),
+    ("H100 NVL", 95830, 835.5, True),
+    ("H200", 143771, 989.4, True),
+    ("B200", 183359, 2250.0, True),
+    ("MI300X", 196592, 1307.4, True),
+)
+GPUS: Final = tuple(Gpu(name, mib * MIB, tflops * 1e12, bf16) for name, mib, tflops, bf16 in _TABLE)
+# What else they are called; a name alone means the card that is sold most.
+_ALIASES: Final = {
+    "h100": "H100 80GB HBM3",
+    "h100 sxm": "H100 80GB HBM3",
+    "h100 sxm5": "H100 80GB HBM3",
+    "h200 sxm": "H200",
+    "a100": "A100 40GB",
+    "v100": "V100 16GB",
+    "rtx 6000 ada": "RTX 6000 Ada Generation",
+    "a4000": "RTX A4000",
+    "a5000": "RTX A5000",
+    "a6000": "RTX A6000",
+    "l40s": "L40S",
+}
+_MAKERS: Final = re.compile(r"\b(nvidia|amd|geforce|tesla|instinct|quadro|graphics|workstation|edition|server)\b")
+_FORM: Final = re.compile(r"\b(sxm\d?|pcie|hbm\d\w?)\b")
+_MEMORY: Final = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[kmgt]i?)?b?", re.IGNORECASE)
+
+
+def find_gpu(name: str) -> Gpu:
+    """The GPU that a person or nvidia-smi calls ``name``; raises UsageError with the nearest name where none is called so."""
+    found = _find(name)
+    if found is not None:
+        return found
+    spelt = {_spelt(gpu.name): gpu.name for gpu in GPUS}
+    hint = nearest(_spelt(name), spelt) or nearest(f"rtx {_spelt(name)}", spelt)
+    known = next((called for short, called in spelt.items() if hint is not None and repr(short) in hint), None)
+    told = f"did you mean {known!r}?" if known else f"known are {', '.join(gpu.name for gpu in GPUS)}"
+    raise UsageError(f"--gpu {name!r}: not a GPU that is known here: {told} (or say --gpu-memory 24GiB)")
+
+
+def gpu_there(name: str, memory: int) -> Gpu:
+    """A GPU of this machine: ``memory`` bytes as it says itself; its speed where the name is known."""
+    known = _find(name)
+    spelt = re.sub(r"^NVIDIA (GeForce )?", "", name.strip())
+    return Gpu(spelt, memory, known.flops if known else None, known.bf16 if known else True)
+
+
+def _find(name: str) -> Gpu | None:
+    spelt = _spelt(name)
+    loose = " ".join(_FORM.sub(" ", spelt).split())
+    alias = _ALIASES.get(spelt) or _ALIASES.get(loose)
+    for wanted in (spelt, _spelt(alias) if alias else spelt, loose):
+        found = next((gpu for gpu in GPUS if wanted in (_spelt(gpu.name), _spelt(gpu.name).removeprefix("rtx "))), None)
+        if found is not None:
+            return found
+    return None
+
+
+def _spelt(name: str) -> str:
+    """``NVIDIA A100-SXM4-80GB`` and ``a100 sxm4 80 gb`` are one name, and so are ``RTX4090`` and ``rtx 4090``."""
+    text = re.sub(r"[-_/()]", " ", name.lower())
+    text = re.sub(r"(\d)\s*gi?b\b", r"\1gb", _MAKERS.sub(" ", text))
+    text = re.sub(r"\b(rtx|gtx)(?=\d)", r"\1 ", text)
+    return " ".join(text.split())
+
+
+def parse_memory(text: str) -> int:
+    """``24GiB``, ``24G``, ``24 GB`` or a number of bytes, in bytes; raises UsageError for anything else."""
+    found = _MEMORY.fullmatch(text.strip())
+    if found is None or float(found["number"]) == 0:
+        raise UsageError(f"--gpu-memory {text!r}: expected a size, as 24GiB")
+    unit = (found["unit"] or "").lower()
+    scale = 1 if not unit else (1024 if unit.endswith("i") else 1000) ** ("kmgt".index(unit[0]) + 1)
+    return int(float(found["number"]) * scale)
+
+
+def gpu_here(caller: Mapping[str, str]) -> tuple[Gpu | None, int]:
+    """(the smallest GPU of this machine, how many there are), as nvidia-smi says; (None, 0) where there is none."""
+    import subprocess
+
+    from ..backends.host import gpus_there
+
+    count = gpus_there(caller)
+    if not count:
+        return None, 0
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        listed = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False).stdout.splitlines()
+    except (OSError, subprocess.TimeoutExpired):
+        return None, 0
+    found = []
+    for line in listed:
+        name, _, memory = line.rpartition(",")
+        if memory.strip().isdecimal():
+            found.append(gpu_there(name, int(memory) * MIB))
+    return (min(found, key=lambda gpu: gpu.memory), count) if found else (None, 0)

@@ -1,0 +1,362 @@
+"""ModelConfig: the sizes of a model as its ``config.json`` gives them, and how many weights they make. No weights are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import CredentialError, ExperimentError, Mistake, StorageError
+from ..runs.run_dir import expanded
+
+if TYPE_CHECKING:
+    from ..experiment.schema import StorageConfig
+
+HUB: Final = "https://huggingface.co"
+TIMEOUT: Final = 5.0  # seconds for the hub's answer
+FLAG: Final = "--model-config FILE"
+_GEMMA: Final = ("gemma", "gemma2", "gemma3", "gemma3_text")
+_LLAMA: Final = ("llama", "mistral", "ministral", "phi3", "olmo2", "olmo3", "qwen2", "qwen3", "smollm3", "granite")
+_SPARSE: Final = ("mixtral", "qwen2_moe", "qwen3_moe")
+
+
+@dataclass(frozen=True)
+class Linear:
+    """One linear module of a decoder layer; ``count``: how many layers have it."""
+
+    name: str
+    inputs: int
+    outputs: int
+    count: int
+    bias: bool = False
+
+    @property
+    def weights(self) -> int:
+        """In all layers, without biases."""
+        return self.inputs * self.outputs * self.count
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A decoder with gated MLPs (Llama and its kin), dense or with experts. Widths are numbers a token."""
+
+    family: str
+    hidden: int
+    inner: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    tied: bool  # the head is the embedding
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    fused: bool = False  # q, k, v in one module, gate and up in another
+    norms: int = 2  # of the width ``hidden``, in a layer
+    qk_norm: str = "none"  # "head": over one head, "all": over all heads
+    experts: int = 0
+    experts_per_token: int = 0
+    expert_inner: int = 0
+    shared_inner: int = 0
+    sparse_layers: int = 0  # that have experts where the others have one MLP
+    window: int | None = None  # tokens that a layer looks back, where that is not all of them
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], where: str = "config.json") -> ModelConfig:
+        """``data`` as transformers writes it; a nested ``text_config`` is looked through.
+
+        Raises ExperimentError where a size is missing or is no positive integer, naming ``where`` and the key.
+        """
+        text = data.get("text_config")
+        keys = _Keys({**data, **text} if isinstance(text, Mapping) else data, where)
+        family = str(keys.data.get("model_type", "unknown"))
+        hidden, layers, heads = keys.size("hidden_size"), keys.size("num_hidden_layers"), keys.size("num_attention_heads")
+        bias = bool(keys.data.get("attention_bias", family == "qwen2_moe" and keys.data.get("qkv_bias", True)))
+        sparse = _sparse(keys, layers)
+        window = keys.data.get("sliding_window") if keys.data.get("use_sliding_window", True) else None
+        return cls(
+            family=family,
+            hidden=hidden,
+            inner=keys.size("intermediate_size"),
+            layers=layers,
+            heads=heads,
+            kv_heads=keys.size("num_key_value_heads", heads),
+            head_dim=keys.size("head_dim", None if family in _GEMMA else hidden // heads),
+            vocab=keys.size("vocab_size"),
+            tied=bool(keys.data.get("tie_word_embeddings", family in _GEMMA)),
+            qkv_bias=bias or family == "qwen2",
+            output_bias=bias and family not in ("qwen2", "qwen2_moe"),
+            mlp_bias=bool(keys.data.get("mlp_bias", False)),
+            fused=family == "phi3",
+            norms=4 if family in ("gemma2", "gemma3", "gemma3_text") else 2,
+            qk_norm="all" if family in ("olmo2", "olmo3") else "head" if family in _NORMED else "none",
+            window=window if isinstance(window, int) else None,
+            **sparse,
+        )
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the family's weights are counted as they are; others are counted as a Llama of these sizes."""
+        return self.family in (*_GEMMA, *_LLAMA, *_SPARSE)
+
+    @property
+    def queries(self) -> int:
+        return self.heads * self.head_dim
+
+    @property
+    def keys(self) -> int:
+        return self.kv_heads * self.head_dim
+
+    @property
+    def linears(self) -> tuple[Linear, ...]:
+        """Every linear module of the layers, as PEFT's ``all-linear`` finds them: no experts, no router, no head."""
+        return tuple(self._linears())
+
+    def _linears(self) -> Iterator[Linear]:
+        h, q, k, every = self.hidden, self.queries, self.keys, self.layers
+        if self.fused:
+            yield Linear("qkv_proj", h, q + 2 * k, every, self.qkv_bias)
+        else:
+            yield from (Linear(name, h, width, every, self.qkv_bias) for name, width in zip(_QKV, (q, k, k), strict=True))
+        yield Linear("o_proj", q, h, every, self.output_bias)
+        for inner, count in ((self.inner, every - self.sparse_layers), (self.shared_inner, self.sparse_layers)):
+            if not inner or not count:
+                continue
+            if self.fused:
+                yield Linear("gate_up_proj", h, 2 * inner, count)
+            else:
+                yield Linear("gate_proj", h, inner, count, self.mlp_bias)
+                yield Linear("up_proj", h, inner, count, self.mlp_bias)
+            yield Linear("down_proj", inner, h, count, self.mlp_bias)
+        if self.shared_inner and self.sparse_layers:
+            yield Linear("shared_expert_gate", h, 1, self.sparse_layers)
+
+    @property
+    def embedding(self) -> int:
+        """Weights of the embedding, which are those of the head too where the two are tied."""
+        return self.vocab * self.hidden
+
+    @property
+    def linear_weights(self) -> int:
+        return sum(linear.weights for linear in self.linears)
+
+    @property
+    def expert_weights(self) -> int:
+        return self.sparse_layers * self.experts * 3 * self.hidden * self.expert_inner
+
+    @property
+    def parameters(self) -> int:
+        """All weights of the model; the head counts once more where it is not tied to the embedding."""
+        biases = sum(linear.outputs * linear.count for linear in self.linears if linear.bias)
+        of_heads = {"none": 0, "head": 2 * self.head_dim, "all": self.queries + self.keys}[self.qk_norm]
+        norms = self.layers * (self.norms * self.hidden + of_heads) + self.hidden
+        routers = self.sparse_layers * self.experts * self.hidden
+        embeddings = self.embedding * (1 if self.tied else 2)
+        return embeddings + self.linear_weights + biases + norms + routers + self.expert_weights
+
+    @property
+    def largest_layer(self) -> int:
+        """Weights of the largest layer."""
+        attention = sum(linear.weights // linear.count for linear in self.linears[: 2 if self.fused else 4])
+        dense = 3 * self.hidden * self.inner if self.sparse_layers < self.layers else 0
+        sparse = 3 * self.hidden * (self.experts * self.expert_inner + self.shared_inner) if self.sparse_layers else 0
+        return attention + max(dense, sparse)
+
+    @property
+    def active_weights(self) -> int:
+        """Weights of the layers that one token is multiplied with: all but the experts it is not sent to."""
+        used = self.sparse_layers * self.experts_per_token * 3 * self.hidden * self.expert_inner
+        return self.linear_weights + used + self.sparse_layers * self.experts * self.hidden
+
+    def adapter_weights(self, r: int, target_modules: str | Sequence[str]) -> int:
+        """Weights of a LoRA adapter of rank ``r`` (arXiv 2106.09685: two matrices a module).
+
+        PEFT gives the experts of Mixtral and Qwen3 an adapter each, of twice the rank where gate and up are one tensor.
+        """
+        dense = sum(r * (linear.inputs + linear.outputs) * linear.count for linear in self.targets(target_modules))
+        if not self.sparse_layers or self.family not in ("mixtral", "qwen3_moe"):
+            return dense
+        everything = isinstance(target_modules, str)
+        names = set() if everything else {name.rsplit(".", 1)[-1] for name in target_modules}
+        hidden, inner, experts = self.hidden, self.expert_inner, self.experts
+        parts = (
+            (hidden + experts, {"gate"}),
+            (2 * experts * (hidden + 2 * inner), {"gate_proj", "up_proj", "gate_up_proj", "w1", "w3"}),
+            (experts * (inner + hidden), {"down_proj", "w2"}),
+        )
+        return dense + self.sparse_layers * r * sum(widths for widths, called in parts if everything or names & called)
+
+    def targets(self, target_modules: str | Sequence[str]) -> tuple[Linear, ...]:
+        """The linear modules that get an adapter: ``all-linear``, or those whose name (or its end) is listed."""
+        if isinstance(target_modules, str):
+            if target_modules.lower() == "all-linear":
+                return self.linears
+            import re
+
+            return tuple(linear for linear in self.linears if re.fullmatch(target_modules, f"model.layers.0.x.{linear.name}"))
+        names = {name.rsplit(".", 1)[-1] for name in target_modules}
+        return tuple(linear for linear in self.linears if linear.name in names)
+
+
+_QKV: Final = ("q_proj", "k_proj", "v_proj")
+_NORMED: Final = ("qwen3", "qwen3_moe", "gemma3", "gemma3_text")
+
+
+@dataclass(frozen=True)
+class _Keys:
+    data: Mapping[str, Any]
+    where: str
+
+    def size(self, key: str, default: int | None = None, *others: str) -> int:
+        """The first of ``key`` and ``others`` that is there."""
+        name = next((name for name in (key, *others) if self.data.get(name) is not None), None)
+        if name is None:
+            if default is None:
+                raise ExperimentError(Mistake(self.where, f"the model's configuration has no {key}", "a positive integer"))
+            return default
+        value = self.data[name]
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ExperimentError(Mistake(self.where, f"{name} is no size", "a positive integer", json.dumps(value)))
+        return value
+
+
+def _sparse(keys: _Keys, layers: int) -> dict[str, int]:
+    data = keys.data
+    if not any(data.get(name) is not None for name in ("num_experts", "num_local_experts")):
+        return {}
+    family = data.get("model_type")
+    only = data.get("mlp_only_layers") or ()
+    step = keys.size("decoder_sparse_step", 1)
+    return {
+        "experts": keys.size("num_experts", None, "num_local_experts"),
+        "experts_per_token": keys.size("num_experts_per_tok"),
+        "expert_inner": keys.size("intermediate_size" if family == "mixtral" else "moe_intermediate_size"),
+        "shared_inner": keys.size("shared_expert_intermediate_size") if family == "qwen2_moe" else 0,
+        "sparse_layers": sum(layer not in only and (layer + 1) % step == 0 for layer in range(layers)),
+    }
+
+
+def find_model_config(
+    model_name: str,
+    root: Path,
+    caller: Mapping[str, str],
+    given: Path | None = None,
+    *,
+    storage: StorageConfig | None = None,
+    network: bool = True,
+) -> tuple[ModelConfig, str]:
+    """(the sizes of ``model_name``, where they were read): from ``given``, a local folder, ``configs/models``, the hub's cache
+    or, where ``network`` allows it, the hub or a bucket.
+
+    ``caller`` is the environment; ``storage`` says on which server a model of ``s3://…`` lies. Raises ExperimentError where the
+    configuration is nowhere, listing what was tried, or is none.
+    """
+    tried = []
+    for file in _files(model_name, root, caller, given):
+        if file.is_file():
+            return _read(file), str(file)
+        tried.append(str(file))
+        if file == given:
+            raise ExperimentError(Mistake(FLAG, f"there is no file {file}", "the model's config.json", str(file)))
+    if _is_hub_id(model_name) and network:
+        url = f"{caller.get('HF_ENDPOINT', HUB).rstrip('/')}/{model_name}/resolve/main/config.json"
+        try:
+            return ModelConfig.parse(_mapping(_ask(url, caller.get("HF_TOKEN")), url), url), url
+        except (OSError, ValueError) as error:  # URLError is an OSError: no network, no such model, access refused
+            tried.append(f"{url} ({error})")
+    if model_name.startswith("s3://") and network:
+        url = f"{model_name.rstrip('/')}/config.json"
+        try:
+            file = _in_bucket(model_name, storage, caller)
+            if file.is_file():
+                return ModelConfig.parse(_mapping(file.read_text(encoding="utf-8"), url), url), url
+            tried.append(f"{url} (there is no such object)")
+        except (CredentialError, StorageError) as error:
+            tried.append(f"{url} ({error})")
+    what = f"the sizes of {model_name} are not known here"
+    looked = "; ".join(tried) or "nothing: it is neither a folder nor a hub id"
+    raise ExperimentError(Mistake("model_name", what, "its config.json", f"looked at: {looked}", f"give the file with {FLAG}"))
+
+
+def _files(model_name: str, root: Path, caller: Mapping[str, str], given: Path | None) -> Iterator[Path]:
+    """Where the configuration may lie on this machine, best first."""
+    if given is not None:
+        yield given
+        return
+    if model_name.startswith("s3://"):
+        return
+    folder = root / expanded(model_name)
+    if folder.is_dir() or not _is_hub_id(model_name):
+        yield folder / "config.json"
+        return
+    here = Path(__file__).parents[1]
+    for models in (root / "configs" / "models", here.parent / "configs" / "models", here / "models"):  # the last: installed
+        yield models / model_name / "config.json"
+    for hub in dict.fromkeys(_caches(caller)):
+        cached = hub / f"models--{model_name.replace('/', '--')}"
+        main = cached / "refs" / "main"
+        revision = main.read_text(encoding="utf-8").strip() if main.is_file() else "main"
+        yield cached / "snapshots" / revision / "config.json"
+
+
+def _caches(caller: Mapping[str, str]) -> Iterator[Path]:
+    """Where the hub's client keeps models, for a run of the launcher or for anybody else on this machine."""
+    home = Path(caller.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 - never raises, with no home either
+    if caller.get("HF_HUB_CACHE"):
+        yield Path(caller["HF_HUB_CACHE"])
+    if caller.get("HF_HOME"):
+        yield Path(caller["HF_HOME"], "hub")
+    if caller.get("DPO_CACHE_ROOT"):
+        yield Path(caller["DPO_CACHE_ROOT"], "huggingface", "hub")
+    cache = Path(caller.get("XDG_CACHE_HOME") or home / ".cache")
+    yield cache / "dpo-launcher" / "huggingface" / "hub"
+    yield cache / "huggingface" / "hub"
+
+
+def _is_hub_id(model_name: str) -> bool:
+    return model_name.count("/") <= 1 and not model_name.startswith((".", "/", "~", "s3:"))
+
+
+def _read(file: Path) -> ModelConfig:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExperimentError(Mistake(str(file), "cannot be read", "a model's config.json", str(error))) from error
+    return ModelConfig.parse(_mapping(text, str(file)), str(file))
+
+
+def _mapping(text: str, where: str) -> Mapping[str, Any]:
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ExperimentError(Mistake(where, "is no JSON", "a model's config.json", str(error))) from error
+    if not isinstance(data, dict):
+        raise ExperimentError(Mistake(where, "is no JSON object", "a model's config.json", text[:40]))
+    return data
+
+
+def _in_bucket(uri: str, storage: StorageConfig | None, caller: Mapping[str, str]) -> Path:
+    """Where the configuration of a model in a bucket lies now, in the cache; raises what ``fetch_folder`` raises."""
+    from ..runs.cache import cache_root
+    from ..storage import Effort, fetch_folder
+
+    # Somebody waits for a plan: what does not answer at once, does not answer.
+    brief = Effort(attempts=2)
+    folder = fetch_folder(uri, storage=storage, env=caller, cache=cache_root(caller), names=("config.json",), effort=brief)
+    return folder / "config.json"
+
+
+def _ask(url: str, token: str | None) -> str:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            return str(answer.read(1 << 20).decode("utf-8"))
+    except urllib.error.HTTPError as error:
+        refused = error.code in (401, 403)
+        raise OSError(f"{error.code} {error.reason}" + ("; set HF_TOKEN in .env" if refused else "")) from error

@@ -1,0 +1,62 @@
+"""How the ranks of a run share the work: by the name that the experiment gives, or the simplest way that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ..errors import ExperimentError, UsageError
+from ..experiment.schema import Experiment
+from ..job.job import topology_of
+from ..job.presets import read_parallelism
+from ..job.topology import DDP, Parallelism
+
+if TYPE_CHECKING:
+    from .gpus import Gpu
+
+PRODUCT: Final = "nvidia.com/gpu.product"
+
+
+def choose_parallelism(
+    experiment: Experiment, root: Path, gpus_there: int, caller: Mapping[str, str], *, is_here: bool = True
+) -> Parallelism:
+    """Raises ExperimentError for a name that is not known. ``auto`` looks at the GPU and the model's sizes, at no network.
+
+    ``is_here``: the run is on this machine; a cluster's GPU is known only where the experiment's node selector names it.
+    """
+    name = experiment.launch.parallelism
+    if name != "auto":
+        return read_parallelism(name, root)
+    topology = topology_of(experiment.launch, gpus_there)
+    if topology.gpus == 0 or topology.world == 1:
+        return DDP
+    from .gpus import gpu_here
+    from .model_config import find_model_config
+    from .remedies import simplest_that_fits
+
+    gpu = gpu_here(caller)[0] if is_here else selected_gpu(experiment)
+    if gpu is None:
+        hint = "" if is_here else f" (launch.kubernetes.node_selector may name it: {PRODUCT})"
+        return replace(DDP, why=f"parallelism: ddp, as the GPU's memory is not known{hint}")
+    try:
+        config, _ = find_model_config(experiment.model_name, root, caller, network=False)
+    except ExperimentError:
+        return replace(DDP, why="parallelism: ddp, as the model's sizes are not known before it is downloaded")
+    longest = experiment.hyperparameters.max_seq_length
+    chosen, why = simplest_that_fits(experiment, config, longest=longest, world=topology.world, gpu_bytes=gpu.memory)
+    return read_parallelism(chosen, root, why)
+
+
+def selected_gpu(experiment: Experiment) -> Gpu | None:
+    """The GPU that the node selector asks for, by the label that NVIDIA's device discovery gives a node."""
+    from .gpus import find_gpu
+
+    name = experiment.launch.kubernetes.node_selector.get(PRODUCT)
+    if name is None:
+        return None
+    try:
+        return find_gpu(name)
+    except UsageError:
+        return None

@@ -1,0 +1,227 @@
+"""What would make an experiment fit a GPU, cheapest first, and the simplest way in which ranks can share the work. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, Final
+
+from ..experiment.schema import Experiment
+from .estimate import Estimate, Machine, Work, estimate, fits
+from .gpus import Gpu
+from .model_config import ModelConfig
+
+# Simplest first: fewer parts that can fail, less that is sent between the ranks.
+ORDER: Final = ("ddp", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
+
+
+@dataclass(frozen=True)
+class Change:
+    """Settings (``--set KEY=VALUE``) under which the run needs ``total`` bytes a rank, and what they cost."""
+
+    settings: Mapping[str, Any]
+    total: int
+    fits: bool
+    cost: str
+
+    @property
+    def options(self) -> str:
+        return " ".join(f"--set {key}={_yaml(value)}" for key, value in self.settings.items())
+
+
+def cheaper(
+    experiment: Experiment, config: ModelConfig, work: Work, machine: Machine, memory: int, *, most_gpus: int = 8
+) -> list[Change]:
+    """The cheapest changes under which the run fits into ``memory`` bytes, at most three; where none does, the one that comes
+    nearest. Single changes are tried first, then two together, then all that cost no quality.
+    """
+    single = list(_changes(experiment, config, work, machine, memory, most_gpus))
+    found = [change for change in single if change.fits]
+    if found:
+        return found[:3]
+    trials = [*combinations(single, 2), *combinations(single, 3)]
+    nearest: Change | None = None
+    for parts in trials:
+        if len({key for part in parts for key in part.settings}) < sum(len(part.settings) for part in parts):
+            continue  # two of them set the same
+        settings = {key: value for part in parts for key, value in part.settings.items()}
+        together = _tried(experiment, config, work, machine, memory, settings, "; ".join(part.cost for part in parts))
+        if together is None:
+            continue
+        if together.fits:
+            return [together]
+        nearest = together if nearest is None or together.total < nearest.total else nearest
+    return [] if nearest is None else [nearest]
+
+
+def simplest_that_fits(
+    experiment: Experiment,
+    config: ModelConfig,
+    *,
+    longest: int,
+    world: int,
+    gpu_bytes: int,
+    pairs: int = 1000,
+    work: Work | None = None,
+) -> tuple[str, str]:
+    """(the simplest way to share the work in which a rank fits into ``gpu_bytes``, a sentence).
+
+    ``work``: what is known of the data; else every sequence is taken to have ``longest`` tokens.
+    """
+    h, gpu = experiment.hyperparameters, Gpu("GPU", gpu_bytes, None)
+    work = work or Work.at_most(longest, pairs)
+    room = f"{_gib(int(gpu_bytes * h.gpu_memory_utilization))} of a GPU"
+    smallest: tuple[int, str] | None = None
+    for name in ORDER:
+        if name == "zero1" and not h.full_finetuning:
+            continue  # an adapter's optimizer is too small to be worth spreading
+        if not _allowed(experiment, name) or (world == 1 and name in ("zero1", "zero2", "zero3")):
+            continue
+        found = estimate(experiment, config, work, Machine(world, name, gpu=gpu))
+        if fits(found, gpu_bytes, h.gpu_memory_utilization):
+            return name, f"parallelism: {name}, {_why(name, found)}: about {_gib(found.total)} of {room}"
+        if smallest is None or found.total < smallest[0]:
+            smallest = (found.total, name)
+    assert smallest is not None, "ddp is always allowed"
+    return smallest[1], (
+        f"parallelism: {smallest[1]}, which needs least and may still not fit: about {_gib(smallest[0])} of {room}; "
+        "`launcher plan` says what would"
+    )
+
+
+def _why(name: str, found: Estimate) -> str:
+    return {
+        "ddp": "every rank has all of the model",
+        "zero1": "the optimizer's state is spread over the ranks",
+        "zero2": "optimizer and gradients are spread over the ranks",
+        "zero3": "weights, gradients and optimizer are spread over the ranks",
+        "zero2_offload": f"the optimizer is in main memory, {_gib(found.host)} a rank",
+        "zero3_offload": f"weights and optimizer are in main memory, {_gib(found.host)} a rank",
+    }[name]
+
+
+def _allowed(experiment: Experiment, name: str) -> bool:
+    """Whether the trainer takes this setting: quantised weights cannot be cut in pieces, a reference that moves not spread."""
+    h = experiment.hyperparameters
+    quantised = h.load_in_4bit or h.load_in_8bit
+    return not (quantised and name.startswith("zero3")) and not (name != "ddp" and h.trl.get("sync_ref_model"))
+
+
+def _changes(
+    experiment: Experiment, config: ModelConfig, work: Work, machine: Machine, memory: int, most_gpus: int
+) -> Iterator[Change]:
+    """Every single change that needs less than now, in the order of what it costs; a setting with values the first that fits,
+    else the strongest.
+    """
+    now = estimate(experiment, config, work, machine).total
+    for settings in _candidates(experiment, config, work, machine, most_gpus):
+        tried = [
+            change
+            for values, cost in settings
+            if (change := _tried(experiment, config, work, machine, memory, values, cost)) is not None and change.total < now
+        ]
+        if tried:
+            yield next((change for change in tried if change.fits), tried[-1])
+
+
+def _candidates(
+    experiment: Experiment, config: ModelConfig, work: Work, machine: Machine, most_gpus: int
+) -> Iterator[list[tuple[dict[str, Any], str]]]:
+    h, hyper = experiment.hyperparameters, "hyperparameters."
+    if h.use_gradient_checkpointing is not True:
+        yield [({f"{hyper}use_gradient_checkpointing": True}, "a third more time; the same result")]
+    batch, total = h.per_device_train_batch_size, experiment.global_batch
+    sizes = [size for size in range(batch - 1, 0, -1) if total % (size * machine.world) == 0]
+    if sizes:
+        same = {"launch.global_batch_size": total}
+        yield [
+            ({f"{hyper}per_device_train_batch_size": size, **same}, "smaller micro-batches; the same result") for size in sizes
+        ]
+    if machine.cuda and not h.full_finetuning and not (h.load_in_4bit or h.load_in_8bit) and machine.stage < 3:
+        yield [({f"{hyper}load_in_4bit": True}, "base weights in 4 bits: QLoRA, slower, nearly the same quality")]
+    if h.full_finetuning and "8bit" not in h.optim and machine.cuda:
+        yield [({f"{hyper}optim": "adamw_8bit"}, "the optimizer's state in 8 bits; nearly the same result")]
+    shorter = [limit for limit in (4096, 2048, 1536, 1024, 768, 512, 256) if limit < min(work.longest, h.max_seq_length)]
+    if shorter:
+        yield [({f"{hyper}max_seq_length": limit}, "longer answers lose their end") for limit in shorter]
+    if machine.cuda:
+        for name in ORDER[1:] if h.full_finetuning else ("zero3", "zero3_offload"):
+            worlds = [n for n in (2, 4, 8) if machine.world < n <= most_gpus and total % n == 0]
+            if name.endswith("_offload"):
+                worlds = [machine.world]
+            elif machine.world > 1 and name != machine.parallelism:
+                worlds = [machine.world, *worlds]
+            if worlds and name != machine.parallelism and _allowed(experiment, name):
+                yield [_spread(experiment, name, n, machine) for n in worlds]
+    if h.full_finetuning:
+        yield [({f"{hyper}full_finetuning": False}, "an adapter (LoRA) instead of all weights")]
+
+
+def _spread(experiment: Experiment, name: str, world: int, machine: Machine) -> tuple[dict[str, Any], str]:
+    settings: dict[str, Any] = {"launch.parallelism": name}
+    if world == machine.world:
+        return settings, "in main memory, slower" if name.endswith("_offload") else "more to send between the GPUs"
+    settings["launch.gpus"] = world // max(1, experiment.launch.nodes)
+    if experiment.global_batch % (world * experiment.hyperparameters.per_device_train_batch_size):
+        settings["hyperparameters.per_device_train_batch_size"] = 1
+    settings["launch.global_batch_size"] = experiment.global_batch
+    return settings, f"{world} GPUs"
+
+
+def _tried(
+    experiment: Experiment,
+    config: ModelConfig,
+    work: Work,
+    machine: Machine,
+    memory: int,
+    settings: Mapping[str, Any],
+    cost: str,
+) -> Change | None:
+    """The change with what it comes to; None where the settings contradict each other."""
+    changed = _with(experiment, settings)
+    if changed is None:
+        return None
+    limit = settings.get("hyperparameters.max_seq_length")
+    work = work if limit is None else _cut(work, limit)
+    world = settings.get("launch.gpus", machine.world // max(1, experiment.launch.nodes)) * max(1, experiment.launch.nodes)
+    machine = replace(
+        machine, world=max(1, world or machine.world), parallelism=settings.get("launch.parallelism", machine.parallelism)
+    )
+    if not _allowed(changed, machine.parallelism):
+        return None
+    found = estimate(changed, config, work, machine)
+    return Change(settings, found.total, fits(found, memory, changed.hyperparameters.gpu_memory_utilization), cost)
+
+
+def _with(experiment: Experiment, settings: Mapping[str, Any]) -> Experiment | None:
+    from pydantic import ValidationError
+
+    data = experiment.model_dump(mode="json", exclude_unset=True)
+    for key, value in settings.items():
+        section, name = key.split(".")
+        data.setdefault(section, {})[name] = value
+    try:
+        return Experiment.parse(data)
+    except ValidationError:
+        return None
+
+
+def _cut(work: Work, limit: int) -> Work:
+    share = limit / work.longest
+    return replace(
+        work,
+        longest=limit,
+        longest_pair=min(work.longest_pair, 2 * limit),
+        tokens=max(1, int(work.tokens * share)),
+        packed=max(1, int(work.packed * share)),
+        exact=False,
+    )
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

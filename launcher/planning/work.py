@@ -1,0 +1,28 @@
+"""How much work pairs are, before a tokenizer has seen them: upper bounds in tokens. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..data.pairs import Pair
+from .estimate import Work
+
+# What a chat template adds to one prompt with its answer: role marks, and in some a system message of its own.
+_TEMPLATE_TOKENS = 64
+
+
+def tokens_at_most(pairs: Iterable[Pair], max_seq_length: int) -> int:
+    """An upper bound of the tokens in ``pairs``: no token is less than a byte, and every sequence is cut at its limit."""
+    return work_at_most(pairs, max_seq_length).tokens
+
+
+def work_at_most(pairs: Iterable[Pair], max_seq_length: int) -> Work:
+    """The same for all that an estimate needs to know of ``pairs``."""
+    count = tokens = packed = longest = longest_pair = 0
+    for pair in pairs:
+        prompt = len((pair.system or "").encode()) + len(pair.user.encode()) + _TEMPLATE_TOKENS
+        both = [min(max_seq_length, prompt + len(answer.encode())) for answer in (pair.chosen, pair.rejected)]
+        once = max(max(both), sum(both) - min(prompt, max_seq_length))
+        count, tokens, packed = count + 1, tokens + sum(both), packed + once
+        longest, longest_pair = max(longest, *both), max(longest_pair, once)
+    return Work(count, tokens, packed, longest, longest_pair)

@@ -1,0 +1,244 @@
+"""RunDir: every path of a run is a property of one object, and the run's record (run.json) is read and written here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import LauncherError, UsageError
+from ..redact import REDACTOR
+
+LINKS: Final = ("logs", "logs_tensorboard", "adapter", "run.json")
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def new_run_name(experiment: str, now: datetime | None = None) -> str:
+    """``<experiment>-<UTC yyyymmdd-hhmmss>-<4 hex>``."""
+    stamp = (now or datetime.now(UTC)).strftime("%Y%m%d-%H%M%S")
+    return f"{experiment}-{stamp}-{os.urandom(2).hex()}"
+
+
+def check_run_name(name: str) -> str:
+    """``name``, if it can name a folder, a container and a label; raises UsageError otherwise."""
+    if not _RUN_NAME.fullmatch(name):
+        raise UsageError(
+            f"--name {name!r}: expected letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The folder of one run: ``<model_output_dir>/exp_<id>/<model>/runs/<run>``.
+
+    The nodes of a run share it. ``node`` is whose record and entry log are meant; the first node's record is the run's.
+    """
+
+    path: Path
+    node: int = 0
+
+    @classmethod
+    def of(cls, root: Path, model_output_dir: str, experiment_id: str, model: str, run: str, node: int = 0) -> RunDir:
+        return cls(root / expanded(model_output_dir) / f"exp_{experiment_id}" / model / "runs" / run, node)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def shelf(self) -> Path:
+        """The folder beside ``runs/``, whose links name the newest run."""
+        return self.path.parent.parent
+
+    @property
+    def experiment(self) -> Path:
+        return self.path / "experiment.json"
+
+    @property
+    def record(self) -> Path:
+        return self.path / ("run.json" if self.node == 0 else f"node-{self.node}.json")
+
+    @property
+    def deepspeed(self) -> Path:
+        return self.path / "deepspeed.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def steps(self) -> Path:
+        return self.logs / "dpo_train_steps.jsonl"
+
+    @property
+    def entry_log(self) -> Path:
+        return self.logs / ("entry.log" if self.node == 0 else f"entry-{self.node}.log")
+
+    def rank_log(self, rank: int) -> Path:
+        return self.logs / f"rank-{rank}.log"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "logs_tensorboard"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def spreadsheet(self) -> Path:
+        """The folder with the copy of what was read from a spreadsheet."""
+        return self.data / "read"
+
+    def attempt(self, number: int) -> Path:
+        return self.path / f"attempt-{number}"
+
+    def exit_note(self, attempt: int, rank: int) -> Path:
+        """Where a rank says how it ended: {"code": int, "sentence": str, "time": float}."""
+        return self.attempt(attempt) / f"rank-{rank}.exit.json"
+
+    def checkpoints(self) -> list[Path]:
+        """Complete checkpoints, oldest first (they are renamed into place, so a folder with the name is complete)."""
+        found = [p for p in self.path.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
+        return sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")))
+
+    def create(self, files: Mapping[Path, str], record: Mapping[str, Any]) -> None:
+        """Makes the folder with ``files`` (the experiment, say) and the first record, whole or not at all.
+
+        On another node than the first the folder is there already, or will soon be. Raises UsageError if the run exists, and
+        LauncherError if the disk is full, read-only or otherwise refuses it.
+        """
+        if self.node:
+            return self._join(record)
+        try:
+            self.path.mkdir(parents=True)
+        except OSError as error:
+            if self.path.is_dir():
+                raise UsageError(f"run {self.name} exists already: {self.path}") from None
+            raise self._not_made(error) from error
+        try:
+            for folder in (self.logs, self.tensorboard, self.data):
+                folder.mkdir()
+            for file, text in files.items():
+                file.parent.mkdir(exist_ok=True)
+                write_whole(file, text)
+            write_whole(self.record, _dumps(record))
+            self.link()
+        except OSError as error:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise self._not_made(error) from error
+
+    def reopen(self, record: Mapping[str, Any]) -> None:
+        """Enters that the run, which is over, is started again; what it was made of and its attempts stay as they are."""
+        kept = ("created", "attempts", "experiment", "origin")
+        self.update_record(**{name: value for name, value in record.items() if name not in kept})
+
+    def wait_for_first_node(self, patience: float = 60) -> None:
+        """Waits until the first node has made the run; raises UsageError where it does not."""
+        deadline = time.monotonic() + patience
+        while not RunDir(self.path).record.exists():
+            if time.monotonic() > deadline:
+                what = f"node {self.node}: there is no run {self.path} after {patience:.0f} s"
+                raise UsageError(f"{what}; start node 0 with the same --name, over a folder that all nodes share")
+            time.sleep(0.2)
+
+    def _join(self, record: Mapping[str, Any]) -> None:
+        self.wait_for_first_node()
+        if self.record.exists():
+            raise UsageError(f"run {self.name} has a node {self.node} already: {self.record}")
+        write_whole(self.record, _dumps(record))
+
+    def _not_made(self, error: OSError) -> LauncherError:
+        reason = (error.strerror or str(error)).lower()
+        return LauncherError(f"{self.path}: the run's folder cannot be made: {reason} (model_output_dir says where runs go)")
+
+    def link(self) -> None:
+        """Points the links beside ``runs/`` to this run; a link that is replaced is never missing in between."""
+        for name in LINKS:
+            link, target = self.shelf / name, Path("runs", self.name, name)
+            if link.exists() and not link.is_symlink():
+                continue  # somebody's own folder: never replaced
+            aside = self.shelf / f".{name}.{os.getpid()}"
+            aside.unlink(missing_ok=True)
+            aside.symlink_to(target)
+            aside.replace(link)
+
+    def read_record(self) -> dict[str, Any]:
+        """The record, empty if there is none; raises LauncherError if it is no JSON object."""
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise LauncherError(f"{self.record}: expected JSON, found {error}") from error
+        return record if isinstance(record, dict) else {}
+
+    def update_record(self, **fields: Any) -> dict[str, Any]:
+        """Sets top-level fields of the record, whole or not at all."""
+        record = {**self.read_record(), **fields}
+        write_whole(self.record, _dumps(record))
+        return record
+
+
+def find_runs(roots: list[Path]) -> list[RunDir]:
+    """Every run below the given output folders (``model_output_dir``), newest first."""
+    found = {p.parent for root in roots for p in root.glob("exp_*/*/runs/*/run.json")}
+    return sorted((RunDir(p) for p in found), key=lambda r: r.experiment.stat().st_mtime_ns, reverse=True)
+
+
+def find_checkpoint_runs(run: RunDir) -> list[RunDir]:
+    """Other runs of the same experiment and model that hold a checkpoint, newest first."""
+    return [
+        other
+        for other in find_runs([run.shelf.parent.parent])
+        if other.shelf == run.shelf and other != run and other.checkpoints()
+    ]
+
+
+def _dumps(record: Mapping[str, Any]) -> str:
+    return json.dumps(REDACTOR.value(record), indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes ``path`` aside and renames it into place: a reader sees the old text or the new."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        with aside.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def sync_tree(folder: Path) -> None:
+    """Brings all of ``folder`` to the disk, so that its rename names what is there after a power cut, too."""
+    for path in [*folder.rglob("*"), folder]:
+        if path.is_file() or path.is_dir():
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+def expanded(path: str) -> Path:
+    """A path of an experiment with ``~`` replaced, or as it is written where nobody has such a home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

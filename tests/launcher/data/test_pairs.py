@@ -1,0 +1,285 @@
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.data.pairs import Pair, Pairs, Source, read_pairs, write_processed
+from launcher.data.rows import Reading
+from launcher.errors import DataError, ExperimentError, LauncherError
+from launcher.experiment.schema import Experiment
+
+PLAIN = "prompt,chosen,rejected\n"
+PROMPTS = "name,system,user\n"
+
+
+def read(root: Path, train: str, *, validation: str | None = None, prompts: str | None = None, **settings) -> Pairs:
+    folder = root / "data"
+    folder.mkdir(exist_ok=True)
+    names = {"training_data.csv": train, "validation.csv": validation, "prompt_data.csv": prompts}
+    for name, text in names.items():
+        if text is not None:
+            (folder / name).write_text(text, encoding="utf-8", newline="")
+    if validation is not None:
+        settings["validation_filename"] = "validation.csv"
+    return read_pairs(Experiment.parse({"model_name": "m", "datasets_path": "data", **settings}), Reading(root))
+
+
+def mapping(**columns) -> dict:
+    return {"dpo_column_mapping_config": columns}
+
+
+def mistakes(root: Path, *args, kind: type[LauncherError] = DataError, **settings) -> str:
+    with pytest.raises(kind) as caught:
+        read(root, *args, **settings)
+    return str(caught.value)
+
+
+def test_without_a_prompt_table_the_prompt_column_is_the_user_message(tmp_path):
+    train, validation = PLAIN + "Hi,good,bad\n", PLAIN + "Bye,yes,no\n"
+    assert read(tmp_path, train, validation=validation) == Pairs(
+        train=(Pair(None, "Hi", "good", "bad", 2),),
+        validation=(Pair(None, "Bye", "yes", "no", 2),),
+        sources=(
+            Source("train", "data/training_data.csv", hashlib.sha256(train.encode()).hexdigest(), 1),
+            Source("validation", "data/validation.csv", hashlib.sha256(validation.encode()).hexdigest(), 1),
+        ),
+        notices=(),
+    )
+
+
+def test_the_prompt_row_is_filled_from_the_mapped_columns(tmp_path):
+    pairs = read(
+        tmp_path,
+        "question,context,good,bad\nWhy?,a note,x,y\n",
+        prompts=PROMPTS + 'other,,{nothing}\nmine,Be brief.,"{{literal}} {query}\n{context}, {query}"\n',
+        prompt_name="mine",
+        **mapping(input_columns={"query": "question", "context": "context"}, chosen="good", rejected="bad"),
+    )
+    assert pairs.train == (Pair("Be brief.", "{literal} Why?\na note, Why?", "x", "y", 2),)
+    assert [(s.role, s.rows) for s in pairs.sources] == [("train", 1), ("prompts", 2)]
+
+
+def test_an_empty_system_cell_means_no_system_message(tmp_path):
+    assert read(tmp_path, PLAIN + "Hi,a,b\n", prompts=PROMPTS + "prompt_default,,{prompt}\n").train[0].system is None
+
+
+@given(cell=st.text(st.sampled_from("{}prompt!:0 a")).filter(str.strip))
+def test_braces_in_a_cell_are_text(tmp_path_factory, cell):
+    pairs = read(tmp_path_factory.mktemp("root"), f'{PLAIN}"{cell}",a,b\n', prompts=PROMPTS + "prompt_default,,<{prompt}>\n")
+    assert pairs.train[0].user == f"<{cell}>"
+
+
+@given(parts=st.lists(st.sampled_from(["{{", "}}", "{prompt}", "text", "'", " "])))
+def test_a_template_means_what_it_means_to_str_format(tmp_path_factory, parts):
+    template = "".join(["{prompt}", *parts])
+    pairs = read(tmp_path_factory.mktemp("root"), PLAIN + "Hi,a,b\n", prompts=f'{PROMPTS}prompt_default,,"{template}"\n')
+    assert pairs.train[0].user == template.format(prompt="Hi")
+
+
+def test_a_mapped_answer_is_a_json_object_whose_values_are_text(tmp_path):
+    pairs = read(
+        tmp_path,
+        'prompt,score,why,bad_score,bad_why\nHi,3,"{""a"": [1]}",null,schön "so"\n',
+        **mapping(chosen={"why": "why", "score": "score"}, rejected={"score": "bad_score", "why": "bad_why"}),
+    )
+    assert pairs.train[0].chosen == r'{"why": "{\"a\": [1]}", "score": "3"}'
+    assert pairs.train[0].rejected == r'{"score": "null", "why": "schön \"so\""}'
+
+
+def test_mistakes_of_prompts_training_and_validation_come_together(tmp_path):
+    report = mistakes(
+        tmp_path,
+        PLAIN + 'Hi,same,same\n ,a,b\n"x\ny",a,\n,,\nHi,a,b\x07c\n',
+        validation="prompt,choosen,rejected\nHi,a,b\n",
+        prompts=PROMPTS + "prompt_defalt,,{prompt}\n",
+    )
+    assert report == (
+        "data/prompt_data.csv: no prompt is named 'prompt_default'\n"
+        "    expected: the name in prompt_name\n"
+        "    found:    prompt_defalt\n"
+        "    hint:     did you mean 'prompt_defalt'?\n"
+        "data/training_data.csv:2: chosen and rejected are equal\n"
+        "    hint:     the row prefers nothing: change or delete it\n"
+        "data/training_data.csv:3: the cell of column 'prompt' is empty\n"
+        "    expected: text\n"
+        "data/training_data.csv:4: the cell of column 'rejected' is empty\n"
+        "    expected: text\n"
+        "data/training_data.csv:6: the row has only empty cells\n"
+        "    hint:     delete the line\n"
+        "data/training_data.csv:7: the cell of column 'rejected' holds a control character\n"
+        "    expected: text, line breaks and tabs\n"
+        "    found:    U+0007 at character 2 of the cell\n"
+        "data/validation.csv:1: there is no column 'chosen', which the mapping names\n"
+        "    found:    prompt, choosen, rejected\n"
+        "    hint:     did you mean 'choosen'?"
+    )
+
+
+def test_an_empty_row_is_one_mistake_though_an_equal_answer_beside_an_empty_prompt_is_two(tmp_path):
+    assert mistakes(tmp_path, PLAIN + ",x,x\n,,\n") == (
+        "data/training_data.csv:2: the cell of column 'prompt' is empty\n"
+        "    expected: text\n"
+        "data/training_data.csv:2: chosen and rejected are equal\n"
+        "    hint:     the row prefers nothing: change or delete it\n"
+        "data/training_data.csv:3: the row has only empty cells\n"
+        "    hint:     delete the line"
+    )
+
+
+def test_a_cell_that_is_not_mapped_may_hold_anything(tmp_path):
+    assert read(tmp_path, "id,prompt,chosen,rejected\n\x07,Hi,a,b\n,Hi,a,c\n").train[1].rejected == "c"
+
+
+def test_prompt_names_are_listed_with_the_nearest_first(tmp_path):
+    report = mistakes(tmp_path, PLAIN + "Hi,a,b\n", prompts=PROMPTS + "x,,\nshort,,\nlong_one,,\n", prompt_name="long_on")
+    assert "found:    long_one, short, x\n    hint:     did you mean 'long_one'?" in report
+
+
+def test_prompt_names_must_be_there_and_unique(tmp_path):
+    prompts = PROMPTS + "prompt_default,,{prompt}\n,,{prompt}\nprompt_default,,{prompt}\n"
+    assert mistakes(tmp_path, PLAIN + "Hi,a,b\n", prompts=prompts) == (
+        "data/prompt_data.csv:3: the prompt has no name\n"
+        "    expected: a name in column 'name'\n"
+        "data/prompt_data.csv:4: a second prompt is named 'prompt_default'\n"
+        "    expected: unique names\n"
+        "    found:    the first is on line 2"
+    )
+
+
+def test_a_prompt_table_needs_its_three_columns(tmp_path):
+    assert mistakes(tmp_path, PLAIN + "Hi,a,b\n", prompts="name,sytem\nx,y\n") == (
+        "data/prompt_data.csv:1: the prompt table has no column 'system'\n"
+        "    hint:     did you mean 'sytem'?\n"
+        "data/prompt_data.csv:1: the prompt table has no column 'user'"
+    )
+
+
+def test_placeholders_and_mapping_must_name_each_other(tmp_path):
+    report = mistakes(
+        tmp_path,
+        "q,c,chosen,rejected\nx,y,a,b\n",
+        prompts=PROMPTS + 'prompt_default,Use {query}.,"{querry} {query!r}"\n',
+        **mapping(input_columns={"query": "q", "context": "c"}),
+    )
+    assert report == (
+        "data/prompt_data.csv:2: system holds the placeholder {query}\n"
+        "    expected: placeholders in user only\n"
+        "data/prompt_data.csv:2: user has the placeholder {querry}, which input_columns does not map\n"
+        "    expected: query, context\n"
+        "    hint:     did you mean 'query'?\n"
+        "data/prompt_data.csv:2: user has the placeholder {query!r}, which input_columns does not map\n"
+        "    expected: query, context\n"
+        "    hint:     did you mean 'query'?\n"
+        "data/prompt_data.csv:2: user does not hold the placeholder {query}, which input_columns maps to 'q'\n"
+        "data/prompt_data.csv:2: user does not hold the placeholder {context}, which input_columns maps to 'c'"
+    )
+
+
+def test_a_single_brace_in_the_template_is_shown_with_what_is_around_it(tmp_path):
+    prompts = PROMPTS + 'other,,{\nprompt_default,,"{prompt} {{a} and {"\n'
+    assert mistakes(tmp_path, PLAIN + "Hi,a,b\n", prompts=prompts) == (
+        "data/prompt_data.csv:3: user has a single '}'\n"
+        '    found:    "{prompt} {{a} and {"\n'
+        "    hint:     double it to mean the character\n"
+        "data/prompt_data.csv:3: user has a single '{'\n"
+        '    found:    "{prompt} {{a} and {"\n'
+        "    hint:     double it to mean the character"
+    )
+
+
+def test_several_input_columns_need_a_prompt_table(tmp_path):
+    report = mistakes(
+        tmp_path,
+        "a,b,chosen,rejected\n1,2,3,4\n",
+        kind=ExperimentError,
+        prompt_name="mine",
+        **mapping(input_columns={"a": "a", "b": "b"}),
+    )
+    assert report == (
+        "input_columns: several input columns need a prompt table that says how they make one message\n"
+        "    expected: one input column, or a prompt table\n"
+        "    found:    a, b\n"
+        "    hint:     set prompt_filename\n"
+        "prompt_name: there is no prompt table to hold 'mine'\n"
+        "    hint:     set prompt_filename"
+    )
+
+
+def test_empty_mappings_are_the_experiment_s_mistake(tmp_path):
+    report = mistakes(tmp_path, PLAIN + "Hi,a,b\n", kind=ExperimentError, **mapping(input_columns={}, chosen={}))
+    assert report == (
+        "input_columns: the mapping is empty\n"
+        "    expected: placeholder: column\n"
+        "chosen: the mapping is empty\n"
+        "    expected: a column, or JSON key: column"
+    )
+
+
+def test_what_is_allowed_but_worth_a_look_is_noticed_with_counts(tmp_path):
+    pairs = read(
+        tmp_path,
+        'id,prompt,chosen,rejected\n1,Hi,a,b\n2,Hi,a,b\n3,Ho,a b,"a  b"\n4,Hi,"c\n",b\n',
+        validation=PLAIN + "Hi,a,b\nHe,a,b\n",
+        prompts="name,note,system,user\nprompt_default,,Answer in {language}.,{prompt}\n",
+    )
+    assert pairs.notices == (
+        "Training pairs that repeat an earlier one exactly: 1 of 4.",
+        "Validation pairs that are training pairs too, so that evaluations look too good: 1 of 2.",
+        "Training pairs whose answers differ only in white space: 1 of 4.",
+        "data/training_data.csv: white space around cells of column 'chosen' was kept: 1 of 4.",
+        "data/training_data.csv: columns that are not used: id (1 of 4).",
+        "data/prompt_data.csv: columns that are not used: note (1 of 4).",
+        "Prompt 'prompt_default': system holds {language}, which stays as it is; only user is filled in.",
+    )
+    assert pairs.train[3].chosen == "c\n"
+
+
+def test_a_system_message_may_hold_json(tmp_path):
+    system = '{"role": "judge"}'
+    prompts = PROMPTS + 'prompt_default,"{""role"": ""judge""}",{prompt}\n'
+    pairs = read(tmp_path, PLAIN + "Hi,a,b\n", prompts=prompts)
+    assert (pairs.train[0].system, pairs.notices) == (system, ())
+
+
+def test_processed_pairs_are_written_one_a_line_and_leave_no_older_file(tmp_path):
+    pairs = read(tmp_path, PLAIN + 'Hi,"ä\nb",c\n')
+    folder = tmp_path / "out" / "dataset"
+    folder.mkdir(parents=True)
+    (folder / "validation.jsonl").write_text("an older run's")
+    assert write_processed(pairs, folder) == (folder / "train.jsonl",)
+    assert [p.name for p in folder.iterdir()] == ["train.jsonl"]
+    text = (folder / "train.jsonl").read_text(encoding="utf-8")
+    assert text == '{"system": null, "user": "Hi", "chosen": "ä\\nb", "rejected": "c", "line": 2}\n'
+
+
+def test_processed_validation_pairs_lie_beside_those_of_the_training(tmp_path):
+    pairs = read(tmp_path, PLAIN + "Hi,a,b\n", validation=PLAIN + "Ho,a,b\n")
+    paths = write_processed(pairs, tmp_path / "out")
+    assert [json.loads(p.read_text())["user"] for p in paths] == ["Hi", "Ho"]
+
+
+def test_answers_of_two_forms_are_noticed(tmp_path):
+    pairs = read(tmp_path, PLAIN + "Hi,good,bad\n", **mapping(chosen={"answer": "chosen"}, rejected="rejected"))
+    assert pairs.train[0].chosen == '{"answer": "good"}'
+    assert pairs.notices == (
+        "chosen is a JSON object and rejected is plain text: the model will learn the form before anything else.",
+    )
+
+
+def test_chosen_and_rejected_on_one_column_are_one_mistake_of_the_mapping(tmp_path):
+    text = mistakes(tmp_path, PLAIN + "Hi,a,b\nBye,c,d\n", kind=ExperimentError, **mapping(chosen="chosen", rejected="chosen"))
+    assert text == (
+        "rejected: is the column of chosen, too: every pair would prefer nothing\n"
+        "    expected: another column\n"
+        "    found:    chosen"
+    )
+
+
+def test_json_answers_with_other_keys_get_a_notice(tmp_path):
+    pairs = read(tmp_path, PLAIN + "Hi,a,b\n", **mapping(chosen={"answer": "chosen"}, rejected={"reply": "rejected"}))
+    assert pairs.notices == (
+        "The JSON answers have other keys (answer against reply): the model will learn the form before anything else.",
+    )

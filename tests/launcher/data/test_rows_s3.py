@@ -1,0 +1,61 @@
+"""CSV files of a bucket are read as those of a folder, under their own names; moto answers over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.data.pairs import Pairs, Source, read_pairs
+from launcher.data.rows import Reading
+from launcher.errors import DataError, ExperimentError
+from launcher.experiment.schema import Experiment
+from tests.s3.server import MotoServer
+
+TRAIN = b"prompt,chosen,rejected\nWhy?,Because.,No.\n"
+PROMPTS = b"name,system,user\nprompt_default,,Q: {prompt}\n"
+KEYS = {"AWS_ACCESS_KEY": "AKIAEXAMPLE", "AWS_SECRET_KEY": "hush-hush", "AWS_REGION": "us-east-1"}
+
+
+@pytest.fixture
+def bucket(moto: MotoServer) -> Any:
+    client = moto.emptied("data")
+    for name, body in {"training_data.csv": TRAIN, "prompt_data.csv": PROMPTS, "huge.bin": bytes(1 << 20)}.items():
+        client.put_object(Bucket="data", Key=f"answers/{name}", Body=body)
+    return client
+
+
+def read(moto: MotoServer, cache: Path, path: str = "s3://data/answers/", **settings: Any) -> Pairs:
+    storage = {"bucket_name": "models", "endpoint_url": moto.url}
+    given = {"model_name": "m", "datasets_path": path, "storage_config": storage, **settings}
+    return read_pairs(Experiment.parse(given), Reading(env=KEYS, cache=cache))
+
+
+def test_what_is_read_has_the_names_and_the_hashes_of_the_bucket(moto: MotoServer, bucket: Any, tmp_path: Path) -> None:
+    pairs = read(moto, tmp_path)
+    assert [pair.user for pair in pairs.train] == ["Q: Why?"]
+    assert pairs.sources == (
+        Source("train", "s3://data/answers/training_data.csv", hashlib.sha256(TRAIN).hexdigest(), 1),
+        Source("prompts", "s3://data/answers/prompt_data.csv", hashlib.sha256(PROMPTS).hexdigest(), 1),
+    )
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size >= 1 << 20]
+
+
+def test_a_mistake_is_at_the_objects_line(moto: MotoServer, bucket: Any, tmp_path: Path) -> None:
+    bucket.put_object(Bucket="data", Key="answers/training_data.csv", Body=TRAIN + b"How?,,No.\n")
+    with pytest.raises(DataError) as caught:
+        read(moto, tmp_path, "s3://data/answers", validation_filename="held_out.csv")
+    assert str(caught.value) == (
+        "s3://data/answers/held_out.csv: the file does not exist\n    found:    the folder has prompt_data.csv, training_data.csv"
+    )
+    with pytest.raises(DataError) as caught:
+        read(moto, tmp_path)
+    assert str(caught.value).startswith("s3://data/answers/training_data.csv:3: the cell of column 'chosen' is empty")
+
+
+def test_a_place_where_nothing_is_is_the_experiments_mistake(moto: MotoServer, bucket: Any, tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        read(moto, tmp_path, "s3://data/elsewhere")
+    assert caught.value.exit_code == 42

@@ -1,0 +1,214 @@
+"""Memory, work and time from sizes alone: the parts that can be worked out by hand, and what must be larger than what."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.experiment.schema import Experiment
+from launcher.planning.estimate import Estimate, Machine, Work, estimate, fits, is_packed
+from launcher.planning.gpus import Gpu, find_gpu
+from launcher.planning.model_config import ModelConfig
+
+QWEN = Path(__file__).parents[3] / "configs/models/Qwen/Qwen3-0.6B/config.json"
+CONFIG = ModelConfig.parse(json.loads(QWEN.read_text()))
+WORK = Work(pairs=400, tokens=400_000, packed=300_000, longest=700, longest_pair=1000, exact=True)
+CARD = Machine(gpu=find_gpu("RTX 4090"))
+
+
+def experiment(launch: dict[str, Any] | None = None, **hyper: Any) -> Experiment:
+    return Experiment.parse({"model_name": "m", "datasets_path": "d", "hyperparameters": hyper, "launch": launch or {}})
+
+
+def said(machine: Machine = CARD, work: Work = WORK, recompute: bool | None = None, **hyper: Any) -> Estimate:
+    return estimate(experiment(**hyper), CONFIG, work, machine, recompute=recompute)
+
+
+def part(found: Estimate, name: str) -> int:
+    return sum(part.size for part in found.parts if part.name == name)
+
+
+def test_an_adapter_on_a_gpu_keeps_16_bit_weights_and_trains_few():
+    found = said()
+    adapter = CONFIG.adapter_weights(16, "all-linear")
+    assert adapter == 10_092_544
+    assert part(found, "weights") == 2 * 596_049_920
+    assert (part(found, "adapter"), part(found, "gradients"), part(found, "optimizer")) == (4 * adapter, 4 * adapter, 8 * adapter)
+    assert part(found, "reference") == 0
+    assert found.row == 2 * 1000
+
+
+def test_full_fine_tuning_keeps_fp32_masters_and_everything_that_trains_them():
+    found, every = said(full_finetuning=True), 596_049_920
+    assert [part(found, name) for name in ("weights", "gradients", "optimizer")] == [4 * every, 4 * every, 8 * every]
+    assert part(said(full_finetuning=True, load_in_16bit=True), "weights") == 2 * every
+
+
+@pytest.mark.parametrize("setting", [{"sync_ref_model": True}, {"ld_alpha": 0.5}])
+def test_a_reference_is_kept_only_where_it_moves_or_looks_at_pairs(setting: dict[str, Any]):
+    assert part(said(full_finetuning=True), "reference") == 0
+    assert part(said(full_finetuning=True, **setting), "reference") == 4 * 596_049_920
+    assert part(said(**setting), "reference") == 0  # the model without its adapter
+
+
+def test_four_bits_are_for_linear_weights_and_the_rest_stays():
+    linear = CONFIG.linear_weights
+    expected = linear * (0.5 + 1 / 64 + 1 / 4096) + (596_049_920 - linear) * 2
+    assert part(said(load_in_4bit=True), "weights") == int(expected)
+    on_the_cpu = Machine(cuda=False)
+    assert part(said(on_the_cpu, load_in_4bit=True), "weights") == 4 * 596_049_920
+
+
+@pytest.mark.parametrize(("optim", "a_weight"), [("adamw_torch", 8), ("adamw_8bit", 2), ("sgd", 0), ("lion_32bit", 4)])
+def test_optimizers_keep_what_they_keep(optim: str, a_weight: float):
+    assert part(said(optim=optim, full_finetuning=True), "optimizer") == a_weight * 596_049_920
+
+
+def test_an_optimizer_that_nobody_has_counted_is_taken_for_adamw_and_says_so():
+    found = said(optim="apollo_adamw")
+    assert part(found, "optimizer") == part(said(), "optimizer")
+    assert found.notes == ("optim: apollo_adamw is counted as adamw_torch, 8 bytes a trained weight",)
+
+
+def test_zero_divides_one_thing_more_with_every_stage():
+    every = 596_049_920
+    parts = {}
+    for name in ("ddp", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload"):
+        found = said(replace(CARD, world=4, parallelism=name), full_finetuning=True)
+        parts[name] = (*(part(found, part_) for part_ in ("weights", "gradients", "optimizer")), found.host)
+    assert parts == {
+        "ddp": (4 * every, 8 * every, 8 * every, 0),
+        "zero1": (2 * every, 2 * every, 4 * every, 0),
+        "zero2": (2 * every, every // 2, 4 * every, 0),
+        "zero3": (every // 2, every // 2, 4 * every, 0),
+        "zero2_offload": (2 * every, every // 2, 0, 4 * every),
+        "zero3_offload": (0, every // 2, 0, 4 * every + every // 2),
+    }
+
+
+def test_checkpointing_trades_memory_for_time():
+    kept, again = said(recompute=False), said(recompute=True)
+    assert part(again, "activations") < part(kept, "activations") / 10
+    assert kept.flops < again.flops < 1.5 * kept.flops
+
+
+def test_auto_checkpointing_is_on_only_where_it_does_not_fit_without():
+    long = Work.at_most(4096, 400)
+    small, large = Machine(gpu=Gpu("small", 12 << 30, None)), Machine(gpu=Gpu("large", 80 << 30, None))
+    assert (said(small, long).recompute, said(large, long).recompute, said(Machine(cuda=False), long).recompute) == (
+        True,
+        False,
+        False,
+    )
+    assert fits(said(small, long), 12 << 30, 0.9)
+
+
+def test_rows_on_the_cpu_are_short_and_no_longer_than_a_step():
+    on_the_cpu = Machine(cuda=False)
+    short = Work(pairs=100, tokens=10_000, packed=8_000, longest=100, longest_pair=120)
+    assert said(on_the_cpu, short, per_device_train_batch_size=8).row == 512
+    assert said(on_the_cpu, short, per_device_train_batch_size=2).row == 240
+    assert said(on_the_cpu, WORK).row == 1000
+    assert said(CARD, short, per_device_train_batch_size=64, gradient_accumulation_steps=1).row == 64 * 80
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [{"dpo_path": "plain"}, {"ld_alpha": 0.5}, {"loss_type": "bco_pair"}, {"disable_dropout": False}, {"torch_compile": True}],
+)
+def test_the_plain_path_pads_and_repeats_prompts(plain: dict[str, Any]):
+    found = said(**plain)
+    assert not is_packed(experiment(**plain).hyperparameters, CONFIG, WORK)
+    assert found.row == 2 * 2 * 700
+    assert found.tokens == 400_000
+    assert "the plain path: every prompt stands twice, and rows are padded" in found.notes
+
+
+def test_a_sliding_window_shorter_than_the_data_takes_the_plain_path():
+    assert is_packed(experiment().hyperparameters, replace(CONFIG, window=700), WORK)
+    assert not is_packed(experiment().hyperparameters, replace(CONFIG, window=699), WORK)
+
+
+def test_operations_are_those_of_the_passes_over_weights():
+    """Frozen weights: forward and the gradient of the inputs, two operations each, and the reference's forward pass."""
+    found = said()
+    body, head = CONFIG.active_weights * 300_000, CONFIG.embedding * 200_000
+    linear = 6 * body + 8 * head + 6 * 10_092_544 * 300_000
+    attention = 4 * 2 * 28 * 2048 * 500 * 400_000
+    assert found.flops == pytest.approx(linear + attention)
+    assert found.seconds == pytest.approx(found.flops / (165.2e12 * 0.4))
+    assert said(replace(CARD, world=2)).seconds == pytest.approx(found.flops / (165.2e12 * 0.4) / 2)
+
+
+def test_steps_and_tokens_follow_the_epochs():
+    assert (said().steps, said().tokens) == (50, 300_000)
+    assert (said(max_steps=100).steps, said(max_steps=100).tokens) == (100, 600_000)
+
+
+def test_the_speed_of_an_unknown_device_is_not_guessed():
+    assert said(Machine(gpu=Gpu("new", 24 << 30, None))).seconds is None
+    assert said(Machine(cuda=False)).seconds is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("full", "half"), [(False, False), (True, False), (False, True)])
+def test_kept_bytes_are_those_that_autograd_saves(full: bool, half: bool):
+    """Of one more layer, in a small Qwen3, against ``saved_tensors_hooks``."""
+    from launcher.planning.activations import Numbers, kept_bytes
+
+    sizes = {
+        "vocab_size": 512,
+        "hidden_size": 96,
+        "intermediate_size": 224,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "model_type": "qwen3",
+    }
+    numbers, tokens, saved, said = Numbers(*((2, 2) if half else (4, 4))), 128, [], []
+    for layers in (1, 3):
+        config = ModelConfig.parse({**sizes, "num_hidden_layers": layers})
+        targets = None if full else frozenset(linear.name for linear in config.linears)
+        said.append(kept_bytes(config, tokens, numbers, targets=targets, r=8, masked=tokens))
+        saved.append(_saved(sizes, layers, tokens, full=full, half=half))
+    # In 16 bits autograd keeps casts of the adapter's matrices too: no more than the adapter itself.
+    assert (said[1] - said[0]) / (saved[1] - saved[0]) == pytest.approx(1, abs=0.06 if half else 0.01)
+
+
+def _saved(sizes: dict[str, Any], layers: int, tokens: int, *, full: bool, half: bool) -> int:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(**{name: size for name, size in sizes.items() if name != "model_type"}, num_hidden_layers=layers)
+    model: Any = Qwen3ForCausalLM(config).to(torch.bfloat16 if half else torch.float32)
+    if not full:
+        model = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    seen: dict[int, Any] = {}
+
+    def keep(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage
+        return tensor
+
+    mask = torch.ones(tokens, tokens, dtype=torch.bool).tril()[None, None]
+    model.train()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", enabled=half):
+        causal = model if full else model.get_base_model()
+        output = causal.model(
+            input_ids=torch.zeros(1, tokens, dtype=torch.int64),
+            position_ids=torch.arange(tokens)[None],
+            attention_mask=mask,
+            use_cache=False,
+        )
+    assert output.last_hidden_state.requires_grad
+    return sum(storage.nbytes() for storage in seen.values())

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.errors import ExperimentError
+from launcher.experiment.hyperparameters import Hyperparameters
+from launcher.experiment.schema import Experiment
+from launcher.runs.run_dir import RunDir
+from trainer.inputs.model import (
+    Precision,
+    check_biases,
+    choose_precision,
+    load_model,
+    load_tokenizer,
+    lora_config,
+    seed_adapter,
+    widen_adapter,
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "cuda", "bf16", "expected"),
+    [
+        ({}, False, False, "float32 weights, fp32 step"),
+        ({"load_in_16bit": True}, False, False, "bfloat16 weights, bf16 step"),
+        ({}, True, True, "bfloat16 weights, bf16 step"),
+        ({}, True, False, "float16 weights, fp16 step"),
+        ({"full_finetuning": True}, True, True, "float32 weights, bf16 step"),
+        ({"full_finetuning": True, "load_in_16bit": True}, True, True, "bfloat16 weights, bf16 step"),
+        ({"load_in_16bit": False}, True, True, "float32 weights, fp32 step"),
+        ({"load_in_16bit": False, "load_in_4bit": True}, True, True, "bfloat16 weights, bf16 step"),
+        ({"load_in_16bit": False, "load_in_8bit": True}, True, False, "float16 weights, fp16 step"),
+        ({"load_in_16bit": False, "load_in_4bit": True}, False, False, "float32 weights, fp32 step"),
+    ],
+)
+def test_precision_follows_the_device_unless_the_experiment_says_otherwise(
+    settings: dict[str, Any], cuda: bool, bf16: bool, expected: str
+) -> None:
+    assert str(choose_precision(Hyperparameters(**settings), cuda=cuda, bf16=bf16)) == expected
+
+
+def test_all_weights_are_not_trained_in_fp16() -> None:
+    hyper = Hyperparameters(full_finetuning=True, load_in_16bit=True)
+    with pytest.raises(ExperimentError, match="cannot be trained in fp16"):
+        choose_precision(hyper, cuda=True, bf16=False)
+
+
+def test_the_adapter_s_first_weights_come_from_random_state_alone(make_experiment: Callable[..., Experiment]) -> None:
+    import torch
+    from peft import get_peft_model
+
+    def first_weights(random_state: int, seed: int) -> torch.Tensor:
+        experiment = make_experiment()
+        precision = choose_precision(experiment.hyperparameters, cuda=False, bf16=False)
+        model = get_peft_model(
+            load_model(experiment, experiment.model_name, precision, cuda=False), lora_config(experiment.hyperparameters)
+        )
+        seed_adapter(model, random_state, seed)
+        return torch.cat([p.flatten() for n, p in model.named_parameters() if "lora_A" in n])
+
+    assert torch.equal(first_weights(1, 42), first_weights(1, 43))
+    assert not torch.equal(first_weights(1, 42), first_weights(2, 42))
+
+
+def test_random_state_decides_the_first_weights_of_an_adapted_embedding_too(make_experiment: Callable[..., Experiment]) -> None:
+    import torch
+    from peft import get_peft_model
+
+    from trainer.checkpoints.checkpoints import _tensors
+
+    def first_weights(random_state: int) -> list[torch.Tensor]:
+        experiment = make_experiment(target_modules=["embed_tokens", "q_proj"])
+        precision = choose_precision(experiment.hyperparameters, cuda=False, bf16=False)
+        model = get_peft_model(
+            load_model(experiment, experiment.model_name, precision, cuda=False), lora_config(experiment.hyperparameters)
+        )
+        seed_adapter(model, random_state, 42)
+        tensors = _tensors(model, "default")
+        assert {id(p) for p in tensors.values()} == {id(p) for p in model.parameters() if p.requires_grad}
+        return [p for name, p in tensors.items() if name.endswith("lora_embedding_B")]
+
+    assert not torch.equal(first_weights(1)[0], first_weights(2)[0])
+
+
+def test_an_adapter_over_quantised_weights_is_fp32_before_and_after_a_resume(make_experiment: Callable[..., Experiment]) -> None:
+    import torch
+    from peft import get_peft_model
+
+    experiment = make_experiment()
+    precision = Precision(torch.bfloat16, bf16=True, fp16=False)
+    model = get_peft_model(
+        load_model(experiment, experiment.model_name, precision, cuda=False), lora_config(experiment.hyperparameters)
+    )
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.bfloat16()  # as TRL does where the base weights are quantised
+    widen_adapter(model)
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
+def test_full_finetuning_has_no_adapter() -> None:
+    assert lora_config(Hyperparameters(full_finetuning=True)) is None
+
+
+def test_biases_that_the_reference_shares_are_not_trained() -> None:
+    import torch
+
+    hyper = Hyperparameters(bias="all")
+    with pytest.raises(ExperimentError, match="the reference of DPO shares the model's biases"):
+        check_biases(torch.nn.Linear(2, 2), hyper)
+    assert check_biases(torch.nn.Linear(2, 2, bias=False), hyper) == ["bias: all has no effect: the model has no biases"]
+    assert check_biases(torch.nn.Linear(2, 2), Hyperparameters(bias="all", full_finetuning=True)) == []
+
+
+def test_a_model_that_is_not_there_is_named_with_what_was_found(
+    make_experiment: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
+    experiment = make_experiment(experiment={"model_name": str(tmp_path)})
+    with pytest.raises(ExperimentError, match=re.escape(f"the tokenizer of {tmp_path} cannot be loaded")):
+        load_tokenizer(experiment, str(tmp_path))
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing"])
+def test_a_model_whose_weights_are_cut_or_incomplete_is_not_trained(
+    make_experiment: Callable[..., Experiment], tiny_model: Path, tmp_path: Path, damage: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    file = folder / "model.safetensors"
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:1000])
+    else:  # transformers would draw the layer at random
+        save_file({n: t for n, t in load_file(file).items() if "layers.1.mlp" not in n}, file, metadata={"format": "pt"})
+    experiment = make_experiment(experiment={"model_name": str(folder)})
+    precision = choose_precision(experiment.hyperparameters, cuda=False, bf16=False)
+    with pytest.raises(ExperimentError, match="weights are not in its files" if damage == "missing" else "cannot be loaded"):
+        load_model(experiment, str(folder), precision, cuda=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["load_in_4bit", "load_in_8bit"])
+def test_on_a_gpu_quantised_weights_train_an_fp32_adapter(
+    make_experiment: Callable[..., Experiment], tmp_path: Path, name: str
+) -> None:
+    import torch
+
+    from trainer.processes.stop import StopRequest
+    from trainer.train import Roots, train
+
+    pytest.importorskip("bitsandbytes")
+    experiment = make_experiment(**{name: True, "load_in_16bit": False, "optim": "adamw_8bit", "max_steps": 2})
+    run = RunDir.of(tmp_path, "out", "tiny", experiment.model_folder, name)
+    run.create({run.experiment: experiment.model_dump_json()}, {"run": name})
+    train(run, experiment, Roots(tmp_path, tmp_path, tmp_path / "cache"), StopRequest(), attempt=1)
+    assert run.read_record()["result"]["verified"]["largest_logp_difference"] == 0.0
+    from safetensors.torch import load_file
+
+    assert {t.dtype for t in load_file(run.adapter / "adapter_model.safetensors").values()} == {torch.float32}
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_weights_are_16_bit(make_experiment: Callable[..., Experiment]) -> None:
+    import torch
+
+    experiment = make_experiment()
+    precision = choose_precision(experiment.hyperparameters, cuda=True, bf16=torch.cuda.is_bf16_supported())
+    model = load_model(experiment, experiment.model_name, precision, cuda=True)
+    assert {p.dtype for p in model.parameters()} <= {torch.bfloat16, torch.float16}

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from trainer.processes.ending import explained, how_it_failed
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch calls it."""
+
+
+@pytest.mark.parametrize("shortage", [OutOfMemoryError("CUDA out of memory."), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")])
+def test_a_shortage_of_memory_is_found_inside_another_error(shortage: Exception) -> None:
+    assert how_it_failed(shortage)[0] == 45
+    outer = ValueError("the step failed")
+    outer.__cause__ = shortage
+    assert how_it_failed(outer)[0] == 45
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/model.safetensors"), "the disk is full: runs/model.safetensors;"),
+        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full;"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "cache/tokens"), "no access to cache/tokens: "),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS), "cache/tokens"), "no access to cache/tokens: "),
+    ],
+)
+def test_a_full_disk_and_a_refused_path_are_said_in_a_sentence(error: Exception, sentence: str) -> None:
+    outer = RuntimeError("the checkpoint was not saved")
+    outer.__cause__ = error
+    code, said = explained(outer) or (0, "")
+    assert code == 1
+    assert said.startswith(sentence)
+
+
+def test_any_other_error_is_named() -> None:
+    assert how_it_failed(KeyError("loss")) == (1, "KeyError: 'loss'")

@@ -1,0 +1,116 @@
+"""What the ranks know of each other, over a real store of torch's; two ranks are two threads of this process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from torch.distributed import HashStore
+
+from launcher.runs.processes import Process
+from trainer.processes import peers as module
+from trainer.processes.peers import Peers
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEAT", 0.05)
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    monkeypatch.setattr(module, "SILENT", 0.5)
+
+
+def watching(store: Any, rank: int, timeout: float = 60) -> tuple[Peers, list[str]]:
+    said: list[str] = []
+    peers = Peers(store, rank, 2, timeout=timeout, end=said.append)
+    peers.start()
+    return peers, said
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+def test_ranks_that_live_and_end_well_are_left_alone() -> None:
+    store = HashStore()
+    (one, of_one), (two, of_two) = watching(store, 0), watching(store, 1)
+    for step in range(5):
+        one.at(step, "computing")
+        two.at(step, "computing")
+        time.sleep(0.05)
+    two.close(0)
+    time.sleep(0.8)
+    one.close(0)
+    assert (of_one, of_two) == ([], []), "a rank that is done is not missed"
+
+
+def test_a_rank_whose_process_was_killed_is_named() -> None:
+    store = HashStore()
+    process = subprocess.Popen(["sleep", "60"])
+    note = {"beat": 1, "step": 3, "what": "computing", "idle": 0.0, "process": Process.of(process.pid).record()}
+    store.set("peer/1", json.dumps(note))
+    _, said = watching(store, 0)
+    process.kill()
+    process.wait()
+    wait_for(lambda: said)
+    assert said == [f"rank 1 is gone: its process {process.pid} was killed or has crashed"]
+
+
+def test_a_rank_of_another_machine_that_falls_silent_is_named() -> None:
+    store = HashStore()
+    elsewhere = {"pid": 1, "start_time": 1, "boot_id": "x", "host": "elsewhere"}
+    store.set("peer/1", json.dumps({"beat": 1, "step": 3, "what": "computing", "idle": 0.0, "process": elsewhere}))
+    _, said = watching(store, 0)
+    wait_for(lambda: said)
+    assert said[0].startswith("rank 1 is gone: nothing was heard of it for")
+
+
+def test_a_rank_that_ended_with_an_error_ends_the_others() -> None:
+    store = HashStore()
+    (_, said), (two, _) = watching(store, 0), watching(store, 1)
+    two.close(43)
+    wait_for(lambda: said)
+    assert said == ["rank 1 has ended with exit code 43"]
+
+
+def test_a_rank_that_hangs_is_named_by_all_and_the_one_that_waits_for_it_is_not() -> None:
+    store = HashStore()
+    (one, of_one), (two, of_two) = watching(store, 0, timeout=0.6), watching(store, 1, timeout=0.6)
+    one.at(8, "computing")
+    two.at(7, "computing")
+    wait_for(lambda: of_one and of_two)
+    assert of_one == of_two == ["nothing has moved for 1 s; behind is rank 1 (computing step 7): its stack is in its log"]
+
+
+def test_as_long_as_one_rank_moves_nobody_hangs() -> None:
+    store = HashStore()
+    (_, of_one), (two, of_two) = watching(store, 0, timeout=0.4), watching(store, 1, timeout=0.4)
+    for step in range(15):
+        two.at(step, "computing")
+        time.sleep(0.1)
+    assert (of_one, of_two) == ([], [])
+
+
+def test_the_last_rank_may_upload_as_long_as_it_takes() -> None:
+    store = HashStore()
+    (one, of_one), (two, _) = watching(store, 0, timeout=0.3), watching(store, 1, timeout=0.3)
+    one.at(8, "done")
+    two.at(8, "done")
+    two.close(0)
+    time.sleep(1.2)
+    one.close(0)
+    assert of_one == []
+
+
+def test_nobody_hangs_before_the_training_has_begun() -> None:
+    store = HashStore()
+    (_, of_one), (two, of_two) = watching(store, 0, timeout=0.3), watching(store, 1, timeout=0.3)
+    two.at(1, "computing")
+    time.sleep(1.2)
+    assert (of_one, of_two) == ([], []), "a download, or the reference's pass, takes as long as it takes"

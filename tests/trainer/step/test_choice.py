@@ -1,0 +1,187 @@
+"""Which path a run takes, and that both compute the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from launcher.errors import ExperimentError, HealthError
+from launcher.experiment.schema import Experiment
+from launcher.runs.run_dir import RunDir
+
+pytestmark = pytest.mark.slow
+Make = Callable[..., Experiment]
+MakeTrainer = Callable[..., Any]
+NewRun = Callable[[Path, Experiment, str], RunDir]
+
+
+def test_packed_rows_give_trls_log_probabilities_and_gradients(
+    tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer
+) -> None:
+    from trainer.step.choice import Choice, score
+    from trainer.step.packed import Packed
+    from trainer.step.packing import pack
+
+    trainer, tokens, _ = make_trainer(tmp_path, make_experiment(), pairs=12)
+    with_margins(trainer.model)
+    inputs = trainer.data_collator([trainer.train_dataset[i] for i in range(12)])
+    labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
+    plain = trainer.model(
+        input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], labels=labels, fused_lm_head=True
+    )
+    expected = plain.log_probs.double().sum(1).view(2, -1).T
+    (expected[:, 0] - expected[:, 1]).sum().backward()
+    gradients = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+    trainer.model.zero_grad()
+
+    packed = Packed(trainer.model)
+    rows = pack(tokens.pairs, budget=300)
+    assert 1 < len(rows) < 12, "rows with several pairs, and several rows"
+    logps = torch.empty(12, 2, dtype=torch.float64)
+    for row in rows:
+        sums, output = packed(trainer.model, row)
+        assert output.log_probs.shape == row.targets.shape, "the head sees the places that predict an answer, and no other"
+        (sums[:, 0] - sums[:, 1]).sum().backward()
+        logps[list(row.pairs)] = sums.detach()
+    torch.testing.assert_close(logps, expected.detach(), rtol=1e-6, atol=1e-4)
+    for name, p in trainer.model.named_parameters():
+        if p.grad is not None:
+            torch.testing.assert_close(p.grad, gradients[name], rtol=1e-3, atol=1e-5)
+    scored = score(trainer, trainer.model, Choice(packed, 300, ""), tokens.pairs)
+    assert torch.equal(scored, logps), "scoring is the same pass"
+
+
+def test_a_model_that_does_not_heed_positions_takes_the_plain_path_and_says_by_how_much(
+    tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer
+) -> None:
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3Model
+
+    from trainer.step.choice import choose_path
+
+    class CountsByItself(Qwen3Model):
+        def forward(self, *args: Any, position_ids: Any = None, **kwargs: Any) -> Any:
+            return super().forward(*args, **kwargs)
+
+    trainer, tokens, _ = make_trainer(tmp_path, make_experiment(), pairs=12)
+    trainer.model.get_base_model().model.__class__ = CountsByItself
+    choice = choose_path(trainer, "auto", tokens, None)
+    assert choice.path == "plain"
+    assert choice.sentence.startswith("plain path: the packed path does not compute the same on the first pairs: ")
+    assert all(p.grad is None or not p.grad.any() for p in trainer.model.parameters()), "the comparison leaves no gradient"
+    with pytest.raises(ExperimentError, match="the fast path cannot be taken here"):
+        choose_path(trainer, "fast", tokens, None)
+
+
+@pytest.mark.parametrize(
+    ("hyper", "why"),
+    [
+        ({"loss_type": "aot"}, "loss_type aot looks at a batch and not at a pair"),
+        ({"ld_alpha": 0.5}, "ld_alpha weighs an answer by the length of the other"),
+        ({"use_weighting": True}, "use_weighting needs figures of whole sequences"),
+        ({"disable_dropout": False}, "dropout is on (disable_dropout: false), and would drop the same for both answers"),
+    ],
+)
+def test_settings_that_look_beyond_a_pair_take_the_plain_path(
+    tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer, hyper: dict[str, Any], why: str
+) -> None:
+    from trainer.step.choice import choose_path
+
+    trainer, tokens, _ = make_trainer(tmp_path, make_experiment(**hyper), pairs=4)
+    assert choose_path(trainer, "auto", tokens, None).sentence == f"plain path: {why}"
+
+
+def test_models_whose_attention_looks_elsewhere_take_the_plain_path() -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from trl import DPOConfig
+
+    from trainer.step.packed import why_plain
+
+    args = DPOConfig(output_dir="unused", use_cpu=True, bf16=False)
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64, "intermediate_size": 32}
+    small |= {"num_key_value_heads": 2, "pad_token_id": 0}
+
+    def why(kind: str, **settings: Any) -> str | None:
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**small, **settings}))
+        return why_plain(model, args, longest=100)
+
+    assert why("qwen3") is why("llama") is None
+    assert why("mistral", sliding_window=128) is None, "no sequence is longer than the window"
+    assert why("mistral", sliding_window=64) == "mistral has a sliding window of 64 tokens, and the longest sequence has 100"
+    assert "reads a sequence from its beginning" in str(why("mamba", num_key_value_heads=None))
+    assert why("bloom", n_head=4) == "bloom takes no position_ids"
+    assert why("qwen3", attn_implementation="eager") == "qwen3 runs eager attention, which takes no mask of its own"
+
+
+def test_another_learning_rate_does_no_forward_of_the_reference_and_another_length_computes_what_it_changed(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun, capfd: pytest.CaptureFixture[str]
+) -> None:
+    few = {"max_steps": 1, "per_device_train_batch_size": 2}
+    changes = [
+        {},
+        {"learning_rate": 1e-4, "beta": 0.3, "seed": 7, "r": 4, "gradient_accumulation_steps": 2},
+        {"max_seq_length": 90},
+    ]
+    said = []
+    for number, change in enumerate(changes):
+        run_in(tmp_path, new_run, make_experiment(**{**few, **change}), str(number))
+        said.append(next(line for line in capfd.readouterr().out.splitlines() if line.startswith("reference: ")))
+    assert said[0].startswith("reference: 0 of 420 pairs from the cache, 420 computed")
+    assert said[1].startswith("reference: 420 of 420 pairs from the cache, 0 computed")
+    hits = int(said[2].split()[1])
+    assert 0 < hits < 420, "pairs that were not cut are still known"
+
+
+def test_a_loss_that_is_not_a_number_names_its_rows(tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer) -> None:
+    from trainer.logs import HealthCallback
+    from trainer.step.choice import choose_path, take_path
+    from trainer.step.dpo import Scored
+
+    experiment = make_experiment(max_steps=1)
+    trainer, tokens, precision = make_trainer(tmp_path, experiment, pairs=4)
+    health = HealthCallback(experiment.health, first_loss=None, tolerance=1.0)
+    health.culprits = trainer.culprits_of
+    trainer.add_callback(health)
+    take_path(trainer, choose_path(trainer, "fast", tokens, None), precision, lambda: "w", [("train.csv", tokens)], tmp_path)
+    scored: Scored = trainer._fast.train
+    scored.reference[2, 0] = float("inf")
+    line = tokens.pairs[2].line
+    with pytest.raises(HealthError, match=rf"loss is (nan|inf|-inf) at step 1 \(rows train\.csv:{line}\)"):
+        trainer.train()
+
+
+def test_a_resume_takes_the_path_of_its_checkpoint(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:
+    first = make_experiment(max_steps=1, save_strategy="steps", save_steps=1, dpo_path="plain")
+    run = run_in(tmp_path, new_run, first, "first")
+    state = json.loads((run.path / "checkpoint-1" / "trainer_state.json").read_text())
+    assert state["stateful_callbacks"]["dpo_path"] == "plain"
+    again = make_experiment(max_steps=2, resume_from_checkpoint=str(run.path / "checkpoint-1"))
+    resumed = run_in(tmp_path, new_run, again, "again")
+    assert resumed.read_record()["dpo_path"] == {
+        "path": "plain",
+        "sentence": "plain path: the checkpoint's run took it",
+        "row_tokens": resumed.read_record()["dpo_path"]["row_tokens"],
+    }
+
+
+def with_margins(model: torch.nn.Module) -> None:
+    """A fresh adapter has margin zero: gives it one."""
+    torch.manual_seed(5)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.3)
+
+
+def run_in(root: Path, new_run: NewRun, experiment: Experiment, name: str) -> RunDir:
+    from trainer.processes.stop import StopRequest
+    from trainer.train import Roots, train
+
+    run = new_run(root, experiment, name)
+    for folder in (run.logs, run.tensorboard, run.data):
+        folder.mkdir(parents=True, exist_ok=True)
+    train(run, experiment, Roots(root, root, root / "cache"), StopRequest(), attempt=1)
+    return run

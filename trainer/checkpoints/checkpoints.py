@@ -1,0 +1,232 @@
+"""Where a run goes on from, when it stops on request, and how its adapter appears whole and verified."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from launcher.errors import ExperimentError, LauncherError, Mistake
+from launcher.experiment.schema import Experiment
+from launcher.runs.run_dir import RunDir, expanded, find_checkpoint_runs
+
+from ..processes.sharding import stage, trained_tensors
+from ..processes.stop import StopRequest
+from .checkpointed import STAGING, check_finite
+
+ASIDE = ".adapter"
+
+
+class StopCallback(TrainerCallback):
+    """Ends the training after the step in which any rank was asked to stop, with a checkpoint."""
+
+    def __init__(self, request: StopRequest):
+        self._request = request
+        self.stopped = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        control.should_training_stop = state.global_step >= state.max_steps  # resumed from the last step
+        return control
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+        self.stopped = any_rank(self._request.signal is not None, args.device)
+        if self.stopped:
+            control.should_save = not _ends_epoch(state)
+            control.should_training_stop = True
+        return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """transformers ends the epoch of a stop early, too: what belongs to a whole epoch must not be done then."""
+        if self.stopped and not _ends_epoch(state):
+            control.should_log = control.should_evaluate = control.should_save = False
+        elif self.stopped:
+            control.should_save = True  # after the evaluation, so that the checkpoint knows its outcome
+        return control
+
+
+class Patience(EarlyStoppingCallback):
+    """Early stopping that, in a resumed run, goes on counting where the checkpoint left off."""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        stored = (state.stateful_callbacks or {}).get(type(self).__name__, self.state())
+        self.early_stopping_patience_counter = stored["attributes"]["early_stopping_patience_counter"]
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
+
+
+def _ends_epoch(state: TrainerState) -> bool:
+    return bool(state.epoch == int(state.epoch or 0))
+
+
+def any_rank(mine: bool, device: torch.device) -> bool:
+    """Whether ``mine`` holds on any rank; all ranks must ask."""
+    if not torch.distributed.is_initialized():
+        return mine
+    flag = torch.tensor(float(mine), device=device)
+    torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+    return bool(flag.item())
+
+
+def resume_point(run: RunDir, experiment: Experiment, run_root: Path) -> Path | None:
+    """The checkpoint to go on from, or None for the beginning.
+
+    A run that has checkpoints of its own was interrupted and always goes on from the newest. Otherwise
+    ``resume_from_checkpoint`` decides: true takes the newest checkpoint of the experiment's newest run that has one, a path
+    names one. Raises ExperimentError where the path is no complete checkpoint. Whether this run may go on from it is for
+    ``origin`` to say.
+    """
+    shutil.rmtree(run.path / STAGING, ignore_errors=True)
+    own = run.checkpoints()
+    if own:
+        return own[-1]
+    wish = experiment.hyperparameters.resume_from_checkpoint
+    if wish is False:
+        return None
+    if wish is True:
+        earlier = find_checkpoint_runs(run)
+        return earlier[0].checkpoints()[-1] if earlier else None
+    path = run_root / expanded(wish)
+    if path.is_dir() and not (path / "trainer_state.json").exists():
+        inside = RunDir(path).checkpoints()
+        path = inside[-1] if inside else path
+    if not (path / "trainer_state.json").exists():
+        raise ExperimentError(
+            Mistake(
+                "hyperparameters.resume_from_checkpoint",
+                "there is no complete checkpoint",
+                expected="true, false, or a folder checkpoint-<step> (or a run that holds one)",
+                found=str(wish),
+            )
+        )
+    return path
+
+
+def remembered(checkpoint: Path | None, name: str) -> Any:
+    """What the run of the checkpoint had chosen under ``name``; None without a checkpoint or where it does not say."""
+    if checkpoint is None:
+        return None
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return (state.get("stateful_callbacks") or {}).get(name)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step at which ``checkpoint`` was written, whatever its folder is called now."""
+    return int(json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"])
+
+
+def save_verified(trainer: Any, run: RunDir) -> dict[str, Any]:
+    """Writes the adapter aside, reads it back and compares; :func:`publish` then renames it into place.
+
+    An adapter is loaded a second time beside the trained one; the two must be the same tensors bit for bit, and give the
+    same log-probabilities for the first batch. Full weights are compared as tensors, file by file. Returns what was
+    compared, for run.json; raises LauncherError where anything differs, HealthError where a weight is not a number.
+    """
+    check_finite(trainer.model)
+    aside = run.path / ASIDE
+    if trainer.args.should_save:  # no other rank: it could delete what this one has begun to write
+        shutil.rmtree(aside, ignore_errors=True)
+    try:
+        trainer.save_model(str(aside))
+    except BaseException:
+        if trainer.args.should_save:
+            shutil.rmtree(aside, ignore_errors=True)  # a full disk needs room to say that it is full
+        raise
+    is_spread = stage(trainer) == 3
+    trained = trained_tensors(trainer.model, lambda name: trainer.args.should_save) if is_spread else {}
+    if not trainer.args.should_save:
+        return {}
+    (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle of this process's settings: run.json has them in words
+    if is_spread:
+        return _compare_spread(trained, aside)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return _compare_adapter(trainer, model, aside) if isinstance(model, PeftModel) else _compare_weights(model, aside)
+
+
+def _compare_spread(trained: Mapping[str, torch.Tensor], folder: Path) -> dict[str, Any]:
+    """Compares the whole trained tensors, by their names in the model, with all that the files hold."""
+    reloaded: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        reloaded |= load_file(file)
+    _same({re.sub(r"\.default(?=\.|$)", "", name): tensor for name, tensor in trained.items()}, reloaded, folder)
+    return {"compared": "adapter" if (folder / "adapter_config.json").exists() else "weights", "tensors": len(reloaded)}
+
+
+def publish(run: RunDir) -> None:
+    """The last act of the training: where ``adapter/`` is, all else of the run has been written, too."""
+    (run.path / ASIDE).rename(run.adapter)
+
+
+def _compare_adapter(trainer: Any, model: PeftModel, folder: Path) -> dict[str, Any]:
+    trained = _tensors(model, "default")
+    is_wide = all(tensor.dtype == torch.float32 for tensor in trained.values())  # DeepSpeed's are bf16 where the step is
+    model.load_adapter(str(folder), adapter_name="reloaded", is_trainable=False, autocast_adapter_dtype=is_wide)
+    _same(trained, reloaded := _tensors(model, "reloaded"), folder)
+    # Not the training's loader: its ranks agree on an order first, and only this rank is here.
+    pairs = range(min(2, len(trainer.train_dataset)))
+    batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in pairs]))
+    before = _logps(trainer, model, batch)
+    model.set_adapter("reloaded")
+    after = _logps(trainer, model, batch)
+    model.set_adapter("default")
+    model.delete_adapter("reloaded")
+    worst = float((before - after).abs().max())
+    if worst != 0.0:
+        raise LauncherError(f"{folder}: the adapter that was read back gives other log-probabilities (by up to {worst:g})")
+    return {"compared": "adapter", "tensors": len(reloaded), "largest_logp_difference": worst}
+
+
+def _tensors(model: PeftModel, adapter: str) -> dict[str, torch.Tensor]:
+    """The adapter's tensors by their names without the adapter's; an embedding's end with it, the others have more behind."""
+    name = re.compile(rf"\.{adapter}(?=\.|$)")
+    return {name.sub("", path): p for path, p in model.named_parameters() if name.search(path)}
+
+
+def _logps(trainer: Any, model: PeftModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Summed answer log-probabilities, shape (2 × pairs,): chosen, then rejected."""
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
+    training = model.training
+    model.eval()
+    with torch.no_grad(), trainer.accelerator.autocast():
+        outputs = model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            labels=labels,
+            use_cache=False,
+            fused_lm_head=True,
+        )
+    model.train(training)
+    return outputs.log_probs.sum(dim=1).float()
+
+
+def _compare_weights(model: torch.nn.Module, folder: Path) -> dict[str, Any]:
+    trained = dict(model.state_dict())
+    count = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        tensors = load_file(file)
+        _same({name: trained[name] for name in tensors}, tensors, folder)
+        count += len(tensors)
+    if count == 0:
+        raise LauncherError(f"{folder}: no weights were written")
+    return {"compared": "weights", "tensors": count}
+
+
+def _same(trained: Mapping[str, torch.Tensor], reloaded: Mapping[str, torch.Tensor], folder: Path) -> None:
+    if not trained or trained.keys() != reloaded.keys():
+        odd = sorted(trained.keys() ^ reloaded.keys())[:3]
+        raise LauncherError(f"{folder}: not all tensors were written or read back, as {', '.join(odd) or 'all of them'}")
+    for name, tensor in trained.items():
+        if not torch.equal(tensor.detach().cpu(), reloaded[name].detach().cpu().to(tensor.dtype)):
+            raise LauncherError(f"{folder}: {name} was read back with other values than were trained")

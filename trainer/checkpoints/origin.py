@@ -1,0 +1,163 @@
+"""What a checkpoint was made of, and whether a run may go on from it: ``origin.json`` in every checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from launcher.errors import DataError, ExperimentError, Mistake
+from launcher.experiment.schema import Experiment
+
+from ..inputs.tokens import Tokens
+from ..processes.machine import Device, versions
+from ..reference.reference import answer_keys
+
+FILE: Final = "origin.json"
+# Settings that change no number of the training: where things are written, when they are said, how they are computed.
+_WITHOUT_EFFECT: Final = frozenset(
+    {
+        "hyperparameters_id", "model_cache_dir", "gpu_memory_utilization", "trust_remote_code", "report_to", "logging_steps",
+        "save_strategy", "save_steps", "save_total_limit", "eval_strategy", "eval_steps", "load_best_model_at_end",
+        "metric_for_best_model", "greater_is_better", "early_stopping_patience", "early_stopping_threshold",
+        "resume_from_checkpoint", "model_output_dir", "use_gradient_checkpointing", "dpo_path", "trl",
+        "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps",
+    }
+)  # fmt: skip
+_TRL_WITHOUT_EFFECT: Final = ("logging_", "save_", "eval_", "dataloader_", "dataset_num_proc", "ddp_", "log_", "push_", "hub_")
+_LENGTH: Final = ("num_train_epochs", "max_steps")
+
+
+def mathematics(experiment: Experiment) -> dict[str, Any]:
+    """The settings that change a number, by their names, in JSON's types."""
+    dumped = experiment.model_dump(mode="json")["hyperparameters"]
+    own = {name: value for name, value in dumped.items() if name not in _WITHOUT_EFFECT}
+    trl = {name: value for name, value in dumped["trl"].items() if not name.startswith(_TRL_WITHOUT_EFFECT)}
+    return {**own, **trl, "global_batch_size": experiment.global_batch}
+
+
+def data_key(tokens: Tokens | None) -> dict[str, Any] | None:
+    """How many pairs there are, and the SHA-256 of their token ids in their order."""
+    if tokens is None:
+        return None
+    digest = hashlib.sha256()
+    for key in answer_keys(tokens.pairs):
+        digest.update(key)
+    return {"pairs": len(tokens.pairs), "sha256": digest.hexdigest()}
+
+
+def origin(experiment: Experiment, tokens: Tokens, held_out: Tokens | None, device: Device, stage: int) -> dict[str, Any]:
+    """All that is known before the model is loaded; ``base_model`` and ``reference`` are added later."""
+    dumped = experiment.model_dump(mode="json")["hyperparameters"]
+    return {
+        "mathematics": mathematics(experiment),
+        "length": {name: dumped[name] for name in _LENGTH},
+        "data": {"train": data_key(tokens), "validation": data_key(held_out)},
+        "ranks": device.world,
+        "zero_stage": stage,
+        "machine": {
+            "device": torch.cuda.get_device_name() if device.cuda else "cpu",
+            "threads": None if device.cuda else torch.get_num_threads(),
+            "packages": versions(),
+        },
+    }
+
+
+def read(checkpoint: Path) -> dict[str, Any] | None:
+    """What the checkpoint says of itself; None where it is of another program, or of an older version of this one."""
+    file = checkpoint / FILE
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+
+def check(checkpoint: Path, now: Mapping[str, Any]) -> list[str]:
+    """Sentences about what is no longer bit for bit the same when a run of ``now`` goes on from ``checkpoint``.
+
+    Raises ExperimentError where the checkpoint is of other settings, and DataError where it is of other pairs.
+    """
+    full = bool(now["mathematics"]["full_finetuning"])
+    then = read(checkpoint)
+    if (checkpoint / "adapter_config.json").exists() == full or (then or now)["mathematics"]["full_finetuning"] != full:
+        kinds = ("an adapter, as full_finetuning is false", "all weights, as full_finetuning is true")
+        what = f"{checkpoint} is of another kind than this training"
+        found = "an adapter" if full else "all weights"
+        raise ExperimentError(Mistake("hyperparameters.resume_from_checkpoint", what, kinds[full], found))
+    if then is None:
+        return [f"{checkpoint} does not say what it was made of: it was not checked against this experiment"]
+    mistakes = _other_settings(then["mathematics"], now["mathematics"], checkpoint)
+    if mistakes:
+        raise ExperimentError(mistakes)
+    if then["data"]["train"] != now["data"]["train"]:
+        raise DataError(_other_data(then["data"]["train"], now["data"]["train"], checkpoint))
+    return list(_differences(then, now))
+
+
+def check_base(checkpoint: Path, now: str) -> None:
+    """Raises ExperimentError where the checkpoint is of other base weights than those called ``now``."""
+    then = (read(checkpoint) or {}).get("base_model", now)
+    if then != now:
+        what = f"the base model is not the one that {checkpoint} was trained on"
+        raise ExperimentError(Mistake("model_name", what, f"weights {then[:12]}", f"weights {now[:12]}", _ANEW))
+
+
+_ANEW: Final = "set it back, or start anew with resume_from_checkpoint: false"
+
+
+def _other_settings(then: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> list[Mistake]:
+    # A setting that one of the two versions does not know has its default there, and cannot be told from it here.
+    names = [name for name in now if name in then and then[name] != now[name]]
+    names += [name for name in then.keys() ^ now.keys() if name in _fields_set(then, now)]
+    return [
+        Mistake(
+            "launch.global_batch_size" if name == "global_batch_size" else f"hyperparameters.{name}",
+            f"is not what {checkpoint} was trained with",
+            json.dumps(then.get(name)),
+            json.dumps(now.get(name)),
+            _ANEW,
+        )
+        for name in sorted(names)
+    ]
+
+
+def _fields_set(then: Mapping[str, Any], now: Mapping[str, Any]) -> frozenset[str]:
+    """TRL's fields that one of the two sets: no setting of our own is among them."""
+    from launcher.experiment.hyperparameters import Hyperparameters
+
+    return frozenset((then.keys() | now.keys()) - Hyperparameters.model_fields.keys() - {"global_batch_size"})
+
+
+def _other_data(then: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> Mistake:
+    same_count = then["pairs"] == now["pairs"]
+    return Mistake(
+        "training data",
+        f"are not those that {checkpoint} was trained on, as token ids",
+        f"{then['pairs']} pairs, {then['sha256'][:12]}",
+        f"{now['pairs']} pairs, {now['sha256'][:12]}" + (" (other text, prompt, order or tokenizer)" if same_count else ""),
+        _ANEW,
+    )
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    found = []
+    if then["ranks"] != now["ranks"] or then["zero_stage"] != now["zero_stage"]:
+        before, after = (f"{x['ranks']} rank(s){_zero(x['zero_stage'])}" for x in (then, now))
+        found.append(
+            f"resumed on {after}, the checkpoint is of {before}: weights, optimizer, learning rate and order of the pairs go on; "
+            "other sums round differently, so the result is no longer bit for bit that of an uninterrupted run"
+        )
+    if then["length"] != now["length"]:
+        changes = [f"{name} {then['length'][name]} → {now['length'][name]}" for name in _LENGTH]
+        found.append(f"the run is of another length ({', '.join(changes)}): the learning rate follows the new schedule from here")
+    if then["machine"] != now["machine"]:
+        parts = [name for name in now["machine"] if then["machine"].get(name) != now["machine"][name]]
+        found.append(f"no longer bit for bit the run of the checkpoint: another {', '.join(parts)}")
+    if then["data"]["validation"] != now["data"]["validation"]:
+        found.append("the validation pairs have changed: figures before and after the checkpoint are of other pairs")
+    return found
+
+
+def _zero(stage: int) -> str:
+    return f" under ZeRO {stage}" if stage else ""

@@ -1,0 +1,4 @@
+"""What a run is made of: pairs, token ids, tokenizer, model and adapter, the settings as TRL's arguments.
+
+Others take ``data.read_data``, ``tokens.Tokens``, ``model.load_model``, ``arguments.arguments`` and ``bucket``.
+"""

@@ -1,0 +1,73 @@
+"""What a run is trained on: read, checked, and kept in its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from accelerate.utils import gather_object
+
+from launcher.data.pairs import Pairs, read_pairs, write_processed
+from launcher.data.rows import Reading
+from launcher.data.sheets.spreadsheet import BUNDLE, MANIFEST, has_copy, unpack, write_copy
+from launcher.errors import DataError, LauncherError, Mistake
+from launcher.experiment.files import read_env
+from launcher.experiment.schema import Experiment
+from launcher.runs.run_dir import RunDir, expanded, write_whole
+
+from ..processes.join import is_there
+
+
+def read_data(experiment: Experiment, run: RunDir, *, root: Path, data_root: Path, cache: Path, first: bool) -> Pairs:
+    """The pairs of every rank. What is far away is fetched by the first rank; the others come when it has kept it.
+
+    A spreadsheet is read from the run's copy, if there is one: it may have been changed since the run began. ``root`` is what
+    output_processed_dir lies below.
+    """
+    is_far = experiment.spreadsheet_id is not None or (experiment.datasets_path or "").startswith("s3://")
+    if is_far and not first:
+        gather_object([None])
+        if experiment.spreadsheet_id is not None and not is_there(run.spreadsheet / MANIFEST):
+            raise LauncherError(f"{run.spreadsheet}: this rank does not see what the first one has read")
+    if first and not has_copy(run.spreadsheet) and (run.path / BUNDLE).is_file():  # as a pod's ConfigMap brings it
+        unpack(run.path / BUNDLE, run.spreadsheet)
+    reading = Reading(data_root, read_env(Path()) if is_far else {}, cache, run.spreadsheet, _say)
+    pairs = read_pairs(experiment, reading)
+    if first:
+        _keep(experiment, run, root, pairs)
+        if is_far:
+            gather_object([None])
+    if is_far:
+        _check_equal(pairs)
+    return pairs
+
+
+def _check_equal(pairs: Pairs) -> None:
+    """Raises DataError where a bucket was changed between the reading of one rank and another's."""
+    mine = [(source.name, source.sha256) for source in pairs.sources]
+    everyone = gather_object([mine])
+    other = next((found for found in everyone if found != everyone[0]), None)
+    if other is not None:
+        name = next((one[0] for one, another in zip(everyone[0], other, strict=False) if one != another), everyone[0][0][0])
+        raise DataError(Mistake(name, "the ranks have read different contents: it was changed just now", hint="start again"))
+
+
+def _keep(experiment: Experiment, run: RunDir, root: Path, pairs: Pairs) -> None:
+    """Writes what was read, with its hashes, into the run, and where the experiment asks for it."""
+    if pairs.spreadsheet is not None:
+        if not has_copy(run.spreadsheet):
+            write_copy(run.spreadsheet, pairs.spreadsheet.files)
+        run.update_record(spreadsheet=pairs.spreadsheet.record)
+    sources = [asdict(source) for source in pairs.sources]
+    write_processed(pairs, run.data)
+    write_whole(run.data / "report.json", json.dumps({"sources": sources, "notices": pairs.notices}, indent=2) + "\n")
+    run.update_record(data=sources)
+    if experiment.save_processed_dataset:
+        folder = root / expanded(experiment.output_processed_dir) / f"exp_{experiment.experiment_id}"
+        _say(f"rendered pairs: {folder}")
+        write_processed(pairs, folder)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - the launcher follows the rank's output

@@ -1,0 +1,236 @@
+"""What a container or a host process runs: torchrun with the right topology, its signals, and the run's exit code.
+
+    python -m trainer.processes.entrypoint RUN_FOLDER
+
+Environment: DPO_NNODES and DPO_NPROC (nodes, and ranks to start on each, 1), on more than one node NODE_RANK (or
+JOB_COMPLETION_INDEX), MASTER_ADDR and MASTER_PORT; DPO_GRACE (seconds between a request to stop and the end by force, 120),
+DPO_SECRETS (a folder whose files are secrets by their names: only the ranks get them); in a pod DPO_CONFIG and
+DPO_TERMINATION_LOG (see ``pod``), where the ranks' logs are copied to stdout too. Each rank leaves
+``attempt-<n>/rank-<r>.exit.json``, as torchrun turns every code into 1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import LauncherError
+from launcher.job.topology import Node, torchrun
+from launcher.redact import REDACTOR, learn_environment
+from launcher.runs.processes import Process
+from launcher.runs.run_dir import RunDir, write_whole
+
+from .children import Children
+from .ending import how_it_failed
+from .meeting import mark_of, meet, own_address
+from .pod import FirstNode, arrive, is_done, last_words, take_back
+from .relay import Relay
+
+# What torchrun says when the nodes do not meet.
+_WAITED = re.compile(r"after (?P<seconds>\d+) seconds waiting for clients\. (?P<came>\d+)/(?P<all>\d+) clients joined")
+_NO_ANSWER = re.compile(r"timed out after \d+ms while trying to connect to \((?P<host>[^,]+), (?P<port>\d+)\)")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended; ``can_split``: memory ran out, and smaller micro-batches may help."""
+
+    state: str
+    code: int
+    sentence: str
+    can_split: bool = False
+
+
+def main(folder: Path) -> int:
+    """Trains, in more attempts where memory runs out; returns the exit code, and nothing that it started is alive then."""
+    learn_environment()
+    try:
+        ending = _train(folder)
+    except LauncherError as error:
+        ending = Ending("failed", error.exit_code, str(error))
+        sys.stderr.write(f"error: {error}\n")
+    except OSError as error:  # the disk is full, or the volume is gone
+        ending = Ending("failed", *how_it_failed(error))
+        sys.stderr.write(f"error: {ending.sentence}\n")
+    last_words(ending.code, ending.sentence, ending.state)
+    return ending.code
+
+
+def _train(folder: Path) -> Ending:
+    nodes, nproc = int(os.environ.get("DPO_NNODES", "1")), int(os.environ.get("DPO_NPROC", "1"))
+    node = Node.of(os.environ, nodes)
+    run = RunDir(folder, node.rank)
+    children = Children(int(os.environ.get("DPO_GRACE", "120")))
+    children.listen()
+    config = os.environ.get("DPO_CONFIG")
+    if config is not None:
+        arrive(run, Path(config), lambda: children.stop_wanted)
+        if not run.record.exists():
+            return Ending("stopped", 143, "stopped before the training began")
+        if is_done(run):
+            return Ending("done", 0, "an earlier attempt has done it")
+        if run.adapter.exists():
+            # It only has to be uploaded, which the first node does by itself: the cluster makes no pod again that has succeeded.
+            if node.rank > 0:
+                return Ending("done", 0, "an earlier attempt has trained it, and the first node uploads it")
+            nodes, node = 1, Node()
+    for path in (run.logs, run.tensorboard, run.data):
+        path.mkdir(parents=True, exist_ok=True)
+    splits = 0
+    while True:
+        # In a pod the ranks' words go to its output, too, where the cluster keeps them.
+        ranks = range(node.rank * nproc, (node.rank + 1) * nproc)
+        ending = _attempt(run, nodes, nproc, node, children, splits, Relay(run, ranks) if config is not None else None)
+        if not ending.can_split or children.stop_wanted:
+            return ending
+        take_back()  # whoever is killed in the next attempt ends otherwise than this one did
+        splits += 1
+
+
+def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children, splits: int, relay: Relay | None) -> Ending:
+    number = next_attempt(run, own_address() if relay is not None else "")
+    write_start(run, number)
+    if relay is not None and nodes > 1:
+        node = meet(run, number, node, lambda: children.stop_wanted)
+    begin = run.entry_log.stat().st_size if run.entry_log.exists() else 0
+    env = {"DPO_ATTEMPT": str(number), "DPO_SPLITS": str(splits)}
+    command = _torchrun(run, nodes, nproc, node)
+    first = FirstNode(run, number)
+
+    def meanwhile() -> None:
+        if relay is not None:
+            relay.copy()
+        if first.is_lost() and not children.stop_wanted:
+            children.give_up()
+
+    code = children.run(command, log=run.entry_log, env=env, meanwhile=None if relay is None else meanwhile)
+    notes, words = exit_notes(run, number), _since(run.entry_log, begin)
+    ending = judge(notes, nproc, code, children, words)
+    # Before all that may still fail or wait: this is what decides whether the cluster tries again.
+    last_words(ending.code, ending.sentence, ending.state)
+    try:
+        write_end(run, ending)
+    except OSError as error:
+        sys.stderr.write(f"error: {run.record}: how it ended cannot be entered: {error.strerror}\n")
+    if relay is not None:
+        relay.finish()
+        if ending.code and not notes:
+            sys.stdout.write("".join(f"{line}\n" for line in REDACTOR.text(words).splitlines()[-20:]))
+    sys.stdout.write(f"{run.name}: attempt {number}: {ending.state}, exit {ending.code}: {ending.sentence}\n")
+    sys.stdout.flush()
+    return ending
+
+
+def next_attempt(run: RunDir, address: str = "") -> int:
+    """The number of this node's next attempt, counted from 1, whose folder is there then.
+
+    The nodes of a run share the folder, and each makes its mark in it, with its ``address``: the first one that comes makes the
+    folder, and whoever comes later joins the newest attempt that it has no part in.
+    """
+    names = [path.name.removeprefix("attempt-") for path in run.path.glob("attempt-*")]
+    newest = max((int(name) for name in names if name.isdigit()), default=0)
+    is_mine = newest == 0 or mark_of(run, newest, run.node).exists()
+    number = newest + 1 if is_mine else newest
+    run.attempt(number).mkdir(exist_ok=True)
+    write_whole(mark_of(run, number, run.node), address)
+    return number
+
+
+def _torchrun(run: RunDir, nodes: int, nproc: int, node: Node) -> list[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = torchrun(nodes, nproc, node, port)
+    # Without a folder for its logs torchrun makes one under /tmp and leaves it there.
+    return [sys.executable, "-m", "torch.distributed.run", *options, f"--log-dir={os.devnull}", "-m", "trainer", str(run.path)]
+
+
+def exit_notes(run: RunDir, attempt: int) -> list[dict[str, Any]]:
+    """The notes {"code", "sentence", "time"} of the ranks that left one, earliest first."""
+    notes = []
+    for path in run.attempt(attempt).glob("rank-*.exit.json"):
+        with suppress(ValueError):  # cut off while it was written
+            notes.append(json.loads(path.read_text(encoding="utf-8")))
+    return sorted(notes, key=lambda note: note["time"])
+
+
+def judge(notes: list[dict[str, Any]], nproc: int, returned: int, children: Children, words: str) -> Ending:
+    """How the attempt ended, from the ranks' notes, else from torchrun's code and words.
+
+    The earliest note counts; those of ranks that only ended because another had ended come after all else.
+    """
+    failed = [note for note in notes if note["code"] != 0]
+    first = next((note for note in failed if not note.get("is_consequence")), None)
+    if first is not None:
+        state = "stopped" if first["code"] == 143 else "failed"
+        return Ending(state, int(first["code"]), str(first["sentence"]), bool(first.get("can_split")))
+    if notes and not failed and (returned == 0 or len(notes) >= nproc):
+        return Ending("done", 0, str(notes[0]["sentence"]))
+    if children.were_given_up:
+        return Ending("failed", 1, "the first node was started again while this one waited for it, which begins anew, too")
+    if children.was_forced:
+        return Ending("failed", 137, f"asked to stop, it did not end within {children.grace} s and was killed")
+    killed = returned == -signal.SIGKILL or re.search(r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)", words)
+    if killed and children.stop_wanted:
+        return Ending("failed", 137, "asked to stop, a rank was killed before it had written a checkpoint")
+    if killed:
+        return Ending("failed", 137, "a rank was killed (SIGKILL): often the machine's memory ran out; `dmesg` says so")
+    if returned == -signal.SIGBUS or re.search(r"exitcode\s*:\s*-7\b|Signal 7 \(SIGBUS\)", words):
+        return Ending("failed", 135, "a bus error: shared memory (/dev/shm) ran out; raise launch.shm_size")
+    if failed:
+        return Ending("failed", int(failed[0]["code"]), str(failed[0]["sentence"]))
+    if children.stop_wanted:
+        return Ending("stopped", 143, "stopped before the training began")
+    if found := _WAITED.search(words):
+        came = f"only {found['came']} of {found['all']} nodes came within {found['seconds']} s"
+        return Ending("failed", 1, f"{came}: the others' own words say why")
+    if found := _NO_ANSWER.search(words):
+        return Ending("failed", 1, f"the first node did not answer at {found['host']}:{found['port']}: its own words say why")
+    if returned == 0:
+        return Ending("failed", 1, "torchrun ended without an error, but no rank has said how it ended")
+    return Ending("failed", returned if returned > 0 else 128 - returned, "torchrun failed; logs/entry.log has its words")
+
+
+def _since(log: Path, begin: int) -> str:
+    if not log.exists():  # asked to stop before torchrun was started
+        return ""
+    with log.open("rb") as file:
+        file.seek(begin)
+        return file.read().decode("utf-8", "replace")
+
+
+def write_start(run: RunDir, number: int) -> None:
+    """Enters this process and its attempt ``number`` into the run's record."""
+    process = Process.of(os.getpid())
+    assert process is not None, "this process lives"
+    attempts = [*run.read_record().get("attempts", []), {"number": number, "started": _now(), "ended": None, "exit_code": None}]
+    run.update_record(process=process.record(), attempts=attempts, outcome={"state": "running"})
+
+
+def write_end(run: RunDir, ending: Ending) -> None:
+    """Enters how the newest attempt ended."""
+    ended = _now()
+    *earlier, last = run.read_record()["attempts"]
+    run.update_record(
+        attempts=[*earlier, {**last, "ended": ended, "exit_code": ending.code}],
+        outcome={"state": ending.state, "exit_code": ending.code, "sentence": ending.sentence, "ended": ended},
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m trainer.processes.entrypoint RUN_FOLDER")
+    sys.exit(main(Path(sys.argv[1])))

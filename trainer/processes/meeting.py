@@ -1,0 +1,78 @@
+"""Where the nodes of a run in pods meet: at the first one, which the others reach by the name that the cluster's DNS gives it,
+else by the address that it has left in its mark in the attempt's folder. It reaches itself by that address, and needs no DNS."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from launcher.job.topology import RENDEZVOUS, Node
+from launcher.runs.run_dir import RunDir
+
+_LOOK: Final = 0.5  # seconds between two looks
+_DNS: Final = 20.0  # seconds in which the cluster's DNS may come to know a name
+
+
+def own_address() -> str:
+    """This machine's address as its hosts file has it, where the kubelet writes a pod's; empty where others cannot reach it."""
+    with suppress(OSError, ValueError):
+        found = socket.gethostbyname(socket.gethostname())
+        if not ipaddress.ip_address(found).is_loopback:
+            return found
+    return ""
+
+
+def mark_of(run: RunDir, attempt: int, node: int) -> Path:
+    """The file that says that ``node`` takes part in ``attempt``, with its address."""
+    return run.attempt(attempt) / f"node-{node}"
+
+
+def meet(run: RunDir, attempt: int, node: Node, is_stop_wanted: Callable[[], bool], patience: float = RENDEZVOUS) -> Node:
+    """``node`` with the address by which it reaches the first one: the name that it has, unless nothing knows that name.
+
+    Waits until the one or the other is known, ``patience`` is over or a stop is wanted.
+    """
+    assert node.address is not None, "there are several nodes"
+    left = mark_of(run, attempt, 0)
+    if node.rank == 0:
+        return replace(node, address=_read(left) or node.address)
+    known, is_over = threading.Event(), threading.Event()
+    # A server that does not answer holds a lookup for many seconds, in which a stop would not be heard.
+    threading.Thread(target=_resolve, args=(node.address, known, is_over), daemon=True).start()
+    begun = time.monotonic()
+    try:
+        while not known.wait(_LOOK):
+            waited = time.monotonic() - begun
+            if waited >= _DNS and (address := _read(left)):
+                print(f"the cluster's DNS does not know {node.address}: the first node is met at {address}", flush=True)  # noqa: T201
+                return replace(node, address=address)
+            if is_stop_wanted() or waited >= patience:
+                break
+    finally:
+        is_over.set()
+    return node
+
+
+def _read(mark: Path) -> str:
+    try:
+        return mark.read_text(encoding="utf-8").strip()
+    except OSError:  # it has not come yet, or the volume stumbles
+        return ""
+
+
+def _resolve(name: str, known: threading.Event, is_over: threading.Event) -> None:
+    while not is_over.is_set():
+        try:
+            socket.getaddrinfo(name, None)
+        except OSError:
+            is_over.wait(_LOOK)
+        else:
+            known.set()
+            return

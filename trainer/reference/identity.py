@@ -1,0 +1,178 @@
+"""What the base model is, whatever its place or name; and the key of all numbers that one way of computing makes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from huggingface_hub import try_to_load_from_cache
+
+from launcher.errors import ExperimentError, Mistake
+from launcher.runs.run_dir import write_whole
+
+if TYPE_CHECKING:
+    from ..inputs.model import Precision
+
+WEIGHTS: Final = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+ADAPTERS: Final = ("adapter_model.safetensors", "adapter_model.bin")
+LARGE: Final = 1 << 20  # bytes: smaller files are read each time
+SETTLED: Final = 2.0  # seconds: a file changed since may change again within one tick of its clock
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def base_identity(model: str, cache: Path, *, model_cache_dir: str | None = None) -> str:
+    """64 hex digits of what transformers loads for ``model``, a folder or a hub id: configuration, weights, adapter, code.
+
+    Call it when the model was loaded: a hub id is then in the hub's cache, and nothing is asked over the network. Weights are
+    hashed once (``cache`` remembers), and those in the hub's cache never, as their files are named by their SHA-256. A copy
+    elsewhere, or another name, has the same identity. A re-save in another layout of files has another one.
+
+    Raises ExperimentError where the model is in neither place.
+    """
+    digest = hashlib.sha256()
+    for name, content in _parts(model, cache, model_cache_dir):
+        digest.update(f"{len(name)}:{name}{content}".encode())
+    return digest.hexdigest()
+
+
+def _parts(model: str, cache: Path, hub: str | None) -> Iterator[tuple[str, str]]:
+    folder = _folder(model, hub)
+    adapter = folder / "adapter_config.json"
+    config = folder / "config.json"
+    if adapter.is_file():
+        for path in (adapter, *(folder / name for name in ADAPTERS)):
+            if path.is_file():
+                yield path.name, _content(path, cache)
+        base = _json(adapter).get("base_model_name_or_path")
+        beside = Path(model).is_dir() and config.is_file()  # then transformers takes the weights beside the adapter
+        if base and not beside:
+            yield "base", base_identity(base, cache, model_cache_dir=hub)
+            return
+    yield config.name, _content(config, cache)
+    for path in _weights(folder):
+        yield path.name, _content(path, cache)
+    yield from _code(folder, cache, hub)
+
+
+def _folder(model: str, hub: str | None) -> Path:
+    if Path(model).is_dir():
+        return Path(model)
+    for name in ("config.json", "adapter_config.json"):
+        if found := _cached(model, name, hub):
+            return found.parent
+    raise ExperimentError(
+        Mistake("model_name", "cannot be identified", "a model folder, or a model in the hub's cache", found=model)
+    )
+
+
+def _cached(repository: str, name: str, hub: str | None) -> Path | None:
+    try:
+        found = try_to_load_from_cache(repository, name, cache_dir=hub)
+    except ValueError:
+        return None  # it cannot be the name of a repository
+    return Path(found) if isinstance(found, str) else None
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files that transformers reads, of those that lie there: the first of ``WEIGHTS``, and the shards an index names."""
+    first = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if first is None:
+        return sorted(path for suffix in ("safetensors", "bin") for path in folder.glob(f"*.{suffix}"))
+    if first.suffix != ".json":
+        return [first]
+    return [first, *(folder / name for name in sorted(set(_json(first)["weight_map"].values())))]
+
+
+def _code(folder: Path, cache: Path, hub: str | None) -> Iterator[tuple[str, str]]:
+    """Python files that the configuration asks for, here or, written ``repository--module.Class``, in another repository."""
+    classes = _json(folder / "config.json").get("auto_map")
+    if not classes:
+        return
+    names = [name for value in classes.values() for name in (value if isinstance(value, list) else [value]) if name]
+    folders = {"": folder}
+    for place in sorted({name.partition("--")[0] for name in names if "--" in name}):
+        if found := _cached(place, "config.json", hub):
+            folders[place] = found.parent
+    for place, root in folders.items():
+        for path in sorted(root.rglob("*.py")):
+            yield f"{place}/{path.relative_to(root).as_posix()}", _content(path, cache)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _content(path: Path, cache: Path) -> str:
+    """SHA-256 of the file, in hex, read from the hub's name for it or from the note of an earlier reading where there is one."""
+    real = path.resolve()
+    if real.parent.name == "blobs" and _SHA256.fullmatch(real.name):
+        return real.name
+    before = real.stat()
+    if before.st_size < LARGE:
+        return hashlib.sha256(real.read_bytes()).hexdigest()
+    # The change time is in it because a copy may keep size and modification time, and no program can set it.
+    stamp = (str(real), before.st_dev, before.st_ino, before.st_size, before.st_mtime_ns, before.st_ctime_ns)
+    note = cache / "identity" / hashlib.sha256(json.dumps(stamp).encode()).hexdigest()
+    try:
+        if _SHA256.fullmatch(text := note.read_text(encoding="utf-8")):
+            return text
+    except (OSError, UnicodeDecodeError):
+        pass  # not read before, or damaged: it is read now
+    with real.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+        after = os.fstat(file.fileno())
+    unchanged = (before.st_ino, before.st_size, before.st_ctime_ns) == (after.st_ino, after.st_size, after.st_ctime_ns)
+    if unchanged and time.time() - after.st_ctime > SETTLED:
+        _note(note, found)
+    return found
+
+
+def _note(note: Path, text: str) -> None:
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(note, text)
+    except OSError:
+        pass  # a cache that cannot be written costs the next run a reading
+
+
+def reference_key(
+    identity: str,
+    *,
+    precision: Precision,
+    quantization: Mapping[str, Any] | None,
+    attention: str,
+    path: str,
+    device: str,
+    **others: str | float | bool | None,
+) -> str:
+    """32 hex digits of everything but the token ids that changes the reference's numbers.
+
+    ``identity`` is ``base_identity``; ``quantization`` the settings of the loaded model, None where it is not quantised;
+    ``attention`` transformers' name of the implementation; ``path`` "packed" or "plain"; ``device`` a type ("cuda", "cpu");
+    ``others`` are settings of the moment, TF32 or other kernels. The versions of torch and transformers (and bitsandbytes)
+    count up to their second number: a bug fixed in one of them is a change of numbers. The model of the card does not count:
+    it changes them by as much as another neighbour in the batch does.
+
+    The tokenizer is not in it: it makes ids, each answer's ids are its row's key, and the forward pass sees nothing else of
+    it. So another chat template misses where it makes other ids, and a tokenizer that was merely saved again misses nothing.
+    """
+    packages = ("torch", "transformers", *(("bitsandbytes",) if quantization else ()))
+    options = {
+        **others,
+        "identity": identity,
+        "weights": str(precision.weights),
+        "autocast": "bf16" if precision.bf16 else "fp16" if precision.fp16 else None,
+        "quantization": dict(quantization) if quantization else None,
+        "attention": attention,
+        "path": path,
+        "device": device,
+        "versions": {name: importlib.metadata.version(name).split(".")[:2] for name in packages},
+    }
+    return hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -1,0 +1,216 @@
+"""The reference once: log-probabilities of answers under the base model, computed where no run before has left them.
+
+The store's key is an answer after its prompt, not a pair, and the token ids are the key: what was cut off is not in them,
+and a change of length misses exactly where it changed ids. See ``identity.reference_key`` for what else is in the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from launcher.data.table import place_of
+from launcher.errors import HealthError
+
+from ..inputs.tokens import TokenPair
+from .shards import Shards
+
+FORMAT: Final = 1  # of the store: raise it when a row's key or number means something else
+EVERY: Final = 60.0  # seconds: so much work at most is lost with a killed pass
+SHOWN: Final = 20
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the reference says of every pair."""
+
+    logps: Tensor  # [n, 2] float64: sums of the log-probabilities of (chosen, rejected)
+    hits: int  # pairs that needed no computation: the cache or another row had both answers
+    misses: int  # pairs that were computed now
+
+
+Score = Callable[[Sequence[TokenPair]], Tensor]
+Gather = Callable[[Any], list[Any]]
+
+
+def reference_logps(
+    pairs: Sequence[TokenPair],
+    *,
+    score: Score,
+    key: str,
+    cache: Path,
+    budget: int,
+    source: str,
+    rank: int,
+    world: int,
+    gather: Gather,
+    say: Callable[[str], None],
+    every: float = EVERY,
+) -> Reference:
+    """Log-probabilities of ``pairs``, the same bits on all ranks: from the store below ``cache``, else from ``score``.
+
+    ``score`` takes pairs of at most ``budget`` tokens together (prompt once, chosen, rejected; a longer pair comes alone) and
+    returns [m, 2] sums. Longest pairs come first, so that a shortage of memory shows at once. Every rank makes the same
+    number of calls, repeating a short one where there is nothing left, so a model whose weights are spread over the ranks can
+    be scored, if ``score`` makes one forward pass a call.
+
+    ``gather`` takes a picklable object of each rank and returns those of all ranks in their order (also for one). Ranks meet
+    in it, and not in the file system: a network volume may show a file late, and a machine may have a cache of its own.
+    ``source`` names the data's file in errors. The sums are of whole answers: TRL's ``ld_alpha`` weighs an answer's end by
+    the length of the other answer, so its numbers belong to a pair, and not here.
+
+    Raises HealthError where a number is not finite; such a number is never stored. A store that cannot be written is said.
+    """
+    began = time.monotonic()
+    shards = Shards(cache / "reference" / f"v{FORMAT}" / key, say)
+    answers = answer_keys(pairs)
+    known = gather(shards.read(answers) if rank == 0 else None)[0]
+    missing = _missing(answers, known)
+    if missing:
+        share = _share(pairs, missing, budget, rank, world)
+        fresh = _compute(pairs, answers, share, score, shards, source, say if rank == 0 else None, every)
+        computed: dict[bytes, float] = {}
+        for part in gather(fresh):
+            computed |= part
+        known = gather(_settle(answers, known, computed, shards) if rank == 0 else None)[0]
+    hits = len(pairs) - len(missing)
+    if rank == 0:
+        seconds = time.monotonic() - began
+        say(f"reference: {hits:,} of {len(pairs):,} pairs from the cache, {len(missing):,} computed ({seconds:.1f} s)")
+    return Reference(torch.from_numpy(known.copy()).view(-1, 2), hits, len(missing))
+
+
+def answer_keys(pairs: Sequence[TokenPair]) -> list[bytes]:
+    """[2n] keys, chosen and rejected of each pair in turn: SHA-256 of the ids of the prompt and of the answer."""
+    keys = []
+    for pair in pairs:
+        prompt = hashlib.sha256(_ids(pair.prompt))
+        for answer in (pair.chosen, pair.rejected):
+            digest = prompt.copy()
+            digest.update(_ids(answer))
+            keys.append(digest.digest())
+    return keys
+
+
+def _ids(ids: list[int]) -> bytes:
+    """The length, then the ids: without the length, an id could move from the prompt to the answer unseen."""
+    return struct.pack(f"<{len(ids) + 1}i", len(ids), *ids)
+
+
+def _missing(answers: Sequence[bytes], known: np.ndarray) -> list[int]:
+    """Places of the pairs to compute: each has an answer that is neither known nor in a pair before it."""
+    missing: list[int] = []
+    covered: set[bytes] = set()
+    for place in np.flatnonzero(np.isnan(known).reshape(-1, 2).any(axis=1)).tolist():
+        both = (2 * place, 2 * place + 1)
+        if any(math.isnan(known[i]) and answers[i] not in covered for i in both):
+            missing.append(place)
+            covered.update(answers[i] for i in both)
+    return missing
+
+
+def _size(pair: TokenPair) -> int:
+    return len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
+
+
+def _share(pairs: Sequence[TokenPair], missing: list[int], budget: int, rank: int, world: int) -> list[tuple[list[int], bool]]:
+    """This rank's slices of ``missing``, longest pairs first, and whether each is work or repeats another rank's."""
+    order = sorted(missing, key=lambda place: (-_size(pairs[place]), place))
+    total, longest = sum(_size(pairs[place]) for place in order), _size(pairs[order[0]])
+    # A slice closed at ``enough`` tokens holds less than enough + longest <= budget, and there are at most rounds * world.
+    rounds = math.ceil(total / (world * (budget - longest))) if budget > longest else None
+    enough = total / (rounds * world) if rounds else budget
+    slices = list(_slices([(place, _size(pairs[place])) for place in order], enough, budget))
+    work = len(slices)
+    slices += slices[-1:] * (-work % world)
+    return [(slices[i], i < work) for i in range(rank, len(slices), world)]
+
+
+def _slices(sizes: list[tuple[int, int]], enough: float, budget: int) -> Iterator[list[int]]:
+    current: list[int] = []
+    tokens = 0
+    for place, size in sizes:
+        if current and (tokens >= enough or tokens + size > budget):
+            yield current
+            current, tokens = [], 0
+        current.append(place)
+        tokens += size
+    yield current
+
+
+def _compute(
+    pairs: Sequence[TokenPair],
+    answers: Sequence[bytes],
+    share: list[tuple[list[int], bool]],
+    score: Score,
+    shards: Shards,
+    source: str,
+    say: Callable[[str], None] | None,
+    every: float,
+) -> dict[bytes, float]:
+    """Scores this rank's share; what is computed is stored every ``every`` seconds, and when the pass is broken off."""
+    fresh: dict[bytes, float] = {}
+    unsaved: dict[bytes, float] = {}
+    saved = time.monotonic()
+    try:
+        for done, (places, work) in enumerate(share, start=1):
+            chosen = [pairs[place] for place in places]
+            numbers = score(chosen).detach().to("cpu", torch.float64)
+            assert numbers.shape == (len(places), 2), f"{numbers.shape} numbers of {len(places)} pairs"
+            if not work:
+                continue
+            finite = torch.isfinite(numbers)
+            values = zip(places, numbers.tolist(), finite.tolist(), strict=True)
+            unsaved |= {answers[2 * place + i]: row[i] for place, row, whole in values for i in (0, 1) if whole[i]}
+            _check(chosen, finite, source)
+            if time.monotonic() - saved >= every:
+                if shards.save(unsaved):
+                    fresh, unsaved = fresh | unsaved, {}
+                saved = time.monotonic()
+                if say is not None:
+                    say(f"reference: {done / len(share):.0%} of the missing pairs computed")
+    except BaseException:
+        shards.save(unsaved)
+        raise
+    return fresh | unsaved
+
+
+def _check(scored: list[TokenPair], finite: Tensor, source: str) -> None:
+    bad = [place_of(source, pair.line) for pair, whole in zip(scored, finite.all(dim=1).tolist(), strict=True) if not whole]
+    if not bad:
+        return
+    names = ", ".join(bad[:SHOWN]) + (f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else "")
+    raise HealthError(
+        f"{names}: the base model's log-probability is not a number; "
+        "the weights are damaged, or this precision is too narrow for them"
+    )
+
+
+def _settle(answers: Sequence[bytes], known: np.ndarray, computed: dict[bytes, float], shards: Shards) -> np.ndarray:
+    """``known`` with what was computed, stored; what another run stored in the meantime is preferred to our own.
+
+    So the numbers in use are those that a resumed run will read.
+    """
+    wanted = list(computed)
+    stored = dict(zip(wanted, shards.read(wanted).tolist(), strict=True))
+    rest = {key: computed[key] for key in wanted if math.isnan(stored[key])}
+    if shards.save(rest):
+        try:
+            shards.compact()
+        except OSError as error:
+            shards.say(f"reference: {shards.folder} was not tidied: {(error.strerror or str(error)).lower()}")
+    numbers = computed | {key: number for key, number in stored.items() if not math.isnan(number)}
+    settled = known.copy()
+    for place in np.flatnonzero(np.isnan(known)).tolist():
+        settled[place] = numbers[answers[place]]
+    return settled

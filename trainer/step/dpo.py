@@ -1,0 +1,368 @@
+"""The DPO step: TRL's trainer with its constructor untouched; what this project changes of it stands here."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers.trainer_utils import EvalLoopOutput
+
+from launcher.data.table import place_of
+from launcher.errors import MemoryShortage
+
+from ..checkpoints.checkpointed import BUDGETS, CHECKPOINTING, MICRO, PATH, PENDING, CheckpointedTrainer
+from ..inputs.tokens import TokenPair
+from ..processes.sharding import stage
+from .figures import Figures
+from .gradients import sum_gradients
+from .losses import Ratios, pair_losses
+from .packed import Packed
+from .packing import Row, first_fit, pack, packed_length
+from .steps import Share, StepLoader, Steps
+
+
+class Interrupted(Exception):
+    """An evaluation was cut short on all ranks, because one of them was asked to stop."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Pairs with what the reference says of them."""
+
+    pairs: Sequence[TokenPair]
+    reference: Tensor  # [n, 2] float64: sums of the log-probabilities of (chosen, rejected)
+
+
+@dataclass(frozen=True)
+class Fast:
+    """What the packed path needs."""
+
+    packed: Packed
+    budget: int  # tokens of a row
+    train: Scored
+    held_out: Scored | None
+
+
+def smoothed(types: Sequence[str], weights: Sequence[float], smoothing: float) -> tuple[list[str], list[float]]:
+    """TRL's losses whose sum is sigmoid with label smoothing, which TRL leaves out for sigmoid.
+
+    With L(x) = -log sigmoid(x), so that L(-x) = L(x) + x, the smoothed loss (1 - e) L(x) + e L(-x) and TRL's robust
+    ((1 - e) L(x) - e L(-x)) / (1 - 2e) give: smoothed = (2 - 2e) sigmoid - (1 - 2e) robust.
+    """
+    terms = [
+        term
+        for name, weight in zip(types, weights, strict=True)
+        for term in (
+            [(name, weight * (2 - 2 * smoothing)), ("robust", -weight * (1 - 2 * smoothing))]
+            if name == "sigmoid" and smoothing
+            else [(name, weight)]
+        )
+    ]
+    return [name for name, _ in terms], [weight for _, weight in terms]
+
+
+class DPOTrainer(CheckpointedTrainer):
+    """``trl.DPOTrainer`` over pairs that are token ids already, with checkpoints that are complete or absent.
+
+    The loss is equation 7 of Rafailov et al., "Direct Preference Optimization" (arXiv 2305.18290), as TRL computes it:
+    -log sigmoid(beta * ((log pi(y_w|x) - log ref(y_w|x)) - (log pi(y_l|x) - log ref(y_l|x)))), mean over the pairs.
+
+    As it is made it takes the plain path, TRL's own; ``take_fast_path`` turns it to packed rows. Both see the same pairs in
+    the same step, whatever the number of ranks, and every pair weighs the same.
+    """
+
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+        """``trainer.inputs.tokens`` has made the ids: TRL would look for text to tokenise."""
+        return dataset
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """No card in the run folder: run.json says what was trained, and PEFT writes the adapter's own card."""
+
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        """``trainer.reference`` has them, and knows what its numbers depend on; TRL's cache does not."""
+        return dataset
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self._evaluated: list[int] = []  # pairs in each batch of the evaluation that is under way
+        self._fast: Fast | None = None
+        self._recent: list[tuple[tuple[int, ...], Tensor]] = []  # places and losses of the pairs since the last log line
+        self._culprits: list[int] = []
+        self.is_stop_wanted: Callable[[], bool] = lambda: False  # whether any rank was asked to stop; all ranks ask together
+        self.was_cut = False  # whether a stop has cut the last evaluation short
+        super().__init__(*args, **kwargs)
+        self._micro_at_start = self.args.per_device_train_batch_size
+        self._figures = Figures(self.accelerator.device, self._noise)
+        self.loss_types, self.loss_weights = smoothed(self.loss_types, self.loss_weights, self.label_smoothing)
+
+    @property
+    def _noise(self) -> float:
+        """Rewards up to which a margin is rounding: the reference and the policy meet in rows of other neighbours."""
+        half = self.args.bf16 or self.args.fp16
+        return self.beta * (5e-2 if half else 1e-3)
+
+    def take_fast_path(self, fast: Fast) -> None:
+        """Trains and evaluates on packed rows from now on: one batch of transformers' is a whole step of this rank."""
+        self._fast = fast
+        args = self.args
+        args.per_device_train_batch_size *= args.gradient_accumulation_steps
+        args.gradient_accumulation_steps = 1
+        self._train_batch_size = args.per_device_train_batch_size
+        if stage(self):
+            # For DeepSpeed a row is a micro-batch, and there are at most as many as pairs.
+            self.accelerator.state.deepspeed_plugin.deepspeed_config.update(
+                train_micro_batch_size_per_gpu=1,
+                gradient_accumulation_steps=args.per_device_train_batch_size,
+                train_batch_size=args.per_device_train_batch_size * args.world_size,
+            )
+
+    @property
+    def path(self) -> str:
+        return "plain" if self._fast is None else "fast"
+
+    def choices(self) -> dict[str, Any]:
+        budgets = gather_object([self._fast.budget if self._fast else None])
+        recompute = self.args.activation_checkpointing
+        return {PATH: self.path, CHECKPOINTING: recompute, MICRO: self._micro_at_start, BUDGETS: budgets}
+
+    def get_train_dataloader(self) -> Any:
+        """Under the fast path, the shares of this rank; its reduction is DDP's and not accelerate's loader's."""
+        return super().get_train_dataloader() if self._fast is None else StepLoader(len(self._fast.train.pairs), self.steps())
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Under the fast path, the pairs: ``evaluation_loop`` packs them."""
+        if self._fast is None or self._fast.held_out is None:
+            return super().get_eval_dataloader(eval_dataset)
+        return DataLoader(self._fast.held_out.pairs, collate_fn=list)
+
+    def steps(self) -> Steps:
+        """This rank's shares of the steps."""
+        assert self._fast is not None, "the plain path has transformers' loader"
+        args = self.args
+        return Steps(
+            self._fast.train.pairs,
+            batch=args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+            rank=args.process_index,
+            world=args.world_size,
+            budget=self._fast.budget,
+        )
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return super().floating_point_ops(inputs) if self._fast is None else 0  # transformers counts padded ids
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """A whole step of this rank: forward and backward row by row, one reduction of the gradients over the ranks.
+
+        Where the memory does not suffice the same step is computed again in shorter rows, until one holds a single pair.
+        """
+        if self._fast is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        share: Share = inputs["share"]
+        model.train()
+        if callable(getattr(self.optimizer, "train", None)):
+            self.optimizer.train()
+        mark = self._figures.mark()
+        while (total := self._computed(model, share)) is None:
+            self.model.zero_grad()
+            self._figures.back_to(mark)
+        self._total_train_tokens += share.tokens
+        return total
+
+    def _computed(self, model: Any, share: Share) -> Tensor | None:
+        """The share's part of the step's loss, whose gradient has been added; None where it must be computed again."""
+        try:
+            return self._rows(model, share)
+        except torch.OutOfMemoryError as error:
+            if stage(self) or not self._shorten([self._fast.train.pairs[place] for place in share.pairs]):
+                raise
+            reason = str(error).splitlines()[0]
+        # Here and not above: the error's frames hold what the failed row has kept for its backward pass.
+        self._forget()
+        print(  # noqa: T201 - the launcher follows the rank's output
+            f"out of memory at step {self.state.global_step + 1}: it is computed again in rows of at most "
+            f"{self._fast.budget} tokens, as are all that follow ({reason})",
+            flush=True,
+        )
+        return None
+
+    def _rows(self, model: Any, share: Share) -> Tensor:
+        """Forward and backward of the share's rows; no rank waits for another before all of them are done, unless weights or
+        gradients are spread over the ranks: then every rank computes as many rows as the others, the last of them for nothing.
+        """
+        assert self._fast is not None, "rows are the fast path's"
+        rows = pack([self._fast.train.pairs[place] for place in share.pairs], self._fast.budget)
+        is_spread, world = stage(self) > 0, self.args.world_size
+        total = torch.zeros((), device=self.accelerator.device)
+        recent = []
+        count = share.rows if is_spread else len(rows)
+        for number in range(count):
+            row = rows[min(number, len(rows) - 1)]
+            is_work = share.is_work and number < len(rows)
+            places = [share.pairs[i] for i in row.pairs]
+            with self.compute_loss_context_manager():
+                # DDP's wrapper would reduce in the backward pass, where a rank that runs out of memory leaves the others waiting.
+                called = model if is_spread else self.model
+                losses = self._losses(called, row, self._fast.train, places, self._figures if is_work else None)
+            loss = (losses.sum() * (1 / share.total if is_work else 0.0)).float()
+            if is_spread:
+                self.accelerator.gradient_state._set_sync_gradients(number == count - 1)
+                self.accelerator.backward(loss * world, scale_wrt_gas=False)  # DeepSpeed takes the mean over the ranks
+            else:
+                self.accelerator.backward(loss)
+            total += loss.detach() * world  # transformers logs the mean over the ranks
+            recent.append((tuple(places), losses.detach()))
+        if not is_spread:
+            sum_gradients(self.model.parameters())
+        self._recent += recent
+        return total
+
+    def _shorten(self, pairs: Sequence[TokenPair]) -> bool:
+        """Halves the rows' budget; False where each of ``pairs`` has a row to itself already."""
+        assert self._fast is not None, "rows are the fast path's"
+        if all(len(row) == 1 for row in first_fit([packed_length(pair) for pair in pairs], self._fast.budget)):
+            return False
+        self._fast = replace(self._fast, budget=max(1, self._fast.budget // 2))
+        return True
+
+    def _forget(self) -> None:
+        gc.collect()
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def try_longest(self) -> None:
+        """Computes a row of the longest pairs and forgets it, so that a shortage of memory shows now and not after hours."""
+        if self._fast is None or stage(self):
+            return
+        pairs = self._fast.train.pairs
+        longest = sorted(range(len(pairs)), key=lambda place: (-packed_length(pairs[place]), place))
+        while True:
+            lengths = [packed_length(pairs[place]) for place in longest]
+            count = next((n for n in range(1, len(lengths)) if sum(lengths[: n + 1]) > self._fast.budget), len(lengths))
+            share = Share(tuple(longest[:count]), count, 0, False, 1)
+            done = self._computed(self.model, share) is not None
+            self.model.zero_grad()
+            self._recent.clear()
+            if done:
+                self._forget()
+                return
+
+    def shortage(self, error: torch.OutOfMemoryError) -> MemoryShortage:
+        """The error of the run where no shorter row has helped; the next attempt may take smaller micro-batches."""
+        can_split = self._micro_at_start > 1 and (self._fast is None or stage(self) > 0)
+        advice = "smaller micro-batches follow" if can_split else "lower max_seq_length, or see `launcher plan`"
+        return MemoryShortage(
+            f"out of memory at step {self.state.global_step + 1}: {advice} ({str(error).splitlines()[0]})", can_split=can_split
+        )
+
+    def _losses(self, model: Any, row: Row, data: Scored, places: Sequence[int], figures: Figures | None) -> Tensor:
+        """[k] float64: the losses of the row's pairs, which are entered into ``figures``."""
+        assert self._fast is not None, "rows are the fast path's"
+        device = self.accelerator.device
+        row = row.to(device)
+        logps, output = self._fast.packed(model, row)
+        ratios = logps - data.reference[list(places)].to(device)
+        tokens = torch.bincount(row.answer, minlength=2 * len(places)).view(-1, 2)
+        losses = pair_losses(self.args, Ratios(ratios[:, 0], ratios[:, 1], tokens[:, 0], tokens[:, 1]))
+        if figures is not None:
+            figures.add(row, output, logps.detach(), self.args.beta * ratios.detach(), losses.detach())
+        return losses
+
+    def evaluation_loop(
+        self, dataloader: Any, description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+    ) -> Any:
+        """Under the fast path, every held-out pair once, whatever the number of ranks."""
+        if self._fast is None:
+            return super().evaluation_loop(dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+        data, figures, here = self._fast.held_out, Figures(self.accelerator.device, self._noise), self.args.process_index
+        assert data is not None, "there is something to evaluate on"
+        rows, world = pack(data.pairs, self._fast.budget), self.args.world_size
+        model = self.model_wrapped if stage(self) else self.model
+        model.eval()
+        with torch.no_grad(), self.accelerator.autocast():
+            for begin in range(0, len(rows), world):
+                if self.is_stop_wanted():
+                    raise Interrupted
+                is_work = begin + here < len(rows)
+                row = rows[begin + here if is_work else begin]  # spread weights are brought together by all ranks at once
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+                if is_work or stage(self) == 3:
+                    self._losses(model, row, data, row.pairs, figures if is_work else None)
+        means = figures.means(self.accelerator)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(data.pairs))
+
+    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Under the training's autocast: before the training, transformers leaves a model beside a reference without it."""
+        if self.is_stop_wanted():
+            raise Interrupted
+        self._evaluated.append(len(inputs["input_ids"]) // 2)
+        with self.accelerator.autocast():
+            return super().prediction_step(model, inputs, *args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Figures are means over pairs: TRL's of an evaluation are means over batches, where a short last one weighs as much."""
+        if self._fast is not None and "loss" in logs:
+            means = self._figures.means(self.accelerator)
+            self._find_culprits(means.pop("loss"))
+            for name, value in (means | {"num_tokens": self._total_train_tokens}).items():
+                self._metrics["train"][name] = [value]
+        batches = self._metrics["eval"]
+        for name, values in batches.items():
+            if not self.model.training and len(values) == len(self._evaluated) > 1:
+                pairs = zip(values, self._evaluated, strict=True)
+                batches[name] = [sum(value * n for value, n in pairs) / sum(self._evaluated)]
+        self._evaluated.clear()
+        super().log(logs, start_time)
+
+    def name_rows(self, source: str, pairs: Sequence[TokenPair]) -> None:
+        """Tells where the pairs stand, so that a loss that is not finite can name them."""
+        self._source, self._lines = source, [pair.line for pair in pairs]
+
+    def culprits_of(self) -> str:
+        """The rows whose loss was not finite since the line logged before, in words; empty on the plain path, whose losses
+        are means over a batch."""
+        if not self._culprits:
+            return ""
+        shown = ", ".join(place_of(self._source, line) for line in self._culprits[:10])
+        return f" (rows {shown}{' …' if len(self._culprits) > 10 else ''})"
+
+    def _find_culprits(self, loss: float) -> None:
+        """Finds the pairs behind a mean that is not finite; all ranks come here with the same mean."""
+        recent, self._recent = self._recent, []
+        self._culprits = []
+        if math.isfinite(loss):
+            return
+        found = [self._lines[p] for places, x in recent for p, bad in zip(places, (~x.isfinite()).tolist(), strict=True) if bad]
+        self._culprits = sorted(set(gather_object(found)))
+
+    def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> None:
+        """A stop cuts an evaluation short: the checkpoint of its step says so, and a resumed run begins with it."""
+        try:
+            super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kwargs)
+        except Interrupted:
+            self._evaluated.clear()
+            self._metrics["eval"].clear()
+            self.model.train()
+            self.was_cut = True
+            self.state.stateful_callbacks[PENDING] = True
+            self._save_checkpoint(model, trial)
+            self.control.should_evaluate = self.control.should_save = False
+            self.control.should_training_stop = True
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        """First the evaluation that a stop cut short; nothing where a resumed run had reached its end: transformers would train
+        one step more.
+        """
+        if self.state.stateful_callbacks.pop(PENDING, None):
+            self.control.should_evaluate = True
+            saves = (kwargs[name] for name in ("model", "trial", "epoch", "ignore_keys_for_eval", "start_time"))
+            self._maybe_log_save_evaluate(self._tr_loss, None, *saves)
+        if not self.control.should_training_stop:
+            super()._run_epoch(**kwargs)

@@ -1,0 +1,127 @@
+"""The packed forward pass: log-probabilities of answers from rows that hold every prompt once and no padding."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import shutil
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from trl import DPOConfig
+from trl.trainer.utils import FusedCausalLMOutput
+
+from ..inputs.tokens import TokenPair
+from .losses import LOSSES
+from .packing import Row, block_mask, mask
+
+CPU_ROW: Final = 512  # tokens: a boolean mask costs T² however little of it is seen; longer rows lost on two cores
+
+
+class Packed:
+    """Runs rows through a causal language model that TRL has given its fused head (``trl.trainer.utils.add_fused_lm_head``).
+
+    The head sees only the places that predict an answer's token, on every device: a hook takes them out of the backbone's
+    output. The caller may pass the model bare, or wrapped by DDP.
+    """
+
+    def __init__(self, model: Any):
+        causal = model.get_base_model() if isinstance(model, PeftModel) else model
+        self._device = next(causal.parameters()).device
+        self._flex = attention(self._device) == "flex_attention"
+        self._where: Tensor | None = None
+        self._hook = causal.base_model.register_forward_hook(self._select)
+
+    def remove(self) -> None:
+        """Takes the hook off."""
+        self._hook.remove()
+
+    def __call__(self, model: Any, row: Row) -> tuple[Tensor, FusedCausalLMOutput]:
+        """([k, 2] float64: sums of the log-probabilities of (chosen, rejected); the head's figures, each [n])."""
+        self._where = row.where
+        try:
+            output = model(
+                input_ids=row.input_ids[None],
+                position_ids=row.position_ids[None],
+                attention_mask=block_mask(row) if self._flex else mask(row),
+                shift_labels=row.targets[None],
+                fused_lm_head=True,
+                use_cache=False,
+            )
+        finally:
+            self._where = None
+        for name in ("log_probs", "entropy", "mean_logits", "is_top1"):
+            if output[name] is not None:
+                output[name] = output[name][0]
+        # float64: a sum over a thousand tokens would lose the digits that the margin, a difference of two of them, consists of
+        sums = torch.zeros(2 * len(row.pairs), dtype=torch.float64, device=self._device)
+        return sums.index_add(0, row.answer, output.log_probs.double()).view(-1, 2), output
+
+    def _select(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
+        if self._where is not None:
+            output.last_hidden_state = output.last_hidden_state[:, self._where]
+        return output
+
+
+def attention(device: torch.device) -> str:
+    """The attention that packed rows take: block-sparse FlexAttention where Triton can build it, else SDPA with a mask."""
+    can_build = importlib.util.find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
+    return "flex_attention" if device.type == "cuda" and can_build else "sdpa"
+
+
+def row_budget(pairs: Sequence[TokenPair], per_device: int, device: torch.device) -> int:
+    """Tokens of a row: no more than ``per_device`` of the longest pairs, which the plain path would pad to more."""
+    longest = max(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs)
+    room = per_device * longest
+    return room if attention(device) == "flex_attention" else max(longest, min(CPU_ROW, room))
+
+
+def why_plain(model: Any, args: DPOConfig, longest: int) -> str | None:
+    """Why this model or these settings cannot take the packed path, in words; None if they can.
+
+    ``longest``: tokens of the longest prompt and answer.
+    """
+    return _settings(args) or _architecture(model, longest)
+
+
+def _settings(args: DPOConfig) -> str | None:
+    batched = [name for name in args.loss_type if name not in LOSSES]
+    if batched:
+        return f"loss_type {', '.join(batched)} looks at a batch and not at a pair"
+    reasons = {
+        "ld_alpha weighs an answer by the length of the other": args.ld_alpha is not None,
+        "use_weighting needs figures of whole sequences": args.use_weighting,
+        "sync_ref_model moves the reference": args.sync_ref_model,
+        "dropout is on (disable_dropout: false), and would drop the same for both answers": not args.disable_dropout,
+        "use_liger_kernel changes the forward pass": args.use_liger_kernel,
+        "activation_offloading wraps TRL's own step": args.activation_offloading,
+        "torch_compile compiles TRL's own step": args.torch_compile,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _architecture(model: Any, longest: int) -> str | None:
+    causal = model.get_base_model() if isinstance(model, PeftModel) else model
+    config = causal.config.get_text_config()
+    kind = config.model_type
+    if causal.config.is_encoder_decoder:
+        return f"{kind} has an encoder"
+    if getattr(causal, "_is_stateful", False):
+        return f"{kind} reads a sequence from its beginning to its end"
+    if "position_ids" not in inspect.signature(type(causal).forward).parameters:
+        return f"{kind} takes no position_ids"
+    others = sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"})
+    if others:
+        return f"{kind} has layers with {', '.join(others)}"
+    window = getattr(config, "sliding_window", None)
+    if window and getattr(config, "use_sliding_window", True) and window < longest:
+        return f"{kind} has a sliding window of {window} tokens, and the longest sequence has {longest}"
+    coefficient = getattr(config, "router_aux_loss_coef", 0) if hasattr(config, "output_router_logits") else 0
+    if coefficient:
+        return f"{kind} balances its experts by a loss over the batch"
+    if config._attn_implementation not in ("sdpa", "flex_attention"):
+        return f"{kind} runs {config._attn_implementation} attention, which takes no mask of its own"
+    return None

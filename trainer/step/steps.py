@@ -1,0 +1,105 @@
+"""Which pairs a step holds: a function of seed, epoch and step alone, the same for any number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from ..inputs.tokens import TokenPair
+from .packing import first_fit, packed_length
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one rank computes of one step; a pair's loss counts ``1 / total``."""
+
+    pairs: tuple[int, ...]  # places in the data
+    total: int  # pairs of the step over all ranks
+    tokens: int  # of the step over all ranks, as the plain path counts them: every prompt twice
+    is_work: bool  # else it repeats a pair of another rank, which counts nothing: every rank must meet in the reduction
+    rows: int  # of the rank that has the most: where weights or gradients are spread, all ranks must meet in each
+
+
+class Steps(Sampler[Share]):
+    """The shares of ``rank`` in the steps of one epoch.
+
+    The order is that of accelerate's seedable sampler (``torch.randperm`` seeded with seed + epoch), so it is plain TRL's too.
+    The ranks' shares of a step are balanced by tokens: the longest pair goes to the rank that has the fewest tokens so far.
+    """
+
+    def __init__(self, pairs: Sequence[TokenPair], *, batch: int, seed: int, rank: int, world: int, budget: int):
+        """``batch``: pairs of a step over all ranks; ``budget``: tokens of a row."""
+        self._lengths = [packed_length(pair) for pair in pairs]
+        self._tokens = [2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs]
+        self._batch, self._seed, self._rank, self._world = batch, seed, rank, world
+        self._budget, self.epoch = budget, 0
+
+    def __len__(self) -> int:
+        return -(-len(self._lengths) // self._batch)
+
+    def __iter__(self) -> Iterator[Share]:
+        order = torch.randperm(len(self._lengths), generator=torch.Generator().manual_seed(self._seed + self.epoch)).tolist()
+        for begin in range(0, len(order), self._batch):
+            yield self._share(order[begin : begin + self._batch])
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def _share(self, places: list[int]) -> Share:
+        shares: list[list[int]] = [[] for _ in range(self._world)]
+        loads = [0] * self._world
+        for place in sorted(places, key=lambda place: (-self._lengths[place], place)):
+            lightest = min(range(self._world), key=lambda rank: (loads[rank], rank))
+            shares[lightest].append(place)
+            loads[lightest] += self._lengths[place]
+        mine = shares[self._rank]
+        tokens = sum(self._tokens[place] for place in places)
+        rows = max(len(first_fit([self._lengths[place] for place in share], self._budget)) for share in shares)
+        return Share(tuple(mine or shares[0][:1]), len(places), tokens, bool(mine), rows)
+
+
+class StepLoader(DataLoader[Share]):
+    """Steps as transformers wants to see them: something with a length, an epoch, and a sampler that can skip."""
+
+    def __init__(self, pairs: int, steps: Steps):
+        super().__init__(_Itself(pairs), batch_sampler=_Batches(steps), collate_fn=_only)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)
+
+
+class _Itself(torch.utils.data.Dataset[Share]):
+    """Gives a share for itself: the pairs are in memory already."""
+
+    def __init__(self, pairs: int):
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return self._pairs
+
+    def __getitem__(self, share: Share) -> Share:
+        return share
+
+
+class _Batches(Sampler[list[Share]]):
+    """Batches of one share."""
+
+    def __init__(self, steps: Steps):
+        self._steps = steps
+        self.batch_size, self.drop_last = 1, False
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[list[Share]]:
+        return ([share] for share in self._steps)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._steps.set_epoch(epoch)
+
+
+def _only(shares: list[Share]) -> dict[str, Share]:
+    return {"share": shares[0]}
