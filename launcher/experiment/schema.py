@@ -1,7 +1,7 @@
 """An experiment and its sections: each setting declared once, with its type, default, limits and one sentence.
 
-The launcher builds an :class:`Experiment` from a YAML file (``launcher.experiment.files``), the trainer from the JSON that the launcher
-left in the run folder, Python users from keyword arguments. It is the same class each time, and it is frozen.
+The launcher builds an :class:`Experiment` from a YAML file (``files``), the trainer from the JSON that the launcher left in the
+run folder, Python users from keyword arguments. It is the same class each time, and it is frozen.
 """
 
 import math

@@ -1,7 +1,8 @@
 """Estimate: memory, work and time of a run, from the model's sizes and the data's, without torch and without weights. Pure.
 
-Memory is that of one rank at the highest point of a step. It follows what the trainer does: the dtypes of ``trainer.inputs.model``,
-the rows of ``trainer.step.packed``, TRL's fused head, the optimizer's states, ZeRO's divisions (Rajbhandari et al., arXiv 1910.02054).
+Memory is that of one rank at the highest point of a step. It follows what the trainer does: the dtypes of
+``trainer.inputs.model``, the rows of ``trainer.step.packed``, TRL's fused head, the optimizer's states, ZeRO's divisions
+(Rajbhandari et al., arXiv 1910.02054).
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ def fits(found: Estimate, memory: int, gpu_memory_utilization: float) -> bool:
 
 
 def numbers_of(h: Hyperparameters, machine: Machine) -> Numbers:
-    """Widths of the numbers that the trainer computes with: ``trainer.inputs.model.choose_precision``, and DeepSpeed's 16-bit mode."""
+    """Bytes of the numbers that the trainer computes with: ``inputs.model.choose_precision``, and DeepSpeed's 16-bit mode."""
     quantised = machine.cuda and (h.load_in_4bit or h.load_in_8bit)
     if (h.load_in_16bit is False and not quantised) or (not machine.cuda and h.load_in_16bit is None):
         return Numbers(4, 4)

@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 from accelerate import PartialState
 from launcher.experiment.schema import Experiment
-from trainer.bucket import model_path
+from trainer.inputs.bucket import model_path
 state = PartialState(cpu=True)
 experiment = Experiment.model_validate_json(sys.stdin.read())
 print("path", model_path(experiment, Path(), Path(sys.argv[1]), first=state.process_index == 0))
