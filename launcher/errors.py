@@ -122,6 +122,17 @@ class Stopped(LauncherError):
     exit_code = 143
 
 
+class Warned(str):
+    """A notice of what makes the result worse than the reader thinks; a plain ``str`` is one that is only worth a look."""
+
+    __slots__ = ()
+
+
+def labelled(notice: str) -> str:
+    """``notice`` as a line: ``warning: …`` or ``notice: …``."""
+    return f"{'warning' if isinstance(notice, Warned) else 'notice'}: {notice}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """A hint that names the known word closest to ``name``, or None when none is close."""
     from difflib import get_close_matches

@@ -2,17 +2,70 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from typing import Protocol
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Final, Protocol
 
 import click
 
+from ..errors import labelled
 from ..runs.follow import Metric, Text, figures, is_shown, short
+
+LABEL: Final = 12  # columns of the labels of facts
+
+
+def say(text: str = "", *, indent: int = 0, err: bool = False) -> None:
+    """Prints ``text``. On a terminal each line is wrapped at words, what follows is indented by its own indent and ``indent``
+    more; elsewhere lines stay whole, for grep."""
+    width = _columns(err)
+    for line in text.split("\n"):
+        click.echo(line if width is None else _wrapped(line, width, indent), err=err)
 
 
 def complain(line: str) -> None:
-    """A line on standard error, so that standard output holds the answer alone."""
-    click.echo(line, err=True)
+    """``say`` on standard error, so that standard output holds the answer alone."""
+    say(line, err=True)
+
+
+def facts(labelled: Mapping[str, str | None]) -> None:
+    """``label       fact`` lines with their facts in one column; a fact that is None is left out."""
+    for label, fact in labelled.items():
+        if fact is not None:
+            first, *more = fact.splitlines() or [""]
+            say(f"{label:<{LABEL}}{first}", indent=LABEL)
+            for line in more:
+                say(f"{'':<{LABEL}}{line}")
+
+
+def notices(those: Iterable[str], *, err: bool = False) -> None:
+    """Each once, marked ``warning:`` or ``notice:``."""
+    for notice in dict.fromkeys(those):
+        say(labelled(notice), indent=4, err=err)
+
+
+def _columns(err: bool) -> int | None:
+    """The width of the terminal that is written to, at least 40; None where there is none."""
+    stream = sys.stderr if err else sys.stdout
+    return max(40, shutil.get_terminal_size().columns) if stream is not None and stream.isatty() else None
+
+
+def _wrapped(line: str, width: int, indent: int) -> str:
+    """Words are never cut: a path or a command that is longer than a line is left to the terminal, and can be copied."""
+    if len(line) <= width:
+        return line
+    own = len(line) - len(line.lstrip())
+    hang = " " * min(own + indent, width // 2)
+    wrapper = textwrap.TextWrapper(
+        width,
+        subsequent_indent=hang,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+    )
+    return wrapper.fill(line)
 
 
 class Screen(Protocol):
