@@ -16,7 +16,7 @@ from .options import experiment_argument, file_option, json_option, set_option
 
 if TYPE_CHECKING:
     from ..data.pairs import Pairs
-    from ..experiment.files import Loaded
+    from ..experiment.loaded import Loaded
     from ..experiment.schema import Experiment
 
 ENVIRONMENT: Final = (

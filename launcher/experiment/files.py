@@ -4,71 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
-
 from ..errors import ExperimentError, Mistake, nearest
-from ..redact import REDACTOR, SECRET
-from .overrides import override
-from .problems import Problem, every_problem
-from .schema import Experiment
-from .yaml_nodes import BrokenNode, MappingNode, Node, Place, ScalarNode, Source, by_place, data, has_broken, leaves
+from ..redact import REDACTOR
+from .found import Contents, Found, the_one
+from .loaded import Loaded, checked
+from .yaml_nodes import MappingNode, Node, Place, ScalarNode, Source, by_place, data
 from .yaml_text import compose
 
 LARGEST: Final = 1_000_000  # bytes of an experiment file
-Keys = tuple[str | int, ...]
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A checked experiment and where it was read; ``places``: path of a leaf -> where it is written, absent: default."""
-
-    experiment: Experiment
-    key: str
-    file: Path
-    places: Mapping[Keys, Place]
-
-    @property
-    def origins(self) -> dict[Keys, str]:
-        """Path of a leaf -> ``file:line`` or ``--set``."""
-        return {path: place.label for path, place in self.places.items()}
-
-    @contextmanager
-    def placed(self) -> Iterator[None]:
-        """Gives mistakes of settings that are found later, as ``launch.gpus``, the place where the setting is written."""
-        try:
-            yield
-        except ExperimentError as error:
-            raise ExperimentError([self._at_place(mistake) for mistake in error.mistakes]) from error
-
-    def _at_place(self, mistake: Mistake) -> Mistake:
-        name = tuple(mistake.where.split("."))
-        for path, place in self.places.items():
-            if any(path[n : n + len(name)] == name for n in range(len(path))):
-                return place.mistake(f"{mistake.where}: {mistake.what}", mistake.expected, mistake.found, mistake.hint)
-        return mistake
-
-
-@dataclass(frozen=True)
-class Found:
-    """An experiment as a file has it, not checked yet; ``id`` is its ``experiment_id`` as text."""
-
-    key: str
-    id: str
-    file: Path
-    place: Place
-    node: MappingNode
-
-    def text(self, name: str) -> str | None:
-        """The value of a top-level key, if it is a scalar that is set."""
-        entry = self.node.entries.get(name)
-        value = entry.node.value if entry is not None and isinstance(entry.node, ScalarNode) else None
-        return None if value is None else str(value)
 
 
 @dataclass(frozen=True)
@@ -88,17 +37,6 @@ class Survey:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What the files hold; ``mistakes`` are those of the files' text, by file."""
-
-    files: tuple[Path, ...]
-    found: tuple[Found, ...]
-    mistakes: Mapping[Path, Sequence[Mistake]]
-    blocks: Mapping[str, Place]
-    warnings: tuple[str, ...]
-
-
 def load(name: str | None, *, root: Path = Path(), file: Path | None = None, overrides: Sequence[str] = ()) -> Loaded:
     """The experiment that ``name`` means (None: the only one there is), with ``overrides`` (``a.b=value``) applied.
 
@@ -106,9 +44,9 @@ def load(name: str | None, *, root: Path = Path(), file: Path | None = None, ove
     """
     _learn_secrets(root)
     contents = read_files(root, file)
-    found = _the_one(name, contents)
+    found = the_one(name, contents)
     texts = list(contents.mistakes.get(found.file, ()))
-    loaded, wrong = _checked(found, overrides)
+    loaded, wrong = checked(found, overrides)
     if texts or wrong or loaded is None:
         raise ExperimentError([*texts, *_once(wrong)])
     return loaded
@@ -120,7 +58,7 @@ def check_files(root: Path = Path(), file: Path | None = None, overrides: Sequen
     contents = read_files(root, file)
     results, wrong = [], list[tuple[Mistake, str]]()
     for found in contents.found:
-        loaded, own = _checked(found, overrides)
+        loaded, own = checked(found, overrides)
         results.append(Checked(found, loaded))
         wrong += own
     texts = [mistake for mistakes in contents.mistakes.values() for mistake in mistakes]
@@ -216,94 +154,6 @@ def _not_utf8(path: Path, raw: bytes, start: int) -> Mistake:
     return Mistake(where, "the file is not UTF-8", "UTF-8", f"the byte 0x{raw[start]:02x}", "save it as UTF-8 in your editor")
 
 
-# --- Which experiment a name means
-
-
-def _the_one(name: str | None, contents: Contents) -> Found:
-    if name is None:
-        matches = list(contents.found)
-    else:
-        matches = [f for f in contents.found if f.key == name]
-        matches = matches or [f for f in contents.found if _bare(f.id) == _bare(name)]
-    if len(matches) == 1:
-        return matches[0]
-    texts = [mistake for mistakes in contents.mistakes.values() for mistake in mistakes]
-    if texts and not matches:  # it may well stand behind the mistake
-        raise ExperimentError(texts)
-    where = ", ".join(str(path) for path in contents.files)
-    if not contents.found:
-        hint = "an experiment is a mapping with an experiment_id at the top level of the file"
-        raise ExperimentError(Mistake(where, "no experiment is here", hint=hint))
-    if name is None:
-        raise ExperimentError(Mistake(where, "which experiment is meant?", "one of\n" + _listed(matches)))
-    if matches:
-        what = f"{name!r} means {len(matches)} experiments"
-        # The keys tell them apart, unless several files have the same one.
-        how = "write the key" if len({f.key for f in matches}) == len(matches) else "name the file with -f"
-        raise ExperimentError(Mistake(where, what, "one of\n" + _listed(matches), hint=how))
-    raise ExperimentError(_unknown(name, where, contents))
-
-
-def _unknown(name: str, where: str, contents: Contents) -> Mistake:
-    hint = nearest(name, [*(f.key for f in contents.found), *(f.id for f in contents.found)])
-    if name in contents.blocks:
-        hint = f"{name} in {contents.blocks[name].label} is a block: an experiment has an experiment_id"
-    likely = sorted(contents.found, key=lambda f: -max(_likeness(name, f.key), _likeness(name, f.id)))
-    return Mistake(where, f"no experiment {name!r}", "one of\n" + _listed(likely), repr(name), hint)
-
-
-def _likeness(one: str, other: str) -> float:
-    from difflib import SequenceMatcher  # only an error needs it
-
-    return SequenceMatcher(None, one.lower(), other.lower()).ratio()
-
-
-def _bare(identity: str) -> str:
-    return re.sub(r"^(exp|experiment)_", "", identity)
-
-
-def _listed(found: Iterable[Found], most: int = 20) -> str:
-    rows = list(found)
-    wide = max(len(f.key) for f in rows)
-    lines = [f"{' ' * 14}{f.key:<{wide}}  id {f.id}  {f.place.label}" for f in rows[:most]]
-    return "\n".join(lines + [f"{' ' * 14}… and {len(rows) - most} more"] * (len(rows) > most))
-
-
-# --- Values: overrides, then pydantic
-
-
-def _checked(found: Found, overrides: Sequence[str]) -> tuple[Loaded | None, list[tuple[Mistake, str]]]:
-    """The experiment, or its mistakes, each with the experiment's key."""
-    node, wrong = override(found.node, overrides)
-    values = data(node)
-    try:
-        experiment = Experiment.parse(values)
-    except ValidationError as error:
-        broken = has_broken(node)
-        mistakes = [
-            _mistake(p, node, found.place) for p in every_problem(values, error) if not (broken and _is_broken(p.loc, node))
-        ]
-        return None, [(mistake, found.key) for mistake in wrong + mistakes]
-    places = dict(leaves(node))
-    wrong += _held_secrets(values, places)
-    if wrong or has_broken(node):
-        return None, [(mistake, found.key) for mistake in wrong]
-    return Loaded(experiment, found.key, found.file, places), []
-
-
-def _held_secrets(value: object, places: Mapping[Keys, Place], path: Keys = ()) -> list[Mistake]:
-    """Texts of an experiment that hold a secret: the file is committed, and the run keeps what it says."""
-    if isinstance(value, Mapping):
-        return [mistake for key, one in value.items() for mistake in _held_secrets(one, places, (*path, key))]
-    if isinstance(value, list):
-        return [mistake for index, one in enumerate(value) for mistake in _held_secrets(one, places, (*path, index))]
-    if not isinstance(value, str) or REDACTOR.text(value) == value or path not in places:
-        return []
-    name = REDACTOR.named(value)
-    what = f"{'.'.join(map(str, path))} holds {f'the value of {name}' if name else 'a secret'}"
-    return [places[path].mistake(what, "no secret in the file", hint="name it under launch.secrets, and keep its value in .env")]
-
-
 def _once(wrong: Sequence[tuple[Mistake, str]]) -> list[Mistake]:
     """Equal mistakes as one, which names every experiment that has it."""
     keys: dict[Mistake, list[str]] = {}
@@ -311,43 +161,6 @@ def _once(wrong: Sequence[tuple[Mistake, str]]) -> list[Mistake]:
         keys.setdefault(mistake, []).append(key)
     named = [replace(m, what=f"{m.what} (in {', '.join(dict.fromkeys(k))})") for m, k in keys.items()]
     return sorted(named, key=by_place)
-
-
-def _is_broken(loc: Keys, node: Node) -> bool:
-    """Whether a problem at ``loc`` may come from what is left out: it is at, above or below a node that was reported."""
-    for part in loc:
-        if isinstance(node, MappingNode) and str(part) in node.entries:
-            node = node.entries[str(part)].node
-        else:
-            return isinstance(node, BrokenNode) or (isinstance(node, MappingNode) and "<<" in node.entries)
-    return has_broken(node)
-
-
-def _mistake(problem: Problem, node: Node, key: Place) -> Mistake:
-    """``key`` is the place of the experiment's name, which stands for what is missing."""
-    place, value, what = key, node, problem.what
-    for index, part in enumerate(problem.loc):
-        last = index == len(problem.loc) - 1
-        if isinstance(value, MappingNode) and str(part) in value.entries:
-            entry = value.entries[str(part)]
-            place, value = (entry.key if problem.of_key and last else entry.node.place), entry.node
-        elif not isinstance(value, MappingNode | ScalarNode | BrokenNode) and isinstance(part, int) and part < len(value.items):
-            value = value.items[part]
-            place = value.place
-        elif isinstance(value, ScalarNode) and isinstance(part, int):  # one value, where a list of it is meant
-            what = what.replace(f".{part} ", " ", 1)
-        else:
-            break
-    hint = problem.hint
-    if hint is None and "text" in (problem.expected or "") and isinstance(value, ScalarNode) and value.plain:
-        hint = _quotes(place) if value.value is not None and not isinstance(value.value, str) else None
-    found = None if any(SECRET.search(str(part)) for part in problem.loc) and not problem.of_key else problem.found
-    return place.mistake(what, problem.expected, found, hint)
-
-
-def _quotes(place: Place) -> str:
-    written = place.source.lines[place.line - 1][place.column - 1 :][: place.width]
-    return f'quote it: "{written}"'
 
 
 # --- .env

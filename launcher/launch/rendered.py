@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..backends.docker.spec import DockerSpec
     from ..backends.kubernetes.render.placement import Local
     from ..backends.kubernetes.render.spec import KubernetesSpec
-    from ..experiment.files import Loaded
+    from ..experiment.loaded import Loaded
     from ..experiment.schema import Experiment
     from ..job.image import Image
     from ..job.job import Job

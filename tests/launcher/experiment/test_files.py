@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import ExperimentError, Mistake, UsageError
-from launcher.experiment.files import Loaded, check_files, load, read_env, read_files
+from launcher.experiment.files import check_files, load, read_env, read_files
+from launcher.experiment.loaded import Loaded
 
 GOOD = """\
 e:

@@ -1,0 +1,89 @@
+"""Found: an experiment by its key, id and place in a file, before its values are checked; and which one a name means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ExperimentError, Mistake, nearest
+from .yaml_nodes import MappingNode, Place, ScalarNode
+
+
+@dataclass(frozen=True)
+class Found:
+    """An experiment as a file has it, not checked yet; ``id`` is its ``experiment_id`` as text."""
+
+    key: str
+    id: str
+    file: Path
+    place: Place
+    node: MappingNode
+
+    def text(self, name: str) -> str | None:
+        """The value of a top-level key, if it is a scalar that is set."""
+        entry = self.node.entries.get(name)
+        value = entry.node.value if entry is not None and isinstance(entry.node, ScalarNode) else None
+        return None if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the files hold; ``mistakes`` are those of the files' text, by file."""
+
+    files: tuple[Path, ...]
+    found: tuple[Found, ...]
+    mistakes: Mapping[Path, Sequence[Mistake]]
+    blocks: Mapping[str, Place]
+    warnings: tuple[str, ...]
+
+
+def the_one(name: str | None, contents: Contents) -> Found:
+    if name is None:
+        matches = list(contents.found)
+    else:
+        matches = [f for f in contents.found if f.key == name]
+        matches = matches or [f for f in contents.found if _bare(f.id) == _bare(name)]
+    if len(matches) == 1:
+        return matches[0]
+    texts = [mistake for mistakes in contents.mistakes.values() for mistake in mistakes]
+    if texts and not matches:  # it may well stand behind the mistake
+        raise ExperimentError(texts)
+    where = ", ".join(str(path) for path in contents.files)
+    if not contents.found:
+        hint = "an experiment is a mapping with an experiment_id at the top level of the file"
+        raise ExperimentError(Mistake(where, "no experiment is here", hint=hint))
+    if name is None:
+        raise ExperimentError(Mistake(where, "which experiment is meant?", "one of\n" + _listed(matches)))
+    if matches:
+        what = f"{name!r} means {len(matches)} experiments"
+        # The keys tell them apart, unless several files have the same one.
+        how = "write the key" if len({f.key for f in matches}) == len(matches) else "name the file with -f"
+        raise ExperimentError(Mistake(where, what, "one of\n" + _listed(matches), hint=how))
+    raise ExperimentError(_unknown(name, where, contents))
+
+
+def _unknown(name: str, where: str, contents: Contents) -> Mistake:
+    hint = nearest(name, [*(f.key for f in contents.found), *(f.id for f in contents.found)])
+    if name in contents.blocks:
+        hint = f"{name} in {contents.blocks[name].label} is a block: an experiment has an experiment_id"
+    likely = sorted(contents.found, key=lambda f: -max(_likeness(name, f.key), _likeness(name, f.id)))
+    return Mistake(where, f"no experiment {name!r}", "one of\n" + _listed(likely), repr(name), hint)
+
+
+def _likeness(one: str, other: str) -> float:
+    from difflib import SequenceMatcher  # only an error needs it
+
+    return SequenceMatcher(None, one.lower(), other.lower()).ratio()
+
+
+def _bare(identity: str) -> str:
+    return re.sub(r"^(exp|experiment)_", "", identity)
+
+
+def _listed(found: Iterable[Found], most: int = 20) -> str:
+    rows = list(found)
+    wide = max(len(f.key) for f in rows)
+    lines = [f"{' ' * 14}{f.key:<{wide}}  id {f.id}  {f.place.label}" for f in rows[:most]]
+    return "\n".join(lines + [f"{' ' * 14}… and {len(rows) - most} more"] * (len(rows) > most))

@@ -1,0 +1,119 @@
+"""Loaded: an experiment whose values are checked, each with its place; and the mistakes of one that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ..errors import ExperimentError, Mistake
+from ..redact import REDACTOR, SECRET
+from .found import Found
+from .overrides import override
+from .problems import Problem, every_problem
+from .schema import Experiment
+from .yaml_nodes import BrokenNode, MappingNode, Node, Place, ScalarNode, data, has_broken, leaves
+
+Keys = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checked experiment and where it was read; ``places``: path of a leaf -> where it is written, absent: default."""
+
+    experiment: Experiment
+    key: str
+    file: Path
+    places: Mapping[Keys, Place]
+
+    @property
+    def origins(self) -> dict[Keys, str]:
+        """Path of a leaf -> ``file:line`` or ``--set``."""
+        return {path: place.label for path, place in self.places.items()}
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """Gives mistakes of settings that are found later, as ``launch.gpus``, the place where the setting is written."""
+        try:
+            yield
+        except ExperimentError as error:
+            raise ExperimentError([self._at_place(mistake) for mistake in error.mistakes]) from error
+
+    def _at_place(self, mistake: Mistake) -> Mistake:
+        name = tuple(mistake.where.split("."))
+        for path, place in self.places.items():
+            if any(path[n : n + len(name)] == name for n in range(len(path))):
+                return place.mistake(f"{mistake.where}: {mistake.what}", mistake.expected, mistake.found, mistake.hint)
+        return mistake
+
+
+def checked(found: Found, overrides: Sequence[str]) -> tuple[Loaded | None, list[tuple[Mistake, str]]]:
+    """The experiment, or its mistakes, each with the experiment's key."""
+    node, wrong = override(found.node, overrides)
+    values = data(node)
+    try:
+        experiment = Experiment.parse(values)
+    except ValidationError as error:
+        broken = has_broken(node)
+        mistakes = [
+            _mistake(p, node, found.place) for p in every_problem(values, error) if not (broken and _is_broken(p.loc, node))
+        ]
+        return None, [(mistake, found.key) for mistake in wrong + mistakes]
+    places = dict(leaves(node))
+    wrong += _held_secrets(values, places)
+    if wrong or has_broken(node):
+        return None, [(mistake, found.key) for mistake in wrong]
+    return Loaded(experiment, found.key, found.file, places), []
+
+
+def _held_secrets(value: object, places: Mapping[Keys, Place], path: Keys = ()) -> list[Mistake]:
+    """Texts of an experiment that hold a secret: the file is committed, and the run keeps what it says."""
+    if isinstance(value, Mapping):
+        return [mistake for key, one in value.items() for mistake in _held_secrets(one, places, (*path, key))]
+    if isinstance(value, list):
+        return [mistake for index, one in enumerate(value) for mistake in _held_secrets(one, places, (*path, index))]
+    if not isinstance(value, str) or REDACTOR.text(value) == value or path not in places:
+        return []
+    name = REDACTOR.named(value)
+    what = f"{'.'.join(map(str, path))} holds {f'the value of {name}' if name else 'a secret'}"
+    return [places[path].mistake(what, "no secret in the file", hint="name it under launch.secrets, and keep its value in .env")]
+
+
+def _is_broken(loc: Keys, node: Node) -> bool:
+    """Whether a problem at ``loc`` may come from what is left out: it is at, above or below a node that was reported."""
+    for part in loc:
+        if isinstance(node, MappingNode) and str(part) in node.entries:
+            node = node.entries[str(part)].node
+        else:
+            return isinstance(node, BrokenNode) or (isinstance(node, MappingNode) and "<<" in node.entries)
+    return has_broken(node)
+
+
+def _mistake(problem: Problem, node: Node, key: Place) -> Mistake:
+    """``key`` is the place of the experiment's name, which stands for what is missing."""
+    place, value, what = key, node, problem.what
+    for index, part in enumerate(problem.loc):
+        last = index == len(problem.loc) - 1
+        if isinstance(value, MappingNode) and str(part) in value.entries:
+            entry = value.entries[str(part)]
+            place, value = (entry.key if problem.of_key and last else entry.node.place), entry.node
+        elif not isinstance(value, MappingNode | ScalarNode | BrokenNode) and isinstance(part, int) and part < len(value.items):
+            value = value.items[part]
+            place = value.place
+        elif isinstance(value, ScalarNode) and isinstance(part, int):  # one value, where a list of it is meant
+            what = what.replace(f".{part} ", " ", 1)
+        else:
+            break
+    hint = problem.hint
+    if hint is None and "text" in (problem.expected or "") and isinstance(value, ScalarNode) and value.plain:
+        hint = _quotes(place) if value.value is not None and not isinstance(value.value, str) else None
+    found = None if any(SECRET.search(str(part)) for part in problem.loc) and not problem.of_key else problem.found
+    return place.mistake(what, problem.expected, found, hint)
+
+
+def _quotes(place: Place) -> str:
+    written = place.source.lines[place.line - 1][place.column - 1 :][: place.width]
+    return f'quote it: "{written}"'
