@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Final
 from ..errors import LauncherError, UsageError
 from ..redact import REDACTOR
 
-LINKS: Final = ("logs", "logs_tensorboard", "adapter", "run.json")
+LINKS: Final = ("logs", "logs_tensorboard", "run.json")  # beside runs/, to the run that was started last; see also publish
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -55,7 +56,7 @@ class RunDir:
 
     @property
     def shelf(self) -> Path:
-        """The folder beside ``runs/``, whose links name the newest run."""
+        """The folder that holds ``runs/`` and links to the newest run and the newest adapter."""
         return self.path.parent.parent
 
     @property
@@ -165,15 +166,25 @@ class RunDir:
         return LauncherError(f"{self.path}: the run's folder cannot be made: {reason} (model_output_dir says where runs go)")
 
     def link(self) -> None:
-        """Points the links beside ``runs/`` to this run; a link that is replaced is never missing in between."""
+        """Points the links to logs and record, beside ``runs/``, to this run."""
         for name in LINKS:
-            link, target = self.shelf / name, Path("runs", self.name, name)
-            if link.exists() and not link.is_symlink():
-                continue  # somebody's own folder: never replaced
-            aside = self.shelf / f".{name}.{os.getpid()}"
-            aside.unlink(missing_ok=True)
-            aside.symlink_to(target)
-            aside.replace(link)
+            self._link(name)
+
+    def publish(self, aside: Path) -> None:
+        """Renames ``aside``, a verified adapter, to ``adapter``, and points the link beside ``runs/`` to it."""
+        aside.rename(self.adapter)
+        with suppress(OSError):  # some network file systems have no links, and the run is complete without one
+            self._link(self.adapter.name)
+
+    def _link(self, name: str) -> None:
+        """Points one link to this run; a link that is replaced is never missing in between."""
+        link, target = self.shelf / name, Path("runs", self.name, name)
+        if link.exists() and not link.is_symlink():
+            return  # a user's own folder: never replaced
+        aside = self.shelf / f".{name}.{os.getpid()}"
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(target)
+        aside.replace(link)
 
     def read_record(self) -> dict[str, Any]:
         """The record, empty if there is none; raises LauncherError if it is no JSON object."""

@@ -165,8 +165,8 @@ def _compare_spread(trained: Mapping[str, torch.Tensor], folder: Path) -> dict[s
 
 
 def publish(run: RunDir) -> None:
-    """The last act of the training: where ``adapter/`` is, all else of the run has been written, too."""
-    (run.path / ASIDE).rename(run.adapter)
+    """The last step of a training: a run that has ``adapter/`` has everything else, too."""
+    run.publish(run.path / ASIDE)
 
 
 def _compare_adapter(trainer: Any, model: PeftModel, folder: Path) -> dict[str, Any]:

@@ -47,14 +47,29 @@ def test_the_links_name_the_newest_run_and_are_relative(tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     newest.shelf.rename(moved)
     assert (moved / "run.json").read_text() == (moved / "runs" / "second" / "run.json").read_text()
-    assert sorted(path.name for path in moved.iterdir()) == ["adapter", "logs", "logs_tensorboard", "run.json", "runs"]
+    assert sorted(path.name for path in moved.iterdir()) == ["logs", "logs_tensorboard", "run.json", "runs"]
+
+
+def test_the_link_to_the_adapter_moves_when_an_adapter_is_published_and_not_when_a_run_starts(tmp_path: Path) -> None:
+    first = make(tmp_path, "first")
+    link = first.shelf / "adapter"
+    assert not link.is_symlink()
+    (first.path / ".adapter").mkdir()
+    (first.path / ".adapter" / "adapter_model.safetensors").touch()
+    first.publish(first.path / ".adapter")
+    assert link.readlink() == Path("runs/first/adapter")
+    make(tmp_path, "second")  # it may be stopped, or fail
+    assert (link / "adapter_model.safetensors").is_file()
+    assert (first.shelf / "logs").readlink() == Path("runs/second/logs")
 
 
 def test_somebody_s_own_folder_is_never_replaced_by_a_link(tmp_path: Path) -> None:
     shelf = RunDir.of(tmp_path, "data/dpo/model", "7", "Qwen3-0.6B", "x").shelf
     (shelf / "adapter").mkdir(parents=True)
     (shelf / "adapter" / "precious").touch()
-    make(tmp_path, "first")
+    first = make(tmp_path, "first")
+    (first.path / ".adapter").mkdir()
+    first.publish(first.path / ".adapter")
     assert (shelf / "adapter" / "precious").exists()
     assert (shelf / "logs").is_symlink()
 
