@@ -16,7 +16,7 @@ import click
 
 from ..errors import LauncherError, UsageError
 from ..redact import learn_environment, redact_output
-from . import doctor, drill, files, images, plan, render, runs, started, states, storage, submit, why
+from . import doctor, drill, files, images, plan, render, runs, started, states, storage, submit, tensorboard, why
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -26,7 +26,7 @@ def launcher(debug: bool) -> None:
     """Tune a language model on preferences: write an experiment in YAML, run it, read what was learned."""
 
 
-for _room in (files, plan, render, runs, submit, started, states, why, doctor, drill, images, storage):
+for _room in (files, plan, render, runs, submit, started, states, why, tensorboard, doctor, drill, images, storage):
     for _verb in _room.VERBS:
         launcher.add_command(_verb)
 

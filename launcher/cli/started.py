@@ -109,33 +109,4 @@ def _resume_there(where: Kubernetes, run: ClusterRun, detach: bool) -> int:
         return watch(where, run, interrupts, pairs_a_step=run.global_batch, begin=begin)
 
 
-@click.command("tensorboard", short_help="Show runs side by side in TensorBoard until Ctrl-C.")
-@click.argument("names", metavar="[RUN]...", nargs=-1)
-@click.option("--port", type=click.IntRange(1, 65535), default=6006, help="Port of this machine (default: 6006).")
-@click.option(
-    "--backend",
-    type=click.Choice(["host", "docker"]),
-    help="Where it runs (default: host if it is installed here, else a container).",
-)
-@cluster_option
-@namespace_option
-def tensorboard(names: tuple[str, ...], port: int, backend: str | None, cluster: bool, namespace: str | None) -> int:
-    """Show runs side by side in TensorBoard until Ctrl-C; with no RUN, all of them.
-
-    With --cluster it is the one that k8s/ deploys beside the runs' claim, which shows all that lie there.
-    """
-    from ..backends.finding import local_runs
-    from ..experiment.files import read_env
-    from ..runs.finding import choose
-    from .tensorboard import serve, serve_cluster
-
-    caller = read_env(Path.cwd())
-    if cluster or namespace is not None:
-        if names or backend is not None:
-            raise UsageError("tensorboard --cluster shows all runs of a namespace: it takes no RUN and no --backend")
-        return serve_cluster(caller, namespace, port)
-    runs = local_runs()
-    return serve([choose(name, runs) for name in names] if names else runs, port, backend, caller)
-
-
-VERBS: tuple[click.Command, ...] = (resume, logs, stop, tensorboard)
+VERBS: tuple[click.Command, ...] = (resume, logs, stop)

@@ -1,12 +1,10 @@
-"""TensorBoard in a container of the training image, over the event folders of runs, which it cannot change."""
+"""TensorBoard in a container of the training image; the event folders of runs are mounted read-only."""
 
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Final
 
 from ...job.image import Image
@@ -19,7 +17,7 @@ _PORT: Final = 6006
 
 @dataclass(frozen=True)
 class TensorBoardSpec:
-    """A server of this machine's ``port``, on its loopback address alone."""
+    """A server on ``port`` of this machine's loopback address."""
 
     image: Image
     mounts: tuple[Mount, ...]
@@ -28,13 +26,13 @@ class TensorBoardSpec:
 
 
 def render(image: Image, runs: Mapping[str, RunDir], port: int) -> TensorBoardSpec:
-    """``runs`` by the names that they are shown under."""
+    """``runs``: by the names that TensorBoard shows."""
     mounts = tuple(Mount(run.tensorboard.resolve(), f"/dpo/logs/{name}", read_only=True) for name, run in runs.items())
     return TensorBoardSpec(image, mounts, port, f"{os.getuid()}:{os.getgid()}")
 
 
 def serve(client: Any, spec: TensorBoardSpec) -> int:
-    """Serves until Ctrl-C or SIGTERM, and leaves no container; its exit code, 0 for Ctrl-C."""
+    """Serves until it ends or KeyboardInterrupt is raised, and removes the container. Returns the exit code, 0 for Ctrl-C."""
     from docker.types import Mount as Bind
 
     with translated("TensorBoard did not start"):
@@ -52,15 +50,9 @@ def serve(client: Any, spec: TensorBoardSpec) -> int:
             security_opt=["no-new-privileges"],
             labels={"app.kubernetes.io/name": "dpo-launcher-tensorboard"},
         )
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return int(container.wait(timeout=None)["StatusCode"])
     except KeyboardInterrupt:
         return 0
     finally:
         container.remove(force=True, v=True)
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -290,7 +290,7 @@ def test_tensorboard_of_the_cluster_is_at_a_port_of_this_machine(cluster_api: Cl
         serving = person.begin("tensorboard", "--cluster", "--port", str(port))
         assert serving.stdout is not None
         line = serving.stdout.readline()
-        assert line == f"http://localhost:{port}/ shows the runs of namespace default; Ctrl-C ends it\n"
+        assert line == f"TensorBoard shows the runs of namespace default at http://localhost:{port}/ (Ctrl-C stops it)\n"
         assert urllib.request.urlopen(f"http://127.0.0.1:{port}/index.html", timeout=30).read() == b"TensorBoard"
         serving.send_signal(signal.SIGINT)
         assert serving.wait(30) == 0

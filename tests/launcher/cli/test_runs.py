@@ -441,7 +441,7 @@ def test_tensorboard_sees_the_chosen_runs_side_by_side_until_ctrl_c(home):
         "time.sleep(60)\n"
     )
     server = begin(home, "tensorboard", "a", "b", "--port", "7007", PYTHONPATH=str(home))
-    assert server.stdout.readline() == "http://localhost:7007/ shows exp_1/a, exp_1/b; Ctrl-C ends it\n"
+    assert server.stdout.readline() == "TensorBoard shows exp_1/a, exp_1/b at http://localhost:7007/ (Ctrl-C stops it)\n"
     assert server.stdout.readline() == (
         f"--port=7007 exp_1/a={run_dir(home, 'a').tensorboard} exp_1/b={run_dir(home, 'b').tensorboard}\n"
     )

@@ -125,7 +125,7 @@ def test_two_experiments_are_seen_side_by_side(home: Path, browser: Any, tmp_pat
         out, _ = server.communicate(timeout=30)
     assert "rewards /margins" in text
     assert "Run exp_1/low-rate exp_2/high-rate" in text
-    assert f"http://localhost:{port}/ shows exp_2/high-rate, exp_1/low-rate; Ctrl-C ends it" in out
+    assert f"TensorBoard shows exp_2/high-rate, exp_1/low-rate at http://localhost:{port}/ (Ctrl-C stops it)" in out
     assert server.returncode == 0
 
 
@@ -148,10 +148,10 @@ def test_a_container_shows_the_same_page(
     assert [one.name for one in engine.containers.list(all=True) if str(port) in str(one.attrs["HostConfig"])] == []
 
 
-def test_a_port_that_is_taken_is_said(home: Path) -> None:
+def test_a_port_that_is_in_use_is_named_with_the_next_one(home: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         out, _ = begin(home, "--port", str(port)).communicate(timeout=30)
-    assert f"--port {port}: Address already in use" in out
+    assert f"--port {port}: address already in use; try --port {port + 1}" in out
