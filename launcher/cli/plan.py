@@ -1,4 +1,4 @@
-"""The verb that says, before anything is built or taken, what a run needs, how long it takes, and what would make it fit."""
+"""The verb that answers, before anything is built or started, what a run needs, how long it takes, and what would fit."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ import click
 from .options import experiment_argument, file_option, json_option, set_option
 
 if TYPE_CHECKING:
-    from ..experiment.schema import Experiment
-    from ..planning.gpus import Gpu
+    from ..planning.fit import Fit
     from ..planning.planned import Planned
 
 
-@click.command("plan", short_help="Say what EXP needs: memory, time, and what makes it fit.")
+@click.command("plan", short_help="Estimate memory, time and what makes EXP fit.")
 @experiment_argument()
-@click.option("--gpu", "gpu_name", metavar="NAME", help="Plan for this GPU, as 'RTX 4090' (default: the one of this machine).")
-@click.option("--gpu-memory", metavar="SIZE", help="Plan for a GPU with so much memory, as 24GiB.")
+@click.option("--gpu", "gpu_name", metavar="NAME", help="Plan for this GPU, such as 'RTX 4090' (default: this machine's).")
+@click.option("--gpu-memory", metavar="SIZE", help="Plan for a GPU with this much memory, such as 24GiB.")
 @click.option("--gpus", type=click.IntRange(1), help="GPUs per node (default: launch.gpus).")
-@click.option("--nodes", type=click.IntRange(1), help="Machines (default: launch.nodes).")
+@click.option("--nodes", type=click.IntRange(1), help="Number of nodes (default: launch.nodes).")
 @click.option("--parallelism", metavar="NAME", help="ddp, zero1, zero2, zero3 … (default: launch.parallelism).")
 @click.option(
     "--model-config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The model's config.json (default: checked in, cached, or from the hub or s3://).",
+    help="The model's config.json (default: from the checkout, the cache, the hub or S3).",
 )
 @set_option
 @file_option
@@ -43,90 +42,83 @@ def plan(
     file: Path | None,
     as_json: bool,
 ) -> None:
-    """Say what the experiment EXP needs: memory, steps, tokens, time; and the cheapest changes that make it fit.
+    """Estimate what the experiment EXP needs: memory, steps, tokens and time; and the cheapest changes that make it fit.
 
-    Needs neither torch nor the model's weights: its config.json is enough.
+    Reads the model's config.json. Needs neither torch nor the model's weights.
     """
-    import json
-
-    from ..data.pairs import read_pairs
-    from ..data.rows import Reading
-    from ..experiment.files import load, read_env
-    from ..planning.model_config import find_model_config
-    from ..planning.planned import planned
+    from ..planning.planned import Wanted, plan_for
     from .screen import complain
 
-    caller = read_env(Path.cwd())
-    loaded = load(experiment, root=Path(), file=file, overrides=overrides)
-    gpu = _wanted(gpu_name, gpu_memory)
-    with loaded.placed():
-        changed = _changed(loaded.experiment, gpus, nodes, parallelism)
-        name, storage = changed.model_name, changed.storage_config
-        sizes, where = find_model_config(name, Path(), caller, model_config, storage=storage)
-        pairs = read_pairs(changed, Reading(Path(), caller, say=complain))
-        found = planned(changed, sizes, pairs, gpu, caller)
+    wanted = Wanted(gpu_name, gpu_memory, gpus, nodes, parallelism, model_config)
+    found = plan_for(experiment, wanted, file=file, overrides=overrides, say=complain)
     if as_json:
-        click.echo(json.dumps(found.json(loaded.key, where), indent=2, ensure_ascii=False))
-        return
-    click.echo("\n".join(_lines(loaded.key, str(loaded.file), found, where)))
+        import json
 
-
-def _wanted(name: str | None, memory: str | None) -> Gpu | None:
-    from ..errors import UsageError
-    from ..planning.gpus import Gpu, find_gpu, parse_memory
-
-    if name is not None and memory is not None:
-        raise UsageError("--gpu and --gpu-memory say the same: give one")
-    if name is not None:
-        return find_gpu(name)
-    return None if memory is None else Gpu(f"GPU of {memory}", parse_memory(memory), None)
-
-
-def _changed(experiment: Experiment, gpus: int | None, nodes: int | None, parallelism: str | None) -> Experiment:
-    given = {"gpus": gpus, "nodes": nodes, "parallelism": parallelism}
-    updates = {name: value for name, value in given.items() if value is not None}
-    return experiment.model_copy(update={"launch": experiment.launch.model_copy(update=updates)}) if updates else experiment
-
-
-def _lines(key: str, file: str, found: Planned, where: str) -> list[str]:
-    from ..planning.planned import gib
-
-    h, guess, work = found.experiment.hyperparameters, found.estimate, found.work
-    trained = "all weights" if h.full_finetuning else f"a LoRA adapter of rank {h.r}"
-    tokens = f"{work.tokens:,} tokens an epoch" if work.exact else f"at most {work.tokens:,} tokens an epoch (counted in bytes)"
-    again = "activations are computed again" if guess.recompute else "activations are kept"
-    facts = {
-        "experiment": f"{key} ({file}) on {found.device}",
-        "model": f"{found.experiment.model_name}: {found.config.parameters:,} parameters; trains {trained} ({where})",
-        "data": f"{work.pairs:,} pairs, {tokens}, longest sequence {work.longest:,}",
-        "a step": f"{found.experiment.global_batch} pairs, at most {guess.row:,} tokens at once; {again}",
-    }
-    rows = [(part.name, gib(part.size), part.why) for part in guess.parts if part.size]
-    rows.append(("total", gib(guess.total), f"of {gib(found.memory)}" if found.memory is not None else ""))
-    lines = [f"{name:<12}{fact}" for name, fact in facts.items()]
-    lines += ["", f"{'memory':<12}{'GiB':>7}", *(f"{name:<12}{size:>7}  {why}".rstrip() for name, size, why in rows)]
-    if guess.host:
-        lines.append(f"{'main memory':<12}{gib(guess.host):>7}  a rank's, for what was moved there")
-    lines += ["", f"{'time':<12}{found.time}", f"{'verdict':<12}{found.verdict}"]
-    lines += [f"{'note':<12}{note}" for note in (*([found.why] if found.why else []), *guess.notes)]
-    if not found.machine.cuda and found.experiment.launch.gpus != 0:
-        lines.append(f"{'note':<12}there is no GPU here: --gpu 'RTX 4090' or --gpu-memory 24GiB plans for one")
-    return lines + _remedies(found)
-
-
-def _remedies(found: Planned) -> list[str]:
-    if found.fits is not False:
-        return []
-    if not any(change.fits for change in found.changes):
-        head = "no change makes it fit; nearest comes:" if found.changes else "no change makes it fit: take a smaller model"
+        click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
     else:
-        head = "the cheapest changes that make it fit:"
-    from ..planning.planned import gib
+        _show(found)
 
-    lines = ["", head]
-    for change in found.changes:
-        lines += [f"  {change.options}", f"      {gib(change.total)} GiB; {change.cost}"]
-    return lines
+
+def _show(found: Planned) -> None:
+    from .screen import facts, say
+
+    fit = found.fit
+    facts(_head(found))
+    say()
+    _show_memory(fit)
+    say()
+    facts({"time": fit.time, "verdict": fit.verdict})
+    notes = [*([fit.why] if fit.why else []), *fit.estimate.notes]
+    if not fit.machine.cuda and fit.experiment.launch.gpus != 0:
+        notes.append("no GPU on this machine; plan for one with --gpu 'RTX 4090' or --gpu-memory 24GiB")
+    for note in notes:
+        facts({"note": note})
+    _show_changes(fit)
+
+
+def _head(found: Planned) -> dict[str, str]:
+    fit = found.fit
+    h, guess, work = fit.experiment.hyperparameters, fit.estimate, fit.work
+    trained = "all weights" if h.full_finetuning else f"a LoRA adapter of rank {h.r}"
+    tokens = f"{work.tokens:,} tokens per epoch, longest sequence {work.longest:,}"
+    if not work.exact:
+        tokens = f"≤ {work.tokens:,} tokens per epoch, longest sequence ≤ {work.longest:,} (upper bound: one token per byte)"
+    checkpointing = "gradient checkpointing" if guess.recompute else "no gradient checkpointing"
+    return {
+        "experiment": f"{found.key} ({found.file}) on {fit.device}",
+        "model": f"{fit.experiment.model_name}: {fit.config.parameters:,} parameters; trains {trained}",
+        "sizes": f"from {found.sizes_from}",
+        "data": f"{work.pairs:,} pairs, {tokens}",
+        "a step": f"{fit.experiment.global_batch} pairs, at most {guess.row:,} tokens per forward pass; {checkpointing}",
+    }
+
+
+def _show_memory(fit: Fit) -> None:
+    from ..planning.fit import gib
+    from .screen import LABEL, say
+
+    rows = [(part.name, gib(part.size), part.why) for part in fit.estimate.parts if part.size]
+    rows.append(("total", gib(fit.estimate.total), f"of {gib(fit.memory)}" if fit.memory is not None else ""))
+    if fit.estimate.host:
+        rows.append(("main memory", gib(fit.estimate.host), "per rank, offloaded"))
+    for name, size, why in (("memory", "GiB", ""), *rows):
+        say(f"{name:<{LABEL}}{size:>7}  {why}".rstrip(), indent=LABEL + 9)
+
+
+def _show_changes(fit: Fit) -> None:
+    from ..planning.fit import gib
+    from .screen import say
+
+    if fit.fits is not False:
+        return
+    if any(change.fits for change in fit.changes):
+        head = "the cheapest changes that make it fit:"
+    else:
+        head = "no change makes it fit; the closest:" if fit.changes else "no change makes it fit; use a smaller model"
+    say(f"\n{head}")
+    for change in fit.changes:
+        say(f"  {change.options}", indent=4)
+        say(f"      {gib(change.total)} GiB; {change.cost}")
 
 
 VERBS: Final = (plan,)

@@ -18,7 +18,7 @@ from .options import (
     namespace_option,
     set_option,
 )
-from .screen import complain
+from .screen import complain, facts, notices
 from .submit import registry_option
 
 if TYPE_CHECKING:
@@ -93,11 +93,10 @@ def run(
         raise UsageError(f"--name {run_name}: a run of that name exists already")
     if why is not None:
         click.echo(why)
-    click.echo("\n".join(said_before_run(job.experiment, pairs, Path(), caller)))
+    facts(said_before_run(job.experiment, pairs, Path(), caller))
     where.prepare(spec, click.echo)
-    click.echo("\n".join(derived(job, pairs, spec.run_dir)))
-    for notice in (*pairs.notices, *where.notices(job)):
-        click.echo(f"notice: {notice}")
+    facts(derived(job, pairs, spec.run_dir).facts)
+    notices((*pairs.notices, *where.notices(job)))
     return start(where, job, with_copy(spec, pairs.spreadsheet), detach)
 
 

@@ -235,18 +235,16 @@ def _say(job: Job, spec: KubernetesSpec, pairs: Pairs | None, context: str, name
     from ..planning.derived import derived
     from ..planning.planned import said_before_submit
     from ..runs.run_dir import RunDir
+    from .screen import facts, notices
 
     folder = RunDir(Path(RUNS) / spec.folder)
     if pairs is None:
-        facts = {"run": job.run, "devices": job.devices, "a step": job.batch, "output": str(folder.path)}
-        click.echo("\n".join(f"{name:<12}{fact}" for name, fact in facts.items()))
-        click.echo(f"{'data':<12}{job.experiment.datasets_path}: only the pods can read it; it is checked there")
+        data = f"{job.experiment.datasets_path}: only the pods can read it; it is checked there"
+        facts({"run": job.run, "devices": job.devices, "a step": job.batch, "output": str(folder.path), "data": data})
     else:
-        click.echo("\n".join((*derived(job, pairs, folder), *said_before_submit(job.experiment, pairs, Path(), caller))))
-    click.echo(f"{'cluster':<12}{spec.kind} {spec.job} in namespace {namespace} of context {context}")
-    click.echo(f"{'image':<12}{spec.image.reference}")
-    for notice in pairs.notices if pairs is not None else ():
-        click.echo(f"notice: {notice}")
+        facts(derived(job, pairs, folder).facts | said_before_submit(job.experiment, pairs, Path(), caller))
+    facts({"cluster": f"{spec.kind} {spec.job} in namespace {namespace} of context {context}", "image": spec.image.reference})
+    notices(pairs.notices if pairs is not None else ())
 
 
 @contextmanager

@@ -61,7 +61,7 @@ class Job:
     def batch(self) -> str:
         """How the global batch comes about, in words."""
         parts = [
-            f"{self.per_device} a device",
+            f"{self.per_device} per device",
             f"{self.accumulation} accumulation",
             f"{self.world} device{'s' * (self.world > 1)}",
         ]

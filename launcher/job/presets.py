@@ -40,7 +40,7 @@ def read_parallelism(name: str, root: Path, why: str | None = None) -> Paralleli
         raise ExperimentError(
             Mistake(
                 "launch.parallelism",
-                f"there is no configs/deepspeed/{name}.json",
+                f"configs/deepspeed/{name}.json not found",
                 f"one of {', '.join(known)}",
                 name,
                 nearest(name, known),

@@ -109,7 +109,7 @@ def cluster_spec(
 
 def _trained(experiment: Experiment, caller: Mapping[str, str]) -> int | None:
     """How many weights are trained, where the model's sizes are known on this machine."""
-    from ..planning.model_config import find_model_config
+    from ..planning.config_file import find_model_config
 
     h = experiment.hyperparameters
     try:

@@ -1,5 +1,5 @@
-"""What a run needs and whether it fits: a model's sizes, GPUs, memory, time, the cheapest changes, the way ranks share work.
+"""What a run needs and whether it fits: model sizes, GPUs, memory, time, the cheapest changes, the parallelism.
 
-Others take ``planned.planned``, ``parallelism.choose_parallelism`` and ``work.work_at_most``; the trainer takes ``activations``
-and ``model_config``, which need no backend.
+Others take ``planned.plan_for``, ``planned.said_before_run`` and ``said_before_submit``, ``derived.derived`` and
+``parallelism.choose_parallelism``; the trainer takes ``activations`` and ``model_config``, which need no backend.
 """

@@ -1,7 +1,7 @@
-"""Bytes that a decoder keeps of its tokens for the backward pass, tensor by tensor. Pure.
+"""Activations: bytes that a decoder keeps for the backward pass, tensor by tensor. Pure.
 
-The list is that of the tensors which autograd saves in transformers' layers under PEFT and autocast (``torch.autograd.graph
-.saved_tensors_hooks`` shows them); Korthikanti et al., arXiv 2205.05198, section 4.1, count a GPT's in the same way.
+The tensors are those that autograd saves in transformers' layers under PEFT and autocast (``torch.autograd.graph
+.saved_tensors_hooks`` shows them); Korthikanti et al., arXiv 2205.05198, section 4.1, count those of a GPT the same way.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def kept_bytes(
     masked: int = 0,
     recompute: bool = False,
 ) -> int:
-    """What lives at the end of the forward pass of ``tokens``.
+    """Bytes alive at the end of the forward pass of ``tokens``.
 
-    ``targets``: names of the modules with an adapter of rank ``r``; None: all weights are trained. ``masked``: tokens that a
-    dense attention mask lets a token look over; 0: a kernel that takes no such mask and repeats no keys. ``recompute``: only
-    the layers' inputs are kept.
+    ``targets``: names of the modules with an adapter of rank ``r``; None: all weights are trained. ``masked``: width of a
+    dense attention mask; 0: a kernel that takes no mask and repeats no keys. ``recompute``: gradient checkpointing, which keeps
+    only the inputs of the layers.
     """
     full, h = targets is None, config.hidden
     # Outside of the layers: the last norm, positions and places in int64, sines and cosines, and the mask itself.
@@ -65,7 +65,7 @@ def working_bytes(
     masked: int = 0,
     recompute: bool = False,
 ) -> int:
-    """What the backward pass of one layer adds: gradients of the MLP's four tensors, and of its input along both ways in."""
+    """Bytes that the backward pass of one layer adds: gradients of the MLP's four tensors, and of its input on both paths."""
     inner = max(config.inner, config.experts_per_token * config.expert_inner + config.shared_inner)
     adds = tokens * (3 * inner * numbers.compute + 2 * config.hidden * numbers.stream)
     if not recompute:
@@ -77,7 +77,7 @@ def working_bytes(
 
 
 def head_bytes(config: ModelConfig, places: int, numbers: Numbers, *, cuda: bool, trained: bool) -> int:
-    """What TRL's fused head adds in the backward pass of ``places`` tokens; ``trained``: its weights get a second gradient."""
+    """Bytes that TRL's fused head adds in the backward pass of ``places`` tokens; ``trained``: the head gets a gradient, too."""
     rows, words = min(places, TILE[0]), min(config.vocab, TILE[1])
     tile = rows * TILE[1] * numbers.compute + (0 if cuda else int(_FOLDED * 4 * rows * words))
     cast = words * config.hidden * numbers.compute if numbers.stream != numbers.compute else 0
@@ -88,8 +88,7 @@ def head_bytes(config: ModelConfig, places: int, numbers: Numbers, *, cuda: bool
 def _inputs(names: tuple[str, ...], width: int, numbers: Numbers, targets: frozenset[str] | None) -> int:
     """Bytes of a module's input kept for the gradient of its weights.
 
-    Where autocast makes 16 bits of it every module has a copy of its own, else they share one. An adapter's fp32 weights are
-    autocast too.
+    Under autocast to 16 bits every module keeps its own copy, else they share one. An adapter's fp32 weights are autocast too.
     """
     if targets is None:
         return (len(names) if numbers.stream != numbers.compute else 1) * width * numbers.compute

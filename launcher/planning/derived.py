@@ -1,36 +1,70 @@
-"""What a run will be, in a few lines, before anything is started. Pure."""
+"""Derived: what a run will be, in a few facts, before it starts. Pure."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
 
 from ..data.pairs import Pairs
 from ..job.job import Job
 from ..runs.run_dir import RunDir
 from .work import tokens_at_most
 
-_SHARED = {
-    "stays": "the pairs of every step and their order, the loss as a mean over pairs, the learning rate: as on one device",
-    "changes": "rounding, as gradients are summed over the ranks in another order",
+_SHARED: Final = {
+    "same": "the pairs of every step and their order, the loss as a mean over pairs, the learning rate: as on one device",
+    "differs": "rounding: gradients are summed over the ranks in another order",
 }
 
 
-def derived(job: Job, pairs: Pairs, run: RunDir) -> list[str]:
-    """One line a fact; numbers that only the trainer knows exactly are said to be bounds."""
+@dataclass(frozen=True)
+class Derived:
+    """``tokens``: an upper bound per epoch; ``steps``: of the whole run."""
+
+    job: Job
+    pairs: Pairs
+    run: RunDir
+    tokens: int
+    steps: int
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "run": self.job.run,
+            "experiment": self.job.key,
+            "origin": self.job.origin,
+            "model": self.job.experiment.model_name,
+            "training_pairs": len(self.pairs.train),
+            "validation_pairs": len(self.pairs.validation),
+            "tokens_at_most": self.tokens,
+            "devices": self.job.devices,
+            "parallelism": self.job.topology.parallelism.why,
+            "global_batch": self.job.experiment.global_batch,
+            "steps": self.steps,
+            "output": str(self.run.path),
+        }
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Label -> fact."""
+        job, h = self.job, self.job.experiment.hyperparameters
+        epochs = "" if h.max_steps is not None else f" ({h.num_train_epochs:g} epoch{'s' * (h.num_train_epochs != 1)})"
+        rows = ", ".join(f"{source.rows} {source.role}" for source in self.pairs.sources)
+        why = job.topology.parallelism.why
+        return {
+            "run": job.run,
+            "experiment": job.key + (f" ({job.origin})" if job.origin else ""),
+            "model": job.experiment.model_name,
+            "data": f"{len(self.pairs.train):,} training, {len(self.pairs.validation):,} validation pairs (rows: {rows})",
+            "tokens": f"≤ {self.tokens:,} per epoch (upper bound: one token per byte, sequences cut at {h.max_seq_length})",
+            "devices": job.devices,
+            **({"sharing": why} if why else {}),
+            "a step": job.batch,
+            **(_SHARED if job.world > 1 else {}),
+            "steps": f"{self.steps:,}{epochs}",
+            "output": str(self.run.path),
+        }
+
+
+def derived(job: Job, pairs: Pairs, run: RunDir) -> Derived:
     h = job.experiment.hyperparameters
-    rows = ", ".join(f"{source.rows} {source.role}" for source in pairs.sources)
-    epochs = "" if h.max_steps is not None else f" ({h.num_train_epochs:g} epoch{'s' * (h.num_train_epochs != 1)})"
-    limit = h.max_seq_length
-    facts = {
-        "run": job.run,
-        "experiment": job.key + (f" ({job.origin})" if job.origin else ""),
-        "model": job.experiment.model_name,
-        "data": f"rows: {rows}; pairs: {len(pairs.train)} train, {len(pairs.validation)} validation",
-        "tokens": f"at most {tokens_at_most(pairs.train, limit):,} an epoch, both answers with their prompts "
-        f"(a bound counted in bytes, each cut at {limit})",
-        "devices": job.devices,
-        **({"sharing": job.topology.parallelism.why} if job.topology.parallelism.why else {}),
-        "a step": job.batch,
-        **(_SHARED if job.world > 1 else {}),
-        "steps": f"{job.experiment.steps(len(pairs.train), job.world)}{epochs}",
-        "output": str(run.path),
-    }
-    return [f"{name:<12}{fact}" for name, fact in facts.items()]
+    tokens = tokens_at_most(pairs.train, h.max_seq_length)
+    return Derived(job, pairs, run, tokens, job.experiment.steps(len(pairs.train), job.world))

@@ -1,6 +1,6 @@
-"""Estimate: memory, work and time of a run, from the model's sizes and the data's, without torch and without weights. Pure.
+"""Estimate: memory, work and time of a run from the sizes of model and data, without torch and without weights. Pure.
 
-Memory is that of one rank at the highest point of a step. It follows what the trainer does: the dtypes of
+Memory is the peak of one rank in a step. It follows what the trainer does: the dtypes of
 ``trainer.inputs.model``, the rows of ``trainer.step.packed``, TRL's fused head, the optimizer's states, ZeRO's divisions
 (Rajbhandari et al., arXiv 1910.02054).
 """
@@ -17,14 +17,14 @@ from .activations import Numbers, head_bytes, kept_bytes, working_bytes
 from .gpus import Gpu
 from .model_config import ModelConfig
 
-UTILISATION: Final = 0.4  # of a GPU's dense 16-bit speed, which a well-filled training step reaches
-CONTEXT: Final = 600 << 20  # bytes: CUDA's own, its libraries' workspaces, compiled kernels
-GAPS: Final = 0.05  # of what comes and goes in a step: blocks that the allocator cannot fill
-PYTHON: Final = 900 << 20  # bytes: the interpreter with torch and transformers, where all of it is main memory
+UTILISATION: Final = 0.4  # of a GPU's dense 16-bit speed, that a well-filled training step reaches
+CONTEXT: Final = 600 << 20  # bytes: CUDA context, workspaces of its libraries, compiled kernels
+GAPS: Final = 0.05  # of the memory that a step allocates and frees: fragmentation
+PYTHON: Final = 900 << 20  # bytes: the interpreter with torch and transformers, on the CPU
 CPU_ROW: Final = 512  # tokens: trainer.step.packed.CPU_ROW
 NF4: Final = 0.5 + 1 / 64 + 4 / 64 / 256  # bytes a weight: 4 bits, a block's scale in 8, a block of scales' in 32
 PARALLELISMS: Final = ("ddp", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
-# Bytes of an optimizer's state for a weight in fp32; the paged ones move theirs to main memory only when it is short.
+# Bytes of an optimizer's state for a weight in fp32; the paged ones move theirs to main memory only when GPU memory is short.
 _STATES: Final[Mapping[str, float]] = {
     "adamw_torch": 8, "adamw_torch_fused": 8, "adamw_anyprecision": 8, "paged_adamw_32bit": 8, "schedule_free_adamw": 8,
     "stable_adamw": 8, "schedule_free_radam": 8, "grokadamw": 12, "ademamix": 12, "paged_ademamix_32bit": 12,
@@ -33,7 +33,7 @@ _STATES: Final[Mapping[str, float]] = {
     "adagrad": 4, "rmsprop": 4, "rmsprop_bnb": 4, "rmsprop_bnb_32bit": 4, "rmsprop_bnb_8bit": 1,
     "sgd": 0, "schedule_free_sgd": 4, "adafactor": 0.01, "lomo": 0, "adalomo": 0.01,
 }  # fmt: skip
-_AWAY: Final = "in main memory"
+_AWAY: Final = "offloaded to main memory"
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,18 @@ class Work:
 
     @classmethod
     def at_most(cls, longest: int, pairs: int) -> Work:
-        """Where nothing is known but the longest sequence: every pair is two of them, and has no prompt."""
+        """A bound from the longest sequence alone: every pair is two of them, without a prompt."""
         return cls(pairs, 2 * longest * pairs, 2 * longest * pairs, longest, 2 * longest)
 
     @property
     def answers(self) -> int:
-        """Tokens that the loss is about."""
+        """Tokens of the answers, which the loss is computed on."""
         return max(0, 2 * self.packed - self.tokens)
 
 
 @dataclass(frozen=True)
 class Part:
-    """Something that takes ``size`` bytes, and why."""
+    """What takes ``size`` bytes, and why."""
 
     name: str
     size: int
@@ -69,14 +69,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one rank holds, and what all of them compute. ``seconds`` is None where the device's speed is not known."""
+    """Memory of one rank, computation of all. ``seconds`` is None where the speed of the device is unknown."""
 
     parts: tuple[Part, ...]
-    host: int  # bytes a rank has in main memory beside its GPU, because they were moved there
-    recompute: bool  # activations are computed again in the backward pass
+    host: int  # bytes that a rank offloads to main memory
+    recompute: bool  # gradient checkpointing is on
     row: int  # tokens of the largest forward pass
     steps: int
-    tokens: int  # trained on in all epochs; a prompt counts as often as it is computed
+    tokens: int  # of all epochs; a prompt counts as often as it is computed
     exact: bool
     flops: float
     seconds: float | None
@@ -88,13 +88,13 @@ class Estimate:
 
     @property
     def tensors(self) -> int:
-        """Without what the runtime adds: what torch calls allocated."""
+        """Without the runtime: what torch counts as allocated."""
         return sum(part.size for part in self.parts if part.name != "runtime")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run is planned for: ``world`` ranks, on GPUs (``gpu`` where it is known which) or on the CPU."""
+    """What a run is planned for: ``world`` ranks on GPUs (``gpu``: which, None where unknown) or on the CPU."""
 
     world: int = 1
     parallelism: str = "ddp"
@@ -103,7 +103,7 @@ class Machine:
 
     @property
     def stage(self) -> int:
-        """What is spread over the ranks: 0 nothing, 1 the optimizer's state, 2 also gradients, 3 also weights."""
+        """What is sharded over the ranks: 0 nothing, 1 optimizer state, 2 also gradients, 3 also weights."""
         return int(self.parallelism[4]) if self.parallelism.startswith("zero") else 0
 
     @property
@@ -118,8 +118,8 @@ class Machine:
 def estimate(
     experiment: Experiment, config: ModelConfig, work: Work, machine: Machine, *, recompute: bool | None = None
 ) -> Estimate:
-    """``recompute``: whether activations are computed again; None: as the experiment says, and where it says ``auto`` only
-    if it does not fit otherwise (on the CPU never, and not where the GPU's memory is not known).
+    """``recompute``: gradient checkpointing on or off; None: as the experiment sets it. ``auto`` turns it on only where the run
+    does not fit otherwise, never on the CPU, and not where the GPU's memory is unknown.
     """
     wanted = experiment.hyperparameters.use_gradient_checkpointing if recompute is None else recompute
     if wanted != "auto":
@@ -137,7 +137,7 @@ def fits(found: Estimate, memory: int, gpu_memory_utilization: float) -> bool:
 
 
 def numbers_of(h: Hyperparameters, machine: Machine) -> Numbers:
-    """Bytes of the numbers that the trainer computes with: ``inputs.model.choose_precision``, and DeepSpeed's 16-bit mode."""
+    """Bytes of the trainer's numbers, as ``inputs.model.choose_precision`` and DeepSpeed's 16-bit mode choose them."""
     quantised = machine.cuda and (h.load_in_4bit or h.load_in_8bit)
     if (h.load_in_16bit is False and not quantised) or (not machine.cuda and h.load_in_16bit is None):
         return Numbers(4, 4)
@@ -146,7 +146,7 @@ def numbers_of(h: Hyperparameters, machine: Machine) -> Numbers:
 
 
 def is_packed(h: Hyperparameters, config: ModelConfig, work: Work) -> bool:
-    """Whether the trainer will take rows without padding, as far as that can be known without the model."""
+    """Whether the trainer packs rows without padding, as far as that is known without the model."""
     plain = ("use_weighting", "sync_ref_model", "use_liger_kernel", "activation_offloading", "torch_compile")
     if h.dpo_path == "plain" or any(h.trl.get(name) for name in plain) or h.trl.get("ld_alpha") is not None:
         return False
@@ -167,9 +167,9 @@ def _estimate(experiment: Experiment, config: ModelConfig, work: Work, machine: 
     update = _update(h, config, machine)
     held = sum(part.size for part in come)
     if update > held:
-        come.append(Part("update", update - held, "the optimizer's own copies, beyond the activations, which are gone by then"))
+        come.append(Part("update", update - held, "temporary copies of the optimizer, beyond the activations (freed by then)"))
         held = update
-    runtime, why = (CONTEXT + int(GAPS * held), "CUDA's context and the allocator's gaps") if machine.cuda else _ON_CPU
+    runtime, why = (CONTEXT + int(GAPS * held), "CUDA context and fragmentation") if machine.cuda else _ON_CPU
     steps = experiment.steps(work.pairs, machine.world)
     passes = steps / max(1, -(-work.pairs // experiment.global_batch))  # an epoch's last step may be smaller
     flops = _flops(h, config, work, packed, recompute, passes)
@@ -201,7 +201,7 @@ def _row(h: Hyperparameters, work: Work, share: int, packed: bool, machine: Mach
 
 
 def _state(h: Hyperparameters, config: ModelConfig, machine: Machine) -> tuple[list[Part], int]:
-    """(what stays from step to step, what of it lies in main memory)."""
+    """(the parts that stay from step to step, bytes of them that are offloaded to main memory)."""
     numbers, trained = numbers_of(h, machine), trained_weights(h, config)
     sharing, stage = machine.world, machine.stage
     own = numbers.stream if h.full_finetuning or stage else 4  # an adapter's weights are fp32
@@ -216,7 +216,7 @@ def _state(h: Hyperparameters, config: ModelConfig, machine: Machine) -> tuple[l
 
     parts = [Part("weights", share(weights, 3, moved=machine.offloads and stage == 3), _weights_why(h, numbers, machine))]
     if h.full_finetuning and moves_reference(h):
-        parts.append(Part("reference", share(weights, 3, moved=False), "a second model: the reference moves, or looks at pairs"))
+        parts.append(Part("reference", share(weights, 3, moved=False), "a second copy of the model, computed in every step"))
     if not h.full_finetuning:
         parts.append(Part("adapter", share(trained * own, 3, moved=False), f"{trained:,} weights, {own} bytes each"))
     buckets = stage == 0 and sharing > 1
@@ -224,33 +224,33 @@ def _state(h: Hyperparameters, config: ModelConfig, machine: Machine) -> tuple[l
         Part(
             "gradients",
             share(trained * own * (2 if buckets else 1), 2, moved=False),
-            f"{own} bytes a trained weight" + (", and as much in buckets for the other ranks" if buckets else ""),
+            f"{own} bytes per trained weight" + (", and the same again in DDP's buckets" if buckets else ""),
         )
     )
-    states = _STATES.get(h.optim, 8.0) * trained * (own / 4 if not stage else 1)
-    if "8bit" in h.optim and not machine.cuda:
-        states = 8 * trained  # trainer.inputs.arguments: adamw_torch
-    copies = 8 * trained if stage else 0
-    parts.append(
-        Part(
-            "optimizer",
-            share(states + copies, 1, moved=machine.offloads),
-            f"{h.optim}" + (", with ZeRO's copies of weights and gradients in fp32" if copies else ""),
-        )
-    )
+    why = h.optim + (", plus ZeRO's fp32 copies of weights and gradients" if stage else "")
+    parts.append(Part("optimizer", share(_optimizer_bytes(h, machine, trained, own), 1, moved=machine.offloads), why))
     if stage == 3:
         together = (2 * config.largest_layer + config.embedding) * numbers.compute
-        parts.append(Part("gathered", together, "two layers and the embedding, brought together where they are needed"))
+        parts.append(Part("gathered", together, "two layers and the embedding, gathered where they are used"))
     elif stage:
-        parts.append(Part("buckets", int(min(2e8, trained)) * numbers.compute, "what the ranks send each other at once"))
+        parts.append(Part("buckets", int(min(2e8, trained)) * numbers.compute, "communication between the ranks"))
     return parts, sum(away)
+
+
+def _optimizer_bytes(h: Hyperparameters, machine: Machine, trained: int, own: int) -> float:
+    """``own``: bytes of a trained weight; ZeRO keeps weights and gradients in fp32 once more."""
+    if "8bit" in h.optim and not machine.cuda:
+        states = 8.0 * trained  # trainer.inputs.arguments: adamw_torch
+    else:
+        states = _STATES.get(h.optim, 8.0) * trained * (own / 4 if not machine.stage else 1)
+    return states + (8 * trained if machine.stage else 0)
 
 
 def _weights_why(h: Hyperparameters, numbers: Numbers, machine: Machine) -> str:
     how = "4-bit" if h.load_in_4bit else "8-bit" if h.load_in_8bit else {2: "16-bit", 4: "fp32"}[numbers.stream]
     if not machine.cuda:
         how = {2: "16-bit", 4: "fp32"}[numbers.stream]
-    shared = f", spread over {machine.world}" if machine.stage == 3 and machine.world > 1 else ""
+    shared = f", sharded over {machine.world}" if machine.stage == 3 and machine.world > 1 else ""
     return how + shared + (f", {_AWAY}" if machine.stage == 3 and machine.offloads else "")
 
 
@@ -290,11 +290,11 @@ def _coming(
     head = head_bytes(config, places, numbers, cuda=machine.cuda, trained=h.full_finetuning and not is_alone)
     layer = working_bytes(config, row, numbers, targets=targets, r=h.r, masked=masked, recompute=recompute)
     form = "packed" if packed else "padded"
-    how = "a layer's input each, and one layer computed again" if recompute else "kept for the backward pass"
+    how = "gradient checkpointing" if recompute else "no gradient checkpointing"
     parts = [Part("activations", kept, f"{row:,} tokens in a {form} pass, {how}")]
     if head >= layer:
-        return [*parts, Part("logits", head, f"{places:,} places in tiles of 32,768 words")]
-    return [*parts, Part("backward", layer, "one layer's gradients (more than the logits, which are gone by then)")]
+        return [*parts, Part("logits", head, f"{places:,} answer tokens, vocabulary in chunks of 32,768")]
+    return [*parts, Part("backward", layer, "gradients of one layer (larger than the logits, which are freed by then)")]
 
 
 def _update(h: Hyperparameters, config: ModelConfig, machine: Machine) -> int:
@@ -327,9 +327,9 @@ def _flops(h: Hyperparameters, config: ModelConfig, work: Work, packed: bool, re
 def _notes(h: Hyperparameters, config: ModelConfig, packed: bool) -> list[str]:
     notes = []
     if not config.is_known:
-        notes.append(f"{config.family}: weights are counted as a Llama's of these sizes")
+        notes.append(f"{config.family}: unknown architecture, counted as a Llama of these sizes")
     if h.optim not in _STATES:
-        notes.append(f"optim: {h.optim} is counted as adamw_torch, 8 bytes a trained weight")
+        notes.append(f"optim: {h.optim} is counted as adamw_torch (8 bytes per trained weight)")
     if not packed:
-        notes.append("the plain path: every prompt stands twice, and rows are padded")
+        notes.append("plain path: prompts are computed twice, and sequences are padded")
     return notes

@@ -1,4 +1,4 @@
-"""Gpu: what GPUs hold and compute, by the names that people type and nvidia-smi prints."""
+"""Gpu: memory and speed of GPUs, by the names that people type and nvidia-smi prints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIB: Final = 2**20
 
 @dataclass(frozen=True)
 class Gpu:
-    """``memory`` in bytes; ``flops``: dense matrix products a second in 16 bits, summed in fp32; None where it is not known."""
+    """``memory`` in bytes; ``flops``: dense matrix products a second in 16 bits, summed in fp32; None where unknown."""
 
     name: str
     memory: int
@@ -22,7 +22,7 @@ class Gpu:
     bf16: bool = True
 
 
-# name, MiB as nvidia-smi says, dense 16-bit tensor TFLOP/s with fp32 sums (no sparsity): NVIDIA's and AMD's data sheets and
+# name, MiB as nvidia-smi prints it, dense 16-bit tensor TFLOP/s with fp32 sums (no sparsity): NVIDIA's and AMD's data sheets and
 # architecture papers. A GeForce card sums in fp32 at half the rate that its data sheet shows in large print.
 _TABLE: Final = (
     ("RTX 2080 Ti", 11264, 53.8, False),
@@ -74,7 +74,7 @@ _TABLE: Final = (
     ("MI300X", 196592, 1307.4, True),
 )
 GPUS: Final = tuple(Gpu(name, mib * MIB, tflops * 1e12, bf16) for name, mib, tflops, bf16 in _TABLE)
-# What else they are called; a name alone means the card that is sold most.
+# Other names; a bare name means the card that is sold most.
 _ALIASES: Final = {
     "h100": "H100 80GB HBM3",
     "h100 sxm": "H100 80GB HBM3",
@@ -94,19 +94,19 @@ _MEMORY: Final = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[kmgt]i?)?b?", 
 
 
 def find_gpu(name: str) -> Gpu:
-    """The GPU that a person or nvidia-smi calls ``name``; raises UsageError with the nearest name where none is called so."""
+    """The GPU that a person or nvidia-smi calls ``name``; raises UsageError with the nearest name for an unknown one."""
     found = _find(name)
     if found is not None:
         return found
     spelt = {_spelt(gpu.name): gpu.name for gpu in GPUS}
     hint = nearest(_spelt(name), spelt) or nearest(f"rtx {_spelt(name)}", spelt)
     known = next((called for short, called in spelt.items() if hint is not None and repr(short) in hint), None)
-    told = f"did you mean {known!r}?" if known else f"known are {', '.join(gpu.name for gpu in GPUS)}"
-    raise UsageError(f"--gpu {name!r}: not a GPU that is known here: {told} (or say --gpu-memory 24GiB)")
+    told = f"did you mean {known!r}?" if known else f"use one of {', '.join(gpu.name for gpu in GPUS)}"
+    raise UsageError(f"unknown GPU {name!r}: {told} (or give its memory: --gpu-memory 24GiB)")
 
 
 def gpu_there(name: str, memory: int) -> Gpu:
-    """A GPU of this machine: ``memory`` bytes as it says itself; its speed where the name is known."""
+    """A GPU of this machine: ``memory`` in bytes as nvidia-smi reports it; its speed where the name is known."""
     known = _find(name)
     spelt = re.sub(r"^NVIDIA (GeForce )?", "", name.strip())
     return Gpu(spelt, memory, known.flops if known else None, known.bf16 if known else True)
@@ -135,14 +135,14 @@ def parse_memory(text: str) -> int:
     """``24GiB``, ``24G``, ``24 GB`` or a number of bytes, in bytes; raises UsageError for anything else."""
     found = _MEMORY.fullmatch(text.strip())
     if found is None or float(found["number"]) == 0:
-        raise UsageError(f"--gpu-memory {text!r}: expected a size, as 24GiB")
+        raise UsageError(f"--gpu-memory {text!r}: expected a size such as 24GiB")
     unit = (found["unit"] or "").lower()
     scale = 1 if not unit else (1024 if unit.endswith("i") else 1000) ** ("kmgt".index(unit[0]) + 1)
     return int(float(found["number"]) * scale)
 
 
 def gpu_here(caller: Mapping[str, str]) -> tuple[Gpu | None, int]:
-    """(the smallest GPU of this machine, how many there are), as nvidia-smi says; (None, 0) where there is none."""
+    """(the smallest GPU of this machine, how many there are), as nvidia-smi reports them; (None, 0) without one."""
     import subprocess
 
     from ..backends.host import gpus_there

@@ -1,25 +1,14 @@
-"""ModelConfig: the sizes of a model as its ``config.json`` gives them, and how many weights they make. No weights are read."""
+"""ModelConfig: the sizes of a model from its ``config.json``, and how many weights they make. No weights are read."""
 
 from __future__ import annotations
 
 import json
-import os
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from ..errors import CredentialError, ExperimentError, Mistake, StorageError
-from ..runs.run_dir import expanded
+from ..errors import ExperimentError, Mistake
 
-if TYPE_CHECKING:
-    from ..experiment.schema import StorageConfig
-
-HUB: Final = "https://huggingface.co"
-TIMEOUT: Final = 5.0  # seconds for the hub's answer
-FLAG: Final = "--model-config FILE"
 _GEMMA: Final = ("gemma", "gemma2", "gemma3", "gemma3_text")
 _LLAMA: Final = ("llama", "mistral", "ministral", "phi3", "olmo2", "olmo3", "qwen2", "qwen3", "smollm3", "granite")
 _SPARSE: Final = ("mixtral", "qwen2_moe", "qwen3_moe")
@@ -43,7 +32,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A decoder with gated MLPs (Llama and its kin), dense or with experts. Widths are numbers a token."""
+    """A decoder with gated MLPs (Llama and its kin), dense or with experts. Widths are numbers per token."""
 
     family: str
     hidden: int
@@ -58,20 +47,20 @@ class ModelConfig:
     output_bias: bool = False
     mlp_bias: bool = False
     fused: bool = False  # q, k, v in one module, gate and up in another
-    norms: int = 2  # of the width ``hidden``, in a layer
+    norms: int = 2  # per layer, of the width ``hidden``
     qk_norm: str = "none"  # "head": over one head, "all": over all heads
     experts: int = 0
     experts_per_token: int = 0
     expert_inner: int = 0
     shared_inner: int = 0
-    sparse_layers: int = 0  # that have experts where the others have one MLP
-    window: int | None = None  # tokens that a layer looks back, where that is not all of them
+    sparse_layers: int = 0  # layers with experts in place of one MLP
+    window: int | None = None  # tokens of sliding-window attention
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], where: str = "config.json") -> ModelConfig:
-        """``data`` as transformers writes it; a nested ``text_config`` is looked through.
+        """``data`` as transformers writes it, also nested in ``text_config``.
 
-        Raises ExperimentError where a size is missing or is no positive integer, naming ``where`` and the key.
+        Raises ExperimentError for a size that is missing or not a positive integer, naming ``where`` and the key.
         """
         text = data.get("text_config")
         keys = _Keys({**data, **text} if isinstance(text, Mapping) else data, where)
@@ -102,7 +91,7 @@ class ModelConfig:
 
     @property
     def is_known(self) -> bool:
-        """Whether the family's weights are counted as they are; others are counted as a Llama of these sizes."""
+        """Whether this family's weights are counted exactly; others are counted as a Llama of these sizes."""
         return self.family in (*_GEMMA, *_LLAMA, *_SPARSE)
 
     @property
@@ -139,7 +128,7 @@ class ModelConfig:
 
     @property
     def embedding(self) -> int:
-        """Weights of the embedding, which are those of the head too where the two are tied."""
+        """Weights of the embedding; where the head is tied to it, also those of the head."""
         return self.vocab * self.hidden
 
     @property
@@ -170,7 +159,7 @@ class ModelConfig:
 
     @property
     def active_weights(self) -> int:
-        """Weights of the layers that one token is multiplied with: all but the experts it is not sent to."""
+        """Weights of the layers that one token is multiplied with: all but the experts that it is not routed to."""
         used = self.sparse_layers * self.experts_per_token * 3 * self.hidden * self.expert_inner
         return self.linear_weights + used + self.sparse_layers * self.experts * self.hidden
 
@@ -214,15 +203,15 @@ class _Keys:
     where: str
 
     def size(self, key: str, default: int | None = None, *others: str) -> int:
-        """The first of ``key`` and ``others`` that is there."""
+        """The first of ``key`` and ``others`` that is set."""
         name = next((name for name in (key, *others) if self.data.get(name) is not None), None)
         if name is None:
             if default is None:
-                raise ExperimentError(Mistake(self.where, f"the model's configuration has no {key}", "a positive integer"))
+                raise ExperimentError(Mistake(self.where, f"{key} is missing", "a positive integer"))
             return default
         value = self.data[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ExperimentError(Mistake(self.where, f"{name} is no size", "a positive integer", json.dumps(value)))
+            raise ExperimentError(Mistake(self.where, f"{name} is not a size", "a positive integer", json.dumps(value)))
         return value
 
 
@@ -240,123 +229,3 @@ def _sparse(keys: _Keys, layers: int) -> dict[str, int]:
         "shared_inner": keys.size("shared_expert_intermediate_size") if family == "qwen2_moe" else 0,
         "sparse_layers": sum(layer not in only and (layer + 1) % step == 0 for layer in range(layers)),
     }
-
-
-def find_model_config(
-    model_name: str,
-    root: Path,
-    caller: Mapping[str, str],
-    given: Path | None = None,
-    *,
-    storage: StorageConfig | None = None,
-    network: bool = True,
-) -> tuple[ModelConfig, str]:
-    """(the sizes of ``model_name``, where they were read): from ``given``, a local folder, ``configs/models``, the hub's cache
-    or, where ``network`` allows it, the hub or a bucket.
-
-    ``caller`` is the environment; ``storage`` says on which server a model of ``s3://…`` lies. Raises ExperimentError where the
-    configuration is nowhere, listing what was tried, or is none.
-    """
-    tried = []
-    for file in _files(model_name, root, caller, given):
-        if file.is_file():
-            return _read(file), str(file)
-        tried.append(str(file))
-        if file == given:
-            raise ExperimentError(Mistake(FLAG, f"there is no file {file}", "the model's config.json", str(file)))
-    if _is_hub_id(model_name) and network:
-        url = f"{caller.get('HF_ENDPOINT', HUB).rstrip('/')}/{model_name}/resolve/main/config.json"
-        try:
-            return ModelConfig.parse(_mapping(_ask(url, caller.get("HF_TOKEN")), url), url), url
-        except (OSError, ValueError) as error:  # URLError is an OSError: no network, no such model, access refused
-            tried.append(f"{url} ({error})")
-    if model_name.startswith("s3://") and network:
-        url = f"{model_name.rstrip('/')}/config.json"
-        try:
-            file = _in_bucket(model_name, storage, caller)
-            if file.is_file():
-                return ModelConfig.parse(_mapping(file.read_text(encoding="utf-8"), url), url), url
-            tried.append(f"{url} (there is no such object)")
-        except (CredentialError, StorageError) as error:
-            tried.append(f"{url} ({error})")
-    what = f"the sizes of {model_name} are not known here"
-    looked = "; ".join(tried) or "nothing: it is neither a folder nor a hub id"
-    raise ExperimentError(Mistake("model_name", what, "its config.json", f"looked at: {looked}", f"give the file with {FLAG}"))
-
-
-def _files(model_name: str, root: Path, caller: Mapping[str, str], given: Path | None) -> Iterator[Path]:
-    """Where the configuration may lie on this machine, best first."""
-    if given is not None:
-        yield given
-        return
-    if model_name.startswith("s3://"):
-        return
-    folder = root / expanded(model_name)
-    if folder.is_dir() or not _is_hub_id(model_name):
-        yield folder / "config.json"
-        return
-    here = Path(__file__).parents[1]
-    for models in (root / "configs" / "models", here.parent / "configs" / "models", here / "models"):  # the last: installed
-        yield models / model_name / "config.json"
-    for hub in dict.fromkeys(_caches(caller)):
-        cached = hub / f"models--{model_name.replace('/', '--')}"
-        main = cached / "refs" / "main"
-        revision = main.read_text(encoding="utf-8").strip() if main.is_file() else "main"
-        yield cached / "snapshots" / revision / "config.json"
-
-
-def _caches(caller: Mapping[str, str]) -> Iterator[Path]:
-    """Where the hub's client keeps models, for a run of the launcher or for anybody else on this machine."""
-    home = Path(caller.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 - never raises, with no home either
-    if caller.get("HF_HUB_CACHE"):
-        yield Path(caller["HF_HUB_CACHE"])
-    if caller.get("HF_HOME"):
-        yield Path(caller["HF_HOME"], "hub")
-    if caller.get("DPO_CACHE_ROOT"):
-        yield Path(caller["DPO_CACHE_ROOT"], "huggingface", "hub")
-    cache = Path(caller.get("XDG_CACHE_HOME") or home / ".cache")
-    yield cache / "dpo-launcher" / "huggingface" / "hub"
-    yield cache / "huggingface" / "hub"
-
-
-def _is_hub_id(model_name: str) -> bool:
-    return model_name.count("/") <= 1 and not model_name.startswith((".", "/", "~", "s3:"))
-
-
-def _read(file: Path) -> ModelConfig:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExperimentError(Mistake(str(file), "cannot be read", "a model's config.json", str(error))) from error
-    return ModelConfig.parse(_mapping(text, str(file)), str(file))
-
-
-def _mapping(text: str, where: str) -> Mapping[str, Any]:
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ExperimentError(Mistake(where, "is no JSON", "a model's config.json", str(error))) from error
-    if not isinstance(data, dict):
-        raise ExperimentError(Mistake(where, "is no JSON object", "a model's config.json", text[:40]))
-    return data
-
-
-def _in_bucket(uri: str, storage: StorageConfig | None, caller: Mapping[str, str]) -> Path:
-    """Where the configuration of a model in a bucket lies now, in the cache; raises what ``fetch_folder`` raises."""
-    from ..runs.cache import cache_root
-    from ..storage import Effort, fetch_folder
-
-    # Somebody waits for a plan: what does not answer at once, does not answer.
-    brief = Effort(attempts=2)
-    folder = fetch_folder(uri, storage=storage, env=caller, cache=cache_root(caller), names=("config.json",), effort=brief)
-    return folder / "config.json"
-
-
-def _ask(url: str, token: str | None) -> str:
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            return str(answer.read(1 << 20).decode("utf-8"))
-    except urllib.error.HTTPError as error:
-        refused = error.code in (401, 403)
-        raise OSError(f"{error.code} {error.reason}" + ("; set HF_TOKEN in .env" if refused else "")) from error

@@ -1,4 +1,4 @@
-"""How the ranks of a run share the work: by the name that the experiment gives, or the simplest way that fits."""
+"""The parallelism of a run: the one that the experiment names, or the simplest that fits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PRODUCT: Final = "nvidia.com/gpu.product"
 def choose_parallelism(
     experiment: Experiment, root: Path, gpus_there: int, caller: Mapping[str, str], *, is_here: bool = True
 ) -> Parallelism:
-    """Raises ExperimentError for a name that is not known. ``auto`` looks at the GPU and the model's sizes, at no network.
+    """Raises ExperimentError for an unknown name. ``auto`` looks at the GPU and the model's sizes and asks no network.
 
     ``is_here``: the run is on this machine; a cluster's GPU is known only where the experiment's node selector names it.
     """
@@ -32,25 +32,25 @@ def choose_parallelism(
     topology = topology_of(experiment.launch, gpus_there)
     if topology.gpus == 0 or topology.world == 1:
         return DDP
+    from .config_file import find_model_config
     from .gpus import gpu_here
-    from .model_config import find_model_config
     from .remedies import simplest_that_fits
 
     gpu = gpu_here(caller)[0] if is_here else selected_gpu(experiment)
     if gpu is None:
-        hint = "" if is_here else f" (launch.kubernetes.node_selector may name it: {PRODUCT})"
-        return replace(DDP, why=f"parallelism: ddp, as the GPU's memory is not known{hint}")
+        hint = "" if is_here else f" (name the GPU in launch.kubernetes.node_selector: {PRODUCT})"
+        return replace(DDP, why=f"parallelism: ddp, because the GPU's memory is unknown{hint}")
     try:
         config, _ = find_model_config(experiment.model_name, root, caller, network=False)
     except ExperimentError:
-        return replace(DDP, why="parallelism: ddp, as the model's sizes are not known before it is downloaded")
+        return replace(DDP, why="parallelism: ddp, because the model's sizes are unknown until it is downloaded")
     longest = experiment.hyperparameters.max_seq_length
     chosen, why = simplest_that_fits(experiment, config, longest=longest, world=topology.world, gpu_bytes=gpu.memory)
     return read_parallelism(chosen, root, why)
 
 
 def selected_gpu(experiment: Experiment) -> Gpu | None:
-    """The GPU that the node selector asks for, by the label that NVIDIA's device discovery gives a node."""
+    """The GPU that the node selector names, by the label that NVIDIA's GPU feature discovery puts on nodes."""
     from .gpus import find_gpu
 
     name = experiment.launch.kubernetes.node_selector.get(PRODUCT)

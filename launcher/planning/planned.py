@@ -1,237 +1,135 @@
-"""An experiment on a machine: what it needs, what there is, and whether it fits."""
+"""Planned: the answer of ``launcher plan``; and the same in a line or two before a run starts."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ..data.pairs import Pairs
-from ..errors import ExperimentError
+from ..data.pairs import Pairs, read_pairs
+from ..data.rows import Reading
+from ..errors import ExperimentError, UsageError
+from ..experiment.files import load, read_env
 from ..experiment.schema import Experiment
-from ..job.presets import read_parallelism
-from ..runs.finding import newest_first, output_dirs
-from ..runs.known import duration
-from .estimate import UTILISATION, Estimate, Machine, Work, estimate, fits
-from .gpus import Gpu, gpu_here
-from .model_config import ModelConfig, find_model_config
+from .config_file import find_model_config
+from .earlier import counted_work
+from .estimate import Machine, estimate
+from .fit import Fit, fit, gib, sharing
+from .gpus import Gpu, find_gpu, parse_memory
 from .parallelism import PRODUCT, selected_gpu
-from .remedies import Change, cheaper, simplest_that_fits
-from .work import work_at_most
 
-GIB: Final = 2**30
-# What the tokens of a pair depend on, beside model and data.
-_TOKENS: Final = ("max_seq_length", "enable_thinking", "thinking_mode", "add_generation_prompt")
+_HINT: Final = "; `launcher plan` shows what would"
 
 
 @dataclass(frozen=True)
 class Planned:
-    """An experiment on a machine: what it needs, what there is, whether it fits."""
+    """The experiment ``key`` of ``file`` on a machine; ``sizes_from``: where the model's sizes were found."""
 
-    experiment: Experiment
-    config: ModelConfig
-    work: Work
-    machine: Machine
-    memory: int | None  # bytes of a GPU, or of main memory for a rank
-    share: float  # of it that the run may take
-    estimate: Estimate
-    changes: tuple[Change, ...]
-    why: str | None  # this way of sharing the work
+    key: str
+    file: Path
+    sizes_from: str
+    fit: Fit
 
-    def json(self, key: str, sizes_from: str) -> dict[str, Any]:
-        """``key`` names the experiment; ``sizes_from``: where the model's sizes were found."""
-        return {
-            "key": key,
-            "model": self.experiment.model_name,
-            "parameters": self.config.parameters,
-            "sizes_from": sizes_from,
-            "machine": asdict(self.machine),
-            "memory_bytes": self.memory,
-            "usable_share": self.share,
-            "work": asdict(self.work),
-            "estimate": {**asdict(self.estimate), "total": self.estimate.total},
-            "fits": self.fits,
-            "verdict": self.verdict,
-            "parallelism": self.why,
-            "changes": [{**asdict(change), "options": change.options} for change in self.changes],
-        }
-
-    @property
-    def fits(self) -> bool | None:
-        """None where it is not known how much memory there is."""
-        return None if self.memory is None else fits(self.estimate, self.memory, self.share)
-
-    @property
-    def device(self) -> str:
-        if self.machine.cuda:
-            name = self.machine.gpu.name if self.machine.gpu else "GPU"
-            return name if self.machine.world == 1 else f"{self.machine.world} × {name}, {self.machine.parallelism}"
-        return "the CPU" if self.machine.world == 1 else f"{self.machine.world} processes on the CPU"
-
-    @property
-    def verdict(self) -> str:
-        total = f"about {gib(self.estimate.total)} GiB a {'GPU' if self.machine.cuda else 'process'}"
-        if self.memory is None:
-            return f"{total}; how much there is, is not known"
-        allowed = f" ({gib(int(self.memory * self.share))} GiB at gpu_memory_utilization {self.share:g})"
-        room = f"{gib(self.memory)} GiB" + (allowed if self.share < 1 else "")
-        return f"it {'fits' if self.fits else 'does not fit'}: {total}, of {room}"
-
-    @property
-    def time(self) -> str:
-        found, machine = self.estimate, self.machine
-        most = "" if found.exact else "at most "
-        what = f"{found.steps:,} steps, {most}{found.tokens:,} tokens, {found.flops:.1e} operations"
-        if found.seconds is None or machine.gpu is None or machine.gpu.flops is None:
-            return f"{what}; how fast this device computes is not known"
-
-        speed = f"{UTILISATION:.0%} of {machine.gpu.flops / 1e12:g} TFLOP/s"
-        each = " each" if machine.world > 1 else ""
-        return f"{what}: {most}about {duration(max(1, found.seconds))} at {speed}{each}, without evaluations"
+    def json(self) -> dict[str, Any]:
+        return {"key": self.key, "sizes_from": self.sizes_from, **self.fit.json()}
 
 
-def planned(
-    experiment: Experiment, config: ModelConfig, pairs: Pairs, gpu: Gpu | None, caller: Mapping[str, str], *, changes: bool = True
-) -> Planned:
-    """``gpu``: what to plan for; None: this machine."""
+@dataclass(frozen=True)
+class Wanted:
+    """What to plan for in place of this machine and of the experiment's ``launch``; None: as it is.
 
-    launch, h = experiment.launch, experiment.hyperparameters
-    there = 0
-    if gpu is None and launch.gpus != 0:
-        gpu, there = gpu_here(caller)
-    work = _work(experiment, pairs)
-    if gpu is None:
-        world = (launch.processes or 1) * launch.nodes
-        machine, why = Machine(world, _sharing(experiment), cuda=False), None
-        memory = _main_memory()
-        memory = None if memory is None else memory * launch.nodes // world
-    else:
-        count = launch.gpus if isinstance(launch.gpus, int) and launch.gpus else max(1, there)
-        name, why = _shared(experiment, config, work, count * launch.nodes, gpu)
-        machine, memory = Machine(count * launch.nodes, name, gpu=gpu), gpu.memory
-    share = h.gpu_memory_utilization if machine.cuda else 1.0
-    found = estimate(experiment, config, work, machine)
-    does_not = memory is not None and not fits(found, memory, share)
-    better = tuple(cheaper(experiment, config, work, machine, memory)) if changes and does_not and memory is not None else ()
-    return Planned(experiment, config, work, machine, memory, share, found, better, why)
-
-
-def said_before_run(experiment: Experiment, pairs: Pairs, root: Path, caller: Mapping[str, str]) -> list[str]:
-    """Two lines about memory and time for this machine, or one that says why there are none; asks no network."""
-
-    try:
-        config, _ = find_model_config(experiment.model_name, root, caller, network=False)
-    except ExperimentError as error:
-        return [_no_sizes(error)]
-    found = planned(experiment, config, pairs, None, caller, changes=False)
-    return [f"{'memory':<12}{found.verdict}{_plan_hint(found)}", f"{'time':<12}{found.time}"]
-
-
-def said_before_submit(experiment: Experiment, pairs: Pairs, root: Path, caller: Mapping[str, str]) -> list[str]:
-    """One line about the memory of a cluster's GPUs, or none for a run that takes none; asks no network.
-
-    Whether it fits is said where the experiment's node selector names the GPU, else what a GPU needs.
+    ``gpu`` is a name, ``gpu_memory`` a size as ``24GiB``; ``model_config`` the file with the model's sizes.
     """
 
-    launch = experiment.launch
-    if launch.gpus == 0:
-        return []
+    gpu: str | None = None
+    gpu_memory: str | None = None
+    gpus: int | None = None
+    nodes: int | None = None
+    parallelism: str | None = None
+    model_config: Path | None = None
+
+    @property
+    def card(self) -> Gpu | None:
+        """Raises UsageError for a GPU that is unknown, or named twice."""
+        if self.gpu is not None and self.gpu_memory is not None:
+            raise UsageError("--gpu and --gpu-memory exclude each other")
+        if self.gpu is not None:
+            return find_gpu(self.gpu)
+        return None if self.gpu_memory is None else Gpu(f"GPU of {self.gpu_memory}", parse_memory(self.gpu_memory), None)
+
+    def changed(self, experiment: Experiment) -> Experiment:
+        given = {"gpus": self.gpus, "nodes": self.nodes, "parallelism": self.parallelism}
+        updates = {name: value for name, value in given.items() if value is not None}
+        return experiment.model_copy(update={"launch": experiment.launch.model_copy(update=updates)}) if updates else experiment
+
+
+def plan_for(
+    name: str,
+    wanted: Wanted,
+    *,
+    root: Path = Path(),
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> Planned:
+    """What the experiment ``name`` needs; reads its data and its model's ``config.json``, and neither torch nor weights.
+
+    ``say`` is told why reading takes long. Raises what ``load``, ``read_pairs`` and ``find_model_config`` raise, and UsageError
+    for a GPU that is unknown.
+    """
+    caller = read_env(root)
+    loaded = load(name, root=root, file=file, overrides=overrides)
+    card = wanted.card
+    with loaded.placed():
+        changed = wanted.changed(loaded.experiment)
+        model, storage = changed.model_name, changed.storage_config
+        sizes, where = find_model_config(model, root, caller, wanted.model_config, storage=storage)
+        pairs = read_pairs(changed, Reading(root, caller, say=say))
+        return Planned(loaded.key, loaded.file, where, fit(changed, sizes, pairs, card, caller))
+
+
+def said_before_run(experiment: Experiment, pairs: Pairs, root: Path, caller: Mapping[str, str]) -> dict[str, str]:
+    """Label -> fact: memory and time on this machine, or why they are unknown; asks no network."""
     try:
         config, _ = find_model_config(experiment.model_name, root, caller, network=False)
     except ExperimentError as error:
-        return [_no_sizes(error)]
+        return _no_sizes(error)
+    found = fit(experiment, config, pairs, None, caller, changes=False)
+    return {"memory": found.verdict + _hint(found), "time": found.time}
+
+
+def said_before_submit(experiment: Experiment, pairs: Pairs, root: Path, caller: Mapping[str, str]) -> dict[str, str]:
+    """Label -> fact: the memory of a cluster's GPUs, empty for a run without GPUs; asks no network.
+
+    Whether it fits is known where the experiment's node selector names the GPU, else only what a GPU needs.
+    """
+    launch = experiment.launch
+    if launch.gpus == 0:
+        return {}
+    try:
+        config, _ = find_model_config(experiment.model_name, root, caller, network=False)
+    except ExperimentError as error:
+        return _no_sizes(error)
     gpu = selected_gpu(experiment)
     if gpu is not None:
-        found = planned(experiment, config, pairs, gpu, caller, changes=False)
-        return [f"{'memory':<12}on {gpu.name} {found.verdict}{_plan_hint(found)}"]
+        found = fit(experiment, config, pairs, gpu, caller, changes=False)
+        return {"memory": found.verdict_on(gpu.name) + _hint(found)}
     count = launch.gpus if isinstance(launch.gpus, int) else 1
-    work, machine = _work(experiment, pairs), Machine(count * launch.nodes, _sharing(experiment))
+    work, machine = counted_work(experiment, pairs), Machine(count * launch.nodes, sharing(experiment))
     total = estimate(experiment, config, work, machine).total
     less = ""
     if experiment.hyperparameters.use_gradient_checkpointing == "auto":
         least = estimate(experiment, config, work, machine, recompute=True).total
-        less = f", or {gib(least)} GiB with activations computed again" if least < total else ""
-    unknown = f"what the cluster's have is not known here (launch.kubernetes.node_selector may name them: {PRODUCT})"
-    return [f"{'memory':<12}about {gib(total)} GiB a GPU{less}; {unknown}"]
+        less = f", or {gib(least)} GiB with gradient checkpointing" if least < total else ""
+    unknown = f"the cluster's GPUs are unknown (name one in launch.kubernetes.node_selector: {PRODUCT})"
+    return {"memory": f"needs about {gib(total)} GiB per GPU{less}; {unknown}"}
 
 
-def _no_sizes(error: ExperimentError) -> str:
-    return f"{'memory':<12}not known: {error.mistakes[0].where}: {error.mistakes[0].what}; `launcher plan` says more"
+def _no_sizes(error: ExperimentError) -> dict[str, str]:
+    mistake = error.mistakes[0]
+    return {"memory": f"unknown: {mistake.where}: {mistake.what}; `launcher plan` shows more"}
 
 
-def _plan_hint(found: Planned) -> str:
-    return "" if found.fits is not False else "; `launcher plan` says what would"
-
-
-def _main_memory() -> int | None:
-    file = Path("/proc/meminfo")
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    total = next((line.split()[1] for line in lines if line.startswith("MemTotal:")), None)
-    return int(total) * 1024 if total else None
-
-
-def _shared(experiment: Experiment, config: ModelConfig, work: Work, world: int, gpu: Gpu) -> tuple[str, str | None]:
-
-    if experiment.launch.parallelism != "auto":
-        return _sharing(experiment), None
-    if world == 1:
-        return "ddp", None
-    longest = experiment.hyperparameters.max_seq_length  # as `run` does, which chooses before it has read the data
-    return simplest_that_fits(experiment, config, longest=longest, world=world, gpu_bytes=gpu.memory)
-
-
-def _sharing(experiment: Experiment) -> str:
-    """The way to share the work by the name that an estimate knows; a user's own DeepSpeed file is taken for its stage."""
-
-    name = experiment.launch.parallelism
-    if name in ("auto", "ddp"):
-        return "ddp"
-    chosen = read_parallelism(name, Path())
-    zero = chosen.deepspeed["zero_optimization"] if chosen.deepspeed is not None else {}
-    is_away = str((zero.get("offload_optimizer") or {}).get("device", "none")) != "none"
-    return f"zero{chosen.stage}" + ("_offload" if is_away and chosen.stage > 1 else "")
-
-
-def _work(experiment: Experiment, pairs: Pairs) -> Work:
-    """Tokens as an earlier run of the same data counted them, else bounds."""
-
-    limit = experiment.hyperparameters.max_seq_length
-    most = work_at_most(pairs.train, limit)
-    mine = _hashes([asdict(source) for source in pairs.sources])
-    for run in newest_first(output_dirs(Path())):
-        record = run.read_record()
-        work, data = record.get("work"), record.get("data")
-        if not isinstance(work, dict) or not isinstance(data, list) or _hashes(data) != mine:
-            continue
-        if work.get("pairs") != most.pairs or not _same_tokens(experiment, run.experiment):
-            continue
-        tokens, longest = int(work["tokens"]), int(work["longest"])
-        packed = min(tokens, max(tokens // 2, round(tokens * most.packed / most.tokens)))
-        longest_pair = min(2 * longest, most.longest_pair)
-        return replace(most, tokens=tokens, packed=packed, longest=longest, longest_pair=longest_pair, exact=True)
-    return most
-
-
-def _hashes(sources: list[Any]) -> dict[str, str]:
-    return {str(source.get("role")): str(source.get("sha256")) for source in sources if source.get("role") != "validation"}
-
-
-def _same_tokens(experiment: Experiment, file: Path) -> bool:
-    """Whether the run whose experiment ``file`` holds has made the same tokens of the same rows."""
-
-    try:
-        other = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    mine = experiment.model_dump(mode="json")
-    names = ("model_name", "prompt_name", "dpo_column_mapping_config", "column_mapping_config")
-    hyper = other.get("hyperparameters", {})
-    return all(mine[name] == other.get(name) for name in names) and all(
-        mine["hyperparameters"][name] == hyper.get(name) for name in _TOKENS
-    )
-
-
-def gib(size: int) -> str:
-    return f"{size / GIB:.2f}"
+def _hint(found: Fit) -> str:
+    return "" if found.fits is not False else _HINT

@@ -1,4 +1,4 @@
-"""What would make an experiment fit a GPU, cheapest first, and the simplest way in which ranks can share the work. Pure."""
+"""What makes an experiment fit a GPU, cheapest first, and the simplest parallelism that fits. Pure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .estimate import Estimate, Machine, Work, estimate, fits
 from .gpus import Gpu
 from .model_config import ModelConfig
 
-# Simplest first: fewer parts that can fail, less that is sent between the ranks.
+# Simplest first: fewer parts that can fail, less communication between the ranks.
 ORDER: Final = ("ddp", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
 
 
 @dataclass(frozen=True)
 class Change:
-    """Settings (``--set KEY=VALUE``) under which the run needs ``total`` bytes a rank, and what they cost."""
+    """Settings (``--set KEY=VALUE``) under which the run needs ``total`` bytes per rank, and what they cost."""
 
     settings: Mapping[str, Any]
     total: int
@@ -33,8 +33,9 @@ class Change:
 def cheaper(
     experiment: Experiment, config: ModelConfig, work: Work, machine: Machine, memory: int, *, most_gpus: int = 8
 ) -> list[Change]:
-    """The cheapest changes under which the run fits into ``memory`` bytes, at most three; where none does, the one that comes
-    nearest. Single changes are tried first, then two together, then all that cost no quality.
+    """The cheapest changes under which the run fits into ``memory`` bytes, at most three; where none fits, the closest one.
+
+    Single changes are tried first, then two together, then three.
     """
     single = list(_changes(experiment, config, work, machine, memory, most_gpus))
     found = [change for change in single if change.fits]
@@ -65,17 +66,17 @@ def simplest_that_fits(
     pairs: int = 1000,
     work: Work | None = None,
 ) -> tuple[str, str]:
-    """(the simplest way to share the work in which a rank fits into ``gpu_bytes``, a sentence).
+    """(the simplest parallelism under which a rank fits into ``gpu_bytes``, a sentence).
 
-    ``work``: what is known of the data; else every sequence is taken to have ``longest`` tokens.
+    ``work``: of the data, where it is known; None: every sequence has ``longest`` tokens.
     """
     h, gpu = experiment.hyperparameters, Gpu("GPU", gpu_bytes, None)
     work = work or Work.at_most(longest, pairs)
-    room = f"{_gib(int(gpu_bytes * h.gpu_memory_utilization))} of a GPU"
+    room = f"{_gib(int(gpu_bytes * h.gpu_memory_utilization))} per GPU"
     smallest: tuple[int, str] | None = None
     for name in ORDER:
         if name == "zero1" and not h.full_finetuning:
-            continue  # an adapter's optimizer is too small to be worth spreading
+            continue  # an adapter's optimizer is too small to be worth sharding
         if not _allowed(experiment, name) or (world == 1 and name in ("zero1", "zero2", "zero3")):
             continue
         found = estimate(experiment, config, work, Machine(world, name, gpu=gpu))
@@ -85,24 +86,24 @@ def simplest_that_fits(
             smallest = (found.total, name)
     assert smallest is not None, "ddp is always allowed"
     return smallest[1], (
-        f"parallelism: {smallest[1]}, which needs least and may still not fit: about {_gib(smallest[0])} of {room}; "
-        "`launcher plan` says what would"
+        f"parallelism: {smallest[1]}, which needs the least memory and may still not fit: about {_gib(smallest[0])} of {room}; "
+        "`launcher plan` shows what would fit"
     )
 
 
 def _why(name: str, found: Estimate) -> str:
     return {
-        "ddp": "every rank has all of the model",
-        "zero1": "the optimizer's state is spread over the ranks",
-        "zero2": "optimizer and gradients are spread over the ranks",
-        "zero3": "weights, gradients and optimizer are spread over the ranks",
-        "zero2_offload": f"the optimizer is in main memory, {_gib(found.host)} a rank",
-        "zero3_offload": f"weights and optimizer are in main memory, {_gib(found.host)} a rank",
+        "ddp": "the whole model on every rank",
+        "zero1": "optimizer state sharded over the ranks",
+        "zero2": "optimizer state and gradients sharded over the ranks",
+        "zero3": "weights, gradients and optimizer state sharded over the ranks",
+        "zero2_offload": f"optimizer offloaded to main memory, {_gib(found.host)} per rank",
+        "zero3_offload": f"weights and optimizer offloaded to main memory, {_gib(found.host)} per rank",
     }[name]
 
 
 def _allowed(experiment: Experiment, name: str) -> bool:
-    """Whether the trainer takes this setting: quantised weights cannot be cut in pieces, a reference that moves not spread."""
+    """Whether the trainer supports it: ZeRO-3 takes no quantised weights, ZeRO no reference that is updated."""
     h = experiment.hyperparameters
     quantised = h.load_in_4bit or h.load_in_8bit
     return not (quantised and name.startswith("zero3")) and not (name != "ddp" and h.trl.get("sync_ref_model"))
@@ -111,8 +112,8 @@ def _allowed(experiment: Experiment, name: str) -> bool:
 def _changes(
     experiment: Experiment, config: ModelConfig, work: Work, machine: Machine, memory: int, most_gpus: int
 ) -> Iterator[Change]:
-    """Every single change that needs less than now, in the order of what it costs; a setting with values the first that fits,
-    else the strongest.
+    """Every single change that needs less memory than now, cheapest first. Of a setting with several values: the first that
+    fits, else the strongest.
     """
     now = estimate(experiment, config, work, machine).total
     for settings in _candidates(experiment, config, work, machine, most_gpus):
@@ -130,21 +131,19 @@ def _candidates(
 ) -> Iterator[list[tuple[dict[str, Any], str]]]:
     h, hyper = experiment.hyperparameters, "hyperparameters."
     if h.use_gradient_checkpointing is not True:
-        yield [({f"{hyper}use_gradient_checkpointing": True}, "a third more time; the same result")]
+        yield [({f"{hyper}use_gradient_checkpointing": True}, "about a third slower; same result")]
     batch, total = h.per_device_train_batch_size, experiment.global_batch
     sizes = [size for size in range(batch - 1, 0, -1) if total % (size * machine.world) == 0]
     if sizes:
         same = {"launch.global_batch_size": total}
-        yield [
-            ({f"{hyper}per_device_train_batch_size": size, **same}, "smaller micro-batches; the same result") for size in sizes
-        ]
+        yield [({f"{hyper}per_device_train_batch_size": size, **same}, "smaller micro-batches; same result") for size in sizes]
     if machine.cuda and not h.full_finetuning and not (h.load_in_4bit or h.load_in_8bit) and machine.stage < 3:
-        yield [({f"{hyper}load_in_4bit": True}, "base weights in 4 bits: QLoRA, slower, nearly the same quality")]
+        yield [({f"{hyper}load_in_4bit": True}, "QLoRA: base weights in 4 bits; slower, nearly the same quality")]
     if h.full_finetuning and "8bit" not in h.optim and machine.cuda:
-        yield [({f"{hyper}optim": "adamw_8bit"}, "the optimizer's state in 8 bits; nearly the same result")]
+        yield [({f"{hyper}optim": "adamw_8bit"}, "optimizer state in 8 bits; nearly the same result")]
     shorter = [limit for limit in (4096, 2048, 1536, 1024, 768, 512, 256) if limit < min(work.longest, h.max_seq_length)]
     if shorter:
-        yield [({f"{hyper}max_seq_length": limit}, "longer answers lose their end") for limit in shorter]
+        yield [({f"{hyper}max_seq_length": limit}, "longer answers are truncated") for limit in shorter]
     if machine.cuda:
         for name in ORDER[1:] if h.full_finetuning else ("zero3", "zero3_offload"):
             worlds = [n for n in (2, 4, 8) if machine.world < n <= most_gpus and total % n == 0]
@@ -155,13 +154,13 @@ def _candidates(
             if worlds and name != machine.parallelism and _allowed(experiment, name):
                 yield [_spread(experiment, name, n, machine) for n in worlds]
     if h.full_finetuning:
-        yield [({f"{hyper}full_finetuning": False}, "an adapter (LoRA) instead of all weights")]
+        yield [({f"{hyper}full_finetuning": False}, "trains a LoRA adapter instead of all weights")]
 
 
 def _spread(experiment: Experiment, name: str, world: int, machine: Machine) -> tuple[dict[str, Any], str]:
     settings: dict[str, Any] = {"launch.parallelism": name}
     if world == machine.world:
-        return settings, "in main memory, slower" if name.endswith("_offload") else "more to send between the GPUs"
+        return settings, "offloads to main memory; slower" if name.endswith("_offload") else "more communication between the GPUs"
     settings["launch.gpus"] = world // max(1, experiment.launch.nodes)
     if experiment.global_batch % (world * experiment.hyperparameters.per_device_train_batch_size):
         settings["hyperparameters.per_device_train_batch_size"] = 1
@@ -178,7 +177,7 @@ def _tried(
     settings: Mapping[str, Any],
     cost: str,
 ) -> Change | None:
-    """The change with what it comes to; None where the settings contradict each other."""
+    """The change with its total; None where the settings contradict each other."""
     changed = _with(experiment, settings)
     if changed is None:
         return None

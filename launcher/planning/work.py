@@ -1,4 +1,4 @@
-"""How much work pairs are, before a tokenizer has seen them: upper bounds in tokens. Pure."""
+"""Work: upper bounds in tokens for pairs that no tokenizer has seen yet. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _TEMPLATE_TOKENS = 64
 
 
 def tokens_at_most(pairs: Iterable[Pair], max_seq_length: int) -> int:
-    """An upper bound of the tokens in ``pairs``: no token is less than a byte, and every sequence is cut at its limit."""
+    """An upper bound of the tokens in ``pairs``: at most one per byte, and every sequence is cut at its limit."""
     return work_at_most(pairs, max_seq_length).tokens
 
 
 def work_at_most(pairs: Iterable[Pair], max_seq_length: int) -> Work:
-    """The same for all that an estimate needs to know of ``pairs``."""
+    """The same bound for everything that an estimate needs."""
     count = tokens = packed = longest = longest_pair = 0
     for pair in pairs:
         prompt = len((pair.system or "").encode()) + len(pair.user.encode()) + _TEMPLATE_TOKENS

@@ -1,5 +1,5 @@
 # exp_1-20261124-101112-beef: experiment exp_1 on the CPU, in a container
-# a step: 8 pairs = 2 a device × 4 accumulation × 1 device
+# a step: 8 pairs = 2 per device × 4 accumulation × 1 device
 # the entry starts: torchrun --nnodes=1 --nproc-per-node=1 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer
 
 mkdir -p /home/you/.cache/dpo-launcher '/home/you/my project/data/dpo/model' '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112-beef'

@@ -1,5 +1,5 @@
 # exp_1-20261124-101112-beef: experiment exp_1 on 2 GPUs, ddp, in a container
-# a step: 8 pairs = 2 a device × 2 accumulation × 2 devices
+# a step: 8 pairs = 2 per device × 2 accumulation × 2 devices
 # the entry starts: torchrun --nnodes=1 --nproc-per-node=2 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer
 # launch.max_restarts has no effect on the docker backend
 # each of HF_TOKEN, WANDB_API_KEY is a file in /run/user/1000/dpo-launcher-1000/dpo-exp_1-20261124-101112-beef-fccb2c, written before the start

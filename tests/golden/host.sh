@@ -1,5 +1,5 @@
 # demo-1: experiment demo on 2 GPUs, ddp of this machine
-# a step: 8 pairs = 2 a device × 2 accumulation × 2 devices
+# a step: 8 pairs = 2 per device × 2 accumulation × 2 devices
 # the entry starts: torchrun --nnodes=1 --nproc-per-node=2 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer
 # launch.shm_size has no effect on the host backend
 # launch.max_restarts has no effect on the host backend

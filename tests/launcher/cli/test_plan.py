@@ -68,22 +68,23 @@ def test_what_a_run_needs_is_said_in_a_table(home: Path):
     sizes = REPOSITORY / "configs/models/Qwen/Qwen3-0.6B/config.json"
     expected = f"""\
 experiment  tune (configs/tune.yml) on RTX 4090
-model       Qwen/Qwen3-0.6B: 596,049,920 parameters; trains a LoRA adapter of rank 16 ({sizes})
-data        2 pairs, at most 300 tokens an epoch (counted in bytes), longest sequence 85
-a step      8 pairs, at most 176 tokens at once; activations are kept
+model       Qwen/Qwen3-0.6B: 596,049,920 parameters; trains a LoRA adapter of rank 16
+sizes       from {sizes}
+data        2 pairs, ≤ 300 tokens per epoch, longest sequence ≤ 85 (upper bound: one token per byte)
+a step      8 pairs, at most 176 tokens per forward pass; no gradient checkpointing
 
 memory          GiB
 weights        1.11  16-bit
 adapter        0.04  10,092,544 weights, 4 bytes each
-gradients      0.04  4 bytes a trained weight
+gradients      0.04  4 bytes per trained weight
 optimizer      0.08  adamw_torch
-activations    0.33  176 tokens in a packed pass, kept for the backward pass
-backward       0.00  one layer's gradients (more than the logits, which are gone by then)
-runtime        0.60  CUDA's context and the allocator's gaps
+activations    0.33  176 tokens in a packed pass, no gradient checkpointing
+backward       0.00  gradients of one layer (larger than the logits, which are freed by then)
+runtime        0.60  CUDA context and fragmentation
 total          2.20  of 23.99
 
-time        10 steps, at most 1,640 tokens, 3.5e+12 operations: at most about 1 s at 40% of 165.2 TFLOP/s, without evaluations
-verdict     it fits: about 2.20 GiB a GPU, of 23.99 GiB (21.59 GiB at gpu_memory_utilization 0.9)
+time        at most 1 s: 10 steps, ≤ 1,640 tokens, 3.5e+12 FLOPs at 40% of 165.2 TFLOP/s; evaluations not included
+verdict     fits: about 2.20 GiB per GPU of 23.99 GiB (21.59 GiB usable: gpu_memory_utilization 0.9)
 """
     assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
 
@@ -91,7 +92,7 @@ verdict     it fits: about 2.20 GiB a GPU, of 23.99 GiB (21.59 GiB at gpu_memory
 def test_what_does_not_fit_is_told_with_what_would(home: Path):
     done = plan(home, "tune", "--gpu-memory", "8GiB", "--set", "hyperparameters.full_finetuning=true")
     expected = """\
-verdict     it does not fit: about 11.80 GiB a GPU, of 8.00 GiB (7.20 GiB at gpu_memory_utilization 0.9)
+verdict     does not fit: about 11.80 GiB per GPU of 8.00 GiB (7.20 GiB usable: gpu_memory_utilization 0.9)
 
 the cheapest changes that make it fit:
   --set launch.parallelism=zero1 --set launch.gpus=4 --set launch.global_batch_size=8
@@ -120,13 +121,13 @@ def test_several_gpus_share_the_work_in_the_simplest_way_that_fits(home: Path):
     full = ("--set", "hyperparameters.full_finetuning=true", "--set", "launch.global_batch_size=16")
     found = as_json(home, "tune", "--gpu", "RTX 3060", "--gpus", "8", *full)
     assert found["machine"]["parallelism"] == "zero1"
-    assert found["parallelism"].startswith("parallelism: zero1, the optimizer's state is spread over the ranks: about ")
+    assert found["parallelism"].startswith("parallelism: zero1, optimizer state sharded over the ranks: about ")
 
 
 def test_without_a_gpu_it_plans_for_the_cpu_and_says_so(home: Path):
     done = plan(home, "tune")
     assert done.stdout.startswith("experiment  tune (configs/tune.yml) on the CPU\n")
-    assert "note        there is no GPU here: --gpu 'RTX 4090' or --gpu-memory 24GiB plans for one\n" in done.stdout
+    assert "note        no GPU on this machine; plan for one with --gpu 'RTX 4090' or --gpu-memory 24GiB\n" in done.stdout
 
 
 def test_the_gpu_of_this_machine_is_asked(home: Path):
@@ -176,12 +177,12 @@ print(load("tune").experiment.model_dump_json())
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (("--gpu", "4091"), 2, "error: --gpu '4091': not a GPU that is known here: did you mean 'RTX 4090'?"),
-        (("--gpu-memory", "much"), 2, "error: --gpu-memory 'much': expected a size, as 24GiB\n"),
-        (("--gpu", "t4", "--gpu-memory", "1G"), 2, "error: --gpu and --gpu-memory say the same: give one\n"),
-        (("--model-config", "none.json"), 42, "error: --model-config FILE: there is no file none.json\n"),
-        (("--gpu", "t4", "--parallelism", "zero9"), 42, "launch.parallelism: there is no configs/deepspeed/zero9.json"),
-        (("--set", "model_name=org/unknown"), 42, "the sizes of org/unknown are not known here"),
+        (("--gpu", "4091"), 2, "error: unknown GPU '4091': did you mean 'RTX 4090'?"),
+        (("--gpu-memory", "much"), 2, "error: --gpu-memory 'much': expected a size such as 24GiB\n"),
+        (("--gpu", "t4", "--gpu-memory", "1G"), 2, "error: --gpu and --gpu-memory exclude each other\n"),
+        (("--model-config", "none.json"), 42, "error: --model-config FILE: none.json not found\n"),
+        (("--gpu", "t4", "--parallelism", "zero9"), 42, "launch.parallelism: configs/deepspeed/zero9.json not found"),
+        (("--set", "model_name=org/unknown"), 42, "no config.json found for org/unknown"),
     ],
 )
 def test_what_cannot_be_planned_is_said(home: Path, args: tuple[str, ...], code: int, message: str):

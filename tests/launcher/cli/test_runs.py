@@ -87,14 +87,14 @@ def test_a_run_says_what_it_derived_follows_and_ends_with_the_runs_code(home):
         done.stdout
         == f"""\
 --local takes the host: no Docker engine: /no/such/engine is not there
-memory      not known: model/config.json: the model's configuration has no hidden_size; `launcher plan` says more
+memory      unknown: model/config.json: hidden_size is missing; `launcher plan` shows more
 run         first
 experiment  demo (configs/demo.yml)
 model       ./model
-data        rows: 2 train, 1 validation; pairs: 2 train, 1 validation
-tokens      at most 291 an epoch, both answers with their prompts (a bound counted in bytes, each cut at 1024)
+data        2 training, 1 validation pairs (rows: 2 train, 1 validation)
+tokens      ≤ 291 per epoch (upper bound: one token per byte, sequences cut at 1024)
 devices     the CPU
-a step      8 pairs = 2 a device × 4 accumulation × 1 device
+a step      8 pairs = 2 per device × 4 accumulation × 1 device
 steps       3 (3 epochs)
 output      {run_dir(home, "first").path}
 loading the model
@@ -325,8 +325,8 @@ EIGHT_BILLION = {
 @pytest.mark.parametrize(
     ("settings", "stage", "words"),
     [
-        ([], None, "parallelism: ddp, every rank has all of the model"),
-        (["hyperparameters.full_finetuning=true"], "2", "parallelism: zero2_offload, the optimizer is in main memory"),
+        ([], None, "parallelism: ddp, the whole model on every rank"),
+        (["hyperparameters.full_finetuning=true"], "2", "parallelism: zero2_offload, optimizer offloaded to main memory"),
         (["launch.parallelism=zero1"], "1", None),
     ],
 )

@@ -111,17 +111,17 @@ def test_what_a_gpu_needs_is_said_and_whether_it_fits_only_where_the_gpu_is_know
         return next((line for line in done.stdout.splitlines() if line.startswith("memory")), None)
 
     assert memory() is None
-    unknown = "what the cluster's have is not known here (launch.kubernetes.node_selector may name them: nvidia.com/gpu.product)"
+    unknown = "the cluster's GPUs are unknown (name one in launch.kubernetes.node_selector: nvidia.com/gpu.product)"
     size = r"\d+\.\d\d GiB"
     assert re.fullmatch(
-        rf"memory      about {size} a GPU, or {size} with activations computed again; {re.escape(unknown)}",
+        rf"memory      needs about {size} per GPU, or {size} with gradient checkpointing; {re.escape(unknown)}",
         memory("--gpus", "1") or "",
     )
     always = ["--set", "hyperparameters.use_gradient_checkpointing=true"]
-    assert re.fullmatch(rf"memory      about {size} a GPU; {re.escape(unknown)}", memory("--gpus", "1", *always) or "")
+    assert re.fullmatch(rf"memory      needs about {size} per GPU; {re.escape(unknown)}", memory("--gpus", "1", *always) or "")
     selected = ["--set", "launch.kubernetes.node_selector={nvidia.com/gpu.product: NVIDIA-L4}"]
     assert re.fullmatch(
-        rf"memory      on L4 it fits: about {size} a GPU, of 22\.49 GiB \(20\.24 GiB at gpu_memory_utilization 0\.9\)",
+        rf"memory      fits on L4: about {size} per GPU of 22\.49 GiB \(20\.24 GiB usable: gpu_memory_utilization 0\.9\)",
         memory("--gpus", "1", *selected) or "",
     )
 

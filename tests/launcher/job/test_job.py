@@ -57,7 +57,7 @@ def test_a_batch_that_does_not_divide_lists_what_would():
 
 def test_the_global_batch_is_the_same_on_any_number_of_nodes():
     job = planned(4, {"gpus": 4, "nodes": 2, "global_batch_size": 64}, per_device_train_batch_size=2)
-    assert (job.world, job.accumulation, job.batch) == (8, 4, "64 pairs = 2 a device × 4 accumulation × 8 devices")
+    assert (job.world, job.accumulation, job.batch) == (8, 4, "64 pairs = 2 per device × 4 accumulation × 8 devices")
     assert job.devices == "4 GPUs of each of 2 nodes, ddp"
 
 

@@ -41,7 +41,7 @@ def test_a_name_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError) as caught:
         read_parallelism("zero4", tmp_path)
     assert str(caught.value) == (
-        "launch.parallelism: there is no configs/deepspeed/zero4.json\n"
+        "launch.parallelism: configs/deepspeed/zero4.json not found\n"
         "    expected: one of auto, ddp, zero1, zero2, zero2_offload, zero3, zero3_offload\n"
         "    found:    zero4\n"
         "    hint:     did you mean 'zero3'?"

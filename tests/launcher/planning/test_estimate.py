@@ -71,7 +71,7 @@ def test_optimizers_keep_what_they_keep(optim: str, a_weight: float):
 def test_an_optimizer_that_nobody_has_counted_is_taken_for_adamw_and_says_so():
     found = said(optim="apollo_adamw")
     assert part(found, "optimizer") == part(said(), "optimizer")
-    assert found.notes == ("optim: apollo_adamw is counted as adamw_torch, 8 bytes a trained weight",)
+    assert found.notes == ("optim: apollo_adamw is counted as adamw_torch (8 bytes per trained weight)",)
 
 
 def test_zero_divides_one_thing_more_with_every_stage():
@@ -125,7 +125,7 @@ def test_the_plain_path_pads_and_repeats_prompts(plain: dict[str, Any]):
     assert not is_packed(experiment(**plain).hyperparameters, CONFIG, WORK)
     assert found.row == 2 * 2 * 700
     assert found.tokens == 400_000
-    assert "the plain path: every prompt stands twice, and rows are padded" in found.notes
+    assert "plain path: prompts are computed twice, and sequences are padded" in found.notes
 
 
 def test_a_sliding_window_shorter_than_the_data_takes_the_plain_path():

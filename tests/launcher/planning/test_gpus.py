@@ -45,9 +45,9 @@ def test_every_gpu_is_found_by_its_own_name():
 def test_an_unknown_gpu_is_answered_with_the_nearest():
     with pytest.raises(UsageError) as error:
         find_gpu("RTX 4091")
-    told = "--gpu 'RTX 4091': not a GPU that is known here: did you mean 'RTX 4090'? (or say --gpu-memory 24GiB)"
+    told = "unknown GPU 'RTX 4091': did you mean 'RTX 4090'? (or give its memory: --gpu-memory 24GiB)"
     assert str(error.value) == told
-    with pytest.raises(UsageError, match="known are RTX 2080 Ti, RTX 3060"):
+    with pytest.raises(UsageError, match="use one of RTX 2080 Ti, RTX 3060"):
         find_gpu("abacus")
 
 
@@ -66,5 +66,5 @@ def test_sizes_are_read_as_they_are_written(text: str, number: int):
 
 @pytest.mark.parametrize("text", ["", "much", "0GiB", "-1G", "24 GiB of it"])
 def test_what_is_no_size_is_refused(text: str):
-    with pytest.raises(UsageError, match="expected a size, as 24GiB"):
+    with pytest.raises(UsageError, match="expected a size such as 24GiB"):
         parse_memory(text)

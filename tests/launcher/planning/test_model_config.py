@@ -14,7 +14,8 @@ import pytest
 
 from launcher.errors import ExperimentError
 from launcher.experiment.schema import StorageConfig
-from launcher.planning.model_config import ModelConfig, find_model_config
+from launcher.planning.config_file import find_model_config
+from launcher.planning.model_config import ModelConfig
 from tests.s3.proxy import FaultProxy
 from tests.s3.server import MotoServer
 
@@ -88,9 +89,9 @@ def test_the_text_part_of_a_larger_model_is_looked_through():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"hidden_size": None}, "the model's configuration has no hidden_size\n    expected: a positive integer"),
-        ({"vocab_size": "many"}, 'vocab_size is no size\n    expected: a positive integer\n    found:    "many"'),
-        ({"num_hidden_layers": True}, "num_hidden_layers is no size\n    expected: a positive integer\n    found:    true"),
+        ({"hidden_size": None}, "hidden_size is missing\n    expected: a positive integer"),
+        ({"vocab_size": "many"}, 'vocab_size is not a size\n    expected: a positive integer\n    found:    "many"'),
+        ({"num_hidden_layers": True}, "num_hidden_layers is not a size\n    expected: a positive integer\n    found:    true"),
     ],
 )
 def test_a_size_that_is_missing_or_wrong_is_named_with_its_file(change: dict[str, Any], message: str):
@@ -178,14 +179,14 @@ def test_a_refusal_of_the_hub_says_what_was_tried_and_what_to_do(tmp_path: Path)
     with hub(401, "") as (url, _), pytest.raises(ExperimentError) as error:
         find_model_config("org/model", tmp_path, nowhere(tmp_path) | {"HF_ENDPOINT": url})
     text = str(error.value)
-    assert text.startswith("model_name: the sizes of org/model are not known here\n    expected: its config.json")
+    assert text.startswith("model_name: no config.json found for org/model\n    found:    tried ")
     assert f"{tmp_path}/configs/models/org/model/config.json; " in text
     assert f"{url}/org/model/resolve/main/config.json (401 Unauthorized; set HF_TOKEN in .env)" in text
-    assert text.endswith("hint:     give the file with --model-config FILE")
+    assert text.endswith("hint:     pass the file: --model-config FILE")
 
 
 def test_the_network_is_left_alone_where_nobody_allows_it(tmp_path: Path):
-    with hub(200, json.dumps(SMALL)) as (url, asked), pytest.raises(ExperimentError, match="give the file with"):
+    with hub(200, json.dumps(SMALL)) as (url, asked), pytest.raises(ExperimentError, match="pass the file:"):
         find_model_config("org/model", tmp_path, nowhere(tmp_path) | {"HF_ENDPOINT": url}, network=False)
     assert asked == []
 
@@ -203,7 +204,7 @@ def test_a_model_in_a_bucket_is_known_by_its_config_alone(tmp_path: Path, moto: 
             find_model_config("s3://models/base/small", tmp_path, in_bucket(tmp_path), storage=storage)
     assert (config.hidden, where) == (SMALL["hidden_size"], "s3://models/base/small/config.json")
     assert read == ["/models/base/small/config.json"]
-    assert "looked at: s3://models/base/small/config.json (there is no such object)\n" in str(caught.value)
+    assert "tried s3://models/base/small/config.json (not found)\n" in str(caught.value)
 
 
 def test_a_model_in_a_bucket_that_is_not_reached_needs_the_flag(tmp_path: Path):
@@ -211,9 +212,9 @@ def test_a_model_in_a_bucket_that_is_not_reached_needs_the_flag(tmp_path: Path):
     with pytest.raises(ExperimentError) as caught:
         find_model_config("s3://bucket/model", tmp_path, in_bucket(tmp_path), storage=storage)
     text = str(caught.value)
-    assert text.startswith("model_name: the sizes of s3://bucket/model are not known here\n    expected: its config.json\n")
-    assert "looked at: s3://bucket/model/config.json (bucket bucket at http://127.0.0.1:9: not reachable" in text
-    assert text.endswith("hint:     give the file with --model-config FILE")
+    assert text.startswith("model_name: no config.json found for s3://bucket/model\n")
+    assert "tried s3://bucket/model/config.json (bucket bucket at http://127.0.0.1:9: not reachable" in text
+    assert text.endswith("hint:     pass the file: --model-config FILE")
     config, _ = find_model_config("s3://bucket/model", tmp_path, {}, write(tmp_path / "given.json"))
     assert config.hidden == 96
 
@@ -222,11 +223,11 @@ def in_bucket(home: Path) -> dict[str, str]:
     return {**nowhere(home), "AWS_ACCESS_KEY": "AKIAEXAMPLE", "AWS_SECRET_KEY": "hush-hush", "AWS_REGION": "us-east-1"}
 
 
-@pytest.mark.parametrize(("text", "what"), [("{", "is no JSON"), ("[]", "is no JSON object")])
+@pytest.mark.parametrize(("text", "what"), [("{", "not valid JSON"), ("[]", "not a JSON object")])
 def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str, what: str):
     file = tmp_path / "given.json"
     file.write_text(text)
     with pytest.raises(ExperimentError, match=what):
         find_model_config("org/model", tmp_path, {}, file)
-    with pytest.raises(ExperimentError, match="there is no file"):
+    with pytest.raises(ExperimentError, match="not found"):
         find_model_config("org/model", tmp_path, {}, tmp_path / "other.json")

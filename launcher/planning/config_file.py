@@ -1,0 +1,142 @@
+"""The ``config.json`` of a model, wherever it is: a local folder, the checkout, the hub's cache, the hub, a bucket."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import CredentialError, ExperimentError, Mistake, StorageError
+from ..runs.run_dir import expanded
+from .model_config import ModelConfig
+
+if TYPE_CHECKING:
+    from ..experiment.schema import StorageConfig
+
+HUB: Final = "https://huggingface.co"
+TIMEOUT: Final = 5.0  # seconds for the hub's answer
+FLAG: Final = "--model-config FILE"
+
+
+def find_model_config(
+    model_name: str,
+    root: Path,
+    caller: Mapping[str, str],
+    given: Path | None = None,
+    *,
+    storage: StorageConfig | None = None,
+    network: bool = True,
+) -> tuple[ModelConfig, str]:
+    """(the sizes of ``model_name``, where they were read): from ``given``, a local folder, ``configs/models``, the hub's cache
+    or, with ``network``, the hub or a bucket.
+
+    ``caller`` is the environment; ``storage`` names the server of an ``s3://…`` model. Raises ExperimentError where no
+    configuration is found, listing what was tried, or where it cannot be read.
+    """
+    tried = []
+    for file in _files(model_name, root, caller, given):
+        if file.is_file():
+            return _read(file), str(file)
+        tried.append(str(file))
+        if file == given:
+            raise ExperimentError(Mistake(FLAG, f"{file} not found", "the model's config.json"))
+    if _is_hub_id(model_name) and network:
+        url = f"{caller.get('HF_ENDPOINT', HUB).rstrip('/')}/{model_name}/resolve/main/config.json"
+        try:
+            return ModelConfig.parse(_mapping(_ask(url, caller.get("HF_TOKEN")), url), url), url
+        except (OSError, ValueError) as error:  # URLError is an OSError: no network, no such model, access refused
+            tried.append(f"{url} ({error})")
+    if model_name.startswith("s3://") and network:
+        url = f"{model_name.rstrip('/')}/config.json"
+        try:
+            file = _in_bucket(model_name, storage, caller)
+            if file.is_file():
+                return ModelConfig.parse(_mapping(file.read_text(encoding="utf-8"), url), url), url
+            tried.append(f"{url} (not found)")
+        except (CredentialError, StorageError) as error:
+            tried.append(f"{url} ({error})")
+    what = f"no config.json found for {model_name}"
+    looked = f"tried {'; '.join(tried)}" if tried else "neither a folder nor a hub id"
+    raise ExperimentError(Mistake("model_name", what, found=looked, hint=f"pass the file: {FLAG}"))
+
+
+def _files(model_name: str, root: Path, caller: Mapping[str, str], given: Path | None) -> Iterator[Path]:
+    """Where the configuration may be on this machine, best first."""
+    if given is not None:
+        yield given
+        return
+    if model_name.startswith("s3://"):
+        return
+    folder = root / expanded(model_name)
+    if folder.is_dir() or not _is_hub_id(model_name):
+        yield folder / "config.json"
+        return
+    here = Path(__file__).parents[1]
+    for models in (root / "configs" / "models", here.parent / "configs" / "models", here / "models"):  # the last: installed
+        yield models / model_name / "config.json"
+    for hub in dict.fromkeys(_caches(caller)):
+        cached = hub / f"models--{model_name.replace('/', '--')}"
+        main = cached / "refs" / "main"
+        revision = main.read_text(encoding="utf-8").strip() if main.is_file() else "main"
+        yield cached / "snapshots" / revision / "config.json"
+
+
+def _caches(caller: Mapping[str, str]) -> Iterator[Path]:
+    """Where the hub's client keeps models, for runs of the launcher and for other programs on this machine."""
+    home = Path(caller.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 - never raises, with no home either
+    if caller.get("HF_HUB_CACHE"):
+        yield Path(caller["HF_HUB_CACHE"])
+    if caller.get("HF_HOME"):
+        yield Path(caller["HF_HOME"], "hub")
+    if caller.get("DPO_CACHE_ROOT"):
+        yield Path(caller["DPO_CACHE_ROOT"], "huggingface", "hub")
+    cache = Path(caller.get("XDG_CACHE_HOME") or home / ".cache")
+    yield cache / "dpo-launcher" / "huggingface" / "hub"
+    yield cache / "huggingface" / "hub"
+
+
+def _is_hub_id(model_name: str) -> bool:
+    return model_name.count("/") <= 1 and not model_name.startswith((".", "/", "~", "s3:"))
+
+
+def _read(file: Path) -> ModelConfig:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExperimentError(Mistake(str(file), "cannot read the file", "a model's config.json", str(error))) from error
+    return ModelConfig.parse(_mapping(text, str(file)), str(file))
+
+
+def _mapping(text: str, where: str) -> Mapping[str, Any]:
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ExperimentError(Mistake(where, "not valid JSON", "a model's config.json", str(error))) from error
+    if not isinstance(data, dict):
+        raise ExperimentError(Mistake(where, "not a JSON object", "a model's config.json", text[:40]))
+    return data
+
+
+def _in_bucket(uri: str, storage: StorageConfig | None, caller: Mapping[str, str]) -> Path:
+    """The configuration of a model in a bucket, fetched into the cache; raises what ``fetch_folder`` raises."""
+    from ..runs.cache import cache_root
+    from ..storage import Effort, fetch_folder
+
+    # Somebody waits for the plan: retry once, not for minutes.
+    brief = Effort(attempts=2)
+    folder = fetch_folder(uri, storage=storage, env=caller, cache=cache_root(caller), names=("config.json",), effort=brief)
+    return folder / "config.json"
+
+
+def _ask(url: str, token: str | None) -> str:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            return str(answer.read(1 << 20).decode("utf-8"))
+    except urllib.error.HTTPError as error:
+        refused = error.code in (401, 403)
+        raise OSError(f"{error.code} {error.reason}" + ("; set HF_TOKEN in .env" if refused else "")) from error
