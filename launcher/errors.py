@@ -1,21 +1,21 @@
-"""Every way in which the launcher or the trainer refuses to go on, each with its exit code.
+"""The errors of launcher and trainer, each with its exit code.
 
-LauncherError            1    anything that has no better name below
+LauncherError            1    anything without a better name below
 ├── UsageError           2    the command line
 ├── ExperimentError     42    the experiment file
 ├── DataError           43    rows, prompts, pairs
 ├── CredentialError     44    a credential is missing or refused
 ├── MemoryShortage      45    out of memory on the device
-├── HealthError         46    a health rule, or a loss that is not a number
+├── HealthError         46    a health rule, or a loss that is NaN
 ├── UploadError         47    trained, but not uploaded
-├── StorageError         1    an object store does not answer, or has other bytes than it should
+├── StorageError         1    an object store does not answer, or holds other bytes than expected
 ├── Aborted            130    a second Ctrl-C
 └── Stopped            143    stopped on request, after a checkpoint
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .redact import REDACTOR
@@ -25,8 +25,8 @@ from .redact import REDACTOR
 class Mistake:
     """One thing that is wrong, in a form that an editor can jump to.
 
-    ``where`` is ``file:line:column`` (counted from 1) where a file has a place, else the best name there is. ``source`` is
-    the line of the file with ``column`` and ``width`` of the marked value, or None where there is no such line.
+    ``where`` is ``file:line:column`` (counted from 1), or a name where there is no file. ``source`` is the line of the file with
+    ``column`` and ``width`` of the marked value, or None.
     """
 
     where: str
@@ -39,6 +39,10 @@ class Mistake:
     width: int = 1
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, also: Sequence[str] = ()) -> str:
+        """The mistake in lines; ``also``: further places that have the same one."""
         lines = [f"{self.where}: {self.what}"]
         if self.source is not None:
             # A tab is as wide as the terminal makes it: repeat it, so that the caret stays below its value.
@@ -47,11 +51,14 @@ class Mistake:
         for name, value in (("expected", self.expected), ("found", self.found), ("hint", self.hint)):
             if value is not None:
                 lines.append(f"    {name + ':':<10}{value}")
+        if also:
+            more = f" … ({len(also) + 1} times in all)" if len(also) > 2 else ""
+            lines.append(f"    also at:  {', '.join(also[:2])}{more}")
         return "\n".join(lines)
 
 
 class LauncherError(Exception):
-    """Ends the command with ``exit_code``; its text is shown to the user as it is, but for secrets that an SDK put there."""
+    """Ends the command with ``exit_code``; its text is shown to the user, without secrets that an SDK put into it."""
 
     exit_code = 1
 
@@ -64,7 +71,7 @@ class UsageError(LauncherError):
 
 
 class _WithMistakes(LauncherError):
-    """An error made of one or more mistakes, all reported at once."""
+    """One or more mistakes, all reported at once; one that repeats at other places is printed once, with the first three."""
 
     shown = 20
 
@@ -74,9 +81,14 @@ class _WithMistakes(LauncherError):
         super().__init__(*self.mistakes)
 
     def __str__(self) -> str:
-        lines = [str(mistake) for mistake in self.mistakes[: self.shown]]
-        if len(self.mistakes) > self.shown:
-            lines.append(f"… and {len(self.mistakes) - self.shown} more")
+        same: dict[tuple[str | None, ...], list[Mistake]] = {}
+        for mistake in self.mistakes:
+            same.setdefault((mistake.what, mistake.expected, mistake.hint), []).append(mistake)
+        groups = list(same.values())
+        lines = [first.text([mistake.where for mistake in others]) for first, *others in groups[: self.shown]]
+        left = sum(map(len, groups[self.shown :]))
+        if left:
+            lines.append(f"… and {left} more")
         return REDACTOR.text("\n".join(lines))
 
 
@@ -93,7 +105,7 @@ class CredentialError(LauncherError):
 
 
 class MemoryShortage(LauncherError):
-    """Out of memory. ``can_split``: smaller micro-batches may help, so the attempt is worth another one."""
+    """Out of memory. ``can_split``: smaller micro-batches may help, which is worth a retry."""
 
     exit_code = 45
 
@@ -123,7 +135,7 @@ class Stopped(LauncherError):
 
 
 class Warned(str):
-    """A notice of what makes the result worse than the reader thinks; a plain ``str`` is one that is only worth a look."""
+    """A notice of what makes the result worse than the reader thinks; other notices are plain ``str``."""
 
     __slots__ = ()
 

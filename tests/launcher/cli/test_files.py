@@ -101,7 +101,7 @@ def test_check_shows_the_data_mistakes_of_all_experiments(launcher: Launcher) ->
     )
     code, out, err = launcher("check")
     assert code == 43
-    assert out.splitlines()[1:] == ["second  the data has mistakes", "third   the data has mistakes"]
+    assert out.splitlines()[1:] == ["second  mistakes in the data", "third   mistakes in the data"]
     assert err.count("error: ") == 2
     assert "error: missing: " in err
     assert "error: data/typo.csv: " in err
@@ -218,7 +218,7 @@ def test_show_as_json_holds_the_experiment_and_the_origins(launcher: Launcher) -
 def test_init_writes_a_file_that_loads_and_runs_with_the_data_it_names(launcher: Launcher) -> None:
     code, out, _ = launcher("init")
     assert code == 0
-    assert out.splitlines()[0] == "wrote configs/experiments.yml"
+    assert out.splitlines()[0] == "Wrote configs/experiments.yml."
     assert out.splitlines()[-3].startswith("  launcher check my_experiment ")
     write("data/my_preferences/training_data.csv", ROWS)
     write("data/my_preferences/validation_data.csv", ROWS.replace("question", "other"))
@@ -247,13 +247,13 @@ def _uncommented(line: str) -> str:
 def test_init_never_overwrites(launcher: Launcher) -> None:
     write("configs/experiments.yml", "mine")
     code, _, err = launcher("init")
-    assert (code, err.startswith("error: configs/experiments.yml exists already")) == (2, True)
+    assert (code, err.startswith("error: configs/experiments.yml already exists")) == (2, True)
     assert Path("configs/experiments.yml").read_text() == "mine"
 
 
 def test_init_elsewhere_says_how_to_name_the_file(launcher: Launcher) -> None:
     code, out, _ = launcher("init", "mine/first.yml")
-    assert (code, "launcher check my_experiment -f mine/first.yml" in out) == (0, True)
+    assert (code, "launcher check first -f mine/first.yml" in out) == (0, True)
     assert launcher("list", "-f", "mine/first.yml")[0] == 0
 
 
@@ -304,9 +304,44 @@ def test_what_is_typed_is_read_as_utf8_in_any_locale(launcher: Launcher) -> None
 def test_init_below_a_file_says_which(launcher: Launcher) -> None:
     write("configs", "mine")
     code, _, err = launcher("init")
-    assert (code, err) == (2, "error: configs/experiments.yml cannot be written: configs is a file, not a folder\n")
+    assert (code, err) == (2, "error: cannot write configs/experiments.yml: configs is a file, not a folder\n")
 
 
 def test_the_commands_after_init_can_be_typed_as_they_stand(launcher: Launcher) -> None:
     _, out, _ = launcher("init", "my files/first.yml")
-    assert "launcher check my_experiment -f 'my files/first.yml' " in out
+    assert "launcher check first -f 'my files/first.yml' " in out
+
+
+def test_the_file_of_init_gets_a_key_and_an_id_of_its_own(launcher: Launcher) -> None:
+    write("configs/experiments.yml", EXPERIMENT.replace("demo:", "exp_1:"))
+    code, out, _ = launcher("init", "configs/mine.yml")
+    assert (code, "  launcher run mine      train" in out.splitlines()) == (0, True)
+    write("data/my_preferences/training_data.csv", ROWS)
+    write("data/my_preferences/validation_data.csv", ROWS.replace("question", "other"))
+    write("data/training_data.csv", ROWS)
+    write("data/validation.csv", ROWS)
+    code, out, err = launcher("check")
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines() if "training pairs, " in line] == ["exp_1", "mine"]
+    _, out, _ = launcher("list", "-f", "configs/mine.yml", "--json")
+    assert [(row["key"], row["id"]) for row in json.loads(out)] == [("mine", "mine")]
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("configs/demo.yml", "demo_2"),
+        ("configs/1.yml", "1_2"),
+        ("configs/7.yml", "7"),
+        ("configs/true.yaml", "true"),
+        ("configs/my first try!.yml", "my_first_try"),
+        ("configs/...yml", "my_experiment"),
+        ("configs/config.yml", "my_experiment"),
+    ],
+)
+def test_a_key_of_init_is_made_of_the_files_name_and_is_free(launcher: Launcher, file: str, key: str) -> None:
+    write_all()
+    code, out, _ = launcher("init", file)
+    assert (code, f"launcher show {key} " in out) == (0, True)
+    _, out, _ = launcher("show", key, "--json")
+    assert json.loads(out)["experiment"]["experiment_id"] == key

@@ -322,5 +322,5 @@ def test_what_is_no_id_of_a_spreadsheet_is_refused_before_anybody_is_asked(tmp_p
 
 
 def test_reading_files_of_this_machine_loads_no_client():
-    code = "import sys, launcher.pairs; print(sorted({'gspread', 'google', 'requests', 'boto3'} & set(sys.modules)))"
+    code = "import sys, launcher.data.pairs; print(sorted({'gspread', 'google', 'requests', 'boto3'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

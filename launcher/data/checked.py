@@ -1,0 +1,120 @@
+"""Checked: the answer of ``launcher check``: the experiments, their pairs, and every mistake of files and data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ExperimentError, LauncherError, Mistake
+from ..experiment.files import check_files, load, read_env
+from ..experiment.loaded import Loaded
+from ..job.job import check_model
+from .pairs import Pairs, read_pairs
+from .rows import Reading
+
+
+@dataclass(frozen=True)
+class CheckedData:
+    """One experiment and its data; ``pairs`` is None where ``error`` is set."""
+
+    loaded: Loaded
+    pairs: Pairs | None
+    error: LauncherError | None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that the experiment uses, once."""
+        mapping = self.loaded.experiment.columns
+        names: list[str] = []
+        for value in (mapping.input_columns, mapping.chosen, mapping.rejected):
+            names += value.values() if isinstance(value, Mapping) else [str(value)]
+        return tuple(dict.fromkeys(names))
+
+    def json(self) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "key": self.loaded.key,
+            "experiment_id": self.loaded.experiment.experiment_id,
+            "file": str(self.loaded.file),
+            "columns": list(self.columns),
+            "error": None if self.error is None else str(self.error),
+        }
+        if self.pairs is not None:
+            fields |= {
+                "training_pairs": len(self.pairs.train),
+                "validation_pairs": len(self.pairs.validation),
+                "sources": [asdict(source) for source in self.pairs.sources],
+                "notices": list(self.pairs.notices),
+            }
+        return fields
+
+
+@dataclass(frozen=True)
+class Checked:
+    """``mistakes`` are those of the files; where there are any, no data were read and ``experiments`` is empty."""
+
+    experiments: tuple[CheckedData, ...]
+    mistakes: tuple[Mistake, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def errors(self) -> tuple[LauncherError, ...]:
+        """Every error once, the one with the highest exit code last."""
+        if self.mistakes:
+            return (ExperimentError(self.mistakes),)
+        once = {str(one.error): one.error for one in self.experiments if one.error is not None}
+        worst = max(once.values(), key=lambda error: error.exit_code, default=None)
+        return (*(error for error in once.values() if error is not worst), *([worst] if worst is not None else []))
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "experiments": [one.json() for one in self.experiments],
+            "mistakes": [asdict(mistake) for mistake in self.mistakes],
+            "warnings": list(self.warnings),
+        }
+
+
+def check(
+    name: str | None,
+    *,
+    root: Path = Path(),
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> Checked:
+    """Checks the experiment ``name``, or all (None), and reads their data; ``say`` is told why reading takes long.
+
+    Mistakes of files and data are in the value. Raises UsageError for an override without ``=``.
+    """
+    try:
+        if name is None:
+            survey = check_files(root, file, overrides)
+            loaded = [one.loaded for one in survey.experiments if one.loaded is not None]
+            mistakes, warnings = survey.mistakes, survey.warnings
+        else:
+            loaded, mistakes, warnings = [load(name, root=root, file=file, overrides=overrides)], (), ()
+    except ExperimentError as error:
+        return Checked((), error.mistakes, ())
+    warnings = (*warnings, *dict.fromkeys(_missing_models(loaded, root)))
+    experiments = () if mistakes else tuple(_checked(one, root, say) for one in loaded)
+    return Checked(experiments, mistakes, warnings)
+
+
+def _checked(loaded: Loaded, root: Path, say: Callable[[str], None]) -> CheckedData:
+    try:
+        with loaded.placed():
+            return CheckedData(loaded, read_pairs(loaded.experiment, Reading(root, read_env(root), say=say)), None)
+    except LauncherError as error:  # kept, not lost: the next experiment's mistakes belong into the same report
+        return CheckedData(loaded, None, error)
+
+
+def _missing_models(those: Iterable[Loaded], root: Path) -> Iterable[str]:
+    """A warning for each model that is not on this disk: no mistake, as it may be made later or be elsewhere."""
+    for loaded in those:
+        try:
+            with loaded.placed():
+                check_model(loaded.experiment.model_name, root)
+        except ExperimentError as error:
+            for mistake in error.mistakes:
+                yield f"{mistake.where}: {mistake.what}" + (f" ({mistake.hint})" if mistake.hint else "")

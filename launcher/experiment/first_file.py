@@ -1,0 +1,65 @@
+"""The first experiment file that ``launcher init`` writes, with a key and an id of its own."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ..errors import ExperimentError, UsageError
+from .files import read_files
+from .yaml_nodes import Source, data
+from .yaml_text import compose
+
+_KEY: Final = "my_experiment"  # the key in init.yml
+_GENERIC: Final = ("", "config", "configs", "experiment", "experiments", "my_hyperparameters", "my_storage")
+
+
+@dataclass(frozen=True)
+class FirstFile:
+    """``key`` names the experiment, and is its id; ``is_found``: the verbs read ``file`` without ``-f``."""
+
+    file: Path
+    key: str
+    is_found: bool
+
+
+def write_first(file: Path, root: Path = Path()) -> FirstFile:
+    """Writes a commented experiment file with a key that no file of ``configs/`` has; raises UsageError where it cannot."""
+    path = root / file
+    key = _free_key(path.stem, root)
+    text = Path(__file__).with_name("init.yml").read_text(encoding="utf-8")
+    text = text.replace(f"experiment_id: {_KEY}", f"experiment_id: {_written(key)}").replace(_KEY, key)
+    above = next((parent for parent in path.parents if parent.exists()), root)
+    if not above.is_dir():
+        raise UsageError(f"cannot write {file}: {above} is a file, not a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as opened:  # never overwrites one
+            opened.write(text)
+    except FileExistsError:
+        raise UsageError(f"{file} already exists; name another file: launcher init configs/mine.yml") from None
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {(error.strerror or str(error)).lower()}") from error
+    return FirstFile(file, key, file.parent == Path("configs") and file.suffix in (".yml", ".yaml"))
+
+
+def _free_key(stem: str, root: Path) -> str:
+    """A key made of the file's name, numbered where an experiment of ``configs/`` has it as key or id."""
+    wanted = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-")
+    if wanted.lower() in _GENERIC:
+        wanted = _KEY
+    try:
+        found = read_files(root).found
+    except ExperimentError:  # no file yet
+        found = ()
+    taken = {name for one in found for name in (one.key, one.id, f"exp_{one.id}", one.id.removeprefix("exp_"))}
+    keys = (wanted if number == 1 else f"{wanted}_{number}" for number in range(1, len(taken) + 2))
+    return next(key for key in keys if key not in taken)
+
+
+def _written(key: str) -> str:
+    """``key`` as a YAML value: quoted where it would be a number or a word such as true."""
+    node, _ = compose(key, Source.of("init", key))
+    return key if node is not None and data(node) == key else f'"{key}"'
