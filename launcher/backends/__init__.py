@@ -73,8 +73,8 @@ class Backend(Runs[Run], Protocol[Spec, Run]):
     def render(self, job: Job) -> Spec:
         """What ``submit`` creates; raises ExperimentError for what this backend cannot do."""
 
-    def text(self, spec: Spec) -> str:
-        """The spec as a person reads it, and could do it by hand."""
+    def text(self, spec: Spec, *, full: bool = True) -> str:
+        """The commands that a person could type instead; ``full``: with the files that the run reads."""
 
     def notices(self, job: Job) -> list[str]:
         """Settings of ``launch`` that were written and have no effect here, each in a sentence."""

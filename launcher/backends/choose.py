@@ -18,13 +18,14 @@ AnyBackend = Host | Docker
 
 
 def choose_backend(wanted: str | None, cwd: Path, caller: Mapping[str, str], image: str | None) -> tuple[AnyBackend, str | None]:
-    """The backend that ``--backend`` names; without one Docker where an engine answers and an image can be had, else the host,
-    and the reason in a line. ``image`` is launch.image.
+    """The backend that ``--backend`` names, without one Docker if an engine answers and there is an image, else the host.
+
+    The second value is why it is the host, if nobody named a backend. ``image`` is launch.image.
 
     Raises UsageError for a cluster, which has another way: its runs are rendered for no machine that is known.
     """
     if wanted == "kubernetes":
-        raise UsageError("--backend kubernetes: this is done on this machine alone, by host or docker")
+        raise UsageError("--backend kubernetes: this verb works on this machine only; use host or docker")
     if wanted == "host":
         return Host.here(cwd, caller), None
     if wanted == "docker":
@@ -34,7 +35,7 @@ def choose_backend(wanted: str | None, cwd: Path, caller: Mapping[str, str], ima
         why = "launch.image is not set, and there is no checkout to build an image from"
     if why is None:
         return Docker(cwd, caller), None
-    return Host.here(cwd, caller), f"--local takes the host: {why}"
+    return Host.here(cwd, caller), why
 
 
 def backend_of(run: RunDir) -> AnyBackend:

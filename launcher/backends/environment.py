@@ -1,9 +1,10 @@
-"""The environment of a run on a machine: what it takes from the caller, and what every run is told."""
+"""The environment, files and script of a run on a machine. Pure."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -43,15 +44,29 @@ def environment(job: Job, caller: Mapping[str, str], roots: Mapping[str, str], f
 
 
 def files(job: Job, run: RunDir) -> dict[Path, str]:
-    """What the ranks read, by its place in the run's folder."""
+    """The files that the ranks read, by their paths in the run's folder."""
     found = {run.experiment: job.experiment.model_dump_json(indent=2) + "\n"}
     if job.topology.parallelism.deepspeed is not None:
         found[run.deepspeed] = json.dumps(dict(job.topology.parallelism.deepspeed), indent=2) + "\n"
     return found
 
 
+def script(comments: Sequence[str], made: Mapping[Path, str], command: Sequence[str], *, full: bool) -> str:
+    """A shell script: the first of ``comments``, with ``full`` the files ``made`` that the run reads, the command, the rest."""
+    head, *others = comments
+    lines = [f"# {head}"]
+    if full:
+        for path, content in made.items():
+            quoted = shlex.quote(str(path))
+            lines += [f"mkdir -p {shlex.quote(str(path.parent))}", f"cat > {quoted} <<'END'", content + "END"]
+    else:
+        lengths = {path: len(content.splitlines()) for path, content in made.items()}
+        others += [f"needs {path} ({count} lines): --full prints the script that writes it" for path, count in lengths.items()]
+    return "\n".join([*lines, *command, "", *(f"# {comment}" for comment in others)]) + "\n"
+
+
 def facts(job: Job, entry: str = "the entry") -> tuple[str, ...]:
-    """How a step's pairs are split, and by which command the entry starts the ranks, for those who read what is rendered."""
+    """How a step's pairs are split and which command starts the ranks, for readers of what is rendered."""
     options = torchrun(job.topology.nodes, job.topology.nproc, job.node, "<free>")
     why = job.topology.parallelism.why
     data: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ..errors import CredentialError, LauncherError
 from ..job.job import Job
@@ -21,7 +21,7 @@ from ..runs.cache import cache_root
 from ..runs.processes import Process, kill, members
 from ..runs.run_dir import RunDir
 from . import Status
-from .environment import environment, facts, files
+from .environment import environment, facts, files, script
 from .reading import InFolders, read_log, tail
 from .record import end_attempts, first_record, outcome, started
 
@@ -42,10 +42,22 @@ class HostSpec:
     files: Mapping[Path, str]
     record: Mapping[str, Any]
 
+    def json(self) -> dict[str, Any]:
+        return {
+            "folder": str(self.run_dir.path),
+            "command": list(self.argv),
+            "environment": dict(self.env),
+            "secrets": list(self.secrets),
+            "working_directory": str(self.cwd),
+            "files": {str(path): text for path, text in self.files.items()},
+        }
+
 
 @dataclass(frozen=True)
 class Host(InFolders):
     """This machine, as far as rendering needs to know it; ``Host.here`` looks."""
+
+    name: ClassVar[str] = "host"
 
     cwd: Path
     python: str
@@ -65,26 +77,23 @@ class Host(InFolders):
         )
         return HostSpec(
             run_dir=run,
-            comments=(f"{job.run}: experiment {job.key} on {job.devices} of this machine", *facts(job), *notices(job)),
+            comments=(f"{job.run}: experiment {job.key} on this machine: {job.devices}", *facts(job), *notices(job)),
             argv=(self.python, *job.command[1:], str(run.path)),
             env=MappingProxyType(self._environment(job, run)),
             secrets=job.secrets,
             cwd=self.cwd,
             files=MappingProxyType(files(job, run)),
-            record=MappingProxyType(first_record(job, run, "host")),
+            record=MappingProxyType(first_record(job, run, self.name)),
         )
 
-    def text(self, spec: HostSpec) -> str:
-        """A shell script that does what ``submit`` does, but for the record of who started it."""
-        lines = [f"# {comment}" for comment in spec.comments]
+    def text(self, spec: HostSpec, *, full: bool = True) -> str:
+        """A shell script that does what ``submit`` does, without the record of who started it; ``full``: with its files."""
+        comments = [*spec.comments]
         if spec.secrets:
-            lines.append(f"# taken from your environment, unseen: {', '.join(spec.secrets)}")
-        for path, content in spec.files.items():
-            quoted = shlex.quote(str(path))
-            lines += ["", f"mkdir -p {shlex.quote(str(path.parent))}", f"cat > {quoted} <<'END'", content + "END"]
-        lines += ["", f"cd {shlex.quote(str(spec.cwd))}", "env \\"]
-        lines += [f"  {name}={shlex.quote(value)} \\" for name, value in sorted(spec.env.items())]
-        return "\n".join([*lines, f"  {shlex.join(spec.argv)}"]) + "\n"
+            comments.append(f"needs {', '.join(spec.secrets)} in your environment (values are never shown)")
+        env = [f"  {name}={shlex.quote(value)} \\" for name, value in sorted(spec.env.items())]
+        command = [f"cd {shlex.quote(str(spec.cwd))}", "env \\", *env, f"  {shlex.join(spec.argv)}"]
+        return script(comments, spec.files, command, full=full)
 
     def notices(self, job: Job) -> list[str]:
         return notices(job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,3 +49,24 @@ data_of_option = click.option(
     "--data-of", metavar="RUN", help="Train on what the run RUN read of the spreadsheet, not on what it holds now."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def choice(*, name: bool = True) -> Callable[[Command], Callable[..., Any]]:
+    """EXP, ``--set``, ``--name`` (unless ``name`` is false) and ``-f``, given to the verb as one value ``choice``."""
+
+    def decorated(command: Command) -> Callable[..., Any]:
+        @wraps(command)
+        def chosen(
+            experiment: str, overrides: tuple[str, ...], file: Path | None, run_name: str | None = None, **others: Any
+        ) -> Any:
+            from ..launch.rendered import Choice
+
+            return command(choice=Choice(experiment, overrides, run_name, file), **others)
+
+        taken = set_option(name_option(file_option(chosen)) if name else file_option(chosen))
+        return experiment_argument()(taken)
+
+    return decorated
+
+
+full_option = click.option("--full", is_flag=True, help="Print the files that the run reads, too.")

@@ -1,99 +1,71 @@
-"""The verbs that show what would be started, and the two ways from a name to a job that all verbs share."""
+"""The verbs that print what would be started. Nothing is started, and neither an engine nor a cluster is asked."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import UsageError
 from .options import (
     backend_option,
+    choice,
     cluster_option,
-    experiment_argument,
-    file_option,
+    full_option,
     json_option,
     kind_option,
-    name_option,
     namespace_option,
-    set_option,
 )
+from .screen import say
 
 if TYPE_CHECKING:
-    pass
+    from ..launch.rendered import Choice
 
 
-@click.command("render", short_help="Print what `launcher run` or `launcher submit` would start.")
-@experiment_argument()
+@click.command("render", short_help="Print the command or the objects that EXP would start.")
 @backend_option
 @cluster_option
 @kind_option
 @namespace_option
-@set_option
-@name_option
-@file_option
-def render(
-    experiment: str,
-    backend: str | None,
-    cluster: bool,
-    kind: str | None,
-    namespace: str | None,
-    overrides: tuple[str, ...],
-    run_name: str | None,
-    file: Path | None,
-) -> None:
-    """Print what `launcher run EXP` would start, or `launcher submit EXP` create (--cluster).
+@full_option
+@choice()
+def render(choice: Choice, backend: str | None, cluster: bool, kind: str | None, namespace: str | None, full: bool) -> None:
+    """Print the command that `launcher run EXP` would start.
 
-    The objects of a cluster are YAML that `kubectl create -f -` takes; no cluster is asked.
+    With --cluster: print the objects that `launcher submit EXP` would create, as YAML for `kubectl create -f -`. With --full:
+    print a script that also writes the files which the run reads.
     """
+    from ..launch.rendered import rendered, rendered_for_cluster
+
     if cluster or backend == "kubernetes":
-        from ..backends.kubernetes.render.spec import text
-        from ..launch.rendered import cluster_job, cluster_settings, cluster_spec
-
-        job, loaded = cluster_job(experiment, (*overrides, *cluster_settings(kind, namespace)), run_name, file)
-        click.echo(text(cluster_spec(job, loaded, namespace=job.experiment.launch.kubernetes.namespace)), nl=False)
-        return
-    if kind is not None or namespace is not None:
+        found = rendered_for_cluster(choice.on_cluster(kind, namespace))
+    elif kind is not None or namespace is not None:
         raise UsageError("--kind and --namespace are for a cluster: add --cluster")
-    from ..launch.rendered import rendered
-
-    where, job, loaded, _ = rendered(experiment, backend, overrides, run_name, file)
-    with loaded.placed():
-        spec: Any = where.render(job)
-    click.echo(where.text(spec), nl=False)
+    else:
+        found = rendered(choice, backend)
+    click.echo(found.text(full=full), nl=False)
 
 
-@click.command("diff", short_help="Say what differs between a run here and on a cluster.")
-@experiment_argument()
+@click.command("diff", short_help="Compare a run on this machine with one on a cluster.")
 @kind_option
 @namespace_option
-@set_option
-@file_option
 @json_option
-def diff(
-    experiment: str,
-    kind: str | None,
-    namespace: str | None,
-    overrides: tuple[str, ...],
-    file: Path | None,
-    as_json: bool,
-) -> None:
-    """Say what differs between EXP's container on this machine and its pods on a cluster. Neither is started or asked."""
-    from ..backends.diff import differences
-    from ..launch.rendered import as_container, cluster_job, cluster_settings, cluster_spec
+@choice(name=False)
+def diff(choice: Choice, kind: str | None, namespace: str | None, as_json: bool) -> None:
+    """Compare EXP's container on this machine with its pods on a cluster. Nothing is started, and no cluster is asked."""
+    from ..launch.rendered import differences
 
-    cluster, loaded = cluster_job(experiment, (*overrides, *cluster_settings(kind, namespace)), None, file)
-    there = cluster_spec(cluster, loaded, namespace=cluster.experiment.launch.kubernetes.namespace)
-    found = differences(as_container(cluster, loaded), there)
+    found = differences(choice.on_cluster(kind, namespace))
     if as_json:
         import json
 
-        click.echo(json.dumps([one.json() for one in found], indent=2, ensure_ascii=False))
+        click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
         return
-    click.echo(f"{loaded.key}: what differs between a container here and the cluster; all else is the same")
-    for one in found:
-        click.echo(f"\n{one.what}\n    here     {one.here}\n    cluster  {one.there}")
+    say(f"{found.experiment}: only these settings differ between a container here and the cluster")
+    for one in found.all:
+        say(f"\n{one.what}")
+        say(f"    here     {one.here}", indent=9)
+        say(f"    cluster  {one.there}", indent=9)
 
 
 VERBS: tuple[click.Command, ...] = (render, diff)

@@ -2,136 +2,112 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
-from .options import (
-    backend_option,
-    cluster_option,
-    data_of_option,
-    experiment_argument,
-    file_option,
-    name_option,
-    namespace_option,
-    set_option,
-)
-from .screen import complain, facts, notices
+from .learned import this_launcher
+from .options import backend_option, choice, cluster_option, data_of_option, full_option, namespace_option
+from .screen import complain, facts, notices, say
 from .submit import registry_option
 
 if TYPE_CHECKING:
     from ..backends.choose import AnyBackend
     from ..job.job import Job
+    from ..launch.rendered import Choice
 
 
-@click.command("run")
-@experiment_argument()
-@click.option("--local", is_flag=True, help="On this machine: in a container where Docker is, else on the host.")
-@cluster_option
-@namespace_option
-@registry_option
-@backend_option
-@click.option("--detach", is_flag=True, help="Start it and return; `launcher logs -f RUN` follows it.")
-@click.option("--dry-run", is_flag=True, help="Print what would be started, as `launcher render` does.")
-@set_option
-@name_option
+@dataclass(frozen=True)
+class Target:
+    """Where a run is to start; ``backend`` is None where the launcher chooses one on this machine."""
+
+    backend: str | None
+    namespace: str | None
+    registry: str | None
+
+    @property
+    def is_cluster(self) -> bool:
+        return self.backend == "kubernetes"
+
+
+def _target(command: Callable[..., int]) -> Callable[..., int]:
+    """``--local``, ``--cluster``, ``-n``, ``--registry`` and ``--backend``, given to the verb as one value ``target``."""
+
+    @wraps(command)
+    def targeted(
+        local: bool, cluster: bool, namespace: str | None, registry: str | None, backend: str | None, **others: Any
+    ) -> int:
+        is_cluster = cluster or backend == "kubernetes"
+        if is_cluster and (local or backend not in (None, "kubernetes")):
+            raise UsageError("--cluster excludes --local and every other --backend")
+        if namespace is not None and not is_cluster:
+            raise UsageError("--namespace is for a cluster: add --cluster")
+        return command(target=Target("kubernetes" if is_cluster else backend, namespace, registry), **others)
+
+    options = cluster_option(namespace_option(registry_option(backend_option(targeted))))
+    return click.option("--local", is_flag=True, help="On this machine: in a container if Docker answers, else on the host.")(
+        options
+    )
+
+
+@click.command("run", short_help="Train EXP and follow it to the end.")
+@_target
+@click.option("--detach", is_flag=True, help="Start it and return; follow it with `launcher logs -f RUN`.")
+@click.option("--dry-run", is_flag=True, help="Print the command and start nothing, like `launcher render`.")
+@full_option
+@choice()
 @data_of_option
-@file_option
-def run(
-    experiment: str,
-    local: bool,
-    cluster: bool,
-    namespace: str | None,
-    registry: str | None,
-    backend: str | None,
-    detach: bool,
-    dry_run: bool,
-    overrides: tuple[str, ...],
-    run_name: str | None,
-    data_of: str | None,
-    file: Path | None,
-) -> int:
-    """Train the experiment EXP and follow it to its end.
+def run(choice: Choice, target: Target, detach: bool, dry_run: bool, full: bool, data_of: str | None) -> int:
+    """Train the experiment EXP and follow it to the end.
 
-    Ctrl-C asks whether to stop it after a checkpoint or to leave it running (where nobody can answer it stops), a second Ctrl-C
-    kills it. The exit code is the run's: 0 done, 42 the experiment is wrong, 43 the data, 143 stopped on request, 130 aborted.
+    Ctrl-C asks whether to stop after a checkpoint or to detach (without a terminal it stops). A second Ctrl-C kills the run. The
+    exit code is that of the run: 0 done, 42 mistake in the experiment, 43 in the data, 143 stopped on request, 130 killed.
     """
-    if cluster or backend == "kubernetes":
-        if local or backend not in (None, "kubernetes"):
-            raise UsageError("--cluster goes with neither --local nor another --backend")
-        from ..launch.rendered import cluster_settings
+    from ..launch.rendered import rendered, rendered_for_cluster
+    from ..launch.start import prepare
 
-        settings = (*overrides, *cluster_settings(None, namespace))
-        return _on_cluster(
-            experiment, settings, run_name, file, registry=registry, data_of=data_of, detach=detach, dry_run=dry_run
-        )
-    if namespace is not None:
-        raise UsageError("--namespace is for a cluster: add --cluster")
-    from ..launch.rendered import rendered
-
-    where, job, loaded, why = rendered(experiment, backend, overrides, run_name, file)
-    with loaded.placed():
-        spec: Any = where.render(job)
+    if target.is_cluster:
+        choice = choice.on_cluster(None, target.namespace)
+        if not dry_run:
+            return _submit(choice, target.registry, data_of, detach)
+    found = rendered_for_cluster(choice) if target.is_cluster else rendered(choice, target.backend)
     if dry_run:
-        click.echo(where.text(spec), nl=False)
+        click.echo(found.text(full=full), nl=False)
         return 0
-    from ..backends.finding import local_runs
-    from ..data.pairs import read_pairs
-    from ..experiment.files import read_env
-    from ..job.job import check_model
-    from ..launch.data import copy_of, reading_for, with_copy
-    from ..planning.derived import derived
-    from ..planning.planned import said_before_run
-
-    caller = read_env(Path.cwd())
-    with loaded.placed(), copy_of(job.experiment, data_of) as copy:
-        check_model(job.experiment.model_name, where.cwd)
-        pairs = read_pairs(job.experiment, reading_for(job, spec.run_dir, where.cwd, caller, copy, complain))
-    if run_name is not None and job.node.rank == 0 and any(known.name == run_name for known in local_runs()):
-        raise UsageError(f"--name {run_name}: a run of that name exists already")
-    if why is not None:
-        click.echo(why)
-    facts(said_before_run(job.experiment, pairs, Path(), caller))
-    where.prepare(spec, click.echo)
-    facts(derived(job, pairs, spec.run_dir).facts)
-    notices((*pairs.notices, *where.notices(job)))
-    return start(where, job, with_copy(spec, pairs.spreadsheet), detach)
+    ready = prepare(found, data_of, complain)
+    facts(ready.facts)
+    notices(ready.notices)
+    ready.where.prepare(ready.spec, say)
+    return start(ready.where, ready.job, ready.spec, detach)
 
 
-def _on_cluster(
-    name: str,
-    overrides: tuple[str, ...],
-    run_name: str | None,
-    file: Path | None,
-    *,
-    registry: str | None,
-    data_of: str | None,
-    detach: bool,
-    dry_run: bool,
-) -> int:
-    """`launcher submit --follow`, or what it would create."""
-    if not dry_run:
-        from .submit import submit_to_cluster
+def _submit(choice: Choice, registry: str | None, data_of: str | None, detach: bool) -> int:
+    """``launcher submit --follow``."""
+    from .submit import submit_to_cluster
 
-        return submit_to_cluster(name, overrides, run_name, file, registry=registry, follow=not detach, data_of=data_of)
-    from ..backends.kubernetes.render.spec import text
-    from ..launch.rendered import cluster_job, cluster_spec
-
-    job, loaded = cluster_job(name, overrides, run_name, file)
-    click.echo(text(cluster_spec(job, loaded, namespace=job.experiment.launch.kubernetes.namespace)), nl=False)
-    return 0
+    return submit_to_cluster(
+        choice.experiment,
+        choice.overrides,
+        choice.run_name,
+        choice.file,
+        registry=registry,
+        follow=not detach,
+        data_of=data_of,
+    )
 
 
 def start(where: AnyBackend, job: Job, spec: Any, detach: bool, *, again: bool = False) -> int:
-    """Starts what was rendered, on this machine, and follows it to its end unless it is to be left alone."""
+    """Starts what was rendered on this machine, and follows it to the end unless ``detach``; returns the exit code."""
     from .watch import Interrupts, watch
 
     begin = where.mark(spec.run_dir) if again else 0
     if detach:
         where.submit(spec, again=again)
-        click.echo(f"{job.run} has begun: launcher logs -f {job.run}")
+        say(f"Started {job.run}. Follow it with: {this_launcher()} logs -f {job.run}")
         return 0
     with Interrupts() as interrupts:
         run = where.submit(spec, again=again)

@@ -1,10 +1,8 @@
-"""A drill: a short version of an experiment is killed and resumed, and must end with the adapter of an undisturbed run."""
+"""The short version of an experiment that a drill kills and resumes, and what two of its runs are compared by."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,28 +10,14 @@ from ..errors import UsageError
 from ..experiment.schema import Experiment
 from ..runs.run_dir import RunDir
 
-FOLDER: Final = "drill"  # below model_output_dir: no drill is listed among the runs
+FOLDER: Final = "drill"  # below model_output_dir, so that `ps` lists no run of a drill
 EVERY: Final = 2  # steps between two checkpoints
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One disturbance and what came of it; steps are counted from 1, 0 is before the first one."""
-
-    how: str  # SIGKILL or SIGTERM
-    at_step: int  # the last step that was logged before it
-    from_step: int  # the checkpoint that the resumed run went on from
-    exit_code: int | None  # of the disturbed attempt
-    is_same: bool  # the adapter, byte for byte
-
-    def json(self) -> Mapping[str, Any]:
-        return dict(vars(self))
-
-
 def short_version(experiment: Experiment, steps: int, *, full_determinism: bool) -> Experiment:
-    """``experiment`` over ``steps`` steps, with checkpoints in between and nothing else that takes time.
+    """``experiment`` over ``steps`` steps, with checkpoints and nothing else that takes time.
 
-    ``full_determinism``: as transformers has it; a GPU's kernels may add up in another order each time otherwise.
+    ``full_determinism``: the setting of transformers. Without it a GPU's kernels may sum in another order each time.
     """
     h = experiment.hyperparameters
     short = {

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ExperimentError, UsageError
 from ..redact import REDACTOR
 
 if TYPE_CHECKING:
     from ..backends.choose import AnyBackend
+    from ..backends.diff import Difference
     from ..backends.docker.spec import DockerSpec
+    from ..backends.host import HostSpec
     from ..backends.kubernetes.render.placement import Local
     from ..backends.kubernetes.render.spec import KubernetesSpec
     from ..experiment.loaded import Loaded
@@ -20,10 +24,58 @@ if TYPE_CHECKING:
     from ..job.job import Job
 
 
-def rendered(
-    name: str, backend: str | None, overrides: tuple[str, ...], run_name: str | None, file: Path | None
-) -> tuple[AnyBackend, Job, Loaded, str | None]:
-    """The backend, the job and its experiment, and why the backend is the host where nobody said so."""
+@dataclass(frozen=True)
+class Choice:
+    """What a person chooses of an experiment: its key or id, ``--set``, ``--name`` and ``-f``."""
+
+    experiment: str
+    overrides: tuple[str, ...] = ()
+    run_name: str | None = None
+    file: Path | None = None
+
+    def on_cluster(self, kind: str | None, namespace: str | None) -> Choice:
+        """The same with what ``--kind`` and ``--namespace`` set."""
+        return replace(self, overrides=(*self.overrides, *cluster_settings(kind, namespace)))
+
+    def __str__(self) -> str:
+        """As it is typed after ``launcher run``."""
+        named = ["--name", self.run_name] if self.run_name is not None else []
+        file = ["-f", str(self.file)] if self.file is not None else []
+        return shlex.join([self.experiment, *(f"--set={one}" for one in self.overrides), *named, *file])
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What ``launcher run`` would start or ``launcher submit`` would create. Nothing is started.
+
+    ``where``: the backend on this machine, None for a cluster. ``why_host``: why it is the host, if nobody named a backend.
+    """
+
+    where: AnyBackend | None
+    job: Job
+    loaded: Loaded
+    spec: HostSpec | DockerSpec | KubernetesSpec
+    why_host: str | None = None
+
+    @property
+    def backend(self) -> str:
+        return "kubernetes" if self.where is None else self.where.name
+
+    def text(self, *, full: bool) -> str:
+        """The command of a run on this machine, ``full`` with the files that it reads; of a cluster's run all objects."""
+        spec: Any = self.spec
+        if self.where is None:
+            from ..backends.kubernetes.render.spec import text
+
+            return text(spec)
+        return self.where.text(spec, full=full)
+
+    def json(self) -> dict[str, Any]:
+        return {"run": self.job.run, "experiment": self.job.key, "backend": self.backend, **self.spec.json()}
+
+
+def rendered(choice: Choice, backend: str | None) -> Rendered:
+    """A run on this machine: ``backend`` is host or docker; None takes docker where an engine answers, else the host."""
     from ..backends.choose import choose_backend
     from ..backends.host import gpus_there
     from ..experiment.files import load, read_env
@@ -33,17 +85,43 @@ def rendered(
     from ..runs.run_dir import check_run_name, new_run_name
 
     caller = read_env(Path.cwd())
-    loaded = load(name, root=Path(), file=file, overrides=overrides)
-    called = new_run_name(loaded.key) if run_name is None else check_run_name(run_name)
-    if run_name is None and loaded.experiment.launch.nodes > 1:
-        raise UsageError(f"a run over {loaded.experiment.launch.nodes} nodes is started on each of them with one --name")
+    loaded = load(choice.experiment, root=Path(), file=choice.file, overrides=choice.overrides)
+    called = new_run_name(loaded.key) if choice.run_name is None else check_run_name(choice.run_name)
+    if choice.run_name is None and loaded.experiment.launch.nodes > 1:
+        raise UsageError(f"a run over {loaded.experiment.launch.nodes} nodes is started on each node with the same --name")
     where, why = choose_backend(backend, Path.cwd(), caller, loaded.experiment.launch.image)
     with loaded.placed():
         e, there = loaded.experiment, gpus_there(caller)
         REDACTOR.learn(caller, e.launch.secrets)
         shared, node = choose_parallelism(e, Path.cwd(), there, caller), Node.of(caller, e.launch.nodes)
         job = plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, node=node, origin=str(loaded.file))
-        return where, job, loaded, why
+        return Rendered(where, job, loaded, where.render(job), why)
+
+
+def rendered_for_cluster(choice: Choice) -> Rendered:
+    """A run on a cluster, which is not asked."""
+    job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)
+    return Rendered(None, job, loaded, cluster_spec(job, loaded, namespace=job.experiment.launch.kubernetes.namespace))
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What differs between an experiment's container on this machine and its pods on a cluster."""
+
+    experiment: str
+    all: tuple[Difference, ...]
+
+    def json(self) -> list[dict[str, str]]:
+        return [one.json() for one in self.all]
+
+
+def differences(choice: Choice) -> Differences:
+    """Neither the engine nor the cluster is asked."""
+    from ..backends.diff import differences as between
+
+    there = rendered_for_cluster(choice)
+    spec: Any = there.spec
+    return Differences(there.loaded.key, tuple(between(as_container(there.job, there.loaded), spec)))
 
 
 def cluster_settings(kind: str | None, namespace: str | None) -> tuple[str, ...]:
@@ -53,7 +131,7 @@ def cluster_settings(kind: str | None, namespace: str | None) -> tuple[str, ...]
 
 
 def cluster_job(name: str, overrides: tuple[str, ...], run_name: str | None, file: Path | None) -> tuple[Job, Loaded]:
-    """The job of a run on a cluster, and its experiment. A node's GPUs are as many as are asked for, and ``auto`` is one."""
+    """The job of a run on a cluster, and its experiment. A node has as many GPUs as the experiment asks for; ``auto`` is one."""
     from ..experiment.files import load, read_env
     from ..job.job import plan
     from ..planning.parallelism import choose_parallelism
@@ -79,9 +157,10 @@ def cluster_spec(
     image: Image | None = None,
     local: Local | None = None,
 ) -> KubernetesSpec:
-    """The objects of ``job``. ``namespace``: the one that is meant, None where only the context knows it; ``has_jobset``: whether
-    the cluster serves JobSets, None where it was not asked; ``image``: the one that was pushed; ``local``: the files of this
-    machine, where they were looked at already.
+    """The objects of ``job``.
+
+    ``namespace``: None where only the context knows it. ``has_jobset``: whether the cluster serves JobSets, None if it was not
+    asked. ``image``: the image that was pushed. ``local``: the files of this machine, if they were read already.
     """
     import getpass
 
@@ -108,7 +187,7 @@ def cluster_spec(
 
 
 def _trained(experiment: Experiment, caller: Mapping[str, str]) -> int | None:
-    """How many weights are trained, where the model's sizes are known on this machine."""
+    """The number of trained weights, None if the model's sizes are unknown on this machine."""
     from ..planning.config_file import find_model_config
 
     h = experiment.hyperparameters
@@ -120,7 +199,7 @@ def _trained(experiment: Experiment, caller: Mapping[str, str]) -> int | None:
 
 
 def as_container(cluster: Job, loaded: Loaded) -> DockerSpec:
-    """The container of the same run here, as if this machine had the GPUs that it asks for."""
+    """The container of the same run on this machine, as if it had the GPUs that the run asks for."""
     from ..backends.docker.backend import Docker
     from ..backends.host import gpus_there
     from ..experiment.files import read_env

@@ -1,8 +1,5 @@
-# exp_1-20261124-101112-beef: experiment exp_1 on the CPU, in a container
-# a step: 8 pairs = 2 per device × 4 accumulation × 1 device
-# the entry starts: torchrun --nnodes=1 --nproc-per-node=1 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer
-
-mkdir -p /home/you/.cache/dpo-launcher '/home/you/my project/data/dpo/model' '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112-beef'
+# exp_1-20261124-101112-beef: experiment exp_1 in a container: the CPU
+mkdir -p '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112-beef'
 cat > '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112-beef/experiment.json' <<'END'
 {
   "experiment_id": "1",
@@ -117,7 +114,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112
   }
 }
 END
-
+mkdir -p /home/you/.cache/dpo-launcher '/home/you/my project/data/dpo/model' '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112-beef'
 docker run --detach \
   --name dpo-exp_1-20261124-101112-beef-b39ec7 \
   --hostname dpo-b39ec7 \
@@ -170,3 +167,6 @@ docker run --detach \
   --log-opt max-size=10m \
   --log-opt max-file=2 \
   dpo-launcher:cuda-0123456789abcdef python -m trainer.processes.entrypoint /dpo/runs/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112-beef
+
+# a step: 8 pairs = 2 per device × 4 accumulation × 1 device
+# the entry starts: torchrun --nnodes=1 --nproc-per-node=1 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer

@@ -1,10 +1,5 @@
-# exp_1-20261124-101112-beef: experiment exp_1 on 2 GPUs, ddp, in a container
-# a step: 8 pairs = 2 per device × 2 accumulation × 2 devices
-# the entry starts: torchrun --nnodes=1 --nproc-per-node=2 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer
-# launch.max_restarts has no effect on the docker backend
-# each of HF_TOKEN, WANDB_API_KEY is a file in /run/user/1000/dpo-launcher-1000/dpo-exp_1-20261124-101112-beef-fccb2c, written before the start
-
-mkdir -p '/big, disk/hf' /home/you/.cache/dpo-launcher '/home/you/my project/data/dpo/model' '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-101112-beef'
+# exp_1-20261124-101112-beef: experiment exp_1 in a container: 2 GPUs, ddp
+mkdir -p '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-101112-beef'
 cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-101112-beef/experiment.json' <<'END'
 {
   "experiment_id": "1",
@@ -124,7 +119,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-
   }
 }
 END
-
+mkdir -p '/big, disk/hf' /home/you/.cache/dpo-launcher '/home/you/my project/data/dpo/model' '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-101112-beef'
 docker run --detach \
   --name dpo-exp_1-20261124-101112-beef-fccb2c \
   --hostname dpo-fccb2c \
@@ -181,3 +176,8 @@ docker run --detach \
   --log-opt max-size=10m \
   --log-opt max-file=2 \
   dpo-launcher:cuda-0123456789abcdef python -m trainer.processes.entrypoint /dpo/runs/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-101112-beef
+
+# a step: 8 pairs = 2 per device × 2 accumulation × 2 devices
+# the entry starts: torchrun --nnodes=1 --nproc-per-node=2 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer
+# launch.max_restarts has no effect on the docker backend
+# secrets: HF_TOKEN, WANDB_API_KEY, one file each in /run/user/1000/dpo-launcher-1000/dpo-exp_1-20261124-101112-beef-fccb2c, written before the start

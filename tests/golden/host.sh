@@ -1,10 +1,4 @@
-# demo-1: experiment demo on 2 GPUs, ddp of this machine
-# a step: 8 pairs = 2 per device × 2 accumulation × 2 devices
-# the entry starts: torchrun --nnodes=1 --nproc-per-node=2 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer
-# launch.shm_size has no effect on the host backend
-# launch.max_restarts has no effect on the host backend
-# taken from your environment, unseen: HF_TOKEN
-
+# demo-1: experiment demo on this machine: 2 GPUs, ddp
 mkdir -p '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1'
 cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1/experiment.json' <<'END'
 {
@@ -125,7 +119,6 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1/experime
   }
 }
 END
-
 cd '/home/you/my project'
 env \
   DPO_CACHE_ROOT=/home/you/.cache/dpo-launcher \
@@ -143,3 +136,9 @@ env \
   PYTHONUNBUFFERED=1 \
   TOKENIZERS_PARALLELISM=false \
   /home/you/.venv/bin/python -m trainer.processes.entrypoint '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1'
+
+# a step: 8 pairs = 2 per device × 2 accumulation × 2 devices
+# the entry starts: torchrun --nnodes=1 --nproc-per-node=2 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer
+# launch.shm_size has no effect on the host backend
+# launch.max_restarts has no effect on the host backend
+# needs HF_TOKEN in your environment (values are never shown)

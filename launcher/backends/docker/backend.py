@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ...errors import CredentialError, LauncherError
 from ...job.image import image_of, variant_of
@@ -38,6 +38,8 @@ _START: Final = 120  # seconds after which a start that nobody finished was cut 
 class Docker(InFolders):
     """An engine on this machine, reached when it is needed first. ``caller`` is the environment with ``.env`` in it."""
 
+    name: ClassVar[str] = "docker"
+
     cwd: Path
     caller: Mapping[str, str] = field(repr=False)
 
@@ -51,8 +53,8 @@ class Docker(InFolders):
         cores = len(os.sched_getaffinity(0))
         return specs.render(job, Place(self.cwd, cores, self._person(), image, self._secret_root(), self.caller))
 
-    def text(self, spec: DockerSpec) -> str:
-        return specs.text(spec)
+    def text(self, spec: DockerSpec, *, full: bool = True) -> str:
+        return specs.text(spec, full=full)
 
     def notices(self, job: Job) -> list[str]:
         return specs.notices(job)

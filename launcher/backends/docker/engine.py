@@ -1,4 +1,4 @@
-"""The engine: how to reach it, and what its failures mean."""
+"""The Docker engine: how to connect to it, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from ...errors import LauncherError
 
 SOCKET: Final = Path("/var/run/docker.sock")
 
-# What an engine, a registry or a kernel says -> what it means and what to do about it. The first that fits.
+# Message of an engine, a registry or a kernel -> what it means and how to fix it. The first match counts.
 _MEANINGS: Final = (
     (r"could not select device driver|unknown or invalid runtime name: nvidia|nvidia-container-cli",
      "the engine cannot give GPUs to a container: install the NVIDIA Container Toolkit and `nvidia-ctk runtime configure`"),
     (r"no space left on device|disk quota exceeded",
-     "the engine's disk is full: `launcher prune` and `docker system df` show what can go"),
+     "the engine's disk is full: free space with `launcher prune`; `docker system df` shows what takes it"),
     (r"exec format error|no matching manifest|does not match the (specified|detected)",
-     "the image is for another processor than this machine's: build it here, or name one that fits under launch.image"),
+     "the image is for another processor architecture: build it here, or set launch.image to one for this machine"),
     (r"mounts? denied|is not shared from the host|bind source path does not exist",
-     "the engine does not see a folder that is mounted: is it on another machine, or not shared with Docker Desktop?"),
+     "the engine cannot see a mounted folder: is the engine on another machine, or the folder not shared with it?"),
     (r"unauthorized|denied|authentication required|no basic auth",
-     "the registry refuses: `docker login` to it, or check the image's name"),
+     "the registry denied access: run `docker login`, or check the image's name"),
     (r"manifest unknown|not found: manifest|repository .* not found|name unknown",
-     "the registry has no such image: check its name and tag"),
-    (r"Conflict\. The container name", "a container of this name is there already: two starts of one run"),
+     "image not found in the registry: check its name and tag"),
+    (r"Conflict\. The container name", "a container with this name exists: the run was started twice"),
     (r"dial tcp|no such host|connection refused|i/o timeout|TLS handshake|certificate",
-     "the registry or the package index cannot be reached from the engine"),
+     "the engine cannot connect to the registry or the package index"),
     (r"permission denied while trying to connect|Permission denied",
-     "no permission to use the Docker engine: join the group docker (`sudo usermod -aG docker $USER`, then log in again)"),
+     "permission denied on the Docker engine: join the group docker (`sudo usermod -aG docker $USER`, then log in again)"),
 )  # fmt: skip
 
 
 def explained(words: str) -> str | None:
-    """What an engine's words mean, in a sentence, or None for words that nobody has met."""
+    """What an engine's message means, in a sentence; None for an unknown message."""
     return next((meaning for pattern, meaning in _MEANINGS if re.search(pattern, words, re.IGNORECASE)), None)
 
 
@@ -69,7 +69,7 @@ def address(caller: Mapping[str, str]) -> str:
 
 
 def answers(caller: Mapping[str, str]) -> str | None:
-    """None if an engine answers, else why not, in a few words. Loads no client where the usual socket is meant."""
+    """None if an engine answers, else why not. Loads no client for the usual socket."""
     if caller.get("DOCKER_HOST", "").startswith("unix://") or not (caller.get("DOCKER_HOST") or _has_contexts(caller)):
         return _ping(Path(caller.get("DOCKER_HOST", "").removeprefix("unix://") or SOCKET))
     try:
@@ -80,14 +80,14 @@ def answers(caller: Mapping[str, str]) -> str | None:
 
 
 def connect(caller: Mapping[str, str]) -> Any:
-    """A client of the engine, which has answered; raises LauncherError with what to do where it does not."""
+    """A client of an engine that answers; raises LauncherError with the fix if it does not."""
     from docker.client import DockerClient, from_env
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
     where = address(caller)
     if where.startswith("unix://") and not Path(where.removeprefix("unix://")).exists():
-        raise LauncherError(f"no Docker engine: {where} is not there (is it installed and started? --backend host needs none)")
+        raise LauncherError(f"no Docker engine: {where} not found (is it installed and running? --backend host needs none)")
     try:
         tls = caller.get("DOCKER_TLS_VERIFY") or caller.get("DOCKER_CERT_PATH")
         client = from_env(environment=dict(caller), timeout=600) if tls else DockerClient(where, timeout=600)
@@ -97,7 +97,7 @@ def connect(caller: Mapping[str, str]) -> Any:
         if "PermissionError" in words or "Permission denied" in words:
             raise LauncherError(f"{where}: {explained('Permission denied')}") from error
         raise LauncherError(
-            f"no Docker engine answers at {where} (is it started? --backend host needs none)\n    {words}"
+            f"cannot connect to the Docker engine at {where} (is it running? --backend host needs none)\n    {words}"
         ) from error
     return client
 
@@ -105,7 +105,7 @@ def connect(caller: Mapping[str, str]) -> Any:
 def check_near(where: str) -> None:
     """Raises LauncherError if the engine at ``where`` is another machine's: a run's folders are mounted, not sent."""
     if where.startswith("ssh://") or urlsplit(where).hostname not in (None, "localhost", "127.0.0.1", "::1"):
-        raise LauncherError(f"the Docker engine at {where} is another machine's, which does not have the folders of this run")
+        raise LauncherError(f"the Docker engine at {where} runs on another machine, which does not have the folders of this run")
 
 
 def is_rootless(where: str) -> bool:
@@ -123,13 +123,13 @@ def _ping(path: Path) -> str | None:
             wire.settimeout(5)
             wire.connect(str(path))
             wire.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
-            return None if b" 200 " in wire.recv(64) else f"{path} answers, but not as a Docker engine"
+            return None if b" 200 " in wire.recv(64) else f"{path} is not the socket of a Docker engine"
     except FileNotFoundError:
-        return f"no Docker engine: {path} is not there"
+        return f"no Docker engine: {path} not found"
     except PermissionError:
-        return f"no permission on {path}"
+        return f"{path}: permission denied"
     except OSError as error:
-        return f"no Docker engine answers at {path}: {error.strerror or error}"
+        return f"cannot connect to the Docker engine at {path}: {error.strerror or error}"
 
 
 def _has_contexts(caller: Mapping[str, str]) -> bool:

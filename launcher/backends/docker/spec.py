@@ -17,7 +17,7 @@ from ...job.job import Job
 from ...runs.cache import cache_root
 from ...runs.run_dir import RunDir
 from ..container import HOME, SHM, container_environment, secrets_of
-from ..environment import GRACE, facts, files
+from ..environment import GRACE, facts, files, script
 from ..record import first_record
 from ..sizes import size_in_bytes
 from .paths import Layout, Mount, layout
@@ -70,6 +70,23 @@ class DockerSpec:
     files: Mapping[Path, str]
     record: Mapping[str, Any]
 
+    def json(self) -> dict[str, Any]:
+        return {
+            "folder": str(self.run_dir.path),
+            "container": self.name,
+            "image": self.image.reference,
+            "command": list(self.command),
+            "environment": dict(self.env),
+            "secrets": list(self.secrets),
+            "user": self.user,
+            "mounts": [{"source": str(m.source), "target": m.target, "read_only": m.read_only} for m in self.mounts],
+            "gpus": self.gpus,
+            "cpus": self.cpus,
+            "memory": self.memory,
+            "shm_size": self.shm_size,
+            "files": {str(path): text for path, text in self.files.items()},
+        }
+
 
 @dataclass(frozen=True)
 class Place:
@@ -100,7 +117,7 @@ def render(job: Job, place: Place) -> DockerSpec:
     ids = "" if place.person.is_rootless else f",uid={place.person.uid},gid={place.person.gid}"
     return DockerSpec(
         run_dir=run,
-        comments=(f"{job.run}: experiment {job.key} on {job.devices}, in a container", *facts(job), *notices(job)),
+        comments=(f"{job.run}: experiment {job.key} in a container: {job.devices}", *facts(job), *notices(job)),
         image=place.image,
         name=name,
         command=(*job.command, folder),
@@ -124,17 +141,18 @@ def render(job: Job, place: Place) -> DockerSpec:
     )
 
 
-def text(spec: DockerSpec) -> str:
-    """A shell script that does what ``submit`` does, but for the image's build and the record of who started it."""
-    lines = [f"# {comment}" for comment in spec.comments]
+def text(spec: DockerSpec, *, full: bool = True) -> str:
+    """A shell script that does what ``submit`` does, without the image's build and the record of who started it.
+
+    ``full``: with the files that the run reads.
+    """
+    comments = [*spec.comments]
     if spec.secrets:
-        lines.append(f"# each of {', '.join(spec.secrets)} is a file in {spec.secret_dir}, written before the start")
+        comments.append(f"secrets: {', '.join(spec.secrets)}, one file each in {spec.secret_dir}, written before the start")
     folders = sorted({str(m.source) for m in spec.mounts if not m.read_only})
-    lines += ["", f"mkdir -p {shlex.join([*folders, str(spec.run_dir.path)])}"]
-    for path, content in spec.files.items():
-        lines += [f"cat > {shlex.quote(str(path))} <<'END'", content + "END"]
-    lines += ["", "docker run --detach \\", *(f"  {option} \\" for option in _options(spec))]
-    return "\n".join([*lines, f"  {shlex.join([spec.image.reference, *spec.command])}"]) + "\n"
+    command = [f"mkdir -p {shlex.join([*folders, str(spec.run_dir.path)])}", "docker run --detach \\"]
+    command += [*(f"  {option} \\" for option in _options(spec)), f"  {shlex.join([spec.image.reference, *spec.command])}"]
+    return script(comments, spec.files, command, full=full)
 
 
 def _options(spec: DockerSpec) -> Iterator[str]:

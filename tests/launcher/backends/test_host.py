@@ -22,7 +22,7 @@ from launcher.runs.processes import Process, kill, members
 from launcher.runs.run_dir import RunDir
 
 TESTS = Path(__file__).parents[2]
-GOLDEN = TESTS / "golden" / "host.sh"
+GOLDEN = TESTS / "golden"
 
 
 def job(there: int = 0, run: str = "demo-1", **launch: Any) -> Job:
@@ -59,10 +59,11 @@ def test_what_render_prints():
         Path("/home/you/my project"), "/home/you/.venv/bin/python", 16, {"HOME": "/home/you", "HTTPS_PROXY": "http://p:1"}
     )
     launch = {"env": {"HTTPS_PROXY": None, "GREETING": "it's me"}, "secrets": ["HF_TOKEN"], "shm_size": "1Gi", "max_restarts": 0}
-    text = host.text(host.render(job(2, **launch)))
-    if os.environ.get("REWRITE_GOLDEN"):
-        GOLDEN.write_text(text)
-    assert text == GOLDEN.read_text()
+    spec = host.render(job(2, **launch))
+    for golden, full in ((GOLDEN / "host.sh", True), (GOLDEN / "host-command.sh", False)):
+        if os.environ.get("REWRITE_GOLDEN"):
+            golden.write_text(host.text(spec, full=full))
+        assert host.text(spec, full=full) == golden.read_text()
 
 
 def test_what_render_prints_does_what_submit_does(host):

@@ -107,7 +107,7 @@ def test_diff_needs_neither_an_engine_nor_a_gpu_nor_a_cluster(home: Path) -> Non
     done = launcher(home, "diff", "demo", "--set", "launch.gpus=8", "--set", "launch.global_batch_size=16", "-n", "team")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0] == "demo: what differs between a container here and the cluster; all else is the same"
+    assert lines[0] == "demo: only these settings differ between a container here and the cluster"
     at = lines.index("time to stop")
     assert lines[at : at + 3] == ["time to stop", "    here     130 s", "    cluster  120 s"]
     assert "GPUs" not in lines

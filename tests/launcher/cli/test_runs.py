@@ -86,8 +86,7 @@ def test_a_run_says_what_it_derived_follows_and_ends_with_the_runs_code(home):
     assert (
         done.stdout
         == f"""\
---local takes the host: no Docker engine: /no/such/engine is not there
-memory      unknown: model/config.json: hidden_size is missing; `launcher plan` shows more
+backend     host (no Docker engine: /no/such/engine not found)
 run         first
 experiment  demo (configs/demo.yml)
 model       ./model
@@ -97,6 +96,7 @@ devices     the CPU
 a step      8 pairs = 2 per device × 4 accumulation × 1 device
 steps       3 (3 epochs)
 output      {run_dir(home, "first").path}
+memory      unknown: model/config.json: hidden_size is missing; `launcher plan` shows more
 loading the model
 step 1/3  loss 0.6667  margin +0.167  accuracy 0.75
 step 2/3  loss 0.6333  margin +0.333  accuracy 0.75  16.0 pairs/s
@@ -131,8 +131,8 @@ def test_a_run_that_never_had_a_rank_shows_torchruns_words(home, tmp_path):
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (["demo", "--backend", "docker"], 1, "no Docker engine: unix:///no/such/engine is not there"),
-        (["demo", "--backend", "kubernetes", "--local"], 2, "--cluster goes with neither --local nor another --backend"),
+        (["demo", "--backend", "docker"], 1, "no Docker engine: unix:///no/such/engine not found"),
+        (["demo", "--backend", "kubernetes", "--local"], 2, "--cluster excludes --local and every other --backend"),
         (["demo", "--name", "a/b"], 2, "--name 'a/b'"),
         (["demo", "--set", "model_name=./none"], 42, "there is no folder ./none"),
         (["demo", "--set", "model_name=data"], 42, "data holds no model"),
@@ -161,15 +161,24 @@ def test_a_run_without_a_standard_output_ends_with_its_own_code(home):
 def test_a_name_is_given_once(home):
     assert launcher(home, "run", "demo", "--name", "x", FAKE_STEPS="1").returncode == 0
     again = launcher(home, "run", "demo", "--name", "x", "--set", "experiment_id=2")
-    assert (again.returncode, again.stderr) == (2, "error: --name x: a run of that name exists already\n")
+    assert (again.returncode, again.stderr) == (2, "error: --name x: a run with this name exists\n")
 
 
 def test_render_and_dry_run_print_the_same_and_make_nothing(home):
     one, two = launcher(home, "render", "demo", "--name", "x"), launcher(home, "run", "demo", "--dry-run", "--name", "x")
     assert one.returncode == two.returncode == 0
     assert one.stdout == two.stdout
-    assert one.stdout.startswith("# x: experiment demo on the CPU of this machine\n")
+    first, second, *others = one.stdout.splitlines()
+    assert (first, second) == ("# x: experiment demo on this machine: the CPU", f"cd {home}")
+    assert others[-1].startswith(f"# needs {run_dir(home, 'x').experiment} (")
+    assert "experiment_id" not in one.stdout
     assert not (home / "out").exists()
+
+
+def test_full_prints_the_files_that_the_run_reads(home):
+    one = launcher(home, "render", "demo", "--name", "x", "--full")
+    assert one.stdout == launcher(home, "run", "demo", "--dry-run", "--full", "--name", "x").stdout
+    assert '\n  "experiment_id": "1",\n' in one.stdout
 
 
 def test_dot_env_reaches_the_run(home):
@@ -182,7 +191,7 @@ def test_ps_finds_a_running_a_finished_and_a_killed_run(home):
     launcher(home, "run", "demo", "--name", "finished", FAKE_STEPS="2")
     for name in ("killed", "running"):
         done = launcher(home, "run", "demo", "--name", name, "--detach", FAKE_RANKS="deaf", FAKE_STEPS="2")
-        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{name} has begun: launcher logs -f {name}")
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"Started {name}. Follow it with: launcher logs -f {name}")
         wait_for(lambda name=name: has_stepped(run_dir(home, name)))
     os.kill(run_dir(home, "killed").read_record()["process"]["pid"], signal.SIGKILL)
     wait_for(lambda: "lost" in launcher(home, "status", "killed").stdout)
@@ -292,7 +301,7 @@ def test_a_run_that_was_killed_says_how_to_go_on_and_one_that_runs_is_not_starte
     kill(str(run_dir(home, "x").path))
     (run_dir(home, "x").path / "checkpoint-2").mkdir()
     done = launcher(home, "resume", "x", "--detach")
-    assert done.stdout == "x goes on from checkpoint-2\nx has begun: launcher logs -f x\n"
+    assert done.stdout == "x goes on from checkpoint-2\nStarted x. Follow it with: launcher logs -f x\n"
     wait_for(lambda: "done" in launcher(home, "status", "x").stdout)
 
 
@@ -300,7 +309,7 @@ def test_a_run_that_was_killed_says_how_to_go_on_and_one_that_runs_is_not_starte
 def test_a_drill_kills_at_a_step_that_it_reaches(home, step):
     done = launcher(home, "drill", "demo", "--kill-at", step)
     assert done.returncode == 2
-    assert done.stderr == f"error: --kill-at: expected random, or a step from 1 to 5; found {step!r}\n"
+    assert done.stderr == f"error: --kill-at: expected random or a step from 1 to 5, found {step!r}\n"
 
 
 NVIDIA_SMI = """\

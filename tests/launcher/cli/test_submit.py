@@ -157,7 +157,7 @@ def test_an_image_of_this_machine_is_refused_with_the_command(home: Path, api: C
         re.MULTILINE,
     )
     pushed = launcher(home, api, "submit", "demo", "--set", "launch.image=null", DPO_REGISTRY="registry.example.com/team")
-    assert pushed.stderr.startswith("error: no Docker engine: unix:///no/engine is not there")
+    assert pushed.stderr.startswith("error: no Docker engine: unix:///no/engine not found")
 
 
 def test_mistakes_are_found_before_a_cluster_is_asked(home: Path, api: ClusterApi) -> None:

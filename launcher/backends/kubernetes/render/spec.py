@@ -52,6 +52,9 @@ class KubernetesSpec:
     grace: int
     max_restarts: int
 
+    def json(self) -> dict[str, Any]:
+        return {"folder": str(self.folder), "objects": [dict(one) for one in self.objects]}
+
     @property
     def owner(self) -> Mapping[str, Any]:
         """The Job or the JobSet."""

@@ -37,7 +37,7 @@ def rendered(there: int = 0, caller: dict[str, str] | None = None, person: Perso
     ("name", "made"),
     [
         (
-            "docker-gpu.sh",
+            "docker-gpu",
             {
                 "there": 4,
                 "caller": {
@@ -49,14 +49,15 @@ def rendered(there: int = 0, caller: dict[str, str] | None = None, person: Perso
                 },
             },
         ),
-        ("docker-cpu.sh", {"model_name": "../models/tiny", "datasets_path": "/srv/data", "hyperparameters": {"max_steps": 5}}),
+        ("docker-cpu", {"model_name": "../models/tiny", "datasets_path": "/srv/data", "hyperparameters": {"max_steps": 5}}),
     ],
 )  # fmt: skip
 def test_what_render_prints(name, made):
-    printed = text(rendered(**made))
-    if os.environ.get("REWRITE_GOLDEN"):
-        (GOLDEN / name).write_text(printed)
-    assert printed == (GOLDEN / name).read_text()
+    spec = rendered(**made)
+    for golden, full in ((GOLDEN / f"{name}.sh", True), (GOLDEN / f"{name}-command.sh", False)):
+        if os.environ.get("REWRITE_GOLDEN"):
+            golden.write_text(text(spec, full=full))
+        assert text(spec, full=full) == golden.read_text()
 
 
 @pytest.mark.parametrize(
@@ -146,11 +147,11 @@ def test_settings_without_effect_are_named_once():
         ("write /var/lib/docker/tmp/x: no space left on device", "the engine's disk is full"),
         ("exec /usr/bin/tini: exec format error", "another processor"),
         ("no matching manifest for linux/arm64/v8 in the manifest list entries", "another processor"),
-        ("pull access denied for me/x, repository does not exist or may require 'docker login'", "the registry refuses"),
-        ("manifest for me/x:1 not found: manifest unknown: manifest unknown", "no such image"),
-        ("Get \"https://r.example.com/v2/\": dial tcp: lookup r.example.com: no such host", "cannot be reached"),
-        ('Conflict. The container name "/dpo-x" is already in use by container "1"', "two starts of one run"),
-        ("Mounts denied: The path /srv is not shared from the host", "does not see a folder"),
+        ("pull access denied for me/x, repository does not exist or may require 'docker login'", "the registry denied access"),
+        ("manifest for me/x:1 not found: manifest unknown: manifest unknown", "image not found in the registry"),
+        ("Get \"https://r.example.com/v2/\": dial tcp: lookup r.example.com: no such host", "cannot connect to the registry"),
+        ('Conflict. The container name "/dpo-x" is already in use by container "1"', "started twice"),
+        ("Mounts denied: The path /srv is not shared from the host", "cannot see a mounted folder"),
     ],
 )  # fmt: skip
 def test_what_an_engine_says_is_explained(words, meaning):
@@ -159,7 +160,7 @@ def test_what_an_engine_says_is_explained(words, meaning):
 
 @pytest.mark.parametrize("where", ["tcp://gpu-box:2376", "ssh://you@gpu-box", "http://10.0.0.1:2375"])
 def test_an_engine_of_another_machine_is_refused(where):
-    with pytest.raises(LauncherError, match="another machine's, which does not have the folders of this run"):
+    with pytest.raises(LauncherError, match="runs on another machine, which does not have the folders of this run"):
         check_near(where)
 
 

@@ -1,0 +1,68 @@
+"""Prepared: a run on this machine that may start. What is wrong with its model, data or name is found before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from .data import copy_of, reading_for, with_copy
+
+if TYPE_CHECKING:
+    from ..backends.choose import AnyBackend
+    from ..job.job import Job
+    from .rendered import Rendered
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known before a run starts. ``facts``: label -> fact, in the order in which they are shown."""
+
+    where: AnyBackend
+    job: Job
+    spec: Any
+    facts: Mapping[str, str]
+    notices: tuple[str, ...]
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "run": self.job.run,
+            "backend": self.where.name,
+            "facts": dict(self.facts),
+            "notices": list(self.notices),
+        }
+
+
+def prepare(found: Rendered, data_of: str | None, say: Callable[[str], None]) -> Prepared:
+    """Reads the data of ``found``, of the run ``data_of`` if that is given; ``say`` is told what takes a while.
+
+    Raises ExperimentError for the model, DataError for the data, UsageError for a name that is taken.
+    """
+    from ..data.pairs import read_pairs
+    from ..experiment.files import read_env
+    from ..job.job import check_model
+    from ..planning.derived import derived
+    from ..planning.planned import said_before_run
+
+    assert found.where is not None, "a run on a cluster is submitted"
+    where, job, caller = found.where, found.job, read_env(Path.cwd())
+    spec: Any = found.spec
+    _check_name(job)
+    with found.loaded.placed(), copy_of(job.experiment, data_of) as copy:
+        check_model(job.experiment.model_name, where.cwd)
+        pairs = read_pairs(job.experiment, reading_for(job, spec.run_dir, where.cwd, caller, copy, say))
+    chosen = {"backend": f"host ({found.why_host})"} if found.why_host is not None else {}
+    known = derived(job, pairs, spec.run_dir).facts | said_before_run(job.experiment, pairs, Path(), caller)
+    notices = (*pairs.notices, *where.notices(job))
+    return Prepared(where, job, with_copy(spec, pairs.spreadsheet), MappingProxyType(chosen | known), notices)
+
+
+def _check_name(job: Job) -> None:
+    from ..backends.finding import local_runs
+
+    # The other nodes start a run that the first node has made.
+    if job.node.rank == 0 and any(known.name == job.run for known in local_runs()):
+        raise UsageError(f"--name {job.run}: a run with this name exists")
