@@ -18,6 +18,8 @@ from launcher.errors import CredentialError, ExperimentError, Mistake
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment
 
+from .dropout import silence
+
 BITSANDBYTES: Final = "pip install 'dpo-launcher[trainer,cuda]'"
 TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
 
@@ -106,6 +108,8 @@ def load_model(experiment: Experiment, path: str, precision: Precision, *, cuda:
     if missing:  # transformers draws them at random, with a warning
         names = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         raise _not_loaded(experiment, "model", ValueError(f"{len(missing)} weights are not in its files: {names}"))
+    if hyper.trl.get("disable_dropout", True):
+        silence(model)
     return model
 
 
