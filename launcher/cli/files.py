@@ -12,7 +12,7 @@ import click
 
 from ..errors import DataError, labelled
 from .options import experiment_argument, file_option, json_option, set_option
-from .screen import complain, say
+from .screen import complain, fail, say
 
 if TYPE_CHECKING:
     from ..data.checked import Checked, CheckedData
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @file_option
 @set_option
 @json_option
-def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
+def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> int:
     """Find every mistake in the experiment files and their data.
 
     Checks all experiments unless EXP is given. Exits with 42 if a file is wrong, 43 if data are wrong.
@@ -38,12 +38,9 @@ def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...],
         _show_checked(found)
     for warning in found.warnings:
         complain(f"warning: {warning}")
-    if found.errors:
-        *others, worst = found.errors
-        for error in others:
-            click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-            click.echo(str(error), err=True)
-        raise worst
+    for error in found.errors:
+        fail(str(error))
+    return found.errors[-1].exit_code if found.errors else 0
 
 
 def _show_checked(found: Checked) -> None:
@@ -67,7 +64,7 @@ def _summary(one: CheckedData) -> str:
 @click.command("list")
 @file_option
 @json_option
-def list_experiments(file: Path | None, as_json: bool) -> None:
+def list_experiments(file: Path | None, as_json: bool) -> int:
     """List the experiments of the experiment files."""
     from ..experiment import shown
 
@@ -79,8 +76,10 @@ def list_experiments(file: Path | None, as_json: bool) -> None:
         click.echo("\n".join(_table([list(found.json()[0]), *rows])))
     else:
         say("no experiments")
-    if found.error is not None:
-        raise found.error
+    if found.error is None:
+        return 0
+    fail(str(found.error))
+    return found.error.exit_code
 
 
 @click.command("show", short_help="Show every value of EXP and where it comes from.")

@@ -29,6 +29,17 @@ def complain(line: str) -> None:
     say(line, err=True)
 
 
+def fail(message: str) -> None:
+    """``error: …`` on standard error. Lines of a file, with a mark below them, are left whole."""
+    width = _columns(err=True)
+    head = click.style("error: ", fg="red", bold=True)
+    for number, line in enumerate(message.split("\n")):
+        shown = line if number else f"error: {line}"
+        if width is not None and not line.startswith("    | "):
+            shown = _wrapped(shown, width, 4 if number == 0 else 10)
+        click.echo(shown if number else head + shown.removeprefix("error: "), err=True)
+
+
 def facts(labelled: Mapping[str, str | None]) -> None:
     """``label       fact`` lines with their facts in one column; a fact that is None is left out."""
     for label, fact in labelled.items():
