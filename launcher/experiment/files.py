@@ -1,4 +1,4 @@
-"""Experiment files -> Experiment, with the place of every value and of every mistake."""
+"""Experiment files and .env: reading them, with the place of every value and every mistake."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Survey:
-    """All experiments of the files, and every mistake once: that of a block used by two experiments names both."""
+    """All experiments of the files, and every mistake once; a mistake in a shared block names every experiment that uses it."""
 
     experiments: tuple[Checked, ...]
     mistakes: tuple[Mistake, ...]
@@ -38,7 +38,7 @@ class Survey:
 
 
 def load(name: str | None, *, root: Path = Path(), file: Path | None = None, overrides: Sequence[str] = ()) -> Loaded:
-    """The experiment that ``name`` means (None: the only one there is), with ``overrides`` (``a.b=value``) applied.
+    """The experiment that ``name`` means (None: the only one), with ``overrides`` (``a.b=value``) applied.
 
     Raises ExperimentError with every mistake of its file's text and of its own values, UsageError for an override without ``=``.
     """
@@ -53,7 +53,7 @@ def load(name: str | None, *, root: Path = Path(), file: Path | None = None, ove
 
 
 def check_files(root: Path = Path(), file: Path | None = None, overrides: Sequence[str] = ()) -> Survey:
-    """Every experiment of the files, checked; raises ExperimentError only where there is no file."""
+    """Every experiment of the files, checked; raises ExperimentError only where no file exists."""
     _learn_secrets(root)
     contents = read_files(root, file)
     results, wrong = [], list[tuple[Mistake, str]]()
@@ -72,11 +72,11 @@ def _shared_ids(found: Iterable[Found]) -> Iterator[str]:
     for identity, those in same.items():
         if len(those) > 1:
             names = ", ".join(f"{f.key} ({f.place.label})" for f in those)
-            yield f"experiment_id {identity} is that of {names}: they share the output folder exp_{identity}"
+            yield f"{names} share experiment_id {identity} and its output folder exp_{identity}"
 
 
 def read_files(root: Path = Path(), file: Path | None = None) -> Contents:
-    """``file``, or all of ``configs/*.yml`` and ``configs/*.yaml`` below ``root``; raises ExperimentError if there is none."""
+    """``file``, or all of ``configs/*.yml`` and ``configs/*.yaml`` below ``root``; raises ExperimentError without any."""
     files = _files(root, file)
     found: list[Found] = []
     mistakes: dict[Path, Sequence[Mistake]] = {}
@@ -94,7 +94,7 @@ def read_files(root: Path = Path(), file: Path | None = None) -> Contents:
             blocks.setdefault(key, entry.key)
             meant = _meant(node)
             if meant is not None:
-                warnings.append(f"{entry.key.label}: {key} has {meant}, but no experiment_id: it is not an experiment")
+                warnings.append(f"{entry.key.label}: {key} has {meant} but no experiment_id: it is not an experiment")
     return Contents(files, tuple(found), mistakes, blocks, tuple(warnings))
 
 
@@ -104,7 +104,7 @@ def _scalar(node: MappingNode, name: str) -> object:
 
 
 def _meant(node: Node) -> str | None:
-    """The key by which a block was surely meant to be an experiment; an anchor says that it is a block."""
+    """The key that shows that a block was meant to be an experiment; one with an anchor is meant as a block."""
     if not isinstance(node, MappingNode) or node.anchor is not None:
         return None
     return next((key for key in ("model_name", "datasets_path", "spreadsheet_id") if key in node.entries), None)
@@ -117,7 +117,7 @@ def _files(root: Path, file: Path | None) -> tuple[Path, ...]:
     files = sorted(path for pattern in ("*.yml", "*.yaml") for path in folder.glob(pattern) if path.is_file())
     if not files:
         raise ExperimentError(
-            Mistake(str(folder), "no experiment file is here", "*.yml or *.yaml", hint="launcher init writes a first one")
+            Mistake(str(folder), "no experiment file found", "*.yml or *.yaml", hint="write a first one: launcher init")
         )
     return tuple(files)
 
@@ -127,11 +127,11 @@ def _read(path: Path) -> tuple[MappingNode | None, list[Mistake]]:
         raw = path.read_bytes()
     except OSError as error:
         beside = [p.name for p in path.parent.glob("*.y*ml") if p.is_file()] if path.parent.is_dir() else []
-        return None, [
-            Mistake(str(path), f"cannot be read: {(error.strerror or str(error)).lower()}", hint=nearest(path.name, beside))
-        ]
+        missing = isinstance(error, FileNotFoundError)
+        what = "file not found" if missing else f"cannot read the file: {(error.strerror or str(error)).lower()}"
+        return None, [Mistake(str(path), what, hint=nearest(path.name, beside))]
     if len(raw) > LARGEST:
-        return None, [Mistake(str(path), "is too large", f"at most {LARGEST} bytes", str(len(raw)))]
+        return None, [Mistake(str(path), "the file is too large", f"at most {LARGEST} bytes", f"{len(raw)} bytes")]
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -143,7 +143,7 @@ def _read(path: Path) -> tuple[MappingNode | None, list[Mistake]]:
     if not mistakes:
         what = "is empty" if node is None or data(node) is None else "is not a mapping"
         place = Place(source, 1, 1) if node is None else node.place
-        mistakes = [place.mistake(f"the file {what}", "experiments by name, as  my_experiment: {experiment_id: 1, …}")]
+        mistakes = [place.mistake(f"the file {what}", "experiments by name, such as my_experiment: {experiment_id: 1, …}")]
     return None, mistakes
 
 
@@ -151,7 +151,7 @@ def _not_utf8(path: Path, raw: bytes, start: int) -> Mistake:
     line = raw[:start].count(b"\n") + 1
     before = raw[:start].rsplit(b"\n", 1)[-1].decode("utf-8")
     where = f"{path}:{line}:{len(before) + 1}"
-    return Mistake(where, "the file is not UTF-8", "UTF-8", f"the byte 0x{raw[start]:02x}", "save it as UTF-8 in your editor")
+    return Mistake(where, "the file is not UTF-8", "UTF-8", f"byte 0x{raw[start]:02x}", "save it as UTF-8 in your editor")
 
 
 def _once(wrong: Sequence[tuple[Mistake, str]]) -> list[Mistake]:
@@ -172,8 +172,8 @@ _COMMENT = re.compile(r"(^|\s+)#.*$")
 def read_env(root: Path = Path()) -> dict[str, str]:
     """``.env`` of ``root`` below the process's environment, which wins.
 
-    ``KEY=VALUE`` and ``export KEY=VALUE``, quoted or not; a quoted value may have several lines, and a ``\\n`` in it stays as it
-    is. Raises ExperimentError with every line that is neither; its text is not shown, as it may hold a secret.
+    ``KEY=VALUE`` and ``export KEY=VALUE``, quoted or not; a quoted value may have several lines, and ``\\n`` in it stays two
+    characters. Raises ExperimentError with every other line; its text is not shown, as it may be a secret.
     """
     path = root / ".env"
     try:
@@ -181,9 +181,11 @@ def read_env(root: Path = Path()) -> dict[str, str]:
     except FileNotFoundError:
         return dict(os.environ)
     except OSError as error:
-        raise ExperimentError(Mistake(str(path), f"cannot be read: {(error.strerror or str(error)).lower()}")) from None
+        raise ExperimentError(Mistake(str(path), f"cannot read the file: {(error.strerror or str(error)).lower()}")) from None
     except UnicodeDecodeError as error:
-        raise ExperimentError(Mistake(str(path), "the file is not UTF-8", hint=f"see byte {error.start + 1}")) from None
+        raise ExperimentError(
+            Mistake(str(path), "the file is not UTF-8", found=f"byte 0x{error.object[error.start]:02x} at offset {error.start}")
+        ) from None
     values: dict[str, str] = {}
     mistakes: dict[int, Mistake] = {}
     stray: list[list[int]] = []  # numbers of lines that follow each other
@@ -199,7 +201,7 @@ def read_env(root: Path = Path()) -> dict[str, str]:
         elif match is None:
             stray.append([number])
         elif value is None:
-            what = f"the quote of {match['name']} is not closed, or something follows it"
+            what = f"the quote of {match['name']} is not closed, or text follows it"
             mistakes[number] = Mistake(f"{path}:{number}", what)
         else:
             values[match["name"]] = value
@@ -212,15 +214,15 @@ def read_env(root: Path = Path()) -> dict[str, str]:
 
 
 def _set_nothing(path: Path, numbers: Sequence[int], above: str | None) -> Mistake:
-    """The mistake of lines that follow each other; ``above`` is the name that the line above them sets."""
+    """One mistake for lines that follow each other; ``above``: the name that the line above them sets."""
     first, last = numbers[0], numbers[-1]
-    what = "this line sets nothing" if first == last else f"lines {first} to {last} set nothing"
-    hint = None if above is None else f"if it belongs to {above}: a value of several lines stands in quotes"
+    what = "not an assignment" if first == last else f"lines {first} to {last} are not assignments"
+    hint = None if above is None else f"if it belongs to {above}, put the whole value into quotes"
     return Mistake(f"{path}:{first}", what, "KEY=VALUE", hint=hint)
 
 
 def _learn_secrets(root: Path) -> None:
-    """Teaches the redactor what ``.env`` holds; one that has mistakes is reported by what needs it."""
+    """Teaches the redactor the values of ``.env``; what needs them reports mistakes in it."""
     with suppress(ExperimentError):
         read_env(root)
 

@@ -13,7 +13,7 @@ from .yaml_nodes import MappingNode, Place, ScalarNode
 
 @dataclass(frozen=True)
 class Found:
-    """An experiment as a file has it, not checked yet; ``id`` is its ``experiment_id`` as text."""
+    """An experiment as its file has it, not checked yet; ``id`` is its ``experiment_id`` as text."""
 
     key: str
     id: str
@@ -30,7 +30,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Contents:
-    """What the files hold; ``mistakes`` are those of the files' text, by file."""
+    """What the files contain; ``mistakes`` are those of their text, by file."""
 
     files: tuple[Path, ...]
     found: tuple[Found, ...]
@@ -48,18 +48,18 @@ def the_one(name: str | None, contents: Contents) -> Found:
     if len(matches) == 1:
         return matches[0]
     texts = [mistake for mistakes in contents.mistakes.values() for mistake in mistakes]
-    if texts and not matches:  # it may well stand behind the mistake
+    if texts and not matches:  # it may be behind the mistake
         raise ExperimentError(texts)
     where = ", ".join(str(path) for path in contents.files)
     if not contents.found:
-        hint = "an experiment is a mapping with an experiment_id at the top level of the file"
-        raise ExperimentError(Mistake(where, "no experiment is here", hint=hint))
+        hint = "an experiment is a mapping with an experiment_id, at the top level of the file"
+        raise ExperimentError(Mistake(where, "no experiment found", hint=hint))
     if name is None:
-        raise ExperimentError(Mistake(where, "which experiment is meant?", "one of\n" + _listed(matches)))
+        raise ExperimentError(Mistake(where, "several experiments found; name one", "one of\n" + _listed(matches)))
     if matches:
-        what = f"{name!r} means {len(matches)} experiments"
+        what = f"{name!r} matches {len(matches)} experiments"
         # The keys tell them apart, unless several files have the same one.
-        how = "write the key" if len({f.key for f in matches}) == len(matches) else "name the file with -f"
+        how = "use the key" if len({f.key for f in matches}) == len(matches) else "name the file with -f"
         raise ExperimentError(Mistake(where, what, "one of\n" + _listed(matches), hint=how))
     raise ExperimentError(_unknown(name, where, contents))
 
@@ -67,9 +67,9 @@ def the_one(name: str | None, contents: Contents) -> Found:
 def _unknown(name: str, where: str, contents: Contents) -> Mistake:
     hint = nearest(name, [*(f.key for f in contents.found), *(f.id for f in contents.found)])
     if name in contents.blocks:
-        hint = f"{name} in {contents.blocks[name].label} is a block: an experiment has an experiment_id"
+        hint = f"{name} ({contents.blocks[name].label}) is a block: it has no experiment_id"
     likely = sorted(contents.found, key=lambda f: -max(_likeness(name, f.key), _likeness(name, f.id)))
-    return Mistake(where, f"no experiment {name!r}", "one of\n" + _listed(likely), repr(name), hint)
+    return Mistake(where, f"no experiment {name!r}", "one of\n" + _listed(likely), hint=hint)
 
 
 def _likeness(one: str, other: str) -> float:

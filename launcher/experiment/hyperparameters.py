@@ -1,4 +1,4 @@
-"""Hyperparameters: the flat section of model, LoRA, DPO, loop, logs and checkpoints, and which of them contradict each other."""
+"""Hyperparameters: the flat section of model, LoRA, DPO, loop, logs and checkpoints, and which settings conflict."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
@@ -31,70 +31,76 @@ SMOOTHED = frozenset({"sigmoid", "robust", "exo_pair", "aot", "aot_unpaired"})
 
 
 class Hyperparameters(Section):
-    """The seed's flat section, with every other field of TRL's ``DPOConfig`` in ``trl``."""
+    """One flat section; every other field of TRL's ``DPOConfig`` is in ``trl``."""
 
-    hyperparameters_id: Annotated[str, BeforeValidator(text_of_int)] = Field("1", description="a name for this set of values")
+    hyperparameters_id: Annotated[str, BeforeValidator(text_of_int)] = Field("1", description="name of this set of values")
     # model
-    max_seq_length: Int = Field(1024, ge=8, description="longest prompt + answer in tokens; the answer's end is cut")
-    load_in_4bit: bool = Field(False, description="QLoRA: base weights in 4-bit NF4 (CUDA and bitsandbytes)")
-    load_in_8bit: bool = Field(False, description="base weights in 8-bit (CUDA and bitsandbytes)")
-    load_in_16bit: bool | None = Field(None, description="16-bit weights; unset: what the device has, false: fp32")
+    max_seq_length: Int = Field(1024, ge=8, description="longest prompt + answer in tokens; longer answers are cut at the end")
+    load_in_4bit: bool = Field(False, description="QLoRA: base weights in 4-bit NF4 (needs CUDA and bitsandbytes)")
+    load_in_8bit: bool = Field(False, description="base weights in 8 bits (needs CUDA and bitsandbytes)")
+    load_in_16bit: bool | None = Field(None, description="16-bit weights; unset: as the device supports, false: fp32")
     trust_remote_code: bool = Field(False, description="run Python code that ships with the model")
     model_cache_dir: Text | None = Field(None, description="where downloaded models are kept; unset: the cache root")
-    gpu_memory_utilization: Float = Field(0.9, gt=0, le=1, description="share of a GPU's memory that may be used")
+    gpu_memory_utilization: Float = Field(0.9, gt=0, le=1, description="share of a GPU's memory that the run may use")
     # chat template
-    enable_thinking: bool | None = Field(None, description="given to the chat template")
-    thinking_mode: Text | bool | None = Field(None, description="given to the chat template")
-    add_generation_prompt: bool | None = Field(None, description="end the prompt as the assistant's turn begins (default true)")
+    enable_thinking: bool | None = Field(None, description="passed to the chat template")
+    thinking_mode: Text | bool | None = Field(None, description="passed to the chat template")
+    add_generation_prompt: bool | None = Field(
+        None, description="end the prompt with the start of the assistant's turn (unset: true)"
+    )
     # LoRA
     r: Int = Field(16, ge=1, description="rank of the adapter")
-    lora_alpha: Float = Field(16, gt=0, description="adapter scale is lora_alpha / r")
+    lora_alpha: Float = Field(16, gt=0, description="the adapter is scaled by lora_alpha / r")
     lora_dropout: Float = Field(0, ge=0, lt=1, description="dropout on the adapter's input")
     bias: Literal["none", "all", "lora_only"] = Field("none", description="which biases are trained")
     target_modules: Text | Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
         "all-linear", description="modules that get an adapter"
     )
     use_gradient_checkpointing: Annotated[Literal["auto"] | bool, BeforeValidator(true_of_unsloth)] = Field(
-        "auto", description="recompute activations in the backward pass; auto: where a GPU has no room without"
+        "auto", description="recompute activations in the backward pass; auto: only where GPU memory is short"
     )
-    random_state: Int = Field(3407, ge=0, lt=2**32, description="seed of the adapter's first weights")
-    full_finetuning: bool = Field(False, description="train all weights, no adapter")
+    random_state: Int = Field(3407, ge=0, lt=2**32, description="seed of the adapter's initial weights")
+    full_finetuning: bool = Field(False, description="train all weights, without an adapter")
     # DPO and loop
-    beta: Float = Field(0.1, gt=0, description="weight of the KL term: larger stays nearer to the reference")
+    beta: Float = Field(0.1, gt=0, description="weight of the KL term: a larger value stays closer to the reference")
     loss_type: Annotated[tuple[Literal[*LOSS_TYPES], ...], BeforeValidator(tuple_of_one)] = Field(  # type: ignore[valid-type]
-        ("sigmoid",), min_length=1, description="TRL's loss, or several with loss_weights"
+        ("sigmoid",), min_length=1, description="a loss of TRL, or several with loss_weights"
     )
     label_smoothing: Float = Field(0, ge=0, lt=0.5, description="probability that a preference is flipped")
-    dpo_path: Literal["auto", "fast", "plain"] = Field("auto", description="how the DPO step is computed")
+    dpo_path: Literal["auto", "fast", "plain"] = Field(
+        "auto", description="how the DPO step is computed: fast, plain (TRL's own), or auto"
+    )
     num_train_epochs: Float = Field(1, gt=0, description="passes over the training pairs")
     max_steps: Int | None = Field(None, ge=1, description="optimizer steps; overrides num_train_epochs")
     learning_rate: Float = Field(5e-6, ge=0, description="peak learning rate")
-    weight_decay: Float = Field(0, ge=0, description="AdamW's decay")
-    warmup_ratio: Float | None = Field(None, ge=0, lt=1, description="share of the steps with a rising learning rate")
+    weight_decay: Float = Field(0, ge=0, description="AdamW weight decay")
+    warmup_ratio: Float | None = Field(None, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     lr_scheduler_type: Text = Field("linear", description="shape of the learning rate after warm-up")
-    optim: Text = Field("adamw_torch", description="optimizer by transformers' name")
-    per_device_train_batch_size: Int = Field(2, ge=1, description="pairs a device computes at once")
-    gradient_accumulation_steps: Int = Field(4, ge=1, description="micro-batches a step, on one device")
+    optim: Text = Field("adamw_torch", description="optimizer, by its name in transformers")
+    per_device_train_batch_size: Int = Field(2, ge=1, description="pairs per device in a micro-batch")
+    gradient_accumulation_steps: Int = Field(4, ge=1, description="micro-batches per step, on one device")
     seed: Int = Field(
-        42, ge=0, lt=2**32, description="seed of the data order and of everything random but the adapter's first weights"
+        42, ge=0, lt=2**32, description="seed of the data order and of all randomness but the adapter's initial weights"
     )
     # logs and checkpoints
     report_to: Texts = Field(("tensorboard",), description="tensorboard or none")
-    logging_steps: Int = Field(1, ge=1, description="steps between two lines of the log")
+    logging_steps: Int = Field(1, ge=1, description="steps between two log lines")
     save_strategy: SaveStrategy = Field("steps", description="when a checkpoint is written")
     save_steps: Int = Field(50, ge=1, description="steps between two checkpoints")
     save_total_limit: Int | None = Field(2, ge=1, description="how many checkpoints are kept")
     eval_strategy: Strategy = Field("no", description="when the validation pairs are evaluated")
     eval_steps: Int | None = Field(None, ge=1, description="steps between two evaluations; unset: logging_steps")
     load_best_model_at_end: bool = Field(False, description="the adapter is the best checkpoint, not the last")
-    metric_for_best_model: Text | None = Field(None, description="what 'best' means, as loss or rewards/accuracies")
-    greater_is_better: bool | None = Field(None, description="whether more of the metric is better")
-    early_stopping_patience: Int | None = Field(None, ge=1, description="evaluations without progress before the run stops")
-    early_stopping_threshold: Float = Field(0, ge=0, description="the least change that counts as progress")
-    resume_from_checkpoint: Annotated[bool | Text, BeforeValidator(bool_of_word)] = Field(
-        False, description="true: the newest checkpoint of this experiment, or a path"
+    metric_for_best_model: Text | None = Field(
+        None, description="metric of the best checkpoint, such as loss or rewards/accuracies"
     )
-    model_output_dir: Text = Field("data/dpo/model", description="where runs are written")
+    greater_is_better: bool | None = Field(None, description="whether a larger metric is better")
+    early_stopping_patience: Int | None = Field(None, ge=1, description="evaluations without improvement before the run stops")
+    early_stopping_threshold: Float = Field(0, ge=0, description="smallest change that counts as an improvement")
+    resume_from_checkpoint: Annotated[bool | Text, BeforeValidator(bool_of_word)] = Field(
+        False, description="true: the newest checkpoint of this experiment; or a path"
+    )
+    model_output_dir: Text = Field("data/dpo/model", description="folder of the runs")
     trl: Frozen[Any] = Field(default_factory=nothing, description="every other field of TRL's DPOConfig")
 
     @model_validator(mode="before")
@@ -148,33 +154,33 @@ def _value(section: Hyperparameters, key: str) -> Any:
 
 
 def _contradictions(h: Hyperparameters) -> Iterable[tuple[str, str]]:
-    """(key, sentence) of every pair of settings that cannot both be meant."""
+    """(key, end of the sentence that begins with it) of settings that conflict."""
     loads = [name for name in ("load_in_4bit", "load_in_8bit", "load_in_16bit") if getattr(h, name)]
     if len(loads) > 1:
-        yield loads[1], f"contradicts {loads[0]}: choose one"
+        yield loads[1], f"conflicts with {loads[0]}; keep one"
     if h.full_finetuning and (h.load_in_4bit or h.load_in_8bit):
-        yield "full_finetuning", f"cannot train weights that {loads[0]} has quantised"
+        yield "full_finetuning", f"conflicts with {loads[0]}: quantised weights cannot be trained"
     if h.warmup_ratio is not None and "warmup_steps" in h.trl:
-        yield "warmup_ratio", "says the same as warmup_steps: keep one"
+        yield "warmup_ratio", "conflicts with warmup_steps; keep one"
     if h.label_smoothing and not SMOOTHED & set(h.loss_type):
         yield (
             "label_smoothing",
-            f"has no effect on loss_type {', '.join(h.loss_type)}; it works with {', '.join(sorted(SMOOTHED))}",
+            f"has no effect with loss_type {', '.join(h.loss_type)}; use one of {', '.join(sorted(SMOOTHED))}",
         )
     if "exo_pair" in h.loss_type and not h.label_smoothing:
-        yield "loss_type", "exo_pair needs a label_smoothing above 0; its paper recommends 0.001"
+        yield "loss_type", "exo_pair needs label_smoothing greater than 0 (its paper recommends 0.001)"
     weights = h.trl.get("loss_weights")
     if weights is not None and len(weights) != len(h.loss_type):
-        yield "loss_weights", f"has {len(weights)} weights for {len(h.loss_type)} loss types"
+        yield "loss_weights", f"must have one weight per loss type: found {len(weights)} for {len(h.loss_type)}"
     evaluates = h.eval_strategy != "no"
     for key in ("load_best_model_at_end", "early_stopping_patience"):
         if getattr(h, key) and not evaluates:
-            yield key, "needs evaluations: set eval_strategy to steps or epoch"
+            yield key, "needs evaluations; set eval_strategy: steps"
     if h.load_best_model_at_end and evaluates and h.save_strategy != "best":
         if h.save_strategy != h.eval_strategy:
-            yield "save_strategy", f"must equal eval_strategy ({h.eval_strategy}) so that the best model is a saved one"
+            yield "save_strategy", f"must equal eval_strategy ({h.eval_strategy}) for load_best_model_at_end"
         elif h.save_strategy == "steps" and h.save_steps % (h.eval_steps or h.logging_steps):
             yield "save_steps", f"must be a multiple of eval_steps ({h.eval_steps or h.logging_steps}) for load_best_model_at_end"
     unknown = set(h.report_to) - {"tensorboard", "none"}
     if unknown:
-        yield "report_to", f"knows tensorboard and none, not {', '.join(sorted(unknown))}"
+        yield "report_to", f": {', '.join(sorted(unknown))} {'is' if len(unknown) == 1 else 'are'} not supported; use tensorboard"

@@ -22,7 +22,7 @@ Keys = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checked experiment and where it was read; ``places``: path of a leaf -> where it is written, absent: default."""
+    """A checked experiment and where it was read; ``places``: path of a leaf -> its place in a file, absent for a default."""
 
     experiment: Experiment
     key: str
@@ -36,7 +36,7 @@ class Loaded:
 
     @contextmanager
     def placed(self) -> Iterator[None]:
-        """Gives mistakes of settings that are found later, as ``launch.gpus``, the place where the setting is written."""
+        """Adds to mistakes that are found later in a setting such as ``launch.gpus`` its place in the file."""
         try:
             yield
         except ExperimentError as error:
@@ -70,7 +70,7 @@ def checked(found: Found, overrides: Sequence[str]) -> tuple[Loaded | None, list
 
 
 def _held_secrets(value: object, places: Mapping[Keys, Place], path: Keys = ()) -> list[Mistake]:
-    """Texts of an experiment that hold a secret: the file is committed, and the run keeps what it says."""
+    """A mistake for each text that contains a secret: the file is committed, and the run keeps a copy."""
     if isinstance(value, Mapping):
         return [mistake for key, one in value.items() for mistake in _held_secrets(one, places, (*path, key))]
     if isinstance(value, list):
@@ -78,12 +78,12 @@ def _held_secrets(value: object, places: Mapping[Keys, Place], path: Keys = ()) 
     if not isinstance(value, str) or REDACTOR.text(value) == value or path not in places:
         return []
     name = REDACTOR.named(value)
-    what = f"{'.'.join(map(str, path))} holds {f'the value of {name}' if name else 'a secret'}"
-    return [places[path].mistake(what, "no secret in the file", hint="name it under launch.secrets, and keep its value in .env")]
+    what = f"{'.'.join(map(str, path))} contains {f'the value of {name}' if name else 'a secret'}"
+    return [places[path].mistake(what, hint="name it in launch.secrets and keep its value in .env")]
 
 
 def _is_broken(loc: Keys, node: Node) -> bool:
-    """Whether a problem at ``loc`` may come from what is left out: it is at, above or below a node that was reported."""
+    """Whether a problem at ``loc`` may come from a node that was reported and left out: at, above or below it."""
     for part in loc:
         if isinstance(node, MappingNode) and str(part) in node.entries:
             node = node.entries[str(part)].node
@@ -93,7 +93,7 @@ def _is_broken(loc: Keys, node: Node) -> bool:
 
 
 def _mistake(problem: Problem, node: Node, key: Place) -> Mistake:
-    """``key`` is the place of the experiment's name, which stands for what is missing."""
+    """``key`` is the place of the experiment's name, where missing keys are reported."""
     place, value, what = key, node, problem.what
     for index, part in enumerate(problem.loc):
         last = index == len(problem.loc) - 1
@@ -108,7 +108,7 @@ def _mistake(problem: Problem, node: Node, key: Place) -> Mistake:
         else:
             break
     hint = problem.hint
-    if hint is None and "text" in (problem.expected or "") and isinstance(value, ScalarNode) and value.plain:
+    if hint is None and "text" in (problem.must or "") and isinstance(value, ScalarNode) and value.plain:
         hint = _quotes(place) if value.value is not None and not isinstance(value.value, str) else None
     found = None if any(SECRET.search(str(part)) for part in problem.loc) and not problem.of_key else problem.found
     return place.mistake(what, problem.expected, found, hint)

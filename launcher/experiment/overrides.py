@@ -1,6 +1,6 @@
 """``--set hyperparameters.learning_rate=1e-5``: one value of an experiment, changed before it is checked.
 
-The nodes are copied on the way to the value, so that a block which other experiments share stays as it is.
+Nodes on the way to the value are copied: a block that other experiments share does not change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def override(node: MappingNode, options: Sequence[str]) -> tuple[MappingNode, li
     for option in options:
         path, equals, text = option.partition("=")
         if not equals or not all(path.split(".")):
-            raise UsageError(f"--set {option!r}: expected KEY=VALUE, as hyperparameters.learning_rate=1e-5")
+            raise UsageError(f"--set {option!r}: expected KEY=VALUE, such as hyperparameters.learning_rate=1e-5")
         source = Source("--set", (option,), is_file=False, before=len(path) + 1)
         value, mistakes = compose(text, source)
         wrong += mistakes
@@ -32,14 +32,14 @@ def override(node: MappingNode, options: Sequence[str]) -> tuple[MappingNode, li
 
 
 def _set(node: Node, path: Sequence[str], depth: int, value: Node, source: Source) -> MappingNode:
-    """``node`` with ``value`` at the rest of ``path``; mappings on the way that are absent are made."""
+    """``node`` with ``value`` at the rest of ``path``; mappings that are missing on the way are added."""
     column = sum(len(part) + 1 for part in path[:depth]) + 1
     key = Place(source, 1, column, len(path[depth]))
     empty = isinstance(node, BrokenNode) or (isinstance(node, ScalarNode) and node.value is None)
     if not isinstance(node, MappingNode):
         if not empty:
             name = ".".join(path[:depth])
-            raise ExperimentError(key.mistake(f"{name} has no keys", "a path through mappings", _kind(node)))
+            raise ExperimentError(key.mistake(f"{name} has no keys", "a mapping", _kind(node)))
         node = MappingNode(key, {})
     last = depth == len(path) - 1
     entry = node.entries.get(path[depth])

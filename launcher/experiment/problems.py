@@ -1,4 +1,4 @@
-"""pydantic's errors in the words of an experiment: what is wrong at which key, what was expected, what was found."""
+"""pydantic's errors in the words of an experiment: what is wrong at which key, and what to do."""
 
 from __future__ import annotations
 
@@ -10,19 +10,25 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from ..errors import nearest
+from .other_names import meaning, meant_value
 from .schema import Experiment
 from .trl_names import REFUSED, trl_fields
 
 
 class Problem(NamedTuple):
-    """What is wrong at a place of the experiment: ``loc`` is the path of keys to it; ``of_key``: it is the key, not its value."""
+    """What is wrong at a place of the experiment.
+
+    ``loc`` is the path of keys to it; ``must``: what the value must be, where that is all; ``of_key``: the key is wrong, not its
+    value.
+    """
 
     loc: tuple[str | int, ...]
     what: str
-    expected: str | None
-    found: str | None
-    hint: str | None
+    expected: str | None = None
+    found: str | None = None
+    hint: str | None = None
     of_key: bool = False
+    must: str | None = None
 
 
 def problems(error: ValidationError) -> list[Problem]:
@@ -32,18 +38,19 @@ def problems(error: ValidationError) -> list[Problem]:
         loc = tuple(part for part in item["loc"] if part in _names(item["loc"]))
         problem = _problem(loc, item)
         earlier = found.get(loc)
-        if earlier and earlier.expected and problem.expected and problem.expected not in earlier.expected.split(" or "):
-            problem = earlier._replace(expected=f"{earlier.expected} or {problem.expected}")
+        if earlier and earlier.must and problem.must and problem.must not in earlier.must.split(" or "):
+            problem = earlier._replace(must=f"{earlier.must} or {problem.must}", hint=earlier.hint or problem.hint)
         found[loc] = problem
-    # A value that fits no branch of a union is also "not a list": what is wrong inside of it says more.
-    return [p for loc, p in found.items() if not any(other[: len(loc)] == loc and other != loc for other in found)]
+    # A value that fits no branch of a union is also "not a list": what is wrong inside it says more.
+    inner = [p for loc, p in found.items() if not any(other[: len(loc)] == loc and other != loc for other in found)]
+    return [p._replace(what=f"{_name(p.loc)} must be {p.must}") if p.must is not None else p for p in inner]
 
 
 def every_problem(data: Mapping[str, Any], error: ValidationError) -> list[Problem]:
     """The mistakes of ``data`` that ``error`` holds, and those behind them.
 
-    pydantic looks for contradictions between settings only when each is fine by itself. So what is wrong is left out and the
-    rest checked again; a contradiction that names a key which was left out is not believed.
+    pydantic looks for contradictions between settings only where each one is valid. The invalid ones are left out here and the
+    rest is checked again; a contradiction that names a key which was left out is dropped.
     """
     found = problems(error)
     wrong = {problem.loc for problem in found}
@@ -72,7 +79,7 @@ def _without(data: Mapping[str, Any], wrong: Iterable[tuple[str | int, ...]]) ->
 
 
 def _names(loc: tuple[str | int, ...]) -> list[str | int]:
-    """The parts of pydantic's path that are keys or indices: it also names the branches of a union, and ours is ``trl``."""
+    """The parts of pydantic's path that are keys or indices: it also names branches of unions, and our section ``trl``."""
     branches = {"str", "bool", "int", "float", "none", "trl", "constrained-str", "constrained-int"}
     return [p for p in loc if not isinstance(p, str) or (p not in branches and "[" not in p and "(" not in p)]
 
@@ -81,28 +88,40 @@ def _problem(loc: tuple[str | int, ...], item: Any) -> Problem:
     kind, ctx = item["type"], item.get("ctx", {})
     if kind == "too_short" and isinstance(item["input"], str):
         kind = "string_too_short"  # pydantic counts text that went through a validator of ours as it counts a list
-    name = ".".join(str(part) for part in loc) or "the experiment"
-    found = _shown(item["input"])
+    name, found = _name(loc), _shown(item["input"])
     if kind in ("extra_forbidden", "unknown_key"):
         near = ctx.get("nearest") if kind == "unknown_key" else nearest(str(loc[-1]), _keys_at(loc[:-1]))
-        hint = _elsewhere(loc) or near
-        return Problem(loc, f"unknown key {loc[-1]!r}", "a known key", repr(str(loc[-1])), hint, of_key=True)
+        return Problem(loc, f"unknown key {str(loc[-1])!r}", hint=_elsewhere(loc) or _meaning(loc) or near, of_key=True)
     if kind == "missing":
-        return Problem(loc, f"{name} is missing", _sentence(loc), None, None)
-    expected = _EXPECTED.get(kind)
-    if expected is not None:
-        expected = _PATTERNS.get(ctx.get("pattern", "")) or expected.format(**ctx)
-        if kind == "literal_error" and " or " not in expected:
-            expected = expected.removeprefix("one of ")
-        return Problem(loc, f"{name} is not {expected}", expected, found, _choice_hint(item, ctx))
-    if kind in ("number_type", "mapping_type", "trl_type"):
-        return Problem(loc, f"{name} is not {item['msg']}", item["msg"], found, None)
-    if kind == "trl_choice":
-        return Problem(loc, f"{name} is not a name that transformers knows", item["msg"], found, ctx["nearest"])
+        return Problem(loc, f"{name} is missing", _sentence(loc))
     if kind == "refused":
-        what, instead = item["msg"].split(": ", 1)
-        return Problem(loc, f"{name} {what}", instead, repr(str(loc[-1])), None, of_key=True)
-    return Problem(loc, f"{name} {item['msg']}", None, None, None)
+        return Problem(loc, item["msg"], of_key=True)
+    must = _requirement(kind, item["msg"], ctx)
+    if must is not None:
+        hint = _value_hint(loc, item["input"]) or (ctx["nearest"] if kind == "trl_choice" else _choice_hint(item, ctx))
+        return Problem(loc, f"{name} must be {must}", found=found, hint=hint, must=must)
+    return Problem(loc, name + ("" if item["msg"].startswith(":") else " ") + item["msg"])
+
+
+def _name(loc: tuple[str | int, ...]) -> str:
+    return ".".join(str(part) for part in loc) or "the experiment"
+
+
+def _requirement(kind: str, message: str, ctx: Mapping[str, Any]) -> str | None:
+    """What a value must be, or None where the mistake is of another kind."""
+    if kind in ("number_type", "mapping_type", "trl_type", "trl_choice"):
+        return message
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']+)'", ctx["expected"])
+        return f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
+    expected = _EXPECTED.get(kind)
+    if expected is None:
+        return None
+    return _PATTERNS.get(ctx.get("pattern", "")) or expected.format(**{name: _plain(value) for name, value in ctx.items()})
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _EXPECTED = {
@@ -115,15 +134,14 @@ _EXPECTED = {
     "float_type": "a number",
     "finite_number": "a finite number",
     "string_type": "text",
-    "string_too_short": "text that is not empty",
+    "string_too_short": "non-empty text",
     "string_pattern_mismatch": "text that matches {pattern}",
-    "literal_error": "one of {expected}",
-    "greater_than": "a number above {gt}",
-    "greater_than_equal": "a number of at least {ge}",
-    "less_than": "a number below {lt}",
-    "less_than_equal": "a number of at most {le}",
+    "greater_than": "greater than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
     "tuple_type": "a list",
-    "too_short": "a list that is not empty",
+    "too_short": "a non-empty list",
     "list_type": "a list",
     "mapping_type": "a mapping",
     "dict_type": "a mapping",
@@ -135,7 +153,7 @@ _EXPECTED = {
 # The patterns of launcher.experiment.schema, in words.
 _PATTERNS = {
     r"^[A-Za-z0-9._-]+$": "a name of letters, digits, '.', '_' and '-'",
-    r"^[0-9]+(\.[0-9]+)?([KMGT]i?)?B?$": "a size, as 64Gi or 500M",
+    r"^[0-9]+(\.[0-9]+)?([KMGT]i?)?B?$": "a size such as 64Gi or 500M",
     r"^https?://": "an address that begins with https:// or http://",
 }
 
@@ -159,8 +177,20 @@ def _choice_hint(item: Any, ctx: Mapping[str, Any]) -> str | None:
     return nearest(item["input"], re.findall(r"'([^']+)'", ctx["expected"]))
 
 
+def _value_hint(loc: tuple[str | int, ...], value: object) -> str | None:
+    """What to write in place of another tool's value."""
+    key = next((str(part) for part in reversed(loc) if isinstance(part, str)), "")
+    return meant_value(key, value) if isinstance(value, str) else None
+
+
+def _meaning(loc: tuple[str | int, ...]) -> str | None:
+    """What to write in place of another tool's key."""
+    name = str(loc[-1])
+    return meaning(".".join(str(part) for part in loc[:-1]), name) or REFUSED.get(name)
+
+
 def _section_at(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """The section class that a path of keys leads to, or None where it leads into plain values."""
+    """The section class at a path of keys, or None where plain values are."""
     section: type[BaseModel] | None = Experiment
     for part in loc:
         field = section.model_fields.get(str(part)) if section is not None else None
@@ -182,7 +212,7 @@ def _keys_at(loc: tuple[str | int, ...]) -> list[str]:
 
 
 def _elsewhere(loc: tuple[str | int, ...]) -> str | None:
-    """A hint for a key that is right, but stands in the wrong section."""
+    """A hint for a known key in the wrong section."""
     name, here = str(loc[-1]), ".".join(str(part) for part in loc[:-1])
     homes = [
         section for section in _sections() if section != here and name in _keys_at(tuple(section.split(".")) * bool(section))
@@ -191,11 +221,11 @@ def _elsewhere(loc: tuple[str | int, ...]) -> str | None:
         homes = ["hyperparameters"]
     if not homes:
         return None
-    return "it belongs to the experiment itself" if homes[0] == "" else f"it belongs under {homes[0]}"
+    return "move it to the top level of the experiment" if homes[0] == "" else f"move it to {homes[0]}"
 
 
 def _sections(above: tuple[str, ...] = ()) -> list[str]:
-    """The paths of all sections with keys of their own, the experiment's (empty) first; all health rules have the same."""
+    """The paths of all sections, the experiment's (empty) first, without the health rules, which all have the same keys."""
     below = [(*above, key) for key in _keys_at(above) if _section_at((*above, key)) is not None]
     return [".".join(above), *(section for path in below if path[0] != "health" for section in _sections(path))]
 

@@ -1,7 +1,7 @@
 """An experiment and its sections: each setting declared once, with its type, default, limits and one sentence.
 
 The launcher builds an :class:`Experiment` from a YAML file (``files``), the trainer from the JSON that the launcher left in the
-run folder, Python users from keyword arguments. It is the same class each time, and it is frozen.
+run folder, Python users from keyword arguments. All three get the same frozen class.
 """
 
 import math
@@ -24,7 +24,7 @@ class ColumnMapping(Section):
     chosen: Text | Frozen[Text] | None = Field(None, description="column of the preferred answer, or JSON key -> column")
     rejected: Text | Frozen[Text] | None = Field(None, description="column of the other answer, or JSON key -> column")
     label_columns: Text | Frozen[Text | Frozen[Text]] | None = Field(
-        None, description="the family's word for the answers: {chosen: …, rejected: …}, or the preferred answer alone"
+        None, description="another form: {chosen: …, rejected: …}, or the column of the preferred answer alone"
     )
 
     @model_validator(mode="after")
@@ -32,7 +32,7 @@ class ColumnMapping(Section):
         if self.label_columns is not None:
             own = "chosen" if not self._labels_both else "chosen and rejected"
             if self.chosen is not None or (self._labels_both and self.rejected is not None):
-                raise PydanticCustomError("twice", f"label_columns says {own} again")
+                raise PydanticCustomError("twice", f"sets {own} twice: directly and in label_columns; keep one")
         return self
 
     @property
@@ -40,7 +40,7 @@ class ColumnMapping(Section):
         return isinstance(self.label_columns, Mapping) and set(self.label_columns) == {"chosen", "rejected"}
 
     def resolved(self) -> Self:
-        """The same mapping with ``label_columns`` spelt as ``chosen`` and ``rejected``."""
+        """The same mapping with ``label_columns`` written as ``chosen`` and ``rejected``."""
         if self.label_columns is None:
             return self
         labels: Any = self.label_columns
@@ -52,84 +52,90 @@ class StorageConfig(Section):
     """Where an adapter goes after training."""
 
     provider: Literal["s3"] = Field("s3", description="the kind of object store")
-    upload_to_cloud: bool = Field(False, description="upload the adapter when the training is done")
-    bucket_name: Text | None = Field(None, description="the bucket")
-    object_prefix: str = Field("", description="what every key begins with")
-    endpoint_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(None, description="an S3-compatible server")
+    upload_to_cloud: bool = Field(False, description="upload the adapter after training")
+    bucket_name: Text | None = Field(None, description="name of the bucket")
+    object_prefix: str = Field("", description="prefix of every object's key")
+    endpoint_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
+        None, description="address of an S3-compatible server; unset: AWS"
+    )
     region: Text | None = Field(None, description="the bucket's region; unset: AWS_REGION")
 
     @field_validator("endpoint_url", mode="after")
     @classmethod
     def _holds_no_secret(cls, value: str | None) -> str | None:
         if value is not None and "@" in value.split("/")[2]:
-            raise PydanticCustomError("secret", "holds a user or a password: keep AWS_ACCESS_KEY and AWS_SECRET_KEY in .env")
+            raise PydanticCustomError(
+                "secret", "contains a user name or a password; put AWS_ACCESS_KEY and AWS_SECRET_KEY into .env"
+            )
         return value
 
     @model_validator(mode="after")
     def _has_bucket(self) -> Self:
         if self.upload_to_cloud and self.bucket_name is None:
-            raise PydanticCustomError("no_bucket", "upload_to_cloud is true, but bucket_name is not set")
+            raise PydanticCustomError("no_bucket", "needs bucket_name for upload_to_cloud: true")
         return self
 
 
 class Kubernetes(Section):
-    """What only a cluster needs."""
+    """Settings for a Kubernetes cluster."""
 
-    namespace: Text | None = Field(None, description="unset: the context's")
+    namespace: Text | None = Field(None, description="namespace of the run; unset: that of the context")
     queue: Text | None = Field(None, description="Kueue's LocalQueue")
     service_account: Text | None = Field(None, description="the pods' service account")
-    node_selector: Frozen[Text] = Field(default_factory=nothing, description="labels that a node must have")
+    node_selector: Frozen[Text] = Field(default_factory=nothing, description="labels that the nodes must have")
     tolerations: tuple[Frozen[Any], ...] = Field((), description="taints that the pods tolerate")
-    image_pull_secrets: Texts = Field((), description="secrets that pull the image")
-    volumes: Frozen[Text] = Field(default_factory=nothing, description="runs, cache, data -> name of the claim")
-    kind: Literal["auto", "job", "jobset"] = Field("auto", description="the object that a run becomes")
-    secret: Text = Field("dpo-secrets", description="the Secret that `launcher secrets push` makes")
-    runtime_class: Text | None = Field(None, description="the pods' runtime class, as nvidia on k3s")
-    active_deadline: Int | None = Field(None, ge=1, description="seconds after which the run is ended, Pending included")
+    image_pull_secrets: Texts = Field((), description="secrets for pulling the image")
+    volumes: Frozen[Text] = Field(default_factory=nothing, description="runs, cache, data -> name of a persistent volume claim")
+    kind: Literal["auto", "job", "jobset"] = Field("auto", description="kind of object that runs the pods")
+    secret: Text = Field("dpo-secrets", description="the Secret that `launcher secrets push` writes")
+    runtime_class: Text | None = Field(None, description="the pods' runtime class, such as nvidia on k3s")
+    active_deadline: Int | None = Field(
+        None, ge=1, description="seconds after which the run is ended; the time in Pending counts"
+    )
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Launch(Section):
-    """Where and on how much the experiment runs; the mathematics does not depend on it."""
+    """Where and on which resources the experiment runs; the mathematics does not depend on it."""
 
     image: Text | None = Field(None, description="container image; unset: built from this checkout")
     gpus: Annotated[Literal["auto"] | Annotated[Int, Field(ge=0)], Field()] = Field("auto", description="GPUs per node")
-    nodes: Int = Field(1, ge=1, description="machines")
-    processes: Int | None = Field(None, ge=1, description="ranks per node where there is no GPU; unset: 1")
+    nodes: Int = Field(1, ge=1, description="number of nodes")
+    processes: Int | None = Field(None, ge=1, description="processes per node without GPUs; unset: 1")
     parallelism: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
-        "auto", description="how ranks share the work: auto, ddp, or a file of configs/deepspeed by its name, as zero2"
+        "auto", description="auto, ddp, or the name of a file in configs/deepspeed, such as zero2"
     )
-    global_batch_size: Int | None = Field(None, ge=1, description="pairs a step, over all devices; unset: as on one device")
+    global_batch_size: Int | None = Field(None, ge=1, description="pairs per step over all devices; unset: as on one device")
     cpus: Float | None = Field(None, gt=0, description="CPU cores per node")
-    memory: Size | None = Field(None, description="main memory per node, as 64Gi")
-    shm_size: Size | None = Field(None, description="size of /dev/shm, as 16Gi")
+    memory: Size | None = Field(None, description="main memory per node, such as 64Gi")
+    shm_size: Size | None = Field(None, description="size of /dev/shm, such as 16Gi")
     env: tuple[Text, ...] | Frozen[str | Int | Float | bool | None] = Field(
-        (), description="names taken from the caller, or name -> fixed value"
+        (), description="names of variables to pass on, or name -> value"
     )
     secrets: Texts = Field((), description="names of secrets, delivered as files")
-    max_restarts: Int = Field(3, ge=0, description="restarts after a failure that may pass")
-    kubernetes: Kubernetes = Field(default_factory=Kubernetes.model_construct, description="what only a cluster needs")
+    max_restarts: Int = Field(3, ge=0, description="restarts after a temporary failure")
+    kubernetes: Kubernetes = Field(default_factory=Kubernetes.model_construct, description="settings for a Kubernetes cluster")
 
     @field_validator("env", mode="after")
     @classmethod
     def _no_secret(cls, env: Any) -> Any:
         secret = next((name for name in env if SECRET.search(name)), None)
         if secret is not None:
-            raise PydanticCustomError("secret", f"{secret} looks like a secret: name it under launch.secrets")
+            raise PydanticCustomError("secret", f": {secret} looks like a secret; name it in launch.secrets instead")
         given = [name for name, value in env.items() if value is not None] if isinstance(env, Mapping) else []
         address = next((name for name in given if name.startswith("GOOGLE_SHEETS_")), None)
-        if address is not None:  # where a key is sent is not for a file to say
-            raise PydanticCustomError("address", f"{address} is read from the environment or .env alone")
+        if address is not None:  # a file must not decide where a key is sent
+            raise PydanticCustomError("address", f": {address} is read from the environment or .env only")
         wrong = next((name for name in env if not _VARIABLE.fullmatch(name)), None)
         if wrong is not None:
-            raise PydanticCustomError("variable", f"{wrong!r} cannot name a variable: letters, digits and '_' can")
+            raise PydanticCustomError("variable", f": {wrong!r} is not a variable name (letters, digits and '_')")
         return env
 
 
 class Rule(Section):
-    """One health rule: what to do, and where its threshold lies."""
+    """One health rule: what to do, and from which threshold on."""
 
     action: Literal["warn", "stop", "off"] = "warn"
     threshold: Float | None = None
@@ -142,7 +148,7 @@ def _rule(value: object) -> object:
 
 
 class Health(Section):
-    """What the run watches in its own numbers."""
+    """What the run watches in its own figures."""
 
     not_finite: Annotated[Rule, BeforeValidator(_rule)] = Field(
         default_factory=lambda: Rule.model_construct(action="stop"),
@@ -150,7 +156,7 @@ class Health(Section):
     )
     first_loss: Annotated[Rule, BeforeValidator(_rule)] = Field(
         default_factory=lambda: Rule.model_construct(action="warn"),
-        description="first loss of a fresh adapter is not its value at zero margin",
+        description="the first loss of a fresh adapter is not the value at zero margin",
     )
 
 
@@ -158,23 +164,23 @@ class Experiment(Section):
     """One experiment, whole and checked."""
 
     experiment_id: Name = Field("default", description="names the output folder exp_<id>")
-    topic: Text | None = Field(None, description="free text, carried into the run's record")
+    topic: Text | None = Field(None, description="free text, kept in the run's record")
     model_name: Text = Field(description="hub id, a local folder, or s3://…")
-    framework: Literal["trl", "unsloth"] = Field("trl", description="unsloth is accepted and trains on this project's own path")
+    framework: Literal["trl", "unsloth"] = Field("trl", description="trl; unsloth is accepted and means the same")
     multimodal: bool = Field(False, description="only false is supported")
     datasets_path: Text | None = Field(None, description="folder or s3://… with the CSV files")
-    train_filename: Text = Field("training_data.csv", description="training pairs")
-    validation_filename: Text | None = Field(None, description="validation pairs")
-    prompt_filename: Text | None = Field(None, description="prompt table; unset: prompt_data.csv if it is there")
-    spreadsheet_id: Text | None = Field(None, description="Google Sheets document")
+    train_filename: Text = Field("training_data.csv", description="file with the training pairs")
+    validation_filename: Text | None = Field(None, description="file with the validation pairs")
+    prompt_filename: Text | None = Field(None, description="file with the prompt table; unset: prompt_data.csv if it exists")
+    spreadsheet_id: Text | None = Field(None, description="id of a Google Sheets document")
     train_sheet: Text | None = Field(None, description="worksheet of the training pairs")
     validation_sheet: Text | None = Field(None, description="worksheet of the validation pairs")
     prompt_sheet: Text | None = Field(None, description="worksheet of the prompt table")
-    prompt_name: Text = Field("prompt_default", description="which row of the prompt table")
-    dpo_column_mapping_config: ColumnMapping | None = Field(None, description="columns of prompt and answers")
-    column_mapping_config: ColumnMapping | None = Field(None, description="the same, in the family's general form")
+    prompt_name: Text = Field("prompt_default", description="name of the row of the prompt table")
+    dpo_column_mapping_config: ColumnMapping | None = Field(None, description="columns of the prompt and the answers")
+    column_mapping_config: ColumnMapping | None = Field(None, description="the same under a more general name")
     save_processed_dataset: bool = Field(False, description="write the rendered pairs to output_processed_dir")
-    output_processed_dir: Text = Field("data/dpo/dataset", description="where rendered pairs are written")
+    output_processed_dir: Text = Field("data/dpo/dataset", description="folder for the rendered pairs")
     hyperparameters: Hyperparameters = Field(
         default_factory=Hyperparameters.model_construct, description="model, LoRA, loop, logs"
     )
@@ -186,34 +192,34 @@ class Experiment(Section):
     @classmethod
     def _names_a_folder(cls, value: str) -> str:
         if _last_part(value) in ("", ".", "..", "~"):
-            raise PydanticCustomError("folder", f"ends in no name for the output folder: {value} (write the folder's name)")
+            raise PydanticCustomError("folder", f"must end with the name of a folder, not {value}")
         return value
 
     @field_validator("multimodal", mode="after")
     @classmethod
     def _text_only(cls, value: bool) -> bool:
         if value:
-            raise PydanticCustomError("multimodal", "images are not supported: only false")
+            raise PydanticCustomError("multimodal", "must be false: images are not supported")
         return value
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.datasets_path is None and self.spreadsheet_id is None:
-            raise PydanticCustomError("no_data", "needs data: set datasets_path (CSV files) or spreadsheet_id (Google Sheets)")
+            raise PydanticCustomError("no_data", "has no data; set datasets_path (CSV files) or spreadsheet_id (Google Sheets)")
         if self.datasets_path is not None and self.spreadsheet_id is not None:
-            raise PydanticCustomError("two_sources", "has datasets_path and spreadsheet_id: keep one")
+            raise PydanticCustomError("two_sources", "has datasets_path and spreadsheet_id; keep one")
         if self.spreadsheet_id is not None and self.train_sheet is None:
-            raise PydanticCustomError("no_sheet", "has spreadsheet_id, but no train_sheet")
+            raise PydanticCustomError("no_sheet", "has spreadsheet_id but no train_sheet")
         has_validation = self.validation_sheet if self.spreadsheet_id else self.validation_filename
         if self.hyperparameters.eval_strategy != "no" and not has_validation:
             name = "validation_sheet" if self.spreadsheet_id else "validation_filename"
-            raise PydanticCustomError("no_validation", f"evaluates (eval_strategy), but has no {name}")
+            raise PydanticCustomError("no_validation", f"sets eval_strategy but has no {name}")
         _merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
         return self
 
     @property
     def columns(self) -> ColumnMapping:
-        """The mapping in force: every field set, defaults ``prompt``, ``chosen``, ``rejected`` filled in."""
+        """The mapping in force, with the defaults ``prompt``, ``chosen`` and ``rejected`` filled in."""
         return _merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
 
     @property
@@ -223,7 +229,7 @@ class Experiment(Section):
 
     @property
     def global_batch(self) -> int:
-        """Pairs an optimizer step, whatever the number of devices."""
+        """Pairs per optimizer step, on any number of devices."""
         h = self.hyperparameters
         return self.launch.global_batch_size or h.per_device_train_batch_size * h.gradient_accumulation_steps
 
@@ -258,7 +264,7 @@ def _merge_mappings(dpo: ColumnMapping | None, general: ColumnMapping | None) ->
                 continue
             if key in given and given[key] != value:
                 raise PydanticCustomError(
-                    "twice", f"dpo_column_mapping_config and column_mapping_config disagree on {key}: keep one"
+                    "twice", f"has two values for {key}: in dpo_column_mapping_config and column_mapping_config; keep one"
                 )
             given[key] = value
     return ColumnMapping.model_construct(**{**fields, **given})  # each value was checked in its own mapping

@@ -1,4 +1,4 @@
-"""Section, what every part of an experiment is, and the types of its values: what YAML says, made what people mean."""
+"""Section, the base of every part of an experiment, and the types of its values, as people write them in YAML."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -26,7 +26,7 @@ def no_of_false(value: object) -> object:
 
 
 def bool_of_word(value: object) -> object:
-    """YAML 1.1's words, which a value that may also be text would keep: ``yes`` is not the name of a folder."""
+    """YAML 1.1's words for true and false: in a value that may be text, ``yes`` is not the name of a folder."""
     words = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
     return words.get(value.lower(), value) if isinstance(value, str) else value
 
@@ -57,5 +57,5 @@ Texts = Annotated[tuple[Text, ...], BeforeValidator(tuple_of_one)]
 class Section(BaseModel):
     """A part of an experiment: frozen, and every key known."""
 
-    # Building a validator takes longer than reading a file: Experiment's own, built when it is first used, holds all others.
+    # Building validators is slow: only Experiment's is built, on first use, and it contains all others.
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, protected_namespaces=(), defer_build=True)

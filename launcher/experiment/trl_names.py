@@ -1,4 +1,4 @@
-"""The names of TRL's ``DPOConfig``: which are accepted, which this project decides itself, and of what type they are."""
+"""The names of TRL's ``DPOConfig``: which are accepted, which are refused, and their types."""
 
 from __future__ import annotations
 
@@ -14,54 +14,47 @@ from pydantic_core import PydanticCustomError
 
 from ..errors import nearest
 
-# Fields of TRL's DPOConfig that this project decides itself, and what to write instead.
+# Fields of TRL's DPOConfig that have another name here -> that name.
+_RENAMED: Mapping[str, str] = {
+    "output_dir": "model_output_dir",
+    "max_length": "max_seq_length",
+    **dict.fromkeys(("gradient_checkpointing", "gradient_checkpointing_kwargs"), "use_gradient_checkpointing"),
+    **dict.fromkeys(("activation_checkpointing", "activation_checkpointing_kwargs"), "use_gradient_checkpointing"),
+    "use_cpu": "launch.gpus: 0",
+    "no_cuda": "launch.gpus: 0",
+    "local_rank": "launch.gpus and launch.nodes",
+    **dict.fromkeys(("deepspeed", "fsdp", "fsdp_config"), "launch.parallelism"),
+    **dict.fromkeys(("parallelism_config", "accelerator_config"), "launch.parallelism"),
+    "auto_find_batch_size": "per_device_train_batch_size",
+    **dict.fromkeys(("padding_free", "use_liger_kernel", "liger_kernel_config"), "dpo_path"),
+    "label_smoothing_factor": "label_smoothing",
+    "run_name": "--name on the command line",
+    "do_eval": "eval_strategy",
+    "push_to_hub": "storage_config",
+    **{f"hub_{x}": "storage_config" for x in ("model_id", "strategy", "private_repo", "always_push", "revision")},
+    **{f"trackio_{x}": "report_to" for x in ("space_id", "bucket_id", "static_space_id")},
+}
+# Fields that this project sets or does not support -> the end of the sentence that begins with the field's name.
+_SET: Mapping[str, str] = {
+    **dict.fromkeys(("bf16", "fp16", "bf16_full_eval", "fp16_full_eval"), "follows the device; remove it, or use load_in_16bit"),
+    **dict.fromkeys(("precompute_ref_log_probs", "precompute_ref_batch_size"), "is set by the trainer; remove it"),
+    **dict.fromkeys(("remove_unused_columns", "label_names"), "is set by the trainer; remove it"),
+    **dict.fromkeys(("include_for_metrics", "restore_callback_states_from_checkpoint"), "is set by the trainer; remove it"),
+    "model_init_kwargs": "is not supported; use load_in_4bit, load_in_8bit, load_in_16bit or trust_remote_code",
+    "truncation_mode": "is fixed: answers are cut at their end (TRL's keep_start); remove it",
+    "pad_token": "is fixed: the tokenizer's own; remove it",
+    "disable_tqdm": "is not supported: the launcher draws the progress bar; remove it",
+    "logging_dir": "is fixed: TensorBoard's events are in the run folder's logs_tensorboard; remove it",
+    **dict.fromkeys(("do_train", "do_predict", "project"), "has no effect; remove it"),
+    "ignore_data_skip": "is fixed: a resumed run never trains on a pair twice; remove it",
+    "save_only_model": "is fixed: a checkpoint holds everything that a resume needs; remove it",
+    "enable_jit_checkpoint": "is fixed: a stop request always writes a checkpoint; remove it",
+    "hub_token": "is not supported; use storage_config (HF_TOKEN is read from the environment)",
+}
+# Fields of TRL's DPOConfig that are refused -> the sentence that tells what to do.
 REFUSED: Mapping[str, str] = {
-    "output_dir": "write model_output_dir",
-    "max_length": "write max_seq_length",
-    "gradient_checkpointing": "write use_gradient_checkpointing",
-    "gradient_checkpointing_kwargs": "write use_gradient_checkpointing",
-    "activation_checkpointing": "write use_gradient_checkpointing",
-    "activation_checkpointing_kwargs": "write use_gradient_checkpointing",
-    "bf16": "16-bit is chosen by the device; write load_in_16bit",
-    "fp16": "16-bit is chosen by the device; write load_in_16bit",
-    "bf16_full_eval": "16-bit is chosen by the device; write load_in_16bit",
-    "fp16_full_eval": "16-bit is chosen by the device; write load_in_16bit",
-    "use_cpu": "write launch.gpus: 0",
-    "no_cuda": "write launch.gpus: 0",
-    "local_rank": "write launch.gpus and launch.nodes",
-    "deepspeed": "write launch.parallelism",
-    "fsdp": "write launch.parallelism",
-    "fsdp_config": "write launch.parallelism",
-    "parallelism_config": "write launch.parallelism",
-    "accelerator_config": "write launch.parallelism",
-    "auto_find_batch_size": "write per_device_train_batch_size",
-    "padding_free": "write dpo_path",
-    "use_liger_kernel": "write dpo_path",
-    "liger_kernel_config": "write dpo_path",
-    "precompute_ref_log_probs": "the trainer decides it; leave it out",
-    "precompute_ref_batch_size": "the trainer decides it; leave it out",
-    "model_init_kwargs": "write load_in_4bit, load_in_8bit, load_in_16bit or trust_remote_code",
-    "truncation_mode": "answers are cut at their end (TRL's keep_start); leave it out",
-    "label_smoothing_factor": "write label_smoothing",
-    "pad_token": "the tokenizer's own is used; leave it out",
-    "remove_unused_columns": "the trainer decides it; leave it out",
-    "label_names": "the trainer decides it; leave it out",
-    "include_for_metrics": "the trainer decides it; leave it out",
-    "disable_tqdm": "the launcher draws the progress; leave it out",
-    "run_name": "write --name on the command line",
-    "logging_dir": "TensorBoard's events are in the run folder's logs_tensorboard",
-    "do_train": "leave it out",
-    "do_eval": "write eval_strategy",
-    "do_predict": "leave it out",
-    "ignore_data_skip": "a resumed run never sees a pair twice; leave it out",
-    "save_only_model": "a checkpoint holds all that a resume needs; leave it out",
-    "restore_callback_states_from_checkpoint": "the trainer decides it; leave it out",
-    "enable_jit_checkpoint": "a stop request always writes a checkpoint; leave it out",
-    "project": "leave it out",
-    "push_to_hub": "write storage_config",
-    "hub_token": "write storage_config; HF_TOKEN is read from the environment",
-    **{f"hub_{x}": "write storage_config" for x in ("model_id", "strategy", "private_repo", "always_push", "revision")},
-    **{f"trackio_{x}": "write report_to" for x in ("space_id", "bucket_id", "static_space_id")},
+    **{name: f"use {ours} (this project's name for {name})" for name, ours in _RENAMED.items()},
+    **{name: f"{name} {rest}" for name, rest in _SET.items()},
 }
 
 
@@ -69,16 +62,16 @@ REFUSED: Mapping[str, str] = {
 def trl_fields() -> Mapping[str, Any]:
     """The fields of TRL's ``DPOConfig``, as ``python -m trainer.inputs.trl_fields`` writes them.
 
-    Each name has {"types": [...], "default": ...}, and "choices": [...] where a text is one of a few.
+    Each name has {"types": [...], "default": ...}, and "choices": [...] where only a few texts are valid.
     """
     fields = json.loads(Path(__file__).with_name("trl_fields.json").read_text())
     return MappingProxyType(fields["fields"])
 
 
 def trl_error(key: str, value: object, own: Iterable[str]) -> PydanticCustomError | None:
-    """What is wrong with ``key: value`` as a field of ``DPOConfig``; ``own`` are this project's keys, for the nearest name."""
+    """The error of ``key: value`` as a field of ``DPOConfig``, or None; ``own``: this project's keys, for the nearest name."""
     if key in REFUSED:
-        return PydanticCustomError("refused", "is decided by this project: {instead}", {"instead": REFUSED[key]})
+        return PydanticCustomError("refused", "{sentence}", {"sentence": REFUSED[key]})
     if key not in trl_fields():
         known = [*own, *(name for name in trl_fields() if name not in REFUSED)]
         return PydanticCustomError("unknown_key", "unknown key", {"nearest": nearest(key, known)})
@@ -89,7 +82,7 @@ def trl_error(key: str, value: object, own: Iterable[str]) -> PydanticCustomErro
 
 
 def choice_error(key: str, value: object) -> PydanticCustomError | None:
-    """What is wrong with a text where transformers knows only some."""
+    """The error of a text that transformers does not accept for ``key``, or None."""
     choices = trl_fields()[key].get("choices", [])
     if not choices or not isinstance(value, str) or value in choices:
         return None

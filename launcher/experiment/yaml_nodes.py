@@ -29,7 +29,7 @@ class Source:
         return cls(name, tuple(LINE_BREAK.split(text)))
 
 
-# What YAML 1.1, and so PyYAML's line count, takes for the end of a line.
+# Line ends of YAML 1.1, which PyYAML counts.
 LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 
@@ -55,7 +55,7 @@ class Place:
 
 
 def _excerpt(line: str, column: int, most: int = 120) -> tuple[str, int]:
-    """A long line cut to what is near ``column``, and the column in it; control characters would rule the terminal."""
+    """A long line cut to what is near ``column``, and the column in it; control characters are replaced."""
     line = Reader.NON_PRINTABLE.sub("\ufffd", line)
     if len(line) <= most:
         return line, column
@@ -69,7 +69,7 @@ _COUNTED = re.compile(r"secrets|tokens", re.IGNORECASE)  # names of secrets, num
 
 
 def _without_secrets(line: str) -> str:
-    """The line with stars for what follows a key that looks like a secret's name: errors end up in logs."""
+    """The line with stars for the value of a key that looks like a secret's name: errors end up in logs."""
     return _SECRET_VALUE.sub(lambda m: m[0] if _COUNTED.search(m[1]) else m[1] + "*" * len(m[3]), line)
 
 
@@ -119,7 +119,7 @@ class MappingNode:
 
 @dataclass(frozen=True)
 class BrokenNode:
-    """Stands where a mistake was reported, so that the rest can still be read."""
+    """Takes the place of a node whose mistake was reported; the rest can still be read."""
 
     place: Place
 
@@ -128,7 +128,7 @@ Node = ScalarNode | ListNode | MappingNode | BrokenNode
 
 
 def data(node: Node) -> Any:
-    """The node as plain dicts, lists and scalars; what is broken is left out."""
+    """The node as plain dicts, lists and scalars, without broken nodes."""
     if isinstance(node, MappingNode):
         return {name: data(e.node) for name, e in node.entries.items() if not isinstance(e.node, BrokenNode)}
     if isinstance(node, ListNode):

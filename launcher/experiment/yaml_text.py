@@ -1,8 +1,8 @@
 """YAML text -> nodes, and every mistake of the text at once.
 
-PyYAML's own composer stops at the first mistake, resolves words by YAML 1.1 (``5e-6`` is text, ``no`` is false) and lets the
-last of two equal keys win. This one works on PyYAML's events: scalars are YAML 1.2's core, aliases share the node of their
-anchor, and nothing is expanded before its size is known.
+PyYAML's own composer stops at the first mistake, resolves words by YAML 1.1 (``5e-6`` is text, ``no`` is false) and silently
+keeps the last of two equal keys. This one works on PyYAML's events: scalars follow YAML 1.2's core schema, aliases share the
+node of their anchor, and nothing is expanded before its size is known.
 """
 
 from __future__ import annotations
@@ -81,15 +81,15 @@ class _Composer:
         more = self._next()
         if isinstance(more, yaml.DocumentStartEvent):
             # The mark stands where the line of dashes is, or just before it.
-            self._wrong(self._at(more, 3), "a second document begins", "one document in a file", hint="remove the line '---'")
+            self._wrong(self._at(more, 3), "second document in the file", hint="remove the line '---'")
         return node
 
     def report_undefined(self) -> None:
-        """Undefined aliases are told last, when all anchors are known: one that stands below is a mistake of its own kind."""
+        """Reports undefined aliases last, when all anchors are known: an anchor further down gets a hint of its own."""
         for name, place in self.undefined:
             hint = nearest(name, self.anchor_lines)
             if name in self.anchor_lines:
-                hint = f"&{name} stands below, in line {self.anchor_lines[name]}: move it above this line"
+                hint = f"&{name} is defined below, in line {self.anchor_lines[name]}; move it above this line"
             self._wrong(place, f"alias *{name} has no anchor", f"&{name} above this line", hint=hint)
 
     def _next(self) -> Any:
@@ -106,11 +106,11 @@ class _Composer:
         return place_at(self.source, start.line, start.column, width)
 
     def _node(self, event: Any, depth: int, key: Place | None) -> Node:
-        """``key`` is where an unanchored block is said to be: its own first character is that of its first key."""
+        """``key`` is the place of an unanchored block: its own first character is that of its first key."""
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if depth > MOST_DEPTH:
-            self._wrong(self._at(event, 1), f"is nested more than {MOST_DEPTH} deep")
+            self._wrong(self._at(event, 1), f"nested more than {MOST_DEPTH} levels deep")
             raise _Stop
         before = self.size
         self._grow(1, self._at(event, 1))
@@ -130,7 +130,7 @@ class _Composer:
     def _grow(self, nodes: int, place: Place) -> None:
         self.size += nodes
         if self.size > MOST_NODES:
-            self._wrong(place, f"more than {MOST_NODES} values, aliases counted in full", "an experiment file of some pages")
+            self._wrong(place, f"more than {MOST_NODES} values (aliases expanded)")
             raise _Stop
 
     def _alias(self, event: Any) -> Node:
@@ -140,7 +140,7 @@ class _Composer:
             return BrokenNode(place)
         node, size = self.anchors[event.anchor]
         if size == 0:
-            return self._wrong(place, f"alias *{event.anchor} stands inside its own anchor")
+            return self._wrong(place, f"alias *{event.anchor} is inside its own anchor")
         self._grow(size, place)
         return node
 
@@ -162,7 +162,7 @@ class _Composer:
 
     def _tagged(self, event: Any) -> BrokenNode:
         tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
-        return self._wrong(self._at(event, len(tag)), f"tag {tag} is not known here", "a value without a tag")
+        return self._wrong(self._at(event, len(tag)), f"tag {tag} is not supported", "a value without a tag")
 
     def _list(self, event: Any, depth: int, key: Place | None) -> Node:
         items = []
@@ -180,12 +180,12 @@ class _Composer:
             if name == "<<" and not key_event.style:
                 merged += self._merged(node, place)
                 if has_broken(node):
-                    entries["<<"] = Entry(place, BrokenNode(place))  # something is missing that was meant to be here
+                    entries["<<"] = Entry(place, BrokenNode(place))  # keys that were meant to be here are missing
             elif name is not None and name in entries:
-                self._wrong(place, f"key {name!r} is here a second time", hint=f"the first is in line {entries[name].key.line}")
+                self._wrong(place, f"duplicate key {name!r}", hint=f"first defined in line {entries[name].key.line}")
             elif name is not None:
                 entries[name] = Entry(place, node)
-        for mapping in merged:  # what is written out wins, then the earlier of the merged (YAML 1.1's merge type)
+        for mapping in merged:  # keys of the mapping itself win, then the earlier of the merged (YAML 1.1's merge type)
             entries = {**mapping.entries, **entries}
         place = self._collectionplace_at(event, key)
         return MappingNode(place, entries, event.anchor) if event.tag is None else self._tagged(event)
@@ -199,7 +199,7 @@ class _Composer:
         if isinstance(node, ScalarNode):
             return str(node.value), place
         if not isinstance(node, BrokenNode):
-            self._wrong(place, "a key is a mapping or a list", "text")
+            self._wrong(place, "a key must be text")
         return None, place
 
     def _merged(self, node: Node, key: Place) -> list[MappingNode]:
@@ -208,7 +208,7 @@ class _Composer:
         nodes: Sequence[Node] = node.items if isinstance(node, ListNode) else (node,)
         for wrong in nodes:
             if not isinstance(wrong, MappingNode | BrokenNode):
-                self._wrong(key, "<< merges something that is no mapping", "an alias of a mapping, or a list of them")
+                self._wrong(key, "<< must merge a mapping", "an alias of a mapping, or a list of them")
         return [n for n in nodes if isinstance(n, MappingNode)]
 
 
@@ -226,7 +226,7 @@ _WORDS: Mapping[str, Scalar] = {
 
 
 def _resolve(text: str) -> Scalar:
-    """A plain scalar by YAML 1.2's core schema (10.3.2), but 007 stays text: as an id it is not 7."""
+    """A plain scalar by YAML 1.2's core schema (10.3.2); only 007 stays text: as an id it is not 7."""
     if text in _WORDS:
         return _WORDS[text]
     if _INT.fullmatch(text):
@@ -240,14 +240,14 @@ def _control_character(text: str, source: Source) -> Mistake:
     found = Reader.NON_PRINTABLE.search(text)
     before = text[: found.start()] if found else ""
     lines = LINE_BREAK.split(before)
-    what = f"the character U+{ord(found[0]):04X} is not allowed in YAML" if found else "is not readable as YAML"
+    what = f"the character U+{ord(found[0]):04X} is not allowed in YAML" if found else "not readable as YAML"
     return place_at(source, len(lines) - 1, len(lines[-1])).mistake(what)
 
 
 _UNCLOSED = {
-    "quoted scalar": "the quote that begins here is not closed",
-    "flow sequence": "the list that begins here is not closed, or lacks a comma",
-    "flow mapping": "the mapping that begins here is not closed, or lacks a comma",
+    "quoted scalar": "this quote is not closed",
+    "flow sequence": "this list is not closed, or a comma is missing",
+    "flow mapping": "this mapping is not closed, or a comma is missing",
 }
 _INDENT = (
     "did not find expected key",
@@ -258,7 +258,7 @@ _INDENT = (
 
 
 def _syntax(error: yaml.MarkedYAMLError, source: Source) -> Mistake:
-    """A mistake of syntax in words of its reader; PyYAML's words where there are no better ones."""
+    """A mistake of syntax in plain words; PyYAML's words where there are no better ones."""
     mark = error.problem_mark or error.context_mark
     problem, context = error.problem or "is not YAML", error.context or ""
     if mark is None:
@@ -268,8 +268,8 @@ def _syntax(error: yaml.MarkedYAMLError, source: Source) -> Mistake:
     indent = line[: len(line) - len(line.lstrip())]
     if "\t" in indent:
         tabs = sum(1 for other in source.lines if "\t" in other[: len(other) - len(other.lstrip())])
-        hint = "replace the tabs by spaces" if tabs == 1 else f"{tabs} lines begin with a tab: replace the tabs by spaces"
-        return place_at(source, mark.line, indent.index("\t")).mistake("a tab indents this line", "spaces", "a tab", hint)
+        hint = "replace the tab with spaces" if tabs == 1 else f"{tabs} lines begin with a tab; replace the tabs with spaces"
+        return place_at(source, mark.line, indent.index("\t")).mistake("a tab in the indentation", hint=hint)
     for name, words in _UNCLOSED.items():
         if name in context and error.context_mark is not None:
             start = error.context_mark
@@ -278,15 +278,13 @@ def _syntax(error: yaml.MarkedYAMLError, source: Source) -> Mistake:
         last = max((n for n, other in enumerate(source.lines) if other.strip()), default=0)
         if mark.line >= last and not line[place.column - 1 :].strip():
             end = Place(source, last + 1, max(1, len(source.lines[last].rstrip())))
-            return end.mistake("the text ends within a list or a mapping that is not closed")
-        return place.mistake("a value is missing here")
+            return end.mistake("the text ends inside an unclosed list or mapping")
+        return place.mistake("missing value")
     if "mapping values are not allowed" in problem:
-        return place.mistake("a ':' begins a second value in this line", hint="quote the text, or correct the indentation")
+        return place.mistake("second ':' in this line", hint="quote the text, or correct the indentation")
     if "cannot start any token" in problem:
         character = line[place.column - 1 : place.column]
         return place.mistake(f"a value cannot begin with {character!r}", hint="quote the value")
     if any(words in problem for words in _INDENT):
-        return place.mistake(
-            "this line does not fit the lines above it", hint="correct its indentation, or add the ':' that is missing above"
-        )
+        return place.mistake("the indentation does not match the lines above", hint="correct it, or add a missing ':' above")
     return place.mistake(f"{problem} {context}".strip())

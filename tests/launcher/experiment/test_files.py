@@ -150,24 +150,21 @@ def test_a_file_that_is_named_is_the_only_one_that_is_read(write: Write) -> None
 
 def test_a_tab_is_named_as_such(write: Write) -> None:
     assert said("a:\n\tb: 1\n\tc: 2\n", write) == (
-        "configs/a.yml:2:1: a tab indents this line\n"
+        "configs/a.yml:2:1: a tab in the indentation\n"
         "    | \tb: 1\n"
         "    | ^\n"
-        "    expected: spaces\n"
-        "    found:    a tab\n"
-        "    hint:     2 lines begin with a tab: replace the tabs by spaces"
+        "    hint:     2 lines begin with a tab; replace the tabs with spaces"
     )
 
 
 def test_a_duplicate_key_is_reported_at_its_second_place(write: Write) -> None:
     assert said(GOOD + "  topic: a\n  topic: b\n", write) == (
-        "configs/a.yml:6:3: key 'topic' is here a second time\n    | "
-        "  topic: b\n    |   ^^^^^\n    hint:     the first is in line 5"
+        "configs/a.yml:6:3: duplicate key 'topic'\n    |   topic: b\n    |   ^^^^^\n    hint:     first defined in line 5"
     )
 
 
 def test_two_experiments_of_one_name_are_a_duplicate_key(write: Write) -> None:
-    assert said(GOOD + GOOD, write).startswith("configs/a.yml:5:1: key 'e' is here a second time")
+    assert said(GOOD + GOOD, write).startswith("configs/a.yml:5:1: duplicate key 'e'")
 
 
 def test_an_undefined_alias_is_reported_with_the_nearest_anchor_and_causes_no_other_mistakes(write: Write) -> None:
@@ -186,7 +183,7 @@ def test_an_undefined_alias_is_reported_with_the_nearest_anchor_and_causes_no_ot
 
 
 def test_an_alias_above_its_anchor_is_told_where_the_anchor_is(write: Write) -> None:
-    assert "hint:     &conf stands below, in line 6: move it above" in said(
+    assert "hint:     &conf is defined below, in line 6; move it above" in said(
         GOOD + "  hyperparameters: *conf\nc: &conf {r: 1}\n", write
     )
 
@@ -199,24 +196,24 @@ def test_a_merge_of_an_undefined_alias_does_not_make_keys_missing(write: Write) 
 
 
 def test_merging_something_that_is_no_mapping_is_a_mistake(write: Write) -> None:
-    assert said(GOOD + "  <<: 3\n", write).startswith("configs/a.yml:5:3: << merges something that is no mapping")
+    assert said(GOOD + "  <<: 3\n", write).startswith("configs/a.yml:5:3: << must merge a mapping")
 
 
 def test_an_alias_inside_its_own_anchor_is_a_mistake(write: Write) -> None:
     assert said("a: &a [*a]\n", write) == (
-        "configs/a.yml:1:8: alias *a stands inside its own anchor\n    | a: &a [*a]\n    |        ^^"
+        "configs/a.yml:1:8: alias *a is inside its own anchor\n    | a: &a [*a]\n    |        ^^"
     )
 
 
 def test_an_alias_bomb_is_refused_before_it_is_expanded(write: Write) -> None:
     bomb = "x0: &x0 [1, 2]\n" + "".join(f"x{i}: &x{i} [*x{i - 1}, *x{i - 1}]\n" for i in range(1, 60))
-    assert "more than 10000 values, aliases counted in full" in said(bomb, write)  # expanded, it would not end
+    assert "more than 10000 values (aliases expanded)" in said(bomb, write)  # expanded, it would not end
 
 
 @pytest.mark.parametrize("text", ["a: " + "[" * 100_000, "a: " + "{a: " * 10_000, "- " * 5_000])
 def test_deep_nesting_is_refused_without_a_crash(text: str, write: Write) -> None:
     report = said(text, write)
-    assert "is nested more than 50 deep" in report
+    assert "nested more than 50 levels deep" in report
     assert max(map(len, report.splitlines())) < 140  # the line is cut around its column
 
 
@@ -234,18 +231,18 @@ def test_all_mistakes_of_a_text_come_at_once_with_the_syntax_that_ends_it(write:
         ("word\n", "1:1: the file is not a mapping"),
         (b"a: 1\nb: \xc3\xa9\xff\n", "2:5: the file is not UTF-8"),
         ("a: 1\nb: \x1b[31m\n", "2:4: the character U+001B is not allowed in YAML"),
-        (GOOD + "---\n" + GOOD, "5:1: a second document begins"),
-        ("a: 'open\nb: 1\n", "1:4: the quote that begins here is not closed"),
-        ("a: [1, 2\nb: 3\n", "1:4: the list that begins here is not closed, or lacks a comma"),
-        ("a: {b: 1\n", "1:4: the mapping that begins here is not closed, or lacks a comma"),
-        ("a: [\n", "1:4: the text ends within a list or a mapping that is not closed"),
-        ("a: [,]\n", "1:5: a value is missing here"),
-        ("a: b: c\n", "1:5: a ':' begins a second value in this line"),
+        (GOOD + "---\n" + GOOD, "5:1: second document in the file"),
+        ("a: 'open\nb: 1\n", "1:4: this quote is not closed"),
+        ("a: [1, 2\nb: 3\n", "1:4: this list is not closed, or a comma is missing"),
+        ("a: {b: 1\n", "1:4: this mapping is not closed, or a comma is missing"),
+        ("a: [\n", "1:4: the text ends inside an unclosed list or mapping"),
+        ("a: [,]\n", "1:5: missing value"),
+        ("a: b: c\n", "1:5: second ':' in this line"),
         ("a: @b\n", "1:4: a value cannot begin with '@'"),
-        ("a:\n  b: 1\n c: 2\n", "3:2: this line does not fit the lines above it"),
-        ("a: !!python/object:os.system x\n", "1:4: tag !!python/object:os.system is not known here"),
-        ("a: !x {b: 1}\n", "1:4: tag !x is not known here"),
-        ("? [a]\n: b\n", "1:3: a key is a mapping or a list"),
+        ("a:\n  b: 1\n c: 2\n", "3:2: the indentation does not match the lines above"),
+        ("a: !!python/object:os.system x\n", "1:4: tag !!python/object:os.system is not supported"),
+        ("a: !x {b: 1}\n", "1:4: tag !x is not supported"),
+        ("? [a]\n: b\n", "1:3: a key must be text"),
     ],
 )
 def test_mistakes_of_the_text_are_in_plain_words_at_their_place(text: str | bytes, message: str, write: Write) -> None:
@@ -256,20 +253,18 @@ def test_mistakes_of_the_text_are_in_plain_words_at_their_place(text: str | byte
 
 def test_a_file_that_is_not_there_is_a_mistake_with_the_nearest_name(write: Write) -> None:
     write(GOOD, "first.yml")
-    assert refusal(file=Path("frst.yml")) == (
-        "frst.yml: cannot be read: no such file or directory\n    hint:     did you mean 'first.yml'?"
-    )
+    assert refusal(file=Path("frst.yml")) == ("frst.yml: file not found\n    hint:     did you mean 'first.yml'?")
 
 
 def test_no_file_at_all_points_to_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert refusal() == (
-        "configs: no experiment file is here\n    expected: *.yml or *.yaml\n    hint:     launcher init writes a first one"
+        "configs: no experiment file found\n    expected: *.yml or *.yaml\n    hint:     write a first one: launcher init"
     )
 
 
 def test_a_huge_file_is_refused(write: Write) -> None:
-    assert said("a: " + "x" * 1_000_001, write).startswith("configs/a.yml: is too large")
+    assert said("a: " + "x" * 1_000_001, write).startswith("configs/a.yml: the file is too large")
 
 
 # --- mistakes of the values
@@ -286,53 +281,44 @@ def test_every_value_that_is_wrong_is_marked_where_it_stands(write: Write) -> No
         "    max_length: 3\n"
     )
     assert said(text, write) == (
-        "configs/a.yml:5:10: topic is not text (in e)\n"
+        "configs/a.yml:5:10: topic must be text (in e)\n"
         "    |   topic: 1.10\n"
         "    |          ^^^^\n"
-        "    expected: text\n"
         "    found:    1.1\n"
         '    hint:     quote it: "1.10"\n'
         "configs/a.yml:6:3: unknown key 'framewrk' (in e)\n"
         "    |   framewrk: trl\n"
         "    |   ^^^^^^^^\n"
-        "    expected: a known key\n"
-        "    found:    'framewrk'\n"
         "    hint:     did you mean 'framework'?\n"
-        "configs/a.yml:8:14: hyperparameters.beta is not a number (in e)\n"
+        "configs/a.yml:8:14: hyperparameters.beta must be a number (in e)\n"
         "    |     beta: &b much\n"
         "    |              ^^^^\n"
-        "    expected: a number\n"
         '    found:    "much"\n'
         "configs/a.yml:9:5: unknown key 'learning_rat' (in e)\n"
         "    |     learning_rat: 1e-4\n"
         "    |     ^^^^^^^^^^^^\n"
-        "    expected: a known key\n"
-        "    found:    'learning_rat'\n"
         "    hint:     did you mean 'learning_rate'?\n"
-        "configs/a.yml:10:25: hyperparameters.target_modules.1 is not text (in e)\n"
+        "configs/a.yml:10:25: hyperparameters.target_modules.1 must be text (in e)\n"
         "    |     target_modules: [a, 1.5]\n"
         "    |                         ^^^\n"
-        "    expected: text\n"
         "    found:    1.5\n"
         '    hint:     quote it: "1.5"\n'
-        "configs/a.yml:11:5: hyperparameters.max_length is decided by this project (in e)\n"
+        "configs/a.yml:11:5: use max_seq_length (this project's name for max_length) (in e)\n"
         "    |     max_length: 3\n"
-        "    |     ^^^^^^^^^^\n"
-        "    expected: write max_seq_length\n"
-        "    found:    'max_length'"
+        "    |     ^^^^^^^^^^"
     )
 
 
 @pytest.mark.parametrize(
     ("written", "hint"),
     [
-        ("learning_rate: 1", "it belongs under hyperparameters"),
-        ("adam_beta1: 0.9", "it belongs under hyperparameters"),
-        ("gpus: 1", "it belongs under launch"),
-        ("namespace: a", "it belongs under launch.kubernetes"),
-        ("bucket_name: a", "it belongs under storage_config"),
-        ("hyperparameters: {topic: a}", "it belongs to the experiment itself"),
-        ("launch: {chosen: a}", "it belongs under dpo_column_mapping_config"),
+        ("learning_rate: 1", "move it to hyperparameters"),
+        ("adam_beta1: 0.9", "move it to hyperparameters"),
+        ("gpus: 1", "move it to launch"),
+        ("namespace: a", "move it to launch.kubernetes"),
+        ("bucket_name: a", "move it to storage_config"),
+        ("hyperparameters: {topic: a}", "move it to the top level of the experiment"),
+        ("launch: {chosen: a}", "move it to dpo_column_mapping_config"),
     ],
 )
 def test_a_key_in_the_wrong_section_is_told_where_it_belongs(written: str, hint: str, write: Write) -> None:
@@ -351,12 +337,12 @@ def test_a_setting_that_is_refused_later_is_placed_where_it_is_written(write: Wr
 def test_two_experiments_of_one_id_are_a_warning_of_check(write: Write) -> None:
     write(GOOD + GOOD.replace("e:", "f:", 1))
     (warning,) = check_files().warnings
-    assert warning == "experiment_id 1 is that of e (configs/a.yml:1), f (configs/a.yml:5): they share the output folder exp_1"
+    assert warning == "e (configs/a.yml:1), f (configs/a.yml:5) share experiment_id 1 and its output folder exp_1"
 
 
 def test_a_folder_in_place_of_a_file_is_not_its_own_nearest_name(write: Write) -> None:
     Path("dir.yml").mkdir()
-    assert refusal(file=Path("dir.yml")) == "dir.yml: cannot be read: is a directory"
+    assert refusal(file=Path("dir.yml")) == "dir.yml: cannot read the file: is a directory"
 
 
 def test_a_missing_key_is_reported_at_the_name_of_the_experiment(write: Write) -> None:
@@ -370,11 +356,7 @@ def test_a_mistake_in_a_block_of_two_experiments_is_reported_once_where_the_bloc
         f"{key}:\n  experiment_id: {key}\n  model_name: m\n  datasets_path: d\n  hyperparameters: *conf\n" for key in ("e1", "e2")
     )
     assert said(text, write) == (
-        "configs/a.yml:2:6: hyperparameters.r is not a whole number (in e1, e2)\n"
-        "    |   r: x\n"
-        "    |      ^\n"
-        "    expected: a whole number\n"
-        '    found:    "x"'
+        'configs/a.yml:2:6: hyperparameters.r must be a whole number (in e1, e2)\n    |   r: x\n    |      ^\n    found:    "x"'
     )
 
 
@@ -389,7 +371,7 @@ def test_mistakes_of_all_files_come_together(write: Write) -> None:
 
 def test_one_value_in_place_of_a_list_is_told_without_an_index(write: Write) -> None:
     assert said(GOOD + "  hyperparameters: {loss_type: hing}\n", write).startswith(
-        "configs/a.yml:5:32: hyperparameters.loss_type is not one of"
+        "configs/a.yml:5:32: hyperparameters.loss_type must be one of"
     )
 
 
@@ -408,14 +390,14 @@ def test_an_experiment_can_be_loaded_beside_a_wrong_one_and_a_broken_file(write:
     write(GOOD + "wrong: {experiment_id: 2}\n")
     write("a: [", "configs/b.yml")
     assert load("e").experiment.experiment_id == "1"
-    assert "configs/b.yml:1:4: the text ends within a list" in refusal("other")  # it may stand behind the mistake
+    assert "configs/b.yml:1:4: the text ends inside an unclosed list" in refusal("other")  # it may stand behind the mistake
 
 
 def test_a_block_that_was_meant_to_be_an_experiment_is_a_warning(write: Write) -> None:
     write("base: &base {model_name: m}\nforgot:\n  model_name: m\nconf: {r: 1}\nnumber: 3\n" + GOOD)
     survey = check_files()
     assert survey.mistakes == ()
-    assert survey.warnings == ("configs/a.yml:2: forgot has model_name, but no experiment_id: it is not an experiment",)
+    assert survey.warnings == ("configs/a.yml:2: forgot has model_name but no experiment_id: it is not an experiment",)
 
 
 # --- which experiment a name means
@@ -443,21 +425,20 @@ def test_an_unknown_name_lists_what_the_files_hold_nearest_first(write: Write) -
         "    expected: one of\n"
         "              large  id 8  configs/a.yml:2\n"
         "              small  id 7  configs/a.yml:1\n"
-        "    found:    'larg'\n"
         "    hint:     did you mean 'large'?"
     )
-    assert "hint:     conf in configs/a.yml:3 is a block: an experiment has an experiment_id" in refusal("conf")
+    assert "hint:     conf (configs/a.yml:3) is a block: it has no experiment_id" in refusal("conf")
 
 
 def test_a_name_with_two_meanings_is_refused(write: Write) -> None:
     write("a: {experiment_id: 1}\n", "configs/a.yml")
     write("b: {experiment_id: exp_1}\n", "configs/b.yml")
     assert refusal("1") == (
-        "configs/a.yml, configs/b.yml: '1' means 2 experiments\n"
+        "configs/a.yml, configs/b.yml: '1' matches 2 experiments\n"
         "    expected: one of\n"
         "              a  id 1  configs/a.yml:1\n"
         "              b  id exp_1  configs/b.yml:1\n"
-        "    hint:     write the key"
+        "    hint:     use the key"
     )
     write("a: {experiment_id: 2}\n", "configs/b.yml")
     assert refusal("a").endswith("\n    hint:     name the file with -f")
@@ -467,7 +448,7 @@ def test_without_a_name_the_only_experiment_is_meant(write: Write) -> None:
     write(GOOD)
     assert load(None).key == "e"
     write("f: {experiment_id: 2}\n", "configs/b.yml")
-    assert refusal(None).startswith("configs/a.yml, configs/b.yml: which experiment is meant?\n    expected: one of\n")
+    assert refusal(None).startswith("configs/a.yml, configs/b.yml: several experiments found; name one\n    expected: one of\n")
 
 
 # --- --set
@@ -507,21 +488,18 @@ def test_mistakes_of_overrides_are_marked_in_the_option(write: Write) -> None:
         "--set: model_name has no keys (in e)\n"
         "    | model_name.a=1\n"
         "    |            ^\n"
-        "    expected: a path through mappings\n"
+        "    expected: a mapping\n"
         "    found:    m\n"
-        "--set: the list that begins here is not closed, or lacks a comma (in e)\n"
+        "--set: this list is not closed, or a comma is missing (in e)\n"
         "    | topic=[a\n"
         "    |       ^\n"
-        "--set: hyperparameters.beta is not a number (in e)\n"
+        "--set: hyperparameters.beta must be a number (in e)\n"
         "    | hyperparameters.beta=x\n"
         "    |                      ^\n"
-        "    expected: a number\n"
         '    found:    "x"\n'
         "--set: unknown key 'learning_rat' (in e)\n"
         "    | hyperparameters.learning_rat=1\n"
         "    |                 ^^^^^^^^^^^^\n"
-        "    expected: a known key\n"
-        "    found:    'learning_rat'\n"
         "    hint:     did you mean 'learning_rate'?"
     )
 
@@ -577,10 +555,10 @@ def test_malformed_lines_of_the_environment_file_are_told_without_their_text(wri
     with pytest.raises(ExperimentError) as caught:
         read_env(Path())
     assert str(caught.value) == (
-        ".env:1: this line sets nothing\n"
+        ".env:1: not an assignment\n"
         "    expected: KEY=VALUE\n"
-        ".env:2: the quote of A is not closed, or something follows it\n"
-        ".env:4: the quote of C is not closed, or something follows it"
+        ".env:2: the quote of A is not closed, or text follows it\n"
+        ".env:4: the quote of C is not closed, or text follows it"
     )
 
 
@@ -589,10 +567,10 @@ def test_a_key_without_quotes_in_the_environment_file_is_one_mistake(write: Writ
     with pytest.raises(ExperimentError) as caught:
         read_env(Path())
     assert str(caught.value) == (
-        ".env:3: lines 3 to 5 set nothing\n"
+        ".env:3: lines 3 to 5 are not assignments\n"
         "    expected: KEY=VALUE\n"
-        "    hint:     if it belongs to KEY: a value of several lines stands in quotes\n"
-        ".env:8: this line sets nothing\n"
+        "    hint:     if it belongs to KEY, put the whole value into quotes\n"
+        ".env:8: not an assignment\n"
         "    expected: KEY=VALUE"
     )
 
@@ -629,14 +607,14 @@ def test_a_short_name_that_is_wrong_hides_no_contradiction_that_only_has_its_let
     )
     with pytest.raises(ExperimentError) as caught:
         load("e", root=tmp_path, file=file)
-    assert "load_in_8bit contradicts load_in_4bit" in str(caught.value)
+    assert "load_in_8bit conflicts with load_in_4bit" in str(caught.value)
 
 
 def test_an_empty_path_is_said_to_be_empty_text_and_a_single_choice_is_named(write: Write) -> None:
     written = f'{GOOD}  hyperparameters: {{model_output_dir: ""}}\n  storage_config: {{provider: gs}}\n'
     text = said(written, write)
-    assert "hyperparameters.model_output_dir is not text that is not empty" in text
-    assert "storage_config.provider is not 's3'" in text
+    assert "hyperparameters.model_output_dir must be non-empty text" in text
+    assert "storage_config.provider must be s3" in text
 
 
 def test_a_secret_in_an_experiment_is_refused_at_its_place_and_not_shown(tmp_path: Path) -> None:
@@ -649,8 +627,8 @@ def test_a_secret_in_an_experiment_is_refused_at_its_place_and_not_shown(tmp_pat
     with pytest.raises(ExperimentError) as caught:
         load("one", root=tmp_path)
     words = str(caught.value)
-    assert "a.yml:5:10: topic holds the value of HF_TOKEN" in words
-    assert "a.yml:7:17: launch.env.USER holds a secret" in words
+    assert "a.yml:5:10: topic contains the value of HF_TOKEN" in words
+    assert "a.yml:7:17: launch.env.USER contains a secret" in words
     assert "a-token-of-mine" not in words
     assert "hf_abc" not in words
     assert "    |   topic: with [hidden: HF_TOKEN]" in words
@@ -662,7 +640,7 @@ def test_an_endpoint_with_a_password_is_refused(tmp_path: Path) -> None:
         "one:\n  experiment_id: 1\n  model_name: m/n\n  datasets_path: d\n"
         "  storage_config: {bucket_name: b, endpoint_url: 'https://anna:geheim@minio.example'}\n"
     )
-    with pytest.raises(ExperimentError, match=r"storage_config\.endpoint_url holds a user or a password") as caught:
+    with pytest.raises(ExperimentError, match=r"storage_config\.endpoint_url contains a user name or a password") as caught:
         load("one", root=tmp_path)
     assert "geheim" not in str(caught.value)
 
@@ -679,6 +657,6 @@ def test_a_name_that_transformers_does_not_know_is_refused_with_the_nearest(tmp_
         load("one", root=tmp_path)
     name, value = line.split(": ")
     words = str(caught.value)
-    assert f"a.yml:6:{7 + len(name)}: hyperparameters.{name} is not a name that transformers knows (in one)" in words
+    assert f"a.yml:6:{7 + len(name)}: hyperparameters.{name} must be one of " in words
     assert f'found:    "{value}"' in words
     assert f"did you mean '{near}'?" in words

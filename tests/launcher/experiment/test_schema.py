@@ -89,17 +89,17 @@ def test_an_id_that_cannot_name_a_folder_is_refused(given: object) -> None:
 
 def test_exactly_one_source_of_data_is_needed() -> None:
     assert wrong(datasets_path=None) == [
-        ("", "the experiment needs data: set datasets_path (CSV files) or spreadsheet_id (Google Sheets)")
+        ("", "the experiment has no data; set datasets_path (CSV files) or spreadsheet_id (Google Sheets)")
     ]
-    assert wrong(spreadsheet_id="s") == [("", "the experiment has datasets_path and spreadsheet_id: keep one")]
-    assert wrong(datasets_path=None, spreadsheet_id="s") == [("", "the experiment has spreadsheet_id, but no train_sheet")]
+    assert wrong(spreadsheet_id="s") == [("", "the experiment has datasets_path and spreadsheet_id; keep one")]
+    assert wrong(datasets_path=None, spreadsheet_id="s") == [("", "the experiment has spreadsheet_id but no train_sheet")]
     assert parsed(datasets_path=None, spreadsheet_id="s", train_sheet="t").spreadsheet_id == "s"
 
 
 def test_images_and_other_frameworks_are_refused() -> None:
-    assert wrong(multimodal=True) == [("multimodal", "multimodal images are not supported: only false")]
+    assert wrong(multimodal=True) == [("multimodal", "multimodal must be false: images are not supported")]
     assert parsed(framework="unsloth").framework == "unsloth"
-    assert wrong(framework="axolotl") == [("framework", "framework is not one of 'trl' or 'unsloth'")]
+    assert wrong(framework="axolotl") == [("framework", "framework must be one of trl, unsloth")]
 
 
 def test_any_other_field_of_trl_is_kept_under_its_name() -> None:
@@ -117,9 +117,9 @@ def test_a_field_of_trl_is_checked_by_its_type() -> None:
 def test_what_the_project_decides_itself_is_refused_with_the_name_to_use() -> None:
     with pytest.raises(ValidationError) as caught:
         tuned(output_dir="x", deepspeed="y")
-    assert [(p.loc[-1], p.expected, p.of_key) for p in problems(caught.value)] == [
-        ("output_dir", "write model_output_dir", True),
-        ("deepspeed", "write launch.parallelism", True),
+    assert [(p.loc[-1], p.what, p.of_key) for p in problems(caught.value)] == [
+        ("output_dir", "use model_output_dir (this project's name for output_dir)", True),
+        ("deepspeed", "use launch.parallelism (this project's name for deepspeed)", True),
     ]
 
 
@@ -135,7 +135,7 @@ def test_an_unknown_key_is_reported_with_the_nearest_of_ours_and_of_trls() -> No
     assert {p.loc[-1]: p.hint for p in problems(caught.value)} == {
         "learning_rat": "did you mean 'learning_rate'?",
         "adam_beta_1": "did you mean 'adam_beta1'?",
-        "gpu": "did you mean 'gpus'?",
+        "gpu": "use gpus",
         "storge_config": "did you mean 'storage_config'?",
     }
 
@@ -169,29 +169,35 @@ def test_values_out_of_their_limits_are_refused(key: str, value: object) -> None
 @pytest.mark.parametrize(
     ("fields", "key", "words"),
     [
-        ({"load_in_4bit": True, "load_in_8bit": True}, "load_in_8bit", "contradicts load_in_4bit: choose one"),
+        ({"load_in_4bit": True, "load_in_8bit": True}, "load_in_8bit", "conflicts with load_in_4bit; keep one"),
         (
             {"full_finetuning": True, "load_in_4bit": True},
             "full_finetuning",
-            "cannot train weights that load_in_4bit has quantised",
+            "conflicts with load_in_4bit: quantised weights cannot be trained",
         ),
-        ({"warmup_ratio": 0.1, "warmup_steps": 5}, "warmup_ratio", "says the same as warmup_steps: keep one"),
+        ({"warmup_ratio": 0.1, "warmup_steps": 5}, "warmup_ratio", "conflicts with warmup_steps; keep one"),
         (
             {"label_smoothing": 0.1, "loss_type": "hinge"},
             "label_smoothing",
-            "has no effect on loss_type hinge; it works with aot, aot_unpaired, exo_pair, robust, sigmoid",
+            "has no effect with loss_type hinge; use one of aot, aot_unpaired, exo_pair, robust, sigmoid",
         ),
-        ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]}, "loss_weights", "has 1 weights for 2 loss types"),
+        (
+            {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]},
+            "loss_weights",
+            "must have one weight per loss type: found 1 for 2",
+        ),
         (
             {"load_best_model_at_end": True},
             "load_best_model_at_end",
-            "needs evaluations: set eval_strategy to steps or epoch",
+            "needs evaluations; set eval_strategy: steps",
         ),
-        ({"report_to": "wandb"}, "report_to", "knows tensorboard and none, not wandb"),
+        ({"report_to": "wandb"}, "report_to", ": wandb is not supported; use tensorboard"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(fields: dict[str, Any], key: str, words: str) -> None:
-    assert wrongly_tuned(**fields) == [(f"hyperparameters.{key}", f"hyperparameters.{key} {words}")]
+    assert wrongly_tuned(**fields) == [
+        (f"hyperparameters.{key}", f"hyperparameters.{key}{words if words.startswith(':') else ' ' + words}")
+    ]
 
 
 def test_a_loss_that_trl_lacks_is_refused_with_the_nearest() -> None:
@@ -202,7 +208,7 @@ def test_a_loss_that_trl_lacks_is_refused_with_the_nearest() -> None:
 
 def test_evaluations_need_validation_data() -> None:
     assert wrong(hyperparameters={"eval_strategy": "steps"}) == [
-        ("", "the experiment evaluates (eval_strategy), but has no validation_filename")
+        ("", "the experiment sets eval_strategy but has no validation_filename")
     ]
 
 
@@ -228,7 +234,7 @@ def test_columns_have_defaults_and_two_spellings() -> None:
 
 def test_two_mappings_that_disagree_are_refused() -> None:
     assert wrong(dpo_column_mapping_config={"chosen": "a"}, column_mapping_config={"chosen": "b"}) == [
-        ("", "the experiment dpo_column_mapping_config and column_mapping_config disagree on chosen: keep one")
+        ("", "the experiment has two values for chosen: in dpo_column_mapping_config and column_mapping_config; keep one")
     ]
 
 
@@ -238,14 +244,14 @@ def test_an_upload_needs_a_bucket() -> None:
 
 def test_values_that_look_like_secrets_are_refused_by_name() -> None:
     assert wrong(launch={"env": {"MY_API_KEY": "x"}}) == [
-        ("launch.env", "launch.env MY_API_KEY looks like a secret: name it under launch.secrets")
+        ("launch.env", "launch.env: MY_API_KEY looks like a secret; name it in launch.secrets instead")
     ]
     assert parsed(launch={"secrets": "HF_TOKEN"}).launch.secrets == ("HF_TOKEN",)
 
 
 def test_a_file_does_not_say_where_a_key_is_sent() -> None:
     assert wrong(launch={"env": {"GOOGLE_SHEETS_API_URL": "https://elsewhere.example"}}) == [
-        ("launch.env", "launch.env GOOGLE_SHEETS_API_URL is read from the environment or .env alone")
+        ("launch.env", "launch.env: GOOGLE_SHEETS_API_URL is read from the environment or .env only")
     ]
     assert parsed(launch={"env": ["GOOGLE_SHEETS_API_URL"]}).launch.env == ("GOOGLE_SHEETS_API_URL",)
 
@@ -254,7 +260,7 @@ def test_a_health_rule_may_be_a_word() -> None:
     assert parsed(health={"first_loss": False}).health.first_loss.action == "off"
     assert parsed(health={"first_loss": "stop"}).health.first_loss.action == "stop"
     assert wrong(health={"first_loss": "loud"}) == [
-        ("health.first_loss.action", "health.first_loss.action is not one of 'warn', 'stop' or 'off'")
+        ("health.first_loss.action", "health.first_loss.action must be one of warn, stop, off")
     ]
 
 
@@ -279,10 +285,10 @@ def test_names_that_no_variable_can_have_are_refused() -> None:
 
 
 def test_patterns_are_told_in_words() -> None:
-    assert wrong(experiment_id="a/b") == [("experiment_id", "experiment_id is not a name of letters, digits, '.', '_' and '-'")]
-    assert wrong(launch={"memory": "much"}) == [("launch.memory", "launch.memory is not a size, as 64Gi or 500M")]
+    assert wrong(experiment_id="a/b") == [("experiment_id", "experiment_id must be a name of letters, digits, '.', '_' and '-'")]
+    assert wrong(launch={"memory": "much"}) == [("launch.memory", "launch.memory must be a size such as 64Gi or 500M")]
     assert wrong(storage_config={"endpoint_url": "minio:9000"}) == [
-        ("storage_config.endpoint_url", "storage_config.endpoint_url is not an address that begins with https:// or http://")
+        ("storage_config.endpoint_url", "storage_config.endpoint_url must be an address that begins with https:// or http://")
     ]
 
 

@@ -1,0 +1,247 @@
+"""What other tools call our settings (TRL, PEFT, Unsloth, Axolotl, LLaMA-Factory, torchtune …): the meaning of a name that is
+unknown here. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+# section -> our key -> names that other tools give it; a dotted key is one of another section.
+KEYS: Final[Mapping[str, Mapping[str, str]]] = {
+    "": {
+        "experiment_id": "id name experiment experiment_name exp_id run_id",
+        "topic": "description notes comment tags",
+        "model_name": "model base_model model_name_or_path model_id model_path pretrained_model pretrained_model_name_or_path "
+        "base_model_config checkpoint_path",
+        "datasets_path": "dataset datasets data data_path data_dir dataset_path dataset_dir dataset_name train_data path",
+        "train_filename": "train_file train_files training_file train_path train_dataset train_csv",
+        "validation_filename": "validation_file val_file eval_file test_file eval_path eval_dataset test_datasets valid_file "
+        "validation_dataset val_filename",
+        "prompt_filename": "prompt_file prompts_file prompt_template_file system_prompt prompt_template",
+        "spreadsheet_id": "sheet_id google_sheet google_sheet_id google_sheets spreadsheet spreadsheet_url sheet_url sheets_id",
+        "dpo_column_mapping_config": "columns column_mapping field_mapping mapping dataset_columns",
+        "hyperparameters": "training training_args training_arguments training_config trainer_config params hparams "
+        "hyper_parameters hyperparams args dpo dpo_config lora lora_config peft_config",
+        "storage_config": "storage s3 upload s3_config cloud object_store",
+        "launch": "resources compute cluster docker hardware",
+        "health": "monitoring alerts",
+        "hyperparameters.enable_thinking": "thinking reasoning",
+    },
+    "hyperparameters": {
+        "max_seq_length": "cutoff_len sequence_len seq_len seq_length max_len max_seq_len max_sequence_length model_max_length "
+        "max_tokens context_length max_completion_length max_target_length",
+        "load_in_4bit": "load_in_4_bit quantization quantize quantization_bit qlora use_qlora bits bnb_4bit use_4bit int4 "
+        "quantization_config",
+        "load_in_8bit": "load_in_8_bit int8 use_8bit bnb_8bit",
+        "load_in_16bit": "dtype torch_dtype precision mixed_precision half bfloat16 float16 load_in_16_bit weight_dtype",
+        "model_cache_dir": "cache_dir hf_cache_dir",
+        "r": "rank lora_rank lora_r lora_dim lora_rank_r adapter_rank",
+        "lora_alpha": "alpha scaling lora_scale lora_scaling",
+        "lora_dropout": "dropout lora_dropout_p lora_dropout_rate dropout_p",
+        "bias": "lora_bias",
+        "target_modules": "lora_target lora_target_modules lora_modules lora_target_linear target_linear lora_layers",
+        "random_state": "lora_seed",
+        "use_gradient_checkpointing": "gradient_checkpoint grad_checkpointing activation_checkpoint checkpoint_activations "
+        "enable_activation_checkpointing",
+        "full_finetuning": "full_finetune full_fine_tuning finetuning_type full_tuning finetune_type train_all_weights",
+        "beta": "dpo_beta pref_beta kl_beta rl_beta kl_coef",
+        "loss_type": "loss dpo_loss pref_loss loss_function loss_fn preference_loss rl",
+        "label_smoothing": "dpo_label_smoothing cdpo_label_smoothing",
+        "num_train_epochs": "epochs num_epochs n_epochs epoch max_epochs train_epochs",
+        "max_steps": "steps num_steps num_train_steps max_train_steps total_steps max_steps_per_epoch iterations",
+        "learning_rate": "lr peak_lr base_lr initial_lr max_lr",
+        "weight_decay": "wd decay adam_weight_decay",
+        "warmup_ratio": "warmup warm_up warmup_percent warmup_fraction lr_warmup lr_warmup_ratio",
+        "warmup_steps": "num_warmup_steps lr_warmup_steps warmup_iters",
+        "lr_scheduler_type": "scheduler lr_scheduler scheduler_type schedule lr_schedule learning_rate_scheduler",
+        "lr_scheduler_kwargs": "lr_scheduler_args scheduler_kwargs",
+        "optim": "optimizer optimiser optimizer_type optimizer_name",
+        "max_grad_norm": "gradient_clipping grad_clip clip_grad_norm max_norm gradient_clip_val clip_grad grad_norm_clip",
+        "adam_beta1": "beta1 adamw_beta1",
+        "adam_beta2": "beta2 adamw_beta2",
+        "adam_epsilon": "epsilon eps adamw_epsilon adam_eps",
+        "per_device_train_batch_size": "micro_batch_size microbatch_size train_batch_size per_device_batch_size "
+        "per_gpu_train_batch_size batch_size_per_device train_micro_batch_size_per_gpu device_batch_size",
+        "per_device_eval_batch_size": "eval_batch_size eval_micro_batch_size val_batch_size per_gpu_eval_batch_size",
+        "gradient_accumulation_steps": "grad_accum grad_accum_steps gradient_accumulation grad_acc accumulation_steps "
+        "gradient_accumulation_iters accumulate_grad_batches grad_acc_steps",
+        "seed": "random_seed train_seed",
+        "report_to": "logger loggers log_with tracker tracking",
+        "logging_steps": "log_steps log_every log_interval log_every_n_steps logging_interval",
+        "save_steps": "save_every save_interval checkpoint_every checkpoint_steps checkpointing_steps saves_per_epoch",
+        "save_total_limit": "keep_checkpoints max_checkpoints checkpoints_total_limit save_limit",
+        "eval_strategy": "evaluation_strategy do_evaluation val_strategy",
+        "eval_steps": "eval_every eval_interval evals_per_epoch val_check_interval evaluation_steps validation_steps",
+        "load_best_model_at_end": "load_best_model save_best best_model",
+        "metric_for_best_model": "best_metric early_stopping_metric monitor metric",
+        "early_stopping_patience": "patience early_stopping early_stop",
+        "early_stopping_threshold": "min_delta early_stopping_min_delta",
+        "resume_from_checkpoint": "resume resume_checkpoint auto_resume_from_checkpoints resume_training",
+        "model_output_dir": "output output_folder save_dir output_path out_dir checkpoint_dir run_dir log_dir",
+        "ld_alpha": "ld_dpo_alpha",
+        "use_weighting": "wpo use_wpo",
+        "loss_weights": "dpop_weights loss_weight",
+        "dataloader_num_workers": "num_workers",
+        "torch_compile": "compile",
+        "sync_ref_model": "update_ref_model tr_dpo",
+        "ref_model_sync_steps": "ref_sync_steps",
+        "launch.gpus": "gpu num_gpus n_gpus ngpus device_count num_devices devices cuda_visible_devices nproc_per_node "
+        "num_processes accelerator",
+        "launch.nodes": "num_nodes nnodes num_machines",
+        "launch.parallelism": "deepspeed_config deepspeed_config_file zero_stage ds_config strategy distributed_strategy",
+        "launch.global_batch_size": "global_batch total_batch_size train_global_batch_size effective_batch_size",
+    },
+    "launch": {
+        "gpus": "gpu num_gpus n_gpus ngpus gpu_count gpus_per_node devices num_devices device_count nproc_per_node",
+        "nodes": "num_nodes nnodes node_count num_machines replicas workers machines",
+        "processes": "num_processes nproc world_size",
+        "parallelism": "strategy distributed deepspeed deepspeed_config zero zero_stage fsdp distributed_strategy",
+        "global_batch_size": "global_batch total_batch_size effective_batch_size batch_size",
+        "cpus": "cpu num_cpus cpu_count cores",
+        "memory": "mem ram memory_limit memory_gb",
+        "shm_size": "shm shared_memory ipc",
+        "env": "environment envs env_vars environment_variables variables",
+        "secrets": "secret secret_env credentials",
+        "max_restarts": "retries restarts max_retries backoff_limit restart_policy",
+        "image": "docker_image container container_image",
+        "kubernetes": "k8s cluster",
+    },
+    "launch.kubernetes": {
+        "namespace": "ns",
+        "queue": "kueue queue_name local_queue",
+        "service_account": "serviceaccount service_account_name serviceaccountname",
+        "node_selector": "nodeselector selector node_labels",
+        "image_pull_secrets": "imagepullsecrets pull_secret pull_secrets",
+        "volumes": "pvc pvcs volume claims persistent_volume_claims mounts",
+        "runtime_class": "runtimeclass runtime_class_name runtimeclassname",
+        "active_deadline": "timeout deadline active_deadline_seconds activedeadlineseconds",
+    },
+    "storage_config": {
+        "provider": "type backend kind",
+        "upload_to_cloud": "upload enabled push auto_upload upload_to_s3",
+        "bucket_name": "bucket s3_bucket s3_bucket_name name container",
+        "object_prefix": "prefix path folder key key_prefix s3_prefix s3_path directory",
+        "endpoint_url": "endpoint url s3_endpoint s3_endpoint_url host aws_endpoint_url endpoint_override",
+        "region": "region_name aws_region location s3_region",
+    },
+    "dpo_column_mapping_config": {
+        "input_columns": "prompt prompts question questions instruction input inputs query prompt_column prompt_columns "
+        "input_column",
+        "chosen": "accepted accept preferred positive winner good better chosen_column response_j answer_chosen",
+        "rejected": "reject dispreferred negative loser bad worse rejected_column response_k answer_rejected",
+        "label_columns": "label labels labels_columns",
+    },
+}
+
+# Why a name has no key here -> the names.
+EXPLAINED: Final[Mapping[str, str]] = {
+    "images are not supported: this tool trains on text": "image_columns image_column images image vision vision_tower "
+    "image_processor processor pixel_values image_folder image_dir freeze_vision_tower",
+    "not supported; use hyperparameters.report_to: tensorboard": "wandb wandb_project wandb_entity wandb_run_name wandb_mode "
+    "use_wandb mlflow comet neptune swanlab clearml aim trackio mlflow_tracking_uri",
+    "not a DPO loss: this tool trains DPO only": "kto orpo simpo cpo ppo grpo rloo reward_model reward_funcs orpo_alpha "
+    "simpo_gamma cpo_alpha kto_chosen_weight desirable_weight undesirable_weight",
+    "the attention kernel is chosen automatically; remove the key": "flash_attn flash_attention use_flash_attention "
+    "use_flash_attention_2 attn_implementation attn xformers xformers_attention sdpa_attention sdp_attention",
+    "no credentials in this file: put AWS_ACCESS_KEY and AWS_SECRET_KEY into .env": "access_key secret_key aws_access_key_id "
+    "aws_secret_access_key aws_access_key aws_secret_key access_key_id secret_access_key",
+    "not supported: hyperparameters.max_seq_length limits prompt + answer together": "max_prompt_length max_prompt_len",
+    "use hyperparameters.per_device_train_batch_size (per device) or launch.global_batch_size (per step)": "batch_size",
+    "NF4 with double quantization is built in; use hyperparameters.load_in_4bit: true": "bnb_4bit_compute_dtype "
+    "bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_config double_quantization",
+    "FSDP is not supported; use launch.parallelism: zero3": "fsdp fsdp_config fsdp_version",
+    "LoRA is the default; to train all weights use hyperparameters.full_finetuning: true": "adapter peft use_peft use_lora",
+    "the fast path packs sequences itself; remove the key": "sample_packing packing",
+    "not supported: name a file with the validation pairs in validation_filename": "val_size val_set_size eval_size test_size "
+    "validation_split test_split train_split split",
+    "not supported: the reference is the base model": "ref_model reference_model ref_model_name_or_path reference_free",
+    "the chat template of the model's tokenizer is used; remove the key": "chat_template template conversation_template",
+    "not supported: plain LoRA only": "use_dora dora use_rslora rslora loraplus_lr_ratio modules_to_save",
+    "use hyperparameters.loss_type: [sigmoid, sft] with loss_weights": "rpo_alpha dpo_ftx pref_ftx sft_weight",
+    "this tool trains DPO only; remove the key": "stage trainer trainer_type training_type task",
+}
+
+# our key -> what to write -> other tools' values.
+VALUES: Final[Mapping[str, Mapping[str, str]]] = {
+    "loss_type": {
+        "not a DPO loss: this tool trains DPO only": "kto orpo simpo cpo ppo grpo rloo reward online_dpo xpo gkd alphapo",
+        "no longer in TRL; use apo_zero": "kto_pair",
+        "use sigmoid (the loss of the DPO paper)": "dpo logsigmoid",
+        "use sigmoid with label_smoothing": "cdpo",
+        "use hinge": "rso slic",
+        "use robust": "rdpo robust_dpo",
+        "use bco_pair": "bco",
+        "use exo_pair": "exo",
+        "use nca_pair": "nca",
+        "use sppo_hard": "sppo",
+        "use apo_zero or apo_down": "apo",
+        "use sigmoid with use_weighting: true": "wpo",
+        "use [sigmoid, sft] with loss_weights": "rpo",
+    },
+    "framework": {"remove the key: TRL trains every experiment": "axolotl llamafactory llama_factory torchtune peft openrlhf"},
+    "optim": {"use adamw_torch": "adam adamw adamw_hf", "use lion_32bit": "lion", "use paged_adamw_32bit": "paged_adamw"},
+    "lr_scheduler_type": {
+        "use cosine": "cosine_annealing cosineannealinglr cosine_decay",
+        "use constant": "none off flat",
+        "use warmup_stable_decay": "wsd",
+    },
+    "provider": {
+        "use s3 and name the server in endpoint_url": "aws minio ceph r2 cloudflare garage seaweedfs",
+        "not supported: only servers with the S3 protocol": "gcs gs gcp google azure",
+    },
+    "parallelism": {
+        "FSDP is not supported; use zero3": "fsdp fsdp2",
+        "use zero1, zero2 or zero3": "deepspeed zero",
+        "use zero1": "zero_1  stage1 stage_1 deepspeed_zero1 ds_z1",
+        "use zero2": "zero_2 stage2 stage_2 deepspeed_zero2 ds_z2",
+        "use zero3": "zero_3 stage3 stage_3 deepspeed_zero3 ds_z3",
+        "use ddp": "none off single",
+    },
+}
+
+
+def meaning(section: str, name: str) -> str | None:
+    """What to write in place of the unknown key ``name`` of ``section`` (empty: the experiment itself), or None.
+
+    >>> meaning("hyperparameters", "lora_rank")
+    'use r'
+    >>> meaning("", "lr")
+    'use hyperparameters.learning_rate'
+    """
+    wanted, section = _spelt(name), "dpo_column_mapping_config" if section == "column_mapping_config" else section
+    own = _KEYS.get(section, {}).get(wanted)
+    if own is not None:
+        return f"use {own}"
+    if wanted in _EXPLAINED:
+        return _EXPLAINED[wanted]
+    if wanted in _LOCAL:
+        return None
+    return next((f"use {_path(other, keys[wanted])}" for other, keys in _KEYS.items() if wanted in keys), None)
+
+
+def meant_value(key: str, value: str) -> str | None:
+    """What to write in place of ``value``, which other tools have for our setting ``key``, or None."""
+    return _VALUES.get(key, {}).get(_spelt(value))
+
+
+def _inverted(names: Mapping[str, str]) -> dict[str, str]:
+    return {name: ours for ours, others in names.items() for name in others.split()}
+
+
+_KEYS: Final = {section: _inverted(keys) for section, keys in KEYS.items()}
+_EXPLAINED: Final = _inverted(EXPLAINED)
+_VALUES: Final = {key: _inverted(values) for key, values in VALUES.items()}
+# Names that mean something only in their own section.
+_LOCAL: Final = frozenset(
+    ("id", "name", "path", "type", "kind", "backend", "key", "folder", "directory", "url", "host", "location", "enabled", "push",
+     "label", "labels", "good", "bad", "better", "worse", "args", "params", "data", "container", "environment", "memory")
+)  # fmt: skip
+
+
+def _path(section: str, key: str) -> str:
+    return f"{section}.{key}" if section and not key.startswith("launch.") else key
+
+
+def _spelt(name: str) -> str:
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
