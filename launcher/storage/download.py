@@ -74,8 +74,8 @@ def download_folder(
             return Downloaded(target, len(found.objects), size, was_there=True)
         if target.resolve() == Path.cwd():
             raise UsageError(f"{target} is the working directory: name a new folder with --to")
-        with _aside(target) as aside:
-            _receive_all(store, found, aside, Meter(size, listener))
+        with _aside(target) as aside, Meter(size, listener) as meter:
+            _receive_all(store, found, aside, meter)
             sync_tree(aside / "whole")
             (aside / "whole").rename(target)  # also over an empty folder
             shutil.rmtree(aside)

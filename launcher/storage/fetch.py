@@ -64,9 +64,9 @@ def _with_cached(error: LauncherError, cached: str | None) -> StorageError:
 
 def _blobs(store: Store, place: Place, found: Inventory, known: Cache, server: str, listener: Listener | None) -> dict[str, Blob]:
     """The contents of every object, which are in the cache then."""
-    meter = Meter(sum(one.size for one in found.objects.values()), listener)
     blobs: dict[str, Blob] = {}
-    with known.aside() as aside, Workers(store.effort.threads, store.closing) as workers:
+    size, threads = sum(one.size for one in found.objects.values()), store.effort.threads
+    with known.aside() as aside, Meter(size, listener) as meter, Workers(threads, store.closing) as workers:
         for number, (name, one) in enumerate(found.objects.items()):
             about = (server, store.bucket, one.key, one.etag)
             entry = found.entries[name] if found.entries is not None else None

@@ -1,19 +1,21 @@
-"""How far a transfer is: counted by its threads, told to one listener, who draws it or says it in lines."""
+"""How far a transfer is: counted by its threads, told to one listener, which draws it or prints lines."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
-INTERVAL: Final = 10.0  # seconds between two lines
+FIRST: Final = 1.0  # seconds before the first line
+INTERVAL: Final = 5.0  # seconds between two lines
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Bytes; ``kept`` of those ``done`` were there already, and were not sent or read again."""
+    """Bytes; ``kept`` of the ``done`` bytes were in place already and were not sent or read again."""
 
     done: int
     total: int
@@ -24,13 +26,26 @@ Listener = Callable[[Progress], None]
 
 
 class Meter:
-    """Adds up what threads have done; the listener is called by one of them at a time, and never sees less than before."""
+    """Adds up what threads have done; the listener is called by one thread at a time, and never sees less than before.
+
+    In a ``with`` statement ``Lines`` are called every second, too: a transfer that stalls is told.
+    """
 
     def __init__(self, total: int, listener: Listener | None):
         self._lock = threading.Lock()
         self._now = Progress(0, total)
         self._listener = listener
+        self._ticking: AbstractContextManager[None] = nullcontext()
         self._tell()
+
+    def __enter__(self) -> Meter:
+        if isinstance(self._listener, Lines):
+            self._ticking = ticking(self._tick)
+        self._ticking.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._ticking.__exit__(*error)
 
     def add(self, size: int, *, kept: bool = False) -> None:
         with self._lock:
@@ -38,24 +53,47 @@ class Meter:
             self._now = replace(now, done=now.done + size, kept=now.kept + (size if kept else 0))
             self._tell()
 
+    def _tick(self) -> None:
+        with self._lock:
+            self._tell()
+
     def _tell(self) -> None:
         if self._listener is not None:
             self._listener(self._now)
 
 
+@contextmanager
+def ticking(tick: Callable[[], None], every: float = FIRST) -> Iterator[None]:
+    """Calls ``tick`` every second from a thread of its own, until the block ends."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(every):
+            tick()
+
+    thread = threading.Thread(target=run, name="ticking", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 class Lines:
-    """A listener for logs: one line every ten seconds, and none for what takes less."""
+    """A listener for logs: a line after one second and then every five seconds."""
 
     def __init__(self, verb: str, say: Callable[[str], None], *, interval: float = INTERVAL):
         """``verb``: what is done, as ``uploaded``; ``say`` takes the lines."""
         self._verb, self._say, self._interval = verb, say, interval
-        self._began = self._last = time.monotonic()
+        self._began = time.monotonic()
+        self._next = self._began + min(FIRST, interval)
 
     def __call__(self, now: Progress) -> None:
         clock = time.monotonic()
-        if clock - self._last < self._interval or now.done == now.total:
+        if clock < self._next or now.done == now.total:
             return
-        self._last = clock
+        self._next = clock + self._interval
         speed = (now.done - now.kept) / (clock - self._began)
         left = f", about {(now.total - now.done) / speed:.0f} s left" if speed > 0 else ""
         share = now.done / now.total if now.total else 1.0
@@ -63,7 +101,7 @@ class Lines:
 
 
 def size(number: float) -> str:
-    """``812 B``, ``1.2 MB``, ``3.4 GB``: as stores count, in powers of ten."""
+    """``812 B``, ``1.2 MB``, ``3.4 GB``: powers of ten, as stores count."""
     for unit in ("B", "kB", "MB"):
         if number < 1000:
             return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""upload_folder: a folder goes up whole, each object compared with its SHA-256, the manifest last."""
+"""upload_folder: uploads a folder, compares each object with its SHA-256, and writes the manifest last."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .workers import Workers, first_error
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What lies in the bucket now: ``objects`` counts the manifest, ``bytes`` all contents."""
+    """What the bucket holds now: ``objects`` counts the manifest, ``bytes`` all contents."""
 
     uri: str
     objects: int
@@ -43,13 +43,13 @@ def upload_folder(
 ) -> Uploaded:
     """Uploads every file below ``folder`` to ``s3://<bucket>/<object_prefix>/<prefix_parts…>/<relative path>``.
 
-    Goes on where an earlier attempt was killed: objects and parts that the server has are not sent again. Each object is looked
-    at when it is there: its size, and its SHA-256. The ``manifest.json`` (names, sizes, SHA-256) is written last, and that of
-    earlier contents is deleted first, so a place that has one is whole at every moment. Links are uploaded as the files that they
-    name inside the folder; a link that leads out of it is refused before anything is sent.
+    Uploads resume: objects and parts that the server has are not sent again. Each object's size and SHA-256 are checked after it
+    was sent. The ``manifest.json`` (names, sizes, SHA-256) of earlier contents is deleted first and the new one is written last,
+    so a place with a manifest is complete at every moment. A link is uploaded as the file inside the folder that it names; a link
+    out of the folder is refused before anything is sent.
 
-    ``names``: only these files. Raises CredentialError if credentials are missing or refused, UploadError for everything else
-    that the folder, the network or the server does, and ExperimentError if ``storage`` names no bucket.
+    ``names``: only these files. Raises CredentialError if credentials are missing or refused, ExperimentError if ``storage``
+    names no bucket, and UploadError for any other fault of the folder, the network or the server.
     """
     if storage.bucket_name is None:
         raise ExperimentError(Mistake("storage_config", "bucket_name is not set", expected="the name of a bucket"))
@@ -61,7 +61,8 @@ def upload_folder(
             store = Store.open(place.bucket, storage, env, effort)
         except ValueError as error:
             raise no_address(endpoint, UploadError) from error
-        manifest = _Upload(store, place, files, Meter(sum(file.size for file in files), listener)).run()
+        with Meter(sum(file.size for file in files), listener) as meter:
+            manifest = _Upload(store, place, files, meter).run()
     return Uploaded(place.uri, len(files) + 1, manifest.bytes + len(manifest.text().encode()))
 
 
@@ -96,7 +97,7 @@ class _Upload:
         try:
             return Manifest.parse(read_object(self.store, key)[0], key)
         except StorageError:
-            return None  # damaged: it is written anew
+            return None  # damaged: it is written again
 
     def _is_all_there(self, old: Manifest, before: Mapping[str, Object]) -> bool:
         sizes = [(file.name, file.size) for file in self.files]
@@ -156,4 +157,4 @@ class _Upload:
         self.store.send("put_object", body, hashlib.sha256(body).digest(), **sent)
         found, _ = read_object(self.store, key)
         if found != body:
-            raise UploadError(f"s3://{self.place.bucket}/{key}: the manifest is not what was sent")
+            raise UploadError(f"s3://{self.place.bucket}/{key}: the manifest differs from what was sent")

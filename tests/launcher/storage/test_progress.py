@@ -1,0 +1,28 @@
+"""What is told of a transfer while it runs."""
+
+from __future__ import annotations
+
+import time
+
+from launcher.storage.progress import Lines, Meter
+
+
+def test_a_transfer_that_stalls_is_told_again_and_again() -> None:
+    said: list[str] = []
+    with Meter(2_000_000, Lines("uploaded", said.append, interval=0.5)) as meter:
+        meter.add(1_000_000)
+        deadline = time.monotonic() + 20
+        while len(said) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert len(said) >= 2
+    assert all(line.startswith("uploaded 1.0 MB of 2.0 MB (50%), ") for line in said)
+    told = len(said)
+    time.sleep(1.2)
+    assert len(said) == told, "nothing is told after the end"
+
+
+def test_a_transfer_that_takes_less_than_a_second_is_not_told() -> None:
+    said: list[str] = []
+    with Meter(10, Lines("uploaded", said.append)) as meter:
+        meter.add(10)
+    assert said == []
