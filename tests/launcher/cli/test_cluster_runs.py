@@ -301,13 +301,17 @@ def test_the_adapter_of_a_run_on_the_cluster_is_downloaded(cluster_api: ClusterA
     folder = reader(cluster_api, person.folder)
     Played(cluster_api)
     none = person.type("download", "first")
-    assert (none.returncode, none.stderr) == (2, "error: first has no adapter on the claim, it is starting\n")
+    assert (none.returncode, none.stderr) == (2, "error: first has no adapter on the claim (state: starting)\n")
     archived(folder, "first", **{"adapter/adapter_config.json": "{}", "run.json": "{}"})
-    assert person.type("download", "first").stdout == "downloaded 1 file, 2 B, to first\n"
+    assert person.type("download", "first").stdout == (
+        "Downloaded 1 file (2 B) to first\n"
+        "Load it in Python: from peft import AutoPeftModelForCausalLM; "
+        'model = AutoPeftModelForCausalLM.from_pretrained("first")\n'
+    )
     assert (person.folder / "first" / "adapter_config.json").read_text() == "{}"
-    assert person.type("download", "first").stdout == "first has them already: 1 file, 2 B\n"
+    assert person.type("download", "first").stdout.startswith("first is complete: 1 file (2 B), nothing to download\n")
     early = person.type("download", "first", "--all")
-    assert early.stderr == "error: first is starting: its folder still changes; without --all its adapter is read\n"
+    assert early.stderr == "error: first is starting and its folder still changes; download its adapter without --all\n"
     cluster_api.objects.delete("jobs", "first")
     assert person.type("download", "first", "--all", "--to", "whole").returncode == 0
     assert (person.folder / "whole" / "run.json").is_file()
@@ -320,8 +324,8 @@ def test_the_adapter_of_a_run_on_the_cluster_is_uploaded_from_there_or_after_a_d
     done = person.type("upload", "first")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: first is on the cluster, and so is its adapter: `launcher resume first` uploads it where that failed; "
-        "or `launcher download first`, then `launcher upload ./first --experiment demo`\n",
+        "error: first is on the cluster, and so is its adapter. If its upload failed, resume it with: launcher resume first\n"
+        "    else: launcher download first, then launcher upload ./first --experiment demo\n",
     )
 
 

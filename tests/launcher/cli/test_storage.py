@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     (tmp_path / ".env").write_text("AWS_ACCESS_KEY=AKIAEXAMPLE\nAWS_SECRET_KEY=hush-hush\n")
 
     def type_in(*args: str) -> tuple[int, str, str]:
+        """What is printed, without the lines about a transfer that takes more than a second."""
         with pytest.raises(SystemExit) as ended:
             main(list(args))
         out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
+        answer = [line for line in out.splitlines(keepends=True) if not re.match("(up|down)loaded [0-9]", line)]
+        return int(ended.value.code or 0), "".join(answer), err
 
     return type_in
 
@@ -42,8 +45,10 @@ def make_run(root: Path, url: str | None, name: str = "first", *, code: int = 47
     outcome = {"state": "done" if code == 0 else "failed", "exit_code": code, "sentence": "not uploaded", "ended": "then"}
     record = {"run": name, "key": "one", "experiment_id": "1", "backend": "host", "outcome": outcome, "attempts": []}
     run.create({run.experiment: experiment.model_dump_json()}, record)
-    run.adapter.mkdir()
-    (run.adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    aside = run.path / "aside"
+    aside.mkdir()
+    (aside / "adapter_model.safetensors").write_bytes(b"weights")
+    run.publish(aside)
     return run
 
 
@@ -65,8 +70,9 @@ def test_a_run_that_was_trained_but_not_uploaded_is_done_afterwards(
     code, out, err = launcher("upload", "first")
     uri = "s3://models/team/exp_1/m/first"
     assert (code, err) == (0, "")
-    assert out.startswith("uploaded 2 objects, ")
-    assert out.endswith(f", to {uri}\n")
+    assert re.sub(r"\([^)]*\)", "(N B)", out) == (
+        f"Uploaded 2 objects (N B) to {uri}\nDownload it with: launcher download {uri} --experiment one\n"
+    )
     assert keys(client) == [f"team/exp_1/m/first/{name}" for name in ("adapter_model.safetensors", "manifest.json")]
     record = run.read_record()
     assert record["uploaded"]["uri"] == uri
@@ -105,7 +111,7 @@ def test_a_folder_elsewhere_needs_an_experiment(launcher: Launcher, moto: MotoSe
     assert launcher("upload", "mine") == (
         2,
         "",
-        "error: a folder that lies in no run needs --experiment EXP, whose storage_config says where it goes\n",
+        "error: a folder outside every run needs --experiment EXP: its storage_config names the bucket\n",
     )
     write_experiment(moto.url)
     assert launcher("upload", "./mine", "--experiment", "two")[0] == 0
@@ -117,20 +123,20 @@ def test_another_experiment_s_bucket_may_take_a_run(launcher: Launcher, moto: Mo
     assert launcher("upload", "first") == (
         2,
         "",
-        "error: the experiment of first names no bucket: set storage_config.bucket_name, or name another one with "
+        "error: the experiment of first has no storage_config.bucket_name; set it, or name another experiment with "
         "--experiment EXP\n",
     )
     write_experiment(moto.url)
     assert launcher("upload", "first", "--experiment", "two")[0] == 0
     assert keys(client)[0] == "other/exp_1/m/first/adapter_model.safetensors"
-    assert launcher("download", "first") == (0, "downloaded 1 file, 7 B, to first\n", "")  # from the server where it went
+    assert launcher("download", "first") == (0, "Downloaded 1 file (7 B) to first\n", "")  # from the server where it went
 
 
 def test_a_run_without_an_adapter_has_nothing_to_download(launcher: Launcher, moto: MotoServer, tmp_path: Path) -> None:
     run = make_run(tmp_path, moto.url, code=42)
     (run.adapter / "adapter_model.safetensors").unlink()
     run.adapter.rmdir()
-    said = "error: first has no adapter, it is failed: `launcher resume first` goes on with it\n"
+    said = "error: first has no adapter (state: failed). Resume it with: launcher resume first\n"
     assert launcher("download", "first") == (2, "", said)
 
 
@@ -141,14 +147,25 @@ def test_what_was_uploaded_comes_down_into_a_folder_of_its_name(
     assert launcher("download", "first") == (
         2,
         "",
-        f"error: first was not uploaded: its adapter is {run.adapter}, `launcher upload first` uploads it\n",
+        f"error: first was not uploaded; its adapter is {run.adapter}. Upload it with: launcher upload first\n",
     )
     launcher("upload", "first")
-    assert launcher("download", "first") == (0, "downloaded 1 file, 7 B, to first\n", "")
+    assert launcher("download", "first") == (0, "Downloaded 1 file (7 B) to first\n", "")
     assert Path("first/adapter_model.safetensors").read_bytes() == b"weights"
-    assert launcher("download", "first") == (0, "first has them already: 1 file, 7 B\n", "")
+    assert launcher("download", "first") == (0, "first is complete: 1 file (7 B), nothing to download\n", "")
 
     write_experiment(moto.url)
     uri = "s3://models/team/exp_1/m/first"
-    assert launcher("download", uri, "--experiment", "two", "--to", "x/y") == (0, "downloaded 1 file, 7 B, to x/y\n", "")
+    assert launcher("download", uri, "--experiment", "two", "--to", "x/y") == (0, "Downloaded 1 file (7 B) to x/y\n", "")
     assert Path("x/y/adapter_model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_downloaded_adapter_comes_with_the_line_that_loads_it(
+    launcher: Launcher, moto: MotoServer, client: Any, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path, moto.url)
+    (run.adapter / "adapter_config.json").write_text("{}")
+    launcher("upload", "first")
+    assert launcher("download", "first", "--to", "mine")[1].splitlines()[-1] == (
+        'Load it in Python: from peft import AutoPeftModelForCausalLM; model = AutoPeftModelForCausalLM.from_pretrained("mine")'
+    )
