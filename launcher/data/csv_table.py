@@ -1,4 +1,4 @@
-"""The bytes of a CSV file -> a table, with the place of every mistake that can be seen without knowing what the columns mean."""
+"""The bytes of a CSV file -> a table, and the place of every mistake that does not depend on the meaning of the columns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ..errors import Mistake
 from .table import Row, Table
 
-# What people give as CSV by mistake, by the first bytes of the file.
+# What people take for CSV, by the first bytes of the file.
 _MAGIC = {
     b"PK\x03\x04": ("an Excel workbook or a zip archive", "save the sheet as 'CSV UTF-8'"),
     b"\xd0\xcf\x11\xe0": ("an old Excel workbook (.xls)", "save the sheet as 'CSV UTF-8'"),
@@ -24,7 +24,7 @@ _MAGIC = {
 
 
 def csv_table(name: str, data: bytes, mistakes: list[Mistake]) -> Table | None:
-    """The table, or None with what is wrong added to ``mistakes``; ``name`` is the file's in them."""
+    """The table, or None with its mistakes added to ``mistakes``; ``name``: of the file, in mistakes."""
     text = _decode(name, data)
     if isinstance(text, Mistake):
         mistakes.append(text)
@@ -37,7 +37,7 @@ def csv_table(name: str, data: bytes, mistakes: list[Mistake]) -> Table | None:
 def _decode(name: str, data: bytes) -> str | Mistake:
     for magic, (found, hint) in _MAGIC.items():
         if data.startswith(magic):
-            return Mistake(name, "this is no CSV file", expected="CSV text in UTF-8", found=found, hint=hint)
+            return Mistake(name, "not a CSV file", expected="CSV text in UTF-8", found=found, hint=hint)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -45,19 +45,19 @@ def _decode(name: str, data: bytes) -> str | Mistake:
         line = len(re.findall(rb"\r\n|\r|\n", data[:start])) + 1
         return Mistake(
             f"{name}:{line}",
-            "the text is not UTF-8",
+            "the file is not UTF-8",
             expected="UTF-8",
             found=f"byte 0x{data[start]:02x} at offset {start}",
-            hint="save as CSV UTF-8",
+            hint="save it as CSV UTF-8",
         )
     if "\0" in text:
         line, column = _advance(text[: text.index("\0")])
         return Mistake(
             f"{name}:{line}:{column}",
-            "the file holds NUL bytes",
+            "the file contains NUL bytes",
             expected="text",
-            found=f"{text.count(chr(0))}, the first of them here",
-            hint="the file is damaged or not text: write it again as CSV UTF-8",
+            found=f"{text.count(chr(0))}, the first one here",
+            hint="the file is damaged or not text; save it again as CSV UTF-8",
         )
     return text
 
@@ -80,12 +80,12 @@ def _parse(name: str, text: str, sha256: str) -> tuple[Table | None, list[Mistak
             mistakes.append(_count_mistake(f"{name}:{row_line}", cells, len(columns), delimiter))
         rows.append(Row(row_line, dict(zip(columns, cells, strict=False))))
     if not rows and not mistakes:
-        mistakes.append(Mistake(f"{name}:{line}", "the file has a header and no rows", expected="at least one row"))
+        mistakes.append(Mistake(f"{name}:{line}", "no rows below the header", expected="at least one row"))
     return Table(name, tuple(columns), tuple(rows), sha256, line), wrong_header + mistakes
 
 
 def _delimiter(text: str) -> str:
-    """``;`` or a tab if the header has only that between its names, else a comma."""
+    """``;`` or a tab where only that separates the names of the header, else a comma."""
 
     def parts(delimiter: str) -> int:
         lines = io.StringIO(text.lstrip("\r\n "), newline="")
@@ -96,7 +96,7 @@ def _delimiter(text: str) -> str:
 
 
 def _records(name: str, text: str, delimiter: str, mistakes: list[Mistake]) -> Iterator[tuple[int, list[str]]]:
-    """(first line, cells) of every record, the header first; quoting mistakes are added to ``mistakes``."""
+    """(first line, cells) of every record, the header first; mistakes in quotes are added to ``mistakes``."""
     lines = list(io.StringIO(text, newline=""))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     has_header = False
@@ -109,7 +109,7 @@ def _records(name: str, text: str, delimiter: str, mistakes: list[Mistake]) -> I
         except csv.Error:
             mistakes.append(_quote_mistake(name, lines, line, reader.line_num, delimiter))
             if reader.line_num > line or not has_header:
-                return  # a quote that ran over lines: what follows would be read inside out
+                return  # a quote that ran over lines: quoted and unquoted text would be swapped from here on
             continue
         if not cells or (not has_header and len(cells) == 1 and not cells[0].strip()):
             continue
@@ -129,7 +129,7 @@ def _header_mistakes(name: str, text: str, delimiter: str, line: int, columns: l
         if not column.strip():
             yield Mistake(where, f"column {number} has no name", expected="a name in every header cell")
         elif column in first:
-            yield Mistake(where, f"column {column!r} is named twice", found=f"it is also column {first[column]}")
+            yield Mistake(where, f"duplicate column {column!r}", found=f"also column {first[column]}")
         first.setdefault(column, number)
 
 
@@ -138,20 +138,20 @@ def _count_mistake(where: str, cells: list[str], expected: int, delimiter: str) 
     if len(cells) > expected:
         spaced = any(re.match(r'\s+"', cell) for cell in cells)
         character = "tab" if delimiter == "\t" else f"{delimiter!r}"
-        hint = "remove the space before the quote" if spaced else f"put a cell that holds a {character} in double quotes"
-    return Mistake(where, "the row does not fit the header", f"{expected} cells", f"{len(cells)} cells", hint)
+        hint = "remove the space before the quote" if spaced else f"put cells that contain a {character} into double quotes"
+    return Mistake(where, "wrong number of cells", f"{expected} cells", f"{len(cells)} cells", hint)
 
 
 def _quote_mistake(name: str, lines: list[str], line: int, last: int, delimiter: str) -> Mistake:
-    """What is wrong with the quotes of the record on ``line`` … ``last``, at the quote that began it."""
+    """The mistake in the quotes of the record on ``line`` … ``last``, at the quote that opens the cell."""
     cells = list(_cells("".join(lines[line - 1 : last]), delimiter))
     (down, across), closed = next((cell for cell in cells if cell[1] != "closed"), cells[-1])
     where, source = f"{name}:{line + down - 1}:{across}", lines[line + down - 2].rstrip("\r\n")
     if closed == "open":
-        what, hint = f"the quote that begins on line {line + down - 1} is never closed", 'a quote inside a cell is doubled: ""'
+        what, hint = "this quote is never closed", 'write "" for a quote inside a cell'
     else:
-        what = f"text follows the closing quote of the cell that begins on line {line + down - 1}"
-        hint = 'a quote inside a cell is doubled: ""; or the closing quote of this cell is missing'
+        what = "text after the closing quote of this cell"
+        hint = 'write "" for a quote inside a cell, or add the missing closing quote'
     shown = len(source) <= 120
     return Mistake(where, what, hint=hint, source=source if shown else None, column=across)
 

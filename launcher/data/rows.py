@@ -29,9 +29,9 @@ def _silent(_: str) -> None:
 class Reading:
     """Where data are read, and with what.
 
-    A relative ``datasets_path`` lies below ``root``. ``env`` has the credentials; ``cache`` keeps what was fetched, and is the
-    caller's own where it is None. ``copy``: the folder of a run that may hold what was read from a spreadsheet; that is then read
-    again, and no credential is needed. ``say`` is told why it takes long.
+    A relative ``datasets_path`` is below ``root``. ``env`` has the credentials; ``cache`` keeps what was fetched (None: the
+    caller's own). ``copy``: the folder of a run that may have a snapshot of the spreadsheet, which is then read in place of the
+    sheet, without credentials. ``say`` is told why reading takes long.
     """
 
     root: Path = Path()
@@ -44,8 +44,8 @@ class Reading:
 def read_tables(experiment: Experiment, reading: Reading) -> Tables:
     """The experiment's tables.
 
-    Raises ExperimentError for data that cannot be where the experiment says, DataError with every mistake of every table at once,
-    and CredentialError where the data are refused.
+    Raises ExperimentError for a place that cannot hold data, DataError with every mistake of every table at once, and
+    CredentialError where access is denied.
     """
     mistakes: list[Mistake] = []
     tables = _worksheets(experiment, reading, mistakes) if experiment.spreadsheet_id else _files(experiment, reading, mistakes)
@@ -67,7 +67,7 @@ def _spreadsheet(experiment: Experiment, reading: Reading) -> Spreadsheet:
         found = read_copy(reading.copy)
         check_same(found, spreadsheet_id, wanted, reading.copy)
         return found
-    from .sheets.client import read_spreadsheet  # gspread and google-auth take their time
+    from .sheets.client import read_spreadsheet  # gspread and google-auth are slow to import
 
     return read_spreadsheet(spreadsheet_id, wanted, reading.env, reading.say)
 
@@ -79,18 +79,18 @@ def wanted_worksheets(experiment: Experiment) -> dict[str, str]:
 
 
 def _checked_id(experiment: Experiment) -> str:
-    """``spreadsheet_id``, which becomes a part of an address: raises ExperimentError if it cannot be one."""
+    """``spreadsheet_id``, which becomes part of an address; raises ExperimentError for what is not an id."""
     found = experiment.spreadsheet_id or ""
     if re.fullmatch(r"[A-Za-z0-9_-]+", found):
         return found
     inside = re.search(r"/d/([A-Za-z0-9_-]{20,})", found)
-    hint = f"the id is {inside[1]}" if inside else "the id is what stands between /d/ and /edit in the spreadsheet's address"
-    raise ExperimentError(Mistake("spreadsheet_id", "is no id of a spreadsheet", "letters, digits, '-' and '_'", found, hint))
+    hint = f"the id is {inside[1]}" if inside else "the id is between /d/ and /edit in the spreadsheet's address"
+    raise ExperimentError(Mistake("spreadsheet_id", "not a spreadsheet id", "letters, digits, '-' and '_'", found, hint))
 
 
 @dataclass(frozen=True)
 class _Folder:
-    """``name`` is what the folder is called in mistakes, with what stands before a file's name."""
+    """``name``: the folder in mistakes, as the prefix of a file's name."""
 
     path: Path
     name: str
@@ -114,7 +114,7 @@ def _folder(experiment: Experiment, reading: Reading) -> _Folder:
     path = experiment.datasets_path
     assert path is not None, "an experiment has one source of data"
     if path.startswith(_S3):
-        from ..storage import fetch_folder  # boto3 takes its time
+        from ..storage import fetch_folder  # boto3 is slow to import
 
         names = [experiment.train_filename, experiment.validation_filename, experiment.prompt_filename or PROMPT_FILENAME]
         cache = reading.cache if reading.cache is not None else cache_root(reading.env)
@@ -122,11 +122,11 @@ def _folder(experiment: Experiment, reading: Reading) -> _Folder:
         there = fetch_folder(path, storage=experiment.storage_config, env=reading.env, cache=cache, names=wanted)
         return _Folder(there, path.rstrip("/") + "/")
     if "://" in path:
-        what, hint = "data are read from a folder or from S3", "a web address is none: copy the files"
-        raise ExperimentError(Mistake("datasets_path", what, "a folder, or s3://bucket/folder", path, hint))
+        what, hint = "must be a folder or s3://bucket/folder", "download the files first"
+        raise ExperimentError(Mistake("datasets_path", what, found=path, hint=hint))
     folder = reading.root / expanded(path)
     if not folder.is_dir():
-        what = "datasets_path is a file, not a folder" if folder.exists() else "the folder datasets_path does not exist"
+        what = "datasets_path is a file, not a folder" if folder.exists() else "folder not found (datasets_path)"
         others = [p.name for p in _children(folder.parent) if p.is_dir()]
         where = _name(folder, reading.root)
         raise DataError(Mistake(where, what, expected="a folder with CSV files", hint=nearest(folder.name, others)))
@@ -145,7 +145,7 @@ def _name(path: Path, data_root: Path) -> str:
 
 
 def _read(folder: _Folder, filename: str | None, mistakes: list[Mistake]) -> Table | None:
-    """The table of one file, or None with what is wrong added to ``mistakes``."""
+    """The table of one file, or None with its mistakes added to ``mistakes``."""
     if filename is None:
         return None
     path, name = folder.path / filename, folder.file(filename)
@@ -155,7 +155,7 @@ def _read(folder: _Folder, filename: str | None, mistakes: list[Mistake]) -> Tab
         mistakes.append(_missing(path, name))
         return None
     except OSError as error:
-        mistakes.append(Mistake(name, f"cannot be read: {error.strerror}", expected="a CSV file"))
+        mistakes.append(Mistake(name, f"cannot read the file: {(error.strerror or str(error)).lower()}", expected="a CSV file"))
         return None
     return csv_table(name, data, mistakes)
 
@@ -163,4 +163,4 @@ def _read(folder: _Folder, filename: str | None, mistakes: list[Mistake]) -> Tab
 def _missing(path: Path, name: str) -> Mistake:
     there = [p.name for p in _children(path.parent) if p.suffix.lower() == ".csv"]
     found = f"the folder has {', '.join(there)}" if there else "the folder has no CSV file"
-    return Mistake(name, "the file does not exist", found=found, hint=nearest(path.name, there))
+    return Mistake(name, "file not found", found=found, hint=nearest(path.name, there))

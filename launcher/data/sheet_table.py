@@ -1,4 +1,4 @@
-"""The cells of a worksheet -> a table, with the place of every mistake that can be seen without knowing what the columns mean."""
+"""The cells of a worksheet -> a table, and the place of every mistake that does not depend on the meaning of the columns."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .table import Row, Table, worksheet_name
 
 
 def sheet_table(sheet: Worksheet, mistakes: list[Mistake]) -> Table | None:
-    """The table below the first row that is not empty, or None with what is wrong added to ``mistakes``.
+    """The table below the first row that is not empty, or None with its mistakes added to ``mistakes``.
 
-    Empty rows are passed over, wherever they are. A row that is shorter than the header ends in empty cells, which Sheets leaves
-    out. A column without a name is passed over if all of it is empty: people set columns apart so.
+    Empty rows are skipped everywhere. Sheets leaves out empty cells at the end of a row: a short row is filled up with them. A
+    column without a name is skipped if it is empty: people use it as a separator.
     """
     name = worksheet_name(sheet.title)
     rows = [(line, cells) for line, cells in enumerate(sheet.values, 1) if any(cell.strip() for cell in cells)]
@@ -26,7 +26,7 @@ def sheet_table(sheet: Worksheet, mistakes: list[Mistake]) -> Table | None:
     table = Table(name, tuple(named), (), sheet.sha256, line, letters)
     wrong = [*_repeated(table, header), *_unnamed(table, header, below)]
     if not below:
-        wrong.append(Mistake(table.place(line), "the worksheet has a header and no rows", expected="at least one row"))
+        wrong.append(Mistake(table.place(line), "no rows below the header", expected="at least one row"))
     mistakes += wrong
     if wrong:
         return None
@@ -49,7 +49,7 @@ def _repeated(table: Table, header: Sequence[str]) -> Iterator[Mistake]:
     for number, column in enumerate(header):
         if column in first:
             also = _cell(table, table.line, first[column])
-            yield Mistake(_cell(table, table.line, number), f"column {column!r} is named twice", found=f"it is also {also}")
+            yield Mistake(_cell(table, table.line, number), f"duplicate column {column!r}", found=f"also {also}")
         if column.strip():
             first.setdefault(column, number)
 
@@ -62,7 +62,7 @@ def _unnamed(table: Table, header: Sequence[str], below: Sequence[tuple[int, Seq
             if cell.strip() and (number >= len(header) or not header[number].strip()):
                 unnamed.setdefault(number, line)
     for number, line in sorted(unnamed.items()):
-        what, found = f"column {letter(number)} has no name", f"cells below it, the first in {_cell(table, line, number)}"
+        what, found = f"column {letter(number)} has no name", f"cells below it, the first at {_cell(table, line, number)}"
         yield Mistake(_cell(table, table.line, number), what, expected="a name in every header cell", found=found)
 
 

@@ -1,4 +1,4 @@
-"""A table of text, wherever it was read: rows that know their place, and places as a person finds them."""
+"""A table of text, whatever it was read from: rows that know their place, and places as a person finds them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _WORKSHEET: Final = "worksheet "
 
 @dataclass(frozen=True)
 class Row:
-    """One record: ``line`` is where it begins, the line of a file or the row of a worksheet (from 1); ``cells`` maps column ->
-    text as it stands.
+    """One record: ``line`` is where it begins, the line of a file or the row of a worksheet (from 1); ``cells``: column -> text,
+    unchanged.
     """
 
     line: int
@@ -35,7 +35,7 @@ class Table:
     letters: Mapping[str, str] | None = None
 
     def place(self, line: int, column: str | None = None) -> str:
-        """Where a mistake is: ``file:line``, or the range that Sheets' name box goes to, as ``Train!C7`` or ``Train!7:7``."""
+        """Where a mistake is: ``file:line``, or a range for Sheets' name box such as ``Train!C7`` or ``Train!7:7``."""
         letter = (self.letters or {}).get(column or "")
         return place_of(self.name, line) if letter is None else f"{place_of(self.name, line).rpartition('!')[0]}!{letter}{line}"
 
@@ -46,7 +46,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Tables:
-    """``spreadsheet`` is what they were read from, where they are worksheets."""
+    """``spreadsheet``: what they were read from, where they are worksheets."""
 
     train: Table
     validation: Table | None
@@ -55,7 +55,7 @@ class Tables:
 
 
 def worksheet_name(title: str) -> str:
-    """The name of a worksheet's table; the title is quoted where a range must have it so."""
+    """The name of a worksheet's table; the title is quoted where a range needs quotes."""
     plain = title.isidentifier() and title.isascii()
     return _WORKSHEET + (title if plain else "'" + title.replace("'", "''") + "'")
 

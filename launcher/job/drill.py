@@ -44,7 +44,7 @@ def fingerprint(adapter: Path) -> str:
     """SHA-256 of the weights in ``adapter``; raises UsageError if there are none."""
     files = sorted(adapter.glob("*.safetensors"))
     if not files:
-        raise UsageError(f"{adapter}: no weights were saved")
+        raise UsageError(f"no weights in {adapter}")
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as opened:

@@ -1,8 +1,8 @@
-"""Image: which container image a job runs in, and what goes into it. The tag is a hash of all that does; nothing here acts.
+"""Image: which container image a job runs in, and what goes into it. The tag is a hash of its contents. Pure.
 
 Settings of a build, from the caller's environment: DPO_BASE_IMAGE (a base pinned by digest, or the id of a local image),
 DPO_BUILD_INDEX and DPO_BUILD_EXTRA_INDEX (package indexes), DPO_BUILD_CA (a file of certificates), DPO_BUILD_WHEELS (a folder).
-All but the first leave no trace in the image, so they are no part of its tag.
+Only the first one changes the image, and with it the tag.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PINNED: Final = re.compile(r"(.+@)?sha256:[0-9a-f]{64}")
 class Build:
     """What an image is built from: files by their path in the build's context, and build arguments.
 
-    ``runtime`` is the reference of the stage below our own code; it has a life of its own, as packages change seldom.
+    ``runtime`` is the reference of the stage below our own code, an image of its own: packages change seldom.
     """
 
     root: Path
@@ -56,7 +56,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Image:
-    """An image by its reference; ``build`` says how it is made, or is None for an image that somebody else made."""
+    """An image by its reference; ``build``: how it is built, None for an image that exists already."""
 
     reference: str
     variant: str
@@ -66,15 +66,13 @@ class Image:
 def image_of(variant: str, caller: Mapping[str, str], given: str | None = None, root: Path | None = None) -> Image:
     """The image of a job: the one that launch.image gives, else that of this checkout (or of ``root``).
 
-    Raises ExperimentError if neither is there, and UsageError if the base has no digest.
+    Raises ExperimentError without either, and UsageError if the base has no digest.
     """
     if given is not None:
         return Image(given, variant)
     root = root or checkout()
     if root is None:
-        raise ExperimentError(
-            Mistake("launch.image", "is not set, and there is no checkout to build an image from", "the name of an image")
-        )
+        raise ExperimentError(Mistake("launch.image", "not set, and no checkout to build an image from", "the name of an image"))
     dockerfile = (root / DOCKERFILE).read_text(encoding="utf-8")
     lower, last = split_stages(dockerfile)
     base = _base(dockerfile, caller)
@@ -89,7 +87,7 @@ def variant_of(gpus: int) -> str:
 
 
 def checkout() -> Path | None:
-    """The checkout that this code is, or None where it was installed without one."""
+    """The checkout of this code, or None where it was installed without one."""
     root = Path(__file__).parents[2]
     return root if (root / DOCKERFILE).is_file() and (root / "pyproject.toml").is_file() else None
 
@@ -118,7 +116,7 @@ def _base(dockerfile: str, caller: Mapping[str, str]) -> str:
         return found.group(1)
     if not _PINNED.fullmatch(base):
         raise UsageError(
-            f"DPO_BASE_IMAGE: {base} may be another image tomorrow\n"
+            f"DPO_BASE_IMAGE: {base} is not pinned by a digest\n"
             "    expected: name@sha256:… or the id of a local image, sha256:…\n"
             f"    hint:     docker image inspect --format '{{{{.Id}}}}' {base}"
         )
@@ -130,7 +128,7 @@ def _named(root: Path, files: Iterable[Path]) -> list[bytes | str]:
 
 
 def _hash(parts: Iterable[bytes | str]) -> str:
-    """16 hexadecimal digits of the SHA-256 over ``parts``, each with its length before it, so that no two lists are alike."""
+    """16 hexadecimal digits of the SHA-256 over ``parts``, each with its length before it, which tells all lists apart."""
     digest = hashlib.sha256()
     for part in parts:
         raw = part.encode() if isinstance(part, str) else part

@@ -15,7 +15,7 @@ from .topology import DDP, Node, Parallelism, Topology
 
 @dataclass(frozen=True)
 class Resources:
-    """What a node is asked for; None is the backend's choice."""
+    """What a run requests per node; None: the backend decides."""
 
     cpus: float | None
     memory: str | None
@@ -24,7 +24,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Job:
-    """What every backend renders. ``world`` ranks train ``per_device × accumulation × world`` pairs a step."""
+    """What every backend renders. ``world`` ranks train ``per_device × accumulation × world`` pairs per step."""
 
     run: str
     key: str
@@ -53,13 +53,13 @@ class Job:
 
     @property
     def devices(self) -> str:
-        """The devices in words, and how they share the work."""
+        """The devices and the parallelism in words."""
         parallelism = self.topology.parallelism
         return self.topology.devices + (f", {parallelism.name}" if parallelism.stage or self.world > 1 else "")
 
     @property
     def batch(self) -> str:
-        """How the global batch comes about, in words."""
+        """The global batch as a product, in words."""
         parts = [
             f"{self.per_device} per device",
             f"{self.accumulation} accumulation",
@@ -116,42 +116,40 @@ def topology_of(launch: Launch, gpus_there: int, parallelism: Parallelism = DDP)
 
 
 def check_model(model_name: str, root: Path) -> None:
-    """Raises ExperimentError if ``model_name`` means a local folder, and that holds no model. Looks only at the disk."""
+    """Raises ExperimentError if ``model_name`` is a local folder without a model. Looks only at the disk."""
     if model_name.startswith("s3://"):
         return
     folder = root / expanded(model_name)
     is_path = model_name.startswith(("./", "../", "/", "~")) or model_name.count("/") > 1 or folder.is_dir()
     if not is_path or (folder / "config.json").is_file():
         return
-    hint = "`make demo` makes it" if "data/demo" in model_name else None
+    hint = "make it with: make demo" if "data/demo" in model_name else None
     if model_name.startswith(("https://huggingface.co/", "https://hf.co/")):
-        hint = f"the hub id is {'/'.join(model_name.split('/')[3:5])}"
+        hint = f"use the hub id {'/'.join(model_name.split('/')[3:5])}"
     if folder.is_dir():
         files = sorted(path.name for path in folder.iterdir())
-        found = "no file at all" if not files else ", ".join(files[:5]) + (" …" if len(files) > 5 else "")
-        raise ExperimentError(Mistake("model_name", f"{model_name} holds no model", "a folder with config.json", found, hint))
-    raise ExperimentError(
-        Mistake("model_name", f"there is no folder {model_name}", "a hub id, or a folder that exists", model_name, hint)
-    )
+        found = "an empty folder" if not files else ", ".join(files[:5]) + (" …" if len(files) > 5 else "")
+        raise ExperimentError(Mistake("model_name", f"no model in {model_name}", "a folder with config.json", found, hint))
+    raise ExperimentError(Mistake("model_name", f"folder {model_name} not found", "a hub id or an existing folder", hint=hint))
 
 
 def _beyond_the_machine(experiment: Experiment, topology: Topology, there: int) -> Iterator[Mistake]:
     gpus, launch, h = topology.gpus, experiment.launch, experiment.hyperparameters
     if gpus > there:
-        what = f"asks for {gpus} GPU{'s' * (gpus > 1)}, and this machine has {there}"
-        yield Mistake("launch.gpus", what, f"at most {there}, or auto for all that are there", str(gpus))
+        what = f"requests {gpus} GPU{'s' * (gpus > 1)}, but this machine has {there}"
+        yield Mistake("launch.gpus", what, f"at most {there}, or auto for all of them")
     if launch.processes is not None and gpus and launch.processes != gpus:
-        yield Mistake("launch.processes", "with GPUs there is one rank for each", f"{gpus}, or unset", str(launch.processes))
+        yield Mistake("launch.processes", "each GPU runs one process", f"{gpus}, or unset", str(launch.processes))
     if topology.parallelism.stage == 3 and (h.load_in_4bit or h.load_in_8bit):
-        what = "spreads the weights over the ranks, which quantised ones do not stand"
+        what = "ZeRO-3 shards the weights, and quantised weights cannot be sharded"
         yield Mistake("launch.parallelism", what, "ddp, zero1 or zero2", topology.parallelism.name)
     if topology.parallelism.stage and h.trl.get("sync_ref_model"):
-        what = "cannot follow a reference that moves (sync_ref_model)"
+        what = "does not work with sync_ref_model"
         yield Mistake("launch.parallelism", what, "ddp", topology.parallelism.name)
 
 
 def _uneven(experiment: Experiment, world: int) -> Mistake:
-    """The global batch does not divide into whole accumulation steps: says what would."""
+    """The mistake of a global batch that is no whole number of accumulation steps, with the values that work."""
     total, per_device = experiment.global_batch, experiment.hyperparameters.per_device_train_batch_size
     devices = f"{world} device{'s' * (world > 1)}"
     sizes, counts = _divisors(total // world) if total % world == 0 else [], _divisors(total // per_device)
@@ -160,7 +158,7 @@ def _uneven(experiment: Experiment, world: int) -> Mistake:
         choices.append(f"{_or(counts)} device{'s' * (counts != [1])} with per_device_train_batch_size {per_device}")
     return Mistake(
         "launch.global_batch_size" if experiment.launch.global_batch_size else "per_device_train_batch_size",
-        f"a global batch of {total} pairs cannot be split evenly: {per_device} a device on {devices} make {per_device * world}",
+        f"a global batch of {total} pairs cannot be split evenly: {per_device} per device × {devices} = {per_device * world}",
         ", or ".join(choices) or f"a global batch that is a multiple of {per_device * world}",
         f"{total} / {per_device * world} = {total / (per_device * world):.4g} accumulation steps",
     )
@@ -176,7 +174,7 @@ def _or(numbers: list[int]) -> str:
 
 
 def _environment(launch: Launch) -> tuple[dict[str, str], tuple[str, ...]]:
-    """(fixed values, names taken from the caller); a name with no value is taken from the caller, as in Docker's files."""
+    """(fixed values, names taken from the caller); a name without a value is taken from the caller, as in Docker's env files."""
     if not isinstance(launch.env, Mapping):
         return {}, launch.env
     fixed = {name: _text(value) for name, value in launch.env.items() if value is not None}
@@ -188,4 +186,4 @@ def _text(value: str | int | float | bool) -> str:
 
 
 def _reserved(name: str) -> Mistake:
-    return Mistake("launch.env", f"{name} is set by the launcher", "a name that does not begin with DPO_", name)
+    return Mistake("launch.env", f"{name} is set by the launcher", "a name that does not begin with DPO_")

@@ -1,4 +1,4 @@
-"""DeepSpeed configurations by name: a file of the working directory's ``configs/deepspeed``, or one that comes along."""
+"""DeepSpeed configurations by name: files in ``configs/deepspeed`` of the working directory, or those of this code."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import ExperimentError, Mistake, nearest
+from ..experiment.other_names import meant_value
 from .topology import DDP, Parallelism
 
 FOLDER: Final = Path("configs", "deepspeed")
-# What the experiment decides, so that the mathematics is one: the trainer fills it in.
+# Set by the experiment, which keeps the mathematics the same everywhere: the trainer fills them in.
 _DECIDED: Final = (
     "train_batch_size",
     "train_micro_batch_size_per_gpu",
@@ -21,7 +22,7 @@ _REFUSED: Final = ("optimizer", "scheduler")
 
 
 def folders(root: Path) -> list[Path]:
-    """Where configurations are looked for: below ``root``, then beside this code (a checkout, or an installation)."""
+    """The folders with configurations: below ``root``, then beside this code (a checkout, or an installation)."""
     here = Path(__file__).parents[1]
     return [folder for folder in (root / FOLDER, here.parent / FOLDER, here / "deepspeed") if folder.is_dir()]
 
@@ -31,7 +32,7 @@ def names(root: Path) -> list[str]:
 
 
 def read_parallelism(name: str, root: Path, why: str | None = None) -> Parallelism:
-    """``ddp``, or the configuration called ``name``; raises ExperimentError if there is none, or it is not one to train with."""
+    """``ddp``, or the configuration called ``name``; raises ExperimentError if it does not exist, or cannot train."""
     if name == "ddp":
         return Parallelism(DDP.name, None, why)
     file = next((path for folder in folders(root) if (path := folder / f"{name}.json").is_file()), None)
@@ -42,14 +43,13 @@ def read_parallelism(name: str, root: Path, why: str | None = None) -> Paralleli
                 "launch.parallelism",
                 f"configs/deepspeed/{name}.json not found",
                 f"one of {', '.join(known)}",
-                name,
-                nearest(name, known),
+                hint=meant_value("parallelism", name) or nearest(name, known),
             )
         )
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ExperimentError(Mistake(str(file), f"is no JSON: {error}")) from error
+        raise ExperimentError(Mistake(str(file), f"not valid JSON: {error}")) from error
     mistakes = _mistakes(config, str(file))
     if mistakes:
         raise ExperimentError(mistakes)
@@ -58,20 +58,20 @@ def read_parallelism(name: str, root: Path, why: str | None = None) -> Paralleli
 
 def _mistakes(config: Any, file: str) -> list[Mistake]:
     if not isinstance(config, dict):
-        return [Mistake(file, "is no DeepSpeed configuration", "a JSON object", type(config).__name__)]
+        return [Mistake(file, "not a DeepSpeed configuration", "a JSON object", type(config).__name__)]
     zero = config.get("zero_optimization")
     stage = zero.get("stage") if isinstance(zero, dict) else None
     found = []
     if stage not in (1, 2, 3):
-        found.append(Mistake(f"{file}: zero_optimization.stage", "is not a stage that shards", "1, 2 or 3", str(stage)))
+        found.append(Mistake(f"{file}: zero_optimization.stage", "must be 1, 2 or 3", found=str(stage)))
     if stage == 3 and isinstance(zero, dict) and not zero.get("stage3_gather_16bit_weights_on_model_save"):
-        what = "must be true: without it no whole adapter or model can be saved"
+        what = "must be true, or no whole adapter or model can be saved"
         found.append(Mistake(f"{file}: zero_optimization.stage3_gather_16bit_weights_on_model_save", what))
     for name in _DECIDED:
         if config.get(name, "auto") != "auto":
-            what = "is decided by the experiment (per_device_train_batch_size, launch.global_batch_size, max_grad_norm)"
+            what = "is set by the experiment (per_device_train_batch_size, launch.global_batch_size, max_grad_norm)"
             found.append(Mistake(f"{file}: {name}", what, '"auto"', str(config[name])))
     for name in _REFUSED:
         if name in config:
-            found.append(Mistake(f"{file}: {name}", "is decided by the experiment (optim, lr_scheduler_type)", "no such section"))
+            found.append(Mistake(f"{file}: {name}", "is set by the experiment (optim, lr_scheduler_type); remove it"))
     return found

@@ -1,4 +1,4 @@
-"""A run that is to be started again: its job, from what its folder says."""
+"""The job of a run that is resumed, from what its folder holds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .topology import DDP, Parallelism
 
 
 def job_again(run: RunDir, gpus_there: int) -> Job:
-    """The job of ``run``, with the experiment and the DeepSpeed configuration that it was started with.
+    """The job of ``run`` with its own experiment and DeepSpeed configuration.
 
-    Raises LauncherError where the folder does not hold them, ExperimentError where this machine cannot run it.
+    Raises LauncherError where the folder does not have them, ExperimentError where this machine cannot run it.
     """
     try:
         experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
@@ -22,7 +22,7 @@ def job_again(run: RunDir, gpus_there: int) -> Job:
         if run.deepspeed.is_file():
             parallelism = Parallelism(experiment.launch.parallelism, json.loads(run.deepspeed.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise LauncherError(f"{run.path}: the run cannot be started again: {error}") from error
+        raise LauncherError(f"cannot resume {run.path}: {error}") from error
     record = run.read_record()
     return plan(
         experiment,

@@ -1,4 +1,4 @@
-"""Topology: how many ranks a run has, where they are, and how they share the work. All of it is pure."""
+"""Topology: how many ranks a run has, on which nodes, and their parallelism. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Final
 
 from ..errors import UsageError
 
-# Seconds that the nodes wait for each other: another node may still be pulling its image.
+# Seconds that nodes wait for each other: another node may still be pulling its image.
 RENDEZVOUS: Final = 1800
 PORT: Final = 29500
 
 
 @dataclass(frozen=True)
 class Parallelism:
-    """How the ranks share the work: ``ddp``, where each has all of the model, or a DeepSpeed configuration by its name."""
+    """``ddp``, where each rank has the whole model, or a DeepSpeed configuration by its name."""
 
     name: str = "ddp"
     deepspeed: Mapping[str, Any] | None = None
@@ -24,7 +24,7 @@ class Parallelism:
 
     @property
     def stage(self) -> int:
-        """What is spread over the ranks: 0 nothing, 1 the optimizer's state, 2 also gradients, 3 also weights."""
+        """What is sharded over the ranks: 0 nothing, 1 optimizer state, 2 also gradients, 3 also weights."""
         return 0 if self.deepspeed is None else int(self.deepspeed["zero_optimization"]["stage"])
 
 
@@ -47,19 +47,19 @@ class Topology:
     @property
     def devices(self) -> str:
         """The devices in words."""
-        if self.gpus == 0:
-            what = "the CPU" if self.nproc == 1 else f"{self.nproc} processes on the CPU"
-        else:
+        if self.gpus:
             what = f"{self.gpus} GPU{'s' * (self.gpus > 1)}"
-        return what + (f" of each of {self.nodes} nodes" if self.nodes > 1 else "")
+        else:
+            what = "the CPU" if self.nproc == 1 else f"{self.nproc} processes on the CPU"
+        return f"{self.nodes} nodes × {what}" if self.nodes > 1 else what
 
     def environment(self, deepspeed_file: str) -> dict[str, str]:
-        """What the entry, accelerate and DeepSpeed are told; ``deepspeed_file`` is where the ranks find the configuration."""
+        """The environment of the entrypoint, accelerate and DeepSpeed; ``deepspeed_file``: its path for the ranks."""
         env = {"DPO_NNODES": str(self.nodes), "DPO_NPROC": str(self.nproc)}
         if self.gpus == 0:
             env |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
         if self.gpus == 0 and self.parallelism.deepspeed is None:
-            env["ACCELERATE_USE_CPU"] = "true"  # with it accelerate takes no DeepSpeed; without it it finds no GPU either
+            env["ACCELERATE_USE_CPU"] = "true"  # with it accelerate ignores DeepSpeed; without it, too, it finds no GPU
         if self.parallelism.deepspeed is not None:
             env |= {
                 "ACCELERATE_USE_DEEPSPEED": "true",
@@ -71,7 +71,7 @@ class Topology:
 
 @dataclass(frozen=True)
 class Node:
-    """Which node of a run this is, and where the first one listens; ``address`` is None where all ranks are on one node."""
+    """Which node of a run this is, and where the first one listens; ``address`` is None for a run on one node."""
 
     rank: int = 0
     address: str | None = None
@@ -81,19 +81,19 @@ class Node:
     def of(cls, environment: Mapping[str, str], nodes: int) -> Node:
         """Read from NODE_RANK (or JOB_COMPLETION_INDEX, Kubernetes' name for it), MASTER_ADDR and MASTER_PORT.
 
-        Raises UsageError where ``nodes`` is more than one and they do not say it.
+        Raises UsageError where ``nodes`` is more than one and they are missing or wrong.
         """
         if nodes == 1:
             return cls()
         rank = environment.get("NODE_RANK", environment.get("JOB_COMPLETION_INDEX", ""))
         if not rank.isdecimal() or int(rank) >= nodes:
-            what = f"a run over {nodes} nodes needs NODE_RANK: expected 0 to {nodes - 1}, found {rank or 'nothing'}"
-            raise UsageError(f"{what} (0 is the node that MASTER_ADDR names)")
+            what = f"a run on {nodes} nodes needs NODE_RANK from 0 to {nodes - 1}, not {rank or 'unset'}"
+            raise UsageError(f"{what} (0 is the node of MASTER_ADDR)")
         address, port = environment.get("MASTER_ADDR", ""), environment.get("MASTER_PORT", str(PORT))
         if not address:
-            raise UsageError(f"a run over {nodes} nodes needs MASTER_ADDR: the address of its first node, as the others reach it")
+            raise UsageError(f"a run on {nodes} nodes needs MASTER_ADDR, the address of the first node for the others")
         if not port.isdecimal() or not 0 < int(port) < 65536:
-            raise UsageError(f"MASTER_PORT: expected a port, found {port!r}")
+            raise UsageError(f"MASTER_PORT must be a port, not {port!r}")
         return cls(int(rank), address, int(port))
 
     @property
@@ -104,7 +104,7 @@ class Node:
 
 
 def torchrun(nodes: int, nproc: int, node: Node, port: int | str) -> list[str]:
-    """The options of ``python -m torch.distributed.run`` that say where the ranks are; ``port`` is for a run on one node."""
+    """The options of ``python -m torch.distributed.run`` for the place of the ranks; ``port``: for a run on one node."""
     options = [f"--nnodes={nodes}", f"--nproc-per-node={nproc}"]
     if node.address is None:
         return [*options, "--master-addr=127.0.0.1", f"--master-port={port}", "--max-restarts=0"]

@@ -1,13 +1,13 @@
-"""Google Sheets: who asks (``account``), the asking (``client``), what was read and its copy in a run (``spreadsheet``).
+"""Google Sheets: the account (``account``), the requests (``client``), what was read and its snapshot (``spreadsheet``).
 
-A spreadsheet is read once a run, so that all ranks, a resume, a retry and a restart train on the same cells:
+A spreadsheet is read once per run: all ranks, a resume, a retry and a restart train on the same cells.
 
-- ``launcher run`` and ``submit`` read it for their check. Those cells go into the run's folder as it is made (``data/read/``, a
-  JSON array a row and a manifest with hashes), before any rank is there; a pod finds them in its ConfigMap. The ranks read that
-  copy, never the sheet: no container needs Google's key, and nothing can change between the check and the training.
-- Where nobody has put a copy (``python -m trainer`` by hand, the Python API, cells that are more than the 900 KiB of a
-  ConfigMap), the first rank reads the sheet and leaves the copy; the others wait for it.
+- ``launcher run`` and ``submit`` read it for their checks. These cells become the snapshot in the run's folder (``data/read/``:
+  one JSON array per row, and a manifest with hashes) before any rank starts; a pod finds them in its ConfigMap. The ranks read
+  the snapshot, never the sheet: no container needs Google's key, and nothing changes between the checks and the training.
+- Without a snapshot (``python -m trainer`` by hand, the Python API, more cells than the 900 KiB of a ConfigMap), the first rank
+  reads the sheet and writes the snapshot; the others wait for it.
 
-All of it is one request: pieces of a sheet that somebody is writing to could be of two states. Google sets no limit to an answer.
-The copy is whole or absent: its manifest is written last, and its hashes are compared at each reading.
+The worksheets are read in one request: parts of a sheet that somebody is editing could show two states. Google sets no limit on
+the size of an answer. The snapshot is whole or absent: its manifest is written last, and its hashes are compared at each reading.
 """

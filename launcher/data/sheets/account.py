@@ -1,4 +1,4 @@
-"""The service account that asks: its e-mail and private key, in the many forms in which people paste them."""
+"""The service account: its e-mail and private key, in the many forms in which people paste them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TOKEN: Final = ("GOOGLE_SHEETS_TOKEN_URL", "https://oauth2.googleapis.com/token"
 _PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
 _BEGIN: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
 _KINDS: Final = ("PRIVATE KEY", "RSA PRIVATE KEY")
-_WHERE: Final = f"{KEY} is the value of private_key in the service account's JSON file"
+_WHERE: Final = f"set {KEY} to private_key from the service account's JSON file"
 
 
 @dataclass(frozen=True)
 class Account:
-    """``key`` is PEM with real line breaks; ``api`` and ``token`` are the addresses that are asked, without a final slash."""
+    """``key`` is PEM with real line breaks; ``api`` and ``token`` are the addresses of the requests, without a final slash."""
 
     email: str
     key: str = field(repr=False)
@@ -34,16 +34,16 @@ class Account:
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> Account:
-        """The account that ``env`` names; raises CredentialError with what is missing, or cannot be it.
+        """The account that ``env`` names; raises CredentialError for what is missing or wrong.
 
-        GOOGLE_SHEETS_API_URL and GOOGLE_SHEETS_TOKEN_URL stand for Google's addresses where those are reached by another one, as
-        behind a gateway. They come from the environment alone: an experiment file that could set them could send a key anywhere.
+        GOOGLE_SHEETS_API_URL and GOOGLE_SHEETS_TOKEN_URL replace Google's addresses, for example behind a gateway. They come from
+        the environment only: an experiment file that could set them could send a key anywhere.
         """
         missing = [name for name in (EMAIL, KEY) if not env.get(name, "").strip()]
         if missing:
             raise CredentialError(
-                f"Google Sheets needs {' and '.join(missing)}, in your environment or in .env\n"
-                "    hint:     both are in the JSON file of a service account: client_email and private_key"
+                f"Google Sheets: {' and '.join(missing)} missing in the environment and in .env\n"
+                "    hint:     take client_email and private_key from the JSON file of a service account"
             )
         account = cls(_email(env[EMAIL]), _key(env[KEY]), _address(env, *API), _address(env, *TOKEN))
         REDACTOR.learn({KEY: account.key})
@@ -53,15 +53,17 @@ class Account:
 def _email(text: str) -> str:
     email = text.strip().strip("'\"").strip()
     if not re.fullmatch(r"[^@\s\"'<>]+@[^@\s\"'<>]+\.[^@\s\"'<>]+", email):
-        raise CredentialError(f"{EMAIL} is no e-mail address: {email}\n    expected: client_email of the account's JSON file")
+        raise CredentialError(
+            f"{EMAIL} is not an e-mail address: {email}\n    expected: client_email from the account's JSON file"
+        )
     return email
 
 
 def _key(text: str) -> str:
-    """The key as PEM, whatever has become of its line breaks; raises CredentialError with what the text is instead."""
+    """The key as PEM, however its line breaks were changed; raises CredentialError for what is not a key."""
     text = text.strip().strip("'\"").replace("\\r", "").replace("\\n", "\n").strip().strip("'\"")
     if text.startswith("{"):
-        raise CredentialError(f"{KEY} holds a whole JSON file, or its beginning\n    expected: {_WHERE}")
+        raise CredentialError(f"{KEY} contains a JSON file instead of a key\n    hint:     {_WHERE}")
     found = _PEM.search(text)
     if found is None:
         raise CredentialError(_no_pem(text))
@@ -71,25 +73,25 @@ def _key(text: str) -> str:
     try:
         base64.b64decode(body, validate=True)
     except ValueError:
-        raise CredentialError(f"{KEY} is damaged: between its first and last line is no base64\n    hint:     {_WHERE}") from None
+        raise CredentialError(f"{KEY} is damaged: no base64 between its BEGIN and END lines\n    hint:     {_WHERE}") from None
     lines = [body[at : at + 64] for at in range(0, len(body), 64)]
     return "\n".join([f"-----BEGIN {found[1]}-----", *lines, f"-----END {found[1]}-----", ""])
 
 
 def _no_pem(text: str) -> str:
-    """What a text without a whole PEM block is; it is not shown, as it may be a part of the key."""
+    """The mistake of a text without a whole PEM block; the text is not shown, as it may be part of the key."""
     if _BEGIN.search(text):
         what, hint = (
-            "is cut short: it begins, and has no END line",
-            "in .env put it into quotes, on one line or several",
+            "is cut off: no END line",
+            "in .env put the whole key into quotes",
         )
     elif text.endswith((".json", ".pem", ".p12")):
-        what, hint = "names a file", _WHERE
+        what, hint = "is the name of a file, not a key", _WHERE
     elif "-----END" in text:
-        what, hint = "has lost its beginning: there is no BEGIN line", _WHERE
+        what, hint = "is cut off: no BEGIN line", _WHERE
     else:
-        what, hint = "is no key: there is no BEGIN line", _WHERE
-    # Not the lines themselves: what begins as a key does is hidden wherever it is shown.
+        what, hint = "is not a key: no BEGIN line", _WHERE
+    # Not the literal lines: the redactor hides everything that begins like a key.
     return f"{KEY} {what}\n    expected: a line BEGIN PRIVATE KEY, base64, a line END PRIVATE KEY\n    hint:     {hint}"
 
 
@@ -98,5 +100,5 @@ def _address(env: Mapping[str, str], name: str, default: str) -> str:
     parts = urlsplit(address)
     is_here = parts.hostname in ("localhost", "127.0.0.1", "::1")
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_here)):
-        raise CredentialError(f"{name}: a key goes there, so it must be https://…\n    found:    {address}")
+        raise CredentialError(f"{name} must begin with https://: a key is sent there\n    found:    {address}")
     return address

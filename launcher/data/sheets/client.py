@@ -1,4 +1,4 @@
-"""The asking: one token, one batch read, and what each refusal means. The only room that knows gspread and google-auth."""
+"""The requests: one token, one batch read, and the meaning of each refusal. The only module with gspread and google-auth."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .spreadsheet import Spreadsheet, Worksheet
 
 _SCOPE: Final = "https://www.googleapis.com/auth/spreadsheets.readonly"
 _PASSES: Final = (408, 429, 500, 502, 503, 504)
-_SKEW: Final = 300  # seconds that Google lets a clock be off
+_SKEW: Final = 300  # seconds that a clock may be off for Google
 _VALUES: Final = {"valueRenderOption": "FORMATTED_VALUE"}
 _TITLES: Final = {"fields": "sheets.properties(title,sheetType)"}
 
@@ -42,8 +42,8 @@ def read_spreadsheet(
 ) -> Spreadsheet:
     """The worksheets ``wanted`` (role -> title), in two requests: a token and one batch read.
 
-    Raises CredentialError where Google refuses the account, ExperimentError where there is no such spreadsheet or worksheet, and
-    LauncherError where it cannot be reached.
+    Raises CredentialError where Google rejects the account, ExperimentError for a spreadsheet or worksheet that does not exist,
+    and LauncherError where Google cannot be reached.
     """
     account = Account.of(env)
     with requests.Session() as session:
@@ -62,13 +62,13 @@ def read_spreadsheet(
     read = datetime.now(UTC).isoformat(timespec="seconds")
     found = answer.get("valueRanges", [])
     if len(found) != len(wanted):
-        raise LauncherError(f"Google Sheets answered with {len(found)} ranges where {len(wanted)} were asked for")
+        raise LauncherError(f"Google Sheets returned {len(found)} ranges for {len(wanted)} worksheets")
     parts = zip(wanted.items(), found, strict=True)
     return Spreadsheet(spreadsheet_id, read, tuple(Worksheet(r, t, _cells(part.get("values", []))) for (r, t), part in parts))
 
 
 def _proxies(env: Mapping[str, str], *addresses: str) -> dict[str, str]:
-    """The proxy of each address as ``env`` says, or "" for none: requests itself looks in the process's environment alone."""
+    """The proxy of each address from ``env``, or "" for none: requests itself looks only in the process's environment."""
 
     def named(variable: str) -> str:
         return env.get(variable) or env.get(variable.upper()) or ""
@@ -82,13 +82,13 @@ def _proxies(env: Mapping[str, str], *addresses: str) -> dict[str, str]:
 
 
 def _whole(method: Callable[..., Any], *args: Any) -> Mapping[str, Any]:
-    """What ``method`` is answered with, which must be a whole JSON object."""
+    """The answer to ``method``, which must be a whole JSON object."""
     try:
         answer = method(*args)
     except requests.exceptions.JSONDecodeError as error:
-        raise Passing("an answer that is no JSON, or is cut short") from error
+        raise Passing("invalid or truncated JSON in the answer") from error
     if not isinstance(answer, dict):
-        raise Passing("an answer that is no JSON object")
+        raise Passing("the answer is not a JSON object")
     return answer
 
 
@@ -97,7 +97,7 @@ def _cells(values: Iterable[Iterable[Any]]) -> tuple[tuple[str, ...], ...]:
 
 
 class _Refused(Exception):
-    """An answer that says no, and will again."""
+    """An answer that refuses, now and later."""
 
     def __init__(self, status: int, message: str):
         super().__init__(message)
@@ -106,7 +106,7 @@ class _Refused(Exception):
 
 
 class _Client(HTTPClient):
-    """gspread's calls, at one account's address, with a limit on waiting; raises Passing for what may pass, else _Refused."""
+    """gspread's calls at one account's address, with a timeout; raises Passing for temporary failures, else _Refused."""
 
     def __init__(self, account: Account, session: requests.Session, patience: Patience):
         super().__init__(None, session)  # type: ignore[arg-type] # the session has the token
@@ -128,7 +128,7 @@ class _Client(HTTPClient):
 
 
 class _Transport(Request):
-    """google-auth's transport. It raises what may pass, so that google-auth does not try again by itself, and keeps clocks."""
+    """google-auth's transport. It raises temporary failures before google-auth retries by itself, and measures clock skew."""
 
     def __init__(self, session: requests.Session, patience: Patience):
         super().__init__(session)
@@ -149,7 +149,7 @@ class _Transport(Request):
         if response.status in _PASSES:
             raise _passing(response.status, response.headers, "")
         if response.status == 200 and not isinstance(_json(response.data), dict):
-            raise Passing("a token's answer that is no JSON object")
+            raise Passing("the token's answer is not a JSON object")
         return response
 
 
@@ -170,7 +170,7 @@ def _token(account: Account, session: requests.Session, ask: Asking) -> str:
     token = str(credentials.token)
     REDACTOR.learn({"access token": token}, ("access token",))
     if not token.strip():
-        raise CredentialError(f"Google gave {account.email} an empty token")
+        raise CredentialError(f"Google returned an empty token for {account.email}")
     return token
 
 
@@ -182,14 +182,14 @@ def _description(error: RefreshError) -> str:
 
 
 def _message(response: requests.Response) -> str:
-    """The API's sentence, or what a gateway says in its place."""
+    """The API's sentence, or the text of a gateway."""
     answer = _json(response.content)
     error = answer.get("error") if isinstance(answer, dict) else None
     return _short(str(error["message"]) if isinstance(error, dict) and "message" in error else response.text)
 
 
 def _short(text: str) -> str:
-    """One line of ``text``, which may be a gateway's whole page."""
+    """One line of ``text``, which may be a whole page of a gateway."""
     line = " ".join(re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE).split())
     return line if len(line) <= 600 else line[:600] + "…"
 
@@ -202,28 +202,28 @@ def _json(content: bytes) -> Any:
 
 
 def _passing(status: int, headers: Mapping[str, str], message: str) -> Passing:
-    words = {429: "too many requests in this minute"}.get(status, "")
+    words = {429: "too many requests"}.get(status, "")
     said = "; ".join(part for part in (words, message) if part)
-    return Passing(f"status {status}" + (f", {said}" if said else ""), retry_after(headers.get("Retry-After")))
+    return Passing(f"HTTP {status}" + (f", {said}" if said else ""), retry_after(headers.get("Retry-After")))
 
 
 def _unanswered(error: BaseException) -> Exception:
-    """A request that got no whole answer: what may pass, or LauncherError for what will not."""
-    # What urllib3 gave up for, without its own words for where.
+    """A request without a whole answer: Passing for a temporary failure, else LauncherError."""
+    # The reason of urllib3, without its own words for the address.
     reason = getattr(error.args[0] if error.args else None, "reason", None) or error
     said = re.sub(r"^HTTPS?Connection\(.*?\): ", "", _short(str(reason)))
     if isinstance(error, requests.exceptions.SSLError):
-        hint = "REQUESTS_CA_BUNDLE names a file with the certificates to trust"
+        hint = "set REQUESTS_CA_BUNDLE to a file with the certificates to trust"
         return LauncherError(f"Google Sheets: the server's certificate is not trusted: {said}\n    hint:     {hint}")
     is_unconnected = any(word in repr(error) for word in ("NewConnectionError", "NameResolution", "ProxyError"))
     if is_unconnected or isinstance(error, requests.exceptions.ConnectTimeout):
-        return Passing(f"no connection to {_host(error)}: {said}", tries=3)
+        return Passing(f"cannot connect to {_host(error)}: {said}", tries=3)
     if isinstance(error, requests.exceptions.Timeout):
-        return Passing("no answer in time", tries=3)
+        return Passing("timeout", tries=3)
     if isinstance(error, requests.exceptions.ConnectionError | requests.exceptions.ChunkedEncodingError):
-        return Passing("the connection was cut")
+        return Passing("connection lost")
     if isinstance(error, requests.exceptions.RequestException):
-        return Passing(f"the answer cannot be read: {said}", tries=3)
+        return Passing(f"unreadable answer: {said}", tries=3)
     return LauncherError(f"Google Sheets: {said}")
 
 

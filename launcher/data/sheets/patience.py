@@ -1,4 +1,4 @@
-"""A request that fails for a while is sent again, for a while."""
+"""Retries of a request whose failure is temporary."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Patience:
-    """How long an answer is waited for (seconds to connect, and between bytes: Google itself gives up after 180), and how often
-    a request that failed for a while is sent again: after ``first`` seconds, then twice as many, or as the server says.
+    """Timeouts in seconds (to connect, and between bytes: Google itself gives up after 180), and how often a request is retried:
+    after ``first`` seconds, then after twice as many each time, or as the server asks.
     """
 
     timeout: tuple[float, float] = (10, 200)
@@ -33,7 +33,7 @@ PATIENT: Final = Patience()
 
 
 class Passing(Exception):
-    """A failure that may pass. ``after``: seconds until then, where the server says so; ``tries``: how often it is worth one."""
+    """A temporary failure. ``after``: seconds to wait, where the server asks for it; ``tries``: at most so many."""
 
     def __init__(self, why: str, after: float | None = None, tries: int = 100):
         super().__init__(why)
@@ -43,7 +43,7 @@ class Passing(Exception):
 
 @dataclass
 class Asking:
-    """Sends a request again while its failure may pass; the first wait that is long enough to wonder is said, once."""
+    """Retries a request while its failure is temporary, and reports the first retry."""
 
     say: Callable[[str], None]
     patience: Patience
@@ -60,23 +60,23 @@ class Asking:
                 took = time.monotonic() - began
                 enough = tried >= min(self.patience.tries, failure.tries) or took > self.patience.deadline
                 if enough or wait > self.patience.longest:
-                    again = f"; it asks to wait {wait:.0f} s" if wait > self.patience.longest else ""
-                    times = f"{tried} tries" if tried > 1 else "one try"
-                    raise LauncherError(f"Google Sheets does not answer: {failure} (after {times}{again})") from failure
+                    again = f"; the server asks to wait {wait:.0f} s" if wait > self.patience.longest else ""
+                    times = f"{tried} tries" if tried > 1 else "1 try"
+                    raise LauncherError(f"Google Sheets: {failure} (gave up after {times}{again})") from failure
                 if not self.is_said:
                     self.is_said = True
-                    self.say(f"Google Sheets: {failure}; trying again for a while, next in {wait:.0f} s")
+                    self.say(f"Google Sheets: {failure}; retrying in {wait:.0f} s")
                 self.patience.sleep(wait)
 
     def _wait(self, failure: Passing, tried: int) -> float:
         if failure.after is not None:
             return failure.after
-        # Spread, so that several who were refused together do not come back together.
+        # Jitter: clients that were refused together do not return together.
         return min(self.patience.longest, self.patience.first * 2.0 ** (tried - 1)) * random.uniform(0.75, 1.25)
 
 
 def retry_after(header: str | None) -> float | None:
-    """Seconds that ``Retry-After`` asks for, as a number or a date."""
+    """Seconds from ``Retry-After``, a number or a date; None without it."""
     if header is None:
         return None
     if header.strip().isdigit():

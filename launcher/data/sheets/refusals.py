@@ -1,4 +1,4 @@
-"""What Google's refusals mean, each with what to do about it. Pure."""
+"""What Google's refusals mean, each with a remedy. Pure."""
 
 from __future__ import annotations
 
@@ -13,67 +13,67 @@ _SETTINGS: Final = {"train": "train_sheet", "validation": "validation_sheet", "p
 
 
 def wrong_key(error: Exception) -> CredentialError:
-    """The key has the form of one, and is none."""
-    # The library's own words are not shown: they may quote the key.
+    """The text looks like a key but is not one."""
+    # The library's message is not shown: it may quote the key.
     return CredentialError(
-        f"{KEY} is no RSA private key: a part of it is missing, or it was changed ({type(error).__name__})\n"
-        "    hint:     copy private_key of the service account's JSON file again, all of it"
+        f"{KEY} is not a valid RSA private key: incomplete or changed ({type(error).__name__})\n"
+        "    hint:     copy the whole private_key from the service account's JSON file again"
     )
 
 
 def refused_token(said: str, email: str) -> CredentialError:
-    """The token's endpoint refuses the signed request."""
+    """The token endpoint rejects the signed request."""
     if "signature" in said.lower():
         return CredentialError(
-            f"Google does not take the key for {email}: {said}\n"
-            f"    hint:     {EMAIL} and {KEY} must be of one JSON file, and its key must not have been deleted"
+            f"Google rejects the key of {email}: {said}\n"
+            f"    hint:     take {EMAIL} and {KEY} from the same JSON file; its key may have been deleted"
         )
     if "account not found" in said.lower():
         return CredentialError(
-            f"Google knows no service account {email}: {said}\n    hint:     {EMAIL} is client_email of the JSON file"
+            f"service account {email} not found: {said}\n    hint:     set {EMAIL} to client_email from the JSON file"
         )
-    return CredentialError(f"Google refuses the service account {email}: {said}")
+    return CredentialError(f"Google rejects the service account {email}: {said}")
 
 
 def clock_is_wrong(skew: float | None, said: str) -> CredentialError:
     """``skew``: seconds that this machine's clock is ahead of Google's."""
     if skew is None or abs(skew) < 1:
-        return CredentialError(f"Google takes this machine's clock to be wrong: {said}")
+        return CredentialError(f"Google rejects this machine's clock: {said}")
     side = "ahead of" if skew > 0 else "behind"
     return CredentialError(
-        f"this machine's clock is {_span(abs(skew))} {side} Google's, which refuses the request: {said}\n"
+        f"this machine's clock is {_span(abs(skew))} {side} Google's: {said}\n"
         "    hint:     set the clock (timedatectl set-ntp true)"
     )
 
 
 def refused_by_api(status: int, message: str, email: str, spreadsheet_id: str) -> LauncherError:
-    """The API refuses the read; ``message`` is its sentence."""
+    """The API rejects the read; ``message`` is its sentence."""
     lower = message.lower()
     if status == 403 and ("has not been used in project" in lower or "is disabled" in lower):
-        return CredentialError(f"the Google Sheets API is off in the project of {email}: {message}")
+        return CredentialError(f"the Google Sheets API is disabled in the project of {email}: {message}")
     if status == 403 and "scope" in lower:
-        return CredentialError(f"Google Sheets refuses {email}: {message}")
+        return CredentialError(f"Google Sheets rejects {email}: {message}")
     if status == 403:
         return CredentialError(
             f"spreadsheet {spreadsheet_id} is not shared with {email}: {message}\n"
-            f"    hint:     open https://docs.google.com/spreadsheets/d/{spreadsheet_id}, Share, and add that address as a Viewer"
+            f"    hint:     open https://docs.google.com/spreadsheets/d/{spreadsheet_id}, Share, add this address as a Viewer"
         )
     if status == 404:
-        what, hint = "there is no such spreadsheet", "the id is what stands between /d/ and /edit in its address"
+        what, hint = "spreadsheet not found", "the id is between /d/ and /edit in its address"
         return ExperimentError(Mistake("spreadsheet_id", what, found=spreadsheet_id, hint=hint))
     if status == 400 and "not supported for this document" in lower:
         what, hint = (
-            "the document is no Google Sheet (an Excel file in Drive, say)",
-            "File, Save as Google Sheets; then take its id",
+            "not a Google Sheet (perhaps an Excel file in Drive)",
+            "use File > Save as Google Sheets, then the id of the new document",
         )
         return ExperimentError(Mistake("spreadsheet_id", what, found=spreadsheet_id, hint=hint))
     if status == 401:
-        return CredentialError(f"Google Sheets does not take the token of {email}: {message}")
-    return LauncherError(f"Google Sheets refuses the read with status {status}: {message}")
+        return CredentialError(f"Google Sheets rejects the token of {email}: {message}")
+    return LauncherError(f"Google Sheets: HTTP {status}: {message}")
 
 
 def no_worksheet(wanted: Mapping[str, str], there: Mapping[str, Any]) -> LauncherError:
-    """``there`` is what the spreadsheet says of its worksheets; charts on a sheet of their own hold no cells."""
+    """``there``: the spreadsheet's answer about its worksheets; a chart on a sheet of its own has no cells."""
     properties = [sheet.get("properties", {}) for sheet in there.get("sheets", [])]
     titles = [str(p.get("title")) for p in properties if p.get("sheetType", "GRID") == "GRID"]
     others = {str(p.get("title")) for p in properties} - set(titles)
@@ -81,11 +81,11 @@ def no_worksheet(wanted: Mapping[str, str], there: Mapping[str, Any]) -> Launche
     for role, title in wanted.items():
         if title in titles:
             continue
-        what = f"{title!r} holds no cells: it is a chart, say" if title in others else f"there is no worksheet {title!r}"
+        what = f"{title!r} has no cells (perhaps a chart)" if title in others else f"worksheet {title!r} not found"
         first = sorted(titles, key=lambda other: -SequenceMatcher(None, title.lower(), other.lower()).ratio())
         mistakes.append(Mistake(_SETTINGS[role], what, found=", ".join(map(repr, first)), hint=nearest(title, titles)))
-    if not mistakes:  # it was made between the two requests
-        return LauncherError("Google Sheets did not find a worksheet that is there now: start again")
+    if not mistakes:  # it was added between the two requests
+        return LauncherError("Google Sheets: a worksheet was missing and exists now; run the command again")
     return ExperimentError(mistakes)
 
 

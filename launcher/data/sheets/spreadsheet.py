@@ -1,4 +1,4 @@
-"""What was read of a spreadsheet, and its copy in a run's folder."""
+"""Spreadsheet: what was read of it, and its snapshot in a run's folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BUNDLE: Final = "read.json"
 
 @dataclass(frozen=True)
 class Worksheet:
-    """``values`` are the cells as they are shown, row by row from the first; a row ends with its last cell that is not empty."""
+    """``values``: the cells as displayed, row by row from the first; a row ends with its last cell that is not empty."""
 
     role: str
     title: str
@@ -28,7 +28,7 @@ class Worksheet:
 
     @cached_property
     def text(self) -> str:
-        """The cells as they are kept: a JSON array a row."""
+        """The cells in the snapshot: one JSON array per row."""
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.values)
 
     @cached_property
@@ -51,31 +51,31 @@ class Spreadsheet:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a run's record says of it, and the copy's manifest."""
+        """The entry in a run's record, and the manifest of the snapshot."""
         worksheets = [{"role": w.role, "title": w.title, "rows": len(w.values), "sha256": w.sha256} for w in self.worksheets]
         return {"id": self.id, "read": self.time, "worksheets": worksheets}
 
     @property
     def files(self) -> dict[str, str]:
-        """The copy: file name -> text, the manifest last."""
+        """The snapshot: file name -> text, the manifest last."""
         return {w.file: w.text for w in self.worksheets} | {
             MANIFEST: json.dumps(self.record, indent=2, ensure_ascii=False) + "\n"
         }
 
 
 def bundle(spreadsheet: Spreadsheet) -> str:
-    """The copy as one text, for a place that holds no folders."""
+    """The snapshot as one text, for a place without folders (a ConfigMap)."""
     return json.dumps(spreadsheet.files, ensure_ascii=False)
 
 
 def unpack(file: Path, folder: Path) -> None:
-    """Makes the copy ``folder`` of the bundle in ``file``, the manifest last; raises DataError where it is none."""
+    """Writes the snapshot ``folder`` from the bundle in ``file``, the manifest last; raises DataError for another file."""
     try:
         files = json.loads(file.read_text(encoding="utf-8"))
         texts = {f"{role}.jsonl": files[f"{role}.jsonl"] for role in ROLES if f"{role}.jsonl" in files}
         texts[MANIFEST] = files[MANIFEST]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(Mistake(str(file), f"what was read of the spreadsheet cannot be unpacked: {error}")) from error
+        raise DataError(Mistake(str(file), f"cannot unpack the snapshot of the spreadsheet: {error}")) from error
     write_copy(folder, texts)
 
 
@@ -91,15 +91,15 @@ def has_copy(folder: Path) -> bool:
 
 
 def read_copy(folder: Path) -> Spreadsheet:
-    """What ``folder`` holds; raises DataError where it is not what was read."""
+    """The snapshot in ``folder``; raises DataError where it is damaged or was changed."""
     manifest = folder / MANIFEST
     try:
         record = json.loads(manifest.read_text(encoding="utf-8"))
         found = Spreadsheet(record["id"], record["read"], tuple(_worksheet(folder, entry) for entry in record["worksheets"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(Mistake(str(manifest), f"the copy of what was read cannot be used: {error}")) from error
+        raise DataError(Mistake(str(manifest), f"cannot read the snapshot of the spreadsheet: {error}")) from error
     changed = [
-        Mistake(str(folder / w.file), "the copy of what was read was changed", entry["sha256"], w.sha256)
+        Mistake(str(folder / w.file), "the snapshot of the spreadsheet was changed", entry["sha256"], w.sha256)
         for w, entry in zip(found.worksheets, record["worksheets"], strict=True)
         if w.sha256 != entry["sha256"]
     ]
@@ -116,7 +116,7 @@ def check_same(found: Spreadsheet, spreadsheet_id: str, wanted: Mapping[str, str
     raise DataError(
         Mistake(
             str(folder),
-            "the copy is of other worksheets than the experiment names",
+            "the snapshot has other worksheets than the experiment",
             expected=f"{_worded(wanted)} of spreadsheet {spreadsheet_id}",
             found=f"{_worded(titles)} of spreadsheet {found.id}",
         )

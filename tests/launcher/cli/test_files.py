@@ -268,10 +268,10 @@ def test_an_unknown_experiment_ends_in_one_message(launcher: Launcher) -> None:
 def test_check_warns_of_a_model_that_is_not_on_this_disk(launcher: Launcher) -> None:
     write_all(EXPERIMENT.replace("org/model", "./modle"))
     code, _, err = launcher("check")
-    assert (code, err) == (0, "warning: configs/a.yml:6:15: model_name: there is no folder ./modle\n")
+    assert (code, err) == (0, "warning: configs/a.yml:6:15: model_name: folder ./modle not found\n")
     _, _, err = launcher("check", "--set", "model_name=https://huggingface.co/Qwen/Qwen3-0.6B")
-    where, hint = "--set: model_name", "the hub id is Qwen/Qwen3-0.6B"
-    assert err == f"warning: {where}: there is no folder https://huggingface.co/Qwen/Qwen3-0.6B ({hint})\n"
+    where, hint = "--set: model_name", "use the hub id Qwen/Qwen3-0.6B"
+    assert err == f"warning: {where}: folder https://huggingface.co/Qwen/Qwen3-0.6B not found ({hint})\n"
 
 
 def test_check_names_the_line_of_a_setting_that_the_data_contradict(launcher: Launcher) -> None:
@@ -279,7 +279,7 @@ def test_check_names_the_line_of_a_setting_that_the_data_contradict(launcher: La
     code, _, err = launcher("check")
     assert (code, err) == (
         42,
-        "error: configs/a.yml:10:16: prompt_name: there is no prompt table to hold 'short'\n"
+        "error: configs/a.yml:10:16: prompt_name: no prompt table for the prompt 'short'\n"
         "    |   prompt_name: short\n    |                ^^^^^\n    hint:     set prompt_filename\n",
     )
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from launcher.data.pairs import Pair, Pairs, Source, read_pairs, write_processed
 from launcher.data.rows import Reading
-from launcher.errors import DataError, ExperimentError, LauncherError
+from launcher.errors import DataError, ExperimentError, LauncherError, Warned
 from launcher.experiment.schema import Experiment
 
 PLAIN = "prompt,chosen,rejected\n"
@@ -97,22 +97,19 @@ def test_mistakes_of_prompts_training_and_validation_come_together(tmp_path):
         prompts=PROMPTS + "prompt_defalt,,{prompt}\n",
     )
     assert report == (
-        "data/prompt_data.csv: no prompt is named 'prompt_default'\n"
-        "    expected: the name in prompt_name\n"
+        "data/prompt_data.csv: no prompt named 'prompt_default', which prompt_name sets\n"
         "    found:    prompt_defalt\n"
         "    hint:     did you mean 'prompt_defalt'?\n"
         "data/training_data.csv:2: chosen and rejected are equal\n"
-        "    hint:     the row prefers nothing: change or delete it\n"
-        "data/training_data.csv:3: the cell of column 'prompt' is empty\n"
-        "    expected: text\n"
-        "data/training_data.csv:4: the cell of column 'rejected' is empty\n"
-        "    expected: text\n"
-        "data/training_data.csv:6: the row has only empty cells\n"
-        "    hint:     delete the line\n"
-        "data/training_data.csv:7: the cell of column 'rejected' holds a control character\n"
+        "    hint:     change or delete the row: it states no preference\n"
+        "data/training_data.csv:3: empty cell in column 'prompt'\n"
+        "data/training_data.csv:4: empty cell in column 'rejected'\n"
+        "data/training_data.csv:6: empty row\n"
+        "    hint:     delete it\n"
+        "data/training_data.csv:7: control character in column 'rejected'\n"
         "    expected: text, line breaks and tabs\n"
         "    found:    U+0007 at character 2 of the cell\n"
-        "data/validation.csv:1: there is no column 'chosen', which the mapping names\n"
+        "data/validation.csv:1: missing column 'chosen', which the column mapping names\n"
         "    found:    prompt, choosen, rejected\n"
         "    hint:     did you mean 'choosen'?"
     )
@@ -120,12 +117,11 @@ def test_mistakes_of_prompts_training_and_validation_come_together(tmp_path):
 
 def test_an_empty_row_is_one_mistake_though_an_equal_answer_beside_an_empty_prompt_is_two(tmp_path):
     assert mistakes(tmp_path, PLAIN + ",x,x\n,,\n") == (
-        "data/training_data.csv:2: the cell of column 'prompt' is empty\n"
-        "    expected: text\n"
+        "data/training_data.csv:2: empty cell in column 'prompt'\n"
         "data/training_data.csv:2: chosen and rejected are equal\n"
-        "    hint:     the row prefers nothing: change or delete it\n"
-        "data/training_data.csv:3: the row has only empty cells\n"
-        "    hint:     delete the line"
+        "    hint:     change or delete the row: it states no preference\n"
+        "data/training_data.csv:3: empty row\n"
+        "    hint:     delete it"
     )
 
 
@@ -143,9 +139,8 @@ def test_prompt_names_must_be_there_and_unique(tmp_path):
     assert mistakes(tmp_path, PLAIN + "Hi,a,b\n", prompts=prompts) == (
         "data/prompt_data.csv:3: the prompt has no name\n"
         "    expected: a name in column 'name'\n"
-        "data/prompt_data.csv:4: a second prompt is named 'prompt_default'\n"
-        "    expected: unique names\n"
-        "    found:    the first is on line 2"
+        "data/prompt_data.csv:4: duplicate prompt name 'prompt_default'\n"
+        "    found:    first used on line 2"
     )
 
 
@@ -165,28 +160,27 @@ def test_placeholders_and_mapping_must_name_each_other(tmp_path):
         **mapping(input_columns={"query": "q", "context": "c"}),
     )
     assert report == (
-        "data/prompt_data.csv:2: system holds the placeholder {query}\n"
+        "data/prompt_data.csv:2: system contains the placeholder {query}\n"
         "    expected: placeholders in user only\n"
-        "data/prompt_data.csv:2: user has the placeholder {querry}, which input_columns does not map\n"
-        "    expected: query, context\n"
+        "data/prompt_data.csv:2: {querry} in the user template has no column: "
+        "add `querry: <column>` to input_columns (it has: query, context)\n"
         "    hint:     did you mean 'query'?\n"
-        "data/prompt_data.csv:2: user has the placeholder {query!r}, which input_columns does not map\n"
-        "    expected: query, context\n"
+        "data/prompt_data.csv:2: {query!r} in the user template has no column in input_columns (it has: query, context)\n"
         "    hint:     did you mean 'query'?\n"
-        "data/prompt_data.csv:2: user does not hold the placeholder {query}, which input_columns maps to 'q'\n"
-        "data/prompt_data.csv:2: user does not hold the placeholder {context}, which input_columns maps to 'c'"
+        "data/prompt_data.csv:2: the user template does not use {query}, which input_columns maps to 'q'\n"
+        "data/prompt_data.csv:2: the user template does not use {context}, which input_columns maps to 'c'"
     )
 
 
 def test_a_single_brace_in_the_template_is_shown_with_what_is_around_it(tmp_path):
     prompts = PROMPTS + 'other,,{\nprompt_default,,"{prompt} {{a} and {"\n'
     assert mistakes(tmp_path, PLAIN + "Hi,a,b\n", prompts=prompts) == (
-        "data/prompt_data.csv:3: user has a single '}'\n"
+        "data/prompt_data.csv:3: single '}' in user\n"
         '    found:    "{prompt} {{a} and {"\n'
-        "    hint:     double it to mean the character\n"
-        "data/prompt_data.csv:3: user has a single '{'\n"
+        "    hint:     write '}}' for a literal '}'\n"
+        "data/prompt_data.csv:3: single '{' in user\n"
         '    found:    "{prompt} {{a} and {"\n'
-        "    hint:     double it to mean the character"
+        "    hint:     write '{{' for a literal '{'"
     )
 
 
@@ -199,11 +193,11 @@ def test_several_input_columns_need_a_prompt_table(tmp_path):
         **mapping(input_columns={"a": "a", "b": "b"}),
     )
     assert report == (
-        "input_columns: several input columns need a prompt table that says how they make one message\n"
+        "input_columns: several input columns need a prompt table that combines them into one message\n"
         "    expected: one input column, or a prompt table\n"
         "    found:    a, b\n"
         "    hint:     set prompt_filename\n"
-        "prompt_name: there is no prompt table to hold 'mine'\n"
+        "prompt_name: no prompt table for the prompt 'mine'\n"
         "    hint:     set prompt_filename"
     )
 
@@ -226,14 +220,15 @@ def test_what_is_allowed_but_worth_a_look_is_noticed_with_counts(tmp_path):
         prompts="name,note,system,user\nprompt_default,,Answer in {language}.,{prompt}\n",
     )
     assert pairs.notices == (
-        "Training pairs that repeat an earlier one exactly: 1 of 4.",
-        "Validation pairs that are training pairs too, so that evaluations look too good: 1 of 2.",
-        "Training pairs whose answers differ only in white space: 1 of 4.",
-        "data/training_data.csv: white space around cells of column 'chosen' was kept: 1 of 4.",
-        "data/training_data.csv: columns that are not used: id (1 of 4).",
-        "data/prompt_data.csv: columns that are not used: note (1 of 4).",
-        "Prompt 'prompt_default': system holds {language}, which stays as it is; only user is filled in.",
+        "1 of 4 training pairs repeat an earlier one exactly",
+        "1 of 2 validation pairs are also training pairs: evaluations look better than they are",
+        "1 of 4 training pairs have answers that differ only in white space",
+        "data/training_data.csv: 1 of 4 cells in column 'chosen' begin or end with white space, which is kept",
+        "data/training_data.csv: unused columns: id (1 of 4)",
+        "data/prompt_data.csv: unused columns: note (1 of 4)",
+        "prompt 'prompt_default': system contains {language}, which is not filled in (only user is)",
     )
+    assert [isinstance(notice, Warned) for notice in pairs.notices] == [False, True, True, False, False, False, True]
     assert pairs.train[3].chosen == "c\n"
 
 
@@ -264,22 +259,18 @@ def test_processed_validation_pairs_lie_beside_those_of_the_training(tmp_path):
 def test_answers_of_two_forms_are_noticed(tmp_path):
     pairs = read(tmp_path, PLAIN + "Hi,good,bad\n", **mapping(chosen={"answer": "chosen"}, rejected="rejected"))
     assert pairs.train[0].chosen == '{"answer": "good"}'
-    assert pairs.notices == (
-        "chosen is a JSON object and rejected is plain text: the model will learn the form before anything else.",
-    )
+    assert pairs.notices == ("chosen is a JSON object and rejected is plain text: the model learns the format first",)
 
 
 def test_chosen_and_rejected_on_one_column_are_one_mistake_of_the_mapping(tmp_path):
     text = mistakes(tmp_path, PLAIN + "Hi,a,b\nBye,c,d\n", kind=ExperimentError, **mapping(chosen="chosen", rejected="chosen"))
     assert text == (
-        "rejected: is the column of chosen, too: every pair would prefer nothing\n"
-        "    expected: another column\n"
-        "    found:    chosen"
+        "rejected: the same column as chosen: no pair states a preference\n    expected: another column\n    found:    chosen"
     )
 
 
 def test_json_answers_with_other_keys_get_a_notice(tmp_path):
     pairs = read(tmp_path, PLAIN + "Hi,a,b\n", **mapping(chosen={"answer": "chosen"}, rejected={"reply": "rejected"}))
     assert pairs.notices == (
-        "The JSON answers have other keys (answer against reply): the model will learn the form before anything else.",
+        "the JSON answers have different keys (chosen: answer; rejected: reply): the model learns the format first",
     )

@@ -144,7 +144,7 @@ def test_a_missing_file_is_reported_with_what_is_there_and_the_nearest_name(tmp_
     with pytest.raises(DataError) as caught:
         read_tables(experiment(), Reading(tmp_path))
     assert str(caught.value) == (
-        "data/training_data.csv: the file does not exist\n"
+        "data/training_data.csv: file not found\n"
         "    found:    the folder has held_out.csv, trainings_data.csv\n"
         "    hint:     did you mean 'trainings_data.csv'?"
     )
@@ -155,7 +155,7 @@ def test_a_missing_folder_is_reported_with_the_nearest_one(tmp_path):
     with pytest.raises(DataError) as caught:
         read_tables(experiment(), Reading(tmp_path))
     assert str(caught.value) == (
-        "data: the folder datasets_path does not exist\n    expected: a folder with CSV files\n    hint:     did you mean 'date'?"
+        "data: folder not found (datasets_path)\n    expected: a folder with CSV files\n    hint:     did you mean 'date'?"
     )
 
 
@@ -167,25 +167,25 @@ def test_a_file_in_place_of_the_folder_is_reported(tmp_path):
 
 def test_a_folder_in_place_of_a_file_is_reported(tmp_path):
     (tmp_path / "data" / "training_data.csv").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"data/training_data\.csv: cannot be read: Is a directory"):
+    with pytest.raises(DataError, match=r"data/training_data\.csv: cannot read the file: is a directory"):
         read_tables(experiment(), Reading(tmp_path))
 
 
 def test_text_that_is_not_utf_8_is_reported_at_its_line_and_byte(tmp_path):
     assert mistakes(tmp_path, b"\xef\xbb\xbfa,b\r\n1,caf\xe9\r\n") == (
-        "data/training_data.csv:2: the text is not UTF-8\n"
+        "data/training_data.csv:2: the file is not UTF-8\n"
         "    expected: UTF-8\n"
         "    found:    byte 0xe9 at offset 13\n"
-        "    hint:     save as CSV UTF-8"
+        "    hint:     save it as CSV UTF-8"
     )
 
 
 def test_nul_bytes_are_counted_and_the_first_is_shown(tmp_path):
     assert mistakes(tmp_path, b"a,b\n1,x\0y\0\n") == (
-        "data/training_data.csv:2:4: the file holds NUL bytes\n"
+        "data/training_data.csv:2:4: the file contains NUL bytes\n"
         "    expected: text\n"
-        "    found:    2, the first of them here\n"
-        "    hint:     the file is damaged or not text: write it again as CSV UTF-8"
+        "    found:    2, the first one here\n"
+        "    hint:     the file is damaged or not text; save it again as CSV UTF-8"
     )
 
 
@@ -206,7 +206,7 @@ def zipped() -> bytes:
     ],
 )
 def test_a_file_of_another_kind_is_named(tmp_path, content, found):
-    assert f"this is no CSV file\n    expected: CSV text in UTF-8\n    found:    {found}" in mistakes(tmp_path, content)
+    assert f"not a CSV file\n    expected: CSV text in UTF-8\n    found:    {found}" in mistakes(tmp_path, content)
 
 
 @pytest.mark.parametrize("content", ["", "\ufeff", "\n\n", "  \n"])
@@ -218,7 +218,7 @@ def test_an_empty_file_is_a_mistake(tmp_path, content):
 
 def test_a_header_without_rows_is_a_mistake(tmp_path):
     assert mistakes(tmp_path, "\na,b\n\n") == (
-        "data/training_data.csv:2: the file has a header and no rows\n    expected: at least one row"
+        "data/training_data.csv:2: no rows below the header\n    expected: at least one row"
     )
 
 
@@ -226,21 +226,21 @@ def test_names_that_are_empty_or_repeated_are_reported_in_their_cell(tmp_path):
     assert mistakes(tmp_path, 'id,"a ""b"", c",,id\n1,2,3,4\n') == (
         "data/training_data.csv:1:17: column 3 has no name\n"
         "    expected: a name in every header cell\n"
-        "data/training_data.csv:1:18: column 'id' is named twice\n"
-        "    found:    it is also column 1"
+        "data/training_data.csv:1:18: duplicate column 'id'\n"
+        "    found:    also column 1"
     )
 
 
 def test_every_row_that_does_not_fit_the_header_is_reported(tmp_path):
     assert mistakes(tmp_path, 'a,b\n1\n1,2\n1,2,3\n1, "x, y"\n') == (
-        "data/training_data.csv:2: the row does not fit the header\n"
+        "data/training_data.csv:2: wrong number of cells\n"
         "    expected: 2 cells\n"
         "    found:    1 cells\n"
-        "data/training_data.csv:4: the row does not fit the header\n"
+        "data/training_data.csv:4: wrong number of cells\n"
         "    expected: 2 cells\n"
         "    found:    3 cells\n"
-        "    hint:     put a cell that holds a ',' in double quotes\n"
-        "data/training_data.csv:5: the row does not fit the header\n"
+        "    hint:     put cells that contain a ',' into double quotes\n"
+        "data/training_data.csv:5: wrong number of cells\n"
         "    expected: 2 cells\n"
         "    found:    3 cells\n"
         "    hint:     remove the space before the quote"
@@ -249,19 +249,19 @@ def test_every_row_that_does_not_fit_the_header_is_reported(tmp_path):
 
 def test_an_unclosed_quote_is_reported_where_it_begins(tmp_path):
     assert mistakes(tmp_path, 'a,b\n"1\n2","x\n3,4\n5,6\n') == (
-        "data/training_data.csv:3:4: the quote that begins on line 3 is never closed\n"
+        "data/training_data.csv:3:4: this quote is never closed\n"
         '    | 2","x\n'
         "    |    ^\n"
-        '    hint:     a quote inside a cell is doubled: ""'
+        '    hint:     write "" for a quote inside a cell'
     )
 
 
 def test_a_quote_that_the_next_quoted_cell_seems_to_close_is_reported_where_it_begins(tmp_path):
     assert mistakes(tmp_path, 'a,b\n1,"x\n2,"y"\n3\n') == (
-        "data/training_data.csv:2:3: text follows the closing quote of the cell that begins on line 2\n"
+        "data/training_data.csv:2:3: text after the closing quote of this cell\n"
         '    | 1,"x\n'
         "    |   ^\n"
-        '    hint:     a quote inside a cell is doubled: ""; or the closing quote of this cell is missing'
+        '    hint:     write "" for a quote inside a cell, or add the missing closing quote'
     )
 
 
@@ -270,14 +270,14 @@ def test_a_quoting_mistake_within_a_line_does_not_hide_the_next_one(tmp_path):
     assert [line.split(": ")[0] for line in report.splitlines() if line.startswith("data")] == [
         "data/training_data.csv:2:3",
         "data/training_data.csv:3",
-        "data/training_data.csv:4:3",
     ]
+    assert "    also at:  data/training_data.csv:4:3\n" in report
 
 
 def test_a_quoting_mistake_in_the_header_makes_no_header_of_the_next_line(tmp_path):
     report = mistakes(tmp_path, '"a"x,b\n1,1\n')
     assert [line for line in report.splitlines() if line.startswith("data")] == [
-        "data/training_data.csv:1:1: text follows the closing quote of the cell that begins on line 1"
+        "data/training_data.csv:1:1: text after the closing quote of this cell"
     ]
 
 
@@ -296,10 +296,9 @@ def test_a_web_address_is_no_folder(tmp_path):
     with pytest.raises(ExperimentError) as caught:
         read_tables(experiment(datasets_path="https://example.org/data"), Reading(tmp_path))
     assert str(caught.value) == (
-        "datasets_path: data are read from a folder or from S3\n"
-        "    expected: a folder, or s3://bucket/folder\n"
+        "datasets_path: must be a folder or s3://bucket/folder\n"
         "    found:    https://example.org/data\n"
-        "    hint:     a web address is none: copy the files"
+        "    hint:     download the files first"
     )
 
 
@@ -307,14 +306,14 @@ def test_a_web_address_is_no_folder(tmp_path):
     ("given", "hint"),
     [
         ("https://docs.google.com/spreadsheets/d/1aBcDeFgHiJkLmNoPqRsTuV/edit#gid=0", "the id is 1aBcDeFgHiJkLmNoPqRsTuV"),
-        ("my answers", "the id is what stands between /d/ and /edit in the spreadsheet's address"),
+        ("my answers", "the id is between /d/ and /edit in the spreadsheet's address"),
     ],
 )
 def test_what_is_no_id_of_a_spreadsheet_is_refused_before_anybody_is_asked(tmp_path, given, hint):
     with pytest.raises(ExperimentError) as caught:
         read_tables(experiment(datasets_path=None, spreadsheet_id=given, train_sheet="Train"), Reading(tmp_path))
     assert str(caught.value) == (
-        "spreadsheet_id: is no id of a spreadsheet\n"
+        "spreadsheet_id: not a spreadsheet id\n"
         "    expected: letters, digits, '-' and '_'\n"
         f"    found:    {given}\n"
         f"    hint:     {hint}"

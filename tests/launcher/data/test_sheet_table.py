@@ -64,13 +64,13 @@ def test_a_column_that_only_sets_others_apart_is_passed_over() -> None:
 
 def test_names_that_are_repeated_and_cells_without_a_name_are_mistakes_at_their_cells() -> None:
     assert table(["prompt", "chosen", "chosen", ""], ["a", "b", "c"], ["a", "b", "c", "d", "e"], title="Held out") == [
-        "'Held out'!C1: column 'chosen' is named twice\n    found:    it is also 'Held out'!B1",
+        "'Held out'!C1: duplicate column 'chosen'\n    found:    also 'Held out'!B1",
         "'Held out'!D1: column D has no name\n"
         "    expected: a name in every header cell\n"
-        "    found:    cells below it, the first in 'Held out'!D3",
+        "    found:    cells below it, the first at 'Held out'!D3",
         "'Held out'!E1: column E has no name\n"
         "    expected: a name in every header cell\n"
-        "    found:    cells below it, the first in 'Held out'!E3",
+        "    found:    cells below it, the first at 'Held out'!E3",
     ]
 
 
@@ -80,7 +80,7 @@ def test_a_worksheet_without_cells_is_a_mistake(cells: list[list[str]]) -> None:
 
 
 def test_a_header_alone_is_a_mistake() -> None:
-    assert table([], HEADER, [""]) == ["Train!2:2: the worksheet has a header and no rows\n    expected: at least one row"]
+    assert table([], HEADER, [""]) == ["Train!2:2: no rows below the header\n    expected: at least one row"]
 
 
 def test_columns_have_the_letters_of_a_sheet() -> None:
@@ -101,14 +101,14 @@ def test_pairs_of_worksheets_are_those_of_files_and_their_sources_are_named(tmp_
 def test_every_mistake_of_a_cell_has_its_place(tmp_path: Path) -> None:
     rows = [HEADER, ["a", "b"], ["c", "#REF!", "d"], ["e", "Loading...", "f"], ["g\x07", "h", "i"], ["j", "k", "k"]]
     assert mistakes(tmp_path, rows) == (
-        "Train!C2: the cell of column 'rejected' is empty\n    expected: text\n"
-        "Train!B3: the cell of column 'chosen' shows '#REF!' in place of a value\n"
-        "    expected: text\n    hint:     see the formula in that cell\n"
-        "Train!B4: the cell of column 'chosen' shows 'Loading...' in place of a value\n"
-        "    expected: text\n    hint:     see the formula in that cell\n"
-        "Train!A5: the cell of column 'prompt' holds a control character\n"
+        "Train!C2: empty cell in column 'rejected'\n"
+        "Train!B3: column 'chosen' shows '#REF!' instead of a value\n"
+        "    hint:     fix the formula in this cell\n"
+        "Train!B4: column 'chosen' shows 'Loading...' instead of a value\n"
+        "    hint:     fix the formula in this cell\n"
+        "Train!A5: control character in column 'prompt'\n"
         "    expected: text, line breaks and tabs\n    found:    U+0007 at character 2 of the cell\n"
-        "Train!6:6: chosen and rejected are equal\n    hint:     the row prefers nothing: change or delete it"
+        "Train!6:6: chosen and rejected are equal\n    hint:     change or delete the row: it states no preference"
     )
 
 
@@ -117,13 +117,14 @@ def test_mistakes_of_the_header_and_of_prompts_have_their_places(tmp_path: Path)
     said = mistakes(tmp_path, [["prompt", "Chosen", "rejected"], ["a", "b", "c"]], prompts)
     assert [line for line in said.splitlines() if not line.startswith("    ")] == [
         "'Anna''s prompts'!A3: the prompt has no name",
-        "'Anna''s prompts'!A4: a second prompt is named 'prompt_default'",
-        "'Anna''s prompts'!B2: system holds the placeholder {prompt}",
-        "'Anna''s prompts'!C2: user has the placeholder {query}, which input_columns does not map",
-        "'Anna''s prompts'!C2: user does not hold the placeholder {prompt}, which input_columns maps to 'prompt'",
-        "Train!1:1: there is no column 'chosen', which the mapping names",
+        "'Anna''s prompts'!A4: duplicate prompt name 'prompt_default'",
+        "'Anna''s prompts'!B2: system contains the placeholder {prompt}",
+        "'Anna''s prompts'!C2: {query} in the user template has no column: "
+        "add `query: <column>` to input_columns (it has: prompt)",
+        "'Anna''s prompts'!C2: the user template does not use {prompt}, which input_columns maps to 'prompt'",
+        "Train!1:1: missing column 'chosen', which the column mapping names",
     ]
-    assert "the first is 'Anna''s prompts'!A2" in said
+    assert "first used at 'Anna''s prompts'!A2" in said
 
 
 def test_settings_that_need_a_prompt_table_name_the_sheets_setting(tmp_path: Path) -> None:

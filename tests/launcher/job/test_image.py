@@ -82,7 +82,7 @@ def test_a_base_that_may_change_is_refused(root):
     with pytest.raises(UsageError) as caught:
         made(root, DPO_BASE_IMAGE="python:3.11")
     assert str(caught.value) == (
-        "DPO_BASE_IMAGE: python:3.11 may be another image tomorrow\n"
+        "DPO_BASE_IMAGE: python:3.11 is not pinned by a digest\n"
         "    expected: name@sha256:… or the id of a local image, sha256:…\n"
         "    hint:     docker image inspect --format '{{.Id}}' python:3.11"
     )
@@ -93,7 +93,7 @@ def test_a_base_that_may_change_is_refused(root):
 def test_without_a_checkout_the_experiment_must_name_an_image(root, monkeypatch):
     monkeypatch.setattr(image, "__file__", str(root / "site-packages" / "launcher" / "job" / "image.py"))
     assert image_of("cpu", {}, "registry.example.com/mine:1") == Image("registry.example.com/mine:1", "cpu")
-    with pytest.raises(ExperimentError, match="is not set, and there is no checkout"):
+    with pytest.raises(ExperimentError, match="not set, and no checkout"):
         image_of("cpu", {})
 
 

@@ -41,12 +41,12 @@ def test_global_batch_size_overrides_the_accumulation_steps():
 
 def test_a_batch_that_does_not_divide_lists_what_would():
     assert refused(3, {"global_batch_size": 24}, per_device_train_batch_size=5) == (
-        "launch.global_batch_size: a global batch of 24 pairs cannot be split evenly: 5 a device on 3 devices make 15\n"
+        "launch.global_batch_size: a global batch of 24 pairs cannot be split evenly: 5 per device × 3 devices = 15\n"
         "    expected: per_device_train_batch_size 1, 2, 4 or 8 with 3 devices\n"
         "    found:    24 / 15 = 1.6 accumulation steps"
     )
     assert refused(3, {}, per_device_train_batch_size=4, gradient_accumulation_steps=2) == (
-        "per_device_train_batch_size: a global batch of 8 pairs cannot be split evenly: 4 a device on 3 devices make 12\n"
+        "per_device_train_batch_size: a global batch of 8 pairs cannot be split evenly: 4 per device × 3 devices = 12\n"
         "    expected: 1 or 2 devices with per_device_train_batch_size 4\n"
         "    found:    8 / 12 = 0.6667 accumulation steps"
     )
@@ -58,7 +58,7 @@ def test_a_batch_that_does_not_divide_lists_what_would():
 def test_the_global_batch_is_the_same_on_any_number_of_nodes():
     job = planned(4, {"gpus": 4, "nodes": 2, "global_batch_size": 64}, per_device_train_batch_size=2)
     assert (job.world, job.accumulation, job.batch) == (8, 4, "64 pairs = 2 per device × 4 accumulation × 8 devices")
-    assert job.devices == "4 GPUs of each of 2 nodes, ddp"
+    assert job.devices == "2 nodes × 4 GPUs, ddp"
 
 
 def test_all_that_is_beyond_the_machine_is_said_at_once():
@@ -67,16 +67,15 @@ def test_all_that_is_beyond_the_machine_is_said_at_once():
     with pytest.raises(ExperimentError) as caught:
         plan(experiment({"gpus": 2, "processes": 3}, **hyper), run="r", key="k", gpus_there=1, parallelism=zero3)
     assert str(caught.value) == (
-        "launch.gpus: asks for 2 GPUs, and this machine has 1\n"
-        "    expected: at most 1, or auto for all that are there\n"
-        "    found:    2\n"
-        "launch.processes: with GPUs there is one rank for each\n"
+        "launch.gpus: requests 2 GPUs, but this machine has 1\n"
+        "    expected: at most 1, or auto for all of them\n"
+        "launch.processes: each GPU runs one process\n"
         "    expected: 2, or unset\n"
         "    found:    3\n"
-        "launch.parallelism: spreads the weights over the ranks, which quantised ones do not stand\n"
+        "launch.parallelism: ZeRO-3 shards the weights, and quantised weights cannot be sharded\n"
         "    expected: ddp, zero1 or zero2\n"
         "    found:    zero3\n"
-        "launch.parallelism: cannot follow a reference that moves (sync_ref_model)\n"
+        "launch.parallelism: does not work with sync_ref_model\n"
         "    expected: ddp\n"
         "    found:    zero3"
     )
@@ -99,7 +98,7 @@ def test_a_model_folder_must_hold_a_model(tmp_path: Path):
     with pytest.raises(ExperimentError) as caught:
         check_model("./model", tmp_path)
     assert str(caught.value) == (
-        "model_name: ./model holds no model\n    expected: a folder with config.json\n    found:    no file at all"
+        "model_name: no model in ./model\n    expected: a folder with config.json\n    found:    an empty folder"
     )
     (tmp_path / "model" / "config.json").write_text("{}")
     check_model("model", tmp_path)
@@ -107,9 +106,9 @@ def test_a_model_folder_must_hold_a_model(tmp_path: Path):
 
 def test_a_path_that_is_not_there_is_no_hub_id(tmp_path: Path):
     for name in ("./x", "../x", "/no/such", "~/no-such-model", "~no-such-user/model", "a/b/c"):
-        with pytest.raises(ExperimentError, match="there is no folder"):
+        with pytest.raises(ExperimentError, match="not found"):
             check_model(name, tmp_path)
-    with pytest.raises(ExperimentError, match="`make demo` makes it"):
+    with pytest.raises(ExperimentError, match="make it with: make demo"):
         check_model("data/demo/model", tmp_path)
     for name in ("Qwen/Qwen3-0.6B", "gpt2", "s3://bucket/models/one"):
         check_model(name, tmp_path)

@@ -43,7 +43,6 @@ def test_a_name_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "launch.parallelism: configs/deepspeed/zero4.json not found\n"
         "    expected: one of auto, ddp, zero1, zero2, zero2_offload, zero3, zero3_offload\n"
-        "    found:    zero4\n"
         "    hint:     did you mean 'zero3'?"
     )
 
@@ -51,12 +50,12 @@ def test_a_name_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("{", "is no JSON"),
-        ([1], "is no DeepSpeed configuration"),
-        ({"zero_optimization": {"stage": 0}}, r"stage: is not a stage that shards"),
+        ("{", "not valid JSON"),
+        ([1], "not a DeepSpeed configuration"),
+        ({"zero_optimization": {"stage": 0}}, r"stage: must be 1, 2 or 3"),
         ({"zero_optimization": {"stage": 3}}, "stage3_gather_16bit_weights_on_model_save: must be true"),
-        ({"zero_optimization": {"stage": 2}, "train_batch_size": 8}, "train_batch_size: is decided by the experiment"),
-        ({"zero_optimization": {"stage": 2}, "optimizer": {"type": "Adam"}}, "optimizer: is decided by the experiment"),
+        ({"zero_optimization": {"stage": 2}, "train_batch_size": 8}, "train_batch_size: is set by the experiment"),
+        ({"zero_optimization": {"stage": 2}, "optimizer": {"type": "Adam"}}, "optimizer: is set by the experiment"),
     ],
 )
 def test_a_configuration_that_cannot_train_is_refused_by_file_and_key(tmp_path: Path, config: Any, message: str) -> None:

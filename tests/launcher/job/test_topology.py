@@ -40,10 +40,10 @@ def test_a_node_of_several_is_told_by_its_environment(name: str) -> None:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({}, "needs NODE_RANK: expected 0 to 1, found nothing"),
-        ({"NODE_RANK": "2", "MASTER_ADDR": "a"}, "needs NODE_RANK: expected 0 to 1, found 2"),
+        ({}, "needs NODE_RANK from 0 to 1, not unset"),
+        ({"NODE_RANK": "2", "MASTER_ADDR": "a"}, "needs NODE_RANK from 0 to 1, not 2"),
         ({"NODE_RANK": "0"}, "needs MASTER_ADDR"),
-        ({"NODE_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "70000"}, "MASTER_PORT: expected a port, found '70000'"),
+        ({"NODE_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "70000"}, "MASTER_PORT must be a port, not '70000'"),
     ],
 )
 def test_what_a_node_was_not_told_is_said(environment: dict[str, str], message: str) -> None:
@@ -74,7 +74,7 @@ def test_every_program_is_told_the_same_of_one_topology() -> None:
         (Topology(), "the CPU"),
         (Topology(nproc=2), "2 processes on the CPU"),
         (Topology(gpus=1, nproc=1), "1 GPU"),
-        (Topology(gpus=8, nproc=8, nodes=4), "8 GPUs of each of 4 nodes"),
+        (Topology(gpus=8, nproc=8, nodes=4), "4 nodes × 8 GPUs"),
     ],
 )
 def test_devices_are_said_in_words(topology: Topology, words: str) -> None:

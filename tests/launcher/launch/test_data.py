@@ -105,7 +105,7 @@ def test_a_run_is_repeated_with_what_an_earlier_one_has_read(home: Path, google:
     assert len(google.requests) == 2
     third = launcher(home, "run", "demo", "--backend", "host", "--data-of", "one", "--set", "train_sheet=Other")
     assert third.returncode == 43
-    assert "the copy is of other worksheets than the experiment names" in third.stderr
+    assert "the snapshot has other worksheets than the experiment" in third.stderr
 
 
 def test_there_must_be_something_to_repeat(home: Path) -> None:

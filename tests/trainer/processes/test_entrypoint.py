@@ -139,7 +139,7 @@ def test_a_node_that_does_not_know_which_it_is_says_what_it_needs(run):
     code, out = finish(start(run, DPO_NNODES="2"))
     assert (code, out) == (
         2,
-        "error: a run over 2 nodes needs NODE_RANK: expected 0 to 1, found nothing (0 is the node that MASTER_ADDR names)\n",
+        "error: a run on 2 nodes needs NODE_RANK from 0 to 1, not unset (0 is the node of MASTER_ADDR)\n",
     )
 
 

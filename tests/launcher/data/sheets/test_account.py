@@ -47,13 +47,13 @@ def test_an_e_mail_may_have_quotes_and_spaces_around_it(key: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('{"type": "service_account", "private_key": "-----BEGIN', "holds a whole JSON file, or its beginning"),
-        ("-----BEGIN PRIVATE KEY-----\\nMIIEvQIBADANBgkqhkiG9w0", "is cut short: it begins, and has no END line"),
-        ("MIIEvQIBADANBgkqhkiG9w0\n-----END PRIVATE KEY-----", "has lost its beginning: there is no BEGIN line"),
-        ("MIIEvQIBADANBgkqhkiG9w0", "is no key: there is no BEGIN line"),
-        ("keys/reader.json", "names a file"),
+        ('{"type": "service_account", "private_key": "-----BEGIN', "contains a JSON file instead of a key"),
+        ("-----BEGIN PRIVATE KEY-----\\nMIIEvQIBADANBgkqhkiG9w0", "is cut off: no END line"),
+        ("MIIEvQIBADANBgkqhkiG9w0\n-----END PRIVATE KEY-----", "is cut off: no BEGIN line"),
+        ("MIIEvQIBADANBgkqhkiG9w0", "is not a key: no BEGIN line"),
+        ("keys/reader.json", "is the name of a file, not a key"),
         ("-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----", "is a certificate, not a private key"),
-        ("-----BEGIN PRIVATE KEY-----\nMII…\n-----END PRIVATE KEY-----", "is damaged: between its first and last line"),
+        ("-----BEGIN PRIVATE KEY-----\nMII…\n-----END PRIVATE KEY-----", "is damaged: no base64 between its BEGIN and END lines"),
     ],
 )
 def test_what_is_no_key_is_named_and_not_shown(text: str, says: str) -> None:
@@ -67,13 +67,13 @@ def test_what_is_missing_is_named() -> None:
     with pytest.raises(CredentialError) as caught:
         Account.of({"GOOGLE_SHEETS_CLIENT_EMAIL": " "})
     assert str(caught.value) == (
-        "Google Sheets needs GOOGLE_SHEETS_CLIENT_EMAIL and GOOGLE_SHEETS_PRIVATE_KEY, in your environment or in .env\n"
-        "    hint:     both are in the JSON file of a service account: client_email and private_key"
+        "Google Sheets: GOOGLE_SHEETS_CLIENT_EMAIL and GOOGLE_SHEETS_PRIVATE_KEY missing in the environment and in .env\n"
+        "    hint:     take client_email and private_key from the JSON file of a service account"
     )
 
 
 def test_what_is_no_e_mail_is_refused(key: str) -> None:
-    assert refusal(key, "demo-project").startswith("GOOGLE_SHEETS_CLIENT_EMAIL is no e-mail address: demo-project\n")
+    assert refusal(key, "demo-project").startswith("GOOGLE_SHEETS_CLIENT_EMAIL is not an e-mail address: demo-project\n")
 
 
 def test_google_is_asked_where_nothing_else_is_said_and_another_address_must_be_as_safe(key: str) -> None:
@@ -83,7 +83,7 @@ def test_google_is_asked_where_nothing_else_is_said_and_another_address_must_be_
     assert account(key, GOOGLE_SHEETS_API_URL="http://localhost:8080").api == "http://localhost:8080"
     said = refusal(key, GOOGLE_SHEETS_TOKEN_URL="http://gateway.example/token")
     assert said == (
-        "GOOGLE_SHEETS_TOKEN_URL: a key goes there, so it must be https://…\n    found:    http://gateway.example/token"
+        "GOOGLE_SHEETS_TOKEN_URL must begin with https://: a key is sent there\n    found:    http://gateway.example/token"
     )
 
 

@@ -99,7 +99,7 @@ def test_a_server_that_says_nothing_is_asked_again(google: Google) -> None:
     google.faults = [none, silent(3)]
     waits = Waits()
     assert len(waits.read(google, timeout=1).worksheets) == 3
-    assert waits.said[0].startswith("Google Sheets: no answer in time; trying again for a while, next in ")
+    assert waits.said[0].startswith("Google Sheets: timeout; retrying in ")
 
 
 def test_a_quota_that_does_not_come_back_is_given_up_with_the_servers_sentence(google: Google) -> None:
@@ -108,8 +108,8 @@ def test_a_quota_that_does_not_come_back_is_given_up_with_the_servers_sentence(g
     with pytest.raises(LauncherError) as caught:
         waits.read(google)
     assert str(caught.value) == (
-        "Google Sheets does not answer: status 429, too many requests in this minute; Quota exceeded for quota metric "
-        "'Read requests' and limit 'Read requests per minute per user' (after 7 tries)"
+        "Google Sheets: HTTP 429, too many requests; Quota exceeded for quota metric "
+        "'Read requests' and limit 'Read requests per minute per user' (gave up after 7 tries)"
     )
     assert caught.value.exit_code == 1
     assert len(waits.waited) == 6
@@ -117,14 +117,14 @@ def test_a_quota_that_does_not_come_back_is_given_up_with_the_servers_sentence(g
 
 def test_a_server_that_asks_for_an_hour_is_not_waited_for(google: Google) -> None:
     google.faults = [none, quota("3600")]
-    with pytest.raises(LauncherError, match=r"\(after one try; it asks to wait 3600 s\)"):
+    with pytest.raises(LauncherError, match=r"\(gave up after 1 try; the server asks to wait 3600 s\)"):
         Waits().read(google)
 
 
 def test_nobody_there_is_said_after_three_tries(google: Google) -> None:
     waits = Waits()
     with pytest.raises(
-        LauncherError, match=r"does not answer: no connection to 127.0.0.1: .*Connection refused \(after 3 tries\)"
+        LauncherError, match=r"Sheets: cannot connect to 127.0.0.1: .*Connection refused \(gave up after 3 tries\)"
     ):
         waits.read(google, GOOGLE_SHEETS_TOKEN_URL="http://127.0.0.1:1/token")
     assert len(waits.waited) == 2
@@ -135,7 +135,7 @@ def test_a_proxy_is_used_that_only_env_names(google: Google) -> None:
     env = {"GOOGLE_SHEETS_API_URL": nobody, "GOOGLE_SHEETS_TOKEN_URL": f"{nobody}/token", "HTTP_PROXY": google.url}
     Waits().read(google, **env)
     assert google.requests == [f"POST {nobody}/token", BATCH]
-    with pytest.raises(LauncherError, match="no connection to localhost"):
+    with pytest.raises(LauncherError, match="cannot connect to localhost"):
         Waits().read(google, **env, NO_PROXY="localhost")
     assert len(google.requests) == 2
 
@@ -144,7 +144,7 @@ def test_a_spreadsheet_that_is_not_shared_is_said_with_the_address_to_share_it_w
     google.shared = False
     assert refused(google, CredentialError) == (
         f"spreadsheet {SPREADSHEET} is not shared with {EMAIL}: The caller does not have permission\n"
-        f"    hint:     open https://docs.google.com/spreadsheets/d/{SPREADSHEET}, Share, and add that address as a Viewer"
+        f"    hint:     open https://docs.google.com/spreadsheets/d/{SPREADSHEET}, Share, add this address as a Viewer"
     )
 
 
@@ -152,19 +152,19 @@ def test_a_spreadsheet_that_does_not_exist_is_the_experiments_mistake(google: Go
     with pytest.raises(ExperimentError) as caught:
         Waits().read(google, spreadsheet_id="1another")
     assert str(caught.value) == (
-        "spreadsheet_id: there is no such spreadsheet\n"
+        "spreadsheet_id: spreadsheet not found\n"
         "    found:    1another\n"
-        "    hint:     the id is what stands between /d/ and /edit in its address"
+        "    hint:     the id is between /d/ and /edit in its address"
     )
 
 
 def test_worksheets_that_do_not_exist_are_named_with_those_that_do_nearest_first(google: Google) -> None:
     google.charts = {"Curve"}
     assert refused(google, ExperimentError, {"train": "Trian", "validation": "Curve", "prompts": "Anna's prompts"}) == (
-        "train_sheet: there is no worksheet 'Trian'\n"
+        "train_sheet: worksheet 'Trian' not found\n"
         "    found:    'Train', 'Anna\\'s prompts', 'Held out'\n"
         "    hint:     did you mean 'Train'?\n"
-        "validation_sheet: 'Curve' holds no cells: it is a chart, say\n"
+        "validation_sheet: 'Curve' has no cells (perhaps a chart)\n"
         "    found:    'Train', 'Held out', 'Anna\\'s prompts'"
     ).replace("'Anna\\'s prompts'", '"Anna\'s prompts"')
     assert google.requests == ["POST /token", BATCH, f"GET /v4/spreadsheets/{SPREADSHEET}"]
@@ -174,7 +174,7 @@ def test_an_api_that_is_off_is_said_with_the_projects_sentence(google: Google) -
     google.enabled = False
     said = refused(google, CredentialError)
     assert said.startswith(
-        f"the Google Sheets API is off in the project of {EMAIL}: Google Sheets API has not been used in project"
+        f"the Google Sheets API is disabled in the project of {EMAIL}: Google Sheets API has not been used in project"
     )
     assert "overview?project=123456" in said
 
@@ -182,27 +182,27 @@ def test_an_api_that_is_off_is_said_with_the_projects_sentence(google: Google) -
 def test_an_excel_file_in_drive_is_no_google_sheet(google: Google) -> None:
     message = "This operation is not supported for this document"
     google.faults = [none, status(400, {"error": {"code": 400, "message": message, "status": "FAILED_PRECONDITION"}})]
-    assert refused(google, ExperimentError).startswith("spreadsheet_id: the document is no Google Sheet")
+    assert refused(google, ExperimentError).startswith("spreadsheet_id: not a Google Sheet")
 
 
 def test_the_key_of_another_account_is_refused(google: Google) -> None:
     said = refused(google, CredentialError, GOOGLE_SHEETS_PRIVATE_KEY=new_key())
     assert said == (
-        f"Google does not take the key for {EMAIL}: Invalid JWT Signature.\n    hint:     GOOGLE_SHEETS_CLIENT_EMAIL and "
-        "GOOGLE_SHEETS_PRIVATE_KEY must be of one JSON file, and its key must not have been deleted"
+        f"Google rejects the key of {EMAIL}: Invalid JWT Signature.\n    hint:     take GOOGLE_SHEETS_CLIENT_EMAIL and "
+        "GOOGLE_SHEETS_PRIVATE_KEY from the same JSON file; its key may have been deleted"
     )
 
 
 def test_an_address_that_google_does_not_know_is_refused(google: Google) -> None:
     said = refused(google, CredentialError, GOOGLE_SHEETS_CLIENT_EMAIL="other@demo-project.iam.gserviceaccount.com")
-    assert said.startswith("Google knows no service account other@demo-project.iam.gserviceaccount.com: Invalid grant:")
+    assert said.startswith("service account other@demo-project.iam.gserviceaccount.com not found: Invalid grant:")
 
 
 @pytest.mark.parametrize("part", [slice(0, 10), slice(3, None)])
 def test_a_key_that_has_lost_lines_is_refused_before_anybody_is_asked(google: Google, key: str, part: slice) -> None:
     lines = key.splitlines()
     said = refused(google, CredentialError, GOOGLE_SHEETS_PRIVATE_KEY="\n".join([lines[0], *lines[1:-1][part], lines[-1]]))
-    assert said.startswith("GOOGLE_SHEETS_PRIVATE_KEY is no RSA private key: a part of it is missing, or it was changed")
+    assert said.startswith("GOOGLE_SHEETS_PRIVATE_KEY is not a valid RSA private key: incomplete or changed")
     assert google.requests == []
     assert lines[5] not in said
 
@@ -211,7 +211,7 @@ def test_a_key_that_has_lost_lines_is_refused_before_anybody_is_asked(google: Go
 def test_a_clock_that_is_wrong_is_said_with_how_much(google: Google, skew: float, says: str) -> None:
     google.skew = skew
     said = refused(google, CredentialError)
-    assert said.startswith(f"this machine's clock is {says} Google's, which refuses the request: Invalid JWT: Token must be")
+    assert said.startswith(f"this machine's clock is {says} Google's: Invalid JWT: Token must be")
     assert said.endswith("    hint:     set the clock (timedatectl set-ntp true)")
 
 

@@ -44,7 +44,7 @@ def test_a_copy_that_was_changed_is_refused(tmp_path: Path) -> None:
     (folder / "train.jsonl").write_text('["prompt", "chosen"]\n')
     with pytest.raises(DataError) as caught:
         read_copy(folder)
-    assert str(caught.value).startswith(f"{folder}/train.jsonl: the copy of what was read was changed\n    expected: ")
+    assert str(caught.value).startswith(f"{folder}/train.jsonl: the snapshot of the spreadsheet was changed\n    expected: ")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_copy_that_was_changed_is_refused(tmp_path: Path) -> None:
 def test_a_copy_that_cannot_be_read_is_refused(tmp_path: Path, name: str, text: str) -> None:
     folder = keep(tmp_path / "read")
     (folder / name).write_text(text, encoding="latin-1")
-    with pytest.raises(DataError, match="the copy of what was read cannot be used"):
+    with pytest.raises(DataError, match="cannot read the snapshot of the spreadsheet"):
         read_copy(folder)
 
 
@@ -63,7 +63,7 @@ def test_a_copy_of_other_worksheets_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         check_same(FOUND, "1abc", {"train": "Train 2"}, tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}: the copy is of other worksheets than the experiment names\n"
+        f"{tmp_path}: the snapshot has other worksheets than the experiment\n"
         "    expected: 'Train 2' (train) of spreadsheet 1abc\n"
         "    found:    'Train' (train), \"P's\" (prompts) of spreadsheet 1abc"
     )
@@ -78,6 +78,6 @@ def test_a_copy_travels_as_one_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["[]", "{", "{}"])
 def test_what_is_no_bundle_is_refused_and_leaves_no_copy(tmp_path: Path, text: str) -> None:
     (tmp_path / "read.json").write_text(text)
-    with pytest.raises(DataError, match="what was read of the spreadsheet cannot be unpacked"):
+    with pytest.raises(DataError, match="cannot unpack the snapshot of the spreadsheet"):
         unpack(tmp_path / "read.json", tmp_path / "read")
     assert not has_copy(tmp_path / "read")

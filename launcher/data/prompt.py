@@ -1,0 +1,120 @@
+"""Prompt: the row of the prompt table that an experiment names, and its user template."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from ..errors import Mistake, nearest
+from ..experiment.schema import Experiment
+from .cells import text_mistakes
+from .mapping import Columns
+from .table import Table
+
+PROMPT_COLUMNS = ("name", "system", "user")
+
+_BRACES = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}|[{}]")
+LONE_PLACEHOLDER = re.compile(r"(?<!\{)\{([^\W\d]\w*)\}(?!\})")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """``user`` is a list of literal text (even places) and placeholder names (odd places)."""
+
+    system: str | None
+    user: tuple[str, ...]
+
+    def fill(self, values: Mapping[str, str]) -> str:
+        # Joined, not formatted: braces in a cell are text.
+        return "".join(values[part] if n % 2 else part for n, part in enumerate(self.user))
+
+
+def choose_prompt(experiment: Experiment, mapping: Columns, table: Table | None, mistakes: list[Mistake]) -> Prompt | None:
+    """The chosen prompt row, or None with its mistakes added to ``mistakes``; without a table the one input is the message."""
+    if table is None:
+        return Prompt(None, ("", next(iter(mapping.inputs)), ""))
+    missing = [
+        Mistake(table.place(table.line), f"the prompt table has no column {c!r}", hint=nearest(c, table.columns))
+        for c in PROMPT_COLUMNS
+        if c not in table.columns
+    ]
+    if missing:
+        mistakes += missing
+        return None
+    mistakes += _name_mistakes(table)
+    row = next((row for row in table.rows if row.cells["name"] == experiment.prompt_name), None)
+    if row is None:
+        names = [row.cells["name"] for row in table.rows]
+        mistakes.append(
+            Mistake(
+                table.name,
+                f"no prompt named {experiment.prompt_name!r}, which prompt_name sets",
+                found=", ".join(_nearest_first(experiment.prompt_name, names)),
+                hint=nearest(experiment.prompt_name, names),
+            )
+        )
+        return None
+    system, user = (table.place(row.line, column) for column in ("system", "user"))
+    mistakes += _system_mistakes(system, row.cells["system"], mapping)
+    mistakes += [m for c in ("system", "user") for m in text_mistakes(table, row, c)]
+    return Prompt(row.cells["system"] or None, _template(user, row.cells["user"], mapping, mistakes))
+
+
+def _name_mistakes(table: Table) -> Iterator[Mistake]:
+    first: dict[str, int] = {}
+    for row in table.rows:
+        name, where = row.cells["name"], table.place(row.line, "name")
+        if not name.strip():
+            yield Mistake(where, "the prompt has no name", expected="a name in column 'name'")
+        elif name in first:
+            also = f"at {table.place(first[name], 'name')}" if table.is_worksheet else f"on line {first[name]}"
+            yield Mistake(where, f"duplicate prompt name {name!r}", found=f"first used {also}")
+        first.setdefault(name, row.line)
+
+
+def _nearest_first(name: str, names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda other: -SequenceMatcher(None, name, other).ratio())
+
+
+def _system_mistakes(where: str, system: str, mapping: Columns) -> list[Mistake]:
+    # The system message is not a template: it may contain JSON. Only a placeholder that input_columns maps is refused.
+    return [
+        Mistake(where, f"system contains the placeholder {{{name}}}", expected="placeholders in user only")
+        for name in dict.fromkeys(LONE_PLACEHOLDER.findall(system))
+        if name in mapping.inputs
+    ]
+
+
+def _template(where: str, text: str, mapping: Columns, mistakes: list[Mistake]) -> tuple[str, ...]:
+    """``text`` split at its placeholders, with doubled braces made single; mistakes are added to ``mistakes``."""
+    parts, end = [""], 0
+    for found in _BRACES.finditer(text):
+        parts[-1] += text[end : found.start()]
+        end = found.end()
+        if found["name"] is not None:
+            parts += [found["name"], ""]
+        elif len(found[0]) == 2:
+            parts[-1] += found[0][0]
+        else:
+            hint = f"write {found[0] * 2!r} for a literal {found[0]!r}"
+            mistakes.append(Mistake(where, f"single {found[0]!r} in user", found=_around(text, found.start()), hint=hint))
+    parts[-1] += text[end:]
+    used = dict.fromkeys(parts[1::2])
+    for name in used:
+        if name not in mapping.inputs:
+            add = f": add `{name}: <column>` to input_columns" if name.isidentifier() else " in input_columns"
+            what = f"{{{name}}} in the user template has no column{add} (it has: {', '.join(mapping.inputs)})"
+            mistakes.append(Mistake(where, what, hint=nearest(name, mapping.inputs)))
+    mistakes += [
+        Mistake(where, f"the user template does not use {{{name}}}, which input_columns maps to {column!r}")
+        for name, column in mapping.inputs.items()
+        if name not in used
+    ]
+    return tuple(parts)
+
+
+def _around(text: str, at: int) -> str:
+    return json.dumps(text[max(0, at - 20) : at + 21], ensure_ascii=False)
