@@ -5,10 +5,10 @@ PIP_EXTRA_INDEX ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check $(if $(PIP_EXTRA_INDEX),--extra-index-url $(PIP_EXTRA_INDEX)) -c docker/constraints.txt
+PIP := $(BIN)/python .ci/install.py $(if $(PIP_EXTRA_INDEX),--extra-index-url $(PIP_EXTRA_INDEX)) -c docker/constraints.txt
 MODEL := data/demo/qwen3-tiny
 
-.PHONY: demo test test-cluster lint format bench bench-step bench-parallel bench-memory bench-data bench-cluster soak bench-image image lock trl-fields clean help
+.PHONY: demo test test-cluster lint format bench bench-step bench-parallel bench-memory bench-data bench-cluster soak bench-image image lock docs pictures trl-fields clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -78,6 +78,14 @@ lock: $(VENV)/dev.stamp ## write docker/constraints.txt from what is installed, 
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v -e '^nvidia-' -e '^cuda-' -e '^triton' -e ' @ ' >> docker/constraints.txt
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python docker/lock.py $(WHEELS)
 
+docs: $(VENV)/dev.stamp ## write what programs write of README and docs: tables, help of the commands, printed outputs
+	$(BIN)/python -m docs.generate.reference
+	$(BIN)/python -m docs.generate.cards
+	$(BIN)/python -m docs.generate.blocks
+
+pictures: $(VENV)/trainer.stamp $(MODEL)/config.json ## run the demo and draw the picture of its terminal
+	$(BIN)/python -m docs.generate.terminal --record
+
 trl-fields: $(VENV)/trainer.stamp ## regenerate the launcher's list of TRL's fields
 	$(BIN)/python -m trainer.inputs.trl_fields
 
@@ -89,13 +97,15 @@ $(MODEL)/config.json: | $(VENV)/trainer.stamp
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11: make PYTHON=python3.12 …"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/trainer.stamp: pyproject.toml docker/constraints.txt | $(VENV)/bin/pip
-	@echo "installing pinned packages into $(VENV) (minutes, once)"
-	$(PIP) -e '.[trainer]'
+	@echo "installing pinned packages into $(VENV): once, some minutes; several GB with CUDA (without a GPU: make PIP_EXTRA_INDEX=…)"
+	@$(PIP) -e '.[trainer]'
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/trainer.stamp
-	$(PIP) -e '.[trainer,dev]'
+	@echo "installing packages for tests into $(VENV)"
+	@$(PIP) -e '.[trainer,dev]'
 	@touch $@

@@ -1,0 +1,60 @@
+"""What `make` prints while pip works, with a pip that is played."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+INSTALL = Path(__file__).parents[2] / ".ci" / "install.py"
+PIP = """
+import os, sys, time
+from pathlib import Path
+print("Collecting torch==2.13.0 (from dpo-launcher==0.1.0)", flush=True)
+print("  Downloading torch-2.13.0-cp311-none-linux_x86_64.whl (888.1 MB)", flush=True)
+Path(os.environ["TMPDIR"], "torch.whl").write_bytes(b"0" * 3_000_000)
+time.sleep(1.5)
+print("  Downloading click-8.3.0-py3-none-any.whl (107 kB)", flush=True)
+print("Installing collected packages: click, torch", flush=True)
+print("ERROR: the disk is full", file=sys.stderr) if "--fail" in sys.argv else None
+sys.exit(3 if "--fail" in sys.argv else 0)
+"""
+
+
+def install(folder: Path, *args: str) -> tuple[subprocess.Popen[str], float]:
+    """The script over a played pip, and the seconds to its first line; it speaks every half a second."""
+    (folder / "pip").mkdir()
+    (folder / "pip" / "__init__.py").touch()
+    (folder / "pip" / "__main__.py").write_text(PIP)
+    script = folder / "install.py"
+    script.write_text(INSTALL.read_text().replace("EVERY = 5.0", "EVERY = 0.5"))
+    env, begun = {**os.environ, "PYTHONPATH": str(folder)}, time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, script, *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert "looking for packages" in process.stdout.readline()
+    return process, time.monotonic() - begun
+
+
+def test_a_large_download_is_named_with_its_size_and_its_progress_is_shown(tmp_path: Path) -> None:
+    process, first = install(tmp_path)
+    said = process.communicate(timeout=60)[0].splitlines()
+    assert process.returncode == 0
+    assert first < 1 or os.getloadavg()[0] > 4, "a busy machine starts Python slowly"
+    words = [re.sub(r"^ +\d+ s  ", "", line) for line in said]
+    assert words[0] == "downloading torch 2.13.0 (888 MB)"
+    assert "downloading torch 2.13.0: 3 MB of 888 MB" in words
+    assert not any("click" in line for line in words), "small packages are not worth a line"
+    assert words[-2:] == ["installing 2 packages", "installed"]
+
+
+def test_a_failure_is_pips_own_with_its_exit_code(tmp_path: Path) -> None:
+    process, _ = install(tmp_path, "--fail")
+    said, wrong = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert wrong == "ERROR: the disk is full\n"
+    assert said.splitlines()[-1].endswith("pip failed (exit code 3)")
