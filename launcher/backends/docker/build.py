@@ -1,17 +1,20 @@
-"""Images on an engine: built when they are missing, pulled, pushed, and removed when they are old."""
+"""Images on an engine: built if they are missing, pulled, pushed, and removed when they are old."""
 
 from __future__ import annotations
 
 import io
 import re
 import tarfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from ...errors import LauncherError
 from ...job.image import DOCKERFILE, NAME, Build, Image
+from ...storage.progress import INTERVAL, ticking
 from ..record import code_revision
 from .engine import explained
 
@@ -30,9 +33,10 @@ class Layer:
 
 
 def ensure(client: Any, image: Image, caller: Mapping[str, str], say: Say, *, no_cache: bool = False) -> str:
-    """The id of ``image`` on the engine of ``client``; it is built or pulled if it is not there, and ``say`` is told.
+    """The id of ``image`` on the engine of ``client``; builds or pulls the image if it is missing.
 
-    Raises LauncherError with the last lines of a build that fails, or with what the registry said.
+    ``say`` is told at least every five seconds what is done. Raises LauncherError with the last lines of a build that fails, or
+    with the registry's message.
     """
     found = None if no_cache else find(client, image.reference)
     if found is not None:
@@ -55,7 +59,7 @@ def find(client: Any, reference: str) -> str | None:
 
 
 def layers(client: Any, reference: str) -> list[Layer]:
-    """The layers of an image that hold anything, from the base up."""
+    """The layers of an image that are not empty, from the base up."""
     history = reversed(client.api.history(reference))
     return [Layer(_made_by(entry["CreatedBy"]), entry["Size"]) for entry in history if entry["Size"]]
 
@@ -65,16 +69,17 @@ def push(client: Any, image: str, repository: str, say: Say) -> str:
     tag = image.rpartition(":")[2]
     client.images.get(image).tag(repository, tag)
     say(f"pushing {repository}:{tag}")
-    for event in client.api.push(repository, tag=tag, stream=True, decode=True):
-        if "error" in event:
-            raise LauncherError(f"{repository}:{tag} was not pushed: {_explained(event['error'])}")
-        if digest := (event.get("aux") or {}).get("Digest"):
-            return f"{repository}@{digest}"
-    raise LauncherError(f"{repository}:{tag}: the registry told no digest")
+    with _told(say, f"pushing {repository}:{tag}"):
+        for event in client.api.push(repository, tag=tag, stream=True, decode=True):
+            if "error" in event:
+                raise LauncherError(f"{repository}:{tag} was not pushed: {_explained(event['error'])}")
+            if digest := (event.get("aux") or {}).get("Digest"):
+                return f"{repository}@{digest}"
+    raise LauncherError(f"{repository}:{tag} was pushed, but the registry sent no digest")
 
 
 def prune(client: Any, keep: Iterable[str], say: Say) -> int:
-    """Removes this project's images but those in ``keep`` and those that a container uses; returns the bytes of those removed."""
+    """Removes this project's images except those in ``keep`` and those that a container uses; returns the bytes removed."""
     from docker.errors import APIError
 
     kept, removed = set(keep), 0
@@ -95,7 +100,7 @@ def prune(client: Any, keep: Iterable[str], say: Say) -> int:
 
 
 def size(count: float) -> str:
-    """Bytes in the units of people: ``1.8 GiB``."""
+    """Bytes in binary units: ``1.8 GiB``."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"
@@ -104,12 +109,12 @@ def size(count: float) -> str:
 
 
 def _build_runtime(client: Any, build: Build, caller: Mapping[str, str], say: Say, no_cache: bool) -> None:
-    """Everything below our own code. What the caller's settings add to its first stage is removed when it is done."""
+    """Everything below our own code. What the caller's settings add to the first stage is removed afterwards."""
     files = {path.as_posix(): (build.root / path).read_bytes() for path in build.packages} | dict(_extras(caller))
     proxies = {
         name: value for name, value in caller.items() if name.lower() in ("http_proxy", "https_proxy", "no_proxy") and value
     }
-    say(f"building {build.runtime} (minutes, once for these packages)")
+    say(f"building {build.runtime} (takes minutes, once per set of packages)")
     arguments = {"BASE_IMAGE": build.base, "VARIANT": build.variant, **proxies}
     _build(client, files, say, tag=build.runtime, target="runtime", dockerfile=DOCKERFILE, buildargs=arguments, nocache=no_cache)
     client.images.prune(filters={"dangling": True, "label": ["dpo-launcher.stage=packages"]})
@@ -127,7 +132,7 @@ def _build_image(client: Any, image: Image, build: Build, say: Say, no_cache: bo
 
 
 def _extras(caller: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
-    """What the caller's environment adds to the first stage; raises LauncherError for a file or folder that is not there."""
+    """What the caller's environment adds to the first stage; raises LauncherError for a missing file or folder."""
     yield "docker/extras/README.md", b"What the build alone sees.\n"
     lines = [f"{key} = {caller[name]}\n" for key, name in _PIP_CONF if caller.get(name)]
     if lines:
@@ -147,20 +152,50 @@ def _build(client: Any, files: Mapping[str, bytes], say: Say, **arguments: Any) 
     context = _tar(files)
     say(f"context  {size(context.getbuffer().nbytes)} in {len(files)} files")
     heard: list[str] = []
-    for event in client.api.build(fileobj=context, custom_context=True, rm=True, forcerm=True, decode=True, **arguments):
-        if "error" in event:
-            words = "\n".join(f"    {line}" for line in heard[-_TAIL:])
-            raise LauncherError(f"{arguments['tag']} was not built: {_explained(event['error'])}\n{words}")
-        for line in event.get("stream", "").splitlines():
-            if not line.strip():
-                continue
-            heard.append(line.rstrip())
-            if line.startswith("Step ") or _BIG.match(line):
-                say(f"{line.strip()[:100]}{' …' if len(line) > 100 else ''}")
+    with _told(say, f"building {arguments['tag']}") as told:
+        for event in client.api.build(fileobj=context, custom_context=True, rm=True, forcerm=True, decode=True, **arguments):
+            if "error" in event:
+                words = "\n".join(f"    {line}" for line in heard[-_TAIL:])
+                raise LauncherError(f"{arguments['tag']} was not built: {_explained(event['error'])}\n{words}")
+            for line in filter(str.strip, event.get("stream", "").splitlines()):
+                heard.append(line.rstrip())
+                told.hear(line.strip(), is_shown=bool(line.startswith("Step ") or _BIG.match(line)))
+
+
+@dataclass
+class _Told:
+    """Tells ``say`` the lines that are to be shown, and after five seconds of silence what is still done."""
+
+    say: Say
+    doing: str
+    _began: float = field(default_factory=time.monotonic)
+    _last: float = field(default_factory=time.monotonic)
+    _now: str = ""
+
+    def hear(self, line: str, *, is_shown: bool) -> None:
+        self._now = f"{line[:100]}{' …' if len(line) > 100 else ''}"
+        if is_shown:
+            self._tell(self._now)
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        if now - self._last >= INTERVAL:
+            self._tell(f"{self.doing}: {now - self._began:.0f} s" + (f", {self._now}" if self._now else ""))
+
+    def _tell(self, line: str) -> None:
+        self._last = time.monotonic()
+        self.say(line)
+
+
+@contextmanager
+def _told(say: Say, doing: str) -> Iterator[_Told]:
+    told = _Told(say, doing)
+    with ticking(told.tick):
+        yield told
 
 
 def _tar(files: Mapping[str, bytes]) -> io.BytesIO:
-    """The files as a tar in which no time, owner or order depends on the machine."""
+    """The files as a tar whose times, owners and order are the same on every machine."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as tar:
         for name in sorted(files):
@@ -176,27 +211,28 @@ def _pull(client: Any, reference: str, say: Say) -> str:
 
     say(f"pulling {reference}")
     try:
-        pulled = client.images.pull(*_split(reference))
+        with _told(say, f"pulling {reference}"):
+            pulled = client.images.pull(*_split(reference))
     except APIError as error:
         why = _explained(str(error.explanation or error))
-        raise LauncherError(f"launch.image: {reference} cannot be pulled: {why}") from error
+        raise LauncherError(f"launch.image: {reference} was not pulled: {why}") from error
     return str(pulled.id)
 
 
 def _explained(words: str) -> str:
-    """What went wrong, and below it the engine's own words; those alone where nobody knows what they mean."""
+    """What went wrong and below it the engine's message; the message alone if it is unknown."""
     meaning = explained(words)
     return f"{meaning}\n    {words.strip()}" if meaning else words.strip()
 
 
 def _split(reference: str) -> tuple[str, str | None]:
-    """(repository, tag) as the client wants them; a digest is no tag, and a port is none either."""
+    """(repository, tag) for the client; neither a digest nor a port is a tag."""
     name, colon, tag = reference.rpartition(":")
     return (reference, None if "@" in reference else "latest") if not colon or "/" in tag or "@" in reference else (name, tag)
 
 
 def _made_by(command: str) -> str:
-    """A layer's command without what the engine puts before it."""
+    """A layer's command without the engine's prefix."""
     words = re.sub(r"^/bin/sh -c (#\(nop\) +)?", "", command)
     words = re.sub(r"^\|\d+ (\S+=\S* )+/bin/sh -c ", "RUN ", words)
     words = re.sub(r"(file|dir|multi):([0-9a-f]{8})[0-9a-f]+ in", r"\1:\2 in", words)
