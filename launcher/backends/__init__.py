@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 from ..job.job import Job
 from ..runs.finding import Named
 from ..runs.status import Status, is_over
+from ..why import Evidence
 
 __all__ = ["Backend", "Named", "Runs", "Status", "is_over"]
 
@@ -63,8 +64,11 @@ class Runs(Protocol[RunAsked]):
     def place(self, run: RunAsked) -> str:
         """Where its folder is, for a person."""
 
-    def next_steps(self, run: RunAsked) -> list[str]:
-        """What a person types after `launcher` to look at a run that is done."""
+    def evidence(self, run: RunAsked) -> Evidence:
+        """Everything that can be read of the run to explain its state."""
+
+    def next_steps(self, run: RunAsked, record: Mapping[str, Any]) -> list[str]:
+        """What fits a run that is done next, each as it is typed after `launcher`; ``record`` is the run's."""
 
 
 class Backend(Runs[Run], Protocol[Spec, Run]):

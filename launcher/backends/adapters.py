@@ -12,7 +12,8 @@ from ..experiment.schema import Experiment, StorageConfig
 from ..runs.finding import choose
 from ..runs.run_dir import RunDir
 from ..storage import Place, Progress, download_folder, key_parts, upload_folder, upload_run
-from .finding import find, known, local_runs, on_cluster
+from .finding import find, local_runs, on_cluster
+from .state import known
 
 if TYPE_CHECKING:
     from ..storage.progress import Listener

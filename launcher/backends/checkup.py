@@ -1,4 +1,4 @@
-"""What this machine has of all that runs need."""
+"""Checking this machine, or a cluster, for everything that runs need."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import LauncherError
+from ..errors import ExperimentError, LauncherError
+from ..experiment.files import read_files
+from ..experiment.yaml_nodes import data
 from ..job.image import checkout, image_of, variant_of
 from ..runs.cache import cache_root
 from ..why import doctor
-from ..why.doctor import Finding
+from ..why.doctor import Checkup, Finding
 from .docker.build import find
 from .docker.engine import answers, connect
 from .host import gpus_there
@@ -20,8 +22,40 @@ from .host import gpus_there
 _PACKAGES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard")
 
 
-def look(cwd: Path, caller: Mapping[str, str], needed: Mapping[str, list[str]]) -> list[Finding]:
-    """``caller`` is the environment with ``.env`` in it; ``needed``: experiment -> names under its launch.secrets."""
+def check_machine(cwd: Path, caller: Mapping[str, str]) -> Checkup:
+    """``caller`` is the environment with ``.env`` in it; experiment files are those below ``cwd``."""
+    return Checkup(tuple(_of_machine(cwd, caller, _needed_secrets(cwd))))
+
+
+def check_cluster(caller: Mapping[str, str], namespace: str | None) -> Checkup:
+    """``namespace``: None for that of the kubeconfig's context. A cluster that cannot be reached is one finding."""
+    from .kubernetes.api.cluster import Cluster, ClusterError
+    from .kubernetes.submit.checkup import look
+
+    try:
+        return Checkup(tuple(look(Cluster.connect(caller, namespace))))
+    except ClusterError as error:
+        reason, *rest = str(error).splitlines()
+        hint = next((line.partition("hint:")[2].strip() for line in rest if "hint:" in line), None)
+        return Checkup((Finding("cluster", "missing", reason, hint or "kubectl config get-contexts"),))
+
+
+def _needed_secrets(cwd: Path) -> dict[str, list[str]]:
+    """Experiment -> names under its launch.secrets, of every experiment below ``cwd``, whatever else is wrong with it."""
+    try:
+        found = read_files(cwd).found
+    except ExperimentError:  # no experiment file: no secret is needed
+        return {}
+    named = {}
+    for one in found:
+        launch = data(one.node).get("launch")
+        secrets = launch.get("secrets") if isinstance(launch, dict) else None
+        if isinstance(secrets, list):
+            named[one.key] = [str(name) for name in secrets]
+    return named
+
+
+def _of_machine(cwd: Path, caller: Mapping[str, str], needed: Mapping[str, list[str]]) -> list[Finding]:
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     reason = answers(caller)
     client = _client(caller) if reason is None else None

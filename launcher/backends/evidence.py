@@ -1,4 +1,4 @@
-"""What a machine shows of a run on it that needs explaining: its record, its folder, and the last lines of its logs."""
+"""What a run on this machine shows that explains it: its record, its folder, and the last lines of its logs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LINES: Final = 60  # lines of each log
 
 
 def gather(run: RunDir, now: Status) -> Evidence:
-    """All that can be read of the run; ``now`` is what its backend says of it."""
+    """Everything that can be read of the run; ``now`` is its state by its backend."""
     record = run.read_record()
     launch = (record.get("experiment") or {}).get("launch") or {}
     ranks = sorted(run.logs.glob("rank-*.log"))
@@ -36,6 +36,7 @@ def gather(run: RunDir, now: Status) -> Evidence:
         lines=tuple(line for path in logs for line in _last_lines(path)[-_LINES:]),
         memory=launch.get("memory"),
         nodes=int(launch.get("nodes") or 1),
+        checkpoints=tuple(path.name for path in run.checkpoints()),
     )
 
 

@@ -1,4 +1,4 @@
-"""Which run a person means, on this machine or else on the cluster, and how it is."""
+"""Finding the run that a person means: among those of this machine, else among those of the cluster."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ExperimentError, LauncherError, UsageError
-from ..runs.finding import AmbiguousName, choose, created, fitting, newest_first, output_dirs
-from ..runs.follow import Metric
-from ..runs.known import Known, newest_metric, pairs_a_step, progress
+from ..runs.finding import AmbiguousName, choose, fitting, newest_first, output_dirs
 from ..runs.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -138,82 +136,3 @@ def _named_namespaces() -> list[str]:
             namespace = section.get("namespace") if isinstance(section, dict) else None
             named += [namespace] if isinstance(namespace, str) and namespace else []
     return sorted(set(named))
-
-
-def known(run: RunDir) -> Known:
-    """How ``run`` is now."""
-    from .choose import backend_of
-
-    backend = backend_of(run)
-    now = backend.status(run)  # first: it may complete the record
-    record = run.read_record()
-    pairs = pairs_a_step(record)
-    last = newest_metric(backend.tail(run), pairs)
-    return Known(
-        run=run.name,
-        experiment=str(record.get("key", "-")),
-        state=now.state,
-        exit_code=now.exit_code,
-        sentence=now.sentence,
-        **progress(last, pairs, is_over=now.is_over),
-        created=created(run),
-        ended=(record.get("outcome") or {}).get("ended"),
-        folder=str(run.path),
-        nodes=int(((record.get("experiment") or {}).get("launch") or {}).get("nodes") or 1),
-    )
-
-
-def known_on_cluster(where: Kubernetes, run: ClusterRun) -> Known:
-    """How ``run`` is now, with its step and speed."""
-    from .kubernetes.follow import state
-
-    obj, now = where.object(run), where.status(run)
-    last = newest_metric(where.tail(run), run.global_batch)
-    record = where.record(run) if obj is None else {}
-    ended = (state.ended_at(obj) if now.is_over else None) if obj is not None else (record.get("outcome") or {}).get("ended")
-    return Known(
-        run=run.name,
-        experiment=run.key,
-        state=now.state,
-        exit_code=now.exit_code,
-        sentence=now.sentence,
-        **progress(last, run.global_batch, is_over=now.is_over),
-        created=run.created,
-        ended=ended,
-        folder=str(run.path),
-        nodes=run.nodes,
-        namespace=run.namespace,
-    )
-
-
-def known_on_clusters(caller: Mapping[str, str], namespace: str | None) -> list[Known]:
-    """Every run of the cluster's namespaces that may hold this person's runs, newest first."""
-    kubernetes, namespaces = cluster_of(caller, namespace)
-    return [_known_listed(one) for one in listed_on(kubernetes, namespaces, with_pods=True)]
-
-
-def _known_listed(one: Listed) -> Known:
-    """A run as the list has it: its step would cost a request for each."""
-    run, now = one.run, one.status
-    return Known(
-        run=run.name,
-        experiment=run.key,
-        state=now.state,
-        exit_code=now.exit_code,
-        sentence=now.sentence,
-        step=None,
-        total_steps=None,
-        loss=None,
-        created=run.created,
-        ended=one.ended,
-        folder=str(run.path),
-        nodes=run.nodes,
-        namespace=run.namespace,
-    )
-
-
-def last_metric(run: RunDir) -> Metric | None:
-    """The last training line of a run's metrics; without one the last line of any kind."""
-    from .choose import backend_of
-
-    return newest_metric(backend_of(run).tail(run))

@@ -1,17 +1,20 @@
-"""What a run on this machine says, read from its folder."""
+"""What a run on this machine printed and recorded, read from its folder."""
 
 from __future__ import annotations
 
 import codecs
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from ..runs.learned import another_rate, may_be_uploaded
 from ..runs.run_dir import RunDir
+from ..why import Evidence
 from . import Status
 from .environment import GRACE
+from .evidence import gather
 
 _TICK: Final = 0.1  # seconds between two looks at a log
 _LINES: Final = 30  # that are shown of a run that never had a rank
@@ -63,9 +66,12 @@ class InFolders(ABC):
     def place(self, run: RunDir) -> str:
         return str(run.path)
 
-    def next_steps(self, run: RunDir) -> list[str]:
-        again = f"run {run.read_record().get('key', 'EXP')} --set hyperparameters.learning_rate=1e-4"
-        return [f"tensorboard {run.name}", f"status {run.name}", again]
+    def evidence(self, run: RunDir) -> Evidence:
+        return gather(run, self.status(run))
+
+    def next_steps(self, run: RunDir, record: Mapping[str, Any]) -> list[str]:
+        upload = [f"upload {run.name}"] if may_be_uploaded(record) else []
+        return [f"tensorboard {run.name}", *upload, *another_rate(record, f"run --backend {record.get('backend')}")]
 
 
 def read_log(run: RunDir, rank: int | None, is_over: Callable[[], bool], begin: int = 0) -> Iterator[str]:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from .learned import this_launcher
 from .options import backend_option, choice, cluster_option, data_of_option, full_option, namespace_option
-from .screen import complain, facts, notices, say
+from .screen import complain, facts, notices, say, this_launcher
 from .submit import registry_option
 
 if TYPE_CHECKING:

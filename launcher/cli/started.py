@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from ..errors import UsageError
 from .options import cluster_option, namespace_option, run_argument
-
-if TYPE_CHECKING:
-    from ..backends.kubernetes.backend import Kubernetes
-    from ..backends.kubernetes.follow.run import ClusterRun
-    from ..runs.run_dir import RunDir
+from .screen import complain, say
 
 
 def _rank(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
@@ -23,16 +15,16 @@ def _rank(context: click.Context, parameter: click.Parameter, value: str) -> int
     return None if value == "all" else int(value)
 
 
-@click.command("logs")
+@click.command("logs", short_help="Print a run's log.")
 @run_argument
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run is over; Ctrl-C leaves it alone.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the log until the run ends; Ctrl-C does not stop the run.")
 @click.option(
-    "--rank", default="0", callback=_rank, metavar="N|all", help="Whose log (default: 0); all: each line with its rank."
+    "--rank", default="0", callback=_rank, metavar="N|all", help="Whose log (default: 0); all: every line with its rank."
 )
 @cluster_option
 @namespace_option
 def logs(name: str, follow: bool, rank: int | None, cluster: bool, namespace: str | None) -> int:
-    """Print what a run has said, from its first line."""
+    """Print a run's log, from its first line."""
     from ..backends.finding import find
     from .watch import show_log
 
@@ -40,73 +32,43 @@ def logs(name: str, follow: bool, rank: int | None, cluster: bool, namespace: st
     return show_log(where, run, rank=rank, follow=follow)
 
 
-@click.command("stop")
+@click.command("stop", short_help="Stop a run after a checkpoint.")
 @run_argument
 @click.option("--now", is_flag=True, help="Kill it at once, without a checkpoint.")
 @cluster_option
 @namespace_option
-def stop(name: str, now: bool, cluster: bool, namespace: str | None) -> int:
-    """Stop a run after a checkpoint and wait for its end."""
+def stop(name: str, now: bool, cluster: bool, namespace: str | None) -> None:
+    """Stop a run after a checkpoint, and wait until it has ended."""
     from ..backends.finding import find
-    from .watch import stop_and_wait
+    from ..backends.stopping import stop as stop_run
+    from .watch import conclude
 
     where, run = find(name, cluster=cluster, namespace=namespace)
-    return stop_and_wait(where, run, now=now)
+    conclude(stop_run(where, run, now=now, say=say, warn=complain), err=False)
 
 
-@click.command("resume", short_help="Go on with a run that was stopped or killed, or has failed.")
+@click.command("resume", short_help="Resume a run that was stopped, killed or failed.")
 @run_argument
-@click.option("--detach", is_flag=True, help="Start it and return; `launcher logs -f RUN` follows it.")
+@click.option("--detach", is_flag=True, help="Start it and return; follow it with: launcher logs -f RUN.")
 @cluster_option
 @namespace_option
 def resume(name: str, detach: bool, cluster: bool, namespace: str | None) -> int:
-    """Start a run again that was stopped or killed, or has failed: in its own folder, from its newest checkpoint.
+    """Resume a run that was stopped, killed or failed: in its own folder, from its newest checkpoint.
 
-    It ends with the adapter that it would have had. With other settings, start a new run with
+    It ends with the same adapter as without the interruption. To change settings, start a new run with
     --set hyperparameters.resume_from_checkpoint=true.
     """
-    from ..backends.finding import find, on_cluster
-
-    where, run = find(name, cluster=cluster, namespace=namespace)
-    now = where.status(run)
-    if not now.is_over:
-        raise UsageError(f"{run.name} is {now.state}: `launcher logs -f {run.name}` follows it")
-    if now.state == "done":
-        raise UsageError(f"{run.name} is done: there is nothing to go on with")
-    there = on_cluster(where, run)
-    return _resume_here(run, detach) if there is None else _resume_there(*there, detach)
-
-
-def _resume_here(run: RunDir, detach: bool) -> int:
-    from ..backends.choose import backend_of
-    from ..backends.host import gpus_there
-    from ..experiment.files import read_env
-    from ..job.resume import job_again
-    from .runs import start
-
-    where = backend_of(run)
-    job = job_again(run, gpus_there(read_env(Path.cwd())))
-    spec: Any = where.render(job)
-    if spec.run_dir.path.resolve() != run.path.resolve():
-        raise UsageError(f"{run.path}: go to the directory where the run was started, and resume it there")
-    where.prepare(spec, click.echo)
-    newest = run.checkpoints()[-1:]
-    click.echo(f"{run.name} goes on from {newest[0].name if newest else 'its beginning: it has no checkpoint yet'}")
-    return start(where, job, spec, detach, again=True)
-
-
-def _resume_there(where: Kubernetes, run: ClusterRun, detach: bool) -> int:
+    from ..launch.resume import resumption
     from .watch import Interrupts, watch
 
-    newest = where.checkpoints(run)[-1:]
-    begin = where.mark(run)
+    found = resumption(name, cluster=cluster, namespace=namespace, say=say)
     with Interrupts() as interrupts:
-        where.resume(run)
-        click.echo(f"{run.name} goes on from {newest[0] if newest else 'its newest checkpoint, if it has one'}")
+        found.start()
+        say(found.sentence)
         if detach:
-            click.echo(f"{run.name} has begun: launcher logs -f {run.name}")
+            say(f"Started {found.run.name}. Follow it with: launcher logs -f {found.run.name}")
             return 0
-        return watch(where, run, interrupts, pairs_a_step=run.global_batch, begin=begin)
+        return watch(found.where, found.run, interrupts, pairs_a_step=found.pairs_a_step, begin=found.begin)
 
 
 VERBS: tuple[click.Command, ...] = (resume, logs, stop)

@@ -1,101 +1,103 @@
-"""The verbs that say how runs are."""
+"""The verbs that show how runs are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import cluster_option, json_option, namespace_option, run_argument
+from .screen import LABEL, facts, say, table, typed
 
 if TYPE_CHECKING:
-    from ..backends.kubernetes.backend import Kubernetes
-    from ..backends.kubernetes.follow.run import ClusterRun
+    from ..backends.state import ClusterPart, RunStatus
     from ..runs.known import Known
-    from ..why import Pod
 
 _NEWEST = 10
+_NARROW = (
+    "STARTED (UTC)",
+    "NODES",
+    "LOSS",
+    "TOOK",
+    "NAMESPACE",
+)  # columns to leave out on a narrow terminal, in this order
 
 
-@click.command("ps", short_help="List runs, newest first, here or on the cluster.")
+@click.command("ps", short_help="List runs, newest first.")
 @json_option
-@click.option("-a", "--all", "every", is_flag=True, help="All runs, not the ten newest and those that run.")
+@click.option("-a", "--all", "every", is_flag=True, help="List all runs, not only the ten newest and those that run.")
 @cluster_option
 @namespace_option
 def ps(as_json: bool, every: bool, cluster: bool, namespace: str | None) -> None:
     """List runs, newest first: those of this machine, or with --cluster those of the cluster."""
-    from ..backends.finding import has_kubeconfig, known, known_on_clusters, local_runs_and_containers
+    from ..backends.finding import has_kubeconfig
+    from ..backends.state import cluster_runs_known, local_runs_known
     from ..experiment.files import read_env
 
     caller = read_env(Path.cwd())
     on_cluster = cluster or namespace is not None
-    found = known_on_clusters(caller, namespace) if on_cluster else [known(run) for run in local_runs_and_containers()]
+    found = cluster_runs_known(caller, namespace) if on_cluster else local_runs_known()
     shown = [run for number, run in enumerate(found) if every or number < _NEWEST or not run.is_over]
     if as_json:
         _echo_json([run.json() for run in shown])
         return
     if shown:
-        _table(_cluster_rows(shown) if on_cluster else _rows(shown))
+        table(_cluster_rows(shown) if on_cluster else _rows(shown), optional=_NARROW)
     else:
-        click.echo("no run yet: `launcher submit EXP` makes one" if on_cluster else "no run yet: `launcher run EXP` makes one")
+        say(f"no runs yet; start one with: launcher {'submit' if on_cluster else 'run'} EXP")
     if len(shown) < len(found):
-        click.echo(f"… and {len(found) - len(shown)} older (ps -a)")
+        say(f"… and {len(found) - len(shown)} older runs: launcher ps -a")
     if not on_cluster and has_kubeconfig(caller):
-        click.secho("those of the cluster: launcher ps --cluster", dim=True)
+        say("runs on the cluster: launcher ps --cluster")
 
 
-@click.command("status")
+@click.command("status", short_help="Show a run's status.")
 @run_argument
 @json_option
 @cluster_option
 @namespace_option
 def status(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
-    """Say how one run is. RUN is a name or its beginning, an experiment (its newest run) or `latest`."""
-    from ..backends.finding import find, known, on_cluster
+    """Show a run's status: state, progress, times and folder.
 
-    where, run = find(name, cluster=cluster, namespace=namespace)
-    if (there := on_cluster(where, run)) is not None:
-        _cluster_status(*there, as_json)
-        return
-    now, record = known(run), where.record(run)
+    RUN is a name or the beginning of one, an experiment (its newest run) or `latest`.
+    """
+    from ..backends.finding import find
+    from ..backends.state import run_status
+
+    found = run_status(*find(name, cluster=cluster, namespace=namespace))
     if as_json:
-        _echo_json({**now.json(), "record": record})
+        _echo_json(found.json())
         return
-    _facts({**_first_facts(now), **_progress(now), **_last_facts(now), "attempts": str(len(record.get("attempts", [])))})
-    _facts({"folder": now.folder})
+    _draw(found)
 
 
-def _cluster_status(where: Kubernetes, run: ClusterRun, as_json: bool) -> None:
-    from ..backends.finding import known_on_cluster
-    from ..backends.kubernetes.follow import state
-    from ..backends.kubernetes.follow.pods import is_running, newest, reason
+def _draw(found: RunStatus) -> None:
+    now, there, why = found.known, found.cluster, found.why
+    sentence = None if now.sentence == now.state else now.sentence
+    facts({"run": now.run, "experiment": now.experiment, "state": _state(now)})
+    facts({"because": sentence if why is None else why.sentence, "what to do": None if why is None else typed(why.suggestion)})
+    if there is not None and there.restarts is not None:
+        facts({"nodes": str(now.nodes) if now.is_over else f"{there.running} of {now.nodes} running"})
+    for line in _pod_lines(there) if there is not None else ():
+        say(f"{'':<{LABEL}}{line}", indent=4)
+    if there is not None:
+        facts({"restarts": None if there.restarts is None else str(there.restarts)})
+    facts(_progress(now))
+    facts({"started": f"{_minute(now.created)} UTC" if now.created else None, "took": now.took})
+    facts({"attempts": str(found.attempts)} if there is None else {"object": _object(there), "image": there.image or None})
+    facts({"folder": now.folder})
 
-    obj, every = where.object(run), where.pods(run)
-    pods = newest(every)
-    now, record = known_on_cluster(where, run), where.record(run)
-    restarts = state.restarts(obj, every) if obj is not None else None
-    if as_json:
-        listed = [{"name": p.name, "index": p.index, "node": p.host, "phase": p.phase, "reason": reason(p)} for p in pods]
-        _echo_json({**now.json(), "job": run.job, "kind": run.kind, "restarts": restarts, "pods": listed, "record": record})
-        return
-    run_count = sum(is_running(pod) for pod in pods)
-    nodes = f"{run_count} of {run.nodes} run" if not now.is_over else str(run.nodes)
-    _facts({**_first_facts(now), "nodes": nodes if obj is not None else None})
-    for line in _pod_lines(pods):
-        click.echo(f"{'':<12}{line}")
-    again = {"restarts": str(restarts) if restarts is not None else None}
-    image = run.image or None
-    place = f"{run.namespace}/{run.job} ({run.kind})" if obj is not None else f"{run.namespace} (its {run.kind} is gone)"
-    _facts({**again, **_progress(now), **_last_facts(now), "object": place, "image": image, "folder": now.folder})
+
+def _object(there: ClusterPart) -> str:
+    if there.restarts is None:
+        return f"{there.namespace} (its {there.kind} is gone)"
+    return f"{there.namespace}/{there.job} ({there.kind})"
 
 
 def _rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
-    rows = [
-        (run.run, _state(run), run.progress, "-" if run.loss is None else f"{run.loss:z.4f}", _minute(run.created), run.took)
-        for run in runs
-    ]
+    rows = [(run.run, _state(run), run.progress, _loss(run) or "-", _minute(run.created), run.took) for run in runs]
     return [("RUN", "STATE", "STEP", "LOSS", "STARTED (UTC)", "TOOK"), *rows]
 
 
@@ -104,27 +106,14 @@ def _cluster_rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
     return [("RUN", "STATE", "NODES", "NAMESPACE", "STARTED (UTC)", "TOOK"), *rows]
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _pod_lines(pods: Sequence[Pod]) -> list[str]:
+def _pod_lines(there: ClusterPart) -> list[str]:
     """One line a node of the run: its number, its machine, its pod's phase with the reason, its pod."""
-    from ..backends.kubernetes.follow.pods import is_running, reason
-
-    rows = []
-    for pod in pods:
-        why = "" if is_running(pod) else reason(pod)
-        rows.append((str(pod.index or 0), pod.host or "-", pod.phase + (f" ({why})" if why else ""), pod.name))
+    rows = [
+        (str(one.index or 0), one.node or "-", one.phase + (f" ({one.reason})" if one.reason else ""), one.name)
+        for one in there.nodes
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _first_facts(now: Known) -> dict[str, str | None]:
-    because = None if now.sentence == now.state else now.sentence
-    return {"run": now.run, "experiment": now.experiment, "state": _state(now), "because": because}
 
 
 def _progress(now: Known) -> dict[str, str | None]:
@@ -132,20 +121,14 @@ def _progress(now: Known) -> dict[str, str | None]:
 
     return {
         "step": now.progress,
-        "loss": None if now.loss is None else f"{now.loss:z.4f}",
+        "loss": _loss(now),
         "speed": None if now.rate is None else f"{now.rate:.1f} pairs/s",
         "left": None if now.left is None else f"about {duration(now.left)}",
     }
 
 
-def _last_facts(now: Known) -> dict[str, str | None]:
-    return {"started": f"{_minute(now.created)} UTC" if now.created else None, "took": now.took}
-
-
-def _facts(facts: Mapping[str, str | None]) -> None:
-    for label, fact in facts.items():
-        if fact is not None:
-            click.echo(f"{label:<12}" + "\n".ljust(13).join(fact.splitlines()))
+def _loss(run: Known) -> str | None:
+    return None if run.loss is None else f"{run.loss:z.4f}"
 
 
 def _state(run: Known) -> str:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .learned import this_launcher
 from .options import cluster_option, file_option, namespace_option
-from .screen import say
+from .screen import say, this_launcher
 
 if TYPE_CHECKING:
     from ..backends.adapters import Bucket, Wanted

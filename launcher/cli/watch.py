@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import sys
 from collections.abc import Iterable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from ..backends import Run, Runs
+from ..backends.state import Ended, ended
 from ..errors import Aborted, UsageError
 from ..runs.follow import Reader, Text, parse, short
-from ..runs.run_dir import RunDir
-from .learned import learned, this_launcher
-from .screen import Plain, screen
+from .learned import draw
+from .live import Plain, Screen, screen
+from .screen import complain, say, typed
+
+_CODE: Final = re.compile(r"^it ended with exit code \d+: ")
 
 
 class Interrupts:
@@ -45,9 +49,9 @@ class Interrupts:
 
 
 def watch(backend: Runs[Run], run: Run, interrupts: Interrupts, *, pairs_a_step: int | None, begin: int = 0) -> int:
-    """Draws a run until it is over and returns its exit code, or 0 if it is left alone. ``begin``: what its backend's mark said.
+    """Draws a run until it is over and returns its exit code, or 0 if it is left running. ``begin``: its backend's ``mark``.
 
-    One interrupt stops it after a checkpoint, or asks first where a person is there to answer; a second one kills it.
+    The first interrupt stops it after a checkpoint, and on a terminal asks before; the second one kills it.
     """
     reader, drawn, heeded = Reader(pairs_a_step), screen(), 0
     interrupts.is_watching = True
@@ -55,26 +59,35 @@ def watch(backend: Runs[Run], run: Run, interrupts: Interrupts, *, pairs_a_step:
         for piece in backend.follow(run, begin=begin):
             for event in reader.feed(piece):
                 drawn.show(event)
+            if not piece:
+                drawn.tick()
             if interrupts.count > 1:
                 backend.stop(run, now=True)
             elif interrupts.count > heeded:
                 heeded = 1
-                if interrupts.last == signal.SIGINT and _is_terminal():
-                    drawn.close()
-                    answer = _stop_or_detach(interrupts)
-                    drawn = screen()
-                    if answer == "detach":
-                        drawn.show(Text(f"{run.name} goes on: {this_launcher()} logs -f {run.name}"))
-                        return 0
-                    if answer == "kill":
-                        continue
-                drawn.show(Text(f"stopping after a checkpoint (Ctrl-C again: at once); the run's name is {run.name}"))
-                backend.stop(run)
+                answer = _answer(drawn, interrupts)
+                if answer == "detach":
+                    drawn.show(Text(typed(f"{run.name} continues. Follow it with: launcher logs -f {run.name}")))
+                    return 0
+                if answer == "stop":
+                    drawn.show(Text(f"stopping {run.name} after a checkpoint (Ctrl-C again kills it at once)"))
+                    backend.stop(run)
         for event in reader.close():
             drawn.show(event)
     finally:
         drawn.close()
-    return conclude(backend, run)
+    return conclude(ended(backend, run))
+
+
+def _answer(drawn: Screen, interrupts: Interrupts) -> str:
+    """``stop``, ``detach`` or ``kill``; where nobody can be asked ``stop``."""
+    if interrupts.last != signal.SIGINT or not _is_terminal():
+        return "stop"
+    drawn.close()
+    try:
+        return _stop_or_detach(interrupts)
+    finally:
+        drawn.open()
 
 
 def _is_terminal() -> bool:
@@ -86,7 +99,7 @@ def _stop_or_detach(interrupts: Interrupts) -> str:
     interrupts.is_watching = False
     try:
         while True:
-            click.echo("\nstop or detach? [s/d] (Ctrl-C again: kill it at once) ", nl=False)
+            click.echo("\nstop or detach? [s/d] (Ctrl-C again kills it at once) ", nl=False)
             answer = _line()
             word = answer.strip().lower()
             if not answer or (word and "detach".startswith(word)):  # the terminal is gone: nobody has said stop
@@ -115,33 +128,31 @@ def _line() -> str:
         os.close(bell)
 
 
-def conclude(backend: Runs[Run], run: Run) -> int:
-    """Says how a run has ended; returns its exit code."""
-    now = backend.status(run)
-    if now.state != "done" and (words := backend.words(run)):
-        click.echo(words, err=True)
-    if now.state == "done":
-        click.echo(f"done: {backend.place(run)}")
-        click.echo("\n".join(learned(backend.place(run), backend.record(run), backend.next_steps(run))))
+def conclude(found: Ended, *, err: bool = True) -> int:
+    """Prints how a run ended and returns its exit code; ``err``: to standard error, where it is not done."""
+    if found.learned is not None:
+        say(f"done: {found.place}")
+        draw(found.learned)
         return 0
-    sentence = (now.sentence or "it did not say why").splitlines()[0]
-    click.echo(f"{now.state} (exit {now.exit_code}): {sentence}", err=True)
-    if backend.checkpoints(run):
-        click.echo(f"to go on: {this_launcher()} resume {run.name}", err=True)
-    else:
-        # Of a run on a cluster the folder lies on its claim, where nobody looks.
-        logs = f"{backend.place(run)}/logs" if isinstance(run, RunDir) else f"{this_launcher()} logs {run.name}"
-        click.echo(f"its logs: {logs}", err=True)
-    return 1 if now.exit_code is None else now.exit_code
+    if found.words:
+        click.echo(found.words, err=err)
+    sentence = "it did not print why" if found.why is None else found.why.sentence
+    said = _CODE.sub("", sentence.splitlines()[0])  # the code stands before it
+    say(f"{found.status.state} (exit {found.status.exit_code}): {said}", err=err)
+    if found.why is not None:
+        say(f"what to do: {typed(found.why.suggestion)}", indent=4, err=err)
+    if found.status.state in ("failed", "lost"):
+        say(f"logs: {typed(found.logs)}", err=err)
+    return found.code
 
 
 def show_log(backend: Runs[Run], run: Run, *, rank: int | None, follow: bool) -> int:
-    """Prints a rank's log so far, or to the run's end; None: that of all ranks. Ctrl-C leaves the run alone."""
+    """Prints a rank's log so far, or to the run's end; None: that of all ranks. Ctrl-C does not stop the run."""
     is_over = backend.status(run).is_over
     there = backend.ranks(run)
     if rank is not None and rank not in there and (is_over or not follow):
         if there:
-            raise UsageError(f"--rank {rank}: {run.name} has logs of ranks {', '.join(map(str, there))}")
+            raise UsageError(f"--rank {rank}: {run.name} has the logs of ranks {', '.join(map(str, there))}")
         click.echo(backend.words(run))
         return 0
     if not follow:
@@ -151,7 +162,7 @@ def show_log(backend: Runs[Run], run: Run, *, rank: int | None, follow: bool) ->
         interrupts.is_watching = True
         _print(_until_interrupted(backend.follow(run, rank), interrupts))
     if interrupts.count:
-        click.echo(f"{run.name} goes on" if not backend.status(run).is_over else f"{run.name} is over", err=True)
+        complain(f"{run.name} is over" if backend.status(run).is_over else f"{run.name} continues")
         return Aborted.exit_code
     return 0
 
@@ -179,18 +190,3 @@ def _of_a_rank(text: Text) -> Text:
     prefix, _, rest = text.line.partition("] ")
     metric = parse(rest) if prefix.startswith("[rank ") else None
     return text if metric is None else Text(f"{prefix}] {short(metric)}")
-
-
-def stop_and_wait(backend: Runs[Run], run: Run, *, now: bool) -> int:
-    """Stops a run from outside and waits for its end; 0 if it is over then, whatever its own exit code."""
-    before = backend.stop(run, now=now)
-    if before.is_over and not now:
-        click.echo(f"{run.name} is over already: {before.state}")
-        return 0
-    if not now:
-        most = f"at most {backend.grace(run)} s (stop --now kills it at once)"
-        click.echo(f"{run.name}: waiting for its step and a checkpoint, {most}")
-        backend.wait(run, lambda words: click.echo(words, err=True))
-    after = backend.status(run)
-    click.echo(f"{run.name}: {after.state}" + ("" if after.exit_code is None else f" (exit {after.exit_code})"))
-    return 0

@@ -136,7 +136,7 @@ class _Drill:
             yield self._trial(f"killed-{number}", "SIGKILL", until, expected)
 
     def _trial(self, name: str, how: str, until: _Until, expected: str) -> Trial:
-        from ..backends.finding import last_metric
+        from ..backends.state import last_metric
 
         told, run = self._told(f"run {name}"), self._start(name)
         is_time = until(run)
@@ -179,7 +179,7 @@ class _Drill:
             told.tell()
 
     def _until_step(self, step: int) -> _Until:
-        from ..backends.finding import last_metric
+        from ..backends.state import last_metric
 
         def until(run: RunDir) -> Callable[[], bool]:
             def has_come() -> bool:

@@ -1,21 +1,25 @@
-"""How one run is: the value behind ``ps`` and ``status``, wherever the run is."""
+"""Known: what `launcher ps` and `launcher status` show of one run, wherever it is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
 from .follow import Metric, Reader
 from .status import is_over
 
+_PAUSE: Final = 5  # seconds below which a pause is not worth a word
+
 
 @dataclass(frozen=True)
 class Known:
-    """How one run is, in the words of ``ps`` and ``status``; times are UTC in ISO form.
+    """The state and progress of one run; times are UTC in ISO form.
 
     ``rate`` is pairs a second, ``left`` the number of seconds to the last step at that rate. ``namespace`` is a cluster's.
+    ``trained_seconds`` is the sum over the run's attempts, ``paused_seconds`` the time between them; None where no record says.
     """
 
     run: str
@@ -33,6 +37,8 @@ class Known:
     left: float | None = None
     nodes: int = 1
     namespace: str | None = None
+    trained_seconds: float | None = None
+    paused_seconds: float | None = None
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -49,17 +55,36 @@ class Known:
 
     @property
     def took(self) -> str:
-        """From the start to the end, or to now while it runs."""
-        if self.ended is None and self.is_over:
-            return "-"
-        if not self.created:
+        """The time that it trained and paused: ``3 min 10 s, paused 2 h 0 min``. Without a record: from its start to its end."""
+        if self.trained_seconds is not None:
+            paused = self.paused_seconds or 0
+            return duration(self.trained_seconds) + (f", paused {duration(paused)}" if paused >= _PAUSE else "")
+        if not self.created or (self.ended is None and self.is_over):
             return "-"
         end = datetime.fromisoformat(self.ended) if self.ended else datetime.now(UTC)
         return duration((end - datetime.fromisoformat(self.created)).total_seconds())
 
 
+def time_spent(attempts: Iterable[Mapping[str, Any]], until: datetime | None) -> dict[str, Any]:
+    """The time that ``attempts`` trained and paused, as the fields of Known; ``until``: when an attempt without an end ended."""
+    spans = [span for attempt in attempts if (span := _span(attempt, until)) is not None]
+    if not spans:
+        return {"trained_seconds": None, "paused_seconds": None}
+    trained = sum((end - start).total_seconds() for start, end in spans)
+    paused = sum(max(0.0, (start - end).total_seconds()) for (_, end), (start, _) in pairwise(spans))
+    return {"trained_seconds": trained, "paused_seconds": paused}
+
+
+def _span(attempt: Mapping[str, Any], until: datetime | None) -> tuple[datetime, datetime] | None:
+    if not attempt.get("started"):
+        return None
+    start = datetime.fromisoformat(attempt["started"])
+    end = datetime.fromisoformat(attempt["ended"]) if attempt.get("ended") else until
+    return None if end is None else (start, max(start, end))
+
+
 def progress(last: Metric | None, pairs_a_step: int | None, *, is_over: bool) -> dict[str, Any]:
-    """Step, loss, speed and what is left, as the fields of Known."""
+    """Step, loss, speed and time left, as the fields of Known."""
     rate = last.rate if last is not None and not is_over else None
     left = None
     if last is not None and rate and last.total and pairs_a_step:
@@ -74,7 +99,7 @@ def progress(last: Metric | None, pairs_a_step: int | None, *, is_over: bool) ->
 
 
 def newest_metric(lines: Iterable[str], pairs_a_step: int | None = None) -> Metric | None:
-    """The same of any lines among which metrics are."""
+    """The last training line among ``lines``, with the newest known speed; without one the last metric of any kind."""
     reader = Reader(pairs_a_step)
     metrics = [event for line in lines for event in reader.feed(f"{line}\n") if isinstance(event, Metric)]
     train = [metric for metric in metrics if metric.kind == "train"]

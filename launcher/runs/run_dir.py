@@ -142,9 +142,25 @@ class RunDir:
             raise self._not_made(error) from error
 
     def reopen(self, record: Mapping[str, Any]) -> None:
-        """Enters that the run, which is over, is started again; what it was made of and its attempts stay as they are."""
+        """Records that the run, which is over, is started again; what it was made of and its attempts are kept."""
         kept = ("created", "attempts", "experiment", "origin")
-        self.update_record(**{name: value for name, value in record.items() if name not in kept})
+        self.update_record(**{name: value for name, value in record.items() if name not in kept}, attempts=self.closed_attempts())
+
+    def closed_attempts(self) -> list[dict[str, Any]]:
+        """The record's attempts, each with its end: one that was killed ended when it last wrote to a log."""
+        attempts = self.read_record().get("attempts", [])
+        return [{**attempt, "ended": attempt.get("ended") or self._last_written(attempt.get("started"))} for attempt in attempts]
+
+    def last_written(self) -> datetime | None:
+        """When one of the run's logs was last written; None while there is no log."""
+        times = [path.stat().st_mtime for path in self.logs.glob("*.log")]
+        return datetime.fromtimestamp(max(times), UTC) if times else None
+
+    def _last_written(self, started: str | None) -> str | None:
+        at = self.last_written()
+        if at is None or started is None:
+            return started
+        return max(at, datetime.fromisoformat(started)).isoformat(timespec="seconds")
 
     def wait_for_first_node(self, patience: float = 60) -> None:
         """Waits until the first node has made the run; raises UsageError where it does not."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from .ending import ended, leaving, restarted
 from .evidence import Condition, Container, Event, Evidence, Explanation, Pod
+from .resuming import begins, resuming
 from .waiting import waiting
 
+_RESUMABLE = ("failed", "hung", "killed", "peer", "restarts")
 _SILENT = 900  # seconds without a word after which a run that trains is worth a look
 
 
@@ -18,7 +21,9 @@ def explain(seen: Evidence) -> Explanation:
         there = f"`launcher download {seen.run}` brings its adapter here"
         return Explanation("done", f"{seen.run} is done{_at(seen)}", there if seen.namespace else here)
     if seen.is_over:
-        return ended(seen)
+        end = ended(seen)
+        # The same experiment may end otherwise next time: a machine, a network or another rank was the cause.
+        return replace(end, suggestion=f"{end.suggestion}; {resuming(seen)}") if end.cause in _RESUMABLE else end
     if seen.state == "unknown":
         return Explanation(
             "unknown", f"{seen.run} is {seen.sentence or 'out of sight'}", "ask on the machine where it was started"
@@ -98,4 +103,4 @@ def _duration(seconds: float) -> str:
     return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-__all__ = ["Condition", "Container", "Event", "Evidence", "Explanation", "Pod", "explain"]
+__all__ = ["Condition", "Container", "Event", "Evidence", "Explanation", "Pod", "begins", "explain"]

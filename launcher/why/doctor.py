@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 TESTED: Final = (31, 36)  # minor versions of Kubernetes 1
@@ -32,10 +32,35 @@ class Finding:
     def is_wrong(self) -> bool:
         return self.is_needed and self.state == "missing"
 
+    @property
+    def mark(self) -> str:
+        """Its state in one word; what is missing and not required is ``absent``."""
+        return self.state if self.is_needed or self.state != "missing" else "absent"
 
-def is_ready(findings: Iterable[Finding]) -> bool:
-    """Whether all that is needed is there; what could not be looked up counts as there."""
-    return not any(finding.is_wrong for finding in findings)
+
+@dataclass(frozen=True)
+class Checkup:
+    """Everything that was looked up of a machine or a cluster."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing required is missing; what could not be looked up counts as present."""
+        return not any(finding.is_wrong for finding in self.findings)
+
+    @property
+    def code(self) -> int:
+        """The exit code of `launcher doctor`."""
+        return 0 if self.is_ready else 1
+
+    @property
+    def sentence(self) -> str:
+        wrong = sum(finding.is_wrong for finding in self.findings)
+        return "ready to train" if self.is_ready else f"{wrong} problem{'s' * (wrong > 1)}"
+
+    def json(self) -> dict[str, Any]:
+        return {"ready": self.is_ready, "findings": [asdict(finding) for finding in self.findings]}
 
 
 # --- this machine

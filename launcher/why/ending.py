@@ -7,6 +7,7 @@ from typing import Final
 
 from .evidence import Condition, Container, Evidence, Explanation, Pod
 from .lines import CREDENTIAL, LESS_MEMORY, in_lines
+from .resuming import resuming
 from .waiting import not_created, refusal
 
 # Exit code -> a word, how the sentence begins, and what to do. The rest of the sentence is the run's own.
@@ -18,7 +19,7 @@ _CODES: Final = {
     45: ("gpu-memory", "out of memory on the device", LESS_MEMORY),
     46: ("health", "a health rule stopped it", "`launcher tensorboard` shows its last steps; often a lower learning_rate helps"),
     47: ("upload", "trained, but not uploaded", "the adapter is in the run's folder; `launcher resume` only uploads"),
-    130: ("aborted", "killed at once on request", "`launcher resume` goes on from its last checkpoint"),
+    130: ("aborted", "killed at once on request", ""),  # what to do is for ``resuming`` to say
 }  # fmt: skip
 
 
@@ -52,10 +53,9 @@ def leaving(seen: Evidence) -> Explanation | None:
 
 def _stopped(seen: Evidence) -> Explanation | None:
     if seen.state == "stopped" and not any(_disrupted(pod) for pod in seen.newest):
-        at = f" after step {seen.step}" if seen.step else ""
-        return Explanation(
-            "stopped", f"{seen.run} was stopped on request{at}", f"`launcher resume {seen.run}` goes on from its last checkpoint"
-        )
+        has_none = seen.checkpoints is not None and not seen.checkpoints
+        at = f" after step {seen.step}" if seen.step else " before its first step" if has_none else ""
+        return Explanation("stopped", f"{seen.run} was stopped on request{at}", resuming(seen))
     return None
 
 
@@ -99,11 +99,9 @@ def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...]) ->
         detail = re.sub(r"^out of memory: .*?\((.*)\)$", r"\1", first)
         if not detail.startswith(meaning):
             detail = f"{meaning}: {detail}".replace(f"{meaning}: out of memory", meaning) if detail else meaning
-        return Explanation(cause, detail, suggestion)
+        return Explanation(cause, detail, suggestion or resuming(seen))
     if code == 143:
-        return Explanation(
-            "stopped", first or "it was asked to stop, and did", f"`launcher resume {seen.run}` goes on from its last checkpoint"
-        )
+        return Explanation("stopped", first or "it was stopped on request", resuming(seen))
     if (known := in_lines(seen, (first, *lines))) is not None:
         return known
     if code == 137:
@@ -211,11 +209,7 @@ def _of_object(seen: Evidence) -> Explanation | None:
     if failed is None:
         return None
     if failed.reason == "DeadlineExceeded":
-        return Explanation(
-            "deadline",
-            f"{seen.run} took longer than its deadline allows",
-            f"`launcher resume {seen.run}` goes on from its last checkpoint",
-        )
+        return Explanation("deadline", f"{seen.run} took longer than its deadline allows", resuming(seen))
     if (found := re.search(r"failed with exit code (\d+)", failed.message)) is not None:
         return of_code(seen, int(found[1]), seen.sentence or "", seen.lines)
     if refused := seen.events_of("FailedCreate"):
@@ -235,9 +229,7 @@ def _of_record(seen: Evidence) -> Explanation:
         what = sentence or (
             "its Job is gone from the cluster" if seen.backend == "kubernetes" else "its process is gone without a word"
         )
-        return Explanation(
-            "lost", f"{seen.run} is lost: {what}", f"`launcher resume {seen.run}` goes on from its last checkpoint"
-        )
+        return Explanation("lost", f"{seen.run} is lost: {what}", resuming(seen))
     if re.match(r"the kernel killed it: the memory of launch\.memory .* ran out", sentence):
         return out_of_memory(seen, seen.run)
     return of_code(seen, seen.exit_code or 1, sentence, seen.lines)

@@ -112,6 +112,7 @@ class Evidence:
     local_queue: tuple[Condition, ...] = ()
     is_suspended: bool = False
     unseen: tuple[str, ...] = ()
+    checkpoints: tuple[str, ...] | None = None  # names, oldest first, of a run that is over; None where they cannot be seen
 
     @property
     def is_over(self) -> bool:

@@ -212,7 +212,7 @@ def write_start(run: RunDir, number: int) -> None:
     """Enters this process and its attempt ``number`` into the run's record."""
     process = Process.of(os.getpid())
     assert process is not None, "this process lives"
-    attempts = [*run.read_record().get("attempts", []), {"number": number, "started": _now(), "ended": None, "exit_code": None}]
+    attempts = [*run.closed_attempts(), {"number": number, "started": _now(), "ended": None, "exit_code": None}]
     run.update_record(process=process.record(), attempts=attempts, outcome={"state": "running"})
 
 

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any, Final
 
 from ...errors import LauncherError, UsageError
-from ...why import Explanation, Pod
+from ...runs.learned import another_rate
+from ...why import Evidence, Explanation, Pod
 from .. import Status
 from .api.cluster import ApiError, Cluster
 from .api.errors import unless
@@ -19,6 +20,7 @@ from .follow import archive as archives
 from .follow import state
 from .follow.again import start_again
 from .follow.archive import Archive, NoReader
+from .follow.evidence import gather
 from .follow.following import Following
 from .follow.logs import pod_log, shown
 from .follow.pods import has_started, pod_of
@@ -145,8 +147,12 @@ class Kubernetes:
     def place(self, run: ClusterRun) -> str:
         return str(run.path)
 
-    def next_steps(self, run: ClusterRun) -> list[str]:
-        return [f"download {run.name}", f"tensorboard -n {run.namespace}", f"status {run.name}"]
+    def evidence(self, run: ClusterRun) -> Evidence:
+        return gather(self.cluster, run)
+
+    def next_steps(self, run: ClusterRun, record: Mapping[str, Any]) -> list[str]:
+        download = f"download {run.name} -n {run.namespace}"
+        return [download, f"tensorboard -n {run.namespace}", *another_rate(record, f"submit -n {run.namespace}")]
 
     def tail(self, run: ClusterRun) -> list[str]:
         """The last lines of the first rank: of its pod, else what the archive has of its metrics; none where neither is there."""

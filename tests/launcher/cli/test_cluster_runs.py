@@ -75,7 +75,7 @@ def timeless(text: str) -> str:
 
 
 def test_ps_lists_the_runs_of_the_cluster_with_their_states(cluster_api: ClusterApi, person: Terminal) -> None:
-    assert person.type("ps", "--cluster").stdout == "no run yet: `launcher submit EXP` makes one\n"
+    assert person.type("ps", "--cluster").stdout == "no runs yet; start one with: launcher submit EXP\n"
     done, bad, runs, waits = (Played(cluster_api, name, nodes=2) for name in ("done", "bad", "runs", "waits"))
     for played in (done, bad, runs):
         played.start()
@@ -95,9 +95,11 @@ def test_ps_lists_the_runs_of_the_cluster_with_their_states(cluster_api: Cluster
 
 
 def test_ps_of_this_machine_asks_no_cluster_and_says_how_to(cluster_api: ClusterApi, person: Terminal) -> None:
-    assert person.type("ps").stdout == ("no run yet: `launcher run EXP` makes one\nthose of the cluster: launcher ps --cluster\n")
+    assert person.type("ps").stdout == (
+        "no runs yet; start one with: launcher run EXP\nruns on the cluster: launcher ps --cluster\n"
+    )
     assert cluster_api.asked() == []
-    assert person.type("ps", KUBECONFIG="/no/such/file").stdout == "no run yet: `launcher run EXP` makes one\n"
+    assert person.type("ps", KUBECONFIG="/no/such/file").stdout == "no runs yet; start one with: launcher run EXP\n"
 
 
 def test_a_namespace_that_an_experiment_names_is_looked_at_too(cluster_api: ClusterApi, person: Terminal) -> None:
@@ -124,7 +126,7 @@ def test_status_says_nodes_phases_restarts_step_loss_speed_and_what_is_left(clus
 run         first
 experiment  demo
 state       running
-nodes       2 of 2 run
+nodes       2 of 2 running
             0  node-1  Running  {first}
             1  node-1  Running  {second}
 restarts    1
@@ -149,7 +151,7 @@ def test_status_of_a_run_that_waits_says_why_a_pod_has_no_node(cluster_api: Clus
     one, two = controllers.make_pods(cluster_api, "first", node=None)
     controllers.unschedulable(cluster_api, two, "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
     told = person.type("status", "first").stdout
-    assert "state       starting\nbecause     0 of 2 pods run\nnodes       0 of 2 run\n" in told
+    assert "state       starting\nbecause     0 of 2 pods run\nnodes       0 of 2 running\n" in told
     assert f"            0  -  Pending                  {one}\n            1  -  Pending (Unschedulable)  {two}\n" in told
 
 
@@ -158,7 +160,7 @@ def test_status_of_a_run_that_failed_has_its_code_and_sentence(cluster_api: Clus
     played.start()
     played.fail(45, "out of memory: micro-batches of one pair did not fit")
     told = person.type("status", "demo").stdout
-    assert "state       failed (45)\nbecause     out of memory: micro-batches of one pair did not fit\n" in told
+    assert "state       failed (45)\nbecause     out of memory on the device: micro-batches of one pair did not fit\n" in told
 
 
 def test_a_name_is_looked_for_here_and_then_on_the_cluster(cluster_api: ClusterApi, person: Terminal) -> None:
@@ -204,8 +206,8 @@ def test_a_run_whose_job_is_gone_is_read_from_its_folder(cluster_api: ClusterApi
 run         old
 experiment  demo
 state       failed (46)
-because     the loss is no number
-                hint:     another rate
+because     a health rule stopped it: the loss is no number
+what to do  `launcher tensorboard` shows its last steps; often a lower learning_rate helps
 step        4/10
 loss        0.6600
 started     2026-11-01 10:00 UTC
@@ -229,13 +231,13 @@ def test_logs_follow_to_the_end_and_ctrl_c_leaves_the_run_alone(cluster_api: Clu
     assert leaving.stdout.readline() == "loading\n"
     leaving.send_signal(signal.SIGINT)
     out, _ = leaving.communicate(timeout=30)
-    assert (leaving.returncode, out.splitlines()[-1]) == (130, "first goes on")
+    assert (leaving.returncode, out.splitlines()[-1]) == (130, "first continues")
     wait_for(lambda: cluster_api.streams("/log"))
     played.complete()
     out, _ = following.communicate(timeout=30)
     assert (following.returncode, out) == (0, "loading\nstep  1/10  loss 0.6900\n")
     beyond = person.type("logs", "first", "--rank", "7")
-    assert (beyond.returncode, beyond.stderr) == (2, "error: --rank 7: first has logs of ranks 0\n")
+    assert (beyond.returncode, beyond.stderr) == (2, "error: --rank 7: first has the logs of ranks 0\n")
 
 
 def test_stop_waits_for_the_checkpoint_and_resume_goes_on_and_follows(cluster_api: ClusterApi, person: Terminal) -> None:
@@ -245,6 +247,7 @@ def test_stop_waits_for_the_checkpoint_and_resume_goes_on_and_follows(cluster_ap
     archived(folder, "first", checkpoint_20__x="", **{"checkpoint-5__x": "", "checkpoint-10__x": ""})
     played = Played(cluster_api)
     played.say("before")
+    played.step(1)
     stopping = person.begin("stop", "first")
     wait_for(lambda: cluster_api.objects.get("jobs", "first")["spec"].get("suspend"))
     (pod,) = played.pods()
@@ -253,9 +256,13 @@ def test_stop_waits_for_the_checkpoint_and_resume_goes_on_and_follows(cluster_ap
     cluster_api.objects.delete("pods", pod, grace=0)
     cluster_api.objects.change("jobs", "first", lambda one: one["status"].update(active=0))
     out, _ = stopping.communicate(timeout=30)
-    waiting = "first: waiting for its step and a checkpoint, at most 90 s (stop --now kills it at once)\n"
-    assert (stopping.returncode, out) == (0, waiting + "first: stopped (exit 143)\n")
-    assert person.type("stop", "first").stdout == "first is over already: stopped\n"
+    waiting = "first: waiting for the current step and a checkpoint (at most 90 s; kill it now with: launcher stop --now first)\n"
+    end = (
+        "stopped (exit 143): first was stopped on request\n"
+        "what to do: resume it with: launcher resume first (from checkpoint-10)\n"
+    )
+    assert (stopping.returncode, out) == (0, waiting + end)
+    assert person.type("stop", "first").stdout == "first is already over\n" + end
     time.sleep(1)  # a pod that is made in the second of the old one is taken for that
     resuming = person.begin("resume", "first")
     wait_for(lambda: played.pods())
@@ -263,17 +270,17 @@ def test_stop_waits_for_the_checkpoint_and_resume_goes_on_and_follows(cluster_ap
     played.complete()
     out, _ = resuming.communicate(timeout=30)
     lines = out.splitlines()
-    assert lines[:2] == ["first goes on from checkpoint-10", "after"]
+    assert lines[:2] == ["first resumes from checkpoint-10", "after"]
     assert lines[2:] == [
         "done: /dpo/runs/out/exp_1/model/runs/first",
-        "adapter  /dpo/runs/out/exp_1/model/runs/first/adapter",
-        "next",
-        "  launcher download first",
-        "  launcher tensorboard -n default",
-        "  launcher status first",
+        "adapter     /dpo/runs/out/exp_1/model/runs/first/adapter",
+        "next        launcher download first -n default",
+        "            launcher tensorboard -n default",
+        "in Python   from peft import AutoPeftModelForCausalLM",
+        '            model = AutoPeftModelForCausalLM.from_pretrained("first")',
     ]
     again = person.type("resume", "first")
-    assert (again.returncode, again.stderr) == (2, "error: first is done: there is nothing to go on with\n")
+    assert (again.returncode, again.stderr) == (2, "error: first is done: nothing to resume\n")
 
 
 def test_tensorboard_of_the_cluster_is_at_a_port_of_this_machine(cluster_api: ClusterApi, person: Terminal) -> None:
@@ -378,8 +385,9 @@ def test_a_run_on_the_cluster_is_followed_and_ends_with_its_code(
     assert followed == [
         "before",
         "step  1/10  loss 0.6900",
-        "failed (exit 46): the loss is no number",
-        "its logs: launcher logs first",
+        "failed (exit 46): a health rule stopped it: the loss is no number",
+        "what to do: `launcher tensorboard` shows its last steps; often a lower learning_rate helps",
+        "logs: launcher logs first",
     ]
 
 
@@ -411,10 +419,10 @@ def test_ctrl_c_stops_a_run_after_a_checkpoint(cluster_api: ClusterApi, person: 
     assert (following.returncode, out.splitlines()) == (
         143,
         [
-            "stopping after a checkpoint (Ctrl-C again: at once); the run's name is first",
+            "stopping first after a checkpoint (Ctrl-C again kills it at once)",
             "a checkpoint is written",
-            "stopped (exit 143): stopped on request, after a checkpoint",
-            "its logs: launcher logs first",
+            "stopped (exit 143): first was stopped on request",
+            "what to do: resume it with: launcher resume first (from its newest checkpoint, if it has one)",
         ],
     )
 

@@ -67,7 +67,7 @@ def test_an_empty_cluster_is_told_to_apply_the_overlay(tmp_path: Path, cluster: 
         f"ok       cluster    {cluster.url} (context emulator), Kubernetes 1.36",
         "missing  namespace  there is no dpo",
         "                    → kubectl apply -k k8s/overlays/workstation",
-        "1 thing missing",
+        "1 problem",
     ]
 
 
@@ -92,7 +92,7 @@ def test_a_cluster_to_which_the_overlay_was_applied_is_ready(tmp_path: Path, clu
         f"                             → {INSTALL.format('kueue')}\n"
         "ok       nodes               1, of which 1 has GPUs: 1 in all, 1 on one\n"
         "absent   StorageClass        none is the default (there is none at all); the claims have their volumes\n"
-        "all that is needed is there\n"
+        "ready to train\n"
     )
 
 

@@ -102,11 +102,11 @@ step 1/3  loss 0.6667  margin +0.167  accuracy 0.75
 step 2/3  loss 0.6333  margin +0.333  accuracy 0.75  16.0 pairs/s
 step 3/3  loss 0.6000  margin +0.500  accuracy 0.75  16.0 pairs/s
 done: {run_dir(home, "first").path}
-adapter  {run_dir(home, "first").adapter}
-next
-  launcher tensorboard first
-  launcher status first
-  launcher run demo --set hyperparameters.learning_rate=1e-4
+adapter     {run_dir(home, "first").adapter}
+next        launcher tensorboard first
+            launcher run --backend host demo --set hyperparameters.learning_rate=1e-05
+in Python   from peft import AutoPeftModelForCausalLM
+            model = AutoPeftModelForCausalLM.from_pretrained("out/exp_1/model/runs/first/adapter")
 """
     )
 
@@ -114,7 +114,11 @@ next
 def test_the_exit_code_and_the_sentence_of_a_failed_run_reach_the_caller(home):
     done = launcher(home, "run", "demo", "--name", "bad", FAKE_RANKS="45")
     assert done.returncode == 45
-    assert done.stderr == f"failed (exit 45): rank 0 says 45\nits logs: {run_dir(home, 'bad').logs}\n"
+    assert done.stderr == (
+        "failed (exit 45): out of memory on the device: rank 0 says 45\n"
+        "what to do: lower per_device_train_batch_size or max_seq_length, or see `launcher plan`: it lists the cheapest changes\n"
+        f"logs: {run_dir(home, 'bad').logs}\n"
+    )
 
 
 def test_a_run_that_never_had_a_rank_shows_torchruns_words(home, tmp_path):
@@ -155,7 +159,7 @@ def test_a_mistake_ends_it_before_anything_is_made(home, args, code, message):
 def test_a_run_without_a_standard_output_ends_with_its_own_code(home):
     closed = ["sh", "-c", 'exec "$@" >&-', "sh", *LAUNCHER, "run", "demo", "--name", "x"]
     done = subprocess.run(closed, cwd=home, env=environment(FAKE_RANKS="46"), capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr.splitlines()[0]) == (46, "failed (exit 46): rank 0 says 46")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (46, "failed (exit 46): a health rule stopped it: rank 0 says 46")
 
 
 def test_a_name_is_given_once(home):
@@ -187,7 +191,7 @@ def test_dot_env_reaches_the_run(home):
 
 
 def test_ps_finds_a_running_a_finished_and_a_killed_run(home):
-    assert launcher(home, "ps").stdout == "no run yet: `launcher run EXP` makes one\n"
+    assert launcher(home, "ps").stdout == "no runs yet; start one with: launcher run EXP\n"
     launcher(home, "run", "demo", "--name", "finished", FAKE_STEPS="2")
     for name in ("killed", "running"):
         done = launcher(home, "run", "demo", "--name", name, "--detach", FAKE_RANKS="deaf", FAKE_STEPS="2")
@@ -200,7 +204,7 @@ def test_ps_finds_a_running_a_finished_and_a_killed_run(home):
     assert re.sub(r"\d+ s\b", "N s", table) == (
         "RUN       STATE       STEP  LOSS    STARTED (UTC)     TOOK\n"
         "running   running     2/2   0.6000  yyyy-mm-dd hh:mm  N s\n"
-        "killed    lost (137)  2/2   0.6000  yyyy-mm-dd hh:mm  -\n"
+        "killed    lost (137)  2/2   0.6000  yyyy-mm-dd hh:mm  N s\n"
         "finished  done        2/2   0.6000  yyyy-mm-dd hh:mm  N s\n"
     )
     assert [(r["run"], r["state"]) for r in json.loads(launcher(home, "ps", "--json").stdout)] == [
@@ -231,7 +235,7 @@ def test_logs_follow_from_the_first_line_to_the_end(home):
     lines = followed.stdout.splitlines()
     assert [line.split("  loss")[0] for line in lines] == ["loading the model", *(f"step {n:>2}/20" for n in range(1, 21))]
     assert launcher(home, "logs", "x").stdout == followed.stdout
-    assert "has logs of ranks 0" in launcher(home, "logs", "x", "--rank", "3").stderr
+    assert "has the logs of ranks 0" in launcher(home, "logs", "x", "--rank", "3").stderr
 
 
 def test_logs_of_all_ranks_have_their_ranks_before_them(home):
@@ -251,26 +255,33 @@ def test_ctrl_c_in_logs_leaves_the_run_alone(home):
     assert logs.stdout.readline() == "loading the model\n"
     logs.send_signal(signal.SIGINT)
     out, _ = logs.communicate(timeout=30)
-    assert (logs.returncode, out.splitlines()[-1]) == (130, "x goes on")
+    assert (logs.returncode, out.splitlines()[-1]) == (130, "x continues")
     assert json.loads(launcher(home, "status", "x", "--json").stdout)["state"] == "running"
+
+
+STOPPED = """\
+stopped (exit 143): x was stopped on request after step N
+what to do: nothing to resume: it has no checkpoint (`launcher resume x` starts from the beginning)
+"""
 
 
 def test_stop_waits_for_the_checkpoint(home):
     launcher(home, "run", "demo", "--name", "x", "--detach", FAKE_STEPS="1000", FAKE_PAUSE="0.05")
     wait_for(lambda: has_stepped(run_dir(home, "x")))
     done = launcher(home, "stop", "x")
-    assert (done.returncode, done.stdout) == (
+    assert (done.returncode, re.sub(r"step \d+", "step N", done.stdout)) == (
         0,
-        "x: waiting for its step and a checkpoint, at most 120 s (stop --now kills it at once)\nx: stopped (exit 143)\n",
+        "x: waiting for the current step and a checkpoint (at most 120 s; kill it now with: launcher stop --now x)\n" + STOPPED,
     )
     assert members(str(run_dir(home, "x").path)) == []
-    assert launcher(home, "stop", "x").stdout == "x is over already: stopped\n"
+    again = launcher(home, "stop", "x").stdout
+    assert re.sub(r"step \d+", "step N", again) == "x is already over\n" + STOPPED
 
 
 def test_stop_now_kills_what_does_not_listen(home):
     launcher(home, "run", "demo", "--name", "x", "--detach", FAKE_RANKS="deaf")
     wait_for(lambda: has_stepped(run_dir(home, "x")))
-    assert launcher(home, "stop", "x", "--now").stdout == "x: aborted (exit 130)\n"
+    assert launcher(home, "stop", "x", "--now").stdout.startswith("aborted (exit 130): killed at once on request\n")
     assert members(str(run_dir(home, "x").path)) == []
 
 
@@ -282,26 +293,42 @@ def test_the_follower_of_a_run_that_is_stopped_elsewhere_ends_with_143(home):
     assert follower.returncode == 143
 
 
+def test_a_run_that_is_stopped_before_its_first_step_has_nothing_to_resume_wherever_it_is_asked(home):
+    follower = begin(home, "run", "demo", "--name", "x", FAKE_STEPS="0", FAKE_WAIT="600")
+    wait_for(lambda: run_dir(home, "x").rank_log(0).is_file())
+    stopped = launcher(home, "stop", "x")
+    sentence = "x was stopped on request before its first step"
+    nothing = "nothing to resume: it has no checkpoint (`launcher resume x` starts from the beginning)"
+    end = f"stopped (exit 143): {sentence}\nwhat to do: {nothing}\n"
+    assert stopped.stdout == (
+        "x: waiting for its end; it has not trained a step and writes no checkpoint "
+        f"(at most 120 s; kill it now with: launcher stop --now x)\n{end}"
+    )
+    assert follower.communicate(timeout=30)[0].endswith(end)
+    assert f"because     {sentence}\nwhat to do  {nothing}\n" in launcher(home, "status", "x").stdout
+    assert launcher(home, "why", "x").stdout == f"why         {sentence}\nwhat to do  {nothing}\n"
+
+
 def test_resume_starts_a_run_again_in_its_own_folder(home):
     assert launcher(home, "run", "demo", "--name", "x", FAKE_RANKS="1").returncode == 1
     done = launcher(home, "resume", "x", FAKE_STEPS="2")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "x goes on from its beginning: it has no checkpoint yet"
+    assert done.stdout.splitlines()[0] == "x starts from the beginning: it has no checkpoint"
     assert "rank 0 says 1" not in done.stdout, "what the first attempt said is not said again"
     assert [(a["number"], a["exit_code"]) for a in run_dir(home, "x").read_record()["attempts"]] == [(1, 1), (2, 0)]
     again = launcher(home, "resume", "x")
-    assert (again.returncode, again.stderr) == (2, "error: x is done: there is nothing to go on with\n")
+    assert (again.returncode, again.stderr) == (2, "error: x is done: nothing to resume\n")
 
 
 def test_a_run_that_was_killed_says_how_to_go_on_and_one_that_runs_is_not_started_twice(home):
     launcher(home, "run", "demo", "--name", "x", "--detach", FAKE_RANKS="deaf")
     wait_for(lambda: has_stepped(run_dir(home, "x")))
     twice = launcher(home, "resume", "x")
-    assert (twice.returncode, twice.stderr) == (2, "error: x is running: `launcher logs -f x` follows it\n")
+    assert (twice.returncode, twice.stderr) == (2, "error: x is running. Follow it with: launcher logs -f x\n")
     kill(str(run_dir(home, "x").path))
     (run_dir(home, "x").path / "checkpoint-2").mkdir()
     done = launcher(home, "resume", "x", "--detach")
-    assert done.stdout == "x goes on from checkpoint-2\nStarted x. Follow it with: launcher logs -f x\n"
+    assert done.stdout == "x resumes from checkpoint-2\nStarted x. Follow it with: launcher logs -f x\n"
     wait_for(lambda: "done" in launcher(home, "status", "x").stdout)
 
 
@@ -384,7 +411,7 @@ class Terminal:
         return os.read(self._end, 4096).decode("utf-8", "replace")
 
 
-ASKED = "stop or detach? [s/d] (Ctrl-C again: kill it at once)"
+ASKED = "stop or detach? [s/d] (Ctrl-C again kills it at once)"
 
 
 def test_ctrl_c_on_a_terminal_asks_and_stops_after_a_checkpoint(home):
@@ -396,8 +423,8 @@ def test_ctrl_c_on_a_terminal_asks_and_stops_after_a_checkpoint(home):
     terminal.read_until(f"what?\r\n\r\n{ASKED}")
     terminal.type(b"s\n")
     assert terminal.close() == 143
-    assert "stopping after a checkpoint (Ctrl-C again: at once); the run's name is x" in terminal.text
-    assert "stopped (exit 143): stopped after a checkpoint" in terminal.text
+    assert "stopping x after a checkpoint (Ctrl-C again kills it at once)" in terminal.text
+    assert "stopped (exit 143): x was stopped on request after step " in terminal.text
     assert "\x1b[?25h" in terminal.text.rpartition("\x1b[?25l")[2], "the cursor is shown again"
     assert members(str(run_dir(home, "x").path)) == []
 
@@ -409,7 +436,7 @@ def test_ctrl_c_on_a_terminal_asks_and_leaves_the_run_alone(home):
     terminal.read_until(ASKED)
     terminal.type(b"d\n")
     assert terminal.close() == 0
-    assert "x goes on: launcher logs -f x" in terminal.text
+    assert "x continues. Follow it with: launcher logs -f x" in terminal.text
     assert len(members(str(run_dir(home, "x").path))) == 3
 
 
@@ -429,7 +456,7 @@ def test_a_second_ctrl_c_on_a_terminal_kills_at_once_and_leaves_nobody(home):
     terminal.type(b"\x03")
     terminal.read_until(ASKED)
     terminal.type(b"s\n")
-    terminal.read_until("stopping after a checkpoint")
+    terminal.read_until("stopping x after a checkpoint")
     assert len(members(str(run_dir(home, "x").path))) == 3
     terminal.type(b"\x03")
     assert terminal.close() == 130

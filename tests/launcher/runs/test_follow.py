@@ -2,7 +2,6 @@ import json
 
 import pytest
 
-from launcher.cli.learned import learned
 from launcher.runs.follow import LINES_OF_A_RUN, Metric, Reader, Text, is_shown, parse, short
 
 
@@ -56,9 +55,6 @@ def test_short_lines():
 def test_what_rounds_to_zero_has_no_minus_sign():
     text = line(step=1, total=9, loss=-0.00001, **{"rewards/margins": -2e-7, "rewards/accuracies": 0.0})
     assert short(parse(text)) == "step 1/9  loss 0.0000  margin +0.000  accuracy 0.00"
-    figures = {"eval_rewards/margins": -2e-7, "eval_loss": 0.69314}
-    shown = list(learned("run", {"result": {"before": figures, "after": figures}}, []))
-    assert "  margin      +0.000   +0.000   how much more it gained: beta × the log-probability ratio" in shown
 
 
 def test_pairs_a_second_are_counted_between_training_lines_only():

@@ -10,7 +10,7 @@ from launcher.runs.processes import MARK, members
 @pytest.fixture
 def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Shows ``members`` the processes of a machine that this one is not."""
-    monkeypatch.setattr("launcher.processes._PROC", tmp_path)
+    monkeypatch.setattr("launcher.runs.processes._PROC", tmp_path)
     return tmp_path
 
 

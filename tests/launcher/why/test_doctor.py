@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 
 from launcher.why import doctor
-from launcher.why.doctor import Finding, is_ready
+from launcher.why.doctor import Checkup, Finding
 
 APPLY = "kubectl apply -k k8s/overlays/cluster"
+
+
+def is_ready(findings: list[Finding]) -> bool:
+    return Checkup(tuple(findings)).is_ready
 
 
 def one(kind: str, **more: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from tests.launcher.why.played import event, failed, last_word, on_node, seen
 def test_a_stop_and_an_end_are_told_as_such():
     stopped = explain(seen("stopped", exit_code=143, step=12))
     assert (stopped.cause, stopped.sentence) == ("stopped", "big was stopped on request after step 12")
-    assert stopped.suggestion == "`launcher resume big` goes on from its last checkpoint"
+    assert stopped.suggestion == "resume it with: launcher resume big (from its newest checkpoint, if it has one)"
     done = explain(seen("done", exit_code=0, step=40, total_steps=40))
     assert (done.sentence, done.suggestion) == ("big is done: step 40 of 40", "`launcher download big` brings its adapter here")
     here = explain(seen("done", exit_code=0, namespace=None)).suggestion

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,11 +13,11 @@ from ....runs.follow import Metric, parse
 from ....why import Condition, Event, Evidence, Explanation, Pod
 from ....why import explain as explained
 from ... import Status
-from ..api.cluster import ApiError, Cluster
+from ..api.cluster import ApiError, Cluster, ExecError
 from ..render.pod import CONTAINER
 from . import archive as archives
 from . import state
-from .archive import Archive
+from .archive import Archive, NoReader
 from .pods import conditions_of, has_started, newest, pod_of
 from .run import ClusterRun
 
@@ -69,6 +69,7 @@ def gather(cluster: Cluster, run: ClusterRun) -> Evidence:
         local_queue=look.local_queue(queue) if queue is not None else (),
         is_suspended=bool(obj is not None and obj["spec"].get("suspend")),
         unseen=tuple(look.unseen),
+        checkpoints=look.checkpoints() if known.is_over and known.state != "done" else None,
     )
 
 
@@ -126,6 +127,14 @@ class _Look:
             if said is not None:
                 return said
         return Status("lost", 137, "its Job is gone from the cluster")
+
+    def checkpoints(self) -> tuple[str, ...] | None:
+        """Those of a run that is over; None where nothing can read its folder."""
+        with suppress(NoReader, ExecError, ApiError):
+            archive = Archive(self.cluster, self.run.namespace)
+            archive.reader()
+            return tuple(archive.checkpoints(self.run))
+        return None
 
     def lines(self, pods: tuple[Pod, ...], known: Status) -> tuple[list[str], float | None]:
         """The last lines that help, and seconds since the newest one where that is known.

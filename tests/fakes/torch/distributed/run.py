@@ -5,6 +5,7 @@ FAKE_RANKS    one word a rank, as "42" or "0,1": the exit code that the rank not
               "survivor" (notes 1, as a consequence, when another rank has noted its end or is gone), "short" (out of memory
               until the micro-batch was halved twice)
 FAKE_STEPS    how many metric lines rank 0 prints first (5); it sleeps FAKE_PAUSE seconds (0.01) after each
+FAKE_WAIT     seconds that each rank sleeps after that (0)
 """
 
 import json
@@ -46,8 +47,7 @@ def rank(folder: Path, number: int, word: str) -> int:
                 for file in (log, metrics):
                     print(json.dumps(line), file=file, flush=True)
                 time.sleep(float(os.environ.get("FAKE_PAUSE", "0.01")))
-    if word == "deaf":
-        time.sleep(600)
+    time.sleep(600 if word == "deaf" else float(os.environ.get("FAKE_WAIT", "0")))
     if word == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "bus":

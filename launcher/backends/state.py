@@ -1,0 +1,252 @@
+"""How runs are now: the values behind `launcher ps`, `status`, `why` and a run's end, on any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..runs.finding import created
+from ..runs.follow import Metric
+from ..runs.known import Known, newest_metric, pairs_a_step, progress, time_spent
+from ..runs.learned import Learned
+from ..runs.run_dir import RunDir
+from ..why import Explanation, explain
+from . import Run, Runs, Status
+from .finding import cluster_of, listed_on, local_runs_and_containers, on_cluster
+
+if TYPE_CHECKING:
+    from .kubernetes.backend import Kubernetes, Listed
+    from .kubernetes.follow.run import ClusterRun
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a run on a cluster: its pod, and the machine that the pod was given."""
+
+    name: str
+    index: int | None
+    node: str | None
+    phase: str
+    reason: str
+
+    @property
+    def is_running(self) -> bool:
+        return self.phase == "Running" and not self.reason
+
+
+@dataclass(frozen=True)
+class ClusterPart:
+    """What only a run on a cluster has. ``restarts`` is None where its Job or JobSet is gone."""
+
+    job: str
+    kind: str
+    namespace: str
+    image: str | None
+    restarts: int | None
+    running: int
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run in full. ``why`` explains the end of a run that is over and not done."""
+
+    known: Known
+    record: Mapping[str, Any] = field(repr=False)
+    why: Explanation | None = None
+    cluster: ClusterPart | None = None
+
+    @property
+    def attempts(self) -> int:
+        return len(self.record.get("attempts") or [])
+
+    def json(self) -> dict[str, Any]:
+        there: dict[str, Any] = {}
+        if self.cluster is not None:
+            pods = [asdict(node) for node in self.cluster.nodes]
+            there = {"job": self.cluster.job, "kind": self.cluster.kind, "restarts": self.cluster.restarts, "pods": pods}
+        return {**self.known.json(), **there, "why": None if self.why is None else asdict(self.why), "record": self.record}
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Why a run waits, runs or failed, and what to do; ``unseen`` is what could not be read."""
+
+    run: str
+    backend: str
+    state: str
+    exit_code: int | None
+    why: Explanation
+    unseen: tuple[str, ...] = ()
+
+    def json(self) -> dict[str, Any]:
+        said = {"run": self.run, "backend": self.backend, "state": self.state, "exit_code": self.exit_code}
+        return {**said, **asdict(self.why), "unseen": list(self.unseen)}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended. ``words`` are the last ones of a run of which no rank printed anything; ``logs`` is where its logs are."""
+
+    run: str
+    status: Status
+    place: str
+    words: str
+    logs: str
+    why: Explanation | None = None
+    learned: Learned | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code of the command that followed it."""
+        return 1 if self.status.exit_code is None else self.status.exit_code
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def local_runs_known() -> list[Known]:
+    """Every run of this machine, newest first."""
+    return [known(run) for run in local_runs_and_containers()]
+
+
+def cluster_runs_known(caller: Mapping[str, str], namespace: str | None) -> list[Known]:
+    """Every run of the cluster's namespaces that may hold this person's runs, newest first."""
+    kubernetes, namespaces = cluster_of(caller, namespace)
+    return [_known_listed(one) for one in listed_on(kubernetes, namespaces, with_pods=True)]
+
+
+def run_status(where: Runs[Any], run: Any) -> RunStatus:
+    """One run in full, here or on a cluster."""
+    there = on_cluster(where, run)
+    if there is not None:
+        return _status_on_cluster(*there)
+    now = known(run)
+    return RunStatus(now, where.record(run), _why_over(where, run, Status(now.state, now.exit_code, now.sentence)))
+
+
+def explained(where: Runs[Run], run: Run) -> Explained:
+    """Why ``run`` waits, runs or failed."""
+    seen = where.evidence(run)
+    return Explained(seen.run, seen.backend, seen.state, seen.exit_code, explain(seen), seen.unseen)
+
+
+def ended(where: Runs[Run], run: Run) -> Ended:
+    """How ``run``, which is over, ended, and what fits it next."""
+    now, place = where.status(run), where.place(run)
+    # A folder on a cluster's claim is not where a person looks.
+    logs = f"{place}/logs" if isinstance(run, RunDir) else f"launcher logs {run.name}"
+    if now.state == "done":
+        record = where.record(run)
+        steps, folder = where.next_steps(run, record), _loaded_from(run)
+        return Ended(run.name, now, place, "", logs, learned=Learned.of(record, place, folder, tuple(steps)))
+    return Ended(run.name, now, place, where.words(run), logs, why=_why_over(where, run, now))
+
+
+def known(run: RunDir) -> Known:
+    """The state of a run of this machine."""
+    from .choose import backend_of
+
+    backend = backend_of(run)
+    now = backend.status(run)  # first: it may complete the record
+    record = run.read_record()
+    pairs = pairs_a_step(record)
+    last = newest_metric(backend.tail(run), pairs)
+    until = run.last_written() if now.is_over else datetime.now(UTC)
+    return Known(
+        run=run.name,
+        experiment=str(record.get("key", "-")),
+        state=now.state,
+        exit_code=now.exit_code,
+        sentence=now.sentence,
+        **progress(last, pairs, is_over=now.is_over),
+        created=created(run),
+        ended=(record.get("outcome") or {}).get("ended"),
+        folder=str(run.path),
+        nodes=int(((record.get("experiment") or {}).get("launch") or {}).get("nodes") or 1),
+        **time_spent(record.get("attempts") or [], until),
+    )
+
+
+def last_metric(run: RunDir) -> Metric | None:
+    """The last training line of a run's metrics; without one the last line of any kind."""
+    from .choose import backend_of
+
+    return newest_metric(backend_of(run).tail(run))
+
+
+def _why_over(where: Runs[Run], run: Run, now: Status) -> Explanation | None:
+    """Why a run ended that is over and not done, by its state ``now``."""
+    if not now.is_over or now.state == "done":
+        return None
+    return explain(replace(where.evidence(run), state=now.state, exit_code=now.exit_code, sentence=now.sentence))
+
+
+def _loaded_from(run: Any) -> str:
+    """The adapter's folder for a person in this directory; that of a run on a cluster is downloaded first."""
+    if not isinstance(run, RunDir):
+        return str(run.name)
+    here = Path.cwd()
+    return str(run.adapter.relative_to(here) if run.adapter.is_relative_to(here) else run.adapter)
+
+
+def _status_on_cluster(where: Kubernetes, run: ClusterRun) -> RunStatus:
+    from .kubernetes.follow import state
+    from .kubernetes.follow.pods import is_running, newest, reason
+
+    obj, every = where.object(run), where.pods(run)
+    pods, record = newest(every), where.record(run)
+    nodes = tuple(Node(pod.name, pod.index, pod.host, pod.phase, "" if is_running(pod) else reason(pod)) for pod in pods)
+    part = ClusterPart(
+        job=run.job,
+        kind=run.kind,
+        namespace=run.namespace,
+        image=run.image,
+        restarts=state.restarts(obj, every) if obj is not None else None,
+        running=sum(map(is_running, pods)),
+        nodes=nodes,
+    )
+    now = _known_on_cluster(where, run, obj, record)
+    return RunStatus(now, record, _why_over(where, run, Status(now.state, now.exit_code, now.sentence)), part)
+
+
+def _known_on_cluster(where: Kubernetes, run: ClusterRun, obj: Mapping[str, Any] | None, record: Mapping[str, Any]) -> Known:
+    """The state of a run, with its step and speed."""
+    from .kubernetes.follow import state
+
+    now = where.status(run)
+    last = newest_metric(where.tail(run), run.global_batch)
+    outcome = record.get("outcome") or {}
+    ended = (state.ended_at(obj) if now.is_over else None) if obj is not None else outcome.get("ended")
+    until = (datetime.fromisoformat(ended) if ended else None) if now.is_over else datetime.now(UTC)
+    return replace(
+        _known_of(run, now, ended),
+        **progress(last, run.global_batch, is_over=now.is_over),
+        **time_spent(record.get("attempts") or [], until),
+    )
+
+
+def _known_listed(one: Listed) -> Known:
+    """A run as the list has it: its step would cost a request for each."""
+    return _known_of(one.run, one.status, one.ended)
+
+
+def _known_of(run: ClusterRun, now: Status, ended: str | None) -> Known:
+    return Known(
+        run=run.name,
+        experiment=run.key,
+        state=now.state,
+        exit_code=now.exit_code,
+        sentence=now.sentence,
+        step=None,
+        total_steps=None,
+        loss=None,
+        created=run.created,
+        ended=ended,
+        folder=str(run.path),
+        nodes=run.nodes,
+        namespace=run.namespace,
+    )

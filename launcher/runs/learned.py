@@ -1,0 +1,74 @@
+"""Learned: what a run that is done has learned, and what fits it next, by its record. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Learned:
+    """``before`` and ``after`` are the figures on the validation pairs, by their names in the log; None without such pairs.
+
+    ``adapter`` is its folder, ``tensors`` how many were read back and compared, None where no record says so. ``python`` are
+    lines that load it, ``next`` what a person types after `launcher`.
+    """
+
+    adapter: str
+    before: Mapping[str, float] | None = None
+    after: Mapping[str, float] | None = None
+    tensors: int | None = None
+    uploaded: str | None = None
+    python: tuple[str, ...] = ()
+    next: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any], place: str, folder: str, steps: tuple[str, ...]) -> Learned:
+        """``place`` is the run's folder, ``folder`` where its adapter is loaded from here, once ``steps`` were typed."""
+        result = record.get("result") or {}
+        return cls(
+            adapter=f"{place}/adapter",
+            before=result.get("before"),
+            after=result.get("after"),
+            tensors=(result.get("verified") or {}).get("tensors"),
+            uploaded=(record.get("uploaded") or {}).get("uri"),
+            python=loading(record, folder),
+            next=steps,
+        )
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def loading(record: Mapping[str, Any], folder: str) -> tuple[str, ...]:
+    """Two lines of Python that load what was trained."""
+    is_whole = _hyperparameters(record).get("full_finetuning")
+    library, name = ("transformers", "AutoModelForCausalLM") if is_whole else ("peft", "AutoPeftModelForCausalLM")
+    return (f"from {library} import {name}", f'model = {name}.from_pretrained("{folder}")')
+
+
+def may_be_uploaded(record: Mapping[str, Any]) -> bool:
+    """Whether the experiment names a bucket, and nothing was uploaded."""
+    storage = (record.get("experiment") or {}).get("storage_config") or {}
+    return bool(storage.get("bucket_name")) and not record.get("uploaded")
+
+
+def another_rate(record: Mapping[str, Any], command: str) -> list[str]:
+    """``command`` for the run's experiment with half its learning rate where the validation loss has risen, else with twice.
+
+    Nothing for a run that no experiment file describes.
+    """
+    key, rate, origin = record.get("key"), _hyperparameters(record).get("learning_rate"), record.get("origin")
+    if not key or not origin or not isinstance(rate, int | float):
+        return []
+    result = record.get("result") or {}
+    before, after = ((result.get(name) or {}).get("eval_loss") for name in ("before", "after"))
+    has_risen = isinstance(before, int | float) and isinstance(after, int | float) and after > before
+    file = "" if Path(origin).parent == Path("configs") else f" -f {origin}"
+    return [f"{command} {key}{file} --set hyperparameters.learning_rate={rate * (0.5 if has_risen else 2):.3g}"]
+
+
+def _hyperparameters(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (record.get("experiment") or {}).get("hyperparameters") or {}
