@@ -1,7 +1,7 @@
-"""What is secret, and the one place that hides it: in logs, errors, records, and whatever else is shown or kept.
+"""Redaction: the one place that hides secrets, in logs, errors, records and everything else that is shown or kept.
 
-A value is known to be secret by the name of its variable (``HF_TOKEN``), because an experiment names it under launch.secrets, or
-because it is delivered as a file of DPO_SECRETS. What no variable holds, as the credentials of a role, is known by its form.
+A value is secret by the name of its variable (``HF_TOKEN``), because an experiment names it in launch.secrets, or because it is
+a file of DPO_SECRETS. What no variable holds, such as the credentials of a role, is recognised by its form.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 SECRET: Final = re.compile(r"(?i)(secret|token|password|passwd|private_?key|credential|api_?key|access_?key)")
-# Names that say where a secret lies, or that only sound like one.
+# Names for the place of a secret, and names that only sound like one.
 _HARMLESS: Final = re.compile(r"(?i)(^DPO_|^TOKENIZERS_|_(FILE|PATH|DIR|URI|URL)$)")
-_SHORTEST: Final = 6  # characters; a shorter value is found in harmless words
+_SHORTEST: Final = 6  # characters; a shorter value occurs in harmless words
 _LINE: Final = 16  # characters of a line of a key
 
 _PEM: Final = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)(?:-----END|\Z)", re.DOTALL)
@@ -35,10 +35,10 @@ _FORMS: Final = re.compile(
 
 
 class Redactor:
-    """Replaces the secrets that it has learned, and what has the form of one, by ``[hidden: NAME]`` and ``[hidden]``.
+    """Replaces secrets that it has learned by ``[hidden: NAME]``, and what has the form of one by ``[hidden]``.
 
-    Learned are also the ways in which a value is written elsewhere: escaped in JSON or a URL, in base64, with real line breaks
-    for literal ``\\n``, and the single lines of a key.
+    It also learns the other spellings of a value: escaped in JSON or a URL, in base64, with real line breaks for literal
+    ``\\n``, and the single lines of a key.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Redactor:
         self._learned: re.Pattern[str] | None = None
 
     def learn(self, environment: Mapping[str, str], names: Iterable[str] = ()) -> None:
-        """Takes the values of ``environment`` whose names say that they are secret, and those of ``names``."""
+        """Learns the values of ``environment`` with the name of a secret, and those of ``names``."""
         chosen = {*names, *(name for name in environment if _is_secret(name))}
         before = len(self._names)
         for name in sorted(chosen & environment.keys()):
@@ -64,7 +64,7 @@ class Redactor:
         return _FORMS.sub("[hidden]", text)
 
     def value(self, value: Any) -> Any:
-        """A value of JSON, with every text in it redacted; names of a mapping stay."""
+        """A JSON value with every text in it redacted; the keys of mappings stay."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
@@ -72,13 +72,13 @@ class Redactor:
         return [self.value(one) for one in value] if isinstance(value, list | tuple) else value
 
     def named(self, text: str) -> str | None:
-        """The name of a learned secret that ``text`` holds, or None."""
+        """The name of a learned secret in ``text``, or None."""
         found = self._learned.search(text) if self._learned is not None else None
         return None if found is None else self._names[found[0]]
 
 
 REDACTOR: Final = Redactor()
-"""The process's own: like its environment, from which it learns, there is one. What reads secrets tells it."""
+"""The redactor of the process, which has one environment; whatever reads secrets teaches it."""
 
 
 def learn_environment(names: Iterable[str] = ()) -> None:
@@ -91,7 +91,7 @@ def learn_environment(names: Iterable[str] = ()) -> None:
 
 
 class RedactedStream:
-    """A text stream that writes everything redacted, and otherwise is ``stream``."""
+    """A text stream that redacts what it writes, and otherwise is ``stream``."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -109,7 +109,7 @@ class RedactedStream:
 
 
 def redact_output() -> None:
-    """From here on nothing that Python writes to this process's standard output and error holds a secret."""
+    """Redacts everything that Python writes from now on to this process's standard output and error."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, RedactedStream):
@@ -142,7 +142,7 @@ def _spellings(value: str) -> set[str]:
 
 
 def _parts_of_key(text: str) -> set[str]:
-    """The long lines of ``text``, and of a key its base64 in one piece and in the lines that PEM has, however it is written."""
+    """The long lines of ``text``; of a key also its base64 in one piece and in PEM's lines, however it is written."""
     lines = {line for line in map(str.strip, text.splitlines()) if len(line) >= _LINE and not line.startswith("-----")}
     key = _PEM.search(text)
     if key is None:

@@ -1,4 +1,4 @@
-"""Options that several verbs share, so that they are spelt and explained in one way."""
+"""Options that several verbs share, with one spelling and one help text."""
 
 from __future__ import annotations
 
@@ -23,31 +23,29 @@ file_option = click.option(
     "--file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Read this file, not configs/*.yml and configs/*.yaml.",
+    help="Experiment file (default: configs/*.yml, configs/*.yaml).",
 )
 set_option = click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set one value, as hyperparameters.learning_rate=1e-5; may be repeated.",
+    help="Set one value, such as hyperparameters.learning_rate=1e-5; repeatable.",
 )
 backend_option = click.option(
     "--backend",
     type=click.Choice(["host", "docker", "kubernetes"]),
-    help="Where it runs (default: docker where an engine answers, else host).",
+    help="Where to run (default: docker if an engine answers, else host).",
 )
-cluster_option = click.option("--cluster", is_flag=True, help="On the Kubernetes cluster of the current context.")
+cluster_option = click.option("--cluster", is_flag=True, help="Use the Kubernetes cluster of the current context.")
 kind_option = click.option(
     "--kind",
     type=click.Choice(["auto", "job", "jobset"]),
-    help="What a run on a cluster becomes (default: a JobSet for several nodes where the cluster serves them).",
+    help="Kind of object on the cluster (default: a JobSet for several nodes if the cluster has JobSets).",
 )
-namespace_option = click.option("-n", "--namespace", metavar="NS", help="The cluster's namespace (default: the context's).")
-name_option = click.option("--name", "run_name", metavar="NAME", help="Call the run so, not <experiment>-<time>-<4 hex>.")
-data_of_option = click.option(
-    "--data-of", metavar="RUN", help="Train on what the run RUN read of the spreadsheet, not on what it holds now."
-)
+namespace_option = click.option("-n", "--namespace", metavar="NS", help="Namespace on the cluster (default: the context's).")
+name_option = click.option("--name", "run_name", metavar="NAME", help="Name of the run (default: <experiment>-<time>-<4 hex>).")
+data_of_option = click.option("--data-of", metavar="RUN", help="Reuse RUN's snapshot of the spreadsheet.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

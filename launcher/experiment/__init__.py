@@ -1,5 +1,5 @@
 """The file that a person writes, read into ``Experiment``: schema, lookup, ``--set``, and every mistake at its line.
 
-Others take ``schema.Experiment`` and its sections, ``hyperparameters.Hyperparameters``, and of ``files`` the functions ``load``,
-``read_files``, ``check_files`` and ``read_env``. After this room there are no dicts of settings.
+Others take ``schema.Experiment`` and its sections, ``files.load``, ``read_files``, ``check_files`` and ``read_env``,
+``loaded.Loaded``, ``shown`` and ``first_file``. Beyond this room there are no dicts of settings.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import Final
 
 from ..errors import ExperimentError, Mistake, nearest
 from ..redact import REDACTOR
+from .env_text import parse_env
 from .found import Contents, Found, the_one
 from .loaded import Loaded, checked
 from .yaml_nodes import MappingNode, Node, Place, ScalarNode, Source, by_place, data
@@ -163,18 +163,8 @@ def _once(wrong: Sequence[tuple[Mistake, str]]) -> list[Mistake]:
     return sorted(named, key=by_place)
 
 
-# --- .env
-
-_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=[ \t]*(?P<value>.*)")
-_COMMENT = re.compile(r"(^|\s+)#.*$")
-
-
 def read_env(root: Path = Path()) -> dict[str, str]:
-    """``.env`` of ``root`` below the process's environment, which wins.
-
-    ``KEY=VALUE`` and ``export KEY=VALUE``, quoted or not; a quoted value may have several lines, and ``\\n`` in it stays two
-    characters. Raises ExperimentError with every other line; its text is not shown, as it may be a secret.
-    """
+    """``.env`` of ``root`` below the process's environment, which wins; raises ExperimentError with every mistake of the file."""
     path = root / ".env"
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -183,62 +173,13 @@ def read_env(root: Path = Path()) -> dict[str, str]:
     except OSError as error:
         raise ExperimentError(Mistake(str(path), f"cannot read the file: {(error.strerror or str(error)).lower()}")) from None
     except UnicodeDecodeError as error:
-        raise ExperimentError(
-            Mistake(str(path), "the file is not UTF-8", found=f"byte 0x{error.object[error.start]:02x} at offset {error.start}")
-        ) from None
-    values: dict[str, str] = {}
-    mistakes: dict[int, Mistake] = {}
-    stray: list[list[int]] = []  # numbers of lines that follow each other
-    names: dict[int, str] = {}
-    lines = iter(enumerate(text.splitlines(), 1))
-    for number, line in lines:
-        if not _COMMENT.sub("", line).strip():
-            continue
-        match = _ASSIGNMENT.fullmatch(line)
-        value = _env_value(match["value"], lines) if match else None
-        if match is None and stray and stray[-1][-1] == number - 1:
-            stray[-1].append(number)
-        elif match is None:
-            stray.append([number])
-        elif value is None:
-            what = f"the quote of {match['name']} is not closed, or text follows it"
-            mistakes[number] = Mistake(f"{path}:{number}", what)
-        else:
-            values[match["name"]] = value
-            names[number] = match["name"]
-    mistakes |= {numbers[0]: _set_nothing(path, numbers, names.get(numbers[0] - 1)) for numbers in stray}
-    if mistakes:
-        raise ExperimentError(mistakes[number] for number in sorted(mistakes))
+        raise ExperimentError(Mistake(str(path), "the file is not UTF-8", hint=f"see byte {error.start + 1}")) from None
+    values = parse_env(text, str(path))
     REDACTOR.learn(values)
     return {**values, **os.environ}
-
-
-def _set_nothing(path: Path, numbers: Sequence[int], above: str | None) -> Mistake:
-    """One mistake for lines that follow each other; ``above``: the name that the line above them sets."""
-    first, last = numbers[0], numbers[-1]
-    what = "not an assignment" if first == last else f"lines {first} to {last} are not assignments"
-    hint = None if above is None else f"if it belongs to {above}, put the whole value into quotes"
-    return Mistake(f"{path}:{first}", what, "KEY=VALUE", hint=hint)
 
 
 def _learn_secrets(root: Path) -> None:
     """Teaches the redactor the values of ``.env``; what needs them reports mistakes in it."""
     with suppress(ExperimentError):
         read_env(root)
-
-
-def _env_value(text: str, lines: Iterator[tuple[int, str]]) -> str | None:
-    """The value that begins with ``text``, taking further lines while its quote is open; None where it is never closed."""
-    quote = text[:1]
-    if quote not in ("'", '"'):
-        return _COMMENT.sub("", text).strip()
-    # A backslash keeps a double quote inside its value; all other backslashes are text.
-    closed = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(#.*)?' if quote == '"' else r"'([^']*)'\s*(#.*)?", re.DOTALL)
-    while not (match := closed.fullmatch(text)):
-        if re.match(closed.pattern, text, re.DOTALL):
-            return None  # closed, but followed by something
-        more = next(lines, None)
-        if more is None:
-            return None
-        text += "\n" + more[1]
-    return match[1].replace('\\"', '"') if quote == '"' else match[1]
