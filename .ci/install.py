@@ -34,7 +34,7 @@ class Progress:
         if found is not None:
             size = float(found["size"]) * _MB[found["unit"]]
             self._before = _megabytes(self._downloads)
-            self._what, self._size = f"downloading {found['name'].replace('-', ' ')}", size
+            self._what, self._size = f"downloading {found['name'].replace('-', ' ').replace('_', '-')}", size
             if size >= LARGE:
                 self.say(f"{self._what} ({_amount(size)})")
         elif line.startswith("Installing collected packages"):
@@ -49,7 +49,7 @@ class Progress:
             return
         if self._what.startswith("installing"):
             far = f", {_amount(_megabytes(self._packages))} in {self._packages.name}"
-        elif self._size:
+        elif self._size >= LARGE:
             far = f": {_amount(min(self._size, max(0.0, _megabytes(self._downloads) - self._before)))} of {_amount(self._size)}"
         else:
             far = ""
