@@ -15,8 +15,9 @@ import os, sys, time
 from pathlib import Path
 print("Collecting torch==2.13.0 (from dpo-launcher==0.1.0)", flush=True)
 print("  Downloading torch-2.13.0-cp311-none-linux_x86_64.whl (888.1 MB)", flush=True)
+time.sleep(1)  # the reader has its line
 Path(os.environ["TMPDIR"], "torch.whl").write_bytes(b"0" * 3_000_000)
-time.sleep(1.5)
+time.sleep(2.5)
 print("  Downloading click-8.3.0-py3-none-any.whl (107 kB)", flush=True)
 print("Installing collected packages: click, torch", flush=True)
 print("ERROR: the disk is full", file=sys.stderr) if "--fail" in sys.argv else None
