@@ -1,4 +1,8 @@
-"""Where a job runs. Every backend renders a job into a spec, which is pure, and acts on specs and runs."""
+"""Where a job runs: on the host, in Docker or on Kubernetes. A backend renders a job into a spec (pure), and acts on runs.
+
+Others take the protocols here, ``choose``, ``finding`` (which run a name means), ``state`` (how a run is), ``stopping``,
+``checkup``, ``adapters``, ``tensorboard`` and ``diff``.
+"""
 
 from __future__ import annotations
 
@@ -19,50 +23,52 @@ RunAsked = TypeVar("RunAsked", bound=Named, contravariant=True)
 
 
 class Runs(Protocol[RunAsked]):
-    """What can be asked of runs and done to them, on whatever they run."""
+    """What can be asked of runs and done to them, the same on every backend."""
 
     def follow(self, run: RunAsked, rank: int | None = 0, begin: int = 0) -> Iterator[str]:
-        """A rank's log to the run's end, in pieces; an empty piece now and then while there is none.
+        """A rank's log to the run's end, in pieces; an empty piece several times a second while nothing is printed.
 
-        ``rank`` None: that of all ranks, whole lines with a prefix ``[rank N] ``. ``begin``: what ``mark`` said, or the log's
-        beginning.
+        ``rank`` None: all ranks, in whole lines with the prefix ``[rank N] ``. ``begin``: where to start, from ``mark``.
         """
 
     def read(self, run: RunAsked, rank: int | None = 0) -> Iterator[str]:
-        """The same as far as it is there; nothing if there is no log."""
+        """The log so far, in pieces; none if there is no log."""
 
     def mark(self, run: RunAsked) -> int:
-        """Where the first rank's log ends now: a follower that begins there is told only what comes."""
+        """Where the first rank's log ends now: a follower that starts there sees only what is printed later."""
 
     def status(self, run: RunAsked) -> Status:
-        """How the run is, checked where it runs."""
+        """The run's state, checked where it runs."""
 
     def stop(self, run: RunAsked, *, now: bool = False) -> Status:
-        """Asks the run to stop after a checkpoint and returns at once, or kills all of it and returns when that is done."""
+        """Asks the run to stop after a checkpoint and returns at once; ``now``: kills it and returns when it is dead.
+
+        Returns the state before that, or after a kill.
+        """
 
     def wait(self, run: RunAsked, say: Callable[[str], None]) -> None:
-        """Returns when the run is over; ``say`` is told why that cannot be seen for a while."""
+        """Returns when the run is over; tells ``say`` if its state cannot be read for a while."""
 
     def grace(self, run: RunAsked) -> int:
         """Seconds from a request to stop to the end by force."""
 
     def ranks(self, run: RunAsked) -> list[int]:
-        """The ranks that have a log."""
+        """Ranks that have a log."""
 
     def words(self, run: RunAsked) -> str:
-        """The last words of a run of which no rank has said anything, or nothing."""
+        """The last output of a run of which no rank has printed anything, else nothing."""
 
     def tail(self, run: RunAsked) -> list[str]:
-        """Lines among which are the run's last metrics."""
+        """The last lines of output, with the newest metrics."""
 
     def record(self, run: RunAsked) -> Mapping[str, Any]:
-        """What the run's folder says of it, empty if it says nothing."""
+        """The run's record, empty if it cannot be read."""
 
     def checkpoints(self, run: RunAsked) -> list[str]:
-        """The names of its complete checkpoints, oldest first."""
+        """Names of complete checkpoints, oldest first."""
 
     def place(self, run: RunAsked) -> str:
-        """Where its folder is, for a person."""
+        """The run's folder, to show."""
 
     def evidence(self, run: RunAsked) -> Evidence:
         """Everything that can be read of the run to explain its state."""
@@ -72,22 +78,22 @@ class Runs(Protocol[RunAsked]):
 
 
 class Backend(Runs[Run], Protocol[Spec, Run]):
-    """``render`` and ``text`` are pure; the others act."""
+    """``render`` and ``text`` are pure, the other methods act."""
 
     def render(self, job: Job) -> Spec:
-        """What ``submit`` creates; raises ExperimentError for what this backend cannot do."""
+        """The spec that ``submit`` creates; raises ExperimentError for what this backend cannot do."""
 
     def text(self, spec: Spec, *, full: bool = True) -> str:
         """The commands that a person could type instead; ``full``: with the files that the run reads."""
 
     def notices(self, job: Job) -> list[str]:
-        """Settings of ``launch`` that were written and have no effect here, each in a sentence."""
+        """One sentence for each setting under ``launch`` that has no effect on this backend."""
 
     def prepare(self, spec: Spec, say: Callable[[str], None]) -> None:
-        """Gets what a run needs beside its data, and tells ``say``; raises LauncherError if it cannot."""
+        """Gets what a run needs besides its data, such as the image; tells ``say`` what takes time. Raises LauncherError."""
 
     def submit(self, spec: Spec, *, again: bool = False) -> Run:
-        """Makes the run and starts it; ``again``: starts a run that is over, in its own folder.
+        """Creates the run and starts it; ``again``: starts a run that is over, in its own folder.
 
-        Raises LauncherError and leaves nothing that looks alive if it cannot.
+        Raises LauncherError if it cannot, and leaves no run that looks alive.
         """

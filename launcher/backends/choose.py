@@ -1,4 +1,4 @@
-"""Which backend a run is started on, and which one a run is on."""
+"""Choosing the backend of a new run, and the backend that a run was started on."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ AnyBackend = Host | Docker
 
 
 def choose_backend(wanted: str | None, cwd: Path, caller: Mapping[str, str], image: str | None) -> tuple[AnyBackend, str | None]:
-    """The backend that ``--backend`` names, without one Docker if an engine answers and there is an image, else the host.
+    """The backend that ``--backend`` names; by default Docker if an engine answers and an image can be had, else the host.
 
-    The second value is why it is the host, if nobody named a backend. ``image`` is launch.image.
-
-    Raises UsageError for a cluster, which has another way: its runs are rendered for no machine that is known.
+    The second value is the reason for the host, if nobody named a backend. ``image`` is launch.image. Raises UsageError for
+    kubernetes.
     """
     if wanted == "kubernetes":
         raise UsageError("--backend kubernetes: this verb works on this machine only; use host or docker")
@@ -32,7 +31,7 @@ def choose_backend(wanted: str | None, cwd: Path, caller: Mapping[str, str], ima
         return Docker(cwd, caller), None
     why = answers(caller)
     if why is None and image is None and checkout() is None:
-        why = "launch.image is not set, and there is no checkout to build an image from"
+        why = "launch.image is not set, and no checkout was found to build an image from"
     if why is None:
         return Docker(cwd, caller), None
     return Host.here(cwd, caller), why
@@ -46,6 +45,6 @@ def backend_of(run: RunDir) -> AnyBackend:
 
 
 def folders_of_containers() -> list[Path]:
-    """The folders of this person's runs that have a container, below whatever working directory; none where no engine answers."""
+    """The folders of this user's runs that have a container, in any directory; none if no engine answers."""
     caller = read_env(Path.cwd())
     return [] if answers(caller) is not None else Docker(Path.cwd(), caller).folders()

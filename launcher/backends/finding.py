@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def find(name: str, *, cluster: bool = False, namespace: str | None = None) -> tuple[Runs[Any], Any]:
-    """The run that ``name`` means, and its backend: among those of this machine, and if none fits, among the cluster's.
+    """The run that ``name`` means, and its backend: searched on this machine, then on the cluster.
 
-    ``cluster``, or a ``namespace``: only among the cluster's. Raises UsageError if none fits, or more than one.
+    ``cluster`` or a ``namespace``: on the cluster only. Raises UsageError if no run fits, or more than one.
     """
     from ..experiment.files import read_env
     from .choose import backend_of
@@ -46,7 +46,7 @@ def find(name: str, *, cluster: bool = False, namespace: str | None = None) -> t
 
 
 def on_cluster(where: Runs[Any], run: Any) -> tuple[Kubernetes, ClusterRun] | None:
-    """What ``find`` has found, where that is a run on the cluster; None where it is one of this machine."""
+    """The result of ``find`` with its types, for a run on the cluster; None for a run of this machine."""
     return None if isinstance(run, RunDir) else (cast("Kubernetes", where), cast("ClusterRun", run))
 
 
@@ -56,14 +56,14 @@ def local_runs() -> list[RunDir]:
 
 
 def local_runs_and_containers() -> list[RunDir]:
-    """The same, and those elsewhere that have a container."""
+    """The runs below this directory and those elsewhere that have a container, newest first."""
     from .choose import folders_of_containers
 
     return newest_first(output_dirs(Path.cwd()), folders_of_containers())
 
 
 def local_run(name: str) -> RunDir:
-    """The run below this directory; elsewhere on this machine only by its whole name."""
+    """The run that ``name`` means below this directory; elsewhere on this machine only by its full name."""
     try:
         return choose(name, local_runs())
     except UsageError:
@@ -74,7 +74,7 @@ def local_run(name: str) -> RunDir:
 
 
 def find_on_cluster(name: str, caller: Mapping[str, str], namespace: str | None) -> tuple[Kubernetes, ClusterRun]:
-    """The same on the cluster, where a run whose Job is gone is found by its whole name if a reader has its folder."""
+    """The run on the cluster that ``name`` means; one whose Job is gone by its full name, if a reader pod has its folder."""
     kubernetes, namespaces = cluster_of(caller, namespace)
     runs = [listed.run for listed in listed_on(kubernetes, namespaces, with_pods=False)]
     try:
@@ -91,8 +91,10 @@ def find_on_cluster(name: str, caller: Mapping[str, str], namespace: str | None)
 
 
 def cluster_of(caller: Mapping[str, str], namespace: str | None) -> tuple[Kubernetes, list[str]]:
-    """The cluster, and the namespaces in which this person's runs may be: the given one, else the context's and those that
-    the experiment files name. Raises ClusterError where there is no cluster."""
+    """The cluster, and the namespaces to search: the given one, else the context's and those in the experiment files.
+
+    Raises ClusterError if no cluster is configured.
+    """
     from .kubernetes.api.cluster import Cluster
     from .kubernetes.backend import Kubernetes
     from .kubernetes.follow.evidence import explain
@@ -103,7 +105,7 @@ def cluster_of(caller: Mapping[str, str], namespace: str | None) -> tuple[Kubern
 
 
 def listed_on(kubernetes: Kubernetes, namespaces: Sequence[str], *, with_pods: bool) -> list[Listed]:
-    """Every run in the namespaces, newest first; one that only an experiment file names may be closed to this person."""
+    """Every run in the namespaces, newest first; a namespace from an experiment file may be forbidden, and is skipped then."""
     from .kubernetes.api.cluster import ApiError
 
     found = kubernetes.runs(namespaces[0], with_pods=with_pods)
@@ -117,19 +119,19 @@ def listed_on(kubernetes: Kubernetes, namespaces: Sequence[str], *, with_pods: b
 
 
 def has_kubeconfig(caller: Mapping[str, str]) -> bool:
-    """Whether this person has a cluster to ask, looked up without asking it."""
+    """Whether a kubeconfig exists; asks no cluster."""
     home = caller.get("HOME") or Path.home()
     named = caller.get("KUBECONFIG") or str(Path(home, ".kube", "config"))
     return any(Path(path).expanduser().is_file() for path in named.split(os.pathsep) if path)
 
 
 def _named_namespaces() -> list[str]:
-    """The namespaces that the experiment files below this directory name."""
+    """The namespaces in the experiment files below this directory."""
     from ..experiment.files import read_files
     from ..experiment.yaml_nodes import data
 
     named: list[str] = []
-    with suppress(ExperimentError):  # no file at all
+    with suppress(ExperimentError):  # no experiment files
         for found in read_files(Path()).found:
             launch = data(found.node).get("launch")
             section = launch.get("kubernetes") if isinstance(launch, dict) else None

@@ -17,16 +17,16 @@ from .environment import GRACE
 from .evidence import gather
 
 _TICK: Final = 0.1  # seconds between two looks at a log
-_LINES: Final = 30  # that are shown of a run that never had a rank
-_TAIL: Final = 1 << 16  # bytes of a file of metrics that hold its last lines
+_LINES: Final = 30  # shown of a run that never had a rank
+_TAIL: Final = 1 << 16  # bytes at the end of the metrics that hold the last lines
 
 
 class InFolders(ABC):
-    """The part of a backend that only reads folders of runs."""
+    """The part of a backend that only reads the folders of runs."""
 
     @abstractmethod
     def status(self, run: RunDir) -> Status:
-        """How the run is, checked where it runs."""
+        """The run's state, checked where it runs."""
 
     def read(self, run: RunDir, rank: int | None = 0) -> Iterator[str]:
         return read_log(run, rank, lambda: True)
@@ -75,9 +75,9 @@ class InFolders(ABC):
 
 
 def read_log(run: RunDir, rank: int | None, is_over: Callable[[], bool], begin: int = 0) -> Iterator[str]:
-    """The rank's log from byte ``begin``, in pieces, until the run is over; an empty piece every tenth of a second or so.
+    """The rank's log from byte ``begin``, in pieces, until the run is over; an empty piece about every tenth of a second.
 
-    ``rank`` None: the whole lines of all ranks, with a prefix.
+    ``rank`` None: whole lines of all ranks, with a prefix.
     """
     if rank is None:
         yield from _all(run, is_over)
@@ -89,7 +89,7 @@ def read_log(run: RunDir, rank: int | None, is_over: Callable[[], bool], begin: 
 
 
 def tail(path: Path, lines: int) -> str:
-    """The last lines of a log, empty if there is none."""
+    """The last lines of a log; empty if it does not exist."""
     if not path.is_file():
         return ""
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
@@ -100,7 +100,7 @@ def _all(run: RunDir, is_over: Callable[[], bool]) -> Iterator[str]:
     rests: dict[Path, bytes] = {}
     ended = False
     while not ended:
-        ended = is_over()  # before the look at the logs, so that the last look sees all of them
+        ended = is_over()  # first, so that the last look at the logs sees all of them
         for path in sorted(run.logs.glob("rank-*.log"), key=lambda path: int(path.stem.removeprefix("rank-"))):
             prefix = f"[rank {path.stem.removeprefix('rank-')}] "
             *lines, rests[path] = (rests.get(path, b"") + _more(path, grown)).split(b"\n")
@@ -114,7 +114,7 @@ def _all(run: RunDir, is_over: Callable[[], bool]) -> Iterator[str]:
 
 
 def _more(path: Path, grown: dict[Path, Iterator[bytes]]) -> bytes:
-    """What the log has gained since the last call."""
+    """What was written to the log since the last call."""
     pieces = grown.setdefault(path, _grown(path, lambda: False, 0, 0))
     found = b""
     while piece := next(pieces):
@@ -123,9 +123,9 @@ def _more(path: Path, grown: dict[Path, Iterator[bytes]]) -> bytes:
 
 
 def _grown(path: Path, is_over: Callable[[], bool], read: int, tick: float = _TICK) -> Iterator[bytes]:
-    """What a log gains from byte ``read`` on until its run is over; empty while it gains nothing."""
+    """What is written to a log from byte ``read`` on, until its run is over; empty while nothing is written."""
     while True:
-        ended = is_over()  # before the look at the log, so that the last look sees all of it
+        ended = is_over()  # first, so that the last look at the log sees all of it
         if path.is_file():
             with path.open("rb") as file:
                 file.seek(read)

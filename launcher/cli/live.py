@@ -200,9 +200,9 @@ def bar_line(now: Metric, width: int, left: float | None, elapsed: float) -> str
 
 def waiting_line(doing: str, seconds: float, width: int, spin: str) -> str:
     """What a run does before its first step, and for how long."""
-    clock = f" … {seconds:.0f} s"
-    room = width - 1 - len(clock) - 2
-    return f"{spin} {doing if len(doing) <= room else doing[: room - 1].rstrip() + '…'}{clock}"
+    clock = f" {seconds:.0f} s"
+    room = width - 1 - len(clock) - len(" …") - 2
+    return f"{spin} {doing[:room].rstrip()} …{clock}"
 
 
 def _bar(share: float, width: int) -> str:

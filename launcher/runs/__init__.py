@@ -1,5 +1,5 @@
-"""A run as it lies on disk: its folder and record, its output, the processes that belong to it, the cache's folder.
+"""A run on disk: its folder and record, its output, its processes, what it learned, and the cache's folder.
 
-Others take ``run_dir.RunDir``, ``known.Known``, ``finding.choose``, ``follow.Reader``, ``processes`` and ``cache.cache_root``.
-Nothing here knows where a run runs; ``backends.finding`` does.
+Others take ``run_dir.RunDir``, ``known.Known``, ``learned.Learned``, ``finding.choose``, ``follow.Reader``, ``processes`` and
+``cache.cache_root``. Nothing here knows the backend of a run; ``backends.finding`` and ``backends.state`` do.
 """

@@ -1,4 +1,4 @@
-"""The runs below a working directory, and which of them a person means."""
+"""Finding runs below a working directory, and the one that a name means."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ R = TypeVar("R", bound=Named)
 
 
 class AmbiguousName(UsageError):
-    """More than one run may be meant."""
+    """The name matches more than one run."""
 
 
 def output_dirs(root: Path) -> list[Path]:
-    """Where runs may be: the folder of every experiment in the files below ``root``, mistakes or not, and the default one."""
+    """The output folders of every experiment in the files below ``root``, also of those with mistakes, and the default one."""
     named = {DEFAULT_OUTPUT}
-    with suppress(ExperimentError):  # no file at all: runs may be there all the same
+    with suppress(ExperimentError):  # without experiment files runs may exist all the same
         for found in read_files(root).found:
             section = data(found.node).get("hyperparameters")
             named.add(str(section.get("model_output_dir", DEFAULT_OUTPUT)) if isinstance(section, dict) else DEFAULT_OUTPUT)
@@ -41,26 +41,26 @@ def output_dirs(root: Path) -> list[Path]:
 
 
 def newest_first(output_dirs: Iterable[Path], more: Iterable[Path] = ()) -> list[RunDir]:
-    """Every run below the given output folders, and those in the folders ``more``, by the time of their creation."""
+    """Every run below the output folders, and those in the folders ``more``, newest first."""
     found = {*find_runs(list(output_dirs)), *(RunDir(folder) for folder in more if (folder / "run.json").is_file())}
     return sorted(found, key=created, reverse=True)
 
 
 def choose(name: str, runs: Sequence[RunDir]) -> RunDir:
-    """The run on this machine that a person means: as ``fitting`` says, or by its folder."""
+    """The run on this machine that ``name`` means, by the rules of ``fitting`` or as its folder."""
     if "/" in name and (Path(name) / "run.json").is_file():
         return RunDir(Path(name).resolve())
     return fitting(name, runs, _experiment_names, lambda run: str(run.path))
 
 
 def fitting(name: str, runs: Sequence[R], experiments: Callable[[R], set[str]], place: Callable[[R], str], option: str = "") -> R:
-    """The run that a person means, of ``runs``, the newest first: its name, ``latest``, an experiment (its newest run), or a
-    unique beginning. ``option`` is what the verbs take where these runs are.
+    """The run that ``name`` means: its name, ``latest``, an experiment's key or id (its newest run), or a unique beginning.
 
-    Raises UsageError if none fits, AmbiguousName if more than one does.
+    ``runs`` are sorted, newest first. ``option`` is the option of the verbs for these runs. Raises UsageError if none fits,
+    AmbiguousName if more than one does.
     """
     if not runs:
-        raise UsageError(f"there is no run yet: `launcher run EXP{option}` makes one")
+        raise UsageError(f"no runs yet; start one with: launcher run EXP{option}")
     same = [run for run in runs if run.name == name]
     if name == "latest":
         return runs[0]
@@ -71,17 +71,20 @@ def fitting(name: str, runs: Sequence[R], experiments: Callable[[R], set[str]], 
     if len(fits) == 1:
         return fits[0]
     if fits:
-        raise AmbiguousName(f"{name!r} may be any of these runs:\n" + "\n".join(f"    {place(run)}" for run in fits[:10]))
+        raise AmbiguousName(
+            f"{name!r} matches several runs; type more of the name:\n" + "\n".join(f"    {place(run)}" for run in fits[:10])
+        )
     names = {run.name for run in runs} | {name for run in runs for name in experiments(run)}
-    hint = nearest(name, names) or f"the newest is {runs[0].name}; `launcher ps{option} -a` lists all"
-    raise UsageError(f"there is no run {name!r}: {hint}")
+    hint = nearest(name, names) or f"the newest is {runs[0].name}; list all with: launcher ps{option} -a"
+    raise UsageError(f"run {name!r} not found: {hint}")
 
 
 def created(run: RunDir) -> str:
+    """When the run was created, UTC in ISO form."""
     created = run.read_record().get("created")
     if isinstance(created, str):
         return created
-    # A run that was started by hand, from what `render` printed, has no such line.
+    # A run started by hand, from the output of `launcher render`, has no such entry.
     return datetime.fromtimestamp(run.experiment.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
 
 

@@ -1,4 +1,4 @@
-"""A run's output as a person wants it: lines in, text and metrics out. Pure; drawing is the command line's."""
+"""Parsing a run's output: lines in, text and metrics out. Pure; the command line draws them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-LINES_OF_A_RUN: Final = 25  # about so many lines of training metrics are shown where nothing can be redrawn
+LINES_OF_A_RUN: Final = 25  # about how many training lines are shown where nothing can be redrawn
 _END = re.compile(r"\r\n|\n|\r(?!$)")  # a \r at the very end may be half of \r\n
 
 
 @dataclass(frozen=True)
 class Text:
-    """A line that somebody printed."""
+    """A line of text."""
 
     line: str
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One line of ``dpo_train_steps.jsonl``. ``rate`` is pairs a second since the training line before, where that is known."""
+    """One line of ``dpo_train_steps.jsonl``. ``rate`` is pairs per second since the training line before, None if unknown."""
 
     kind: str  # train, eval or summary
     step: int
@@ -37,7 +37,7 @@ class Metric:
 
 @dataclass
 class Reader:
-    """Pieces of a log, cut anywhere, become events; a line counts when its end has come."""
+    """Turns pieces of a log, cut anywhere, into events, one for each whole line."""
 
     pairs_a_step: int | None = None
     _rest: str = field(default="", init=False)
@@ -49,7 +49,7 @@ class Reader:
             yield self._event(line)
 
     def close(self) -> Iterator[Text | Metric]:
-        """The last line, if it had no end."""
+        """The last line, if it has no line end."""
         rest, self._rest = self._rest.rstrip("\r"), ""
         if rest:
             yield self._event(rest)
@@ -59,7 +59,7 @@ class Reader:
         if metric is None:
             return Text(line)
         if metric.kind != "train":
-            # An evaluation takes time that is not training's: the next line has nothing to be measured against.
+            # An evaluation takes time too: the rate of the next line is unknown.
             self._before = None
             return metric
         rate, self._before = self._rate(metric), metric
@@ -76,7 +76,7 @@ class Reader:
 
 
 def parse(line: str) -> Metric | None:
-    """The metric that a line is, or None for any other text."""
+    """The metric in a line, or None for any other text."""
     if not line.startswith("{"):
         return None
     try:
@@ -90,14 +90,16 @@ def parse(line: str) -> Metric | None:
 
 
 def is_shown(metric: Metric, before: Metric | None) -> bool:
-    """Whether a plain stream shows ``metric``, the last shown training line being ``before``: the first, the last and about
-    ``LINES_OF_A_RUN`` between them; everything that is no training line."""
+    """Whether a plain stream shows ``metric``; ``before`` is the last training line that it showed.
+
+    It shows the first training line, the last, about ``LINES_OF_A_RUN`` between them, and every other metric.
+    """
     if metric.kind != "train" or before is None or not metric.total or metric.step >= metric.total:
         return True
     return metric.step * LINES_OF_A_RUN // metric.total != before.step * LINES_OF_A_RUN // metric.total
 
 
-# z: what rounds to zero has no minus sign, as the first margin of a fresh adapter.
+# z: no minus sign on what rounds to zero, such as the first margin of a fresh adapter.
 _FIGURES: Final = (
     ("loss", "loss", "z.4f"),
     ("rewards/margins", "margin", "+z.3f"),
@@ -107,14 +109,14 @@ _FIGURES: Final = (
 
 
 def figures(metric: Metric, *, live: bool = False) -> str:
-    """The metric's numbers in words; ``live``: without the learning rate, which a bar has no room for."""
+    """The metric's numbers with their names; ``live``: without the learning rate."""
     found = [(label, metric.number(name), spec) for name, label, spec in _FIGURES if not (live and label == "lr")]
     words = [f"{label} {value:{spec}}" for label, value, spec in found if value is not None]
     if (
         metric.number("loss") is None
         and (loss := metric.values.get("eval_loss" if metric.kind == "eval" else "loss")) is not None
     ):
-        words.insert(0, f"loss {loss}")  # not a finite number: its name
+        words.insert(0, f"loss {loss}")  # nan or inf
     if metric.rate is not None:
         words.append(f"{metric.rate:.1f} pairs/s")
     return "  ".join(words)

@@ -1,4 +1,4 @@
-"""Processes of this machine as /proc shows them: who a process is, whether it still lives, and all that belong to a run."""
+"""Processes of this machine, by /proc: the identity of one, whether it is alive, and all that belong to a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PROC: Final = Path("/proc")
 
 @dataclass(frozen=True)
 class Process:
-    """One process for all time: a pid alone is used again, and starts from 1 after a reboot."""
+    """One process, identified for good: pids are reused, and start from 1 after a reboot."""
 
     pid: int
     start_time: int  # clock ticks since boot, field 22 of /proc/<pid>/stat
@@ -27,13 +27,13 @@ class Process:
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
-        """The process that has ``pid`` now, or None if there is none (a zombie is none)."""
+        """The process that has ``pid`` now; None if no live process has it (a zombie is not alive)."""
         stat = _stat(pid)
         return None if stat is None else cls(pid, stat[1], _boot_id(), socket.gethostname())
 
     @classmethod
     def parse(cls, record: object) -> Process | None:
-        """A process from a run's record, or None where the record has none."""
+        """The process in a run's record; None if the record has none."""
         if not isinstance(record, Mapping):
             return None
         pid, start_time = record.get("pid"), record.get("start_time")
@@ -46,7 +46,7 @@ class Process:
 
     @property
     def is_here(self) -> bool:
-        """Whether this machine can tell if the process lives."""
+        """Whether the process belongs to this machine, which can see if it is alive."""
         return self.host == socket.gethostname()
 
     @property
@@ -54,7 +54,7 @@ class Process:
         return Process.of(self.pid) == self
 
     def send(self, number: signal.Signals) -> bool:
-        """Sends a signal if the process still lives; False if it does not."""
+        """Sends a signal if the process is alive, else returns False."""
         if not self.alive:
             return False
         with suppress(ProcessLookupError):
@@ -64,7 +64,7 @@ class Process:
 
 
 def members(folder: str | None, root: int | None = None) -> list[int]:
-    """The processes of a run: those that carry its mark, ``root`` and its descendants; never the caller itself."""
+    """The processes of a run: those with its mark, ``root`` and its descendants, without the caller itself."""
     pids = [int(path.name) for path in _PROC.iterdir() if path.name.isdigit()]
     parents = {pid: stat[0] for pid in pids if (stat := _stat(pid)) is not None}
     found = {pid for pid in parents if folder is not None and _marked(pid, folder)}
@@ -75,12 +75,12 @@ def members(folder: str | None, root: int | None = None) -> list[int]:
 
 
 def kill(folder: str | None, root: int | None = None, *, patience: float = 20) -> list[int]:
-    """Kills every process of a run at once; returns those that are still there after ``patience`` seconds."""
+    """Kills every process of a run; returns those that are still alive after ``patience`` seconds."""
     deadline = time.monotonic() + patience
     while left := members(folder, root):
         if time.monotonic() > deadline:
             break
-        # Again and again, as a process may have forked between the look and the blow.
+        # In a loop: a process may fork between the listing and the signal.
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -100,16 +100,16 @@ def _marked(pid: int, folder: str) -> bool:
         environment = (_PROC / str(pid) / "environ").read_bytes()
     except OSError:  # gone, or another user's
         return False
-    return os.fsencode(f"{MARK}={folder}") in environment.split(b"\0")  # the bytes it was started with, in any locale
+    return os.fsencode(f"{MARK}={folder}") in environment.split(b"\0")  # bytes, in any locale
 
 
 def _stat(pid: int) -> tuple[int, int] | None:
-    """(parent, start time) of a process that is no zombie."""
+    """(parent, start time) of a process; None for a zombie or no process."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()  # from field 3 on: a command's name may hold anything
+    fields = text.rpartition(")")[2].split()  # from field 3 on: the name of a command may contain any character
     return None if fields[0] in ("Z", "X") else (int(fields[1]), int(fields[19]))
 
 

@@ -31,7 +31,7 @@ def check_run_name(name: str) -> str:
     """``name``, if it can name a folder, a container and a label; raises UsageError otherwise."""
     if not _RUN_NAME.fullmatch(name):
         raise UsageError(
-            f"--name {name!r}: expected letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit"
+            f"--name {name!r}: must be letters, digits, '.', '_' and '-', at most 100, and start with a letter or digit"
         )
     return name
 
@@ -40,7 +40,7 @@ def check_run_name(name: str) -> str:
 class RunDir:
     """The folder of one run: ``<model_output_dir>/exp_<id>/<model>/runs/<run>``.
 
-    The nodes of a run share it. ``node`` is whose record and entry log are meant; the first node's record is the run's.
+    All nodes of a run share the folder; ``record`` and ``entry_log`` are those of ``node``. Node 0's record is the run's.
     """
 
     path: Path
@@ -100,26 +100,26 @@ class RunDir:
 
     @property
     def spreadsheet(self) -> Path:
-        """The folder with the copy of what was read from a spreadsheet."""
+        """The folder with the copy of the spreadsheet's cells."""
         return self.data / "read"
 
     def attempt(self, number: int) -> Path:
         return self.path / f"attempt-{number}"
 
     def exit_note(self, attempt: int, rank: int) -> Path:
-        """Where a rank says how it ended: {"code": int, "sentence": str, "time": float}."""
+        """The file in which a rank notes its end: {"code": int, "sentence": str, "time": float}."""
         return self.attempt(attempt) / f"rank-{rank}.exit.json"
 
     def checkpoints(self) -> list[Path]:
-        """Complete checkpoints, oldest first (they are renamed into place, so a folder with the name is complete)."""
+        """Complete checkpoints, oldest first; they are renamed into place, so every folder with such a name is complete."""
         found = [p for p in self.path.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
         return sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")))
 
     def create(self, files: Mapping[Path, str], record: Mapping[str, Any]) -> None:
-        """Makes the folder with ``files`` (the experiment, say) and the first record, whole or not at all.
+        """Creates the folder with ``files`` and the first record, whole or not at all.
 
-        On another node than the first the folder is there already, or will soon be. Raises UsageError if the run exists, and
-        LauncherError if the disk is full, read-only or otherwise refuses it.
+        Other nodes wait until node 0 has created it. Raises UsageError if the run exists, and LauncherError if the folder cannot
+        be created, for example because the disk is full or read-only.
         """
         if self.node:
             return self._join(record)
@@ -127,7 +127,7 @@ class RunDir:
             self.path.mkdir(parents=True)
         except OSError as error:
             if self.path.is_dir():
-                raise UsageError(f"run {self.name} exists already: {self.path}") from None
+                raise UsageError(f"run {self.name} exists: {self.path}") from None
             raise self._not_made(error) from error
         try:
             for folder in (self.logs, self.tensorboard, self.data):
@@ -163,23 +163,23 @@ class RunDir:
         return max(at, datetime.fromisoformat(started)).isoformat(timespec="seconds")
 
     def wait_for_first_node(self, patience: float = 60) -> None:
-        """Waits until the first node has made the run; raises UsageError where it does not."""
+        """Waits until node 0 has created the run; raises UsageError if it does not in time."""
         deadline = time.monotonic() + patience
         while not RunDir(self.path).record.exists():
             if time.monotonic() > deadline:
-                what = f"node {self.node}: there is no run {self.path} after {patience:.0f} s"
-                raise UsageError(f"{what}; start node 0 with the same --name, over a folder that all nodes share")
+                what = f"node {self.node}: run {self.path} not found after {patience:.0f} s"
+                raise UsageError(f"{what}; start node 0 with the same --name, in a folder that all nodes share")
             time.sleep(0.2)
 
     def _join(self, record: Mapping[str, Any]) -> None:
         self.wait_for_first_node()
         if self.record.exists():
-            raise UsageError(f"run {self.name} has a node {self.node} already: {self.record}")
+            raise UsageError(f"node {self.node} of run {self.name} exists: {self.record}")
         write_whole(self.record, _dumps(record))
 
     def _not_made(self, error: OSError) -> LauncherError:
         reason = (error.strerror or str(error)).lower()
-        return LauncherError(f"{self.path}: the run's folder cannot be made: {reason} (model_output_dir says where runs go)")
+        return LauncherError(f"cannot create the run's folder {self.path}: {reason} (model_output_dir sets where runs go)")
 
     def link(self) -> None:
         """Points the links to logs and record, beside ``runs/``, to this run."""
@@ -203,7 +203,7 @@ class RunDir:
         aside.replace(link)
 
     def read_record(self) -> dict[str, Any]:
-        """The record, empty if there is none; raises LauncherError if it is no JSON object."""
+        """The record, empty if it does not exist; raises LauncherError if it is not JSON."""
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -239,7 +239,7 @@ def _dumps(record: Mapping[str, Any]) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes ``path`` aside and renames it into place: a reader sees the old text or the new."""
+    """Writes a file beside ``path`` and renames it into place: a reader sees the old text or the new."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
         with aside.open("x", encoding="utf-8") as file:
@@ -253,7 +253,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Brings all of ``folder`` to the disk, so that its rename names what is there after a power cut, too."""
+    """Syncs all of ``folder`` to the disk, so that it is complete after a rename and a power cut."""
     for path in [*folder.rglob("*"), folder]:
         if path.is_file() or path.is_dir():
             handle = os.open(path, os.O_RDONLY)
@@ -264,7 +264,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def expanded(path: str) -> Path:
-    """A path of an experiment with ``~`` replaced, or as it is written where nobody has such a home."""
+    """A path of an experiment with ``~`` expanded; unchanged if the home directory is unknown."""
     try:
         return Path(path).expanduser()
     except RuntimeError:

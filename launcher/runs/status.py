@@ -1,4 +1,4 @@
-"""How a run is, in the words of every backend."""
+"""Status: the state of a run, the same for every backend."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Status:
-    """How a run is: ``starting``, ``running``, ``stopping``, ``done``, ``failed``, ``stopped``, ``aborted``, ``lost`` or
+    """``state`` is ``starting``, ``running``, ``stopping``, ``done``, ``failed``, ``stopped``, ``aborted``, ``lost`` or
     ``unknown``."""
 
     state: str

@@ -1,4 +1,4 @@
-"""What is there and what is missing, and the command that adds it: findings, made from what was looked up. Pure."""
+"""Findings about a machine or a cluster: what works, what is missing, and the command that fixes it. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _ENOUGH: Final = 20 << 30  # bytes that checkpoints of a small model and the ima
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked for. ``state`` is ``ok``, ``missing`` or ``unknown``; ``command`` adds it, or shows more.
+    """One thing that was checked. ``state`` is ``ok``, ``missing`` or ``unknown``; ``command`` fixes it, or shows more.
 
-    ``is_needed``: nothing runs without it.
+    ``is_needed``: no run works without it.
     """
 
     what: str
@@ -67,38 +67,38 @@ class Checkup:
 
 
 def host_packages(missing: Sequence[str], *, has_engine: bool) -> Finding:
-    """What training in a process of this machine needs."""
+    """The packages that training without a container needs."""
     if not missing:
-        return Finding("host", "ok", "training on this machine needs no container: its packages are installed")
-    detail = f"training without a container needs {', '.join(missing)}"
+        return Finding("host", "ok", "packages for training without a container are installed")
+    detail = f"packages for training without a container are missing: {', '.join(missing)}"
     return Finding("host", "missing", detail, "pip install 'dpo-launcher[trainer]'", is_needed=not has_engine)
 
 
 def engine(reason: str | None, *, has_packages: bool) -> Finding:
-    """``reason``: why no container engine answers, or None where one does."""
+    """``reason``: why no container engine answers, None if one does."""
     if reason is None:
         return Finding("docker", "ok", "an engine answers")
     return Finding("docker", "missing", reason, "https://docs.docker.com/engine/install/", is_needed=not has_packages)
 
 
 def image(reference: str | None, *, is_there: bool | None) -> Finding:
-    """``reference`` of the training image, None where there is no checkout; ``is_there``: None where no engine answers."""
+    """``reference`` of the training image, None without a checkout; ``is_there``: None if no engine answers."""
     if reference is None:
-        detail = "there is no checkout to build one from: launch.image names one"
+        detail = "no checkout to build it from; name one under launch.image"
         return Finding("image", "unknown", detail, is_needed=False)
     if is_there:
         return Finding("image", "ok", f"{reference} is built")
     state = "unknown" if is_there is None else "missing"
-    return Finding("image", state, f"{reference}: `launcher run` builds it by itself", "launcher build", is_needed=False)
+    return Finding("image", state, f"{reference} is not built; `launcher run` builds it", "launcher build", is_needed=False)
 
 
 def gpus(count: int, *, engine_runtimes: Sequence[str] | None) -> list[Finding]:
-    """``engine_runtimes``: those that the container engine knows, None where none answers."""
+    """``engine_runtimes``: those of the container engine, None if no engine answers."""
     if not count:
-        return [Finding("gpu", "missing", "no NVIDIA GPU: runs take the CPU", is_needed=False)]
+        return [Finding("gpu", "missing", "no NVIDIA GPU; runs use the CPU", is_needed=False)]
     found = [Finding("gpu", "ok", f"{count} NVIDIA GPU{'s' if count > 1 else ''}")]
     if engine_runtimes is not None and "nvidia" not in engine_runtimes:
-        detail = "the engine cannot give GPUs to containers: the NVIDIA Container Toolkit is not configured"
+        detail = "containers get no GPU: the NVIDIA Container Toolkit is not configured"
         command = "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker"
         found.append(Finding("gpu in docker", "missing", detail, command, is_needed=False))
     return found
@@ -109,17 +109,17 @@ def disk(what: str, folder: str, free: int) -> Finding:
     shown = f"{free / (1 << 30):.0f} GiB free in {folder}"
     if free >= _ENOUGH:
         return Finding(what, "ok", shown)
-    return Finding(what, "missing", f"{shown}: checkpoints and models soon need more", "launcher prune", is_needed=False)
+    return Finding(what, "missing", f"{shown}; checkpoints and models need more", "launcher prune", is_needed=False)
 
 
 def secrets(needed: Mapping[str, Sequence[str]], there: Iterable[str]) -> list[Finding]:
-    """``needed``: experiment -> names under launch.secrets; ``there``: names that .env and the environment have."""
+    """``needed``: experiment -> names under launch.secrets; ``there``: names in .env and the environment."""
     known = set(there)
     missing = {name for names in needed.values() for name in names if name not in known}
     if not missing:
-        return [Finding("secrets", "ok", "every name under launch.secrets is in .env or the environment")]
+        return [Finding("secrets", "ok", "every name under launch.secrets is set in .env or the environment")]
     return [
-        Finding("secrets", "missing", f"{name} is named by {', '.join(by)}, and in neither .env nor the environment", "edit .env",
+        Finding("secrets", "missing", f"{name}, needed by {', '.join(by)}, is not in .env or the environment", "edit .env",
                 is_needed=False)
         for name in sorted(missing)
         for by in [sorted(key for key, names in needed.items() if name in names)]
@@ -130,41 +130,44 @@ def secrets(needed: Mapping[str, Sequence[str]], there: Iterable[str]) -> list[F
 
 
 def version(minor: str, where: str) -> Finding:
-    """``minor`` as the server tells it, as ``36`` or ``31+``."""
+    """``minor`` as the server reports it, for example ``36`` or ``31+``."""
     number = int("".join(filter(str.isdecimal, minor)) or 0)
     low, high = TESTED
     if low <= number <= high:
         return Finding("cluster", "ok", f"{where}, Kubernetes 1.{number}")
-    relation = "older than 1.31, the oldest" if number < low else "newer than 1.36, the newest"
-    return Finding("cluster", "unknown", f"{where}, Kubernetes 1.{number}: {relation} that this was tried with")
+    relation = "older" if number < low else "newer"
+    return Finding("cluster", "unknown", f"{where}, Kubernetes 1.{number}: {relation} than the tested 1.{low} to 1.{high}")
 
 
 def namespace(name: str, obj: Mapping[str, Any] | None, apply: str) -> list[Finding]:
-    """``obj``: the Namespace, None where there is none."""
+    """``obj``: the Namespace, None if it does not exist."""
     if obj is None:
-        return [Finding("namespace", "missing", f"there is no {name}", apply)]
+        return [Finding("namespace", "missing", f"{name} does not exist", apply)]
     labels: Mapping[str, str] = obj["metadata"].get("labels") or {}
     enforced = labels.get("pod-security.kubernetes.io/enforce")
     found = [Finding("namespace", "ok", f"{name}, Pod Security {enforced}" if enforced else name)]
     if name == "default":
-        detail = "runs go into `default` unless launch.kubernetes.namespace or the context says otherwise"
+        detail = "runs go into `default`; set launch.kubernetes.namespace or the context's namespace"
         return [Finding("namespace", "unknown", detail, _CONTEXT)]
     if enforced != "restricted":
-        detail = f"{name} does not enforce the restricted standard, which runs pass"
+        detail = f"{name} does not enforce Pod Security `restricted`; runs comply with it"
         command = f"kubectl label namespace {name} pod-security.kubernetes.io/enforce=restricted"
         found.append(Finding("pod security", "missing", detail, command, is_needed=False))
     return found
 
 
 def permissions(denied: Mapping[str, Sequence[str]], where: str, apply: str) -> list[Finding]:
-    """``denied``: what stops working -> verbs and resources that the caller may not use, as ``create jobs``."""
+    """``denied``: the launcher's verb that fails -> Kubernetes verbs and resources that are denied, such as ``create jobs``."""
     if not denied:
-        return [Finding("permissions", "ok", f"you may do in {where} all that the launcher does")]
-    there = MADE if where == "default" else where  # where the Role is when `apply` is done
+        return [Finding("permissions", "ok", f"all that the launcher needs in {where}")]
+    there = MADE if where == "default" else where  # the namespace of the Role that `apply` makes
     bind = f"kubectl -n {there} create rolebinding NAME --role=dpo-launcher --user=YOU"
     return [
         Finding(
-            "permissions", "missing", f"for `{verb}` you may not {', '.join(what)}", f"{apply}; then an administrator: {bind}"
+            "permissions",
+            "missing",
+            f"`launcher {verb}` needs permission to {', '.join(what)}",
+            f"{apply}; then, as administrator: {bind}",
         )
         for verb, what in denied.items()
     ]
@@ -173,24 +176,24 @@ def permissions(denied: Mapping[str, Sequence[str]], where: str, apply: str) -> 
 def claim(name: str, obj: Mapping[str, Any] | None, where: str, apply: str) -> Finding:
     what = f"claim {name}"
     if obj is None:
-        return Finding(what, "missing", "is not there", apply)
+        return Finding(what, "missing", "not found", apply)
     phase = (obj.get("status") or {}).get("phase", "Pending")
     modes: Sequence[str] = (obj.get("status") or {}).get("accessModes") or obj["spec"].get("accessModes") or []
     if phase == "Lost":
         return Finding(what, "missing", "its volume is gone", f"kubectl -n {where} describe pvc {name}")
     if phase != "Bound":
-        detail = "has no volume yet: it gets one with its first pod, or none fits"
+        detail = "not bound: it is bound with its first pod, or no volume fits"
         return Finding(what, "unknown", detail, f"kubectl -n {where} describe pvc {name}")
     if "ReadWriteMany" in modes:
         return Finding(what, "ok", "bound, ReadWriteMany")
-    return Finding(what, "ok", f"bound, {', '.join(modes)}: runs have one node, and TensorBoard must be on the same one")
+    return Finding(what, "ok", f"bound, {', '.join(modes)}: runs have one node, and TensorBoard must run on the same node")
 
 
 def reader(pods: Sequence[Mapping[str, Any]], where: str, apply: str) -> Finding:
     """``pods`` of the reader, as the API gives them."""
     what = "reader"
     if not pods:
-        detail = "no TensorBoard pod: without it there are no logs of finished runs, and no download"
+        detail = "no TensorBoard pod: logs of finished runs and downloads need it"
         return Finding(what, "missing", detail, apply)
     for pod in pods:
         conditions = (pod.get("status") or {}).get("conditions") or []
@@ -205,34 +208,34 @@ def reader(pods: Sequence[Mapping[str, Any]], where: str, apply: str) -> Finding
     )
     if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
         command = f"kubectl -n {where} set image deployment/dpo-tensorboard tensorboard=IMAGE"
-        return Finding(what, "missing", f"{name}: its image is not pulled ({reason})", command)
+        return Finding(what, "missing", f"{name}: its image cannot be pulled ({reason})", command)
     return Finding(what, "missing", f"{name} is not ready ({reason})", f"kubectl -n {where} describe pod {name}")
 
 
 def secret(name: str, obj: Mapping[str, Any] | None) -> Finding:
     if obj is None:
-        detail = "is not there: only experiments without a token, S3 and Google Sheets run"
+        detail = "not found: experiments with a token, S3 or Google Sheets need it"
         return Finding(f"secret {name}", "missing", detail, "launcher secrets push", is_needed=False)
     return Finding(f"secret {name}", "ok", f"has {', '.join(sorted(obj.get('data') or {})) or 'no key'}")
 
 
 def addons(**served: bool) -> list[Finding]:
-    """``served``: JobSet and Kueue, each whether the cluster has it. Both are an administrator's to install."""
+    """``served``: whether the cluster has JobSet and Kueue. An administrator installs them."""
     without = {
-        "JobSet": "runs over several nodes take an Indexed Job, which needs no add-on",
-        "Kueue": "there are no queues, and --queue has no meaning",
+        "JobSet": "runs over several nodes use an Indexed Job, which needs no add-on",
+        "Kueue": "no queues; --queue does not work",
     }
     install = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/{}/releases/latest/download/manifests.yaml"
     return [
-        Finding(name, "ok", "is served", is_needed=False)
+        Finding(name, "ok", "installed", is_needed=False)
         if is_served
-        else Finding(name, "missing", f"is not installed: {without[name]}", install.format(name.lower()), is_needed=False)
+        else Finding(name, "missing", f"not installed: {without[name]}", install.format(name.lower()), is_needed=False)
         for name, is_served in served.items()
     ]
 
 
 def nodes(found: Sequence[Mapping[str, Any]]) -> Finding:
-    """The nodes of the cluster, and how many GPUs the scheduler knows of."""
+    """The nodes of the cluster, and their GPUs by the scheduler."""
     counts = [int(((node.get("status") or {}).get("allocatable") or {}).get("nvidia.com/gpu", 0)) for node in found]
     those = [count for count in counts if count]
     if those:
@@ -240,35 +243,35 @@ def nodes(found: Sequence[Mapping[str, Any]]) -> Finding:
         detail = f"{len(found)}, of which {len(those)} {have} GPUs: {sum(those)} in all, {max(those)} on one"
         return Finding("nodes", "ok", detail)
     if not found:
-        return Finding("nodes", "missing", "there is none now: a run waits for one", is_needed=False)
-    detail = f"{len(found)}, and none tells the scheduler of a GPU: runs with --gpus 0 alone; NVIDIA's device plugin adds them"
+        return Finding("nodes", "missing", "none now; runs wait for one", is_needed=False)
+    detail = f"{len(found)}, none with a GPU: only runs with --gpus 0 start; NVIDIA's device plugin adds GPUs"
     plugin = "https://raw.githubusercontent.com/NVIDIA/k8s-device-plugin/main/deployments/static/nvidia-device-plugin.yml"
     return Finding("nodes", "missing", detail, f"kubectl create -f {plugin}", is_needed=False)
 
 
 def storage_class(classes: Sequence[Mapping[str, Any]], *, are_bound: bool) -> Finding:
-    """``are_bound``: both claims have a volume, so none is asked for."""
+    """``are_bound``: both claims have a volume, and need no class."""
     mark = "storageclass.kubernetes.io/is-default-class"
     default = next((one for one in classes if (one["metadata"].get("annotations") or {}).get(mark) == "true"), None)
     if default is not None:
         return Finding("StorageClass", "ok", f"{default['metadata']['name']} is the default")
-    names = ", ".join(one["metadata"]["name"] for one in classes) or "there is none at all"
+    names = ", ".join(one["metadata"]["name"] for one in classes) or "the cluster has none"
     if are_bound:
         return Finding(
-            "StorageClass", "missing", f"none is the default ({names}); the claims have their volumes", is_needed=False
+            "StorageClass", "missing", f"no default ({names}); the claims are bound and do not need one", is_needed=False
         )
-    detail = f"none is the default ({names}): claims have to name theirs"
+    detail = f"no default ({names}): claims must name one"
     return Finding("StorageClass", "missing", detail, _CLUSTER, is_needed=not classes)
 
 
 def unseen(what: str, reason: str) -> Finding:
-    """What the caller may not look at."""
+    """What the caller has no right to see."""
     return Finding(what, "unknown", reason, is_needed=False)
 
 
 def applied_by(node_count: int | None, where: str) -> str:
-    """The command that adds what k8s/ has to the namespace ``where``; ``node_count`` is None where nobody may list nodes."""
+    """The command that applies k8s/ to the namespace ``where``; ``node_count`` is None if nodes cannot be listed."""
     apply = _WORKSTATION if node_count == 1 else _CLUSTER
     if where == "default":
         return f"{apply} && {_CONTEXT}"
-    return apply if where == MADE else f"{apply}, changed to namespace {where} as k8s/README.md says"
+    return apply if where == MADE else f"{apply}, with namespace {where} (see k8s/README.md)"

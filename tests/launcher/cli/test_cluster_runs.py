@@ -173,14 +173,14 @@ def test_a_name_is_looked_for_here_and_then_on_the_cluster(cluster_api: ClusterA
     assert sorted(several.stderr.splitlines()) == [
         "    default/alpha-1",
         "    default/alpha-2",
-        "error: 'alpha' may be any of these runs:",
+        "error: 'alpha' matches several runs; type more of the name:",
     ]
     assert none.stderr.startswith(
-        "error: there is no run yet: `launcher run EXP` makes one\n    on the cluster: there is no run 'gamma'"
+        "error: no runs yet; start one with: launcher run EXP\n    on the cluster: run 'gamma' not found"
     )
-    assert none.stderr.endswith("; `launcher ps --cluster -a` lists all\n")
+    assert none.stderr.endswith("; list all with: launcher ps --cluster -a\n")
     away = person.type("status", "gamma", KUBECONFIG="/no/such/file")
-    assert away.stderr == "error: there is no run yet: `launcher run EXP` makes one\n"
+    assert away.stderr == "error: no runs yet; start one with: launcher run EXP\n"
     asked = person.type("status", "gamma", "--cluster", KUBECONFIG="/no/such/file")
     assert asked.stderr == "error: no cluster: KUBECONFIG names /no/such/file, and there is no such file\n"
 

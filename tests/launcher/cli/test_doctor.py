@@ -36,7 +36,7 @@ def test_this_machine_without_an_engine_trains_on_the_host(tmp_path: Path) -> No
     found = findings(done)
     assert done.returncode == 0
     assert (found["host"]["state"], found["docker"]["state"], found["docker"]["is_needed"]) == ("ok", "missing", False)
-    assert found["secrets"]["detail"] == "HF_TOKEN is named by exp_1, and in neither .env nor the environment"
+    assert found["secrets"]["detail"] == "HF_TOKEN, needed by exp_1, is not in .env or the environment"
     (tmp_path / ".env").write_text("HF_TOKEN=hf_notarealtoken\n")
     again = doctor(tmp_path, "--json")
     assert findings(again)["secrets"]["state"] == "ok"
@@ -65,7 +65,7 @@ def test_an_empty_cluster_is_told_to_apply_the_overlay(tmp_path: Path, cluster: 
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
         f"ok       cluster    {cluster.url} (context emulator), Kubernetes 1.36",
-        "missing  namespace  there is no dpo",
+        "missing  namespace  dpo does not exist",
         "                    → kubectl apply -k k8s/overlays/workstation",
         "1 problem",
     ]
@@ -80,18 +80,18 @@ def test_a_cluster_to_which_the_overlay_was_applied_is_ready(tmp_path: Path, clu
     assert done.stdout == (
         f"ok       cluster             {cluster.url} (context emulator), Kubernetes 1.36\n"
         "ok       namespace           dpo, Pod Security restricted\n"
-        "ok       permissions         you may do in dpo all that the launcher does\n"
+        "ok       permissions         all that the launcher needs in dpo\n"
         "ok       claim dpo-runs      bound, ReadWriteMany\n"
         "ok       claim dpo-cache     bound, ReadWriteMany\n"
         "ok       reader              dpo-tensorboard-1 is ready\n"
-        "absent   secret dpo-secrets  is not there: only experiments without a token, S3 and Google Sheets run\n"
+        "absent   secret dpo-secrets  not found: experiments with a token, S3 or Google Sheets need it\n"
         "                             → launcher secrets push\n"
-        "absent   JobSet              is not installed: runs over several nodes take an Indexed Job, which needs no add-on\n"
+        "absent   JobSet              not installed: runs over several nodes use an Indexed Job, which needs no add-on\n"
         f"                             → {INSTALL.format('jobset')}\n"
-        "absent   Kueue               is not installed: there are no queues, and --queue has no meaning\n"
+        "absent   Kueue               not installed: no queues; --queue does not work\n"
         f"                             → {INSTALL.format('kueue')}\n"
         "ok       nodes               1, of which 1 has GPUs: 1 in all, 1 on one\n"
-        "absent   StorageClass        none is the default (there is none at all); the claims have their volumes\n"
+        "absent   StorageClass        no default (the cluster has none); the claims are bound and do not need one\n"
         "ready to train\n"
     )
 
@@ -106,8 +106,8 @@ def test_what_may_not_be_done_is_missing_and_what_may_not_be_seen_is_unknown(tmp
     found = json.loads(done.stdout)["findings"]
     assert done.returncode == 1
     denied = [one["detail"] for one in found if one["what"] == "permissions"]
-    assert "for `download` you may not create pods/exec, get pods/exec" in denied
-    assert any(words.startswith("for `submit` you may not create jobs") for words in denied)
+    assert "`launcher download` needs permission to create pods/exec, get pods/exec" in denied
+    assert any(words.startswith("`launcher submit` needs permission to create jobs") for words in denied)
     unknown = {one["what"] for one in found if one["state"] == "unknown"}
     assert unknown == {"namespace", "claim dpo-runs", "claim dpo-cache", "secret dpo-secrets", "nodes", "StorageClass"}
 

@@ -57,7 +57,7 @@ def test_the_time_left_is_that_of_the_steps_seen_with_their_evaluations():
 
 def test_what_a_run_does_before_its_first_step_is_cut_to_the_line():
     assert waiting_line("loading the model", 12.3, 60, "*") == "* loading the model … 12 s"
-    assert waiting_line("x" * 80, 12.3, 60, "*") == "* " + "x" * 49 + "… … 12 s"
+    assert waiting_line("x" * 80, 12.3, 60, "*") == "* " + "x" * 50 + " … 12 s"
 
 
 def test_a_plain_stream_is_told_every_few_seconds_that_a_silent_run_starts(capsys: pytest.CaptureFixture[str]) -> None:

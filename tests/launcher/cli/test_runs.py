@@ -144,7 +144,7 @@ def test_a_run_that_never_had_a_rank_shows_torchruns_words(home, tmp_path):
         (["demo", "--set", "launch.global_batch_size=3"], 42, "cannot be split evenly"),
         (["demo", "--set", "train_filename=none.csv"], 43, "none.csv"),
         (["demo", "--set", "launch.secrets=[NO_SUCH_TOKEN]"], 44, "NO_SUCH_TOKEN"),
-        (["demo", "--set", "hyperparameters.model_output_dir=data/training_data.csv/x"], 1, "cannot be made: not a directory"),
+        (["demo", "--set", "hyperparameters.model_output_dir=data/training_data.csv/x"], 1, "cannot create the run's folder"),
         (["domo"], 42, "demo"),
     ],
 )
@@ -222,9 +222,10 @@ def test_a_run_is_found_by_name_beginning_experiment_and_latest(home):
     ambiguous, missing = launcher(home, "status", "alpha"), launcher(home, "status", "betta")
     assert ambiguous.returncode == missing.returncode == 2
     assert ambiguous.stderr == (
-        f"error: 'alpha' may be any of these runs:\n    {run_dir(home, 'alpha-2').path}\n    {run_dir(home, 'alpha-1').path}\n"
+        "error: 'alpha' matches several runs; type more of the name:\n"
+        f"    {run_dir(home, 'alpha-2').path}\n    {run_dir(home, 'alpha-1').path}\n"
     )
-    assert missing.stderr == "error: there is no run 'betta': did you mean 'beta'?\n"
+    assert missing.stderr == "error: run 'betta' not found: did you mean 'beta'?\n"
 
 
 def test_logs_follow_from_the_first_line_to_the_end(home):

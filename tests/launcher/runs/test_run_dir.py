@@ -78,7 +78,7 @@ def test_a_disk_that_refuses_a_file_leaves_no_half_made_run(tmp_path: Path) -> N
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # like a full disk: folders can be made, files cannot be filled
     try:
-        with pytest.raises(LauncherError, match="the run's folder cannot be made: file too large"):
+        with pytest.raises(LauncherError, match=r"cannot create the run's folder .*: file too large"):
             make(tmp_path, "first")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -88,14 +88,14 @@ def test_a_disk_that_refuses_a_file_leaves_no_half_made_run(tmp_path: Path) -> N
 
 def test_a_folder_below_a_file_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
-    with pytest.raises(LauncherError, match="cannot be made: not a directory"):
+    with pytest.raises(LauncherError, match=r"cannot create .*: not a directory"):
         make(tmp_path, "first")
 
 
 def test_a_run_that_exists_is_not_made_again(tmp_path: Path) -> None:
     run = make(tmp_path, "first")
     before = run.record.read_text()
-    with pytest.raises(UsageError, match="run first exists already"):
+    with pytest.raises(UsageError, match="run first exists"):
         make(tmp_path, "first")
     assert run.record.read_text() == before
 

@@ -25,8 +25,8 @@ def one(kind: str, **more: Any) -> dict[str, Any]:
     [
         ("36", "ok", "here, Kubernetes 1.36"),
         ("31+", "ok", "here, Kubernetes 1.31"),
-        ("29", "unknown", "here, Kubernetes 1.29: older than 1.31, the oldest that this was tried with"),
-        ("37", "unknown", "here, Kubernetes 1.37: newer than 1.36, the newest that this was tried with"),
+        ("29", "unknown", "here, Kubernetes 1.29: older than the tested 1.31 to 1.36"),
+        ("37", "unknown", "here, Kubernetes 1.37: newer than the tested 1.31 to 1.36"),
     ],
 )
 def test_a_version_that_nobody_has_tried_is_said_and_not_refused(minor, state, words):
@@ -36,7 +36,7 @@ def test_a_version_that_nobody_has_tried_is_said_and_not_refused(minor, state, w
 
 
 def test_a_namespace_that_is_not_there_is_made_by_the_overlay():
-    assert doctor.namespace("dpo", None, APPLY) == [Finding("namespace", "missing", "there is no dpo", APPLY)]
+    assert doctor.namespace("dpo", None, APPLY) == [Finding("namespace", "missing", "dpo does not exist", APPLY)]
 
 
 def test_a_namespace_without_the_standard_gets_the_label_that_is_missing():
@@ -59,24 +59,24 @@ def test_a_context_without_a_namespace_is_told_how_to_get_one():
 def test_what_is_denied_is_told_by_what_stops_working():
     assert [each.state for each in doctor.permissions({}, "dpo", APPLY)] == ["ok"]
     (found,) = doctor.permissions({"submit": ["create jobs", "delete jobs"]}, "dpo", APPLY)
-    assert found.detail == "for `submit` you may not create jobs, delete jobs"
+    assert found.detail == "`launcher submit` needs permission to create jobs, delete jobs"
     assert "kubectl -n dpo create rolebinding" in str(found.command)
     assert not is_ready([found])
     (elsewhere,) = doctor.permissions({"submit": ["create jobs"]}, "default", doctor.applied_by(3, "default"))
-    assert "--namespace dpo; then an administrator: kubectl -n dpo create rolebinding" in str(elsewhere.command)
+    assert "--namespace dpo; then, as administrator: kubectl -n dpo create rolebinding" in str(elsewhere.command)
 
 
 @pytest.mark.parametrize(
     ("obj", "state", "words"),
     [
-        (None, "missing", "is not there"),
+        (None, "missing", "not found"),
         (one("PersistentVolumeClaim", spec={}, status={"phase": "Lost"}), "missing", "its volume is gone"),
-        (one("PersistentVolumeClaim", spec={}, status={"phase": "Pending"}), "unknown", "has no volume yet: it gets one with its "
-         "first pod, or none fits"),
+        (one("PersistentVolumeClaim", spec={}, status={"phase": "Pending"}), "unknown", "not bound: it is bound with its first "
+         "pod, or no volume fits"),
         (one("PersistentVolumeClaim", spec={}, status={"phase": "Bound", "accessModes": ["ReadWriteMany"]}), "ok",
          "bound, ReadWriteMany"),
         (one("PersistentVolumeClaim", spec={"accessModes": ["ReadWriteOnce"]}, status={"phase": "Bound"}), "ok",
-         "bound, ReadWriteOnce: runs have one node, and TensorBoard must be on the same one"),
+         "bound, ReadWriteOnce: runs have one node, and TensorBoard must run on the same node"),
     ],
 )  # fmt: skip
 def test_a_claim_says_whether_it_is_bound_and_what_its_mode_means(obj, state, words):
@@ -92,8 +92,8 @@ def reading(reason: str | None = None, ready: bool = False) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("pods", "words", "command"),
     [
-        ([], "no TensorBoard pod: without it there are no logs of finished runs, and no download", APPLY),
-        ([reading("ImagePullBackOff")], "x: its image is not pulled (ImagePullBackOff)",
+        ([], "no TensorBoard pod: logs of finished runs and downloads need it", APPLY),
+        ([reading("ImagePullBackOff")], "x: its image cannot be pulled (ImagePullBackOff)",
          "kubectl -n dpo set image deployment/dpo-tensorboard tensorboard=IMAGE"),
         ([reading("CrashLoopBackOff")], "x is not ready (CrashLoopBackOff)", "kubectl -n dpo describe pod x"),
         ([reading()], "x is not ready (Pending)", "kubectl -n dpo describe pod x"),
@@ -125,7 +125,7 @@ def test_gpus_of_nodes_are_counted_as_the_scheduler_knows_them():
     gpus = one("Node", status={"allocatable": {"nvidia.com/gpu": "8"}})
     assert doctor.nodes([gpus, gpus, one("Node")]).detail == "3, of which 2 have GPUs: 16 in all, 8 on one"
     assert "device plugin" in doctor.nodes([one("Node")]).detail
-    assert doctor.nodes([]).detail == "there is none now: a run waits for one"
+    assert doctor.nodes([]).detail == "none now; runs wait for one"
     assert is_ready([doctor.nodes([one("Node")])])
 
 
@@ -141,7 +141,7 @@ def test_what_is_missing_is_added_by_the_overlay_that_fits():
     assert doctor.applied_by(1, "dpo") == workstation
     assert doctor.applied_by(None, "dpo") == doctor.applied_by(4, "dpo") == cluster
     assert doctor.applied_by(1, "default") == f"{workstation} && kubectl config set-context --current --namespace dpo"
-    assert doctor.applied_by(4, "team") == f"{cluster}, changed to namespace team as k8s/README.md says"
+    assert doctor.applied_by(4, "team") == f"{cluster}, with namespace team (see k8s/README.md)"
 
 
 def test_a_machine_needs_either_an_engine_or_the_packages():
@@ -164,6 +164,6 @@ def test_a_gpu_that_the_engine_cannot_give_is_told_with_the_command():
 def test_secrets_that_are_named_and_not_set_are_told_with_their_experiments():
     needed = {"exp_1": ["HF_TOKEN"], "exp_2": ["HF_TOKEN", "OTHER"]}
     assert [each.detail for each in doctor.secrets(needed, ["OTHER"])] == [
-        "HF_TOKEN is named by exp_1, exp_2, and in neither .env nor the environment"
+        "HF_TOKEN, needed by exp_1, exp_2, is not in .env or the environment"
     ]
     assert [each.state for each in doctor.secrets(needed, ["HF_TOKEN", "OTHER"])] == ["ok"]

@@ -207,7 +207,7 @@ def test_two_runs_of_one_name_in_two_directories_do_not_meet(engine, docker, spe
     assert docker.status(one).state == "running"
     assert set(docker.folders()) >= {one.path}
     docker.stop(one, now=True)
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match=r"run .* exists"):
         docker.submit(spec())
 
 
