@@ -62,7 +62,7 @@ class Plain:
         patience = _QUIET if now - self._began < 2 * _CALM else _CALM
         if self._thin and self._before is None and now - self._last >= patience:
             self._last = now
-            complain(f"waiting for the first step ({now - self._began:.0f} s)")
+            complain(f"waiting: the run is starting ({now - self._began:.0f} s)")
 
     def open(self) -> None:
         pass

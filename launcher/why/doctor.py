@@ -88,8 +88,9 @@ def image(reference: str | None, *, is_there: bool | None) -> Finding:
         return Finding("image", "unknown", detail, is_needed=False)
     if is_there:
         return Finding("image", "ok", f"{reference} is built")
-    state = "unknown" if is_there is None else "missing"
-    return Finding("image", state, f"{reference} is not built; `launcher run` builds it", "launcher build", is_needed=False)
+    if is_there is None:
+        return Finding("image", "unknown", f"{reference}: no engine answers that could have it", is_needed=False)
+    return Finding("image", "missing", f"{reference} is not built; `launcher run` builds it", "launcher build", is_needed=False)
 
 
 def gpus(count: int, *, engine_runtimes: Sequence[str] | None) -> list[Finding]:

@@ -65,7 +65,7 @@ def test_a_plain_stream_is_told_every_few_seconds_that_a_silent_run_starts(capsy
     plain = Plain(thin=True, clock=lambda: now)
     for now in range(1, 10):  # noqa: B007
         plain.tick()
-    assert capsys.readouterr().err == "waiting for the first step (4 s)\nwaiting for the first step (8 s)\n"
+    assert capsys.readouterr().err == "waiting: the run is starting (4 s)\nwaiting: the run is starting (8 s)\n"
     plain.show(Text("loading the model"))
     now += 3
     plain.tick()

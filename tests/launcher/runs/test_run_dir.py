@@ -112,6 +112,19 @@ def test_runs_are_found_newest_first_and_checkpoints_by_their_step(tmp_path: Pat
     assert find_checkpoint_runs(first) == []
 
 
+def test_an_attempt_that_was_killed_ended_when_it_last_wrote_to_a_log(tmp_path: Path) -> None:
+    run = make(tmp_path, "first")
+    started = "2026-11-24T12:00:00+00:00"
+    run.update_record(attempts=[{"number": 1, "started": started, "ended": None, "exit_code": None}])
+    assert [attempt["ended"] for attempt in run.closed_attempts()] == [started]
+    run.rank_log(0).write_text("step 1\n")
+    last = datetime(2026, 11, 24, 12, 3, 20, tzinfo=UTC)
+    os.utime(run.rank_log(0), (last.timestamp(), last.timestamp()))
+    assert [attempt["ended"] for attempt in run.closed_attempts()] == ["2026-11-24T12:03:20+00:00"]
+    run.reopen({"run": "first", "attempts": []})
+    assert [attempt["ended"] for attempt in run.read_record()["attempts"]] == ["2026-11-24T12:03:20+00:00"]
+
+
 def test_a_reader_never_sees_half_a_record(tmp_path: Path) -> None:
     run = make(tmp_path, "first")
 

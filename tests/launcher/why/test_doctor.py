@@ -167,3 +167,9 @@ def test_secrets_that_are_named_and_not_set_are_told_with_their_experiments():
         "HF_TOKEN, needed by exp_1, exp_2, is not in .env or the environment"
     ]
     assert [each.state for each in doctor.secrets(needed, ["HF_TOKEN", "OTHER"])] == ["ok"]
+
+
+def test_an_image_is_built_missing_or_unknown_without_an_engine():
+    assert [doctor.image("dpo:1", is_there=is_there).state for is_there in (True, False, None)] == ["ok", "missing", "unknown"]
+    assert doctor.image("dpo:1", is_there=False).command == "launcher build"
+    assert doctor.image(None, is_there=True).state == "unknown"
