@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +12,7 @@ import click
 
 from ..errors import DataError, labelled
 from .options import experiment_argument, file_option, json_option, set_option
-from .screen import complain, fail, say
+from .screen import columns, complain, fail, say, table
 
 if TYPE_CHECKING:
     from ..data.checked import Checked, CheckedData
@@ -72,8 +72,8 @@ def list_experiments(file: Path | None, as_json: bool) -> int:
     if as_json:
         click.echo(_dumps(found.json()))
     elif found.rows:
-        rows = [[str(value or "-") for value in row.values()] for row in found.json()]
-        click.echo("\n".join(_table([list(found.json()[0]), *rows])))
+        rows = [[_cell(str(value or "-")) for value in row.values()] for row in found.json()]
+        table([list(found.json()[0]), *rows], optional=("topic", "place", "data"))
     else:
         say("no experiments")
     if found.error is None:
@@ -100,9 +100,9 @@ def show(experiment: str, file: Path | None, overrides: tuple[str, ...], as_json
 
 def _show_values(found: Shown) -> None:
     say(f"{found.loaded.key} in {found.loaded.file}\n")
-    click.echo("\n".join(_table([(value.path, _text(value.value), value.origin) for value in found.values])))
+    _show_table([(value.path, _text(value.value), value.origin) for value in found.values])
     say("\nenvironment and .env")
-    click.echo("\n".join(_table(found.json()["environment"].items())))
+    _show_table(list(found.json()["environment"].items()))
 
 
 def _text(value: Any) -> str:
@@ -119,20 +119,20 @@ def init(file: Path) -> None:
 
     first = write_first(file)
     option = "" if first.is_found else f" -f {shlex.quote(str(file))}"
-    click.echo(_AFTER_INIT.format(file=file, exp=first.key + option))
+    say(_AFTER_INIT.format(file=file, exp=first.key + option))
 
 
 _AFTER_INIT: Final = """\
 Wrote {file}.
 
-Put your preferences into CSV files (UTF-8, with a header line):
-  data/my_preferences/training_data.csv     columns: prompt, chosen, rejected
-  data/my_preferences/validation_data.csv   the same columns
-  data/my_preferences/prompt_data.csv       optional; columns: name, system, user
+Put your preferences into data/my_preferences as CSV files (UTF-8, with a header line):
+  training_data.csv     columns: prompt, chosen, rejected
+  validation_data.csv   the same columns
+  prompt_data.csv       optional; columns: name, system, user
 
 Then:
-  launcher check {exp}    find every mistake in the file and its data
-  launcher show {exp}     show every value and where it comes from
+  launcher check {exp}    find every mistake
+  launcher show {exp}     show every value and its origin
   launcher run {exp}      train"""
 
 
@@ -140,11 +140,19 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _table(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines with aligned columns; the last is not padded."""
-    cells = [[" ".join(cell.split()) for cell in row] for row in rows]
+def _show_table(rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns, or where a terminal is too narrow a row after the other, each wrapped."""
+    cells = [[_cell(cell) for cell in row] for row in rows]
     widths = [min(60, max(map(len, column))) for column in zip(*cells, strict=True)]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    room = columns(err=False)
+    is_narrow = room is not None and room < max(map(len, lines))
+    for row, line in zip(cells, lines, strict=True):
+        say("  ".join(row) if is_narrow else line, indent=4)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _dumps(value: object) -> str:

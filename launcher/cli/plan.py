@@ -117,7 +117,7 @@ def _show_changes(fit: Fit) -> None:
         head = "no change makes it fit; the closest:" if fit.changes else "no change makes it fit; use a smaller model"
     say(f"\n{head}")
     for change in fit.changes:
-        say(f"  {change.options}", indent=4)
+        click.echo(f"  {change.options}")  # in one line, to be copied
         say(f"      {gib(change.total)} GiB; {change.cost}")
 
 

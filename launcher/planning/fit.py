@@ -83,7 +83,7 @@ class Fit:
         if not machine.cuda:
             return f"no time estimate on a CPU ({work})"
         if found.seconds is None or machine.gpu is None or machine.gpu.flops is None:
-            return f"no time estimate: the speed of {machine.gpu.name if machine.gpu else 'this GPU'} is unknown ({work})"
+            return f"no time estimate: the GPU's speed is unknown ({work})"
         speed = f"{UTILISATION:.0%} of {machine.gpu.flops / 1e12:g} TFLOP/s{' each' if machine.world > 1 else ''}"
         takes = f"{'about' if found.exact else 'at most'} {duration(max(1, found.seconds))}"
         return f"{takes}: {work} at {speed}; evaluations not included"

@@ -56,7 +56,7 @@ class Wanted:
             raise UsageError("--gpu and --gpu-memory exclude each other")
         if self.gpu is not None:
             return find_gpu(self.gpu)
-        return None if self.gpu_memory is None else Gpu(f"GPU of {self.gpu_memory}", parse_memory(self.gpu_memory), None)
+        return None if self.gpu_memory is None else Gpu(f"GPU with {self.gpu_memory}", parse_memory(self.gpu_memory), None)
 
     def changed(self, experiment: Experiment) -> Experiment:
         given = {"gpus": self.gpus, "nodes": self.nodes, "parallelism": self.parallelism}
