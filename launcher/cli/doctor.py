@@ -11,7 +11,7 @@ from .options import json_option
 from .screen import say
 
 
-@click.command("doctor", short_help="Check this machine and print the command that fixes each problem.")
+@click.command("doctor", short_help="Check this machine and print how to fix each problem.")
 @click.option("--cluster", "on_cluster", is_flag=True, help="Check the cluster of the kubeconfig, not this machine.")
 @click.option("-n", "--namespace", metavar="NS", help="The cluster's namespace (default: the context's); implies --cluster.")
 @json_option
