@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import click
 
 from ..runs.follow import Metric, Text, figures, is_shown, short
-from .screen import columns, complain, wrapped
+from .screen import complain, wrapped
 
 _QUIET: Final = 4.0  # seconds without a line after which a plain stream is told that the run starts
 _CALM: Final = 60.0  # the same once a run has been starting for two minutes
@@ -39,6 +41,45 @@ def screen() -> Screen:
     """The screen that standard output deserves."""
     is_live = sys.stdout is not None and sys.stdout.isatty()  # None: it was closed (`>&-`)
     return Live() if is_live else Plain(thin=True)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Shows ``what`` and a clock on a terminal while this lasts, elsewhere a line on standard error every few seconds."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        with _redrawn(what):
+            yield
+        return
+    over = threading.Event()
+    watcher = threading.Thread(target=_told, args=(what, over), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+@contextmanager
+def _redrawn(what: str) -> Iterator[None]:
+    from rich.console import Console
+    from rich.live import Live as Redrawn
+    from rich.text import Text as Drawn
+
+    console, began = Console(highlight=False, markup=False, emoji=False), time.monotonic()
+
+    def line() -> Drawn:
+        seconds = time.monotonic() - began
+        return Drawn(waiting_line(what, seconds, console.width, _SPIN[int(seconds * 5) % len(_SPIN)]), no_wrap=True)
+
+    with Redrawn(console=console, get_renderable=line, refresh_per_second=5, transient=True):
+        yield
+
+
+def _told(what: str, over: threading.Event) -> None:
+    began = time.monotonic()
+    while not over.wait(_QUIET):
+        complain(f"waiting: {what} ({time.monotonic() - began:.0f} s)")
 
 
 class Plain:
@@ -220,6 +261,3 @@ def _clock(seconds: float) -> str:
 def _kind(line: str) -> str:
     """The same for lines that differ only in numbers, or in the seconds at their end."""
     return _NUMBER.sub("#", _SECONDS.sub("", line))
-
-
-__all__ = ["Live", "Pace", "Plain", "Screen", "bar_line", "columns", "screen", "waiting_line"]

@@ -68,6 +68,7 @@ def run(choice: Choice, target: Target, detach: bool, dry_run: bool, full: bool,
     """
     from ..launch.rendered import rendered, rendered_for_cluster
     from ..launch.start import prepare
+    from .live import waiting
 
     if target.is_cluster:
         choice = choice.on_cluster(None, target.namespace)
@@ -77,7 +78,8 @@ def run(choice: Choice, target: Target, detach: bool, dry_run: bool, full: bool,
     if dry_run:
         click.echo(found.text(full=full), nl=False)
         return 0
-    ready = prepare(found, data_of, complain)
+    with waiting("reading the model's configuration and the data"):
+        ready = prepare(found, data_of, complain)
     facts(ready.facts)
     notices(ready.notices)
     ready.where.prepare(ready.spec, say)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
-from launcher.cli.live import Pace, Plain, bar_line, waiting_line
+from launcher.cli import live
+from launcher.cli.live import Pace, Plain, bar_line, waiting, waiting_line
 from launcher.runs.follow import Metric, Text
 
 
@@ -72,4 +74,17 @@ def test_a_plain_stream_is_told_every_few_seconds_that_a_silent_run_starts(capsy
     plain.show(step(1))
     now += 50
     plain.tick()
+    assert capsys.readouterr().err == ""
+
+
+def test_what_takes_long_before_a_run_is_told_on_a_plain_stream_and_what_is_short_is_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_QUIET", 0.05)
+    with waiting("reading the data"):
+        time.sleep(0.2)
+    assert capsys.readouterr().err.startswith("waiting: reading the data (0 s)\n")
+    monkeypatch.setattr(live, "_QUIET", 60.0)
+    with waiting("reading the data"):
+        pass
     assert capsys.readouterr().err == ""
