@@ -236,6 +236,6 @@ def _abort(run: RunDir) -> Status:
     after = status(run)
     if after.state not in ("starting", "running", "lost"):
         return after
-    aborted = outcome("aborted", 130, "killed at once on request")
+    aborted = outcome("aborted", 130, "killed on request")
     run.update_record(attempts=end_attempts(run, aborted["ended"]), outcome=aborted)
     return status(run)

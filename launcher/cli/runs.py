@@ -90,15 +90,7 @@ def _submit(choice: Choice, registry: str | None, data_of: str | None, detach: b
     """``launcher submit --follow``."""
     from .submit import submit_to_cluster
 
-    return submit_to_cluster(
-        choice.experiment,
-        choice.overrides,
-        choice.run_name,
-        choice.file,
-        registry=registry,
-        follow=not detach,
-        data_of=data_of,
-    )
+    return submit_to_cluster(choice, registry, data_of, follow=not detach)
 
 
 def start(where: AnyBackend, job: Job, spec: Any, detach: bool, *, again: bool = False) -> int:

@@ -1,4 +1,8 @@
-"""Why a run is as it is: one sentence, and one suggestion, from what was seen of it. Pure, and the same for every backend."""
+"""Why a run waits, runs or ended: one sentence and one suggestion, from evidence that any backend gathers. Pure.
+
+Others take ``explain``, ``begins``, ``Evidence``, ``Explanation``, ``Pod``, ``Container``, ``Condition`` and ``Event``.
+``doctor`` holds the findings about a machine or a cluster, ``image.WAITING`` the reasons of a failed image pull.
+"""
 
 from __future__ import annotations
 
@@ -10,83 +14,73 @@ from .evidence import Condition, Container, Event, Evidence, Explanation, Pod
 from .resuming import begins, resuming
 from .waiting import waiting
 
-_RESUMABLE = ("failed", "hung", "killed", "peer", "restarts")
-_SILENT = 900  # seconds without a word after which a run that trains is worth a look
+# The same experiment may end otherwise next time: a machine, a network, a disk or another rank was the cause.
+_RESUMABLE = ("credential", "disk", "failed", "gpu-error", "hung", "killed", "network", "peer", "rendezvous", "restarts")
+_SILENT = 900  # seconds without output after which a training run looks stuck
 
 
 def explain(seen: Evidence) -> Explanation:
-    """The one cause that explains the most of what was seen."""
+    """The one cause that explains most of the evidence."""
     if seen.state == "done":
-        here = f"its adapter is in the folder that `launcher status {seen.run}` names"
-        there = f"`launcher download {seen.run}` brings its adapter here"
-        return Explanation("done", f"{seen.run} is done{_at(seen)}", there if seen.namespace else here)
+        command = f"copy its adapter to this machine with: launcher download {seen.run}"
+        return Explanation("done", f"{seen.run} is done{_at(seen)}", command if seen.namespace else _find_adapter(seen))
     if seen.is_over:
-        end = ended(seen)
-        # The same experiment may end otherwise next time: a machine, a network or another rank was the cause.
-        return replace(end, suggestion=f"{end.suggestion}; {resuming(seen)}") if end.cause in _RESUMABLE else end
+        why = ended(seen)
+        return replace(why, suggestion=f"{why.suggestion}; {resuming(seen)}") if why.cause in _RESUMABLE else why
     if seen.state == "unknown":
-        return Explanation(
-            "unknown", f"{seen.run} is {seen.sentence or 'out of sight'}", "ask on the machine where it was started"
-        )
+        sentence = f"the state of {seen.run} is unknown: {seen.sentence or 'it cannot be seen from here'}"
+        return Explanation("unknown", sentence, "on the machine where it was started, run: launcher status " + seen.run)
     if seen.state == "stopping":
-        failing = any(one.type == "FailureTarget" and one.is_true for one in seen.conditions)
-        if failing and (why := restarted(seen)) is not None:
-            return why
-        return Explanation(
-            "stopping", f"{seen.run} was asked to stop, and writes a checkpoint", "wait; `launcher stop --now` kills it at once"
-        )
+        return _stopping(seen)
     return leaving(seen) or waiting(seen) or _starting(seen) or _running(seen)
 
 
+def _find_adapter(seen: Evidence) -> str:
+    return f"find the folder of its adapter with: launcher status {seen.run}"
+
+
+def _stopping(seen: Evidence) -> Explanation:
+    failing = any(one.type == "FailureTarget" and one.is_true for one in seen.conditions)
+    if failing and (why := restarted(seen)) is not None:
+        return why
+    kill = f"wait, or kill it with: launcher stop --now {seen.run}"
+    if seen.backend == "kubernetes" and not seen.has_started:
+        return Explanation("stopping", f"{seen.run} is stopping: its pods are being deleted", kill)
+    return Explanation("stopping", f"{seen.run} is stopping: it writes a checkpoint", kill)
+
+
 def _starting(seen: Evidence) -> Explanation | None:
-    """What a run does before its first step, where nothing is wrong."""
+    """What a run does before its first step, if nothing is wrong."""
     if seen.state != "starting":
         return None
     pending = [pod for pod in seen.newest if pod.phase == "Pending"]
     pulling = {event.name for event in seen.events_of("Pulling")} - {event.name for event in seen.events_of("Pulled")}
+    wait = f"wait; follow it with: launcher logs -f {seen.run}"
     if late := [pod for pod in pending if pod.name in pulling]:
         on = f" on {late[0].host}" if late[0].host else ""
-        return Explanation(
-            "pulling",
-            f"{seen.run} is being started: its image is being pulled{on}",
-            "wait: minutes the first time, seconds later on",
-        )
-    last = restarted(seen)
-    if last is not None:
-        return Explanation("restarting", f"{seen.run} is being started again, because {last.sentence}", last.suggestion)
+        longer = f"wait: the first pull takes minutes; follow it with: launcher logs -f {seen.run}"
+        return Explanation("pulling", f"{seen.run} is starting: its image is being pulled{on}", longer)
+    if (last := restarted(seen)) is not None:
+        return Explanation("restarting", f"{seen.run} is restarting: {last.sentence}", last.suggestion)
     if pending:
         names = ", ".join(pod.name for pod in pending)
-        return Explanation(
-            "starting",
-            f"{seen.run} is being started: {names} {'is' if len(pending) == 1 else 'are'} not running yet",
-            "wait a little",
-        )
+        are = "is" if len(pending) == 1 else "are"
+        return Explanation("starting", f"{seen.run} is starting: {names} {are} not running yet", wait)
     if seen.backend == "kubernetes" and not seen.pods:
-        return Explanation("starting", f"{seen.run} is being started: it has no pods yet", "wait a little")
-    return Explanation(
-        "starting", f"{seen.run} is being started", f"wait a little; `launcher logs -f {seen.run}` shows what it says"
-    )
+        return Explanation("starting", f"{seen.run} is starting: it has no pods yet", wait)
+    return Explanation("starting", f"{seen.run} is starting", wait)
 
 
 def _running(seen: Evidence) -> Explanation:
-    ago = "" if seen.since is None else f", and said something {_duration(seen.since)} ago"
     last = restarted(seen)
-    times = max(Counter(pod.index for pod in seen.failed).values(), default=0)  # a gang falls together
-    again = (
-        ""
-        if last is None
-        else f"; it was restarted {'once' if times == 1 else f'{times} times, the last time'} because {last.sentence}"
-    )
+    times = max(Counter(pod.index for pod in seen.failed).values(), default=0)  # the pods of all nodes fail together
+    again = "" if last is None else f"; restarted {'once' if times == 1 else f'{times} times, last'}: {last.sentence}"
     if seen.since is not None and seen.since > _SILENT:
-        sentence = f"{seen.run} runs{_at(seen)}, but has said nothing for {_duration(seen.since)}{again}"
-        return Explanation(
-            "silent",
-            sentence,
-            f"`launcher logs {seen.run} --rank all` shows the last words of each rank; ddp_timeout ends one that hangs",
-        )
-    return Explanation(
-        "running", f"{seen.run} runs{_at(seen)}{ago}{again}", f"nothing to do; `launcher logs -f {seen.run}` follows it"
-    )
+        sentence = f"{seen.run} runs{_at(seen)}, but has printed nothing for {_duration(seen.since)}{again}"
+        look = f"see the last lines of each rank (ddp_timeout ends one that hangs) with: launcher logs {seen.run} --rank all"
+        return Explanation("silent", sentence, look)
+    ago = "" if seen.since is None else f", last output {_duration(seen.since)} ago"
+    return Explanation("running", f"{seen.run} runs{_at(seen)}{ago}{again}", f"follow it with: launcher logs -f {seen.run}")
 
 
 def _at(seen: Evidence) -> str:

@@ -1,4 +1,4 @@
-"""What was seen of a run, on whatever it runs, and what is made of it."""
+"""The evidence about a run, whatever it runs on, and its explanation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Explanation:
-    """``cause`` is a word that programs may read; ``sentence`` says what is the matter, ``suggestion`` what to do."""
+    """``cause``: a word for programs; ``sentence``: what happened; ``suggestion``: what to do, with the command last."""
 
     cause: str
     sentence: str
@@ -19,7 +19,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Condition:
-    """One of an object's conditions, in Kubernetes' words; ``is_true`` is its status."""
+    """A condition of a Kubernetes object; ``is_true`` is its status."""
 
     type: str
     is_true: bool
@@ -29,7 +29,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a cluster's controller said of an object. ``time`` is UTC in ISO form."""
+    """An event of a Kubernetes object. ``time`` is UTC in ISO form."""
 
     kind: str
     name: str
@@ -40,7 +40,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Container:
-    """A container's state: ``waiting``, ``running`` or ``terminated``. ``message``: what it, or the machine, said of that."""
+    """A container's state: ``waiting``, ``running`` or ``terminated``. ``message``: from the container, or the kubelet."""
 
     state: str
     reason: str = ""
@@ -50,7 +50,7 @@ class Container:
 
     @property
     def said(self) -> dict[str, Any]:
-        """What the entry wrote as its last word: ``code``, ``sentence``, ``state``; empty if it wrote none."""
+        """The entry's last message: ``code``, ``sentence``, ``state``; empty if it wrote none."""
         with suppress(ValueError):
             said = json.loads(self.message.strip().splitlines()[-1] if self.message.strip() else "")
             return said if isinstance(said, dict) and "code" in said else {}
@@ -59,9 +59,9 @@ class Container:
 
 @dataclass(frozen=True)
 class Pod:
-    """One pod. ``index`` is its node of the run, counted from 0, None where nobody says; ``host`` is the machine it was given.
+    """One pod. ``index``: its node of the run, from 0, None if unknown; ``host``: the cluster's node that it is on.
 
-    ``reason`` and ``message`` are the pod's own words, as of an eviction.
+    ``reason`` and ``message`` are the pod's own, e.g. of an eviction.
     """
 
     name: str
@@ -81,12 +81,12 @@ class Pod:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that could be read of a run; what could not is in ``unseen``, each in a few words.
+    """Everything that could be read about a run; ``unseen`` lists what could not.
 
-    ``state``, ``exit_code`` and ``sentence`` are what the run's backend and record say of it. ``lines`` are the last ones of its
-    log. ``since`` is the number of seconds since it last said something, None where that is not known. ``memory`` and ``gpus``
-    are what a node of it asks for. ``conditions`` are those of its Job or JobSet, ``workload`` and ``local_queue`` those of
-    Kueue's objects.
+    ``state``, ``exit_code`` and ``sentence`` are from the run's backend and record. ``lines``: the last lines of its log.
+    ``since``: seconds since its last output, None if unknown. ``checkpoints``: names of the complete ones, oldest first, None if
+    unknown. ``memory`` and ``gpus``: requested per node. ``conditions`` are those of its Job or JobSet, ``workload`` and
+    ``local_queue`` those of Kueue's objects.
     """
 
     run: str
@@ -98,6 +98,7 @@ class Evidence:
     step: int | None = None
     total_steps: int | None = None
     since: float | None = None
+    checkpoints: tuple[str, ...] | None = None
     lines: tuple[str, ...] = ()
     memory: str | None = None
     gpus: int = 0
@@ -112,7 +113,6 @@ class Evidence:
     local_queue: tuple[Condition, ...] = ()
     is_suspended: bool = False
     unseen: tuple[str, ...] = ()
-    checkpoints: tuple[str, ...] | None = None  # names, oldest first, of a run that is over; None where they cannot be seen
 
     @property
     def is_over(self) -> bool:
@@ -120,18 +120,23 @@ class Evidence:
 
     @property
     def kubectl(self) -> str:
-        """How a command line of kubectl begins that looks into the run's namespace."""
+        """kubectl with the run's namespace."""
         return f"kubectl -n {self.namespace}" if self.namespace else "kubectl"
 
     @property
+    def has_started(self) -> bool:
+        """Whether a pod of it has a container that runs or has run."""
+        return any(pod.container is not None and pod.container.state in ("running", "terminated") for pod in self.newest)
+
+    @property
     def newest(self) -> list[Pod]:
-        """The newest pod of each node; older ones are those of earlier attempts."""
+        """The newest pod of each node; older ones are of earlier attempts."""
         by_index = {pod.index or 0: pod for pod in sorted(self.pods, key=lambda pod: (pod.created, pod.name))}
         return [by_index[index] for index in sorted(by_index)]
 
     @property
     def failed(self) -> list[Pod]:
-        """Pods of any attempt that have failed, the last one first."""
+        """Failed pods of any attempt, the newest first."""
         failed = [pod for pod in self.pods if pod.phase == "Failed"]
         return sorted(failed, key=lambda pod: (pod.container.ended if pod.container else "", pod.created), reverse=True)
 

@@ -139,7 +139,7 @@ class Docker(InFolders):
         if not now:
             return before
         deadline = time.monotonic() + _END
-        aborted = outcome("aborted", 130, "killed at once on request")
+        aborted = outcome("aborted", 130, "killed on request")
         run.update_record(attempts=end_attempts(run, aborted["ended"]), outcome=aborted)
         while not (after := self.status(run)).is_over:
             if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""The Kubernetes backend's part that needs no spec: how runs on a cluster are, what they say, stopping and resuming them."""
+"""Kubernetes: the state, logs, stopping and resuming of runs on a cluster. It needs no spec."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from .follow.run import ClusterRun
 from .follow.view import Outage, View
 from .render.pod import CONTAINER
 
-_END: Final = 60.0  # seconds that a stop at once waits for the pods' end
-_GRACE: Final = 120  # seconds where a pod says nothing of its grace period
-_TAIL: Final = 400  # lines of a pod's log that have its last metrics
+_END: Final = 60.0  # seconds that killing a run waits for the end of its pods
+_GRACE: Final = 120  # seconds, if the pods do not set a grace period
+_TAIL: Final = 400  # lines of a pod's log that contain its last metrics
 _SELECTOR: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=run"
 _JOBSETS: Final = "jobset.x-k8s.io/v1alpha2"
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A run as one list has it. ``pods`` are those that have not succeeded."""
+    """A run in a list of runs. ``pods`` are those that have not succeeded."""
 
     run: ClusterRun
     obj: Mapping[str, Any] = field(repr=False)
@@ -55,14 +55,14 @@ class Listed:
 
 @dataclass
 class Kubernetes:
-    """Runs in the namespaces of one cluster. ``why`` says what keeps a run from running."""
+    """Runs in the namespaces of one cluster. ``why`` explains why a run does not run yet."""
 
     cluster: Cluster
     why: Callable[[Cluster, ClusterRun], Explanation]
-    _last: dict[str, Status] = field(default_factory=dict, init=False, repr=False)  # of runs whose Job is gone by now
+    _last: dict[str, Status] = field(default_factory=dict, init=False, repr=False)  # of runs whose Job is deleted by now
 
     def runs(self, namespace: str, *, with_pods: bool = True) -> list[Listed]:
-        """Every run that has a Job or a JobSet, newest first: a list of each, and one of the pods."""
+        """Every run that has a Job or a JobSet, newest first, from three list requests: of Jobs, JobSets and pods."""
         objects = list(self.cluster.list(f"/apis/batch/v1/namespaces/{namespace}/jobs", _SELECTOR))
         objects = [one for one in objects if not one["metadata"].get("ownerReferences")]  # a JobSet's own Jobs
         objects += self._jobsets(namespace)
@@ -72,7 +72,7 @@ class Kubernetes:
         return sorted(found, key=lambda one: (one.run.created, one.run.name), reverse=True)
 
     def archived(self, name: str, namespaces: Sequence[str]) -> ClusterRun | None:
-        """The run of this whole name whose Job is gone and whose folder a reader has."""
+        """The run with exactly this name, whose Job is deleted but whose folder a reader pod can read."""
         for namespace in namespaces:
             with suppress(NoReader, ApiError):
                 if (run := Archive(self.cluster, namespace).find(name)) is not None:
@@ -83,7 +83,7 @@ class Kubernetes:
         return Archive(self.cluster, run.namespace)
 
     def object(self, run: ClusterRun) -> Mapping[str, Any] | None:
-        """The run's Job or JobSet, None if it is gone."""
+        """The run's Job or JobSet; None if it is deleted."""
         if not run.job:
             return None
         try:
@@ -101,17 +101,17 @@ class Kubernetes:
         return sorted(map(pod_of, found), key=lambda pod: (pod.created, pod.name))
 
     def status(self, run: ClusterRun) -> Status:
-        """How the run is; one whose Job is gone as it was last seen, or as its record says."""
+        """The run's state. If its Job is deleted: as last seen, or as its record says."""
         obj = self.object(run)
         if obj is not None:
             return state.state(obj, self.pods(run), run.nodes)
         if run.name in self._last:
             return self._last[run.name]
         said = archives.said(self.record(run))
-        return said or Status("lost", 137, "its Job is gone: it was deleted before it said how it ended")
+        return said or Status("lost", 137, "its Job was deleted before it recorded how it ended")
 
     def follow(self, run: ClusterRun, rank: int | None = 0, begin: int = 0) -> Iterator[str]:
-        """A rank's log, or that of all with prefixes, to the run's end; ``begin``: what ``mark`` said."""
+        """A rank's log, or that of all ranks with prefixes, to the run's end; ``begin``: from ``mark``."""
         if not run.job or self.object(run) is None:
             yield from self._archived(run, rank)
             return
@@ -122,7 +122,7 @@ class Kubernetes:
         self._last[run.name] = following.view.status()
 
     def read(self, run: ClusterRun, rank: int | None = 0) -> Iterator[str]:
-        """The log so far: of the pods if they have all of it, else of the archive."""
+        """The log so far: from the pods if they have all of it, else from the archive."""
         obj = self.object(run)
         pods = self.pods(run) if obj is not None else []
         mine = [pod for pod in pods if has_started(pod) and (rank is None or (pod.index or 0) == rank // run.ranks_a_node)]
@@ -134,11 +134,11 @@ class Kubernetes:
         except NoReader:
             if not mine:
                 raise
-            yield "(what earlier pods of the run have said is in the archive, and no reader pod is there)\n"
+            yield "(the log of earlier pods is not shown: it is on the claim, and no reader pod runs)\n"
             yield from self._of_pods(run, mine, rank)
 
     def mark(self, run: ClusterRun) -> int:
-        """A follower that begins there is told what pods say that are made from now on: the second of the newest one."""
+        """The second in which the newest pod was created: a follower from there reads pods created later."""
         return max((int(datetime.fromisoformat(pod.created).timestamp()) for pod in self.pods(run)), default=0)
 
     def ranks(self, run: ClusterRun) -> list[int]:
@@ -155,7 +155,7 @@ class Kubernetes:
         return [download, f"tensorboard -n {run.namespace}", *another_rate(record, f"submit -n {run.namespace}")]
 
     def tail(self, run: ClusterRun) -> list[str]:
-        """The last lines of the first rank: of its pod, else what the archive has of its metrics; none where neither is there."""
+        """The last lines of the first rank: of its pod, else of its metrics in the archive, else none."""
         for pod in reversed(self.pods(run)):
             if (pod.index or 0) == 0 and has_started(pod):
                 path = f"/api/v1/namespaces/{run.namespace}/pods/{pod.name}/log"
@@ -167,7 +167,7 @@ class Kubernetes:
         return []
 
     def words(self, run: ClusterRun) -> str:
-        """The last words of a run's first pod that no rank has said."""
+        """The last lines of the newest pod that has started, if no rank has printed anything."""
         for pod in reversed(self.pods(run)):
             if has_started(pod):
                 path = f"/api/v1/namespaces/{run.namespace}/pods/{pod.name}/log"
@@ -177,7 +177,7 @@ class Kubernetes:
         return ""
 
     def record(self, run: ClusterRun) -> dict[str, Any]:
-        """What the run's folder says of it; empty where nothing can read that."""
+        """The record in the run's folder; empty if it cannot be read."""
         with suppress(NoReader, ApiError):
             return self.archive(run).record(run)
         return {}
@@ -188,7 +188,9 @@ class Kubernetes:
         return []
 
     def grace(self, run: ClusterRun) -> int:
-        """Seconds that its pods have between the request to stop and the end by force."""
+        """Seconds between the request to stop and SIGKILL; 0 if no pod has started: then no checkpoint is written."""
+        if not any(has_started(pod) for pod in self.pods(run)):
+            return 0
         obj = self.object(run) or {"spec": {}}
         spec = obj["spec"]
         if "replicatedJobs" in spec:
@@ -196,7 +198,7 @@ class Kubernetes:
         return int((spec.get("template") or {}).get("spec", {}).get("terminationGracePeriodSeconds") or _GRACE)
 
     def stop(self, run: ClusterRun, *, now: bool = False) -> Status:
-        """Asks for a checkpoint and an end and returns at once, or kills the run's pods and returns when they are gone."""
+        """Asks the run to write a checkpoint and end, and returns at once; ``now``: kills its pods and waits for their end."""
         obj = self.object(run)
         before = self.status(run)
         if obj is None or before.is_over:
@@ -213,16 +215,16 @@ class Kubernetes:
             return before
         for pod in self.pods(run):
             self.cluster.delete(f"/api/v1/namespaces/{run.namespace}/pods/{pod.name}", grace=0)
-        self._last[run.name] = Status("aborted", 130, "killed at once on request")
+        self._last[run.name] = Status("aborted", 130, "killed on request")
         deadline = time.monotonic() + _END
         while self.pods(run) and not (after := self.status(run)).is_over:
             if time.monotonic() > deadline:
-                raise LauncherError(f"{run.name}: is still {after.state}; its node may be away")
+                raise LauncherError(f"{run.name} is still {after.state}; its node may be down")
             time.sleep(0.5)
         return self.status(run)
 
     def wait(self, run: ClusterRun, say: Callable[[str], None]) -> None:
-        """Returns when the run is over; ``say`` is told when the cluster is away."""
+        """Returns when the run is over; ``say`` is told when the cluster cannot be reached."""
         if not run.job:
             return
         with View(self.cluster, run, Outage(say)) as view:
@@ -233,18 +235,18 @@ class Kubernetes:
             self._last[run.name] = view.status()
 
     def resume(self, run: ClusterRun) -> None:
-        """Starts a run that is over again, in its own folder; raises UsageError where that cannot be."""
+        """Starts a run that is over again, in its own folder; raises UsageError if its object is deleted."""
         obj = self.object(run)
         if obj is None:
             raise UsageError(
-                f"{run.name}: its {run.kind} is gone, and with it what it was made of; its folder is still there, so\n"
-                f"    launcher submit {run.key} --name {run.name}\n    goes on from its newest checkpoint"
+                f"{run.name}: its {run.kind} was deleted and cannot be started again, but its folder is kept\n"
+                f"    hint:     resume it from its newest checkpoint with: launcher submit {run.key} --name {run.name}"
             )
         start_again(self.cluster, run, obj)
         self._last.pop(run.name, None)
 
     def _jobsets(self, namespace: str) -> list[dict[str, Any]]:
-        """The JobSets of a namespace; none where the cluster has no such kind, or the caller may not see it."""
+        """The JobSets of a namespace; none if the cluster does not serve them, or permission is denied."""
         try:
             return list(self.cluster.list(f"/apis/{_JOBSETS}/namespaces/{namespace}/jobsets", _SELECTOR))
         except ApiError as error:
@@ -265,7 +267,7 @@ class Kubernetes:
 
     def _of_pods(self, run: ClusterRun, pods: Sequence[Pod], rank: int | None) -> Iterator[str]:
         for pod in pods:
-            with unless(400, 404):  # its container never was, or it is gone
+            with unless(400, 404):  # it never had a container, or it is deleted
                 for batch in pod_log(self.cluster, run.namespace, pod.name, lambda: True):
                     yield shown(batch, rank, pod.index or 0, run.nodes)
 
@@ -281,7 +283,7 @@ class Kubernetes:
 
 
 def _last_word(run: ClusterRun, record: Mapping[str, Any]) -> str:
-    """What the entry of the first node has said when the run ended, as its pod's log has it; the ranks' logs do not."""
+    """The last line of the first node's entry, as in its pod's log; the ranks' logs do not have it."""
     attempts, outcome = record.get("attempts") or [], archives.said(record)
     if not attempts or outcome is None:
         return ""

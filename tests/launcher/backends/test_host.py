@@ -179,7 +179,7 @@ def test_a_stop_at_once_kills_all_and_says_aborted(host):
     wait_for(run.steps.is_file)
     assert len(members(str(run.path))) == 3
     host.stop(run)
-    assert host.stop(run, now=True) == Status("aborted", 130, "killed at once on request")
+    assert host.stop(run, now=True) == Status("aborted", 130, "killed on request")
     assert members(str(run.path)) == []
 
 

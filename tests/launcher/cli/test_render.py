@@ -73,7 +73,7 @@ def test_kind_and_namespace_are_settings_of_the_experiment(home: Path) -> None:
 
 def test_of_several_nodes_no_name_is_asked_and_the_kind_is_explained(home: Path) -> None:
     done = launcher(home, "render", "demo", "--cluster", "--set", "launch.nodes=2")
-    assert "# kind: a Job, as no cluster was asked whether it serves JobSets (--kind jobset makes one)\n" in done.stdout
+    assert "# kind: Job, as no cluster was asked for JobSet support (--kind jobset renders a JobSet)\n" in done.stdout
 
 
 def test_the_kind_of_a_run_on_this_machine_is_a_mistake(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -62,16 +63,27 @@ def test_a_run_is_submitted(home: Path, api: ClusterApi) -> None:
     done = launcher(home, api, "submit", "demo", "--name", "first")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert "cluster     Job first in namespace default of context emulator" in lines
+    assert "cluster     Job first in namespace default, context emulator" in lines
     assert "output      /dpo/runs/out/exp_1/Qwen3-0.6B/runs/first" in lines
     assert lines[-5:] == [
         "created     Service first",
         "created     ConfigMap first",
         "created     ConfigMap first-data",
         "created     Job first",
-        "first is submitted: launcher logs -f first",
+        "Submitted first. Follow it with: launcher logs -f first",
     ]
     assert api.objects.names("jobs") == ["first"]
+
+
+def test_what_was_submitted_is_printed_as_json_alone(home: Path, api: ClusterApi) -> None:
+    done = launcher(home, api, "submit", "demo", "--name", "first", "--json")
+    told = json.loads(done.stdout)
+    assert (told["run"], told["namespace"], told["context"], told["kind"]) == ("first", "default", "emulator", "Job")
+    assert told["created"][-1] == {"kind": "Job", "name": "first"}
+    assert (told["facts"]["run"], told["facts"]["output"]) == ("first", told["folder"])
+    assert (done.returncode, done.stderr) == (0, "preflight checks: namespace default, context emulator\n")
+    both = launcher(home, api, "submit", "demo", "--json", "--follow")
+    assert (both.returncode, both.stderr) == (2, "error: --json cannot be combined with --follow\n")
 
 
 def test_submitting_twice_is_two_runs_and_a_name_is_taken_once(home: Path, api: ClusterApi) -> None:
@@ -82,7 +94,7 @@ def test_submitting_twice_is_two_runs_and_a_name_is_taken_once(home: Path, api: 
     again = launcher(home, api, "submit", "demo", "--name", "first")
     assert (again.returncode, again.stderr) == (
         1,
-        "error: --name first: a run of that name exists already (Job first)\n    hint:     another --name\n",
+        "error: --name first: a run with this name already exists (Job first)\n    hint:     choose another --name\n",
     )
 
 
@@ -136,23 +148,24 @@ def test_preflight_says_all_and_nothing_is_created(home: Path, api: ClusterApi) 
         "claim dpo-runs",
         "nodes",
     ]
-    assert (api.objects.names("jobs"), api.objects.names("configmaps"), done.stdout) == ([], [], "")
+    assert (api.objects.names("jobs"), api.objects.names("configmaps")) == ([], [])
+    assert done.stdout == "preflight checks: namespace default, context emulator\n"
 
 
 def test_anyway_lets_the_server_decide(home: Path, api: ClusterApi) -> None:
     api.objects.delete("persistentvolumeclaims", "dpo-runs")
     done = launcher(home, api, "submit", "demo", "--anyway")
     assert (done.returncode, len(api.objects.names("jobs"))) == (0, 1)
-    assert done.stderr.startswith("anyway: claim dpo-runs: is not there, in default; it is to hold the runs\n")
+    assert done.stderr.startswith("warning: claim dpo-runs: not found in namespace default; it holds the runs\n")
 
 
 def test_an_image_of_this_machine_is_refused_with_the_command(home: Path, api: ClusterApi) -> None:
     done = launcher(home, api, "submit", "demo", "--set", "launch.image=null")
     assert done.returncode == 1
     assert re.search(
-        r"^error: image: dpo-launcher:cpu-\w+ is on this machine only: the cluster cannot pull it\n"
-        r"    hint:     launcher build --variant cpu --push --registry registry\.example\.com/team; "
-        r"submit with the same --registry$",
+        r"^error: image: dpo-launcher:cpu-\w+ exists only on this machine; the cluster cannot pull it\n"
+        r"    hint:     submit with --registry registry\.example\.com/team, or first run: "
+        r"launcher build --variant cpu --push --registry registry\.example\.com/team$",
         done.stderr,
         re.MULTILINE,
     )
@@ -172,7 +185,7 @@ def test_data_on_the_claim_are_read_there(home: Path, api: ClusterApi) -> None:
     settings = ["--set", "launch.kubernetes.volumes={data: data}", "--set", "datasets_path=answers"]
     done = launcher(home, api, "submit", "demo", "--name", "first", *settings)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "data        answers: only the pods can read it; it is checked there" in done.stdout.splitlines()
+    assert "data        answers: read and checked in the pods only" in done.stdout.splitlines()
     assert api.objects.names("configmaps") == ["first"]
 
 
@@ -183,13 +196,13 @@ def test_a_cluster_that_refuses_the_credentials(home: Path, api: ClusterApi) -> 
         [*LAUNCHER, "submit", "demo"], cwd=home, env=env, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 44
-    assert "does not accept the credentials" in done.stderr
+    assert "rejects the credentials" in done.stderr
 
 
 def test_no_cluster(home: Path, api: ClusterApi) -> None:
     api.stop()
     done = launcher(home, api, "submit", "demo")
-    message = f"error: the cluster at {api.url} (context emulator) is not reachable: connection refused\n"
+    message = f"error: cannot connect to the cluster at {api.url} (context emulator): connection refused\n"
     assert (done.returncode, done.stderr) == (1, message)
 
 
@@ -212,7 +225,7 @@ def test_an_interruption_removes_what_was_created(number: int, home: Path, api: 
     _, said = process.communicate(timeout=30)
     api.settle()
     assert process.returncode == 130
-    assert "was not submitted: it was interrupted\n    nothing of it is left" in said
+    assert "not submitted: interrupted\n    nothing was left behind" in said
     assert [api.objects.names(kind) for kind in ("services", "configmaps", "jobs")] == [[], [], []]
 
 
@@ -220,12 +233,12 @@ def test_secrets_are_pushed_by_name_alone(home: Path, api: ClusterApi) -> None:
     (home / "configs" / "demo.yml").write_text(CONFIG.replace("gpus: 0", "gpus: 0, secrets: [LOGIN]"))
     (home / ".env").write_text(f"HF_TOKEN={TOKEN}\nLOGIN=dana-and-more\nOTHER_TOKEN=x\n")
     trial = launcher(home, api, "secrets", "push", "--dry-run")
-    assert trial.stdout == "added       HF_TOKEN, LOGIN\nsecret dpo-secrets in default: would be created\n"
+    assert trial.stdout == "added       HF_TOKEN, LOGIN\nsecret dpo-secrets in namespace default: would be created\n"
     assert api.objects.names("secrets") == []
     done = launcher(home, api, "secrets", "push", "demo", "--namespace", "default")
-    assert done.stdout == "added       HF_TOKEN, LOGIN\nsecret dpo-secrets in default: created\n"
+    assert done.stdout == "added       HF_TOKEN, LOGIN\nsecret dpo-secrets in namespace default: created\n"
     again = launcher(home, api, "secrets", "push", "demo")
-    assert again.stdout == "the same    HF_TOKEN, LOGIN\nsecret dpo-secrets in default: unchanged\n"
+    assert again.stdout == "the same    HF_TOKEN, LOGIN\nsecret dpo-secrets in namespace default: unchanged\n"
     assert sorted(api.objects.get("secrets", "dpo-secrets")["data"]) == ["HF_TOKEN", "LOGIN"]
     assert launcher(home, api, "submit", "demo").returncode == 0
     assert TOKEN not in str([obj for kind in ("configmaps", "jobs", "services") for obj in api.objects.list(kind)])
@@ -233,7 +246,10 @@ def test_secrets_are_pushed_by_name_alone(home: Path, api: ClusterApi) -> None:
 
 def test_secrets_that_are_missing_or_refused(home: Path, api: ClusterApi) -> None:
     done = launcher(home, api, "secrets", "push")
-    assert (done.returncode, done.stderr.startswith("error: neither your environment nor .env has any of HF_TOKEN")) == (2, True)
+    assert (
+        done.returncode,
+        done.stderr.startswith("error: nothing to push: the environment and .env have none of HF_TOKEN"),
+    ) == (2, True)
     api.fail(422, "secrets", method="POST", message=f"Secret is invalid: {TOKEN}", reason="Invalid", times=None)
     refused = launcher(home, api, "secrets", "push", HF_TOKEN=TOKEN)
     assert (refused.returncode, "Secret is invalid: [hidden: HF_TOKEN]" in refused.stderr) == (1, True)

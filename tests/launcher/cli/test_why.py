@@ -39,7 +39,8 @@ def test_a_run_of_this_machine_is_explained_in_one_sentence_with_one_suggestion(
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         "why         out of memory on the device: CUDA out of memory. Tried\n"
-        "what to do  lower per_device_train_batch_size or max_seq_length, or see `launcher plan`: it lists the cheapest changes\n"
+        "what to do  lower per_device_train_batch_size or max_seq_length, or list the cheapest changes with: "
+        "launcher plan exp_1\n"
     )
 
 
@@ -70,8 +71,8 @@ def test_json_has_the_cause_as_a_word(tmp_path: Path) -> None:
         "state": "failed",
         "exit_code": 137,
         "cause": "memory",
-        "sentence": "first was killed: it used more main memory than its limit of 64Gi (launch.memory)",
-        "suggestion": "raise launch.memory, or lower launch.shm_size and dataloader_num_workers: /dev/shm counts, too",
+        "sentence": "first was killed: it exceeded its memory limit of 64Gi (launch.memory)",
+        "suggestion": "raise launch.memory, or lower launch.shm_size (it counts as memory) or dataloader_num_workers",
         "unseen": [],
     }
 
@@ -97,8 +98,8 @@ def test_a_run_of_the_cluster_is_explained_and_what_may_not_be_seen_is_said(tmp_
     done = launcher(tmp_path, "why", "far", KUBECONFIG=str(cluster_api.kubeconfig))
     assert (done.returncode, done.stderr) == (0, "")
     why, what, unseen = done.stdout.splitlines()
-    assert why == f"why         no node takes {name}: the only node has too little cpu free"
-    assert what == "what to do  lower launch.cpus, or wait until others are done"
+    assert why == f"why         no node can take {name}: the only node has too little cpu free"
+    assert what == "what to do  lower launch.cpus, or wait until other pods end"
     assert unseen.startswith("not seen    events: ")
 
 

@@ -55,14 +55,16 @@ def test_an_image_that_is_not_pulled_says_what_the_registry_or_the_node_objects_
     back_off = waits("ImagePullBackOff", 'Back-off pulling image "registry.example.com/team/dpo:1"')
     found = explain(seen(pods=(back_off,), events=(told, event("Failed", "Error: ImagePullBackOff"))))
     assert found.cause == cause
-    assert found.sentence.startswith("registry.example.com/team/dpo:1 is not pulled: ")
+    assert found.sentence.startswith("cannot pull registry.example.com/team/dpo:1: ")
 
 
 def test_newer_kubelets_tell_the_reason_of_a_back_off_in_the_container_itself():
     message = f'Back-off pulling image "registry.example.com/team/dpo:1": ErrImagePull: {RESOLVE}registry.example.com/team/dpo:1: not found'
     found = explain(seen(pods=(waits("ImagePullBackOff", message),), unseen=("events: forbidden",)))
-    assert found.sentence == "registry.example.com/team/dpo:1 is not pulled: the registry has no such image"
-    assert found.suggestion == "check its name and tag; `launcher build --push --registry …` pushes this checkout's"
+    assert found.sentence == "cannot pull registry.example.com/team/dpo:1: image not found in the registry"
+    assert found.suggestion == (
+        "check its name and tag, or push this checkout's image with: launcher build --push --registry NAME"
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,20 +10,20 @@ REFUSALS = [
         'Error creating: pods "big-0-x7k2p" is forbidden: exceeded quota: compute-quota, requested: requests.nvidia.com/gpu=8, used: '
         "requests.nvidia.com/gpu=4, limited: requests.nvidia.com/gpu=8",
         "quota",
-        "quota compute-quota of the namespace is used up: asked for requests.nvidia.com/gpu=8; in use requests.nvidia.com/gpu=4; "
-        "allowed requests.nvidia.com/gpu=8",
+        "quota compute-quota is exceeded: requests.nvidia.com/gpu=8 requested, requests.nvidia.com/gpu=4 used, "
+        "requests.nvidia.com/gpu=8 allowed",
     ),
     (
         'Error creating: pods "big-0-x7k2p" is forbidden: exceeded quota: mem-cpu-demo, requested: limits.cpu=800m,limits.memory=1Gi, '
         "used: limits.cpu=1800m,limits.memory=1056Mi, limited: limits.cpu=2,limits.memory=2Gi",
         "quota",
-        "quota mem-cpu-demo of the namespace is used up: asked for limits.cpu=800m,limits.memory=1Gi; in use "
-        "limits.cpu=1800m,limits.memory=1056Mi; allowed limits.cpu=2,limits.memory=2Gi",
+        "quota mem-cpu-demo is exceeded: limits.cpu=800m,limits.memory=1Gi requested, limits.cpu=1800m,limits.memory=1056Mi used, "
+        "limits.cpu=2,limits.memory=2Gi allowed",
     ),
     (
         'Error creating: pods "big-0-x7k2p" is forbidden: failed quota: mem-cpu-demo: must specify limits.cpu for: trainer',
         "quota",
-        "quota mem-cpu-demo of the namespace takes only pods that say limits.cpu for: trainer",
+        "quota mem-cpu-demo only accepts pods that set limits.cpu for: trainer",
     ),
     (
         'Error creating: pods "big-0-x7k2p" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false '
@@ -37,25 +37,25 @@ REFUSALS = [
     (
         'Error creating: admission webhook "validation.gatekeeper.sh" denied the request: [ns-must-have-team] missing label: team',
         "admission",
-        "the admission webhook validation.gatekeeper.sh refuses the run's pods: [ns-must-have-team] missing label: team",
+        "admission webhook validation.gatekeeper.sh refuses the run's pods: [ns-must-have-team] missing label: team",
     ),
     (
         'Error creating: Internal error occurred: failed calling webhook "validate.kyverno.svc-fail": failed to call webhook: Post '
         '"https://kyverno-svc.kyverno.svc:443/validate/fail?timeout=10s": dial tcp 10.96.3.4:443: connect: connection refused',
         "admission",
-        "the admission webhook validate.kyverno.svc-fail does not answer, so the cluster makes no pods: failed to call webhook: Post "
+        "the cluster cannot create pods: admission webhook validate.kyverno.svc-fail does not answer: failed to call webhook: Post "
         '"https://kyverno-svc.kyverno.svc:443/validate/fail?timeout=10s": dial tcp 10.96.3.4:443: connect: connection refused',
     ),
     (
         'Error creating: pods "big-0-x7k2p" is forbidden: ValidatingAdmissionPolicy \'no-root\' with binding \'no-root-binding\' '
         "denied request: failed expression: object.spec.hostNetwork == false",
         "admission",
-        "the cluster's policy no-root refuses the run's pods: failed expression: object.spec.hostNetwork == false",
+        "policy no-root refuses the run's pods: failed expression: object.spec.hostNetwork == false",
     ),
     (
         'Error creating: pods "big-0-" is forbidden: error looking up service account dpo/trainer: serviceaccount "trainer" not found',
         "service-account",
-        "there is no service account trainer in the namespace",
+        "service account trainer not found in the namespace",
     ),
     (
         'Error creating: pods "big-0-x7k2p" is forbidden: maximum memory usage per Container is 4Gi, but limit is 64Gi',
@@ -106,46 +106,46 @@ KUEUE = [
     (
         queued(no_quota("LocalQueue gpus doesn't exist", "Inadmissible")),
         "kueue-no-queue",
-        "there is no queue gpus in the namespace",
+        "queue gpus not found in the namespace",
     ),
     (
         queued(no_quota("ClusterQueue cluster-queue is inactive", "Inadmissible")),
         "kueue-inactive",
-        "queue gpus takes nothing in: ClusterQueue cluster-queue is inactive",
+        "queue gpus is inactive: ClusterQueue cluster-queue is inactive",
     ),
     (
         queued(no_quota("LocalQueue gpus is stopped", "Inadmissible")),
         "kueue-inactive",
-        "queue gpus takes nothing in: LocalQueue gpus is stopped",
+        "queue gpus is inactive: LocalQueue gpus is stopped",
     ),
     (
         queued(active=Condition("Active", False, "ClusterQueueIsInactive", "Can't submit new workloads to clusterQueue")),
         "kueue-inactive",
-        "queue gpus takes nothing in: ClusterQueueIsInactive: Can't submit new workloads to clusterQueue",
+        "queue gpus is inactive: ClusterQueueIsInactive: Can't submit new workloads to clusterQueue",
     ),
     (
         queued(Condition("Evicted", True, "Preempted", "Preempted to accommodate a workload (UID: d34468c2, JobUID: UNKNOWN) due to "
                          "prioritization in the ClusterQueue"), no_quota("Preempted")),
         "kueue-evicted",
-        "Kueue has taken big off its nodes (Preempted): Preempted to accommodate a workload (UID: d34468c2, JobUID: UNKNOWN) due to "
+        "Kueue has evicted big (Preempted): Preempted to accommodate a workload (UID: d34468c2, JobUID: UNKNOWN) due to "
         "prioritization in the ClusterQueue",
     ),
     (
         queued(Condition("Evicted", True, "PodsReadyTimeout", "Exceeded the PodsReady timeout dpo/job-big-4f1a2")),
         "kueue-evicted",
-        "Kueue has taken big off its nodes (PodsReadyTimeout): Exceeded the PodsReady timeout dpo/job-big-4f1a2",
+        "Kueue has evicted big (PodsReadyTimeout): Exceeded the PodsReady timeout dpo/job-big-4f1a2",
     ),
     (
         queued(Condition("Evicted", True, "DeactivatedDueToRequeuingLimitExceeded", "The workload is deactivated due to exceeding the "
                          "maximum number of re-queuing retries")),
         "kueue-deactivated",
-        "Kueue has put big aside for good: The workload is deactivated due to exceeding the maximum number of re-queuing retries",
+        "Kueue has deactivated big: The workload is deactivated due to exceeding the maximum number of re-queuing retries",
     ),
     (
         queued(Condition("QuotaReserved", True, "QuotaReserved", "Quota reserved in ClusterQueue cluster-queue"),
                Condition("Admitted", False, "NoChecks", "The workload has not all checks ready")),
         "kueue-check",
-        "queue gpus has room for big, but waits for a check: The workload has not all checks ready",
+        "big waits in queue gpus for an admission check: The workload has not all checks ready",
     ),
     (queued(), "kueue-waiting", "big waits in queue gpus"),
 ]  # fmt: skip
@@ -166,38 +166,38 @@ def test_a_run_that_kueue_has_admitted_is_explained_by_its_pods():
 MOUNT = 'MountVolume.SetUp failed for volume "secrets" : '
 NOT_CREATED = [
     (waits("CreateContainerConfigError", 'secret "dpo-secrets" not found'), (), "secret",
-     "there is no secret dpo-secrets in the namespace"),
+     "secret dpo-secrets not found in the namespace"),
     (waits("CreateContainerConfigError", "couldn't find key HF_TOKEN in Secret dpo/dpo-secrets"), (), "secret",
      "secret dpo-secrets has no key HF_TOKEN"),
-    (waits("CreateContainerConfigError", 'configmap "big" not found'), (), "configmap", "the run's ConfigMap big is gone"),
+    (waits("CreateContainerConfigError", 'configmap "big" not found'), (), "configmap", "the run's ConfigMap big was deleted"),
     (waits("CreateContainerConfigError", "container has runAsNonRoot and image will run as root"), (), "not-our-image",
-     "big-0-x7k2p does not start: the image runs as root, which its pod may not"),
-    (on_node(), (MOUNT + 'secret "dpo-secrets" not found',), "secret", "there is no secret dpo-secrets in the namespace"),
+     "big-0-x7k2p cannot start: the image runs as root, which the pod does not allow"),
+    (on_node(), (MOUNT + 'secret "dpo-secrets" not found',), "secret", "secret dpo-secrets not found in the namespace"),
     (on_node(), (MOUNT + "references non-existent secret key: HF_TOKEN",), "secret", "the run's secret has no key HF_TOKEN"),
     (on_node(), ('MountVolume.SetUp failed for volume "config" : configmap "big" not found',), "configmap",
-     "the run's ConfigMap big is gone"),
+     "the run's ConfigMap big was deleted"),
     (on_node(), ('MountVolume.SetUp failed for volume "config" : configmap references non-existent config key: record.json',),
      "configmap", "the run's ConfigMap has no key record.json"),
     (on_node(), ('Multi-Attach error for volume "pvc-8f21" Volume is already exclusively attached to one node and can\'t be attached '
-                 "to another",), "volume", "big-0-x7k2p waits for a volume that another node holds, and that only one may hold"),
+                 "to another",), "volume", "big-0-x7k2p waits for a volume that only one node may mount, and another node has it"),
     (on_node(), ('MountVolume.SetUp failed for volume "dpo-runs" : hostPath type check failed: /var/lib/dpo/runs is not a directory',
                  "Unable to attach or mount volumes: unmounted volumes=[runs], unattached volumes=[], failed to process volumes=[]: "
                  "timed out waiting for the condition"), "volume",
-     'big-0-x7k2p waits for a volume whose folder is not on the node: MountVolume.SetUp failed for volume "dpo-runs" : hostPath type '
+     'big-0-x7k2p waits for a volume: its folder is missing on the node: MountVolume.SetUp failed for volume "dpo-runs" : hostPath type '
      "check failed: /var/lib/dpo/runs is not a directory"),
     (on_node(), ('MountVolume.SetUp failed for volume "runs" : mount failed: exit status 32 mount.nfs: access denied by server',),
-     "volume", 'big-0-x7k2p waits for a volume that is not mounted: MountVolume.SetUp failed for volume "runs" : mount failed: exit '
+     "volume", 'big-0-x7k2p waits for a volume: MountVolume.SetUp failed for volume "runs" : mount failed: exit '
      "status 32 mount.nfs: access denied by server"),
     (waits("RunContainerError", 'failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create '
            'failed: unable to start container process: exec: "/usr/bin/tini": exec format error: unknown'), (), "architecture",
-     "big-0-x7k2p does not start: the image is for another processor than the node's"),
+     "big-0-x7k2p cannot start: the image is built for another CPU architecture than the node's"),
     (waits("CreateContainerError", "failed to create containerd task: OCI runtime create failed: runc create failed: unable to start "
            "container process: error during container init: error running hook #0: exit status 1, stderr: nvidia-container-cli: "
            "initialization error: nvml error: driver not loaded"), (), "gpu-driver",
-     "big-0-x7k2p does not start: the node's NVIDIA driver or container toolkit does not work"),
+     "big-0-x7k2p cannot start: the node's NVIDIA driver or container toolkit does not work"),
     (waits("RunContainerError", 'failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create '
            'failed: unable to start container process: exec: "python": executable file not found in $PATH: unknown'), (),
-     "not-our-image", "big-0-x7k2p does not start: the image lacks python or the trainer"),
+     "not-our-image", "big-0-x7k2p cannot start: the image lacks python or the trainer"),
 ]  # fmt: skip
 
 
@@ -210,7 +210,7 @@ def test_a_container_that_is_not_made_says_what_it_lacks(pod, mounts, cause, sen
 
 def test_a_secret_that_is_missing_is_pushed():
     assert explain(seen(pods=(waits("CreateContainerConfigError", 'secret "dpo-secrets" not found'),))).suggestion == (
-        "`launcher secrets push` makes it from .env"
+        "create it from .env with: launcher secrets push"
     )
 
 

@@ -13,11 +13,11 @@ from urllib.parse import urlencode
 from .errors import ClusterError, ExecError
 
 _OUT, _ERR, _STATUS = 1, 2, 3
-_CONNECT: Final = 30.0  # seconds until a WebSocket is there
-_SILENCE: Final = 20.0  # seconds without a frame, after which the other side is asked whether it lives
-_PINGS: Final = 6  # unanswered, until it is taken to be gone
-_CHUNK: Final = 64 * 1024  # bytes a frame
-_TIDY: Final = 10.0  # seconds that a command gets to end by itself when its input has failed
+_CONNECT: Final = 30.0  # seconds until a WebSocket is open
+_SILENCE: Final = 20.0  # seconds without a frame, until a ping is sent
+_PINGS: Final = 6  # unanswered, until the connection counts as lost
+_CHUNK: Final = 64 * 1024  # bytes per frame
+_TIDY: Final = 10.0  # seconds that a command gets to exit after its input has failed
 
 
 def run(
@@ -29,9 +29,9 @@ def run(
     stdin: Iterable[bytes] | None,
     where: str,
 ) -> Iterator[bytes]:
-    """Standard output of ``command``, in pieces. ``stdin`` is sent meanwhile; its end is told where the server knows how
-    (v5 of the protocol), so a command must not depend on it. Raises ExecError if it ends with another code than 0, and what
-    ``stdin`` raised, if it did: after the command's end, where that can be told of it."""
+    """Standard output of ``command``, in pieces. ``stdin`` is sent at the same time; its end is sent only if the server supports
+    that (v5 of the protocol), and a command must not depend on it. Raises ExecError for an exit code other than 0, and what
+    ``stdin`` raised: after the command's end, if the server can be told of it."""
     query = [("command", word) for word in command]
     query += [("container", container), ("stdout", "true"), ("stderr", "true"), ("stdin", str(stdin is not None).lower())]
     socket = _open(configuration, headers, f"{url}?{urlencode(query)}")
@@ -49,7 +49,7 @@ def run(
                 break
         code = _code(status, where)
     except ClusterError:
-        if failed:  # what was to be sent could not be had
+        if failed:  # the input could not be read
             raise failed[0] from None
         raise
     finally:
@@ -69,7 +69,7 @@ def forward(configuration: Any, headers: Mapping[str, str], url: str, port: int)
 
 
 def _open(configuration: Any, headers: Mapping[str, str], url: str) -> Any:
-    """A connected WebSocket; raises what the handshake does: OSError, or websocket's own errors."""
+    """A connected WebSocket; raises OSError or the errors of websocket."""
     import websocket
     from kubernetes.stream.ws_client import create_websocket, get_websocket_url
 
@@ -80,12 +80,12 @@ def _open(configuration: Any, headers: Mapping[str, str], url: str) -> Any:
 
 
 def _send(socket: Any, stdin: Iterable[bytes], failed: list[Exception], ended: threading.Event) -> None:
-    """Ends the connection where ``stdin`` itself fails, which ``failed`` is told; but first the command's input ends, and the
-    command may tidy up until it has ``ended``."""
+    """Sends ``stdin``. If reading it fails, adds the exception to ``failed``, ends the command's input, gives the command time to
+    clean up until ``ended``, and closes the connection."""
     from kubernetes.stream.ws_client import V5_CHANNEL_PROTOCOL
     from websocket import WebSocketException
 
-    connection = socket.sock  # which the WebSocket forgets when it is closed
+    connection = socket.sock  # the WebSocket drops it when it is closed
     tells_end = socket.getheaders().get("sec-websocket-protocol") == V5_CHANNEL_PROTOCOL
     pieces = iter(stdin)
     while True:
@@ -98,9 +98,9 @@ def _send(socket: Any, stdin: Iterable[bytes], failed: list[Exception], ended: t
                     socket.send_binary(b"\xff\0")
                     ended.wait(_TIDY)
             with suppress(OSError):
-                connection.shutdown(SHUT_RDWR)  # who waits for a frame is woken by this alone
+                connection.shutdown(SHUT_RDWR)  # only this wakes a reader that waits for a frame
             return
-        # A command may end before it has read everything; what it has to say about that, it says by its code.
+        # A command may exit before it has read everything; its exit code tells whether that is an error.
         with suppress(OSError, WebSocketException):
             if piece is not None:
                 for begin in range(0, len(piece), _CHUNK):
@@ -123,11 +123,11 @@ def _frames(socket: Any, where: str) -> Iterator[tuple[int, bytes]]:
         except websocket.WebSocketTimeoutException:
             unanswered += 1
             if unanswered > _PINGS:
-                raise ClusterError(f"{where}: nothing is heard of the pod any more") from None
+                raise ClusterError(f"{where}: no answer from the pod") from None
             socket.ping()
             continue
         except (OSError, websocket.WebSocketException) as error:
-            raise ClusterError(f"{where}: the connection broke off: {error}") from error
+            raise ClusterError(f"{where}: connection lost: {error}") from error
         unanswered = 0
         if opcode == websocket.ABNF.OPCODE_CLOSE:
             return
@@ -136,14 +136,14 @@ def _frames(socket: Any, where: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _code(status: bytes, where: str) -> int:
-    """The exit code that the last frame tells; raises ClusterError where there was none, or no command was started."""
+    """The exit code in the last frame; raises ClusterError without one, or if the command was not started."""
     if not status:
-        raise ClusterError(f"{where}: the connection broke off before the command's end")
+        raise ClusterError(f"{where}: connection lost before the command ended")
     said = json.loads(status)
     if said.get("status") == "Success":
         return 0
     causes = (said.get("details") or {}).get("causes") or []
     code = next((cause["message"] for cause in causes if cause.get("reason") == "ExitCode"), None)
     if code is None:
-        raise ClusterError(f"{where}: {said.get('message') or 'was not started'}")
+        raise ClusterError(f"{where}: {said.get('message') or 'not started'}")
     return int(code)

@@ -1,7 +1,7 @@
 """Cluster: one API server, reached with the official client's configuration, credentials and connections; raw JSON in and out.
 
-Nothing here knows what a run is. Requests that may be sent twice are, after a pause, when a connection breaks or the server is
-busy; every other failure is an ApiError (the server said no) or a ClusterError (it said nothing).
+It knows nothing about runs. Requests that may be sent twice are retried after a pause when a connection breaks or the server is
+busy; every other failure is an ApiError (the server refused) or a ClusterError (it did not answer).
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Cluster:
 
     @classmethod
     def connect(cls, caller: Mapping[str, str], namespace: str | None = None) -> Cluster:
-        """The cluster that ``caller``'s environment means; asks nothing of it yet. ``namespace``: instead of the context's.
+        """The cluster that ``caller``'s environment selects, without a request to it. ``namespace``: instead of the context's.
 
-        Raises ClusterError where there is no kubeconfig, no such context, or where a credential plugin fails.
+        Raises ClusterError if the kubeconfig or its context is missing, or a credential plugin fails.
         """
         return cls(caller, access(caller), namespace)
 
@@ -67,11 +67,11 @@ class Cluster:
         return str(self._configuration.host)
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
-        """The object, or one page of a list, at ``path``, as ``/api/v1/namespaces/ns/pods/p``."""
+        """The object, or one page of a list, at ``path``, e.g. ``/api/v1/namespaces/ns/pods/p``."""
         return self._json("GET", path, query, again=True)
 
     def list(self, path: str, selector: str | None = None, **query: Any) -> Iterator[dict[str, Any]]:
-        """Every object at ``path``, page by page, that has the labels of ``selector``."""
+        """Every object at ``path`` with the labels of ``selector``, page by page."""
         query = {"labelSelector": selector, "limit": _PAGE, **query}
         token, seen, is_second = None, set[str](), False
         while True:
@@ -80,7 +80,7 @@ class Cluster:
             except ApiError as error:
                 if error.status != 410 or token is None or is_second:
                     raise
-                # The list as it was when we began is forgotten: once more, without what has been told already.
+                # The server no longer has the list as it was at the first page: list again, without what was yielded before.
                 token, is_second = None, True
                 continue
             for obj in page.get("items") or []:
@@ -93,9 +93,9 @@ class Cluster:
                 return
 
     def create(self, path: str, obj: Mapping[str, Any], dry_run: bool = False) -> dict[str, Any]:
-        """Creates ``obj`` in the collection at ``path``; ``dry_run``: only goes through all that the server checks.
+        """Creates ``obj`` in the collection at ``path``; ``dry_run``: the server only runs its checks.
 
-        After a connection that broke it is not known whether the object is there: ClusterError.
+        Raises ClusterError if the connection breaks: then the object may exist or not.
         """
         query = {"fieldValidation": "Strict", "dryRun": "All" if dry_run else None}
         return self._json("POST", path, query, obj, again=dry_run)
@@ -105,11 +105,11 @@ class Cluster:
         return self._json("PATCH", path, {"fieldValidation": "Strict"}, obj, again=True)
 
     def review(self, obj: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to a SelfSubjectAccessReview, which is kept nowhere."""
+        """The answer to a SelfSubjectAccessReview, which the server does not store."""
         return self._json("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {}, obj, again=True)
 
     def delete(self, path: str, propagation: str = "Background", grace: int | None = None) -> None:
-        """Deletes the object at ``path``; one that is not there is fine."""
+        """Deletes the object at ``path``, if it exists."""
         body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation, "gracePeriodSeconds": grace}
         with unless(404):
             self._json("DELETE", path, {}, {k: v for k, v in body.items() if v is not None}, again=True)
@@ -119,7 +119,7 @@ class Cluster:
     ) -> Iterator[dict[str, Any]]:
         """Events (``type``, ``object``) at ``path`` after ``version``, bookmarks included, until the connection ends.
 
-        Raises ApiError with status 410 when ``version`` is too old: list again.
+        Raises ApiError with status 410 if ``version`` is too old: then list again.
         """
         asked = {
             "watch": "true",
@@ -138,8 +138,8 @@ class Cluster:
                 yield event
 
     def stream(self, path: str, silence: float = _ANSWER, **query: Any) -> Iterator[bytes]:
-        """What ``path`` answers, in the pieces in which it comes, until the connection ends, breaks, or is silent for
-        ``silence`` seconds: who reads must look elsewhere whether that was the end. Raises only where nothing was answered."""
+        """The answer from ``path``, in pieces, until the connection ends, breaks, or is silent for ``silence`` seconds: the
+        reader must find out elsewhere whether that was the end. Raises only before the first byte of the answer."""
         from urllib3.exceptions import HTTPError
 
         answer = self._request("GET", path, query, None, again=True, silence=silence)
@@ -158,9 +158,9 @@ class Cluster:
         namespace: str | None = None,
         stdin: Iterable[bytes] | None = None,
     ) -> Iterator[bytes]:
-        """Runs ``command`` in a container and yields its standard output; ``stdin`` is sent to it, its end only perhaps told.
+        """Runs ``command`` in a container and yields its standard output; sends it ``stdin``, but not always its end.
 
-        Raises ExecError when it ends with a code, ClusterError when the connection breaks first.
+        Raises ExecError for an exit code other than 0, ClusterError if the connection breaks before.
         """
         url = f"{self.host}{_pod(pod, namespace or self.namespace)}/exec"
         with handshake(self._place):
@@ -179,13 +179,13 @@ class Cluster:
         try:
             found = json.loads(answer.data)
         except ValueError:
-            raise ClusterError(f"{self.host}: answers, but not as a Kubernetes API server") from None
+            raise ClusterError(f"{self.host}: not a Kubernetes API server (its answer is not JSON)") from None
         return dict(found)
 
     def _request(
         self, method: str, path: str, query: Mapping[str, Any], body: Any, *, again: bool, silence: float = _ANSWER
     ) -> Any:
-        """An answer with a status below 300: read whole but for a stream. ``again``: may be sent twice."""
+        """An answer with a status below 300; read completely, except for a stream. ``again``: may be sent twice."""
         renewed = False
         for pause in (*self.pauses, None):
             try:
@@ -194,7 +194,7 @@ class Cluster:
                 failure = explained(self._place, error)
                 if failure is None:
                     raise
-                # Nothing was sent where no connection came about; a server that has never answered is not there.
+                # Without a connection nothing was sent; a server that has never answered is not retried.
                 if pause is None or not self._answered or not (again or is_unsent(error)):
                     raise failure from error
                 time.sleep(pause * random.uniform(0.8, 1.2))
@@ -204,12 +204,12 @@ class Cluster:
                 return answer
             said = of_answer(answer.status, answer.data)
             if answer.status == 401 and not renewed:
-                renewed = True  # a token that was renewed on the disk, or that a plugin renews
+                renewed = True  # the token may be new on disk, or come from a plugin
                 self._renew()
                 continue
             if answer.status == 401:
                 raise refused(self._place, said)
-            # A server that says 429 has done nothing yet.
+            # A server that answers 429 has done nothing yet.
             if pause is None or answer.status not in _BUSY or not (again or answer.status == 429):
                 raise said
             time.sleep(max(pause, min(_retry_after(answer), self.pauses[-1])) * random.uniform(0.8, 1.2))
@@ -226,7 +226,7 @@ class Cluster:
         return answer
 
     def _headers(self) -> dict[str, str]:
-        """The credentials, renewed by the client where they have run out."""
+        """The credentials; the client renews expired ones."""
         with self._lock, overheard([]):
             setting = self._configuration.auth_settings().get("BearerToken")
         if setting is None or not setting["value"]:

@@ -1,4 +1,4 @@
-"""What goes wrong between here and an API server, in words."""
+"""The errors of requests to an API server, with messages for users."""
 
 from __future__ import annotations
 
@@ -12,58 +12,58 @@ from ....errors import LauncherError
 
 
 class ClusterError(LauncherError):
-    """No cluster, or none that answers: no kubeconfig, no such context, not reachable, a certificate that does not fit."""
+    """No cluster can be reached: no kubeconfig, unknown context, no connection, a rejected certificate."""
 
 
 class ClusterRefused(ClusterError):
-    """The cluster does not know these credentials, or they could not be had."""
+    """The cluster rejects the credentials, or no credentials can be obtained."""
 
     exit_code = 44
 
 
 class ApiError(LauncherError):
-    """The API server's refusal: ``status`` is HTTP's, ``reason`` a word as ``NotFound``, ``message`` its sentence.
+    """The API server refused a request: ``status`` is the HTTP status, ``reason`` a word like ``NotFound``, ``message`` its text.
 
-    ``body`` is the whole Status object where it sent one, else empty.
+    ``body`` is the whole Status object if the server sent one, else empty.
     """
 
     def __init__(self, status: int, reason: str, message: str, body: Mapping[str, Any] | None = None):
         self.status, self.reason, self.message, self.body = status, reason, message, body or {}
-        super().__init__(f"the API server says: {message} ({status} {reason})")
+        super().__init__(f"API server: {message} ({status} {reason})")
 
 
 class ExecError(LauncherError):
-    """A command in a pod that ended with ``code``; ``stderr`` is what it said there, whole."""
+    """A command in a pod exited with ``code``; ``stderr`` is its whole standard error."""
 
     def __init__(self, where: str, code: int, stderr: str):
         self.code, self.stderr = code, stderr
         said = stderr.strip().splitlines()
-        super().__init__(f"{where}: ended with {code}" + (f": {said[-1]}" if said else ""))
+        super().__init__(f"{where}: exit code {code}" + (f": {said[-1]}" if said else ""))
 
 
-# What OpenSSL says of a certificate -> what that means.
+# Words in an error of OpenSSL -> what they mean.
 _CERTIFICATES: Final = (
-    ("self-signed", "it is signed by nobody whom the kubeconfig knows (certificate-authority-data)"),
-    ("self signed", "it is signed by nobody whom the kubeconfig knows (certificate-authority-data)"),
-    ("unable to get local issuer", "it is signed by nobody whom the kubeconfig knows (certificate-authority-data)"),
-    ("certificate has expired", "it has expired"),
-    ("not yet valid", "it is not valid yet: is this machine's clock right?"),
-    ("doesn't match", "it is another machine's"),
-    ("Hostname mismatch", "it is another machine's"),
-    ("IP address mismatch", "it is another machine's"),
-    ("WRONG_VERSION_NUMBER", "it speaks no TLS: the address begins with https, and the server expects http"),
-    ("record layer failure", "it speaks no TLS: the address begins with https, and the server expects http"),
+    ("self-signed", "unknown issuer of the certificate; set certificate-authority-data in the kubeconfig"),
+    ("self signed", "unknown issuer of the certificate; set certificate-authority-data in the kubeconfig"),
+    ("unable to get local issuer", "unknown issuer of the certificate; set certificate-authority-data in the kubeconfig"),
+    ("certificate has expired", "the certificate has expired"),
+    ("not yet valid", "the certificate is not valid yet; check this machine's clock"),
+    ("doesn't match", "the certificate is for another host"),
+    ("Hostname mismatch", "the certificate is for another host"),
+    ("IP address mismatch", "the certificate is for another host"),
+    ("WRONG_VERSION_NUMBER", "the server speaks HTTP; start its address with http://"),
+    ("record layer failure", "the server speaks HTTP; start its address with http://"),
 )
 
 
 def api_error(status: int, body: Mapping[str, Any]) -> ApiError:
-    """The error that a Status object, or what there is of one, tells."""
+    """The error in a Status object, which may be incomplete."""
     word = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "error"
     return ApiError(status, str(body.get("reason") or word), str(body.get("message") or word), body)
 
 
 def of_answer(status: int, data: bytes) -> ApiError:
-    """The error of an answer, which may also be a proxy's page."""
+    """The error in a response, which may also be a proxy's error page."""
     try:
         body = json.loads(data)
     except ValueError:
@@ -73,37 +73,37 @@ def of_answer(status: int, data: bytes) -> ApiError:
 
 
 def refused(where: str, error: ApiError) -> ClusterRefused:
-    """A 401; ``where`` is the server with its context."""
+    """The error for a 401; ``where`` is the server with its context."""
     return ClusterRefused(
-        f"{where} does not accept the credentials: they have expired, or are another cluster's\n"
-        f"    hint:     log in again as you did when you got the kubeconfig; the server said: {error.message}"
+        f"{where} rejects the credentials: they have expired or belong to another cluster\n"
+        f"    hint:     log in again as you did to get the kubeconfig (the server's message: {error.message})"
     )
 
 
 def explained(where: str, error: Exception) -> ClusterError | None:
-    """A failure of the connection to ``where`` in words, or None for what is none."""
+    """The error for a failed connection to ``where``; None for any other exception."""
     from kubernetes.client.exceptions import ApiException
     from urllib3 import exceptions as http
 
     if isinstance(error, ApiException) and error.status == 0:
-        return ClusterError(f"{where} shows a certificate that does not fit: {_certificate(str(error.reason))}")
+        return ClusterError(f"cannot connect to {where}: {_certificate(str(error.reason))}")
     if isinstance(error, http.ProxyError):
-        return ClusterError(f"{where} is not reachable through the proxy: {_cause(error)}")
+        return ClusterError(f"cannot connect to {where} through the proxy: {_cause(error)}")
     if isinstance(error, http.NameResolutionError):
-        return ClusterError(f"{where} is not reachable: nobody knows a machine of that name")
+        return ClusterError(f"cannot connect to {where}: unknown host name")
     if isinstance(error, http.NewConnectionError):
-        return ClusterError(f"{where} is not reachable: {_cause(error)}")
+        return ClusterError(f"cannot connect to {where}: {_cause(error)}")
     if isinstance(error, http.ConnectTimeoutError):
-        return ClusterError(f"{where} is not reachable: nothing connects in time (is a VPN needed?)")
+        return ClusterError(f"cannot connect to {where}: timeout (is a VPN needed?)")
     if isinstance(error, http.TimeoutError):
-        return ClusterError(f"{where} does not answer in time")
+        return ClusterError(f"no answer from {where}: timeout")
     if isinstance(error, http.HTTPError | OSError):
-        return ClusterError(f"{where} broke the connection off: {_cause(error)}")
+        return ClusterError(f"lost the connection to {where}: {_cause(error)}")
     return None
 
 
 def is_unsent(error: Exception) -> bool:
-    """Whether no connection came about, so that the server has seen nothing."""
+    """Whether no connection was made: then the server has seen nothing."""
     from urllib3 import exceptions as http
 
     return isinstance(error, http.NewConnectionError | http.ConnectTimeoutError)
@@ -111,7 +111,7 @@ def is_unsent(error: Exception) -> bool:
 
 @contextmanager
 def handshake(where: str) -> Iterator[None]:
-    """Turns what the opening of a WebSocket raises into the errors of a request."""
+    """Turns the exceptions of opening a WebSocket into those of a request."""
     from websocket import WebSocketBadStatusException, WebSocketException
 
     try:
@@ -120,7 +120,7 @@ def handshake(where: str) -> Iterator[None]:
         failure = of_answer(error.status_code, bytes(error.resp_body or b""))
         raise refused(where, failure) if error.status_code == 401 else failure from error
     except (OSError, WebSocketException) as error:
-        raise ClusterError(f"{where} broke the connection off: {_cause(error)}") from error
+        raise ClusterError(f"lost the connection to {where}: {_cause(error)}") from error
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def unless(*statuses: int) -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> str:
-    """The system's own words, without the client's objects around them."""
+    """The operating system's message, without the client's objects around it."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, OSError) and found.strerror:

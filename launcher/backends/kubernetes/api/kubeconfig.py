@@ -1,4 +1,4 @@
-"""Which API server a person means, and as whom: from a kubeconfig or a pod's own account, read by the official client."""
+"""Which API server is meant, and with which credentials: from a kubeconfig or a pod's service account."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ....errors import nearest
 from .errors import ClusterError, ClusterRefused
 
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_CONNECTIONS: Final = 128  # kept open: the logs of 64 pods, a watch and what is asked beside them
+_CONNECTIONS: Final = 128  # kept open: for the logs of 64 pods, a watch, and other requests
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Access:
 
 
 def access(caller: Mapping[str, str]) -> Access:
-    """How ``caller`` reaches its cluster: the files of KUBECONFIG, else ~/.kube/config, else the account of the pod this is.
+    """How ``caller`` reaches its cluster: the files in KUBECONFIG, else ~/.kube/config, else the service account of this pod.
 
-    Raises ClusterError where there is none of these, or where what they say cannot be.
+    Raises ClusterError if all of these are missing, or if their contents are invalid.
     """
     named = caller.get("KUBECONFIG")
     home = Path(caller.get("HOME") or Path.home())
@@ -41,17 +41,17 @@ def access(caller: Mapping[str, str]) -> Access:
     if named is None and caller.get("KUBERNETES_SERVICE_HOST"):
         return _of_pod()
     if named:
-        raise ClusterError(f"no cluster: KUBECONFIG names {named}, and there is no such file")
+        raise ClusterError(f"no cluster: {named} not found (set in KUBECONFIG)")
     raise ClusterError(
-        f"no cluster: there is no {paths[0]}\n"
-        "    hint:     put the kubeconfig there that your cluster's administrator gave you, or name it in KUBECONFIG"
+        f"no cluster: {paths[0]} not found\n"
+        "    hint:     save the kubeconfig from your cluster's administrator there, or set KUBECONFIG to its path"
     )
 
 
 @contextmanager
 def overheard(heard: list[str]) -> Iterator[None]:
-    """The client tells a failure of a credential plugin to the root logger only, and then goes on without credentials: collects
-    what is said there, and keeps it off the screen."""
+    """Collects warnings of the root logger and keeps them off the screen. The client reports the failure of a credential plugin
+    there only, and then continues without credentials."""
 
     class Ear(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -66,8 +66,8 @@ def overheard(heard: list[str]) -> Iterator[None]:
 
 
 def client_modules() -> None:
-    """Imports the official client. It loads `kubernetes_validate` where that is installed, which reads every schema of every
-    version of the API (1.5 s) for a check that nobody asks for: hidden from it."""
+    """Imports the official client, and hides `kubernetes_validate` from it: if installed, the client loads it, which reads every
+    schema of every API version (1.5 s) for a check that is not used here."""
     if "kubernetes" in sys.modules:
         return
     name = "kubernetes_validate"
@@ -92,7 +92,7 @@ def _of_files(paths: list[Path]) -> Access:
     try:
         merged = KubeConfigMerger(where)
         if merged.config is None or not isinstance(merged.config.value, dict):
-            raise ClusterError(f"{where}: is no kubeconfig")
+            raise ClusterError(f"{where}: not a kubeconfig")
         _check_context(merged.config.value, where)
         loader = KubeConfigLoader(config_dict=merged.config, config_base_path=None, config_persister=merged.save_changes)
         configuration = _configuration()
@@ -101,13 +101,13 @@ def _of_files(paths: list[Path]) -> Access:
     except OSError as error:
         raise ClusterError(f"{error.filename or where}: {error.strerror or error}") from error
     except (ConfigException, yaml.YAMLError, UnicodeError, ValueError, TypeError, AttributeError) as error:
-        raise ClusterError(f"{where}: cannot be read as a kubeconfig: {error}") from error
+        raise ClusterError(f"{where}: not a valid kubeconfig: {error}") from error
     context = loader.current_context
     if heard and not configuration.api_key and not configuration.cert_file:
         what = heard[0].removeprefix("exec: ")
         raise ClusterRefused(
-            f"context {context['name']}: the credentials could not be had: {what}\n"
-            f"    hint:     the command is named under users[].user.exec in {where}; run it by hand, or log in again"
+            f"context {context['name']}: cannot get the credentials: {what}\n"
+            f"    hint:     run the command under users[].user.exec in {where} by hand, or log in again"
         )
     return Access(configuration, str(context["name"]), str(context["context"].get("namespace") or "default"))
 
@@ -117,12 +117,11 @@ def _check_context(config: Mapping[str, Any], where: str) -> None:
     chosen = config.get("current-context")
     there = ", ".join(known) or "none"
     if not chosen:
-        raise ClusterError(f"{where}: no context is chosen; there are: {there}\n    hint:     kubectl config use-context NAME")
+        raise ClusterError(f"{where}: no current context (contexts: {there})\n    hint:     kubectl config use-context NAME")
     if chosen not in known:
         hint = nearest(str(chosen), known)
         raise ClusterError(
-            f"{where}: there is no context {chosen}, which current-context names; there are: {there}"
-            + (f"\n    hint:     {hint}" if hint else "")
+            f"{where}: current-context {chosen!r} not found (contexts: {there})" + (f"\n    hint:     {hint}" if hint else "")
         )
 
 
@@ -135,7 +134,7 @@ def _of_pod() -> Access:
         load_incluster_config(client_configuration=configuration)
         namespace = _ACCOUNT.read_text(encoding="utf-8").strip()
     except (ConfigException, OSError) as error:
-        raise ClusterError(f"no cluster: this is a pod without an account that may speak to the API server: {error}") from error
+        raise ClusterError(f"no cluster: this pod has no service account token: {error}") from error
     return Access(configuration, "in-cluster", namespace or "default")
 
 
@@ -144,6 +143,6 @@ def _configuration() -> Any:
 
     configuration = Configuration()
     configuration.connection_pool_maxsize = _CONNECTIONS
-    configuration.retries = False  # the client edge retries itself, and knows what may be sent twice
-    configuration.keep_alive = True  # a watch or a log may be silent for long, and a peer that is gone says nothing
+    configuration.retries = False  # Cluster retries, and knows what may be sent twice
+    configuration.keep_alive = True  # a watch or a log may be silent for long; a dead peer sends nothing
     return configuration

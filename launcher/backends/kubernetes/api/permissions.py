@@ -1,4 +1,4 @@
-"""What the launcher does on a cluster, and so what a Role must allow: the one list for preflight, doctor and k8s/."""
+"""What the launcher does on a cluster, and therefore what a Role must allow: one list for preflight, doctor and k8s/."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ SECRET: Final = "dpo-secrets"  # the default of launch.kubernetes.secret
 
 @dataclass(frozen=True)
 class Permission:
-    """Verbs on one resource of a namespace. ``resource`` is spelt as in a Role, as ``pods/log``.
+    """Verbs on one resource of a namespace. ``resource`` is spelled as in a Role, e.g. ``pods/log``.
 
-    ``needed_by`` is what stops working without it; ``group`` is "" for the core. ``addon`` is None, or the add-on that brings the
-    resource: without it nobody needs the permission. ``name``: only the object of this name.
+    ``needed_by``: the launcher's verb that stops working without it; ``group``: "" for the core API. ``addon``: the add-on that
+    serves the resource, and without which the permission is not needed, or None. ``name``: only the object with this name.
     """
 
     group: str
@@ -37,11 +37,11 @@ class Permission:
         }
 
 
-_LOOK: Final = ("get", "list")  # what a person looks at who types a command that a message suggests, too
+_LOOK: Final = ("get", "list")  # also for kubectl commands that messages suggest
 _MADE: Final = ("create", "delete", "get", "list", "patch")
 _OWN: Final = (*_MADE, "watch")
 
-# A WebSocket begins with a GET, which API servers up to 1.34 take for the verb `get`; later ones ask for `create`, too.
+# A WebSocket starts with a GET. API servers up to 1.34 check the verb `get` for it; later ones also check `create`.
 _STREAM: Final = ("create", "get")
 
 PERMISSIONS: Final = (

@@ -1,1 +1,5 @@
-"""How runs on a cluster are: state, logs, the archive of the claim, and what explains them."""
+"""Runs on a cluster: their state, logs and folders, and the evidence that explains them.
+
+Others take ``ClusterRun`` from ``run``, ``state``, ``evidence.gather`` and ``evidence.explain``, ``archive.Archive`` to read
+the claim with the runs, ``bring.bring`` to copy a folder from it, and ``forward.Forward`` for TensorBoard.
+"""

@@ -1,4 +1,4 @@
-"""A run that is over, started again over its own folder: its Job goes on, or is made again from what it was made of."""
+"""Starting a run that is over again, in its own folder: its Job is unsuspended, or created again from its own spec."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from . import state
 from .pods import conditions_of
 from .run import ClusterRun
 
-_GONE: Final = 300.0  # seconds that the end of the old object is waited for
-# What the server adds to a Job and its pods to tell them from others of the same name.
+_GONE: Final = 300.0  # seconds to wait for the deletion of the old object
+# Labels that the server adds to a Job and its pods, to tell them from others of the same name.
 _SERVERS: Final = ("controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name")
 
 
 def start_again(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> None:
-    """``obj`` is the run's Job or JobSet, and over. One that was stopped goes on; one that has ended is deleted and made again,
-    while its Service and ConfigMaps stay. Raises LauncherError, with what to type, where that fails."""
+    """``obj`` is the run's Job or JobSet, and over. A stopped one is unsuspended; one that ended is deleted and created again,
+    and its Service and ConfigMaps stay. Raises LauncherError with the command to type if that fails."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     has_ended = any(condition.is_true and condition.type in state.ENDED for condition in conditions_of(obj))
     if not has_ended and not state.is_deleted(obj):
@@ -30,8 +30,8 @@ def start_again(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> No
         return
     manifest = made_of(obj, now)
     collection = run.place.rpartition("/")[0]
-    # What would refuse it (a quota, a webhook) says so while the old one is still there.
-    # Under a name as long as its own, which is free as a rule.
+    # A dry run, as a quota or a webhook may refuse the new object: the old one still exists then.
+    # Under a name of the same length, which is usually free.
     cluster.create(collection, _called(manifest, run.job[:-1] + ("x" if run.job.endswith("r") else "r")), dry_run=True)
     owned = list(_owned(cluster, run, obj))
     for path, _ in owned:
@@ -42,15 +42,15 @@ def start_again(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> No
         made = cluster.create(collection, manifest)
     except LauncherError as error:
         raise LauncherError(
-            f"{run.name}: its {run.kind} was deleted, and could not be made again: {error}\n"
-            f"    hint:     its folder is still there: `launcher submit {run.key} --name {run.name}` goes on with it"
+            f"{run.name}: its {run.kind} was deleted, and cannot be created again: {error}\n"
+            f"    hint:     its folder is kept; resume it with: launcher submit {run.key} --name {run.name}"
         ) from error
     for path, reference in owned:
         cluster.patch(path, {"metadata": {"ownerReferences": [{**reference, "uid": made["metadata"]["uid"]}]}})
 
 
 def made_of(obj: Mapping[str, Any], resumed: str) -> dict[str, Any]:
-    """What creates ``obj`` once more: without what the server has added, and without the words of its end. Pure."""
+    """The manifest that creates ``obj`` again: without what the server added, and without its end. Pure."""
     metadata, spec = obj["metadata"], deepcopy(dict(obj["spec"]))
     annotations = dict(metadata.get("annotations") or {})
     kept = {k: v for k, v in annotations.items() if k not in (state.STOPPED, state.ABORTED) and not k.startswith("batch.")}
@@ -79,9 +79,9 @@ def _called(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _owned(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(path, reference to its owner) of the Service and the ConfigMaps that go when ``obj`` goes."""
+    """(path, reference to its owner) of the Service and the ConfigMaps that are deleted with ``obj``."""
     label = (obj["metadata"].get("labels") or {}).get("dpo-launcher/run", run.name)
-    # A Service that a JobSet has made itself goes and comes with it.
+    # A JobSet creates and deletes its own Service.
     for kind in ("services", "configmaps") if run.kind == "Job" else ("configmaps",):
         collection = f"/api/v1/namespaces/{run.namespace}/{kind}"
         for one in cluster.list(collection, f"dpo-launcher/run={label}"):
@@ -100,5 +100,5 @@ def _wait_until_gone(cluster: Cluster, run: ClusterRun) -> None:
                 raise
             return
         if time.monotonic() > deadline:
-            raise LauncherError(f"{run.name}: its {run.kind} is still being deleted; `launcher resume` again when it is gone")
+            raise LauncherError(f"{run.name}: its {run.kind} is still being deleted; retry with: launcher resume {run.name}")
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""Archive: what runs have left on their claim, read through the one other pod that has it mounted."""
+"""Archive: the folders of runs on their claim, read through the reader pod, which mounts it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .run import RUNS_ROOT, ClusterRun
 
 _LABELS: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=reader"
 CONTAINER: Final = "tensorboard"
-_MISSING: Final = 1  # what cat, tail and ls end with where there is no such file; ls says 2
-_TAIL: Final = 1 << 16  # bytes of a file of metrics that hold its last lines
+_MISSING: Final = 1  # exit code of cat and tail for a missing file; that of ls is 2
+_TAIL: Final = 1 << 16  # bytes at the end of a metrics file that hold its last lines
 
 
 class NoReader(LauncherError):
-    """Nothing in the namespace can read the claim with the runs."""
+    """No pod in the namespace can read the claim with the runs."""
 
     def __init__(self, namespace: str):
         super().__init__(
-            f"what runs have left on their claim is read through the reader pod of k8s/, and namespace {namespace} has none that"
-            f" runs\n    hint:     `launcher doctor --cluster -n {namespace}` says which command adds it"
+            f"cannot read the folders of runs: no reader pod runs in namespace {namespace}\n"
+            f"    hint:     print the command that adds it with: launcher doctor --cluster -n {namespace}"
         )
 
 
@@ -39,7 +39,7 @@ class Archive:
         self._found: str | None = None
 
     def reader(self) -> str:
-        """The name of the pod that reads the claim; raises NoReader where none runs."""
+        """The name of the reader pod; raises NoReader if none runs."""
         if self._found is None:
             pods = self._cluster.list(f"/api/v1/namespaces/{self.namespace}/pods", _LABELS)
             running = [
@@ -53,17 +53,17 @@ class Archive:
         return self._found
 
     def stream(self, command: Sequence[str]) -> Iterator[bytes]:
-        """What ``command`` prints in the reader. Raises NoReader, ExecError, or what the cluster says."""
+        """Standard output of ``command`` in the reader. Raises NoReader, ExecError, ApiError or ClusterError."""
         try:
             yield from self._cluster.exec(self.reader(), CONTAINER, command, self.namespace)
         except ApiError as error:
             if error.status != 404:
                 raise
-            self._found = None  # it was replaced meanwhile
+            self._found = None  # the pod was replaced
             yield from self._cluster.exec(self.reader(), CONTAINER, command, self.namespace)
 
     def output(self, command: Sequence[str]) -> bytes | None:
-        """The same as a whole; None where the command ended with 1 or 2, as for a file that is not there."""
+        """The same in one piece; None if the command exited with 1 or 2, as for a missing file."""
         try:
             return b"".join(self.stream(command))
         except ExecError as error:
@@ -72,11 +72,11 @@ class Archive:
             return None
 
     def log(self, run: ClusterRun, rank: int, begin: int = 0) -> bytes | None:
-        """The rank's log from byte ``begin``; None where it has none."""
+        """The rank's log from byte ``begin``; None if it has none."""
         return self.output(["tail", "-c", f"+{begin + 1}", str(run.path / "logs" / f"rank-{rank}.log")])
 
     def entry_log(self, run: ClusterRun, lines: int) -> str:
-        """The last lines of what torchrun said; empty where there are none."""
+        """The last lines of torchrun's output; empty if missing."""
         said = self.output(["tail", "-n", str(lines), str(run.path / "logs" / "entry.log")])
         return (said or b"").decode("utf-8", "replace").rstrip("\n")
 
@@ -86,7 +86,7 @@ class Archive:
         return (said or b"").decode("utf-8", "replace").splitlines()
 
     def record(self, run: ClusterRun) -> dict[str, Any]:
-        """The run's record, empty where there is none."""
+        """The run's record; empty if missing."""
         said = self.output(["cat", str(run.path / "run.json")])
         with suppress(ValueError):
             found = json.loads(said or b"{}")
@@ -103,7 +103,7 @@ class Archive:
         return [m[0] for m in sorted(found, key=lambda m: int(m[1]))]
 
     def find(self, name: str) -> ClusterRun | None:
-        """The run of this whole name, whose Job is gone but whose folder is there; the newest one if there are more."""
+        """The run with exactly this name, whose Job is deleted but whose folder exists; the newest one if there are several."""
         pattern = shlex.quote(f"./*/runs/{_literal(name)}/run.json")
         command = ["sh", "-c", f"cd {RUNS_ROOT} && find . -path {pattern} -exec ls -t {{}} +"]
         paths = (self.output(command) or b"").decode("utf-8", "replace").splitlines()
@@ -117,7 +117,7 @@ class Archive:
 
 
 def described(run: ClusterRun, record: Mapping[str, Any]) -> ClusterRun:
-    """``run`` with what its record says of it."""
+    """``run``, completed from its record."""
     from dataclasses import replace
 
     experiment = record.get("experiment") or {}
@@ -132,12 +132,12 @@ def described(run: ClusterRun, record: Mapping[str, Any]) -> ClusterRun:
 
 
 def said(record: Mapping[str, Any]) -> Status | None:
-    """How a run has ended by its record, if that is its last word."""
+    """How a run ended according to its record; None if the record has no end."""
     last = record.get("outcome") or {}
     status = Status(str(last.get("state", "unknown")), last.get("exit_code"), last.get("sentence"))
     return status if status.is_over else None
 
 
 def _literal(name: str) -> str:
-    """``name`` for `find -path`, where some characters are patterns."""
+    """``name``, escaped for `find -path`."""
     return re.sub(r"([*?\[\]\\])", r"\\\1", name)

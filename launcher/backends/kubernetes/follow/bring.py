@@ -1,4 +1,4 @@
-"""A folder of a run, brought from its claim through the reader: whole, with the hashes that it has there, or not at all."""
+"""Copying a run's folder from its claim through the reader: completely and with equal hashes, or not at all."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ....runs.run_dir import sync_tree
 from ..api.cluster import ClusterError
 from .archive import Archive
 
-_TRIES: Final = 3  # as a connection may break
-_WITHOUT: Final = "./checkpoint-*"  # what is left where all of a run is wanted
+_TRIES: Final = 3  # of a copy whose connection breaks
+_WITHOUT: Final = "./checkpoint-*"  # not copied with a whole run
 Told = Callable[[int, int], None]
 
 
 class NotThere(UsageError):
-    """The run has no such folder."""
+    """The run does not have this folder."""
 
 
 def bring(archive: Archive, folder: PurePosixPath, target: Path, told: Told) -> tuple[int, int, bool]:
-    """Copies all files below ``folder`` of the claim, but for checkpoints, to the new folder ``target``.
+    """Copies all files below ``folder`` on the claim, except checkpoints, to the new folder ``target``.
 
-    Returns (files, bytes, whether they were there already). ``told``: bytes so far, and of all. Raises NotThere where there is no
-    such folder, UsageError where ``target`` holds something else, LauncherError where what came is not what lies there.
+    Returns (files, bytes, whether ``target`` already held them). ``told``: bytes so far, bytes in all. Raises NotThere if
+    ``folder`` is missing, UsageError if ``target`` holds something else, LauncherError if the copy differs from the original.
     """
     wanted = hashes(archive, folder)
     if target.exists():
         if not target.is_dir() or hashes_here(target) != wanted:
-            raise UsageError(f"{target} exists, and holds something else: --to names a new folder")
+            raise UsageError(f"{target} exists with other contents; choose a new folder with --to")
         return len(wanted), _size(target), True
     target.absolute().parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{os.getpid()}")
@@ -42,7 +42,9 @@ def bring(archive: Archive, folder: PurePosixPath, target: Path, told: Told) -> 
         found = hashes_here(aside)
         if found != wanted:
             wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-            raise LauncherError(f"{folder}: {', '.join(wrong[:5])} came otherwise than it lies there: is it being written to?")
+            raise LauncherError(
+                f"{folder}: the copy of {', '.join(wrong[:5])} differs; is the run still writing? Retry after its end"
+            )
         sync_tree(aside)
         aside.rename(target)
     finally:
@@ -51,17 +53,17 @@ def bring(archive: Archive, folder: PurePosixPath, target: Path, told: Told) -> 
 
 
 def hashes(archive: Archive, folder: PurePosixPath) -> dict[str, str]:
-    """SHA-256 of every file below ``folder`` by its path there, without checkpoints; raises NotThere."""
+    """Path below ``folder`` on the claim -> SHA-256, without checkpoints; raises NotThere."""
     command = 'cd "$1" && find . -type f -not -path "./checkpoint-*" -exec sha256sum -z {} +'
     said = archive.output(["sh", "-c", command, "sh", str(folder)])
     if not said:
-        raise NotThere(f"there is no {folder} on the claim")
+        raise NotThere(f"{folder} not found on the claim")
     lines = [line.partition("  ") for line in said.decode("utf-8", "surrogateescape").split("\0") if line]
     return {name.removeprefix("./"): digest for digest, _, name in lines}
 
 
 def hashes_here(folder: Path) -> dict[str, str]:
-    """The same of a folder of this machine."""
+    """The same for a folder on this machine."""
     return {str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
@@ -82,7 +84,7 @@ def _received(archive: Archive, folder: PurePosixPath, aside: Path, told: Told) 
 
 
 class _Pieces:
-    """Bytes that come in pieces, as a file to read from; ``told`` is the number of those that were read."""
+    """Pieces of bytes as a file to read from; ``told`` is called with the number of bytes read."""
 
     def __init__(self, pieces: Iterator[bytes], told: Callable[[int], None]):
         self._pieces, self._told, self._rest, self._done = pieces, told, b"", 0

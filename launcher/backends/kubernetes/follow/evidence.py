@@ -1,4 +1,4 @@
-"""What a cluster shows of a run that needs explaining. What may not be read is left out, and said."""
+"""The evidence that a cluster has about a run. What cannot be read is left out and listed in ``unseen``."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from .archive import Archive, NoReader
 from .pods import conditions_of, has_started, newest, pod_of
 from .run import ClusterRun
 
-_LINES: Final = 200  # of a log that are looked at
-_ASKED: Final = 8  # pods whose events are asked for: of a large gang those that are not well
+_LINES: Final = 200  # at the end of a log
+_ASKED: Final = 8  # unhealthy pods whose events are read
 _KUEUE: Final = "kueue.x-k8s.io"
 
 
 def explain(cluster: Cluster, run: ClusterRun) -> Explanation:
-    """Why the run is as it is now."""
+    """Why the run waits, runs, or ended."""
     return explained(gather(cluster, run))
 
 
 def gather(cluster: Cluster, run: ClusterRun) -> Evidence:
-    """All that can be read of the run; raises LauncherError only where the cluster does not answer at all."""
+    """Everything that can be read about the run; raises LauncherError only if the cluster does not answer."""
     look = _Look(cluster, run)
     obj = look.object()
     raw = look.pods() if run.job else []
@@ -75,7 +75,7 @@ def gather(cluster: Cluster, run: ClusterRun) -> Evidence:
 
 @dataclass
 class _Look:
-    """One look at a run's objects; ``unseen`` grows with all that is refused."""
+    """Reads a run's objects; ``unseen`` collects what could not be read."""
 
     cluster: Cluster
     run: ClusterRun
@@ -97,7 +97,7 @@ class _Look:
         return []
 
     def events(self, pods: tuple[Pod, ...]) -> Iterator[Event]:
-        """What was said of the Job or JobSet, its Jobs, and of the pods that are not well."""
+        """The events of the Job or JobSet, its Jobs, and the unhealthy pods."""
         unwell = [pod.name for pod in newest(pods) if pod.phase not in ("Running", "Succeeded")][:_ASKED]
         owners = [self.run.job] if self.run.kind == "Job" else [self.run.job, f"{self.run.job}-node-0"]
         for name in (*owners, *unwell):
@@ -108,25 +108,25 @@ class _Look:
             return
 
     def workload(self) -> tuple[Condition, ...]:
-        """The conditions of Kueue's workload of the run, and its checks that are not ready."""
-        with self._allowed("workloads of Kueue"):
+        """The conditions of the run's Kueue workload, and its admission checks that are not ready."""
+        with self._allowed("Kueue workloads"):
             for one in self.cluster.list(self._kueue("workloads")):
                 if any(owner.get("uid") == self.run.uid for owner in one["metadata"].get("ownerReferences") or []):
                     return (*conditions_of(one), *_checks(one))
         return ()
 
     def local_queue(self, queue: str) -> tuple[Condition, ...]:
-        with self._allowed("localqueues of Kueue"):
+        with self._allowed("Kueue localqueues"):
             return conditions_of(self.cluster.get(self._kueue("localqueues", queue)))
         return ()
 
     def recorded(self) -> Status:
-        """How a run is whose Job is gone."""
+        """The state of a run whose Job is deleted."""
         with self._allowed("the run's folder"):
             said = archives.said(Archive(self.cluster, self.run.namespace).record(self.run))
             if said is not None:
                 return said
-        return Status("lost", 137, "its Job is gone from the cluster")
+        return Status("lost", 137, "its Job was deleted")
 
     def checkpoints(self) -> tuple[str, ...] | None:
         """Those of a run that is over; None where nothing can read its folder."""
@@ -137,15 +137,15 @@ class _Look:
         return None
 
     def lines(self, pods: tuple[Pod, ...], known: Status) -> tuple[list[str], float | None]:
-        """The last lines that help, and seconds since the newest one where that is known.
+        """The last log lines, and seconds since the newest one if that is known.
 
-        They are those of the pod that failed first, else of node 0, else what is left on the claim.
+        They are from the pod that failed first, else from node 0, else from the claim.
         """
         there = [pod for pod in newest(pods) if has_started(pod)]
         failed = [pod for pod in there if pod.phase == "Failed"]
         failed.sort(key=lambda pod: pod.container.ended if pod.container else "")
         for pod in [*failed, *there][:1]:
-            with self._allowed("logs of pods"):
+            with self._allowed("pod logs"):
                 return self._tail(pod)
         if not known.is_over or known.state == "done":
             return [], None
@@ -163,9 +163,9 @@ class _Look:
         if not stamped:
             return [], None
         stamp = stamped[-1][0]
-        try:  # a runtime stamps in the time zone of its machine
+        try:  # a runtime uses its machine's time zone
             newest_stamp = datetime.fromisoformat(stamp[:19] + ("+00:00" if stamp.endswith("Z") else stamp[-6:]))
-        except ValueError:  # the kubelet's own words have no stamp
+        except ValueError:  # lines of the kubelet itself have no stamp
             return lines, None
         return lines, max(0.0, (datetime.now(UTC) - newest_stamp).total_seconds())
 
@@ -173,14 +173,14 @@ class _Look:
         return f"/api/v1/namespaces/{self.run.namespace}/{kind}"
 
     def _kueue(self, kind: str, name: str = "") -> str:
-        """Where Kueue's objects are, in the version that is served: older ones serve v1beta1 alone, newer ones mean to end it."""
+        """The path of Kueue's objects in the served version: old releases only serve v1beta1, new ones are about to drop it."""
         groups = self.cluster.get("/apis").get("groups") or []
         served = next((group["versions"][0]["groupVersion"] for group in groups if group["name"] == _KUEUE), f"{_KUEUE}/v1beta2")
         return f"/apis/{served}/namespaces/{self.run.namespace}/{kind}" + (f"/{name}" if name else "")
 
     @contextmanager
     def _allowed(self, what: str) -> Iterator[None]:
-        """Goes on without what the caller may not read, or nobody can; says so once."""
+        """Continues without what cannot be read, and notes it once in ``unseen``."""
         try:
             yield
         except LauncherError as error:
@@ -192,7 +192,7 @@ class _Look:
 
 
 def _pod(obj: Mapping[str, Any]) -> Pod:
-    """A pod with its own reason, where others want that of its container."""
+    """A pod with its own reason and message, not those of its container."""
     status = obj.get("status") or {}
     return replace(pod_of(obj), reason=str(status.get("reason") or ""), message=str(status.get("message") or ""))
 
@@ -216,7 +216,7 @@ def _event(obj: Mapping[str, Any]) -> Event:
 
 
 def _checks(workload: Mapping[str, Any]) -> Iterator[Condition]:
-    """Kueue's admission checks that are not ready, as if they were why it is not admitted."""
+    """Kueue's admission checks that are not ready, as conditions."""
     for check in (workload.get("status") or {}).get("admissionChecks") or []:
         if check.get("state") != "Ready":
             words = f"{check.get('name')} is {check.get('state')}" + (f": {check['message']}" if check.get("message") else "")

@@ -1,4 +1,4 @@
-"""Following: the log of a run over all its pods, while they come and go, from the cluster's own log and then the archive's."""
+"""Following: a run's log over all its pods, while they come and go; from the pods' logs, and then from the archive."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from .ranklog import RankLog
 from .run import ClusterRun
 from .view import Outage, View
 
-GIVE_UP: Final = 300  # seconds for which an image may fail to come before a follower goes away
-_TICK: Final = 0.2  # seconds between two pieces while nothing is said
-_ASK: Final = 10.0  # seconds between two questions why a run does not begin
-_AWAY: Final = 3.0  # seconds before a log that could not be read is asked for again
-_UNKNOWN: Final = 0.5  # seconds before a log that nobody has heard of yet is asked for again
-_LINGER: Final = 150.0  # seconds after a run's end for which logs that do not end are waited for
-_KEPT: Final = 32  # lines by which the place of a log is found again in the archive
+GIVE_UP: Final = 300  # seconds that an image pull may fail until a follower gives up
+_TICK: Final = 0.2  # seconds between two pieces while there is no output
+_ASK: Final = 10.0  # seconds between two explanations of a run that does not start
+_AWAY: Final = 3.0  # seconds until a failed read of a log is retried
+_UNKNOWN: Final = 0.5  # seconds until a log that does not exist yet is retried
+_LINGER: Final = 150.0  # seconds after a run's end to wait for logs that have not ended
+_KEPT: Final = 32  # lines by which a position in a pod's log is found in the archive
 
 Why = Callable[[], Explanation | None]
 
 
 class Following:
-    """One look at a run's log, from its first pod that was created after ``begin`` (the time in ISO form), to the run's end.
+    """A run's log, from its first pod created after ``begin`` (time in ISO form) to the run's end.
 
-    ``rank`` None is all of them, with a prefix. ``why`` says what a run that does not begin is waiting for.
+    ``rank`` None: all ranks, with a prefix. ``why`` explains a run that does not start.
     """
 
     def __init__(self, cluster: Cluster, run: ClusterRun, *, rank: int | None, begin: str, archive: Archive, why: Why):
@@ -46,9 +46,9 @@ class Following:
         self.view = View(cluster, run, self._outage)
 
     def pieces(self) -> Iterator[str]:
-        """Whole lines in pieces, an empty one several times a second while there is none.
+        """Whole lines in pieces; an empty piece several times a second while there is no output.
 
-        Raises what the cluster refuses, and LauncherError where an image does not come for minutes.
+        Raises ApiError and ClusterError, and LauncherError if an image cannot be pulled for minutes.
         """
         with self.view:
             threads = [threading.Thread(target=self._guarded, args=(node,), daemon=True) for node in self._nodes()]
@@ -56,7 +56,7 @@ class Following:
                 thread.start()
             over = 0.0
             while True:
-                are_done = not any(thread.is_alive() for thread in threads)  # before the look, so that it sees all
+                are_done = not any(thread.is_alive() for thread in threads)  # before the read, which then sees all output
                 yield self._next()
                 self.view.check()
                 if are_done and self._out.empty():
@@ -84,7 +84,7 @@ class Following:
         return text
 
     def _pending(self) -> str | None:
-        """What the run waits for, if that is news."""
+        """What the run waits for, if that has changed."""
         pods = self.view.alive()
         unpulled = any(pod.container is not None and pod.container.reason in WAITING for pod in pods)
         now = time.monotonic()
@@ -95,11 +95,11 @@ class Following:
         self._asked = now
         found = self._why()
         if gives_up:
-            sentence = found.sentence if found is not None else "its image is not pulled"
+            sentence = found.sentence if found is not None else "its image cannot be pulled"
             hint = f"\n    hint:     {found.suggestion}" if found is not None else ""
             raise LauncherError(
-                f"{self._run.name}: {sentence}; nothing has changed for {GIVE_UP // 60} minutes\n"
-                f"    the run is still there: `launcher stop {self._run.name}` takes it away{hint}"
+                f"{self._run.name}: {sentence}; unchanged for {GIVE_UP // 60} minutes\n"
+                f"    the run still waits; remove it with: launcher stop {self._run.name}{hint}"
             )
         if found is None or found.sentence == self._waiting_for:
             return None
@@ -107,17 +107,17 @@ class Following:
         return f"waiting: {found.sentence}\n"
 
     def _nodes(self) -> list[int]:
-        """The nodes of the run whose pods have the ranks that are wanted."""
+        """The nodes of the run whose pods have the wanted ranks."""
         return list(range(self._run.nodes)) if self._rank is None else [self._rank // self._run.ranks_a_node]
 
     def _guarded(self, node: int) -> None:
         try:
             self._node(node)
-        except Exception as error:  # whoever follows raises it
+        except Exception as error:  # ``_next`` raises it
             self._out.put(error)
 
     def _node(self, node: int) -> None:
-        """All the pods of one node of the run, one after the other: the log of an old one is finished first."""
+        """All pods of one node of the run, one after the other: first the log of the older pod to its end."""
         recent = RecentLines(_KEPT)
         done: set[str] = set()
         seen = 0
@@ -138,12 +138,12 @@ class Following:
                 seen = self.view.wait(seen, 1.0)
 
     def _next_pod(self, node: int, done: set[str]) -> Pod | None:
-        """The oldest pod of the node that was not read yet, of those that are wanted."""
+        """The oldest wanted pod of the node that was not read yet."""
         mine = [pod for pod in self.view.pods() if (pod.index or 0) == node and pod.created > self._begin]
         return next((pod for pod in mine if pod.name not in done), None)
 
     def _pod(self, pod: Pod, recent: RecentLines) -> bool:
-        """The log of ``pod`` to its end; False if the pod was gone before that."""
+        """The log of ``pod`` to its end; False if the pod was deleted before."""
         position = Position()
 
         def ended() -> bool:
@@ -162,12 +162,12 @@ class Following:
             except ClusterRefused:
                 raise
             except ClusterError:
-                pass  # the view says that the server is away, and waits for it too
+                pass  # the view reports that the server is away, and waits too
             except ApiError as error:
                 if error.status == 404 and self._is_pending(pod):
                     time.sleep(_UNKNOWN)
                     continue
-                if error.status in (400, 404):  # 400: it ended without ever having had a container
+                if error.status in (400, 404):  # 400: it ended without a container
                     return error.status == 400
                 if error.status < 500 and error.status != 429:
                     raise
@@ -176,7 +176,7 @@ class Following:
         return True
 
     def _is_pending(self, pod: Pod) -> bool:
-        """Whether a pod whose log is not found is there, and only its kubelet has not heard of it yet."""
+        """Whether a pod without a log exists, and its kubelet does not know it yet."""
         try:
             found = self._cluster.get(f"/api/v1/namespaces/{self._run.namespace}/pods/{pod.name}")
         except (ApiError, ClusterError):
@@ -184,20 +184,20 @@ class Following:
         return pod_of(found).phase == "Pending" and "deletionTimestamp" not in found["metadata"]
 
     def _from_archive(self, node: int, pod: Pod | None, recent: RecentLines) -> bool:
-        """What ranks have said since the last line that came of their pod, to the run's end; False where nothing can read it."""
+        """The ranks' output after the last line read from their pod, to the run's end; False if it cannot be read."""
         try:
             self._archive.reader()
         except (NoReader, ApiError):
             if pod is None:
                 raise
-            unread = "what it said last is on the runs' claim, which nothing can read (`launcher doctor --cluster` says why)"
-            self._say(f"{pod.name} went away; {unread}")
+            unread = "its last output is on the claim with the runs, which no pod can read (see: launcher doctor --cluster)"
+            self._say(f"{pod.name} was deleted; {unread}")
             return False
         first = node * self._run.ranks_a_node
         ranks = range(first, first + self._run.ranks_a_node) if self._rank is None else [self._rank]
         logs, trouble = [RankLog(rank, recent.of(rank)) for rank in ranks], Outage(self._say)
         while True:
-            over = self.view.status().is_over or self.view.is_closed  # before the look, so that the last one sees all
+            over = self.view.status().is_over or self.view.is_closed  # before the read: the last one then sees all
             try:
                 for log in logs:
                     self._put(log.feed(self._archive.log(self._run, log.rank, log.offset) or b""), node, recent)
@@ -226,7 +226,7 @@ class Following:
 
 
 class RecentLines:
-    """The last lines of each rank, by which their place in its file is found."""
+    """The last lines of each rank, by which the position in its file is found."""
 
     def __init__(self, kept: int):
         self._kept = kept

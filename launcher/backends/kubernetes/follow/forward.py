@@ -1,4 +1,4 @@
-"""A port of this machine whose connections end at a pod: each has a forward of its own, so a dropped one costs that one alone."""
+"""A local port that is forwarded to a pod; each connection has its own forward, and a lost one does not affect others."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..api.cluster import Cluster
 from .archive import Archive
 
 PORT: Final = 6006  # of TensorBoard in the reader
-_TRIES: Final = 5  # at a forward, of a pod that may just be replaced
+_TRIES: Final = 5  # of a forward, as the pod may just be replaced
 _PAUSE: Final = 1.0  # seconds between them
 _CHUNK: Final = 1 << 16
 
 
 class Forward:
-    """Listens on 127.0.0.1:``port`` (0: a free one) for the reader of ``namespace``. ``say`` is told what fails, once.
+    """Listens on 127.0.0.1:``port`` (0: a free one) for the reader of ``namespace``. ``say`` is told each failure once.
 
-    Raises OSError where the port is taken, NoReader where nothing is there to be shown.
+    Raises OSError if the port is taken, NoReader if no reader pod runs.
     """
 
     def __init__(self, cluster: Cluster, namespace: str, port: int, say: Callable[[str], None]):
@@ -36,7 +36,7 @@ class Forward:
         return int(self._listener.getsockname()[1])
 
     def serve(self) -> None:
-        """Takes connections until ``close``, or an exception of a signal."""
+        """Accepts connections until ``close``, or until a signal raises."""
         while True:
             try:
                 browser, _ = self._listener.accept()
@@ -46,7 +46,7 @@ class Forward:
 
     def close(self) -> None:
         with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits for a connection
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes ``accept``
         self._listener.close()
 
     def _connect(self, browser: socket.socket) -> None:
@@ -60,7 +60,7 @@ class Forward:
             pod.close()
 
     def _forwarded(self) -> Any:
-        """A connection to the reader that is there now, or None."""
+        """A connection to the reader that runs now, or None."""
         for attempt in range(_TRIES):
             if attempt:
                 time.sleep(_PAUSE)

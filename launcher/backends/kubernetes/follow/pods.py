@@ -1,4 +1,4 @@
-"""A run's pods as the API tells them: which node of the run each one is, and how it is. Pure."""
+"""A run's pods, from the API's objects: which node of the run each one is, and its state. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _INDEX: Final = "batch.kubernetes.io/job-completion-index"
 
 @dataclass(frozen=True)
 class Ending:
-    """How a pod's entry ended: ``state`` is its own word where it could still say one, else what the code means."""
+    """How a pod's entry ended: ``state`` is what it reported, else what the exit code means."""
 
     code: int
     sentence: str | None
@@ -23,7 +23,7 @@ class Ending:
 
 
 def pod_of(obj: Mapping[str, Any]) -> Pod:
-    """``obj`` is a pod as the API gives it."""
+    """``obj`` is a pod from the API."""
     metadata, status = obj["metadata"], obj.get("status") or {}
     return Pod(
         name=metadata["name"],
@@ -39,7 +39,7 @@ def pod_of(obj: Mapping[str, Any]) -> Pod:
 
 
 def reason(pod: Pod) -> str:
-    """The most telling word for how a pod is, beside its phase: its container's, its own, or why it has no machine."""
+    """The reason for a pod's state: its container's, its own, or why it has no node."""
     scheduled = pod.condition("PodScheduled")
     words = [pod.container.reason] if pod.container is not None and pod.container.state != "running" else []
     words += [pod.reason] + ([scheduled.reason] if scheduled is not None and not scheduled.is_true else [])
@@ -47,7 +47,7 @@ def reason(pod: Pod) -> str:
 
 
 def conditions_of(obj: Mapping[str, Any]) -> tuple[Condition, ...]:
-    """The conditions of any object that has some."""
+    """The conditions of any object."""
     return tuple(
         Condition(str(c["type"]), c.get("status") == "True", str(c.get("reason") or ""), str(c.get("message") or ""))
         for c in (obj.get("status") or {}).get("conditions") or []
@@ -55,7 +55,7 @@ def conditions_of(obj: Mapping[str, Any]) -> tuple[Condition, ...]:
 
 
 def newest(pods: Iterable[Pod]) -> list[Pod]:
-    """The newest pod of each node of the run, in the order of the nodes: a gang that was restarted leaves older ones behind."""
+    """The newest pod of each node of the run, in the order of the nodes: restarts leave older pods behind."""
     found: dict[int, Pod] = {}
     for pod in sorted(pods, key=lambda pod: (pod.created, pod.name)):
         found[pod.index or 0] = pod
@@ -67,12 +67,12 @@ def is_running(pod: Pod) -> bool:
 
 
 def has_started(pod: Pod) -> bool:
-    """Whether there is a log of it: its container runs, or has run."""
+    """Whether it has a log: its container runs, or has run."""
     return pod.container is not None and pod.container.state in ("running", "terminated")
 
 
 def has_ended(pod: Pod) -> bool:
-    """Whether its container will not say another word."""
+    """Whether its container has ended and will not start again."""
     return pod.phase in ("Succeeded", "Failed") or (pod.container is not None and pod.container.state == "terminated")
 
 
@@ -81,7 +81,7 @@ def ending(pod: Pod) -> Ending | None:
     if not has_ended(pod):
         return None
     end = pod.container if pod.container is not None and pod.container.state == "terminated" else None
-    if end is None:  # evicted, say, before its container was there
+    if end is None:  # e.g. evicted before its container was created
         code = 0 if pod.phase == "Succeeded" else 137
         return Ending(code, pod.message or pod.reason or None, _state(code))
     code = end.exit_code or 0
@@ -89,18 +89,18 @@ def ending(pod: Pod) -> Ending | None:
     if said:
         return Ending(int(said["code"]), str(said.get("sentence") or "") or None, str(said.get("state") or _state(code)))
     if end.reason == "OOMKilled":
-        return Ending(code or 137, "the kernel killed it: the memory of the pod (launch.memory) ran out", "failed")
+        return Ending(code or 137, "killed: it exceeded its memory limit (launch.memory)", "failed")
     sentence = end.message.strip().splitlines()[-1:] or [pod.message] if code else []
     return Ending(code, next(filter(None, sentence), None) or _why(end, code), _state(code))
 
 
 def first_ending(pods: Sequence[Pod]) -> Ending | None:
-    """How a gang ended: as the pod did that failed first. Where several did in the same second, one that nobody would start
-    again counts before those that fell with it."""
+    """How the pods of a run ended: as the pod that failed first. Of several in the same second, a pod whose exit code forbids a
+    restart counts before the others, which fell with it."""
     there = newest(pods)
     ended = [(pod, end) for pod in there if (end := ending(pod)) is not None]
     failed = [(pod.container.ended if pod.container else "", end) for pod, end in ended if end.code]
-    # A pod of an earlier attempt is a node's newest one where the last was deleted with its peer's failure.
+    # The newest pod of a node may be of an earlier attempt, if its last pod was deleted when a peer failed.
     latest = max((pod.created for pod in there), default="")
     if failed := [one for one in failed if not one[0] or one[0] >= latest] or failed:
         return min(failed, key=lambda one: (one[0], one[1].code not in FINAL))[1]
@@ -129,7 +129,7 @@ def _index(metadata: Mapping[str, Any]) -> int:
 def _why(end: Container, code: int) -> str | None:
     if code == 0:
         return None
-    return f"its container ended with {code}" + (f" ({end.reason})" if end.reason not in ("", "Error") else "")
+    return f"its container exited with {code}" + (f" ({end.reason})" if end.reason not in ("", "Error") else "")
 
 
 def _state(code: int) -> str:

@@ -1,4 +1,4 @@
-"""RankLog: a rank's own file in the archive, read on from the line that was last heard of its pod. Pure."""
+"""RankLog: a rank's own file in the archive, read from the last line that was read from its pod. Pure."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _LINE: Final = re.compile(rb"([^\r\n]*)(\r\n|\n|\r(?!$))")  # a \r at the very e
 
 
 class RankLog:
-    """Bytes of the file in, lines out, without those up to ``heard``. ``offset``: which byte is wanted next."""
+    """Bytes of the file in, lines out, without those up to the lines ``heard``. ``offset``: the next byte to read."""
 
     def __init__(self, rank: int, heard: Sequence[str] = ()):
         self.rank, self.offset = rank, 0
         self._heard, self._rest = list(heard), b""
 
     def feed(self, data: bytes) -> list[Line]:
-        """The whole lines in ``data``, which begins at ``offset``."""
+        """The whole lines in ``data``, which starts at ``offset``."""
         self.offset += len(data)
         text, end, lines = self._rest + data, 0, list[str]()
         for found in _LINE.finditer(text):
@@ -38,8 +38,8 @@ class RankLog:
 
 
 def _end_of(heard: Sequence[str], lines: Sequence[str]) -> int:
-    """The number of ``lines`` up to the last place that reads as ``heard`` does, empty ones aside; all of them where none does,
-    as it is better to be silent than to say everything again."""
+    """The number of ``lines`` up to the last place equal to ``heard``, ignoring empty lines; all of them if there is none:
+    better to skip lines than to repeat everything."""
     said = [(number, line) for number, line in enumerate(lines, start=1) if line]
     texts = [line for _, line in said]
     for length in sorted({len(heard), min(8, len(heard)), 1}, reverse=True):

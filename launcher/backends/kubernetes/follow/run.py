@@ -1,4 +1,4 @@
-"""ClusterRun: what a run's Job or JobSet says of it. There is no other state: labels and annotations are enough."""
+"""ClusterRun: a run as its Job or JobSet describes it, in labels and annotations. There is no other state."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-RUNS_ROOT: Final = PurePosixPath("/dpo/runs")  # where the claim with the runs lies in every pod that has it
+RUNS_ROOT: Final = PurePosixPath("/dpo/runs")  # where every pod mounts the claim with the runs
 _PREFIX: Final = "dpo-launcher/"
 
 
@@ -15,7 +15,7 @@ _PREFIX: Final = "dpo-launcher/"
 class ClusterRun:
     """One run on a cluster. ``folder`` is relative to the claim with the runs; ``created`` is UTC in ISO form.
 
-    ``world`` is the number of ranks, ``global_batch`` that of pairs a step; None where the object does not say so.
+    ``world``: number of ranks; ``global_batch``: pairs per step; None if the object does not record them.
     """
 
     name: str
@@ -34,7 +34,7 @@ class ClusterRun:
 
     @classmethod
     def of(cls, obj: Mapping[str, Any]) -> ClusterRun:
-        """``obj`` is a Job or a JobSet as the API gives it, alone or in a list, where it does not say its kind."""
+        """``obj`` is a Job or a JobSet from the API, alone or from a list, where it has no kind."""
         metadata: Mapping[str, Any] = obj["metadata"]
         labels: Mapping[str, str] = metadata.get("labels") or {}
         annotations: Mapping[str, str] = metadata.get("annotations") or {}
@@ -70,13 +70,13 @@ class ClusterRun:
 
     @property
     def place(self) -> str:
-        """Where the object is, in a path of the API."""
+        """The object's path in the API."""
         group = "batch/v1" if self.kind == "Job" else "jobset.x-k8s.io/v1alpha2"
         return f"/apis/{group}/namespaces/{self.namespace}/{self.kind.lower()}s/{self.job}"
 
     @property
     def selector(self) -> str:
-        """The labels by which its pods are found."""
+        """The label selector of its pods."""
         owner = "batch.kubernetes.io/job-name" if self.kind == "Job" else "jobset.sigs.k8s.io/jobset-name"
         return f"{owner}={self.job}"
 

@@ -1,4 +1,4 @@
-"""How a run on a cluster is, from its Job or JobSet and its pods. Pure."""
+"""The state of a run on a cluster, from its Job or JobSet and its pods. Pure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ....why import Condition, Pod
 from ... import Status
 from .pods import Ending, conditions_of, ending, first_ending, has_ended, has_started, is_running, newest
 
-STOPPED: Final = "dpo-launcher/stopped"  # annotation: when a stop was asked for, UTC in ISO form
-ABORTED: Final = "dpo-launcher/aborted"  # the same for a stop at once
+STOPPED: Final = "dpo-launcher/stopped"  # annotation: when a stop was requested, UTC in ISO form
+ABORTED: Final = "dpo-launcher/aborted"  # the same for a kill
 RESUMED: Final = "dpo-launcher/resumed"  # when it was last started again
 QUEUE: Final = "kueue.x-k8s.io/queue-name"  # label of what Kueue admits
 
-_AT_ONCE: Final = timedelta(seconds=5)  # a pod that takes a failed one's place comes after ten
+_AT_ONCE: Final = timedelta(seconds=5)  # a pod that replaces a failed one is created after ten
 _CODE: Final = re.compile(r"failed with exit code (\d+)")
 _SUCCESS: Final = ("Complete", "Completed")
 ENDED: Final = (*_SUCCESS, "Failed")  # types of conditions
 
 
 def state(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
-    """How the run of ``obj``, a Job or a JobSet, is; a Job that is `active` is not running, so its pods are counted.
+    """The state of the run of ``obj``, a Job or a JobSet. A Job that is `active` may not run yet: its pods are counted.
 
-    ``pods`` may be those that were seen before they were removed: how they ended is known from them alone.
+    ``pods`` may include deleted pods that were seen before: only they show how they ended.
     """
     conditions = [c for c in conditions_of(obj) if c.is_true]
     done = next((c for c in conditions if c.type in _SUCCESS), None)
@@ -33,7 +33,7 @@ def state(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
         end = first_ending([pod for pod in pods if (e := ending(pod)) is not None and e.code == 0])
         return Status("done", 0, end.sentence if end else None)
     failed = next((c for c in conditions if c.type == "Failed"), None)
-    # A pod that is stopped before its container was there counts as one that failed, and may be one too many for the Job.
+    # A pod stopped before its container was created counts as failed, and may exceed the Job's limit.
     if failed is not None and not (stop_time(obj) is not None and failed.reason == "BackoffLimitExceeded"):
         return _failed(failed, first_ending(pods))
     if stop_time(obj) is not None or is_deleted(obj):
@@ -41,15 +41,14 @@ def state(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
     if any(c.type == "FailureTarget" for c in conditions):
         return _failing(first_ending(pods))
     if obj.get("spec", {}).get("suspend"):
-        return Status("starting", None, "it waits for Kueue to admit it" if queue_of(obj) else "its Job is suspended")
+        return Status("starting", None, "waits for Kueue to admit it" if queue_of(obj) else "its Job is suspended")
     return _alive(obj, newest(pods), nodes)
 
 
 def restarts(obj: Mapping[str, Any], pods: Sequence[Pod] = ()) -> int:
-    """How often pods of the run have failed and the gang was started again; of a Job of one node the number of restarts.
+    """How often the run's pods were started again after a failure.
 
-    A pod that somebody has deleted, or that was asked to stop, is none that failed for a Job: of ``pods`` those are counted that
-    took another's place.
+    A Job does not count pods that were deleted or asked to stop as failed: ``pods`` that replaced another one are counted.
     """
     status = obj.get("status") or {}
     if "replicatedJobs" in obj.get("spec", {}):
@@ -57,14 +56,14 @@ def restarts(obj: Mapping[str, Any], pods: Sequence[Pod] = ()) -> int:
     failed = int(status.get("failed") or 0)
     is_over = any(c.type == "Failed" and c.is_true for c in conditions_of(obj))
     nodes = int(obj.get("spec", {}).get("completions") or 1)
-    # One pod that fails takes its peers with it: a gang's failure is up to as many pods as it has nodes.
+    # A failed pod takes its peers with it: one failure of the run is up to as many failed pods as nodes.
     gangs = -(-failed // nodes)
     replaced = [sum((pod.index or 0) == index for pod in pods) - 1 + is_late(obj, first) for index, first in _first(pods).items()]
     return max([0, gangs - 1 if is_over else gangs, *replaced])
 
 
 def has_all(obj: Mapping[str, Any], pods: Sequence[Pod]) -> bool:
-    """Whether ``pods`` are all that these nodes of the run ever had, as far as its object tells."""
+    """Whether ``pods`` are all pods that these nodes of the run ever had, as far as its object shows."""
     is_jobset = "replicatedJobs" in obj.get("spec", {})
     if RESUMED in (obj["metadata"].get("annotations") or {}) or (is_jobset and restarts(obj)):
         return False
@@ -72,7 +71,7 @@ def has_all(obj: Mapping[str, Any], pods: Sequence[Pod]) -> bool:
 
 
 def is_late(obj: Mapping[str, Any], created: str) -> bool:
-    """Whether a pod takes another's place, of which nothing else may be left: a Job makes its first pods when it starts."""
+    """Whether a pod replaced another one, which may be deleted: a Job creates its first pods when it starts."""
     begun = (obj.get("status") or {}).get("startTime")
     if not begun or not created:
         return False
@@ -88,12 +87,12 @@ def _first(pods: Sequence[Pod]) -> dict[int, str]:
 
 
 def queue_of(obj: Mapping[str, Any]) -> str | None:
-    """Kueue's LocalQueue that the run waits in, or was admitted by."""
+    """The Kueue LocalQueue in which the run waits, or which admitted it."""
     return (obj["metadata"].get("labels") or {}).get(QUEUE)
 
 
 def stop_time(obj: Mapping[str, Any]) -> str | None:
-    """When somebody asked the run to stop."""
+    """When the run was asked to stop."""
     return (obj["metadata"].get("annotations") or {}).get(STOPPED)
 
 
@@ -102,15 +101,15 @@ def is_deleted(obj: Mapping[str, Any]) -> bool:
 
 
 def gone(pods: Sequence[Pod]) -> Status:
-    """How a run is whose Job is there no more, from its pods as they were last seen."""
+    """The state of a run whose Job is deleted, from its pods as last seen."""
     end = first_ending(pods)
     if end is None:
-        return Status("lost", 137, "its Job was deleted, and nothing is left that says how it ended")
+        return Status("lost", 137, "its Job was deleted; how it ended is unknown")
     return Status(end.state, end.code, end.sentence)
 
 
 def ended_at(obj: Mapping[str, Any]) -> str | None:
-    """When the run was over, UTC in ISO form; None while it is not, or where that is not said."""
+    """When the run ended, UTC in ISO form; None if it has not, or if that is unknown."""
     status = obj.get("status") or {}
     over = [c for c in status.get("conditions") or [] if c.get("status") == "True" and c["type"] in ENDED]
     return status.get("completionTime") or (over[0].get("lastTransitionTime") if over else None) or stop_time(obj)
@@ -121,26 +120,26 @@ def _failed(condition: Condition, end: Ending | None) -> Status:
         return Status(end.state if end.state != "done" else "failed", end.code, end.sentence)
     code = _CODE.search(condition.message)
     if condition.reason == "DeadlineExceeded":
-        return Status("failed", 1, "its Job ran longer than activeDeadlineSeconds allows")
+        return Status("failed", 1, "its Job exceeded launch.kubernetes.active_deadline")
     return Status("failed", int(code[1]) if code else 1, condition.message or condition.reason or None)
 
 
 def _failing(end: Ending | None) -> Status:
-    """A run that nobody starts again: its Job says that it has failed when the last of its pods has ended."""
+    """A failed run that is not restarted: its Job is marked as failed once its last pod has ended."""
     why = f"exit {end.code}" + (f", {end.sentence}" if end.sentence else "") if end is not None and end.code else ""
-    return Status("stopping", None, f"it has failed{': ' + why if why else ''}; its other pods end")
+    return Status("stopping", None, f"failed{': ' + why if why else ''}; its other pods are ending")
 
 
 def _stopped(obj: Mapping[str, Any], pods: Sequence[Pod]) -> Status:
-    """A run that was asked to stop: over when no pod of it is alive."""
+    """A run that was asked to stop: over when none of its pods is alive."""
     alive = [pod for pod in pods if not has_ended(pod)]
     if alive or int((obj.get("status") or {}).get("active") or 0):
-        # One that has no container yet goes without a word, but on no node not before somebody tidies up.
-        writes = not alive or any(has_started(pod) for pod in alive)
-        return Status("stopping", None, "it writes a checkpoint" if writes else "its pods are taken away")
+        # A pod without a container ends silently; one without a node, only when it is deleted.
+        writes = any(has_started(pod) for pod in alive or pods)
+        return Status("stopping", None, "writes a checkpoint" if writes else "its pods are being deleted")
     if ABORTED in (obj["metadata"].get("annotations") or {}):
-        return Status("aborted", 130, "killed at once on request")
-    # Those that were asked are taken away when they have ended; what is left may be of an earlier attempt.
+        return Status("aborted", 130, "killed on request")
+    # Pods that were asked to stop are deleted after their end; what is left may be of an earlier attempt.
     asked = stop_time(obj)
     end = first_ending([pod for pod in pods if asked is None or not _has_ended_before(pod, asked)])
     if end is not None and end.code:
@@ -155,13 +154,13 @@ def _has_ended_before(pod: Pod, time: str) -> bool:
 
 def _alive(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
     run, done = sum(is_running(pod) for pod in pods), max(_succeeded(obj), sum(_is_done(pod) for pod in pods))
-    if run and run + done >= nodes:  # the first node may upload when the others are done
+    if run and run + done >= nodes:  # the first node may upload after the others are done
         return Status("running")
     if done >= nodes:
-        return Status("running", None, "its pods are done, its Job is not yet")
+        return Status("running", None, "its pods are done; its Job is not marked as complete yet")
     end = first_ending(pods)
     if end is not None and end.code:
-        return Status("starting", None, f"it begins again: exit {end.code}" + (f", {end.sentence}" if end.sentence else ""))
+        return Status("starting", None, f"restarting after exit {end.code}" + (f", {end.sentence}" if end.sentence else ""))
     again = restarts(obj)
     words = [f"{run} of {nodes} pods run"] if nodes > 1 else []
     words += [f"restart {again}"] if again else []
@@ -169,7 +168,7 @@ def _alive(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
 
 
 def _succeeded(obj: Mapping[str, Any]) -> int:
-    """Pods that the Job knows to have succeeded, those included that it has yet to count."""
+    """The Job's succeeded pods, including those it has not counted yet."""
     status = obj.get("status") or {}
     uncounted = (status.get("uncountedTerminatedPods") or {}).get("succeeded") or []
     return int(status.get("succeeded") or 0) + len(uncounted)

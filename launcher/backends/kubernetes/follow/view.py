@@ -1,4 +1,4 @@
-"""View: what is known of one run's objects, kept up to date by watches while somebody looks."""
+"""View: a run's objects, kept up to date by watches."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from . import state
 from .pods import has_ended, pod_of
 from .run import ClusterRun
 
-_PAUSE: Final = 1.0  # seconds before a watch that ended at once begins again
-_AWAY: Final = 3.0  # seconds between two attempts to reach a server that is away
+_PAUSE: Final = 1.0  # seconds until a watch that ended at once is started again
+_AWAY: Final = 3.0  # seconds between two attempts to reach a server
 
 
 class Outage:
-    """Says once that the server is away, and once that it is back. Threads share it."""
+    """Reports once that the server cannot be reached, and once that it is back. Threads share it."""
 
     def __init__(self, say: Callable[[str], None]):
         self._say, self._lock, self._is_away = say, threading.Lock(), False
@@ -29,7 +29,7 @@ class Outage:
         with self._lock:
             said, self._is_away = self._is_away, True
         if not said:
-            self._say(f"{str(error).splitlines()[0]}; waiting for it, the run goes on meanwhile")
+            self._say(f"{str(error).splitlines()[0]}; retrying, the run continues")
 
     def back(self) -> None:
         with self._lock:
@@ -39,7 +39,7 @@ class Outage:
 
 
 class View:
-    """The Job or JobSet of a run and its pods, those included that are gone: how they ended is known from here alone."""
+    """The Job or JobSet of a run and its pods, including deleted ones: only this shows how they ended."""
 
     def __init__(self, cluster: Cluster, run: ClusterRun, outage: Outage):
         self._cluster, self._run, self._outage = cluster, run, outage
@@ -56,7 +56,7 @@ class View:
         self.version = 0  # grows with every change
 
     def __enter__(self) -> View:
-        """Returns when both lists are there; raises what they raise."""
+        """Returns when both lists have arrived; raises what they raise."""
         kinds, _, name = self._run.place.rpartition("/")
         watches = (
             (kinds, None, f"metadata.name={name}", self._set_jobs, self._note_job),
@@ -75,13 +75,13 @@ class View:
             self._changed.notify_all()
 
     def check(self) -> None:
-        """Raises what ended the watches, if something did."""
+        """Raises the exception that ended the watches, if any."""
         if self._failure is not None:
             raise self._failure
 
     @property
     def job(self) -> Mapping[str, Any] | None:
-        """The object, None when it is deleted."""
+        """The object; None if it is deleted."""
         return self._job
 
     @property
@@ -89,18 +89,18 @@ class View:
         return self._closed
 
     def pods(self) -> list[Pod]:
-        """Every pod that is there, and those that are gone and had ended before; oldest first."""
+        """Every pod, including deleted ones that had ended before; oldest first."""
         with self._changed:
             known = [pod for name, pod in self._pods.items() if name in self._there or has_ended(pod)]
         return sorted(known, key=lambda pod: (pod.created, pod.name))
 
     def alive(self) -> list[Pod]:
-        """The pods that are there."""
+        """The pods that are not deleted."""
         with self._changed:
             return sorted((self._pods[name] for name in self._there), key=lambda pod: (pod.created, pod.name))
 
     def pod(self, name: str) -> Pod | None:
-        """The pod as it was last seen; None if it is gone."""
+        """The pod as last seen; None if it is deleted."""
         with self._changed:
             return self._pods[name] if name in self._there else None
 
@@ -111,7 +111,7 @@ class View:
         return Status("stopping", None, "its Job was deleted") if self.alive() else state.gone(self.pods())
 
     def settle(self) -> None:
-        """Lists the pods once more, after the Job has said that it is over: its watch may be ahead of theirs."""
+        """Lists the pods again once the Job is over: its watch may be ahead of theirs."""
         job = self._job
         version = str(job["metadata"].get("resourceVersion")) if job is not None else "gone"
         with self._settling:
@@ -120,14 +120,14 @@ class View:
             try:
                 page = self._cluster.get(self._pods_at, labelSelector=self._run.selector)
             except (ApiError, ClusterError):
-                return  # its watch goes on, and says what is the matter
+                return  # its watch continues, and reports the failure
             with self._changed:
                 self._set_pods(page.get("items") or [])
                 self._notify()
             self._settled = version
 
     def wait(self, seen: int, seconds: float) -> int:
-        """Waits for a change after version ``seen``; returns the version of now."""
+        """Waits for a change after version ``seen``; returns the current version."""
         with self._changed:
             self._changed.wait_for(lambda: self.version != seen or self._closed, seconds)
             return self.version
@@ -135,7 +135,7 @@ class View:
     def _guarded(self, *watch: Any) -> None:
         try:
             self._keep(*watch)
-        except Exception as error:  # whoever looks raises it
+        except Exception as error:  # ``check`` raises it
             with self._changed:
                 self._failure = error
                 self._changed.notify_all()
@@ -148,19 +148,13 @@ class View:
         replace: Callable[[list[dict[str, Any]]], None],
         note: Callable[[str, dict[str, Any]], None],
     ) -> None:
-        """Lists, then watches from there; lists again when the server has forgotten where that was."""
+        """Lists, then watches from there; lists again when the server no longer has that version."""
         version: str | None = None
         while not self._closed:
             began = time.monotonic()
             try:
                 if version is None:
-                    page = self._cluster.get(path, labelSelector=labels, fieldSelector=fields)
-                    version = str(page["metadata"]["resourceVersion"])
-                    with self._changed:
-                        self._listed += 1
-                        replace(page.get("items") or [])
-                        self._notify()
-                    self._outage.back()
+                    version = self._list(path, labels, fields, replace)
                 for event in self._cluster.watch(path, version, labels, fieldSelector=fields):
                     version = str(event["object"]["metadata"]["resourceVersion"])
                     if event["type"] != "BOOKMARK":
@@ -169,26 +163,34 @@ class View:
                             self._notify()
                     if self._closed:
                         return
-            except ApiError as error:
-                if error.status == 410:
-                    version = None
+            except (ApiError, ClusterError) as error:
+                version = None
+                if not self._can_retry(error):
+                    raise
+                if isinstance(error, ApiError) and error.status == 410:
                     continue
-                if error.status < 500 and error.status != 429:
-                    raise
-                version = None
-                self._wait(error)
-            except ClusterRefused:
-                raise
-            except ClusterError as error:
-                if not self._listed:
-                    raise
-                version = None
                 self._wait(error)
             if time.monotonic() - began < _PAUSE:
                 time.sleep(_PAUSE)
 
+    def _list(self, path: str, labels: str | None, fields: str | None, replace: Callable[[list[dict[str, Any]]], None]) -> str:
+        """Lists, and returns the version of the list."""
+        page = self._cluster.get(path, labelSelector=labels, fieldSelector=fields)
+        with self._changed:
+            self._listed += 1
+            replace(page.get("items") or [])
+            self._notify()
+        self._outage.back()
+        return str(page["metadata"]["resourceVersion"])
+
+    def _can_retry(self, error: ApiError | ClusterError) -> bool:
+        """Whether a failed list or watch is retried: 410 is an outdated version, the others an unreachable or busy server."""
+        if isinstance(error, ApiError):
+            return error.status in (410, 429) or error.status >= 500
+        return not isinstance(error, ClusterRefused) and bool(self._listed)
+
     def _wait(self, error: LauncherError) -> None:
-        """Waits for a server that is away; what it told before is listed again, as the first sign that it is back."""
+        """Waits for a server that cannot be reached; the next list shows whether it is back."""
         self._outage.away(error)
         time.sleep(_AWAY)
 

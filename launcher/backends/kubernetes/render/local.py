@@ -1,4 +1,4 @@
-"""What an experiment's paths are on this machine: which files a run on a cluster needs, and their contents' hash."""
+"""The files on this machine that a run on a cluster needs, and the hashes of their contents."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .placement import SMALL, Folder, Local
 
 
 def look(experiment: Experiment, cwd: Path) -> Local:
-    """Reads the CSV files and a local model once, to name them by their contents; raises LauncherError if it cannot."""
+    """Reads the CSV files and a local model once, to hash them; raises LauncherError if they cannot be read."""
     try:
         data = _data(experiment, cwd)
         is_small = data is not None and data.size <= SMALL
         contents = {name: (data.path / name).read_bytes() for name in data.files} if data is not None and is_small else {}
         return Local(data, contents, _model(experiment, cwd))
     except OSError as error:
-        raise LauncherError(f"{error.filename}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+        raise LauncherError(f"cannot read {error.filename}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _data(experiment: Experiment, cwd: Path) -> Folder | None:

@@ -1,4 +1,4 @@
-"""Objects as YAML that reads the same here, in kubectl and to people."""
+"""Objects as YAML that PyYAML and kubectl read alike."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-_Base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml's, where PyYAML was built with it: ten times as fast
-# What some reader of YAML takes for a number, a truth or nothing. Go's takes 1e5 and y for such, which PyYAML would not quote.
+_Base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml's if available: ten times as fast
+# Strings that some YAML parser reads as a number, a boolean or null: Go's does for 1e5 and y, which PyYAML does not quote.
 _NO_TEXT = re.compile(r"[^A-Za-z/].*|[A-Za-z]|y|n|yes|no|on|off|true|false|null", re.IGNORECASE | re.DOTALL)
 
 
@@ -27,6 +27,6 @@ _Dumper.add_representer(str, _text)
 
 
 def document(obj: Mapping[str, Any]) -> str:
-    """One object; its keys stay in their order, and a text of several lines is written as such."""
+    """One object; keys keep their order, and a string of several lines is a block."""
     written: str = yaml.dump(obj, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
     return written

@@ -1,4 +1,4 @@
-"""The objects that carry a run's pods: Service, ConfigMaps, Job, JobSet, as plain dicts. Pure."""
+"""The objects of a run: Service, ConfigMaps, Job, JobSet, as plain dicts. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .names import REPLICATED
 from .pod import CONTAINER, data_keys
 
 QUEUE: Final = "kueue.x-k8s.io/queue-name"
-# A retry cannot help: the command line, the experiment, the data, a credential, memory, a health rule.
+# Exit codes that are not retried: the command line, the experiment, the data, a credential, memory, a health rule.
 FINAL: Final = (2, 42, 43, 44, 45, 46)
 STOPPED: Final = 143
-TTL: Final = 7 * 24 * 3600  # seconds; the logs are on the volume anyway
+TTL: Final = 7 * 24 * 3600  # seconds; the logs stay on the volume
 JOB_NAME: Final = "batch.kubernetes.io/job-name"
 
 
 @dataclass(frozen=True)
 class Named:
-    """What the metadata of a run's objects say; ``namespace`` is None where only the context knows it."""
+    """The metadata of a run's objects; ``namespace`` is None if it is the context's."""
 
     name: str
     namespace: str | None
@@ -35,13 +35,13 @@ class Named:
         return {"name": self.name + suffix, **where, "labels": dict(self.labels)}
 
     def owner_metadata(self) -> dict[str, Any]:
-        """Those of the Job or JobSet, which say all that is known of the run, and to Kueue where it queues."""
+        """The metadata of the Job or JobSet: all that lists of runs show, and the queue for Kueue."""
         queue = {} if self.queue is None else {QUEUE: self.queue}
         return {**self.metadata(), "labels": {**self.labels, **queue}, "annotations": dict(self.annotations)}
 
 
 def service(named: Named) -> dict[str, Any]:
-    """Gives the pods of an Indexed Job names; they need them before they are ready. A JobSet makes its own."""
+    """Gives the pods of an Indexed Job host names, which they need before they are ready. A JobSet creates its own Service."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -56,13 +56,13 @@ def service(named: Named) -> dict[str, Any]:
 
 
 def config_map(named: Named, files: Mapping[str, str]) -> dict[str, Any]:
-    """What was rendered, for the pods to read."""
+    """The rendered files for the pods."""
     head = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named.metadata()}
     return {**head, "immutable": True, "data": dict(files)}
 
 
 def data_map(named: Named, contents: Mapping[str, bytes]) -> dict[str, Any]:
-    """The data that travel with the run; a file that is no text stands there in base64."""
+    """The data files of the run; one that is not UTF-8 is stored in base64."""
     texts: dict[str, str] = {}
     others: dict[str, str] = {}
     for key, file in data_keys(contents).items():
@@ -77,8 +77,8 @@ def data_map(named: Named, contents: Mapping[str, bytes]) -> dict[str, Any]:
 def indexed_job(
     named: Named, template: Mapping[str, Any], *, nodes: int, max_restarts: int, deadline: int | None
 ) -> dict[str, Any]:
-    """A pod a node. One that fails brings the others down, as every rank ends when a peer is gone; so a restart of all costs as
-    many failures as there are nodes.
+    """One pod per node. A pod that fails takes the others with it, as every rank ends when a peer dies: one restart of all
+    pods counts as as many failures as there are nodes.
     """
     spec = {
         **_indexed(template, nodes, backoff_limit=nodes * max_restarts),
@@ -90,7 +90,7 @@ def indexed_job(
 
 
 def jobset(named: Named, template: Mapping[str, Any], *, nodes: int, max_restarts: int, deadline: int | None) -> dict[str, Any]:
-    """The same pods in one Job, whose first failure makes the JobSet begin all of them again."""
+    """The same pods in one Job; at its first failure the JobSet restarts all of them."""
     job = {
         **({} if deadline is None else {"activeDeadlineSeconds": deadline}),
         **_indexed(template, nodes, backoff_limit=0),
@@ -125,7 +125,7 @@ def _indexed(template: Mapping[str, Any], nodes: int, *, backoff_limit: int) -> 
                     "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": list(FINAL)},
                 },
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-                # Asked to stop, by whomever: it has a checkpoint and goes on from there, and no restart is used up.
+                # Stopped on request: it resumes from its checkpoint, and this does not count as a restart.
                 {"action": "Ignore", "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [STOPPED]}},
             ]
         },

@@ -1,4 +1,4 @@
-"""Where a run's inputs lie in a pod, and how they come there. Pure; ``local.look`` reads the disk."""
+"""Where a run's inputs are in a pod, and how they get there. Pure; ``local.look`` reads the disk."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CACHE: Final = "/dpo/cache"
 DATA: Final = "/dpo/data"
 _INPUTS: Final = "/dpo/inputs"
 _CLAIMS: Final = {"runs": RUNS, "cache": CACHE, "data": DATA}
-# A ConfigMap holds 1 MiB; the rest is for names, and for what else the API server keeps with it.
+# A ConfigMap holds 1 MiB, including names and metadata.
 SMALL: Final = 900 << 10  # bytes
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of this machine, or some files of it. ``files`` maps names relative to ``path`` (``/`` between parts) to bytes.
+    """A folder of this machine, or some of its files. ``files``: names relative to ``path`` (with ``/``) -> bytes.
 
     ``digest``: SHA-256 in hex over names and contents.
     """
@@ -38,10 +38,9 @@ class Folder:
 
 @dataclass(frozen=True)
 class Local:
-    """What an experiment's paths are on this machine.
+    """The inputs of an experiment that are on this machine.
 
-    ``data``: the CSV files that are read; ``contents``: of these files, where they are small enough for a ConfigMap; ``model``: a
-    local model.
+    ``data``: the CSV files; ``contents``: of these files, if they are small enough for a ConfigMap; ``model``: a local model.
     """
 
     data: Folder | None = None
@@ -51,7 +50,7 @@ class Local:
 
 @dataclass(frozen=True)
 class Staged:
-    """What is put where the pods find it, once: ``target`` is ``s3://…`` or a path in the pod: ``…/staged/<digest>/<name>``."""
+    """A folder that is copied once for the pods: ``target`` is ``s3://…`` or a path in the pod, ``…/staged/<digest>/<name>``."""
 
     setting: str  # datasets_path or model_name
     folder: Folder
@@ -60,7 +59,7 @@ class Staged:
 
 @dataclass(frozen=True)
 class Placement:
-    """The experiment as the pods read it; the files that travel in a ConfigMap and where they lie; what is staged."""
+    """The experiment as the pods read it, the files in a ConfigMap and their folder, and what is staged."""
 
     experiment: Experiment
     claims: Mapping[str, str]
@@ -70,7 +69,7 @@ class Placement:
 
 
 def place(experiment: Experiment, local: Local) -> Placement:
-    """Raises ExperimentError with every path that a pod cannot have."""
+    """Raises ExperimentError with every path that is not possible in a pod."""
     claims = claims_of(experiment)
     mistakes = [*_wrong_claims(experiment), *_wrong_outputs(experiment)]
     changed: dict[str, Any] = {}
@@ -83,7 +82,7 @@ def place(experiment: Experiment, local: Local) -> Placement:
         if not wrong and local.data is not None:
             if local.data.size <= SMALL:
                 contents, name = local.contents, _inside(str(experiment.datasets_path)) or local.data.path.name
-                # On a claim, which is read-only, no mount point can be made.
+                # A mount point cannot be created on a claim that is mounted read-only.
                 folder = f"{_INPUTS if 'data' in claims else DATA}/{name}"
                 changed["datasets_path"] = folder if "data" in claims else name
             else:
@@ -109,14 +108,14 @@ def claims_of(experiment: Experiment) -> dict[str, str]:
 
 
 def travels(path: str | None, claims: Mapping[str, str]) -> bool:
-    """Whether a path of the experiment is one of this machine. With a claim for the data, relative paths lie on it."""
+    """Whether a path of the experiment is on this machine. With a claim for the data, relative paths are on the claim."""
     if path is None or path.startswith(("s3://", "/dpo/")):
         return False
     return "data" not in claims or _inside(path) is None
 
 
 def _inside(path: str) -> str | None:
-    """A relative path that does not climb, in its shortest form."""
+    """``path`` in its shortest form if it is relative and stays inside its folder, else None."""
     normal = posixpath.normpath(path)
     return None if path.startswith(("/", "~")) or normal in (".", "..") or normal.startswith("../") else normal
 
@@ -132,25 +131,25 @@ def _stage(experiment: Experiment, setting: str, folder: Folder, name: str) -> S
 def _wrong_claims(experiment: Experiment) -> Iterator[Mistake]:
     for role in experiment.launch.kubernetes.volumes:
         if role not in _CLAIMS:
-            yield Mistake("launch.kubernetes.volumes", f"{role} is no volume of a run", "runs, cache or data", role)
+            yield Mistake("launch.kubernetes.volumes", f"unknown volume {role!r}", "runs, cache or data", role)
 
 
 def _wrong_outputs(experiment: Experiment) -> Iterator[Mistake]:
-    """Paths below which a run writes, or goes on from."""
+    """Paths to which a run writes, or from which it resumes."""
     h = experiment.hyperparameters
     places = {"hyperparameters.model_output_dir": h.model_output_dir}
     if experiment.save_processed_dataset:
         places["output_processed_dir"] = experiment.output_processed_dir
     for setting, path in places.items():
         if _inside(path) is None:
-            what = "is no path on the claim that holds the runs"
-            yield Mistake(setting, what, "a relative path that does not leave it, as data/dpo/model", path)
+            what = "must be a path on the claim with the runs"
+            yield Mistake(setting, what, "a relative path without .., e.g. data/dpo/model", path)
     start = h.resume_from_checkpoint
     if isinstance(start, str) and _inside(start) is None and not start.startswith("/dpo/"):
-        what = "is no path on the claim that holds the runs"
-        yield Mistake("hyperparameters.resume_from_checkpoint", what, f"a path relative to it, or {RUNS}/…", start)
+        what = "must be a path on the claim with the runs"
+        yield Mistake("hyperparameters.resume_from_checkpoint", what, f"a path relative to the claim, or {RUNS}/…", start)
     if h.model_cache_dir is not None and not posixpath.normpath(h.model_cache_dir).startswith((f"{CACHE}/", f"{RUNS}/")):
-        what = "is no folder that a pod can write"
+        what = "must be a folder that a pod can write"
         yield Mistake("hyperparameters.model_cache_dir", what, f"unset (the cache claim), or {CACHE}/…", h.model_cache_dir)
 
 
@@ -162,22 +161,29 @@ def _wrong_data(experiment: Experiment, local: Local) -> list[Mistake]:
         if name is not None and _inside(name) is None
     ]
     if outside:
-        return [Mistake("datasets_path", f"{outside[0]} lies outside it and cannot travel", "files below datasets_path", path)]
+        return [
+            Mistake(
+                "datasets_path",
+                f"{outside[0]} is outside datasets_path and is not copied to the cluster",
+                "files below datasets_path",
+                path,
+            )
+        ]
     if local.data is None:
-        expected = f"a folder of this machine, s3://…, or {DATA}/… on the claim launch.kubernetes.volumes.data"
-        return [Mistake("datasets_path", f"there is no folder {path}", expected, path)]
+        expected = f"a folder on this machine, s3://…, or {DATA}/… on the claim in launch.kubernetes.volumes.data"
+        return [Mistake("datasets_path", f"folder {path} not found", expected, path)]
     if experiment.train_filename not in local.data.files:
-        return [Mistake("datasets_path", f"{path} has no {experiment.train_filename}", "the file that train_filename names")]
+        return [Mistake("datasets_path", f"{path}/{experiment.train_filename} not found", "the file in train_filename")]
     return []
 
 
 def _wrong_pod_path(setting: str, path: str, claims: Mapping[str, str]) -> Iterator[Mistake]:
-    """A path in the pod must be one that is there."""
+    """A path in the pod must be below a mounted folder."""
     if not path.startswith("/dpo/"):
         return
     normal = posixpath.normpath(path)
     if normal.startswith(f"{DATA}/") or normal == DATA:
         if "data" not in claims:
-            yield Mistake("launch.kubernetes.volumes", f"names no claim for {setting}: {path}", "data: <name of the claim>")
+            yield Mistake("launch.kubernetes.volumes", f"has no claim for {setting}: {path}", "data: <name of the claim>")
     elif not normal.startswith((f"{RUNS}/", f"{CACHE}/")):
-        yield Mistake(setting, "is no path in a pod", f"a path below {DATA}, {CACHE} or {RUNS}", path)
+        yield Mistake(setting, "not a path in a pod", f"a path below {DATA}, {CACHE} or {RUNS}", path)

@@ -1,6 +1,6 @@
-"""The pod of a run: what each of its nodes is asked for, mounts and is allowed. Pure.
+"""The pod of a run: the resources, volumes and permissions of each node. Pure.
 
-It passes the ``restricted`` Pod Security Standard: it is nobody, gains no rights, and writes only where a volume is.
+It passes the ``restricted`` Pod Security Standard: it is not root, gains no privileges, and only writes to volumes.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from .placement import CACHE, DATA, RUNS, Placement
 
 CONTAINER: Final = "trainer"
 CONFIG: Final = "/dpo/config"
-SECRETS: Final = "/dpo/secrets"  # not below /run/secrets, where the cluster itself and its webhooks mount tokens
+SECRETS: Final = "/dpo/secrets"  # not below /run/secrets, where the cluster and its webhooks mount tokens
 TERMINATION_LOG: Final = "/dev/termination-log"
-USER: Final = 10001  # uid, gid and the group of the volumes: the image's own
+USER: Final = 10001  # uid, gid and fsGroup: the image's own user
 USER_NAME: Final = "dpo"
-# Where the experiment says nothing: (asked for, at most) for each GPU, or for each rank on a CPU. A pod without requests is put
-# anywhere, and one without limits is refused or cut short by a LimitRange or a quota that counts them. It asks for what a small
-# model takes, so that a workstation or a test cluster has room for it, and may take what a larger one does.
+# Defaults: (request, limit) per GPU, or per rank on a CPU. A pod without requests is scheduled anywhere; one without limits is
+# refused, or gets those of a LimitRange. The requests fit a small model, and therefore a workstation or a test cluster; the
+# limits allow a larger one.
 _CPUS: Final = {"gpu": (2.0, 4.0), "rank": (0.5, 1.0)}
 _MEMORY: Final = {"gpu": (8 * GIB, 24 * GIB), "rank": (2 * GIB, 4 * GIB)}
-_RATE: Final = 200e6  # bytes a second that a volume of a cluster is trusted to write
-_CHECKPOINT: Final = 12  # bytes of a checkpoint for each trained weight: itself and Adam's two numbers, 32 bits each
-_GRACE: Final = {False: 120, True: 600}  # seconds, by full_finetuning, where the model's sizes are not known
+_RATE: Final = 200e6  # bytes per second that a volume of a cluster is assumed to write
+_CHECKPOINT: Final = 12  # bytes of a checkpoint per trained weight: the weight and two Adam moments, 32 bits each
+_GRACE: Final = {False: 120, True: 600}  # seconds, by full_finetuning, if the model's sizes are unknown
 _SHORTEST_GRACE: Final = 120
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a pod asks for and may take at most, equal where the experiment says it; sizes in bytes.
+    """A pod's requests and limits (``at_most``), equal if the experiment sets them; sizes in bytes.
 
-    ``/dev/shm`` counts against the memory. ``said``: by the experiment, not by us.
+    ``/dev/shm`` counts as memory. ``is_memory_said`` and ``are_cpus_said``: whether the experiment sets them.
     """
 
     cpus: float
@@ -68,7 +68,7 @@ class Needs:
         return max(1, int(self.cpus_at_most))
 
     def resources(self) -> dict[str, Any]:
-        """Requests and limits; a GPU stands under the limits, and Kubernetes takes its request from there."""
+        """Requests and limits; GPUs are only in the limits, which Kubernetes also uses as their request."""
         gpus = {"nvidia.com/gpu": str(self.gpus)} if self.gpus else {}
         return {
             "requests": {"cpu": _cpu(self.cpus), "memory": quantity(self.memory)},
@@ -77,9 +77,9 @@ class Needs:
 
 
 def grace_period(job: Job, trained: int | None) -> int:
-    """Seconds from the request to stop to the end by force: twice the time that a checkpoint takes, at least 120.
+    """Seconds between the request to stop and SIGKILL: twice the time that a checkpoint takes, at least 120.
 
-    ``trained``: weights that are trained, None where the model's sizes are not known.
+    ``trained``: number of trained weights, None if the model's sizes are unknown.
     """
     if trained is None:
         return _GRACE[job.experiment.hyperparameters.full_finetuning]
@@ -87,9 +87,9 @@ def grace_period(job: Job, trained: int | None) -> int:
 
 
 def own_environment(job: Job, host: str, *, grace: int, has_secrets: bool) -> dict[str, str]:
-    """What a pod is told beside what every container is: ``host`` is the first node's name.
+    """The variables that only pods have; ``host``: the first node's host name.
 
-    Three clocks run out one after the other: torchrun's, the entry's, the kubelet's.
+    Three timeouts expire one after the other: torchrun's, the entry's, the kubelet's.
     """
     env = {
         "DPO_CONFIG": CONFIG,
@@ -105,43 +105,29 @@ def own_environment(job: Job, host: str, *, grace: int, has_secrets: bool) -> di
     return env
 
 
-def pod_template(
-    job: Job,
-    *,
-    image: Image,
-    name: str,
-    labels: Mapping[str, str],
-    env: Mapping[str, str],
-    placement: Placement,
-    secret_keys: Sequence[str],
-    folder: str,
-    grace: int,
-) -> dict[str, Any]:
-    """``name``: of the Service and the ConfigMaps; ``folder``: the run's, in the pod."""
-    settings = job.experiment.launch.kubernetes
-    needs = Needs.of(job)
-    volumes, mounts = _volumes(name, settings, placement, secret_keys, needs)
-    container = {
-        "name": CONTAINER,
-        "image": image.reference,
-        "imagePullPolicy": _pull_policy(image),
-        "args": [_literal(one) for one in (*job.command, folder)],  # its entry point is tini, which stays process 1
-        "workingDir": HOME,
-        "env": [{"name": key, "value": _literal(value)} for key, value in sorted(env.items())],
-        "resources": needs.resources(),
-        "volumeMounts": mounts,
-        "terminationMessagePath": TERMINATION_LOG,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-    }
+@dataclass(frozen=True)
+class Contents:
+    """What a pod is made of. ``name``: of the Service and the ConfigMaps; ``folder``: the run's folder in the pod; ``grace``:
+    seconds."""
+
+    image: Image
+    name: str
+    labels: Mapping[str, str]
+    env: Mapping[str, str]
+    placement: Placement
+    secret_keys: Sequence[str]
+    folder: str
+    grace: int
+
+
+def pod_template(job: Job, contents: Contents) -> dict[str, Any]:
+    """The template of the pods of ``job``: ``metadata`` and ``spec``."""
+    settings, needs = job.experiment.launch.kubernetes, Needs.of(job)
+    volumes, mounts = _volumes(contents.name, settings, contents.placement, contents.secret_keys, needs)
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
-        "subdomain": name,
-        "terminationGracePeriodSeconds": grace,
+        "subdomain": contents.name,
+        "terminationGracePeriodSeconds": contents.grace,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {
@@ -152,15 +138,37 @@ def pod_template(
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        **_chosen(settings, job, labels),
-        "containers": [container],
+        **_chosen(settings, job, contents.labels),
+        "containers": [_container(job, contents, needs, mounts)],
         "volumes": volumes,
     }
-    return {"metadata": {"labels": dict(labels)}, "spec": spec}
+    return {"metadata": {"labels": dict(contents.labels)}, "spec": spec}
+
+
+def _container(job: Job, contents: Contents, needs: Needs, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "name": CONTAINER,
+        "image": contents.image.reference,
+        "imagePullPolicy": _pull_policy(contents.image),
+        "args": [
+            _literal(one) for one in (*job.command, contents.folder)
+        ],  # the image's entry point is tini, which stays process 1
+        "workingDir": HOME,
+        "env": [{"name": key, "value": _literal(value)} for key, value in sorted(contents.env.items())],
+        "resources": needs.resources(),
+        "volumeMounts": mounts,
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
 
 
 def _chosen(settings: Kubernetes, job: Job, labels: Mapping[str, str]) -> dict[str, Any]:
-    """What says on which nodes the pods may be, and as whom they are known to the cluster."""
+    """On which nodes the pods may run, and with which accounts."""
     tolerations = [dict(one) for one in settings.tolerations]
     if job.gpus:
         tolerations.insert(0, {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"})
@@ -176,7 +184,7 @@ def _chosen(settings: Kubernetes, job: Job, labels: Mapping[str, str]) -> dict[s
     if tolerations:
         spec["tolerations"] = tolerations
     if job.topology.nodes > 1:
-        # Over the hosts where there are enough of them: a run that could only wait for more is of no use to anybody.
+        # Spread over the hosts if there are enough; a run does not wait for more hosts.
         spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
         spec["topologySpreadConstraints"] = [{**spread, "labelSelector": {"matchLabels": _run_of(labels)}}]
     return spec
@@ -215,19 +223,19 @@ def _volumes(
 
 
 def data_keys(contents: Mapping[str, bytes]) -> dict[str, str]:
-    """Key of the ConfigMap -> file; a key has no more than letters, digits and ``-_.``, and a file's name may have anything."""
+    """Key of the ConfigMap -> file; a key may only have letters, digits and ``-_.``, a file's name anything."""
     return {
         name if re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name) else f"file-{n}": name for n, name in enumerate(sorted(contents))
     }
 
 
 def _literal(text: str) -> str:
-    """Kubernetes puts variables for ``$(NAME)``, and one dollar for two."""
+    """Escapes ``$``: Kubernetes expands ``$(NAME)``, and ``$$`` to one dollar."""
     return text.replace("$", "$$")
 
 
 def _pull_policy(image: Image) -> str:
-    """What Kubernetes does by itself, but for images of no registry: those were brought to the nodes, and cannot be pulled."""
+    """Kubernetes' default, except for images without a registry: they were loaded into the nodes, and cannot be pulled."""
     reference, _, digest = image.reference.partition("@")
     tag = reference.rpartition("/")[2].partition(":")[2]
     is_of_a_registry = "/" in reference and not reference.startswith("localhost/")

@@ -1,4 +1,4 @@
-"""Quantities as Kubernetes writes them, ``64Gi``, ``500m``, ``1e3``, as numbers and as people read them. Pure."""
+"""Kubernetes quantities like ``64Gi``, ``500m`` and ``1e3``, as numbers and in readable units. Pure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SMALL: Final = {"n": -3, "u": -2, "m": -1}
 
 
 def number(text: object) -> Fraction:
-    """The exact value of a quantity, bytes or cores or pieces; raises ValueError for what is none."""
+    """The exact value of a quantity, in bytes, cores or pieces; raises ValueError if it is not a quantity."""
     found = _FORM.fullmatch(str(text))
     if found is None:
-        raise ValueError(f"{text!r} is no quantity")
+        raise ValueError(f"{text!r} is not a quantity")
     value, unit = Fraction(found["number"]), found["unit"] or ""
     if not unit:
         return value
@@ -29,7 +29,7 @@ def number(text: object) -> Fraction:
 
 
 def shown(resource: str, value: Fraction) -> str:
-    """``value`` of ``resource`` in the units in which people think of it."""
+    """``value`` of ``resource`` in readable units."""
     if resource.rpartition(".")[2] in ("memory", "storage", "ephemeral-storage"):
         for power, unit in ((3, "Gi"), (2, "Mi")):
             if abs(value) >= 1024**power:

@@ -1,4 +1,4 @@
-"""A run as the objects of a cluster: what ``kubectl create -f -`` takes, and what the client sends. Pure."""
+"""A run as the objects of a cluster, for ``kubectl create -f -`` and for the client. Pure."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from . import objects
 from .names import host_name, label_value, object_name
 from .placement import CACHE, DATA, RUNS, Local, Placement, Staged
 from .placement import place as place_inputs
-from .pod import USER_NAME, Needs, grace_period, own_environment, pod_template
+from .pod import USER_NAME, Contents, Needs, grace_period, own_environment, pod_template
 
 
 @dataclass(frozen=True)
 class KubernetesSpec:
-    """The objects of a run in the order in which they are created; the last one, a Job or a JobSet, is to own the others.
+    """The objects of a run in the order of creation; the last one, a Job or a JobSet, will own the others.
 
-    ``namespace`` is None where only the context knows it: no object names one then. ``staged``: what must be put where the pods
-    find it before they start. ``secret_keys``: what the pods read of the Secret ``secret``. ``claims``: role (``runs``,
-    ``cache``, ``data``) -> claim. ``folder``: the run's, relative to the claim with the runs. ``grace``: seconds.
+    ``namespace`` is None if it is the context's: then no object has one. ``staged``: folders to copy before the pods start.
+    ``secret_keys``: keys of the Secret ``secret`` that the pods read. ``claims``: role (``runs``, ``cache``, ``data``) ->
+    claim. ``folder``: the run's, relative to the claim with the runs. ``grace``: seconds.
     """
 
     run: str
@@ -75,11 +75,10 @@ class KubernetesSpec:
 
 @dataclass(frozen=True)
 class Place:
-    """What rendering needs to know beside the job: the cluster as far as it is known, the person, and the paths of this machine.
+    """What rendering needs beside the job: the cluster as far as it is known, the user, and the files of this machine.
 
-    ``has_jobset``: whether the cluster serves JobSets, None where nobody has asked it. ``trained``: weights that are trained,
-    None where the model's sizes are not known. ``caller`` is the environment with ``.env`` in it. ``code``: the revision that
-    the run is of.
+    ``has_jobset``: whether the cluster serves JobSets, None if it was not asked. ``trained``: number of trained weights, None
+    if the model's sizes are unknown. ``caller``: the environment including ``.env``. ``code``: the revision of the code.
     """
 
     user: str
@@ -93,7 +92,7 @@ class Place:
 
 
 def render(job: Job, place: Place) -> KubernetesSpec:
-    """The objects of ``job``; raises ExperimentError for a path, a name or a size that a cluster cannot have."""
+    """The objects of ``job``; raises ExperimentError for a path, a name or a size that is not possible on a cluster."""
     placement = place_inputs(job.experiment, place.local)
     job = replace(job, experiment=placement.experiment)
     launch = job.experiment.launch
@@ -105,21 +104,12 @@ def render(job: Job, place: Place) -> KubernetesSpec:
     run = _run_dir(job)
     secret_keys = secrets_of(job, place.caller)
     grace = grace_period(job, place.trained)
-    labels = _labels(job, place.user)
-    named = objects.Named(name, place.namespace, labels, _annotations(job, place, run), settings.queue)
-    template = pod_template(
-        job,
-        image=place.image,
-        name=name,
-        labels=labels,
-        env=_environment(job, place, first, str(run.path), grace, has_secrets=bool(secret_keys)),
-        placement=placement,
-        secret_keys=secret_keys,
-        folder=str(run.path),
-        grace=grace,
-    )
-    of = objects.indexed_job if kind == "Job" else objects.jobset
-    owner = of(named, template, nodes=nodes, max_restarts=launch.max_restarts, deadline=settings.active_deadline)
+    named = objects.Named(name, place.namespace, _labels(job, place.user), _annotations(job, place, run), settings.queue)
+    folder = str(run.path)
+    env = _environment(job, place, first, folder, grace, has_secrets=bool(secret_keys))
+    contents = Contents(place.image, name, named.labels, env, placement, secret_keys, folder, grace)
+    template = pod_template(job, contents)
+    comments = (*([why] if why else []), *_facts(job, first), *_comments(job, place, placement, secret_keys))
     return KubernetesSpec(
         run=job.run,
         job=name,
@@ -129,13 +119,8 @@ def render(job: Job, place: Place) -> KubernetesSpec:
         gpus=job.gpus,
         image=place.image,
         folder=_below_claim(run),
-        objects=(*_others(job, place, kind, named, run, placement), owner),
-        comments=(
-            f"{job.run}: experiment {job.key} on {job.devices}, on a cluster",
-            *([why] if why else []),
-            *_facts(job, first),
-            *_comments(job, place, placement, secret_keys),
-        ),
+        objects=(*_others(job, place, kind, named, run, placement), _owner(job, kind, named, template)),
+        comments=(f"{job.run}: experiment {job.key} on {job.devices}, on a cluster", *comments),
         staged=placement.staged,
         secret=settings.secret,
         secret_keys=secret_keys,
@@ -146,35 +131,42 @@ def render(job: Job, place: Place) -> KubernetesSpec:
     )
 
 
+def _owner(job: Job, kind: str, named: objects.Named, template: Mapping[str, Any]) -> dict[str, Any]:
+    """The Job or the JobSet."""
+    launch, of = job.experiment.launch, objects.indexed_job if kind == "Job" else objects.jobset
+    deadline = launch.kubernetes.active_deadline
+    return of(named, template, nodes=job.topology.nodes, max_restarts=launch.max_restarts, deadline=deadline)
+
+
 def text(spec: KubernetesSpec) -> str:
-    """What ``kubectl create -f -`` takes: comments, then a document for each object."""
+    """Input for ``kubectl create -f -``: comments, then one document per object."""
     from .manifest import document
 
     return "".join(f"# {comment}\n" for comment in spec.comments) + "".join(f"---\n{document(one)}" for one in spec.objects)
 
 
 def _check(job: Job) -> None:
-    """Raises ExperimentError where ``/dev/shm`` takes all of the memory, against which it counts."""
+    """Raises ExperimentError if ``/dev/shm``, which counts as memory, takes all of it."""
     needs = Needs.of(job)
     if needs.memory_at_most > needs.shm:
         return
     sizes = f"{quantity(needs.shm)} of {quantity(needs.memory_at_most)}"
-    what = f"/dev/shm counts against the memory, and takes all of it ({sizes})"
+    what = f"/dev/shm counts as memory and takes all of it ({sizes})"
     raise ExperimentError(Mistake("launch.memory", what, "more memory, or a smaller launch.shm_size"))
 
 
 def _kind(job: Job, has_jobset: bool | None) -> tuple[str, str | None]:
-    """(Job or JobSet, why where nobody has said it)."""
+    """(Job or JobSet, the reason if the experiment does not set it)."""
     wanted, nodes = job.experiment.launch.kubernetes.kind, job.topology.nodes
     if wanted != "auto":
         return ("Job" if wanted == "job" else "JobSet"), None
     if nodes == 1:
         return "Job", None
     if has_jobset is None:
-        return "Job", "kind: a Job, as no cluster was asked whether it serves JobSets (--kind jobset makes one)"
+        return "Job", "kind: Job, as no cluster was asked for JobSet support (--kind jobset renders a JobSet)"
     if has_jobset:
-        return "JobSet", "kind: a JobSet, as the cluster serves them; it begins all nodes again together"
-    return "Job", "kind: a Job, as the cluster serves no JobSets"
+        return "JobSet", "kind: JobSet, as the cluster supports it; it restarts all nodes together"
+    return "Job", "kind: Job, as the cluster does not support JobSet"
 
 
 def _run_dir(job: Job) -> RunDir:
@@ -187,7 +179,7 @@ def _below_claim(run: RunDir) -> PurePosixPath:
 
 
 def _labels(job: Job, user: str) -> dict[str, str]:
-    """What finds a run's objects and pods again."""
+    """The labels by which a run's objects and pods are found."""
     return {
         "app.kubernetes.io/name": "dpo-launcher",
         "app.kubernetes.io/managed-by": "dpo-launcher",
@@ -199,7 +191,7 @@ def _labels(job: Job, user: str) -> dict[str, str]:
 
 
 def _annotations(job: Job, place: Place, run: RunDir) -> dict[str, str]:
-    """What ``ClusterRun`` reads: all that a list of runs shows, without a look at the claim."""
+    """What ``ClusterRun`` reads: all that lists of runs show, without reading the claim."""
     said = {
         "run": job.run,
         "key": job.key,
@@ -218,7 +210,7 @@ def _annotations(job: Job, place: Place, run: RunDir) -> dict[str, str]:
 def _others(
     job: Job, place: Place, kind: str, named: objects.Named, run: RunDir, placement: Placement
 ) -> Iterator[dict[str, Any]]:
-    """What must be there before the pods are. The experiment is a file of its own; the entry enters it into the record."""
+    """The objects that must exist before the pods. The experiment is a file of its own; the entry adds it to the record."""
     record = {
         **{name: value for name, value in first_record(job, run, "kubernetes").items() if name != "experiment"},
         "image": place.image.reference,
@@ -246,26 +238,26 @@ def _environment(job: Job, place: Place, first: str, folder: str, grace: int, *,
 
 
 def _facts(job: Job, first: str) -> tuple[str, ...]:
-    """As for the other backends; the other nodes' commands differ in their number alone."""
+    """As for the other backends; the commands of other nodes only differ in the node's number."""
     if job.topology.nodes == 1:
         return facts(job)
     return facts(replace(job, node=Node(0, first)), "the entry of the first node")
 
 
 def _comments(job: Job, place: Place, placement: Placement, secret_keys: tuple[str, ...]) -> Iterator[str]:
-    """What the objects rely on, for those who create them by hand."""
+    """What the objects need, for users who create them by hand."""
     needs = Needs.of(job)
     unsaid = [name for name, is_said in (("cpus", needs.are_cpus_said), ("memory", needs.is_memory_said)) if not is_said]
     if unsaid:
         names = " and ".join(f"launch.{name}" for name in unsaid)
         yield (
-            f"{names} not set: a node is asked for cpu {needs.cpus:g}, memory {quantity(needs.memory)}, "
-            f"and gives at most cpu {needs.cpus_at_most:g}, memory {quantity(needs.memory_at_most)}"
+            f"{names} not set: requests per node are cpu {needs.cpus:g}, memory {quantity(needs.memory)}, "
+            f"limits cpu {needs.cpus_at_most:g}, memory {quantity(needs.memory_at_most)}"
         )
     yield f"claims: {', '.join(f'{claim} ({role})' for role, claim in placement.claims.items())}"
     if secret_keys:
-        yield f"of the Secret {job.experiment.launch.kubernetes.secret} (`launcher secrets push`): {', '.join(secret_keys)}"
+        yield f"keys of the Secret {job.experiment.launch.kubernetes.secret} (`launcher secrets push`): {', '.join(secret_keys)}"
     for staged in placement.staged:
-        yield f"`launcher submit` puts {staged.folder.path}, {staged.folder.size:,} bytes, once to {staged.target}"
+        yield f"`launcher submit` copies {staged.folder.path} ({staged.folder.size:,} bytes) once to {staged.target}"
     if place.image.build is not None:
-        yield f"`launcher submit` pushes the image: {place.image.reference} is one of this machine only"
+        yield f"`launcher submit` pushes the image: {place.image.reference} exists only on this machine"

@@ -1,4 +1,4 @@
-"""Whether a quota leaves room for a run, and whether some node could ever hold its pod. Pure."""
+"""Whether a quota leaves room for a run, and whether any node could ever hold its pod. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _REPELS: Final = ("NoSchedule", "NoExecute")
 
 
 def requests(container: Obj) -> dict[str, Fraction]:
-    """What one pod asks for, by resource; a limit without a request is one."""
+    """What one pod requests, by resource; a limit without a request counts as one."""
     resources = container.get("resources") or {}
     asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
     return {name: number(value) for name, value in asked.items()}
 
 
 def over_quota(quotas: Sequence[Obj], container: Obj, nodes: int, objects: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    """(what is over, by how much) of each quota that the run would exceed; ``objects`` counts those it creates by plural."""
+    """(quota, resource with amounts) for each quota that the run would exceed; ``objects``: plural -> how many it creates."""
     limits = {name: number(value) for name, value in ((container.get("resources") or {}).get("limits") or {}).items()}
     asked: dict[str, Fraction] = {"pods": Fraction(nodes), "count/pods": Fraction(nodes)}
     for name, value in requests(container).items():
@@ -40,18 +40,18 @@ def over_quota(quotas: Sequence[Obj], container: Obj, nodes: int, objects: Mappi
         for name in sorted(asked.keys() & hard.keys()):
             most, taken = number(hard[name]), number(used.get(name, 0))
             if asked[name] + taken > most:
-                left = f"{shown(name, max(most - taken, Fraction(0)))} of {shown(name, most)} left"
+                left = f"{shown(name, max(most - taken, Fraction(0)))} of {shown(name, most)} available"
                 yield f"quota {quota['metadata']['name']}", f"{name}: {shown(name, asked[name])} needed, {left}"
 
 
 def _counts(quota: Obj) -> bool:
-    """Whether the quota counts pods like ours: with requests, without an end or a class of priority."""
+    """Whether the quota counts pods like ours: with requests, without a deadline or a priority class."""
     spec = quota.get("spec") or {}
     return not spec.get("scopeSelector") and set(spec.get("scopes") or []) <= {"NotBestEffort", "NotTerminating"}
 
 
 def unfit(nodes: Sequence[Obj], pod: Obj) -> str | None:
-    """Why no node could hold a pod with the spec ``pod``, even if it were empty; None if one could, or if there is none yet."""
+    """Why no node could hold a pod with the spec ``pod``, even an empty node; None if one could, or if no node exists yet."""
     asked = requests(pod["containers"][0])
     reasons: Counter[str] = Counter()
     for node in nodes:
@@ -76,7 +76,7 @@ def _against(node: Obj, pod: Obj, asked: Mapping[str, Fraction]) -> Iterator[str
     spec, status, labels = node.get("spec") or {}, node.get("status") or {}, node["metadata"].get("labels") or {}
     ready = next((one["status"] for one in status.get("conditions") or [] if one["type"] == "Ready"), "True")
     if spec.get("unschedulable"):
-        yield "take no new pods (cordoned)"
+        yield "are cordoned"
     elif ready != "True":
         yield "are not ready"
     for key, value in (pod.get("nodeSelector") or {}).items():
@@ -91,10 +91,10 @@ def _against(node: Obj, pod: Obj, asked: Mapping[str, Fraction]) -> Iterator[str
         has = number(there.get(name, 0))
         if has < wanted:
             has_none = "have no" if not has else "have too little"
-            yield f"{has_none} {name} ({shown(name, wanted)} asked)"
+            yield f"{has_none} {name} ({shown(name, wanted)} requested)"
 
 
-_OF_ONE: Final = {"take": "takes", "are": "is", "lack": "lacks", "have": "has"}
+_OF_ONE: Final = {"are": "is", "lack": "lacks", "have": "has"}
 
 
 def _tolerated(taint: Obj, tolerations: Sequence[Obj]) -> bool:

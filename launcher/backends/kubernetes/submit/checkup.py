@@ -1,4 +1,4 @@
-"""What a cluster has of all that runs need, as far as the caller may look."""
+"""What runs need on a cluster, and whether it is present: for `launcher doctor --cluster`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _READER: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/componen
 
 
 def look(cluster: Cluster) -> list[Finding]:
-    """Every finding, those first without which others make no sense. Raises ClusterError where no cluster answers."""
+    """Every finding, in the order in which they depend on each other. Raises ClusterError if no cluster answers."""
     where = cluster.namespace
     minor = str(cluster.get("/version").get("minor", ""))
     found = [doctor.version(minor, f"{cluster.host} (context {cluster.context})")]
@@ -47,7 +47,7 @@ def look(cluster: Cluster) -> list[Finding]:
 
 
 def _denied(facts: Facts) -> dict[str, list[str]]:
-    """What stops working -> the verbs and resources that the caller may not use."""
+    """Launcher verb that stops working -> the verbs and resources that the caller lacks."""
     found: dict[str, list[str]] = {}
     for permission, verbs in facts.denied.items():
         found.setdefault(permission.needed_by, []).extend(f"{verb} {permission.resource}" for verb in verbs)
@@ -62,4 +62,4 @@ def _listed(cluster: Cluster, path: str, selector: str | None = None) -> Answer:
     try:
         return Answer(list[Mapping[str, Any]](cluster.list(path, selector)))
     except ApiError as error:
-        return Answer(unseen="you may not see it" if error.status == 403 else error.message)
+        return Answer(unseen="permission denied" if error.status == 403 else error.message)

@@ -1,4 +1,4 @@
-"""A run's objects are created on a cluster: all of them are tried first, and a failure half-way leaves none behind."""
+"""Creating a run's objects on a cluster: all are tried with a dry run first, and a failure half-way leaves none behind."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _PLACES: Final = {
 
 
 class HalfWay(LauncherError):
-    """A run was not created, and what had been was removed, but for ``left``."""
+    """A run was not created; objects created before the failure were removed, except ``left``."""
 
     def __init__(self, run: str, why: str, left: Sequence[str]):
         self.left = tuple(left)
-        said = "nothing of it is left" if not left else f"this could not be removed: {', '.join(left)}"
-        super().__init__(f"{run} was not submitted: {why}\n    {said}")
+        said = "nothing was left behind" if not left else f"could not be removed: {', '.join(left)}"
+        super().__init__(f"{run} not submitted: {why}\n    {said}")
 
 
 class Interrupted(HalfWay, Aborted):
-    """The same, by Ctrl-C."""
+    """The same, after Ctrl-C."""
 
     exit_code = Aborted.exit_code
 
 
 def try_all(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> None:
-    """Lets the server go through everything that it will check when the objects are created: schemas, names, webhooks, quotas.
+    """Creates the objects in a dry run: the server checks schemas, names, webhooks and quotas.
 
-    Raises NotReady with all that it refuses.
+    Raises NotReady with everything that it refuses.
     """
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         tried = [pool.submit(cluster.create, _place(obj, namespace), _in(obj, namespace), True) for obj in spec.objects]
@@ -57,13 +57,13 @@ def try_all(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> None:
 
 
 def create(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> ClusterRun:
-    """Creates what the pods need, then the Job or JobSet, and makes that the owner of the others.
+    """Creates what the pods need, then the Job or JobSet, and makes it the owner of the other objects.
 
-    Raises HalfWay, or Interrupted for Ctrl-C, when the objects that had been created are removed again.
+    Raises HalfWay, or Interrupted after Ctrl-C, once the objects created before are removed.
     """
     *others, owner = spec.objects
     made: list[Obj] = []
-    # Leaving the pool waits for its answers: an object whose creation was interrupted half-way would come after its removal.
+    # Leaving the pool waits for its answers: else an object whose creation was interrupted could appear after its removal.
     with _removed_on_failure(cluster, spec.run, namespace, made), ThreadPoolExecutor(_AT_ONCE) as pool:
         for answer in [pool.submit(_create, cluster, obj, namespace, made) for obj in others]:
             answer.result()
@@ -82,7 +82,7 @@ def create(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> ClusterRun
 
 
 def _create(cluster: Cluster, obj: Obj, namespace: str, made: list[Obj]) -> dict[str, Any]:
-    """Creates one object. Where the connection broke, it may be there: the name was free a moment ago, so it is ours then."""
+    """Creates one object. If the connection broke and the object exists now, it is ours: its name was free a moment ago."""
     place, wanted = _place(obj, namespace), _in(obj, namespace)
     made.append(obj)
     try:
@@ -104,18 +104,18 @@ def _removed_on_failure(cluster: Cluster, run: str, namespace: str, made: list[O
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(run, "it was interrupted", _remove(cluster, namespace, made)) from None
+        raise Interrupted(run, "interrupted", _remove(cluster, namespace, made)) from None
     except LauncherError as error:
         raise HalfWay(run, str(error), _remove(cluster, namespace, made)) from error
 
 
 def _remove(cluster: Cluster, namespace: str, made: Sequence[Obj]) -> list[str]:
-    """Removes the newest first; the names of those that stay."""
+    """Removes the objects, the newest first; returns the names of those that stay."""
     left: list[str] = []
     for number, obj in enumerate(reversed(made)):
         try:
             cluster.delete(_path(obj, namespace))
-        except KeyboardInterrupt:  # a second one: say what is there, and go
+        except KeyboardInterrupt:  # a second Ctrl-C: report what is left, and stop
             return [*left, *(_named(one, namespace) for one in list(reversed(made))[number:])]
         except LauncherError:
             left.append(_named(obj, namespace))
@@ -123,23 +123,25 @@ def _remove(cluster: Cluster, namespace: str, made: Sequence[Obj]) -> list[str]:
 
 
 def _refusal(obj: Obj, error: ApiError) -> Mistake:
-    """What the server has against an object, in a sentence."""
+    """Why the server refuses an object."""
     where, words = f"{obj['kind']} {obj['metadata']['name']}", error.message
     webhook, denied, why = words.partition(" denied the request: ")
     if denied:
         name = webhook.partition('"')[2].partition('"')[0]
-        return Mistake(where, f"the cluster's own rules ({name}) refuse it: {why}", hint="ask who runs the cluster")
+        return Mistake(where, f"the admission webhook {name} refuses it: {why}", hint="ask the cluster's administrator")
     if "exceeded quota: " in words:
-        return Mistake(where, words[words.index("exceeded quota: ") :], hint="launcher ps lists what is there; older runs can go")
+        return Mistake(
+            where, words[words.index("exceeded quota: ") :], hint="launcher ps --cluster lists your runs; remove old ones"
+        )
     if error.status == 409:
-        return Mistake(where, "an object of that name exists already", hint="another --name")
+        return Mistake(where, "an object with this name already exists", hint="choose another --name")
     if error.status == 404:
-        return Mistake(where, words, hint="launcher doctor --cluster says what is missing")
+        return Mistake(where, words, hint="launcher doctor --cluster prints what is missing")
     if error.status == 403:
-        return Mistake(where, f"you may not create it: {words}", hint="ask for the Role of k8s/base/access.yaml")
+        return Mistake(where, f"permission denied: {words}", hint="ask for the Role in k8s/base/access.yaml")
     if error.status in (400, 413, 422):
-        return Mistake(where, f"the cluster does not take it: {words}")
-    return Mistake(where, f"the cluster did not answer the trial: {words} ({error.status})", hint="submit it again")
+        return Mistake(where, f"the cluster rejects it: {words}")
+    return Mistake(where, f"the dry run failed: {words} ({error.status})", hint="submit again")
 
 
 def _in(obj: Obj, namespace: str) -> dict[str, Any]:

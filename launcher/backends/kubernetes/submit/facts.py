@@ -1,4 +1,4 @@
-"""What a cluster says of the place where a run is to be: everything that preflight judges, asked at once."""
+"""What a cluster has for a run: everything that the preflight checks need, asked at the same time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..api.permissions import PERMISSIONS, Permission
 from ..render.names import label_value
 
 Obj = Mapping[str, Any]
-_AT_ONCE: Final = 16  # questions
+_AT_ONCE: Final = 16  # requests
 _RUNS: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=run"
 _JOBSETS: Final = "/apis/jobset.x-k8s.io/v1alpha2"
 _KUEUE: Final = "/apis/kueue.x-k8s.io"
@@ -21,7 +21,7 @@ _KUEUE: Final = "/apis/kueue.x-k8s.io"
 
 @dataclass(frozen=True)
 class Answer:
-    """``found`` is the object, or the objects; None where there is none. ``unseen`` says why that is not known."""
+    """``found``: the object, or the objects; None if missing. ``unseen``: why that is not known, or None."""
 
     found: Any = None
     unseen: str | None = None
@@ -29,7 +29,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked about. ``claims``: role -> claim; ``verbs``: of the launcher, as permissions are needed by them."""
+    """What is asked. ``claims``: role -> claim; ``verbs``: the launcher's verbs whose permissions are checked."""
 
     namespace: str
     run: str
@@ -41,10 +41,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Facts:
-    """``denied``: permission -> verbs that the caller lacks. ``earlier``: Jobs and JobSets of a run of the same name.
+    """``denied``: permission -> verbs that the caller lacks. ``earlier``: Jobs and JobSets of runs with the same name.
 
-    ``claims`` and ``classes`` are by name; ``queue`` is the LocalQueue, ``has_kueue`` whether the cluster knows such a kind.
-    ``pods`` are those of the namespace, asked for where a claim cannot be mounted everywhere.
+    ``claims`` and ``classes`` are by name; ``queue`` is the LocalQueue, ``has_kueue`` whether the cluster serves Kueue.
+    ``pods``: all of the namespace, only asked for if a claim cannot be mounted on several nodes.
     """
 
     denied: Mapping[Permission, tuple[str, ...]]
@@ -62,65 +62,73 @@ class Facts:
 
 
 def gather(cluster: Cluster, asked: Question) -> Facts:
-    """Raises ClusterError where the cluster does not answer, or does not know the caller."""
-    inside = f"/api/v1/namespaces/{asked.namespace}"
+    """Raises ClusterError if the cluster does not answer or rejects the credentials."""
+    inside, ns = f"/api/v1/namespaces/{asked.namespace}", f"namespaces/{asked.namespace}"
+    label = f"{_RUNS},dpo-launcher/run={label_value(asked.run)}"
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-
-        def one(path: str) -> Future[Answer]:
-            return pool.submit(_one, cluster, path)
-
-        def many(path: str, selector: str | None = None) -> Future[Answer]:
-            return pool.submit(_many, cluster, path, selector)
-
-        label = f"{_RUNS},dpo-launcher/run={label_value(asked.run)}"
-        namespace = one(f"/api/v1/namespaces/{asked.namespace}")
-        jobset, kueue = one(_JOBSETS), one(_KUEUE)
-        jobs = many(f"/apis/batch/v1/namespaces/{asked.namespace}/jobs", label)
-        jobsets = many(f"{_JOBSETS}/namespaces/{asked.namespace}/jobsets", label)
-        claims = {name: one(f"{inside}/persistentvolumeclaims/{name}") for name in set(asked.claims.values())}
-        secret = one(f"{inside}/secrets/{asked.secret}") if asked.secret is not None else None
-        quotas, nodes = many(f"{inside}/resourcequotas"), many("/api/v1/nodes")
-        wanted = _wanted(asked.verbs)
-        reviews = {(p, v): pool.submit(_may, cluster, p, v, asked.namespace) for p, v in wanted if p.addon is None}
-        served = {"JobSet": jobset.result().found is not None, "Kueue": kueue.result().found is not None}
-        reviews |= {
-            (p, v): pool.submit(_may, cluster, p, v, asked.namespace) for p, v in wanted if p.addon and served.get(p.addon)
-        }
-        queue = Answer()
-        if asked.queue is not None and (group := kueue.result().found) is not None:
-            version = group["preferredVersion"]["groupVersion"]
-            queue = one(f"/apis/{version}/namespaces/{asked.namespace}/localqueues/{asked.queue}").result()
-        found_claims = {name: answer.result() for name, answer in claims.items()}
-        pods = many(f"{inside}/pods") if any(is_of_one_node(claim.found) for claim in found_claims.values()) else None
-        classes = {name: one(f"/apis/storage.k8s.io/v1/storageclasses/{name}") for name in _classes(found_claims.values())}
+        ask = _Asking(cluster, pool, asked)
+        namespace, jobset, kueue = ask.one(inside), ask.one(_JOBSETS), ask.one(_KUEUE)
+        jobs, jobsets = ask.many(f"/apis/batch/v1/{ns}/jobs", label), ask.many(f"{_JOBSETS}/{ns}/jobsets", label)
+        claims = {name: ask.one(f"{inside}/persistentvolumeclaims/{name}") for name in set(asked.claims.values())}
+        secret = ask.one(f"{inside}/secrets/{asked.secret}" if asked.secret is not None else None)
+        quotas, nodes = ask.many(f"{inside}/resourcequotas"), ask.many("/api/v1/nodes")
+        reviews = ask.reviews(None)
+        served = [name for name, answer in (("JobSet", jobset), ("Kueue", kueue)) if answer.result().found is not None]
+        for addon in served:
+            reviews |= ask.reviews(addon)
+        queue = ask.one(_queue_path(asked, kueue.result()))
+        found = {name: answer.result() for name, answer in claims.items()}
+        pods = ask.many(f"{inside}/pods" if any(is_of_one_node(claim.found) for claim in found.values()) else None)
+        classes = {name: ask.one(f"/apis/storage.k8s.io/v1/storageclasses/{name}") for name in _classes(found.values())}
         return Facts(
             denied=_denied({asked: answer.result() for asked, answer in reviews.items()}),
             namespace=namespace.result(),
-            claims=found_claims,
+            claims=found,
             classes={name: answer.result() for name, answer in classes.items()},
-            secret=secret.result() if secret is not None else Answer(),
-            queue=queue,
-            has_kueue=served["Kueue"],
-            has_jobset=served["JobSet"],
+            secret=secret.result(),
+            queue=queue.result(),
+            has_kueue="Kueue" in served,
+            has_jobset="JobSet" in served,
             quotas=quotas.result(),
             nodes=nodes.result(),
-            pods=pods.result() if pods is not None else Answer(),
+            pods=pods.result(),
             earlier=[obj for answer in (jobs, jobsets) for obj in answer.result().found or []],
         )
 
 
+@dataclass(frozen=True)
+class _Asking:
+    """Requests that are sent at the same time. A path of None is not asked: its answer is empty."""
+
+    cluster: Cluster
+    pool: ThreadPoolExecutor
+    asked: Question
+
+    def one(self, path: str | None) -> Future[Answer]:
+        return self.pool.submit(lambda: Answer() if path is None else _seen(lambda: self.cluster.get(path)))
+
+    def many(self, path: str | None, selector: str | None = None) -> Future[Answer]:
+        ask = Answer if path is None else lambda: _seen(lambda: list(self.cluster.list(path, selector)))
+        return self.pool.submit(ask)
+
+    def reviews(self, addon: str | None) -> dict[tuple[Permission, str], Future[bool]]:
+        """Whether the caller has each permission of ``addon``, or of the cluster itself (None)."""
+        wanted = [(p, verb) for p, verb in _wanted(self.asked.verbs) if p.addon == addon]
+        return {(p, verb): self.pool.submit(_may, self.cluster, p, verb, self.asked.namespace) for p, verb in wanted}
+
+
+def _queue_path(asked: Question, kueue: Answer) -> str | None:
+    """The path of the LocalQueue in the served version; None without a queue or without Kueue."""
+    if asked.queue is None or kueue.found is None:
+        return None
+    version = kueue.found["preferredVersion"]["groupVersion"]
+    return f"/apis/{version}/namespaces/{asked.namespace}/localqueues/{asked.queue}"
+
+
 def is_of_one_node(claim: Obj | None) -> bool:
-    """Whether a claim can be mounted on one node at a time."""
+    """Whether a claim can only be mounted on one node at a time."""
     modes = set((claim or {}).get("spec", {}).get("accessModes") or [])
     return bool(modes) and not modes & {"ReadWriteMany", "ReadOnlyMany"}
-
-
-def _one(cluster: Cluster, path: str) -> Answer:
-    return _seen(lambda: cluster.get(path))
-
-
-def _many(cluster: Cluster, path: str, selector: str | None) -> Answer:
-    return _seen(lambda: list(cluster.list(path, selector)))
 
 
 def _seen(ask: Callable[[], Any]) -> Answer:
@@ -129,7 +137,7 @@ def _seen(ask: Callable[[], Any]) -> Answer:
     except ApiError as error:
         if error.status == 404:
             return Answer()
-        return Answer(unseen="you may not see it" if error.status == 403 else error.message)
+        return Answer(unseen="permission denied" if error.status == 403 else error.message)
 
 
 def _wanted(verbs: Iterable[str]) -> list[tuple[Permission, str]]:
@@ -137,7 +145,7 @@ def _wanted(verbs: Iterable[str]) -> list[tuple[Permission, str]]:
 
 
 def _may(cluster: Cluster, permission: Permission, verb: str, namespace: str) -> bool:
-    """Whether the caller has the verb; True where nobody may ask, as then the request itself will tell."""
+    """Whether the caller has the verb; True if that cannot be asked: then the request itself fails."""
     try:
         review = cluster.review(permission.review(verb, namespace))
     except ApiError:
@@ -154,6 +162,6 @@ def _denied(reviews: Mapping[tuple[Permission, str], bool]) -> dict[Permission, 
 
 
 def _classes(claims: Iterable[Answer]) -> set[str]:
-    """The storage classes of claims that have no volume yet."""
+    """The storage classes of claims without a volume."""
     pending = [one.found for one in claims if one.found and (one.found.get("status") or {}).get("phase") == "Pending"]
     return {name for one in pending if (name := one["spec"].get("storageClassName"))}

@@ -1,16 +1,19 @@
-"""The Secret that runs read: made of the caller's own values, which nothing here shows."""
+"""The Secret that cluster runs read, made of the caller's own values. No value is printed, logged or returned."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
+from ....errors import LauncherError, UsageError
 from ....redact import REDACTOR
 from ..api.cluster import ApiError, Cluster
+from ..api.permissions import SECRET
 
-# Those that experiments need without naming them: models of the hub, buckets, spreadsheets.
+# Keys that experiments need without naming them: for the Hub, buckets and spreadsheets.
 USUAL: Final = (
     "HF_TOKEN",
     "AWS_ACCESS_KEY",
@@ -25,30 +28,91 @@ _LABELS: Final = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/m
 
 
 @dataclass(frozen=True)
-class Pushed:
-    """Names of keys: ``new`` and ``changed`` by this push, ``same`` before and after; ``others`` stay as they are."""
+class Wanted:
+    """What experiments want: the keys under ``launch.secrets``, and the Secret's name and namespace, None where they differ."""
 
+    keys: tuple[str, ...]
+    secret: str | None
+    namespace: str | None
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """The Secret ``name`` after a push. Names of keys: ``new`` and ``changed`` by it, ``same`` before and after, and ``others``,
+    which it left alone."""
+
+    name: str
+    namespace: str
     new: tuple[str, ...]
     changed: tuple[str, ...]
     same: tuple[str, ...]
     others: tuple[str, ...]
     is_created: bool
+    is_dry_run: bool = False
+
+
+def push_secrets(
+    caller: Mapping[str, str],
+    experiment: str | None = None,
+    file: Path | None = None,
+    *,
+    namespace: str | None = None,
+    name: str | None = None,
+    dry_run: bool = False,
+) -> Pushed:
+    """Pushes the caller's values of the usual keys and of those that ``experiment``, or any experiment, names.
+
+    ``namespace`` and ``name`` win over those of the experiments. Raises UsageError where a named key has no value, or no key has.
+    """
+    wanted = wanted_by(experiment, file)
+    missing = [key for key in wanted.keys if not caller.get(key)]
+    if missing:
+        raise UsageError(f"launch.secrets: {', '.join(missing)} not found in the environment or .env")
+    values = chosen(caller, wanted.keys)
+    if not values:
+        raise UsageError(f"nothing to push: the environment and .env have none of {', '.join(USUAL)}")
+    cluster = Cluster.connect(caller, namespace or wanted.namespace)
+    return push(cluster, cluster.namespace, name or wanted.secret or SECRET, values, dry_run=dry_run)
+
+
+def wanted_by(experiment: str | None, file: Path | None) -> Wanted:
+    """What one experiment, or all of the experiment files together, want of the Secret."""
+    from ....experiment.files import check_files, load
+
+    if experiment is not None:
+        loaded = [load(experiment, file=file)]
+    else:
+        try:
+            loaded = [one.loaded for one in check_files(Path(), file).experiments if one.loaded is not None]
+        except LauncherError:  # no file: the usual keys alone
+            loaded = []
+    launches = [one.experiment.launch for one in loaded]
+    keys = sorted({key for launch in launches for key in launch.secrets})
+    return Wanted(
+        keys=tuple(keys),
+        secret=_only({launch.kubernetes.secret for launch in launches}),
+        namespace=_only({launch.kubernetes.namespace for launch in launches}),
+    )
+
+
+def _only(values: set[Any]) -> Any:
+    return next(iter(values)) if len(values) == 1 else None
 
 
 def chosen(caller: Mapping[str, str], named: Iterable[str]) -> dict[str, str]:
-    """Of the caller's values those that a Secret is made of: the usual ones, and those that experiments name."""
+    """The caller's values that a Secret is made of: of the usual keys, and of those that experiments name."""
     return {name: caller[name] for name in sorted({*USUAL, *named}) if caller.get(name)}
 
 
 def push(cluster: Cluster, namespace: str, name: str, values: Mapping[str, str], *, dry_run: bool) -> Pushed:
-    """Makes the Secret, or puts the values into the one that is there; keys that it has beside them stay.
+    """Creates the Secret, or adds the values to an existing one, whose other keys stay.
 
-    ``dry_run``: says what would be done. Raises ApiError or ClusterError with the server's words, which hold no value.
+    ``dry_run``: changes nothing. Raises ApiError or ClusterError with the server's message, in which values are redacted.
     """
     place = f"/api/v1/namespaces/{namespace}/secrets"
     REDACTOR.learn(values, values)
     data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
-    before = _there(cluster, f"{place}/{name}")
+    before = _existing(cluster, f"{place}/{name}")
     if not dry_run and before is None:
         cluster.create(place, _secret(name, data))
     elif not dry_run:
@@ -57,11 +121,14 @@ def push(cluster: Cluster, namespace: str, name: str, values: Mapping[str, str],
         cluster.create(place, _secret(name, data), dry_run=True)
     had: Mapping[str, str] = (before or {}).get("data") or {}
     return Pushed(
+        name=name,
+        namespace=namespace,
         new=tuple(key for key in data if key not in had),
         changed=tuple(key for key in data if key in had and had[key] != data[key]),
         same=tuple(key for key in data if had.get(key) == data[key]),
         others=tuple(sorted(had.keys() - data.keys())),
         is_created=before is None,
+        is_dry_run=dry_run,
     )
 
 
@@ -75,7 +142,7 @@ def _secret(name: str, data: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _there(cluster: Cluster, path: str) -> dict[str, Any] | None:
+def _existing(cluster: Cluster, path: str) -> dict[str, Any] | None:
     try:
         return cluster.get(path)
     except ApiError as error:

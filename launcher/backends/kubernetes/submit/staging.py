@@ -1,4 +1,4 @@
-"""Inputs that are too large for a ConfigMap lie where the pods find them, under the hash of their contents, once."""
+"""Staging: inputs too large for a ConfigMap are put where the pods read them, once, under the hash of their contents."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Say = Callable[[str], None]
 
 _UNPACK: Final = Path(__file__).with_name("unpack.py")
 _LOOK: Final = 0.5  # seconds between two looks at the pod
-_START: Final = 900.0  # seconds that its image may take
-_STUCK: Final = 60.0  # seconds after which an image that cannot be pulled, or a pod without a node, is given up
-_LIFE: Final = 6 * 3600  # seconds after which the cluster ends a staging that nobody ended
+_START: Final = 900.0  # seconds that pulling its image may take
+_STUCK: Final = 60.0  # seconds until an image that cannot be pulled, or a pod without a node, is an error
+_LIFE: Final = 6 * 3600  # seconds after which the cluster ends a forgotten staging Job
 _CHUNK: Final = 1 << 20
 _HOPELESS: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError", "Unschedulable")
 
@@ -39,7 +39,7 @@ def stage(
     env: Mapping[str, str],
     say: Say,
 ) -> None:
-    """Puts every folder of ``spec.staged`` in its place, if it is not there. Raises LauncherError; then nothing is to be seen."""
+    """Puts every folder of ``spec.staged`` in its place, if missing there. Raises LauncherError, and then leaves nothing."""
     for one in spec.staged:
         if one.target.startswith("s3://"):
             _to_bucket(one, storage, env, say)
@@ -65,7 +65,7 @@ def _to_bucket(staged: Staged, storage: StorageConfig | None, env: Mapping[str, 
 
 
 def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: Staged, say: Say) -> None:
-    """By a short-lived Job, whose pod has the claim mounted and takes the files over a command's standard input."""
+    """Copies by a short-lived Job, whose pod mounts the claim and reads the files from a command's standard input."""
     folder, jobs = staged.folder, f"/apis/batch/v1/namespaces/{namespace}/jobs"
     say(f"staging  {folder.path} ({size(folder.size)}) to {staged.target} on claim {spec.claims['cache']}")
     job = staging_job(spec, staged, namespace, secrets.token_hex(4))
@@ -74,24 +74,38 @@ def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: St
         cluster.create(jobs, job)
         pod = _running_pod(cluster, namespace, name, say)
         said = _send(cluster, namespace, pod, staged, say)
-        say(f"staged   {staged.target}{' (was there)' if said == 'there' else ''}")
+        say(f"staged   {staged.target}{' (already there)' if said == 'there' else ''}")
     except ExecError as error:
         words = error.stderr.strip().splitlines() or [str(error)]
-        raise LauncherError(f"{folder.path} was not staged: {words[-1]}") from error
+        raise LauncherError(f"{folder.path} not staged: {words[-1]}") from error
     finally:
         cluster.delete(f"{jobs}/{name}", grace=0)
 
 
 def staging_job(spec: KubernetesSpec, staged: Staged, namespace: str, suffix: str) -> dict[str, Any]:
-    """A Job with one pod like those of the run, but small, that waits until it is deleted."""
-    run_pod, labels = spec.pod["spec"], spec.owner["metadata"]["labels"]
+    """A Job with one small pod, otherwise like those of the run, that sleeps until it is deleted."""
+    labels = spec.owner["metadata"]["labels"]
     own = {name: value for name, value in labels.items() if name.startswith("app.kubernetes.io/") or name == "dpo-launcher/user"}
     own["app.kubernetes.io/component"] = "staging"
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": f"dpo-stage-{staged.folder.digest[:12]}-{suffix}", "namespace": namespace, "labels": own},
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": _LIFE,
+            "ttlSecondsAfterFinished": 60,
+            "template": {"metadata": {"labels": own}, "spec": _staging_pod(spec)},
+        },
+    }
+
+
+def _staging_pod(spec: KubernetesSpec) -> dict[str, Any]:
+    small, run_pod = {"cpu": "500m", "memory": "512Mi"}, spec.pod["spec"]
     kept = (
         "automountServiceAccountToken", "enableServiceLinks", "imagePullSecrets", "nodeSelector", "runtimeClassName",
         "securityContext", "serviceAccountName", "tolerations",
     )  # fmt: skip
-    small = {"cpu": "500m", "memory": "512Mi"}
     container = {
         "name": CONTAINER,
         "image": spec.image.reference,
@@ -103,7 +117,7 @@ def staging_job(spec: KubernetesSpec, staged: Staged, namespace: str, suffix: st
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": "cache", "mountPath": CACHE}, {"name": "tmp", "mountPath": "/tmp"}],
     }
-    pod = {
+    return {
         **{name: run_pod[name] for name in kept if name in run_pod},
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 1,
@@ -113,21 +127,10 @@ def staging_job(spec: KubernetesSpec, staged: Staged, namespace: str, suffix: st
             {"name": "tmp", "emptyDir": {}},
         ],
     }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": f"dpo-stage-{staged.folder.digest[:12]}-{suffix}", "namespace": namespace, "labels": own},
-        "spec": {
-            "backoffLimit": 0,
-            "activeDeadlineSeconds": _LIFE,
-            "ttlSecondsAfterFinished": 60,
-            "template": {"metadata": {"labels": own}, "spec": pod},
-        },
-    }
 
 
 def _running_pod(cluster: Cluster, namespace: str, job: str, say: Say) -> str:
-    """The name of the Job's pod once it runs; raises LauncherError where it will not."""
+    """The name of the Job's pod once it runs; raises LauncherError if it does not start."""
     begun, told = time.monotonic(), ""
     while True:
         found = list(cluster.list(f"/api/v1/namespaces/{namespace}/pods", f"batch.kubernetes.io/job-name={job}"))
@@ -139,17 +142,17 @@ def _running_pod(cluster: Cluster, namespace: str, job: str, say: Say) -> str:
                 message = pod.message or (pod.container.message if pod.container else "")
                 scheduled = pod.condition("PodScheduled")
                 message = message or (scheduled.message if scheduled is not None else "")
-                raise LauncherError(f"the pod that stages does not start: {why or pod.phase}{': ' + message if message else ''}")
+                raise LauncherError(f"the staging pod does not start: {why or pod.phase}{': ' + message if message else ''}")
             if why and why != told:
                 told = why
-                say(f"waiting  for the pod that stages: {why}")
+                say(f"waiting  for the staging pod: {why}")
         if not found and time.monotonic() - begun > _STUCK:
-            raise LauncherError(f"the Job that stages gets no pod: kubectl -n {namespace} describe job {job}")
+            raise LauncherError(f"the staging Job has no pod; see: kubectl -n {namespace} describe job {job}")
         time.sleep(_LOOK)
 
 
 def _send(cluster: Cluster, namespace: str, pod: str, staged: Staged, say: Say) -> str:
-    """Sends the files; the pod's last word, ``there`` or ``staged``."""
+    """Sends the files; returns the pod's answer, ``there`` or ``staged``."""
     asked, is_wanted = threading.Event(), False
     meter = Meter(staged.folder.size, Lines("staged", say))
 
@@ -172,9 +175,9 @@ def _send(cluster: Cluster, namespace: str, pod: str, staged: Staged, say: Say) 
 
 
 def packed(folder: Folder, meter: Meter) -> Iterator[bytes]:
-    """What ``unpack.py`` reads: the length of a list of names and sizes in 8 digits, the list, the contents in order of names.
+    """What ``unpack.py`` reads: the length of the list of names and sizes in 8 digits, the list, the contents in order of names.
 
-    Raises LauncherError where a file has another size by now.
+    Raises LauncherError if the size of a file has changed.
     """
     names = json.dumps(dict(folder.files)).encode()
     yield b"%08d" % len(names) + names
@@ -186,4 +189,4 @@ def packed(folder: Folder, meter: Meter) -> Iterator[bytes]:
                 left -= len(data)
                 meter.add(len(data))
         if left:
-            raise LauncherError(f"{folder.path / name}: was changed while it was staged")
+            raise LauncherError(f"{folder.path / name}: changed while it was staged")

@@ -1,5 +1,5 @@
-"""Runs in a pod, as `python -c` of this text, with nothing of ours beside it: takes files from standard input, and puts them in
-place whole or not at all. Its arguments: the target, and the hash of all contents; its words: there, send, staged."""
+"""Runs in a pod as `python -c` of this text, without any module of ours: reads files from standard input, and puts them in place
+completely or not at all. Arguments: the target, and the hash of all contents. Prints: there, send, staged."""
 
 import hashlib
 import json
@@ -15,18 +15,18 @@ def main(target: Path, digest: str) -> None:
         say("there")
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f".{digest}-*"):  # of a staging that was killed
+    for left in target.parent.glob(f".{digest}-*"):  # from a killed staging
         if time.time() - left.stat().st_mtime > 6 * 3600:
             shutil.rmtree(left, ignore_errors=True)
     aside = target.parent / f".{digest}-{os.urandom(4).hex()}"
     say("send")
     try:
         if receive(aside) != digest:
-            sys.exit("what came is not what was to be sent: a file was changed meanwhile")
+            sys.exit("the received files have another digest: a file changed while it was sent")
         try:
             aside.rename(target)
         except OSError:
-            if not target.is_dir():  # else somebody was faster
+            if not target.is_dir():  # else another staging was faster
                 raise
         say("staged")
     finally:
@@ -43,7 +43,7 @@ def receive(folder: Path) -> str:
             while left:
                 data = stream.read(min(left, 1 << 20))
                 if not data:
-                    sys.exit(f"what was sent broke off in {name}")
+                    sys.exit(f"the connection ended within {name}")
                 file.write(data)
                 content.update(data)
                 left -= len(data)
@@ -57,7 +57,7 @@ def say(word: str) -> None:
 
 
 def refused(error: PermissionError) -> str:
-    """As the entry of a run says it: Kubernetes never changes the owner of a folder of its node."""
+    """The same message as a run's entry: Kubernetes never changes the owner of a folder on a node."""
     gid = os.getegid()
     mends = f"make the volume writable for group {gid}, as `chgrp -R {gid} DIR && chmod -R g+rwX DIR` does on its host"
     return f"{error.filename} cannot be written by {os.geteuid()}:{gid}: {mends}"

@@ -192,7 +192,7 @@ def test_a_stop_is_after_a_checkpoint(engine, docker, spec):
 def test_a_stop_at_once_kills_and_says_aborted(engine, docker, spec):
     run = docker.submit(spec(env={"FAKE_RANKS": "deaf"}))
     wait_for(run.steps.is_file)
-    assert docker.stop(run, now=True) == Status("aborted", 130, "killed at once on request")
+    assert docker.stop(run, now=True) == Status("aborted", 130, "killed on request")
     assert containers(engine, run) == []
     assert run.read_record()["attempts"][0]["ended"] is not None
 

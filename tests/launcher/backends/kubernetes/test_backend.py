@@ -211,7 +211,7 @@ def test_a_server_that_is_away_is_said_once_and_waited_for(cluster_api, kubernet
     played.say("one")
     follower.until("one")
     cluster_api.stop()
-    follower.until("waiting for it")
+    follower.until("retrying")
     time.sleep(0.2)
     played.say("two")
     cluster_api.start()
@@ -220,7 +220,7 @@ def test_a_server_that_is_away_is_said_once_and_waited_for(cluster_api, kubernet
     lines = follower.lines()
     assert [line for line in lines if line in ("one", "two")] == ["one", "two"]
     assert len(lines) == 4
-    assert sum("; waiting for it, the run goes on meanwhile" in line for line in lines) == 1
+    assert sum("; retrying, the run continues" in line for line in lines) == 1
 
 
 def test_a_verb_that_is_forbidden_ends_it_with_the_servers_words(cluster_api, kubernetes):
@@ -235,16 +235,16 @@ def test_what_a_run_waits_for_is_said_once_a_change(cluster_api, kubernetes):
     played = Played(cluster_api)
     (pod,) = controllers.make_pods(cluster_api, "first", node=None)
     controllers.unschedulable(cluster_api, pod, "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
-    follower = Follower(kubernetes, played).until("waiting: no node takes")
+    follower = Follower(kubernetes, played).until("waiting: no node can take")
     time.sleep(0.4)
     controllers.condition(cluster_api, "pods", pod, "PodScheduled", "True")
     controllers.waiting(cluster_api, pod, "ErrImagePull", "manifest unknown")
-    follower.until("is not pulled: the registry has no such image")
+    follower.until("cannot pull dpo:1: image not found in the registry")
     controllers.running(cluster_api, pod)
     cluster_api.log(pod)
     played.complete()
     assert follower.lines() == []
-    told = [line for line in follower.text.splitlines() if "is not pulled" in line or "no node takes" in line]
+    told = [line for line in follower.text.splitlines() if "cannot pull" in line or "no node can take" in line]
     assert len(told) == 2
 
 
@@ -255,8 +255,8 @@ def test_an_image_that_does_not_come_ends_the_following_and_says_why(cluster_api
     controllers.waiting(cluster_api, pod, "ImagePullBackOff", "manifest unknown")
     with pytest.raises(LauncherError) as raised:
         Follower(kubernetes, played).lines()
-    assert "is not pulled: the registry has no such image" in str(raised.value)
-    assert "`launcher stop first` takes it away" in str(raised.value)
+    assert "cannot pull dpo:1: image not found in the registry" in str(raised.value)
+    assert "remove it with: launcher stop first" in str(raised.value)
     assert cluster_api.objects.find("jobs", "first") is not None
 
 
@@ -288,7 +288,7 @@ def test_without_a_reader_a_pod_that_vanishes_is_said_and_the_next_one_followed(
     follower.until("one")
     cluster_api.objects.delete("pods", old)
     cluster_api.cut("/log")
-    follower.until("went away; what it said last is on the runs' claim")
+    follower.until("was deleted; its last output is on the claim with the runs")
     played.start()
     played.say("two")
     played.complete()
@@ -368,8 +368,8 @@ def test_without_a_pod_and_a_reader_it_is_said_what_would_have_to_be_there(clust
     with pytest.raises(LauncherError) as raised:
         list(kubernetes.read(played.run))
     assert str(raised.value) == (
-        "what runs have left on their claim is read through the reader pod of k8s/, and namespace default has none that runs\n"
-        "    hint:     `launcher doctor --cluster -n default` says which command adds it"
+        "cannot read the folders of runs: no reader pod runs in namespace default\n"
+        "    hint:     print the command that adds it with: launcher doctor --cluster -n default"
     )
 
 
@@ -383,7 +383,7 @@ def test_stop_suspends_the_job_and_resume_lets_it_go_on(cluster_api, kubernetes)
     job = cluster_api.objects.get("jobs", "first")
     assert job["spec"]["suspend"] is True
     assert set(job["metadata"]["annotations"]) >= {"dpo-launcher/stopped"}
-    assert kubernetes.status(run) == Status("stopping", None, "it writes a checkpoint")
+    assert kubernetes.status(run) == Status("stopping", None, "writes a checkpoint")
     waiter = threading.Thread(target=kubernetes.wait, args=(run, print), daemon=True)
     waiter.start()
     (pod,) = played.pods()
@@ -408,7 +408,7 @@ def test_stop_at_once_takes_the_pods_away(cluster_api, kubernetes):
     played = Played(cluster_api, nodes=2)
     played.start()
     clear_active(cluster_api)
-    assert kubernetes.stop(played.run, now=True) == Status("aborted", 130, "killed at once on request")
+    assert kubernetes.stop(played.run, now=True) == Status("aborted", 130, "killed on request")
     assert controllers.pods_of(cluster_api, "first") == []
     graces = [request.body["gracePeriodSeconds"] for request in cluster_api.asked("DELETE", "/pods/")]
     assert graces == [0, 0]
@@ -504,7 +504,7 @@ def test_a_jobset_is_followed_over_its_pods_and_stopped_as_a_whole(cluster_api, 
     spec = {"replicatedJobs": [{"name": "node", "replicas": 1, "template": template}]}
     jobset = {"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", "metadata": head, "spec": spec}
     run = ClusterRun.of(cluster_api.objects.put(jobset))
-    assert (run.kind, kubernetes.grace(run)) == ("JobSet", 90)
+    assert (run.kind, kubernetes.grace(run)) == ("JobSet", 0)  # no pod has started
     for index in range(2):
         own = {"jobset.sigs.k8s.io/jobset-name": "first", "batch.kubernetes.io/job-completion-index": str(index)}
         labels = {**template["spec"]["template"]["metadata"]["labels"], **own}
@@ -514,7 +514,7 @@ def test_a_jobset_is_followed_over_its_pods_and_stopped_as_a_whole(cluster_api, 
         )
         controllers.running(cluster_api, f"p{index}")
         cluster_api.log(f"p{index}").write(f"[rank {index}] here\n")
-    assert kubernetes.status(run) == Status("running")
+    assert (kubernetes.status(run), kubernetes.grace(run)) == (Status("running"), 90)
     assert [(one.run, one.status.state) for one in kubernetes.runs("default")] == [(run, "running")]
     pieces = kubernetes.follow(run, None)
     kubernetes.stop(run)
@@ -522,6 +522,6 @@ def test_a_jobset_is_followed_over_its_pods_and_stopped_as_a_whole(cluster_api, 
     for index in range(2):
         controllers.terminated(cluster_api, f"p{index}", 143)
     assert sorted("".join(pieces).splitlines()) == ["[rank 0] here", "[rank 1] here"]
-    assert kubernetes.status(run) == Status("stopped", 143, "its container ended with 143")
+    assert kubernetes.status(run) == Status("stopped", 143, "its container exited with 143")
     kubernetes.resume(run)
     assert cluster_api.objects.get("jobsets", "first")["spec"]["suspend"] is False

@@ -64,20 +64,20 @@ STOP = {"dpo-launcher/stopped": "2026-11-24T20:00:00+00:00"}
         (
             job(),
             [ended(1, message=word(1, "a peer is gone")), pod(1)],
-            Status("starting", None, "it begins again: exit 1, a peer is gone"),
+            Status("starting", None, "restarting after exit 1, a peer is gone"),
         ),
-        (job(), [ended(0), ended(0, 1)], Status("running", None, "its pods are done, its Job is not yet")),
+        (job(), [ended(0), ended(0, 1)], Status("running", None, "its pods are done; its Job is not marked as complete yet")),
         (job(), [pod(), ended(0, 1)], Status("running")),  # the first node still uploads
         ({**job(), "status": {"succeeded": 1}}, [pod()], Status("running")),  # a list without pods that have succeeded
         (
             {**job(), "status": {"uncountedTerminatedPods": {"succeeded": ["a", "b"]}}},
             [],
-            Status("running", None, "its pods are done, its Job is not yet"),
+            Status("running", None, "its pods are done; its Job is not marked as complete yet"),
         ),
         (
             job({"type": "FailureTarget", "reason": "PodFailurePolicy"}),
             [ended(42, message=word(42, "no such model")), pod(1)],
-            Status("stopping", None, "it has failed: exit 42, no such model; its other pods end"),
+            Status("stopping", None, "failed: exit 42, no such model; its other pods are ending"),
         ),
         (job(DONE), [ended(0, message=word(0, "trained", "done")), ended(0, 1)], Status("done", 0, "trained")),
         (job(DONE), [], Status("done", 0)),
@@ -89,10 +89,10 @@ STOP = {"dpo-launcher/stopped": "2026-11-24T20:00:00+00:00"}
         (
             job({"type": "Failed", "reason": "DeadlineExceeded", "message": "…"}),
             [],
-            Status("failed", 1, "its Job ran longer than activeDeadlineSeconds allows"),
+            Status("failed", 1, "its Job exceeded launch.kubernetes.active_deadline"),
         ),
-        (job(annotations=STOP, suspend=True), [pod(), pod(1)], Status("stopping", None, "it writes a checkpoint")),
-        (job(annotations=STOP, suspend=True), [PENDING], Status("stopping", None, "its pods are taken away")),
+        (job(annotations=STOP, suspend=True), [pod(), pod(1)], Status("stopping", None, "writes a checkpoint")),
+        (job(annotations=STOP, suspend=True), [PENDING], Status("stopping", None, "its pods are being deleted")),
         # Pods that were stopped before they had a container count as failures.
         (
             {**job(annotations=STOP), "status": {"conditions": [{**FAILED, "status": "True"}]}},
@@ -102,7 +102,7 @@ STOP = {"dpo-launcher/stopped": "2026-11-24T20:00:00+00:00"}
         (
             {**job(annotations={**STOP, "dpo-launcher/aborted": "x"}), "status": {"conditions": [{**FAILED, "status": "True"}]}},
             [ended(137)],
-            Status("aborted", 130, "killed at once on request"),
+            Status("aborted", 130, "killed on request"),
         ),
         (job(POLICY, annotations=STOP), [ended(46, message=word(46, "loss is NaN"))], Status("failed", 46, "loss is NaN")),
         ({**job(annotations=STOP, suspend=True), "status": {}}, [], Status("stopped", 143, "stopped on request")),
@@ -114,7 +114,7 @@ STOP = {"dpo-launcher/stopped": "2026-11-24T20:00:00+00:00"}
         (
             {**job(annotations=STOP, suspend=True), "status": {}},
             [ended(137, why="Error")],
-            Status("failed", 137, "its container ended with 137"),
+            Status("failed", 137, "its container exited with 137"),
         ),
         (
             {**job(annotations=STOP, suspend=True), "status": {}},
@@ -124,7 +124,7 @@ STOP = {"dpo-launcher/stopped": "2026-11-24T20:00:00+00:00"}
         (
             {**job(annotations={**STOP, "dpo-launcher/aborted": "x"}, suspend=True), "status": {}},
             [],
-            Status("aborted", 130, "killed at once on request"),
+            Status("aborted", 130, "killed on request"),
         ),
         (
             {
@@ -139,7 +139,7 @@ STOP = {"dpo-launcher/stopped": "2026-11-24T20:00:00+00:00"}
         (
             {**job(suspend=True, labels={"kueue.x-k8s.io/queue-name": "q"}), "status": {}},
             [],
-            Status("starting", None, "it waits for Kueue to admit it"),
+            Status("starting", None, "waits for Kueue to admit it"),
         ),
     ],
 )
@@ -156,9 +156,9 @@ def test_the_state_of_a_run(obj, pods, expected):
         (ended(1, message="Traceback\nValueError: no"), Ending(1, "ValueError: no", "failed")),
         (
             ended(137, why="OOMKilled"),
-            Ending(137, "the kernel killed it: the memory of the pod (launch.memory) ran out", "failed"),
+            Ending(137, "killed: it exceeded its memory limit (launch.memory)", "failed"),
         ),
-        (ended(128, why="StartError"), Ending(128, "its container ended with 128 (StartError)", "failed")),
+        (ended(128, why="StartError"), Ending(128, "its container exited with 128 (StartError)", "failed")),
         (ended(143, message=word(143, "stopped", "stopped")), Ending(143, "stopped", "stopped")),
         (
             pod(0, "Failed", reason="Evicted", message="The node was low on resource: memory."),
@@ -190,7 +190,7 @@ def test_of_pods_that_failed_in_the_same_second_the_one_that_is_final_counts():
 
 
 def test_a_run_whose_job_is_gone_without_a_word_is_lost():
-    assert gone([]) == Status("lost", 137, "its Job was deleted, and nothing is left that says how it ended")
+    assert gone([]) == Status("lost", 137, "its Job was deleted; how it ended is unknown")
 
 
 def test_the_newest_pod_of_each_node_counts():

@@ -99,7 +99,7 @@ def test_a_run_is_read_back_from_its_object_as_it_was_rendered() -> None:
 def test_a_jobset_is_made_where_it_is_asked_for_or_served_and_of_use(kind, has_jobset, nodes, made) -> None:
     spec = rendered({"gpus": 0, "nodes": nodes, "kubernetes": {"kind": kind}}, has_jobset=has_jobset)
     assert spec.kind == spec.owner["kind"] == made
-    assert (kind == "auto" and nodes > 1) == any(comment.startswith("kind: a Job") for comment in spec.comments)
+    assert (kind == "auto" and nodes > 1) == any(comment.startswith("kind: Job") for comment in spec.comments)
 
 
 def test_a_restart_of_all_nodes_costs_as_many_failures_as_there_are_nodes() -> None:
@@ -131,7 +131,7 @@ def test_a_pod_asks_for_what_it_needs_and_may_take_what_it_is_told(
 
 
 def test_shared_memory_that_takes_all_of_the_memory_is_refused() -> None:
-    with pytest.raises(ExperimentError, match=r"/dev/shm counts against the memory, and takes all of it \(16Gi of 8Gi\)"):
+    with pytest.raises(ExperimentError, match=r"/dev/shm counts as memory and takes all of it \(16Gi of 8Gi\)"):
         rendered({"memory": "8Gi", "shm_size": "16Gi"})
 
 
@@ -247,25 +247,28 @@ def test_a_file_that_is_no_text_or_whose_name_is_no_key_travels_whole() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"hyperparameters": {"model_output_dir": "/srv/models"}}, "hyperparameters.model_output_dir: is no path on the claim"),
-        ({"hyperparameters": {"model_output_dir": "../out"}}, "hyperparameters.model_output_dir: is no path on the claim"),
-        ({"hyperparameters": {"model_output_dir": "~/out"}}, "hyperparameters.model_output_dir: is no path on the claim"),
-        ({"save_processed_dataset": True, "output_processed_dir": "/x"}, "output_processed_dir: is no path on the claim"),
+        (
+            {"hyperparameters": {"model_output_dir": "/srv/models"}},
+            "hyperparameters.model_output_dir: must be a path on the claim",
+        ),
+        ({"hyperparameters": {"model_output_dir": "../out"}}, "hyperparameters.model_output_dir: must be a path on the claim"),
+        ({"hyperparameters": {"model_output_dir": "~/out"}}, "hyperparameters.model_output_dir: must be a path on the claim"),
+        ({"save_processed_dataset": True, "output_processed_dir": "/x"}, "output_processed_dir: must be a path on the claim"),
         (
             {"hyperparameters": {"resume_from_checkpoint": "/x/checkpoint-5"}},
-            "hyperparameters.resume_from_checkpoint: is no",
+            "hyperparameters.resume_from_checkpoint: must be",
         ),
         (
             {"hyperparameters": {"model_cache_dir": "models"}},
-            "hyperparameters.model_cache_dir: is no folder that a pod",
+            "hyperparameters.model_cache_dir: must be a folder that a pod",
         ),
-        ({"datasets_path": "/dpo/data/a"}, "launch.kubernetes.volumes: names no claim for datasets_path: /dpo/data/a"),
-        ({"datasets_path": "/dpo/else"}, "datasets_path: is no path in a pod"),
-        ({"model_name": "/dpo/home/m"}, "model_name: is no path in a pod"),
-        ({"train_filename": "../secret.csv"}, "datasets_path: ../secret.csv lies outside it and cannot travel"),
-        ({"train_filename": "other.csv"}, "datasets_path: data/answers has no other.csv"),
-        ({"local": Local()}, "datasets_path: there is no folder data/answers"),
-        ({"launch": {"kubernetes": {"volumes": {"logs": "x"}}}}, "launch.kubernetes.volumes: logs is no volume of a run"),
+        ({"datasets_path": "/dpo/data/a"}, "launch.kubernetes.volumes: has no claim for datasets_path: /dpo/data/a"),
+        ({"datasets_path": "/dpo/else"}, "datasets_path: not a path in a pod"),
+        ({"model_name": "/dpo/home/m"}, "model_name: not a path in a pod"),
+        ({"train_filename": "../secret.csv"}, "datasets_path: ../secret.csv is outside datasets_path"),
+        ({"train_filename": "other.csv"}, "datasets_path: data/answers/other.csv not found"),
+        ({"local": Local()}, "datasets_path: folder data/answers not found"),
+        ({"launch": {"kubernetes": {"volumes": {"logs": "x"}}}}, "launch.kubernetes.volumes: unknown volume 'logs'"),
     ],
 )
 def test_a_path_that_no_pod_has_is_refused(fields: dict[str, Any], said: str) -> None:

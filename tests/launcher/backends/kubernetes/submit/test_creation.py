@@ -87,25 +87,25 @@ def test_a_trial_tells_all_that_is_refused(api: ClusterApi, cluster: Cluster) ->
         try_all(cluster, spec, "default")
     assert str(caught.value) == (
         f"Service {spec.job}: exceeded quota: team, requested: count/services=1, used: count/services=0, "
-        "limited: count/services=0\n    hint:     launcher ps lists what is there; older runs can go\n"
-        f"ConfigMap {spec.job}-data: an object of that name exists already\n    hint:     another --name\n"
-        f"Job {spec.job}: the cluster's own rules (policy.example.com) refuse it: costs need a label cost-center\n"
-        "    hint:     ask who runs the cluster"
+        "limited: count/services=0\n    hint:     launcher ps --cluster lists your runs; remove old ones\n"
+        f"ConfigMap {spec.job}-data: an object with this name already exists\n    hint:     choose another --name\n"
+        f"Job {spec.job}: the admission webhook policy.example.com refuses it: costs need a label cost-center\n"
+        "    hint:     ask the cluster's administrator"
     )
 
 
 @pytest.mark.parametrize(
     ("prepare", "said"),
     [
-        (lambda api: api.deny("create", "jobs"), "you may not create it: jobs.batch is forbidden: "),
+        (lambda api: api.deny("create", "jobs"), "permission denied: jobs.batch is forbidden: "),
         (
             lambda api: api.addons.clear(),
             "the server could not find the requested resource\n    hint:     launcher doctor --cluster",
         ),
-        (lambda api: api.refuse("old", lambda *_: "no", code=400), "the cluster's own rules (old) refuse it: no\n"),
+        (lambda api: api.refuse("old", lambda *_: "no", code=400), "the admission webhook old refuses it: no\n"),
         (
             lambda api: api.fail(500, "jobs", times=None, message="etcd is away"),
-            "the cluster did not answer the trial: etcd is away",
+            "the dry run failed: etcd is away",
         ),
     ],
 )
@@ -119,7 +119,7 @@ def test_refusals_are_sentences(prepare: Any, said: str, api: ClusterApi, cluste
 def test_what_the_schema_does_not_know_is_refused(api: ClusterApi, cluster: Cluster) -> None:
     spec = spec_of()
     spec.owner["spec"]["parallel"] = 1  # type: ignore[index]
-    with pytest.raises(NotReady, match=r'does not take it: .* strict decoding error: unknown field "spec.parallel"$'):
+    with pytest.raises(NotReady, match=r'the cluster rejects it: .* strict decoding error: unknown field "spec.parallel"$'):
         try_all(cluster, spec, "default")
 
 
@@ -130,8 +130,8 @@ def test_a_creation_that_is_refused_leaves_nothing(path: str, api: ClusterApi, c
     with pytest.raises(HalfWay, match="the quota was used up meanwhile") as caught:
         create(cluster, spec, "default")
     assert (there(api), caught.value.left) == ({}, ())
-    assert str(caught.value).startswith(f"{spec.run} was not submitted: ")
-    assert str(caught.value).endswith("\n    nothing of it is left")
+    assert str(caught.value).startswith(f"{spec.run} not submitted: ")
+    assert str(caught.value).endswith("\n    nothing was left behind")
 
 
 def test_owners_that_cannot_be_set_are_a_failure(api: ClusterApi, cluster: Cluster) -> None:
@@ -158,7 +158,7 @@ def test_a_server_that_goes_away_half_way_is_named_with_what_it_keeps(api: Clust
     with pytest.raises(HalfWay) as caught:
         create(cluster, spec, "default")
     assert there(api) == {"services": [spec.job]}
-    assert str(caught.value).endswith(f"\n    this could not be removed: services/{spec.job} in default")
+    assert str(caught.value).endswith(f"\n    could not be removed: services/{spec.job} in default")
 
 
 def test_an_interruption_leaves_nothing(api: ClusterApi, cluster: Cluster) -> None:
@@ -175,7 +175,7 @@ def test_an_interruption_leaves_nothing(api: ClusterApi, cluster: Cluster) -> No
     with pytest.raises(Interrupted) as caught:
         create(cluster, spec_of(), "default")
     assert (there(api), caught.value.exit_code) == ({}, 130)
-    assert "it was interrupted\n    nothing of it is left" in str(caught.value)
+    assert "interrupted\n    nothing was left behind" in str(caught.value)
 
 
 def test_an_object_of_somebody_else_is_left_alone(api: ClusterApi, cluster: Cluster) -> None:

@@ -103,10 +103,10 @@ def test_what_is_there_is_not_sent_again(api: ClusterApi, cluster: Cluster, mode
     said: list[str] = []
     for _ in range(2):
         stage(cluster, spec_of(model), "default", None, {}, said.append)
-    assert said[-1].endswith(" (was there)")
+    assert said[-1].endswith(" (already there)")
     (model / "config.json").write_text("{ }")
     stage(cluster, spec_of(model), "default", None, {}, said.append)
-    assert not said[-1].endswith(" (was there)")
+    assert not said[-1].endswith(" (already there)")
 
 
 def test_data_and_a_model_are_staged_together(api: ClusterApi, cluster: Cluster, model: Path, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_connection_that_breaks_leaves_nothing_to_be_seen(api: ClusterApi, clu
             api.commands[change.after["metadata"]["namespace"], change.after["metadata"]["name"]] = cut
 
     api.objects.listeners.append(replace)
-    with pytest.raises(ClusterError, match="broke off"):
+    with pytest.raises(ClusterError, match="connection lost"):
         stage(cluster, spec, "default", None, {}, lambda _: None)
     assert (read.is_set(), api.objects.names("jobs")) == (True, [])
 
@@ -166,7 +166,7 @@ def test_what_breaks_off_is_removed_in_the_pod(model: Path, tmp_path: Path) -> N
     sent = b"".join(packed(one.folder, Meter(0, None)))
     target = tmp_path / "cache" / one.folder.digest / "tiny"
     done = unpacked(target, one.folder.digest, sent[:-100])
-    assert (done.returncode, done.stdout, done.stderr) == (1, b"send\n", b"what was sent broke off in model.safetensors\n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"send\n", b"the connection ended within model.safetensors\n")
     assert list(target.parent.iterdir()) == []
 
 
@@ -176,7 +176,7 @@ def test_what_is_not_what_was_meant_is_not_put_in_place(model: Path, tmp_path: P
     target = tmp_path / "cache" / "tiny"
     done = unpacked(target, one.folder.digest, sent.replace(b"{}", b"[]"))
     assert (done.returncode, target.exists()) == (1, False)
-    assert done.stderr.startswith(b"what came is not what was to be sent")
+    assert done.stderr.startswith(b"the received files have another digest")
     assert (unpacked(target, one.folder.digest, sent).stdout, contents(target)["config.json"]) == (b"send\nstaged\n", b"{}")
     assert unpacked(target, one.folder.digest, b"").stdout == b"there\n"
 
@@ -184,14 +184,14 @@ def test_what_is_not_what_was_meant_is_not_put_in_place(model: Path, tmp_path: P
 def test_a_file_that_changes_while_it_is_sent(model: Path) -> None:
     (one,) = spec_of(model).staged
     (model / "config.json").write_text("")
-    with pytest.raises(LauncherError, match=r"config\.json: was changed while it was staged"):
+    with pytest.raises(LauncherError, match=r"config\.json: changed while it was staged"):
         list(packed(one.folder, Meter(0, None)))
 
 
 def test_a_file_that_changes_meanwhile_is_named(api: ClusterApi, cluster: Cluster, model: Path) -> None:
     spec = spec_of(model)
     (model / "config.json").write_text("")
-    with pytest.raises(LauncherError, match=r"config\.json: was changed while it was staged"):
+    with pytest.raises(LauncherError, match=r"config\.json: changed while it was staged"):
         stage(cluster, spec, "default", None, {}, lambda _: None)
     assert (contents(cache_of(api)), api.objects.names("jobs")) == ({}, [])
 
@@ -207,7 +207,7 @@ def test_a_claim_that_is_full(api: ClusterApi, cluster: Cluster, model: Path) ->
     api.objects.listeners.append(full)
     with pytest.raises(LauncherError) as caught:
         stage(cluster, spec, "default", None, {}, lambda _: None)
-    assert str(caught.value) == f"{model} was not staged: OSError: [Errno 28] No space left on device"
+    assert str(caught.value) == f"{model} not staged: OSError: [Errno 28] No space left on device"
 
 
 def test_a_pod_that_does_not_start_says_why(cluster_api: ClusterApi, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,9 +223,9 @@ def test_a_pod_that_does_not_start_says_why(cluster_api: ClusterApi, model: Path
     cluster_api.objects.listeners.append(cannot_pull)
     said: list[str] = []
     cluster = Cluster.connect({"KUBECONFIG": str(cluster_api.kubeconfig)})
-    with pytest.raises(LauncherError, match=r"^the pod that stages does not start: ImagePullBackOff: Back-off pulling image$"):
+    with pytest.raises(LauncherError, match=r"^the staging pod does not start: ImagePullBackOff: Back-off pulling image$"):
         stage(cluster, spec_of(model), "default", None, {}, said.append)
-    assert said[1:] == ["waiting  for the pod that stages: ImagePullBackOff"]
+    assert said[1:] == ["waiting  for the staging pod: ImagePullBackOff"]
     assert cluster_api.objects.names("jobs") == []
 
 

@@ -1,0 +1,280 @@
+"""A run is submitted to a cluster: checked here, preflight checks there, its image and inputs brought, its objects created."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import Warned
+from .rendered import Choice, cluster_job, cluster_spec
+
+if TYPE_CHECKING:
+    from ..backends.kubernetes.backend import Kubernetes
+    from ..backends.kubernetes.follow.run import ClusterRun
+    from ..backends.kubernetes.render.placement import Local
+    from ..backends.kubernetes.render.spec import KubernetesSpec
+    from ..backends.kubernetes.submit.facts import Facts, Question
+    from ..data.pairs import Pairs
+    from ..experiment.loaded import Loaded
+    from ..job.image import Image
+    from ..job.job import Job
+
+
+class Listener(Protocol):
+    """Is told what happens while a run is submitted, which may take minutes."""
+
+    def say(self, line: str, /) -> None:
+        """One step: data read, an image pushed, a folder staged."""
+
+    def facts(self, those: Mapping[str, str], /) -> None:
+        """What the run will be, by label, before anything is created."""
+
+    def notices(self, those: Iterable[str], /) -> None:
+        """Notices and warnings, as soon as they are known."""
+
+
+class Silent:
+    """A listener for programs, which read the ``Submission``."""
+
+    def say(self, line: str, /) -> None: ...
+
+    def facts(self, those: Mapping[str, str], /) -> None: ...
+
+    def notices(self, those: Iterable[str], /) -> None: ...
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A run that was created on a cluster.
+
+    ``kind`` and ``job`` are those of the object that owns the others; ``created``: kind and name of every object, in the order
+    of creation. ``where`` and ``on_cluster`` are what follows, stops and asks the run.
+    """
+
+    run: str
+    experiment: str
+    context: str
+    namespace: str
+    kind: str
+    job: str
+    image: str
+    folder: str
+    created: tuple[tuple[str, str], ...]
+    facts: Mapping[str, str]
+    notices: tuple[str, ...]
+    where: Kubernetes = field(repr=False, compare=False)
+    on_cluster: ClusterRun = field(repr=False, compare=False)
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "run": self.run,
+            "experiment": self.experiment,
+            "context": self.context,
+            "namespace": self.namespace,
+            "kind": self.kind,
+            "job": self.job,
+            "image": self.image,
+            "folder": self.folder,
+            "created": [{"kind": kind, "name": name} for kind, name in self.created],
+            "facts": dict(self.facts),
+            "notices": [one for one in self.notices if not isinstance(one, Warned)],
+            "warnings": [one for one in self.notices if isinstance(one, Warned)],
+        }
+
+
+def submit(
+    choice: Choice,
+    *,
+    registry: str | None = None,
+    data_of: str | None = None,
+    anyway: bool = False,
+    follows: bool = False,
+    listener: Listener | None = None,
+) -> Submission:
+    """Creates the run that ``choice`` means on the cluster of the current context.
+
+    ``registry``: where an image of this machine is pushed to; ``data_of``: the run whose snapshot of the spreadsheet is reused;
+    ``anyway``: findings of the preflight checks are warnings; ``follows``: the caller will read the run's log.
+
+    Raises ExperimentError and DataError before a cluster is asked, NotReady for what the preflight checks find, and HalfWay
+    where the creation fails: then every object that was created is removed again.
+    """
+    from ..experiment.files import read_env
+
+    caller = read_env(Path.cwd())
+    job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)
+    is_named = choice.run_name is not None
+    one = _Submitting(job, loaded, caller, registry, anyway, follows, is_named=is_named, told=listener or Silent())
+    return one.submit(data_of)
+
+
+@dataclass
+class _Submitting:
+    """One submission while it is under way."""
+
+    job: Job
+    loaded: Loaded
+    caller: Mapping[str, str]
+    registry: str | None
+    anyway: bool
+    follows: bool
+    is_named: bool
+    told: Listener
+    notices: list[str] = field(default_factory=list)
+
+    def submit(self, data_of: str | None) -> Submission:
+        from ..backends.finding import cluster_of
+        from ..backends.kubernetes.submit.creation import create, try_all
+        from ..backends.kubernetes.submit.facts import gather
+        from ..backends.kubernetes.submit.staging import stage
+        from .data import with_copy
+
+        local, draft, pairs = self._checked_here(data_of)
+        where, _ = cluster_of(self.caller, self.job.experiment.launch.kubernetes.namespace)
+        cluster, namespace = where.cluster, where.cluster.namespace
+        with _interrupted_by_sigterm():
+            self.told.say(f"preflight checks: namespace {namespace}, context {cluster.context}")
+            facts = gather(cluster, _question(draft, namespace, self.follows))
+            spec = self._spec(local, namespace, facts, None)
+            self._judge(spec, facts, namespace)
+            image = self._pushed(spec, facts)
+            spec = spec if image is None else self._spec(local, namespace, facts, image)
+            spec = with_copy(spec, pairs.spreadsheet if pairs is not None else None)
+            told = self._facts(spec, pairs, cluster.context, namespace)
+            try_all(cluster, spec, namespace)
+            stage(cluster, spec, namespace, self.job.experiment.storage_config, self.caller, self.told.say)
+            run = create(cluster, spec, namespace)
+        return self._done(spec, where, run, told)
+
+    def _checked_here(self, data_of: str | None) -> tuple[Local, KubernetesSpec, Pairs | None]:
+        """The files of this machine, the objects as far as they are known without a cluster, and the pairs."""
+        from ..backends.kubernetes.render.local import look
+        from .data import check_travels, copy_of
+
+        with self.loaded.placed():
+            local = look(self.job.experiment, Path.cwd())
+            spec = cluster_spec(self.job, self.loaded, namespace=None, local=local)
+            with copy_of(self.job.experiment, data_of) as copy:
+                pairs = _read(self.job, spec, self.caller, copy, self.told)
+            if data_of is not None and pairs is not None:
+                check_travels(spec, pairs.spreadsheet)
+        return local, spec, pairs
+
+    def _spec(self, local: Local, namespace: str, facts: Facts, image: Image | None) -> KubernetesSpec:
+        return cluster_spec(self.job, self.loaded, namespace=namespace, has_jobset=facts.has_jobset, local=local, image=image)
+
+    def _judge(self, spec: KubernetesSpec, facts: Facts, namespace: str) -> None:
+        """Raises NotReady for what keeps the run from starting; with ``anyway`` that is a warning."""
+        from ..backends.kubernetes.submit.preflight import preflight
+
+        found = preflight(spec, facts, namespace=namespace, can_push=self.registry is not None, is_named=self.is_named)
+        self._notice(found.notices)
+        if not self.anyway:
+            found.check()
+        self._notice(Warned(finding) for finding in found.findings)
+
+    def _pushed(self, spec: KubernetesSpec, facts: Facts) -> Image | None:
+        """The image by its digest in the registry; None where the cluster can have it without a push."""
+        from ..backends.kubernetes.submit.preflight import is_local, on_a_node
+        from ..job.image import Image
+
+        reference = spec.image.reference
+        if self.registry is None or not is_local(reference) or on_a_node(reference, facts):
+            return None
+        from ..backends.docker.build import ensure, push
+        from ..backends.docker.engine import connect, translated
+
+        client = connect(self.caller)
+        with translated(f"image {reference}"):
+            ensure(client, spec.image, self.caller, self.told.say)
+            digest = push(client, reference, f"{self.registry}/dpo-launcher", self.told.say)
+            return Image(digest, spec.image.variant)
+
+    def _facts(self, spec: KubernetesSpec, pairs: Pairs | None, context: str, namespace: str) -> dict[str, str]:
+        """What the run will be, which the listener is told."""
+        facts = _planned(self.job, spec, pairs, self.caller) | {
+            "cluster": f"{spec.kind} {spec.job} in namespace {namespace}, context {context}",
+            "image": spec.image.reference,
+        }
+        self.told.facts(facts)
+        self._notice(pairs.notices if pairs is not None else ())
+        return facts
+
+    def _notice(self, those: Iterable[str]) -> None:
+        new = [one for one in those if one not in self.notices]
+        self.notices += new
+        self.told.notices(new)
+
+    def _done(self, spec: KubernetesSpec, where: Kubernetes, run: ClusterRun, facts: Mapping[str, str]) -> Submission:
+        return Submission(
+            run=run.name,
+            experiment=self.job.key,
+            context=where.cluster.context,
+            namespace=run.namespace,
+            kind=spec.kind,
+            job=spec.job,
+            image=spec.image.reference,
+            folder=str(run.path),
+            created=tuple((obj["kind"], obj["metadata"]["name"]) for obj in spec.objects),
+            facts=MappingProxyType(dict(facts)),
+            notices=tuple(self.notices),
+            where=where,
+            on_cluster=run,
+        )
+
+
+def _read(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Path | None, told: Listener) -> Pairs | None:
+    """The pairs, read as for a run on this machine; None where only a pod can read them."""
+    from ..backends.kubernetes.render.placement import travels
+    from ..data.pairs import read_pairs
+    from ..data.rows import Reading
+    from ..job.job import check_model
+
+    e = job.experiment
+    if travels(e.model_name, spec.claims):
+        check_model(e.model_name, Path.cwd())
+    path = e.datasets_path
+    if path is not None and not path.startswith("s3://") and not travels(path, spec.claims):
+        return None
+    return read_pairs(e, Reading(Path.cwd(), caller, copy=copy, say=told.say))
+
+
+def _question(spec: KubernetesSpec, namespace: str, follows: bool) -> Question:
+    from ..backends.kubernetes.submit.facts import Question
+
+    verbs = ("submit", *(["submit --queue"] if spec.queue else []), *(["ps", "logs"] if follows else []))
+    secret = spec.secret if spec.secret_keys else None
+    return Question(namespace, spec.run, spec.claims, secret, spec.queue, verbs)
+
+
+def _planned(job: Job, spec: KubernetesSpec, pairs: Pairs | None, caller: Mapping[str, str]) -> dict[str, str]:
+    """What is known of the run before a cluster is asked."""
+    from ..backends.kubernetes.render.placement import RUNS
+    from ..planning.derived import derived
+    from ..planning.planned import said_before_submit
+    from ..runs.run_dir import RunDir
+
+    folder = RunDir(Path(RUNS) / spec.folder)
+    if pairs is None:
+        data = f"{job.experiment.datasets_path}: read and checked in the pods only"
+        return {"run": job.run, "devices": job.devices, "a step": job.batch, "output": str(folder.path), "data": data}
+    return {**derived(job, pairs, folder).facts, **said_before_submit(job.experiment, pairs, Path(), caller)}
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM as Ctrl-C, so that what is half done is undone; in the main thread, the only one that hears signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
