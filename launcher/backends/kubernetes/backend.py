@@ -188,9 +188,7 @@ class Kubernetes:
         return []
 
     def grace(self, run: ClusterRun) -> int:
-        """Seconds between the request to stop and SIGKILL; 0 if no pod has started: then no checkpoint is written."""
-        if not any(has_started(pod) for pod in self.pods(run)):
-            return 0
+        """Seconds between the request to stop and SIGKILL."""
         obj = self.object(run) or {"spec": {}}
         spec = obj["spec"]
         if "replicatedJobs" in spec:

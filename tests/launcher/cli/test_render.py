@@ -86,13 +86,13 @@ def test_a_path_that_no_pod_has_is_shown_in_its_file(home: Path) -> None:
     done = launcher(home, "render", "demo", "--cluster")
     assert done.returncode == 42
     assert done.stderr.startswith("error: configs/demo.yml:5:")
-    assert "    expected: a relative path that does not leave it, as data/dpo/model\n" in done.stderr
+    assert "    expected: a relative path without .., e.g. data/dpo/model\n" in done.stderr
 
 
 def test_a_model_of_this_machine_is_staged_under_its_hash_and_a_change_is_another_one(home: Path) -> None:
     def target() -> str:
         lines = launcher(home, "render", "demo", "--cluster").stdout.splitlines()
-        found = [line for line in lines if line.startswith("# `launcher submit` puts")]
+        found = [line for line in lines if line.startswith("# `launcher submit` copies")]
         assert len(found) == 1
         return found[0].split()[-1]
 

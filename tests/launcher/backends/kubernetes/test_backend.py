@@ -504,7 +504,7 @@ def test_a_jobset_is_followed_over_its_pods_and_stopped_as_a_whole(cluster_api, 
     spec = {"replicatedJobs": [{"name": "node", "replicas": 1, "template": template}]}
     jobset = {"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", "metadata": head, "spec": spec}
     run = ClusterRun.of(cluster_api.objects.put(jobset))
-    assert (run.kind, kubernetes.grace(run)) == ("JobSet", 0)  # no pod has started
+    assert (run.kind, kubernetes.grace(run)) == ("JobSet", 90)
     for index in range(2):
         own = {"jobset.sigs.k8s.io/jobset-name": "first", "batch.kubernetes.io/job-completion-index": str(index)}
         labels = {**template["spec"]["template"]["metadata"]["labels"], **own}
@@ -514,7 +514,7 @@ def test_a_jobset_is_followed_over_its_pods_and_stopped_as_a_whole(cluster_api, 
         )
         controllers.running(cluster_api, f"p{index}")
         cluster_api.log(f"p{index}").write(f"[rank {index}] here\n")
-    assert (kubernetes.status(run), kubernetes.grace(run)) == (Status("running"), 90)
+    assert kubernetes.status(run) == Status("running")
     assert [(one.run, one.status.state) for one in kubernetes.runs("default")] == [(run, "running")]
     pieces = kubernetes.follow(run, None)
     kubernetes.stop(run)
