@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-EVERY = 5.0  # seconds
+EVERY = 4.0  # seconds
 LARGE = 20  # MB: a download that is worth a line of its own
 _DOWNLOAD = re.compile(r"\s*Downloading (?:\S*/)?(?P<name>[^\s-]+-[^\s-]+)\S* \((?P<size>[\d.]+) (?P<unit>[kMG]?B)\)")
 _MB = {"B": 1e-6, "kB": 1e-3, "MB": 1.0, "GB": 1e3}
@@ -84,7 +84,7 @@ def main(args: list[str]) -> int:
         progress, is_over = Progress(Path(downloads), packages), threading.Event()
 
         def tell() -> None:
-            while not is_over.wait(min(1.0, EVERY / 2)):
+            while not is_over.wait(min(0.5, EVERY / 2)):
                 progress.tick()
 
         teller = threading.Thread(target=tell, daemon=True)

@@ -80,6 +80,7 @@ def checkout(tmp_path: Path) -> Checkout:
     checkout = Checkout(home)
     (home / ".venv" / "bin").mkdir(parents=True)
     (home / ".venv" / "bin" / "activate").write_text(f'PATH="{tools}:$PATH"\n')
+    (home / ".venv" / "bin" / "python").symlink_to("/bin/true")
     return checkout
 
 

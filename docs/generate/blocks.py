@@ -41,7 +41,8 @@ class Block:
 
 
 def pages() -> list[Path]:
-    return [README, *sorted(DOCS.glob("*.md"))]
+    """Every page whose blocks are tried."""
+    return [README, *sorted(DOCS.glob("*.md")), ROOT / "k8s" / "README.md", ROOT / "tests" / "cluster" / "README.md"]
 
 
 def blocks(page: Path) -> Iterator[Block]:

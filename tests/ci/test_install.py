@@ -31,7 +31,7 @@ def install(folder: Path, *args: str) -> tuple[subprocess.Popen[str], float]:
     (folder / "pip" / "__init__.py").touch()
     (folder / "pip" / "__main__.py").write_text(PIP)
     script = folder / "install.py"
-    script.write_text(INSTALL.read_text().replace("EVERY = 5.0", "EVERY = 0.5"))
+    script.write_text(INSTALL.read_text().replace("EVERY = 4.0", "EVERY = 0.5"))
     env, begun = {**os.environ, "PYTHONPATH": str(folder)}, time.monotonic()
     process = subprocess.Popen(
         [sys.executable, script, *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -47,10 +47,11 @@ def test_a_large_download_is_named_with_its_size_and_its_progress_is_shown(tmp_p
     assert process.returncode == 0
     assert first < 1 or os.getloadavg()[0] > 4, "a busy machine starts Python slowly"
     words = [re.sub(r"^ +\d+ s  ", "", line) for line in said]
-    assert words[0] == "downloading torch 2.13.0 (888 MB)"
+    assert "downloading torch 2.13.0 (888 MB)" in words
     assert "downloading torch 2.13.0: 3 MB of 888 MB" in words
     assert not any("click" in line for line in words), "small packages are not worth a line"
-    assert words[-2:] == ["installing 2 packages", "installed"]
+    assert words[-1] == "installed"
+    assert "installing 2 packages" in words
 
 
 def test_a_failure_is_pips_own_with_its_exit_code(tmp_path: Path) -> None:
