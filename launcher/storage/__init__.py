@@ -1,7 +1,7 @@
-"""S3 and every store that speaks its protocol: adapters go up, adapters, models and data come down, whole or not at all.
+"""S3 and compatible stores: uploads of adapters, downloads of adapters, models and data, complete or not at all.
 
-``upload`` sends a folder and its manifest last, ``download`` reads what a manifest names, ``fetch`` keeps folders of a bucket in
-the cache. ``client`` and what it imports alone know boto3.
+Others take ``upload_run``, ``upload_folder`` (manifest last), ``download_folder`` (what a manifest names), ``fetch_folder`` (into
+the cache), ``check_bucket`` and listeners for progress. Only ``client`` and what it imports know boto3.
 """
 
 from __future__ import annotations

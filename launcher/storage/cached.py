@@ -1,10 +1,10 @@
-"""The cache of what came from buckets: contents by their SHA-256, notes of which ETag has which, folders made of links.
+"""The cache of what was read from buckets: contents by SHA-256, the SHA-256 of each ETag, folders of links.
 
 s3/blobs/<sha256>           contents, verified before they got that name
 s3/etags/<hash>             bucket, key and ETag -> SHA-256, size
 s3/folders/<hash>/          the files of one state of a folder, by their names: relative links to blobs
-s3/aside/<process>/         what is not verified yet; a lock says that its process lives
-s3/places/<hash>.json       what was last read from a place; its .lock is held by who reads it now
+s3/aside/<process>/         files that are not verified yet; a lock shows that their process is alive
+s3/places/<hash>.json       what was last read from a place; its reader holds the .lock beside it
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Cache:
-    """``root`` is the folder ``s3``; processes of one machine, and of several that share the folder, may use it at once."""
+    """``root`` is the folder ``s3``. Processes of one machine, or of several that share the folder, may use it at once."""
 
     root: Path
 
@@ -56,11 +56,11 @@ class Cache:
             note = json.loads((self.root / "etags" / _hash(*object_)).read_text(encoding="utf-8"))
             blob = Blob(str(note["sha256"]), int(note["size"]), bool(note["is_ours"]))
         except (OSError, ValueError, KeyError, TypeError):
-            return None  # never read, or damaged: it is read now
+            return None  # never read, or damaged
         return blob if self.has(blob) else None
 
     def keep(self, aside: Path, blob: Blob, *object_: str) -> None:
-        """Takes a verified file in, under its hash; where another process has brought the same one, that one stays."""
+        """Stores a verified file under its hash; if another process has stored the same file, that one stays."""
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         target = self.path(blob)
@@ -75,7 +75,7 @@ class Cache:
 
     @contextmanager
     def aside(self) -> Iterator[Path]:
-        """A folder of this process for files that are not verified yet; those that killed processes have left are removed."""
+        """A folder of this process for files that are not verified yet; leftovers of killed processes are removed."""
         self._remove_left()
         folder = self.root / "aside" / f"{os.getpid()}-{os.urandom(4).hex()}"
         folder.mkdir(parents=True)
@@ -89,9 +89,9 @@ class Cache:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _remove_left(self) -> None:
-        """What nobody holds any more, nor has just made or written to: it may be half a model, and the cache is for years."""
+        """Removes folders without a lock that nobody wrote to for an hour: each may be half a model."""
         for folder in (self.root / "aside").glob("*"):
-            with suppress(OSError):  # somebody holds it, is first, or the file system cannot tell
+            with suppress(OSError):  # locked, removed by another process, or a file system without locks
                 if time.time() - folder.stat().st_mtime < _LEFT:
                     continue
                 handle = os.open(folder, os.O_RDONLY)
@@ -102,7 +102,7 @@ class Cache:
                     os.close(handle)
 
     def folder(self, blobs: Mapping[str, Blob]) -> Path:
-        """A folder with these files by their names; the same files are the same folder."""
+        """A folder with these files by name; the same files have the same folder."""
         folder = self.root / "folders" / _hash(*(part for name in sorted(blobs) for part in (name, blobs[name].sha256)))
         if folder.is_dir() and all((folder / name).exists() for name in blobs):
             return folder
@@ -119,13 +119,13 @@ class Cache:
             try:
                 made.rename(folder)
             except OSError:
-                if not folder.is_dir():  # else another process was first, with the same files
+                if not folder.is_dir():  # else another process has made it of the same files
                     raise
         return folder
 
     @contextmanager
     def locked(self, *place: str) -> Iterator[None]:
-        """One process at a time reads a place; the others wait, and then find it here."""
+        """One process at a time reads a place; the others wait and then find it in the cache."""
         lock = self.root / "places" / f"{_hash(*place)}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("ab") as file:
@@ -139,7 +139,7 @@ class Cache:
         write_whole(self.root / "places" / f"{_hash(*place)}.json", json.dumps(note))
 
     def remembered(self, *place: str) -> str | None:
-        """What is here of a place, in words, or None."""
+        """What the cache has of a place, as a sentence, or None."""
         try:
             note: dict[str, Any] = json.loads((self.root / "places" / f"{_hash(*place)}.json").read_text(encoding="utf-8"))
             folder = self.root / "folders" / str(note["folder"])
@@ -148,7 +148,7 @@ class Cache:
         if not folder.is_dir():
             return None
         count = f"{note['objects']} object{'s' * (note['objects'] != 1)}"
-        return f"{folder} has what was there at {note['read']} ({count}): name that folder to use it"
+        return f"{folder} holds the state of {note['read']} ({count}); use this path instead"
 
 
 def _hash(*parts: str) -> str:

@@ -1,4 +1,4 @@
-"""Store: one bucket of one server, whose calls are tried again where that helps. The only room that knows boto3."""
+"""Store: one bucket of one server, called with retries."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .credentials import session_of
 from .explained import Garbled, endpoint_of, shown_endpoint
 
 T = TypeVar("T")
-_LONGEST: Final = 20.0  # seconds of a pause that nobody asked for
-_ASKED: Final = 120.0  # seconds of a pause that the server asked for, at most
-_PASSING: Final = {  # errors that go away; those of a checksum are bytes that changed on the way
+_LONGEST: Final = 20.0  # seconds of a pause between two tries
+_ASKED: Final = 120.0  # seconds of a pause that the server asks for, at most
+_PASSING: Final = {  # transient errors; a checksum error is bytes that changed in transit
     "BadDigest", "IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable", "SlowDown",
     "Throttling", "ThrottlingException", "TooManyRequests", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
 }  # fmt: skip
 _PIECE: Final = 256 * 1024
-_NOT_SENT: Final = "the object is not what was sent"
+_NOT_SENT: Final = "the object differs from what was sent"
 _UNKNOWN_HEADER: Final = {"InvalidArgument", "InvalidRequest", "NotImplemented", "UnsupportedArgument"}
 
 
@@ -35,7 +35,7 @@ class Effort:
     threads: int = 8
     attempts: int = 6
     pause: float = 0.5
-    timeout: float = 60.0  # seconds in which the server says nothing, or takes nothing
+    timeout: float = 60.0  # seconds in which no byte is sent or received
 
 
 EFFORT: Final = Effort()
@@ -43,10 +43,10 @@ EFFORT: Final = Effort()
 
 @dataclass
 class Store:
-    """What is called is called on ``bucket``; all threads of a transfer share one.
+    """All threads of a transfer share one.
 
-    ``takes_sha256`` becomes false with a server that refuses requests with S3's checksum headers, as some do that only look like
-    S3; those get a Content-MD5 instead. ``closing``: the transfer is given up, and nothing is tried again.
+    ``takes_sha256`` becomes false for a server that refuses requests with S3's checksum headers, as some compatible servers do;
+    it gets a Content-MD5 instead. ``closing``: the transfer has failed, nothing is retried.
     """
 
     client: Any
@@ -58,13 +58,13 @@ class Store:
 
     @classmethod
     def open(cls, bucket: str, storage: StorageConfig | None, env: Mapping[str, str], effort: Effort) -> Store:
-        """Raises CredentialError where half of a credential is set, and ValueError where the endpoint is no address."""
+        """Raises CredentialError where half of a credential is set, and ValueError where the endpoint is not an address."""
         from botocore.config import Config
 
         config = Config(
             connect_timeout=min(10.0, effort.timeout),
             read_timeout=effort.timeout,
-            retries={"mode": "standard", "total_max_attempts": 1},  # `patiently` tries again, also what breaks while it is read
+            retries={"mode": "standard", "total_max_attempts": 1},  # `patiently` retries, also what breaks while it is read
             max_pool_connections=effort.threads + 2,
             # Some servers refuse the checksums that SDKs add by themselves since 2025; ours are given by hand.
             request_checksum_calculation="when_required",
@@ -77,9 +77,9 @@ class Store:
         return cls(client, bucket, f"bucket {bucket} at {shown_endpoint(endpoint)}", effort)
 
     def call(self, operation: str, *, body: bytes | None = None, keeps: str | None = None, **arguments: Any) -> dict[str, Any]:
-        """boto3's answer to ``operation`` on the bucket; raises what it raises, once trying again no longer helps.
+        """boto3's answer to ``operation`` on the bucket; raises boto3's error when retries do not help.
 
-        An answer that has another SHA-256 than ``keeps`` (base64) counts as an error that passes.
+        An answer with another SHA-256 than ``keeps`` (base64) counts as a transient error.
         """
 
         def once() -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Store:
         return self.patiently(once)
 
     def send(self, operation: str, body: bytes, sha256: bytes, **arguments: Any) -> dict[str, Any]:
-        """``call`` with a body that the server can check: against its SHA-256, or its MD5 where it knows no other."""
+        """``call`` with a body that the server verifies: by its SHA-256, or by its MD5 if it supports no SHA-256."""
         from botocore.exceptions import ClientError
 
         if self.takes_sha256:
@@ -109,7 +109,7 @@ class Store:
         return self.call(operation, body=body, ContentMD5=base64_of(md5), **arguments)
 
     def pages(self, operation: str, markers: Mapping[str, str], **arguments: Any) -> Iterator[dict[str, Any]]:
-        """Every page of a listing; ``markers``: argument that asks for the next page -> field of the last one that has it."""
+        """Every page of a listing; ``markers``: argument for the next page -> field of the last page with its value."""
         more: dict[str, Any] = {}
         while True:
             page = self.call(operation, **arguments, **more)
@@ -119,7 +119,7 @@ class Store:
             more = {argument: page[name] for argument, name in markers.items() if page.get(name)}
 
     def patiently(self, once: Callable[[], T]) -> T:
-        """What ``once`` returns, tried again after pauses while its error is one that passes."""
+        """What ``once`` returns; it is retried after pauses while its error is transient."""
         attempt = 0
         while True:
             attempt += 1
@@ -138,9 +138,9 @@ class Store:
 
 
 class Body(io.BytesIO):
-    """What is sent, handed over in larger pieces than the 16 KiB that urllib3 asks for: each costs a system call and the GIL.
+    """A request's body, read in larger pieces than the 16 KiB that urllib3 asks for: each costs a system call and the GIL.
 
-    Not all of it at once: a timeout counts for each piece, and a slow line must be able to send one within it.
+    Not in one piece: the timeout counts per piece, and a slow connection must send one within it.
     """
 
     def read(self, size: int | None = -1) -> bytes:
@@ -148,7 +148,7 @@ class Body(io.BytesIO):
 
 
 def passes(error: Exception) -> bool:
-    """Whether the same request may succeed a moment later."""
+    """Whether a retry may succeed."""
     from botocore import exceptions as aws
     from botocore.parsers import ResponseParserError
 

@@ -1,4 +1,4 @@
-"""Who asks: the seed's AWS_ACCESS_KEY and AWS_SECRET_KEY, else the SDK's own chain of names, profiles, roles and web identity."""
+"""Credentials: AWS_ACCESS_KEY and AWS_SECRET_KEY, else the SDK's chain of variables, profiles, roles and web identity."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ..errors import CredentialError
 from ..experiment.schema import StorageConfig
 
 NAMES: Final = "AWS_ACCESS_KEY and AWS_SECRET_KEY (or the AWS SDK's own names, a profile or a role)"
-# What .env may say of the SDK's chain, which looks in the process's environment alone: variable -> the session's word for it.
+# Variables of the SDK's chain that .env may set (the SDK reads only the process's environment) -> the session's name for them.
 _CHAIN: Final = {"AWS_PROFILE": "profile", "AWS_CONFIG_FILE": "config_file", "AWS_SHARED_CREDENTIALS_FILE": "credentials_file"}
 
 
 def session_of(storage: StorageConfig | None, env: Mapping[str, str]) -> Any:
-    """A session of boto3; raises CredentialError where half of a credential is set, and what boto3 says of an unknown profile."""
+    """A session of boto3; raises CredentialError if half of a credential is set, and boto3's error for an unknown profile."""
     import boto3
     import botocore.session
 
@@ -34,7 +34,7 @@ def session_of(storage: StorageConfig | None, env: Mapping[str, str]) -> Any:
 
 
 def _keys(env: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
-    """(access key, secret key, session token): the seed's names first, then the SDK's, which ``.env`` may hold as well."""
+    """(access key, secret key, session token): our names first, then the SDK's, which ``.env`` may set, too."""
     for access, secret, token in (
         ("AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_SESSION_TOKEN"),
         ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
@@ -42,9 +42,9 @@ def _keys(env: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
         given = [name for name in (access, secret) if env.get(name)]
         if len(given) == 1:
             missing = secret if given == [access] else access
-            raise CredentialError(f"{missing} is not set, but {given[0]} is: expected both or neither")
+            raise CredentialError(f"{given[0]} is set and {missing} is not; set both or neither")
         if given:
-            # The seed knows no token: the one in the environment belongs to the SDK's own names.
+            # Our names have no token: the one in the environment belongs to the SDK's names.
             is_its_own = access == "AWS_ACCESS_KEY_ID" or not env.get("AWS_ACCESS_KEY_ID")
             return env[access].strip(), env[secret].strip(), (env.get(token) or None) if is_its_own else None
     return None, None, None

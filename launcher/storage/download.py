@@ -1,10 +1,10 @@
-"""download_folder: what an upload's manifest names comes down, compared with its hashes, whole or not at all.
+"""download_folder: downloads what an upload's manifest names and compares it with the hashes; completely or not at all.
 
-Until all of it is there it lies in a folder beside the target. Where an attempt is killed or fails, files that are whole stay
-there: the next one compares them with the manifest, and reads only what is missing or differs.
+Files are collected in a folder beside the target. After a failed attempt complete files stay in it: the next attempt compares
+them with the manifest and reads only what is missing or differs.
 
-.<target>.download/arriving/<n>    what is not compared yet
-.<target>.download/whole/<name>    what is as the manifest says; becomes the target
+.<target>.download/arriving/<n>    not compared yet
+.<target>.download/whole/<name>    equal to the manifest; becomes the target
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .workers import Workers
 
 @dataclass(frozen=True)
 class Downloaded:
-    """``was_there``: the folder had these files already, and nothing was read but the list."""
+    """``was_there``: the folder had these files already; only the list was read."""
 
     folder: Path
     files: int
@@ -49,17 +49,17 @@ def download_folder(
     effort: Effort = EFFORT,
     listener: Listener | None = None,
 ) -> Downloaded:
-    """Writes what the manifest at ``uri`` names into the new folder ``target``; of ``storage`` count endpoint and region alone.
+    """Writes what the manifest at ``uri`` names into the new folder ``target``; of ``storage`` only endpoint and region count.
 
-    Goes on where an earlier attempt was killed or has failed: files that it has left whole are not read again.
+    Downloads resume: complete files of an earlier attempt are not read again.
 
-    Raises UsageError where ``target`` is there with other contents or another process writes it, ExperimentError where there is
-    no such bucket or nothing in it, CredentialError, and StorageError for an upload that is not finished, an object that is not
-    what was sent, and what the server or the network does.
+    Raises UsageError if ``target`` exists with other contents or another process writes it, ExperimentError if the bucket is
+    missing or empty, CredentialError, and StorageError for an unfinished upload, an object that differs from what was sent, and
+    any other fault of the server or the network.
     """
     place = Place.parse(uri)
     endpoint = endpoint_of(storage, env)
-    purpose = "list and read there (s3:ListBucket, s3:GetObject)"
+    purpose = "list and read (s3:ListBucket, s3:GetObject)"
     with explained(place.bucket, endpoint, purpose=purpose, failure=StorageError, where=uri):
         try:
             store = Store.open(place.bucket, storage, env, effort)
@@ -73,7 +73,7 @@ def download_folder(
             _check_same(target, found)
             return Downloaded(target, len(found.objects), size, was_there=True)
         if target.resolve() == Path.cwd():
-            raise UsageError(f"{target} is the working directory: name a new folder with --to")
+            raise UsageError(f"{target} is the working directory; choose a new folder with --to")
         with _aside(target) as aside, Meter(size, listener) as meter:
             _receive_all(store, found, aside, meter)
             sync_tree(aside / "whole")
@@ -99,7 +99,7 @@ def _receive_all(store: Store, found: Inventory, aside: Path, meter: Meter) -> N
 
 @contextmanager
 def _aside(target: Path) -> Iterator[Path]:
-    """The folder beside ``target``, of one process at a time; of an attempt that fails what is whole stays in it."""
+    """The folder beside ``target``, for one process at a time; after a failure complete files stay in it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.download")
     aside.mkdir(exist_ok=True)
@@ -107,7 +107,7 @@ def _aside(target: Path) -> Iterator[Path]:
     try:
         _lock(handle, target)
         shutil.rmtree(aside / "arriving", ignore_errors=True)
-        (aside / "whole").mkdir(parents=True, exist_ok=True)  # who was first may have removed both
+        (aside / "whole").mkdir(parents=True, exist_ok=True)  # another process may have removed both
         try:
             yield aside
         finally:
@@ -123,15 +123,15 @@ def _lock(handle: int, target: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UsageError(f"another download into {target} is under way: wait for it, or name another folder with --to") from None
+        raise UsageError(f"another download to {target} is running; wait for it, or choose another folder with --to") from None
     except OSError:
         pass  # a file system without locks
 
 
 def _kept(folder: Path, entries: Mapping[str, Entry]) -> set[str]:
-    """The names of files that an earlier attempt has left, each as the manifest has it; all else in ``folder`` is removed."""
+    """The names of an earlier attempt's files that equal the manifest; everything else in ``folder`` is removed."""
     kept = set()
-    for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder before the folder
+    for path in sorted(folder.rglob("*"), reverse=True):  # a folder's files before the folder
         name = path.relative_to(folder).as_posix()
         if path.is_dir() and not path.is_symlink():
             with suppress(OSError):  # it is not empty
@@ -148,7 +148,7 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _check_same(target: Path, found: Inventory) -> None:
-    """Raises UsageError where the folder holds anything else than what would be read into it."""
+    """Raises UsageError if the folder does not hold exactly what would be downloaded to it."""
     assert found.entries is not None, "the caller has looked"
     there = {path.relative_to(target).as_posix(): path for path in target.rglob("*") if path.is_file()}
     different = sorted(there.keys() ^ found.objects.keys()) or [
@@ -156,7 +156,7 @@ def _check_same(target: Path, found: Inventory) -> None:
     ]
     if different or not target.is_dir():
         what = f": {different[0]} differs" if different else ""
-        raise UsageError(f"{target} is there already, and is something else{what}; name another folder with --to")
+        raise UsageError(f"{target} exists with other contents{what}; choose a new folder with --to")
 
 
 def _is_same(path: Path, entry: Entry) -> bool:

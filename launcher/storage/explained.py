@@ -1,4 +1,4 @@
-"""What boto3 raises, in one sentence that names the bucket and the server, and never a secret; what a disk does, by its file."""
+"""Errors of boto3 as one sentence that names bucket and server and never a secret; errors of a disk by their file."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _REFUSED: Final = {
     "401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch",
 }  # fmt: skip
 
-# What a write may meet, which is told without the file's name.
+# Errors of a write, which come without the file's name.
 _OF_A_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE})
 
 
 class Garbled(Exception):
-    """Bytes arrived that are not those that were asked for; the next try may have them. Says which."""
+    """The bytes that arrived are not those that were asked for; a retry may help."""
 
 
 def endpoint_of(storage: StorageConfig | None, env: Mapping[str, str]) -> str | None:
-    """The server's address, None for AWS itself."""
+    """The server's address, None for AWS."""
     named = storage.endpoint_url if storage else None
     return named or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None
 
 
 def shown_endpoint(endpoint: str | None) -> str:
-    """The endpoint as it may be shown: a user and password in a URL are cut out."""
+    """The endpoint without user and password."""
     if endpoint is None:
         return "AWS"
     url = urlsplit(endpoint)
@@ -42,10 +42,10 @@ def shown_endpoint(endpoint: str | None) -> str:
 def explained(
     bucket: str, endpoint: str | None, *, purpose: str, failure: type[LauncherError], where: str | None = None
 ) -> Iterator[None]:
-    """Turns boto3's errors into CredentialError, or ``failure`` for what network, server and this machine's disk do.
+    """Turns boto3's errors into CredentialError, and those of network, server and this machine's disk into ``failure``.
 
-    ``purpose``: what the credentials must allow, as ``write there``. With ``where`` (what an experiment names) a bucket that
-    does not exist is an ExperimentError at that place.
+    ``purpose``: what the credentials must allow, as ``write``. With ``where`` (the setting of an experiment) a missing bucket is
+    an ExperimentError at that place.
     """
     from boto3.exceptions import Boto3Error
     from botocore import exceptions as aws
@@ -65,7 +65,7 @@ def explained(
     except no_credentials as error:
         raise CredentialError(f"{target}: no credentials ({type(error).__name__}); set {NAMES}") from error
     except (aws.EndpointConnectionError, aws.ConnectionError, aws.HTTPClientError) as error:
-        raise failure(f"{target}: not reachable ({type(error).__name__}); check endpoint_url and the network") from error
+        raise failure(f"{target}: cannot connect ({type(error).__name__}); check endpoint_url and the network") from error
     except Garbled as error:
         raise failure(str(error)) from error
     except OSError as error:
@@ -78,19 +78,19 @@ def explained(
 
 
 def no_address(endpoint: str | None, failure: type[LauncherError]) -> LauncherError:
-    return failure(f"{shown_endpoint(endpoint)}: endpoint_url is not the address of a server")
+    return failure(f"{shown_endpoint(endpoint)}: endpoint_url is not a server's address")
 
 
 def _no_bucket(where: str, bucket: str, endpoint: str | None) -> Mistake:
     hint = "check the name, storage_config.region and storage_config.endpoint_url"
-    return Mistake(where, f"there is no bucket {bucket} at {shown_endpoint(endpoint)}", "a bucket that exists", bucket, hint)
+    return Mistake(where, f"bucket {bucket} not found at {shown_endpoint(endpoint)}", "an existing bucket", bucket, hint)
 
 
 def _of_client_error(error: Any, target: str, purpose: str, failure: type[LauncherError]) -> LauncherError:
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code in _REFUSED or status in (401, 403):
-        return CredentialError(f"{target}: the credentials were refused ({code}); check {NAMES} and their rights to {purpose}")
+        return CredentialError(f"{target}: permission denied ({code}); check {NAMES} and their rights to {purpose}")
     if code == "NoSuchBucket":
-        return failure(f"{target}: there is no such bucket; check bucket_name, region and endpoint_url")
+        return failure(f"{target}: bucket not found; check bucket_name, region and endpoint_url")
     return failure(f"{target}: {error.operation_name} failed: {code} (HTTP {status})")

@@ -1,4 +1,4 @@
-"""fetch_folder: the objects below ``s3://…`` as a local folder, each read once for an ETag and kept in the cache."""
+"""fetch_folder: the objects below ``s3://…`` as a local folder, each read once per ETag and kept in the cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .place import Place
 from .progress import Listener, Meter
 from .workers import Workers
 
-_PURPOSE = "list and read there (s3:ListBucket, s3:GetObject)"
+_PURPOSE = "list and read (s3:ListBucket, s3:GetObject)"
 
 
 def fetch_folder(
@@ -29,14 +29,14 @@ def fetch_folder(
     effort: Effort = EFFORT,
     listener: Listener | None = None,
 ) -> Path:
-    """A folder below ``cache/s3`` with the objects below ``uri``, or only ``names`` of them; a name that is not there is absent.
+    """A folder below ``cache/s3`` with the objects below ``uri``, or only those of ``names`` that exist.
 
-    The bucket is asked each time what there is, and only contents that are not in the cache are read. They are compared with the
-    manifest's SHA-256 where an upload of this launcher lies there, else with what the server keeps. Of ``storage`` count endpoint
-    and region alone. The path is the same for the same contents, and never changes what it holds.
+    The bucket is listed each time, and only contents that the cache lacks are read. They are compared with the manifest's SHA-256
+    of an upload by this launcher, else with the server's checksum. Of ``storage`` only endpoint and region count. The same
+    contents have the same path, and its contents never change.
 
-    Raises ExperimentError where there is no such bucket or nothing below ``uri``, CredentialError, and StorageError for what the
-    server or the network does, an upload that is not finished, and an object that is not what was stored.
+    Raises ExperimentError if the bucket is missing or has nothing below ``uri``, CredentialError, and StorageError for an
+    unfinished upload, an object that differs from what was stored, and any other fault of the server or the network.
     """
     place, known = Place.parse(uri), Cache(cache / "s3")
     endpoint = endpoint_of(storage, env)
@@ -63,7 +63,7 @@ def _with_cached(error: LauncherError, cached: str | None) -> StorageError:
 
 
 def _blobs(store: Store, place: Place, found: Inventory, known: Cache, server: str, listener: Listener | None) -> dict[str, Blob]:
-    """The contents of every object, which are in the cache then."""
+    """The contents of every object; afterwards the cache has them."""
     blobs: dict[str, Blob] = {}
     size, threads = sum(one.size for one in found.objects.values()), store.effort.threads
     with known.aside() as aside, Meter(size, listener) as meter, Workers(threads, store.closing) as workers:
@@ -74,7 +74,7 @@ def _blobs(store: Store, place: Place, found: Inventory, known: Cache, server: s
             if blob is None or (entry is not None and blob.sha256 != entry.sha256):
                 path = aside / str(number)
                 is_ours = receive(store, one, path, workers, meter, entry)
-                # What a manifest names was compared with its hash a moment ago: that is the same hash.
+                # `receive` has compared it with the manifest's hash.
                 blob = Blob(entry.sha256 if entry is not None else sha256_of(path), one.size, is_ours)
                 known.keep(path, blob, *about)
             else:

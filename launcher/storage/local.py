@@ -1,4 +1,4 @@
-"""The files of a folder that goes up: their names, the parts that they are sent in, and their hashes."""
+"""The files of a folder to upload: names, parts and hashes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import UploadError
 from .manifest import MANIFEST, Entry
 
 MOST_PARTS: Final = 10_000  # of one object, on S3
-_WAITING: Final = 8  # parts that are sent and not hashed yet: on a busy machine the one thread is not always at hand
+_WAITING: Final = 8  # parts that are sent and not hashed yet: the hashing thread may lag on a busy machine
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,14 @@ class Digests:
 
     @property
     def composite(self) -> bytes:
-        """What S3 keeps: of an object that came in parts the hash of their hashes, which no other tool prints."""
+        """S3's checksum: for an object in parts the hash of their hashes, which no other tool prints."""
         return self.whole if len(self.parts) == 1 else hashlib.sha256(b"".join(self.parts)).digest()
 
 
 class Hashed:
-    """Parts that are handed on while a thread of its own hashes the whole of them: no byte is read twice, and the hash is that of
-    the bytes that were sent. A few parts may wait for it in memory.
+    """Parts that are passed on while a thread hashes all of them: no byte is read twice, and the hash is that of the sent bytes.
+
+    A few parts may wait in memory.
     """
 
     def __init__(self, parts: Iterable[bytes]):
@@ -61,7 +62,7 @@ class Hashed:
             yield part
 
     def digest(self) -> bytes:
-        """SHA-256 of all parts that were handed on."""
+        """SHA-256 of all parts that were passed on."""
         self._thread.shutdown()
         return self._sha256.digest()
 
@@ -95,7 +96,7 @@ class LocalFile:
                 data = file.read(min(self.part, left))
                 left -= len(data)
                 if len(data) < min(self.part, left + len(data)) or (not left and file.read(1)):
-                    raise UploadError(f"{self.path}: the file was changed while it was uploaded: nothing of it counts")
+                    raise UploadError(f"{self.path} changed while it was uploaded; retry when nothing writes to it")
                 yield data
                 if not left:
                     return
@@ -104,7 +105,7 @@ class LocalFile:
         return Digests.of(self.parts())
 
     def etag(self) -> str:
-        """What a store that makes its ETags of MD5 has for this file, sent in these parts."""
+        """The ETag of this file in these parts on a store whose ETags are MD5."""
         parts = [hashlib.md5(data, usedforsecurity=False).digest() for data in self.parts()]
         if not self.is_large:
             return parts[0].hex()
@@ -115,12 +116,12 @@ class LocalFile:
 
 
 def files_below(folder: Path, part: int, names: Container[str] | None = None) -> list[LocalFile]:
-    """In order of their names, all or those of ``names``; links are the files that they name inside the folder.
+    """Sorted by name, all or those of ``names``; a link counts as the file inside the folder that it names.
 
-    Raises UploadError for a link that leads out of it, an empty folder, and a file with the manifest's name.
+    Raises UploadError for a link out of the folder, an empty folder, and a file with the manifest's name.
     """
     if not folder.is_dir():
-        raise UploadError(f"{folder}: expected a folder to upload, found none")
+        raise UploadError(f"folder {folder} not found")
     inside, found = folder.resolve(), {}
     for path in _walk(folder):
         name = path.relative_to(folder).as_posix()
@@ -128,17 +129,19 @@ def files_below(folder: Path, part: int, names: Container[str] | None = None) ->
             continue
         if not path.is_file() or not path.resolve().is_relative_to(inside):
             kind = f"a link to {path.readlink()}" if path.is_symlink() else "neither a file nor a folder"
-            raise UploadError(f"{folder}: {name} is {kind}, expected files inside the folder: nothing was uploaded")
+            raise UploadError(f"{folder}: {name} is {kind}, expected files inside the folder; nothing was uploaded")
         found[name] = path
     if not found:
-        raise UploadError(f"{folder}: expected files to upload, found an empty folder")
+        raise UploadError(f"folder {folder} is empty")
     if MANIFEST in found:
-        raise UploadError(f"{folder}: has a file {MANIFEST}, a name that the upload needs for its own list: nothing was uploaded")
+        raise UploadError(
+            f"{folder} has a file {MANIFEST}; the upload needs this name for its own list. Rename the file; nothing was uploaded"
+        )
     return [LocalFile.of(name, path, part) for name, path in sorted(found.items())]
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Everything below that is no real folder: links to folders are not entered."""
+    """Everything below except real folders; links to folders are not entered."""
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             yield from _walk(entry)

@@ -1,4 +1,4 @@
-"""Manifest: the object that is written last, and names all that belongs to an upload, with sizes and SHA-256."""
+"""Manifest: the object that is written last and lists all files of an upload with sizes and SHA-256."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """``files``: in order of their names."""
+    """``files``: sorted by name."""
 
     files: tuple[Entry, ...]
 
@@ -37,7 +37,7 @@ class Manifest:
 
     @classmethod
     def parse(cls, body: bytes, where: str) -> Manifest | None:
-        """None where the file is somebody else's; raises StorageError where it is ours and broken, naming ``where``."""
+        """None if another program wrote the file; raises StorageError if it is ours and broken, naming ``where``."""
         try:
             data = json.loads(body)
         except ValueError:
@@ -50,7 +50,9 @@ class Manifest:
         except (TypeError, KeyError, ValueError):
             found = None
         if found is None or len({entry.name for entry in found.files}) != len(found.files) or not found.files:
-            raise StorageError(f"{where}: expected a list of files with name, size and sha256, found something else")
+            raise StorageError(
+                f"{where}: expected a list of files with name, size and sha256; the manifest is damaged, upload again"
+            )
         return found
 
     def text(self) -> str:

@@ -1,4 +1,4 @@
-"""Objects of a bucket: what lies below a place, and how one comes down whole."""
+"""Objects of a bucket: listing a place, and reading one object completely."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .place import Place
 from .progress import Meter
 from .workers import Workers, first_error
 
-MARK: Final = {"made-by": "dpo-launcher"}  # metadata of each object that an upload of ours has sent
+MARK: Final = {"made-by": "dpo-launcher"}  # metadata of each object that this launcher uploaded
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
-_NOT_STORED: Final = "the object is not what was stored"
+_NOT_STORED: Final = "the object differs from what was stored"
 _CHUNK: Final = 1 << 20
 
 
 @dataclass(frozen=True)
 class Object:
-    """As a listing has it; ``etag`` without quotes."""
+    """An object of a listing; ``etag`` without quotes."""
 
     key: str
     size: int
@@ -35,7 +35,7 @@ class Object:
 
 
 def objects_below(store: Store, place: Place) -> Iterator[tuple[str, Object]]:
-    """(name below the place, object), in the order of the keys; marks of folders are left out."""
+    """(name below the place, object), sorted by key, without folder markers."""
     markers = {"ContinuationToken": "NextContinuationToken"}
     for page in store.pages("list_objects_v2", markers, Prefix=place.below):
         for found in page.get("Contents", ()):
@@ -55,11 +55,11 @@ def read_object(store: Store, key: str) -> tuple[bytes, str]:
 
 
 def receive(store: Store, found: Object, path: Path, workers: Workers, meter: Meter, entry: Entry | None) -> bool:
-    """Writes the object to ``path``, several parts at a time, and compares what has arrived.
+    """Writes the object to ``path``, several parts at a time, and compares it.
 
-    It is compared with the SHA-256 that a manifest's ``entry`` has or the server keeps, else with its ETag where that is an MD5.
-    What differs is read a second time. Returns whether an upload of this launcher has sent the object. Raises StorageError where
-    it differs again, or has changed since it was listed.
+    It is compared with the SHA-256 of the manifest's ``entry`` or of the server, else with its ETag if that is an MD5. An object
+    that differs is read a second time. Returns whether this launcher uploaded the object. Raises StorageError if it differs
+    again, or has changed since it was listed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     head = _receive_parts(store, found, path, workers, meter)
@@ -74,7 +74,7 @@ def receive(store: Store, found: Object, path: Path, workers: Workers, meter: Me
 
 
 def _receive_parts(store: Store, found: Object, path: Path, workers: Workers, meter: Meter) -> dict[str, Any]:
-    """What the server says of the object beside its contents."""
+    """The server's answer without the contents."""
     part = store.effort.part
     with path.open("xb") as file:
         file.truncate(found.size)
@@ -131,7 +131,7 @@ def _compare(store: Store, found: Object, path: Path, head: dict[str, Any], entr
     elif _MD5.fullmatch(found.etag) and head.get("ServerSideEncryption") in (None, "AES256"):
         what, expected, arrived = "MD5", found.etag, _md5_of(path)
     else:
-        return  # the server keeps nothing to compare with: what counts is that all bytes have come
+        return  # the server has no checksum: only the length is checked
     if expected != arrived:
         raise Garbled(f"s3://{store.bucket}/{found.key}: expected {what} {expected}, found {arrived}: {_NOT_STORED}")
 
@@ -148,4 +148,4 @@ def _md5_of(path: Path) -> str:
 
 
 def _changed(store: Store, found: Object) -> str:
-    return f"s3://{store.bucket}/{found.key}: the object was changed or deleted while it was read; try again"
+    return f"s3://{store.bucket}/{found.key}: the object changed or was deleted while it was read; retry"

@@ -1,7 +1,7 @@
-"""A large file in parts, taken up where an earlier attempt was killed: the server alone knows what has arrived.
+"""A large file in parts. Uploads resume: the server lists the parts that it has.
 
-The parts that it lists are compared with the file's, hash by hash, so that an upload of other contents is never gone on with by
-mistake: its parts are replaced. What no attempt takes up is aborted, because stores keep, and charge for, parts that nobody sees.
+They are compared with the file's parts, hash by hash, so that an unfinished upload of other contents is never completed by
+mistake: its parts are replaced. Other unfinished uploads are aborted, because stores keep, and charge for, invisible parts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .workers import Workers, first_error
 
 @dataclass(frozen=True)
 class Part:
-    """As the server lists it; ``sha256`` in base64, None where it keeps none."""
+    """A part in the server's list; ``sha256`` in base64, None if the server has none."""
 
     size: int
     etag: str
@@ -38,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Pending:
-    """An upload that is begun and not completed; ``keeps_sha256``: its completion names the parts' hashes."""
+    """An unfinished upload; ``keeps_sha256``: its completion names the parts' hashes."""
 
     key: str
     id: str
@@ -47,7 +47,7 @@ class Pending:
 
 
 def pending_below(store: Store, place: Place) -> dict[str, list[Pending]]:
-    """Every upload below ``place`` that was begun and not completed, by its key; empty where the server lists none."""
+    """Every unfinished upload below ``place`` by key; empty if the server cannot list them."""
     from botocore.exceptions import ClientError
 
     found: dict[str, list[Pending]] = {}
@@ -59,7 +59,7 @@ def pending_below(store: Store, place: Place) -> dict[str, list[Pending]]:
                 keeps = keeps or one.get("ChecksumAlgorithm") == "SHA256"
                 found.setdefault(one["Key"], []).append(Pending(one["Key"], one["UploadId"], parts, keeps))
     except ClientError as error:
-        if status_of(error) not in (405, 501):  # there are servers that cannot list them: then all parts go again
+        if status_of(error) not in (405, 501):  # some servers cannot list them: then all parts are sent again
             raise
     return found
 
@@ -92,7 +92,7 @@ def abort(store: Store, pending: Iterable[Pending]) -> None:
 
 
 def send_in_parts(store: Store, file: LocalFile, key: str, pending: Iterable[Pending], workers: Workers, meter: Meter) -> Digests:
-    """Sends what the server lacks of ``file`` and completes the object; returns the hashes of what was read."""
+    """Sends the parts of ``file`` that the server lacks and completes the object; returns the hashes of what was read."""
     upload = _taken_up(store, file, pending) or _begun(store, key)
     sent: list[Future[tuple[bytes, dict[str, Any]]]] = []
     with Hashed(file.parts()) as hashed:
@@ -107,7 +107,7 @@ def send_in_parts(store: Store, file: LocalFile, key: str, pending: Iterable[Pen
 
 
 def _taken_up(store: Store, file: LocalFile, pending: Iterable[Pending]) -> Pending | None:
-    """The upload that has most of the file's parts, by their sizes; all others are aborted."""
+    """The unfinished upload with most of the file's parts, by size; all others are aborted."""
     sizes = {number: min(file.part, file.size - start) for number, start in enumerate(range(0, file.size, file.part), 1)}
     ranked = sorted(pending, key=lambda one: sum(sizes.get(number) == part.size for number, part in one.parts.items()))
     best = ranked.pop() if ranked and ranked[-1].parts else None
@@ -155,6 +155,6 @@ def _complete(store: Store, upload: Pending, parts: list[dict[str, Any]]) -> Non
     try:
         store.call("complete_multipart_upload", Key=upload.key, UploadId=upload.id, MultipartUpload={"Parts": parts})
     except ClientError as error:
-        # The answer to an earlier try was lost; whether it has done its work, the object itself says, which is looked at next.
+        # The answer to an earlier try was lost; whether it succeeded shows the object, which is checked next.
         if code_of(error) != "NoSuchUpload":
             raise

@@ -1,4 +1,4 @@
-"""Place: a bucket and the beginning of the keys of what is meant, as ``s3://bucket/prefix`` says it."""
+"""Place: a bucket and a prefix of keys, as in ``s3://bucket/prefix``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ SCHEME: Final = "s3://"
 
 @dataclass(frozen=True)
 class Place:
-    """``prefix`` has no slash at either end, and is empty for a whole bucket."""
+    """``prefix`` has no slash at either end; it is empty for a whole bucket."""
 
     bucket: str
     prefix: str
 
     @classmethod
     def parse(cls, uri: str) -> Self:
-        """Raises ExperimentError where ``uri`` names no bucket."""
+        """Raises ExperimentError if ``uri`` names no bucket."""
         bucket, _, prefix = uri.removeprefix(SCHEME).partition("/")
         if not uri.startswith(SCHEME) or not bucket:
             raise ExperimentError(Mistake(uri, "names no bucket", "s3://bucket/folder", uri))
@@ -35,7 +35,7 @@ class Place:
 
     @property
     def below(self) -> str:
-        """What the keys of the objects in this place begin with."""
+        """The prefix of the keys in this place."""
         return f"{self.prefix}/" if self.prefix else ""
 
     def key(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""check_bucket: what would make an upload fail for certain, found before the training that it follows."""
+"""check_bucket: finds before the training what would make the upload after it fail."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _BRIEF: Final = replace(EFFORT, attempts=2)
 def check_bucket(storage: StorageConfig, env: Mapping[str, str], effort: Effort = _BRIEF) -> None:
     """Asks the server for one key of the bucket.
 
-    Raises CredentialError where credentials are missing or refused, ExperimentError where there is no such bucket, and
-    StorageError for what may be over when the training is: a server that is not reached, or does not do its work.
+    Raises CredentialError if credentials are missing or refused, ExperimentError if the bucket is missing, and StorageError for
+    what may be over after the training: a server that cannot be connected to or fails.
     """
     assert storage.bucket_name is not None, "upload_to_cloud needs one"
     endpoint = endpoint_of(storage, env)
     place = Place.of(storage.bucket_name, storage.object_prefix)
-    purpose = "list and write there"
+    purpose = "list and write"
     with explained(place.bucket, endpoint, purpose=purpose, failure=StorageError, where="storage_config.bucket_name"):
         try:
             store = Store.open(place.bucket, storage, env, effort)

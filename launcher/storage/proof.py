@@ -1,4 +1,4 @@
-"""Whether an object is what was sent: its size, and the SHA-256 that the server keeps, else its ETag, else all of it."""
+"""Whether an object equals what was sent: by size and the server's SHA-256, else by its ETag, else by reading it back."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .local import Digests, LocalFile
 
 
 def check(store: Store, key: str, file: LocalFile, digests: Digests) -> None:
-    """Raises UploadError, with what was expected and found, where the object is not the file."""
+    """Raises UploadError with what was expected and found if the object differs from the file."""
     different = differs(store, key, file, digests)
     if different is not None:
-        raise UploadError(f"s3://{store.bucket}/{key}: {different}: the object is not what was sent")
+        raise UploadError(f"s3://{store.bucket}/{key}: {different}: the object differs from what was sent")
 
 
 def differs(store: Store, key: str, file: LocalFile, digests: Digests) -> str | None:
-    """What is expected and found of an object that is not the file; None for one that is."""
+    """What was expected and found of an object that differs from the file; None if it is equal."""
     head = store.call("head_object", Key=key, ChecksumMode="ENABLED")
     if head["ContentLength"] != file.size:
         return f"expected bytes {file.size}, found {head['ContentLength']}"
@@ -28,7 +28,7 @@ def differs(store: Store, key: str, file: LocalFile, digests: Digests) -> str | 
         return None if kept == expected else f"expected SHA-256 {expected}, found {kept}"
     if head.get("ETag", "").strip('"') == file.etag():
         return None
-    # No checksum, and an ETag that this server makes of something else: what it has is read.
+    # No checksum, and an ETag that is no MD5: the object is read back.
     found = store.patiently(lambda: _read_back(store, key, file.part))
     return None if found == digests else f"expected SHA-256 {expected}, found {base64_of(found.composite)}"
 

@@ -1,4 +1,4 @@
-"""A run's adapter in the store: under which key it lies, and what the run's record says of it."""
+"""A run's adapter in the store: its key, and its entry in the run's record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .upload import Uploaded, upload_folder
 
 
 def key_parts(experiment: Experiment, *names: str) -> tuple[str, ...]:
-    """``exp_<id>/<model>/<run>``: what follows the object_prefix; ``names``: the run's, and what lies in it."""
+    """``exp_<id>/<model>/<run>``: the key after the object_prefix; ``names``: the run's name, and folders in it."""
     return (f"exp_{experiment.experiment_id}", experiment.model_folder, *names)
 
 
@@ -27,9 +27,9 @@ def upload_run(
     effort: Effort = EFFORT,
     listener: Listener | None = None,
 ) -> Uploaded:
-    """Uploads the run's adapter, and enters that into its record; a run that failed for the upload alone is done then.
+    """Uploads the run's adapter and notes that in the record; a run that failed only at the upload is done then.
 
-    Raises what :func:`upload_folder` raises; the adapter and the record stay as they were.
+    Raises what :func:`upload_folder` raises; then adapter and record are unchanged.
     """
     parts = key_parts(experiment, run.name)
     uploaded = upload_folder(run.adapter, storage=storage, prefix_parts=parts, env=env, effort=effort, listener=listener)

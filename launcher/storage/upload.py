@@ -55,7 +55,7 @@ def upload_folder(
         raise ExperimentError(Mistake("storage_config", "bucket_name is not set", expected="the name of a bucket"))
     place = Place.of(storage.bucket_name, storage.object_prefix, *prefix_parts)
     endpoint = endpoint_of(storage, env)
-    with explained(place.bucket, endpoint, purpose="write there", failure=UploadError):
+    with explained(place.bucket, endpoint, purpose="write", failure=UploadError):
         files = files_below(folder, effort.part, None if names is None else frozenset(names))
         try:
             store = Store.open(place.bucket, storage, env, effort)

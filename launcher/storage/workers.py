@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Workers:
-    """``threads`` threads; ``submit`` waits while every one of them has a task and another waits. The first error ends all."""
+    """``threads`` threads; ``submit`` blocks while each has a task and another one waits. The first error ends all."""
 
     def __init__(self, threads: int, closing: threading.Event):
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="s3")
@@ -23,11 +23,11 @@ class Workers:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            self._closing.set()  # nobody waits for a pause between two tries any more
+            self._closing.set()  # ends the pauses between retries
         self._pool.shutdown(wait=True, cancel_futures=kind is not None)
 
     def submit(self, task: Callable[..., T], *args: Any) -> Future[T]:
-        """Raises InterruptedError after another task has failed, whose future has the error."""
+        """Raises InterruptedError after another task has failed; its future has the error."""
         self._free.acquire()
         future = self._pool.submit(self._run, task, *args)
         future.add_done_callback(lambda _: self._free.release())
@@ -44,7 +44,7 @@ class Workers:
 
 
 def first_error(futures: list[Future[Any]]) -> None:
-    """Waits for all and raises what made the first of them fail, not what the others then said."""
+    """Waits for all and raises the first cause, not the errors that followed."""
     errors = [error for future in futures if (error := future.exception()) is not None]
     cause = next((error for error in errors if not isinstance(error, InterruptedError)), None) or next(iter(errors), None)
     if cause is not None:

@@ -93,7 +93,7 @@ def test_an_upload_that_fails_ends_in_47_and_leaves_the_run_as_it_was(
     assert launcher("upload", "first") == (
         47,
         "",
-        f"error: bucket models at {moto.url}: there is no such bucket; check bucket_name, region and endpoint_url\n",
+        f"error: bucket models at {moto.url}: bucket not found; check bucket_name, region and endpoint_url\n",
     )
     assert run.read_record() == before
 

@@ -115,7 +115,7 @@ def test_an_unknown_profile_and_no_credentials_at_all_are_said(adapter: Path, st
 def test_half_of_the_credentials_is_not_enough(adapter: Path, storage: Config, given: str, missing: str) -> None:
     with pytest.raises(CredentialError) as caught:
         upload(adapter, storage(), {given: "hush-hush"})
-    assert str(caught.value) == f"{missing} is not set, but {given} is: expected both or neither"
+    assert str(caught.value) == f"{given} is set and {missing} is not; set both or neither"
 
 
 @pytest.fixture
@@ -144,8 +144,8 @@ def test_refused_credentials_are_said_without_the_secret(
     with pytest.raises(CredentialError) as caught:
         upload(adapter, StorageConfig(bucket_name="models", endpoint_url=moto.url), env)
     assert str(caught.value) == (
-        f"bucket models at {moto.url}: the credentials were refused ({code}); check AWS_ACCESS_KEY and AWS_SECRET_KEY "
-        "(or the AWS SDK's own names, a profile or a role) and their rights to write there"
+        f"bucket models at {moto.url}: permission denied ({code}); check AWS_ACCESS_KEY and AWS_SECRET_KEY "
+        "(or the AWS SDK's own names, a profile or a role) and their rights to write"
     )
 
 
@@ -158,7 +158,7 @@ def test_what_no_upload_can_work_with_is_found_before_it(storage: Config, proxy:
     check_bucket(storage(), KEYS, EFFORT)
     with pytest.raises(CredentialError, match="no credentials"):
         check_bucket(storage(), {}, EFFORT)
-    with pytest.raises(ExperimentError, match=r"storage_config\.bucket_name: there is no bucket modells at"):
+    with pytest.raises(ExperimentError, match=r"storage_config\.bucket_name: bucket modells not found at"):
         check_bucket(storage(bucket_name="modells"), KEYS, EFFORT)
     proxy.faults = [Fault("status", times=99)]
     with pytest.raises(StorageError, match=r"ListObjectsV2 failed: SlowDown \(HTTP 503\)"):

@@ -68,7 +68,7 @@ def test_a_folder_that_has_it_all_is_left_alone_and_another_is_refused(
     (target / "empty").write_text("not any more")
     with pytest.raises(UsageError) as caught:
         download(target, storage())
-    assert str(caught.value) == f"{target} is there already, and is something else: empty differs; name another folder with --to"
+    assert str(caught.value) == f"{target} exists with other contents: empty differs; choose a new folder with --to"
     (target / "empty").write_text("")
     (target / "own").write_text("mine")
     with pytest.raises(UsageError, match="own differs"):
@@ -91,7 +91,9 @@ def test_a_byte_that_changed_on_the_way_is_found_and_nothing_appears(
     uploaded: Path, tmp_path: Path, storage: Config, proxy: FaultProxy
 ) -> None:
     proxy.faults = [Fault("corrupt answer", "GET", "adapter_model", times=99)]
-    with pytest.raises(StorageError, match=rf"{URI}/adapter_model.safetensors: expected SHA-256 .*: the object is not what was"):
+    with pytest.raises(
+        StorageError, match=rf"{URI}/adapter_model.safetensors: expected SHA-256 .*: the object differs from what was"
+    ):
         download(tmp_path / "to", storage())
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
     proxy.faults = [Fault("corrupt answer", "GET", "adapter_model", skip=2)]
@@ -157,7 +159,7 @@ def test_two_downloads_into_one_folder_do_not_mix(uploaded: Path, tmp_path: Path
     with pytest.raises(UsageError) as caught:
         download(tmp_path / "to", storage())
     assert str(caught.value) == (
-        f"another download into {tmp_path / 'to'} is under way: wait for it, or name another folder with --to"
+        f"another download to {tmp_path / 'to'} is running; wait for it, or choose another folder with --to"
     )
     os.close(handle)
     download(tmp_path / "to", storage())
@@ -184,20 +186,20 @@ def test_the_working_directory_is_no_new_folder(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(UsageError, match=r"^\. is the working directory: name a new folder with --to$"):
+    with pytest.raises(UsageError, match=r"^\. is the working directory; choose a new folder with --to$"):
         download(Path(), storage())
 
 
 def test_an_object_that_was_replaced_in_the_bucket_is_found(uploaded: Path, tmp_path: Path, storage: Config, client: Any) -> None:
     client.put_object(Bucket="models", Key="team/exp_1/m/run-1/tokenizer/vocab ü.json", Body=b"[]")
-    with pytest.raises(StorageError, match="the object is not what was stored"):
+    with pytest.raises(StorageError, match="the object differs from what was stored"):
         download(tmp_path / "to", storage())
     client.put_object(Bucket="models", Key="team/exp_1/m/run-1/tokenizer/vocab ü.json", Body=b"[1]")
     with pytest.raises(StorageError) as caught:
         download(tmp_path / "to", storage())
-    assert str(caught.value) == f"{URI}: tokenizer/vocab ü.json has 3 bytes, expected 2 bytes: manifest.json names it"
+    assert str(caught.value) == f"{URI}: tokenizer/vocab ü.json has 3 bytes, expected 2 bytes (manifest.json lists it)"
     client.delete_object(Bucket="models", Key="team/exp_1/m/run-1/tokenizer/vocab ü.json")
-    with pytest.raises(StorageError, match=r"tokenizer/vocab ü\.json is not there, expected 2 bytes"):
+    with pytest.raises(StorageError, match=r"tokenizer/vocab ü\.json is missing, expected 2 bytes"):
         download(tmp_path / "to", storage())
 
 
@@ -206,7 +208,7 @@ def test_an_upload_that_is_not_finished_is_none(uploaded: Path, tmp_path: Path, 
     with pytest.raises(StorageError) as caught:
         download(tmp_path / "to", storage())
     assert str(caught.value) == (
-        f"{URI}: has no manifest.json: an upload that is not finished (`launcher upload RUN` finishes it), or none of ours"
+        f"{URI} has no manifest.json: the upload is unfinished (finish it with: launcher upload RUN), or not by this launcher"
     )
 
 
@@ -214,7 +216,7 @@ def test_a_folder_above_uploads_names_one_of_them(uploaded: Path, tmp_path: Path
     with pytest.raises(StorageError) as caught:
         download(tmp_path / "to", storage(), "s3://models/team/exp_1")
     assert str(caught.value) == (
-        "s3://models/team/exp_1: uploads lie below it, expected one: name s3://models/team/exp_1/m/run-1, for example"
+        "s3://models/team/exp_1 holds several uploads; use one of them, as s3://models/team/exp_1/m/run-1"
     )
 
 
@@ -240,7 +242,7 @@ def test_a_manifest_that_names_no_files_of_one_folder_is_refused(
     with pytest.raises(StorageError) as caught:
         download(tmp_path / "to", storage(), "s3://models/x")
     assert str(caught.value) == (
-        "s3://models/x/manifest.json: expected a list of files with name, size and sha256, found something else"
+        "s3://models/x/manifest.json: expected a list of files with name, size and sha256; the manifest is damaged, upload again"
     )
 
 
@@ -249,13 +251,13 @@ def test_what_is_not_there_is_named(tmp_path: Path, storage: Config, client: Any
     with pytest.raises(ExperimentError) as caught:
         download(tmp_path / "to", storage(), "s3://models/team/exp_1")
     assert str(caught.value) == (
-        f"s3://models/team/exp_1: nothing lies there in bucket models at {proxy.url}\n"
+        f"s3://models/team/exp_1: no objects found in bucket models at {proxy.url}\n"
         "    expected: a folder with objects\n    found:    none\n    hint:     the nearest key is team/exp_10/weights"
     )
     with pytest.raises(ExperimentError) as caught:
         download(tmp_path / "to", storage(), "s3://modells/x")
     assert str(caught.value) == (
-        f"s3://modells/x: there is no bucket modells at {proxy.url}\n    expected: a bucket that exists\n    found:    modells\n"
+        f"s3://modells/x: bucket modells not found at {proxy.url}\n    expected: an existing bucket\n    found:    modells\n"
         "    hint:     check the name, storage_config.region and storage_config.endpoint_url"
     )
     for uri in ("s3://", "s3:///x", "models/x"):
@@ -265,5 +267,5 @@ def test_what_is_not_there_is_named(tmp_path: Path, storage: Config, client: Any
 
 def test_credentials_that_may_not_read_are_told_what_they_must(tmp_path: Path, storage: Config, proxy: FaultProxy) -> None:
     proxy.faults = [Fault("status", status=403, code="AccessDenied")]
-    with pytest.raises(CredentialError, match=r"their rights to list and read there \(s3:ListBucket, s3:GetObject\)"):
+    with pytest.raises(CredentialError, match=r"their rights to list and read \(s3:ListBucket, s3:GetObject\)"):
         download(tmp_path / "to", storage())

@@ -123,7 +123,7 @@ def test_of_an_upload_of_ours_only_what_its_manifest_names_is_read(
         fetch(done.uri, storage(), tmp_path / "cache")
 
     client.delete_object(Bucket="models", Key="team/exp_1/m/r/manifest.json")
-    with pytest.raises(StorageError, match=r"has no manifest\.json: an upload that is not finished"):
+    with pytest.raises(StorageError, match=r"has no manifest\.json: the upload is unfinished"):
         fetch(done.uri, storage(), tmp_path / "cache")
 
 
@@ -138,7 +138,9 @@ def test_an_object_that_is_not_what_the_server_keeps_is_read_again_and_not_kept(
 ) -> None:
     client.put_object(Bucket="models", Key="data/train.csv", Body=b"a,b\n", ChecksumAlgorithm="SHA256")
     proxy.faults = [Fault(kind, "GET", "train.csv", times=99)]
-    with pytest.raises(StorageError, match=r"s3://models/data/train\.csv: .* not match .*: the object is not what was stored"):
+    with pytest.raises(
+        StorageError, match=r"s3://models/data/train\.csv: .* not match .*: the object differs from what was stored"
+    ):
         fetch("s3://models/data", storage(), tmp_path)
     assert not (tmp_path / "s3" / "blobs").exists()
     proxy.faults = [Fault(kind, "GET", "train.csv")]
@@ -150,7 +152,9 @@ def test_without_a_checksum_the_etag_tells_what_changed_on_the_way(
 ) -> None:
     proxy.forgets_checksums = True
     proxy.faults = [Fault("corrupt answer", "GET", "model.safetensors", times=99)]
-    with pytest.raises(StorageError, match=r"model\.safetensors: expected MD5 \w+, found \w+: the object is not what was stored"):
+    with pytest.raises(
+        StorageError, match=r"model\.safetensors: expected MD5 \w+, found \w+: the object differs from what was stored"
+    ):
         fetch(model, storage(), tmp_path)
     proxy.faults = [Fault("corrupt answer", "GET", "model.safetensors", skip=1)]
     assert files(fetch(model, storage(), tmp_path))["model.safetensors"] == WEIGHTS
@@ -161,7 +165,7 @@ def test_an_object_that_changes_while_it_is_read_is_no_mixture(model: str, stora
         if now.done >= 2 * PART:
             client.put_object(Bucket="models", Key="base/one/model.safetensors", Body=WEIGHTS[::-1])
 
-    with pytest.raises(StorageError, match="the object was changed or deleted while it was read; try again"):
+    with pytest.raises(StorageError, match="the object changed or was deleted while it was read; retry"):
         fetch(model, storage(), tmp_path, listener=replaced, effort=replace(EFFORT, threads=1))
     assert files(fetch(model, storage(), tmp_path))["model.safetensors"] == WEIGHTS[::-1]
 
@@ -174,9 +178,9 @@ def test_a_server_that_is_away_is_said_with_what_is_in_the_cache(
     with pytest.raises(StorageError) as caught:
         fetch(model, storage(), tmp_path)
     first, second = str(caught.value).splitlines()
-    assert first == f"bucket models at {proxy.url}: not reachable (EndpointConnectionError); check endpoint_url and the network"
-    assert second.startswith(f"    cached:   {folder} has what was there at ")
-    assert second.endswith(" UTC (3 objects): name that folder to use it")
+    assert first == f"bucket models at {proxy.url}: cannot connect (EndpointConnectionError); check endpoint_url and the network"
+    assert second.startswith(f"    cached:   {folder} holds the state of ")
+    assert second.endswith(" UTC (3 objects); use this path instead")
     proxy.start()
 
 
@@ -185,14 +189,14 @@ def test_keys_that_a_disk_cannot_hold_are_named(storage: Config, tmp_path: Path,
     client.put_object(Bucket="models", Key="odd/a/b", Body=b"2")
     with pytest.raises(StorageError) as caught:
         fetch("s3://models/odd", storage(), tmp_path)
-    assert str(caught.value) == "s3://models/odd: a is an object and the folder of a/b: a disk cannot hold both"
+    assert str(caught.value) == "s3://models/odd: a is an object and also the folder of a/b; a disk cannot hold both"
     client.put_object(Bucket="models", Key="odder/x/../../out", Body=b"1")
-    with pytest.raises(StorageError, match="cannot be a file of a folder"):
+    with pytest.raises(StorageError, match="cannot be a file name"):
         fetch("s3://models/odder", storage(), tmp_path)
 
 
 def test_an_object_where_a_folder_is_meant_is_said(model: str, storage: Config, tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="it is an object: name its folder, s3://models/base/one"):
+    with pytest.raises(ExperimentError, match="this is an object; use its folder, s3://models/base/one"):
         fetch(f"{model}config.json", storage(), tmp_path)
 
 

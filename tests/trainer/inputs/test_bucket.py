@@ -88,7 +88,7 @@ def test_what_cannot_be_uploaded_ends_in_47_and_a_retry_only_uploads_it(
         train_again(run, experiment, tmp_path)
     assert caught.value.exit_code == 47
     assert str(caught.value) == (
-        f"the adapter is whole in {run.adapter}, but was not uploaded: bucket models at {proxy.url}: there is no such bucket; "
+        f"the adapter is whole in {run.adapter}, but was not uploaded: bucket models at {proxy.url}: bucket not found; "
         "check bucket_name, region and endpoint_url\n`launcher upload first` uploads it"
     )
     assert "uploaded" not in run.read_record()
@@ -123,7 +123,7 @@ def test_nothing_is_uploaded_where_nobody_wants_it(client: Any, proxy: FaultProx
 def test_a_bucket_that_is_not_there_is_found_before_the_training(client: Any, proxy: FaultProxy) -> None:
     from trainer.inputs.bucket import check_upload
 
-    with pytest.raises(ExperimentError, match=r"storage_config\.bucket_name: there is no bucket models at"):
+    with pytest.raises(ExperimentError, match=r"storage_config\.bucket_name: bucket models not found at"):
         check_upload(experiment_of(proxy.url))
     client.create_bucket(Bucket="models")
     check_upload(experiment_of(proxy.url))
