@@ -52,7 +52,7 @@ class CheckedData:
 
 @dataclass(frozen=True)
 class Checked:
-    """``mistakes`` are those of the files; where there are any, no data were read and ``experiments`` is empty."""
+    """``mistakes``: of the files; with any, no data were read and ``experiments`` is empty."""
 
     experiments: tuple[CheckedData, ...]
     mistakes: tuple[Mistake, ...]

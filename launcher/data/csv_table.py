@@ -63,7 +63,7 @@ def _decode(name: str, data: bytes) -> str | Mistake:
 
 
 def _parse(name: str, text: str, sha256: str) -> tuple[Table | None, list[Mistake]]:
-    # The limit on a cell (128 KiB) belongs to the process. It only ever grows, so that other threads are not cut short.
+    # The limit on a cell (128 KiB) belongs to the process. It only grows: other threads may read larger cells.
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     delimiter = _delimiter(text)
     mistakes: list[Mistake] = []

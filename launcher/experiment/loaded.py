@@ -103,7 +103,7 @@ def _mistake(problem: Problem, node: Node, key: Place) -> Mistake:
         elif not isinstance(value, MappingNode | ScalarNode | BrokenNode) and isinstance(part, int) and part < len(value.items):
             value = value.items[part]
             place = value.place
-        elif isinstance(value, ScalarNode) and isinstance(part, int):  # one value, where a list of it is meant
+        elif isinstance(value, ScalarNode) and isinstance(part, int):  # one value in place of a list
             what = what.replace(f".{part} ", " ", 1)
         else:
             break

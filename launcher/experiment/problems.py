@@ -41,7 +41,7 @@ def problems(error: ValidationError) -> list[Problem]:
         if earlier and earlier.must and problem.must and problem.must not in earlier.must.split(" or "):
             problem = earlier._replace(must=f"{earlier.must} or {problem.must}", hint=earlier.hint or problem.hint)
         found[loc] = problem
-    # A value that fits no branch of a union is also "not a list": what is wrong inside it says more.
+    # A value that fits no branch of a union is also "not a list": the mistake inside it tells more.
     inner = [p for loc, p in found.items() if not any(other[: len(loc)] == loc and other != loc for other in found)]
     return [p._replace(what=f"{_name(p.loc)} must be {p.must}") if p.must is not None else p for p in inner]
 

@@ -76,7 +76,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Listed:
-    """``error`` holds the mistakes of files that could not be read whole, or is None."""
+    """``error``: the mistakes of files that could not be read whole, or None."""
 
     rows: tuple[Row, ...]
     error: ExperimentError | None

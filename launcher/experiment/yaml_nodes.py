@@ -79,7 +79,7 @@ def place_at(source: Source, line: int, column: int, width: int = 1) -> Place:
 
 
 def by_place(mistake: Mistake) -> tuple[str, int, int]:
-    """What mistakes are sorted by: file, line, column; 0 where there is none."""
+    """The sort key of mistakes: file, line, column; 0 where one is missing."""
     file, *numbers = mistake.where.rsplit(":", 2)
     return (
         (file, int(numbers[0]), int(numbers[1]))

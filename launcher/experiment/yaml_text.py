@@ -80,7 +80,7 @@ class _Composer:
         self._next()  # document end
         more = self._next()
         if isinstance(more, yaml.DocumentStartEvent):
-            # The mark stands where the line of dashes is, or just before it.
+            # The mark is at the line of dashes, or just before it.
             self._wrong(self._at(more, 3), "second document in the file", hint="remove the line '---'")
         return node
 
@@ -258,7 +258,7 @@ _INDENT = (
 
 
 def _syntax(error: yaml.MarkedYAMLError, source: Source) -> Mistake:
-    """A mistake of syntax in plain words; PyYAML's words where there are no better ones."""
+    """A mistake of syntax in plain words; in PyYAML's words where this has none."""
     mark = error.problem_mark or error.context_mark
     problem, context = error.problem or "is not YAML", error.context or ""
     if mark is None:

@@ -281,7 +281,7 @@ def _coming(
     *,
     is_alone: bool,
 ) -> list[Part]:
-    """What a forward and backward pass of ``row`` tokens holds at its highest point; ``is_alone``: it is a step's only one."""
+    """What a forward and backward pass of ``row`` tokens holds at its peak; ``is_alone``: it is the only one of a step."""
     numbers = numbers_of(h, machine)
     targets = None if h.full_finetuning else frozenset(linear.name for linear in config.targets(h.target_modules))
     masked = 0 if packed and machine.cuda else row if packed else work.longest

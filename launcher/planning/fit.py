@@ -22,7 +22,7 @@ GIB: Final = 2**30
 
 @dataclass(frozen=True)
 class Fit:
-    """An experiment on a machine: what it needs, what there is, whether it fits."""
+    """An experiment on a machine: what it needs, what the machine has, whether it fits."""
 
     experiment: Experiment
     config: ModelConfig

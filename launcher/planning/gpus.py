@@ -124,7 +124,7 @@ def _find(name: str) -> Gpu | None:
 
 
 def _spelt(name: str) -> str:
-    """``NVIDIA A100-SXM4-80GB`` and ``a100 sxm4 80 gb`` are one name, and so are ``RTX4090`` and ``rtx 4090``."""
+    """``NVIDIA A100-SXM4-80GB`` and ``a100 sxm4 80 gb`` are one name, as are ``RTX4090`` and ``rtx 4090``."""
     text = re.sub(r"[-_/()]", " ", name.lower())
     text = re.sub(r"(\d)\s*gi?b\b", r"\1gb", _MAKERS.sub(" ", text))
     text = re.sub(r"\b(rtx|gtx)(?=\d)", r"\1 ", text)
@@ -142,7 +142,7 @@ def parse_memory(text: str) -> int:
 
 
 def gpu_here(caller: Mapping[str, str]) -> tuple[Gpu | None, int]:
-    """(the smallest GPU of this machine, how many there are), as nvidia-smi reports them; (None, 0) without one."""
+    """(the smallest GPU of this machine, number of GPUs), as nvidia-smi reports them; (None, 0) without one."""
     import subprocess
 
     from ..backends.host import gpus_there

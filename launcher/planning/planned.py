@@ -37,7 +37,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to plan for in place of this machine and of the experiment's ``launch``; None: as it is.
+    """What to plan for in place of this machine and of the experiment's ``launch``; None: unchanged.
 
     ``gpu`` is a name, ``gpu_memory`` a size as ``24GiB``; ``model_config`` the file with the model's sizes.
     """

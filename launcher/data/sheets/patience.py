@@ -33,7 +33,7 @@ PATIENT: Final = Patience()
 
 
 class Passing(Exception):
-    """A temporary failure. ``after``: seconds to wait, where the server asks for it; ``tries``: at most so many."""
+    """A temporary failure. ``after``: seconds to wait, where the server asks for it; ``tries``: how often at most."""
 
     def __init__(self, why: str, after: float | None = None, tries: int = 100):
         super().__init__(why)

@@ -1,4 +1,4 @@
-"""Spreadsheet: what was read of it, and its snapshot in a run's folder."""
+"""Spreadsheet: the cells that were read, and their snapshot in a run's folder."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def read_copy(folder: Path) -> Spreadsheet:
 
 
 def check_same(found: Spreadsheet, spreadsheet_id: str, wanted: Mapping[str, str], folder: Path) -> None:
-    """Raises DataError unless ``found`` holds the worksheets ``wanted`` (role -> title) of this spreadsheet."""
+    """Raises DataError unless ``found`` has the worksheets ``wanted`` (role -> title) of this spreadsheet."""
     titles = {w.role: w.title for w in found.worksheets}
     if found.id == spreadsheet_id and titles == dict(wanted):
         return
