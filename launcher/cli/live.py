@@ -224,7 +224,7 @@ def bar_line(now: Metric, width: int, left: float | None, elapsed: float) -> str
         "margin": (5, figure.get("margin", "")),
         "accuracy": (7, figure.get("accuracy", "")),
         "speed": (6, "" if now.rate is None else f"{now.rate:.1f} pairs/s"),
-        "left": (2, "" if left is None else f"{_clock(left)} left"),
+        "left": (2, "finishing" if now.step == now.total else "" if left is None else f"{_clock(left)} left"),
         "elapsed": (8, f"after {_clock(elapsed)}"),
     }
     room = width - 1

@@ -46,6 +46,10 @@ def test_a_run_without_a_known_length_has_no_bar():
     assert bar_line(step(3, None, None), 80, None, 5) == "step 3  loss 0.6512  margin +0.043  accuracy 0.75  after 0:05"
 
 
+def test_after_the_last_step_it_finishes():
+    assert bar_line(step(40, 40), 60, 0, 521) == "40/40  ━━━━━━━━━━━━━  loss 0.6512  margin +0.043  finishing"
+
+
 def test_the_time_left_is_that_of_the_steps_seen_with_their_evaluations():
     now = 100.0
     pace = Pace(lambda: now)

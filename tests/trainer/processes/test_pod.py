@@ -227,8 +227,8 @@ def test_a_node_whose_first_one_was_started_again_before_they_met_begins_anew_to
 def test_only_a_newer_attempt_of_the_first_node_leaves_the_others_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: int, ahead: int, is_lost: bool
 ) -> None:
-    monkeypatch.setattr("trainer.pod._LOOK", 0)
-    monkeypatch.setattr("trainer.pod._ALONE", 0)
+    monkeypatch.setattr("trainer.processes.pod._LOOK", 0)
+    monkeypatch.setattr("trainer.processes.pod._ALONE", 0)
     for number in (1, ahead):
         (tmp_path / f"attempt-{number}").mkdir(exist_ok=True)
         (tmp_path / f"attempt-{number}" / "node-0").touch()
