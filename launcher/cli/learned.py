@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import click
+
 from .screen import LABEL, say, this_launcher
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def draw(found: Learned) -> None:
     commands = [f"{this_launcher()} {command}" for command in found.next]
     for label, lines in (("next", commands), ("in Python", found.python)):
         for number, line in enumerate(lines):
-            say(f"{'' if number else label:<{LABEL}}{line}", indent=4)
+            click.echo(f"{'' if number else label:<{LABEL}}{line}")  # whole, to be copied
 
 
 def _figures(found: Learned) -> Iterator[str]:
