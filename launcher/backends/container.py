@@ -1,4 +1,4 @@
-"""What every container of a run is told, and which secrets it is given, whatever starts it. Pure."""
+"""The environment and the secrets of a run's container, for every backend that starts containers. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ..job.job import Job
 from .environment import environment
 
 HOME: Final = "/dpo/home"
-# NCCL keeps about 32 MiB a rank and peer there, and data loaders their batches; an engine's own 64 MiB end in a bus error.
+# NCCL keeps about 32 MiB per rank and peer there, data loaders their batches; an engine's default of 64 MiB ends in a bus error.
 SHM: Final = "2Gi"
-# What the trainer reads from the environment or .env for the experiment's model, data and storage.
+# Variables that the trainer reads for the experiment's model, data and storage.
 _HUB: Final = ("HF_TOKEN",)
 _AWS: Final = ("AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-# Where its storage is. An address with a password in it is left out, as is every secret.
+# The address of its storage. An address with a password is left out, like every secret.
 _PLACE: Final = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _SHEETS: Final = ("GOOGLE_SHEETS_CLIENT_EMAIL", "GOOGLE_SHEETS_PRIVATE_KEY")
 
@@ -29,9 +29,9 @@ def container_environment(
     user: str,
     more: Mapping[str, str],
 ) -> dict[str, str]:
-    """As ``environment``, with what a container needs beside: a home for a user whom no passwd file knows, and its caches.
+    """``environment`` and what a container needs: a home for a user who is not in passwd, and caches.
 
-    ``more`` is what this container alone is told; what the experiment sets under launch.env wins over all.
+    ``more``: for this container only. launch.env of the experiment overrides everything.
     """
     own = {
         "HOME": HOME,
@@ -43,15 +43,16 @@ def container_environment(
         "TORCH_EXTENSIONS_DIR": f"{roots['CACHE']}/torch_extensions",
     }
     if job.gpus == 0:
-        own["NVIDIA_VISIBLE_DEVICES"] = "void"  # an engine whose default runtime is NVIDIA's would give all of them
+        own["NVIDIA_VISIBLE_DEVICES"] = "void"  # an engine whose default runtime is NVIDIA's would give it all GPUs
     own |= {name: caller[name] for name in _PLACE if caller.get(name) and "@" not in caller[name]}
     shared = environment(job, caller, roots, folder, cores)
     return {**shared, **own, **more, **dict(job.env), **{name: caller[name] for name in job.env_names}}
 
 
 def secrets_of(job: Job, caller: Mapping[str, str], *, reads_sheets: bool = True) -> tuple[str, ...]:
-    """The names of the secrets that a container is given: those of launch.secrets, and of what the experiment may need those
-    that the caller has. ``reads_sheets``: no copy of the spreadsheet lies in the run's folder, so its ranks need the key.
+    """The names of a container's secrets: those of launch.secrets, and those that the experiment may need and the caller has.
+
+    ``reads_sheets``: the run's folder has no copy of the spreadsheet, so the ranks need the key.
     """
     return tuple(sorted({*job.secrets, *(name for name in _needed(job, reads_sheets) if caller.get(name))}))
 

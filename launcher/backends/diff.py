@@ -1,4 +1,4 @@
-"""What differs between a run's container on this machine and its pods on a cluster, in plain words. Pure."""
+"""The differences between a run's container on this machine and its pods on a cluster. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .kubernetes.render.spec import KubernetesSpec
 from .sizes import quantity, size_in_bytes
 
 NOTHING: Final = "-"
-# Told by other rows, or of no interest: where the entry finds what it needs.
+# In other rows already, or only where the entry finds its files.
 _TOLD: Final = ("DPO_", "LOGNAME", "MASTER_", "NODE_RANK", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not the same; ``here`` in a container of this machine, ``there`` on the cluster."""
+    """One setting that differs; ``here`` in a container on this machine, ``there`` on the cluster."""
 
     what: str
     here: str
@@ -33,7 +33,7 @@ class Difference:
 
 
 def differences(here: DockerSpec, there: KubernetesSpec) -> list[Difference]:
-    """In the order of: what runs, as whom, on what, with which files, environment and limits, and how it ends."""
+    """In this order: object, image, user, devices, files, environment, limits, end."""
     return [one for one in _all(here, there) if one.here != one.there]
 
 
@@ -81,7 +81,7 @@ def _gpus(here: DockerSpec) -> str:
 
 
 def _folders(here: DockerSpec, there: KubernetesSpec) -> Iterator[Difference]:
-    """The run's folder, then what each side mounts, by its path in the container."""
+    """The run's folder, then the mounts by their paths in the container."""
     runs = there.claims["runs"]
     yield Difference("the run's folder", str(here.run_dir.path), f"{there.folder} on the claim {runs}")
     ours = {mount.target: f"{mount.source}{', read-only' if mount.read_only else ''}" for mount in here.mounts}
@@ -129,14 +129,14 @@ def _shm(there: KubernetesSpec) -> str:
 
 
 def _share(there: KubernetesSpec, resource: str) -> str:
-    """What a node must have free for the pod, and what the pod may take of it."""
+    """The pod's request and its limit."""
     resources = there.container["resources"]
     asked, most = resources["requests"][resource], resources["limits"][resource]
     return f"{asked} asked for, and {'no more' if asked == most else f'at most {most}'}"
 
 
 def _docker_size(size: str | None) -> str:
-    """``64g``, as Docker writes it, as Kubernetes does."""
+    """Docker's ``64g`` as a Kubernetes quantity."""
     if size is None:
         return "no limit"
     return quantity(size_in_bytes(f"{size[:-1]}{size[-1].upper()}i" if size[-1].isalpha() else size))

@@ -1,4 +1,4 @@
-"""The host backend: a run is a process of this machine, in a session of its own, that outlives the launcher."""
+"""The host backend: a run is a process on this machine, in its own session, which outlives the launcher."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class HostSpec:
 
 @dataclass(frozen=True)
 class Host(InFolders):
-    """This machine, as far as rendering needs to know it; ``Host.here`` looks."""
+    """What rendering needs to know of this machine; ``Host.here`` looks it up."""
 
     name: ClassVar[str] = "host"
 
@@ -105,16 +105,16 @@ class Host(InFolders):
             raise LauncherError(f"training needs {', '.join(missing)}: pip install 'dpo-launcher[trainer]'")
 
     def submit(self, spec: HostSpec, *, again: bool = False) -> RunDir:
-        """Starts the run and returns when its entry has said who it is.
+        """Starts the run and returns when its entry has noted its process in the record.
 
         Raises UsageError if the run exists, CredentialError if a secret is missing, LauncherError if the entry does not start.
         """
         missing = [name for name in spec.secrets if not self.caller.get(name)]
         if missing:
-            raise CredentialError(f"launch.secrets: {', '.join(missing)} is neither in your environment nor in .env")
+            raise CredentialError(f"launch.secrets: {', '.join(missing)} not set; set it in your environment or in .env")
         run, starter = spec.run_dir, Process.of(os.getpid())
-        assert starter is not None, "this process lives"
-        # Until the entry takes over the process is the starter: a start that is cut off is seen as lost.
+        assert starter is not None, "this process is alive"
+        # Until the entry takes over the process is the starter: an interrupted start counts as lost.
         record = {**spec.record, **started(), "process": starter.record()}
         if again:
             run.reopen(record)
@@ -167,21 +167,21 @@ class Host(InFolders):
 
 
 def status(run: RunDir) -> Status:
-    """How a run is: what its record says, believed only as far as its process bears it out."""
+    """The run's status: its record, checked against its process."""
     said, process = _said(run)
     if process is not None and not process.is_here:
-        return said if said.is_over else Status("unknown", None, f"{said.state} on {process.host} when last heard of")
+        return said if said.is_over else Status("unknown", None, f"{said.state} on {process.host} when last seen")
     if process is not None and process.alive:
-        return Status("running") if said.is_over else said  # its entry has said its last word, and is about to go
+        return Status("running") if said.is_over else said  # its entry has written the outcome and is about to exit
     if not said.is_over:
         said, _ = _said(run)  # it may have ended between the two looks
     if said.state in ("starting", "running"):
-        return Status("lost", 137, "its process is gone without a word: killed, or the machine went down")
+        return Status("lost", 137, "its process is gone without an exit code: killed, or the machine went down")
     return said
 
 
 def _said(run: RunDir) -> tuple[Status, Process | None]:
-    """What the record says, unchecked."""
+    """The record, unchecked."""
     record = run.read_record()
     outcome = record.get("outcome") or {}
     said = Status(outcome.get("state", "unknown"), outcome.get("exit_code"), outcome.get("sentence"))
@@ -189,13 +189,13 @@ def _said(run: RunDir) -> tuple[Status, Process | None]:
 
 
 def notices(job: Job) -> list[str]:
-    """Settings of ``launch`` that were written and have no effect on this backend, each in a sentence."""
+    """Settings of ``launch`` without effect on this backend, each as a sentence."""
     given = job.experiment.launch.model_fields_set
     return [f"launch.{name} has no effect on the host backend" for name in _NO_EFFECT if name in given]
 
 
 def gpus_there(caller: Mapping[str, str]) -> int:
-    """The GPUs of this machine that the caller may see, counted without torch."""
+    """The number of GPUs of this machine that are visible to the caller, counted without torch."""
     visible = caller.get("CUDA_VISIBLE_DEVICES")
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False).stdout
@@ -205,14 +205,14 @@ def gpus_there(caller: Mapping[str, str]) -> int:
         count = len(list(folder.iterdir())) if folder.is_dir() else 0
     if visible is None:
         return count
-    # CUDA reads the list up to the first entry that is no device.
+    # CUDA reads the list up to the first entry that is not a device.
     names = [name.strip() for name in visible.split(",")]
     until = next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))
     return min(count, until)
 
 
 def _ask(run: RunDir) -> Status:
-    """Asks the entry to stop; its process is checked first, so no stranger with its pid is hit."""
+    """Asks the entry to stop, after checking that the process is the entry and not another one with its pid."""
     process = Process.parse(run.read_record().get("process"))
     now = status(run)
     if process is not None and not now.is_over:
@@ -221,10 +221,10 @@ def _ask(run: RunDir) -> Status:
 
 
 def _abort(run: RunDir) -> Status:
-    """Kills every process of a run, and says so in its record."""
+    """Kills every process of a run and notes that in its record."""
     before = status(run)
     if before.state == "unknown":
-        raise LauncherError(f"{run.name}: {before.sentence or 'nothing is known about it'}; stop it there")
+        raise LauncherError(f"{run.name}: {before.sentence or 'state unknown'}; stop it there")
     record = run.read_record()
     process, folder = Process.parse(record.get("process")), str(record.get("folder"))
     root = process.pid if process is not None and process.alive and process.pid != os.getpid() else None
@@ -232,7 +232,7 @@ def _abort(run: RunDir) -> Status:
         return before
     left = kill(folder, root)
     if left:
-        raise LauncherError(f"{run.name}: processes {', '.join(map(str, left))} do not die; the kernel holds them")
+        raise LauncherError(f"{run.name}: processes {', '.join(map(str, left))} cannot be killed; the kernel holds them")
     after = status(run)
     if after.state not in ("starting", "running", "lost"):
         return after

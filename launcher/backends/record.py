@@ -1,4 +1,4 @@
-"""What run.json says of a run that is started on a machine: at its start, and where its entry could not say how it ended."""
+"""run.json of a run on a machine: its first entries, and its outcome where the run's entry could not write one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..runs.run_dir import RunDir
 
 
 def first_record(job: Job, run: RunDir, backend: str) -> dict[str, Any]:
-    """The part of the record that rendering knows."""
+    """The part of the record that is known when rendering."""
     return {
         "run": job.run,
         "key": job.key,
@@ -43,12 +43,12 @@ def outcome(state: str, exit_code: int, sentence: str) -> dict[str, Any]:
 
 
 def end_attempts(run: RunDir, ended: str) -> list[dict[str, Any]]:
-    """The run's attempts, those that nobody ended ended now."""
+    """The run's attempts; those without an end end now."""
     return [{**attempt, "ended": attempt.get("ended") or ended} for attempt in run.read_record().get("attempts", [])]
 
 
 def code_revision() -> dict[str, Any]:
-    """The git revision of the checkout that this code is, and whether it was changed; else the distribution's version."""
+    """The git revision of this checkout and whether it was changed; else the version of the distribution."""
     root = Path(__file__).parents[2]
     if (root / ".git").exists():
         command = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch"]

@@ -1,4 +1,5 @@
-"""From an experiment's name to a run that is started: what would be started, its data, submission, resuming, the drill.
+"""From an experiment's name to a run: what would be started, its data, what is known before the start, the drill.
 
-Others take ``rendered``, ``start``, ``submission``, ``resume`` and ``drill``. It decides and tells a listener; it prints nothing.
+Others take ``rendered``, ``differences``, ``prepare``, ``submission``, ``resume`` and ``drill``; each returns a value with
+``json()``. Functions tell a listener what takes a while; they print nothing.
 """

@@ -1,4 +1,4 @@
-"""What a run is given to train on, where the launcher reads it: a spreadsheet's cells go into the run's folder."""
+"""The data of a run that the launcher reads: a spreadsheet's cells are copied to the run's folder."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def reading_for(
     job: Job, run: RunDir, root: Path, caller: Mapping[str, str], copy: Path | None, say: Callable[[str], None]
 ) -> Reading:
-    """Reading for ``run``, which is about to be made: of ``copy``, where that is given.
+    """How the data of the new run ``run`` are read: from ``copy`` if that is given.
 
-    Another node than the first waits for the first one's copy, so that a spreadsheet is read once.
+    Nodes after the first wait for the first node's copy, so that a spreadsheet is read once.
     """
     if copy is None and job.node.rank and job.experiment.spreadsheet_id is not None:
         run.wait_for_first_node()
@@ -39,9 +39,9 @@ def reading_for(
 
 @contextmanager
 def copy_of(experiment: Experiment, earlier: str | None) -> Iterator[Path | None]:
-    """The folder with the cells that the run ``earlier``, here or on the cluster, has read; None where none is named.
+    """The folder with the cells that the run ``earlier``, here or on the cluster, has read; None without ``earlier``.
 
-    Raises UsageError unless it keeps those that the experiment is to be trained on again.
+    Raises UsageError if the run has no copy.
     """
     import tempfile
 
@@ -52,7 +52,9 @@ def copy_of(experiment: Experiment, earlier: str | None) -> Iterator[Path | None
         yield None
         return
     if experiment.spreadsheet_id is None:
-        raise UsageError("--data-of: the experiment reads no spreadsheet; run.json has the hashes of the files that a run read")
+        raise UsageError(
+            "--data-of: the experiment reads no spreadsheet; the hashes of the files that a run read are in its run.json"
+        )
     where, run = find(earlier)
     there = on_cluster(where, run)
     with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +65,7 @@ def copy_of(experiment: Experiment, earlier: str | None) -> Iterator[Path | None
 
 
 def _brought(where: Kubernetes, run: ClusterRun, to: Path) -> Path:
-    """The copy of a run on the cluster, which lies on its claim."""
+    """The copy of a run on the cluster, from its claim."""
     from ..backends.kubernetes.follow.bring import NotThere, bring
     from ..runs.run_dir import RunDir
 
@@ -76,11 +78,11 @@ def _brought(where: Kubernetes, run: ClusterRun, to: Path) -> Path:
 
 
 def _no_copy(run: str, expected: str) -> UsageError:
-    return UsageError(f"--data-of: {run} keeps no copy of a spreadsheet (expected in {expected})")
+    return UsageError(f"--data-of: {run} has no snapshot of a spreadsheet (expected in {expected})")
 
 
 def read_spreadsheet_once(job: Job, root: Path, say: Callable[[str], None]) -> Spreadsheet | None:
-    """What several runs of ``job`` are to be trained on, where the experiment's data are in a spreadsheet."""
+    """The spreadsheet's cells for several runs of ``job``; None if the experiment reads no spreadsheet."""
     from ..data.rows import Reading, read_tables
     from ..experiment.files import read_env
 
@@ -90,9 +92,9 @@ def read_spreadsheet_once(job: Job, root: Path, say: Callable[[str], None]) -> S
 
 
 def with_copy(spec: Any, spreadsheet: Spreadsheet | None) -> Any:
-    """``spec``, with the copy among the files that its run's folder is made with.
+    """``spec`` with the copy among the files of its run's folder.
 
-    A pod's come in the ConfigMap, if they fit; else its first rank reads the spreadsheet again.
+    For pods the copy is in the ConfigMap if it fits; else the first rank reads the spreadsheet again.
     """
     if spreadsheet is None:
         return spec
@@ -117,12 +119,12 @@ def _with_bundle(job: str, obj: Mapping[str, Any], spreadsheet: Spreadsheet) -> 
 
 
 def check_travels(spec: KubernetesSpec, spreadsheet: Spreadsheet | None) -> None:
-    """Raises UsageError where what an earlier run has read does not fit: the pods would read the spreadsheet as it is now."""
+    """Raises UsageError if an earlier run's copy does not fit the ConfigMap: pods would read the current spreadsheet."""
     from ..backends.kubernetes.render.placement import SMALL
     from ..data.sheets.spreadsheet import BUNDLE
 
     if spreadsheet is not None and not any(BUNDLE in obj.get("data", {}) for obj in with_copy(spec, spreadsheet).objects):
         raise UsageError(
-            f"--data-of: what was read is more than the {SMALL >> 10} KiB that travel in a ConfigMap, and pods would read the "
-            "spreadsheet as it is now: save its worksheets as CSV files, and name their folder in datasets_path"
+            f"--data-of: the snapshot is larger than the {SMALL >> 10} KiB of a ConfigMap, and pods would read the current "
+            "spreadsheet; save its worksheets as CSV files and set datasets_path to their folder"
         )

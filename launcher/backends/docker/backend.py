@@ -1,4 +1,4 @@
-"""The Docker backend: a run is a container that outlives the launcher, and is removed when its logs are in the run's folder."""
+"""The Docker backend: a run is a container that outlives the launcher and is removed when its logs are in the run's folder."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from .build import Say, ensure
 from .engine import address, check_near, connect, explained, is_rootless, translated
 from .spec import DockerSpec, Person, Place
 
-_LOOK: Final = 0.5  # seconds between two questions to the engine
-_END: Final = 20  # seconds that a stop at once waits for the container's end
-_START: Final = 120  # seconds after which a start that nobody finished was cut off
+_LOOK: Final = 0.5  # seconds between two requests to the engine
+_END: Final = 20  # seconds that `stop --now` waits for the container's end
+_START: Final = 120  # seconds after which an unfinished start counts as interrupted
 
 
 @dataclass(frozen=True)
 class Docker(InFolders):
-    """An engine on this machine, reached when it is needed first. ``caller`` is the environment with ``.env`` in it."""
+    """An engine on this machine, connected to at the first use. ``caller``: the environment and ``.env``."""
 
     name: ClassVar[str] = "docker"
 
@@ -48,7 +48,7 @@ class Docker(InFolders):
         return connect(self.caller)
 
     def render(self, job: Job) -> DockerSpec:
-        """The container of ``job``; raises ExperimentError or UsageError for what it cannot have. Asks no engine."""
+        """The container of ``job``; raises ExperimentError or UsageError for unsupported settings. Asks no engine."""
         image = image_of(variant_of(job.gpus), self.caller, job.experiment.launch.image)
         cores = len(os.sched_getaffinity(0))
         return specs.render(job, Place(self.cwd, cores, self._person(), image, self._secret_root(), self.caller))
@@ -60,19 +60,19 @@ class Docker(InFolders):
         return specs.notices(job)
 
     def prepare(self, spec: DockerSpec, say: Say) -> None:
-        """Builds or pulls the image if it is not there; raises LauncherError if that fails, or if the engine is far away."""
+        """Builds or pulls the image if it is missing; raises LauncherError if that fails or the engine is on another machine."""
         check_near(address(self.caller))
         with translated(f"image {spec.image.reference}"):
             ensure(self.client, spec.image, self.caller, say)
 
     def submit(self, spec: DockerSpec, *, again: bool = False) -> RunDir:
-        """Starts the run, whose image is there, and returns when its container runs.
+        """Starts the run, whose image exists, and returns when its container runs.
 
         Raises UsageError if the run exists, CredentialError if a secret is missing, LauncherError with the engine's reason.
         """
         missing = [name for name in spec.secrets if not self.caller.get(name)]
         if missing:
-            raise CredentialError(f"launch.secrets: {', '.join(missing)} is neither in your environment nor in .env")
+            raise CredentialError(f"launch.secrets: {', '.join(missing)} not set; set it in your environment or in .env")
         client, run = self.client, spec.run_dir
         container = {"name": spec.name, "image": client.images.get(spec.image.reference).id, "secrets": str(spec.secret_dir)}
         record = {**spec.record, **started(), "container": container}
@@ -103,7 +103,7 @@ class Docker(InFolders):
         return read_log(run, rank, is_over, begin)
 
     def status(self, run: RunDir) -> Status:
-        """How the run is: its container's state while there is one, then what the record says. One that has ended is reaped."""
+        """The run's status: its container's state while it exists, then the record. A container that has ended is reaped."""
         container = run.read_record().get("container") or {}
         if not container.get("name"):
             return _said(run)
@@ -112,7 +112,7 @@ class Docker(InFolders):
         except LauncherError as error:
             said = _said(run)
             reason = str(error).splitlines()[0]
-            return said if said.is_over else Status("unknown", None, f"{said.state} when last heard of; {reason}")
+            return said if said.is_over else Status("unknown", None, f"{said.state} when last seen; {reason}")
         state = "gone" if found is None else found.attrs["State"]["Status"]
         if state in ("running", "paused", "restarting"):
             said = _said(run)
@@ -121,13 +121,13 @@ class Docker(InFolders):
             if _age(run) < _START:
                 return Status("starting")
             self._discard(container["name"])
-            return self._settled(run, Status("lost", 137, "its start was cut off"))
+            return self._settled(run, Status("lost", 137, "its start was interrupted"))
         if found is None:
-            return self._settled(run, Status("lost", 137, "its container is gone without a word: it was removed by hand"))
+            return self._settled(run, Status("lost", 137, "its container is gone without an exit code: it was removed by hand"))
         return self._reap(run, found)
 
     def stop(self, run: RunDir, *, now: bool = False) -> Status:
-        """Asks for a checkpoint and an end and returns at once, or kills the container and returns when it is gone."""
+        """Asks the run to stop after a checkpoint and returns at once; ``now``: kills it and returns when it is gone."""
         before = self.status(run)
         if before.is_over:
             return before
@@ -143,12 +143,12 @@ class Docker(InFolders):
         run.update_record(attempts=end_attempts(run, aborted["ended"]), outcome=aborted)
         while not (after := self.status(run)).is_over:
             if time.monotonic() > deadline:
-                raise LauncherError(f"{run.name}: container {name} does not die; the kernel holds its processes")
+                raise LauncherError(f"{run.name}: container {name} cannot be killed; the kernel holds its processes")
             time.sleep(0.1)
         return after
 
     def folders(self) -> list[Path]:
-        """The folders of this person's runs that have a container, wherever they lie."""
+        """The folders of this user's runs that have a container, anywhere on this machine."""
         wanted = ["app.kubernetes.io/name=dpo-launcher", f"dpo-launcher/user={os.getuid()}"]
         with translated("listing containers"):
             found = self.client.api.containers(all=True, filters={"label": wanted})
@@ -194,9 +194,9 @@ class Docker(InFolders):
                 return None
 
     def _reap(self, run: RunDir, container: Any) -> Status:
-        """Brings what the container said into the run's folder, completes the record, and removes the container.
+        """Writes the container's log to the run's folder, completes the record, and removes the container.
 
-        Two launchers may do so at once: the log is written whole, and the record's last word is the same.
+        Two launchers may do this at once: the log is written in one piece, and both write the same outcome.
         """
         from docker.errors import APIError, NotFound
 
@@ -211,7 +211,7 @@ class Docker(InFolders):
         return ended
 
     def _settled(self, run: RunDir, ending: Status) -> Status:
-        """``ending``, entered where the record has no last word of the entry's own, or a vaguer one."""
+        """``ending``, written to the record if it has no outcome by the entry, or a vaguer one."""
         said, record = _said(run), run.read_record()
         container = record.get("container") or {}
         secrets = Path(container.get("secrets") or "/")
@@ -234,13 +234,13 @@ class Docker(InFolders):
     def _person(self) -> Person:
         try:
             name = getpass.getuser()
-        except (KeyError, OSError):  # a user whom no passwd file knows
+        except (KeyError, OSError):  # the uid need not exist in passwd
             name = "dpo"
         home = Path(self.caller.get("HOME") or Path("/"))
         return Person(os.getuid(), os.getgid(), tuple(os.getgroups()), name, home, is_rootless(address(self.caller)))
 
     def _secret_root(self) -> Path:
-        """A folder in memory where there is one: a secret that is written to a disk may be found there for years."""
+        """A folder in memory if possible: a secret on a disk may be found years later."""
         runtime = self.caller.get("XDG_RUNTIME_DIR")
         memory = Path("/dev/shm")
         base = Path(runtime) if runtime and os.access(runtime, os.W_OK) else memory if os.access(memory, os.W_OK) else None
@@ -259,17 +259,17 @@ def _age(run: RunDir) -> float:
 
 
 def _said(run: RunDir) -> Status:
-    """What the record says."""
+    """The status in the record."""
     last = run.read_record().get("outcome") or {}
     said = Status(last.get("state", "unknown"), last.get("exit_code"), last.get("sentence"))
     has_container = (run.read_record().get("container") or {}).get("name")
     if not said.is_over and not has_container:
-        return Status("lost", 137, "its container is gone without a word")
+        return Status("lost", 137, "its container is gone without an exit code")
     return said
 
 
 def _ending(state: Mapping[str, Any], words: str, record: Mapping[str, Any]) -> Status:
-    """How a container ended that could not say so itself."""
+    """How a container ended whose entry wrote no outcome."""
     code = int(state["ExitCode"])
     limit = ((record.get("experiment") or {}).get("launch") or {}).get("memory")
     if state.get("OOMKilled"):
@@ -282,7 +282,7 @@ def _ending(state: Mapping[str, Any], words: str, record: Mapping[str, Any]) -> 
     if code == 137:
         return Status("failed", 137)
     meaning = explained(words) or explained(str(state.get("Error") or ""))
-    return Status("failed", code or 1, meaning or f"the container ended with {code}; logs/container.log has its words")
+    return Status("failed", code or 1, meaning or f"the container ended with exit code {code}; see logs/container.log")
 
 
 BUS_ERROR: Final = "a bus error: shared memory (/dev/shm) ran out; raise launch.shm_size"

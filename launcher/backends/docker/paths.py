@@ -1,4 +1,4 @@
-"""Where the paths of an experiment lie in a container: the same layout as on this machine, below three roots. Pure."""
+"""The paths of an experiment in a container: the layout of this machine below three roots. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TAKEN: Final = (
 
 @dataclass(frozen=True)
 class Mount:
-    """A folder or file of this machine, as a container sees it."""
+    """A folder or file of this machine and its path in the container."""
 
     source: Path
     target: str
@@ -41,7 +41,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class _Place:
-    """A path as the experiment has it: its setting, its root, and whether the run writes there."""
+    """A path of the experiment: its setting, its root, and whether the run only reads it."""
 
     setting: str
     path: str
@@ -50,10 +50,10 @@ class _Place:
 
 
 def layout(experiment: Experiment, cwd: Path, home: Path, cache: Path, is_folder: Callable[[Path], bool]) -> Layout:
-    """The roots and mounts of a run that is started in ``cwd`` by a person with the home directory ``home``.
+    """The roots and mounts of a run that is started in ``cwd`` by a user with the home directory ``home``.
 
-    A relative path keeps its place below a root, which is as deep as the path climbs out of ``cwd``; an absolute one keeps
-    its name; ``~`` is the container's home. Raises ExperimentError for a path that would hide the image's own.
+    A relative path keeps its place below a root, which is as deep as the path climbs out of ``cwd``; an absolute path is
+    unchanged; ``~`` is the container's home. Raises ExperimentError for a path that would hide files of the image.
     """
     places = list(_places(experiment, cwd, home, is_folder))
     roots = {root: _root(root, cwd, [p.path for p in places if p.root == root]) for root in ("runs", "data")}

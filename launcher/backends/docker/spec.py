@@ -1,4 +1,4 @@
-"""A run as a container: what the engine is asked for, and the command line that asks for the same. Pure."""
+"""A run as a container: the request to the engine, and the equal command line. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NO_EFFECT: Final = ("max_restarts", "kubernetes")
 
 @dataclass(frozen=True)
 class Person:
-    """Who starts a run: a container works as this user, so that its files are theirs."""
+    """Who starts a run. The container runs under this uid (it need not exist in passwd), so that its files belong to the user."""
 
     uid: int
     gid: int
@@ -45,7 +45,7 @@ class Person:
 
 @dataclass(frozen=True)
 class DockerSpec:
-    """A container to create and start, the files that it reads, and what its run's record says from the first moment."""
+    """A container to create and start, the files that it reads, and the first record of its run."""
 
     run_dir: RunDir
     comments: tuple[str, ...]
@@ -90,7 +90,7 @@ class DockerSpec:
 
 @dataclass(frozen=True)
 class Place:
-    """What rendering needs to know of the machine and of the caller, whose environment has ``.env`` in it."""
+    """What rendering needs to know of the machine and the caller; ``caller``: the environment and ``.env``."""
 
     cwd: Path
     cores: int
@@ -102,7 +102,7 @@ class Place:
 
 
 def render(job: Job, place: Place) -> DockerSpec:
-    """The container of ``job``; raises ExperimentError for a path or a name that a container cannot have."""
+    """The container of ``job``; raises ExperimentError for a path or a name that is impossible in a container."""
     e, h = job.experiment, job.experiment.hyperparameters
     run = RunDir.of(place.cwd, h.model_output_dir, e.experiment_id, e.model_folder, job.run, job.node.rank)
     cache = cache_root(place.caller)
@@ -184,12 +184,12 @@ def _options(spec: DockerSpec) -> Iterator[str]:
     yield from (option("log-opt", f"{key}={value}") for key, value in LOGS.items())
 
 
-# The ranks' logs are files of the run; the container's own are a few lines.
+# The ranks' logs are files of the run; the container's own log has a few lines.
 LOGS: Final = MappingProxyType({"max-size": "10m", "max-file": "2"})
 
 
 def arguments(spec: DockerSpec, api: Any) -> dict[str, Any]:
-    """What ``create_container`` of the engine's low-level client ``api`` is given."""
+    """The arguments for ``create_container`` of the engine's low-level client ``api``."""
     from docker.types import DeviceRequest, LogConfig
     from docker.types import Mount as Bind
 
@@ -234,7 +234,7 @@ def hostname(spec: DockerSpec) -> str:
 
 
 def labels(job: Job, run: RunDir, person: Person) -> dict[str, str]:
-    """What finds a run's container again: by its run, its folder, and whose it is."""
+    """Labels that find a run's container: run, folder, user."""
     return {
         "app.kubernetes.io/name": "dpo-launcher",
         "app.kubernetes.io/managed-by": "dpo-launcher",
@@ -246,7 +246,7 @@ def labels(job: Job, run: RunDir, person: Person) -> dict[str, str]:
 
 
 def notices(job: Job) -> list[str]:
-    """Settings of ``launch`` that were written and have no effect on this backend, each in a sentence."""
+    """Settings of ``launch`` without effect on this backend, each as a sentence."""
     given = job.experiment.launch.model_fields_set
     return [f"launch.{name} has no effect on the docker backend" for name in _NO_EFFECT if name in given]
 
@@ -265,7 +265,7 @@ def _devices(job: Job, caller: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _size(size: str) -> str:
-    """A size as Docker writes it: ``64Gi`` is ``64g``; where Docker has no such unit it is a number of bytes."""
+    """A size for Docker: ``64Gi`` is ``64g``; a unit that Docker lacks becomes bytes."""
     number, unit, rest = size.partition(next((letter for letter in size if letter in "KMG"), "-"))
     if number.isdigit() and rest.startswith("i"):
         return number + unit.lower()

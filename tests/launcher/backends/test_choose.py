@@ -32,7 +32,7 @@ def test_with_an_engine_it_is_a_container_if_an_image_can_be_had(engine, tmp_pat
     monkeypatch.setattr(image, "__file__", str(tmp_path / "site-packages" / "launcher" / "job" / "image.py"))
     backend, why = choose_backend(None, tmp_path, caller, None)
     assert isinstance(backend, Host)
-    assert why == "launch.image is not set, and there is no checkout to build an image from"
+    assert why == "launch.image is not set, and no checkout was found to build an image from"
     assert isinstance(choose_backend(None, tmp_path, caller, "registry.example.com/mine:1")[0], Docker)
 
 

@@ -230,7 +230,7 @@ def test_a_run_of_another_machine_is_neither_believed_dead_nor_killed(host):
     run = RunDir.of(host.cwd, "out", "1", "m", "r")
     process = replace(Process.of(os.getpid()), host="elsewhere").record()
     run.create({run.experiment: "{}"}, {"process": process, "outcome": {"state": "running"}})
-    assert host.status(run) == Status("unknown", None, "running on elsewhere when last heard of")
+    assert host.status(run) == Status("unknown", None, "running on elsewhere when last seen")
     with pytest.raises(LauncherError, match="stop it there"):
         host.stop(run, now=True)
 

@@ -114,12 +114,12 @@ def test_there_must_be_something_to_repeat(home: Path) -> None:
     done = launcher(home, "run", "demo", "--backend", "host", "--data-of", "one", *files)
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         2,
-        "error: --data-of: the experiment reads no spreadsheet; run.json has the hashes of the files that a run read",
+        "error: --data-of: the experiment reads no spreadsheet; the hashes of the files that a run read are in its run.json",
     )
     (run_dir(home, "one").spreadsheet / "spreadsheet.json").unlink()
     done = launcher(home, "run", "demo", "--backend", "host", "--data-of", "one")
     assert done.returncode == 2
-    assert "--data-of: one keeps no copy of a spreadsheet" in done.stderr
+    assert "--data-of: one has no snapshot of a spreadsheet" in done.stderr
 
 
 def test_a_run_on_the_cluster_may_repeat_one_of_this_machine(home: Path, google: Google, cluster_api: ClusterApi) -> None:
@@ -140,8 +140,8 @@ def test_a_run_on_the_cluster_may_repeat_one_of_this_machine(home: Path, google:
     done = launcher(home, "submit", "demo", "--data-of", "long", *settings, api=cluster_api)
     assert (done.returncode, done.stderr) == (
         2,
-        "error: --data-of: what was read is more than the 900 KiB that travel in a ConfigMap, and pods would read the "
-        "spreadsheet as it is now: save its worksheets as CSV files, and name their folder in datasets_path\n",
+        "error: --data-of: the snapshot is larger than the 900 KiB of a ConfigMap, and pods would read the current "
+        "spreadsheet; save its worksheets as CSV files and set datasets_path to their folder\n",
     )
     assert cluster_api.objects.names("jobs") == ["two"]
 
@@ -152,7 +152,9 @@ def test_a_run_of_this_machine_may_repeat_one_on_the_cluster(home: Path, google:
     Played(cluster_api, "far")
     none = launcher(home, *again, api=cluster_api)
     assert none.returncode == 2
-    assert none.stderr == f"error: --data-of: far keeps no copy of a spreadsheet (expected in /dpo/runs/{FOLDER}/far/data/read)\n"
+    assert (
+        none.stderr == f"error: --data-of: far has no snapshot of a spreadsheet (expected in /dpo/runs/{FOLDER}/far/data/read)\n"
+    )
     launcher(home, "run", "demo", "--backend", "host", "--name", "one")
     google.sheets[SPREADSHEET]["Train"][1][1] = "Another answer."
     shutil.copytree(run_dir(home, "one").spreadsheet, folder / "far" / "data" / "read")
