@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # An extra index for pip, as one with CPU-only builds of torch; empty: pip's own configuration.
 PIP_EXTRA_INDEX ?=
+# Options of pytest: one process per core, the tests of a file together, the longest files first. Empty: one test after another.
+PYTEST_ARGS ?= -n auto --dist loadgroup --no-loadscope-reorder --durations=20
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +19,7 @@ demo: $(VENV)/trainer.stamp $(MODEL)/config.json ## set everything up and train 
 	$(BIN)/launcher run demo --backend host
 
 test: $(VENV)/dev.stamp ## every test that needs no GPU and no cluster
-	$(BIN)/python -m pytest -m "not gpu and not cluster"
+	$(BIN)/python -m pytest -m "not gpu and not cluster" $(PYTEST_ARGS)
 
 test-cluster: $(VENV)/dev.stamp ## whole runs on the cluster of KUBECONFIG (tests/cluster/README.md)
 	$(BIN)/python -m pytest tests/cluster -m cluster
@@ -105,7 +107,7 @@ $(VENV)/trainer.stamp: pyproject.toml docker/constraints.txt | $(VENV)/bin/pip
 	@$(PIP) -e '.[trainer]'
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/trainer.stamp
-	@echo "installing packages for tests into $(VENV)"
+$(VENV)/dev.stamp: pyproject.toml docker/constraints.txt | $(VENV)/bin/pip
+	@echo "installing pinned packages, also for tests, into $(VENV): once, some minutes"
 	@$(PIP) -e '.[trainer,dev]'
-	@touch $@
+	@touch $(VENV)/trainer.stamp $@

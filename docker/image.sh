@@ -41,8 +41,8 @@ buildah build --quiet --layers --no-cache --timestamp "$epoch" --isolation "${IS
 mkdir -p build
 container=$(buildah from --pull-never "$image")
 mounted=$(buildah mount "$container")
-"${PYTHON:-python3}" docker/sbom.py "$mounted" > "build/.sbom-$variant.json"
-mv "build/.sbom-$variant.json" "build/sbom-$variant.json"
+"${PYTHON:-python3}" docker/sbom.py "$mounted" > "build/.sbom-$variant-$$.json"
+mv "build/.sbom-$variant-$$.json" "build/sbom-$variant.json"
 buildah rm "$container" > /dev/null
 [ -z "${PUSH:-}" ] || buildah push --digestfile "build/digest-$variant" "$image" "docker://$PUSH:$variant-$(git rev-parse --short=12 HEAD)" >&2
 buildah inspect --type image --format '{{.FromImageDigest}}' "$image"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,51 @@ _OF_THE_MACHINE = re.compile(
     r"|VIRTUAL_ENV|CUDA_VISIBLE_DEVICES|OMP_NUM_THREADS|CI|PYTEST_\w+|REWRITE_GOLDEN"
 )
 _CALLER = dict(os.environ)
-for _name in [name for name in os.environ if not _OF_THE_MACHINE.fullmatch(name)]:
-    del os.environ[_name]
+_STARTED_BY_XDIST = "PYTEST_XDIST_WORKER" in os.environ
+
+# Files in the order in which pytest-xdist hands them out: the longest first, because the last one decides when all is done.
+_LONGEST = (
+    "engine",
+    "docker/test_image.py",
+    "trainer/test_parallel.py",
+    "test_demo.py",
+    "trainer/test_train.py",
+    "test_secrets.py",
+)
+# Tests of these files use the one engine of this machine and look at all of its images or containers.
+_ENGINE = ("docker/test_sbom.py", "launcher/backends/docker/", "launcher/backends/kubernetes/render/test_pod.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Cleans the environment. The controller of pytest-xdist keeps its own, which its workers inherit and clean."""
+    if getattr(config.option, "dist", "no") != "no" and not _STARTED_BY_XDIST:
+        return
+    for name in [name for name in os.environ if not _OF_THE_MACHINE.fullmatch(name)]:
+        del os.environ[name]
+    if _STARTED_BY_XDIST:  # every core has a test of its own: threads that wait must not spin beside it
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One worker per core, at least two because many tests wait, and at most four because a training test takes a GiB or more."""
+    return min(4, max(2, len(os.sched_getaffinity(0))))
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist's own, which reads the marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For pytest-xdist: the tests of a file stay together, as they share what was trained, and those of the engine too."""
+    if not _STARTED_BY_XDIST:
+        return
+    places = {}
+    for item in items:
+        file = item.path.relative_to(REPOSITORY / "tests").as_posix()
+        group = "engine" if file.startswith(_ENGINE) else file
+        item.add_marker(pytest.mark.xdist_group(group))
+        places[item] = _LONGEST.index(group) if group in _LONGEST else len(_LONGEST)
+    items.sort(key=lambda item: places[item])
+
 
 # A job that a script starts in the background ignores SIGINT, one under nohup or a supervisor perhaps others, and so would
 # every process that a test starts and signals.
@@ -43,11 +88,34 @@ def caller() -> Mapping[str, str]:
 
 
 @pytest.fixture(scope="session")
-def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of pytest-xdist see, for what is made once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if _STARTED_BY_XDIST else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def alone(shared: Path) -> Callable[[str], AbstractContextManager[None]]:
+    """Held by one worker at a time: whoever comes second finds what the first one made."""
+
+    @contextmanager
+    def lock(name: str) -> Iterator[None]:
+        with (shared / f"{name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    return lock
+
+
+@pytest.fixture(scope="session")
+def demo_model(shared: Path, alone: Callable[[str], AbstractContextManager[None]]) -> Path:
     """The demo's model, made once and as `make demo` makes it."""
-    folder = tmp_path_factory.mktemp("demo") / "qwen3-tiny"
+    folder = shared / "demo" / "qwen3-tiny"
     csv = REPOSITORY / "configs" / "demo" / "training_data.csv"
-    subprocess.run([sys.executable, "-m", "trainer.inputs.demo_model", str(folder), str(csv)], cwd=REPOSITORY, check=True)
+    with alone("demo_model"):  # the command makes nothing where the model is there
+        subprocess.run([sys.executable, "-m", "trainer.inputs.demo_model", str(folder), str(csv)], cwd=REPOSITORY, check=True)
     return folder
 
 
@@ -67,19 +135,10 @@ def engine() -> Any:
 
 
 @pytest.fixture(scope="session")
-def build_settings(engine: Any) -> Mapping[str, str]:
+def build_settings(engine: Any, alone: Callable[[str], AbstractContextManager[None]]) -> Mapping[str, str]:
     """What a build of the image needs on this machine: a base that is here, and what pip is configured with."""
-    import docker
-
-    base = _CALLER.get("DPO_BASE_IMAGE")
-    if base is None:
-        try:
-            base = engine.images.get("dpo-base:bookworm").id
-        except docker.errors.ImageNotFound:
-            if os.getuid() != 0 and not _CALLER.get("CI"):
-                pytest.skip("a base image is made by root alone: docker/base.sh, or name one in DPO_BASE_IMAGE")
-            made = subprocess.run([REPOSITORY / "docker" / "base.sh"], stdout=subprocess.PIPE, text=True, check=True)
-            base = made.stdout.strip()
+    with alone("base_image"):
+        base = _CALLER.get("DPO_BASE_IMAGE") or _base_image(engine)
     configured = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], env=_CALLER, capture_output=True, text=True, check=True
     )
@@ -97,14 +156,28 @@ def build_settings(engine: Any) -> Mapping[str, str]:
     return settings
 
 
+def _base_image(engine: Any) -> str:
+    """The id of the base that docker/base.sh makes, made if it is not there."""
+    import docker
+
+    try:
+        return str(engine.images.get("dpo-base:bookworm").id)
+    except docker.errors.ImageNotFound:
+        if os.getuid() != 0 and not _CALLER.get("CI"):
+            pytest.skip("a base image is made by root alone: docker/base.sh, or name one in DPO_BASE_IMAGE")
+        made = subprocess.run([REPOSITORY / "docker" / "base.sh"], stdout=subprocess.PIPE, text=True, check=True)
+        return made.stdout.strip()
+
+
 @pytest.fixture(scope="session")
-def cpu_image(engine: Any, build_settings: Mapping[str, str]) -> str:
+def cpu_image(engine: Any, build_settings: Mapping[str, str], alone: Callable[[str], AbstractContextManager[None]]) -> str:
     """The reference of the CPU image of this checkout, built if it is not there."""
     from launcher.backends.docker.build import ensure
     from launcher.job.image import image_of
 
     image = image_of("cpu", build_settings, None, REPOSITORY)
-    ensure(engine, image, build_settings, print)
+    with alone("cpu_image"):
+        ensure(engine, image, build_settings, print)
     return image.reference
 
 

@@ -122,7 +122,7 @@ def write_experiment(home: Path, endpoint: str, path: str, **more: object) -> No
         "dpo_column_mapping_config": {"input_columns": {"question": "question"}, "chosen": "concrete", "rejected": "vague"},
         "hyperparameters": {"max_steps": 1, "save_strategy": "no"},
         "storage_config": {"upload_to_cloud": True, "bucket_name": "models", "endpoint_url": endpoint, "region": "us-east-1"},
-        "launch": {"gpus": 0, "secrets": ["LOGIN", "HF_TOKEN"], "env": {"PYTHONPATH": path}},
+        "launch": {"gpus": 0, "secrets": ["LOGIN", "HF_TOKEN"], "env": {"PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"}},
         **more,
     }
     experiment = {name: value for name, value in experiment.items() if value is not None}

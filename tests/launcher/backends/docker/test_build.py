@@ -170,7 +170,7 @@ def test_the_cpu_image_is_small_has_no_compiler_and_no_secret_and_runs_as_nobody
     assert image.labels["org.opencontainers.image.licenses"] == "Apache-2.0"
     script = (
         "id -u; command -v gcc cc g++ pip; ls /extras /root/.cache 2>&1;"
-        " python -c 'import launcher.storage, trainer.tokens, torch; print(torch.version.cuda)';"
+        " python -c 'import launcher.storage, trainer.inputs.tokens, torch; print(torch.version.cuda)';"
         " find /opt -name '*.pyc' | head -1 | xargs -r od -An -tu4 -j4 -N4; find /opt -perm -4000"
     )
     out = engine.containers.run(
