@@ -2,8 +2,8 @@
 PYTHON ?= python3
 # An extra index for pip, as one with CPU-only builds of torch; empty: pip's own configuration.
 PIP_EXTRA_INDEX ?=
-# Options of pytest: one process per core, the tests of a file together, the longest files first. Empty: one test after another.
-PYTEST_ARGS ?= -n auto --dist loadgroup --no-loadscope-reorder --durations=20
+# Options of pytest: one process per core (tests/conftest.py groups the tests). Empty: one test after another.
+PYTEST_ARGS ?= -n auto --durations=20
 
 VENV := .venv
 BIN := $(VENV)/bin

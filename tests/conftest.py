@@ -26,17 +26,15 @@ _OF_THE_MACHINE = re.compile(
 _CALLER = dict(os.environ)
 _STARTED_BY_XDIST = "PYTEST_XDIST_WORKER" in os.environ
 
-# Files in the order in which pytest-xdist hands them out: the longest first, because the last one decides when all is done.
-_LONGEST = (
-    "engine",
-    "docker/test_image.py",
-    "trainer/test_parallel.py",
-    "test_demo.py",
-    "trainer/test_train.py",
-    "test_secrets.py",
+# What pytest-xdist hands out first: the last one to end decides when all is done, so these are the longest.
+_LONGEST = ("engine", "tests/docker/test_image.py", "tests/trainer/test_parallel.py", "tests/test_demo.py")
+_LONGEST += ("tests/trainer/test_train.py", "tests/test_secrets.py", "tests/trainer/checkpoints/test_checkpoints.py")
+# Tests that look at all images or containers of the one engine of this machine.
+_ENGINE = (
+    "tests/docker/test_sbom.py",
+    "tests/launcher/backends/docker/",
+    "tests/launcher/backends/kubernetes/render/test_pod.py",
 )
-# Tests of these files use the one engine of this machine and look at all of its images or containers.
-_ENGINE = ("docker/test_sbom.py", "launcher/backends/docker/", "launcher/backends/kubernetes/render/test_pod.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,18 +54,26 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(4, max(2, len(os.sched_getaffinity(0))))
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist's own, which reads the marks
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For pytest-xdist: the tests of a file stay together, as they share what was trained, and those of the engine too."""
-    if not _STARTED_BY_XDIST:
-        return
-    places = {}
-    for item in items:
-        file = item.path.relative_to(REPOSITORY / "tests").as_posix()
-        group = "engine" if file.startswith(_ENGINE) else file
-        item.add_marker(pytest.mark.xdist_group(group))
-        places[item] = _LONGEST.index(group) if group in _LONGEST else len(_LONGEST)
-    items.sort(key=lambda item: places[item])
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of a file go to one worker, as they share what was trained; those of the engine do too."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    config.option.loadscopereorder = False
+    return ByGroup(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if _STARTED_BY_XDIST:
+        items.sort(key=lambda item: (*_LONGEST, _group(item.nodeid)).index(_group(item.nodeid)))
+
+
+def _group(nodeid: str) -> str:
+    return "engine" if nodeid.startswith(_ENGINE) else nodeid.partition("::")[0]
 
 
 # A job that a script starts in the background ignores SIGINT, one under nohup or a supervisor perhaps others, and so would
