@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 DOCKER: Final = Path(__file__).parent
-# What launcher.experiment, rows and storage import; the other clients belong to the machine that launches.
+# What launcher.experiment, launcher.data and launcher.storage import; the other clients are for the machine that launches.
 SHARED: Final = ("boto3", "gspread", "pydantic", "pyyaml")
 ONLY_CUDA: Final = re.compile(r"(nvidia|cuda|triton)\b")
 _BLOCK: Final = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?:.*\\\n)*.*\n", re.MULTILINE)

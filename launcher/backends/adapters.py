@@ -12,6 +12,7 @@ from ..experiment.schema import Experiment, StorageConfig
 from ..runs.finding import choose
 from ..runs.run_dir import RunDir
 from ..storage import Place, Progress, download_folder, key_parts, upload_folder, upload_run
+from ..storage.progress import ticking
 from .finding import find, local_runs, on_cluster
 from .state import known
 
@@ -164,8 +165,16 @@ def _from_claim(where: Kubernetes, run: ClusterRun, target: Path, listener: List
     if every and not now.is_over:
         raise UsageError(f"{run.name} is {now.state} and its folder still changes; download its adapter without --all")
     folder = run.path if every else run.path / "adapter"
+    latest = Progress(0, 0)
+
+    def told(done: int, of: int) -> None:
+        nonlocal latest
+        latest = Progress(done, of)
+        listener(latest)
+
     try:
-        files, total, was_there = bring(where.archive(run), folder, target, lambda done, of: listener(Progress(done, of)))
+        with ticking(lambda: listener(latest)):  # the hashes on the claim take a while before the first byte comes
+            files, total, was_there = bring(where.archive(run), folder, target, told)
     except NotThere:
         what = "folder" if every else "adapter"
         raise UsageError(f"{run.name} has no {what} on the claim (state: {now.state})") from None

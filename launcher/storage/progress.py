@@ -91,12 +91,15 @@ class Lines:
 
     def __call__(self, now: Progress) -> None:
         clock = time.monotonic()
-        if clock < self._next or now.done == now.total:
+        if clock < self._next or (now.total and now.done == now.total):
             return
         self._next = clock + self._interval
+        if not now.total:
+            self._say(f"{self._verb} nothing yet, waiting for {clock - self._began:.0f} s")
+            return
         speed = (now.done - now.kept) / (clock - self._began)
         left = f", about {(now.total - now.done) / speed:.0f} s left" if speed > 0 else ""
-        share = now.done / now.total if now.total else 1.0
+        share = now.done / now.total
         self._say(f"{self._verb} {size(now.done)} of {size(now.total)} ({share:.0%}), {size(speed)}/s{left}")
 
 

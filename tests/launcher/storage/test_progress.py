@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from launcher.storage.progress import Lines, Meter
+from launcher.storage.progress import Lines, Meter, Progress
 
 
 def test_a_transfer_that_stalls_is_told_again_and_again() -> None:
@@ -26,3 +26,10 @@ def test_a_transfer_that_takes_less_than_a_second_is_not_told() -> None:
     with Meter(10, Lines("uploaded", said.append)) as meter:
         meter.add(10)
     assert said == []
+
+
+def test_a_transfer_whose_size_is_unknown_yet_says_that_it_waits() -> None:
+    said: list[str] = []
+    lines = Lines("downloaded", said.append, interval=0.0)
+    lines(Progress(0, 0))
+    assert said == ["downloaded nothing yet, waiting for 0 s"]
