@@ -88,7 +88,7 @@ def download(wanted: Wanted, bucket: Bucket) -> None:
     files = f"{done.files} file{'s' * (done.files != 1)} ({size(done.bytes)})"
     say(f"{done.folder} is complete: {files}, nothing to download" if done.was_there else f"Downloaded {files} to {done.folder}")
     if done.loading is not None:
-        say(f"Load it in Python: {done.loading}", indent=4)
+        click.echo(f"Load it in Python: {done.loading}")  # whole, to be copied
 
 
 @contextmanager
