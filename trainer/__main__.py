@@ -1,7 +1,7 @@
 """One rank: ``python -m trainer RUN_FOLDER``, started by torchrun.
 
-Everything that this process prints is in ``logs/rank-<r>.log``, from here on; how it ended is in its exit note, because
-torchrun turns every worker's exit code into 1.
+Everything that this process prints goes to ``logs/rank-<r>.log``. How it ended is in its exit note, because torchrun turns every
+worker's exit code into 1.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from launcher.errors import LauncherError
 from launcher.redact import REDACTOR, learn_environment, redact_output
 from launcher.runs.run_dir import RunDir, write_whole
 
+from .output import say, stage
 from .processes.ending import explained, how_it_failed, is_of_a_peer
+
+if TYPE_CHECKING:
+    from launcher.experiment.schema import Experiment
 
 PR_SET_PDEATHSIG: Final = 1
 
@@ -70,47 +75,55 @@ def _print_to(log: Path) -> None:
 
 
 def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
-    import warnings
-
     from .processes.stop import StopRequest
 
-    # Deprecations inside the libraries that only their next versions can mend.
+    # Deprecations inside the libraries that only their next versions can fix.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
     warnings.filterwarnings("ignore", message=r"barrier\(\): using the device")  # each rank's current one is its own
     stop = StopRequest()
     stop.listen()  # before the heavy imports: a stop while they run must not kill the process half-way
 
     def leave(why: str) -> None:
-        print(f"error: {why}", flush=True)  # noqa: T201
+        say(f"error: {why}")
         _note(run, rank, attempt, RankEnding(1, why, is_consequence=True))
         os._exit(1)
 
     peers = None
     try:
-        from launcher.experiment.schema import Experiment
-
-        experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
-        learn_environment(experiment.launch.secrets)  # before the libraries have anything to say
-
-        from .processes.join import patience
-        from .processes.peers import watch_peers
-        from .train import Roots, train
+        experiment = _experiment(run)
+        with stage("importing torch and transformers", after=0):
+            from .processes.join import patience
+            from .processes.peers import watch_peers
+            from .train import Roots, train
 
         peers = watch_peers(rank, int(os.environ.get("WORLD_SIZE", "1")), patience(experiment), leave)
         train(run, experiment, Roots.from_environment(), stop, attempt=attempt, peers=peers)
         ending = RankEnding(0, "done")
-    except LauncherError as error:
-        print(f"error: {error}" if error.exit_code != 143 else str(error), flush=True)  # noqa: T201
-        ending = RankEnding(error.exit_code, str(error), can_split=getattr(error, "can_split", False))
     except Exception as error:
-        if explained(error) is None:
-            traceback.print_exc()
-        code, sentence = how_it_failed(error)
-        print(f"error: {sentence}", flush=True)  # noqa: T201
-        ending = RankEnding(code, sentence, is_consequence=is_of_a_peer(error))
+        ending = _failed(error)
     if peers is not None:
         peers.close(ending.code)
     return ending
+
+
+def _experiment(run: RunDir) -> Experiment:
+    from launcher.experiment.schema import Experiment
+
+    experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
+    learn_environment(experiment.launch.secrets)  # before the libraries print anything
+    return experiment
+
+
+def _failed(error: Exception) -> RankEnding:
+    """Prints the sentence of ``error``; the traceback too, where its cause is not known."""
+    if isinstance(error, LauncherError):
+        say(f"error: {error}" if error.exit_code != 143 else str(error))
+        return RankEnding(error.exit_code, str(error), can_split=getattr(error, "can_split", False))
+    if explained(error) is None:
+        traceback.print_exc()
+    code, sentence = how_it_failed(error)
+    say(f"error: {sentence}")
+    return RankEnding(code, sentence, is_consequence=is_of_a_peer(error))
 
 
 if __name__ == "__main__":

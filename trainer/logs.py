@@ -1,4 +1,4 @@
-"""What a run says of itself: one dictionary per event, written as a JSONL line, as TensorBoard scalars and to stdout."""
+"""The log of a run: one dictionary per event, written as a JSONL line, as TensorBoard scalars and to the output."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from launcher.errors import HealthError
+from launcher.errors import HealthError, Warned
 from launcher.experiment.schema import Health
 from launcher.runs.run_dir import RunDir, write_whole
+
+from . import output
 
 
 class StepLog:
     """``dpo_train_steps.jsonl`` and ``logs_tensorboard/`` of one run; rank 0 alone has one."""
 
     def __init__(self, run: RunDir, *, resume_step: int, attempt: int, events: bool = True):
-        """``resume_step``: the step of the checkpoint that the run goes on from, 0 without; later lines are kept aside.
+        """``resume_step``: the step of the checkpoint that the run resumes from, 0 without; later lines are kept aside.
 
         ``events``: whether TensorBoard's files are written, too.
         """
@@ -37,7 +39,7 @@ class StepLog:
         line = json.dumps({key: _json(value) for key, value in event.items()})
         self._file.write(line + "\n")
         self._file.flush()
-        print(line, flush=True)  # noqa: T201 - the launcher follows the rank's output
+        output.event(line)
         if self._events is None:
             return
         for name, value in event.items():
@@ -56,7 +58,7 @@ class StepLog:
 
 
 def _json(value: Any) -> Any:
-    """JSON has no NaN: such a number becomes text that says what it was."""
+    """JSON has no NaN: such a number becomes its name as text."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -66,7 +68,7 @@ def _tag(kind: str, name: str) -> str:
 
 
 def cut_back(steps: Path, last_step: int, aside: Path) -> None:
-    """Keeps the lines up to ``last_step``; what came after it, and the summary, goes to ``aside``."""
+    """Keeps the lines up to ``last_step``; later ones and the summary go to ``aside``."""
     if not steps.exists():
         return
     kept, tail = [], []
@@ -113,11 +115,11 @@ class HealthCallback(TrainerCallback):
     def __init__(self, health: Health, *, first_loss: float | None, tolerance: float, scaled: bool = False):
         """``first_loss``: the loss at zero margin where it is known (ln 2 for sigmoid), ``tolerance`` absolute.
 
-        ``scaled``: the step is fp16 and its loss is scaled. The scaler seeks its scale by overflowing and leaves such steps
-        out, so a gradient that is not finite is a fault only where it is so at every scale from 2^16 down to 1.
+        ``scaled``: the step is fp16 and its loss is scaled. The scaler finds its scale by overflowing and skips such steps: a
+        gradient that is not finite is a fault only if it is so at every scale from 2^16 down to 1.
         """
         self._health, self._first, self._tolerance = health, first_loss, tolerance
-        self.culprits: Callable[[], str] = str  # the rows behind a loss that is not finite, in words
+        self.culprits: Callable[[], str] = str  # text that names the rows behind a loss that is not finite
         self._patience = 16 if scaled else 0
         self._overflows = 0
 
@@ -127,7 +129,7 @@ class HealthCallback(TrainerCallback):
         for sentence, action in self._broken(logs, state.global_step):
             if action == "stop":
                 raise HealthError(sentence)
-            print(f"warning: {sentence}", flush=True)  # noqa: T201
+            output.notices([Warned(sentence)])
 
     def _broken(self, logs: Mapping[str, Any], step: int) -> Iterator[tuple[str, str]]:
         rule = self._health.not_finite
@@ -145,8 +147,6 @@ class HealthCallback(TrainerCallback):
             return  # with logging_steps above 1 the first line is a mean over steps, not the first loss
         tolerance = rule.threshold if rule.threshold is not None else self._tolerance
         if rule.action != "off" and abs(logs["loss"] - self._first) > tolerance:
-            yield (
-                f"the first loss is {logs['loss']:.7f}, expected {self._first:.7f} (± {tolerance:g}) at zero margin",
-                rule.action,
-            )
+            expected = f"expected {self._first:.7f} (± {tolerance:g}): policy and reference are equal before the first step"
+            yield f"the first loss is {logs['loss']:.7f}, {expected}", rule.action
         self._first = None

@@ -1,4 +1,4 @@
-"""What a training has come to: the last line of its log, and the result in its record."""
+"""The result of a training: the last line of its log, and ``result`` in its record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .step.dpo import DPOTrainer
 def final_metrics(trainer: DPOTrainer) -> dict[str, float]:
     """The validation figures of the weights that are saved: those of the best step where it was loaded, else the last."""
     state = trainer.state
-    trainer.is_stop_wanted = lambda: False  # all is trained: what is left is short, and worth its time
+    trainer.is_stop_wanted = lambda: False  # training is over: the rest is short, and a stop now would lose it
     was_loaded = trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None
     step = state.best_global_step if was_loaded else state.global_step
     logged = next((e for e in reversed(state.log_history) if "eval_loss" in e and e["step"] == step), None)
@@ -44,6 +44,7 @@ def summarise(
     pairs = steps * trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     summary: dict[str, Any] = {
+        "steps": state.global_step,
         "train_loss": losses[-1] if losses else None,
         "train_seconds": round(seconds, 3),
         "pairs_per_second": round(pairs / seconds, 3) if seconds else None,

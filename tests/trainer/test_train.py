@@ -212,7 +212,7 @@ def test_a_signal_ends_the_step_writes_a_checkpoint_and_the_resume_loses_nothing
     sender = threading.Thread(target=_send_at_step, args=(run, 3))
     sender.start()
     try:
-        with pytest.raises(Stopped, match=r"stopped at step \d+ of 12, after a checkpoint"):
+        with pytest.raises(Stopped, match=r"stopped at step (\d+) of 12: resumes from checkpoint-\1"):
             train_in(tmp_path, run, experiment, stop=stop)
     finally:
         sender.join()
@@ -391,7 +391,7 @@ def test_an_evaluation_that_a_stop_cuts_short_is_the_first_thing_that_the_resume
     experiment = make_experiment(**steps, load_best_model_at_end=True, metric_for_best_model="loss")
     whole, cut = (new_run(tmp_path, experiment, name) for name in ("whole", "cut"))
     train_in(tmp_path, whole, experiment)
-    with pytest.raises(Stopped, match="stopped at step 2 of 4, after a checkpoint"):
+    with pytest.raises(Stopped, match="stopped at step 2 of 4: resumes from checkpoint-2"):
         train_in(tmp_path, cut, experiment, stop=AskedDuringAnEvaluation(cut, 2))
     assert [event["step"] for event in events(cut, "eval")] == [0]
     train_in(tmp_path, cut, experiment, attempt=2)

@@ -1,8 +1,7 @@
-"""Where a run goes on from, when it stops on request, and how its adapter appears whole and verified."""
+"""The checkpoint that a run resumes from, how it stops on request, and how its adapter appears whole and verified."""
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from launcher.errors import ExperimentError, LauncherError, Mistake
 from launcher.experiment.schema import Experiment
@@ -56,17 +55,6 @@ class StopCallback(TrainerCallback):
         return control
 
 
-class Patience(EarlyStoppingCallback):
-    """Early stopping that, in a resumed run, goes on counting where the checkpoint left off."""
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        super().on_train_begin(args, state, control, **kwargs)
-        stored = (state.stateful_callbacks or {}).get(type(self).__name__, self.state())
-        self.early_stopping_patience_counter = stored["attributes"]["early_stopping_patience_counter"]
-        if self.early_stopping_patience_counter >= self.early_stopping_patience:
-            control.should_training_stop = True
-
-
 def _ends_epoch(state: TrainerState) -> bool:
     return bool(state.epoch == int(state.epoch or 0))
 
@@ -81,12 +69,12 @@ def any_rank(mine: bool, device: torch.device) -> bool:
 
 
 def resume_point(run: RunDir, experiment: Experiment, run_root: Path) -> Path | None:
-    """The checkpoint to go on from, or None for the beginning.
+    """The checkpoint to resume from, or None to start at the first step.
 
-    A run that has checkpoints of its own was interrupted and always goes on from the newest. Otherwise
+    A run that has checkpoints of its own was interrupted and always resumes from the newest. Otherwise
     ``resume_from_checkpoint`` decides: true takes the newest checkpoint of the experiment's newest run that has one, a path
-    names one. Raises ExperimentError where the path is no complete checkpoint. Whether this run may go on from it is for
-    ``origin`` to say.
+    names one. Raises ExperimentError where the path is no complete checkpoint. ``origin`` decides whether this run may resume
+    from it.
     """
     shutil.rmtree(run.path / STAGING, ignore_errors=True)
     own = run.checkpoints()
@@ -106,25 +94,12 @@ def resume_point(run: RunDir, experiment: Experiment, run_root: Path) -> Path | 
         raise ExperimentError(
             Mistake(
                 "hyperparameters.resume_from_checkpoint",
-                "there is no complete checkpoint",
+                "no complete checkpoint found",
                 expected="true, false, or a folder checkpoint-<step> (or a run that holds one)",
                 found=str(wish),
             )
         )
     return path
-
-
-def remembered(checkpoint: Path | None, name: str) -> Any:
-    """What the run of the checkpoint had chosen under ``name``; None without a checkpoint or where it does not say."""
-    if checkpoint is None:
-        return None
-    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    return (state.get("stateful_callbacks") or {}).get(name)
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step at which ``checkpoint`` was written, whatever its folder is called now."""
-    return int(json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"])
 
 
 def save_verified(trainer: Any, run: RunDir) -> dict[str, Any]:
@@ -136,19 +111,19 @@ def save_verified(trainer: Any, run: RunDir) -> dict[str, Any]:
     """
     check_finite(trainer.model)
     aside = run.path / ASIDE
-    if trainer.args.should_save:  # no other rank: it could delete what this one has begun to write
+    if trainer.args.should_save:  # no other rank: it could delete what this one is writing
         shutil.rmtree(aside, ignore_errors=True)
     try:
         trainer.save_model(str(aside))
     except BaseException:
         if trainer.args.should_save:
-            shutil.rmtree(aside, ignore_errors=True)  # a full disk needs room to say that it is full
+            shutil.rmtree(aside, ignore_errors=True)  # a full disk has no room to report that it is full
         raise
     is_spread = stage(trainer) == 3
     trained = trained_tensors(trainer.model, lambda name: trainer.args.should_save) if is_spread else {}
     if not trainer.args.should_save:
         return {}
-    (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle of this process's settings: run.json has them in words
+    (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle of this process's settings: run.json has them as text
     if is_spread:
         return _compare_spread(trained, aside)
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -184,7 +159,7 @@ def _compare_adapter(trainer: Any, model: PeftModel, folder: Path) -> dict[str, 
     model.delete_adapter("reloaded")
     worst = float((before - after).abs().max())
     if worst != 0.0:
-        raise LauncherError(f"{folder}: the adapter that was read back gives other log-probabilities (by up to {worst:g})")
+        raise LauncherError(f"{folder}: the adapter read back gives other log-probabilities (off by up to {worst:g})")
     return {"compared": "adapter", "tensors": len(reloaded), "largest_logp_difference": worst}
 
 
@@ -226,7 +201,7 @@ def _compare_weights(model: torch.nn.Module, folder: Path) -> dict[str, Any]:
 def _same(trained: Mapping[str, torch.Tensor], reloaded: Mapping[str, torch.Tensor], folder: Path) -> None:
     if not trained or trained.keys() != reloaded.keys():
         odd = sorted(trained.keys() ^ reloaded.keys())[:3]
-        raise LauncherError(f"{folder}: not all tensors were written or read back, as {', '.join(odd) or 'all of them'}")
+        raise LauncherError(f"{folder}: tensors missing from what was written or read back: {', '.join(odd) or 'all'}")
     for name, tensor in trained.items():
         if not torch.equal(tensor.detach().cpu(), reloaded[name].detach().cpu().to(tensor.dtype)):
-            raise LauncherError(f"{folder}: {name} was read back with other values than were trained")
+            raise LauncherError(f"{folder}: {name} was read back with other values than the trained ones")

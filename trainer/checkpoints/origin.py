@@ -1,4 +1,4 @@
-"""What a checkpoint was made of, and whether a run may go on from it: ``origin.json`` in every checkpoint."""
+"""What a checkpoint was made of, and whether a run may resume from it: ``origin.json`` in every checkpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 
-from launcher.errors import DataError, ExperimentError, Mistake
+from launcher.errors import DataError, ExperimentError, Mistake, Warned
 from launcher.experiment.schema import Experiment
 
 from ..inputs.tokens import Tokens
@@ -18,7 +18,7 @@ from ..processes.machine import Device, versions
 from ..reference.reference import answer_keys
 
 FILE: Final = "origin.json"
-# Settings that change no number of the training: where things are written, when they are said, how they are computed.
+# Settings that change no number of the training: where things are written, when they are logged, how they are computed.
 _WITHOUT_EFFECT: Final = frozenset(
     {
         "hyperparameters_id", "model_cache_dir", "gpu_memory_utilization", "trust_remote_code", "report_to", "logging_steps",
@@ -68,25 +68,25 @@ def origin(experiment: Experiment, tokens: Tokens, held_out: Tokens | None, devi
 
 
 def read(checkpoint: Path) -> dict[str, Any] | None:
-    """What the checkpoint says of itself; None where it is of another program, or of an older version of this one."""
+    """The checkpoint's ``origin.json``; None where another program, or an older version of this one, wrote it."""
     file = checkpoint / FILE
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
 def check(checkpoint: Path, now: Mapping[str, Any]) -> list[str]:
-    """Sentences about what is no longer bit for bit the same when a run of ``now`` goes on from ``checkpoint``.
+    """Notices about what is no longer bit for bit the same when a run of ``now`` resumes from ``checkpoint``.
 
-    Raises ExperimentError where the checkpoint is of other settings, and DataError where it is of other pairs.
+    Raises ExperimentError where the checkpoint has other settings, and DataError where it has other pairs.
     """
     full = bool(now["mathematics"]["full_finetuning"])
     then = read(checkpoint)
     if (checkpoint / "adapter_config.json").exists() == full or (then or now)["mathematics"]["full_finetuning"] != full:
-        kinds = ("an adapter, as full_finetuning is false", "all weights, as full_finetuning is true")
-        what = f"{checkpoint} is of another kind than this training"
+        kinds = ("an adapter (full_finetuning: false)", "all weights (full_finetuning: true)")
+        what = f"{checkpoint} is from a run with another full_finetuning"
         found = "an adapter" if full else "all weights"
         raise ExperimentError(Mistake("hyperparameters.resume_from_checkpoint", what, kinds[full], found))
     if then is None:
-        return [f"{checkpoint} does not say what it was made of: it was not checked against this experiment"]
+        return [Warned(f"{checkpoint} has no {FILE}: it was not checked against this experiment")]
     mistakes = _other_settings(then["mathematics"], now["mathematics"], checkpoint)
     if mistakes:
         raise ExperimentError(mistakes)
@@ -99,21 +99,21 @@ def check_base(checkpoint: Path, now: str) -> None:
     """Raises ExperimentError where the checkpoint is of other base weights than those called ``now``."""
     then = (read(checkpoint) or {}).get("base_model", now)
     if then != now:
-        what = f"the base model is not the one that {checkpoint} was trained on"
+        what = f"{checkpoint} was trained on another base model"
         raise ExperimentError(Mistake("model_name", what, f"weights {then[:12]}", f"weights {now[:12]}", _ANEW))
 
 
-_ANEW: Final = "set it back, or start anew with resume_from_checkpoint: false"
+_ANEW: Final = "restore the old value, or start over with resume_from_checkpoint: false"
 
 
 def _other_settings(then: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> list[Mistake]:
-    # A setting that one of the two versions does not know has its default there, and cannot be told from it here.
+    # A setting that only one of the two versions has is at its default in the other.
     names = [name for name in now if name in then and then[name] != now[name]]
     names += [name for name in then.keys() ^ now.keys() if name in _fields_set(then, now)]
     return [
         Mistake(
             "launch.global_batch_size" if name == "global_batch_size" else f"hyperparameters.{name}",
-            f"is not what {checkpoint} was trained with",
+            f"{checkpoint} was trained with another value",
             json.dumps(then.get(name)),
             json.dumps(now.get(name)),
             _ANEW,
@@ -133,9 +133,9 @@ def _other_data(then: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Pat
     same_count = then["pairs"] == now["pairs"]
     return Mistake(
         "training data",
-        f"are not those that {checkpoint} was trained on, as token ids",
+        f"{checkpoint} was trained on other pairs (compared as token ids)",
         f"{then['pairs']} pairs, {then['sha256'][:12]}",
-        f"{now['pairs']} pairs, {now['sha256'][:12]}" + (" (other text, prompt, order or tokenizer)" if same_count else ""),
+        f"{now['pairs']} pairs, {now['sha256'][:12]}" + (" (another text, prompt, order or tokenizer)" if same_count else ""),
         _ANEW,
     )
 
@@ -143,19 +143,19 @@ def _other_data(then: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Pat
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     found = []
     if then["ranks"] != now["ranks"] or then["zero_stage"] != now["zero_stage"]:
-        before, after = (f"{x['ranks']} rank(s){_zero(x['zero_stage'])}" for x in (then, now))
+        before, after = (f"{x['ranks']} process(es){_zero(x['zero_stage'])}" for x in (then, now))
         found.append(
-            f"resumed on {after}, the checkpoint is of {before}: weights, optimizer, learning rate and order of the pairs go on; "
-            "other sums round differently, so the result is no longer bit for bit that of an uninterrupted run"
+            f"resumed on {after}; the checkpoint was written by {before}. Weights, optimizer, learning rate and the order of the "
+            "pairs continue, but sums round differently: the result is not bit for bit that of an uninterrupted run"
         )
     if then["length"] != now["length"]:
         changes = [f"{name} {then['length'][name]} → {now['length'][name]}" for name in _LENGTH]
-        found.append(f"the run is of another length ({', '.join(changes)}): the learning rate follows the new schedule from here")
+        found.append(f"the run has another length ({', '.join(changes)}): the learning rate follows the new schedule from here")
     if then["machine"] != now["machine"]:
         parts = [name for name in now["machine"] if then["machine"].get(name) != now["machine"][name]]
-        found.append(f"no longer bit for bit the run of the checkpoint: another {', '.join(parts)}")
+        found.append(f"not bit for bit the run of the checkpoint: another {', '.join(parts)}")
     if then["data"]["validation"] != now["data"]["validation"]:
-        found.append("the validation pairs have changed: figures before and after the checkpoint are of other pairs")
+        found.append(Warned("the validation pairs have changed: figures before and after the checkpoint cannot be compared"))
     return found
 
 

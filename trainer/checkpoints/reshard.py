@@ -1,7 +1,7 @@
-"""A checkpoint goes on under another sharding: the optimizer's state of every weight, by its name, from one layout to another.
+"""Resuming under another sharding: the optimizer's state of every weight, by its name, from one layout to another.
 
-DeepSpeed's own checkpoints belong to one number of ranks and one ZeRO stage; its universal format, which its own tool makes of
-them, to none.
+DeepSpeed's own checkpoints fit one number of ranks and one ZeRO stage; its universal format, into which its own tool converts
+them, fits all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOMENTS: Final = ("exp_avg", "exp_avg_sq")
 
 
 def is_native(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> bool:
-    """Whether the checkpoint of ``then`` (see ``origin``) is laid out as this run's own are, or of a kind that any may read."""
+    """Whether the checkpoint of ``then`` (see ``origin``) has the layout of this run's own, or one that any run can read."""
     if then is None:
         return True
     if not then["zero_stage"] and not now["zero_stage"]:
@@ -35,9 +35,9 @@ def is_native(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> bool:
 
 
 def carry_over(trainer: Any, checkpoint: Path, then: Mapping[str, Any]) -> None:
-    """Sets weights, optimizer and learning rate to those of ``checkpoint``; the trainer has made its optimizer anew.
+    """Sets weights, optimizer and learning rate to those of ``checkpoint``; the trainer has made a fresh optimizer.
 
-    Every rank must come here. Raises ExperimentError where the optimizer is none whose state is two moments a weight.
+    Every rank must come here. Raises ExperimentError where the optimizer's state is not two moments per weight.
     """
     scratch = Path(trainer.args.output_dir) / UNIVERSAL
     if trainer.args.process_index == 0 and then["zero_stage"]:
@@ -60,8 +60,8 @@ def carry_over(trainer: Any, checkpoint: Path, then: Mapping[str, Any]) -> None:
         raise ExperimentError(
             Mistake(
                 "launch.parallelism",
-                f"the state of {len(missing)} weights is not in {checkpoint}, as {min(missing)}",
-                f"{then['ranks']} rank(s) and ZeRO stage {then['zero_stage']}, as the checkpoint's, or an AdamW optimizer",
+                f"{checkpoint} lacks the optimizer state of {len(missing)} weights, e.g. {min(missing)}",
+                f"the checkpoint's {then['ranks']} process(es) and ZeRO stage {then['zero_stage']}, or an AdamW optimizer",
             )
         )
     if stage(trainer):
@@ -121,7 +121,7 @@ def _plain(checkpoint: Path, names: Sequence[str]) -> Iterator[tuple[str, dict[s
 def _set(trainer: Any, parameter: torch.nn.Parameter, state: Mapping[str, Any]) -> None:
     if not set(MOMENTS) <= state.keys():
         raise ExperimentError(
-            Mistake("hyperparameters.optim", "this optimizer's state goes on under the same sharding alone", "an AdamW optimizer")
+            Mistake("hyperparameters.optim", "this optimizer resumes only under the same sharding", "an AdamW optimizer")
         )
     shape = parameter.ds_shape if is_spread(parameter) else parameter.shape
     whole_state = {name: state[name].view(shape) for name in ("fp32", *MOMENTS)}
@@ -149,7 +149,7 @@ def _set(trainer: Any, parameter: torch.nn.Parameter, state: Mapping[str, Any]) 
 
 
 def _make_states(trainer: Any) -> None:
-    """Gives DeepSpeed's flat parts of the weights the state that the optimizer would make for them in its first step."""
+    """Gives DeepSpeed's flat parts of the weights the state that the optimizer would create in its first step."""
     optimizer = trainer.deepspeed.optimizer
     flat = optimizer.fp32_partitioned_groups_flat if stage(trainer) == 3 else optimizer.single_partition_of_fp32_groups
     for part in flat:
@@ -162,7 +162,7 @@ def _make_states(trainer: Any) -> None:
 
 
 def _set_schedule(trainer: Any, saved: dict[str, Any]) -> None:
-    """The learning rate goes on; DeepSpeed's groups of weights are others than the optimizer's own."""
+    """The learning rate continues; DeepSpeed groups the weights differently than the optimizer."""
     own = trainer.lr_scheduler.state_dict()
     rates = [saved["_last_lr"][0]] * len(own["base_lrs"])
     trainer.lr_scheduler.load_state_dict(

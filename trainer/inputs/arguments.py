@@ -1,15 +1,15 @@
-"""The settings as TRL's arguments: what is passed on, what is refused here, and what changes nothing on this machine."""
+"""The settings as TRL's arguments: which are passed on, which are refused, and which have no effect on this machine."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from transformers import Trainer
 from trl import DPOConfig
 
-from launcher.errors import ExperimentError, Mistake
+from launcher.errors import ExperimentError, Mistake, Warned
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 
@@ -24,55 +24,61 @@ def arguments(experiment: Experiment, run: RunDir, precision: Precision, device:
     ``micro``: pairs a rank computes at once, where they are fewer than the experiment's, as memory has run out.
     """
     h = experiment.hyperparameters
-    recompute = device.cuda if h.use_gradient_checkpointing == "auto" else h.use_gradient_checkpointing
-    best = h.load_best_model_at_end or h.early_stopping_patience is not None
-    settings: dict[str, Any] = {
-        "output_dir": str(run.path),
-        "max_length": None,  # tokens.py has cut every sequence
-        "bf16": precision.bf16,
-        "fp16": precision.fp16,
-        "use_cpu": not device.cuda and not is_sharded(),  # accelerate takes use_cpu for "no DeepSpeed"; it finds no GPU itself
-        "gradient_checkpointing": recompute,
-        "use_cache": True,  # what a saved config.json says; TRL's own passes go without it
-        "gradient_accumulation_steps": accumulation(experiment, device.world, micro),
-        "per_device_train_batch_size": micro or h.per_device_train_batch_size,
-        "deepspeed": os.environ.get(DEEPSPEED),
-        "accelerator_config": {"use_configured_state": is_sharded()},  # train.join has met the other ranks
-        "beta": h.beta,
-        "loss_type": list(h.loss_type),
-        "label_smoothing": h.label_smoothing,
-        "num_train_epochs": h.num_train_epochs,
-        "max_steps": h.max_steps or -1,
-        "learning_rate": h.learning_rate,
-        "weight_decay": h.weight_decay,
-        "lr_scheduler_type": h.lr_scheduler_type,
-        "optim": _optimizer(h.optim, cuda=device.cuda),
-        "seed": h.seed,
-        "trust_remote_code": h.trust_remote_code,
-        "logging_steps": h.logging_steps,
-        "logging_nan_inf_filter": False,  # it hides a NaN behind the last good loss; health decides
-        "save_strategy": h.save_strategy,
-        "save_steps": h.save_steps,
-        "save_total_limit": h.save_total_limit,
-        "eval_strategy": h.eval_strategy,
-        "eval_steps": h.eval_steps,
-        "load_best_model_at_end": h.load_best_model_at_end,
-        "metric_for_best_model": h.metric_for_best_model or ("loss" if best else None),
-        "greater_is_better": h.greater_is_better,
-        "report_to": "none",  # logs.py writes TensorBoard, with the same names as the JSONL
-        "disable_tqdm": True,
-        "dataloader_pin_memory": device.cuda,
-        "ddp_find_unused_parameters": False,  # every trained weight is in every loss; DDP warns where it looks in vain
-        "prediction_loss_only": True,
-        # Without a second copy of all weights: trainer.reference has the numbers before the first step. See choice.is_fixed.
-        "precompute_ref_log_probs": h.full_finetuning and not h.trl.get("sync_ref_model") and h.trl.get("ld_alpha") is None,
-    }
+    settings = {**_of_this_project(experiment), **_of_the_device(experiment, run, precision, device, micro)}
     if h.warmup_ratio is not None:
         settings["warmup_steps"] = h.warmup_ratio
     try:
         return DPOConfig(**{**settings, **h.trl})
     except (ValueError, TypeError) as error:
         raise ExperimentError(Mistake("hyperparameters", f"TRL refuses these settings: {error}")) from error
+
+
+_SAME: Final = (  # our names that are TRL's, with the same meaning
+    "beta", "label_smoothing", "num_train_epochs", "learning_rate", "weight_decay", "lr_scheduler_type", "seed",
+    "trust_remote_code", "logging_steps", "save_strategy", "save_steps", "save_total_limit", "eval_strategy", "eval_steps",
+    "load_best_model_at_end", "greater_is_better",
+)  # fmt: skip
+
+
+def _of_this_project(experiment: Experiment) -> dict[str, Any]:
+    """What does not depend on the device: the experiment's own values, and what this project does itself."""
+    h = experiment.hyperparameters
+    best = h.load_best_model_at_end or h.early_stopping_patience is not None
+    return {
+        **{name: getattr(h, name) for name in _SAME},
+        "loss_type": list(h.loss_type),
+        "max_steps": h.max_steps or -1,
+        "metric_for_best_model": h.metric_for_best_model or ("loss" if best else None),
+        "max_length": None,  # tokens.py has cut every sequence
+        "use_cache": True,  # for a saved config.json; TRL's own passes go without it
+        "logging_nan_inf_filter": False,  # it hides a NaN behind the last good loss; health decides
+        "report_to": "none",  # logs.py writes TensorBoard, with the same names as the JSONL
+        "disable_tqdm": True,
+        "ddp_find_unused_parameters": False,  # every trained weight is in every loss: DDP would only search and warn
+        "prediction_loss_only": True,
+        # Without a second copy of all weights: trainer.reference has the numbers before the first step. See choice.is_fixed.
+        "precompute_ref_log_probs": h.full_finetuning and not h.trl.get("sync_ref_model") and h.trl.get("ld_alpha") is None,
+    }
+
+
+def _of_the_device(
+    experiment: Experiment, run: RunDir, precision: Precision, device: Device, micro: int | None
+) -> dict[str, Any]:
+    """What depends on the device and on the number of ranks."""
+    h = experiment.hyperparameters
+    return {
+        "output_dir": str(run.path),
+        "bf16": precision.bf16,
+        "fp16": precision.fp16,
+        "use_cpu": not device.cuda and not is_sharded(),  # accelerate takes use_cpu for "no DeepSpeed"; it finds no GPU itself
+        "gradient_checkpointing": device.cuda if h.use_gradient_checkpointing == "auto" else h.use_gradient_checkpointing,
+        "gradient_accumulation_steps": accumulation(experiment, device.world, micro),
+        "per_device_train_batch_size": micro or h.per_device_train_batch_size,
+        "deepspeed": os.environ.get(DEEPSPEED),
+        "accelerator_config": {"use_configured_state": is_sharded()},  # join has connected the ranks already
+        "optim": _optimizer(h.optim, cuda=device.cuda),
+        "dataloader_pin_memory": device.cuda,
+    }
 
 
 def smaller(per_device: int, splits: int, remembered: int | None) -> int:
@@ -87,12 +93,12 @@ def smaller(per_device: int, splits: int, remembered: int | None) -> int:
 def accumulation(experiment: Experiment, world: int, micro: int | None = None) -> int:
     """Micro-batches a step on each of ``world`` ranks, so that a step holds ``global_batch`` pairs.
 
-    Raises ExperimentError where they do not fit, which the launcher has said before; the Python API comes here first.
+    Raises ExperimentError where they do not fit. The launcher checks that earlier; the Python API checks it here.
     """
     micro = (micro or experiment.hyperparameters.per_device_train_batch_size) * world
     steps, rest = divmod(experiment.global_batch, micro)
     if rest or not steps:
-        what = f"a global batch of {experiment.global_batch} pairs cannot be split evenly over {world} rank(s)"
+        what = f"a global batch of {experiment.global_batch} pairs cannot be split evenly over {world} process(es)"
         raise ExperimentError(Mistake("launch.global_batch_size", what, f"a multiple of {micro}", str(experiment.global_batch)))
     return steps
 
@@ -102,7 +108,7 @@ def _optimizer(name: str, *, cuda: bool) -> str:
 
 
 def check_optimizer(arguments: DPOConfig) -> None:
-    """Raises ExperimentError where the optimizer's package is missing: transformers would find out after the weights."""
+    """Raises ExperimentError where the optimizer's package is missing: transformers would notice after loading the weights."""
     try:
         Trainer.get_optimizer_cls_and_kwargs(arguments)
     except ImportError as error:
@@ -112,32 +118,32 @@ def check_optimizer(arguments: DPOConfig) -> None:
             Mistake("hyperparameters.optim", "needs a package that is not installed", found=name, hint=hint)
         ) from error
     except ValueError:
-        pass  # some optimizers want to see the model; TRL's trainer makes them when it is there
+        pass  # some optimizers need the model; TRL's trainer makes them once it is loaded
 
 
 def without_effect(experiment: Experiment, device: Device) -> Iterator[str]:
-    """One sentence for each setting that was written down and changes nothing here."""
+    """One sentence for each setting that is set and has no effect here."""
     h = experiment.hyperparameters
     changed = {name for name, field in type(h).model_fields.items() if getattr(h, name) != field.default}
     if experiment.framework == "unsloth":
-        yield "framework: unsloth pins an older trl; this run trains on this project's own path instead"
+        yield "framework: unsloth is not used (it pins an older trl); this project's own fast path trains instead"
     if "dataset_num_proc" in h.trl:
-        yield "dataset_num_proc has no effect: the pairs are tokenised in one go"
+        yield Warned("dataset_num_proc has no effect: one process tokenizes all pairs")
     if not device.cuda:
         for name in ("load_in_4bit", "load_in_8bit"):
             if getattr(h, name):
-                yield f"{name} has no effect: it needs a CUDA device; the weights are not quantised"
+                yield Warned(f"{name} has no effect without a CUDA device: the weights are not quantised")
         if "gpu_memory_utilization" in changed:
-            yield "gpu_memory_utilization has no effect: there is no GPU"
+            yield Warned("gpu_memory_utilization has no effect without a GPU")
         if h.use_gradient_checkpointing is True:
-            yield "use_gradient_checkpointing costs time and saves main memory: there is no GPU"
+            yield "use_gradient_checkpointing: true saves main memory and costs time: this machine has no GPU"
         if _optimizer(h.optim, cuda=False) != h.optim:
-            yield f"optim: {h.optim} needs a CUDA device: adamw_torch is used"
+            yield Warned(f"optim: {h.optim} needs a CUDA device: this run uses adamw_torch")
     if h.lora_dropout and not h.full_finetuning and h.trl.get("disable_dropout", True):
-        yield "lora_dropout has no effect: TRL disables dropout for DPO; set disable_dropout: false to have it"
+        yield Warned("lora_dropout has no effect: TRL disables dropout for DPO; set disable_dropout: false to use it")
     if h.full_finetuning:
         lora = {"r", "lora_alpha", "lora_dropout", "bias", "target_modules", "random_state"} & changed
         if lora:
-            yield f"{', '.join(sorted(lora))}: no effect with full_finetuning"
+            yield Warned(f"no effect with full_finetuning: {', '.join(sorted(lora))}")
     if h.eval_strategy == "no" and (experiment.validation_filename or experiment.validation_sheet):
-        yield "the validation pairs are checked and not evaluated: eval_strategy is no"
+        yield Warned("validation data are given but never used; set eval_strategy: steps")

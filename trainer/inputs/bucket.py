@@ -1,4 +1,4 @@
-"""What a training reads from a bucket and leaves there: the base model of ``s3://…``, and the adapter."""
+"""What a training reads from a bucket and writes to it: the base model of ``s3://…``, and the adapter."""
 
 from __future__ import annotations
 
@@ -6,38 +6,41 @@ from pathlib import Path
 
 from accelerate.utils import gather_object
 
-from launcher.errors import CredentialError, ExperimentError, Mistake, StorageError, UploadError
+from launcher.errors import CredentialError, ExperimentError, Mistake, StorageError, UploadError, Warned
 from launcher.experiment.files import read_env
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir, expanded, write_whole
 from launcher.storage import Lines, check_bucket, fetch_folder, upload_run
 
+from ..output import EVERY, notices, say, stage
+
 
 def model_path(experiment: Experiment, data_root: Path, cache: Path, *, first: bool) -> str:
-    """A hub id, or the folder of the model; one of ``s3://…`` is fetched into ``cache``, by one rank of each node.
+    """A hub id, or the folder of the model; one of ``s3://…`` is downloaded into ``cache``, by one rank of each node.
 
-    Raises ExperimentError where no model lies there, StorageError where the ranks have seen different ones, and what
+    Raises ExperimentError where no model lies there, StorageError where the ranks hold different versions, and what
     ``fetch_folder`` raises.
     """
     name = experiment.model_name
     if not name.startswith("s3://"):
         folder = data_root / expanded(name)
         return str(folder) if folder.is_dir() else name
-    lines = Lines("fetched", _say) if first else None
-    found = fetch_folder(name, storage=experiment.storage_config, env=read_env(Path()), cache=cache, listener=lines)
+    lines = Lines("downloaded", say) if first else None
+    with stage(f"downloading {name}", after=EVERY):
+        found = fetch_folder(name, storage=experiment.storage_config, env=read_env(Path()), cache=cache, listener=lines)
     if len(set(gather_object([found.name]))) > 1:  # the same contents have the same folder
-        raise StorageError(f"{name}: the model was changed while the ranks read it, and they have read different ones; try again")
+        raise StorageError(f"{name}: the model changed during the download: the ranks hold different versions; start again")
     if not (found / "config.json").is_file():
         there = ", ".join(sorted(path.name for path in found.iterdir())[:5])
-        raise ExperimentError(Mistake("model_name", f"{name} holds no model", "a folder with config.json", there))
+        raise ExperimentError(Mistake("model_name", f"no model in {name}", "a folder with config.json", there))
     if first:
-        _say(f"model: {name}, in {found}")
+        say(f"model: {name}, cached in {found}")
     return str(found)
 
 
 def name_base(folder: Path, path: str, experiment: Experiment) -> None:
-    """Lets what was saved in ``folder`` name its base model as the experiment does: a folder of this machine's cache tells nobody
-    else anything.
+    """Replaces the path of the base model in ``folder``'s files by the experiment's name: another machine has no such cache
+    folder.
     """
     if not experiment.model_name.startswith("s3://"):
         return
@@ -54,22 +57,19 @@ def check_upload(experiment: Experiment) -> None:
     try:
         check_bucket(storage, read_env(Path()))
     except StorageError as error:
-        _say(f"notice: the bucket cannot be looked at now, the adapter will be uploaded all the same: {error}")
+        notices([Warned(f"cannot check the bucket; the upload is tried anyway after the training: {error}")])
 
 
 def upload_adapter(experiment: Experiment, run: RunDir) -> None:
-    """After the training; raises UploadError whatever the cause: the adapter is there, and a retry only uploads it."""
+    """After the training; raises UploadError whatever the cause: the adapter is complete, and a retry only uploads it."""
     storage = experiment.storage_config
     if storage is None or not storage.upload_to_cloud:
         return
-    lines = Lines("uploaded", _say)
+    lines = Lines("uploaded", say)
     try:
-        done = upload_run(run, experiment, storage=storage, env=read_env(Path()), listener=lines)
+        with stage("uploading the adapter", after=EVERY):
+            done = upload_run(run, experiment, storage=storage, env=read_env(Path()), listener=lines)
     except (UploadError, CredentialError) as error:
-        what = f"the adapter is whole in {run.adapter}, but was not uploaded: {error}"
-        raise UploadError(f"{what}\n`launcher upload {run.name}` uploads it") from error
-    _say(f"uploaded {done.objects} objects, {done.bytes:,} bytes, to {done.uri}")
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - the launcher follows the rank's output
+        what = f"the adapter is complete in {run.adapter}, but its upload failed: {error}"
+        raise UploadError(f"{what}\nUpload it with: launcher upload {run.name}") from error
+    say(f"uploaded {done.objects} objects, {done.bytes:,} bytes, to {done.uri}")

@@ -16,11 +16,12 @@ from launcher.experiment.files import read_env
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir, expanded, write_whole
 
+from ..output import say
 from ..processes.join import is_there
 
 
 def read_data(experiment: Experiment, run: RunDir, *, root: Path, data_root: Path, cache: Path, first: bool) -> Pairs:
-    """The pairs of every rank. What is far away is fetched by the first rank; the others come when it has kept it.
+    """The pairs of every rank. The first rank downloads remote data; the others read them once it has stored them.
 
     A spreadsheet is read from the run's copy, if there is one: it may have been changed since the run began. ``root`` is what
     output_processed_dir lies below.
@@ -29,10 +30,10 @@ def read_data(experiment: Experiment, run: RunDir, *, root: Path, data_root: Pat
     if is_far and not first:
         gather_object([None])
         if experiment.spreadsheet_id is not None and not is_there(run.spreadsheet / MANIFEST):
-            raise LauncherError(f"{run.spreadsheet}: this rank does not see what the first one has read")
+            raise LauncherError(f"{run.spreadsheet}: not found on this rank; all nodes need the same run folder")
     if first and not has_copy(run.spreadsheet) and (run.path / BUNDLE).is_file():  # as a pod's ConfigMap brings it
         unpack(run.path / BUNDLE, run.spreadsheet)
-    reading = Reading(data_root, read_env(Path()) if is_far else {}, cache, run.spreadsheet, _say)
+    reading = Reading(data_root, read_env(Path()) if is_far else {}, cache, run.spreadsheet, say)
     pairs = read_pairs(experiment, reading)
     if first:
         _keep(experiment, run, root, pairs)
@@ -50,7 +51,7 @@ def _check_equal(pairs: Pairs) -> None:
     other = next((found for found in everyone if found != everyone[0]), None)
     if other is not None:
         name = next((one[0] for one, another in zip(everyone[0], other, strict=False) if one != another), everyone[0][0][0])
-        raise DataError(Mistake(name, "the ranks have read different contents: it was changed just now", hint="start again"))
+        raise DataError(Mistake(name, "the data changed while the ranks read them", hint="start again"))
 
 
 def _keep(experiment: Experiment, run: RunDir, root: Path, pairs: Pairs) -> None:
@@ -65,9 +66,5 @@ def _keep(experiment: Experiment, run: RunDir, root: Path, pairs: Pairs) -> None
     run.update_record(data=sources)
     if experiment.save_processed_dataset:
         folder = root / expanded(experiment.output_processed_dir) / f"exp_{experiment.experiment_id}"
-        _say(f"rendered pairs: {folder}")
+        say(f"rendered pairs: {folder}")
         write_processed(pairs, folder)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - the launcher follows the rank's output

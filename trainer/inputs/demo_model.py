@@ -1,9 +1,9 @@
-"""The demo's model: a small Qwen3 with a byte-level tokenizer, made here because no hub is needed to try the project.
+"""The demo's model: a small Qwen3 with a byte-level tokenizer, made here: the demo needs no download of a model.
 
     python -m trainer.inputs.demo_model FOLDER FILE.csv
 
-The tokenizer is byte-level BPE trained on the text of the CSV file; the model is briefly trained to continue that text, both
-answers alike, so that it has seen the words and prefers neither.
+The tokenizer is byte-level BPE trained on the text of the CSV file. The model is trained briefly on both answers of every row:
+it knows the words and prefers neither answer.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
-from transformers.utils.logging import disable_progress_bar
+from ..output import say, stage
+
+with stage("importing torch and transformers", after=0 if __name__ == "__main__" else 5):
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
 VOCABULARY: Final = 2048
 SPECIAL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -90,13 +93,15 @@ def _sequences(tokenizer: PreTrainedTokenizerFast, texts: list[tuple[str, str, s
 def _pretrain(model: Qwen3ForCausalLM, sequences: list[list[int]]) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=STEPS)
-    for batch in _batches(sequences):
-        loss = model(**batch, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+    with stage("training the demo's model on the demo's text") as progress:
+        for step, batch in enumerate(_batches(sequences)):
+            progress.at(step, STEPS, "steps")
+            loss = model(**batch, use_cache=False).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
 
 
 def _batches(sequences: list[list[int]]) -> Iterator[dict[str, torch.Tensor]]:
@@ -118,7 +123,7 @@ def main() -> None:
         texts = [(row["question"], row["concrete"], row["vague"]) for row in csv.DictReader(lines)]
     folder.parent.mkdir(parents=True, exist_ok=True)
     make(folder, texts)
-    print(f"made the demo's model in {time.monotonic() - began:.0f} s: {folder}")  # noqa: T201
+    say(f"made the demo's model in {time.monotonic() - began:.0f} s: {folder}")
 
 
 if __name__ == "__main__":

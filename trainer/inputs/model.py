@@ -1,4 +1,4 @@
-"""Tokenizer, policy, LoRA and quantisation, chosen by the experiment and by what the device can do."""
+"""Tokenizer, model, LoRA and quantisation, chosen by the experiment and by what the device supports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from launcher.errors import CredentialError, ExperimentError, Mistake
+from launcher.errors import CredentialError, ExperimentError, Mistake, Warned
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment
 
@@ -47,7 +47,7 @@ def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool, is_shard
     """
     wanted = hyper.load_in_16bit
     if cuda and wanted is False and (hyper.load_in_4bit or hyper.load_in_8bit):
-        wanted = None  # the three say how weights are stored: 4- or 8-bit ones are computed with in 16 bits
+        wanted = None  # the three choose how weights are stored: 4- and 8-bit ones compute in 16 bits
     if wanted is False or (not cuda and wanted is None):
         return Precision(torch.float32, bf16=False, fp16=False)
     if not cuda:
@@ -57,7 +57,7 @@ def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool, is_shard
         raise ExperimentError(
             Mistake(
                 "hyperparameters.load_in_16bit",
-                "this GPU has no bf16, and all weights cannot be trained in fp16",
+                "this GPU has no bf16, and fp16 cannot train all weights",
                 expected="unset, for fp32 weights and a 16-bit step",
                 found="true",
             )
@@ -67,7 +67,7 @@ def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool, is_shard
 
 
 def load_tokenizer(experiment: Experiment, path: str) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, with a padding token; raises ExperimentError where there is none."""
+    """The model's tokenizer, with a padding token; raises ExperimentError where it has none, or cannot be loaded."""
     hyper = experiment.hyperparameters
     if Path(path).is_dir() and not any((Path(path) / name).exists() for name in TOKENIZER_FILES):
         # transformers would make an empty tokenizer of config.json alone
@@ -82,9 +82,18 @@ def load_tokenizer(experiment: Experiment, path: str) -> PreTrainedTokenizerBase
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
         raise ExperimentError(
-            Mistake("model_name", f"the tokenizer of {experiment.model_name} has neither a padding nor an end-of-text token")
+            Mistake("model_name", f"the tokenizer of {experiment.model_name} has no padding token and no end-of-text token")
         )
     return tokenizer
+
+
+def weights_size(path: str) -> str:
+    """``: 1.2 GiB`` for a folder with weights; empty for a hub id, whose size is not known yet."""
+    files = [file for suffix in ("safetensors", "bin") for file in Path(path).glob(f"*.{suffix}")] if Path(path).is_dir() else []
+    size = sum(file.stat().st_size for file in files)
+    if not size:
+        return ""
+    return f": {size / 2**30:.1f} GiB" if size >= 0.1 * 2**30 else f": {size / 2**20:.1f} MiB"
 
 
 def load_model(experiment: Experiment, path: str, precision: Precision, *, cuda: bool) -> PreTrainedModel:
@@ -105,9 +114,9 @@ def load_model(experiment: Experiment, path: str, precision: Precision, *, cuda:
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _not_loaded(experiment, "model", error) from error
     missing = sorted(report["missing_keys"])
-    if missing:  # transformers draws them at random, with a warning
+    if missing:  # transformers would initialise them at random, with a warning
         names = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
-        raise _not_loaded(experiment, "model", ValueError(f"{len(missing)} weights are not in its files: {names}"))
+        raise _not_loaded(experiment, "model", ValueError(f"{len(missing)} weights are missing from its files: {names}"))
     if hyper.trl.get("disable_dropout", True):
         silence(model)
     return model
@@ -134,11 +143,9 @@ def _quantization(hyper: Hyperparameters, precision: Precision, *, cuda: bool) -
 def _not_loaded(experiment: Experiment, part: str, error: Exception) -> Exception:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if re.search(r"gated repo|\b40[13] Client Error", str(error)):
-        return CredentialError(f"{part} of {experiment.model_name}: access was refused ({text}); set HF_TOKEN in .env")
+        return CredentialError(f"{part} of {experiment.model_name}: permission denied ({text}); set HF_TOKEN in .env")
     kind = "a folder with config.json" if Path(experiment.model_name).is_absolute() else "a hub id or a model folder"
-    return ExperimentError(
-        Mistake("model_name", f"the {part} of {experiment.model_name} cannot be loaded", expected=kind, found=text)
-    )
+    return ExperimentError(Mistake("model_name", f"cannot load the {part} of {experiment.model_name}", expected=kind, found=text))
 
 
 def lora_config(hyper: Hyperparameters) -> LoraConfig | None:
@@ -157,19 +164,19 @@ def lora_config(hyper: Hyperparameters) -> LoraConfig | None:
 
 
 def check_biases(model: torch.nn.Module, hyper: Hyperparameters) -> list[str]:
-    """What to say of ``bias``; raises ExperimentError where an adapter would train biases of the model itself.
+    """Notices about ``bias``; raises ExperimentError where an adapter would train the model's own biases.
 
-    DPO's reference is the model with the adapter switched off, and that leaves trained biases in place: the reference
-    would move with the policy.
+    DPO's reference is the model with the adapter switched off. Trained biases stay on then: the reference would move with the
+    policy.
     """
     if hyper.full_finetuning or hyper.bias == "none":
         return []
     if not any(name.endswith("bias") for name, _ in model.named_parameters()):
-        return [f"bias: {hyper.bias} has no effect: the model has no biases"]
+        return [Warned(f"bias: {hyper.bias} has no effect: the model has no biases")]
     raise ExperimentError(
         Mistake(
             "hyperparameters.bias",
-            "the reference of DPO shares the model's biases, and would be trained with them",
+            "the DPO reference shares the model's biases: training them would change the reference",
             expected="none, or full_finetuning: true",
             found=hyper.bias,
         )
@@ -177,9 +184,9 @@ def check_biases(model: torch.nn.Module, hyper: Hyperparameters) -> list[str]:
 
 
 def seed_adapter(model: torch.nn.Module, random_state: int, seed: int) -> None:
-    """Draws the adapter's first weights from ``random_state`` alone, then hands the generators back to ``seed``.
+    """Draws the adapter's first weights from ``random_state`` alone, then seeds the generators with ``seed`` again.
 
-    TRL makes the adapter in its constructor after seeding with ``seed``; the seed's files have two numbers for the two.
+    TRL makes the adapter in its constructor, after it seeded with ``seed``; experiment files have a number for each of the two.
     """
     set_seed(random_state)
     for module in model.modules():

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from launcher.data.pairs import Pair
 from launcher.data.table import place_of
-from launcher.errors import DataError, Mistake
+from launcher.errors import DataError, Mistake, Warned
 from launcher.experiment.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ class Tokens:
     """All pairs of one file as ids, no sequence longer than ``max_seq_length``."""
 
     pairs: list[TokenPair]
-    cut: int  # answers that lost their end
+    cut: int  # answers whose end was cut off
     notices: tuple[str, ...] = field(default=())
 
     @property
     def total(self) -> int:
-        """Tokens that one pass over the pairs computes on the plain path: every prompt stands twice."""
+        """Tokens of one epoch on the plain path, which computes every prompt twice."""
         return sum(2 * len(p.prompt) + len(p.chosen) + len(p.rejected) for p in self.pairs)
 
     @property
@@ -74,7 +74,7 @@ class Tokens:
 def tokenize(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, hyper: Hyperparameters, *, source: str, cache: Path
 ) -> Tokens:
-    """Token ids of every pair, from the cache where the same text met the same tokenizer before.
+    """Token ids of every pair, from the cache where the same tokenizer has seen the same text before.
 
     ``source`` names the file in mistakes. Raises DataError where a prompt alone fills ``max_seq_length``, and where cutting
     leaves a pair without a difference.
@@ -112,7 +112,7 @@ def _render(pair: Pair, tokenizer: PreTrainedTokenizerBase, hyper: Hyperparamete
 
 
 def template_options(hyper: Hyperparameters) -> dict[str, Any]:
-    """What the experiment gives to the chat template."""
+    """What the experiment passes to the chat template."""
     options = {"enable_thinking": hyper.enable_thinking, "thinking_mode": hyper.thinking_mode}
     return {name: value for name, value in options.items() if value is not None}
 
@@ -156,7 +156,7 @@ def _check_lengths(pairs: list[TokenPair], limit: int, source: str) -> None:
         Mistake(
             place_of(source, pair.line),
             "the prompt leaves no room for an answer",
-            expected=f"a prompt below max_seq_length ({limit} tokens)",
+            expected=f"a prompt shorter than max_seq_length ({limit} tokens)",
             found=f"{len(pair.prompt)} tokens",
             hint="raise hyperparameters.max_seq_length or shorten the prompt",
         )
@@ -171,9 +171,9 @@ def _check_difference(kept: list[TokenPair], whole: list[TokenPair], limit: int,
     mistakes = [
         Mistake(
             place_of(source, pair.line),
-            f"both answers are the same within max_seq_length ({limit} tokens)",
-            expected="answers that differ",
-            found=f"the same {len(pair.chosen)} tokens, of {len(before.chosen)} and {len(before.rejected)}",
+            f"both answers are identical after the cut at max_seq_length ({limit} tokens)",
+            expected="different answers",
+            found=f"the same first {len(pair.chosen)} tokens (of {len(before.chosen)} and {len(before.rejected)})",
         )
         for pair, before in zip(kept, whole, strict=True)
         if pair.chosen == pair.rejected
@@ -186,15 +186,18 @@ def _notices(
     ids: list[tuple[TokenPair, int]], cut: int, tokenizer: PreTrainedTokenizerBase, hyper: Hyperparameters, source: str
 ) -> Iterable[str]:
     if cut:
-        yield f"{source}: {cut} of {2 * len(ids)} answers are cut at max_seq_length {hyper.max_seq_length}"
+        yield Warned(
+            f"{source}: {cut:,} of {2 * len(ids):,} answers are longer than max_seq_length ({hyper.max_seq_length}) and are cut; "
+            "raise hyperparameters.max_seq_length to keep them whole"
+        )
     merged = sum(1 for _, lost in ids if lost)
     if merged:
-        yield f"{source}: in {merged} of {len(ids)} pairs the last tokens of the prompt merge with the answer"
+        yield f"{source}: in {merged:,} of {len(ids):,} pairs the tokenizer merges the end of the prompt with the answer"
     if tokenizer.chat_template is None:
-        yield "the tokenizer has no chat template: prompts are plain text"
+        yield Warned("the tokenizer has no chat template: prompts are plain text")
     for name in template_options(hyper):
         if name not in (tokenizer.chat_template or ""):
-            yield f"{name} has no effect: the chat template does not use it"
+            yield Warned(f"{name} has no effect: the chat template does not use it")
 
 
 def _key(rendered: Sequence[tuple[str, str, str]], tokenizer: PreTrainedTokenizerBase) -> str:
@@ -230,6 +233,6 @@ def _read(file: Path, pairs: Sequence[Pair]) -> list[tuple[TokenPair, int]] | No
         found = [
             (TokenPair(r["prompt"], r["chosen"], r["rejected"], p.line), r["lost"]) for r, p in zip(rows, pairs, strict=True)
         ]
-    except (OSError, pa.ArrowException, KeyError, ValueError):  # Arrow's word for damage is OSError, too
+    except (OSError, pa.ArrowException, KeyError, ValueError):  # Arrow raises OSError for damage, too
         return None
     return found

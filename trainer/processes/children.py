@@ -1,4 +1,4 @@
-"""Children: torchrun and all below it, which the entry starts, tells to stop, and outlives."""
+"""Children: torchrun and all processes below it; the entry starts them, stops them, and outlives them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass
 class Children:
-    """torchrun and all below it: told once to stop, and gone when ``run`` returns."""
+    """torchrun and all below it: asked once to stop, and dead when ``run`` returns."""
 
     grace: int
     torchrun: subprocess.Popen[bytes] | None = field(default=None, init=False)
@@ -41,10 +41,10 @@ class Children:
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def run(self, argv: list[str], *, log: Path, env: Mapping[str, str], meanwhile: Callable[[], None] | None = None) -> int:
-        """torchrun's own exit code, negative for a signal. ``meanwhile`` is called again and again until it ends."""
+        """torchrun's own exit code, negative for a signal. ``meanwhile`` is called every 0.2 s until it ends."""
         if self.stop_wanted:
             return 0
-        # torchrun's words only: the ranks have logs of their own. Its clock must run out before this one's.
+        # torchrun's output only: the ranks have logs of their own. Its timeout must end before this one's.
         patience = max(1, self.grace - 30, self.grace * 3 // 4)
         # DeepSpeed looks for ninja, which is installed beside Python, on the path.
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
@@ -67,7 +67,7 @@ class Children:
         return code
 
     def give_up(self) -> None:
-        """Kills them, as what they wait for will never come; for ``meanwhile``."""
+        """Kills them: what they wait for will never come. For ``meanwhile``."""
         self.were_given_up = True
         kill(None, os.getpid(), patience=5)
 

@@ -1,4 +1,4 @@
-"""How a training failed: the exit code and the sentence of an error that is none of the launcher's own."""
+"""How a training failed: the exit code and the sentence of an error that is not the launcher's own."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def explained(error: BaseException) -> tuple[int, str] | None:
 
 
 def _disk(error: BaseException) -> str | None:
-    """What is wrong with the disk, in a sentence; safetensors has the system's words alone, without a number or a name."""
+    """What is wrong with the disk, in a sentence; safetensors gives the system's message alone, without a number or a name."""
     number, name = getattr(error, "errno", None), getattr(error, "filename", None)
     if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
         return f"the disk is full{f': {name}' if name else ''}; make room, then resume from the last checkpoint"

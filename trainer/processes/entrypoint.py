@@ -35,7 +35,7 @@ from .meeting import mark_of, meet, own_address
 from .pod import FirstNode, arrive, is_done, last_words, take_back
 from .relay import Relay
 
-# What torchrun says when the nodes do not meet.
+# What torchrun prints when the nodes do not meet.
 _WAITED = re.compile(r"after (?P<seconds>\d+) seconds waiting for clients\. (?P<came>\d+)/(?P<all>\d+) clients joined")
 _NO_ANSWER = re.compile(r"timed out after \d+ms while trying to connect to \((?P<host>[^,]+), (?P<port>\d+)\)")
 
@@ -51,7 +51,7 @@ class Ending:
 
 
 def main(folder: Path) -> int:
-    """Trains, in more attempts where memory runs out; returns the exit code, and nothing that it started is alive then."""
+    """Trains, in several attempts where memory runs out; returns the exit code. Nothing that it started is alive then."""
     learn_environment()
     try:
         ending = _train(folder)
@@ -75,24 +75,24 @@ def _train(folder: Path) -> Ending:
     if config is not None:
         arrive(run, Path(config), lambda: children.stop_wanted)
         if not run.record.exists():
-            return Ending("stopped", 143, "stopped before the training began")
+            return Ending("stopped", 143, "stopped before the first step: nothing to resume")
         if is_done(run):
-            return Ending("done", 0, "an earlier attempt has done it")
+            return Ending("done", 0, "done by an earlier attempt")
         if run.adapter.exists():
-            # It only has to be uploaded, which the first node does by itself: the cluster makes no pod again that has succeeded.
+            # Only its upload is left, which the first node does alone: the cluster does not restart a pod that succeeded.
             if node.rank > 0:
-                return Ending("done", 0, "an earlier attempt has trained it, and the first node uploads it")
+                return Ending("done", 0, "trained by an earlier attempt; the first node uploads the adapter")
             nodes, node = 1, Node()
     for path in (run.logs, run.tensorboard, run.data):
         path.mkdir(parents=True, exist_ok=True)
     splits = 0
     while True:
-        # In a pod the ranks' words go to its output, too, where the cluster keeps them.
+        # In a pod the ranks' output goes to the pod's output, too, where the cluster keeps it.
         ranks = range(node.rank * nproc, (node.rank + 1) * nproc)
         ending = _attempt(run, nodes, nproc, node, children, splits, Relay(run, ranks) if config is not None else None)
         if not ending.can_split or children.stop_wanted:
             return ending
-        take_back()  # whoever is killed in the next attempt ends otherwise than this one did
+        take_back()  # a kill in the next attempt must not leave this attempt's ending
         splits += 1
 
 
@@ -115,12 +115,12 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
     code = children.run(command, log=run.entry_log, env=env, meanwhile=None if relay is None else meanwhile)
     notes, words = exit_notes(run, number), _since(run.entry_log, begin)
     ending = judge(notes, nproc, code, children, words)
-    # Before all that may still fail or wait: this is what decides whether the cluster tries again.
+    # Before anything that may still fail or wait: this decides whether the cluster retries.
     last_words(ending.code, ending.sentence, ending.state)
     try:
         write_end(run, ending)
     except OSError as error:
-        sys.stderr.write(f"error: {run.record}: how it ended cannot be entered: {error.strerror}\n")
+        sys.stderr.write(f"error: cannot write {run.record}: {(error.strerror or str(error)).lower()}\n")
     if relay is not None:
         relay.finish()
         if ending.code and not notes:
@@ -131,10 +131,10 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
 
 
 def next_attempt(run: RunDir, address: str = "") -> int:
-    """The number of this node's next attempt, counted from 1, whose folder is there then.
+    """The number of this node's next attempt, counted from 1; its folder exists afterwards.
 
-    The nodes of a run share the folder, and each makes its mark in it, with its ``address``: the first one that comes makes the
-    folder, and whoever comes later joins the newest attempt that it has no part in.
+    The nodes of a run share the folder, and each writes its mark into it, with its ``address``. The first one to arrive makes
+    the folder; a later one joins the newest attempt that has no mark of its own.
     """
     names = [path.name.removeprefix("attempt-") for path in run.path.glob("attempt-*")]
     newest = max((int(name) for name in names if name.isdigit()), default=0)
@@ -164,9 +164,9 @@ def exit_notes(run: RunDir, attempt: int) -> list[dict[str, Any]]:
 
 
 def judge(notes: list[dict[str, Any]], nproc: int, returned: int, children: Children, words: str) -> Ending:
-    """How the attempt ended, from the ranks' notes, else from torchrun's code and words.
+    """How the attempt ended, from the ranks' notes, else from torchrun's code and output.
 
-    The earliest note counts; those of ranks that only ended because another had ended come after all else.
+    The earliest note counts; notes of ranks that only ended because another rank had ended come last.
     """
     failed = [note for note in notes if note["code"] != 0]
     first = next((note for note in failed if not note.get("is_consequence")), None)
@@ -176,28 +176,28 @@ def judge(notes: list[dict[str, Any]], nproc: int, returned: int, children: Chil
     if notes and not failed and (returned == 0 or len(notes) >= nproc):
         return Ending("done", 0, str(notes[0]["sentence"]))
     if children.were_given_up:
-        return Ending("failed", 1, "the first node was started again while this one waited for it, which begins anew, too")
+        return Ending("failed", 1, "the first node restarted while this node waited for it: this node restarts, too")
     if children.was_forced:
-        return Ending("failed", 137, f"asked to stop, it did not end within {children.grace} s and was killed")
+        return Ending("failed", 137, f"did not stop within {children.grace} s and was killed")
     killed = returned == -signal.SIGKILL or re.search(r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)", words)
     if killed and children.stop_wanted:
-        return Ending("failed", 137, "asked to stop, a rank was killed before it had written a checkpoint")
+        return Ending("failed", 137, "a rank was killed during the stop, before it had written a checkpoint")
     if killed:
-        return Ending("failed", 137, "a rank was killed (SIGKILL): often the machine's memory ran out; `dmesg` says so")
+        return Ending("failed", 137, "a rank was killed (SIGKILL): often because main memory ran out; check `dmesg`")
     if returned == -signal.SIGBUS or re.search(r"exitcode\s*:\s*-7\b|Signal 7 \(SIGBUS\)", words):
         return Ending("failed", 135, "a bus error: shared memory (/dev/shm) ran out; raise launch.shm_size")
     if failed:
         return Ending("failed", int(failed[0]["code"]), str(failed[0]["sentence"]))
     if children.stop_wanted:
-        return Ending("stopped", 143, "stopped before the training began")
+        return Ending("stopped", 143, "stopped before the first step: nothing to resume")
     if found := _WAITED.search(words):
-        came = f"only {found['came']} of {found['all']} nodes came within {found['seconds']} s"
-        return Ending("failed", 1, f"{came}: the others' own words say why")
+        came = f"only {found['came']} of {found['all']} nodes joined within {found['seconds']} s"
+        return Ending("failed", 1, f"{came}: see the logs of the others")
     if found := _NO_ANSWER.search(words):
-        return Ending("failed", 1, f"the first node did not answer at {found['host']}:{found['port']}: its own words say why")
+        return Ending("failed", 1, f"cannot connect to the first node at {found['host']}:{found['port']}: see its log")
     if returned == 0:
-        return Ending("failed", 1, "torchrun ended without an error, but no rank has said how it ended")
-    return Ending("failed", returned if returned > 0 else 128 - returned, "torchrun failed; logs/entry.log has its words")
+        return Ending("failed", 1, "torchrun ended without an error, but no rank left an exit note")
+    return Ending("failed", returned if returned > 0 else 128 - returned, "torchrun failed: see logs/entry.log")
 
 
 def _since(log: Path, begin: int) -> str:
@@ -209,7 +209,7 @@ def _since(log: Path, begin: int) -> str:
 
 
 def write_start(run: RunDir, number: int) -> None:
-    """Enters this process and its attempt ``number`` into the run's record."""
+    """Records this process and its attempt ``number`` in the run's record."""
     process = Process.of(os.getpid())
     assert process is not None, "this process lives"
     attempts = [*run.closed_attempts(), {"number": number, "started": _now(), "ended": None, "exit_code": None}]
@@ -217,7 +217,7 @@ def write_start(run: RunDir, number: int) -> None:
 
 
 def write_end(run: RunDir, ending: Ending) -> None:
-    """Enters how the newest attempt ended."""
+    """Records how the newest attempt ended."""
     ended = _now()
     *earlier, last = run.read_record()["attempts"]
     run.update_record(

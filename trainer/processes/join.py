@@ -27,7 +27,7 @@ def patience(experiment: Experiment) -> int:
 
 
 def join(run: RunDir, experiment: Experiment, device: Device) -> None:
-    """Meets the other ranks, and sees that all of them have the run's folder: a checkpoint is written by more than one.
+    """Connects to the other ranks, and checks that all of them share the run's folder: several ranks write a checkpoint.
 
     Raises ExperimentError where they do not.
     """
@@ -50,12 +50,12 @@ def join(run: RunDir, experiment: Experiment, device: Device) -> None:
     if device.rank == 0:
         token.unlink(missing_ok=True)
     if blind:
-        what = f"rank(s) {', '.join(map(str, blind))} do not see the run's folder: every rank writes a part of a checkpoint"
+        what = f"rank(s) {', '.join(map(str, blind))} cannot see the run's folder; every rank writes a part of a checkpoint"
         raise ExperimentError(Mistake("hyperparameters.model_output_dir", what, "a folder that all nodes share", str(run.path)))
 
 
 def is_there(path: Path, patience: float = 15) -> bool:
-    """Whether ``path`` appears; a network file system may show it late."""
+    """Whether ``path`` appears within ``patience`` seconds; a network file system may show it late."""
     deadline = time.monotonic() + patience
     while not path.exists():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Device: what a rank computes on, and what run.json says of the machine and its packages."""
+"""Device: what a rank computes on, and the machine and packages as run.json records them."""
 
 from __future__ import annotations
 

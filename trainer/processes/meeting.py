@@ -1,5 +1,5 @@
-"""Where the nodes of a run in pods meet: at the first one, which the others reach by the name that the cluster's DNS gives it,
-else by the address that it has left in its mark in the attempt's folder. It reaches itself by that address, and needs no DNS."""
+"""Where the nodes of a run in pods meet: at the first one. The others reach it by its name in the cluster's DNS, else by the
+address in its mark in the attempt's folder. The first node uses that address itself, and needs no DNS."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from typing import Final
 from launcher.job.topology import RENDEZVOUS, Node
 from launcher.runs.run_dir import RunDir
 
+from ..output import notices
+
 _LOOK: Final = 0.5  # seconds between two looks
 _DNS: Final = 20.0  # seconds in which the cluster's DNS may come to know a name
 
 
 def own_address() -> str:
-    """This machine's address as its hosts file has it, where the kubelet writes a pod's; empty where others cannot reach it."""
+    """This machine's address in its hosts file, where the kubelet writes that of a pod; empty where others cannot reach it."""
     with suppress(OSError, ValueError):
         found = socket.gethostbyname(socket.gethostname())
         if not ipaddress.ip_address(found).is_loopback:
@@ -30,14 +32,14 @@ def own_address() -> str:
 
 
 def mark_of(run: RunDir, attempt: int, node: int) -> Path:
-    """The file that says that ``node`` takes part in ``attempt``, with its address."""
+    """The file that marks ``node`` as part of ``attempt``; it holds its address."""
     return run.attempt(attempt) / f"node-{node}"
 
 
 def meet(run: RunDir, attempt: int, node: Node, is_stop_wanted: Callable[[], bool], patience: float = RENDEZVOUS) -> Node:
-    """``node`` with the address by which it reaches the first one: the name that it has, unless nothing knows that name.
+    """``node`` with the address by which it reaches the first one: the name that it has, unless DNS does not know that name.
 
-    Waits until the one or the other is known, ``patience`` is over or a stop is wanted.
+    Waits until either is known, ``patience`` is over or a stop is wanted.
     """
     assert node.address is not None, "there are several nodes"
     left = mark_of(run, attempt, 0)
@@ -46,12 +48,12 @@ def meet(run: RunDir, attempt: int, node: Node, is_stop_wanted: Callable[[], boo
     known, is_over = threading.Event(), threading.Event()
     # A server that does not answer holds a lookup for many seconds, in which a stop would not be heard.
     threading.Thread(target=_resolve, args=(node.address, known, is_over), daemon=True).start()
-    begun = time.monotonic()
+    began = time.monotonic()
     try:
         while not known.wait(_LOOK):
-            waited = time.monotonic() - begun
+            waited = time.monotonic() - began
             if waited >= _DNS and (address := _read(left)):
-                print(f"the cluster's DNS does not know {node.address}: the first node is met at {address}", flush=True)  # noqa: T201
+                notices([f"{node.address} is not in the cluster's DNS: connecting to node 0 at {address}"])
                 return replace(node, address=address)
             if is_stop_wanted() or waited >= patience:
                 break

@@ -1,7 +1,7 @@
-"""What the ranks know of each other, beside the training: one that is gone ends the others, one that hangs is named.
+"""How the ranks watch each other during the training: a rank that dies ends the others, a rank that hangs is named.
 
-A thread of each rank writes a beat and the rank's place in the training into torchrun's store once a second, and reads those of
-the others. Where a peer is gone, NCCL would leave this rank waiting for minutes; here it ends within seconds.
+A thread of each rank writes a heartbeat and the rank's place in the training into torchrun's store once a second, and reads those
+of the others. After the death of a peer, NCCL would let this rank wait for minutes; here it ends within seconds.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any, Final
 from launcher.runs.processes import Process
 
 BEAT: Final = 1.0  # seconds between two looks of up to 16 ranks; more ranks look less often, as one store serves all of them
-STARTING: Final = "starting"  # downloads, tokens and the reference's pass take as long as they take: nobody hangs there
-SILENT: Final = 60.0  # seconds without a beat after which a rank of another machine counts as gone
-PATIENCE: Final = 5.0  # seconds in which the training may find out by itself and say more
+STARTING: Final = "starting"  # no timeout: downloads, tokens and the reference's pass may take long
+SILENT: Final = 60.0  # seconds without a heartbeat after which a rank of another machine counts as dead
+PATIENCE: Final = 5.0  # seconds in which the training itself may fail with a better message
 
 
 class Peers:
@@ -29,8 +29,8 @@ class Peers:
     def __init__(self, store: Any, rank: int, world: int, *, timeout: float, end: Callable[[str], None]):
         """``store``: a connection of this thread's own to the store that torchrun keeps (``set``, ``check``, ``multi_get``).
 
-        ``timeout``: seconds that a rank may stay in one place; ``end`` is called once with the sentence that says why this rank
-        cannot go on, and does not return.
+        ``timeout``: seconds that a rank may stay in one place; ``end`` is called once with the reason why this rank
+        cannot continue, and does not return.
         """
         self._store, self._rank, self._world, self._timeout, self._end = store, rank, world, timeout, end
         self._place: tuple[int, str] = (0, STARTING)
@@ -48,11 +48,11 @@ class Peers:
         self._thread.start()
 
     def at(self, step: int, what: str) -> None:
-        """This rank has come to ``step``, and now does ``what``."""
+        """This rank is at ``step`` and does ``what``."""
         self._place, self._moved = (step, what), time.monotonic()
 
     def close(self, code: int) -> None:
-        """This rank ends with ``code``: no peer takes it for lost."""
+        """This rank ends with ``code``: no peer may count it as dead."""
         self._closed.set()
         self._thread.join(timeout=2 * self._beat)
         self._write({"ended": code})
@@ -124,13 +124,13 @@ class Peers:
             if text != str(note["beat"]):
                 self._seen[rank] = (str(note["beat"]), now)
             elif now - since > SILENT:
-                return f"rank {rank} is gone: nothing was heard of it for {SILENT:.0f} s"
+                return f"rank {rank} is gone: no heartbeat for {SILENT:.0f} s"
         return None
 
     def _hung(self, others: dict[int, dict[str, Any]], idle: float) -> str | None:
-        """Why nothing moves: the ranks that are behind the others, once all have stood still for the timeout."""
+        """Why there is no progress: the ranks behind the others, once all have stood still for the timeout."""
         alive = {rank: note for rank, note in others.items() if "ended" not in note}
-        if not alive:  # nobody waits for this rank: it uploads the adapter
+        if not alive:  # no rank waits for this one: it uploads the adapter
             return None
         if idle < self._timeout or any(note["idle"] < self._timeout for note in alive.values()):
             return None
@@ -139,7 +139,7 @@ class Peers:
             return None
         behind = min(step for step, _ in places.values())
         hung = [f"rank {rank} ({what} step {step})" for rank, (step, what) in sorted(places.items()) if step == behind]
-        return f"nothing has moved for {self._timeout:.0f} s; behind is {', '.join(hung)}: its stack is in its log"
+        return f"no progress for {self._timeout:.0f} s; behind is {', '.join(hung)}: its stack trace is in its log"
 
 
 def watch_peers(rank: int, world: int, timeout: float, end: Callable[[str], None]) -> Peers | None:

@@ -1,4 +1,4 @@
-"""What only the entry of a pod does: make the run's folder on the claim, and leave its last words for the cluster.
+"""What only the entry of a pod does: create the run's folder on the claim, and leave a termination message for the cluster.
 
 DPO_CONFIG names the folder with what was rendered: ``experiment.json``, ``record.json``, perhaps ``deepspeed.json``.
 """
@@ -23,17 +23,17 @@ from launcher.redact import REDACTOR
 from launcher.runs.run_dir import RunDir, write_whole
 
 RECORD: Final = "record.json"
-_MESSAGE: Final = 4096  # bytes that the kubelet keeps of the last words
+_MESSAGE: Final = 4096  # bytes that the kubelet keeps of a termination message
 _TICK: Final = 0.2  # seconds between two looks for the folder that the first node makes
 _LOOK: Final = 2.0  # seconds between two looks for the first node's newer attempt
-_ALONE: Final = 15.0  # seconds in which a node that the first one has left finds out by itself and says more
+_ALONE: Final = 15.0  # seconds in which a node that the first one left may find a better reason by itself
 
 
 def arrive(run: RunDir, config: Path, is_stop_wanted: Callable[[], bool], patience: float = RENDEZVOUS) -> None:
-    """Sees that the run's folder is there with this node's record in it: the first node makes it, the others wait.
+    """Ensures that the run's folder exists with this node's record in it: the first node creates it, the others wait.
 
-    An earlier attempt may have made it, or may have been cut off while it did. Returns at once when a stop is wanted. Raises
-    UsageError where another run has the name, LauncherError where the claim cannot be written or the first node does not come.
+    An earlier attempt may have created it, completely or in part. Returns at once when a stop is wanted. Raises UsageError where
+    another run has the name, LauncherError where the claim cannot be written or the first node does not arrive.
     """
     rendered = _read(config)
     try:
@@ -46,10 +46,10 @@ def arrive(run: RunDir, config: Path, is_stop_wanted: Callable[[], bool], patien
 
 
 class FirstNode:
-    """Whether the first node has begun anew while this one is in its attempt ``number``.
+    """Whether the first node has restarted while this one is in its attempt ``number``.
 
-    One that is killed while the nodes meet, or before their ranks do, takes torchrun's store with it: the new one waits for this
-    node's torchrun, which believes that all have met, as this node's ranks wait for the first one's.
+    If it is killed while the nodes meet, or before their ranks do, torchrun's store is lost: the restarted one waits for this
+    node's torchrun, which takes the meeting for done, and this node's ranks wait for those of the first node.
     """
 
     def __init__(self, run: RunDir, number: int):
@@ -73,12 +73,12 @@ class FirstNode:
 
 
 def is_done(run: RunDir) -> bool:
-    """Whether an earlier attempt has brought the whole run to its end: the cluster had not heard of it."""
+    """Whether an earlier attempt finished the whole run, and the cluster did not notice."""
     return (RunDir(run.path).read_record().get("outcome") or {}).get("state") == "done"
 
 
 def last_words(code: int, sentence: str, state: str) -> None:
-    """Leaves how this entry ends where DPO_TERMINATION_LOG says, for the kubelet to keep with the pod: one line of JSON."""
+    """Writes how this entry ends to DPO_TERMINATION_LOG, which the kubelet keeps with the pod: one line of JSON."""
     sentence = REDACTOR.text(sentence)
     while len(line := json.dumps({"code": code, "sentence": sentence, "state": state}, ensure_ascii=False).encode()) > _MESSAGE:
         sentence = sentence[: len(sentence) - max(1, (len(line) - _MESSAGE) // 4)]
@@ -86,7 +86,7 @@ def last_words(code: int, sentence: str, state: str) -> None:
 
 
 def take_back() -> None:
-    """Leaves no last words, as the entry goes on."""
+    """Empties the termination message: the entry continues."""
     _leave(b"")
 
 
@@ -97,7 +97,7 @@ def _leave(line: bytes) -> None:
     try:
         Path(place).write_bytes(line)
     except OSError as error:
-        sys.stderr.write(f"{place}: the last words cannot be left there: {error.strerror}\n")
+        sys.stderr.write(f"warning: cannot write {place}: {(error.strerror or str(error)).lower()}\n")
 
 
 def _read(config: Path) -> dict[str, str]:
@@ -105,11 +105,11 @@ def _read(config: Path) -> dict[str, str]:
     try:
         return {path.name: path.read_text(encoding="utf-8") for path in config.glob("*.json")}
     except OSError as error:
-        raise LauncherError(f"{error.filename}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+        raise LauncherError(f"cannot read {error.filename}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _make(run: RunDir, rendered: Mapping[str, str]) -> None:
-    """The record comes last: whoever sees it, sees all."""
+    """Creates the folder. The record comes last: where it is, all is."""
     experiment = json.loads(rendered[run.experiment.name])
     if run.record.exists():
         if json.loads(run.experiment.read_text(encoding="utf-8")) != experiment:
@@ -138,16 +138,16 @@ def _wait(run: RunDir, is_stop_wanted: Callable[[], bool], patience: float) -> b
         if is_stop_wanted():
             return False
         if time.monotonic() > deadline:
-            raise LauncherError(f"the first node has not made {run.path} within {patience:.0f} s: its own pod says why")
+            raise LauncherError(f"the first node did not create {run.path} within {patience:.0f} s: see the log of its pod")
         time.sleep(_TICK)
     return True
 
 
 def _refused(run: RunDir, error: OSError) -> str:
-    """What is wrong with the claim, and what mends it."""
+    """What is wrong with the claim, and how to fix it."""
     reason = (error.strerror or str(error)).lower()
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{run.path}: {reason}: the claim with the runs is full; make room on it, or make it larger"
+        return f"{run.path}: {reason}: the claim with the runs is full; delete old runs, or enlarge the claim"
     if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{error.filename or run.path}: {reason}"
     nearest = next(path for path in (run.path, *run.path.parents) if _is_seen(path))

@@ -1,6 +1,6 @@
-"""Relay: copies what the ranks of a node write into their logs to the entry's own output, a line at a time.
+"""Relay: copies the logs of a node's ranks to the entry's own output, line by line.
 
-The files have every byte first; here nothing waits for the ranks, and they never wait for whoever reads the output.
+The files get every byte first: the ranks never wait for whoever reads the output.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Relay:
     def copy(self) -> None:
         """Copies all lines that were whole when it was called."""
         for log in self._logs:
-            with suppress(OSError):  # a volume may stumble: what cannot be read now is read the next time
+            with suppress(OSError):  # a volume may fail for a moment: the next call reads it
                 for lines in log.new():
                     self._write(lines)
 
     def finish(self) -> None:
-        """Copies all that is left when nobody writes any more, a last line without an end included."""
+        """Copies the rest after the ranks have ended, with a last line that has no end."""
         self.copy()
         for log in self._logs:
             self._write(log.rest())
@@ -45,7 +45,7 @@ class Relay:
         try:
             while lines and self._output is not None:
                 lines = lines[os.write(self._output, lines) :]
-        except BrokenPipeError:  # nobody reads any more: the training does not depend on it
+        except BrokenPipeError:  # no reader any more: the training does not depend on one
             self._output = None
 
 

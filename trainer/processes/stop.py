@@ -1,4 +1,4 @@
-"""StopRequest: whether this process was asked to stop. It loads nothing, so that it listens before anything else does."""
+"""StopRequest: whether this process was asked to stop. It imports nothing heavy: it must listen before anything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the base model is, whatever its place or name; and the key of all numbers that one way of computing makes of it."""
+"""The identity of the base model, independent of its place and name; and the key of the reference's numbers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 def base_identity(model: str, cache: Path, *, model_cache_dir: str | None = None) -> str:
     """64 hex digits of what transformers loads for ``model``, a folder or a hub id: configuration, weights, adapter, code.
 
-    Call it when the model was loaded: a hub id is then in the hub's cache, and nothing is asked over the network. Weights are
-    hashed once (``cache`` remembers), and those in the hub's cache never, as their files are named by their SHA-256. A copy
-    elsewhere, or another name, has the same identity. A re-save in another layout of files has another one.
+    Call it when the model was loaded: a hub id is then in the hub's cache, and no network is used. Weights are hashed once
+    (``cache`` remembers the hash), and those in the hub's cache never: their files are named by their SHA-256. A copy elsewhere,
+    or under another name, has the same identity; a re-save into other files has another one.
 
     Raises ExperimentError where the model is in neither place.
     """
@@ -51,7 +51,7 @@ def _parts(model: str, cache: Path, hub: str | None) -> Iterator[tuple[str, str]
             if path.is_file():
                 yield path.name, _content(path, cache)
         base = _json(adapter).get("base_model_name_or_path")
-        beside = Path(model).is_dir() and config.is_file()  # then transformers takes the weights beside the adapter
+        beside = Path(model).is_dir() and config.is_file()  # then transformers loads the weights beside the adapter
         if base and not beside:
             yield "base", base_identity(base, cache, model_cache_dir=hub)
             return
@@ -67,21 +67,19 @@ def _folder(model: str, hub: str | None) -> Path:
     for name in ("config.json", "adapter_config.json"):
         if found := _cached(model, name, hub):
             return found.parent
-    raise ExperimentError(
-        Mistake("model_name", "cannot be identified", "a model folder, or a model in the hub's cache", found=model)
-    )
+    raise ExperimentError(Mistake("model_name", "model not found", "a model folder, or a model in the hub's cache", found=model))
 
 
 def _cached(repository: str, name: str, hub: str | None) -> Path | None:
     try:
         found = try_to_load_from_cache(repository, name, cache_dir=hub)
     except ValueError:
-        return None  # it cannot be the name of a repository
+        return None  # not a valid name of a repository
     return Path(found) if isinstance(found, str) else None
 
 
 def _weights(folder: Path) -> list[Path]:
-    """The files that transformers reads, of those that lie there: the first of ``WEIGHTS``, and the shards an index names."""
+    """The files that transformers reads: the first of ``WEIGHTS`` that exists, and the shards that an index names."""
     first = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if first is None:
         return sorted(path for suffix in ("safetensors", "bin") for path in folder.glob(f"*.{suffix}"))
@@ -117,14 +115,14 @@ def _content(path: Path, cache: Path) -> str:
     before = real.stat()
     if before.st_size < LARGE:
         return hashlib.sha256(real.read_bytes()).hexdigest()
-    # The change time is in it because a copy may keep size and modification time, and no program can set it.
+    # With the change time: a copy may keep size and modification time, but no program can set the change time.
     stamp = (str(real), before.st_dev, before.st_ino, before.st_size, before.st_mtime_ns, before.st_ctime_ns)
     note = cache / "identity" / hashlib.sha256(json.dumps(stamp).encode()).hexdigest()
     try:
         if _SHA256.fullmatch(text := note.read_text(encoding="utf-8")):
             return text
     except (OSError, UnicodeDecodeError):
-        pass  # not read before, or damaged: it is read now
+        pass  # not hashed before, or damaged: hash it now
     with real.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
         after = os.fstat(file.fileno())
@@ -139,7 +137,7 @@ def _note(note: Path, text: str) -> None:
         note.parent.mkdir(parents=True, exist_ok=True)
         write_whole(note, text)
     except OSError:
-        pass  # a cache that cannot be written costs the next run a reading
+        pass  # without a cache the next run hashes the file again
 
 
 def reference_key(
@@ -157,11 +155,11 @@ def reference_key(
     ``identity`` is ``base_identity``; ``quantization`` the settings of the loaded model, None where it is not quantised;
     ``attention`` transformers' name of the implementation; ``path`` "packed" or "plain"; ``device`` a type ("cuda", "cpu");
     ``others`` are settings of the moment, TF32 or other kernels. The versions of torch and transformers (and bitsandbytes)
-    count up to their second number: a bug fixed in one of them is a change of numbers. The model of the card does not count:
-    it changes them by as much as another neighbour in the batch does.
+    count up to their second number: a bug fix may change the numbers. The model of the GPU does not count: it changes them as
+    little as another neighbour in the batch does.
 
-    The tokenizer is not in it: it makes ids, each answer's ids are its row's key, and the forward pass sees nothing else of
-    it. So another chat template misses where it makes other ids, and a tokenizer that was merely saved again misses nothing.
+    The tokenizer is not in the key: the forward pass sees only its ids, and they are the key of each row. Another chat template
+    misses exactly where it makes other ids; a tokenizer that was merely saved again misses nothing.
     """
     packages = ("torch", "transformers", *(("bitsandbytes",) if quantization else ()))
     options = {

@@ -1,7 +1,7 @@
-"""The reference once: log-probabilities of answers under the base model, computed where no run before has left them.
+"""The reference's log-probabilities of answers: computed once, then read from the cache by every later run.
 
-The store's key is an answer after its prompt, not a pair, and the token ids are the key: what was cut off is not in them,
-and a change of length misses exactly where it changed ids. See ``identity.reference_key`` for what else is in the key.
+The store's key is an answer after its prompt, not a pair, and the token ids are the key: they are cut already, so another
+``max_seq_length`` misses exactly where it changes ids. See ``identity.reference_key`` for what else is in the key.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,21 +27,23 @@ from ..inputs.tokens import TokenPair
 from .shards import Shards
 
 FORMAT: Final = 1  # of the store: raise it when a row's key or number means something else
-EVERY: Final = 60.0  # seconds: so much work at most is lost with a killed pass
+EVERY: Final = 60.0  # seconds between two saves: at most so much work is lost with a killed pass
 SHOWN: Final = 20
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the reference says of every pair."""
+    """The reference's numbers for every pair."""
 
     logps: Tensor  # [n, 2] float64: sums of the log-probabilities of (chosen, rejected)
     hits: int  # pairs that needed no computation: the cache or another row had both answers
     misses: int  # pairs that were computed now
 
 
+# Takes pairs of at most ``budget`` tokens together (prompt once, chosen, rejected; a longer pair comes alone), and returns their
+# [m, 2] sums. Where weights are sharded it must make one forward pass a call: every rank makes the same number of calls.
 Score = Callable[[Sequence[TokenPair]], Tensor]
-Gather = Callable[[Any], list[Any]]
+Gather = Callable[[Any], list[Any]]  # a picklable object of each rank -> those of all ranks in their order (also for one)
 
 
 def reference_logps(
@@ -55,39 +58,36 @@ def reference_logps(
     world: int,
     gather: Gather,
     say: Callable[[str], None],
+    progress: Callable[[int, int], None] | None = None,
     every: float = EVERY,
 ) -> Reference:
     """Log-probabilities of ``pairs``, the same bits on all ranks: from the store below ``cache``, else from ``score``.
 
-    ``score`` takes pairs of at most ``budget`` tokens together (prompt once, chosen, rejected; a longer pair comes alone) and
-    returns [m, 2] sums. Longest pairs come first, so that a shortage of memory shows at once. Every rank makes the same
-    number of calls, repeating a short one where there is nothing left, so a model whose weights are spread over the ranks can
-    be scored, if ``score`` makes one forward pass a call.
-
-    ``gather`` takes a picklable object of each rank and returns those of all ranks in their order (also for one). Ranks meet
-    in it, and not in the file system: a network volume may show a file late, and a machine may have a cache of its own.
-    ``source`` names the data's file in errors. The sums are of whole answers: TRL's ``ld_alpha`` weighs an answer's end by
-    the length of the other answer, so its numbers belong to a pair, and not here.
-
-    Raises HealthError where a number is not finite; such a number is never stored. A store that cannot be written is said.
+    ``source`` names the data's file in errors. ``say`` takes one line at the end, and notices of a store that cannot be written;
+    ``progress`` takes (pairs that are done, all). Raises HealthError where a number is not finite; it is never stored.
     """
     began = time.monotonic()
     shards = Shards(cache / "reference" / f"v{FORMAT}" / key, say)
     answers = answer_keys(pairs)
+    # Ranks meet in ``gather`` and not in the file system: a network volume may show a file late, or be another one on each.
     known = gather(shards.read(answers) if rank == 0 else None)[0]
     missing = _missing(answers, known)
-    if missing:
-        share = _share(pairs, missing, budget, rank, world)
-        fresh = _compute(pairs, answers, share, score, shards, source, say if rank == 0 else None, every)
-        computed: dict[bytes, float] = {}
-        for part in gather(fresh):
-            computed |= part
-        known = gather(_settle(answers, known, computed, shards) if rank == 0 else None)[0]
     hits = len(pairs) - len(missing)
+    if missing:
+        tell = partial(_tell, progress, hits, len(pairs))
+        fresh = _compute(pairs, answers, _share(pairs, missing, budget, rank, world), score, shards, source, tell, every)
+        computed = {answer: number for part in gather(fresh) for answer, number in part.items()}
+        known = gather(_settle(answers, known, computed, shards) if rank == 0 else None)[0]
     if rank == 0:
         seconds = time.monotonic() - began
         say(f"reference: {hits:,} of {len(pairs):,} pairs from the cache, {len(missing):,} computed ({seconds:.1f} s)")
     return Reference(torch.from_numpy(known.copy()).view(-1, 2), hits, len(missing))
+
+
+def _tell(progress: Callable[[int, int], None] | None, hits: int, pairs: int, share: float) -> None:
+    """Reports that ``share`` of what is missing is done, as pairs."""
+    if progress is not None:
+        progress(hits + round(share * (pairs - hits)), pairs)
 
 
 def answer_keys(pairs: Sequence[TokenPair]) -> list[bytes]:
@@ -124,7 +124,10 @@ def _size(pair: TokenPair) -> int:
 
 
 def _share(pairs: Sequence[TokenPair], missing: list[int], budget: int, rank: int, world: int) -> list[tuple[list[int], bool]]:
-    """This rank's slices of ``missing``, longest pairs first, and whether each is work or repeats another rank's."""
+    """This rank's slices of ``missing``, and whether each is work or only repeats another rank's: all make equally many calls.
+
+    Longest pairs come first: a shortage of memory shows at once.
+    """
     order = sorted(missing, key=lambda place: (-_size(pairs[place]), place))
     total, longest = sum(_size(pairs[place]) for place in order), _size(pairs[order[0]])
     # A slice closed at ``enough`` tokens holds less than enough + longest <= budget, and there are at most rounds * world.
@@ -155,10 +158,13 @@ def _compute(
     score: Score,
     shards: Shards,
     source: str,
-    say: Callable[[str], None] | None,
+    tell: Callable[[float], None],
     every: float,
 ) -> dict[bytes, float]:
-    """Scores this rank's share; what is computed is stored every ``every`` seconds, and when the pass is broken off."""
+    """Scores this rank's share; stores it every ``every`` seconds, and when the pass is interrupted.
+
+    ``tell`` takes the share (0 to 1) that is done.
+    """
     fresh: dict[bytes, float] = {}
     unsaved: dict[bytes, float] = {}
     saved = time.monotonic()
@@ -167,6 +173,7 @@ def _compute(
             chosen = [pairs[place] for place in places]
             numbers = score(chosen).detach().to("cpu", torch.float64)
             assert numbers.shape == (len(places), 2), f"{numbers.shape} numbers of {len(places)} pairs"
+            tell(done / len(share))
             if not work:
                 continue
             finite = torch.isfinite(numbers)
@@ -177,8 +184,6 @@ def _compute(
                 if shards.save(unsaved):
                     fresh, unsaved = fresh | unsaved, {}
                 saved = time.monotonic()
-                if say is not None:
-                    say(f"reference: {done / len(share):.0%} of the missing pairs computed")
     except BaseException:
         shards.save(unsaved)
         raise
@@ -191,15 +196,14 @@ def _check(scored: list[TokenPair], finite: Tensor, source: str) -> None:
         return
     names = ", ".join(bad[:SHOWN]) + (f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else "")
     raise HealthError(
-        f"{names}: the base model's log-probability is not a number; "
-        "the weights are damaged, or this precision is too narrow for them"
+        f"{names}: the base model's log-probability is not finite; the weights are damaged, or the precision is too low for them"
     )
 
 
 def _settle(answers: Sequence[bytes], known: np.ndarray, computed: dict[bytes, float], shards: Shards) -> np.ndarray:
-    """``known`` with what was computed, stored; what another run stored in the meantime is preferred to our own.
+    """``known`` with the computed numbers, which are stored; numbers that another run stored meanwhile take precedence.
 
-    So the numbers in use are those that a resumed run will read.
+    The numbers in use are then those that a resumed run will read.
     """
     wanted = list(computed)
     stored = dict(zip(wanted, shards.read(wanted).tolist(), strict=True))
@@ -208,7 +212,7 @@ def _settle(answers: Sequence[bytes], known: np.ndarray, computed: dict[bytes, f
         try:
             shards.compact()
         except OSError as error:
-            shards.say(f"reference: {shards.folder} was not tidied: {(error.strerror or str(error)).lower()}")
+            shards.say(f"notice: cannot compact the reference cache {shards.folder}: {(error.strerror or str(error)).lower()}")
     numbers = computed | {key: number for key, number in stored.items() if not math.isnan(number)}
     settled = known.copy()
     for place in np.flatnonzero(np.isnan(known)).tolist():

@@ -1,4 +1,4 @@
-"""Shards: numbers by key in Parquet files that any number of processes and machines read and add to, without a lock.
+"""Shards: numbers by key in Parquet files that any number of processes and machines read and extend without a lock.
 
 A shard is written once, aside, and renamed to the SHA-256 of its bytes: it is never changed, and damage shows. No lock and
 no database, because the cache root may be a network volume, where SQLite's locks cannot be trusted. A row takes 40 bytes
@@ -39,13 +39,12 @@ class Shards:
     def read(self, keys: Sequence[bytes]) -> np.ndarray:
         """[n] float64: the number of every key, NaN where there is none.
 
-        Where two processes added one key, the number that was added first holds, so that a run which goes on later finds
-        the numbers with which it began.
+        Where two processes added one key, the first number counts: a resumed run finds the numbers with which it began.
         """
         wanted = _keys(keys)
         numbers, times = np.full(len(keys), np.nan), np.full(len(keys), np.iinfo(np.int64).max)
         seen: set[Path] = set()
-        # Again until nothing is new: a shard that is gone was merged into another one by a process beside this one.
+        # Repeated until nothing is new: another process may have merged a missing shard into a new one.
         while fresh := [path for path in self._shards() if path not in seen]:
             seen.update(fresh)
             for table in filter(None, map(self._open, fresh)):
@@ -64,12 +63,12 @@ class Shards:
         self._write(table)
 
     def save(self, numbers: Mapping[bytes, float]) -> bool:
-        """``add``, where a disk that is full or read-only costs the cache its entries and not the training its end."""
+        """``add``, but a full or read-only disk is only a notice, and the training continues; whether it was written."""
         try:
             self.add(numbers)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            self.say(f"reference: {self.folder} cannot be written: {reason}; a later run computes these pairs again")
+            self.say(f"notice: cannot write the reference cache {self.folder}: {reason}; a later run recomputes these pairs")
             return False
         return True
 
@@ -99,17 +98,17 @@ class Shards:
         return sorted(self.folder.glob("*.parquet"))
 
     def _open(self, path: Path) -> pa.Table | None:
-        """The shard, or None where it is gone or damaged; a damaged one is removed, and its rows are computed again."""
+        """The shard, or None where it is missing or damaged; a damaged one is removed, and its rows are recomputed."""
         try:
             data = path.read_bytes()
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ESTALE):
-                self.say(f"reference: {path} cannot be read: {(error.strerror or str(error)).lower()}")
+                self.say(f"notice: cannot read {path} of the reference cache: {(error.strerror or str(error)).lower()}")
             return None
         if hashlib.sha256(data).hexdigest() == path.stem:
             return pq.read_table(pa.BufferReader(data))
-        self.say(f"reference: {path} is damaged: its pairs are computed again")
-        with suppress(OSError):  # of a cache that can only be read: the damage was said
+        self.say(f"notice: {path} of the reference cache is damaged: its pairs are recomputed")
+        with suppress(OSError):  # of a read-only cache: the notice is enough
             path.unlink(missing_ok=True)
         return None
 

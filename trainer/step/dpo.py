@@ -1,11 +1,10 @@
-"""The DPO step: TRL's trainer with its constructor untouched; what this project changes of it stands here."""
+"""The DPO step: TRL's trainer with its constructor untouched, and all that this project changes in it."""
 
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,58 +13,24 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
-from launcher.data.table import place_of
-from launcher.errors import MemoryShortage
+from launcher.errors import MemoryShortage, Warned
 
-from ..checkpoints.checkpointed import BUDGETS, CHECKPOINTING, MICRO, PATH, PENDING, CheckpointedTrainer
+from ..checkpoints.checkpointed import CheckpointedTrainer
+from ..checkpoints.remembered import BUDGETS, CHECKPOINTING, MICRO, PATH, PENDING
 from ..inputs.tokens import TokenPair
-from ..processes.sharding import stage
+from ..output import EVERY, FIRST, Stage, notices, stage
+from ..processes.sharding import stage as zero_stage
+from .culprits import Culprits
 from .figures import Figures
 from .gradients import sum_gradients
-from .losses import Ratios, pair_losses
-from .packed import Packed
+from .losses import Ratios, pair_losses, smoothed
+from .packed import Fast, Scored
 from .packing import Row, first_fit, pack, packed_length
 from .steps import Share, StepLoader, Steps
 
 
 class Interrupted(Exception):
-    """An evaluation was cut short on all ranks, because one of them was asked to stop."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Pairs with what the reference says of them."""
-
-    pairs: Sequence[TokenPair]
-    reference: Tensor  # [n, 2] float64: sums of the log-probabilities of (chosen, rejected)
-
-
-@dataclass(frozen=True)
-class Fast:
-    """What the packed path needs."""
-
-    packed: Packed
-    budget: int  # tokens of a row
-    train: Scored
-    held_out: Scored | None
-
-
-def smoothed(types: Sequence[str], weights: Sequence[float], smoothing: float) -> tuple[list[str], list[float]]:
-    """TRL's losses whose sum is sigmoid with label smoothing, which TRL leaves out for sigmoid.
-
-    With L(x) = -log sigmoid(x), so that L(-x) = L(x) + x, the smoothed loss (1 - e) L(x) + e L(-x) and TRL's robust
-    ((1 - e) L(x) - e L(-x)) / (1 - 2e) give: smoothed = (2 - 2e) sigmoid - (1 - 2e) robust.
-    """
-    terms = [
-        term
-        for name, weight in zip(types, weights, strict=True)
-        for term in (
-            [(name, weight * (2 - 2 * smoothing)), ("robust", -weight * (1 - 2 * smoothing))]
-            if name == "sigmoid" and smoothing
-            else [(name, weight)]
-        )
-    ]
-    return [name for name, _ in terms], [weight for _, weight in terms]
+    """An evaluation or the reference's pass was cut short on all ranks, because one of them was asked to stop."""
 
 
 class DPOTrainer(CheckpointedTrainer):
@@ -74,8 +39,8 @@ class DPOTrainer(CheckpointedTrainer):
     The loss is equation 7 of Rafailov et al., "Direct Preference Optimization" (arXiv 2305.18290), as TRL computes it:
     -log sigmoid(beta * ((log pi(y_w|x) - log ref(y_w|x)) - (log pi(y_l|x) - log ref(y_l|x)))), mean over the pairs.
 
-    As it is made it takes the plain path, TRL's own; ``take_fast_path`` turns it to packed rows. Both see the same pairs in
-    the same step, whatever the number of ranks, and every pair weighs the same.
+    It starts on the plain path, TRL's own; ``take_fast_path`` switches it to packed rows. Both see the same pairs in the same
+    step, whatever the number of ranks, and every pair weighs the same.
     """
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
@@ -83,7 +48,7 @@ class DPOTrainer(CheckpointedTrainer):
         return dataset
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No card in the run folder: run.json says what was trained, and PEFT writes the adapter's own card."""
+        """No card in the run folder: run.json has what was trained, and PEFT writes the adapter's own card."""
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         """``trainer.reference`` has them, and knows what its numbers depend on; TRL's cache does not."""
@@ -92,8 +57,8 @@ class DPOTrainer(CheckpointedTrainer):
     def __init__(self, *args: Any, **kwargs: Any):
         self._evaluated: list[int] = []  # pairs in each batch of the evaluation that is under way
         self._fast: Fast | None = None
-        self._recent: list[tuple[tuple[int, ...], Tensor]] = []  # places and losses of the pairs since the last log line
-        self._culprits: list[int] = []
+        self._evaluation: Stage | None = None  # the evaluation that is under way
+        self.culprits = Culprits()
         self.is_stop_wanted: Callable[[], bool] = lambda: False  # whether any rank was asked to stop; all ranks ask together
         self.was_cut = False  # whether a stop has cut the last evaluation short
         super().__init__(*args, **kwargs)
@@ -103,18 +68,18 @@ class DPOTrainer(CheckpointedTrainer):
 
     @property
     def _noise(self) -> float:
-        """Rewards up to which a margin is rounding: the reference and the policy meet in rows of other neighbours."""
+        """Rewards up to which a margin is rounding: the reference and the policy see a pair in different rows."""
         half = self.args.bf16 or self.args.fp16
         return self.beta * (5e-2 if half else 1e-3)
 
     def take_fast_path(self, fast: Fast) -> None:
-        """Trains and evaluates on packed rows from now on: one batch of transformers' is a whole step of this rank."""
+        """Trains and evaluates on packed rows from now on: one batch of transformers is a whole step of this rank."""
         self._fast = fast
         args = self.args
         args.per_device_train_batch_size *= args.gradient_accumulation_steps
         args.gradient_accumulation_steps = 1
         self._train_batch_size = args.per_device_train_batch_size
-        if stage(self):
+        if zero_stage(self):
             # For DeepSpeed a row is a micro-batch, and there are at most as many as pairs.
             self.accelerator.state.deepspeed_plugin.deepspeed_config.update(
                 train_micro_batch_size_per_gpu=1,
@@ -180,16 +145,13 @@ class DPOTrainer(CheckpointedTrainer):
         try:
             return self._rows(model, share)
         except torch.OutOfMemoryError as error:
-            if stage(self) or not self._shorten([self._fast.train.pairs[place] for place in share.pairs]):
+            if zero_stage(self) or not self._shorten([self._fast.train.pairs[place] for place in share.pairs]):
                 raise
             reason = str(error).splitlines()[0]
         # Here and not above: the error's frames hold what the failed row has kept for its backward pass.
         self._forget()
-        print(  # noqa: T201 - the launcher follows the rank's output
-            f"out of memory at step {self.state.global_step + 1}: it is computed again in rows of at most "
-            f"{self._fast.budget} tokens, as are all that follow ({reason})",
-            flush=True,
-        )
+        what = f"out of memory at step {self.state.global_step + 1}: this and all later steps use rows of at most"
+        notices([Warned(f"{what} {self._fast.budget:,} tokens ({reason})")])
         return None
 
     def _rows(self, model: Any, share: Share) -> Tensor:
@@ -198,7 +160,7 @@ class DPOTrainer(CheckpointedTrainer):
         """
         assert self._fast is not None, "rows are the fast path's"
         rows = pack([self._fast.train.pairs[place] for place in share.pairs], self._fast.budget)
-        is_spread, world = stage(self) > 0, self.args.world_size
+        is_spread, world = zero_stage(self) > 0, self.args.world_size
         total = torch.zeros((), device=self.accelerator.device)
         recent = []
         count = share.rows if is_spread else len(rows)
@@ -220,7 +182,7 @@ class DPOTrainer(CheckpointedTrainer):
             recent.append((tuple(places), losses.detach()))
         if not is_spread:
             sum_gradients(self.model.parameters())
-        self._recent += recent
+        self.culprits.add(recent)
         return total
 
     def _shorten(self, pairs: Sequence[TokenPair]) -> bool:
@@ -237,8 +199,8 @@ class DPOTrainer(CheckpointedTrainer):
             torch.cuda.empty_cache()
 
     def try_longest(self) -> None:
-        """Computes a row of the longest pairs and forgets it, so that a shortage of memory shows now and not after hours."""
-        if self._fast is None or stage(self):
+        """Computes a row of the longest pairs and forgets it: a shortage of memory shows now and not after hours."""
+        if self._fast is None or zero_stage(self):
             return
         pairs = self._fast.train.pairs
         longest = sorted(range(len(pairs)), key=lambda place: (-packed_length(pairs[place]), place))
@@ -248,21 +210,21 @@ class DPOTrainer(CheckpointedTrainer):
             share = Share(tuple(longest[:count]), count, 0, False, 1)
             done = self._computed(self.model, share) is not None
             self.model.zero_grad()
-            self._recent.clear()
+            self.culprits.forget()
             if done:
                 self._forget()
                 return
 
     def shortage(self, error: torch.OutOfMemoryError) -> MemoryShortage:
-        """The error of the run where no shorter row has helped; the next attempt may take smaller micro-batches."""
-        can_split = self._micro_at_start > 1 and (self._fast is None or stage(self) > 0)
-        advice = "smaller micro-batches follow" if can_split else "lower max_seq_length, or see `launcher plan`"
+        """The error of the run where no shorter row helps; the next attempt may take smaller micro-batches."""
+        can_split = self._micro_at_start > 1 and (self._fast is None or zero_stage(self) > 0)
+        advice = "retrying with smaller micro-batches" if can_split else "lower max_seq_length, or see `launcher plan`"
         return MemoryShortage(
             f"out of memory at step {self.state.global_step + 1}: {advice} ({str(error).splitlines()[0]})", can_split=can_split
         )
 
     def _losses(self, model: Any, row: Row, data: Scored, places: Sequence[int], figures: Figures | None) -> Tensor:
-        """[k] float64: the losses of the row's pairs, which are entered into ``figures``."""
+        """[k] float64: the losses of the row's pairs, which are added to ``figures``."""
         assert self._fast is not None, "rows are the fast path's"
         device = self.accelerator.device
         row = row.to(device)
@@ -278,13 +240,20 @@ class DPOTrainer(CheckpointedTrainer):
         self, dataloader: Any, description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
     ) -> Any:
         """Under the fast path, every held-out pair once, whatever the number of ranks."""
-        if self._fast is None:
+        before = self.state.global_step == 0
+        what = "evaluating before the first step" if before else f"evaluating after step {self.state.global_step}"
+        with stage(what, after=FIRST if before else EVERY) as self._evaluation:
+            if self._fast is not None:
+                return self._evaluate_packed(metric_key_prefix)
             return super().evaluation_loop(dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+
+    def _evaluate_packed(self, prefix: str) -> EvalLoopOutput:
         data, figures, here = self._fast.held_out, Figures(self.accelerator.device, self._noise), self.args.process_index
-        assert data is not None, "there is something to evaluate on"
+        assert data is not None, "there are pairs to evaluate"
         rows, world = pack(data.pairs, self._fast.budget), self.args.world_size
-        model = self.model_wrapped if stage(self) else self.model
+        model = self.model_wrapped if zero_stage(self) else self.model
         model.eval()
+        done = 0
         with torch.no_grad(), self.accelerator.autocast():
             for begin in range(0, len(rows), world):
                 if self.is_stop_wanted():
@@ -292,10 +261,12 @@ class DPOTrainer(CheckpointedTrainer):
                 is_work = begin + here < len(rows)
                 row = rows[begin + here if is_work else begin]  # spread weights are brought together by all ranks at once
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-                if is_work or stage(self) == 3:
+                if is_work or zero_stage(self) == 3:
                     self._losses(model, row, data, row.pairs, figures if is_work else None)
+                done += sum(len(row.pairs) for row in rows[begin : begin + world])
+                self._evaluation.at(done, len(data.pairs), "pairs")
         means = figures.means(self.accelerator)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
+        metrics = {f"{prefix}_{name}": value for name, value in means.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(data.pairs))
 
     def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -303,14 +274,17 @@ class DPOTrainer(CheckpointedTrainer):
         if self.is_stop_wanted():
             raise Interrupted
         self._evaluated.append(len(inputs["input_ids"]) // 2)
+        if self._evaluation is not None:
+            total = len(self.eval_dataset)
+            self._evaluation.at(min(total, sum(self._evaluated) * self.args.world_size), total, "pairs")
         with self.accelerator.autocast():
             return super().prediction_step(model, inputs, *args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Figures are means over pairs: TRL's of an evaluation are means over batches, where a short last one weighs as much."""
+        """Figures are means over pairs; those of TRL's evaluation are means over batches, whatever their size."""
         if self._fast is not None and "loss" in logs:
             means = self._figures.means(self.accelerator)
-            self._find_culprits(means.pop("loss"))
+            self.culprits.find(means.pop("loss"))
             for name, value in (means | {"num_tokens": self._total_train_tokens}).items():
                 self._metrics["train"][name] = [value]
         batches = self._metrics["eval"]
@@ -321,29 +295,8 @@ class DPOTrainer(CheckpointedTrainer):
         self._evaluated.clear()
         super().log(logs, start_time)
 
-    def name_rows(self, source: str, pairs: Sequence[TokenPair]) -> None:
-        """Tells where the pairs stand, so that a loss that is not finite can name them."""
-        self._source, self._lines = source, [pair.line for pair in pairs]
-
-    def culprits_of(self) -> str:
-        """The rows whose loss was not finite since the line logged before, in words; empty on the plain path, whose losses
-        are means over a batch."""
-        if not self._culprits:
-            return ""
-        shown = ", ".join(place_of(self._source, line) for line in self._culprits[:10])
-        return f" (rows {shown}{' …' if len(self._culprits) > 10 else ''})"
-
-    def _find_culprits(self, loss: float) -> None:
-        """Finds the pairs behind a mean that is not finite; all ranks come here with the same mean."""
-        recent, self._recent = self._recent, []
-        self._culprits = []
-        if math.isfinite(loss):
-            return
-        found = [self._lines[p] for places, x in recent for p, bad in zip(places, (~x.isfinite()).tolist(), strict=True) if bad]
-        self._culprits = sorted(set(gather_object(found)))
-
     def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> None:
-        """A stop cuts an evaluation short: the checkpoint of its step says so, and a resumed run begins with it."""
+        """A stop cuts an evaluation short: the checkpoint of its step records it, and a resumed run begins with it."""
         try:
             super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kwargs)
         except Interrupted:

@@ -1,4 +1,4 @@
-"""What a log line says of the pairs: sums on the device, reduced over the ranks once a line and not once a batch."""
+"""The figures of a log line: sums over pairs on the device, reduced over the ranks once per line and not once per batch."""
 
 from __future__ import annotations
 

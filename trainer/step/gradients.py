@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-BUCKET: Final = 64 << 20  # bytes that are sent together: a transfer has a price of its own, and a copy takes room
+BUCKET: Final = 64 << 20  # bytes that are sent together: each transfer has an overhead, and each copy takes memory
 
 
 def sum_gradients(parameters: Iterable[Parameter]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,6 +39,24 @@ def loss_at_zero_margin(args: DPOConfig) -> float | None:
         return None
     zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     return float(pair_losses(args, Ratios(zero, zero, one, one)))
+
+
+def smoothed(types: Sequence[str], weights: Sequence[float], smoothing: float) -> tuple[list[str], list[float]]:
+    """TRL's losses whose sum is sigmoid with label smoothing, which TRL leaves out for sigmoid.
+
+    With L(x) = -log sigmoid(x), so that L(-x) = L(x) + x, the smoothed loss (1 - e) L(x) + e L(-x) and TRL's robust
+    ((1 - e) L(x) - e L(-x)) / (1 - 2e) give: smoothed = (2 - 2e) sigmoid - (1 - 2e) robust.
+    """
+    terms = [
+        term
+        for name, weight in zip(types, weights, strict=True)
+        for term in (
+            [(name, weight * (2 - 2 * smoothing)), ("robust", -weight * (1 - 2 * smoothing))]
+            if name == "sigmoid" and smoothing
+            else [(name, weight)]
+        )
+    ]
+    return [name for name, _ in terms], [weight for _, weight in terms]
 
 
 def _scores(args: DPOConfig, ratios: Ratios) -> tuple[Tensor, Tensor]:
@@ -144,4 +162,4 @@ LOSSES: Final[dict[str, Callable[[Any, Ratios, Tensor, Tensor], Tensor]]] = {
     "apo_down": _apo_down,
     "discopop": _discopop,
     "sigmoid_norm": _sigmoid_norm,
-}  # aot sorts a batch and sft means over its tokens: they belong to a batch and not to a pair, and take the plain path
+}  # aot sorts a batch and sft is a mean over its tokens: they need the whole batch, and take the plain path

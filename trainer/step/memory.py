@@ -1,4 +1,4 @@
-"""Whether activations are kept for the backward pass or computed again: by the memory that the weights have left."""
+"""Whether gradient checkpointing is needed: whether activations fit into the memory that the weights leave free."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from launcher.errors import ExperimentError
 from launcher.planning.activations import Numbers, kept_bytes
 from launcher.planning.model_config import ModelConfig
 
-SHARE: Final = 0.8  # of the free memory: the rest is for the head's tiles, the allocator's gaps and the kernels' own room
+SHARE: Final = 0.8  # of the free memory: the rest is for the head's tiles, fragmentation and the kernels' own buffers
 STATE: Final = 16  # bytes a trained weight: the gradient and AdamW's two moments in float32, and the update's own copy
 RANK: Final = 64  # of an adapter that has not been made yet; what it keeps is little beside its module's input
 
@@ -36,14 +36,14 @@ def activation_bytes(config: Any, tokens: int, bytes_per_number: int, *, full: b
 
 
 def must_recompute(config: Any, *, tokens: int, bytes_per_number: int, trained: int, free: int) -> tuple[bool, str]:
-    """(whether a micro-batch of ``tokens`` with ``trained`` weights does not fit into ``free`` bytes otherwise, the sentence).
+    """(whether a micro-batch of ``tokens`` with ``trained`` weights needs it to fit into ``free`` bytes, the sentence).
 
     Weights that are quantised lie on the GPU already, so that ``free`` is less by them; others come to it later.
     """
     try:
         weights = ModelConfig.parse(config.to_dict()).parameters
     except ExperimentError:
-        return True, "gradient checkpointing on: the model's configuration does not say how much it would keep"
+        return True, "gradient checkpointing on: the model's configuration lacks the sizes to estimate its activations"
     full = trained >= weights
     activations = activation_bytes(config, tokens, bytes_per_number, full=full)
     assert activations is not None, "its sizes are known"
@@ -52,6 +52,6 @@ def must_recompute(config: Any, *, tokens: int, bytes_per_number: int, trained: 
     needed, room = activations + STATE * trained, SHARE * (free - to_come)
     verdict = "on" if needed > room else "off"
     return needed > room, (
-        f"gradient checkpointing {verdict}: a micro-batch needs about {needed / 2**30:.1f} GiB without it, "
-        f"and {max(0.0, room) / 2**30:.1f} GiB are to spare"
+        f"gradient checkpointing {verdict}: without it a micro-batch needs about {needed / 2**30:.1f} GiB, "
+        f"{max(0.0, room) / 2**30:.1f} GiB are free"
     )

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -18,7 +19,7 @@ from ..inputs.tokens import TokenPair
 from .losses import LOSSES
 from .packing import Row, block_mask, mask
 
-CPU_ROW: Final = 512  # tokens: a boolean mask costs T² however little of it is seen; longer rows lost on two cores
+CPU_ROW: Final = 512  # tokens: a boolean mask costs T², however little of it is used; longer rows were slower on two cores
 
 
 class Packed:
@@ -56,7 +57,7 @@ class Packed:
         for name in ("log_probs", "entropy", "mean_logits", "is_top1"):
             if output[name] is not None:
                 output[name] = output[name][0]
-        # float64: a sum over a thousand tokens would lose the digits that the margin, a difference of two of them, consists of
+        # float64: the margin is a difference of two sums over a thousand tokens, and would lose its digits in float32
         sums = torch.zeros(2 * len(row.pairs), dtype=torch.float64, device=self._device)
         return sums.index_add(0, row.answer, output.log_probs.double()).view(-1, 2), output
 
@@ -66,21 +67,39 @@ class Packed:
         return output
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Pairs with the reference's log-probabilities of their answers."""
+
+    pairs: Sequence[TokenPair]
+    reference: Tensor  # [n, 2] float64: sums of the log-probabilities of (chosen, rejected)
+
+
+@dataclass(frozen=True)
+class Fast:
+    """What the packed path needs."""
+
+    packed: Packed
+    budget: int  # tokens of a row
+    train: Scored
+    held_out: Scored | None
+
+
 def attention(device: torch.device) -> str:
-    """The attention that packed rows take: block-sparse FlexAttention where Triton can build it, else SDPA with a mask."""
+    """The attention of packed rows: block-sparse FlexAttention where Triton can build it, else SDPA with a mask."""
     can_build = importlib.util.find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
     return "flex_attention" if device.type == "cuda" and can_build else "sdpa"
 
 
 def row_budget(pairs: Sequence[TokenPair], per_device: int, device: torch.device) -> int:
-    """Tokens of a row: no more than ``per_device`` of the longest pairs, which the plain path would pad to more."""
+    """Tokens of a row: at most those of ``per_device`` longest pairs; the plain path would pad them to more."""
     longest = max(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs)
     room = per_device * longest
     return room if attention(device) == "flex_attention" else max(longest, min(CPU_ROW, room))
 
 
 def why_plain(model: Any, args: DPOConfig, longest: int) -> str | None:
-    """Why this model or these settings cannot take the packed path, in words; None if they can.
+    """The reason why this model or these settings cannot take the fast path; None if they can.
 
     ``longest``: tokens of the longest prompt and answer.
     """
@@ -90,15 +109,15 @@ def why_plain(model: Any, args: DPOConfig, longest: int) -> str | None:
 def _settings(args: DPOConfig) -> str | None:
     batched = [name for name in args.loss_type if name not in LOSSES]
     if batched:
-        return f"loss_type {', '.join(batched)} looks at a batch and not at a pair"
+        return f"loss_type {', '.join(batched)} needs the whole batch"
     reasons = {
-        "ld_alpha weighs an answer by the length of the other": args.ld_alpha is not None,
-        "use_weighting needs figures of whole sequences": args.use_weighting,
-        "sync_ref_model moves the reference": args.sync_ref_model,
-        "dropout is on (disable_dropout: false), and would drop the same for both answers": not args.disable_dropout,
-        "use_liger_kernel changes the forward pass": args.use_liger_kernel,
-        "activation_offloading wraps TRL's own step": args.activation_offloading,
-        "torch_compile compiles TRL's own step": args.torch_compile,
+        "ld_alpha depends on the length of the other answer": args.ld_alpha is not None,
+        "use_weighting needs the figures of whole sequences": args.use_weighting,
+        "sync_ref_model updates the reference": args.sync_ref_model,
+        "dropout is on (disable_dropout: false): both answers would share the prompt's mask": not args.disable_dropout,
+        "use_liger_kernel replaces the forward pass": args.use_liger_kernel,
+        "activation_offloading works with TRL's own step only": args.activation_offloading,
+        "torch_compile works with TRL's own step only": args.torch_compile,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
@@ -108,20 +127,20 @@ def _architecture(model: Any, longest: int) -> str | None:
     config = causal.config.get_text_config()
     kind = config.model_type
     if causal.config.is_encoder_decoder:
-        return f"{kind} has an encoder"
+        return f"{kind} is an encoder-decoder model"
     if getattr(causal, "_is_stateful", False):
-        return f"{kind} reads a sequence from its beginning to its end"
+        return f"{kind} carries a state through the sequence"
     if "position_ids" not in inspect.signature(type(causal).forward).parameters:
-        return f"{kind} takes no position_ids"
+        return f"{kind} does not accept position_ids"
     others = sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"})
     if others:
-        return f"{kind} has layers with {', '.join(others)}"
+        return f"{kind} has layers of type {', '.join(others)}"
     window = getattr(config, "sliding_window", None)
     if window and getattr(config, "use_sliding_window", True) and window < longest:
         return f"{kind} has a sliding window of {window} tokens, and the longest sequence has {longest}"
     coefficient = getattr(config, "router_aux_loss_coef", 0) if hasattr(config, "output_router_logits") else 0
     if coefficient:
-        return f"{kind} balances its experts by a loss over the batch"
+        return f"{kind} has an expert-balancing loss over the whole batch"
     if config._attn_implementation not in ("sdpa", "flex_attention"):
-        return f"{kind} runs {config._attn_implementation} attention, which takes no mask of its own"
+        return f"{kind} uses {config._attn_implementation} attention, which accepts no custom mask"
     return None

@@ -31,7 +31,8 @@ def checkpoint(folder: Path, step: int, *, adapter: bool) -> Path:
 def test_a_checkpoint_is_found_by_its_path_whatever_the_folder_is_called(
     tmp_path: Path, make_experiment: Make, new_run: NewRun
 ) -> None:
-    from trainer.checkpoints.checkpoints import resume_point, step_of
+    from trainer.checkpoints.checkpoints import resume_point
+    from trainer.checkpoints.remembered import step_of
 
     kept = checkpoint(tmp_path / "kept", 7, adapter=False)
     experiment = make_experiment(resume_from_checkpoint="kept", full_finetuning=True)
@@ -42,7 +43,7 @@ def test_a_checkpoint_is_found_by_its_path_whatever_the_folder_is_called(
 def test_early_stopping_goes_on_counting_where_the_checkpoint_left_off() -> None:
     from transformers import TrainerControl, TrainerState
 
-    from trainer.checkpoints.checkpoints import Patience
+    from trainer.checkpoints.best import Patience
 
     args = SimpleNamespace(load_best_model_at_end=True, metric_for_best_model="loss", eval_strategy="steps")
     for counted, ended in ((1, False), (2, True)):

@@ -46,8 +46,8 @@ def test_other_settings_are_refused_each_with_both_values(tmp_path: Path, make_e
     with pytest.raises(ExperimentError) as caught:
         check(kept, made(make_experiment(beta=0.2, gradient_accumulation_steps=2)))
     assert str(caught.value) == "\n".join(
-        f"{where}: is not what {kept} was trained with\n    expected: {then}\n    found:    {now}\n"
-        "    hint:     set it back, or start anew with resume_from_checkpoint: false"
+        f"{where}: {kept} was trained with another value\n    expected: {then}\n    found:    {now}\n"
+        "    hint:     restore the old value, or start over with resume_from_checkpoint: false"
         for where, then, now in [
             ("hyperparameters.adam_beta2", "0.98", "null"),
             ("hyperparameters.beta", "0.1", "0.2"),
@@ -66,13 +66,13 @@ def test_other_pairs_are_refused_and_so_is_another_order(tmp_path: Path, make_ex
 
 def test_another_kind_of_training_and_other_base_weights_are_refused(tmp_path: Path, make_experiment: Make) -> None:
     full, lora = make_experiment(full_finetuning=True), make_experiment()
-    with pytest.raises(ExperimentError, match="of another kind than this training"):
+    with pytest.raises(ExperimentError, match="is from a run with another full_finetuning"):
         check(checkpoint(tmp_path / "full", made(full), adapter=False), made(lora))
-    with pytest.raises(ExperimentError, match="of another kind than this training"):
+    with pytest.raises(ExperimentError, match="is from a run with another full_finetuning"):
         check(checkpoint(tmp_path / "old", None, adapter=False), made(lora))
     kept = checkpoint(tmp_path / "kept", {**made(lora), "base_model": "a" * 64})
     check_base(kept, "a" * 64)
-    with pytest.raises(ExperimentError, match="model_name: the base model is not the one"):
+    with pytest.raises(ExperimentError, match="was trained on another base model"):
         check_base(kept, "b" * 64)
 
 
@@ -81,15 +81,15 @@ def test_what_will_not_be_bit_for_bit_the_same_is_said(tmp_path: Path, make_expe
     then["machine"]["packages"]["torch"] = "1.0"
     kept = checkpoint(tmp_path / "kept", then)
     ranks, length, machine = check(kept, made(make_experiment(max_steps=9), world=2, stage=3))
-    assert ranks.startswith("resumed on 2 rank(s) under ZeRO 3, the checkpoint is of 1 rank(s): weights, optimizer")
-    assert length.startswith("the run is of another length (num_train_epochs 1.0 → 1.0, max_steps 4 → 9)")
-    assert machine == "no longer bit for bit the run of the checkpoint: another packages"
+    assert ranks.startswith("resumed on 2 process(es) under ZeRO 3; the checkpoint was written by 1 process(es). Weights")
+    assert length.startswith("the run has another length (num_train_epochs 1.0 → 1.0, max_steps 4 → 9)")
+    assert machine == "not bit for bit the run of the checkpoint: another packages"
 
 
 def test_a_checkpoint_that_says_nothing_of_itself_is_taken_and_that_is_said(tmp_path: Path, make_experiment: Make) -> None:
     kept = checkpoint(tmp_path / "kept", None)
     (sentence,) = check(kept, made(make_experiment()))
-    assert "does not say what it was made of" in sentence
+    assert "has no origin.json: it was not checked" in sentence
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,8 @@ def test_what_cannot_be_uploaded_ends_in_47_and_a_retry_only_uploads_it(
         train_again(run, experiment, tmp_path)
     assert caught.value.exit_code == 47
     assert str(caught.value) == (
-        f"the adapter is whole in {run.adapter}, but was not uploaded: bucket models at {proxy.url}: bucket not found; "
-        "check bucket_name, region and endpoint_url\n`launcher upload first` uploads it"
+        f"the adapter is complete in {run.adapter}, but its upload failed: bucket models at {proxy.url}: "
+        "bucket not found; check bucket_name, region and endpoint_url\nUpload it with: launcher upload first"
     )
     assert "uploaded" not in run.read_record()
 
@@ -166,7 +166,7 @@ def test_a_place_without_a_model_is_the_experiment_s_mistake(client: Any, proxy:
     with pytest.raises(ExperimentError) as caught:
         model_path(experiment_of(proxy.url, BASE), tmp_path, tmp_path / "cache", first=True)
     assert str(caught.value) == (
-        f"model_name: {BASE} holds no model\n    expected: a folder with config.json\n    found:    notes.txt"
+        f"model_name: no model in {BASE}\n    expected: a folder with config.json\n    found:    notes.txt"
     )
 
 
@@ -201,7 +201,7 @@ def test_a_run_whose_store_is_down_ends_in_47_and_launcher_upload_finishes_it(
     assert done.returncode == 47, done.stdout + done.stderr
     (run,) = (RunDir(path.parent) for path in tmp_path.rglob("experiment.json"))
     assert run.read_record()["outcome"]["exit_code"] == 47
-    assert "`launcher upload first` uploads it" in done.stdout + done.stderr
+    assert "Upload it with: launcher upload first" in done.stdout + done.stderr
     assert keys(client) == []
 
     proxy.start()

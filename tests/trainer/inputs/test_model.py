@@ -124,7 +124,7 @@ def test_a_model_that_is_not_there_is_named_with_what_was_found(
 ) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
     experiment = make_experiment(experiment={"model_name": str(tmp_path)})
-    with pytest.raises(ExperimentError, match=re.escape(f"the tokenizer of {tmp_path} cannot be loaded")):
+    with pytest.raises(ExperimentError, match=re.escape(f"cannot load the tokenizer of {tmp_path}")):
         load_tokenizer(experiment, str(tmp_path))
 
 
@@ -143,7 +143,7 @@ def test_a_model_whose_weights_are_cut_or_incomplete_is_not_trained(
         save_file({n: t for n, t in load_file(file).items() if "layers.1.mlp" not in n}, file, metadata={"format": "pt"})
     experiment = make_experiment(experiment={"model_name": str(folder)})
     precision = choose_precision(experiment.hyperparameters, cuda=False, bf16=False)
-    with pytest.raises(ExperimentError, match="weights are not in its files" if damage == "missing" else "cannot be loaded"):
+    with pytest.raises(ExperimentError, match="missing from its files" if damage == "missing" else "cannot load the model"):
         load_model(experiment, str(folder), precision, cuda=False)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from launcher.data.pairs import Pair
-from launcher.errors import DataError
+from launcher.errors import DataError, labelled
 from launcher.experiment.schema import Experiment
 from trainer.inputs.tokens import Tokens, tokenize
 
@@ -66,7 +66,11 @@ def test_an_answer_is_cut_at_its_end_and_the_cut_is_said(encode: Callable[..., T
     cut = encode(max_seq_length=limit)
     assert cut.longest == limit
     assert cut.pairs[0].prompt == whole.pairs[0].prompt
-    assert cut.notices == (f"pairs.csv: {cut.cut} of 4 answers are cut at max_seq_length {limit}",)
+    assert cut.notices == (
+        f"pairs.csv: {cut.cut} of 4 answers are longer than max_seq_length ({limit}) and are cut; "
+        "raise hyperparameters.max_seq_length to keep them whole",
+    )
+    assert labelled(cut.notices[0]).startswith("warning: ")
     assert cut.cut == 1
 
 
@@ -75,14 +79,14 @@ def test_a_prompt_that_fills_the_length_is_a_mistake_at_its_line(encode: Callabl
         encode(max_seq_length=20)
     text = str(caught.value)
     assert "pairs.csv:2: the prompt leaves no room for an answer" in text
-    assert "expected: a prompt below max_seq_length (20 tokens)" in text
+    assert "expected: a prompt shorter than max_seq_length (20 tokens)" in text
 
 
 def test_answers_that_differ_only_behind_the_cut_are_a_mistake(encode: Callable[..., Tokens]) -> None:
     pair = Pair(None, "Count.", "one two three four five six SEVEN", "one two three four five six EIGHT", 9)
     whole = encode((pair,))
     limit = len(whole.pairs[0].prompt) + 3
-    with pytest.raises(DataError, match=r"pairs.csv:9: both answers are the same within max_seq_length"):
+    with pytest.raises(DataError, match=r"pairs.csv:9: both answers are identical after the cut at max_seq_length"):
         encode((pair,), max_seq_length=limit)
 
 

@@ -45,7 +45,7 @@ def test_where_nothing_knows_the_name_the_first_node_is_met_at_the_address_that_
     assert next_attempt(RunDir(run.path), "10.0.0.7") == 1
     waiting.join(60)
     assert found == [Node(1, "10.0.0.7", 29500)]
-    assert capsys.readouterr().out == f"the cluster's DNS does not know {UNKNOWN}: the first node is met at 10.0.0.7\n"
+    assert capsys.readouterr().out == f"notice: {UNKNOWN} is not in the cluster's DNS: connecting to node 0 at 10.0.0.7\n"
 
 
 def test_the_address_is_that_of_the_same_attempt(run: RunDir) -> None:

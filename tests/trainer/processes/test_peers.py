@@ -68,7 +68,7 @@ def test_a_rank_of_another_machine_that_falls_silent_is_named() -> None:
     store.set("peer/1", json.dumps({"beat": 1, "step": 3, "what": "computing", "idle": 0.0, "process": elsewhere}))
     _, said = watching(store, 0)
     wait_for(lambda: said)
-    assert said[0].startswith("rank 1 is gone: nothing was heard of it for")
+    assert said[0].startswith("rank 1 is gone: no heartbeat for")
 
 
 def test_a_rank_that_ended_with_an_error_ends_the_others() -> None:
@@ -85,7 +85,7 @@ def test_a_rank_that_hangs_is_named_by_all_and_the_one_that_waits_for_it_is_not(
     one.at(8, "computing")
     two.at(7, "computing")
     wait_for(lambda: of_one and of_two)
-    assert of_one == of_two == ["nothing has moved for 1 s; behind is rank 1 (computing step 7): its stack is in its log"]
+    assert of_one == of_two == ["no progress for 1 s; behind is rank 1 (computing step 7): its stack trace is in its log"]
 
 
 def test_as_long_as_one_rank_moves_nobody_hangs() -> None:

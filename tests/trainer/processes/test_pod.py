@@ -159,7 +159,7 @@ def test_a_run_that_is_done_is_not_done_again(pod: Pod) -> None:
     pod.finish()
     (pod.home / "last-words").unlink()
     assert pod.finish(FAKE_RANKS="42") == (0, [])
-    assert pod.last_words() == {"code": 0, "sentence": "an earlier attempt has done it", "state": "done"}
+    assert pod.last_words() == {"code": 0, "sentence": "done by an earlier attempt", "state": "done"}
 
 
 def test_another_experiment_under_the_same_name_is_refused_for_good(pod: Pod) -> None:
@@ -190,7 +190,7 @@ def test_what_is_trained_is_uploaded_by_the_first_node_alone_as_the_others_may_b
     begin = pod.run.entry_log.stat().st_size
     pod.run.adapter.mkdir()
     assert pod.finish(JOB_COMPLETION_INDEX="1", FAKE_RANKS="42", **both) == (0, [])
-    assert pod.last_words()["sentence"] == "an earlier attempt has trained it, and the first node uploads it"
+    assert pod.last_words()["sentence"] == "trained by an earlier attempt; the first node uploads the adapter"
     code, out = pod.finish(JOB_COMPLETION_INDEX="0", **both)
     assert (code, out[-1]) == (0, "r: attempt 2: done, exit 0: done")
     words = pod.run.entry_log.read_text()[begin:]
@@ -203,7 +203,7 @@ def test_a_node_that_waits_heeds_a_stop(pod: Pod) -> None:
     wait_for(lambda: int(re.search(r"SigCgt:\t(\w+)", Path(f"/proc/{entry.pid}/status").read_text())[1], 16) & 1 << 14)
     entry.send_signal(signal.SIGTERM)
     assert end(entry) == ([], 143)
-    assert pod.last_words() == {"code": 143, "sentence": "stopped before the training began", "state": "stopped"}
+    assert pod.last_words() == {"code": 143, "sentence": "stopped before the first step: nothing to resume", "state": "stopped"}
 
 
 def test_a_node_whose_first_one_was_started_again_before_they_met_begins_anew_too(pod: Pod) -> None:
@@ -216,7 +216,7 @@ def test_a_node_whose_first_one_was_started_again_before_they_met_begins_anew_to
     end(first)
     again = pod.start(JOB_COMPLETION_INDEX="0", FAKE_RANKS="deaf", FAKE_STEPS="0", patience="0.2", **both)
     _, code = end(second)
-    sentence = "the first node was started again while this one waited for it, which begins anew, too"
+    sentence = "the first node restarted while this node waited for it: this node restarts, too"
     assert (code, pod.last_words()) == (1, {"code": 1, "sentence": sentence, "state": "failed"})
     assert again.poll() is None, "the first node waits for nobody's attempt but its own"
     kill(None, again.pid)
@@ -237,7 +237,7 @@ def test_only_a_newer_attempt_of_the_first_node_leaves_the_others_behind(
 
 
 def test_a_first_node_that_never_comes_is_said(pod: Pod) -> None:
-    with pytest.raises(LauncherError, match=r"the first node has not made .*/runs/r within 0 s: its own pod says why"):
+    with pytest.raises(LauncherError, match=r"the first node did not create .*/runs/r within 0 s: see the log of its pod"):
         arrive(RunDir(pod.run.path, 1), pod.config, lambda: False, patience=0)
 
 
@@ -270,7 +270,7 @@ def test_torchruns_own_words_are_said_where_no_rank_has_any(pod: Pod) -> None:
     code, out = pod.finish(FAKE_RANKS="silent", FAKE_STEPS="0")
     assert code == 1
     assert "  exitcode  : 1 (pid: 1)" in out
-    assert out[-1] == "r: attempt 1: failed, exit 1: torchrun failed; logs/entry.log has its words"
+    assert out[-1] == "r: attempt 1: failed, exit 1: torchrun failed: see logs/entry.log"
 
 
 def test_last_words_are_no_longer_than_the_kubelet_keeps_and_hold_no_secret(tmp_path: Path, monkeypatch) -> None:
@@ -286,4 +286,4 @@ def test_last_words_are_no_longer_than_the_kubelet_keeps_and_hold_no_secret(tmp_
 def test_last_words_that_cannot_be_left_change_nothing(tmp_path: Path, pod: Pod) -> None:
     code, out = pod.finish(DPO_TERMINATION_LOG=str(tmp_path / "nowhere" / "words"), FAKE_STEPS="0")
     assert code == 0
-    assert f"{tmp_path}/nowhere/words: the last words cannot be left there: No such file or directory" in out
+    assert f"warning: cannot write {tmp_path}/nowhere/words: no such file or directory" in out

@@ -143,7 +143,7 @@ def test_a_model_that_is_nowhere_is_a_mistake(tmp_path: Path, name: str) -> None
     with pytest.raises(ExperimentError) as caught:
         base_identity(name, tmp_path, model_cache_dir=str(tmp_path / "hub"))
     assert str(caught.value) == (
-        f"model_name: cannot be identified\n    expected: a model folder, or a model in the hub's cache\n    found:    {name}"
+        f"model_name: model not found\n    expected: a model folder, or a model in the hub's cache\n    found:    {name}"
     )
 
 

@@ -201,7 +201,7 @@ def test_a_cache_that_cannot_be_written_costs_the_entries_and_not_the_run(tmp_pa
     said: list[str] = []
     pairs = some_pairs(5)
     assert torch.equal(look_up(pairs, Scorer(), tmp_path, say=said.append).logps, direct(pairs))
-    assert "cannot be written: " in said[0]
+    assert "cannot write the reference cache" in said[0]
     assert "0 of 5 pairs from the cache, 5 computed" in said[1]
 
 

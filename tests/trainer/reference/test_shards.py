@@ -68,7 +68,7 @@ def test_damage_anywhere_in_a_shard_is_noticed_said_and_removed(
     cut = data.draw(st.booleans())
     shard.write_bytes(whole[:place] if cut else whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
     assert np.isnan(shards.read([key(1), key(2), key(3)])).all()
-    assert said == [f"reference: {shard} is damaged: its pairs are computed again"]
+    assert said == [f"notice: {shard} of the reference cache is damaged: its pairs are recomputed"]
     assert files(shards) == []
 
 
@@ -115,7 +115,9 @@ def test_a_folder_that_cannot_be_written_is_said_and_the_training_goes_on(tmp_pa
     (tmp_path / "store").write_text("a file where the folder should be")
     shards = Shards(tmp_path / "store", said.append)
     assert shards.save(numbers(1)) is False
-    assert said == [f"reference: {tmp_path / 'store'} cannot be written: file exists; a later run computes these pairs again"]
+    assert said == [
+        f"notice: cannot write the reference cache {tmp_path / 'store'}: file exists; a later run recomputes these pairs"
+    ]
 
 
 def test_a_full_disk_leaves_no_part_of_a_shard(shards: Shards, said: list[str]) -> None:

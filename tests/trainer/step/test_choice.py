@@ -71,19 +71,22 @@ def test_a_model_that_does_not_heed_positions_takes_the_plain_path_and_says_by_h
     trainer.model.get_base_model().model.__class__ = CountsByItself
     choice = choose_path(trainer, "auto", tokens, None)
     assert choice.path == "plain"
-    assert choice.sentence.startswith("plain path: the packed path does not compute the same on the first pairs: ")
+    assert choice.sentence.startswith("plain path: packed rows give other results than TRL on the first pairs: log-probabilities")
     assert all(p.grad is None or not p.grad.any() for p in trainer.model.parameters()), "the comparison leaves no gradient"
-    with pytest.raises(ExperimentError, match="the fast path cannot be taken here"):
+    with pytest.raises(ExperimentError, match="the fast path is not possible here"):
         choose_path(trainer, "fast", tokens, None)
 
 
 @pytest.mark.parametrize(
     ("hyper", "why"),
     [
-        ({"loss_type": "aot"}, "loss_type aot looks at a batch and not at a pair"),
-        ({"ld_alpha": 0.5}, "ld_alpha weighs an answer by the length of the other"),
-        ({"use_weighting": True}, "use_weighting needs figures of whole sequences"),
-        ({"disable_dropout": False}, "dropout is on (disable_dropout: false), and would drop the same for both answers"),
+        ({"loss_type": "aot"}, "loss_type aot needs the whole batch"),
+        ({"ld_alpha": 0.5}, "ld_alpha depends on the length of the other answer"),
+        ({"use_weighting": True}, "use_weighting needs the figures of whole sequences"),
+        (
+            {"disable_dropout": False},
+            "dropout is on (disable_dropout: false): both answers would share the prompt's mask",
+        ),
     ],
 )
 def test_settings_that_look_beyond_a_pair_take_the_plain_path(
@@ -112,9 +115,9 @@ def test_models_whose_attention_looks_elsewhere_take_the_plain_path() -> None:
     assert why("qwen3") is why("llama") is None
     assert why("mistral", sliding_window=128) is None, "no sequence is longer than the window"
     assert why("mistral", sliding_window=64) == "mistral has a sliding window of 64 tokens, and the longest sequence has 100"
-    assert "reads a sequence from its beginning" in str(why("mamba", num_key_value_heads=None))
-    assert why("bloom", n_head=4) == "bloom takes no position_ids"
-    assert why("qwen3", attn_implementation="eager") == "qwen3 runs eager attention, which takes no mask of its own"
+    assert "mamba carries a state through the sequence" in str(why("mamba", num_key_value_heads=None))
+    assert why("bloom", n_head=4) == "bloom does not accept position_ids"
+    assert why("qwen3", attn_implementation="eager") == "qwen3 uses eager attention, which accepts no custom mask"
 
 
 def test_another_learning_rate_does_no_forward_of_the_reference_and_another_length_computes_what_it_changed(
@@ -139,12 +142,12 @@ def test_another_learning_rate_does_no_forward_of_the_reference_and_another_leng
 def test_a_loss_that_is_not_a_number_names_its_rows(tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer) -> None:
     from trainer.logs import HealthCallback
     from trainer.step.choice import choose_path, take_path
-    from trainer.step.dpo import Scored
+    from trainer.step.packed import Scored
 
     experiment = make_experiment(max_steps=1)
     trainer, tokens, precision = make_trainer(tmp_path, experiment, pairs=4)
     health = HealthCallback(experiment.health, first_loss=None, tolerance=1.0)
-    health.culprits = trainer.culprits_of
+    health.culprits = trainer.culprits.in_words
     trainer.add_callback(health)
     take_path(trainer, choose_path(trainer, "fast", tokens, None), precision, lambda: "w", [("train.csv", tokens)], tmp_path)
     scored: Scored = trainer._fast.train
@@ -163,7 +166,7 @@ def test_a_resume_takes_the_path_of_its_checkpoint(tmp_path: Path, make_experime
     resumed = run_in(tmp_path, new_run, again, "again")
     assert resumed.read_record()["dpo_path"] == {
         "path": "plain",
-        "sentence": "plain path: the checkpoint's run took it",
+        "sentence": "plain path: as in the run of the checkpoint",
         "row_tokens": resumed.read_record()["dpo_path"]["row_tokens"],
     }
 

@@ -65,7 +65,7 @@ def test_weighted_losses_add_up_as_trls(trainer: Any, batch: tuple[dict[str, Any
 
 
 def test_label_smoothing_of_sigmoid_is_conservative_dpo_on_both_paths(trainer: Any, batch: tuple[dict[str, Any], Ratios]) -> None:
-    from trainer.step.dpo import smoothed
+    from trainer.step.losses import smoothed
 
     inputs, ratios = batch
     logits = 0.2 * (ratios.chosen - ratios.rejected)

@@ -1,0 +1,31 @@
+"""What a checkpoint remembers of its run's automatic choices: names in its trainer_state.json, and how they are read back.
+
+A resume takes the same choices again: another one rounds differently.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+TOKENS: Final = "tokens"  # trained on so far
+PATH: Final = "dpo_path"  # the path that the run has taken
+CHECKPOINTING: Final = "gradient_checkpointing"  # whether it recomputes activations
+BUDGETS: Final = "row_budgets"  # tokens of a row, by rank
+MICRO: Final = "micro_batch"  # pairs that a rank computes at once on the plain path
+PENDING: Final = "evaluation_is_pending"  # a stop cut the evaluation of the checkpoint's step short
+
+
+def remembered(checkpoint: Path | None, name: str) -> Any:
+    """What the run of the checkpoint chose under ``name``; None without a checkpoint, or where it holds no such choice."""
+    return None if checkpoint is None else (_state(checkpoint).get("stateful_callbacks") or {}).get(name)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step at which ``checkpoint`` was written, whatever its folder is called now."""
+    return int(_state(checkpoint)["global_step"])
+
+
+def _state(checkpoint: Path) -> dict[str, Any]:
+    return dict(json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8")))

@@ -1,0 +1,294 @@
+"""All that is ready before the first step: the inputs, the model, and the trainer that holds both."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from peft import PeftModel
+from transformers import PrinterCallback, TrainerCallback
+from trl import DPOConfig
+
+from launcher.data.pairs import Pairs
+from launcher.errors import ExperimentError, Mistake, Stopped
+from launcher.experiment.schema import Experiment
+from launcher.runs.run_dir import RunDir
+
+from .checkpoints.best import MetricCheck, Patience
+from .checkpoints.checkpoints import StopCallback, any_rank, resume_point
+from .checkpoints.origin import check, check_base, origin
+from .checkpoints.remembered import CHECKPOINTING, MICRO, remembered, step_of
+from .inputs.arguments import arguments, check_optimizer, smaller, without_effect
+from .inputs.bucket import model_path
+from .inputs.data import read_data
+from .inputs.model import (
+    Precision,
+    check_biases,
+    choose_precision,
+    load_model,
+    load_tokenizer,
+    lora_config,
+    seed_adapter,
+    weights_size,
+    widen_adapter,
+)
+from .inputs.tokens import Tokens, tokenize
+from .logs import HealthCallback, LogCallback, StepLog
+from .output import notices, say, stage
+from .processes.machine import Device
+from .processes.sharding import is_sharded, numel
+from .processes.stop import StopRequest
+from .reference.identity import base_identity
+from .step.dpo import DPOTrainer
+from .step.losses import loss_at_zero_margin
+from .step.memory import free_bytes, must_recompute
+
+
+@dataclass(frozen=True)
+class Roots:
+    """Where this process reads and writes; relative paths of the experiment lie below these folders."""
+
+    run: Path
+    data: Path
+    cache: Path
+    splits: int = 0  # how often the micro-batch was halved in this run, because memory had run out
+
+    @classmethod
+    def from_environment(cls) -> Roots:
+        cache = os.environ.get("DPO_CACHE_ROOT") or Path("~/.cache/dpo-launcher").expanduser()
+        run, data = Path(os.environ.get("DPO_RUN_ROOT", ".")), Path(os.environ.get("DPO_DATA_ROOT", "."))
+        return cls(run, data, Path(cache), int(os.environ.get("DPO_SPLITS", "0")))
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One process of a run, and what it was asked to do."""
+
+    run: RunDir
+    experiment: Experiment
+    roots: Roots
+    stop: StopRequest
+    attempt: int
+    device: Device
+
+    @property
+    def first(self) -> bool:
+        return self.device.rank == 0
+
+    def stop_if_asked(self, checkpoint: Path | None) -> None:
+        """Raises Stopped where the run was asked to stop before its first step."""
+        if self.stop.signal is not None:
+            raise Stopped(before_first_step(checkpoint))
+
+
+def before_first_step(checkpoint: Path | None) -> str:
+    """The sentence of a run that was stopped before its first step."""
+    then = "nothing to resume" if checkpoint is None else f"resumes from {checkpoint.name}"
+    return f"stopped before the first step: {then}"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run is made of, before its model is loaded."""
+
+    pairs: Pairs
+    path: str  # of the model: a hub id or a folder
+    tokenizer: Any
+    tokens: Tokens
+    held_out: Tokens | None  # the validation pairs, where they are evaluated
+    checkpoint: Path | None  # the run resumes from it
+    precision: Precision
+    args: DPOConfig
+    made_of: dict[str, Any]  # see checkpoints.origin
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The policy, its reference where it needs a second copy of the weights, and what is worth saying of them."""
+
+    policy: Any
+    reference: Any
+    notices: list[str]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The trainer, still on the plain path, with what watches it."""
+
+    trainer: DPOTrainer
+    stopper: StopCallback
+    log: StepLog | None  # the first rank's
+    identity: str  # of the base weights, see reference.identity
+    step: int  # the first one to compute comes after it
+
+
+def prepare_inputs(rank: Rank) -> Inputs:
+    """Reads the pairs and turns them into token ids; finds the checkpoint to resume from, and checks that it fits."""
+    run, experiment, roots, device = rank.run, rank.experiment, rank.roots, rank.device
+    h = experiment.hyperparameters
+    with stage("reading the data"):
+        pairs = read_data(experiment, run, root=roots.run, data_root=roots.data, cache=roots.cache, first=rank.first)
+    path = model_path(experiment, roots.data, roots.cache, first=rank.first)
+    with stage("loading the tokenizer"):
+        tokenizer = load_tokenizer(experiment, path)
+    tokens, held_out = _tokenize_all(experiment, pairs, tokenizer, roots.cache)
+    checkpoint = resume_point(run, experiment, roots.run)
+    micro = smaller(h.per_device_train_batch_size, roots.splits, remembered(checkpoint, MICRO))
+    precision = choose_precision(h, cuda=device.cuda, bf16=device.bf16, is_sharded=is_sharded())
+    args = arguments(experiment, run, precision, device, micro)
+    made_of = origin(experiment, tokens, held_out, device, _zero_stage(args))
+    if rank.first:
+        _say_work(rank, tokens, held_out, checkpoint)
+        notices(without_effect(experiment, device))
+    differences = check(checkpoint, made_of) if checkpoint else []
+    if rank.first:
+        notices(differences)
+    check_optimizer(args)
+    return Inputs(pairs, path, tokenizer, tokens, held_out, checkpoint, precision, args, made_of)
+
+
+def _tokenize_all(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: Path) -> tuple[Tokens, Tokens | None]:
+    h = experiment.hyperparameters
+    names = {source.role: source.name for source in pairs.sources}
+    with stage(f"tokenizing {len(pairs.train) + len(pairs.validation):,} pairs"):
+        tokens = tokenize(pairs.train, tokenizer, h, source=names["train"], cache=cache)
+        if h.eval_strategy == "no" or not pairs.validation:
+            return tokens, None
+        return tokens, tokenize(pairs.validation, tokenizer, h, source=names["validation"], cache=cache)
+
+
+def _zero_stage(args: DPOConfig) -> int:
+    return 0 if args.deepspeed_plugin is None else int(args.deepspeed_plugin.zero_stage)
+
+
+def _say_work(rank: Rank, tokens: Tokens, held_out: Tokens | None, checkpoint: Path | None) -> None:
+    experiment = rank.experiment
+    steps = experiment.steps(len(tokens.pairs), rank.device.world)
+    work = {"pairs": len(tokens.pairs), "tokens": tokens.total, "longest": tokens.longest, "steps": steps}
+    rank.run.update_record(work=work)
+    say(
+        f"{len(tokens.pairs):,} pairs, {tokens.total:,} tokens per epoch, longest sequence {tokens.longest:,} tokens; "
+        f"{steps:,} steps of {experiment.global_batch} pairs"
+    )
+    notices([*tokens.notices, *(held_out.notices if held_out else ())])
+    if checkpoint is not None:
+        step = step_of(checkpoint)
+        end = "; it is the last step: nothing is left to train" if step >= steps else ""
+        say(f"resumes from checkpoint-{step}: {checkpoint}{end}")
+    elif experiment.hyperparameters.resume_from_checkpoint is True:
+        notices(["resume_from_checkpoint: true, but this experiment has no checkpoint yet: training starts at step 1"])
+
+
+def prepare_model(rank: Rank, inputs: Inputs) -> Loaded:
+    """Loads the weights, and decides whether activations are recomputed."""
+    h, cuda = rank.experiment.hyperparameters, rank.device.cuda
+    with stage(f"loading the weights{weights_size(inputs.path)}"):
+        policy = load_model(rank.experiment, inputs.path, inputs.precision, cuda=cuda)
+        # A second copy of the weights only where the reference moves or depends on pairs; an adapter is simply switched off.
+        keeps_reference = h.full_finetuning and not inputs.args.precompute_ref_log_probs
+        reference = load_model(rank.experiment, inputs.path, inputs.precision, cuda=cuda) if keeps_reference else None
+    found = check_biases(policy, h)
+    if cuda and h.use_gradient_checkpointing == "auto":
+        found = [*found, _choose_checkpointing(rank, inputs, policy)]
+    return Loaded(policy, reference, found)
+
+
+def _choose_checkpointing(rank: Rank, inputs: Inputs, model: Any) -> str:
+    """Turns gradient checkpointing off where a micro-batch fits without it on every rank; a resumed run keeps what it had."""
+    args, h = inputs.args, rank.experiment.hyperparameters
+    before = remembered(inputs.checkpoint, CHECKPOINTING)
+    if before is not None:
+        recompute, sentence = before, f"gradient checkpointing {'on' if before else 'off'}: as in the run of the checkpoint"
+    else:
+        every = sum(numel(p) for p in model.parameters())
+        recompute, sentence = must_recompute(
+            model.config,
+            tokens=2 * args.per_device_train_batch_size * inputs.tokens.longest,  # of the plain path, which the run may take
+            bytes_per_number=2 if args.bf16 or args.fp16 else 4,
+            trained=every if h.full_finetuning else every // 20,  # an adapter has not been made yet, and is smaller
+            free=free_bytes(h.gpu_memory_utilization),
+        )
+        recompute = any(gather_object([recompute]))
+    args.activation_checkpointing = args.gradient_checkpointing = recompute
+    return sentence
+
+
+def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
+    """Makes the trainer and the run's log; checks that the base weights are those of the checkpoint."""
+    experiment, args, checkpoint = rank.experiment, inputs.args, inputs.checkpoint
+    step = step_of(checkpoint) if checkpoint else 0
+    events = "tensorboard" in experiment.hyperparameters.report_to
+    log = StepLog(rank.run, resume_step=step, attempt=rank.attempt, events=events) if rank.first else None
+    stopper = StopCallback(rank.stop)
+    health = _health(experiment, args, inputs.precision)
+    callbacks = _callbacks(experiment, stopper, log, health, experiment.steps(len(inputs.tokens.pairs), rank.device.world))
+    args.eval_on_start = inputs.held_out is not None and checkpoint is None
+    trainer = _trainer(rank, inputs, loaded, callbacks)
+    trainer.is_stop_wanted = lambda: any_rank(rank.stop.signal is not None, args.device)
+    health.culprits = trainer.culprits.in_words
+    cache, hub = rank.roots.cache, experiment.hyperparameters.model_cache_dir
+    with stage("hashing the weights"):
+        identity = gather_object([base_identity(inputs.path, cache, model_cache_dir=hub) if rank.first else None])[0]
+    if checkpoint:
+        check_base(checkpoint, identity)
+    if rank.first:
+        notices(loaded.notices)
+        say(f"{_parameters(trainer.model)}; {inputs.precision}")
+    return Ready(trainer, stopper, log, identity, step)
+
+
+def _trainer(rank: Rank, inputs: Inputs, loaded: Loaded, callbacks: list[TrainerCallback]) -> DPOTrainer:
+    """Raises ExperimentError where TRL or PEFT refuses what the experiment asks for."""
+    h = rank.experiment.hyperparameters
+    try:
+        trainer = DPOTrainer(
+            model=loaded.policy,
+            ref_model=loaded.reference,
+            args=inputs.args,
+            train_dataset=inputs.tokens.dataset(),
+            eval_dataset=inputs.held_out.dataset() if inputs.held_out else None,
+            processing_class=inputs.tokenizer,
+            callbacks=callbacks,
+            peft_config=lora_config(h),
+        )
+    except (ValueError, NotImplementedError) as error:
+        raise ExperimentError(Mistake("hyperparameters", f"TRL refuses these settings: {error}")) from error
+    trainer.remove_callback(PrinterCallback)
+    if not h.full_finetuning:
+        if not inputs.args.deepspeed:  # it keeps a copy in fp32 of what it trains
+            widen_adapter(trainer.model)
+        seed_adapter(trainer.model, h.random_state, h.seed)
+    return trainer
+
+
+def _callbacks(
+    experiment: Experiment, stopper: StopCallback, log: StepLog | None, health: HealthCallback, steps: int
+) -> list[TrainerCallback]:
+    h = experiment.hyperparameters
+    callbacks: list[TrainerCallback] = [stopper]
+    if log is not None:
+        callbacks.append(LogCallback(log, steps))
+    callbacks += [health, MetricCheck()]
+    if h.early_stopping_patience is not None:
+        callbacks.append(Patience(h.early_stopping_patience, h.early_stopping_threshold))
+    return callbacks
+
+
+def _health(experiment: Experiment, args: DPOConfig, precision: Precision) -> HealthCallback:
+    """The rules of the experiment, with the loss that the first step must have: policy and reference agree before it."""
+    tolerance = 1e-6 if precision.weights == torch.float32 and not (precision.bf16 or precision.fp16) else 5e-3
+    first_loss = None if args.use_weighting else loss_at_zero_margin(args)
+    return HealthCallback(experiment.health, first_loss=first_loss, tolerance=tolerance, scaled=precision.fp16)
+
+
+def _parameters(model: torch.nn.Module) -> str:
+    if isinstance(model, PeftModel):
+        trained, every = model.get_nb_trainable_parameters()  # a 4-bit tensor holds two weights a number
+    else:
+        every = sum(numel(p) for p in model.parameters())
+        trained = sum(numel(p) for p in model.parameters() if p.requires_grad)
+    return f"{every:,} parameters, {trained:,} trained ({trained / every:.1%})"

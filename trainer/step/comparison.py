@@ -1,0 +1,167 @@
+"""Comparison: the packed pass beside the plain one, on the first pairs of a run, before the fast path is taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from accelerate.utils import gather_object
+from peft import PeftModel
+from torch import Tensor
+
+from ..inputs.tokens import TokenPair, Tokens
+from ..processes.sharding import callable_model
+from ..processes.sharding import stage as zero_stage
+from .dpo import DPOTrainer
+from .losses import Ratios, pair_losses
+from .packed import Packed, attention
+from .packing import pack
+
+COMPARED: Final = 2  # pairs: enough for a row with two of them, and for two rows
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the packed path is from the plain one on the same pairs."""
+
+    logps: float  # nats, the largest of any answer, divided by the square root of its tokens
+    loss: float  # absolute
+    gradient: float | None  # of the norms over all trained weights, relative to the plain one; None where they are spread
+
+    def beyond(self, *, half: bool) -> bool:
+        """Whether the paths do not compute the same.
+
+        Rounding errors of single tokens add up as their square root: about 1e-6 nats a token in fp32 and some 1e-2 in 16 bits,
+        while a token that saw what it must not, or not what it must, is off by about one.
+        """
+        logps, loss, gradient = (0.1, 0.05, 0.1) if half else (1e-4, 1e-4, 1e-3)
+        is_near = self.logps <= logps and self.loss <= loss
+        return not (is_near and (self.gradient is None or self.gradient <= gradient))
+
+    @property
+    def off(self) -> str:
+        """How far the paths are apart, where that is too far."""
+        gradient = "" if self.gradient is None else f", gradient off by {self.gradient:.0%}"
+        return f"log-probabilities off by up to {self.logps:.1e} per sqrt(token), loss off by {self.loss:.1e}{gradient}"
+
+    def __str__(self) -> str:
+        found = f"loss within {_bound(self.loss)}"
+        if self.gradient is None:
+            return f"{found}; gradients not compared: the weights are sharded"
+        return f"{found}, gradient within {_bound(self.gradient)}"
+
+
+def _bound(number: float) -> str:
+    """``number`` rounded up to one digit: ``1e-7`` for 9.5e-8."""
+    if number == 0 or not math.isfinite(number):
+        return f"{number:g}"
+    power = math.floor(math.log10(number))
+    digit = math.ceil(number / 10.0**power - 1e-9)
+    return f"1e{power + 1}" if digit == 10 else f"{digit}e{power}"
+
+
+def tried(trainer: DPOTrainer, tokens: Tokens, budget: int, *, is_known: bool) -> tuple[Packed | None, str]:
+    """The packed forward pass if it computes the same as the plain one, and a sentence: how close they are, or why not."""
+    model = trainer.model.get_base_model() if isinstance(trainer.model, PeftModel) else trainer.model
+    before = model.config._attn_implementation
+    if is_known:
+        model.set_attn_implementation(attention(trainer.accelerator.device))
+        return Packed(trainer.model), "as in the run of the checkpoint"
+    pairs = tokens.pairs[:COMPARED]
+    with callable_model(trainer) as called:
+        return _compared(trainer, called, model, before, pairs, budget)
+
+
+def _compared(
+    trainer: DPOTrainer, called: Any, model: Any, before: str, pairs: Sequence[TokenPair], budget: int
+) -> tuple[Packed | None, str]:
+    """As ``tried``, by calling ``called``; ``before``: the attention that ``model`` came with."""
+    reference, gradient = _plain(trainer, called, pairs)
+    packed = Packed(trainer.model)
+    try:
+        model.set_attn_implementation(attention(trainer.accelerator.device))
+        difference = _compare(trainer, called, packed, pairs, budget, reference, gradient)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:  # whatever a model's own code raises at the mask
+        difference, why = None, f"the packed forward pass failed: {str(error).splitlines()[0]}"
+    else:
+        what = "loss" if difference.gradient is None else "loss and gradient"
+        why = f"same {what} as TRL on the first pairs ({difference})"
+    half = trainer.args.bf16 or trainer.args.fp16 or model.dtype != torch.float32
+    verdicts = gather_object([difference is None or difference.beyond(half=half)])  # one path for all ranks
+    if not any(verdicts):
+        return packed, why
+    packed.remove()
+    model.set_attn_implementation(before)
+    return None, why if difference is None else f"packed rows give other results than TRL on the first pairs: {difference.off}"
+
+
+def _plain(trainer: DPOTrainer, called: Any, pairs: Sequence[TokenPair]) -> tuple[Tensor, float | None]:
+    """([n, 2] log-probabilities as TRL computes them, the norm of the gradient of their loss; None where weights are spread)."""
+    inputs = trainer._prepare_inputs(trainer.data_collator([features(pair) for pair in pairs]))
+    labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
+    has_gradient = zero_stage(trainer) < 3  # an engine without an optimizer has none
+    with trainer.accelerator.autocast(), torch.set_grad_enabled(has_gradient):
+        output = called(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            labels=labels,
+            fused_lm_head=True,
+            use_cache=False,
+        )
+    logps = output.log_probs.double().sum(1).view(2, -1).T
+    if not has_gradient:
+        return logps, None
+    _loss(trainer, logps, logps.detach(), pairs).backward()
+    return logps.detach(), _norm(trainer)
+
+
+def _compare(
+    trainer: DPOTrainer,
+    called: Any,
+    packed: Packed,
+    pairs: Sequence[TokenPair],
+    budget: int,
+    reference: Tensor,
+    gradient: float | None,
+) -> Difference:
+    """The packed pass over ``pairs``, its loss against the plain pass's log-probabilities, and its gradient."""
+    logps = torch.empty_like(reference)
+    for row in pack(pairs, budget):
+        places = list(row.pairs)
+        with trainer.accelerator.autocast(), torch.set_grad_enabled(gradient is not None):
+            sums, _ = packed(called, row.to(reference.device))
+        weight = len(places) / len(pairs)
+        if gradient is not None:
+            (_loss(trainer, sums, reference[places], [pairs[place] for place in places]) * weight).backward()
+        logps[places] = sums.detach()
+    tokens = torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs], device=reference.device)
+    expected = _loss(trainer, reference, reference, pairs)
+    return Difference(
+        logps=float(((logps - reference).abs() / tokens.sqrt()).max()),
+        loss=float((_loss(trainer, logps, reference, pairs) - expected).abs()),
+        gradient=None if gradient is None else abs(_norm(trainer) - gradient) / (gradient or 1.0),
+    )
+
+
+def _loss(trainer: DPOTrainer, logps: Tensor, reference: Tensor, pairs: Sequence[TokenPair]) -> Tensor:
+    """The mean loss of ``pairs``."""
+    tokens = torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs], device=logps.device)
+    ratios = logps - reference
+    return pair_losses(trainer.args, Ratios(ratios[:, 0], ratios[:, 1], tokens[:, 0], tokens[:, 1])).mean()
+
+
+def _norm(trainer: DPOTrainer) -> float:
+    """The norm of the gradient, which is taken away."""
+    gradients = [p.grad.double().norm() for p in trainer.model.parameters() if p.grad is not None]
+    trainer.model.zero_grad()
+    return float(torch.stack(gradients).norm()) if gradients else 0.0
+
+
+def features(pair: TokenPair) -> dict[str, list[int]]:
+    """A pair as TRL's collator takes it."""
+    return {"prompt_ids": pair.prompt, "chosen_ids": pair.chosen, "rejected_ids": pair.rejected}
