@@ -1,13 +1,17 @@
-"""The Python API's names, loaded when they are used: ``from trainer import YamlConfigLoader`` loads no torch."""
+"""The training side: where torch is loaded. The Python API's names load it only when they train.
+
+Others take ``DPOTrainer``, ``YamlConfigLoader``, ``Hyperparameters``, ``StorageConfig`` and ``Trained``; the launcher starts
+``trainer.processes.entrypoint``, which starts ``trainer`` on every rank.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import DPOTrainer, StorageConfig, YamlConfigLoader
+    from .api import DPOTrainer, Hyperparameters, StorageConfig, Trained, YamlConfigLoader
 
-__all__ = ["DPOTrainer", "StorageConfig", "YamlConfigLoader"]
+__all__ = ["DPOTrainer", "Hyperparameters", "StorageConfig", "Trained", "YamlConfigLoader"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,12 +1,15 @@
-"""The Python API: the seed page's classes over the same experiment, run folder and training line as the command line."""
+"""The Python API: the same experiment, run folder and training as the command line."""
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Unpack
 
 from pydantic import ValidationError
 
@@ -17,71 +20,101 @@ from launcher.experiment.problems import every_problem
 from launcher.experiment.schema import Experiment, StorageConfig
 from launcher.runs.run_dir import RunDir, new_run_name
 
+from .output import stage, using
 from .processes.ending import how_it_failed
 from .processes.entrypoint import Ending, write_end, write_start
+from .screen import screen
+from .settings import Settings, documented, signature
+from .trained import Trained
 
-__all__ = ["DPOTrainer", "StorageConfig", "YamlConfigLoader"]
+__all__ = ["DPOTrainer", "Hyperparameters", "StorageConfig", "Trained", "YamlConfigLoader"]
+
+_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,69}")
 
 
 class YamlConfigLoader:
-    """Reads experiments of a folder: ``DPOTrainer(**YamlConfigLoader("configs").load("experiments.yml", "exp_1"))``."""
+    """Reads the experiments of a folder.
+
+    >>> config = YamlConfigLoader(base_dir="configs").load("experiments.yml", "exp_1")
+    >>> DPOTrainer(**config).train()
+    """
 
     def __init__(self, base_dir: str | Path = "."):
         self._base = Path(base_dir)
 
     def load(self, file: str | Path, experiment: str | None = None) -> dict[str, Any]:
-        """What was set for ``experiment`` (key or id; the file's only one by default) under :class:`DPOTrainer`'s names.
+        """The arguments of :class:`DPOTrainer` for ``experiment``: its ``key``, and each setting that the file has.
 
-        Sections are typed (``Hyperparameters``, ``StorageConfig``, …). Raises ExperimentError for every mistake in the file.
+        ``experiment`` is a key or an id, by default the file's only experiment. A relative ``file`` lies in ``base_dir``.
+        Sections are typed (``Hyperparameters``, ``StorageConfig``, …). Raises ExperimentError with every mistake in the file.
         """
-        loaded = load(experiment, root=self._base, file=self._base / file).experiment
-        return {name: getattr(loaded, name) for name in Experiment.model_fields if name in loaded.model_fields_set}
+        loaded = load(experiment, file=self._base / file)
+        found = loaded.experiment
+        return {
+            "key": loaded.key,
+            **{name: getattr(found, name) for name in Experiment.model_fields if name in found.model_fields_set},
+        }
 
 
 class DPOTrainer:
-    """Trains one experiment in this process; multi-GPU runs are for ``launcher run``.
+    """Trains one experiment in this process. For several GPUs or nodes use ``launcher run`` or ``launcher submit``.
 
-    >>> DPOTrainer(model_name="Qwen/Qwen3-0.6B", datasets_path="examples/dpo_csv").train()
+    >>> trained = DPOTrainer(model_name="Qwen/Qwen3-0.6B", datasets_path="examples/dpo_csv").train()
+    >>> print(trained)
+
+    ``key`` names the runs, by default the experiment's id. Sections are given as their classes or as dicts.
     """
 
-    def __init__(self, model_name: str, **settings: Any):
-        """``settings``: any key of an experiment; sections as their classes or as mappings. Raises ExperimentError."""
-        plain = {name: _plain(value) for name, value in settings.items()}
+    def __init__(self, model_name: str, *, key: str | None = None, **settings: Unpack[Settings]):
+        """Checks all settings; raises ExperimentError with every mistake."""
+        given = {"model_name": model_name, **{name: _plain(value) for name, value in settings.items()}}
         try:
-            self.experiment = Experiment.parse({"model_name": model_name, **plain})
+            self.experiment = Experiment.parse(given)
         except ValidationError as error:
+            problems = every_problem(given, error)
+        else:
+            problems = []
+        if problems:  # outside the handler: pydantic's traceback would hide the message
             raise ExperimentError(
-                [
-                    Mistake(f"DPOTrainer({'.'.join(map(str, p.loc))})", p.what, p.expected, p.found, p.hint)
-                    for p in every_problem({"model_name": model_name, **plain}, error)
-                ]
-            ) from error
+                [Mistake(f"DPOTrainer({'.'.join(map(str, p.loc))})", p.what, p.expected, p.found, p.hint) for p in problems]
+            )
+        self.key = self.experiment.experiment_id if key is None else _checked(key)
         self.run: RunDir | None = None
 
-    def train(self) -> Path:
-        """Trains into a new run below ``model_output_dir`` of the working directory; returns the adapter's folder.
+    def train(self, progress: str = "auto") -> Trained:
+        """Trains into a new run below ``model_output_dir`` of the working directory; returns its paths and figures.
 
-        Raises a LauncherError that says what is wrong with experiment, data or device, or that the training stopped.
+        ``progress``: ``bar``, ``print`` (short lines) or ``none``; ``auto``: a bar in a notebook or terminal, else ``print``.
+
+        Raises a LauncherError that names what is wrong with experiment, data or device.
         """
+        output = screen(progress, self.experiment.global_batch)
         token = read_env(Path()).get("HF_TOKEN")
-        if token:  # the hub's client looks in the environment alone
+        if token:  # the hub's client reads the environment alone
             os.environ["HF_TOKEN"] = token
         # TRL refuses several visible GPUs in one process; must be set before torch looks at them.
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-        from .processes.stop import StopRequest
-        from .train import Roots, train
+        with closing(output), using(output):
+            with stage("importing torch and transformers"):
+                from .processes.stop import StopRequest
+                from .train import Roots, train
+            self.run = run = self._new_run()
+            try:
+                train(run, self.experiment, replace(Roots.from_environment(), run=Path.cwd()), StopRequest(), attempt=1)
+            except BaseException as error:
+                _write_last(run, _ending(error))
+                raise
+        _write_last(run, Ending("done", 0, "done"))
+        return Trained.of(run)
 
+    def _new_run(self) -> RunDir:
+        """The folder and the record of a new run."""
         experiment = self.experiment
-        run = RunDir.of(
-            Path.cwd(),
-            experiment.hyperparameters.model_output_dir,
-            experiment.experiment_id,
-            experiment.model_folder,
-            new_run_name(experiment.experiment_id),
-        )
+        folder = experiment.hyperparameters.model_output_dir
+        run = RunDir.of(Path.cwd(), folder, experiment.experiment_id, experiment.model_folder, new_run_name(self.key))
         record = {
             "run": run.name,
-            "key": experiment.experiment_id,
+            "key": self.key,
             "experiment_id": experiment.experiment_id,
             "topic": experiment.topic,
             "model_name": experiment.model_name,
@@ -91,31 +124,24 @@ class DPOTrainer:
         }
         run.create({run.experiment: experiment.model_dump_json(indent=2)}, record)
         write_start(run, 1)
-        self.run = run
-        try:
-            train(run, experiment, replace(Roots.from_environment(), run=Path.cwd()), StopRequest(), attempt=1)
-        except BaseException as error:
-            _write_last(run, _ending(error))
-            raise
-        _write_last(run, Ending("done", 0, "done"))
-        return run.adapter
+        return run
 
-    def save_model(self, model_path: str | Path | None = None) -> str:
-        """Uploads an adapter's folder to ``storage_config`` and returns its address.
+    def save_model(self, model_path: str | os.PathLike[str] | None = None) -> str:
+        """Uploads an adapter's folder to ``storage_config``; returns its address.
 
         ``model_path`` defaults to the adapter that :meth:`train` made. Raises UsageError without folder or storage_config,
-        CredentialError where the store refuses, UploadError where it fails.
+        CredentialError where the store refuses the credentials, UploadError where the upload fails.
         """
         from launcher.storage import Lines, key_parts, upload_folder, upload_run
 
         folder = Path(model_path) if model_path is not None else self.run.adapter if self.run else None
         if folder is None:
-            raise UsageError("save_model: nothing was trained yet; give model_path, the folder of an adapter")
+            raise UsageError("save_model: no adapter yet; call train() first, or give model_path, the folder of an adapter")
         if not folder.is_dir():
-            raise UsageError(f"save_model: there is no folder {folder}")
+            raise UsageError(f"save_model: folder {folder} not found")
         storage = self.experiment.storage_config
         if storage is None or storage.bucket_name is None:
-            raise UsageError("save_model: storage_config with a bucket_name is needed")
+            raise UsageError("save_model needs a storage_config with a bucket_name")
         env, lines = read_env(Path()), Lines("uploaded", print)
         folder = folder.resolve()
         run = RunDir(folder.parent)
@@ -128,13 +154,25 @@ class DPOTrainer:
     save_existing_model = save_model
 
 
+# What `help(DPOTrainer)` and an editor show: the keys of an experiment, from its schema.
+DPOTrainer.__signature__ = signature(inspect.signature(DPOTrainer.__init__))  # type: ignore[attr-defined]
+DPOTrainer.__doc__ = f"{inspect.cleandoc(DPOTrainer.__doc__ or '')}\n\n{documented()}\n"
+
+
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        what = "key names folders: use letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 70"
+        raise UsageError(f"{what}; found {key!r}")
+    return key
+
+
 def _write_last(run: RunDir, ending: Ending) -> None:
     write_end(run, ending)
     run.update_record(process=None)  # this process lives on: without it, the record is believed
 
 
 def _ending(error: BaseException) -> Ending:
-    """What the run's record says of a training that ended with ``error``."""
+    """The ending, for the run's record, of a training that raised ``error``."""
     if isinstance(error, KeyboardInterrupt):
         return Ending("aborted", 130, "interrupted")
     code, sentence = (error.exit_code, str(error)) if isinstance(error, LauncherError) else how_it_failed(error)

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import importlib.resources
+import inspect
 import json
 import os
+import pydoc
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,9 @@ from typing import Any
 import pytest
 
 from launcher.errors import ExperimentError, UsageError
+from launcher.experiment.schema import Experiment
 from trainer import DPOTrainer, StorageConfig, YamlConfigLoader
+from trainer.settings import Settings
 
 EXPERIMENTS = """
 fine_tune_hyperparam_1: &conf
@@ -66,19 +72,48 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, str]]:
     server.stop()
 
 
-def test_the_names_are_imported_without_torch() -> None:
-    code = "import sys; from trainer import YamlConfigLoader; sys.exit('torch' in sys.modules)"
+def test_names_signature_and_help_load_no_torch() -> None:
+    code = (
+        "import sys, pydoc; from trainer import DPOTrainer, YamlConfigLoader; pydoc.render_doc(DPOTrainer);"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_loader_gives_what_the_trainer_takes(folder: Path) -> None:
     config = YamlConfigLoader(base_dir=folder).load("experiments.yml", "exp_7")
-    assert set(config) == {"experiment_id", "model_name", "datasets_path", "hyperparameters", "storage_config"}
+    assert set(config) == {"key", "experiment_id", "model_name", "datasets_path", "hyperparameters", "storage_config"}
     assert config["hyperparameters"].max_steps == 2
     assert isinstance(config["storage_config"], StorageConfig)
-    experiment = DPOTrainer(**config).experiment
-    assert experiment.experiment_id == "7"
-    assert dict(experiment.hyperparameters.trl) == {"adam_beta2": 0.99}
+    trainer = DPOTrainer(**config)
+    assert (trainer.key, trainer.experiment.experiment_id) == ("exp_7", "7")
+    assert dict(trainer.experiment.hyperparameters.trl) == {"adam_beta2": 0.99}
+
+
+@pytest.mark.parametrize("base", ["configs", "./configs", ".", "absolute"])
+def test_the_loader_finds_its_file_wherever_base_dir_is(folder: Path, base: str) -> None:
+    place = folder / "configs" if base in ("absolute", "configs", "./configs") else folder
+    place.mkdir(exist_ok=True)
+    (folder / "experiments.yml").rename(place / "experiments.yml")
+    config = YamlConfigLoader(base_dir=place if base == "absolute" else base).load("experiments.yml", "exp_7")
+    assert config["experiment_id"] == "7"
+    assert YamlConfigLoader(base_dir=base if base != "absolute" else place).load("experiments.yml")["key"] == "exp_7"
+
+
+def test_help_names_every_key_with_its_type_default_and_sentence() -> None:
+    parameters = inspect.signature(DPOTrainer).parameters
+    assert list(parameters) == ["model_name", "key", *(name for name in Experiment.model_fields if name != "model_name")]
+    assert Settings.__annotations__.keys() == Experiment.model_fields.keys() - {"model_name"}
+    text = pydoc.render_doc(DPOTrainer, renderer=pydoc.plaintext)
+    assert "train_filename: str = 'training_data.csv'" in text
+    assert "datasets_path: str | None (default None): folder or s3://… with the CSV files" in text
+    assert "learning_rate: float (default 5e-06): peak learning rate" in text
+    assert "report_to: list[str] (default ['tensorboard']): tensorboard or none" in text
+
+
+def test_both_packages_say_that_they_are_typed() -> None:
+    for package in ("launcher", "trainer"):
+        assert importlib.resources.files(package).joinpath("py.typed").is_file()
 
 
 def test_wrong_arguments_are_named_as_in_a_file() -> None:
@@ -86,6 +121,15 @@ def test_wrong_arguments_are_named_as_in_a_file() -> None:
         DPOTrainer(model_name="m", datasets_path="d", hyperparameters={"learning_rat": 1e-5})
     assert "DPOTrainer(hyperparameters.learning_rat): unknown key 'learning_rat'" in str(caught.value)
     assert "did you mean 'learning_rate'?" in str(caught.value)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "pydantic" not in shown, "the message is the only thing to read"
+
+
+def test_a_key_that_cannot_name_a_folder_and_an_unknown_progress_are_refused() -> None:
+    with pytest.raises(UsageError, match="key names folders"):
+        DPOTrainer(model_name="m", datasets_path="d", key="my exp")
+    with pytest.raises(UsageError, match="progress must be one of auto, bar, print, none; found 'loud'"):
+        DPOTrainer(model_name="m", datasets_path="d").train(progress="loud")
 
 
 @pytest.mark.slow
@@ -116,16 +160,31 @@ def test_a_batch_that_cannot_be_split_is_a_mistake_and_the_hub_s_token_is_taken_
 
 
 @pytest.mark.slow
-def test_the_quickstart_trains_and_saves_to_s3(folder: Path, tiny_model: Path, bucket: tuple[Any, str]) -> None:
+def test_the_quickstart_trains_and_saves_to_s3(
+    folder: Path, tiny_model: Path, bucket: tuple[Any, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     client, endpoint = bucket
     storage = StorageConfig(bucket_name="adapters", object_prefix="dpo", endpoint_url=endpoint, region="us-east-1")
     trainer = DPOTrainer(
-        model_name=str(tiny_model), datasets_path="data", hyperparameters={"max_steps": 2}, storage_config=storage
+        model_name=str(tiny_model), datasets_path="data", hyperparameters={"max_steps": 2}, storage_config=storage, key="first"
     )
-    with pytest.raises(UsageError, match="nothing was trained yet"):
+    with pytest.raises(UsageError, match=r"no adapter yet; call train\(\) first"):
         trainer.save_model()
-    adapter = trainer.train()
+    trained = trainer.train()
+    adapter = trained.adapter
     assert (adapter / "adapter_model.safetensors").is_file()
+    out = capsys.readouterr().out
+    assert "step 2/2  loss " in out, "short lines where there is no terminal"
+    assert "{" not in out, "and no JSON"
+    record = trainer.run.read_record() if trainer.run else {}
+    assert trained.run.startswith("first-")
+    assert record["key"] == "first"
+    assert (trained.folder.name, trained.steps, trained.verified) == (trained.run, 2, 28)
+    assert trained.logs.is_file()
+    assert trained.seconds > 0
+    assert Path(trained) == adapter
+    assert json.loads(json.dumps(trained.json()))["adapter"] == str(adapter)
+    assert str(trained).splitlines()[-1] == f"  adapter   {adapter} (28 tensors, read back and compared)"
     shelf = folder / "data" / "dpo" / "model" / "exp_default" / "tiny-qwen3"
     assert (shelf / "adapter").resolve() == adapter.resolve()
     assert (shelf / "logs" / "dpo_train_steps.jsonl").is_file()
@@ -136,4 +195,4 @@ def test_the_quickstart_trains_and_saves_to_s3(folder: Path, tiny_model: Path, b
     keys = [item["Key"] for item in client.list_objects_v2(Bucket="adapters")["Contents"]]
     assert f"dpo/exp_default/tiny-qwen3/{run}/adapter_model.safetensors" in keys
     assert f"dpo/exp_default/tiny-qwen3/{run}/manifest.json" in keys
-    assert trainer.save_existing_model(model_path=adapter) == uri
+    assert trainer.save_existing_model(model_path=trained) == uri
