@@ -153,7 +153,7 @@ def test_the_ranks_of_a_machine_fetch_the_base_model_once(client: Any, proxy: Fa
     assert [process.returncode for process in ranks] == [0, 0]
     (folder,) = {line.removeprefix("path ") for one in said for line in one.splitlines() if line.startswith("path ")}
     assert {path.name: path.read_bytes() for path in Path(folder).iterdir()} == files
-    assert [f"model: {BASE}, in {folder}" in one for one in said] == [True, False]
+    assert [f"model: {BASE}, cached in {folder}" in one for one in said] == [True, False]
     read = [request.path.rpartition("/")[2] for request in proxy.requests if request.path.startswith("/models/base")]
     assert sorted(read) == sorted(files)
 

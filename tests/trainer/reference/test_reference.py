@@ -172,8 +172,8 @@ def test_a_number_that_is_not_finite_names_its_line_and_is_never_stored(tmp_path
     with pytest.raises(HealthError) as caught:
         look_up(pairs, broken, tmp_path, budget=1000)
     assert str(caught.value) == (
-        "pairs.csv:4: the base model's log-probability is not a number; "
-        "the weights are damaged, or this precision is too narrow for them"
+        "pairs.csv:4: the base model's log-probability is not finite; "
+        "the weights are damaged, or the precision is too low for them"
     )
     score = Scorer()
     assert torch.equal(look_up(pairs, score, tmp_path).logps, direct(pairs))
@@ -209,7 +209,7 @@ PROCESS = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {repository!r})
-from tests.trainer.test_reference import direct, look_up, some_pairs
+from tests.trainer.reference.test_reference import direct, look_up, some_pairs
 
 def score(pairs):
     with open({log!r}, "a") as log:
