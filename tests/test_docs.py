@@ -227,7 +227,6 @@ def keywords_of(call: ast.Call) -> Any:
     return [keyword.arg for keyword in call.keywords]
 
 
-@pytest.mark.xfail(reason="a relative base_dir is joined twice", strict=False)
 def test_the_loaders_line_of_the_readme_runs(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     (line,) = [

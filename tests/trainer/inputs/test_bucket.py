@@ -109,7 +109,7 @@ def test_credentials_that_are_refused_after_the_training_end_in_47_too(
     experiment = experiment_of(proxy.url)
     run = trained(tmp_path, experiment, new_run)
     monkeypatch.delenv("AWS_SECRET_KEY")
-    with pytest.raises(UploadError, match="AWS_SECRET_KEY is not set, but AWS_ACCESS_KEY is"):
+    with pytest.raises(UploadError, match="AWS_ACCESS_KEY is set and AWS_SECRET_KEY is not"):
         train_again(run, experiment, tmp_path)
 
 
