@@ -97,8 +97,7 @@ def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...]) ->
         detail = re.sub(r"^out of memory: .*?\((.*)\)$", r"\1", first)
         if not detail.startswith(meaning):
             detail = f"{meaning}: {detail}".replace(f"{meaning}: out of memory", meaning) if detail else meaning
-        filled = suggestion.replace("RUN", seen.run) if "RUN" in suggestion else suggestion.replace("EXP", seen.key or "EXP")
-        return Explanation(cause, detail, filled or resuming(seen))
+        return Explanation(cause, detail, _filled(suggestion, seen) or resuming(seen))
     if code == 143:
         return Explanation("stopped", first or "stopped on request", resuming(seen))
     if (known := in_lines(seen, (first, *lines))) is not None:
@@ -111,6 +110,13 @@ def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...]) ->
     what = first or (f"its last line is: {last.strip()}" if last else "it printed nothing")
     look = f"see its log with: launcher logs {seen.run} --rank all"
     return Explanation("failed", f"{seen.run} ended with exit code {code}: {what}", look)
+
+
+def _filled(suggestion: str, seen: Evidence) -> str:
+    """``suggestion`` for this run: TensorBoard of a cluster shows all runs of a namespace."""
+    if "tensorboard RUN" in suggestion and seen.namespace:
+        return suggestion.replace("tensorboard RUN", f"tensorboard -n {seen.namespace}")
+    return suggestion.replace("RUN", seen.run) if "RUN" in suggestion else suggestion.replace("EXP", seen.key or "EXP")
 
 
 def out_of_memory(seen: Evidence, what: str) -> Explanation:
