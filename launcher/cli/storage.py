@@ -103,10 +103,10 @@ def _drawn(verb: str) -> Iterator[Listener]:
 
     columns = (TextColumn(verb), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
-        task = bar.add_task(verb, total=None)
+        task = bar.add_task(verb, total=None, visible=False)
 
         def listen(now: Transfer) -> None:
-            bar.update(task, completed=now.done, total=now.total)
+            bar.update(task, completed=now.done, total=now.total or None, visible=True)
 
         yield listen
 
