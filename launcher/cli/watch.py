@@ -16,12 +16,12 @@ import click
 from ..backends import Run, Runs
 from ..backends.state import Ended, ended
 from ..errors import Aborted, UsageError
-from ..runs.follow import Reader, Text, parse, short
+from ..runs.follow import Metric, Reader, Text, parse, short
 from .learned import draw
 from .live import Plain, Screen, screen
 from .screen import complain, say, typed
 
-_CODE: Final = re.compile(r"^it ended with exit code \d+: ")
+_CODE: Final = re.compile(r"^\S+ ended with exit code \d+: ")
 
 
 class Interrupts:
@@ -53,12 +53,13 @@ def watch(backend: Runs[Run], run: Run, interrupts: Interrupts, *, pairs_a_step:
 
     The first interrupt stops it after a checkpoint, and on a terminal asks before; the second one kills it.
     """
-    reader, drawn, heeded = Reader(pairs_a_step), screen(), 0
+    reader, drawn, heeded, has_stepped = Reader(pairs_a_step), screen(), 0, False
     interrupts.is_watching = True
     try:
         for piece in backend.follow(run, begin=begin):
             for event in reader.feed(piece):
                 drawn.show(event)
+                has_stepped = has_stepped or (isinstance(event, Metric) and event.kind == "train")
             if not piece:
                 drawn.tick()
             if interrupts.count > 1:
@@ -70,7 +71,8 @@ def watch(backend: Runs[Run], run: Run, interrupts: Interrupts, *, pairs_a_step:
                     drawn.show(Text(typed(f"{run.name} continues. Follow it with: launcher logs -f {run.name}")))
                     return 0
                 if answer == "stop":
-                    drawn.show(Text(f"stopping {run.name} after a checkpoint (Ctrl-C again kills it at once)"))
+                    after = " after a checkpoint" if has_stepped else ""
+                    drawn.show(Text(f"stopping {run.name}{after} (Ctrl-C again kills it at once)"))
                     backend.stop(run)
         for event in reader.close():
             drawn.show(event)
@@ -80,7 +82,7 @@ def watch(backend: Runs[Run], run: Run, interrupts: Interrupts, *, pairs_a_step:
 
 
 def _answer(drawn: Screen, interrupts: Interrupts) -> str:
-    """``stop``, ``detach`` or ``kill``; where nobody can be asked ``stop``."""
+    """``stop``, ``detach`` or ``kill``; without a terminal ``stop``."""
     if interrupts.last != signal.SIGINT or not _is_terminal():
         return "stop"
     drawn.close()
@@ -95,14 +97,14 @@ def _is_terminal() -> bool:
 
 
 def _stop_or_detach(interrupts: Interrupts) -> str:
-    """What a person wants of a run that goes on meanwhile: ``stop``, ``detach``, or by a second Ctrl-C ``kill``."""
+    """Asks what to do with the run, which continues meanwhile: ``stop``, ``detach``, or by a second Ctrl-C ``kill``."""
     interrupts.is_watching = False
     try:
         while True:
             click.echo("\nstop or detach? [s/d] (Ctrl-C again kills it at once) ", nl=False)
             answer = _line()
             word = answer.strip().lower()
-            if not answer or (word and "detach".startswith(word)):  # the terminal is gone: nobody has said stop
+            if not answer or (word and "detach".startswith(word)):  # the terminal is closed: nobody asked for a stop
                 return "detach"
             if word and "stop".startswith(word):
                 return "stop"
@@ -113,8 +115,8 @@ def _stop_or_detach(interrupts: Interrupts) -> str:
 
 
 def _line() -> str:
-    """A line of standard input. Python looks for a signal before it begins to read: one that comes in between would wait for
-    the line's end, so it rings a bell that is waited for, too.
+    """A line of standard input. Python checks for signals before it starts to read; one that arrives in between would be handled
+    after the line's end. It therefore also writes to a pipe, which is waited for as well.
     """
     ear, bell = os.pipe()
     os.set_blocking(bell, False)

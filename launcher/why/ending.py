@@ -19,7 +19,7 @@ _CODES: Final = {
     45: ("gpu-memory", "out of memory on the device", LESS_MEMORY),
     46: ("health", "a health rule stopped it", "try a lower learning_rate; see its last steps with: launcher tensorboard RUN"),
     47: ("upload", "trained, but not uploaded", "upload the adapter, which is in the run's folder, with: launcher resume RUN"),
-    130: ("aborted", "killed on request", ""),
+    130: ("aborted", "killed", ""),
 }  # fmt: skip
 
 

@@ -43,7 +43,7 @@ STATES = [
     (outcome("stopped", 143, "stopped before the first step"), False, False,
      "x was stopped on request before its first step", NOTHING),
     (outcome("stopped", 143, "stopped at step 6"), True, True, "x was stopped on request after step 6", FROM_6),
-    (outcome("aborted", 130, "killed at once on request"), True, False, "killed at once on request", NOTHING),
+    (outcome("aborted", 130, "killed on request"), True, False, "killed on request", NOTHING),
     ({"state": "running"}, True, True, None, FROM_6),  # its process is gone: lost
     (outcome("failed", 45, "out of memory: lower max_seq_length (CUDA out of memory)"), True, True,
      "out of memory on the device: CUDA out of memory", None),

@@ -419,7 +419,7 @@ def test_ctrl_c_stops_a_run_after_a_checkpoint(cluster_api: ClusterApi, person: 
     assert (following.returncode, out.splitlines()) == (
         143,
         [
-            "stopping first after a checkpoint (Ctrl-C again kills it at once)",
+            "stopping first (Ctrl-C again kills it at once)",
             "a checkpoint is written",
             "stopped (exit 143): first was stopped on request",
             "what to do: resume it with: launcher resume first (from its newest checkpoint, if it has one)",

@@ -282,7 +282,7 @@ def test_stop_waits_for_the_checkpoint(home):
 def test_stop_now_kills_what_does_not_listen(home):
     launcher(home, "run", "demo", "--name", "x", "--detach", FAKE_RANKS="deaf")
     wait_for(lambda: has_stepped(run_dir(home, "x")))
-    assert launcher(home, "stop", "x", "--now").stdout.startswith("aborted (exit 130): killed at once on request\n")
+    assert launcher(home, "stop", "x", "--now").stdout.startswith("aborted (exit 130): killed on request\n")
     assert members(str(run_dir(home, "x").path)) == []
 
 

@@ -18,7 +18,7 @@ UNSEEN = "resume it with: launcher resume big (from its newest checkpoint, if it
     [
         {"state": "stopped", "exit_code": 143, "step": 6},
         {"state": "lost", "exit_code": 137},
-        {"state": "aborted", "exit_code": 130, "sentence": "killed at once on request"},
+        {"state": "aborted", "exit_code": 130, "sentence": "killed on request"},
     ],
 )
 def test_a_run_that_was_stopped_or_killed_says_whether_there_is_something_to_resume(over, checkpoints, words):
