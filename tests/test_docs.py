@@ -217,7 +217,7 @@ def keywords_of(call: ast.Call) -> Any:
             hyper = next((keyword.value for keyword in call.keywords if keyword.arg == "hyperparameters"), None)
             if isinstance(hyper, ast.Dict):
                 assert {ast.literal_eval(key) for key in hyper.keys if key} <= set(Hyperparameters.model_fields)
-            return Experiment.model_fields
+            return {*Experiment.model_fields, "key"}
         case ast.Name("StorageConfig"):
             return StorageConfig.model_fields
         case ast.Name("YamlConfigLoader"):
