@@ -10,18 +10,23 @@ import fcntl
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
+from pathlib import Path
 from typing import Final
 
+from .blocks import Checkout
 from .pages import DOCS, ROOT
 
 RECORD: Final = DOCS / "images" / "demo.txt"
 PICTURE: Final = DOCS / "images" / "demo.svg"
-WIDTH: Final = 100
-COMMAND: Final = ("run", "demo", "--backend", "host")
+MODEL: Final = ROOT / "data" / "demo" / "qwen3-tiny"
+WIDTH: Final = 118
+COMMAND: Final = ("run", "demo", "--backend", "host", "--name", "first")
 TITLE: Final = "launcher run demo"
 
 # rich's own drawing without its web fonts: a picture in a README loads nothing.
@@ -105,12 +110,21 @@ def _coloured(line: list[tuple[str, str]]) -> str:
 
 
 def record() -> str:
-    """The demo's screen. It is run as a person runs it, on a terminal; needs the trainer and the demo's model."""
+    """The demo's screen, of a terminal in a copy of the checkout. Needs the trainer and the demo's model."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = Checkout(Path(folder))
+        shutil.copytree(MODEL, checkout.folder / MODEL.relative_to(ROOT))
+        return _screen_of(checkout)
+
+
+def _screen_of(checkout: Checkout) -> str:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 60, WIDTH, 0, 0))
-    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(WIDTH)}
+    env = {**checkout.env, "TERM": "xterm-256color", "COLUMNS": str(WIDTH)}
     launcher = [sys.executable, "-m", "launcher", *COMMAND]
-    with subprocess.Popen(launcher, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave) as process:
+    with subprocess.Popen(
+        launcher, cwd=checkout.folder, env=env, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave
+    ) as process:
         os.close(slave)
         stream = b""
         while piece := _read(master):
@@ -119,7 +133,7 @@ def record() -> str:
             raise SystemExit(stream.decode(errors="replace"))
     screen = Screen()
     screen.feed(stream.decode("utf-8", errors="replace"))
-    return screen.text().replace(str(ROOT), "~/dpo-launcher")
+    return screen.text().replace(str(checkout.folder), "~/dpo-launcher")
 
 
 def _read(master: int) -> bytes:
