@@ -152,6 +152,7 @@ def svg(recorded: str) -> str:
     prompt = Text.assemble(("$ ", "green"), ("launcher " + " ".join(COMMAND), "bold"))
     console.print(prompt)
     console.print(Text.from_ansi(recorded.rstrip("\n")), soft_wrap=False)
+    console.print()  # the last line would lose its underscores to the frame
     return console.export_svg(title=TITLE, code_format=_FORMAT, unique_id="demo")
 
 
