@@ -26,6 +26,8 @@ from launcher.cli import launcher
 from launcher.experiment.files import load, read_env
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment, StorageConfig
+from launcher.why import explain
+from tests.launcher.why.played import pending, seen
 
 PAGES = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 REWRITE = bool(os.environ.get("REWRITE_GOLDEN"))
@@ -134,6 +136,12 @@ def test_what_is_shown_is_what_is_printed(block: Block, tmp_path: Path) -> None:
     for earlier in blocks(block.page):
         checkout.save(earlier)
     assert checkout.printed(block) == block.text, f"{block}: `make docs` writes it again"
+
+
+def test_the_example_of_a_pending_run_is_what_why_prints() -> None:
+    message = "0/5 nodes are available: 3 Insufficient nvidia.com/gpu, 2 node(s) had untolerated taint {dedicated: other}."
+    found = explain(seen(pods=(pending(message),), gpus=8))
+    assert f"why         {found.sentence}\nwhat to do  {found.suggestion}\n" in (DOCS / "cluster.md").read_text()
 
 
 def parse(args: list[str], command: click.Command = launcher) -> None:
