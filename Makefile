@@ -1,6 +1,6 @@
-# Works on a machine that has Python 3.11 or newer and make: everything else goes into .venv.
+# Needs Python 3.11 or newer and make. Everything else is installed into .venv.
 PYTHON ?= python3
-# An extra index for pip, as one with CPU-only builds of torch; empty: pip's own configuration.
+# An extra package index for pip, for example one with CPU builds of torch. Empty: pip's own configuration.
 PIP_EXTRA_INDEX ?=
 # Options of pytest: one process per core (tests/conftest.py groups the tests). Empty: one test after another.
 PYTEST_ARGS ?= -n auto --durations=20
@@ -12,30 +12,30 @@ MODEL := data/demo/qwen3-tiny
 
 .PHONY: demo test test-cluster lint format bench bench-step bench-parallel bench-memory bench-data bench-cluster soak bench-image image lock docs pictures trl-fields clean help
 
-help: ## this list
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(VENV)/trainer.stamp $(MODEL)/config.json ## set everything up and train the demo on this machine
+demo: $(VENV)/trainer.stamp $(MODEL)/config.json ## install everything and train the demo on this machine
 	$(BIN)/launcher run demo --backend host
 
-test: $(VENV)/dev.stamp ## every test that needs no GPU and no cluster
+test: $(VENV)/dev.stamp ## run every test that needs no GPU and no cluster
 	$(BIN)/python -m pytest -m "not gpu and not cluster" $(PYTEST_ARGS)
 
-test-cluster: $(VENV)/dev.stamp ## whole runs on the cluster of KUBECONFIG (tests/cluster/README.md)
+test-cluster: $(VENV)/dev.stamp ## test whole runs on the cluster of KUBECONFIG (tests/cluster/README.md)
 	$(BIN)/python -m pytest tests/cluster -m cluster
 
-lint: $(VENV)/dev.stamp ## ruff, mypy --strict on the launcher, import contracts, the workflow
+lint: $(VENV)/dev.stamp ## run ruff, mypy --strict on the launcher, import contracts, and check the workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 
-format: $(VENV)/dev.stamp ## let ruff format and sort
+format: $(VENV)/dev.stamp ## format and sort with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/dev.stamp ## measure; JSON into build/bench, a table to the terminal
+bench: $(VENV)/dev.stamp ## measure: JSON in build/bench, a table on the terminal
 	$(BIN)/python -m tests.benchmarks.startup
 	$(BIN)/python -m tests.benchmarks.dpo_step
 	$(BIN)/python -m tests.benchmarks.parallel
@@ -47,51 +47,51 @@ bench: $(VENV)/dev.stamp ## measure; JSON into build/bench, a table to the termi
 	$(BIN)/python -m tests.benchmarks.ps
 	$(BIN)/python -m tests.benchmarks.follow
 
-bench-data: $(VENV)/dev.stamp ## a large spreadsheet; 1 GiB to S3 beside bare boto3; 200 uploads killed and finished
+bench-data: $(VENV)/dev.stamp ## measure a large spreadsheet, 1 GiB to S3 against bare boto3, 200 killed uploads
 	$(BIN)/python -m tests.benchmarks.sheets
 	$(BIN)/python -m tests.benchmarks.upload
 	$(BIN)/python -m tests.benchmarks.kills
 
-bench-cluster: $(VENV)/dev.stamp ## submit, ps and following 64 pods, against an emulator of the Kubernetes API
+bench-cluster: $(VENV)/dev.stamp ## measure submit, ps and following 64 pods, against an emulator of the Kubernetes API
 	$(BIN)/python -m tests.benchmarks.submit
 	$(BIN)/python -m tests.benchmarks.ps
 	$(BIN)/python -m tests.benchmarks.follow
 
-bench-memory: $(VENV)/trainer.stamp ## what `launcher plan` says of memory against real peaks (DEVICE=cuda on a GPU)
+bench-memory: $(VENV)/trainer.stamp ## compare the memory of `launcher plan` with measured peaks (DEVICE=cuda on a GPU)
 	$(BIN)/python -m tests.benchmarks.memory --device $(or $(DEVICE),cpu)
 
-bench-step: $(VENV)/trainer.stamp ## the DPO step against plain TRL (DEVICE=cuda on a GPU)
+bench-step: $(VENV)/trainer.stamp ## compare the DPO step with plain TRL (DEVICE=cuda on a GPU)
 	$(BIN)/python -m tests.benchmarks.dpo_step --device $(or $(DEVICE),cpu)
 
-bench-parallel: $(VENV)/trainer.stamp $(MODEL)/config.json ## one process, DDP and ZeRO: losses, speed, checkpoints
+bench-parallel: $(VENV)/trainer.stamp $(MODEL)/config.json ## compare one process, DDP and ZeRO: losses, speed, checkpoints
 	$(BIN)/python -m tests.benchmarks.parallel
 
-soak: $(VENV)/trainer.stamp $(MODEL)/config.json ## fifty SIGKILLs at random moments over all modes, fifty equal adapters (half an hour)
+soak: $(VENV)/trainer.stamp $(MODEL)/config.json ## kill and resume fifty runs in all modes and compare adapters (half an hour)
 	$(BIN)/python -m tests.benchmarks.soak
 
-bench-image: $(VENV)/trainer.stamp $(MODEL)/config.json ## the image: size, rebuilds, time to the first step (needs an engine)
+bench-image: $(VENV)/trainer.stamp $(MODEL)/config.json ## measure the image: size, rebuilds, time to the first step (needs a Docker engine)
 	$(BIN)/python -m tests.benchmarks.image
 
-image: $(VENV)/dev.stamp ## the image as CI builds it, by buildah: one commit, one digest (VARIANT=cpu or cuda); its SBOM in build/
+image: $(VENV)/dev.stamp ## build the image reproducibly with buildah (VARIANT=cpu or cuda); SBOM in build/
 	PYTHON=$(BIN)/python docker/image.sh $(or $(VARIANT),cpu)
 
-lock: $(VENV)/dev.stamp ## write docker/constraints.txt from what is installed, and the images' locks (WHEELS=folder of CPU builds of torch)
+lock: $(VENV)/dev.stamp ## write docker/constraints.txt from the installed packages, and the images' locks (WHEELS=folder of CPU builds of torch)
 	echo '# Every package of `pip install -e .[trainer,dev]`, without those that only a CUDA build of torch asks for; `make lock` writes it.' > docker/constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v -e '^nvidia-' -e '^cuda-' -e '^triton' -e ' @ ' >> docker/constraints.txt
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python docker/lock.py $(WHEELS)
 
-docs: $(VENV)/dev.stamp ## write what programs write of README and docs: tables, help of the commands, printed outputs
+docs: $(VENV)/dev.stamp ## regenerate tables, command help and printed outputs in README and docs
 	$(BIN)/python -m docs.generate.reference
 	$(BIN)/python -m docs.generate.cards
 	$(BIN)/python -m docs.generate.blocks
 
-pictures: $(VENV)/trainer.stamp $(MODEL)/config.json ## run the demo and draw the picture of its terminal
+pictures: $(VENV)/trainer.stamp $(MODEL)/config.json ## run the demo and draw its terminal for the README
 	$(BIN)/python -m docs.generate.terminal --record
 
 trl-fields: $(VENV)/trainer.stamp ## regenerate the launcher's list of TRL's fields
 	$(BIN)/python -m trainer.inputs.trl_fields
 
-clean: ## remove what make made (runs in data/dpo stay)
+clean: ## remove everything that make created (runs in data/dpo stay)
 	rm -rf $(VENV) build data/demo
 
 $(MODEL)/config.json: | $(VENV)/trainer.stamp
