@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ..errors import Warned
 from ..experiment.schema import Experiment
 from .mapping import Columns
+from .pair import Pair
 from .prompt import LONE_PLACEHOLDER, PROMPT_COLUMNS, Prompt
 from .table import Table, Tables
-
-if TYPE_CHECKING:
-    from .pairs import Pair
 
 
 def content_notices(train: Sequence[Pair], validation: Sequence[Pair]) -> Iterator[str]:

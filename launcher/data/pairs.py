@@ -13,21 +13,11 @@ from ..runs.run_dir import write_whole
 from .cells import cell_mistakes
 from .mapping import Columns, answer_of, check_settings, columns_from, missing_columns
 from .notices import content_notices, table_notices
+from .pair import Pair
 from .prompt import Prompt, choose_prompt
 from .rows import Reading, read_tables
 from .sheets.spreadsheet import Spreadsheet
 from .table import Row, Tables
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One preference as text, before any chat template; ``line`` is where its row begins in the file or worksheet."""
-
-    system: str | None
-    user: str
-    chosen: str
-    rejected: str
-    line: int
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..data.pairs import Pair
+from ..data.pair import Pair
 from .estimate import Work
 
 # What a chat template adds to one prompt with its answer: role marks, and in some a system message of its own.

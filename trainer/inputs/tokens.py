@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from launcher.data.pairs import Pair
+from launcher.data.pair import Pair
 from launcher.data.table import place_of
 from launcher.errors import DataError, Mistake, Warned
 from launcher.experiment.hyperparameters import Hyperparameters

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.data.pairs import Pair, Pairs, Source, read_pairs, write_processed
+from launcher.data.pair import Pair
+from launcher.data.pairs import Pairs, Source, read_pairs, write_processed
 from launcher.data.rows import Reading
 from launcher.errors import DataError, ExperimentError, LauncherError, Warned
 from launcher.experiment.schema import Experiment

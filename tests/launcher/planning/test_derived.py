@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from launcher.data.pairs import Pair, Pairs, Source
+from launcher.data.pair import Pair
+from launcher.data.pairs import Pairs, Source
 from launcher.experiment.schema import Experiment
 from launcher.job.job import plan
 from launcher.planning.derived import Derived, derived

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launcher.data.pairs import Pair
+from launcher.data.pair import Pair
 from launcher.errors import DataError, labelled
 from launcher.experiment.schema import Experiment
 from trainer.inputs.tokens import Tokens, tokenize
