@@ -93,18 +93,17 @@ def _submit(choice: Choice, registry: str | None, data_of: str | None, detach: b
     return submit_to_cluster(choice, registry, data_of, follow=not detach)
 
 
-def start(where: AnyBackend, job: Job, spec: Any, detach: bool, *, again: bool = False) -> int:
+def start(where: AnyBackend, job: Job, spec: Any, detach: bool) -> int:
     """Starts what was rendered on this machine, and follows it to the end unless ``detach``; returns the exit code."""
     from .watch import Interrupts, watch
 
-    begin = where.mark(spec.run_dir) if again else 0
     if detach:
-        where.submit(spec, again=again)
+        where.submit(spec)
         say(f"Started {job.run}. Follow it with: {this_launcher()} logs -f {job.run}")
         return 0
     with Interrupts() as interrupts:
-        run = where.submit(spec, again=again)
-        return watch(where, run, interrupts, pairs_a_step=job.experiment.global_batch, begin=begin)
+        run = where.submit(spec)
+        return watch(where, run, interrupts, pairs_a_step=job.experiment.global_batch)
 
 
 VERBS: tuple[click.Command, ...] = (run,)

@@ -276,7 +276,7 @@ def _ending(state: Mapping[str, Any], words: str, record: Mapping[str, Any]) -> 
         whose = f"the memory of launch.memory ({limit})" if limit else "the machine's memory"
         return Status("failed", 137, f"the kernel killed it: {whose} ran out")
     if code == 143:
-        return Status("stopped", 143, "stopped before the training began")
+        return Status("stopped", 143, "stopped before the first step: nothing to resume")
     if code == 135:
         return Status("failed", 135, BUS_ERROR)
     if code == 137:

@@ -164,11 +164,12 @@ def _send(cluster: Cluster, namespace: str, pod: str, staged: Staged, say: Say) 
     command = ["python", "-c", _UNPACK.read_text(encoding="utf-8"), staged.target, staged.folder.digest]
     said = ""
     try:
-        for piece in cluster.exec(pod, CONTAINER, command, namespace, stdin()):
-            said += piece.decode()
-            is_wanted = is_wanted or said.startswith("send\n")
-            if "\n" in said:
-                asked.set()
+        with meter:
+            for piece in cluster.exec(pod, CONTAINER, command, namespace, stdin()):
+                said += piece.decode()
+                is_wanted = is_wanted or said.startswith("send\n")
+                if "\n" in said:
+                    asked.set()
     finally:
         asked.set()
     return said.split()[-1] if said else ""
