@@ -275,7 +275,7 @@ def foreign_image(engine):
 
 def test_an_image_for_another_processor_is_said_to_be_one(docker, spec, foreign_image):
     run = docker.submit(spec(image=foreign_image))
-    assert over(docker, run).sentence.startswith("the image is for another processor than this machine's")
+    assert over(docker, run).sentence.startswith("the image is for another processor architecture")
     assert "exec format error" in (run.logs / "container.log").read_text()
 
 
