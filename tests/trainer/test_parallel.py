@@ -177,7 +177,9 @@ def test_a_request_to_one_rank_stops_both_after_one_checkpoint(root: Path, make_
     os.kill(run.pid_of(1), signal.SIGTERM)
     assert run.finish() == 143
     (kept,) = run.run.checkpoints()
-    assert run.outcome()["sentence"] == f"stopped at step {kept.name.removeprefix('checkpoint-')} of 500, after a checkpoint"
+    assert (
+        run.outcome()["sentence"] == f"stopped at step {kept.name.removeprefix('checkpoint-')} of 500: resumes from {kept.name}"
+    )
 
 
 def test_a_rank_that_is_killed_ends_the_other_within_seconds_and_is_the_reason(root: Path, make_experiment: Make) -> None:
@@ -213,7 +215,7 @@ def test_memory_that_runs_out_costs_no_step_and_changes_no_loss(
         trainer.train()
         losses[limit] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     out = capsys.readouterr().out
-    assert "out of memory at step 1: it is computed again in rows of at most" in out, "the longest rows go first"
+    assert "out of memory at step 1: this and all later steps use rows of at most" in out, "the longest rows go first"
     assert "out of memory at step 2" not in out, "what was learned of the memory holds for all that follows"
     assert losses[250] == pytest.approx(losses[None], rel=1e-5)
     assert len(losses[250]) == 3
