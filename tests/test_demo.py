@@ -79,7 +79,7 @@ def test_the_demo_learns_its_preference_on_pairs_that_it_never_saw(home: Path) -
     assert "importing torch and transformers\n" in done.stdout, "printed while nothing else can be"
     assert "fast path on: same loss and gradient as TRL on the first pairs (loss within " in done.stdout
     assert "learned, on validation pairs that were not trained on:" in done.stdout
-    assert f"adapter  {run / 'adapter'} (56 tensors, read back and compared)" in done.stdout
+    assert f"adapter     {run / 'adapter'} (56 tensors, read back and compared)" in done.stdout
     record = json.loads((run / "run.json").read_text())
     assert record["outcome"]["state"] == "done"
     assert record["attempts"][0]["exit_code"] == 0

@@ -81,7 +81,7 @@ def test_an_unknown_verb_and_a_missing_argument_show_the_command_that_helps(type
 def test_on_a_terminal_a_message_wraps_at_words_and_a_line_of_a_file_does_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("launcher.cli.screen._columns", lambda err: 40)
+    monkeypatch.setattr("launcher.cli.screen.columns", lambda err: 40)
     source = "    | " + "beta: 0.1 # " * 6
     fail(
         f"a.yml:1:1: a sentence that is longer than forty columns\n{source}\n    | ^^^^\n"

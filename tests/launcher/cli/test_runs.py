@@ -129,7 +129,7 @@ def test_a_run_that_never_had_a_rank_shows_torchruns_words(home, tmp_path):
     done = launcher(home, "run", "demo", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.startswith("no libcuda here\n")
-    assert "failed (exit 1): torchrun failed; logs/entry.log has its words" in done.stderr
+    assert "failed (exit 1): torchrun failed: see logs/entry.log" in done.stderr
 
 
 @pytest.mark.parametrize(

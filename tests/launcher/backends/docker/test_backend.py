@@ -212,7 +212,7 @@ def test_two_runs_of_one_name_in_two_directories_do_not_meet(engine, docker, spe
 
 
 def test_a_launcher_that_is_killed_leaves_a_run_that_is_found_followed_and_reaped(engine, docker, spec, tmp_path):
-    run = docker.submit(spec(env={"FAKE_STEPS": 40}))
+    run = docker.submit(spec(env={"FAKE_STEPS": 40, "FAKE_PAUSE": "0.2"}))
     launcher = [sys.executable, "-m", "launcher"]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4]), "HOME": str(tmp_path)}
     first = subprocess.Popen([*launcher, "logs", "-f", str(run.path)], cwd=tmp_path, env=env, stdout=subprocess.DEVNULL)
