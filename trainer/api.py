@@ -66,18 +66,9 @@ class DPOTrainer:
     """
 
     def __init__(self, model_name: str, *, key: str | None = None, **settings: Unpack[Settings]):
-        """Checks all settings; raises ExperimentError with every mistake."""
-        given = {"model_name": model_name, **{name: _plain(value) for name, value in settings.items()}}
-        try:
-            self.experiment = Experiment.parse(given)
-        except ValidationError as error:
-            problems = every_problem(given, error)
-        else:
-            problems = []
-        if problems:  # outside the handler: pydantic's traceback would hide the message
-            raise ExperimentError(
-                [Mistake(f"DPOTrainer({'.'.join(map(str, p.loc))})", p.what, p.expected, p.found, p.hint) for p in problems]
-            )
+        """Checks all settings; raises ExperimentError with every mistake. Only :meth:`train` needs data."""
+        self._given = {"model_name": model_name, **{name: _plain(value) for name, value in settings.items()}}
+        self.experiment = _parsed(self._given, needs_data=False)
         self.key = self.experiment.experiment_id if key is None else _checked(key)
         self.run: RunDir | None = None
 
@@ -88,6 +79,7 @@ class DPOTrainer:
 
         Raises a LauncherError that names what is wrong with experiment, data or device.
         """
+        self.experiment = _parsed(self._given, needs_data=True)
         output = screen(progress, self.experiment.global_batch)
         token = read_env(Path()).get("HF_TOKEN")
         if token:  # the hub's client reads the environment alone
@@ -129,8 +121,8 @@ class DPOTrainer:
     def save_model(self, model_path: str | os.PathLike[str] | None = None) -> str:
         """Uploads an adapter's folder to ``storage_config``; returns its address.
 
-        ``model_path`` defaults to the adapter that :meth:`train` made. Raises UsageError without folder or storage_config,
-        CredentialError where the store refuses the credentials, UploadError where the upload fails.
+        ``model_path`` defaults to the adapter that :meth:`train` made; with it no data are needed. Raises UsageError without
+        folder or storage_config, CredentialError where the store refuses the credentials, UploadError where the upload fails.
         """
         from launcher.storage import Lines, key_parts, upload_folder, upload_run
 
@@ -144,11 +136,14 @@ class DPOTrainer:
             raise UsageError("save_model needs a storage_config with a bucket_name")
         env, lines = read_env(Path()), Lines("uploaded", print)
         folder = folder.resolve()
-        run = RunDir(folder.parent)
-        if folder == run.adapter and run.record.is_file():
+        run = next((RunDir(above) for above in (folder, *folder.parents) if (above / "run.json").is_file()), None)
+        if run is not None and folder in (run.path, run.adapter):
             return upload_run(run, self.experiment, storage=storage, env=env, listener=lines).uri
-        # An adapter's folder lies in its run, whose name tells uploads of one experiment apart.
-        parts = key_parts(self.experiment, run.name if folder.name == "adapter" else folder.name)
+        # The name of the run tells uploads of one experiment apart.
+        names = (folder.name,) if run is None else (run.name, *folder.relative_to(run.path).parts)
+        if run is None and folder.name == "adapter":
+            names = (folder.parent.name,)
+        parts = key_parts(self.experiment, *names)
         return upload_folder(folder, storage=storage, prefix_parts=parts, env=env, listener=lines).uri
 
     save_existing_model = save_model
@@ -157,6 +152,18 @@ class DPOTrainer:
 # What `help(DPOTrainer)` and an editor show: the keys of an experiment, from its schema.
 DPOTrainer.__signature__ = signature(inspect.signature(DPOTrainer.__init__))  # type: ignore[attr-defined]
 DPOTrainer.__doc__ = f"{inspect.cleandoc(DPOTrainer.__doc__ or '')}\n\n{documented()}\n"
+
+
+def _parsed(given: Mapping[str, Any], *, needs_data: bool) -> Experiment:
+    """The experiment of ``DPOTrainer``'s arguments; raises ExperimentError with every mistake."""
+    try:
+        return Experiment.parse(given, needs_data=needs_data)
+    except ValidationError as error:
+        problems = every_problem(given, error, needs_data=needs_data)
+    # Outside the handler: pydantic's traceback would hide the message.
+    raise ExperimentError(
+        [Mistake(f"DPOTrainer({'.'.join(map(str, p.loc))})", p.what, p.expected, p.found, p.hint) for p in problems]
+    )
 
 
 def _checked(key: str) -> str:

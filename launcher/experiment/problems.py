@@ -46,7 +46,7 @@ def problems(error: ValidationError) -> list[Problem]:
     return [p._replace(what=f"{_name(p.loc)} must be {p.must}") if p.must is not None else p for p in inner]
 
 
-def every_problem(data: Mapping[str, Any], error: ValidationError) -> list[Problem]:
+def every_problem(data: Mapping[str, Any], error: ValidationError, *, needs_data: bool = True) -> list[Problem]:
     """The mistakes of ``data`` that ``error`` holds, and those behind them.
 
     pydantic looks for contradictions between settings only where each one is valid. The invalid ones are left out here and the
@@ -57,7 +57,7 @@ def every_problem(data: Mapping[str, Any], error: ValidationError) -> list[Probl
     for _ in range(2):  # contradictions inside a section, then those of the whole experiment
         named = {str(loc[-1]) for loc in wrong if loc}
         try:
-            Experiment.parse(_without(data, wrong))
+            Experiment.parse(_without(data, wrong), needs_data=needs_data)
         except ValidationError as error_behind:
             behind = [problem for problem in problems(error_behind) if problem.loc not in wrong]
             found += [problem for problem in behind if named.isdisjoint(re.findall(r"\w+", problem.what))]

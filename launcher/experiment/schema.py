@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..redact import SECRET
@@ -203,8 +203,10 @@ class Experiment(Section):
         return value
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _one_source(self, info: ValidationInfo) -> Self:
         if self.datasets_path is None and self.spreadsheet_id is None:
+            if info.context is not None and not info.context["needs_data"]:
+                return self
             raise PydanticCustomError("no_data", "has no data; set datasets_path (CSV files) or spreadsheet_id (Google Sheets)")
         if self.datasets_path is not None and self.spreadsheet_id is not None:
             raise PydanticCustomError("two_sources", "has datasets_path and spreadsheet_id; keep one")
@@ -245,9 +247,12 @@ class Experiment(Section):
         return math.ceil(max(1, math.ceil(batches * micro / self.global_batch)) * h.num_train_epochs)
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> Self:
-        """``data`` as an experiment; raises pydantic's ``ValidationError``, which :func:`problems` explains."""
-        return cls.model_validate(data)
+    def parse(cls, data: Mapping[str, Any], *, needs_data: bool = True) -> Self:
+        """``data`` as an experiment; raises pydantic's ``ValidationError``, which :func:`problems` explains.
+
+        ``needs_data``: False for an experiment that only names a model and a bucket, to upload what an earlier run left.
+        """
+        return cls.model_validate(data, context={"needs_data": needs_data})
 
 
 def _last_part(path: str) -> str:

@@ -132,6 +132,46 @@ def test_a_key_that_cannot_name_a_folder_and_an_unknown_progress_are_refused() -
         DPOTrainer(model_name="m", datasets_path="d").train(progress="loud")
 
 
+def test_a_folder_of_an_earlier_run_is_uploaded_without_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: tuple[Any, str]
+) -> None:
+    client, endpoint = bucket
+    monkeypatch.chdir(tmp_path)
+    path = Path("data/exp_1/exp_id_1:hyper_1:prompt_1:model:adapter")
+    run = Path("data/dpo/model/exp_1/model/runs/first")
+    for folder in (path, run / "adapter", run / "checkpoint-2"):
+        folder.mkdir(parents=True)
+        (folder / "adapter_model.safetensors").write_text(folder.name)
+    (run / "run.json").write_text("{}")
+    storage = StorageConfig(
+        provider="s3",
+        upload_to_cloud=True,
+        object_prefix="tuned",
+        bucket_name="adapters",
+        endpoint_url=endpoint,
+        region="us-east-1",
+    )
+    trainer = DPOTrainer(model_name="some/model", storage_config=storage, hyperparameters={"eval_strategy": "steps"})
+
+    below = "s3://adapters/tuned/exp_default/model"
+    assert trainer.save_existing_model(model_path=str(path)) == f"{below}/{path.name}"
+    assert trainer.save_model(model_path=f"{path}/") == f"{below}/{path.name}"
+    assert trainer.save_model(model_path=run) == f"{below}/first", "of a run its adapter"
+    assert trainer.save_model(model_path=run / "checkpoint-2") == f"{below}/first/checkpoint-2"
+    keys = {item["Key"] for item in client.list_objects_v2(Bucket="adapters")["Contents"]}
+    names = ("manifest.json", "adapter_model.safetensors")
+    places = (path.name, "first", "first/checkpoint-2")
+    assert keys == {f"tuned/exp_default/model/{place}/{name}" for place in places for name in names}
+
+
+def test_training_needs_data_and_says_so_when_it_begins() -> None:
+    trainer = DPOTrainer(model_name="m", hyperparameters={"eval_strategy": "steps"})
+    with pytest.raises(ExperimentError) as caught:
+        trainer.train()
+    what = "the experiment has no data; set datasets_path (CSV files) or spreadsheet_id (Google Sheets)"
+    assert str(caught.value) == f"DPOTrainer(): {what}"
+
+
 @pytest.mark.slow
 def test_a_training_that_fails_leaves_a_record_that_says_so(folder: Path, tiny_model: Path) -> None:
     trainer = DPOTrainer(model_name=str(tiny_model), datasets_path="data", hyperparameters={"target_modules": ["nothing"]})
