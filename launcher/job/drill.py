@@ -41,14 +41,14 @@ def short_version(experiment: Experiment, steps: int, *, full_determinism: bool)
 
 
 def fingerprint(adapter: Path) -> str:
-    """SHA-256 of the weights in ``adapter``; raises UsageError if there are none."""
-    files = sorted(adapter.glob("*.safetensors"))
-    if not files:
+    """SHA-256 of all files in ``adapter``, with their names; raises UsageError if no weights are among them."""
+    files = sorted(path for path in adapter.rglob("*") if path.is_file())
+    if not any(file.suffix == ".safetensors" for file in files):
         raise UsageError(f"no weights in {adapter}")
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as opened:
-            digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+            digest.update(str(file.relative_to(adapter)).encode() + hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
 
 

@@ -6,6 +6,8 @@ import math
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -51,6 +53,10 @@ def tensors(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     return load_file(folder / "adapter_model.safetensors")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def same_bits(one: Path, other: Path) -> bool:
@@ -151,13 +157,31 @@ def test_six_steps_and_a_resume_of_six_give_the_adapter_of_twelve_bit_for_bit(
     shutil.copy(whole.steps, run.steps)  # lines up to step 12, as if the kill came after the last one
     train_in(tmp_path, run, experiment, attempt=2)
 
-    assert same_bits(run.adapter, whole.adapter)
+    assert contents(run.adapter) == contents(whole.adapter)
     assert [event["step"] for event in events(run, "train")] == list(range(1, 13))
     cut = [json.loads(line) for line in (run.logs / "dpo_train_steps.cut-2.jsonl").read_text().splitlines()]
     assert [event["step"] for event in cut] == [7, 8, 9, 10, 11, 12, 12, 12]
     assert events(run, "summary")[0]["before"] == events(whole, "summary")[0]["before"]
     for resumed, straight in zip(events(run, "train"), events(whole, "train"), strict=True):
         assert (resumed["loss"], resumed["num_tokens"]) == (straight["loss"], straight["num_tokens"])
+
+
+def test_equal_runs_leave_equal_folders_whatever_the_order_of_the_hashes_in_their_processes(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun
+) -> None:
+    modules = ["v_proj", "q_proj", "down_proj", "k_proj", "up_proj", "o_proj", "gate_proj"]
+    experiment = make_experiment(max_steps=1, save_strategy="steps", target_modules=modules)
+    runs = [new_run(tmp_path, experiment, name) for name in ("here", "there")]
+    train_in(tmp_path, runs[0], experiment)
+    env = {**os.environ, "PYTHONHASHSEED": "7", "CUDA_VISIBLE_DEVICES": ""}
+    env |= {f"DPO_{name}_ROOT": str(tmp_path) for name in ("RUN", "DATA")} | {"DPO_CACHE_ROOT": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-m", "trainer", str(runs[1].path)], env=env, timeout=240, check=True)
+    here, there = (contents(run.adapter) for run in runs)
+    assert here == there
+    assert {"adapter_config.json", "adapter_model.safetensors", "README.md", "tokenizer.json"} <= here.keys()
+    assert json.loads(here["adapter_config.json"])["target_modules"] == sorted(modules)
+    configs = [run.path / "checkpoint-1" / "adapter_config.json" for run in runs]
+    assert [config.read_bytes() for config in configs] == [here["adapter_config.json"]] * 2
 
 
 def test_a_resume_from_the_last_step_trains_nothing_and_gives_the_same_adapter(

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 import trl
+from peft import PeftConfig, PeftModel
+from peft.utils import CONFIG_NAME
 from transformers.trainer_utils import rotate_checkpoints
 
 from launcher.errors import HealthError
@@ -19,6 +21,7 @@ from ..processes.sharding import all_finite, stage
 from . import origin
 from .remembered import TOKENS
 from .reshard import carry_over, is_native, parameter_names
+from .schedule import follow
 
 STAGING = ".saving"
 
@@ -27,6 +30,13 @@ def check_finite(model: torch.nn.Module) -> None:
     """Raises HealthError, on every rank, if a trained weight is not a number: no checkpoint and no adapter may hold one."""
     if not all_finite(model):
         raise HealthError("trained weights are not finite (NaN or infinite): lower learning_rate")
+
+
+def _sort_sets(config: PeftConfig, file: Path) -> None:
+    """Writes ``file``, in which PEFT has saved ``config``, again with each set in the order of its names."""
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    saved |= {name: sorted(value) for name, value in vars(config).items() if isinstance(value, set)}
+    file.write_text(json.dumps(saved, indent=2, sort_keys=True), encoding="utf-8")
 
 
 class CheckpointedTrainer(trl.DPOTrainer):
@@ -58,14 +68,23 @@ class CheckpointedTrainer(trl.DPOTrainer):
         return begin
 
     def _prepare_for_training(self, max_steps: Any, loader: Any, resume_from_checkpoint: Any) -> Any:
-        """A checkpoint of another sharding is read weight by weight."""
+        """A checkpoint of another sharding is read weight by weight; the learning rate is that of this run's schedule."""
         then = origin.read(Path(resume_from_checkpoint)) if resume_from_checkpoint else None
         if is_native(then, self.origin):
-            return super()._prepare_for_training(max_steps, loader, resume_from_checkpoint)
-        assert then is not None, "only a checkpoint with an origin.json can be of another sharding"
-        prepared = super()._prepare_for_training(max_steps, loader, None)
-        carry_over(self, Path(resume_from_checkpoint), then)
+            prepared = super()._prepare_for_training(max_steps, loader, resume_from_checkpoint)
+        else:
+            assert then is not None, "only a checkpoint with an origin.json can be of another sharding"
+            prepared = super()._prepare_for_training(max_steps, loader, None)
+            carry_over(self, Path(resume_from_checkpoint), then)
+        if resume_from_checkpoint:
+            follow(self.lr_scheduler, self.optimizer)
         return prepared
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Equal models make equal files: PEFT writes its sets in the order of Python's hashes, another one in each process."""
+        super()._save(output_dir, state_dict)
+        if self.args.should_save and isinstance(self.model, PeftModel):
+            _sort_sets(self.model.active_peft_config, Path(output_dir or self.args.output_dir) / CONFIG_NAME)
 
     def _get_output_dir(self, trial: Any) -> str:
         folder = Path(super()._get_output_dir(trial))

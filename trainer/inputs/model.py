@@ -155,8 +155,8 @@ def lora_config(hyper: Hyperparameters) -> LoraConfig | None:
     targets = hyper.target_modules if isinstance(hyper.target_modules, str) else list(hyper.target_modules)
     return LoraConfig(
         r=hyper.r,
-        lora_alpha=hyper.lora_alpha,
-        lora_dropout=hyper.lora_dropout,
+        lora_alpha=float(hyper.lora_alpha),  # a default that no file was read for is an integer: it would be written as one
+        lora_dropout=float(hyper.lora_dropout),
         bias="none",  # see check_biases
         target_modules=targets,
         task_type="CAUSAL_LM",
