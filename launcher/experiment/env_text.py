@@ -1,69 +1,117 @@
-"""The text of an environment file -> values, and every line that is no assignment. No mistake shows a value."""
+"""The text of an environment file -> values, by python-dotenv's rules, and every statement that sets nothing, by its place."""
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 from ..errors import ExperimentError, Mistake
 
-_ASSIGNMENT: Final = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=[ \t]*(?P<value>.*)")
-_COMMENT: Final = re.compile(r"(^|\s+)#.*$")
+_OPENED: Final = re.compile(r"""(?:export[^\S\r\n]+)?(?P<name>[^=#\s]+)[^\S\r\n]*=[^\S\r\n]*(?=["'])""")
+_QUOTED: Final = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')[^\S\r\n]*""", re.DOTALL)
+_BARE: Final = re.compile(r"(?:export[^\S\r\n]+)?[A-Z_][A-Z0-9_]*[^\S\r\n]*(?:#.*)?")
 
 
-def parse_env(text: str, name: str) -> dict[str, str]:
-    """The assignments of ``text``; ``name``: of the file, in mistakes.
+def parse_env(text: str, name: str, *, override: bool = False) -> dict[str, str]:
+    """The assignments of ``text``, with ``${NAME}`` and ``${NAME:-default}`` filled in; ``name``: of the file, in mistakes.
 
-    ``KEY=VALUE`` and ``export KEY=VALUE``, quoted or not; a quoted value may have several lines, and ``\\n`` in it stays two
-    characters. Raises ExperimentError with every other line; its text is not shown, as it may be a secret.
+    ``override``: in ``${NAME}`` a value of the file counts before one of the environment. Raises ExperimentError with every
+    statement that sets nothing; its text is not shown, as it may be a secret.
     """
-    values: dict[str, str] = {}
-    mistakes: dict[int, Mistake] = {}
-    stray: list[list[int]] = []  # numbers of lines that follow each other
-    names: dict[int, str] = {}
-    lines = iter(enumerate(text.splitlines(), 1))
-    for number, line in lines:
-        if not _COMMENT.sub("", line).strip():
-            continue
-        match = _ASSIGNMENT.fullmatch(line)
-        value = _value(match["value"], lines) if match else None
-        if match is None and stray and stray[-1][-1] == number - 1:
-            stray[-1].append(number)
-        elif match is None:
-            stray.append([number])
-        elif value is None:
-            what = f"the quote of {match['name']} is not closed, or text follows it"
-            mistakes[number] = Mistake(f"{name}:{number}", what)
-        else:
-            values[match["name"]] = value
-            names[number] = match["name"]
-    mistakes |= {numbers[0]: _no_assignment(name, numbers, names.get(numbers[0] - 1)) for numbers in stray}
+    from dotenv.main import resolve_variables  # few commands read the file
+
+    parts = list(_parts(text))
+    mistakes = list(_mistakes(parts, name))
     if mistakes:
-        raise ExperimentError(mistakes[number] for number in sorted(mistakes))
-    return values
+        raise ExperimentError(mistakes)
+    found = resolve_variables([(part.name, part.value) for part in parts if part.name is not None], override=override)
+    return {key: value for key, value in found.items() if value is not None}
 
 
-def _no_assignment(name: str, numbers: Sequence[int], above: str | None) -> Mistake:
-    """One mistake for lines that follow each other; ``above``: the name that the line above them sets."""
-    first, last = numbers[0], numbers[-1]
+@dataclass(frozen=True)
+class _Part:
+    """A statement or a comment: its text without the blank lines before it, and its place, counted from 1."""
+
+    text: str
+    line: int
+    column: int
+    name: str | None
+    value: str | None
+    is_wrong: bool
+
+    @property
+    def has_quote(self) -> bool:
+        return self.is_wrong and _OPENED.match(self.text) is not None
+
+    @property
+    def is_stray(self) -> bool:
+        """Whether it sets nothing. python-dotenv ignores any word alone; here it must look like the name of a variable."""
+        if self.is_wrong:
+            return not self.has_quote
+        return self.name is not None and self.value is None and _BARE.fullmatch(self.text.rstrip()) is None
+
+    @property
+    def last_line(self) -> int:
+        return self.line + self.text.rstrip().count("\n")
+
+
+def _parts(text: str) -> Iterator[_Part]:
+    from dotenv.parser import parse_stream
+
+    for binding in parse_stream(io.StringIO(text, newline=None)):
+        written = binding.original.string
+        bare = written.lstrip()
+        *above, indent = written[: len(written) - len(bare)].split("\n")
+        yield _Part(bare, binding.original.line + len(above), len(indent) + 1, binding.key, binding.value, binding.error)
+
+
+def _mistakes(parts: Iterable[_Part], name: str) -> Iterator[Mistake]:
+    """One for each quote that is not closed, and one for lines that follow each other and set nothing."""
+    above: _Part | None = None  # the last statement that sets something
+    for are_stray, group in groupby(parts, lambda part: part.is_stray):
+        for those in _adjacent(group) if are_stray else ():
+            is_below = above is not None and those[0].line == above.last_line + 1
+            if above is None or not is_below:
+                yield _no_assignment(name, those, None)
+            elif not above.has_quote:  # else they are the rest of its value
+                yield _no_assignment(name, those, above.name)
+        for part in () if are_stray else group:
+            above = part
+            if part.has_quote:
+                yield _quote(name, part)
+            if "\0" in part.text:
+                yield Mistake(f"{name}:{part.line}:{part.column}", f"{part.name or 'the comment'} contains a NUL byte")
+
+
+def _adjacent(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
+    those: list[_Part] = []
+    for part in parts:
+        if those and part.line != those[-1].last_line + 1:
+            yield those
+            those = []
+        those.append(part)
+    if those:
+        yield those
+
+
+def _quote(name: str, part: _Part) -> Mistake:
+    """The mistake of a quoted value: at its quote, or at the text behind its end."""
+    opened = _OPENED.match(part.text)
+    assert opened is not None, "it has a quote"
+    closed = _QUOTED.match(part.text, opened.end())
+    first, *more = part.text[: opened.end() if closed is None else closed.end()].split("\n")
+    column = len(more[-1]) + 1 if more else part.column + len(first)
+    key = opened["name"]
+    what = f"the quote of {key} is not closed" if closed is None else f"text follows the closing quote of {key}"
+    return Mistake(f"{name}:{part.line + len(more)}:{column}", what)
+
+
+def _no_assignment(name: str, those: list[_Part], above: str | None) -> Mistake:
+    first, last = those[0].line, those[-1].last_line
     what = "not an assignment" if first == last else f"lines {first} to {last} are not assignments"
     hint = None if above is None else f"if it belongs to {above}, put the whole value into quotes"
-    return Mistake(f"{name}:{first}", what, "KEY=VALUE", hint=hint)
-
-
-def _value(text: str, lines: Iterator[tuple[int, str]]) -> str | None:
-    """The value that begins with ``text``, with further lines while its quote is open; None where it is never closed."""
-    quote = text[:1]
-    if quote not in ("'", '"'):
-        return _COMMENT.sub("", text).strip()
-    # A backslash keeps a double quote inside its value; all other backslashes are text.
-    closed = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(#.*)?' if quote == '"' else r"'([^']*)'\s*(#.*)?", re.DOTALL)
-    while not (match := closed.fullmatch(text)):
-        if re.match(closed.pattern, text, re.DOTALL):
-            return None  # closed, but followed by something
-        more = next(lines, None)
-        if more is None:
-            return None
-        text += "\n" + more[1]
-    return match[1].replace('\\"', '"') if quote == '"' else match[1]
+    return Mistake(f"{name}:{first}:{those[0].column}", what, "KEY=VALUE", hint=hint)

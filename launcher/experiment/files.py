@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from ..errors import ExperimentError, Mistake, nearest
+from ..errors import ExperimentError, Mistake, UsageError, nearest
 from ..redact import REDACTOR
 from .env_text import parse_env
 from .found import Contents, Found, the_one
@@ -18,6 +18,9 @@ from .yaml_nodes import MappingNode, Node, Place, ScalarNode, Source, by_place, 
 from .yaml_text import compose
 
 LARGEST: Final = 1_000_000  # bytes of an experiment file
+OVERRIDE: Final = "DPO_DOTENV_OVERRIDE"
+_YES: Final = frozenset(("1", "true", "yes", "on"))
+_NO: Final = frozenset(("", "0", "false", "no", "off"))
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,10 @@ def _once(wrong: Sequence[tuple[Mistake, str]]) -> list[Mistake]:
 
 
 def read_env(root: Path = Path()) -> dict[str, str]:
-    """``.env`` of ``root`` below the process's environment, which wins; raises ExperimentError with every mistake of the file."""
+    """``.env`` of ``root`` below the process's environment, which wins unless DPO_DOTENV_OVERRIDE is true in one of them.
+
+    Raises ExperimentError with every mistake of the file.
+    """
     path = root / ".env"
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -174,12 +180,23 @@ def read_env(root: Path = Path()) -> dict[str, str]:
         raise ExperimentError(Mistake(str(path), f"cannot read the file: {(error.strerror or str(error)).lower()}")) from None
     except UnicodeDecodeError as error:
         raise ExperimentError(Mistake(str(path), "the file is not UTF-8", hint=f"see byte {error.start + 1}")) from None
-    values = parse_env(text, str(path))
+    override = _overrides(os.environ)
+    values = parse_env(text, str(path), override=bool(override))
+    if override is None and _overrides(values):
+        override, values = True, parse_env(text, str(path), override=True)
     REDACTOR.learn(values)
-    return {**values, **os.environ}
+    return {**os.environ, **values} if override else {**values, **os.environ}
+
+
+def _overrides(env: Mapping[str, str]) -> bool | None:
+    """Whether ``.env`` wins, None where ``env`` does not set it; raises UsageError for any other word."""
+    said = env.get(OVERRIDE, "").strip().lower()
+    if said not in _YES | _NO:
+        raise UsageError(f"{OVERRIDE} must be one of 1, true, yes, on, 0, false, no, off; found {said!r}")
+    return said in _YES if said else None
 
 
 def _learn_secrets(root: Path) -> None:
     """Teaches the redactor the values of ``.env``; what needs them reports mistakes in it."""
-    with suppress(ExperimentError):
+    with suppress(ExperimentError, UsageError):
         read_env(root)

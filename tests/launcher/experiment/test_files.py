@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dotenv import dotenv_values, load_dotenv
 
 from launcher.errors import ExperimentError, Mistake, UsageError
 from launcher.experiment.files import check_files, load, read_env, read_files
@@ -517,32 +519,56 @@ def test_an_override_that_names_nothing_is_a_mistake_of_the_command_line(option:
 
 # --- .env
 
+CORNERS = {
+    "plain": "A=a b # comment\nB=x#y\nC= # comment\nD=#kept\nE=\nF",
+    "export and blanks": "export A = 1\n  B\t=\t2  \nexport\tC='3'\n'quoted key'=4\nwith.dots-and=5\n",
+    "quotes": "A='a # \"b\"' # c\nB=\"a \\\"b\\\" # c\"\nC='it\\'s'\nD=a'b'c\nE=\"\"\nF='\\n'",
+    "escapes": "A=\"one\\ntwo\\ttab \\\\ \\x\"\nB=one\\ntwo\nC='one\\ntwo'\n",
+    "lines": "A=\"-----BEGIN\nabc=\n\n# kept\n-----END\n\"\nB='x\ny'\n",
+    "windows": 'A=1\r\nB="2\r\n3"\r\n\r\n# c\r\nC=4',
+    "variables": "A=1\nB=${A}2 $A\nC='${A}3'\nD=${NOWHERE:-4}${NOWHERE}\nE=${E}\nA=5\nF=\"${A} ${HOME_OF_TEST}\"\n",
+    "names alone": "A\nexport B\nexport C=1\n",
+    "unicode": "\ufeffA=\u00e4 \u00a0\nB=\u201cx\u201d\n",
+    "comments alone": "# A=1\n\n   # B=2\n",
+}
 
-def test_the_environment_file_is_read_as_shells_write_it(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+
+@pytest.mark.parametrize("text", CORNERS.values(), ids=CORNERS)
+def test_the_environment_file_is_read_as_python_dotenv_reads_it(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME_OF_TEST", "/home")
+    for name in "ABCDEF":
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
+    (tmp_path / ".env").write_bytes(text.encode())
+    expected = {name: value for name, value in dotenv_values(tmp_path / ".env").items() if value is not None}
+    assert read_env(tmp_path) == before | expected
+    assert expected or text.startswith("#")
+
+
+def test_the_environment_wins_over_its_file_unless_the_file_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("BOTH=file\nBUILT=${BOTH}/x\n")
+    words = {"": False, "0": False, "false": False, "1": True, "True": True}
+    for said, override in words.items():
+        environment = {"PATH": "/bin", "BOTH": "environment", "DPO_DOTENV_OVERRIDE": said}
+        monkeypatch.setattr(os, "environ", environment)
+        env = read_env(tmp_path)
+        assert (env["BOTH"], env["BUILT"]) == (("file", "file/x") if override else ("environment", "environment/x")), said
+        load_dotenv(tmp_path / ".env", override=override)
+        assert env == environment, "as python-dotenv loads it"
+    monkeypatch.setenv("DPO_DOTENV_OVERRIDE", "maybe")
+    with pytest.raises(UsageError, match="DPO_DOTENV_OVERRIDE must be one of 1, true, yes, on, 0, false, no, off; found 'maybe'"):
+        read_env(tmp_path)
+
+
+def test_the_environment_file_itself_may_say_that_it_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOTH", "environment")
-    write(
-        "# comment\n\n"
-        "PLAIN=a b # comment\n"
-        "export EXPORTED = x#y\n"
-        "EMPTY=\n"
-        "SINGLE='a # \"b\"' # comment\n"
-        'DOUBLE="a \\"b\\" \\n # c"\n'
-        'LINES="-----BEGIN\nabc=\n-----END\n"\n'
-        "BOTH=file\n",
-        ".env",
-    )
-    env = read_env()
-    names = ("PLAIN", "EXPORTED", "EMPTY", "SINGLE", "DOUBLE", "LINES", "BOTH")
-    assert [env[name] for name in names] == [
-        "a b",
-        "x#y",
-        "",
-        'a # "b"',
-        'a "b" \\n # c',
-        "-----BEGIN\nabc=\n-----END\n",
-        "environment",
-    ]
-    assert "PATH" in env
+    (tmp_path / ".env").write_text("BUILT=${BOTH}\nBOTH=file\nDPO_DOTENV_OVERRIDE=yes\nAFTER=${BOTH}\n")
+    env = read_env(tmp_path)
+    assert (env["BOTH"], env["BUILT"], env["AFTER"]) == ("file", "environment", "file")
+    monkeypatch.setenv("DPO_DOTENV_OVERRIDE", "no")
+    assert read_env(tmp_path)["BOTH"] == "environment"
 
 
 def test_without_an_environment_file_the_environment_is_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -550,16 +576,20 @@ def test_without_an_environment_file_the_environment_is_all(tmp_path: Path, monk
     assert read_env(tmp_path)["ONLY"] == "this"
 
 
-def test_malformed_lines_of_the_environment_file_are_told_without_their_text(write: Write) -> None:
-    write("hunter2\nA='hunter2' hunter2\nB=fine\nC=\"hunter2\n", ".env")
+def test_malformed_lines_of_the_environment_file_are_told_by_line_and_column_without_their_text(write: Write) -> None:
+    first = "hunter2\nA='hunter2' hunter2\nB=fine\n\n  =hunter2\n"
+    write(f'{first}D="hunter2\n2" hunter2\nE=x\0y\n  export C = "hunter2\nhunter2 \\"\n', ".env")
     with pytest.raises(ExperimentError) as caught:
         read_env(Path())
-    assert str(caught.value) == (
-        ".env:1: not an assignment\n"
-        "    expected: KEY=VALUE\n"
-        ".env:2: the quote of A is not closed, or text follows it\n"
-        ".env:4: the quote of C is not closed, or text follows it"
-    )
+    assert [f"{mistake.where}: {mistake.what}" for mistake in caught.value.mistakes] == [
+        ".env:1:1: not an assignment",
+        ".env:2:13: text follows the closing quote of A",
+        ".env:5:3: not an assignment",
+        ".env:7:4: text follows the closing quote of D",
+        ".env:8:1: E contains a NUL byte",
+        ".env:9:14: the quote of C is not closed",
+    ]
+    assert "hunter" not in str(caught.value)
 
 
 def test_a_key_without_quotes_in_the_environment_file_is_one_mistake(write: Write) -> None:
@@ -567,10 +597,10 @@ def test_a_key_without_quotes_in_the_environment_file_is_one_mistake(write: Writ
     with pytest.raises(ExperimentError) as caught:
         read_env(Path())
     assert str(caught.value) == (
-        ".env:3: lines 3 to 5 are not assignments\n"
+        ".env:3:1: lines 3 to 5 are not assignments\n"
         "    expected: KEY=VALUE\n"
         "    hint:     if it belongs to KEY, put the whole value into quotes\n"
-        ".env:8: not an assignment\n"
+        ".env:8:1: not an assignment\n"
         "    expected: KEY=VALUE"
     )
 
