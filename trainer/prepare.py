@@ -22,20 +22,11 @@ from .checkpoints.best import MetricCheck, Patience
 from .checkpoints.checkpoints import StopCallback, any_rank, resume_point
 from .checkpoints.origin import check, check_base, origin
 from .checkpoints.remembered import CHECKPOINTING, MICRO, remembered, step_of
+from .inputs.adapter import check_biases, lora_config, seed_adapter, widen_adapter
 from .inputs.arguments import arguments, check_optimizer, smaller, without_effect
 from .inputs.bucket import model_path
 from .inputs.data import read_data
-from .inputs.model import (
-    Precision,
-    check_biases,
-    choose_precision,
-    load_model,
-    load_tokenizer,
-    lora_config,
-    seed_adapter,
-    weights_size,
-    widen_adapter,
-)
+from .inputs.model import Precision, choose_precision, load_model, load_tokenizer, weights_size
 from .inputs.tokens import Tokens, tokenize
 from .logs import HealthCallback, LogCallback, StepLog
 from .output import notices, say, stage

@@ -293,7 +293,8 @@ def make_trainer(
     from transformers import PrinterCallback, Qwen3Config, Qwen3ForCausalLM
 
     from launcher.experiment.hyperparameters import Hyperparameters
-    from trainer.inputs.model import choose_precision, seed_adapter
+    from trainer.inputs.adapter import seed_adapter
+    from trainer.inputs.model import choose_precision
     from trainer.inputs.tokens import Tokens
     from trainer.step.choice import choose_path, take_path
     from trainer.step.dpo import DPOTrainer

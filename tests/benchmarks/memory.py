@@ -226,7 +226,8 @@ def make_trainer(device: str, shape: Shape, pairs: list[Any], folder: Path) -> A
 
     from launcher.experiment.hyperparameters import Hyperparameters
     from tests.benchmarks.dpo_step import tokenizer
-    from trainer.inputs.model import choose_precision, widen_adapter
+    from trainer.inputs.adapter import widen_adapter
+    from trainer.inputs.model import choose_precision
     from trainer.inputs.tokens import Tokens
     from trainer.step.choice import choose_path, take_path
     from trainer.step.dpo import DPOTrainer

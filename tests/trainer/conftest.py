@@ -97,8 +97,9 @@ def make_trainer(new_run: Callable[[Path, Experiment, str], RunDir]) -> Callable
     def make(root: Path, experiment: Experiment, precision: Any = None, pairs: int | None = None, kind: Any = None) -> Any:
         from launcher.data.pairs import read_pairs
         from launcher.data.rows import Reading
+        from trainer.inputs.adapter import lora_config, seed_adapter
         from trainer.inputs.arguments import arguments
-        from trainer.inputs.model import choose_precision, load_model, load_tokenizer, lora_config, seed_adapter
+        from trainer.inputs.model import choose_precision, load_model, load_tokenizer
         from trainer.inputs.tokens import tokenize
         from trainer.processes.machine import Device
         from trainer.step.dpo import DPOTrainer

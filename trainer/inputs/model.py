@@ -1,4 +1,4 @@
-"""Tokenizer, model, LoRA and quantisation, chosen by the experiment and by what the device supports."""
+"""Tokenizer, model and quantisation, chosen by the experiment and by what the device supports."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from peft import LoraConfig
-from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from launcher.errors import CredentialError, ExperimentError, Mistake, Warned
+from launcher.errors import CredentialError, ExperimentError, Mistake
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment
 
@@ -146,62 +144,3 @@ def _not_loaded(experiment: Experiment, part: str, error: Exception) -> Exceptio
         return CredentialError(f"{part} of {experiment.model_name}: permission denied ({text}); set HF_TOKEN in .env")
     kind = "a folder with config.json" if Path(experiment.model_name).is_absolute() else "a hub id or a model folder"
     return ExperimentError(Mistake("model_name", f"cannot load the {part} of {experiment.model_name}", expected=kind, found=text))
-
-
-def lora_config(hyper: Hyperparameters) -> LoraConfig | None:
-    """The adapter's shape, or None for full fine-tuning."""
-    if hyper.full_finetuning:
-        return None
-    targets = hyper.target_modules if isinstance(hyper.target_modules, str) else list(hyper.target_modules)
-    return LoraConfig(
-        r=hyper.r,
-        lora_alpha=float(hyper.lora_alpha),  # a default that no file was read for is an integer: it would be written as one
-        lora_dropout=float(hyper.lora_dropout),
-        bias="none",  # see check_biases
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-    )
-
-
-def check_biases(model: torch.nn.Module, hyper: Hyperparameters) -> list[str]:
-    """Notices about ``bias``; raises ExperimentError where an adapter would train the model's own biases.
-
-    DPO's reference is the model with the adapter switched off. Trained biases stay on then: the reference would move with the
-    policy.
-    """
-    if hyper.full_finetuning or hyper.bias == "none":
-        return []
-    if not any(name.endswith("bias") for name, _ in model.named_parameters()):
-        return [Warned(f"bias: {hyper.bias} has no effect: the model has no biases")]
-    raise ExperimentError(
-        Mistake(
-            "hyperparameters.bias",
-            "the DPO reference shares the model's biases: training them would change the reference",
-            expected="none, or full_finetuning: true",
-            found=hyper.bias,
-        )
-    )
-
-
-def seed_adapter(model: torch.nn.Module, random_state: int, seed: int) -> None:
-    """Draws the adapter's first weights from ``random_state`` alone, then seeds the generators with ``seed`` again.
-
-    TRL makes the adapter in its constructor, after it seeded with ``seed``; experiment files have a number for each of the two.
-    """
-    set_seed(random_state)
-    for module in model.modules():
-        if isinstance(module, LoraLayer):
-            for name in (*module.lora_A, *module.lora_embedding_A):
-                module.reset_lora_parameters(name, True)
-    set_seed(seed)
-
-
-def widen_adapter(model: torch.nn.Module) -> None:
-    """Turns trained weights of 16 bits into fp32, as PEFT makes them and reads them back.
-
-    TRL makes the adapter over 4- and 8-bit weights bf16. Most updates of 5e-6 would be lost in its 8 bits, the fp16 step has
-    no scaler for it, and a resumed run, for which PEFT reads fp32, would not be the run that was interrupted.
-    """
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()

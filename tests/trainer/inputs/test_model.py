@@ -12,16 +12,8 @@ from launcher.errors import ExperimentError
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
-from trainer.inputs.model import (
-    Precision,
-    check_biases,
-    choose_precision,
-    load_model,
-    load_tokenizer,
-    lora_config,
-    seed_adapter,
-    widen_adapter,
-)
+from trainer.inputs.adapter import check_biases, lora_config, seed_adapter, widen_adapter
+from trainer.inputs.model import Precision, choose_precision, load_model, load_tokenizer
 
 
 @pytest.mark.parametrize(

@@ -258,8 +258,9 @@ def test_the_numbers_are_those_of_trl_for_the_models_own_reference(
 ) -> None:
     from launcher.data.pairs import read_pairs
     from launcher.data.rows import Reading
+    from trainer.inputs.adapter import lora_config
     from trainer.inputs.arguments import arguments
-    from trainer.inputs.model import choose_precision, load_model, load_tokenizer, lora_config
+    from trainer.inputs.model import choose_precision, load_model, load_tokenizer
     from trainer.inputs.tokens import tokenize
     from trainer.processes.machine import Device
     from trainer.step.dpo import DPOTrainer

@@ -174,8 +174,9 @@ def one_step(folder: Path, tokenizer: Path, make_experiment: Make, base: Path, w
     """A trainer that has taken one step of plain gradient descent, and how it began."""
     from transformers import AutoTokenizer, PrinterCallback
 
+    from trainer.inputs.adapter import lora_config, seed_adapter
     from trainer.inputs.arguments import arguments
-    from trainer.inputs.model import choose_precision, load_model, lora_config, seed_adapter
+    from trainer.inputs.model import choose_precision, load_model
     from trainer.processes.machine import Device
     from trainer.step.choice import choose_path, take_path
     from trainer.step.dpo import DPOTrainer
@@ -211,7 +212,7 @@ def adapted(base: Any, adapter: dict[str, torch.Tensor]) -> Any:
     from peft import get_peft_model
 
     from launcher.experiment.hyperparameters import Hyperparameters
-    from trainer.inputs.model import lora_config
+    from trainer.inputs.adapter import lora_config
 
     exact = copy.deepcopy(base)
     exact.set_experts_implementation("eager")  # the grouped kernel knows no float64
