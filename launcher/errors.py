@@ -8,7 +8,8 @@ LauncherError            1    anything without a better name below
 ├── MemoryShortage      45    out of memory on the device
 ├── HealthError         46    a health rule, or a loss that is NaN
 ├── UploadError         47    trained, but not uploaded
-├── StorageError         1    an object store does not answer, or holds other bytes than expected
+├── UnreachableError    48    a hub, proxy, store or cluster cannot be reached just now (refused, timeout, 429, 5xx)
+├── StorageError         1    an object store holds other bytes than expected, or refuses a request for another reason
 ├── Aborted            130    a second Ctrl-C
 └── Stopped            143    stopped on request, after a checkpoint
 """
@@ -120,6 +121,12 @@ class HealthError(LauncherError):
 
 class UploadError(LauncherError):
     exit_code = 47
+
+
+class UnreachableError(LauncherError):
+    """A server that does not answer, or answers 429 or 5xx: the same request may succeed later, so a cluster restarts the run."""
+
+    exit_code = 48
 
 
 class StorageError(LauncherError):

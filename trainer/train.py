@@ -48,7 +48,7 @@ def train(
     if run.adapter.exists():  # an earlier attempt trained and verified it, and could not upload it
         return _upload(rank)
     if rank.first:
-        check_upload(experiment)
+        check_upload(experiment, run)
     inputs = prepare_inputs(rank)
     rank.stop_if_asked(inputs.checkpoint)
     loaded = prepare_model(rank, inputs)

@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sent:
-    """What was uploaded. ``server``: the endpoint_url, None for AWS; ``key``: an experiment whose storage_config names it."""
+    """What was uploaded. ``server``: the endpoint_url, None for AWS; ``key``: an experiment whose storage_config names it;
+    ``notices``: what was left undone.
+    """
 
     uri: str
     objects: int
     bytes: int
     server: str | None
     key: str
+    notices: tuple[str, ...] = ()
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -104,7 +107,7 @@ def upload(source: str, bucket: Bucket, env: Mapping[str, str], listener: Listen
         names = (folder.name,) if run is None else (run.name, *folder.relative_to(run.path).parts)
         done = upload_folder(folder, storage=storage, prefix_parts=key_parts(keys, *names), env=env, listener=listener)
     key = bucket.experiment or str(run.read_record().get("key", "EXP") if run is not None else "EXP")
-    return Sent(done.uri, done.objects, done.bytes, storage.endpoint_url, key)
+    return Sent(done.uri, done.objects, done.bytes, storage.endpoint_url, key, done.notices)
 
 
 @dataclass(frozen=True)

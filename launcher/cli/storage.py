@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import cluster_option, file_option, namespace_option
-from .screen import say, this_launcher
+from .screen import notices, say, this_launcher
 
 if TYPE_CHECKING:
     from ..backends.adapters import Bucket, Wanted
@@ -65,6 +65,7 @@ def upload(source: str, bucket: Bucket) -> None:
 
     with _drawn("uploaded") as listener:
         done = send(source, bucket, read_env(Path.cwd()), listener)
+    notices(done.notices)
     say(f"Uploaded {done.objects} objects ({size(done.bytes)}) to {done.uri}")
     say(f"Download it with: {this_launcher()} {done.download}")
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExperimentError, LauncherError, Mistake
+from ..errors import ExperimentError, LauncherError, Mistake, UnreachableError
 from ..experiment.files import check_files, load, read_env
 from ..experiment.loaded import Loaded
 from ..job.job import check_model
@@ -60,11 +60,12 @@ class Checked:
 
     @property
     def errors(self) -> tuple[LauncherError, ...]:
-        """Every error once, the one with the highest exit code last."""
+        """Every error once. The last one gives the exit code: the highest, but a mistake before a server that is away."""
         if self.mistakes:
             return (ExperimentError(self.mistakes),)
         once = {str(one.error): one.error for one in self.experiments if one.error is not None}
-        worst = max(once.values(), key=lambda error: error.exit_code, default=None)
+        away = UnreachableError.exit_code
+        worst = max(once.values(), key=lambda error: (error.exit_code != away, error.exit_code), default=None)
         return (*(error for error in once.values() if error is not worst), *([worst] if worst is not None else []))
 
     def json(self) -> dict[str, Any]:

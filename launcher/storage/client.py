@@ -13,15 +13,11 @@ from typing import Any, Final, TypeVar
 
 from ..experiment.schema import StorageConfig
 from .credentials import session_of
-from .explained import Garbled, endpoint_of, shown_endpoint
+from .explained import Garbled, code_of, endpoint_of, headers_of, passes_later, shown_endpoint, status_of
 
 T = TypeVar("T")
 _LONGEST: Final = 20.0  # seconds of a pause between two tries
 _ASKED: Final = 120.0  # seconds of a pause that the server asks for, at most
-_PASSING: Final = {  # transient errors; a checksum error is bytes that changed in transit
-    "BadDigest", "IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable", "SlowDown",
-    "Throttling", "ThrottlingException", "TooManyRequests", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
-}  # fmt: skip
 _PIECE: Final = 256 * 1024
 _NOT_SENT: Final = "the object differs from what was sent"
 _UNKNOWN_HEADER: Final = {"InvalidArgument", "InvalidRequest", "NotImplemented", "UnsupportedArgument"}
@@ -46,7 +42,7 @@ class Store:
     """All threads of a transfer share one.
 
     ``takes_sha256`` becomes false for a server that refuses requests with S3's checksum headers, as some compatible servers do;
-    it gets a Content-MD5 instead. ``closing``: the transfer has failed, nothing is retried.
+    it gets a Content-MD5 instead. ``closing``: the transfer has failed, nothing is retried. ``notices``: what was left undone.
     """
 
     client: Any
@@ -55,6 +51,7 @@ class Store:
     effort: Effort = field(default_factory=Effort)
     takes_sha256: bool = True
     closing: threading.Event = field(default_factory=threading.Event)
+    notices: list[str] = field(default_factory=list)
 
     @classmethod
     def open(cls, bucket: str, storage: StorageConfig | None, env: Mapping[str, str], effort: Effort) -> Store:
@@ -130,7 +127,7 @@ class Store:
                     raise
 
     def _pause(self, attempt: int, error: Exception) -> float:
-        asked = _headers(error).get("retry-after", "")
+        asked = headers_of(error).get("retry-after", "")
         if asked.isdigit():
             return min(float(asked), _ASKED)
         # Threads that fail together must not come back together.
@@ -153,7 +150,7 @@ def passes(error: Exception) -> bool:
     from botocore.parsers import ResponseParserError
 
     if isinstance(error, aws.ClientError):
-        return status_of(error) >= 500 or status_of(error) in (408, 429) or code_of(error) in _PASSING
+        return passes_later(error)
     if isinstance(error, aws.SSLError):
         return "CERTIFICATE" not in str(error).upper()
     return isinstance(error, aws.HTTPClientError | aws.ConnectionError | aws.IncompleteReadError | ResponseParserError | Garbled)
@@ -166,20 +163,6 @@ def refuses_checksums(error: Any) -> bool:
 def is_missing(error: Any) -> bool:
     """Whether an object is not there (and not the bucket)."""
     return status_of(error) == 404 and code_of(error) != "NoSuchBucket"
-
-
-def code_of(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", "unknown"))
-
-
-def status_of(error: Any) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
-
-
-def _headers(error: Exception) -> Mapping[str, str]:
-    response = getattr(error, "response", None)
-    found = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}) if isinstance(response, dict) else {}
-    return found if isinstance(found, Mapping) else {}
 
 
 def base64_of(digest: bytes) -> str:

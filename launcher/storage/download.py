@@ -54,8 +54,8 @@ def download_folder(
     Downloads resume: complete files of an earlier attempt are not read again.
 
     Raises UsageError if ``target`` exists with other contents or another process writes it, ExperimentError if the bucket is
-    missing or empty, CredentialError, and StorageError for an unfinished upload, an object that differs from what was sent, and
-    any other fault of the server or the network.
+    missing or empty, CredentialError, UnreachableError for a server that does not answer, and StorageError for an unfinished
+    upload and an object that differs from what was sent.
     """
     place = Place.parse(uri)
     endpoint = endpoint_of(storage, env)

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ..errors import CredentialError, ExperimentError, LauncherError, Mistake
+from ..errors import CredentialError, ExperimentError, LauncherError, Mistake, UnreachableError, UploadError
 from ..experiment.schema import StorageConfig
+from ..network import certificate, reason, shown, skew, through, wrong_clock
 from .credentials import NAMES
 
-_REFUSED: Final = {
-    "401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch",
+_REFUSED: Final = {  # the credentials themselves; any other 401 or 403 is a missing right
+    "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired",
 }  # fmt: skip
+_CLOCK: Final = {"RequestTimeTooSkewed", "RequestExpired"}
+# Transient errors; a checksum error is bytes that changed in transit.
+_PASSING: Final = {
+    "BadDigest", "IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable", "SlowDown",
+    "Throttling", "ThrottlingException", "TooManyRequests", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
+}  # fmt: skip
+# Operation -> the right that it needs, where its name differs from s3:<operation>.
+_RIGHTS: Final = {
+    "ListObjectsV2": "ListBucket", "HeadBucket": "ListBucket", "HeadObject": "GetObject",
+    "ListMultipartUploads": "ListBucketMultipartUploads", "ListParts": "ListMultipartUploadParts",
+    "CreateMultipartUpload": "PutObject", "UploadPart": "PutObject", "CompleteMultipartUpload": "PutObject",
+}  # fmt: skip
+_RIGHT_IS_MISSING: Final = {"401", "403", "AccessDenied", "AllAccessDisabled", "Forbidden", "Unauthorized", "UnauthorizedAccess"}
+_OF_BUCKET: Final = {"ListBucket", "ListBucketMultipartUploads"}
 
 # Errors of a write, which come without the file's name.
 _OF_A_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE})
@@ -32,20 +48,18 @@ def endpoint_of(storage: StorageConfig | None, env: Mapping[str, str]) -> str | 
 
 def shown_endpoint(endpoint: str | None) -> str:
     """The endpoint without user and password."""
-    if endpoint is None:
-        return "AWS"
-    url = urlsplit(endpoint)
-    return f"{url.scheme}://{url.netloc.rsplit('@', 1)[-1]}{url.path.rstrip('/')}"
+    return "AWS" if endpoint is None else shown(endpoint) + urlsplit(endpoint).path.rstrip("/")
 
 
 @contextmanager
 def explained(
     bucket: str, endpoint: str | None, *, purpose: str, failure: type[LauncherError], where: str | None = None
 ) -> Iterator[None]:
-    """Turns boto3's errors into CredentialError, and those of network, server and this machine's disk into ``failure``.
+    """Turns boto3's errors into CredentialError, and those of server and this machine's disk into ``failure``.
 
-    ``purpose``: what the credentials must allow, as ``write``. With ``where`` (the setting of an experiment) a missing bucket is
-    an ExperimentError at that place.
+    A server that does not answer just now is an UnreachableError, except after a training: then ``failure`` is UploadError, whose
+    retry only uploads. ``purpose``: what the credentials must allow, as ``write``. With ``where`` (a setting of an experiment) a
+    missing bucket is an ExperimentError at that place.
     """
     from boto3.exceptions import Boto3Error
     from botocore import exceptions as aws
@@ -65,7 +79,7 @@ def explained(
     except no_credentials as error:
         raise CredentialError(f"{target}: no credentials ({type(error).__name__}); set {NAMES}") from error
     except (aws.EndpointConnectionError, aws.ConnectionError, aws.HTTPClientError) as error:
-        raise failure(f"{target}: cannot connect ({type(error).__name__}); check endpoint_url and the network") from error
+        raise _unconnected(error, target, endpoint, failure) from error
     except Garbled as error:
         raise failure(str(error)) from error
     except OSError as error:
@@ -86,11 +100,73 @@ def _no_bucket(where: str, bucket: str, endpoint: str | None) -> Mistake:
     return Mistake(where, f"bucket {bucket} not found at {shown_endpoint(endpoint)}", "an existing bucket", bucket, hint)
 
 
+def _unconnected(error: Exception, target: str, endpoint: str | None, failure: type[LauncherError]) -> LauncherError:
+    meaning = certificate(str(error))
+    if meaning is not None:
+        return failure(f"{target}: {meaning} (AWS_CA_BUNDLE names a file with the certificates to trust)")
+    words = str(getattr(error, "kwargs", {}).get("error") or error)
+    said = "" if (why := reason(words)) == " ".join(words.split()) else f": {why}"
+    way = through(endpoint, os.environ) if endpoint is not None else through("https://s3.amazonaws.com", os.environ)
+    what = f"cannot connect{way} ({type(error).__name__}{said}); check endpoint_url and the network"
+    return _waiting(failure)(f"{target}: {what}")
+
+
+def _waiting(failure: type[LauncherError]) -> type[LauncherError]:
+    """The class of an error that waiting may mend."""
+    return failure if failure is UploadError else UnreachableError
+
+
 def _of_client_error(error: Any, target: str, purpose: str, failure: type[LauncherError]) -> LauncherError:
-    code = str(error.response.get("Error", {}).get("Code", "unknown"))
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    if code in _REFUSED or status in (401, 403):
+    code, status = code_of(error), status_of(error)
+    if code in _CLOCK:
+        ahead = skew(headers_of(error).get("date"))
+        return CredentialError(f"{target}: " + wrong_clock(ahead, "the server's", said_by(error)))
+    if code in _REFUSED:
         return CredentialError(f"{target}: permission denied ({code}); check {NAMES} and their rights to {purpose}")
+    if is_refused(error):
+        return CredentialError(f"{target}: {refusal(error)}\n    hint:     check {NAMES} and their rights to {purpose}")
     if code == "NoSuchBucket":
         return failure(f"{target}: bucket not found; check bucket_name, region and endpoint_url")
-    return failure(f"{target}: {error.operation_name} failed: {code} (HTTP {status})")
+    kind = _waiting(failure) if passes_later(error) else failure
+    return kind(f"{target}: {error.operation_name} failed: {code} (HTTP {status})")
+
+
+def refusal(error: Any) -> str:
+    """``PutObject was refused: needs s3:PutObject on …; the server's answer: …`` for an error that ``is_refused``."""
+    operation = str(error.operation_name)
+    if code_of(error) not in _RIGHT_IS_MISSING:  # a quota, a key of encryption
+        return f"{operation} was refused; the server's answer: {said_by(error)}"
+    right = _RIGHTS.get(operation, operation.removesuffix("V2"))
+    on = "the bucket" if right in _OF_BUCKET else "its objects"
+    return f"{operation} was refused: needs s3:{right} on {on}; the server's answer: {said_by(error)}"
+
+
+def is_refused(error: Any) -> bool:
+    """Whether the credentials lack a right."""
+    return status_of(error) in (401, 403) or code_of(error) in ("401", "403", "AccessDenied")
+
+
+def passes_later(error: Any) -> bool:
+    """Whether the same request may succeed later."""
+    status = status_of(error)
+    return (status >= 500 and status != 501) or status in (408, 429) or code_of(error) in _PASSING
+
+
+def said_by(error: Any) -> str:
+    """The server's code and sentence: ``AccessDenied, not allowed by the policy``. A HEAD's answer has no sentence."""
+    sentence = " ".join(str(error.response.get("Error", {}).get("Message") or "").split())
+    return f"{code_of(error)}, {sentence}" if sentence else f"{code_of(error)} (HTTP {status_of(error)})"
+
+
+def code_of(error: Any) -> str:
+    return str(error.response.get("Error", {}).get("Code", "unknown"))
+
+
+def status_of(error: Any) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+
+
+def headers_of(error: Any) -> Mapping[str, str]:
+    response = getattr(error, "response", None)
+    found = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}) if isinstance(response, dict) else {}
+    return found if isinstance(found, Mapping) else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..errors import LauncherError, StorageError
+from ..errors import StorageError, UnreachableError
 from ..experiment.schema import StorageConfig
 from .cached import Blob, Cache
 from .client import EFFORT, Effort, Store
@@ -35,8 +35,8 @@ def fetch_folder(
     of an upload by this launcher, else with the server's checksum. Of ``storage`` only endpoint and region count. The same
     contents have the same path, and its contents never change.
 
-    Raises ExperimentError if the bucket is missing or has nothing below ``uri``, CredentialError, and StorageError for an
-    unfinished upload, an object that differs from what was stored, and any other fault of the server or the network.
+    Raises ExperimentError if the bucket is missing or has nothing below ``uri``, CredentialError, UnreachableError for a server
+    that does not answer, and StorageError for an unfinished upload and an object that differs from what was stored.
     """
     place, known = Place.parse(uri), Cache(cache / "s3")
     endpoint = endpoint_of(storage, env)
@@ -54,12 +54,9 @@ def fetch_folder(
                 folder = known.folder(blobs)
                 known.remember(where, folder, blobs)
                 return folder
-    except StorageError as error:
-        raise _with_cached(error, known.remembered(*where)) from error
-
-
-def _with_cached(error: LauncherError, cached: str | None) -> StorageError:
-    return StorageError(f"{error}" + (f"\n    cached:   {cached}" if cached else ""))
+    except (StorageError, UnreachableError) as error:
+        cached = known.remembered(*where)
+        raise type(error)(f"{error}" + (f"\n    cached:   {cached}" if cached else "")) from error
 
 
 def _blobs(store: Store, place: Place, found: Inventory, known: Cache, server: str, listener: Listener | None) -> dict[str, Blob]:

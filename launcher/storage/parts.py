@@ -12,7 +12,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from .client import Store, base64_of, code_of, refuses_checksums, status_of
+from .client import Store, base64_of, refuses_checksums
+from .explained import code_of, is_refused, refusal, status_of
 from .local import Digests, Hashed, LocalFile
 from .objects import MARK
 from .place import Place
@@ -47,7 +48,7 @@ class Pending:
 
 
 def pending_below(store: Store, place: Place) -> dict[str, list[Pending]]:
-    """Every unfinished upload below ``place`` by key; empty if the server cannot list them."""
+    """Every unfinished upload below ``place`` by key; empty if the server cannot list them, or the credentials may not."""
     from botocore.exceptions import ClientError
 
     found: dict[str, list[Pending]] = {}
@@ -59,7 +60,7 @@ def pending_below(store: Store, place: Place) -> dict[str, list[Pending]]:
                 keeps = keeps or one.get("ChecksumAlgorithm") == "SHA256"
                 found.setdefault(one["Key"], []).append(Pending(one["Key"], one["UploadId"], parts, keeps))
     except ClientError as error:
-        if status_of(error) not in (405, 501):  # some servers cannot list them: then all parts are sent again
+        if status_of(error) not in (405, 501) and not is_refused(error):  # all parts are sent again then
             raise
     return found
 
@@ -75,19 +76,22 @@ def _parts(store: Store, key: str, upload: str) -> tuple[dict[int, Part], bool]:
             for one in page.get("Parts", ()):
                 parts[int(one["PartNumber"])] = Part(int(one["Size"]), one["ETag"].strip('"'), one.get("ChecksumSHA256"))
     except ClientError as error:
-        if code_of(error) != "NoSuchUpload":  # it ended between the two listings
+        if code_of(error) != "NoSuchUpload" and not is_refused(error):  # it ended between the two listings
             raise
     return parts, keeps
 
 
 def abort(store: Store, pending: Iterable[Pending]) -> None:
+    """Removes unfinished uploads. Where the credentials may not, that is a notice: the upload itself does not need it."""
     from botocore.exceptions import ClientError
 
     for one in pending:
         try:
             store.call("abort_multipart_upload", Key=one.key, UploadId=one.id)
         except ClientError as error:
-            if code_of(error) != "NoSuchUpload":
+            if is_refused(error):
+                store.notices.append(f"{store.target}: parts of an unfinished upload stay there: {refusal(error)}")
+            elif code_of(error) != "NoSuchUpload":
                 raise
 
 

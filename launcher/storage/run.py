@@ -34,7 +34,8 @@ def upload_run(
     parts = key_parts(experiment, run.name)
     uploaded = upload_folder(run.adapter, storage=storage, prefix_parts=parts, env=env, effort=effort, listener=listener)
     server = {"endpoint_url": storage.endpoint_url, "region": storage.region}  # not always that of the run's own experiment
-    fields = {"uploaded": asdict(uploaded) | server}
+    what = {name: value for name, value in asdict(uploaded).items() if name != "notices"}
+    fields = {"uploaded": what | server}
     outcome = run.read_record().get("outcome") or {}
     if outcome.get("exit_code") == UploadError.exit_code:
         sentence = "done: trained, and uploaded afterwards"

@@ -24,11 +24,12 @@ from .workers import Workers, first_error
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What the bucket holds now: ``objects`` counts the manifest, ``bytes`` all contents."""
+    """What the bucket holds now: ``objects`` counts the manifest, ``bytes`` all contents. ``notices``: what was left undone."""
 
     uri: str
     objects: int
     bytes: int
+    notices: tuple[str, ...] = ()
 
 
 def upload_folder(
@@ -63,7 +64,8 @@ def upload_folder(
             raise no_address(endpoint, UploadError) from error
         with Meter(sum(file.size for file in files), listener) as meter:
             manifest = _Upload(store, place, files, meter).run()
-    return Uploaded(place.uri, len(files) + 1, manifest.bytes + len(manifest.text().encode()))
+    size = manifest.bytes + len(manifest.text().encode())
+    return Uploaded(place.uri, len(files) + 1, size, tuple(dict.fromkeys(store.notices)))
 
 
 @dataclass(frozen=True)

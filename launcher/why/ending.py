@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from .evidence import Condition, Container, Evidence, Explanation, Pod
-from .lines import CREDENTIAL, LESS_MEMORY, in_lines, onward
+from .lines import CREDENTIAL, LESS_MEMORY, NETWORK, in_lines, onward
 from .resuming import resuming
 from .waiting import not_created, refusal
 
@@ -19,6 +19,7 @@ _CODES: Final = {
     45: ("gpu-memory", "out of memory on the device", LESS_MEMORY),
     46: ("health", "a health rule stopped it", "try a lower learning_rate; see its last steps with: launcher tensorboard RUN"),
     47: ("upload", "trained, but not uploaded", "upload the adapter, which is in the run's folder, with: launcher resume RUN"),
+    48: ("network", "a server cannot be reached", NETWORK),
     130: ("aborted", "killed", ""),
 }  # fmt: skip
 
@@ -95,7 +96,7 @@ def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...]) ->
     if code in _CODES:
         cause, meaning, suggestion = _CODES[code]
         detail = re.sub(r"^out of memory: .*?\((.*)\)$", r"\1", first)
-        if not detail.startswith(meaning):
+        if not detail.startswith(meaning) and "cannot be reached" not in detail:
             detail = f"{meaning}: {detail}".replace(f"{meaning}: out of memory", meaning) if detail else meaning
         return Explanation(cause, detail, _filled(suggestion, seen) or resuming(seen))
     if code == 143:

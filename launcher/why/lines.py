@@ -10,6 +10,7 @@ from .evidence import Evidence, Explanation
 from .resuming import resuming
 
 LESS_MEMORY: Final = "lower per_device_train_batch_size or max_seq_length, or list the cheapest changes with: launcher plan EXP"
+NETWORK: Final = "wait until the server answers; check DNS and proxy where it runs, or copy model and data there"
 CREDENTIAL: Final = "correct it in .env; for a cluster, then run: launcher secrets push"
 
 # Message of a rank, torchrun, an engine or the kernel -> cause, meaning, suggestion. The first pattern that matches counts.
@@ -42,8 +43,7 @@ _MEANINGS: Final = (
      "permission", "permission denied",
      "make the folder writable for the run; a claim's volume for gid 10001 (see k8s/README.md)"),
     (r"LocalEntryNotFoundError|Name or service not known|Temporary failure in name resolution|Max retries exceeded",
-     "network", "cannot connect to a server",
-     "check DNS and proxy where it runs, or copy model and data there"),
+     "network", "cannot connect to a server", NETWORK),
 )  # fmt: skip
 
 # Ranks that wait for each other: {0} and {1} are groups; the second field: whether the first group is a rank.

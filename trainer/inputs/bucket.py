@@ -6,11 +6,11 @@ from pathlib import Path
 
 from accelerate.utils import gather_object
 
-from launcher.errors import CredentialError, ExperimentError, Mistake, StorageError, UploadError, Warned
+from launcher.errors import CredentialError, ExperimentError, Mistake, StorageError, UnreachableError, UploadError, Warned
 from launcher.experiment.files import read_env
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir, expanded, write_whole
-from launcher.storage import Lines, check_bucket, fetch_folder, upload_run
+from launcher.storage import Lines, check_bucket, fetch_folder, key_parts, upload_run
 
 from ..output import EVERY, notices, say, stage
 
@@ -49,14 +49,18 @@ def name_base(folder: Path, path: str, experiment: Experiment) -> None:
             write_whole(file, text.replace(path, experiment.model_name))
 
 
-def check_upload(experiment: Experiment) -> None:
-    """Before the training: raises CredentialError or ExperimentError where the upload that follows it cannot work."""
+def check_upload(experiment: Experiment, run: RunDir) -> None:
+    """Before the training: raises CredentialError or ExperimentError where the upload that follows it cannot work.
+
+    A store that does not answer now is a warning: it need not answer before the training is over.
+    """
     storage = experiment.storage_config
     if storage is None or not storage.upload_to_cloud:
         return
     try:
-        check_bucket(storage, read_env(Path()))
-    except StorageError as error:
+        with stage("checking the bucket"):
+            notices(check_bucket(storage, read_env(Path()), key_parts(experiment, run.name)))
+    except (StorageError, UnreachableError) as error:
         notices([Warned(f"cannot check the bucket; the upload is tried anyway after the training: {error}")])
 
 
@@ -72,4 +76,5 @@ def upload_adapter(experiment: Experiment, run: RunDir) -> None:
     except (UploadError, CredentialError) as error:
         what = f"the adapter is complete in {run.adapter}, but its upload failed: {error}"
         raise UploadError(f"{what}\nUpload it with: launcher upload {run.name}") from error
+    notices(done.notices)
     say(f"uploaded {done.objects} objects, {done.bytes:,} bytes, to {done.uri}")

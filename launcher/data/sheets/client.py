@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,6 +19,7 @@ from gspread.utils import absolute_range_name
 from requests.utils import should_bypass_proxies
 
 from ...errors import CredentialError, LauncherError
+from ...network import PROXY_PASSWORD, SKEW, certificate, reason, skew, through
 from ...redact import REDACTOR
 from .account import API, Account
 from .patience import PATIENT, Asking, Passing, Patience, retry_after
@@ -28,7 +28,6 @@ from .spreadsheet import Spreadsheet, Worksheet
 
 _SCOPE: Final = "https://www.googleapis.com/auth/spreadsheets.readonly"
 _PASSES: Final = (408, 429, 500, 502, 503, 504)
-_SKEW: Final = 300  # seconds that a clock may be off for Google
 _VALUES: Final = {"valueRenderOption": "FORMATTED_VALUE"}
 _TITLES: Final = {"fields": "sheets.properties(title,sheetType)"}
 
@@ -42,21 +41,21 @@ def read_spreadsheet(
 ) -> Spreadsheet:
     """The worksheets ``wanted`` (role -> title), in two requests: a token and one batch read.
 
-    Raises CredentialError where Google rejects the account, ExperimentError for a spreadsheet or worksheet that does not exist,
-    and LauncherError where Google cannot be reached.
+    A token that Google stops taking is replaced once. Raises CredentialError where Google rejects the account, ExperimentError
+    for a spreadsheet or worksheet that does not exist, and UnreachableError where Google cannot be reached.
     """
     account = Account.of(env)
     with requests.Session() as session:
         ask = Asking(say, patience)
         session.proxies.update(_proxies(env, account.api, account.token))
-        session.headers["Authorization"] = f"Bearer {_token(account, session, ask)}"
-        client = _Client(account, session, patience)
+        signed = _Signed(account, session, ask, env)
+        client = _Client(account, session, patience, env)
         ranges = [absolute_range_name(title) for title in wanted.values()]
         try:
-            answer = ask(lambda: _whole(client.values_batch_get, spreadsheet_id, ranges, dict(_VALUES)))
+            answer = signed(lambda: ask(lambda: _whole(client.values_batch_get, spreadsheet_id, ranges, dict(_VALUES))))
         except _Refused as error:
             if error.status == 400 and "Unable to parse range" in error.message:
-                there = ask(lambda: _whole(client.spreadsheets_get, spreadsheet_id, dict(_TITLES)))
+                there = signed(lambda: ask(lambda: _whole(client.spreadsheets_get, spreadsheet_id, dict(_TITLES))))
                 raise no_worksheet(wanted, there) from error
             raise refused_by_api(error.status, error.message, account.email, spreadsheet_id) from error
     read = datetime.now(UTC).isoformat(timespec="seconds")
@@ -105,20 +104,49 @@ class _Refused(Exception):
         self.message = message
 
 
+@dataclass
+class _Signed:
+    """Sends requests with a token, and those that are refused with 401 once more with a new one: a token expires after an hour,
+    which a request may see whose retries took long.
+    """
+
+    account: Account
+    session: requests.Session
+    ask: Asking
+    env: Mapping[str, str]
+    tokens: int = 0
+
+    def __call__(self, request: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        if self.tokens == 0:
+            self._take_token()
+        try:
+            return request()
+        except _Refused as error:
+            if error.status != 401 or self.tokens > 1:
+                raise
+        self._take_token()
+        return request()
+
+    def _take_token(self) -> None:
+        self.tokens += 1
+        self.session.headers.pop("Authorization", None)
+        self.session.headers["Authorization"] = f"Bearer {_token(self.account, self.session, self.ask, self.env)}"
+
+
 class _Client(HTTPClient):
     """gspread's calls at one account's address, with a timeout; raises Passing for temporary failures, else _Refused."""
 
-    def __init__(self, account: Account, session: requests.Session, patience: Patience):
+    def __init__(self, account: Account, session: requests.Session, patience: Patience, env: Mapping[str, str]):
         super().__init__(None, session)  # type: ignore[arg-type] # the session has the token
         self.set_timeout(patience.timeout)
-        self._address = account.api
+        self._address, self._env = account.api, env
 
     def request(self, method: str, endpoint: str, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         url = self._address + endpoint.removeprefix(API[1])
         try:
             response = self.session.request(method, url, timeout=self.timeout, **kwargs)
         except requests.RequestException as error:
-            raise _unanswered(error) from error
+            raise _unanswered(error, self._env) from error
         if response.ok:
             return response
         message = _message(response)
@@ -130,9 +158,9 @@ class _Client(HTTPClient):
 class _Transport(Request):
     """google-auth's transport. It raises temporary failures before google-auth retries by itself, and measures clock skew."""
 
-    def __init__(self, session: requests.Session, patience: Patience):
+    def __init__(self, session: requests.Session, patience: Patience, env: Mapping[str, str]):
         super().__init__(session)
-        self._timeout = patience.timeout
+        self._timeout, self._env = patience.timeout, env
         self.skew: float | None = None  # seconds that this machine's clock is ahead of the server's
 
     def __call__(
@@ -143,9 +171,8 @@ class _Transport(Request):
         try:
             response = super().__call__(url, method, body, headers, self._timeout, **kwargs)  # type: ignore[no-untyped-call]
         except TransportError as error:
-            raise _unanswered(error.__cause__ or error) from error
-        if response.headers.get("Date"):
-            self.skew = time.time() - parsedate_to_datetime(response.headers["Date"]).timestamp()
+            raise _unanswered(error.__cause__ or error, self._env) from error
+        self.skew = skew(response.headers.get("Date"))
         if response.status in _PASSES:
             raise _passing(response.status, response.headers, "")
         if response.status == 200 and not isinstance(_json(response.data), dict):
@@ -153,18 +180,18 @@ class _Transport(Request):
         return response
 
 
-def _token(account: Account, session: requests.Session, ask: Asking) -> str:
+def _token(account: Account, session: requests.Session, ask: Asking, env: Mapping[str, str]) -> str:
     info = {"client_email": account.email, "private_key": account.key, "token_uri": account.token}
     try:
         credentials = Credentials.from_service_account_info(info, scopes=[_SCOPE])  # type: ignore[no-untyped-call]
     except (ValueError, GoogleAuthError) as error:
         raise wrong_key(error) from error
-    transport = _Transport(session, ask.patience)
+    transport = _Transport(session, ask.patience, env)
     try:
         ask(lambda: credentials.refresh(transport))
     except RefreshError as error:
         said = _description(error)
-        if (transport.skew is not None and abs(transport.skew) > _SKEW) or re.search(r"\biat\b|timeframe", said):
+        if (transport.skew is not None and abs(transport.skew) > SKEW) or re.search(r"\biat\b|timeframe", said):
             raise clock_is_wrong(transport.skew, said) from error
         raise refused_token(said, account.email) from error
     token = str(credentials.token)
@@ -207,17 +234,21 @@ def _passing(status: int, headers: Mapping[str, str], message: str) -> Passing:
     return Passing(f"HTTP {status}" + (f", {said}" if said else ""), retry_after(headers.get("Retry-After")))
 
 
-def _unanswered(error: BaseException) -> Exception:
+def _unanswered(error: BaseException, env: Mapping[str, str]) -> Exception:
     """A request without a whole answer: Passing for a temporary failure, else LauncherError."""
     # The reason of urllib3, without its own words for the address.
-    reason = getattr(error.args[0] if error.args else None, "reason", None) or error
-    said = re.sub(r"^HTTPS?Connection\(.*?\): ", "", _short(str(reason)))
+    cause = getattr(error.args[0] if error.args else None, "reason", None) or error
+    said = re.sub(r"^HTTPS?Connection\(.*?\): ", "", _short(str(cause)))
     if isinstance(error, requests.exceptions.SSLError):
         hint = "set REQUESTS_CA_BUNDLE to a file with the certificates to trust"
-        return LauncherError(f"Google Sheets: the server's certificate is not trusted: {said}\n    hint:     {hint}")
+        meaning = certificate(said) or "the server's certificate is not trusted"
+        return LauncherError(f"Google Sheets: {meaning}: {said}\n    hint:     {hint}")
+    if isinstance(error, requests.exceptions.ProxyError) and "407" in said:
+        return CredentialError(f"Google Sheets: {PROXY_PASSWORD}: {said}")
     is_unconnected = any(word in repr(error) for word in ("NewConnectionError", "NameResolution", "ProxyError"))
     if is_unconnected or isinstance(error, requests.exceptions.ConnectTimeout):
-        return Passing(f"cannot connect to {_host(error)}: {said}", tries=3)
+        url = getattr(getattr(error, "request", None), "url", None) or ""
+        return Passing(f"cannot connect to {urlsplit(url).hostname or 'the server'}{through(url, env)}: {reason(said)}", tries=3)
     if isinstance(error, requests.exceptions.Timeout):
         return Passing("timeout", tries=3)
     if isinstance(error, requests.exceptions.ConnectionError | requests.exceptions.ChunkedEncodingError):
@@ -225,8 +256,3 @@ def _unanswered(error: BaseException) -> Exception:
     if isinstance(error, requests.exceptions.RequestException):
         return Passing(f"unreadable answer: {said}", tries=3)
     return LauncherError(f"Google Sheets: {said}")
-
-
-def _host(error: BaseException) -> str:
-    url = getattr(getattr(error, "request", None), "url", None)
-    return (urlsplit(url).hostname if isinstance(url, str) else None) or "the server"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar
 
-from ...errors import LauncherError
+from ...errors import UnreachableError
 
 T = TypeVar("T")
 
@@ -43,7 +43,10 @@ class Passing(Exception):
 
 @dataclass
 class Asking:
-    """Retries a request while its failure is temporary, and reports the first retry."""
+    """Retries a request while its failure is temporary, and reports the first retry.
+
+    Raises UnreachableError where that does not help.
+    """
 
     say: Callable[[str], None]
     patience: Patience
@@ -62,7 +65,7 @@ class Asking:
                 if enough or wait > self.patience.longest:
                     again = f"; the server asks to wait {wait:.0f} s" if wait > self.patience.longest else ""
                     times = f"{tried} tries" if tried > 1 else "1 try"
-                    raise LauncherError(f"Google Sheets: {failure} (gave up after {times}{again})") from failure
+                    raise UnreachableError(f"Google Sheets: {failure} (gave up after {times}{again})") from failure
                 if not self.is_said:
                     self.is_said = True
                     self.say(f"Google Sheets: {failure}; retrying in {wait:.0f} s")

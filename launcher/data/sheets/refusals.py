@@ -7,6 +7,7 @@ from difflib import SequenceMatcher
 from typing import Any, Final
 
 from ...errors import CredentialError, ExperimentError, LauncherError, Mistake, nearest
+from ...network import wrong_clock
 from .account import EMAIL, KEY
 
 _SETTINGS: Final = {"train": "train_sheet", "validation": "validation_sheet", "prompts": "prompt_sheet"}
@@ -37,13 +38,7 @@ def refused_token(said: str, email: str) -> CredentialError:
 
 def clock_is_wrong(skew: float | None, said: str) -> CredentialError:
     """``skew``: seconds that this machine's clock is ahead of Google's."""
-    if skew is None or abs(skew) < 1:
-        return CredentialError(f"Google rejects this machine's clock: {said}")
-    side = "ahead of" if skew > 0 else "behind"
-    return CredentialError(
-        f"this machine's clock is {_span(abs(skew))} {side} Google's: {said}\n"
-        "    hint:     set the clock (timedatectl set-ntp true)"
-    )
+    return CredentialError(wrong_clock(skew, "Google's", said))
 
 
 def refused_by_api(status: int, message: str, email: str, spreadsheet_id: str) -> LauncherError:
@@ -87,11 +82,3 @@ def no_worksheet(wanted: Mapping[str, str], there: Mapping[str, Any]) -> Launche
     if not mistakes:  # it was added between the two requests
         return LauncherError("Google Sheets: a worksheet was missing and exists now; run the command again")
     return ExperimentError(mistakes)
-
-
-def _span(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.0f} days"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
-from launcher.errors import CredentialError, ExperimentError, StorageError
+from launcher.errors import CredentialError, ExperimentError, UnreachableError
 from launcher.experiment.schema import StorageConfig
 from launcher.storage import check_bucket, upload_folder
 from tests.s3.proxy import Fault, FaultProxy
@@ -131,11 +133,16 @@ def guarded(moto: MotoServer, client: Any) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("known", "own_secret", "code"),
-    [(False, False, "InvalidAccessKeyId"), (True, False, "SignatureDoesNotMatch"), (True, True, "AccessDenied")],
-)
+    ("known", "own_secret", "said"),
+    [
+        (False, False, "permission denied (InvalidAccessKeyId); check "),
+        (True, False, "permission denied (SignatureDoesNotMatch); check "),
+        (True, True, "ListObjectsV2 was refused: needs s3:ListBucket on the bucket; the server's answer: "
+         "AccessDenied, Access Denied\n    hint:     check "),
+    ],
+)  # fmt: skip
 def test_refused_credentials_are_said_without_the_secret(
-    known: bool, own_secret: bool, code: str, guarded: dict[str, str], moto: MotoServer, adapter: Path
+    known: bool, own_secret: bool, said: str, guarded: dict[str, str], moto: MotoServer, adapter: Path
 ) -> None:
     env = {
         "AWS_ACCESS_KEY": guarded["AccessKeyId"] if known else "AKIAEXAMPLE",
@@ -144,8 +151,8 @@ def test_refused_credentials_are_said_without_the_secret(
     with pytest.raises(CredentialError) as caught:
         upload(adapter, StorageConfig(bucket_name="models", endpoint_url=moto.url), env)
     assert str(caught.value) == (
-        f"bucket models at {moto.url}: permission denied ({code}); check AWS_ACCESS_KEY and AWS_SECRET_KEY "
-        "(or the AWS SDK's own names, a profile or a role) and their rights to write"
+        f"bucket models at {moto.url}: {said}AWS_ACCESS_KEY and AWS_SECRET_KEY (or the AWS SDK's own names, "
+        "a profile or a role) and their rights to write"
     )
 
 
@@ -154,12 +161,70 @@ def test_a_server_may_be_named_in_the_environment(adapter: Path, storage: Config
     assert proxy.requests
 
 
+def check(storage: StorageConfig, env: dict[str, str] = KEYS) -> list[str]:
+    return check_bucket(storage, env, ("exp_1", "run"), EFFORT)
+
+
 def test_what_no_upload_can_work_with_is_found_before_it(storage: Config, proxy: FaultProxy) -> None:
-    check_bucket(storage(), KEYS, EFFORT)
+    check(storage())
     with pytest.raises(CredentialError, match="no credentials"):
-        check_bucket(storage(), {}, EFFORT)
+        check(storage(), {})
     with pytest.raises(ExperimentError, match=r"storage_config\.bucket_name: bucket modells not found at"):
-        check_bucket(storage(bucket_name="modells"), KEYS, EFFORT)
+        check(storage(bucket_name="modells"))
     proxy.faults = [Fault("status", times=99)]
-    with pytest.raises(StorageError, match=r"ListObjectsV2 failed: SlowDown \(HTTP 503\)"):
-        check_bucket(storage(), KEYS, EFFORT)
+    with pytest.raises(UnreachableError, match=r"ListObjectsV2 failed: SlowDown \(HTTP 503\)"):
+        check(storage())
+
+
+def test_the_check_writes_reads_and_removes_one_object_below_the_upload_s_place(
+    storage: Config, proxy: FaultProxy, contents: Callable[[], dict[str, bytes]]
+) -> None:
+    assert check(storage()) == []
+    key = "/models/team/exp_1/run/.dpo-launcher-write-check"
+    assert [(one.method, one.path) for one in proxy.requests] == [
+        ("GET", "/models"), ("PUT", key), ("HEAD", key), ("DELETE", key),
+    ]  # fmt: skip
+    assert contents() == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "operation", "right", "answer"),
+    [
+        ("PUT", "PutObject", "s3:PutObject", "AccessDenied, by the proxy"),
+        ("HEAD", "HeadObject", "s3:GetObject", "403"),
+    ],
+)
+def test_credentials_that_may_list_and_not_write_are_found_before_the_training(
+    method: str, operation: str, right: str, answer: str, storage: Config, proxy: FaultProxy
+) -> None:
+    proxy.faults = [Fault("status", method, status=403, code="AccessDenied", times=9)]
+    with pytest.raises(CredentialError) as caught:
+        check(storage())
+    assert f": {operation} was refused: needs {right} on its objects; the server's answer: {answer}" in str(caught.value)
+    assert caught.value.exit_code == 44
+
+
+def test_a_check_that_may_not_remove_its_object_says_that_it_stays(storage: Config, proxy: FaultProxy) -> None:
+    proxy.faults = [Fault("status", "DELETE", status=403, code="AccessDenied", times=9)]
+    assert check(storage()) == [
+        "s3://models/team/exp_1/run/.dpo-launcher-write-check (the check before the training) stays in the bucket: DeleteObject "
+        "was refused: needs s3:DeleteObject on its objects; the server's answer: AccessDenied, by the proxy"
+    ]
+
+
+def test_a_quota_is_not_taken_for_a_missing_right(storage: Config, proxy: FaultProxy) -> None:
+    proxy.faults = [Fault("status", "PUT", status=403, code="QuotaExceeded", times=9)]
+    with pytest.raises(CredentialError, match="PutObject was refused; the server's answer: QuotaExceeded, by the proxy"):
+        check(storage())
+
+
+def test_a_clock_that_is_off_is_said_with_how_much_and_the_server_s_time(storage: Config, proxy: FaultProxy) -> None:
+    there = datetime.now(UTC) - timedelta(minutes=20)
+    date = {"Date": format_datetime(there, usegmt=True)}
+    proxy.faults = [Fault("status", status=403, code="RequestTimeTooSkewed", headers=date, times=9)]
+    with pytest.raises(CredentialError) as caught:
+        check(storage())
+    assert str(caught.value) == (
+        f"bucket models at {proxy.url}: this machine's clock is 20 min ahead of the server's ({there:%Y-%m-%d %H:%M:%S} UTC): "
+        "RequestTimeTooSkewed, by the proxy\n    hint:     set the clock (timedatectl set-ntp true)"
+    )

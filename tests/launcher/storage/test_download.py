@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import CredentialError, ExperimentError, StorageError, UsageError
+from launcher.errors import CredentialError, ExperimentError, StorageError, UnreachableError, UsageError
 from launcher.experiment.schema import StorageConfig
 from launcher.storage import Downloaded, Progress, download_folder, upload_folder
 from tests.s3.proxy import Fault, FaultProxy
@@ -137,7 +137,7 @@ def test_what_a_failure_has_left_counts_only_where_it_is_what_the_manifest_names
     uploaded: Path, tmp_path: Path, storage: Config, proxy: FaultProxy
 ) -> None:
     proxy.faults = [Fault("status", "GET", "vocab", times=99)]
-    with pytest.raises(StorageError):
+    with pytest.raises(UnreachableError):
         download(tmp_path / "to", storage())
     whole = tmp_path / ".to.download" / "whole"
     assert sorted(files(whole)) == ["adapter_model.safetensors", "empty"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import ExperimentError, StorageError
+from launcher.errors import ExperimentError, StorageError, UnreachableError
 from launcher.experiment.schema import StorageConfig
 from launcher.storage import Progress, fetch_folder, upload_folder
 from tests.s3.proxy import Fault, FaultProxy
@@ -175,10 +175,12 @@ def test_a_server_that_is_away_is_said_with_what_is_in_the_cache(
 ) -> None:
     folder = fetch(model, storage(), tmp_path)
     proxy.kill()
-    with pytest.raises(StorageError) as caught:
+    with pytest.raises(UnreachableError) as caught:
         fetch(model, storage(), tmp_path)
+    assert caught.value.exit_code == 48
     first, second = str(caught.value).splitlines()
-    assert first == f"bucket models at {proxy.url}: cannot connect (EndpointConnectionError); check endpoint_url and the network"
+    how = "EndpointConnectionError: connection refused"
+    assert first == f"bucket models at {proxy.url}: cannot connect ({how}); check endpoint_url and the network"
     assert second.startswith(f"    cached:   {folder} holds the state of ")
     assert second.endswith(" UTC (3 objects); use this path instead")
     proxy.start()

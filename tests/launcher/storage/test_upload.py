@@ -270,6 +270,42 @@ def test_a_server_that_cannot_list_uploads_gets_all_parts_again(
     assert is_whole(contents(), adapter)
 
 
+@pytest.mark.parametrize("query", ["?uploads", "uploadId"])
+def test_rights_that_the_upload_does_not_need_are_not_asked_for(
+    query: str, adapter: Path, storage: Config, proxy: FaultProxy, client: Any, contents: Contents
+) -> None:
+    """Uploads or their parts cannot be listed: all parts are sent again."""
+    left = client.create_multipart_upload(Bucket="models", Key=WEIGHTS)["UploadId"]
+    client.upload_part(Bucket="models", Key=WEIGHTS, UploadId=left, PartNumber=1, Body=b"x" * PART)
+    proxy.faults = [Fault("status", "GET", query, status=403, code="AccessDenied", times=9)]
+    upload(adapter, storage())
+    assert is_whole(contents(), adapter)
+
+
+def test_parts_that_may_not_be_removed_are_named_and_the_upload_is_complete(
+    adapter: Path, storage: Config, proxy: FaultProxy, client: Any, contents: Contents
+) -> None:
+    client.create_multipart_upload(Bucket="models", Key=f"{PREFIX}/old")
+    proxy.faults = [Fault("status", "DELETE", "uploadId", status=403, code="AccessDenied", times=9)]
+    assert upload(adapter, storage()).notices == (
+        f"bucket models at {proxy.url}: parts of an unfinished upload stay there: AbortMultipartUpload was refused: "
+        "needs s3:AbortMultipartUpload on its objects; the server's answer: AccessDenied, by the proxy",
+    )
+    assert is_whole(contents(), adapter)
+
+
+def test_an_operation_that_is_refused_is_named_with_its_right_and_the_server_s_sentence(
+    adapter: Path, storage: Config, proxy: FaultProxy
+) -> None:
+    proxy.faults = [Fault("status", "PUT", "vocab", status=403, code="AccessDenied", times=9)]
+    with pytest.raises(CredentialError) as caught:
+        upload(adapter, storage())
+    assert str(caught.value).startswith(
+        f"bucket models at {proxy.url}: PutObject was refused: needs s3:PutObject on its objects; "
+        "the server's answer: AccessDenied, by the proxy\n    hint:     check AWS_ACCESS_KEY and "
+    )
+
+
 def test_an_endpoint_may_have_a_path(moto: MotoServer, client: Any, adapter: Path, contents: Contents) -> None:
     with FaultProxy(moto.url, prefix="/store/v1") as proxy:
         config = StorageConfig(bucket_name="models", object_prefix="team", endpoint_url=f"{proxy.url}/")
@@ -328,7 +364,8 @@ def test_an_endpoint_that_does_not_answer_is_named(adapter: Path, storage: Confi
         with pytest.raises(UploadError) as caught:
             upload(adapter, storage(endpoint_url=f"http://127.0.0.1:{port}"))
     assert str(caught.value) == (
-        f"bucket models at http://127.0.0.1:{port}: cannot connect (EndpointConnectionError); check endpoint_url and the network"
+        f"bucket models at http://127.0.0.1:{port}: cannot connect (EndpointConnectionError: connection refused); "
+        "check endpoint_url and the network"
     )
 
 

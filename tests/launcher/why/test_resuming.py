@@ -37,6 +37,13 @@ def test_a_failure_that_the_same_experiment_may_not_have_again_can_be_resumed():
     assert found.suggestion.endswith(f"; {FROM_6}")
 
 
+def test_a_run_that_a_server_kept_from_starting_can_be_resumed():
+    found = explain(seen("failed", "host", exit_code=48, sentence="the hub cannot be reached", checkpoints=("checkpoint-6",)))
+    assert found.suggestion == (
+        f"wait until the server answers; check DNS and proxy where it runs, or copy model and data there; {FROM_6}"
+    )
+
+
 @pytest.mark.parametrize("code", [42, 43, 45, 46])
 def test_a_failure_that_the_same_experiment_has_again_is_not_resumed(code):
     found = explain(seen("failed", "host", exit_code=code, sentence="odd", checkpoints=("checkpoint-6",)))

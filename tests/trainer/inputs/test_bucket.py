@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import ExperimentError, UploadError
+from launcher.errors import CredentialError, ExperimentError, UploadError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
-from tests.s3.proxy import FaultProxy
+from tests.s3.proxy import Fault, FaultProxy
 from tests.s3.server import MotoServer
 
 REPOSITORY = Path(__file__).parents[3]
@@ -120,13 +120,34 @@ def test_nothing_is_uploaded_where_nobody_wants_it(client: Any, proxy: FaultProx
     assert proxy.requests == []
 
 
-def test_a_bucket_that_is_not_there_is_found_before_the_training(client: Any, proxy: FaultProxy) -> None:
+def test_a_bucket_that_is_not_there_or_cannot_be_written_is_found_before_the_training(
+    client: Any, proxy: FaultProxy, tmp_path: Path
+) -> None:
     from trainer.inputs.bucket import check_upload
 
+    run = RunDir(tmp_path / "first")
     with pytest.raises(ExperimentError, match=r"storage_config\.bucket_name: bucket models not found at"):
-        check_upload(experiment_of(proxy.url))
+        check_upload(experiment_of(proxy.url), run)
     client.create_bucket(Bucket="models")
-    check_upload(experiment_of(proxy.url))
+    check_upload(experiment_of(proxy.url), run)
+    assert keys(client) == []
+    proxy.faults = [Fault("status", "PUT", status=403, code="AccessDenied", times=9)]
+    with pytest.raises(CredentialError, match="PutObject was refused: needs s3:PutObject"):
+        check_upload(experiment_of(proxy.url), run)
+
+
+def test_a_store_that_is_down_before_the_training_is_a_warning(
+    client: Any, proxy: FaultProxy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from trainer.inputs.bucket import check_upload
+
+    proxy.kill()
+    check_upload(experiment_of(proxy.url), RunDir(tmp_path / "first"))
+    proxy.start()
+    assert capsys.readouterr().out == (
+        "warning: cannot check the bucket; the upload is tried anyway after the training: bucket models at "
+        f"{proxy.url}: cannot connect (EndpointConnectionError: connection refused); check endpoint_url and the network\n"
+    )
 
 
 def test_the_ranks_of_a_machine_fetch_the_base_model_once(client: Any, proxy: FaultProxy, tmp_path: Path) -> None:

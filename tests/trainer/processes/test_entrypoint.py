@@ -56,7 +56,7 @@ def test_a_good_run_ends_with_0_and_its_record_says_so(run):
     assert not Process.parse(record["process"]).alive
 
 
-@pytest.mark.parametrize("code", [1, 42, 43, 44, 45, 46, 47])
+@pytest.mark.parametrize("code", [1, 42, 43, 44, 45, 46, 47, 48])
 def test_a_ranks_exit_code_travels_through_torchrun(run, code):
     assert finish(start(run, FAKE_RANKS=str(code), FAKE_STEPS="1"))[0] == code
     assert run.read_record()["outcome"]["sentence"] == f"rank 0 says {code}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from email.utils import formatdate
 from time import time
 
@@ -10,7 +11,7 @@ import pytest
 from launcher.data.sheets.client import read_spreadsheet
 from launcher.data.sheets.patience import Patience
 from launcher.data.sheets.spreadsheet import Spreadsheet
-from launcher.errors import CredentialError, ExperimentError, LauncherError
+from launcher.errors import CredentialError, ExperimentError, LauncherError, UnreachableError
 from launcher.redact import REDACTOR
 from tests.sheets.google import EMAIL, SPREADSHEET, Google, cut, new_key, none, quota, reset, silent, status, truncated
 
@@ -105,29 +106,43 @@ def test_a_server_that_says_nothing_is_asked_again(google: Google) -> None:
 def test_a_quota_that_does_not_come_back_is_given_up_with_the_servers_sentence(google: Google) -> None:
     google.faults = [none, *[quota()] * 7]
     waits = Waits()
-    with pytest.raises(LauncherError) as caught:
+    with pytest.raises(UnreachableError) as caught:
         waits.read(google)
     assert str(caught.value) == (
         "Google Sheets: HTTP 429, too many requests; Quota exceeded for quota metric "
         "'Read requests' and limit 'Read requests per minute per user' (gave up after 7 tries)"
     )
-    assert caught.value.exit_code == 1
+    assert caught.value.exit_code == 48  # a cluster starts the run again
     assert len(waits.waited) == 6
 
 
 def test_a_server_that_asks_for_an_hour_is_not_waited_for(google: Google) -> None:
     google.faults = [none, quota("3600")]
-    with pytest.raises(LauncherError, match=r"\(gave up after 1 try; the server asks to wait 3600 s\)"):
+    with pytest.raises(UnreachableError, match=r"\(gave up after 1 try; the server asks to wait 3600 s\)"):
         Waits().read(google)
 
 
 def test_nobody_there_is_said_after_three_tries(google: Google) -> None:
     waits = Waits()
-    with pytest.raises(
-        LauncherError, match=r"Sheets: cannot connect to 127.0.0.1: .*Connection refused \(gave up after 3 tries\)"
-    ):
+    with pytest.raises(UnreachableError) as caught:
         waits.read(google, GOOGLE_SHEETS_TOKEN_URL="http://127.0.0.1:1/token")
+    assert str(caught.value) == "Google Sheets: cannot connect to 127.0.0.1: connection refused (gave up after 3 tries)"
     assert len(waits.waited) == 2
+
+
+def test_a_proxy_that_is_away_is_named_without_its_password(google: Google) -> None:
+    nobody = {"GOOGLE_SHEETS_TOKEN_URL": "http://localhost:1/token", "http_proxy": "http://me:hush-hush@127.0.0.1:9"}
+    with pytest.raises(UnreachableError, match=r"to localhost through proxy http://127\.0\.0\.1:9: connection refused"):
+        Waits().read(google, **nobody)
+
+
+def test_a_token_that_expires_before_the_cells_are_read_is_replaced_once(google: Google) -> None:
+    expired = status(401, {"error": {"code": 401, "message": "Invalid Credentials", "status": "UNAUTHENTICATED"}})
+    google.faults = [none, expired]
+    assert len(Waits().read(google).worksheets) == 3
+    assert google.requests == ["POST /token", BATCH, "POST /token", BATCH]
+    google.faults = [none, expired, none, expired]
+    assert refused(google, CredentialError) == f"Google Sheets rejects the token of {EMAIL}: Invalid Credentials"
 
 
 def test_a_proxy_is_used_that_only_env_names(google: Google) -> None:
@@ -211,7 +226,11 @@ def test_a_key_that_has_lost_lines_is_refused_before_anybody_is_asked(google: Go
 def test_a_clock_that_is_wrong_is_said_with_how_much(google: Google, skew: float, says: str) -> None:
     google.skew = skew
     said = refused(google, CredentialError)
-    assert said.startswith(f"this machine's clock is {says} Google's: Invalid JWT: Token must be")
+    begins, _, rest = said.partition(" (")
+    there, _, why = rest.partition("): ")
+    assert begins == f"this machine's clock is {says} Google's"
+    assert abs(datetime.strptime(there, "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC).timestamp() - time() - skew) < 10
+    assert why.startswith("Invalid JWT: Token must be")
     assert said.endswith("    hint:     set the clock (timedatectl set-ntp true)")
 
 
