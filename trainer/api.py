@@ -16,11 +16,12 @@ from pydantic import ValidationError
 from launcher.errors import ExperimentError, LauncherError, Mistake, UsageError
 from launcher.experiment.files import load, read_env
 from launcher.experiment.hyperparameters import Hyperparameters
+from launcher.experiment.neutral import without_effect
 from launcher.experiment.problems import every_problem
 from launcher.experiment.schema import Experiment, StorageConfig
 from launcher.runs.run_dir import RunDir, new_run_name
 
-from .output import stage, using
+from .output import notices, stage, using
 from .processes.ending import how_it_failed
 from .processes.entrypoint import Ending, write_end, write_start
 from .screen import screen
@@ -87,6 +88,7 @@ class DPOTrainer:
         # TRL refuses several visible GPUs in one process; must be set before torch looks at them.
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
         with closing(output), using(output):
+            notices(without_effect(self._given))
             with stage("importing torch and transformers"):
                 from .processes.stop import StopRequest
                 from .train import Roots, train

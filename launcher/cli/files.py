@@ -47,10 +47,12 @@ def _show_checked(found: Checked) -> None:
     wide = max((len(one.loaded.key) for one in found.experiments), default=0)
     for one in found.experiments:
         say(f"{one.loaded.key:<{wide}}  {_summary(one)}", indent=wide + 2)
-        for notice in dict.fromkeys(one.pairs.notices if one.pairs is not None else ()):
+        for notice in one.notices:
             say(f"{'':<{wide}}  {labelled(notice)}", indent=4)
     if not found.experiments and not found.mistakes:
         say("no experiments")
+    for other in found.others:
+        say(str(other))
 
 
 def _summary(one: CheckedData) -> str:
@@ -76,6 +78,8 @@ def list_experiments(file: Path | None, as_json: bool) -> int:
         table([list(found.json()[0]), *rows], optional=("topic", "place", "data"))
     else:
         say("no experiments")
+    for other in found.others if not as_json else ():
+        say(str(other))
     if found.error is None:
         return 0
     fail(str(found.error))

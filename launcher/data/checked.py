@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import ExperimentError, LauncherError, Mistake, UnreachableError
 from ..experiment.files import check_files, load, read_env
+from ..experiment.found import Other
 from ..experiment.loaded import Loaded
 from ..job.job import check_model
 from .pairs import Pairs, read_pairs
@@ -22,6 +23,11 @@ class CheckedData:
     loaded: Loaded
     pairs: Pairs | None
     error: LauncherError | None
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What is said of the experiment and of its pairs, each sentence once."""
+        return tuple(dict.fromkeys((*self.loaded.notices, *(self.pairs.notices if self.pairs is not None else ()))))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -45,18 +51,18 @@ class CheckedData:
                 "training_pairs": len(self.pairs.train),
                 "validation_pairs": len(self.pairs.validation),
                 "sources": [asdict(source) for source in self.pairs.sources],
-                "notices": list(self.pairs.notices),
             }
-        return fields
+        return {**fields, "notices": list(self.notices)}
 
 
 @dataclass(frozen=True)
 class Checked:
-    """``mistakes``: of the files; with any, no data were read and ``experiments`` is empty."""
+    """``mistakes``: of the files; with any, no data were read and ``experiments`` is empty. ``others``: not DPO, not checked."""
 
     experiments: tuple[CheckedData, ...]
     mistakes: tuple[Mistake, ...]
     warnings: tuple[str, ...]
+    others: tuple[Other, ...] = ()
 
     @property
     def errors(self) -> tuple[LauncherError, ...]:
@@ -73,6 +79,7 @@ class Checked:
             "experiments": [one.json() for one in self.experiments],
             "mistakes": [asdict(mistake) for mistake in self.mistakes],
             "warnings": list(self.warnings),
+            "others": [one.json() for one in self.others],
         }
 
 
@@ -92,14 +99,14 @@ def check(
         if name is None:
             survey = check_files(root, file, overrides)
             loaded = [one.loaded for one in survey.experiments if one.loaded is not None]
-            mistakes, warnings = survey.mistakes, survey.warnings
+            mistakes, warnings, others = survey.mistakes, survey.warnings, survey.others
         else:
-            loaded, mistakes, warnings = [load(name, root=root, file=file, overrides=overrides)], (), ()
+            loaded, mistakes, warnings, others = [load(name, root=root, file=file, overrides=overrides)], (), (), ()
     except ExperimentError as error:
         return Checked((), error.mistakes, ())
     warnings = (*warnings, *dict.fromkeys(_missing_models(loaded, root)))
     experiments = () if mistakes else tuple(_checked(one, root, say) for one in loaded)
-    return Checked(experiments, mistakes, warnings)
+    return Checked(experiments, mistakes, warnings, others)
 
 
 def _checked(loaded: Loaded, root: Path, say: Callable[[str], None]) -> CheckedData:

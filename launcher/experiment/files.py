@@ -12,7 +12,8 @@ from typing import Final
 from ..errors import ExperimentError, Mistake, UsageError, nearest
 from ..redact import REDACTOR
 from .env_text import parse_env
-from .found import Contents, Found, the_one
+from .found import Contents, Found, Other, the_one
+from .kinds import other_kind
 from .loaded import Loaded, checked
 from .yaml_nodes import MappingNode, Node, Place, ScalarNode, Source, by_place, data
 from .yaml_text import compose
@@ -33,11 +34,15 @@ class Checked:
 
 @dataclass(frozen=True)
 class Survey:
-    """All experiments of the files, and every mistake once; a mistake in a shared block names every experiment that uses it."""
+    """All experiments of the files, and every mistake once; a mistake in a shared block names every experiment that uses it.
+
+    ``others`` are of another kind than DPO and are not checked.
+    """
 
     experiments: tuple[Checked, ...]
     mistakes: tuple[Mistake, ...]
     warnings: tuple[str, ...]
+    others: tuple[Other, ...] = ()
 
 
 def load(name: str | None, *, root: Path = Path(), file: Path | None = None, overrides: Sequence[str] = ()) -> Loaded:
@@ -65,7 +70,8 @@ def check_files(root: Path = Path(), file: Path | None = None, overrides: Sequen
         results.append(Checked(found, loaded))
         wrong += own
     texts = [mistake for mistakes in contents.mistakes.values() for mistake in mistakes]
-    return Survey(tuple(results), (*texts, *_once(wrong)), (*contents.warnings, *_shared_ids(contents.found)))
+    warnings = (*contents.warnings, *_shared_ids(contents.found))
+    return Survey(tuple(results), (*texts, *_once(wrong)), warnings, contents.others)
 
 
 def _shared_ids(found: Iterable[Found]) -> Iterator[str]:
@@ -85,6 +91,7 @@ def read_files(root: Path = Path(), file: Path | None = None) -> Contents:
     mistakes: dict[Path, Sequence[Mistake]] = {}
     blocks: dict[str, Place] = {}
     warnings: list[str] = []
+    others: list[Other] = []
     for path in files:
         top, wrong = _read(path)
         if wrong:
@@ -92,13 +99,32 @@ def read_files(root: Path = Path(), file: Path | None = None) -> Contents:
         for key, entry in top.entries.items() if top is not None else ():
             node = entry.node
             if isinstance(node, MappingNode) and "experiment_id" in node.entries:
-                found.append(Found(key, str(_scalar(node, "experiment_id")), path, entry.key, node))
+                one = Found(key, str(_scalar(node, "experiment_id")), path, entry.key, node)
+                other = _other(one)
+                if other is None:
+                    found.append(one)
+                else:
+                    others.append(other)
                 continue
             blocks.setdefault(key, entry.key)
             meant = _meant(node)
             if meant is not None:
                 warnings.append(f"{entry.key.label}: {key} has {meant} but no experiment_id: it is not an experiment")
-    return Contents(files, tuple(found), mistakes, blocks, tuple(warnings))
+    return Contents(files, tuple(found), mistakes, blocks, tuple(warnings), tuple(others))
+
+
+def _other(found: Found) -> Other | None:
+    """``found`` as an experiment of another kind than DPO, None if it is one of DPO."""
+    shown = other_kind(data(found.node))
+    if shown is None:
+        return None
+    kind, path = shown
+    node: Node = found.node
+    for name in path:
+        assert isinstance(node, MappingNode), "the path leads through mappings"
+        entry = node.entries[name]
+        node = entry.node
+    return Other(found, kind, ".".join(path), entry.key)
 
 
 def _scalar(node: MappingNode, name: str) -> object:

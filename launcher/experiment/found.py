@@ -29,14 +29,35 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Other:
+    """An experiment that is not DPO. ``because``: the key that shows it, at ``place``."""
+
+    found: Found
+    kind: str
+    because: str
+    place: Place
+
+    def json(self) -> dict[str, str]:
+        return {"key": self.found.key, "kind": self.kind, "because": self.because, "place": self.place.label}
+
+    def __str__(self) -> str:
+        return f"{self.found.key}: not for this tool: {self.because} belongs to {self.kind}"
+
+    def mistake(self) -> Mistake:
+        what = f"{self.found.key} is not for this tool: {self.because} belongs to {self.kind}"
+        return self.place.mistake(what, "an experiment of DPO")
+
+
+@dataclass(frozen=True)
 class Contents:
-    """What the files contain; ``mistakes`` are those of their text, by file."""
+    """What the files contain; ``mistakes`` are those of their text, by file, ``others`` experiments of another kind."""
 
     files: tuple[Path, ...]
     found: tuple[Found, ...]
     mistakes: Mapping[Path, Sequence[Mistake]]
     blocks: Mapping[str, Place]
     warnings: tuple[str, ...]
+    others: tuple[Other, ...] = ()
 
 
 def the_one(name: str | None, contents: Contents) -> Found:
@@ -47,6 +68,9 @@ def the_one(name: str | None, contents: Contents) -> Found:
         matches = matches or [f for f in contents.found if _bare(f.id) == _bare(name)]
     if len(matches) == 1:
         return matches[0]
+    other = _other(name, contents)
+    if other is not None and not matches:
+        raise ExperimentError(other.mistake())
     texts = [mistake for mistakes in contents.mistakes.values() for mistake in mistakes]
     if texts and not matches:  # it may be behind the mistake
         raise ExperimentError(texts)
@@ -62,6 +86,14 @@ def the_one(name: str | None, contents: Contents) -> Found:
         how = "use the key" if len({f.key for f in matches}) == len(matches) else "name the file with -f"
         raise ExperimentError(Mistake(where, what, "one of\n" + _listed(matches), hint=how))
     raise ExperimentError(_unknown(name, where, contents))
+
+
+def _other(name: str | None, contents: Contents) -> Other | None:
+    """The experiment of another kind that ``name`` means, None: the only one of all."""
+    if name is None:
+        return contents.others[0] if len(contents.others) == 1 and not contents.found else None
+    fits = [one for one in contents.others if one.found.key == name]
+    return next(iter(fits or [one for one in contents.others if _bare(one.found.id) == _bare(name)]), None)
 
 
 def _unknown(name: str, where: str, contents: Contents) -> Mistake:

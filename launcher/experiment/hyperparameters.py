@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from .neutral import without_neutral
 from .section import (
     Float,
     Frozen,
@@ -106,6 +107,7 @@ class Hyperparameters(Section):
     @model_validator(mode="before")
     @classmethod
     def _gather_trl(cls, data: Any) -> Any:
+        data = without_neutral("hyperparameters", data)
         if not isinstance(data, Mapping):
             return data
         own = {key: value for key, value in data.items() if key in cls.model_fields}
@@ -160,8 +162,6 @@ def _contradictions(h: Hyperparameters) -> Iterable[tuple[str, str]]:
         yield loads[1], f"conflicts with {loads[0]}; keep one"
     if h.full_finetuning and (h.load_in_4bit or h.load_in_8bit):
         yield "full_finetuning", f"conflicts with {loads[0]}: quantised weights cannot be trained"
-    if h.warmup_ratio is not None and "warmup_steps" in h.trl:
-        yield "warmup_ratio", "conflicts with warmup_steps; keep one"
     if h.label_smoothing and not SMOOTHED & set(h.loss_type):
         yield (
             "label_smoothing",

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from ..errors import ExperimentError, Mistake
 from ..redact import REDACTOR, SECRET
 from .found import Found
+from .neutral import without_effect
 from .overrides import override
 from .problems import Problem, every_problem
 from .schema import Experiment
@@ -22,12 +23,16 @@ Keys = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checked experiment and where it was read; ``places``: path of a leaf -> its place in a file, absent for a default."""
+    """A checked experiment and where it was read; ``places``: path of a leaf -> its place in a file, absent for a default.
+
+    ``notices``: keys that are accepted and have no effect.
+    """
 
     experiment: Experiment
     key: str
     file: Path
     places: Mapping[Keys, Place]
+    notices: tuple[str, ...] = ()
 
     @property
     def origins(self) -> dict[Keys, str]:
@@ -66,7 +71,7 @@ def checked(found: Found, overrides: Sequence[str]) -> tuple[Loaded | None, list
     wrong += _held_secrets(values, places)
     if wrong or has_broken(node):
         return None, [(mistake, found.key) for mistake in wrong]
-    return Loaded(experiment, found.key, found.file, places), []
+    return Loaded(experiment, found.key, found.file, places, without_effect(values)), []
 
 
 def _held_secrets(value: object, places: Mapping[Keys, Place], path: Keys = ()) -> list[Mistake]:

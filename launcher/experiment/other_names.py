@@ -137,11 +137,11 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
 # Why a name has no key here -> the names.
 EXPLAINED: Final[Mapping[str, str]] = {
     "images are not supported: this tool trains on text": "image_columns image_column images image vision vision_tower "
-    "image_processor processor pixel_values image_folder image_dir freeze_vision_tower",
+    "image_processor processor pixel_values image_folder image_dir freeze_vision_tower finetune_vision_layers",
     "not supported; use hyperparameters.report_to: tensorboard": "wandb wandb_project wandb_entity wandb_run_name wandb_mode "
     "use_wandb mlflow comet neptune swanlab clearml aim trackio mlflow_tracking_uri",
     "not a DPO loss: this tool trains DPO only": "kto orpo simpo cpo ppo grpo rloo reward_model reward_funcs orpo_alpha "
-    "simpo_gamma cpo_alpha kto_chosen_weight desirable_weight undesirable_weight",
+    "simpo_gamma cpo_alpha kto_chosen_weight desirable_weight undesirable_weight reward_functions reward_weights num_generations",
     "the attention kernel is chosen automatically; remove the key": "flash_attn flash_attention use_flash_attention "
     "use_flash_attention_2 attn_implementation attn xformers xformers_attention sdpa_attention sdp_attention",
     "no credentials in this file: put AWS_ACCESS_KEY and AWS_SECRET_KEY into .env": "access_key secret_key aws_access_key_id "
@@ -152,14 +152,27 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_config double_quantization",
     "FSDP is not supported; use launch.parallelism: zero3": "fsdp fsdp_config fsdp_version",
     "LoRA is the default; to train all weights use hyperparameters.full_finetuning: true": "adapter peft use_peft use_lora",
-    "the fast path packs sequences itself; remove the key": "sample_packing packing",
+    "the fast path packs sequences itself; remove the key": "sample_packing packing neat_packing",
     "not supported: name a file with the validation pairs in validation_filename": "val_size val_set_size eval_size test_size "
     "validation_split test_split train_split split",
-    "not supported: the reference is the base model": "ref_model reference_model ref_model_name_or_path reference_free",
+    "not supported: the reference is the base model": "ref_model reference_model ref_model_name_or_path reference_free "
+    "force_use_ref_model",
     "the chat template of the model's tokenizer is used; remove the key": "chat_template template conversation_template",
-    "not supported: plain LoRA only": "use_dora dora use_rslora rslora loraplus_lr_ratio modules_to_save",
+    "not supported: plain LoRA only": "use_dora dora use_rslora rslora loraplus_lr_ratio modules_to_save loftq_config peft_type "
+    "init_lora_weights rank_pattern alpha_pattern layers_to_transform layers_pattern layer_replication exclude_modules "
+    "fan_in_fan_out ensure_weight_tying",
+    "not supported: name the modules in hyperparameters.target_modules": "finetune_language_layers finetune_attention_modules "
+    "finetune_mlp_modules",
+    "not supported: no text is generated while training": "fast_inference use_vllm generate_during_eval float8_kv_cache "
+    "unsloth_vllm_standby max_lora_rank",
+    "not supported: this tool trains causal language models": "task_type is_encoder_decoder",
+    "devices are chosen automatically; set their number in launch.gpus": "device_map",
+    "not supported: the newest revision is used; for another one name a local folder in model_name": "revision model_revision",
+    "set automatically; remove the key": "label_pad_token_id inference_mode use_fast_tokenizer overwrite_output_dir "
+    "overwrite_cache plot_loss preprocessing_num_workers",
+    "a column is named in dpo_column_mapping_config": "dataset_text_field",
     "use hyperparameters.loss_type: [sigmoid, sft] with loss_weights": "rpo_alpha dpo_ftx pref_ftx sft_weight",
-    "this tool trains DPO only; remove the key": "stage trainer trainer_type training_type task",
+    "this tool trains DPO only; remove the key": "stage trainer trainer_type training_type training_method task method",
 }
 
 # our key -> what to write -> other tools' values.
@@ -189,6 +202,7 @@ VALUES: Final[Mapping[str, Mapping[str, str]]] = {
     "provider": {
         "use s3 and name the server in endpoint_url": "aws minio ceph r2 cloudflare garage seaweedfs",
         "not supported: only servers with the S3 protocol": "gcs gs gcp google azure",
+        "without upload_to_cloud the adapter stays in model_output_dir": "local none disk filesystem",
     },
     "parallelism": {
         "FSDP is not supported; use zero3": "fsdp fsdp2",
@@ -209,7 +223,7 @@ def meaning(section: str, name: str) -> str | None:
     >>> meaning("", "lr")
     'use hyperparameters.learning_rate'
     """
-    wanted, section = _spelt(name), "dpo_column_mapping_config" if section == "column_mapping_config" else section
+    wanted, section = spelt(name), "dpo_column_mapping_config" if section == "column_mapping_config" else section
     own = _KEYS.get(section, {}).get(wanted)
     if own is not None:
         return f"use {own}"
@@ -222,7 +236,7 @@ def meaning(section: str, name: str) -> str | None:
 
 def meant_value(key: str, value: str) -> str | None:
     """What to write in place of ``value``, which other tools have for our setting ``key``, or None."""
-    return _VALUES.get(key, {}).get(_spelt(value))
+    return _VALUES.get(key, {}).get(spelt(value))
 
 
 def _inverted(names: Mapping[str, str]) -> dict[str, str]:
@@ -243,5 +257,6 @@ def _path(section: str, key: str) -> str:
     return f"{section}.{key}" if section and not key.startswith("launch.") else key
 
 
-def _spelt(name: str) -> str:
+def spelt(name: str) -> str:
+    """``name`` as the tables here spell it."""
     return name.strip().lower().replace("-", "_").replace(" ", "_")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from ..errors import nearest
+from .neutral import accepted
 from .other_names import meaning, meant_value
 from .schema import Experiment
 from .trl_names import REFUSED, trl_fields
@@ -90,6 +91,9 @@ def _problem(loc: tuple[str | int, ...], item: Any) -> Problem:
         kind = "string_too_short"  # pydantic counts text that went through a validator of ours as it counts a list
     name, found = _name(loc), _shown(item["input"])
     if kind in ("extra_forbidden", "unknown_key"):
+        neutral = accepted(str(loc[-1]))
+        if neutral is not None:
+            return Problem(loc, f"{name} must be {neutral}", found=found, hint=_meaning(loc))
         near = ctx.get("nearest") if kind == "unknown_key" else nearest(str(loc[-1]), _keys_at(loc[:-1]))
         return Problem(loc, f"unknown key {str(loc[-1])!r}", hint=_elsewhere(loc) or _meaning(loc) or near, of_key=True)
     if kind == "missing":

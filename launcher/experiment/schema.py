@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from ..redact import SECRET
 from .hyperparameters import Hyperparameters
+from .neutral import without_neutral
 from .section import Float, Frozen, Int, Name, Section, Size, Text, Texts, nothing
 
 
@@ -26,6 +27,11 @@ class ColumnMapping(Section):
     label_columns: Text | Frozen[Text | Frozen[Text]] | None = Field(
         None, description="another form: {chosen: …, rejected: …}, or the column of the preferred answer alone"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_neutral(cls, data: Any) -> Any:
+        return without_neutral("dpo_column_mapping_config", data)
 
     @model_validator(mode="after")
     def _said_once(self) -> Self:
@@ -59,6 +65,11 @@ class StorageConfig(Section):
         None, description="address of an S3-compatible server; unset: AWS"
     )
     region: Text | None = Field(None, description="the bucket's region; unset: AWS_REGION")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_neutral(cls, data: Any) -> Any:
+        return without_neutral("storage_config", data)
 
     @field_validator("endpoint_url", mode="after")
     @classmethod
@@ -187,6 +198,11 @@ class Experiment(Section):
     storage_config: StorageConfig | None = Field(None, description="where the adapter is uploaded")
     launch: Launch = Field(default_factory=Launch.model_construct, description="where it runs")
     health: Health = Field(default_factory=Health.model_construct, description="what the run watches")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_neutral(cls, data: Any) -> Any:
+        return without_neutral("", data)
 
     @field_validator("model_name", mode="after")
     @classmethod

@@ -26,7 +26,9 @@ def no_of_false(value: object) -> object:
 
 
 def bool_of_word(value: object) -> object:
-    """YAML 1.1's words for true and false: in a value that may be text, ``yes`` is not the name of a folder."""
+    """YAML 1.1's words for true and false: in a value that may be text, ``yes`` is not the name of a folder. Nothing is false."""
+    if value is None:
+        return False
     words = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
     return words.get(value.lower(), value) if isinstance(value, str) else value
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ..errors import ExperimentError
 from .files import load, read_env, read_files
-from .found import Found
+from .found import Found, Other
 from .loaded import Keys, Loaded
 
 ENVIRONMENT: Final = (
@@ -76,10 +76,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Listed:
-    """``error``: the mistakes of files that could not be read whole, or None."""
+    """``error``: the mistakes of files that could not be read whole, or None; ``others``: experiments of another kind."""
 
     rows: tuple[Row, ...]
     error: ExperimentError | None
+    others: tuple[Other, ...] = ()
 
     def json(self) -> list[dict[str, Any]]:
         return [asdict(row) for row in self.rows]
@@ -90,7 +91,7 @@ def list_experiments(root: Path = Path(), file: Path | None = None) -> Listed:
     contents = read_files(root, file)
     rows = tuple(_row(found) for found in contents.found)
     mistakes = [mistake for wrong in contents.mistakes.values() for mistake in wrong]
-    return Listed(rows, ExperimentError(mistakes) if mistakes else None)
+    return Listed(rows, ExperimentError(mistakes) if mistakes else None, contents.others)
 
 
 def _row(found: Found) -> Row:

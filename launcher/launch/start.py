@@ -56,7 +56,7 @@ def prepare(found: Rendered, data_of: str | None, say: Callable[[str], None]) ->
         pairs = read_pairs(job.experiment, reading_for(job, spec.run_dir, where.cwd, caller, copy, say))
     chosen = {"backend": f"host ({found.why_host})"} if found.why_host is not None else {}
     known = derived(job, pairs, spec.run_dir).facts | said_before_run(job.experiment, pairs, Path(), caller)
-    notices = (*pairs.notices, *where.notices(job))
+    notices = (*found.loaded.notices, *pairs.notices, *where.notices(job))
     return Prepared(where, job, with_copy(spec, pairs.spreadsheet), MappingProxyType(chosen | known), notices)
 
 

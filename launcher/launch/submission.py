@@ -203,7 +203,7 @@ class _Submitting:
             "image": spec.image.reference,
         }
         self.told.facts(facts)
-        self._notice(pairs.notices if pairs is not None else ())
+        self._notice((*self.loaded.notices, *(pairs.notices if pairs is not None else ())))
         return facts
 
     def _notice(self, those: Iterable[str]) -> None:

@@ -25,10 +25,9 @@ def arguments(experiment: Experiment, run: RunDir, precision: Precision, device:
     """
     h = experiment.hyperparameters
     settings = {**_of_this_project(experiment), **_of_the_device(experiment, run, precision, device, micro)}
-    if h.warmup_ratio is not None:
-        settings["warmup_steps"] = h.warmup_ratio
+    warmup = {} if h.warmup_ratio is None or h.trl.get("warmup_steps") else {"warmup_steps": h.warmup_ratio}
     try:
-        return DPOConfig(**{**settings, **h.trl})
+        return DPOConfig(**{**settings, **h.trl, **warmup})
     except (ValueError, TypeError) as error:
         raise ExperimentError(Mistake("hyperparameters", f"TRL refuses these settings: {error}")) from error
 

@@ -617,8 +617,8 @@ def test_contradictions_are_reported_together_with_the_mistakes_beside_them(tmp_
         "    beta: fast\n"
         "    load_in_4bit: true\n"
         "    load_in_8bit: true\n"
-        "    warmup_ratio: 0.1\n"
-        "    warmup_steps: 5\n"
+        "    label_smoothing: 0.1\n"
+        "    loss_type: hinge\n"
         "    eval_strategy: stepz\n"
         "    load_best_model_at_end: true\n"
     )

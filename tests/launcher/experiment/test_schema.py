@@ -175,7 +175,6 @@ def test_values_out_of_their_limits_are_refused(key: str, value: object) -> None
             "full_finetuning",
             "conflicts with load_in_4bit: quantised weights cannot be trained",
         ),
-        ({"warmup_ratio": 0.1, "warmup_steps": 5}, "warmup_ratio", "conflicts with warmup_steps; keep one"),
         (
             {"label_smoothing": 0.1, "loss_type": "hinge"},
             "label_smoothing",

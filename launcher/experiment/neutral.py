@@ -1,0 +1,119 @@
+"""Keys of other tools at a value that changes nothing here: accepted, left out, and named once. Pure.
+
+A key with another value is a mistake, which ``other_names`` explains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from .other_names import meaning, spelt
+from .trl_names import REFUSED, trl_fields
+
+ANY: Final = "any value"
+
+# values that change nothing -> the keys. A key that another tool has and that is null changes nothing either, see _is_neutral.
+_NEUTRAL: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
+    (
+        (False,),
+        "packing sample_packing neat_packing fast_inference use_vllm generate_during_eval float8_kv_cache unsloth_vllm_standby "
+        "use_dora dora use_rslora rslora fan_in_fan_out inference_mode ensure_weight_tying finetune_vision_layers "
+        "freeze_vision_tower is_encoder_decoder reference_free force_use_ref_model use_wandb "
+        "auto_find_batch_size disable_tqdm do_predict enable_jit_checkpoint hub_always_push hub_private_repo ignore_data_skip "
+        "no_cuda padding_free precompute_ref_log_probs push_to_hub remove_unused_columns restore_callback_states_from_checkpoint "
+        "save_only_model use_cpu use_liger_kernel bf16_full_eval fp16_full_eval",
+    ),
+    (
+        (True,),
+        "use_peft use_lora init_lora_weights finetune_language_layers finetune_attention_modules finetune_mlp_modules do_train "
+        "use_fast_tokenizer",
+    ),
+    (("auto",), "torch_dtype dtype device_map bf16 fp16 flash_attn attn_implementation"),
+    (("CAUSAL_LM", "TaskType.CAUSAL_LM"), "task_type"),
+    (("LORA", "PeftType.LORA"), "peft_type"),
+    (("lora",), "adapter finetuning_type"),
+    (("dpo",), "trainer trainer_type training_type training_method stage task method rl"),
+    (("main",), "revision model_revision"),
+    (("keep_start",), "truncation_mode"),
+    ((0,), "val_size val_set_size label_smoothing_factor rpo_alpha loraplus_lr_ratio"),
+    ((-1,), "local_rank"),
+    ((-100,), "label_pad_token_id"),
+    (
+        ("", (), {}),
+        "loftq_config modules_to_save rank_pattern alpha_pattern layers_to_transform image_columns images fsdp fsdp_config "
+        "deepspeed model_init_kwargs include_for_metrics label_names wandb_project wandb_entity run_name hub_model_id",
+    ),
+    ((ANY,), "dataset_text_field overwrite_output_dir overwrite_cache plot_loss preprocessing_num_workers max_lora_rank"),
+)
+_VALUES: Final = {name: values for values, names in _NEUTRAL for name in names.split()}
+# Values of storage_config that change nothing where nothing is uploaded.
+_NO_STORE: Final = {
+    "provider": ("local", "none", "disk", "", None),
+    **dict.fromkeys(("bucket_name", "endpoint_url", "region"), ("",)),
+}
+
+
+def without_neutral(section: str, values: Any) -> Any:
+    """``values`` of a section (empty: the experiment itself) without the keys that change nothing; other values than a mapping
+    stay.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    left_out = set(_neutral_keys(section, values))
+    return {key: value for key, value in values.items() if key not in left_out}
+
+
+def without_effect(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """A sentence that names every key of an experiment that is left out, and one for a warm-up that is given twice."""
+    keys = list(_neutral_keys("", data))
+    for section in ("hyperparameters", "storage_config", "dpo_column_mapping_config", "column_mapping_config"):
+        values = data.get(section)
+        if isinstance(values, Mapping):
+            above = "" if section == "hyperparameters" else f"{section}."
+            keys += [f"{above}{key}" for key in _neutral_keys(section, values)]
+    said = [f"no effect here: {', '.join(keys)}"] if keys else []
+    h = data.get("hyperparameters")
+    steps, ratio = (h.get("warmup_steps"), h.get("warmup_ratio")) if isinstance(h, Mapping) else (None, None)
+    if steps and ratio is not None:
+        said.append(f"warmup_steps: {steps} is used and warmup_ratio: {ratio} is not, as in transformers")
+    return tuple(said)
+
+
+def accepted(name: str) -> str | None:
+    """The value at which the key ``name`` is accepted, in words; None for a key that is accepted at none."""
+    values = _VALUES.get(spelt(name))
+    return None if values is None else _shown(values[0])
+
+
+def _neutral_keys(section: str, values: Mapping[str, Any]) -> Iterator[str]:
+    stays = section == "storage_config" and str(values.get("upload_to_cloud") or False).lower() in ("no", "off", "false", "0")
+    for key, value in values.items():
+        is_unused = stays and _is_one_of(value, _NO_STORE.get(key, ()))
+        if is_unused or (isinstance(key, str) and _is_neutral(section, key, value)):
+            yield key
+
+
+def _is_neutral(section: str, key: str, value: Any) -> bool:
+    if (section, key) == ("storage_config", "object_prefix"):
+        return value is None
+    if section == "hyperparameters" and key in trl_fields() and key not in REFUSED:
+        return False  # it has a meaning
+    if value is None and key != "max_length":  # TRL: no limit
+        return key in REFUSED or meaning(section, key) is not None
+    return _is_one_of(value, _VALUES.get(spelt(key), ()))
+
+
+def _is_one_of(value: Any, values: Iterable[Any]) -> bool:
+    if isinstance(value, list):
+        value = tuple(value)
+    wanted = value.strip().lower() if isinstance(value, str) else value
+    return any(
+        one is ANY or (type(one) is type(value) and (one.lower() if isinstance(one, str) else one) == wanted) for one in values
+    )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "empty" if value == "" else str(value)

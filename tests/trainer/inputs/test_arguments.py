@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from launcher.experiment.schema import Experiment
+from launcher.runs.run_dir import RunDir
+from trainer.inputs.arguments import arguments
+from trainer.inputs.model import Precision
+from trainer.processes.machine import Device
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [
+        ({"warmup_ratio": 0.25}, 0.25),
+        ({"warmup_steps": 5}, 5),
+        ({"warmup_steps": 5, "warmup_ratio": 0.25}, 5),
+        ({"warmup_steps": 0, "warmup_ratio": 0.25}, 0.25),
+        ({}, 0),
+    ],
+)
+def test_steps_of_warm_up_count_beside_a_ratio_as_in_transformers(given: dict[str, Any], steps: float, tmp_path: Path) -> None:
+    experiment = Experiment.parse({"model_name": "m", "datasets_path": "d", "hyperparameters": given})
+    device, precision = Device(cuda=False, bf16=False, rank=0, world=1), Precision(torch.float32, bf16=False, fp16=False)
+    assert arguments(experiment, RunDir(tmp_path), precision, device).warmup_steps == steps
