@@ -13,12 +13,13 @@ from typing import Any, Final, Unpack
 
 from pydantic import ValidationError
 
-from launcher.errors import ExperimentError, LauncherError, Mistake, UsageError
+from launcher.errors import ExperimentError, LauncherError, Mistake, UsageError, Warned
 from launcher.experiment.files import load, read_env
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.neutral import without_effect
 from launcher.experiment.problems import every_problem
 from launcher.experiment.schema import Experiment, StorageConfig
+from launcher.runs.finding import remember
 from launcher.runs.run_dir import RunDir, new_run_name
 
 from .output import notices, stage, using
@@ -116,6 +117,9 @@ class DPOTrainer:
             "folder": str(run.path),
             "experiment": experiment.model_dump(mode="json"),
         }
+        notice = remember(Path.cwd(), run)
+        if notice is not None:
+            notices([Warned(notice)])
         run.create({run.experiment: experiment.model_dump_json(indent=2)}, record)
         write_start(run, 1)
         return run

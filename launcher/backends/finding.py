@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ExperimentError, LauncherError, UsageError
-from ..runs.finding import AmbiguousName, choose, fitting, newest_first, output_dirs
+from ..runs.finding import AmbiguousName, choose, fitting, newest_first, output_dirs, remembered
 from ..runs.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -51,15 +51,15 @@ def on_cluster(where: Runs[Any], run: Any) -> tuple[Kubernetes, ClusterRun] | No
 
 
 def local_runs() -> list[RunDir]:
-    """The runs below this directory, newest first."""
-    return newest_first(output_dirs(Path.cwd()))
+    """The runs that were started in this directory, newest first."""
+    return newest_first(output_dirs(Path.cwd()), remembered(Path.cwd()))
 
 
 def local_runs_and_containers() -> list[RunDir]:
-    """The runs below this directory and those elsewhere that have a container, newest first."""
+    """The runs that were started in this directory, and those elsewhere that have a container, newest first."""
     from .choose import folders_of_containers
 
-    return newest_first(output_dirs(Path.cwd()), folders_of_containers())
+    return newest_first(output_dirs(Path.cwd()), [*remembered(Path.cwd()), *folders_of_containers()])
 
 
 def local_run(name: str) -> RunDir:

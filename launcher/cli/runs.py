@@ -15,9 +15,8 @@ from .screen import complain, facts, notices, say, this_launcher
 from .submit import registry_option
 
 if TYPE_CHECKING:
-    from ..backends.choose import AnyBackend
-    from ..job.job import Job
     from ..launch.rendered import Choice
+    from ..launch.start import Prepared
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def run(choice: Choice, target: Target, detach: bool, dry_run: bool, full: bool,
     facts(ready.facts)
     notices(ready.notices)
     ready.where.prepare(ready.spec, say)
-    return start(ready.where, ready.job, ready.spec, detach)
+    return start(ready, detach)
 
 
 def _submit(choice: Choice, registry: str | None, data_of: str | None, detach: bool) -> int:
@@ -93,17 +92,18 @@ def _submit(choice: Choice, registry: str | None, data_of: str | None, detach: b
     return submit_to_cluster(choice, registry, data_of, follow=not detach)
 
 
-def start(where: AnyBackend, job: Job, spec: Any, detach: bool) -> int:
-    """Starts what was rendered on this machine, and follows it to the end unless ``detach``; returns the exit code."""
+def start(ready: Prepared, detach: bool) -> int:
+    """Starts a run on this machine, and follows it to the end unless ``detach``; returns the exit code."""
     from .watch import Interrupts, watch
 
+    job = ready.job
     if detach:
-        where.submit(spec)
+        ready.start(complain)
         say(f"Started {job.run}. Follow it with: {this_launcher()} logs -f {job.run}")
         return 0
     with Interrupts() as interrupts:
-        run = where.submit(spec)
-        return watch(where, run, interrupts, pairs_a_step=job.experiment.global_batch)
+        run = ready.start(complain)
+        return watch(ready.where, run, interrupts, pairs_a_step=job.experiment.global_batch)
 
 
 VERBS: tuple[click.Command, ...] = (run,)

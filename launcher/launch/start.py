@@ -14,6 +14,7 @@ from .data import copy_of, reading_for, with_copy
 if TYPE_CHECKING:
     from ..backends.choose import AnyBackend
     from ..job.job import Job
+    from ..runs.run_dir import RunDir
     from .rendered import Rendered
 
 
@@ -26,6 +27,15 @@ class Prepared:
     spec: Any
     facts: Mapping[str, str]
     notices: tuple[str, ...]
+
+    def start(self, complain: Callable[[str], None]) -> RunDir:
+        """Starts the run; ``complain`` is told if it cannot be found by its name. Raises what the backend's ``submit`` raises."""
+        from ..runs.finding import remember
+
+        notice = remember(self.where.cwd, self.spec.run_dir)
+        if notice is not None:
+            complain(f"warning: {notice}")
+        return self.where.submit(self.spec)
 
     def json(self) -> dict[str, Any]:
         return {

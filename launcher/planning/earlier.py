@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ..data.pairs import Pairs
 from ..experiment.schema import Experiment
-from ..runs.finding import newest_first, output_dirs
+from ..runs.finding import newest_first, output_dirs, remembered
 from .estimate import Work
 from .work import work_at_most
 
@@ -21,7 +21,7 @@ def counted_work(experiment: Experiment, pairs: Pairs) -> Work:
     """The work of ``pairs``: exact where an earlier run has counted their tokens, else upper bounds."""
     most = work_at_most(pairs.train, experiment.hyperparameters.max_seq_length)
     mine = _hashes([asdict(source) for source in pairs.sources])
-    for run in newest_first(output_dirs(Path())):
+    for run in newest_first(output_dirs(Path()), remembered(Path())):
         record = run.read_record()
         work, data = record.get("work"), record.get("data")
         if not isinstance(work, dict) or not isinstance(data, list) or _hashes(data) != mine:

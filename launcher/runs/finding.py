@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,6 +16,7 @@ from ..experiment.yaml_nodes import data
 from .run_dir import RunDir, expanded, find_runs
 
 DEFAULT_OUTPUT: Final = "data/dpo/model"
+ELSEWHERE: Final = f"{DEFAULT_OUTPUT}/elsewhere"  # links to the runs in other output folders, which no experiment file may name
 
 
 class Named(Protocol):
@@ -40,10 +43,38 @@ def output_dirs(root: Path) -> list[Path]:
     return [root / expanded(name) for name in sorted(named)]
 
 
+def remember(root: Path, run: RunDir) -> str | None:
+    """Leaves a link to a run outside the default output folder of ``root``, by which its name is found; before it is created.
+
+    Returns a notice if the link cannot be written.
+    """
+    if run.shelf.parent.parent.resolve() == (root / DEFAULT_OUTPUT).resolve():
+        return None
+    link, target = root / ELSEWHERE / run.name, run.path.resolve()
+    if all(path.is_relative_to(root.resolve()) for path in (target, link.parent.resolve())):  # which may be moved as a whole
+        target = Path(os.path.relpath(target, link.parent.resolve()))
+    aside = link.with_name(f".{run.name}-{os.getpid()}")
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        aside.symlink_to(target)
+        aside.replace(link)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        return f"cannot write {link}: {reason}; name the run by its folder: launcher status {shlex.quote(str(run.path))}"
+    return None
+
+
+def remembered(root: Path) -> list[Path]:
+    """The folders of the runs that :func:`remember` has left a link to."""
+    return [link.resolve() for link in (root / ELSEWHERE).glob("*") if link.is_symlink()]
+
+
 def newest_first(output_dirs: Iterable[Path], more: Iterable[Path] = ()) -> list[RunDir]:
-    """Every run below the output folders, and those in the folders ``more``, newest first."""
-    found = {*find_runs(list(output_dirs)), *(RunDir(folder) for folder in more if (folder / "run.json").is_file())}
-    return sorted(found, key=created, reverse=True)
+    """Every run below the output folders, and those in the folders ``more``, once each, newest first."""
+    found: dict[Path, RunDir] = {}
+    for run in (*find_runs(list(output_dirs)), *(RunDir(folder) for folder in more if (folder / "run.json").is_file())):
+        found.setdefault(run.path.resolve(), run)
+    return sorted(found.values(), key=created, reverse=True)
 
 
 def choose(name: str, runs: Sequence[RunDir]) -> RunDir:

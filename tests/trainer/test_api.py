@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from launcher.backends.finding import local_run
 from launcher.errors import ExperimentError, UsageError
 from launcher.experiment.schema import Experiment
 from trainer import DPOTrainer, StorageConfig, YamlConfigLoader
@@ -173,8 +174,11 @@ def test_training_needs_data_and_says_so_when_it_begins() -> None:
 
 
 @pytest.mark.slow
-def test_a_training_that_fails_leaves_a_record_that_says_so(folder: Path, tiny_model: Path) -> None:
-    trainer = DPOTrainer(model_name=str(tiny_model), datasets_path="data", hyperparameters={"target_modules": ["nothing"]})
+def test_a_training_that_fails_leaves_a_record_that_says_so(
+    folder: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"target_modules": ["nothing"], "model_output_dir": "other/out", "packing": False}
+    trainer = DPOTrainer(model_name=str(tiny_model), datasets_path="data", hyperparameters=settings)
     with pytest.raises(ExperimentError, match="nothing"):
         trainer.train()
     assert trainer.run is not None
@@ -183,6 +187,8 @@ def test_a_training_that_fails_leaves_a_record_that_says_so(folder: Path, tiny_m
     assert record["outcome"]["ended"]
     assert [(a["number"], a["exit_code"], a["ended"] is not None) for a in record["attempts"]] == [(1, 42, True)]
     assert record["process"] is None
+    assert local_run(trainer.run.name).path == trainer.run.path, "it is found by its name"
+    assert "notice: no effect here: packing\n" in capsys.readouterr().out
 
 
 @pytest.mark.slow

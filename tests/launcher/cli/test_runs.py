@@ -228,6 +228,20 @@ def test_a_run_is_found_by_name_beginning_experiment_and_latest(home):
     assert missing.stderr == "error: run 'betta' not found: did you mean 'beta'?\n"
 
 
+def test_a_run_is_found_by_its_name_wherever_set_put_it_and_after_its_file_is_gone(home):
+    put = ["--set", "hyperparameters.model_output_dir=other/out"]
+    begun = launcher(home, "run", "demo", "--backend", "host", "--name", "afar", "--detach", *put, FAKE_STEPS="2")
+    assert begun.stdout.splitlines()[-1] == "Started afar. Follow it with: launcher logs -f afar"
+    (home / "configs" / "demo.yml").unlink()
+    folder = home / "other" / "out" / "exp_1" / "model" / "runs" / "afar"
+    followed = launcher(home, "logs", "-f", "afar")
+    assert (followed.returncode, '"step": 2' in followed.stdout or "step 2/2" in followed.stdout) == (0, True), followed.stdout
+    listed = json.loads(launcher(home, "ps", "-a", "--json").stdout)
+    assert [(one["run"], one["state"], one["folder"]) for one in listed] == [("afar", "done", str(folder))]
+    again = launcher(home, "resume", "demo")
+    assert (again.returncode, again.stderr) == (2, "error: afar is done: nothing to resume\n")
+
+
 def test_logs_follow_from_the_first_line_to_the_end(home):
     launcher(home, "run", "demo", "--name", "x", "--detach", FAKE_STEPS="20", FAKE_PAUSE="0.1")
     wait_for(lambda: has_stepped(run_dir(home, "x")))
