@@ -81,43 +81,51 @@ def make_experiment(tiny_model: Path) -> Callable[..., Experiment]:
 @pytest.fixture(scope="session")
 def new_run() -> Callable[[Path, Experiment, str], RunDir]:
     """Makes a run's folder as the launcher does."""
+    return run_of
 
-    def make(root: Path, experiment: Experiment, name: str) -> RunDir:
-        run = RunDir.of(root, "out", experiment.experiment_id, experiment.model_folder, name)
-        run.create({run.experiment: experiment.model_dump_json()}, {"run": name})
-        return run
 
-    return make
+def run_of(root: Path, experiment: Experiment, name: str) -> RunDir:
+    run = RunDir.of(root, "out", experiment.experiment_id, experiment.model_folder, name)
+    run.create({run.experiment: experiment.model_dump_json()}, {"run": name})
+    return run
 
 
 @pytest.fixture(scope="session")
-def make_trainer(new_run: Callable[[Path, Experiment, str], RunDir]) -> Callable[..., Any]:
+def make_trainer() -> Callable[..., Any]:
     """Makes the trainer of an experiment as train.py does, up to the choice of its path: (trainer, tokens, precision)."""
+    return trainer_of
 
-    def make(root: Path, experiment: Experiment, precision: Any = None, pairs: int | None = None, kind: Any = None) -> Any:
-        from launcher.data.pairs import read_pairs
-        from launcher.data.rows import Reading
-        from trainer.inputs.adapter import lora_config, seed_adapter
-        from trainer.inputs.arguments import arguments
-        from trainer.inputs.model import choose_precision, load_model, load_tokenizer
-        from trainer.inputs.tokens import tokenize
-        from trainer.processes.machine import Device
-        from trainer.step.dpo import DPOTrainer
 
-        hyper = experiment.hyperparameters
-        tokenizer = load_tokenizer(experiment, experiment.model_name)
-        texts = read_pairs(experiment, Reading(root)).train[:pairs]
-        tokens = tokenize(texts, tokenizer, hyper, source="train.csv", cache=root / "cache")
-        device = Device(cuda=False, bf16=False, rank=0, world=1)
-        precision = precision or choose_precision(hyper, cuda=False, bf16=False)
-        trainer = (kind or DPOTrainer)(
-            model=load_model(experiment, experiment.model_name, precision, cuda=False),
-            args=arguments(experiment, new_run(root, experiment, "step"), precision, device),
-            train_dataset=tokens.dataset(),
-            processing_class=tokenizer,
-            peft_config=lora_config(hyper),
-        )
-        seed_adapter(trainer.model, hyper.random_state, hyper.seed)
-        return trainer, tokens, precision
+def trainer_of(
+    root: Path,
+    experiment: Experiment,
+    precision: Any = None,
+    pairs: int | None = None,
+    kind: Any = None,
+    rank: int = 0,
+    world: int = 1,
+) -> Any:
+    from launcher.data.pairs import read_pairs
+    from launcher.data.rows import Reading
+    from trainer.inputs.adapter import lora_config, seed_adapter
+    from trainer.inputs.arguments import arguments
+    from trainer.inputs.model import choose_precision, load_model, load_tokenizer
+    from trainer.inputs.tokens import tokenize
+    from trainer.processes.machine import Device
+    from trainer.step.dpo import DPOTrainer
 
-    return make
+    hyper = experiment.hyperparameters
+    tokenizer = load_tokenizer(experiment, experiment.model_name)
+    texts = read_pairs(experiment, Reading(root)).train[:pairs]
+    tokens = tokenize(texts, tokenizer, hyper, source="train.csv", cache=root / "cache")
+    device = Device(cuda=False, bf16=False, rank=rank, world=world)
+    precision = precision or choose_precision(hyper, cuda=False, bf16=False)
+    trainer = (kind or DPOTrainer)(
+        model=load_model(experiment, experiment.model_name, precision, cuda=False),
+        args=arguments(experiment, run_of(root, experiment, "step"), precision, device),
+        train_dataset=tokens.dataset(),
+        processing_class=tokenizer,
+        peft_config=lora_config(hyper),
+    )
+    seed_adapter(trainer.model, hyper.random_state, hyper.seed)
+    return trainer, tokens, precision

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +15,9 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from launcher.errors import MemoryShortage, Warned
 
-from ..checkpoints.checkpointed import CheckpointedTrainer
 from ..checkpoints.remembered import BUDGETS, CHECKPOINTING, MICRO, PATH, PENDING
 from ..inputs.tokens import TokenPair
-from ..output import EVERY, FIRST, Stage, notices, stage
+from ..output import notices
 from ..processes.sharding import stage as zero_stage
 from .culprits import Culprits
 from .figures import Figures
@@ -26,14 +25,11 @@ from .gradients import sum_gradients
 from .losses import Ratios, pair_losses, smoothed
 from .packed import Fast, Scored
 from .packing import Row, first_fit, pack, packed_length
+from .plain import Interrupted, PlainTrainer
 from .steps import Share, StepLoader, Steps
 
 
-class Interrupted(Exception):
-    """An evaluation or the reference's pass was cut short on all ranks, because one of them was asked to stop."""
-
-
-class DPOTrainer(CheckpointedTrainer):
+class DPOTrainer(PlainTrainer):
     """``trl.DPOTrainer`` over pairs that are token ids already, with checkpoints that are complete or absent.
 
     The loss is equation 7 of Rafailov et al., "Direct Preference Optimization" (arXiv 2305.18290), as TRL computes it:
@@ -55,11 +51,8 @@ class DPOTrainer(CheckpointedTrainer):
         return dataset
 
     def __init__(self, *args: Any, **kwargs: Any):
-        self._evaluated: list[int] = []  # pairs in each batch of the evaluation that is under way
         self._fast: Fast | None = None
-        self._evaluation: Stage | None = None  # the evaluation that is under way
         self.culprits = Culprits()
-        self.is_stop_wanted: Callable[[], bool] = lambda: False  # whether any rank was asked to stop; all ranks ask together
         self.was_cut = False  # whether a stop has cut the last evaluation short
         super().__init__(*args, **kwargs)
         self._micro_at_start = self.args.per_device_train_batch_size
@@ -101,8 +94,9 @@ class DPOTrainer(CheckpointedTrainer):
         return super().get_train_dataloader() if self._fast is None else StepLoader(len(self._fast.train.pairs), self.steps())
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Under the fast path, the pairs: ``evaluation_loop`` packs them."""
-        if self._fast is None or self._fast.held_out is None:
+        """Under the fast path, the validation pairs, which ``evaluation_loop`` packs; other data are evaluated as by TRL."""
+        is_other = eval_dataset is not None and eval_dataset is not self.eval_dataset
+        if self._fast is None or self._fast.held_out is None or is_other:
             return super().get_eval_dataloader(eval_dataset)
         return DataLoader(self._fast.held_out.pairs, collate_fn=list)
 
@@ -138,6 +132,7 @@ class DPOTrainer(CheckpointedTrainer):
             self.model.zero_grad()
             self._figures.back_to(mark)
         self._total_train_tokens += share.tokens
+        self.pairs_trained += share.total
         return total
 
     def _computed(self, model: Any, share: Share) -> Tensor | None:
@@ -236,16 +231,11 @@ class DPOTrainer(CheckpointedTrainer):
             figures.add(row, output, logps.detach(), self.args.beta * ratios.detach(), losses.detach())
         return losses
 
-    def evaluation_loop(
-        self, dataloader: Any, description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
-    ) -> Any:
-        """Under the fast path, every held-out pair once, whatever the number of ranks."""
-        before = self.state.global_step == 0
-        what = "evaluating before the first step" if before else f"evaluating after step {self.state.global_step}"
-        with stage(what, after=FIRST if before else EVERY) as self._evaluation:
-            if self._fast is not None:
-                return self._evaluate_packed(metric_key_prefix)
-            return super().evaluation_loop(dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+    def _evaluate_all(self, dataloader: Any, description: str, *args: Any, metric_key_prefix: str, **kwargs: Any) -> Any:
+        """Under the fast path, every validation pair once, whatever the number of ranks."""
+        if self._fast is not None and self._fast.held_out is not None and dataloader.dataset is self._fast.held_out.pairs:
+            return self._evaluate_packed(metric_key_prefix)
+        return super()._evaluate_all(dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs)
 
     def _evaluate_packed(self, prefix: str) -> EvalLoopOutput:
         data, figures, here = self._fast.held_out, Figures(self.accelerator.device, self._noise), self.args.process_index
@@ -269,30 +259,13 @@ class DPOTrainer(CheckpointedTrainer):
         metrics = {f"{prefix}_{name}": value for name, value in means.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(data.pairs))
 
-    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Under the training's autocast: before the training, transformers leaves a model beside a reference without it."""
-        if self.is_stop_wanted():
-            raise Interrupted
-        self._evaluated.append(len(inputs["input_ids"]) // 2)
-        if self._evaluation is not None:
-            total = len(self.eval_dataset)
-            self._evaluation.at(min(total, sum(self._evaluated) * self.args.world_size), total, "pairs")
-        with self.accelerator.autocast():
-            return super().prediction_step(model, inputs, *args, **kwargs)
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Figures are means over pairs; those of TRL's evaluation are means over batches, whatever their size."""
+        """Figures of the steps since the last line, over the pairs of all ranks."""
         if self._fast is not None and "loss" in logs:
             means = self._figures.means(self.accelerator)
             self.culprits.find(means.pop("loss"))
-            for name, value in (means | {"num_tokens": self._total_train_tokens}).items():
+            for name, value in means.items():
                 self._metrics["train"][name] = [value]
-        batches = self._metrics["eval"]
-        for name, values in batches.items():
-            if not self.model.training and len(values) == len(self._evaluated) > 1:
-                pairs = zip(values, self._evaluated, strict=True)
-                batches[name] = [sum(value * n for value, n in pairs) / sum(self._evaluated)]
-        self._evaluated.clear()
         super().log(logs, start_time)
 
     def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> None:
@@ -300,8 +273,6 @@ class DPOTrainer(CheckpointedTrainer):
         try:
             super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kwargs)
         except Interrupted:
-            self._evaluated.clear()
-            self._metrics["eval"].clear()
             self.model.train()
             self.was_cut = True
             self.state.stateful_callbacks[PENDING] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
@@ -19,6 +20,43 @@ _PAIRS: Final = (
     "logps/chosen",
     "logps/rejected",
 )
+
+
+_PER: Final = {"entropy": "both", "logits/chosen": "chosen", "logits/rejected": "rejected", "mean_token_accuracy": "chosen"}
+
+
+class Averages:
+    """Means over pairs, or over their answers' tokens, of the figures that TRL computes for each micro-batch."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._sums: dict[str, Tensor] = {}  # name -> [2] float64: the sum, and over how many pairs or tokens
+
+    def add(self, figures: Mapping[str, float | Tensor], pairs: int, mask: Tensor) -> None:
+        """``figures``: means over ``pairs`` pairs; 0 pairs where they count nothing.
+
+        ``mask``, [2 * pairs, T]: where a token of a chosen answer is predicted, then the same for the rejected answers. Entropy,
+        logits and token accuracy are means over such tokens.
+        """
+        chosen, rejected = (part.sum(dtype=torch.float64) for part in mask.chunk(2))
+        tokens = {"chosen": chosen, "rejected": rejected, "both": chosen + rejected}
+        for name, mean in figures.items():
+            count = tokens[_PER[name]] if name in _PER else torch.tensor(pairs, dtype=torch.float64, device=self._device)
+            value = torch.as_tensor(mean, dtype=torch.float64, device=self._device)
+            total = torch.where(count > 0, value * count, 0.0)  # what counts nothing may be NaN
+            self._sums[name] = self._sums.get(name, 0) + torch.stack([total, count])
+
+    def means(self, accelerator: Any) -> dict[str, float]:
+        """Means over all that was added on any rank since the last call; all ranks must come here."""
+        names, sums = sorted(self._sums), self._sums
+        self._sums = {}
+        if not names:
+            return {}
+        totals, counts = accelerator.reduce(torch.stack([sums[name] for name in names], 1), reduction="sum").tolist()
+        return {name: total / max(count, 1) for name, total, count in zip(names, totals, counts, strict=True)}
+
+    def forget(self) -> None:
+        self._sums = {}
 
 
 class Figures:

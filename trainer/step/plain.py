@@ -1,0 +1,158 @@
+"""The plain path: TRL's own step, in which every pair weighs the same, in the gradient and in the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.checkpointed import CheckpointedTrainer
+from ..output import EVERY, FIRST, Stage, stage
+from .figures import Averages
+
+_OWN: Final = "own_pairs"  # of a micro-batch; without it, all of its pairs count
+
+
+class Interrupted(Exception):
+    """An evaluation or the reference's pass was cut short on all ranks, because one of them was asked to stop."""
+
+
+class PlainTrainer(CheckpointedTrainer):
+    """``trl.DPOTrainer`` whose losses and figures are means over pairs, whichever micro-batches and ranks hold them.
+
+    TRL takes the mean over a micro-batch, transformers the mean over micro-batches, and DDP the mean over ranks: the pairs of a
+    short last micro-batch would weigh more. Here a micro-batch counts by its share of the step's pairs. Accelerate fills up the
+    last micro-batches of an epoch with pairs from its beginning, so that all ranks have as many: those are left out.
+
+    A loss over a whole batch (aot, sft) is a mean over the micro-batch as in TRL, and counts by the pairs in it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self.is_stop_wanted: Callable[[], bool] = lambda: False  # whether any rank was asked to stop; all ranks ask together
+        self.pairs_trained = 0  # by this process and the other ranks, without those before a resume
+        self._step_pairs = 1  # of the step under way, over all ranks
+        self._evaluation: Stage | None = None  # the evaluation that is under way
+        self._seen, self._to_see = 0, 0  # pairs of that evaluation
+        super().__init__(*args, **kwargs)
+        self._averages = {mode: Averages(self.accelerator.device) for mode in ("train", "eval")}
+
+    # --- Training
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        """The micro-batches of a step, each with the number of its own pairs."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not batches or "input_ids" not in batches[0]:
+            return batches, items  # the fast path's
+        batches[:-1] = [_own_part(batch, _pairs(batch)) for batch in batches[:-1]]
+        batches[-1] = _own_part(batches[-1], self._own_pairs(batches[-1]))
+        tokens = sum(int(batch["attention_mask"].sum()) for batch in batches if batch[_OWN])
+        counts = torch.tensor([sum(batch[_OWN] for batch in batches), tokens], device=device)
+        self._step_pairs, tokens = self.accelerator.reduce(counts, reduction="sum").tolist()
+        self.pairs_trained += self._step_pairs
+        self._total_train_tokens += tokens
+        return batches, items
+
+    def _own_pairs(self, batch: Mapping[str, Any]) -> int:
+        """Pairs of the newest micro-batch that are not there to fill it: those come last, and after them whole micro-batches."""
+        state, size = self.accelerator.gradient_state, _pairs(batch)
+        if self.args.world_size == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return size
+        return min(max(0, state.remainder - self.args.process_index * size), size)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor | tuple[Tensor, Any]:
+        """TRL's loss of a micro-batch, in a training step times its share of the step's pairs.
+
+        Transformers divides it by the number of micro-batches and takes the mean over the ranks; the factor undoes both.
+        """
+        mode = "train" if self.model.training else "eval"
+        own = inputs.pop(_OWN, _pairs(inputs))
+        seen = self._total_train_tokens
+        with _alone(self.accelerator):
+            computed = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        self._total_train_tokens = seen  # TRL counts this rank's alone
+        loss = computed[0] if return_outputs else computed
+        found = {name: values[-1] for name, values in self._metrics[mode].items() if name != "num_tokens"}
+        self._metrics[mode].clear()
+        answers = inputs["completion_mask"][:, 1:]
+        self._averages[mode].add({"loss": loss.detach(), **found}, own, answers if own else 0 * answers)
+        if mode == "train" and self.is_in_train:
+            loss = loss * (own * self.current_gradient_accumulation_steps * self.args.world_size / self._step_pairs)
+        return (loss, computed[1]) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            means = self._averages["train"].means(self.accelerator)
+            means.pop("loss", None)  # transformers' own is the same
+            for name, value in means.items():
+                self._metrics["train"][name] = [value]
+            self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        super().log(logs, start_time)
+
+    # --- Evaluation
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """All validation pairs: ``dataloader_drop_last`` is about training steps."""
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
+    def evaluation_loop(
+        self, dataloader: Any, description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+    ) -> Any:
+        """Figures are means over pairs or tokens, and do not depend on the size of a batch."""
+        before = self.state.global_step == 0
+        what = "evaluating before the first step" if before else f"evaluating after step {self.state.global_step}"
+        self._seen, self._to_see = 0, len(dataloader.dataset)
+        with stage(what, after=FIRST if before else EVERY) as self._evaluation:
+            return self._evaluate_all(dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+
+    def _evaluate_all(self, dataloader: Any, description: str, *args: Any, metric_key_prefix: str, **kwargs: Any) -> Any:
+        self._averages["eval"].forget()
+        output = super().evaluation_loop(dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+        means = self._averages["eval"].means(self.accelerator)
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in means.items()})
+        return output
+
+    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Under the training's autocast: before the training, transformers leaves a model beside a reference without it."""
+        if self.is_stop_wanted():
+            raise Interrupted
+        self._seen += _pairs(inputs) * self.args.world_size
+        if self._evaluation is not None:
+            self._evaluation.at(min(self._to_see, self._seen), self._to_see, "pairs")
+        with self.accelerator.autocast():
+            return super().prediction_step(model, _own_part(inputs, self._own_pairs(inputs)), *args, **kwargs)
+
+
+def _pairs(batch: Mapping[str, Any]) -> int:
+    """A batch holds the chosen sequences, then the rejected ones."""
+    return len(batch["input_ids"]) // 2
+
+
+def _own_part(batch: Mapping[str, Any], own: int) -> dict[str, Any]:
+    """``batch`` with its first ``own`` pairs, and their number; with one pair where all are another rank's, for nothing:
+    every rank must meet the others in the forward and the backward pass.
+    """
+    size, kept = _pairs(batch), max(1, own)
+    if kept == size:
+        return {**batch, _OWN: own}
+    both = [*range(kept), *range(size, size + kept)]
+    part = {name: value[both] if len(value) == 2 * size else value[:kept] for name, value in batch.items()}
+    return {**part, _OWN: own}
+
+
+@contextmanager
+def _alone(accelerator: Any) -> Iterator[None]:
+    """TRL's figures stay with this rank: gathered batch by batch, they would hold pairs twice, or tensors of unequal length."""
+    accelerator.gather = accelerator.gather_for_metrics = lambda value, *args, **kwargs: value
+    try:
+        yield
+    finally:
+        del accelerator.gather, accelerator.gather_for_metrics
