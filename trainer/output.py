@@ -119,6 +119,26 @@ def stage(what: str, *, after: float = FIRST) -> Iterator[Stage]:
         watch.join()
 
 
+@contextmanager
+def quiet(seconds: float) -> Iterator[None]:
+    """Keeps the stages around it silent, for ``seconds`` at most: what they wait for has been said."""
+    cover = Stage("")
+
+    def uncover() -> None:
+        if cover in _STATE.stages:
+            _STATE.stages.remove(cover)
+
+    timer = threading.Timer(seconds, uncover)
+    timer.daemon = True
+    _STATE.stages.append(cover)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        uncover()
+
+
 def _watch(current: Stage, over: threading.Event, after: float) -> None:
     began, is_named = time.monotonic(), after == 0
 

@@ -33,6 +33,7 @@ from .output import notices, say, stage
 from .processes.machine import Device
 from .processes.sharding import is_sharded, numel
 from .processes.stop import StopRequest
+from .processes.waiting import Waiting
 from .reference.identity import base_identity
 from .step.dpo import DPOTrainer
 from .step.losses import loss_at_zero_margin
@@ -69,6 +70,11 @@ class Rank:
     @property
     def first(self) -> bool:
         return self.device.rank == 0
+
+    @property
+    def waiting(self) -> Waiting:
+        """Waits for a server that is away, unless a stop is wanted."""
+        return Waiting(lambda: self.stop_if_asked(next(reversed(self.run.checkpoints()), None)))
 
     def stop_if_asked(self, checkpoint: Path | None) -> None:
         """Raises Stopped where the run was asked to stop before its first step."""
@@ -122,10 +128,11 @@ def prepare_inputs(rank: Rank) -> Inputs:
     run, experiment, roots, device = rank.run, rank.experiment, rank.roots, rank.device
     h = experiment.hyperparameters
     with stage("reading the data"):
-        pairs = read_data(experiment, run, root=roots.run, data_root=roots.data, cache=roots.cache, first=rank.first)
-    path = model_path(experiment, roots.data, roots.cache, first=rank.first)
+        places = {"root": roots.run, "data_root": roots.data, "cache": roots.cache}
+        pairs = read_data(experiment, run, **places, first=rank.first, waiting=rank.waiting)
+    path = model_path(experiment, roots.data, roots.cache, first=rank.first, waiting=rank.waiting)
     with stage("loading the tokenizer"):
-        tokenizer = load_tokenizer(experiment, path)
+        tokenizer = rank.waiting(lambda: load_tokenizer(experiment, path))
     tokens, held_out = _tokenize_all(experiment, pairs, tokenizer, roots.cache)
     checkpoint = resume_point(run, experiment, roots.run)
     micro = smaller(h.per_device_train_batch_size, roots.splits, remembered(checkpoint, MICRO))
@@ -178,7 +185,7 @@ def prepare_model(rank: Rank, inputs: Inputs) -> Loaded:
     """Loads the weights, and decides whether activations are recomputed."""
     h, cuda = rank.experiment.hyperparameters, rank.device.cuda
     with stage(f"loading the weights{weights_size(inputs.path)}"):
-        policy = load_model(rank.experiment, inputs.path, inputs.precision, cuda=cuda)
+        policy = rank.waiting(lambda: load_model(rank.experiment, inputs.path, inputs.precision, cuda=cuda))
         # A second copy of the weights only where the reference moves or depends on pairs; an adapter is simply switched off.
         keeps_reference = h.full_finetuning and not inputs.args.precompute_ref_log_probs
         reference = load_model(rank.experiment, inputs.path, inputs.precision, cuda=cuda) if keeps_reference else None

@@ -16,6 +16,7 @@ from ..runs.follow import Metric, Text, figures, is_shown, short
 from .screen import complain, wrapped
 
 _QUIET: Final = 4.0  # seconds without a line after which a plain stream is told that the run starts
+_TOLD: Final = 90.0  # the same while the run waits for a server, about which it prints a line a minute
 _CALM: Final = 60.0  # the same once a run has been starting for two minutes
 _BAR: Final = (6, 20)  # columns that the bar has at least, and at most
 _SPIN: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -89,9 +90,11 @@ class Plain:
         self._thin, self._clock = thin, clock
         self._before: Metric | None = None
         self._began = self._last = clock()
+        self._is_told = False  # the run itself says each minute what it waits for
 
     def show(self, event: Text | Metric) -> None:
         self._last = self._clock()
+        self._is_told = isinstance(event, Text) and event.line.startswith("waiting: ") and "; trying again" in event.line
         if isinstance(event, Text):
             click.echo(event.line)
         elif not self._thin or is_shown(event, self._before):
@@ -100,7 +103,7 @@ class Plain:
 
     def tick(self) -> None:
         now = self._clock()
-        patience = _QUIET if now - self._began < 2 * _CALM else _CALM
+        patience = _TOLD if self._is_told else _QUIET if now - self._began < 2 * _CALM else _CALM
         if self._thin and self._before is None and now - self._last >= patience:
             self._last = now
             complain(f"waiting: the run is starting ({now - self._began:.0f} s)")

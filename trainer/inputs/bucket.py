@@ -13,9 +13,10 @@ from launcher.runs.run_dir import RunDir, expanded, write_whole
 from launcher.storage import Lines, check_bucket, fetch_folder, key_parts, upload_run
 
 from ..output import EVERY, notices, say, stage
+from ..processes.waiting import AT_ONCE, Waiting
 
 
-def model_path(experiment: Experiment, data_root: Path, cache: Path, *, first: bool) -> str:
+def model_path(experiment: Experiment, data_root: Path, cache: Path, *, first: bool, waiting: Waiting = AT_ONCE) -> str:
     """A hub id, or the folder of the model; one of ``s3://…`` is downloaded into ``cache``, by one rank of each node.
 
     Raises ExperimentError where no model lies there, StorageError where the ranks hold different versions, and what
@@ -27,7 +28,8 @@ def model_path(experiment: Experiment, data_root: Path, cache: Path, *, first: b
         return str(folder) if folder.is_dir() else name
     lines = Lines("downloaded", say) if first else None
     with stage(f"downloading {name}", after=EVERY):
-        found = fetch_folder(name, storage=experiment.storage_config, env=read_env(Path()), cache=cache, listener=lines)
+        storage, env = experiment.storage_config, read_env(Path())
+        found = waiting(lambda: fetch_folder(name, storage=storage, env=env, cache=cache, listener=lines))
     if len(set(gather_object([found.name]))) > 1:  # the same contents have the same folder
         raise StorageError(f"{name}: the model changed during the download: the ranks hold different versions; start again")
     if not (found / "config.json").is_file():

@@ -18,13 +18,16 @@ from launcher.runs.run_dir import RunDir, expanded, write_whole
 
 from ..output import say
 from ..processes.join import is_there
+from ..processes.waiting import AT_ONCE, Waiting
 
 
-def read_data(experiment: Experiment, run: RunDir, *, root: Path, data_root: Path, cache: Path, first: bool) -> Pairs:
+def read_data(
+    experiment: Experiment, run: RunDir, *, root: Path, data_root: Path, cache: Path, first: bool, waiting: Waiting = AT_ONCE
+) -> Pairs:
     """The pairs of every rank. The first rank downloads remote data; the others read them once it has stored them.
 
     A spreadsheet is read from the run's copy, if there is one: it may have been changed since the run began. ``root`` is what
-    output_processed_dir lies below.
+    output_processed_dir lies below, ``waiting`` waits for a server that is away.
     """
     is_far = experiment.spreadsheet_id is not None or (experiment.datasets_path or "").startswith("s3://")
     if is_far and not first:
@@ -34,7 +37,7 @@ def read_data(experiment: Experiment, run: RunDir, *, root: Path, data_root: Pat
     if first and not has_copy(run.spreadsheet) and (run.path / BUNDLE).is_file():  # as a pod's ConfigMap brings it
         unpack(run.path / BUNDLE, run.spreadsheet)
     reading = Reading(data_root, read_env(Path()) if is_far else {}, cache, run.spreadsheet, say)
-    pairs = read_pairs(experiment, reading)
+    pairs = waiting(lambda: read_pairs(experiment, reading))
     if first:
         _keep(experiment, run, root, pairs)
         if is_far:

@@ -16,7 +16,9 @@ from launcher.errors import CredentialError, ExperimentError, Mistake
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment
 
+from ..processes.network import of_network, refusal
 from .dropout import silence
+from .hub import from_hub
 
 BITSANDBYTES: Final = "pip install 'dpo-launcher[trainer,cuda]'"
 TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
@@ -70,9 +72,13 @@ def load_tokenizer(experiment: Experiment, path: str) -> PreTrainedTokenizerBase
     if Path(path).is_dir() and not any((Path(path) / name).exists() for name in TOKENIZER_FILES):
         # transformers would make an empty tokenizer of config.json alone
         raise _not_loaded(experiment, "tokenizer", FileNotFoundError("none of " + ", ".join(TOKENIZER_FILES)))
+    options = {"trust_remote_code": hyper.trust_remote_code, "cache_dir": hyper.model_cache_dir}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, trust_remote_code=hyper.trust_remote_code, cache_dir=hyper.model_cache_dir
+        tokenizer = from_hub(
+            path,
+            "tokenizer",
+            hyper.model_cache_dir,
+            lambda cached: AutoTokenizer.from_pretrained(path, local_files_only=cached, **options),
         )
     except (OSError, ValueError) as error:
         raise _not_loaded(experiment, "tokenizer", error) from error
@@ -101,13 +107,13 @@ def load_model(experiment: Experiment, path: str, precision: Precision, *, cuda:
     quantization = _quantization(hyper, precision, cuda=cuda)
     if quantization is not None:
         options |= {"quantization_config": quantization, "device_map": {"": torch.cuda.current_device()}}
+    options |= {"trust_remote_code": hyper.trust_remote_code, "cache_dir": hyper.model_cache_dir, "output_loading_info": True}
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = from_hub(
             path,
-            trust_remote_code=hyper.trust_remote_code,
-            cache_dir=hyper.model_cache_dir,
-            output_loading_info=True,
-            **options,
+            "model",
+            hyper.model_cache_dir,
+            lambda cached: AutoModelForCausalLM.from_pretrained(path, local_files_only=cached, **options),
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _not_loaded(experiment, "model", error) from error
@@ -139,8 +145,12 @@ def _quantization(hyper: Hyperparameters, precision: Precision, *, cuda: bool) -
 
 
 def _not_loaded(experiment: Experiment, part: str, error: Exception) -> Exception:
+    """The error of a model or tokenizer that cannot be loaded; UnreachableError (48) where that is the network's fault."""
+    if (away := of_network(error)) is not None:
+        return away
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if re.search(r"gated repo|\b40[13] Client Error", str(error)):
-        return CredentialError(f"{part} of {experiment.model_name}: permission denied ({text}); set HF_TOKEN in .env")
+    if (refused := refusal(error)) is not None or re.search(r"gated repo|\b40[13] Client Error", str(error)):
+        why = refused or text
+        return CredentialError(f"{part} of {experiment.model_name}: permission denied ({why}); set HF_TOKEN in .env")
     kind = "a folder with config.json" if Path(experiment.model_name).is_absolute() else "a hub id or a model folder"
     return ExperimentError(Mistake("model_name", f"cannot load the {part} of {experiment.model_name}", expected=kind, found=text))

@@ -9,6 +9,8 @@ from typing import Final
 
 from launcher.errors import MemoryShortage
 
+from .network import of_network
+
 _SHORTAGE: Final = re.compile(
     r"OutOfMemoryError|\bMemoryError|CUDA out of memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED|can't allocate memory"
 )
@@ -40,7 +42,8 @@ def explained(error: BaseException) -> tuple[int, str] | None:
         if sentence := _disk(cause):
             return 1, sentence
         cause = cause.__cause__ or cause.__context__
-    return None
+    away = of_network(error)
+    return None if away is None else (away.exit_code, str(away))
 
 
 def _disk(error: BaseException) -> str | None:

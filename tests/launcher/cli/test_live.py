@@ -66,6 +66,15 @@ def test_what_a_run_does_before_its_first_step_is_cut_to_the_line():
     assert waiting_line("x" * 80, 12.3, 60, "*") == "* " + "x" * 50 + " … 12 s"
 
 
+def test_a_run_that_waits_for_a_server_has_a_line_a_minute_and_no_others(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    plain = Plain(thin=True, clock=lambda: now)
+    plain.show(Text("waiting: the hub (https://huggingface.co) cannot be reached: timeout; trying again"))
+    for now in range(1, 80):  # noqa: B007
+        plain.tick()
+    assert capsys.readouterr().err == ""
+
+
 def test_a_plain_stream_is_told_every_few_seconds_that_a_silent_run_starts(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
     plain = Plain(thin=True, clock=lambda: now)

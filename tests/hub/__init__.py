@@ -1,0 +1,81 @@
+"""A hub over HTTP: serves a model's folder under a name, as huggingface.co does, and fails as it is told to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+COMMIT = "0" * 39 + "1"
+
+
+@dataclass
+class Hub:
+    """``status``: what every request is answered with instead of a file, ``times`` times; ``requests``: what was asked for."""
+
+    folder: Path
+    name: str = "some-org/some-model"
+    status: int | None = None
+    times: int = 10**6
+    requests: list[str] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def serving(hub: Hub) -> Iterator[Hub]:
+    class Handler(_Answering):
+        world = hub
+
+    server = ThreadingHTTPServer(("127.0.0.1", hub.port), Handler)
+    hub.port = server.server_address[1]
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Answering(BaseHTTPRequestHandler):
+    world: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        hub, path = self.world, urlsplit(self.path).path
+        hub.requests.append(f"{self.command} {path}")
+        if hub.status is not None and hub.times > 0:
+            hub.times -= 1
+            self._answer(hub.status, b"by the hub")
+        elif path.startswith(f"/api/models/{hub.name}") and "/tree/" not in path:
+            files = [{"rfilename": file.name} for file in sorted(hub.folder.iterdir())]
+            self._answer(200, json.dumps({"id": hub.name, "sha": COMMIT, "siblings": files}).encode())
+        elif path.startswith(f"/{hub.name}/resolve/") and (hub.folder / path.rpartition("/")[2]).is_file():
+            self._answer(200, (hub.folder / path.rpartition("/")[2]).read_bytes())
+        else:
+            is_there = path.startswith((f"/{hub.name}/", f"/api/models/{hub.name}/"))
+            self._answer(404, b"", {"X-Error-Code": "EntryNotFound" if is_there else "RepoNotFound"})
+
+    do_HEAD = do_GET
+
+    def _answer(self, status: int, body: bytes, more: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        etag = f'"{hashlib.sha1(body, usedforsecurity=False).hexdigest()}"'
+        for name, value in {"X-Repo-Commit": COMMIT, "ETag": etag, **(more or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
