@@ -12,6 +12,7 @@ from ..experiment.files import check_files, load, read_env
 from ..experiment.found import Other
 from ..experiment.loaded import Loaded
 from ..job.job import check_model
+from .notices import never_evaluated
 from .pairs import Pairs, read_pairs
 from .rows import Reading
 
@@ -27,7 +28,8 @@ class CheckedData:
     @property
     def notices(self) -> tuple[str, ...]:
         """What is said of the experiment and of its pairs, each sentence once."""
-        return tuple(dict.fromkeys((*self.loaded.notices, *(self.pairs.notices if self.pairs is not None else ()))))
+        of_pairs = self.pairs.notices if self.pairs is not None else ()
+        return tuple(dict.fromkeys((*self.loaded.notices, *of_pairs, *never_evaluated(self.loaded.experiment))))
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -32,6 +32,12 @@ def content_notices(train: Sequence[Pair], validation: Sequence[Pair]) -> Iterat
             yield Warned(f"{spaces} of {len(part)} {role} pairs have answers that differ only in white space")
 
 
+def never_evaluated(experiment: Experiment) -> Iterator[str]:
+    """A warning where the experiment names validation data that no evaluation will see."""
+    if experiment.has_validation and experiment.hyperparameters.eval_strategy == "no":
+        yield Warned("validation data are given but never evaluated; remove eval_strategy: no")
+
+
 def table_notices(experiment: Experiment, tables: Tables, mapping: Columns, prompt: Prompt | None) -> Iterator[str]:
     for table in (tables.train, tables.validation):
         if table is None:

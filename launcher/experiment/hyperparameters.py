@@ -89,8 +89,12 @@ class Hyperparameters(Section):
     save_strategy: SaveStrategy = Field("steps", description="when a checkpoint is written")
     save_steps: Int = Field(50, ge=1, description="steps between two checkpoints")
     save_total_limit: Int | None = Field(2, ge=1, description="how many checkpoints are kept")
-    eval_strategy: Strategy = Field("no", description="when the validation pairs are evaluated")
-    eval_steps: Int | None = Field(None, ge=1, description="steps between two evaluations; unset: logging_steps")
+    eval_strategy: Strategy | None = Field(
+        None, description="when validation pairs are evaluated; unset: before training, at each checkpoint and at the end"
+    )
+    eval_steps: Int | None = Field(
+        None, ge=1, description="steps between two evaluations; unset: save_steps, or logging_steps with eval_strategy: steps"
+    )
     load_best_model_at_end: bool = Field(False, description="the adapter is the best checkpoint, not the last")
     metric_for_best_model: Text | None = Field(
         None, description="metric of the best checkpoint, such as loss or rewards/accuracies"
@@ -150,6 +154,32 @@ class Hyperparameters(Section):
             )
         return self
 
+    def with_evaluations(self, *, has_validation: bool) -> Self:
+        """The same section with ``eval_strategy`` and ``eval_steps`` in force: unset, they follow the checkpoints.
+
+        Both stay unset in ``model_fields_set``.
+        """
+        strategy, steps = when_evaluated(self) if has_validation else (self.eval_strategy or "no", self.eval_steps)
+        found = self.model_copy(update={"eval_strategy": strategy, "eval_steps": steps})
+        found.model_fields_set.intersection_update(self.model_fields_set)
+        return found
+
+
+def when_evaluated(h: Hyperparameters) -> tuple[str, int | None]:
+    """``eval_strategy`` and ``eval_steps`` in force where the experiment has validation pairs."""
+    if h.eval_strategy is not None:
+        return h.eval_strategy, h.eval_steps
+    if h.eval_steps is not None or h.save_strategy in ("steps", "best"):
+        return "steps", h.eval_steps or h.save_steps
+    return "epoch", None  # also without checkpoints
+
+
+def needs_evaluations(h: Hyperparameters) -> str | None:
+    """The first setting that is set and cannot work without evaluations."""
+    if h.save_strategy == "best":
+        return "save_strategy"
+    return next((name for name in ("load_best_model_at_end", "early_stopping_patience") if getattr(h, name)), None)
+
 
 def _value(section: Hyperparameters, key: str) -> Any:
     return section.trl[key] if key in section.trl else getattr(section, key)
@@ -172,15 +202,15 @@ def _contradictions(h: Hyperparameters) -> Iterable[tuple[str, str]]:
     weights = h.trl.get("loss_weights")
     if weights is not None and len(weights) != len(h.loss_type):
         yield "loss_weights", f"must have one weight per loss type: found {len(weights)} for {len(h.loss_type)}"
-    evaluates = h.eval_strategy != "no"
-    for key in ("load_best_model_at_end", "early_stopping_patience"):
-        if getattr(h, key) and not evaluates:
-            yield key, "needs evaluations; set eval_strategy: steps"
-    if h.load_best_model_at_end and evaluates and h.save_strategy != "best":
-        if h.save_strategy != h.eval_strategy:
-            yield "save_strategy", f"must equal eval_strategy ({h.eval_strategy}) for load_best_model_at_end"
-        elif h.save_strategy == "steps" and h.save_steps % (h.eval_steps or h.logging_steps):
-            yield "save_steps", f"must be a multiple of eval_steps ({h.eval_steps or h.logging_steps}) for load_best_model_at_end"
+    strategy, steps = when_evaluated(h)
+    key = needs_evaluations(h)
+    if key is not None and strategy == "no":
+        yield key, "needs evaluations; remove eval_strategy: no"
+    elif h.load_best_model_at_end and h.save_strategy != "best":
+        if h.save_strategy != strategy:
+            yield "save_strategy", f"must equal eval_strategy ({strategy}) for load_best_model_at_end"
+        elif h.save_strategy == "steps" and h.save_steps % (steps or h.logging_steps):
+            yield "save_steps", f"must be a multiple of eval_steps ({steps or h.logging_steps}) for load_best_model_at_end"
     unknown = set(h.report_to) - {"tensorboard", "none"}
     if unknown:
         yield "report_to", f": {', '.join(sorted(unknown))} {'is' if len(unknown) == 1 else 'are'} not supported; use tensorboard"

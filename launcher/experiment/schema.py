@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from pydantic_core import PydanticCustomError
 
 from ..redact import SECRET
-from .hyperparameters import Hyperparameters
+from .hyperparameters import Hyperparameters, needs_evaluations
 from .neutral import without_neutral
 from .section import Float, Frozen, Int, Name, Section, Size, Text, Texts, nothing
 
@@ -228,12 +228,23 @@ class Experiment(Section):
             raise PydanticCustomError("two_sources", "has datasets_path and spreadsheet_id; keep one")
         if self.spreadsheet_id is not None and self.train_sheet is None:
             raise PydanticCustomError("no_sheet", "has spreadsheet_id but no train_sheet")
-        has_validation = self.validation_sheet if self.spreadsheet_id else self.validation_filename
-        if self.hyperparameters.eval_strategy != "no" and not has_validation:
+        h = self.hyperparameters
+        wants = "eval_strategy" if h.eval_strategy not in (None, "no") else needs_evaluations(h)
+        if wants is not None and not self.has_validation:
             name = "validation_sheet" if self.spreadsheet_id else "validation_filename"
-            raise PydanticCustomError("no_validation", f"sets eval_strategy but has no {name}")
+            raise PydanticCustomError("no_validation", f"sets {wants} but has no {name}")
         _merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
         return self
+
+    @model_validator(mode="after")
+    def _evaluations_follow_the_checkpoints(self) -> Self:
+        self.__dict__["hyperparameters"] = self.hyperparameters.with_evaluations(has_validation=self.has_validation)
+        return self
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether it names validation pairs."""
+        return bool(self.validation_sheet if self.spreadsheet_id else self.validation_filename)
 
     @property
     def columns(self) -> ColumnMapping:
@@ -256,11 +267,23 @@ class Experiment(Section):
         epoch may be smaller.
         """
         h = self.hyperparameters
-        if h.max_steps is not None:
-            return h.max_steps
+        return h.max_steps or math.ceil(self._steps_per_epoch(pairs, world) * h.num_train_epochs)
+
+    def _steps_per_epoch(self, pairs: int, world: int) -> int:
+        h = self.hyperparameters
         micro = h.per_device_train_batch_size * world
         batches = pairs // micro if h.trl.get("dataloader_drop_last") else math.ceil(pairs / micro)
-        return math.ceil(max(1, math.ceil(batches * micro / self.global_batch)) * h.num_train_epochs)
+        return max(1, math.ceil(batches * micro / self.global_batch))
+
+    def evaluations(self, pairs: int, world: int) -> int:
+        """How often the validation pairs are evaluated, unless patience ends the run: before the first step, by
+        ``eval_strategy``, and after the last step. ``pairs`` and ``world`` as for :meth:`steps`.
+        """
+        h = self.hyperparameters
+        if h.eval_strategy == "no":
+            return 0
+        every = (h.eval_steps or h.logging_steps) if h.eval_strategy == "steps" else self._steps_per_epoch(pairs, world)
+        return 1 + math.ceil(self.steps(pairs, world) / every)
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], *, needs_data: bool = True) -> Self:

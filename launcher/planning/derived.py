@@ -18,13 +18,14 @@ _SHARED: Final = {
 
 @dataclass(frozen=True)
 class Derived:
-    """``tokens``: an upper bound per epoch; ``steps``: of the whole run."""
+    """``tokens``: an upper bound per epoch; ``steps``: of the whole run; ``evaluations``: how often the validation pairs are."""
 
     job: Job
     pairs: Pairs
     run: RunDir
     tokens: int
     steps: int
+    evaluations: int = 0
 
     def json(self) -> dict[str, Any]:
         return {
@@ -37,6 +38,7 @@ class Derived:
             "tokens_at_most": self.tokens,
             "devices": self.job.devices,
             "parallelism": self.job.topology.parallelism.why,
+            "evaluations": self.evaluations,
             "global_batch": self.job.experiment.global_batch,
             "steps": self.steps,
             "output": str(self.run.path),
@@ -60,11 +62,20 @@ class Derived:
             "a step": job.batch,
             **(_SHARED if job.world > 1 else {}),
             "steps": f"{self.steps:,}{epochs}",
+            **({"evaluations": self._evaluations} if self.evaluations else {}),
             "output": str(self.run.path),
         }
+
+    @property
+    def _evaluations(self) -> str:
+        h = self.job.experiment.hyperparameters
+        every = "epoch" if h.eval_strategy == "epoch" else f"{h.eval_steps or h.logging_steps:,} steps"
+        when = f"before the first step, every {every} and at the end"
+        return f"{self.evaluations:,}, each of {len(self.pairs.validation):,} pairs: {when}"
 
 
 def derived(job: Job, pairs: Pairs, run: RunDir) -> Derived:
     h = job.experiment.hyperparameters
     tokens = tokens_at_most(pairs.train, h.max_seq_length)
-    return Derived(job, pairs, run, tokens, job.experiment.steps(len(pairs.train), job.world))
+    size = len(pairs.train), job.world
+    return Derived(job, pairs, run, tokens, job.experiment.steps(*size), job.experiment.evaluations(*size))

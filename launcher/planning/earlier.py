@@ -20,6 +20,7 @@ _TOKENS: Final = ("max_seq_length", "enable_thinking", "thinking_mode", "add_gen
 def counted_work(experiment: Experiment, pairs: Pairs) -> Work:
     """The work of ``pairs``: exact where an earlier run has counted their tokens, else upper bounds."""
     most = work_at_most(pairs.train, experiment.hyperparameters.max_seq_length)
+    most = replace(most, held_out=len(pairs.validation))
     mine = _hashes([asdict(source) for source in pairs.sources])
     for run in newest_first(output_dirs(Path()), remembered(Path())):
         record = run.read_record()

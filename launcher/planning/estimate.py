@@ -46,6 +46,7 @@ class Work:
     longest: int  # of a prompt with one answer
     longest_pair: int  # of a prompt with both
     exact: bool = False
+    held_out: int = 0  # validation pairs
 
     @classmethod
     def at_most(cls, longest: int, pairs: int) -> Work:
@@ -76,6 +77,7 @@ class Estimate:
     recompute: bool  # gradient checkpointing is on
     row: int  # tokens of the largest forward pass
     steps: int
+    evaluations: int  # of the validation pairs
     tokens: int  # of all epochs; a prompt counts as often as it is computed
     exact: bool
     flops: float
@@ -172,7 +174,8 @@ def _estimate(experiment: Experiment, config: ModelConfig, work: Work, machine: 
     runtime, why = (CONTEXT + int(GAPS * held), "CUDA context and fragmentation") if machine.cuda else _ON_CPU
     steps = experiment.steps(work.pairs, machine.world)
     passes = steps / max(1, -(-work.pairs // experiment.global_batch))  # an epoch's last step may be smaller
-    flops = _flops(h, config, work, packed, recompute, passes)
+    evaluations = experiment.evaluations(work.pairs, machine.world) if work.held_out else 0
+    flops = _flops(h, config, work, packed, recompute, passes) + _evaluating(config, work, packed, evaluations)
     speed = machine.gpu.flops if machine.gpu is not None and machine.cuda else None
     return Estimate(
         parts=(*parts, *come, Part("runtime", runtime, why)),
@@ -180,6 +183,7 @@ def _estimate(experiment: Experiment, config: ModelConfig, work: Work, machine: 
         recompute=recompute,
         row=row,
         steps=steps,
+        evaluations=evaluations,
         tokens=round(passes * (work.packed if packed else work.tokens)),
         exact=work.exact,
         flops=flops,
@@ -312,16 +316,29 @@ def _flops(h: Hyperparameters, config: ModelConfig, work: Work, packed: bool, re
     (Kaplan et al., arXiv 2001.08361, section 2.1). The head computes its tiles again in the backward pass.
     """
     tokens = work.packed if packed else work.tokens
-    answers = work.answers
     full = h.full_finetuning
-    body, head = 2.0 * config.active_weights * tokens, 2.0 * config.embedding * answers
+    body, head, attention = forward = _forward(config, work, packed)
     adapter = 0.0 if full else 6.0 * trained_weights(h, config) * tokens
-    length = work.tokens / max(1, 2 * work.pairs)
-    attention = 2.0 * config.layers * config.queries * length * work.tokens  # causal: half of 4 · width · length a token
     again = 1 if recompute else 0
     step = (3 if full else 2) * body + again * body + (4 if full else 3) * head + adapter + (3 + again) * attention
-    reference = (body + head + attention) * (passes if moves_reference(h) else 1)
-    return step * passes + reference
+    return step * passes + sum(forward) * (passes if moves_reference(h) else 1)
+
+
+def _evaluating(config: ModelConfig, work: Work, packed: bool, evaluations: int) -> float:
+    """Additions and multiplications of the evaluations, and of the reference's pass before them, by the mean training pair."""
+    passes = evaluations + 1 if evaluations else 0
+    return sum(_forward(config, work, packed)) * work.held_out / max(1, work.pairs) * passes
+
+
+def _forward(config: ModelConfig, work: Work, packed: bool) -> tuple[float, float, float]:
+    """Additions and multiplications of a forward pass over all pairs: in the layers' weights, the head, and attention."""
+    length = work.tokens / max(1, 2 * work.pairs)
+    attention = 2.0 * config.layers * config.queries * length * work.tokens  # causal: half of 4 · width · length a token
+    return (
+        2.0 * config.active_weights * (work.packed if packed else work.tokens),
+        2.0 * config.embedding * work.answers,
+        attention,
+    )
 
 
 def _notes(h: Hyperparameters, config: ModelConfig, packed: bool) -> list[str]:

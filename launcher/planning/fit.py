@@ -77,16 +77,18 @@ class Fit:
 
     @property
     def time(self) -> str:
-        """The training time in words, without evaluations; an upper bound where the tokens are not counted yet."""
+        """The time of training and evaluations in words; an upper bound where the tokens are not counted yet."""
         found, machine = self.estimate, self.machine
         work = f"{found.steps:,} steps, {'' if found.exact else '≤ '}{found.tokens:,} tokens, {found.flops:.1e} FLOPs"
+        if found.evaluations:
+            work += f", {found.evaluations:,} evaluations of {self.work.held_out:,} pairs"
         if not machine.cuda:
             return f"no time estimate on a CPU ({work})"
         if found.seconds is None or machine.gpu is None or machine.gpu.flops is None:
             return f"no time estimate: the GPU's speed is unknown ({work})"
         speed = f"{UTILISATION:.0%} of {machine.gpu.flops / 1e12:g} TFLOP/s{' each' if machine.world > 1 else ''}"
         takes = f"{'about' if found.exact else 'at most'} {duration(max(1, found.seconds))}"
-        return f"{takes}: {work} at {speed}; evaluations not included"
+        return f"{takes}: {work} at {speed}"
 
 
 def fit(

@@ -47,6 +47,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def few_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like the demo's, with 12 training and 4 validation pairs."""
+    folder = tmp_path_factory.mktemp("few")
+    for name, count in (("training_data.csv", 12), ("validation_data.csv", 4), ("prompt_data.csv", 99)):
+        lines = (DEMO / name).read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / name).write_text("".join(lines[: count + 1]), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def make_experiment(tiny_model: Path) -> Callable[..., Experiment]:
     """An experiment on the demo's data and the tiny model; keyword arguments change its hyperparameters."""
 
@@ -68,6 +78,7 @@ def make_experiment(tiny_model: Path) -> Callable[..., Experiment]:
                     "learning_rate": 1e-3,
                     "max_steps": 4,
                     "save_strategy": "no",
+                    "eval_strategy": "no",
                     **hyper,
                 },
                 "launch": {"gpus": 0},

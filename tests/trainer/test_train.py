@@ -106,6 +106,22 @@ def test_a_packed_run_that_goes_on_from_a_checkpoint_ends_in_the_same_bits(
     assert before["eval_rewards/accuracies"] == 0, "a margin that is rounding is no preference"
 
 
+def test_validation_pairs_are_evaluated_first_at_each_checkpoint_and_last_where_the_file_does_not_say_when(
+    tmp_path: Path, few_pairs: Path, make_experiment: Make, new_run: NewRun
+) -> None:
+    steps = {"max_steps": 3, "eval_strategy": None}
+    cases: dict[str, tuple[dict[str, Any], list[int]]] = {
+        "at-steps": ({**steps, "save_strategy": "steps", "save_steps": 2, "load_best_model_at_end": True}, [0, 2, 3]),
+        "without": ({**steps, "save_strategy": "no"}, [0, 3]),
+    }
+    for name, (settings, expected) in cases.items():
+        experiment = make_experiment(experiment={"datasets_path": str(few_pairs)}, **settings)
+        run = new_run(tmp_path, experiment, name)
+        train_in(tmp_path, run, experiment)
+        assert [event["step"] for event in events(run, "eval")] == expected
+        assert {"before", "after"} <= events(run, "summary")[0].keys()
+
+
 def test_every_line_of_the_log_has_the_names_that_people_look_for(twelve: tuple[Path, RunDir, Experiment]) -> None:
     _, run, _ = twelve
     wanted = {"step", "loss", "learning_rate", "epoch", "rewards/chosen", "rewards/rejected", "rewards/margins"}

@@ -154,7 +154,8 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if then["machine"] != now["machine"]:
         parts = [name for name in now["machine"] if then["machine"].get(name) != now["machine"][name]]
         found.append(f"not bit for bit the run of the checkpoint: another {', '.join(parts)}")
-    if then["data"]["validation"] != now["data"]["validation"]:
+    both = then["data"]["validation"], now["data"]["validation"]
+    if both[0] != both[1] and None not in both:
         found.append(Warned("the validation pairs have changed: figures before and after the checkpoint cannot be compared"))
     return found
 

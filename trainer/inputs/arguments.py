@@ -9,6 +9,7 @@ from typing import Any, Final
 from transformers import Trainer
 from trl import DPOConfig
 
+from launcher.data.notices import never_evaluated
 from launcher.errors import ExperimentError, Mistake, Warned
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
@@ -144,5 +145,6 @@ def without_effect(experiment: Experiment, device: Device) -> Iterator[str]:
         lora = {"r", "lora_alpha", "lora_dropout", "bias", "target_modules", "random_state"} & changed
         if lora:
             yield Warned(f"no effect with full_finetuning: {', '.join(sorted(lora))}")
-    if h.eval_strategy == "no" and (experiment.validation_filename or experiment.validation_sheet):
-        yield Warned("validation data are given but never used; set eval_strategy: steps")
+    if h.eval_steps is not None and h.eval_strategy != "steps":
+        yield Warned(f"eval_steps has no effect with eval_strategy: {h.eval_strategy}")
+    yield from never_evaluated(experiment)

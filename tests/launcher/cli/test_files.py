@@ -70,6 +70,22 @@ def test_check_says_what_it_found(launcher: Launcher) -> None:
     assert launcher("check", "exp_1") == (0, found, "")
 
 
+def test_check_warns_of_validation_data_that_are_never_evaluated(launcher: Launcher) -> None:
+    write_all(EXPERIMENT.replace("learning_rate: 1e-4", "eval_strategy: no"))
+    said = "warning: validation data are given but never evaluated; remove eval_strategy: no"
+    code, out, _ = launcher("check")
+    assert (code, out.splitlines()[1].strip()) == (0, said)
+    (found,) = json.loads(launcher("check", "--json")[1])["experiments"]
+    assert found["notices"] == [said.removeprefix("warning: ")]
+
+
+def test_show_tells_when_validation_pairs_are_evaluated(launcher: Launcher) -> None:
+    write_all(EXPERIMENT.replace("learning_rate: 1e-4", "save_steps: 20"))
+    lines = [line.split() for line in launcher("show", "demo")[1].splitlines()]
+    assert ["hyperparameters.eval_strategy", "steps", "default"] in lines
+    assert ["hyperparameters.eval_steps", "20", "default"] in lines
+
+
 def test_check_reports_every_mistake_of_every_file_before_it_reads_data(launcher: Launcher) -> None:
     write_all(EXPERIMENT.replace("1e-4", "fast") + "second: {experiment_id: 2, datasets_path: d}\n")
     write("configs/b.yml", "a: *b\n")

@@ -83,7 +83,7 @@ backward       0.00  gradients of one layer (larger than the logits, which are f
 runtime        0.60  CUDA context and fragmentation
 total          2.20  of 23.99
 
-time        at most 1 s: 10 steps, ≤ 1,640 tokens, 3.5e+12 FLOPs at 40% of 165.2 TFLOP/s; evaluations not included
+time        at most 1 s: 10 steps, ≤ 1,640 tokens, 3.5e+12 FLOPs at 40% of 165.2 TFLOP/s
 verdict     fits: about 2.20 GiB per GPU of 23.99 GiB (21.59 GiB usable: gpu_memory_utilization 0.9)
 """
     assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
@@ -147,7 +147,7 @@ def test_the_gpu_of_this_machine_is_asked(home: Path):
 def test_a_run_of_the_same_data_has_counted_the_tokens(home: Path):
     before = as_json(home, "tune", "--gpu", "4090")
     assert before["work"] == {
-        "pairs": 2, "tokens": 300, "packed": 164, "longest": 85, "longest_pair": 88, "exact": False,
+        "pairs": 2, "tokens": 300, "packed": 164, "longest": 85, "longest_pair": 88, "exact": False, "held_out": 0,
     }  # fmt: skip
     show = subprocess.run(
         [sys.executable, "-c", RESOLVED], cwd=home, env=dict(os.environ), capture_output=True, text=True, check=True
@@ -161,7 +161,7 @@ def test_a_run_of_the_same_data_has_counted_the_tokens(home: Path):
     record = {"created": "2026-01-01T00:00:00+00:00", "data": data, "work": {"pairs": 2, "tokens": 60, "longest": 20}}
     (run / "run.json").write_text(json.dumps(record))
     after = as_json(home, "tune", "--gpu", "4090")
-    assert after["work"] == {"pairs": 2, "tokens": 60, "packed": 33, "longest": 20, "longest_pair": 40, "exact": True}
+    assert after["work"] == {"pairs": 2, "tokens": 60, "packed": 33, "longest": 20, "longest_pair": 40, "exact": True, "held_out": 0}
     # Other tokens: another limit, or other rows.
     assert not as_json(home, "tune", "--gpu", "4090", "--set", "hyperparameters.max_seq_length=512")["work"]["exact"]
     (home / "data" / "training_data.csv").write_text(ROWS + "Who?,Me.,You.\n")

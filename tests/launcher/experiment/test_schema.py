@@ -45,7 +45,7 @@ def test_the_least_experiment_has_the_documented_defaults() -> None:
     assert (experiment.experiment_id, experiment.framework, experiment.prompt_name) == ("default", "trl", "prompt_default")
     assert (h.r, h.lora_alpha, h.lora_dropout, h.target_modules, h.random_state) == (16, 16, 0, "all-linear", 3407)
     assert (h.beta, h.loss_type, h.learning_rate, h.seed, h.max_seq_length) == (0.1, ("sigmoid",), 5e-6, 42, 1024)
-    assert (h.report_to, h.save_strategy, h.eval_strategy) == (("tensorboard",), "steps", "no")
+    assert (h.report_to, h.save_strategy, h.eval_strategy) == (("tensorboard",), "steps", "no"), "no pairs to evaluate"
     assert (experiment.launch.gpus, experiment.launch.nodes, experiment.launch.max_restarts) == ("auto", 1, 3)
     assert experiment.global_batch == 8
 
@@ -186,9 +186,9 @@ def test_values_out_of_their_limits_are_refused(key: str, value: object) -> None
             "must have one weight per loss type: found 1 for 2",
         ),
         (
-            {"load_best_model_at_end": True},
+            {"load_best_model_at_end": True, "eval_strategy": "no"},
             "load_best_model_at_end",
-            "needs evaluations; set eval_strategy: steps",
+            "needs evaluations; remove eval_strategy: no",
         ),
         ({"report_to": "wandb"}, "report_to", ": wandb is not supported; use tensorboard"),
     ],
@@ -205,10 +205,62 @@ def test_a_loss_that_trl_lacks_is_refused_with_the_nearest() -> None:
     assert [(p.loc, p.hint) for p in problems(caught.value)] == [(("hyperparameters", "loss_type", 1), "did you mean 'hinge'?")]
 
 
-def test_evaluations_need_validation_data() -> None:
-    assert wrong(hyperparameters={"eval_strategy": "steps"}) == [
-        ("", "the experiment sets eval_strategy but has no validation_filename")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("eval_strategy", "steps"), ("load_best_model_at_end", True), ("early_stopping_patience", 2), ("save_strategy", "best")],
+)
+def test_evaluations_need_validation_data(name: str, value: object) -> None:
+    assert wrong(hyperparameters={name: value}) == [("", f"the experiment sets {name} but has no validation_filename")]
+
+
+@pytest.mark.parametrize(
+    ("given", "strategy", "steps"),
+    [
+        ({}, "steps", 50),
+        ({"save_steps": 20}, "steps", 20),
+        ({"save_steps": 20, "eval_steps": 10}, "steps", 10),
+        ({"save_strategy": "epoch"}, "epoch", None),
+        ({"save_strategy": "epoch", "eval_steps": 10}, "steps", 10),
+        ({"save_strategy": "best", "save_steps": 5}, "steps", 5),
+        ({"save_strategy": "no"}, "epoch", None),
+        ({"eval_strategy": "steps"}, "steps", None),
+        ({"eval_strategy": "epoch", "load_best_model_at_end": True, "save_strategy": "epoch"}, "epoch", None),
+        ({"load_best_model_at_end": True, "early_stopping_patience": 1}, "steps", 50),
+        ({"eval_strategy": "no"}, "no", None),
+    ],
+)
+def test_validation_pairs_are_evaluated_at_each_checkpoint_unless_the_file_says_when(
+    given: dict[str, Any], strategy: str, steps: int | None
+) -> None:
+    experiment = parsed(validation_filename="v.csv", hyperparameters=given)
+    h = experiment.hyperparameters
+    assert (h.eval_strategy, h.eval_steps) == (strategy, steps)
+    assert h.model_fields_set == given.keys(), "what follows the checkpoints was not set"
+    assert Experiment.parse(json.loads(experiment.model_dump_json())) == experiment
+
+
+def test_the_best_checkpoint_needs_an_evaluation_of_its_own_step() -> None:
+    said = wrong(
+        validation_filename="v.csv", hyperparameters={"load_best_model_at_end": True, "save_steps": 20, "eval_steps": 15}
+    )
+    assert said == [
+        (
+            "hyperparameters.save_steps",
+            "hyperparameters.save_steps must be a multiple of eval_steps (15) for load_best_model_at_end",
+        )
     ]
+
+
+def test_evaluations_are_counted_with_the_first_and_the_last() -> None:
+    def count(**given: Any) -> int:
+        return parsed(validation_filename="v.csv", hyperparameters=given).evaluations(100, 1)  # 13 steps an epoch
+
+    assert count(max_steps=40, save_steps=20) == 3
+    assert count(max_steps=41, save_steps=20) == 4
+    assert count(max_steps=3) == 2
+    assert count(save_strategy="no", num_train_epochs=2) == 3
+    assert count(save_strategy="no", max_steps=14) == 3
+    assert count(eval_strategy="no") == 0
 
 
 def test_a_strategy_that_an_older_reader_took_for_false_is_no() -> None:

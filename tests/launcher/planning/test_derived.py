@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from launcher.data.pair import Pair
@@ -18,10 +19,13 @@ PAIRS = Pairs(
 )
 
 
-def of(**launch: object) -> Derived:
+def of(hyperparameters: dict[str, object] | None = None, **launch: object) -> Derived:
     fields = {"model_name": "org/model", "datasets_path": "data", "launch": launch}
+    if hyperparameters is not None:
+        fields |= {"validation_filename": "v.csv", "hyperparameters": hyperparameters}
     job = plan(Experiment.parse(fields), run="first", key="demo", origin="configs/a.yml", gpus_there=2)
-    return derived(job, PAIRS, RunDir(Path("runs/first")))
+    pairs = PAIRS if hyperparameters is None else replace(PAIRS, validation=PAIRS.train[:2])
+    return derived(job, pairs, RunDir(Path("runs/first")))
 
 
 def test_facts_of_a_run_on_one_device() -> None:
@@ -43,6 +47,13 @@ def test_a_run_on_several_devices_tells_what_stays_the_same_and_what_differs() -
     assert facts["devices"] == "2 GPUs, ddp"
     assert facts["same"].startswith("the pairs of every step and their order")
     assert facts["differs"].startswith("rounding")
+
+
+def test_a_run_with_validation_pairs_tells_when_they_are_evaluated() -> None:
+    facts = of({"max_steps": 40, "save_steps": 15}, gpus=0).facts
+    assert facts["evaluations"] == "4, each of 2 pairs: before the first step, every 15 steps and at the end"
+    assert of({"save_strategy": "epoch", "num_train_epochs": 3}, gpus=0).facts["evaluations"].startswith("4, each of 2 pairs: ")
+    assert "evaluations" not in of({"eval_strategy": "no"}, gpus=0).facts
 
 
 def test_the_value_is_json() -> None:

@@ -42,6 +42,19 @@ def test_an_adapter_on_a_gpu_keeps_16_bit_weights_and_trains_few():
     assert found.row == 2 * 1000
 
 
+def test_every_evaluation_costs_a_forward_pass_over_the_validation_pairs_and_so_does_their_reference():
+    def found(held_out: int, **hyper: Any) -> Estimate:
+        fields = {"model_name": "m", "datasets_path": "d", "validation_filename": "v.csv", "hyperparameters": hyper}
+        return estimate(Experiment.parse(fields), CONFIG, replace(WORK, held_out=held_out), CARD)
+
+    without, some, more = found(0), found(40, save_steps=25), found(40, save_steps=10)
+    assert [one.evaluations for one in (without, some, more)] == [0, 3, 6]
+    forward = (some.flops - without.flops) / 4
+    assert more.flops - without.flops == pytest.approx(7 * forward)
+    assert forward == pytest.approx(2 * 596_049_920 * 300_000 / 10, rel=0.25), "a tenth of the pairs, most of it in the weights"
+    assert found(40, eval_strategy="no").flops == without.flops
+
+
 def test_full_fine_tuning_keeps_fp32_masters_and_everything_that_trains_them():
     found, every = said(full_finetuning=True), 596_049_920
     assert [part(found, name) for name in ("weights", "gradients", "optimizer")] == [4 * every, 4 * every, 8 * every]
