@@ -161,7 +161,9 @@ def test_a_run_of_the_same_data_has_counted_the_tokens(home: Path):
     record = {"created": "2026-01-01T00:00:00+00:00", "data": data, "work": {"pairs": 2, "tokens": 60, "longest": 20}}
     (run / "run.json").write_text(json.dumps(record))
     after = as_json(home, "tune", "--gpu", "4090")
-    assert after["work"] == {"pairs": 2, "tokens": 60, "packed": 33, "longest": 20, "longest_pair": 40, "exact": True, "held_out": 0}
+    assert after["work"] == {
+        "pairs": 2, "tokens": 60, "packed": 33, "longest": 20, "longest_pair": 40, "exact": True, "held_out": 0,
+    }  # fmt: skip
     # Other tokens: another limit, or other rows.
     assert not as_json(home, "tune", "--gpu", "4090", "--set", "hyperparameters.max_seq_length=512")["work"]["exact"]
     (home / "data" / "training_data.csv").write_text(ROWS + "Who?,Me.,You.\n")
