@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from launcher.runs.run_dir import RunDir
 
 from .checkpoints.best import MetricCheck, Patience
 from .checkpoints.checkpoints import StopCallback, any_rank, resume_point
-from .checkpoints.origin import check, check_base, origin
+from .checkpoints.origin import check, check_base, day_of, origin
 from .checkpoints.remembered import CHECKPOINTING, MICRO, remembered, step_of
 from .inputs.adapter import check_biases, lora_config, seed_adapter, widen_adapter
 from .inputs.arguments import arguments, check_optimizer, smaller, without_effect
 from .inputs.bucket import model_path
+from .inputs.clock import day_of_run
 from .inputs.data import read_data
 from .inputs.model import Precision, choose_precision, load_model, load_tokenizer, weights_size
 from .inputs.tokens import Tokens, tokenize
@@ -133,8 +135,9 @@ def prepare_inputs(rank: Rank) -> Inputs:
     path = model_path(experiment, roots.data, roots.cache, first=rank.first, waiting=rank.waiting)
     with stage("loading the tokenizer"):
         tokenizer = rank.waiting(lambda: load_tokenizer(experiment, path))
-    tokens, held_out = _tokenize_all(experiment, pairs, tokenizer, roots.cache)
     checkpoint = resume_point(run, experiment, roots.run)
+    day = day_of_run(run, h.template_date, day_of(checkpoint), first=rank.first)
+    tokens, held_out = tokenize_all(experiment, pairs, tokenizer, roots.cache, day)
     micro = smaller(h.per_device_train_batch_size, roots.splits, remembered(checkpoint, MICRO))
     precision = choose_precision(h, cuda=device.cuda, bf16=device.bf16, is_sharded=is_sharded())
     args = arguments(experiment, run, precision, device, micro)
@@ -149,14 +152,16 @@ def prepare_inputs(rank: Rank) -> Inputs:
     return Inputs(pairs, path, tokenizer, tokens, held_out, checkpoint, precision, args, made_of)
 
 
-def _tokenize_all(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: Path) -> tuple[Tokens, Tokens | None]:
+def tokenize_all(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: Path, day: date) -> tuple[Tokens, Tokens | None]:
+    """The training pairs and, where they are evaluated, the validation pairs; raises what ``tokenize`` raises."""
     h = experiment.hyperparameters
     names = {source.role: source.name for source in pairs.sources}
     with stage(f"tokenizing {len(pairs.train) + len(pairs.validation):,} pairs"):
-        tokens = tokenize(pairs.train, tokenizer, h, source=names["train"], cache=cache)
+        place: dict[str, Any] = {"cache": cache, "day": day, "system": pairs.system}
+        tokens = tokenize(pairs.train, tokenizer, h, source=names["train"], **place)
         if h.eval_strategy == "no" or not pairs.validation:
             return tokens, None
-        return tokens, tokenize(pairs.validation, tokenizer, h, source=names["validation"], cache=cache)
+        return tokens, tokenize(pairs.validation, tokenizer, h, source=names["validation"], **place)
 
 
 def _zero_stage(args: DPOConfig) -> int:
@@ -172,7 +177,7 @@ def _say_work(rank: Rank, tokens: Tokens, held_out: Tokens | None, checkpoint: P
         f"{len(tokens.pairs):,} pairs, {tokens.total:,} tokens per epoch, longest sequence {tokens.longest:,} tokens; "
         f"{steps:,} steps of {experiment.global_batch} pairs"
     )
-    notices([*tokens.notices, *(held_out.notices if held_out else ())])
+    notices(dict.fromkeys([*tokens.notices, *(held_out.notices if held_out else ())]))
     if checkpoint is not None:
         step = step_of(checkpoint)
         end = "; it is the last step: nothing is left to train" if step >= steps else ""

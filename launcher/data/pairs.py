@@ -34,7 +34,8 @@ class Source:
 class Pairs:
     """All pairs in the order of their rows; ``notices``: what is allowed but worth a look, ``Warned`` where it harms the result.
 
-    ``spreadsheet``: what was read, where the data are worksheets; a run keeps a snapshot.
+    ``system``: where the system text stands. ``spreadsheet``: what was read, where the data are worksheets; a run keeps a
+    snapshot.
     """
 
     train: tuple[Pair, ...]
@@ -42,6 +43,7 @@ class Pairs:
     sources: tuple[Source, ...]
     notices: tuple[str, ...]
     spreadsheet: Spreadsheet | None = None
+    system: str | None = None
 
 
 def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
@@ -67,7 +69,8 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     rendered = [tuple(_pair(row, mapping, prompt) for row in table.rows) for table in parts]
     train, validation = rendered[0], rendered[1] if len(rendered) > 1 else ()
     notices = [*content_notices(train, validation), *table_notices(experiment, tables, mapping, prompt)]
-    return Pairs(train, validation, tuple(_sources(tables)), tuple(notices), tables.spreadsheet)
+    place = prompt.place if prompt is not None else None
+    return Pairs(train, validation, tuple(_sources(tables)), tuple(notices), tables.spreadsheet, place)
 
 
 def write_processed(pairs: Pairs, folder: Path) -> tuple[Path, ...]:

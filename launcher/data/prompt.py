@@ -22,10 +22,11 @@ LONE_PLACEHOLDER = re.compile(r"(?<!\{)\{([^\W\d]\w*)\}(?!\})")
 
 @dataclass(frozen=True)
 class Prompt:
-    """``user`` is a list of literal text (even places) and placeholder names (odd places)."""
+    """``user`` is a list of literal text (even places) and placeholder names (odd places); ``place``: that of ``system``."""
 
     system: str | None
     user: tuple[str, ...]
+    place: str | None = None
 
     def fill(self, values: Mapping[str, str]) -> str:
         # Joined, not formatted: braces in a cell are text.
@@ -60,7 +61,7 @@ def choose_prompt(experiment: Experiment, mapping: Columns, table: Table | None,
     system, user = (table.place(row.line, column) for column in ("system", "user"))
     mistakes += _system_mistakes(system, row.cells["system"], mapping)
     mistakes += [m for c in ("system", "user") for m in text_mistakes(table, row, c)]
-    return Prompt(row.cells["system"] or None, _template(user, row.cells["user"], mapping, mistakes))
+    return Prompt(row.cells["system"] or None, _template(user, row.cells["user"], mapping, mistakes), system)
 
 
 def _name_mistakes(table: Table) -> Iterator[Mistake]:

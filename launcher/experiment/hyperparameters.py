@@ -8,6 +8,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from .neutral import without_neutral
 from .section import (
+    Day,
     Float,
     Frozen,
     Int,
@@ -48,6 +49,9 @@ class Hyperparameters(Section):
     thinking_mode: Text | bool | None = Field(None, description="passed to the chat template")
     add_generation_prompt: bool | None = Field(
         None, description="end the prompt with the start of the assistant's turn (unset: true)"
+    )
+    template_date: Day | None = Field(
+        None, description="date that the chat template writes, as 2026-07-26 (unset: the day of the run's first start, in UTC)"
     )
     # LoRA
     r: Int = Field(16, ge=1, description="rank of the adapter")

@@ -113,7 +113,7 @@ def _name(loc: tuple[str | int, ...]) -> str:
 
 def _requirement(kind: str, message: str, ctx: Mapping[str, Any]) -> str | None:
     """What a value must be, or None where the mistake is of another kind."""
-    if kind in ("number_type", "mapping_type", "trl_type", "trl_choice"):
+    if kind in ("number_type", "mapping_type", "trl_type", "trl_choice", "day_type"):
         return message
     if kind == "literal_error":
         choices = re.findall(r"'([^']+)'", ctx["expected"])

@@ -1,6 +1,7 @@
 """Section, the base of every part of an experiment, and the types of its values, as people write them in YAML."""
 
 from collections.abc import Mapping
+from datetime import date
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -23,6 +24,17 @@ def text_of_int(value: object) -> object:
 def no_of_false(value: object) -> object:
     """YAML 1.1 reads a bare ``no`` as false; in a strategy it is the word."""
     return "no" if value is False else value
+
+
+def text_of_date(value: object) -> str:
+    """A date, or its text in ISO's form, as text."""
+    text = value.isoformat() if isinstance(value, date) else value
+    try:
+        if isinstance(text, str) and date.fromisoformat(text).isoformat() == text:
+            return text
+    except ValueError:
+        pass
+    raise PydanticCustomError("day_type", "a date such as 2026-07-26")
 
 
 def bool_of_word(value: object) -> object:
@@ -50,6 +62,7 @@ Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Name = Annotated[str, BeforeValidator(text_of_int), Field(pattern=r"^[A-Za-z0-9._-]+$")]
 Text = Annotated[str, BeforeValidator(text_of_int), Field(min_length=1)]
 Size = Annotated[str, BeforeValidator(text_of_int), Field(pattern=r"^[0-9]+(\.[0-9]+)?([KMGT]i?)?B?$")]
+Day = Annotated[str, BeforeValidator(text_of_date)]
 Strategy = Annotated[Literal["no", "steps", "epoch"], BeforeValidator(no_of_false)]
 SaveStrategy = Annotated[Literal["no", "steps", "epoch", "best"], BeforeValidator(no_of_false)]
 Frozen = Annotated[Mapping[str, V], AfterValidator(MappingProxyType), PlainSerializer(dict)]

@@ -14,7 +14,7 @@ from .estimate import Work
 from .work import work_at_most
 
 # What the tokens of a pair depend on, beside model and data.
-_TOKENS: Final = ("max_seq_length", "enable_thinking", "thinking_mode", "add_generation_prompt")
+_TOKENS: Final = ("max_seq_length", "enable_thinking", "thinking_mode", "add_generation_prompt", "template_date")
 
 
 def counted_work(experiment: Experiment, pairs: Pairs) -> Work:

@@ -32,6 +32,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112
     "enable_thinking": null,
     "thinking_mode": null,
     "add_generation_prompt": null,
+    "template_date": null,
     "r": 16,
     "lora_alpha": 16.0,
     "lora_dropout": 0.0,

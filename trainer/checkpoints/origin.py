@@ -24,7 +24,7 @@ _WITHOUT_EFFECT: Final = frozenset(
         "hyperparameters_id", "model_cache_dir", "gpu_memory_utilization", "trust_remote_code", "report_to", "logging_steps",
         "save_strategy", "save_steps", "save_total_limit", "eval_strategy", "eval_steps", "load_best_model_at_end",
         "metric_for_best_model", "greater_is_better", "early_stopping_patience", "early_stopping_threshold",
-        "resume_from_checkpoint", "model_output_dir", "use_gradient_checkpointing", "dpo_path", "trl",
+        "resume_from_checkpoint", "model_output_dir", "template_date", "use_gradient_checkpointing", "dpo_path", "trl",
         "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps",
     }
 )  # fmt: skip
@@ -57,6 +57,7 @@ def origin(experiment: Experiment, tokens: Tokens, held_out: Tokens | None, devi
         "mathematics": mathematics(experiment),
         "length": {name: dumped[name] for name in _LENGTH},
         "data": {"train": data_key(tokens), "validation": data_key(held_out)},
+        "template_date": tokens.day,
         "ranks": device.world,
         "zero_stage": stage,
         "machine": {
@@ -71,6 +72,11 @@ def read(checkpoint: Path) -> dict[str, Any] | None:
     """The checkpoint's ``origin.json``; None where another program, or an older version of this one, wrote it."""
     file = checkpoint / FILE
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+
+def day_of(checkpoint: Path | None) -> str | None:
+    """The day that the chat template wrote into the checkpoint's pairs; None without a checkpoint, or where it wrote none."""
+    return None if checkpoint is None else (read(checkpoint) or {}).get("template_date")
 
 
 def check(checkpoint: Path, now: Mapping[str, Any]) -> list[str]:
@@ -91,7 +97,7 @@ def check(checkpoint: Path, now: Mapping[str, Any]) -> list[str]:
     if mistakes:
         raise ExperimentError(mistakes)
     if then["data"]["train"] != now["data"]["train"]:
-        raise DataError(_other_data(then["data"]["train"], now["data"]["train"], checkpoint))
+        raise DataError(_other_data(then, now, checkpoint))
     return list(_differences(then, now))
 
 
@@ -129,8 +135,12 @@ def _fields_set(then: Mapping[str, Any], now: Mapping[str, Any]) -> frozenset[st
     return frozenset((then.keys() | now.keys()) - Hyperparameters.model_fields.keys() - {"global_batch_size"})
 
 
-def _other_data(then: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> Mistake:
-    same_count = then["pairs"] == now["pairs"]
+def _other_data(before: Mapping[str, Any], after: Mapping[str, Any], checkpoint: Path) -> Mistake:
+    then, now = before["data"]["train"], after["data"]["train"]
+    same_count, day = then["pairs"] == now["pairs"], before.get("template_date")
+    if same_count and day is not None and day != after["template_date"]:
+        what, found = f"the chat template wrote another date into the pairs of {checkpoint}", str(after["template_date"])
+        return Mistake("hyperparameters.template_date", what, day, found, _ANEW)
     return Mistake(
         "training data",
         f"{checkpoint} was trained on other pairs (compared as token ids)",

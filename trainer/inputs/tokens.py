@@ -1,12 +1,13 @@
-"""Text pairs -> token ids: chat template, tokenisation, the checks that need a tokenizer, cached by content."""
+"""Text pairs -> token ids, cached by content, with the checks that need a tokenizer."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,11 @@ from launcher.data.pair import Pair
 from launcher.data.table import place_of
 from launcher.errors import DataError, Mistake, Warned
 from launcher.experiment.hyperparameters import Hyperparameters
+
+from .changes import Changes
+from .clock import Clock, today
+from .frame import Frame
+from .template import Template, Texts, template_options
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,6 +50,7 @@ class Tokens:
     pairs: list[TokenPair]
     cut: int  # answers whose end was cut off
     notices: tuple[str, ...] = field(default=())
+    day: str | None = None  # the day that the chat template has written, in ISO's form; None where it writes none
 
     @property
     def total(self) -> int:
@@ -72,66 +79,68 @@ class Tokens:
 
 
 def tokenize(
-    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, hyper: Hyperparameters, *, source: str, cache: Path
+    pairs: Sequence[Pair],
+    tokenizer: PreTrainedTokenizerBase,
+    hyper: Hyperparameters,
+    *,
+    source: str,
+    cache: Path,
+    day: date | None = None,
+    system: str | None = None,
 ) -> Tokens:
     """Token ids of every pair, from the cache where the same tokenizer has seen the same text before.
 
-    ``source`` names the file in mistakes. Raises DataError where a prompt alone fills ``max_seq_length``, and where cutting
-    leaves a pair without a difference.
+    ``source`` names the file in mistakes, ``system`` the place of the system text. ``day``: the one that a chat template may
+    write, by default that of template_date or today. Raises ExperimentError where the template takes no system text or cannot be
+    used, and DataError where it leaves nothing of an answer, where a prompt alone fills ``max_seq_length``, and where the
+    template or cutting leaves a pair without a difference.
     """
-    rendered = [_render(pair, tokenizer, hyper) for pair in pairs]
-    file = cache / "tokens" / f"{_key(rendered, tokenizer)}.parquet"
+    clock = Clock(day or (date.fromisoformat(hyper.template_date) if hyper.template_date else today()))
+    template = Template(tokenizer, hyper, clock, system=system)
+    texts = template.texts(pairs, source)
+    changes = Changes(template, Frame.of(template), source)
+    changes.look(pairs, texts)
+    if changes.mistakes:
+        raise DataError(changes.mistakes)
+    file = cache / "tokens" / f"{_key(texts, tokenizer)}.parquet"
     ids = _read(file, pairs)
     if ids is None:
-        ids = _encode(rendered, pairs, tokenizer)
+        ids = _encode(texts, pairs, template)
         _write(file, ids)
     whole = [pair for pair, _ in ids]
     _check_lengths(whole, hyper.max_seq_length, source)
     kept = [_cut(pair, hyper.max_seq_length) for pair in whole]
     _check_difference(kept, whole, hyper.max_seq_length, source)
     cut = sum((a.chosen != b.chosen) + (a.rejected != b.rejected) for a, b in zip(kept, whole, strict=True))
-    return Tokens(kept, cut, tuple(_notices(ids, cut, tokenizer, hyper, source)))
-
-
-def _render(pair: Pair, tokenizer: PreTrainedTokenizerBase, hyper: Hyperparameters) -> tuple[str, str, str]:
-    """Text of the prompt, of prompt + chosen, and of prompt + rejected, with all special tokens."""
-    if tokenizer.chat_template is None:
-        prompt = f"{pair.system}\n\n{pair.user}\n\n" if pair.system else f"{pair.user}\n\n"
-        end = tokenizer.eos_token or ""
-        return prompt, prompt + pair.chosen + end, prompt + pair.rejected + end
-    messages = [{"role": "system", "content": pair.system}] if pair.system else []
-    messages.append({"role": "user", "content": pair.user})
-    options = template_options(hyper)
-    begin = hyper.add_generation_prompt is not False
-    prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=begin, **options)
-    answers = [
-        tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": text}], tokenize=False, **options)
-        for text in (pair.chosen, pair.rejected)
+    merged = sum(1 for number, (_, lost) in enumerate(ids) if lost and number not in changes.differing)
+    found = [
+        *_lengths(cut, merged, len(ids), hyper, source),
+        *changes.sentences(len(pairs)),
+        *changes.frame.notices(template, has_system=any(pair.system for pair in pairs)),
+        *_settings(template, hyper),
     ]
-    return str(prompt), str(answers[0]), str(answers[1])
+    return Tokens(kept, cut, tuple(found), clock.day.isoformat() if clock.was_read else None)
 
 
-def template_options(hyper: Hyperparameters) -> dict[str, Any]:
-    """What the experiment passes to the chat template."""
-    options = {"enable_thinking": hyper.enable_thinking, "thinking_mode": hyper.thinking_mode}
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _encode(
-    rendered: Sequence[tuple[str, str, str]], pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase
-) -> list[tuple[TokenPair, int]]:
+def _encode(texts: Sequence[Texts], pairs: Sequence[Pair], template: Template) -> list[tuple[TokenPair, int]]:
     """(ids, how many ids at the prompt's end are not shared with both answers) per pair.
 
     The answers begin where prompt and prompt + answer diverge, as in TRL: tokens may merge across the boundary.
     """
     # A chat template writes its own special tokens; plain text gets the tokenizer's (a BOS, say).
-    special = tokenizer.chat_template is None
     columns = []
     for part in range(3):
-        texts = [r[part] for r in rendered]
-        columns.append([ids for batch in _batches(texts) for ids in tokenizer(batch, add_special_tokens=special)["input_ids"]])
+        one = [three[part] for three in texts]
+        columns.append(
+            [
+                ids
+                for batch in _batches(one)
+                for ids in template.tokenizer(batch, add_special_tokens=not template.is_chat)["input_ids"]
+            ]
+        )
     found = []
-    for pair, prompt, chosen, rejected in zip(pairs, *columns, strict=True):
+    for pair, begun, chosen, rejected in zip(pairs, *columns, strict=True):
+        prompt = begun[:-1] if template.adds_eos else begun
         shared = min(_common(prompt, chosen), _common(prompt, rejected))
         ids = TokenPair(prompt[:shared], chosen[shared:], rejected[shared:], pair.line)
         found.append((ids, len(prompt) - shared))
@@ -171,7 +180,9 @@ def _check_difference(kept: list[TokenPair], whole: list[TokenPair], limit: int,
     mistakes = [
         Mistake(
             place_of(source, pair.line),
-            f"both answers are identical after the cut at max_seq_length ({limit} tokens)",
+            "the tokenizer makes the same tokens of both answers"
+            if before.chosen == before.rejected
+            else f"both answers are identical after the cut at max_seq_length ({limit} tokens)",
             expected="different answers",
             found=f"the same first {len(pair.chosen)} tokens (of {len(before.chosen)} and {len(before.rejected)})",
         )
@@ -182,25 +193,40 @@ def _check_difference(kept: list[TokenPair], whole: list[TokenPair], limit: int,
         raise DataError(mistakes)
 
 
-def _notices(
-    ids: list[tuple[TokenPair, int]], cut: int, tokenizer: PreTrainedTokenizerBase, hyper: Hyperparameters, source: str
-) -> Iterable[str]:
+def _lengths(cut: int, merged: int, pairs: int, hyper: Hyperparameters, source: str) -> Iterator[str]:
     if cut:
         yield Warned(
-            f"{source}: {cut:,} of {2 * len(ids):,} answers are longer than max_seq_length ({hyper.max_seq_length}) and are cut; "
+            f"{source}: {cut:,} of {2 * pairs:,} answers are longer than max_seq_length ({hyper.max_seq_length}) and are cut; "
             "raise hyperparameters.max_seq_length to keep them whole"
         )
-    merged = sum(1 for _, lost in ids if lost)
     if merged:
-        yield f"{source}: in {merged:,} of {len(ids):,} pairs the tokenizer merges the end of the prompt with the answer"
-    if tokenizer.chat_template is None:
+        yield f"{source}: in {merged:,} of {pairs:,} pairs the tokenizer merges the end of the prompt with the answer"
+
+
+def _settings(template: Template, hyper: Hyperparameters) -> Iterator[str]:
+    """What the settings of the template do, and which have no effect."""
+    if not template.is_chat:
         yield Warned("the tokenizer has no chat template: prompts are plain text")
-    for name in template_options(hyper):
-        if name not in (tokenizer.chat_template or ""):
+    given = [*template_options(hyper), *(["add_generation_prompt"] if hyper.add_generation_prompt is not None else [])]
+    for name in given:
+        if name not in template.variables:
             yield Warned(f"{name} has no effect: the chat template does not use it")
+    clock = template.clock
+    if not clock.was_read:
+        if hyper.template_date is not None:
+            yield Warned("template_date has no effect: the chat template writes no date")
+        return
+    day = clock.day.isoformat()
+    if hyper.template_date is not None:
+        yield f"the chat template writes the date: {day} (template_date)"
+    else:
+        yield (
+            f"the chat template writes the date: {day}, the day of the run's first start, which its resumes keep; set "
+            f"`template_date: {day}` under hyperparameters to give later runs the same tokens and the cached reference"
+        )
 
 
-def _key(rendered: Sequence[tuple[str, str, str]], tokenizer: PreTrainedTokenizerBase) -> str:
+def _key(rendered: Sequence[Texts], tokenizer: PreTrainedTokenizerBase) -> str:
     digest = hashlib.sha256(f"{FORMAT} {type(tokenizer).__name__}".encode())
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 import pytest
@@ -164,6 +165,15 @@ def test_an_unknown_key_is_reported_with_the_nearest_of_ours_and_of_trls() -> No
 )
 def test_values_out_of_their_limits_are_refused(key: str, value: object) -> None:
     assert [place for place, _ in wrongly_tuned(**{key: value})] == [f"hyperparameters.{key}"]
+
+
+def test_the_date_of_a_template_is_a_day_of_the_calendar() -> None:
+    for given in ("2026-07-26", date(2026, 7, 26)):
+        assert tuned(template_date=given).template_date == "2026-07-26"
+    for wrong in ("26.07.2026", "2026-7-26", "2026-02-30", "20260726", "2026-07-26T10:00", "today", 20260726, True, ""):
+        (place, what), *more = wrongly_tuned(template_date=wrong)
+        assert (place, more) == ("hyperparameters.template_date", [])
+        assert what == "hyperparameters.template_date must be a date such as 2026-07-26"
 
 
 @pytest.mark.parametrize(

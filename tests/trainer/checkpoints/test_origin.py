@@ -11,7 +11,7 @@ import pytest
 
 from launcher.errors import DataError, ExperimentError
 from launcher.experiment.schema import Experiment
-from trainer.checkpoints.origin import FILE, check, check_base, origin
+from trainer.checkpoints.origin import FILE, check, check_base, day_of, origin
 from trainer.inputs.tokens import TokenPair, Tokens
 from trainer.processes.machine import Device
 
@@ -53,6 +53,25 @@ def test_other_settings_are_refused_each_with_both_values(tmp_path: Path, make_e
             ("hyperparameters.beta", "0.1", "0.2"),
             ("launch.global_batch_size", "4", "8"),
         ]
+    )
+
+
+def test_another_date_of_the_chat_template_is_refused_with_the_setting_that_brings_it_back(
+    tmp_path: Path, make_experiment: Make
+) -> None:
+    dated = {**made(make_experiment()), "template_date": "2026-07-04"}
+    kept = checkpoint(tmp_path / "kept", dated)
+    assert day_of(kept) == "2026-07-04"
+    assert day_of(None) is None
+    same = {**made(make_experiment(template_date="2026-07-04")), "template_date": "2026-07-04"}
+    assert check(kept, same) == [], "the same date, now written into the file"
+    other = {**made(make_experiment(), PAIRS[::-1]), "template_date": "2026-07-05"}
+    with pytest.raises(DataError) as caught:
+        check(kept, other)
+    assert str(caught.value) == (
+        f"hyperparameters.template_date: the chat template wrote another date into the pairs of {kept}\n"
+        "    expected: 2026-07-04\n    found:    2026-07-05\n"
+        "    hint:     restore the old value, or start over with resume_from_checkpoint: false"
     )
 
 

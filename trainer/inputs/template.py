@@ -1,0 +1,216 @@
+"""Template: pairs -> text with special tokens, by the tokenizer's chat template or, without one, as plain text.
+
+A template sees one clock (``clock.Clock``) and no random numbers: the same pairs give the same text on every rank and every day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+
+from jinja2 import TemplateError
+from jinja2.meta import find_undeclared_variables
+from transformers.utils.chat_template_utils import _compile_jinja_template
+
+from launcher.data.pair import Pair
+from launcher.data.table import place_of
+from launcher.errors import DataError, ExperimentError, Mistake
+from launcher.experiment.hyperparameters import Hyperparameters
+
+from .clock import Clock
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Messages = list[dict[str, str]]
+
+BATCH: Final = 256
+# Whatever a template does with a conversation that it does not expect: Jinja's own errors, and Python's inside its expressions.
+_FAILURES: Final = (TemplateError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+SYSTEM, USER, ANSWER = "Zqsystemqz", "Zquserqz", "Zqanswerqz"  # of the conversation that shows what a template does
+
+
+class Texts(NamedTuple):
+    """One pair as text: the prompt, the prompt with the chosen answer, and with the rejected one."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+class Template:
+    """What turns the messages of a pair into text; ``system`` is the place of the system text, for mistakes."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, hyper: Hyperparameters, clock: Clock, *, system: str | None = None):
+        self.tokenizer = tokenizer
+        self.clock = clock
+        self.is_chat = tokenizer.chat_template is not None
+        self.options = template_options(hyper)
+        self.begins_answer = hyper.add_generation_prompt is not False
+        self._system = system or "system"
+        self.eos = tokenizer.eos_token if isinstance(tokenizer.eos_token, str) else ""
+        self.adds_eos = not self.is_chat and bool(self.eos) and self._ends_by_itself()
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The names that the chat template takes; none without a template."""
+        if not self.is_chat:
+            return frozenset()
+        source = self.tokenizer.get_chat_template()
+        return frozenset(find_undeclared_variables(_compile_jinja_template(source).environment.parse(source)))
+
+    def texts(self, pairs: Sequence[Pair], source: str) -> list[Texts]:
+        """The text of every pair, with all special tokens that are not the tokenizer's own.
+
+        Raises ExperimentError where the template takes no system message or no conversation at all, and DataError at the row
+        of ``source`` that it refuses.
+        """
+        if not self.is_chat:
+            return [self._plain(pair) for pair in pairs]
+        found: list[Texts] = []
+        mistakes: list[Mistake] = []
+        with self._determined():
+            for start in range(0, len(pairs), BATCH):
+                batch = pairs[start : start + BATCH]
+                try:
+                    found += self._rendered(batch)
+                except _FAILURES:
+                    mistakes += self._refused(batch, source)
+        if mistakes:
+            raise DataError(mistakes)
+        return found
+
+    def text(self, messages: Messages, *, begins_answer: bool = False, **options: Any) -> str | None:
+        """One conversation as text, None where the template refuses it; ``options`` replace the experiment's."""
+        with self._determined():
+            try:
+                return self._apply([messages], begins_answer, **{**self.options, **options})[0]
+            except _FAILURES:
+                return None
+
+    def _plain(self, pair: Pair) -> Texts:
+        """The text without a chat template; an answer ends with one end-of-text token, as TRL has it."""
+        prompt = f"{pair.system}\n\n{pair.user}\n\n" if pair.system else f"{pair.user}\n\n"
+        return Texts(prompt, prompt + self._ended(pair.chosen), prompt + self._ended(pair.rejected))
+
+    def _ended(self, answer: str) -> str:
+        if self.adds_eos:
+            while answer.endswith(self.eos):
+                answer = answer.removesuffix(self.eos)
+            return answer
+        return answer if self.eos and answer.endswith(self.eos) else answer + self.eos
+
+    def _ends_by_itself(self) -> bool:
+        """Whether the tokenizer puts an end-of-text token behind every text."""
+        ids = self.tokenizer("a")["input_ids"]
+        return bool(ids) and ids[-1] == self.tokenizer.eos_token_id
+
+    def _rendered(self, pairs: Sequence[Pair]) -> list[Texts]:
+        prompts = [messages_of(pair) for pair in pairs]
+        begun = self._apply(prompts, self.begins_answer, **self.options)
+        chosen, rejected = (
+            self._apply([[*m, _answer(a)] for m, a in zip(prompts, answers, strict=True)], False, **self.options)
+            for answers in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
+        )
+        return [Texts(*three) for three in zip(begun, chosen, rejected, strict=True)]
+
+    def _apply(self, conversations: list[Messages], begins_answer: bool, **options: Any) -> list[str]:
+        made: Any = self.tokenizer.apply_chat_template(
+            conversations,  # type: ignore[arg-type]
+            tokenize=False,
+            add_generation_prompt=begins_answer,
+            **options,
+        )
+        return [str(one) for one in made]
+
+    @contextmanager
+    def _determined(self) -> Iterator[None]:
+        """The template's environment with our clock, and without random numbers."""
+        try:
+            environment: Any = _compile_jinja_template(self.tokenizer.get_chat_template()).environment
+        except (TemplateError, ValueError) as error:  # its syntax, or several templates and none called default
+            raise ExperimentError(broken(_said(error))) from None
+        names, filters = dict(environment.globals), dict(environment.filters)
+        environment.globals |= {"strftime_now": self.clock.strftime_now, "lipsum": _random}
+        environment.filters["random"] = _random
+        try:
+            yield
+        finally:
+            environment.globals.update(names)
+            environment.filters.update(filters)
+
+    def _refused(self, pairs: Sequence[Pair], source: str) -> Iterator[Mistake]:
+        """A mistake for each pair that the template refuses; raises ExperimentError where it takes no system text, or no pair."""
+        for pair in pairs:
+            error = self._failure(pair)
+            if error is None:
+                continue
+            if pair.system and self._failure(replace(pair, system=None)) is None:
+                raise ExperimentError(
+                    Mistake(
+                        self._system,
+                        "the model's chat template takes no system message",
+                        expected="no system text",
+                        found=f"{shown(pair.system)} (the template's error: {_said(error)})",
+                        hint="leave system empty, or put its text into user",
+                    )
+                )
+            if self._failure(Pair(None, USER, ANSWER, ANSWER, 0)) is not None:
+                raise ExperimentError(broken(_said(error)))
+            what, found = (
+                "the model's chat template refuses this pair",
+                f"{shown(pair.user)} (the template's error: {_said(error)})",
+            )
+            yield Mistake(place_of(source, pair.line), what, found=found)
+
+    def _failure(self, pair: Pair) -> Exception | None:
+        try:
+            self._rendered([pair])
+        except _FAILURES as error:
+            return error
+        return None
+
+
+def messages_of(pair: Pair) -> Messages:
+    """The messages of the prompt; an empty system text is no message."""
+    system = [{"role": "system", "content": pair.system}] if pair.system else []
+    return [*system, {"role": "user", "content": pair.user}]
+
+
+def _answer(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def template_options(hyper: Hyperparameters) -> dict[str, Any]:
+    """What the experiment passes to the chat template."""
+    options = {"enable_thinking": hyper.enable_thinking, "thinking_mode": hyper.thinking_mode}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def shown(text: str, most: int = 60) -> str:
+    """``text`` in quotes with its white space visible, and without its middle where it is long."""
+    if len(text) > most:
+        text = f"{text[: most // 2]}…{text[-(most // 2) :]}"
+    return repr(text)
+
+
+def _random(*args: Any, **kwargs: Any) -> NoReturn:
+    raise TemplateError("it draws random numbers, and every run and rank would train on other tokens")
+
+
+def broken(found: str) -> Mistake:
+    return Mistake(
+        "model_name",
+        "the model's chat template cannot be used",
+        expected="a template that takes a user message and an answer",
+        found=found,
+        hint="use a model with another chat template, or fix the template in the tokenizer's folder",
+    )
+
+
+def _said(error: Exception) -> str:
+    """The error in one line; Jinja's have an own text, Python's say more with their type."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, TemplateError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
