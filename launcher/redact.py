@@ -47,7 +47,7 @@ class Redactor:
 
     def learn(self, environment: Mapping[str, str], names: Iterable[str] = ()) -> None:
         """Learns the values of ``environment`` with the name of a secret, and those of ``names``."""
-        chosen = {*names, *(name for name in environment if _is_secret(name))}
+        chosen = {*names, *(name for name in environment if is_secret(name))}
         before = len(self._names)
         for name in sorted(chosen & environment.keys()):
             value = environment[name]
@@ -116,7 +116,8 @@ def redact_output() -> None:
             setattr(sys, name, RedactedStream(stream))
 
 
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Whether ``name`` is that of a variable with a secret."""
     return SECRET.search(name) is not None and _HARMLESS.search(name) is None
 
 

@@ -19,6 +19,7 @@ from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.neutral import without_effect
 from launcher.experiment.problems import every_problem
 from launcher.experiment.schema import Experiment, StorageConfig
+from launcher.experiment.variables import check_addresses
 from launcher.runs.finding import remember
 from launcher.runs.run_dir import RunDir, new_run_name
 
@@ -83,7 +84,9 @@ class DPOTrainer:
         """
         self.experiment = _parsed(self._given, needs_data=True)
         output = screen(progress, self.experiment.global_batch)
-        token = read_env(Path()).get("HF_TOKEN")
+        env = read_env(Path())
+        check_addresses(self.experiment, env)
+        token = env.get("HF_TOKEN")
         if token:  # the hub's client reads the environment alone
             os.environ["HF_TOKEN"] = token
         # TRL refuses several visible GPUs in one process; must be set before torch looks at them.

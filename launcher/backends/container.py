@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from ..errors import Warned
+from ..experiment.variables import files, local_addresses, secrets
 from ..job.job import Job
-from .environment import environment
+from .environment import chosen, environment
 
 HOME: Final = "/dpo/home"
 # NCCL keeps about 32 MiB per rank and peer there, data loaders their batches; an engine's default of 64 MiB ends in a bus error.
 SHM: Final = "2Gi"
-# Variables that the trainer reads for the experiment's model, data and storage.
-_HUB: Final = ("HF_TOKEN",)
-_AWS: Final = ("AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-# The address of its storage. An address with a password is left out, like every secret.
-_PLACE: Final = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
-_SHEETS: Final = ("GOOGLE_SHEETS_CLIENT_EMAIL", "GOOGLE_SHEETS_PRIVATE_KEY")
+CERTIFICATES: Final = "/dpo/ca"
 
 
 def container_environment(
@@ -44,9 +41,8 @@ def container_environment(
     }
     if job.gpus == 0:
         own["NVIDIA_VISIBLE_DEVICES"] = "void"  # an engine whose default runtime is NVIDIA's would give it all GPUs
-    own |= {name: caller[name] for name in _PLACE if caller.get(name) and "@" not in caller[name]}
     shared = environment(job, caller, roots, folder, cores)
-    return {**shared, **own, **more, **dict(job.env), **{name: caller[name] for name in job.env_names}}
+    return {**shared, **own, **more, **chosen(job, caller)}
 
 
 def secrets_of(job: Job, caller: Mapping[str, str], *, reads_sheets: bool = True) -> tuple[str, ...]:
@@ -54,13 +50,29 @@ def secrets_of(job: Job, caller: Mapping[str, str], *, reads_sheets: bool = True
 
     ``reads_sheets``: the run's folder has no copy of the spreadsheet, so the ranks need the key.
     """
-    return tuple(sorted({*job.secrets, *(name for name in _needed(job, reads_sheets) if caller.get(name))}))
+    needed = secrets(job.experiment, caller, reads_sheets=reads_sheets)
+    return tuple(sorted({*job.secrets, *needed} - dict(job.env).keys()))
 
 
-def _needed(job: Job, reads_sheets: bool) -> Iterator[str]:
-    e = job.experiment
-    yield from _HUB
-    if e.storage_config is not None or any((path or "").startswith("s3://") for path in (e.model_name, e.datasets_path)):
-        yield from _AWS
-    if e.spreadsheet_id is not None and reads_sheets:
-        yield from _SHEETS
+def certificates(job: Job, caller: Mapping[str, str]) -> dict[str, str]:
+    """The variables that name certificates on this machine, unless launch.env sets them to a file in the container."""
+    return {name: path for name, path in files(caller).items() if name not in {*dict(job.env), *job.env_names}}
+
+
+def unreached(job: Job, caller: Mapping[str, str], what: str, *, has_files: bool, has_profile: bool) -> Iterator[Warned]:
+    """What of the caller's environment is another thing in a ``what`` (container or pod), or does not reach it.
+
+    ``has_files``: certificates are mounted; ``has_profile``: the keys for S3 are in a profile of the AWS SDK.
+    """
+    own_network = what == "pod" or job.topology.nodes == 1
+    for name, address in local_addresses(job.experiment, caller).items() if own_network else ():
+        if name not in dict(job.env):
+            yield Warned(f"{name} is {address}: in a {what} that is the {what} itself; use an address that it can reach")
+    for name, path in {} if has_files else certificates(job, caller).items():
+        yield Warned(
+            f"{name} is not passed on: a {what} has no {path}; put the file on a claim and set launch.env: {{{name}: <its path>}}"
+        )
+    if has_profile:
+        yield Warned(
+            f"the keys of the AWS profile are not passed on to a {what}: put AWS_ACCESS_KEY and AWS_SECRET_KEY into .env"
+        )

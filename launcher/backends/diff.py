@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from ..experiment.variables import VARIABLES, Kind
 from .container import HOME
 from .docker.spec import PIDS, DockerSpec
 from .docker.spec import SECRETS as ENGINE_SECRETS
@@ -16,6 +17,7 @@ from .kubernetes.render.spec import KubernetesSpec
 from .sizes import quantity, size_in_bytes
 
 NOTHING: Final = "-"
+CALLER: Final = "your environment"
 # In other rows already, or only where the entry finds its files.
 _TOLD: Final = ("DPO_", "LOGNAME", "MASTER_", "NODE_RANK", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
 
@@ -33,8 +35,10 @@ class Difference:
 
 
 def differences(here: DockerSpec, there: KubernetesSpec) -> list[Difference]:
-    """In this order: object, image, user, devices, files, environment, limits, end."""
-    return [one for one in _all(here, there) if one.here != one.there]
+    """In this order: object, image, user, devices, files, environment, limits, end. What reaches both of the caller's environment
+    is always told.
+    """
+    return [one for one in _all(here, there) if one.here != one.there or (one.what == CALLER and one.here != NOTHING)]
 
 
 def _all(here: DockerSpec, there: KubernetesSpec) -> Iterator[Difference]:
@@ -45,7 +49,9 @@ def _all(here: DockerSpec, there: KubernetesSpec) -> Iterator[Difference]:
     yield Difference("nodes", "1, started by you on each" if here.is_on_host_network else "1", str(there.nodes))
     yield from _folders(here, there)
     yield Difference("secrets", _secrets_here(here), _secrets_there(there))
-    yield from _environment(here.env, {one["name"]: one["value"].replace("$$", "$") for one in there.container["env"]})
+    env = {one["name"]: one["value"].replace("$$", "$") for one in there.container["env"]}
+    yield Difference(CALLER, _passed(here.env), _passed(env))
+    yield from _environment(here.env, env)
     cpus = "no limit" if here.cpus is None else f"{here.cpus:g}"
     yield Difference("CPUs", cpus, _share(there, "cpu"))
     yield Difference("memory", _docker_size(here.memory), _share(there, "memory"))
@@ -115,6 +121,12 @@ def _secrets_there(there: KubernetesSpec) -> str:
     if not there.secret_keys:
         return NOTHING
     return f"{', '.join(there.secret_keys)} of the Secret {there.secret}, as files in {SECRETS}"
+
+
+def _passed(env: Mapping[str, str]) -> str:
+    """The names of the caller's variables that are in an environment as they are, or as a mounted file."""
+    names = [f"{one.name}{' (mounted)' if one.kind is Kind.FILE else ''}" for one in VARIABLES if one.name in env]
+    return ", ".join(names) or NOTHING
 
 
 def _environment(here: Mapping[str, str], there: Mapping[str, str]) -> Iterator[Difference]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import ExperimentError, Mistake
+from ..experiment.variables import secret_proxies, settings
 from ..job.job import Job
 from ..job.topology import torchrun
 from ..runs.processes import MARK
@@ -20,7 +21,7 @@ GRACE: Final = 120  # seconds between the request to stop and the end by force
 def environment(job: Job, caller: Mapping[str, str], roots: Mapping[str, str], folder: str, cores: int) -> dict[str, str]:
     """``roots`` are the folders of runs, data and cache by the names RUN, DATA and CACHE; ``folder`` is the run's.
 
-    Raises ExperimentError if a name under launch.env is not in the caller's environment.
+    Raises ExperimentError if a name under launch.env is not in the caller's environment, or an address has a password in it.
     """
     missing = [name for name in job.env_names if name not in caller]
     if missing:
@@ -40,7 +41,13 @@ def environment(job: Job, caller: Mapping[str, str], roots: Mapping[str, str], f
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    return env | dict(job.env) | {name: caller[name] for name in job.env_names}
+    return env | settings(job.experiment, caller) | chosen(job, caller)
+
+
+def chosen(job: Job, caller: Mapping[str, str]) -> dict[str, str]:
+    """What launch.env sets, without the address of a proxy that has a password: that is a secret."""
+    hidden = secret_proxies(caller)
+    return dict(job.env) | {name: caller[name] for name in job.env_names if name not in hidden}
 
 
 def files(job: Job, run: RunDir) -> dict[Path, str]:

@@ -16,12 +16,13 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 from ..errors import CredentialError, LauncherError
+from ..experiment.variables import not_needed
 from ..job.job import Job
 from ..runs.cache import cache_root
 from ..runs.processes import Process, kill, members
 from ..runs.run_dir import RunDir
 from . import Status
-from .environment import environment, facts, files, script
+from .environment import chosen, environment, facts, files, script
 from .reading import InFolders, read_log, tail
 from .record import end_attempts, first_record, outcome, started
 
@@ -31,13 +32,17 @@ _NO_EFFECT: Final = ("image", "memory", "shm_size", "max_restarts", "kubernetes"
 
 @dataclass(frozen=True)
 class HostSpec:
-    """A process to start, the files it reads, and what its run's record says from the first moment."""
+    """A process to start, the files it reads, and what its run's record says from the first moment.
+
+    ``left_out``: secrets of the caller's environment that the process does not get.
+    """
 
     run_dir: RunDir
     comments: tuple[str, ...]
     argv: tuple[str, ...]
     env: Mapping[str, str]
     secrets: tuple[str, ...]
+    left_out: tuple[str, ...]
     cwd: Path
     files: Mapping[Path, str]
     record: Mapping[str, Any]
@@ -48,6 +53,7 @@ class HostSpec:
             "command": list(self.argv),
             "environment": dict(self.env),
             "secrets": list(self.secrets),
+            "left_out": list(self.left_out),
             "working_directory": str(self.cwd),
             "files": {str(path): text for path, text in self.files.items()},
         }
@@ -81,6 +87,7 @@ class Host(InFolders):
             argv=(self.python, *job.command[1:], str(run.path)),
             env=MappingProxyType(self._environment(job, run)),
             secrets=job.secrets,
+            left_out=tuple(not_needed(job.experiment, self.caller, (*job.secrets, *job.env_names))),
             cwd=self.cwd,
             files=MappingProxyType(files(job, run)),
             record=MappingProxyType(first_record(job, run, self.name)),
@@ -92,7 +99,8 @@ class Host(InFolders):
         if spec.secrets:
             comments.append(f"needs {', '.join(spec.secrets)} in your environment (values are never shown)")
         env = [f"  {name}={shlex.quote(value)} \\" for name, value in sorted(spec.env.items())]
-        command = [f"cd {shlex.quote(str(spec.cwd))}", "env \\", *env, f"  {shlex.join(spec.argv)}"]
+        unset = [f"  --unset={shlex.quote(name)} \\" for name in spec.left_out]
+        command = [f"cd {shlex.quote(str(spec.cwd))}", "env \\", *unset, *env, f"  {shlex.join(spec.argv)}"]
         return script(comments, spec.files, command, full=full)
 
     def notices(self, job: Job) -> list[str]:
@@ -141,7 +149,7 @@ class Host(InFolders):
     def _environment(self, job: Job, run: RunDir) -> dict[str, str]:
         roots = {"RUN": str(self.cwd), "DATA": str(self.cwd), "CACHE": str(cache_root(self.caller))}
         env = environment(job, self.caller, roots, str(run.path), self.cores)
-        return env | ({"HF_HOME": self.caller["HF_HOME"]} if self.caller.get("HF_HOME") else {}) | dict(job.env)
+        return env | ({"HF_HOME": self.caller["HF_HOME"]} if self.caller.get("HF_HOME") else {}) | chosen(job, self.caller)
 
     def _start(self, spec: HostSpec) -> None:
         with spec.run_dir.entry_log.open("ab") as log:
@@ -149,7 +157,7 @@ class Host(InFolders):
                 entry = subprocess.Popen(
                     spec.argv,
                     cwd=spec.cwd,
-                    env={**self.caller, **spec.env},
+                    env={**{name: value for name, value in self.caller.items() if name not in spec.left_out}, **spec.env},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

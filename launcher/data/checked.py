@@ -11,6 +11,7 @@ from ..errors import ExperimentError, LauncherError, Mistake, UnreachableError
 from ..experiment.files import check_files, load, read_env
 from ..experiment.found import Other
 from ..experiment.loaded import Loaded
+from ..experiment.variables import check_addresses
 from ..job.job import check_model
 from .notices import never_evaluated
 from .pairs import Pairs, read_pairs
@@ -114,7 +115,9 @@ def check(
 def _checked(loaded: Loaded, root: Path, say: Callable[[str], None]) -> CheckedData:
     try:
         with loaded.placed():
-            return CheckedData(loaded, read_pairs(loaded.experiment, Reading(root, read_env(root), say=say)), None)
+            env = read_env(root)
+            check_addresses(loaded.experiment, env)
+            return CheckedData(loaded, read_pairs(loaded.experiment, Reading(root, env, say=say)), None)
     except LauncherError as error:  # kept, not lost: the next experiment's mistakes belong into the same report
         return CheckedData(loaded, None, error)
 

@@ -15,6 +15,7 @@ from .env_text import parse_env
 from .found import Contents, Found, Other, the_one
 from .kinds import other_kind
 from .loaded import Loaded, checked
+from .variables import FOR_LIBRARIES
 from .yaml_nodes import MappingNode, Node, Place, ScalarNode, Source, by_place, data
 from .yaml_text import compose
 
@@ -195,6 +196,7 @@ def _once(wrong: Sequence[tuple[Mistake, str]]) -> list[Mistake]:
 def read_env(root: Path = Path()) -> dict[str, str]:
     """``.env`` of ``root`` below the process's environment, which wins unless DPO_DOTENV_OVERRIDE is true in one of them.
 
+    What only libraries read (proxies, certificates, settings of the hub) is set in the process's environment, too.
     Raises ExperimentError with every mistake of the file.
     """
     path = root / ".env"
@@ -211,7 +213,9 @@ def read_env(root: Path = Path()) -> dict[str, str]:
     if override is None and _overrides(values):
         override, values = True, parse_env(text, str(path), override=True)
     REDACTOR.learn(values)
-    return {**os.environ, **values} if override else {**values, **os.environ}
+    env = {**os.environ, **values} if override else {**values, **os.environ}
+    os.environ.update({name: env[name] for name in FOR_LIBRARIES if name in values})
+    return env
 
 
 def _overrides(env: Mapping[str, str]) -> bool | None:

@@ -170,8 +170,9 @@ def cluster_spec(
     from ..backends.record import code_revision
     from ..experiment.files import read_env
     from ..job.image import image_of, variant_of
+    from ..storage.profile import with_profile
 
-    caller = read_env(Path.cwd())
+    caller, has_profile = with_profile(job.experiment, read_env(Path.cwd()))
     with loaded.placed():
         place = Place(
             user=caller.get("USER") or getpass.getuser(),
@@ -182,6 +183,7 @@ def cluster_spec(
             trained=_trained(job.experiment, caller),
             code=code_revision(),
             caller=caller,
+            has_profile=has_profile,
         )
         return render_objects(job, place)
 

@@ -203,7 +203,7 @@ class _Submitting:
             "image": spec.image.reference,
         }
         self.told.facts(facts)
-        self._notice((*self.loaded.notices, *(pairs.notices if pairs is not None else ())))
+        self._notice((*self.loaded.notices, *_lost(self.job, self.caller), *(pairs.notices if pairs is not None else ())))
         return facts
 
     def _notice(self, those: Iterable[str]) -> None:
@@ -251,6 +251,14 @@ def _question(spec: KubernetesSpec, namespace: str, follows: bool) -> Question:
     verbs = ("submit", *(["submit --queue"] if spec.queue else []), *(["ps", "logs"] if follows else []))
     secret = spec.secret if spec.secret_keys else None
     return Question(namespace, spec.run, spec.claims, secret, spec.queue, verbs)
+
+
+def _lost(job: Job, caller: Mapping[str, str]) -> list[Warned]:
+    """What of the caller's environment is another thing in a pod, or does not reach it."""
+    from ..backends.kubernetes.render.spec import lost
+    from ..storage.profile import with_profile
+
+    return lost(job, *with_profile(job.experiment, caller))
 
 
 def _planned(job: Job, spec: KubernetesSpec, pairs: Pairs | None, caller: Mapping[str, str]) -> dict[str, str]:

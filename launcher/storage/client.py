@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+from ..errors import ExperimentError, Mistake
 from ..experiment.schema import StorageConfig
 from .credentials import session_of
 from .explained import Garbled, code_of, endpoint_of, headers_of, passes_later, shown_endpoint, status_of
@@ -18,6 +19,8 @@ from .explained import Garbled, code_of, endpoint_of, headers_of, passes_later, 
 T = TypeVar("T")
 _LONGEST: Final = 20.0  # seconds of a pause between two tries
 _ASKED: Final = 120.0  # seconds of a pause that the server asks for, at most
+STYLE: Final = "DPO_S3_ADDRESSING_STYLE"
+_STYLES: Final = ("auto", "path", "virtual")
 _PIECE: Final = 256 * 1024
 _NOT_SENT: Final = "the object differs from what was sent"
 _UNKNOWN_HEADER: Final = {"InvalidArgument", "InvalidRequest", "NotImplemented", "UnsupportedArgument"}
@@ -66,8 +69,7 @@ class Store:
             # Some servers refuse the checksums that SDKs add by themselves since 2025; ours are given by hand.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            # Each body comes with its SHA-256 or MD5 in a header that is signed: a second hash would sign nothing more.
-            s3={"payload_signing_enabled": False},
+            s3=_s3(env),
         )
         endpoint = endpoint_of(storage, env)
         client = session_of(storage, env).client("s3", endpoint_url=endpoint, config=config)
@@ -132,6 +134,15 @@ class Store:
             return min(float(asked), _ASKED)
         # Threads that fail together must not come back together.
         return float(min(_LONGEST, self.effort.pause * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))
+
+
+def _s3(env: Mapping[str, str]) -> Any:
+    """Options of S3 alone; without a style the SDK and its profile decide where the bucket's name is in an address."""
+    style = env.get(STYLE)
+    if style not in (None, "", *_STYLES):
+        raise ExperimentError(Mistake(STYLE, f"must be one of {', '.join(_STYLES)}", found=style))
+    # Each body comes with its SHA-256 or MD5 in a header that is signed: a second hash would sign nothing more.
+    return {"payload_signing_enabled": False, **({"addressing_style": style} if style else {})}
 
 
 class Body(io.BytesIO):

@@ -16,12 +16,7 @@ _CHAIN: Final = {"AWS_PROFILE": "profile", "AWS_CONFIG_FILE": "config_file", "AW
 def session_of(storage: StorageConfig | None, env: Mapping[str, str]) -> Any:
     """A session of boto3; raises CredentialError if half of a credential is set, and boto3's error for an unknown profile."""
     import boto3
-    import botocore.session
 
-    inner = botocore.session.Session()
-    for name, variable in _CHAIN.items():
-        if env.get(name):
-            inner.set_config_variable(variable, env[name])
     region = (storage.region if storage else None) or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or None
     access, secret, token = _keys(env)
     return boto3.session.Session(
@@ -29,8 +24,19 @@ def session_of(storage: StorageConfig | None, env: Mapping[str, str]) -> Any:
         aws_secret_access_key=secret,
         aws_session_token=token,
         region_name=region,
-        botocore_session=inner,
+        botocore_session=chain(env),
     )
+
+
+def chain(env: Mapping[str, str]) -> Any:
+    """A session of botocore with the profile and the files that ``env`` names."""
+    import botocore.session
+
+    inner = botocore.session.Session()
+    for name, variable in _CHAIN.items():
+        if env.get(name):
+            inner.set_config_variable(variable, env[name])
+    return inner
 
 
 def _keys(env: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:

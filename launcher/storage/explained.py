@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ..errors import CredentialError, ExperimentError, LauncherError, Mistake, UnreachableError, UploadError
 from ..experiment.schema import StorageConfig
+from ..experiment.variables import has_password, password_in
 from ..network import certificate, reason, shown, skew, through, wrong_clock
 from .credentials import NAMES
 
@@ -41,9 +42,13 @@ class Garbled(Exception):
 
 
 def endpoint_of(storage: StorageConfig | None, env: Mapping[str, str]) -> str | None:
-    """The server's address, None for AWS."""
-    named = storage.endpoint_url if storage else None
-    return named or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None
+    """The server's address, None for AWS; raises ExperimentError for a variable that has a password in it, as for the setting."""
+    if storage is not None and storage.endpoint_url is not None:
+        return storage.endpoint_url
+    name = next((name for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if env.get(name)), None)
+    if name is not None and has_password(env[name]):
+        raise ExperimentError(password_in(name))
+    return None if name is None else env[name]
 
 
 def shown_endpoint(endpoint: str | None) -> str:

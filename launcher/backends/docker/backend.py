@@ -21,6 +21,7 @@ from ...job.job import Job
 from ...redact import REDACTOR
 from ...runs.cache import cache_root
 from ...runs.run_dir import RunDir, write_whole
+from ...storage.profile import with_profile
 from .. import Status
 from ..reading import InFolders, read_log
 from ..record import end_attempts, outcome, started
@@ -51,13 +52,15 @@ class Docker(InFolders):
         """The container of ``job``; raises ExperimentError or UsageError for unsupported settings. Asks no engine."""
         image = image_of(variant_of(job.gpus), self.caller, job.experiment.launch.image)
         cores = len(os.sched_getaffinity(0))
-        return specs.render(job, Place(self.cwd, cores, self._person(), image, self._secret_root(), self.caller))
+        caller, has_profile = with_profile(job.experiment, self.caller)
+        place = Place(self.cwd, cores, self._person(), image, self._secret_root(), caller, has_profile=has_profile)
+        return specs.render(job, place)
 
     def text(self, spec: DockerSpec, *, full: bool = True) -> str:
         return specs.text(spec, full=full)
 
     def notices(self, job: Job) -> list[str]:
-        return specs.notices(job)
+        return [*specs.notices(job), *specs.lost(job, *with_profile(job.experiment, self.caller))]
 
     def prepare(self, spec: DockerSpec, say: Say) -> None:
         """Builds or pulls the image if it is missing; raises LauncherError if that fails or the engine is on another machine."""

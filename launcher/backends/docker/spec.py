@@ -12,11 +12,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from ...errors import ExperimentError, Mistake, Warned
 from ...job.image import Image
 from ...job.job import Job
 from ...runs.cache import cache_root
 from ...runs.run_dir import RunDir
-from ..container import HOME, SHM, container_environment, secrets_of
+from ..container import CERTIFICATES, HOME, SHM, certificates, container_environment, secrets_of, unreached
 from ..environment import GRACE, facts, files, script
 from ..record import first_record
 from ..sizes import size_in_bytes
@@ -99,6 +100,8 @@ class Place:
     secret_root: Path
     caller: Mapping[str, str] = field(repr=False)
     is_folder: Callable[[Path], bool] = Path.is_dir
+    exists: Callable[[Path], bool] = Path.exists
+    has_profile: bool = False  # the keys for S3 are in a profile of the AWS SDK
 
 
 def render(job: Job, place: Place) -> DockerSpec:
@@ -114,10 +117,11 @@ def render(job: Job, place: Place) -> DockerSpec:
     own += [Mount(place.secret_root / name, SECRETS, read_only=True)] if secrets else []
     if place.caller.get("HF_HOME"):
         own.append(Mount(Path(place.caller["HF_HOME"]), "/dpo/huggingface", read_only=False))
+    own += _certificates(job, place)
     ids = "" if place.person.is_rootless else f",uid={place.person.uid},gid={place.person.gid}"
     return DockerSpec(
         run_dir=run,
-        comments=(f"{job.run}: experiment {job.key} in a container: {job.devices}", *facts(job), *notices(job)),
+        comments=(f"{job.run}: experiment {job.key} in a container: {job.devices}", *facts(job), *_said(job, place)),
         image=place.image,
         name=name,
         command=(*job.command, folder),
@@ -251,11 +255,30 @@ def notices(job: Job) -> list[str]:
     return [f"launch.{name} has no effect on the docker backend" for name in _NO_EFFECT if name in given]
 
 
+def _said(job: Job, place: Place) -> list[str]:
+    return [*notices(job), *lost(job, place.caller, place.has_profile)]
+
+
+def lost(job: Job, caller: Mapping[str, str], has_profile: bool) -> list[Warned]:
+    """What of the caller's environment is another thing in the container of ``job``, or does not reach it."""
+    return list(unreached(job, caller, "container", has_files=True, has_profile=has_profile))
+
+
+def _certificates(job: Job, place: Place) -> list[Mount]:
+    """Raises ExperimentError for one that is missing: the engine could not mount it."""
+    found = {name: place.cwd / path for name, path in certificates(job, place.caller).items()}
+    missing = [(name, path) for name, path in found.items() if not place.exists(path)]
+    if missing:
+        raise ExperimentError([Mistake(name, f"{path} not found", "a file of this machine") for name, path in missing])
+    return [Mount(path, f"{CERTIFICATES}/{name}", read_only=True) for name, path in found.items()]
+
+
 def _environment(job: Job, place: Place, where: Layout, folder: str, has_secrets: bool) -> dict[str, str]:
     roots = {"RUN": where.runs, "DATA": where.data, "CACHE": where.cache}
     more = {"DPO_SECRETS": SECRETS} if has_secrets else {}
     if place.caller.get("HF_HOME"):
         more["HF_HOME"] = "/dpo/huggingface"
+    more |= {name: f"{CERTIFICATES}/{name}" for name in certificates(job, place.caller)}
     return container_environment(job, place.caller, roots, folder, place.cores, user=place.person.name, more=more)
 
 

@@ -66,6 +66,16 @@ def test_what_the_experiment_says_is_the_same_on_both_sides() -> None:
     assert said["CPUs"] == ("12", "12 asked for, and no more")
 
 
+def test_what_reaches_the_run_of_the_caller_s_environment_is_told(tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("")
+    caller = {**CALLER, "HTTPS_PROXY": "http://proxy:1", "SSL_CERT_FILE": str(bundle)}
+    said = {one.what: (one.here, one.there) for one in found({}, caller)}
+    assert said["your environment"] == ("HTTPS_PROXY, SSL_CERT_FILE (mounted)", "HTTPS_PROXY")
+    assert said["mounted at /dpo/ca/SSL_CERT_FILE"] == (f"{bundle}, read-only", "-")
+    assert "HTTPS_PROXY" not in said, "it is the same on both sides"
+
+
 def test_what_must_be_staged_is_told_with_its_place() -> None:
     said = {one.what: one.there for one in found({}, local=large(), model_name="models/tiny")}
     assert said["model_name"] == f"put once to /dpo/cache/staged/{'e' * 64}/tiny"

@@ -120,6 +120,19 @@ def test_a_secret_is_in_no_file_of_the_run(host):
     assert "hush-hush" not in host.text(spec) + repr(host) + repr(spec)
 
 
+def test_a_run_gets_the_secrets_that_its_experiment_needs_and_no_others(host):
+    host = with_env(host, HF_TOKEN="hf-hush", AWS_SECRET_KEY="aws-hush", GOOGLE_SHEETS_PRIVATE_KEY="key-hush", LOGIN_TOKEN="mine")
+    spec = host.render(job(secrets=["LOGIN_TOKEN"]))
+    assert {"AWS_SECRET_KEY", "GOOGLE_SHEETS_PRIVATE_KEY"} <= set(spec.left_out)
+    assert "  --unset=AWS_SECRET_KEY \\\n" in host.text(spec)
+    run = host.submit(spec)
+    pid = run.read_record()["process"]["pid"]
+    names = {entry.partition(b"=")[0].decode() for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")}
+    assert {"HF_TOKEN", "LOGIN_TOKEN", "PATH"} <= names
+    assert not names & {"AWS_SECRET_KEY", "GOOGLE_SHEETS_PRIVATE_KEY"}
+    over(host, run)
+
+
 def test_settings_without_effect_are_named_once():
     assert notices(job(image="i", memory="1Gi")) == [
         "launch.image has no effect on the host backend",

@@ -8,13 +8,13 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
-from ....errors import ExperimentError, Mistake
+from ....errors import ExperimentError, Mistake, Warned
 from ....job.image import Image
 from ....job.job import Job
 from ....job.topology import Node
 from ....redact import REDACTOR
 from ....runs.run_dir import RunDir
-from ...container import container_environment, secrets_of
+from ...container import container_environment, secrets_of, unreached
 from ...environment import facts, files
 from ...record import first_record
 from ...sizes import quantity
@@ -89,6 +89,7 @@ class Place:
     trained: int | None = None
     code: Mapping[str, Any] = field(default_factory=dict)
     caller: Mapping[str, str] = field(default_factory=dict, repr=False)
+    has_profile: bool = False  # the keys for S3 are in a profile of the AWS SDK
 
 
 def render(job: Job, place: Place) -> KubernetesSpec:
@@ -237,6 +238,12 @@ def _environment(job: Job, place: Place, first: str, folder: str, grace: int, *,
     )
 
 
+def lost(job: Job, caller: Mapping[str, str], has_profile: bool) -> list[Warned]:
+    """What of the caller's environment is another thing in a pod, or does not reach it."""
+    has_profile = has_profile and job.experiment.launch.kubernetes.service_account is None  # which may have a role
+    return list(unreached(job, caller, "pod", has_files=False, has_profile=has_profile))
+
+
 def _facts(job: Job, first: str) -> tuple[str, ...]:
     """As for the other backends; the commands of other nodes only differ in the node's number."""
     if job.topology.nodes == 1:
@@ -259,5 +266,6 @@ def _comments(job: Job, place: Place, placement: Placement, secret_keys: tuple[s
         yield f"keys of the Secret {job.experiment.launch.kubernetes.secret} (`launcher secrets push`): {', '.join(secret_keys)}"
     for staged in placement.staged:
         yield f"`launcher submit` copies {staged.folder.path} ({staged.folder.size:,} bytes) once to {staged.target}"
+    yield from lost(job, place.caller, place.has_profile)
     if place.image.build is not None:
         yield f"`launcher submit` pushes the image: {place.image.reference} exists only on this machine"

@@ -9,21 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from ....errors import LauncherError, UsageError
+from ....experiment.variables import VARIABLES, Kind, secret_proxies
 from ....redact import REDACTOR
 from ..api.cluster import ApiError, Cluster
 from ..api.permissions import SECRET
 
 # Keys that experiments need without naming them: for the Hub, buckets and spreadsheets.
-USUAL: Final = (
-    "HF_TOKEN",
-    "AWS_ACCESS_KEY",
-    "AWS_SECRET_KEY",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "GOOGLE_SHEETS_CLIENT_EMAIL",
-    "GOOGLE_SHEETS_PRIVATE_KEY",
-)
+USUAL: Final = tuple(one.name for one in VARIABLES if one.kind is Kind.SECRET)
 _LABELS: Final = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/managed-by": "dpo-launcher"}
 
 
@@ -100,8 +92,10 @@ def _only(values: set[Any]) -> Any:
 
 
 def chosen(caller: Mapping[str, str], named: Iterable[str]) -> dict[str, str]:
-    """The caller's values that a Secret is made of: of the usual keys, and of those that experiments name."""
-    return {name: caller[name] for name in sorted({*USUAL, *named}) if caller.get(name)}
+    """The caller's values that a Secret is made of: of the usual keys, of proxies with a password, and of those that experiments
+    name.
+    """
+    return {name: caller[name] for name in sorted({*USUAL, *secret_proxies(caller), *named}) if caller.get(name)}
 
 
 def push(cluster: Cluster, namespace: str, name: str, values: Mapping[str, str], *, dry_run: bool) -> Pushed:

@@ -117,8 +117,50 @@ def test_secrets_that_the_experiment_may_need_are_handed_on_if_the_caller_has_th
 
 def test_a_container_asks_the_storage_that_the_caller_asks():
     place = {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "https://minio.example.com"}
-    env = rendered(caller={**place, "AWS_ENDPOINT_URL_S3": "https://me:hush@minio.example.com"}).env
+    secret = {"AWS_ENDPOINT_URL_S3": "https://me:hush@minio.example.com"}
+    env = rendered(caller={**place, **secret}).env
     assert {name: value for name, value in env.items() if name.startswith("AWS_")} == place
+    with pytest.raises(ExperimentError, match="AWS_ENDPOINT_URL_S3: contains a user name or a password"):
+        rendered(caller={**place, **secret}, storage_config={"bucket_name": "b"})
+
+
+def test_a_container_gets_the_caller_s_proxies_and_one_with_a_password_as_a_file():
+    caller = {"HTTPS_PROXY": "http://me:hush@proxy:3128", "http_proxy": "http://proxy:3128", "NO_PROXY": ".example.com"}
+    made = rendered(caller=caller, launch={"env": ["HTTPS_PROXY"]})
+    assert {name: made.env[name] for name in caller if name in made.env} == {
+        "http_proxy": "http://proxy:3128", "NO_PROXY": ".example.com",
+    }  # fmt: skip
+    assert made.secrets == ("HTTPS_PROXY",)
+    assert "hush" not in text(made)
+    own = rendered(caller=caller, launch={"env": {"HTTPS_PROXY": "http://other:1"}})
+    assert (own.env["HTTPS_PROXY"], own.secrets) == ("http://other:1", ())
+
+
+def test_certificates_are_mounted_where_the_container_is_told(tmp_path):
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("")
+    made = rendered(caller={"AWS_CA_BUNDLE": str(bundle), "SSL_CERT_DIR": str(tmp_path)})
+    mounts = {mount.target: (mount.source, mount.read_only) for mount in made.mounts}
+    assert mounts["/dpo/ca/AWS_CA_BUNDLE"] == (bundle, True)
+    assert mounts["/dpo/ca/SSL_CERT_DIR"] == (tmp_path, True)
+    assert made.env["AWS_CA_BUNDLE"] == "/dpo/ca/AWS_CA_BUNDLE"
+    inside = rendered(caller={"AWS_CA_BUNDLE": str(bundle)}, launch={"env": {"AWS_CA_BUNDLE": "/etc/ssl/ca.pem"}})
+    assert (inside.env["AWS_CA_BUNDLE"], [one for one in inside.mounts if one.source == bundle]) == ("/etc/ssl/ca.pem", [])
+    with pytest.raises(ExperimentError, match=r"REQUESTS_CA_BUNDLE: /home/you/my project/no\.pem not found"):
+        rendered(caller={"REQUESTS_CA_BUNDLE": "no.pem"})
+
+
+def test_a_server_of_this_machine_is_another_one_in_a_container():
+    caller = {"https_proxy": "http://me:hush@127.0.0.1:3128"}
+    storage = {"bucket_name": "b", "endpoint_url": "http://localhost:9000"}
+    told = [one for one in rendered(caller=caller, storage_config=storage).comments if "container itself" in one]
+    is_itself = "in a container that is the container itself; use an address that it can reach"
+    assert told == [
+        f"https_proxy is http://127.0.0.1:3128: {is_itself}",
+        f"storage_config.endpoint_url is http://localhost:9000: {is_itself}",
+    ]
+    shared = rendered(2, caller=caller, launch={"gpus": 1, "nodes": 2})
+    assert not [one for one in shared.comments if "container itself" in one], "it has the network of the machine"
 
 
 def test_a_container_is_not_given_the_key_of_a_spreadsheet_that_the_launcher_has_read():

@@ -166,6 +166,26 @@ def test_a_container_on_a_cluster_is_told_what_one_on_an_engine_is() -> None:
     assert ours.keys() - docker.keys() == only
 
 
+def test_pods_get_the_caller_s_proxies_and_are_told_apart_from_this_machine() -> None:
+    caller = {
+        "HTTPS_PROXY": "http://me:hush@proxy:1", "HTTP_PROXY": "http://localhost:1", "NO_PROXY": ".svc",
+        "AWS_CA_BUNDLE": "/ca.pem",
+    }  # fmt: skip
+    spec = rendered(caller=caller)
+    assert {name: value for name, value in env(spec).items() if name in caller} == {
+        "HTTP_PROXY": "http://localhost:1", "NO_PROXY": ".svc",
+    }  # fmt: skip
+    assert spec.secret_keys == ("HTTPS_PROXY",)
+    assert "HTTP_PROXY is http://localhost:1: in a pod that is the pod itself; use an address that it can reach" in spec.comments
+    assert (
+        "AWS_CA_BUNDLE is not passed on: a pod has no /ca.pem; put the file on a claim and set "
+        "launch.env: {AWS_CA_BUNDLE: <its path>}"
+    ) in spec.comments
+    inside = rendered({"env": {"AWS_CA_BUNDLE": "/dpo/cache/ca.pem"}}, caller=caller)
+    assert env(inside)["AWS_CA_BUNDLE"] == "/dpo/cache/ca.pem"
+    assert not [one for one in inside.comments if "AWS_CA_BUNDLE" in one]
+
+
 def test_the_first_nodes_name_is_the_one_that_kubernetes_gives_it() -> None:
     job = rendered({"gpus": 0, "nodes": 2})
     assert env(job)["MASTER_ADDR"] == f"{job.job}-0.{job.objects[0]['metadata']['name']}"

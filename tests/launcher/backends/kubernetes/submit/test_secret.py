@@ -23,8 +23,10 @@ def held(api: ClusterApi) -> dict[str, str]:
 
 
 def test_the_usual_ones_and_those_that_are_named() -> None:
-    caller = {"HF_TOKEN": "h", "AWS_ACCESS_KEY": "", "PATH": "/bin", "LOGIN": "l", "OTHER_TOKEN": "o"}
-    assert chosen(caller, ["LOGIN", "MISSING"]) == {"HF_TOKEN": "h", "LOGIN": "l"}
+    proxies = {"HTTPS_PROXY": "http://me:hush@proxy:1", "http_proxy": "http://proxy:1"}
+    caller = {"HF_TOKEN": "h", "AWS_ACCESS_KEY": "", "PATH": "/bin", "LOGIN": "l", "OTHER_TOKEN": "o", **proxies}
+    expected = {"HF_TOKEN": "h", "LOGIN": "l", "HTTPS_PROXY": "http://me:hush@proxy:1"}
+    assert chosen(caller, ["LOGIN", "MISSING"]) == expected, "and a proxy with a password"
 
 
 def test_a_secret_is_made_and_brought_up_to_date(cluster_api: ClusterApi, cluster: Cluster) -> None:

@@ -1,0 +1,184 @@
+"""Variables of the caller's environment that reach a run: one table for every backend, for ``diff`` and for the docs. Pure.
+
+A backend delivers each by its kind: settings and addresses in the environment, files as read-only mounts, secrets as files.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from ..errors import ExperimentError, Mistake
+from ..network import shown
+from ..redact import is_secret
+from .schema import Experiment
+
+
+class Kind(StrEnum):
+    SETTING = "setting"
+    ADDRESS = "address"  # of a server; one with a password is refused
+    PROXY = "proxy"  # one with a password is a secret
+    FILE = "file"
+    SECRET = "secret"
+
+
+class Variable(NamedTuple):
+    """``use``: the part of an experiment that needs it: hub, s3, sheets, or network for every part."""
+
+    name: str
+    kind: Kind
+    use: str
+
+
+def _table(*rows: tuple[Kind, str, str]) -> Iterator[Variable]:
+    for kind, use, names in rows:
+        yield from (Variable(name, kind, use) for name in names.split())
+
+
+VARIABLES: Final = tuple(
+    _table(
+        (Kind.SECRET, "hub", "HF_TOKEN HUGGING_FACE_HUB_TOKEN"),
+        (Kind.ADDRESS, "hub", "HF_ENDPOINT"),
+        (
+            Kind.SETTING,
+            "hub",
+            "HF_HUB_OFFLINE TRANSFORMERS_OFFLINE HF_DATASETS_OFFLINE HF_HUB_DISABLE_TELEMETRY DO_NOT_TRACK HF_HUB_DISABLE_XET "
+            "HF_HUB_DOWNLOAD_TIMEOUT HF_HUB_ETAG_TIMEOUT HF_HUB_DISABLE_IMPLICIT_TOKEN",
+        ),
+        (
+            Kind.SECRET,
+            "s3",
+            "AWS_ACCESS_KEY AWS_SECRET_KEY AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN",
+        ),
+        (Kind.ADDRESS, "s3", "AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL_STS"),
+        (
+            Kind.SETTING,
+            "s3",
+            "AWS_REGION AWS_DEFAULT_REGION DPO_S3_ADDRESSING_STYLE AWS_USE_DUALSTACK_ENDPOINT AWS_USE_FIPS_ENDPOINT "
+            "AWS_EC2_METADATA_DISABLED",
+        ),
+        (Kind.SECRET, "sheets", "GOOGLE_SHEETS_CLIENT_EMAIL GOOGLE_SHEETS_PRIVATE_KEY"),
+        (Kind.ADDRESS, "sheets", "GOOGLE_SHEETS_API_URL GOOGLE_SHEETS_TOKEN_URL"),
+        (Kind.PROXY, "network", "HTTPS_PROXY HTTP_PROXY ALL_PROXY https_proxy http_proxy all_proxy"),
+        (Kind.SETTING, "network", "NO_PROXY no_proxy"),
+        (Kind.FILE, "network", "AWS_CA_BUNDLE REQUESTS_CA_BUNDLE SSL_CERT_FILE SSL_CERT_DIR CURL_CA_BUNDLE"),
+    )
+)
+# Those that this project reads itself; the others are read by libraries, from the process's environment alone.
+_READ_HERE: Final = frozenset(
+    ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "DPO_S3_ADDRESSING_STYLE")
+)
+FOR_LIBRARIES: Final = tuple(
+    one.name for one in VARIABLES if one.kind is not Kind.SECRET and one.use != "sheets" and one.name not in _READ_HERE
+)
+_OF_AWS: Final = ("AWS_CONTAINER_AUTHORIZATION_TOKEN",)  # of a role of this machine, which no container has
+
+
+def settings(experiment: Experiment, caller: Mapping[str, str]) -> dict[str, str]:
+    """The variables that are passed on in the environment; raises ExperimentError for an address with a password."""
+    check_addresses(experiment, caller)
+    plain = (Kind.SETTING, Kind.ADDRESS, Kind.PROXY)
+    found = {one.name: caller[one.name] for one in VARIABLES if one.kind in plain and caller.get(one.name)}
+    return {name: value for name, value in found.items() if name.lower() == "no_proxy" or not has_password(value)}
+
+
+def files(caller: Mapping[str, str]) -> dict[str, str]:
+    """The variables that name a file of this machine, which a container does not have by itself."""
+    return {one.name: caller[one.name] for one in VARIABLES if one.kind is Kind.FILE and caller.get(one.name)}
+
+
+def secrets(experiment: Experiment, caller: Mapping[str, str], *, reads_sheets: bool = True) -> list[str]:
+    """The names of the caller's secrets that the experiment may need.
+
+    ``reads_sheets``: the run's folder has no copy of the spreadsheet, so the ranks need the key.
+    """
+    used = _uses(experiment) - (set() if reads_sheets else {"sheets"})
+    needed = [one for one in VARIABLES if one.kind is Kind.SECRET and one.use in used]
+    return [one.name for one in needed if caller.get(one.name)] + secret_proxies(caller)
+
+
+def secret_proxies(caller: Mapping[str, str]) -> list[str]:
+    """The names of proxies whose address has a password."""
+    return [one.name for one in VARIABLES if one.kind is Kind.PROXY and has_password(caller.get(one.name, ""))]
+
+
+def not_needed(experiment: Experiment, caller: Mapping[str, str], named: Iterable[str]) -> list[str]:
+    """The names of secrets in the caller's environment that the experiment does not need and that are not in ``named``."""
+    known = {one.name for one in VARIABLES if one.kind is not Kind.SECRET}
+    aws = _OF_AWS if "s3" in _uses(experiment) else ()
+    kept = {*known, *secrets(experiment, caller), *aws, *named}
+    return sorted(name for name in caller if is_secret(name) and name not in kept)
+
+
+def check_addresses(experiment: Experiment, caller: Mapping[str, str]) -> None:
+    """Raises ExperimentError for the address of a server that the experiment needs and that has a password in it."""
+    wrong = [one.name for one in _servers(experiment) if has_password(caller.get(one.name, ""))]
+    if wrong:
+        raise ExperimentError(map(password_in, wrong))
+
+
+def password_in(name: str) -> Mistake:
+    """The mistake of an address in the variable ``name`` that has a password in it."""
+    use = next((one.use for one in VARIABLES if one.name == name), "s3")
+    names = " and ".join(one.name for one in VARIABLES if one.kind is Kind.SECRET and one.use == use)
+    hint = {"hub": "put a token into HF_TOKEN", "s3": "put AWS_ACCESS_KEY and AWS_SECRET_KEY into .env"}.get(use, f"use {names}")
+    return Mistake(name, "contains a user name or a password", "an address without them", hint=hint)
+
+
+def has_password(address: str) -> bool:
+    """Whether an address has a user name or a password before its host; it may lack ``http://``."""
+    return "@" in address.partition("?")[0]
+
+
+def is_of_this_machine(address: str) -> bool:
+    """Whether the host of an address is the machine on which it is looked up."""
+    text = address if "://" in address else f"//{address}"
+    try:
+        host = (urlsplit(text).hostname or "").rstrip(".")
+        return host == "localhost" or host.endswith(".localhost") or _is_loopback(host)
+    except ValueError:
+        return False
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return found.is_loopback or found.is_unspecified
+
+
+def local_addresses(experiment: Experiment, caller: Mapping[str, str]) -> dict[str, str]:
+    """What names a server of this machine, which is another one in a container: variable or setting -> address."""
+    proxies = [one for one in VARIABLES if one.kind is Kind.PROXY]
+    given = {one.name: caller.get(one.name, "") for one in (*_servers(experiment), *proxies)}
+    storage = experiment.storage_config
+    if storage is not None and storage.endpoint_url is not None:
+        given["storage_config.endpoint_url"] = storage.endpoint_url
+    return {name: shown(address) for name, address in given.items() if is_of_this_machine(address)}
+
+
+def _servers(experiment: Experiment) -> list[Variable]:
+    """The addresses that the experiment needs and does not set itself."""
+    used, storage = _uses(experiment), experiment.storage_config
+    if storage is not None and storage.endpoint_url is not None:
+        used.discard("s3")
+    return [one for one in VARIABLES if one.kind is Kind.ADDRESS and one.use in used]
+
+
+def uses_s3(experiment: Experiment) -> bool:
+    """Whether a run of the experiment reads from a bucket or may write to one."""
+    paths = (experiment.model_name, experiment.datasets_path)
+    return experiment.storage_config is not None or any((path or "").startswith("s3://") for path in paths)
+
+
+def _uses(experiment: Experiment) -> set[str]:
+    used = {"hub"}  # also a local model: its tokenizer may be one of the hub
+    if uses_s3(experiment):
+        used.add("s3")
+    if experiment.spreadsheet_id is not None:
+        used.add("sheets")
+    return used
