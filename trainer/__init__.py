@@ -6,10 +6,14 @@ Others take ``DPOTrainer``, ``YamlConfigLoader``, ``Hyperparameters``, ``Storage
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import DPOTrainer, Hyperparameters, StorageConfig, Trained, YamlConfigLoader
+
+# TRL sends a request to Hugging Face for each trainer; 0 asks for it. Hugging Face's client reads this once, when it is imported.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 __all__ = ["DPOTrainer", "Hyperparameters", "StorageConfig", "Trained", "YamlConfigLoader"]
 

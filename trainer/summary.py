@@ -36,18 +36,19 @@ def summarise(
     before: Mapping[str, Any] | None,
     after: Mapping[str, Any] | None,
     seconds: float,
-    resumed_at: int,
     verified: Mapping[str, Any],
 ) -> None:
+    """Writes the last line of the log and the record's ``result``.
+
+    ``train_loss`` is the mean over all steps of the run, those before a resume included; ``pairs_per_second`` counts the pairs
+    that all ranks have trained in ``seconds``. ``before`` and ``after``: figures of evaluations.
+    """
     state = trainer.state
-    steps = state.global_step - resumed_at
-    pairs = steps * trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
-    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     summary: dict[str, Any] = {
         "steps": state.global_step,
-        "train_loss": losses[-1] if losses else None,
+        "train_loss": trainer.train_loss,
         "train_seconds": round(seconds, 3),
-        "pairs_per_second": round(pairs / seconds, 3) if seconds else None,
+        "pairs_per_second": round(trainer.pairs_trained / seconds, 3) if seconds else None,
         "epoch": state.epoch,
         "best_step": state.best_global_step,
         "checkpoint_seconds": round(statistics.median(trainer.save_seconds), 3) if trainer.save_seconds else None,

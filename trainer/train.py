@@ -135,7 +135,7 @@ def _adapter(rank: Rank, inputs: Inputs, ready: Ready, seconds: float) -> None:
     with stage("writing the adapter and reading it back"):
         verified = save_verified(trainer, run)
     if log is not None:
-        summarise(run, log, trainer, logged_at_start(run), after, seconds, ready.step, verified)
+        summarise(run, log, trainer, logged_at_start(run), after, seconds, verified)
         log.close()
         name_base(run.path / ASIDE, inputs.path, rank.experiment)
         publish(run)

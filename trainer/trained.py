@@ -23,7 +23,7 @@ class Trained(os.PathLike[str]):
     tensorboard: Path
     steps: int
     seconds: float  # of the training alone: without imports, reference and the adapter's verification
-    loss: float | None  # of the last logged step
+    loss: float | None  # mean over the run's steps
     before: Mapping[str, float] | None  # validation figures before the first step, by their names in the log
     after: Mapping[str, float] | None  # of the weights in `adapter`
     best_step: int | None  # of the best evaluation, with metric_for_best_model
@@ -67,7 +67,7 @@ class Trained(os.PathLike[str]):
                 if name in self.before and name in self.after:
                     lines.append(f"  {label:<9} {self.before[name]:{spec}} -> {self.after[name]:{spec}}")
         elif self.loss is not None:
-            lines.append(f"  loss      {self.loss:.4f}")
+            lines.append(f"  loss      {self.loss:.4f} (mean of all steps)")
         lines.append(f"  adapter   {self.adapter} ({self.verified} tensors, read back and compared)")
         if self.uploaded is not None:
             lines.append(f"  uploaded  {self.uploaded}")

@@ -133,6 +133,17 @@ def test_every_line_of_the_log_has_the_names_that_people_look_for(twelve: tuple[
     assert events(run)[-1]["type"] == "summary"
 
 
+def test_the_summary_has_the_mean_loss_of_all_steps_and_the_speed_of_the_pairs_that_were_trained(
+    twelve: tuple[Path, RunDir, Experiment],
+) -> None:
+    _, run, _ = twelve
+    summary = events(run, "summary")[0]
+    losses = [event["loss"] for event in events(run, "train")]
+    assert losses[-1] != pytest.approx(sum(losses) / 12, rel=1e-3), "the last loss is another number"
+    assert summary["train_loss"] == pytest.approx(sum(losses) / 12, rel=1e-6)
+    assert summary["pairs_per_second"] * summary["train_seconds"] == pytest.approx(12 * 4, rel=1e-2)
+
+
 def test_tensorboard_shows_the_same_numbers_as_the_log(twelve: tuple[Path, RunDir, Experiment]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -177,7 +188,9 @@ def test_six_steps_and_a_resume_of_six_give_the_adapter_of_twelve_bit_for_bit(
     assert [event["step"] for event in events(run, "train")] == list(range(1, 13))
     cut = [json.loads(line) for line in (run.logs / "dpo_train_steps.cut-2.jsonl").read_text().splitlines()]
     assert [event["step"] for event in cut] == [7, 8, 9, 10, 11, 12, 12, 12]
-    assert events(run, "summary")[0]["before"] == events(whole, "summary")[0]["before"]
+    resumed_summary, summary = events(run, "summary")[0], events(whole, "summary")[0]
+    assert resumed_summary["before"] == summary["before"]
+    assert resumed_summary["train_loss"] == pytest.approx(summary["train_loss"], abs=1e-9), "the mean over all twelve steps"
     for resumed, straight in zip(events(run, "train"), events(whole, "train"), strict=True):
         assert (resumed["loss"], resumed["num_tokens"]) == (straight["loss"], straight["num_tokens"])
 
@@ -366,18 +379,6 @@ def test_an_optimizer_whose_package_is_missing_is_named_before_the_weights_are_l
     experiment = make_experiment(experiment={"model_name": str(tmp_path / "model")}, optim="paged_adamw_32bit")
     with pytest.raises(ExperimentError, match=r"hyperparameters.optim: needs a package(.|\n)*dpo-launcher\[trainer,cuda\]"):
         train_in(tmp_path, new_run(tmp_path, experiment, "optim"), experiment)
-
-
-def test_an_evaluation_s_figures_do_not_depend_on_how_the_pairs_are_batched(
-    tmp_path: Path, make_experiment: Make, new_run: NewRun
-) -> None:
-    after = []
-    for size in (84, 50):  # 84 pairs
-        experiment = make_experiment(max_steps=2, eval_strategy="steps", eval_steps=2, per_device_eval_batch_size=size)
-        run = new_run(tmp_path, experiment, f"by-{size}")
-        train_in(tmp_path, run, experiment)
-        after.append({name: value for name, value in events(run, "summary")[0]["after"].items() if "rewards/" in name})
-    assert after[0] == pytest.approx(after[1], rel=1e-4)
 
 
 def test_weights_that_are_no_numbers_are_never_a_checkpoint(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from launcher.runs.run_dir import sync_tree, write_whole
 
 from ..processes.sharding import all_finite, stage
 from . import origin
-from .remembered import TOKENS
+from .remembered import LOSSES, TOKENS
 from .reshard import carry_over, is_native, parameter_names
 from .schedule import follow
 
@@ -45,8 +46,15 @@ class CheckpointedTrainer(trl.DPOTrainer):
     def __init__(self, *args: Any, **kwargs: Any):
         self.origin: dict[str, Any] = {}  # see checkpoints.origin; every checkpoint records it
         self.save_seconds: list[float] = []  # of each checkpoint
+        self.train_loss: float | None = None  # mean over all steps of the run, those before a resume included
+        self._losses_before: float | None = 0.0  # sum over the steps before a resume; None: an old checkpoint
         self._saving = False
         super().__init__(*args, **kwargs)
+
+    def _send_telemetry(self) -> None:
+        """Nothing, unless HF_HUB_DISABLE_TELEMETRY=0 asks for it: Hugging Face's client may have been imported before ours."""
+        if os.environ.get("HF_HUB_DISABLE_TELEMETRY", "").upper() in ("0", "NO", "FALSE", "OFF"):
+            super()._send_telemetry()
 
     def choices(self) -> dict[str, Any]:
         """The run's automatic choices, by the names of ``remembered``: a resume takes them again. All ranks ask together."""
@@ -59,6 +67,7 @@ class CheckpointedTrainer(trl.DPOTrainer):
             return begin
         state, here = self.state, Path(resume_from_checkpoint)
         self._total_train_tokens = int(state.stateful_callbacks.get(TOKENS, 0))
+        self._losses_before = state.stateful_callbacks.get(LOSSES)
         if state.best_global_step and state.best_model_checkpoint is None:
             best = here if state.best_global_step == state.global_step else here.parent / f"checkpoint-{state.best_global_step}"
             if best.is_dir():
@@ -86,6 +95,17 @@ class CheckpointedTrainer(trl.DPOTrainer):
         if self.args.should_save and isinstance(self.model, PeftModel):
             _sort_sets(self.model.active_peft_config, Path(output_dir or self.args.output_dir) / CONFIG_NAME)
 
+    def _sum_of_losses(self) -> float:
+        """Of the steps of this process, as transformers adds them up for its ``train_loss``; all ranks ask together."""
+        since_last_line = float(self.accelerator.reduce(self._tr_loss, reduction="mean"))
+        return self._total_loss_scalar + since_last_line
+
+    def _finalize_training(self, *args: Any) -> Any:
+        here, before, last = self._sum_of_losses(), self._losses_before, self.state.global_step
+        steps = last if before is not None else last - self._initial_global_step
+        self.train_loss = (here + (before or 0.0)) / steps if steps else None
+        return super()._finalize_training(*args)
+
     def _get_output_dir(self, trial: Any) -> str:
         folder = Path(super()._get_output_dir(trial))
         return str(folder / STAGING if self._saving else folder)
@@ -106,6 +126,8 @@ class CheckpointedTrainer(trl.DPOTrainer):
             return  # the last step of a run that also saves every n steps
         check_finite(self.model)  # with a large logging_steps no rule has seen the loss since
         self.state.stateful_callbacks[TOKENS] = self._total_train_tokens
+        if self._losses_before is not None:
+            self.state.stateful_callbacks[LOSSES] = self._losses_before + self._sum_of_losses()
         self.state.stateful_callbacks.update(self.choices())
         self._saving, began = True, time.monotonic()
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 TOKENS: Final = "tokens"  # trained on so far
+LOSSES: Final = "sum_of_losses"  # of all steps so far
 PATH: Final = "dpo_path"  # the path that the run has taken
 CHECKPOINTING: Final = "gradient_checkpointing"  # whether it recomputes activations
 BUDGETS: Final = "row_budgets"  # tokens of a row, by rank

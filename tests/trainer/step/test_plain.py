@@ -121,6 +121,22 @@ def test_figures_of_an_evaluation_do_not_depend_on_its_batches_nor_on_the_path(
         assert other == pytest.approx(found[0], rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.parametrize("path", ["fast", "plain"])
+def test_a_short_last_step_counts_its_own_pairs_and_the_loss_of_a_run_is_the_mean_over_its_steps(
+    tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer, path: str
+) -> None:
+    from trainer.step.choice import choose_path, take_path
+
+    split = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "max_steps": None, "logging_steps": 2}
+    trainer, tokens, precision = make_trainer(tmp_path, make_experiment(**split), pairs=17)
+    data = [("train.csv", tokens)]
+    take_path(trainer, choose_path(trainer, path, tokens, None), precision, "w", data, tmp_path / "cache")
+    trained = trainer.train()
+    assert trainer.state.global_step == 3
+    assert trainer.pairs_trained == 17, "of 24 that three whole steps would hold"
+    assert trainer.train_loss == pytest.approx(trained.training_loss, rel=1e-6), "as in transformers"
+
+
 @pytest.mark.parametrize("world", [2, 3])
 def test_every_pair_of_an_epoch_is_an_own_one_of_one_rank(world: int) -> None:
     from types import SimpleNamespace
