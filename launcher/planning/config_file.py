@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import CredentialError, ExperimentError, Mistake, StorageError
+from ..errors import CredentialError, ExperimentError, LauncherError, Mistake, StorageError, UnreachableError
+from ..network import reason, shown, through
 from ..runs.run_dir import expanded
 from .model_config import ModelConfig
 
@@ -35,9 +38,11 @@ def find_model_config(
     or, with ``network``, the hub or a bucket.
 
     ``caller`` is the environment; ``storage`` names the server of an ``s3://…`` model. Raises ExperimentError where no
-    configuration is found, listing what was tried, or where it cannot be read.
+    configuration is found, listing what was tried, or where it cannot be read, and UnreachableError where a server that was asked
+    does not answer.
     """
     tried = []
+    away: LauncherError | None = None
     for file in _files(model_name, root, caller, given):
         if file.is_file():
             return _read(file), str(file)
@@ -47,7 +52,9 @@ def find_model_config(
     if _is_hub_id(model_name) and network:
         url = f"{caller.get('HF_ENDPOINT', HUB).rstrip('/')}/{model_name}/resolve/main/config.json"
         try:
-            return ModelConfig.parse(_mapping(_ask(url, caller.get("HF_TOKEN")), url), url), url
+            return ModelConfig.parse(_mapping(_ask(url, caller), url), url), url
+        except UnreachableError as error:
+            away = error
         except (OSError, ValueError) as error:  # URLError is an OSError: no network, no such model, access refused
             tried.append(f"{url} ({error})")
     if model_name.startswith("s3://") and network:
@@ -57,9 +64,13 @@ def find_model_config(
             if file.is_file():
                 return ModelConfig.parse(_mapping(file.read_text(encoding="utf-8"), url), url), url
             tried.append(f"{url} (not found)")
+        except UnreachableError as error:
+            away = error
         except (CredentialError, StorageError) as error:
             tried.append(f"{url} ({error})")
     what = f"no config.json found for {model_name}"
+    if away is not None:
+        raise UnreachableError(f"{what}: {away}\n    hint:     pass the file: {FLAG}") from away
     looked = f"tried {'; '.join(tried)}" if tried else "neither a folder nor a hub id"
     raise ExperimentError(Mistake("model_name", what, found=looked, hint=f"pass the file: {FLAG}"))
 
@@ -132,11 +143,20 @@ def _in_bucket(uri: str, storage: StorageConfig | None, caller: Mapping[str, str
     return folder / "config.json"
 
 
-def _ask(url: str, token: str | None) -> str:
+def _ask(url: str, caller: Mapping[str, str]) -> str:
+    """The hub's answer; raises UnreachableError where it does not answer, else OSError."""
+    token = caller.get("HF_TOKEN")
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    away = f"the hub ({shown(url)}) cannot be reached{through(url, os.environ)}"
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             return str(answer.read(1 << 20).decode("utf-8"))
     except urllib.error.HTTPError as error:
+        if error.code >= 500 or error.code in (408, 429):
+            raise UnreachableError(f"{away}: HTTP {error.code} ({error.reason})") from error
         refused = error.code in (401, 403)
         raise OSError(f"{error.code} {error.reason}" + ("; set HF_TOKEN in .env" if refused else "")) from error
+    except (urllib.error.URLError, TimeoutError, http.client.HTTPException, ConnectionError) as error:
+        if isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):
+            raise OSError(str(error)) from error
+        raise UnreachableError(f"{away}: {reason(str(getattr(error, 'reason', None) or error))}") from error

@@ -12,15 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ...errors import LauncherError
+from ...errors import LauncherError, UnreachableError
 from ...job.image import DOCKERFILE, NAME, Build, Image
 from ...storage.progress import INTERVAL, ticking
 from ..record import code_revision
-from .engine import explained
+from .engine import explained, failure
 
 Say = Callable[[str], None]
 _TAIL: Final = 15  # lines of a failed build that are shown
 _BIG: Final = re.compile(r"^\s*Downloading \S+ \((\d{2,}(\.\d+)? MB|.* GB)\)")
+# pip's and apt's words for an index that does not answer.
+_INDEX: Final = re.compile(
+    r"after connection broken by|Max retries exceeded|Read timed out|Temporary failure (?:in name resolution|resolving)"
+    r"|HTTP error 5\d\d"
+)
 _PIP_CONF: Final = (("index-url", "DPO_BUILD_INDEX"), ("extra-index-url", "DPO_BUILD_EXTRA_INDEX"))
 
 
@@ -72,7 +77,7 @@ def push(client: Any, image: str, repository: str, say: Say) -> str:
     with _told(say, f"pushing {repository}:{tag}"):
         for event in client.api.push(repository, tag=tag, stream=True, decode=True):
             if "error" in event:
-                raise LauncherError(f"{repository}:{tag} was not pushed: {_explained(event['error'])}")
+                raise failure(f"{repository}:{tag} was not pushed: {_explained(event['error'])}", event["error"])
             if digest := (event.get("aux") or {}).get("Digest"):
                 return f"{repository}@{digest}"
     raise LauncherError(f"{repository}:{tag} was pushed, but the registry sent no digest")
@@ -155,11 +160,18 @@ def _build(client: Any, files: Mapping[str, bytes], say: Say, **arguments: Any) 
     with _told(say, f"building {arguments['tag']}") as told:
         for event in client.api.build(fileobj=context, custom_context=True, rm=True, forcerm=True, decode=True, **arguments):
             if "error" in event:
-                words = "\n".join(f"    {line}" for line in heard[-_TAIL:])
-                raise LauncherError(f"{arguments['tag']} was not built: {_explained(event['error'])}\n{words}")
+                raise _not_built(arguments["tag"], event["error"], heard[-_TAIL:])
             for line in filter(str.strip, event.get("stream", "").splitlines()):
                 heard.append(line.rstrip())
                 told.hear(line.strip(), is_shown=bool(line.startswith("Step ") or _BIG.match(line)))
+
+
+def _not_built(tag: str, said: str, last: list[str]) -> LauncherError:
+    """The error of a step that failed, with its ``last`` lines; the engine itself only knows that it failed."""
+    words = "\n".join(f"    {line}" for line in last)
+    if explained(said) is None and _INDEX.search(words):
+        return UnreachableError(f"{tag} was not built: the package index cannot be reached\n    {said.strip()}\n{words}")
+    return failure(f"{tag} was not built: {_explained(said)}\n{words}", said)
 
 
 @dataclass
@@ -214,8 +226,8 @@ def _pull(client: Any, reference: str, say: Say) -> str:
         with _told(say, f"pulling {reference}"):
             pulled = client.images.pull(*_split(reference))
     except APIError as error:
-        why = _explained(str(error.explanation or error))
-        raise LauncherError(f"launch.image: {reference} was not pulled: {why}") from error
+        words = str(error.explanation or error)
+        raise failure(f"launch.image: {reference} was not pulled: {_explained(words)}", words) from error
     return str(pulled.id)
 
 

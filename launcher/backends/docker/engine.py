@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ...errors import LauncherError
+from ...errors import LauncherError, UnreachableError
 
 SOCKET: Final = Path("/var/run/docker.sock")
 
+# An engine that cannot connect to another server: a retry may succeed.
+_AWAY: Final = (
+    r"dial tcp|no such host|connection refused|i/o timeout|TLS handshake|toomanyrequests"
+    r"|unexpected (?:HTTP )?status(?: code)?:? 5"
+)
 # Message of an engine, a registry or a kernel -> what it means and how to fix it. The first match counts.
 _MEANINGS: Final = (
     (r"could not select device driver|unknown or invalid runtime name: nvidia|nvidia-container-cli",
@@ -30,11 +35,17 @@ _MEANINGS: Final = (
     (r"manifest unknown|not found: manifest|repository .* not found|name unknown",
      "image not found in the registry: check its name and tag"),
     (r"Conflict\. The container name", "a container with this name exists: the run was started twice"),
-    (r"dial tcp|no such host|connection refused|i/o timeout|TLS handshake|certificate",
-     "the engine cannot connect to the registry or the package index"),
+    (r"x509|certificate",
+     "the engine does not trust the certificate of the registry or the package index"),
+    (_AWAY, "the engine cannot connect to the registry or the package index"),
     (r"permission denied while trying to connect|Permission denied",
      "permission denied on the Docker engine: join the group docker (`sudo usermod -aG docker $USER`, then log in again)"),
 )  # fmt: skip
+
+
+def failure(message: str, words: str) -> LauncherError:
+    """The error ``message`` for an engine's ``words``: UnreachableError where it could not connect to another server."""
+    return UnreachableError(message) if explained(words) == explained("dial tcp") else LauncherError(message)
 
 
 def explained(words: str) -> str | None:
@@ -53,7 +64,7 @@ def translated(doing: str) -> Iterator[None]:
     except (DockerException, RequestException) as error:
         words = str(getattr(error, "explanation", None) or error)
         meaning = explained(words)
-        raise LauncherError(f"{doing}: {meaning}\n    {words}" if meaning else f"{doing}: {words}") from error
+        raise failure(f"{doing}: {meaning}\n    {words}" if meaning else f"{doing}: {words}", words) from error
 
 
 def address(caller: Mapping[str, str]) -> str:
@@ -80,14 +91,14 @@ def answers(caller: Mapping[str, str]) -> str | None:
 
 
 def connect(caller: Mapping[str, str]) -> Any:
-    """A client of an engine that answers; raises LauncherError with the fix if it does not."""
+    """A client of an engine that answers; raises UnreachableError, or LauncherError without the right, with the fix."""
     from docker.client import DockerClient, from_env
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
     where = address(caller)
     if where.startswith("unix://") and not Path(where.removeprefix("unix://")).exists():
-        raise LauncherError(f"no Docker engine: {where} not found (is it installed and running? --backend host needs none)")
+        raise UnreachableError(f"no Docker engine: {where} not found (is it installed and running? --backend host needs none)")
     try:
         tls = caller.get("DOCKER_TLS_VERIFY") or caller.get("DOCKER_CERT_PATH")
         client = from_env(environment=dict(caller), timeout=600) if tls else DockerClient(where, timeout=600)
@@ -96,7 +107,7 @@ def connect(caller: Mapping[str, str]) -> Any:
         words = str(error)
         if "PermissionError" in words or "Permission denied" in words:
             raise LauncherError(f"{where}: {explained('Permission denied')}") from error
-        raise LauncherError(
+        raise UnreachableError(
             f"cannot connect to the Docker engine at {where} (is it running? --backend host needs none)\n    {words}"
         ) from error
     return client

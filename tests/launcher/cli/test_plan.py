@@ -184,7 +184,7 @@ print(load("tune").experiment.model_dump_json())
         (("--gpu", "t4", "--gpu-memory", "1G"), 2, "error: --gpu and --gpu-memory exclude each other\n"),
         (("--model-config", "none.json"), 42, "error: --model-config FILE: none.json not found\n"),
         (("--gpu", "t4", "--parallelism", "zero9"), 42, "launch.parallelism: configs/deepspeed/zero9.json not found"),
-        (("--set", "model_name=org/unknown"), 42, "no config.json found for org/unknown"),
+        (("--set", "model_name=org/unknown"), 48, "no config.json found for org/unknown"),
     ],
 )
 def test_what_cannot_be_planned_is_said(home: Path, args: tuple[str, ...], code: int, message: str):

@@ -135,7 +135,7 @@ def test_a_run_that_never_had_a_rank_shows_torchruns_words(home, tmp_path):
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (["demo", "--backend", "docker"], 1, "no Docker engine: unix:///no/such/engine not found"),
+        (["demo", "--backend", "docker"], 48, "no Docker engine: unix:///no/such/engine not found"),
         (["demo", "--backend", "kubernetes", "--local"], 2, "--cluster excludes --local and every other --backend"),
         (["demo", "--name", "a/b"], 2, "--name 'a/b'"),
         (["demo", "--set", "model_name=./none"], 42, "folder ./none not found"),

@@ -203,7 +203,7 @@ def test_no_cluster(home: Path, api: ClusterApi) -> None:
     api.stop()
     done = launcher(home, api, "submit", "demo")
     message = f"error: cannot connect to the cluster at {api.url} (context emulator): connection refused\n"
-    assert (done.returncode, done.stderr) == (1, message)
+    assert (done.returncode, done.stderr) == (48, message)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import ExperimentError
+from launcher.errors import ExperimentError, UnreachableError
 from launcher.experiment.schema import StorageConfig
 from launcher.planning.config_file import find_model_config
 from launcher.planning.model_config import ModelConfig
@@ -207,13 +207,27 @@ def test_a_model_in_a_bucket_is_known_by_its_config_alone(tmp_path: Path, moto: 
     assert "tried s3://models/base/small/config.json (not found)\n" in str(caught.value)
 
 
+@pytest.mark.parametrize(("status", "why"), [(503, "HTTP 503 (Service Unavailable)"), (429, "HTTP 429 (Too Many Requests)")])
+def test_a_hub_that_fails_for_now_is_not_the_experiments_mistake(tmp_path: Path, status: int, why: str):
+    with hub(status, "") as (url, _), pytest.raises(UnreachableError) as error:
+        find_model_config("org/model", tmp_path, nowhere(tmp_path) | {"HF_ENDPOINT": url})
+    assert str(error.value) == (
+        f"no config.json found for org/model: the hub ({url}) cannot be reached: {why}\n"
+        "    hint:     pass the file: --model-config FILE"
+    )
+
+
+def test_nobody_at_the_hubs_address_is_not_the_experiments_mistake(tmp_path: Path):
+    with pytest.raises(UnreachableError, match=r"the hub \(http://127\.0\.0\.1:9\) cannot be reached: connection refused"):
+        find_model_config("org/model", tmp_path, nowhere(tmp_path))
+
+
 def test_a_model_in_a_bucket_that_is_not_reached_needs_the_flag(tmp_path: Path):
     storage = StorageConfig(endpoint_url="http://127.0.0.1:9")
-    with pytest.raises(ExperimentError) as caught:
+    with pytest.raises(UnreachableError) as caught:
         find_model_config("s3://bucket/model", tmp_path, in_bucket(tmp_path), storage=storage)
     text = str(caught.value)
-    assert text.startswith("model_name: no config.json found for s3://bucket/model\n")
-    assert "tried s3://bucket/model/config.json (bucket bucket at http://127.0.0.1:9: " in text
+    assert text.startswith("no config.json found for s3://bucket/model: bucket bucket at http://127.0.0.1:9: cannot connect ")
     assert text.endswith("hint:     pass the file: --model-config FILE")
     config, _ = find_model_config("s3://bucket/model", tmp_path, {}, write(tmp_path / "given.json"))
     assert config.hidden == 96

@@ -8,11 +8,17 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Final
 
-from ....errors import LauncherError
+from ....errors import LauncherError, UnreachableError
 
 
 class ClusterError(LauncherError):
     """No cluster can be reached: no kubeconfig, unknown context, no connection, a rejected certificate."""
+
+
+class ClusterUnreachable(ClusterError):
+    """The API server of a kubeconfig does not answer just now."""
+
+    exit_code = UnreachableError.exit_code
 
 
 class ClusterRefused(ClusterError):
@@ -29,6 +35,8 @@ class ApiError(LauncherError):
 
     def __init__(self, status: int, reason: str, message: str, body: Mapping[str, Any] | None = None):
         self.status, self.reason, self.message, self.body = status, reason, message, body or {}
+        if status >= 500 or status == 429:
+            self.exit_code = UnreachableError.exit_code
         super().__init__(f"API server: {message} ({status} {reason})")
 
 
@@ -88,17 +96,17 @@ def explained(where: str, error: Exception) -> ClusterError | None:
     if isinstance(error, ApiException) and error.status == 0:
         return ClusterError(f"cannot connect to {where}: {_certificate(str(error.reason))}")
     if isinstance(error, http.ProxyError):
-        return ClusterError(f"cannot connect to {where} through the proxy: {_cause(error)}")
+        return ClusterUnreachable(f"cannot connect to {where} through the proxy: {_cause(error)}")
     if isinstance(error, http.NameResolutionError):
-        return ClusterError(f"cannot connect to {where}: unknown host name")
+        return ClusterUnreachable(f"cannot connect to {where}: unknown host name")
     if isinstance(error, http.NewConnectionError):
-        return ClusterError(f"cannot connect to {where}: {_cause(error)}")
+        return ClusterUnreachable(f"cannot connect to {where}: {_cause(error)}")
     if isinstance(error, http.ConnectTimeoutError):
-        return ClusterError(f"cannot connect to {where}: timeout (is a VPN needed?)")
+        return ClusterUnreachable(f"cannot connect to {where}: timeout (is a VPN needed?)")
     if isinstance(error, http.TimeoutError):
-        return ClusterError(f"no answer from {where}: timeout")
+        return ClusterUnreachable(f"no answer from {where}: timeout")
     if isinstance(error, http.HTTPError | OSError):
-        return ClusterError(f"lost the connection to {where}: {_cause(error)}")
+        return ClusterUnreachable(f"lost the connection to {where}: {_cause(error)}")
     return None
 
 
@@ -120,7 +128,7 @@ def handshake(where: str) -> Iterator[None]:
         failure = of_answer(error.status_code, bytes(error.resp_body or b""))
         raise refused(where, failure) if error.status_code == 401 else failure from error
     except (OSError, WebSocketException) as error:
-        raise ClusterError(f"lost the connection to {where}: {_cause(error)}") from error
+        raise ClusterUnreachable(f"lost the connection to {where}: {_cause(error)}") from error
 
 
 @contextmanager

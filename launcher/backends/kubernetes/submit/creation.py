@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final
 
-from ....errors import Aborted, LauncherError, Mistake
+from ....errors import Aborted, LauncherError, Mistake, UnreachableError
 from ..api.cluster import Cluster
 from ..api.errors import ApiError, ClusterError
 from ..follow.run import ClusterRun
@@ -27,8 +27,10 @@ _PLACES: Final = {
 class HalfWay(LauncherError):
     """A run was not created; objects created before the failure were removed, except ``left``."""
 
-    def __init__(self, run: str, why: str, left: Sequence[str]):
+    def __init__(self, run: str, why: str, left: Sequence[str], *, may_pass: bool = False):
         self.left = tuple(left)
+        if may_pass:
+            self.exit_code = UnreachableError.exit_code
         said = "nothing was left behind" if not left else f"could not be removed: {', '.join(left)}"
         super().__init__(f"{run} not submitted: {why}\n    {said}")
 
@@ -47,13 +49,15 @@ def try_all(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> None:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         tried = [pool.submit(cluster.create, _place(obj, namespace), _in(obj, namespace), True) for obj in spec.objects]
         refused: list[Mistake] = []
+        may_pass = True
         for obj, answer in zip(spec.objects, tried, strict=True):
             try:
                 answer.result()
             except ApiError as error:
                 refused.append(_refusal(obj, error))
+                may_pass = may_pass and error.exit_code == UnreachableError.exit_code
     if refused:
-        raise NotReady(refused)
+        raise NotReady(refused, may_pass=may_pass)
 
 
 def create(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> ClusterRun:
@@ -106,7 +110,8 @@ def _removed_on_failure(cluster: Cluster, run: str, namespace: str, made: list[O
     except KeyboardInterrupt:
         raise Interrupted(run, "interrupted", _remove(cluster, namespace, made)) from None
     except LauncherError as error:
-        raise HalfWay(run, str(error), _remove(cluster, namespace, made)) from error
+        may_pass = error.exit_code == UnreachableError.exit_code
+        raise HalfWay(run, str(error), _remove(cluster, namespace, made), may_pass=may_pass) from error
 
 
 def _remove(cluster: Cluster, namespace: str, made: Sequence[Obj]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ....errors import LauncherError, Mistake, Warned
+from ....errors import LauncherError, Mistake, UnreachableError, Warned
 from ....job.image import NAME
 from ....why.doctor import CLAIMS, MADE
 from ..follow.run import ClusterRun
@@ -25,10 +25,12 @@ _PLURALS: Final = {"Service": "services", "ConfigMap": "configmaps", "Job": "job
 
 
 class NotReady(LauncherError):
-    """The cluster, or what is sent there, is not ready for a run; ``findings`` are all reasons."""
+    """The cluster, or what is sent there, is not ready for a run; ``findings`` are all reasons, which ``may_pass`` by waiting."""
 
-    def __init__(self, findings: Sequence[Mistake]):
+    def __init__(self, findings: Sequence[Mistake], *, may_pass: bool = False):
         self.findings = tuple(findings)
+        if may_pass:
+            self.exit_code = UnreachableError.exit_code
         super().__init__("\n".join(map(str, findings)))
 
 
