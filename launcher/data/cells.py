@@ -15,18 +15,23 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def cell_mistakes(table: Table, mapping: Columns) -> Iterator[Mistake]:
+    """The mistakes of the mapped cells; a column that ``table`` lacks is none of them."""
+    columns = [column for column in mapping.columns if column in table.columns]
+    answers = {*columns_of(mapping.chosen), *columns_of(mapping.rejected)}
+    can_compare = answers.issubset(columns) and mapping.chosen != mapping.rejected
     for row in table.rows:
         where = table.place(row.line)
-        empty = [c for c in mapping.columns if not row.cells[c].strip()]
+        empty = [c for c in columns if not row.cells[c].strip()]
         if empty and not any(cell.strip() for cell in row.cells.values()):
             yield Mistake(where, "empty row", hint="delete it")
             continue
         for column in empty:
             yield Mistake(table.place(row.line, column), f"empty cell in column {column!r}")
-        for column in mapping.columns:
+        for column in columns:
             yield from text_mistakes(table, row, column)
-        answers = {*columns_of(mapping.chosen), *columns_of(mapping.rejected)}
-        if not answers.intersection(empty) and answer_of(row, mapping.chosen) == answer_of(row, mapping.rejected):
+        if not can_compare or answers.intersection(empty):
+            continue
+        if answer_of(row, mapping.chosen) == answer_of(row, mapping.rejected):
             yield Mistake(where, "chosen and rejected are equal", hint="change or delete the row: it states no preference")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExperimentError, LauncherError, Mistake, UnreachableError
-from ..experiment.files import check_files, load, read_env
+from ..experiment.files import check_files, read_env
 from ..experiment.found import Other
 from ..experiment.loaded import Loaded
 from ..experiment.variables import check_addresses
@@ -60,7 +60,7 @@ class CheckedData:
 
 @dataclass(frozen=True)
 class Checked:
-    """``mistakes``: of the files; with any, no data were read and ``experiments`` is empty. ``others``: not DPO, not checked."""
+    """``mistakes``: of the files; ``experiments``: those whose data are known in spite of them; ``others``: not DPO."""
 
     experiments: tuple[CheckedData, ...]
     mistakes: tuple[Mistake, ...]
@@ -69,13 +69,14 @@ class Checked:
 
     @property
     def errors(self) -> tuple[LauncherError, ...]:
-        """Every error once. The last one gives the exit code: the highest, but a mistake before a server that is away."""
-        if self.mistakes:
-            return (ExperimentError(self.mistakes),)
+        """Every error once. The last one gives the exit code, as of a run: that of a file's mistakes, else the highest, but a
+        mistake before a server that is away.
+        """
         once = {str(one.error): one.error for one in self.experiments if one.error is not None}
         away = UnreachableError.exit_code
         worst = max(once.values(), key=lambda error: (error.exit_code != away, error.exit_code), default=None)
-        return (*(error for error in once.values() if error is not worst), *([worst] if worst is not None else []))
+        of_files = [ExperimentError(self.mistakes)] if self.mistakes else []
+        return (*(error for error in once.values() if error is not worst), *([worst] if worst is not None else []), *of_files)
 
     def json(self) -> dict[str, Any]:
         return {
@@ -99,17 +100,13 @@ def check(
     Mistakes of files and data are in the value. Raises UsageError for an override without ``=``.
     """
     try:
-        if name is None:
-            survey = check_files(root, file, overrides)
-            loaded = [one.loaded for one in survey.experiments if one.loaded is not None]
-            mistakes, warnings, others = survey.mistakes, survey.warnings, survey.others
-        else:
-            loaded, mistakes, warnings, others = [load(name, root=root, file=file, overrides=overrides)], (), (), ()
+        survey = check_files(root, file, overrides, name)
     except ExperimentError as error:
         return Checked((), error.mistakes, ())
-    warnings = (*warnings, *dict.fromkeys(_missing_models(loaded, root)))
-    experiments = () if mistakes else tuple(_checked(one, root, say) for one in loaded)
-    return Checked(experiments, mistakes, warnings, others)
+    loaded = [one.loaded for one in survey.experiments if one.loaded is not None]
+    warnings = (*survey.warnings, *dict.fromkeys(_missing_models(loaded, root)))
+    experiments = tuple(_checked(one.readable, root, say) for one in survey.experiments if one.readable is not None)
+    return Checked(experiments, survey.mistakes, warnings, survey.others)
 
 
 def _checked(loaded: Loaded, root: Path, say: Callable[[str], None]) -> CheckedData:

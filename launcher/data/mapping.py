@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ..errors import ExperimentError, Mistake, nearest
+from ..errors import Mistake, nearest
 from ..experiment.schema import Experiment
 from .table import Row, Table, Tables
 
@@ -33,7 +34,8 @@ def columns_from(experiment: Experiment) -> Columns:
     return Columns(columns.input_columns, columns.chosen, columns.rejected)
 
 
-def check_settings(experiment: Experiment, mapping: Columns, tables: Tables) -> None:
+def settings_mistakes(experiment: Experiment, mapping: Columns, tables: Tables) -> list[Mistake]:
+    """What is wrong with the mapping and the prompt's settings, whatever the columns hold."""
     mistakes = []
     hint = f"set {'prompt_sheet' if tables.train.is_worksheet else 'prompt_filename'}"
     if not mapping.inputs:
@@ -59,21 +61,37 @@ def check_settings(experiment: Experiment, mapping: Columns, tables: Tables) -> 
     default = Experiment.model_fields["prompt_name"].default
     if tables.prompts is None and experiment.prompt_name != default:
         mistakes.append(Mistake("prompt_name", f"no prompt table for the prompt {experiment.prompt_name!r}", hint=hint))
-    if mistakes:
-        raise ExperimentError(mistakes)
+    return mistakes
 
 
-def missing_columns(table: Table, mapping: Columns) -> list[Mistake]:
-    return [
-        Mistake(
-            table.place(table.line),
-            f"missing column {column!r}, which the column mapping names",
-            found=", ".join(table.columns),
-            hint=nearest(column, table.columns),
-        )
-        for column in mapping.columns
-        if column not in table.columns
-    ]
+def missing_columns(table: Table, mapping: Columns, experiment: Experiment) -> Iterator[Mistake]:
+    """A mistake at each setting that names a column which ``table`` lacks; at the header where a default names it."""
+    for column in mapping.columns:
+        if column in table.columns:
+            continue
+        found, hint = ", ".join(table.columns), nearest(column, table.columns)
+        settings = [path for path, named in _named(experiment) if named == column]
+        for path in settings:
+            yield Mistake(path, f"missing column {column!r} in {table.place(table.line)}", found=found, hint=hint)
+        if not settings:
+            what = f"missing column {column!r}, which the column mapping names"
+            yield Mistake(table.place(table.line), what, found=found, hint=hint)
+
+
+def _named(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """(path of the setting, column) of every column that the experiment names itself."""
+    for section in ("dpo_column_mapping_config", "column_mapping_config"):
+        mapping = getattr(experiment, section)
+        for key in type(mapping).model_fields if mapping is not None else ():
+            yield from _leaves(f"{section}.{key}", getattr(mapping, key))
+
+
+def _leaves(path: str, value: str | Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif value is not None:
+        for key, inner in value.items():
+            yield from _leaves(f"{path}.{key}", inner)
 
 
 def answer_of(row: Row, answer: str | Mapping[str, str]) -> str:

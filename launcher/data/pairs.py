@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..errors import DataError, Mistake
+from ..errors import DataError, ExperimentError
 from ..experiment.schema import Experiment
 from ..runs.run_dir import write_whole
 from .cells import cell_mistakes
-from .mapping import Columns, answer_of, check_settings, columns_from, missing_columns
+from .mapping import Columns, answer_of, columns_from, missing_columns, settings_mistakes
 from .notices import content_notices, table_notices
 from .pair import Pair
 from .prompt import Prompt, choose_prompt
-from .rows import Reading, read_tables
+from .rows import Reading, read_readable
 from .sheets.spreadsheet import Spreadsheet
 from .table import Row, Tables
 
@@ -52,18 +52,21 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     An answer that is mapped as JSON key -> column becomes one JSON object with the keys in that order. Its values are
     always strings: a cell ``3`` or ``{"a": 1}`` is text like any other.
 
-    Raises ExperimentError for wrong mapping and prompt settings, and DataError with all mistakes of all rows at once.
+    Raises ExperimentError for wrong mapping and prompt settings, else DataError, each with all mistakes of all rows at once.
     """
-    tables, mapping = read_tables(experiment, reading), columns_from(experiment)
-    check_settings(experiment, mapping, tables)
-    mistakes: list[Mistake] = []
-    prompt = choose_prompt(experiment, mapping, tables.prompts, mistakes)
+    mapping = columns_from(experiment)
+    tables, mistakes = read_readable(experiment, reading)
+    if tables is None:
+        raise DataError(mistakes)
+    is_whole = not mistakes
+    wrong = settings_mistakes(experiment, mapping, tables) if is_whole else []
+    prompt = choose_prompt(experiment, mapping, tables.prompts, mistakes) if is_whole and not wrong else None
     parts = [table for table in (tables.train, tables.validation) if table is not None]
     for table in parts:
-        missing = missing_columns(table, mapping)
-        mistakes += missing
-        if not missing:
-            mistakes += cell_mistakes(table, mapping)
+        mistakes += missing_columns(table, mapping, experiment)
+        mistakes += cell_mistakes(table, mapping)
+    if wrong:
+        raise ExperimentError([*wrong, *mistakes])
     if mistakes:
         raise DataError(mistakes)
     rendered = [tuple(_pair(row, mapping, prompt) for row in table.rows) for table in parts]

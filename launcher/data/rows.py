@@ -42,16 +42,21 @@ class Reading:
 
 
 def read_tables(experiment: Experiment, reading: Reading) -> Tables:
-    """The experiment's tables.
-
-    Raises ExperimentError for a place that cannot hold data, DataError with every mistake of every table at once, and
-    CredentialError where access is denied.
-    """
-    mistakes: list[Mistake] = []
-    tables = _worksheets(experiment, reading, mistakes) if experiment.spreadsheet_id else _files(experiment, reading, mistakes)
+    """The experiment's tables; raises DataError with every mistake of every table at once, and what ``read_readable`` raises."""
+    tables, mistakes = read_readable(experiment, reading)
     if mistakes or tables is None:
         raise DataError(mistakes)
     return tables
+
+
+def read_readable(experiment: Experiment, reading: Reading) -> tuple[Tables | None, list[Mistake]]:
+    """The tables without those that have mistakes, None without the training pairs; and the mistakes.
+
+    Raises ExperimentError for a place that cannot hold data, and CredentialError where access is denied.
+    """
+    mistakes: list[Mistake] = []
+    tables = _worksheets(experiment, reading, mistakes) if experiment.spreadsheet_id else _files(experiment, reading, mistakes)
+    return tables, mistakes
 
 
 def _worksheets(experiment: Experiment, reading: Reading, mistakes: list[Mistake]) -> Tables | None:

@@ -14,7 +14,7 @@ from ..redact import REDACTOR
 from .env_text import parse_env
 from .found import Contents, Found, Other, the_one
 from .kinds import other_kind
-from .loaded import Loaded, checked
+from .loaded import Loaded, checked, readable
 from .variables import FOR_LIBRARIES
 from .yaml_nodes import MappingNode, Node, Place, ScalarNode, Source, by_place, data
 from .yaml_text import compose
@@ -27,10 +27,14 @@ _NO: Final = frozenset(("", "0", "false", "no", "off"))
 
 @dataclass(frozen=True)
 class Checked:
-    """One experiment of ``check``: ``loaded`` is None where it has mistakes."""
+    """One experiment of ``check``: ``loaded`` is None where it has mistakes.
+
+    ``readable``: the experiment as far as its data can be read, None where mistakes leave open which those are.
+    """
 
     found: Found
     loaded: Loaded | None
+    readable: Loaded | None
 
 
 @dataclass(frozen=True)
@@ -61,14 +65,20 @@ def load(name: str | None, *, root: Path = Path(), file: Path | None = None, ove
     return loaded
 
 
-def check_files(root: Path = Path(), file: Path | None = None, overrides: Sequence[str] = ()) -> Survey:
-    """Every experiment of the files, checked; raises ExperimentError only where no file exists."""
+def check_files(root: Path = Path(), file: Path | None = None, overrides: Sequence[str] = (), name: str | None = None) -> Survey:
+    """Every experiment of the files, checked, or the one that ``name`` means, with the mistakes of its file's text.
+
+    Raises ExperimentError where no file exists, or no experiment is called so.
+    """
     _learn_secrets(root)
     contents = read_files(root, file)
+    if name is not None:
+        one = the_one(name, contents)
+        contents = Contents(contents.files, (one,), {one.file: contents.mistakes.get(one.file, ())}, contents.blocks, ())
     results, wrong = [], list[tuple[Mistake, str]]()
     for found in contents.found:
         loaded, own = checked(found, overrides)
-        results.append(Checked(found, loaded))
+        results.append(Checked(found, loaded, loaded or readable(found, overrides)))
         wrong += own
     texts = [mistake for mistakes in contents.mistakes.values() for mistake in mistakes]
     warnings = (*contents.warnings, *_shared_ids(contents.found))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
-from ..errors import ExperimentError, Mistake
+from ..errors import DataError, ExperimentError, Mistake
 from ..redact import REDACTOR, SECRET
 from .found import Found
 from .neutral import without_effect
 from .overrides import override
-from .problems import Problem, every_problem
+from .problems import Problem, every_problem, without
 from .schema import Experiment
 from .yaml_nodes import BrokenNode, MappingNode, Node, Place, ScalarNode, data, has_broken, leaves
 
@@ -44,13 +46,15 @@ class Loaded:
         """Adds to mistakes that are found later in a setting such as ``launch.gpus`` its place in the file."""
         try:
             yield
-        except ExperimentError as error:
-            raise ExperimentError([self._at_place(mistake) for mistake in error.mistakes]) from error
+        except (ExperimentError, DataError) as error:
+            is_of_data = isinstance(error, DataError)
+            raise type(error)([self._at_place(mistake, whole=is_of_data) for mistake in error.mistakes]) from error
 
-    def _at_place(self, mistake: Mistake) -> Mistake:
-        name = tuple(mistake.where.split("."))
+    def _at_place(self, mistake: Mistake, *, whole: bool) -> Mistake:
+        """``whole``: only where the mistake has the whole path of a setting: the name of a folder may be a part of one."""
         for path, place in self.places.items():
-            if any(path[n : n + len(name)] == name for n in range(len(path))):
+            setting = ".".join(map(str, path))
+            if setting == mistake.where or (not whole and f".{mistake.where}." in f".{setting}."):
                 return place.mistake(f"{mistake.where}: {mistake.what}", mistake.expected, mistake.found, mistake.hint)
         return mistake
 
@@ -72,6 +76,37 @@ def checked(found: Found, overrides: Sequence[str]) -> tuple[Loaded | None, list
     if wrong or has_broken(node):
         return None, [(mistake, found.key) for mistake in wrong]
     return Loaded(experiment, found.key, found.file, places, without_effect(values)), []
+
+
+def readable(found: Found, overrides: Sequence[str]) -> Loaded | None:
+    """The experiment without what is wrong in it, for reading its data; None where that may say which data it means."""
+    node, _ = override(found.node, overrides)
+    values = data(node)
+    try:
+        experiment = Experiment.parse(values)
+    except ValidationError as error:
+        problems = every_problem(values, error)
+        if any(_concerns_data(problem, values) for problem in problems):
+            return None
+        try:
+            experiment = Experiment.parse({"model_name": "unknown", **without(values, {problem.loc for problem in problems})})
+        except ValidationError:
+            return None
+    return Loaded(experiment, found.key, found.file, dict(leaves(node)))
+
+
+_OF_DATA: Final = re.compile(r"dataset|spreadsheet|_filename|_sheet|prompt|column")
+
+
+def _concerns_data(problem: Problem, values: Mapping[str, object]) -> bool:
+    """Whether the right value would change which data are read, or how."""
+    if not problem.loc:
+        return True
+    head = str(problem.loc[0])
+    if head == "storage_config":
+        return str(values.get("datasets_path", "")).startswith("s3://")
+    is_known = head in Experiment.model_fields
+    return _OF_DATA.search(head if is_known else f"{head} {problem.hint}") is not None
 
 
 def _held_secrets(value: object, places: Mapping[Keys, Place], path: Keys = ()) -> list[Mistake]:

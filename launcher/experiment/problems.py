@@ -58,7 +58,7 @@ def every_problem(data: Mapping[str, Any], error: ValidationError, *, needs_data
     for _ in range(2):  # contradictions inside a section, then those of the whole experiment
         named = {str(loc[-1]) for loc in wrong if loc}
         try:
-            Experiment.parse(_without(data, wrong), needs_data=needs_data)
+            Experiment.parse(without(data, wrong), needs_data=needs_data)
         except ValidationError as error_behind:
             behind = [problem for problem in problems(error_behind) if problem.loc not in wrong]
             found += [problem for problem in behind if named.isdisjoint(re.findall(r"\w+", problem.what))]
@@ -66,14 +66,14 @@ def every_problem(data: Mapping[str, Any], error: ValidationError, *, needs_data
     return found
 
 
-def _without(data: Mapping[str, Any], wrong: Iterable[tuple[str | int, ...]]) -> dict[str, Any]:
-    """``data`` without the keys at ``wrong``; a mistake inside a list takes the list with it."""
+def without(data: Mapping[str, Any], wrong: Iterable[tuple[str | int, ...]]) -> dict[str, Any]:
+    """``data`` without the keys at the paths ``wrong``; a mistake inside a list takes the list with it."""
     kept = dict(data)
     heads = {loc[0]: [w[1:] for w in wrong if w[:1] == loc[:1]] for loc in wrong if loc}
     for head, rests in heads.items():
         inner = kept.get(str(head))
         if isinstance(inner, Mapping) and all(rest and isinstance(rest[0], str) for rest in rests):
-            kept[str(head)] = _without(inner, rests)
+            kept[str(head)] = without(inner, rests)
         else:
             kept.pop(str(head), None)
     return kept

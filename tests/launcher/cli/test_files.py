@@ -86,13 +86,16 @@ def test_show_tells_when_validation_pairs_are_evaluated(launcher: Launcher) -> N
     assert ["hyperparameters.eval_steps", "20", "default"] in lines
 
 
-def test_check_reports_every_mistake_of_every_file_before_it_reads_data(launcher: Launcher) -> None:
+def test_check_reports_every_mistake_of_every_file_and_of_the_data_that_are_known_in_spite_of_them(launcher: Launcher) -> None:
     write_all(EXPERIMENT.replace("1e-4", "fast") + "second: {experiment_id: 2, datasets_path: d}\n")
     write("configs/b.yml", "a: *b\n")
-    write("data/training_data.csv", "broken")
-    assert launcher("check") == (
-        42,
-        "",
+    write("data/training_data.csv", ROWS + "question,,no answer\n")
+    code, out, err = launcher("check")
+    assert (code, out) == (42, "demo    mistakes in the data\nsecond  mistakes in the data\n")
+    assert err == (
+        "error: d: folder not found (datasets_path)\n"
+        "    expected: a folder with CSV files\n"
+        "error: data/training_data.csv:5: empty cell in column 'chosen'\n"
         "error: configs/b.yml:1:4: alias *b has no anchor\n"
         "    | a: *b\n"
         "    |    ^^\n"
@@ -104,8 +107,72 @@ def test_check_reports_every_mistake_of_every_file_before_it_reads_data(launcher
         "configs/a.yml:10:1: model_name is missing (in second)\n"
         "    | second: {experiment_id: 2, datasets_path: d}\n"
         "    | ^^^^^^\n"
-        "    expected: hub id, a local folder, or s3://…\n",
+        "    expected: hub id, a local folder, or s3://…\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "is_read"),
+    [
+        ("  launch: {gpus: many}", True),
+        ("  storage_config: {bucket: b}", True),
+        ("  learning_rate: 1", True),
+        ("  train_file: other.csv", False),
+        ("  prompt_name: []", False),
+        ("  dpo_column_mapping_config: {choosen: chosen}", False),
+        ("  spreadsheet_id: abc", False),
+    ],
+)
+def test_the_data_are_checked_beside_a_wrong_setting_only_where_it_leaves_no_doubt_which_they_are(
+    launcher: Launcher, line: str, is_read: bool
+) -> None:
+    write_all(EXPERIMENT + line + "\n")
+    write("data/training_data.csv", ROWS + "question,,no answer\n")
+    for name in ((), ("demo",)):
+        code, _, err = launcher("check", *name)
+        assert code == 42
+        assert err.count("error: configs/a.yml:") == 1
+        assert ("data/training_data.csv:5: empty cell in column 'chosen'" in err) is is_read
+
+
+def test_a_wrong_column_points_at_the_line_of_the_mapping_and_does_not_hide_other_mistakes(launcher: Launcher) -> None:
+    write_all(
+        EXPERIMENT
+        + "  dpo_column_mapping_config:\n    input_columns: {prompt: prompt}\n    chosen: choosen\n"
+        + "    rejected: {no.1: rejected}\n"
+    )
+    write("data/training_data.csv", ROWS + "question,yes,\n")
+    code, _, err = launcher("check", "demo")
+    assert code == 43
+    assert err == (
+        "error: configs/a.yml:12:13: dpo_column_mapping_config.chosen: missing column 'choosen' in data/training_data.csv:1\n"
+        "    |     chosen: choosen\n"
+        "    |             ^^^^^^^\n"
+        "    found:    prompt, chosen, rejected\n"
+        "    hint:     did you mean 'chosen'?\n"
+        "data/training_data.csv:5: empty cell in column 'rejected'\n"
+        "configs/a.yml:12:13: dpo_column_mapping_config.chosen: missing column 'choosen' in data/validation.csv:1\n"
+        "    |     chosen: choosen\n"
+        "    |             ^^^^^^^\n"
+        "    found:    prompt, chosen, rejected\n"
+        "    hint:     did you mean 'chosen'?\n"
+    )
+    write_all(EXPERIMENT + "  column_mapping_config: {label_columns: {chosen: {a.b: nothing}, rejected: rejected}}\n")
+    assert (
+        "error: configs/a.yml:10:57: column_mapping_config.label_columns.chosen.a.b: missing column 'nothing'"
+        in launcher("check")[2]
+    )
+
+
+def test_a_wrong_setting_of_the_mapping_does_not_hide_mistakes_of_the_data(launcher: Launcher) -> None:
+    write_all(EXPERIMENT + "  prompt_name: mine\n  dpo_column_mapping_config: {chosen: rejected}\n")
+    write("data/training_data.csv", ROWS + "question,yes,\n")
+    code, _, err = launcher("check")
+    assert code == 42
+    assert "rejected: the same column as chosen" in err
+    assert "prompt_name: no prompt table for the prompt 'mine'" in err
+    assert err.count("data/training_data.csv:5: empty cell in column 'rejected'") == 1
+    assert "chosen and rejected are equal" not in err
 
 
 def test_check_shows_the_data_mistakes_of_all_experiments(launcher: Launcher) -> None:
