@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from ..errors import nearest
+from .bucket_name import meant
 from .neutral import accepted
 from .other_names import meaning, meant_value
 from .schema import Experiment
@@ -113,7 +114,7 @@ def _name(loc: tuple[str | int, ...]) -> str:
 
 def _requirement(kind: str, message: str, ctx: Mapping[str, Any]) -> str | None:
     """What a value must be, or None where the mistake is of another kind."""
-    if kind in ("number_type", "mapping_type", "trl_type", "trl_choice", "day_type"):
+    if kind in ("number_type", "mapping_type", "trl_type", "trl_choice", "day_type", "bucket_type"):
         return message
     if kind == "literal_error":
         choices = re.findall(r"'([^']+)'", ctx["expected"])
@@ -184,7 +185,9 @@ def _choice_hint(item: Any, ctx: Mapping[str, Any]) -> str | None:
 def _value_hint(loc: tuple[str | int, ...], value: object) -> str | None:
     """What to write in place of another tool's value."""
     key = next((str(part) for part in reversed(loc) if isinstance(part, str)), "")
-    return meant_value(key, value) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    return meant(value) if key == "bucket_name" else meant_value(key, value)
 
 
 def _meaning(loc: tuple[str | int, ...]) -> str | None:

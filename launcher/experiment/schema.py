@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from pydantic_core import PydanticCustomError
 
 from ..redact import SECRET
+from .bucket_name import EXPECTED, SCHEME, is_bucket, split
 from .hyperparameters import Hyperparameters, needs_evaluations
 from .neutral import without_neutral
 from .section import Float, Frozen, Int, Name, Section, Size, Text, Texts, nothing
@@ -70,6 +71,13 @@ class StorageConfig(Section):
     @classmethod
     def _without_neutral(cls, data: Any) -> Any:
         return without_neutral("storage_config", data)
+
+    @field_validator("bucket_name", mode="after")
+    @classmethod
+    def _may_exist(cls, value: str | None) -> str | None:
+        if value is not None and not is_bucket(value):
+            raise PydanticCustomError("bucket_type", EXPECTED)
+        return value
 
     @field_validator("endpoint_url", mode="after")
     @classmethod
@@ -203,6 +211,13 @@ class Experiment(Section):
     @classmethod
     def _without_neutral(cls, data: Any) -> Any:
         return without_neutral("", data)
+
+    @field_validator("model_name", "datasets_path", mode="after")
+    @classmethod
+    def _names_a_bucket(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith(SCHEME) and not is_bucket(split(value)[0]):
+            raise PydanticCustomError("bucket_type", f"{SCHEME}bucket/folder, with {EXPECTED}")
+        return value
 
     @field_validator("model_name", mode="after")
     @classmethod

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Self
 
 from ..errors import ExperimentError, Mistake
-
-SCHEME: Final = "s3://"
+from ..experiment.bucket_name import EXPECTED, SCHEME, is_bucket, split
 
 
 @dataclass(frozen=True)
@@ -20,10 +19,10 @@ class Place:
     @classmethod
     def parse(cls, uri: str) -> Self:
         """Raises ExperimentError if ``uri`` names no bucket."""
-        bucket, _, prefix = uri.removeprefix(SCHEME).partition("/")
-        if not uri.startswith(SCHEME) or not bucket:
-            raise ExperimentError(Mistake(uri, "names no bucket", "s3://bucket/folder", uri))
-        return cls(bucket, prefix.strip("/"))
+        bucket, prefix = split(uri)
+        if not uri.startswith(SCHEME) or not is_bucket(bucket):
+            raise ExperimentError(Mistake(uri, "names no bucket", f"s3://bucket/folder, with {EXPECTED}", uri))
+        return cls(bucket, prefix)
 
     @classmethod
     def of(cls, bucket: str, *parts: str) -> Self:

@@ -374,12 +374,6 @@ def test_an_endpoint_that_is_no_address_is_said(adapter: Path, storage: Config) 
         upload(adapter, storage(endpoint_url="http://"))
 
 
-def test_a_bucket_name_that_s3_does_not_allow_is_said_in_its_words(adapter: Path, storage: Config, proxy: FaultProxy) -> None:
-    with pytest.raises(UploadError) as caught:
-        upload(adapter, storage(bucket_name="no spaces"))
-    assert str(caught.value).startswith(f"bucket no spaces at {proxy.url}: Parameter validation failed:\nInvalid bucket name")
-
-
 def test_refused_credentials_are_said_without_the_secret(adapter: Path, storage: Config, proxy: FaultProxy) -> None:
     proxy.faults = [Fault("status", status=403, code="SignatureDoesNotMatch")]
     with pytest.raises(CredentialError) as caught:
