@@ -23,15 +23,23 @@ if TYPE_CHECKING:
 @experiment_argument(required=False)
 @file_option
 @set_option
+@click.option("--tokens", is_flag=True, help="Also make the tokens, as a run does before it loads the model's weights.")
 @json_option
-def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> int:
+def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...], tokens: bool, as_json: bool) -> int:
     """Find every mistake in the experiment files and their data.
 
     Checks all experiments unless EXP is given. Exits with 42 if a file is wrong, 43 if data are wrong.
+
+    --tokens finds what only the model's tokenizer and chat template tell: prompts that fill max_seq_length, texts that
+    the template drops or refuses. It needs the packages of dpo-launcher[trainer].
     """
     from ..data import checked
 
     found = checked.check(experiment, file=file, overrides=overrides, say=complain)
+    if tokens:
+        from ..launch.checked import check_tokens
+
+        found = check_tokens(found, say=complain)
     if as_json:
         click.echo(_dumps(found.json()))
     else:
@@ -58,9 +66,12 @@ def _show_checked(found: Checked) -> None:
 def _summary(one: CheckedData) -> str:
     if one.pairs is None:
         return "mistakes in the data" if isinstance(one.error, DataError) else "cannot read the data"
+    if one.error is not None:
+        return "cannot make the tokens"
     rows = ", ".join(f"{_count(source.rows, 'row')} in {source.name}" for source in one.pairs.sources)
     found = f"{_count(len(one.pairs.train), 'training pair')}, {_count(len(one.pairs.validation), 'validation pair')}"
-    return f"{found} ({rows}; columns {', '.join(one.columns)})"
+    tokens = f"; {one.tokens.tokens:,} tokens per epoch, longest sequence {one.tokens.longest:,} tokens" if one.tokens else ""
+    return f"{found} ({rows}; columns {', '.join(one.columns)}){tokens}"
 
 
 @click.command("list")

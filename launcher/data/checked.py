@@ -19,18 +19,38 @@ from .rows import Reading
 
 
 @dataclass(frozen=True)
+class CheckedTokens:
+    """The tokens of the training pairs: how many an epoch has, how many the longest sequence, and how many answers are cut."""
+
+    pairs: int
+    tokens: int
+    longest: int
+    cut: int
+    notices: tuple[str, ...] = ()
+
+    def json(self) -> dict[str, int]:
+        return {"pairs": self.pairs, "tokens": self.tokens, "longest": self.longest, "cut": self.cut}
+
+
+@dataclass(frozen=True)
 class CheckedData:
-    """One experiment and its data; ``pairs`` is None where ``error`` is set."""
+    """One experiment and its data; ``pairs`` is None where they cannot be read, ``tokens`` where none were made.
+
+    ``is_whole``: its file has no mistake.
+    """
 
     loaded: Loaded
     pairs: Pairs | None
     error: LauncherError | None
+    is_whole: bool = True
+    tokens: CheckedTokens | None = None
 
     @property
     def notices(self) -> tuple[str, ...]:
         """What is said of the experiment and of its pairs, each sentence once."""
         of_pairs = self.pairs.notices if self.pairs is not None else ()
-        return tuple(dict.fromkeys((*self.loaded.notices, *of_pairs, *never_evaluated(self.loaded.experiment))))
+        of_tokens = self.tokens.notices if self.tokens is not None else ()
+        return tuple(dict.fromkeys((*self.loaded.notices, *of_pairs, *never_evaluated(self.loaded.experiment), *of_tokens)))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -55,6 +75,8 @@ class CheckedData:
                 "validation_pairs": len(self.pairs.validation),
                 "sources": [asdict(source) for source in self.pairs.sources],
             }
+        if self.tokens is not None:
+            fields["tokens"] = self.tokens.json()
         return {**fields, "notices": list(self.notices)}
 
 
@@ -105,18 +127,19 @@ def check(
         return Checked((), error.mistakes, ())
     loaded = [one.loaded for one in survey.experiments if one.loaded is not None]
     warnings = (*survey.warnings, *dict.fromkeys(_missing_models(loaded, root)))
-    experiments = tuple(_checked(one.readable, root, say) for one in survey.experiments if one.readable is not None)
+    readable = [(one.readable, one.loaded is not None) for one in survey.experiments if one.readable is not None]
+    experiments = tuple(_checked(one, root, say, is_whole=is_whole) for one, is_whole in readable)
     return Checked(experiments, survey.mistakes, warnings, survey.others)
 
 
-def _checked(loaded: Loaded, root: Path, say: Callable[[str], None]) -> CheckedData:
+def _checked(loaded: Loaded, root: Path, say: Callable[[str], None], *, is_whole: bool) -> CheckedData:
     try:
         with loaded.placed():
             env = read_env(root)
             check_addresses(loaded.experiment, env)
-            return CheckedData(loaded, read_pairs(loaded.experiment, Reading(root, env, say=say)), None)
+            return CheckedData(loaded, read_pairs(loaded.experiment, Reading(root, env, say=say)), None, is_whole)
     except LauncherError as error:  # kept, not lost: the next experiment's mistakes belong into the same report
-        return CheckedData(loaded, None, error)
+        return CheckedData(loaded, None, error, is_whole)
 
 
 def _missing_models(those: Iterable[Loaded], root: Path) -> Iterable[str]:
