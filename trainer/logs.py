@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from launcher.experiment.schema import Health
 from launcher.runs.run_dir import RunDir, write_whole
 
 from . import output
+from .step.first import Expected, wrong
 
 
 class StepLog:
@@ -112,13 +113,11 @@ def _superfluous(name: str) -> bool:
 class HealthCallback(TrainerCallback):
     """Stops or warns by the experiment's ``health`` rules."""
 
-    def __init__(self, health: Health, *, first_loss: float | None, tolerance: float, scaled: bool = False):
-        """``first_loss``: the loss at zero margin where it is known (ln 2 for sigmoid), ``tolerance`` absolute.
-
-        ``scaled``: the step is fp16 and its loss is scaled. The scaler finds its scale by overflowing and skips such steps: a
+    def __init__(self, health: Health, *, scaled: bool = False):
+        """``scaled``: the step is fp16 and its loss is scaled. The scaler finds its scale by overflowing and skips such steps: a
         gradient that is not finite is a fault only if it is so at every scale from 2^16 down to 1.
         """
-        self._health, self._first, self._tolerance = health, first_loss, tolerance
+        self._health = health
         self.culprits: Callable[[], str] = str  # text that names the rows behind a loss that is not finite
         self._patience = 16 if scaled else 0
         self._overflows = 0
@@ -142,11 +141,15 @@ class HealthCallback(TrainerCallback):
             if rule.action != "off" and is_broken:
                 advice = "lower learning_rate, or set health.not_finite to warn"
                 yield f"{name} is {value} at step {step}{self.culprits()}: {advice}", rule.action
+
+    def check_first(self, known: Expected, causes: Callable[[], Sequence[str]], figures: Mapping[str, float]) -> None:
+        """Warns or raises HealthError where the ``figures`` of a fresh policy's first step are not those that are ``known``."""
         rule = self._health.first_loss
-        if self._first is None or "loss" not in logs or step != 1:
-            return  # with logging_steps above 1 the first line is a mean over steps, not the first loss
-        tolerance = rule.threshold if rule.threshold is not None else self._tolerance
-        if rule.action != "off" and abs(logs["loss"] - self._first) > tolerance:
-            expected = f"expected {self._first:.7f} (± {tolerance:g}): policy and reference are equal before the first step"
-            yield f"the first loss is {logs['loss']:.7f}, {expected}", rule.action
-        self._first = None
+        found = list(wrong(figures, known, rule.threshold)) if rule.action != "off" else []
+        if not found:
+            return
+        why = "; ".join(causes()) or "no cause found (no dropout, no noise, a fresh adapter)"
+        sentence = f"{'; '.join(found)}: policy and reference must be equal before the first step; {why}"
+        if rule.action == "stop":
+            raise HealthError(sentence)
+        output.notices([Warned(sentence)])

@@ -38,7 +38,6 @@ from .processes.stop import StopRequest
 from .processes.waiting import Waiting
 from .reference.identity import base_identity
 from .step.dpo import DPOTrainer
-from .step.losses import loss_at_zero_margin
 from .step.memory import free_bytes, must_recompute
 
 
@@ -120,6 +119,7 @@ class Ready:
 
     trainer: DPOTrainer
     stopper: StopCallback
+    health: HealthCallback
     log: StepLog | None  # the first rank's
     identity: str  # of the base weights, see reference.identity
     step: int  # the first one to compute comes after it
@@ -227,7 +227,7 @@ def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
     events = "tensorboard" in experiment.hyperparameters.report_to
     log = StepLog(rank.run, resume_step=step, attempt=rank.attempt, events=events) if rank.first else None
     stopper = StopCallback(rank.stop)
-    health = _health(experiment, args, inputs.precision)
+    health = HealthCallback(experiment.health, scaled=inputs.precision.fp16)
     callbacks = _callbacks(experiment, stopper, log, health, experiment.steps(len(inputs.tokens.pairs), rank.device.world))
     args.eval_on_start = inputs.held_out is not None and checkpoint is None
     trainer = _trainer(rank, inputs, loaded, callbacks)
@@ -241,7 +241,7 @@ def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
     if rank.first:
         notices(loaded.notices)
         say(f"{_parameters(trainer.model)}; {inputs.precision}")
-    return Ready(trainer, stopper, log, identity, step)
+    return Ready(trainer, stopper, health, log, identity, step)
 
 
 def _trainer(rank: Rank, inputs: Inputs, loaded: Loaded, callbacks: list[TrainerCallback]) -> DPOTrainer:
@@ -279,13 +279,6 @@ def _callbacks(
     if h.early_stopping_patience is not None:
         callbacks.append(Patience(h.early_stopping_patience, h.early_stopping_threshold))
     return callbacks
-
-
-def _health(experiment: Experiment, args: DPOConfig, precision: Precision) -> HealthCallback:
-    """The rules of the experiment, with the loss that the first step must have: policy and reference agree before it."""
-    tolerance = 1e-6 if precision.weights == torch.float32 and not (precision.bf16 or precision.fp16) else 5e-3
-    first_loss = None if args.use_weighting else loss_at_zero_margin(args)
-    return HealthCallback(experiment.health, first_loss=first_loss, tolerance=tolerance, scaled=precision.fp16)
 
 
 def _parameters(model: torch.nn.Module) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,8 +34,9 @@ from .processes.join import join
 from .processes.machine import Device, versions
 from .processes.peers import Peers
 from .processes.stop import StopRequest
-from .step.choice import choose_path, take_path
+from .step.choice import Choice, choose_path, rounding, take_path
 from .step.dpo import DPOTrainer, Interrupted
+from .step.first import causes, expected, is_fresh
 from .summary import final_metrics, logged_at_start, summarise
 
 __all__ = ["Roots", "train"]
@@ -86,9 +88,22 @@ def _path(rank: Rank, inputs: Inputs, ready: Ready) -> None:
     data = [(names["train"], inputs.tokens), *held_out]
     try:
         key = take_path(trainer, choice, inputs.precision, ready.identity, data, rank.roots.cache)
+        if checkpoint is None:
+            _watch_first_step(inputs, ready, choice)
     except Interrupted:
         raise Stopped(f"{before_first_step(checkpoint)}; computed reference log-probabilities stay in the cache") from None
     trainer.origin = {**inputs.made_of, "base_model": ready.identity, "reference": key}
+
+
+def _watch_first_step(inputs: Inputs, ready: Ready, choice: Choice) -> None:
+    """Policy and reference are equal before the first step: what it must show is known, whatever is logged."""
+    trainer, pairs = ready.trainer, inputs.tokens.pairs
+    args, fresh = trainer.args, is_fresh(trainer.model)
+    answers = [len(answer) for pair in pairs for answer in (pair.chosen, pair.rejected)]
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    noise = rounding(trainer, choice, inputs.tokens)
+    known = expected(args, noise, (max(1, min(answers)), max(answers)), min(batch, len(pairs)))
+    trainer.on_first_step = partial(ready.health.check_first, known, lambda: causes(trainer.model, args, fresh=fresh))
 
 
 def _training(inputs: Inputs, ready: Ready, peers: Peers | None) -> float:

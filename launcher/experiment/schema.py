@@ -175,7 +175,7 @@ class Health(Section):
     )
     first_loss: Annotated[Rule, BeforeValidator(_rule)] = Field(
         default_factory=lambda: Rule.model_construct(action="warn"),
-        description="the first loss of a fresh adapter is not the value at zero margin",
+        description="loss or rewards of the first step are not those of a policy that equals its reference",
     )
 
 

@@ -41,7 +41,7 @@ def test_a_scaled_step_may_overflow_until_the_scale_is_used_up() -> None:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     def steps_until_the_end(gradients: list[float], *, scaled: bool) -> int | None:
-        health = HealthCallback(Health(), first_loss=None, tolerance=0.0, scaled=scaled)
+        health = HealthCallback(Health(), scaled=scaled)
         for step, gradient in enumerate(gradients, 1):
             try:
                 health.on_log(

@@ -18,6 +18,7 @@ from transformers.trainer_utils import rotate_checkpoints
 from launcher.errors import HealthError
 from launcher.runs.run_dir import sync_tree, write_whole
 
+from ..inputs.dropout import true_config
 from ..processes.sharding import all_finite, stage
 from . import origin
 from .remembered import LOSSES, TOKENS
@@ -91,7 +92,8 @@ class CheckpointedTrainer(trl.DPOTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Equal models make equal files: PEFT writes its sets in the order of Python's hashes, another one in each process."""
-        super()._save(output_dir, state_dict)
+        with true_config(self.accelerator.unwrap_model(self.model)):
+            super()._save(output_dir, state_dict)
         if self.args.should_save and isinstance(self.model, PeftModel):
             _sort_sets(self.model.active_peft_config, Path(output_dir or self.args.output_dir) / CONFIG_NAME)
 

@@ -1,28 +1,113 @@
-"""Dropout and noise that a model draws without a module of its own, which TRL's ``disable_dropout`` does not reach."""
+"""Dropout and noise: what a model draws at random in training, and how all of it is turned off.
+
+TRL's ``disable_dropout`` reaches modules of ``nn.Dropout`` alone.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import torch
+from torch.nn.modules.dropout import _DropoutNd
 
-_RANDOM: Final = re.compile(r"drop|jitter")
+_RANDOM: Final = re.compile(r"drop|noise")
+_JITTER: Final = re.compile(r"jitter")
+_KEPT: Final = "numbers_of_dropout"  # of a model whose configuration was changed: (configuration, name, number)
 
 
-def silence(model: torch.nn.Module) -> list[str]:
-    """Turns off what modules draw by a number of their own, and returns the names of these numbers.
+def silence(model: torch.nn.Module) -> None:
+    """Turns off all that the model would draw at random in training.
 
-    Attention and MLP blocks of many models call ``functional.dropout`` or skip a layer with a probability that they keep as an
-    attribute (``attention_dropout``, ``dropout``, ``layerdrop``), routers multiply by random numbers (``jitter_noise``). Modules
-    of ``nn.Dropout`` are TRL's to turn off. The configuration, which is saved with the model, keeps its values.
+    Blocks of many models call ``functional.dropout`` or skip a layer with a probability that they keep as a number of their own
+    (``attention_dropout``, ``dropout``, ``layerdrop``) or read from the configuration in every pass: these are set to 0. Routers
+    that multiply by random numbers (``jitter_noise``) or draw their experts stay in evaluation mode; such a number may be part
+    of what a router computes, and keeps its value. ``true_config`` gives a configuration that is saved its numbers back.
     """
-    found = set()
+    kept: list[tuple[Any, str, float]] = []
     for module in model.modules():
-        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
-            continue
-        for name, value in vars(module).items():
-            if isinstance(value, float) and value > 0 and _RANDOM.search(name):
+        numbers = list(_numbers(module))
+        if any(_JITTER.search(name) for name, _ in numbers):
+            module.register_forward_pre_hook(_as_in_evaluation)
+        for name, _ in numbers:
+            if not _JITTER.search(name):
                 setattr(module, name, 0.0)
-                found.add(name)
-    return sorted(found)
+    for config in _configs(getattr(model, "config", None)):
+        for name, number in _random(vars(config)):
+            if not _JITTER.search(name):
+                kept.append((config, name, number))
+                setattr(config, name, 0.0)
+    setattr(model, _KEPT, kept)
+
+
+def _as_in_evaluation(module: torch.nn.Module, args: Any) -> None:
+    module.training = False
+
+
+@contextmanager
+def true_config(model: Any) -> Iterator[None]:
+    """The model's configuration as it was read, so that it is saved with the dropout that the model came with."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    kept = getattr(base, _KEPT, [])
+    for config, name, number in kept:
+        setattr(config, name, number)
+    try:
+        yield
+    finally:
+        for config, name, _ in kept:
+            setattr(config, name, 0.0)
+
+
+def drawn(model: torch.nn.Module, *, with_adapter: bool) -> list[str]:
+    """What the model draws at random in training, as ``attention_dropout 0.1``; each once.
+
+    ``with_adapter``: also the dropout before an adapter, which changes nothing while the adapter is fresh.
+    """
+    found = dict.fromkeys(
+        f"{_shown(path, name)} {number:g}"
+        for path, module in model.named_modules()
+        if _as_in_evaluation not in module._forward_pre_hooks.values() and (with_adapter or "lora_dropout" not in path)
+        for name, number in _numbers(module)
+    )
+    known = {word for one in found for word in one.split()}  # names, and numbers that a module has under another name
+    for config in _configs(getattr(model, "config", None)):
+        numbers = ((name, number) for name, number in _random(vars(config)) if not _JITTER.search(name))  # routers have theirs
+        found |= {f"{name} {number:g}": None for name, number in numbers if not {name, f"{number:g}"} & known}
+    return list(found)
+
+
+def _shown(path: str, name: str) -> str:
+    """A module of dropout by its own name: its number is called ``p``."""
+    parts = [part for part in path.split(".") if not part.isdigit() and part != "default"]
+    return parts[-1] if name == "p" and parts else name
+
+
+def _numbers(module: torch.nn.Module) -> Iterator[tuple[str, float]]:
+    if isinstance(module, _DropoutNd) or "drop" in type(module).__name__.lower():
+        p = getattr(module, "p", None)
+        if _is_probability(p):
+            yield "p", p
+    yield from _random(vars(module))
+
+
+def _random(values: Any) -> Iterator[tuple[str, float]]:
+    """Numbers above 0 whose names tell that something is drawn with them."""
+    for name, value in list(values.items()):
+        if _is_probability(value) and (_RANDOM.search(name) or _JITTER.search(name)):
+            yield name, value
+
+
+def _is_probability(value: object) -> bool:
+    return isinstance(value, float) and 0 < value <= 1
+
+
+def _configs(config: Any) -> Iterator[Any]:
+    """``config`` and those inside it, such as the text model's."""
+    from transformers import PreTrainedConfig
+
+    if isinstance(config, PreTrainedConfig):
+        yield config
+        for inner in vars(config).values():
+            yield from _configs(inner)

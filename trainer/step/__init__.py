@@ -1,4 +1,4 @@
 """The DPO step and nothing else: packed rows, forward pass, losses, gradients, figures, and which path a run takes.
 
-Others take ``dpo.DPOTrainer``, ``choice.choose_path`` and ``choice.take_path``, ``losses.loss_at_zero_margin`` and ``memory``.
+Others take ``dpo.DPOTrainer``, ``choice.choose_path`` and ``choice.take_path``, ``first`` and ``memory``.
 """

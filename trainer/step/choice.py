@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,9 @@ from ..processes.sharding import callable_model
 from ..processes.sharding import stage as zero_stage
 from ..reference.identity import reference_key
 from ..reference.reference import reference_logps
-from .comparison import features, tried
+from .comparison import COMPARED, features, tried
 from .dpo import DPOTrainer, Interrupted
+from .first import LEAST
 from .packed import Fast, Packed, Scored, row_budget, why_plain
 from .packing import pack
 
@@ -122,9 +123,7 @@ def _reference(
     """
     rank = trainer.args.process_index
     key = _gather(_key(trainer, choice, precision, identity) if rank == 0 else None)[0]
-    trainer.model.eval()
-    off = trainer.model.disable_adapter() if isinstance(trainer.model, PeftModel) else nullcontext()
-    with callable_model(trainer) as called, off, trainer.accelerator.autocast(), torch.no_grad():
+    with _as_reference(trainer) as called:
         found = []
         for source, pairs in data:
             with stage("computing the reference") as progress:
@@ -143,6 +142,29 @@ def _reference(
                 )
             found.append(reference.logps)
         return key, found
+
+
+def rounding(trainer: DPOTrainer, choice: Choice, tokens: Tokens) -> float:
+    """How far a log-probability may be off by rounding alone, in nats for each square root of a token.
+
+    Twice what the first pairs show, computed together and each by itself, and at least what the step's precision makes likely.
+    """
+    pairs, args = tokens.pairs[:COMPARED], trainer.args
+    least = LEAST[torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32]
+    with _as_reference(trainer) as called:
+        together = score(trainer, called, choice, pairs)
+        alone = torch.cat([score(trainer, called, choice, [pair]) for pair in pairs])
+    counts = torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs])
+    return max(least, *_gather(2 * float(((together - alone).abs() / counts.sqrt()).max())))
+
+
+@contextmanager
+def _as_reference(trainer: DPOTrainer) -> Iterator[Any]:
+    """The model to call for the reference's numbers."""
+    trainer.model.eval()
+    off = trainer.model.disable_adapter() if isinstance(trainer.model, PeftModel) else nullcontext()
+    with callable_model(trainer) as called, off, trainer.accelerator.autocast(), torch.no_grad():
+        yield called
 
 
 def _gather(value: Any) -> list[Any]:

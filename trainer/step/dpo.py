@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +53,7 @@ class DPOTrainer(PlainTrainer):
     def __init__(self, *args: Any, **kwargs: Any):
         self._fast: Fast | None = None
         self.culprits = Culprits()
+        self.on_first_step: Callable[[dict[str, float]], None] | None = None  # is given the first step's figures, logged or not
         self.was_cut = False  # whether a stop has cut the last evaluation short
         super().__init__(*args, **kwargs)
         self._micro_at_start = self.args.per_device_train_batch_size
@@ -259,6 +260,9 @@ class DPOTrainer(PlainTrainer):
         metrics = {f"{prefix}_{name}": value for name, value in means.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(data.pairs))
 
+    def figures_so_far(self) -> dict[str, float]:
+        return super().figures_so_far() if self._fast is None else self._figures.peek(self.accelerator)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Figures of the steps since the last line, over the pairs of all ranks."""
         if self._fast is not None and "loss" in logs:
@@ -270,6 +274,9 @@ class DPOTrainer(PlainTrainer):
 
     def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> None:
         """A stop cuts an evaluation short: the checkpoint of its step records it, and a resumed run begins with it."""
+        if self.on_first_step is not None and self.state.global_step == 1:
+            check, self.on_first_step = self.on_first_step, None
+            check(self.figures_so_far())
         try:
             super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kwargs)
         except Interrupted:

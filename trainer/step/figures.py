@@ -55,6 +55,13 @@ class Averages:
         totals, counts = accelerator.reduce(torch.stack([sums[name] for name in names], 1), reduction="sum").tolist()
         return {name: total / max(count, 1) for name, total, count in zip(names, totals, counts, strict=True)}
 
+    def peek(self, accelerator: Any) -> dict[str, float]:
+        """``means``, and nothing is forgotten."""
+        sums = self._sums
+        found = self.means(accelerator)
+        self._sums = sums
+        return found
+
     def forget(self) -> None:
         self._sums = {}
 
@@ -90,6 +97,13 @@ class Figures:
     def mark(self) -> Tensor:
         """What was added so far, for ``back_to``."""
         return self._sums.clone()
+
+    def peek(self, accelerator: Any) -> dict[str, float]:
+        """``means``, and nothing is forgotten."""
+        sums = self._sums
+        found = self.means(accelerator)
+        self._sums = sums
+        return found
 
     def back_to(self, mark: Tensor) -> None:
         """Forgets what was added since: a step that is computed again is counted once."""

@@ -28,17 +28,20 @@ def pair_losses(args: DPOConfig, ratios: Ratios) -> Tensor:
     scores = _scores(args, ratios)
     weights = args.loss_weights or [1.0] * len(args.loss_type)
     return sum(
-        (weight * LOSSES[name](args, ratios, *scores) for name, weight in zip(args.loss_type, weights, strict=True)),
+        (weight * _OF_ONE[name](args, ratios, *scores) for name, weight in zip(args.loss_type, weights, strict=True)),
         start=torch.zeros_like(ratios.chosen),
     )
 
 
-def loss_at_zero_margin(args: DPOConfig) -> float | None:
-    """The loss before the first update, when policy and reference agree; None where it is not one number for all pairs."""
-    if not set(args.loss_type) <= LOSSES.keys():
+def loss_of_pair(args: DPOConfig, chosen: float, rejected: float, tokens: int) -> float | None:
+    """The loss of a step whose answers all have ``tokens`` tokens and these log-ratios of policy to reference, in nats.
+
+    None where it depends on more than that.
+    """
+    if not set(args.loss_type) <= _OF_ONE.keys() or args.use_weighting:
         return None
-    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-    return float(pair_losses(args, Ratios(zero, zero, one, one)))
+    one, count = torch.ones(1, dtype=torch.float64), torch.full((1,), float(tokens), dtype=torch.float64)
+    return float(pair_losses(args, Ratios(chosen * one, rejected * one, count, count)))
 
 
 def smoothed(types: Sequence[str], weights: Sequence[float], smoothing: float) -> tuple[list[str], list[float]]:
@@ -163,3 +166,5 @@ LOSSES: Final[dict[str, Callable[[Any, Ratios, Tensor, Tensor], Tensor]]] = {
     "discopop": _discopop,
     "sigmoid_norm": _sigmoid_norm,
 }  # aot sorts a batch and sft is a mean over its tokens: they need the whole batch, and take the plain path
+# Over pairs with the same log-ratios, which sorting leaves alone, aot is sigmoid.
+_OF_ONE: Final = {**LOSSES, "aot": _sigmoid, "aot_unpaired": _sigmoid}

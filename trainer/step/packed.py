@@ -15,6 +15,7 @@ from torch import Tensor
 from trl import DPOConfig
 from trl.trainer.utils import FusedCausalLMOutput
 
+from ..inputs.dropout import drawn
 from ..inputs.tokens import TokenPair
 from .losses import LOSSES
 from .packing import Row, block_mask, mask
@@ -103,7 +104,7 @@ def why_plain(model: Any, args: DPOConfig, longest: int) -> str | None:
 
     ``longest``: tokens of the longest prompt and answer.
     """
-    return _settings(args) or _architecture(model, longest)
+    return _settings(args) or _randomness(model, args) or _architecture(model, longest)
 
 
 def _settings(args: DPOConfig) -> str | None:
@@ -114,12 +115,18 @@ def _settings(args: DPOConfig) -> str | None:
         "ld_alpha depends on the length of the other answer": args.ld_alpha is not None,
         "use_weighting needs the figures of whole sequences": args.use_weighting,
         "sync_ref_model updates the reference": args.sync_ref_model,
-        "dropout is on (disable_dropout: false): both answers would share the prompt's mask": not args.disable_dropout,
         "use_liger_kernel replaces the forward pass": args.use_liger_kernel,
         "activation_offloading works with TRL's own step only": args.activation_offloading,
         "torch_compile works with TRL's own step only": args.torch_compile,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _randomness(model: Any, args: DPOConfig) -> str | None:
+    if args.disable_dropout:
+        return None
+    found = ", ".join(drawn(model, with_adapter=True)) or "none found"
+    return f"dropout is on (disable_dropout: false; {found}): both answers would share the prompt's mask"
 
 
 def _architecture(model: Any, longest: int) -> str | None:

@@ -84,6 +84,11 @@ class PlainTrainer(CheckpointedTrainer):
             loss = loss * (own * self.current_gradient_accumulation_steps * self.args.world_size / self._step_pairs)
         return (loss, computed[1]) if return_outputs else loss
 
+    def figures_so_far(self) -> dict[str, float]:
+        """Means over the pairs since the last line; all ranks must come here. Without what balances a router's experts."""
+        found = self._averages["train"].peek(self.accelerator)
+        return found | {"loss": found["loss"] - self.router_aux_loss_coef * found.get("aux_loss", 0.0)}
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             means = self._averages["train"].means(self.accelerator)

@@ -108,6 +108,7 @@ KINDS = [
     Kind("deepseek_v3", "deepseek_v3", settings={**GROUPED, **LATENT, "first_k_dense_replace": 1, "num_key_value_heads": 4}),
     Kind("nemotron", "nemotron"),
     Kind("seed_oss, three kinds of dropout", "seed_oss", settings={"attention_dropout": 0.2, "residual_dropout": 0.2}),
+    Kind("persimmon, dropout read from the configuration", "persimmon", settings={"attention_dropout": 0.2}),
     Kind("lfm2, hybrid", "lfm2", "plain", {"layer_types": ["conv", "full_attention"]}),
 ]
 

@@ -146,7 +146,7 @@ def test_a_loss_that_is_not_a_number_names_its_rows(tmp_path: Path, make_experim
 
     experiment = make_experiment(max_steps=1)
     trainer, tokens, precision = make_trainer(tmp_path, experiment, pairs=4)
-    health = HealthCallback(experiment.health, first_loss=None, tolerance=1.0)
+    health = HealthCallback(experiment.health)
     health.culprits = trainer.culprits.in_words
     trainer.add_callback(health)
     take_path(trainer, choose_path(trainer, "fast", tokens, None), precision, lambda: "w", [("train.csv", tokens)], tmp_path)

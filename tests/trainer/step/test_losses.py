@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from launcher.experiment.schema import Experiment
-from trainer.step.losses import LOSSES, Ratios, loss_at_zero_margin, pair_losses
+from trainer.step.losses import LOSSES, Ratios, loss_of_pair, pair_losses
 
 pytestmark = pytest.mark.slow
 
@@ -79,11 +79,11 @@ def test_label_smoothing_of_sigmoid_is_conservative_dpo_on_both_paths(trainer: A
 
 def test_at_zero_margin_the_loss_is_known(trainer: Any) -> None:
     set_args(trainer, loss_type=["sigmoid"])
-    assert loss_at_zero_margin(trainer.args) == pytest.approx(math.log(2), rel=1e-12)
-    set_args(trainer, loss_type=["hinge"])
-    assert loss_at_zero_margin(trainer.args) == 1.0
+    assert loss_of_pair(trainer.args, 0.0, 0.0, 9) == pytest.approx(math.log(2), rel=1e-12)
+    set_args(trainer, loss_type=["aot", "hinge"], loss_weights=[0.5, 2.0])
+    assert loss_of_pair(trainer.args, 0.0, 0.0, 9) == pytest.approx(0.5 * math.log(2) + 2.0, rel=1e-12)
     set_args(trainer, loss_type=["sft"])
-    assert loss_at_zero_margin(trainer.args) is None
+    assert loss_of_pair(trainer.args, 0.0, 0.0, 9) is None
 
 
 def assert_equal(trainer: Any, batch: tuple[dict[str, Any], Ratios], **settings: Any) -> None:
