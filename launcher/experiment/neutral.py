@@ -8,26 +8,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from ..errors import nearest
 from .other_names import meaning, spelt
+from .section import Section
 from .trl_names import REFUSED, trl_fields
 
 ANY: Final = "any value"
 
-# values that change nothing -> the keys. A key that another tool has and that is null changes nothing either, see _is_neutral.
+# values that change nothing -> the keys. A key that is null and not like one of ours changes nothing either, see _is_neutral.
 _NEUTRAL: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
     (
         (False,),
-        "packing sample_packing neat_packing fast_inference use_vllm generate_during_eval float8_kv_cache unsloth_vllm_standby "
-        "use_dora dora use_rslora rslora fan_in_fan_out inference_mode ensure_weight_tying finetune_vision_layers "
-        "freeze_vision_tower is_encoder_decoder reference_free force_use_ref_model use_wandb "
-        "auto_find_batch_size disable_tqdm do_predict enable_jit_checkpoint hub_always_push hub_private_repo ignore_data_skip "
-        "no_cuda padding_free precompute_ref_log_probs push_to_hub remove_unused_columns restore_callback_states_from_checkpoint "
-        "save_only_model use_cpu use_liger_kernel bf16_full_eval fp16_full_eval",
+        "packing sample_packing neat_packing eval_packing fast_inference use_vllm generate_during_eval float8_kv_cache "
+        "unsloth_vllm_standby use_dora dora use_rslora rslora fan_in_fan_out inference_mode ensure_weight_tying "
+        "finetune_vision_layers freeze_vision_tower is_encoder_decoder reference_free force_use_ref_model use_wandb "
+        "group_by_length use_exact_model_name auto_find_batch_size disable_tqdm do_predict enable_jit_checkpoint "
+        "hub_always_push hub_private_repo ignore_data_skip no_cuda padding_free precompute_ref_log_probs push_to_hub "
+        "remove_unused_columns restore_callback_states_from_checkpoint save_only_model use_cpu use_liger_kernel "
+        "bf16_full_eval fp16_full_eval",
     ),
     (
         (True,),
         "use_peft use_lora init_lora_weights finetune_language_layers finetune_attention_modules finetune_mlp_modules do_train "
-        "use_fast_tokenizer",
+        "use_fast_tokenizer save_safetensors fix_tokenizer",
     ),
     (("auto",), "torch_dtype dtype device_map bf16 fp16 flash_attn attn_implementation"),
     (("CAUSAL_LM", "TaskType.CAUSAL_LM"), "task_type"),
@@ -44,9 +47,14 @@ _NEUTRAL: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
         "loftq_config modules_to_save rank_pattern alpha_pattern layers_to_transform image_columns images fsdp fsdp_config "
         "deepspeed model_init_kwargs include_for_metrics label_names wandb_project wandb_entity run_name hub_model_id",
     ),
-    ((ANY,), "dataset_text_field overwrite_output_dir overwrite_cache plot_loss preprocessing_num_workers max_lora_rank"),
+    ((None,), "padding_value dataset_kwargs token"),
+    (
+        (ANY,),
+        "dataset_text_field overwrite_output_dir overwrite_cache plot_loss preprocessing_num_workers num_proc max_lora_rank",
+    ),
 )
 _VALUES: Final = {name: values for values, names in _NEUTRAL for name in names.split()}
+_SECTIONS: Final = ("hyperparameters", "launch", "health")  # whose keys may all be commented out
 # Values of storage_config that change nothing where nothing is uploaded.
 _NO_STORE: Final = {
     "provider": ("local", "none", "disk", "", None),
@@ -100,8 +108,23 @@ def _is_neutral(section: str, key: str, value: Any) -> bool:
     if section == "hyperparameters" and key in trl_fields() and key not in REFUSED:
         return False  # it has a meaning
     if value is None and key != "max_length":  # TRL: no limit
-        return key in REFUSED or meaning(section, key) is not None
+        is_named = key in REFUSED or meaning(section, key) is not None or (section == "" and key in _SECTIONS)
+        return is_named or not _is_like_one_of_ours(section, key)
     return _is_one_of(value, _VALUES.get(spelt(key), ()))
+
+
+def _is_like_one_of_ours(section: str, key: str) -> bool:
+    """Whether ``key`` is a key of the section, or may be a misspelt one."""
+    from . import hyperparameters, schema  # which import this module
+
+    sections: dict[str, type[Section]] = {
+        "": schema.Experiment,
+        "hyperparameters": hyperparameters.Hyperparameters,
+        "storage_config": schema.StorageConfig,
+    }
+    found = sections.get(section, schema.ColumnMapping)
+    names = {*found.model_fields, *(trl_fields() if section == "hyperparameters" else ())}
+    return key in names or nearest(key, names) is not None
 
 
 def _is_one_of(value: Any, values: Iterable[Any]) -> bool:
@@ -114,6 +137,8 @@ def _is_one_of(value: Any, values: Iterable[Any]) -> bool:
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
     if isinstance(value, bool):
         return str(value).lower()
     return "empty" if value == "" else str(value)

@@ -81,6 +81,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "model_output_dir": "output output_folder save_dir output_path out_dir checkpoint_dir run_dir log_dir",
         "ld_alpha": "ld_dpo_alpha",
         "use_weighting": "wpo use_wpo",
+        "train_sampling_strategy": "group_by_length",
         "loss_weights": "dpop_weights loss_weight",
         "dataloader_num_workers": "num_workers",
         "torch_compile": "compile",
@@ -152,7 +153,7 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_config double_quantization",
     "FSDP is not supported; use launch.parallelism: zero3": "fsdp fsdp_config fsdp_version",
     "LoRA is the default; to train all weights use hyperparameters.full_finetuning: true": "adapter peft use_peft use_lora",
-    "the fast path packs sequences itself; remove the key": "sample_packing packing neat_packing",
+    "the fast path packs sequences itself; remove the key": "sample_packing packing neat_packing eval_packing",
     "not supported: name a file with the validation pairs in validation_filename": "val_size val_set_size eval_size test_size "
     "validation_split test_split train_split split",
     "not supported: the reference is the base model": "ref_model reference_model ref_model_name_or_path reference_free "
@@ -169,7 +170,9 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "devices are chosen automatically; set their number in launch.gpus": "device_map",
     "not supported: the newest revision is used; for another one name a local folder in model_name": "revision model_revision",
     "set automatically; remove the key": "label_pad_token_id inference_mode use_fast_tokenizer overwrite_output_dir "
-    "overwrite_cache plot_loss preprocessing_num_workers",
+    "overwrite_cache plot_loss preprocessing_num_workers num_proc save_safetensors fix_tokenizer use_exact_model_name "
+    "padding_value dataset_kwargs",
+    "no credentials in this file: put HF_TOKEN into .env": "token use_auth_token hf_token auth_token",
     "a column is named in dpo_column_mapping_config": "dataset_text_field",
     "use hyperparameters.loss_type: [sigmoid, sft] with loss_weights": "rpo_alpha dpo_ftx pref_ftx sft_weight",
     "this tool trains DPO only; remove the key": "stage trainer trainer_type training_type training_method task method",

@@ -78,6 +78,9 @@ def test_a_file_of_the_family_loads_and_names_once_what_has_no_effect(tmp_path: 
         ("push_to_hub", False),
         ("deepspeed", None),
         ("lora_r", None),
+        ("rope_scaling", None),
+        ("token", None),
+        ("save_safetensors", True),
         ("wandb_project", ""),
     ],
 )
@@ -109,9 +112,16 @@ def test_any_other_value_of_such_a_key_is_explained(section: str, key: str, valu
 
 
 def test_a_word_that_only_looks_like_one_of_another_tool_stays_a_mistake() -> None:
-    for key, value in {"learning_rat": None, "lora_r": 0, "max_length": None, "nonsense": False}.items():
+    wrong = {"learning_rat": None, "lora_r": 0, "max_length": None, "nonsense": False, "learning_rate": None}
+    for key, value in wrong.items():
         with pytest.raises(ValidationError):
             Experiment.parse({**LEAST, "hyperparameters": {key: value}})
+
+
+def test_a_section_whose_keys_are_all_commented_out_is_its_default() -> None:
+    data = {**LEAST, "hyperparameters": None, "launch": None, "health": None}
+    assert Experiment.parse(data) == Experiment.parse(LEAST)
+    assert without_effect(data) == ("no effect here: hyperparameters, launch, health",)
 
 
 def test_a_store_on_this_machine_is_none_and_cannot_be_uploaded_to() -> None:
