@@ -41,6 +41,7 @@ def _variables(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         "AWS_ENDPOINT_URL_S3": None if env.get("AWS_ENDPOINT_URL") else endpoint,
         "DPO_S3_ADDRESSING_STYLE": s3.get("addressing_style"),
         "AWS_USE_DUALSTACK_ENDPOINT": s3.get("use_dualstack_endpoint") or profile.get("use_dualstack_endpoint"),
+        "AWS_CA_BUNDLE": profile.get("ca_bundle"),
         "AWS_USE_FIPS_ENDPOINT": profile.get("use_fips_endpoint"),
     }
     yield from ((name, str(value)) for name, value in found.items() if value)

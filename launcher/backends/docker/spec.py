@@ -25,6 +25,7 @@ from .paths import Layout, Mount, layout
 
 SECRETS: Final = "/run/secrets"
 PIDS: Final = 4096
+_CACHES: Final = {"HF_HOME": "/dpo/huggingface", "HF_HUB_CACHE": "/dpo/huggingface-hub"}  # of the caller, if they are set
 _NO_EFFECT: Final = ("max_restarts", "kubernetes")
 
 
@@ -115,9 +116,8 @@ def render(job: Job, place: Place) -> DockerSpec:
     secrets = secrets_of(job, place.caller, reads_sheets=False)
     own = [*where.mounts, Mount(run.experiment, f"{folder}/experiment.json", read_only=True)]
     own += [Mount(place.secret_root / name, SECRETS, read_only=True)] if secrets else []
-    if place.caller.get("HF_HOME"):
-        own.append(Mount(Path(place.caller["HF_HOME"]), "/dpo/huggingface", read_only=False))
-    own += _certificates(job, place)
+    own += [Mount(Path(place.caller[name]), to, read_only=False) for name, to in _CACHES.items() if place.caller.get(name)]
+    own += _certificates(job, place)[0]
     ids = "" if place.person.is_rootless else f",uid={place.person.uid},gid={place.person.gid}"
     return DockerSpec(
         run_dir=run,
@@ -264,21 +264,27 @@ def lost(job: Job, caller: Mapping[str, str], has_profile: bool) -> list[Warned]
     return list(unreached(job, caller, "container", has_files=True, has_profile=has_profile))
 
 
-def _certificates(job: Job, place: Place) -> list[Mount]:
-    """Raises ExperimentError for one that is missing: the engine could not mount it."""
-    found = {name: place.cwd / path for name, path in certificates(job, place.caller).items()}
-    missing = [(name, path) for name, path in found.items() if not place.exists(path)]
-    if missing:
-        raise ExperimentError([Mistake(name, f"{path} not found", "a file of this machine") for name, path in missing])
-    return [Mount(path, f"{CERTIFICATES}/{name}", read_only=True) for name, path in found.items()]
+def _certificates(job: Job, place: Place) -> tuple[list[Mount], dict[str, str]]:
+    """The mounts of certificates, and the variables that name them; raises ExperimentError for one that is missing, which no
+    engine could mount.
+    """
+    mounts: list[Mount] = []
+    env: dict[str, str] = {}
+    for name, value in certificates(job, place.caller).items():
+        paths = [place.cwd / path for path in value.split(":") if path] if name == "SSL_CERT_DIR" else [place.cwd / value]
+        there = [path for path in paths if place.exists(path)]
+        if not there:
+            raise ExperimentError(Mistake(name, f"{paths[0]} not found", "a file of this machine"))
+        targets = [f"{CERTIFICATES}/{name}{f'-{n}' if n else ''}" for n in range(len(there))]
+        mounts += [Mount(path, target, read_only=True) for path, target in zip(there, targets, strict=True)]
+        env[name] = ":".join(targets)
+    return mounts, env
 
 
 def _environment(job: Job, place: Place, where: Layout, folder: str, has_secrets: bool) -> dict[str, str]:
     roots = {"RUN": where.runs, "DATA": where.data, "CACHE": where.cache}
     more = {"DPO_SECRETS": SECRETS} if has_secrets else {}
-    if place.caller.get("HF_HOME"):
-        more["HF_HOME"] = "/dpo/huggingface"
-    more |= {name: f"{CERTIFICATES}/{name}" for name in certificates(job, place.caller)}
+    more |= {name: to for name, to in _CACHES.items() if place.caller.get(name)} | _certificates(job, place)[1]
     return container_environment(job, place.caller, roots, folder, place.cores, user=place.person.name, more=more)
 
 

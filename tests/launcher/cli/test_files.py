@@ -207,6 +207,28 @@ def test_check_warns_of_a_block_that_was_meant_to_be_an_experiment(launcher: Lau
     )
 
 
+def test_experiments_of_other_kinds_are_listed_and_make_check_and_list_not_fail(launcher: Launcher) -> None:
+    grpo = "grpo_1: {experiment_id: 2, model_name: m, reward_funcs: [a], learning_rat: 1}\n"
+    write_all(EXPERIMENT + grpo)
+    line = "grpo_1: not for this tool: reward_funcs belongs to GRPO\n"
+    for verb in ("check", "list"):
+        code, out, _ = launcher(verb)
+        assert (code, out.endswith(line)) == (0, True), out
+    code, out, _ = launcher("check", "--json")
+    (other,) = json.loads(out)["others"]
+    assert (code, other["key"], other["kind"]) == (0, "grpo_1", "GRPO")
+    code, _, err = launcher("run", "grpo_1")
+    assert (code, "grpo_1 is not for this tool: reward_funcs belongs to GRPO" in err) == (42, True)
+
+
+def test_keys_without_effect_are_named_by_check(launcher: Launcher) -> None:
+    write_all(EXPERIMENT.replace("  learning_rate: 1e-4\n", "  learning_rate: 1e-4\n  packing: false\n  loftq_config: null\n"))
+    code, out, _ = launcher("check", "demo")
+    assert (code, "notice: no effect here: packing, loftq_config" in out) == (0, True)
+    code, out, _ = launcher("check", "demo", "--json")
+    assert json.loads(out)["experiments"][0]["notices"][0] == "no effect here: packing, loftq_config"
+
+
 def test_check_as_json_is_json_whether_all_is_well_or_not(launcher: Launcher) -> None:
     write_all()
     code, out, err = launcher("check", "--json")

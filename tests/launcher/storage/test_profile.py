@@ -21,7 +21,8 @@ KEYS = {"AWS_ACCESS_KEY": "AKIAEXAMPLE", "AWS_SECRET_KEY": "hush", "AWS_REGION":
 def home(tmp_path: Path) -> Path:
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws" / "config").write_text(
-        "[profile team]\nregion = eu-west-1\nservices = ours\nuse_fips_endpoint = true\ns3 =\n  addressing_style = virtual\n"
+        "[profile team]\nregion = eu-west-1\nservices = ours\nca_bundle = /team.pem\n"
+        "use_fips_endpoint = true\ns3 =\n  addressing_style = virtual\n"
         "[services ours]\ns3 =\n  endpoint_url = https://oss.example.com\n[profile plain]\nendpoint_url = https://all.example.com\n"
     )
     (tmp_path / ".aws" / "credentials").write_text("[team]\naws_access_key_id = AKIA\naws_secret_access_key = hush\n")
@@ -39,10 +40,14 @@ def test_region_endpoint_and_addressing_style_become_variables_and_the_environme
         "AWS_ENDPOINT_URL_S3": "https://oss.example.com",
         "DPO_S3_ADDRESSING_STYLE": "virtual",
         "AWS_USE_FIPS_ENDPOINT": "true",
+        "AWS_CA_BUNDLE": "/team.pem",
     }
     assert with_profile(S3, env) == ({**env, **found}, True)
     mine = {"AWS_DEFAULT_REGION": "x", "AWS_ENDPOINT_URL": "https://mine.example.com", "DPO_S3_ADDRESSING_STYLE": "path"}
-    assert with_profile(S3, {**env, **mine, **KEYS}) == ({**env, **mine, **KEYS, "AWS_USE_FIPS_ENDPOINT": "true"}, False)
+    assert with_profile(S3, {**env, **mine, **KEYS}) == (
+        {**env, **mine, **KEYS, "AWS_USE_FIPS_ENDPOINT": "true", "AWS_CA_BUNDLE": "/team.pem"},
+        False,
+    )
     plain, _ = with_profile(S3, {**env, "AWS_PROFILE": "plain"})
     assert plain["AWS_ENDPOINT_URL_S3"] == "https://all.example.com"
 

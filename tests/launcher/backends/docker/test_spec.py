@@ -144,10 +144,22 @@ def test_certificates_are_mounted_where_the_container_is_told(tmp_path):
     assert mounts["/dpo/ca/AWS_CA_BUNDLE"] == (bundle, True)
     assert mounts["/dpo/ca/SSL_CERT_DIR"] == (tmp_path, True)
     assert made.env["AWS_CA_BUNDLE"] == "/dpo/ca/AWS_CA_BUNDLE"
+    several = rendered(caller={"SSL_CERT_DIR": f"/no/such:{tmp_path}:/usr"})
+    assert several.env["SSL_CERT_DIR"] == "/dpo/ca/SSL_CERT_DIR:/dpo/ca/SSL_CERT_DIR-1"
+    mounts = {mount.target: str(mount.source) for mount in several.mounts}
+    assert (mounts["/dpo/ca/SSL_CERT_DIR"], mounts["/dpo/ca/SSL_CERT_DIR-1"]) == (str(tmp_path), "/usr")
     inside = rendered(caller={"AWS_CA_BUNDLE": str(bundle)}, launch={"env": {"AWS_CA_BUNDLE": "/etc/ssl/ca.pem"}})
     assert (inside.env["AWS_CA_BUNDLE"], [one for one in inside.mounts if one.source == bundle]) == ("/etc/ssl/ca.pem", [])
     with pytest.raises(ExperimentError, match=r"REQUESTS_CA_BUNDLE: /home/you/my project/no\.pem not found"):
         rendered(caller={"REQUESTS_CA_BUNDLE": "no.pem"})
+
+
+def test_the_hub_s_caches_of_the_caller_are_those_of_the_container():
+    made = rendered(caller={"HF_HOME": "/big/hf", "HF_HUB_CACHE": "/other/hub"})
+    mounts = {mount.target: (str(mount.source), mount.read_only) for mount in made.mounts}
+    assert mounts[made.env["HF_HOME"]] == ("/big/hf", False)
+    assert mounts[made.env["HF_HUB_CACHE"]] == ("/other/hub", False)
+    assert "HF_HUB_CACHE" not in rendered().env
 
 
 def test_a_server_of_this_machine_is_another_one_in_a_container():
