@@ -12,7 +12,7 @@ from ..experiment.files import check_files, read_env
 from ..experiment.found import Other
 from ..experiment.loaded import Loaded
 from ..experiment.variables import check_addresses
-from ..job.job import check_model
+from ..job.job import check_model, check_outputs
 from .notices import never_evaluated
 from .pairs import Pairs, read_pairs
 from .rows import Reading
@@ -36,7 +36,7 @@ class CheckedTokens:
 class CheckedData:
     """One experiment and its data; ``pairs`` is None where they cannot be read, ``tokens`` where none were made.
 
-    ``is_whole``: its file has no mistake.
+    ``is_whole``: its file has no mistake. ``outputs``: why its folders cannot be written.
     """
 
     loaded: Loaded
@@ -44,6 +44,7 @@ class CheckedData:
     error: LauncherError | None
     is_whole: bool = True
     tokens: CheckedTokens | None = None
+    outputs: ExperimentError | None = None
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -51,6 +52,10 @@ class CheckedData:
         of_pairs = self.pairs.notices if self.pairs is not None else ()
         of_tokens = self.tokens.notices if self.tokens is not None else ()
         return tuple(dict.fromkeys((*self.loaded.notices, *of_pairs, *never_evaluated(self.loaded.experiment), *of_tokens)))
+
+    @property
+    def errors(self) -> list[LauncherError]:
+        return [error for error in (self.outputs, self.error) if error is not None]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -67,7 +72,7 @@ class CheckedData:
             "experiment_id": self.loaded.experiment.experiment_id,
             "file": str(self.loaded.file),
             "columns": list(self.columns),
-            "error": None if self.error is None else str(self.error),
+            "error": "\n".join(map(str, self.errors)) or None,
         }
         if self.pairs is not None:
             fields |= {
@@ -94,7 +99,7 @@ class Checked:
         """Every error once. The last one gives the exit code, as of a run: that of a file's mistakes, else the highest, but a
         mistake before a server that is away.
         """
-        once = {str(one.error): one.error for one in self.experiments if one.error is not None}
+        once = {str(error): error for one in self.experiments for error in one.errors}
         away = UnreachableError.exit_code
         worst = max(once.values(), key=lambda error: (error.exit_code != away, error.exit_code), default=None)
         of_files = [ExperimentError(self.mistakes)] if self.mistakes else []
@@ -133,13 +138,20 @@ def check(
 
 
 def _checked(loaded: Loaded, root: Path, say: Callable[[str], None], *, is_whole: bool) -> CheckedData:
+    outputs = None
+    try:
+        with loaded.placed():
+            check_outputs(loaded.experiment, root)
+    except ExperimentError as error:
+        outputs = error
     try:
         with loaded.placed():
             env = read_env(root)
             check_addresses(loaded.experiment, env)
-            return CheckedData(loaded, read_pairs(loaded.experiment, Reading(root, env, say=say)), None, is_whole)
+            pairs = read_pairs(loaded.experiment, Reading(root, env, say=say))
+            return CheckedData(loaded, pairs, None, is_whole, outputs=outputs)
     except LauncherError as error:  # kept, not lost: the next experiment's mistakes belong into the same report
-        return CheckedData(loaded, None, error, is_whole)
+        return CheckedData(loaded, None, error, is_whole, outputs=outputs)
 
 
 def _missing_models(those: Iterable[Loaded], root: Path) -> Iterable[str]:

@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 from ..errors import ExperimentError, Mistake
 from ..experiment.schema import Experiment, Launch
-from ..runs.run_dir import expanded
+from ..runs.run_dir import RunDir, expanded
+from ..runs.writable import unwritable
 from .topology import DDP, Node, Parallelism, Topology
 
 
@@ -131,6 +132,27 @@ def check_model(model_name: str, root: Path) -> None:
         found = "an empty folder" if not files else ", ".join(files[:5]) + (" …" if len(files) > 5 else "")
         raise ExperimentError(Mistake("model_name", f"no model in {model_name}", "a folder with config.json", found, hint))
     raise ExperimentError(Mistake("model_name", f"folder {model_name} not found", "a hub id or an existing folder", hint=hint))
+
+
+def check_outputs(experiment: Experiment, root: Path) -> None:
+    """Raises ExperimentError where the folders that a run on this machine writes to, below ``root``, cannot be written."""
+    h = experiment.hyperparameters
+    folders = {"hyperparameters.model_output_dir": RunDir.of(root, h.model_output_dir, *_shelf(experiment)).path.parent}
+    if experiment.save_processed_dataset:
+        place = root / expanded(experiment.output_processed_dir) / f"exp_{experiment.experiment_id}"
+        folders["output_processed_dir"] = place
+    why = {setting: unwritable(folder) for setting, folder in folders.items()}
+    mistakes = [
+        Mistake(setting, f"cannot write {folders[setting]}", "a folder that can be written or made", found)
+        for setting, found in why.items()
+        if found is not None
+    ]
+    if mistakes:
+        raise ExperimentError(mistakes)
+
+
+def _shelf(experiment: Experiment) -> tuple[str, str, str]:
+    return experiment.experiment_id, experiment.model_folder, "run"
 
 
 def _beyond_the_machine(experiment: Experiment, topology: Topology, there: int) -> Iterator[Mistake]:

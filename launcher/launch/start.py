@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..errors import LauncherError, UsageError
 from .data import copy_of, reading_for, with_copy
 
 if TYPE_CHECKING:
@@ -49,11 +49,12 @@ class Prepared:
 def prepare(found: Rendered, data_of: str | None, say: Callable[[str], None]) -> Prepared:
     """Reads the data of ``found``, of the run ``data_of`` if that is given; ``say`` is told what takes a while.
 
-    Raises ExperimentError for the model, DataError for the data, UsageError for a name that is taken.
+    Raises ExperimentError for the model and the output folders, LauncherError for the cache, DataError for the data, UsageError
+    for a name that is taken.
     """
     from ..data.pairs import read_pairs
     from ..experiment.files import read_env
-    from ..job.job import check_model
+    from ..job.job import check_model, check_outputs
     from ..planning.derived import derived
     from ..planning.planned import said_before_run
 
@@ -63,11 +64,22 @@ def prepare(found: Rendered, data_of: str | None, say: Callable[[str], None]) ->
     _check_name(job)
     with found.loaded.placed(), copy_of(job.experiment, data_of) as copy:
         check_model(job.experiment.model_name, where.cwd)
+        check_outputs(job.experiment, where.cwd)
+        _check_cache(caller)
         pairs = read_pairs(job.experiment, reading_for(job, spec.run_dir, where.cwd, caller, copy, say))
     chosen = {"backend": f"host ({found.why_host})"} if found.why_host is not None else {}
     known = derived(job, pairs, spec.run_dir).facts | said_before_run(job.experiment, pairs, Path(), caller)
     notices = (*found.loaded.notices, *pairs.notices, *where.notices(job))
     return Prepared(where, job, with_copy(spec, pairs.spreadsheet), MappingProxyType(chosen | known), notices)
+
+
+def _check_cache(caller: Mapping[str, str]) -> None:
+    from ..runs.cache import cache_root
+    from ..runs.writable import unwritable
+
+    cache = cache_root(caller)
+    if (why := unwritable(cache)) is not None:
+        raise LauncherError(f"cannot write the cache {cache}: {why}\n    hint:     set DPO_CACHE_ROOT to another folder")
 
 
 def _check_name(job: Job) -> None:

@@ -135,6 +135,21 @@ def test_the_data_are_checked_beside_a_wrong_setting_only_where_it_leaves_no_dou
         assert ("data/training_data.csv:5: empty cell in column 'chosen'" in err) is is_read
 
 
+def test_output_folders_that_cannot_be_written_are_named_at_their_lines_beside_the_data_s_mistakes(launcher: Launcher) -> None:
+    write_all(
+        EXPERIMENT.replace("learning_rate: 1e-4", "model_output_dir: /proc/out")
+        + "  save_processed_dataset: true\n  output_processed_dir: data/training_data.csv\n"
+    )
+    write("data/training_data.csv", ROWS + "question,,no answer\n")
+    code, _, err = launcher("check", "demo")
+    assert code == 43
+    assert "hyperparameters.model_output_dir: cannot write /proc/out/exp_1/" in err
+    assert "\n    |   model_output_dir: /proc/out\n" in err
+    assert "output_processed_dir: cannot write data/training_data.csv/exp_1\n" in err
+    assert "    found:    data/training_data.csv is a file, not a folder\n" in err
+    assert "data/training_data.csv:5: empty cell in column 'chosen'" in err
+
+
 def test_a_wrong_column_points_at_the_line_of_the_mapping_and_does_not_hide_other_mistakes(launcher: Launcher) -> None:
     write_all(
         EXPERIMENT

@@ -80,6 +80,16 @@ def has_stepped(run: RunDir) -> bool:
     return run.steps.is_file() and run.steps.stat().st_size > 0
 
 
+def test_a_cache_that_cannot_be_written_is_named_before_a_run_is_made(home: Path) -> None:
+    (home / "cache").write_text("")
+    done = launcher(home, "run", "demo", "--backend", "host", DPO_CACHE_ROOT=str(home / "cache"))
+    assert (done.returncode, (home / "out").exists()) == (1, False)
+    assert done.stderr.endswith(
+        f"error: cannot write the cache {home}/cache: {home}/cache is a file, not a folder\n"
+        "    hint:     set DPO_CACHE_ROOT to another folder\n"
+    )
+
+
 def test_a_run_says_what_it_derived_follows_and_ends_with_the_runs_code(home):
     done = launcher(home, "run", "demo", "--local", "--name", "first", FAKE_STEPS="3")
     assert (done.returncode, done.stderr) == (0, "")
@@ -144,7 +154,16 @@ def test_a_run_that_never_had_a_rank_shows_torchruns_words(home, tmp_path):
         (["demo", "--set", "launch.global_batch_size=3"], 42, "cannot be split evenly"),
         (["demo", "--set", "train_filename=none.csv"], 43, "none.csv"),
         (["demo", "--set", "launch.secrets=[NO_SUCH_TOKEN]"], 44, "NO_SUCH_TOKEN"),
-        (["demo", "--set", "hyperparameters.model_output_dir=data/training_data.csv/x"], 1, "cannot create the run's folder"),
+        (
+            ["demo", "--set", "hyperparameters.model_output_dir=data/training_data.csv/x"],
+            42,
+            "training_data.csv is a file, not a",
+        ),
+        (
+            ["demo", "--set", "hyperparameters.model_output_dir=/proc/out"],
+            42,
+            "model_output_dir: cannot write /proc/out/exp_1/model",
+        ),
         (["domo"], 42, "demo"),
     ],
 )

@@ -1,0 +1,34 @@
+"""Whether a folder can be written, or made where it does not exist yet."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+
+def unwritable(folder: Path) -> str | None:
+    """Why nothing can be written into ``folder``; None where it can. Makes and removes an empty folder to find out."""
+    try:
+        nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        if not nearest.exists():
+            return f"{nearest} is a link to {nearest.readlink()}, which does not exist"
+        if not nearest.is_dir():
+            return f"{nearest} is a file, not a folder"
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            return _refused(nearest)
+        Path(tempfile.mkdtemp(prefix=".dpo-launcher-", dir=nearest)).rmdir()
+    except OSError as error:
+        return f"{error.filename or folder}: {(error.strerror or str(error)).lower()}"
+    return None
+
+
+def _refused(folder: Path) -> str:
+    """Why the system lets nothing be written to ``folder``."""
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"{folder}: {os.strerror(errno.EROFS).lower()}"
+    found = folder.stat()
+    owner = f"it belongs to {found.st_uid}:{found.st_gid} with mode {stat.S_IMODE(found.st_mode):o}"
+    return f"{folder}: permission denied ({owner}; you are {os.geteuid()}:{os.getegid()})"
