@@ -78,7 +78,8 @@ def test_the_demo_learns_its_preference_on_pairs_that_it_never_saw(home: Path) -
     assert summary["after"]["eval_rewards/accuracies"] >= 0.9
     assert "importing torch and transformers\n" in done.stdout, "printed while nothing else can be"
     assert "fast path on: same loss and gradient as TRL on the first pairs (loss within " in done.stdout
-    assert "learned, on validation pairs that were not trained on:" in done.stdout
+    assert "on validation pairs, which were not trained on:" in done.stdout
+    assert "notice: the chosen answers became less likely (log-probability -" in done.stdout
     assert f"adapter     {run / 'adapter'} (56 tensors, read back and compared)" in done.stdout
     record = json.loads((run / "run.json").read_text())
     assert record["outcome"]["state"] == "done"
@@ -94,7 +95,7 @@ def test_the_demo_learns_the_same_in_a_container(home: Path, cpu_image: str, bui
     run = run_dir(home, "contained")
     record = json.loads((run / "run.json").read_text())
     assert (record["backend"], record["image"], record["outcome"]["state"]) == ("docker", cpu_image, "done")
-    assert "learned, on validation pairs that were not trained on:" in done.stdout
+    assert "on validation pairs, which were not trained on:" in done.stdout
     (summary,) = events(run, "summary")
     assert summary["after"]["eval_rewards/accuracies"] >= 0.9
     mine = [event["eval_loss"] for event in events(run, "eval")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launcher.runs.run_dir import RunDir
@@ -27,6 +27,30 @@ def logged_at_start(run: RunDir) -> dict[str, Any] | None:
     """The evaluation at step 0 that an earlier attempt of this run logged."""
     events = (json.loads(line) for line in run.steps.read_text(encoding="utf-8").splitlines())
     return next((event for event in events if event["type"] == "eval" and event["step"] == 0), None)
+
+
+def training_figures(run: RunDir, logging_steps: int) -> dict[str, Any] | None:
+    """Means over the first and over the last tenth of the log's training lines, at most 50, with the steps that they are of.
+
+    None where there are not two lines. A mean over some steps, because each step has other pairs.
+    """
+    events = (json.loads(line) for line in run.steps.read_text(encoding="utf-8").splitlines())
+    lines = [event for event in events if event["type"] == "train"]
+    if len(lines) < 2:
+        return None
+    count = min(50, max(1, len(lines) // 10))
+    begins = [max(1, lines[0]["step"] - logging_steps + 1), *(line["step"] + 1 for line in lines)]
+    first, last = slice(count), slice(-count, None)
+    return {
+        "first": {"steps": [begins[0], lines[first][-1]["step"]], **_means(lines[first])},
+        "last": {"steps": [begins[len(lines) - count], lines[-1]["step"]], **_means(lines[last])},
+    }
+
+
+def _means(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    names = [name for name in lines[0] if name == "loss" or name.startswith(("rewards/", "logps/"))]
+    numbers = {name: [line.get(name) for line in lines] for name in names}
+    return {name: statistics.fmean(values) for name, values in numbers.items() if all(isinstance(x, float) for x in values)}
 
 
 def summarise(
@@ -54,6 +78,7 @@ def summarise(
         "checkpoint_seconds": round(statistics.median(trainer.save_seconds), 3) if trainer.save_seconds else None,
         "adapter": str(run.adapter),
     }
+    summary["training"] = training_figures(run, trainer.args.logging_steps)
     for name, metrics in (("before", before), ("after", after)):
         if metrics is not None:
             summary[name] = {

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
+from launcher.runs.figures import Figures
 from launcher.runs.run_dir import RunDir
 
 
@@ -26,6 +27,7 @@ class Trained(os.PathLike[str]):
     loss: float | None  # mean over the run's steps
     before: Mapping[str, float] | None  # validation figures before the first step, by their names in the log
     after: Mapping[str, float] | None  # of the weights in `adapter`
+    training: Mapping[str, Any] | None  # means over the first and the last steps, with their numbers
     best_step: int | None  # of the best evaluation, with metric_for_best_model
     verified: int  # tensors that were read back and compared
     uploaded: str | None  # s3://…, None without an upload
@@ -46,6 +48,7 @@ class Trained(os.PathLike[str]):
             loss=result["train_loss"],
             before=_frozen(result.get("before")),
             after=_frozen(result.get("after")),
+            training=_frozen(result.get("training")),
             best_step=result["best_step"],
             verified=int(result["verified"]["tensors"]),
             uploaded=(record.get("uploaded") or {}).get("uri"),
@@ -62,24 +65,19 @@ class Trained(os.PathLike[str]):
 
     def __str__(self) -> str:
         lines = [f"{self.run}: {self.steps} steps in {self.seconds:.1f} s"]
-        if self.before and self.after:
-            for name, label, spec in _FIGURES:
-                if name in self.before and name in self.after:
-                    lines.append(f"  {label:<9} {self.before[name]:{spec}} -> {self.after[name]:{spec}}")
+        figures = Figures.of({"before": self.before, "after": self.after, "training": self.training})
+        if figures is not None:
+            lines += [f"  {figures.what}", f"  {'':<24}" + "".join(f"{moment:>14}" for moment in figures.moments)]
+            lines += [f"  {label:<24}" + "".join(f"{cell:>14}" for cell in cells) for label, *cells in figures.rows]
         elif self.loss is not None:
-            lines.append(f"  loss      {self.loss:.4f} (mean of all steps)")
+            lines.append(f"  loss      {self.loss:.4f}")
+        if figures is not None and figures.displaced is not None:
+            lines.append(f"  notice: {figures.displaced}")
         lines.append(f"  adapter   {self.adapter} ({self.verified} tensors, read back and compared)")
         if self.uploaded is not None:
             lines.append(f"  uploaded  {self.uploaded}")
         return "\n".join(lines)
 
 
-_FIGURES = (
-    ("eval_rewards/accuracies", "accuracy", ".2f"),
-    ("eval_rewards/margins", "margin", "+z.3f"),
-    ("eval_loss", "loss", "z.4f"),
-)
-
-
-def _frozen(figures: Mapping[str, float] | None) -> Mapping[str, float] | None:
+def _frozen(figures: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     return None if figures is None else MappingProxyType(dict(figures))

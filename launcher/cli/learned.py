@@ -7,27 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .screen import LABEL, say, this_launcher
+from .screen import LABEL, notices, say, this_launcher
 
 if TYPE_CHECKING:
     from ..runs.learned import Learned
 
-_FIGURES = (
-    ("eval_rewards/accuracies", "accuracy", ".2f", "share of validation pairs whose chosen answer has the higher reward"),
-    (
-        "eval_rewards/margins",
-        "margin",
-        "+z.3f",
-        "reward of chosen minus reward of rejected; reward = beta × log-probability ratio to the reference",
-    ),
-    ("eval_loss", "loss", "z.4f", "ln 2 = 0.6931 means no preference"),
-)
-
 
 def draw(found: Learned) -> None:
-    """Prints the validation figures before and after, the adapter, how to load it, and the next commands."""
+    """Prints the figures before and after, the adapter, how to load it, and the next commands."""
     for line in _figures(found):
-        say(line, indent=LABEL)
+        say(line, indent=2)
+    if found.displaced is not None:
+        notices([found.displaced])
     verified = "" if found.tensors is None else f" ({found.tensors} tensors, read back and compared)"
     say(f"{'adapter':<{LABEL}}{found.adapter}{verified}", indent=LABEL)
     if found.uploaded is not None:
@@ -39,15 +30,13 @@ def draw(found: Learned) -> None:
 
 
 def _figures(found: Learned) -> Iterator[str]:
-    before, after = found.before, found.after
-    if not before or not after:
+    figures = found.figures
+    if figures is None:
         return
-    yield "learned, on validation pairs that were not trained on:"
-    yield f"  {'':<10}{'before':>8}{'after':>9}"
-    shown = [one for one in _FIGURES if one[0] in before and one[0] in after]
-    for name, label, spec, _ in shown:
-        yield f"  {label:<10}{format(before[name], spec):>8}{format(after[name], spec):>9}"
-    for _, label, _, meaning in shown:
-        yield f"  {label:<10}{meaning}"
-    if abs(before.get("eval_rewards/margins", 1)) < 1e-4:
-        yield "  (before: a fresh adapter changes nothing, so every margin is 0)"
+    yield figures.what
+    widths = [max(10, len(moment) + 2) for moment in figures.moments]
+    wide = max(len(row[0]) for row in figures.rows)
+    for label, *cells in [("", *figures.moments), *figures.rows]:
+        yield f"  {label:<{wide}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    for label, meaning in figures.meanings:
+        yield f"  {label}: {meaning}"

@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .figures import Figures
+
 
 @dataclass(frozen=True)
 class Learned:
     """``before`` and ``after`` are the figures on the validation pairs, by their names in the log; None without such pairs.
+    ``training``: those of the first and the last steps. ``displaced``: a sentence where chosen answers became less likely.
 
     ``adapter`` is its folder, ``tensors`` how many were read back and compared, None where no record says so. ``python`` are
     lines that load it, ``next`` what a person types after `launcher`.
@@ -19,6 +22,8 @@ class Learned:
     adapter: str
     before: Mapping[str, float] | None = None
     after: Mapping[str, float] | None = None
+    training: Mapping[str, Any] | None = None
+    displaced: str | None = None
     tensors: int | None = None
     uploaded: str | None = None
     python: tuple[str, ...] = ()
@@ -28,15 +33,22 @@ class Learned:
     def of(cls, record: Mapping[str, Any], place: str, folder: str, steps: tuple[str, ...]) -> Learned:
         """``place`` is the run's folder, ``folder`` where its adapter is loaded from here, once ``steps`` were typed."""
         result = record.get("result") or {}
+        figures = Figures.of(result)
         return cls(
             adapter=f"{place}/adapter",
             before=result.get("before"),
             after=result.get("after"),
+            training=result.get("training"),
+            displaced=None if figures is None else figures.displaced,
             tensors=(result.get("verified") or {}).get("tensors"),
             uploaded=(record.get("uploaded") or {}).get("uri"),
             python=loading(record, folder),
             next=steps,
         )
+
+    @property
+    def figures(self) -> Figures | None:
+        return Figures.of({"before": self.before, "after": self.after, "training": self.training})
 
     def json(self) -> dict[str, Any]:
         return asdict(self)

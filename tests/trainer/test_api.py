@@ -230,6 +230,7 @@ def test_the_quickstart_trains_and_saves_to_s3(
     assert trained.seconds > 0
     assert Path(trained) == adapter
     assert json.loads(json.dumps(trained.json()))["adapter"] == str(adapter)
+    assert "  on the training pairs of these steps; no validation pairs were evaluated:" in str(trained).splitlines()
     assert str(trained).splitlines()[-1] == f"  adapter   {adapter} (28 tensors, read back and compared)"
     shelf = folder / "data" / "dpo" / "model" / "exp_default" / "tiny-qwen3"
     assert (shelf / "adapter").resolve() == adapter.resolve()

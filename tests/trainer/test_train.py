@@ -119,7 +119,13 @@ def test_validation_pairs_are_evaluated_first_at_each_checkpoint_and_last_where_
         run = new_run(tmp_path, experiment, name)
         train_in(tmp_path, run, experiment)
         assert [event["step"] for event in events(run, "eval")] == expected
-        assert {"before", "after"} <= events(run, "summary")[0].keys()
+        summary = events(run, "summary")[0]
+        assert {"before", "after"} <= summary.keys()
+        lines = events(run, "train")
+        for part, line in zip(("first", "last"), (lines[0], lines[-1]), strict=True):
+            expected = {name: line[name] for name in summary["training"][part] if name != "steps"}
+            assert summary["training"][part] == {"steps": [line["step"]] * 2, **expected}
+            assert {"loss", "rewards/chosen", "logps/rejected"} <= expected.keys()
 
 
 def test_every_line_of_the_log_has_the_names_that_people_look_for(twelve: tuple[Path, RunDir, Experiment]) -> None:
