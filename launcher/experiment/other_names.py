@@ -36,6 +36,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "load_in_8bit": "load_in_8_bit int8 use_8bit bnb_8bit",
         "load_in_16bit": "dtype torch_dtype precision mixed_precision half bfloat16 float16 load_in_16_bit weight_dtype",
         "model_cache_dir": "cache_dir hf_cache_dir",
+        "template_date": "date_string strftime_now chat_template_date",
         "r": "rank lora_rank lora_r lora_dim lora_rank_r adapter_rank",
         "lora_alpha": "alpha scaling lora_scale lora_scaling",
         "lora_dropout": "dropout lora_dropout_p lora_dropout_rate dropout_p",

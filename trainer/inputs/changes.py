@@ -131,6 +131,8 @@ class Changes:
         """Notes special tokens inside a cell; an end token at the end of an answer is looked at elsewhere."""
         for name in ("system", "user", *_ANSWERS):
             text = getattr(pair, name) or ""
+            if not any(begin in text for begin in self._special_begins):  # most texts: much faster than the pattern
+                continue
             found = self._special_token.search(text)
             if found is not None and (name not in _ANSWERS or text[found.end() :].strip()):
                 self._add("special", pair, f"the {name} {'answer' if name in _ANSWERS else 'text'}", shown(text), repr(found[0]))
@@ -151,6 +153,10 @@ class Changes:
         """Tokens with which an answer may end: a model's end of a turn need not be its end of a text."""
         tokenizer = self.template.tokenizer
         return tuple(one for one in self._specials if one == tokenizer.eos_token or one != tokenizer.bos_token)
+
+    @cached_property
+    def _special_begins(self) -> frozenset[str]:
+        return frozenset(one[:2] for one in self._specials)
 
     @cached_property
     def _special_token(self) -> re.Pattern[str]:

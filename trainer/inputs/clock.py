@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
-from typing import Final
+from typing import Any, Final
 
 from accelerate.utils import gather_object
 
@@ -61,6 +61,12 @@ def today() -> date:
     return datetime.now(UTC).date()
 
 
+def _first_start(record: Mapping[str, Any]) -> str | None:
+    """The day of a run that has started before and made no tokens, or was left by a version that kept no day."""
+    started = next(iter(record.get("attempts", [])), {}).get("started")
+    return None if started is None else datetime.fromisoformat(started).astimezone(UTC).date().isoformat()
+
+
 def day_of_run(run: RunDir, wanted: str | None, before: str | None, *, first: bool) -> date:
     """The day that the chat template sees, the same on every rank and in every attempt of ``run``.
 
@@ -70,7 +76,7 @@ def day_of_run(run: RunDir, wanted: str | None, before: str | None, *, first: bo
     kept = None
     if first and wanted is None:
         record = run.read_record()
-        kept = before or record.get(FIELD) or today().isoformat()
+        kept = before or record.get(FIELD) or _first_start(record) or today().isoformat()
         if record.get(FIELD) != kept:
             run.update_record(**{FIELD: kept})
     return date.fromisoformat(str(wanted or gather_object([kept])[0]))

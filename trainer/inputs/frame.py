@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,6 +12,7 @@ from launcher.errors import ExperimentError, Warned
 from .template import ANSWER, SYSTEM, USER, Messages, Template, broken, shown
 
 _SYSTEM: Final = {"role": "system", "content": SYSTEM}
+_ADDRESS: Final = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")
 _USER: Final = {"role": "user", "content": USER}
 
 
@@ -42,6 +44,8 @@ class Frame:
         for what, found, text in (("the user's text", USER, begun), ("the answer", ANSWER, whole)):
             if not _holds(text, found):
                 raise ExperimentError(broken(f"it leaves out {what}: {shown(text)}"))
+        if address := _ADDRESS.search(whole):
+            raise ExperimentError(broken(f"it writes the address of an object, which every process has elsewhere: {address[0]}"))
         # Where the prompt begins the whole, the answer follows it; else what they share is the prompt without its end.
         body = begun if whole.startswith(begun) else bare if begun.startswith(bare) else begun[: shared(begun, whole)]
         opening, kept, closing = whole[shared(body, whole) :].rpartition(ANSWER)

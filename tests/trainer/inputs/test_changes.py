@@ -51,6 +51,8 @@ def test_a_template_that_keeps_every_text_is_not_worth_a_word(said: Said, pairs:
         "{% for m in messages %}", "{% for m in messages %}{% if m['role'] == 'system' %}<|im_start|>user\n{% endif %}"
     )
     assert said(tokenizer(merged), pairs) == []
+    marked = CHATML.replace("{{ m['content'] }}", "{% generation %}{{ m['content'] }}{% endgeneration %}")
+    assert said(tokenizer(marked), pairs) == []
 
 
 def test_a_system_text_that_reaches_no_prompt_is_a_warning(said: Said) -> None:

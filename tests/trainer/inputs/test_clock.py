@@ -56,6 +56,8 @@ def test_a_run_keeps_the_day_of_its_first_start(
     monkeypatch.setattr(clock, "today", lambda: date(2026, 7, 5))
     assert day_of_run(run, None, None, first=True) == date(2026, 7, 4), "a restart on the next day"
     assert day_of_run(run, "2024-07-26", None, first=True) == date(2024, 7, 26), "template_date decides"
+    run.update_record(template_date=None, attempts=[{"number": 1, "started": "2026-07-03T23:30:00-02:00"}])
+    assert day_of_run(run, None, None, first=True) == date(2026, 7, 4), "its first attempt ended before it had made tokens"
     other = new_run(tmp_path, make_experiment(), "other")
     assert day_of_run(other, None, "2026-06-30", first=True) == date(2026, 6, 30), "it resumes from another run's checkpoint"
     assert other.read_record()["template_date"] == "2026-06-30"

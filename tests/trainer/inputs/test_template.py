@@ -148,6 +148,10 @@ def test_a_refused_system_message_is_a_mistake_at_the_prompt_s_row(encode: Calla
         (CHATML + "{{ 1 + 'a' }}", "TypeError: unsupported operand type(s) for +: 'int' and 'str'"),
         (CHATML + "{{ raise_exception('No.\nNever.') }}", "No. Never."),
         (CHATML.replace("m['content']", "m['text']"), "it leaves out the user's text: '<|im_start|>user\\n<|im_end|>\\n"),
+        (
+            CHATML + "{{ joiner() }}",
+            "it writes the address of an object, which every process has elsewhere: <jinja2.utils.Joiner",
+        ),
         ({"tool_use": CHATML, "rag": CHATML}, "ValueError: This model has multiple chat templates with no default"),
     ],
 )
