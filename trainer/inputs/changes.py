@@ -87,8 +87,16 @@ class Changes:
             self._add("opening", pair, f"the {name} answer", shown(answer), shown(region))
         if left == answer or answer in region or self._respaced(pair, f"{name} answer", answer, region, left):
             return left
+        wide = self._with_generation(prompt, whole)
+        if answer in wide or self._respaced(pair, f"{name} answer", answer, wide, wide.removesuffix(frame.closing)):
+            return left
         self._changed(pair, name, answer, left)
         return left
+
+    def _with_generation(self, prompt: str, whole: str) -> str:
+        """The end of ``whole`` from what begins an answer in the prompt: it may be a part of the answer, such as ``<think>``."""
+        body = prompt.removesuffix(self.frame.generation)
+        return whole[len(body) :] if whole.startswith(body) else ""
 
     def _changed(self, pair: Pair, name: str, answer: str, left: str) -> None:
         if not left.strip():

@@ -20,11 +20,12 @@ _USER: Final = {"role": "user", "content": USER}
 class Frame:
     """An answer stands between ``opening`` and ``closing``, which follow the prompt without its end ``begin``.
 
-    ``begin`` is empty where the prompt begins the whole conversation, as it should. ``bare``: a prompt that begins no answer;
-    ``system``: the system text that the template writes where a conversation has none.
+    ``begin`` is empty where the prompt begins the whole conversation, as it should. ``generation``: what begins an answer at the
+    end of a prompt; ``bare``: a prompt without it; ``system``: the system text that the template writes where there is none.
     """
 
     begin: str = ""
+    generation: str = ""
     opening: str = ""
     closing: str = ""
     bare: str = ""
@@ -51,7 +52,10 @@ class Frame:
         opening, kept, closing = whole[shared(body, whole) :].rpartition(ANSWER)
         given = template.text([_SYSTEM, _USER]) or SYSTEM
         own = "" if _SYSTEM in prompt else _own_system(bare, given)
-        return cls(begun[len(body) :], opening if kept else "", closing if kept else "", bare, not _holds(given, SYSTEM), own)
+        generation = begun.removeprefix(bare) if begun.startswith(bare) else ""
+        return cls(
+            begun[len(body) :], generation, opening if kept else "", closing if kept else "", bare, not _holds(given, SYSTEM), own
+        )
 
     def notices(self, template: Template, *, has_system: bool) -> Iterator[str]:
         """What is true whatever the data: a system text of the template's own, a BOS too many or too few."""

@@ -30,6 +30,8 @@ OWN_REASONING = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n"
     "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
+# As Qwen3.5's: the prompt opens the reasoning that the answer has in a form of its own.
+OPEN_REASONING = OWN_REASONING.partition("{% if enable_thinking")[0] + "<think>\n{% endif %}"
 SPECIAL = ("<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
 
 PAIRS = (

@@ -14,6 +14,7 @@ from tests.trainer.inputs.chats import (
     DROPS_REASONING,
     DROPS_SYSTEM,
     NO_END,
+    OPEN_REASONING,
     OWN_REASONING,
     PAIRS,
     REASONED,
@@ -106,6 +107,17 @@ def test_a_think_block_that_training_has_and_cells_lack_is_a_notice(said: Said) 
         "'<think>The map shows Linden.</think>At Linden Square.' → "
         "'<think>\\nThe map shows Linden.\\n</think>\\n\\nAt Linden Square.'"
     ]
+
+
+def test_reasoning_whose_mark_is_the_end_of_the_prompt_is_not_cut(said: Said) -> None:
+    (notice,) = said(tokenizer(OPEN_REASONING), REASONED)
+    assert notice.startswith("notice: train.csv: the chat template changes white space in 4 texts, first the chosen answer at")
+    without, with_it = (
+        REASONED[0],
+        Pair(None, "How many?", "<think>\nCount.\n</think>\n\nNine.", "<think>\nNo.\n</think>\n\nSome.", 3),
+    )
+    assert said(tokenizer(OPEN_REASONING), [with_it]) == []
+    assert len(said(tokenizer(OPEN_REASONING), [without, with_it])) == 1
 
 
 def test_texts_that_lose_only_white_space_are_a_notice(said: Said) -> None:
