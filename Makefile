@@ -88,8 +88,9 @@ docs: $(VENV)/dev.stamp ## regenerate tables, command help and printed outputs i
 pictures: $(VENV)/trainer.stamp $(MODEL)/config.json ## run the demo and draw its terminal for the README
 	$(BIN)/python -m docs.generate.terminal --record
 
-trl-fields: $(VENV)/trainer.stamp ## regenerate the launcher's list of TRL's fields
+trl-fields: $(VENV)/trainer.stamp ## regenerate the launcher's lists of TRL's fields and of modules that transformers renames
 	$(BIN)/python -m trainer.inputs.trl_fields
+	$(BIN)/python -m trainer.inputs.renamed
 
 clean: ## remove everything that make created (runs in data/dpo stay)
 	rm -rf $(VENV) build data/demo

@@ -54,14 +54,19 @@ def _counted(experiment: Experiment, copy: Path | None) -> Mapping[str, Any]:
     from .inputs.bucket import model_path
     from .inputs.clock import today
     from .inputs.model import load_tokenizer
+    from .inputs.reach import check_reach, read_from
+    from .inputs.skeleton import examined
     from .prepare import tokenize_all
 
     cache, h = Path(os.environ["DPO_CACHE_ROOT"]), experiment.hyperparameters
     pairs = read_pairs(experiment, Reading(Path(), read_env(Path()), cache, copy, say))
-    tokenizer = load_tokenizer(experiment, model_path(experiment, Path(), cache, first=True))
+    path = model_path(experiment, Path(), cache, first=True)
+    tokenizer = load_tokenizer(experiment, path)
+    reach = examined(experiment, path)
     day = date.fromisoformat(h.template_date) if h.template_date else today()
     tokens, held_out = tokenize_all(experiment, pairs, tokenizer, cache, day)
-    notices = dict.fromkeys([*tokens.notices, *(held_out.notices if held_out else ())])
+    beyond = check_reach(reach, experiment, read_from(pairs, tokens, held_out), tokenizer)
+    notices = dict.fromkeys([*tokens.notices, *(held_out.notices if held_out else ()), *beyond])
     return {
         "pairs": len(tokens.pairs),
         "tokens": tokens.total,

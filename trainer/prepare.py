@@ -8,9 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate.utils import gather_object
-from peft import PeftModel
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig
 
@@ -23,12 +21,15 @@ from .checkpoints.best import MetricCheck, Patience
 from .checkpoints.checkpoints import StopCallback, any_rank, resume_point
 from .checkpoints.origin import check, check_base, day_of, origin
 from .checkpoints.remembered import CHECKPOINTING, MICRO, remembered, step_of
-from .inputs.adapter import check_biases, lora_config, seed_adapter, widen_adapter
+from .inputs.adapter import check_biases, lora_config, seed_adapter, sizes, widen_adapter
 from .inputs.arguments import arguments, check_optimizer, smaller, without_effect
 from .inputs.bucket import model_path
 from .inputs.clock import day_of_run
 from .inputs.data import read_data
 from .inputs.model import Precision, choose_precision, load_model, load_tokenizer, weights_size
+from .inputs.reach import Reach, check_reach, read_from
+from .inputs.skeleton import examined
+from .inputs.targets import Wanted, check_targets
 from .inputs.tokens import Tokens, tokenize
 from .logs import HealthCallback, LogCallback, StepLog
 from .output import notices, say, stage
@@ -98,6 +99,7 @@ class Inputs:
     tokenizer: Any
     tokens: Tokens
     held_out: Tokens | None  # the validation pairs, where they are evaluated
+    reach: Reach | None  # of the model; None: only the loaded model tells it
     checkpoint: Path | None  # the run resumes from it
     precision: Precision
     args: DPOConfig
@@ -110,6 +112,7 @@ class Loaded:
 
     policy: Any
     reference: Any
+    wanted: Wanted | None  # of its adapter
     notices: list[str]
 
 
@@ -135,21 +138,24 @@ def prepare_inputs(rank: Rank) -> Inputs:
     path = model_path(experiment, roots.data, roots.cache, first=rank.first, waiting=rank.waiting)
     with stage("loading the tokenizer"):
         tokenizer = rank.waiting(lambda: load_tokenizer(experiment, path))
+    with stage("reading the model's configuration"):
+        reach = examined(experiment, path)
     checkpoint = resume_point(run, experiment, roots.run)
     day = day_of_run(run, h.template_date, day_of(checkpoint), first=rank.first)
     tokens, held_out = tokenize_all(experiment, pairs, tokenizer, roots.cache, day)
+    beyond = check_reach(reach, experiment, read_from(pairs, tokens, held_out), tokenizer)
     micro = smaller(h.per_device_train_batch_size, roots.splits, remembered(checkpoint, MICRO))
     precision = choose_precision(h, cuda=device.cuda, bf16=device.bf16, is_sharded=is_sharded())
     args = arguments(experiment, run, precision, device, micro)
     made_of = origin(experiment, tokens, held_out, device, _zero_stage(args))
     if rank.first:
-        _say_work(rank, tokens, held_out, checkpoint)
+        _say_work(rank, tokens, held_out, checkpoint, beyond)
         notices(without_effect(experiment, device))
     differences = check(checkpoint, made_of) if checkpoint else []
     if rank.first:
         notices(differences)
     check_optimizer(args)
-    return Inputs(pairs, path, tokenizer, tokens, held_out, checkpoint, precision, args, made_of)
+    return Inputs(pairs, path, tokenizer, tokens, held_out, reach, checkpoint, precision, args, made_of)
 
 
 def tokenize_all(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: Path, day: date) -> tuple[Tokens, Tokens | None]:
@@ -168,7 +174,7 @@ def _zero_stage(args: DPOConfig) -> int:
     return 0 if args.deepspeed_plugin is None else int(args.deepspeed_plugin.zero_stage)
 
 
-def _say_work(rank: Rank, tokens: Tokens, held_out: Tokens | None, checkpoint: Path | None) -> None:
+def _say_work(rank: Rank, tokens: Tokens, held_out: Tokens | None, checkpoint: Path | None, beyond: list[str]) -> None:
     experiment = rank.experiment
     steps = experiment.steps(len(tokens.pairs), rank.device.world)
     work = {"pairs": len(tokens.pairs), "tokens": tokens.total, "longest": tokens.longest, "steps": steps}
@@ -177,7 +183,7 @@ def _say_work(rank: Rank, tokens: Tokens, held_out: Tokens | None, checkpoint: P
         f"{len(tokens.pairs):,} pairs, {tokens.total:,} tokens per epoch, longest sequence {tokens.longest:,} tokens; "
         f"{steps:,} steps of {experiment.global_batch} pairs"
     )
-    notices(dict.fromkeys([*tokens.notices, *(held_out.notices if held_out else ())]))
+    notices(dict.fromkeys([*tokens.notices, *(held_out.notices if held_out else ()), *beyond]))
     if checkpoint is not None:
         step = step_of(checkpoint)
         end = "; it is the last step: nothing is left to train" if step >= steps else ""
@@ -195,9 +201,13 @@ def prepare_model(rank: Rank, inputs: Inputs) -> Loaded:
         keeps_reference = h.full_finetuning and not inputs.args.precompute_ref_log_probs
         reference = load_model(rank.experiment, inputs.path, inputs.precision, cuda=cuda) if keeps_reference else None
     found = check_biases(policy, h)
+    if inputs.reach is None:
+        check_targets(policy, h, rank.experiment.model_name)
+        data = read_from(inputs.pairs, inputs.tokens, inputs.held_out)
+        found += check_reach(Reach.of(policy), rank.experiment, data, inputs.tokenizer)
     if cuda and h.use_gradient_checkpointing == "auto":
         found = [*found, _choose_checkpointing(rank, inputs, policy)]
-    return Loaded(policy, reference, found)
+    return Loaded(policy, reference, None if h.full_finetuning else Wanted.of(policy, h), found)
 
 
 def _choose_checkpointing(rank: Rank, inputs: Inputs, model: Any) -> str:
@@ -240,7 +250,12 @@ def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
         check_base(checkpoint, identity)
     if rank.first:
         notices(loaded.notices)
-        say(f"{_parameters(trainer.model)}; {inputs.precision}")
+        say(f"{sizes(trainer.model)}; {inputs.precision}")
+        if loaded.wanted is not None:
+            covered = loaded.wanted.covered(trainer.model)
+            say(covered.sentence)
+            notices(covered.notices)
+            rank.run.update_record(adapter=covered.json())
     return Ready(trainer, stopper, health, log, identity, step)
 
 
@@ -256,7 +271,7 @@ def _trainer(rank: Rank, inputs: Inputs, loaded: Loaded, callbacks: list[Trainer
             eval_dataset=inputs.held_out.dataset() if inputs.held_out else None,
             processing_class=inputs.tokenizer,
             callbacks=callbacks,
-            peft_config=lora_config(h),
+            peft_config=lora_config(h, loaded.policy),
         )
     except (ValueError, NotImplementedError) as error:
         raise ExperimentError(Mistake("hyperparameters", f"TRL refuses these settings: {error}")) from error
@@ -279,12 +294,3 @@ def _callbacks(
     if h.early_stopping_patience is not None:
         callbacks.append(Patience(h.early_stopping_patience, h.early_stopping_threshold))
     return callbacks
-
-
-def _parameters(model: torch.nn.Module) -> str:
-    if isinstance(model, PeftModel):
-        trained, every = model.get_nb_trainable_parameters()  # a 4-bit tensor holds two weights a number
-    else:
-        every = sum(numel(p) for p in model.parameters())
-        trained = sum(numel(p) for p in model.parameters() if p.requires_grad)
-    return f"{every:,} parameters, {trained:,} trained ({trained / every:.1%})"

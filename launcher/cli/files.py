@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 @click.option("--tokens", is_flag=True, help="Also make the tokens, as a run does before it loads the model's weights.")
 @json_option
 def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...], tokens: bool, as_json: bool) -> int:
-    """Find every mistake in the experiment files and their data.
+    """Find every mistake in the experiment files, their data, and their models on this disk.
 
-    Checks all experiments unless EXP is given. Exits with 42 if a file is wrong, 43 if data are wrong.
+    Checks all experiments unless EXP is given. Exits with 42 if a file or a model is wrong, 43 if data are wrong.
 
     --tokens finds what only the model's tokenizer and chat template tell: prompts that fill max_seq_length, texts that
     the template drops or refuses. It needs the packages of dpo-launcher[trainer].

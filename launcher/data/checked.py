@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from ..experiment.files import check_files, read_env
 from ..experiment.found import Other
 from ..experiment.loaded import Loaded
 from ..experiment.variables import check_addresses
-from ..job.job import check_model, check_outputs
+from ..job.job import check_outputs
+from ..job.model import check_model
 from .notices import never_evaluated
 from .pairs import Pairs, read_pairs
 from .rows import Reading
@@ -36,7 +37,8 @@ class CheckedTokens:
 class CheckedData:
     """One experiment and its data; ``pairs`` is None where they cannot be read, ``tokens`` where none were made.
 
-    ``is_whole``: its file has no mistake. ``outputs``: why its folders cannot be written.
+    ``is_whole``: its file has no mistake. ``outputs``: why its folders cannot be written. ``model``: what is wrong with its
+    model.
     """
 
     loaded: Loaded
@@ -45,6 +47,7 @@ class CheckedData:
     is_whole: bool = True
     tokens: CheckedTokens | None = None
     outputs: ExperimentError | None = None
+    model: ExperimentError | None = None
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -55,7 +58,7 @@ class CheckedData:
 
     @property
     def errors(self) -> list[LauncherError]:
-        return [error for error in (self.outputs, self.error) if error is not None]
+        return [error for error in (self.model, self.outputs, self.error) if error is not None]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -130,36 +133,47 @@ def check(
         survey = check_files(root, file, overrides, name)
     except ExperimentError as error:
         return Checked((), error.mistakes, ())
-    loaded = [one.loaded for one in survey.experiments if one.loaded is not None]
-    warnings = (*survey.warnings, *dict.fromkeys(_missing_models(loaded, root)))
     readable = [(one.readable, one.loaded is not None) for one in survey.experiments if one.readable is not None]
-    experiments = tuple(_checked(one, root, say, is_whole=is_whole) for one, is_whole in readable)
+    found = tuple(_checked(one, root, say, is_whole=is_whole) for one, is_whole in readable)
+    later = {id(one): _lines(one.model) for one in found if one.model is not None and _is_made_later(one, name)}
+    warnings = (*survey.warnings, *dict.fromkeys(line for lines in later.values() for line in lines))
+    experiments = tuple(replace(one, model=None) if id(one) in later else one for one in found)
     return Checked(experiments, survey.mistakes, warnings, survey.others)
 
 
 def _checked(loaded: Loaded, root: Path, say: Callable[[str], None], *, is_whole: bool) -> CheckedData:
-    outputs = None
-    try:
-        with loaded.placed():
-            check_outputs(loaded.experiment, root)
-    except ExperimentError as error:
-        outputs = error
+    outputs = _wrong(loaded, lambda: check_outputs(loaded.experiment, root))
+    model: ExperimentError | None = None
     try:
         with loaded.placed():
             env = read_env(root)
+            model = _wrong(loaded, lambda: check_model(loaded.experiment, root, env))
             check_addresses(loaded.experiment, env)
             pairs = read_pairs(loaded.experiment, Reading(root, env, say=say))
-            return CheckedData(loaded, pairs, None, is_whole, outputs=outputs)
+            return CheckedData(loaded, pairs, None, is_whole, outputs=outputs, model=model)
     except LauncherError as error:  # kept, not lost: the next experiment's mistakes belong into the same report
-        return CheckedData(loaded, None, error, is_whole, outputs=outputs)
+        return CheckedData(loaded, None, error, is_whole, outputs=outputs, model=model)
 
 
-def _missing_models(those: Iterable[Loaded], root: Path) -> Iterable[str]:
-    """A warning for each model that is not on this disk: no mistake, as it may be made later or be elsewhere."""
-    for loaded in those:
-        try:
-            with loaded.placed():
-                check_model(loaded.experiment.model_name, root)
-        except ExperimentError as error:
-            for mistake in error.mistakes:
-                yield f"{mistake.where}: {mistake.what}" + (f" ({mistake.hint})" if mistake.hint else "")
+def _wrong(loaded: Loaded, check: Callable[[], None]) -> ExperimentError | None:
+    """What ``check`` finds, at its place in the file."""
+    try:
+        with loaded.placed():
+            check()
+    except ExperimentError as error:
+        return error
+    return None
+
+
+def _is_made_later(one: CheckedData, name: str | None) -> bool:
+    """Whether a missing model is a warning: it is on a cluster's volume, or a command of this checkout makes it and all
+    experiments are checked.
+    """
+    experiment, mistakes = one.loaded.experiment, one.model.mistakes if one.model is not None else ()
+    is_far = "data" in experiment.launch.kubernetes.volumes or experiment.model_name.startswith("/dpo/")
+    is_made = name is None and any("make it with" in (mistake.hint or "") for mistake in mistakes)
+    return is_made or (is_far and any("not found" in mistake.what for mistake in mistakes))
+
+
+def _lines(error: ExperimentError) -> list[str]:
+    return [f"{mistake.where}: {mistake.what}" + (f" ({mistake.hint})" if mistake.hint else "") for mistake in error.mistakes]

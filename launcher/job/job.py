@@ -116,24 +116,6 @@ def topology_of(launch: Launch, gpus_there: int, parallelism: Parallelism = DDP)
     return Topology(gpus, launch.nodes, gpus or launch.processes or 1, parallelism)
 
 
-def check_model(model_name: str, root: Path) -> None:
-    """Raises ExperimentError if ``model_name`` is a local folder without a model. Looks only at the disk."""
-    if model_name.startswith("s3://"):
-        return
-    folder = root / expanded(model_name)
-    is_path = model_name.startswith(("./", "../", "/", "~")) or model_name.count("/") > 1 or folder.is_dir()
-    if not is_path or (folder / "config.json").is_file():
-        return
-    hint = "make it with: make demo" if "data/demo" in model_name else None
-    if model_name.startswith(("https://huggingface.co/", "https://hf.co/")):
-        hint = f"use the hub id {'/'.join(model_name.split('/')[3:5])}"
-    if folder.is_dir():
-        files = sorted(path.name for path in folder.iterdir())
-        found = "an empty folder" if not files else ", ".join(files[:5]) + (" …" if len(files) > 5 else "")
-        raise ExperimentError(Mistake("model_name", f"no model in {model_name}", "a folder with config.json", found, hint))
-    raise ExperimentError(Mistake("model_name", f"folder {model_name} not found", "a hub id or an existing folder", hint=hint))
-
-
 def check_outputs(experiment: Experiment, root: Path) -> None:
     """Raises ExperimentError where the folders that a run on this machine writes to, below ``root``, cannot be written."""
     h = experiment.hyperparameters

@@ -54,7 +54,8 @@ def prepare(found: Rendered, data_of: str | None, say: Callable[[str], None]) ->
     """
     from ..data.pairs import read_pairs
     from ..experiment.files import read_env
-    from ..job.job import check_model, check_outputs
+    from ..job.job import check_outputs
+    from ..job.model import check_model
     from ..planning.derived import derived
     from ..planning.planned import said_before_run
 
@@ -63,7 +64,7 @@ def prepare(found: Rendered, data_of: str | None, say: Callable[[str], None]) ->
     spec: Any = found.spec
     _check_name(job)
     with found.loaded.placed(), copy_of(job.experiment, data_of) as copy:
-        check_model(job.experiment.model_name, where.cwd)
+        check_model(job.experiment, where.cwd, caller)
         check_outputs(job.experiment, where.cwd)
         _check_cache(caller)
         pairs = read_pairs(job.experiment, reading_for(job, spec.run_dir, where.cwd, caller, copy, say))

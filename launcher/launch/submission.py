@@ -234,11 +234,11 @@ def _read(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Path 
     from ..backends.kubernetes.render.placement import travels
     from ..data.pairs import read_pairs
     from ..data.rows import Reading
-    from ..job.job import check_model
+    from ..job.model import check_model
 
     e = job.experiment
     if travels(e.model_name, spec.claims):
-        check_model(e.model_name, Path.cwd())
+        check_model(e, Path.cwd(), caller)
     path = e.datasets_path
     if path is not None and not path.startswith("s3://") and not travels(path, spec.claims):
         return None

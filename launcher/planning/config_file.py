@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import CredentialError, ExperimentError, LauncherError, Mistake, StorageError, UnreachableError
 from ..network import reason, shown, through
+from ..runs.cache import cache_root, is_hub_id, snapshots
 from ..runs.run_dir import expanded
 from .model_config import ModelConfig
 
@@ -49,7 +50,7 @@ def find_model_config(
         tried.append(str(file))
         if file == given:
             raise ExperimentError(Mistake(FLAG, f"{file} not found", "the model's config.json"))
-    if _is_hub_id(model_name) and network:
+    if is_hub_id(model_name) and network:
         url = f"{caller.get('HF_ENDPOINT', HUB).rstrip('/')}/{model_name}/resolve/main/config.json"
         try:
             return ModelConfig.parse(_mapping(_ask(url, caller), url), url), url
@@ -83,35 +84,14 @@ def _files(model_name: str, root: Path, caller: Mapping[str, str], given: Path |
     if model_name.startswith("s3://"):
         return
     folder = root / expanded(model_name)
-    if folder.is_dir() or not _is_hub_id(model_name):
+    if folder.is_dir() or not is_hub_id(model_name):
         yield folder / "config.json"
         return
     here = Path(__file__).parents[1]
     for models in (root / "configs" / "models", here.parent / "configs" / "models", here / "models"):  # the last: installed
         yield models / model_name / "config.json"
-    for hub in dict.fromkeys(_caches(caller)):
-        cached = hub / f"models--{model_name.replace('/', '--')}"
-        main = cached / "refs" / "main"
-        revision = main.read_text(encoding="utf-8").strip() if main.is_file() else "main"
-        yield cached / "snapshots" / revision / "config.json"
-
-
-def _caches(caller: Mapping[str, str]) -> Iterator[Path]:
-    """Where the hub's client keeps models, for runs of the launcher and for other programs on this machine."""
-    home = Path(caller.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 - never raises, with no home either
-    if caller.get("HF_HUB_CACHE"):
-        yield Path(caller["HF_HUB_CACHE"])
-    if caller.get("HF_HOME"):
-        yield Path(caller["HF_HOME"], "hub")
-    if caller.get("DPO_CACHE_ROOT"):
-        yield Path(caller["DPO_CACHE_ROOT"], "huggingface", "hub")
-    cache = Path(caller.get("XDG_CACHE_HOME") or home / ".cache")
-    yield cache / "dpo-launcher" / "huggingface" / "hub"
-    yield cache / "huggingface" / "hub"
-
-
-def _is_hub_id(model_name: str) -> bool:
-    return model_name.count("/") <= 1 and not model_name.startswith((".", "/", "~", "s3:"))
+    for snapshot in snapshots(model_name, caller):
+        yield snapshot / "config.json"
 
 
 def _read(file: Path) -> ModelConfig:
@@ -134,7 +114,6 @@ def _mapping(text: str, where: str) -> Mapping[str, Any]:
 
 def _in_bucket(uri: str, storage: StorageConfig | None, caller: Mapping[str, str]) -> Path:
     """The configuration of a model in a bucket, fetched into the cache; raises what ``fetch_folder`` raises."""
-    from ..runs.cache import cache_root
     from ..storage import Effort, fetch_folder
 
     # Somebody waits for the plan: retry once, not for minutes.

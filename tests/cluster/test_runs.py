@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,10 +114,10 @@ def test_a_run_that_is_stopped_leaves_a_checkpoint_and_is_resumed(place: Place, 
 
 
 def test_a_mistake_in_the_experiment_is_final_at_once(place: Place, home: Home) -> None:
-    bare = home.folder / "bare"
-    bare.mkdir(exist_ok=True)
-    (bare / "config.json").write_text((home.folder / "model" / "config.json").read_text())  # and no tokenizer
-    done = home.launcher("submit", "demo", "--name", "wrong", "--set", "model_name=./bare", "--follow")
+    empty = home.folder / "empty"
+    shutil.copytree(home.folder / "model", empty, dirs_exist_ok=True)
+    (empty / "model.safetensors").write_bytes(b"")  # a download that was cut: only the trainer reads it
+    done = home.launcher("submit", "demo", "--name", "wrong", "--set", "model_name=./empty", "--follow")
     assert done.returncode == 42, done.stdout + done.stderr
     now = home.status("wrong")
     assert (now["state"], now["exit_code"]) == ("failed", 42)

@@ -172,6 +172,8 @@ def test_a_run_leaves_its_data_record_and_only_complete_checkpoints(twelve: tupl
     assert all(len(source["sha256"]) == 64 for source in record["data"])
     assert record["packages"]["trl"].startswith("1.16")
     assert "dropout is on" in record["dpo_path"]["sentence"]
+    layers = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    assert record["adapter"] == {"on": dict.fromkeys(layers, 2), "none_on": {"lm_head": 1}}
     assert record["result"]["verified"]["largest_logp_difference"] == 0.0
     before, after = (record["result"][name] for name in ("before", "after"))
     assert after["eval_rewards/margins"] > before["eval_rewards/margins"] == pytest.approx(0, abs=1e-6)

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 from transformers import set_seed
 
 from launcher.errors import ExperimentError, Mistake, Warned
 from launcher.experiment.hyperparameters import Hyperparameters
+from launcher.experiment.targets import asked, is_all_linear
+
+from ..processes.sharding import numel
+from .modules import left_out, modules_of, old_names
 
 
-def lora_config(hyper: Hyperparameters) -> LoraConfig | None:
-    """The adapter's shape, or None for full fine-tuning."""
+def lora_config(hyper: Hyperparameters, model: torch.nn.Module | None = None) -> LoraConfig | None:
+    """The adapter's shape for ``model``, which has none yet, or None for full fine-tuning.
+
+    ``all-linear`` leaves out the layers of ``model`` on which an adapter has no effect, or which PEFT refuses.
+    """
     if hyper.full_finetuning:
         return None
     targets = hyper.target_modules if isinstance(hyper.target_modules, str) else list(hyper.target_modules)
+    exclude: list[str] = []
+    if model is not None and is_all_linear(targets):
+        exclude = sorted({".".join(name.split(".")[-2:]) for name in left_out(model)})
+    elif model is not None and isinstance(targets, str) and old_names(model):
+        targets = asked(targets, modules_of(model))  # PEFT would take the last parts alone of what the pattern matches
     return LoraConfig(
         r=hyper.r,
         lora_alpha=float(hyper.lora_alpha),  # a default that no file was read for is an integer: it would be written as one
         lora_dropout=float(hyper.lora_dropout),
         bias="none",  # see check_biases
         target_modules=targets,
+        exclude_modules=exclude or None,
         task_type="CAUSAL_LM",
     )
 
@@ -68,3 +81,13 @@ def widen_adapter(model: torch.nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+
+
+def sizes(model: torch.nn.Module) -> str:
+    """How many parameters the model has, and how many are trained, in words."""
+    if isinstance(model, PeftModel):
+        trained, every = model.get_nb_trainable_parameters()  # a 4-bit tensor holds two weights a number
+    else:
+        every = sum(numel(p) for p in model.parameters())
+        trained = sum(numel(p) for p in model.parameters() if p.requires_grad)
+    return f"{every:,} parameters, {trained:,} trained ({trained / every:.1%})"

@@ -9,6 +9,7 @@ from accelerate.utils import gather_object
 from launcher.errors import CredentialError, ExperimentError, Mistake, StorageError, UnreachableError, UploadError, Warned
 from launcher.experiment.files import read_env
 from launcher.experiment.schema import Experiment
+from launcher.job.model import ADAPTER
 from launcher.runs.run_dir import RunDir, expanded, write_whole
 from launcher.storage import Lines, check_bucket, fetch_folder, key_parts, upload_run
 
@@ -32,7 +33,7 @@ def model_path(experiment: Experiment, data_root: Path, cache: Path, *, first: b
         found = waiting(lambda: fetch_folder(name, storage=storage, env=env, cache=cache, listener=lines))
     if len(set(gather_object([found.name]))) > 1:  # the same contents have the same folder
         raise StorageError(f"{name}: the model changed during the download: the ranks hold different versions; start again")
-    if not (found / "config.json").is_file():
+    if not any((found / name).is_file() for name in ("config.json", ADAPTER)):
         there = ", ".join(sorted(path.name for path in found.iterdir())[:5])
         raise ExperimentError(Mistake("model_name", f"no model in {name}", "a folder with config.json", there))
     if first:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,17 +12,18 @@ from typing import Any, Final
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from launcher.errors import CredentialError, ExperimentError, Mistake
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment
+from launcher.job.model import ADAPTER, TOKENIZER_FILES, check_adapter
 
 from ..processes.network import of_network, refusal
 from .dropout import silence
 from .hub import from_hub
 
 BITSANDBYTES: Final = "pip install 'dpo-launcher[trainer,cuda]'"
-TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,11 @@ def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool, is_shard
 
 
 def load_tokenizer(experiment: Experiment, path: str) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, with a padding token; raises ExperimentError where it has none, or cannot be loaded."""
+    """The model's tokenizer, with a padding token; raises ExperimentError where it has none, or cannot be loaded, and where
+    ``path``, a folder or a hub id, is an adapter.
+    """
     hyper = experiment.hyperparameters
+    refuse_adapter(experiment, path, cached=True)
     if Path(path).is_dir() and not any((Path(path) / name).exists() for name in TOKENIZER_FILES):
         # transformers would make an empty tokenizer of config.json alone
         raise _not_loaded(experiment, "tokenizer", FileNotFoundError("none of " + ", ".join(TOKENIZER_FILES)))
@@ -78,7 +83,7 @@ def load_tokenizer(experiment: Experiment, path: str) -> PreTrainedTokenizerBase
             path,
             "tokenizer",
             hyper.model_cache_dir,
-            lambda cached: AutoTokenizer.from_pretrained(path, local_files_only=cached, **options),
+            lambda cached: _tokenizer(experiment, path, cached, options),
         )
     except (OSError, ValueError) as error:
         raise _not_loaded(experiment, "tokenizer", error) from error
@@ -89,6 +94,25 @@ def load_tokenizer(experiment: Experiment, path: str) -> PreTrainedTokenizerBase
             Mistake("model_name", f"the tokenizer of {experiment.model_name} has no padding token and no end-of-text token")
         )
     return tokenizer
+
+
+def _tokenizer(experiment: Experiment, path: str, cached: bool, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    refuse_adapter(experiment, path, cached=cached)
+    return AutoTokenizer.from_pretrained(path, local_files_only=cached, **options)
+
+
+def refuse_adapter(experiment: Experiment, path: str, *, cached: bool) -> None:
+    """Raises ExperimentError where ``path`` holds an adapter: transformers would load it, and the model that it names.
+
+    ``cached``: a hub id is looked up in the hub's cache alone.
+    """
+    if Path(path).is_dir():
+        found: str | None = str(Path(path) / ADAPTER)
+    else:
+        cache = experiment.hyperparameters.model_cache_dir
+        found = find_adapter_config_file(path, cache_dir=cache, local_files_only=cached)
+    if found is not None:
+        check_adapter(experiment.model_name, Path(found), is_beside=Path(found).with_name("config.json").is_file())
 
 
 def weights_size(path: str) -> str:

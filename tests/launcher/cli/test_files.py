@@ -385,13 +385,47 @@ def test_an_unknown_experiment_ends_in_one_message(launcher: Launcher) -> None:
         assert err.endswith("hint:     did you mean 'demo'?\n")
 
 
-def test_check_warns_of_a_model_that_is_not_on_this_disk(launcher: Launcher) -> None:
+def test_check_refuses_a_model_that_a_run_would_refuse_and_checks_the_data_too(launcher: Launcher) -> None:
     write_all(EXPERIMENT.replace("org/model", "./modle"))
+    code, out, err = launcher("check")
+    assert (code, "training pair" in out) == (42, True)
+    assert err.startswith("error: configs/a.yml:6:15: model_name: folder ./modle not found\n    | ")
+    code, _, err = launcher("check", "--set", "model_name=https://huggingface.co/Qwen/Qwen3-0.6B")
+    assert code == 42
+    assert err.startswith("error: --set: model_name: folder https://huggingface.co/Qwen/Qwen3-0.6B not found\n")
+    assert err.endswith("hint:     use the hub id Qwen/Qwen3-0.6B\n")
+
+
+def test_a_model_that_is_made_later_or_lies_on_a_cluster_is_a_warning(launcher: Launcher) -> None:
+    write_all(EXPERIMENT.replace("org/model", "data/demo/tiny"))
     code, _, err = launcher("check")
-    assert (code, err) == (0, "warning: configs/a.yml:6:15: model_name: folder ./modle not found\n")
-    _, _, err = launcher("check", "--set", "model_name=https://huggingface.co/Qwen/Qwen3-0.6B")
-    where, hint = "--set: model_name", "use the hub id Qwen/Qwen3-0.6B"
-    assert err == f"warning: {where}: folder https://huggingface.co/Qwen/Qwen3-0.6B not found ({hint})\n"
+    assert (code, err) == (
+        0,
+        "warning: configs/a.yml:6:15: model_name: folder data/demo/tiny not found (make it with: make demo)\n",
+    )
+    assert launcher("check", "demo")[0] == 42
+    code, _, err = launcher("check", "--set", "model_name=models/on/claim", "--set", "launch.kubernetes.volumes={data: claim}")
+    assert (code, err) == (0, "warning: --set: model_name: folder models/on/claim not found\n")
+
+
+def test_check_names_each_target_module_that_the_model_lacks(launcher: Launcher) -> None:
+    folder = Path("model")
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "tokenizer.json").write_text("{}")
+    header = json.dumps({"model.layers.0.self_attn.v_proj.weight": {"dtype": "F32", "shape": [8, 8]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    write_all(EXPERIMENT.replace("org/model", "model"))
+    code, _, err = launcher("check", "--set", "hyperparameters.target_modules=[v_proj, v_prj]")
+    assert (code, err) == (
+        42,
+        "error: --set: hyperparameters.target_modules.1: 'v_prj' matches no module of model\n"
+        "    | hyperparameters.target_modules=[v_proj, v_prj]\n"
+        "    |                                         ^^^^^\n"
+        "    expected: v_proj\n"
+        "    hint:     did you mean 'v_proj'?\n",
+    )
+    assert launcher("check", "--set", "hyperparameters.target_modules=[v_proj]")[0] == 0
 
 
 def test_check_names_the_line_of_a_setting_that_the_data_contradict(launcher: Launcher) -> None:

@@ -35,6 +35,8 @@ def home(tmp_path: Path) -> Iterator[Path]:
         (tmp_path / name).mkdir()
     (tmp_path / "configs" / "demo.yml").write_text(CONFIG)
     (tmp_path / "model" / "config.json").write_text("{}")
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / "model" / name).touch()
     (tmp_path / "data" / "training_data.csv").write_text("prompt,chosen,rejected\nWhy?,Because.,No.\nHow?,So.,What?\n")
     (tmp_path / "data" / "validation.csv").write_text("prompt,chosen,rejected\nWho?,Me.,Nobody.\n")
     yield tmp_path

@@ -1,11 +1,10 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher.errors import ExperimentError
 from launcher.experiment.schema import Experiment
-from launcher.job.job import Job, check_model, plan
+from launcher.job.job import Job, plan
 from launcher.job.topology import Parallelism
 
 
@@ -91,24 +90,3 @@ def test_env_is_fixed_values_or_names_of_the_caller():
     assert (dict(job.env), job.env_names) == ({"A": "1", "B": "true", "D": "x y"}, ("C",))
     assert planned(0, {"env": ["HTTPS_PROXY"]}).env_names == ("HTTPS_PROXY",)
     assert "DPO_RUN is set by the launcher" in refused(0, {"env": ["DPO_RUN"]})
-
-
-def test_a_model_folder_must_hold_a_model(tmp_path: Path):
-    (tmp_path / "model").mkdir()
-    with pytest.raises(ExperimentError) as caught:
-        check_model("./model", tmp_path)
-    assert str(caught.value) == (
-        "model_name: no model in ./model\n    expected: a folder with config.json\n    found:    an empty folder"
-    )
-    (tmp_path / "model" / "config.json").write_text("{}")
-    check_model("model", tmp_path)
-
-
-def test_a_path_that_is_not_there_is_no_hub_id(tmp_path: Path):
-    for name in ("./x", "../x", "/no/such", "~/no-such-model", "~no-such-user/model", "a/b/c"):
-        with pytest.raises(ExperimentError, match="not found"):
-            check_model(name, tmp_path)
-    with pytest.raises(ExperimentError, match="make it with: make demo"):
-        check_model("data/demo/model", tmp_path)
-    for name in ("Qwen/Qwen3-0.6B", "gpt2", "s3://bucket/models/one"):
-        check_model(name, tmp_path)

@@ -50,6 +50,8 @@ def home(tmp_path: Path, google: Google) -> Iterator[Path]:
         (tmp_path / name).mkdir()
     (tmp_path / "configs" / "demo.yml").write_text(CONFIG)
     (tmp_path / "model" / "config.json").write_text("{}")
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / "model" / name).touch()
     (tmp_path / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in google.env().items()))
     yield tmp_path
     for record in tmp_path.rglob("run.json"):

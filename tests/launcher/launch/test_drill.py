@@ -36,6 +36,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "configs" / "demo.yml").write_text(CONFIG)
     (tmp_path / "model" / "config.json").write_text("{}")
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / "model" / name).touch()
     (tmp_path / "data" / "training_data.csv").write_text("prompt,chosen,rejected\nWhy?,Because.,No.\n")
     for name in ("torch/__init__.py", "torch/distributed/__init__.py"):
         (tmp_path / "fakes" / name).touch()

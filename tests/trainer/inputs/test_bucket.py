@@ -191,6 +191,19 @@ def test_a_place_without_a_model_is_the_experiment_s_mistake(client: Any, proxy:
     )
 
 
+def test_an_adapter_in_a_bucket_is_no_model(client: Any, proxy: FaultProxy, tmp_path: Path) -> None:
+    from trainer.inputs.bucket import model_path
+    from trainer.inputs.model import refuse_adapter
+
+    client.create_bucket(Bucket="models")
+    client.put_object(Bucket="models", Key="base/tiny/adapter_config.json", Body=b'{"base_model_name_or_path": "me/base"}')
+    experiment = experiment_of(proxy.url, BASE)
+    path = model_path(experiment, tmp_path, tmp_path / "cache", first=True)
+    with pytest.raises(ExperimentError) as caught:
+        refuse_adapter(experiment, path, cached=True)
+    assert str(caught.value).startswith(f"model_name: {BASE} is an adapter, not a whole model\n")
+
+
 def test_an_adapter_names_the_bucket_of_its_base_model_and_not_the_cache(tmp_path: Path) -> None:
     from trainer.inputs.bucket import name_base
 

@@ -168,3 +168,62 @@ def test_on_a_gpu_the_weights_are_16_bit(make_experiment: Callable[..., Experime
     precision = choose_precision(experiment.hyperparameters, cuda=True, bf16=torch.cuda.is_bf16_supported())
     model = load_model(experiment, experiment.model_name, precision, cuda=True)
     assert {p.dtype for p in model.parameters()} <= {torch.bfloat16, torch.float16}
+
+
+@pytest.mark.parametrize("kind", ["folder", "beside whole weights", "hub id"])
+def test_an_adapter_is_refused_before_anything_is_loaded(
+    make_experiment: Callable[..., Experiment],
+    new_run: Callable[[Path, Experiment, str], RunDir],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    """transformers would load the base model that it names, and the run's own adapter would replace it."""
+    from trainer.processes.stop import StopRequest
+    from trainer.train import Roots, train
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    folder = tmp_path / "hub" / "models--me--sft" / "snapshots" / "abc" if kind == "hub id" else tmp_path / "sft"
+    if kind == "beside whole weights":
+        shutil.copytree(tiny_model, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "me/base"}')
+    (folder / "adapter_model.safetensors").touch()
+    name = "me/sft" if kind == "hub id" else str(folder)
+    if kind == "hub id":
+        (tmp_path / "hub" / "models--me--sft" / "refs").mkdir()
+        (tmp_path / "hub" / "models--me--sft" / "refs" / "main").write_text("abc")
+    experiment = make_experiment(experiment={"model_name": name}, model_cache_dir=str(tmp_path / "hub"))
+    run = new_run(tmp_path, experiment, "run")
+    with pytest.raises(ExperimentError) as caught:
+        train(run, experiment, Roots(tmp_path, tmp_path, tmp_path / "cache"), StopRequest(), attempt=1)
+    what = "holds an adapter beside its weights" if kind == "beside whole weights" else "is an adapter, not a whole model"
+    assert str(caught.value).startswith(f"model_name: {name} {what}\n")
+    assert "\n    found:    adapter_config.json for base model me/base\n    hint:     " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("hyper", "beginning"),
+    [
+        ({"target_modules": ["q_proj", "v_prj"]}, "hyperparameters.target_modules.1: 'v_prj' matches no module of "),
+        ({"target_modules": ["mlp"]}, "hyperparameters.target_modules.0: 'mlp' of "),
+    ],
+)
+def test_wrong_targets_are_told_before_the_weights_are_loaded(
+    make_experiment: Callable[..., Experiment],
+    new_run: Callable[[Path, Experiment, str], RunDir],
+    tiny_model: Path,
+    tmp_path: Path,
+    hyper: dict[str, Any],
+    beginning: str,
+) -> None:
+    from trainer.processes.stop import StopRequest
+    from trainer.train import Roots, train
+
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"cannot be loaded")
+    experiment = make_experiment(experiment={"model_name": str(tmp_path / "model")}, **hyper)
+    with pytest.raises(ExperimentError) as caught:
+        train(new_run(tmp_path, experiment, "run"), experiment, Roots(tmp_path, tmp_path, tmp_path), StopRequest(), attempt=1)
+    assert str(caught.value).startswith(beginning)

@@ -1,0 +1,45 @@
+"""Writes ``launcher/job/renamed_modules.json``: the families of causal models whose modules have other names than their weight
+files, for a launcher that has no transformers.
+
+python -m trainer.inputs.renamed            rewrite the file
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).parents[2] / "launcher" / "job" / "renamed_modules.json"
+_NO_MODULE = {"weight", "bias"}
+
+
+def installed_renames() -> dict[str, Any]:
+    """``{"transformers": version, "families": {model_type: [parts of names that only a loaded model may have]}}``.
+
+    With the names that PEFT takes for the experts that transformers has fused.
+    """
+    import transformers
+    from peft.utils.transformers_weight_conversion import _MODEL_TO_CONVERSION_PATTERN, _MOE_TARGET_MODULE_MAPPING
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    families = {}
+    for family, classes in sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items()):
+        names = (family, *((classes,) if isinstance(classes, str) else classes))
+        changes = [change for name in names for change in get_checkpoint_conversion_mapping(name) or ()]
+        words = {word for change in changes for text in change.target_patterns for word in re.findall(r"[A-Za-z_]\w*", text)}
+        words |= set(_MOE_TARGET_MODULE_MAPPING.get(_MODEL_TO_CONVERSION_PATTERN.get(family), ()))
+        if words:
+            families[family] = sorted(words - _NO_MODULE)
+    return {"transformers": transformers.__version__, "families": families}
+
+
+def text() -> str:
+    """The file's whole content."""
+    return json.dumps(installed_renames(), indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text())

@@ -1,0 +1,58 @@
+"""Skeleton: the model without its weights, for what must be known before they are loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from launcher.errors import ExperimentError, Mistake
+from launcher.experiment.schema import Experiment
+
+from .hub import from_hub
+from .reach import Reach
+from .targets import check_targets, try_adapter
+
+
+def examined(experiment: Experiment, path: str) -> Reach | None:
+    """The reach of the model ``path``, a folder or a hub id; None where only the loaded model tells it.
+
+    Raises ExperimentError where its configuration contradicts itself, or it lacks what ``target_modules`` names.
+    """
+    model = _skeleton(experiment, path)
+    if model is None:
+        return None
+    reach = Reach.of(model)
+    check_targets(model, experiment.hyperparameters, experiment.model_name)
+    try_adapter(model, experiment.hyperparameters, experiment.model_name)
+    return reach
+
+
+def _skeleton(experiment: Experiment, path: str) -> Any | None:
+    """The model on the meta device, where a tensor has a shape and no numbers; None where it cannot be made.
+
+    A configuration that cannot be read, or a model whose own code needs numbers, is left to ``load_model``.
+    """
+    hyper, cache = experiment.hyperparameters, experiment.hyperparameters.model_cache_dir
+    options = {"trust_remote_code": hyper.trust_remote_code, "cache_dir": cache}
+    try:
+        config = from_hub(
+            path, "configuration", cache, lambda cached: AutoConfig.from_pretrained(path, local_files_only=cached, **options)
+        )
+    except Exception:  # the configuration's own code may raise anything; the model's loading tells what
+        return None
+    _check_padding(config.get_text_config(decoder=True), experiment.model_name)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=hyper.trust_remote_code)
+    except Exception:  # as above
+        return None
+
+
+def _check_padding(config: Any, model_name: str) -> None:
+    padding, rows = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", None)
+    if isinstance(padding, int) and isinstance(rows, int) and padding >= rows:
+        what = f"the configuration of {model_name} pads with id {padding}, and its embedding has {rows} rows"
+        hint = "correct pad_token_id in its config.json, or resize the embedding: model.resize_token_embeddings(…)"
+        raise ExperimentError(Mistake("model_name", what, f"pad_token_id below {rows} (vocab_size)", str(padding), hint))

@@ -1,0 +1,153 @@
+"""Which modules of the model get an adapter: checked before the weights are loaded, and said of the adapter that was made."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peft import get_peft_model
+from peft.tuners.lora import LoraLayer, ParamWrapper
+from torch import nn
+
+from launcher.errors import ExperimentError, Mistake, Warned
+from launcher.experiment.hyperparameters import Hyperparameters
+from launcher.experiment.targets import KEY, asked, is_all_linear, kind, wrong_targets
+
+from .adapter import lora_config
+from .modules import Part, family_of, left_out, modules_of, old_names, parts_of, weights_of
+
+
+def check_targets(model: nn.Module, hyper: Hyperparameters, model_name: str) -> None:
+    """Raises ExperimentError where ``target_modules`` names a module that ``model``, which has no adapter, lacks."""
+    if hyper.full_finetuning:
+        return
+    mistakes = wrong_targets(hyper.target_modules, modules_of(model), model_name)
+    if mistakes:
+        raise ExperimentError(mistakes)
+
+
+def try_adapter(model: nn.Module, hyper: Hyperparameters, model_name: str) -> None:
+    """Makes the adapter of ``model``, which is on the meta device; raises ExperimentError where PEFT makes none."""
+    config = lora_config(hyper.model_copy(update={"lora_dropout": 0.0}), model)
+    if config is None:
+        return
+    try:
+        with warnings.catch_warnings():  # PEFT warns again of the adapter that is trained
+            warnings.simplefilter("ignore")
+            tried = get_peft_model(model, config, low_cpu_mem_usage=True)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise ExperimentError(Mistake(KEY, f"PEFT makes no adapter for these modules: {_first_line(error)}")) from error
+    held = sorted({kind(_name(name, module)) for name, module in tried.named_modules() if isinstance(module, ParamWrapper)})
+    if held and hyper.lora_dropout:
+        what = f"{model_name} holds its experts as parameters ({', '.join(held)}), and their adapter cannot have dropout"
+        expected, found = "0, or target_modules without the experts", f"{hyper.lora_dropout:g}"
+        raise ExperimentError(Mistake("hyperparameters.lora_dropout", what, expected, found))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of an adapter, before it is made.
+
+    ``names``: of the parts that are to be trained; ``direct``: of layers whose weight the model may use without their adapter;
+    ``weights``: of the whole model.
+    """
+
+    family: str
+    parts: tuple[Part, ...]
+    weights: int
+    names: frozenset[str]
+    direct: frozenset[str]
+    is_all: bool
+
+    @classmethod
+    def of(cls, model: nn.Module, hyper: Hyperparameters) -> Wanted:
+        parts, targets = parts_of(model), hyper.target_modules
+        is_all = is_all_linear(targets)
+        if is_all:
+            names = {part.name for part in parts if part.sort in ("layer", "experts")}
+        else:
+            now = old_names(model)
+            names = {now.get(name, name) for name in asked(targets, modules_of(model))}
+        return cls(family_of(model), parts, weights_of(model), frozenset(names), left_out(model), is_all)
+
+    def covered(self, adapter: nn.Module) -> Coverage:
+        """What ``adapter``, which was made of the same model, trains."""
+        there = {_name(name, module) for name, module in adapter.named_modules() if isinstance(module, LoraLayer)}
+        trained = tuple(part for part in self.parts if part.name in there)
+        others = tuple(part for part in self.parts if part.name not in there and part.sort != "other")
+        return Coverage(trained, others, tuple(self._notices(trained, others)))
+
+    def _notices(self, trained: Sequence[Part], others: Sequence[Part]) -> Iterator[str]:
+        missing = [part for part in others if part.name in self.names]
+        direct = [part for part in missing if part.name in self.direct]
+        experts = [part for part in missing if part.sort == "experts"]
+        beside = [part for part in missing if part not in direct and part not in experts]
+        if experts:
+            yield Warned(
+                f"no adapter on the experts ({_labels(experts)}): {self._share(experts)} of the weights stay frozen; "
+                f"PEFT's all-linear does not reach them in {self.family}"
+            )
+        if direct:
+            what = f"no adapter on {_labels(direct)}: {self._share(direct)} of the weights stay frozen"
+            yield Warned(f"{what}; {self.family} uses these weights directly, without an adapter")
+        if beside:
+            what = f"no adapter on {_counted(beside)}: {self._share(beside)} of the weights stay frozen"
+            yield Warned(f"{what}; in {self.family} PEFT takes these names for the experts alone")
+        more = [part for part in trained if part.name not in self.names and not self.is_all]
+        if more:
+            yield Warned(f"adapter also on {_counted(more)}: in {self.family} PEFT adapts the experts of all layers together")
+        unsure = [part for part in trained if part.name in self.direct]
+        if unsure:
+            yield Warned(f"the adapter on {_labels(unsure)} has no effect where {self.family} uses a fused kernel")
+
+    def _share(self, parts: Iterable[Part]) -> str:
+        share = sum(part.weights for part in parts) / self.weights
+        return f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What of a model is trained by its adapter; ``others``: linear layers, experts and routers without one."""
+
+    trained: tuple[Part, ...]
+    others: tuple[Part, ...]
+    notices: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        on, none = _numbers(self.trained), _numbers(self.others)
+        left = [f"{label} ({number} of {number + on[label]})" if label in on else label for label, number in none.items()]
+        return f"adapter on {_counted(self.trained)}" + (f"; none on {', '.join(left)}" if left else "")
+
+    def json(self) -> dict[str, Any]:
+        """Label -> how many, of what has an adapter and of what has none."""
+        return {"on": _numbers(self.trained), "none_on": _numbers(self.others)}
+
+
+def _name(name: str, module: nn.Module) -> str:
+    """The name of a part in the model without an adapter."""
+    plain = name.removeprefix("base_model.model.").replace(".base_layer", "")
+    return f"{plain}.{module.parameter_name}".removesuffix(".weight") if isinstance(module, ParamWrapper) else plain
+
+
+def _numbers(parts: Iterable[Part]) -> dict[str, int]:
+    return dict(Counter(part.label for part in parts))
+
+
+def _labels(parts: Iterable[Part]) -> str:
+    return ", ".join(_numbers(parts))
+
+
+def _counted(parts: Iterable[Part]) -> str:
+    """``q_proj, k_proj (2 each), lm_head (1)``."""
+    by_number: dict[int, list[str]] = {}
+    for label, number in _numbers(parts).items():
+        by_number.setdefault(number, []).append(label)
+    return ", ".join(f"{', '.join(labels)} ({number}{' each' * (len(labels) > 1)})" for number, labels in by_number.items())
