@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from ..errors import ExperimentError, Mistake
-from ..network import shown
 from ..redact import is_secret
 from .schema import Experiment
 
@@ -152,9 +151,14 @@ def _is_loopback(host: str) -> bool:
 
 
 def local_addresses(experiment: Experiment, caller: Mapping[str, str]) -> dict[str, str]:
-    """What names a server of this machine, which is another one in a container: variable or setting -> address."""
-    proxies = [one for one in VARIABLES if one.kind is Kind.PROXY]
-    given = {one.name: caller.get(one.name, "") for one in (*_servers(experiment), *proxies)}
+    """What names a server of this machine, which is another one in a container: variable or setting -> address.
+
+    Not those of spreadsheets, whose cells the launcher copies.
+    """
+    from ..network import shown  # it loads urllib's client
+
+    asked = [one for one in _servers(experiment) if one.use != "sheets"]
+    given = {one.name: caller.get(one.name, "") for one in (*asked, *(one for one in VARIABLES if one.kind is Kind.PROXY))}
     storage = experiment.storage_config
     if storage is not None and storage.endpoint_url is not None:
         given["storage_config.endpoint_url"] = storage.endpoint_url

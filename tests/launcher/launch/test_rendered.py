@@ -9,6 +9,7 @@ import pytest
 
 from launcher.data.checked import check
 from launcher.errors import ExperimentError
+from launcher.experiment.variables import VARIABLES
 from launcher.launch.rendered import Choice, differences, rendered, rendered_for_cluster
 from launcher.launch.submission import submit
 
@@ -38,7 +39,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data" / "training_data.csv").write_text("prompt,chosen,rejected\nWhy?,Because.,No.\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("HTTPS_PROXY", "NO_PROXY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
+    for name in ("AWS_PROFILE", *(one.name for one in VARIABLES)):  # an imported library may have set one
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
