@@ -15,6 +15,8 @@ from ..errors import ExperimentError, Mistake
 from ..redact import is_secret
 from .schema import Experiment
 
+_OLD_TOKEN: Final = "HUGGING_FACE_HUB_TOKEN"
+
 
 class Kind(StrEnum):
     SETTING = "setting"
@@ -95,8 +97,10 @@ def secrets(experiment: Experiment, caller: Mapping[str, str], *, reads_sheets: 
     ``reads_sheets``: the run's folder has no copy of the spreadsheet, so the ranks need the key.
     """
     used = _uses(experiment) - (set() if reads_sheets else {"sheets"})
-    needed = [one for one in VARIABLES if one.kind is Kind.SECRET and one.use in used]
-    return [one.name for one in needed if caller.get(one.name)] + secret_proxies(caller)
+    needed = [one.name for one in VARIABLES if one.kind is Kind.SECRET and one.use in used and caller.get(one.name)]
+    if "HF_TOKEN" in needed and _OLD_TOKEN in needed:  # which the hub's client would not read
+        needed.remove(_OLD_TOKEN)
+    return needed + secret_proxies(caller)
 
 
 def secret_proxies(caller: Mapping[str, str]) -> list[str]:

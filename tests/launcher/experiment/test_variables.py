@@ -74,6 +74,8 @@ def test_what_is_passed_on_has_no_password_and_a_proxy_with_one_is_a_secret() ->
     assert settings(S3, caller).keys() == {"http_proxy", "NO_PROXY", "HF_ENDPOINT", "HF_HUB_OFFLINE", "AWS_REGION"}
     assert secrets(S3, caller) == ["HF_TOKEN", "AWS_ACCESS_KEY", "HTTPS_PROXY"]
     assert secrets(experiment(), caller) == ["HF_TOKEN", "HTTPS_PROXY"]
+    assert secrets(experiment(), {"HUGGING_FACE_HUB_TOKEN": "t"}) == ["HUGGING_FACE_HUB_TOKEN"]
+    assert secrets(experiment(), {"HUGGING_FACE_HUB_TOKEN": "t", "HF_TOKEN": "u"}) == ["HF_TOKEN"]
 
 
 @pytest.mark.parametrize(
