@@ -14,9 +14,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from launcher.errors import Stopped
 from launcher.experiment.schema import Experiment
-from launcher.runs.run_dir import RunDir
+from launcher.runs.run_dir import ASIDE, RunDir
 
-from .checkpoints.checkpoints import ASIDE, publish, save_verified
+from .checkpoints.checkpoints import publish, save_verified
 from .checkpoints.remembered import BUDGETS, PATH, remembered
 from .inputs.bucket import check_upload, name_base, upload_adapter
 from .output import say, stage

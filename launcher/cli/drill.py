@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 
 @click.command("drill", short_help="Kill and resume a short EXP, and compare the adapters.")
 @click.option("--steps", type=click.IntRange(3), default=6, show_default=True, help="Length of the short version.")
-@click.option("--kill-at", default="random", metavar="STEP|random", help="Kill at this step, or at any moment (default).")
+@click.option("--kill-at", default="random", metavar="STEP|random", help="Kill after this step, or in random steps and writes.")
 @click.option("--times", type=click.IntRange(1), default=3, show_default=True, help="Runs to kill; one more is stopped.")
-@click.option("--seed", type=int, default=None, help="Seed of the random moments.")
+@click.option("--seed", type=int, default=None, help="Seed of what is killed.")
 @backend_option
 @choice(name=False)
 @json_option
 def drill(choice: Choice, backend: str | None, steps: int, kill_at: str, times: int, seed: int | None, as_json: bool) -> int:
     """Prove that EXP survives a kill: kill a short version, resume it, compare the adapters.
 
-    One run is undisturbed. The others are killed (SIGKILL to every process at once) and one is stopped (SIGTERM, like an
-    eviction); each is resumed. All must end with the same adapter, byte for byte. Exits 1 if one differs.
+    One run is undisturbed. The others are killed in a step or while a checkpoint or the adapter is written (SIGKILL to every
+    process at once), and one is stopped (SIGTERM, like an eviction); each is resumed. All must end with the same adapter
+    folder, byte for byte. Exits 1 if one differs, or if a kill came before the first step three times.
     """
     from ..launch.drill import Disturbances
     from ..launch.drill import drill as drilled

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import LauncherError, UsageError
-from ..job.drill import fingerprint, newest_step, short_version
-from ..runs.follow import Metric, Reader, Text
+from ..job.drill import AFTER, BEFORE, Moment, fingerprint, moments, newest_step, short_version, under_way
+from ..runs.follow import Metric, Reader, Text, parse
 from ..runs.run_dir import RunDir
 from .data import read_spreadsheet_once, with_copy
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from .rendered import Rendered
 
 _TICK: Final = 0.05  # seconds between two looks at a run
+_QUICK: Final = 0.002  # seconds between two looks for a file
+_TRIES: Final = 3  # for a kill that came before the first step or after the adapter
 _PAUSE: Final = 5.0  # seconds between two lines about a run
 
 Say = Callable[[str], None]
@@ -33,17 +37,23 @@ class Trial:
     """One disturbance and its result; steps are counted from 1, 0 is before the first one."""
 
     how: str  # SIGKILL or SIGTERM
+    under_way: str  # what it has disturbed
     at_step: int  # the last step that was logged before it
     from_step: int  # the checkpoint from which the run was resumed
     exit_code: int | None  # of the disturbed attempt
     is_same: bool  # the adapter, byte for byte
 
+    @property
+    def counts(self) -> bool:
+        """Whether it disturbed the training: one that came before the first step or after the adapter proves nothing."""
+        return self.under_way not in (BEFORE, AFTER)
+
     def json(self) -> Mapping[str, Any]:
-        return dict(vars(self))
+        return {**vars(self), "counts": self.counts}
 
     def __str__(self) -> str:
-        told = f"{self.how} after step {self.at_step}".ljust(24)
-        end = "same adapter" if self.is_same else "DIFFERENT ADAPTER"
+        told = f"{self.how}, {self.under_way}".ljust(30)
+        end = "DIFFERENT ADAPTER" if not self.is_same else "same adapter" if self.counts else "same adapter, which proves nothing"
         return f"{told} exit {self.exit_code}, resumed from step {self.from_step}: {end}"
 
 
@@ -57,19 +67,21 @@ class Drilled:
 
     @property
     def is_same(self) -> bool:
-        return all(trial.is_same for trial in self.trials)
+        """Whether every disturbance came in the training, and changed nothing."""
+        return all(trial.is_same and trial.counts for trial in self.trials)
 
     def json(self) -> dict[str, Any]:
         return {"experiment": self.experiment, "same": self.is_same, "trials": [trial.json() for trial in self.trials]}
 
     def __str__(self) -> str:
-        count = sum(trial.is_same for trial in self.trials)
-        return f"{count} of {len(self.trials)} resumed runs ended with the adapter of the undisturbed run, byte for byte"
+        count, nothing = sum(t.is_same and t.counts for t in self.trials), sum(not t.counts for t in self.trials)
+        found = f"{count} of {len(self.trials)} resumed runs ended with the adapter of the undisturbed run, byte for byte"
+        return found + (f"; {nothing} came before the first step or after the adapter, and proves nothing" if nothing else "")
 
 
 @dataclass(frozen=True)
 class Disturbances:
-    """How often the short version of ``steps`` steps is killed; ``at``: at which step, None for random moments."""
+    """How often the short version of ``steps`` steps is killed; ``at``: after which step, None for random steps and writes."""
 
     steps: int
     times: int
@@ -99,10 +111,10 @@ def drill(found: Rendered, wanted: Disturbances, say: Say) -> Drilled:
     for trial in begun.trials(wanted):
         trials.append(trial)
         say(f"{len(trials):>3}  {trial}")
-    is_same = all(trial.is_same for trial in trials)
-    if is_same:
+    has_kept = not all(trial.is_same for trial in trials)
+    if not has_kept:
         shutil.rmtree(begun.folder, ignore_errors=True)
-    return Drilled(found.job.key, tuple(trials), None if is_same else begun.folder)
+    return Drilled(found.job.key, tuple(trials), begun.folder if has_kept else None)
 
 
 @dataclass(frozen=True)
@@ -125,32 +137,49 @@ class _Drill:
         began, chance = time.monotonic(), random.Random(wanted.seed)
         alone = self._start("alone")
         self._finish(alone, self._told("undisturbed run"))
-        took = time.monotonic() - began
+        took, step_took = time.monotonic() - began, _seconds_of_a_step(alone)
         expected = fingerprint(alone.adapter)
         self.say(f"undisturbed run: {wanted.steps} steps in {took:.0f} s on {self.job.devices}, adapter {expected[:12]}")
-        half = max(1, wanted.steps // 2)
-        yield self._trial("stopped", "SIGTERM", self._until_step(wanted.at or half), expected)
-        for number in range(1, wanted.times + 1):
-            moment = chance.uniform(0, took)
-            until = _until_moment(moment) if wanted.at is None else self._until_step(wanted.at)
-            yield self._trial(f"killed-{number}", "SIGKILL", until, expected)
+        half = Moment("step", (wanted.at or max(1, wanted.steps // 2)) + 1)
+        yield self._trial("stopped", "SIGTERM", half, 0.0, wanted.steps, expected)
+        drawn = moments(wanted.steps, chance) if wanted.at is None else itertools.repeat(half)
+        for number, moment in enumerate(itertools.islice(drawn, wanted.times), 1):
+            for left in reversed(range(_TRIES)):
+                later = chance.uniform(0, step_took) if moment.what == "step" else 0.0
+                trial = self._trial(f"killed-{number}", "SIGKILL", moment, later, wanted.steps, expected)
+                if trial.counts or not trial.is_same or not left:
+                    break
+                self.say(f"     {trial}; trying again")
+            yield trial
 
-    def _trial(self, name: str, how: str, until: _Until, expected: str) -> Trial:
-        from ..backends.state import last_metric
-
+    def _trial(self, name: str, how: str, moment: Moment, later: float, steps: int, expected: str) -> Trial:
+        """``later``: seconds after ``moment`` has come."""
         told, run = self._told(f"run {name}"), self._start(name)
-        is_time = until(run)
-        while not self.where.status(run).is_over and not is_time():
-            told.tell(last_metric(run))
-            time.sleep(_TICK)
-        last = last_metric(run)
+        self._wait(run, moment, later, told)
+        before = under_way(run, _last_step(run), steps)
         self.where.stop(run, now=how == "SIGKILL")
         self._ended(run, told)
-        code, begun_at = self.where.status(run).exit_code, newest_step(run)
+        code, begun_at, last = self.where.status(run).exit_code, newest_step(run), _last_step(run)
+        # A killed run is found as it was when it was killed, a stopped one has gone on to a checkpoint.
+        what = under_way(run, last, steps) if how == "SIGKILL" else before
         if self.where.status(run).state != "done":
             self.where.submit(self._spec(run.name), again=True)
             self._finish(run, told)
-        return Trial(how, last.step if last else 0, begun_at, code, fingerprint(run.adapter) == expected)
+        return Trial(how, what, last, begun_at, code, fingerprint(run.adapter) == expected)
+
+    def _wait(self, run: RunDir, moment: Moment, later: float, told: _Told) -> None:
+        """Until ``later`` seconds after ``moment``, or until the run is over. A write may be short, and is looked for often."""
+        from ..backends.state import last_metric
+
+        while not self.where.status(run).is_over:
+            last = last_metric(run)
+            told.tell(last)
+            look = time.monotonic() + _TICK
+            while time.monotonic() < look:
+                if moment.has_come(run, last.step if last is not None and last.kind == "train" else 0):
+                    time.sleep(later)
+                    return
+                time.sleep(_TICK if moment.what == "step" else _QUICK)
 
     def _told(self, what: str) -> _Told:
         return _Told(self.say, what)
@@ -178,28 +207,19 @@ class _Drill:
                 told.hear(event)
             told.tell()
 
-    def _until_step(self, step: int) -> _Until:
-        from ..backends.state import last_metric
 
-        def until(run: RunDir) -> Callable[[], bool]:
-            def has_come() -> bool:
-                last = last_metric(run)
-                return last is not None and last.step >= step
+def _last_step(run: RunDir) -> int:
+    from ..backends.state import last_metric
 
-            return has_come
-
-        return until
+    last = last_metric(run)
+    return last.step if last is not None and last.kind == "train" else 0
 
 
-_Until = Callable[[RunDir], Callable[[], bool]]
-
-
-def _until_moment(seconds: float) -> _Until:
-    def until(run: RunDir) -> Callable[[], bool]:
-        end = time.monotonic() + seconds
-        return lambda: time.monotonic() >= end
-
-    return until
+def _seconds_of_a_step(run: RunDir) -> float:
+    """The median time between two lines of a run's steps; 0 where that is unknown."""
+    lines = [metric for line in run.steps.read_text(encoding="utf-8").splitlines() if (metric := parse(line)) is not None]
+    times = [seconds for one in lines if one.kind == "train" and (seconds := one.number("seconds")) is not None]
+    return statistics.median([0.0, *(after - before for before, after in itertools.pairwise(times))])
 
 
 @dataclass

@@ -18,6 +18,8 @@ from ..errors import LauncherError, UsageError
 from ..redact import REDACTOR
 
 LINKS: Final = ("logs", "logs_tensorboard", "run.json")  # beside runs/, to the run that was started last; see also publish
+STAGING: Final = ".saving"  # in a run's folder: the checkpoint that is being written
+ASIDE: Final = ".adapter"  # likewise the adapter
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

@@ -16,7 +16,7 @@ from peft.utils import CONFIG_NAME
 from transformers.trainer_utils import rotate_checkpoints
 
 from launcher.errors import HealthError
-from launcher.runs.run_dir import sync_tree, write_whole
+from launcher.runs.run_dir import STAGING, sync_tree, write_whole
 
 from ..inputs.dropout import true_config
 from ..processes.sharding import all_finite, stage
@@ -24,8 +24,6 @@ from . import origin
 from .remembered import LOSSES, TOKENS
 from .reshard import carry_over, is_native, parameter_names
 from .schedule import follow
-
-STAGING = ".saving"
 
 
 def check_finite(model: torch.nn.Module) -> None:

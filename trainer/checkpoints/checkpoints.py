@@ -15,13 +15,11 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from launcher.errors import ExperimentError, LauncherError, Mistake
 from launcher.experiment.schema import Experiment
-from launcher.runs.run_dir import RunDir, expanded, find_checkpoint_runs
+from launcher.runs.run_dir import ASIDE, STAGING, RunDir, expanded, find_checkpoint_runs
 
 from ..processes.sharding import stage, trained_tensors
 from ..processes.stop import StopRequest
-from .checkpointed import STAGING, check_finite
-
-ASIDE = ".adapter"
+from .checkpointed import check_finite
 
 
 class StopCallback(TrainerCallback):

@@ -77,7 +77,8 @@ def test_a_stop_at_the_end_of_an_epoch_is_saved_after_the_evaluation_and_within_
 
 
 def test_only_the_rank_that_writes_clears_the_adapter_s_folder(tmp_path: Path) -> None:
-    from trainer.checkpoints.checkpoints import ASIDE, save_verified
+    from launcher.runs.run_dir import ASIDE
+    from trainer.checkpoints.checkpoints import save_verified
 
     (tmp_path / ASIDE).mkdir()
     other = SimpleNamespace(

@@ -5,11 +5,14 @@ FAKE_RANKS    one word a rank, as "42" or "0,1": the exit code that the rank not
               "survivor" (notes 1, as a consequence, when another rank has noted its end or is gone), "short" (out of memory
               until the micro-batch was halved twice)
 FAKE_STEPS    how many metric lines rank 0 prints first (5); it sleeps FAKE_PAUSE seconds (0.01) after each
+FAKE_SAVES    after how many steps rank 0 writes a checkpoint, which takes FAKE_PAUSE seconds, too (never)
+FAKE_ADAPTER  the adapter that rank 0 writes in the end, which takes as long (none); {run} is the run's name
 FAKE_WAIT     seconds that each rank sleeps after that (0)
 """
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +40,10 @@ def rank(folder: Path, number: int, word: str) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:
         signal.signal(signal.SIGTERM, lambda *_: end(folder, number, 143, "stopped after a checkpoint"))
+    pause, saves = float(os.environ.get("FAKE_PAUSE", "0.01")), int(os.environ.get("FAKE_SAVES", "0"))
     if number == 0:
+        for name in (".saving", ".adapter"):  # of an attempt that was killed
+            shutil.rmtree(folder / name, ignore_errors=True)
         steps = int(os.environ.get("FAKE_STEPS", "5"))
         with (folder / "logs" / "rank-0.log").open("a") as log, (folder / "logs" / "dpo_train_steps.jsonl").open("a") as metrics:
             print("loading the model", file=log, flush=True)
@@ -46,7 +52,13 @@ def rank(folder: Path, number: int, word: str) -> int:
                 line |= {"rewards/margins": 0.5 * step / steps, "rewards/accuracies": 0.75, "seconds": step * 0.5}
                 for file in (log, metrics):
                     print(json.dumps(line), file=file, flush=True)
-                time.sleep(float(os.environ.get("FAKE_PAUSE", "0.01")))
+                time.sleep(pause)
+                if saves and step % saves == 0:
+                    write(folder / ".saving" / f"checkpoint-{step}", folder / f"checkpoint-{step}", pause)
+        if "FAKE_ADAPTER" in os.environ:
+            (folder / ".adapter").mkdir()
+            (folder / ".adapter" / "w.safetensors").write_text(os.environ["FAKE_ADAPTER"].format(run=folder.name))
+            write(folder / ".adapter", folder / "adapter", pause)
     time.sleep(600 if word == "deaf" else float(os.environ.get("FAKE_WAIT", "0")))
     if word == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -63,6 +75,15 @@ def rank(folder: Path, number: int, word: str) -> int:
             time.sleep(0.01)
         return end(folder, number, 1, "a peer is gone", is_consequence=True)
     return end(folder, number, int(word), "done" if word == "0" else f"rank {number} says {word}")
+
+
+def write(aside: Path, final: Path, pause: float) -> None:
+    aside.mkdir(parents=True, exist_ok=True)
+    time.sleep(pause)
+    if final.exists():
+        shutil.rmtree(aside)
+    else:
+        aside.rename(final)
 
 
 def end(folder: Path, number: int, code: int, sentence: str, **more: bool) -> int:
