@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,7 @@ from launcher.redact import REDACTOR, learn_environment, redact_output
 from launcher.runs.run_dir import RunDir, write_whole
 
 from .output import say, stage
+from .processes.disk import make_room
 from .processes.ending import explained, how_it_failed, is_of_a_peer
 
 if TYPE_CHECKING:
@@ -41,7 +43,8 @@ def main() -> None:
     ending = _rank(run, rank, attempt)
     _note(run, rank, attempt, ending)
     # Not the interpreter's own end: a process group whose peer is gone may wait for it there.
-    sys.stdout.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
     os._exit(ending.code)
 
 
@@ -100,6 +103,7 @@ def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
         train(run, experiment, Roots.from_environment(), stop, attempt=attempt, peers=peers)
         ending = RankEnding(0, "done")
     except Exception as error:
+        make_room(run.attempt(attempt))
         ending = _failed(error)
     if peers is not None:
         peers.close(ending.code)
@@ -119,10 +123,11 @@ def _failed(error: Exception) -> RankEnding:
     if isinstance(error, LauncherError):
         say(f"error: {error}" if error.exit_code != 143 else str(error))
         return RankEnding(error.exit_code, str(error), can_split=getattr(error, "can_split", False))
-    if explained(error) is None:
-        traceback.print_exc()
     code, sentence = how_it_failed(error)
-    say(f"error: {sentence}")
+    with suppress(OSError):  # the log's disk is full: the note must not be lost with the lines
+        if explained(error) is None:
+            traceback.print_exc()
+        say(f"error: {sentence}")
     return RankEnding(code, sentence, is_consequence=is_of_a_peer(error))
 
 

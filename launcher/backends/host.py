@@ -184,7 +184,10 @@ def status(run: RunDir) -> Status:
     if not said.is_over:
         said, _ = _said(run)  # it may have ended between the two looks
     if said.state in ("starting", "running"):
-        return Status("lost", 137, "its process is gone without an exit code: killed, or the machine went down")
+        gone = "killed, or the machine went down"
+        if os.statvfs(run.path).f_flag & os.ST_RDONLY:  # then it had no place to record its end
+            gone = f"{run.path} is on a file system that is read-only now"
+        return Status("lost", 137, f"its process is gone without an exit code: {gone}")
     return said
 
 

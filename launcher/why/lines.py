@@ -20,10 +20,13 @@ _MEANINGS: Final = (
     (r"[Bb]us error|SIGBUS|exitcode\s*:\s*-7\b|unable to (?:open|write to|allocate) shared memory|creating shared memory segment"
      r"|No space left on device.*/dev/shm",
      "shared-memory", "shared memory (/dev/shm) ran out", "raise launch.shm_size"),
-    (r"^the kernel killed it: |exceeded its memory limit|can't allocate memory|killed by signal: Killed|oom[-_]kill",
+    (r"^the kernel killed |exceeded its memory limit|can't allocate memory|killed by signal: Killed|oom[-_]kill",
      "memory", "main memory ran out", "raise launch.memory, or lower dataloader_num_workers and per_device_train_batch_size"),
     (r"\bdisk is full|No space left on device|Disk quota exceeded",
      "disk", "the disk is full", "free disk space; save_total_limit keeps fewer checkpoints"),
+    (r"the disk or its file system failed|Input/output error|Stale file handle",
+     "disk", "the disk or its file system failed",
+     "check the disk and its mount where it runs (dmesg names a broken disk)"),
     (r"Found no NVIDIA driver|CUDA driver version is insufficient|NVIDIA driver on your system is too old|no CUDA-capable device"
      r"|libcuda\.so(?:\.1)?: cannot open|CUDA driver initialization failed|CUDA unknown error",
      "gpu-driver", "no working NVIDIA driver",

@@ -19,6 +19,7 @@ from launcher.errors import HealthError
 from launcher.runs.run_dir import STAGING, sync_tree, write_whole
 
 from ..inputs.dropout import true_config
+from ..processes.disk import writing
 from ..processes.sharding import all_finite, stage
 from . import origin
 from .remembered import LOSSES, TOKENS
@@ -131,7 +132,8 @@ class CheckpointedTrainer(trl.DPOTrainer):
         self.state.stateful_callbacks.update(self.choices())
         self._saving, began = True, time.monotonic()
         try:
-            super()._save_checkpoint(model, trial)
+            with writing(folder):
+                super()._save_checkpoint(model, trial)
         except BaseException:
             shutil.rmtree(folder / STAGING, ignore_errors=True)  # a full disk has no room to report that it is full
             raise
@@ -144,7 +146,8 @@ class CheckpointedTrainer(trl.DPOTrainer):
                 self.state.best_model_checkpoint = str(best)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            self._publish(staging, final)
+            with writing(folder):
+                self._publish(staging, final)
         self.accelerator.wait_for_everyone()
         self.save_seconds.append(time.monotonic() - began)
 

@@ -17,6 +17,7 @@ from launcher.errors import ExperimentError, LauncherError, Mistake
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import ASIDE, STAGING, RunDir, expanded, find_checkpoint_runs
 
+from ..processes.disk import writing
 from ..processes.sharding import stage, trained_tensors
 from ..processes.stop import StopRequest
 from .checkpointed import check_finite
@@ -112,7 +113,8 @@ def save_verified(trainer: Any, run: RunDir) -> dict[str, Any]:
     if trainer.args.should_save:  # no other rank: it could delete what this one is writing
         shutil.rmtree(aside, ignore_errors=True)
     try:
-        trainer.save_model(str(aside))
+        with writing(run.path):
+            trainer.save_model(str(aside))
     except BaseException:
         if trainer.args.should_save:
             shutil.rmtree(aside, ignore_errors=True)  # a full disk has no room to report that it is full

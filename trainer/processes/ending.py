@@ -14,12 +14,13 @@ from .network import of_network
 _SHORTAGE: Final = re.compile(
     r"OutOfMemoryError|\bMemoryError|CUDA out of memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED|can't allocate memory"
 )
-
-
 _PEER: Final = re.compile(
     r"Connection closed by peer|Connection reset by peer|Broken pipe|\[.*gloo/transport|NCCL|ProcessGroup|DistBackendError"
     r"|DistNetworkError|DistStoreError|Timed out waiting .* for recv operation"
 )
+
+
+_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 
 
 def is_of_a_peer(error: BaseException) -> bool:
@@ -47,10 +48,19 @@ def explained(error: BaseException) -> tuple[int, str] | None:
 
 
 def _disk(error: BaseException) -> str | None:
-    """What is wrong with the disk, in a sentence; safetensors gives the system's message alone, without a number or a name."""
+    """What is wrong with the disk, in a sentence; libraries in Rust give the system's number only in their text."""
     number, name = getattr(error, "errno", None), getattr(error, "filename", None)
-    if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
-        return f"the disk is full{f': {name}' if name else ''}; make room, then resume from the last checkpoint"
+    if number is None and (found := _OS_ERROR.search(str(error))):
+        number = int(found[1])
+    where = f": {name}" if name else ""
+    if number == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
+        return f"the disk is full{where}; make room, then resume from the last checkpoint"
+    if number == errno.EDQUOT:
+        return f"the disk is full (disk quota exceeded){where}; make room, then resume from the last checkpoint"
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no access to {name or 'a file'}: {error}"
+    if number == errno.EFBIG:
+        return f"cannot write{where}: file too large for this file system or for the limit of this process (ulimit -f)"
+    if number in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESHUTDOWN):
+        return f"the disk or its file system failed{where}: {os.strerror(number).lower()}"
     return None

@@ -30,7 +30,9 @@ from launcher.runs.processes import Process
 from launcher.runs.run_dir import RunDir, write_whole
 
 from .children import Children
+from .disk import make_room, reserve
 from .ending import how_it_failed
+from .kills import Kills, killed
 from .meeting import mark_of, meet, own_address
 from .pod import FirstNode, arrive, is_done, last_words, take_back
 from .relay import Relay
@@ -103,6 +105,8 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
         node = meet(run, number, node, lambda: children.stop_wanted)
     begin = run.entry_log.stat().st_size if run.entry_log.exists() else 0
     env = {"DPO_ATTEMPT": str(number), "DPO_SPLITS": str(splits)}
+    before = Kills.now()
+    reserve(run.attempt(number))
     command = _torchrun(run, nodes, nproc, node)
     first = FirstNode(run, number)
 
@@ -113,8 +117,9 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
             children.give_up()
 
     code = children.run(command, log=run.entry_log, env=env, meanwhile=None if relay is None else meanwhile)
+    make_room(run.attempt(number))
     notes, words = exit_notes(run, number), _since(run.entry_log, begin)
-    ending = judge(notes, nproc, code, children, words)
+    ending = judge(notes, nproc, code, children, words, before)
     # Before anything that may still fail or wait: this decides whether the cluster retries.
     last_words(ending.code, ending.sentence, ending.state)
     try:
@@ -163,8 +168,8 @@ def exit_notes(run: RunDir, attempt: int) -> list[dict[str, Any]]:
     return sorted(notes, key=lambda note: note["time"])
 
 
-def judge(notes: list[dict[str, Any]], nproc: int, returned: int, children: Children, words: str) -> Ending:
-    """How the attempt ended, from the ranks' notes, else from torchrun's code and output.
+def judge(notes: list[dict[str, Any]], nproc: int, returned: int, children: Children, words: str, before: Kills) -> Ending:
+    """How the attempt ended, from the ranks' notes, else from torchrun's code and output. ``before``: counted at its start.
 
     The earliest note counts; notes of ranks that only ended because another rank had ended come last.
     """
@@ -179,11 +184,11 @@ def judge(notes: list[dict[str, Any]], nproc: int, returned: int, children: Chil
         return Ending("failed", 1, "the first node restarted while this node waited for it: this node restarts, too")
     if children.was_forced:
         return Ending("failed", 137, f"did not stop within {children.grace} s and was killed")
-    killed = returned == -signal.SIGKILL or re.search(r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)", words)
-    if killed and children.stop_wanted:
+    rank_killed = re.search(r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)", words) is not None
+    if (rank_killed or returned == -signal.SIGKILL) and children.stop_wanted:
         return Ending("failed", 137, "a rank was killed during the stop, before it had written a checkpoint")
-    if killed:
-        return Ending("failed", 137, "a rank was killed (SIGKILL): often because main memory ran out; check `dmesg`")
+    if rank_killed or returned == -signal.SIGKILL:
+        return Ending("failed", 137, killed("a rank" if rank_killed else "torchrun", before, Kills.now()))
     if returned == -signal.SIGBUS or re.search(r"exitcode\s*:\s*-7\b|Signal 7 \(SIGBUS\)", words):
         return Ending("failed", 135, "a bus error: shared memory (/dev/shm) ran out; raise launch.shm_size")
     if failed:

@@ -120,6 +120,13 @@ ENDED = [
      "shared memory (/dev/shm) ran out: a bus error: shared memory (/dev/shm) ran out; raise launch.shm_size"),
     (137, "a rank was killed (SIGKILL): often the machine's memory ran out; `dmesg` says so", "killed",
      "a rank was killed (SIGKILL): often the machine's memory ran out; `dmesg` says so"),
+    (137, "a rank was killed (SIGKILL) by somebody or by the system: no memory shortage was seen (largest process: 3.0 of 4.0 GiB)",
+     "killed", "a rank was killed (SIGKILL) by somebody or by the system: no memory shortage was seen "
+     "(largest process: 3.0 of 4.0 GiB)"),
+    (137, "the kernel killed a rank: main memory ran out (largest process: 3.9 of 4.0 GiB)", "memory",
+     "main memory ran out: the kernel killed a rank: main memory ran out (largest process: 3.9 of 4.0 GiB)"),
+    (1, "the disk or its file system failed: /dpo/runs/x: input/output error", "disk",
+     "the disk or its file system failed: /dpo/runs/x: input/output error"),
     (130, "killed on request", "aborted", "killed on request"),
 ]  # fmt: skip
 

@@ -27,6 +27,11 @@ def test_a_shortage_of_memory_is_found_inside_another_error(shortage: Exception)
         (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full;"),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "cache/tokens"), "no access to cache/tokens: "),
         (OSError(errno.EROFS, os.strerror(errno.EROFS), "cache/tokens"), "no access to cache/tokens: "),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "runs/x"), "the disk is full (disk quota exceeded): runs/x; make room"),
+        (RuntimeError("I/O error: Disk quota exceeded (os error 122)"), "the disk is full (disk quota exceeded); make room"),
+        (RuntimeError("I/O error: Read-only file system (os error 30)"), "no access to a file: I/O error: Read-only file system"),
+        (RuntimeError("I/O error: Input/output error (os error 5)"), "the disk or its file system failed: input/output error"),
+        (OSError(errno.ESTALE, os.strerror(errno.ESTALE), "runs/x"), "the disk or its file system failed: runs/x: stale file"),
     ],
 )
 def test_a_full_disk_and_a_refused_path_are_said_in_a_sentence(error: Exception, sentence: str) -> None:

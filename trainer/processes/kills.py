@@ -1,0 +1,80 @@
+"""Kills: whether the kernel killed processes because main memory ran out, by the counters that it keeps."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Kills:
+    """How many there were: in this process's control group, and on the whole machine; None where that cannot be read."""
+
+    group: int | None
+    machine: int | None
+
+    @classmethod
+    def now(cls) -> Self:
+        return cls(_count(_group("memory.events", "memory.oom_control")), _count(Path("/proc/vmstat")))
+
+    def since(self, before: Kills) -> bool | None:
+        """Whether memory ran out after ``before``; None where no counter can be read.
+
+        The machine's counter also has the kills of others: it counts only where the group's own is unknown.
+        """
+        for now, then in ((self.group, before.group), (self.machine, before.machine)):
+            if now is not None and then is not None:
+                return now > then
+        return None
+
+
+def killed(what: str, before: Kills, after: Kills) -> str:
+    """The sentence for ``what`` (a rank, torchrun) that was ended by SIGKILL."""
+    shortage, used = after.since(before), memory_used()
+    if shortage is None:
+        return f"{what} was killed (SIGKILL): often because main memory ran out{used}; check `dmesg`"
+    if shortage:
+        return f"the kernel killed {what}: main memory ran out{used}"
+    return f"{what} was killed (SIGKILL) by somebody or by the system: no memory shortage was seen{used}"
+
+
+def memory_used() -> str:
+    """`` (largest process: 3.1 of 16.0 GiB)``: of the processes that have ended below this one."""
+    peak, most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, _memory()
+    return f" (largest process: {peak / 2**30:.1f} of {most / 2**30:.1f} GiB)" if peak and most else ""
+
+
+def _memory() -> int:
+    """Bytes that this process's control group may use, or those of the machine."""
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = _group("memory.max", "memory.limit_in_bytes")
+    with suppress(OSError, ValueError):  # "max"
+        return min(most, int(limit.read_text())) if limit is not None else most
+    return most
+
+
+def _group(second: str, first: str) -> Path | None:
+    """A file of this process's control group, by its name in the second version of control groups and in the first."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    groups = {names: path for _, names, path in (line.split(":", 2) for line in lines)}
+    tried = [_CGROUPS / groups[""].lstrip("/") / second] if "" in groups else []
+    old = next((path for names, path in groups.items() if "memory" in names.split(",")), None)
+    tried += [] if old is None else [_CGROUPS / "memory" / old.lstrip("/") / first, _CGROUPS / "memory" / first]
+    return next((path for path in tried if path.is_file()), None)
+
+
+def _count(counters: Path | None) -> int | None:
+    with suppress(OSError):
+        found = re.search(r"^oom_kill (\d+)$", counters.read_text(), re.MULTILINE) if counters is not None else None
+        return None if found is None else int(found[1])
+    return None
