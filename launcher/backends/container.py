@@ -13,7 +13,6 @@ from .environment import chosen, environment
 HOME: Final = "/dpo/home"
 # NCCL keeps about 32 MiB per rank and peer there, data loaders their batches; an engine's default of 64 MiB ends in a bus error.
 SHM: Final = "2Gi"
-CERTIFICATES: Final = "/dpo/ca"
 
 
 def container_environment(
@@ -56,7 +55,7 @@ def secrets_of(job: Job, caller: Mapping[str, str], *, reads_sheets: bool = True
 
 def certificates(job: Job, caller: Mapping[str, str]) -> dict[str, str]:
     """The variables that name certificates on this machine, unless launch.env sets them to a file in the container."""
-    return {name: path for name, path in files(caller).items() if name not in {*dict(job.env), *job.env_names}}
+    return {name: path for name, path in files(caller).items() if name not in dict(job.env)}
 
 
 def unreached(job: Job, caller: Mapping[str, str], what: str, *, has_files: bool, has_profile: bool) -> Iterator[Warned]:
@@ -68,7 +67,9 @@ def unreached(job: Job, caller: Mapping[str, str], what: str, *, has_files: bool
     for name, address in local_addresses(job.experiment, caller).items() if own_network else ():
         if name not in dict(job.env):
             yield Warned(f"{name} is {address}: in a {what} that is the {what} itself; use an address that it can reach")
-    for name, path in {} if has_files else certificates(job, caller).items():
+    for name, path in certificates(job, caller).items():
+        if has_files or name in job.env_names:
+            continue
         yield Warned(
             f"{name} is not passed on: a {what} has no {path}; put the file on a claim and set launch.env: {{{name}: <its path>}}"
         )

@@ -1,7 +1,7 @@
 """S3 and compatible stores: uploads of adapters, downloads of adapters, models and data, complete or not at all.
 
 Others take ``upload_run``, ``upload_folder`` (manifest last), ``download_folder`` (what a manifest names), ``fetch_folder`` (into
-the cache), ``check_bucket`` and listeners for progress. Only ``client`` and what it imports know boto3.
+the cache), ``check_bucket``, ``profile.with_profile`` and listeners for progress. Only ``client`` and what it imports know boto3.
 """
 
 from __future__ import annotations

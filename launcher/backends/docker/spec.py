@@ -12,15 +12,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from ...errors import ExperimentError, Mistake, Warned
+from ...errors import Warned
 from ...job.image import Image
 from ...job.job import Job
 from ...runs.cache import cache_root
 from ...runs.run_dir import RunDir
-from ..container import CERTIFICATES, HOME, SHM, certificates, container_environment, secrets_of, unreached
+from ..container import HOME, SHM, container_environment, secrets_of, unreached
 from ..environment import GRACE, facts, files, script
 from ..record import first_record
 from ..sizes import size_in_bytes
+from .certificates import mounted
 from .paths import Layout, Mount, layout
 
 SECRETS: Final = "/run/secrets"
@@ -117,7 +118,7 @@ def render(job: Job, place: Place) -> DockerSpec:
     own = [*where.mounts, Mount(run.experiment, f"{folder}/experiment.json", read_only=True)]
     own += [Mount(place.secret_root / name, SECRETS, read_only=True)] if secrets else []
     own += [Mount(Path(place.caller[name]), to, read_only=False) for name, to in _CACHES.items() if place.caller.get(name)]
-    own += _certificates(job, place)[0]
+    own += mounted(job, place.caller, place.cwd, place.exists)[0]
     ids = "" if place.person.is_rootless else f",uid={place.person.uid},gid={place.person.gid}"
     return DockerSpec(
         run_dir=run,
@@ -264,28 +265,12 @@ def lost(job: Job, caller: Mapping[str, str], has_profile: bool) -> list[Warned]
     return list(unreached(job, caller, "container", has_files=True, has_profile=has_profile))
 
 
-def _certificates(job: Job, place: Place) -> tuple[list[Mount], dict[str, str]]:
-    """The mounts of certificates, and the variables that name them; raises ExperimentError for one that is missing, which no
-    engine could mount.
-    """
-    mounts: list[Mount] = []
-    env: dict[str, str] = {}
-    for name, value in certificates(job, place.caller).items():
-        paths = [place.cwd / path for path in value.split(":") if path] if name == "SSL_CERT_DIR" else [place.cwd / value]
-        there = [path for path in paths if place.exists(path)]
-        if not there:
-            raise ExperimentError(Mistake(name, f"{paths[0]} not found", "a file of this machine"))
-        targets = [f"{CERTIFICATES}/{name}{f'-{n}' if n else ''}" for n in range(len(there))]
-        mounts += [Mount(path, target, read_only=True) for path, target in zip(there, targets, strict=True)]
-        env[name] = ":".join(targets)
-    return mounts, env
-
-
 def _environment(job: Job, place: Place, where: Layout, folder: str, has_secrets: bool) -> dict[str, str]:
     roots = {"RUN": where.runs, "DATA": where.data, "CACHE": where.cache}
     more = {"DPO_SECRETS": SECRETS} if has_secrets else {}
-    more |= {name: to for name, to in _CACHES.items() if place.caller.get(name)} | _certificates(job, place)[1]
-    return container_environment(job, place.caller, roots, folder, place.cores, user=place.person.name, more=more)
+    more |= {name: to for name, to in _CACHES.items() if place.caller.get(name)}
+    env = container_environment(job, place.caller, roots, folder, place.cores, user=place.person.name, more=more)
+    return env | mounted(job, place.caller, place.cwd, place.exists)[1]  # also of a name under launch.env
 
 
 def _devices(job: Job, caller: Mapping[str, str]) -> tuple[str, ...]:
