@@ -31,7 +31,7 @@ def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...],
     Checks all experiments unless EXP is given. Exits with 42 if a file or a model is wrong, 43 if data are wrong.
 
     --tokens finds what only the model's tokenizer and chat template tell: prompts that fill max_seq_length, texts that
-    the template drops or refuses. It needs the packages of dpo-launcher[trainer].
+    the template drops or refuses, tokens and lengths beyond the model's. It needs the packages of dpo-launcher[trainer].
     """
     from ..data import checked
 

@@ -16,6 +16,7 @@ fits: {experiment_id: 1, model_name: plain, datasets_path: data, prompt_filename
 refused: {experiment_id: 2, model_name: refuses, datasets_path: data}
 long: {experiment_id: 3, model_name: plain, datasets_path: data, prompt_filename: none.csv, hyperparameters: {max_seq_length: 12}}
 broken: {experiment_id: 4, model_name: broken, datasets_path: data}
+beyond: {experiment_id: 6, model_name: small, datasets_path: data, prompt_filename: none.csv}
 wrong: {experiment_id: 5, model_name: plain, datasets_path: data, hyperparameters: {beta: much}}
 """
 
@@ -24,12 +25,14 @@ Launcher = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Launcher:
-    """Types a command line where there are three models without weights; returns exit code, stdout and stderr."""
+    """Types a command line where there are four models with empty weights; returns exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DPO_CACHE_ROOT", str(tmp_path / "cache"))
-    for name, template in (("plain", CHATML), ("refuses", NO_SYSTEM), ("broken", "{% for")):
+    for name, template in (("plain", CHATML), ("refuses", NO_SYSTEM), ("broken", "{% for"), ("small", CHATML)):
         tokenizer(template).save_pretrained(name)
-        Path(name, "config.json").write_text('{"model_type": "llama"}')
+        config = {"model_type": "llama", "num_hidden_layers": 1, "vocab_size": 40 if name == "small" else 32000}
+        Path(name, "config.json").write_text(json.dumps({**config, "max_position_embeddings": 30}))
+        Path(name, "model.safetensors").touch()
     Path("data").mkdir()
     Path("data/training_data.csv").write_text(ROWS)
     Path("data/none.csv").write_text("name,system,user\nprompt_default,,{prompt}\n")
@@ -61,9 +64,13 @@ def test_check_with_tokens_finds_what_a_run_would_refuse_before_it_loads_weights
         "    hint:     raise hyperparameters.max_seq_length or shorten the prompt\n"
         "    also at:  data/training_data.csv:3"
     )
+    assert found["beyond"]["error"].startswith("configs/a.yml:5:40: model_name: token ")
+    assert " and the embedding of small has 40 rows\n" in found["beyond"]["error"]
+    (notice,) = (one for one in found["fits"]["notices"] if "longer than" in one)
+    assert notice.startswith("1 of 2 pairs are longer than the 30 tokens for which the positions of plain were trained")
     assert found["broken"]["error"].startswith("configs/a.yml:4:40: model_name: the model's chat template cannot be used\n")
     assert (found["wrong"]["error"], found["wrong"]["training_pairs"]) == (None, 2), "its file has a mistake: no tokens are made"
-    assert sum(line.startswith("error: ") for line in err.splitlines()) == 4
+    assert sum(line.startswith("error: ") for line in err.splitlines()) == 5
     assert "Traceback" not in err
 
 
