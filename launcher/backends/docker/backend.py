@@ -21,7 +21,6 @@ from ...job.job import Job
 from ...redact import REDACTOR
 from ...runs.cache import cache_root
 from ...runs.run_dir import RunDir, write_whole
-from ...storage.profile import with_profile
 from .. import Status
 from ..reading import InFolders, read_log
 from ..record import end_attempts, outcome, started
@@ -52,15 +51,20 @@ class Docker(InFolders):
         """The container of ``job``; raises ExperimentError or UsageError for unsupported settings. Asks no engine."""
         image = image_of(variant_of(job.gpus), self.caller, job.experiment.launch.image)
         cores = len(os.sched_getaffinity(0))
-        caller, has_profile = with_profile(job.experiment, self.caller)
+        caller, has_profile = self._with_profile(job)
         place = Place(self.cwd, cores, self._person(), image, self._secret_root(), caller, has_profile=has_profile)
         return specs.render(job, place)
+
+    def _with_profile(self, job: Job) -> tuple[Mapping[str, str], bool]:
+        from ...storage.profile import with_profile  # this module is loaded for runs on the host, too
+
+        return with_profile(job.experiment, self.caller)
 
     def text(self, spec: DockerSpec, *, full: bool = True) -> str:
         return specs.text(spec, full=full)
 
     def notices(self, job: Job) -> list[str]:
-        return [*specs.notices(job), *specs.lost(job, *with_profile(job.experiment, self.caller))]
+        return [*specs.notices(job), *specs.lost(job, *self._with_profile(job))]
 
     def prepare(self, spec: DockerSpec, say: Say) -> None:
         """Builds or pulls the image if it is missing; raises LauncherError if that fails or the engine is on another machine."""
