@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ..errors import DataError, ExperimentError, Mistake, nearest
+from ..errors import DataError, ExperimentError, Mistake, StorageError, nearest
 from ..experiment.schema import Experiment
 from ..runs.cache import cache_root
 from ..runs.run_dir import expanded
+from ..runs.writable import DISK_FAILS
 from .csv_table import csv_table
 from .sheet_table import sheet_table
 from .sheets.spreadsheet import Spreadsheet, check_same, has_copy, read_copy
@@ -160,6 +161,8 @@ def _read(folder: _Folder, filename: str | None, mistakes: list[Mistake]) -> Tab
         mistakes.append(_missing(path, name))
         return None
     except OSError as error:
+        if error.errno in DISK_FAILS:  # nothing of the data is wrong
+            raise StorageError(f"{name}: cannot read the file: {(error.strerror or str(error)).lower()}") from error
         mistakes.append(Mistake(name, f"cannot read the file: {(error.strerror or str(error)).lower()}", expected="a CSV file"))
         return None
     return csv_table(name, data, mistakes)

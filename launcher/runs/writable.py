@@ -7,6 +7,12 @@ import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import Final
+
+# Errors of a disk or of a network file system that fails: another try, perhaps on another machine, may succeed.
+DISK_FAILS: Final = frozenset(
+    (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESHUTDOWN, errno.ETIMEDOUT, errno.EREMOTEIO)
+)
 
 
 def unwritable(folder: Path) -> str | None:

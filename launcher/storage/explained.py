@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -18,6 +19,9 @@ from .credentials import NAMES
 _REFUSED: Final = {  # the credentials themselves; any other 401 or 403 is a missing right
     "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired",
 }  # fmt: skip
+_AWAY: Final = re.compile(
+    r"timed? ?out|timeout|connect|Max Retries|HTTP 5|\b50[0-4]\b|\b429\b", re.IGNORECASE
+)  # a metadata service
 _CLOCK: Final = {"RequestTimeTooSkewed", "RequestExpired"}
 # Transient errors; a checksum error is bytes that changed in transit.
 _PASSING: Final = {
@@ -72,7 +76,7 @@ def explained(
 
     target = f"bucket {bucket} at {shown_endpoint(endpoint)}"
     no_credentials = (
-        aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError, aws.ProfileNotFound,
+        aws.NoCredentialsError, aws.PartialCredentialsError, aws.ProfileNotFound,
         aws.NoAuthTokenError, aws.SSOError,
     )  # fmt: skip
     try:
@@ -81,6 +85,9 @@ def explained(
         if where is not None and error.response.get("Error", {}).get("Code") == "NoSuchBucket":
             raise ExperimentError(_no_bucket(where, bucket, endpoint)) from error
         raise _of_client_error(error, target, purpose, failure) from error
+    except aws.CredentialRetrievalError as error:
+        kind = _waiting(failure) if _AWAY.search(str(error)) else CredentialError
+        raise kind(f"{target}: the SDK's credentials cannot be had: {error}; or set {NAMES}") from error
     except no_credentials as error:
         raise CredentialError(f"{target}: no credentials ({type(error).__name__}); set {NAMES}") from error
     except (aws.EndpointConnectionError, aws.ConnectionError, aws.HTTPClientError) as error:

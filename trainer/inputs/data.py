@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from launcher.data.pairs import Pairs, read_pairs, write_processed
 from launcher.data.rows import Reading
 from launcher.data.sheets.spreadsheet import BUNDLE, MANIFEST, has_copy, unpack, write_copy
-from launcher.errors import DataError, LauncherError, Mistake
+from launcher.errors import LauncherError, StorageError
 from launcher.experiment.files import read_env
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir, expanded, write_whole
@@ -48,13 +48,13 @@ def read_data(
 
 
 def _check_equal(pairs: Pairs) -> None:
-    """Raises DataError where a bucket was changed between the reading of one rank and another's."""
+    """Raises StorageError where a bucket was changed between the reading of one rank and another's: a restart mends that."""
     mine = [(source.name, source.sha256) for source in pairs.sources]
     everyone = gather_object([mine])
     other = next((found for found in everyone if found != everyone[0]), None)
     if other is not None:
         name = next((one[0] for one, another in zip(everyone[0], other, strict=False) if one != another), everyone[0][0][0])
-        raise DataError(Mistake(name, "the data changed while the ranks read them", hint="start again"))
+        raise StorageError(f"{name}: the data changed while the ranks read them; start again")
 
 
 def _keep(experiment: Experiment, run: RunDir, root: Path, pairs: Pairs) -> None:

@@ -14,11 +14,12 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from launcher.errors import CredentialError, ExperimentError, Mistake
+from launcher.errors import CredentialError, ExperimentError, LauncherError, Mistake
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment
 from launcher.job.model import ADAPTER, TOKENIZER_FILES, check_adapter
 
+from ..processes.ending import explained
 from ..processes.network import of_network, refusal
 from .dropout import silence
 from .hub import from_hub
@@ -169,9 +170,11 @@ def _quantization(hyper: Hyperparameters, precision: Precision, *, cuda: bool) -
 
 
 def _not_loaded(experiment: Experiment, part: str, error: Exception) -> Exception:
-    """The error of a model or tokenizer that cannot be loaded; UnreachableError (48) where that is the network's fault."""
+    """The error of a model or tokenizer that cannot be loaded; the fault of a network or a disk is not the experiment's."""
     if (away := of_network(error)) is not None:
         return away
+    if (known := explained(error)) is not None:  # a cache whose disk is full, a file system that fails
+        return LauncherError(f"cannot load the {part} of {experiment.model_name}: {known[1]}")
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if (refused := refusal(error)) is not None or re.search(r"gated repo|\b40[13] Client Error", str(error)):
         why = refused or text

@@ -8,6 +8,7 @@ import re
 from typing import Final
 
 from launcher.errors import MemoryShortage
+from launcher.runs.writable import DISK_FAILS
 
 from .network import of_network
 
@@ -61,6 +62,6 @@ def _disk(error: BaseException) -> str | None:
         return f"no access to {name or 'a file'}: {error}"
     if number == errno.EFBIG:
         return f"cannot write{where}: file too large for this file system or for the limit of this process (ulimit -f)"
-    if number in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESHUTDOWN):
+    if isinstance(number, int) and number in DISK_FAILS:
         return f"the disk or its file system failed{where}: {os.strerror(number).lower()}"
     return None

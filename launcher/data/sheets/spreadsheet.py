@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from ...errors import DataError, Mistake
+from ...errors import DataError, Mistake, StorageError
 from ...runs.run_dir import write_whole
 
 MANIFEST: Final = "spreadsheet.json"
@@ -69,12 +69,16 @@ def bundle(spreadsheet: Spreadsheet) -> str:
 
 
 def unpack(file: Path, folder: Path) -> None:
-    """Writes the snapshot ``folder`` from the bundle in ``file``, the manifest last; raises DataError for another file."""
+    """Writes the snapshot ``folder`` from the bundle in ``file``, the manifest last; raises DataError for another file, and
+    StorageError where it cannot be read.
+    """
     try:
         files = json.loads(file.read_text(encoding="utf-8"))
         texts = {f"{role}.jsonl": files[f"{role}.jsonl"] for role in ROLES if f"{role}.jsonl" in files}
         texts[MANIFEST] = files[MANIFEST]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise StorageError(f"{file}: cannot unpack the snapshot of the spreadsheet: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(Mistake(str(file), f"cannot unpack the snapshot of the spreadsheet: {error}")) from error
     write_copy(folder, texts)
 

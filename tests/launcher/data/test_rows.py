@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from launcher.data.rows import Reading, read_tables
 from launcher.data.table import Row, Table
-from launcher.errors import DataError, ExperimentError
+from launcher.errors import DataError, ExperimentError, StorageError
 from launcher.experiment.schema import Experiment
 
 
@@ -323,3 +323,12 @@ def test_what_is_no_id_of_a_spreadsheet_is_refused_before_anybody_is_asked(tmp_p
 def test_reading_files_of_this_machine_loads_no_client():
     code = "import sys, launcher.data.pairs; print(sorted({'gspread', 'google', 'requests', 'boto3'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_disk_that_fails_is_no_mistake_of_the_data(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "training_data.csv").symlink_to("/proc/self/mem")  # reading its first byte is an I/O error
+    experiment = Experiment.parse({"experiment_id": "1", "model_name": "a/b", "datasets_path": "data"})
+    with pytest.raises(StorageError) as caught:
+        read_tables(experiment, Reading(tmp_path))
+    assert str(caught.value) == "data/training_data.csv: cannot read the file: input/output error"

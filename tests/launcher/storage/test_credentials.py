@@ -228,3 +228,15 @@ def test_a_clock_that_is_off_is_said_with_how_much_and_the_server_s_time(storage
         f"bucket models at {proxy.url}: this machine's clock is 20 min ahead of the server's ({there:%Y-%m-%d %H:%M:%S} UTC): "
         "RequestTimeTooSkewed, by the proxy\n    hint:     set the clock (timedatectl set-ntp true)"
     )
+
+
+def test_a_metadata_service_that_is_away_is_waited_for_and_its_refusal_is_not() -> None:
+    from botocore.exceptions import CredentialRetrievalError
+
+    from launcher.errors import StorageError
+    from launcher.storage.explained import explained
+
+    for said, kind in (("Connect timeout on endpoint URL", UnreachableError), ("access denied for role", CredentialError)):
+        with pytest.raises(kind, match="the SDK's credentials cannot be had"):  # noqa: SIM117
+            with explained("models", None, purpose="read", failure=StorageError):
+                raise CredentialRetrievalError(provider="container-role", error_msg=said)

@@ -140,3 +140,15 @@ def test_a_run_from_the_command_line_is_resumed_with_the_cells_it_began_with(
     assert trained_on.count("\n") == 32
     assert re.search(r"^resumes from checkpoint-\d+: ", run.rank_log(0).read_text(), re.MULTILINE)
     assert google.requests == ["POST /token", BATCH]
+
+
+def test_data_that_change_while_the_ranks_read_them_are_a_reason_to_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from launcher.errors import StorageError
+    from trainer.inputs import data
+
+    mine = SimpleNamespace(sources=[SimpleNamespace(name="s3://b/train.csv", sha256="1")])
+    monkeypatch.setattr(data, "gather_object", lambda seen: [*seen, [("s3://b/train.csv", "2")]])
+    with pytest.raises(StorageError, match=r"s3://b/train.csv: the data changed while the ranks read them; start again"):
+        data._check_equal(mine)

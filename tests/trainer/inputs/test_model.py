@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -8,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import ExperimentError
+from launcher.errors import ExperimentError, LauncherError
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
@@ -227,3 +229,18 @@ def test_wrong_targets_are_told_before_the_weights_are_loaded(
     with pytest.raises(ExperimentError) as caught:
         train(new_run(tmp_path, experiment, "run"), experiment, Roots(tmp_path, tmp_path, tmp_path), StopRequest(), attempt=1)
     assert str(caught.value).startswith(beginning)
+
+
+def test_a_disk_that_is_full_or_fails_is_not_the_experiment_s_mistake(make_experiment: Callable[..., Experiment]) -> None:
+    """As the hub's client raises it while it downloads, or safetensors while it reads."""
+    from trainer.inputs.model import _not_loaded
+
+    experiment = make_experiment(experiment={"model_name": "some-org/some-model"})
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "hub/blobs/1")
+    found = _not_loaded(experiment, "model", full)
+    why = "the disk is full: hub/blobs/1; make room, then resume from the last checkpoint"
+    assert (type(found), str(found)) == (LauncherError, f"cannot load the model of some-org/some-model: {why}")
+    broken = OSError("Unable to load weights")
+    broken.__cause__ = RuntimeError("I/O error: Input/output error (os error 5)")
+    assert type(_not_loaded(experiment, "model", broken)) is LauncherError
+    assert type(_not_loaded(experiment, "model", OSError("no file named model.safetensors"))) is ExperimentError
