@@ -125,8 +125,8 @@ def _settings(args: DPOConfig) -> str | None:
 def _randomness(model: Any, args: DPOConfig) -> str | None:
     if args.disable_dropout:
         return None
-    found = ", ".join(drawn(model, with_adapter=True)) or "none found"
-    return f"dropout is on (disable_dropout: false; {found}): both answers would share the prompt's mask"
+    setting = "; ".join(["disable_dropout: false", *drawn(model, with_adapter=True)])
+    return f"dropout is on ({setting}): both answers would share the prompt's mask"
 
 
 def _architecture(model: Any, longest: int) -> str | None:
