@@ -110,6 +110,8 @@ KINDS = [
     Kind("seed_oss, three kinds of dropout", "seed_oss", settings={"attention_dropout": 0.2, "residual_dropout": 0.2}),
     Kind("persimmon, dropout read from the configuration", "persimmon", settings={"attention_dropout": 0.2}),
     Kind("lfm2, hybrid", "lfm2", "plain", {"layer_types": ["conv", "full_attention"]}),
+    Kind("mamba, layers that no adapter can train", "mamba", "plain", {"state_size": 8, "conv_kernel": 4}),
+    Kind("mamba2", "mamba2", "plain", {"state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1}),
 ]
 
 
@@ -188,12 +190,13 @@ def one_step(folder: Path, tokenizer: Path, make_experiment: Make, base: Path, w
     )
     hyper = experiment.hyperparameters
     precision, tokens = choose_precision(hyper, cuda=False, bf16=False), Tokens(list(PAIRS), 0)
+    model = load_model(experiment, str(base), precision, cuda=False)
     trainer = DPOTrainer(
-        model=load_model(experiment, str(base), precision, cuda=False),
+        model=model,
         args=arguments(experiment, RunDir(folder), precision, Device(cuda=False, bf16=False, rank=0, world=1)),
         train_dataset=tokens.dataset(),
         processing_class=AutoTokenizer.from_pretrained(tokenizer),
-        peft_config=lora_config(hyper),
+        peft_config=lora_config(hyper, model),
     )
     trainer.remove_callback(PrinterCallback)
     seed_adapter(trainer.model, hyper.random_state, hyper.seed)
@@ -217,7 +220,7 @@ def adapted(base: Any, adapter: dict[str, torch.Tensor]) -> Any:
 
     exact = copy.deepcopy(base)
     exact.set_experts_implementation("eager")  # the grouped kernel knows no float64
-    model = get_peft_model(exact.double(), lora_config(Hyperparameters()), autocast_adapter_dtype=False).double()
+    model = get_peft_model(exact.double(), lora_config(Hyperparameters(), exact), autocast_adapter_dtype=False).double()
     wrong = model.load_state_dict(adapter, strict=False)
     assert not wrong.unexpected_keys
     return model.eval()
