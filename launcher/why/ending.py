@@ -104,7 +104,7 @@ def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...]) ->
         return Explanation(cause, detail, _filled(suggestion, seen) or resuming(seen))
     if code == 143:
         return Explanation("stopped", first or "stopped on request", resuming(seen))
-    if code == 137 and _NO_SHORTAGE in first:
+    if _NO_SHORTAGE in first:
         who = "find out who killed it: a person, a batch system, or a limit of the machine"
         return Explanation("killed", first, who)
     if (known := in_lines(seen, (first, *lines))) is not None:

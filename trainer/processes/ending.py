@@ -10,6 +10,7 @@ from typing import Final
 from launcher.errors import MemoryShortage
 from launcher.runs.writable import DISK_FAILS
 
+from .kills import Kills, killed
 from .network import of_network
 
 _SHORTAGE: Final = re.compile(
@@ -21,6 +22,8 @@ _PEER: Final = re.compile(
 )
 
 
+_WORKER: Final = re.compile(r"DataLoader worker \(pid.*\) is killed by signal: Killed")
+_AT_START: Final = Kills.now()
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 
 
@@ -43,6 +46,8 @@ def explained(error: BaseException) -> tuple[int, str] | None:
             return MemoryShortage.exit_code, sentence
         if sentence := _disk(cause):
             return 1, sentence
+        if _WORKER.search(str(cause)):
+            return 1, killed("a data-loader process", _AT_START, Kills.now())
         cause = cause.__cause__ or cause.__context__
     away = of_network(error)
     return None if away is None else (away.exit_code, str(away))

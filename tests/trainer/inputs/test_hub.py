@@ -180,3 +180,13 @@ def test_what_waiting_cannot_mend_is_raised_at_once() -> None:
     with pytest.raises(ValueError, match="odd"):
         Waiting()(once)
     assert tried == [1]
+
+
+def test_weights_that_the_cache_lacks_are_48_while_the_hub_is_away(hub: Hub, experiment: Experiment) -> None:
+    from trainer.inputs.model import choose_precision, load_model
+
+    tokenizer(experiment)
+    hub.status = 503
+    precision = choose_precision(experiment.hyperparameters, cuda=False, bf16=False)
+    with pytest.raises(UnreachableError, match=r"cannot be reached: HTTP 503 \(Service Unavailable\)"):
+        load_model(experiment, NAME, precision, cuda=False)

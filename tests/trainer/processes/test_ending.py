@@ -44,3 +44,9 @@ def test_a_full_disk_and_a_refused_path_are_said_in_a_sentence(error: Exception,
 
 def test_any_other_error_is_named() -> None:
     assert how_it_failed(KeyError("loss")) == (1, "KeyError: 'loss'")
+
+
+def test_a_data_loader_s_process_that_was_killed_is_no_shortage_unless_the_kernel_counted_one() -> None:
+    code, said = how_it_failed(RuntimeError("DataLoader worker (pid 71) is killed by signal: Killed. "))
+    assert code == 1
+    assert said.startswith("a data-loader process was killed (SIGKILL) by somebody or by the system: no memory shortage was seen")
