@@ -43,12 +43,14 @@ class Modules:
 
     ``trained``: those that an adapter can train. ``refused``: all others, with the reason where it is a special one, else "".
     ``maybe``: last parts of names that may exist beside them, which are no mistake. ``roots``: what may stand in front of a name.
+    ``together``: last parts of names that one tensor of the experts holds, and that are trained together or not at all.
     """
 
     trained: tuple[str, ...]
     refused: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     maybe: frozenset[str] = frozenset()
     roots: tuple[str, ...] = ("",)
+    together: tuple[tuple[str, ...], ...] = ()
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -89,7 +91,17 @@ def wrong_targets(targets: str | Sequence[str], modules: Modules, model_name: st
     if isinstance(targets, str):
         return list(_wrong_pattern(targets, modules, model_name))
     found = (_wrong_name(f"{KEY}.{place}", target, modules, model_name) for place, target in enumerate(targets))
-    return [mistake for mistake in found if mistake is not None]
+    return [*(mistake for mistake in found if mistake is not None), *_parted(targets, modules, model_name)]
+
+
+def _parted(targets: Sequence[str], modules: Modules, model_name: str) -> Iterator[Mistake]:
+    last = [target.rsplit(".", 1)[-1] for target in targets]
+    for group in modules.together:
+        missing = [name for name in group if name not in last]
+        for place, name in enumerate(last):
+            if missing and name in group:
+                what = f"{name!r} of {model_name} cannot be trained without {', '.join(missing)}"
+                yield Mistake(f"{KEY}.{place}", what, f"{', '.join(group)} together", "one tensor of the experts holds them")
 
 
 def _wrong_name(where: str, target: str, modules: Modules, model_name: str) -> Mistake | None:

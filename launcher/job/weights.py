@@ -43,9 +43,10 @@ def modules_of(shapes: Mapping[str, tuple[int, ...]], family: str) -> Modules:
     ]
     above = {owner.rsplit(".", depth)[0] for owner in owners.values() for depth in range(owner.count(".") + 1)}
     others = sorted((above | set(owners.values())) - set(trained) - {""})
-    renamed = _mapping(_RENAMED.read_text(encoding="utf-8"))["families"].get(family, ())
+    known = _mapping(_RENAMED.read_text(encoding="utf-8"))["families"].get(family, {})
+    renamed, together = known.get("names", ()), tuple(map(tuple, known.get("together", ())))
     refused = {name: DIRECT if untrained(name, family) else "" for name in others if name.rpartition(".")[2] not in renamed}
-    return Modules(tuple(trained), refused, frozenset((*renamed, *_HEADS)), _ROOTS)
+    return Modules(tuple(trained), refused, frozenset((*renamed, *_HEADS)), _ROOTS, together)
 
 
 def is_trainable(shape: tuple[int, ...]) -> bool:

@@ -90,7 +90,10 @@ def modules_of(model: nn.Module) -> Modules:
         elif name:
             refused[name] = DIRECT if is_direct else ""
     experts = list(old_names(model))
-    return Modules((*trained, *experts), {name: why for name, why in refused.items() if name not in experts})
+    others = {name: why for name, why in refused.items() if name not in experts}
+    pattern = conversion._MODEL_TO_CONVERSION_PATTERN.get(family)
+    together = conversion._MOE_FUSED_TARGETS.get(pattern, {}).values() if experts else ()
+    return Modules((*trained, *experts), others, together=tuple(map(tuple, together)))
 
 
 def _is_trainable(module: nn.Module) -> bool:

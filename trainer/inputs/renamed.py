@@ -16,12 +16,17 @@ _NO_MODULE = {"weight", "bias"}
 
 
 def installed_renames() -> dict[str, Any]:
-    """``{"transformers": version, "families": {model_type: [parts of names that only a loaded model may have]}}``.
+    """``{"transformers": version, "families": {model_type: {"names": …, "together": …}}}``.
 
-    With the names that PEFT takes for the experts that transformers has fused.
+    ``names``: parts of names that only a loaded model may have, with those that PEFT takes for the experts that transformers has
+    fused. ``together``: groups of names that PEFT takes only together.
     """
     import transformers
-    from peft.utils.transformers_weight_conversion import _MODEL_TO_CONVERSION_PATTERN, _MOE_TARGET_MODULE_MAPPING
+    from peft.utils.transformers_weight_conversion import (
+        _MODEL_TO_CONVERSION_PATTERN,
+        _MOE_FUSED_TARGETS,
+        _MOE_TARGET_MODULE_MAPPING,
+    )
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -30,9 +35,11 @@ def installed_renames() -> dict[str, Any]:
         names = (family, *((classes,) if isinstance(classes, str) else classes))
         changes = [change for name in names for change in get_checkpoint_conversion_mapping(name) or ()]
         words = {word for change in changes for text in change.target_patterns for word in re.findall(r"[A-Za-z_]\w*", text)}
-        words |= set(_MOE_TARGET_MODULE_MAPPING.get(_MODEL_TO_CONVERSION_PATTERN.get(family), ()))
+        pattern = _MODEL_TO_CONVERSION_PATTERN.get(family)
+        words |= set(_MOE_TARGET_MODULE_MAPPING.get(pattern, ()))
         if words:
-            families[family] = sorted(words - _NO_MODULE)
+            together = [list(names) for names in _MOE_FUSED_TARGETS.get(pattern, {}).values()]
+            families[family] = {"names": sorted(words - _NO_MODULE), "together": together}
     return {"transformers": transformers.__version__, "families": families}
 
 

@@ -151,6 +151,7 @@ def test_names_that_transformers_gives_a_loaded_model_are_no_mistake(tmp_path: P
     write_model(tmp_path / "moe", on_disk, model_type="qwen3_moe")
     check_model(experiment("moe", target_modules=["q_proj", "down_proj", "gate"]), tmp_path, {})
     assert "'v_prj' matches no module" in refused("moe", tmp_path, target_modules=["v_prj"])
+    assert "'gate_proj' of moe cannot be trained without up_proj" in refused("moe", tmp_path, target_modules=["gate_proj"])
 
 
 def test_layers_that_no_adapter_can_train_in_a_family_are_refused(tmp_path: Path):

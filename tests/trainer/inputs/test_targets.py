@@ -130,7 +130,12 @@ def test_experts_have_no_dropout_and_are_named_in_pairs() -> None:
         "    found:    0.05"
     )
     assert covered("qwen3_moe", lora_dropout=0.05, target_modules=["q_proj"]).notices == ()
-    assert refused("mixtral", target_modules=["w1"]).startswith(
+    assert refused("mixtral", target_modules=["q_proj", "w1"]) == (
+        "hyperparameters.target_modules.1: 'w1' of org/model cannot be trained without w3\n"
+        "    expected: w1, w3 together\n"
+        "    found:    one tensor of the experts holds them"
+    )
+    assert refused("mixtral", target_modules=r".*\.w1").startswith(
         "hyperparameters.target_modules: PEFT makes no adapter for these modules: Cannot convert PEFT target(s) w1 "
     )
     assert covered("mixtral", target_modules=["w1", "w3", "w2"]).json()["on"] == {
