@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,8 @@ from .tokens import TokenPair, Tokens
 
 # Tables that are plain tensors of the model's code: family -> the number of their rows in the configuration.
 _BY_CONFIG: Final = {"mpt": "max_seq_len", "ctrl": "n_positions"}
+# Parts of a model that see no text, and have positions of their own.
+_NO_TEXT: Final = re.compile(r"vision|visual|image|audio|speech|patch|vq")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ def _positions(model: Any, table: Any) -> int | None:
     config = model.config
     found = [getattr(config, _BY_CONFIG[config.model_type])] if config.model_type in _BY_CONFIG else []
     for name, module in model.named_modules():
+        if _NO_TEXT.search(name):
+            continue
         is_of_positions = "pos" in name.rpartition(".")[2] or name.endswith("wpe")
         if isinstance(module, nn.Embedding) and module is not table and is_of_positions:
             padding = 0 if module.padding_idx is None or hasattr(module, "offset") else module.padding_idx + 1

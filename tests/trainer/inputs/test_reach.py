@@ -53,6 +53,18 @@ def test_the_reach_of_a_model_is_that_of_its_tables(family: str, settings: dict[
     assert Reach.of(model) == expected
 
 
+def test_positions_of_an_image_are_no_limit_of_the_text() -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4, "image_size": 56}
+    with torch.device("meta"):
+        config = AutoConfig.for_model("gemma3", text_config={**SMALL, "head_dim": 8}, vision_config=vision)
+        model = AutoModelForCausalLM.from_config(config)
+    assert any("position_embedding" in name for name, _ in model.named_modules())
+    assert Reach.of(model) == Reach(96, None, 64)
+
+
 @pytest.mark.parametrize("family", ["gpt2", "gptj", "opt", "roberta", "mpt"])
 def test_the_longest_sequence_of_a_table_is_the_longest_that_the_model_computes(family: str) -> None:
     import torch
