@@ -22,7 +22,7 @@ from .checkpoints.checkpoints import StopCallback, any_rank, resume_point
 from .checkpoints.origin import check, check_base, day_of, origin
 from .checkpoints.remembered import CHECKPOINTING, MICRO, remembered, step_of
 from .inputs.adapter import check_biases, lora_config, seed_adapter, sizes, widen_adapter
-from .inputs.arguments import arguments, check_optimizer, smaller, without_effect
+from .inputs.arguments import arguments, check_optimizer, check_schedule, smaller, without_effect
 from .inputs.bucket import model_path
 from .inputs.clock import day_of_run
 from .inputs.data import read_data
@@ -147,14 +147,16 @@ def prepare_inputs(rank: Rank) -> Inputs:
     micro = smaller(h.per_device_train_batch_size, roots.splits, remembered(checkpoint, MICRO))
     precision = choose_precision(h, cuda=device.cuda, bf16=device.bf16, is_sharded=is_sharded())
     args = arguments(experiment, run, precision, device, micro)
+    experiment.check_kept(len(tokens.pairs), device.world)
     made_of = origin(experiment, tokens, held_out, device, _zero_stage(args))
     if rank.first:
-        _say_work(rank, tokens, held_out, checkpoint, beyond)
+        _say_work(rank, tokens, held_out, checkpoint, beyond, micro)
         notices(without_effect(experiment, device))
     differences = check(checkpoint, made_of) if checkpoint else []
     if rank.first:
         notices(differences)
     check_optimizer(args)
+    check_schedule(args)
     return Inputs(pairs, path, tokenizer, tokens, held_out, reach, checkpoint, precision, args, made_of)
 
 
@@ -174,9 +176,11 @@ def _zero_stage(args: DPOConfig) -> int:
     return 0 if args.deepspeed_plugin is None else int(args.deepspeed_plugin.zero_stage)
 
 
-def _say_work(rank: Rank, tokens: Tokens, held_out: Tokens | None, checkpoint: Path | None, beyond: list[str]) -> None:
+def _say_work(
+    rank: Rank, tokens: Tokens, held_out: Tokens | None, checkpoint: Path | None, beyond: list[str], micro: int
+) -> None:
     experiment = rank.experiment
-    steps = experiment.steps(len(tokens.pairs), rank.device.world)
+    steps = experiment.steps(len(tokens.pairs), rank.device.world, micro)
     work = {"pairs": len(tokens.pairs), "tokens": tokens.total, "longest": tokens.longest, "steps": steps}
     rank.run.update_record(work=work)
     say(
@@ -238,7 +242,8 @@ def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
     log = StepLog(rank.run, resume_step=step, attempt=rank.attempt, events=events) if rank.first else None
     stopper = StopCallback(rank.stop)
     health = HealthCallback(experiment.health, scaled=inputs.precision.fp16)
-    callbacks = _callbacks(experiment, stopper, log, health, experiment.steps(len(inputs.tokens.pairs), rank.device.world))
+    steps = experiment.steps(len(inputs.tokens.pairs), rank.device.world, args.per_device_train_batch_size)
+    callbacks = _callbacks(experiment, stopper, log, health, steps)
     args.eval_on_start = inputs.held_out is not None and checkpoint is None
     trainer = _trainer(rank, inputs, loaded, callbacks)
     trainer.is_stop_wanted = lambda: any_rank(rank.stop.signal is not None, args.device)

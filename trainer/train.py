@@ -14,12 +14,13 @@ from transformers.utils.logging import disable_progress_bar
 
 from launcher.errors import Stopped
 from launcher.experiment.schema import Experiment
+from launcher.experiment.trl_fields import Fate, ignored
 from launcher.runs.run_dir import ASIDE, RunDir
 
 from .checkpoints.checkpoints import publish, save_verified
 from .checkpoints.remembered import BUDGETS, PATH, remembered
 from .inputs.bucket import check_upload, name_base, upload_adapter
-from .output import say, stage
+from .output import notices, say, stage
 from .prepare import (
     Inputs,
     Rank,
@@ -82,6 +83,7 @@ def _path(rank: Rank, inputs: Inputs, ready: Ready) -> None:
         choice = choose_path(trainer, wanted, inputs.tokens, remembered(checkpoint, PATH), remembered(checkpoint, BUDGETS))
     if rank.first:
         say(choice.sentence)
+        notices(ignored(rank.experiment.hyperparameters.trl, Fate.BATCHES) if choice.path == "fast" else [])
         rank.run.update_record(dpo_path={"path": choice.path, "sentence": choice.sentence, "row_tokens": choice.budget})
     names = {source.role: source.name for source in inputs.pairs.sources}
     held_out = [] if inputs.held_out is None else [(names["validation"], inputs.held_out)]

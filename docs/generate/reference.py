@@ -18,7 +18,7 @@ from launcher.cli import launcher
 from launcher.experiment import schema
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.section import Section
-from launcher.experiment.trl_names import REFUSED, trl_fields
+from launcher.experiment.trl_fields import FIELDS, REFUSED, Fate, Field, trl_fields
 
 from .pages import DOCS, write_part
 
@@ -41,20 +41,32 @@ def keys() -> str:
 
 
 def trl() -> str:
-    """TRL's fields that are accepted, then those that have another name here."""
+    """TRL's fields: what each does here, those that are accepted before those that are refused."""
     rows = [
-        (f"`{name}`", _trl_type(field), _code(field["default"]))
+        (f"`{name}`", _trl_type(field), _code(field["default"]), _fate(FIELDS[name]))
         for name, field in sorted(trl_fields().items())
         if name not in REFUSED and name not in Hyperparameters.model_fields
     ]
+    ours = ", ".join(f"`{name}`" for name in sorted(trl_fields().keys() & Hyperparameters.model_fields.keys()))
     other = [(f"`{name}`", instead) for name, instead in sorted(REFUSED.items())]
     return "\n\n".join(
         (
-            "## Accepted under TRL's own name\n\n" + _table([("key", "type", "default"), *rows]),
+            "## What each does here\n\n" + _table([("key", "type", "default", "here"), *rows]),
+            f"Honoured on both paths, with defaults and limits of their own: {ours}. "
+            "The losses aot, aot_unpaired and sft look at a whole batch and take the plain path.",
             "## Decided by this project\n\nThese names are refused. The error names the replacement.\n\n"
             + _table([("TRL's name", "instead"), *other]),
         )
     )
+
+
+def _fate(field: Field) -> str:
+    """A field's fate, its reason, and the values that it may not have."""
+    if field.fate is Fate.PLAIN:
+        rest = f", except at {' or '.join(map(str, field.harmless))}" if field.harmless else ""
+        return f"{field.fate.value}{rest}: {field.why}"
+    refused = f"; refused: {', '.join(f'`{value}`' for value in field.refused)}" if field.refused else ""
+    return f"{field.fate.value}{': ' if field.why else ''}{field.why}{refused}"
 
 
 def commands() -> str:

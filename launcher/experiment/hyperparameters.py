@@ -23,6 +23,7 @@ from .section import (
     true_of_unsloth,
     tuple_of_one,
 )
+from .trl_fields import trl_fields, why_not_fast
 from .trl_names import choice_error, trl_error
 
 LOSS_TYPES = (
@@ -203,6 +204,7 @@ def _contradictions(h: Hyperparameters) -> Iterable[tuple[str, str]]:
         )
     if "exo_pair" in h.loss_type and not h.label_smoothing:
         yield "loss_type", "exo_pair needs label_smoothing greater than 0 (its paper recommends 0.001)"
+    yield from _contradictions_of_trl(h)
     weights = h.trl.get("loss_weights")
     if weights is not None and len(weights) != len(h.loss_type):
         yield "loss_weights", f"must have one weight per loss type: found {len(weights)} for {len(h.loss_type)}"
@@ -218,3 +220,40 @@ def _contradictions(h: Hyperparameters) -> Iterable[tuple[str, str]]:
     unknown = set(h.report_to) - {"tensorboard", "none"}
     if unknown:
         yield "report_to", f": {', '.join(sorted(unknown))} {'is' if len(unknown) == 1 else 'are'} not supported; use tensorboard"
+
+
+def _contradictions_of_trl(h: Hyperparameters) -> Iterable[tuple[str, str]]:
+    """The same for TRL's fields: those that another setting makes meaningless or impossible, which TRL says late or never."""
+    needed = {
+        "ref_model_mixup_alpha": (h.trl.get("sync_ref_model"), "sync_ref_model: true"),
+        "ref_model_sync_steps": (h.trl.get("sync_ref_model"), "sync_ref_model: true"),
+        "discopop_tau": ("discopop" in h.loss_type, "loss_type: discopop"),
+        "f_alpha_divergence_coef": (
+            h.trl.get("f_divergence_type") == "alpha_divergence",
+            "f_divergence_type: alpha_divergence",
+        ),
+        "optim_args": (any(part in h.optim for part in _READ_ARGS), f"another optimizer than {h.optim}"),
+        "optim_target_modules": (any(part in h.optim for part in ("galore", "apollo")), "a GaLore or APOLLO optimizer"),
+    }
+    for name, (holds, wanted) in needed.items():
+        if h.trl.get(name) not in (None, trl_fields()[name]["default"]) and not holds:
+            yield name, f"has no effect without {wanted}"
+    if h.trl.get("sync_ref_model") and not h.full_finetuning:
+        yield "sync_ref_model", "needs full_finetuning: true, as the reference of an adapter is its base model"
+    unfit = sorted(set(h.loss_type) - _DIVERGENT)
+    if h.trl.get("f_divergence_type", "reverse_kl") != "reverse_kl" and unfit:
+        yield "f_divergence_type", f"has no meaning for loss_type {', '.join(unfit)}; use one of {', '.join(sorted(_DIVERGENT))}"
+    if h.trl.get("use_weighting") and {"aot", "aot_unpaired"} & set(h.loss_type):
+        yield "use_weighting", "conflicts with loss_type aot, which sorts the pairs"
+    why = why_not_fast({**h.trl, "optim": h.optim, "loss_type": h.loss_type}) if h.dpo_path == "fast" else None
+    if why is not None:
+        yield "dpo_path", f"must be auto or plain: {why}"
+
+
+# Parts of the names of transformers' optimizers that read optim_args.
+_READ_ARGS = (
+    "sgd", "adagrad", "rmsprop", "ademamix", "anyprecision", "galore", "apollo", "grokadamw", "torch_4bit", "torch_8bit",
+    "schedule_free", "stable_adamw",
+)  # fmt: skip
+# Losses on the difference of both answers, the only ones that f-DPO (arXiv 2309.16240) generalises.
+_DIVERGENT = frozenset({"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft"})

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from ..errors import nearest
+from ..errors import Warned, nearest
 from .other_names import meaning, spelt
 from .section import Section
-from .trl_names import REFUSED, trl_fields
+from .trl_fields import REFUSED, Fate, ignored, trl_fields
 
 ANY: Final = "any value"
 
@@ -24,13 +24,13 @@ _NEUTRAL: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
         "finetune_vision_layers freeze_vision_tower is_encoder_decoder reference_free force_use_ref_model use_wandb "
         "group_by_length use_exact_model_name auto_find_batch_size disable_tqdm do_predict enable_jit_checkpoint "
         "hub_always_push hub_private_repo ignore_data_skip no_cuda padding_free precompute_ref_log_probs push_to_hub "
-        "remove_unused_columns restore_callback_states_from_checkpoint save_only_model use_cpu use_liger_kernel "
-        "bf16_full_eval fp16_full_eval",
+        "remove_unused_columns restore_callback_states_from_checkpoint save_only_model save_on_each_node logging_nan_inf_filter "
+        "use_cpu use_liger_kernel bf16_full_eval fp16_full_eval",
     ),
     (
         (True,),
         "use_peft use_lora init_lora_weights finetune_language_layers finetune_attention_modules finetune_mlp_modules do_train "
-        "use_fast_tokenizer save_safetensors fix_tokenizer",
+        "use_fast_tokenizer save_safetensors fix_tokenizer eval_on_start skip_memory_metrics",
     ),
     (("auto",), "torch_dtype dtype device_map bf16 fp16 flash_attn attn_implementation"),
     (("CAUSAL_LM", "TaskType.CAUSAL_LM"), "task_type"),
@@ -45,7 +45,7 @@ _NEUTRAL: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
     (
         ("", (), {}),
         "loftq_config modules_to_save rank_pattern alpha_pattern layers_to_transform image_columns images fsdp fsdp_config "
-        "deepspeed model_init_kwargs include_for_metrics label_names wandb_project wandb_entity run_name hub_model_id",
+        "deepspeed model_init_kwargs include_for_metrics label_names wandb_project wandb_entity run_name hub_model_id debug",
     ),
     ((None,), "padding_value dataset_kwargs token"),
     (
@@ -73,15 +73,18 @@ def without_neutral(section: str, values: Any) -> Any:
 
 
 def without_effect(data: Mapping[str, Any]) -> tuple[str, ...]:
-    """A sentence that names every key of an experiment that is left out, and one for a warm-up that is given twice."""
+    """A sentence that names every key of an experiment that is left out, one for each field of TRL that does nothing here, and
+    one for a warm-up that is given twice.
+    """
     keys = list(_neutral_keys("", data))
     for section in ("hyperparameters", "storage_config", "dpo_column_mapping_config", "column_mapping_config"):
         values = data.get(section)
         if isinstance(values, Mapping):
             above = "" if section == "hyperparameters" else f"{section}."
             keys += [f"{above}{key}" for key in _neutral_keys(section, values)]
-    said = [f"no effect here: {', '.join(keys)}"] if keys else []
+    said: list[str] = [f"no effect here: {', '.join(keys)}"] if keys else []
     h = data.get("hyperparameters")
+    said += [Warned(one) for one in ignored(h, Fate.NOTHING)] if isinstance(h, Mapping) else []
     steps, ratio = (h.get("warmup_steps"), h.get("warmup_ratio")) if isinstance(h, Mapping) else (None, None)
     if steps and ratio is not None:
         said.append(f"warmup_steps: {steps} is used and warmup_ratio: {ratio} is not, as in transformers")

@@ -14,7 +14,7 @@ from .bucket_name import meant
 from .neutral import accepted
 from .other_names import meaning, meant_value
 from .schema import Experiment
-from .trl_names import REFUSED, trl_fields
+from .trl_fields import REFUSED, trl_fields
 
 
 class Problem(NamedTuple):

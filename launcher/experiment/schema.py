@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from ..errors import ExperimentError, Mistake
 from ..redact import SECRET
 from .bucket_name import EXPECTED, SCHEME, is_bucket, split
 from .hyperparameters import Hyperparameters, needs_evaluations
@@ -277,18 +278,31 @@ class Experiment(Section):
         h = self.hyperparameters
         return self.launch.global_batch_size or h.per_device_train_batch_size * h.gradient_accumulation_steps
 
-    def steps(self, pairs: int, world: int) -> int:
-        """Optimizer steps over ``pairs`` training pairs on ``world`` ranks, counted as transformers does: the last step of an
-        epoch may be smaller.
+    def kept(self, pairs: int, world: int, micro: int | None = None) -> int:
+        """Of ``pairs`` training pairs those that an epoch holds: ``dataloader_drop_last`` leaves out what fills no micro-batch on
+        all ``world`` ranks. ``micro``: pairs of a micro-batch, where memory has run out and it is smaller.
         """
         h = self.hyperparameters
-        return h.max_steps or math.ceil(self._steps_per_epoch(pairs, world) * h.num_train_epochs)
+        together = (micro or h.per_device_train_batch_size) * world
+        return pairs - pairs % together if h.trl.get("dataloader_drop_last") else pairs
 
-    def _steps_per_epoch(self, pairs: int, world: int) -> int:
+    def check_kept(self, pairs: int, world: int) -> None:
+        """Raises ExperimentError where ``dataloader_drop_last`` leaves out all ``pairs``."""
+        if not self.kept(pairs, world):
+            wanted = self.hyperparameters.per_device_train_batch_size * world
+            what, expected = "leaves no pair to train on", f"at least {wanted} pairs, a micro-batch on every process"
+            raise ExperimentError(Mistake("hyperparameters.dataloader_drop_last", what, expected, f"{pairs} pairs"))
+
+    def steps(self, pairs: int, world: int, micro: int | None = None) -> int:
+        """Optimizer steps over ``pairs`` training pairs, counted as transformers does: the last step of an epoch may be smaller.
+
+        Arguments are those of :meth:`kept`.
+        """
         h = self.hyperparameters
-        micro = h.per_device_train_batch_size * world
-        batches = pairs // micro if h.trl.get("dataloader_drop_last") else math.ceil(pairs / micro)
-        return max(1, math.ceil(batches * micro / self.global_batch))
+        return h.max_steps or math.ceil(self._steps_per_epoch(pairs, world, micro) * h.num_train_epochs)
+
+    def _steps_per_epoch(self, pairs: int, world: int, micro: int | None = None) -> int:
+        return max(1, math.ceil(self.kept(pairs, world, micro) / self.global_batch))
 
     def evaluations(self, pairs: int, world: int) -> int:
         """How often the validation pairs are evaluated, unless patience ends the run: before the first step, by

@@ -78,4 +78,5 @@ def derived(job: Job, pairs: Pairs, run: RunDir) -> Derived:
     h = job.experiment.hyperparameters
     tokens = tokens_at_most(pairs.train, h.max_seq_length)
     size = len(pairs.train), job.world
+    job.experiment.check_kept(*size)
     return Derived(job, pairs, run, tokens, job.experiment.steps(*size), job.experiment.evaluations(*size))

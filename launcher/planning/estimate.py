@@ -13,6 +13,7 @@ from typing import Final
 
 from ..experiment.hyperparameters import Hyperparameters
 from ..experiment.schema import Experiment
+from ..experiment.trl_fields import why_not_fast
 from .activations import Numbers, head_bytes, kept_bytes, working_bytes
 from .gpus import Gpu
 from .model_config import ModelConfig
@@ -149,12 +150,9 @@ def numbers_of(h: Hyperparameters, machine: Machine) -> Numbers:
 
 def is_packed(h: Hyperparameters, config: ModelConfig, work: Work) -> bool:
     """Whether the trainer packs rows without padding, as far as that is known without the model."""
-    plain = ("use_weighting", "sync_ref_model", "use_liger_kernel", "activation_offloading", "torch_compile")
-    if h.dpo_path == "plain" or any(h.trl.get(name) for name in plain) or h.trl.get("ld_alpha") is not None:
-        return False
-    batched = {"bco_pair", "aot", "aot_unpaired", "sft"}
+    needs_plain = why_not_fast({**h.trl, "optim": h.optim, "loss_type": h.loss_type}) is not None
     window = config.window is not None and config.window < work.longest
-    return h.trl.get("disable_dropout", True) is True and not batched & set(h.loss_type) and not window
+    return h.dpo_path != "plain" and not needs_plain and not window
 
 
 def _estimate(experiment: Experiment, config: ModelConfig, work: Work, machine: Machine, recompute: bool) -> Estimate:

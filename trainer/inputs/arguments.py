@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator
 from typing import Any, Final
 
-from transformers import Trainer
+import torch
+from transformers import Trainer, get_scheduler
 from trl import DPOConfig
 
 from launcher.data.notices import never_evaluated
 from launcher.errors import ExperimentError, Mistake, Warned
 from launcher.experiment.schema import Experiment
+from launcher.experiment.trl_fields import FIELDS, Fate
 from launcher.runs.run_dir import RunDir
 
 from ..processes.machine import Device
@@ -27,12 +29,15 @@ def arguments(experiment: Experiment, run: RunDir, precision: Precision, device:
     h = experiment.hyperparameters
     settings = {**_of_this_project(experiment), **_of_the_device(experiment, run, precision, device, micro)}
     warmup = {} if h.warmup_ratio is None or h.trl.get("warmup_steps") else {"warmup_steps": h.warmup_ratio}
+    left_out = {name for name in h.trl if FIELDS[name].fate is Fate.NOTHING} | set(() if device.cuda else _OF_CUDA)
+    fields = {name: value for name, value in h.trl.items() if name not in left_out}
     try:
-        return DPOConfig(**{**settings, **h.trl, **warmup})
+        return DPOConfig(**{**settings, **fields, **warmup})
     except (ValueError, TypeError) as error:
         raise ExperimentError(Mistake("hyperparameters", f"TRL refuses these settings: {error}")) from error
 
 
+_OF_CUDA: Final = ("activation_offloading",)  # fields of TRL that fail without a CUDA device
 _SAME: Final = (  # our names that are TRL's, with the same meaning
     "beta", "label_smoothing", "num_train_epochs", "learning_rate", "weight_decay", "lr_scheduler_type", "seed",
     "trust_remote_code", "logging_steps", "save_strategy", "save_steps", "save_total_limit", "eval_strategy", "eval_steps",
@@ -121,18 +126,36 @@ def check_optimizer(arguments: DPOConfig) -> None:
         pass  # some optimizers need the model; TRL's trainer makes them once it is loaded
 
 
+def check_schedule(arguments: DPOConfig) -> None:
+    """Raises ExperimentError where the schedule of the learning rate cannot be made: transformers would notice after loading."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    try:
+        get_scheduler(
+            arguments.lr_scheduler_type,
+            optimizer=torch.optim.SGD([weight], lr=1.0),
+            num_warmup_steps=1,
+            num_training_steps=10,
+            scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
+        )
+    except (TypeError, ValueError) as error:
+        name = str(arguments.lr_scheduler_type.value)
+        what = f"does not fit lr_scheduler_type: {name}"
+        raise ExperimentError(Mistake("hyperparameters.lr_scheduler_kwargs", what, hint=str(error))) from error
+
+
 def without_effect(experiment: Experiment, device: Device) -> Iterator[str]:
     """One sentence for each setting that is set and has no effect here."""
     h = experiment.hyperparameters
     changed = {name for name, field in type(h).model_fields.items() if getattr(h, name) != field.default}
     if experiment.framework == "unsloth":
         yield "framework: unsloth is not used (it pins an older trl); this project's own fast path trains instead"
-    if "dataset_num_proc" in h.trl:
-        yield Warned("dataset_num_proc has no effect: one process tokenizes all pairs")
     if not device.cuda:
         for name in ("load_in_4bit", "load_in_8bit"):
             if getattr(h, name):
                 yield Warned(f"{name} has no effect without a CUDA device: the weights are not quantised")
+        for name in _OF_CUDA:
+            if h.trl.get(name):
+                yield Warned(f"{name} has no effect without a CUDA device")
         if "gpu_memory_utilization" in changed:
             yield Warned("gpu_memory_utilization has no effect without a GPU")
         if h.use_gradient_checkpointing is True:

@@ -28,7 +28,7 @@ def installed_fields() -> dict[str, Any]:
         field.name: {
             "types": sorted(_type_names(hints[field.name])),
             "default": _default(field),
-            **({"choices": choices} if (choices := _choices(hints[field.name])) else {}),
+            **({"choices": choices} if (choices := _choices(hints[field.name]) or _said(field)) else {}),
         }
         for field in dataclasses.fields(trl.DPOConfig)
     }
@@ -55,6 +55,11 @@ def _choices(hint: Any) -> list[str]:
         return [value for value in typing.get_args(hint) if isinstance(value, str)]
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     return [choice for part in typing.get_args(hint) if is_union for choice in _choices(part)]
+
+
+def _said(field: dataclasses.Field[Any]) -> list[str]:
+    """The texts that the field itself lists, for its command line."""
+    return [str(choice) for choice in field.metadata.get("choices") or ()]
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

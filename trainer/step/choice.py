@@ -64,7 +64,7 @@ def choose_path(
         return Choice(None, budget, "plain path: dpo_path is plain")
     if wanted == "auto" and remembered == "plain":
         return Choice(None, budget, "plain path: as in the run of the checkpoint")
-    why = why_plain(trainer.model, trainer.args, tokens.longest)
+    why = _why_batches(trainer) or why_plain(trainer.model, trainer.args, tokens.longest)
     if why is None:
         packed, found = tried(trainer, tokens, budget, is_known=remembered == "fast")
         if packed is not None:
@@ -75,6 +75,13 @@ def choose_path(
             Mistake("hyperparameters.dpo_path", "the fast path is not possible here", "auto or plain", "fast", why)
         )
     return Choice(None, budget, f"plain path: {why}")
+
+
+def _why_batches(trainer: DPOTrainer) -> str | None:
+    """Why what the trainer was given needs TRL's own evaluation."""
+    if trainer.compute_metrics is not None:
+        return "compute_metrics needs the logits of whole sequences"
+    return "several evaluation sets are evaluated one by one" if isinstance(trainer.eval_dataset, dict) else None
 
 
 def take_path(

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
@@ -104,14 +105,17 @@ class DPOTrainer(PlainTrainer):
     def steps(self) -> Steps:
         """This rank's shares of the steps."""
         assert self._fast is not None, "the plain path has transformers' loader"
-        args = self.args
+        args, pairs = self.args, self._fast.train.pairs
+        seed = args.seed if args.data_seed is None else args.data_seed
+        together = self._micro_at_start * args.world_size
         return Steps(
-            self._fast.train.pairs,
+            pairs,
             batch=args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
-            seed=args.seed if args.data_seed is None else args.data_seed,
+            seed=None if args.train_sampling_strategy == "sequential" else seed,
             rank=args.process_index,
             world=args.world_size,
             budget=self._fast.budget,
+            kept=len(pairs) - (len(pairs) % together if args.dataloader_drop_last else 0),
         )
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -132,6 +136,9 @@ class DPOTrainer(PlainTrainer):
         while (total := self._computed(model, share)) is None:
             self.model.zero_grad()
             self._figures.back_to(mark)
+        every = self.args.torch_empty_cache_steps
+        if every is not None and self.state.global_step % every == 0:
+            clear_device_cache()
         self._total_train_tokens += share.tokens
         self.pairs_trained += share.total
         return total
@@ -244,6 +251,8 @@ class DPOTrainer(PlainTrainer):
         rows, world = pack(data.pairs, self._fast.budget), self.args.world_size
         model = self.model_wrapped if zero_stage(self) else self.model
         model.eval()
+        if callable(getattr(self.optimizer, "eval", None)):  # a schedule-free one keeps two sets of weights
+            self.optimizer.eval()
         done = 0
         with torch.no_grad(), self.accelerator.autocast():
             for begin in range(0, len(rows), world):

@@ -15,9 +15,10 @@ from torch import Tensor
 from trl import DPOConfig
 from trl.trainer.utils import FusedCausalLMOutput
 
+from launcher.experiment.trl_fields import trl_fields, why_not_fast
+
 from ..inputs.dropout import drawn
 from ..inputs.tokens import TokenPair
-from .losses import LOSSES
 from .packing import Row, block_mask, mask
 
 CPU_ROW: Final = 512  # tokens: a boolean mask costs T², however little of it is used; longer rows were slower on two cores
@@ -104,22 +105,8 @@ def why_plain(model: Any, args: DPOConfig, longest: int) -> str | None:
 
     ``longest``: tokens of the longest prompt and answer.
     """
-    return _settings(args) or _randomness(model, args) or _architecture(model, longest)
-
-
-def _settings(args: DPOConfig) -> str | None:
-    batched = [name for name in args.loss_type if name not in LOSSES]
-    if batched:
-        return f"loss_type {', '.join(batched)} needs the whole batch"
-    reasons = {
-        "ld_alpha depends on the length of the other answer": args.ld_alpha is not None,
-        "use_weighting needs the figures of whole sequences": args.use_weighting,
-        "sync_ref_model updates the reference": args.sync_ref_model,
-        "use_liger_kernel replaces the forward pass": args.use_liger_kernel,
-        "activation_offloading works with TRL's own step only": args.activation_offloading,
-        "torch_compile works with TRL's own step only": args.torch_compile,
-    }
-    return next((reason for reason, holds in reasons.items() if holds), None)
+    values = {name: getattr(args, name) for name in trl_fields()}
+    return _randomness(model, args) or why_not_fast(values) or _architecture(model, args, longest)
 
 
 def _randomness(model: Any, args: DPOConfig) -> str | None:
@@ -129,7 +116,7 @@ def _randomness(model: Any, args: DPOConfig) -> str | None:
     return f"dropout is on ({setting}): both answers would share the prompt's mask"
 
 
-def _architecture(model: Any, longest: int) -> str | None:
+def _architecture(model: Any, args: DPOConfig, longest: int) -> str | None:
     causal = model.get_base_model() if isinstance(model, PeftModel) else model
     config = causal.config.get_text_config()
     kind = config.model_type
@@ -145,9 +132,15 @@ def _architecture(model: Any, longest: int) -> str | None:
     window = getattr(config, "sliding_window", None)
     if window and getattr(config, "use_sliding_window", True) and window < longest:
         return f"{kind} has a sliding window of {window} tokens, and the longest sequence has {longest}"
-    coefficient = getattr(config, "router_aux_loss_coef", 0) if hasattr(config, "output_router_logits") else 0
-    if coefficient:
+    if _has_router_loss(config, args):
         return f"{kind} has an expert-balancing loss over the whole batch"
     if config._attn_implementation not in ("sdpa", "flex_attention"):
         return f"{kind} uses {config._attn_implementation} attention, which accepts no custom mask"
     return None
+
+
+def _has_router_loss(config: Any, args: DPOConfig) -> bool:
+    """As TRL decides it: the settings' coefficient, where none is set the model's, if the model gives its router's logits."""
+    given = args.router_aux_loss_coef
+    coefficient = getattr(config, "router_aux_loss_coef", 0) if given is None else given
+    return hasattr(config, "output_router_logits") and bool(coefficient)

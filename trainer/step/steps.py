@@ -30,20 +30,40 @@ class Steps(Sampler[Share]):
     The ranks' shares of a step are balanced by tokens: the longest pair goes to the rank that has the fewest tokens so far.
     """
 
-    def __init__(self, pairs: Sequence[TokenPair], *, batch: int, seed: int, rank: int, world: int, budget: int):
-        """``batch``: pairs of a step over all ranks; ``budget``: tokens of a row."""
+    def __init__(
+        self,
+        pairs: Sequence[TokenPair],
+        *,
+        batch: int,
+        seed: int | None,
+        rank: int,
+        world: int,
+        budget: int,
+        kept: int | None = None,
+    ):
+        """``batch``: pairs of a step over all ranks; ``budget``: tokens of a row; ``seed``: None for the order of the data;
+        ``kept``: how many pairs an epoch holds, the first of its order; None for all.
+        """
         self._lengths = [packed_length(pair) for pair in pairs]
         self._tokens = [2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs]
         self._batch, self._seed, self._rank, self._world = batch, seed, rank, world
         self._budget, self.epoch = budget, 0
+        self._kept = len(pairs) if kept is None else kept
 
     def __len__(self) -> int:
-        return -(-len(self._lengths) // self._batch)
+        return -(-self._kept // self._batch)
 
     def __iter__(self) -> Iterator[Share]:
-        order = torch.randperm(len(self._lengths), generator=torch.Generator().manual_seed(self._seed + self.epoch)).tolist()
+        order = self._order()[: self._kept]
         for begin in range(0, len(order), self._batch):
             yield self._share(order[begin : begin + self._batch])
+
+    def _order(self) -> list[int]:
+        places = len(self._lengths)
+        if self._seed is None:
+            return list(range(places))
+        generator = torch.Generator().manual_seed(self._seed + self.epoch)
+        return list(map(int, torch.randperm(places, generator=generator)))
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

@@ -13,7 +13,7 @@ from launcher.experiment.neutral import without_effect
 from launcher.experiment.other_names import meaning
 from launcher.experiment.problems import every_problem
 from launcher.experiment.schema import ColumnMapping, Experiment, StorageConfig
-from launcher.experiment.trl_names import REFUSED, trl_fields
+from launcher.experiment.trl_fields import REFUSED, trl_fields
 
 LEAST = {"model_name": "org/model", "datasets_path": "data"}
 FAMILY = """\
@@ -53,6 +53,7 @@ def test_a_file_of_the_family_loads_and_names_once_what_has_no_effect(tmp_path: 
     assert loaded.notices == (
         "no effect here: torch_dtype, loftq_config, task_type, packing, fast_inference, use_rslora, dataset_text_field, "
         "storage_config.provider, storage_config.bucket_name, dpo_column_mapping_config.image_columns",
+        "dataset_num_proc has no effect: one process tokenizes all pairs",
     )
     plain = {"learning_rate": 1e-5, "dataset_num_proc": 2}
     same = {"experiment_id": 1, "model_name": "m", "datasets_path": "d", "storage_config": {"object_prefix": ""}}

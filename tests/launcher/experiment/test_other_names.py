@@ -9,7 +9,7 @@ from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.other_names import EXPLAINED, KEYS, VALUES, meaning, meant_value
 from launcher.experiment.problems import problems
 from launcher.experiment.schema import ColumnMapping, Experiment, Kubernetes, Launch, StorageConfig
-from launcher.experiment.trl_names import REFUSED, trl_fields
+from launcher.experiment.trl_fields import REFUSED, trl_fields
 
 LEAST = {"model_name": "org/model", "datasets_path": "data"}
 SECTIONS = {

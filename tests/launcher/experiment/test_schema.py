@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.problems import problems
 from launcher.experiment.schema import Experiment
-from launcher.experiment.trl_names import REFUSED, trl_fields
+from launcher.experiment.trl_fields import REFUSED, trl_fields
 
 LEAST = {"model_name": "org/model", "datasets_path": "data"}
 

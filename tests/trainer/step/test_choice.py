@@ -85,7 +85,7 @@ def test_a_model_that_does_not_heed_positions_takes_the_plain_path_and_says_by_h
         ({"use_weighting": True}, "use_weighting needs the figures of whole sequences"),
         (
             {"disable_dropout": False},
-            "dropout is on (disable_dropout: false): both answers would share the prompt's mask",
+            "dropout is on (disable_dropout: false; none found): both answers would share the prompt's mask",
         ),
     ],
 )
@@ -96,6 +96,34 @@ def test_settings_that_look_beyond_a_pair_take_the_plain_path(
 
     trainer, tokens, _ = make_trainer(tmp_path, make_experiment(**hyper), pairs=4)
     assert choose_path(trainer, "auto", tokens, None).sentence == f"plain path: {why}"
+
+
+def test_metrics_of_the_caller_and_several_evaluation_sets_take_the_plain_path_and_another_set_has_its_own_figures(
+    tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer
+) -> None:
+    from dataclasses import replace
+
+    from trainer.step.choice import choose_path, take_path
+
+    trainer, tokens, precision = make_trainer(tmp_path, make_experiment(), pairs=6)
+    held_out, other = (replace(tokens, pairs=pairs) for pairs in (tokens.pairs[:4], tokens.pairs[4:]))
+    trainer.compute_metrics = lambda prediction: {}
+    assert (
+        choose_path(trainer, "auto", tokens, None).sentence == "plain path: compute_metrics needs the logits of whole sequences"
+    )
+    trainer.compute_metrics, trainer.eval_dataset = None, {"one": held_out.dataset(), "two": other.dataset()}
+    several = "plain path: several evaluation sets are evaluated one by one"
+    assert choose_path(trainer, "auto", tokens, None).sentence == several
+    trainer.eval_dataset = held_out.dataset()
+    data = [("train.csv", tokens), ("held out", held_out)]
+    take_path(trainer, choose_path(trainer, "fast", tokens, None), precision, "w", data, tmp_path)
+    with_margins(trainer.model)
+    own, given = trainer.evaluate(), trainer.evaluate(other.dataset())
+    trainer._fast = replace(trainer._fast, held_out=None)
+    assert given["eval_loss"] != pytest.approx(own["eval_loss"], rel=1e-3)
+    names = ("eval_loss", "eval_logps/chosen", "eval_rewards/margins", "eval_entropy")
+    plain = trainer.evaluate(held_out.dataset())
+    assert [own[name] for name in names] == pytest.approx([plain[name] for name in names], rel=1e-4)
 
 
 def test_models_whose_attention_looks_elsewhere_take_the_plain_path() -> None:

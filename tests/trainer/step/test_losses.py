@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from launcher.experiment.hyperparameters import LOSS_TYPES
 from launcher.experiment.schema import Experiment
+from launcher.experiment.trl_fields import BATCHED
 from trainer.step.losses import LOSSES, Ratios, loss_of_pair, pair_losses
 
 pytestmark = pytest.mark.slow
@@ -102,3 +104,8 @@ def set_args(trainer: Any, **settings: Any) -> None:
             setattr(trainer, name, value)
     trainer.loss_types = trainer.args.loss_type
     trainer.loss_weights = trainer.args.loss_weights or [1.0] * len(trainer.loss_types)
+
+
+def test_every_loss_is_one_of_single_pairs_or_of_a_batch() -> None:
+    assert set(LOSS_TYPES) == set(LOSSES) | BATCHED
+    assert set(LOSSES) & BATCHED == set()

@@ -59,6 +59,15 @@ def test_a_share_knows_how_many_rows_the_busiest_rank_computes() -> None:
         assert {share.rows for share in shares} == {max(rows)}
 
 
+def test_the_order_may_be_that_of_the_data_and_an_epoch_may_leave_out_the_last_pairs_of_its_order() -> None:
+    sequential = list(Steps(PAIRS, batch=8, seed=None, rank=0, world=1, budget=BUDGET))
+    assert [sorted(share.pairs) for share in sequential] == [list(range(i, min(i + 8, 37))) for i in range(0, 37, 8)]
+    whole, kept = (Steps(PAIRS, batch=8, seed=5, rank=0, world=1, budget=BUDGET, kept=n) for n in (None, 34))
+    assert (len(whole), len(kept)) == (5, 5)
+    assert [share.total for share in kept] == [8, 8, 8, 8, 2]
+    assert [share.pairs for share in kept][:4] == [share.pairs for share in whole][:4]
+
+
 def test_the_order_is_that_of_transformers_so_plain_trl_sees_the_same_steps() -> None:
     from accelerate.data_loader import SeedableRandomSampler
 
