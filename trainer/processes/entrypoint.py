@@ -32,7 +32,7 @@ from launcher.runs.run_dir import RunDir, write_whole
 from .children import Children
 from .disk import make_room, reserve
 from .ending import how_it_failed
-from .kills import Kills, killed
+from .kills import Kills, killed, memory_used
 from .meeting import mark_of, meet, own_address
 from .pod import FirstNode, arrive, is_done, last_words, take_back
 from .relay import Relay
@@ -188,7 +188,9 @@ def judge(notes: list[dict[str, Any]], nproc: int, returned: int, children: Chil
     if (rank_killed or returned == -signal.SIGKILL) and children.stop_wanted:
         return Ending("failed", 137, "a rank was killed during the stop, before it had written a checkpoint")
     if rank_killed or returned == -signal.SIGKILL:
-        return Ending("failed", 137, killed("a rank" if rank_killed else "torchrun", before, Kills.now()))
+        # The ranks of a torchrun that was killed have not ended below it: how much they used is unknown.
+        what, used = ("a rank", memory_used()) if rank_killed else ("torchrun", "")
+        return Ending("failed", 137, killed(what, before, Kills.now(), used))
     if returned == -signal.SIGBUS or re.search(r"exitcode\s*:\s*-7\b|Signal 7 \(SIGBUS\)", words):
         return Ending("failed", 135, "a bus error: shared memory (/dev/shm) ran out; raise launch.shm_size")
     if failed:

@@ -35,9 +35,9 @@ class Kills:
         return None
 
 
-def killed(what: str, before: Kills, after: Kills) -> str:
-    """The sentence for ``what`` (a rank, torchrun) that was ended by SIGKILL."""
-    shortage, used = after.since(before), memory_used()
+def killed(what: str, before: Kills, after: Kills, used: str = "") -> str:
+    """The sentence for ``what`` (a rank, torchrun) that was ended by SIGKILL. ``used``: see :func:`memory_used`."""
+    shortage = after.since(before)
     if shortage is None:
         return f"{what} was killed (SIGKILL): often because main memory ran out{used}; check `dmesg`"
     if shortage:
