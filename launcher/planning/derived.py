@@ -71,7 +71,7 @@ class Derived:
         h = self.job.experiment.hyperparameters
         every = "epoch" if h.eval_strategy == "epoch" else f"{h.eval_steps or h.logging_steps:,} steps"
         when = f"before the first step, every {every} and at the end"
-        return f"{self.evaluations:,}, each of {len(self.pairs.validation):,} pairs: {when}"
+        return f"{self.evaluations:,}, {len(self.pairs.validation):,} validation pairs each: {when}"
 
 
 def derived(job: Job, pairs: Pairs, run: RunDir) -> Derived:

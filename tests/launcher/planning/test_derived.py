@@ -51,8 +51,9 @@ def test_a_run_on_several_devices_tells_what_stays_the_same_and_what_differs() -
 
 def test_a_run_with_validation_pairs_tells_when_they_are_evaluated() -> None:
     facts = of({"max_steps": 40, "save_steps": 15}, gpus=0).facts
-    assert facts["evaluations"] == "4, each of 2 pairs: before the first step, every 15 steps and at the end"
-    assert of({"save_strategy": "epoch", "num_train_epochs": 3}, gpus=0).facts["evaluations"].startswith("4, each of 2 pairs: ")
+    assert facts["evaluations"] == "4, 2 validation pairs each: before the first step, every 15 steps and at the end"
+    each_epoch = of({"save_strategy": "epoch", "num_train_epochs": 3}, gpus=0).facts["evaluations"]
+    assert each_epoch.startswith("4, 2 validation pairs each: ")
     assert "evaluations" not in of({"eval_strategy": "no"}, gpus=0).facts
 
 
