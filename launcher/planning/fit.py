@@ -79,9 +79,9 @@ class Fit:
     def time(self) -> str:
         """The time of training and evaluations in words; an upper bound where the tokens are not counted yet."""
         found, machine = self.estimate, self.machine
-        work = f"{found.steps:,} steps, {'' if found.exact else '≤ '}{found.tokens:,} tokens, {found.flops:.1e} FLOPs"
-        if found.evaluations:
-            work += f", {found.evaluations:,} evaluations of {self.work.held_out:,} pairs"
+        evaluated = f", {found.evaluations:,} evaluations of {self.work.held_out:,} pairs" if found.evaluations else ""
+        tokens = f"{'' if found.exact else '≤ '}{found.tokens:,} tokens"
+        work = f"{found.steps:,} steps{evaluated}, {tokens}, {found.flops:.1e} FLOPs"
         if not machine.cuda:
             return f"no time estimate on a CPU ({work})"
         if found.seconds is None or machine.gpu is None or machine.gpu.flops is None:
