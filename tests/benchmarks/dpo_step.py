@@ -1,8 +1,8 @@
 """The DPO step against plain TRL: the same model, pairs, order and batch; a process a variant, their steps in turn (on a GPU,
 which holds one of them at a time, one after another).
 
-python -m tests.benchmarks.dpo_step                   CPU: a small Qwen3 in fp32, under 15 minutes on two cores
-python -m tests.benchmarks.dpo_step --device cuda     a randomly initialised Qwen3-0.6B, bf16
+python -m tests.benchmarks.dpo_step                   CPU seconds: a small Qwen3 in fp32, a thread a variant, about 15 minutes
+python -m tests.benchmarks.dpo_step --device cuda     seconds of the device: a randomly initialised Qwen3-0.6B, bf16
 
 A table to stdout, JSON into build/bench/dpo_step_<device>.json. A first run counts the reference's pass over one epoch too.
 """
@@ -36,6 +36,7 @@ class Shape:
     prompt: tuple[int, int]
     answer: tuple[int, int]
     skewed: bool = False
+    per_device: int = 8  # pairs of a batch; TRL's default
 
     def length(self, rng: random.Random, limits: tuple[int, int]) -> int:
         low, high = limits
@@ -55,14 +56,14 @@ SHAPES: Final = {
     "short prompt": Shape((30, 90), (120, 260)),
     "long prompt": Shape((400, 560), (30, 80)),
     "uneven": Shape((15, 400), (15, 400), skewed=True),
+    "2k prompt": Shape((1900, 2100), (60, 120), per_device=2),
 }
 VARIANTS: Final = {"cpu": ("trl", "trl tuned", "ours"), "cuda": ("trl", "trl tuned", "ours", "ours checkpointing")}
 HEAD: Final = """
 **{}**
 
-| | pairs/s | first run | tokens/s | FLOP floor | peak MiB | losses |
-|---|---|---|---|---|---|---|"""
-PER_DEVICE: Final = 8  # TRL's default
+| | pairs/s | first run | tokens/s | peak MiB | losses |
+|---|---|---|---|---|---|"""
 MACHINES: Final = {
     "cpu": Machine(
         scale=1,
@@ -153,7 +154,8 @@ class Worker:
             self.process = subprocess.Popen(
                 [*command, "--shape", shape, "--steps", str(steps)],
                 cwd=REPOSITORY,
-                env={**os.environ, "HF_HOME": str(folder), "HF_HUB_OFFLINE": "1"},  # TRL's own cache of the reference is empty
+                # A thread each, whose CPU seconds can be compared; TRL's own cache of the reference is empty.
+                env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(folder), "HF_HUB_OFFLINE": "1"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -179,14 +181,13 @@ class Worker:
 
 
 def figures(found: dict[str, Any], seconds: Sequence[float]) -> dict[str, Any]:
-    """``floor``: the share of the time that the multiplications alone would need at the speed of a large matrix product."""
+    """Rates over the seconds that the device computed: other processes on the machine do not count."""
     step = statistics.median(seconds)
     epoch = found["reference_seconds"] / found["pairs"] + step / found["batch"]  # seconds a pair
     return {
         "pairs_per_second": found["batch"] / step,
         "first_run_pairs_per_second": 1 / epoch,
         "tokens_per_second": found["tokens"] / step,
-        "floor": found["flops"] / found["flops_per_second"] / step,
         "peak_mib": found["peak_mib"],
         "losses": found["losses"],
         "step_seconds": list(seconds),
@@ -199,7 +200,7 @@ def line(variant: str, row: dict[str, Any]) -> str:
     losses = " ".join(f"{loss:.6f}" for loss in row["losses"])
     return (
         f"| {variant} | {row['pairs_per_second']:.2f} | {row['first_run_pairs_per_second']:.2f} | "
-        f"{row['tokens_per_second']:.0f} | {row['floor']:.0%} | {row['peak_mib']:.0f} | {losses} |"
+        f"{row['tokens_per_second']:.0f} | {row['peak_mib']:.0f} | {losses} |"
     )
 
 
@@ -221,40 +222,31 @@ def work(variant: str, device: str, shape: str, steps: int) -> None:
     wait_for_word()
     torch.manual_seed(0)
     machine = MACHINES[device]
-    batch = PER_DEVICE * machine.accumulation
+    batch = SHAPES[shape].per_device * machine.accumulation
     pairs = make_pairs(SHAPES[shape], (1 + steps) * batch, machine)
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    clock = clock_of(device)
 
     class InTurn(TrainerCallback):
         began = 0.0
 
         def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
             wait_for_word()
-            wait()
-            self.began = time.perf_counter()
+            self.began = clock()
 
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            wait()
-            say({"seconds": time.perf_counter() - self.began})
+            say({"seconds": clock() - self.began})
 
-    speed = flops_per_second(device)
     with tempfile.TemporaryDirectory() as folder:
-        trainer, reference_seconds = make_trainer(variant, device, pairs, machine, steps, Path(folder), wait)
+        trainer, reference_seconds = make_trainer(variant, device, pairs, SHAPES[shape], steps, Path(folder))
         trainer.add_callback(InTurn())
         answers = sum(len(p.chosen) + len(p.rejected) for p in pairs) / (1 + steps)
         tokens = answers + sum(len(p.prompt) for p in pairs) / (1 + steps)
-        config = trainer.model.config
-        head = config.vocab_size * config.hidden_size
-        body = sum(p.numel() for n, p in trainer.model.named_parameters() if "lora_" not in n and p.ndim == 2) - head
         say(
             {
                 "reference_seconds": reference_seconds,
                 "pairs": len(pairs),
                 "batch": batch,
                 "tokens": tokens,
-                # Forward and the gradient of the inputs, two operations a weight each; frozen weights have no gradient.
-                "flops": 4 * (body * tokens + head * answers),
-                "flops_per_second": speed,
             }
         )
         trainer.train()
@@ -283,9 +275,7 @@ def make_pairs(shape: Shape, count: int, machine: Machine) -> list[Any]:
     return [TokenPair(ids(shape.prompt), ids(shape.answer), ids(shape.answer), line) for line in range(count)]
 
 
-def make_trainer(
-    variant: str, device: str, pairs: list[Any], machine: Machine, steps: int, folder: Path, wait: Callable[[], None]
-) -> tuple[Any, float]:
+def make_trainer(variant: str, device: str, pairs: list[Any], shape: Shape, steps: int, folder: Path) -> tuple[Any, float]:
     """(the trainer, seconds of the reference's pass over all pairs; 0 where the reference runs in every step)."""
     import torch
     import trl
@@ -293,7 +283,7 @@ def make_trainer(
     from transformers import PrinterCallback, Qwen3Config, Qwen3ForCausalLM
 
     from launcher.experiment.hyperparameters import Hyperparameters
-    from trainer.inputs.adapter import seed_adapter
+    from trainer.inputs.adapter import seed_adapter, skip_input_casts
     from trainer.inputs.model import choose_precision
     from trainer.inputs.tokens import Tokens
     from trainer.step.choice import choose_path, take_path
@@ -308,14 +298,13 @@ def make_trainer(
             return dataset
 
         def _precompute_ref_logps(self, *args: Any, **kwargs: Any) -> Any:
-            wait()
-            began = time.perf_counter()
+            began = clock()
             dataset = super()._precompute_ref_logps(*args, **kwargs)
-            wait()
-            self.precomputing = time.perf_counter() - began
+            self.precomputing = clock() - began
             return dataset
 
     is_ours, cuda = variant.startswith("ours"), device == "cuda"
+    machine, clock = MACHINES[device], clock_of(device)
     precision = choose_precision(Hyperparameters(), cuda=cuda, bf16=cuda)
     config = Qwen3Config(**machine.model, tie_word_embeddings=True, bos_token_id=1, eos_token_id=1, pad_token_id=0)
     with torch.device(device):
@@ -330,7 +319,7 @@ def make_trainer(
             max_length=None,
             use_cpu=not cuda,
             bf16=cuda,
-            per_device_train_batch_size=PER_DEVICE,
+            per_device_train_batch_size=shape.per_device,
             gradient_accumulation_steps=machine.accumulation,
             gradient_checkpointing=variant in ("trl", "ours checkpointing"),
             precompute_ref_log_probs=variant == "trl tuned",
@@ -346,17 +335,18 @@ def make_trainer(
         peft_config=LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"),
     )
     trainer.remove_callback(PrinterCallback)
+    if is_ours and cuda:
+        skip_input_casts(trainer.model)
     seed_adapter(trainer.model, 0, trainer.args.seed)  # whose second seed gives the order of the pairs
     if not is_ours:
         return trainer, trainer.precomputing
     choice = choose_path(trainer, "fast", tokens, None)
-    wait()
-    began = time.perf_counter()
+    began = clock()
     take_path(trainer, choice, precision, lambda: "benchmark", [("pairs", tokens)], folder)
-    wait()
+    seconds = clock() - began
     if cuda:
         torch.cuda.empty_cache()
-    return trainer, time.perf_counter() - began
+    return trainer, seconds
 
 
 def tokenizer() -> Any:
@@ -369,18 +359,17 @@ def tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<end>")
 
 
-def flops_per_second(device: str) -> float:
-    """Of a large matrix product: the fastest of ten."""
+def clock_of(device: str) -> Callable[[], float]:
+    """Seconds of work until now: of this process's CPU time, or of the device's stream, which is brought to an end first."""
+    if device == "cpu":
+        return time.process_time
     import torch
 
-    size, dtype = (8192, torch.bfloat16) if device == "cuda" else (1024, torch.float32)
-    a = torch.randn(size, size, dtype=dtype, device=device)
-    fastest = float("inf")
-    for _ in range(10):
-        began = time.perf_counter()
-        (a @ a)[0, 0].item()
-        fastest = min(fastest, time.perf_counter() - began)
-    return 2 * size**3 / fastest
+    def clock() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return clock
 
 
 def peak_mib(device: str) -> float:
