@@ -85,7 +85,7 @@ def test_a_model_that_does_not_heed_positions_takes_the_plain_path_and_says_by_h
         ({"use_weighting": True}, "use_weighting needs the figures of whole sequences"),
         (
             {"disable_dropout": False},
-            "dropout is on (disable_dropout: false; none found): both answers would share the prompt's mask",
+            "dropout is on (disable_dropout: false): both answers would share the prompt's mask",
         ),
     ],
 )
