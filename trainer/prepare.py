@@ -21,7 +21,7 @@ from .checkpoints.best import MetricCheck, Patience
 from .checkpoints.checkpoints import StopCallback, any_rank, resume_point
 from .checkpoints.origin import check, check_base, day_of, origin
 from .checkpoints.remembered import CHECKPOINTING, MICRO, remembered, step_of
-from .inputs.adapter import check_biases, lora_config, seed_adapter, sizes, widen_adapter
+from .inputs.adapter import check_biases, lora_config, seed_adapter, sizes, skip_input_casts, widen_adapter
 from .inputs.arguments import arguments, check_optimizer, check_schedule, smaller, without_effect
 from .inputs.bucket import model_path
 from .inputs.clock import day_of_run
@@ -284,6 +284,8 @@ def _trainer(rank: Rank, inputs: Inputs, loaded: Loaded, callbacks: list[Trainer
     if not h.full_finetuning:
         if not inputs.args.deepspeed:  # it keeps a copy in fp32 of what it trains
             widen_adapter(trainer.model)
+        if inputs.precision.bf16 or inputs.precision.fp16:
+            skip_input_casts(trainer.model)
         seed_adapter(trainer.model, h.random_state, h.seed)
     return trainer
 

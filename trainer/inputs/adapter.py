@@ -91,3 +91,14 @@ def sizes(model: torch.nn.Module) -> str:
         every = sum(numel(p) for p in model.parameters())
         trained = sum(numel(p) for p in model.parameters() if p.requires_grad)
     return f"{every:,} parameters, {trained:,} trained ({trained / every:.1%})"
+
+
+def skip_input_casts(model: torch.nn.Module) -> None:
+    """Hands the adapter's matrices their inputs in the precision that they come in, by a switch of PEFT's own.
+
+    For a step under autocast, which casts for each product: PEFT's cast to the adapter's fp32 before it is undone at once. The
+    numbers are the same bit for bit; a copy in each direction, and an input kept in fp32 for the backward pass, are saved.
+    """
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.cast_input_dtype_enabled = False
