@@ -33,12 +33,14 @@ def kept_bytes(
     targets: frozenset[str] | None,
     r: int = 0,
     masked: int = 0,
+    copied: float = 0.0,
     recompute: bool = False,
 ) -> int:
     """Bytes alive at the end of the forward pass of ``tokens``.
 
     ``targets``: names of the modules with an adapter of rank ``r``; None: all weights are trained. ``masked``: width of a
-    dense attention mask; 0: a kernel that takes no mask and repeats no keys. ``recompute``: gradient checkpointing, which keeps
+    dense attention mask; 0: a kernel that takes no mask and repeats no keys. ``copied``: the share of the tokens whose keys
+    attention by segments copies (``trainer.step.attention``). ``recompute``: gradient checkpointing, which keeps
     only the inputs of the layers.
     """
     full, h = targets is None, config.hidden
@@ -48,7 +50,7 @@ def kept_bytes(
     if recompute:
         return outside + casts + tokens * config.layers * h * numbers.stream
     dense = config.layers - config.sparse_layers
-    a_token = config.layers * _attention(config, numbers, targets, r, masked)
+    a_token = config.layers * _attention(config, numbers, targets, r, masked, copied)
     a_token += dense * _mlp(config.inner, config, numbers, targets, r)
     if config.sparse_layers:
         a_token += config.sparse_layers * _experts(config, numbers, targets, r)
@@ -63,6 +65,7 @@ def working_bytes(
     targets: frozenset[str] | None,
     r: int = 0,
     masked: int = 0,
+    copied: float = 0.0,
     recompute: bool = False,
 ) -> int:
     """Bytes that the backward pass of one layer adds: gradients of the MLP's four tensors, and of its input on both paths."""
@@ -70,7 +73,7 @@ def working_bytes(
     adds = tokens * (3 * inner * numbers.compute + 2 * config.hidden * numbers.stream)
     if not recompute:
         return adds
-    layer = _attention(config, numbers, targets, r, masked)
+    layer = _attention(config, numbers, targets, r, masked, copied)
     if config.sparse_layers:
         return adds + tokens * (layer + _experts(config, numbers, targets, r))
     return adds + tokens * (layer + _mlp(config.inner, config, numbers, targets, r))
@@ -88,15 +91,13 @@ def head_bytes(config: ModelConfig, places: int, numbers: Numbers, *, cuda: bool
 def _inputs(names: tuple[str, ...], width: int, numbers: Numbers, targets: frozenset[str] | None) -> int:
     """Bytes of a module's input kept for the gradient of its weights.
 
-    Under autocast to 16 bits every module keeps its own copy, else they share one. An adapter's fp32 weights are autocast too.
+    Where autocast narrows them every module keeps its own copy, else they share one (``adapter.skip_input_casts``).
     """
-    if targets is None:
-        return (len(names) if numbers.stream != numbers.compute else 1) * width * numbers.compute
-    count = len(targets.intersection(names))
-    return (count if numbers.compute == 2 else min(1, count)) * width * numbers.compute
+    count = len(names) if targets is None else len(targets.intersection(names))
+    return (count if numbers.stream != numbers.compute else min(1, count)) * width * numbers.compute
 
 
-def _attention(config: ModelConfig, numbers: Numbers, targets: frozenset[str] | None, r: int, masked: int) -> int:
+def _attention(config: ModelConfig, numbers: Numbers, targets: frozenset[str] | None, r: int, masked: int, copied: float) -> int:
     """Bytes a token of one layer's norms and attention."""
     full, h, q, k, compute = targets is None, config.hidden, config.queries, config.keys, numbers.compute
     kept = config.norms * (4 * h + 4 + (numbers.stream * h if full else 0))  # a norm computes in fp32
@@ -104,9 +105,12 @@ def _attention(config: ModelConfig, numbers: Numbers, targets: frozenset[str] | 
     kept += _inputs(names, h, numbers, targets)
     if config.qk_norm != "none":
         kept += 4 * (q + k) + 4 * (config.heads + config.kv_heads) + (compute * (q + k) if full else 0)
-    kept += compute * (2 * q + 2 * (q if masked else k)) + 4 * config.heads + masked * compute
+    kept += compute * (2 * q + 2 * (q if masked or copied else k)) + 4 * config.heads + masked * compute
+    if copied:  # repeated keys and values once more, and the outputs of the segments beside their concatenation
+        kept += int(compute * q * (2 * copied + 1))
     if targets is not None:
-        kept += _inputs(("o_proj",), q, numbers, targets) if compute == 2 else 0  # else it is the attention's own output
+        # Without a copy for autocast it is the attention's own output.
+        kept += _inputs(("o_proj",), q, numbers, targets) if numbers.stream != compute else 0
         kept += r * compute * len(targets.intersection((*names, "o_proj")))
     return kept
 

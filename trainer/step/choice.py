@@ -28,7 +28,6 @@ from .comparison import COMPARED, features, tried
 from .dpo import DPOTrainer, Interrupted
 from .first import LEAST
 from .packed import Fast, Packed, Scored, row_budget, why_plain
-from .packing import pack
 
 ROWS: Final = 16  # per call of the reference pass: enough of them to fill rows well
 
@@ -104,7 +103,8 @@ def take_path(
         return None  # the plain path computes a reference that moves, or that depends on pairs, in every step
     key, logps = _reference(trainer, choice, precision, identity, [(source, tokens.pairs) for source, tokens in data], cache)
     if choice.packed is not None:
-        train, *held_out = [Scored(tokens.pairs, numbers) for (_, tokens), numbers in zip(data, logps, strict=True)]
+        device = trainer.accelerator.device
+        train, *held_out = [Scored(tokens.pairs, numbers.to(device)) for (_, tokens), numbers in zip(data, logps, strict=True)]
         trainer.take_fast_path(Fast(choice.packed, choice.budget, train, held_out[0] if held_out else None))
         return key
     trainer.precompute_ref_logps = True
@@ -202,7 +202,7 @@ def score(trainer: DPOTrainer, called: Any, choice: Choice, pairs: Sequence[Toke
     if trainer.is_stop_wanted():
         raise Interrupted
     if choice.packed is not None:
-        rows = [(list(row.pairs), row) for row in pack(pairs, choice.budget)]
+        rows = [(list(row.pairs), row) for row in choice.packed.pack(pairs, choice.budget)]
     else:
         size = trainer.args.per_device_train_batch_size
         places = [list(range(begin, min(begin + size, len(pairs)))) for begin in range(0, len(pairs), size)]

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import torch
 from accelerate.utils import gather_object
-from peft import PeftModel
 from torch import Tensor
 
 from ..inputs.tokens import TokenPair, Tokens
@@ -17,8 +16,7 @@ from ..processes.sharding import callable_model
 from ..processes.sharding import stage as zero_stage
 from .dpo import DPOTrainer
 from .losses import Ratios, pair_losses
-from .packed import Packed, attention
-from .packing import pack
+from .packed import Packed
 
 COMPARED: Final = 2  # pairs: enough for a row with two of them, and for two rows
 
@@ -65,24 +63,18 @@ def _bound(number: float) -> str:
 
 def tried(trainer: DPOTrainer, tokens: Tokens, budget: int, *, is_known: bool) -> tuple[Packed | None, str]:
     """The packed forward pass if it computes the same as the plain one, and a sentence: how close they are, or why not."""
-    model = trainer.model.get_base_model() if isinstance(trainer.model, PeftModel) else trainer.model
-    before = model.config._attn_implementation
     if is_known:
-        model.set_attn_implementation(attention(trainer.accelerator.device))
         return Packed(trainer.model), "as in the run of the checkpoint"
     pairs = tokens.pairs[:COMPARED]
     with callable_model(trainer) as called:
-        return _compared(trainer, called, model, before, pairs, budget)
+        return _compared(trainer, called, pairs, budget)
 
 
-def _compared(
-    trainer: DPOTrainer, called: Any, model: Any, before: str, pairs: Sequence[TokenPair], budget: int
-) -> tuple[Packed | None, str]:
-    """As ``tried``, by calling ``called``; ``before``: the attention that ``model`` came with."""
+def _compared(trainer: DPOTrainer, called: Any, pairs: Sequence[TokenPair], budget: int) -> tuple[Packed | None, str]:
+    """As ``tried``, by calling ``called``."""
     reference, gradient = _plain(trainer, called, pairs)
     packed = Packed(trainer.model)
     try:
-        model.set_attn_implementation(attention(trainer.accelerator.device))
         difference = _compare(trainer, called, packed, pairs, budget, reference, gradient)
     except torch.OutOfMemoryError:
         raise
@@ -91,12 +83,11 @@ def _compared(
     else:
         what = "loss" if difference.gradient is None else "loss and gradient"
         why = f"same {what} as TRL on the first pairs ({difference})"
-    half = trainer.args.bf16 or trainer.args.fp16 or model.dtype != torch.float32
+    half = trainer.args.bf16 or trainer.args.fp16 or trainer.model.dtype != torch.float32
     verdicts = gather_object([difference is None or difference.beyond(half=half)])  # one path for all ranks
     if not any(verdicts):
         return packed, why
     packed.remove()
-    model.set_attn_implementation(before)
     return None, why if difference is None else f"packed rows give other results than TRL on the first pairs: {difference.off}"
 
 
@@ -131,7 +122,7 @@ def _compare(
 ) -> Difference:
     """The packed pass over ``pairs``, its loss against the plain pass's log-probabilities, and its gradient."""
     logps = torch.empty_like(reference)
-    for row in pack(pairs, budget):
+    for row in packed.pack(pairs, budget):
         places = list(row.pairs)
         with trainer.accelerator.autocast(), torch.set_grad_enabled(gradient is not None):
             sums, _ = packed(called, row.to(reference.device))

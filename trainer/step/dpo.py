@@ -25,7 +25,7 @@ from .figures import Figures
 from .gradients import sum_gradients
 from .losses import Ratios, pair_losses, smoothed
 from .packed import Fast, Scored
-from .packing import Row, first_fit, pack, packed_length
+from .packing import Row, first_fit, packed_length, rows_of
 from .plain import Interrupted, PlainTrainer
 from .steps import Share, StepLoader, Steps
 
@@ -53,6 +53,7 @@ class DPOTrainer(PlainTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any):
         self._fast: Fast | None = None
+        self._planned: tuple[int, list[tuple[int, ...]]] | None = None  # the rows of an evaluation, and their budget
         self.culprits = Culprits()
         self.on_first_step: Callable[[dict[str, float]], None] | None = None  # is given the first step's figures, logged or not
         self.was_cut = False  # whether a stop has cut the last evaluation short
@@ -69,8 +70,7 @@ class DPOTrainer(PlainTrainer):
 
     def take_fast_path(self, fast: Fast) -> None:
         """Trains and evaluates on packed rows from now on: one batch of transformers is a whole step of this rank."""
-        self._fast = fast
-        args = self.args
+        self._fast, args = fast, self.args
         args.per_device_train_batch_size *= args.gradient_accumulation_steps
         args.gradient_accumulation_steps = 1
         self._train_batch_size = args.per_device_train_batch_size
@@ -114,7 +114,7 @@ class DPOTrainer(PlainTrainer):
             seed=None if args.train_sampling_strategy == "sequential" else seed,
             rank=args.process_index,
             world=args.world_size,
-            budget=self._fast.budget,
+            budget=self._fast.budget if zero_stage(self) else None,
             kept=len(pairs) - (len(pairs) % together if args.dataloader_drop_last else 0),
         )
 
@@ -162,19 +162,19 @@ class DPOTrainer(PlainTrainer):
         gradients are spread over the ranks: then every rank computes as many rows as the others, the last of them for nothing.
         """
         assert self._fast is not None, "rows are the fast path's"
-        rows = pack([self._fast.train.pairs[place] for place in share.pairs], self._fast.budget)
+        pairs = self._fast.train.pairs
+        rows = rows_of(pairs, self._fast.budget, share.pairs)
         is_spread, world = zero_stage(self) > 0, self.args.world_size
         total = torch.zeros((), device=self.accelerator.device)
         recent = []
         count = share.rows if is_spread else len(rows)
         for number in range(count):
-            row = rows[min(number, len(rows) - 1)]
+            row = self._fast.packed.row(pairs, rows[min(number, len(rows) - 1)])
             is_work = share.is_work and number < len(rows)
-            places = [share.pairs[i] for i in row.pairs]
             with self.compute_loss_context_manager():
                 # DDP's wrapper would reduce in the backward pass, where a rank that runs out of memory leaves the others waiting.
                 called = model if is_spread else self.model
-                losses = self._losses(called, row, self._fast.train, places, self._figures if is_work else None)
+                losses = self._losses(called, row, self._fast.train, self._figures if is_work else None)
             loss = (losses.sum() * (1 / share.total if is_work else 0.0)).float()
             if is_spread:
                 self.accelerator.gradient_state._set_sync_gradients(number == count - 1)
@@ -182,7 +182,7 @@ class DPOTrainer(PlainTrainer):
             else:
                 self.accelerator.backward(loss)
             total += loss.detach() * world  # transformers logs the mean over the ranks
-            recent.append((tuple(places), losses.detach()))
+            recent.append((row.pairs, losses.detach()))
         if not is_spread:
             sum_gradients(self.model.parameters())
         self.culprits.add(recent)
@@ -226,15 +226,13 @@ class DPOTrainer(PlainTrainer):
             f"out of memory at step {self.state.global_step + 1}: {advice} ({str(error).splitlines()[0]})", can_split=can_split
         )
 
-    def _losses(self, model: Any, row: Row, data: Scored, places: Sequence[int], figures: Figures | None) -> Tensor:
+    def _losses(self, model: Any, row: Row, data: Scored, figures: Figures | None) -> Tensor:
         """[k] float64: the losses of the row's pairs, which are added to ``figures``."""
         assert self._fast is not None, "rows are the fast path's"
-        device = self.accelerator.device
-        row = row.to(device)
+        row = row.to(self.accelerator.device)
         logps, output = self._fast.packed(model, row)
-        ratios = logps - data.reference[list(places)].to(device)
-        tokens = torch.bincount(row.answer, minlength=2 * len(places)).view(-1, 2)
-        losses = pair_losses(self.args, Ratios(ratios[:, 0], ratios[:, 1], tokens[:, 0], tokens[:, 1]))
+        ratios = logps - data.reference.index_select(0, row.places)
+        losses = pair_losses(self.args, Ratios(*ratios.unbind(1), *row.counts.unbind(1)))
         if figures is not None:
             figures.add(row, output, logps.detach(), self.args.beta * ratios.detach(), losses.detach())
         return losses
@@ -245,10 +243,16 @@ class DPOTrainer(PlainTrainer):
             return self._evaluate_packed(metric_key_prefix)
         return super()._evaluate_all(dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs)
 
+    def _held_out_rows(self) -> list[tuple[int, ...]]:
+        """The pairs of each row of an evaluation; found once, as long as the rows' budget stays."""
+        if self._planned is None or self._planned[0] != self._fast.budget:
+            self._planned = self._fast.budget, rows_of(self._fast.held_out.pairs, self._fast.budget)
+        return self._planned[1]
+
     def _evaluate_packed(self, prefix: str) -> EvalLoopOutput:
         data, figures, here = self._fast.held_out, Figures(self.accelerator.device, self._noise), self.args.process_index
         assert data is not None, "there are pairs to evaluate"
-        rows, world = pack(data.pairs, self._fast.budget), self.args.world_size
+        rows, world = self._held_out_rows(), self.args.world_size
         model = self.model_wrapped if zero_stage(self) else self.model
         model.eval()
         if callable(getattr(self.optimizer, "eval", None)):  # a schedule-free one keeps two sets of weights
@@ -259,11 +263,11 @@ class DPOTrainer(PlainTrainer):
                 if self.is_stop_wanted():
                     raise Interrupted
                 is_work = begin + here < len(rows)
-                row = rows[begin + here if is_work else begin]  # spread weights are brought together by all ranks at once
+                places = rows[begin + here if is_work else begin]  # spread weights are brought together by all ranks at once
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
                 if is_work or zero_stage(self) == 3:
-                    self._losses(model, row, data, row.pairs, figures if is_work else None)
-                done += sum(len(row.pairs) for row in rows[begin : begin + world])
+                    self._losses(model, self._fast.packed.row(data.pairs, places), data, figures if is_work else None)
+                done += sum(map(len, rows[begin : begin + world]))
                 self._evaluation.at(done, len(data.pairs), "pairs")
         means = figures.means(self.accelerator)
         metrics = {f"{prefix}_{name}": value for name, value in means.items()}

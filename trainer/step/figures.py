@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from trl.trainer.utils import FusedCausalLMOutput
 
+from .packed import Head
 from .packing import Row
 
 _PAIRS: Final = (
@@ -72,53 +72,45 @@ class Figures:
     def __init__(self, device: torch.device, noise: float):
         """``noise``: a margin up to it, in rewards, is rounding: no preference, and not counted as one."""
         self._noise = noise
-        # float64: after a million pairs the next one still counts. Pairs, their seven sums, then the six of the tokens.
-        self._sums = torch.zeros(1 + len(_PAIRS) + 6, dtype=torch.float64, device=device)
+        # float64: after a million pairs the next one still counts. Of tokens: a column for the chosen answers, one for the others
+        self._pairs = torch.zeros(len(_PAIRS), dtype=torch.float64, device=device)
+        self._tokens = torch.zeros(3, 2, dtype=torch.float64, device=device)
+        self._counts = (0, 0, 0)  # pairs, tokens of their chosen answers, tokens of the rejected ones: known without the device
 
-    def add(self, row: Row, output: FusedCausalLMOutput, logps: Tensor, rewards: Tensor, losses: Tensor) -> None:
+    def add(self, row: Row, output: Head, logps: Tensor, rewards: Tensor, losses: Tensor) -> None:
         """``logps`` and ``rewards``: [k, 2], ``losses``: [k]; no value leaves the device."""
         margins = rewards[:, 0] - rewards[:, 1]
-        of_pairs = torch.stack(
-            [losses, rewards[:, 0], rewards[:, 1], (margins > self._noise).double(), margins, logps[:, 0], logps[:, 1]]
-        )
-        is_chosen = (row.answer % 2 == 0).double()
-        logits = output.mean_logits.double()
-        of_tokens = [
-            is_chosen.sum(),
-            (1 - is_chosen).sum(),
-            output.entropy.detach().double().sum(),
-            (logits * is_chosen).sum(),
-            (logits * (1 - is_chosen)).sum(),
-            (output.is_top1.double() * is_chosen).sum(),
-        ]
-        pairs = losses.new_full((1,), losses.numel())
-        self._sums += torch.cat([pairs, of_pairs.sum(1), torch.stack(of_tokens)])
+        self._pairs += torch.stack([losses, *rewards.T, margins > self._noise, margins, *logps.T]).sum(1)
+        of_tokens = torch.stack([output.entropy, output.mean_logits, output.is_top1])
+        self._tokens.index_add_(1, row.side, of_tokens.double())
+        self._counts = tuple(map(sum, zip(self._counts, row.counted, strict=True)))
 
-    def mark(self) -> Tensor:
+    def mark(self) -> tuple[Any, ...]:
         """What was added so far, for ``back_to``."""
-        return self._sums.clone()
+        return self._pairs.clone(), self._tokens.clone(), self._counts
 
     def peek(self, accelerator: Any) -> dict[str, float]:
         """``means``, and nothing is forgotten."""
-        sums = self._sums
+        mark = self.mark()
         found = self.means(accelerator)
-        self._sums = sums
+        self.back_to(mark)
         return found
 
-    def back_to(self, mark: Tensor) -> None:
+    def back_to(self, mark: tuple[Any, ...]) -> None:
         """Forgets what was added since: a step that is computed again is counted once."""
-        self._sums = mark.clone()
+        self._pairs, self._tokens, self._counts = mark[0].clone(), mark[1].clone(), mark[2]
 
     def means(self, accelerator: Any) -> dict[str, float]:
         """Means over all that was added on any rank since the last call; rewards are in nats times beta, logps in nats."""
-        sums = accelerator.reduce(self._sums, reduction="sum").tolist()
-        self._sums = torch.zeros_like(self._sums)
-        pairs, of_pairs, of_tokens = sums[0], sums[1 : 1 + len(_PAIRS)], sums[1 + len(_PAIRS) :]
-        chosen, rejected, entropy, logits_chosen, logits_rejected, top1 = of_tokens
-        means = {name: value / max(pairs, 1) for name, value in zip(_PAIRS, of_pairs, strict=True)}
+        counts = torch.tensor(self._counts, dtype=torch.float64).to(self._pairs.device)
+        sums = accelerator.reduce(torch.cat([counts, self._pairs, self._tokens.view(-1)]), reduction="sum").tolist()
+        self._pairs, self._tokens, self._counts = torch.zeros_like(self._pairs), torch.zeros_like(self._tokens), (0, 0, 0)
+        pairs, chosen, rejected = (max(count, 1) for count in sums[:3])
+        *of_pairs, entropy, rejected_entropy, logits, rejected_logits, top1, _ = sums[3:]
+        means = {name: value / pairs for name, value in zip(_PAIRS, of_pairs, strict=True)}
         return means | {
-            "entropy": entropy / max(chosen + rejected, 1),
-            "logits/chosen": logits_chosen / max(chosen, 1),
-            "logits/rejected": logits_rejected / max(rejected, 1),
-            "mean_token_accuracy": top1 / max(chosen, 1),
+            "entropy": (entropy + rejected_entropy) / (chosen + rejected),
+            "logits/chosen": logits / chosen,
+            "logits/rejected": rejected_logits / rejected,
+            "mean_token_accuracy": top1 / chosen,
         }

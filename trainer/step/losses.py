@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,9 +28,9 @@ def pair_losses(args: DPOConfig, ratios: Ratios) -> Tensor:
     """[n]: the weighted sum of the losses of ``args.loss_type`` for every pair."""
     scores = _scores(args, ratios)
     weights = args.loss_weights or [1.0] * len(args.loss_type)
-    return sum(
-        (weight * _OF_ONE[name](args, ratios, *scores) for name, weight in zip(args.loss_type, weights, strict=True)),
-        start=torch.zeros_like(ratios.chosen),
+    losses = (_OF_ONE[name](args, ratios, *scores) for name in args.loss_type)
+    return functools.reduce(
+        torch.add, (loss if weight == 1 else weight * loss for loss, weight in zip(losses, weights, strict=True))
     )
 
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import inspect
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any, Final
 
 import torch
 from peft import PeftModel
 from torch import Tensor
+from transformers.utils import ModelOutput
 from trl import DPOConfig
-from trl.trainer.utils import FusedCausalLMOutput
 
 from launcher.experiment.trl_fields import trl_fields, why_not_fast
 
 from ..inputs.dropout import drawn
 from ..inputs.tokens import TokenPair
-from .packing import Row, block_mask, mask
+from .attention import attention, mask, refuse_dense_fallback
+from .packing import Row, pack_row, rows_of
 
 CPU_ROW: Final = 512  # tokens: a boolean mask costs T², however little of it is used; longer rows were slower on two cores
 
@@ -27,46 +28,88 @@ CPU_ROW: Final = 512  # tokens: a boolean mask costs T², however little of it i
 class Packed:
     """Runs rows through a causal language model that TRL has given its fused head (``trl.trainer.utils.add_fused_lm_head``).
 
-    The head sees only the places that predict an answer's token, on every device: a hook takes them out of the backbone's
-    output. The caller may pass the model bare, or wrapped by DDP.
+    The head sees only the places that predict an answer's token, on every device, and its kernel is called without the masks
+    that TRL's own forward makes: on a GPU each of them waits for the device. The caller may pass the model bare, or wrapped by
+    DDP.
     """
 
     def __init__(self, model: Any):
-        causal = model.get_base_model() if isinstance(model, PeftModel) else model
-        self._device = next(causal.parameters()).device
-        self._flex = attention(self._device) == "flex_attention"
-        self._where: Tensor | None = None
-        self._hook = causal.base_model.register_forward_hook(self._select)
+        self._causal = model.get_base_model() if isinstance(model, PeftModel) else model
+        self._device = next(self._causal.parameters()).device
+        self.kind = attention(self._device, self._causal)
+        if self.kind == "flex_attention":
+            refuse_dense_fallback()
+        self._before = self._causal.config._attn_implementation
+        self._causal.set_attn_implementation(self.kind)
+        self._fused = self._causal.forward
+        self._causal.forward = MethodType(_forward(self._fused), self._causal)
 
     def remove(self) -> None:
-        """Takes the hook off."""
-        self._hook.remove()
+        """Gives the model its attention and its forward back."""
+        self._causal.set_attn_implementation(self._before)
+        self._causal.forward = self._fused
 
-    def __call__(self, model: Any, row: Row) -> tuple[Tensor, FusedCausalLMOutput]:
+    def __call__(self, model: Any, row: Row) -> tuple[Tensor, Head]:
         """([k, 2] float64: sums of the log-probabilities of (chosen, rejected); the head's figures, each [n])."""
-        self._where = row.where
-        try:
-            output = model(
-                input_ids=row.input_ids[None],
-                position_ids=row.position_ids[None],
-                attention_mask=block_mask(row) if self._flex else mask(row),
-                shift_labels=row.targets[None],
-                fused_lm_head=True,
-                use_cache=False,
-            )
-        finally:
-            self._where = None
-        for name in ("log_probs", "entropy", "mean_logits", "is_top1"):
-            if output[name] is not None:
-                output[name] = output[name][0]
+        output = model(
+            input_ids=row.input_ids[None],
+            position_ids=row.position_ids[None],
+            attention_mask=mask(row, self.kind),
+            row=row,
+        )
         # float64: the margin is a difference of two sums over a thousand tokens, and would lose its digits in float32
         sums = torch.zeros(2 * len(row.pairs), dtype=torch.float64, device=self._device)
         return sums.index_add(0, row.answer, output.log_probs.double()).view(-1, 2), output
 
-    def _select(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
-        if self._where is not None:
-            output.last_hidden_state = output.last_hidden_state[:, self._where]
-        return output
+    def row(self, pairs: Sequence[TokenPair], places: tuple[int, ...]) -> Row:
+        """The row of the pairs at ``places``, for this device's attention."""
+        return pack_row(pairs, places, block_sparse=self.kind == "flex_attention")
+
+    def pack(self, pairs: Sequence[TokenPair], budget: int) -> list[Row]:
+        """The rows of all ``pairs``."""
+        return [self.row(pairs, places) for places in rows_of(pairs, budget)]
+
+
+@dataclass
+class Head(ModelOutput):
+    """What TRL's kernel gives for the predicted places of a row, [n] each; all but the first without a gradient."""
+
+    log_probs: Tensor | None = None
+    entropy: Tensor | None = None
+    mean_logits: Tensor | None = None
+    is_top1: Tensor | None = None
+
+
+def _forward(fused: Any) -> Callable[..., Any]:
+    """TRL's fused forward with one more argument, ``row``: then the head's figures of its predicted places come back.
+
+    The scale of the logits is what TRL found in the model's configuration, when it made ``fused``.
+    """
+    of_trl = inspect.getclosurevars(fused.__func__)
+    constants, kernel = of_trl.nonlocals, of_trl.globals["_ChunkedLogProbFunction"]
+    around, chunk = of_trl.globals["maybe_gather_lm_head_ctx"], of_trl.globals["_CHUNKED_LOGPROB_CHUNK_SIZE"]
+
+    @functools.wraps(fused.__func__)  # PEFT and generation look at the signature
+    def forward(self: Any, *args: Any, row: Row | None = None, **kwargs: Any) -> Any:
+        if row is None:
+            return fused(*args, **kwargs)
+        hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state[0].index_select(0, row.where)
+        head = self.get_output_embeddings()
+        with around(head.weight, head.bias):
+            log_probs, entropy, _, mean_logits, is_top1 = kernel.apply(
+                hidden,
+                head.weight,
+                head.bias,
+                row.targets,
+                constants["temperature"],
+                chunk,
+                constants["final_logit_softcapping"],
+                constants["logit_scale"],
+                constants["outputs"],
+            )
+        return Head(log_probs, entropy, mean_logits, is_top1)
+
+    return forward
 
 
 @dataclass(frozen=True)
@@ -74,7 +117,7 @@ class Scored:
     """Pairs with the reference's log-probabilities of their answers."""
 
     pairs: Sequence[TokenPair]
-    reference: Tensor  # [n, 2] float64: sums of the log-probabilities of (chosen, rejected)
+    reference: Tensor  # [n, 2] float64 on the rank's device: sums of the log-probabilities of (chosen, rejected)
 
 
 @dataclass(frozen=True)
@@ -85,12 +128,6 @@ class Fast:
     budget: int  # tokens of a row
     train: Scored
     held_out: Scored | None
-
-
-def attention(device: torch.device) -> str:
-    """The attention of packed rows: block-sparse FlexAttention where Triton can build it, else SDPA with a mask."""
-    can_build = importlib.util.find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
-    return "flex_attention" if device.type == "cuda" and can_build else "sdpa"
 
 
 def row_budget(pairs: Sequence[TokenPair], per_device: int, device: torch.device) -> int:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..inputs.tokens import TokenPair
+from .blocks import tables
 
-_SHARED: Final = 0  # the branch of tokens that both answers see; 1 is the chosen answer's, 2 the rejected one's
+
+class Span(NamedTuple):
+    """Where a pair lies in its row: ``begin``, then so many tokens that both answers see, of the chosen, of the rejected."""
+
+    begin: int
+    shared: int
+    chosen: int
+    rejected: int
 
 
 @dataclass(frozen=True)
@@ -20,96 +32,190 @@ class Row:
 
     The prompt's last token predicts the first token of both answers, so it stands once before each of them, at one position
     and unseen by the other; the last token of an answer predicts nothing and is left out.
+
+    All numbers lie in one buffer, because a GPU is given each copy by a call of its own.
     """
 
-    input_ids: Tensor  # [T] int64
-    position_ids: Tensor  # [T] int64; the rejected answer's begin again after the prompt
-    pair: Tensor  # [T] int64, 0..k-1: whose token it is
-    branch: Tensor  # [T] int64: shared, chosen or rejected
-    where: Tensor  # [n] int64: places in the row
-    targets: Tensor  # [n] int64: the ids predicted there
-    answer: Tensor  # [n] int64: 2i for the chosen answer of the row's pair i, 2i + 1 for the rejected one
+    buffer: Tensor  # int64: the tensors below, one after another
     pairs: tuple[int, ...]  # [k] places of the pairs in what was packed
+    spans: tuple[Span, ...]  # [k]
+    edge: int = 0  # blocks on a side of FlexAttention's tables, whose int32 numbers end the buffer
 
     def to(self, device: torch.device) -> Row:
-        names = ("input_ids", "position_ids", "pair", "branch", "where", "targets", "answer")
-        return Row(*(getattr(self, name).to(device, non_blocking=True) for name in names), self.pairs)
+        """The row on ``device``, by one copy, which nothing waits for."""
+        if device.type == "cpu":
+            return self
+        return replace(self, buffer=self.buffer.pin_memory().to(device, non_blocking=True))
+
+    @cached_property
+    def length(self) -> int:
+        """T."""
+        return sum(span.shared + span.chosen + span.rejected for span in self.spans)
+
+    @cached_property
+    def predicted(self) -> int:
+        """n."""
+        return (len(self.buffer) - 4 * self.length - 3 * len(self.spans) - _numbers(self.edge)) // 4
+
+    @cached_property
+    def _parts(self) -> tuple[Tensor, ...]:
+        pairs = len(self.spans)
+        return self.buffer.split([*[self.length] * 4, *[self.predicted] * 4, 2 * pairs, pairs, _numbers(self.edge)])
+
+    @property
+    def counted(self) -> tuple[int, int, int]:
+        """(pairs, predicted tokens of their chosen answers, of the rejected ones)."""
+        return len(self.spans), sum(span.chosen for span in self.spans), sum(span.rejected for span in self.spans)
+
+    @property
+    def input_ids(self) -> Tensor:
+        """[T]."""
+        return self._parts[0]
+
+    @property
+    def position_ids(self) -> Tensor:
+        """[T]; the rejected answer's begin again after the prompt."""
+        return self._parts[1]
+
+    @property
+    def segment(self) -> Tensor:
+        """[T]: 3i for what both answers of the row's pair i see, 3i + 1 for the chosen answer, 3i + 2 for the rejected one."""
+        return self._parts[2]
+
+    @property
+    def parent(self) -> Tensor:
+        """[T]: the segment of its prompt, which a token sees beside its own segment."""
+        return self._parts[3]
+
+    @property
+    def where(self) -> Tensor:
+        """[n]: places in the row."""
+        return self._parts[4]
+
+    @property
+    def targets(self) -> Tensor:
+        """[n]: the ids predicted there."""
+        return self._parts[5]
+
+    @property
+    def answer(self) -> Tensor:
+        """[n]: 2i for the chosen answer of the row's pair i, 2i + 1 for the rejected one."""
+        return self._parts[6]
+
+    @property
+    def side(self) -> Tensor:
+        """[n]: 0 for a chosen answer, 1 for a rejected one."""
+        return self._parts[7]
+
+    @property
+    def counts(self) -> Tensor:
+        """[k, 2]: predicted tokens of (chosen, rejected)."""
+        return self._parts[8].view(-1, 2)
+
+    @property
+    def places(self) -> Tensor:
+        """[k]: ``pairs``, where the row is."""
+        return self._parts[9]
+
+    @property
+    def blocks(self) -> tuple[Tensor, ...] | None:
+        """The tables of ``blocks.tables``; None where it was packed without."""
+        if not self.edge:
+            return None
+        size = [self.edge, self.edge**2] * 4
+        tables = self._parts[10].view(torch.int32)[: sum(size)].split(size)
+        return tuple(table.view(1, 1, *[self.edge] * (1 + n % 2)) for n, table in enumerate(tables))
 
 
-def pack(pairs: Sequence[TokenPair], budget: int) -> list[Row]:
+def _numbers(edge: int) -> int:
+    """int64 numbers that the tables of ``edge`` blocks take."""
+    return 2 * edge * (1 + edge)
+
+
+def pack(
+    pairs: Sequence[TokenPair], budget: int, places: Sequence[int] | None = None, *, block_sparse: bool = False
+) -> list[Row]:
     """Rows of at most ``budget`` tokens, longest pairs first (first fit decreasing); a longer pair has a row of its own.
 
-    The same pairs in the same order give the same rows.
+    ``places``: those of the pairs to pack, all by default. ``block_sparse``: with FlexAttention's tables. The same pairs in the
+    same order give the same rows.
     """
-    return [_row(pairs, places) for places in first_fit([packed_length(pair) for pair in pairs], budget)]
+    return [pack_row(pairs, row, block_sparse=block_sparse) for row in rows_of(pairs, budget, places)]
+
+
+def rows_of(pairs: Sequence[TokenPair], budget: int, places: Sequence[int] | None = None) -> list[tuple[int, ...]]:
+    """Which places of ``pairs`` each row of ``pack`` holds."""
+    places = range(len(pairs)) if places is None else places
+    found = first_fit([packed_length(pairs[place]) for place in places], budget)
+    return [tuple(places[i] for i in row) for row in found]
 
 
 def first_fit(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """The places of ``lengths`` in rows of at most ``budget`` together."""
+    """The places of ``lengths`` in rows of at most ``budget`` together, by first fit decreasing, in O(n log n)."""
     rows: list[list[int]] = []
-    room: list[int] = []
+    leaves = 1 << max(0, len(lengths) - 1).bit_length()
+    room = [budget] * (2 * leaves)  # a heap of maxima: 2i and 2i + 1 lie below i, and the leaves are the rows, still empty
     for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
-        length = lengths[place]
-        fit = next((row for row, left in enumerate(room) if left >= length), None)
-        if fit is None:
-            rows.append([place])
-            room.append(budget - length)
-        else:
-            rows[fit].append(place)
-            room[fit] -= length
+        length = min(lengths[place], budget)
+        node = 1
+        while node < leaves:
+            node = 2 * node if room[2 * node] >= length else 2 * node + 1
+        if node - leaves == len(rows):
+            rows.append([])
+        rows[node - leaves].append(place)
+        room[node] -= lengths[place]  # of a longer one nothing is left, not even for a pair without tokens
+        while node > 1:
+            node //= 2
+            room[node] = max(room[2 * node], room[2 * node + 1])
     return rows
 
 
 def packed_length(pair: TokenPair) -> int:
     """Tokens that ``pair`` takes in a row."""
-    begins = 2 if pair.prompt else 0
-    return max(0, len(pair.prompt) - 1) + begins + len(pair.chosen) + len(pair.rejected) - 2
+    return sum(_lengths(pair))
 
 
-def mask(row: Row) -> Tensor:
-    """[1, 1, T, T] bool for scaled_dot_product_attention: which token (third axis) sees which (fourth)."""
-    order = torch.arange(len(row.input_ids), device=row.input_ids.device)
-    same = row.pair[:, None] == row.pair[None, :]
-    shared = (row.branch[None, :] == _SHARED) | (row.branch[:, None] == row.branch[None, :])
-    return (same & shared & (order[:, None] >= order[None, :]))[None, None]
+def _lengths(pair: TokenPair) -> tuple[int, int, int]:
+    """Tokens that both answers see, and those of (chosen, rejected), which begin with the prompt's last."""
+    begins = 1 if len(pair.prompt) else 0
+    return len(pair.prompt) - begins, begins + len(pair.chosen) - 1, begins + len(pair.rejected) - 1
 
 
-def block_mask(row: Row) -> object:
-    """The same as a FlexAttention BlockMask, which keeps only the blocks in which anything is seen."""
-    from torch.nn.attention.flex_attention import create_block_mask
+def pack_row(every: Sequence[TokenPair], places: tuple[int, ...], *, block_sparse: bool = False) -> Row:
+    """The row of the pairs at ``places``, in their order."""
+    pairs = [every[place] for place in places]
+    lengths = np.array([_lengths(pair) for pair in pairs])  # [k, 3]
+    sizes, count = lengths.ravel(), len(pairs)
+    begins = np.cumsum(sizes) - sizes
+    firsts = np.stack([np.zeros(count, int), lengths[:, 0], lengths[:, 0]], 1).ravel()  # each segment's first position
+    length, counts = int(sizes.sum()), lengths[:, 1:].ravel()
+    predicted = int(counts.sum())
+    table = np.concatenate([part.ravel() for part in tables(lengths)]) if block_sparse else np.empty(0, np.int32)
+    buffer = np.empty(4 * length + 4 * predicted + 3 * count + len(table) // 2, np.int64)
+    ids, positions, segment, parent = buffer[: 4 * length].reshape(4, length)
+    where, targets, answer, side = buffer[4 * length : 4 * length + 4 * predicted].reshape(4, predicted)
+    _fill(pairs, ids, targets)
+    segment[:] = np.repeat(np.arange(3 * count), sizes)
+    positions[:] = np.arange(length) + np.repeat(firsts - begins, sizes)
+    parent[:] = segment - segment % 3
+    where[:] = np.flatnonzero(segment % 3)
+    answer[:] = np.repeat(np.arange(2 * count), counts)
+    side[:] = answer % 2
+    end = 4 * length + 4 * predicted
+    buffer[end : end + 2 * count] = counts
+    buffer[end + 2 * count : end + 3 * count] = places
+    buffer[end + 3 * count :] = table.view(np.int64)
+    spans = tuple(Span(begin, *three) for begin, three in zip(begins[::3].tolist(), lengths.tolist(), strict=True))
+    return Row(torch.from_numpy(buffer), places, spans, math.isqrt(len(table) // 4))
 
-    pair, branch, length = row.pair, row.branch, len(row.input_ids)
 
-    def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        shared = (branch[key] == _SHARED) | (branch[query] == branch[key])
-        return (pair[query] == pair[key]) & shared & (query >= key)
-
-    return create_block_mask(sees, B=1, H=None, Q_LEN=length, KV_LEN=length, device=row.input_ids.device)
-
-
-def _row(pairs: Sequence[TokenPair], places: Sequence[int]) -> Row:
-    ids: list[int] = []
-    positions: list[int] = []
-    whose: list[int] = []
-    branches: list[int] = []
-    where: list[int] = []
-    targets: list[int] = []
-    answers: list[int] = []
-    for number, place in enumerate(places):
-        pair = pairs[place]
-        shared, last = pair.prompt[:-1], pair.prompt[-1:]
-        ids += shared
-        positions += range(len(shared))
-        branches += [_SHARED] * len(shared)
-        for side, answer in enumerate((pair.chosen, pair.rejected)):
-            tokens = last + answer
-            where += range(len(ids), len(ids) + len(tokens) - 1)
-            targets += tokens[1:]
-            answers += [2 * number + side] * (len(tokens) - 1)
-            ids += tokens[:-1]
-            positions += range(len(shared), len(shared) + len(tokens) - 1)
-            branches += [1 + side] * (len(tokens) - 1)
-        whose += [number] * (len(ids) - len(whose))
-    return Row(
-        *(torch.tensor(x, dtype=torch.int64) for x in (ids, positions, whose, branches, where, targets, answers)), tuple(places)
-    )
+def _fill(pairs: Sequence[TokenPair], ids: NDArray[np.int64], targets: NDArray[np.int64]) -> None:
+    """Writes the ids of a row, and those that are predicted."""
+    given: list[Any] = []
+    predicted: list[Any] = []
+    for pair in pairs:
+        first = 0 if len(pair.prompt) else 1  # without a prompt the first token of an answer is given, and not predicted
+        given += pair.prompt, pair.chosen[:-1], pair.prompt[-1:], pair.rejected[:-1]
+        predicted += pair.chosen[first:], pair.rejected[first:]
+    np.concatenate(given, out=ids, casting="unsafe")  # an empty list is an array of floats
+    np.concatenate(predicted, out=targets, casting="unsafe")

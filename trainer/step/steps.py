@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ class Share:
     total: int  # pairs of the step over all ranks
     tokens: int  # of the step over all ranks, as the plain path counts them: every prompt twice
     is_work: bool  # else it repeats a pair of another rank, which counts nothing: every rank must meet in the reduction
-    rows: int  # of the rank that has the most: where weights or gradients are spread, all ranks must meet in each
+    rows: int  # of the rank that has the most, where weights or gradients are spread: all ranks must meet in each; else 0
 
 
 class Steps(Sampler[Share]):
@@ -38,11 +39,11 @@ class Steps(Sampler[Share]):
         seed: int | None,
         rank: int,
         world: int,
-        budget: int,
+        budget: int | None,
         kept: int | None = None,
     ):
-        """``batch``: pairs of a step over all ranks; ``budget``: tokens of a row; ``seed``: None for the order of the data;
-        ``kept``: how many pairs an epoch holds, the first of its order; None for all.
+        """``batch``: pairs of a step over all ranks; ``budget``: tokens of a row, where all ranks' rows are to be counted;
+        ``seed``: None for the order of the data; ``kept``: how many pairs an epoch holds, the first of its order; None for all.
         """
         self._lengths = [packed_length(pair) for pair in pairs]
         self._tokens = [2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs]
@@ -70,15 +71,19 @@ class Steps(Sampler[Share]):
 
     def _share(self, places: list[int]) -> Share:
         shares: list[list[int]] = [[] for _ in range(self._world)]
-        loads = [0] * self._world
+        lightest = [(0, rank) for rank in range(self._world)]  # a heap of (tokens, rank)
         for place in sorted(places, key=lambda place: (-self._lengths[place], place)):
-            lightest = min(range(self._world), key=lambda rank: (loads[rank], rank))
-            shares[lightest].append(place)
-            loads[lightest] += self._lengths[place]
+            load, rank = lightest[0]
+            shares[rank].append(place)
+            heapq.heapreplace(lightest, (load + self._lengths[place], rank))
         mine = shares[self._rank]
         tokens = sum(self._tokens[place] for place in places)
-        rows = max(len(first_fit([self._lengths[place] for place in share], self._budget)) for share in shares)
-        return Share(tuple(mine or shares[0][:1]), len(places), tokens, bool(mine), rows)
+        return Share(tuple(mine or shares[0][:1]), len(places), tokens, bool(mine), self._most_rows(shares))
+
+    def _most_rows(self, shares: list[list[int]]) -> int:
+        if self._budget is None:
+            return 0
+        return max(len(first_fit([self._lengths[place] for place in share], self._budget)) for share in shares)
 
 
 class StepLoader(DataLoader[Share]):

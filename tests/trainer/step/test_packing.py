@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from random import Random
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.inputs.tokens import TokenPair
-from trainer.step.packing import mask, pack, packed_length
+from trainer.step.attention import visible
+from trainer.step.packing import first_fit, pack, packed_length
 
 IDS = st.lists(st.integers(3, 99), min_size=1, max_size=12)
 PAIRS = st.lists(st.builds(TokenPair, st.lists(st.integers(3, 99), max_size=12), IDS, IDS, st.just(1)), min_size=1, max_size=12)
@@ -26,7 +28,7 @@ def test_a_row_holds_the_prompt_once_then_chosen_then_rejected_whose_positions_b
 
 def test_a_token_sees_its_own_prompt_and_its_own_answer_and_nothing_later() -> None:
     (row,) = pack([TokenPair([1, 2, 3], [10, 11, 12], [20, 21], 5), TokenPair([4], [30], [40], 6)], budget=100)
-    seen = mask(row)[0, 0].int().tolist()
+    seen = visible(row).int().tolist()
     assert seen == [
         [1, 0, 0, 0, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0, 0, 0, 0],
@@ -57,31 +59,41 @@ def test_every_pair_is_in_one_row_and_only_a_row_of_one_pair_exceeds_the_budget(
     assert all(torch.equal(a.input_ids, b.input_ids) for a, b in zip(rows, again, strict=True))
 
 
+@given(st.lists(st.integers(0, 60), max_size=80), st.integers(1, 60))
+def test_rows_are_those_of_first_fit_decreasing(lengths: list[int], budget: int) -> None:
+    expected: list[list[int]] = []
+    room: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+        fit = next((row for row, left in enumerate(room) if left >= lengths[place]), len(room))
+        if fit == len(room):
+            expected.append([])
+            room.append(budget)
+        expected[fit].append(place)
+        room[fit] -= lengths[place]
+    assert first_fit(lengths, budget) == expected
+
+
+@given(PAIRS, st.randoms())
+def test_some_places_of_the_data_are_packed_like_those_pairs_alone(pairs: list[TokenPair], random: Random) -> None:
+    places = random.sample(range(len(pairs)), k=random.randint(1, len(pairs)))
+    alone = pack([pairs[place] for place in places], budget=80)
+    for row, expected in zip(pack(pairs, 80, places), alone, strict=True):
+        assert row.pairs == tuple(places[i] for i in expected.pairs) == tuple(row.places.tolist())
+        assert torch.equal(row.input_ids, expected.input_ids)
+        assert row.counts.tolist() == [
+            [row.answer.tolist().count(2 * i + side) for side in (0, 1)] for i in range(len(row.pairs))
+        ]
+
+
 @given(PAIRS)
 def test_what_a_place_predicts_is_what_it_sees_continued(pairs: list[TokenPair]) -> None:
     """Read back from mask, positions and targets alone, every answer stands after its prompt, token by token."""
     for row in pack(pairs, budget=80):
-        visible = mask(row)[0, 0]
+        sees = visible(row)
         for where, target, answer in zip(row.where.tolist(), row.targets.tolist(), row.answer.tolist(), strict=True):
             pair = pairs[row.pairs[answer // 2]]
             whole = pair.prompt + (pair.rejected if answer % 2 else pair.chosen)
-            seen = visible[where].nonzero()[:, 0]
+            seen = sees[where].nonzero()[:, 0]
             assert row.input_ids[seen].tolist() == whole[: len(seen)]
             assert row.position_ids[seen].tolist() == list(range(len(seen)))
             assert target == whole[len(seen)]
-
-
-@pytest.mark.gpu
-def test_the_block_mask_of_flex_attention_is_the_boolean_mask() -> None:
-    from torch.nn.attention.flex_attention import flex_attention
-
-    from trainer.step.packing import block_mask
-
-    pairs = [TokenPair(list(range(3, 60)), list(range(3, 40)), list(range(3, 70)), 1) for _ in range(5)]
-    (row,) = pack(pairs, budget=5000)
-    row = row.to(torch.device("cuda"))
-    torch.manual_seed(0)
-    query, key, value = torch.randn(3, 1, 2, len(row.input_ids), 32, device="cuda")
-    dense = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask(row))
-    sparse = torch.compile(flex_attention)(query, key, value, block_mask=block_mask(row))
-    torch.testing.assert_close(dense, sparse, rtol=1e-3, atol=1e-3)
