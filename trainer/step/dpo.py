@@ -171,7 +171,8 @@ class DPOTrainer(PlainTrainer):
         for number in range(count):
             row = self._fast.packed.row(pairs, rows[min(number, len(rows) - 1)])
             is_work = share.is_work and number < len(rows)
-            with self.compute_loss_context_manager():
+            # The longest row is tried before the training wraps the model's forward pass in autocast.
+            with self.compute_loss_context_manager(), self.accelerator.autocast():
                 # DDP's wrapper would reduce in the backward pass, where a rank that runs out of memory leaves the others waiting.
                 called = model if is_spread else self.model
                 losses = self._losses(called, row, self._fast.train, self._figures if is_work else None)

@@ -78,13 +78,13 @@ weights        1.11  16-bit
 adapter        0.04  10,092,544 weights, 4 bytes each
 gradients      0.04  4 bytes per trained weight
 optimizer      0.08  adamw_torch
-activations    0.33  176 tokens in a packed pass, no gradient checkpointing
+activations    0.28  176 tokens in a packed pass, no gradient checkpointing
 backward       0.00  gradients of one layer (larger than the logits, which are freed by then)
 runtime        0.60  CUDA context and fragmentation
-total          2.20  of 23.99
+total          2.15  of 23.99
 
 time        at most 1 s: 10 steps, ≤ 1,640 tokens, 3.5e+12 FLOPs at 40% of 165.2 TFLOP/s
-verdict     fits: about 2.20 GiB per GPU of 23.99 GiB (21.59 GiB usable: gpu_memory_utilization 0.9)
+verdict     fits: about 2.15 GiB per GPU of 23.99 GiB (21.59 GiB usable: gpu_memory_utilization 0.9)
 """
     assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
 

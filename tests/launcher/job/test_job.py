@@ -62,9 +62,8 @@ def test_the_global_batch_is_the_same_on_any_number_of_nodes():
 
 def test_all_that_is_beyond_the_machine_is_said_at_once():
     zero3 = Parallelism("zero3", {"zero_optimization": {"stage": 3}})
-    hyper = {"load_in_4bit": True, "sync_ref_model": True}
     with pytest.raises(ExperimentError) as caught:
-        plan(experiment({"gpus": 2, "processes": 3}, **hyper), run="r", key="k", gpus_there=1, parallelism=zero3)
+        plan(experiment({"gpus": 2, "processes": 3}, load_in_4bit=True), run="r", key="k", gpus_there=1, parallelism=zero3)
     assert str(caught.value) == (
         "launch.gpus: requests 2 GPUs, but this machine has 1\n"
         "    expected: at most 1, or auto for all of them\n"
@@ -73,11 +72,16 @@ def test_all_that_is_beyond_the_machine_is_said_at_once():
         "    found:    3\n"
         "launch.parallelism: ZeRO-3 shards the weights, and quantised weights cannot be sharded\n"
         "    expected: ddp, zero1 or zero2\n"
-        "    found:    zero3\n"
-        "launch.parallelism: does not work with sync_ref_model\n"
-        "    expected: ddp\n"
         "    found:    zero3"
     )
+
+
+def test_a_reference_that_moves_is_not_sharded():
+    zero3 = Parallelism("zero3", {"zero_optimization": {"stage": 3}})
+    hyper = {"full_finetuning": True, "sync_ref_model": True}
+    with pytest.raises(ExperimentError) as caught:
+        plan(experiment({"gpus": 2}, **hyper), run="r", key="k", gpus_there=2, parallelism=zero3)
+    assert str(caught.value) == ("launch.parallelism: does not work with sync_ref_model\n    expected: ddp\n    found:    zero3")
 
 
 def test_without_a_gpu_there_are_as_many_ranks_as_are_asked_for():

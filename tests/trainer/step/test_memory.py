@@ -42,7 +42,7 @@ def test_the_same_batch_is_kept_on_a_large_card_and_recomputed_on_a_small_one(co
     found, sentence = must_recompute(config, tokens=8000, bytes_per_number=2, trained=10_000_000, free=free)
     assert found is recomputes
     assert sentence.startswith(
-        f"gradient checkpointing {'on' if recomputes else 'off'}: without it a micro-batch needs about 15."
+        f"gradient checkpointing {'on' if recomputes else 'off'}: without it a micro-batch needs about 13."
     )
 
 
