@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import CredentialError, ExperimentError, LauncherError, Mistake, StorageError, UnreachableError
+from ..errors import CredentialError, ExperimentError, Mistake, StorageError, UnreachableError
 from ..network import reason, shown, through
 from ..runs.cache import cache_root, is_hub_id, snapshots
 from ..runs.run_dir import expanded
@@ -43,37 +43,42 @@ def find_model_config(
     does not answer.
     """
     tried = []
-    away: LauncherError | None = None
     for file in _files(model_name, root, caller, given):
         if file.is_file():
             return _read(file), str(file)
         tried.append(str(file))
         if file == given:
             raise ExperimentError(Mistake(FLAG, f"{file} not found", "the model's config.json"))
-    if is_hub_id(model_name) and network:
-        url = f"{caller.get('HF_ENDPOINT', HUB).rstrip('/')}/{model_name}/resolve/main/config.json"
-        try:
+    what = f"no config.json found for {model_name}"
+    try:
+        found, where = _asked(model_name, storage, caller) if network else (None, "")
+    except UnreachableError as error:
+        raise UnreachableError(f"{what}: {error}\n    hint:     pass the file: {FLAG}") from error
+    if found is not None:
+        return found, where
+    tried += [where] if where else []
+    looked = f"tried {'; '.join(tried)}" if tried else "neither a folder nor a hub id"
+    raise ExperimentError(Mistake("model_name", what, found=looked, hint=f"pass the file: {FLAG}"))
+
+
+def _asked(model_name: str, storage: StorageConfig | None, caller: Mapping[str, str]) -> tuple[ModelConfig | None, str]:
+    """(the sizes that the hub or a bucket has, their address), or None with the address and why; "" where neither is named.
+
+    Raises UnreachableError where the server does not answer.
+    """
+    try:
+        if is_hub_id(model_name):
+            url = f"{caller.get('HF_ENDPOINT', HUB).rstrip('/')}/{model_name}/resolve/main/config.json"
             return ModelConfig.parse(_mapping(_ask(url, caller), url), url), url
-        except UnreachableError as error:
-            away = error
-        except (OSError, ValueError) as error:  # URLError is an OSError: no network, no such model, access refused
-            tried.append(f"{url} ({error})")
-    if model_name.startswith("s3://") and network:
-        url = f"{model_name.rstrip('/')}/config.json"
-        try:
+        if model_name.startswith("s3://"):
+            url = f"{model_name.rstrip('/')}/config.json"
             file = _in_bucket(model_name, storage, caller)
             if file.is_file():
                 return ModelConfig.parse(_mapping(file.read_text(encoding="utf-8"), url), url), url
-            tried.append(f"{url} (not found)")
-        except UnreachableError as error:
-            away = error
-        except (CredentialError, StorageError) as error:
-            tried.append(f"{url} ({error})")
-    what = f"no config.json found for {model_name}"
-    if away is not None:
-        raise UnreachableError(f"{what}: {away}\n    hint:     pass the file: {FLAG}") from away
-    looked = f"tried {'; '.join(tried)}" if tried else "neither a folder nor a hub id"
-    raise ExperimentError(Mistake("model_name", what, found=looked, hint=f"pass the file: {FLAG}"))
+            return None, f"{url} (not found)"
+    except (OSError, ValueError, CredentialError, StorageError) as error:  # URLError is an OSError: no such model, access refused
+        return None, f"{url} ({error})"
+    return None, ""
 
 
 def _files(model_name: str, root: Path, caller: Mapping[str, str], given: Path | None) -> Iterator[Path]:

@@ -102,11 +102,7 @@ def tokenize(
     changes.look(pairs, texts)
     if changes.mistakes:
         raise DataError(changes.mistakes)
-    file = cache / "tokens" / f"{_key(texts, tokenizer)}.parquet"
-    ids = _read(file, pairs)
-    if ids is None:
-        ids = _encode(texts, pairs, template)
-        _write(file, ids)
+    ids = _cached(texts, pairs, template, cache)
     whole = [pair for pair, _ in ids]
     _check_lengths(whole, hyper.max_seq_length, source)
     kept = [_cut(pair, hyper.max_seq_length) for pair in whole]
@@ -120,6 +116,16 @@ def tokenize(
         *_settings(template, hyper),
     ]
     return Tokens(kept, cut, tuple(found), clock.day.isoformat() if clock.was_read else None)
+
+
+def _cached(texts: Sequence[Texts], pairs: Sequence[Pair], template: Template, cache: Path) -> list[tuple[TokenPair, int]]:
+    """``_encode``, from the cache where it has them, which it then has."""
+    file = cache / "tokens" / f"{_key(texts, template.tokenizer)}.parquet"
+    ids = _read(file, pairs)
+    if ids is None:
+        ids = _encode(texts, pairs, template)
+        _write(file, ids)
+    return ids
 
 
 def _encode(texts: Sequence[Texts], pairs: Sequence[Pair], template: Template) -> list[tuple[TokenPair, int]]:
