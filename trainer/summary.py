@@ -57,15 +57,16 @@ def summarise(
     run: RunDir,
     log: StepLog,
     trainer: DPOTrainer,
-    before: Mapping[str, Any] | None,
-    after: Mapping[str, Any] | None,
+    evaluated: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None],
     seconds: float,
     verified: Mapping[str, Any],
+    learned: Mapping[str, Any] | None,
 ) -> None:
     """Writes the last line of the log and the record's ``result``.
 
     ``train_loss`` is the mean over all steps of the run, those before a resume included; ``pairs_per_second`` counts the pairs
-    that all ranks have trained in ``seconds``. ``before`` and ``after``: figures of evaluations.
+    that all ranks have trained in ``seconds``. ``evaluated``: figures of the evaluations before the training and after it;
+    ``learned``: those with their intervals, for the record alone.
     """
     state = trainer.state
     summary: dict[str, Any] = {
@@ -79,10 +80,11 @@ def summarise(
         "adapter": str(run.adapter),
     }
     summary["training"] = training_figures(run, trainer.args.logging_steps)
-    for name, metrics in (("before", before), ("after", after)):
+    for name, metrics in zip(("before", "after"), evaluated, strict=True):
         if metrics is not None:
             summary[name] = {
                 key: metrics[key] for key in metrics if key.startswith(("eval_loss", "eval_rewards/", "eval_logps/"))
             }
     log.write({"type": "summary", "step": state.global_step, "total_steps": state.max_steps, **summary, "seconds": log.seconds})
-    run.update_record(result={**summary, "verified": dict(verified)})
+    more = {} if learned is None else {"learned": dict(learned)}
+    run.update_record(result={**summary, "verified": dict(verified), **more})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Final
 
 from ..errors import DataError, ExperimentError
 from ..experiment.schema import Experiment
@@ -17,7 +18,9 @@ from .pair import Pair
 from .prompt import Prompt, choose_prompt
 from .rows import Reading, read_readable
 from .sheets.spreadsheet import Spreadsheet
-from .table import Row, Tables
+from .table import Row, Table, Tables
+
+_SHORT: Final = 80  # characters of a cell that can be the name of a group
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Pairs:
     """All pairs in the order of their rows; ``notices``: what is allowed but worth a look, ``Warned`` where it harms the result.
 
     ``system``: where the system text stands. ``spreadsheet``: what was read, where the data are worksheets; a run keeps a
-    snapshot.
+    snapshot. ``columns``: the other columns of the validation rows that can name groups, with a value for each pair.
     """
 
     train: tuple[Pair, ...]
@@ -44,6 +47,7 @@ class Pairs:
     notices: tuple[str, ...]
     spreadsheet: Spreadsheet | None = None
     system: str | None = None
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
@@ -73,7 +77,14 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     train, validation = rendered[0], rendered[1] if len(rendered) > 1 else ()
     notices = [*content_notices(train, validation), *table_notices(experiment, tables, mapping, prompt)]
     place = prompt.place if prompt is not None else None
-    return Pairs(train, validation, tuple(_sources(tables)), tuple(notices), tables.spreadsheet, place)
+    columns = {} if tables.validation is None else group_columns(tables.validation, mapping)
+    return Pairs(train, validation, tuple(_sources(tables)), tuple(notices), tables.spreadsheet, place, columns)
+
+
+def group_columns(table: Table, mapping: Columns) -> dict[str, tuple[str, ...]]:
+    """The columns of ``table`` that are not mapped and hold short text only, each with the values of all rows."""
+    found = {name: tuple(row.cells[name] for row in table.rows) for name in table.columns if name not in mapping.columns}
+    return {name: values for name, values in found.items() if max(map(len, values), default=0) <= _SHORT and any(values)}
 
 
 def write_processed(pairs: Pairs, folder: Path) -> tuple[Path, ...]:

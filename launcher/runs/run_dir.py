@@ -97,6 +97,11 @@ class RunDir:
         return self.path / "adapter"
 
     @property
+    def evaluation(self) -> Path:
+        """The folder with what the saved weights do with single pairs and prompts: JSONL files, each whole or absent."""
+        return self.path / "evaluation"
+
+    @property
     def data(self) -> Path:
         return self.path / "data"
 

@@ -46,6 +46,11 @@ class DPOTrainer(FastTrainer):
     def path(self) -> str:
         return "plain" if self._fast is None else "fast"
 
+    @property
+    def fast(self) -> Fast | None:
+        """What the packed path needs; None on the plain path."""
+        return self._fast
+
     def choices(self) -> dict[str, Any]:
         budgets = gather_object([self._fast.budget if self._fast else None])
         recompute = self.args.activation_checkpointing
@@ -74,7 +79,7 @@ class DPOTrainer(FastTrainer):
         return self._planned[1]
 
     def _evaluate_packed(self, prefix: str) -> EvalLoopOutput:
-        data, figures, here = self._fast.held_out, Figures(self.accelerator.device, self._noise), self.args.process_index
+        data, figures, here = self._fast.held_out, Figures(self.accelerator.device, self.noise), self.args.process_index
         assert data is not None, "there are pairs to evaluate"
         rows, world = self._held_out_rows(), self.args.world_size
         model = self.model_wrapped if zero_stage(self) else self.model

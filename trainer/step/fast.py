@@ -37,11 +37,11 @@ class FastTrainer(PlainTrainer):
         self.culprits = Culprits()
         super().__init__(*args, **kwargs)
         self._micro_at_start = self.args.per_device_train_batch_size
-        self._figures = Figures(self.accelerator.device, self._noise)
+        self._figures = Figures(self.accelerator.device, self.noise)
         self.loss_types, self.loss_weights = smoothed(self.loss_types, self.loss_weights, self.label_smoothing)
 
     @property
-    def _noise(self) -> float:
+    def noise(self) -> float:
         """Rewards up to which a margin is rounding: the reference and the policy see a pair in different rows."""
         half = self.args.bf16 or self.args.fp16
         return self.beta * (5e-2 if half else 1e-3)
