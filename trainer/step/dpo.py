@@ -14,6 +14,7 @@ from ..checkpoints.remembered import BUDGETS, CHECKPOINTING, MICRO, PATH, PENDIN
 from ..processes.sharding import stage as zero_stage
 from .fast import FastTrainer
 from .figures import Figures
+from .packed import Fast
 from .packing import rows_of
 from .plain import Interrupted
 
