@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..runs.finding import created
-from ..runs.follow import Metric
-from ..runs.known import Known, newest_metric, pairs_a_step, progress, time_spent
+from ..runs.follow import Metric, parse
+from ..runs.known import Known, judged, newest_metric, pairs_a_step, progress, time_spent
 from ..runs.learned import Learned
+from ..runs.quality import Quality, last_evaluation
 from ..runs.run_dir import RunDir
 from ..why import Explanation, explain
 from . import Run, Runs, Status
@@ -163,6 +164,7 @@ def known(run: RunDir) -> Known:
         exit_code=now.exit_code,
         sentence=now.sentence,
         **progress(last, pairs, is_over=now.is_over),
+        **judged(Quality.of(record, last_evaluation(run.steps), last)),
         created=created(run),
         ended=(record.get("outcome") or {}).get("ended"),
         folder=str(run.path),
@@ -218,13 +220,16 @@ def _known_on_cluster(where: Kubernetes, run: ClusterRun, obj: Mapping[str, Any]
     from .kubernetes.follow import state
 
     now = where.status(run)
-    last = newest_metric(where.tail(run), run.global_batch)
+    lines = where.tail(run)
+    last = newest_metric(lines, run.global_batch)
+    evaluated = next((one for line in reversed(lines) if (one := parse(line)) is not None and one.kind == "eval"), None)
     outcome = record.get("outcome") or {}
     ended = (state.ended_at(obj) if now.is_over else None) if obj is not None else outcome.get("ended")
     until = (datetime.fromisoformat(ended) if ended else None) if now.is_over else datetime.now(UTC)
     return replace(
         _known_of(run, now, ended),
         **progress(last, run.global_batch, is_over=now.is_over),
+        **judged(Quality.of(record, evaluated, last)),
         **time_spent(record.get("attempts") or [], until),
     )
 

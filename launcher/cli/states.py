@@ -19,8 +19,8 @@ _NEWEST = 10
 _NARROW = (
     "STARTED (UTC)",
     "NODES",
-    "LOSS",
     "TOOK",
+    "MARGIN",
     "NAMESPACE",
 )  # columns to leave out on a narrow terminal, in this order
 
@@ -97,8 +97,8 @@ def _object(there: ClusterPart) -> str:
 
 
 def _rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
-    rows = [(run.run, _state(run), run.progress, _loss(run) or "-", _minute(run.created), run.took) for run in runs]
-    return [("RUN", "STATE", "STEP", "LOSS", "STARTED (UTC)", "TOOK"), *rows]
+    rows = [(run.run, _state(run), run.progress, *_quality(run), _minute(run.created), run.took) for run in runs]
+    return [("RUN", "STATE", "STEP", "ACCURACY", "MARGIN", "STARTED (UTC)", "TOOK"), *rows]
 
 
 def _cluster_rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
@@ -122,9 +122,21 @@ def _progress(now: Known) -> dict[str, str | None]:
     return {
         "step": now.progress,
         "loss": _loss(now),
+        now.figures or "figures": _judged(now),
         "speed": None if now.rate is None else f"{now.rate:.1f} pairs/s",
         "left": None if now.left is None else f"about {duration(now.left)}",
     }
+
+
+def _judged(run: Known) -> str | None:
+    return None if run.accuracy is None or run.margin is None else f"accuracy {run.accuracy:.2f}, margin {run.margin:+z.3f}"
+
+
+def _quality(run: Known) -> tuple[str, str]:
+    """Accuracy and margin; a run without validation pairs shows those of its training pairs, and the word."""
+    accuracy = "-" if run.accuracy is None else f"{run.accuracy:.2f}"
+    margin = "-" if run.margin is None else f"{run.margin:+z.3f}"
+    return accuracy + (" (train)" if run.figures == "training" and run.accuracy is not None else ""), margin
 
 
 def _loss(run: Known) -> str | None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from .follow import Metric, Reader
+from .quality import Quality
 from .status import is_over
 
 _PAUSE: Final = 5  # seconds below which a pause is not worth a word
@@ -20,6 +21,7 @@ class Known:
 
     ``rate`` is pairs a second, ``left`` the number of seconds to the last step at that rate. ``namespace`` is a cluster's.
     ``trained_seconds`` is the sum over the run's attempts, ``paused_seconds`` the time between them; None where no record says.
+    ``accuracy`` and ``margin`` are of the pairs ``figures``: ``validation`` where such pairs were evaluated, else ``training``.
     """
 
     run: str
@@ -39,6 +41,9 @@ class Known:
     namespace: str | None = None
     trained_seconds: float | None = None
     paused_seconds: float | None = None
+    accuracy: float | None = None
+    margin: float | None = None
+    figures: str | None = None
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -81,6 +86,11 @@ def _span(attempt: Mapping[str, Any], until: datetime | None) -> tuple[datetime,
     start = datetime.fromisoformat(attempt["started"])
     end = datetime.fromisoformat(attempt["ended"]) if attempt.get("ended") else until
     return None if end is None else (start, max(start, end))
+
+
+def judged(quality: Quality) -> dict[str, Any]:
+    """``quality`` as the fields of Known."""
+    return {"accuracy": quality.accuracy, "margin": quality.margin, "figures": quality.pairs}
 
 
 def progress(last: Metric | None, pairs_a_step: int | None, *, is_over: bool) -> dict[str, Any]:
