@@ -1,0 +1,5 @@
+"""Runs read and compared: how their settings, figures and curves differ, as a table and as one self-contained HTML page.
+
+Others take ``reported.Reported``, ``comparison.Comparison``, ``page.render`` and ``page.write_own``, ``server.serve``. Reads the
+folders of runs and nothing else: who finds the runs and asks their backends is ``backends.reports``.
+"""

@@ -1,0 +1,211 @@
+"""Reported: one run as a report needs it: its record, the lines of its metrics, and what its evaluation left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from ..runs.finding import created
+from ..runs.known import pairs_a_step, time_spent
+from ..runs.quality import Quality
+from ..runs.run_dir import RunDir
+from ..runs.status import Status, is_over
+
+Lines = list[dict[str, Any]]
+
+_TEXTS: Final = 5000  # pairs whose lengths are counted
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One run. ``train`` and ``evals``: the lines of its metrics by their ``type``, in the order of their steps.
+
+    ``samples``, ``suspects``: lines of ``evaluation/``; None where the run has no such file. ``notices``: what was noticed when
+    its data were read.
+    """
+
+    run: RunDir
+    record: Mapping[str, Any]
+    status: Status
+    created: str
+    train: Lines = field(repr=False)
+    evals: Lines = field(repr=False)
+    samples: Lines | None = field(default=None, repr=False)
+    suspects: Lines | None = field(default=None, repr=False)
+    notices: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, run: RunDir, status: Status | None = None) -> Reported:
+        """Reads the folder of ``run``; ``status``: its state by its backend, by default what its record says."""
+        record = run.read_record()
+        outcome = record.get("outcome") or {}
+        if status is None:
+            status = Status(str(outcome.get("state", "unknown")), outcome.get("exit_code"), outcome.get("sentence"))
+        train, evals = _metrics(run.steps)
+        return cls(
+            run,
+            record,
+            status,
+            created(run),
+            train,
+            evals,
+            samples=_optional(run.path / "evaluation" / "samples.jsonl"),
+            suspects=_optional(run.path / "evaluation" / "suspects.jsonl"),
+            notices=_notices(run.data / "report.json"),
+        )
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+    @property
+    def experiment(self) -> Mapping[str, Any]:
+        return self.record.get("experiment") or {}
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        return self.record.get("result") or {}
+
+    @property
+    def learned(self) -> Mapping[str, Any]:
+        """Figures on validation pairs with their intervals; empty for a run that has none."""
+        return self.result.get("learned") or {}
+
+    @property
+    def health(self) -> Lines | None:
+        """Findings; None for a run that is older than the health rules."""
+        found = self.record.get("health")
+        return found if isinstance(found, list) else None
+
+    @property
+    def sources(self) -> dict[str, Mapping[str, Any]]:
+        """The files or worksheets of the data by their role: train, validation, prompts."""
+        return {str(source.get("role")): source for source in self.record.get("data") or []}
+
+    @property
+    def step(self) -> int:
+        """The last step that was logged."""
+        return max((int(lines[-1]["step"]) for lines in (self.train, self.evals) if lines), default=0)
+
+    @property
+    def total_steps(self) -> int | None:
+        last = self.train[-1] if self.train else self.evals[-1] if self.evals else {}
+        total = last.get("total_steps")
+        return total if isinstance(total, int) else None
+
+    @cached_property
+    def rates(self) -> list[float | None]:
+        """Pairs a second of each training line, None where the time since the line before is not that of its steps alone."""
+        batch, evaluated = pairs_a_step(self.record), {line["step"] for line in self.evals}
+        found: list[float | None] = [None]
+        for before, now in zip(self.train, self.train[1:], strict=False):
+            steps, seconds = now["step"] - before["step"], _since(before, now)
+            known = batch is not None and steps > 0 and seconds is not None and before["step"] not in evaluated
+            found.append(steps * batch / seconds if known and batch and seconds else None)
+        return found[: len(self.train)]
+
+    @property
+    def pairs_per_second(self) -> float | None:
+        """Over the whole training, else the median of its lines."""
+        said = self.result.get("pairs_per_second")
+        if isinstance(said, int | float):
+            return float(said)
+        known = sorted(rate for rate in self.rates if rate is not None)
+        return known[len(known) // 2] if known else None
+
+    @property
+    def train_loss(self) -> float | None:
+        """The mean over all steps; of a run that is not done over its logged lines."""
+        said = self.result.get("train_loss")
+        if isinstance(said, int | float):
+            return float(said)
+        losses = [loss for line in self.train if isinstance(loss := line.get("loss"), int | float)]
+        return sum(losses) / len(losses) if losses else None
+
+    @property
+    def quality(self) -> Quality:
+        from ..runs.follow import Metric
+
+        last = {kind: Metric(kind, lines[-1]["step"], None, lines[-1]) for kind, lines in self._kinds if lines}
+        return Quality.of(self.record, last.get("eval"), last.get("train"))
+
+    @property
+    def _kinds(self) -> tuple[tuple[str, Lines], ...]:
+        return ("eval", self.evals), ("train", self.train)
+
+    @property
+    def seconds(self) -> float | None:
+        """The time that its attempts trained."""
+        until = self.run.last_written() if is_over(self.status.state) else datetime.now(UTC)
+        spent = time_spent(self.record.get("attempts") or [], until)
+        return spent["trained_seconds"]  # type: ignore[no-any-return]
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """GPUs times hours of all attempts; 0 for a run without GPUs, None where its record does not say."""
+        hardware, seconds = self.record.get("hardware") or {}, self.seconds
+        if seconds is None or "gpus" not in hardware:
+            return None
+        return int(hardware.get("ranks") or 1) * seconds / 3600 if hardware["gpus"] else 0.0
+
+
+def lengths(file: Path) -> dict[str, Any] | None:
+    """Characters of the answers in ``data/train.jsonl``: medians, and how often the chosen one is longer; None without pairs."""
+    pairs = [pair for pair in _jsonl(file, most=_TEXTS) if {"chosen", "rejected"} <= pair.keys()]
+    if not pairs:
+        return None
+    chosen, rejected = ([len(str(pair[name])) for pair in pairs] for name in ("chosen", "rejected"))
+    return {
+        "pairs": len(pairs),
+        "chosen": sorted(chosen)[len(pairs) // 2],
+        "rejected": sorted(rejected)[len(pairs) // 2],
+        "chosen_longer": sum(a > b for a, b in zip(chosen, rejected, strict=True)) / len(pairs),
+    }
+
+
+def _metrics(steps: Path) -> tuple[Lines, Lines]:
+    kinds: dict[str, Lines] = {"train": [], "eval": []}
+    for line in _jsonl(steps):
+        if line.get("type") in kinds and isinstance(line.get("step"), int):
+            kinds[line["type"]].append(line)
+    return kinds["train"], kinds["eval"]
+
+
+def _since(before: Mapping[str, Any], now: Mapping[str, Any]) -> float | None:
+    began, ended = before.get("seconds"), now.get("seconds")
+    if not isinstance(began, int | float) or not isinstance(ended, int | float) or ended <= began:
+        return None  # another attempt has a clock of its own
+    return float(ended - began)
+
+
+def _optional(file: Path) -> Lines | None:
+    return list(_jsonl(file)) if file.is_file() else None
+
+
+def _jsonl(file: Path, most: int | None = None) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file, none where it does not exist; a line that was cut off while it was written is left out."""
+    if not file.is_file():
+        return
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines):
+            if number == most:
+                return
+            try:
+                found = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(found, dict):
+                yield found
+
+
+def _notices(file: Path) -> tuple[str, ...]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")).get("notices") or []
+    except (OSError, ValueError, AttributeError):
+        return ()
+    return tuple(map(str, found))
