@@ -19,6 +19,7 @@ from ..processes.sharding import stage as zero_stage
 from .culprits import Culprits
 from .figures import Figures
 from .gradients import sum_gradients
+from .halves import Halves
 from .losses import Ratios, pair_losses, smoothed
 from .packed import Fast, Scored
 from .packing import Row, first_fit, packed_length, rows_of
@@ -37,6 +38,7 @@ class FastTrainer(PlainTrainer):
         self.culprits = Culprits()
         super().__init__(*args, **kwargs)
         self._micro_at_start = self.args.per_device_train_batch_size
+        self._halves = Halves(self.model, None)
         self._figures = Figures(self.accelerator.device, self.noise)
         self.loss_types, self.loss_weights = smoothed(self.loss_types, self.loss_weights, self.label_smoothing)
 
@@ -49,6 +51,7 @@ class FastTrainer(PlainTrainer):
     def take_fast_path(self, fast: Fast) -> None:
         """Trains and evaluates on packed rows from now on: one batch of transformers is a whole step of this rank."""
         self._fast, args = fast, self.args
+        self._halves = Halves(self.model, None if zero_stage(self) else _half(args))
         args.per_device_train_batch_size *= args.gradient_accumulation_steps
         args.gradient_accumulation_steps = 1
         self._train_batch_size = args.per_device_train_batch_size
@@ -124,29 +127,42 @@ class FastTrainer(PlainTrainer):
         pairs = self._fast.train.pairs
         rows = rows_of(pairs, self._fast.budget, share.pairs)
         is_spread, world = zero_stage(self) > 0, self.args.world_size
-        total = torch.zeros((), device=self.accelerator.device)
+        called = model if is_spread else self.model
+        total = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         recent = []
         count = share.rows if is_spread else len(rows)
-        for number in range(count):
-            row = self._fast.packed.row(pairs, rows[min(number, len(rows) - 1)])
-            is_work = share.is_work and number < len(rows)
-            # The longest row is tried before the training wraps the model's forward pass in autocast.
-            with self.compute_loss_context_manager(), self.accelerator.autocast():
-                # DDP's wrapper would reduce in the backward pass, where a rank that runs out of memory leaves the others waiting.
-                called = model if is_spread else self.model
-                losses = self._losses(called, row, self._fast.train, self._figures if is_work else None)
-            loss = (losses.sum() * (1 / share.total if is_work else 0.0)).float()
-            if is_spread:
-                self.accelerator.gradient_state._set_sync_gradients(number == count - 1)
-                self.accelerator.backward(loss * world, scale_wrt_gas=False)  # DeepSpeed takes the mean over the ranks
-            else:
-                self.accelerator.backward(loss)
-            total += loss.detach() * world  # transformers logs the mean over the ranks
-            recent.append((row.pairs, losses.detach()))
+        with self._halves.lent() as collect:
+            for number in range(count):
+                row = self._fast.packed.row(pairs, rows[min(number, len(rows) - 1)])
+                weight = 1 / share.total if share.is_work and number < len(rows) else 0.0
+                losses, loss = self._row(called, row, weight, is_last=number == count - 1)
+                collect()
+                total += loss * world  # transformers logs the mean over the ranks
+                recent.append((row.pairs, losses))
         if not is_spread:
             sum_gradients(self.model.parameters())
         self.culprits.add(recent)
-        return total
+        return total.float()
+
+    def _row(self, called: Any, row: Row, weight: float, *, is_last: bool) -> tuple[Tensor, Tensor]:
+        """([k] losses of the row's pairs, their sum times ``weight``), float64; the gradient of the sum has been added.
+
+        A row of weight 0 counts nothing. DDP's wrapper is not ``called``: it would reduce in the backward pass, where a rank
+        that runs out of memory leaves the others waiting.
+        """
+        assert self._fast is not None, "rows are the fast path's"
+        # The longest row is tried before the training wraps the model's forward pass in autocast.
+        with self.compute_loss_context_manager(), self.accelerator.autocast():
+            losses = self._losses(called, row, self._fast.train, self._figures if weight else None)
+        loss = losses.sum() * weight
+        if zero_stage(self):
+            self.accelerator.gradient_state._set_sync_gradients(is_last)
+            self.accelerator.backward(
+                loss.float() * self.args.world_size, scale_wrt_gas=False
+            )  # DeepSpeed takes the mean over the ranks
+        else:
+            self.accelerator.backward(loss)
+        return losses.detach(), loss.detach()
 
     def _shorten(self, pairs: Sequence[TokenPair]) -> bool:
         """Halves the rows' budget; False where each of ``pairs`` has a row to itself already."""
@@ -196,3 +212,8 @@ class FastTrainer(PlainTrainer):
         if figures is not None:
             figures.add(row, output, logps.detach(), self.args.beta * ratios.detach(), losses.detach())
         return losses
+
+
+def _half(args: Any) -> torch.dtype | None:
+    """The type of the step's autocast; None without."""
+    return torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None

@@ -58,6 +58,7 @@ def row_of(layers: int, casts: bool, folder: Path) -> Dispatched:
 
     from trainer.inputs.adapter import skip_input_casts, widen_adapter
     from trainer.step.dpo import DPOTrainer
+    from trainer.step.halves import Halves
     from trainer.step.packed import Fast, Packed, Scored
 
     torch.manual_seed(0)
@@ -82,15 +83,20 @@ def row_of(layers: int, casts: bool, folder: Path) -> Dispatched:
     widen_adapter(trainer.model)
     if not casts:
         skip_input_casts(trainer.model)
+    for rotary in (module for module in trainer.model.modules() if hasattr(module, "inv_freq")):
+        rotary.inv_freq = rotary.inv_freq.float()  # as a model that was loaded has it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.step.packed.attention", lambda *found: "sdpa")  # a call a layer, like a GPU's attention
         packed = Packed(trainer.model)
     trainer.take_fast_path(Fast(packed, 10**4, Scored(pairs, torch.zeros(3, 2, dtype=torch.float64)), None))
+    if casts:
+        trainer._halves = Halves(trainer.model, None)
     (row,) = packed.pack(pairs, 10**4)
     for _ in range(2):  # a first row makes tables that stay
         trainer.model.zero_grad()
-        with Dispatched() as mode, trainer.accelerator.autocast():
-            trainer._losses(trainer.model, row, trainer._fast.train, trainer._figures).mean().float().backward()
+        with trainer._halves.lent() as collect, Dispatched() as mode:
+            trainer._row(trainer.model, row, 1 / 3, is_last=True)
+            collect()
     return mode
 
 
@@ -103,20 +109,27 @@ def launches(counts: Counter[str]) -> int:
     return sum(count for name, count in counts.items() if f" {name} " not in VIEWS)
 
 
-def test_a_layer_of_a_row_launches_at_most_250_operations(dispatched: Callable[..., Dispatched]) -> None:
-    assert launches(a_layer(dispatched)) <= 250
+def test_a_layer_of_a_row_launches_at_most_220_operations(dispatched: Callable[..., Dispatched]) -> None:
+    assert launches(a_layer(dispatched)) <= 220
 
 
-def test_lora_layers_take_their_inputs_as_they_come(dispatched: Callable[..., Dispatched]) -> None:
+def test_lora_layers_cast_nothing(dispatched: Callable[..., Dispatched]) -> None:
+    """Neither inputs nor weights nor gradients; the other casts are those of the four norms, two in each direction."""
+    assert a_layer(dispatched)["_to_copy"] == 4 * 4
     saved = a_layer(dispatched, casts=True) - a_layer(dispatched)
-    assert saved == {"_to_copy": 4 * 7}, "there and back, in the forward and in the backward pass, for seven layers"
+    assert saved == {"_to_copy": 8 * 7}, "of the input there and back, of two matrices; in both passes, for seven layers"
+
+
+def test_gradients_of_all_lora_layers_are_widened_by_one_operation(dispatched: Callable[..., Dispatched]) -> None:
+    counts = [dispatched(layers).counts["_foreach_copy_"] for layers in (2, 4)]
+    assert counts == [1, 1]
 
 
 def test_nothing_in_a_row_waits_for_the_device(dispatched: Callable[..., Dispatched]) -> None:
     assert {name: dispatched(2).counts[name] for name in WAITS if dispatched(2).counts[name]} == {}
 
 
-def test_outside_of_layers_and_head_a_row_launches_at_most_66_operations(dispatched: Callable[..., Dispatched]) -> None:
+def test_outside_of_layers_and_head_a_row_launches_at_most_67_operations(dispatched: Callable[..., Dispatched]) -> None:
     """The mask is left out too: FlexAttention's is made before the row is on the device."""
     from trl.trainer.utils import _ChunkedLogProbFunction
 
@@ -133,4 +146,4 @@ def test_outside_of_layers_and_head_a_row_launches_at_most_66_operations(dispatc
     with Dispatched() as mask:
         visible(packed)
     rest = row.counts - head.counts - mask.counts - a_layer(dispatched) - a_layer(dispatched)
-    assert launches(rest) <= 66, rest
+    assert launches(rest) <= 67, rest
