@@ -60,13 +60,13 @@ def summarise(
     evaluated: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None],
     seconds: float,
     verified: Mapping[str, Any],
-    learned: Mapping[str, Any] | None,
+    learned: Mapping[str, Any],
 ) -> None:
     """Writes the last line of the log and the record's ``result``.
 
     ``train_loss`` is the mean over all steps of the run, those before a resume included; ``pairs_per_second`` counts the pairs
     that all ranks have trained in ``seconds``. ``evaluated``: figures of the evaluations before the training and after it;
-    ``learned``: those with their intervals, for the record alone.
+    ``learned``: what the room ``evaluation`` found, for the record alone.
     """
     state = trainer.state
     summary: dict[str, Any] = {
@@ -86,5 +86,4 @@ def summarise(
                 key: metrics[key] for key in metrics if key.startswith(("eval_loss", "eval_rewards/", "eval_logps/"))
             }
     log.write({"type": "summary", "step": state.global_step, "total_steps": state.max_steps, **summary, "seconds": log.seconds})
-    more = {} if learned is None else {"learned": dict(learned)}
-    run.update_record(result={**summary, "verified": dict(verified), **more})
+    run.update_record(result={**summary, "verified": dict(verified), "learned": dict(learned)})

@@ -20,6 +20,7 @@ from launcher.runs.run_dir import ASIDE, RunDir
 from .checkpoints.checkpoints import publish, save_verified
 from .checkpoints.remembered import BUDGETS, PATH, remembered
 from .evaluation.ending import evaluate
+from .evaluation.suspects import look
 from .inputs.bucket import check_upload, name_base, upload_adapter
 from .output import notices, say, stage
 from .prepare import (
@@ -153,7 +154,8 @@ def _adapter(rank: Rank, inputs: Inputs, ready: Ready, seconds: float) -> None:
     with stage("writing the adapter and reading it back"):
         verified = save_verified(trainer, run)
     before = logged_at_start(run) if inputs.held_out else None
-    learned = evaluate(trainer, run, inputs.held_out, inputs.pairs.columns, before) if inputs.held_out else None
+    learned = evaluate(trainer, run, inputs.held_out, inputs.pairs.columns, before) if inputs.held_out else {}
+    learned |= look(trainer, run, inputs.pairs.train)
     if log is not None:
         summarise(run, log, trainer, (before, after), seconds, verified, learned)
         log.close()

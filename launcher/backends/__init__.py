@@ -64,6 +64,9 @@ class Runs(Protocol[RunAsked]):
     def record(self, run: RunAsked) -> Mapping[str, Any]:
         """The run's record, empty if it cannot be read."""
 
+    def file(self, run: RunAsked, path: str) -> str | None:
+        """The text of a file below the run's folder; None if it is missing or cannot be read."""
+
     def checkpoints(self, run: RunAsked) -> list[str]:
         """Names of complete checkpoints, oldest first."""
 

@@ -60,6 +60,12 @@ class InFolders(ABC):
     def record(self, run: RunDir) -> dict[str, Any]:
         return run.read_record()
 
+    def file(self, run: RunDir, path: str) -> str | None:
+        try:
+            return (run.path / path).read_text(encoding="utf-8")
+        except OSError:
+            return None
+
     def checkpoints(self, run: RunDir) -> list[str]:
         return [path.name for path in run.checkpoints()]
 
@@ -71,7 +77,8 @@ class InFolders(ABC):
 
     def next_steps(self, run: RunDir, record: Mapping[str, Any]) -> list[str]:
         upload = [f"upload {run.name}"] if may_be_uploaded(record) else []
-        return [f"tensorboard {run.name}", *upload, *another_rate(record, f"run --backend {record.get('backend')}")]
+        learned = [f"learned {run.name}"] if (record.get("result") or {}).get("learned") else []
+        return [*learned, f"tensorboard {run.name}", *upload, *another_rate(record, f"run --backend {record.get('backend')}")]
 
 
 def read_log(run: RunDir, rank: int | None, is_over: Callable[[], bool], begin: int = 0) -> Iterator[str]:

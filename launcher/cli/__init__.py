@@ -1,8 +1,9 @@
 """The command line: parses, calls one function of another room, prints what came back; it alone prints and sets exit codes.
 
 One file per group of verbs: ``files`` check list show init, ``plan``, ``render`` render diff, ``runs`` run, ``submit`` submit
-secrets, ``started`` logs stop resume, ``states`` ps status, ``why``, ``compare``, ``doctor``, ``drill``, ``images`` build prune,
-``storage`` upload download, ``tensorboard``. Verbs import what they call: ``launcher --help`` loads click and nothing else.
+secrets, ``started`` logs stop resume, ``states`` ps status, ``learned``, ``why``, ``compare``, ``doctor``, ``drill``, ``images``
+build prune, ``storage`` upload download, ``tensorboard``. Verbs import what they call: ``launcher --help`` loads click and nothing
+else.
 """
 
 from __future__ import annotations
@@ -14,7 +15,23 @@ import click
 
 from ..errors import UsageError
 from ..redact import learn_environment, redact_output
-from . import compare, doctor, drill, files, images, plan, render, runs, started, states, storage, submit, tensorboard, why
+from . import (
+    compare,
+    doctor,
+    drill,
+    files,
+    images,
+    learned,
+    plan,
+    render,
+    runs,
+    started,
+    states,
+    storage,
+    submit,
+    tensorboard,
+    why,
+)
 from .failure import Failure
 
 
@@ -25,7 +42,23 @@ def launcher(debug: bool) -> None:
     """Tune a language model on preference pairs with DPO: write an experiment in YAML, run it, read what it learned."""
 
 
-for _room in (files, plan, render, runs, submit, started, states, why, compare, tensorboard, doctor, drill, images, storage):
+for _room in (
+    files,
+    plan,
+    render,
+    runs,
+    submit,
+    started,
+    states,
+    learned,
+    compare,
+    why,
+    tensorboard,
+    doctor,
+    drill,
+    images,
+    storage,
+):
     for _verb in _room.VERBS:
         launcher.add_command(_verb)
 

@@ -1,24 +1,61 @@
-"""How a run's end is drawn: what it has learned, where its adapter is, and what to type next."""
+"""What a run has learned: the verb that shows it, and how a run's end is drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from .screen import LABEL, notices, say, this_launcher
+from .options import cluster_option, json_option, namespace_option, run_argument
+from .screen import LABEL, notices, say, table, this_launcher
 
 if TYPE_CHECKING:
     from ..runs.learned import Learned
+    from ..runs.pair_rewards import Group
+    from ..runs.samples import Sample
+    from ..runs.suspects import Suspect
+
+_SUSPECTS = 5  # shown
+_TEXT = 240  # characters of an answer
+
+
+@click.command("learned", short_help="Show what a run learned.")
+@run_argument
+@click.option("--by", "column", metavar="COLUMN", help="Group the validation pairs by a column of the data (default: length).")
+@json_option
+@cluster_option
+@namespace_option
+def learned(name: str, column: str | None, as_json: bool, cluster: bool, namespace: str | None) -> None:
+    """Show what a run learned: figures on the validation pairs, answers before and after, and suspect training pairs.
+
+    RUN is a name or the beginning of one, an experiment (its newest run) or `latest`. The 95 % intervals are Wilson's for the
+    accuracy and Student's t for means.
+    """
+    from ..backends.finding import find
+    from ..backends.learned import evaluated
+
+    found = evaluated(*find(name, cluster=cluster, namespace=namespace), column)
+    if as_json:
+        click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
+        return
+    for line in _figures(found.learned):
+        say(line, indent=2)
+    if found.groups:
+        say()
+        say(f"by {found.by}:")
+        _table(found.by, found.groups)
+    _draw_samples(found.samples)
+    _draw_suspects(found.suspects)
+    notices([one for one in (found.learned.displaced, found.learned.suspected) if one is not None])
 
 
 def draw(found: Learned) -> None:
     """Prints the figures before and after, the adapter, how to load it, and the next commands."""
     for line in _figures(found):
         say(line, indent=2)
-    if found.displaced is not None:
-        notices([found.displaced])
+    notices([one for one in (found.displaced, found.suspected) if one is not None])
     verified = "" if found.tensors is None else f" ({found.tensors} tensors, read back and compared)"
     say(f"{'adapter':<{LABEL}}{found.adapter}{verified}", indent=LABEL)
     if found.uploaded is not None:
@@ -34,9 +71,55 @@ def _figures(found: Learned) -> Iterator[str]:
     if figures is None:
         return
     yield figures.what
-    widths = [max(10, len(moment) + 2) for moment in figures.moments]
+    widths = [_width(cells) for cells in zip(figures.heads, *(row[1:] for row in figures.rows), strict=True)]
     wide = max(len(row[0]) for row in figures.rows)
-    for label, *cells in [("", *figures.moments), *figures.rows]:
-        yield f"  {label:<{wide}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    for label, *cells in [("", *figures.heads), *figures.rows]:
+        line = f"  {label:<{wide}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        yield line.rstrip()
     for label, meaning in figures.meanings:
         yield f"  {label}: {meaning}"
+
+
+def _width(cells: Sequence[str]) -> int:
+    return max(10, max(map(len, cells)) + 2)
+
+
+def _table(by: str, groups: Sequence[Group]) -> None:
+    rows = [(by, "pairs", "accuracy", "95 %", "margin", "95 %")]
+    for group in groups:
+        accuracy, margin = group.accuracy, group.margin
+        rows.append(
+            (
+                group.name,
+                f"{group.pairs:,}",
+                f"{accuracy.value:.2f}",
+                f"{accuracy.low:.2f} to {accuracy.high:.2f}",
+                f"{margin.value:+z.3f}",
+                "-" if margin.low is None else f"{margin.low:+z.2f} to {margin.high:+z.2f}",
+            )
+        )
+    table(rows)
+
+
+def _draw_samples(samples: Sequence[Sample]) -> None:
+    for sample in samples:
+        say()
+        for label, text in (("prompt", sample.prompt), ("base", sample.base), ("trained", sample.adapter)):
+            say(f"{label:<{LABEL}}{_short(text)}", indent=LABEL)
+
+
+def _draw_suspects(suspects: Sequence[Suspect]) -> None:
+    for one in suspects[:_SUSPECTS]:
+        say()
+        say(f"{f'row {one.row:,}':<{LABEL}}margin {one.margin:+.2f}, {one.score:.1f} spreads below the median", indent=LABEL)
+        for label, text in (("prompt", one.prompt), ("chosen", one.chosen), ("rejected", one.rejected)):
+            say(f"{label:<{LABEL}}{_short(text)}", indent=LABEL)
+
+
+def _short(text: str) -> str:
+    """``text`` in one line, cut to what three lines hold."""
+    line = " ".join(text.split())
+    return line if len(line) <= _TEXT else line[: _TEXT - 1] + "…"
+
+
+VERBS: tuple[click.Command, ...] = (learned,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -31,12 +31,16 @@ _NOTHING: Final = 5e-4  # a reward that is shown as 0
 
 @dataclass(frozen=True)
 class Figures:
-    """Means over pairs at one or two moments, by their names in the log; ``moments`` has a word for each."""
+    """Means over pairs at one or two moments, by their names in the log; ``moments`` has a word for each.
+
+    ``intervals``: name in the log -> (low, high), the 95 % interval at the last moment.
+    """
 
     what: str
     moments: tuple[str, ...]
     values: tuple[Mapping[str, float], ...]
     same_pairs: bool  # at both moments
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, result: Mapping[str, Any]) -> Figures | None:
@@ -44,7 +48,8 @@ class Figures:
         evaluated = [(name, _plain(result[name])) for name in ("before", "after") if result.get(name)]
         if evaluated and evaluated[-1][0] == "after":
             names, values = zip(*evaluated, strict=True)
-            return cls("on validation pairs, which were not trained on:", names, values, same_pairs=True)
+            what = "on validation pairs, which were not trained on:"
+            return cls(what, names, values, same_pairs=True, intervals=_intervals(result.get("learned") or {}))
         parts = [part for part in (result.get("training") or {}).values() if part]
         if len(parts) < 2:
             return None
@@ -53,10 +58,20 @@ class Figures:
         return cls(what, names, tuple(_plain(part) for part in parts), same_pairs=False)
 
     @property
+    def heads(self) -> tuple[str, ...]:
+        """What stands above the cells of ``rows``."""
+        return (*self.moments, *(["95 % interval"] if self.intervals else []))
+
+    @property
     def rows(self) -> list[tuple[str, ...]]:
-        """Label and one cell for each moment; a figure that a moment lacks has no row."""
+        """Label and one cell for each of ``heads``; a figure that a moment lacks has no row."""
         kept = [(name, label, spec) for name, label, spec in _ROWS if all(_is_number(part.get(name)) for part in self.values)]
-        return [(label, *(format(part[name], spec) for part in self.values)) for name, label, spec in kept]
+        rows = [(name, spec, (label, *(format(part[name], spec) for part in self.values))) for name, label, spec in kept]
+        return [(*cells, *([self._interval(name, spec)] if self.intervals else [])) for name, spec, cells in rows]
+
+    def _interval(self, name: str, spec: str) -> str:
+        between = self.intervals.get(name)
+        return "" if between is None else f"{between[0]:{spec}} to {between[1]:{spec}}"
 
     @property
     def meanings(self) -> Iterator[tuple[str, str]]:
@@ -85,6 +100,21 @@ class Figures:
             "A lower learning_rate, a larger beta, or loss_type: [sigmoid, sft] with loss_weights: [1, 0.5] keeps chosen answers "
             "more likely."
         )
+
+
+_ESTIMATED: Final = {
+    "accuracy": "rewards/accuracies",
+    "margin": "rewards/margins",
+    "chosen": "rewards/chosen",
+    "rejected": "rewards/rejected",
+}
+
+
+def _intervals(learned: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Those of ``learned`` in a run's result."""
+    after = learned.get("after") or {}
+    found = {of_log: (after[name]["low"], after[name]["high"]) for name, of_log in _ESTIMATED.items() if name in after}
+    return {name: ends for name, ends in found.items() if None not in ends}
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

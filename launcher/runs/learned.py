@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import Warned
 from .figures import Figures
+from .suspects import FILE as SUSPECTS
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,8 @@ class Learned:
     ``training``: those of the first and the last steps. ``displaced``: a sentence where chosen answers became less likely.
 
     ``adapter`` is its folder, ``tensors`` how many were read back and compared, None where no record says so. ``python`` are
-    lines that load it, ``next`` what a person types after `launcher`.
+    lines that load it, ``next`` what a person types after `launcher`. ``evaluated``: figures with intervals, and how many
+    training pairs look labelled the wrong way round; None for an older run.
     """
 
     adapter: str
@@ -28,6 +31,7 @@ class Learned:
     uploaded: str | None = None
     python: tuple[str, ...] = ()
     next: tuple[str, ...] = ()
+    evaluated: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, record: Mapping[str, Any], place: str, folder: str, steps: tuple[str, ...]) -> Learned:
@@ -44,11 +48,24 @@ class Learned:
             uploaded=(record.get("uploaded") or {}).get("uri"),
             python=loading(record, folder),
             next=steps,
+            evaluated=result.get("learned"),
         )
 
     @property
     def figures(self) -> Figures | None:
-        return Figures.of({"before": self.before, "after": self.after, "training": self.training})
+        parts = {"before": self.before, "after": self.after, "training": self.training}
+        return Figures.of({**parts, "learned": self.evaluated})
+
+    @property
+    def suspected(self) -> str | None:
+        """A sentence where training pairs look labelled the wrong way round."""
+        found = self.evaluated or {}
+        if not found.get("suspects"):
+            return None
+        place = f"{self.adapter.removesuffix('adapter')}evaluation/{SUSPECTS}"
+        return Warned(
+            f"{found['suspects']:,} of {found['looked_at']:,} training pairs look labelled the wrong way round: see {place}"
+        )
 
     def json(self) -> dict[str, Any]:
         return asdict(self)

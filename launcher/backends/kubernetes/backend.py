@@ -152,7 +152,8 @@ class Kubernetes:
 
     def next_steps(self, run: ClusterRun, record: Mapping[str, Any]) -> list[str]:
         download = f"download {run.name} -n {run.namespace}"
-        return [download, f"tensorboard -n {run.namespace}", *another_rate(record, f"submit -n {run.namespace}")]
+        learned = [f"learned {run.name} -n {run.namespace}"] if (record.get("result") or {}).get("learned") else []
+        return [download, *learned, f"tensorboard -n {run.namespace}", *another_rate(record, f"submit -n {run.namespace}")]
 
     def tail(self, run: ClusterRun) -> list[str]:
         """The last lines of the first rank: of its pod, else of its metrics in the archive, else none."""
@@ -181,6 +182,12 @@ class Kubernetes:
         with suppress(NoReader, ApiError):
             return self.archive(run).record(run)
         return {}
+
+    def file(self, run: ClusterRun, path: str) -> str | None:
+        """The text of a file in the run's folder; None if it is missing or no reader pod runs."""
+        with suppress(NoReader, ApiError):
+            return self.archive(run).file(run, path)
+        return None
 
     def checkpoints(self, run: ClusterRun) -> list[str]:
         with suppress(NoReader, ApiError):

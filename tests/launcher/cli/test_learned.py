@@ -1,14 +1,20 @@
-"""What the end of a run prints of what it has learned."""
+"""What the end of a run prints about what it has learned, and what `launcher learned` does."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from launcher.cli import launcher
 from launcher.cli.learned import draw
+from launcher.errors import LauncherError, UsageError
 from launcher.runs.learned import Learned
+from launcher.runs.run_dir import RunDir
 
 BEFORE = {
     "eval_loss": 0.69314, "eval_rewards/accuracies": 0.0, "eval_rewards/margins": -2e-7, "eval_rewards/chosen": -1e-7,
@@ -113,3 +119,123 @@ def test_a_resumed_run_that_evaluated_nothing_before_shows_what_it_has(capsys: p
 def test_without_figures_only_the_adapter_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     draw(Learned("/runs/x/adapter", uploaded="s3://b/x"))
     assert capsys.readouterr().out == "adapter     /runs/x/adapter\nuploaded    s3://b/x\n"
+
+
+LEARNED: dict[str, Any] = {
+    "pairs": 84,
+    "noise": 1e-4,
+    "after": {
+        "accuracy": {"value": 0.95, "low": 0.8839, "high": 0.9813},
+        "margin": {"value": 1.87, "low": 1.7, "high": 2.04},
+        "chosen": {"value": -2.031, "low": -2.2, "high": -1.9},
+        "rejected": {"value": -3.901, "low": None, "high": None},
+    },
+    "suspects": 12,
+    "looked_at": 400,
+}
+
+
+def test_figures_of_a_sample_stand_beside_their_intervals(capsys: pytest.CaptureFixture[str]) -> None:
+    draw(learned(before=BEFORE, after=AFTER, learned=LEARNED))
+    out = capsys.readouterr().out
+    assert out.startswith(
+        """\
+on validation pairs, which were not trained on:
+                              before     after     95 % interval
+  loss                        0.6931    0.1923
+  accuracy                      0.00      0.95      0.88 to 0.98
+  margin                      +0.000    +1.870  +1.700 to +2.040
+  chosen reward               +0.000    -2.031  -2.200 to -1.900
+  rejected reward             +0.000    -3.901
+"""
+    )
+    assert "warning: 12 of 400 training pairs look labelled the wrong way round: see /runs/x/evaluation/suspects.jsonl\n" in out
+
+
+PAIRS = [
+    {"row": row, "prompt_tokens": 9, "chosen_tokens": tokens, "rejected_tokens": 4, "chosen": margin, "rejected": 0.0}
+    | {"margin": margin, "columns": {"topic": topic}}
+    for row, tokens, margin, topic in [(2, 10, 1.0, "bread"), (3, 12, 3.0, "bread"), (4, 30, -1.0, "tea")]
+]
+SUSPECT = {"row": 7, "margin": -1.234, "score": 3.21, "prompt": "Why?\nAnd how?", "chosen": "c " * 200, "rejected": "r"}
+SAMPLES = [
+    {"step": step, "row": 2, "prompt": "How hot?", "base": "It depends.", "adapter": f"At {step} °C."} for step in (20, 40)
+]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the run ``first``, which is done."""
+    monkeypatch.chdir(tmp_path)
+    run = RunDir.of(tmp_path, "data/dpo/model", "1", "m", "first")
+    result = {"before": BEFORE, "after": AFTER, "learned": {**LEARNED, "suspects": 1, "samples": 1}}
+    outcome = {"state": "done", "exit_code": 0, "sentence": "done", "ended": "2026-11-24T12:00:00+00:00"}
+    record = {"run": "first", "key": "exp_1", "backend": "host", "outcome": outcome, "result": result}
+    run.create({run.experiment: "{}"}, record)
+    run.evaluation.mkdir()
+    for name, lines in {"pairs": PAIRS, "suspects": [SUSPECT], "samples": SAMPLES}.items():
+        (run.evaluation / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return tmp_path
+
+
+def ask(*args: str) -> Any:
+    return CliRunner().invoke(launcher, ["learned", *args])
+
+
+def test_the_verb_shows_figures_groups_answers_and_suspects(home: Path) -> None:
+    done = ask("first", "--by", "topic")
+    assert done.exit_code == 0, done.output
+    _, _, groups = done.output.partition("by topic:\n")
+    assert groups.startswith(
+        """\
+topic  pairs  accuracy  95 %          margin  95 %
+tea    1      0.00      0.00 to 0.79  -1.000  -
+bread  2      1.00      0.34 to 1.00  +2.000  -10.71 to +14.71
+
+prompt      How hot?
+base        It depends.
+trained     At 40 °C.
+
+row 7       margin -1.23, 3.2 spreads below the median
+prompt      Why? And how?
+chosen      c c """
+    )
+    assert max(map(len, groups.splitlines()[:-6])) <= 252
+
+
+def test_without_a_column_pairs_are_grouped_by_the_length_of_their_answers(home: Path) -> None:
+    out = ask("exp_1").output
+    assert "by length:\nlength        pairs" in out
+    assert "30-30 tokens  1      0.00" in out
+
+
+def test_an_unknown_column_is_named_with_those_that_there_are(home: Path) -> None:
+    done = ask("first", "--by", "topik")
+    assert isinstance(done.exception, UsageError)
+    assert str(done.exception) == (
+        "--by topik: the validation pairs of first have no such column; must be one of length, topic\n"
+        "    hint:     did you mean 'topic'?"
+    )
+
+
+def test_json_has_everything(home: Path) -> None:
+    found = json.loads(ask("first", "--by", "topic", "--json").output)
+    assert found["learned"]["after"] == LEARNED["after"]
+    assert [(group["value"], group["pairs"]) for group in found["groups"]] == [("tea", 1), ("bread", 2)]
+    assert [found["by"], found["suspects"], found["samples"]] == ["topic", [SUSPECT], SAMPLES[1:]]
+
+
+def test_a_file_that_is_damaged_is_named(home: Path) -> None:
+    (file,) = home.rglob("pairs.jsonl")
+    file.write_text("nonsense\n")
+    done = ask("first")
+    assert isinstance(done.exception, LauncherError)
+    assert f"{file}: expected lines of this launcher" in str(done.exception)
+
+
+def test_a_run_without_a_result_has_learned_nothing_yet(home: Path) -> None:
+    (record,) = home.rglob("runs/first/run.json")
+    record.write_text(json.dumps({"run": "first", "key": "exp_1", "backend": "host"}))
+    done = ask("first")
+    assert isinstance(done.exception, UsageError)
+    assert str(done.exception) == "first has no result yet. Follow it with: launcher logs -f first"

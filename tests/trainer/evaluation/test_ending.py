@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +14,15 @@ from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 from trainer.processes.stop import StopRequest
 
+DEMO = Path(__file__).parents[3] / "configs" / "demo"
+
 pytestmark = pytest.mark.slow
 
 Make = Callable[..., Experiment]
 NewRun = Callable[[Path, Experiment, str], RunDir]
 SETTINGS: dict[str, Any] = {
     "max_steps": 4,
+    "per_device_train_batch_size": 6,
     "learning_rate": 1e-2,
     "eval_strategy": "steps",
     "eval_steps": 2,
@@ -40,10 +44,20 @@ def pairs_of(run: RunDir) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, few_pairs: Path, make_experiment: Make, new_run: NewRun) -> dict[str, RunDir]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's data with 24 training and 4 validation pairs."""
+    made = tmp_path_factory.mktemp("data")
+    for name, count in (("training_data.csv", 24), ("validation_data.csv", 4), ("prompt_data.csv", 99)):
+        lines = (DEMO / name).read_text(encoding="utf-8").splitlines(keepends=True)
+        (made / name).write_text("".join(lines[: count + 1]), encoding="utf-8")
+    return made
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, folder: Path, make_experiment: Make, new_run: NewRun) -> dict[str, RunDir]:
     root, made = tmp_path_factory.mktemp("ending"), {}
     for name in ("fast", "plain"):
-        experiment = make_experiment(experiment={"datasets_path": str(few_pairs)}, **SETTINGS, dpo_path=name)
+        experiment = make_experiment(experiment={"datasets_path": str(folder)}, **SETTINGS, dpo_path=name)
         made[name] = new_run(root, experiment, name)
         train_in(root, made[name], experiment)
     return made
@@ -72,3 +86,30 @@ def test_both_paths_give_a_pair_the_same_rewards(runs: dict[str, RunDir]) -> Non
         assert [one[name] for name in ("chosen", "rejected")] == pytest.approx(
             [other[name] for name in ("chosen", "rejected")], abs=1e-4
         )
+
+
+def test_the_training_pairs_are_ranked_by_their_margins_under_the_saved_weights(runs: dict[str, RunDir], folder: Path) -> None:
+    with (folder / "training_data.csv").open(encoding="utf-8", newline="") as file:
+        rows = dict(enumerate(csv.DictReader(file), start=2))
+    found = {}
+    for path, run in runs.items():
+        lines = [json.loads(line) for line in (run.evaluation / "suspects.jsonl").read_text().splitlines()]
+        assert run.read_record()["result"]["learned"]["looked_at"] == 24
+        margins = [line["margin"] for line in lines]
+        assert len(margins) == 20
+        assert margins == sorted(margins)
+        assert all(line["chosen"] == rows[line["row"]]["concrete"] for line in lines)
+        assert all(line["rejected"] == rows[line["row"]]["vague"] for line in lines)
+        found[path] = {line["row"]: line["margin"] for line in lines}
+    both = found["fast"].keys() & found["plain"].keys()
+    assert len(both) >= 18
+    assert [found["fast"][row] for row in both] == pytest.approx([found["plain"][row] for row in both], abs=1e-4)
+
+
+def test_a_pass_over_the_training_pairs_costs_at_most_a_tenth_of_a_long_training() -> None:
+    from trainer.evaluation.suspects import sample
+
+    assert sample(400, 600) == list(range(400))
+    assert sample(400, 40) == list(range(0, 400, 10)), "pairs that no step has seen have taught nothing"
+    assert len(sample(100_000, 100_000)) == 30_000
+    assert sample(10_000, 10_000) == list(range(0, 10_000, 2))

@@ -93,6 +93,11 @@ class Archive:
             return found if isinstance(found, dict) else {}
         return {}
 
+    def file(self, run: ClusterRun, path: str) -> str | None:
+        """The text of the file ``path`` in the run's folder; None if missing."""
+        said = self.output(["cat", str(run.path / path)])
+        return None if said is None else said.decode("utf-8", "replace")
+
     def ranks(self, run: ClusterRun) -> list[int]:
         """The ranks that have a log."""
         return sorted(int(m[1]) for name in self._names(run.path / "logs") if (m := re.fullmatch(r"rank-(\d+)\.log", name)))

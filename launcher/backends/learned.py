@@ -1,0 +1,89 @@
+"""What a run has learned, by its record and the files of its evaluation, on any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import LauncherError, UsageError, nearest
+from ..runs.learned import Learned
+from ..runs.pair_rewards import FILE as PAIRS
+from ..runs.pair_rewards import Group, PairReward, by_column, by_length
+from ..runs.pair_rewards import parsed as pairs_of
+from ..runs.samples import FILE as SAMPLES
+from ..runs.samples import Sample, last
+from ..runs.samples import parsed as samples_of
+from ..runs.suspects import FILE as SUSPECTS
+from ..runs.suspects import Suspect
+from ..runs.suspects import parsed as suspects_of
+from . import Run, Runs
+
+LENGTH = "length"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """``groups``: figures of the validation pairs by the column ``by``; ``suspects``: the likeliest first, none by chance."""
+
+    run: str
+    learned: Learned
+    by: str
+    groups: tuple[Group, ...]
+    suspects: tuple[Suspect, ...]
+    samples: tuple[Sample, ...]
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "run": self.run,
+            "learned": self.learned.evaluated,
+            "by": self.by,
+            "groups": [{"value": group.name, "pairs": group.pairs, **group.json()} for group in self.groups],
+            "suspects": [one.json() for one in self.suspects],
+            "samples": [one.json() for one in self.samples],
+        }
+
+
+def evaluated(where: Runs[Run], run: Run, column: str | None) -> Evaluated:
+    """What ``run`` has learned, its validation pairs grouped by ``column`` (None: by length).
+
+    Raises UsageError where the run is not done or has no such column, LauncherError where its files cannot be read.
+    """
+    record, place = where.record(run), where.place(run)
+    result = record.get("result") or {}
+    if not result:
+        raise UsageError(f"{run.name} has no result yet. Follow it with: launcher logs -f {run.name}")
+    learned = Learned.of(record, place, place, ())
+    found = learned.evaluated or {}
+    pairs = _read(where, run, PAIRS, pairs_of) if found.get("pairs") else []
+    suspects = _read(where, run, SUSPECTS, suspects_of)[: found["suspects"]] if found.get("suspects") else []
+    samples = last(_read(where, run, SAMPLES, samples_of)) if found.get("samples") else []
+    by = LENGTH if column is None else column
+    return Evaluated(run.name, learned, by, tuple(_groups(run.name, pairs, by, found)), tuple(suspects), tuple(samples))
+
+
+def _read(where: Runs[Run], run: Run, name: str, parse: Any) -> list[Any]:
+    text = where.file(run, f"evaluation/{name}")
+    if text is None:
+        raise LauncherError(f"{where.place(run)}/evaluation/{name} not found")
+    try:
+        return list(parse(text))
+    except (ValueError, KeyError, TypeError) as error:
+        raise LauncherError(f"{where.place(run)}/evaluation/{name}: expected lines of this launcher, found {error}") from error
+
+
+def _groups(run: str, pairs: Sequence[PairReward], by: str, found: Mapping[str, Any]) -> list[Group]:
+    if not pairs:
+        if by != LENGTH:
+            raise UsageError(f"--by {by}: {run} evaluated no validation pairs")
+        return []
+    columns = list(pairs[0].columns)
+    if by in columns:
+        return by_column(pairs, by, found["noise"])
+    if by == LENGTH:
+        return [one.group for one in by_length(pairs, found["noise"])]
+    hint = nearest(by, columns)
+    raise UsageError(
+        f"--by {by}: the validation pairs of {run} have no such column; must be one of {', '.join([LENGTH, *columns])}"
+        + (f"\n    hint:     {hint}" if hint else "")
+    )

@@ -1,0 +1,78 @@
+"""Suspects: training pairs whose margin is so far below the others' that their answers look swapped. Pure.
+
+After a training the margin of a pair whose label is wrong stays behind: the other pairs have taught the opposite. Of 5 % swapped
+labels in the demo's data 92 % are among the tenth with the lowest margins, more than by margins that were noted while the pairs
+were trained on (AUM; Pleiss et al., arXiv 2001.10528): those of the first steps tell nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+FILE: Final = "suspects.jsonl"  # below RunDir.evaluation
+FAR: Final = 2.5  # spreads below the median, beyond which a pair counts as a suspect
+_BEYOND: Final = statistics.NormalDist().cdf(-FAR)
+_MOST: Final = 1000
+TEXT: Final = 500  # characters that are kept of a text
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A training pair that may be labelled the wrong way round. ``row``: the line in the file; ``score``: how many spreads its
+    margin is below the median.
+    """
+
+    row: int
+    margin: float
+    score: float
+    prompt: str
+    chosen: str
+    rejected: str
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def scores(margins: Sequence[float]) -> list[float]:
+    """Of each margin how far it is below the median, in spreads: the root mean square distance of the pairs above the median
+    from it, because wrong labels are below.
+    """
+    middle = statistics.median(margins)
+    above = [margin - middle for margin in margins if margin > middle]
+    spread = math.sqrt(statistics.fmean([distance**2 for distance in above])) if above else 0.0
+    return [(middle - margin) / spread if spread else 0.0 for margin in margins]
+
+
+def ranked(margins: Sequence[float]) -> list[int]:
+    """Places of the tenth with the lowest margins, at least 20 and at most 1,000, the lowest first."""
+    order = sorted(range(len(margins)), key=lambda place: (margins[place], place))
+    return order[: min(_MOST, max(20, math.ceil(len(order) / 10)))]
+
+
+def count(margins: Sequence[float], noise: float) -> int:
+    """How many margins are below zero and further than ``FAR`` spreads below the median; 0 where chance gives as many.
+
+    Of normally distributed margins 0.6 % are so low; three standard deviations more are no chance.
+    """
+    found = sum(margin < -noise and score > FAR for margin, score in zip(margins, scores(margins), strict=True))
+    expected = _BEYOND * len(margins)
+    return found if found > expected + 3 * math.sqrt(max(expected, 1.0)) else 0
+
+
+def written(suspects: Iterable[Suspect]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(one.json(), ensure_ascii=False) + "\n" for one in suspects)
+
+
+def parsed(text: str) -> list[Suspect]:
+    """The reverse of ``written``; raises ValueError or TypeError for other text."""
+    return [Suspect(**json.loads(line)) for line in text.splitlines()]
+
+
+def cut(text: str) -> str:
+    return text if len(text) <= TEXT else text[: TEXT - 1] + "…"
