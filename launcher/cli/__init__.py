@@ -2,8 +2,8 @@
 
 One file per group of verbs: ``files`` check list show init, ``plan``, ``render`` render diff, ``runs`` run, ``submit`` submit
 secrets, ``started`` logs stop resume, ``states`` ps status, ``learned``, ``why``, ``compare``, ``doctor``, ``drill``, ``images``
-build prune, ``storage`` upload download, ``tensorboard``. Verbs import what they call: ``launcher --help`` loads click and nothing
-else.
+build prune, ``storage`` upload download, ``tensorboard``. Verbs import what they call: ``launcher --help`` loads click and
+nothing else.
 """
 
 from __future__ import annotations
