@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from trl import DPOConfig
 from launcher.data.pairs import Pairs
 from launcher.errors import ExperimentError, Mistake, Stopped
 from launcher.experiment.schema import Experiment
+from launcher.planning.rows import Rows
 from launcher.runs.run_dir import RunDir
 
 from .checkpoints.best import MetricCheck, Patience
 from .checkpoints.checkpoints import StopCallback, any_rank, resume_point
 from .checkpoints.origin import check, check_base, day_of, origin
-from .checkpoints.remembered import CHECKPOINTING, MICRO, remembered, step_of
+from .checkpoints.remembered import CHECKPOINTING, MICRO, PATH, remembered, step_of
 from .inputs.adapter import check_biases, lora_config, seed_adapter, sizes, skip_input_casts, widen_adapter
 from .inputs.arguments import arguments, check_optimizer, check_schedule, smaller, without_effect
 from .inputs.bucket import model_path
@@ -34,12 +36,13 @@ from .inputs.tokens import Tokens, tokenize
 from .logs import HealthCallback, LogCallback, StepLog
 from .output import notices, say, stage
 from .processes.machine import Device
-from .processes.sharding import is_sharded, numel
+from .processes.sharding import is_sharded
 from .processes.stop import StopRequest
 from .processes.waiting import Waiting
 from .reference.identity import base_identity
 from .step.dpo import DPOTrainer
-from .step.memory import free_bytes, must_recompute
+from .step.memory import UNKNOWN, counted, plan_rows
+from .step.packed import why_plain
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class Loaded:
     policy: Any
     reference: Any
     wanted: Wanted | None  # of its adapter
+    rows: Rows | None  # on a GPU, where the model's sizes are known
     notices: list[str]
 
 
@@ -125,6 +129,7 @@ class Ready:
     health: HealthCallback
     log: StepLog | None  # the first rank's
     identity: str  # of the base weights, see reference.identity
+    rows: Rows | None  # see Loaded
     step: int  # the first one to compute comes after it
 
 
@@ -181,10 +186,11 @@ def _say_work(
 ) -> None:
     experiment = rank.experiment
     steps = experiment.steps(len(tokens.pairs), rank.device.world, micro)
-    work = {"pairs": len(tokens.pairs), "tokens": tokens.total, "longest": tokens.longest, "steps": steps}
-    rank.run.update_record(work=work)
+    work = counted(tokens, experiment.global_batch)
+    record = {"tokens": work.tokens, "packed": work.packed, "longest": work.longest, "longest_pairs": work.longest_pairs}
+    rank.run.update_record(work={"pairs": work.pairs, **record, "steps": steps})
     say(
-        f"{len(tokens.pairs):,} pairs, {tokens.total:,} tokens per epoch, longest sequence {tokens.longest:,} tokens; "
+        f"{work.pairs:,} pairs, {work.tokens:,} tokens per epoch, longest sequence {work.longest:,} tokens; "
         f"{steps:,} steps of {experiment.global_batch} pairs"
     )
     notices(dict.fromkeys([*tokens.notices, *(held_out.notices if held_out else ()), *beyond]))
@@ -209,29 +215,32 @@ def prepare_model(rank: Rank, inputs: Inputs) -> Loaded:
         check_targets(policy, h, rank.experiment.model_name)
         data = read_from(inputs.pairs, inputs.tokens, inputs.held_out)
         found += check_reach(Reach.of(policy), rank.experiment, data, inputs.tokenizer)
-    if cuda and h.use_gradient_checkpointing == "auto":
-        found = [*found, _choose_checkpointing(rank, inputs, policy)]
-    return Loaded(policy, reference, None if h.full_finetuning else Wanted.of(policy, h), found)
+    rows, said = _choose_rows(rank, inputs, policy) if cuda else (None, [])
+    return Loaded(policy, reference, None if h.full_finetuning else Wanted.of(policy, h), rows, [*found, *said])
 
 
-def _choose_checkpointing(rank: Rank, inputs: Inputs, model: Any) -> str:
-    """Turns gradient checkpointing off where a micro-batch fits without it on every rank; a resumed run keeps what it had."""
-    args, h = inputs.args, rank.experiment.hyperparameters
-    before = remembered(inputs.checkpoint, CHECKPOINTING)
-    if before is not None:
-        recompute, sentence = before, f"gradient checkpointing {'on' if before else 'off'}: as in the run of the checkpoint"
-    else:
-        every = sum(numel(p) for p in model.parameters())
-        recompute, sentence = must_recompute(
-            model.config,
-            tokens=2 * args.per_device_train_batch_size * inputs.tokens.longest,  # of the plain path, which the run may take
-            bytes_per_number=2 if args.bf16 or args.fp16 else 4,
-            trained=every if h.full_finetuning else every // 20,  # an adapter has not been made yet, and is smaller
-            free=free_bytes(h.gpu_memory_utilization),
-        )
-        recompute = any(gather_object([recompute]))
+def _choose_rows(rank: Rank, inputs: Inputs, model: Any) -> tuple[Rows | None, list[str]]:
+    """The rows that fit on every rank, and why activations are recomputed or not; a resumed run recomputes as it did before."""
+    experiment, args = rank.experiment, inputs.args
+    is_auto = experiment.hyperparameters.use_gradient_checkpointing == "auto"
+    wants_plain = experiment.hyperparameters.dpo_path == "plain" or remembered(inputs.checkpoint, PATH) == "plain"
+    packed = not wants_plain and why_plain(model, args, inputs.tokens.longest) is None
+    work = counted(inputs.tokens, experiment.global_batch)
+    planned = partial(plan_rows, experiment, model, work, args, packed=packed)
+    before = remembered(inputs.checkpoint, CHECKPOINTING) if is_auto else args.gradient_checkpointing
+    first = planned(recompute=before)
+    if first is None:
+        args.activation_checkpointing = args.gradient_checkpointing = True if before is None else before
+        return None, [UNKNOWN] if before is None else []
+    recompute = any(gather_object([first.recompute]))
+    every = gather_object([planned(recompute=recompute)])
+    rows = min(every, key=lambda rows: rows.tokens)  # one that fits on all
     args.activation_checkpointing = args.gradient_checkpointing = recompute
-    return sentence
+    if not is_auto:
+        return rows, []
+    if before is not None:
+        return rows, [f"gradient checkpointing {'on' if before else 'off'}: as in the run of the checkpoint"]
+    return rows, [rows.checkpointing]
 
 
 def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
@@ -261,7 +270,7 @@ def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
             say(covered.sentence)
             notices(covered.notices)
             rank.run.update_record(adapter=covered.json())
-    return Ready(trainer, stopper, health, log, identity, step)
+    return Ready(trainer, stopper, health, log, identity, loaded.rows, step)
 
 
 def _trainer(rank: Rank, inputs: Inputs, loaded: Loaded, callbacks: list[TrainerCallback]) -> DPOTrainer:

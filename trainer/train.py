@@ -15,6 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 from launcher.errors import Stopped
 from launcher.experiment.schema import Experiment
 from launcher.experiment.trl_fields import Fate, ignored
+from launcher.planning.rows import idle_batch
 from launcher.runs.run_dir import ASIDE, RunDir
 
 from .checkpoints.checkpoints import publish, save_verified
@@ -82,9 +83,13 @@ def _path(rank: Rank, inputs: Inputs, ready: Ready) -> None:
     trainer, checkpoint = ready.trainer, inputs.checkpoint
     wanted = rank.experiment.hyperparameters.dpo_path
     with stage("comparing the fast path with TRL's"):
-        choice = choose_path(trainer, wanted, inputs.tokens, remembered(checkpoint, PATH), remembered(checkpoint, BUDGETS))
+        kept = (remembered(checkpoint, PATH), remembered(checkpoint, BUDGETS))
+        choice = choose_path(trainer, wanted, inputs.tokens, *kept, ready.rows)
     if rank.first:
         say(choice.sentence)
+        if choice.rows is not None:
+            say(choice.rows)
+            notices(filter(None, [idle_batch(rank.experiment)]))
         notices(ignored(rank.experiment.hyperparameters.trl, Fate.BATCHES) if choice.path == "fast" else [])
         rank.run.update_record(dpo_path={"path": choice.path, "sentence": choice.sentence, "row_tokens": choice.budget})
     names = {source.role: source.name for source in inputs.pairs.sources}

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from launcher.experiment.schema import Experiment
-from launcher.planning.estimate import Machine, Work, estimate, fits
+from launcher.planning.estimate import estimate, fits
 from launcher.planning.gpus import find_gpu
+from launcher.planning.machine import Machine
 from launcher.planning.model_config import ModelConfig
+from launcher.planning.work import Work
 
 from .pages import README, ROOT, write_part
 

@@ -82,8 +82,10 @@ class Hyperparameters(Section):
     weight_decay: Float = Field(0, ge=0, description="AdamW weight decay")
     warmup_ratio: Float | None = Field(None, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     lr_scheduler_type: Text = Field("linear", description="shape of the learning rate after warm-up")
-    optim: Text = Field("adamw_torch", description="optimizer, by its name in transformers")
-    per_device_train_batch_size: Int = Field(2, ge=1, description="pairs per device in a micro-batch")
+    optim: Text = Field("adamw_torch", description="optimizer, by its name in transformers; adamw_torch is fused on a GPU")
+    per_device_train_batch_size: Int = Field(
+        2, ge=1, description="pairs per device in a micro-batch (a GPU's fast path fills its memory)"
+    )
     gradient_accumulation_steps: Int = Field(4, ge=1, description="micro-batches per step, on one device")
     seed: Int = Field(
         42, ge=0, lt=2**32, description="seed of the data order and of all randomness but the adapter's initial weights"

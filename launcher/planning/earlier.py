@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -10,8 +11,7 @@ from typing import Any, Final
 from ..data.pairs import Pairs
 from ..experiment.schema import Experiment
 from ..runs.finding import newest_first, output_dirs, remembered
-from .estimate import Work
-from .work import work_at_most
+from .work import Work, work_at_most
 
 # What the tokens of a pair depend on, beside model and data.
 _TOKENS: Final = ("max_seq_length", "enable_thinking", "thinking_mode", "add_generation_prompt", "template_date")
@@ -19,7 +19,7 @@ _TOKENS: Final = ("max_seq_length", "enable_thinking", "thinking_mode", "add_gen
 
 def counted_work(experiment: Experiment, pairs: Pairs) -> Work:
     """The work of ``pairs``: exact where an earlier run has counted their tokens, else upper bounds."""
-    most = work_at_most(pairs.train, experiment.hyperparameters.max_seq_length)
+    most = work_at_most(pairs.train, experiment.hyperparameters.max_seq_length, experiment.global_batch)
     most = replace(most, held_out=len(pairs.validation))
     mine = _hashes([asdict(source) for source in pairs.sources])
     for run in newest_first(output_dirs(Path()), remembered(Path())):
@@ -29,11 +29,24 @@ def counted_work(experiment: Experiment, pairs: Pairs) -> Work:
             continue
         if work.get("pairs") != most.pairs or not _same_tokens(experiment, run.experiment):
             continue
-        tokens, longest = int(work["tokens"]), int(work["longest"])
-        packed = min(tokens, max(tokens // 2, round(tokens * most.packed / most.tokens)))
-        longest_pair = min(2 * longest, most.longest_pair)
-        return replace(most, tokens=tokens, packed=packed, longest=longest, longest_pair=longest_pair, exact=True)
+        return _of_record(work, most)
     return most
+
+
+def _of_record(work: Mapping[str, Any], most: Work) -> Work:
+    """What a run's record says of its tokens; an older version of this program recorded less, and ``most`` bounds the rest."""
+    tokens, longest = int(work["tokens"]), int(work["longest"])
+    packed = min(tokens, max(tokens // 2, round(tokens * most.packed / most.tokens)))
+    lengths = [int(length) for length in work.get("longest_pairs") or [min(2 * longest, most.longest_pair)]]
+    return replace(
+        most,
+        tokens=tokens,
+        packed=int(work.get("packed", packed)),
+        longest=longest,
+        longest_pair=lengths[0],
+        longest_pairs=tuple(lengths),
+        exact=True,
+    )
 
 
 def _hashes(sources: list[Any]) -> dict[str, str]:

@@ -12,10 +12,13 @@ from ..experiment.schema import Experiment
 from ..job.presets import read_parallelism
 from ..runs.known import duration
 from .earlier import counted_work
-from .estimate import UTILISATION, Estimate, Machine, Work, estimate, fits
-from .gpus import Gpu, gpu_here
+from .estimate import UTILISATION, Estimate, estimate, fits
+from .gpus import Gpu
+from .here import gpu_here
+from .machine import Machine
 from .model_config import ModelConfig
 from .remedies import Change, cheaper, simplest_that_fits
+from .work import Work
 
 GIB: Final = 2**30
 
@@ -41,7 +44,7 @@ class Fit:
             "machine": asdict(self.machine),
             "memory_bytes": self.memory,
             "usable_share": self.share,
-            "work": asdict(self.work),
+            "work": {name: value for name, value in asdict(self.work).items() if name != "longest_pairs"},
             "estimate": {**asdict(self.estimate), "total": self.estimate.total},
             "fits": self.fits,
             "verdict": self.verdict,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -139,25 +138,3 @@ def parse_memory(text: str) -> int:
     unit = (found["unit"] or "").lower()
     scale = 1 if not unit else (1024 if unit.endswith("i") else 1000) ** ("kmgt".index(unit[0]) + 1)
     return int(float(found["number"]) * scale)
-
-
-def gpu_here(caller: Mapping[str, str]) -> tuple[Gpu | None, int]:
-    """(the smallest GPU of this machine, number of GPUs), as nvidia-smi reports them; (None, 0) without one."""
-    import subprocess
-
-    from ..backends.host import gpus_there
-
-    count = gpus_there(caller)
-    if not count:
-        return None, 0
-    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        listed = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False).stdout.splitlines()
-    except (OSError, subprocess.TimeoutExpired):
-        return None, 0
-    found = []
-    for line in listed:
-        name, _, memory = line.rpartition(",")
-        if memory.strip().isdecimal():
-            found.append(gpu_there(name, int(memory) * MIB))
-    return (min(found, key=lambda gpu: gpu.memory), count) if found else (None, 0)

@@ -33,7 +33,7 @@ def choose_parallelism(
     if topology.gpus == 0 or topology.world == 1:
         return DDP
     from .config_file import find_model_config
-    from .gpus import gpu_here
+    from .here import gpu_here
     from .remedies import simplest_that_fits
 
     gpu = gpu_here(caller)[0] if is_here else selected_gpu(experiment)

@@ -14,9 +14,10 @@ from ..experiment.files import load, read_env
 from ..experiment.schema import Experiment
 from .config_file import find_model_config
 from .earlier import counted_work
-from .estimate import Machine, estimate
+from .estimate import estimate
 from .fit import Fit, fit, gib, sharing
 from .gpus import Gpu, find_gpu, parse_memory
+from .machine import Machine
 from .parallelism import PRODUCT, selected_gpu
 
 _HINT: Final = "; `launcher plan` shows what would"
@@ -123,7 +124,7 @@ def said_before_submit(experiment: Experiment, pairs: Pairs, root: Path, caller:
         least = estimate(experiment, config, work, machine, recompute=True).total
         less = f", or {gib(least)} GiB with gradient checkpointing" if least < total else ""
     unknown = f"the cluster's GPUs are unknown (name one in launch.kubernetes.node_selector: {PRODUCT})"
-    return {"memory": f"needs about {gib(total)} GiB per GPU{less}; {unknown}"}
+    return {"memory": f"needs at least {gib(total)} GiB per GPU{less}; {unknown}"}
 
 
 def _no_sizes(error: ExperimentError) -> dict[str, str]:

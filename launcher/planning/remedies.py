@@ -8,9 +8,12 @@ from itertools import combinations
 from typing import Any, Final
 
 from ..experiment.schema import Experiment
-from .estimate import Estimate, Machine, Work, estimate, fits
+from .estimate import Estimate, estimate, fits
 from .gpus import Gpu
+from .machine import Machine
 from .model_config import ModelConfig
+from .rows import is_by_memory, is_packed
+from .work import Work
 
 # Simplest first: fewer parts that can fail, less communication between the ranks.
 ORDER: Final = ("ddp", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
@@ -134,7 +137,7 @@ def _candidates(
         yield [({f"{hyper}use_gradient_checkpointing": True}, "about a third slower; same result")]
     batch, total = h.per_device_train_batch_size, experiment.global_batch
     sizes = [size for size in range(batch - 1, 0, -1) if total % (size * machine.world) == 0]
-    if sizes:
+    if sizes and not is_by_memory(machine, packed=is_packed(h, config, work)):
         same = {"launch.global_batch_size": total}
         yield [({f"{hyper}per_device_train_batch_size": size, **same}, "smaller micro-batches; same result") for size in sizes]
     if machine.cuda and not h.full_finetuning and not (h.load_in_4bit or h.load_in_8bit) and machine.stage < 3:
@@ -212,6 +215,7 @@ def _cut(work: Work, limit: int) -> Work:
         work,
         longest=limit,
         longest_pair=min(work.longest_pair, 2 * limit),
+        longest_pairs=tuple(min(length, 2 * limit) for length in work.longest_pairs),
         tokens=max(1, int(work.tokens * share)),
         packed=max(1, int(work.packed * share)),
         exact=False,

@@ -3,12 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ..data.pair import Pair
-from .estimate import Work
 
 # What a chat template adds to one prompt with its answer: role marks, and in some a system message of its own.
 _TEMPLATE_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Work:
+    """The training pairs of one epoch. ``exact``: counted by the tokenizer, else bounds from above."""
+
+    pairs: int
+    tokens: int  # as the plain path counts: every prompt twice
+    packed: int  # every prompt once
+    longest: int  # of a prompt with one answer
+    longest_pair: int  # of a prompt with both
+    exact: bool = False
+    held_out: int = 0  # validation pairs
+    longest_pairs: tuple[int, ...] = ()  # of the longest ones, longest first; those that are not known may be as long as the last
+
+    @classmethod
+    def at_most(cls, longest: int, pairs: int) -> Work:
+        """A bound from the longest sequence alone: every pair is two of them, without a prompt."""
+        return cls(pairs, 2 * longest * pairs, 2 * longest * pairs, longest, 2 * longest)
+
+    def longest_together(self, count: int) -> int:
+        """Tokens of the ``count`` longest pairs, at most."""
+        known = (self.longest_pairs or (self.longest_pair,))[:count]
+        return sum(known) + (min(count, self.pairs) - len(known)) * known[-1]
+
+    @property
+    def answers(self) -> int:
+        """Tokens of the answers, which the loss is computed on."""
+        return max(0, 2 * self.packed - self.tokens)
 
 
 def tokens_at_most(pairs: Iterable[Pair], max_seq_length: int) -> int:
@@ -16,13 +45,14 @@ def tokens_at_most(pairs: Iterable[Pair], max_seq_length: int) -> int:
     return work_at_most(pairs, max_seq_length).tokens
 
 
-def work_at_most(pairs: Iterable[Pair], max_seq_length: int) -> Work:
-    """The same bound for everything that an estimate needs."""
-    count = tokens = packed = longest = longest_pair = 0
+def work_at_most(pairs: Iterable[Pair], max_seq_length: int, batch: int = 1) -> Work:
+    """The same bound for everything that an estimate needs; ``batch``: of so many pairs the lengths are kept."""
+    tokens = longest = 0
+    lengths = []
     for pair in pairs:
         prompt = len((pair.system or "").encode()) + len(pair.user.encode()) + _TEMPLATE_TOKENS
         both = [min(max_seq_length, prompt + len(answer.encode())) for answer in (pair.chosen, pair.rejected)]
-        once = max(max(both), sum(both) - min(prompt, max_seq_length))
-        count, tokens, packed = count + 1, tokens + sum(both), packed + once
-        longest, longest_pair = max(longest, *both), max(longest_pair, once)
-    return Work(count, tokens, packed, longest, longest_pair)
+        lengths.append(max(max(both), sum(both) - min(prompt, max_seq_length)))
+        tokens, longest = tokens + sum(both), max(longest, *both)
+    most = tuple(sorted(lengths, reverse=True)[:batch])
+    return Work(len(lengths), tokens, sum(lengths), longest, max(most, default=0), longest_pairs=most)

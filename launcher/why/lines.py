@@ -9,7 +9,7 @@ from typing import Final
 from .evidence import Evidence, Explanation
 from .resuming import resuming
 
-LESS_MEMORY: Final = "lower per_device_train_batch_size or max_seq_length, or list the cheapest changes with: launcher plan EXP"
+LESS_MEMORY: Final = "lower max_seq_length or use gradient checkpointing; list the cheapest changes with: launcher plan EXP"
 NETWORK: Final = "wait until the server answers; check DNS and proxy where it runs, or copy model and data there"
 CREDENTIAL: Final = "correct it in .env; for a cluster, then run: launcher secrets push"
 

@@ -198,8 +198,10 @@ def settings(shape: Shape) -> dict[str, Any]:
 def estimated(device: str, shape: Shape, pairs: list[Any], trainer: Any) -> Any:
     """What the planner says where the tokens are known."""
     from launcher.experiment.schema import Experiment
-    from launcher.planning.estimate import Machine, Work, estimate
+    from launcher.planning.estimate import estimate
+    from launcher.planning.machine import Machine
     from launcher.planning.model_config import ModelConfig
+    from launcher.planning.work import Work
     from trainer.step.packing import packed_length
 
     tokens = sum(2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs)

@@ -14,6 +14,7 @@ from launcher.data.notices import never_evaluated
 from launcher.errors import ExperimentError, Mistake, Warned
 from launcher.experiment.schema import Experiment
 from launcher.experiment.trl_fields import FIELDS, Fate
+from launcher.planning.state import optimizer_of
 from launcher.runs.run_dir import RunDir
 
 from ..processes.machine import Device
@@ -81,7 +82,7 @@ def _of_the_device(
         "per_device_train_batch_size": micro or h.per_device_train_batch_size,
         "deepspeed": os.environ.get(DEEPSPEED),
         "accelerator_config": {"use_configured_state": is_sharded()},  # join has connected the ranks already
-        "optim": _optimizer(h.optim, cuda=device.cuda),
+        "optim": optimizer_of(h.optim, cuda=device.cuda, sharded=is_sharded()),
         "dataloader_pin_memory": device.cuda,
     }
 
@@ -106,10 +107,6 @@ def accumulation(experiment: Experiment, world: int, micro: int | None = None) -
         what = f"a global batch of {experiment.global_batch} pairs cannot be split evenly over {world} process(es)"
         raise ExperimentError(Mistake("launch.global_batch_size", what, f"a multiple of {micro}", str(experiment.global_batch)))
     return steps
-
-
-def _optimizer(name: str, *, cuda: bool) -> str:
-    return name if cuda or "8bit" not in name else "adamw_torch"
 
 
 def check_optimizer(arguments: DPOConfig) -> None:
@@ -160,7 +157,7 @@ def without_effect(experiment: Experiment, device: Device) -> Iterator[str]:
             yield Warned("gpu_memory_utilization has no effect without a GPU")
         if h.use_gradient_checkpointing is True:
             yield "use_gradient_checkpointing: true saves main memory and costs time: this machine has no GPU"
-        if _optimizer(h.optim, cuda=False) != h.optim:
+        if optimizer_of(h.optim, cuda=False, sharded=False) != h.optim:
             yield Warned(f"optim: {h.optim} needs a CUDA device: this run uses adamw_torch")
     if h.lora_dropout and not h.full_finetuning and h.trl.get("disable_dropout", True):
         yield Warned("lora_dropout has no effect: TRL disables dropout for DPO; set disable_dropout: false to use it")

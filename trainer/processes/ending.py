@@ -42,7 +42,7 @@ def explained(error: BaseException) -> tuple[int, str] | None:
     cause: BaseException | None = error
     while cause is not None:
         if _SHORTAGE.search(f"{type(cause).__name__}: {cause}"):
-            sentence = f"out of memory: lower per_device_train_batch_size or max_seq_length ({cause})"
+            sentence = f"out of memory: lower max_seq_length or use gradient checkpointing ({cause})"
             return MemoryShortage.exit_code, sentence
         if sentence := _disk(cause):
             return 1, sentence

@@ -16,6 +16,7 @@ from torch import Tensor
 from trl import DPOConfig
 
 from launcher.errors import ExperimentError, Mistake
+from launcher.planning.rows import Rows
 
 from ..inputs.model import Precision
 from ..inputs.tokens import TokenPair, Tokens
@@ -27,7 +28,8 @@ from ..reference.reference import reference_logps
 from .comparison import COMPARED, features, tried
 from .dpo import DPOTrainer, Interrupted
 from .first import LEAST
-from .packed import Fast, Packed, Scored, row_budget, why_plain
+from .memory import row_budget
+from .packed import Fast, Packed, Scored, why_plain
 
 ROWS: Final = 16  # per call of the reference pass: enough of them to fill rows well
 
@@ -39,6 +41,7 @@ class Choice:
     packed: Packed | None  # None: the plain path
     budget: int  # tokens of a row
     sentence: str
+    rows: str | None = None  # how long they are, where the free memory decides
 
     @property
     def path(self) -> str:
@@ -46,15 +49,19 @@ class Choice:
 
 
 def choose_path(
-    trainer: DPOTrainer, wanted: str, tokens: Tokens, remembered: str | None, budgets: Sequence[int | None] | None = None
+    trainer: DPOTrainer,
+    wanted: str,
+    tokens: Tokens,
+    remembered: str | None,
+    budgets: Sequence[int | None] | None = None,
+    rows: Rows | None = None,
 ) -> Choice:
     """The path for ``wanted`` (auto, fast or plain).
 
-    ``remembered`` and ``budgets``: path, and tokens of a row by rank, of the checkpoint that the run resumes from. Raises
-    ExperimentError where ``fast`` is not possible.
+    ``remembered`` and ``budgets``: path, and tokens of a row by rank, of the checkpoint that the run resumes from. ``rows``: as
+    a GPU's memory allows them. Raises ExperimentError where ``fast`` is not possible.
     """
-    device = trainer.accelerator.device
-    budget = row_budget(tokens.pairs, trainer.args.per_device_train_batch_size, device)
+    budget = row_budget(tokens.pairs, trainer.args.per_device_train_batch_size, trainer.model, trainer.accelerator.device, rows)
     if budgets is not None and None not in budgets:
         here = trainer.args.process_index
         # Never more than now: memory may have run out since the checkpoint, and the micro-batch is smaller.
@@ -67,13 +74,19 @@ def choose_path(
     if why is None:
         packed, found = tried(trainer, tokens, budget, is_known=remembered == "fast")
         if packed is not None:
-            return Choice(packed, budget, f"fast path on: {found}")
+            return Choice(packed, budget, f"fast path on: {found}", _rows(packed, budget, rows))
         why = found
     if wanted == "fast":
         raise ExperimentError(
             Mistake("hyperparameters.dpo_path", "the fast path is not possible here", "auto or plain", "fast", why)
         )
     return Choice(None, budget, f"plain path: {why}")
+
+
+def _rows(packed: Packed, budget: int, rows: Rows | None) -> str | None:
+    if rows is None or not rows.by_memory or packed.kind != "flex_attention":
+        return None
+    return rows.sentence if budget == rows.tokens else f"rows of up to {budget:,} tokens: as in the run of the checkpoint"
 
 
 def _why_batches(trainer: DPOTrainer) -> str | None:
@@ -139,7 +152,7 @@ def _reference(
                     score=partial(score, trainer, called, choice),
                     key=key,
                     cache=cache,
-                    budget=choice.budget * ROWS,
+                    budget=min(_gather(choice.budget)) * ROWS,  # a rank that has run out of memory has shorter rows
                     source=source,
                     rank=rank,
                     world=trainer.args.world_size,

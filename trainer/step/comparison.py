@@ -72,7 +72,7 @@ def tried(trainer: DPOTrainer, tokens: Tokens, budget: int, *, is_known: bool) -
 
 def _compared(trainer: DPOTrainer, called: Any, pairs: Sequence[TokenPair], budget: int) -> tuple[Packed | None, str]:
     """As ``tried``, by calling ``called``."""
-    reference, gradient = _plain(trainer, called, pairs)
+    reference, gradient = _plain(trainer, called, pairs, budget)
     packed = Packed(trainer.model)
     try:
         difference = _compare(trainer, called, packed, pairs, budget, reference, gradient)
@@ -91,11 +91,27 @@ def _compared(trainer: DPOTrainer, called: Any, pairs: Sequence[TokenPair], budg
     return None, why if difference is None else f"packed rows give other results than TRL on the first pairs: {difference.off}"
 
 
-def _plain(trainer: DPOTrainer, called: Any, pairs: Sequence[TokenPair]) -> tuple[Tensor, float | None]:
-    """([n, 2] log-probabilities as TRL computes them, the norm of the gradient of their loss; None where weights are spread)."""
+def _plain(trainer: DPOTrainer, called: Any, pairs: Sequence[TokenPair], budget: int) -> tuple[Tensor, float | None]:
+    """([n, 2] log-probabilities as TRL computes them, the norm of the gradient of their loss; None where weights are spread).
+
+    The pairs are computed one by one where padded they are more tokens than a row's ``budget``: memory may not have room.
+    """
+    padded = 2 * len(pairs) * max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs)
+    parts = [pairs] if padded <= budget else [[pair] for pair in pairs]
+    has_gradient = zero_stage(trainer) < 3  # an engine without an optimizer has none
+    found = []
+    for part in parts:
+        logps = _padded(trainer, called, part, has_gradient=has_gradient)
+        if has_gradient:
+            (_loss(trainer, logps, logps.detach(), part) * (len(part) / len(pairs))).backward()
+        found.append(logps.detach())
+    return torch.cat(found), _norm(trainer) if has_gradient else None
+
+
+def _padded(trainer: DPOTrainer, called: Any, pairs: Sequence[TokenPair], *, has_gradient: bool) -> Tensor:
+    """[n, 2] log-probabilities of the answers, each with its prompt in a sequence of its own."""
     inputs = trainer._prepare_inputs(trainer.data_collator([features(pair) for pair in pairs]))
     labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
-    has_gradient = zero_stage(trainer) < 3  # an engine without an optimizer has none
     with trainer.accelerator.autocast(), torch.set_grad_enabled(has_gradient):
         output = called(
             input_ids=inputs["input_ids"],
@@ -104,11 +120,7 @@ def _plain(trainer: DPOTrainer, called: Any, pairs: Sequence[TokenPair]) -> tupl
             fused_lm_head=True,
             use_cache=False,
         )
-    logps = output.log_probs.double().sum(1).view(2, -1).T
-    if not has_gradient:
-        return logps, None
-    _loss(trainer, logps, logps.detach(), pairs).backward()
-    return logps.detach(), _norm(trainer)
+    return output.log_probs.double().sum(1).view(2, -1).T
 
 
 def _compare(

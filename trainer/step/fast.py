@@ -165,11 +165,14 @@ class FastTrainer(PlainTrainer):
         return losses.detach(), loss.detach()
 
     def _shorten(self, pairs: Sequence[TokenPair]) -> bool:
-        """Halves the rows' budget; False where each of ``pairs`` has a row to itself already."""
+        """Halves the longest row of ``pairs``; False where each of them has a row to itself already."""
         assert self._fast is not None, "rows are the fast path's"
-        if all(len(row) == 1 for row in first_fit([packed_length(pair) for pair in pairs], self._fast.budget)):
+        lengths = [packed_length(pair) for pair in pairs]
+        rows = first_fit(lengths, self._fast.budget)
+        if all(len(row) == 1 for row in rows):
             return False
-        self._fast = replace(self._fast, budget=max(1, self._fast.budget // 2))
+        longest = max(sum(lengths[place] for place in row) for row in rows)
+        self._fast = replace(self._fast, budget=max(1, min(longest, self._fast.budget) // 2))
         return True
 
     def _forget(self) -> None:

@@ -1,57 +1,79 @@
-"""Whether gradient checkpointing is needed: whether activations fit into the memory that the weights leave free."""
+"""Memory of this rank's GPU: how long its rows are, and whether it recomputes activations. ``launcher.planning.rows`` decides."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from peft import PeftModel
+from trl import DPOConfig
 
 from launcher.errors import ExperimentError
-from launcher.planning.activations import Numbers, kept_bytes
+from launcher.experiment.schema import Experiment
+from launcher.planning.machine import Machine
 from launcher.planning.model_config import ModelConfig
+from launcher.planning.rows import Passes, Rows, ceiling, choose_rows, rows_by_pairs
+from launcher.planning.work import Work
 
-SHARE: Final = 0.8  # of the free memory: the rest is for the head's tiles, fragmentation and the kernels' own buffers
-STATE: Final = 16  # bytes a trained weight: the gradient and AdamW's two moments in float32, and the update's own copy
-RANK: Final = 64  # of an adapter that has not been made yet; what it keeps is little beside its module's input
+from ..inputs.tokens import TokenPair, Tokens
+from ..processes.sharding import numel
+from .attention import attention
+
+UNKNOWN = "gradient checkpointing on: the model's configuration lacks the sizes to estimate its activations"
 
 
 def free_bytes(gpu_memory_utilization: float) -> int:
-    """Of this rank's GPU, below the ceiling that the experiment sets."""
+    """Of this rank's GPU, with what this process has taken already, below the ceiling that the experiment sets."""
     free, total = torch.cuda.mem_get_info()
-    ours = torch.cuda.memory_reserved()
-    return min(free, int(total * gpu_memory_utilization) - ours)
+    return min(free + torch.cuda.memory_reserved(), ceiling(total, gpu_memory_utilization))
 
 
-def activation_bytes(config: Any, tokens: int, bytes_per_number: int, *, full: bool = False) -> int | None:
-    """Bytes that a decoder keeps of ``tokens`` for the backward pass; None where the configuration does not say its sizes.
+def counted(tokens: Tokens, batch: int) -> Work:
+    """The work of an epoch as ``launcher plan`` counts it, with the lengths of the ``batch`` longest pairs."""
+    lengths = sorted(map(_length, tokens.pairs), reverse=True)
+    most = tuple(lengths[:batch])
+    return Work(len(lengths), tokens.total, sum(lengths), tokens.longest, most[0], exact=True, longest_pairs=most)
 
-    With ``full`` all weights are trained, else an adapter on every linear module. See launcher.planning.activations.
+
+def _length(pair: TokenPair) -> int:
+    return len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
+
+
+def plan_rows(
+    experiment: Experiment, model: Any, work: Work, args: DPOConfig, *, packed: bool, recompute: bool | None = None
+) -> Rows | None:
+    """The rows of this rank's GPU before anything but quantised weights is on it; None where the model's sizes are unknown.
+
+    ``packed``: without padding. ``recompute``: whether gradient checkpointing is on; None: as the experiment sets it.
     """
     try:
-        sizes = ModelConfig.parse(config.to_dict())
+        config = ModelConfig.parse(model.config.to_dict())
     except ExperimentError:
         return None
-    targets = None if full else frozenset(linear.name for linear in sizes.linears)
-    return kept_bytes(sizes, tokens, Numbers(4 if full else bytes_per_number, bytes_per_number), targets=targets, r=RANK)
+    # What the configuration does not tell, as a part of the model that sees images.
+    others = max(0, sum(map(numel, model.parameters())) - config.parameters)
+    free = free_bytes(experiment.hyperparameters.gpu_memory_utilization)
+    free -= others * next(model.parameters()).element_size()
+    machine = Machine(args.world_size, parallelism(args))
+    return choose_rows(Passes(experiment, config, work, machine, packed), free, recompute)
 
 
-def must_recompute(config: Any, *, tokens: int, bytes_per_number: int, trained: int, free: int) -> tuple[bool, str]:
-    """(whether a micro-batch of ``tokens`` with ``trained`` weights needs it to fit into ``free`` bytes, the sentence).
+def parallelism(args: DPOConfig) -> str:
+    """How the ranks share the model, by the names of ``launch.parallelism``."""
+    plugin = args.deepspeed_plugin
+    number = 0 if plugin is None else int(plugin.zero_stage)
+    if not number:
+        return "ddp"
+    zero = plugin.hf_ds_config.config.get("zero_optimization") or {}
+    moves = str((zero.get("offload_optimizer") or {}).get("device", "none")) != "none"
+    return f"zero{number}" + ("_offload" if moves and number > 1 else "")
 
-    Weights that are quantised lie on the GPU already, so that ``free`` is less by them; others come to it later.
-    """
-    try:
-        weights = ModelConfig.parse(config.to_dict()).parameters
-    except ExperimentError:
-        return True, "gradient checkpointing on: the model's configuration lacks the sizes to estimate its activations"
-    full = trained >= weights
-    activations = activation_bytes(config, tokens, bytes_per_number, full=full)
-    assert activations is not None, "its sizes are known"
-    is_there = getattr(config, "quantization_config", None) is not None
-    to_come = 0 if is_there else weights * (4 if full else bytes_per_number)
-    needed, room = activations + STATE * trained, SHARE * (free - to_come)
-    verdict = "on" if needed > room else "off"
-    return needed > room, (
-        f"gradient checkpointing {verdict}: without it a micro-batch needs about {needed / 2**30:.1f} GiB, "
-        f"{max(0.0, room) / 2**30:.1f} GiB are free"
-    )
+
+def row_budget(pairs: Sequence[TokenPair], per_device: int, model: Any, device: torch.device, planned: Rows | None) -> int:
+    """Tokens of a row: as ``planned`` by the free memory where FlexAttention computes only what is seen, else few pairs."""
+    causal = model.get_base_model() if isinstance(model, PeftModel) else model
+    is_sparse = attention(device, causal) == "flex_attention"
+    if is_sparse and planned is not None and planned.packed:
+        return planned.tokens
+    return rows_by_pairs(max(map(_length, pairs)), per_device, short=not is_sparse)

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MethodType
-from typing import Any, Final
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -21,8 +21,6 @@ from ..inputs.dropout import drawn
 from ..inputs.tokens import TokenPair
 from .attention import attention, mask, refuse_dense_fallback
 from .packing import Row, pack_row, rows_of
-
-CPU_ROW: Final = 512  # tokens: a boolean mask costs T², however little of it is used; longer rows were slower on two cores
 
 
 class Packed:
@@ -128,13 +126,6 @@ class Fast:
     budget: int  # tokens of a row
     train: Scored
     held_out: Scored | None
-
-
-def row_budget(pairs: Sequence[TokenPair], per_device: int, device: torch.device) -> int:
-    """Tokens of a row: at most those of ``per_device`` longest pairs; the plain path would pad them to more."""
-    longest = max(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs)
-    room = per_device * longest
-    return room if attention(device) == "flex_attention" else max(longest, min(CPU_ROW, room))
 
 
 def why_plain(model: Any, args: DPOConfig, longest: int) -> str | None:

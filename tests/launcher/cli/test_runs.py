@@ -129,7 +129,7 @@ def test_the_exit_code_and_the_sentence_of_a_failed_run_reach_the_caller(home):
     assert done.returncode == 45
     assert done.stderr == (
         "failed (exit 45): out of memory on the device: rank 0 says 45\n"
-        "what to do: lower per_device_train_batch_size or max_seq_length, or list the cheapest changes with: launcher plan demo\n"
+        "what to do: lower max_seq_length or use gradient checkpointing; list the cheapest changes with: launcher plan demo\n"
         f"logs: {run_dir(home, 'bad').logs}\n"
     )
 

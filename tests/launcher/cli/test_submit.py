@@ -126,11 +126,11 @@ def test_what_a_gpu_needs_is_said_and_whether_it_fits_only_where_the_gpu_is_know
     unknown = "the cluster's GPUs are unknown (name one in launch.kubernetes.node_selector: nvidia.com/gpu.product)"
     size = r"\d+\.\d\d GiB"
     assert re.fullmatch(
-        rf"memory      needs about {size} per GPU, or {size} with gradient checkpointing; {re.escape(unknown)}",
+        rf"memory      needs at least {size} per GPU, or {size} with gradient checkpointing; {re.escape(unknown)}",
         memory("--gpus", "1") or "",
     )
     always = ["--set", "hyperparameters.use_gradient_checkpointing=true"]
-    assert re.fullmatch(rf"memory      needs about {size} per GPU; {re.escape(unknown)}", memory("--gpus", "1", *always) or "")
+    assert re.fullmatch(rf"memory      needs at least {size} per GPU; {re.escape(unknown)}", memory("--gpus", "1", *always) or "")
     selected = ["--set", "launch.kubernetes.node_selector={nvidia.com/gpu.product: NVIDIA-L4}"]
     assert re.fullmatch(
         rf"memory      fits on L4: about {size} per GPU of 22\.49 GiB \(20\.24 GiB usable: gpu_memory_utilization 0\.9\)",

@@ -34,12 +34,12 @@ def ended(home: Path, backend: str, code: int, sentence: str, words: str = "") -
 
 @pytest.mark.parametrize("backend", ["host", "docker"])
 def test_a_run_of_this_machine_is_explained_in_one_sentence_with_one_suggestion(tmp_path: Path, backend: str) -> None:
-    ended(tmp_path, backend, 45, "out of memory: lower per_device_train_batch_size or max_seq_length (CUDA out of memory. Tried)")
+    ended(tmp_path, backend, 45, "out of memory: lower max_seq_length or use gradient checkpointing (CUDA out of memory. Tried)")
     done = launcher(tmp_path, "why", "first")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         "why         out of memory on the device: CUDA out of memory. Tried\n"
-        "what to do  lower per_device_train_batch_size or max_seq_length, or list the cheapest changes with: "
+        "what to do  lower max_seq_length or use gradient checkpointing; list the cheapest changes with: "
         "launcher plan exp_1\n"
     )
 

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from launcher.experiment.schema import Experiment
-from launcher.planning.estimate import Machine, Work, estimate
+from launcher.planning.estimate import estimate
 from launcher.planning.gpus import Gpu
+from launcher.planning.machine import Machine
 from launcher.planning.model_config import ModelConfig
 from launcher.planning.remedies import cheaper, simplest_that_fits
+from launcher.planning.work import Work
 
 GIB = 2**30
 QWEN = Path(__file__).parents[3] / "configs/models/Qwen/Qwen3-0.6B/config.json"
@@ -30,7 +32,7 @@ def changes(wanted: Experiment, gib: float, world: int = 1) -> list[tuple[str, b
 
 
 def test_the_cheapest_single_changes_come_first():
-    wanted = experiment(max_seq_length=2048, per_device_train_batch_size=8, use_gradient_checkpointing=False)
+    wanted = experiment(max_seq_length=2048, per_device_train_batch_size=8, use_gradient_checkpointing=False, dpo_path="plain")
     assert changes(wanted, 16) == [
         ("--set hyperparameters.use_gradient_checkpointing=true", True),
         ("--set hyperparameters.per_device_train_batch_size=1 --set launch.global_batch_size=32", True),
@@ -38,16 +40,24 @@ def test_the_cheapest_single_changes_come_first():
     ]
 
 
-def test_the_changes_say_what_the_run_then_needs():
+def test_a_smaller_micro_batch_is_no_help_where_memory_decides_the_rows():
     wanted = experiment(max_seq_length=2048, per_device_train_batch_size=8, use_gradient_checkpointing=False)
-    work, card = Work.at_most(2048, 100), Machine(gpu=Gpu("GPU", 16 * GIB, None))
-    first = cheaper(wanted, CONFIG, work, card, 16 * GIB)[0]
-    again = experiment(max_seq_length=2048, per_device_train_batch_size=8, use_gradient_checkpointing=True)
+    assert changes(wanted, 8) == [
+        ("--set hyperparameters.use_gradient_checkpointing=true", True),
+        ("--set hyperparameters.max_seq_length=1024", True),
+    ]
+
+
+def test_the_changes_say_what_the_run_then_needs():
+    wanted = experiment(max_seq_length=2048, use_gradient_checkpointing=False)
+    work, card = Work.at_most(2048, 100), Machine(gpu=Gpu("GPU", 8 * GIB, None))
+    first = cheaper(wanted, CONFIG, work, card, 8 * GIB)[0]
+    again = experiment(max_seq_length=2048, use_gradient_checkpointing=True)
     assert first.total == estimate(again, CONFIG, work, card).total
 
 
 def test_changes_are_combined_where_none_alone_is_enough():
-    wanted = experiment(max_seq_length=4096, per_device_train_batch_size=16, use_gradient_checkpointing=False)
+    wanted = experiment(max_seq_length=4096, per_device_train_batch_size=16, use_gradient_checkpointing=False, dpo_path="plain")
     assert changes(wanted, 5) == [
         (
             "--set hyperparameters.use_gradient_checkpointing=true "
@@ -65,7 +75,7 @@ def test_where_nothing_helps_the_nearest_is_named():
 
 def test_a_smaller_micro_batch_divides_the_same_global_batch():
     """Of 24 pairs on 2 GPUs: 6, 4, 3, 2 or 1 a device, never 5."""
-    wanted = experiment({"global_batch_size": 24}, per_device_train_batch_size=6, max_seq_length=4096)
+    wanted = experiment({"global_batch_size": 24}, per_device_train_batch_size=6, max_seq_length=4096, dpo_path="plain")
     smaller = "--set hyperparameters.per_device_train_batch_size={} --set launch.global_batch_size=24"
     for gib, size in ((12, 4), (6, 2)):
         assert changes(wanted, gib, world=2)[0] == (smaller.format(size), True)

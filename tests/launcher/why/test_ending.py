@@ -97,7 +97,7 @@ ENDED = [
      "the experiment is wrong: configs/mine.yml:3:18: hyperparameters.learning_rate is not a number (in exp_1)"),
     (43, "data/training_data.csv:7: no column good_answer", "data", "the data are wrong: data/training_data.csv:7: no column good_answer"),
     (44, "HF_TOKEN is refused by the hub", "credential", "a credential is missing or refused: HF_TOKEN is refused by the hub"),
-    (45, "out of memory: lower per_device_train_batch_size or max_seq_length (CUDA out of memory. Tried to allocate 2.00 GiB)",
+    (45, "out of memory: lower max_seq_length or use gradient checkpointing (CUDA out of memory. Tried to allocate 2.00 GiB)",
      "gpu-memory", "out of memory on the device: CUDA out of memory. Tried to allocate 2.00 GiB"),
     (45, "out of memory at step 12: lower max_seq_length, or see `launcher plan` (CUDA out of memory)",
      "gpu-memory", "out of memory on the device at step 12: lower max_seq_length, or see `launcher plan` (CUDA out of memory)"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,60 @@ def test_a_schedule_that_cannot_be_made_is_named_before_the_weights_are_loaded(g
         ExperimentError, match=f"lr_scheduler_kwargs: does not fit lr_scheduler_type: {given['lr_scheduler_type']}"
     ):
         check_schedule(arguments(experiment, RunDir(tmp_path), precision, device))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cuda", "runs"),
+    [
+        (None, True, "adamw_torch_fused"),
+        ("adamw_torch", True, "adamw_torch_fused"),
+        ("adamw_8bit", True, "adamw_8bit"),
+        ("sgd", True, "sgd"),
+        (None, False, "adamw_torch"),
+        ("adamw_8bit", False, "adamw_torch"),
+        ("adamw_torch_fused", False, "adamw_torch_fused"),
+    ],
+)
+def test_adamw_is_fused_on_a_gpu_and_the_plan_says_so(wanted: str | None, cuda: bool, runs: str, tmp_path: Path) -> None:
+    from launcher.planning.machine import Machine
+    from launcher.planning.model_config import ModelConfig
+    from launcher.planning.state import state
+
+    given = {} if wanted is None else {"optim": wanted}
+    experiment = Experiment.parse({"model_name": "m", "datasets_path": "d", "hyperparameters": given})
+    device, precision = Device(cuda=cuda, bf16=False, rank=0, world=1), Precision(torch.float32, bf16=False, fp16=False)
+    assert arguments(experiment, RunDir(tmp_path), precision, device).optim == runs
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 8, "intermediate_size": 8}
+    parts, _ = state(experiment.hyperparameters, ModelConfig.parse(sizes), Machine(cuda=cuda))
+    why = next(part.why for part in parts if part.name == "optimizer")
+    assert why == ("adamw_torch, fused" if runs == "adamw_torch_fused" and cuda else wanted or "adamw_torch")
+
+
+def test_deepspeed_keeps_the_optimizer_that_it_is_given() -> None:
+    """It may move the optimizer's state to main memory."""
+    from launcher.planning.state import optimizer_of
+
+    assert optimizer_of("adamw_torch", cuda=True, sharded=True) == "adamw_torch"
+
+
+def test_a_checkpoint_of_the_unfused_adamw_goes_on_bit_for_bit_under_the_fused_one() -> None:
+    """Its groups say which implementation they had, and its state has the same form."""
+
+    def steps(optimizer: torch.optim.Optimizer, weight: torch.nn.Parameter, count: int) -> None:
+        for _ in range(count):
+            weight.grad = weight.detach().cos()
+            optimizer.step()
+
+    def made(start: torch.Tensor, **how: Any) -> tuple[torch.nn.Parameter, torch.optim.AdamW]:
+        weight = torch.nn.Parameter(start.clone())
+        return weight, torch.optim.AdamW([weight], lr=1e-2, **how)
+
+    start = torch.linspace(-2, 2, 1001)
+    weight, before = made(start)
+    steps(before, weight, 3)
+    saved, middle = deepcopy(before.state_dict()), weight.detach().clone()
+    steps(before, weight, 3)
+    resumed, after = made(middle, fused=True)
+    after.load_state_dict(saved)
+    steps(after, resumed, 3)
+    assert torch.equal(resumed, weight)

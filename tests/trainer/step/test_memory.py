@@ -1,83 +1,159 @@
-"""What is kept for the backward pass, and what fits."""
+"""How long the rows of this GPU are: what the trainer measures, and that `launcher plan` says the same."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launcher.experiment.schema import Experiment
+
 GIB = 2**30
+ROOT = Path(__file__).parents[3]
+Card = Callable[..., None]
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Card:
+    """Makes torch see a GPU with ``gib`` of memory, of which others have ``taken`` and this process has ``ours``."""
+    import torch
+
+    def make(gib: float, *, taken: float = 0.3, ours: float = 0.0) -> None:
+        free, total = int((gib - taken - ours) * GIB), int(gib * GIB)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free, total))
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: int(ours * GIB))
+
+    return make
+
+
+class Model:
+    """Qwen3-0.6B as far as its memory is asked for: the sizes, and weights without content."""
+
+    def __init__(self, **sizes: Any):
+        import torch
+        from transformers import Qwen3Config, Qwen3ForCausalLM
+
+        found = json.loads((ROOT / "configs/models/Qwen/Qwen3-0.6B/config.json").read_text())
+        self.config = Qwen3Config(**{**found, **sizes})
+        with torch.device("meta"):
+            self._model = Qwen3ForCausalLM(self.config).to(torch.bfloat16)
+
+    def parameters(self) -> Any:
+        return self._model.parameters()
+
+
+def experiment(**hyper: Any) -> Experiment:
+    return Experiment.parse({"model_name": "m", "datasets_path": "d", "hyperparameters": hyper})
+
+
+def tokens(lengths: list[int]) -> Any:
+    """Pairs of ``lengths``, a third of each is the prompt."""
+    from trainer.inputs.tokens import TokenPair, Tokens
+
+    return Tokens([TokenPair([1] * (n // 3), [2] * (n // 3), [3] * (n - 2 * (n // 3)), 1) for n in lengths], 0)
+
+
+def taken(model: Any, data: Any, wanted: Experiment, **others: Any) -> Any:
+    """The rows of the only rank."""
+    from types import SimpleNamespace
+
+    from trainer.step.memory import counted, plan_rows
+
+    args: Any = SimpleNamespace(world_size=1, deepspeed_plugin=None)
+    return plan_rows(wanted, model, counted(data, wanted.global_batch), args, packed=True, **others)
 
 
 @pytest.fixture(scope="module")
-def config() -> Any:
-    """Qwen3-0.6B's sizes."""
-    from transformers import Qwen3Config
-
-    return Qwen3Config(
-        hidden_size=1024,
-        intermediate_size=3072,
-        num_hidden_layers=28,
-        num_attention_heads=16,
-        num_key_value_heads=8,
-        head_dim=128,
-        tie_word_embeddings=True,
-    )
+def model() -> Model:
+    return Model()
 
 
-def test_what_is_kept_grows_with_the_tokens_and_with_the_width_of_a_number(config: Any) -> None:
-    from trainer.step.memory import activation_bytes
+def test_a_step_of_eight_pairs_is_one_row_at_the_defaults(model: Model, card: Card) -> None:
+    from trainer.step.packing import rows_of
 
-    one, wide = activation_bytes(config, 1000, 2), activation_bytes(config, 1000, 4)
-    assert one is not None
-    assert wide is not None
-    assert activation_bytes(config, 2000, 2) == 2 * one
-    assert one < wide < 2 * one  # norms compute in fp32 whatever the rest does
-
-
-@pytest.mark.parametrize(("free", "recomputes"), [(80 * GIB, False), (16 * GIB, True)])
-def test_the_same_batch_is_kept_on_a_large_card_and_recomputed_on_a_small_one(config: Any, free: int, recomputes: bool) -> None:
-    from trainer.step.memory import must_recompute
-
-    found, sentence = must_recompute(config, tokens=8000, bytes_per_number=2, trained=10_000_000, free=free)
-    assert found is recomputes
-    assert sentence.startswith(
-        f"gradient checkpointing {'on' if recomputes else 'off'}: without it a micro-batch needs about 13."
-    )
+    data = tokens([600] * 8)
+    card(24)
+    assert len(rows_of(data.pairs, taken(model, data, experiment()).tokens)) == 1
+    assert len(rows_of(data.pairs, 2 * 600)) == 4, "as the micro-batch would split it"
 
 
-def test_all_weights_trained_need_room_for_their_gradients_and_moments(config: Any) -> None:
-    from trainer.step.memory import must_recompute
+@pytest.mark.parametrize("gib", [3, 4, 6, 8, 12, 24, 80])
+@pytest.mark.parametrize("hyper", [{}, {"full_finetuning": True}, {"gpu_memory_utilization": 0.5}, {"r": 64}])
+def test_the_trainer_takes_the_row_that_the_plan_says(model: Model, card: Card, gib: float, hyper: dict[str, Any]) -> None:
+    from launcher.planning.estimate import estimate
+    from launcher.planning.gpus import Gpu
+    from launcher.planning.machine import Machine
+    from launcher.planning.model_config import ModelConfig
+    from trainer.step.memory import counted
 
-    assert not must_recompute(config, tokens=1000, bytes_per_number=2, trained=0, free=8 * GIB)[0]
-    assert must_recompute(config, tokens=1000, bytes_per_number=2, trained=600_000_000, free=8 * GIB)[0]
-
-
-def test_weights_that_come_to_the_gpu_later_take_room_there(config: Any) -> None:
-    from trainer.step.memory import activation_bytes, must_recompute
-
-    kept = activation_bytes(config, 1000, 2)
-    assert kept is not None
-    free = int(kept / 0.8) + GIB  # room for the activations and 1 GiB, and the weights are 1.1
-    assert must_recompute(config, tokens=1000, bytes_per_number=2, trained=0, free=free)[0]
-    assert not must_recompute(config, tokens=1000, bytes_per_number=2, trained=0, free=free + GIB)[0]
-
-
-def test_quantised_weights_are_on_the_gpu_already() -> None:
-    from transformers import Qwen3Config
-
-    from trainer.step.memory import must_recompute
-
-    config = Qwen3Config(num_hidden_layers=2)
-    free = 3 * GIB
-    assert must_recompute(config, tokens=100, bytes_per_number=2, trained=0, free=free)[0]
-    config.quantization_config = {"load_in_4bit": True}
-    assert not must_recompute(config, tokens=100, bytes_per_number=2, trained=0, free=free)[0]
+    data, wanted = tokens([500 + 7 * n for n in range(40)]), experiment(**hyper)
+    card(gib)
+    rows = taken(model, data, wanted)
+    config, work = ModelConfig.parse(model.config.to_dict()), counted(data, wanted.global_batch)
+    planned = estimate(wanted, config, work, Machine(gpu=Gpu("card", int(gib * GIB), None)))
+    assert (rows.tokens, rows.recompute) == (planned.row, planned.recompute)
+    assert rows.adds == sum(part.size for part in planned.parts if part.name in ("activations", "logits", "backward", "update"))
 
 
-def test_a_model_whose_sizes_are_not_known_recomputes() -> None:
+def test_what_others_have_on_the_card_is_not_free_and_what_the_weights_have_is_counted_once(model: Model, card: Card) -> None:
+    data = tokens([600] * 64)
+    wanted = experiment(per_device_train_batch_size=64, gradient_accumulation_steps=1)
+    card(24)
+    alone = taken(model, data, wanted)
+    card(24, taken=10)
+    assert taken(model, data, wanted).tokens < alone.tokens / 1.5
+    card(24, ours=1.1)
+    assert taken(model, data, wanted) == alone, "quantised weights lie on the card before the others come"
+
+
+def test_weights_that_the_sizes_do_not_tell_take_their_room(model: Model, card: Card) -> None:
+    import torch
+
+    data, seeing = tokens([600] * 64), Model(num_hidden_layers=1)
+    wanted = experiment(per_device_train_batch_size=64, gradient_accumulation_steps=1)
+    card(24)
+    before = taken(seeing, data, wanted).room
+    seeing._model.vision = torch.nn.Linear(2**15, 2**14, bias=False, device="meta", dtype=torch.bfloat16)
+    assert before - taken(seeing, data, wanted).room == pytest.approx(0.8 * GIB)
+
+
+def test_a_model_whose_sizes_are_unknown_has_no_plan(card: Card) -> None:
     from transformers import PretrainedConfig
 
-    from trainer.step.memory import must_recompute
+    card(24)
+    assert taken(type("Model", (), {"config": PretrainedConfig()}), tokens([600]), experiment()) is None
 
-    assert must_recompute(PretrainedConfig(), tokens=1, bytes_per_number=2, trained=0, free=80 * GIB)[0]
+
+def test_rows_stay_short_where_attention_computes_what_is_not_seen(model: Model, card: Card) -> None:
+    """Without FlexAttention a row costs T²."""
+    import torch
+
+    from trainer.step.memory import row_budget
+
+    data = tokens([600] * 8)
+    card(24)
+    rows = taken(model, data, experiment())
+    bare: Any = type("Model", (), {"_supports_attention_backend": False})()
+    assert rows.tokens == 4800
+    assert row_budget(data.pairs, 2, bare, torch.device("cuda"), rows) == 600
+    assert row_budget(data.pairs, 2, bare, torch.device("cpu"), None) == 600
+
+
+def test_rows_are_as_planned_where_flex_attention_computes_only_what_is_seen(
+    model: Model, card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from trainer.step import memory
+
+    monkeypatch.setattr(memory, "attention", lambda device, model: "flex_attention")
+    data = tokens([600] * 8)
+    card(24)
+    rows = taken(model, data, experiment())
+    assert memory.row_budget(data.pairs, 2, model, torch.device("cuda"), rows) == 4800
+    assert memory.row_budget(data.pairs, 2, model, torch.device("cuda"), None) == 1200, "unknown sizes"
+    assert memory.row_budget(data.pairs, 2, model, torch.device("cuda"), replace(rows, packed=False)) == 1200

@@ -1,0 +1,191 @@
+"""Rows: how many tokens a forward pass holds, and whether it keeps its activations. Pure.
+
+``launcher plan`` and the trainer take this decision here, from the same numbers: what it says before a run is what the run does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ..experiment.hyperparameters import Hyperparameters
+from ..experiment.schema import Experiment
+from ..experiment.trl_fields import why_not_fast
+from .activations import head_bytes, kept_bytes, working_bytes
+from .machine import Machine, numbers_of
+from .model_config import ModelConfig
+from .state import Part, state, update_bytes
+from .work import Work
+
+SHARE: Final = 0.8  # of what the state leaves free: the rest is for fragmentation and the kernels' own buffers
+CONTEXT: Final = 600 << 20  # bytes: CUDA context, workspaces of its libraries, compiled kernels
+CPU_ROW: Final = 512  # tokens: longer rows leave the caches, and were slower on two cores
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The forward and backward passes of one rank. ``room`` and ``needed`` are bytes; None: the GPU's memory is unknown.
+
+    ``tokens``: of the longest pass. ``whole``: it holds the whole step. ``recompute``: gradient checkpointing is on.
+    ``needed``: of the smallest pass that is possible, without gradient checkpointing.
+    """
+
+    tokens: int
+    whole: bool
+    recompute: bool
+    packed: bool
+    by_memory: bool  # and not by ``per_device_train_batch_size``
+    adds: int  # bytes of the longest pass
+    needed: int
+    room: int | None
+
+    @property
+    def checkpointing(self) -> str:
+        """Why gradient checkpointing is on or off, in a sentence."""
+        what = "the longest pair" if self.by_memory else "a micro-batch"
+        room = f"{_gib(self.room or 0)} GiB are free"
+        return f"gradient checkpointing {_on(self.recompute)}: without it {what} needs about {_gib(self.needed)} GiB, {room}"
+
+    @property
+    def sentence(self) -> str:
+        """How long the rows are, and what they were measured by."""
+        whole = ", a whole step" if self.whole else ""
+        return f"rows of up to {self.tokens:,} tokens{whole}: about {_gib(self.adds)} of {_gib(self.room or 0)} GiB that are free"
+
+
+def ceiling(memory: int, gpu_memory_utilization: float) -> int:
+    """Bytes that a run may allocate on a GPU with ``memory`` bytes."""
+    return int(memory * gpu_memory_utilization) - CONTEXT
+
+
+def is_packed(h: Hyperparameters, config: ModelConfig, work: Work) -> bool:
+    """Whether the trainer packs rows without padding, as far as that is known without the model."""
+    needs_plain = why_not_fast({**h.trl, "optim": h.optim, "loss_type": h.loss_type}) is not None
+    window = config.window is not None and config.window < work.longest
+    return h.dpo_path != "plain" and not needs_plain and not window
+
+
+def is_by_memory(machine: Machine, *, packed: bool) -> bool:
+    """Whether the free memory decides how long a row is, and ``per_device_train_batch_size`` does not.
+
+    Under ZeRO it does: a rank that runs out of memory alone cannot halve its rows, as all meet in each.
+    """
+    return packed and machine.cuda and not machine.stage
+
+
+def idle_batch(experiment: Experiment) -> str | None:
+    """The notice for a run whose rows are by memory, where ``per_device_train_batch_size`` is set and changes nothing."""
+    h, name = experiment.hyperparameters, "per_device_train_batch_size"
+    is_set = getattr(h, name) != type(h).model_fields[name].default
+    if not is_set or experiment.launch.global_batch_size is None:  # else it is a factor of the global batch
+        return None
+    return f"{name} has no effect on the fast path on a GPU: a row is as long as the free memory allows"
+
+
+def rows_by_pairs(longest_pair: int, per_device: int, *, short: bool) -> int:
+    """Tokens of a row that holds at most ``per_device`` pairs; ``short``: for attention that long rows slow down."""
+    room = per_device * longest_pair
+    return max(longest_pair, min(CPU_ROW, room)) if short else room
+
+
+def choose_rows(passes: Passes, free: int | None, recompute: bool | None = None) -> Rows:
+    """The rows for a rank that may allocate ``free`` bytes before anything is on its GPU; None: nobody knows, or it has none.
+
+    ``recompute``: gradient checkpointing; None: as the experiment sets it. ``auto`` turns it on only where the smallest pass
+    does not fit without, never to make rows longer, and never on the CPU.
+    """
+    stays = sum(part.size for part in state(passes.h, passes.config, passes.machine)[0])
+    room = None if free is None else max(0, int(SHARE * (free - stays)))
+    needed = passes.size(passes.least, False)
+    wanted = passes.h.use_gradient_checkpointing if recompute is None else recompute
+    on = (room is not None and needed > room) if wanted == "auto" else bool(wanted)
+    row = passes.row(room, on)
+    by_memory = is_by_memory(passes.machine, packed=passes.packed)
+    return Rows(row, row >= passes.share, on, passes.packed, by_memory, passes.size(row, on), needed, room)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The forward and backward passes of one rank in a step; ``packed``: without padding, and every prompt once."""
+
+    experiment: Experiment
+    config: ModelConfig
+    work: Work
+    machine: Machine
+    packed: bool
+
+    @property
+    def h(self) -> Hyperparameters:
+        return self.experiment.hyperparameters
+
+    @property
+    def share(self) -> int:
+        """Tokens of the rank's largest share of a step, at most."""
+        pairs = -(-self.experiment.global_batch // self.machine.world)
+        return self.work.longest_together(pairs) if self.packed else 2 * pairs * self.work.longest
+
+    @property
+    def least(self) -> int:
+        """Tokens of the smallest pass that a run needs: the longest pair, also as TRL computes it to be compared with."""
+        as_trl = 2 * self.work.longest
+        return as_trl if is_by_memory(self.machine, packed=self.packed) else max(as_trl, self._by_pairs)
+
+    def row(self, room: int | None, recompute: bool) -> int:
+        """Tokens of the longest pass, for ``room`` bytes: at least the longest pair, at most the share of a step."""
+        if not is_by_memory(self.machine, packed=self.packed):
+            return self._by_pairs
+        longest = self.work.longest_pair
+        if room is None or self.share <= longest:
+            return longest
+        if self.size(self.share, recompute) <= room:
+            return self.share
+        fits, beyond = longest, self.share
+        while beyond - fits > 1:
+            middle = (fits + beyond) // 2
+            fits, beyond = (middle, beyond) if self.size(middle, recompute) <= room else (fits, middle)
+        return fits
+
+    @property
+    def _by_pairs(self) -> int:
+        """Tokens of the longest pass with as many pairs as ``per_device_train_batch_size`` allows."""
+        per_device = self.h.per_device_train_batch_size
+        if not self.packed:
+            return 2 * per_device * self.work.longest
+        return min(self.share, rows_by_pairs(self.work.longest_pair, per_device, short=not self.machine.cuda))
+
+    def size(self, row: int, recompute: bool) -> int:
+        """Bytes that a pass of ``row`` tokens, or the update after it, adds at the peak."""
+        return sum(part.size for part in self.parts(row, recompute))
+
+    def parts(self, row: int, recompute: bool) -> list[Part]:
+        """What a forward and backward pass of ``row`` tokens holds at its peak, or the update after it if that is more."""
+        h, config, work, machine = self.h, self.config, self.work, self.machine
+        numbers = numbers_of(h, machine)
+        targets = None if h.full_finetuning else frozenset(linear.name for linear in config.targets(h.target_modules))
+        # On a CPU by segments: all but the chosen answers, about half of the answers' tokens.
+        copied = 0.0 if machine.cuda or not self.packed else 1 - work.answers / 2 / max(1, work.packed)
+        masked = 0 if self.packed else work.longest
+        kept = kept_bytes(config, row, numbers, targets=targets, r=h.r, masked=masked, copied=copied, recompute=recompute)
+        places = row if not self.packed else -(-row * work.answers // max(1, work.packed))
+        trains_head = h.full_finetuning and row < self.share  # else its gradient is the pass's own, and nothing is added to it
+        head = head_bytes(config, places, numbers, cuda=machine.cuda, trained=trains_head)
+        layer = working_bytes(config, row, numbers, targets=targets, r=h.r, masked=masked, copied=copied, recompute=recompute)
+        form = "packed" if self.packed else "padded"
+        how = "gradient checkpointing" if recompute else "no gradient checkpointing"
+        parts = [Part("activations", kept, f"{row:,} tokens in a {form} pass, {how}")]
+        if head >= layer:
+            parts.append(Part("logits", head, f"{places:,} answer tokens, vocabulary in chunks of 32,768"))
+        else:
+            parts.append(Part("backward", layer, "gradients of one layer (larger than the logits, which are freed by then)"))
+        beyond = update_bytes(h, config, machine) - sum(part.size for part in parts)
+        if beyond > 0:
+            parts.append(Part("update", beyond, "temporary copies of the optimizer, beyond the activations (freed by then)"))
+        return parts
+
+
+def _on(wanted: bool) -> str:
+    return "on" if wanted else "off"
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f}"
