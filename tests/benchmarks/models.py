@@ -91,3 +91,6 @@ def save(sizes: Sizes, folder: Path, device: str) -> None:
         model = Qwen3ForCausalLM(config(sizes))
     model.to(torch.bfloat16 if device == "cuda" else torch.float32).save_pretrained(folder)
     tokenizer(sizes["vocab_size"]).save_pretrained(folder)
+    if device == "cuda":
+        del model
+        torch.cuda.empty_cache()
