@@ -44,7 +44,7 @@ def make_pairs(shape: Shape, count: int, vocabulary: int, scale: int = 1) -> lis
 
 def work_of(pairs: Sequence[Any]) -> Any:
     """The planner's ``Work`` of one epoch of ``pairs``, counted."""
-    from launcher.planning.estimate import Work
+    from launcher.planning.work import Work
     from trainer.step.packing import packed_length
 
     return Work(

@@ -200,7 +200,7 @@ def test_a_step_is_profiled(measured: Callable[[str], dict[str, Any]]) -> None:
 def test_a_shortage_is_survived_with_shorter_rows(measured: Callable[[str], dict[str, Any]]) -> None:
     found = measured("shortage")
     assert found["status"] == "done"
-    assert found["row_tokens_then"] == found["row_tokens"] // 2
+    assert found["row_tokens_then"] <= found["row_tokens"] // 2
     assert len(found["warnings"]) == 1
 
 

@@ -87,7 +87,7 @@ def shortage(place: Place, model: str) -> Iterator[Figures]:
 
 
 def budget(trainer: Any) -> int | None:
-    return trainer._fast.budget if trainer.path == "fast" else None
+    return trainer.fast.budget if trainer.path == "fast" else None
 
 
 class Scarce(Watch):

@@ -29,7 +29,7 @@ def launches(place: Place, model: str) -> Iterator[dict[str, Any]]:
     watch, looked = Watch(place.device, warm), Look(place.device, warm + steps)
     trainer, said = trained(place, experiment, "launches", watch, looked)
     step = statistics.median(watch.seconds[:steps])
-    pairs = trainer._fast.train.pairs if trainer.path == "fast" else None
+    pairs = trainer.fast.train.pairs if trainer.path == "fast" else None
     if pairs is not None:
         found = rates(experiment, trainer.model.config, pairs, watch.seconds[:steps], batch_of(place).pairs, is_packed=True)
         yield {**found, "losses": losses(trainer), "said": said.about("path", "row"), "sentence": sentence(found)}

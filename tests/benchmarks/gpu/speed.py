@@ -23,7 +23,7 @@ def speed(
     experiment = experiment_of(place, model, shape, warm + batch.steps, **settings)
     watch = Watch(place.device, warm)
     trainer, said = trained(place, experiment, f"{model}-{compile}-{shape.replace(' ', '-')}", watch)
-    pairs = trainer._fast.train.pairs if trainer.path == "fast" else tokens_of(place, experiment).pairs
+    pairs = trainer.fast.train.pairs if trainer.path == "fast" else tokens_of(place, experiment).pairs
     found = rates(experiment, trainer.model.config, pairs, watch.seconds, batch.pairs, is_packed=trainer.path == "fast")
     planned = estimated(experiment, trainer.model.config, pairs, place.device)
     yield {
@@ -106,11 +106,11 @@ def model_flops(experiment: Any, config: Any, work: Any, *, is_packed: bool) -> 
     computed again in the backward pass, and a reference in the step do not count. Over the step's time and the GPU's dense 16-bit
     peak this is the model FLOPs utilisation (MFU) of Chowdhery et al., "PaLM" (arXiv 2204.02311, appendix B).
     """
-    from launcher.planning.estimate import _flops
+    from launcher.planning import flops
     from launcher.planning.model_config import ModelConfig
 
     h, sizes = experiment.hyperparameters, ModelConfig.parse(config.to_dict())
-    one, two = (_flops(h, sizes, work, is_packed, False, passes) for passes in (1, 2))
+    one, two = (flops.training(h, sizes, work, is_packed, False, passes) for passes in (1, 2))
     again = 2.0 * sizes.embedding * work.answers  # the head's tiles, a second time
     return two - one - again  # without the reference's own pass
 
@@ -131,8 +131,9 @@ def estimated(experiment: Any, config: Any, pairs: Any, device: str) -> int:
     """Bytes of tensors that ``launcher plan`` expects, from counted tokens."""
     import torch
 
-    from launcher.planning.estimate import Machine, estimate
+    from launcher.planning.estimate import estimate
     from launcher.planning.gpus import gpu_there
+    from launcher.planning.machine import Machine
     from launcher.planning.model_config import ModelConfig
 
     gpu = None
