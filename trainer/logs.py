@@ -48,6 +48,12 @@ class StepLog:
                 self._events.add_scalar(_tag(event["type"], name), value, event["step"])
         self._events.flush()
 
+    def text(self, tag: str, markdown: str, step: int) -> None:
+        """Shows ``markdown`` among TensorBoard's texts."""
+        if self._events is not None:
+            self._events.add_text(tag, markdown, step)
+            self._events.flush()
+
     @property
     def seconds(self) -> float:
         return round(time.monotonic() - self._began, 3)

@@ -23,10 +23,11 @@ from .checkpoints.best import MetricCheck, Patience
 from .checkpoints.checkpoints import StopCallback, any_rank, resume_point
 from .checkpoints.origin import check, check_base, day_of, origin
 from .checkpoints.remembered import CHECKPOINTING, MICRO, PATH, remembered, step_of
+from .evaluation.prompts import SamplePrompt, sample_prompts
 from .inputs.adapter import check_biases, lora_config, seed_adapter, sizes, skip_input_casts, widen_adapter
 from .inputs.arguments import arguments, check_optimizer, check_schedule, smaller, without_effect
 from .inputs.bucket import model_path
-from .inputs.clock import day_of_run
+from .inputs.clock import Clock, day_of_run
 from .inputs.data import read_data
 from .inputs.model import Precision, choose_precision, load_model, load_tokenizer, weights_size
 from .inputs.reach import Reach, check_reach, read_from
@@ -107,6 +108,7 @@ class Inputs:
     precision: Precision
     args: DPOConfig
     made_of: dict[str, Any]  # see checkpoints.origin
+    prompts: list[SamplePrompt]  # whose answers are written down
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def prepare_inputs(rank: Rank) -> Inputs:
     checkpoint = resume_point(run, experiment, roots.run)
     day = day_of_run(run, h.template_date, day_of(checkpoint), first=rank.first)
     tokens, held_out = tokenize_all(experiment, pairs, tokenizer, roots.cache, day)
+    prompts = sample_prompts(experiment, pairs, tokenizer, Clock(day))
     beyond = check_reach(reach, experiment, read_from(pairs, tokens, held_out), tokenizer)
     micro = smaller(h.per_device_train_batch_size, roots.splits, remembered(checkpoint, MICRO))
     precision = choose_precision(h, cuda=device.cuda, bf16=device.bf16, is_sharded=is_sharded())
@@ -162,7 +165,7 @@ def prepare_inputs(rank: Rank) -> Inputs:
         notices(differences)
     check_optimizer(args)
     check_schedule(args)
-    return Inputs(pairs, path, tokenizer, tokens, held_out, reach, checkpoint, precision, args, made_of)
+    return Inputs(pairs, path, tokenizer, tokens, held_out, reach, checkpoint, precision, args, made_of, prompts)
 
 
 def tokenize_all(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: Path, day: date) -> tuple[Tokens, Tokens | None]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from launcher.experiment.hyperparameters import Hyperparameters
+from launcher.experiment.samples import Samples
 from launcher.experiment.schema import ColumnMapping, Experiment, Health, Launch, StorageConfig
 
 Columns = ColumnMapping | Mapping[str, Any]
@@ -44,6 +45,7 @@ class Settings(TypedDict, total=False):
     storage_config: StorageConfig | Mapping[str, Any]
     launch: Launch | Mapping[str, Any]
     health: Health | Mapping[str, Any]
+    samples: Samples | Mapping[str, Any] | list[int | str] | int
 
 
 class _Written:

@@ -15,12 +15,17 @@ from .step.dpo import DPOTrainer
 
 def final_metrics(trainer: DPOTrainer) -> dict[str, float]:
     """The validation figures of the weights that are saved: those of the best step where it was loaded, else the last."""
-    state = trainer.state
+    state, step = trainer.state, saved_step(trainer)
     trainer.is_stop_wanted = lambda: False  # training is over: the rest is short, and a stop now would lose it
-    was_loaded = trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None
-    step = state.best_global_step if was_loaded else state.global_step
     logged = next((e for e in reversed(state.log_history) if "eval_loss" in e and e["step"] == step), None)
     return dict(logged or trainer.evaluate())
+
+
+def saved_step(trainer: DPOTrainer) -> int:
+    """After how many steps the weights were as they are saved."""
+    state = trainer.state
+    was_loaded = trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None
+    return int(state.best_global_step if was_loaded else state.global_step)
 
 
 def logged_at_start(run: RunDir) -> dict[str, Any] | None:

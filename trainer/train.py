@@ -21,6 +21,7 @@ from launcher.runs.run_dir import ASIDE, RunDir
 from .checkpoints.checkpoints import publish, save_verified
 from .checkpoints.remembered import BUDGETS, PATH, remembered
 from .evaluation.ending import evaluate
+from .evaluation.samples import Sampler
 from .evaluation.suspects import look
 from .inputs.bucket import check_upload, name_base, upload_adapter
 from .output import notices, say, stage
@@ -41,7 +42,7 @@ from .processes.stop import StopRequest
 from .step.choice import Choice, choose_path, rounding, take_path
 from .step.dpo import DPOTrainer, Interrupted
 from .step.first import causes, expected, is_fresh
-from .summary import final_metrics, logged_at_start, summarise
+from .summary import final_metrics, logged_at_start, saved_step, summarise
 
 __all__ = ["Roots", "train"]
 
@@ -62,8 +63,9 @@ def train(
     rank.stop_if_asked(inputs.checkpoint)
     _path(rank, inputs, ready)
     rank.stop_if_asked(inputs.checkpoint)
+    sampler = _sampler(rank, inputs, ready)
     seconds = _training(inputs, ready, peers)
-    _adapter(rank, inputs, ready, seconds)
+    _adapter(rank, inputs, ready, sampler, seconds)
     return _upload(rank)
 
 
@@ -115,6 +117,15 @@ def _watch_first_step(inputs: Inputs, ready: Ready, choice: Choice) -> None:
     trainer.on_first_step = partial(ready.health.check_first, known, lambda: causes(trainer.model, args, fresh=fresh))
 
 
+def _sampler(rank: Rank, inputs: Inputs, ready: Ready) -> Sampler:
+    """What writes the sample answers; it has those of the base model where the training will replace its weights."""
+    sampler = Sampler(rank.run, rank.experiment.samples, inputs.prompts, inputs.tokenizer, ready.log)
+    sampler.before(ready.trainer)
+    for callback in sampler.callbacks(ready.trainer):
+        ready.trainer.add_callback(callback)
+    return sampler
+
+
 def _training(inputs: Inputs, ready: Ready, peers: Peers | None) -> float:
     """Trains to the last step; returns the seconds that took. Raises Stopped where a stop came before it."""
     trainer, began = ready.trainer, time.monotonic()
@@ -152,7 +163,7 @@ class FirstStep(TrainerCallback):
         self._stack.close()
 
 
-def _adapter(rank: Rank, inputs: Inputs, ready: Ready, seconds: float) -> None:
+def _adapter(rank: Rank, inputs: Inputs, ready: Ready, sampler: Sampler, seconds: float) -> None:
     """Writes the adapter, reads it back, compares it, and publishes it with its figures."""
     run, trainer, log = rank.run, ready.trainer, ready.log
     after = final_metrics(trainer) if inputs.held_out else None
@@ -161,6 +172,7 @@ def _adapter(rank: Rank, inputs: Inputs, ready: Ready, seconds: float) -> None:
     before = logged_at_start(run) if inputs.held_out else None
     learned = evaluate(trainer, run, inputs.held_out, inputs.pairs.columns, before) if inputs.held_out else {}
     learned |= look(trainer, run, inputs.pairs.train)
+    learned["samples"] = sampler.after(trainer, saved_step(trainer))
     if log is not None:
         summarise(run, log, trainer, (before, after), seconds, verified, learned)
         log.close()

@@ -30,6 +30,7 @@ _SECTIONS: Final = (
     ("launch", schema.Launch),
     ("launch.kubernetes", schema.Kubernetes),
     ("health", schema.Health),
+    ("samples", schema.Samples),
 )
 _WORDS: Final[Mapping[Any, str]] = {bool: "true, false", int: "integer", float: "number", str: "text", Any: "any"}
 _WIDTH: Final = 100  # columns of the commands' help

@@ -57,9 +57,15 @@ def evaluated(where: Runs[Run], run: Run, column: str | None) -> Evaluated:
     found = learned.evaluated or {}
     pairs = _read(where, run, PAIRS, pairs_of) if found.get("pairs") else []
     suspects = _read(where, run, SUSPECTS, suspects_of)[: found["suspects"]] if found.get("suspects") else []
-    samples = last(_read(where, run, SAMPLES, samples_of)) if found.get("samples") else []
     by = LENGTH if column is None else column
-    return Evaluated(run.name, learned, by, tuple(_groups(run.name, pairs, by, found)), tuple(suspects), tuple(samples))
+    groups = tuple(_groups(run.name, pairs, by, found))
+    return Evaluated(run.name, learned, by, groups, tuple(suspects), answers(where, run, record))
+
+
+def answers(where: Runs[Run], run: Run, record: Mapping[str, Any]) -> tuple[Sample, ...]:
+    """The sample answers of the saved weights; none where the run wrote none. Raises LauncherError for a file that is no such."""
+    found = (record.get("result") or {}).get("learned") or {}
+    return tuple(last(_read(where, run, SAMPLES, samples_of))) if found.get("samples") else ()
 
 
 def _read(where: Runs[Run], run: Run, name: str, parse: Any) -> list[Any]:

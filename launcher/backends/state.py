@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import LauncherError
 from ..runs.finding import created
 from ..runs.follow import Metric, parse
 from ..runs.known import Known, judged, newest_metric, pairs_a_step, progress, time_spent
 from ..runs.learned import Learned
 from ..runs.quality import Quality, last_evaluation
 from ..runs.run_dir import RunDir
+from ..runs.samples import Sample
 from ..why import Explanation, explain
 from . import Run, Runs, Status
 from .finding import cluster_of, listed_on, local_runs_and_containers, on_cluster
+from .learned import answers
 
 if TYPE_CHECKING:
     from .kubernetes.backend import Kubernetes, Listed
@@ -143,7 +147,8 @@ def ended(where: Runs[Run], run: Run) -> Ended:
     if now.state == "done":
         record = where.record(run)
         steps, folder = where.next_steps(run, record), _loaded_from(run)
-        return Ended(run.name, now, place, "", logs, learned=Learned.of(record, place, folder, tuple(steps)))
+        learned = replace(Learned.of(record, place, folder, tuple(steps)), samples=_answers(where, run, record))
+        return Ended(run.name, now, place, "", logs, learned=learned)
     return Ended(run.name, now, place, where.words(run), logs, why=_why_over(where, run, now))
 
 
@@ -185,6 +190,12 @@ def _why_over(where: Runs[Run], run: Run, now: Status) -> Explanation | None:
     if not now.is_over or now.state == "done":
         return None
     return explain(replace(where.evidence(run), state=now.state, exit_code=now.exit_code, sentence=now.sentence))
+
+
+def _answers(where: Runs[Run], run: Run, record: Mapping[str, Any]) -> tuple[Sample, ...]:
+    with suppress(LauncherError):  # `launcher learned` names what is wrong with the file
+        return answers(where, run, record)
+    return ()
 
 
 def _loaded_from(run: Any) -> str:

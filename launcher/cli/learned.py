@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..runs.suspects import Suspect
 
 _SUSPECTS = 5  # shown
+_AT_END = 2  # samples of a run's end
 _TEXT = 240  # characters of an answer
 
 
@@ -55,6 +56,9 @@ def draw(found: Learned) -> None:
     """Prints the figures before and after, the adapter, how to load it, and the next commands."""
     for line in _figures(found):
         say(line, indent=2)
+    _draw_samples(found.samples[:_AT_END])
+    if found.samples:
+        say()
     notices([one for one in (found.displaced, found.suspected) if one is not None])
     verified = "" if found.tensors is None else f" ({found.tensors} tensors, read back and compared)"
     say(f"{'adapter':<{LABEL}}{found.adapter}{verified}", indent=LABEL)

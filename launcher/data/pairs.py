@@ -38,7 +38,8 @@ class Pairs:
     """All pairs in the order of their rows; ``notices``: what is allowed but worth a look, ``Warned`` where it harms the result.
 
     ``system``: where the system text stands. ``spreadsheet``: what was read, where the data are worksheets; a run keeps a
-    snapshot. ``columns``: the other columns of the validation rows that can name groups, with a value for each pair.
+    snapshot. ``columns``: the other columns of the validation rows that can name groups, with a value for each pair. ``prompt``:
+    what every user message was made with.
     """
 
     train: tuple[Pair, ...]
@@ -48,6 +49,7 @@ class Pairs:
     spreadsheet: Spreadsheet | None = None
     system: str | None = None
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    prompt: Prompt | None = None
 
 
 def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
@@ -78,7 +80,7 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     notices = [*content_notices(train, validation), *table_notices(experiment, tables, mapping, prompt)]
     place = prompt.place if prompt is not None else None
     columns = {} if tables.validation is None else group_columns(tables.validation, mapping)
-    return Pairs(train, validation, tuple(_sources(tables)), tuple(notices), tables.spreadsheet, place, columns)
+    return Pairs(train, validation, tuple(_sources(tables)), tuple(notices), tables.spreadsheet, place, columns, prompt)
 
 
 def group_columns(table: Table, mapping: Columns) -> dict[str, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from ..redact import SECRET
 from .bucket_name import EXPECTED, SCHEME, is_bucket, split
 from .hyperparameters import Hyperparameters, needs_evaluations
 from .neutral import without_neutral
+from .samples import Samples, SamplesSection
 from .section import Float, Frozen, Int, Name, Section, Size, Text, Texts, nothing
 
 
@@ -207,6 +208,9 @@ class Experiment(Section):
     storage_config: StorageConfig | None = Field(None, description="where the adapter is uploaded")
     launch: Launch = Field(default_factory=Launch.model_construct, description="where it runs")
     health: Health = Field(default_factory=Health.model_construct, description="what the run watches")
+    samples: SamplesSection = Field(
+        default_factory=Samples.model_construct, description="prompts whose answers are written down, before and after"
+    )
 
     @model_validator(mode="before")
     @classmethod

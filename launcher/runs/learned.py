@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import Warned
 from .figures import Figures
+from .samples import Sample
 from .suspects import FILE as SUSPECTS
 
 
@@ -19,7 +20,7 @@ class Learned:
 
     ``adapter`` is its folder, ``tensors`` how many were read back and compared, None where no record says so. ``python`` are
     lines that load it, ``next`` what a person types after `launcher`. ``evaluated``: figures with intervals, and how many
-    training pairs look labelled the wrong way round; None for an older run.
+    training pairs look labelled the wrong way round; None for an older run. ``samples``: answers before and after.
     """
 
     adapter: str
@@ -32,6 +33,7 @@ class Learned:
     python: tuple[str, ...] = ()
     next: tuple[str, ...] = ()
     evaluated: Mapping[str, Any] | None = None
+    samples: tuple[Sample, ...] = ()
 
     @classmethod
     def of(cls, record: Mapping[str, Any], place: str, folder: str, steps: tuple[str, ...]) -> Learned:

@@ -112,6 +112,11 @@ cat > '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112
       "action": "warn",
       "threshold": null
     }
+  },
+  "samples": {
+    "prompts": 4,
+    "max_new_tokens": 128,
+    "every_evaluation": false
   }
 }
 END

@@ -117,6 +117,11 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1/experime
       "action": "warn",
       "threshold": null
     }
+  },
+  "samples": {
+    "prompts": 4,
+    "max_new_tokens": 128,
+    "every_evaluation": false
   }
 }
 END

@@ -82,6 +82,7 @@ def make_experiment(tiny_model: Path) -> Callable[..., Experiment]:
                     **hyper,
                 },
                 "launch": {"gpus": 0},
+                "samples": False,  # generating them would take longer than most of these trainings
                 **(experiment or {}),
             }
         )

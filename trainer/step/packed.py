@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
@@ -46,6 +47,17 @@ class Packed:
         """Gives the model its attention and its forward back."""
         self._causal.set_attn_implementation(self._before)
         self._causal.forward = self._fused
+
+    @contextmanager
+    def removed(self) -> Iterator[None]:
+        """The model without packed rows for as long as this lasts, as to generate with it."""
+        packed = self._causal.forward
+        self.remove()
+        try:
+            yield
+        finally:
+            self._causal.set_attn_implementation(self.kind)
+            self._causal.forward = packed
 
     def __call__(self, model: Any, row: Row) -> tuple[Tensor, Head]:
         """([k, 2] float64: sums of the log-probabilities of (chosen, rejected); the head's figures, each [n])."""

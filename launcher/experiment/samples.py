@@ -1,0 +1,45 @@
+"""Samples: the section that says for which prompts the answers of the base model and of the trained one are written down."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from .section import Int, Section, bool_of_word
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+
+def _prompts(value: object) -> object:
+    """Checked as a whole: of a union, pydantic would report what is wrong for each of its parts."""
+    many = value if isinstance(value, list | tuple) else []
+    is_list = bool(many) and all((_is_number(one) and one > 0) or (isinstance(one, str) and one.strip()) for one in many)
+    if not is_list and not (_is_number(value) and value >= 0):
+        raise PydanticCustomError("prompts_type", "must be a number from 0 on, or a list of texts and of rows (from 1 on)")
+    return tuple(many) if is_list else value
+
+
+def _is_number(value: object) -> "TypeIs[int]":
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+class Samples(Section):
+    """Answers before and after, side by side: greedy, so that they depend on nothing but the weights."""
+
+    prompts: Annotated[int | tuple[int | str, ...], BeforeValidator(_prompts)] = Field(
+        4, description="how many validation prompts (without any: training prompts), or a list of texts and of rows of that file"
+    )
+    max_new_tokens: Int = Field(128, ge=1, description="longest answer in tokens")
+    every_evaluation: bool = Field(False, description="also at each evaluation, not only at the end")
+
+
+def samples_of(value: object) -> object:
+    """``samples: off``, ``samples: 8`` and ``samples: [Why?]`` say only which prompts."""
+    if bool_of_word(value) is False:
+        return {"prompts": 0}
+    plain: Any = (int, list, tuple)
+    return {"prompts": value} if isinstance(value, plain) and value is not True else value
+
+
+SamplesSection = Annotated[Samples, BeforeValidator(samples_of)]

@@ -1,0 +1,72 @@
+"""The prompts of an experiment's samples, as token ids: rows of its data, or texts of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from launcher.data.pair import Pair
+from launcher.data.pairs import Pairs
+from launcher.data.prompt import Prompt
+from launcher.errors import ExperimentError, Mistake
+from launcher.experiment.schema import Experiment
+
+from ..inputs.clock import Clock
+from ..inputs.template import Template
+
+
+@dataclass(frozen=True)
+class SamplePrompt:
+    """``text`` is the user message, ``row`` its line in the file; None for a text of the experiment."""
+
+    text: str
+    row: int | None
+    ids: list[int]
+
+
+def sample_prompts(experiment: Experiment, pairs: Pairs, tokenizer: Any, clock: Clock) -> list[SamplePrompt]:
+    """Those that ``samples.prompts`` names; raises ExperimentError for a row that the file does not have."""
+    chosen = _chosen(experiment, pairs)
+    if not chosen:
+        return []
+    template = Template(tokenizer, experiment.hyperparameters, clock, system=pairs.system)
+    texts = template.texts(chosen, "samples.prompts")
+    found = tokenizer([text.prompt for text in texts], add_special_tokens=not template.is_chat)["input_ids"]
+    ids = [one[:-1] if template.adds_eos else one for one in found]
+    return [SamplePrompt(pair.user, pair.line or None, list(one)) for pair, one in zip(chosen, ids, strict=True)]
+
+
+def _chosen(experiment: Experiment, pairs: Pairs) -> list[Pair]:
+    """The prompts as pairs whose answers do not matter; those of texts have the line 0."""
+    wanted = experiment.samples.prompts
+    data = pairs.validation or pairs.train
+    if isinstance(wanted, int):
+        return spread(list({pair.user: pair for pair in reversed(data)}.values())[::-1], wanted)
+    role = "validation" if pairs.validation else "train"
+    name = next(source.name for source in pairs.sources if source.role == role)
+    rows = {pair.line: pair for pair in data}
+    assert pairs.prompt is not None, "pairs were made with a prompt"
+    found, mistakes = [], []
+    for number, one in enumerate(wanted, start=1):
+        if isinstance(one, str):
+            found.append(Pair(pairs.prompt.system, message(pairs.prompt, one), "a", "b", 0))
+        elif one in rows:
+            found.append(rows[one])
+        else:
+            expected = f"a row from {min(rows)} to {max(rows)}"
+            mistakes.append(Mistake(f"samples.prompts[{number}]", f"no pair begins in this row of {name}", expected, str(one)))
+    if mistakes:
+        raise ExperimentError(mistakes)
+    return found
+
+
+def message(prompt: Prompt, text: str) -> str:
+    """``text`` in the place of the prompt's one placeholder; where there are several it is the whole user message."""
+    names = set(prompt.user[1::2])
+    return prompt.fill(dict.fromkeys(names, text)) if len(names) == 1 else text
+
+
+def spread(pairs: Sequence[Pair], count: int) -> list[Pair]:
+    """``count`` of the pairs, evenly spaced from the first on; all of them if there are not as many."""
+    return [pairs[place * len(pairs) // count] for place in range(count)] if count < len(pairs) else list(pairs)

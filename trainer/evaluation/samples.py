@@ -1,0 +1,117 @@
+"""Samples: answers of the base model and of the trained one to a few prompts, for a person to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from launcher.errors import Warned
+from launcher.experiment.samples import Samples
+from launcher.runs.run_dir import RunDir, write_whole
+from launcher.runs.samples import FILE, Sample, parsed, written
+
+from ..logs import StepLog
+from ..output import notices, stage
+from ..processes.sharding import stage as zero_stage
+from ..step.dpo import DPOTrainer
+from .generation import answers
+from .prompts import SamplePrompt
+
+
+class Sampler:
+    """Writes ``evaluation/samples.jsonl``; only the first rank does. Nothing here changes weights or random numbers, and what
+    fails is a warning: a run is never lost for its samples.
+    """
+
+    def __init__(self, run: RunDir, settings: Samples, prompts: Sequence[SamplePrompt], tokenizer: Any, log: StepLog | None):
+        self._run, self._settings, self._prompts = run, settings, prompts
+        self._tokenizer, self._log = tokenizer, log
+        self._base: list[str] | None = None
+        self._has_failed = False
+
+    def before(self, trainer: DPOTrainer) -> None:
+        """Keeps the base model's answers where the training replaces its weights; call it while the weights are the base's."""
+        if isinstance(trainer.model, PeftModel) or not self._is_wanted(trainer, say=True):
+            return
+        trainer.model.to(trainer.accelerator.device)  # under DeepSpeed it is on the CPU until the training begins
+        self._base = self._answers(trainer, "answering the sample prompts before the training", with_adapter=False)
+
+    def callbacks(self, trainer: DPOTrainer) -> list[TrainerCallback]:
+        """What has to see the training."""
+        return [_AtEvaluations(self, trainer)] if self._settings.every_evaluation and self._prompts else []
+
+    def after(self, trainer: DPOTrainer, step: int) -> int:
+        """Writes the answers of the weights after ``step`` steps; returns how many prompts were answered."""
+        is_whole = not isinstance(trainer.model, PeftModel)
+        if not self._is_wanted(trainer, say=not is_whole) or (is_whole and self._base is None):
+            return 0
+        what = "answering the sample prompts"
+        if self._base is None:
+            self._base = self._answers(trainer, what, with_adapter=False)
+        trained = None if self._base is None else self._answers(trainer, what, with_adapter=True)
+        if self._base is None or trained is None:
+            return 0
+        found = [
+            Sample(step, prompt.row, prompt.text, base, adapter)
+            for prompt, base, adapter in zip(self._prompts, self._base, trained, strict=True)
+        ]
+        self._write(found)
+        return len(found)
+
+    def _is_wanted(self, trainer: DPOTrainer, *, say: bool) -> bool:
+        if not self._prompts or self._has_failed or not trainer.args.should_save:
+            return False
+        if zero_stage(trainer) < 3:
+            return True
+        if say:
+            notices(["no sample answers: ZeRO-3 spreads the weights over the ranks; generate them from the adapter"])
+        return False
+
+    def _answers(self, trainer: DPOTrainer, what: str, *, with_adapter: bool) -> list[str] | None:
+        """None where the model cannot generate, which is said."""
+        unpacked = nullcontext() if trainer.fast is None else trainer.fast.packed.removed()
+        ids = [prompt.ids for prompt in self._prompts]
+        try:
+            with stage(what), unpacked, trainer.accelerator.autocast():
+                most = self._settings.max_new_tokens
+                return answers(trainer.model, self._tokenizer, ids, most, with_adapter=with_adapter)
+        except Exception as error:  # a model's own code may raise anything
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        self._has_failed = True
+        if trainer.accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
+        notices([Warned(f"no sample answers: generating them failed ({reason}); the training is not affected")])
+        return None
+
+    def _write(self, samples: Sequence[Sample]) -> None:
+        """Adds ``samples`` to the file; those of this or a later step, which an earlier attempt may have left, are replaced."""
+        step, file = samples[0].step, self._run.evaluation / FILE
+        kept = [one for one in parsed(file.read_text(encoding="utf-8")) if one.step < step] if file.exists() else []
+        self._run.evaluation.mkdir(exist_ok=True)
+        write_whole(file, written([*kept, *samples]))
+        if self._log is not None:
+            for number, one in enumerate(samples, start=1):
+                self._log.text(f"samples/{number}", _markdown(one), step)
+
+
+class _AtEvaluations(TrainerCallback):
+    def __init__(self, sampler: Sampler, trainer: DPOTrainer):
+        self._sampler, self._trainer = sampler, trainer
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.global_step > 0 and self._trainer.is_in_train:
+            self._sampler.after(self._trainer, state.global_step)
+
+
+def _markdown(sample: Sample) -> str:
+    parts = (("Prompt", sample.prompt), ("Base", sample.base), ("Trained", sample.adapter))
+    return "\n\n".join(f"**{name}**\n\n{_quoted(text)}" for name, text in parts)
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"> {line}" for line in text.splitlines() or [""])
