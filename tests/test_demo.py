@@ -131,6 +131,26 @@ def test_a_stopped_run_resumes_from_its_checkpoint_in_a_new_run(home: Path) -> N
     assert (run_dir(home, "again") / "adapter" / "adapter_model.safetensors").is_file()
 
 
+def test_a_run_that_is_repeated_from_its_record_has_the_same_losses_bit_for_bit(home: Path) -> None:
+    short = [f"--set=hyperparameters.{setting}" for setting in ("max_steps=4", "eval_strategy=no", "save_strategy=no")]
+    first = launcher(home, "run", "demo", "--backend", "host", "--name", "once", *short, OMP_NUM_THREADS="1")
+    assert first.returncode == 0, first.stdout + first.stderr
+    done = launcher(home, "again", "once", OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("once and once-again: same losses, bit for bit, in 4 of 4 steps\n")
+    once, again = (json.loads((run_dir(home, name) / "run.json").read_text()) for name in ("once", "once-again"))
+    assert (again["experiment"], again["data"], again["model"]) == (once["experiment"], once["data"], once["model"])
+    assert len(once["model"]["identity"]) == 64
+
+    weights = home / "data" / "demo" / "qwen3-tiny" / "model.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    refused = launcher(home, "again", "once", "--name", "other", OMP_NUM_THREADS="1")
+    weights.write_bytes(before)
+    assert refused.returncode == 42
+    assert "other base weights than those of once\n    expected: weights " in refused.stderr
+
+
 def test_wrong_rows_end_the_command_before_anything_is_made(home: Path) -> None:
     csv = home / "configs" / "demo" / "broken.csv"
     csv.write_text("topic,question,concrete,vague\nbread,How hot?,,It depends.\n")

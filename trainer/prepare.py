@@ -31,6 +31,7 @@ from .inputs.clock import Clock, day_of_run
 from .inputs.data import read_data
 from .inputs.model import Precision, choose_precision, load_model, load_tokenizer, weights_size
 from .inputs.reach import Reach, check_reach, read_from
+from .inputs.recorded import check_recorded_data, check_recorded_model
 from .inputs.skeleton import examined
 from .inputs.targets import Wanted, check_targets
 from .inputs.tokens import Tokens, tokenize
@@ -40,7 +41,7 @@ from .processes.machine import Device
 from .processes.sharding import is_sharded
 from .processes.stop import StopRequest
 from .processes.waiting import Waiting
-from .reference.identity import base_identity
+from .reference.identity import base_identity, revision
 from .step.dpo import DPOTrainer
 from .step.memory import UNKNOWN, counted, plan_rows
 from .step.packed import why_plain
@@ -142,12 +143,18 @@ def prepare_inputs(rank: Rank) -> Inputs:
     with stage("reading the data"):
         places = {"root": roots.run, "data_root": roots.data, "cache": roots.cache}
         pairs = read_data(experiment, run, **places, first=rank.first, waiting=rank.waiting)
+        others = check_recorded_data(run, pairs)
+    if rank.first:
+        notices(others)
     path = model_path(experiment, roots.data, roots.cache, first=rank.first, waiting=rank.waiting)
     with stage("loading the tokenizer"):
         tokenizer = rank.waiting(lambda: load_tokenizer(experiment, path))
     with stage("reading the model's configuration"):
         reach = examined(experiment, path)
+    own = run.checkpoints()
     checkpoint = resume_point(run, experiment, roots.run)
+    if rank.first and not own:
+        run.update_record(resumed_from=None if checkpoint is None else os.path.relpath(checkpoint, roots.run))
     day = day_of_run(run, h.template_date, day_of(checkpoint), first=rank.first)
     tokens, held_out = tokenize_all(experiment, pairs, tokenizer, roots.cache, day)
     prompts = sample_prompts(experiment, pairs, tokenizer, Clock(day))
@@ -265,7 +272,11 @@ def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
         identity = gather_object([base_identity(inputs.path, cache, model_cache_dir=hub) if rank.first else None])[0]
     if checkpoint:
         check_base(checkpoint, identity)
+    made_of = {"identity": identity, "revision": revision(inputs.path, model_cache_dir=hub)}
+    another = check_recorded_model(rank.run, made_of)
     if rank.first:
+        rank.run.update_record(model=made_of)
+        notices(another)
         notices(loaded.notices)
         say(f"{sizes(trainer.model)}; {inputs.precision}")
         if loaded.wanted is not None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..job.image import source_hash
 from ..job.job import Job
 from ..runs.run_dir import RunDir
 
@@ -24,6 +25,7 @@ def first_record(job: Job, run: RunDir, backend: str) -> dict[str, Any]:
         "folder": str(run.path),
         "origin": job.origin,
         "experiment": job.experiment.model_dump(mode="json"),
+        **job.notes,
     }
 
 
@@ -48,14 +50,18 @@ def end_attempts(run: RunDir, ended: str) -> list[dict[str, Any]]:
 
 
 def code_revision() -> dict[str, Any]:
-    """The git revision of this checkout and whether it was changed; else the version of the distribution."""
+    """The git revision of this checkout and whether it was changed; else the version of the distribution.
+
+    ``content`` is a hash of our own code: an experiment that is committed beside it changes the revision alone.
+    """
     root = Path(__file__).parents[2]
+    content = source_hash(root)
     if (root / ".git").exists():
         command = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch"]
         with suppress(OSError, subprocess.SubprocessError, StopIteration):
             said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
             head = next(line.split()[2] for line in said if line.startswith("# branch.oid "))
-            return {"revision": head, "dirty": any(not line.startswith("#") for line in said)}
+            return {"revision": head, "dirty": any(not line.startswith("#") for line in said), "content": content}
     from importlib.metadata import version
 
-    return {"version": version("dpo-launcher")}
+    return {"version": version("dpo-launcher"), "content": content}

@@ -1,9 +1,9 @@
 """The command line: parses, calls one function of another room, prints what came back; it alone prints and sets exit codes.
 
 One file per group of verbs: ``files`` check list show init, ``plan``, ``render`` render diff, ``runs`` run, ``submit`` submit
-secrets, ``started`` logs stop resume, ``states`` ps status, ``learned``, ``why``, ``compare``, ``doctor``, ``drill``, ``images``
-build prune, ``storage`` upload download, ``tensorboard``. Verbs import what they call: ``launcher --help`` loads click and
-nothing else.
+secrets, ``started`` logs stop resume, ``again``, ``states`` ps status, ``learned``, ``why``, ``compare``, ``doctor``, ``drill``,
+``images`` build prune, ``storage`` upload download, ``tensorboard``. Verbs import what they call: ``launcher --help`` loads
+click and nothing else.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import click
 from ..errors import UsageError
 from ..redact import learn_environment, redact_output
 from . import (
+    again,
     compare,
     doctor,
     drill,
@@ -49,6 +50,7 @@ for _room in (
     runs,
     submit,
     started,
+    again,
     states,
     learned,
     compare,

@@ -106,7 +106,7 @@ def submit_to_cluster(
     """Submits a run and prints what was created; with ``follow`` returns the run's exit code at its end."""
     from ..launch.submission import submit as submitted
 
-    told = _Told(as_json)
+    told = Told(as_json)
     done = submitted(choice, registry=registry, data_of=data_of, anyway=anyway, follows=follow, listener=told)
     if as_json:
         click.echo(json.dumps(done.json(), indent=2, ensure_ascii=False))
@@ -116,17 +116,17 @@ def submit_to_cluster(
     if not follow:
         screen.say(f"Submitted {done.run}. Follow it with: launcher logs -f {done.run}")
         return 0
-    return _followed(done)
+    return followed(done)
 
 
-def _followed(done: Submission) -> int:
+def followed(done: Submission) -> int:
     from .watch import Interrupts, watch
 
     with Interrupts() as interrupts:
         return watch(done.where, done.on_cluster, interrupts, pairs_a_step=done.on_cluster.global_batch)
 
 
-class _Told:
+class Told:
     """Prints what a submission tells; beside JSON on standard error, without the facts, which the JSON has."""
 
     def __init__(self, as_json: bool):

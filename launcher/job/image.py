@@ -102,6 +102,11 @@ def source_files(root: Path) -> list[Path]:
     return sorted(path.relative_to(root) for path in found if "__pycache__" not in path.parts and path.suffix != ".pyc")
 
 
+def source_hash(root: Path) -> str:
+    """16 hexadecimal digits of our own code below ``root``, whatever else a checkout holds."""
+    return _hash(_named(root, source_files(root)))
+
+
 def split_stages(dockerfile: str) -> tuple[str, str]:
     """(everything before the last FROM, the last stage)."""
     *_, last = _STAGE.finditer(dockerfile)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from ..errors import ExperimentError, Mistake
 from ..experiment.schema import Experiment, Launch
@@ -25,7 +26,10 @@ class Resources:
 
 @dataclass(frozen=True)
 class Job:
-    """What every backend renders. ``world`` ranks train ``per_device × accumulation × world`` pairs per step."""
+    """What every backend renders. ``world`` ranks train ``per_device × accumulation × world`` pairs per step.
+
+    ``notes``: what the run's record holds beside that, such as the run that it repeats.
+    """
 
     run: str
     key: str
@@ -39,6 +43,7 @@ class Job:
     env_names: tuple[str, ...]
     secrets: tuple[str, ...]
     resources: Resources
+    notes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def world(self) -> int:

@@ -1,8 +1,11 @@
-"""The job of a run that is resumed, from what its folder holds."""
+"""The job of a run that is resumed or repeated, from what its folder holds."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..errors import LauncherError
 from ..experiment.schema import Experiment
@@ -11,24 +14,53 @@ from .job import Job, plan
 from .topology import DDP, Parallelism
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """How a run was started: its experiment, its DeepSpeed configuration and its record (``run.json``)."""
+
+    run: str
+    experiment: Experiment
+    parallelism: Parallelism
+    record: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, run: RunDir) -> Recorded:
+        """Raises LauncherError where the folder does not have them."""
+        try:
+            deepspeed = run.deepspeed.read_text(encoding="utf-8") if run.deepspeed.is_file() else None
+            return cls.parsed(run.name, run.experiment.read_text(encoding="utf-8"), deepspeed, run.read_record())
+        except (OSError, ValueError) as error:
+            raise LauncherError(f"cannot read how {run.path} was started: {error}") from error
+
+    @classmethod
+    def parsed(cls, run: str, experiment: str, deepspeed: str | None, record: Mapping[str, Any]) -> Recorded:
+        """From the texts of ``experiment.json`` and ``deepspeed.json``; raises ValueError for another text."""
+        found = Experiment.model_validate_json(experiment)
+        parallelism = DDP if deepspeed is None else Parallelism(found.launch.parallelism, json.loads(deepspeed))
+        return cls(run, found, parallelism, record)
+
+    @property
+    def key(self) -> str:
+        return str(self.record.get("key", self.experiment.experiment_id))
+
+    def changed(self, experiment: Experiment) -> Recorded:
+        return replace(self, experiment=experiment)
+
+    def job(self, gpus_there: int) -> Job:
+        """The same job; raises ExperimentError where machines with ``gpus_there`` GPUs cannot run it."""
+        return plan(
+            self.experiment,
+            run=self.run,
+            key=self.key,
+            gpus_there=gpus_there,
+            parallelism=self.parallelism,
+            origin=self.record.get("origin"),
+        )
+
+
 def job_again(run: RunDir, gpus_there: int) -> Job:
     """The job of ``run`` with its own experiment and DeepSpeed configuration.
 
     Raises LauncherError where the folder does not have them, ExperimentError where this machine cannot run it.
     """
-    try:
-        experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
-        parallelism = DDP
-        if run.deepspeed.is_file():
-            parallelism = Parallelism(experiment.launch.parallelism, json.loads(run.deepspeed.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise LauncherError(f"cannot resume {run.path}: {error}") from error
-    record = run.read_record()
-    return plan(
-        experiment,
-        run=run.name,
-        key=str(record.get("key", experiment.experiment_id)),
-        gpus_there=gpus_there,
-        parallelism=parallelism,
-        origin=record.get("origin"),
-    )
+    return Recorded.of(run).job(gpus_there)

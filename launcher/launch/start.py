@@ -13,6 +13,7 @@ from .data import copy_of, reading_for, with_copy
 
 if TYPE_CHECKING:
     from ..backends.choose import AnyBackend
+    from ..data.pairs import Source
     from ..job.job import Job
     from ..runs.run_dir import RunDir
     from .rendered import Rendered
@@ -20,13 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known before a run starts. ``facts``: label -> fact, in the order in which they are shown."""
+    """What is known before a run starts. ``facts``: label -> fact, in the order in which they are shown.
+
+    ``sources``: the files or worksheets that were read.
+    """
 
     where: AnyBackend
     job: Job
     spec: Any
     facts: Mapping[str, str]
     notices: tuple[str, ...]
+    sources: tuple[Source, ...] = ()
 
     def start(self, complain: Callable[[str], None]) -> RunDir:
         """Starts the run; ``complain`` is told if it cannot be found by its name. Raises what the backend's ``submit`` raises."""
@@ -71,7 +76,7 @@ def prepare(found: Rendered, data_of: str | None, say: Callable[[str], None]) ->
     chosen = {"backend": f"host ({found.why_host})"} if found.why_host is not None else {}
     known = derived(job, pairs, spec.run_dir).facts | said_before_run(job.experiment, pairs, Path(), caller)
     notices = (*found.loaded.notices, *pairs.notices, *where.notices(job))
-    return Prepared(where, job, with_copy(spec, pairs.spreadsheet), MappingProxyType(chosen | known), notices)
+    return Prepared(where, job, with_copy(spec, pairs.spreadsheet), MappingProxyType(chosen | known), notices, pairs.sources)
 
 
 def _check_cache(caller: Mapping[str, str]) -> None:

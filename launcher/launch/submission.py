@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..backends.kubernetes.render.placement import Local
     from ..backends.kubernetes.render.spec import KubernetesSpec
     from ..backends.kubernetes.submit.facts import Facts, Question
-    from ..data.pairs import Pairs
+    from ..data.pairs import Pairs, Source
     from ..experiment.loaded import Loaded
     from ..job.image import Image
     from ..job.job import Job
@@ -114,6 +114,28 @@ def submit(
     return one.submit(data_of)
 
 
+def submit_job(
+    job: Job,
+    loaded: Loaded,
+    *,
+    image: Image | None,
+    check_data: Callable[[Sequence[Source]], None],
+    data_of: str | None,
+    anyway: bool,
+    follows: bool,
+    listener: Listener,
+) -> Submission:
+    """Creates the run ``job`` as ``submit`` does, in ``image`` if that is given.
+
+    ``check_data`` is called with what was read on this machine, before a cluster is asked.
+    """
+    from ..experiment.files import read_env
+
+    caller = read_env(Path.cwd())
+    one = _Submitting(job, loaded, caller, None, anyway, follows, is_named=True, told=listener, image=image, check=check_data)
+    return one.submit(data_of)
+
+
 @dataclass
 class _Submitting:
     """One submission while it is under way."""
@@ -126,6 +148,8 @@ class _Submitting:
     follows: bool
     is_named: bool
     told: Listener
+    image: Image | None = None  # the one to take; None: that of the experiment or of this checkout
+    check: Callable[[Sequence[Source]], None] = lambda _: None
     notices: list[str] = field(default_factory=list)
 
     def submit(self, data_of: str | None) -> Submission:
@@ -159,15 +183,18 @@ class _Submitting:
 
         with self.loaded.placed():
             local = look(self.job.experiment, Path.cwd())
-            spec = cluster_spec(self.job, self.loaded, namespace=None, local=local)
+            spec = cluster_spec(self.job, self.loaded, namespace=None, local=local, image=self.image)
             with copy_of(self.job.experiment, data_of) as copy:
                 pairs = _read(self.job, spec, self.caller, copy, self.told)
             if data_of is not None and pairs is not None:
                 check_travels(spec, pairs.spreadsheet)
+        if pairs is not None:
+            self.check(pairs.sources)
         return local, spec, pairs
 
     def _spec(self, local: Local, namespace: str, facts: Facts, image: Image | None) -> KubernetesSpec:
-        return cluster_spec(self.job, self.loaded, namespace=namespace, has_jobset=facts.has_jobset, local=local, image=image)
+        chosen = image or self.image
+        return cluster_spec(self.job, self.loaded, namespace=namespace, has_jobset=facts.has_jobset, local=local, image=chosen)
 
     def _judge(self, spec: KubernetesSpec, facts: Facts, namespace: str) -> None:
         """Raises NotReady for what keeps the run from starting; with ``anyway`` that is a warning."""

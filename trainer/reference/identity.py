@@ -42,6 +42,14 @@ def base_identity(model: str, cache: Path, *, model_cache_dir: str | None = None
     return digest.hexdigest()
 
 
+def revision(model: str, *, model_cache_dir: str | None = None) -> str | None:
+    """The commit of a hub id that is in the hub's cache; None for a folder."""
+    if Path(model).is_dir():
+        return None
+    folder = _folder(model, model_cache_dir)
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
 def _parts(model: str, cache: Path, hub: str | None) -> Iterator[tuple[str, str]]:
     folder = _folder(model, hub)
     adapter = folder / "adapter_config.json"

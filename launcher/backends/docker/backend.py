@@ -25,7 +25,7 @@ from .. import Status
 from ..reading import InFolders, read_log
 from ..record import end_attempts, outcome, started
 from . import spec as specs
-from .build import Say, ensure
+from .build import Say, ensure, find
 from .engine import address, check_near, connect, explained, is_rootless, translated
 from .spec import DockerSpec, Person, Place
 
@@ -71,6 +71,11 @@ class Docker(InFolders):
         check_near(address(self.caller))
         with translated(f"image {spec.image.reference}"):
             ensure(self.client, spec.image, self.caller, say)
+
+    def has(self, image: str) -> str | None:
+        """The id of an image, given by its id or its name; None if the engine does not have it."""
+        with translated(f"image {image}"):
+            return find(self.client, image)
 
     def submit(self, spec: DockerSpec, *, again: bool = False) -> RunDir:
         """Starts the run, whose image exists, and returns when its container runs.

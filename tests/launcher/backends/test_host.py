@@ -156,7 +156,7 @@ def test_a_run_is_recorded_from_its_start_to_its_end(host):
     }
     assert Experiment.model_validate(record["experiment"]) == job().experiment
     assert Experiment.model_validate_json(run.experiment.read_text()) == job().experiment
-    assert set(record["code"]) in ({"revision", "dirty"}, {"version"})
+    assert set(record["code"]) in ({"revision", "dirty", "content"}, {"version", "content"})
 
 
 def test_a_run_lives_in_a_session_of_its_own_without_standard_input(host):

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ....errors import ExperimentError, Mistake, Warned
+from ....experiment.schema import Experiment
 from ....job.image import Image
 from ....job.job import Job
 from ....job.topology import Node
@@ -95,6 +96,7 @@ class Place:
 def render(job: Job, place: Place) -> KubernetesSpec:
     """The objects of ``job``; raises ExperimentError for a path, a name or a size that is not possible on a cluster."""
     placement = place_inputs(job.experiment, place.local)
+    job = replace(job, notes={**job.notes, **_inputs(job.experiment, placement)})
     job = replace(job, experiment=placement.experiment)
     launch = job.experiment.launch
     nodes, settings = job.topology.nodes, launch.kubernetes
@@ -189,6 +191,13 @@ def _labels(job: Job, user: str) -> dict[str, str]:
         "dpo-launcher/experiment": label_value(job.experiment.experiment_id),
         "dpo-launcher/user": label_value(user),
     }
+
+
+def _inputs(experiment: Experiment, placement: Placement) -> dict[str, Any]:
+    """The record's ``inputs``: where the files of a ConfigMap are on this machine, which another run is started with."""
+    if not placement.contents:
+        return {}
+    return {"inputs": {"datasets_path": experiment.datasets_path}}
 
 
 def _annotations(job: Job, place: Place, run: RunDir) -> dict[str, str]:

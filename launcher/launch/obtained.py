@@ -1,0 +1,129 @@
+"""Obtained: what of a recorded run's inputs can be had now: files by their hashes, the image by its id, code and packages."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ..runs.made_of import Change, code_changes, data_changes, package_changes
+
+if TYPE_CHECKING:
+    from ..backends.choose import AnyBackend
+    from ..data.pairs import Source
+    from ..experiment.schema import Experiment
+    from ..job.resume import Recorded
+
+_FILES: Final = {"train": "train_filename", "validation": "validation_filename", "prompts": "prompt_filename"}
+_PYTHON: Final = "python"
+
+
+def gpus_as_recorded(recorded: Recorded, there: int) -> int:
+    """How many GPUs ``gpus: auto`` means: as many as the run had, if this machine has them."""
+    had = recorded.record.get("hardware") or {}
+    if recorded.experiment.launch.gpus != "auto" or "gpus" not in had:
+        return there
+    return min(there, int(had.get("ranks", 1)) // recorded.experiment.launch.nodes if had["gpus"] else 0)
+
+
+def changes_of_machine(record: Mapping[str, Any], where: AnyBackend) -> Iterator[Change]:
+    """What of this machine's code and packages is another; a container brings its own."""
+    from ..backends.host import Host, gpus_there
+    from ..backends.record import code_revision
+    from ..experiment.files import read_env
+
+    if isinstance(where, Host):
+        root = str(Path(__file__).parents[2])
+        yield from code_changes(record.get("code") or {}, code_revision(), root)
+        recorded = record.get("packages") or {}
+        yield from package_changes(recorded, {name: _version(name) for name in recorded})
+    had, there = record.get("hardware") or {}, gpus_there(read_env(Path.cwd()))
+    nodes = int(((record.get("experiment") or {}).get("launch") or {}).get("nodes") or 1)
+    if had.get("gpus") and (wanted := int(had.get("ranks", 1)) // nodes) > there:
+        yield Change("GPUs", str(wanted), str(there), "repeat it on a machine with as many GPUs")
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    if package == _PYTHON:
+        return platform.python_version()
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def image_of_run(record: Mapping[str, Any], where: AnyBackend) -> tuple[str | None, list[Change]]:
+    """The id of the run's image where the engine has it, else its reference by digest; None for a run without a container."""
+    from ..backends.host import Host
+
+    if isinstance(where, Host):
+        return None, []
+    reference, identity = str(record.get("image")), (record.get("container") or {}).get("image")
+    if identity is not None and where.has(identity):
+        return str(identity), []
+    if "@sha256:" in reference:
+        return reference, []
+    revision = str((record.get("code") or {}).get("revision") or "unknown")[:12]
+    called = where.has(reference)
+    found = "not on this engine" if called is None else f"{called[:19]} under this name"
+    hint = f"build it from revision {revision}, or load it: docker load"
+    return None, [Change("image", f"{reference} ({str(identity)[:19]})", found, hint)]
+
+
+def inputs_of_run(recorded: Recorded, root: Path) -> tuple[Experiment, list[str], list[Change]]:
+    """The experiment with the files that have the recorded hashes and the checkpoint that the run began from; notices about files
+    under another name; and what cannot be had."""
+    e, notices, changes = recorded.experiment, list[str](), list[Change]()
+    if e.datasets_path is not None and not e.datasets_path.startswith(("s3://", "/dpo/")):
+        e, notices, changes = _same_files(e, recorded.record.get("data") or [], root)
+    h = e.hyperparameters
+    if h.resume_from_checkpoint is not False and "resumed_from" in recorded.record:
+        began = recorded.record["resumed_from"] or False
+        e = e.model_copy(update={"hyperparameters": h.model_copy(update={"resume_from_checkpoint": began})})
+    elif h.resume_from_checkpoint is True:
+        changes.append(Change("checkpoint", "the newest one of that time", "no name in the record", "set resume_from_checkpoint"))
+    return e, notices, changes
+
+
+def _same_files(
+    experiment: Experiment, sources: Sequence[Mapping[str, Any]], root: Path
+) -> tuple[Experiment, list[str], list[Change]]:
+    """``experiment`` with the file of the recorded hash in the place of one that was changed or removed."""
+    from ..runs.run_dir import expanded
+
+    folder = root / expanded(str(experiment.datasets_path))
+    updates, notices, changes = dict[str, Any](), list[str](), list[Change]()
+    for source in sources:
+        role, wanted = str(source["role"]), str(source["sha256"])
+        name = getattr(experiment, _FILES[role]) or Path(str(source["name"])).name
+        found = _sha256(folder / name)
+        if found == wanted:
+            continue
+        other = next((path.name for path in sorted(folder.glob("*.csv")) if _sha256(path) == wanted), None)
+        if other is not None:
+            updates[_FILES[role]] = other
+            notices.append(f"{role} data: {other} has the recorded SHA-256, {name} has another")
+            continue
+        there = "file not found" if found is None else f"SHA-256 {found[:12]}"
+        hint = f"restore the file with this SHA-256: {wanted}"
+        changes.append(Change(f"{role} data", f"{source['name']}, {source['rows']} rows, SHA-256 {wanted[:12]}", there, hint))
+    return experiment.model_copy(update=updates), notices, changes
+
+
+def _sha256(file: Path) -> str | None:
+    """None where the file cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def changes_of_data(recorded: Recorded, sources: Sequence[Source]) -> Iterator[Change]:
+    if sources:
+        yield from data_changes(recorded.record.get("data") or [], [asdict(source) for source in sources])

@@ -1,0 +1,89 @@
+"""A run of a cluster is repeated from its folder on the claim; the control plane is played."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.launch.again import compared_runs, repetition
+from launcher.launch.rendered import Choice
+from launcher.launch.submission import Silent, submit
+from launcher.runs.made_of import NotRepeatable
+from tests.cluster_api import ClusterApi, controllers
+from tests.cluster_api.played import archived, metric, reader
+
+IMAGE = "registry.example.com/team/dpo@sha256:" + "a" * 64
+CONFIG = f"""\
+demo:
+  experiment_id: 1
+  model_name: team/model
+  datasets_path: data
+  hyperparameters: {{eval_strategy: "no", model_output_dir: out, beta: 0.3}}
+  launch: {{gpus: 0, image: "{IMAGE}"}}
+"""
+DATA = "prompt,chosen,rejected\nWhy?,Because.,No.\n"
+
+
+def config_of(api: ClusterApi, run: str) -> dict[str, Any]:
+    """The files that the pods of ``run`` read."""
+    return {name: json.loads(text) for name, text in api.objects.get("configmaps", run)["data"].items()}
+
+
+@pytest.fixture
+def api(cluster_api: ClusterApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterApi:
+    """A cluster with the run ``first``, which is done, and a reader of its folder; no experiment file describes it any more."""
+    for name in ("configs", "data"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "configs" / "demo.yml").write_text(CONFIG)
+    (tmp_path / "data" / "training_data.csv").write_text(DATA)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUBECONFIG", str(cluster_api.kubeconfig))
+    controllers.ready(cluster_api)
+    submit(Choice("demo", run_name="first"))
+    controllers.complete(cluster_api, "first")
+    (tmp_path / "configs" / "demo.yml").write_text("")
+    config = config_of(cluster_api, "first")
+    source = {"role": "train", "name": "x.csv", "sha256": hashlib.sha256(DATA.encode()).hexdigest(), "rows": 1}
+    record = {
+        **config["record.json"],
+        "experiment": config["experiment.json"],
+        "data": [source],
+        "model": {"identity": "f" * 64, "revision": "c" * 40},
+        "template_date": "2026-11-01",
+    }
+    folder = reader(cluster_api, tmp_path / "claim").parent.parent / "model" / "runs"
+    steps = "".join(metric(step) + "\n" for step in (1, 2))
+    archived(folder, "first", run_dot_json=json.dumps(record), logs__dpo_train_steps_dot_jsonl=steps)
+    return cluster_api
+
+
+def test_a_cluster_run_is_submitted_again_from_its_record_with_its_image_by_digest(api: ClusterApi, tmp_path: Path) -> None:
+    done = repetition("first", anyway=False, cluster=True, namespace=None).submit(None, follows=False, listener=Silent())
+    assert (done.run, done.image, api.objects.names("jobs")) == ("first-again", IMAGE, ["first", "first-again"])
+    first, again = config_of(api, "first"), config_of(api, "first-again")
+    assert again["experiment.json"] == first["experiment.json"]
+    assert again["record.json"]["template_date"] == "2026-11-01"
+    assert again["record.json"]["inputs"] == {"datasets_path": "data"}
+    assert again["record.json"]["again"]["of"] == "first"
+    assert again["record.json"]["again"]["model"] == {"identity": "f" * 64, "revision": "c" * 40}
+    assert api.objects.get("configmaps", "first-again-data")["data"] == api.objects.get("configmaps", "first-data")["data"]
+
+    steps = "".join(metric(step) + "\n" for step in (1, 2))
+    archived(
+        tmp_path / "claim" / "dpo" / "runs" / "out" / "exp_1" / "model" / "runs",
+        "first-again",
+        logs__dpo_train_steps_dot_jsonl=steps,
+    )
+    first_run = repetition("first", anyway=False, cluster=True, namespace=None)
+    assert compared_runs(first_run.where, first_run.run, done.where, done.on_cluster).losses.are_equal
+
+
+def test_a_changed_file_is_refused_before_the_cluster_is_asked_for_anything_new(api: ClusterApi, tmp_path: Path) -> None:
+    (tmp_path / "data" / "training_data.csv").write_text(DATA + "How?,So.,What?\n")
+    with pytest.raises(NotRepeatable, match=r"train data\n    recorded: x\.csv, 1 rows, SHA-256 "):
+        repetition("first", anyway=False, cluster=True, namespace=None).submit(None, follows=False, listener=Silent())
+    assert api.objects.names("jobs") == ["first"]
