@@ -132,7 +132,8 @@ def test_a_stopped_run_resumes_from_its_checkpoint_in_a_new_run(home: Path) -> N
 
 
 def test_a_run_that_is_repeated_from_its_record_has_the_same_losses_bit_for_bit(home: Path) -> None:
-    short = [f"--set=hyperparameters.{setting}" for setting in ("max_steps=4", "eval_strategy=no", "save_strategy=no")]
+    settings = ("max_steps=4", "eval_strategy=no", "save_strategy=no", "load_best_model_at_end=false")
+    short = [f"--set=hyperparameters.{setting}" for setting in settings]
     first = launcher(home, "run", "demo", "--backend", "host", "--name", "once", *short, OMP_NUM_THREADS="1")
     assert first.returncode == 0, first.stdout + first.stderr
     done = launcher(home, "again", "once", OMP_NUM_THREADS="1")
@@ -148,7 +149,7 @@ def test_a_run_that_is_repeated_from_its_record_has_the_same_losses_bit_for_bit(
     refused = launcher(home, "again", "once", "--name", "other", OMP_NUM_THREADS="1")
     weights.write_bytes(before)
     assert refused.returncode == 42
-    assert "other base weights than those of once\n    expected: weights " in refused.stderr
+    assert "other base weights than those of once" in refused.stderr
 
 
 def test_wrong_rows_end_the_command_before_anything_is_made(home: Path) -> None:
