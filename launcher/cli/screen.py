@@ -15,7 +15,10 @@ import click
 from ..errors import labelled
 
 LABEL: Final = 12  # columns of the labels of facts
-_VERBS: Final = "again|compare|download|doctor|drill|learned|logs|plan|render|resume|run|score|secrets|status|stop|submit|tensorboard|upload|why"
+_VERBS: Final = (
+    "again|compare|download|doctor|drill|health|learned|logs|plan|render|report|resume|run|score|secrets|status|stop|submit"
+    "|tensorboard|upload|why"
+)
 _COMMAND: Final = re.compile(rf"(?<![\w/.-])launcher (?=(?:{_VERBS})\b)")
 
 
