@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ _DECIDED: Final = (
     "gradient_clipping",
 )
 _REFUSED: Final = ("optimizer", "scheduler")
+_EXTENSIONS: Final = ("zero_quantized_weights", "zero_quantized_gradients", "zero_quantized_nontrainable_weights", "zenflow")
 
 
 def folders(root: Path) -> list[Path]:
@@ -74,4 +76,21 @@ def _mistakes(config: Any, file: str) -> list[Mistake]:
     for name in _REFUSED:
         if name in config:
             found.append(Mistake(f"{file}: {name}", "is set by the experiment (optim, lr_scheduler_type); remove it"))
-    return found
+    return [*found, *_compiled(config, zero if isinstance(zero, dict) else {}, file)]
+
+
+def _compiled(config: Mapping[str, Any], zero: Mapping[str, Any], file: str) -> Iterator[Mistake]:
+    """What DeepSpeed would compile when a run starts: images have no nvcc and no C++ compiler."""
+    why = "DeepSpeed would compile {} when the run starts, and images have no compiler for it"
+    devices = {name: (zero.get(name) or {}).get("device", "none") for name in ("offload_optimizer", "offload_param")}
+    if devices["offload_optimizer"] != "none" and config.get("zero_force_ds_cpu_optimizer", True):
+        what = f"must be false with offload_optimizer: {why.format('its own optimizer')}"
+        yield Mistake(f"{file}: zero_force_ds_cpu_optimizer", what, hint="torch's optimizer is used then, as in zero2_offload")
+    for name, device in devices.items():
+        if device not in ("none", "cpu"):
+            yield Mistake(
+                f"{file}: zero_optimization.{name}.device", why.format("its file access"), "cpu or none", found=str(device)
+            )
+    for name in _EXTENSIONS:
+        if zero.get(name):
+            yield Mistake(f"{file}: zero_optimization.{name}", f"{why.format('an extension')}; remove it")

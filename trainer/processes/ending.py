@@ -7,7 +7,7 @@ import os
 import re
 from typing import Final
 
-from launcher.errors import MemoryShortage
+from launcher.errors import ExperimentError, MemoryShortage
 from launcher.runs.writable import DISK_FAILS
 
 from .kills import Kills, killed
@@ -22,7 +22,13 @@ _PEER: Final = re.compile(
 )
 
 
+# How DeepSpeed and torch's extensions say that they want to compile something and cannot.
+_COMPILES: Final = re.compile(
+    r"Unable to JIT load the (\w+) op|CUDA_HOME does not exist, unable to compile|Ninja is required to load C\+\+ extensions"
+    r"|Error building extension '(\w+)'"
+)
 _WORKER: Final = re.compile(r"DataLoader worker \(pid.*\) is killed by signal: Killed")
+_HINT: Final = "remove what needs it from the file in configs/deepspeed; `zero2_offload` and `zero3_offload` need none"
 _AT_START: Final = Kills.now()
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 
@@ -46,6 +52,9 @@ def explained(error: BaseException) -> tuple[int, str] | None:
             return MemoryShortage.exit_code, sentence
         if sentence := _disk(cause):
             return 1, sentence
+        if found := _COMPILES.search(str(cause)):
+            what = f"its extension {found[1] or found[2]}" if found[1] or found[2] else "an extension"
+            return ExperimentError.exit_code, f"DeepSpeed cannot compile {what} here (no nvcc, C++ compiler or ninja): {_HINT}"
         if _WORKER.search(str(cause)):
             return 1, killed("a data-loader process", _AT_START, Kills.now())
         cause = cause.__cause__ or cause.__context__

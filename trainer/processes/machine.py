@@ -26,6 +26,7 @@ class Device:
     def here(cls, gpu_memory_utilization: float) -> Device:
         """Looks, and takes this rank's GPU with that share of its memory as the allocator's ceiling."""
         cuda = torch.cuda.is_available()
+        os.environ.setdefault("DS_ACCELERATOR", "cuda" if cuda else "cpu")  # or DeepSpeed looks itself, and warns of a CPU
         if cuda:  # before anything is put on "the current device": quantised weights are loaded there
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_per_process_memory_fraction(gpu_memory_utilization)

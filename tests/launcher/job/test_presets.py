@@ -56,6 +56,21 @@ def test_a_name_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
         ({"zero_optimization": {"stage": 3}}, "stage3_gather_16bit_weights_on_model_save: must be true"),
         ({"zero_optimization": {"stage": 2}, "train_batch_size": 8}, "train_batch_size: is set by the experiment"),
         ({"zero_optimization": {"stage": 2}, "optimizer": {"type": "Adam"}}, "optimizer: is set by the experiment"),
+        (
+            {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}},
+            "zero_force_ds_cpu_optimizer: must be false with offload_optimizer: DeepSpeed would compile its own optimizer",
+        ),
+        (
+            {
+                "zero_optimization": {"stage": 2, "offload_optimizer": {"device": "nvme"}},
+                "zero_force_ds_cpu_optimizer": False,
+            },
+            r"zero_optimization.offload_optimizer.device: DeepSpeed would compile its file access(.|\n)*expected: cpu or none",
+        ),
+        (
+            {"zero_optimization": {"stage": 2, "zero_quantized_gradients": True}},
+            "zero_optimization.zero_quantized_gradients: DeepSpeed would compile an extension",
+        ),
     ],
 )
 def test_a_configuration_that_cannot_train_is_refused_by_file_and_key(tmp_path: Path, config: Any, message: str) -> None:

@@ -42,6 +42,24 @@ def test_a_full_disk_and_a_refused_path_are_said_in_a_sentence(error: Exception,
     assert said.startswith(sentence)
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (
+            "Unable to JIT load the cpu_adam op due to it not being compatible due to hardware/software issue.",
+            "its extension cpu_adam",
+        ),
+        ("Unable to JIT load the async_io op due to ninja not being installed.", "its extension async_io"),
+        ("CUDA_HOME does not exist, unable to compile CUDA op(s)", "an extension"),
+        ("Error building extension 'fused_adam'", "its extension fused_adam"),
+    ],
+)
+def test_what_deepspeed_cannot_compile_is_a_sentence(text: str, what: str) -> None:
+    code, said = explained(RuntimeError(text)) or (0, "")
+    assert code == 42
+    assert said.startswith(f"DeepSpeed cannot compile {what} here (no nvcc, C++ compiler or ninja): remove what needs it from")
+
+
 def test_any_other_error_is_named() -> None:
     assert how_it_failed(KeyError("loss")) == (1, "KeyError: 'loss'")
 
