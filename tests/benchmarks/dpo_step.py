@@ -4,7 +4,8 @@ which holds one of them at a time, one after another).
 python -m tests.benchmarks.dpo_step                   CPU seconds: a small Qwen3 in fp32, a thread a variant, about 15 minutes
 python -m tests.benchmarks.dpo_step --device cuda     seconds of the device: a randomly initialised Qwen3-0.6B, bf16
 
-A table to stdout, JSON into build/bench/dpo_step_<device>.json. A first run counts the reference's pass over one epoch too.
+A table to stdout, JSON into build/bench/dpo_step_<device>.json. A first run counts the reference's pass over one epoch too, whose
+parts are taken in turn as well.
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,22 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from .models import QWEN3_06B, SMALL, Sizes, config
+from .pairs import SHAPES, make_pairs
+from .trainers import VARIANTS, Training, make_trainer
+
 REPOSITORY = Path(__file__).parents[2]
 MARK: Final = "measured "  # begins the lines that a worker means for its parent
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Tokens of prompts and answers, from and to; ``skewed``: as many between 10 and 20 as between 200 and 400."""
-
-    prompt: tuple[int, int]
-    answer: tuple[int, int]
-    skewed: bool = False
-    per_device: int = 8  # pairs of a batch; TRL's default
-
-    def length(self, rng: random.Random, limits: tuple[int, int]) -> int:
-        low, high = limits
-        return round(low * (high / low) ** rng.random()) if self.skewed else rng.randint(low, high)
 
 
 @dataclass(frozen=True)
@@ -49,49 +38,16 @@ class Machine:
 
     scale: int
     accumulation: int
-    model: dict[str, Any]
+    model: Sizes
 
 
-SHAPES: Final = {
-    "short prompt": Shape((30, 90), (120, 260)),
-    "long prompt": Shape((400, 560), (30, 80)),
-    "uneven": Shape((15, 400), (15, 400), skewed=True),
-    "2k prompt": Shape((1900, 2100), (60, 120), per_device=2),
-}
-VARIANTS: Final = {"cpu": ("trl", "trl tuned", "ours"), "cuda": ("trl", "trl tuned", "ours", "ours checkpointing")}
 HEAD: Final = """
 **{}**
 
 | | pairs/s | first run | tokens/s | peak MiB | losses |
 |---|---|---|---|---|---|"""
-MACHINES: Final = {
-    "cpu": Machine(
-        scale=1,
-        accumulation=1,
-        model={
-            "vocab_size": 8192,
-            "hidden_size": 384,
-            "intermediate_size": 1024,
-            "num_hidden_layers": 6,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 4,
-            "head_dim": 48,
-        },
-    ),
-    "cuda": Machine(
-        scale=4,
-        accumulation=4,
-        model={  # Qwen3-0.6B
-            "vocab_size": 151936,
-            "hidden_size": 1024,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 8,
-            "head_dim": 128,
-        },
-    ),
-}
+MACHINES: Final = {"cpu": Machine(1, 1, SMALL), "cuda": Machine(4, 4, QWEN3_06B)}
+BLOCKS: Final = 8  # parts of the reference's pass that the variants compute in turn
 
 
 def main() -> None:
@@ -132,8 +88,12 @@ def compare(device: str, shape: str, steps: int) -> dict[str, dict[str, Any]]:
 
 
 def measured(workers: Mapping[str, Worker], steps: int) -> dict[str, dict[str, Any]]:
-    """Figures of the variants that take their steps in turn."""
+    """Figures of the variants that take their steps in turn, and before them the parts of the reference's pass."""
     found = {variant: worker.told("begin") for variant, worker in workers.items()}
+    for block in range(1, 1 + BLOCKS):
+        for variant, worker in workers.items():
+            while "done" in found[variant] and found[variant]["done"] < block / BLOCKS:
+                found[variant] = worker.told("score")
     seconds: dict[str, list[float]] = {variant: [] for variant in workers}
     for _ in range(1 + steps):
         for variant, worker in workers.items():
@@ -181,8 +141,10 @@ class Worker:
 
 
 def figures(found: dict[str, Any], seconds: Sequence[float]) -> dict[str, Any]:
-    """Rates over the seconds that the device computed: other processes on the machine do not count."""
-    step = statistics.median(seconds)
+    """Rates over the seconds that the device computed, of the fastest step: other work on the machine only adds to them, also in
+    CPU seconds, where two threads share a core.
+    """
+    step = min(seconds)
     epoch = found["reference_seconds"] / found["pairs"] + step / found["batch"]  # seconds a pair
     return {
         "pairs_per_second": found["batch"] / step,
@@ -217,14 +179,14 @@ def work(variant: str, device: str, shape: str, steps: int) -> None:
     """One variant: makes its trainer at the first line of stdin, then takes a step for every further one."""
     import torch
     import trl  # noqa: F401 - this takes longer than some variants' steps
-    from transformers import TrainerCallback
+    from transformers import Qwen3ForCausalLM, TrainerCallback
 
     wait_for_word()
     torch.manual_seed(0)
-    machine = MACHINES[device]
-    batch = SHAPES[shape].per_device * machine.accumulation
-    pairs = make_pairs(SHAPES[shape], (1 + steps) * batch, machine)
-    clock = clock_of(device)
+    machine, clock = MACHINES[device], clock_of(device)
+    per_device = SHAPES[shape].per_device
+    batch = per_device * machine.accumulation
+    pairs = make_pairs(SHAPES[shape], (1 + steps) * batch, machine.model["vocab_size"], machine.scale)
 
     class InTurn(TrainerCallback):
         began = 0.0
@@ -236,19 +198,21 @@ def work(variant: str, device: str, shape: str, steps: int) -> None:
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             say({"seconds": clock() - self.began})
 
+    def turn(done: float) -> None:
+        say({"done": min(done, 0.999)})  # all of them are done when the pass has ended
+        wait_for_word()
+
+    with torch.device(device):
+        model = Qwen3ForCausalLM(config(machine.model))
+    if device == "cuda" and variant != "trl":  # TRL loads in float32
+        model.to(torch.bfloat16)
     with tempfile.TemporaryDirectory() as folder:
-        trainer, reference_seconds = make_trainer(variant, device, pairs, SHAPES[shape], steps, Path(folder))
+        training = Training(device, pairs, per_device, machine.accumulation, 1 + steps, Path(folder))
+        trainer, reference_seconds = make_trainer(variant, training, model, clock, turn)
         trainer.add_callback(InTurn())
         answers = sum(len(p.chosen) + len(p.rejected) for p in pairs) / (1 + steps)
         tokens = answers + sum(len(p.prompt) for p in pairs) / (1 + steps)
-        say(
-            {
-                "reference_seconds": reference_seconds,
-                "pairs": len(pairs),
-                "batch": batch,
-                "tokens": tokens,
-            }
-        )
+        say({"reference_seconds": reference_seconds, "pairs": len(pairs), "batch": batch, "tokens": tokens})
         trainer.train()
     say({"losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], "peak_mib": peak_mib(device)})
 
@@ -260,103 +224,6 @@ def wait_for_word() -> None:
 
 def say(figures: dict[str, Any]) -> None:
     print(MARK + json.dumps(figures), flush=True)
-
-
-def make_pairs(shape: Shape, count: int, machine: Machine) -> list[Any]:
-    """Pairs of random ids."""
-    from trainer.inputs.tokens import TokenPair
-
-    rng = random.Random(1)
-    last = machine.model["vocab_size"] - 1
-
-    def ids(limits: tuple[int, int]) -> list[int]:
-        return [rng.randint(2, last) for _ in range(machine.scale * shape.length(rng, limits))]
-
-    return [TokenPair(ids(shape.prompt), ids(shape.answer), ids(shape.answer), line) for line in range(count)]
-
-
-def make_trainer(variant: str, device: str, pairs: list[Any], shape: Shape, steps: int, folder: Path) -> tuple[Any, float]:
-    """(the trainer, seconds of the reference's pass over all pairs; 0 where the reference runs in every step)."""
-    import torch
-    import trl
-    from peft import LoraConfig
-    from transformers import PrinterCallback, Qwen3Config, Qwen3ForCausalLM
-
-    from launcher.experiment.hyperparameters import Hyperparameters
-    from trainer.inputs.adapter import seed_adapter, skip_input_casts
-    from trainer.inputs.model import choose_precision
-    from trainer.inputs.tokens import Tokens
-    from trainer.step.choice import choose_path, take_path
-    from trainer.step.dpo import DPOTrainer
-
-    class Plain(trl.DPOTrainer):
-        """TRL's own, but for the text that it would tokenise."""
-
-        precomputing = 0.0
-
-        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-            return dataset
-
-        def _precompute_ref_logps(self, *args: Any, **kwargs: Any) -> Any:
-            began = clock()
-            dataset = super()._precompute_ref_logps(*args, **kwargs)
-            self.precomputing = clock() - began
-            return dataset
-
-    is_ours, cuda = variant.startswith("ours"), device == "cuda"
-    machine, clock = MACHINES[device], clock_of(device)
-    precision = choose_precision(Hyperparameters(), cuda=cuda, bf16=cuda)
-    config = Qwen3Config(**machine.model, tie_word_embeddings=True, bos_token_id=1, eos_token_id=1, pad_token_id=0)
-    with torch.device(device):
-        model = Qwen3ForCausalLM(config)
-    if variant != "trl":  # TRL loads in float32
-        model.to(precision.weights)
-    tokens = Tokens(pairs, 0)
-    trainer = (DPOTrainer if is_ours else Plain)(
-        model=model,
-        args=trl.DPOConfig(
-            output_dir=str(folder),
-            max_length=None,
-            use_cpu=not cuda,
-            bf16=cuda,
-            per_device_train_batch_size=shape.per_device,
-            gradient_accumulation_steps=machine.accumulation,
-            gradient_checkpointing=variant in ("trl", "ours checkpointing"),
-            precompute_ref_log_probs=variant == "trl tuned",
-            learning_rate=1e-3,
-            max_steps=1 + steps,
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        ),
-        train_dataset=tokens.dataset(),
-        processing_class=tokenizer(),
-        peft_config=LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"),
-    )
-    trainer.remove_callback(PrinterCallback)
-    if is_ours and cuda:
-        skip_input_casts(trainer.model)
-    seed_adapter(trainer.model, 0, trainer.args.seed)  # whose second seed gives the order of the pairs
-    if not is_ours:
-        return trainer, trainer.precomputing
-    choice = choose_path(trainer, "fast", tokens, None)
-    began = clock()
-    take_path(trainer, choice, precision, lambda: "benchmark", [("pairs", tokens)], folder)
-    seconds = clock() - began
-    if cuda:
-        torch.cuda.empty_cache()
-    return trainer, seconds
-
-
-def tokenizer() -> Any:
-    """TRL wants one; the pairs are ids already."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(WordLevel({"<pad>": 0, "<end>": 1}, unk_token="<pad>"))
-    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<end>")
 
 
 def clock_of(device: str) -> Callable[[], float]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import random
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,10 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from .models import QWEN3_06B, SMALL, config, tokenizer
+from .pairs import Shape as Lengths
+from .pairs import make_pairs, work_of
 
 REPOSITORY = Path(__file__).parents[2]
 MARK: Final = "measured "  # begins the line that a worker means for its parent
@@ -51,26 +54,7 @@ SHAPES: Final = {
     "full, long": Shape(True, False, 300, 150),
     "full, long, checkpointing": Shape(True, True, 300, 150),
 }
-SIZES: Final[dict[str, dict[str, Any]]] = {
-    "cpu": {
-        "vocab_size": 8192,
-        "hidden_size": 384,
-        "intermediate_size": 1024,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 48,
-    },
-    "cuda": {  # Qwen3-0.6B
-        "vocab_size": 151936,
-        "hidden_size": 1024,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-    },
-}
+SIZES: Final = {"cpu": SMALL, "cuda": QWEN3_06B}
 
 
 def main() -> None:
@@ -112,7 +96,7 @@ def work(device: str, shape: Shape) -> dict[str, Any]:
     """``peak``: bytes of tensors at the highest point of the steps after the first; ``estimate``: what was said, by ``parts``."""
     from transformers import TrainerCallback
 
-    pairs = make_pairs(shape, device)
+    pairs = pairs_of(shape, device)
     peaks: list[int] = []
 
     class Measure(TrainerCallback):
@@ -170,18 +154,11 @@ class Peak:
         return highest
 
 
-def make_pairs(shape: Shape, device: str) -> list[Any]:
+def pairs_of(shape: Shape, device: str) -> list[Any]:
     """Pairs of random ids, three steps of them."""
-    from trainer.inputs.tokens import TokenPair
-
-    rng, scale = random.Random(1), 4 if device == "cuda" else 1
-    last = SIZES[device]["vocab_size"] - 1
-
-    def ids(most: int) -> list[int]:
-        return [rng.randint(2, last) for _ in range(scale * rng.randint(most // 2, most))]
-
+    lengths = Lengths((shape.prompt // 2, shape.prompt), (shape.answer // 2, shape.answer))
     count = STEPS * PER_DEVICE * ACCUMULATION
-    return [TokenPair(ids(shape.prompt), ids(shape.answer), ids(shape.answer), line) for line in range(count)]
+    return make_pairs(lengths, count, SIZES[device]["vocab_size"], 4 if device == "cuda" else 1)
 
 
 def settings(shape: Shape) -> dict[str, Any]:
@@ -201,22 +178,10 @@ def estimated(device: str, shape: Shape, pairs: list[Any], trainer: Any) -> Any:
     from launcher.planning.estimate import estimate
     from launcher.planning.machine import Machine
     from launcher.planning.model_config import ModelConfig
-    from launcher.planning.work import Work
-    from trainer.step.packing import packed_length
 
-    tokens = sum(2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs)
-    longest = max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs)
-    work = Work(
-        pairs=len(pairs),
-        tokens=tokens,
-        packed=sum(map(packed_length, pairs)),
-        longest=longest,
-        longest_pair=max(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs),
-        exact=True,
-    )
     experiment = Experiment.parse({"model_name": "m", "datasets_path": "d", "hyperparameters": settings(shape)})
-    config = ModelConfig.parse(trainer.model.config.to_dict())
-    return estimate(experiment, config, work, Machine(cuda=device == "cuda"))
+    sizes = ModelConfig.parse(trainer.model.config.to_dict())
+    return estimate(experiment, sizes, work_of(pairs), Machine(cuda=device == "cuda"))
 
 
 def make_trainer(device: str, shape: Shape, pairs: list[Any], folder: Path) -> Any:
@@ -224,10 +189,9 @@ def make_trainer(device: str, shape: Shape, pairs: list[Any], folder: Path) -> A
     import torch
     import trl
     from peft import LoraConfig
-    from transformers import PrinterCallback, Qwen3Config, Qwen3ForCausalLM
+    from transformers import PrinterCallback, Qwen3ForCausalLM
 
     from launcher.experiment.hyperparameters import Hyperparameters
-    from tests.benchmarks.dpo_step import tokenizer
     from trainer.inputs.adapter import widen_adapter
     from trainer.inputs.model import choose_precision
     from trainer.inputs.tokens import Tokens
@@ -238,10 +202,9 @@ def make_trainer(device: str, shape: Shape, pairs: list[Any], folder: Path) -> A
     torch.set_num_threads(1)  # the peak is the same, and threads that wait for each other on a busy machine take minutes
     cuda = device == "cuda"
     precision = choose_precision(Hyperparameters(**settings(shape)), cuda=cuda, bf16=cuda)
-    config = Qwen3Config(**SIZES[device], tie_word_embeddings=True, bos_token_id=1, eos_token_id=1, pad_token_id=0)
     tokens = Tokens(pairs, 0)
     trainer = DPOTrainer(
-        model=Qwen3ForCausalLM(config).to(precision.weights),
+        model=Qwen3ForCausalLM(config(SIZES[device])).to(precision.weights),
         args=trl.DPOConfig(
             output_dir=str(folder),
             max_length=None,
@@ -265,7 +228,7 @@ def make_trainer(device: str, shape: Shape, pairs: list[Any], folder: Path) -> A
     if not shape.full:
         widen_adapter(trainer.model)
     choice = choose_path(trainer, "plain" if shape.plain else "fast", tokens, None)
-    take_path(trainer, choice, precision, lambda: "benchmark", [("pairs", tokens)], folder)
+    take_path(trainer, choice, precision, "benchmark", [("pairs", tokens)], folder)
     return trainer
 
 
