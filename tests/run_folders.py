@@ -101,7 +101,7 @@ class Made:
             result["after"] = {name: value for name, value in last.items() if name.startswith("eval_")}
         if self.learned:
             result["learned"] = learned(last)
-        roles = {"train": "train", **({"validation": self.data} if self.validation else {})}
+        roles = {"train": "c", **({"validation": self.data} if self.validation else {})}
         return {
             "run": self.name,
             "key": "demo",

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from ..errors import UsageError
+from ..errors import LauncherError, UsageError
+from ..report import page
+from ..report.comparison import Comparison
 from ..report.reported import Reported
 from ..runs.run_dir import RunDir
 from .choose import backend_of
-from .finding import find, local_runs_and_containers
+from .finding import find
+from .state import local_runs_known
 
 
 def reported(names: Sequence[str]) -> list[Reported]:
@@ -33,6 +39,30 @@ def of(run: RunDir) -> Reported:
     return Reported.of(run, backend_of(run).status(run))
 
 
-def every() -> list[RunDir]:
-    """Every run on this machine, newest first."""
-    return local_runs_and_containers()
+@dataclass(frozen=True)
+class Written:
+    """A page; ``notices``: what makes the figures of its runs incomparable."""
+
+    file: Path
+    notices: tuple[str, ...]
+
+
+def write(names: Sequence[str], file: Path | None) -> Written:
+    """Writes the page of runs into ``file``, by default that of the run itself, or of several into this directory.
+
+    Raises UsageError without a name and what ``reported`` raises, LauncherError where the file cannot be written.
+    """
+    if not names:
+        raise UsageError("name a run, or list all with: launcher report --serve")
+    runs = reported(names)
+    place = file or (runs[0].run.path / page.FILE if len(runs) == 1 else Path(page.FILE))
+    try:
+        page.write(runs, place)
+    except OSError as error:
+        raise LauncherError(f"cannot write {place}: {(error.strerror or str(error)).lower()}") from error
+    return Written(place, Comparison.of(runs).notices if len(runs) > 1 else ())
+
+
+def listing() -> list[dict[str, Any]]:
+    """The rows of the list of all runs on this machine, newest first."""
+    return [{**one.json(), "progress": one.progress, "took": one.took} for one in local_runs_known()]

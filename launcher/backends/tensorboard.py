@@ -55,7 +55,7 @@ def serve_cluster(port: int, caller: Mapping[str, str], namespace: str | None, s
     forward = Forward(cluster, cluster.namespace, port, complain)
     say(f"TensorBoard shows the runs of namespace {cluster.namespace} at http://localhost:{port}/ (Ctrl-C stops it)")
     try:
-        with _sigterm_as_ctrl_c(), suppress(KeyboardInterrupt):
+        with sigterm_as_ctrl_c(), suppress(KeyboardInterrupt):
             forward.serve()
     finally:
         forward.close()
@@ -101,12 +101,13 @@ def _serve_in_container(named: Mapping[str, RunDir], port: int, caller: Mapping[
 
     client, image = connect(caller), image_of("cpu", caller)
     ensure(client, image, caller, say)
-    with _sigterm_as_ctrl_c():
+    with sigterm_as_ctrl_c():
         return tensorboard.serve(client, tensorboard.render(image, named, port))
 
 
 @contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """While it lasts, SIGTERM raises KeyboardInterrupt, too."""
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield

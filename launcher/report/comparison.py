@@ -43,7 +43,8 @@ class Figure:
 class Column:
     """One figure of every run: its key in JSON and CSV, its name in the table, its format, and how it is read from a run.
 
-    ``best`` orders runs: the highest or the lowest value comes first.
+    ``best`` orders runs: the highest or the lowest value comes first. ``is_ranked``: the best one is marked; a larger reward is
+    not better in itself.
     """
 
     key: str
@@ -51,6 +52,7 @@ class Column:
     spec: str
     read: Callable[[Reported], Figure]
     best: Callable[..., Any] = max
+    is_ranked: bool = True
 
 
 def _validation(name: str, logged: str) -> Callable[[Reported], Figure]:
@@ -67,15 +69,18 @@ def _validation(name: str, logged: str) -> Callable[[Reported], Figure]:
 
 COLUMNS: Final = (
     Column("accuracy", "accuracy", ".3f", _validation("accuracy", "eval_rewards/accuracies")),
-    Column("margin", "margin", "+z.3f", _validation("margin", "eval_rewards/margins")),
-    Column("chosen", "chosen reward", "+z.3f", _validation("chosen", "eval_rewards/chosen")),
-    Column("rejected", "rejected reward", "+z.3f", _validation("rejected", "eval_rewards/rejected"), min),
+    Column("margin", "margin", "+z.3f", _validation("margin", "eval_rewards/margins"), is_ranked=False),
+    Column("chosen", "chosen reward", "+z.3f", _validation("chosen", "eval_rewards/chosen"), is_ranked=False),
+    Column("rejected", "rejected reward", "+z.3f", _validation("rejected", "eval_rewards/rejected"), min, is_ranked=False),
     Column("eval_loss", "validation loss", "z.4f", _validation("loss", "eval_loss"), min),
     Column("train_loss", "train loss", "z.4f", lambda run: Figure.of(run.train_loss), min),
     Column("pairs_per_second", "pairs/s", ".1f", lambda run: Figure.of(run.pairs_per_second)),
     Column("hours", "hours", ".2f", lambda run: Figure.of(None if run.seconds is None else run.seconds / 3600), min),
     Column("gpu_hours", "GPU-hours", ".2f", lambda run: Figure.of(run.gpu_hours), min),
 )
+
+
+_OF_VALIDATION: Final = ("accuracy", "margin", "chosen", "rejected", "eval_loss")
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,25 @@ class Comparison:
         return [
             (column.name, *(figure.text(column.spec) for figure in self.figures[column.key]))
             for column in COLUMNS
-            if any(figure.value is not None for figure in self.figures[column.key])
+            if any(figure.value is not None for figure in self.figures[column.key]) and not self._is_without_gpus(column)
         ]
+
+    def _is_without_gpus(self, column: Column) -> bool:
+        return column.key == "gpu_hours" and not any(figure.value for figure in self.figures[column.key])
+
+    def best(self, column: Column) -> int | None:
+        """The place of the run with the best figure; None where the table shows two such, or figures are not comparable."""
+        figures = self.figures[column.key]
+        known = [figure for figure in figures if figure.value is not None]
+        if len(known) < 2 or not column.is_ranked or (column.key in _OF_VALIDATION and not self.is_one_validation_set):
+            return None
+        best = column.best(known, key=lambda figure: figure.value)
+        equal = [place for place, figure in enumerate(figures) if figure.value is not None and _alike(figure, best, column)]
+        return equal[0] if len(equal) == 1 else None
+
+    @property
+    def is_one_validation_set(self) -> bool:
+        return len({(run.sources.get("validation") or {}).get("sha256") for run in self.runs}) == 1
 
     def json(self) -> dict[str, Any]:
         return {"runs": [self._run(number) for number in range(len(self.runs))], "notices": list(map(str, self.notices))}
@@ -204,6 +226,10 @@ def _notices(runs: Sequence[Reported]) -> Iterator[str]:
         if run.status.state != "done":
             evaluated = f"; its validation figures are of step {run.evals[-1]['step']}" if run.evals else ""
             yield f"{run.name} is {state(run)} at step {progress(run)}{evaluated}"
+
+
+def _alike(one: Figure, other: Figure, column: Column) -> bool:
+    return format(one.value, column.spec) == format(other.value, column.spec)
 
 
 def _number(value: Any) -> float | None:

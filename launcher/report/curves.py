@@ -1,0 +1,166 @@
+"""Curves: the metrics of runs as charts, thinned to what a screen shows with every spike kept. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from .reported import Reported
+
+_POINTS: Final = 5000  # buckets of a page, over all runs: what keeps it below 5 MB
+_FEWEST, _MOST = 100, 1000  # buckets of a run
+_RATE: Final = "pairs_per_second"  # computed here, where the log has none
+_HIDDEN: Final = ("type", "step", "total_steps", "seconds", "epoch", "num_tokens", "logits/", "reference/", "pairs/")
+
+
+@dataclass(frozen=True)
+class Chart:
+    """``parts``: the names in the log that it draws, each with its label; ``is_main``: shown without being asked for.
+
+    ``words``: a health rule whose name has one of them is marked here. ``is_smoothed``: by the page, where the reader wants it.
+    """
+
+    key: str
+    title: str
+    parts: tuple[tuple[str, str], ...]
+    words: tuple[str, ...] = ()
+    is_main: bool = True
+    help: str = ""
+    is_smoothed: bool = True
+
+    def json(self) -> dict[str, Any]:
+        parts = [{"name": name, "label": label} for name, label in self.parts]
+        return {
+            "key": self.key,
+            "title": self.title,
+            "parts": parts,
+            "main": self.is_main,
+            "help": self.help,
+            "smooth": self.is_smoothed,
+        }
+
+
+CHARTS: Final = (
+    Chart("loss", "Loss", (("loss", ""),), ("loss", "overfit", "ln"), help="ln 2 = 0.693: no preference yet"),
+    Chart("accuracy", "Accuracy", (("rewards/accuracies", ""),), ("accura",), help="share of pairs with a margin above 0"),
+    Chart("margin", "Margin", (("rewards/margins", ""),), ("margin", "length", "bias"), help="reward of chosen minus rejected"),
+    Chart(
+        "rewards",
+        "Rewards",
+        (("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")),
+        ("reward", "chosen", "scale"),
+        help="beta × change of the log-probability; below 0: less likely than before",
+    ),
+    Chart("learning_rate", "Learning rate", (("learning_rate", ""),), ("learning_rate", "rate", "lr"), is_smoothed=False),
+    Chart("grad_norm", "Gradient norm", (("grad_norm", ""),), ("grad", "frozen")),
+    Chart("speed", "Throughput", ((_RATE, ""),), ("throughput", "speed", "slow", "idle"), help="pairs per second"),
+    Chart("memory", "Memory", (), ("memory",)),
+    Chart("gpu", "GPU use", (), ("gpu",)),
+    Chart("logps", "Log-probabilities", (("logps/chosen", "chosen"), ("logps/rejected", "rejected")), is_main=False),
+)
+_FOUND: Final = {"memory": ("memory", "mem_"), "gpu": ("gpu", "utilization")}  # parts by words in their names, as logs vary
+
+
+def charts(runs: Sequence[Reported]) -> list[Chart]:
+    """The charts that any run has a line for; figures of the log that no chart names get one of their own."""
+    names = dict.fromkeys(name for run in runs for name in _names(run))
+    drawn: list[Chart] = []
+    for chart in CHARTS:
+        parts = tuple(part for part in chart.parts if part[0] in names)
+        parts += tuple((name, name) for name in names if any(word in name.lower() for word in _FOUND.get(chart.key, ())))
+        if parts:
+            drawn.append(replace(chart, parts=parts))
+            names = {name: None for name in names if name not in dict(parts)}
+    drawn += [Chart(name, name, ((name, ""),), is_main=False) for name in names]
+    return drawn
+
+
+def chart_of(rule: str, drawn: Sequence[Chart]) -> str | None:
+    """The key of the chart that a finding of a health rule is marked on: the first with one of the rule's words."""
+    fitting = [chart.key for chart in drawn if any(word in rule.lower() for word in chart.words)]
+    return next(iter([*fitting, *(chart.key for chart in drawn)]), None)
+
+
+def curves(run: Reported, drawn: Sequence[Chart], runs: int) -> dict[str, Any]:
+    """The points of one of ``runs`` runs: ``x``, and for each name ``raw`` at ``x`` (the lowest and the highest value of each
+    bucket, in the order in which they came) and ``mean`` at ``mx``; ``ex`` and ``evals``: those of evaluations, whole.
+    """
+    size = max(1, math.ceil(len(run.train) / max(_FEWEST, min(_MOST, _POINTS // max(1, runs)))))
+    buckets = [slice(at, at + size) for at in range(0, len(run.train), size)]
+    steps = [line["step"] for line in run.train]
+    x = [step for part in buckets for step in dict.fromkeys((steps[part][0], steps[part][-1]))]
+    raw: dict[str, list[float | None]] = {}
+    mean: dict[str, list[float | None]] = {}
+    for name in (name for chart in drawn for name, _ in chart.parts):
+        values = _values(run, name)
+        if any(value is not None for value in values):
+            raw[name] = [value for part in buckets for value in _ends(values[part])]
+            mean[name] = [_mean(values[part]) for part in buckets]
+    found: dict[str, Any] = {"x": x, "raw": raw, "ex": [line["step"] for line in run.evals], "evals": _evaluations(run, drawn)}
+    return found | ({"mx": [steps[part][-1] for part in buckets], "mean": mean} if size > 1 else {})
+
+
+def _evaluations(run: Reported, drawn: Sequence[Chart]) -> dict[str, list[float | None]]:
+    found = {
+        name: [_rounded(_number(line.get(f"eval_{name}"))) for line in run.evals] for chart in drawn for name, _ in chart.parts
+    }
+    return {name: values for name, values in found.items() if any(value is not None for value in values)}
+
+
+def _names(run: Reported) -> Iterator[str]:
+    """The figures of the log that can be drawn: those that are no constant."""
+    looked_at = run.train if len(run.train) <= _MOST else run.train[:: len(run.train) // _MOST]
+    for name in dict.fromkeys(name for line in looked_at for name in line):
+        values = {value for line in looked_at if (value := _number(line.get(name))) is not None}
+        is_known = any(name == part for chart in CHARTS for part, _ in chart.parts)
+        if not name.startswith(_HIDDEN) and (len(values) > 1 or (is_known and values)):
+            yield name
+    if run.train and _RATE not in run.train[-1] and any(rate is not None for rate in run.rates):
+        yield _RATE
+
+
+def _values(run: Reported, name: str) -> list[float | None]:
+    if name == _RATE and run.train and _RATE not in run.train[-1]:
+        return run.rates
+    return [_number(line.get(name)) for line in run.train]
+
+
+def _ends(values: Sequence[float | None]) -> list[float | None]:
+    """The lowest and the highest value in the order in which they came: one value for a bucket of one line, else two."""
+    if len(values) == 1:
+        return [_rounded(values[0])]
+    known = [value for value in values if value is not None]
+    if not known:
+        return [None, None]
+    low, high = min(known), max(known)
+    ends = [low, high] if values.index(low) <= values.index(high) else [high, low]
+    return [_rounded(value) for value in ends]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _rounded(sum(known) / len(known)) if known else None
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, else None: the log has NaN as text."""
+    return value if type(value) in (int, float) and math.isfinite(value) else None
+
+
+def _rounded(value: float | None) -> float | None:
+    """Five digits: more than a screen shows."""
+    return None if value is None else float(f"{value:.5g}")
+
+
+def findings(runs: Sequence[Reported], drawn: Sequence[Chart]) -> list[dict[str, Any]]:
+    """Every finding of the runs' health, numbered over all of them, with its run and the chart that it is marked on."""
+    every = [(place, found) for place, run in enumerate(runs) for found in run.health or ()]
+    return [_finding(number, place, found, drawn) for number, (place, found) in enumerate(every, 1)]
+
+
+def _finding(number: int, place: int, found: Mapping[str, Any], drawn: Sequence[Chart]) -> dict[str, Any]:
+    told = {name: str(found.get(name) or "") for name in ("rule", "action", "sentence", "suggestion")}
+    steps = {name: found.get(f"{name}_step") for name in ("first", "last")}
+    return {"number": number, "run": place, **told, **steps, "chart": chart_of(told["rule"], drawn)}

@@ -1,0 +1,187 @@
+"""The page: runs as one HTML file that needs no network: its script, styles and data stand inside. Texts of data are escaped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ..runs.run_dir import RunDir, write_whole
+from . import repeat
+from .comparison import COLUMNS, Comparison, Figure, progress, state
+from .curves import charts, curves, findings
+from .names import short_names
+from .reported import Reported, lengths
+from .settings import shown
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+FILE: Final = "report.html"  # in a run's folder
+_WEB: Final = Path(__file__).with_name("web")
+_SUSPECTS: Final = 20  # shown of each run
+_SAMPLES: Final = 8  # prompts that are shown
+_LEARNED: Final = (("accuracy", ".3f"), ("margin", "+z.3f"), ("chosen", "+z.3f"), ("rejected", "+z.3f"))
+
+
+def render(runs: Sequence[Reported], now: datetime | None = None) -> str:
+    """The page of ``runs``, at least one; the first line tables say how they differ."""
+    comparison, drawn = Comparison.of(runs), charts(runs)
+    found = findings(runs, drawn)
+    data = {
+        "charts": [chart.json() for chart in drawn],
+        "runs": [
+            {"name": name, **curves(run, drawn, len(runs))}
+            for name, run in zip(short_names([run.name for run in runs]), runs, strict=True)
+        ],
+        "findings": [{name: one[name] for name in ("number", "run", "first", "last", "chart")} for one in found],
+    }
+    text = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            title=", ".join(run.name for run in runs[:3]) + (f" and {len(runs) - 3} more" if len(runs) > 3 else ""),
+            made=(now or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC"),
+            runs=(told := [_run(run) for run in runs]),
+            data_of=_alike(told, ("sources", "work", "lengths", "notices")),
+            rows=_rows(comparison),
+            notices=list(comparison.notices) if len(runs) > 1 else [],
+            findings=found,
+            has_curves=bool(drawn),
+            has_more=any(not chart.is_main for chart in drawn),
+            samples=_samples(runs),
+            data=_embedded(data),
+        )
+    )
+    return _whole(text)
+
+
+def index(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The page that lists runs; ``rows``: fields of ``runs.known.Known`` with ``progress`` and ``took``, newest first."""
+    return _whole(_environment().get_template("index.html").render(rows=rows))
+
+
+def write(runs: Sequence[Reported], file: Path) -> None:
+    """Writes the page of ``runs`` whole or not at all; raises OSError."""
+    write_whole(file, render(runs))
+
+
+def write_own(run: RunDir) -> str | None:
+    """Writes ``report.html`` into a run's folder when it ends. Returns a sentence where that fails: a run never fails by it."""
+    try:
+        write([Reported.of(run)], run.path / FILE)
+    except Exception as error:
+        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        return f"cannot write {run.path / FILE}: {reason}; write it with: launcher report {run.name}"
+    return None
+
+
+def _rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """The rows of the first table, with the place of the best run of each figure."""
+    best = {column.name: comparison.best(column) for column in COLUMNS}
+    return [
+        {"label": label, "cells": cells, "best": best.get(label), "is_figure": label in best} for label, *cells in comparison.rows
+    ]
+
+
+def _run(run: Reported) -> dict[str, Any]:
+    """What the page says of one run beside its figures."""
+    suspects, work = run.suspects, run.record.get("work") or {}
+    return {
+        "name": run.name,
+        "experiment": run.record.get("key"),
+        "topic": run.record.get("topic"),
+        "model": run.record.get("model_name"),
+        "state": state(run),
+        "sentence": run.status.sentence,
+        "progress": progress(run),
+        "created": run.created[:16].replace("T", " "),
+        "health": run.health,
+        "learned": _learned(run.learned),
+        "suspects": None if suspects is None else suspects[:_SUSPECTS],
+        "suspects_in_all": len(suspects or ()),
+        "sources": list(run.sources.values()),
+        "work": {name: f"{value:,}" for name, value in work.items() if isinstance(value, int)},
+        "lengths": lengths(run.run.data / "train.jsonl"),
+        "notices": run.notices,
+        "commands": repeat.commands(run),
+        "file": repeat.file_name(run),
+        "experiment_text": repeat.experiment(run),
+        "surroundings": repeat.surroundings(run),
+        "folder": str(run.run.path),
+    }
+
+
+def _alike(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[list[int]]:
+    """The places of runs in groups for which all of ``names`` are equal, so that what is equal is told once."""
+    groups: dict[str, list[int]] = {}
+    for place, run in enumerate(runs):
+        groups.setdefault(json.dumps([run[name] for name in names], default=str), []).append(place)
+    return list(groups.values())
+
+
+def _learned(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The figures before and after the training and by the length of the answers, with their intervals, as text."""
+    if not found.get("after"):
+        return None
+    parts = [(name, found[name], None) for name in ("before", "after") if found.get(name)]
+    parts += [(f"{part.get('from')}–{part.get('to')} tokens", part, part.get("pairs")) for part in found.get("by_length") or ()]
+    rows = [
+        {"label": label, "pairs": pairs, "cells": [Figure.of(part.get(name)).text(spec) for name, spec in _LEARNED]}
+        for label, part, pairs in parts
+    ]
+    return {"pairs": found.get("pairs"), "rows": rows, "names": [name for name, _ in _LEARNED]}
+
+
+def _samples(runs: Sequence[Reported]) -> list[dict[str, Any]]:
+    """Prompts, each with the answer of the base model and of every run's last weights; None of a run that did not answer it."""
+    last = [_last_samples(run) for run in runs]
+    prompts = list(dict.fromkeys(key for samples in last for key in samples))
+    found = []
+    for key in prompts[:_SAMPLES]:
+        lines = [samples.get(key) for samples in last]
+        base = next((line.get("base") for line in lines if line is not None), None)
+        answers = [(place, line.get("adapter")) for place, line in enumerate(lines) if line is not None]
+        found.append({"prompt": key[1], "row": key[0], "base": base, "answers": answers})
+    return found
+
+
+def _last_samples(run: Reported) -> dict[tuple[Any, str], Mapping[str, Any]]:
+    lines = run.samples or []
+    last = max((line.get("step") or 0 for line in lines), default=0)
+    return {(line.get("row"), str(line.get("prompt"))): line for line in lines if (line.get("step") or 0) == last}
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    found = Environment(
+        loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    found.globals["asset"] = lambda name: _asset(name)
+    found.filters["shown"] = shown
+    return found
+
+
+def _asset(name: str) -> Any:
+    """A file of ours, as it is inside the page."""
+    from markupsafe import Markup
+
+    return Markup((_WEB / name).read_text(encoding="utf-8"))  # noqa: S704: no text of a run
+
+
+def _embedded(data: Mapping[str, Any]) -> Any:
+    """JSON inside a script element, where ``</script>`` and ``<!--`` in a text must not end it."""
+    from markupsafe import Markup
+
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=True)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704: escaped above
+
+
+def _whole(text: str) -> str:
+    """Without halves of characters, which a log may hold and no file can."""
+    return text.encode("utf-8", "replace").decode("utf-8")
