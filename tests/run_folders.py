@@ -87,7 +87,7 @@ class Made:
         else:
             rate = float(self.experiment_rate) * (1 + math.cos(math.pi * step / total)) / 2
             figures |= {"grad_norm": 0.7 + abs(noise), "learning_rate": rate, "num_tokens": 3000.0 * step}
-        seconds = 50 + 1.6 * step + (3 if kind == "eval" else 0) + 5 * (step // max(1, self.steps // EVAL_EVERY))
+        seconds = 50 + 1.6 * step + (3 if kind == "eval" else 0) + 5 * ((step - 1) // max(1, self.steps // EVAL_EVERY))
         return {"type": kind, "step": step, "total_steps": total, **figures, "epoch": step / 27, "seconds": seconds}
 
     @property

@@ -25,7 +25,7 @@ from launcher.runs.run_dir import RunDir, new_run_name
 
 from .output import notices, stage, using
 from .processes.ending import how_it_failed
-from .processes.entrypoint import Ending, write_end, write_start
+from .processes.entrypoint import Ending, write_end, write_report, write_start
 from .screen import screen
 from .settings import Settings, documented, signature
 from .trained import Trained
@@ -185,6 +185,7 @@ def _checked(key: str) -> str:
 def _write_last(run: RunDir, ending: Ending) -> None:
     write_end(run, ending)
     run.update_record(process=None)  # this process lives on: without it, the record is believed
+    write_report(run)
 
 
 def _ending(error: BaseException) -> Ending:

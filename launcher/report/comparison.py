@@ -61,8 +61,8 @@ def _validation(name: str, logged: str) -> Callable[[Reported], Figure]:
         learned = (run.learned.get("after") or {}).get(name)
         if learned is not None:
             return Figure.of(learned)
-        last = run.evals[-1] if run.evals else {}
-        return Figure.of((run.result.get("after") or last).get(logged))
+        after = run.result.get("after")
+        return Figure.of(after.get(logged) if after else run.evals.last(logged))
 
     return read
 
@@ -224,7 +224,7 @@ def _notices(runs: Sequence[Reported]) -> Iterator[str]:
             yield Warned(f"{name} differs: {effect}")
     for run in runs:
         if run.status.state != "done":
-            evaluated = f"; its validation figures are of step {run.evals[-1]['step']}" if run.evals else ""
+            evaluated = f"; its validation figures are of step {run.evals.steps[-1]}" if len(run.evals) else ""
             yield f"{run.name} is {state(run)} at step {progress(run)}{evaluated}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -89,69 +90,64 @@ def curves(run: Reported, drawn: Sequence[Chart], runs: int) -> dict[str, Any]:
     """
     size = max(1, math.ceil(len(run.train) / max(_FEWEST, min(_MOST, _POINTS // max(1, runs)))))
     buckets = [slice(at, at + size) for at in range(0, len(run.train), size)]
-    steps = [line["step"] for line in run.train]
+    steps = run.train.steps
     x = [step for part in buckets for step in dict.fromkeys((steps[part][0], steps[part][-1]))]
     raw: dict[str, list[float | None]] = {}
     mean: dict[str, list[float | None]] = {}
     for name in (name for chart in drawn for name, _ in chart.parts):
-        values = _values(run, name)
-        if any(value is not None for value in values):
-            raw[name] = [value for part in buckets for value in _ends(values[part])]
-            mean[name] = [_mean(values[part]) for part in buckets]
-    found: dict[str, Any] = {"x": x, "raw": raw, "ex": [line["step"] for line in run.evals], "evals": _evaluations(run, drawn)}
+        values = run.rates if _is_computed(run, name) else run.train.column(name)
+        if not all(map(math.isnan, values)):
+            parts = [values[part] for part in buckets]
+            raw[name] = [value for part in parts for value in _ends(part)]
+            mean[name] = [_mean(part) for part in parts]
+    found: dict[str, Any] = {"x": x, "raw": raw, "ex": run.evals.steps.tolist(), "evals": _evaluations(run, drawn)}
     return found | ({"mx": [steps[part][-1] for part in buckets], "mean": mean} if size > 1 else {})
 
 
 def _evaluations(run: Reported, drawn: Sequence[Chart]) -> dict[str, list[float | None]]:
-    found = {
-        name: [_rounded(_number(line.get(f"eval_{name}"))) for line in run.evals] for chart in drawn for name, _ in chart.parts
-    }
+    names = [name for chart in drawn for name, _ in chart.parts]
+    found = {name: list(map(_rounded, run.evals.column(f"eval_{name}"))) for name in names}
     return {name: values for name, values in found.items() if any(value is not None for value in values)}
 
 
 def _names(run: Reported) -> Iterator[str]:
-    """The figures of the log that can be drawn: those that are no constant."""
-    looked_at = run.train if len(run.train) <= _MOST else run.train[:: len(run.train) // _MOST]
-    for name in dict.fromkeys(name for line in looked_at for name in line):
-        values = {value for line in looked_at if (value := _number(line.get(name))) is not None}
-        is_known = any(name == part for chart in CHARTS for part, _ in chart.parts)
-        if not name.startswith(_HIDDEN) and (len(values) > 1 or (is_known and values)):
+    """The figures of the log that can be drawn: those that are no constant, and those that a chart names."""
+    known = {part for chart in CHARTS for part, _ in chart.parts}
+    for name, column in run.train.columns.items():
+        values = {value for value in column if not math.isnan(value)}
+        if not name.startswith(_HIDDEN) and (len(values) > 1 or (name in known and values)):
             yield name
-    if run.train and _RATE not in run.train[-1] and any(rate is not None for rate in run.rates):
+    if _is_computed(run, _RATE) and not all(map(math.isnan, run.rates)):
         yield _RATE
 
 
-def _values(run: Reported, name: str) -> list[float | None]:
-    if name == _RATE and run.train and _RATE not in run.train[-1]:
-        return run.rates
-    return [_number(line.get(name)) for line in run.train]
+def _is_computed(run: Reported, name: str) -> bool:
+    return name == _RATE and _RATE not in run.train.columns
 
 
-def _ends(values: Sequence[float | None]) -> list[float | None]:
+def _ends(values: array[float]) -> list[float | None]:
     """The lowest and the highest value in the order in which they came: one value for a bucket of one line, else two."""
     if len(values) == 1:
         return [_rounded(values[0])]
-    known = [value for value in values if value is not None]
-    if not known:
-        return [None, None]
-    low, high = min(known), max(known)
-    ends = [low, high] if values.index(low) <= values.index(high) else [high, low]
-    return [_rounded(value) for value in ends]
+    low, high = min(values), max(values)
+    if math.isnan(sum(values)):
+        known = [value for value in values if not math.isnan(value)]
+        low, high = (min(known), max(known)) if known else (math.nan, math.nan)
+    is_falling = not math.isnan(low) and values.index(low) > values.index(high)
+    return [_rounded(value) for value in ((high, low) if is_falling else (low, high))]
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return _rounded(sum(known) / len(known)) if known else None
+def _mean(values: array[float]) -> float | None:
+    total = sum(values)
+    if math.isnan(total):
+        known = [value for value in values if not math.isnan(value)]
+        return _rounded(sum(known) / len(known)) if known else None
+    return _rounded(total / len(values))
 
 
-def _number(value: Any) -> float | None:
-    """A finite number, else None: the log has NaN as text."""
-    return value if type(value) in (int, float) and math.isfinite(value) else None
-
-
-def _rounded(value: float | None) -> float | None:
-    """Five digits: more than a screen shows."""
-    return None if value is None else float(f"{value:.5g}")
+def _rounded(value: float) -> float | None:
+    """Five digits, more than a screen shows; None for NaN."""
+    return None if math.isnan(value) else float(f"{value:.5g}")
 
 
 def findings(runs: Sequence[Reported], drawn: Sequence[Chart]) -> list[dict[str, Any]]:

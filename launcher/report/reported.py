@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from math import isnan
 from pathlib import Path
 from typing import Any, Final
 
-from ..runs.finding import created
 from ..runs.known import pairs_a_step, time_spent
-from ..runs.quality import Quality
 from ..runs.run_dir import RunDir
 from ..runs.status import Status, is_over
+from .metrics import NAN, Metrics, jsonl, read_metrics
 
 Lines = list[dict[str, Any]]
 
@@ -23,7 +24,7 @@ _TEXTS: Final = 5000  # pairs whose lengths are counted
 
 @dataclass(frozen=True)
 class Reported:
-    """One run. ``train`` and ``evals``: the lines of its metrics by their ``type``, in the order of their steps.
+    """One run. ``train`` and ``evals``: the lines of its metrics by their ``type``.
 
     ``samples``, ``suspects``: lines of ``evaluation/``; None where the run has no such file. ``notices``: what was noticed when
     its data were read.
@@ -33,8 +34,8 @@ class Reported:
     record: Mapping[str, Any]
     status: Status
     created: str
-    train: Lines = field(repr=False)
-    evals: Lines = field(repr=False)
+    train: Metrics = field(repr=False)
+    evals: Metrics = field(repr=False)
     samples: Lines | None = field(default=None, repr=False)
     suspects: Lines | None = field(default=None, repr=False)
     notices: tuple[str, ...] = ()
@@ -46,12 +47,12 @@ class Reported:
         outcome = record.get("outcome") or {}
         if status is None:
             status = Status(str(outcome.get("state", "unknown")), outcome.get("exit_code"), outcome.get("sentence"))
-        train, evals = _metrics(run.steps)
+        train, evals = read_metrics(run.steps)
         return cls(
             run,
             record,
             status,
-            created(run),
+            str(record.get("created") or ""),
             train,
             evals,
             samples=_optional(run.path / "evaluation" / "samples.jsonl"),
@@ -90,24 +91,23 @@ class Reported:
     @property
     def step(self) -> int:
         """The last step that was logged."""
-        return max((int(lines[-1]["step"]) for lines in (self.train, self.evals) if lines), default=0)
+        return max((lines.steps[-1] for lines in (self.train, self.evals) if len(lines)), default=0)
 
     @property
     def total_steps(self) -> int | None:
-        last = self.train[-1] if self.train else self.evals[-1] if self.evals else {}
-        total = last.get("total_steps")
-        return total if isinstance(total, int) else None
+        return self.train.total or self.evals.total
 
     @cached_property
-    def rates(self) -> list[float | None]:
-        """Pairs a second of each training line, None where the time since the line before is not that of its steps alone."""
-        batch, evaluated = pairs_a_step(self.record), {line["step"] for line in self.evals}
-        found: list[float | None] = [None]
-        for before, now in zip(self.train, self.train[1:], strict=False):
-            steps, seconds = now["step"] - before["step"], _since(before, now)
-            known = batch is not None and steps > 0 and seconds is not None and before["step"] not in evaluated
-            found.append(steps * batch / seconds if known and batch and seconds else None)
-        return found[: len(self.train)]
+    def rates(self) -> array[float]:
+        """Pairs a second of each training line, NaN where the time since the line before is not that of its steps alone."""
+        batch, evaluated = pairs_a_step(self.record), set(self.evals.steps)
+        steps, seconds = self.train.steps, self.train.column("seconds")
+        found = array("d", [NAN]) * len(self.train)
+        for now in range(1, len(self.train)):
+            took, did = seconds[now] - seconds[now - 1], steps[now] - steps[now - 1]
+            if batch and took > 0 and did > 0 and steps[now - 1] not in evaluated:  # another attempt has a clock of its own
+                found[now] = did * batch / took
+        return found
 
     @property
     def pairs_per_second(self) -> float | None:
@@ -115,7 +115,7 @@ class Reported:
         said = self.result.get("pairs_per_second")
         if isinstance(said, int | float):
             return float(said)
-        known = sorted(rate for rate in self.rates if rate is not None)
+        known = sorted(rate for rate in self.rates if not isnan(rate))
         return known[len(known) // 2] if known else None
 
     @property
@@ -124,19 +124,8 @@ class Reported:
         said = self.result.get("train_loss")
         if isinstance(said, int | float):
             return float(said)
-        losses = [loss for line in self.train if isinstance(loss := line.get("loss"), int | float)]
+        losses = [loss for loss in self.train.column("loss") if not isnan(loss)]
         return sum(losses) / len(losses) if losses else None
-
-    @property
-    def quality(self) -> Quality:
-        from ..runs.follow import Metric
-
-        last = {kind: Metric(kind, lines[-1]["step"], None, lines[-1]) for kind, lines in self._kinds if lines}
-        return Quality.of(self.record, last.get("eval"), last.get("train"))
-
-    @property
-    def _kinds(self) -> tuple[tuple[str, Lines], ...]:
-        return ("eval", self.evals), ("train", self.train)
 
     @property
     def seconds(self) -> float | None:
@@ -156,7 +145,7 @@ class Reported:
 
 def lengths(file: Path) -> dict[str, Any] | None:
     """Characters of the answers in ``data/train.jsonl``: medians, and how often the chosen one is longer; None without pairs."""
-    pairs = [pair for pair in _jsonl(file, most=_TEXTS) if {"chosen", "rejected"} <= pair.keys()]
+    pairs = [pair for pair in jsonl(file, most=_TEXTS) if {"chosen", "rejected"} <= pair.keys()]
     if not pairs:
         return None
     chosen, rejected = ([len(str(pair[name])) for pair in pairs] for name in ("chosen", "rejected"))
@@ -168,39 +157,8 @@ def lengths(file: Path) -> dict[str, Any] | None:
     }
 
 
-def _metrics(steps: Path) -> tuple[Lines, Lines]:
-    kinds: dict[str, Lines] = {"train": [], "eval": []}
-    for line in _jsonl(steps):
-        if line.get("type") in kinds and isinstance(line.get("step"), int):
-            kinds[line["type"]].append(line)
-    return kinds["train"], kinds["eval"]
-
-
-def _since(before: Mapping[str, Any], now: Mapping[str, Any]) -> float | None:
-    began, ended = before.get("seconds"), now.get("seconds")
-    if not isinstance(began, int | float) or not isinstance(ended, int | float) or ended <= began:
-        return None  # another attempt has a clock of its own
-    return float(ended - began)
-
-
 def _optional(file: Path) -> Lines | None:
-    return list(_jsonl(file)) if file.is_file() else None
-
-
-def _jsonl(file: Path, most: int | None = None) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file, none where it does not exist; a line that was cut off while it was written is left out."""
-    if not file.is_file():
-        return
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines):
-            if number == most:
-                return
-            try:
-                found = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(found, dict):
-                yield found
+    return list(jsonl(file)) if file.is_file() else None
 
 
 def _notices(file: Path) -> tuple[str, ...]:

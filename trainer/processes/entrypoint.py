@@ -93,6 +93,7 @@ def _train(folder: Path) -> Ending:
         ranks = range(node.rank * nproc, (node.rank + 1) * nproc)
         ending = _attempt(run, nodes, nproc, node, children, splits, Relay(run, ranks) if config is not None else None)
         if not ending.can_split or children.stop_wanted:
+            write_report(run)
             return ending
         take_back()  # a kill in the next attempt must not leave this attempt's ending
         splits += 1
@@ -231,6 +232,17 @@ def write_end(run: RunDir, ending: Ending) -> None:
         attempts=[*earlier, {**last, "ended": ended, "exit_code": ending.code}],
         outcome={"state": ending.state, "exit_code": ending.code, "sentence": ending.sentence, "ended": ended},
     )
+
+
+def write_report(run: RunDir) -> None:
+    """Writes the page of a run that has ended, which is the first node's task; a page that cannot be written is a warning."""
+    if run.node:
+        return
+    from launcher.report.page import write_own
+
+    sentence = write_own(run)
+    if sentence is not None:
+        sys.stderr.write(f"warning: {sentence}\n")
 
 
 def _now() -> str:

@@ -100,7 +100,7 @@
   const options = (chart, lines, width) => ({
     width, height: HEIGHT, legend: { show: false },
     cursor: { sync: { key: "steps", setSeries: false, scales: ["x", null] }, drag: { x: true, y: false, setScale: true }, points: { size: 6 } },
-    scales: { x: { time: false, range: (plot, low, high) => (zoom ? zoom : low === high ? [low - 1, high + 1] : [low, high]) } },
+    scales: { x: { time: false, range: steps } },
     series: [{ label: "step" }, ...lines.map(series)],
     axes: [
       axis({ size: 28, gap: 3, space: 60, incrs: [1, 2, 5].flatMap((n) => [0, 1, 2, 3, 4, 5, 6].map((e) => n * 10 ** e)).sort((a, b) => a - b) }),
@@ -112,6 +112,11 @@
       setScale: [(plot, key) => { if (key === "x") follow(plot); }],
     },
   });
+  // What a drag has chosen; else all steps of the page, also of a chart whose lines are shorter.
+  const steps = (plot, low, high) => {
+    const x = plot.data[0], whole = first < last ? [first, last] : [first - 1, last + 1];
+    return low == null || (low === x[0] && high === x[x.length - 1]) ? whole : [low, high];
+  };
   const short = (tick, ticks) => {
     const step = Math.abs((ticks[1] ?? tick) - ticks[0]), size = Math.max(...ticks.map((one) => Math.abs(one ?? 0)));
     if (size !== 0 && (size < 1e-3 || size >= 1e6)) return tick === 0 ? "0" : tick.toExponential(1);
@@ -185,6 +190,7 @@
     const width = Math.max(200, Math.floor(place.clientWidth || box.clientWidth - 24));
     const parts = legend(chart, lines, box), plot = new uPlot(options(chart, lines, width), data, place);
     drawn.set(chart.key, { plot, box, chart, ...parts });
+    if (zoom) plot.setScale("x", { min: zoom[0], max: zoom[1] });
     read(chart, plot);
   };
   const again = () => { for (const { chart, box } of [...drawn.values()]) draw(chart, box); paint(); };

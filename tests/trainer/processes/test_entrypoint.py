@@ -57,6 +57,21 @@ def test_a_good_run_ends_with_0_and_its_record_says_so(run):
     assert not Process.parse(record["process"]).alive
 
 
+def test_a_run_leaves_its_page_however_it_ends(run):
+    assert finish(start(run, FAKE_RANKS="46"))[0] == 46
+    page = (run.path / "report.html").read_text()
+    assert "rank 0 says 46" in page
+    assert "failed (46)" in page
+
+
+def test_a_page_that_cannot_be_written_is_a_warning_and_the_run_is_done(run):
+    (run.path / "report.html").mkdir()
+    code, out = finish(start(run))
+    assert code == 0
+    assert f"warning: cannot write {run.path}/report.html: is a directory; write it with: launcher report r\n" in out
+    assert run.read_record()["outcome"]["state"] == "done"
+
+
 @pytest.mark.parametrize("code", [1, 42, 43, 44, 45, 46, 47, 48])
 def test_a_ranks_exit_code_travels_through_torchrun(run, code):
     assert finish(start(run, FAKE_RANKS=str(code), FAKE_STEPS="1"))[0] == code
