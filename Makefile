@@ -46,6 +46,7 @@ bench: $(VENV)/dev.stamp ## measure: JSON in build/bench, a table on the termina
 	$(BIN)/python -m tests.benchmarks.submit
 	$(BIN)/python -m tests.benchmarks.ps
 	$(BIN)/python -m tests.benchmarks.follow
+	$(BIN)/python -m tests.benchmarks.report
 
 bench-data: $(VENV)/dev.stamp ## measure a large spreadsheet, 1 GiB to S3 against bare boto3, 200 killed uploads
 	$(BIN)/python -m tests.benchmarks.sheets

@@ -114,8 +114,10 @@ def _names(run: Reported) -> Iterator[str]:
     """The figures of the log that can be drawn: those that are no constant, and those that a chart names."""
     known = {part for chart in CHARTS for part, _ in chart.parts}
     for name, column in run.train.columns.items():
-        values = {value for value in column if not math.isnan(value)}
-        if not name.startswith(_HIDDEN) and (len(values) > 1 or (name in known and values)):
+        first = next((value for value in column if not math.isnan(value)), None)
+        if first is None or name.startswith(_HIDDEN):
+            continue
+        if name in known or any(value != first and not math.isnan(value) for value in column):
             yield name
     if _is_computed(run, _RATE) and not all(map(math.isnan, run.rates)):
         yield _RATE
