@@ -25,47 +25,81 @@ class Numbers:
     compute: int
 
 
+@dataclass(frozen=True)
+class Trains:
+    """What is trained: an adapter of rank ``r`` on the modules called ``targets``; None: all weights."""
+
+    targets: frozenset[str] | None
+    r: int = 0
+
+    @property
+    def full(self) -> bool:
+        return self.targets is None
+
+    def count(self, names: tuple[str, ...]) -> int:
+        """How many of the modules ``names`` need their input for the gradient of a weight."""
+        return len(names) if self.targets is None else len(self.targets.intersection(names))
+
+
+@dataclass(frozen=True)
+class Attends:
+    """What attention keeps beside queries, keys, values and its output.
+
+    ``masked``: width of a dense mask; 0: a kernel that takes no mask and repeats no keys. By segments
+    (``trainer.step.attention``): ``copied``, the share of the tokens whose keys are copied, and ``seen``, the masks of the
+    rejected answers in numbers a token.
+    """
+
+    masked: int = 0
+    copied: float = 0.0
+    seen: float = 0.0
+
+
 def kept_bytes(
     config: ModelConfig,
     tokens: int,
     numbers: Numbers,
+    trains: Trains,
+    attends: Attends = Attends(),
     *,
-    targets: frozenset[str] | None,
-    r: int = 0,
-    masked: int = 0,
-    copied: float = 0.0,
     recompute: bool = False,
 ) -> int:
-    """Bytes alive at the end of the forward pass of ``tokens``.
+    """Bytes that a forward pass of ``tokens`` keeps for the backward pass.
 
-    ``targets``: names of the modules with an adapter of rank ``r``; None: all weights are trained. ``masked``: width of a
-    dense attention mask; 0: a kernel that takes no mask and repeats no keys. ``copied``: the share of the tokens whose keys
-    attention by segments copies (``trainer.step.attention``). ``recompute``: gradient checkpointing, which keeps
-    only the inputs of the layers.
+    ``recompute``: gradient checkpointing, which keeps only the inputs of the layers.
     """
-    full, h = targets is None, config.hidden
+    h = config.hidden
     # Outside of the layers: the last norm, positions and places in int64, sines and cosines, and the mask itself.
-    outside = tokens * (4 * h + (numbers.stream * h if full else 0) + 64 + 2 * config.head_dim * numbers.stream + masked)
-    casts = config.linear_weights * numbers.compute if full and numbers.stream != numbers.compute else 0
+    product = _norm_product(config, numbers) if trains.full else 0
+    outside = tokens * (4 * h + 4 + product * h + 64 + 2 * config.head_dim * numbers.stream + attends.masked)
     if recompute:
-        return outside + casts + tokens * config.layers * h * numbers.stream
-    dense = config.layers - config.sparse_layers
-    a_token = config.layers * _attention(config, numbers, targets, r, masked, copied)
-    a_token += dense * _mlp(config.inner, config, numbers, targets, r)
+        return outside + tokens * config.layers * h * numbers.stream
+    a_token = config.layers * _attention(config, numbers, trains, attends)
+    a_token += (config.layers - config.sparse_layers) * _mlp(config.inner, config, numbers, trains)
     if config.sparse_layers:
-        a_token += config.sparse_layers * _experts(config, numbers, targets, r)
-    return outside + casts + tokens * a_token
+        a_token += config.sparse_layers * _experts(config, numbers, trains)
+    return outside + cast_bytes(config, numbers, trains) + tokens * a_token
+
+
+def cast_bytes(config: ModelConfig, numbers: Numbers, trains: Trains) -> int:
+    """Bytes of the 16-bit copies of trained fp32 weights, in all layers, that autocast multiplies with.
+
+    The backward pass needs them. Under gradient checkpointing they are alive until the end of the forward pass.
+    """
+    if numbers.compute == 4:
+        return 0
+    if trains.targets is not None:
+        return config.adapter_weights(trains.r, sorted(trains.targets)) * numbers.compute
+    return config.linear_weights * numbers.compute if numbers.stream == 4 else 0
 
 
 def working_bytes(
     config: ModelConfig,
     tokens: int,
     numbers: Numbers,
+    trains: Trains,
+    attends: Attends = Attends(),
     *,
-    targets: frozenset[str] | None,
-    r: int = 0,
-    masked: int = 0,
-    copied: float = 0.0,
     recompute: bool = False,
 ) -> int:
     """Bytes that the backward pass of one layer adds: gradients of the MLP's four tensors, and of its input on both paths."""
@@ -73,10 +107,9 @@ def working_bytes(
     adds = tokens * (3 * inner * numbers.compute + 2 * config.hidden * numbers.stream)
     if not recompute:
         return adds
-    layer = _attention(config, numbers, targets, r, masked, copied)
-    if config.sparse_layers:
-        return adds + tokens * (layer + _experts(config, numbers, targets, r))
-    return adds + tokens * (layer + _mlp(config.inner, config, numbers, targets, r))
+    layer = _attention(config, numbers, trains, attends)
+    layer += _experts(config, numbers, trains) if config.sparse_layers else _mlp(config.inner, config, numbers, trains)
+    return adds + tokens * layer + cast_bytes(config, numbers, trains) // config.layers
 
 
 def head_bytes(config: ModelConfig, places: int, numbers: Numbers, *, cuda: bool, trained: bool) -> int:
@@ -88,45 +121,51 @@ def head_bytes(config: ModelConfig, places: int, numbers: Numbers, *, cuda: bool
     return tile + cast + gradients + places * config.hidden * numbers.compute
 
 
-def _inputs(names: tuple[str, ...], width: int, numbers: Numbers, targets: frozenset[str] | None) -> int:
+def _inputs(names: tuple[str, ...], width: int, numbers: Numbers, trains: Trains) -> int:
     """Bytes of a module's input kept for the gradient of its weights.
 
     Where autocast narrows them every module keeps its own copy, else they share one (``adapter.skip_input_casts``).
     """
-    count = len(names) if targets is None else len(targets.intersection(names))
+    count = trains.count(names)
     return (count if numbers.stream != numbers.compute else min(1, count)) * width * numbers.compute
 
 
-def _attention(config: ModelConfig, numbers: Numbers, targets: frozenset[str] | None, r: int, masked: int, copied: float) -> int:
+def _norm_product(config: ModelConfig, numbers: Numbers) -> int:
+    """Bytes a number of what a norm's weight is multiplied with, kept for the gradient of that weight."""
+    return 4 if config.wide_norms else numbers.stream
+
+
+def _attention(config: ModelConfig, numbers: Numbers, trains: Trains, attends: Attends) -> int:
     """Bytes a token of one layer's norms and attention."""
-    full, h, q, k, compute = targets is None, config.hidden, config.queries, config.keys, numbers.compute
-    kept = config.norms * (4 * h + 4 + (numbers.stream * h if full else 0))  # a norm computes in fp32
+    h, q, k, compute = config.hidden, config.queries, config.keys, numbers.compute
+    kept = config.norms * (4 * h + 4 + (_norm_product(config, numbers) * h if trains.full else 0))  # a norm computes in fp32
     names = ("qkv_proj",) if config.fused else ("q_proj", "k_proj", "v_proj")
-    kept += _inputs(names, h, numbers, targets)
+    kept += _inputs(names, h, numbers, trains)
     if config.qk_norm != "none":
-        kept += 4 * (q + k) + 4 * (config.heads + config.kv_heads) + (compute * (q + k) if full else 0)
-    kept += compute * (2 * q + 2 * (q if masked or copied else k)) + 4 * config.heads + masked * compute
-    if copied:  # repeated keys and values once more, and the outputs of the segments beside their concatenation
-        kept += int(compute * q * (2 * copied + 1))
-    if targets is not None:
+        product = 4 if config.wide_norms else compute
+        kept += 4 * (q + k) + 4 * (config.heads + config.kv_heads) + (product * (q + k) if trains.full else 0)
+    repeats = attends.masked or attends.copied
+    kept += compute * (2 * q + 2 * (q if repeats else k)) + 4 * config.heads + attends.masked * compute
+    if attends.copied:  # repeated keys and values once more, and the outputs of the segments beside their concatenation
+        kept += int(compute * (q * (2 * attends.copied + 1) + attends.seen))
+    if not trains.full:
         # Without a copy for autocast it is the attention's own output.
-        kept += _inputs(("o_proj",), q, numbers, targets) if numbers.stream != compute else 0
-        kept += r * compute * len(targets.intersection((*names, "o_proj")))
+        kept += _inputs(("o_proj",), q, numbers, trains) if numbers.stream != compute else 0
+        kept += trains.r * compute * trains.count((*names, "o_proj"))
     return kept
 
 
-def _mlp(inner: int, config: ModelConfig, numbers: Numbers, targets: frozenset[str] | None, r: int) -> int:
+def _mlp(inner: int, config: ModelConfig, numbers: Numbers, trains: Trains) -> int:
     """Bytes a token of a gated MLP: gate, its activation, up, and their product, which the last projection sees."""
     names = ("gate_up_proj",) if config.fused else ("gate_proj", "up_proj")
-    last = 1 if targets is None or "down_proj" in targets else 0
-    kept = _inputs(names, config.hidden, numbers, targets) + (3 + last) * inner * numbers.compute
-    if targets is not None:
-        kept += r * numbers.compute * len(targets.intersection((*names, "down_proj")))
+    kept = _inputs(names, config.hidden, numbers, trains) + (3 + trains.count(("down_proj",))) * inner * numbers.compute
+    if not trains.full:
+        kept += trains.r * numbers.compute * trains.count((*names, "down_proj"))
     return kept
 
 
-def _experts(config: ModelConfig, numbers: Numbers, targets: frozenset[str] | None, r: int) -> int:
+def _experts(config: ModelConfig, numbers: Numbers, trains: Trains) -> int:
     """Bytes a token of a layer with experts: each that it is sent to keeps its input and four tensors of its own width."""
     each = numbers.compute * (2 * config.hidden + 4 * config.expert_inner)
-    shared = _mlp(config.shared_inner, config, numbers, targets, r) if config.shared_inner else 0
+    shared = _mlp(config.shared_inner, config, numbers, trains) if config.shared_inner else 0
     return config.experts_per_token * each + 4 * config.experts + shared

@@ -95,6 +95,11 @@ class ModelConfig:
         return self.family in (*_GEMMA, *_LLAMA, *_SPARSE)
 
     @property
+    def wide_norms(self) -> bool:
+        """Whether a norm multiplies with its weight in fp32, before it narrows its output."""
+        return self.family in (*_GEMMA, "olmo2", "olmo3")
+
+    @property
     def queries(self) -> int:
         return self.heads * self.head_dim
 

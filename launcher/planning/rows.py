@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from ..experiment.hyperparameters import Hyperparameters
 from ..experiment.schema import Experiment
 from ..experiment.trl_fields import why_not_fast
-from .activations import head_bytes, kept_bytes, working_bytes
+from .activations import Attends, Numbers, Trains, cast_bytes, head_bytes, kept_bytes, working_bytes
 from .machine import Machine, numbers_of
 from .model_config import ModelConfig
 from .state import Part, state, update_bytes
@@ -159,28 +160,43 @@ class Passes:
 
     def parts(self, row: int, recompute: bool) -> list[Part]:
         """What a forward and backward pass of ``row`` tokens holds at its peak, or the update after it if that is more."""
-        h, config, work, machine = self.h, self.config, self.work, self.machine
-        numbers = numbers_of(h, machine)
-        targets = None if h.full_finetuning else frozenset(linear.name for linear in config.targets(h.target_modules))
-        # On a CPU by segments: all but the chosen answers, about half of the answers' tokens.
-        copied = 0.0 if machine.cuda or not self.packed else 1 - work.answers / 2 / max(1, work.packed)
-        masked = 0 if self.packed else work.longest
-        kept = kept_bytes(config, row, numbers, targets=targets, r=h.r, masked=masked, copied=copied, recompute=recompute)
-        places = row if not self.packed else -(-row * work.answers // max(1, work.packed))
-        trains_head = h.full_finetuning and row < self.share  # else its gradient is the pass's own, and nothing is added to it
-        head = head_bytes(config, places, numbers, cuda=machine.cuda, trained=trains_head)
-        layer = working_bytes(config, row, numbers, targets=targets, r=h.r, masked=masked, copied=copied, recompute=recompute)
+        h, config, numbers = self.h, self.config, numbers_of(self.h, self.machine)
+        trains = Trains(None if h.full_finetuning else frozenset(linear.name for linear in config.targets(h.target_modules)), h.r)
+        kept = kept_bytes(config, row, numbers, trains, self._attends, recompute=recompute)
+        if recompute and not trains.full:
+            kept += cast_bytes(config, numbers, trains)  # made once a step: trainer.step.halves
         form = "packed" if self.packed else "padded"
         how = "gradient checkpointing" if recompute else "no gradient checkpointing"
         parts = [Part("activations", kept, f"{row:,} tokens in a {form} pass, {how}")]
-        if head >= layer:
-            parts.append(Part("logits", head, f"{places:,} answer tokens, vocabulary in chunks of 32,768"))
-        else:
-            parts.append(Part("backward", layer, "gradients of one layer (larger than the logits, which are freed by then)"))
-        beyond = update_bytes(h, config, machine) - sum(part.size for part in parts)
+        parts.append(max(self._moments(row, recompute, numbers, trains), key=lambda part: part.size))
+        beyond = update_bytes(h, config, self.machine) - sum(part.size for part in parts)
         if beyond > 0:
             parts.append(Part("update", beyond, "temporary copies of the optimizer, beyond the activations (freed by then)"))
         return parts
+
+    def _moments(self, row: int, recompute: bool, numbers: Numbers, trains: Trains) -> Iterator[Part]:
+        """What comes to the kept activations, at each moment that may be the peak."""
+        config, work, cuda = self.config, self.work, self.machine.cuda
+        places = row if not self.packed else -(-row * work.answers // max(1, work.packed))
+        trains_head = trains.full and row < self.share  # else its gradient is the pass's own, and nothing is added to it
+        logits = head_bytes(config, places, numbers, cuda=cuda, trained=trains_head)
+        yield Part("logits", logits, f"{places:,} answer tokens, vocabulary in chunks of 32,768")
+        layer = working_bytes(config, row, numbers, trains, self._attends, recompute=recompute)
+        yield Part("backward", layer, "gradients of one layer (larger than the logits, which are freed by then)")
+        if recompute and trains.full and (casts := cast_bytes(config, numbers, trains)):
+            casts += head_bytes(config, places, numbers, cuda=cuda, trained=False)
+            yield Part("forward", casts, "16-bit copies of the weights, and the logits; the backward pass begins without them")
+
+    @property
+    def _attends(self) -> Attends:
+        work = self.work
+        if not self.packed:
+            return Attends(masked=work.longest)
+        if self.machine.cuda:
+            return Attends()
+        # By segments: all but the chosen answers, half of the answers' tokens, and a row of a mask for each rejected token.
+        rejected = work.answers / 2 / max(1, work.packed)
+        return Attends(copied=1 - rejected, seen=rejected * work.longest)
 
 
 def _on(wanted: bool) -> str:
