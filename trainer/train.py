@@ -110,10 +110,10 @@ def _watch_first_step(inputs: Inputs, ready: Ready, choice: Choice) -> None:
     """Policy and reference are equal before the first step: what it must show is known, whatever is logged."""
     trainer, pairs = ready.trainer, inputs.tokens.pairs
     args, fresh = trainer.args, is_fresh(trainer.model)
-    answers = [len(answer) for pair in pairs for answer in (pair.chosen, pair.rejected)]
+    answers = pairs.lengths[:, 1:]
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     noise = rounding(trainer, choice, inputs.tokens)
-    known = expected(args, noise, (max(1, min(answers)), max(answers)), min(batch, len(pairs)))
+    known = expected(args, noise, (max(1, int(answers.min())), int(answers.max())), min(batch, len(pairs)))
     trainer.on_first_step = partial(ready.health.check_first, known, lambda: causes(trainer.model, args, fresh=fresh))
 
 

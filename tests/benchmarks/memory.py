@@ -154,7 +154,7 @@ class Peak:
         return highest
 
 
-def pairs_of(shape: Shape, device: str) -> list[Any]:
+def pairs_of(shape: Shape, device: str) -> Any:
     """Pairs of random ids, three steps of them."""
     lengths = Lengths((shape.prompt // 2, shape.prompt), (shape.answer // 2, shape.answer))
     count = STEPS * PER_DEVICE * ACCUMULATION
@@ -172,7 +172,7 @@ def settings(shape: Shape) -> dict[str, Any]:
     }
 
 
-def estimated(device: str, shape: Shape, pairs: list[Any], trainer: Any) -> Any:
+def estimated(device: str, shape: Shape, pairs: Any, trainer: Any) -> Any:
     """What the planner says where the tokens are known."""
     from launcher.experiment.schema import Experiment
     from launcher.planning.estimate import estimate
@@ -184,7 +184,7 @@ def estimated(device: str, shape: Shape, pairs: list[Any], trainer: Any) -> Any:
     return estimate(experiment, sizes, work_of(pairs), Machine(cuda=device == "cuda"))
 
 
-def make_trainer(device: str, shape: Shape, pairs: list[Any], folder: Path) -> Any:
+def make_trainer(device: str, shape: Shape, pairs: Any, folder: Path) -> Any:
     """The project's trainer on the path that the shape asks for, before its first step."""
     import torch
     import trl

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,28 +29,29 @@ SHAPES: Final = {
 }
 
 
-def make_pairs(shape: Shape, count: int, vocabulary: int, scale: int = 1) -> list[Any]:
-    """``count`` pairs of ids from 2 to ``vocabulary`` - 1, ``scale`` times as long as ``shape``."""
-    from trainer.inputs.tokens import TokenPair
+def make_pairs(shape: Shape, count: int, vocabulary: int, scale: int = 1) -> Any:
+    """``count`` ``TokenPairs`` of ids from 2 to ``vocabulary`` - 1, ``scale`` times as long as ``shape``."""
+    from trainer.inputs.token_pairs import TokenPair, TokenPairs
 
     rng = random.Random(1)
 
     def ids(limits: tuple[int, int]) -> list[int]:
         return [rng.randint(2, vocabulary - 1) for _ in range(scale * shape.length(rng, limits))]
 
-    return [TokenPair(ids(shape.prompt), ids(shape.answer), ids(shape.answer), line) for line in range(count)]
+    return TokenPairs.of(TokenPair(ids(shape.prompt), ids(shape.answer), ids(shape.answer), line) for line in range(count))
 
 
-def work_of(pairs: Sequence[Any]) -> Any:
+def work_of(pairs: Any) -> Any:
     """The planner's ``Work`` of one epoch of ``pairs``, counted."""
     from launcher.planning.work import Work
-    from trainer.step.packing import packed_length
+    from trainer.inputs.tokens import Tokens
+    from trainer.step.packing import packed_lengths
 
     return Work(
         pairs=len(pairs),
-        tokens=sum(2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs),
-        packed=sum(map(packed_length, pairs)),
-        longest=max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs),
-        longest_pair=max(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs),
+        tokens=Tokens(pairs, 0).total,
+        packed=int(packed_lengths(pairs).sum()),
+        longest=Tokens(pairs, 0).longest,
+        longest_pair=int(pairs.lengths.sum(axis=1).max()),
         exact=True,
     )

@@ -143,11 +143,11 @@ def test_model_flops_are_those_of_the_weights_and_of_attention() -> None:
     from tests.benchmarks import models
     from tests.benchmarks.gpu.speed import model_flops
     from tests.benchmarks.pairs import work_of
-    from trainer.inputs.tokens import TokenPair
+    from trainer.inputs.token_pairs import TokenPair, TokenPairs
 
     experiment = Experiment.parse({"model_name": "m", "datasets_path": "d", "hyperparameters": {"r": 4}})
     config = models.config(models.TINY)
-    work = work_of([TokenPair(list(range(2, 12)), list(range(2, 22)), list(range(2, 32)), 0)])
+    work = work_of(TokenPairs.of([TokenPair(list(range(2, 12)), list(range(2, 22)), list(range(2, 32)), 0)]))
     linear = 2 * (32 * (64 + 32 + 32) + 64 * 32 + 3 * 32 * 64)  # two layers
     adapter = 2 * 4 * (3 * 32 + 64 + 32 + 32 + 64 + 32 + 2 * (32 + 64) + 64 + 32)
     tokens, answers = 10 + 20 + 30 - 2, 50 - 2

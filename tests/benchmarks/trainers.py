@@ -98,14 +98,14 @@ def _own(
     from trainer.inputs.tokens import Tokens
     from trainer.step.choice import choose_path, take_path
     from trainer.step.dpo import DPOTrainer
-    from trainer.step.packing import packed_length
+    from trainer.step.packing import packed_lengths
 
     cuda = training.device == "cuda"
     precision = choose_precision(Hyperparameters(), cuda=cuda, bf16=cuda)
     trainer = _made(DPOTrainer, variant, training, model)
     if cuda:
         skip_input_casts(trainer.model)
-    tokens, total = Tokens(training.pairs, 0), sum(map(packed_length, training.pairs))
+    tokens, total = Tokens(training.pairs, 0), int(packed_lengths(training.pairs).sum())
     choice = choose_path(trainer, "fast", tokens, None)
     seen = 0
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from launcher.data.pairs import Pairs
@@ -14,7 +16,7 @@ from launcher.data.table import place_of
 from launcher.errors import ExperimentError, Mistake, Warned
 from launcher.experiment.schema import Experiment
 
-from .tokens import TokenPair, Tokens
+from .tokens import Tokens
 
 # Tables that are plain tensors of the model's code: family -> the number of their rows in the configuration.
 _BY_CONFIG: Final = {"mpt": "max_seq_len", "ctrl": "n_positions"}
@@ -112,7 +114,7 @@ def check_reach(reach: Reach | None, experiment: Experiment, data: Sequence[Data
         _check_positions(reach.positions, data, experiment)
     limit, longest = reach.range, _longest_of(data)
     if limit is not None and longest > limit:
-        longer = _count(data, lambda pair: _longest(pair) > limit)
+        longer = _count(one.tokens.pairs.longest > limit for one in data)
         notices.append(
             Warned(
                 f"{longer} are longer than the {limit:,} tokens for which the positions of {name} were trained (the longest has "
@@ -123,20 +125,18 @@ def check_reach(reach: Reach | None, experiment: Experiment, data: Sequence[Data
 
 
 def _check_ids(rows: int, data: Sequence[Data], tokenizer: Any, model_name: str) -> None:
-    def is_beyond(pair: TokenPair) -> bool:
-        return any(max(ids, default=0) >= rows for ids in (pair.prompt, pair.chosen, pair.rejected))
-
-    first = next(((one.source, pair) for one in data for pair in one.tokens.pairs if is_beyond(pair)), None)
+    beyond = [one.tokens.pairs.holding(lambda ids: ids >= rows) for one in data]
+    first = next(((one, mask) for one, mask in zip(data, beyond, strict=True) if mask.any()), None)
     if first is None:
         return
-    source, pair = first
+    source, pair = first[0].source, first[0].tokens.pairs[int(first[1].argmax())]
     token = next(number for number in (*pair.prompt, *pair.chosen, *pair.rejected) if number >= rows)
     raise ExperimentError(
         Mistake(
             "model_name",
             f"token {tokenizer.convert_ids_to_tokens(token)!r} has id {token}, and the embedding of {model_name} has {rows} rows",
             expected=f"ids below {rows}, as those of the tokenizer that the model was trained with",
-            found=f"first in {place_of(source, pair.line)}; {_count(data, is_beyond)} have such tokens",
+            found=f"first in {place_of(source, pair.line)}; {_count(beyond)} have such tokens",
             hint="to add tokens, give the model rows for them: model.resize_token_embeddings(len(tokenizer)); save both together",
         )
     )
@@ -156,7 +156,7 @@ def _pad_inside(rows: int, tokenizer: Any) -> Iterator[str]:
 def _check_positions(limit: int, data: Sequence[Data], experiment: Experiment) -> None:
     longest = _longest_of(data)
     if longest > limit:
-        longer = _count(data, lambda pair: _longest(pair) > limit)
+        longer = _count(one.tokens.pairs.longest > limit for one in data)
         raise ExperimentError(
             Mistake(
                 "hyperparameters.max_seq_length",
@@ -168,15 +168,11 @@ def _check_positions(limit: int, data: Sequence[Data], experiment: Experiment) -
         )
 
 
-def _longest(pair: TokenPair) -> int:
-    return len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
-
-
 def _longest_of(data: Sequence[Data]) -> int:
     return max(one.tokens.longest for one in data)
 
 
-def _count(data: Sequence[Data], is_one: Callable[[TokenPair], bool]) -> str:
-    """``3 of 12 pairs``: those that ``is_one`` holds of."""
-    pairs = [pair for one in data for pair in one.tokens.pairs]
-    return f"{sum(map(is_one, pairs)):,} of {len(pairs):,} pairs"
+def _count(masks: Iterable[NDArray[np.bool_]]) -> str:
+    """``3 of 12 pairs``: those whose number in ``masks``, [n] for each file, is true."""
+    mask = np.concatenate(list(masks))
+    return f"{mask.sum():,} of {len(mask):,} pairs"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from launcher.data.pair import Pair
 from launcher.data.table import place_of
@@ -23,6 +23,8 @@ from .changes import Changes
 from .clock import Clock, today
 from .frame import Frame
 from .template import Template, Texts, template_options
+from .token_cache import read_ids, write_ids
+from .token_pairs import PARTS, Grown, Ids, Numbers, TokenPairs
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,24 +32,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FORMAT = 1  # part of the cache's key: raise it when the ids of the same text change
-BATCH = 1024
-
-
-@dataclass(frozen=True)
-class TokenPair:
-    """One pair as ids; ``prompt + chosen`` and ``prompt + rejected`` are what the model sees."""
-
-    prompt: list[int]
-    chosen: list[int]
-    rejected: list[int]
-    line: int
+BATCH = 256
 
 
 @dataclass(frozen=True)
 class Tokens:
     """All pairs of one file as ids, no sequence longer than ``max_seq_length``."""
 
-    pairs: list[TokenPair]
+    pairs: TokenPairs
     cut: int  # answers whose end was cut off
     notices: tuple[str, ...] = field(default=())
     day: str | None = None  # the day that the chat template has written, in ISO's form; None where it writes none
@@ -55,27 +47,26 @@ class Tokens:
     @property
     def total(self) -> int:
         """Tokens of one epoch on the plain path, which computes every prompt twice."""
-        return sum(2 * len(p.prompt) + len(p.chosen) + len(p.rejected) for p in self.pairs)
+        return int(self.pairs.lengths.sum() + self.pairs.lengths[:, 0].sum())
 
     @property
     def longest(self) -> int:
-        return max(len(p.prompt) + max(len(p.chosen), len(p.rejected)) for p in self.pairs)
+        return int(self.pairs.longest.max())
 
     def dataset(self, reference: Tensor | None = None) -> Dataset:
-        """Columns ``prompt_ids``, ``chosen_ids``, ``rejected_ids``: lists of int, as TRL's collator takes them.
+        """Columns ``prompt_ids``, ``chosen_ids``, ``rejected_ids``: lists of int, as TRL's collator takes them, over the ids
+        that lie in memory already.
 
         With ``reference``, [n, 2], also ``ref_chosen_logps`` and ``ref_rejected_logps``: floats.
         """
         from datasets import Dataset
+        from datasets.fingerprint import generate_random_fingerprint
 
-        columns: dict[str, list[Any]] = {
-            "prompt_ids": [p.prompt for p in self.pairs],
-            "chosen_ids": [p.chosen for p in self.pairs],
-            "rejected_ids": [p.rejected for p in self.pairs],
-        }
+        columns: dict[str, Any] = {f"{name}_ids": self.pairs.column(j) for j, name in enumerate(PARTS)}
         if reference is not None:
-            columns |= {"ref_chosen_logps": reference[:, 0].tolist(), "ref_rejected_logps": reference[:, 1].tolist()}
-        return Dataset.from_dict(columns)
+            columns |= {f"ref_{name}_logps": pa.array(reference[:, j].numpy()) for j, name in enumerate(PARTS[1:])}
+        # Without a fingerprint of ours, all ids would be copied to hash them.
+        return Dataset(pa.table(columns), fingerprint=generate_random_fingerprint())
 
 
 def tokenize(
@@ -102,99 +93,95 @@ def tokenize(
     changes.look(pairs, texts)
     if changes.mistakes:
         raise DataError(changes.mistakes)
-    ids = _cached(texts, pairs, template, cache)
-    whole = [pair for pair, _ in ids]
+    whole, lost = _cached(texts, pairs, template, cache)
     _check_lengths(whole, hyper.max_seq_length, source)
-    kept = [_cut(pair, hyper.max_seq_length) for pair in whole]
-    _check_difference(kept, whole, hyper.max_seq_length, source)
-    cut = sum((a.chosen != b.chosen) + (a.rejected != b.rejected) for a, b in zip(kept, whole, strict=True))
-    merged = sum(1 for number, (_, lost) in enumerate(ids) if lost and number not in changes.differing)
+    lengths = whole.lengths.copy()
+    lengths[:, 1:] = np.minimum(lengths[:, 1:], hyper.max_seq_length - lengths[:, :1])
+    _check_difference(whole, lengths, hyper.max_seq_length, source)
+    cut = int((lengths != whole.lengths).sum())
+    merged = len(set(np.flatnonzero(lost).tolist()) - set(changes.differing))
     found = [
-        *_lengths(cut, merged, len(ids), hyper, source),
+        *_lengths(cut, merged, len(pairs), hyper, source),
         *changes.sentences(len(pairs)),
         *changes.frame.notices(template, has_system=any(pair.system for pair in pairs)),
         *_settings(template, hyper),
     ]
-    return Tokens(kept, cut, tuple(found), clock.day.isoformat() if clock.was_read else None)
+    return Tokens(whole.cut(lengths), cut, tuple(found), clock.day.isoformat() if clock.was_read else None)
 
 
-def _cached(texts: Sequence[Texts], pairs: Sequence[Pair], template: Template, cache: Path) -> list[tuple[TokenPair, int]]:
-    """``_encode``, from the cache where it has them, which it then has."""
+def _cached(texts: Sequence[Texts], pairs: Sequence[Pair], template: Template, cache: Path) -> tuple[TokenPairs, Numbers]:
+    """``encode``, from the cache where it has them, which it then has."""
     file = cache / "tokens" / f"{_key(texts, template.tokenizer)}.parquet"
-    ids = _read(file, pairs)
-    if ids is None:
-        ids = _encode(texts, pairs, template)
-        _write(file, ids)
-    return ids
-
-
-def _encode(texts: Sequence[Texts], pairs: Sequence[Pair], template: Template) -> list[tuple[TokenPair, int]]:
-    """(ids, how many ids at the prompt's end are not shared with both answers) per pair.
-
-    The answers begin where prompt and prompt + answer diverge, as in TRL: tokens may merge across the boundary.
-    """
-    # A chat template writes its own special tokens; plain text gets the tokenizer's (a BOS, say).
-    columns = []
-    for part in range(3):
-        one = [three[part] for three in texts]
-        columns.append(
-            [
-                ids
-                for batch in _batches(one)
-                for ids in template.tokenizer(batch, add_special_tokens=not template.is_chat)["input_ids"]
-            ]
-        )
-    found = []
-    for pair, begun, chosen, rejected in zip(pairs, *columns, strict=True):
-        prompt = begun[:-1] if template.adds_eos else begun
-        shared = min(_common(prompt, chosen), _common(prompt, rejected))
-        ids = TokenPair(prompt[:shared], chosen[shared:], rejected[shared:], pair.line)
-        found.append((ids, len(prompt) - shared))
+    lines = [pair.line for pair in pairs]
+    found = read_ids(file, lines)
+    if found is None:
+        found = encode(texts, lines, template)
+        write_ids(file, *found)
     return found
 
 
-def _batches(texts: list[str]) -> Iterable[list[str]]:
-    return (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
+def encode(texts: Sequence[Texts], lines: Sequence[int], template: Template) -> tuple[TokenPairs, Numbers]:
+    """(ids; [n]: how many ids at the prompt's end are not shared with both answers).
+
+    The answers begin where prompt and prompt + answer diverge, as in TRL: tokens may merge across the boundary.
+    """
+    grown, lost = Grown(), array("q")
+    for start in range(0, len(texts), BATCH):
+        columns = zip(*texts[start : start + BATCH], strict=True)
+        # A chat template writes its own special tokens; plain text gets the tokenizer's (a BOS, say).
+        ids = [template.tokenizer(list(one), add_special_tokens=not template.is_chat)["input_ids"] for one in columns]
+        for begun, chosen, rejected in zip(*ids, strict=True):
+            prompt, *answers = (np.array(one, np.int32) for one in (begun, chosen, rejected))
+            if template.adds_eos:
+                prompt = prompt[:-1]
+            shared = min(_common(prompt, answer) for answer in answers)
+            grown.add(prompt[:shared], *(answer[shared:] for answer in answers))
+            lost.append(len(prompt) - shared)
+    return grown.pairs(lines), np.array(lost, np.int64)
 
 
-def _common(a: list[int], b: list[int]) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+def _common(a: Ids, b: Ids) -> int:
+    size = min(len(a), len(b))
+    differs = np.flatnonzero(a[:size] != b[:size])
+    return int(differs[0]) if len(differs) else size
 
 
-def _cut(pair: TokenPair, limit: int) -> TokenPair:
-    room = limit - len(pair.prompt)
-    return TokenPair(pair.prompt, pair.chosen[:room], pair.rejected[:room], pair.line)
-
-
-def _check_lengths(pairs: list[TokenPair], limit: int, source: str) -> None:
+def _check_lengths(pairs: TokenPairs, limit: int, source: str) -> None:
+    prompts = pairs.lengths[:, 0]
     mistakes = [
         Mistake(
-            place_of(source, pair.line),
+            place_of(source, int(pairs.lines[place])),
             "the prompt leaves no room for an answer",
             expected=f"a prompt shorter than max_seq_length ({limit} tokens)",
-            found=f"{len(pair.prompt)} tokens",
+            found=f"{prompts[place]} tokens",
             hint="raise hyperparameters.max_seq_length or shorten the prompt",
         )
-        for pair in pairs
-        if len(pair.prompt) >= limit
+        for place in np.flatnonzero(prompts >= limit)
     ]
     if mistakes:
         raise DataError(mistakes)
 
 
-def _check_difference(kept: list[TokenPair], whole: list[TokenPair], limit: int, source: str) -> None:
-    mistakes = [
-        Mistake(
-            place_of(source, pair.line),
-            "the tokenizer makes the same tokens of both answers"
-            if before.chosen == before.rejected
-            else f"both answers are identical after the cut at max_seq_length ({limit} tokens)",
-            expected="different answers",
-            found=f"the same first {len(pair.chosen)} tokens (of {len(before.chosen)} and {len(before.rejected)})",
+def _check_difference(whole: TokenPairs, kept: Numbers, limit: int, source: str) -> None:
+    """``kept``: [n, 3], the ids of each part that are trained on."""
+    mistakes = []
+    (_, chosen, rejected), (_, first, second) = whole.ids, whole.begins.T
+    for place in np.flatnonzero(kept[:, 1] == kept[:, 2]):
+        count = int(kept[place, 1])
+        one, other = chosen[first[place] :][:count], rejected[second[place] :][:count]
+        if not np.array_equal(one, other):
+            continue
+        before = whole[int(place)]
+        mistakes.append(
+            Mistake(
+                place_of(source, before.line),
+                "the tokenizer makes the same tokens of both answers"
+                if before.chosen == before.rejected
+                else f"both answers are identical after the cut at max_seq_length ({limit} tokens)",
+                expected="different answers",
+                found=f"the same first {count} tokens (of {len(before.chosen)} and {len(before.rejected)})",
+            )
         )
-        for pair, before in zip(kept, whole, strict=True)
-        if pair.chosen == pair.rejected
-    ]
     if mistakes:
         raise DataError(mistakes)
 
@@ -242,29 +229,3 @@ def _key(rendered: Sequence[Texts], tokenizer: PreTrainedTokenizerBase) -> str:
         for text in texts:
             digest.update(f"{len(text)}:".encode() + text.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
-
-
-def _write(file: Path, ids: list[tuple[TokenPair, int]]) -> None:
-    columns = {
-        "prompt": [p.prompt for p, _ in ids],
-        "chosen": [p.chosen for p, _ in ids],
-        "rejected": [p.rejected for p, _ in ids],
-        "lost": [lost for _, lost in ids],
-    }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.{os.urandom(4).hex()}")  # every rank may write it
-    pq.write_table(pa.table(columns), aside)
-    aside.replace(file)
-
-
-def _read(file: Path, pairs: Sequence[Pair]) -> list[tuple[TokenPair, int]] | None:
-    """The cached ids, or None where there are none or the file is damaged."""
-    try:
-        table = pq.read_table(file)
-        rows = table.to_pylist()
-        found = [
-            (TokenPair(r["prompt"], r["chosen"], r["rejected"], p.line), r["lost"]) for r, p in zip(rows, pairs, strict=True)
-        ]
-    except (OSError, pa.ArrowException, KeyError, ValueError):  # Arrow raises OSError for damage, too
-        return None
-    return found

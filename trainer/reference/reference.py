@@ -23,7 +23,7 @@ from torch import Tensor
 from launcher.data.table import place_of
 from launcher.errors import HealthError
 
-from ..inputs.tokens import TokenPair
+from ..inputs.token_pairs import Ids, TokenPairs
 from .shards import Shards
 
 FORMAT: Final = 1  # of the store: raise it when a row's key or number means something else
@@ -42,12 +42,12 @@ class Reference:
 
 # Takes pairs of at most ``budget`` tokens together (prompt once, chosen, rejected; a longer pair comes alone), and returns their
 # [m, 2] sums. Where weights are sharded it must make one forward pass a call: every rank makes the same number of calls.
-Score = Callable[[Sequence[TokenPair]], Tensor]
+Score = Callable[[TokenPairs], Tensor]
 Gather = Callable[[Any], list[Any]]  # a picklable object of each rank -> those of all ranks in their order (also for one)
 
 
 def reference_logps(
-    pairs: Sequence[TokenPair],
+    pairs: TokenPairs,
     *,
     score: Score,
     key: str,
@@ -90,21 +90,21 @@ def _tell(progress: Callable[[int, int], None] | None, hits: int, pairs: int, sh
         progress(hits + round(share * (pairs - hits)), pairs)
 
 
-def answer_keys(pairs: Sequence[TokenPair]) -> list[bytes]:
+def answer_keys(pairs: TokenPairs) -> list[bytes]:
     """[2n] keys, chosen and rejected of each pair in turn: SHA-256 of the ids of the prompt and of the answer."""
     keys = []
-    for pair in pairs:
-        prompt = hashlib.sha256(_ids(pair.prompt))
-        for answer in (pair.chosen, pair.rejected):
+    for begun, *answers in pairs.arrays():
+        prompt = hashlib.sha256(_ids(begun))
+        for answer in answers:
             digest = prompt.copy()
             digest.update(_ids(answer))
             keys.append(digest.digest())
     return keys
 
 
-def _ids(ids: list[int]) -> bytes:
+def _ids(ids: Ids) -> bytes:
     """The length, then the ids: without the length, an id could move from the prompt to the answer unseen."""
-    return struct.pack(f"<{len(ids) + 1}i", len(ids), *ids)
+    return struct.pack("<i", len(ids)) + ids.astype("<i4", copy=False).tobytes()
 
 
 def _missing(answers: Sequence[bytes], known: np.ndarray) -> list[int]:
@@ -119,21 +119,20 @@ def _missing(answers: Sequence[bytes], known: np.ndarray) -> list[int]:
     return missing
 
 
-def _size(pair: TokenPair) -> int:
-    return len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
-
-
-def _share(pairs: Sequence[TokenPair], missing: list[int], budget: int, rank: int, world: int) -> list[tuple[list[int], bool]]:
+def _share(pairs: TokenPairs, missing: list[int], budget: int, rank: int, world: int) -> list[tuple[list[int], bool]]:
     """This rank's slices of ``missing``, and whether each is work or only repeats another rank's: all make equally many calls.
 
     Longest pairs come first: a shortage of memory shows at once.
     """
-    order = sorted(missing, key=lambda place: (-_size(pairs[place]), place))
-    total, longest = sum(_size(pairs[place]) for place in order), _size(pairs[order[0]])
+    places = np.sort(np.array(missing))
+    sizes = pairs.lengths[places].sum(1)
+    order = np.argsort(-sizes, kind="stable")
+    sizes = sizes[order]
+    total, longest = int(sizes.sum()), int(sizes[0])
     # A slice closed at ``enough`` tokens holds less than enough + longest <= budget, and there are at most rounds * world.
     rounds = math.ceil(total / (world * (budget - longest))) if budget > longest else None
     enough = total / (rounds * world) if rounds else budget
-    slices = list(_slices([(place, _size(pairs[place])) for place in order], enough, budget))
+    slices = list(_slices(list(zip(places[order].tolist(), sizes.tolist(), strict=True)), enough, budget))
     work = len(slices)
     slices += slices[-1:] * (-work % world)
     return [(slices[i], i < work) for i in range(rank, len(slices), world)]
@@ -152,7 +151,7 @@ def _slices(sizes: list[tuple[int, int]], enough: float, budget: int) -> Iterato
 
 
 def _compute(
-    pairs: Sequence[TokenPair],
+    pairs: TokenPairs,
     answers: Sequence[bytes],
     share: list[tuple[list[int], bool]],
     score: Score,
@@ -170,7 +169,7 @@ def _compute(
     saved = time.monotonic()
     try:
         for done, (places, work) in enumerate(share, start=1):
-            chosen = [pairs[place] for place in places]
+            chosen = pairs.take(places)
             numbers = score(chosen).detach().to("cpu", torch.float64)
             assert numbers.shape == (len(places), 2), f"{numbers.shape} numbers of {len(places)} pairs"
             tell(done / len(share))
@@ -190,8 +189,8 @@ def _compute(
     return fresh | unsaved
 
 
-def _check(scored: list[TokenPair], finite: Tensor, source: str) -> None:
-    bad = [place_of(source, pair.line) for pair, whole in zip(scored, finite.all(dim=1).tolist(), strict=True) if not whole]
+def _check(scored: TokenPairs, finite: Tensor, source: str) -> None:
+    bad = [place_of(source, line) for line in scored.lines[~finite.all(dim=1).numpy()].tolist()]
     if not bad:
         return
     names = ", ".join(bad[:SHOWN]) + (f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else "")

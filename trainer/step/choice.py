@@ -19,7 +19,8 @@ from launcher.errors import ExperimentError, Mistake
 from launcher.planning.rows import Rows
 
 from ..inputs.model import Precision
-from ..inputs.tokens import TokenPair, Tokens
+from ..inputs.token_pairs import TokenPairs
+from ..inputs.tokens import Tokens
 from ..output import say, stage
 from ..processes.sharding import callable_model
 from ..processes.sharding import stage as zero_stage
@@ -131,7 +132,7 @@ def _reference(
     choice: Choice,
     precision: Precision,
     identity: str,
-    data: Sequence[tuple[str, Sequence[TokenPair]]],
+    data: Sequence[tuple[str, TokenPairs]],
     cache: Path,
 ) -> tuple[str, list[Tensor]]:
     """(the numbers' key, for each (source, pairs) of ``data`` the reference's log-probabilities, [n, 2] float64).
@@ -173,8 +174,8 @@ def rounding(trainer: DPOTrainer, choice: Choice, tokens: Tokens) -> float:
     least = LEAST[torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32]
     with _as_reference(trainer) as called:
         together = score(trainer, called, choice, pairs)
-        alone = torch.cat([score(trainer, called, choice, [pair]) for pair in pairs])
-    counts = torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs])
+        alone = torch.cat([score(trainer, called, choice, pairs[n : n + 1]) for n in range(len(pairs))])
+    counts = torch.tensor(pairs.lengths[:, 1:])
     return max(least, *_gather(2 * float(((together - alone).abs() / counts.sqrt()).max())))
 
 
@@ -210,7 +211,7 @@ def is_fixed(args: DPOConfig) -> bool:
     return not args.sync_ref_model and args.ld_alpha is None
 
 
-def score(trainer: DPOTrainer, called: Any, choice: Choice, pairs: Sequence[TokenPair]) -> Tensor:
+def score(trainer: DPOTrainer, called: Any, choice: Choice, pairs: TokenPairs) -> Tensor:
     """[n, 2] log-probabilities; where weights are sharded, all ranks make the same number of passes. Raises Interrupted."""
     if trainer.is_stop_wanted():
         raise Interrupted

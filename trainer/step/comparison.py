@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,7 +10,8 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from ..inputs.tokens import TokenPair, Tokens
+from ..inputs.token_pairs import TokenPair, TokenPairs
+from ..inputs.tokens import Tokens
 from ..processes.sharding import callable_model
 from ..processes.sharding import stage as zero_stage
 from .dpo import DPOTrainer
@@ -70,7 +70,7 @@ def tried(trainer: DPOTrainer, tokens: Tokens, budget: int, *, is_known: bool) -
         return _compared(trainer, called, pairs, budget)
 
 
-def _compared(trainer: DPOTrainer, called: Any, pairs: Sequence[TokenPair], budget: int) -> tuple[Packed | None, str]:
+def _compared(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) -> tuple[Packed | None, str]:
     """As ``tried``, by calling ``called``."""
     reference, gradient = _plain(trainer, called, pairs, budget)
     packed = Packed(trainer.model)
@@ -91,13 +91,13 @@ def _compared(trainer: DPOTrainer, called: Any, pairs: Sequence[TokenPair], budg
     return None, why if difference is None else f"packed rows give other results than TRL on the first pairs: {difference.off}"
 
 
-def _plain(trainer: DPOTrainer, called: Any, pairs: Sequence[TokenPair], budget: int) -> tuple[Tensor, float | None]:
+def _plain(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) -> tuple[Tensor, float | None]:
     """([n, 2] log-probabilities as TRL computes them, the norm of the gradient of their loss; None where weights are spread).
 
     The pairs are computed one by one where padded they are more tokens than a row's ``budget``: memory may not have room.
     """
-    padded = 2 * len(pairs) * max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs)
-    parts = [pairs] if padded <= budget else [[pair] for pair in pairs]
+    padded = 2 * len(pairs) * int(pairs.longest.max())
+    parts = [pairs] if padded <= budget else [pairs[n : n + 1] for n in range(len(pairs))]
     has_gradient = zero_stage(trainer) < 3  # an engine without an optimizer has none
     found = []
     for part in parts:
@@ -108,7 +108,7 @@ def _plain(trainer: DPOTrainer, called: Any, pairs: Sequence[TokenPair], budget:
     return torch.cat(found), _norm(trainer) if has_gradient else None
 
 
-def _padded(trainer: DPOTrainer, called: Any, pairs: Sequence[TokenPair], *, has_gradient: bool) -> Tensor:
+def _padded(trainer: DPOTrainer, called: Any, pairs: TokenPairs, *, has_gradient: bool) -> Tensor:
     """[n, 2] log-probabilities of the answers, each with its prompt in a sequence of its own."""
     inputs = trainer._prepare_inputs(trainer.data_collator([features(pair) for pair in pairs]))
     labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
@@ -127,7 +127,7 @@ def _compare(
     trainer: DPOTrainer,
     called: Any,
     packed: Packed,
-    pairs: Sequence[TokenPair],
+    pairs: TokenPairs,
     budget: int,
     reference: Tensor,
     gradient: float | None,
@@ -140,9 +140,9 @@ def _compare(
             sums, _ = packed(called, row.to(reference.device))
         weight = len(places) / len(pairs)
         if gradient is not None:
-            (_loss(trainer, sums, reference[places], [pairs[place] for place in places]) * weight).backward()
+            (_loss(trainer, sums, reference[places], pairs.take(places)) * weight).backward()
         logps[places] = sums.detach()
-    tokens = torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs], device=reference.device)
+    tokens = torch.tensor(pairs.lengths[:, 1:], device=reference.device)
     expected = _loss(trainer, reference, reference, pairs)
     return Difference(
         logps=float(((logps - reference).abs() / tokens.sqrt()).max()),
@@ -151,9 +151,9 @@ def _compare(
     )
 
 
-def _loss(trainer: DPOTrainer, logps: Tensor, reference: Tensor, pairs: Sequence[TokenPair]) -> Tensor:
+def _loss(trainer: DPOTrainer, logps: Tensor, reference: Tensor, pairs: TokenPairs) -> Tensor:
     """The mean loss of ``pairs``."""
-    tokens = torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs], device=logps.device)
+    tokens = torch.tensor(pairs.lengths[:, 1:], device=logps.device)
     ratios = logps - reference
     return pair_losses(trainer.args, Ratios(ratios[:, 0], ratios[:, 1], tokens[:, 0], tokens[:, 1])).mean()
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
+import numpy as np
 from accelerate.utils import gather_object
 from torch import Tensor
 
 from launcher.data.table import place_of
 
-from ..inputs.tokens import TokenPair
+from ..inputs.token_pairs import TokenPairs
 
 SHOWN = 10
 
@@ -21,11 +21,11 @@ class Culprits:
     def __init__(self) -> None:
         self._recent: list[tuple[tuple[int, ...], Tensor]] = []  # places and losses of pairs
         self._found: list[int] = []  # lines of the file
-        self._source, self._lines = "", list[int]()
+        self._source, self._lines = "", np.empty(0, int)
 
-    def name_rows(self, source: str, pairs: Sequence[TokenPair]) -> None:
+    def name_rows(self, source: str, pairs: TokenPairs) -> None:
         """``pairs``, by their places, come from the file ``source``."""
-        self._source, self._lines = source, [pair.line for pair in pairs]
+        self._source, self._lines = source, pairs.lines
 
     def add(self, losses: list[tuple[tuple[int, ...], Tensor]]) -> None:
         """Adds (places, their losses, [k]) of rows."""
@@ -40,8 +40,8 @@ class Culprits:
         self._found = []
         if math.isfinite(mean):
             return
-        mine = [self._lines[p] for places, x in recent for p, bad in zip(places, (~x.isfinite()).tolist(), strict=True) if bad]
-        self._found = sorted(set(gather_object(mine)))
+        mine = [p for places, x in recent for p, bad in zip(places, (~x.isfinite()).tolist(), strict=True) if bad]
+        self._found = sorted(set(gather_object(self._lines[mine].tolist())))
 
     def in_words(self) -> str:
         """`` (rows train.csv:3, train.csv:8)``; empty where none were found."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 
 from launcher.errors import MemoryShortage, Warned
 
-from ..inputs.tokens import TokenPair
+from ..inputs.token_pairs import TokenPairs
 from ..output import notices
 from ..processes.sharding import stage as zero_stage
 from .culprits import Culprits
@@ -22,7 +22,7 @@ from .gradients import sum_gradients
 from .halves import Halves
 from .losses import Ratios, pair_losses, smoothed
 from .packed import Fast, Scored
-from .packing import Row, first_fit, packed_length, rows_of
+from .packing import Row, first_fit, packed_lengths, rows_of
 from .plain import PlainTrainer
 from .steps import Share, StepLoader, Steps
 
@@ -110,7 +110,7 @@ class FastTrainer(PlainTrainer):
         try:
             return self._rows(model, share)
         except torch.OutOfMemoryError as error:
-            if zero_stage(self) or not self._shorten([self._fast.train.pairs[place] for place in share.pairs]):
+            if zero_stage(self) or not self._shorten(self._fast.train.pairs.take(share.pairs)):
                 raise
             reason = str(error).splitlines()[0]
         # Here and not above: the error's frames hold what the failed row has kept for its backward pass.
@@ -164,14 +164,14 @@ class FastTrainer(PlainTrainer):
             self.accelerator.backward(loss)
         return losses.detach(), loss.detach()
 
-    def _shorten(self, pairs: Sequence[TokenPair]) -> bool:
+    def _shorten(self, pairs: TokenPairs) -> bool:
         """Halves the longest row of ``pairs``; False where each of them has a row to itself already."""
         assert self._fast is not None, "rows are the fast path's"
-        lengths = [packed_length(pair) for pair in pairs]
+        lengths = packed_lengths(pairs)
         rows = first_fit(lengths, self._fast.budget)
         if all(len(row) == 1 for row in rows):
             return False
-        longest = max(sum(lengths[place] for place in row) for row in rows)
+        longest = max(int(lengths[row].sum()) for row in rows)
         self._fast = replace(self._fast, budget=max(1, min(longest, self._fast.budget) // 2))
         return True
 
@@ -184,12 +184,12 @@ class FastTrainer(PlainTrainer):
         """Computes a row of the longest pairs and forgets it: a shortage of memory shows now and not after hours."""
         if self._fast is None or zero_stage(self):
             return
-        pairs = self._fast.train.pairs
-        longest = sorted(range(len(pairs)), key=lambda place: (-packed_length(pairs[place]), place))
+        lengths = packed_lengths(self._fast.train.pairs)
+        longest = np.argsort(-lengths, kind="stable")
+        together = np.cumsum(lengths[longest])
         while True:
-            lengths = [packed_length(pairs[place]) for place in longest]
-            count = next((n for n in range(1, len(lengths)) if sum(lengths[: n + 1]) > self._fast.budget), len(lengths))
-            share = Share(tuple(longest[:count]), count, 0, False, 1)
+            count = max(1, int(np.searchsorted(together, self._fast.budget, side="right")))
+            share = Share(tuple(longest[:count].tolist()), count, 0, False, 1)
             done = self._computed(self.model, share) is not None
             self.model.zero_grad()
             self.culprits.forget()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from peft import PeftModel
 from trl import DPOConfig
@@ -16,7 +16,8 @@ from launcher.planning.model_config import ModelConfig
 from launcher.planning.rows import Passes, Rows, ceiling, choose_rows, rows_by_pairs
 from launcher.planning.work import Work
 
-from ..inputs.tokens import TokenPair, Tokens
+from ..inputs.token_pairs import TokenPairs
+from ..inputs.tokens import Tokens
 from ..processes.sharding import numel
 from .attention import attention
 
@@ -31,13 +32,9 @@ def free_bytes(gpu_memory_utilization: float) -> int:
 
 def counted(tokens: Tokens, batch: int) -> Work:
     """The work of an epoch as ``launcher plan`` counts it, with the lengths of the ``batch`` longest pairs."""
-    lengths = sorted(map(_length, tokens.pairs), reverse=True)
-    most = tuple(lengths[:batch])
-    return Work(len(lengths), tokens.total, sum(lengths), tokens.longest, most[0], exact=True, longest_pairs=most)
-
-
-def _length(pair: TokenPair) -> int:
-    return len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
+    lengths = np.sort(tokens.pairs.lengths.sum(axis=1))[::-1]
+    most = tuple(lengths[:batch].tolist())
+    return Work(len(lengths), tokens.total, int(lengths.sum()), tokens.longest, most[0], exact=True, longest_pairs=most)
 
 
 def plan_rows(
@@ -70,10 +67,10 @@ def parallelism(args: DPOConfig) -> str:
     return f"zero{number}" + ("_offload" if moves and number > 1 else "")
 
 
-def row_budget(pairs: Sequence[TokenPair], per_device: int, model: Any, device: torch.device, planned: Rows | None) -> int:
+def row_budget(pairs: TokenPairs, per_device: int, model: Any, device: torch.device, planned: Rows | None) -> int:
     """Tokens of a row: as ``planned`` by the free memory where FlexAttention computes only what is seen, else few pairs."""
     causal = model.get_base_model() if isinstance(model, PeftModel) else model
     is_sparse = attention(device, causal) == "flex_attention"
     if is_sparse and planned is not None and planned.packed:
         return planned.tokens
-    return rows_by_pairs(max(map(_length, pairs)), per_device, short=not is_sparse)
+    return rows_by_pairs(int(pairs.lengths.sum(axis=1).max()), per_device, short=not is_sparse)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MethodType
@@ -19,7 +19,7 @@ from trl import DPOConfig
 from launcher.experiment.trl_fields import trl_fields, why_not_fast
 
 from ..inputs.dropout import drawn
-from ..inputs.tokens import TokenPair
+from ..inputs.token_pairs import TokenPairs
 from .attention import attention, mask, refuse_dense_fallback
 from .packing import Row, pack_row, rows_of
 
@@ -71,11 +71,11 @@ class Packed:
         sums = torch.zeros(2 * len(row.pairs), dtype=torch.float64, device=self._device)
         return sums.index_add(0, row.answer, output.log_probs.double()).view(-1, 2), output
 
-    def row(self, pairs: Sequence[TokenPair], places: tuple[int, ...]) -> Row:
+    def row(self, pairs: TokenPairs, places: tuple[int, ...]) -> Row:
         """The row of the pairs at ``places``, for this device's attention."""
         return pack_row(pairs, places, block_sparse=self.kind == "flex_attention")
 
-    def pack(self, pairs: Sequence[TokenPair], budget: int) -> list[Row]:
+    def pack(self, pairs: TokenPairs, budget: int) -> list[Row]:
         """The rows of all ``pairs``."""
         return [self.row(pairs, places) for places in rows_of(pairs, budget)]
 
@@ -126,7 +126,7 @@ def _forward(fused: Any) -> Callable[..., Any]:
 class Scored:
     """Pairs with the reference's log-probabilities of their answers."""
 
-    pairs: Sequence[TokenPair]
+    pairs: TokenPairs
     reference: Tensor  # [n, 2] float64 on the rank's device: sums of the log-probabilities of (chosen, rejected)
 
 

@@ -6,14 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ..inputs.tokens import TokenPair
+from ..inputs.token_pairs import Numbers, TokenPairs, spread
 from .blocks import tables
 
 
@@ -132,9 +131,7 @@ def _numbers(edge: int) -> int:
     return 2 * edge * (1 + edge)
 
 
-def pack(
-    pairs: Sequence[TokenPair], budget: int, places: Sequence[int] | None = None, *, block_sparse: bool = False
-) -> list[Row]:
+def pack(pairs: TokenPairs, budget: int, places: Sequence[int] | None = None, *, block_sparse: bool = False) -> list[Row]:
     """Rows of at most ``budget`` tokens, longest pairs first (first fit decreasing); a longer pair has a row of its own.
 
     ``places``: those of the pairs to pack, all by default. ``block_sparse``: with FlexAttention's tables. The same pairs in the
@@ -143,19 +140,20 @@ def pack(
     return [pack_row(pairs, row, block_sparse=block_sparse) for row in rows_of(pairs, budget, places)]
 
 
-def rows_of(pairs: Sequence[TokenPair], budget: int, places: Sequence[int] | None = None) -> list[tuple[int, ...]]:
+def rows_of(pairs: TokenPairs, budget: int, places: Sequence[int] | None = None) -> list[tuple[int, ...]]:
     """Which places of ``pairs`` each row of ``pack`` holds."""
-    places = range(len(pairs)) if places is None else places
-    found = first_fit([packed_length(pairs[place]) for place in places], budget)
-    return [tuple(places[i] for i in row) for row in found]
+    if places is None:
+        return [tuple(row) for row in first_fit(packed_lengths(pairs), budget)]
+    return [tuple(places[i] for i in row) for row in first_fit(packed_lengths(pairs.take(places)), budget)]
 
 
-def first_fit(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """The places of ``lengths`` in rows of at most ``budget`` together, by first fit decreasing, in O(n log n)."""
+def first_fit(sizes: Numbers, budget: int) -> list[list[int]]:
+    """The places of ``sizes``, [n], in rows of at most ``budget`` together, by first fit decreasing, in O(n log n)."""
+    lengths = sizes.tolist()
     rows: list[list[int]] = []
     leaves = 1 << max(0, len(lengths) - 1).bit_length()
     room = [budget] * (2 * leaves)  # a heap of maxima: 2i and 2i + 1 lie below i, and the leaves are the rows, still empty
-    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+    for place in np.argsort(-sizes, kind="stable").tolist():
         length = min(lengths[place], budget)
         node = 1
         while node < leaves:
@@ -170,37 +168,40 @@ def first_fit(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return rows
 
 
-def packed_length(pair: TokenPair) -> int:
-    """Tokens that ``pair`` takes in a row."""
-    return sum(_lengths(pair))
+def packed_lengths(pairs: TokenPairs) -> Numbers:
+    """[n]: tokens that each pair takes in a row."""
+    return segments_of(pairs.lengths).sum(axis=1)
 
 
-def _lengths(pair: TokenPair) -> tuple[int, int, int]:
-    """Tokens that both answers see, and those of (chosen, rejected), which begin with the prompt's last."""
-    begins = 1 if len(pair.prompt) else 0
-    return len(pair.prompt) - begins, begins + len(pair.chosen) - 1, begins + len(pair.rejected) - 1
+def segments_of(lengths: Numbers) -> Numbers:
+    """[n, 3]: tokens that both answers see, and those of (chosen, rejected), which begin with the prompt's last.
+
+    ``lengths``, [n, 3]: ids of prompt, chosen and rejected.
+    """
+    begins = np.minimum(lengths[:, :1], 1)
+    return lengths + np.concatenate([-begins, begins - 1, begins - 1], axis=1)
 
 
-def pack_row(every: Sequence[TokenPair], places: tuple[int, ...], *, block_sparse: bool = False) -> Row:
+def pack_row(pairs: TokenPairs, places: tuple[int, ...], *, block_sparse: bool = False) -> Row:
     """The row of the pairs at ``places``, in their order."""
-    pairs = [every[place] for place in places]
-    lengths = np.array([_lengths(pair) for pair in pairs])  # [k, 3]
-    sizes, count = lengths.ravel(), len(pairs)
+    some = pairs.take(places)
+    lengths = segments_of(some.lengths)  # [k, 3]
+    sizes, count = lengths.ravel(), len(places)
     begins = np.cumsum(sizes) - sizes
-    firsts = np.stack([np.zeros(count, int), lengths[:, 0], lengths[:, 0]], 1).ravel()  # each segment's first position
+    firsts = lengths[:, [0]] * [0, 1, 1]  # each segment's first position
     length, counts = int(sizes.sum()), lengths[:, 1:].ravel()
     predicted = int(counts.sum())
     table = np.concatenate([part.ravel() for part in tables(lengths)]) if block_sparse else np.empty(0, np.int32)
     buffer = np.empty(4 * length + 4 * predicted + 3 * count + len(table) // 2, np.int64)
     ids, positions, segment, parent = buffer[: 4 * length].reshape(4, length)
     where, targets, answer, side = buffer[4 * length : 4 * length + 4 * predicted].reshape(4, predicted)
-    _fill(pairs, ids, targets)
     segment[:] = np.repeat(np.arange(3 * count), sizes)
-    positions[:] = np.arange(length) + np.repeat(firsts - begins, sizes)
+    positions[:] = np.arange(length) + np.repeat(firsts.ravel() - begins, sizes)
     parent[:] = segment - segment % 3
     where[:] = np.flatnonzero(segment % 3)
     answer[:] = np.repeat(np.arange(2 * count), counts)
     side[:] = answer % 2
+    _fill(some, lengths, begins.reshape(-1, 3), ids, targets)
     end = 4 * length + 4 * predicted
     buffer[end : end + 2 * count] = counts
     buffer[end + 2 * count : end + 3 * count] = places
@@ -209,13 +210,15 @@ def pack_row(every: Sequence[TokenPair], places: tuple[int, ...], *, block_spars
     return Row(torch.from_numpy(buffer), places, spans, math.isqrt(len(table) // 4))
 
 
-def _fill(pairs: Sequence[TokenPair], ids: NDArray[np.int64], targets: NDArray[np.int64]) -> None:
-    """Writes the ids of a row, and those that are predicted."""
-    given: list[Any] = []
-    predicted: list[Any] = []
-    for pair in pairs:
-        first = 0 if len(pair.prompt) else 1  # without a prompt the first token of an answer is given, and not predicted
-        given += pair.prompt, pair.chosen[:-1], pair.prompt[-1:], pair.rejected[:-1]
-        predicted += pair.chosen[first:], pair.rejected[first:]
-    np.concatenate(given, out=ids, casting="unsafe")  # an empty list is an array of floats
-    np.concatenate(predicted, out=targets, casting="unsafe")
+def _fill(pairs: TokenPairs, lengths: Numbers, begins: Numbers, ids: Numbers, targets: Numbers) -> None:
+    """Writes the ids of a row, and those that are predicted. ``lengths`` and ``begins``, [k, 3]: of its segments."""
+    prompts, has_prompt = pairs.ids[0], np.minimum(pairs.lengths[:, 0], 1)
+    ids[spread(begins[:, 0], lengths[:, 0])] = prompts[spread(pairs.begins[:, 0], lengths[:, 0])]
+    places = (np.cumsum(lengths[:, 1:]) - lengths[:, 1:].ravel()).reshape(-1, 2)  # of each answer's first in ``targets``
+    for j in (1, 2):
+        # An answer is given from the prompt's last id on, and predicted from the next; without a prompt, from its own first.
+        source = spread(pairs.begins[:, j] - has_prompt, lengths[:, j])
+        ids[spread(begins[:, j], lengths[:, j])] = pairs.ids[j][source]
+        first = np.flatnonzero(has_prompt * lengths[:, j])
+        ids[begins[first, j]] = prompts[pairs.begins[first, 0] + lengths[first, 0]]
+        targets[spread(places[:, j - 1], lengths[:, j])] = pairs.ids[j][source + 1]

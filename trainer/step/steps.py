@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from ..inputs.tokens import TokenPair
-from .packing import first_fit, packed_length
+from ..inputs.token_pairs import Numbers, TokenPairs
+from .packing import first_fit, packed_lengths
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Steps(Sampler[Share]):
 
     def __init__(
         self,
-        pairs: Sequence[TokenPair],
+        pairs: TokenPairs,
         *,
         batch: int,
         seed: int | None,
@@ -45,8 +46,8 @@ class Steps(Sampler[Share]):
         """``batch``: pairs of a step over all ranks; ``budget``: tokens of a row, where all ranks' rows are to be counted;
         ``seed``: None for the order of the data; ``kept``: how many pairs an epoch holds, the first of its order; None for all.
         """
-        self._lengths = [packed_length(pair) for pair in pairs]
-        self._tokens = [2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs]
+        self._lengths = packed_lengths(pairs)
+        self._tokens = pairs.lengths @ np.array([2, 1, 1])
         self._batch, self._seed, self._rank, self._world = batch, seed, rank, world
         self._budget, self.epoch = budget, 0
         self._kept = len(pairs) if kept is None else kept
@@ -59,31 +60,32 @@ class Steps(Sampler[Share]):
         for begin in range(0, len(order), self._batch):
             yield self._share(order[begin : begin + self._batch])
 
-    def _order(self) -> list[int]:
+    def _order(self) -> Numbers:
         places = len(self._lengths)
         if self._seed is None:
-            return list(range(places))
+            return np.arange(places)
         generator = torch.Generator().manual_seed(self._seed + self.epoch)
-        return list(map(int, torch.randperm(places, generator=generator)))
+        return torch.randperm(places, generator=generator).numpy()
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def _share(self, places: list[int]) -> Share:
+    def _share(self, places: Numbers) -> Share:
+        lengths = self._lengths[places]
+        order = np.lexsort((places, -lengths))
         shares: list[list[int]] = [[] for _ in range(self._world)]
         lightest = [(0, rank) for rank in range(self._world)]  # a heap of (tokens, rank)
-        for place in sorted(places, key=lambda place: (-self._lengths[place], place)):
+        for place, length in zip(places[order].tolist(), lengths[order].tolist(), strict=True):
             load, rank = lightest[0]
             shares[rank].append(place)
-            heapq.heapreplace(lightest, (load + self._lengths[place], rank))
-        mine = shares[self._rank]
-        tokens = sum(self._tokens[place] for place in places)
+            heapq.heapreplace(lightest, (load + length, rank))
+        mine, tokens = shares[self._rank], int(self._tokens[places].sum())
         return Share(tuple(mine or shares[0][:1]), len(places), tokens, bool(mine), self._most_rows(shares))
 
     def _most_rows(self, shares: list[list[int]]) -> int:
         if self._budget is None:
             return 0
-        return max(len(first_fit([self._lengths[place] for place in share], self._budget)) for share in shares)
+        return max(len(first_fit(self._lengths[share], self._budget)) if share else 0 for share in shares)
 
 
 class StepLoader(DataLoader[Share]):

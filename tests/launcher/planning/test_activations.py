@@ -82,11 +82,11 @@ def _saved(kind: str, layers: int, case: Case) -> int:
     """Bytes that the forward pass saves and that no weight has."""
     import torch
 
-    from trainer.inputs.tokens import TokenPair
+    from trainer.inputs.token_pairs import TokenPair, TokenPairs
     from trainer.step.attention import segments
     from trainer.step.packing import pack
 
-    (row,) = pack([TokenPair([3] * 29, [4] * CHOSEN, [5] * REJECTED, 1)], TOKENS)
+    (row,) = pack(TokenPairs.of([TokenPair([3] * 29, [4] * CHOSEN, [5] * REJECTED, 1)]), TOKENS)
     assert row.length == TOKENS
     mask = segments(row) if case.packed else torch.ones(TOKENS, TOKENS, dtype=torch.bool).tril()[None, None]
     model = _model(kind, layers, case)

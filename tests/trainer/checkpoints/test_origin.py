@@ -12,7 +12,8 @@ import pytest
 from launcher.errors import DataError, ExperimentError
 from launcher.experiment.schema import Experiment
 from trainer.checkpoints.origin import FILE, check, check_base, day_of, origin
-from trainer.inputs.tokens import TokenPair, Tokens
+from trainer.inputs.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens import Tokens
 from trainer.processes.machine import Device
 
 Make = Callable[..., Experiment]
@@ -20,7 +21,7 @@ PAIRS = [TokenPair([1, 2], [3, n], [4, n], n) for n in range(5, 9)]
 
 
 def made(experiment: Experiment, pairs: list[TokenPair] = PAIRS, world: int = 1, stage: int = 0) -> dict[str, Any]:
-    return origin(experiment, Tokens(pairs, 0), None, Device(cuda=False, bf16=False, rank=0, world=world), stage)
+    return origin(experiment, Tokens(TokenPairs.of(pairs), 0), None, Device(cuda=False, bf16=False, rank=0, world=world), stage)
 
 
 def checkpoint(folder: Path, origin: dict[str, Any] | None, *, adapter: bool = True) -> Path:

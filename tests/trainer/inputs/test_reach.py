@@ -10,7 +10,8 @@ import pytest
 from launcher.errors import ExperimentError, Warned
 from launcher.experiment.schema import Experiment
 from trainer.inputs.reach import Data, Reach, check_reach
-from trainer.inputs.tokens import TokenPair, Tokens
+from trainer.inputs.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens import Tokens
 
 SMALL = {
     "vocab_size": 96,
@@ -93,7 +94,8 @@ class Tokenizer:
 
 
 def data(*pairs: tuple[list[int], list[int], list[int]]) -> list[Data]:
-    return [Data("train.csv", Tokens([TokenPair(*pair, line=2 + line) for line, pair in enumerate(pairs)], 0))]
+    found = TokenPairs.of(TokenPair(*pair, line=2 + line) for line, pair in enumerate(pairs))
+    return [Data("train.csv", Tokens(found, 0))]
 
 
 def experiment() -> Experiment:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from launcher.errors import HealthError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
-from trainer.inputs.tokens import TokenPair
+from trainer.inputs.token_pairs import TokenPair, TokenPairs
 from trainer.reference.reference import Reference, answer_keys, reference_logps
 
 REPOSITORY = Path(__file__).parents[3]
@@ -49,7 +49,7 @@ def direct(pairs: Sequence[TokenPair]) -> torch.Tensor:
     return torch.tensor([[logp(p.prompt, p.chosen), logp(p.prompt, p.rejected)] for p in pairs], dtype=torch.float64).view(-1, 2)
 
 
-def look_up(pairs: Sequence[TokenPair], score: Any, cache: Path, **options: Any) -> Reference:
+def look_up(pairs: TokenPairs, score: Any, cache: Path, **options: Any) -> Reference:
     settings: dict[str, Any] = {
         "key": "k",
         "budget": 40,
@@ -62,8 +62,8 @@ def look_up(pairs: Sequence[TokenPair], score: Any, cache: Path, **options: Any)
     return reference_logps(pairs, score=score, cache=cache, **{**settings, **options})
 
 
-def some_pairs(count: int) -> list[TokenPair]:
-    return [TokenPair([1] * (n % 5 + 1), [n, 2, 3], [n, 4] * (n % 3 + 1), line=n + 2) for n in range(count)]
+def some_pairs(count: int) -> TokenPairs:
+    return TokenPairs.of(TokenPair([1] * (n % 5 + 1), [n, 2, 3], [n, 4] * (n % 3 + 1), line=n + 2) for n in range(count))
 
 
 ids = st.lists(st.integers(0, 3), min_size=1, max_size=4)
@@ -77,7 +77,7 @@ def test_any_rows_in_any_order_have_the_numbers_of_direct_scoring(
 ) -> None:
     cache = tmp_path_factory.mktemp("cache")
     seen: set[bytes] = set()
-    for pairs in (first, second, second[::-1] + first[::2]):
+    for pairs in map(TokenPairs.of, (first, second, second[::-1] + first[::2])):
         score = Scorer()
         found = look_up(pairs, score, cache, budget=budget)
         assert torch.equal(found.logps, direct(pairs))
@@ -107,20 +107,20 @@ def test_another_key_finds_nothing(tmp_path: Path) -> None:
 
 
 def test_an_id_that_moves_from_the_prompt_to_the_answer_is_another_answer() -> None:
-    keys = answer_keys([TokenPair([1, 2], [3], [4], 2), TokenPair([1], [2, 3], [2, 4], 3)])
+    keys = answer_keys(TokenPairs.of([TokenPair([1, 2], [3], [4], 2), TokenPair([1], [2, 3], [2, 4], 3)]))
     assert len(set(keys)) == 4
 
 
 def test_a_change_of_length_misses_only_where_it_changed_ids(tmp_path: Path) -> None:
     long = [TokenPair([1, 2], list(range(n)), [9] * 3, n) for n in range(1, 11)]
-    look_up(long, Scorer(), tmp_path)
+    look_up(TokenPairs.of(long), Scorer(), tmp_path)
     cut = [TokenPair(p.prompt, p.chosen[:6], p.rejected, p.line) for p in long]
     score = Scorer()
-    found = look_up(cut, score, tmp_path)
+    found = look_up(TokenPairs.of(cut), score, tmp_path)
     # Lengths 7 to 10 are cut to range(6), which is the answer of length 6.
     assert (found.misses, found.hits) == (0, 10)
     shorter = [TokenPair(p.prompt, p.chosen[1:6], p.rejected, p.line) for p in long]
-    assert look_up(shorter, Scorer(), tmp_path).misses == 6, "five lengths and the empty answer"
+    assert look_up(TokenPairs.of(shorter), Scorer(), tmp_path).misses == 6, "five lengths and the empty answer"
 
 
 def test_slices_hold_the_budget_and_the_longest_pairs_come_first(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def _logp(model: Any, prompt: list[int], answer: list[int]) -> float:
     return float(logps.gather(1, ids[0, 1:, None])[len(prompt) - 1 :].sum())
 
 
-def _ranks(world: int, pairs: list[TokenPair], caches: list[Path], *, budget: int) -> tuple[list[Scorer], list[Reference]]:
+def _ranks(world: int, pairs: TokenPairs, caches: list[Path], *, budget: int) -> tuple[list[Scorer], list[Reference]]:
     """The ranks of one run as threads that meet as processes would: each sees a copy of what the others gave."""
     barrier = threading.Barrier(world, timeout=60)
     given: list[bytes] = [b""] * world

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from launcher.runs.run_dir import RunDir
-from trainer.inputs.tokens import TokenPair, Tokens
+from trainer.inputs.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens import Tokens
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Any]
@@ -189,7 +190,7 @@ def one_step(folder: Path, tokenizer: Path, make_experiment: Make, base: Path, w
         experiment={"model_name": str(base)}, max_steps=1, per_device_train_batch_size=len(PAIRS), **plain_descent
     )
     hyper = experiment.hyperparameters
-    precision, tokens = choose_precision(hyper, cuda=False, bf16=False), Tokens(list(PAIRS), 0)
+    precision, tokens = choose_precision(hyper, cuda=False, bf16=False), Tokens(TokenPairs.of(PAIRS), 0)
     model = load_model(experiment, str(base), precision, cuda=False)
     trainer = DPOTrainer(
         model=model,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from trainer.inputs.tokens import TokenPair
+from trainer.inputs.token_pairs import TokenPair, TokenPairs
 from trainer.step.attention import block_mask, by_segments, segments, visible
 from trainer.step.blocks import BLOCK
 from trainer.step.packing import Row, pack
@@ -21,7 +21,7 @@ EDGES = [(128, 128, 129), (129, 128, 128), (385, 256, 257), (1, 1, 1), (0, 700, 
 
 
 def row_of(lengths: list[tuple[int, int, int]], *, block_sparse: bool = False) -> Row:
-    pairs = [TokenPair(*([3 + i % 90 for i in range(count)] for count in three), 1) for three in lengths]
+    pairs = TokenPairs.of(TokenPair(*([3 + i % 90 for i in range(count)] for count in three), 1) for three in lengths)
     (row,) = pack(pairs, 10**6, block_sparse=block_sparse)
     return row
 
@@ -83,7 +83,7 @@ def test_the_blocks_of_a_row_of_24_thousand_tokens_take_less_than_a_megabyte() -
 def test_the_block_mask_of_flex_attention_is_the_boolean_mask() -> None:
     from torch.nn.attention.flex_attention import flex_attention
 
-    pairs = [TokenPair(list(range(3, 60)), list(range(3, 40)), list(range(3, 70)), 1) for _ in range(5)]
+    pairs = TokenPairs.of(TokenPair(list(range(3, 60)), list(range(3, 40)), list(range(3, 70)), 1) for _ in range(5))
     (row,) = pack(pairs, budget=5000, block_sparse=True)
     row = row.to(torch.device("cuda"))
     torch.manual_seed(0)

@@ -22,14 +22,14 @@ def bf16(tmp_path_factory: pytest.TempPathFactory, make_experiment: Make, make_t
     from trainer.inputs.adapter import skip_input_casts
     from trainer.inputs.model import Precision
     from trainer.step.packed import Fast, Packed, Scored
-    from trainer.step.packing import packed_length
+    from trainer.step.packing import packed_lengths
 
     def make(**hyper: Any) -> Any:
         experiment = make_experiment(logging_steps=1, max_grad_norm=0.01, **hyper)
         precision = Precision(torch.bfloat16, bf16=True, fp16=False)
         trainer, tokens, _ = make_trainer(tmp_path_factory.mktemp("halves"), experiment, precision, pairs=12)
         skip_input_casts(trainer.model)
-        budget = max(map(packed_length, tokens.pairs)) + 60
+        budget = int(packed_lengths(tokens.pairs).max()) + 60
         reference = torch.full((12, 2), -50.0, dtype=torch.float64)
         trainer.take_fast_path(Fast(Packed(trainer.model), budget, Scored(tokens.pairs, reference), None))
         trainer.origin = {"zero_stage": 0, "ranks": 1}

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainer.inputs.tokens import TokenPair, Tokens
+from trainer.inputs.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens import Tokens
 from trainer.step.packing import pack
 
 VIEWS = (
@@ -72,7 +73,7 @@ def row_of(layers: int, casts: bool, folder: Path) -> Dispatched:
         head_dim=8,
     )
     words = Tokenizer(WordLevel({"<pad>": 0, "<end>": 1}, unk_token="<pad>"))  # TRL wants one; the pairs are ids already
-    pairs = [TokenPair(list(range(3, 20)), list(range(3, 30)), list(range(5, 40)), n) for n in range(3)]
+    pairs = TokenPairs.of(TokenPair(list(range(3, 20)), list(range(3, 30)), list(range(5, 40)), n) for n in range(3))
     trainer = DPOTrainer(
         model=Qwen3ForCausalLM(config).to(torch.bfloat16),
         args=trl.DPOConfig(output_dir=str(folder), max_length=None, use_cpu=True, bf16=True, report_to="none"),
@@ -142,7 +143,7 @@ def test_outside_of_layers_and_head_a_row_launches_at_most_67_operations(dispatc
         found = _ChunkedLogProbFunction.apply(hidden, weight, None, targets, 1.0, 32768, None, 1.0, outputs)
         found[0].backward(torch.ones(180))
     row = dispatched(2)
-    (packed,) = pack([TokenPair([3, 4], [5, 6], [7, 8], 1)], 100)
+    (packed,) = pack(TokenPairs.of([TokenPair([3, 4], [5, 6], [7, 8], 1)]), 100)
     with Dispatched() as mask:
         visible(packed)
     rest = row.counts - head.counts - mask.counts - a_layer(dispatched) - a_layer(dispatched)

@@ -52,9 +52,10 @@ def experiment(**hyper: Any) -> Experiment:
 
 def tokens(lengths: list[int]) -> Any:
     """Pairs of ``lengths``, a third of each is the prompt."""
-    from trainer.inputs.tokens import TokenPair, Tokens
+    from trainer.inputs.token_pairs import TokenPair, TokenPairs
+    from trainer.inputs.tokens import Tokens
 
-    return Tokens([TokenPair([1] * (n // 3), [2] * (n // 3), [3] * (n - 2 * (n // 3)), 1) for n in lengths], 0)
+    return Tokens(TokenPairs.of(TokenPair([1] * (n // 3), [2] * (n // 3), [3] * (n - 2 * (n // 3)), 1) for n in lengths), 0)
 
 
 def taken(model: Any, data: Any, wanted: Experiment, **others: Any) -> Any:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from random import Random
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.inputs.tokens import TokenPair
+from trainer.inputs.token_pairs import TokenPair, TokenPairs
 from trainer.step.attention import visible
-from trainer.step.packing import first_fit, pack, packed_length
+from trainer.step.packing import first_fit, pack, packed_lengths
 
 IDS = st.lists(st.integers(3, 99), min_size=1, max_size=12)
-PAIRS = st.lists(st.builds(TokenPair, st.lists(st.integers(3, 99), max_size=12), IDS, IDS, st.just(1)), min_size=1, max_size=12)
+ONE = st.builds(TokenPair, st.lists(st.integers(3, 99), max_size=12), IDS, IDS, st.just(1))
+PAIRS = st.lists(ONE, min_size=1, max_size=12).map(TokenPairs.of)
 
 
 def test_a_row_holds_the_prompt_once_then_chosen_then_rejected_whose_positions_begin_again() -> None:
-    (row,) = pack([TokenPair([1, 2, 3], [10, 11, 12], [20, 21], 5)], budget=100)
+    (row,) = pack(TokenPairs.of([TokenPair([1, 2, 3], [10, 11, 12], [20, 21], 5)]), budget=100)
     # The prompt's last token stands before both answers: it predicts the first token of each.
     assert row.input_ids.tolist() == [1, 2, 3, 10, 11, 3, 20]
     assert row.position_ids.tolist() == [0, 1, 2, 3, 4, 2, 3]
@@ -27,7 +29,8 @@ def test_a_row_holds_the_prompt_once_then_chosen_then_rejected_whose_positions_b
 
 
 def test_a_token_sees_its_own_prompt_and_its_own_answer_and_nothing_later() -> None:
-    (row,) = pack([TokenPair([1, 2, 3], [10, 11, 12], [20, 21], 5), TokenPair([4], [30], [40], 6)], budget=100)
+    pairs = TokenPairs.of([TokenPair([1, 2, 3], [10, 11, 12], [20, 21], 5), TokenPair([4], [30], [40], 6)])
+    (row,) = pack(pairs, budget=100)
     seen = visible(row).int().tolist()
     assert seen == [
         [1, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -43,17 +46,17 @@ def test_a_token_sees_its_own_prompt_and_its_own_answer_and_nothing_later() -> N
 
 
 def test_without_a_prompt_the_first_token_of_an_answer_is_given_and_not_predicted() -> None:
-    (row,) = pack([TokenPair([], [10, 11], [20, 21, 22], 5)], budget=100)
+    (row,) = pack(TokenPairs.of([TokenPair([], [10, 11], [20, 21, 22], 5)]), budget=100)
     assert row.input_ids.tolist() == [10, 20, 21]
     assert row.targets.tolist() == [11, 21, 22]
 
 
 @given(PAIRS, st.integers(1, 60))
-def test_every_pair_is_in_one_row_and_only_a_row_of_one_pair_exceeds_the_budget(pairs: list[TokenPair], budget: int) -> None:
+def test_every_pair_is_in_one_row_and_only_a_row_of_one_pair_exceeds_the_budget(pairs: TokenPairs, budget: int) -> None:
     rows = pack(pairs, budget)
     assert sorted(place for row in rows for place in row.pairs) == list(range(len(pairs)))
     for row in rows:
-        assert len(row.input_ids) == sum(packed_length(pairs[place]) for place in row.pairs)
+        assert len(row.input_ids) == sum(packed_lengths(pairs)[place] for place in row.pairs)
         assert len(row.input_ids) <= budget or len(row.pairs) == 1
     again = pack(pairs, budget)
     assert all(torch.equal(a.input_ids, b.input_ids) for a, b in zip(rows, again, strict=True))
@@ -70,13 +73,13 @@ def test_rows_are_those_of_first_fit_decreasing(lengths: list[int], budget: int)
             room.append(budget)
         expected[fit].append(place)
         room[fit] -= lengths[place]
-    assert first_fit(lengths, budget) == expected
+    assert first_fit(np.array(lengths, int), budget) == expected
 
 
 @given(PAIRS, st.randoms())
-def test_some_places_of_the_data_are_packed_like_those_pairs_alone(pairs: list[TokenPair], random: Random) -> None:
+def test_some_places_of_the_data_are_packed_like_those_pairs_alone(pairs: TokenPairs, random: Random) -> None:
     places = random.sample(range(len(pairs)), k=random.randint(1, len(pairs)))
-    alone = pack([pairs[place] for place in places], budget=80)
+    alone = pack(pairs.take(places), budget=80)
     for row, expected in zip(pack(pairs, 80, places), alone, strict=True):
         assert row.pairs == tuple(places[i] for i in expected.pairs) == tuple(row.places.tolist())
         assert torch.equal(row.input_ids, expected.input_ids)
@@ -86,7 +89,7 @@ def test_some_places_of_the_data_are_packed_like_those_pairs_alone(pairs: list[T
 
 
 @given(PAIRS)
-def test_what_a_place_predicts_is_what_it_sees_continued(pairs: list[TokenPair]) -> None:
+def test_what_a_place_predicts_is_what_it_sees_continued(pairs: TokenPairs) -> None:
     """Read back from mask, positions and targets alone, every answer stands after its prompt, token by token."""
     for row in pack(pairs, budget=80):
         sees = visible(row)

@@ -6,13 +6,15 @@ import random
 
 import pytest
 
-from trainer.inputs.tokens import TokenPair
+from trainer.inputs.token_pairs import TokenPair, TokenPairs
 from trainer.step.packing import pack
 from trainer.step.steps import Steps
 
 ANY = random.Random(7)
 BUDGET = 200
-PAIRS = [TokenPair([1] * ANY.randint(1, 40), [2] * ANY.randint(1, 90), [3] * ANY.randint(1, 90), n) for n in range(37)]
+PAIRS = TokenPairs.of(
+    TokenPair([1] * ANY.randint(1, 40), [2] * ANY.randint(1, 90), [3] * ANY.randint(1, 90), n) for n in range(37)
+)
 
 
 def steps(world: int, *, seed: int = 5, epoch: int = 0, batch: int = 8) -> list[list[tuple[int, ...]]]:
@@ -55,7 +57,7 @@ def test_a_rank_without_a_pair_in_the_last_step_repeats_one_that_counts_nothing(
 
 def test_a_share_knows_how_many_rows_the_busiest_rank_computes() -> None:
     for shares in zip(*(Steps(PAIRS, batch=12, seed=5, rank=rank, world=3, budget=BUDGET) for rank in range(3)), strict=True):
-        rows = [len(pack([PAIRS[place] for place in share.pairs], BUDGET)) for share in shares]
+        rows = [len(pack(PAIRS.take(share.pairs), BUDGET)) for share in shares]
         assert {share.rows for share in shares} == {max(rows)}
 
 
