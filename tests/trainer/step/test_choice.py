@@ -199,6 +199,64 @@ def test_a_resume_takes_the_path_of_its_checkpoint(tmp_path: Path, make_experime
     }
 
 
+def test_rows_are_as_long_as_memory_allows_and_after_a_resume_no_longer_than_before(
+    tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU; here only FlexAttention's name is used, and nothing is computed."""
+    from launcher.planning.rows import Rows
+    from trainer.step import memory, packed
+    from trainer.step.choice import choose_path
+
+    for module in (memory, packed):
+        monkeypatch.setattr(module, "attention", lambda device, model=None: "flex_attention")
+    trainer, tokens, _ = make_trainer(tmp_path, make_experiment(), pairs=4)
+    free = {"recompute": False, "packed": True, "needed": 0, "adds": 3 << 30, "room": 8 << 30}
+    rows = Rows(tokens=5000, whole=True, by_memory=True, **free)
+
+    def budget(budgets: list[int] | None = None, rows: Rows | None = rows) -> tuple[int, str | None]:
+        choice = choose_path(trainer, "auto", tokens, "fast", budgets, rows)
+        assert choice.packed is not None
+        choice.packed.remove()
+        return choice.budget, choice.rows
+
+    assert budget() == (5000, "rows of up to 5,000 tokens, a whole step: about 3.0 of 8.0 GiB that are free")
+    assert budget([4000]) == (4000, "rows of up to 4,000 tokens: as in the run of the checkpoint")
+    assert budget([9000])[0] == 5000, "memory may have run out since"
+    longest = max(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in tokens.pairs)
+    assert budget(rows=None) == (4 * longest, None), "a model of unknown sizes: by its pairs"
+
+
+def test_pairs_that_are_too_long_together_are_compared_one_by_one(
+    tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer
+) -> None:
+    from trainer.step.comparison import _plain
+
+    trainer, tokens, _ = make_trainer(tmp_path, make_experiment(), pairs=2)
+    with_margins(trainer.model)
+    widths: list[int] = []
+    trainer.model.register_forward_pre_hook(lambda _, args, given: widths.append(len(given["input_ids"])), with_kwargs=True)
+    together, norm = _plain(trainer, trainer.model, tokens.pairs, 10**6)
+    alone, sums = _plain(trainer, trainer.model, tokens.pairs, 100)
+    assert widths == [4, 2, 2]
+    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-4)
+    assert sums == pytest.approx(norm, rel=1e-4)
+
+
+def test_a_row_that_does_not_fit_is_halved_and_not_the_budget_above_it(
+    tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer
+) -> None:
+    from dataclasses import replace
+
+    from trainer.step.choice import choose_path, take_path
+    from trainer.step.packing import packed_length
+
+    trainer, tokens, precision = make_trainer(tmp_path, make_experiment(), pairs=4)
+    take_path(trainer, choose_path(trainer, "fast", tokens, "fast"), precision, "w", [("train.csv", tokens)], tmp_path)
+    trainer._fast = replace(trainer._fast, budget=10**6)
+    assert trainer._shorten(tokens.pairs)
+    assert trainer._fast.budget == sum(map(packed_length, tokens.pairs)) // 2
+
+
 def with_margins(model: torch.nn.Module) -> None:
     """A fresh adapter has margin zero: gives it one."""
     torch.manual_seed(5)

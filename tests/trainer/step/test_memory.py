@@ -159,3 +159,66 @@ def test_rows_are_as_planned_where_flex_attention_computes_only_what_is_seen(
     assert memory.row_budget(data.pairs, 2, model, torch.device("cuda"), rows) == 4800
     assert memory.row_budget(data.pairs, 2, model, torch.device("cuda"), None) == 1200, "unknown sizes"
     assert memory.row_budget(data.pairs, 2, model, torch.device("cuda"), replace(rows, packed=False)) == 1200
+
+
+class TestTheChoice:
+    """Of a rank, before its trainer is made."""
+
+    def chosen(
+        self, model: Model, tmp_path: Path, remembered: dict[str, Any] | None = None, **hyper: Any
+    ) -> tuple[Any, Any, Any]:
+        """(rows, sentences, arguments) of an experiment with eight pairs of 600 tokens."""
+        from types import SimpleNamespace
+
+        import torch
+
+        from launcher.runs.run_dir import RunDir
+        from trainer.inputs.arguments import arguments
+        from trainer.inputs.model import Precision
+        from trainer.prepare import _choose_rows
+        from trainer.processes.machine import Device
+
+        checkpoint = None
+        if remembered is not None:
+            checkpoint = tmp_path / "checkpoint-1"
+            checkpoint.mkdir()
+            state = {"global_step": 1, "stateful_callbacks": remembered}
+            (checkpoint / "trainer_state.json").write_text(json.dumps(state))
+        wanted = experiment(**hyper)
+        device = Device(cuda=False, bf16=False, rank=0, world=1)
+        args = arguments(wanted, RunDir(tmp_path), Precision(torch.float32, bf16=False, fp16=False), device)
+        rank: Any = SimpleNamespace(experiment=wanted)
+        inputs: Any = SimpleNamespace(args=args, tokens=tokens([600] * 8), checkpoint=checkpoint)
+        return *_choose_rows(rank, inputs, model._model), args
+
+    def test_nothing_is_recomputed_where_the_longest_pair_fits(self, model: Model, tmp_path: Path, card: Card) -> None:
+        card(24)
+        rows, said, args = self.chosen(model, tmp_path)
+        assert (rows.tokens, rows.packed, args.gradient_checkpointing) == (4800, True, False)
+        assert said == [rows.checkpointing]
+        assert said[0].startswith("gradient checkpointing off: without it the longest pair needs about 1.3 GiB, ")
+
+    def test_everything_is_recomputed_where_it_does_not(self, model: Model, tmp_path: Path, card: Card) -> None:
+        card(3.5)
+        rows, said, args = self.chosen(model, tmp_path)
+        assert (args.gradient_checkpointing, args.activation_checkpointing, rows.tokens) == (True, True, 4800)
+        assert said[0].startswith("gradient checkpointing on: ")
+
+    def test_the_plain_path_is_planned_for_where_it_will_be_taken(self, model: Model, tmp_path: Path, card: Card) -> None:
+        card(24)
+        for hyper in ({"dpo_path": "plain"}, {"loss_type": "aot"}):
+            rows, _, _ = self.chosen(model, tmp_path, **hyper)
+            assert (rows.packed, rows.tokens) == (False, 2 * 2 * 400)
+        rows, _, _ = self.chosen(model, tmp_path, {"dpo_path": "plain"})
+        assert not rows.packed, "the checkpoint's run took it"
+
+    def test_a_resumed_run_recomputes_as_it_did_before(self, model: Model, tmp_path: Path, card: Card) -> None:
+        card(24)
+        _, said, args = self.chosen(model, tmp_path, {"gradient_checkpointing": True})
+        assert args.gradient_checkpointing
+        assert said == ["gradient checkpointing on: as in the run of the checkpoint"]
+
+    def test_a_setting_is_kept_and_needs_no_sentence(self, model: Model, tmp_path: Path, card: Card) -> None:
+        card(3)
+        rows, said, args = self.chosen(model, tmp_path, use_gradient_checkpointing=False)
+        assert (rows.tokens, said, args.gradient_checkpointing) == (600, [], False)
