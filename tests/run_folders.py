@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from launcher.experiment.schema import Experiment
+from launcher.runs.pair_rewards import PairReward
+from launcher.runs.pair_rewards import written as pairs_written
 from launcher.runs.run_dir import RunDir
+from launcher.runs.samples import Sample
+from launcher.runs.suspects import Suspect
 
 EVAL_EVERY = 10  # evaluations in a run, besides the one at step 0
 
@@ -144,32 +148,35 @@ def learned(last: Mapping[str, Any]) -> dict[str, Any]:
         "before": dict.fromkeys(after, none),
         "after": after,
         "by_length": [{"from": begin, "to": end, "pairs": 42, **after} for begin, end in parts],
-        "suspects": 2,
+        "noise": 1e-4,
+        "suspects": 0,
+        "looked_at": 420,
     }
 
 
-def evaluate(run: RunDir, *, text: str = "Open the window.", suspects: int = 2) -> None:
-    """Adds samples and suspects, as the end of a run leaves them, with ``text`` in each of them."""
-    folder = run.path / "evaluation"
-    folder.mkdir()
-    samples = [
-        {"step": step, "row": row, "prompt": f"Prompt {row}: {text}", "base": f"It depends. {text}", "adapter": f"{step}: {text}"}
-        for step in (20, 40)
-        for row in (2, 3)
+def evaluate(run: RunDir, *, text: str = "Open the window.", suspects: int = 2, better: float = 0.0) -> None:
+    """Adds answers, suspects and the rewards of single pairs, as the end of a run leaves them, with ``text`` in each answer.
+
+    ``better``: added to the margin of each pair.
+    """
+    run.evaluation.mkdir()
+    answers = [
+        Sample(step, row, f"Prompt {row}: {text}", f"It depends. {text}", f"{step}: {text}")
+        for step, row in ((20, 2), (20, 3), (40, 2), (40, 3))
     ]
+    far = [Suspect(n + 2, -3.0 + n / 10, 3.5 - n / 100, text, f"Vague {text}", f"Exact {text}") for n in range(max(20, suspects))]
+    chance, topics = random.Random(7), ("home", "work", "home", "travel")
     pairs = [
-        {
-            "row": n + 2,
-            "margin": -3.0 + n / 10,
-            "score": 0.9,
-            "prompt": text,
-            "chosen": f"Vague {text}",
-            "rejected": f"Exact {text}",
-        }
-        for n in range(suspects)
+        PairReward(n + 2, 20, 30 + n, 40, chance.gauss(1 + better, 0.01), chance.gauss(0, 2), {"topic": topics[n % 4]})
+        for n in range(84)
     ]
-    for name, lines in (("samples", samples), ("suspects", pairs)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (run.evaluation / "samples.jsonl").write_text("".join(json.dumps(one.json()) + "\n" for one in answers))
+    (run.evaluation / "suspects.jsonl").write_text("".join(json.dumps(one.json()) + "\n" for one in far))
+    (run.evaluation / "pairs.jsonl").write_text(pairs_written(pairs))
+    record = run.read_record()
+    result = record.get("result") or {}
+    if "learned" in result:
+        run.update_record(result={**result, "learned": {**result["learned"], "suspects": suspects}})
 
 
 def finding(rule: str = "margin_flat", step: int = 20) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..errors import UsageError, Warned, nearest
+from ..runs.intervals import mean
+from ..runs.pair_rewards import PairReward
 from .reported import Reported
 from .settings import differing, settings, short, shown
 
@@ -41,7 +43,8 @@ class Figure:
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of every run: its key in JSON and CSV, its name in the table, its format, and how it is read from a run.
+    """One figure of every run: its key in JSON and CSV, its name in the table, its format, and how it is read from a run and
+    the first one of the table.
 
     ``best`` orders runs: the highest or the lowest value comes first. ``is_ranked``: the best one is marked; a larger reward is
     not better in itself.
@@ -50,13 +53,13 @@ class Column:
     key: str
     name: str
     spec: str
-    read: Callable[[Reported], Figure]
+    read: Callable[[Reported, Reported], Figure]
     best: Callable[..., Any] = max
     is_ranked: bool = True
 
 
-def _validation(name: str, logged: str) -> Callable[[Reported], Figure]:
-    def read(run: Reported) -> Figure:
+def _validation(name: str, logged: str) -> Callable[[Reported, Reported], Figure]:
+    def read(run: Reported, first: Reported) -> Figure:
         """Of the saved weights, else of the last evaluation."""
         learned = (run.learned.get("after") or {}).get(name)
         if learned is not None:
@@ -67,16 +70,41 @@ def _validation(name: str, logged: str) -> Callable[[Reported], Figure]:
     return read
 
 
+def _more(value: Callable[[PairReward, float], float], *, in_rewards: bool) -> Callable[[Reported, Reported], Figure]:
+    """How much higher ``value`` is on the same validation pairs than in the first run, with Student's t interval: much narrower
+    than the two runs' own intervals suggest, because pairs are hard or easy for both.
+    """
+
+    def read(run: Reported, first: Reported) -> Figure:
+        mine, theirs = run.pairs or (), first.pairs or ()
+        is_same = [pair.row for pair in mine] == [pair.row for pair in theirs] and _validation_set(run) == _validation_set(first)
+        if run is first or not mine or not is_same or (in_rewards and _beta(run) != _beta(first)):
+            return Figure(None)
+        noise = [float(one.learned.get("noise") or 0) for one in (run, first)]
+        more = [value(one, noise[0]) - value(other, noise[1]) for one, other in zip(mine, theirs, strict=True)]
+        return Figure.of(mean(more).json())
+
+    return read
+
+
 COLUMNS: Final = (
     Column("accuracy", "accuracy", ".3f", _validation("accuracy", "eval_rewards/accuracies")),
     Column("margin", "margin", "+z.3f", _validation("margin", "eval_rewards/margins"), is_ranked=False),
+    Column(
+        "accuracy_to_first",
+        "accuracy to 1st",
+        "+z.3f",
+        _more(lambda pair, noise: float(pair.margin > noise), in_rewards=False),
+        is_ranked=False,
+    ),
+    Column("margin_to_first", "margin to 1st", "+z.3f", _more(lambda pair, _: pair.margin, in_rewards=True), is_ranked=False),
     Column("chosen", "chosen reward", "+z.3f", _validation("chosen", "eval_rewards/chosen"), is_ranked=False),
     Column("rejected", "rejected reward", "+z.3f", _validation("rejected", "eval_rewards/rejected"), min, is_ranked=False),
     Column("eval_loss", "validation loss", "z.4f", _validation("loss", "eval_loss"), min),
-    Column("train_loss", "train loss", "z.4f", lambda run: Figure.of(run.train_loss), min),
-    Column("pairs_per_second", "pairs/s", ".1f", lambda run: Figure.of(run.pairs_per_second)),
-    Column("hours", "hours", ".2f", lambda run: Figure.of(None if run.seconds is None else run.seconds / 3600), min),
-    Column("gpu_hours", "GPU-hours", ".2f", lambda run: Figure.of(run.gpu_hours), min),
+    Column("train_loss", "train loss", "z.4f", lambda run, _: Figure.of(run.train_loss), min),
+    Column("pairs_per_second", "pairs/s", ".1f", lambda run, _: Figure.of(run.pairs_per_second)),
+    Column("hours", "hours", ".2f", lambda run, _: Figure.of(None if run.seconds is None else run.seconds / 3600), min),
+    Column("gpu_hours", "GPU-hours", ".2f", lambda run, _: Figure.of(run.gpu_hours), min),
 )
 
 
@@ -99,7 +127,7 @@ class Comparison:
         Raises UsageError for a ``sort`` that neither is.
         """
         ordered = tuple(runs) if sort is None else _sorted(runs, sort)
-        figures = {column.key: tuple(column.read(run) for run in ordered) for column in COLUMNS}
+        figures = {column.key: tuple(column.read(run, ordered[0]) for run in ordered) for column in COLUMNS}
         return cls(ordered, differing(ordered), figures, tuple(_notices(ordered)))
 
     @property
@@ -135,7 +163,7 @@ class Comparison:
 
     @property
     def is_one_validation_set(self) -> bool:
-        return len({(run.sources.get("validation") or {}).get("sha256") for run in self.runs}) == 1
+        return len(set(map(_validation_set, self.runs))) == 1
 
     def json(self) -> dict[str, Any]:
         return {"runs": [self._run(number) for number in range(len(self.runs))], "notices": list(map(str, self.notices))}
@@ -181,7 +209,7 @@ def _sorted(runs: Sequence[Reported], sort: str) -> tuple[Reported, ...]:
     key, is_reversed = sort.removeprefix("-"), sort.startswith("-")
     column = next((column for column in COLUMNS if key in (column.key, column.name)), None)
     if column is not None:
-        values: list[Any] = [column.read(run).value for run in runs]
+        values: list[Any] = [column.read(run, runs[0]).value for run in runs]
     else:
         name = _setting(runs, key)
         values = [settings(run).get(name) for run in runs]
@@ -226,6 +254,14 @@ def _notices(runs: Sequence[Reported]) -> Iterator[str]:
         if run.status.state != "done":
             evaluated = f"; its validation figures are of step {run.evals.steps[-1]}" if len(run.evals) else ""
             yield f"{run.name} is {state(run)} at step {progress(run)}{evaluated}"
+
+
+def _validation_set(run: Reported) -> str | None:
+    return (run.sources.get("validation") or {}).get("sha256")
+
+
+def _beta(run: Reported) -> Any:
+    return settings(run).get("hyperparameters.beta")
 
 
 def _alike(one: Figure, other: Figure, column: Column) -> bool:

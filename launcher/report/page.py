@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ..runs.figures import Figures
+from ..runs.learned import Learned
+from ..runs.pair_rewards import Group, by_column
 from ..runs.run_dir import RunDir, write_whole
+from ..runs.samples import last
 from . import repeat
 from .comparison import COLUMNS, Comparison, Figure, progress, state
 from .curves import charts, curves, findings
 from .names import short_names
 from .reported import Reported, lengths
-from .settings import shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -23,8 +26,15 @@ if TYPE_CHECKING:
 FILE: Final = "report.html"  # in a run's folder
 _WEB: Final = Path(__file__).with_name("web")
 _SUSPECTS: Final = 20  # shown of each run
+_LOWEST: Final = 5  # the same where no pair stands out
 _SAMPLES: Final = 8  # prompts that are shown
-_LEARNED: Final = (("accuracy", ".3f"), ("margin", "+z.3f"), ("chosen", "+z.3f"), ("rejected", "+z.3f"))
+_COLUMNS, _VALUES = 3, 12  # columns of the data that group the validation pairs, and values of one
+_LEARNED: Final = (
+    ("accuracy", "accuracy", ".3f"),
+    ("margin", "margin", "+z.3f"),
+    ("chosen", "chosen reward", "+z.3f"),
+    ("rejected", "rejected reward", "+z.3f"),
+)
 
 
 def render(runs: Sequence[Reported], now: datetime | None = None) -> str:
@@ -89,7 +99,8 @@ def _rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 def _run(run: Reported) -> dict[str, Any]:
     """What the page says of one run beside its figures."""
-    suspects, work = run.suspects, run.record.get("work") or {}
+    work, said = run.record.get("work") or {}, Learned.of(run.record, str(run.run.path), str(run.run.adapter), ())
+    count = int(run.learned.get("suspects") or 0)
     return {
         "name": run.name,
         "experiment": run.record.get("key"),
@@ -100,13 +111,17 @@ def _run(run: Reported) -> dict[str, Any]:
         "progress": progress(run),
         "created": run.created[:16].replace("T", " "),
         "health": run.health,
-        "learned": _learned(run.learned),
-        "suspects": None if suspects is None else suspects[:_SUSPECTS],
-        "suspects_in_all": len(suspects or ()),
+        "learned": _learned(run),
+        "displaced": said.displaced,
+        "suspected": said.suspected,
+        "suspects": None if run.suspects is None else run.suspects[: min(count, _SUSPECTS)],
+        "suspects_in_all": count,
+        "lowest": (run.suspects or ())[:_LOWEST] if not count else (),
         "sources": list(run.sources.values()),
         "work": {name: f"{value:,}" for name, value in work.items() if isinstance(value, int)},
         "lengths": lengths(run.run.data / "train.jsonl"),
         "notices": run.notices,
+        "again": repeat.again(run),
         "commands": repeat.commands(run),
         "file": repeat.file_name(run),
         "experiment_text": repeat.experiment(run),
@@ -123,36 +138,43 @@ def _alike(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[list
     return list(groups.values())
 
 
-def _learned(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The figures before and after the training and by the length of the answers, with their intervals, as text."""
-    if not found.get("after"):
+def _learned(run: Reported) -> dict[str, Any] | None:
+    """The figures before and after the training and of groups of validation pairs; without intervals, those of the log."""
+    found = run.learned
+    if found.get("after"):
+        parts: list[tuple[str, Any, Any]] = [(name, found[name], "all") for name in ("before", "after") if found.get(name)]
+        by_length = found.get("by_length") or ()
+        parts += [(f"{part.get('from')}–{part.get('to')} tokens", part, part.get("pairs")) for part in by_length]
+        parts += [(f"{column}: {one.name}", one.json(), one.pairs) for column, one in _groups(run)]
+        rows = [
+            (label, pairs, *(Figure.of(part.get(name)).text(spec) for name, _, spec in _LEARNED)) for label, part, pairs in parts
+        ]
+        what = f"On {found.get('pairs')} validation pairs, which were not trained on, with 95 % intervals:"
+        return {"what": what, "heads": ["pairs", *(label for _, label, _ in _LEARNED)], "rows": rows}
+    figures = Figures.of(run.result)
+    if figures is None:
         return None
-    parts = [(name, found[name], None) for name in ("before", "after") if found.get(name)]
-    parts += [(f"{part.get('from')}–{part.get('to')} tokens", part, part.get("pairs")) for part in found.get("by_length") or ()]
-    rows = [
-        {"label": label, "pairs": pairs, "cells": [Figure.of(part.get(name)).text(spec) for name, spec in _LEARNED]}
-        for label, part, pairs in parts
-    ]
-    return {"pairs": found.get("pairs"), "rows": rows, "names": [name for name, _ in _LEARNED]}
+    return {"what": figures.what[0].upper() + figures.what[1:], "heads": figures.heads, "rows": figures.rows}
+
+
+def _groups(run: Reported) -> Iterator[tuple[str, Group]]:
+    """The validation pairs by those columns of the data that have few values."""
+    pairs = run.pairs or ()
+    for column in list(pairs[0].columns)[:_COLUMNS] if pairs else ():
+        if 1 < len({pair.columns[column] for pair in pairs}) <= _VALUES:
+            yield from ((column, one) for one in by_column(pairs, column, float(run.learned.get("noise") or 0)))
 
 
 def _samples(runs: Sequence[Reported]) -> list[dict[str, Any]]:
-    """Prompts, each with the answer of the base model and of every run's last weights; None of a run that did not answer it."""
-    last = [_last_samples(run) for run in runs]
-    prompts = list(dict.fromkeys(key for samples in last for key in samples))
+    """Prompts, each with the answer of the base model and of every run's saved weights; none of a run that did not answer it."""
+    answers = [{(one.row, one.prompt): one for one in last(run.samples or ())} for run in runs]
+    prompts = list(dict.fromkeys(key for one in answers for key in one))
     found = []
     for key in prompts[:_SAMPLES]:
-        lines = [samples.get(key) for samples in last]
-        base = next((line.get("base") for line in lines if line is not None), None)
-        answers = [(place, line.get("adapter")) for place, line in enumerate(lines) if line is not None]
-        found.append({"prompt": key[1], "row": key[0], "base": base, "answers": answers})
+        those = [(place, one[key]) for place, one in enumerate(answers) if key in one]
+        told = [(place, one.adapter) for place, one in those]
+        found.append({"prompt": key[1], "row": key[0], "base": those[0][1].base, "answers": told})
     return found
-
-
-def _last_samples(run: Reported) -> dict[tuple[Any, str], Mapping[str, Any]]:
-    lines = run.samples or []
-    last = max((line.get("step") or 0 for line in lines), default=0)
-    return {(line.get("row"), str(line.get("prompt"))): line for line in lines if (line.get("step") or 0) == last}
 
 
 @cache
@@ -163,7 +185,6 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     found.globals["asset"] = lambda name: _asset(name)
-    found.filters["shown"] = shown
     return found
 
 

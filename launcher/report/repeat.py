@@ -13,6 +13,11 @@ from ..experiment.schema import Experiment
 from .reported import Reported
 
 
+def again(run: Reported) -> str | None:
+    """The command that repeats the run from its record; None for one that no experiment file has started."""
+    return f"launcher again {shlex.quote(run.name)}" if run.record.get("backend") != "python" else None
+
+
 def commands(run: Reported) -> list[str]:
     """What is typed in a checkout, once ``experiment`` is saved as the file that the last line names."""
     code = run.record.get("code") or {}

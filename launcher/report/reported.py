@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from math import isnan
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from ..runs import pair_rewards, samples, suspects
 from ..runs.known import pairs_a_step, time_spent
+from ..runs.pair_rewards import PairReward
 from ..runs.run_dir import RunDir
+from ..runs.samples import Sample
 from ..runs.status import Status, is_over
+from ..runs.suspects import Suspect
 from .metrics import NAN, Metrics, jsonl, read_metrics
 
 Lines = list[dict[str, Any]]
+T = TypeVar("T")
 
 _TEXTS: Final = 5000  # pairs whose lengths are counted
 
@@ -26,8 +31,8 @@ _TEXTS: Final = 5000  # pairs whose lengths are counted
 class Reported:
     """One run. ``train`` and ``evals``: the lines of its metrics by their ``type``.
 
-    ``samples``, ``suspects``: lines of ``evaluation/``; None where the run has no such file. ``notices``: what was noticed when
-    its data were read.
+    ``samples``, ``suspects``, ``pairs``: lines of ``evaluation/``; None where the run has no such file, or another version's.
+    ``notices``: what was noticed when its data were read.
     """
 
     run: RunDir
@@ -36,8 +41,9 @@ class Reported:
     created: str
     train: Metrics = field(repr=False)
     evals: Metrics = field(repr=False)
-    samples: Lines | None = field(default=None, repr=False)
-    suspects: Lines | None = field(default=None, repr=False)
+    samples: tuple[Sample, ...] | None = field(default=None, repr=False)
+    suspects: tuple[Suspect, ...] | None = field(default=None, repr=False)
+    pairs: tuple[PairReward, ...] | None = field(default=None, repr=False)
     notices: tuple[str, ...] = ()
 
     @classmethod
@@ -55,8 +61,9 @@ class Reported:
             str(record.get("created") or ""),
             train,
             evals,
-            samples=_optional(run.path / "evaluation" / "samples.jsonl"),
-            suspects=_optional(run.path / "evaluation" / "suspects.jsonl"),
+            samples=_parsed(run.evaluation / samples.FILE, samples.parsed),
+            suspects=_parsed(run.evaluation / suspects.FILE, suspects.parsed),
+            pairs=_parsed(run.evaluation / pair_rewards.FILE, pair_rewards.parsed),
             notices=_notices(run.data / "report.json"),
         )
 
@@ -157,8 +164,11 @@ def lengths(file: Path) -> dict[str, Any] | None:
     }
 
 
-def _optional(file: Path) -> Lines | None:
-    return list(jsonl(file)) if file.is_file() else None
+def _parsed(file: Path, parse: Callable[[str], list[T]]) -> tuple[T, ...] | None:
+    try:
+        return tuple(parse(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _notices(file: Path) -> tuple[str, ...]:

@@ -70,6 +70,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(HTTPStatus.NOT_FOUND, "not found; the list of runs is at /runs")
         except LauncherError as error:
             return self._answer(HTTPStatus.NOT_FOUND, str(error))
+        except Exception as error:
+            return self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"cannot make the page: {type(error).__name__}: {error}")
 
     def _answer(self, code: HTTPStatus, text: str, kind: str = "text/plain") -> None:
         body = text.encode("utf-8", "replace")

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster_api import ClusterApi, controllers
-from tests.cluster_api.played import Played, archived, metric, reader
+from tests.cluster_api.played import Played, archived
+from tests.run_folders import Made
 
 REPOSITORY = Path(__file__).parents[3]
 LAUNCHER = [sys.executable, "-m", "launcher"]
@@ -445,3 +446,20 @@ def test_dry_run_prints_the_objects_and_asks_no_cluster(cluster_api: ClusterApi,
     assert shown.stdout == person.type("render", "demo", "--cluster", "--name", "first").stdout
     assert "kind: Job\n" in shown.stdout
     assert cluster_api.asked() == []
+
+
+def test_a_run_on_the_cluster_is_compared_once_its_folder_is_here(cluster_api: ClusterApi, person: Terminal) -> None:
+    Played(cluster_api, "far").start()
+    done = person.type("compare", "far")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: the folder of far is on the cluster, not on this machine\n"
+        "    hint:     launcher download far --all, then name it by its folder: ./far\n",
+    )
+    run = Made("far", record={"backend": "kubernetes", "process": {"pid": 1, "start_time": 1, "boot_id": "b", "host": "pod-0"}})
+    run.write(person.folder / "x").path.rename(person.folder / "far")
+    assert person.type("compare", "./far").stdout.splitlines()[:3] == [
+        "RUN              far",
+        "state            done",
+        "step             40/40",
+    ]

@@ -10,7 +10,7 @@ from launcher.errors import UsageError, Warned
 from launcher.report.comparison import Comparison
 from launcher.report.names import short_names
 from launcher.report.reported import Reported
-from tests.run_folders import Made
+from tests.run_folders import Made, evaluate
 
 
 def compared(home: Path, *made: Made, sort: str | None = None) -> Comparison:
@@ -41,6 +41,32 @@ def test_figures_have_their_intervals_where_the_run_has_computed_them(tmp_path: 
     assert rows["train loss"] == ["0.3400"] * 3
     assert found.json()["runs"][0]["figures"]["accuracy"]["low"] == pytest.approx(0.8427, abs=1e-3)
     assert found.json()["runs"][2]["figures"]["accuracy"] == {"value": None, "low": None, "high": None}
+
+
+def test_a_difference_on_the_same_pairs_has_a_narrower_interval_than_the_runs_have(tmp_path: Path):
+    made = [Made(name, learned=True).write(tmp_path) for name in ("a", "b")]
+    for run, better in zip(made, (0.0, 0.3), strict=True):
+        evaluate(run, better=better)
+    found = Comparison.of([Reported.of(run) for run in made])
+    first, second = found.figures["margin_to_first"]
+    assert first.value is None
+    assert second.value == pytest.approx(0.3)
+    assert second.low is not None
+    assert second.low == pytest.approx(0.3, abs=1e-6)
+    accuracy = found.figures["accuracy_to_first"][1]
+    assert accuracy.value is not None
+    assert 0 < accuracy.value < 0.2
+    assert ("margin to 1st", "-", "+0.300 [+0.300, +0.300]") in found.rows
+
+
+@pytest.mark.parametrize("other", [Made("b", data="f"), Made("b", settings={"beta": 0.5})], ids=["data", "beta"])
+def test_pairs_of_other_data_and_rewards_under_another_beta_are_not_subtracted(other: Made, tmp_path: Path):
+    runs = [made.write(tmp_path) for made in (Made("a"), other)]
+    for run in runs:
+        evaluate(run)
+    found = Comparison.of([Reported.of(run) for run in runs])
+    assert found.figures["margin_to_first"][1].value is None
+    assert (found.figures["accuracy_to_first"][1].value is None) == (other.data == "f")
 
 
 def test_cost_is_gpus_times_hours_of_all_attempts(tmp_path: Path):

@@ -80,7 +80,7 @@ def test_texts_of_data_and_samples_are_text(tmp_path: Path):
     health = [{**finding(), "rule": EVIL, "sentence": EVIL, "suggestion": EVIL}]
     data = [{"role": "train", "name": EVIL, "sha256": EVIL, "rows": 3}]
     record = {"health": health, "data": data, "topic": EVIL, "key": EVIL, "packages": {"x": EVIL}}
-    run = Made("r", record=record).write(tmp_path)
+    run = Made("r", learned=True, record=record).write(tmp_path)
     evaluate(run, text=EVIL + "\ud800")
     harmless = page_of(Made("h").write(tmp_path))
     page = page_of(run)
@@ -112,9 +112,12 @@ def test_one_run_shows_its_parts(tmp_path: Path):
         "On 84 validation pairs, which were not trained on, with 95 % intervals:",
         "20–40 tokens 42 0.893 [0.843, 0.943]",
         "before It depends. Open the window. after 40: Open the window.",
-        "20 of 25 training pairs, the most likely ones first",
+        "topic: travel 21 ",
+        "25 of 420 training pairs look labelled the wrong way round: see",
+        "The 20 most likely ones of 25.",
         "tokens per epoch: 81,857",
         "The chosen answer is the longer one in 40 % of 10 pairs.",
+        "From its record, with a comparison of the losses: launcher again r Without the record:",
         "launcher run demo -f r.yml --backend host",
     ):
         assert part in words
@@ -127,12 +130,28 @@ def test_a_part_that_is_missing_is_one_sentence(tmp_path: Path):
     for sentence in (
         "No training step was logged: nothing to draw.",
         "Health findings were not recorded.",
-        "No figures with intervals were computed.",
+        "The run has no figures before and after its training.",
         "No answers were sampled.",
         "Training pairs were not scored.",
         "The run has not read its data.",
     ):
         assert sentence in words
+
+
+def test_where_no_pair_stands_out_the_lowest_margins_are_there_to_be_read(tmp_path: Path):
+    run = Made("r", learned=True).write(tmp_path)
+    evaluate(run, suspects=0)
+    words = Elements(page_of(run)).words
+    assert "No training pair looks labelled the wrong way round. The 5 pairs with the lowest margins row margin" in words
+
+
+def test_a_run_without_intervals_shows_the_figures_of_its_log(tmp_path: Path):
+    training = {"first": {"steps": [1, 4], "loss": 0.69}, "last": {"steps": [37, 40], "loss": 0.2}}
+    words = Elements(page_of(Made("r", validation=False, record={"result": {"training": training}}).write(tmp_path))).words
+    assert (
+        "On the training pairs of these steps; no validation pairs were evaluated: steps 1-4 steps 37-40 loss 0.6900 0.2000"
+        in words
+    )
 
 
 def test_several_runs_begin_with_their_differences_and_say_what_is_equal_once(tmp_path: Path):

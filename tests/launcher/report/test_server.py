@@ -35,6 +35,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     runs = {name: Reported.of(Made(name).write(home)) for name in ("a", "b")}
 
     def load(names: Sequence[str]) -> list[Reported]:
+        if names == ["broken"]:
+            raise ValueError("no such number")
         if missing := [name for name in names if name not in runs]:
             raise UsageError(f"run {missing[0]!r} not found")
         return [runs[name] for name in names]
@@ -71,6 +73,10 @@ def test_a_run_and_several_runs_have_a_page(server: Server):
 def test_what_does_not_exist_is_404(server: Server, path: str, text: str):
     code, found = get(server, path)
     assert (code, text in found) == (404, True)
+
+
+def test_a_page_that_cannot_be_made_says_why(server: Server):
+    assert get(server, "/runs/broken") == (500, "cannot make the page: ValueError: no such number")
 
 
 def test_a_page_elsewhere_cannot_read_runs_by_another_name_of_this_machine(server: Server):
