@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster_api import ClusterApi, controllers
-from tests.cluster_api.played import Played, archived
+from tests.cluster_api.played import Played, archived, metric, reader
 from tests.run_folders import Made
 
 REPOSITORY = Path(__file__).parents[3]
