@@ -20,13 +20,13 @@ _HIDDEN: Final = ("type", "step", "total_steps", "seconds", "epoch", "num_tokens
 class Chart:
     """``parts``: the names in the log that it draws, each with its label; ``is_main``: shown without being asked for.
 
-    ``words``: a health rule whose name has one of them is marked here. ``is_smoothed``: by the page, where the reader wants it.
+    ``rules``: the health rules whose findings are marked here. ``is_smoothed``: by the page, where the reader wants it.
     """
 
     key: str
     title: str
     parts: tuple[tuple[str, str], ...]
-    words: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
     is_main: bool = True
     help: str = ""
     is_smoothed: bool = True
@@ -44,21 +44,39 @@ class Chart:
 
 
 CHARTS: Final = (
-    Chart("loss", "Loss", (("loss", ""),), ("loss", "overfit", "ln"), help="ln 2 = 0.693: no preference yet"),
-    Chart("accuracy", "Accuracy", (("rewards/accuracies", ""),), ("accura",), help="share of pairs with a margin above 0"),
-    Chart("margin", "Margin", (("rewards/margins", ""),), ("margin", "length", "bias"), help="reward of chosen minus rejected"),
+    Chart(
+        "loss",
+        "Loss",
+        (("loss", ""),),
+        ("not_finite", "first_loss", "loss_stuck", "loss_spikes", "overfitting"),
+        help="ln 2 = 0.693: no preference yet",
+    ),
+    Chart(
+        "accuracy",
+        "Accuracy",
+        (("rewards/accuracies", ""),),
+        ("accuracy_low", "swapped_columns"),
+        help="share of pairs with a margin above 0",
+    ),
+    Chart(
+        "margin",
+        "Margin",
+        (("rewards/margins", ""),),
+        ("margin_flat", "flipped_labels", "length_bias"),
+        help="reward of chosen minus rejected",
+    ),
     Chart(
         "rewards",
         "Rewards",
         (("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")),
-        ("reward", "chosen", "scale"),
+        ("chosen_falling", "reward_scale"),
         help="beta × change of the log-probability; below 0: less likely than before",
     ),
-    Chart("learning_rate", "Learning rate", (("learning_rate", ""),), ("learning_rate", "rate", "lr"), is_smoothed=False),
-    Chart("grad_norm", "Gradient norm", (("grad_norm", ""),), ("grad", "frozen")),
-    Chart("speed", "Throughput", ((_RATE, ""),), ("throughput", "speed", "slow", "idle"), help="pairs per second"),
-    Chart("memory", "Memory", (), ("memory",)),
-    Chart("gpu", "GPU use", (), ("gpu",)),
+    Chart("learning_rate", "Learning rate", (("learning_rate", ""),), ("learning_rate_low",), is_smoothed=False),
+    Chart("grad_norm", "Gradient norm", (("grad_norm", ""),), ("gradient_spikes",)),
+    Chart("speed", "Throughput", ((_RATE, ""),), ("slow",), help="pairs per second"),
+    Chart("memory", "Memory", ()),
+    Chart("gpu", "GPU use", (), ("gpu_idle",)),
     Chart("logps", "Log-probabilities", (("logps/chosen", "chosen"), ("logps/rejected", "rejected")), is_main=False),
 )
 _FOUND: Final = {"memory": ("memory", "mem_"), "gpu": ("gpu", "utilization")}  # parts by words in their names, as logs vary
@@ -79,9 +97,8 @@ def charts(runs: Sequence[Reported]) -> list[Chart]:
 
 
 def chart_of(rule: str, drawn: Sequence[Chart]) -> str | None:
-    """The key of the chart that a finding of a health rule is marked on: the first with one of the rule's words."""
-    fitting = [chart.key for chart in drawn if any(word in rule.lower() for word in chart.words)]
-    return next(iter([*fitting, *(chart.key for chart in drawn)]), None)
+    """The key of the chart that a finding of a health rule is marked on, the first one for a rule that none names."""
+    return next(iter([*(chart.key for chart in drawn if rule in chart.rules), *(chart.key for chart in drawn)]), None)
 
 
 def curves(run: Reported, drawn: Sequence[Chart], runs: int) -> dict[str, Any]:
@@ -160,5 +177,5 @@ def findings(runs: Sequence[Reported], drawn: Sequence[Chart]) -> list[dict[str,
 
 def _finding(number: int, place: int, found: Mapping[str, Any], drawn: Sequence[Chart]) -> dict[str, Any]:
     told = {name: str(found.get(name) or "") for name in ("rule", "action", "sentence", "suggestion")}
-    steps = {name: found.get(f"{name}_step") for name in ("first", "last")}
+    steps = {name: found.get(f"{name}_step") or None for name in ("first", "last")}  # 0: the data show it
     return {"number": number, "run": place, **told, **steps, "chart": chart_of(told["rule"], drawn)}

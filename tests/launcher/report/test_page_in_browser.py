@@ -88,7 +88,7 @@ def browser() -> Iterator[Any]:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs, one of them with 2,500 steps, that have all parts; their texts try to be HTML."""
     home = tmp_path_factory.mktemp("home")
-    health = [finding("margin_flat", 900), finding("loss_spike", 300), {**finding("loss_spike", 310), "sentence": EVIL}]
+    health = [finding("margin_flat", 900), finding("loss_spikes", 300), {**finding("loss_spikes", 310), "sentence": EVIL}]
     made = [
         Made("demo-20261128-083222-e7eb", steps=2500, seed=4, learned=True, record={"health": health}),
         Made("demo-20261128-091500-11aa", steps=1200, total=2500, data="f", settings={"learning_rate": 5e-4}, learned=True),
