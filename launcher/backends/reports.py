@@ -55,7 +55,7 @@ def write(names: Sequence[str], file: Path | None) -> Written:
     if not names:
         raise UsageError("name a run, or list all with: launcher report --serve")
     runs = reported(names)
-    place = file or (runs[0].run.path / page.FILE if len(runs) == 1 else Path(page.FILE))
+    place = file or (runs[0].run.report if len(runs) == 1 else Path(runs[0].run.report.name))
     try:
         page.write(runs, place)
     except OSError as error:

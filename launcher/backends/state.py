@@ -147,7 +147,9 @@ def ended(where: Runs[Run], run: Run) -> Ended:
     if now.state == "done":
         record = where.record(run)
         steps, folder = where.next_steps(run, record), _loaded_from(run)
-        learned = replace(Learned.of(record, place, folder, tuple(steps)), samples=_answers(where, run, record))
+        learned = replace(
+            Learned.of(record, place, folder, tuple(steps)), samples=_answers(where, run, record), report=_report(run)
+        )
         return Ended(run.name, now, place, "", logs, learned=learned)
     return Ended(run.name, now, place, where.words(run), logs, why=_why_over(where, run, now))
 
@@ -196,6 +198,10 @@ def _answers(where: Runs[Run], run: Run, record: Mapping[str, Any]) -> tuple[Sam
     with suppress(LauncherError):  # `launcher learned` names what is wrong with the file
         return answers(where, run, record)
     return ()
+
+
+def _report(run: Any) -> str | None:
+    return str(run.report) if isinstance(run, RunDir) and run.report.is_file() else None
 
 
 def _loaded_from(run: Any) -> str:

@@ -62,6 +62,8 @@ def draw(found: Learned) -> None:
     notices([one for one in (found.displaced, found.suspected) if one is not None])
     verified = "" if found.tensors is None else f" ({found.tensors} tensors, read back and compared)"
     say(f"{'adapter':<{LABEL}}{found.adapter}{verified}", indent=LABEL)
+    if found.report is not None:
+        say(f"{'report':<{LABEL}}{found.report}", indent=LABEL)
     if found.uploaded is not None:
         say(f"{'uploaded':<{LABEL}}{found.uploaded}", indent=LABEL)
     commands = [f"{this_launcher()} {command}" for command in found.next]

@@ -23,7 +23,6 @@ from .reported import Reported, lengths
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-FILE: Final = "report.html"  # in a run's folder
 _WEB: Final = Path(__file__).with_name("web")
 _SUSPECTS: Final = 20  # shown of each run
 _LOWEST: Final = 5  # the same where no pair stands out
@@ -82,10 +81,10 @@ def write(runs: Sequence[Reported], file: Path) -> None:
 def write_own(run: RunDir) -> str | None:
     """Writes ``report.html`` into a run's folder when it ends. Returns a sentence where that fails: a run never fails by it."""
     try:
-        write([Reported.of(run)], run.path / FILE)
+        write([Reported.of(run)], run.report)
     except Exception as error:
         reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        return f"cannot write {run.path / FILE}: {reason}; write it with: launcher report {run.name}"
+        return f"cannot write {run.report}: {reason}; write it with: launcher report {run.name}"
     return None
 
 

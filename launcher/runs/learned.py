@@ -21,6 +21,7 @@ class Learned:
     ``adapter`` is its folder, ``tensors`` how many were read back and compared, None where no record says so. ``python`` are
     lines that load it, ``next`` what a person types after `launcher`. ``evaluated``: figures with intervals, and how many
     training pairs look labelled the wrong way round; None for an older run. ``samples``: answers before and after.
+    ``report``: the run's page, where its folder is on this machine and has one.
     """
 
     adapter: str
@@ -34,6 +35,7 @@ class Learned:
     next: tuple[str, ...] = ()
     evaluated: Mapping[str, Any] | None = None
     samples: tuple[Sample, ...] = ()
+    report: str | None = None
 
     @classmethod
     def of(cls, record: Mapping[str, Any], place: str, folder: str, steps: tuple[str, ...]) -> Learned:

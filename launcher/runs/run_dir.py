@@ -102,6 +102,11 @@ class RunDir:
         return self.path / "evaluation"
 
     @property
+    def report(self) -> Path:
+        """The page that the run writes of itself when it ends."""
+        return self.path / "report.html"
+
+    @property
     def data(self) -> Path:
         return self.path / "data"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import launcher.report
-from launcher.report.page import FILE, index, render, write_own
+from launcher.report.page import index, render, write_own
 from launcher.report.reported import Reported
 from launcher.runs.run_dir import RunDir
 from tests.run_folders import Made, evaluate, finding
@@ -178,14 +178,14 @@ def test_the_best_run_is_not_marked_where_figures_are_not_comparable(name: str, 
 def test_a_run_writes_its_page_and_a_failure_is_a_sentence(tmp_path: Path):
     run = Made("r").write(tmp_path)
     assert write_own(run) is None
-    assert (run.path / FILE).read_text().startswith("<!doctype html>")
-    (run.path / FILE).unlink()
-    (run.path / FILE).mkdir()
-    assert write_own(run) == f"cannot write {run.path / FILE}: is a directory; write it with: launcher report r"
+    assert (run.report).read_text().startswith("<!doctype html>")
+    (run.report).unlink()
+    (run.report).mkdir()
+    assert write_own(run) == f"cannot write {run.report}: is a directory; write it with: launcher report r"
     run.record.write_text("no json")
     sentence = write_own(run)
     assert sentence is not None
-    assert sentence.startswith(f"cannot write {run.path / FILE}: LauncherError: ")
+    assert sentence.startswith(f"cannot write {run.report}: LauncherError: ")
 
 
 def test_the_list_of_runs_links_to_their_pages():
