@@ -174,14 +174,23 @@ def settings(shape: Shape) -> dict[str, Any]:
 
 def estimated(device: str, shape: Shape, pairs: Any, trainer: Any) -> Any:
     """What the planner says where the tokens are known."""
-    from launcher.experiment.schema import Experiment
+    import torch
+
     from launcher.planning.estimate import estimate
+    from launcher.planning.gpus import Gpu
     from launcher.planning.machine import Machine
     from launcher.planning.model_config import ModelConfig
 
-    experiment = Experiment.parse({"model_name": "m", "datasets_path": "d", "hyperparameters": settings(shape)})
+    cuda, wanted = device == "cuda", experiment(shape)
+    gpu = Gpu("here", torch.cuda.mem_get_info()[1], None) if cuda else None
     sizes = ModelConfig.parse(trainer.model.config.to_dict())
-    return estimate(experiment, sizes, work_of(pairs), Machine(cuda=device == "cuda"))
+    return estimate(wanted, sizes, work_of(pairs, wanted.global_batch), Machine(cuda=cuda, gpu=gpu))
+
+
+def experiment(shape: Shape) -> Any:
+    from launcher.experiment.schema import Experiment
+
+    return Experiment.parse({"model_name": "m", "datasets_path": "d", "hyperparameters": settings(shape)})
 
 
 def make_trainer(device: str, shape: Shape, pairs: Any, folder: Path) -> Any:
@@ -192,11 +201,12 @@ def make_trainer(device: str, shape: Shape, pairs: Any, folder: Path) -> Any:
     from transformers import PrinterCallback, Qwen3ForCausalLM
 
     from launcher.experiment.hyperparameters import Hyperparameters
-    from trainer.inputs.adapter import widen_adapter
+    from trainer.inputs.adapter import skip_input_casts, widen_adapter
     from trainer.inputs.model import choose_precision
     from trainer.inputs.tokens import Tokens
     from trainer.step.choice import choose_path, take_path
     from trainer.step.dpo import DPOTrainer
+    from trainer.step.memory import counted, plan_rows
 
     torch.manual_seed(0)
     torch.set_num_threads(1)  # the peak is the same, and threads that wait for each other on a busy machine take minutes
@@ -215,7 +225,7 @@ def make_trainer(device: str, shape: Shape, pairs: Any, folder: Path) -> Any:
             gradient_checkpointing=shape.recompute,
             precompute_ref_log_probs=shape.full,
             max_steps=STEPS,
-            optim="adamw_torch",
+            optim="adamw_torch_fused" if cuda else "adamw_torch",
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
@@ -227,7 +237,13 @@ def make_trainer(device: str, shape: Shape, pairs: Any, folder: Path) -> Any:
     trainer.remove_callback(PrinterCallback)
     if not shape.full:
         widen_adapter(trainer.model)
-    choice = choose_path(trainer, "plain" if shape.plain else "fast", tokens, None)
+        if precision.bf16:
+            skip_input_casts(trainer.model)
+    wanted, rows = experiment(shape), None
+    if cuda:
+        counts = counted(tokens, wanted.global_batch)
+        rows = plan_rows(wanted, trainer.model, counts, trainer.args, packed=not shape.plain)
+    choice = choose_path(trainer, "plain" if shape.plain else "fast", tokens, None, rows=rows)
     take_path(trainer, choice, precision, "benchmark", [("pairs", tokens)], folder)
     return trainer
 

@@ -41,8 +41,8 @@ def make_pairs(shape: Shape, count: int, vocabulary: int, scale: int = 1) -> Any
     return TokenPairs.of(TokenPair(ids(shape.prompt), ids(shape.answer), ids(shape.answer), line) for line in range(count))
 
 
-def work_of(pairs: Any) -> Any:
-    """The planner's ``Work`` of one epoch of ``pairs``, counted."""
+def work_of(pairs: Any, batch: int = 1) -> Any:
+    """The planner's ``Work`` of one epoch of ``pairs``, counted; steps hold ``batch`` of them."""
     from launcher.planning.work import Work
     from trainer.inputs.tokens import Tokens
     from trainer.step.packing import packed_lengths
@@ -54,4 +54,5 @@ def work_of(pairs: Any) -> Any:
         longest=Tokens(pairs, 0).longest,
         longest_pair=int(pairs.lengths.sum(axis=1).max()),
         exact=True,
+        longest_pairs=tuple(sorted(pairs.lengths.sum(axis=1).tolist(), reverse=True)[:batch]),
     )

@@ -141,7 +141,9 @@ def estimated(experiment: Any, config: Any, pairs: Any, device: str) -> int:
         there = torch.cuda.get_device_properties(0)
         gpu = gpu_there(there.name, there.total_memory)
     machine = Machine(cuda=device == "cuda", gpu=gpu)
-    return int(estimate(experiment, ModelConfig.parse(config.to_dict()), work_of(pairs), machine).tensors)
+    return int(
+        estimate(experiment, ModelConfig.parse(config.to_dict()), work_of(pairs, experiment.global_batch), machine).tensors
+    )
 
 
 def losses(trainer: Any) -> list[float]:
