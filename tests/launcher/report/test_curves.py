@@ -39,11 +39,11 @@ def test_a_spike_of_one_step_among_20000_is_kept(run: RunDir):
     values[4_242] = -3.5
     found = log(run, loss=values)
     drawn = curves(found, charts([found]), 5)
-    assert len(drawn["x"]) == len(drawn["raw"]["loss"]) <= 2000
-    assert len(drawn["mx"]) == len(drawn["mean"]["loss"]) == 1000
+    assert len(drawn["x"]) == len(drawn["raw"]["loss"]) <= 1200
+    assert len(drawn["mx"]) == len(drawn["mean"]["loss"]) == 589
     at = {value: step for step, value in zip(drawn["x"], drawn["raw"]["loss"], strict=True)}
-    assert abs(at[9.25] - 13_338) < 20
-    assert abs(at[-3.5] - 4_243) < 20
+    assert abs(at[9.25] - 13_338) < 34
+    assert abs(at[-3.5] - 4_243) < 34
     assert drawn["x"] == sorted(set(drawn["x"]))
     assert (drawn["x"][0], drawn["x"][-1]) == (1, 20_000)
 
@@ -64,7 +64,7 @@ def test_the_mean_of_a_bucket_leaves_out_what_is_no_number(run: RunDir):
 def test_more_runs_have_fewer_points_each(run: RunDir):
     found = log(run, loss=[float(n) for n in range(20_000)])
     points = [len(curves(found, charts([found]), runs)["x"]) for runs in (1, 5, 20, 200)]
-    assert points == [2000, 2000, 500, 200]
+    assert points == [2000, 1178, 300, 200]
 
 
 def test_every_evaluation_is_a_point(tmp_path: Path):
