@@ -129,7 +129,10 @@ def _set(trainer: Any, parameter: torch.nn.Parameter, state: Mapping[str, Any]) 
         with torch.no_grad():
             parameter.copy_(whole_state["fp32"])
         kept = {name: whole_state[name].to(parameter.device, parameter.dtype) for name in MOMENTS}
-        trainer.optimizer.state[parameter] = {"step": torch.tensor(state["step"]), **kept}
+        # A fused optimizer counts its steps where its weights are, any other on the CPU.
+        is_fused = any(group.get("fused") for group in trainer.optimizer.param_groups)
+        step = torch.tensor(state["step"], device=parameter.device if is_fused else "cpu")
+        trainer.optimizer.state[parameter] = {"step": step, **kept}
         return
     from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
