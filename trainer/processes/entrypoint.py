@@ -238,9 +238,12 @@ def write_report(run: RunDir) -> None:
     """Writes the page of a run that has ended, which is the first node's task; a page that cannot be written is a warning."""
     if run.node:
         return
-    from launcher.report.page import write_own
+    try:
+        from launcher.report.page import write_own
 
-    sentence = write_own(run)
+        sentence = write_own(run)
+    except Exception as error:  # a checkout that was changed while the run trained
+        sentence = f"cannot write the run's report: {type(error).__name__}: {error}"
     if sentence is not None:
         sys.stderr.write(f"warning: {sentence}\n")
 

@@ -14,7 +14,7 @@ import pytest
 from launcher.runs.processes import Process, members
 from launcher.runs.run_dir import RunDir
 from trainer.processes.children import Children
-from trainer.processes.entrypoint import Ending, judge
+from trainer.processes.entrypoint import Ending, judge, write_report
 from trainer.processes.kills import Kills
 
 FAKES = Path(__file__).parents[2] / "fakes"
@@ -70,6 +70,12 @@ def test_a_page_that_cannot_be_written_is_a_warning_and_the_run_is_done(run):
     assert code == 0
     assert f"warning: cannot write {run.path}/report.html: is a directory; write it with: launcher report r\n" in out
     assert run.read_record()["outcome"]["state"] == "done"
+
+
+def test_code_of_the_page_that_has_changed_meanwhile_ends_no_run(run, monkeypatch, capsys):
+    monkeypatch.setattr("launcher.report.page.write_own", None)
+    write_report(run)
+    assert capsys.readouterr().err == "warning: cannot write the run's report: TypeError: 'NoneType' object is not callable\n"
 
 
 @pytest.mark.parametrize("code", [1, 42, 43, 44, 45, 46, 47, 48])
