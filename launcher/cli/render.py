@@ -17,6 +17,7 @@ from .options import (
     namespace_option,
 )
 from .screen import say
+from .sweep import render_sweep, sweep_option
 
 if TYPE_CHECKING:
     from ..launch.rendered import Choice
@@ -29,7 +30,16 @@ if TYPE_CHECKING:
 @namespace_option
 @full_option
 @choice()
-def render(choice: Choice, backend: str | None, cluster: bool, kind: str | None, namespace: str | None, full: bool) -> None:
+@sweep_option
+def render(
+    choice: Choice,
+    backend: str | None,
+    cluster: bool,
+    kind: str | None,
+    namespace: str | None,
+    full: bool,
+    axes: tuple[str, ...],
+) -> None:
     """Print the command that `launcher run EXP` would start.
 
     With --cluster: print the objects that `launcher submit EXP` would create, as YAML for `kubectl create -f -`. With --full:
@@ -37,12 +47,15 @@ def render(choice: Choice, backend: str | None, cluster: bool, kind: str | None,
     """
     from ..launch.rendered import rendered, rendered_for_cluster
 
-    if cluster or backend == "kubernetes":
-        found = rendered_for_cluster(choice.on_cluster(kind, namespace))
+    is_cluster = cluster or backend == "kubernetes"
+    if is_cluster:
+        choice = choice.on_cluster(kind, namespace)
     elif kind is not None or namespace is not None:
         raise UsageError("--kind and --namespace are for a cluster: add --cluster")
-    else:
-        found = rendered(choice, backend)
+    if axes:
+        render_sweep(choice, axes, backend, cluster=is_cluster, full=full)
+        return
+    found = rendered_for_cluster(choice) if is_cluster else rendered(choice, backend)
     click.echo(found.text(full=full), nl=False)
 
 

@@ -13,6 +13,7 @@ from ..errors import UsageError
 from .options import backend_option, choice, cluster_option, data_of_option, full_option, namespace_option
 from .screen import complain, facts, notices, say, this_launcher
 from .submit import registry_option
+from .sweep import parallel_option, sweep_option
 
 if TYPE_CHECKING:
     from ..launch.rendered import Choice
@@ -58,13 +59,31 @@ def _target(command: Callable[..., int]) -> Callable[..., int]:
 @click.option("--dry-run", is_flag=True, help="Print the command and start nothing, like `launcher render`.")
 @full_option
 @choice()
+@sweep_option
+@parallel_option
 @data_of_option
-def run(choice: Choice, target: Target, detach: bool, dry_run: bool, full: bool, data_of: str | None) -> int:
+def run(
+    choice: Choice,
+    target: Target,
+    detach: bool,
+    dry_run: bool,
+    full: bool,
+    data_of: str | None,
+    axes: tuple[str, ...],
+    parallel: int | None,
+) -> int:
     """Train the experiment EXP and follow it to the end.
 
     Ctrl-C asks whether to stop after a checkpoint or to detach (without a terminal it stops). A second Ctrl-C kills the run. The
     exit code is that of the run: 0 done, 42 mistake in the experiment, 43 in the data, 143 stopped on request, 130 killed.
+
+    With --sweep: one run for each combination of values, NAME-1, NAME-2, … and a ranked table at the end. A point that fails does
+    not stop the others (exit code 1); the same command with --name, or `launcher resume NAME`, continues what is not done.
     """
+    if axes:
+        return _sweep(choice, target, axes, parallel, data_of, detach=detach, dry_run=dry_run, full=full)
+    if parallel is not None:
+        raise UsageError("--parallel needs --sweep")
     from ..launch.rendered import rendered, rendered_for_cluster
     from ..launch.start import prepare
     from .live import waiting
@@ -83,6 +102,33 @@ def run(choice: Choice, target: Target, detach: bool, dry_run: bool, full: bool,
     notices(ready.notices)
     ready.where.prepare(ready.spec, say)
     return start(ready, detach)
+
+
+def _sweep(
+    choice: Choice,
+    target: Target,
+    axes: tuple[str, ...],
+    parallel: int | None,
+    data_of: str | None,
+    *,
+    detach: bool,
+    dry_run: bool,
+    full: bool,
+) -> int:
+    from .sweep import render_sweep, run_here, submit_sweep
+
+    if target.is_cluster:
+        choice = choice.on_cluster(None, target.namespace)
+    if dry_run:
+        render_sweep(choice, axes, target.backend, cluster=target.is_cluster, full=full)
+        return 0
+    if target.is_cluster:
+        if parallel is not None:
+            raise UsageError("--parallel is for this machine: on a cluster the scheduler, or a queue of Kueue, decides")
+        return submit_sweep(choice, axes, target.registry, data_of, anyway=False, as_json=False)
+    if detach:
+        raise UsageError("--detach: a sweep on this machine is followed to its end")
+    return run_here(choice, axes, target.backend, parallel, data_of)
 
 
 def _submit(choice: Choice, registry: str | None, data_of: str | None, detach: bool) -> int:

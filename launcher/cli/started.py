@@ -38,12 +38,18 @@ def logs(name: str, follow: bool, rank: int | None, cluster: bool, namespace: st
 @cluster_option
 @namespace_option
 def stop(name: str, now: bool, cluster: bool, namespace: str | None) -> None:
-    """Stop a run after a checkpoint, and wait until it has ended."""
-    from ..backends.finding import find
+    """Stop a run after a checkpoint, and wait until it has ended. The name of a sweep stops all its runs."""
     from ..backends.stopping import stop as stop_run
+    from ..launch.swept import Swept, find
     from .watch import conclude
 
-    where, run = find(name, cluster=cluster, namespace=namespace)
+    found = find(name, cluster=cluster, namespace=namespace)
+    if isinstance(found, Swept):
+        from .sweep import stop_sweep
+
+        stop_sweep(found, now=now)
+        return
+    where, run = found
     conclude(stop_run(where, run, now=now, say=say, warn=complain), err=False)
 
 
@@ -56,12 +62,18 @@ def resume(name: str, detach: bool, cluster: bool, namespace: str | None) -> int
     """Resume a run that was stopped, killed or failed: in its own folder, from its newest checkpoint.
 
     It ends with the same adapter as without the interruption. To change settings, start a new run with
-    --set hyperparameters.resume_from_checkpoint=true.
+    --set hyperparameters.resume_from_checkpoint=true. The name of a sweep continues what is not done.
     """
     from ..launch.resume import resumption
+    from ..launch.swept import Swept, find
     from .watch import Interrupts, watch
 
-    found = resumption(name, cluster=cluster, namespace=namespace, say=say)
+    there = find(name, cluster=cluster, namespace=namespace)
+    if isinstance(there, Swept):
+        from .sweep import resume_sweep
+
+        return resume_sweep(there, detach)
+    found = resumption(*there, say=say)
     with Interrupts() as interrupts:
         found.start()
         say(found.sentence)

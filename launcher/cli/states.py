@@ -61,12 +61,18 @@ def ps(as_json: bool, every: bool, cluster: bool, namespace: str | None) -> None
 def status(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
     """Show a run's status: state, progress, times and folder.
 
-    RUN is a name or the beginning of one, an experiment (its newest run) or `latest`.
+    RUN is a name or the beginning of one, an experiment (its newest run), `latest` or a sweep.
     """
-    from ..backends.finding import find
     from ..backends.state import run_status
+    from ..launch.swept import Swept, find
 
-    found = run_status(*find(name, cluster=cluster, namespace=namespace))
+    there = find(name, cluster=cluster, namespace=namespace)
+    if isinstance(there, Swept):
+        from .sweep import show_status
+
+        show_status(there, as_json)
+        return
+    found = run_status(*there)
     if as_json:
         _echo_json(found.json())
         return
@@ -76,7 +82,7 @@ def status(name: str, as_json: bool, cluster: bool, namespace: str | None) -> No
 def _draw(found: RunStatus) -> None:
     now, there, why = found.known, found.cluster, found.why
     sentence = None if now.sentence == now.state else now.sentence
-    facts({"run": now.run, "experiment": now.experiment, "state": _state(now)})
+    facts({"run": now.run, "experiment": now.experiment, "state": state_of(now)})
     facts({"because": sentence if why is None else why.sentence, "what to do": None if why is None else typed(why.suggestion)})
     if there is not None and there.restarts is not None:
         facts({"nodes": str(now.nodes) if now.is_over else f"{there.running} of {now.nodes} running"})
@@ -97,12 +103,12 @@ def _object(there: ClusterPart) -> str:
 
 
 def _rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
-    rows = [(run.run, _state(run), run.progress, *_quality(run), _minute(run.created), run.took) for run in runs]
+    rows = [(run.run, state_of(run), run.progress, *quality(run), _minute(run.created), run.took) for run in runs]
     return [("RUN", "STATE", "STEP", "ACCURACY", "MARGIN", "STARTED (UTC)", "TOOK"), *rows]
 
 
 def _cluster_rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
-    rows = [(run.run, _state(run), str(run.nodes), run.namespace or "-", _minute(run.created), run.took) for run in runs]
+    rows = [(run.run, state_of(run), str(run.nodes), run.namespace or "-", _minute(run.created), run.took) for run in runs]
     return [("RUN", "STATE", "NODES", "NAMESPACE", "STARTED (UTC)", "TOOK"), *rows]
 
 
@@ -132,7 +138,7 @@ def _judged(run: Known) -> str | None:
     return None if run.accuracy is None or run.margin is None else f"accuracy {run.accuracy:.2f}, margin {run.margin:+z.3f}"
 
 
-def _quality(run: Known) -> tuple[str, str]:
+def quality(run: Known) -> tuple[str, str]:
     """Accuracy and margin; a run without validation pairs shows those of its training pairs, and the word."""
     accuracy = "-" if run.accuracy is None else f"{run.accuracy:.2f}"
     margin = "-" if run.margin is None else f"{run.margin:+z.3f}"
@@ -143,7 +149,7 @@ def _loss(run: Known) -> str | None:
     return None if run.loss is None else f"{run.loss:z.4f}"
 
 
-def _state(run: Known) -> str:
+def state_of(run: Known) -> str:
     return run.state if run.exit_code in (None, 0) else f"{run.state} ({run.exit_code})"
 
 

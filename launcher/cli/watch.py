@@ -83,20 +83,20 @@ def watch(backend: Runs[Run], run: Run, interrupts: Interrupts, *, pairs_a_step:
 
 def _answer(drawn: Screen, interrupts: Interrupts) -> str:
     """``stop``, ``detach`` or ``kill``; without a terminal ``stop``."""
-    if interrupts.last != signal.SIGINT or not _is_terminal():
+    if interrupts.last != signal.SIGINT or not is_terminal():
         return "stop"
     drawn.close()
     try:
-        return _stop_or_detach(interrupts)
+        return stop_or_detach(interrupts)
     finally:
         drawn.open()
 
 
-def _is_terminal() -> bool:
+def is_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 
-def _stop_or_detach(interrupts: Interrupts) -> str:
+def stop_or_detach(interrupts: Interrupts) -> str:
     """Asks what to do with the run, which continues meanwhile: ``stop``, ``detach``, or by a second Ctrl-C ``kill``."""
     interrupts.is_watching = False
     try:

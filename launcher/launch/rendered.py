@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ExperimentError, UsageError
@@ -74,8 +75,11 @@ class Rendered:
         return {"run": self.job.run, "experiment": self.job.key, "backend": self.backend, **self.spec.json()}
 
 
-def rendered(choice: Choice, backend: str | None) -> Rendered:
-    """A run on this machine: ``backend`` is host or docker; None takes docker where an engine answers, else the host."""
+def rendered(choice: Choice, backend: str | None, notes: Mapping[str, Any] = MappingProxyType({})) -> Rendered:
+    """A run on this machine: ``backend`` is host or docker; None takes docker where an engine answers, else the host.
+
+    ``notes``: for the run's record, see ``Job``.
+    """
     from ..backends.choose import choose_backend
     from ..backends.host import gpus_there
     from ..experiment.files import load, read_env
@@ -95,12 +99,14 @@ def rendered(choice: Choice, backend: str | None) -> Rendered:
         REDACTOR.learn(caller, e.launch.secrets)
         shared, node = choose_parallelism(e, Path.cwd(), there, caller), Node.of(caller, e.launch.nodes)
         job = plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, node=node, origin=str(loaded.file))
+        job = replace(job, notes=notes)
         return Rendered(where, job, loaded, where.render(job), why)
 
 
-def rendered_for_cluster(choice: Choice) -> Rendered:
-    """A run on a cluster, which is not asked."""
+def rendered_for_cluster(choice: Choice, notes: Mapping[str, Any] = MappingProxyType({})) -> Rendered:
+    """A run on a cluster, which is not asked; ``notes``: for the run's record, see ``Job``."""
     job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)
+    job = replace(job, notes=notes)
     return Rendered(None, job, loaded, cluster_spec(job, loaded, namespace=job.experiment.launch.kubernetes.namespace))
 
 

@@ -29,14 +29,13 @@ class Resumption:
     start: Callable[[], object] = field(repr=False)
 
 
-def resumption(name: str, *, cluster: bool, namespace: str | None, say: Callable[[str], None]) -> Resumption:
-    """The run that ``name`` means, ready to be resumed; ``say`` is told what is prepared for it.
+def resumption(where: Runs[Any], run: Any, say: Callable[[str], None]) -> Resumption:
+    """``run``, ready to be resumed; ``say`` is told what is prepared for it.
 
     Raises UsageError for a run that is not over, is done, or was started in another directory.
     """
-    from ..backends.finding import find, on_cluster
+    from ..backends.finding import on_cluster
 
-    where, run = find(name, cluster=cluster, namespace=namespace)
     now = where.status(run)
     if not now.is_over:
         raise UsageError(f"{run.name} is {now.state}. Follow it with: launcher logs -f {run.name}")

@@ -13,7 +13,7 @@ from .data import copy_of, reading_for, with_copy
 
 if TYPE_CHECKING:
     from ..backends.choose import AnyBackend
-    from ..data.pairs import Source
+    from ..data.pairs import Pairs, Source
     from ..job.job import Job
     from ..runs.run_dir import RunDir
     from .rendered import Rendered
@@ -57,24 +57,49 @@ def prepare(found: Rendered, data_of: str | None, say: Callable[[str], None]) ->
     Raises ExperimentError for the model and the output folders, LauncherError for the cache, DataError for the data, UsageError
     for a name that is taken.
     """
-    from ..data.pairs import read_pairs
+    check_start(found)
+    return prepared(found, read_for(found, data_of, say))
+
+
+def check_start(found: Rendered) -> None:
+    """Raises what ``prepare`` raises before it reads the data."""
     from ..experiment.files import read_env
     from ..job.job import check_outputs
     from ..job.model import check_model
+
+    assert found.where is not None, "a run on a cluster is submitted"
+    where, job, caller = found.where, found.job, read_env(Path.cwd())
+    _check_name(job)
+    with found.loaded.placed():
+        check_model(job.experiment, where.cwd, caller)
+        check_outputs(job.experiment, where.cwd)
+        _check_cache(caller)
+
+
+def read_for(found: Rendered, data_of: str | None, say: Callable[[str], None]) -> Pairs:
+    """The pairs of ``found``, of the run ``data_of`` if that is given. Raises DataError and ExperimentError."""
+    from ..data.pairs import read_pairs
+    from ..experiment.files import read_env
+
+    assert found.where is not None, "a run on a cluster is submitted"
+    spec: Any = found.spec
+    job, cwd = found.job, found.where.cwd
+    with found.loaded.placed(), copy_of(job.experiment, data_of) as copy:
+        return read_pairs(job.experiment, reading_for(job, spec.run_dir, cwd, read_env(Path.cwd()), copy, say))
+
+
+def prepared(found: Rendered, pairs: Pairs) -> Prepared:
+    """The run ``found`` on ``pairs``, which were read."""
+    from ..experiment.files import read_env
     from ..planning.derived import derived
     from ..planning.planned import said_before_run
 
     assert found.where is not None, "a run on a cluster is submitted"
-    where, job, caller = found.where, found.job, read_env(Path.cwd())
     spec: Any = found.spec
-    _check_name(job)
-    with found.loaded.placed(), copy_of(job.experiment, data_of) as copy:
-        check_model(job.experiment, where.cwd, caller)
-        check_outputs(job.experiment, where.cwd)
-        _check_cache(caller)
-        pairs = read_pairs(job.experiment, reading_for(job, spec.run_dir, where.cwd, caller, copy, say))
-    chosen = {"backend": f"host ({found.why_host})"} if found.why_host is not None else {}
-    known = derived(job, pairs, spec.run_dir).facts | said_before_run(job.experiment, pairs, Path(), caller)
+    where, job = found.where, found.job
+    with found.loaded.placed():
+        chosen = {"backend": f"host ({found.why_host})"} if found.why_host is not None else {}
+        known = derived(job, pairs, spec.run_dir).facts | said_before_run(job.experiment, pairs, Path(), read_env(Path.cwd()))
     notices = (*found.loaded.notices, *pairs.notices, *where.notices(job))
     return Prepared(where, job, with_copy(spec, pairs.spreadsheet), MappingProxyType(chosen | known), notices, pairs.sources)
 

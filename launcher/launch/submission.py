@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -96,11 +96,14 @@ def submit(
     anyway: bool = False,
     follows: bool = False,
     listener: Listener | None = None,
+    notes: Mapping[str, Any] = MappingProxyType({}),
+    copy: Path | None = None,
 ) -> Submission:
     """Creates the run that ``choice`` means on the cluster of the current context.
 
     ``registry``: where an image of this machine is pushed to; ``data_of``: the run whose snapshot of the spreadsheet is reused;
-    ``anyway``: findings of the preflight checks are warnings; ``follows``: the caller will read the run's log.
+    ``anyway``: findings of the preflight checks are warnings; ``follows``: the caller will read the run's log; ``notes``:
+    for the run's record, see ``Job``; ``copy``: a folder with the cells of the spreadsheet.
 
     Raises ExperimentError and DataError before a cluster is asked, NotReady for what the preflight checks find, and HalfWay
     where the creation fails: then every object that was created is removed again.
@@ -109,8 +112,8 @@ def submit(
 
     caller = read_env(Path.cwd())
     job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)
-    is_named = choice.run_name is not None
-    one = _Submitting(job, loaded, caller, registry, anyway, follows, is_named=is_named, told=listener or Silent())
+    job, is_named = replace(job, notes=notes), choice.run_name is not None
+    one = _Submitting(job, loaded, caller, registry, anyway, follows, is_named=is_named, told=listener or Silent(), copy=copy)
     return one.submit(data_of)
 
 
@@ -150,6 +153,7 @@ class _Submitting:
     told: Listener
     image: Image | None = None  # the one to take; None: that of the experiment or of this checkout
     check: Callable[[Sequence[Source]], None] = lambda _: None
+    copy: Path | None = None  # of the spreadsheet's cells
     notices: list[str] = field(default_factory=list)
 
     def submit(self, data_of: str | None) -> Submission:
@@ -184,7 +188,7 @@ class _Submitting:
         with self.loaded.placed():
             local = look(self.job.experiment, Path.cwd())
             spec = cluster_spec(self.job, self.loaded, namespace=None, local=local, image=self.image)
-            with copy_of(self.job.experiment, data_of) as copy:
+            with nullcontext(self.copy) if self.copy is not None else copy_of(self.job.experiment, data_of) as copy:
                 pairs = _read(self.job, spec, self.caller, copy, self.told)
             if data_of is not None and pairs is not None:
                 check_travels(spec, pairs.spreadsheet)

@@ -31,6 +31,9 @@ class ClusterRun:
     world: int | None = None
     global_batch: int | None = None
     image: str | None = None
+    sweep: str | None = None  # the sweep of which it is a point
+    point: int | None = None
+    settings: tuple[str, ...] = ()  # of the point
 
     @classmethod
     def of(cls, obj: Mapping[str, Any]) -> ClusterRun:
@@ -57,6 +60,9 @@ class ClusterRun:
             world=_number(said("world", "")),
             global_batch=_number(said("global-batch", "")),
             image=said("image", "") or None,
+            sweep=annotations.get(_PREFIX + "sweep"),
+            point=_number(said("point", "")),
+            settings=tuple(annotations.get(_PREFIX + "settings", "").splitlines()),
         )
 
     @property

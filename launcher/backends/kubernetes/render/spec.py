@@ -190,6 +190,7 @@ def _labels(job: Job, user: str) -> dict[str, str]:
         "dpo-launcher/run": label_value(job.run),
         "dpo-launcher/experiment": label_value(job.experiment.experiment_id),
         "dpo-launcher/user": label_value(user),
+        **({"dpo-launcher/sweep": label_value(job.notes["sweep"]["name"])} if "sweep" in job.notes else {}),
     }
 
 
@@ -213,6 +214,8 @@ def _annotations(job: Job, place: Place, run: RunDir) -> dict[str, str]:
         "folder": str(_below_claim(run)),
         "image": place.image.reference,
         "origin": job.origin or "",
+        **{name: str(job.notes.get("sweep", {}).get(key, "")) for name, key in (("sweep", "name"), ("point", "point"))},
+        "settings": "\n".join(job.notes.get("sweep", {}).get("settings", ())),
     }
     return {f"dpo-launcher/{name}": value for name, value in said.items() if value}
 

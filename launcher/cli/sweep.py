@@ -1,0 +1,196 @@
+"""Sweeps as verbs draw them: the points that are started, the ranked table, and what `run`, `submit` and others do with one."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import Aborted, Stopped, UsageError
+from .screen import LABEL, complain, facts, notices, say, table, this_launcher
+
+if TYPE_CHECKING:
+    from ..launch.rendered import Choice
+    from ..launch.sweep import Outcome, Sweep
+    from ..launch.sweeping import Sweeping
+    from ..launch.swept import Swept
+
+sweep_option = click.option(
+    "--sweep",
+    "axes",
+    multiple=True,
+    metavar="KEY=V1,V2",
+    help="Start one run for each value, such as hyperparameters.beta=0.05,0.1; repeatable: every combination.",
+)
+parallel_option = click.option(
+    "--parallel",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Points of a sweep at the same time (default: as many as the GPUs allow).",
+)
+
+
+def run_here(choice: Choice, axes: Sequence[str], backend: str | None, parallel: int | None, data_of: str | None) -> int:
+    """Runs a sweep on this machine to its end; returns the exit code."""
+    from ..launch.sweep import plan_sweep
+
+    return _continue(plan_sweep(choice, axes), backend, parallel, data_of)
+
+
+def _continue(sweep: Sweep, backend: str | None, parallel: int | None, data_of: str | None) -> int:
+    from ..launch.sweeping import sweep_here
+    from .live import waiting
+
+    with waiting("reading the model's configuration and the data"):
+        found = sweep_here(sweep, backend, parallel, data_of, complain)
+    count = len(found.slots.gpus)
+    if found.first is not None:
+        each = {name: fact for name, fact in found.first.facts.items() if name not in ("run", "output")}
+        facts({"sweep": f"{sweep.name}: {len(sweep.points)} points, {count} at a time", **each})
+        notices(found.first.notices)
+    return _ended(found, _watched(found))
+
+
+def _watched(found: Sweeping) -> str | None:
+    from .watch import Interrupts
+
+    with Interrupts() as interrupts:
+        interrupts.is_watching = True
+        return found.run(_asking(interrupts), say)
+
+
+def _asking(interrupts: object) -> Callable[[], str | None]:
+    """What a person asks of the sweep: ``stop`` by the first Ctrl-C (on a terminal it is asked), ``kill`` by the second one."""
+    from .watch import Interrupts, is_terminal, stop_or_detach
+
+    assert isinstance(interrupts, Interrupts)
+    heeded = False
+
+    def asked() -> str | None:
+        nonlocal heeded
+        if interrupts.count > 1:
+            return "kill"
+        if interrupts.count and not heeded:
+            heeded = True
+            return stop_or_detach(interrupts) if interrupts.last == signal.SIGINT and is_terminal() else "stop"
+        return None
+
+    return asked
+
+
+def _ended(found: Sweeping, asked: str | None) -> int:
+    """Draws the end of a sweep; returns its exit code."""
+    outcomes = found.outcomes()
+    draw(found.sweep.name, outcomes)
+    if asked == "detach":
+        return 0
+    if asked is not None:
+        return Aborted.exit_code if asked == "kill" else Stopped.exit_code
+    return 0 if all(one.is_done for one in outcomes) else 1
+
+
+def draw(name: str, outcomes: Sequence[Outcome]) -> None:
+    """The points, best first, and what fits next."""
+    from ..launch.sweep import rank_notices, ranked
+    from .states import quality, state_of
+
+    best_first = ranked(outcomes)
+    keys = [setting.partition("=")[0] for setting in outcomes[0].point.settings]
+    short = [key.rpartition(".")[2] for key in keys]
+    heads = [key if short.count(word) > 1 else word for key, word in zip(keys, short, strict=True)]
+    rows: list[tuple[str, ...]] = [("RUN", *heads, "ACCURACY", "MARGIN", "LOSS", "STATE", "TOOK")]
+    for one in best_first:
+        values = [setting.partition("=")[2] for setting in one.point.settings]
+        known = one.known
+        if known is None:
+            rows.append((one.run, *values, "-", "-", "-", one.state, "-"))
+            continue
+        loss = "-" if known.loss is None else f"{known.loss:z.4f}"
+        rows.append((one.run, *values, *quality(known), loss, state_of(known), known.took))
+    table(rows, optional=("TOOK", "LOSS"))
+    notices(rank_notices(outcomes))
+    for one in best_first:
+        if one.known is not None and one.known.state in ("failed", "lost"):
+            sentence = (one.known.sentence or "it did not print why").splitlines()[0]
+            say(f"{one.run}: {sentence} (see: {this_launcher()} why {one.run})", indent=4)
+    _next(name, best_first)
+
+
+def _next(name: str, best_first: Sequence[Outcome]) -> None:
+    done = [one.run for one in best_first if one.is_done]
+    if done:
+        say(f"{'best':<{LABEL}}{done[0]}")
+    if len(done) > 1:
+        say(f"{'next':<{LABEL}}{this_launcher()} compare {' '.join(done)}")
+    if len(done) < len(best_first):
+        say(f"{len(done)} of {len(best_first)} points are done. Resume it with: {this_launcher()} resume {name}")
+
+
+def render_sweep(choice: Choice, axes: Sequence[str], backend: str | None, *, cluster: bool, full: bool) -> None:
+    """Prints what each point would start."""
+    from ..launch.rendered import rendered, rendered_for_cluster
+    from ..launch.sweep import load_points, plan_sweep
+
+    sweep = plan_sweep(choice, axes)
+    load_points(sweep)
+    for point in sweep.points:
+        one, note = sweep.choice_of(point), sweep.note(point)
+        click.echo(f"# {sweep.run(point)}: point {point.number} of {len(sweep.points)}: {point}")
+        found = rendered_for_cluster(one, note) if cluster else rendered(one, backend, note)
+        click.echo(found.text(full=full), nl=False)
+
+
+def submit_sweep(
+    choice: Choice, axes: Sequence[str], registry: str | None, data_of: str | None, *, anyway: bool, as_json: bool
+) -> int:
+    """Creates one Job a point; the same command, with the sweep's name, creates those that are missing."""
+    from ..launch.sweep import plan_sweep
+    from ..launch.sweep_submission import submit_points
+    from .submit import Told
+
+    sweep = plan_sweep(choice, axes)
+    made, count = [], len(sweep.points)
+    try:
+        for point, done in submit_points(sweep, registry=registry, data_of=data_of, anyway=anyway, listener=Told(as_json)):
+            if done is None:
+                complain(f"[{point.number}/{count}] {sweep.run(point)}: {point} (exists)")
+            else:
+                made.append(done)
+    except BaseException:
+        if made:
+            complain(f"{len(made)} of {count} runs were created; create the others with the same command and --name {sweep.name}")
+        raise
+    if as_json:
+        click.echo(json.dumps([one.json() for one in made], indent=2, ensure_ascii=False))
+        return 0
+    say(f"Submitted {len(made)} runs of sweep {sweep.name}. See them with: {this_launcher()} status {sweep.name} --cluster")
+    return 0
+
+
+def resume_sweep(found: Swept, detach: bool) -> int:
+    """Continues what is not done."""
+    if found.sweep is None:
+        names = found.resume_there()
+        say(f"Started {', '.join(names)}" if names else f"{found.name}: nothing to resume")
+        return 0
+    found.check_idle()
+    if detach:
+        raise UsageError("--detach: a sweep on this machine is followed to its end")
+    entry = found.entries[0]
+    return _continue(found.sweep, entry.get("backend"), entry.get("parallel"), None)
+
+
+def stop_sweep(found: Swept, *, now: bool) -> None:
+    found.stop(now=now, say=say, warn=complain)
+    draw(found.name, found.outcomes())
+
+
+def show_status(found: Swept, as_json: bool) -> None:
+    outcomes = found.outcomes()
+    if as_json:
+        click.echo(json.dumps({"sweep": found.name, "points": [one.json() for one in outcomes]}, indent=2, ensure_ascii=False))
+        return
+    draw(found.name, outcomes)

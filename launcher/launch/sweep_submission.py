@@ -1,0 +1,78 @@
+"""A sweep on a cluster: one Job a point. The cluster's scheduler, or a queue of Kueue, decides how many run at the same time."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+from .submission import Listener, Submission, submit
+from .sweep import Point, Sweep, load_points
+
+if TYPE_CHECKING:
+    from ..backends.kubernetes.follow.run import ClusterRun
+    from ..experiment.loaded import Loaded
+
+
+def submit_points(
+    sweep: Sweep, *, registry: str | None, data_of: str | None, anyway: bool, listener: Listener
+) -> Iterator[tuple[Point, Submission | None]]:
+    """Creates the run of each point in turn; None for one that exists. All points are checked before the first is created.
+
+    A spreadsheet is read once. Raises what ``load_points`` and ``submit`` raise, and UsageError for a name that others have.
+    """
+    loaded = load_points(sweep)
+    existing = _existing(sweep, loaded[0].experiment.launch.kubernetes.namespace)
+    with _spreadsheet(loaded, data_of, listener) as copy:
+        for point in sweep.points:
+            if sweep.run(point) in existing:
+                yield point, None
+                continue
+            listener.say(f"[{point.number}/{len(sweep.points)}] {sweep.run(point)}: {point}")
+            done = submit(
+                sweep.choice_of(point),
+                registry=registry,
+                data_of=data_of,
+                anyway=anyway,
+                listener=listener,
+                notes=sweep.note(point),
+                copy=copy,
+            )
+            yield point, done
+
+
+def _existing(sweep: Sweep, namespace: str | None) -> Mapping[str, ClusterRun]:
+    """The sweep's runs on the cluster by their names; raises UsageError where one has other settings."""
+    from ..backends.finding import cluster_of, listed_on
+    from ..experiment.files import read_env
+
+    points = {sweep.run(point): point for point in sweep.points}
+    where, namespaces = cluster_of(read_env(Path.cwd()), namespace)
+    runs = [one.run for one in listed_on(where, namespaces, with_pods=False) if one.run.name in points]
+    for run in runs:
+        if run.sweep != sweep.name or run.settings != points[run.name].settings:
+            was = ", ".join(run.settings) or "no point of a sweep"
+            raise UsageError(f"--name {sweep.name}: run {run.name} exists with other settings ({was}); choose another --name")
+    return {run.name: run for run in runs}
+
+
+@contextmanager
+def _spreadsheet(loaded: Sequence[Loaded], data_of: str | None, listener: Listener) -> Iterator[Path | None]:
+    """A folder with the cells of the spreadsheet that all points read, read now; None where they do not read the same one."""
+    from ..data.rows import Reading, read_tables, wanted_worksheets
+    from ..data.sheets.spreadsheet import write_copy
+    from ..experiment.files import read_env
+
+    experiments = [one.experiment for one in loaded]
+    sheets = {(e.spreadsheet_id, *sorted(wanted_worksheets(e).items())) for e in experiments}
+    if data_of is not None or experiments[0].spreadsheet_id is None or len(sheets) > 1:
+        yield None
+        return
+    read = read_tables(experiments[0], Reading(Path.cwd(), read_env(Path.cwd()), say=listener.say)).spreadsheet
+    assert read is not None, "the tables are worksheets"
+    with tempfile.TemporaryDirectory() as folder:
+        write_copy(Path(folder), read.files)
+        yield Path(folder)

@@ -1,0 +1,121 @@
+"""Swept: a sweep that was started, found by its name from the records of its runs: how it is, stopping it, continuing it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import UsageError
+from ..runs.processes import Process
+from .sweep import Outcome, Point, Sweep, of_record
+
+_TICK: Final = 0.2  # seconds between two looks at the runs
+
+
+@dataclass(frozen=True)
+class Swept:
+    """``runs``: backend, run and point of each run that was started; ``sweep``: all points, None on a cluster, where all runs are
+    created at once."""
+
+    name: str
+    runs: tuple[tuple[Any, Any, Point], ...] = field(repr=False)
+    sweep: Sweep | None
+    entries: tuple[Mapping[str, Any], ...] = field(repr=False)
+
+    def outcomes(self) -> list[Outcome]:
+        """Every point as it is now, in the order of the grid."""
+        from ..backends.state import run_status
+
+        found = {point.number: Outcome(point, run.name, run_status(where, run).known) for where, run, point in self.runs}
+        if self.sweep is not None:
+            for point in self.sweep.points:
+                found.setdefault(point.number, Outcome(point, self.sweep.run(point), None))
+        return [found[number] for number in sorted(found)]
+
+    def stop(self, *, now: bool, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        """Stops every run and returns when they are over; the command that starts the points starts no more."""
+        starter = self.starter
+        if starter is not None:
+            starter.send(signal.SIGTERM)
+        running = [(where, run) for where, run, _ in self.runs if not where.status(run).is_over]
+        for where, run in running:
+            where.stop(run, now=now)
+        if running and not now:
+            say(f"{self.name}: waiting for {len(running)} run{'s' * (len(running) > 1)} to write a checkpoint and end")
+        for where, run in running:
+            where.wait(run, warn)
+        while starter is not None and starter.alive:
+            time.sleep(_TICK)
+
+    def resume_there(self) -> list[str]:
+        """Starts the runs on a cluster that are over and not done again; returns their names."""
+        begun = []
+        for where, run, _ in self.runs:
+            now = where.status(run)
+            if now.is_over and now.state != "done":
+                where.resume(run)
+                begun.append(run.name)
+        return begun
+
+    @property
+    def starter(self) -> Process | None:
+        """The command on this machine that starts the points, where it is alive."""
+        found = (Process.parse(entry.get("process")) for entry in self.entries)
+        return next((one for one in found if one is not None and one.is_here and one.alive), None)
+
+    def check_idle(self) -> None:
+        """Raises UsageError while another command starts the points."""
+        starter = self.starter
+        if starter is not None:
+            raise UsageError(f"{self.name} is being swept by process {starter.pid}; stop it with: launcher stop {self.name}")
+
+
+def find(name: str, *, cluster: bool, namespace: str | None) -> Swept | tuple[Any, Any]:
+    """The run that ``name`` means, with its backend, else the sweep of that name. Raises UsageError if neither exists."""
+    from ..backends.finding import find as find_run
+    from ..runs.finding import AmbiguousName
+
+    if not cluster and namespace is None and (here := _here(name)) is not None:
+        return here
+    try:
+        where, run = find_run(name, cluster=cluster, namespace=namespace)
+    except AmbiguousName:
+        there = _there(name, namespace)
+        if there is None:
+            raise
+        return there
+    if run.name != name and getattr(run, "sweep", None) == name and (there := _there(name, namespace)) is not None:
+        return there
+    return where, run
+
+
+def _here(name: str) -> Swept | None:
+    from ..backends.choose import backend_of
+    from ..backends.finding import local_runs
+
+    runs = local_runs()
+    if any(run.name == name for run in runs):
+        return None
+    entries = [(run, run.read_record().get("sweep") or {}) for run in runs if run.name.startswith(f"{name}-")]
+    mine = [(run, entry) for run, entry in entries if entry.get("name") == name]
+    if not mine:
+        return None
+    found = tuple((backend_of(run), run, Point(int(entry["point"]), tuple(entry["settings"]))) for run, entry in mine)
+    return Swept(name, found, of_record(mine[0][1]), tuple(entry for _, entry in mine))
+
+
+def _there(name: str, namespace: str | None) -> Swept | None:
+    from ..backends.finding import cluster_of, has_kubeconfig, listed_on
+    from ..experiment.files import read_env
+
+    caller = read_env(Path.cwd())
+    if not has_kubeconfig(caller):
+        return None
+    where, namespaces = cluster_of(caller, namespace)
+    runs = [one.run for one in listed_on(where, namespaces, with_pods=False) if one.run.sweep == name]
+    found = tuple((where, run, Point(run.point or 0, run.settings)) for run in runs)
+    return Swept(name, found, None, ()) if found else None

@@ -1,0 +1,142 @@
+"""`--sweep` as a person types it; torchrun is played by ``tests/fakes``, which ends with the code in the point's environment."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.runs.processes import kill
+from tests.launcher.cli.test_runs import CONFIG, begin, has_stepped, launcher, run_dir, wait_for
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    for name in ("configs", "data", "model"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "configs" / "demo.yml").write_text(CONFIG)
+    (tmp_path / "model" / "config.json").write_text("{}")
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / "model" / name).touch()
+    (tmp_path / "data" / "training_data.csv").write_text("prompt,chosen,rejected\nWhy?,Because.,No.\nHow?,So.,What?\n")
+    (tmp_path / "data" / "validation.csv").write_text("prompt,chosen,rejected\nWho?,Me.,Nobody.\n")
+    yield tmp_path
+    for record in tmp_path.rglob("run.json"):
+        kill(str(record.parent))
+
+
+def record(home: Path, name: str) -> dict[str, Any]:
+    return run_dir(home, name).read_record()
+
+
+def timeless(text: str) -> str:
+    return re.sub(r"\b\d+ s\b", "N s", text)
+
+
+SWEEP = ("run", "demo", "--backend", "host", "--name", "grid", "--sweep", "launch.env.FAKE_RANKS=45,0")
+
+
+def test_a_point_that_fails_does_not_stop_the_others_and_resume_continues_what_is_not_done(home: Path) -> None:
+    done = launcher(home, *SWEEP)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert timeless(done.stdout).endswith(
+        """\
+[1/2] grid-1  FAKE_RANKS=45  started
+[1/2] grid-1  FAKE_RANKS=45  failed (exit 45): rank 0 says 45
+[2/2] grid-2  FAKE_RANKS=0  started
+[2/2] grid-2  FAKE_RANKS=0  done
+RUN     FAKE_RANKS  ACCURACY      MARGIN  LOSS    STATE        TOOK
+grid-2  0           0.75 (train)  +0.500  0.6000  done         N s
+grid-1  45          0.75 (train)  +0.500  0.6000  failed (45)  N s
+grid-1: rank 0 says 45 (see: launcher why grid-1)
+best        grid-2
+1 of 2 points are done. Resume it with: launcher resume grid
+"""
+    )
+    assert "sweep       grid: 2 points, 1 at a time\n" in done.stdout
+    entry = record(home, "grid-2")["sweep"]
+    assert (entry["name"], entry["point"], entry["settings"]) == ("grid", 2, ["launch.env.FAKE_RANKS=0"])
+
+    shown = launcher(home, "status", "grid")
+    assert timeless(shown.stdout) == timeless(done.stdout)[timeless(done.stdout).index("RUN  ") :]
+    points = json.loads(launcher(home, "status", "grid", "--json").stdout)["points"]
+    assert [(one["run"], one["state"]) for one in points] == [("grid-1", "failed"), ("grid-2", "done")]
+
+    again = launcher(home, "resume", "grid")
+    assert again.returncode == 1
+    assert "1 of 2 points are done\n[1/2] grid-1  FAKE_RANKS=45  resumed\n" in again.stdout
+    assert [len(record(home, name)["attempts"]) for name in ("grid-1", "grid-2")] == [2, 1]
+    assert launcher(home, *SWEEP).returncode == 1, "the same command continues it, too"
+    assert [len(record(home, name)["attempts"]) for name in ("grid-1", "grid-2")] == [3, 1]
+
+
+def test_stop_ends_all_running_points_and_starts_no_more_and_resume_completes_the_sweep(home: Path) -> None:
+    slow = {"FAKE_WAIT": "60", "OMP_NUM_THREADS": ""}
+    axis = "hyperparameters.beta=0.1,0.2,0.3"
+    sweep = begin(home, "run", "demo", "--backend", "host", "--name", "grid", "--parallel", "2", "--sweep", axis, **slow)
+    wait_for(lambda: run_dir(home, "grid-1").path.exists() and run_dir(home, "grid-2").path.exists())
+    wait_for(lambda: has_stepped(run_dir(home, "grid-1")) and has_stepped(run_dir(home, "grid-2")))
+    busy = launcher(home, "resume", "grid")
+    assert (busy.returncode, busy.stderr) == (
+        2,
+        f"error: grid is being swept by process {sweep.pid}; stop it with: launcher stop grid\n",
+    )
+    stopped = launcher(home, "stop", "grid")
+    assert stopped.returncode == 0, stopped.stderr
+    assert sweep.wait(20) == 143
+    points = json.loads(launcher(home, "status", "grid", "--json").stdout)["points"]
+    assert [one["state"] for one in points] == ["stopped", "stopped", "not started"]
+
+    file = home / "configs" / "demo.yml"
+    file.write_text(CONFIG.replace("num_train_epochs: 3", "num_train_epochs: 4"))
+    changed = launcher(home, "resume", "grid")
+    assert changed.stderr == ("error: --name grid: the experiment has changed since grid-1 was started; choose another --name\n")
+    file.write_text(CONFIG)
+    resumed = launcher(home, "resume", "grid")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert [record(home, f"grid-{number}")["experiment"]["hyperparameters"]["beta"] for number in (1, 2, 3)] == [0.1, 0.2, 0.3]
+    assert "notice: margins scale with beta: compare accuracies across values of beta\n" in resumed.stdout
+    assert "next        launcher compare grid-1 grid-2 grid-3\n" in resumed.stdout
+
+
+def test_ctrl_c_stops_a_sweep_as_a_run(home: Path) -> None:
+    slow = {"FAKE_WAIT": "60"}
+    sweep = begin(home, "run", "demo", "--backend", "host", "--name", "grid", "--sweep", "hyperparameters.beta=0.1,0.2", **slow)
+    wait_for(lambda: has_stepped(run_dir(home, "grid-1")))
+    sweep.send_signal(signal.SIGINT)
+    assert sweep.wait(20) == 143
+    assert sweep.stdout is not None
+    assert "stopping grid-1 after a checkpoint\n" in sweep.stdout.read()
+    assert (record(home, "grid-1")["outcome"]["state"], run_dir(home, "grid-2").path.exists()) == ("stopped", False)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--sweep", "hyperparameters.beta=0.1,0.2", "--detach"], "--detach: a sweep on this machine is followed to its end"),
+        (["--parallel", "2"], "--parallel needs --sweep"),
+        (["--sweep", "hyperparameters.beta=0.1,0.10"], "--sweep: points 1 (beta=0.1) and 2 (beta=0.10) are the same experiment"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused_before_anything_starts(home: Path, args: list[str], message: str) -> None:
+    done = launcher(home, "run", "demo", *args)
+    assert (done.returncode, done.stderr, (home / "out").exists()) == (2, f"error: {message}\n", False)
+
+
+def test_render_prints_every_point(home: Path) -> None:
+    done = launcher(
+        home, "render", "demo", "--backend", "host", "--name", "grid", "--full", "--sweep", "hyperparameters.beta=0.1,0.2"
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.findall("^# grid-.*$", done.stdout, re.MULTILINE) == [
+        "# grid-1: point 1 of 2: beta=0.1",
+        "# grid-1: experiment demo on this machine: the CPU",
+        "# grid-2: point 2 of 2: beta=0.2",
+        "# grid-2: experiment demo on this machine: the CPU",
+    ]
+    assert re.findall('"beta": (.*),', done.stdout) == ["0.1", "0.2"]
