@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +45,7 @@ def rendered(
     caller: dict[str, str] | None = None,
     user: str = "you",
     image: str = IMAGE,
+    notes: dict[str, Any] | None = None,
     **fields: Any,
 ) -> KubernetesSpec:
     data = {"experiment_id": "1", "model_name": "Qwen/Qwen3-0.6B", "datasets_path": "data/answers", "launch": launch or {}}
@@ -52,6 +54,7 @@ def rendered(
     shared = DDP if name == "auto" else read_parallelism(name, Path(__file__).parents[1])
     there = 1 if gpus == "auto" else gpus
     job = plan(experiment, run=run, key="exp_1", gpus_there=there, parallelism=shared, origin="configs/e.yml")
+    job = replace(job, notes=notes or {})
     variant = "cuda" if job.gpus else "cpu"
     place = Place(
         user=user,
@@ -74,6 +77,16 @@ CASES: Final[dict[str, dict[str, Any]]] = {
     "four-nodes-eight-gpus": {"launch": _WIDE},
     "jobset": {"launch": {**_WIDE, "kubernetes": {"kind": "jobset"}}},
     "kueue": {"launch": {"gpus": 2, "kubernetes": {"queue": "research"}}, "namespace": "team-a"},
+    "point-of-a-sweep": {
+        "run": "grid-2",
+        "notes": {
+            "sweep": {
+                "name": "grid", "point": 2, "settings": ["hyperparameters.beta=0.05", "launch.env={A: 1}"],
+                "axes": ["hyperparameters.beta=0.1,0.05", "launch.env={A: 1}"], "experiment": "exp_1", "set": [], "file": None,
+            }
+        },
+        "hyperparameters": {"beta": 0.05},
+    },
     "all-options": {
         "local": large(),
         "namespace": "team-a",

@@ -117,6 +117,15 @@ def submit(
     return one.submit(data_of)
 
 
+def check_here(choice: Choice, data_of: str | None, copy: Path | None) -> None:
+    """Raises what ``submit`` raises before a cluster is asked."""
+    from ..experiment.files import read_env
+
+    job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)
+    one = _Submitting(job, loaded, read_env(Path.cwd()), None, False, False, is_named=True, told=Silent(), copy=copy)
+    one.check_here(data_of)
+
+
 def submit_job(
     job: Job,
     loaded: Loaded,
@@ -163,7 +172,7 @@ class _Submitting:
         from ..backends.kubernetes.submit.staging import stage
         from .data import with_copy
 
-        local, draft, pairs = self._checked_here(data_of)
+        local, draft, pairs = self.check_here(data_of)
         where, _ = cluster_of(self.caller, self.job.experiment.launch.kubernetes.namespace)
         cluster, namespace = where.cluster, where.cluster.namespace
         with _interrupted_by_sigterm():
@@ -180,7 +189,7 @@ class _Submitting:
             run = create(cluster, spec, namespace)
         return self._done(spec, where, run, told)
 
-    def _checked_here(self, data_of: str | None) -> tuple[Local, KubernetesSpec, Pairs | None]:
+    def check_here(self, data_of: str | None) -> tuple[Local, KubernetesSpec, Pairs | None]:
         """The files of this machine, the objects as far as they are known without a cluster, and the pairs."""
         from ..backends.kubernetes.render.local import look
         from .data import check_travels, copy_of

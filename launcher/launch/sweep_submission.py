@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from .submission import Listener, Submission, submit
+from .submission import Listener, Submission, check_here, submit
 from .sweep import Point, Sweep, load_points
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def submit_points(
     loaded = load_points(sweep)
     existing = _existing(sweep, loaded[0].experiment.launch.kubernetes.namespace)
     with _spreadsheet(loaded, data_of, listener) as copy:
+        _check(sweep, loaded, data_of, copy)
         for point in sweep.points:
             if sweep.run(point) in existing:
                 yield point, None
@@ -42,6 +43,16 @@ def submit_points(
                 copy=copy,
             )
             yield point, done
+
+
+def _check(sweep: Sweep, loaded: Sequence[Loaded], data_of: str | None, copy: Path | None) -> None:
+    """Checks the model and the data of every point, once where points differ in hyperparameters alone."""
+    seen = set()
+    for point, one in zip(sweep.points, loaded, strict=True):
+        inputs = one.experiment.model_dump_json(exclude={"hyperparameters", "health", "topic"})
+        if inputs not in seen:
+            check_here(sweep.choice_of(point), data_of, copy)
+        seen.add(inputs)
 
 
 def _existing(sweep: Sweep, namespace: str | None) -> Mapping[str, ClusterRun]:
