@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import LauncherError, UsageError, nearest
+from ..errors import LauncherError, UsageError
 from ..runs.learned import Learned
 from ..runs.pair_rewards import FILE as PAIRS
-from ..runs.pair_rewards import Group, PairReward, by_column, by_length
+from ..runs.pair_rewards import LENGTH, Group, grouped
 from ..runs.pair_rewards import parsed as pairs_of
 from ..runs.samples import FILE as SAMPLES
 from ..runs.samples import Sample, last
@@ -18,8 +18,6 @@ from ..runs.suspects import FILE as SUSPECTS
 from ..runs.suspects import Suspect
 from ..runs.suspects import parsed as suspects_of
 from . import Run, Runs
-
-LENGTH = "length"
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def evaluated(where: Runs[Run], run: Run, column: str | None) -> Evaluated:
     pairs = _read(where, run, PAIRS, pairs_of) if found.get("pairs") else []
     suspects = _read(where, run, SUSPECTS, suspects_of)[: found["suspects"]] if found.get("suspects") else []
     by = LENGTH if column is None else column
-    groups = tuple(_groups(run.name, pairs, by, found))
+    groups = tuple(grouped(pairs, by, found.get("noise", 0.0), run.name))
     return Evaluated(run.name, learned, by, groups, tuple(suspects), answers(where, run, record))
 
 
@@ -76,20 +74,3 @@ def _read(where: Runs[Run], run: Run, name: str, parse: Any) -> list[Any]:
         return list(parse(text))
     except (ValueError, KeyError, TypeError) as error:
         raise LauncherError(f"{where.place(run)}/evaluation/{name}: expected lines of this launcher, found {error}") from error
-
-
-def _groups(run: str, pairs: Sequence[PairReward], by: str, found: Mapping[str, Any]) -> list[Group]:
-    if not pairs:
-        if by != LENGTH:
-            raise UsageError(f"--by {by}: {run} evaluated no validation pairs")
-        return []
-    columns = list(pairs[0].columns)
-    if by in columns:
-        return by_column(pairs, by, found["noise"])
-    if by == LENGTH:
-        return [one.group for one in by_length(pairs, found["noise"])]
-    hint = nearest(by, columns)
-    raise UsageError(
-        f"--by {by}: the validation pairs of {run} have no such column; must be one of {', '.join([LENGTH, *columns])}"
-        + (f"\n    hint:     {hint}" if hint else "")
-    )

@@ -1,8 +1,8 @@
 """The command line: parses, calls one function of another room, prints what came back; it alone prints and sets exit codes.
 
 One file per group of verbs: ``files`` check list show init, ``plan``, ``render`` render diff, ``runs`` run, ``submit`` submit
-secrets, ``started`` logs stop resume, ``again``, ``states`` ps status, ``learned``, ``why``, ``compare``, ``report``,
-``doctor``, ``drill``, ``images`` build prune, ``storage`` upload download, ``tensorboard``. Verbs import what they call:
+secrets, ``started`` logs stop resume, ``again``, ``states`` ps status, ``learned`` learned score, ``why``, ``compare``,
+``report``, ``doctor``, ``drill``, ``images`` build prune, ``storage`` upload download, ``tensorboard``. Verbs import what they call:
 ``launcher --help`` loads click and nothing else.
 """
 

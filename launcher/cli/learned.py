@@ -1,15 +1,16 @@
-"""What a run has learned: the verb that shows it, and how a run's end is drawn."""
+"""What a run has learned: the verbs that show it and score new pairs, and how a run's end is drawn."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import cluster_option, json_option, namespace_option, run_argument
-from .screen import LABEL, notices, say, table, this_launcher
+from .screen import LABEL, complain, notices, say, table, this_launcher
 
 if TYPE_CHECKING:
     from ..runs.learned import Learned
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from ..runs.suspects import Suspect
 
 _SUSPECTS = 5  # shown
+_SCORED = (
+    ("accuracy", "accuracy", ".2f"),
+    ("margin", "margin", "+z.3f"),
+    ("chosen reward", "chosen", "+z.3f"),
+    ("rejected reward", "rejected", "+z.3f"),
+)
 _AT_END = 2  # samples of a run's end
 _TEXT = 240  # characters of an answer
 
@@ -52,6 +59,35 @@ def learned(name: str, column: str | None, as_json: bool, cluster: bool, namespa
     notices([one for one in (found.learned.displaced, found.learned.suspected) if one is not None])
 
 
+@click.command("score", short_help="Score new pairs with a run's weights.")
+@run_argument
+@click.option("--data", "file", type=click.Path(path_type=Path), metavar="FILE", required=True, help="CSV file with the pairs.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write each pair's rewards (JSON lines).")
+@click.option("--by", "column", metavar="COLUMN", help="Group the pairs by a column of the file (default: length).")
+@json_option
+def score(name: str, file: Path, output: Path | None, column: str | None, as_json: bool) -> None:
+    """Score new pairs with a run's weights: rewards, margin and accuracy, with 95 % intervals.
+
+    FILE has the columns of the run's data; the run's mapping, prompt and chat template are used. RUN may also be the folder of a
+    run that was downloaded. Needs the trainer's packages on this machine.
+    """
+    from ..launch.score import score as score_pairs
+
+    found = score_pairs(name, file, output, column, complain)
+    if as_json:
+        click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
+        return
+    say(f"{found.learned['pairs']:,} pairs of {found.file}:")
+    after = found.learned["after"]
+    table([("", "mean", "95 % interval"), *(_estimate(label, after[key], spec) for label, key, spec in _SCORED)])
+    say()
+    say(f"by {found.by}:")
+    _table(found.by, found.groups)
+    notices(found.notices)
+    if found.output is not None:
+        say(f"written: {found.output}")
+
+
 def draw(found: Learned) -> None:
     """Prints the figures before and after, the adapter, how to load it, and the next commands."""
     for line in _figures(found):
@@ -84,6 +120,11 @@ def _figures(found: Learned) -> Iterator[str]:
         yield line.rstrip()
     for label, meaning in figures.meanings:
         yield f"  {label}: {meaning}"
+
+
+def _estimate(label: str, found: Mapping[str, Any], spec: str) -> tuple[str, str, str]:
+    low, high = found["low"], found["high"]
+    return label, f"{found['value']:{spec}}", "-" if low is None else f"{low:{spec}} to {high:{spec}}"
 
 
 def _width(cells: Sequence[str]) -> int:
@@ -128,4 +169,4 @@ def _short(text: str) -> str:
     return line if len(line) <= _TEXT else line[: _TEXT - 1] + "…"
 
 
-VERBS: tuple[click.Command, ...] = (learned,)
+VERBS: tuple[click.Command, ...] = (learned, score)

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ..errors import DataError, ExperimentError
+from ..errors import DataError, ExperimentError, Mistake
 from ..experiment.schema import Experiment
 from ..runs.run_dir import write_whole
 from .cells import cell_mistakes
+from .csv_table import csv_table
 from .mapping import Columns, answer_of, columns_from, missing_columns, settings_mistakes
 from .notices import content_notices, table_notices
 from .pair import Pair
@@ -81,6 +82,25 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     place = prompt.place if prompt is not None else None
     columns = {} if tables.validation is None else group_columns(tables.validation, mapping)
     return Pairs(train, validation, tuple(_sources(tables)), tuple(notices), tables.spreadsheet, place, columns, prompt)
+
+
+def read_other(experiment: Experiment, file: Path, prompt: Prompt) -> Pairs:
+    """The pairs of another ``file``, by the experiment's mapping and rendered with ``prompt``; raises DataError."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        reason = "file not found" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
+        raise DataError(Mistake(str(file), reason, expected="a CSV file")) from error
+    mapping, mistakes = columns_from(experiment), list[Mistake]()
+    table = csv_table(str(file), data, mistakes)
+    if table is not None:
+        mistakes += missing_columns(table, mapping, experiment)
+        mistakes += cell_mistakes(table, mapping)
+    if mistakes or table is None:
+        raise DataError(mistakes)
+    pairs = tuple(_pair(row, mapping, prompt) for row in table.rows)
+    source = Source("validation", table.name, table.sha256, len(table.rows))
+    return Pairs((), pairs, (source,), (), None, prompt.place, group_columns(table, mapping), prompt)
 
 
 def group_columns(table: Table, mapping: Columns) -> dict[str, tuple[str, ...]]:

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from ..errors import UsageError, nearest
 from .intervals import Estimate, mean, share
 
 FILE: Final = "pairs.jsonl"  # below RunDir.evaluation
+LENGTH: Final = "length"  # groups by the tokens of the longer answer
 _BUCKETS: Final = 4
 
 
@@ -28,6 +30,11 @@ class PairReward:
     chosen: float
     rejected: float
     columns: Mapping[str, str]
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> PairReward:
+        """The reverse of ``json``; raises KeyError."""
+        return cls(**{name: found[name] for name in cls.__dataclass_fields__})
 
     @property
     def margin(self) -> float:
@@ -51,8 +58,7 @@ def written(pairs: Iterable[PairReward]) -> str:
 
 def parsed(text: str) -> list[PairReward]:
     """The reverse of ``written``; raises ValueError or KeyError for other text."""
-    names = PairReward.__dataclass_fields__
-    return [PairReward(**{name: found[name] for name in names}) for found in map(json.loads, text.splitlines())]
+    return [PairReward.of(json.loads(line)) for line in text.splitlines()]
 
 
 @dataclass(frozen=True)
@@ -120,3 +126,19 @@ def by_column(pairs: Sequence[PairReward], column: str, noise: float) -> list[Gr
     for pair in pairs:
         values[pair.columns[column]].append(pair)
     return sorted((Group.of(value, some, noise) for value, some in values.items()), key=lambda group: group.margin.value)
+
+
+def grouped(pairs: Sequence[PairReward], by: str, noise: float, whose: str) -> list[Group]:
+    """Groups by a column, or by ``LENGTH``; raises UsageError where the pairs, which are ``whose``, have no such column."""
+    columns = list(pairs[0].columns) if pairs else []
+    if by in columns:
+        return by_column(pairs, by, noise)
+    if by == LENGTH:
+        return [one.group for one in by_length(pairs, noise)] if pairs else []
+    if not pairs:
+        raise UsageError(f"--by {by}: {whose} evaluated no validation pairs")
+    hint = nearest(by, columns)
+    raise UsageError(
+        f"--by {by}: the pairs of {whose} have no such column; must be one of {', '.join([LENGTH, *columns])}"
+        + (f"\n    hint:     {hint}" if hint else "")
+    )

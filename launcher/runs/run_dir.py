@@ -111,6 +111,11 @@ class RunDir:
         return self.path / "data"
 
     @property
+    def prompt(self) -> Path:
+        """What every user message was made with: {"system", "user", "place"}."""
+        return self.data / "prompt.json"
+
+    @property
     def spreadsheet(self) -> Path:
         """The folder with the copy of the spreadsheet's cells."""
         return self.data / "read"

@@ -23,7 +23,16 @@ def evaluate(
     """
     with stage("evaluating every validation pair") as progress:
         rewards = pair_rewards(trainer, train=False, tell=lambda done: progress.at(done, len(held_out.pairs), "pairs")).tolist()
-    pairs = [
+    pairs = rewarded(held_out, rewards, columns)
+    if trainer.args.should_save:
+        run.evaluation.mkdir(exist_ok=True)
+        write_whole(run.evaluation / FILE, written(pairs))
+    return learned(pairs, trainer.noise, before)
+
+
+def rewarded(tokens: Tokens, rewards: Sequence[Sequence[float]], columns: Mapping[str, Sequence[str]]) -> list[PairReward]:
+    """The pairs with their ``rewards``, (chosen, rejected) of each; ``columns``: of their rows."""
+    return [
         PairReward(
             row=pair.line,
             prompt_tokens=len(pair.prompt),
@@ -33,12 +42,8 @@ def evaluate(
             rejected=round(rejected, 6),
             columns={name: values[place] for name, values in columns.items()},
         )
-        for place, (pair, (chosen, rejected)) in enumerate(zip(held_out.pairs, rewards, strict=True))
+        for place, (pair, (chosen, rejected)) in enumerate(zip(tokens.pairs, rewards, strict=True))
     ]
-    if trainer.args.should_save:
-        run.evaluation.mkdir(exist_ok=True)
-        write_whole(run.evaluation / FILE, written(pairs))
-    return learned(pairs, trainer.noise, before)
 
 
 def learned(pairs: Sequence[PairReward], noise: float, before: Mapping[str, Any] | None) -> dict[str, Any]:

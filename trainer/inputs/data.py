@@ -66,6 +66,8 @@ def _keep(experiment: Experiment, run: RunDir, root: Path, pairs: Pairs) -> None
     sources = [asdict(source) for source in pairs.sources]
     write_processed(pairs, run.data)
     write_whole(run.data / "report.json", json.dumps({"sources": sources, "notices": pairs.notices}, indent=2) + "\n")
+    if pairs.prompt is not None:
+        write_whole(run.prompt, json.dumps(asdict(pairs.prompt), ensure_ascii=False) + "\n")
     run.update_record(data=sources)
     if experiment.save_processed_dataset:
         folder = root / expanded(experiment.output_processed_dir) / f"exp_{experiment.experiment_id}"

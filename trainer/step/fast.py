@@ -27,6 +27,11 @@ from .plain import PlainTrainer
 from .steps import Share, StepLoader, Steps
 
 
+def rounded(beta: float, *, half: bool) -> float:
+    """A margin up to this, in rewards, is rounding and no preference; ``half``: the step is in 16 bits."""
+    return beta * (5e-2 if half else 1e-3)
+
+
 class FastTrainer(PlainTrainer):
     """A trainer that starts on the plain path, TRL's own; ``take_fast_path`` switches it to packed rows.
 
@@ -45,8 +50,7 @@ class FastTrainer(PlainTrainer):
     @property
     def noise(self) -> float:
         """Rewards up to which a margin is rounding: the reference and the policy see a pair in different rows."""
-        half = self.args.bf16 or self.args.fp16
-        return self.beta * (5e-2 if half else 1e-3)
+        return rounded(self.beta, half=self.args.bf16 or self.args.fp16)
 
     def take_fast_path(self, fast: Fast) -> None:
         """Trains and evaluates on packed rows from now on: one batch of transformers is a whole step of this rank."""

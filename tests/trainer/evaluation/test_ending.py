@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from launcher.cli import launcher
+from launcher.errors import DataError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 from trainer.processes.stop import StopRequest
@@ -104,6 +107,45 @@ def test_the_training_pairs_are_ranked_by_their_margins_under_the_saved_weights(
     both = found["fast"].keys() & found["plain"].keys()
     assert len(both) >= 18
     assert [found["fast"][row] for row in both] == pytest.approx([found["plain"][row] for row in both], abs=1e-4)
+
+
+@pytest.mark.parametrize("path", ["fast", "plain"])
+def test_new_pairs_are_scored_as_the_run_scores_its_own(
+    runs: dict[str, RunDir], path: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.score import answer
+
+    monkeypatch.setenv("DPO_CACHE_ROOT", str(tmp_path / "cache"))
+    found = answer(runs[path], folder / "validation_data.csv")
+    assert found["notices"] == []
+    for scored, own in zip(found["pairs"], pairs_of(runs[path]), strict=True):
+        numbers = {name: value for name, value in own.items() if isinstance(value, float)}
+        assert {**scored, **numbers} == own
+        assert [scored[name] for name in numbers] == pytest.approx(list(numbers.values()), abs=2e-5)
+    result = runs[path].read_record()["result"]["learned"]
+    assert found["learned"]["after"]["margin"]["value"] == pytest.approx(result["after"]["margin"]["value"], abs=2e-5)
+    assert (found["learned"]["pairs"], found["learned"]["noise"]) == (4, result["noise"])
+
+
+def test_the_verb_scores_a_file_in_a_process_of_its_own_and_names_mistakes_in_it(
+    runs: dict[str, RunDir], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DPO_CACHE_ROOT", str(tmp_path / "cache"))
+    run, data = str(runs["fast"].path), str(folder / "validation_data.csv")
+    done = CliRunner().invoke(launcher, ["score", run, "--data", data, "-o", "scores.jsonl", "--by", "topic"])
+    assert done.exit_code == 0, done.output
+    assert f"4 pairs of {data}:\n" in done.output
+    assert "by topic:\ntopic" in done.output
+    assert done.output.endswith("written: scores.jsonl\n")
+    scores = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    assert [one["margin"] for one in scores] == pytest.approx([one["margin"] for one in pairs_of(runs["fast"])], abs=2e-5)
+
+    broken = tmp_path / "broken.csv"
+    broken.write_text("topic,question,concrete\nbread,How hot?,Hot.\n")
+    done = CliRunner().invoke(launcher, ["score", run, "--data", str(broken)])
+    assert isinstance(done.exception, DataError)
+    assert "missing column 'vague'" in str(done.exception)
 
 
 def test_a_pass_over_the_training_pairs_costs_at_most_a_tenth_of_a_long_training() -> None:

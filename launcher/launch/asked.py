@@ -1,0 +1,67 @@
+"""Asking the trainer: a process of its own on this machine, which prints lines and answers in JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import CredentialError, DataError, ExperimentError, LauncherError, Mistake, UnreachableError
+
+_PACKAGES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
+
+
+def check_installed(what: str) -> None:
+    """Raises LauncherError where the packages that training needs are not installed; ``what`` needs them."""
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise LauncherError(f"{what} needs {', '.join(missing)}: pip install 'dpo-launcher[trainer]'")
+
+
+def ask(module: str, args: Sequence[str], folder: Path, *, root: Path, say: Callable[[str], None], what: str) -> Any:
+    """The answer of ``python -m MODULE ARGS… ANSWERS`` in ``root``; raises LauncherError where it ends without one.
+
+    ``folder`` is for what the process leaves; ``say`` is told its lines. ``what`` cannot be done without the answer.
+    """
+    answers, errors = folder / "answers.json", folder / "errors.txt"
+    argv = [sys.executable, "-m", module, *args, str(answers)]
+    with errors.open("w", encoding="utf-8") as stderr:
+        process = subprocess.Popen(
+            argv, cwd=root, env=_environment(root), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                say(line.rstrip("\n"))
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    if not answers.is_file():
+        last = "\n".join(errors.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+        raise LauncherError(f"{what} (exit {code}):\n{last}")
+    return json.loads(answers.read_text(encoding="utf-8"))
+
+
+def error_of(answer: Mapping[str, Any]) -> LauncherError:
+    """The error that an answer's ``error`` describes: {"code", "text", "mistakes"}."""
+    code, mistakes = answer["code"], [Mistake(**mistake) for mistake in answer["mistakes"]]
+    if mistakes:
+        return DataError(mistakes) if code == DataError.exit_code else ExperimentError(mistakes)
+    others = {kind.exit_code: kind for kind in (CredentialError, UnreachableError)}
+    return others.get(code, LauncherError)(answer["text"])
+
+
+def _environment(root: Path) -> dict[str, str]:
+    from ..experiment.files import read_env
+    from ..runs.cache import cache_root
+
+    caller = read_env(root)
+    cache = cache_root(caller).absolute()
+    own = {"DPO_CACHE_ROOT": str(cache), "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {"HF_HOME": str(cache / "huggingface"), **caller, **own}

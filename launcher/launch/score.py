@@ -1,0 +1,80 @@
+"""``launcher score``: what a run's weights make of new pairs, computed by the trainer in a process of its own on this machine."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..backends.finding import find, on_cluster
+from ..errors import UsageError
+from ..runs.pair_rewards import LENGTH, Group, PairReward, grouped, written
+from ..runs.run_dir import RunDir, write_whole
+from .asked import ask, check_installed, error_of
+
+
+@dataclass(frozen=True)
+class Scored:
+    """``learned``: as in a run's result; ``groups``: by the column ``by``; ``output``: where the pairs were written."""
+
+    run: str
+    file: str
+    learned: Mapping[str, Any]
+    by: str
+    groups: tuple[Group, ...]
+    output: Path | None
+    notices: tuple[str, ...]
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "run": self.run,
+            "file": self.file,
+            "learned": self.learned,
+            "by": self.by,
+            "groups": [{"value": group.name, "pairs": group.pairs, **group.json()} for group in self.groups],
+            "output": None if self.output is None else str(self.output),
+            "notices": list(self.notices),
+        }
+
+
+def score(name: str, file: Path, output: Path | None, column: str | None, say: Callable[[str], None]) -> Scored:
+    """The rewards of the pairs in ``file`` under the weights of the run ``name``; written to ``output``, one JSON object a line.
+
+    ``name`` may be the folder of a run, as ``launcher download --all`` leaves it. Raises UsageError where no run of this machine
+    with weights is meant, DataError for mistakes in the file, LauncherError where the trainer is not installed here.
+    """
+    run = _run(name)
+    check_installed("score")
+    if output is not None and not output.absolute().parent.is_dir():
+        raise UsageError(f"cannot write {output}: folder {output.absolute().parent} not found")
+    with tempfile.TemporaryDirectory() as folder:
+        args = [str(run.path.absolute()), str(file)]
+        answer = ask("trainer.score", args, Path(folder), root=Path.cwd(), say=say, what=f"{file} cannot be scored")
+    if "error" in answer:
+        raise error_of(answer["error"])
+    pairs, learned = [PairReward.of(pair) for pair in answer["pairs"]], answer["learned"]
+    by = LENGTH if column is None else column
+    groups = tuple(grouped(pairs, by, learned["noise"], str(file)))
+    if output is not None:
+        write_whole(output, written(pairs))
+    return Scored(run.name, str(file), learned, by, groups, output, tuple(answer["notices"]))
+
+
+def _run(name: str) -> RunDir:
+    if (Path(name) / "run.json").is_file():
+        run = RunDir(Path(name).absolute())
+    else:
+        where, found = find(name)
+        there = on_cluster(where, found)
+        if there is not None:
+            download = f"launcher download {found.name} -n {there[1].namespace} --all"
+            raise UsageError(
+                f"{found.name} is on the cluster. Download it with: {download}\n"
+                f"    hint:     then score with its folder: launcher score ./{found.name} --data FILE"
+            )
+        run = found
+    if not run.adapter.is_dir():
+        raise UsageError(f"{run.name} has no adapter yet. Follow it with: launcher logs -f {run.name}")
+    return run
