@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs, Source, read_pairs, write_processed
+from launcher.data.prompt import Prompt
 from launcher.data.rows import Reading
 from launcher.errors import DataError, ExperimentError, LauncherError, Warned
 from launcher.experiment.schema import Experiment
@@ -48,6 +49,7 @@ def test_without_a_prompt_table_the_prompt_column_is_the_user_message(tmp_path):
             Source("validation", "data/validation.csv", hashlib.sha256(validation.encode()).hexdigest(), 1),
         ),
         notices=(),
+        prompt=Prompt(None, ("", "prompt", "")),
     )
 
 
@@ -275,3 +277,9 @@ def test_json_answers_with_other_keys_get_a_notice(tmp_path):
     assert pairs.notices == (
         "the JSON answers have different keys (chosen: answer; rejected: reply): the model learns the format first",
     )
+
+
+def test_short_columns_of_the_validation_rows_that_are_not_mapped_can_name_groups(tmp_path):
+    header = "prompt,chosen,rejected,topic,note,empty\n"
+    rows = f"Hi,a,b,bread,{'x' * 81},\nBye,c,d,tea,short,\n"
+    assert read(tmp_path, header + rows, validation=header + rows).columns == {"topic": ("bread", "tea")}
