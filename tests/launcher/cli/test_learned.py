@@ -213,8 +213,7 @@ def test_an_unknown_column_is_named_with_those_that_there_are(home: Path) -> Non
     done = ask("first", "--by", "topik")
     assert isinstance(done.exception, UsageError)
     assert str(done.exception) == (
-        "--by topik: the pairs of first have no such column; must be one of length, topic\n"
-        "    hint:     did you mean 'topic'?"
+        "--by topik: the pairs of first have no such column; must be one of length, topic\n    hint:     did you mean 'topic'?"
     )
 
 
