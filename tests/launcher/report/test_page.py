@@ -154,6 +154,13 @@ def test_a_run_without_intervals_shows_the_figures_of_its_log(tmp_path: Path):
     )
 
 
+def test_a_run_that_was_stopped_says_which_step_its_validation_figures_are_of(tmp_path: Path):
+    record = {"result": None, "outcome": {"state": "stopped", "exit_code": 143, "sentence": "stopped at step 12 of 40"}}
+    words = Elements(page_of(Made("r", steps=12, total=40, record=record).write(tmp_path))).words
+    assert "r is stopped (143) at step 12/40; its validation figures are of step 12" in words
+    assert "95 % intervals" not in words
+
+
 def test_several_runs_begin_with_their_differences_and_say_what_is_equal_once(tmp_path: Path):
     runs = [Made(name, settings={"beta": beta}).write(tmp_path) for name, beta in (("a", 0.1), ("b", 0.2), ("c", 0.2))]
     for run in runs[:2]:
