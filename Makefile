@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python .ci/install.py $(if $(PIP_EXTRA_INDEX),--extra-index-url $(PIP_EXTRA_INDEX)) -c docker/constraints.txt
 MODEL := data/demo/qwen3-tiny
 
-.PHONY: demo test test-cluster lint format bench bench-step gpu bench-parallel bench-memory bench-data bench-cluster soak bench-image image lock docs pictures trl-fields clean help
+.PHONY: demo test test-cluster lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak bench-image image lock docs pictures trl-fields clean help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -63,6 +63,9 @@ bench-memory: $(VENV)/trainer.stamp ## compare the memory of `launcher plan` wit
 
 bench-step: $(VENV)/trainer.stamp ## compare the DPO step with plain TRL (DEVICE=cuda on a GPU)
 	$(BIN)/python -m tests.benchmarks.dpo_step --device $(or $(DEVICE),cpu)
+
+bench-pack: $(VENV)/trainer.stamp ## measure planning and packing of a step, and the memory of 200,000 pairs
+	$(BIN)/python -m tests.benchmarks.pack
 
 gpu: ## measure on one CUDA GPU, in eight minutes, with the packages that are there: speed, launches, waits, memory, resume (MINUTES=…)
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m tests.benchmarks.gpu --minutes $(or $(MINUTES),8)

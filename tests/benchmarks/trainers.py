@@ -18,7 +18,7 @@ class Training:
     """What a variant trains: ``steps`` of ``per_device`` x ``accumulation`` of the ``pairs``."""
 
     device: str
-    pairs: list[Any]
+    pairs: Any  # TokenPairs
     per_device: int
     accumulation: int
     steps: int

@@ -10,57 +10,63 @@ from numpy.typing import NDArray
 
 BLOCK: Final = 128  # tokens of a block on both sides: FlexAttention's default
 
+
+def up(count: int) -> int:
+    """The next multiple of BLOCK."""
+    return -(-count // BLOCK) * BLOCK
+
+
 Numbers = NDArray[np.int64]
 Blocks = NDArray[np.bool_]
 
 
-def tables(lengths: Sequence[tuple[int, int, int]]) -> tuple[NDArray[np.int32], ...]:
+def tables(lengths: Sequence[tuple[int, int, int]] | Numbers) -> NDArray[np.int32]:
     """The eight tensors of a ``BlockMask`` in its order: for keys, then for queries, the partial blocks and the full ones.
 
     ``lengths``: for each pair of the row, in order, the tokens that both answers see, and those of (chosen, rejected). Each is
-    a count [1, 1, b] and indices [1, 1, b, b] for b blocks of ``BLOCK`` tokens; of b indices the first ``count`` are valid.
+    a count [b] and indices [b, b] for b blocks of ``BLOCK`` tokens, one after another in one of the four rows [4, b + b²]; of b
+    indices the first ``count`` are valid.
     """
     some, full = blocks(lengths)
     partial = some & ~full
-    return tuple(table for seen in (partial, full, partial.T, full.T) for table in _ordered(seen))
+    seen = np.stack([partial, full, partial.T, full.T])
+    count = len(some)
+    found = np.empty((4, count + count**2), np.int32)
+    found[:, :count] = seen.sum(2)
+    found[:, count:] = np.argsort(~seen, axis=2, kind="stable").reshape(4, -1)
+    return found
 
 
-def _ordered(seen: Blocks) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    first = np.argsort(~seen, axis=1, kind="stable")
-    return seen.sum(1, dtype=np.int32)[None, None], first.astype(np.int32)[None, None]
-
-
-def blocks(lengths: Sequence[tuple[int, int, int]]) -> tuple[Blocks, Blocks]:
+def blocks(lengths: Sequence[tuple[int, int, int]] | Numbers) -> tuple[Blocks, Blocks]:
     """([b, b]: blocks in which some query sees some key; [b, b]: blocks in which every query sees every key)."""
     sizes = np.array(lengths).ravel()
     segments = np.flatnonzero(sizes)
-    end = np.cumsum(sizes)[segments]
-    begin, total = end - sizes[segments], int(sizes.sum())
+    total, ends = int(sizes.sum()), np.cumsum(sizes)
+    begin = (ends - sizes)[segments]
     count = -(-total // BLOCK)
-    some = np.zeros((count, count), dtype=bool)
-    prompt: dict[int, tuple[int, int]] = {}  # by pair: the blocks of what both answers see
-    for segment, first, last in zip(segments, begin // BLOCK, (end - 1) // BLOCK, strict=True):
-        pair, branch = divmod(int(segment), 3)
-        if branch == 0:
-            prompt[pair] = (first, last)
-        for block in range(first, last + 1):
-            some[block, first : block + 1] = True  # no key comes after its query
-        if branch and pair in prompt:
-            some[first : last + 1, prompt[pair][0] : prompt[pair][1] + 1] = True
-    return some, some & _full(segments, begin, total, count)
-
-
-def _full(segments: Numbers, begin: Numbers, total: int, count: int) -> Blocks:
-    """[b, b]: whether every segment in the query's block sees every segment in the key's block, which lies before it."""
     edges = np.arange(count) * BLOCK
-    first = segments[np.searchsorted(begin, edges, side="right") - 1]
-    last = segments[np.searchsorted(begin, np.minimum(edges + BLOCK, total) - 1, side="right") - 1]
-    query, query_last, key, key_last = first[:, None], last[:, None], first[None, :], last[None, :]
-    is_one, is_pair = query == query_last, query // 3 == query_last // 3
-    of_prompt = (key == key_last) & (key % 3 == 0) & is_pair & (query // 3 == key // 3)
-    of_itself = (key == key_last) & is_one & (query == key)
+    first = np.searchsorted(begin, edges, side="right") - 1  # places in ``segments`` of a block's first and last
+    last = np.searchsorted(begin, np.minimum(edges + BLOCK, total) - 1, side="right") - 1
+    before = np.tri(count, k=-1, dtype=bool)
+    # No key comes after its query: a block sees those from the beginning of its first segment on.
+    some = np.tri(count, dtype=bool) & (np.arange(count) >= (begin[first] // BLOCK)[:, None])
+    for (of_prompt, _, _), (end, _, after) in zip(sizes.reshape(-1, 3), ends.reshape(-1, 3), strict=True):
+        if of_prompt and after > end:  # both answers see the prompt
+            some[end // BLOCK : (after - 1) // BLOCK + 1, (end - of_prompt) // BLOCK : (end - 1) // BLOCK + 1] = True
+    is_whole = np.arange(1, count + 1) * BLOCK <= total
+    return some, some & before & _full(segments[first], segments[last], is_whole)
+
+
+def _full(first: Numbers, last: Numbers, is_whole: Blocks) -> Blocks:
+    """[b, b]: whether every segment in the query's block sees every segment in the key's block, where that lies before it.
+
+    ``first`` and ``last``: [b], the first segment and the last in each block; ``is_whole``: [b], all but those of a row's end.
+    """
+    is_one = first == last
+    query = np.where(is_one & is_whole, first, -2)
+    pair = np.where((first // 3 == last // 3) & is_whole, first // 3, -2)
+    itself = np.where(is_one, first, -1)
+    prompt = np.where(is_one & (first % 3 == 0), first // 3, -1)
     # The chosen answer follows its prompt, so one block of keys may hold the end of the prompt and its beginning.
-    of_both = is_one & (key_last == query) & (query % 3 == 1) & (key == query - 1)
-    before = np.arange(count)[:, None] > np.arange(count)[None, :]
-    is_whole = (np.arange(1, count + 1) * BLOCK <= total)[:, None]
-    return (of_prompt | of_itself | of_both) & before & is_whole
+    both = np.where((last % 3 == 1) & (first == last - 1), last, -1)
+    return (pair[:, None] == prompt) | (query[:, None] == itself) | (query[:, None] == both)

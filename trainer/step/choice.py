@@ -75,7 +75,9 @@ def choose_path(
     if why is None:
         packed, found = tried(trainer, tokens, budget, is_known=remembered == "fast")
         if packed is not None:
-            return Choice(packed, budget, f"fast path on: {found}", _rows(packed, budget, rows))
+            together = trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps
+            fitted = packed.fit(tokens.pairs, together, budget)
+            return Choice(packed, fitted, f"fast path on: {found}", _rows(packed, budget, rows))
         why = found
     if wanted == "fast":
         raise ExperimentError(

@@ -176,7 +176,9 @@ class FastTrainer(PlainTrainer):
         if all(len(row) == 1 for row in rows):
             return False
         longest = max(int(lengths[row].sum()) for row in rows)
-        self._fast = replace(self._fast, budget=max(1, min(longest, self._fast.budget) // 2))
+        half = max(1, min(longest, self._fast.budget) // 2)
+        together = self.args.per_device_train_batch_size
+        self._fast = replace(self._fast, budget=self._fast.packed.fit(self._fast.train.pairs, together, half))
         return True
 
     def _forget(self) -> None:

@@ -72,9 +72,10 @@ class Figures:
     def __init__(self, device: torch.device, noise: float):
         """``noise``: a margin up to it, in rewards, is rounding: no preference, and not counted as one."""
         self._noise = noise
-        # float64: after a million pairs the next one still counts. Of tokens: a column for the chosen answers, one for the others
+        # float64: after a million pairs the next one still counts. Of tokens: a column for the chosen answers, one for the
+        # rejected ones, and one that is forgotten, for padding
         self._pairs = torch.zeros(len(_PAIRS), dtype=torch.float64, device=device)
-        self._tokens = torch.zeros(3, 2, dtype=torch.float64, device=device)
+        self._tokens = torch.zeros(3, 3, dtype=torch.float64, device=device)
         self._counts = (0, 0, 0)  # pairs, tokens of their chosen answers, tokens of the rejected ones: known without the device
 
     def add(self, row: Row, output: Head, logps: Tensor, rewards: Tensor, losses: Tensor) -> None:
@@ -103,7 +104,7 @@ class Figures:
     def means(self, accelerator: Any) -> dict[str, float]:
         """Means over all that was added on any rank since the last call; rewards are in nats times beta, logps in nats."""
         counts = torch.tensor(self._counts, dtype=torch.float64).to(self._pairs.device)
-        sums = accelerator.reduce(torch.cat([counts, self._pairs, self._tokens.view(-1)]), reduction="sum").tolist()
+        sums = accelerator.reduce(torch.cat([counts, self._pairs, self._tokens[:, :2].reshape(-1)]), reduction="sum").tolist()
         self._pairs, self._tokens, self._counts = torch.zeros_like(self._pairs), torch.zeros_like(self._tokens), (0, 0, 0)
         pairs, chosen, rejected = (max(count, 1) for count in sums[:3])
         *of_pairs, entropy, rejected_entropy, logits, rejected_logits, top1, _ = sums[3:]

@@ -1,4 +1,4 @@
-"""The packed forward pass: log-probabilities of answers from rows that hold every prompt once and no padding."""
+"""The packed forward pass: log-probabilities of answers from rows that hold every prompt once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from launcher.experiment.trl_fields import trl_fields, why_not_fast
 from ..inputs.dropout import drawn
 from ..inputs.token_pairs import TokenPairs
 from .attention import attention, mask, refuse_dense_fallback
-from .packing import Row, pack_row, rows_of
+from .buckets import Buckets
+from .packing import Row, pack_row, packed_lengths, rows_of
 
 
 class Packed:
@@ -38,6 +39,7 @@ class Packed:
         self.kind = attention(self._device, self._causal)
         if self.kind == "flex_attention":
             refuse_dense_fallback()
+        self.buckets = Buckets(0)
         self._before = self._causal.config._attn_implementation
         self._causal.set_attn_implementation(self.kind)
         self._fused = self._causal.forward
@@ -60,7 +62,7 @@ class Packed:
             self._causal.forward = packed
 
     def __call__(self, model: Any, row: Row) -> tuple[Tensor, Head]:
-        """([k, 2] float64: sums of the log-probabilities of (chosen, rejected); the head's figures, each [n])."""
+        """([k, 2] float64: sums of the log-probabilities of (chosen, rejected); the head's figures, [n] each, with padding)."""
         output = model(
             input_ids=row.input_ids[None],
             position_ids=row.position_ids[None],
@@ -68,12 +70,25 @@ class Packed:
             row=row,
         )
         # float64: the margin is a difference of two sums over a thousand tokens, and would lose its digits in float32
-        sums = torch.zeros(2 * len(row.pairs), dtype=torch.float64, device=self._device)
-        return sums.index_add(0, row.answer, output.log_probs.double()).view(-1, 2), output
+        count = 2 * len(row.pairs)
+        sums = torch.zeros(count + (row.spare > 0), dtype=torch.float64, device=self._device)
+        sums = sums.index_add(0, row.answer, output.log_probs.double())
+        return (sums[:count] if row.spare else sums).view(-1, 2), output
 
     def row(self, pairs: TokenPairs, places: tuple[int, ...]) -> Row:
         """The row of the pairs at ``places``, for this device's attention."""
-        return pack_row(pairs, places, block_sparse=self.kind == "flex_attention")
+        is_sparse = self.kind == "flex_attention"
+        return pack_row(pairs, places, block_sparse=is_sparse, padded=self.buckets.padded if is_sparse else None)
+
+    def fit(self, pairs: TokenPairs, together: int, budget: int) -> int:
+        """Chooses the few lengths of a GPU's rows, for steps of ``together`` pairs and rows of at most ``budget`` tokens.
+
+        Returns the tokens of several pairs in a row, never more than ``budget``; on a CPU no row is padded, and they are as many.
+        """
+        if self.kind == "flex_attention":
+            self.buckets = Buckets.of(packed_lengths(pairs), together, budget)
+            return self.buckets.budget
+        return budget
 
     def pack(self, pairs: TokenPairs, budget: int) -> list[Row]:
         """The rows of all ``pairs``."""

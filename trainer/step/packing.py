@@ -1,9 +1,9 @@
-"""Pairs -> rows without padding: a pair is its prompt once, then the chosen answer, then the rejected one."""
+"""Pairs -> rows: a pair is its prompt once, then the chosen answer, then the rejected one; all padding is at the row's end."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..inputs.token_pairs import Numbers, TokenPairs, spread
-from .blocks import tables
+from .blocks import tables, up
 
 
 class Span(NamedTuple):
@@ -32,6 +32,9 @@ class Row:
     The prompt's last token predicts the first token of both answers, so it stands once before each of them, at one position
     and unseen by the other; the last token of an answer predicts nothing and is left out.
 
+    A row may end in padding, of T and of n, so that few shapes are compiled: tokens of id 0 at position 0 in a segment of their
+    own, 3k, which predict id 0 for answer 2k. No pair sees them, and they count nothing.
+
     All numbers lie in one buffer, because a GPU is given each copy by a call of its own.
     """
 
@@ -39,6 +42,8 @@ class Row:
     pairs: tuple[int, ...]  # [k] places of the pairs in what was packed
     spans: tuple[Span, ...]  # [k]
     edge: int = 0  # blocks on a side of FlexAttention's tables, whose int32 numbers end the buffer
+    padding: int = 0  # of the T tokens
+    spare: int = 0  # of the n places
 
     def to(self, device: torch.device) -> Row:
         """The row on ``device``, by one copy, which nothing waits for."""
@@ -48,12 +53,12 @@ class Row:
 
     @cached_property
     def length(self) -> int:
-        """T."""
-        return sum(span.shared + span.chosen + span.rejected for span in self.spans)
+        """T, with the padding."""
+        return sum(span.shared + span.chosen + span.rejected for span in self.spans) + self.padding
 
     @cached_property
     def predicted(self) -> int:
-        """n."""
+        """n, with the padding."""
         return (len(self.buffer) - 4 * self.length - 3 * len(self.spans) - _numbers(self.edge)) // 4
 
     @cached_property
@@ -63,7 +68,7 @@ class Row:
 
     @property
     def counted(self) -> tuple[int, int, int]:
-        """(pairs, predicted tokens of their chosen answers, of the rejected ones)."""
+        """(pairs, predicted tokens of their chosen answers, of the rejected ones), without padding."""
         return len(self.spans), sum(span.chosen for span in self.spans), sum(span.rejected for span in self.spans)
 
     @property
@@ -98,12 +103,12 @@ class Row:
 
     @property
     def answer(self) -> Tensor:
-        """[n]: 2i for the chosen answer of the row's pair i, 2i + 1 for the rejected one."""
+        """[n]: 2i for the chosen answer of the row's pair i, 2i + 1 for the rejected one, 2k for padding."""
         return self._parts[6]
 
     @property
     def side(self) -> Tensor:
-        """[n]: 0 for a chosen answer, 1 for a rejected one."""
+        """[n]: 0 for a chosen answer, 1 for a rejected one, 2 for padding."""
         return self._parts[7]
 
     @property
@@ -182,43 +187,57 @@ def segments_of(lengths: Numbers) -> Numbers:
     return lengths + np.concatenate([-begins, begins - 1, begins - 1], axis=1)
 
 
-def pack_row(pairs: TokenPairs, places: tuple[int, ...], *, block_sparse: bool = False) -> Row:
-    """The row of the pairs at ``places``, in their order."""
-    some = pairs.take(places)
+def pack_row(
+    pairs: TokenPairs, places: tuple[int, ...], *, block_sparse: bool = False, padded: Callable[[int], int] | None = None
+) -> Row:
+    """The row of the pairs at ``places``, in their order.
+
+    ``padded``: from a row's tokens to its length; then n is padded as well, to a multiple of ``BLOCK``. None: no padding.
+    """
+    some, count = pairs.take(places), len(places)
     lengths = segments_of(some.lengths)  # [k, 3]
-    sizes, count = lengths.ravel(), len(places)
+    tokens, counts = int(lengths.sum()), lengths[:, 1:].ravel()
+    predicted = int(counts.sum())
+    padding, spare = (0, 0) if padded is None else (padded(tokens) - tokens, up(predicted) - predicted)
+    segments = np.concatenate([lengths, [[padding, 0, 0]]]) if padding else lengths
+    table = tables(segments).ravel() if block_sparse else np.empty(0, np.int32)
+    length, places_end = tokens + padding, 4 * (tokens + padding + predicted + spare)
+    buffer = np.empty(places_end + 3 * count + len(table) // 2, np.int64)
+    begins = _sequence(buffer[: 4 * length].reshape(4, length), segments)
+    where, targets, answer, side = found = buffer[4 * length : places_end].reshape(4, predicted + spare)
+    where[:predicted] = spread(begins[:count, 1:].ravel(), counts)
+    answer[:predicted] = np.repeat(np.arange(2 * count), counts)
+    side[:predicted] = np.repeat(np.arange(2 * count) % 2, counts)
+    if spare:
+        found[:, predicted:] = np.array([[length - 1], [0], [2 * count], [2]])
+    buffer[tokens:length] = buffer[length + tokens : 2 * length] = 0  # ids and positions of padding
+    _fill(some, buffer[:tokens], targets[:predicted])
+    buffer[places_end : places_end + 2 * count] = counts
+    buffer[places_end + 2 * count : places_end + 3 * count] = places
+    buffer[places_end + 3 * count :] = table.view(np.int64)
+    spans = tuple(Span(begin, *three) for begin, three in zip(begins[:, 0].tolist(), lengths.tolist(), strict=False))
+    return Row(torch.from_numpy(buffer), places, spans, math.isqrt(len(table) // 4), padding, spare)
+
+
+def _sequence(parts: Numbers, lengths: Numbers) -> Numbers:
+    """[m, 3]: where the segments of ``lengths``, [m, 3], begin. Writes all of [4, T] but the ids."""
+    _, positions, segment, parent = parts
+    sizes = lengths.ravel()
     begins = np.cumsum(sizes) - sizes
     firsts = lengths[:, [0]] * [0, 1, 1]  # each segment's first position
-    length, counts = int(sizes.sum()), lengths[:, 1:].ravel()
-    predicted = int(counts.sum())
-    table = np.concatenate([part.ravel() for part in tables(lengths)]) if block_sparse else np.empty(0, np.int32)
-    buffer = np.empty(4 * length + 4 * predicted + 3 * count + len(table) // 2, np.int64)
-    ids, positions, segment, parent = buffer[: 4 * length].reshape(4, length)
-    where, targets, answer, side = buffer[4 * length : 4 * length + 4 * predicted].reshape(4, predicted)
-    segment[:] = np.repeat(np.arange(3 * count), sizes)
-    positions[:] = np.arange(length) + np.repeat(firsts.ravel() - begins, sizes)
-    parent[:] = segment - segment % 3
-    where[:] = np.flatnonzero(segment % 3)
-    answer[:] = np.repeat(np.arange(2 * count), counts)
-    side[:] = answer % 2
-    _fill(some, lengths, begins.reshape(-1, 3), ids, targets)
-    end = 4 * length + 4 * predicted
-    buffer[end : end + 2 * count] = counts
-    buffer[end + 2 * count : end + 3 * count] = places
-    buffer[end + 3 * count :] = table.view(np.int64)
-    spans = tuple(Span(begin, *three) for begin, three in zip(begins[::3].tolist(), lengths.tolist(), strict=True))
-    return Row(torch.from_numpy(buffer), places, spans, math.isqrt(len(table) // 4))
+    own = np.arange(len(sizes))
+    segment[:] = np.repeat(own, sizes)
+    np.add(np.arange(len(segment)), np.repeat(firsts.ravel() - begins, sizes), out=positions)
+    parent[:] = np.repeat(own - own % 3, sizes)
+    return begins.reshape(-1, 3)
 
 
-def _fill(pairs: TokenPairs, lengths: Numbers, begins: Numbers, ids: Numbers, targets: Numbers) -> None:
-    """Writes the ids of a row, and those that are predicted. ``lengths`` and ``begins``, [k, 3]: of its segments."""
-    prompts, has_prompt = pairs.ids[0], np.minimum(pairs.lengths[:, 0], 1)
-    ids[spread(begins[:, 0], lengths[:, 0])] = prompts[spread(pairs.begins[:, 0], lengths[:, 0])]
-    places = (np.cumsum(lengths[:, 1:]) - lengths[:, 1:].ravel()).reshape(-1, 2)  # of each answer's first in ``targets``
-    for j in (1, 2):
-        # An answer is given from the prompt's last id on, and predicted from the next; without a prompt, from its own first.
-        source = spread(pairs.begins[:, j] - has_prompt, lengths[:, j])
-        ids[spread(begins[:, j], lengths[:, j])] = pairs.ids[j][source]
-        first = np.flatnonzero(has_prompt * lengths[:, j])
-        ids[begins[first, j]] = prompts[pairs.begins[first, 0] + lengths[first, 0]]
-        targets[spread(places[:, j - 1], lengths[:, j])] = pairs.ids[j][source + 1]
+def _fill(pairs: TokenPairs, ids: Numbers, targets: Numbers) -> None:
+    """Writes the ids of a row of ``pairs``, and those that are predicted."""
+    given, predicted = [], []
+    for prompt, chosen, rejected in pairs.arrays():
+        first = 0 if len(prompt) else 1  # without a prompt the first token of an answer is given, and not predicted
+        given += prompt, chosen[:-1], prompt[-1:], rejected[:-1]
+        predicted += chosen[first:], rejected[first:]
+    np.concatenate(given, out=ids)
+    np.concatenate(predicted, out=targets)

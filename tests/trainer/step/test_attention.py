@@ -14,16 +14,16 @@ from torch.nn.functional import scaled_dot_product_attention
 from trainer.inputs.token_pairs import TokenPair, TokenPairs
 from trainer.step.attention import block_mask, by_segments, segments, visible
 from trainer.step.blocks import BLOCK
-from trainer.step.packing import Row, pack
+from trainer.step.packing import Row, pack, pack_row
 
 LENGTHS = st.tuples(st.integers(0, 300), st.integers(1, 300), st.integers(1, 300))
 EDGES = [(128, 128, 129), (129, 128, 128), (385, 256, 257), (1, 1, 1), (0, 700, 3)]
 
 
-def row_of(lengths: list[tuple[int, int, int]], *, block_sparse: bool = False) -> Row:
+def row_of(lengths: list[tuple[int, int, int]], *, block_sparse: bool = False, padding: int = 0) -> Row:
     pairs = TokenPairs.of(TokenPair(*([3 + i % 90 for i in range(count)] for count in three), 1) for three in lengths)
-    (row,) = pack(pairs, 10**6, block_sparse=block_sparse)
-    return row
+    places = tuple(range(len(pairs)))
+    return pack_row(pairs, places, block_sparse=block_sparse, padded=(lambda tokens: tokens + padding) if padding else None)
 
 
 def attended(row: Row, **options: Any) -> list[torch.Tensor]:
@@ -58,11 +58,13 @@ def test_a_bias_that_a_model_adds_to_its_scores_is_added_also_to_packed_rows() -
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.one_of(LENGTHS, st.sampled_from(EDGES)), min_size=1, max_size=4))
-def test_the_blocks_made_from_segments_are_those_that_torch_finds_in_the_whole_mask(lengths: list[tuple[int, int, int]]) -> None:
+@given(st.lists(st.one_of(LENGTHS, st.sampled_from(EDGES)), min_size=1, max_size=4), st.sampled_from([0, 0, 1, 200, 400]))
+def test_the_blocks_made_from_segments_are_those_that_torch_finds_in_the_whole_mask(
+    lengths: list[tuple[int, int, int]], padding: int
+) -> None:
     from torch.nn.attention.flex_attention import create_block_mask
 
-    row = row_of(lengths, block_sparse=True)
+    row = row_of(lengths, block_sparse=True, padding=padding)
     if not row.length:
         return
     ours: Any = block_mask(row)
