@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.cli import main
-from launcher.launch import checked
+from launcher.launch import asked, checked
 from tests.trainer.inputs.chats import CHATML, NO_SYSTEM, tokenizer
 
 ROWS = "prompt,chosen,rejected\nWhere is it?,At Linden Square.,Somewhere.\nHow many?,Nine of them.,Some.\n"
@@ -77,7 +77,7 @@ def test_check_with_tokens_finds_what_a_run_would_refuse_before_it_loads_weights
 def test_tokens_and_what_is_said_of_them_are_shown(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"text": "1 of 4 answers are cut", "is_warning": True}
     answer = {"pairs": 2, "tokens": 1150, "longest": 32, "cut": 1, "notices": [said]}
-    monkeypatch.setattr(checked, "_asked", lambda folder, root, say: [answer])
+    monkeypatch.setattr(checked, "ask", lambda *args, **kwargs: [answer])
     code, out, _ = launcher(FILE.splitlines()[0], "check", "--tokens")
     first, second = out.splitlines()
     assert code == 0
@@ -88,6 +88,6 @@ def test_tokens_and_what_is_said_of_them_are_shown(launcher: Launcher, monkeypat
 def test_missing_packages_are_named_with_the_command_that_installs_them(
     launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checked, "find_spec", lambda name: None if name == "trl" else object())
+    monkeypatch.setattr(asked, "find_spec", lambda name: None if name == "trl" else object())
     code, _, err = launcher(FILE.splitlines()[0], "check", "--tokens")
     assert (code, err) == (1, "error: --tokens needs trl: pip install 'dpo-launcher[trainer]'\n")
