@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from launcher.errors import HealthError, Warned
-from launcher.experiment.schema import Health
 from launcher.runs.run_dir import RunDir, write_whole
 
 from . import output
-from .step.first import Expected, wrong
 
 
 class StepLog:
@@ -103,59 +100,21 @@ class LogCallback(TrainerCallback):
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
     ) -> None:
-        kind = "train" if "loss" in logs else "eval" if "eval_loss" in logs else None
-        if kind is None:
-            return  # the closing line of transformers: train.py writes the summary
-        event = {"type": kind, "step": state.global_step, "total_steps": self._total}
-        event |= {name: value for name, value in logs.items() if not _superfluous(name)}
-        self._log.write(event | {"seconds": self._log.seconds})
+        event = event_of(logs, state, self._log.seconds, self._total)
+        if event is not None:
+            self._log.write(event)
+
+
+def event_of(logs: Mapping[str, Any], state: TrainerState, seconds: float, total: int | None = None) -> dict[str, Any] | None:
+    """A line of the log from what transformers logs; None for its closing line: train.py writes the summary."""
+    kind = "train" if "loss" in logs else "eval" if "eval_loss" in logs else None
+    if kind is None:
+        return None
+    event = {"type": kind, "step": state.global_step, "total_steps": state.max_steps if total is None else total}
+    event |= {name: value for name, value in logs.items() if not _superfluous(name)}
+    return event | {"seconds": seconds}
 
 
 def _superfluous(name: str) -> bool:
     """Speed figures of transformers that count its own batches, and what an evaluation repeats of the training."""
     return name.endswith(("_runtime", "_per_second", "total_flos", "_preparation_time")) or name == "eval_num_tokens"
-
-
-class HealthCallback(TrainerCallback):
-    """Stops or warns by the experiment's ``health`` rules."""
-
-    def __init__(self, health: Health, *, scaled: bool = False):
-        """``scaled``: the step is fp16 and its loss is scaled. The scaler finds its scale by overflowing and skips such steps: a
-        gradient that is not finite is a fault only if it is so at every scale from 2^16 down to 1.
-        """
-        self._health = health
-        self.culprits: Callable[[], str] = str  # text that names the rows behind a loss that is not finite
-        self._patience = 16 if scaled else 0
-        self._overflows = 0
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
-    ) -> None:
-        for sentence, action in self._broken(logs, state.global_step):
-            if action == "stop":
-                raise HealthError(sentence)
-            output.notices([Warned(sentence)])
-
-    def _broken(self, logs: Mapping[str, Any], step: int) -> Iterator[tuple[str, str]]:
-        rule = self._health.not_finite
-        for name in ("loss", "grad_norm"):
-            value = logs.get(name)
-            is_broken = isinstance(value, float) and not math.isfinite(value)
-            if name == "grad_norm" and value is not None:
-                self._overflows = self._overflows + 1 if is_broken else 0
-                is_broken = self._overflows > self._patience
-            if rule.action != "off" and is_broken:
-                advice = "lower learning_rate, or set health.not_finite to warn"
-                yield f"{name} is {value} at step {step}{self.culprits()}: {advice}", rule.action
-
-    def check_first(self, known: Expected, causes: Callable[[], Sequence[str]], figures: Mapping[str, float]) -> None:
-        """Warns or raises HealthError where the ``figures`` of a fresh policy's first step are not those that are ``known``."""
-        rule = self._health.first_loss
-        found = list(wrong(figures, known, rule.threshold)) if rule.action != "off" else []
-        if not found:
-            return
-        why = "; ".join(causes()) or "no cause found (no dropout, no noise, a fresh adapter)"
-        sentence = f"{'; '.join(found)}: policy and reference must be equal before the first step; {why}"
-        if rule.action == "stop":
-            raise HealthError(sentence)
-        output.notices([Warned(sentence)])

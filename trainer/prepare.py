@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from trl import DPOConfig
 from launcher.data.pairs import Pairs
 from launcher.errors import ExperimentError, Mistake, Stopped
 from launcher.experiment.schema import Experiment
+from launcher.health import Facts
 from launcher.planning.rows import Rows
 from launcher.runs.run_dir import RunDir
 
@@ -24,6 +25,7 @@ from .checkpoints.checkpoints import StopCallback, any_rank, resume_point
 from .checkpoints.origin import check, check_base, day_of, origin
 from .checkpoints.remembered import CHECKPOINTING, MICRO, PATH, remembered, step_of
 from .evaluation.prompts import SamplePrompt, sample_prompts
+from .health import HealthCallback
 from .inputs.adapter import check_biases, lora_config, seed_adapter, sizes, skip_input_casts, widen_adapter
 from .inputs.arguments import arguments, check_optimizer, check_schedule, smaller, without_effect
 from .inputs.bucket import model_path
@@ -35,7 +37,7 @@ from .inputs.recorded import check_recorded_data, check_recorded_model
 from .inputs.skeleton import examined
 from .inputs.targets import Wanted, check_targets
 from .inputs.tokens import Tokens, tokenize
-from .logs import HealthCallback, LogCallback, StepLog
+from .logs import LogCallback, StepLog
 from .output import notices, say, stage
 from .processes.machine import Device
 from .processes.sharding import is_sharded
@@ -198,7 +200,8 @@ def _say_work(
     steps = experiment.steps(len(tokens.pairs), rank.device.world, micro)
     work = counted(tokens, experiment.global_batch)
     record = {"tokens": work.tokens, "packed": work.packed, "longest": work.longest, "longest_pairs": work.longest_pairs}
-    rank.run.update_record(work={"pairs": work.pairs, **record, "steps": steps})
+    answers = None if tokens.answers is None else asdict(tokens.answers)
+    rank.run.update_record(work={"pairs": work.pairs, **record, "steps": steps, "answers": answers})
     say(
         f"{work.pairs:,} pairs, {work.tokens:,} tokens per epoch, longest sequence {work.longest:,} tokens; "
         f"{steps:,} steps of {experiment.global_batch} pairs"
@@ -260,13 +263,17 @@ def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
     events = "tensorboard" in experiment.hyperparameters.report_to
     log = StepLog(rank.run, resume_step=step, attempt=rank.attempt, events=events) if rank.first else None
     stopper = StopCallback(rank.stop)
-    health = HealthCallback(experiment.health, scaled=inputs.precision.fp16)
+    work = {"pairs": len(inputs.tokens.pairs), "answers": asdict(inputs.tokens.answers) if inputs.tokens.answers else None}
+    facts = Facts.of(experiment.model_dump(mode="json"), work, scaled=inputs.precision.fp16)
+    health = HealthCallback(experiment.health, facts, run=rank.run.name, stopper=stopper)
     steps = experiment.steps(len(inputs.tokens.pairs), rank.device.world, args.per_device_train_batch_size)
     callbacks = _callbacks(experiment, stopper, log, health, steps)
     args.eval_on_start = inputs.held_out is not None and checkpoint is None
     trainer = _trainer(rank, inputs, loaded, callbacks)
     trainer.is_stop_wanted = lambda: any_rank(rank.stop.signal is not None, args.device)
     health.culprits = trainer.culprits.in_words
+    if log is not None:
+        health.begin(rank.run, log)
     cache, hub = rank.roots.cache, experiment.hyperparameters.model_cache_dir
     with stage("hashing the weights"):
         identity = gather_object([base_identity(inputs.path, cache, model_cache_dir=hub) if rank.first else None])[0]

@@ -134,6 +134,7 @@ def _training(inputs: Inputs, ready: Ready, peers: Peers | None) -> float:
         _run(trainer, inputs, peers)
     seconds = time.monotonic() - began
     step, last = trainer.state.global_step, trainer.state.max_steps
+    ready.health.raise_if_stopped(step, last)
     if trainer.was_cut or (ready.stopper.stopped and step < last):
         raise Stopped(f"stopped at step {step} of {last}: resumes from checkpoint-{step}")
     return seconds

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from ..health import read_findings
 from ..runs.follow import Metric, parse
 from ..runs.run_dir import RunDir
 from ..why import Evidence
@@ -34,6 +35,7 @@ def gather(run: RunDir, now: Status) -> Evidence:
         total_steps=last.total if last else None,
         since=max(0.0, time.time() - said) if said is not None and now.state == "running" else None,
         lines=tuple(line for path in logs for line in _last_lines(path)[-_LINES:]),
+        advice=next((one.suggestion for one in read_findings(record) or () if one.action == "stop"), None),
         memory=launch.get("memory"),
         nodes=int(launch.get("nodes") or 1),
         checkpoints=tuple(path.name for path in run.checkpoints()),

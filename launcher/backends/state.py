@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LauncherError
+from ..health import Finding, read_findings
 from ..runs.finding import created
 from ..runs.follow import Metric, parse
 from ..runs.known import Known, judged, newest_metric, pairs_a_step, progress, time_spent
@@ -86,10 +87,12 @@ class Explained:
     exit_code: int | None
     why: Explanation
     unseen: tuple[str, ...] = ()
+    health: tuple[Finding, ...] = ()
 
     def json(self) -> dict[str, Any]:
         said = {"run": self.run, "backend": self.backend, "state": self.state, "exit_code": self.exit_code}
-        return {**said, **asdict(self.why), "unseen": list(self.unseen)}
+        health = [finding.json() for finding in self.health]
+        return {**said, **asdict(self.why), "unseen": list(self.unseen), "health": health}
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Ended:
     logs: str
     why: Explanation | None = None
     learned: Learned | None = None
+    health: tuple[Finding, ...] | None = None
 
     @property
     def code(self) -> int:
@@ -136,7 +140,8 @@ def run_status(where: Runs[Any], run: Any) -> RunStatus:
 def explained(where: Runs[Run], run: Run) -> Explained:
     """Why ``run`` waits, runs or failed."""
     seen = where.evidence(run)
-    return Explained(seen.run, seen.backend, seen.state, seen.exit_code, explain(seen), seen.unseen)
+    health = _health(where.record(run)) or ()
+    return Explained(seen.run, seen.backend, seen.state, seen.exit_code, explain(seen), seen.unseen, health)
 
 
 def ended(where: Runs[Run], run: Run) -> Ended:
@@ -150,7 +155,7 @@ def ended(where: Runs[Run], run: Run) -> Ended:
         learned = replace(
             Learned.of(record, place, folder, tuple(steps)), samples=_answers(where, run, record), report=_report(run)
         )
-        return Ended(run.name, now, place, "", logs, learned=learned)
+        return Ended(run.name, now, place, "", logs, learned=learned, health=_health(record))
     return Ended(run.name, now, place, where.words(run), logs, why=_why_over(where, run, now))
 
 
@@ -177,7 +182,13 @@ def known(run: RunDir) -> Known:
         folder=str(run.path),
         nodes=int(((record.get("experiment") or {}).get("launch") or {}).get("nodes") or 1),
         **time_spent(record.get("attempts") or [], until),
+        health=_health(record),
     )
+
+
+def _health(record: Mapping[str, Any]) -> tuple[Finding, ...] | None:
+    found = read_findings(record)
+    return None if found is None else tuple(found)
 
 
 def last_metric(run: RunDir) -> Metric | None:
@@ -248,6 +259,7 @@ def _known_on_cluster(where: Kubernetes, run: ClusterRun, obj: Mapping[str, Any]
         **progress(last, run.global_batch, is_over=now.is_over),
         **judged(Quality.of(record, evaluated, last)),
         **time_spent(record.get("attempts") or [], until),
+        health=_health(record),
     )
 
 

@@ -1,9 +1,9 @@
 """The command line: parses, calls one function of another room, prints what came back; it alone prints and sets exit codes.
 
 One file per group of verbs: ``files`` check list show init, ``plan``, ``render`` render diff, ``runs`` run, ``submit`` submit
-secrets, ``started`` logs stop resume, ``again``, ``states`` ps status, ``learned`` learned score, ``why``, ``compare``,
-``report``, ``doctor``, ``drill``, ``images`` build prune, ``storage`` upload download, ``tensorboard``. Verbs import what they
-call: ``launcher --help`` loads click and nothing else.
+secrets, ``started`` logs stop resume, ``again``, ``states`` ps status, ``learned`` learned score, ``why``, ``health``,
+``compare``, ``report``, ``doctor``, ``drill``, ``images`` build prune, ``storage`` upload download, ``tensorboard``. Verbs import
+what they call: ``launcher --help`` loads click and nothing else.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from . import (
     doctor,
     drill,
     files,
+    health,
     images,
     learned,
     plan,
@@ -57,6 +58,7 @@ for _room in (
     compare,
     report,
     why,
+    health,
     tensorboard,
     doctor,
     drill,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .health import drawn
 from .options import cluster_option, json_option, namespace_option, run_argument
 from .screen import LABEL, facts, say, table, typed
 
@@ -21,6 +22,7 @@ _NARROW = (
     "NODES",
     "TOOK",
     "MARGIN",
+    "HEALTH",
     "NAMESPACE",
 )  # columns to leave out on a narrow terminal, in this order
 
@@ -92,6 +94,7 @@ def _draw(found: RunStatus) -> None:
         facts({"restarts": None if there.restarts is None else str(there.restarts)})
     facts(_progress(now))
     facts({"started": f"{_minute(now.created)} UTC" if now.created else None, "took": now.took})
+    drawn(now.health)
     facts({"attempts": str(found.attempts)} if there is None else {"object": _object(there), "image": there.image or None})
     facts({"folder": now.folder})
 
@@ -103,8 +106,12 @@ def _object(there: ClusterPart) -> str:
 
 
 def _rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
-    rows = [(run.run, state_of(run), run.progress, *quality(run), _minute(run.created), run.took) for run in runs]
-    return [("RUN", "STATE", "STEP", "ACCURACY", "MARGIN", "STARTED (UTC)", "TOOK"), *rows]
+    from ..health import worst
+
+    rows = [
+        (run.run, state_of(run), run.progress, *quality(run), worst(run.health), _minute(run.created), run.took) for run in runs
+    ]
+    return [("RUN", "STATE", "STEP", "ACCURACY", "MARGIN", "HEALTH", "STARTED (UTC)", "TOOK"), *rows]
 
 
 def _cluster_rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:

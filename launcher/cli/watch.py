@@ -17,6 +17,7 @@ from ..backends import Run, Runs
 from ..backends.state import Ended, ended
 from ..errors import Aborted, UsageError
 from ..runs.follow import Metric, Reader, Text, parse, short
+from .health import drawn
 from .learned import draw
 from .live import Plain, Screen, screen
 from .screen import complain, say, typed
@@ -135,6 +136,7 @@ def conclude(found: Ended, *, err: bool = True) -> int:
     if found.learned is not None:
         say(f"done: {found.place}")
         draw(found.learned)
+        drawn(found.health)
         return 0
     if found.words:
         click.echo(found.words, err=err)

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from .health import drawn
 from .options import cluster_option, json_option, namespace_option, run_argument
 from .screen import facts, typed
 
@@ -29,6 +30,7 @@ def why(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
         click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
         return
     facts({"why": found.why.sentence, "what to do": typed(found.why.suggestion)})
+    drawn(found.health or None)
     for what in found.unseen:
         facts({"not seen": what})
 

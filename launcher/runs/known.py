@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Final
 
+from ..health import Finding
 from .follow import Metric, Reader
 from .quality import Quality
 from .status import is_over
@@ -21,6 +22,7 @@ class Known:
 
     ``rate`` is pairs a second, ``left`` the number of seconds to the last step at that rate. ``namespace`` is a cluster's.
     ``trained_seconds`` is the sum over the run's attempts, ``paused_seconds`` the time between them; None where no record says.
+    ``health``: what the health rules have found; None where no record says.
     ``accuracy`` and ``margin`` are of the pairs ``figures``: ``validation`` where such pairs were evaluated, else ``training``.
     """
 
@@ -44,6 +46,7 @@ class Known:
     accuracy: float | None = None
     margin: float | None = None
     figures: str | None = None
+    health: tuple[Finding, ...] | None = None
 
     def json(self) -> dict[str, Any]:
         return asdict(self)

@@ -17,7 +17,7 @@ _CODES: Final = {
     43: ("data", "the data are wrong", "correct the named rows, start a new run, and check it first with: launcher check EXP"),
     44: ("credential", "a credential is missing or refused", CREDENTIAL),
     45: ("gpu-memory", "out of memory on the device", LESS_MEMORY),
-    46: ("health", "a health rule stopped it", "try a lower learning_rate; see its last steps with: launcher tensorboard RUN"),
+    46: ("health", "a health rule stopped it", "ADVICE; see its last steps with: launcher tensorboard RUN"),
     47: ("upload", "trained, but not uploaded", "upload the adapter, which is in the run's folder, with: launcher resume RUN"),
     48: ("network", "a server cannot be reached", NETWORK),
     130: ("aborted", "killed", ""),
@@ -121,6 +121,7 @@ def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...]) ->
 
 def _filled(suggestion: str, seen: Evidence) -> str:
     """``suggestion`` for this run: TensorBoard of a cluster shows all runs of a namespace."""
+    suggestion = suggestion.replace("ADVICE", seen.advice or "try a lower learning_rate")
     if "tensorboard RUN" in suggestion and seen.namespace:
         return suggestion.replace("tensorboard RUN", f"tensorboard -n {seen.namespace}")
     return suggestion.replace("RUN", seen.run) if "RUN" in suggestion else suggestion.replace("EXP", seen.key or "EXP")

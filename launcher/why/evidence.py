@@ -85,8 +85,8 @@ class Evidence:
 
     ``state``, ``exit_code`` and ``sentence`` are from the run's backend and record. ``lines``: the last lines of its log.
     ``since``: seconds since its last output, None if unknown. ``checkpoints``: names of the complete ones, oldest first, None if
-    unknown. ``memory`` and ``gpus``: requested per node. ``conditions`` are those of its Job or JobSet, ``workload`` and
-    ``local_queue`` those of Kueue's objects.
+    unknown. ``advice``: that of the health rule which stopped it. ``memory`` and ``gpus``: requested per node. ``conditions`` are
+    those of its Job or JobSet, ``workload`` and ``local_queue`` those of Kueue's objects.
     """
 
     run: str
@@ -100,6 +100,7 @@ class Evidence:
     since: float | None = None
     checkpoints: tuple[str, ...] | None = None
     lines: tuple[str, ...] = ()
+    advice: str | None = None
     memory: str | None = None
     gpus: int = 0
     image: str | None = None

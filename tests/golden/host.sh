@@ -109,14 +109,25 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1/experime
     }
   },
   "health": {
-    "not_finite": {
-      "action": "stop",
-      "threshold": null
-    },
-    "first_loss": {
-      "action": "warn",
-      "threshold": null
-    }
+    "not_finite": "stop",
+    "first_loss": "warn",
+    "loss_stuck": "warn",
+    "margin_flat": "warn",
+    "accuracy_low": "warn",
+    "loss_spikes": "warn",
+    "gradient_spikes": "warn",
+    "chosen_falling": "warn",
+    "reward_scale": "warn",
+    "learning_rate_low": "warn",
+    "overfitting": "warn",
+    "flipped_labels": "warn",
+    "swapped_columns": "warn",
+    "length_bias": "warn",
+    "truncated": "warn",
+    "giant_answer": "warn",
+    "duplicates": "warn",
+    "slow": "warn",
+    "gpu_idle": "warn"
   },
   "samples": {
     "prompts": 4,

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from pathlib import Path
 
-from launcher.errors import HealthError
-from launcher.experiment.schema import Health
 from launcher.runs.run_dir import RunDir
-from trainer.logs import HealthCallback, StepLog
+from trainer.logs import StepLog
 
 
 def new_run(tmp_path: Path) -> RunDir:
@@ -35,28 +32,6 @@ def test_an_attempt_that_begins_again_keeps_nothing_of_the_one_before_in_the_log
     board = EventAccumulator(str(run.tensorboard)).Reload()
     assert board.Tags()["scalars"] == ["eval/loss"] or board.Scalars("train/loss") == []
     assert [round(scalar.value, 3) for scalar in board.Scalars("eval/loss")] == [0.6]
-
-
-def test_a_scaled_step_may_overflow_until_the_scale_is_used_up() -> None:
-    from transformers import TrainerControl, TrainerState, TrainingArguments
-
-    def steps_until_the_end(gradients: list[float], *, scaled: bool) -> int | None:
-        health = HealthCallback(Health(), scaled=scaled)
-        for step, gradient in enumerate(gradients, 1):
-            try:
-                health.on_log(
-                    TrainingArguments(use_cpu=True, report_to="none"),
-                    TrainerState(global_step=step),
-                    TrainerControl(),
-                    {"loss": 0.69, "grad_norm": gradient},
-                )
-            except HealthError:
-                return step
-        return None
-
-    assert steps_until_the_end([1.0, math.inf], scaled=False) == 2
-    assert steps_until_the_end([math.inf, math.nan, 1.0] * 10, scaled=True) is None
-    assert steps_until_the_end([math.inf] * 20, scaled=True) == 17
 
 
 def test_without_tensorboard_in_report_to_there_are_no_events(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from launcher.data.pair import Pair
 from launcher.data.table import place_of
 from launcher.errors import DataError, Mistake, Warned
 from launcher.experiment.hyperparameters import Hyperparameters
+from launcher.health import Answers
 
 from .changes import Changes
 from .clock import Clock, today
@@ -43,6 +44,7 @@ class Tokens:
     cut: int  # answers whose end was cut off
     notices: tuple[str, ...] = field(default=())
     day: str | None = None  # the day that the chat template has written, in ISO's form; None where it writes none
+    answers: Answers | None = None  # of these pairs, for the health rules
 
     @property
     def total(self) -> int:
@@ -106,7 +108,17 @@ def tokenize(
         *changes.frame.notices(template, has_system=any(pair.system for pair in pairs)),
         *_settings(template, hyper),
     ]
-    return Tokens(whole.cut(lengths), cut, tuple(found), clock.day.isoformat() if clock.was_read else None)
+    answers = _answers(whole, cut, repeated=len(texts) - len({hash(three) for three in texts}))
+    return Tokens(whole.cut(lengths), cut, tuple(found), clock.day.isoformat() if clock.was_read else None, answers)
+
+
+def _answers(whole: TokenPairs, cut: int, *, repeated: int) -> Answers | None:
+    """``whole``: the pairs before their answers are cut."""
+    if not len(whole):
+        return None
+    lengths = whole.lengths[:, 1:]
+    row = int(whole.lines[lengths.max(axis=1).argmax()])
+    return Answers(lengths.size, cut, float(np.median(lengths)), int(lengths.max()), row, repeated)
 
 
 def _cached(texts: Sequence[Texts], pairs: Sequence[Pair], template: Template, cache: Path) -> tuple[TokenPairs, Numbers]:

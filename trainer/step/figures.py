@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import sqrt
 from typing import Any, Final
 
 import torch
@@ -20,7 +21,10 @@ _PAIRS: Final = (
     "logps/chosen",
     "logps/rejected",
 )
-
+# What the health rules need of single pairs: sums of m², d, d², m·d (m: margin, d: tokens of chosen - of rejected), of powers of
+# t (m as standard deviations from the median, at most 3, or one strange pair would decide), and counts.
+_SPREAD: Final = ("m²", "d", "d²", "md", "t", "t²", "t³", "above", "rewards/reversed")
+_GAIN: Final = 0.3  # of a step towards the median that a line shows: the share of Newton's, as one line is noise
 
 _PER: Final = {"entropy": "both", "logits/chosen": "chosen", "logits/rejected": "rejected", "mean_token_accuracy": "chosen"}
 
@@ -74,21 +78,28 @@ class Figures:
         self._noise = noise
         # float64: after a million pairs the next one still counts. Of tokens: a column for the chosen answers, one for the
         # rejected ones, and one that is forgotten, for padding
-        self._pairs = torch.zeros(len(_PAIRS), dtype=torch.float64, device=device)
+        self._pairs = torch.zeros(len(_PAIRS) + len(_SPREAD), dtype=torch.float64, device=device)
         self._tokens = torch.zeros(3, 3, dtype=torch.float64, device=device)
         self._counts = (0, 0, 0)  # pairs, tokens of their chosen answers, tokens of the rejected ones: known without the device
+        self._median: float | None = None  # of the margins, followed from line to line
+        self._variance = 0.0  # of the margins around it, likewise
 
     def add(self, row: Row, output: Head, logps: Tensor, rewards: Tensor, losses: Tensor) -> None:
         """``logps`` and ``rewards``: [k, 2], ``losses``: [k]; no value leaves the device."""
         margins = rewards[:, 0] - rewards[:, 1]
-        self._pairs += torch.stack([losses, *rewards.T, margins > self._noise, margins, *logps.T]).sum(1)
+        longer = (row.counts[:, 0] - row.counts[:, 1]).double()
+        median, std = self._median or 0.0, sqrt(self._variance) or 1.0
+        t = ((margins - median) / std).clamp(-3, 3)
+        far = margins < -0.5 * median  # where pairs lie that are labelled the wrong way round
+        spread = [margins * margins, longer, longer * longer, margins * longer, t, t * t, t * t * t, margins > median, far]
+        self._pairs += torch.stack([losses, *rewards.T, margins > self._noise, margins, *logps.T, *spread]).sum(1)
         of_tokens = torch.stack([output.entropy, output.mean_logits, output.is_top1])
         self._tokens.index_add_(1, row.side, of_tokens.double())
         self._counts = tuple(map(sum, zip(self._counts, row.counted, strict=True)))
 
     def mark(self) -> tuple[Any, ...]:
         """What was added so far, for ``back_to``."""
-        return self._pairs.clone(), self._tokens.clone(), self._counts
+        return self._pairs.clone(), self._tokens.clone(), self._counts, self._median, self._variance
 
     def peek(self, accelerator: Any) -> dict[str, float]:
         """``means``, and nothing is forgotten."""
@@ -100,18 +111,48 @@ class Figures:
     def back_to(self, mark: tuple[Any, ...]) -> None:
         """Forgets what was added since: a step that is computed again is counted once."""
         self._pairs, self._tokens, self._counts = mark[0].clone(), mark[1].clone(), mark[2]
+        self._median, self._variance = mark[3:]
 
     def means(self, accelerator: Any) -> dict[str, float]:
-        """Means over all that was added on any rank since the last call; rewards are in nats times beta, logps in nats."""
+        """Means over all that was added on any rank since the last call; rewards are in nats times beta, logps in nats.
+
+        ``rewards/margins_std`` and ``rewards/margins_skew``: of single pairs, those beyond three standard deviations drawn in.
+        ``rewards/length_correlation``: between a pair's margin and how many tokens its chosen answer is longer.
+        ``rewards/reversed``: the share of pairs whose margin is below minus half the median of the lines before.
+        """
         counts = torch.tensor(self._counts, dtype=torch.float64).to(self._pairs.device)
         sums = accelerator.reduce(torch.cat([counts, self._pairs, self._tokens[:, :2].reshape(-1)]), reduction="sum").tolist()
         self._pairs, self._tokens, self._counts = torch.zeros_like(self._pairs), torch.zeros_like(self._tokens), (0, 0, 0)
         pairs, chosen, rejected = (max(count, 1) for count in sums[:3])
         *of_pairs, entropy, rejected_entropy, logits, rejected_logits, top1, _ = sums[3:]
-        means = {name: value / pairs for name, value in zip(_PAIRS, of_pairs, strict=True)}
+        every = {name: value / pairs for name, value in zip((*_PAIRS, *_SPREAD), of_pairs, strict=True)}
+        means = {name: every[name] for name in _PAIRS} | self._spread(every)
         return means | {
             "entropy": (entropy + rejected_entropy) / (chosen + rejected),
             "logits/chosen": logits / chosen,
             "logits/rejected": rejected_logits / rejected,
             "mean_token_accuracy": top1 / chosen,
         }
+
+    def _spread(self, means: Mapping[str, float]) -> dict[str, float]:
+        """The figures of ``_SPREAD``; no correlation where all margins or all lengths are equal."""
+        margin, longer, t = means["rewards/margins"], means["d"], means["t"]
+        variance, of_lengths = max(0.0, means["m²"] - margin**2), means["d²"] - longer**2
+        of_t, third = means["t²"] - t**2, means["t³"] - 3 * t * means["t²"] + 2 * t**3
+        found = {"rewards/margins_std": sqrt(self._variance * max(0.0, of_t) if self._variance else variance)}
+        if sqrt(variance) > self._noise and of_lengths > 0:
+            found["rewards/length_correlation"] = (means["md"] - margin * longer) / sqrt(variance * of_lengths)
+        if self._median is not None and self._median > self._noise:
+            found["rewards/reversed"] = means["rewards/reversed"]
+            found |= {"rewards/margins_skew": third / of_t**1.5} if of_t > 0 else {}
+        self._follow(margin, means)
+        return found
+
+    def _follow(self, margin: float, means: Mapping[str, float]) -> None:
+        """Moves the median and the variance around it towards those of this line."""
+        if self._median is None:
+            self._median = margin
+        else:  # Newton's step where margins are normal: their density at the median is 0.4 / std
+            self._median += _GAIN * sqrt(self._variance) / 0.4 * (means["above"] - 0.5)
+        around = means["m²"] - 2 * self._median * margin + self._median**2
+        self._variance += (_GAIN if self._variance else 1.0) * (around - self._variance)

@@ -330,8 +330,8 @@ def test_show_as_json_holds_the_experiment_and_the_origins(launcher: Launcher) -
     shown = json.loads(launcher("show", "1", "--json")[1])
     assert shown["experiment"]["hyperparameters"]["learning_rate"] == 1e-4
     assert shown["origins"]["hyperparameters.learning_rate"] == "configs/a.yml:2"
-    assert shown["origins"]["health.first_loss.action"] == "configs/a.yml:10"
-    assert shown["origins"]["health.first_loss.threshold"] == "default"
+    assert shown["origins"]["health.first_loss"] == "configs/a.yml:10"
+    assert shown["origins"]["health.reward_scale"] == "default"
 
 
 def test_init_writes_a_file_that_loads_and_runs_with_the_data_it_names(launcher: Launcher) -> None:

@@ -74,6 +74,7 @@ def test_json_has_the_cause_as_a_word(tmp_path: Path) -> None:
         "sentence": "first was killed: it exceeded its memory limit of 64Gi (launch.memory)",
         "suggestion": "raise launch.memory, or lower launch.shm_size (it counts as memory) or dataloader_num_workers",
         "unseen": [],
+        "health": [],
     }
 
 

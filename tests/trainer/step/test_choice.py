@@ -168,7 +168,7 @@ def test_another_learning_rate_does_no_forward_of_the_reference_and_another_leng
 
 
 def test_a_loss_that_is_not_a_number_names_its_rows(tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer) -> None:
-    from trainer.logs import HealthCallback
+    from trainer.health import HealthCallback
     from trainer.step.choice import choose_path, take_path
     from trainer.step.packed import Scored
 

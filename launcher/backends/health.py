@@ -1,0 +1,61 @@
+"""The health of a run, computed again from its whole log and its record, on any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..health import Facts, Finding, findings, read_findings
+from ..runs.follow import Metric, Reader
+from ..runs.run_dir import RunDir
+from . import Run, Runs
+
+_ONLY_THEN = ("first_loss",)  # what no line of a log shows
+
+
+@dataclass(frozen=True)
+class RunHealth:
+    """``lines``: of training and evaluations that were looked at; ``step``: the last one."""
+
+    run: str
+    step: int
+    lines: int
+    findings: tuple[Finding, ...]
+
+    def json(self) -> dict[str, Any]:
+        return {**vars(self), "findings": [one.json() for one in self.findings]}
+
+
+def health_of(where: Runs[Run], run: Run) -> RunHealth:
+    """What the rules find in the log of ``run`` so far."""
+    record = where.record(run)
+    experiment = record.get("experiment") or {}
+    events = cut(_events(where, run))
+    found = findings(events, experiment.get("health") or {}, Facts.of(experiment, record.get("work") or {}))
+    then = [one for one in read_findings(record) or () if one.rule in _ONLY_THEN]
+    return RunHealth(run.name, events[-1]["step"] if events else 0, len(events), (*then, *found))
+
+
+def cut(events: Iterator[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Without the lines that a later attempt has computed again, from its checkpoint on."""
+    kept: list[Mapping[str, Any]] = []
+    for event in events:
+        while event["type"] == "train" and kept and kept[-1]["step"] >= event["step"]:
+            kept.pop()
+        if event["type"] != "summary":
+            kept.append(event)
+    return kept
+
+
+def _events(where: Runs[Run], run: Run) -> Iterator[Mapping[str, Any]]:
+    """The lines of the metrics: from their file, or out of the first rank's log."""
+    if isinstance(run, RunDir):
+        lines = run.steps.read_text(encoding="utf-8", errors="replace") if run.steps.is_file() else ""
+        pieces: Iterator[str] = iter([lines])
+    else:
+        pieces = where.read(run)
+    reader = Reader()
+    for event in (event for piece in pieces for event in reader.feed(piece)):
+        if isinstance(event, Metric):
+            yield event.values

@@ -1,0 +1,53 @@
+"""The verb that looks at a run with the health rules, and how findings are drawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import cluster_option, json_option, namespace_option, run_argument
+from .screen import LABEL, say
+
+if TYPE_CHECKING:
+    from ..health import Finding
+
+
+@click.command("health", short_help="Check a run's figures with the health rules.")
+@run_argument
+@json_option
+@cluster_option
+@namespace_option
+def health(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
+    """Check a run's figures and data with the health rules, also while it runs.
+
+    RUN is a name or the beginning of one, an experiment (its newest run) or `latest`. Thresholds and actions are those of the
+    experiment's `health` section.
+    """
+    from ..backends.finding import find
+    from ..backends.health import health_of
+
+    found = health_of(*find(name, cluster=cluster, namespace=namespace))
+    if as_json:
+        click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
+        return
+    if not found.findings:
+        say(f"no findings up to step {found.step} ({found.lines} lines of the log)")
+    for one in found.findings:
+        say(f"warning: {one.rule} ({one.steps}): {one.sentence}", indent=4)
+        say(f"    what to do: {one.suggestion}", indent=4)
+
+
+def drawn(found: Sequence[Finding] | None) -> None:
+    """Prints findings among the facts of a run; None: nothing is known."""
+    if found is None:
+        return
+    if not found:
+        say(f"{'health':<{LABEL}}no findings")
+    for number, one in enumerate(found):
+        say(f"{'' if number else 'health':<{LABEL}}{one.rule} ({one.steps}): {one.sentence}: {one.suggestion}", indent=LABEL)
+
+
+VERBS: tuple[click.Command, ...] = (health,)

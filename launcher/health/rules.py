@@ -1,0 +1,137 @@
+"""The rules, each with its default action and threshold, and what to do about it: settings and docs come from this list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``about``: when it holds, with what its threshold counts; ``suggestion``: a setting, and in which direction."""
+
+    name: str
+    about: str
+    suggestion: str
+    threshold: float | None = None
+    action: Literal["warn", "stop", "off"] = "warn"
+
+
+_ALL: Final = (
+    Rule(
+        "not_finite",
+        "a loss or gradient that is NaN or infinite (exit 46)",
+        "lower learning_rate, or set health.not_finite to warn",
+        action="stop",
+    ),
+    Rule(
+        "first_loss",
+        "loss or rewards of the first step are not those of a policy that equals its reference; threshold: how far off",
+        "remove the cause that the warning names, such as dropout that is on",
+    ),
+    Rule(
+        "loss_stuck",
+        "the loss stays at that of a policy that has learned nothing (ln 2); threshold: the share that it must fall",
+        "raise learning_rate, and check that target_modules are trained",
+        0.01,
+    ),
+    Rule(
+        "margin_flat",
+        "the margin does not grow, or falls; threshold: the share of its best value that it may lose",
+        "check which answers are chosen; where the margin fell, lower learning_rate",
+        0.3,
+    ),
+    Rule(
+        "accuracy_low",
+        "the accuracy stays near 0.5 in the second half of the run; threshold: what it must reach",
+        "check the labels, and raise learning_rate or num_train_epochs",
+        0.6,
+    ),
+    Rule(
+        "loss_spikes",
+        "repeated losses above that of a policy that has learned nothing; threshold: how many times it",
+        "lower learning_rate or max_grad_norm, or raise warmup_ratio",
+        2.0,
+    ),
+    Rule(
+        "gradient_spikes",
+        "repeated gradients far above those of the first steps; threshold: how many times their median",
+        "lower learning_rate, or raise warmup_ratio",
+        10.0,
+    ),
+    Rule(
+        "chosen_falling",
+        "both answers become less likely; threshold: the share of its log-probability that the chosen answer may lose",
+        "lower learning_rate, raise beta, or set loss_type: [sigmoid, sft] with loss_weights: [1, 0.5]",
+        0.25,
+    ),
+    Rule(
+        "reward_scale",
+        "rewards are too large for beta: the policy is far from its reference; threshold: the largest mean reward",
+        "raise beta, or lower learning_rate",
+        20.0,
+    ),
+    Rule(
+        "learning_rate_low",
+        "the learning rate is below 1 % of its peak too early; threshold: the share of the run that it must last",
+        "set another lr_scheduler_type, or check max_steps",
+        0.8,
+    ),
+    Rule(
+        "overfitting",
+        "the validation loss rises in two evaluations; threshold: the share above its best",
+        "set load_best_model_at_end: true with early_stopping_patience, or lower num_train_epochs or learning_rate",
+        0.1,
+    ),
+    Rule(
+        "flipped_labels",
+        "more pairs are clearly on the wrong side than noise explains; threshold: their share",
+        "read the pairs with the lowest margins, and correct or remove those labelled the wrong way round",
+        0.03,
+    ),
+    Rule(
+        "swapped_columns",
+        "training makes the validation pairs' other answer win, or the columns' names contradict the mapping; threshold: "
+        "the validation accuracy",
+        "check chosen and rejected in dpo_column_mapping_config, and the columns of both files",
+        0.5,
+    ),
+    Rule(
+        "length_bias",
+        "longer answers win more and more; threshold: the correlation of the margin with the difference in length",
+        "balance the lengths of chosen and rejected answers, or set ld_alpha below 1",
+        0.6,
+    ),
+    Rule(
+        "truncated",
+        "answers are cut at max_seq_length; threshold: their share",
+        "raise max_seq_length",
+        0.05,
+    ),
+    Rule(
+        "giant_answer",
+        "one answer is far longer than the others; threshold: how many times the median",
+        "shorten or remove the row",
+        10.0,
+    ),
+    Rule(
+        "duplicates",
+        "training pairs are repeated; threshold: their share",
+        "remove the repeated rows",
+        0.02,
+    ),
+    Rule(
+        "slow",
+        "the run is far slower than it was for five minutes; threshold: the share of its earlier speed",
+        "look for other work on the machine, and at its temperature and disk",
+        0.5,
+    ),
+    Rule(
+        "gpu_idle",
+        "the GPU waits for the program; threshold: its mean use in percent",
+        "raise per_device_train_batch_size, or look for other work on the machine's CPU",
+        30.0,
+    ),
+)  # fmt: skip
+
+RULES: Final[dict[str, Rule]] = {rule.name: rule for rule in _ALL}

@@ -1,0 +1,82 @@
+"""`launcher health` as a person types it, and where other verbs show what it finds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.cli import main
+from launcher.health import Facts, findings
+from launcher.runs.run_dir import RunDir
+
+STREAMS = Path(__file__).parents[1] / "health" / "streams"
+
+
+@pytest.fixture(autouse=True)
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUBECONFIG", "/no/such/file")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///no/such/engine")
+
+
+def left(home: Path, stream: str, *, code: int = 0, health: dict[str, Any] | None = None, recorded: bool = True) -> RunDir:
+    """A run that is over, with the log of ``stream``."""
+    head, *lines = (STREAMS / f"{stream}.jsonl").read_text().splitlines()
+    facts = json.loads(head)
+    events = [json.loads(line) for line in lines]
+    found = findings(events, health or {}, Facts.of(facts["experiment"], facts["work"]))
+    run = RunDir.of(home, "data/dpo/model", "1", "m", stream)
+    outcome = {"state": "failed" if code else "done", "exit_code": code, "sentence": "x" if code else None}
+    record = {"run": stream, "key": "exp_1", "backend": "host", "created": "2026-11-24T11:00:00+00:00", "outcome": outcome}
+    record |= {**facts, "experiment": {**facts["experiment"], "health": health or {}}}
+    run.create({run.experiment: "{}"}, record | ({"health": [one.json() for one in found]} if recorded else {}))
+    run.rank_log(0).write_text("")
+    run.steps.write_text("".join(f"{line}\n" for line in lines))
+    return run
+
+
+def typed(*args: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(args))
+    return int(ended.value.code or 0)
+
+
+def test_health_names_the_rule_its_steps_and_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left(tmp_path, "frozen-adapter", recorded=False)
+    assert typed("health", "frozen") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "warning: loss_stuck (steps 11-40): the loss is still 0.6931 at step 30: ln 2 means that nothing is learned",
+        "    what to do: raise learning_rate, and check that target_modules are trained",
+    ]
+    assert typed("health", "frozen", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["run"], shown["step"], [one["rule"] for one in shown["findings"]]) == ("frozen-adapter", 40, ["loss_stuck"])
+
+
+def test_a_healthy_run_has_no_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left(tmp_path, "healthy-1")
+    assert typed("health", "latest") == 0
+    assert capsys.readouterr().out == "no findings up to step 40 (43 lines of the log)\n"
+
+
+def test_ps_status_and_why_show_what_the_run_has_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left(tmp_path, "healthy-1")
+    left(tmp_path, "swapped-columns")
+    assert typed("ps") == 0
+    cells = {line.split()[0]: line.split()[5] for line in capsys.readouterr().out.splitlines()}
+    assert cells == {"RUN": "HEALTH", "healthy-1": "ok", "swapped-columns": "swapped_columns"}
+    for verb in ("status", "why"):
+        assert typed(verb, "swapped") == 0
+        assert "health      swapped_columns (steps 20-40): validation pairs prefer the rejected answer" in capsys.readouterr().out
+    assert typed("status", "healthy") == 0
+    assert "health      no findings\n" in capsys.readouterr().out
+
+
+def test_why_a_rule_stopped_a_run_ends_with_the_advice_of_that_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left(tmp_path, "frozen-adapter", code=46, health={"loss_stuck": "stop"})
+    assert typed("why", "frozen") == 0
+    advice = "raise learning_rate, and check that target_modules are trained; see its last steps with: "
+    assert advice in capsys.readouterr().out
