@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LauncherError, UsageError, Warned
-from ..runs.made_of import Change, NotRepeatable, differences
+from ..runs.made_of import Change, NotRepeatable, differences, unnamed
 from .obtained import changes_of_data, changes_of_machine, gpus_as_recorded, image_of_run, inputs_of_run
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class Repetition:
         if not self.anyway:
             self._check(late)
         warned = [Warned(one.sentence) for one in (*changes, *late)]
+        warned += unnamed(self.recorded.record, ("code", "packages", "model") if where.name == "host" else ("model",))
         facts = MappingProxyType({**ready.facts, "repeats": self.run.name})
         return replace(ready, facts=facts, notices=(*moved, *ready.notices, *warned))
 
@@ -106,7 +107,8 @@ class Repetition:
         experiment, moved, changes = inputs_of_run(self.recorded, Path.cwd())
         if not self.anyway:
             self._check(changes)
-        listener.notices([*moved, *(Warned(one.sentence) for one in changes)])
+        unknown = unnamed(self.recorded.record, ("model", "image"))
+        listener.notices([*moved, *(Warned(one.sentence) for one in changes), *unknown])
         job = replace(self._named(experiment, name).job(_gpus_of(experiment)), notes=self._notes())
         image = self.recorded.record.get("image")
 

@@ -82,6 +82,8 @@ class Sweeping:
         Returns the last of these that was asked, None where nothing was.
         """
         self.say = say
+        for run in self.existing.values():  # `launcher stop` finds this process by the records
+            run.update_record(sweep={**run.read_record()["sweep"], "process": _this_process()})
         waiting, last = [point for point in self.sweep.points if not self._is_done(point)], None
         done = len(self.sweep.points) - len(waiting)
         if done:
@@ -139,7 +141,8 @@ class Sweeping:
             elif time.monotonic() - self._told[run.name] >= _PAUSE:
                 self._told[run.name] = time.monotonic()
                 at = known(run)
-                self._tell(point, f"step {at.progress}" + (f", loss {at.loss:.4f}" if at.loss is not None else ""))
+                loss = f", loss {at.loss:.4f}" if at.loss is not None else ""
+                self._tell(point, "no step yet" if at.step is None else f"step {at.progress}{loss}")
 
     def _tell(self, point: Point, what: str) -> None:
         self.say(f"[{point.number}/{len(self.sweep.points)}] {self.sweep.run(point)}  {point}  {what}")
@@ -176,9 +179,7 @@ class Sweeping:
         from .rendered import rendered
         from .start import prepared
 
-        process = Process.of(os.getpid())
-        assert process is not None, "this process is alive"
-        note = self.sweep.note(point, parallel=len(self.slots.gpus), backend=self.backend, process=process.record())
+        note = self.sweep.note(point, parallel=len(self.slots.gpus), backend=self.backend, process=_this_process())
         ready = prepared(rendered(self.sweep.choice_of(point), self.backend, note), self.pairs[point.number])
         ready.where.prepare(ready.spec, self.say)
         ready = replace(ready, spec=self._shared(ready.spec))
@@ -242,6 +243,12 @@ def _check_same(sweep: Sweep, point: Point, e: Experiment, run: RunDir) -> None:
         raise UsageError(f"--name {sweep.name}: run {run.name} exists with other settings ({was}); choose another --name")
     if record.get("experiment") != e.model_dump(mode="json"):
         raise UsageError(f"--name {sweep.name}: the experiment has changed since {run.name} was started; choose another --name")
+
+
+def _this_process() -> dict[str, Any]:
+    process = Process.of(os.getpid())
+    assert process is not None, "this process is alive"
+    return process.record()
 
 
 def _gpus(loaded: list[Loaded]) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import LauncherError
+from ..errors import LauncherError, Warned
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,12 @@ def data_changes(recorded: Sequence[Mapping[str, Any]], found: Sequence[Mapping[
 
 def _source(source: Mapping[str, Any] | None) -> str:
     return "none" if source is None else f"{source['name']}, {source['rows']} rows, SHA-256 {str(source['sha256'])[:12]}"
+
+
+def unnamed(record: Mapping[str, Any], parts: Sequence[str]) -> list[Warned]:
+    """A warning of the ``parts`` that the record of an older version, or of a run from Python, does not name."""
+    missing = [part for part in parts if not record.get(part)]
+    return [Warned(f"its record does not name: {', '.join(missing)}; they are not compared")] if missing else []
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

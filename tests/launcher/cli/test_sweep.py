@@ -67,10 +67,12 @@ best        grid-2
     points = json.loads(launcher(home, "status", "grid", "--json").stdout)["points"]
     assert [(one["run"], one["state"]) for one in points] == [("grid-1", "failed"), ("grid-2", "done")]
 
+    begun_by = record(home, "grid-1")["sweep"]["process"]
     again = launcher(home, "resume", "grid")
     assert again.returncode == 1
     assert "1 of 2 points are done\n[1/2] grid-1  FAKE_RANKS=45  resumed\n" in again.stdout
     assert [len(record(home, name)["attempts"]) for name in ("grid-1", "grid-2")] == [2, 1]
+    assert record(home, "grid-1")["sweep"]["process"] != begun_by, "stop finds the command that starts the points now"
     assert launcher(home, *SWEEP).returncode == 1, "the same command continues it, too"
     assert [len(record(home, name)["attempts"]) for name in ("grid-1", "grid-2")] == [3, 1]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from launcher.runs.made_of import Change, NotRepeatable, code_changes, data_changes, differences, package_changes
+from launcher.runs.made_of import Change, NotRepeatable, code_changes, data_changes, differences, package_changes, unnamed
 
 THEN = {"revision": "a" * 40, "dirty": False, "content": "one"}
 
@@ -81,6 +81,13 @@ def test_what_two_records_name_differently_may_explain_other_losses() -> None:
         "dpo_path path: recorded fast, found plain",
     ]
     assert differences(before, before) == []
+
+
+def test_what_a_record_does_not_name_is_a_warning() -> None:
+    assert unnamed({"code": THEN}, ("code", "packages", "model")) == [
+        "its record does not name: packages, model; they are not compared"
+    ]
+    assert unnamed({"code": THEN}, ("code",)) == []
 
 
 def test_a_refusal_names_every_change_and_how_to_accept_them() -> None:
