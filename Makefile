@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python .ci/install.py $(if $(PIP_EXTRA_INDEX),--extra-index-url $(PIP_EXTRA_INDEX)) -c docker/constraints.txt
 MODEL := data/demo/qwen3-tiny
 
-.PHONY: demo test test-cluster lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak bench-image image lock docs pictures trl-fields clean help
+.PHONY: demo test test-cluster lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak bench-image image-check image lock docs pictures trl-fields clean help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -78,6 +78,9 @@ soak: $(VENV)/trainer.stamp $(MODEL)/config.json ## kill and resume fifty runs i
 
 bench-image: $(VENV)/trainer.stamp $(MODEL)/config.json ## measure the image: size, rebuilds, time to the first step (needs a Docker engine)
 	$(BIN)/python -m tests.benchmarks.image
+
+image-check: $(VENV)/trainer.stamp $(MODEL)/config.json ## check the image (VARIANT=cpu or cuda): imports, kernels without a device, four steps of the demo (needs a Docker engine)
+	$(BIN)/python -m tests.benchmarks.image_check $(or $(VARIANT),cpu)
 
 image: $(VENV)/dev.stamp ## build the image reproducibly with buildah (VARIANT=cpu or cuda); SBOM in build/
 	PYTHON=$(BIN)/python docker/image.sh $(or $(VARIANT),cpu)

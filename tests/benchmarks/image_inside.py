@@ -1,0 +1,210 @@
+"""What ``image_check`` runs in a container, under a user that the image does not know, without a network or a device.
+
+Prints one line of JSON a check: ``name``, ``ok``, ``detail``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+from unittest.mock import patch
+
+# What a fast run imports, beside this project's own modules.
+MODULES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "deepspeed", "tensorboard", "trainer.train")
+ONLY_CUDA: Final = ("triton", "bitsandbytes")
+HOPPER: Final = SimpleNamespace(  # as torch describes a H100
+    name="NVIDIA H100 80GB HBM3",
+    major=9,
+    minor=0,
+    multi_processor_count=132,
+    total_memory=80 << 30,
+    warp_size=32,
+    regs_per_multiprocessor=65536,
+    max_threads_per_multi_processor=2048,
+    max_threads_per_block=1024,
+    shared_memory_per_block=48 << 10,
+    shared_memory_per_block_optin=227 << 10,
+    shared_memory_per_multiprocessor=228 << 10,
+    L2_cache_size=50 << 20,
+    gcnArchName="",
+)
+
+
+def main() -> None:
+    variant = sys.argv[1]
+    checks: list[Callable[[], str]] = [user, packages(variant), quiet_start]
+    if variant == "cuda":
+        checks += [c_compiler, triton_kernel, layers, no_heavy_compilers]
+    for check in checks:
+        if sys.argv[2:] and check.__name__ not in sys.argv[2:]:
+            continue
+        name = check.__name__.replace("_", " ")
+        try:
+            found: dict[str, Any] = {"name": name, "ok": True, "detail": check()}
+        except BaseException as error:
+            traceback.print_exc()
+            found = {"name": name, "ok": False, "detail": f"{type(error).__name__}: {error}".splitlines()[0]}
+        print(json.dumps(found), flush=True)
+
+
+def user() -> str:
+    import pwd
+
+    known = {entry.pw_uid for entry in pwd.getpwall()}
+    assert os.getuid() not in known, "the image knows this user"
+    return f"uid {os.getuid()}, unknown to the image; HOME is {os.environ['HOME']}"
+
+
+def packages(variant: str) -> Callable[[], str]:
+    def imports() -> str:
+        from trainer.processes.machine import Device
+
+        Device.here(0.9)
+        for name in (*MODULES, *(ONLY_CUDA if variant == "cuda" else ())):
+            importlib.import_module(name)
+        import torch
+
+        expected = variant == "cuda"
+        assert (torch.version.cuda is not None) == expected, f"torch is built for CUDA {torch.version.cuda}"
+        return f"{len(MODULES)} packages; torch {torch.__version__}"
+
+    return imports
+
+
+def quiet_start() -> str:
+    """What the libraries print while they are imported stands on the first screen of every run's log."""
+    code = "from trainer.processes.machine import Device; Device.here(0.9); import trainer.train, peft.tuners.lora, deepspeed"
+    code += "; import bitsandbytes" if sys.argv[1] == "cuda" else ""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said = (done.stdout + done.stderr).strip()
+    assert not said, f"the start prints: {said[:300]}"
+    return "nothing is printed by the imports of a run"
+
+
+def c_compiler() -> str:
+    """Triton compiles a launcher for each kernel: a C file against Python's headers."""
+    import sysconfig
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = Path(folder, "stub.c"), Path(folder, "stub.so")
+        source.write_text("#include <Python.h>\nint stub(void) { return PY_MAJOR_VERSION; }\n")
+        command = ["gcc", "-shared", "-fPIC", "-I", sysconfig.get_path("include"), str(source), "-o", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert made.exists(), done.stderr.splitlines()[0]
+    return "gcc builds against Python's headers"
+
+
+def triton_kernel() -> str:
+    """Triton's own compiler and ptxas, for two architectures; no device is needed for that."""
+    import triton
+    from image_kernel import add
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    sizes = []
+    for capability in (80, 90):
+        source = ASTSource(add, {"x": "*fp32", "y": "*fp32", "n": "i32", "BLOCK": "constexpr"}, constexprs={"BLOCK": 128})
+        made = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+        sizes.append(f"sm_{capability}: {len(made.asm['cubin'])} bytes")
+    return f"triton {triton.__version__}, ptxas: {', '.join(sizes)}"
+
+
+def layers() -> str:
+    """FlexAttention with a layer's products around it, lowered by inductor for a GPU that is not here.
+
+    The backward pass is left out: autograd asks the driver for the device.
+    """
+    import torch
+    from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+    def layer(x: Any, weight: Any, *blocks: Any) -> Any:
+        def sees(batch: Any, head: Any, query: Any, key: Any) -> Any:
+            return query >= key
+
+        mask = BlockMask((256, 256), *blocks, BLOCK_SIZE=(128, 128), mask_mod=sees)
+        q, k, v = (x @ weight).view(1, 256, 3, 4, 64).permute(2, 0, 3, 1, 4)
+        return torch.nn.functional.silu(flex_attention(q, k, v, block_mask=mask)).sum()
+
+    sources = lowered(layer, torch)
+    kernels = sum(source.count("async_compile.triton(") for source in sources)
+    assert any("flex_attention" in source for source in sources), "no kernel of FlexAttention"
+    return f"{kernels} kernels lowered for a GPU that is not here, with FlexAttention's (forward: autograd asks the driver)"
+
+
+def lowered(function: Any, torch: Any) -> list[str]:
+    """The code that inductor writes for ``function``, before anything is compiled."""
+    import triton
+    from torch._dynamo.device_interface import CudaInterface
+    from torch._inductor.graph import GraphLowering
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from triton.backends.compiler import GPUTarget
+
+    sources: list[str] = []
+    target = GPUTarget("cuda", 90, 32)
+    driver = SimpleNamespace(get_current_target=lambda: target, get_current_device=lambda: 0, get_current_stream=lambda *args: 0)
+    triton.runtime.driver.set_active(driver)
+
+    def codegen(graph: Any) -> Any:
+        code, *_ = graph.codegen()
+        sources.append(getattr(code, "value", str(code)))
+        return SimpleNamespace(call=lambda *args: None)
+
+    with (
+        patch.multiple(
+            torch.cuda,
+            device_count=lambda: 1,
+            current_device=lambda: 0,
+            get_device_properties=lambda *args: HOPPER,
+            get_device_capability=lambda *args: (9, 0),
+            is_bf16_supported=lambda *args, **kwargs: True,
+            get_rng_state=lambda *args: torch.empty(16, dtype=torch.uint8, device="cpu"),
+            set_rng_state=lambda *args: None,
+            synchronize=lambda *args: None,
+            _lazy_init=lambda: None,
+        ),
+        patch.object(torch.cuda, "_get_device_properties", lambda *args: HOPPER, create=True),
+        patch.object(torch.accelerator, "is_available", lambda: False),
+        patch.multiple(
+            CudaInterface.Worker, get_device_properties=staticmethod(lambda *args: HOPPER), current_device=staticmethod(lambda: 0)
+        ),
+        patch.multiple(
+            CudaInterface,
+            is_available=staticmethod(lambda: True),
+            is_bf16_supported=staticmethod(lambda *args, **kwargs: True),
+        ),
+        patch("torch.utils._triton.has_triton", lambda: True),
+        patch("torch._inductor.scheduler.has_triton", lambda: True),
+        patch.object(GraphLowering, "compile_to_module", codegen),
+        FakeTensorMode(allow_non_fake_inputs=True),
+    ):
+        x = torch.empty(256, 256, device="cuda", dtype=torch.bfloat16)
+        weight = torch.empty(256, 768, device="cuda", dtype=torch.bfloat16)
+        shapes = [(1, 1, 2), (1, 1, 2, 2)] * 4  # as the trainer makes its tables
+        blocks = [torch.empty(shape, device="cuda", dtype=torch.int32) for shape in shapes]
+        try:
+            torch.compile(function, fullgraph=True, dynamic=False)(x, weight, *blocks)
+        except Exception:
+            if not sources:  # else the code was written, and only its call has failed
+                raise
+    return sources
+
+
+def no_heavy_compilers() -> str:
+    import shutil
+
+    there = [name for name in ("nvcc", "g++", "c++") if shutil.which(name)]
+    assert not there, f"the image has {', '.join(there)}"
+    return "no nvcc and no C++ compiler: what DeepSpeed would compile is refused before a run starts"
+
+
+if __name__ == "__main__":
+    main()
