@@ -45,15 +45,18 @@ def main() -> None:
     if variant == "cuda":
         checks += [c_compiler, triton_kernel, layers, no_heavy_compilers]
     for check in checks:
-        if sys.argv[2:] and check.__name__ not in sys.argv[2:]:
+        name = check.__name__
+        if sys.argv[2:] and name not in sys.argv[2:]:
             continue
-        name = check.__name__.replace("_", " ")
+        if name == "layers" and not sys.argv[2:]:  # in a process of its own, whose torch has not looked for a device yet
+            subprocess.run([sys.executable, __file__, variant, name], check=False)
+            continue
         try:
-            found: dict[str, Any] = {"name": name, "ok": True, "detail": check()}
+            found: dict[str, Any] = {"ok": True, "detail": check()}
         except BaseException as error:
             traceback.print_exc()
-            found = {"name": name, "ok": False, "detail": f"{type(error).__name__}: {error}".splitlines()[0]}
-        print(json.dumps(found), flush=True)
+            found = {"ok": False, "detail": f"{type(error).__name__}: {error}".splitlines()[0]}
+        print(json.dumps({"name": name.replace("_", " "), **found}), flush=True)
 
 
 def user() -> str:
