@@ -32,6 +32,7 @@ from launcher.job.job import plan
 REPOSITORY = Path(__file__).parents[2]
 LIMITS: Final = {"cpu": 2.0, "cuda": 5.5}  # GiB
 STRANGER: Final = (4711, 4712)  # uid and gid
+PAIRS: Final = 64
 FIRST_LINES: Final = 30  # the log's first screen
 MODEL: Final = REPOSITORY / "data" / "demo" / "qwen3-tiny"
 SOCKET: Final = Path("/var/run/docker.sock")
@@ -112,6 +113,8 @@ def demo(image: str) -> Check:
     home = Path(tempfile.mkdtemp())  # pytest's and root's own folders are closed to others
     for source, place in ((MODEL, home / "data" / "demo" / MODEL.name), (REPOSITORY / "configs", home / "configs")):
         shutil.copytree(source, place)
+    few = home / "configs" / "demo" / "training_data.csv"
+    few.write_text("".join(few.read_text(encoding="utf-8").splitlines(keepends=True)[: 1 + PAIRS]), encoding="utf-8")
     for path in (home, *home.rglob("*")):
         os.chown(path, *STRANGER)
     settings = ["max_steps=4", "eval_strategy=no", "load_best_model_at_end=false", "metric_for_best_model=null"]
