@@ -98,12 +98,14 @@ def submit(
     listener: Listener | None = None,
     notes: Mapping[str, Any] = MappingProxyType({}),
     copy: Path | None = None,
+    local: Local | None = None,
 ) -> Submission:
     """Creates the run that ``choice`` means on the cluster of the current context.
 
     ``registry``: where an image of this machine is pushed to; ``data_of``: the run whose snapshot of the spreadsheet is reused;
     ``anyway``: findings of the preflight checks are warnings; ``follows``: the caller will read the run's log; ``notes``:
-    for the run's record, see ``Job``; ``copy``: a folder with the cells of the spreadsheet.
+    for the run's record, see ``Job``; ``copy``: a folder with the cells of the spreadsheet; ``local``:
+    the files of this machine, where they were read and hashed already.
 
     Raises ExperimentError and DataError before a cluster is asked, NotReady for what the preflight checks find, and HalfWay
     where the creation fails: then every object that was created is removed again.
@@ -114,16 +116,17 @@ def submit(
     job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)
     job, is_named = replace(job, notes=notes), choice.run_name is not None
     one = _Submitting(job, loaded, caller, registry, anyway, follows, is_named=is_named, told=listener or Silent(), copy=copy)
+    one.local = local
     return one.submit(data_of)
 
 
-def check_here(choice: Choice, data_of: str | None, copy: Path | None) -> None:
-    """Raises what ``submit`` raises before a cluster is asked."""
+def check_here(choice: Choice, data_of: str | None, copy: Path | None) -> Local:
+    """The files of this machine that the run needs; raises what ``submit`` raises before a cluster is asked."""
     from ..experiment.files import read_env
 
     job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)
     one = _Submitting(job, loaded, read_env(Path.cwd()), None, False, False, is_named=True, told=Silent(), copy=copy)
-    one.check_here(data_of)
+    return one.check_here(data_of)[0]
 
 
 def submit_job(
@@ -163,6 +166,7 @@ class _Submitting:
     image: Image | None = None  # the one to take; None: that of the experiment or of this checkout
     check: Callable[[Sequence[Source]], None] = lambda _: None
     copy: Path | None = None  # of the spreadsheet's cells
+    local: Local | None = None  # the files of this machine, if they were read already
     notices: list[str] = field(default_factory=list)
 
     def submit(self, data_of: str | None) -> Submission:
@@ -195,7 +199,7 @@ class _Submitting:
         from .data import check_travels, copy_of
 
         with self.loaded.placed():
-            local = look(self.job.experiment, Path.cwd())
+            local = self.local or look(self.job.experiment, Path.cwd())
             spec = cluster_spec(self.job, self.loaded, namespace=None, local=local, image=self.image)
             with nullcontext(self.copy) if self.copy is not None else copy_of(self.job.experiment, data_of) as copy:
                 pairs = _read(self.job, spec, self.caller, copy, self.told)

@@ -14,6 +14,7 @@ from .sweep import Point, Sweep, load_points
 
 if TYPE_CHECKING:
     from ..backends.kubernetes.follow.run import ClusterRun
+    from ..backends.kubernetes.render.placement import Local
     from ..experiment.loaded import Loaded
 
 
@@ -27,7 +28,7 @@ def submit_points(
     loaded = load_points(sweep)
     existing = _existing(sweep, loaded[0].experiment.launch.kubernetes.namespace)
     with _spreadsheet(loaded, data_of, listener) as copy:
-        _check(sweep, loaded, data_of, copy)
+        files = _check(sweep, loaded, data_of, copy)
         for point in sweep.points:
             if sweep.run(point) in existing:
                 yield point, None
@@ -41,18 +42,23 @@ def submit_points(
                 listener=listener,
                 notes=sweep.note(point),
                 copy=copy,
+                local=files[point.number],
             )
             yield point, done
 
 
-def _check(sweep: Sweep, loaded: Sequence[Loaded], data_of: str | None, copy: Path | None) -> None:
-    """Checks the model and the data of every point, once where points differ in hyperparameters alone."""
-    seen = set()
+def _check(sweep: Sweep, loaded: Sequence[Loaded], data_of: str | None, copy: Path | None) -> dict[int, Local]:
+    """The files of this machine that each point needs, by its number: checked and hashed once where points differ in
+    hyperparameters alone.
+    """
+    seen: dict[str, Local] = {}
+    found: dict[int, Local] = {}
     for point, one in zip(sweep.points, loaded, strict=True):
         inputs = one.experiment.model_dump_json(exclude={"hyperparameters", "health", "topic"})
         if inputs not in seen:
-            check_here(sweep.choice_of(point), data_of, copy)
-        seen.add(inputs)
+            seen[inputs] = check_here(sweep.choice_of(point), data_of, copy)
+        found[point.number] = seen[inputs]
+    return found
 
 
 def _existing(sweep: Sweep, namespace: str | None) -> Mapping[str, ClusterRun]:
