@@ -71,7 +71,7 @@ _BOTH: Final = {
     "train_sampling_strategy": Field(Fate.BOTH, refused=dict.fromkeys(("group_by_length", "batch_rebalance"), _NO_GROUPS)),
 }
 _BATCHES: Final = {
-    "pad_to_multiple_of": Field(Fate.BATCHES, "rows have no padding"),
+    "pad_to_multiple_of": Field(Fate.BATCHES, "rows have lengths of their own"),
     "per_device_eval_batch_size": Field(Fate.BATCHES, "validation pairs are packed into rows, too"),
     **_each(
         "ddp_broadcast_buffers ddp_bucket_cap_mb ddp_find_unused_parameters ddp_static_graph",
