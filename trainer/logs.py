@@ -7,14 +7,32 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from launcher.runs.run_dir import RunDir, write_whole
 
 from . import output
+from .processes.gpu_use import gpu_use
+
+# TensorBoard's tab "Custom Scalars": curves that belong together in one chart, what matters most first.
+_CHARTS: Final = {
+    "training and validation": {
+        name: ["Multiline", [f"{kind}/{tag}" for kind in ("train", "eval") for tag in tags]]
+        for name, tags in {
+            "loss": ("loss",),
+            "margin": ("rewards/margins",),
+            "rewards": ("rewards/chosen", "rewards/rejected"),
+            "accuracy": ("rewards/accuracies",),
+            "log-probabilities": ("logps/chosen", "logps/rejected"),
+        }.items()
+    },
+    "optimizer": {"learning rate": ["Multiline", ["train/learning_rate"]], "gradient": ["Multiline", ["train/grad_norm"]]},
+}
+_NO_CURVES: Final = ("step", "total_steps", "epoch", "seconds", "num_tokens")  # constants, and lines that only count on
 
 
 class StepLog:
@@ -29,6 +47,9 @@ class StepLog:
         kept = resume_step or -1
         cut_back(run.steps, kept, run.logs / f"dpo_train_steps.cut-{attempt}.jsonl")
         self._events = SummaryWriter(str(run.tensorboard), purge_step=kept + 1) if events else None
+        if self._events is not None:
+            self._events.add_custom_scalars(_CHARTS)
+        self._drawn: set[str] = set()  # tags
         self._file = run.steps.open("a", encoding="utf-8")
         self._began = time.monotonic()
 
@@ -41,8 +62,15 @@ class StepLog:
         if self._events is None:
             return
         for name, value in event.items():
-            if name not in ("step", "total_steps") and isinstance(value, int | float) and not isinstance(value, bool):
-                self._events.add_scalar(_tag(event["type"], name), value, event["step"])
+            if (
+                name not in _NO_CURVES
+                and event["type"] != "summary"
+                and isinstance(value, int | float)
+                and not isinstance(value, bool)
+            ):
+                tag = _tag(event["type"], name)
+                self._drawn.add(tag)
+                self._events.add_scalar(tag, value, event["step"])
         self._events.flush()
 
     def text(self, tag: str, markdown: str, step: int) -> None:
@@ -50,6 +78,17 @@ class StepLog:
         if self._events is not None:
             self._events.add_text(tag, markdown, step)
             self._events.flush()
+
+    def settings(self, values: Mapping[str, Any]) -> None:
+        """Shows ``values`` in TensorBoard's tab HPARAMS, beside the last loss, margin and accuracy."""
+        if self._events is None:
+            return
+        plain = {name: value for name, value in values.items() if isinstance(value, bool | int | float | str)}
+        kind = "eval" if any(tag.startswith("eval/") for tag in self._drawn) else "train"
+        shown = [f"{kind}/{name}" for name in ("loss", "rewards/margins", "rewards/accuracies")]
+        for summary in hparams(plain, {tag: 0.0 for tag in shown if tag in self._drawn}):  # the values are those of the curves
+            self._events.file_writer.add_summary(summary)
+        self._events.flush()
 
     @property
     def seconds(self) -> float:
@@ -100,6 +139,8 @@ class LogCallback(TrainerCallback):
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
     ) -> None:
+        if "loss" in logs:
+            logs.update(gpu_use())  # the health rules, which come next, see it too
         event = event_of(logs, state, self._log.seconds, self._total)
         if event is not None:
             self._log.write(event)

@@ -91,4 +91,5 @@ def summarise(
                 key: metrics[key] for key in metrics if key.startswith(("eval_loss", "eval_rewards/", "eval_logps/"))
             }
     log.write({"type": "summary", "step": state.global_step, "total_steps": state.max_steps, **summary, "seconds": log.seconds})
-    run.update_record(result={**summary, "verified": dict(verified), "learned": dict(learned)})
+    record = run.update_record(result={**summary, "verified": dict(verified), "learned": dict(learned)})
+    log.settings((record.get("experiment") or {}).get("hyperparameters") or {})

@@ -41,3 +41,43 @@ def test_without_tensorboard_in_report_to_there_are_no_events(tmp_path: Path) ->
     log.close()
     assert list(run.tensorboard.iterdir()) == []
     assert len(run.steps.read_text().splitlines()) == 1
+
+
+def test_tensorboard_has_related_curves_in_one_chart_and_none_of_what_only_counts_on(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.custom_scalar import layout_pb2
+
+    run = new_run(tmp_path)
+    log = StepLog(run, resume_step=0, attempt=1)
+    line = {"total_steps": 9, "epoch": 0.5, "num_tokens": 10.0, "seconds": 1.0}
+    log.write({"type": "train", "step": 1, "loss": 0.7, "rewards/margins": 0.1, **line})
+    log.write({"type": "eval", "step": 1, "eval_loss": 0.6, **line})
+    log.write({"type": "summary", "step": 9, "train_loss": 0.5, "train_seconds": 3.0, **line})
+    log.close()
+    board = EventAccumulator(str(run.tensorboard)).Reload()
+    assert sorted(board.Tags()["scalars"]) == ["eval/loss", "train/loss", "train/rewards/margins"]
+    (saved,) = board.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(saved.tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
+    assert list(charts)[:4] == ["loss", "margin", "rewards", "accuracy"]
+    assert charts["loss"] == ["train/loss", "eval/loss"]
+    assert charts["rewards"] == ["train/rewards/chosen", "train/rewards/rejected", "eval/rewards/chosen", "eval/rewards/rejected"]
+
+
+def test_tensorboards_hparams_have_the_settings_beside_the_figures_of_the_validation_pairs(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+
+    run = new_run(tmp_path)
+    log = StepLog(run, resume_step=0, attempt=1)
+    log.write({"type": "train", "step": 1, "loss": 0.7})
+    log.write({"type": "eval", "step": 1, "eval_loss": 0.6, "eval_rewards/margins": 0.1})
+    log.settings({"beta": 0.1, "loss_type": ["sigmoid"], "optim": "adamw_torch", "full_finetuning": False, "seed": None})
+    log.close()
+    board = EventAccumulator(str(run.tensorboard)).Reload()
+    contents = board.PluginTagToContent("hparams")
+    started = metadata.parse_session_start_info_plugin_data(contents[metadata.SESSION_START_INFO_TAG])
+    assert set(started.hparams) == {"beta", "optim", "full_finetuning"}
+    shown = metadata.parse_experiment_plugin_data(contents[metadata.EXPERIMENT_TAG]).metric_infos
+    assert sorted(metric.name.tag for metric in shown) == ["eval/loss", "eval/rewards/margins"]
+    assert sorted(board.Tags()["scalars"]) == ["eval/loss", "eval/rewards/margins", "train/loss"], "no chart is added"
