@@ -36,7 +36,7 @@ class Sampler:
 
     def before(self, trainer: DPOTrainer) -> None:
         """Keeps the base model's answers where the training replaces its weights; call it while the weights are the base's."""
-        if isinstance(trainer.model, PeftModel) or not self._is_wanted(trainer, say=True):
+        if isinstance(trainer.model, PeftModel) or not self._is_wanted(trainer):
             return
         trainer.model.to(trainer.accelerator.device)  # under DeepSpeed it is on the CPU until the training begins
         self._base = self._answers(trainer, "answering the sample prompts before the training", with_adapter=False)
@@ -48,7 +48,7 @@ class Sampler:
     def after(self, trainer: DPOTrainer, step: int) -> int:
         """Writes the answers of the weights after ``step`` steps; returns how many prompts were answered."""
         is_whole = not isinstance(trainer.model, PeftModel)
-        if not self._is_wanted(trainer, say=not is_whole) or (is_whole and self._base is None):
+        if not self._is_wanted(trainer) or (is_whole and self._base is None):
             return 0
         what = "answering the sample prompts"
         if self._base is None:
@@ -63,13 +63,13 @@ class Sampler:
         self._write(found)
         return len(found)
 
-    def _is_wanted(self, trainer: DPOTrainer, *, say: bool) -> bool:
+    def _is_wanted(self, trainer: DPOTrainer) -> bool:
         if not self._prompts or self._has_failed or not trainer.args.should_save:
             return False
         if zero_stage(trainer) < 3:
             return True
-        if say:
-            notices(["no sample answers: ZeRO-3 spreads the weights over the ranks; generate them from the adapter"])
+        self._has_failed = True  # said once
+        notices(["no sample answers: ZeRO-3 spreads the weights over the ranks; generate them from the adapter"])
         return False
 
     def _answers(self, trainer: DPOTrainer, what: str, *, with_adapter: bool) -> list[str] | None:

@@ -174,3 +174,19 @@ def test_a_text_takes_the_place_of_the_one_placeholder_and_of_the_whole_message_
     assert message(Prompt(None, ("About ", "topic", ": ", "question", "")), "Why?") == "Why?"
     pairs = [Pair(None, str(n), "a", "b", n) for n in range(10)]
     assert [pair.line for pair in spread(pairs, 4)] == [0, 2, 5, 7]
+
+
+def test_weights_that_are_spread_over_the_ranks_have_no_samples_and_that_is_said_once(
+    tmp_path: Path, make_trainer: Any, make_experiment: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from launcher.experiment.samples import Samples
+    from trainer.evaluation import samples
+    from trainer.evaluation.prompts import SamplePrompt
+
+    trainer, *_ = make_trainer(tmp_path, make_experiment(), pairs=4)
+    monkeypatch.setattr(samples, "zero_stage", lambda _: 3)
+    prompts = [SamplePrompt("Why?", None, [1, 2])]
+    sampler = samples.Sampler(RunDir(tmp_path), Samples(), prompts, trainer.processing_class, None)
+    sampler.before(trainer)
+    assert [sampler.after(trainer, step) for step in (1, 2)] == [0, 0]
+    assert capsys.readouterr().out.count("notice: no sample answers: ZeRO-3 spreads the weights") == 1
