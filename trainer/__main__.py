@@ -37,6 +37,7 @@ def main() -> None:
     run, rank = RunDir(Path(sys.argv[1])), int(os.environ.get("RANK", "0"))
     attempt = int(os.environ.get("DPO_ATTEMPT", "1"))
     learn_environment()
+    keep_kernels()
     _print_to(run.rank_log(rank))
     # A torchrun that is killed leaves its workers alive; this one then stops as on request, after a checkpoint.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -46,6 +47,16 @@ def main() -> None:
     with suppress(OSError):
         sys.stdout.flush()
     os._exit(ending.code)
+
+
+def keep_kernels() -> None:
+    """What torch and Triton compile stays in the cache's folder, unless the environment names another place: a second run
+    compiles nothing. Both read the environment, and their own default needs a user that the machine knows.
+    """
+    cache = os.environ.get("DPO_CACHE_ROOT")
+    for name, folder in (("TORCHINDUCTOR_CACHE_DIR", "inductor"), ("TRITON_CACHE_DIR", "triton")):
+        if cache:
+            os.environ.setdefault(name, str(Path(cache, "kernels", folder)))
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 
-from launcher.errors import Stopped
+from launcher.errors import Stopped, Warned
 from launcher.experiment.schema import Experiment
 from launcher.experiment.trl_fields import Fate, ignored
 from launcher.planning.rows import idle_batch
 from launcher.runs.run_dir import ASIDE, RunDir
 
 from .checkpoints.checkpoints import publish, save_verified
-from .checkpoints.remembered import BUDGETS, PATH, remembered
+from .checkpoints.remembered import BUDGETS, COMPILED, PATH, remembered
 from .evaluation.ending import evaluate
 from .evaluation.samples import Sampler
 from .evaluation.suspects import look
@@ -42,6 +42,7 @@ from .processes.stop import StopRequest
 from .step.choice import Choice, choose_path, rounding, take_path
 from .step.dpo import DPOTrainer, Interrupted
 from .step.first import causes, expected, is_fresh
+from .step.layers import Work, choose_layers
 from .summary import final_metrics, logged_at_start, saved_step, summarise
 
 __all__ = ["Roots", "train"]
@@ -94,6 +95,7 @@ def _path(rank: Rank, inputs: Inputs, ready: Ready) -> None:
             notices(filter(None, [idle_batch(rank.experiment)]))
         notices(ignored(rank.experiment.hyperparameters.trl, Fate.BATCHES) if choice.path == "fast" else [])
         rank.run.update_record(dpo_path={"path": choice.path, "sentence": choice.sentence, "row_tokens": choice.budget})
+    choice = _layers(rank, inputs, trainer, choice)
     names = {source.role: source.name for source in inputs.pairs.sources}
     held_out = [] if inputs.held_out is None else [(names["validation"], inputs.held_out)]
     data = [(names["train"], inputs.tokens), *held_out]
@@ -104,6 +106,24 @@ def _path(rank: Rank, inputs: Inputs, ready: Ready) -> None:
     except Interrupted:
         raise Stopped(f"{before_first_step(checkpoint)}; computed reference log-probabilities stay in the cache") from None
     trainer.origin = {**inputs.made_of, "base_model": ready.identity, "reference": key}
+
+
+def _layers(rank: Rank, inputs: Inputs, trainer: DPOTrainer, choice: Choice) -> Choice:
+    """Compiles the decoder layers where the experiment and the estimate want it."""
+    wanted, before = rank.experiment.hyperparameters.compile, None
+    if inputs.checkpoint is not None:
+        before = bool(remembered(inputs.checkpoint, COMPILED))  # a run of an earlier version had none
+    steps = rank.experiment.steps(len(inputs.tokens.pairs), rank.device.world, trainer.args.per_device_train_batch_size)
+    with stage("compiling the decoder layers"):
+        work = Work(steps, has_evaluations=inputs.held_out is not None)
+        choice, sentence = choose_layers(trainer, choice, wanted, inputs.tokens, work, before)
+    if rank.first:
+        if isinstance(sentence, Warned):
+            notices([sentence])
+        elif sentence is not None:
+            say(sentence)
+        rank.run.update_record(layers={"compiled": choice.is_compiled, "sentence": sentence})
+    return choice
 
 
 def _watch_first_step(inputs: Inputs, ready: Ready, choice: Choice) -> None:

@@ -76,6 +76,9 @@ class Hyperparameters(Section):
     dpo_path: Literal["auto", "fast", "plain"] = Field(
         "auto", description="how the DPO step is computed: fast, plain (TRL's own), or auto"
     )
+    compile: Literal["auto", "layers", "off"] = Field(
+        "auto", description="compile decoder layers on the fast path; auto: on a GPU, where a run is long enough"
+    )
     num_train_epochs: Float = Field(1, gt=0, description="passes over the training pairs")
     max_steps: Int | None = Field(None, ge=1, description="optimizer steps; overrides num_train_epochs")
     learning_rate: Float = Field(5e-6, ge=0, description="peak learning rate")
@@ -250,6 +253,8 @@ def _contradictions_of_trl(h: Hyperparameters) -> Iterable[tuple[str, str]]:
     why = why_not_fast({**h.trl, "optim": h.optim, "loss_type": h.loss_type}) if h.dpo_path == "fast" else None
     if why is not None:
         yield "dpo_path", f"must be auto or plain: {why}"
+    if h.compile == "layers" and h.dpo_path == "plain":
+        yield "compile", "must be auto or off with dpo_path: plain, which does not compile its layers"
 
 
 # Parts of the names of transformers' optimizers that read optim_args.

@@ -85,7 +85,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "train_sampling_strategy": "group_by_length",
         "loss_weights": "dpop_weights loss_weight",
         "dataloader_num_workers": "num_workers",
-        "torch_compile": "compile",
+        "compile": "compile_model compile_layers use_compile use_torch_compile compile_mode",
         "sync_ref_model": "update_ref_model tr_dpo",
         "ref_model_sync_steps": "ref_sync_steps",
         "launch.gpus": "gpu num_gpus n_gpus ngpus device_count num_devices devices cuda_visible_devices nproc_per_node "

@@ -50,9 +50,6 @@ _PLAIN: Final = {
         ("ref_model_sync_steps", " belongs to sync_ref_model", ()),
         ("router_aux_loss_coef", " adds an expert-balancing loss over the whole batch", (0,)),
         ("sync_ref_model", " updates the reference", ()),
-        ("torch_compile", _SINGLE_STEP, ()),
-        ("torch_compile_backend", _SINGLE_STEP, ()),
-        ("torch_compile_mode", _SINGLE_STEP, ()),
         ("use_weighting", " needs the figures of whole sequences", ()),
     )
 }
@@ -109,6 +106,7 @@ _RENAMED: Final[Mapping[str, str]] = {
     **dict.fromkeys(("parallelism_config", "accelerator_config"), "launch.parallelism"),
     "auto_find_batch_size": "per_device_train_batch_size",
     **dict.fromkeys(("padding_free", "use_liger_kernel", "liger_kernel_config"), "dpo_path"),
+    **dict.fromkeys(("torch_compile", "torch_compile_backend", "torch_compile_mode"), "compile"),
     "label_smoothing_factor": "label_smoothing",
     "run_name": "--name on the command line",
     "do_eval": "eval_strategy",

@@ -75,6 +75,7 @@ def _surroundings(run: Reported) -> dict[str, Any]:
         "code": code.get("version") if revision is None else revision[:10] + (" (changed)" if code.get("dirty") else ""),
         "image": run.record.get("image"),
         "dpo_path": (run.record.get("dpo_path") or {}).get("path"),
+        "compiled_layers": (run.record.get("layers") or {}).get("compiled"),
         **{f"packages.{name}": version for name, version in (run.record.get("packages") or {}).items()},
     }
 

@@ -24,8 +24,8 @@ _WITHOUT_EFFECT: Final = frozenset(
         "hyperparameters_id", "model_cache_dir", "gpu_memory_utilization", "trust_remote_code", "report_to", "logging_steps",
         "save_strategy", "save_steps", "save_total_limit", "eval_strategy", "eval_steps", "load_best_model_at_end",
         "metric_for_best_model", "greater_is_better", "early_stopping_patience", "early_stopping_threshold",
-        "resume_from_checkpoint", "model_output_dir", "template_date", "use_gradient_checkpointing", "dpo_path", "trl",
-        "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps",
+        "resume_from_checkpoint", "model_output_dir", "template_date", "use_gradient_checkpointing", "dpo_path", "compile",
+        "trl", "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps",
     }
 )  # fmt: skip
 _TRL_WITHOUT_EFFECT: Final = ("logging_", "save_", "eval_", "dataloader_", "dataset_num_proc", "ddp_", "log_", "push_", "hub_")

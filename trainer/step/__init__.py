@@ -1,4 +1,6 @@
-"""The DPO step and nothing else: packed rows, forward pass, losses, gradients, figures, and which path a run takes.
+"""The DPO step and nothing else: packed rows, forward pass, losses, gradients, figures, which path a run takes, and whether its
+layers are compiled.
 
-Others take ``dpo.DPOTrainer``, ``choice.choose_path`` and ``choice.take_path``, ``first`` and ``memory``.
+Others take ``dpo.DPOTrainer``, ``choice.choose_path`` and ``choice.take_path``, ``layers.choose_layers``,
+``first`` and ``memory``.
 """

@@ -43,6 +43,7 @@ class Choice:
     budget: int  # tokens of a row
     sentence: str
     rows: str | None = None  # how long they are, where the free memory decides
+    is_compiled: bool = False  # whether decoder layers are, see ``layers``
 
     @property
     def path(self) -> str:
@@ -121,7 +122,9 @@ def take_path(
     if choice.packed is not None:
         device = trainer.accelerator.device
         train, *held_out = [Scored(tokens.pairs, numbers.to(device)) for (_, tokens), numbers in zip(data, logps, strict=True)]
-        trainer.take_fast_path(Fast(choice.packed, choice.budget, train, held_out[0] if held_out else None))
+        trainer.take_fast_path(
+            Fast(choice.packed, choice.budget, train, held_out[0] if held_out else None, is_compiled=choice.is_compiled)
+        )
         return key
     trainer.precompute_ref_logps = True
     datasets = [tokens.dataset(numbers) for (_, tokens), numbers in zip(data, logps, strict=True)]
@@ -146,7 +149,7 @@ def _reference(
     """
     rank = trainer.args.process_index
     key = _gather(_key(trainer, choice, precision, identity) if rank == 0 else None)[0]
-    with _as_reference(trainer) as called:
+    with as_reference(trainer) as called:
         found = []
         for source, pairs in data:
             with stage("computing the reference") as progress:
@@ -174,7 +177,7 @@ def rounding(trainer: DPOTrainer, choice: Choice, tokens: Tokens) -> float:
     """
     pairs, args = tokens.pairs[:COMPARED], trainer.args
     least = LEAST[torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32]
-    with _as_reference(trainer) as called:
+    with as_reference(trainer) as called:
         together = score(trainer, called, choice, pairs)
         alone = torch.cat([score(trainer, called, choice, pairs[n : n + 1]) for n in range(len(pairs))])
     counts = torch.tensor(pairs.lengths[:, 1:])
@@ -182,7 +185,7 @@ def rounding(trainer: DPOTrainer, choice: Choice, tokens: Tokens) -> float:
 
 
 @contextmanager
-def _as_reference(trainer: DPOTrainer) -> Iterator[Any]:
+def as_reference(trainer: DPOTrainer) -> Iterator[Any]:
     """The model to call for the reference's numbers."""
     trainer.model.eval()
     off = trainer.model.disable_adapter() if isinstance(trainer.model, PeftModel) else nullcontext()
@@ -205,6 +208,7 @@ def _key(trainer: DPOTrainer, choice: Choice, precision: Precision, identity: st
         path="plain" if choice.packed is None else "packed",
         device=trainer.accelerator.device.type,
         tf32=torch.backends.cuda.matmul.allow_tf32,
+        **({"layers": "compiled"} if choice.is_compiled else {}),
     )
 
 

@@ -15,6 +15,7 @@ from ..inputs.tokens import Tokens
 from ..processes.sharding import callable_model
 from ..processes.sharding import stage as zero_stage
 from .dpo import DPOTrainer
+from .halves import Halves
 from .losses import Ratios, pair_losses
 from .packed import Packed
 
@@ -52,6 +53,14 @@ class Difference:
         return f"{found}, gradient within {_bound(self.gradient)}"
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """What a pass computes of some pairs."""
+
+    logps: Tensor  # [n, 2] float64: sums of the log-probabilities of (chosen, rejected)
+    gradient: float | None  # the norm of their loss's gradient over all trained weights; None where none was computed
+
+
 def _bound(number: float) -> str:
     """``number`` rounded up to one digit: ``1e-7`` for 9.5e-8."""
     if number == 0 or not math.isfinite(number):
@@ -72,27 +81,29 @@ def tried(trainer: DPOTrainer, tokens: Tokens, budget: int, *, is_known: bool) -
 
 def _compared(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) -> tuple[Packed | None, str]:
     """As ``tried``, by calling ``called``."""
-    reference, gradient = _plain(trainer, called, pairs, budget)
+    plain = _plain(trainer, called, pairs, budget)
+    has_gradient = plain.gradient is not None
     packed = Packed(trainer.model)
     try:
-        difference = _compare(trainer, called, packed, pairs, budget, reference, gradient)
+        found = packed_numbers(trainer, called, packed, pairs, budget, reference=plain.logps, has_gradient=has_gradient)
+        apart = difference(trainer, pairs, plain, found)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:  # whatever a model's own code raises at the mask
-        difference, why = None, f"the packed forward pass failed: {str(error).splitlines()[0]}"
+        apart, why = None, f"the packed forward pass failed: {str(error).splitlines()[0]}"
     else:
-        what = "loss" if difference.gradient is None else "loss and gradient"
-        why = f"same {what} as TRL on the first pairs ({difference})"
+        what = "loss" if apart.gradient is None else "loss and gradient"
+        why = f"same {what} as TRL on the first pairs ({apart})"
     half = trainer.args.bf16 or trainer.args.fp16 or trainer.model.dtype != torch.float32
-    verdicts = gather_object([difference is None or difference.beyond(half=half)])  # one path for all ranks
+    verdicts = gather_object([apart is None or apart.beyond(half=half)])  # one path for all ranks
     if not any(verdicts):
         return packed, why
     packed.remove()
-    return None, why if difference is None else f"packed rows give other results than TRL on the first pairs: {difference.off}"
+    return None, why if apart is None else f"packed rows give other results than TRL on the first pairs: {apart.off}"
 
 
-def _plain(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) -> tuple[Tensor, float | None]:
-    """([n, 2] log-probabilities as TRL computes them, the norm of the gradient of their loss; None where weights are spread).
+def _plain(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) -> Numbers:
+    """What TRL computes; without a gradient where weights are spread.
 
     The pairs are computed one by one where padded they are more tokens than a row's ``budget``: memory may not have room.
     """
@@ -105,7 +116,7 @@ def _plain(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) -> 
         if has_gradient:
             (_loss(trainer, logps, logps.detach(), part) * (len(part) / len(pairs))).backward()
         found.append(logps.detach())
-    return torch.cat(found), _norm(trainer) if has_gradient else None
+    return Numbers(torch.cat(found), _norm(trainer) if has_gradient else None)
 
 
 def _padded(trainer: DPOTrainer, called: Any, pairs: TokenPairs, *, has_gradient: bool) -> Tensor:
@@ -123,31 +134,49 @@ def _padded(trainer: DPOTrainer, called: Any, pairs: TokenPairs, *, has_gradient
     return output.log_probs.double().sum(1).view(2, -1).T
 
 
-def _compare(
+def packed_numbers(
     trainer: DPOTrainer,
     called: Any,
     packed: Packed,
     pairs: TokenPairs,
     budget: int,
-    reference: Tensor,
-    gradient: float | None,
-) -> Difference:
-    """The packed pass over ``pairs``, its loss against the plain pass's log-probabilities, and its gradient."""
-    logps = torch.empty_like(reference)
-    for row in packed.pack(pairs, budget):
-        places = list(row.pairs)
-        with trainer.accelerator.autocast(), torch.set_grad_enabled(gradient is not None):
-            sums, _ = packed(called, row.to(reference.device))
-        weight = len(places) / len(pairs)
-        if gradient is not None:
-            (_loss(trainer, sums, reference[places], pairs.take(places)) * weight).backward()
-        logps[places] = sums.detach()
+    *,
+    reference: Tensor | None = None,
+    has_gradient: bool = True,
+    half: torch.dtype | None = None,
+) -> Numbers:
+    """What the packed pass computes in rows of ``budget`` tokens.
+
+    ``reference``: [n, 2] log-probabilities of the reference, by default those of the pass itself. ``half``: the type of the
+    adapter's copies, see ``halves``; None: without.
+    """
+    logps = torch.empty(len(pairs), 2, dtype=torch.float64, device=trainer.accelerator.device)
+    with Halves(trainer.model, half).lent() as collect:
+        for row in packed.pack(pairs, budget):
+            places = list(row.pairs)
+            with trainer.accelerator.autocast(), torch.set_grad_enabled(has_gradient):
+                sums, _ = packed(called, row.to(logps.device))
+            if has_gradient:
+                before = sums.detach() if reference is None else reference[places]
+                weight = len(places) / len(pairs)
+                (_loss(trainer, sums, before, pairs.take(places)) * weight).backward()
+                collect()
+            logps[places] = sums.detach()
+    return Numbers(logps, _norm(trainer) if has_gradient else None)
+
+
+def difference(trainer: DPOTrainer, pairs: TokenPairs, expected: Numbers, found: Numbers) -> Difference:
+    """How far ``found`` is from ``expected``, whose log-probabilities are the reference of both losses."""
+    logps, reference = found.logps.to(expected.logps.device), expected.logps
     tokens = torch.tensor(pairs.lengths[:, 1:], device=reference.device)
-    expected = _loss(trainer, reference, reference, pairs)
+    losses = [_loss(trainer, one, reference, pairs) for one in (logps, reference)]
+    apart = None
+    if expected.gradient is not None and found.gradient is not None:
+        apart = abs(found.gradient - expected.gradient) / (expected.gradient or 1.0)
     return Difference(
         logps=float(((logps - reference).abs() / tokens.sqrt()).max()),
-        loss=float((_loss(trainer, logps, reference, pairs) - expected).abs()),
-        gradient=None if gradient is None else abs(_norm(trainer) - gradient) / (gradient or 1.0),
+        loss=float((losses[0] - losses[1]).abs()),
+        gradient=apart,
     )
 
 

@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
-from ..checkpoints.remembered import BUDGETS, CHECKPOINTING, MICRO, PATH, PENDING
+from ..checkpoints.remembered import BUDGETS, CHECKPOINTING, COMPILED, MICRO, PATH, PENDING
 from ..processes.sharding import stage as zero_stage
 from .fast import FastTrainer
 from .figures import Figures
@@ -54,8 +54,13 @@ class DPOTrainer(FastTrainer):
 
     def choices(self) -> dict[str, Any]:
         budgets = gather_object([self._fast.budget if self._fast else None])
-        recompute = self.args.activation_checkpointing
-        return {PATH: self.path, CHECKPOINTING: recompute, MICRO: self._micro_at_start, BUDGETS: budgets}
+        return {
+            PATH: self.path,
+            COMPILED: self._fast is not None and self._fast.is_compiled,
+            CHECKPOINTING: self.args.activation_checkpointing,
+            MICRO: self._micro_at_start,
+            BUDGETS: budgets,
+        }
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """Under the fast path, the validation pairs, which ``evaluation_loop`` packs; other data are evaluated as by TRL."""

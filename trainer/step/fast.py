@@ -55,7 +55,7 @@ class FastTrainer(PlainTrainer):
     def take_fast_path(self, fast: Fast) -> None:
         """Trains and evaluates on packed rows from now on: one batch of transformers is a whole step of this rank."""
         self._fast, args = fast, self.args
-        self._halves = Halves(self.model, None if zero_stage(self) else _half(args))
+        self._halves = Halves(self.model, None if zero_stage(self) else autocast_type(args))
         args.per_device_train_batch_size *= args.gradient_accumulation_steps
         args.gradient_accumulation_steps = 1
         self._train_batch_size = args.per_device_train_batch_size
@@ -223,6 +223,6 @@ class FastTrainer(PlainTrainer):
         return losses
 
 
-def _half(args: Any) -> torch.dtype | None:
-    """The type of the step's autocast; None without."""
+def autocast_type(args: Any) -> torch.dtype | None:
+    """The 16-bit type of the step's autocast; None without."""
     return torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
@@ -33,13 +33,19 @@ class Packed:
     DDP.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, kind: str | None = None, within: AbstractContextManager[None] | None = None):
+        """``kind``: of its ``attention``; None takes what fits the device and the model. ``within``: entered for each row."""
+        self._within = nullcontext() if within is None else within
         self._causal = model.get_base_model() if isinstance(model, PeftModel) else model
         self._device = next(self._causal.parameters()).device
-        self.kind = attention(self._device, self._causal)
+        self.kind = kind or attention(self._device, self._causal)
         if self.kind == "flex_attention":
             refuse_dense_fallback()
         self.buckets = Buckets(0)
+        self.place()
+
+    def place(self) -> None:
+        """The model computes rows, until ``remove``."""
         self._before = self._causal.config._attn_implementation
         self._causal.set_attn_implementation(self.kind)
         self._fused = self._causal.forward
@@ -53,22 +59,21 @@ class Packed:
     @contextmanager
     def removed(self) -> Iterator[None]:
         """The model without packed rows for as long as this lasts, as to generate with it."""
-        packed = self._causal.forward
         self.remove()
         try:
             yield
         finally:
-            self._causal.set_attn_implementation(self.kind)
-            self._causal.forward = packed
+            self.place()
 
     def __call__(self, model: Any, row: Row) -> tuple[Tensor, Head]:
         """([k, 2] float64: sums of the log-probabilities of (chosen, rejected); the head's figures, [n] each, with padding)."""
-        output = model(
-            input_ids=row.input_ids[None],
-            position_ids=row.position_ids[None],
-            attention_mask=mask(row, self.kind),
-            row=row,
-        )
+        with self._within:
+            output = model(
+                input_ids=row.input_ids[None],
+                position_ids=row.position_ids[None],
+                attention_mask=mask(row, self.kind),
+                row=row,
+            )
         # float64: the margin is a difference of two sums over a thousand tokens, and would lose its digits in float32
         count = 2 * len(row.pairs)
         sums = torch.zeros(count + (row.spare > 0), dtype=torch.float64, device=self._device)
@@ -153,6 +158,7 @@ class Fast:
     budget: int  # tokens of a row
     train: Scored
     held_out: Scored | None
+    is_compiled: bool = False  # whether decoder layers are
 
 
 def why_plain(model: Any, args: DPOConfig, longest: int) -> str | None:

@@ -82,6 +82,11 @@ def test_values_that_change_nothing_leave_the_fast_path_open() -> None:
             "f_divergence_type has no meaning for loss_type nca_pair; use one of discopop, exo_pair, hinge, ipo, robust, sft, "
             "sigmoid, sigmoid_norm",
         ),
+        ({"torch_compile": True}, "use compile (this project's name for torch_compile)"),
+        (
+            {"compile": "layers", "dpo_path": "plain"},
+            "compile must be auto or off with dpo_path: plain, which does not compile its layers",
+        ),
         ({"use_weighting": True, "loss_type": "aot"}, "use_weighting conflicts with loss_type aot, which sorts the pairs"),
     ],
 )

@@ -134,7 +134,7 @@ def test_rows_on_the_cpu_are_short_and_no_longer_than_a_step():
 
 @pytest.mark.parametrize(
     "plain",
-    [{"dpo_path": "plain"}, {"ld_alpha": 0.5}, {"loss_type": "aot"}, {"disable_dropout": False}, {"torch_compile": True}],
+    [{"dpo_path": "plain"}, {"ld_alpha": 0.5}, {"loss_type": "aot"}, {"disable_dropout": False}],
 )
 def test_the_plain_path_pads_and_repeats_prompts(plain: dict[str, Any]):
     found = said(**plain)

@@ -111,9 +111,6 @@ CASES: dict[str, Case] = {
     "ref_model_sync_steps": Case(1, {"sync_ref_model": True, "full_finetuning": True}),
     "router_aux_loss_coef": Case(0.5, trains=False),  # a test of its own, with experts
     "sync_ref_model": Case(True, {"ref_model_sync_steps": 1, "full_finetuning": True}),
-    "torch_compile": Case(True, trains=False),
-    "torch_compile_backend": Case("eager", trains=False),
-    "torch_compile_mode": Case("default", trains=False),
     "use_weighting": Case(True),
     # without effect on the fast path
     "ddp_broadcast_buffers": same(False),

@@ -1,0 +1,172 @@
+"""Whether a run's decoder layers are compiled: where it pays, and where compiled layers compute what eager ones compute."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from accelerate.utils import gather_object
+
+from launcher.errors import ExperimentError, Mistake, Warned
+
+from ..inputs.token_pairs import TokenPairs
+from ..inputs.tokens import Tokens
+from ..processes.sharding import stage as zero_stage
+from .attention import SEGMENTS, attention
+from .blocks import BLOCK
+from .buckets import Buckets
+from .choice import Choice, as_reference
+from .comparison import COMPARED, Difference, Numbers, difference, packed_numbers
+from .compiled import CompiledLayers, decoder_layers, reason
+from .dpo import DPOTrainer
+from .fast import autocast_type
+from .packed import Packed
+from .packing import packed_lengths
+
+# The estimate of ``auto``. Launches were counted (tests/trainer/step/test_launches.py and test_compiled.py), the others are
+# careful guesses for one GPU: a launch costs between 5 us (bare) and 44 us (in a profile of a H200) of the host's time.
+COMPILING: Final = 120.0  # seconds, for all graphs of a model
+PER_LAUNCH: Final = 15e-6  # seconds
+SAVED: Final = {False: 100, True: 170}  # launches a layer and row; with gradient checkpointing
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much a run computes, for the estimate."""
+
+    steps: int
+    has_evaluations: bool  # of packed rows
+
+
+def choose_layers(
+    trainer: DPOTrainer, choice: Choice, wanted: str, tokens: Tokens, work: Work, remembered: bool | None
+) -> tuple[Choice, str | None]:
+    """``choice`` with compiled layers if ``wanted`` (auto, layers or off) and the model allow it, and the sentence about it.
+
+    ``remembered``: whether the run of the checkpoint had compiled its layers; None without a checkpoint. Raises ExperimentError
+    where it had, and compiling fails now: a run never mixes the two.
+    """
+    must = wanted == "layers"
+    budget = min(gather_object([choice.budget]))
+    reasons = gather_object([_why_eager(trainer, replace(choice, budget=budget), wanted, tokens, work, remembered)])
+    why = next((one for one in reasons if one is not None), None)  # one way for all ranks
+    if why is not None:
+        return choice, _eager(why, must) if why else None
+    compiled, found = _tried(trainer, choice, tokens.pairs[:COMPARED], work.has_evaluations)
+    if compiled is not None:
+        return compiled, f"compiled layers: {'as in the run of the checkpoint' if remembered else found}"
+    if remembered and wanted == "auto":
+        what = "the checkpoint's run had compiled its layers, and they cannot be compiled here"
+        wish = "a machine like that run's, or off: then the result is not bit for bit that of an uninterrupted run"
+        raise ExperimentError(Mistake("hyperparameters.compile", what, wish, wanted, found))
+    return choice, _eager(found, must)
+
+
+def _eager(why: str, must: bool) -> str:
+    """A warning where compiled layers were asked for."""
+    sentence = f"eager layers: {why}"
+    return Warned(sentence) if must else sentence
+
+
+def _why_eager(
+    trainer: DPOTrainer, choice: Choice, wanted: str, tokens: Tokens, work: Work, remembered: bool | None
+) -> str | None:
+    """Why the layers stay eager: "" where nobody asks, None where they do not."""
+    must = wanted == "layers"
+    if wanted == "off":
+        return "compile is off"
+    if choice.packed is None:
+        return "the plain path is TRL's own" if must else ""
+    if why := _impossible(trainer):
+        return why
+    if must or remembered:
+        return None
+    if remembered is False:
+        return "as in the run of the checkpoint"
+    if trainer.accelerator.device.type != "cuda":
+        return ""
+    return _unprofitable(trainer, choice, tokens, work)
+
+
+def _impossible(trainer: DPOTrainer) -> str | None:
+    if zero_stage(trainer) == 3:
+        return "the weights are sharded (ZeRO 3)"
+    if not decoder_layers(trainer.model):
+        return f"{trainer.model.config.model_type} has no list of decoder layers"
+    device = trainer.accelerator.device
+    if device.type == "cuda" and attention(device) != "flex_attention":
+        return "Triton or a C compiler is missing"
+    return None
+
+
+def _unprofitable(trainer: DPOTrainer, choice: Choice, tokens: Tokens, work: Work) -> str | None:
+    """The reason where compiling takes longer than what it saves."""
+    args = trainer.args
+    share = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    length = float(packed_lengths(tokens.pairs).mean())
+    rows = max(1, math.ceil(share * length / choice.budget))
+    layers = len(decoder_layers(trainer.model))
+    saved = work.steps * rows * layers * SAVED[bool(args.activation_checkpointing)] * PER_LAUNCH
+    if saved > COMPILING:
+        return None
+    return f"compiling would take about {_minutes(COMPILING)} and save about {_minutes(saved)}"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 60 else f"{seconds / 60:.0f} min"
+
+
+def _tried(trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, has_evaluations: bool) -> tuple[Choice | None, str]:
+    """(``choice`` with compiled layers if they compute the same as eager ones, how close they are or why not).
+
+    Each pair has a row to itself, whatever the rows' budget and lengths: a resumed run, too, shows the compiler the same rows
+    first.
+    """
+    assert choice.packed is not None, "layers are compiled on the fast path"
+    eager = replace(choice, budget=1)
+    expected = _numbers(trainer, eager, pairs, has_evaluations)
+    choice.packed.remove()
+    kind = "sdpa" if choice.packed.kind == SEGMENTS else None  # the segments' ends would be constants of a graph
+    layers = CompiledLayers(decoder_layers(trainer.model), deterministic=trainer.args.full_determinism)
+    packed = Packed(trainer.model, kind, layers)
+    packed.buckets = Buckets(0, (2 * BLOCK,))  # the table of a single block would be a graph of its own
+    compiled = replace(choice, packed=packed, is_compiled=True)
+    off: list[str] = []
+    differences: list[Difference] = []
+    try:
+        found = _numbers(trainer, replace(compiled, budget=1), pairs, has_evaluations)
+        half = autocast_type(trainer.args) is not None or trainer.model.dtype != torch.float32
+        differences = [difference(trainer, pairs, before, now) for before, now in zip(expected, found, strict=True)]
+        off = [f"compiled layers give other results: {one.off}" for one in differences if one.beyond(half=half)]
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        trainer.model.zero_grad()
+        off = [f"compiling failed: {reason(error)}"]
+    verdicts = [one for some in gather_object([off]) for one in some]  # one way for all ranks
+    if not verdicts:
+        packed.buckets = choice.packed.buckets
+        return compiled, f"same loss and gradient as eager layers on the first pairs ({differences[0]})"
+    layers.remove()
+    packed.remove()
+    choice.packed.place()
+    return None, verdicts[0]
+
+
+def _numbers(trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, has_evaluations: bool) -> list[Numbers]:
+    """What the rows of ``pairs`` give in each mode in which the run calls its layers: training, reference, evaluations."""
+    assert choice.packed is not None, "layers are compiled on the fast path"
+    args = trainer.args
+    half = None if zero_stage(trainer) else autocast_type(args)
+    trainer.model.train()
+    if args.activation_checkpointing:  # transformers would enable it when the training starts: the graph is another one
+        trainer.model.activation_checkpointing_enable(activation_checkpointing_kwargs=args.activation_checkpointing_kwargs)
+    rows = (choice.packed, pairs, choice.budget)
+    numbers = [packed_numbers(trainer, trainer.model, *rows, half=half)]
+    with as_reference(trainer) as called:
+        numbers.append(packed_numbers(trainer, called, *rows, has_gradient=False))
+    if has_evaluations:
+        numbers.append(packed_numbers(trainer, trainer.model, *rows, has_gradient=False))
+    return numbers
