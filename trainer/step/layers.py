@@ -83,10 +83,10 @@ def _why_eager(
         return why
     if must or remembered:
         return None
-    if remembered is False:
-        return "as in the run of the checkpoint"
     if trainer.accelerator.device.type != "cuda":
         return ""
+    if remembered is False:
+        return "as in the run of the checkpoint"
     return _unprofitable(trainer, choice, tokens, work)
 
 
