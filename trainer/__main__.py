@@ -37,7 +37,7 @@ def main() -> None:
     run, rank = RunDir(Path(sys.argv[1])), int(os.environ.get("RANK", "0"))
     attempt = int(os.environ.get("DPO_ATTEMPT", "1"))
     learn_environment()
-    keep_kernels()
+    prepare_compilers()
     _print_to(run.rank_log(rank))
     # A torchrun that is killed leaves its workers alive; this one then stops as on request, after a checkpoint.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -49,14 +49,17 @@ def main() -> None:
     os._exit(ending.code)
 
 
-def keep_kernels() -> None:
-    """What torch and Triton compile stays in the cache's folder, unless the environment names another place: a second run
-    compiles nothing. Both read the environment, and their own default needs a user that the machine knows.
+def prepare_compilers() -> None:
+    """Where torch and Triton keep what they compile, and with how many processes: both read it from the environment.
+
+    In the cache's folder a second run finds it, and no user name is needed, as for their own default. Each rank would start 32
+    compiling processes.
     """
-    cache = os.environ.get("DPO_CACHE_ROOT")
-    for name, folder in (("TORCHINDUCTOR_CACHE_DIR", "inductor"), ("TRITON_CACHE_DIR", "triton")):
-        if cache:
-            os.environ.setdefault(name, str(Path(cache, "kernels", folder)))
+    if cache := os.environ.get("DPO_CACHE_ROOT"):
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(cache, "kernels", "inductor")))
+        os.environ.setdefault("TRITON_CACHE_DIR", str(Path(cache, "kernels", "triton")))
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(min(8, int(threads))) if threads.isdigit() else "8")
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,7 @@ def test_a_compiled_run_resumes_bit_for_bit(
         assert torch.equal(weight, weights[name]), name
 
 
-@pytest.mark.parametrize("kind", ["llama", "gemma", "mistral"])
+@pytest.mark.parametrize("kind", ["llama", "gemma", "phi3"])
 def test_compiled_layers_give_the_numbers_of_eager_ones_in_fp32(
     tmp_path: Path, tiny_model: Path, make_experiment: Make, kind: str
 ) -> None:
@@ -362,11 +362,15 @@ def test_the_layers_are_those_of_the_language_model(qwen3: Any) -> None:
 
 
 def test_what_is_compiled_lies_in_the_cache_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainer.__main__ import keep_kernels
+    from trainer.__main__ import prepare_compilers
 
     monkeypatch.setenv("DPO_CACHE_ROOT", "/cache")
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     monkeypatch.setenv("TRITON_CACHE_DIR", "/elsewhere")
-    keep_kernels()
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS", raising=False)
+    prepare_compilers()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/cache/kernels/inductor"
     assert os.environ["TRITON_CACHE_DIR"] == "/elsewhere"
+    assert os.environ["TORCHINDUCTOR_COMPILE_THREADS"] == "3", "as many as the rank has cores"
+    monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS")
