@@ -52,8 +52,8 @@ def main() -> None:
 def prepare_compilers() -> None:
     """Where torch and Triton keep what they compile, and with how many processes: both read it from the environment.
 
-    In the cache's folder a second run finds it, and no user name is needed, as for their own default. Each rank would start 32
-    compiling processes.
+    In the cache's folder other runs find it, and no user name is needed, as for their own default. Each rank would start up to
+    32 compiling processes.
     """
     if cache := os.environ.get("DPO_CACHE_ROOT"):
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(cache, "kernels", "inductor")))
