@@ -21,6 +21,7 @@ from unittest.mock import patch
 # What a fast run imports, beside this project's own modules.
 MODULES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "deepspeed", "tensorboard", "trainer.train")
 ONLY_CUDA: Final = ("triton", "bitsandbytes")
+AT_START: Final = dict(os.environ)  # libraries add to it while they are imported
 HOPPER: Final = SimpleNamespace(  # as torch describes a H100
     name="NVIDIA H100 80GB HBM3",
     major=9,
@@ -48,8 +49,8 @@ def main() -> None:
         name = check.__name__
         if sys.argv[2:] and name not in sys.argv[2:]:
             continue
-        if name == "layers" and not sys.argv[2:]:  # in a process of its own, whose torch has not looked for a device yet
-            subprocess.run([sys.executable, __file__, variant, name], check=False)
+        if name == "layers" and not sys.argv[2:]:  # in a process of its own: no library has looked for a device yet
+            subprocess.run([sys.executable, __file__, variant, name], env=AT_START, check=False)
             continue
         try:
             found: dict[str, Any] = {"ok": True, "detail": check()}
@@ -134,7 +135,7 @@ def layers() -> str:
             return query >= key
 
         mask = BlockMask((256, 256), *blocks, BLOCK_SIZE=(128, 128), mask_mod=sees)
-        q, k, v = (x @ weight).view(1, 256, 3, 4, 64).permute(2, 0, 3, 1, 4)
+        q, k, v = torch.unbind((x @ weight).view(1, 256, 3, 4, 64).permute(2, 0, 3, 1, 4))  # an index would ask the driver
         return torch.nn.functional.silu(flex_attention(q, k, v, block_mask=mask)).sum()
 
     sources = lowered(layer, torch)
