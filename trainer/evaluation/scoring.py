@@ -15,7 +15,7 @@ from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 
 from ..inputs.model import Precision, load_model
-from ..inputs.tokens import TokenPair
+from ..inputs.token_pairs import TokenPair, TokenPairs
 from ..processes.machine import Device
 from ..step.memory import row_budget
 from ..step.packed import Packed
@@ -46,7 +46,7 @@ class Scorer:
         self._packed = {key: Packed(model) for key, model in models.items()} if is_fast else {}
         self._per_device = experiment.hyperparameters.per_device_train_batch_size
 
-    def rewards(self, pairs: Sequence[TokenPair], beta: float, pad: int, tell: Tell) -> Tensor:
+    def rewards(self, pairs: TokenPairs, beta: float, pad: int, tell: Tell) -> Tensor:
         """[n, 2] float64 on the CPU: beta × (log-probability − the reference's) of the (chosen, rejected) answers.
 
         ``pad``: a token's id; ``tell`` takes how many pairs are done.
@@ -61,7 +61,7 @@ class Scorer:
                 tell(done)
         return found
 
-    def _batches(self, pairs: Sequence[TokenPair], pad: int) -> Iterator[tuple[list[int], LogProbs]]:
+    def _batches(self, pairs: TokenPairs, pad: int) -> Iterator[tuple[list[int], LogProbs]]:
         """Places of some pairs, and what gives a model's [k, 2] log-probabilities of their answers."""
         if self._packed:
             packed = self._packed[id(self._policy)]

@@ -117,7 +117,7 @@ def test_new_pairs_are_scored_as_the_run_scores_its_own(
 
     monkeypatch.setenv("DPO_CACHE_ROOT", str(tmp_path / "cache"))
     found = answer(runs[path], folder / "validation_data.csv")
-    assert found["notices"] == []
+    assert found.get("notices") == [], found.get("error")
     for scored, own in zip(found["pairs"], pairs_of(runs[path]), strict=True):
         numbers = {name: value for name, value in own.items() if isinstance(value, float)}
         assert {**scored, **numbers} == own
