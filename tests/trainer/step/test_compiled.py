@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -278,6 +280,39 @@ def model_of(kind: str, folder: Path, tokenizer: Path) -> Path:
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
+
+
+SECOND = """
+import json, torch
+from trainer.__main__ import prepare_compilers
+prepare_compilers()
+from torch._dynamo.utils import counters
+from trainer.step.compiled import CompiledLayers
+class Layer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 8)
+    def forward(self, hidden):
+        return hidden + self.linear(hidden).sin()
+layer = Layer()
+with CompiledLayers([layer]), torch.autocast("cpu", torch.bfloat16):
+    found = layer(torch.randn(1, 13, 8))
+found.sum().backward()
+print(json.dumps({name: counters["inductor"][f"fxgraph_cache_{name}"] for name in ("hit", "miss")}))
+"""
+
+
+def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("TORCHINDUCTOR_", "TRITON_"))}
+    env |= {"DPO_CACHE_ROOT": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", SECOND]
+    found = []
+    for _ in range(2):
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    assert found == [{"hit": 0, "miss": 2}, {"hit": 2, "miss": 0}]
+    assert (tmp_path / "kernels" / "inductor" / "fxgraph").is_dir()
 
 
 # --- Whether
