@@ -40,12 +40,12 @@ def again(
     """
     from ..launch.again import compared, repetition
 
-    if as_json and other is None:
-        raise UsageError("--json needs --check OTHER")
     if other is not None:
         _show(compared(name, other, cluster=cluster, namespace=namespace), as_json)
         return 0
     found = repetition(name, anyway=anyway, cluster=cluster, namespace=namespace)
+    if as_json:
+        raise UsageError("--json needs --check OTHER")
     return _here(found, run_name, detach) if found.there is None else _there(found, run_name, detach)
 
 
