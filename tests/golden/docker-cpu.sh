@@ -47,6 +47,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112
     ],
     "label_smoothing": 0.0,
     "dpo_path": "auto",
+    "compile": "auto",
     "num_train_epochs": 1.0,
     "max_steps": 5,
     "learning_rate": 5e-6,
