@@ -31,9 +31,12 @@ def tables(lengths: Sequence[tuple[int, int, int]] | Numbers) -> NDArray[np.int3
     partial = some & ~full
     seen = np.stack([partial, full, partial.T, full.T])
     count = len(some)
-    found = np.empty((4, count + count**2), np.int32)
-    found[:, :count] = seen.sum(2)
-    found[:, count:] = np.argsort(~seen, axis=2, kind="stable").reshape(4, -1)
+    rows, indices = np.divmod(np.flatnonzero(seen), count)
+    counts = np.bincount(rows, minlength=4 * count)
+    place, row = np.divmod(rows, count)
+    found = np.zeros((4, count + count**2), np.int32)
+    found[:, :count] = counts.reshape(4, count)
+    found[place, count + row * count + np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]] = indices
     return found
 
 
