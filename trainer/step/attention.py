@@ -22,19 +22,20 @@ from .blocks import BLOCK
 from .packing import Row
 
 SEGMENTS: Final = "packed_segments"  # the name of ``by_segments`` among transformers' attentions
+GRAPHS: Final = 32  # of one function at most: training, evaluation and reference, for each kind of layer, and for a single block
 
 
 def attention(device: torch.device, model: Any = None) -> str:
     """The attention of packed rows: FlexAttention where Triton can build it, SDPA on other GPUs, ``SEGMENTS`` on a CPU.
 
-    SDPA too where ``model`` computes its attention in code of its own, which knows no other.
+    SDPA too where ``model`` computes its attention in code of its own, which knows no other, or refuses FlexAttention.
     """
     if model is not None and not model._supports_attention_backend:
         return "sdpa"
     if device.type != "cuda":
         return SEGMENTS
     can_build = importlib.util.find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
-    return "flex_attention" if can_build else "sdpa"
+    return "flex_attention" if can_build and (model is None or model._supports_flex_attn) else "sdpa"
 
 
 def mask(row: Row, kind: str) -> object:
@@ -66,6 +67,7 @@ def block_mask(row: Row) -> object:
 
 def refuse_dense_fallback() -> None:
     """Turns FlexAttention's silent way out into an error: without its kernel it computes T² scores in many small steps."""
+    torch._dynamo.config.recompile_limit = GRAPHS  # torch's 8 are too few for two kinds of layers, and a run would end
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     warnings.filterwarnings("error", message="flex_attention called without torch.compile")
 

@@ -14,9 +14,11 @@ from ..inputs.token_pairs import TokenPair, TokenPairs
 from ..inputs.tokens import Tokens
 from ..processes.sharding import callable_model
 from ..processes.sharding import stage as zero_stage
+from .compiled import reason
 from .dpo import DPOTrainer
 from .halves import Halves
 from .losses import Ratios, pair_losses
+from .memory import as_in_training
 from .packed import Packed
 
 COMPARED: Final = 2  # pairs: enough for a row with two of them, and for two rows
@@ -75,6 +77,8 @@ def tried(trainer: DPOTrainer, tokens: Tokens, budget: int, *, is_known: bool) -
     if is_known:
         return Packed(trainer.model), "as in the run of the checkpoint"
     pairs = tokens.pairs[:COMPARED]
+    if zero_stage(trainer) < 3:  # else there are no gradients, for which activations would be kept
+        as_in_training(trainer)
     with callable_model(trainer) as called:
         return _compared(trainer, called, pairs, budget)
 
@@ -89,8 +93,9 @@ def _compared(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) 
         apart = difference(trainer, pairs, plain, found)
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, TypeError, ValueError, AttributeError) as error:  # whatever a model's own code raises at the mask
-        apart, why = None, f"the packed forward pass failed: {str(error).splitlines()[0]}"
+    except Exception as error:  # whatever a model's own code raises at the mask, and the compiler of FlexAttention's kernel
+        trainer.model.zero_grad()
+        apart, why = None, f"the packed forward pass failed: {reason(error)}"
     else:
         what = "loss" if apart.gradient is None else "loss and gradient"
         why = f"same {what} as TRL on the first pairs ({apart})"

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-GRAPHS: Final = 16  # of one model at most: training, evaluation and reference, each for every kind of layer
+from .attention import GRAPHS
+
 LENGTHS: Final = r"L\['kwargs'\]\['attention_mask'\]\.seq_lengths.*"  # of a BlockMask: numbers that are no constants of a graph
 LONGEST: Final = 200  # characters of a reason
 

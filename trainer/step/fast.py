@@ -21,6 +21,7 @@ from .figures import Figures
 from .gradients import sum_gradients
 from .halves import Halves
 from .losses import Ratios, pair_losses, smoothed
+from .memory import as_in_training
 from .packed import Fast, Scored
 from .packing import Row, first_fit, packed_lengths, rows_of
 from .plain import PlainTrainer
@@ -190,6 +191,7 @@ class FastTrainer(PlainTrainer):
         """Computes a row of the longest pairs and forgets it: a shortage of memory shows now and not after hours."""
         if self._fast is None or zero_stage(self):
             return
+        as_in_training(self)
         lengths = packed_lengths(self._fast.train.pairs)
         longest = np.argsort(-lengths, kind="stable")
         together = np.cumsum(lengths[longest])

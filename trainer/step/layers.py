@@ -22,6 +22,7 @@ from .comparison import COMPARED, Difference, Numbers, difference, packed_number
 from .compiled import CompiledLayers, decoder_layers, reason
 from .dpo import DPOTrainer
 from .fast import autocast_type
+from .memory import as_in_training
 from .packed import Packed
 from .packing import packed_lengths
 
@@ -158,11 +159,8 @@ def _tried(trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, has_evaluatio
 def _numbers(trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, has_evaluations: bool) -> list[Numbers]:
     """What the rows of ``pairs`` give in each mode in which the run calls its layers: training, reference, evaluations."""
     assert choice.packed is not None, "layers are compiled on the fast path"
-    args = trainer.args
-    half = None if zero_stage(trainer) else autocast_type(args)
-    trainer.model.train()
-    if args.activation_checkpointing:  # transformers would enable it when the training starts: the graph is another one
-        trainer.model.activation_checkpointing_enable(activation_checkpointing_kwargs=args.activation_checkpointing_kwargs)
+    half = None if zero_stage(trainer) else autocast_type(trainer.args)
+    as_in_training(trainer)  # with gradient checkpointing the graph is another one
     rows = (choice.packed, pairs, choice.budget)
     numbers = [packed_numbers(trainer, trainer.model, *rows, half=half)]
     with as_reference(trainer) as called:

@@ -67,6 +67,19 @@ def parallelism(args: DPOConfig) -> str:
     return f"zero{number}" + ("_offload" if moves and number > 1 else "")
 
 
+def as_in_training(trainer: Any) -> None:
+    """Puts the model into the mode of a training step, with gradient checkpointing where the arguments ask for it.
+
+    transformers does that when the training starts: what is computed with gradients before would keep all activations.
+    """
+    args = trainer.args
+    trainer.model.train()  # a layer keeps its activations in evaluation mode, whatever is enabled
+    if args.activation_checkpointing:
+        given = dict(args.activation_checkpointing_kwargs or {})
+        own = {name: given.pop(name) for name in ("every_n_layers", "offload") if name in given}  # the others are torch's
+        trainer.model.activation_checkpointing_enable(activation_checkpointing_kwargs=given or None, **own)
+
+
 def row_budget(pairs: TokenPairs, per_device: int, model: Any, device: torch.device, planned: Rows | None) -> int:
     """Tokens of a row: as ``planned`` by the free memory where FlexAttention computes only what is seen, else few pairs."""
     causal = model.get_base_model() if isinstance(model, PeftModel) else model

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 from trainer.inputs.token_pairs import TokenPair, TokenPairs
-from trainer.step.attention import block_mask, by_segments, segments, visible
+from trainer.step.attention import attention, block_mask, by_segments, segments, visible
 from trainer.step.blocks import BLOCK
 from trainer.step.packing import Row, pack, pack_row
 
@@ -81,6 +81,18 @@ def test_the_blocks_made_from_segments_are_those_that_torch_finds_in_the_whole_m
 def test_the_blocks_of_a_row_of_24_thousand_tokens_take_less_than_a_megabyte() -> None:
     plain, sparse = (row_of([(12_000, 6_000, 6_000)], block_sparse=tables).buffer.nbytes for tables in (False, True))
     assert sparse - plain < 10**6
+
+
+def test_a_model_that_refuses_flex_attention_has_sdpa_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers raises an error at once, where its name is set."""
+    from transformers import GPT2LMHeadModel, Qwen3ForCausalLM
+
+    from trainer.step import attention as module
+
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(module.shutil, "which", lambda name: name)
+    found = [attention(torch.device("cuda"), model) for model in (Qwen3ForCausalLM, GPT2LMHeadModel)]
+    assert found == ["flex_attention", "sdpa"]
 
 
 @pytest.mark.gpu

@@ -235,11 +235,11 @@ def test_pairs_that_are_too_long_together_are_compared_one_by_one(
     with_margins(trainer.model)
     widths: list[int] = []
     trainer.model.register_forward_pre_hook(lambda _, args, given: widths.append(len(given["input_ids"])), with_kwargs=True)
-    together, norm = _plain(trainer, trainer.model, tokens.pairs, 10**6)
-    alone, sums = _plain(trainer, trainer.model, tokens.pairs, 100)
+    together = _plain(trainer, trainer.model, tokens.pairs, 10**6)
+    alone = _plain(trainer, trainer.model, tokens.pairs, 100)
     assert widths == [4, 2, 2]
-    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-4)
-    assert sums == pytest.approx(norm, rel=1e-4)
+    torch.testing.assert_close(alone.logps, together.logps, rtol=1e-5, atol=1e-4)
+    assert alone.gradient == pytest.approx(together.gradient, rel=1e-4)
 
 
 def test_a_row_that_does_not_fit_is_halved_and_not_the_budget_above_it(
@@ -248,13 +248,56 @@ def test_a_row_that_does_not_fit_is_halved_and_not_the_budget_above_it(
     from dataclasses import replace
 
     from trainer.step.choice import choose_path, take_path
-    from trainer.step.packing import packed_length
+    from trainer.step.packing import packed_lengths
 
     trainer, tokens, precision = make_trainer(tmp_path, make_experiment(), pairs=4)
     take_path(trainer, choose_path(trainer, "fast", tokens, "fast"), precision, "w", [("train.csv", tokens)], tmp_path)
     trainer._fast = replace(trainer._fast, budget=10**6)
     assert trainer._shorten(tokens.pairs)
-    assert trainer._fast.budget == sum(map(packed_length, tokens.pairs)) // 2
+    assert trainer._fast.budget == int(packed_lengths(tokens.pairs).sum()) // 2
+
+
+def test_what_is_tried_before_the_training_recomputes_activations_as_the_training_does(
+    tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer
+) -> None:
+    from trainer.step.choice import choose_path, take_path
+
+    trainer, tokens, precision = make_trainer(tmp_path, make_experiment(use_gradient_checkpointing=True), pairs=4)
+    layer = trainer.model.get_base_model().model.layers[1]
+    calls: list[str] = []
+    layer.register_forward_hook(lambda *args: calls.append("layer"))
+    layer.mlp.register_forward_pre_hook(lambda *args: calls.append("mlp"))
+
+    def computed() -> tuple[int, int]:
+        found = calls.count("layer"), calls.count("mlp")
+        calls.clear()
+        return found
+
+    choice = choose_path(trainer, "fast", tokens, None)
+    passes, mlps = computed()
+    assert (passes > 1, mlps) == (True, 2 * passes), "the comparison with TRL: forward, and once more for the backward pass"
+    take_path(trainer, choice, precision, "w", [("train.csv", tokens)], tmp_path)
+    passes, mlps = computed()
+    assert mlps == passes > 0, "the reference has no gradient"
+    trainer.try_longest()
+    assert computed() == (1, 2)
+
+
+def test_whatever_a_packed_pass_raises_the_plain_path_is_taken(
+    tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.step.choice import choose_path
+    from trainer.step.packed import Packed
+
+    errors = [UserWarning("flex_attention called without torch.compile"), torch._dynamo.exc.FailOnRecompileLimitHit("too many")]
+
+    def fails(*args: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(Packed, "__call__", fails)
+    trainer, tokens, _ = make_trainer(tmp_path, make_experiment(), pairs=2)
+    for raised in errors:
+        assert choose_path(trainer, "auto", tokens, None).sentence == f"plain path: the packed forward pass failed: {raised}"
 
 
 def with_margins(model: torch.nn.Module) -> None:
