@@ -45,9 +45,9 @@ class Trains:
 class Attends:
     """What attention keeps beside queries, keys, values and its output.
 
-    ``masked``: width of a dense mask; 0: a kernel that takes no mask and repeats no keys. By segments
-    (``trainer.step.attention``): ``copied``, the share of the tokens whose keys are copied, and ``seen``, the masks of the
-    rejected answers in numbers a token.
+    ``masked``: width of a dense mask; 0: FlexAttention, for which transformers repeats keys only where the number of heads is no
+    power of two. By segments (``trainer.step.attention``): ``copied``, the share of the tokens whose keys are copied, and
+    ``seen``, the masks of the rejected answers in numbers a token.
     """
 
     masked: int = 0
@@ -144,7 +144,7 @@ def _attention(config: ModelConfig, numbers: Numbers, trains: Trains, attends: A
     if config.qk_norm != "none":
         product = 4 if config.wide_norms else compute
         kept += 4 * (q + k) + 4 * (config.heads + config.kv_heads) + (product * (q + k) if trains.full else 0)
-    repeats = attends.masked or attends.copied
+    repeats = attends.masked or attends.copied or config.heads & (config.heads - 1)
     kept += compute * (2 * q + 2 * (q if repeats else k)) + 4 * config.heads + attends.masked * compute
     if attends.copied:  # repeated keys and values once more, and the outputs of the segments beside their concatenation
         kept += int(compute * (q * (2 * attends.copied + 1) + attends.seen))

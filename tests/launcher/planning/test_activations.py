@@ -78,6 +78,19 @@ def test_outside_of_the_layers_nothing_is_forgotten() -> None:
         assert -0.01 * saved <= counted - saved <= 64 * TOKENS
 
 
+@pytest.mark.parametrize(("heads", "are_repeated"), [(4, False), (6, True), (8, False), (14, True)])
+def test_on_a_gpu_keys_are_repeated_where_the_heads_are_no_power_of_two(heads: int, are_repeated: bool) -> None:
+    """transformers gives FlexAttention as many keys as queries then: a model with fewer keys keeps as much as one with all."""
+    fewer, every = (
+        ModelConfig.parse(
+            {**SIZES, "model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": heads, "num_key_value_heads": keys}
+        )
+        for keys in (2, heads)
+    )
+    kept = [kept_bytes(one, TOKENS, Numbers(4, 4), CASES["adapter in fp32"].trains(one), Attends()) for one in (fewer, every)]
+    assert kept[1] - kept[0] == (0 if are_repeated else 2 * TOKENS * 2 * (heads - 2) * SIZES["head_dim"] * 4)
+
+
 def _saved(kind: str, layers: int, case: Case) -> int:
     """Bytes that the forward pass saves and that no weight has."""
     import torch
