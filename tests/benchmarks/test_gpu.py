@@ -210,6 +210,14 @@ def test_a_resumed_training_ends_with_the_same_adapter(measured: Callable[[str],
     assert (found["status"], found["whole"]) == ("done", found["resumed"])
 
 
+@pytest.mark.slow
+def test_each_way_to_train_is_looked_at(measured: Callable[[str], dict[str, Any]]) -> None:
+    found = measured("ways")
+    assert (found["status"], found["sentence"]) == ("done", "4 of 4 ways on the fast path")
+    assert found["all weights"]["path"] == "fast"
+    assert len(found["all weights"]["losses"]) == 2
+
+
 def test_a_setting_that_this_version_lacks_skips_its_part(tmp_path: Path) -> None:
     from tests.benchmarks.gpu.training import experiment_of, without_setting
 

@@ -10,8 +10,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 from .parts import Place, Skipped, part_of
 from .running import command_of
@@ -23,6 +25,15 @@ REPOSITORY = Path(__file__).parents[3]
 WHOLE: Final = 6  # steps, with a checkpoint after every third
 SHARE: Final = 0.6  # of what a step's rows took, that is left to the next ones
 APART: Final = 0.05  # that losses of the same pairs may be, after steps in bf16 in other rows
+FP16: Final = "fp16 and its scaler"
+WAYS: Final[dict[str, dict[str, Any]]] = {
+    "all weights": {"full_finetuning": True, "compile": "off"},
+    "recomputed, compiled": {"use_gradient_checkpointing": True, "compile": "layers"},
+    FP16: {"compile": "off"},
+    "4 bits": {"load_in_4bit": True, "compile": "off"},
+    "all weights, compiled": {"full_finetuning": True, "compile": "layers"},
+    "4 bits, compiled": {"load_in_4bit": True, "compile": "layers"},
+}
 Figures = dict[str, Any]
 
 
@@ -128,6 +139,32 @@ class Scarce(Watch):
 
         assert callable(losses_of), "rows are computed by it"
         self.trainer._losses = short
+
+
+def ways(place: Place, model: str) -> Iterator[Figures]:
+    """Two steps of each way to train: which path it takes and whether its layers are compiled, and why not."""
+    import torch
+
+    found: Figures = {}
+    for name, settings in WAYS.items():
+        if settings.get("load_in_4bit") and (place.device == "cpu" or importlib.util.find_spec("bitsandbytes") is None):
+            continue
+        if place.device == "cpu":
+            settings = {**settings, "compile": "off"}
+        torch._dynamo.reset()  # a run has a process of its own: graphs of the way before are not counted
+        # A card without bf16 is played.
+        with patch("torch.cuda.is_bf16_supported", lambda *args, **kwargs: False) if name == FP16 else nullcontext():
+            trainer, said = trained(place, experiment_of(place, model, "uneven", 2, **settings), f"way-{len(found)}")
+        is_well = trainer.path == "fast" and all(map(math.isfinite, losses(trainer)))
+        about = said.about("path", "layers", "warning")
+        found[name] = {"path": trainer.path, "losses": losses(trainer), "said": about, "is_well": is_well}
+        del trainer  # and its weights
+        poor = [f"{name}: {' '.join(one['said'][:1])}" for name, one in found.items() if not one["is_well"]]
+        yield {
+            **found,
+            "status": "failed" if poor else "done",
+            "sentence": "; ".join([f"{len(found) - len(poor)} of {len(found)} ways on the fast path", *poor]),
+        }
 
 
 def marked_tests(place: Place, model: str) -> Iterator[Figures]:

@@ -40,6 +40,7 @@ PARTS: Final = (
     Part("trl", "TRL at its defaults", 70, "speed_of_trl", settings={"variant": "trl"}),
     Part("resume", "resume bit for bit with full_determinism", 75, "resume", model="small"),
     Part("shortage", "out of memory, then shorter rows", 60, "shortage", model="small"),
+    Part("ways", "all weights, fp16, 4 bits, recomputed: which path", 120, "ways", model="small"),
     Part("4b-compiled", "this project, compiled layers", 120, "speed", model="4B", settings={"compile": "layers"}),
     Part("4b", "this project, eager", 75, "speed", model="4B", settings={"compile": "off"}),
     Part("4b-trl-tuned", "TRL tuned", 75, "speed_of_trl", model="4B", settings={"variant": "trl tuned"}),

@@ -6,14 +6,14 @@ import json
 import traceback
 from typing import Any
 
-from .checks import marked_tests, resume, resumed, shortage
+from .checks import marked_tests, resume, resumed, shortage, ways
 from .launches import launches
 from .parts import Place, Skipped, part_of
 from .running import MARK
 from .speed import speed, speed_of_trl
 
 MEASURES = {
-    found.__name__: found for found in (launches, speed, speed_of_trl, resume, resumed, shortage, marked_tests)
+    found.__name__: found for found in (launches, speed, speed_of_trl, resume, resumed, shortage, ways, marked_tests)
 }  # fmt: skip
 
 
