@@ -33,13 +33,31 @@ def shown(url: str) -> str:
 
 def proxy_for(url: str, env: Mapping[str, str]) -> str | None:
     """The proxy that ``env`` names for ``url``, without its password; None for a direct connection."""
+    proxy = proxy_address(url, env)
+    return None if proxy is None else shown(proxy)
+
+
+def proxy_address(url: str, env: Mapping[str, str]) -> str | None:
+    """The whole address of that proxy, with its password."""
     parts = urlsplit(url)
     no = env.get("no_proxy") or env.get("NO_PROXY") or ""
     if not parts.hostname or proxy_bypass_environment(parts.netloc.rpartition("@")[2], {"no": no}):
         return None
     names = (f"{parts.scheme}_proxy", f"{parts.scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
-    proxy = next((env[name] for name in names if env.get(name)), None)
-    return None if proxy is None else shown(proxy)
+    return next((env[name] for name in names if env.get(name)), None)
+
+
+def notify_problem(name: str, value: str) -> str | None:
+    """What is wrong with the ``value`` of ``notify``'s variable ``name``; it is not shown, as the address is a secret."""
+    if not value:
+        return f"notify: {name} is not set in .env or the environment"
+    try:
+        parts = urlsplit(value.strip())
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        return f"notify: the value of {name} must be an address that begins with https:// or http://"
+    return None
 
 
 def through(url: str, env: Mapping[str, str]) -> str:

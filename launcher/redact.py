@@ -1,7 +1,7 @@
 """Redaction: the one place that hides secrets, in logs, errors, records and everything else that is shown or kept.
 
-A value is secret by the name of its variable (``HF_TOKEN``), because an experiment names it in launch.secrets, or because it is
-a file of DPO_SECRETS. What no variable holds, such as the credentials of a role, is recognised by its form.
+A value is secret by the name of its variable (``HF_TOKEN``), because an experiment names it in launch.secrets or notify, or
+because it is a file of DPO_SECRETS. What no variable holds, such as the credentials of a role, is recognised by its form.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-SECRET: Final = re.compile(r"(?i)(secret|token|password|passwd|private_?key|credential|api_?key|access_?key)")
+SECRET: Final = re.compile(r"(?i)(secret|token|password|passwd|private_?key|credential|api_?key|access_?key|webhook)")
 # Names for the place of a secret, and names that only sound like one.
-_HARMLESS: Final = re.compile(r"(?i)(^DPO_|^TOKENIZERS_|_(FILE|PATH|DIR|URI|URL)$)")
+_HARMLESS: Final = re.compile(r"(?i)(^DPO_|^TOKENIZERS_|_(FILE|PATH|DIR)$|(?<!webhook)_(URI|URL)$)")
 _SHORTEST: Final = 6  # characters; a shorter value occurs in harmless words
 _LINE: Final = 16  # characters of a line of a key
 
@@ -27,6 +27,7 @@ _FORMS: Final = re.compile(
     r"|\bhf_[A-Za-z0-9]{20,}"
     r"|\bya29\.[A-Za-z0-9._-]{16,}"
     r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
+    r"|(?<=hooks\.slack\.com/)[A-Za-z]+/[A-Za-z0-9/_-]{8,}"
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
     r"|(?<=[?&]X-Amz-)(?:Signature|Credential|Security-Token)=[^&\s\"'<>]+"
     r"|(?i:(?<=authorization: )(?:bearer|basic|aws4-hmac-sha256) [^\r\n\"']+)",
@@ -82,7 +83,7 @@ REDACTOR: Final = Redactor()
 
 
 def learn_environment(names: Iterable[str] = ()) -> None:
-    """Teaches the process's redactor its environment and the files of DPO_SECRETS; ``names``: launch.secrets."""
+    """Teaches the process's redactor its environment and the files of DPO_SECRETS; ``names``: those that an experiment names."""
     REDACTOR.learn(os.environ, names)
     folder = os.environ.get("DPO_SECRETS")
     with suppress(OSError, UnicodeError):

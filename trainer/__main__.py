@@ -19,13 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, Warned
 from launcher.redact import REDACTOR, learn_environment, redact_output
 from launcher.runs.run_dir import RunDir, write_whole
 
-from .output import say, stage
+from .output import notices, say, stage
 from .processes.disk import make_room
 from .processes.ending import explained, how_it_failed, is_of_a_peer
+from .processes.notify import HURRY, OUTBOX
 
 if TYPE_CHECKING:
     from launcher.experiment.schema import Experiment
@@ -43,6 +44,8 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     ending = _rank(run, rank, attempt)
     _note(run, rank, attempt, ending)
+    if not OUTBOX.wait(HURRY):
+        notices([Warned(f"notification not sent: no answer within {HURRY:.0f} s")])
     # Not the interpreter's own end: a process group whose peer is gone may wait for it there.
     with suppress(OSError):
         sys.stdout.flush()
@@ -128,7 +131,7 @@ def _experiment(run: RunDir) -> Experiment:
     from launcher.experiment.schema import Experiment
 
     experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
-    learn_environment(experiment.launch.secrets)  # before the libraries print anything
+    learn_environment(experiment.named_secrets)  # before the libraries print anything
     return experiment
 
 

@@ -13,19 +13,21 @@ from typing import Any, Final, Unpack
 
 from pydantic import ValidationError
 
-from launcher.errors import ExperimentError, LauncherError, Mistake, UsageError, Warned
+from launcher.errors import CredentialError, ExperimentError, LauncherError, Mistake, UsageError, Warned
 from launcher.experiment.files import load, read_env
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.neutral import without_effect
 from launcher.experiment.problems import every_problem
 from launcher.experiment.schema import Experiment, StorageConfig
 from launcher.experiment.variables import check_addresses
+from launcher.redact import learn_environment
 from launcher.runs.finding import remember
 from launcher.runs.run_dir import RunDir, new_run_name
 
 from .output import notices, stage, using
 from .processes.ending import how_it_failed
-from .processes.entrypoint import Ending, write_end, write_report, write_start
+from .processes.entrypoint import Ending, notify, write_end, write_report, write_start
+from .processes.notify import HURRY, PATIENCE
 from .screen import screen
 from .settings import Settings, documented, signature
 from .trained import Trained
@@ -89,6 +91,7 @@ class DPOTrainer:
         token = env.get("HF_TOKEN")
         if token:  # the hub's client reads the environment alone
             os.environ["HF_TOKEN"] = token
+        self._name_webhook(env)
         # TRL refuses several visible GPUs in one process; must be set before torch looks at them.
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
         with closing(output), using(output):
@@ -100,10 +103,20 @@ class DPOTrainer:
             try:
                 train(run, self.experiment, replace(Roots.from_environment(), run=Path.cwd()), StopRequest(), attempt=1)
             except BaseException as error:
-                _write_last(run, _ending(error))
+                _write_last(run, _ending(error), env)
                 raise
-        _write_last(run, Ending("done", 0, "done"))
+        _write_last(run, Ending("done", 0, "done"), env)
         return Trained.of(run)
+
+    def _name_webhook(self, env: Mapping[str, str]) -> None:
+        """Raises CredentialError where the variable that ``notify`` names is not set."""
+        name = self.experiment.notify
+        if name is None:
+            return
+        if not env.get(name):
+            raise CredentialError(f"notify: {name} not set; set it in your environment or in .env")
+        os.environ[name] = env[name]
+        learn_environment([name])
 
     def _new_run(self) -> RunDir:
         """The folder and the record of a new run."""
@@ -182,10 +195,11 @@ def _checked(key: str) -> str:
     return key
 
 
-def _write_last(run: RunDir, ending: Ending) -> None:
+def _write_last(run: RunDir, ending: Ending, env: Mapping[str, str]) -> None:
     write_end(run, ending)
     run.update_record(process=None)  # this process lives on: without it, the record is believed
     write_report(run)
+    notify(run, ending, env, patience=HURRY if ending.state == "aborted" else PATIENCE)
 
 
 def _ending(error: BaseException) -> Ending:

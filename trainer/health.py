@@ -19,6 +19,7 @@ from launcher.runs.run_dir import RunDir
 from . import output
 from .checkpoints.checkpoints import StopCallback, any_rank
 from .logs import StepLog, event_of
+from .processes.notify import tell_findings
 from .step.first import Expected, wrong
 
 _AT_ONCE: Final = ("not_finite", "first_loss")  # what they stop has nothing worth a checkpoint
@@ -27,11 +28,20 @@ _AT_ONCE: Final = ("not_finite", "first_loss")  # what they stop has nothing wor
 class HealthCallback(TrainerCallback):
     """Stops or warns by the experiment's ``health`` rules."""
 
-    def __init__(self, health: Health, facts: Facts | None = None, *, run: str = "RUN", stopper: StopCallback | None = None):
-        """``run``: its name; ``stopper`` is told when a rule stops it."""
+    def __init__(
+        self,
+        health: Health,
+        facts: Facts | None = None,
+        *,
+        run: str = "RUN",
+        stopper: StopCallback | None = None,
+        notify: str | None = None,
+    ):
+        """``run``: its name; ``stopper`` is told when a rule stops it; ``notify``: the experiment's."""
         facts = facts or Facts()
         self._settings: dict[str, Any] = health.model_dump()
         self._facts, self._stopper, self._run = facts, stopper, run
+        self._notify = notify
         self._not_finite = NotFinite(facts)
         self._book: _Book | None = None
         self._may_stop = any(_action(rule) == "stop" for name, rule in self._settings.items() if name not in _AT_ONCE)
@@ -40,7 +50,7 @@ class HealthCallback(TrainerCallback):
 
     def begin(self, run: RunDir, log: StepLog) -> None:
         """On the first rank: the data's findings, and what the lines before a resume have shown."""
-        self._book = _Book(run, log, self._settings, self._facts)
+        self._book = _Book(run, log, self._settings, self._facts, self._notify)
         self._book.begin()
 
     def on_log(
@@ -107,10 +117,10 @@ def _action(setting: Any) -> str:
 
 
 class _Book:
-    """The first rank's findings: printed once, kept in the run's record, shown in TensorBoard."""
+    """The first rank's findings: printed and sent once, kept in the run's record, shown in TensorBoard."""
 
-    def __init__(self, run: RunDir, log: StepLog, settings: Mapping[str, Any], facts: Facts):
-        self._run, self._log = run, log
+    def __init__(self, run: RunDir, log: StepLog, settings: Mapping[str, Any], facts: Facts, notify: str | None):
+        self._run, self._log, self._notify = run, log, notify
         before = read_findings(run.read_record()) or []
         self._told = {one.rule: one for one in before}
         # A rule stops a run once: whoever resumes it has read why.
@@ -148,8 +158,11 @@ class _Book:
             self._log.text("health", f"**{one.rule}** ({one.steps}): {one.sentence}: {one.suggestion}", one.last_step)
         self.record()
         stops = [one for one in news if one.action == "stop"]
+        warned = [one for one in news if one not in stops]
         # The sentence about the first loss names its cause itself.
-        output.notices([Warned(one.sentence if one.rule == "first_loss" else str(one)) for one in news if one not in stops])
+        output.notices([Warned(one.sentence if one.rule == "first_loss" else str(one)) for one in warned])
+        if self._notify is not None:  # what stops the run is told with its end
+            tell_findings(self._run, self._notify, warned)
         return next((one for one in stops if one.rule not in _AT_ONCE), None)
 
 

@@ -265,7 +265,7 @@ def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
     stopper = StopCallback(rank.stop)
     work = {"pairs": len(inputs.tokens.pairs), "answers": asdict(inputs.tokens.answers) if inputs.tokens.answers else None}
     facts = Facts.of(experiment.model_dump(mode="json"), work, scaled=inputs.precision.fp16)
-    health = HealthCallback(experiment.health, facts, run=rank.run.name, stopper=stopper)
+    health = HealthCallback(experiment.health, facts, run=rank.run.name, stopper=stopper, notify=experiment.notify)
     steps = experiment.steps(len(inputs.tokens.pairs), rank.device.world, args.per_device_train_batch_size)
     callbacks = _callbacks(experiment, stopper, log, health, steps)
     args.eval_on_start = inputs.held_out is not None and checkpoint is None

@@ -46,6 +46,7 @@ class Settings(TypedDict, total=False):
     launch: Launch | Mapping[str, Any]
     health: Health | Mapping[str, Any]
     samples: Samples | Mapping[str, Any] | list[int | str] | int
+    notify: str
 
 
 class _Written:

@@ -41,17 +41,19 @@ def check_cluster(caller: Mapping[str, str], namespace: str | None) -> Checkup:
 
 
 def _needed_secrets(cwd: Path) -> dict[str, list[str]]:
-    """Experiment -> names under its launch.secrets, of every experiment below ``cwd``, whatever else is wrong with it."""
+    """Experiment -> the secrets that it names, of every experiment below ``cwd``, whatever else is wrong with it."""
     try:
         found = read_files(cwd).found
     except ExperimentError:  # no experiment file: no secret is needed
         return {}
     named = {}
     for one in found:
-        launch = data(one.node).get("launch")
+        values = data(one.node)
+        launch, notify = values.get("launch"), values.get("notify")
         secrets = launch.get("secrets") if isinstance(launch, dict) else None
-        if isinstance(secrets, list):
-            named[one.key] = [str(name) for name in secrets]
+        named[one.key] = [str(name) for name in secrets] if isinstance(secrets, list) else []
+        if isinstance(notify, str) and "://" not in notify:
+            named[one.key].append(notify)
     return named
 
 

@@ -6,9 +6,9 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from ..errors import ExperimentError, Mistake
+from ..errors import CredentialError, ExperimentError, Mistake
 from ..experiment.variables import secret_proxies, settings
 from ..job.job import Job
 from ..job.topology import torchrun
@@ -42,6 +42,16 @@ def environment(job: Job, caller: Mapping[str, str], roots: Mapping[str, str], f
         "TOKENIZERS_PARALLELISM": "false",
     }
     return env | settings(job.experiment, caller) | chosen(job, caller)
+
+
+def check_secrets(names: Sequence[str], caller: Mapping[str, str], record: Mapping[str, Any]) -> None:
+    """Raises CredentialError where the caller lacks one of the secrets ``names``; ``record`` holds the run's experiment."""
+    notify = (record.get("experiment") or {}).get("notify")
+    missing = [name for name in names if not caller.get(name)]
+    places = {"launch.secrets": [name for name in missing if name != notify], "notify": [n for n in missing if n == notify]}
+    wrong = [f"{place}: {', '.join(found)} not set" for place, found in places.items() if found]
+    if wrong:
+        raise CredentialError(f"{'; '.join(wrong)}; set it in your environment or in .env")
 
 
 def chosen(job: Job, caller: Mapping[str, str]) -> dict[str, str]:

@@ -15,14 +15,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
-from ..errors import CredentialError, LauncherError
+from ..errors import LauncherError
 from ..experiment.variables import not_needed
 from ..job.job import Job
 from ..runs.cache import cache_root
 from ..runs.processes import Process, kill, members
 from ..runs.run_dir import RunDir
 from . import Status
-from .environment import chosen, environment, facts, files, script
+from .environment import check_secrets, chosen, environment, facts, files, script
 from .reading import InFolders, read_log, tail
 from .record import end_attempts, first_record, outcome, started
 
@@ -117,9 +117,7 @@ class Host(InFolders):
 
         Raises UsageError if the run exists, CredentialError if a secret is missing, LauncherError if the entry does not start.
         """
-        missing = [name for name in spec.secrets if not self.caller.get(name)]
-        if missing:
-            raise CredentialError(f"launch.secrets: {', '.join(missing)} not set; set it in your environment or in .env")
+        check_secrets(spec.secrets, self.caller, spec.record)
         run, starter = spec.run_dir, Process.of(os.getpid())
         assert starter is not None, "this process is alive"
         # Until the entry takes over the process is the starter: an interrupted start counts as lost.

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from ..runs.evidence import gather
 from ..runs.learned import another_rate, may_be_uploaded
 from ..runs.run_dir import RunDir
 from ..why import Evidence
 from . import Status
 from .environment import GRACE
-from .evidence import gather
 
 _TICK: Final = 0.1  # seconds between two looks at a log
 _LINES: Final = 30  # shown of a run that never had a rank

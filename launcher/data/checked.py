@@ -14,6 +14,7 @@ from ..experiment.loaded import Loaded
 from ..experiment.variables import check_addresses
 from ..job.job import check_outputs
 from ..job.model import check_model
+from ..network import notify_problem
 from .notices import never_evaluated
 from .pairs import Pairs, read_pairs
 from .rows import Reading
@@ -136,9 +137,16 @@ def check(
     readable = [(one.readable, one.loaded is not None) for one in survey.experiments if one.readable is not None]
     found = tuple(_checked(one, root, say, is_whole=is_whole) for one, is_whole in readable)
     later = {id(one): _lines(one.model) for one in found if one.model is not None and _is_made_later(one, name)}
-    warnings = (*survey.warnings, *dict.fromkeys(line for lines in later.values() for line in lines))
+    warnings = (*survey.warnings, *_notify(found, root), *dict.fromkeys(line for lines in later.values() for line in lines))
     experiments = tuple(replace(one, model=None) if id(one) in later else one for one in found)
     return Checked(experiments, survey.mistakes, warnings, survey.others)
+
+
+def _notify(found: Sequence[CheckedData], root: Path) -> list[str]:
+    """What is wrong with the variables that experiments name under ``notify``; a cluster's Secret may have them all the same."""
+    names = dict.fromkeys(one.loaded.experiment.notify for one in found)
+    env = read_env(root) if any(names) else {}
+    return [wrong for name in names if name and (wrong := notify_problem(name, env.get(name, ""))) is not None]
 
 
 def _checked(loaded: Loaded, root: Path, say: Callable[[str], None], *, is_whole: bool) -> CheckedData:

@@ -26,6 +26,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "storage_config": "storage s3 upload s3_config cloud object_store",
         "launch": "resources compute cluster docker hardware",
         "health": "monitoring alerts",
+        "notify": "notification notifications webhook webhook_url slack slack_webhook slack_webhook_url slack_url alert_url",
         "hyperparameters.enable_thinking": "thinking reasoning",
     },
     "hyperparameters": {

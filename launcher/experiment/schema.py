@@ -237,6 +237,7 @@ class Experiment(Section):
     samples: SamplesSection = Field(
         default_factory=Samples.model_construct, description="prompts whose answers are written down, before and after"
     )
+    notify: Text | None = Field(None, description="variable of .env that holds the address of a webhook, told how the run goes")
 
     @model_validator(mode="before")
     @classmethod
@@ -255,6 +256,15 @@ class Experiment(Section):
     def _names_a_folder(cls, value: str) -> str:
         if _last_part(value) in ("", ".", "..", "~"):
             raise PydanticCustomError("folder", f"must end with the name of a folder, not {value}")
+        return value
+
+    @field_validator("notify", mode="after")
+    @classmethod
+    def _names_a_variable(cls, value: str | None) -> str | None:
+        if value is not None and not _VARIABLE.fullmatch(value):
+            raise PydanticCustomError(
+                "variable", "must be the name of a variable, such as SLACK_WEBHOOK_URL; put the address itself into .env"
+            )
         return value
 
     @field_validator("multimodal", mode="after")
@@ -291,6 +301,12 @@ class Experiment(Section):
     def has_validation(self) -> bool:
         """Whether it names validation pairs."""
         return bool(self.validation_sheet if self.spreadsheet_id else self.validation_filename)
+
+    @property
+    def named_secrets(self) -> tuple[str, ...]:
+        """The variables with secrets that it names: those of ``launch.secrets``, and that of ``notify``."""
+        own = self.launch.secrets
+        return own if self.notify is None or self.notify in own else (*own, self.notify)
 
     @property
     def columns(self) -> ColumnMapping:

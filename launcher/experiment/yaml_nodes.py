@@ -65,11 +65,13 @@ def _excerpt(line: str, column: int, most: int = 120) -> tuple[str, int]:
 
 
 _SECRET_VALUE = re.compile(rf"({SECRET.pattern.removeprefix('(?i)')}[\w-]*[\"']?\s*[:=]\s*)(.+)", re.IGNORECASE)
+_ADDRESS = re.compile(r"(\bnotify[\"']?\s*[:=]\s*)(.*://.*)")  # given in place of the name of its variable
 _COUNTED = re.compile(r"secrets|tokens", re.IGNORECASE)  # names of secrets, numbers of tokens
 
 
 def _without_secrets(line: str) -> str:
     """The line with stars for the value of a key that looks like a secret's name: errors end up in logs."""
+    line = _ADDRESS.sub(lambda m: m[1] + "*" * len(m[2]), line)
     return _SECRET_VALUE.sub(lambda m: m[0] if _COUNTED.search(m[1]) else m[1] + "*" * len(m[3]), line)
 
 

@@ -110,7 +110,7 @@ def plan(
         command=("python", "-m", "trainer.processes.entrypoint"),
         env=MappingProxyType(fixed),
         env_names=names,
-        secrets=launch.secrets,
+        secrets=experiment.named_secrets,
         resources=Resources(launch.cpus, launch.memory, launch.shm_size),
     )
 

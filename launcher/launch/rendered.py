@@ -96,7 +96,7 @@ def rendered(choice: Choice, backend: str | None, notes: Mapping[str, Any] = Map
     where, why = choose_backend(backend, Path.cwd(), caller, loaded.experiment.launch.image)
     with loaded.placed():
         e, there = loaded.experiment, gpus_there(caller)
-        REDACTOR.learn(caller, e.launch.secrets)
+        REDACTOR.learn(caller, e.named_secrets)
         shared, node = choose_parallelism(e, Path.cwd(), there, caller), Node.of(caller, e.launch.nodes)
         job = plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, node=node, origin=str(loaded.file))
         job = replace(job, notes=notes)
@@ -148,7 +148,7 @@ def cluster_job(name: str, overrides: tuple[str, ...], run_name: str | None, fil
     called = new_run_name(loaded.key) if run_name is None else check_run_name(run_name)
     with loaded.placed():
         e = loaded.experiment
-        REDACTOR.learn(caller, e.launch.secrets)
+        REDACTOR.learn(caller, e.named_secrets)
         there = 1 if e.launch.gpus == "auto" else e.launch.gpus
         shared = choose_parallelism(e, Path.cwd(), there, caller, is_here=False)
         return plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, origin=str(loaded.file)), loaded

@@ -114,11 +114,11 @@ def disk(what: str, folder: str, free: int) -> Finding:
 
 
 def secrets(needed: Mapping[str, Sequence[str]], there: Iterable[str]) -> list[Finding]:
-    """``needed``: experiment -> names under launch.secrets; ``there``: names in .env and the environment."""
+    """``needed``: experiment -> names under launch.secrets and notify; ``there``: names in .env and the environment."""
     known = set(there)
     missing = {name for names in needed.values() for name in names if name not in known}
     if not missing:
-        return [Finding("secrets", "ok", "every name under launch.secrets is set in .env or the environment")]
+        return [Finding("secrets", "ok", "every name under launch.secrets and notify is set in .env or the environment")]
     return [
         Finding("secrets", "missing", f"{name}, needed by {', '.join(by)}, is not in .env or the environment", "edit .env",
                 is_needed=False)

@@ -17,6 +17,7 @@ import re
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from .disk import make_room, reserve
 from .ending import how_it_failed
 from .kills import Kills, killed, memory_used
 from .meeting import mark_of, meet, own_address
+from .notify import HURRY, PATIENCE, notify_name, tell_end
 from .pod import FirstNode, arrive, is_done, last_words, take_back
 from .relay import Relay
 
@@ -44,19 +46,22 @@ _NO_ANSWER = re.compile(r"timed out after \d+ms while trying to connect to \((?P
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt ended; ``can_split``: memory ran out, and smaller micro-batches may help."""
+    """How an attempt ended; ``can_split``: memory ran out, and smaller micro-batches may help; ``is_new``: nobody was told."""
 
     state: str
     code: int
     sentence: str
     can_split: bool = False
+    is_new: bool = True
 
 
 def main(folder: Path) -> int:
     """Trains, in several attempts where memory runs out; returns the exit code. Nothing that it started is alive then."""
-    learn_environment()
+    run = RunDir(folder)
+    learn_environment(filter(None, [notify_name(run)]))
+    children = Children(int(os.environ.get("DPO_GRACE", "120")))
     try:
-        ending = _train(folder)
+        ending = _train(folder, children)
     except LauncherError as error:
         ending = Ending("failed", error.exit_code, str(error))
         sys.stderr.write(f"error: {error}\n")
@@ -64,14 +69,21 @@ def main(folder: Path) -> int:
         ending = Ending("failed", *how_it_failed(error))
         sys.stderr.write(f"error: {ending.sentence}\n")
     last_words(ending.code, ending.sentence, ending.state)
+    if ending.is_new and _is_first():
+        notify(run, ending, patience=HURRY if children.stop_wanted else PATIENCE)
     return ending.code
 
 
-def _train(folder: Path) -> Ending:
+def _is_first() -> bool:
+    """Whether this is the run's first node; the index of a pod on one node is that of a sweep's run."""
+    rank = os.environ.get("NODE_RANK", os.environ.get("JOB_COMPLETION_INDEX"))
+    return os.environ.get("DPO_NNODES", "1") == "1" or rank == "0"
+
+
+def _train(folder: Path, children: Children) -> Ending:
     nodes, nproc = int(os.environ.get("DPO_NNODES", "1")), int(os.environ.get("DPO_NPROC", "1"))
     node = Node.of(os.environ, nodes)
     run = RunDir(folder, node.rank)
-    children = Children(int(os.environ.get("DPO_GRACE", "120")))
     children.listen()
     config = os.environ.get("DPO_CONFIG")
     if config is not None:
@@ -79,7 +91,7 @@ def _train(folder: Path) -> Ending:
         if not run.record.exists():
             return Ending("stopped", 143, "stopped before the first step: nothing to resume")
         if is_done(run):
-            return Ending("done", 0, "done by an earlier attempt")
+            return Ending("done", 0, "done by an earlier attempt", is_new=False)
         if run.adapter.exists():
             # Only its upload is left, which the first node does alone: the cluster does not restart a pod that succeeded.
             if node.rank > 0:
@@ -244,6 +256,16 @@ def write_report(run: RunDir) -> None:
         sentence = write_own(run)
     except Exception as error:  # a checkout that was changed while the run trained
         sentence = f"cannot write the run's report: {type(error).__name__}: {error}"
+    if sentence is not None:
+        sys.stderr.write(f"warning: {sentence}\n")
+
+
+def notify(run: RunDir, ending: Ending, env: Mapping[str, str] | None = None, *, patience: float = PATIENCE) -> None:
+    """Tells the experiment's webhook how the run ended; a message that is not sent is a warning. See ``tell_end``."""
+    try:
+        sentence: str | None = tell_end(run, ending, env, patience=patience)
+    except Exception as error:  # as in write_report
+        sentence = f"notification not sent: {type(error).__name__}"
     if sentence is not None:
         sys.stderr.write(f"warning: {sentence}\n")
 

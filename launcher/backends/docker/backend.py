@@ -15,13 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from ...errors import CredentialError, LauncherError
+from ...errors import LauncherError
 from ...job.image import image_of, variant_of
 from ...job.job import Job
 from ...redact import REDACTOR
 from ...runs.cache import cache_root
 from ...runs.run_dir import RunDir, write_whole
 from .. import Status
+from ..environment import check_secrets
 from ..reading import InFolders, read_log
 from ..record import end_attempts, outcome, started
 from . import spec as specs
@@ -82,9 +83,7 @@ class Docker(InFolders):
 
         Raises UsageError if the run exists, CredentialError if a secret is missing, LauncherError with the engine's reason.
         """
-        missing = [name for name in spec.secrets if not self.caller.get(name)]
-        if missing:
-            raise CredentialError(f"launch.secrets: {', '.join(missing)} not set; set it in your environment or in .env")
+        check_secrets(spec.secrets, self.caller, spec.record)
         client, run = self.client, spec.run_dir
         container = {"name": spec.name, "image": client.images.get(spec.image.reference).id, "secrets": str(spec.secret_dir)}
         record = {**spec.record, **started(), "container": container}

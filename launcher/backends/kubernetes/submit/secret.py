@@ -21,7 +21,7 @@ _LABELS: Final = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/m
 
 @dataclass(frozen=True)
 class Wanted:
-    """What experiments want: the keys under ``launch.secrets``, and the Secret's name and namespace, None where they differ."""
+    """What experiments want: the keys that they name, and the Secret's name and namespace, None where they differ."""
 
     keys: tuple[str, ...]
     secret: str | None
@@ -59,7 +59,7 @@ def push_secrets(
     wanted = wanted_by(experiment, file)
     missing = [key for key in wanted.keys if not caller.get(key)]
     if missing:
-        raise UsageError(f"launch.secrets: {', '.join(missing)} not found in the environment or .env")
+        raise UsageError(f"launch.secrets, notify: {', '.join(missing)} not found in the environment or .env")
     values = chosen(caller, wanted.keys)
     if not values:
         raise UsageError(f"nothing to push: the environment and .env have none of {', '.join(USUAL)}")
@@ -79,7 +79,7 @@ def wanted_by(experiment: str | None, file: Path | None) -> Wanted:
         except LauncherError:  # no file: the usual keys alone
             loaded = []
     launches = [one.experiment.launch for one in loaded]
-    keys = sorted({key for launch in launches for key in launch.secrets})
+    keys = sorted({key for one in loaded for key in one.experiment.named_secrets})
     return Wanted(
         keys=tuple(keys),
         secret=_only({launch.kubernetes.secret for launch in launches}),

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from ..health import read_findings
-from ..runs.follow import Metric, parse
-from ..runs.run_dir import RunDir
 from ..why import Evidence
-from . import Status
+from .follow import Metric, parse
+from .run_dir import RunDir
+from .status import Status
 
 _TAIL: Final = 1 << 16  # bytes of a log that are looked at
 _LINES: Final = 60  # lines of each log
@@ -22,7 +22,7 @@ def gather(run: RunDir, now: Status) -> Evidence:
     launch = (record.get("experiment") or {}).get("launch") or {}
     ranks = sorted(run.logs.glob("rank-*.log"))
     logs = [run.logs / "container.log", run.entry_log, *reversed(ranks)]  # the first rank's words are the last ones
-    last = _last_step(_last_lines(run.steps))
+    last = last_metric(run)
     said = max((path.stat().st_mtime for path in ranks), default=None)
     return Evidence(
         run=run.name,
@@ -50,6 +50,7 @@ def _last_lines(path: Path) -> list[str]:
         return file.read().decode("utf-8", "replace").splitlines()
 
 
-def _last_step(lines: list[str]) -> Metric | None:
-    metrics = [metric for line in lines if (metric := parse(line)) is not None]
+def last_metric(run: RunDir) -> Metric | None:
+    """The last training line near the end of the run's metrics, else the last line of another kind; None without any."""
+    metrics = [metric for line in _last_lines(run.steps) if (metric := parse(line)) is not None]
     return next((metric for metric in reversed(metrics) if metric.kind == "train"), metrics[-1] if metrics else None)
