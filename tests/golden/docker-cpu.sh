@@ -129,7 +129,8 @@ cat > '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112
     "prompts": 4,
     "max_new_tokens": 128,
     "every_evaluation": false
-  }
+  },
+  "notify": null
 }
 END
 mkdir -p /home/you/.cache/dpo-launcher '/home/you/my project/data/dpo/model' '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112-beef'

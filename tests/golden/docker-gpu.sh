@@ -134,7 +134,8 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-
     "prompts": 4,
     "max_new_tokens": 128,
     "every_evaluation": false
-  }
+  },
+  "notify": null
 }
 END
 mkdir -p '/big, disk/hf' /home/you/.cache/dpo-launcher '/home/you/my project/data/dpo/model' '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-101112-beef'

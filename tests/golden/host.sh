@@ -134,7 +134,8 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1/experime
     "prompts": 4,
     "max_new_tokens": 128,
     "every_evaluation": false
-  }
+  },
+  "notify": null
 }
 END
 cd '/home/you/my project'

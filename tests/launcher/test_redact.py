@@ -78,6 +78,8 @@ def test_a_key_is_hidden_whole_and_line_by_line(given: str) -> None:
         ("https://anna:geheim@minio.example:9000/b", "https://[hidden]@minio.example:9000/b"),
         ("GET /k?X-Amz-Signature=0a1b2c&x=1", "GET /k?X-Amz-[hidden]&x=1"),
         ("Authorization: Bearer ya29.abc", "Authorization: [hidden]"),
+        ("post to https://hooks.slack.com/services/T0AB/B0CD/x1Y2z3W4", "post to https://hooks.slack.com/[hidden]"),
+        ("WebhookError at hooks.slack.com/workflows/T0/A0/77/abcDEF.", "WebhookError at hooks.slack.com/[hidden]."),
         (KEY, "[hidden]\n"),
         (KEY[:60], "[hidden]"),
     ],
@@ -104,6 +106,15 @@ def test_a_variable_that_says_where_a_secret_lies_is_no_secret(tmp_path) -> None
     file.touch()
     hide = redactor(GOOGLE_APPLICATION_CREDENTIALS=str(file), AWS_WEB_IDENTITY_TOKEN_FILE="/var/run/token")
     assert hide.text(f"{file} /var/run/token") == f"{file} /var/run/token"
+
+
+def test_the_address_of_a_webhook_is_a_secret_and_that_of_a_server_is_not() -> None:
+    hide = redactor(
+        SLACK_WEBHOOK_URL="https://chat.example/hooks/x1Y2", TEAM_WEBHOOK="https://b.example/77", HF_TOKEN_URL="https://c"
+    )
+    assert hide.text("https://chat.example/hooks/x1Y2 https://b.example/77 https://c") == (
+        "[hidden: SLACK_WEBHOOK_URL] [hidden: TEAM_WEBHOOK] https://c"
+    )
 
 
 def test_the_names_of_a_mapping_stay_and_its_texts_are_redacted_at_any_depth() -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from launcher.backends.finding import local_run
-from launcher.errors import ExperimentError, UsageError
+from launcher.errors import CredentialError, ExperimentError, UsageError
 from launcher.experiment.schema import Experiment
+from tests.webhook import SECRET, hook
 from trainer import DPOTrainer, StorageConfig, YamlConfigLoader
 from trainer.settings import Settings
 
@@ -243,3 +244,25 @@ def test_the_quickstart_trains_and_saves_to_s3(
     assert f"dpo/exp_default/tiny-qwen3/{run}/adapter_model.safetensors" in keys
     assert f"dpo/exp_default/tiny-qwen3/{run}/manifest.json" in keys
     assert trainer.save_existing_model(model_path=trained) == uri
+
+
+def test_a_training_in_this_process_tells_its_webhook_how_it_ended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise CredentialError("the hub refuses the token")
+
+    monkeypatch.setenv("HOOK", "")
+    monkeypatch.setattr("trainer.train.train", fail)
+    trainer = DPOTrainer("tiny", datasets_path="data", notify="HOOK")
+    with pytest.raises(CredentialError, match=r"notify: HOOK not set; set it in your environment or in \.env"):
+        trainer.train(progress="none")
+    assert trainer.run is None, "nothing was started"
+    with hook() as server:
+        monkeypatch.setenv("HOOK", server.url)
+        with pytest.raises(CredentialError, match="the hub"):
+            trainer.train(progress="none")
+    (message,) = server.taken
+    assert (message["event"], message["exit_code"], message["cause"]) == ("failed", 44, "credential")
+    assert message["sentence"] == "a credential is missing or refused: the hub refuses the token"
+    assert SECRET not in capsys.readouterr().err + trainer.run.record.read_text()

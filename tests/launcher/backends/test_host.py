@@ -25,8 +25,8 @@ TESTS = Path(__file__).parents[2]
 GOLDEN = TESTS / "golden"
 
 
-def job(there: int = 0, run: str = "demo-1", **launch: Any) -> Job:
-    data = {"experiment_id": 1, "model_name": "Qwen/Qwen3-0.6B", "datasets_path": "data", "launch": launch}
+def job(there: int = 0, run: str = "demo-1", notify: str | None = None, **launch: Any) -> Job:
+    data = {"experiment_id": 1, "model_name": "Qwen/Qwen3-0.6B", "datasets_path": "data", "launch": launch, "notify": notify}
     return plan(Experiment.parse(data), run=run, key="demo", gpus_there=there, origin="configs/demo.yml")
 
 
@@ -278,3 +278,17 @@ def test_gpus_are_those_that_the_caller_may_see(tmp_path, monkeypatch, visible, 
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert gpus_there({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}) == expected
+
+
+def test_the_address_that_notify_names_reaches_the_process_and_no_file(host, tmp_path):
+    with pytest.raises(CredentialError) as missing:
+        host.submit(host.render(job(secrets=["LOGIN"], notify="HOOK")))
+    assert str(missing.value) == "launch.secrets: LOGIN not set; notify: HOOK not set; set it in your environment or in .env"
+    host = with_env(host, HOOK="http://127.0.0.1:9/planted-hook")
+    spec = host.render(job(notify="HOOK"))
+    run = host.submit(spec)
+    pid = run.read_record()["process"]["pid"]
+    assert b"HOOK=http://127.0.0.1:9/planted-hook" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    over(host, run)
+    assert "planted-hook" not in "".join(path.read_text() for path in run.path.rglob("*") if path.is_file())
+    assert "planted-hook" not in host.text(spec) + repr(host) + repr(spec)

@@ -79,6 +79,25 @@ def test_check_warns_of_validation_data_that_are_never_evaluated(launcher: Launc
     assert found["notices"] == [said.removeprefix("warning: ")]
 
 
+def test_check_warns_of_a_webhook_without_an_address_and_never_shows_one(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOOK", raising=False)
+    write_all(EXPERIMENT + "    notify: HOOK\n")
+    missing = "warning: notify: HOOK is not set in .env or the environment\n"
+    assert (launcher("check")[0], launcher("check")[2]) == (0, missing)
+    write(".env", "HOOK=planted-without-a-scheme\n")
+    must = "warning: notify: the value of HOOK must be an address that begins with https:// or http://\n"
+    assert launcher("check")[2] == must
+    write(".env", "HOOK=https://chat.example/hooks/planted\n")
+    assert launcher("check")[2] == ""
+    write_all(EXPERIMENT + "    notify: https://chat.example/hooks/planted\n")
+    write(".env", "")
+    for args in (("check",), ("check", "--set", "notify=https://chat.example/hooks/planted")):
+        code, out, err = launcher(*args)
+        assert (code, "put the address itself into .env" in err, "planted" in out + err) == (42, True, False)
+
+
 def test_show_tells_when_validation_pairs_are_evaluated(launcher: Launcher) -> None:
     write_all(EXPERIMENT.replace("learning_rate: 1e-4", "save_steps: 20"))
     lines = [line.split() for line in launcher("show", "demo")[1].splitlines()]

@@ -230,16 +230,16 @@ def test_an_interruption_removes_what_was_created(number: int, home: Path, api: 
 
 
 def test_secrets_are_pushed_by_name_alone(home: Path, api: ClusterApi) -> None:
-    (home / "configs" / "demo.yml").write_text(CONFIG.replace("gpus: 0", "gpus: 0, secrets: [LOGIN]"))
-    (home / ".env").write_text(f"HF_TOKEN={TOKEN}\nLOGIN=dana-and-more\nOTHER_TOKEN=x\n")
+    (home / "configs" / "demo.yml").write_text(CONFIG.replace("gpus: 0", "gpus: 0, secrets: [LOGIN]") + "    notify: CHAT\n")
+    (home / ".env").write_text(f"HF_TOKEN={TOKEN}\nLOGIN=dana-and-more\nOTHER_TOKEN=x\nCHAT=https://chat.example/x\n")
     trial = launcher(home, api, "secrets", "push", "--dry-run")
-    assert trial.stdout == "added       HF_TOKEN, LOGIN\nsecret dpo-secrets in namespace default: would be created\n"
+    assert trial.stdout == "added       CHAT, HF_TOKEN, LOGIN\nsecret dpo-secrets in namespace default: would be created\n"
     assert api.objects.names("secrets") == []
     done = launcher(home, api, "secrets", "push", "demo", "--namespace", "default")
-    assert done.stdout == "added       HF_TOKEN, LOGIN\nsecret dpo-secrets in namespace default: created\n"
+    assert done.stdout == "added       CHAT, HF_TOKEN, LOGIN\nsecret dpo-secrets in namespace default: created\n"
     again = launcher(home, api, "secrets", "push", "demo")
-    assert again.stdout == "the same    HF_TOKEN, LOGIN\nsecret dpo-secrets in namespace default: unchanged\n"
-    assert sorted(api.objects.get("secrets", "dpo-secrets")["data"]) == ["HF_TOKEN", "LOGIN"]
+    assert again.stdout == "the same    CHAT, HF_TOKEN, LOGIN\nsecret dpo-secrets in namespace default: unchanged\n"
+    assert sorted(api.objects.get("secrets", "dpo-secrets")["data"]) == ["CHAT", "HF_TOKEN", "LOGIN"]
     assert launcher(home, api, "submit", "demo").returncode == 0
     assert TOKEN not in str([obj for kind in ("configmaps", "jobs", "services") for obj in api.objects.list(kind)])
 

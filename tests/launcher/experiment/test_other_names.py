@@ -57,6 +57,7 @@ def hint(**fields: object) -> str | None:
         ("hyperparameters", "num_gpus", "use launch.gpus"),
         ("hyperparameters", "kto", "not a DPO loss: this tool trains DPO only"),
         ("hyperparameters", "flash_attn", "the attention kernel is chosen automatically; remove the key"),
+        ("", "slack_webhook_url", "use notify"),
         ("hyperparameters", "wandb_project", "not supported; use hyperparameters.report_to: tensorboard"),
         ("", "lr", "use hyperparameters.learning_rate"),
         ("", "image_columns", "images are not supported: this tool trains on text"),

@@ -310,6 +310,14 @@ def test_values_that_look_like_secrets_are_refused_by_name() -> None:
     assert parsed(launch={"secrets": "HF_TOKEN"}).launch.secrets == ("HF_TOKEN",)
 
 
+def test_notify_names_a_variable_which_is_a_secret_of_the_run() -> None:
+    assert parsed(notify="SLACK_WEBHOOK_URL").named_secrets == ("SLACK_WEBHOOK_URL",)
+    assert parsed(notify="HOOK", launch={"secrets": ["LOGIN", "HOOK"]}).named_secrets == ("LOGIN", "HOOK")
+    assert parsed(launch={"secrets": ["LOGIN"]}).named_secrets == ("LOGIN",)
+    must = "notify must be the name of a variable, such as SLACK_WEBHOOK_URL; put the address itself into .env"
+    assert wrong(notify="https://chat.example/hooks/planted") == [("notify", must)]
+
+
 def test_a_file_does_not_say_where_a_key_is_sent() -> None:
     assert wrong(launch={"env": {"GOOGLE_SHEETS_API_URL": "https://elsewhere.example"}}) == [
         ("launch.env", "launch.env: GOOGLE_SHEETS_API_URL is read from the environment or .env only")

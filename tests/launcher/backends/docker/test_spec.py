@@ -113,6 +113,8 @@ def test_secrets_that_the_experiment_may_need_are_handed_on_if_the_caller_has_th
     assert rendered(caller=caller).secrets == ("HF_TOKEN",)
     assert rendered(caller=caller, storage_config={"bucket_name": "b"}).secrets == ("AWS_ACCESS_KEY", "HF_TOKEN")
     assert rendered().secrets == ()
+    assert rendered(notify="HOOK", caller={"HOOK": "https://chat.example/planted"}).secrets == ("HOOK",)
+    assert "planted" not in text(rendered(notify="HOOK", caller={"HOOK": "https://chat.example/planted"}))
 
 
 def test_a_container_asks_the_storage_that_the_caller_asks():

@@ -302,8 +302,9 @@ def test_a_path_that_no_pod_has_is_refused(fields: dict[str, Any], said: str) ->
 
 def test_no_value_of_a_secret_is_in_a_manifest() -> None:
     caller = {"HF_TOKEN": "hf_planted", "LOGIN": "planted-login", "AWS_SECRET_KEY": "planted", "OTHER_TOKEN": "planted"}
-    spec = rendered({"secrets": ["LOGIN"]}, caller=caller, storage_config={"bucket_name": "b"})
-    assert spec.secret_keys == ("AWS_SECRET_KEY", "HF_TOKEN", "LOGIN")
+    caller["CHAT_URL"] = "https://chat.example/planted"
+    spec = rendered({"secrets": ["LOGIN"]}, caller=caller, storage_config={"bucket_name": "b"}, notify="CHAT_URL")
+    assert spec.secret_keys == ("AWS_SECRET_KEY", "CHAT_URL", "HF_TOKEN", "LOGIN")
     assert "planted" not in text(spec)
     assert env(spec)["DPO_SECRETS"] == "/dpo/secrets"
 
