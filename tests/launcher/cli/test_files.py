@@ -83,7 +83,7 @@ def test_check_warns_of_a_webhook_without_an_address_and_never_shows_one(
     launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HOOK", raising=False)
-    write_all(EXPERIMENT + "    notify: HOOK\n")
+    write_all(EXPERIMENT + "  notify: HOOK\n")
     missing = "warning: notify: HOOK is not set in .env or the environment\n"
     assert (launcher("check")[0], launcher("check")[2]) == (0, missing)
     write(".env", "HOOK=planted-without-a-scheme\n")
@@ -91,7 +91,7 @@ def test_check_warns_of_a_webhook_without_an_address_and_never_shows_one(
     assert launcher("check")[2] == must
     write(".env", "HOOK=https://chat.example/hooks/planted\n")
     assert launcher("check")[2] == ""
-    write_all(EXPERIMENT + "    notify: https://chat.example/hooks/planted\n")
+    write_all(EXPERIMENT + "  notify: https://chat.example/hooks/planted\n")
     write(".env", "")
     for args in (("check",), ("check", "--set", "notify=https://chat.example/hooks/planted")):
         code, out, err = launcher(*args)

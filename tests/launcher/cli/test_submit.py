@@ -230,7 +230,7 @@ def test_an_interruption_removes_what_was_created(number: int, home: Path, api: 
 
 
 def test_secrets_are_pushed_by_name_alone(home: Path, api: ClusterApi) -> None:
-    (home / "configs" / "demo.yml").write_text(CONFIG.replace("gpus: 0", "gpus: 0, secrets: [LOGIN]") + "    notify: CHAT\n")
+    (home / "configs" / "demo.yml").write_text(CONFIG.replace("gpus: 0", "gpus: 0, secrets: [LOGIN]") + "  notify: CHAT\n")
     (home / ".env").write_text(f"HF_TOKEN={TOKEN}\nLOGIN=dana-and-more\nOTHER_TOKEN=x\nCHAT=https://chat.example/x\n")
     trial = launcher(home, api, "secrets", "push", "--dry-run")
     assert trial.stdout == "added       CHAT, HF_TOKEN, LOGIN\nsecret dpo-secrets in namespace default: would be created\n"
