@@ -18,6 +18,8 @@ import pytest
 
 from tests.kubelet import Kubelet
 from tests.sheets.google import SPREADSHEET, Answering, Google, new_key, none, quota, serving
+from tests.webhook import SECRET as HOOK
+from tests.webhook import hook
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -157,9 +159,18 @@ def test_the_search_finds_what_is_planted(home: Path) -> None:
 
 
 def test_a_run_on_the_host_leaves_no_secret_anywhere(home: Path, store: int) -> None:
-    write_experiment(home, f"http://127.0.0.1:{store}", os.pathsep.join([str(REPOSITORY), str(home / "talkative")]))
-    run = launcher(home, "run", "planted", "--backend", "host", "--name", "one", PYTHONPATH=str(REPOSITORY))
+    path, short = (
+        os.pathsep.join([str(REPOSITORY), str(home / "talkative")]),
+        {"max_steps": 1, "save_strategy": "no", "max_seq_length": 64},
+    )
+    write_experiment(home, f"http://127.0.0.1:{store}", path, notify="CHAT_URL", hyperparameters=short)
+    with hook(503) as chat:
+        with (home / ".env").open("a") as env:
+            env.write(f"CHAT_URL={chat.url}\n")
+        run = launcher(home, "run", "planted", "--backend", "host", "--name", "one", PYTHONPATH=str(REPOSITORY))
     assert run.returncode == 47, run.stdout + run.stderr
+    told = [(message["event"], message.get("rule"), message.get("exit_code")) for message in chat.taken[1:]]
+    assert told == [("health", "truncated", None), ("failed", None, 47)], "what is answered with 503 is sent again"
     said = [
         launcher(home, *line, PYTHONPATH=str(REPOSITORY))
         for line in (
@@ -176,8 +187,9 @@ def test_a_run_on_the_host_leaves_no_secret_anywhere(home: Path, store: int) -> 
     log = next(home.rglob("rank-0.log")).read_text()
     assert "my environment:" in log
     assert "[hidden: LOGIN]" in log
+    assert "[hidden: CHAT_URL]" in log
     assert "InternalFault" in "".join(words)
-    assert held(home, *words) == []
+    assert held(home, *words, json.dumps(chat.taken), pieces=[*PIECES, HOOK]) == []
 
 
 def _telling(request: Answering) -> bool:
