@@ -12,6 +12,7 @@ from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 
 from launcher.errors import MemoryShortage, Warned
+from launcher.planning.state import STATES
 
 from ..inputs.token_pairs import TokenPairs
 from ..output import notices
@@ -195,6 +196,7 @@ class FastTrainer(PlainTrainer):
         lengths = packed_lengths(self._fast.train.pairs)
         longest = np.argsort(-lengths, kind="stable")
         together = np.cumsum(lengths[longest])
+        held = self._optimizer_room()
         while True:
             count = max(1, int(np.searchsorted(together, self._fast.budget, side="right")))
             share = Share(tuple(longest[:count].tolist()), count, 0, False, 1)
@@ -202,8 +204,16 @@ class FastTrainer(PlainTrainer):
             self.model.zero_grad()
             self.culprits.forget()
             if done:
+                del held
                 self._forget()
                 return
+
+    def _optimizer_room(self) -> Tensor:
+        """As many bytes as the optimizer's state will take, which its first step makes; none where that is not known."""
+        name = str(getattr(self.args.optim, "value", self.args.optim))
+        own = sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
+        size = 0 if name.startswith("paged") else int(STATES.get(name, 0) * own / 4)  # those of a weight in fp32
+        return torch.empty(size, dtype=torch.uint8, device=self.accelerator.device)
 
     def shortage(self, error: torch.OutOfMemoryError) -> MemoryShortage:
         """The error of the run where no shorter row helps; the next attempt may take smaller micro-batches."""

@@ -283,6 +283,32 @@ def test_what_is_tried_before_the_training_recomputes_activations_as_the_trainin
     assert computed() == (1, 2)
 
 
+def test_the_longest_row_is_tried_beside_the_optimizer_s_state(
+    tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first step makes it: a row that only fits without it would end the run at the second."""
+    import weakref
+
+    from trainer.step.choice import choose_path, take_path
+
+    trainer, tokens, precision = make_trainer(tmp_path, make_experiment(), pairs=4)
+    take_path(trainer, choose_path(trainer, "fast", tokens, "fast"), precision, "w", [("train.csv", tokens)], tmp_path)
+    made, sizes, empty = [], [], torch.empty
+
+    def noted(*args: Any, **kwargs: Any) -> torch.Tensor:
+        found = empty(*args, **kwargs)
+        if found.dtype == torch.uint8:
+            made.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(torch, "empty", noted)
+    trainer.model.register_forward_pre_hook(lambda *_: sizes.append(sum(one().numel() for one in made)))
+    trainer.try_longest()
+    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    assert sizes == [8 * trained], "two numbers of four bytes for each weight"
+    assert [one() for one in made] == [None]
+
+
 def test_whatever_a_packed_pass_raises_the_plain_path_is_taken(
     tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
