@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -152,9 +153,11 @@ def _compare_adapter(trainer: Any, model: PeftModel, folder: Path) -> dict[str, 
     # Not the training's loader: its ranks agree on an order first, and only this rank is here.
     pairs = range(min(2, len(trainer.train_dataset)))
     batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in pairs]))
-    before = _logps(trainer, model, batch)
-    model.set_adapter("reloaded")
-    after = _logps(trainer, model, batch)
+    fast = getattr(trainer, "fast", None)
+    with nullcontext() if fast is None else fast.packed.removed():  # the batch is padded: its mask is none of a packed row
+        before = _logps(trainer, model, batch)
+        model.set_adapter("reloaded")
+        after = _logps(trainer, model, batch)
     model.set_adapter("default")
     model.delete_adapter("reloaded")
     worst = float((before - after).abs().max())

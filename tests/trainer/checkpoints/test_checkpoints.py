@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,24 @@ def test_weights_that_are_no_numbers_are_never_an_adapter(tmp_path: Path) -> Non
     with pytest.raises(HealthError, match="not finite"):
         save_verified(trainer, RunDir(tmp_path))
     assert not (tmp_path / "adapter").exists()
+
+
+@pytest.mark.slow
+def test_an_adapter_is_compared_without_the_attention_of_packed_rows(
+    tmp_path: Path, make_experiment: Make, make_trainer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compared batch is padded: on a GPU FlexAttention would compile kernels for a mask that no row has."""
+    from trainer.checkpoints import checkpoints
+    from trainer.step.attention import SEGMENTS
+    from trainer.step.choice import choose_path, take_path
+
+    trainer, tokens, precision = make_trainer(tmp_path, make_experiment(), pairs=2)
+    take_path(trainer, choose_path(trainer, "fast", tokens, "fast"), precision, "w", [("train.csv", tokens)], tmp_path)
+    config, seen, logps = trainer.model.get_base_model().config, [], checkpoints._logps
+    monkeypatch.setattr(checkpoints, "_logps", lambda *args: seen.append(config._attn_implementation) or logps(*args))
+    assert checkpoints.save_verified(trainer, RunDir(tmp_path))["largest_logp_difference"] == 0.0
+    assert seen == ["sdpa", "sdpa"]
+    assert config._attn_implementation == SEGMENTS
 
 
 @pytest.mark.slow
