@@ -22,7 +22,7 @@ from .checkpoints.checkpoints import publish, save_verified
 from .checkpoints.remembered import BUDGETS, COMPILED, PATH, remembered
 from .evaluation.ending import evaluate
 from .evaluation.samples import Sampler
-from .evaluation.suspects import look
+from .evaluation.suspects import LEAST, look
 from .inputs.bucket import check_upload, name_base, upload_adapter
 from .output import notices, say, stage
 from .prepare import (
@@ -115,7 +115,8 @@ def _layers(rank: Rank, inputs: Inputs, trainer: DPOTrainer, choice: Choice) -> 
         before = bool(remembered(inputs.checkpoint, COMPILED))  # a run of an earlier version had none
     steps = rank.experiment.steps(len(inputs.tokens.pairs), rank.device.world, trainer.args.per_device_train_batch_size)
     with stage("compiling the decoder layers"):
-        work = Work(steps, has_evaluations=inputs.held_out is not None)
+        is_looked_at = len(inputs.tokens.pairs) >= LEAST  # a run ends with a look at its training pairs, without gradients
+        work = Work(steps, has_evaluations=inputs.held_out is not None or is_looked_at)
         choice, sentence = choose_layers(trainer, choice, wanted, inputs.tokens, work, before)
     if rank.first:
         if isinstance(sentence, Warned):

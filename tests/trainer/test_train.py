@@ -234,6 +234,23 @@ def test_a_resume_from_the_last_step_trains_nothing_and_gives_the_same_adapter(
     assert same_bits(run.adapter, whole.adapter)
 
 
+@pytest.mark.parametrize(("pairs", "held_out", "wanted"), [(19, None, False), (20, None, True), (4, [], True)])
+def test_layers_are_compiled_for_the_pass_without_gradients_that_ends_a_run(
+    make_experiment: Make, monkeypatch: pytest.MonkeyPatch, pairs: int, held_out: Any, wanted: bool
+) -> None:
+    """Else its graph would be made, and could fail, after the last step."""
+    from types import SimpleNamespace
+
+    import trainer.train as module
+
+    seen: list[Any] = []
+    monkeypatch.setattr(module, "choose_layers", lambda *given: (seen.append(given[4]), None))
+    rank = SimpleNamespace(experiment=make_experiment(), device=SimpleNamespace(world=1), first=False)
+    inputs = SimpleNamespace(checkpoint=None, tokens=SimpleNamespace(pairs=[0] * pairs), held_out=held_out)
+    module._layers(rank, inputs, SimpleNamespace(args=SimpleNamespace(per_device_train_batch_size=4)), None)
+    assert [work.has_evaluations for work in seen] == [wanted]
+
+
 def test_a_stop_before_the_model_is_loaded_is_heeded_at_once(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:
     experiment = make_experiment()
     run = new_run(tmp_path, experiment, "early")
