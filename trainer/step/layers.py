@@ -88,6 +88,9 @@ def _why_eager(
         return ""
     if remembered is False:
         return "as in the run of the checkpoint"
+    if getattr(trainer.model.config, "quantization_config", None) is not None:
+        # The compiler merges the two times that a layer's weights are dequantised, and keeps the result between them.
+        return "4- and 8-bit weights: a compiled graph would keep their 16-bit copies for the backward pass"
     return _unprofitable(trainer, choice, tokens, work)
 
 

@@ -363,6 +363,27 @@ def test_layers_stay_eager_where_nobody_asks_and_where_it_does_not_pay(qwen3: An
     assert many is None
 
 
+@pytest.mark.parametrize(
+    ("wanted", "remembered", "is_eager"), [("auto", None, True), ("layers", None, False), ("auto", True, False)]
+)
+def test_layers_of_quantised_weights_are_compiled_only_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, remembered: bool | None, is_eager: bool
+) -> None:
+    from trainer.step import layers
+    from trainer.step.choice import Choice
+
+    monkeypatch.setattr(layers, "_impossible", lambda trainer: None)
+    monkeypatch.setattr(layers, "_unprofitable", lambda *args: None)
+    config = SimpleNamespace(quantization_config={"load_in_4bit": True})
+    trainer: Any = SimpleNamespace(model=SimpleNamespace(config=config), accelerator=SimpleNamespace(device=torch.device("cuda")))
+    given: Any = (Choice(SimpleNamespace(), 512, ""), wanted, None, layers.Work(10**6, has_evaluations=False), remembered)
+    found = layers._why_eager(trainer, *given)
+    assert (found or "").startswith("4- and 8-bit weights: ") == is_eager
+    assert is_eager or found is None
+    config.quantization_config = None
+    assert layers._why_eager(trainer, *given) is None
+
+
 def test_the_layers_are_those_of_the_language_model(qwen3: Any) -> None:
     from torch import nn
 
