@@ -206,6 +206,7 @@ def test_rows_are_as_long_as_memory_allows_and_after_a_resume_no_longer_than_bef
     from launcher.planning.rows import Rows
     from trainer.step import memory, packed
     from trainer.step.choice import choose_path
+    from trainer.step.packing import packed_lengths
 
     for module in (memory, packed):
         monkeypatch.setattr(module, "attention", lambda device, model=None: "flex_attention")
@@ -219,11 +220,12 @@ def test_rows_are_as_long_as_memory_allows_and_after_a_resume_no_longer_than_bef
         choice.packed.remove()
         return choice.budget, choice.rows
 
-    assert budget() == (5000, "rows of up to 5,000 tokens, a whole step: about 3.0 of 8.0 GiB that are free")
-    assert budget([4000]) == (4000, "rows of up to 4,000 tokens: as in the run of the checkpoint")
-    assert budget([9000])[0] == 5000, "memory may have run out since"
-    longest = max(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in tokens.pairs)
-    assert budget(rows=None) == (4 * longest, None), "a model of unknown sizes: by its pairs"
+    whole = int(packed_lengths(tokens.pairs).sum())  # a step of four pairs: no row is longer
+    assert budget() == (whole, "rows of up to 5,000 tokens, a whole step: about 3.0 of 8.0 GiB that are free")
+    assert budget([4000]) == (whole, "rows of up to 4,000 tokens: as in the run of the checkpoint")
+    assert budget([9000]) == budget(), "memory may have run out since"
+    assert budget([whole - 1])[0] < whole
+    assert budget(rows=None) == (whole, None), "a model of unknown sizes: by its pairs"
 
 
 def test_pairs_that_are_too_long_together_are_compared_one_by_one(
