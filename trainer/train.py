@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 
 from launcher.errors import Stopped, Warned
+from launcher.experiment.hyperparameters import TRACKERS
 from launcher.experiment.schema import Experiment
 from launcher.experiment.trl_fields import Fate, ignored
 from launcher.planning.rows import idle_batch
@@ -44,6 +46,7 @@ from .step.dpo import DPOTrainer, Interrupted
 from .step.first import causes, expected, is_fresh
 from .step.layers import Work, choose_layers
 from .summary import final_metrics, logged_at_start, saved_step, summarise
+from .trackers import Trackers, check_installed
 
 __all__ = ["Roots", "train"]
 
@@ -65,13 +68,15 @@ def train(
     _path(rank, inputs, ready)
     rank.stop_if_asked(inputs.checkpoint)
     sampler = _sampler(rank, inputs, ready)
-    seconds = _training(inputs, ready, peers)
-    _adapter(rank, inputs, ready, sampler, seconds)
+    with _tracked(rank, ready):
+        seconds = _training(inputs, ready, peers)
+        _adapter(rank, inputs, ready, sampler, seconds)
     return _upload(rank)
 
 
 def _join(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, attempt: int) -> Rank:
     """Takes this rank's device, and meets the other ranks."""
+    check_installed(experiment.hyperparameters.report_to)
     rank = Rank(run, experiment, roots, stop, attempt, Device.here(experiment.hyperparameters.gpu_memory_utilization))
     disable_progress_bar()
     with stage("waiting for the other ranks"):
@@ -145,6 +150,24 @@ def _sampler(rank: Rank, inputs: Inputs, ready: Ready) -> Sampler:
     for callback in sampler.callbacks(ready.trainer):
         ready.trainer.add_callback(callback)
     return sampler
+
+
+@contextmanager
+def _tracked(rank: Rank, ready: Ready) -> Iterator[None]:
+    """Reports to the trackers that the experiment names, until this ends."""
+    names = set(rank.experiment.hyperparameters.report_to) & set(TRACKERS)
+    if not names or not rank.first:
+        yield
+        return
+    with stage(f"starting {', '.join(sorted(names))}"):
+        trackers = Trackers(sorted(names), rank.run)
+    ready.trainer.add_callback(trackers)
+    try:
+        yield
+    except BaseException:
+        trackers.close(failed=True)
+        raise
+    trackers.close(failed=False)
 
 
 def _training(inputs: Inputs, ready: Ready, peers: Peers | None) -> float:

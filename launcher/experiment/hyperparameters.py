@@ -30,6 +30,7 @@ LOSS_TYPES = (
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard",
     "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 )  # fmt: skip
+TRACKERS = ("wandb", "mlflow", "trackio")  # names of transformers for report_to; trainer.trackers calls its callbacks
 SMOOTHED = frozenset({"sigmoid", "robust", "exo_pair", "aot", "aot_unpaired"})
 
 
@@ -94,7 +95,7 @@ class Hyperparameters(Section):
         42, ge=0, lt=2**32, description="seed of the data order and of all randomness but the adapter's initial weights"
     )
     # logs and checkpoints
-    report_to: Texts = Field(("tensorboard",), description="tensorboard or none")
+    report_to: Texts = Field(("tensorboard",), description="tensorboard, wandb, mlflow, trackio, or none")
     logging_steps: Int = Field(1, ge=1, description="steps between two log lines")
     save_strategy: SaveStrategy = Field("steps", description="when a checkpoint is written")
     save_steps: Int = Field(50, ge=1, description="steps between two checkpoints")
@@ -222,9 +223,11 @@ def _contradictions(h: Hyperparameters) -> Iterable[tuple[str, str]]:
             yield "save_strategy", f"must equal eval_strategy ({strategy}) for load_best_model_at_end"
         elif h.save_strategy == "steps" and h.save_steps % (steps or h.logging_steps):
             yield "save_steps", f"must be a multiple of eval_steps ({steps or h.logging_steps}) for load_best_model_at_end"
-    unknown = set(h.report_to) - {"tensorboard", "none"}
+    unknown = set(h.report_to) - {"tensorboard", *TRACKERS, "none"}
     if unknown:
-        yield "report_to", f": {', '.join(sorted(unknown))} {'is' if len(unknown) == 1 else 'are'} not supported; use tensorboard"
+        known = ", ".join(("tensorboard", *TRACKERS))
+        verb = "is" if len(unknown) == 1 else "are"
+        yield "report_to", f": {', '.join(sorted(unknown))} {verb} not supported; use {known} or none"
 
 
 def _contradictions_of_trl(h: Hyperparameters) -> Iterable[tuple[str, str]]:

@@ -141,8 +141,11 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
 EXPLAINED: Final[Mapping[str, str]] = {
     "images are not supported: this tool trains on text": "image_columns image_column images image vision vision_tower "
     "image_processor processor pixel_values image_folder image_dir freeze_vision_tower finetune_vision_layers",
-    "not supported; use hyperparameters.report_to: tensorboard": "wandb wandb_project wandb_entity wandb_run_name wandb_mode "
-    "use_wandb mlflow comet neptune swanlab clearml aim trackio mlflow_tracking_uri",
+    "set hyperparameters.report_to: [tensorboard, wandb], and WANDB_PROJECT, WANDB_ENTITY, WANDB_MODE in launch.env": "wandb "
+    "wandb_project wandb_entity wandb_run_name wandb_mode use_wandb",
+    "set hyperparameters.report_to: [tensorboard, mlflow], and MLFLOW_TRACKING_URI in launch.env": "mlflow mlflow_tracking_uri",
+    "set hyperparameters.report_to: [tensorboard, trackio]": "trackio",
+    "not supported; use hyperparameters.report_to: tensorboard": "comet neptune swanlab clearml aim",
     "not a DPO loss: this tool trains DPO only": "kto orpo simpo cpo ppo grpo rloo reward_model reward_funcs orpo_alpha "
     "simpo_gamma cpo_alpha kto_chosen_weight desirable_weight undesirable_weight reward_functions reward_weights num_generations",
     "the attention kernel is chosen automatically; remove the key": "flash_attn flash_attention use_flash_attention "

@@ -108,6 +108,11 @@ def test_a_variable_that_says_where_a_secret_lies_is_no_secret(tmp_path) -> None
     assert hide.text(f"{file} /var/run/token") == f"{file} /var/run/token"
 
 
+def test_the_keys_of_trackers_are_secrets() -> None:
+    keys = {name: f"key-of-{name}" for name in ("WANDB_API_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")}
+    assert redactor(**keys).text(" ".join(keys.values())) == " ".join(f"[hidden: {name}]" for name in keys)
+
+
 def test_the_address_of_a_webhook_is_a_secret_and_that_of_a_server_is_not() -> None:
     hide = redactor(
         SLACK_WEBHOOK_URL="https://chat.example/hooks/x1Y2", TEAM_WEBHOOK="https://b.example/77", HF_TOKEN_URL="https://c"

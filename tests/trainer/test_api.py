@@ -110,7 +110,7 @@ def test_help_names_every_key_with_its_type_default_and_sentence() -> None:
     assert "train_filename: str = 'training_data.csv'" in text
     assert "datasets_path: str | None (default None): folder or s3://… with the CSV files" in text
     assert "learning_rate: float (default 5e-06): peak learning rate" in text
-    assert "report_to: list[str] (default ['tensorboard']): tensorboard or none" in text
+    assert "report_to: list[str] (default ['tensorboard']): tensorboard, wandb, mlflow, trackio, or none" in text
 
 
 def test_both_packages_say_that_they_are_typed() -> None:

@@ -58,7 +58,7 @@ def _of_this_project(experiment: Experiment) -> dict[str, Any]:
         "max_length": None,  # tokens.py has cut every sequence
         "use_cache": True,  # for a saved config.json; TRL's own passes go without it
         "logging_nan_inf_filter": False,  # it hides a NaN behind the last good loss; health decides
-        "report_to": "none",  # logs.py writes TensorBoard, with the same names as the JSONL
+        "report_to": "none",  # logs.py writes TensorBoard, with the same names as the JSONL; trackers.py has the others
         "disable_tqdm": True,
         "ddp_find_unused_parameters": False,  # every trained weight is in every loss: DDP would only search and warn
         "prediction_loss_only": True,
@@ -74,6 +74,7 @@ def _of_the_device(
     h = experiment.hyperparameters
     return {
         "output_dir": str(run.path),
+        "run_name": run.name,
         "bf16": precision.bf16,
         "fp16": precision.fp16,
         "use_cpu": not device.cuda and not is_sharded(),  # accelerate takes use_cpu for "no DeepSpeed"; it finds no GPU itself

@@ -58,7 +58,12 @@ def hint(**fields: object) -> str | None:
         ("hyperparameters", "kto", "not a DPO loss: this tool trains DPO only"),
         ("hyperparameters", "flash_attn", "the attention kernel is chosen automatically; remove the key"),
         ("", "slack_webhook_url", "use notify"),
-        ("hyperparameters", "wandb_project", "not supported; use hyperparameters.report_to: tensorboard"),
+        (
+            "hyperparameters",
+            "wandb_project",
+            "set hyperparameters.report_to: [tensorboard, wandb], and WANDB_PROJECT, WANDB_ENTITY, WANDB_MODE in launch.env",
+        ),
+        ("", "neptune", "not supported; use hyperparameters.report_to: tensorboard"),
         ("", "lr", "use hyperparameters.learning_rate"),
         ("", "image_columns", "images are not supported: this tool trains on text"),
         ("", "base_model", "use model_name"),

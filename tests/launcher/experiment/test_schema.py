@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from launcher.experiment.hyperparameters import Hyperparameters
+from launcher.experiment.hyperparameters import TRACKERS, Hyperparameters
 from launcher.experiment.problems import problems
 from launcher.experiment.schema import Experiment
 from launcher.experiment.trl_fields import REFUSED, trl_fields
@@ -200,7 +200,11 @@ def test_the_date_of_a_template_is_a_day_of_the_calendar() -> None:
             "load_best_model_at_end",
             "needs evaluations; remove eval_strategy: no",
         ),
-        ({"report_to": "wandb"}, "report_to", ": wandb is not supported; use tensorboard"),
+        (
+            {"report_to": ["wandb", "comet_ml"]},
+            "report_to",
+            ": comet_ml is not supported; use tensorboard, wandb, mlflow, trackio or none",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(fields: dict[str, Any], key: str, words: str) -> None:
@@ -279,6 +283,7 @@ def test_a_strategy_that_an_older_reader_took_for_false_is_no() -> None:
 
 def test_a_single_name_is_a_list_of_one() -> None:
     assert tuned(loss_type="hinge", report_to="none").loss_type == ("hinge",)
+    assert tuned(report_to=["tensorboard", "wandb", "mlflow", "trackio"]).report_to[1:] == TRACKERS
 
 
 def test_columns_have_defaults_and_two_spellings() -> None:

@@ -1,0 +1,207 @@
+"""The trackers by their own offline stores where they are installed, else played by callbacks that write down what they get."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from launcher.errors import CredentialError, ExperimentError, Stopped
+from launcher.experiment.schema import Experiment
+from launcher.runs.run_dir import RunDir
+
+Make = Callable[..., Experiment]
+NewRun = Callable[[Path, Experiment, str], RunDir]
+SETTINGS: dict[str, Any] = {"max_steps": 2, "max_seq_length": 64, "logging_steps": 1, "save_strategy": "no"}
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_DIR", "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_CONSOLE"):
+        monkeypatch.setenv(name, "")  # restored afterwards
+        monkeypatch.delenv(name)
+
+
+class Played:
+    """Plays a callback of transformers."""
+
+    def __init__(self, told: list[Any], fails_at: str = ""):
+        self._told, self._fails_at = told, fails_at
+
+    def __call__(self) -> Played:
+        return self
+
+    def _note(self, what: str, *more: Any) -> None:
+        if what == self._fails_at:
+            raise RuntimeError(f"no {what}\nat line 2")
+        self._told.append((what, *more))
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._note("begin", args.run_name)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        self._note("log", logs)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._note("save")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._note("end")
+
+
+def played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **fails_at: str) -> tuple[Any, list[Any]]:
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    from trainer.trackers import Trackers
+
+    told: list[Any] = []
+    for name, moment in fails_at.items():
+        monkeypatch.setitem(INTEGRATION_TO_CALLBACK, name, Played(told, moment))
+    return Trackers(list(fails_at), RunDir(tmp_path / "r")), told
+
+
+ARGS = (SimpleNamespace(run_name="r"), SimpleNamespace(), SimpleNamespace())
+
+
+def test_a_tracker_gets_the_numbers_and_ends_when_the_run_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trackers, told = played(monkeypatch, tmp_path, mlflow="")
+    trackers.on_train_begin(*ARGS)
+    trackers.on_log(*ARGS, logs={"loss": 0.5, "rows": "row 3"})
+    trackers.on_train_end(*ARGS)
+    trackers.on_log(*ARGS, logs={"eval_loss": 0.4})
+    trackers.close(failed=False)
+    trackers.close(failed=False)
+    assert told == [("begin", "r"), ("log", {"loss": 0.5}), ("log", {"eval_loss": 0.4}), ("end",)]
+
+
+def test_a_tracker_that_fails_is_a_warning_once_and_the_others_get_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trackers, told = played(monkeypatch, tmp_path, mlflow="log", trackio="")
+    trackers.on_train_begin(*ARGS)
+    for loss in (0.5, 0.4):
+        trackers.on_log(*ARGS, logs={"loss": loss})
+    trackers.close(failed=False)
+    assert told == [("begin", "r"), ("begin", "r"), ("log", {"loss": 0.5}), ("log", {"loss": 0.4}), ("end",)]
+    assert capsys.readouterr().out == "warning: mlflow gets nothing from now on: no log\n"
+
+
+def test_a_tracker_that_cannot_start_ends_the_run_before_its_first_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trackers, _ = played(monkeypatch, tmp_path, wandb="begin")
+    with pytest.raises(CredentialError, match="wandb cannot start: no begin; set WANDB_API_KEY") as error:
+        trackers.on_train_begin(*ARGS)
+    assert error.value.exit_code == 44
+    trackers.close(failed=True)
+
+
+def test_each_run_of_a_process_has_its_own_run_in_wandb_unless_the_environment_names_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    from trainer.trackers import Trackers
+
+    for name in ("one", "two"):
+        Trackers([], RunDir(tmp_path / name))
+        assert (os.environ["WANDB_RUN_ID"], os.environ["WANDB_DIR"]) == (name, str(tmp_path / name))
+    monkeypatch.setenv("WANDB_RUN_ID", "mine")
+    Trackers([], RunDir(tmp_path / "three"))
+    assert (os.environ["WANDB_RUN_ID"], os.environ["WANDB_DIR"]) == ("mine", str(tmp_path / "three"))
+
+
+def test_a_tracker_that_is_not_installed_is_a_mistake_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer import trackers
+
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None if name == "mlflow" else object())
+    trackers.check_installed(("tensorboard", "wandb", "none"))
+    with pytest.raises(ExperimentError) as error:
+        trackers.check_installed(("tensorboard", "mlflow"))
+    assert "hyperparameters.report_to: mlflow not installed" in str(error.value)
+    assert "where the run trains: pip install mlflow" in str(error.value)
+
+
+def trained(tmp_path: Path, make_experiment: Make, new_run: NewRun, tracker: str) -> RunDir:
+    from trainer.processes.stop import StopRequest
+    from trainer.train import Roots, train
+
+    experiment = make_experiment(report_to=[tracker], **SETTINGS)
+    run = new_run(tmp_path, experiment, f"with-{tracker}")
+    train(run, experiment, Roots(tmp_path, tmp_path, tmp_path / "cache"), StopRequest(), attempt=1)
+    return run
+
+
+def losses(run: RunDir) -> list[float]:
+    events = map(json.loads, run.steps.read_text().splitlines())
+    return [event["loss"] for event in events if event["type"] == "train"]
+
+
+def test_mlflow_has_the_losses_in_its_file_store(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path}/mlruns")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    run = trained(tmp_path, make_experiment, new_run, "mlflow")
+    client = mlflow.tracking.MlflowClient(f"file:{tmp_path}/mlruns")
+    (found,) = client.search_runs(["0"])
+    assert (found.info.run_name, found.info.status) == ("with-mlflow", "FINISHED")
+    assert [one.value for one in client.get_metric_history(found.info.run_id, "loss")] == pytest.approx(losses(run))
+    assert mlflow.active_run() is None
+
+
+def test_wandb_writes_its_offline_run_whole(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = trained(tmp_path, make_experiment, new_run, "wandb")
+    assert wandb.run is None
+    (file,) = run.path.glob("wandb/offline-run-*/run-with-wandb.wandb")
+    content = file.read_bytes()
+    assert b"train/loss" in content
+    assert b"rewards/margins" in content
+    assert len(losses(run)) == 2
+
+
+def test_trackio_has_the_losses_in_its_local_store(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    pytest.importorskip("trackio", reason="trackio is not installed")
+    run = trained(tmp_path, make_experiment, new_run, "trackio")
+    (store,) = (tmp_path / "trackio").glob("*.db")
+    with sqlite3.connect(store) as database:
+        rows = [json.loads(row) for (row,) in database.execute("select metrics from metrics where run_name = ?", [run.name])]
+    assert [row["train/loss"] for row in rows if "train/loss" in row] == pytest.approx(losses(run))
+
+
+def test_a_run_that_stops_closes_its_trackers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from trainer import train
+
+    closed: list[bool] = []
+
+    class Closing:
+        def __init__(self, *_: object) -> None: ...
+
+        def close(self, *, failed: bool) -> None:
+            closed.append(failed)
+
+    monkeypatch.setattr(train, "Trackers", Closing)
+    added: list[Any] = []
+    experiment = SimpleNamespace(hyperparameters=SimpleNamespace(report_to=("tensorboard", "wandb")))
+    rank, ready = (
+        SimpleNamespace(experiment=experiment, first=True, run=None),
+        SimpleNamespace(trainer=SimpleNamespace(add_callback=added.append)),
+    )
+    with pytest.raises(Stopped), train._tracked(rank, ready):
+        raise Stopped("stopped")
+    with train._tracked(rank, ready):
+        pass
+    with train._tracked(SimpleNamespace(experiment=experiment, first=False, run=None), ready):
+        pass
+    assert (closed, len(added)) == ([True, False], 2), "the other ranks report nothing"

@@ -1,0 +1,115 @@
+"""Trackers: W&B, MLflow and trackio beside the run's own log, through the callbacks of transformers, on the first rank."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from typing import Any, Final
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+from launcher.errors import CredentialError, ExperimentError, Mistake, Warned
+from launcher.experiment.hyperparameters import TRACKERS
+from launcher.redact import REDACTOR
+from launcher.runs.run_dir import RunDir
+
+from .output import notices
+
+_OWN: dict[str, str] = {}  # what _prepare has set
+_HELP: Final = {
+    "wandb": "set WANDB_API_KEY in .env and name it in launch.secrets, or set WANDB_MODE=offline in launch.env",
+    "mlflow": "check MLFLOW_TRACKING_URI, and name MLFLOW_TRACKING_TOKEN or MLFLOW_TRACKING_PASSWORD in launch.secrets",
+    "trackio": "without trackio_space_id it writes to this machine; see TRACKIO_DIR",
+}
+
+
+def check_installed(report_to: Iterable[str]) -> None:
+    """Raises ExperimentError where the package of a tracker is not installed in this environment."""
+    missing = [name for name in report_to if name in TRACKERS and find_spec(name) is None]
+    if missing:
+        what, command = f"{', '.join(missing)} not installed", f"pip install {' '.join(missing)}"
+        raise ExperimentError(Mistake("hyperparameters.report_to", what, hint=f"where the run trains: {command}"))
+
+
+class Trackers(TrainerCallback):
+    """Hands on what is logged to the trackers that ``report_to`` names; they are closed when the run ends, and not before.
+
+    A tracker that cannot start ends the run before its first step; one that fails later is a warning, once.
+    """
+
+    def __init__(self, report_to: Sequence[str], run: RunDir):
+        _prepare(run)
+        self._live: dict[str, TrainerCallback] = {name: INTEGRATION_TO_CALLBACK[name]() for name in TRACKERS if name in report_to}
+        self._last: tuple[Any, ...] | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Raises CredentialError where a tracker cannot start."""
+        self._last = (args, state, control)
+        for name, tracker in self._live.items():
+            try:
+                tracker.on_train_begin(args, state, control, **kwargs)
+            except Exception as error:
+                self._live = {}
+                raise CredentialError(f"{name} cannot start: {_words(error)}; {_HELP[name]}") from error
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        numbers = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float)}
+        self._each(lambda tracker: tracker.on_log(args, state, control, logs=numbers, **kwargs))
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._each(lambda tracker: tracker.on_save(args, state, control, **kwargs))
+
+    def close(self, *, failed: bool) -> None:
+        """Ends the trackers' runs: this process leaves without the interpreter's own end, where they would do it."""
+        last, self._last = self._last, None
+        if last is None:
+            return
+        if failed:
+            self._each(lambda tracker: _fail(tracker))
+        self._each(lambda tracker: tracker.on_train_end(*last))
+        if "wandb" in self._live:
+            self._each(lambda tracker: _finish(tracker, failed=failed))
+        self._live = {}
+
+    def _each(self, do: Callable[[TrainerCallback], object]) -> None:
+        for name, tracker in list(self._live.items()):
+            try:
+                do(tracker)
+            except Exception as error:
+                del self._live[name]
+                notices([Warned(f"{name} gets nothing from now on: {_words(error)}")])
+
+
+def _prepare(run: RunDir) -> None:
+    """The environment's word comes first; a run that resumes continues its curves in W&B."""
+    own = {
+        "WANDB_DIR": str(run.path),
+        "WANDB_RUN_ID": run.name,
+        "WANDB_RESUME": "allow",
+        "WANDB_CONSOLE": "off",  # it would take lines before they are redacted
+    }
+    for name, value in own.items():
+        if os.environ.get(name) in (None, _OWN.get(name)):  # not the user's, but perhaps that of an earlier run of this process
+            os.environ[name] = _OWN[name] = value
+
+
+def _fail(tracker: Any) -> None:
+    """A run of MLflow that failed; ``on_train_end`` would call it finished."""
+    mlflow = getattr(tracker, "_ml_flow", None)
+    if mlflow is not None and mlflow.active_run():
+        mlflow.end_run("FAILED")
+
+
+def _finish(tracker: Any, *, failed: bool) -> None:
+    wandb = getattr(tracker, "_wandb", None)
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=int(failed))
+
+
+def _words(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return REDACTOR.text(lines[0] if lines else type(error).__name__)
