@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any, Final
@@ -10,13 +11,15 @@ from typing import Any, Final
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from launcher.errors import CredentialError, ExperimentError, Mistake, Warned
+from launcher.errors import CredentialError, ExperimentError, LauncherError, Mistake, Warned
 from launcher.experiment.hyperparameters import TRACKERS
 from launcher.redact import REDACTOR
 from launcher.runs.run_dir import RunDir
 
 from .output import notices
+from .processes.network import of_network
 
+_REFUSED: Final = re.compile(r"api.?key|log ?in|unauthori[sz]ed|forbidden|credential|\b40[13]\b", re.IGNORECASE)
 _OWN: dict[str, str] = {}  # what _prepare has set
 _HELP: Final = {
     "wandb": "set WANDB_API_KEY in .env and name it in launch.secrets, or set WANDB_MODE=offline in launch.env",
@@ -45,14 +48,14 @@ class Trackers(TrainerCallback):
         self._last: tuple[Any, ...] | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Raises CredentialError where a tracker cannot start."""
+        """Raises ExperimentError, CredentialError or UnreachableError where a tracker cannot start."""
         self._last = (args, state, control)
-        for name, tracker in self._live.items():
+        for name, tracker in list(self._live.items()):
             try:
                 tracker.on_train_begin(args, state, control, **kwargs)
             except Exception as error:
-                self._live = {}
-                raise CredentialError(f"{name} cannot start: {_words(error)}; {_HELP[name]}") from error
+                del self._live[name]
+                raise _cannot_start(name, error) from error
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
@@ -108,6 +111,15 @@ def _finish(tracker: Any, *, failed: bool) -> None:
     wandb = getattr(tracker, "_wandb", None)
     if wandb is not None and wandb.run is not None:
         wandb.finish(exit_code=int(failed))
+
+
+def _cannot_start(name: str, error: Exception) -> LauncherError:
+    if (away := of_network(error)) is not None:
+        return away
+    what = f"{name} cannot start: {_words(error)}"
+    if _REFUSED.search(what):
+        return CredentialError(f"{what}; {_HELP[name]}")
+    return ExperimentError(Mistake("hyperparameters.report_to", what, hint=_HELP[name]))
 
 
 def _words(error: Exception) -> str:

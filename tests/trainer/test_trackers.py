@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import CredentialError, ExperimentError, Stopped
+from launcher.errors import ExperimentError, LauncherError, Stopped
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 
@@ -91,12 +91,30 @@ def test_a_tracker_that_fails_is_a_warning_once_and_the_others_get_on(
     assert capsys.readouterr().out == "warning: mlflow gets nothing from now on: no log\n"
 
 
-def test_a_tracker_that_cannot_start_ends_the_run_before_its_first_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    trackers, _ = played(monkeypatch, tmp_path, wandb="begin")
-    with pytest.raises(CredentialError, match="wandb cannot start: no begin; set WANDB_API_KEY") as error:
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("api_key not configured (no-tty). call wandb.login", 44, "wandb cannot start: api_key not configured (no-tty)"),
+        ("unknown mode 'off-line'", 42, "hyperparameters.report_to: wandb cannot start: unknown mode 'off-line'"),
+    ],
+)
+def test_a_tracker_that_cannot_start_ends_the_run_before_its_first_step_and_the_others_are_closed(
+    words: str, code: int, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trackers, told = played(monkeypatch, tmp_path, mlflow="", wandb="")
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(f"{words}\nat line 2")
+
+    trackers._live = {name: trackers._live[name] for name in ("mlflow", "wandb")}
+    trackers._live["wandb"].on_train_begin = fail
+    with pytest.raises(LauncherError) as error:
         trackers.on_train_begin(*ARGS)
-    assert error.value.exit_code == 44
+    assert (error.value.exit_code, str(error.value).startswith(said)) == (code, True)
+    assert "WANDB_API_KEY" in str(error.value)
+    assert "line 2" not in str(error.value)
     trackers.close(failed=True)
+    assert told == [("begin", "r"), ("end",)]
 
 
 def test_each_run_of_a_process_has_its_own_run_in_wandb_unless_the_environment_names_one(
