@@ -78,28 +78,28 @@ class Figures:
         self._noise = noise
         # float64: after a million pairs the next one still counts. Of tokens: a column for the chosen answers, one for the
         # rejected ones, and one that is forgotten, for padding
-        self._pairs = torch.zeros(len(_PAIRS) + len(_SPREAD), dtype=torch.float64, device=device)
+        self._pairs = torch.zeros(len(_PAIRS), dtype=torch.float64, device=device)
         self._tokens = torch.zeros(3, 3, dtype=torch.float64, device=device)
         self._counts = (0, 0, 0)  # pairs, tokens of their chosen answers, tokens of the rejected ones: known without the device
+        self._margins: list[Tensor] = []  # of each row's pairs since the last line, [k]
+        self._longer: list[int] = []  # of the same pairs: tokens of the chosen answer less those of the rejected one
         self._median: float | None = None  # of the margins, followed from line to line
         self._variance = 0.0  # of the margins around it, likewise
 
     def add(self, row: Row, output: Head, logps: Tensor, rewards: Tensor, losses: Tensor) -> None:
         """``logps`` and ``rewards``: [k, 2], ``losses``: [k]; no value leaves the device."""
         margins = rewards[:, 0] - rewards[:, 1]
-        longer = (row.counts[:, 0] - row.counts[:, 1]).double()
-        median, std = self._median or 0.0, sqrt(self._variance) or 1.0
-        t = ((margins - median) / std).clamp(-3, 3)
-        far = margins < -0.5 * median  # where pairs lie that are labelled the wrong way round
-        spread = [margins * margins, longer, longer * longer, margins * longer, t, t * t, t * t * t, margins > median, far]
-        self._pairs += torch.stack([losses, *rewards.T, margins > self._noise, margins, *logps.T, *spread]).sum(1)
+        self._pairs += torch.stack([losses, *rewards.T, margins > self._noise, margins, *logps.T]).sum(1)
         of_tokens = torch.stack([output.entropy, output.mean_logits, output.is_top1])
         self._tokens.index_add_(1, row.side, of_tokens.double())
+        self._margins.append(margins)
+        self._longer += [span.chosen - span.rejected for span in row.spans]
         self._counts = tuple(map(sum, zip(self._counts, row.counted, strict=True)))
 
     def mark(self) -> tuple[Any, ...]:
         """What was added so far, for ``back_to``."""
-        return self._pairs.clone(), self._tokens.clone(), self._counts, self._median, self._variance
+        sums = self._pairs.clone(), self._tokens.clone(), self._counts
+        return *sums, self._median, self._variance, list(self._margins), list(self._longer)
 
     def peek(self, accelerator: Any) -> dict[str, float]:
         """``means``, and nothing is forgotten."""
@@ -111,7 +111,8 @@ class Figures:
     def back_to(self, mark: tuple[Any, ...]) -> None:
         """Forgets what was added since: a step that is computed again is counted once."""
         self._pairs, self._tokens, self._counts = mark[0].clone(), mark[1].clone(), mark[2]
-        self._median, self._variance = mark[3:]
+        self._median, self._variance, margins, longer = mark[3:]
+        self._margins, self._longer = list(margins), list(longer)
 
     def means(self, accelerator: Any) -> dict[str, float]:
         """Means over all that was added on any rank since the last call; rewards are in nats times beta, logps in nats.
@@ -121,8 +122,10 @@ class Figures:
         ``rewards/reversed``: the share of pairs whose margin is below minus half the median of the lines before.
         """
         counts = torch.tensor(self._counts, dtype=torch.float64).to(self._pairs.device)
-        sums = accelerator.reduce(torch.cat([counts, self._pairs, self._tokens[:, :2].reshape(-1)]), reduction="sum").tolist()
+        here = torch.cat([counts, self._pairs, self._spread_sums(), self._tokens[:, :2].reshape(-1)])
+        sums = accelerator.reduce(here, reduction="sum").tolist()
         self._pairs, self._tokens, self._counts = torch.zeros_like(self._pairs), torch.zeros_like(self._tokens), (0, 0, 0)
+        self._margins, self._longer = [], []
         pairs, chosen, rejected = (max(count, 1) for count in sums[:3])
         *of_pairs, entropy, rejected_entropy, logits, rejected_logits, top1, _ = sums[3:]
         every = {name: value / pairs for name, value in zip((*_PAIRS, *_SPREAD), of_pairs, strict=True)}
@@ -133,6 +136,18 @@ class Figures:
             "logits/rejected": rejected_logits / rejected,
             "mean_token_accuracy": top1 / chosen,
         }
+
+    def _spread_sums(self) -> Tensor:
+        """[9] float64: sums over the pairs of ``_SPREAD``, once a line and not once a row."""
+        if not self._margins:
+            return self._pairs.new_zeros(len(_SPREAD))
+        margins = torch.cat(self._margins)
+        longer = torch.tensor(self._longer, dtype=torch.float64).to(margins.device)
+        median, std = self._median or 0.0, sqrt(self._variance) or 1.0
+        t = ((margins - median) / std).clamp(-3, 3)
+        far = margins < -0.5 * median  # where pairs lie that are labelled the wrong way round
+        spread = [margins * margins, longer, longer * longer, margins * longer, t, t * t, t * t * t, margins > median, far]
+        return torch.stack(spread).sum(1)
 
     def _spread(self, means: Mapping[str, float]) -> dict[str, float]:
         """The figures of ``_SPREAD``; no correlation where all margins or all lengths are equal."""

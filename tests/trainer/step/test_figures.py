@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from trainer.step.figures import Figures
+from trainer.step.packing import Span
 
 ALONE: Any = SimpleNamespace(reduce=lambda value, reduction: value)
 
@@ -17,7 +18,7 @@ def line(figures: Figures, margins: list[float], longer: list[int]) -> dict[str,
     count = len(margins)
     none = torch.zeros(1)
     row: Any = SimpleNamespace(
-        counts=torch.tensor([[10 + more, 10] for more in longer]), side=torch.zeros(1, dtype=torch.long), counted=(count, 1, 1)
+        spans=[Span(0, 1, 10 + more, 10) for more in longer], side=torch.zeros(1, dtype=torch.long), counted=(count, 1, 1)
     )
     output: Any = SimpleNamespace(entropy=none, mean_logits=none, is_top1=none)
     rewards = torch.tensor([[margin, 0.0] for margin in margins], dtype=torch.float64)
