@@ -16,7 +16,8 @@ from pydantic.fields import FieldInfo
 
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.samples import Samples
-from launcher.experiment.schema import ColumnMapping, Experiment, Health, Launch, StorageConfig
+from launcher.experiment.schema import ColumnMapping, Experiment, Launch, StorageConfig
+from launcher.experiment.watched import Health
 
 Columns = ColumnMapping | Mapping[str, Any]
 

@@ -19,6 +19,7 @@ from launcher.experiment import schema
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.section import Section
 from launcher.experiment.trl_fields import FIELDS, REFUSED, Fate, Field, trl_fields
+from launcher.experiment.watched import Health
 
 from .pages import DOCS, write_part
 
@@ -29,7 +30,7 @@ _SECTIONS: Final = (
     ("storage_config", schema.StorageConfig),
     ("launch", schema.Launch),
     ("launch.kubernetes", schema.Kubernetes),
-    ("health", schema.Health),
+    ("health", Health),
     ("samples", schema.Samples),
 )
 _WORDS: Final[Mapping[Any, str]] = {bool: "true, false", int: "integer", float: "number", str: "text", Any: "any"}

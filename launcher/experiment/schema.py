@@ -9,17 +9,17 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_serializer, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..errors import ExperimentError, Mistake
-from ..health import RULES
 from ..redact import SECRET
 from .bucket_name import EXPECTED, SCHEME, is_bucket, split
 from .hyperparameters import Hyperparameters, needs_evaluations
 from .neutral import without_neutral
 from .samples import Samples, SamplesSection
 from .section import Float, Frozen, Int, Name, Section, Size, Text, Texts, nothing
+from .watched import Health
 
 
 class ColumnMapping(Section):
@@ -154,57 +154,6 @@ class Launch(Section):
         if wrong is not None:
             raise PydanticCustomError("variable", f": {wrong!r} is not a variable name (letters, digits and '_')")
         return env
-
-
-class Rule(Section):
-    """One health rule: what to do, and from which threshold on; None is the rule's own."""
-
-    action: Literal["warn", "stop", "off"] = "warn"
-    threshold: Float | None = None
-
-    @model_serializer
-    def _short(self) -> str | dict[str, Any]:
-        return self.action if self.threshold is None else {"action": self.action, "threshold": self.threshold}
-
-
-def _rule(value: object) -> object:
-    if value is False:  # YAML 1.1's bare `off`
-        return {"action": "off"}
-    return {"action": value} if isinstance(value, str) else value
-
-
-Watched = Annotated[Rule, BeforeValidator(_rule)]
-
-
-def _watched(name: str) -> Any:
-    """The field of the rule ``name`` of launcher.health."""
-    rule = RULES[name]
-    default = "" if rule.threshold is None else f" ({rule.threshold:g})"
-    return Field(default_factory=lambda: Rule.model_construct(action=rule.action), description=rule.about + default)
-
-
-class Health(Section):
-    """What the run watches in its own figures: the rules of launcher.health."""
-
-    not_finite: Watched = _watched("not_finite")
-    first_loss: Watched = _watched("first_loss")
-    loss_stuck: Watched = _watched("loss_stuck")
-    margin_flat: Watched = _watched("margin_flat")
-    accuracy_low: Watched = _watched("accuracy_low")
-    loss_spikes: Watched = _watched("loss_spikes")
-    gradient_spikes: Watched = _watched("gradient_spikes")
-    chosen_falling: Watched = _watched("chosen_falling")
-    reward_scale: Watched = _watched("reward_scale")
-    learning_rate_low: Watched = _watched("learning_rate_low")
-    overfitting: Watched = _watched("overfitting")
-    flipped_labels: Watched = _watched("flipped_labels")
-    swapped_columns: Watched = _watched("swapped_columns")
-    length_bias: Watched = _watched("length_bias")
-    truncated: Watched = _watched("truncated")
-    giant_answer: Watched = _watched("giant_answer")
-    duplicates: Watched = _watched("duplicates")
-    slow: Watched = _watched("slow")
-    gpu_idle: Watched = _watched("gpu_idle")
 
 
 class Experiment(Section):
