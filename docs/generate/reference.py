@@ -19,7 +19,7 @@ from launcher.experiment import schema
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.section import Section
 from launcher.experiment.trl_fields import FIELDS, REFUSED, Fate, Field, trl_fields
-from launcher.experiment.watched import Health
+from launcher.experiment.watched import Health, Rule
 
 from .pages import DOCS, write_part
 
@@ -131,7 +131,7 @@ def _type(annotation: Any) -> str:
         return f"list of {_type(args[0])}"
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return "mapping"
-    if isinstance(annotation, type) and issubclass(annotation, schema.Rule):
+    if isinstance(annotation, type) and issubclass(annotation, Rule):
         return "`warn`, `stop`, `off`, or a mapping of `action` and `threshold`"
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return "mapping"
@@ -155,7 +155,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "**required**"
     value = field.get_default(call_default_factory=True)
-    if isinstance(value, schema.Rule):
+    if isinstance(value, Rule):
         return _code(value.action)
     return "" if isinstance(value, Section) else _code(value)
 
