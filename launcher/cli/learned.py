@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import cluster_option, json_option, namespace_option, run_argument
-from .screen import LABEL, complain, notices, say, table, this_launcher
+from .screen import LABEL, columns, complain, notices, say, table, this_launcher
 
 if TYPE_CHECKING:
     from ..runs.learned import Learned
@@ -26,6 +26,7 @@ _SCORED = (
     ("rejected reward", "rejected", "+z.3f"),
 )
 _AT_END = 2  # samples of a run's end
+_GROUPS = 30  # of a column with many values
 _TEXT = 240  # characters of an answer
 
 
@@ -114,9 +115,11 @@ def _figures(found: Learned) -> Iterator[str]:
         return
     yield figures.what
     widths = [_width(cells) for cells in zip(figures.heads, *(row[1:] for row in figures.rows), strict=True)]
-    wide = max(len(row[0]) for row in figures.rows)
+    wide, room = max(len(row[0]) for row in figures.rows), columns(err=False)
+    if room is not None and 4 + wide + sum(widths) > room and len(widths) > 2:
+        widths.pop()  # no room for the intervals
     for label, *cells in [("", *figures.heads), *figures.rows]:
-        line = f"  {label:<{wide}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        line = f"  {label:<{wide}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=False))
         yield line.rstrip()
     for label, meaning in figures.meanings:
         yield f"  {label}: {meaning}"
@@ -133,7 +136,7 @@ def _width(cells: Sequence[str]) -> int:
 
 def _table(by: str, groups: Sequence[Group]) -> None:
     rows = [(by, "pairs", "accuracy", "95 %", "margin", "95 %")]
-    for group in groups:
+    for group in groups[:_GROUPS]:
         accuracy, margin = group.accuracy, group.margin
         rows.append(
             (
@@ -145,7 +148,9 @@ def _table(by: str, groups: Sequence[Group]) -> None:
                 "-" if margin.low is None else f"{margin.low:+z.2f} to {margin.high:+z.2f}",
             )
         )
-    table(rows)
+    table(rows, optional=["95 %"])
+    if len(groups) > _GROUPS:
+        say(f"… and {len(groups) - _GROUPS} more with higher margins; all with --json")
 
 
 def _draw_samples(samples: Sequence[Sample]) -> None:

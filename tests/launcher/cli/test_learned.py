@@ -238,3 +238,26 @@ def test_a_run_without_a_result_has_learned_nothing_yet(home: Path) -> None:
     done = ask("first")
     assert isinstance(done.exception, UsageError)
     assert str(done.exception) == "first has no result yet. Follow it with: launcher logs -f first"
+
+
+def test_of_a_column_with_many_values_the_groups_of_the_lowest_margins_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    from launcher.cli.learned import _table
+    from launcher.runs.pair_rewards import PairReward, by_column
+
+    pairs = [PairReward(n, 9, 9, 9, chosen=float(n), rejected=0.0, columns={"topic": f"topic {n}"}) for n in range(40)]
+    _table("topic", by_column(pairs, "topic", 0.0))
+    lines = capsys.readouterr().out.splitlines()
+    assert [lines[1].split("  ")[0], lines[30].split("  ")[0]] == ["topic 0", "topic 29"]
+    assert lines[31:] == ["… and 10 more with higher margins; all with --json"]
+
+
+def test_a_narrow_terminal_leaves_the_intervals_out_and_wraps_no_figure(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("learned", "screen"):
+        monkeypatch.setattr(f"launcher.cli.{module}.columns", lambda err: 60)
+    evaluated = {key: {"value": 0.5, "low": 0.4, "high": 0.6} for key in ("accuracy", "margin", "chosen", "rejected")}
+    draw(learned(before=BEFORE, after=AFTER, learned={"pairs": 84, "noise": 0.0, "before": None, "after": evaluated}))
+    printed = capsys.readouterr().out
+    assert printed.startswith(TABLE)
+    assert "95 %" not in printed
