@@ -67,7 +67,7 @@ class Trackers(TrainerCallback):
         self._each(lambda tracker: tracker.on_save(args, state, control, **kwargs))
 
     def close(self, *, failed: bool) -> None:
-        """Ends the trackers' runs: this process leaves without the interpreter's own end, where they would do it."""
+        """Ends the trackers' runs here: the process leaves by ``os._exit``, which skips the trackers' own exit handlers."""
         last, self._last = self._last, None
         if last is None:
             return

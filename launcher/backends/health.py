@@ -16,7 +16,7 @@ _ONLY_THEN = ("first_loss",)  # what no line of a log shows
 
 @dataclass(frozen=True)
 class RunHealth:
-    """``lines``: of training and evaluations that were looked at; ``step``: the last one."""
+    """``lines``: how many lines of the log the rules have read; ``step``: the step of the last one."""
 
     run: str
     step: int

@@ -73,4 +73,4 @@ def _read(where: Runs[Run], run: Run, name: str, parse: Any) -> list[Any]:
     try:
         return list(parse(text))
     except (ValueError, KeyError, TypeError) as error:
-        raise LauncherError(f"{where.place(run)}/evaluation/{name}: expected lines of this launcher, found {error}") from error
+        raise LauncherError(f"{where.place(run)}/evaluation/{name}: expected lines that a run writes, found {error}") from error

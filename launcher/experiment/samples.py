@@ -16,7 +16,7 @@ def _prompts(value: object) -> object:
     many = value if isinstance(value, list | tuple) else []
     is_list = bool(many) and all((_is_number(one) and one > 0) or (isinstance(one, str) and one.strip()) for one in many)
     if not is_list and not (_is_number(value) and value >= 0):
-        raise PydanticCustomError("prompts_type", "must be a number from 0 on, or a list of texts and of rows (from 1 on)")
+        raise PydanticCustomError("prompts_type", "must be a number (at least 0) or a list of texts and row numbers (at least 1)")
     return tuple(many) if is_list else value
 
 

@@ -1,4 +1,4 @@
-"""``launcher score``: what a run's weights make of new pairs, computed by the trainer in a process of its own on this machine."""
+"""``launcher score``: scores new pairs with a run's weights, in a process of the trainer on this machine."""
 
 from __future__ import annotations
 

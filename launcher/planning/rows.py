@@ -49,7 +49,7 @@ class Rows:
 
     @property
     def sentence(self) -> str:
-        """How long the rows are, and what they were measured by."""
+        """How long the rows are, and how much of the free memory they take."""
         whole = ", a whole step" if self.whole else ""
         return f"rows of up to {self.tokens:,} tokens{whole}: about {_gib(self.adds)} of {_gib(self.room or 0)} GiB that are free"
 

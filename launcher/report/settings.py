@@ -39,7 +39,7 @@ def differing(runs: Sequence[Reported]) -> dict[str, tuple[Any, ...]]:
 
 
 def short(names: Sequence[str]) -> dict[str, str]:
-    """Each dotted path by its last word, where no other path ends with it."""
+    """A short name for each dotted path: its last word, unless two paths share that word."""
     last = [name.rpartition(".")[2] for name in names]
     return {name: word if last.count(word) == 1 else name for name, word in zip(names, last, strict=True)}
 

@@ -229,7 +229,7 @@ def test_a_file_that_is_damaged_is_named(home: Path) -> None:
     file.write_text("nonsense\n")
     done = ask("first")
     assert isinstance(done.exception, LauncherError)
-    assert f"{file}: expected lines of this launcher" in str(done.exception)
+    assert f"{file}: expected lines that a run writes" in str(done.exception)
 
 
 def test_a_run_without_a_result_has_learned_nothing_yet(home: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from urllib.request import urlopen
 import pytest
 
 from launcher.runs.run_dir import RunDir
+from tests.browser import chromium
 
 REPOSITORY = Path(__file__).parents[3]
 # What the cards of rewards/margins and loss list at the last step: the run, its smoothed value, its value, the step.
@@ -49,19 +49,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from selenium import webdriver
-
-    tools = shutil.which("chromium"), shutil.which("chromedriver")
-    if None in tools:
-        assert not os.environ.get("CI"), "CI needs chromium and chromedriver"
-        pytest.skip("no chromium")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(tools[0])
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,900", *WEBGL):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(str(tools[1])))
-    yield driver
-    driver.quit()
+    with chromium("--window-size=1400,900", *WEBGL) as driver:
+        yield driver
 
 
 def free_port() -> int:

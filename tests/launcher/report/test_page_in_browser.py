@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 
 from launcher.report.page import index, write
 from launcher.report.reported import Reported
+from tests.browser import chromium
 from tests.launcher.report.test_server import ROW
 from tests.run_folders import Made, evaluate, finding
 
@@ -68,20 +67,8 @@ return Object.fromEntries(boxes.map((box) => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from selenium import webdriver
-
-    tools = shutil.which("chromium"), shutil.which("chromedriver")
-    if None in tools:
-        assert not os.environ.get("CI"), "CI needs chromium and chromedriver"
-        pytest.skip("no chromium")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(tools[0])
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(str(tools[1])))
-    yield driver
-    driver.quit()
+    with chromium("--disable-gpu", logs=True) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
