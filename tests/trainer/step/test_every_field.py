@@ -329,7 +329,8 @@ def test_a_field_without_effect_does_not_reach_trl_and_is_said(bench: Bench, nam
 
     settings = {**CASES[name].beside, name: CASES[name].value}
     with_it, without = (bench.arguments(bench.experiment(s)).to_dict() for s in (settings, {}))
-    assert {key for key in with_it if with_it[key] != without[key]} == {"output_dir"}
+    of_the_run = {"output_dir", "run_name"}  # each run has its own
+    assert {key for key in with_it if with_it[key] != without[key]} == of_the_run
     assert without_effect({"hyperparameters": settings}) == (f"{name} has no effect: {FIELDS[name].why}",)
 
 
