@@ -72,7 +72,7 @@ def score(name: str, file: Path, output: Path | None, column: str | None, as_jso
     FILE has the columns of the run's data; the run's mapping, prompt and chat template are used. RUN may also be the folder of a
     run that was downloaded. Needs the trainer's packages on this machine.
     """
-    from ..launch.score import score as score_pairs
+    from ..after.score import score as score_pairs
 
     found = score_pairs(name, file, output, column, complain)
     if as_json:

@@ -113,7 +113,7 @@ def test_the_training_pairs_are_ranked_by_their_margins_under_the_saved_weights(
 def test_new_pairs_are_scored_as_the_run_scores_its_own(
     runs: dict[str, RunDir], path: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainer.score import answer
+    from trainer.after.score import answer
 
     monkeypatch.setenv("DPO_CACHE_ROOT", str(tmp_path / "cache"))
     found = answer(runs[path], folder / "validation_data.csv")

@@ -117,7 +117,7 @@ def test_full_fine_tuning_keeps_the_base_models_answers_before_it_replaces_the_w
     assert [one["base"] for one in found] == [one["base"] for one in samples_of(often)[2:]]
     assert any(one["base"] != one["adapter"] for one in found)
 
-    from trainer.score import answer
+    from trainer.after.score import answer
 
     monkeypatch.setenv("DPO_CACHE_ROOT", str(tmp_path / "cache"))
     scored = answer(run, few_pairs / "validation_data.csv")["pairs"]

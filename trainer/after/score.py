@@ -1,6 +1,6 @@
 """The rewards of new pairs under a run's weights, for ``launcher score``.
 
-    python -m trainer.score RUN FILE ANSWERS
+    python -m trainer.after.score RUN FILE ANSWERS
 
 RUN is the run's folder, FILE a CSV file with the columns of its data. ANSWERS gets {"pairs": […], "learned": {…},
 "notices": […]}, the pairs as in ``evaluation/pairs.jsonl``, or {"error": {"code", "text", "mistakes"}}.
@@ -24,15 +24,15 @@ from launcher.experiment.schema import Experiment
 from launcher.redact import REDACTOR, learn_environment
 from launcher.runs.run_dir import RunDir, write_whole
 
-from .output import stage
-from .processes.ending import how_it_failed
+from ..output import stage
+from ..processes.ending import how_it_failed
 
 
 def main() -> None:
     learn_environment()
     run, file, answers = RunDir(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
     with stage("importing torch and transformers", after=0):
-        from .evaluation import scoring  # noqa: F401 - what takes long is imported here
+        from ..evaluation import scoring  # noqa: F401 - what takes long is imported here
     write_whole(answers, json.dumps(REDACTOR.value(answer(run, file))))
 
 
@@ -49,14 +49,14 @@ def answer(run: RunDir, file: Path) -> Mapping[str, Any]:
 
 
 def _scored(run: RunDir, file: Path) -> Mapping[str, Any]:
-    from .evaluation.ending import learned, rewarded
-    from .evaluation.scoring import Scorer
-    from .inputs.bucket import model_path
-    from .inputs.clock import FIELD
-    from .inputs.model import choose_precision, load_tokenizer, weights_size
-    from .inputs.tokens import tokenize
-    from .processes.machine import Device
-    from .step.fast import rounded
+    from ..evaluation.ending import learned, rewarded
+    from ..evaluation.scoring import Scorer
+    from ..inputs.bucket import model_path
+    from ..inputs.clock import FIELD
+    from ..inputs.model import choose_precision, load_tokenizer, weights_size
+    from ..inputs.tokens import tokenize
+    from ..processes.machine import Device
+    from ..step.fast import rounded
 
     experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
     h, cache = experiment.hyperparameters, Path(os.environ["DPO_CACHE_ROOT"])

@@ -10,9 +10,9 @@ from typing import Any
 
 from ..backends.finding import find, on_cluster
 from ..errors import UsageError
+from ..launch.asked import ask, check_installed, error_of
 from ..runs.pair_rewards import LENGTH, Group, PairReward, grouped, written
 from ..runs.run_dir import RunDir, write_whole
-from .asked import ask, check_installed, error_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def score(name: str, file: Path, output: Path | None, column: str | None, say: C
         raise UsageError(f"cannot write {output}: folder {output.absolute().parent} not found")
     with tempfile.TemporaryDirectory() as folder:
         args = [str(run.path.absolute()), str(file)]
-        answer = ask("trainer.score", args, Path(folder), root=Path.cwd(), say=say, what=f"{file} cannot be scored")
+        answer = ask("trainer.after.score", args, Path(folder), root=Path.cwd(), say=say, what=f"{file} cannot be scored")
     if "error" in answer:
         raise error_of(answer["error"])
     pairs, learned = [PairReward.of(pair) for pair in answer["pairs"]], answer["learned"]
