@@ -1,4 +1,7 @@
-"""Hyperparameters: the flat section of model, LoRA, DPO, loop, logs and checkpoints, and which settings conflict."""
+"""Hyperparameters: the flat section. Model and LoRA come from ``model`` and ``lora``; here are DPO, loop, logs and checkpoints.
+
+Also which settings conflict.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
@@ -6,21 +9,18 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from .lora import LoraSettings
 from .neutral import without_neutral
 from .section import (
-    Day,
     Float,
     Frozen,
     Int,
     SaveStrategy,
-    Section,
     Strategy,
     Text,
     Texts,
     bool_of_word,
     nothing,
-    text_of_int,
-    true_of_unsloth,
     tuple_of_one,
 )
 from .trl_fields import trl_fields, why_not_fast
@@ -34,40 +34,9 @@ TRACKERS = ("wandb", "mlflow", "trackio")  # names of transformers for report_to
 SMOOTHED = frozenset({"sigmoid", "robust", "exo_pair", "aot", "aot_unpaired"})
 
 
-class Hyperparameters(Section):
+class Hyperparameters(LoraSettings):
     """One flat section; every other field of TRL's ``DPOConfig`` is in ``trl``."""
 
-    hyperparameters_id: Annotated[str, BeforeValidator(text_of_int)] = Field("1", description="name of this set of values")
-    # model
-    max_seq_length: Int = Field(1024, ge=8, description="longest prompt + answer in tokens; longer answers are cut at the end")
-    load_in_4bit: bool = Field(False, description="QLoRA: base weights in 4-bit NF4 (needs CUDA and bitsandbytes)")
-    load_in_8bit: bool = Field(False, description="base weights in 8 bits (needs CUDA and bitsandbytes)")
-    load_in_16bit: bool | None = Field(None, description="16-bit weights; unset: as the device supports, false: fp32")
-    trust_remote_code: bool = Field(False, description="run Python code that ships with the model")
-    model_cache_dir: Text | None = Field(None, description="where downloaded models are kept; unset: the cache root")
-    gpu_memory_utilization: Float = Field(0.9, gt=0, le=1, description="share of a GPU's memory that the run may use")
-    # chat template
-    enable_thinking: bool | None = Field(None, description="passed to the chat template")
-    thinking_mode: Text | bool | None = Field(None, description="passed to the chat template")
-    add_generation_prompt: bool | None = Field(
-        None, description="end the prompt with the start of the assistant's turn (unset: true)"
-    )
-    template_date: Day | None = Field(
-        None, description="date that the chat template writes, as 2026-07-26 (unset: the day of the run's first start, in UTC)"
-    )
-    # LoRA
-    r: Int = Field(16, ge=1, description="rank of the adapter")
-    lora_alpha: Float = Field(16, gt=0, description="the adapter is scaled by lora_alpha / r")
-    lora_dropout: Float = Field(0, ge=0, lt=1, description="dropout on the adapter's input")
-    bias: Literal["none", "all", "lora_only"] = Field("none", description="which biases are trained")
-    target_modules: Text | Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
-        "all-linear", description="modules that get an adapter"
-    )
-    use_gradient_checkpointing: Annotated[Literal["auto"] | bool, BeforeValidator(true_of_unsloth)] = Field(
-        "auto", description="recompute activations in the backward pass; auto: only where GPU memory is short"
-    )
-    random_state: Int = Field(3407, ge=0, lt=2**32, description="seed of the adapter's initial weights")
-    full_finetuning: bool = Field(False, description="train all weights, without an adapter")
     # DPO and loop
     beta: Float = Field(0.1, gt=0, description="weight of the KL term: a larger value stays closer to the reference")
     loss_type: Annotated[tuple[Literal[*LOSS_TYPES], ...], BeforeValidator(tuple_of_one)] = Field(  # type: ignore[valid-type]
