@@ -42,6 +42,7 @@ class FastTrainer(PlainTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any):
         self._fast: Fast | None = None
+        self._weight: tuple[float, Tensor] | None = None
         self.culprits = Culprits()
         super().__init__(*args, **kwargs)
         self._micro_at_start = self.args.per_device_train_batch_size
@@ -134,24 +135,24 @@ class FastTrainer(PlainTrainer):
         rows = rows_of(pairs, self._fast.budget, share.pairs)
         is_spread, world = zero_stage(self) > 0, self.args.world_size
         called = model if is_spread else self.model
-        total = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
+        weight = 1 / share.total if share.is_work else 0.0
         recent = []
         count = share.rows if is_spread else len(rows)
         with self._halves.lent() as collect:
             for number in range(count):
                 row = self._fast.packed.row(pairs, rows[min(number, len(rows) - 1)])
-                weight = 1 / share.total if share.is_work and number < len(rows) else 0.0
-                losses, loss = self._row(called, row, weight, is_last=number == count - 1)
+                is_work = number < len(rows)
+                losses = self._row(called, row, weight if is_work else 0.0, is_last=number == count - 1)
                 collect()
-                total += loss * world  # transformers logs the mean over the ranks
-                recent.append((row.pairs, losses))
+                if is_work:
+                    recent.append((row.pairs, losses))
         if not is_spread:
             sum_gradients(self.model.parameters())
         self.culprits.add(recent)
-        return total.float()
+        return (torch.cat([losses for _, losses in recent]).sum() * (weight * world)).float()  # transformers logs the ranks' mean
 
-    def _row(self, called: Any, row: Row, weight: float, *, is_last: bool) -> tuple[Tensor, Tensor]:
-        """([k] losses of the row's pairs, their sum times ``weight``), float64; the gradient of the sum has been added.
+    def _row(self, called: Any, row: Row, weight: float, *, is_last: bool) -> Tensor:
+        """[k] losses of the row's pairs, float64; the gradient of their sum times ``weight`` has been added.
 
         A row of weight 0 counts nothing. DDP's wrapper is not ``called``: it would reduce in the backward pass, where a rank
         that runs out of memory leaves the others waiting.
@@ -160,15 +161,21 @@ class FastTrainer(PlainTrainer):
         # The longest row is tried before the training wraps the model's forward pass in autocast.
         with self.compute_loss_context_manager(), self.accelerator.autocast():
             losses = self._losses(called, row, self._fast.train, self._figures if weight else None)
-        loss = losses.sum() * weight
         if zero_stage(self):
             self.accelerator.gradient_state._set_sync_gradients(is_last)
-            self.accelerator.backward(
-                loss.float() * self.args.world_size, scale_wrt_gas=False
-            )  # DeepSpeed takes the mean over the ranks
+            mean = (losses.sum() * weight).float() * self.args.world_size  # DeepSpeed takes the mean over the ranks
+            self.accelerator.backward(mean, scale_wrt_gas=False)
+        elif self.accelerator.scaler is not None:
+            self.accelerator.backward(losses.sum() * weight)
         else:
-            self.accelerator.backward(loss)
-        return losses.detach(), loss.detach()
+            losses.backward(self._weight_of(weight).expand_as(losses))  # as of the weighted sum, which nobody reads
+        return losses.detach()
+
+    def _weight_of(self, weight: float) -> Tensor:
+        """``weight`` on the device, float64: most steps have that of the step before."""
+        if self._weight is None or self._weight[0] != weight:
+            self._weight = weight, torch.full((), weight, dtype=torch.float64, device=self.accelerator.device)
+        return self._weight[1]
 
     def _shorten(self, pairs: TokenPairs) -> bool:
         """Halves the longest row of ``pairs``; False where each of them has a row to itself already."""

@@ -42,6 +42,7 @@ class Packed:
         if self.kind == "flex_attention":
             refuse_dense_fallback()
         self.buckets = Buckets(0)
+        self._zeros = torch.zeros(0, dtype=torch.float64, device=self._device)
         self.place()
 
     def place(self) -> None:
@@ -76,9 +77,14 @@ class Packed:
             )
         # float64: the margin is a difference of two sums over a thousand tokens, and would lose its digits in float32
         count = 2 * len(row.pairs)
-        sums = torch.zeros(count + (row.spare > 0), dtype=torch.float64, device=self._device)
-        sums = sums.index_add(0, row.answer, output.log_probs.double())
+        sums = self._zeros_of(count + (row.spare > 0)).index_add(0, row.answer, output.log_probs.double())
         return (sums[:count] if row.spare else sums).view(-1, 2), output
+
+    def _zeros_of(self, count: int) -> Tensor:
+        """[count] zeros that nobody writes to: made once, not a launch a row."""
+        if len(self._zeros) < count:
+            self._zeros = torch.zeros(2 * count, dtype=torch.float64, device=self._device)
+        return self._zeros[:count]
 
     def row(self, pairs: TokenPairs, places: tuple[int, ...]) -> Row:
         """The row of the pairs at ``places``, for this device's attention."""
@@ -123,7 +129,7 @@ def _forward(fused: Any) -> Callable[..., Any]:
     def forward(self: Any, *args: Any, row: Row | None = None, **kwargs: Any) -> Any:
         if row is None:
             return fused(*args, **kwargs)
-        hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state[0].index_select(0, row.where)
+        hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state.squeeze(0).index_select(0, row.where)
         head = self.get_output_embeddings()
         with around(head.weight, head.bias):
             log_probs, entropy, _, mean_logits, is_top1 = kernel.apply(
