@@ -5,10 +5,11 @@ A count of this kind came within 2 % of a H200's profile (see docs). Views launc
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -44,13 +45,31 @@ def dispatched(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Dispat
 
     def of(layers: int, *, casts: bool = False) -> Dispatched:
         if (layers, casts) not in found:
-            found[layers, casts] = row_of(layers, casts, tmp_path_factory.mktemp("launches"))
+            found[layers, casts] = row_of(layers, casts, tmp_path_factory.mktemp("launches"), Dispatched)
         return found[layers, casts]
 
     return of
 
 
-def row_of(layers: int, casts: bool, folder: Path) -> Dispatched:
+_Watch = TypeVar("_Watch", "Dispatched", "Called")
+
+
+class Called:
+    """Counts calls of functions, Python's and those in C."""
+
+    def __enter__(self) -> Called:
+        self.count = 0
+        sys.setprofile(self._count)
+        return self
+
+    def _count(self, frame: Any, event: str, argument: Any) -> None:
+        self.count += event in ("call", "c_call")
+
+    def __exit__(self, *raised: object) -> None:
+        sys.setprofile(None)
+
+
+def row_of(layers: int, casts: bool, folder: Path, watch: type[_Watch]) -> _Watch:
     import trl
     from peft import LoraConfig
     from tokenizers import Tokenizer
@@ -95,7 +114,7 @@ def row_of(layers: int, casts: bool, folder: Path) -> Dispatched:
     (row,) = packed.pack(pairs, 10**4)
     for _ in range(2):  # a first row makes tables that stay
         trainer.model.zero_grad()
-        with trainer._halves.lent() as collect, Dispatched() as mode:
+        with trainer._halves.lent() as collect, watch() as mode:
             trainer._row(trainer.model, row, 1 / 3, is_last=True)
             collect()
     return mode
@@ -148,3 +167,9 @@ def test_outside_of_layers_and_head_a_row_launches_at_most_60_operations(dispatc
         visible(packed)
     rest = row.counts - head.counts - mask.counts - a_layer(dispatched) - a_layer(dispatched)
     assert launches(rest) <= 60, rest
+
+
+def test_a_row_of_28_layers_makes_at_most_20000_calls_in_python(tmp_path: Path) -> None:
+    two, four = (row_of(layers, False, tmp_path / str(layers), Called).count for layers in (2, 4))
+    assert two < four
+    assert two + 26 * (four - two) // 2 <= 20_000
