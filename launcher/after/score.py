@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..backends.finding import find, on_cluster
 from ..errors import UsageError
 from ..launch.asked import ask, check_installed, error_of
 from ..runs.pair_rewards import LENGTH, Group, PairReward, grouped, written
-from ..runs.run_dir import RunDir, write_whole
+from ..runs.run_dir import write_whole
+from .target import target
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,10 @@ def score(name: str, file: Path, output: Path | None, column: str | None, say: C
     ``name`` may be the folder of a run, as ``launcher download --all`` leaves it. Raises UsageError where no run of this machine
     with weights is meant, DataError for mistakes in the file, LauncherError where the trainer is not installed here.
     """
-    run = _run(name)
+    found = target(name)
+    if found.run is None:
+        raise UsageError(f"{found.folder} is no run: score reads the mapping, the prompt and the loss of a run")
+    run = found.run
     check_installed("score")
     if output is not None and not output.absolute().parent.is_dir():
         raise UsageError(f"cannot write {output}: folder {output.absolute().parent} not found")
@@ -60,21 +63,3 @@ def score(name: str, file: Path, output: Path | None, column: str | None, say: C
     if output is not None:
         write_whole(output, written(pairs))
     return Scored(run.name, str(file), learned, by, groups, output, tuple(answer["notices"]))
-
-
-def _run(name: str) -> RunDir:
-    if (Path(name) / "run.json").is_file():
-        run = RunDir(Path(name).absolute())
-    else:
-        where, found = find(name)
-        there = on_cluster(where, found)
-        if there is not None:
-            download = f"launcher download {found.name} -n {there[1].namespace} --all"
-            raise UsageError(
-                f"{found.name} is on the cluster. Download it with: {download}\n"
-                f"    hint:     then score with its folder: launcher score ./{found.name} --data FILE"
-            )
-        run = found
-    if not run.adapter.is_dir():
-        raise UsageError(f"{run.name} has no adapter yet. Follow it with: launcher logs -f {run.name}")
-    return run
