@@ -126,9 +126,7 @@ def _sweep(
         if parallel is not None:
             raise UsageError("--parallel is for this machine: on a cluster the scheduler, or a queue of Kueue, decides")
         return submit_sweep(choice, axes, target.registry, data_of, anyway=False, as_json=False)
-    if detach:
-        raise UsageError("--detach: a sweep on this machine is followed to its end")
-    return run_here(choice, axes, target.backend, parallel, data_of)
+    return run_here(choice, axes, target.backend, parallel, data_of, detach=detach)
 
 
 def _submit(choice: Choice, registry: str | None, data_of: str | None, detach: bool) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ..errors import UsageError
 from .options import cluster_option, namespace_option, run_argument
 from .screen import complain, say
 
@@ -24,12 +25,18 @@ def _rank(context: click.Context, parameter: click.Parameter, value: str) -> int
 @cluster_option
 @namespace_option
 def logs(name: str, follow: bool, rank: int | None, cluster: bool, namespace: str | None) -> int:
-    """Print a run's log, from its first line."""
-    from ..backends.finding import find
+    """Print a run's log, from its first line; of a sweep: when each point was started and how it ended."""
+    from ..launch.swept import Swept, find
     from .watch import show_log
 
-    where, run = find(name, cluster=cluster, namespace=namespace)
-    return show_log(where, run, rank=rank, follow=follow)
+    found = find(name, cluster=cluster, namespace=namespace)
+    if isinstance(found, Swept):
+        from .sweep import show_log as show_sweep
+
+        if rank != 0:
+            raise UsageError(f"--rank is for one run: {', '.join(run.name for _, run, _ in found.runs[:3])}")
+        return show_sweep(found, follow=follow)
+    return show_log(*found, rank=rank, follow=follow)
 
 
 @click.command("stop", short_help="Stop a run after a checkpoint.")

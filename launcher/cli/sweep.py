@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import Aborted, Stopped, UsageError
-from .screen import LABEL, complain, facts, notices, say, table, this_launcher
+from ..errors import Aborted, Stopped
+from .screen import LABEL, complain, facts, notices, say, table, this_launcher, typed
 
 if TYPE_CHECKING:
     from ..launch.rendered import Choice
@@ -33,14 +33,16 @@ parallel_option = click.option(
 )
 
 
-def run_here(choice: Choice, axes: Sequence[str], backend: str | None, parallel: int | None, data_of: str | None) -> int:
-    """Runs a sweep on this machine to its end; returns the exit code."""
+def run_here(
+    choice: Choice, axes: Sequence[str], backend: str | None, parallel: int | None, data_of: str | None, *, detach: bool
+) -> int:
+    """Runs a sweep on this machine, to its end unless ``detach``; returns the exit code."""
     from ..launch.sweep import plan_sweep
 
-    return _continue(plan_sweep(choice, axes), backend, parallel, data_of)
+    return _continue(plan_sweep(choice, axes), backend, parallel, data_of, detach=detach)
 
 
-def _continue(sweep: Sweep, backend: str | None, parallel: int | None, data_of: str | None) -> int:
+def _continue(sweep: Sweep, backend: str | None, parallel: int | None, data_of: str | None, *, detach: bool) -> int:
     from ..launch.sweeping import sweep_here
     from .live import waiting
 
@@ -51,15 +53,29 @@ def _continue(sweep: Sweep, backend: str | None, parallel: int | None, data_of: 
         each = {name: fact for name, fact in found.first.facts.items() if name not in ("run", "output")}
         facts({"sweep": f"{sweep.name}: {len(sweep.points)} points, {count} at a time", **each})
         notices(found.first.notices)
-    return _ended(found, _watched(found))
+    if detach:
+        if found.first is not None:
+            found.first.where.prepare(found.first.spec, say)  # an image is built before the eyes of who asked
+        return _detached(found)
+    asked = _watched(found, say)
+    return _detached(found) if asked == "detach" else _ended(found, asked)
 
 
-def _watched(found: Sweeping) -> str | None:
+def _detached(found: Sweeping) -> int:
+    from ..launch.detached import detach
+
+    detach(found, lambda: _ended(found, _watched(found, lambda _: None)))
+    name = found.sweep.name
+    say(f"Sweep {name} continues without this terminal. Follow it with: {this_launcher()} logs -f {name}")
+    return 0
+
+
+def _watched(found: Sweeping, listener: Callable[[str], None]) -> str | None:
     from .watch import Interrupts
 
     with Interrupts() as interrupts:
         interrupts.is_watching = True
-        return found.run(_asking(interrupts), say)
+        return found.run(_asking(interrupts), listener)
 
 
 def _asking(interrupts: object) -> Callable[[], str | None]:
@@ -84,16 +100,14 @@ def _asking(interrupts: object) -> Callable[[], str | None]:
 def _ended(found: Sweeping, asked: str | None) -> int:
     """Draws the end of a sweep; returns its exit code."""
     outcomes = found.outcomes()
-    draw(found.sweep.name, outcomes)
-    if asked == "detach":
-        return 0
+    draw(found.sweep.name, outcomes, is_swept=False)
     if asked is not None:
         return Aborted.exit_code if asked == "kill" else Stopped.exit_code
     return 0 if all(one.is_done for one in outcomes) else 1
 
 
-def draw(name: str, outcomes: Sequence[Outcome]) -> None:
-    """The points, best first, and what fits next."""
+def draw(name: str, outcomes: Sequence[Outcome], *, is_swept: bool) -> None:
+    """The points, best first, and what fits next; ``is_swept``: a process starts those that are missing."""
     from ..launch.sweep import rank_notices, ranked
     from .states import quality, state_of
 
@@ -116,17 +130,22 @@ def draw(name: str, outcomes: Sequence[Outcome]) -> None:
         if one.known is not None and one.known.state in ("failed", "lost"):
             sentence = (one.known.sentence or "it did not print why").splitlines()[0]
             say(f"{one.run}: {sentence} (see: {this_launcher()} why {one.run})", indent=4)
-    _next(name, best_first)
+    _next(name, best_first, is_swept=is_swept)
 
 
-def _next(name: str, best_first: Sequence[Outcome]) -> None:
+def _next(name: str, best_first: Sequence[Outcome], *, is_swept: bool) -> None:
     done = [one.run for one in best_first if one.is_done]
     if done:
         say(f"{'best':<{LABEL}}{done[0]}")
     if len(done) > 1:
         say(f"{'next':<{LABEL}}{this_launcher()} compare {' '.join(done)}")
     if len(done) < len(best_first):
-        say(f"{len(done)} of {len(best_first)} points are done. Resume it with: {this_launcher()} resume {name}")
+        what = (
+            f"Follow it with: {this_launcher()} logs -f {name}"
+            if is_swept
+            else f"Resume it with: {this_launcher()} resume {name}"
+        )
+        say(f"{len(done)} of {len(best_first)} points are done. {what}")
 
 
 def render_sweep(choice: Choice, axes: Sequence[str], backend: str | None, *, cluster: bool, full: bool) -> None:
@@ -177,15 +196,46 @@ def resume_sweep(found: Swept, detach: bool) -> int:
         say(f"Started {', '.join(names)}" if names else f"{found.name}: nothing to resume")
         return 0
     found.check_idle()
-    if detach:
-        raise UsageError("--detach: a sweep on this machine is followed to its end")
     entry = found.entries[0]
-    return _continue(found.sweep, entry.get("backend"), entry.get("parallel"), None)
+    return _continue(found.sweep, entry.get("backend"), entry.get("parallel"), None, detach=detach)
 
 
 def stop_sweep(found: Swept, *, now: bool) -> None:
     found.stop(now=now, say=say, warn=complain)
-    draw(found.name, found.outcomes())
+    draw(found.name, found.outcomes(), is_swept=False)
+
+
+def show_log(found: Swept, *, follow: bool) -> int:
+    """Prints the sweep's log, with ``follow`` to its end. Ctrl-C does not stop the sweep."""
+    from .watch import Interrupts
+
+    with Interrupts() as interrupts:
+        interrupts.is_watching = True
+        for piece in found.log(follow=follow):
+            click.echo(piece, nl=False)
+            if interrupts.count:
+                complain(f"{found.name} continues")
+                return Aborted.exit_code
+    return 0
+
+
+def show_why(found: Swept, as_json: bool) -> None:
+    """Why each point that is not done waits, runs or failed."""
+    points = found.explained()
+    if as_json:
+        given = [{"run": run, "settings": list(point.settings), "why": why and why.json()} for point, run, why in points]
+        click.echo(json.dumps({"sweep": found.name, "points": given}, indent=2, ensure_ascii=False))
+        return
+    for point, run, why in points:
+        say(f"{run}  {point}  {'not started' if why is None else why.state}")
+        if why is not None:
+            facts({"why": why.why.sentence, "what to do": typed(why.why.suggestion)})
+        elif not found.is_swept:
+            facts({"why": "no process starts it", "what to do": f"{this_launcher()} resume {found.name}"})
+        else:
+            facts({"why": "it waits for the points before it"})
+    if not points:
+        say(f"every point of {found.name} is done")
 
 
 def show_status(found: Swept, as_json: bool) -> None:
@@ -193,4 +243,4 @@ def show_status(found: Swept, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"sweep": found.name, "points": [one.json() for one in outcomes]}, indent=2, ensure_ascii=False))
         return
-    draw(found.name, outcomes)
+    draw(found.name, outcomes, is_swept=found.is_swept)

@@ -19,13 +19,19 @@ from .screen import facts, typed
 def why(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
     """Explain in one sentence why a run waits, runs or failed, and how to fix it.
 
-    RUN is a name or the beginning of one, an experiment (its newest run) or `latest`. It reads what the host, Docker or the
-    cluster shows: conditions, events, exit codes, queues and the last lines of the log.
+    RUN is a name or the beginning of one, an experiment (its newest run), `latest` or a sweep. It reads what the host, Docker or
+    the cluster shows: conditions, events, exit codes, queues and the last lines of the log.
     """
-    from ..backends.finding import find
     from ..backends.state import explained
+    from ..launch.swept import Swept, find
 
-    found = explained(*find(name, cluster=cluster, namespace=namespace))
+    there = find(name, cluster=cluster, namespace=namespace)
+    if isinstance(there, Swept):
+        from .sweep import show_why
+
+        show_why(there, as_json)
+        return
+    found = explained(*there)
     if as_json:
         click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
         return

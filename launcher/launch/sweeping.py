@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..errors import UsageError
 from ..runs.processes import Process
@@ -59,11 +60,13 @@ class Sweeping:
     backend: str | None
     slots: Slots
     pairs: Mapping[int, Pairs]  # by the number of a point that is to be started
-    existing: Mapping[str, RunDir]
+    existing: dict[str, RunDir]
     first: Prepared | None  # the first point that is to be started
-    say: Say = field(default=lambda _: None, init=False)
+    log: Path  # of the sweep: what happens to its points, with times
+    _listener: Say = field(default=lambda _: None, init=False)
     _running: dict[int, tuple[Point, AnyBackend, RunDir]] = field(default_factory=dict, init=False)  # by slot
     _told: dict[str, float] = field(default_factory=dict, init=False)
+    _over: set[int] = field(default_factory=set, init=False)  # numbers of points that ended in this command
     _is_warm: bool = field(default=False, init=False)
 
     def outcomes(self) -> list[Outcome]:
@@ -75,16 +78,33 @@ class Sweeping:
         names = [(point, self.sweep.run(point)) for point in self.sweep.points]
         return [Outcome(point, name, known(there[name]) if name in there else None) for point, name in names]
 
+    def say(self, line: str) -> None:
+        """Tells who listens, and the sweep's log."""
+        self._listener(line)
+        with suppress(OSError):  # a full disk ends a point, which is told
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}  {line}\n")
+
+    def is_begun_by(self, pid: int) -> bool:
+        """Whether the process ``pid`` of this machine has started or resumed a point."""
+        from ..backends.finding import local_runs
+
+        names = {self.sweep.run(point) for point in self.sweep.points}
+        entries = [run.read_record().get("sweep") or {} for run in local_runs() if run.name in names]
+        return any((entry.get("process") or {}).get("pid") == pid for entry in entries)
+
     def run(self, asked: Callable[[], str | None], say: Say) -> str | None:
         """Starts points until all are over. ``asked`` is called often and returns ``stop``, ``kill``, ``detach`` or None; ``say``
         is told what happens to each point.
 
-        Returns the last of these that was asked, None where nothing was.
+        Returns the last of these that was asked, None where nothing was; after ``detach`` it may be called again.
         """
-        self.say = say
+        self._listener = say
         for run in self.existing.values():  # `launcher stop` finds this process by the records
-            run.update_record(sweep={**run.read_record()["sweep"], "process": _this_process()})
-        waiting, last = [point for point in self.sweep.points if not self._is_done(point)], None
+            run.update_record(sweep={**run.read_record()["sweep"], **self._marks})
+        waiting = [point for point in self.sweep.points if point.number not in self._over and not self._is_done(point)]
+        last = None
         done = len(self.sweep.points) - len(waiting)
         if done:
             self.say(f"{done} of {len(self.sweep.points)} points are done")
@@ -92,6 +112,8 @@ class Sweeping:
             while self._running or (waiting and last is None):
                 last = self._heed(asked(), last)
                 if last == "detach":
+                    self.existing |= {run.name: run for _, _, run in self._running.values()}
+                    self._running.clear()
                     return last
                 self._collect()
                 if last is None:
@@ -136,6 +158,7 @@ class Sweeping:
             self._is_warm = self._is_warm or now.is_over or (run.steps.is_file() and run.steps.stat().st_size > 0)
             if now.is_over:
                 del self._running[slot]
+                self._over.add(point.number)
                 code = "" if now.exit_code in (None, 0) else f" (exit {now.exit_code}): {(now.sentence or '').splitlines()[0]}"
                 self._tell(point, f"{now.state}{code}")
             elif time.monotonic() - self._told[run.name] >= _PAUSE:
@@ -179,11 +202,16 @@ class Sweeping:
         from .rendered import rendered
         from .start import prepared
 
-        note = self.sweep.note(point, parallel=len(self.slots.gpus), backend=self.backend, process=_this_process())
+        note = self.sweep.note(point, parallel=len(self.slots.gpus), backend=self.backend, **self._marks)
         ready = prepared(rendered(self.sweep.choice_of(point), self.backend, note), self.pairs[point.number])
         ready.where.prepare(ready.spec, self.say)
         ready = replace(ready, spec=self._shared(ready.spec))
         return ready.where, ready.start(self.say)
+
+    @property
+    def _marks(self) -> dict[str, Any]:
+        """By which other commands find the process that starts the points, and its lines."""
+        return {"process": _this_process(), "log": str(self.log)}
 
     def _shared(self, spec: Any) -> Any:
         """``spec`` with its share of this machine's cores."""
@@ -217,7 +245,16 @@ def sweep_here(sweep: Sweep, backend: str | None, parallel: int | None, data_of:
             if sweep.run(point) not in existing:
                 found, pairs[point.number] = _checked(sweep, point, one.experiment, backend, data_of, read, say)
                 first = first or prepared(found, pairs[point.number])
-    return Sweeping(sweep, backend, slots, pairs, existing, first)
+    return Sweeping(sweep, backend, slots, pairs, existing, first, _log(sweep, existing, first))
+
+
+def _log(sweep: Sweep, existing: Mapping[str, RunDir], first: Prepared | None) -> Path:
+    """The sweep's log, beside the folder with the runs of its first point's model."""
+    run = existing.get(sweep.run(sweep.points[0]))
+    if run is None and first is not None:
+        run = cast("RunDir", cast("Any", first.spec).run_dir)
+    assert run is not None, "a point exists, or is to be started"
+    return run.shelf.resolve() / "sweeps" / f"{sweep.name}.log"
 
 
 def _checked(

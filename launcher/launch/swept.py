@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import UsageError
+from ..errors import LauncherError, UsageError
 from ..runs.processes import Process
 from .sweep import Outcome, Point, Sweep, of_record
 
+if TYPE_CHECKING:
+    from ..backends.state import Explained
+
 _TICK: Final = 0.2  # seconds between two looks at the runs
+_LOOK: Final = 5.0  # the same at those of a cluster, which costs requests for each
 
 
 @dataclass(frozen=True)
@@ -61,17 +65,78 @@ class Swept:
                 begun.append(run.name)
         return begun
 
+    def explained(self) -> list[tuple[Point, str, Explained | None]]:
+        """Point, run, and why it waits, runs or failed: of every point that is not done; None where it was not started."""
+        from ..backends.state import explained
+
+        there = {run.name: (where, run) for where, run, _ in self.runs}
+        waiting = [one for one in self.outcomes() if not one.is_done]
+        return [(one.point, one.run, explained(*there[one.run]) if one.run in there else None) for one in waiting]
+
+    def log(self, *, follow: bool) -> Iterator[str]:
+        """The sweep's log in pieces, with ``follow`` to its end; an empty piece: nothing came for a moment.
+
+        On this machine it is a file. On a cluster no process sweeps: one line a point, and a new one when it has changed.
+        """
+        path = next((Path(entry["log"]) for entry in self.entries if entry.get("log")), None)
+        return self._changes(follow=follow) if path is None else self._lines(path, follow=follow)
+
+    def _lines(self, path: Path, *, follow: bool) -> Iterator[str]:
+        try:
+            file = path.open(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise LauncherError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+        with file:
+            while True:
+                is_last = not follow or self.starter is None  # before reading: then nothing is missed
+                yield file.read()
+                if is_last:
+                    return
+                time.sleep(_TICK)
+
+    def _changes(self, *, follow: bool) -> Iterator[str]:
+        told: dict[str, str] = {}
+        while True:
+            outcomes = self.outcomes()
+            for one in outcomes:
+                line = f"{one.run}  {one.point}  {_words(one)}"
+                if told.get(one.run) != line:
+                    yield f"{line}\n"
+                told[one.run] = line
+            if not follow or all(one.known is None or one.known.is_over for one in outcomes):
+                return
+            until = time.monotonic() + (_LOOK if self.sweep is None else _TICK)
+            while time.monotonic() < until:
+                yield ""
+                time.sleep(_TICK)
+
     @property
     def starter(self) -> Process | None:
         """The command on this machine that starts the points, where it is alive."""
         found = (Process.parse(entry.get("process")) for entry in self.entries)
         return next((one for one in found if one is not None and one.is_here and one.alive), None)
 
+    @property
+    def is_swept(self) -> bool:
+        """Whether points that are not over will be started, or run, without another command."""
+        if self.sweep is not None:
+            return self.starter is not None
+        return not all(where.status(run).is_over for where, run, _ in self.runs)
+
     def check_idle(self) -> None:
         """Raises UsageError while another command starts the points."""
         starter = self.starter
         if starter is not None:
             raise UsageError(f"{self.name} is being swept by process {starter.pid}; stop it with: launcher stop {self.name}")
+
+
+def _words(one: Outcome) -> str:
+    """How a point is, in one line."""
+    known = one.known
+    if known is None or known.step is None:
+        return one.state
+    loss = f", loss {known.loss:.4f}" if known.loss is not None else ""
+    return f"{one.state}, step {known.progress}{loss}"
 
 
 def find(name: str, *, cluster: bool, namespace: str | None) -> Swept | tuple[Any, Any]:

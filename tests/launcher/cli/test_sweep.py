@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -117,10 +118,42 @@ def test_ctrl_c_stops_a_sweep_as_a_run(home: Path) -> None:
     assert (record(home, "grid-1")["outcome"]["state"], run_dir(home, "grid-2").path.exists()) == ("stopped", False)
 
 
+def test_a_detached_sweep_continues_without_its_terminal_and_is_followed_explained_and_stopped_by_its_name(home: Path) -> None:
+    slow = {"FAKE_WAIT": "60"}
+    axis = "hyperparameters.beta=0.1,0.2"
+    begun = launcher(home, "run", "demo", "--backend", "host", "--name", "grid", "--detach", "--sweep", axis, **slow)
+    assert begun.returncode == 0, begun.stdout + begun.stderr
+    assert "sweep       grid: 2 points, 1 at a time\n" in begun.stdout
+    assert begun.stdout.endswith("Sweep grid continues without this terminal. Follow it with: launcher logs -f grid\n")
+    starter = record(home, "grid-1")["sweep"]["process"]["pid"]
+    assert os.getsid(starter) == starter, "a session of its own: a hang-up of the terminal does not reach it"
+    assert "0 of 2 points are done. Follow it with: launcher logs -f grid\n" in launcher(home, "status", "grid").stdout
+    why = launcher(home, "why", "grid").stdout
+    assert "grid-2  beta=0.2  not started\nwhy         it waits for the points before it\n" in why
+    follower = begin(home, "logs", "-f", "grid")
+    wait_for(lambda: has_stepped(run_dir(home, "grid-1")))
+    assert launcher(home, "stop", "grid").returncode == 0
+    assert follower.wait(20) == 0
+    assert follower.stdout is not None
+    followed = follower.stdout.read()
+    assert re.findall(r"^[\d-]{10} [\d:]{8}  (.*)$", followed, re.MULTILINE) == [
+        "[1/2] grid-1  beta=0.1  started",
+        "stopping grid-1 after a checkpoint",
+        "[1/2] grid-1  beta=0.1  stopped (exit 143): stopped after a checkpoint",
+    ]
+    assert followed.endswith("0 of 2 points are done. Resume it with: launcher resume grid\n")
+
+    resumed = launcher(home, "resume", "grid", "--detach")
+    assert resumed.returncode == 0, resumed.stderr
+    done = launcher(home, "logs", "-f", "grid")
+    assert (done.returncode, done.stdout.startswith(followed)) == (0, True)
+    assert "next        launcher compare grid-1 grid-2\n" in done.stdout
+    assert launcher(home, "why", "grid").stdout == "every point of grid is done\n"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--sweep", "hyperparameters.beta=0.1,0.2", "--detach"], "--detach: a sweep on this machine is followed to its end"),
         (["--parallel", "2"], "--parallel needs --sweep"),
         (["--sweep", "hyperparameters.beta=0.1,0.10"], "--sweep: points 1 (beta=0.1) and 2 (beta=0.10) are the same experiment"),
     ],
