@@ -27,6 +27,8 @@ class Settings(TypedDict, total=False):
 
     experiment_id: str | int
     topic: str
+    adapter: str
+    adapter_mode: Literal["continue", "merge"]
     framework: Literal["trl", "unsloth"]
     multimodal: bool
     datasets_path: str

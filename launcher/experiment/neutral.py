@@ -35,7 +35,7 @@ _NEUTRAL: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
     (("auto",), "torch_dtype dtype device_map bf16 fp16 flash_attn attn_implementation"),
     (("CAUSAL_LM", "TaskType.CAUSAL_LM"), "task_type"),
     (("LORA", "PeftType.LORA"), "peft_type"),
-    (("lora",), "adapter finetuning_type"),
+    (("lora",), "finetuning_type"),
     (("dpo",), "trainer trainer_type training_type training_method stage task method rl"),
     (("main",), "revision model_revision"),
     (("keep_start",), "truncation_mode"),

@@ -14,6 +14,8 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "topic": "description notes comment tags",
         "model_name": "model base_model model_name_or_path model_id model_path pretrained_model pretrained_model_name_or_path "
         "base_model_config checkpoint_path",
+        "adapter": "adapter_name_or_path adapter_path adapter_id adapter_name lora_model_dir lora_path lora_adapter peft_model "
+        "peft_model_id sft_adapter init_adapter",
         "datasets_path": "dataset datasets data data_path data_dir dataset_path dataset_dir dataset_name train_data path",
         "train_filename": "train_file train_files training_file train_path train_dataset train_csv",
         "validation_filename": "validation_file val_file eval_file test_file eval_path eval_dataset test_datasets valid_file "
@@ -157,12 +159,12 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "NF4 with double quantization is built in; use hyperparameters.load_in_4bit: true": "bnb_4bit_compute_dtype "
     "bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_config double_quantization",
     "FSDP is not supported; use launch.parallelism: zero3": "fsdp fsdp_config fsdp_version",
-    "LoRA is the default; to train all weights use hyperparameters.full_finetuning: true": "adapter peft use_peft use_lora",
+    "LoRA is the default; to train all weights use hyperparameters.full_finetuning: true": "peft use_peft use_lora",
     "the fast path packs sequences itself; remove the key": "sample_packing packing neat_packing eval_packing",
     "not supported: name a file with the validation pairs in validation_filename": "val_size val_set_size eval_size test_size "
     "validation_split test_split train_split split",
-    "not supported: the reference is the base model": "ref_model reference_model ref_model_name_or_path reference_free "
-    "force_use_ref_model",
+    "the reference is the model that training starts from: model_name, with adapter on it": "ref_model reference_model "
+    "ref_model_name_or_path reference_free force_use_ref_model",
     "the chat template of the model's tokenizer is used; remove the key": "chat_template template conversation_template",
     "not supported: plain LoRA only": "use_dora dora use_rslora rslora loraplus_lr_ratio modules_to_save loftq_config peft_type "
     "init_lora_weights rank_pattern alpha_pattern layers_to_transform layers_pattern layer_replication exclude_modules "

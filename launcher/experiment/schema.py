@@ -5,155 +5,24 @@ run folder, Python users from keyword arguments. All three get the same frozen c
 """
 
 import math
-import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..errors import ExperimentError, Mistake
-from ..redact import SECRET
 from .bucket_name import EXPECTED, SCHEME, is_bucket, split
+from .columns import ColumnMapping, merge_mappings
 from .hyperparameters import Hyperparameters, needs_evaluations
+from .launch import VARIABLE, Kubernetes, Launch
 from .neutral import without_neutral
 from .samples import Samples, SamplesSection
-from .section import Float, Frozen, Int, Name, Section, Size, Text, Texts, nothing
+from .section import Name, Section, Text
+from .storage import StorageConfig
 from .watched import Health
 
-
-class ColumnMapping(Section):
-    """Which columns make the prompt and the two answers."""
-
-    input_columns: Frozen[Text] | None = Field(None, description="placeholder of the user template -> column of the data")
-    chosen: Text | Frozen[Text] | None = Field(None, description="column of the preferred answer, or JSON key -> column")
-    rejected: Text | Frozen[Text] | None = Field(None, description="column of the other answer, or JSON key -> column")
-    label_columns: Text | Frozen[Text | Frozen[Text]] | None = Field(
-        None, description="another form: {chosen: …, rejected: …}, or the column of the preferred answer alone"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_neutral(cls, data: Any) -> Any:
-        return without_neutral("dpo_column_mapping_config", data)
-
-    @model_validator(mode="after")
-    def _said_once(self) -> Self:
-        if self.label_columns is not None:
-            own = "chosen" if not self._labels_both else "chosen and rejected"
-            if self.chosen is not None or (self._labels_both and self.rejected is not None):
-                raise PydanticCustomError("twice", f"sets {own} twice: directly and in label_columns; keep one")
-        return self
-
-    @property
-    def _labels_both(self) -> bool:
-        return isinstance(self.label_columns, Mapping) and set(self.label_columns) == {"chosen", "rejected"}
-
-    def resolved(self) -> Self:
-        """The same mapping with ``label_columns`` written as ``chosen`` and ``rejected``."""
-        if self.label_columns is None:
-            return self
-        labels: Any = self.label_columns
-        answers = dict(labels) if self._labels_both else {"chosen": labels, "rejected": self.rejected}
-        return type(self)(input_columns=self.input_columns, **answers)
-
-
-class StorageConfig(Section):
-    """Where an adapter goes after training."""
-
-    provider: Literal["s3"] = Field("s3", description="the kind of object store")
-    upload_to_cloud: bool = Field(False, description="upload the adapter after training")
-    bucket_name: Text | None = Field(None, description="name of the bucket")
-    object_prefix: str = Field("", description="prefix of every object's key")
-    endpoint_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
-        None, description="address of an S3-compatible server; unset: AWS"
-    )
-    region: Text | None = Field(None, description="the bucket's region; unset: AWS_REGION")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_neutral(cls, data: Any) -> Any:
-        return without_neutral("storage_config", data)
-
-    @field_validator("bucket_name", mode="after")
-    @classmethod
-    def _may_exist(cls, value: str | None) -> str | None:
-        if value is not None and not is_bucket(value):
-            raise PydanticCustomError("bucket_type", EXPECTED)
-        return value
-
-    @field_validator("endpoint_url", mode="after")
-    @classmethod
-    def _holds_no_secret(cls, value: str | None) -> str | None:
-        if value is not None and "@" in value.split("/")[2]:
-            raise PydanticCustomError(
-                "secret", "contains a user name or a password; put AWS_ACCESS_KEY and AWS_SECRET_KEY into .env"
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _has_bucket(self) -> Self:
-        if self.upload_to_cloud and self.bucket_name is None:
-            raise PydanticCustomError("no_bucket", "needs bucket_name for upload_to_cloud: true")
-        return self
-
-
-class Kubernetes(Section):
-    """Settings for a Kubernetes cluster."""
-
-    namespace: Text | None = Field(None, description="namespace of the run; unset: that of the context")
-    queue: Text | None = Field(None, description="Kueue's LocalQueue")
-    service_account: Text | None = Field(None, description="the pods' service account")
-    node_selector: Frozen[Text] = Field(default_factory=nothing, description="labels that the nodes must have")
-    tolerations: tuple[Frozen[Any], ...] = Field((), description="taints that the pods tolerate")
-    image_pull_secrets: Texts = Field((), description="secrets for pulling the image")
-    volumes: Frozen[Text] = Field(default_factory=nothing, description="runs, cache, data -> name of a persistent volume claim")
-    kind: Literal["auto", "job", "jobset"] = Field("auto", description="kind of object that runs the pods")
-    secret: Text = Field("dpo-secrets", description="the Secret that `launcher secrets push` writes")
-    runtime_class: Text | None = Field(None, description="the pods' runtime class, such as nvidia on k3s")
-    active_deadline: Int | None = Field(
-        None, ge=1, description="seconds after which the run is ended; the time in Pending counts"
-    )
-
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-class Launch(Section):
-    """Where and on which resources the experiment runs; the mathematics does not depend on it."""
-
-    image: Text | None = Field(None, description="container image; unset: built from this checkout")
-    gpus: Annotated[Literal["auto"] | Annotated[Int, Field(ge=0)], Field()] = Field("auto", description="GPUs per node")
-    nodes: Int = Field(1, ge=1, description="number of nodes")
-    processes: Int | None = Field(None, ge=1, description="processes per node without GPUs; unset: 1")
-    parallelism: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
-        "auto", description="auto, ddp, or the name of a file in configs/deepspeed, such as zero2"
-    )
-    global_batch_size: Int | None = Field(None, ge=1, description="pairs per step over all devices; unset: as on one device")
-    cpus: Float | None = Field(None, gt=0, description="CPU cores per node")
-    memory: Size | None = Field(None, description="main memory per node, such as 64Gi")
-    shm_size: Size | None = Field(None, description="size of /dev/shm, such as 16Gi")
-    env: tuple[Text, ...] | Frozen[str | Int | Float | bool | None] = Field(
-        (), description="names of variables to pass on, or name -> value"
-    )
-    secrets: Texts = Field((), description="names of secrets, delivered as files")
-    max_restarts: Int = Field(3, ge=0, description="restarts after a temporary failure")
-    kubernetes: Kubernetes = Field(default_factory=Kubernetes.model_construct, description="settings for a Kubernetes cluster")
-
-    @field_validator("env", mode="after")
-    @classmethod
-    def _no_secret(cls, env: Any) -> Any:
-        secret = next((name for name in env if SECRET.search(name)), None)
-        if secret is not None:
-            raise PydanticCustomError("secret", f": {secret} looks like a secret; name it in launch.secrets instead")
-        given = [name for name, value in env.items() if value is not None] if isinstance(env, Mapping) else []
-        address = next((name for name in given if name.startswith("GOOGLE_SHEETS_")), None)
-        if address is not None:  # a file must not decide where a key is sent
-            raise PydanticCustomError("address", f": {address} is read from the environment or .env only")
-        wrong = next((name for name in env if not _VARIABLE.fullmatch(name)), None)
-        if wrong is not None:
-            raise PydanticCustomError("variable", f": {wrong!r} is not a variable name (letters, digits and '_')")
-        return env
+__all__ = ["ColumnMapping", "Experiment", "Kubernetes", "Launch", "StorageConfig"]
 
 
 class Experiment(Section):
@@ -162,6 +31,12 @@ class Experiment(Section):
     experiment_id: Name = Field("default", description="names the output folder exp_<id>")
     topic: Text | None = Field(None, description="free text, kept in the run's record")
     model_name: Text = Field(description="hub id, a local folder, or s3://…")
+    adapter: Text | None = Field(
+        None, description="adapter to start from: a folder, a hub id (or id@revision), s3://…, or a run of this machine"
+    )
+    adapter_mode: Literal["continue", "merge"] = Field(
+        "continue", description="continue: train this adapter on; merge: merge it into the model, and train a new one"
+    )
     framework: Literal["trl", "unsloth"] = Field("trl", description="trl; unsloth is accepted and means the same")
     multimodal: bool = Field(False, description="only false is supported")
     datasets_path: Text | None = Field(None, description="folder or s3://… with the CSV files")
@@ -193,24 +68,32 @@ class Experiment(Section):
     def _without_neutral(cls, data: Any) -> Any:
         return without_neutral("", data)
 
-    @field_validator("model_name", "datasets_path", mode="after")
+    @field_validator("adapter", mode="before")
+    @classmethod
+    def _no_kind_of_adapter(cls, value: Any) -> Any:
+        """Other tools name the kind of a new adapter here: LoRA is the only one."""
+        if value == "qlora":
+            raise PydanticCustomError("adapter_kind", "names an adapter to start from; for QLoRA set load_in_4bit: true")
+        return None if value == "lora" else value
+
+    @field_validator("model_name", "adapter", "datasets_path", mode="after")
     @classmethod
     def _names_a_bucket(cls, value: str | None) -> str | None:
         if value is not None and value.startswith(SCHEME) and not is_bucket(split(value)[0]):
             raise PydanticCustomError("bucket_type", f"{SCHEME}bucket/folder, with {EXPECTED}")
         return value
 
-    @field_validator("model_name", mode="after")
+    @field_validator("model_name", "adapter", mode="after")
     @classmethod
-    def _names_a_folder(cls, value: str) -> str:
-        if _last_part(value) in ("", ".", "..", "~"):
+    def _names_a_folder(cls, value: str | None) -> str | None:
+        if value is not None and _last_part(value) in ("", ".", "..", "~"):
             raise PydanticCustomError("folder", f"must end with the name of a folder, not {value}")
         return value
 
     @field_validator("notify", mode="after")
     @classmethod
     def _names_a_variable(cls, value: str | None) -> str | None:
-        if value is not None and not _VARIABLE.fullmatch(value):
+        if value is not None and not VARIABLE.fullmatch(value):
             raise PydanticCustomError(
                 "variable", "must be the name of a variable, such as SLACK_WEBHOOK_URL; put the address itself into .env"
             )
@@ -238,7 +121,18 @@ class Experiment(Section):
         if wants is not None and not self.has_validation:
             name = "validation_sheet" if self.spreadsheet_id else "validation_filename"
             raise PydanticCustomError("no_validation", f"sets {wants} but has no {name}")
-        _merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
+        merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
+        return self
+
+    @model_validator(mode="after")
+    def _adapter_can_be_trained(self) -> Self:
+        if self.adapter is None:
+            if self.adapter_mode != "continue":
+                raise PydanticCustomError("no_adapter", "sets adapter_mode but has no adapter")
+            return self
+        if self.hyperparameters.full_finetuning and self.adapter_mode == "continue":
+            what = "trains all weights of the model: an adapter cannot be continued; set adapter_mode: merge"
+            raise PydanticCustomError("adapter_mode", f"sets full_finetuning and adapter: full_finetuning {what}")
         return self
 
     @model_validator(mode="after")
@@ -260,7 +154,7 @@ class Experiment(Section):
     @property
     def columns(self) -> ColumnMapping:
         """The mapping in force, with the defaults ``prompt``, ``chosen`` and ``rejected`` filled in."""
-        return _merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
+        return merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
 
     @property
     def model_folder(self) -> str:
@@ -320,19 +214,3 @@ class Experiment(Section):
 
 def _last_part(path: str) -> str:
     return path.removeprefix("s3://").rstrip("/").rsplit("/", 1)[-1]
-
-
-def _merge_mappings(dpo: ColumnMapping | None, general: ColumnMapping | None) -> ColumnMapping:
-    fields: dict[str, Any] = {"input_columns": {"prompt": "prompt"}, "chosen": "chosen", "rejected": "rejected"}
-    given: dict[str, Any] = {}
-    for mapping in (general, dpo):
-        for key in fields:
-            value = getattr(mapping.resolved(), key) if mapping is not None else None
-            if value is None:
-                continue
-            if key in given and given[key] != value:
-                raise PydanticCustomError(
-                    "twice", f"has two values for {key}: in dpo_column_mapping_config and column_mapping_config; keep one"
-                )
-            given[key] = value
-    return ColumnMapping.model_construct(**{**fields, **given})  # each value was checked in its own mapping

@@ -179,7 +179,7 @@ def _servers(experiment: Experiment) -> list[Variable]:
 
 def uses_s3(experiment: Experiment) -> bool:
     """Whether a run of the experiment reads from a bucket or may write to one."""
-    paths = (experiment.model_name, experiment.datasets_path)
+    paths = (experiment.model_name, experiment.adapter, experiment.datasets_path)
     return experiment.storage_config is not None or any((path or "").startswith("s3://") for path in paths)
 
 

@@ -5,6 +5,8 @@ cat > '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112
   "experiment_id": "1",
   "topic": null,
   "model_name": "../models/tiny",
+  "adapter": null,
+  "adapter_mode": "continue",
   "framework": "trl",
   "multimodal": false,
   "datasets_path": "/srv/data",

@@ -5,6 +5,8 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1/experime
   "experiment_id": "1",
   "topic": null,
   "model_name": "Qwen/Qwen3-0.6B",
+  "adapter": null,
+  "adapter_mode": "continue",
   "framework": "trl",
   "multimodal": false,
   "datasets_path": "data",

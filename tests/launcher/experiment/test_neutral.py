@@ -73,7 +73,6 @@ def test_a_file_of_the_family_loads_and_names_once_what_has_no_effect(tmp_path: 
         ("loftq_config", {}),
         ("trainer", "DPO"),
         ("val_set_size", 0),
-        ("adapter", "lora"),
         ("dataset_text_field", "anything"),
         ("remove_unused_columns", False),
         ("push_to_hub", False),

@@ -382,3 +382,31 @@ def test_steps_are_counted_as_transformers_does(pairs, hyperparameters, expected
     experiment = Experiment.parse({"model_name": "m", "datasets_path": "d", "hyperparameters": hyperparameters})
     assert experiment.steps(pairs, world=1) == expected
     assert experiment.steps(pairs, world=2) == expected, "a global batch is one on any number of devices"
+
+
+@pytest.mark.parametrize(
+    "name", ["adapters/sft", "org/adapter", "org/adapter@v1", "s3://bucket/adapter", "exp_1-20261124-101112-beef"]
+)
+def test_an_adapter_to_start_from_is_continued_unless_it_is_to_be_merged(name: str) -> None:
+    assert (parsed().adapter, parsed(adapter=name).adapter, parsed(adapter=name).adapter_mode) == (None, name, "continue")
+    assert parsed(adapter=name, adapter_mode="merge").adapter_mode == "merge"
+
+
+def test_the_kind_of_adapter_that_other_tools_name_is_no_adapter_to_start_from() -> None:
+    assert parsed(adapter="lora").adapter is None
+    assert wrong(adapter="qlora") == [("adapter", "adapter names an adapter to start from; for QLoRA set load_in_4bit: true")]
+
+
+def test_all_weights_are_trained_only_on_a_merged_adapter() -> None:
+    full = {"adapter": "adapters/sft", "hyperparameters": {"full_finetuning": True}}
+    assert parsed(**full, adapter_mode="merge").hyperparameters.full_finetuning
+    [(_, what)] = wrong(**full)
+    assert what.endswith("an adapter cannot be continued; set adapter_mode: merge")
+    assert wrong(adapter_mode="merge")[0][1].endswith("sets adapter_mode but has no adapter")
+
+
+@pytest.mark.parametrize(("given", "says"), [("s3://a b/x", "bucket"), ("..", "must end with the name of a folder")])
+def test_an_adapter_that_names_no_place_is_refused(given: str, says: str) -> None:
+    [(place, what)] = wrong(adapter=given)
+    assert place == "adapter"
+    assert says in what

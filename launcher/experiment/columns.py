@@ -1,0 +1,63 @@
+"""Columns: which columns of the data make the prompt and the two answers."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from .neutral import without_neutral
+from .section import Frozen, Section, Text
+
+
+class ColumnMapping(Section):
+    """Which columns make the prompt and the two answers."""
+
+    input_columns: Frozen[Text] | None = Field(None, description="placeholder of the user template -> column of the data")
+    chosen: Text | Frozen[Text] | None = Field(None, description="column of the preferred answer, or JSON key -> column")
+    rejected: Text | Frozen[Text] | None = Field(None, description="column of the other answer, or JSON key -> column")
+    label_columns: Text | Frozen[Text | Frozen[Text]] | None = Field(
+        None, description="another form: {chosen: …, rejected: …}, or the column of the preferred answer alone"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_neutral(cls, data: Any) -> Any:
+        return without_neutral("dpo_column_mapping_config", data)
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        if self.label_columns is not None:
+            own = "chosen" if not self._labels_both else "chosen and rejected"
+            if self.chosen is not None or (self._labels_both and self.rejected is not None):
+                raise PydanticCustomError("twice", f"sets {own} twice: directly and in label_columns; keep one")
+        return self
+
+    @property
+    def _labels_both(self) -> bool:
+        return isinstance(self.label_columns, Mapping) and set(self.label_columns) == {"chosen", "rejected"}
+
+    def resolved(self) -> Self:
+        """The same mapping with ``label_columns`` written as ``chosen`` and ``rejected``."""
+        if self.label_columns is None:
+            return self
+        labels: Any = self.label_columns
+        answers = dict(labels) if self._labels_both else {"chosen": labels, "rejected": self.rejected}
+        return type(self)(input_columns=self.input_columns, **answers)
+
+
+def merge_mappings(dpo: ColumnMapping | None, general: ColumnMapping | None) -> ColumnMapping:
+    """The mapping of both sections, with the defaults filled in; raises PydanticCustomError where they contradict each other."""
+    fields: dict[str, Any] = {"input_columns": {"prompt": "prompt"}, "chosen": "chosen", "rejected": "rejected"}
+    given: dict[str, Any] = {}
+    for mapping in (general, dpo):
+        for key in fields:
+            value = getattr(mapping.resolved(), key) if mapping is not None else None
+            if value is None:
+                continue
+            if key in given and given[key] != value:
+                raise PydanticCustomError(
+                    "twice", f"has two values for {key}: in dpo_column_mapping_config and column_mapping_config; keep one"
+                )
+            given[key] = value
+    return ColumnMapping.model_construct(**{**fields, **given})  # each value was checked in its own mapping

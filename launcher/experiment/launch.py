@@ -1,0 +1,69 @@
+"""Launch: where and on which resources an experiment runs."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from ..redact import SECRET
+from .section import Float, Frozen, Int, Section, Size, Text, Texts, nothing
+
+
+class Kubernetes(Section):
+    """Settings for a Kubernetes cluster."""
+
+    namespace: Text | None = Field(None, description="namespace of the run; unset: that of the context")
+    queue: Text | None = Field(None, description="Kueue's LocalQueue")
+    service_account: Text | None = Field(None, description="the pods' service account")
+    node_selector: Frozen[Text] = Field(default_factory=nothing, description="labels that the nodes must have")
+    tolerations: tuple[Frozen[Any], ...] = Field((), description="taints that the pods tolerate")
+    image_pull_secrets: Texts = Field((), description="secrets for pulling the image")
+    volumes: Frozen[Text] = Field(default_factory=nothing, description="runs, cache, data -> name of a persistent volume claim")
+    kind: Literal["auto", "job", "jobset"] = Field("auto", description="kind of object that runs the pods")
+    secret: Text = Field("dpo-secrets", description="the Secret that `launcher secrets push` writes")
+    runtime_class: Text | None = Field(None, description="the pods' runtime class, such as nvidia on k3s")
+    active_deadline: Int | None = Field(
+        None, ge=1, description="seconds after which the run is ended; the time in Pending counts"
+    )
+
+
+VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Launch(Section):
+    """Where and on which resources the experiment runs; the mathematics does not depend on it."""
+
+    image: Text | None = Field(None, description="container image; unset: built from this checkout")
+    gpus: Annotated[Literal["auto"] | Annotated[Int, Field(ge=0)], Field()] = Field("auto", description="GPUs per node")
+    nodes: Int = Field(1, ge=1, description="number of nodes")
+    processes: Int | None = Field(None, ge=1, description="processes per node without GPUs; unset: 1")
+    parallelism: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
+        "auto", description="auto, ddp, or the name of a file in configs/deepspeed, such as zero2"
+    )
+    global_batch_size: Int | None = Field(None, ge=1, description="pairs per step over all devices; unset: as on one device")
+    cpus: Float | None = Field(None, gt=0, description="CPU cores per node")
+    memory: Size | None = Field(None, description="main memory per node, such as 64Gi")
+    shm_size: Size | None = Field(None, description="size of /dev/shm, such as 16Gi")
+    env: tuple[Text, ...] | Frozen[str | Int | Float | bool | None] = Field(
+        (), description="names of variables to pass on, or name -> value"
+    )
+    secrets: Texts = Field((), description="names of secrets, delivered as files")
+    max_restarts: Int = Field(3, ge=0, description="restarts after a temporary failure")
+    kubernetes: Kubernetes = Field(default_factory=Kubernetes.model_construct, description="settings for a Kubernetes cluster")
+
+    @field_validator("env", mode="after")
+    @classmethod
+    def _no_secret(cls, env: Any) -> Any:
+        secret = next((name for name in env if SECRET.search(name)), None)
+        if secret is not None:
+            raise PydanticCustomError("secret", f": {secret} looks like a secret; name it in launch.secrets instead")
+        given = [name for name, value in env.items() if value is not None] if isinstance(env, Mapping) else []
+        address = next((name for name in given if name.startswith("GOOGLE_SHEETS_")), None)
+        if address is not None:  # a file must not decide where a key is sent
+            raise PydanticCustomError("address", f": {address} is read from the environment or .env only")
+        wrong = next((name for name in env if not VARIABLE.fullmatch(name)), None)
+        if wrong is not None:
+            raise PydanticCustomError("variable", f": {wrong!r} is not a variable name (letters, digits and '_')")
+        return env
