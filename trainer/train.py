@@ -20,12 +20,14 @@ from launcher.experiment.trl_fields import Fate, ignored
 from launcher.planning.rows import idle_batch
 from launcher.runs.run_dir import ASIDE, RunDir
 
+from .card.base import Base, name_base
+from .card.card import write_card
 from .checkpoints.checkpoints import publish, save_verified
 from .checkpoints.remembered import BUDGETS, COMPILED, PATH, remembered
 from .evaluation.ending import evaluate
 from .evaluation.samples import Sampler
 from .evaluation.suspects import LEAST, look
-from .inputs.bucket import check_upload, name_base, upload_adapter
+from .inputs.bucket import check_upload, upload_adapter
 from .output import notices, say, stage
 from .prepare import (
     Inputs,
@@ -221,9 +223,17 @@ def _adapter(rank: Rank, inputs: Inputs, ready: Ready, sampler: Sampler, seconds
     if log is not None:
         summarise(run, log, trainer, (before, after), seconds, verified, learned)
         log.close()
-        name_base(run.path / ASIDE, inputs.path, rank.experiment)
+        _describe(rank, inputs)
         publish(run)
     gather_object([None])  # a rank that is done is not restarted: none may end before the adapter exists
+
+
+def _describe(rank: Rank, inputs: Inputs) -> None:
+    """Names the base model in the files of the adapter, and writes its model card."""
+    with stage("writing the model card"):
+        base = Base.of(rank.experiment, inputs.path, rank.run.read_record().get("model") or {})
+        name_base(rank.run.path / ASIDE, inputs.path, rank.experiment, base)
+        write_card(rank.run, rank.experiment, rank.run.path / ASIDE, base)
 
 
 def _upload(rank: Rank) -> None:

@@ -50,8 +50,11 @@ def short_version(experiment: Experiment, steps: int, *, full_determinism: bool)
 
 
 def fingerprint(adapter: Path) -> str:
-    """SHA-256 of all files in ``adapter``, with their names; raises UsageError if no weights are among them."""
-    files = sorted(path for path in adapter.rglob("*") if path.is_file())
+    """SHA-256 of all files in ``adapter``, with their names; raises UsageError if no weights are among them.
+
+    The model card does not count: it names the run and the time that it took.
+    """
+    files = sorted(path for path in adapter.rglob("*") if path.is_file() and path != adapter / "README.md")
     if not any(file.suffix == ".safetensors" for file in files):
         raise UsageError(f"no weights in {adapter}")
     digest = hashlib.sha256()

@@ -35,14 +35,19 @@ def file_name(run: Reported) -> str:
 
 def experiment(run: Reported) -> str:
     """The whole experiment as YAML, its defaults left out; every value where it has settings that this version does not know."""
-    given: dict[str, Any] = dict(run.experiment)
+    key, settings = given(run)
+    return yaml.safe_dump({key: settings}, sort_keys=False, allow_unicode=True, width=120)
+
+
+def given(run: Reported) -> tuple[str, dict[str, Any]]:
+    """The run's key, and the settings of ``experiment``; TRL's own fields stand under ``hyperparameters``."""
+    found: dict[str, Any] = dict(run.experiment)
     with suppress(LauncherError, ValueError):
-        given = Experiment.parse(given).model_dump(mode="json", exclude_defaults=True)
-    hyperparameters = dict(given.get("hyperparameters") or {})
+        found = Experiment.parse(found).model_dump(mode="json", exclude_defaults=True)
+    hyperparameters = dict(found.get("hyperparameters") or {})
     hyperparameters |= hyperparameters.pop("trl", None) or {}
-    told = {**given, **({"hyperparameters": hyperparameters} if hyperparameters else {})}
-    key = str(run.record.get("key") or "experiment")
-    return yaml.safe_dump({key: told}, sort_keys=False, allow_unicode=True, width=120)
+    told = {**found, **({"hyperparameters": hyperparameters} if hyperparameters else {})}
+    return str(run.record.get("key") or "experiment"), told
 
 
 def surroundings(run: Reported) -> dict[str, str]:

@@ -56,7 +56,9 @@ def tensors(folder: Path) -> dict[str, Any]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Without the model card, which names the run and its times."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path != folder / "README.md"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def same_bits(one: Path, other: Path) -> bool:
@@ -183,6 +185,20 @@ def test_a_run_leaves_its_data_record_and_only_complete_checkpoints(twelve: tupl
     assert leftovers == []
 
 
+def test_the_adapter_carries_a_card_with_the_figures_that_the_record_has_and_no_path_of_this_machine(
+    twelve: tuple[Path, RunDir, Experiment],
+) -> None:
+    root, run, experiment = twelve
+    card = (run.adapter / "README.md").read_text(encoding="utf-8")
+    result = run.read_record()["result"]
+    before, accuracy = result["before"]["eval_rewards/accuracies"], result["learned"]["after"]["accuracy"]
+    assert f"| accuracy | {before:.2f} | {accuracy['value']:.2f} | {accuracy['low']:.2f} to {accuracy['high']:.2f} |" in card
+    assert "base_model:" not in card
+    assert "It saw 420 pairs in 12 steps of 4 pairs." in card
+    assert not [path for path in (str(root), experiment.model_name, str(Path(experiment.model_name).parent)) if path in card]
+    assert json.loads((run.adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == experiment.model_name
+
+
 def test_six_steps_and_a_resume_of_six_give_the_adapter_of_twelve_bit_for_bit(
     twelve: tuple[Path, RunDir, Experiment], tmp_path: Path, new_run: NewRun
 ) -> None:
@@ -215,7 +231,7 @@ def test_equal_runs_leave_equal_folders_whatever_the_order_of_the_hashes_in_thei
     subprocess.run([sys.executable, "-m", "trainer", str(runs[1].path)], env=env, timeout=240, check=True)
     here, there = (contents(run.adapter) for run in runs)
     assert here == there
-    assert {"adapter_config.json", "adapter_model.safetensors", "README.md", "tokenizer.json"} <= here.keys()
+    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= here.keys()
     assert json.loads(here["adapter_config.json"])["target_modules"] == sorted(modules)
     configs = [run.path / "checkpoint-1" / "adapter_config.json" for run in runs]
     assert [config.read_bytes() for config in configs] == [here["adapter_config.json"]] * 2

@@ -10,7 +10,7 @@ from launcher.errors import CredentialError, ExperimentError, Mistake, StorageEr
 from launcher.experiment.files import read_env
 from launcher.experiment.schema import Experiment
 from launcher.job.model import ADAPTER
-from launcher.runs.run_dir import RunDir, expanded, write_whole
+from launcher.runs.run_dir import RunDir, expanded
 from launcher.storage import Lines, check_bucket, fetch_folder, key_parts, upload_run
 
 from ..output import EVERY, notices, say, stage
@@ -39,17 +39,6 @@ def model_path(experiment: Experiment, data_root: Path, cache: Path, *, first: b
     if first:
         say(f"model: {name}, cached in {found}")
     return str(found)
-
-
-def name_base(folder: Path, path: str, experiment: Experiment) -> None:
-    """Replaces the path of the base model in ``folder``'s files by the experiment's name: another machine has no such cache
-    folder.
-    """
-    if not experiment.model_name.startswith("s3://"):
-        return
-    for file in (folder / name for name in ("adapter_config.json", "config.json", "README.md")):
-        if file.is_file() and path in (text := file.read_text(encoding="utf-8")):
-            write_whole(file, text.replace(path, experiment.model_name))
 
 
 def check_upload(experiment: Experiment, run: RunDir) -> None:

@@ -50,6 +50,8 @@ def test_every_file_of_an_adapter_is_compared(tmp_path: Path) -> None:
     (tmp_path / "adapter_model.safetensors").write_bytes(b"w")
     (tmp_path / "adapter_config.json").write_text('{"target_modules": ["q", "k"]}')
     before = fingerprint(tmp_path)
+    (tmp_path / "README.md").write_text("run one, 3 min")
+    assert fingerprint(tmp_path) == before, "the model card names the run"
     (tmp_path / "adapter_config.json").write_text('{"target_modules": ["k", "q"]}')
     assert fingerprint(tmp_path) != before
 

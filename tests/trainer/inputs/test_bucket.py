@@ -205,17 +205,6 @@ def test_an_adapter_in_a_bucket_is_no_model(client: Any, proxy: FaultProxy, tmp_
     assert str(caught.value).startswith(f"model_name: {BASE} is an adapter, not a whole model\n")
 
 
-def test_an_adapter_names_the_bucket_of_its_base_model_and_not_the_cache(tmp_path: Path) -> None:
-    from trainer.inputs.bucket import name_base
-
-    cached = "/home/somebody/.cache/dpo-launcher/s3/folders/0123"
-    for name in ("adapter_config.json", "README.md"):
-        (tmp_path / name).write_text(json.dumps({"base_model_name_or_path": cached}))
-    name_base(tmp_path, cached, experiment_of("http://s3.example", BASE))
-    for name in ("adapter_config.json", "README.md"):
-        assert json.loads((tmp_path / name).read_text()) == {"base_model_name_or_path": BASE}
-
-
 @pytest.mark.slow
 def test_a_run_whose_store_is_down_ends_in_47_and_launcher_upload_finishes_it(
     client: Any, proxy: FaultProxy, tmp_path: Path, make_experiment: Make
