@@ -1,18 +1,17 @@
-"""``launcher score``: scores new pairs with a run's weights, in a process of the trainer on this machine."""
+"""``launcher score``: scores new pairs with a run's weights, in a process of the trainer."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
-from ..launch.asked import ask, check_installed, error_of
+from ..errors import DataError, Mistake, UsageError
 from ..runs.pair_rewards import LENGTH, Group, PairReward, grouped, written
 from ..runs.run_dir import write_whole
 from .target import target
+from .tool import tool
 
 
 @dataclass(frozen=True)
@@ -39,24 +38,25 @@ class Scored:
         }
 
 
-def score(name: str, file: Path, output: Path | None, column: str | None, say: Callable[[str], None]) -> Scored:
+def score(
+    name: str, file: Path, output: Path | None, column: str | None, say: Callable[[str], None], backend: str | None = None
+) -> Scored:
     """The rewards of the pairs in ``file`` under the weights of the run ``name``; written to ``output``, one JSON object a line.
 
     ``name`` may be the folder of a run, as ``launcher download --all`` leaves it. Raises UsageError where no run of this machine
-    with weights is meant, DataError for mistakes in the file, LauncherError where the trainer is not installed here.
+    with weights is meant, DataError for mistakes in the file, LauncherError where no process can be started for it.
+    ``backend``: host or docker, see ``tool``.
     """
     found = target(name)
     if found.run is None:
         raise UsageError(f"{found.folder} is no run: score reads the mapping, the prompt and the loss of a run")
     run = found.run
-    check_installed("score")
+    if not file.is_file():  # a container would be started for nothing
+        raise DataError(Mistake(str(file), "file not found", expected="a CSV file"))
     if output is not None and not output.absolute().parent.is_dir():
         raise UsageError(f"cannot write {output}: folder {output.absolute().parent} not found")
-    with tempfile.TemporaryDirectory() as folder:
-        args = [str(run.path.absolute()), str(file)]
-        answer = ask("trainer.after.score", args, Path(folder), root=Path.cwd(), say=say, what=f"{file} cannot be scored")
-    if "error" in answer:
-        raise error_of(answer["error"])
+    place = tool(found, backend, "score", say)
+    answer = place.ask("score", [str(file)], reads=[str(file)], what=f"{file} cannot be scored")
     pairs, learned = [PairReward.of(pair) for pair in answer["pairs"]], answer["learned"]
     by = LENGTH if column is None else column
     groups = tuple(grouped(pairs, by, learned["noise"], str(file)))

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from ..experiment.variables import VARIABLES, Kind
 from .container import HOME
-from .docker.spec import PIDS, DockerSpec
-from .docker.spec import SECRETS as ENGINE_SECRETS
+from .docker.container import PIDS
+from .docker.container import SECRETS as ENGINE_SECRETS
+from .docker.spec import DockerSpec
 from .environment import GRACE
 from .kubernetes.render.placement import RUNS
 from .kubernetes.render.pod import CONFIG, SECRETS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import cluster_option, json_option, namespace_option, run_argument
+from .options import cluster_option, json_option, namespace_option, run_argument, tool_option
 from .screen import LABEL, columns, complain, notices, say, table, this_launcher
 
 if TYPE_CHECKING:
@@ -65,16 +65,17 @@ def learned(name: str, column: str | None, as_json: bool, cluster: bool, namespa
 @click.option("--data", "file", type=click.Path(path_type=Path), metavar="FILE", required=True, help="CSV file with the pairs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write each pair's rewards (JSON lines).")
 @click.option("--by", "column", metavar="COLUMN", help="Group the pairs by a column of the file (default: length).")
+@tool_option
 @json_option
-def score(name: str, file: Path, output: Path | None, column: str | None, as_json: bool) -> None:
+def score(name: str, file: Path, output: Path | None, column: str | None, backend: str | None, as_json: bool) -> None:
     """Score new pairs with a run's weights: rewards, margin and accuracy, with 95 % intervals.
 
     FILE has the columns of the run's data; the run's mapping, prompt and chat template are used. RUN may also be the folder of a
-    run that was downloaded. Needs the trainer's packages on this machine.
+    run that was downloaded. Computes on this machine where the trainer is installed, or in a container of the run's image.
     """
     from ..after.score import score as score_pairs
 
-    found = score_pairs(name, file, output, column, complain)
+    found = score_pairs(name, file, output, column, complain, backend)
     if as_json:
         click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
         return

@@ -37,6 +37,11 @@ backend_option = click.option(
     type=click.Choice(["host", "docker", "kubernetes"]),
     help="Where to run (default: docker if an engine answers, else host).",
 )
+tool_option = click.option(
+    "--backend",
+    type=click.Choice(["host", "docker"]),
+    help="Where to compute (default: as the run ran, else host if the trainer is installed).",
+)
 cluster_option = click.option("--cluster", is_flag=True, help="Use the Kubernetes cluster of the current context.")
 kind_option = click.option(
     "--kind",

@@ -17,9 +17,13 @@ _PACKAGES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datas
 
 def check_installed(what: str) -> None:
     """Raises LauncherError where the packages that training needs are not installed; ``what`` needs them."""
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    missing = missing_packages()
     if missing:
         raise LauncherError(f"{what} needs {', '.join(missing)}: pip install 'dpo-launcher[trainer]'")
+
+
+def missing_packages() -> list[str]:
+    return [name for name in _PACKAGES if find_spec(name) is None]
 
 
 def ask(module: str, args: Sequence[str], folder: Path, *, root: Path, say: Callable[[str], None], what: str) -> Any:
@@ -31,7 +35,7 @@ def ask(module: str, args: Sequence[str], folder: Path, *, root: Path, say: Call
     argv = [sys.executable, "-m", module, *args, str(answers)]
     with errors.open("w", encoding="utf-8") as stderr:
         process = subprocess.Popen(
-            argv, cwd=root, env=_environment(root), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True
+            argv, cwd=root, env=environment(root), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True
         )
         try:
             assert process.stdout is not None
@@ -57,7 +61,8 @@ def error_of(answer: Mapping[str, Any]) -> LauncherError:
     return others.get(code, LauncherError)(answer["text"])
 
 
-def _environment(root: Path) -> dict[str, str]:
+def environment(root: Path) -> dict[str, str]:
+    """That of a process of the trainer in ``root`` that is no run."""
     from ..experiment.files import read_env
     from ..runs.cache import cache_root
 

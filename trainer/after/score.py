@@ -1,9 +1,9 @@
 """The rewards of new pairs under a run's weights, for ``launcher score``.
 
-    python -m trainer.after.score RUN FILE ANSWERS
+    python -m trainer.after.score RUN FILE
 
-RUN is the run's folder, FILE a CSV file with the columns of its data. ANSWERS gets {"pairs": […], "learned": {…},
-"notices": […]}, the pairs as in ``evaluation/pairs.jsonl``, or {"error": {"code", "text", "mistakes"}}.
+RUN is the run's folder, FILE a CSV file with the columns of its data. The answer is {"pairs": […], "learned": {…},
+"notices": […]}, the pairs as in ``evaluation/pairs.jsonl``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,56 +20,37 @@ from launcher.data.pairs import read_other
 from launcher.data.prompt import Prompt
 from launcher.errors import LauncherError
 from launcher.experiment.schema import Experiment
-from launcher.redact import REDACTOR, learn_environment
-from launcher.runs.run_dir import RunDir, write_whole
+from launcher.runs.run_dir import RunDir
 
 from ..output import stage
-from ..processes.ending import how_it_failed
+from .exchange import Requests, serve
 
 
-def main() -> None:
-    learn_environment()
-    run, file, answers = RunDir(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
+def main(requests: Requests) -> Mapping[str, Any]:
+    folder, file = map(Path, sys.argv[1:3])
     with stage("importing torch and transformers", after=0):
-        from ..evaluation import scoring  # noqa: F401 - what takes long is imported here
-    write_whole(answers, json.dumps(REDACTOR.value(answer(run, file))))
+        from . import scoring  # noqa: F401 - what takes long is imported here
+    return scored(RunDir(folder), file, Path(os.environ["DPO_CACHE_ROOT"]))
 
 
-def answer(run: RunDir, file: Path) -> Mapping[str, Any]:
+def scored(run: RunDir, file: Path, cache: Path) -> Mapping[str, Any]:
     """What the weights of ``run`` make of the pairs in ``file``; a relative model lies below the working directory."""
-    try:
-        return _scored(run, file)
-    except LauncherError as error:
-        mistakes = [asdict(mistake) for mistake in getattr(error, "mistakes", ())]
-        return {"error": {"code": error.exit_code, "text": str(error), "mistakes": mistakes}}
-    except Exception as error:  # a library's own
-        code, text = how_it_failed(error)
-        return {"error": {"code": code, "text": text, "mistakes": []}}
-
-
-def _scored(run: RunDir, file: Path) -> Mapping[str, Any]:
     from ..evaluation.ending import learned, rewarded
-    from ..evaluation.scoring import Scorer
-    from ..inputs.bucket import model_path
     from ..inputs.clock import FIELD
-    from ..inputs.model import choose_precision, load_tokenizer, weights_size
     from ..inputs.tokens import tokenize
-    from ..processes.machine import Device
     from ..step.fast import rounded
+    from .loaded import find
+    from .scoring import Scorer
 
     experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
-    h, cache = experiment.hyperparameters, Path(os.environ["DPO_CACHE_ROOT"])
-    pairs = read_other(experiment, file, _prompt(run))
-    path = model_path(experiment, Path(), cache, first=True)
-    tokenizer = load_tokenizer(experiment, path)
+    h, pairs = experiment.hyperparameters, read_other(experiment, file, _prompt(run))
+    weights = find(run.path, cache, masters=True)
+    tokenizer, precision = weights.tokenizer, weights.precision
     day = h.template_date or run.read_record().get(FIELD)
     with stage(f"tokenizing {len(pairs.validation):,} pairs"):
         place: dict[str, Any] = {"cache": cache, "day": date.fromisoformat(day) if day else None, "system": pairs.system}
         tokens = tokenize(pairs.validation, tokenizer, h, source=str(file), **place)
-    device = Device.here(h.gpu_memory_utilization)
-    precision = choose_precision(h, cuda=device.cuda, bf16=device.bf16)
-    with stage(f"loading the weights{weights_size(path)}"):
-        scorer = Scorer(run, experiment, path, precision, device)
+    scorer = Scorer(run, weights)
     with stage(f"scoring {len(tokens.pairs):,} pairs") as progress:
         rewards = scorer.rewards(
             tokens.pairs, h.beta, tokenizer.pad_token_id, lambda done: progress.at(done, len(tokens.pairs), "pairs")
@@ -99,4 +79,4 @@ def _notices(settings: Mapping[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    serve(main)

@@ -19,16 +19,19 @@ from ...errors import LauncherError
 from ...job.image import image_of, variant_of
 from ...job.job import Job
 from ...redact import REDACTOR
-from ...runs.cache import cache_root
 from ...runs.run_dir import RunDir, write_whole
 from .. import Status
 from ..environment import check_secrets
 from ..reading import InFolders, read_log
 from ..record import end_attempts, outcome, started
+from ..session import Session, Work
 from . import spec as specs
 from .build import Say, ensure, find
+from .container import Container, Person, Place, arguments, render_work
 from .engine import address, check_near, connect, explained, is_rootless, translated
-from .spec import DockerSpec, Person, Place
+from .prepared import make_folders, secret_folder, secret_root, write_secrets
+from .session import ContainerSession
+from .spec import DockerSpec
 
 _LOOK: Final = 0.5  # seconds between two requests to the engine
 _END: Final = 20  # seconds that `stop --now` waits for the container's end
@@ -50,11 +53,17 @@ class Docker(InFolders):
 
     def render(self, job: Job) -> DockerSpec:
         """The container of ``job``; raises ExperimentError or UsageError for unsupported settings. Asks no engine."""
+        return specs.render(job, self._place(job))
+
+    def render_work(self, job: Job, work: Work) -> Container:
+        """The container of a process that works with trained weights; raises as ``render``."""
+        return render_work(job, self._place(job), work)
+
+    def _place(self, job: Job) -> Place:
         image = image_of(variant_of(job.gpus), self.caller, job.experiment.launch.image)
-        cores = len(os.sched_getaffinity(0))
         caller, has_profile = self._with_profile(job)
-        place = Place(self.cwd, cores, self._person(), image, self._secret_root(), caller, has_profile=has_profile)
-        return specs.render(job, place)
+        root = secret_root(self.caller)
+        return Place(self.cwd, len(os.sched_getaffinity(0)), self._person(), image, root, caller, has_profile=has_profile)
 
     def _with_profile(self, job: Job) -> tuple[Mapping[str, str], bool]:
         from ...storage.profile import with_profile  # this module is loaded for runs on the host, too
@@ -67,7 +76,7 @@ class Docker(InFolders):
     def notices(self, job: Job) -> list[str]:
         return [*specs.notices(job), *specs.lost(job, *self._with_profile(job))]
 
-    def prepare(self, spec: DockerSpec, say: Say) -> None:
+    def prepare(self, spec: Container, say: Say) -> None:
         """Builds or pulls the image if it is missing; raises LauncherError if that fails or the engine is on another machine."""
         check_near(address(self.caller))
         with translated(f"image {spec.image.reference}"):
@@ -100,6 +109,13 @@ class Docker(InFolders):
             run.update_record(container=None, outcome=outcome("failed", 1, sentence))
             raise
         return run
+
+    def open(self, spec: Container) -> Session:
+        """Starts a process that works with trained weights, whose image exists. Closing removes its container."""
+        check_secrets(spec.secrets, self.caller, {})
+        make_folders(spec)
+        write_secrets(spec, self.caller)
+        return ContainerSession(self.client, spec)
 
     def follow(self, run: RunDir, rank: int | None = 0, begin: int = 0) -> Iterator[str]:
         """The rank's log from byte ``begin``, in pieces, until the run is over; an empty piece every tenth of a second or so."""
@@ -166,24 +182,12 @@ class Docker(InFolders):
         return [Path(folder) for one in found if (folder := one["Labels"].get("dpo-launcher/folder"))]
 
     def _start(self, spec: DockerSpec, container: Mapping[str, Any]) -> None:
-        for mount in spec.mounts:
-            if not mount.read_only:  # as the caller: the engine would make it as root
-                mount.source.mkdir(parents=True, exist_ok=True)
-        self._write_secrets(spec)
+        make_folders(spec)
+        write_secrets(spec, self.caller)
         with translated(f"{spec.name} did not start"):
-            made = self.client.api.create_container(**specs.arguments(spec, self.client.api))
+            made = self.client.api.create_container(**arguments(spec, self.client.api))
             spec.run_dir.update_record(container={**container, "id": made["Id"]})
             self.client.api.start(made["Id"])
-
-    def _write_secrets(self, spec: DockerSpec) -> None:
-        if not spec.secrets:
-            return
-        spec.secret_dir.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        spec.secret_dir.mkdir(mode=0o700)
-        for name in spec.secrets:
-            handle = os.open(spec.secret_dir / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(self.caller[name])
 
     def _signal(self, name: str, signal: str) -> None:
         from docker.errors import APIError
@@ -226,7 +230,7 @@ class Docker(InFolders):
         said, record = _said(run), run.read_record()
         container = record.get("container") or {}
         secrets = Path(container.get("secrets") or "/")
-        if secrets.parent.name == _secret_folder():  # a record is a file that anybody may have edited
+        if secrets.parent.name == secret_folder():  # a record is a file that anybody may have edited
             shutil.rmtree(secrets, ignore_errors=True)
         is_vague = said.state == "failed" and said.exit_code == 137 and ending.exit_code == 137 and ending.sentence is not None
         fields: dict[str, Any] = {"container": {"id": container.get("id"), "image": container.get("image")}}
@@ -249,17 +253,6 @@ class Docker(InFolders):
             name = "dpo"
         home = Path(self.caller.get("HOME") or Path("/"))
         return Person(os.getuid(), os.getgid(), tuple(os.getgroups()), name, home, is_rootless(address(self.caller)))
-
-    def _secret_root(self) -> Path:
-        """A folder in memory if possible: a secret on a disk may be found years later."""
-        runtime = self.caller.get("XDG_RUNTIME_DIR")
-        memory = Path("/dev/shm")
-        base = Path(runtime) if runtime and os.access(runtime, os.W_OK) else memory if os.access(memory, os.W_OK) else None
-        return (base or cache_root(self.caller) / "secrets") / _secret_folder()
-
-
-def _secret_folder() -> str:
-    return f"dpo-launcher-{os.getuid()}"
 
 
 def _age(run: RunDir) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from ...errors import ExperimentError, Mistake
 from ...experiment.schema import Experiment
 from ..container import HOME
+from ..session import Work
 
 # A mount there would hide the image's own files, or the kernel's.
 _TAKEN: Final = (
@@ -30,7 +31,10 @@ class Mount:
 
 @dataclass(frozen=True)
 class Layout:
-    """The three roots in a container, the folder of its output below the first, and what is mounted."""
+    """The three roots in a container and what is mounted.
+
+    ``output``: the folder of runs below the first root; for a process that works with trained weights the folder of these.
+    """
 
     runs: str
     data: str
@@ -55,7 +59,40 @@ def layout(experiment: Experiment, cwd: Path, home: Path, cache: Path, is_folder
     A relative path keeps its place below a root, which is as deep as the path climbs out of ``cwd``; an absolute path is
     unchanged; ``~`` is the container's home. Raises ExperimentError for a path that would hide files of the image.
     """
-    places = list(_places(experiment, cwd, home, is_folder))
+    h, places = experiment.hyperparameters, list(_read(experiment, cwd, home, is_folder))
+    if experiment.datasets_path is not None and not experiment.datasets_path.startswith("s3://"):
+        places.append(_Place("datasets_path", experiment.datasets_path, "data", read_only=True))
+    output = _Place("model_output_dir", h.model_output_dir, "runs", read_only=False)
+    places.append(output)
+    if experiment.save_processed_dataset:
+        places.append(_Place("output_processed_dir", experiment.output_processed_dir, "runs", read_only=False))
+    if isinstance(h.resume_from_checkpoint, str):
+        places.append(_Place("resume_from_checkpoint", h.resume_from_checkpoint, "runs", read_only=True))
+    return _laid(places, output, cwd, home, cache)
+
+
+def work_layout(
+    experiment: Experiment, work: Work, cwd: Path, home: Path, cache: Path, is_folder: Callable[[Path], bool]
+) -> Layout:
+    """The same for a process that works with trained weights, whose folder is mounted apart from the paths of the experiment."""
+    places = list(_read(experiment, cwd, home, is_folder)) if work.has_base else []
+    places += [_Place(path, path, "data", read_only=True) for path in work.reads]
+    places += [_Place(path, path, "data", read_only=False) for path in work.writes]
+    target = f"/dpo/target/{work.target.name}"
+    found = _laid(places, None, cwd, home, cache)
+    return replace(found, output=target, mounts=(*found.mounts, Mount(work.target, target, read_only=True)))
+
+
+def _read(experiment: Experiment, cwd: Path, home: Path, is_folder: Callable[[Path], bool]) -> Iterator[_Place]:
+    """The model, and what else whoever loads it reads."""
+    cache_dir = experiment.hyperparameters.model_cache_dir
+    if not experiment.model_name.startswith("s3://") and is_folder(_source(experiment.model_name, cwd, home)):
+        yield _Place("model_name", experiment.model_name, "data", read_only=True)
+    if cache_dir is not None:
+        yield _Place("model_cache_dir", cache_dir, "data", read_only=False)
+
+
+def _laid(places: list[_Place], output: _Place | None, cwd: Path, home: Path, cache: Path) -> Layout:
     roots = {root: _root(root, cwd, [p.path for p in places if p.root == root]) for root in ("runs", "data")}
     found: dict[str, Mount] = {}
     for place in places:
@@ -63,24 +100,10 @@ def layout(experiment: Experiment, cwd: Path, home: Path, cache: Path, is_folder
         before = found.get(target)
         read_only = place.read_only and (before is None or before.read_only)
         found[target] = Mount(_source(place.path, cwd, home), target, read_only)
-    mounts = [*found.values(), Mount(cache, "/dpo/cache", read_only=False)]
-    output = next(_target(place, roots["runs"]) for place in places if place.setting == "model_output_dir")
-    return Layout(roots["runs"], roots["data"], "/dpo/cache", output, tuple(sorted(mounts, key=lambda mount: mount.target)))
-
-
-def _places(experiment: Experiment, cwd: Path, home: Path, is_folder: Callable[[Path], bool]) -> Iterator[_Place]:
-    h = experiment.hyperparameters
-    if experiment.datasets_path is not None and not experiment.datasets_path.startswith("s3://"):
-        yield _Place("datasets_path", experiment.datasets_path, "data", read_only=True)
-    if not experiment.model_name.startswith("s3://") and is_folder(_source(experiment.model_name, cwd, home)):
-        yield _Place("model_name", experiment.model_name, "data", read_only=True)
-    if h.model_cache_dir is not None:
-        yield _Place("model_cache_dir", h.model_cache_dir, "data", read_only=False)
-    yield _Place("model_output_dir", h.model_output_dir, "runs", read_only=False)
-    if experiment.save_processed_dataset:
-        yield _Place("output_processed_dir", experiment.output_processed_dir, "runs", read_only=False)
-    if isinstance(h.resume_from_checkpoint, str):
-        yield _Place("resume_from_checkpoint", h.resume_from_checkpoint, "runs", read_only=True)
+    mounts = sorted([*found.values(), Mount(cache, "/dpo/cache", read_only=False)], key=lambda mount: mount.target)
+    return Layout(
+        roots["runs"], roots["data"], "/dpo/cache", "" if output is None else _target(output, roots["runs"]), tuple(mounts)
+    )
 
 
 def _root(name: str, cwd: Path, paths: list[str]) -> str:

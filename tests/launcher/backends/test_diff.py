@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from launcher.backends.diff import Difference, differences
-from launcher.backends.docker.spec import Person, Place, render
+from launcher.backends.docker.container import Person, Place
+from launcher.backends.docker.spec import render
 from launcher.experiment.schema import Experiment
 from launcher.job.image import Image
 from launcher.job.job import plan

@@ -110,18 +110,15 @@ def test_the_training_pairs_are_ranked_by_their_margins_under_the_saved_weights(
 
 
 @pytest.mark.parametrize("path", ["fast", "plain"])
-def test_new_pairs_are_scored_as_the_run_scores_its_own(
-    runs: dict[str, RunDir], path: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from trainer.after.score import answer
+def test_new_pairs_are_scored_as_the_run_scores_its_own(runs: dict[str, RunDir], path: str, folder: Path, tmp_path: Path) -> None:
+    from trainer.after.score import scored
 
-    monkeypatch.setenv("DPO_CACHE_ROOT", str(tmp_path / "cache"))
-    found = answer(runs[path], folder / "validation_data.csv")
-    assert found.get("notices") == [], found.get("error")
-    for scored, own in zip(found["pairs"], pairs_of(runs[path]), strict=True):
+    found = scored(runs[path], folder / "validation_data.csv", tmp_path / "cache")
+    assert found["notices"] == []
+    for one, own in zip(found["pairs"], pairs_of(runs[path]), strict=True):
         numbers = {name: value for name, value in own.items() if isinstance(value, float)}
-        assert {**scored, **numbers} == own
-        assert [scored[name] for name in numbers] == pytest.approx(list(numbers.values()), abs=2e-5)
+        assert {**one, **numbers} == own
+        assert [one[name] for name in numbers] == pytest.approx(list(numbers.values()), abs=2e-5)
     result = runs[path].read_record()["result"]["learned"]
     assert found["learned"]["after"]["margin"]["value"] == pytest.approx(result["after"]["margin"]["value"], abs=2e-5)
     assert (found["learned"]["pairs"], found["learned"]["noise"]) == (4, result["noise"])

@@ -110,20 +110,19 @@ def test_tensorboard_shows_them_as_text(often: RunDir) -> None:
 
 
 def test_full_fine_tuning_keeps_the_base_models_answers_before_it_replaces_the_weights(
-    made: Callable[..., RunDir], often: RunDir, few_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Callable[..., RunDir], often: RunDir, few_pairs: Path, tmp_path: Path
 ) -> None:
     run = made("full", {"prompts": [3, TEXT], "max_new_tokens": 8}, full_finetuning=True, learning_rate=1e-2)
     found = samples_of(run)
     assert [one["base"] for one in found] == [one["base"] for one in samples_of(often)[2:]]
     assert any(one["base"] != one["adapter"] for one in found)
 
-    from trainer.after.score import answer
+    from trainer.after.score import scored
 
-    monkeypatch.setenv("DPO_CACHE_ROOT", str(tmp_path / "cache"))
-    scored = answer(run, few_pairs / "validation_data.csv")["pairs"]
+    found = scored(run, few_pairs / "validation_data.csv", tmp_path / "cache")["pairs"]
     own = [json.loads(line) for line in (run.evaluation / "pairs.jsonl").read_text().splitlines()]
     assert max(abs(one["margin"]) for one in own) > 1e-3
-    assert [one["chosen"] for one in scored] == pytest.approx([one["chosen"] for one in own], abs=2e-4)
+    assert [one["chosen"] for one in found] == pytest.approx([one["chosen"] for one in own], abs=2e-4)
 
 
 def test_a_model_that_cannot_generate_loses_its_samples_and_not_its_run(

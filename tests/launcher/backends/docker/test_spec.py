@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from launcher.backends.docker.container import Person, Place
 from launcher.backends.docker.engine import check_near, explained
 from launcher.backends.docker.paths import layout
-from launcher.backends.docker.spec import DockerSpec, Person, Place, notices, render, text
+from launcher.backends.docker.spec import DockerSpec, notices, render, text
 from launcher.errors import ExperimentError, LauncherError
 from launcher.experiment.schema import Experiment
 from launcher.job.image import Image

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 from trl.trainer.utils import add_fused_lm_head
 
-from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 
-from ..inputs.model import Precision, load_model
 from ..inputs.token_pairs import TokenPair, TokenPairs
-from ..processes.machine import Device
 from ..step.memory import row_budget
 from ..step.packed import Packed
+from .loaded import Found
 
 Tell = Callable[[int], None]
 LogProbs = Callable[[Any], Tensor]
@@ -27,24 +24,15 @@ LogProbs = Callable[[Any], Tensor]
 class Scorer:
     """The weights that a run saved, and its reference: the adapter switched off, or the base model beside them."""
 
-    def __init__(self, run: RunDir, experiment: Experiment, path: str, precision: Precision, device: Device):
-        """``path``: of the base model. Takes the fast path where the run did."""
-        self._device = torch.device("cuda" if device.cuda else "cpu")
-        self._half = torch.bfloat16 if precision.bf16 else torch.float16 if precision.fp16 else None
-        is_whole = experiment.hyperparameters.full_finetuning
+    def __init__(self, run: RunDir, found: Found):
+        """Takes the fast path where ``run`` did."""
+        self.loaded = found.load(add_fused_lm_head)
+        self._device, self._policy = self.loaded.device, self.loaded.model
+        self._reference = self.loaded.reference(add_fused_lm_head)
         is_fast = (run.read_record().get("dpo_path") or {}).get("path") == "fast"
-        base = load_model(experiment, path, precision, cuda=device.cuda)
-        add_fused_lm_head(base)  # before PEFT wraps it
-        if is_whole:
-            self._reference: Any = self._ready(base)
-            policy = load_model(experiment, str(run.adapter), precision, cuda=device.cuda)
-            add_fused_lm_head(policy)
-            self._policy: Any = self._ready(policy)
-        else:
-            self._policy = self._reference = self._ready(PeftModel.from_pretrained(base, str(run.adapter)))
         models = {id(model): model for model in (self._policy, self._reference)}
         self._packed = {key: Packed(model) for key, model in models.items()} if is_fast else {}
-        self._per_device = experiment.hyperparameters.per_device_train_batch_size
+        self._per_device = self.loaded.experiment.hyperparameters.per_device_train_batch_size
 
     def rewards(self, pairs: TokenPairs, beta: float, pad: int, tell: Tell) -> Tensor:
         """[n, 2] float64 on the CPU: beta × (log-probability − the reference's) of the (chosen, rejected) answers.
@@ -52,9 +40,9 @@ class Scorer:
         ``pad``: a token's id; ``tell`` takes how many pairs are done.
         """
         found, done = torch.zeros(len(pairs), 2, dtype=torch.float64), 0
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self.loaded.autocast():
             for places, logps in self._batches(pairs, pad):
-                with _switched_off(self._policy) if self._policy is self._reference else nullcontext():
+                with self.loaded.base() if self.loaded.has_base else nullcontext():
                     before = logps(self._reference)
                 found[places] = beta * (logps(self._policy) - before).double().cpu()
                 done += len(places)
@@ -75,13 +63,6 @@ class Scorer:
             padded = _padded([pairs[place] for place in places], pad, self._device)
             yield places, lambda model, padded=padded: _log_probs(model, *padded)
 
-    def _ready(self, model: Any) -> Any:
-        is_quantized = getattr(model, "is_quantized", False) or getattr(model.config, "quantization_config", None) is not None
-        return (model if is_quantized else model.to(self._device)).eval()
-
-    def _autocast(self) -> Any:
-        return nullcontext() if self._half is None else torch.autocast(self._device.type, dtype=self._half)
-
 
 def _padded(pairs: Sequence[TokenPair], pad: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Ids, mask and labels, [2k, T]: the chosen sequences, then the rejected ones."""
@@ -101,9 +82,3 @@ def _log_probs(model: Any, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
     """[k, 2] float64."""
     output = model(input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True, use_cache=False)
     return output.log_probs.double().sum(1).view(2, -1).T
-
-
-@contextmanager
-def _switched_off(model: Any) -> Iterator[None]:
-    with model.disable_adapter():
-        yield

@@ -1,0 +1,154 @@
+"""Tool: starts the processes of ``trainer/after/`` for trained weights, on this machine or in containers of the run's image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..backends.session import ProcessSession, Session, Work
+from ..errors import LauncherError
+from ..experiment.files import read_env
+from ..experiment.schema import Experiment, Launch
+from ..job.exchange import decoded, encoded
+from ..job.target import Target
+from ..launch.asked import check_installed, environment, error_of, missing_packages
+
+if TYPE_CHECKING:
+    from ..backends.docker.backend import Docker
+    from ..job.job import Job
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """The place where ``target``'s processes run. ``docker``: None for this machine itself; ``say`` is told their lines."""
+
+    target: Target
+    say: Say
+    cwd: Path
+    docker: Docker | None
+    job: Job | None
+    caller: Mapping[str, str] = field(repr=False)
+
+    def ask(
+        self, module: str, args: Sequence[str] = (), *, what: str, reads: Sequence[str] = (), writes: Sequence[str] = ()
+    ) -> Any:
+        """The answer of ``trainer.after.MODULE TARGET ARGS…``; without one, ``what`` is not done, and why is the error's text.
+
+        ``reads`` and ``writes`` as in ``Work``. Raises the error that the process describes, LauncherError where it ends without.
+        """
+        with self.open(module, args, reads=reads, writes=writes) as session:
+            for event in events(session, self.say, what):
+                if "answer" in event:
+                    return event["answer"]
+        raise AssertionError("events end with an answer or an error")
+
+    def open(self, module: str, args: Sequence[str] = (), *, reads: Sequence[str] = (), writes: Sequence[str] = ()) -> Session:
+        """A process that takes requests; see ``events`` for its lines. Raises LauncherError where it cannot be started."""
+        work = self.work(module, args, reads, writes)
+        if self.docker is None:
+            session: Session = ProcessSession(work, self.cwd, environment(self.cwd))
+        else:
+            assert self.job is not None, "a container has a job's resources"
+            spec = self.docker.render_work(self.job, work)
+            self.docker.prepare(spec, self.say)
+            session = self.docker.open(spec)
+        session.send(encoded({"hello": True}))
+        return session
+
+    def work(self, module: str, args: Sequence[str], reads: Sequence[str] = (), writes: Sequence[str] = ()) -> Work:
+        has_base = self.target.base != str(self.target.folder)
+        return Work(f"trainer.after.{module}", self.target.folder, tuple(args), tuple(reads), tuple(writes), has_base)
+
+
+def tool(target: Target, backend: str | None, verb: str, say: Say) -> Tool:
+    """Where the processes for ``target`` run: ``backend`` is host or docker; by default as the run ran, where that is possible.
+
+    Raises LauncherError where neither the packages of the trainer nor an engine are on this machine.
+    """
+    cwd = Path.cwd()
+    caller = read_env(cwd)
+    if _choose(target, backend, caller, verb) == "host":
+        return Tool(target, say, cwd, None, None, caller)
+    from ..backends.docker.backend import Docker
+
+    return Tool(target, say, cwd, Docker(cwd, caller), job_of(target, verb, caller), caller)
+
+
+def events(session: Session, say: Say, what: str) -> Iterator[dict[str, Any]]:
+    """What a process answers, up to {"answer": …}; ``say`` is told its lines.
+
+    Raises the error that it describes, and LauncherError with the last lines of its errors where it ends without an answer.
+    """
+    for line in session.lines():
+        event = decoded(line)
+        if event is None:
+            say(line)
+        elif "line" in event:
+            say(event["line"])
+        elif "error" in event:
+            raise error_of(event["error"])
+        else:
+            yield event
+            if "answer" in event:
+                return
+    code, last = session.wait()
+    if "No module named trainer.after" in last:
+        raise LauncherError(f"{what}: the image is older than this launcher and cannot do it; build a new one from this version")
+    why = ": killed, probably because memory ran out" if code in (137, -9) else f" (exit {code})"
+    raise LauncherError(f"{what}{why}" + (f":\n{last}" if last else ""))
+
+
+def job_of(target: Target, verb: str, caller: Mapping[str, str]) -> Job:
+    """A job on one GPU, or none, with the run's image, limits and settings, and without its data and its secrets."""
+    from ..backends.host import gpus_there
+    from ..job.job import plan
+    from ..runs.run_dir import new_run_name
+
+    there = gpus_there(caller)
+    alone = _alone(target.settings, min(1, there), caller)
+    return plan(alone, run=new_run_name(f"{verb}-{target.name}"[:70]), key=verb, gpus_there=there)
+
+
+def _alone(experiment: Experiment, gpus: int, caller: Mapping[str, str]) -> Experiment:
+    launch = experiment.launch
+    env = launch.env
+    if not isinstance(env, Mapping):
+        env = tuple(name for name in env if name in caller)
+    else:
+        env = {name: value for name, value in env.items() if value is not None or name in caller}
+    given = {"gpus": gpus, "nodes": 1, "processes": None, "parallelism": "ddp", "secrets": (), "env": env}
+    needs_bucket = experiment.model_name.startswith("s3://")
+    return experiment.model_copy(
+        update={
+            "launch": Launch.model_construct(**{**vars(launch), **given}),
+            "datasets_path": None,
+            "spreadsheet_id": None,
+            "notify": None,
+            "storage_config": experiment.storage_config if needs_bucket else None,
+        }
+    )
+
+
+def _choose(target: Target, wanted: str | None, caller: Mapping[str, str], verb: str) -> str:
+    from ..backends.docker.engine import answers
+
+    if wanted == "host":
+        check_installed(verb)
+    if wanted is not None:
+        return wanted
+    ran = None if target.run is None else target.run.read_record().get("backend")
+    missing = missing_packages()
+    if ran != "docker" and not missing:
+        return "host"
+    why = answers(caller)
+    if why is None:
+        return "docker"
+    if not missing:
+        return "host"
+    raise LauncherError(
+        f"{verb} needs {', '.join(missing)}: pip install 'dpo-launcher[trainer]', or a Docker engine for --backend docker ({why})"
+    )

@@ -1,0 +1,121 @@
+"""Loaded: the weights of a run that has ended, of an adapter or of a model, ready to compute. The one place that loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from launcher.experiment.schema import Experiment
+from launcher.job.model import TOKENIZER_FILES
+from launcher.job.target import Target
+
+from ..inputs.bucket import model_path
+from ..inputs.model import Precision, choose_precision, load_model, load_tokenizer, weights_size
+from ..output import stage
+from ..processes.machine import Device
+
+Prepare = Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """All but the weights: what is found before they are loaded. ``path``: the base model's folder or hub id."""
+
+    tokenizer: PreTrainedTokenizerBase
+    target: Target
+    experiment: Experiment
+    path: str
+    device: torch.device
+    precision: Precision
+
+    def load(self, prepare: Prepare | None = None) -> Loaded:
+        """Loads the weights; ``prepare`` gets the model before an adapter is put on it. Raises what ``load_model`` raises."""
+        adapter = self.target.adapter
+        source = self.path if adapter is not None else str(self.target.weights)
+        with stage(f"loading the weights{weights_size(source)}"):
+            model = self._model(source, prepare)
+            whole = model if adapter is None else PeftModel.from_pretrained(model, str(adapter))
+            return Loaded(**vars(self), model=self._ready(whole))
+
+    def _model(self, source: str, prepare: Prepare | None) -> Any:
+        model = load_model(self.experiment, source, self.precision, cuda=self.device.type == "cuda")
+        if prepare is not None:
+            prepare(model)
+        return model
+
+    def _ready(self, model: Any) -> Any:
+        is_quantized = getattr(model, "is_quantized", False) or getattr(model.config, "quantization_config", None) is not None
+        return (model if is_quantized else model.to(self.device)).eval()
+
+
+@dataclass(frozen=True)
+class Loaded(Found):
+    """``model``: a PeftModel in evaluation mode, or whole weights."""
+
+    model: Any
+
+    @property
+    def has_base(self) -> bool:
+        """Whether the model below can be had by switching an adapter off."""
+        return isinstance(self.model, PeftModel)
+
+    @property
+    def causal(self) -> Any:
+        """The model that generates: with the adapter's layers in it, without PEFT around it."""
+        return self.model.get_base_model() if self.has_base else self.model
+
+    @contextmanager
+    def base(self) -> Iterator[None]:
+        """The adapter is switched off for as long as this lasts; nothing is loaded a second time."""
+        assert self.has_base, "whole weights have nothing to switch off"
+        with self.model.disable_adapter():
+            yield
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The precision of the training's step."""
+        half = torch.bfloat16 if self.precision.bf16 else torch.float16 if self.precision.fp16 else None
+        return nullcontext() if half is None else torch.autocast(self.device.type, dtype=half)
+
+    def reference(self, prepare: Prepare | None = None) -> Any:
+        """The model that the training began with: this one where an adapter can be switched off, else a second one."""
+        if self.has_base:
+            return self.model
+        with stage(f"loading the reference{weights_size(self.path)}"):
+            return self._ready(self._model(self.path, prepare))
+
+
+def find(folder: Path, cache: Path, *, masters: bool = False) -> Found:
+    """What loads the weights in ``folder`` (see ``Target.of``); paths of the experiment lie below the working directory.
+
+    ``masters``: whole weights in the precision that a full fine-tuning keeps them in, and not in that of its step. Raises what
+    ``Target.of`` and ``load_tokenizer`` raise.
+    """
+    target = Target.of(folder)
+    experiment = target.settings
+    device = Device.here(experiment.hyperparameters.gpu_memory_utilization)
+    precision = choose_precision(experiment.hyperparameters, cuda=device.cuda, bf16=device.bf16, is_sharded=not masters)
+    path = model_path(experiment, Path(), cache, first=True)
+    place = torch.device("cuda" if device.cuda else "cpu")
+    return Found(_tokenizer(target, experiment, path), target, experiment, path, place, precision)
+
+
+def load(folder: Path, cache: Path) -> Loaded:
+    """The weights in ``folder``, in the precision of the training's step."""
+    return find(folder, cache).load()
+
+
+def _tokenizer(target: Target, experiment: Experiment, path: str) -> PreTrainedTokenizerBase:
+    """That of the model; an adapter that nobody trained here may bring one of its own, with its chat template."""
+    if target.run is None and target.adapter is not None and any((target.adapter / name).is_file() for name in TOKENIZER_FILES):
+        tokenizer = AutoTokenizer.from_pretrained(str(target.adapter))
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+    return load_tokenizer(experiment, path)
