@@ -13,11 +13,11 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from launcher.errors import CredentialError, ExperimentError, LauncherError, Mistake, Warned
 from launcher.experiment.hyperparameters import TRACKERS
+from launcher.hub import of_network
 from launcher.redact import REDACTOR
 from launcher.runs.run_dir import RunDir
 
 from .output import notices
-from .processes.network import of_network
 
 _REFUSED: Final = re.compile(r"api.?key|log ?in|unauthori[sz]ed|forbidden|credential|\b40[13]\b", re.IGNORECASE)
 _OWN: dict[str, str] = {}  # what _prepare has set

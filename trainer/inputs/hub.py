@@ -10,9 +10,9 @@ from typing import Final, TypeVar
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
 from launcher.errors import LauncherError
+from launcher.hub import of_network
 
 from ..output import notices
-from ..processes.network import of_network
 
 T = TypeVar("T")
 _TIMEOUT: Final = 10.0  # seconds for an answer

@@ -17,10 +17,10 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from launcher.errors import CredentialError, ExperimentError, LauncherError, Mistake
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment
+from launcher.hub import of_network, refusal
 from launcher.job.model import ADAPTER, TOKENIZER_FILES, check_adapter
 
 from ..processes.ending import explained
-from ..processes.network import of_network, refusal
 from .dropout import silence
 from .hub import from_hub
 

@@ -8,10 +8,10 @@ import re
 from typing import Final
 
 from launcher.errors import ExperimentError, MemoryShortage
+from launcher.hub import of_network
 from launcher.runs.writable import DISK_FAILS
 
 from .kills import Kills, killed
-from .network import of_network
 
 _SHORTAGE: Final = re.compile(
     r"OutOfMemoryError|\bMemoryError|CUDA out of memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED|can't allocate memory"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from launcher.errors import LauncherError, UnreachableError
+from launcher.hub import of_network
 
 from ..output import quiet, say
-from .network import of_network
 
 T = TypeVar("T")
 _EVERY: Final = 60.0  # seconds between two lines

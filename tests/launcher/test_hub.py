@@ -10,8 +10,8 @@ import pytest
 import requests
 
 from launcher.errors import CredentialError, LauncherError, UnreachableError
+from launcher.hub import of_network
 from trainer.processes.ending import how_it_failed
-from trainer.processes.network import of_network
 
 REQUEST = httpx2.Request("HEAD", "https://huggingface.co/a/b/resolve/main/config.json")
 HUB = "the hub (https://huggingface.co)"

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
-from launcher.errors import CredentialError, LauncherError, UnreachableError
-from launcher.network import PROXY_PASSWORD, certificate, proxy_for, reason, shown
+from .errors import CredentialError, LauncherError, UnreachableError
+from .network import PROXY_PASSWORD, certificate, proxy_for, reason, shown
 
 _AWAY: Final = {
     ("httpx", "TransportError"), ("httpx2", "TransportError"), ("urllib3", "HTTPError"), ("urllib", "URLError"),
@@ -91,7 +91,8 @@ def _way(error: BaseException) -> str:
 
 def _url(error: BaseException) -> str:
     """The address that was asked for; httpx raises where an error has none."""
-    for of in (getattr(error, "response", None), error):
+    asked: tuple[Any, ...] = (getattr(error, "response", None), error)
+    for of in asked:
         try:
             found: Any = of.request.url if of is not None else None
         except (AttributeError, RuntimeError):
