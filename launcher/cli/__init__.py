@@ -2,8 +2,8 @@
 
 One file per group of verbs: ``files`` check list show init, ``plan``, ``render`` render diff, ``runs`` run, ``submit`` submit
 secrets, ``started`` logs stop resume, ``again``, ``states`` ps status, ``learned`` learned score, ``why``, ``health``,
-``compare``, ``report``, ``doctor``, ``drill``, ``images`` build prune, ``storage`` upload download, ``tensorboard``. Verbs import
-what they call: ``launcher --help`` loads click and nothing else.
+``compare``, ``report``, ``doctor``, ``drill``, ``images`` build prune, ``storage`` upload download push, ``tensorboard``. Verbs
+import what they call: ``launcher --help`` loads click and nothing else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The verbs that upload adapters to a bucket and download them."""
+"""The verbs that upload adapters to a bucket, download them, and push them to a model hub."""
 
 from __future__ import annotations
 
@@ -92,6 +92,30 @@ def download(wanted: Wanted, bucket: Bucket) -> None:
         click.echo(f"Load it in Python: {done.loading}")  # whole, to be copied
 
 
+@click.command("push", short_help="Push a run's adapter to a model hub.")
+@click.argument("source", metavar="RUN|PATH")
+@click.option("--to", "repository", metavar="OWNER/NAME", required=True, help="Repository on the hub.")
+@click.option("--public", is_flag=True, help="Make a new repository public (default: private).")
+@click.option("--revision", metavar="BRANCH", help="Push to this branch (default: main).")
+def push(source: str, repository: str, public: bool, revision: str | None) -> None:
+    """Push a run's adapter or weights, with their model card, to a model hub.
+
+    PATH is the folder of a run, of an adapter or of a merged model. A repository that does not exist is made. Only changed files
+    are sent, and the same files make no new commit. Reads HF_TOKEN and HF_ENDPOINT from .env or the environment.
+    """
+    from ..after.push import Destination
+    from ..after.push import push as send
+    from ..after.target import target
+    from ..experiment.files import read_env
+    from ..storage.progress import size
+
+    env = read_env(Path.cwd())
+    done = send(target(source), Destination(repository, public, revision), env)
+    notices(done.notices)
+    files = f"{done.files} file{'s' * (done.files != 1)} ({size(done.bytes)})"
+    say(f"Pushed {files} to {done.url}, commit {done.commit[:12]}" if done.is_new else f"{done.url} already has these {files}")
+
+
 @contextmanager
 def _drawn(verb: str) -> Iterator[Listener]:
     """A bar on a terminal, lines elsewhere."""
@@ -112,4 +136,4 @@ def _drawn(verb: str) -> Iterator[Listener]:
         yield listen
 
 
-VERBS: tuple[click.Command, ...] = (upload, download)
+VERBS: tuple[click.Command, ...] = (upload, download, push)

@@ -1,0 +1,288 @@
+"""``launcher push``: publishes what a run trained on a model hub, with its card, by the hub's own client."""
+
+from __future__ import annotations
+
+import json
+import logging
+import posixpath
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import CredentialError, LauncherError, UnreachableError, UsageError, Warned
+from ..hub import of_network, refusal
+from ..job.model import ADAPTER
+from ..job.target import Target
+from ..redact import REDACTOR
+
+CARD: Final = "README.md"
+_REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_FOLDER: Final = "path/to/this/folder"  # in a card: where it is loaded from
+_TEMPLATE: Final = "[More Information Needed]"  # in the card that PEFT writes
+_WEIGHTS: Final = ("*.safetensors", "adapter_model.bin", "pytorch_model*.bin")
+_PUBLIC: Final = (*_WEIGHTS, "*.json", "*.jinja", "*.model", "*.txt", "*.md", "*.py", "LICENSE*", "NOTICE*")
+_OF_A_TRAINING: Final = ("trainer_state.json", "origin.json", "all_results.json", "train_results.json", "eval_results.json")
+_XET_OF_NONE: Final = re.compile(r"404.*xet-write-token", re.DOTALL)
+_WHOLE: Final = 64 * 1024 * 1024  # bytes: a smaller text file is searched for secrets
+
+
+@dataclass(frozen=True)
+class Destination:
+    """``repository``: owner/name. ``revision``: a branch, None for the hub's own default. ``is_public``: of a new one."""
+
+    repository: str
+    is_public: bool = False
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """``url``: the repository's page; ``commit``: of these files; ``is_new`` false where the hub had them already."""
+
+    url: str
+    commit: str
+    is_new: bool
+    files: int
+    bytes: int
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Files:
+    """What is pushed: contents, or the path of a file that is sent as it is, by names; ``notices``: what is not, and why."""
+
+    contents: Mapping[str, bytes | Path]
+    notices: tuple[str, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(len(one) if isinstance(one, bytes) else one.stat().st_size for one in self.contents.values())
+
+
+def push(target: Target, to: Destination, env: Mapping[str, str]) -> Pushed:
+    """Commits the files of ``target`` to the repository, which is made where it does not exist; the same files make no commit.
+
+    Raises UsageError for an address or a folder that cannot be pushed, CredentialError where the hub refuses the token,
+    UnreachableError where it does not answer, LauncherError without the hub's client or for another answer.
+    """
+    if _REPOSITORY.fullmatch(to.repository) is None:
+        raise UsageError(f"--to {to.repository}: must be owner/name, for example my-team/my-adapter")
+    _check_verified(target)
+    files = files_of(target, to.repository)
+    if find_spec("huggingface_hub") is None:
+        raise LauncherError("push needs the hub's client, huggingface_hub\n    hint:     pip install 'dpo-launcher[trainer]'")
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=env.get("HF_ENDPOINT") or None, token=env.get("HF_TOKEN") or None)
+    with _quiet(), _explained(to.repository):
+        before, notices = _made(api, to)
+        done = _committed(api, to, files)
+    url = f"{api.endpoint}/{to.repository}" + (f"/tree/{to.revision}" if to.revision else "")
+    return Pushed(url, done, done != before, len(files.contents), files.bytes, (*files.notices, *notices))
+
+
+def files_of(target: Target, repository: str) -> Files:
+    """The public files of ``target``'s folder: its card names the repository, its configuration no path of this machine.
+
+    Raises UsageError where there are no weights, or where a text has a secret in it.
+    """
+    folder, left = target.weights, []
+    contents: dict[str, bytes | Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not path.is_file() or path.name in _OF_A_TRAINING or not any(fnmatch(path.name, one) for one in _PUBLIC):
+            left.append(path.name + "/" * path.is_dir())
+            continue
+        contents[path.name] = path
+    if not any(fnmatch(name, one) for name in contents for one in _WEIGHTS):
+        raise UsageError(f"{folder} holds no weights (*.safetensors)")
+    notices: list[str] = []
+    shown = [name for name in left if not name.startswith(".")]
+    if shown:
+        more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
+        notices.append(f"not pushed: {', '.join(shown[:5])}{more}")
+    notices += _card(contents, repository)
+    notices += _name_base(contents)
+    _check_secrets(contents, folder)
+    return Files(contents, tuple(notices))
+
+
+def _check_verified(target: Target) -> None:
+    """Raises UsageError for a run whose weights were never read back and compared."""
+    if target.run is not None and not ((target.run.read_record().get("result") or {}).get("verified") or {}).get("tensors"):
+        raise UsageError(f"{target.name}: its weights were not read back and compared; its training did not end")
+
+
+def _card(contents: dict[str, bytes | Path], repository: str) -> Iterator[str]:
+    """Puts the repository into the card's lines that load the model."""
+    file = contents.get(CARD)
+    if not isinstance(file, Path):
+        yield Warned(f"no {CARD}: the hub's page of the model will be empty")
+        return
+    text = file.read_text(encoding="utf-8")
+    if _TEMPLATE in text:  # of a run of an earlier version
+        del contents[CARD]
+        yield Warned(f"{CARD} is PEFT's empty template and is not pushed: write a card, then push again")
+        return
+    contents[CARD] = text.replace(f'"{_FOLDER}"', f'"{repository}"').encode()
+
+
+def _name_base(contents: dict[str, bytes | Path]) -> Iterator[str]:
+    """Replaces a base model that is a path by its name on the hub, as the card has it, else by the last part of the path."""
+    file = contents.get(ADAPTER)
+    if not isinstance(file, Path):
+        return
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        base = str(config["base_model_name_or_path"])
+    except (ValueError, KeyError, TypeError):
+        return
+    known = _base_of_card(contents)
+    if known is not None and base != known:
+        contents[ADAPTER] = _json({**config, "base_model_name_or_path": known})
+    elif known is None and (_REPOSITORY.fullmatch(base) is None or Path(base).exists()):
+        name = posixpath.basename(base.rstrip("/"))
+        contents[ADAPTER] = _json({**config, "base_model_name_or_path": name})
+        yield Warned(f"its base model, {name}, is on no hub that is known: who loads the adapter needs the folder of that model")
+
+
+def _base_of_card(contents: Mapping[str, bytes | Path]) -> str | None:
+    import yaml
+
+    card = contents.get(CARD)
+    if not isinstance(card, bytes) or not card.startswith(b"---\n"):
+        return None
+    with suppress(ValueError, yaml.YAMLError, AttributeError):
+        base = yaml.safe_load(card.split(b"\n---", 1)[0]).get("base_model")
+        return base if isinstance(base, str) and _REPOSITORY.fullmatch(base) else None
+    return None
+
+
+def _json(config: Mapping[str, Any]) -> bytes:
+    return json.dumps(config, indent=2).encode()
+
+
+def _check_secrets(contents: Mapping[str, bytes | Path], folder: Path) -> None:
+    for name, content in contents.items():
+        if any(fnmatch(name, one) for one in _WEIGHTS):
+            continue
+        if isinstance(content, Path) and content.stat().st_size > _WHOLE:
+            continue
+        body = content if isinstance(content, bytes) else content.read_bytes()
+        secret = REDACTOR.named(body.decode("utf-8", "replace"))
+        if secret is not None:
+            raise UsageError(f"{folder / name} has the value of {secret} in it; remove it, then push again")
+
+
+def _made(api: Any, to: Destination) -> tuple[str | None, list[str]]:
+    """Makes repository and branch where they do not exist; returns the newest commit before, and what is worth saying.
+
+    Raises UsageError where the repository is public and nobody asked for that.
+    """
+    found = _found(api, to.repository)
+    if found is None:
+        api.create_repo(to.repository, private=not to.is_public)
+        found = api.repo_info(to.repository)
+    if not found.private and not to.is_public:
+        raise UsageError(f"{to.repository} is public: everybody could read these weights; add --public if that is what you want")
+    notices: list[str] = []
+    if found.private and to.is_public:
+        notices.append(Warned(f"{to.repository} stays private: its settings on the hub change that"))
+    if to.revision is None:
+        return found.sha, notices
+    branch = _found(api, to.repository, to.revision)
+    if branch is None:
+        api.create_branch(to.repository, branch=to.revision)
+    return (found if branch is None else branch).sha, notices
+
+
+def _found(api: Any, repository: str, revision: str | None = None) -> Any | None:
+    """What the hub knows of a repository; None where it has none, or not this branch."""
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return api.repo_info(repository, revision=revision)
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        return None
+
+
+def _committed(api: Any, to: Destination, files: Files) -> str:
+    """The commit; by LFS where the hub has no Xet storage, as a hub of one's own may."""
+    from huggingface_hub import constants
+
+    try:
+        return _commit(api, to, files)
+    except Exception as error:
+        if constants.HF_HUB_DISABLE_XET or _XET_OF_NONE.search(str(error)) is None:
+            raise
+    constants.HF_HUB_DISABLE_XET = True
+    try:
+        return _commit(api, to, files)
+    finally:
+        constants.HF_HUB_DISABLE_XET = False
+
+
+def _commit(api: Any, to: Destination, files: Files) -> str:
+    from huggingface_hub import CommitOperationAdd
+
+    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.contents.items()]
+    message = "Upload with dpo-launcher"
+    return str(api.create_commit(to.repository, operations, commit_message=message, revision=to.revision).oid)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the client's own lines; its bars only where a person watches them."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
+
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    is_watched = sys.stderr is not None and sys.stderr.isatty()
+    if not is_watched:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        if not is_watched:
+            enable_progress_bars()
+
+
+@contextmanager
+def _explained(repository: str) -> Iterator[None]:
+    """Turns the errors of the hub's client into the launcher's."""
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    try:
+        yield
+    except LauncherError:
+        raise
+    except OfflineModeIsEnabled:
+        raise UsageError("HF_HUB_OFFLINE is set: the hub's client sends nothing; unset it for this command") from None
+    except RepositoryNotFoundError as error:  # it was found or made before: the token may not write to it
+        raise _refused(repository, f"HTTP {error.response.status_code}") from error
+    except Exception as error:
+        if (away := of_network(error)) is not None:
+            raise away from error
+        if (why := refusal(error)) is not None:
+            raise _refused(repository, why) from error
+        if isinstance(error, ConnectionError):  # of Xet's client, which names no server
+            raise UnreachableError(f"the hub's storage cannot be reached: {' '.join(str(error).split())}") from error
+        if isinstance(error, HfHubHTTPError):
+            said = error.server_message or str(error).splitlines()[0]
+            raise LauncherError(f"the hub refuses the files for {repository}: {said}") from error
+        raise LauncherError(f"cannot push to {repository}: {' '.join(str(error).split())}") from error
+
+
+def _refused(repository: str, why: str) -> CredentialError:
+    owner = repository.partition("/")[0]
+    return CredentialError(
+        f"cannot write to {repository}: permission denied ({why})\n"
+        f"    hint:     set HF_TOKEN in .env to a token with write access to {owner}"
+    )
