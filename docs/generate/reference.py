@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from launcher.cli import launcher
 from launcher.experiment import schema
+from launcher.experiment.data_checks import Check, DataChecks
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.section import Section
 from launcher.experiment.trl_fields import FIELDS, REFUSED, Fate, Field, trl_fields
@@ -30,6 +31,7 @@ _SECTIONS: Final = (
     ("storage_config", schema.StorageConfig),
     ("launch", schema.Launch),
     ("launch.kubernetes", schema.Kubernetes),
+    ("data_checks", DataChecks),
     ("health", Health),
     ("samples", schema.Samples),
 )
@@ -133,6 +135,8 @@ def _type(annotation: Any) -> str:
         return "mapping"
     if isinstance(annotation, type) and issubclass(annotation, Rule):
         return "`warn`, `stop`, `off`, or a mapping of `action` and `threshold`"
+    if isinstance(annotation, type) and issubclass(annotation, Check):
+        return "`error`, `warn`, `off`, or a mapping of `action` and `threshold`"
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return "mapping"
     return _WORDS[annotation]
@@ -155,7 +159,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "**required**"
     value = field.get_default(call_default_factory=True)
-    if isinstance(value, Rule):
+    if isinstance(value, Rule | Check):
         return _code(value.action)
     return "" if isinstance(value, Section) else _code(value)
 

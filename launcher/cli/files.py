@@ -24,15 +24,21 @@ if TYPE_CHECKING:
 @file_option
 @set_option
 @click.option("--tokens", is_flag=True, help="Also make the tokens, as a run does before it loads the model's weights.")
+@click.option("--fix", is_flag=True, help="Write clean copies of the CSV files beside them, and list each change.")
 @json_option
-def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...], tokens: bool, as_json: bool) -> int:
+def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...], tokens: bool, fix: bool, as_json: bool) -> int:
     """Find every mistake in the experiment files, their data, and their models on this disk.
 
     Checks all experiments unless EXP is given. Exits with 42 if a file or a model is wrong, 43 if data are wrong.
 
     --tokens finds what only the model's tokenizer and chat template tell: prompts that fill max_seq_length, texts that
     the template drops or refuses, tokens and lengths beyond the model's. It needs the packages of dpo-launcher[trainer].
+
+    --fix mends what has one right mend: line ends, wrong encodings, characters without width, repeated rows, and what
+    spreadsheets leave around a table. It writes NAME.fixed.csv and NAME.fixed.jsonl, which lists the changes.
     """
+    if fix:
+        return _fix(experiment, file, overrides, as_json=as_json)
     from ..data import checked
 
     found = checked.check(experiment, file=file, overrides=overrides, say=complain)
@@ -49,6 +55,23 @@ def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...],
     for error in found.errors:
         fail(str(error))
     return found.errors[-1].exit_code if found.errors else 0
+
+
+def _fix(experiment: str | None, file: Path | None, overrides: tuple[str, ...], *, as_json: bool) -> int:
+    from ..data.fixed import fix
+    from ..experiment.files import load
+
+    loaded = load(experiment, file=file, overrides=overrides)
+    found = fix(loaded.experiment)
+    if as_json:
+        click.echo(_dumps([one.json() for one in found]))
+        return 0
+    for one in found:
+        say(one.sentence, indent=4)
+    settings = [f"--set {one.setting}={one.copy.name}" for one in found if one.copy is not None]
+    if settings:
+        say(f"Check the copies with: launcher check {loaded.key} {' '.join(settings)}")
+    return 0
 
 
 def _show_checked(found: Checked) -> None:

@@ -1,48 +1,67 @@
-"""What is wrong with the cells of a table that a mapping names."""
+"""What is wrong with the rows of a table: the cells of the columns that a mapping names, and what they say together."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from ..errors import Mistake
+from ..experiment.data_checks import DataChecks
+from .faults import faults, is_blank, normal, visible
+from .findings import Findings
 from .mapping import Columns, answer_of, columns_of
 from .table import Row, Table
 
-# What Sheets shows for a formula without a value, or without one yet.
-_ERRORS = ("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A", "#ERROR!", "Loading...")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
-
-def cell_mistakes(table: Table, mapping: Columns) -> Iterator[Mistake]:
-    """The mistakes of the mapped cells; a column that ``table`` lacks is none of them."""
+def check_rows(table: Table, mapping: Columns, findings: Findings) -> None:
+    """Adds what the rules find in the mapped cells to ``findings``; a column that ``table`` lacks has no cells."""
     columns = [column for column in mapping.columns if column in table.columns]
     answers = {*columns_of(mapping.chosen), *columns_of(mapping.rejected)}
     can_compare = answers.issubset(columns) and mapping.chosen != mapping.rejected
     for row in table.rows:
-        where = table.place(row.line)
-        empty = [c for c in columns if not row.cells[c].strip()]
+        if _is_header(row, columns):
+            findings.of_row("repeated_header", table, row.line)
+            continue
+        empty = [column for column in columns if is_blank(row.cells[column])]
         if empty and not any(cell.strip() for cell in row.cells.values()):
-            yield Mistake(where, "empty row", hint="delete it")
+            findings.of_row("empty_row", table, row.line)
             continue
         for column in empty:
-            yield Mistake(table.place(row.line, column), f"empty cell in column {column!r}")
+            findings.of_cell("empty_cell", table, row.line, column)
         for column in columns:
-            yield from text_mistakes(table, row, column)
-        if not can_compare or answers.intersection(empty):
-            continue
-        if answer_of(row, mapping.chosen) == answer_of(row, mapping.rejected):
-            yield Mistake(where, "chosen and rejected are equal", hint="change or delete the row: it states no preference")
+            check_cell(table, row, column, findings)
+        if can_compare and not answers.intersection(empty):
+            _compare(table, row, mapping, findings)
 
 
-def text_mistakes(table: Table, row: Row, column: str) -> Iterator[Mistake]:
-    """What is not text in a cell: a control character, or the error of a formula."""
-    cell, where = row.cells[column], table.place(row.line, column)
-    if table.is_worksheet and cell.strip() in _ERRORS:
-        what = f"column {column!r} shows {cell.strip()!r} instead of a value"
-        yield Mistake(where, what, hint="fix the formula in this cell")
-    found = _CONTROL.search(cell)
-    if found is not None:
-        what = f"control character in column {column!r}"
-        character = f"U+{ord(found[0]):04X} at character {found.start() + 1} of the cell"
-        yield Mistake(where, what, "text, line breaks and tabs", character)
+def check_cell(table: Table, row: Row, column: str, findings: Findings) -> None:
+    """Adds what the rules find in one cell that is not empty."""
+    cell = row.cells[column]
+    if not cell:
+        return
+    for rule, found in faults(cell):
+        if rule != "outer_white_space" or not is_blank(cell):
+            findings.of_cell(rule, table, row.line, column, found)
+    if len(cell) == findings.threshold("excel_cut"):
+        findings.of_cell("excel_cut", table, row.line, column)
+    if len(cell) > findings.threshold("huge_cell") * 1e6:
+        findings.of_cell("huge_cell", table, row.line, column, f"{len(cell) / 1e6:.1f} million characters")
+
+
+def text_mistakes(table: Table, row: Row, column: str, checks: DataChecks) -> Sequence[Mistake]:
+    """What is an error in a cell of the prompt table; an empty one is none."""
+    findings = Findings(checks)
+    check_cell(table, row, column, findings)
+    return findings.mistakes
+
+
+def _is_header(row: Row, columns: list[str]) -> bool:
+    """Whether the mapped cells are their own columns' names: the file was appended to another one."""
+    return len(columns) > 1 and all(visible(row.cells[column]).strip() == column for column in columns)
+
+
+def _compare(table: Table, row: Row, mapping: Columns, findings: Findings) -> None:
+    chosen, rejected = answer_of(row, mapping.chosen), answer_of(row, mapping.rejected)
+    if chosen == rejected or normal(chosen) == normal(rejected):
+        findings.of_row("equal_answers", table, row.line)
+    elif visible(chosen).split() == visible(rejected).split():
+        findings.of_row("nearly_equal_answers", table, row.line)

@@ -7,9 +7,10 @@ import hashlib
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..errors import Mistake
+from .layout import Record, laid_out, separator, title_mistake
 from .table import Row, Table
 
 # What people take for CSV, by the first bytes of the file.
@@ -25,7 +26,7 @@ _MAGIC = {
 
 def csv_table(name: str, data: bytes, mistakes: list[Mistake]) -> Table | None:
     """The table, or None with its mistakes added to ``mistakes``; ``name``: of the file, in mistakes."""
-    text = _decode(name, data)
+    text = decoded(name, data)
     if isinstance(text, Mistake):
         mistakes.append(text)
         return None
@@ -34,7 +35,17 @@ def csv_table(name: str, data: bytes, mistakes: list[Mistake]) -> Table | None:
     return None if wrong else table
 
 
-def _decode(name: str, data: bytes) -> str | Mistake:
+def records_of(name: str, text: str, mistakes: list[Mistake]) -> tuple[str, list[Record]]:
+    """The delimiter and the records of a CSV file, the header first; mistakes in quotes are added to ``mistakes``."""
+    # The limit on a cell (128 KiB) belongs to the process. It only grows: other threads may read larger cells.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    named = separator(text)
+    delimiter = named or _delimiter(text)
+    return delimiter, list(_records(name, text, delimiter, mistakes))[1 if named else 0 :]
+
+
+def decoded(name: str, data: bytes) -> str | Mistake:
+    """The text of a CSV file, or what else the file is."""
     for magic, (found, hint) in _MAGIC.items():
         if data.startswith(magic):
             return Mistake(name, "not a CSV file", expected="CSV text in UTF-8", found=found, hint=hint)
@@ -63,35 +74,38 @@ def _decode(name: str, data: bytes) -> str | Mistake:
 
 
 def _parse(name: str, text: str, sha256: str) -> tuple[Table | None, list[Mistake]]:
-    # The limit on a cell (128 KiB) belongs to the process. It only grows: other threads may read larger cells.
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    delimiter = _delimiter(text)
     mistakes: list[Mistake] = []
-    records = _records(name, text, delimiter, mistakes)
-    line, columns = next(records, (0, []))
+    delimiter, records = records_of(name, text, mistakes)
+    line, columns = records[0] if records else (0, [])
     if not columns:
         return None, mistakes or [Mistake(name, "the file is empty", expected="a header line and rows below it")]
-    wrong_header = list(_header_mistakes(name, text, delimiter, line, columns))
+    if len(records) > 1:
+        title = title_mistake(f"{name}:{line}", columns, records[1][1], f"line {records[1][0]}")
+        if title is not None:
+            return None, [title]
+    layout = laid_out(name, columns, records[1:])
+    wrong_header = list(_header_mistakes(name, text, delimiter, line, columns, layout.kept))
     rows = []
-    for row_line, cells in records:
+    for row_line, cells in layout.records:
         if len(cells) == 1 and len(columns) > 1 and not cells[0].strip():
             continue  # a line of blanks; in a table with one column it is a cell
         if len(cells) != len(columns):
             mistakes.append(_count_mistake(f"{name}:{row_line}", cells, len(columns), delimiter))
-        rows.append(Row(row_line, dict(zip(columns, cells, strict=False))))
+        rows.append(Row(row_line, {columns[place]: cells[place] for place in layout.kept if place < len(cells)}))
     if not rows and not mistakes:
         mistakes.append(Mistake(f"{name}:{line}", "no rows below the header", expected="at least one row"))
-    return Table(name, tuple(columns), tuple(rows), sha256, line), wrong_header + mistakes
+    names = tuple(columns[place] for place in layout.kept)
+    return Table(name, names, tuple(rows), sha256, line, ignored=layout.ignored), wrong_header + mistakes
 
 
 def _delimiter(text: str) -> str:
-    """``;`` or a tab where only that separates the names of the header, else a comma."""
+    """``;``, ``|`` or a tab where only that separates the names of the header, else a comma."""
 
     def parts(delimiter: str) -> int:
         lines = io.StringIO(text.lstrip("\r\n "), newline="")
         return len(next(csv.reader(lines, delimiter=delimiter), ()))
 
-    others = [delimiter for delimiter in ";\t" if parts(delimiter) > 1]
+    others = [delimiter for delimiter in ";\t|" if parts(delimiter) > 1]
     return others[0] if len(others) == 1 and parts(",") < 2 else ","
 
 
@@ -117,15 +131,20 @@ def _records(name: str, text: str, delimiter: str, mistakes: list[Mistake]) -> I
         yield line, cells
 
 
-def _header_mistakes(name: str, text: str, delimiter: str, line: int, columns: list[str]) -> Iterator[Mistake]:
-    counts = Counter(columns)
-    if all(counts[c] == 1 and c.strip() for c in columns):
+def _header_mistakes(
+    name: str, text: str, delimiter: str, line: int, columns: list[str], kept: Sequence[int]
+) -> Iterator[Mistake]:
+    """The mistakes in the names of the columns that are ``kept``."""
+    counts = Counter(columns[place] for place in kept)
+    if all(counts[columns[place]] == 1 and columns[place].strip() for place in kept):
         return
     lines = list(io.StringIO(text, newline=""))[line - 1 :]
     places = [start for start, _ in _cells("".join(lines), delimiter)]
     first: dict[str, int] = {}
     for number, (column, (down, across)) in enumerate(zip(columns, places, strict=False), 1):
         where = f"{name}:{line + down - 1}:{across}"
+        if number - 1 not in kept:
+            continue
         if not column.strip():
             yield Mistake(where, f"column {number} has no name", expected="a name in every header cell")
         elif column in first:

@@ -11,11 +11,13 @@ from typing import Final
 from ..errors import DataError, ExperimentError, Mistake
 from ..experiment.schema import Experiment
 from ..runs.run_dir import write_whole
-from .cells import cell_mistakes
+from .cells import check_rows
 from .csv_table import csv_table
+from .findings import Findings
 from .mapping import Columns, answer_of, columns_from, missing_columns, settings_mistakes
-from .notices import content_notices, table_notices
+from .notices import table_notices
 from .pair import Pair
+from .preferences import check_pairs
 from .prompt import Prompt, choose_prompt
 from .rows import Reading, read_readable
 from .sheets.spreadsheet import Spreadsheet
@@ -69,16 +71,21 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     wrong = settings_mistakes(experiment, mapping, tables) if is_whole else []
     prompt = choose_prompt(experiment, mapping, tables.prompts, mistakes) if is_whole and not wrong else None
     parts = [table for table in (tables.train, tables.validation) if table is not None]
+    findings = Findings(experiment.data_checks)
     for table in parts:
         mistakes += missing_columns(table, mapping, experiment)
-        mistakes += cell_mistakes(table, mapping)
+        check_rows(table, mapping, findings)
+        mistakes += findings.taken()
     if wrong:
         raise ExperimentError([*wrong, *mistakes])
     if mistakes:
         raise DataError(mistakes)
     rendered = [tuple(_pair(row, mapping, prompt) for row in table.rows) for table in parts]
     train, validation = rendered[0], rendered[1] if len(rendered) > 1 else ()
-    notices = [*content_notices(train, validation), *table_notices(experiment, tables, mapping, prompt)]
+    check_pairs(parts, rendered, findings)
+    if findings.mistakes:
+        raise DataError(findings.mistakes)
+    notices = [*findings.notices(), *table_notices(experiment, tables, mapping, prompt)]
     place = prompt.place if prompt is not None else None
     columns = {} if tables.validation is None else group_columns(tables.validation, mapping)
     return Pairs(train, validation, tuple(_sources(tables)), tuple(notices), tables.spreadsheet, place, columns, prompt)
@@ -95,7 +102,8 @@ def read_other(experiment: Experiment, file: Path, prompt: Prompt) -> Pairs:
     table = csv_table(str(file), data, mistakes)
     if table is not None:
         mistakes += missing_columns(table, mapping, experiment)
-        mistakes += cell_mistakes(table, mapping)
+        check_rows(table, mapping, findings := Findings(experiment.data_checks))
+        mistakes += findings.taken()
     if mistakes or table is None:
         raise DataError(mistakes)
     pairs = tuple(_pair(row, mapping, prompt) for row in table.rows)

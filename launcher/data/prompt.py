@@ -60,7 +60,7 @@ def choose_prompt(experiment: Experiment, mapping: Columns, table: Table | None,
         return None
     system, user = (table.place(row.line, column) for column in ("system", "user"))
     mistakes += _system_mistakes(system, row.cells["system"], mapping)
-    mistakes += [m for c in ("system", "user") for m in text_mistakes(table, row, c)]
+    mistakes += [m for c in ("system", "user") for m in text_mistakes(table, row, c, experiment.data_checks)]
     return Prompt(row.cells["system"] or None, _template(user, row.cells["user"], mapping, mistakes), system)
 
 

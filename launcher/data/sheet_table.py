@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..errors import Mistake
+from .layout import title_mistake
 from .sheets.spreadsheet import Worksheet
-from .table import Row, Table, worksheet_name
+from .table import Row, Table, place_of, worksheet_name
 
 
 def sheet_table(sheet: Worksheet, mistakes: list[Mistake]) -> Table | None:
@@ -21,6 +22,9 @@ def sheet_table(sheet: Worksheet, mistakes: list[Mistake]) -> Table | None:
         mistakes.append(Mistake(name, "the worksheet is empty", expected="a header row and rows below it"))
         return None
     (line, header), below = rows[0], rows[1:]
+    if below and (title := _title(name, rows)) is not None:
+        mistakes.append(title)
+        return None
     named = {column: number for number, column in enumerate(header) if column.strip()}
     letters = {column: letter(number) for column, number in named.items()}
     table = Table(name, tuple(named), (), sheet.sha256, line, letters)
@@ -32,6 +36,12 @@ def sheet_table(sheet: Worksheet, mistakes: list[Mistake]) -> Table | None:
         return None
     found = tuple(Row(at, {c: cells[n] if n < len(cells) else "" for c, n in named.items()}) for at, cells in below)
     return Table(name, table.columns, found, sheet.sha256, line, letters)
+
+
+def _title(name: str, rows: Sequence[tuple[int, Sequence[str]]]) -> Mistake | None:
+    (line, first), (below, second) = rows[:2]
+    where = place_of(name, line)
+    return title_mistake(where, first, [cell for cell in second if cell.strip()], f"row {below}")
 
 
 def letter(number: int) -> str:

@@ -25,6 +25,7 @@ class Row:
 class Table:
     """Rows under a header: ``name`` is a file's path below the data root or a worksheet's name, ``sha256`` is that of the file's
     bytes or the worksheet's cells, ``line`` is the header's. ``letters``: column -> letter, in a worksheet.
+    ``ignored``: sentences about what was left out, such as empty rows at the end.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Table:
     sha256: str
     line: int = 1
     letters: Mapping[str, str] | None = None
+    ignored: tuple[str, ...] = ()
 
     def place(self, line: int, column: str | None = None) -> str:
         """Where a mistake is: ``file:line``, or a range for Sheets' name box such as ``Train!C7`` or ``Train!7:7``."""

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from ..errors import ExperimentError, Mistake
 from .bucket_name import EXPECTED, SCHEME, is_bucket, split
 from .columns import ColumnMapping, merge_mappings
+from .data_checks import DataChecks
 from .hyperparameters import Hyperparameters, needs_evaluations
 from .launch import VARIABLE, Kubernetes, Launch
 from .neutral import without_neutral
@@ -57,6 +58,7 @@ class Experiment(Section):
     )
     storage_config: StorageConfig | None = Field(None, description="where the adapter is uploaded")
     launch: Launch = Field(default_factory=Launch.model_construct, description="where it runs")
+    data_checks: DataChecks = Field(default_factory=DataChecks.model_construct, description="what is looked for in the rows")
     health: Health = Field(default_factory=Health.model_construct, description="what the run watches")
     samples: SamplesSection = Field(
         default_factory=Samples.model_construct, description="prompts whose answers are written down, before and after"

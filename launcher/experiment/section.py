@@ -53,6 +53,13 @@ def tuple_of_one(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def action_of_word(value: object) -> object:
+    """The action of a rule, written alone in place of its mapping."""
+    if value is False:  # YAML 1.1's bare `off`
+        return {"action": "off"}
+    return {"action": value} if isinstance(value, str) else value
+
+
 def nothing() -> Mapping[str, Any]:
     return MappingProxyType({})
 

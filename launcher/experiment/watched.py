@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_serializer
 
 from ..health import RULES
-from .section import Float, Section
+from .section import Float, Section, action_of_word
 
 
 class Rule(Section):
@@ -19,13 +19,7 @@ class Rule(Section):
         return self.action if self.threshold is None else {"action": self.action, "threshold": self.threshold}
 
 
-def _rule(value: object) -> object:
-    if value is False:  # YAML 1.1's bare `off`
-        return {"action": "off"}
-    return {"action": value} if isinstance(value, str) else value
-
-
-Watched = Annotated[Rule, BeforeValidator(_rule)]
+Watched = Annotated[Rule, BeforeValidator(action_of_word)]
 
 
 def _watched(name: str) -> Any:

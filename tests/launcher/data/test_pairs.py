@@ -119,7 +119,7 @@ def test_mistakes_of_prompts_training_and_validation_come_together(tmp_path):
 
 
 def test_an_empty_row_is_one_mistake_though_an_equal_answer_beside_an_empty_prompt_is_two(tmp_path):
-    assert mistakes(tmp_path, PLAIN + ",x,x\n,,\n") == (
+    assert mistakes(tmp_path, PLAIN + ",x,x\n,,\nHi,a,b\n") == (
         "data/training_data.csv:2: empty cell in column 'prompt'\n"
         "data/training_data.csv:2: chosen and rejected are equal\n"
         "    hint:     change or delete the row: it states no preference\n"
@@ -223,15 +223,15 @@ def test_what_is_allowed_but_worth_a_look_is_noticed_with_counts(tmp_path):
         prompts="name,note,system,user\nprompt_default,,Answer in {language}.,{prompt}\n",
     )
     assert pairs.notices == (
-        "1 of 4 training pairs repeat an earlier one exactly",
-        "1 of 2 validation pairs are also training pairs: evaluations look better than they are",
-        "1 of 4 training pairs have answers that differ only in white space",
-        "data/training_data.csv: 1 of 4 cells in column 'chosen' begin or end with white space, which is kept",
+        "data/training_data.csv: 1 of 4 rows have answers that differ only in white space (line 4)",
+        "data/training_data.csv: 1 of 4 cells in column 'chosen' begin or end with white space, which is kept (line 5)",
+        "data/training_data.csv: 1 of 4 training pairs repeat an earlier one exactly (line 3)",
+        "data/validation.csv: 1 of 2 validation pairs are also training pairs: evaluations look better than they are (line 2)",
         "data/training_data.csv: unused columns: id (1 of 4)",
         "data/prompt_data.csv: unused columns: note (1 of 4)",
         "prompt 'prompt_default': system contains {language}, which is not filled in (only user is)",
     )
-    assert [isinstance(notice, Warned) for notice in pairs.notices] == [False, True, True, False, False, False, True]
+    assert [isinstance(notice, Warned) for notice in pairs.notices] == [True, False, False, True, False, False, True]
     assert pairs.train[3].chosen == "c\n"
 
 

@@ -102,10 +102,10 @@ def test_every_mistake_of_a_cell_has_its_place(tmp_path: Path) -> None:
     rows = [HEADER, ["a", "b"], ["c", "#REF!", "d"], ["e", "Loading...", "f"], ["g\x07", "h", "i"], ["j", "k", "k"]]
     assert mistakes(tmp_path, rows) == (
         "Train!C2: empty cell in column 'rejected'\n"
-        "Train!B3: column 'chosen' shows '#REF!' instead of a value\n"
-        "    hint:     fix the formula in this cell\n"
-        "Train!B4: column 'chosen' shows 'Loading...' instead of a value\n"
-        "    hint:     fix the formula in this cell\n"
+        "Train!B3: the error of a formula in column 'chosen'\n"
+        "    found:    #REF!\n"
+        "    hint:     fix the formula in the spreadsheet\n"
+        "    also at:  Train!B4\n"
         "Train!A5: control character in column 'prompt'\n"
         "    expected: text, line breaks and tabs\n    found:    U+0007 at character 2 of the cell\n"
         "Train!6:6: chosen and rejected are equal\n    hint:     change or delete the row: it states no preference"

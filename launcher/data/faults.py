@@ -1,0 +1,152 @@
+"""Faults: what is wrong with the text of one cell, whatever column it is in."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+# What spreadsheets show for a formula without a value, in English, German, French, Spanish, Italian, Portuguese, Dutch, Polish,
+# Swedish, Danish, Turkish and Russian.
+_SHOWN: Final = """
+    #NULL! #DIV/0! #VALUE! #REF! #NAME? #NUM! #N/A #ERROR! #SPILL! #CALC! #FIELD! #BLOCKED! #CONNECT! #UNKNOWN! #BUSY!
+    #GETTING_DATA Loading...
+    #BEZUG! #WERT! #ZAHL! #NV #LEER! #ÜBERLAUF! #KALK! #VALEUR! #NOM? #NOMBRE! #NUL! #PROPAGATION!
+    #¡REF! #¡VALOR! #¿NOMBRE? #¡NUM! #¡DIV/0! #¡NULO! #RIF! #VALORE! #NOME? #VALOR! #NÚM! #NULO!
+    #VERW! #WAARDE! #NAAM? #GETAL! #LEEG! #N/B #DEEL/0! #ADR! #ARG! #NAZWA? #LICZBA! #ZERO! #N/D! #N/D
+    #REFERENS! #VÄRDEFEL! #NAMN? #OGILTIGT! #SAKNAS! #VÆRDI! #REFERENCE! #NAVN? #I/T #BAŞV! #DEĞER! #AD? #SAYI! #SAYI/0! #YOK
+    #ССЫЛКА! #ЗНАЧ! #ИМЯ? #ЧИСЛО! #ПУСТО! #Н/Д #ДЕЛ/0!
+"""
+FORMULA_ERRORS: Final = frozenset(_SHOWN.split())
+_MISSING: Final = frozenset(("nan", "none", "null", "<na>", "n/a", "na", "nat", "undefined", "nil", "-nan", "#n/a n/a"))
+_LONGEST_WORD: Final = max(map(len, FORMULA_ERRORS))
+_INVISIBLE: Final = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\u180e\ufeff\u00ad"))
+_ESCAPES: Final = re.compile(r"_x[0-9A-Fa-f]{4}_")
+_ENTITY: Final = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,6}|#x[0-9A-Fa-f]{2,5});")
+_MESSAGE: Final = ({"role", "content"}, {"from", "value"})
+_NEWLINE: Final = re.compile(r"\\n(?![a-z])")
+_MARKS: Final = re.compile(
+    r"<\|(?:im_start|im_end|endoftext|begin_of_text|end_of_text|start_header_id|end_header_id|eot_id|eom_id|system|user|assistant|end)\|>"
+    r"|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</s>\s*\Z"
+)
+# The first byte of a UTF-8 sequence and one that follows it, both read as Windows-1252: only such text is worth a closer look.
+_MISREAD: Final = re.compile(
+    "[\u00c2-\u00f4][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013\u2014\u2018-\u201e"
+    "\u2020-\u2022\u2026\u2030\u2039\u203a\u20ac\u2122]"
+)
+
+
+def faults(cell: str) -> Iterator[tuple[str, str | None]]:
+    """(name of the rule, what was found) of a cell that is not empty; the rules are those of experiment.data_rules."""
+    if len(cell) <= _LONGEST_WORD + 2:
+        word = cell.strip()
+        if word in FORMULA_ERRORS:
+            yield "formula_error", word
+        elif word.lower() in _MISSING:
+            yield "missing_word", word
+    for rule, find in _ANYWHERE if cell.isascii() else _OF_UNICODE:
+        found = find(cell)
+        if found is not None:
+            yield rule, found
+    if cell[0].isspace() or cell[-1].isspace():
+        yield "outer_white_space", None
+
+
+def is_blank(cell: str) -> bool:
+    """Whether ``cell`` has no visible character."""
+    return not cell.strip() or (not cell.isascii() and not visible(cell).strip())
+
+
+def visible(cell: str) -> str:
+    """``cell`` without characters that have no width."""
+    return cell if cell.isascii() else cell.translate(_INVISIBLE)
+
+
+def normal(cell: str) -> str:
+    """``cell`` in Unicode's normal form NFC: one text for what looks the same."""
+    return cell if cell.isascii() else unicodedata.normalize("NFC", cell)
+
+
+def _carriage_return(cell: str) -> str | None:
+    return "\\r" if "\r" in cell else None
+
+
+def _first(pattern: re.Pattern[str], within: str) -> Callable[[str], str | None]:
+    """Finds ``pattern``, which no text without ``within`` has."""
+
+    def find(cell: str) -> str | None:
+        found = pattern.search(cell) if within in cell else None
+        return None if found is None else found[0].strip()
+
+    return find
+
+
+def _marks(cell: str) -> str | None:
+    found = _MARKS.search(cell) if "<" in cell or "INST]" in cell else None
+    return None if found is None else found[0].strip()
+
+
+def _newline(cell: str) -> str | None:
+    return "\\n" if "\\n" in cell and "\n" not in cell and _NEWLINE.search(cell) else None
+
+
+def messages(cell: str) -> list[Any] | None:
+    """The chat messages that ``cell`` writes as JSON or as a Python list; None where it is another text."""
+    if cell.lstrip()[:1] not in ("[", "{") or not any(all(key in cell for key in keys) for keys in _MESSAGE):
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(cell.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        several = found if isinstance(found, list) else [found]
+        if several and all(isinstance(one, dict) and any(keys <= one.keys() for keys in _MESSAGE) for one in several):
+            return several
+    return None
+
+
+def _messages(cell: str) -> str | None:
+    found = messages(cell)
+    return None if found is None else f"{len(found)} {'message' if len(found) == 1 else 'messages'}"
+
+
+def _mojibake(cell: str) -> str | None:
+    found = _MISREAD.search(cell)
+    if found is None:
+        return None
+    from ftfy.badness import is_bad  # slow to import; hardly a table needs it
+
+    around = cell[max(0, found.start() - 10) : found.end() + 10]
+    return around if is_bad(cell) else None
+
+
+def _characters(pattern: str) -> Callable[[str], str | None]:
+    """Finds one of the characters of ``pattern``."""
+    wanted = re.compile(pattern)
+
+    def find(cell: str) -> str | None:
+        found = wanted.search(cell)
+        return None if found is None else f"U+{ord(found[0]):04X} at character {found.start() + 1} of the cell"
+
+    return find
+
+
+_ANYWHERE: Final = (
+    ("control_character", _characters(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")),
+    ("carriage_return", _carriage_return),
+    ("messages_as_text", _messages),
+    ("template_marks", _marks),
+    ("excel_escapes", _first(_ESCAPES, "_x")),
+    ("html_entities", _first(_ENTITY, "&")),
+    ("literal_newline", _newline),
+)
+_OF_UNICODE: Final = (
+    *_ANYWHERE,
+    ("bom_inside", _characters("\ufeff")),
+    ("replacement_character", _characters("\ufffd")),
+    ("zero_width", _characters("[\u200b\u2060\u180e]")),
+    ("mojibake", _mojibake),
+)

@@ -1,0 +1,89 @@
+"""Findings: what the rules have found in tables and pairs; mistakes or notices, as the experiment's data_checks want it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ..errors import Mistake, Warned
+from ..experiment.data_checks import DataChecks
+from ..experiment.data_rules import DATA_RULES
+from .table import Table
+
+SHOWN = 3  # places of a finding
+
+
+@dataclass
+class _Many:
+    """All that one rule has found in one column, or in the rows, of one table."""
+
+    total: int
+    count: int = 0
+    places: list[str] = field(default_factory=list)  # the first ones
+
+
+class Findings:
+    """Collects: errors one by one, in the order of the rows; the rest by rule, table and column, with counts and first places."""
+
+    def __init__(self, checks: DataChecks):
+        self._checks = checks
+        self.mistakes: list[Mistake] = []
+        self._many: dict[tuple[str, str, str | None], _Many] = {}
+
+    def taken(self) -> list[Mistake]:
+        """The mistakes so far, which are then forgotten here."""
+        found, self.mistakes = self.mistakes, []
+        return found
+
+    def wants(self, rule: str) -> bool:
+        return self._checks.action(rule) != "off"
+
+    def threshold(self, rule: str) -> float:
+        return self._checks.threshold(rule)
+
+    def of_cell(self, rule: str, table: Table, line: int, column: str, found: str | None = None) -> None:
+        """Adds a cell of ``table``; ``found``: what stands in it."""
+        what = f"{self._said(DATA_RULES[rule].one, rule)} in column {column!r}"
+        self._add(rule, table, line, column, what, found, f"cells in column {column!r}")
+
+    def of_row(self, rule: str, table: Table, line: int, found: str | None = None) -> None:
+        """Adds a row of ``table``."""
+        self._add(rule, table, line, None, self._said(DATA_RULES[rule].one, rule), found, "rows")
+
+    def of_pair(self, rule: str, table: Table, line: int, role: str) -> None:
+        """Adds a pair; ``role``: training or validation."""
+        self._add(rule, table, line, None, self._said(DATA_RULES[rule].one, rule), None, f"{role} pairs")
+
+    def _add(self, rule: str, table: Table, line: int, column: str | None, what: str, found: str | None, unit: str) -> None:
+        action = self._checks.action(rule)
+        if action == "off":
+            return
+        if action == "error":
+            of_the_cell = "text, line breaks and tabs" if rule == "control_character" else None
+            self.mistakes.append(Mistake(table.place(line, column), what, of_the_cell, found, DATA_RULES[rule].hint))
+            return
+        many = self._many.setdefault((rule, table.name, unit), _Many(len(table.rows)))
+        many.count += 1
+        if len(many.places) < SHOWN:
+            many.places.append(table.place(line, column))
+
+    def _said(self, text: str, rule: str) -> str:
+        return text.format(threshold=self._checks.threshold(rule)) if "{" in text else text
+
+    def notices(self) -> Iterator[str]:
+        """A sentence for each rule, table and column; ``Warned`` where what was found harms the result."""
+        for (rule, name, unit), many in self._many.items():
+            about = DATA_RULES[rule]
+            where = places(name, many.places, many.count)
+            sentence = f"{name}: {many.count} of {many.total} {unit} {self._said(about.many, rule)} ({where})"
+            sentence += f"; {about.hint}" if about.hint else ""
+            yield sentence if about.is_mild else Warned(sentence)
+
+
+def places(name: str, found: list[str], count: int) -> str:
+    """``line 3``, ``lines 3, 7, 9 …`` or, of a worksheet, ``C3, C7``: the first places, without the name of the table."""
+    short = [place.removeprefix(f"{name}:") for place in found]
+    more = " …" if count > len(found) else ""
+    if short == found:  # a worksheet's: Train!C7
+        return ", ".join(found) + more
+    return f"{'line' if count == 1 else 'lines'} {', '.join(short)}{more}"

@@ -1,0 +1,188 @@
+"""Fixed: clean copies of an experiment's CSV files, by the rules that have one right mend; each change is listed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import DataError, Mistake, UsageError
+from ..experiment.data_checks import DataChecks
+from ..experiment.data_rules import DATA_RULES
+from ..experiment.schema import Experiment
+from ..runs.run_dir import expanded, write_whole
+from .csv_table import decoded, records_of
+from .faults import visible
+from .layout import laid_out, title_mistake
+from .mapping import columns_from
+
+_ESCAPE: Final = re.compile(r"_x([0-9A-Fa-f]{4})_")
+_SETTINGS: Final = ("train_filename", "validation_filename")
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """``setting`` names the file ``source``; ``copy`` and ``changes`` are None where nothing was to change."""
+
+    setting: str
+    source: str
+    copy: Path | None
+    changes: Path | None
+    counts: Mapping[str, int]
+
+    @property
+    def sentence(self) -> str:
+        """What was done, for a person."""
+        if self.copy is None:
+            return f"{self.source}: nothing to fix"
+        number = sum(self.counts.values())
+        each = ", ".join(f"{count} {rule}" for rule, count in self.counts.items())
+        return f"{self.copy}: {number} {'change' if number == 1 else 'changes'} ({each}), listed in {self.changes}"
+
+    def json(self) -> dict[str, Any]:
+        paths = {"copy": self.copy, "changes": self.changes}
+        return {
+            "source": self.source,
+            **{k: None if v is None else str(v) for k, v in paths.items()},
+            "counts": dict(self.counts),
+        }
+
+
+def fix(experiment: Experiment, root: Path = Path()) -> list[Fixed]:
+    """Writes ``NAME.fixed.csv`` and ``NAME.fixed.jsonl`` beside each of the experiment's files that needs it; never over a file
+    that a person wrote.
+
+    Raises UsageError where the data are not files of this machine, and DataError where a file cannot be read as CSV.
+    """
+    path = experiment.datasets_path
+    if path is None or "://" in path:
+        where = "a spreadsheet" if path is None else path
+        raise UsageError(f"--fix writes copies of local CSV files; the data of this experiment are in {where}")
+    folder = root / expanded(path)
+    return [_fixed(experiment, setting, folder, name) for setting in _SETTINGS if (name := getattr(experiment, setting))]
+
+
+def _fixed(experiment: Experiment, setting: str, folder: Path, name: str) -> Fixed:
+    file = folder / name
+    source = str(file)
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(Mistake(source, f"cannot read the file: {(error.strerror or str(error)).lower()}")) from error
+    changes: list[dict[str, Any]] = []
+    rows = _mended(source, data, frozenset(columns_from(experiment).columns), experiment.data_checks, changes)
+    counts = Counter(str(change["rule"]) for change in changes)
+    if not changes:
+        return Fixed(setting, source, None, None, counts)
+    copy, listed = (file.with_name(f"{_stem(file)}.fixed{suffix}") for suffix in (".csv", ".jsonl"))
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_whole(copy, text.getvalue())
+    head = {"file": name, "sha256": hashlib.sha256(data).hexdigest()}
+    write_whole(listed, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in (head, *changes)))
+    return Fixed(setting, source, copy, listed, counts)
+
+
+def _stem(file: Path) -> str:
+    return file.name.removesuffix(file.suffix).removesuffix(".fixed")
+
+
+def _mended(
+    source: str, data: bytes, columns: frozenset[str], checks: DataChecks, changes: list[dict[str, Any]]
+) -> list[Sequence[str]]:
+    """The records of the clean copy; what was changed is added to ``changes``."""
+    text = decoded(source, data)
+    mistakes: list[Mistake] = []
+    delimiter, records = (",", []) if isinstance(text, Mistake) else records_of(source, text, mistakes)
+    mistakes += [text] if isinstance(text, Mistake) else []
+    if mistakes:
+        raise DataError(mistakes)
+    if not records:
+        raise DataError(Mistake(source, "the file is empty", expected="a header line and rows below it"))
+    first, second = records[0], records[1] if len(records) > 1 else (0, [])
+    if title_mistake(source, first[1], second[1], "") is not None:
+        changes.append({"line": first[0], "rule": "title_above_header", "before": delimiter.join(first[1]).rstrip(delimiter)})
+        records = records[1:]
+    header = [visible(name) for name in records[0][1]]
+    layout = laid_out(source, header, records[1:])
+    changes += [{"line": records[0][0], "rule": "ignored", "before": said.removeprefix(f"{source}: ")} for said in layout.ignored]
+    names = [header[place] for place in layout.kept]
+    kept: list[Sequence[str]] = [names]
+    seen: set[tuple[str, ...]] = set()
+    for line, cells in layout.records:
+        if len(cells) != len(header):
+            kept.append(cells)  # no right mend: the next check names the line
+            continue
+        row = tuple(_cells(line, names, [cells[place] for place in layout.kept], columns, checks, changes))
+        rule = _superfluous(row, names, seen)
+        if rule is not None and checks.action(rule) != "off":
+            changes.append({"line": line, "rule": rule, "before": list(row)})
+            continue
+        seen.add(row)
+        kept.append(row)
+    return kept
+
+
+def _superfluous(row: tuple[str, ...], names: Sequence[str], seen: set[tuple[str, ...]]) -> str | None:
+    """The rule by which a whole row is left out."""
+    if not any(cell.strip() for cell in row):
+        return "empty_row"
+    if len(names) > 1 and [cell.strip() for cell in row] == [name.strip() for name in names]:
+        return "repeated_header"
+    return "repeated_pair" if row in seen else None
+
+
+def _cells(
+    line: int,
+    names: Sequence[str],
+    cells: Sequence[str],
+    columns: frozenset[str],
+    checks: DataChecks,
+    changes: list[dict[str, Any]],
+) -> Iterator[str]:
+    """The cells of one row, with those of the mapped ``columns`` mended."""
+    for name, cell in zip(names, cells, strict=True):
+        for rule, mend in _MENDS if name in columns else ():
+            better = mend(cell)
+            if better != cell and checks.action(rule) != "off":
+                changes.append({"line": line, "column": name, "rule": rule, "before": cell, "after": better})
+                cell = better
+        yield cell
+
+
+def _decoded(cell: str) -> str:
+    if cell.isascii():
+        return cell
+    from ftfy import fix_encoding
+    from ftfy.badness import is_bad
+
+    better = fix_encoding(cell) if is_bad(cell) else cell
+    return cell if is_bad(better) else better
+
+
+def _unescaped(cell: str) -> str:
+    """``cell`` with the line ends, tabs and printable characters that Excel has escaped."""
+
+    def character(found: re.Match[str]) -> str:
+        there = chr(int(found[1], 16))
+        return there if there in "\r\n\t" or there.isprintable() else found[0]
+
+    return _ESCAPE.sub(character, cell) if "_x" in cell else cell
+
+
+# In this order: what is decoded or unescaped may be a line end or a byte order mark.
+_MENDS: Final[tuple[tuple[str, Callable[[str], str]], ...]] = (
+    ("mojibake", _decoded),
+    ("excel_escapes", _unescaped),
+    ("carriage_return", lambda cell: re.sub(r"\r\n?", "\n", cell) if "\r" in cell else cell),
+    ("bom_inside", lambda cell: cell.replace("\ufeff", "")),
+    ("zero_width", lambda cell: re.sub("[\u200b\u2060\u180e]", "", cell) if not cell.isascii() else cell),
+)
+assert all(rule in DATA_RULES for rule, _ in _MENDS)

@@ -1,0 +1,83 @@
+"""Layout: what of a file's records is the table; spreadsheets and pandas leave lines and columns around it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ..errors import Mistake
+
+Record = tuple[int, list[str]]  # the line where it begins, and its cells
+
+_SEPARATOR: Final = re.compile(r"sep=(.)\r?(?:\n|\Z)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """``kept``: the places of the table's columns in a record, ``records``: the rows below the header. ``ignored``: sentences."""
+
+    kept: tuple[int, ...]
+    records: Sequence[Record]
+    ignored: tuple[str, ...]
+
+
+def separator(text: str) -> str | None:
+    """The delimiter that a first line ``sep=;`` names, which Excel writes and reads."""
+    found = _SEPARATOR.match(text)
+    return None if found is None else found[1]
+
+
+def laid_out(name: str, header: Sequence[str], records: Sequence[Record]) -> Layout:
+    """The table without what is ignored: empty rows at its end, columns without name and cells, and the index of pandas."""
+    ignored = []
+    end = len(records)
+    while end > 1 and not any(cell.strip() for cell in records[end - 1][1]):
+        end -= 1
+    if end < len(records):
+        ignored.append(f"{name}: {_number(len(records) - end, 'empty row', ' at the end')} ignored")
+    rows = records[:end]
+    wide = max((len(cells) for _, cells in rows), default=0)
+    unnamed = [place for place in range(max(wide, len(header))) if place >= len(header) or not header[place].strip()]
+    empty = {place for place in unnamed if not any(place < len(cells) and cells[place].strip() for _, cells in rows)}
+    if empty:
+        ignored.append(f"{name}: {_number(len(empty), 'column', ' without name and cells')} ignored")
+    index = (
+        {0}
+        if rows and 0 in unnamed and 0 not in empty and len(header) > 1 and _counts([cells[0] for _, cells in rows])
+        else set()
+    )
+    if index:
+        ignored.append(f"{name}: the first column, which has no name and counts the rows, is ignored")
+    kept = tuple(place for place in range(len(header)) if place not in empty | index)
+    return Layout(kept, [(line, _without(cells, len(header), empty)) for line, cells in rows], tuple(ignored))
+
+
+def _number(count: int, what: str, where: str = "") -> str:
+    return f"1 {what}{where} is" if count == 1 else f"{count} {what}s{where} are"
+
+
+def _counts(cells: Sequence[str]) -> bool:
+    """Whether ``cells`` are 0, 1, 2 … or 1, 2, 3 …, as pandas writes an index."""
+    return all(cell == str(number) for number, cell in enumerate(cells)) or all(
+        cell == str(number) for number, cell in enumerate(cells, 1)
+    )
+
+
+def _without(cells: list[str], width: int, empty: set[int]) -> list[str]:
+    """``cells`` in the header's ``width``, where only columns in ``empty`` are missing or too many."""
+    missing = range(len(cells), width)
+    if empty.issuperset(missing):
+        cells = [*cells, *("" for _ in missing)]
+    return cells[:width] if empty.issuperset(range(width, len(cells))) else cells
+
+
+def title_mistake(where: str, first: Sequence[str], second: Sequence[str], header: str) -> Mistake | None:
+    """The mistake of a title above the header; ``where`` is the place of ``first``, ``header`` that of the row below it."""
+    title = [cell.strip() for cell in first if cell.strip()]
+    names = [cell.strip() for cell in second]
+    if len(title) != 1 or len(names) < 2 or not all(names) or len(set(names)) < len(names) or any("\n" in one for one in names):
+        return None
+    hint = f"delete the lines above {header}, which has the names of the columns"
+    return Mistake(where, "a title above the header", "a header", title[0][:60], hint)

@@ -1,0 +1,106 @@
+"""`launcher check EXP --fix`: clean copies beside the files, with each change listed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launcher.cli import main
+from launcher.data.fixed import fix
+from launcher.data.pairs import read_pairs
+from launcher.data.rows import Reading
+from launcher.errors import UsageError
+from launcher.experiment.schema import Experiment
+
+DIRTY = (
+    "sep=;\nprompt;chosen;rejected;note;\n"
+    'Where is it?;"Here_x000D_\nor there.\ufeff";schÃ¶n;"a\r\nb";\n'
+    "Who is it?;Zoe\u200b Miller;No one;;\n"
+    "Who is it?;Zoe Miller;No one;;\n"
+    ";;;;\n"
+    "prompt;chosen;rejected;note;\n"
+    "What is it?;A fish;A bird;;\n"
+    ";;;;\n"
+)
+
+
+def experiment(root: Path, name: str = "training_data.csv") -> Experiment:
+    return Experiment.parse({"model_name": "m", "datasets_path": str(root / "data"), "train_filename": name})
+
+
+@pytest.fixture
+def dirty(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "training_data.csv").write_text(DIRTY, encoding="utf-8", newline="")
+    return tmp_path
+
+
+def test_the_copy_is_clean_and_the_original_stays(dirty: Path) -> None:
+    (fixed,) = fix(experiment(dirty))
+    assert (dirty / "data" / "training_data.csv").read_bytes() == DIRTY.encode()
+    assert fixed.copy == dirty / "data" / "training_data.fixed.csv"
+    pairs = read_pairs(experiment(dirty, fixed.copy.name), Reading())
+    assert [(pair.user, pair.chosen, pair.rejected) for pair in pairs.train] == [
+        ("Where is it?", "Here\nor there.", "schön"),
+        ("Who is it?", "Zoe Miller", "No one"),
+        ("What is it?", "A fish", "A bird"),
+    ]
+    assert [notice for notice in pairs.notices if "unused columns" not in notice] == []
+    (again,) = fix(experiment(dirty, fixed.copy.name))
+    assert (again.copy, again.sentence) == (None, f"{fixed.copy}: nothing to fix")
+
+
+def test_each_change_is_listed_with_its_line_column_and_rule(dirty: Path) -> None:
+    (fixed,) = fix(experiment(dirty))
+    assert fixed.changes is not None
+    head, *changes = map(json.loads, fixed.changes.read_text(encoding="utf-8").splitlines())
+    assert head["file"] == "training_data.csv"
+    assert [(one["line"], one.get("column"), one["rule"]) for one in changes] == [
+        (2, None, "ignored"),
+        (2, None, "ignored"),
+        (3, "chosen", "excel_escapes"),
+        (3, "chosen", "carriage_return"),
+        (3, "chosen", "bom_inside"),
+        (3, "rejected", "mojibake"),
+        (6, "chosen", "zero_width"),
+        (7, None, "repeated_pair"),
+        (8, None, "empty_row"),
+        (9, None, "repeated_header"),
+    ]
+    assert changes[5] == {"line": 3, "column": "rejected", "rule": "mojibake", "before": "schÃ¶n", "after": "schön"}
+    assert dict(fixed.counts) == {"ignored": 2, **dict.fromkeys([one["rule"] for one in changes[2:]], 1)}
+
+
+def test_a_title_is_left_out_and_a_rule_that_is_off_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    table = "prompt,chosen,rejected\nWho?,Zoe\u200b,Ann\n"
+    (tmp_path / "data" / "training_data.csv").write_text("Of May,,\n" + table, encoding="utf-8")
+    settings = {"model_name": "m", "datasets_path": str(tmp_path / "data"), "data_checks": {"zero_width": "off"}}
+    (fixed,) = fix(Experiment.parse(settings))
+    assert dict(fixed.counts) == {"title_above_header": 1}
+    assert fixed.copy is not None
+    assert fixed.copy.read_text(encoding="utf-8") == table
+
+
+def test_the_data_of_a_bucket_cannot_be_fixed_here() -> None:
+    wanted = Experiment.parse({"model_name": "m", "datasets_path": "s3://bucket/data"})
+    with pytest.raises(
+        UsageError, match="--fix writes copies of local CSV files; the data of this experiment are in s3://bucket/data"
+    ):
+        fix(wanted)
+
+
+def test_the_command_names_the_copy_and_the_next_command(
+    dirty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (dirty / "configs").mkdir()
+    (dirty / "configs" / "e.yml").write_text("exp_1:\n  experiment_id: 1\n  model_name: m\n  datasets_path: data\n")
+    monkeypatch.chdir(dirty)
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "exp_1", "--fix"])
+    shown = capsys.readouterr().out
+    assert not ended.value.code
+    assert "data/training_data.fixed.csv: 10 changes (2 ignored, 1 excel_escapes" in shown
+    assert shown.endswith("Check the copies with: launcher check exp_1 --set train_filename=training_data.fixed.csv\n")
