@@ -111,6 +111,33 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1/experime
       "active_deadline": null
     }
   },
+  "data_checks": {
+    "empty_cell": "error",
+    "empty_row": "error",
+    "repeated_header": "error",
+    "formula_error": "error",
+    "control_character": "error",
+    "messages_as_text": "error",
+    "bom_inside": "error",
+    "huge_cell": "error",
+    "equal_answers": "error",
+    "nearly_equal_answers": "warn",
+    "contradiction": "warn",
+    "repeated_pair": "warn",
+    "leaked_pair": "warn",
+    "prompt_in_answer": "warn",
+    "template_marks": "warn",
+    "missing_word": "warn",
+    "mojibake": "warn",
+    "replacement_character": "warn",
+    "zero_width": "warn",
+    "excel_escapes": "warn",
+    "carriage_return": "warn",
+    "excel_cut": "warn",
+    "html_entities": "warn",
+    "literal_newline": "warn",
+    "outer_white_space": "warn"
+  },
   "health": {
     "not_finite": "stop",
     "first_loss": "warn",
