@@ -14,6 +14,7 @@ from typing import Any, Final
 from .errors import CredentialError, LauncherError, UnreachableError
 from .network import PROXY_PASSWORD, certificate, proxy_for, reason, shown
 
+FOLDER: Final = "path/to/this/folder"  # in a model card: where its files are loaded from; a push puts the repository there
 _AWAY: Final = {
     ("httpx", "TransportError"), ("httpx2", "TransportError"), ("urllib3", "HTTPError"), ("urllib", "URLError"),
     ("requests", "ConnectionError"), ("requests", "Timeout"), ("requests", "ChunkedEncodingError"),

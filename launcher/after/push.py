@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import CredentialError, LauncherError, UnreachableError, UsageError, Warned
-from ..hub import of_network, refusal
+from ..hub import FOLDER, of_network, refusal
 from ..job.model import ADAPTER
 from ..job.target import Target
 from ..redact import REDACTOR
 
 CARD: Final = "README.md"
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_FOLDER: Final = "path/to/this/folder"  # in a card: where it is loaded from
 _TEMPLATE: Final = "[More Information Needed]"  # in the card that PEFT writes
 _WEIGHTS: Final = ("*.safetensors", "adapter_model.bin", "pytorch_model*.bin")
 _PUBLIC: Final = (*_WEIGHTS, "*.json", "*.jinja", "*.model", "*.txt", "*.md", "*.py", "LICENSE*", "NOTICE*")
@@ -129,7 +128,7 @@ def _card(contents: dict[str, bytes | Path], repository: str) -> Iterator[str]:
         del contents[CARD]
         yield Warned(f"{CARD} is PEFT's empty template and is not pushed: write a card, then push again")
         return
-    contents[CARD] = text.replace(f'"{_FOLDER}"', f'"{repository}"').encode()
+    contents[CARD] = text.replace(f'"{FOLDER}"', f'"{repository}"').encode()
 
 
 def _name_base(contents: dict[str, bytes | Path]) -> Iterator[str]:

@@ -194,7 +194,7 @@ def test_the_adapter_carries_a_card_with_the_figures_that_the_record_has_and_no_
     before, accuracy = result["before"]["eval_rewards/accuracies"], result["learned"]["after"]["accuracy"]
     assert f"| accuracy | {before:.2f} | {accuracy['value']:.2f} | {accuracy['low']:.2f} to {accuracy['high']:.2f} |" in card
     assert "base_model:" not in card
-    assert "It saw 420 pairs in 12 steps of 4 pairs." in card
+    assert "The training took 12 steps of 4 pairs: 0.114 epochs of 420 pairs." in card
     assert not [path for path in (str(root), experiment.model_name, str(Path(experiment.model_name).parent)) if path in card]
     assert json.loads((run.adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == experiment.model_name
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import yaml
 
+from launcher.hub import FOLDER
 from launcher.report.repeat import again, given
 from launcher.report.reported import Reported
 from launcher.runs.figures import Figures
@@ -21,7 +22,6 @@ from launcher.runs.samples import last
 
 from .base import Base
 
-FOLDER: Final = "path/to/this/folder"  # `launcher push` puts the repository there
 _SAMPLES: Final = 3
 _TEXT: Final = 400  # characters that are kept of a prompt or an answer
 # What tells where a run read and wrote, or how it was started, is of no use to a stranger.
@@ -82,10 +82,13 @@ class CardText:
         return f"{alpha:g}" if isinstance(alpha, int | float) else str(alpha)
 
     def _work(self) -> str:
-        steps, pairs = self.run.result.get("steps"), (self.run.record.get("work") or {}).get("pairs")
-        batch = pairs_a_step(self.run.record)
+        result, pairs, batch = self.run.result, (self.run.record.get("work") or {}).get("pairs"), pairs_a_step(self.run.record)
+        steps, epochs = result.get("steps"), result.get("epoch")
+        if steps is None or pairs is None:
+            return ""
         of = "" if batch is None else f" of {batch} {'pair' if batch == 1 else 'pairs'}"
-        return f"It saw {pairs:,} pairs in {steps:,} steps{of}." if steps is not None and pairs is not None else ""
+        data = f"{pairs:,} pairs" if epochs is None else f"{epochs:.3g} {'epoch' if epochs == 1 else 'epochs'} of {pairs:,} pairs"
+        return f"The training took {steps:,} steps{of}: {data}."
 
     def _start(self) -> str:
         if not self.start:
@@ -102,9 +105,11 @@ class CardText:
         if self.base.hub is None and not self.is_whole:
             parts.append(f"`BASE` is the folder of the base model `{self.base.name}`.")
         parts.append("The tokenizer has the chat template of the training.")
-        system = self._system()
+        system, user = self._prompt()
         if system:
             parts.append(f"Every prompt of the training had this system text:\n\n{_fenced(system)}")
+        if user:
+            parts.append(f"User messages were made by this template:\n\n{_fenced(user)}")
         return "\n\n".join(parts)
 
     def _lines(self) -> list[str]:
@@ -122,12 +127,16 @@ class CardText:
             lines.append(f'base = PeftModel.from_pretrained(base, "{self.start["name"]}").merge_and_unload()')
         return [*lines, f'model = PeftModel.from_pretrained(base, "{FOLDER}")', tokenizer]
 
-    def _system(self) -> str | None:
+    def _prompt(self) -> tuple[str | None, str | None]:
+        """The system text and the template of user messages; None for a template that is one column alone."""
         try:
-            found = json.loads(self.run.run.prompt.read_text(encoding="utf-8")).get("system")
+            found = json.loads(self.run.run.prompt.read_text(encoding="utf-8"))
+            system, user = found.get("system"), list(found.get("user") or ())
         except (OSError, ValueError, AttributeError):
-            return None
-        return str(found) if found else None
+            return None, None
+        is_plain = len(user) < 4 and not any(user[::2])
+        template = None if is_plain else "".join(f"{{{part}}}" if n % 2 else part for n, part in enumerate(user))
+        return system, template
 
     def figures(self) -> str:
         found = Figures.of(self.run.result)
@@ -175,12 +184,14 @@ class CardText:
         gpus, ranks = hardware.get("gpus") or [], hardware.get("ranks") or 1
         many = "processes" if ranks > 1 else "process"
         seconds, whole, hours = result.get("train_seconds"), self.run.seconds, self.run.gpu_hours
+        best = result.get("best_step")
         tokens = self.run.train.last("num_tokens") if len(self.run.train) else None
         found = {
             "hardware": f"{ranks} × {gpus[0]}" if gpus else f"CPU ({hardware.get('cores')} cores), {ranks} {many}",
             "time": seconds is not None and duration(seconds) + (f" (whole run {duration(whole)})" if whole else ""),
             "GPU hours": f"{hours:.2f}" if hours else "",
             "tokens trained on": f"{tokens:,.0f}" if tokens else "",
+            "weights": f"those of step {best}, the best evaluation" if best and self.hyper.get("load_best_model_at_end") else "",
             "learning rate": f"{self.hyper.get('learning_rate')}, {self.hyper.get('lr_scheduler_type')}",
             "seed": str(self.hyper.get("seed")),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,15 @@ def test_the_answers_of_the_saved_weights_are_cut_and_are_no_html(tmp_path: Path
     assert "> **Trained:** 20:" not in card
 
 
-def test_the_system_text_of_the_training_stands_in_the_card_as_it_is(tmp_path: Path) -> None:
+def test_the_prompt_of_the_training_stands_in_the_card_as_it_is(tmp_path: Path) -> None:
     run = run_of(tmp_path)
     run.prompt.write_text(json.dumps({"system": "Use ``` for code.\nBe brief.", "user": ["", "question", ""], "place": None}))
-    assert "````text\nUse ``` for code.\nBe brief.\n````" in card_of(run)
+    card = card_of(run)
+    assert "````text\nUse ``` for code.\nBe brief.\n````" in card
+    assert "User messages" not in card
+    shutil.rmtree(run.path / ".adapter")
+    run.prompt.write_text(json.dumps({"system": None, "user": ["Answer in ", "language", ": ", "question", ""], "place": None}))
+    assert "User messages were made by this template:\n\n```text\nAnswer in {language}: {question}\n```" in card_of(run)
 
 
 def test_a_secret_in_the_data_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
