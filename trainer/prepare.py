@@ -33,12 +33,12 @@ from .inputs.clock import Clock, day_of_run
 from .inputs.data import read_data
 from .inputs.model import Precision, choose_precision, load_model, load_tokenizer, weights_size
 from .inputs.reach import Reach, check_reach, read_from
-from .inputs.recorded import check_recorded_data, check_recorded_model
+from .inputs.recorded import check_recorded_data, check_recorded_model, recorded_base
 from .inputs.skeleton import examined
 from .inputs.targets import Wanted, check_targets
 from .inputs.tokens import Tokens, tokenize
 from .logs import LogCallback, StepLog
-from .output import notices, say, stage
+from .output import EVERY, notices, say, stage
 from .processes.machine import Device
 from .processes.sharding import is_sharded
 from .processes.stop import StopRequest
@@ -149,6 +149,10 @@ def prepare_inputs(rank: Rank) -> Inputs:
     if rank.first:
         notices(others)
     path = model_path(experiment, roots.data, roots.cache, first=rank.first, waiting=rank.waiting)
+    with stage("looking for the recorded revision of the model", after=EVERY):
+        path, others = rank.waiting(lambda: recorded_base(run, experiment, path))
+    if rank.first:
+        notices(others)
     with stage("loading the tokenizer"):
         tokenizer = rank.waiting(lambda: load_tokenizer(experiment, path))
     with stage("reading the model's configuration"):

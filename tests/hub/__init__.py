@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +18,13 @@ COMMIT = "0" * 39 + "1"
 
 @dataclass
 class Hub:
-    """``status``: what every request is answered with instead of a file, ``times`` times; ``requests``: what was asked for."""
+    """``status``: what every request is answered with instead of a file, ``times`` times; ``requests``: what was asked for.
+
+    ``folder`` has the newest files, at COMMIT; ``earlier``: folders by other commits.
+    """
 
     folder: Path
+    earlier: dict[str, Path] = field(default_factory=dict)
     name: str = "some-org/some-model"
     status: int | None = None
     times: int = 10**6
@@ -53,14 +58,19 @@ class _Answering(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         hub, path = self.world, urlsplit(self.path).path
         hub.requests.append(f"{self.command} {path}")
+        wanted = re.search(r"/(?:resolve|revision)/([0-9a-f]{40})(?:/|$)", path)
+        commit = wanted[1] if wanted else COMMIT
+        folder = {COMMIT: hub.folder, **hub.earlier}.get(commit)
         if hub.status is not None and hub.times > 0:
             hub.times -= 1
             self._answer(hub.status, b"by the hub")
+        elif folder is None:
+            self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
         elif path.startswith(f"/api/models/{hub.name}") and "/tree/" not in path:
-            files = [{"rfilename": file.name} for file in sorted(hub.folder.iterdir())]
-            self._answer(200, json.dumps({"id": hub.name, "sha": COMMIT, "siblings": files}).encode())
-        elif path.startswith(f"/{hub.name}/resolve/") and (hub.folder / path.rpartition("/")[2]).is_file():
-            self._answer(200, (hub.folder / path.rpartition("/")[2]).read_bytes())
+            files = [{"rfilename": file.name} for file in sorted(folder.iterdir())]
+            self._answer(200, json.dumps({"id": hub.name, "sha": commit, "siblings": files}).encode())
+        elif path.startswith(f"/{hub.name}/resolve/") and (folder / path.rpartition("/")[2]).is_file():
+            self._answer(200, (folder / path.rpartition("/")[2]).read_bytes(), {"X-Repo-Commit": commit})
         else:
             is_there = path.startswith((f"/{hub.name}/", f"/api/models/{hub.name}/"))
             self._answer(404, b"", {"X-Error-Code": "EntryNotFound" if is_there else "RepoNotFound"})

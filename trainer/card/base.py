@@ -12,7 +12,10 @@ from typing import Any, Final
 from huggingface_hub import ModelCard, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
 from launcher.experiment.schema import Experiment
+from launcher.runs.cache import is_hub_id
 from launcher.runs.run_dir import write_whole
+
+from ..inputs.hub import commit_of
 
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _IN_CACHE: Final = re.compile(r"/models--([^/]+)/snapshots/([0-9a-f]{40})(?:/|$)")
@@ -46,12 +49,13 @@ class Base:
 
 def name_base(folder: Path, path: str, experiment: Experiment, base: Base) -> None:
     """Replaces the path of the base model in ``folder``'s files where another machine has no such path: that of a model from a
-    bucket, which lies in this machine's cache, and one of a container.
+    bucket or at a recorded commit, which lies in this machine's cache, and one of a container.
     """
     name = experiment.model_name
+    is_recorded = is_hub_id(name) and commit_of(path) is not None
     if path.startswith(_CONTAINER) and not name.startswith("s3://"):
         name = base.name if name.startswith(_CONTAINER) else name
-    elif not name.startswith("s3://"):
+    elif not name.startswith("s3://") and not is_recorded:
         return
     for file in (folder / "adapter_config.json", folder / "config.json"):
         if file.is_file() and path in (text := file.read_text(encoding="utf-8")):

@@ -1,20 +1,28 @@
-"""The hub: asked whether it answers before its client begins to retry by itself; without it, what the cache has."""
+"""The hub: asked whether it answers before its client begins to retry by itself; without it, what the cache has; and the files
+of one commit.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
-from launcher.errors import LauncherError
-from launcher.hub import of_network
+from launcher.errors import CredentialError, ExperimentError, LauncherError, Mistake
+from launcher.hub import of_network, refusal
 
 from ..output import notices
 
 T = TypeVar("T")
+# In the order in which transformers looks for weights; an index names the files of its shards.
+WEIGHTS: Final = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_SMALL: Final = (".json", ".txt", ".model", ".jinja", ".py", ".tiktoken")  # configuration, tokenizer, template, code
 _TIMEOUT: Final = 10.0  # seconds for an answer
 # Each try of the client's own would be a line, for a minute; `Waiting` says what it waits for.
 logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
@@ -37,6 +45,72 @@ def from_hub(model: str, part: str, model_cache_dir: str | None, load: Callable[
         raise away from error
     notices([f"{away}; the {part} of {model} is read from the cache"])
     return found
+
+
+def commit_of(path: str) -> str | None:
+    """The commit whose files ``path`` holds, a folder of the hub's cache; None for other folders and for a hub id."""
+    folder = Path(path)
+    return folder.name if folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name) else None
+
+
+def at_commit(model: str, commit: str, model_cache_dir: str | None) -> Path:
+    """The folder in the hub's cache with the files of ``model``, a hub id, at ``commit``; what is missing is downloaded.
+
+    Raises UnreachableError where the cache lacks a file and the hub does not answer, ExperimentError where the hub does not have
+    that commit (any more), and CredentialError where it refuses.
+    """
+    away = _away(model)
+    if away is not None or constants.is_offline_mode():
+        folder = _cached_at(model, commit, model_cache_dir)
+        if folder is not None:
+            return folder
+        raise away or _no_commit(model, commit, "not in the hub's cache, and HF_HUB_OFFLINE is set")
+    try:
+        names = [file.rfilename for file in HfApi().model_info(model, revision=commit, timeout=_TIMEOUT).siblings or ()]
+        config = hf_hub_download(model, "config.json", revision=commit, cache_dir=model_cache_dir)
+        for name in _needed(names, lambda index: hf_hub_download(model, index, revision=commit, cache_dir=model_cache_dir)):
+            hf_hub_download(model, name, revision=commit, cache_dir=model_cache_dir)
+    except (RevisionNotFoundError, RepositoryNotFoundError, EntryNotFoundError) as error:
+        folder = _cached_at(model, commit, model_cache_dir)
+        if folder is not None:
+            return folder
+        raise _no_commit(model, commit, "neither on the hub nor in its cache") from error
+    except OSError as error:
+        if (why := of_network(error)) is not None:
+            raise why from error
+        if (refused := refusal(error)) is not None:
+            raise CredentialError(f"model {model}: permission denied ({refused}); set HF_TOKEN in .env") from error
+        raise
+    return Path(config).parent
+
+
+def _needed(names: Sequence[str], read: Callable[[str], str]) -> Iterator[str]:
+    """What transformers may load of a repository with ``names``; ``read`` downloads an index and returns its path."""
+    yield from (name for name in names if name.endswith(_SMALL) and ("/" not in name or name.endswith((".jinja", ".py"))))
+    first = next((name for name in WEIGHTS if name in names), None)
+    if first is None:
+        yield from (name for name in names if "/" not in name and name.endswith((".safetensors", ".bin")))
+    elif first.endswith(".json"):
+        yield from sorted(set(json.loads(Path(read(first)).read_text(encoding="utf-8"))["weight_map"].values()))
+    else:
+        yield first
+
+
+def _cached_at(model: str, commit: str, model_cache_dir: str | None) -> Path | None:
+    """The same from the cache alone; None where the configuration or weights are missing."""
+    found = try_to_load_from_cache(model, "config.json", cache_dir=model_cache_dir, revision=commit)
+    if not isinstance(found, str):
+        return None
+    folder = Path(found).parent
+    names = [path.name for path in folder.iterdir()]
+    needed = list(_needed(names, lambda index: str(folder / index)))
+    has_weights = any(name.endswith((".safetensors", ".bin")) for name in needed)
+    return folder if has_weights and all((folder / name).is_file() for name in needed) else None
+
+
+def _no_commit(model: str, commit: str, found: str) -> ExperimentError:
+    hint = "restore the cache that the run had (DPO_CACHE_ROOT, HF_HOME, or model_cache_dir)"
+    return ExperimentError(Mistake("model_name", f"revision {commit[:12]} of {model} not found", commit, found, hint))
 
 
 def _away(model: str) -> LauncherError | None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from launcher.data.pairs import Pairs
 from launcher.errors import DataError, ExperimentError, Mistake, Warned
+from launcher.experiment.schema import Experiment
 from launcher.runs.made_of import data_changes
 from launcher.runs.run_dir import RunDir
+
+from .hub import at_commit
 
 
 def check_recorded_data(run: RunDir, pairs: Pairs) -> list[str]:
@@ -24,6 +28,25 @@ def check_recorded_data(run: RunDir, pairs: Pairs) -> list[str]:
     return [Warned(one.sentence) for one in changes]
 
 
+def recorded_base(run: RunDir, experiment: Experiment, path: str) -> tuple[str, list[str]]:
+    """Where the base model is loaded from, and notices: of a hub id ``path`` the folder with the commit that this run, or the run
+    that it repeats, was trained on, also where the hub has a newer one; otherwise ``path``.
+
+    Raises what ``at_commit`` raises; with --anyway a commit that does not exist any more is a warning.
+    """
+    record = run.read_record()
+    again = record.get("again") or {}
+    commit = ((record.get("model") or {}).get("revision")) or ((again.get("model") or {}).get("revision"))
+    if commit is None or Path(path).is_dir():
+        return path, []
+    try:
+        return str(at_commit(path, commit, experiment.hyperparameters.model_cache_dir)), []
+    except ExperimentError as error:
+        if not again.get("anyway"):
+            raise
+        return path, [Warned(f"{error.mistakes[0].what}: the newest one is used")]
+
+
 def check_recorded_model(run: RunDir, found: Mapping[str, Any]) -> list[str]:
     """The same of the base weights, ``found``: ``identity`` and ``revision``; raises ExperimentError without --anyway."""
     again = run.read_record().get("again") or {}
@@ -32,11 +55,8 @@ def check_recorded_model(run: RunDir, found: Mapping[str, Any]) -> list[str]:
         return []
     then, now = (_named(made) for made in (recorded, found))
     if not again.get("anyway"):
-        commit = recorded.get("revision")
-        hint = "restore the model's files"
-        if commit:
-            hint = f"download that revision, and train its folder: hf download MODEL --revision {commit} --local-dir FOLDER"
-        raise ExperimentError(Mistake("model_name", f"other base weights than those of {again['of']}", then, now, hint))
+        what = f"other base weights than those of {again['of']}"
+        raise ExperimentError(Mistake("model_name", what, then, now, "restore the model's files"))
     return [Warned(f"other base weights than those of {again['of']}: recorded {then}, found {now}")]
 
 

@@ -17,10 +17,11 @@ from huggingface_hub import try_to_load_from_cache
 from launcher.errors import ExperimentError, Mistake
 from launcher.runs.run_dir import write_whole
 
+from ..inputs.hub import WEIGHTS, commit_of
+
 if TYPE_CHECKING:
     from ..inputs.model import Precision
 
-WEIGHTS: Final = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTERS: Final = ("adapter_model.safetensors", "adapter_model.bin")
 LARGE: Final = 1 << 20  # bytes: smaller files are read each time
 SETTLED: Final = 2.0  # seconds: a file changed since may change again within one tick of its clock
@@ -43,11 +44,8 @@ def base_identity(model: str, cache: Path, *, model_cache_dir: str | None = None
 
 
 def revision(model: str, *, model_cache_dir: str | None = None) -> str | None:
-    """The commit of a hub id that is in the hub's cache; None for a folder."""
-    if Path(model).is_dir():
-        return None
-    folder = _folder(model, model_cache_dir)
-    return folder.name if folder.parent.name == "snapshots" else None
+    """The commit of a hub id that is in the hub's cache, or of a folder there; None for another folder."""
+    return commit_of(str(_folder(model, model_cache_dir)))
 
 
 def _parts(model: str, cache: Path, hub: str | None) -> Iterator[tuple[str, str]]:

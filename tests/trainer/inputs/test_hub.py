@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import CredentialError, ExperimentError, LauncherError, Stopped, UnreachableError
+from launcher.errors import CredentialError, ExperimentError, LauncherError, Stopped, UnreachableError, Warned
 from launcher.experiment.schema import Experiment
+from launcher.runs.run_dir import RunDir
 from tests.hub import Hub, serving
+from trainer.inputs.recorded import recorded_base
 
 Make = Callable[..., Experiment]
 NAME = "some-org/some-model"
@@ -190,3 +194,74 @@ def test_weights_that_the_cache_lacks_are_48_while_the_hub_is_away(hub: Hub, exp
     precision = choose_precision(experiment.hyperparameters, cuda=False, bf16=False)
     with pytest.raises(UnreachableError, match=r"cannot be reached: HTTP 503 \(Service Unavailable\)"):
         load_model(experiment, NAME, precision, cuda=False)
+
+
+EARLIER = "e" * 40
+
+
+@pytest.fixture
+def moved(hub: Hub, tmp_path: Path) -> Hub:
+    """A hub whose model has a newer commit, whose configuration is empty."""
+    earlier, newest = tmp_path / "earlier", tmp_path / "newest"
+    for folder in (earlier, newest):
+        shutil.copytree(hub.folder, folder)
+        (folder / "pytorch_model.bin").write_text("a second copy of the weights")
+    (newest / "config.json").write_text("{}")
+    hub.earlier[EARLIER], hub.folder = earlier, newest
+    return hub
+
+
+def run_of(folder: Path, **record: Any) -> RunDir:
+    run = RunDir(folder / "second")
+    run.path.mkdir()
+    run.update_record(**record)
+    return run
+
+
+@pytest.mark.parametrize("part", ["again", "resumed"])
+def test_the_commit_of_the_record_is_loaded_and_not_the_newest(
+    moved: Hub, experiment: Experiment, tmp_path: Path, part: str
+) -> None:
+    from trainer.inputs.model import choose_precision, load_model
+    from trainer.reference.identity import base_identity, revision
+
+    made_of = {"identity": "a" * 64, "revision": EARLIER}
+    record = {"again": {"of": "first", "anyway": False, "model": made_of}} if part == "again" else {"model": made_of}
+    path, said = recorded_base(run_of(tmp_path, **record), experiment, NAME)
+    assert (path, said) == (str(tmp_path / "hub" / f"models--{NAME.replace('/', '--')}" / "snapshots" / EARLIER), [])
+    assert not (Path(path) / "pytorch_model.bin").exists(), "transformers does not read it"
+    assert revision(path) == EARLIER
+    folder = moved.earlier[EARLIER]
+    assert base_identity(path, tmp_path / "cache") == base_identity(str(folder), tmp_path / "cache")
+    model = load_model(experiment, path, choose_precision(experiment.hyperparameters, cuda=False, bf16=False), cuda=False)
+    assert model.config.vocab_size == json.loads((folder / "config.json").read_text())["vocab_size"]
+    assert tokenizer(experiment, path).pad_token is not None
+
+    moved.status = 503  # and again without the hub
+    assert recorded_base(RunDir(tmp_path / "second"), experiment, NAME) == (path, [])
+    (Path(path) / "model.safetensors").unlink()
+    with pytest.raises(UnreachableError):
+        recorded_base(RunDir(tmp_path / "second"), experiment, NAME)
+
+
+def test_a_commit_that_the_hub_no_longer_has_is_refused_and_with_anyway_a_warning(
+    moved: Hub, experiment: Experiment, tmp_path: Path
+) -> None:
+    again = {"of": "first", "anyway": False, "model": {"identity": "a" * 64, "revision": "d" * 40}}
+    run = run_of(tmp_path, again=again)
+    with pytest.raises(ExperimentError) as caught:
+        recorded_base(run, experiment, NAME)
+    assert str(caught.value).splitlines()[:3] == [
+        f"model_name: revision dddddddddddd of {NAME} not found",
+        f"    expected: {'d' * 40}",
+        "    found:    neither on the hub nor in its cache",
+    ]
+    run.update_record(again={**again, "anyway": True})
+    assert recorded_base(run, experiment, NAME) == (
+        NAME,
+        [Warned(f"revision dddddddddddd of {NAME} not found: the newest one is used")],
+    )
+
+
+def test_a_run_without_a_recorded_commit_loads_the_newest(experiment: Experiment, tmp_path: Path) -> None:
+    assert recorded_base(run_of(tmp_path, model={"identity": "a" * 64, "revision": None}), experiment, NAME) == (NAME, [])
