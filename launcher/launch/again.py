@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import LauncherError, UsageError, Warned
 from ..runs.made_of import Change, NotRepeatable, differences, unnamed
-from .obtained import changes_of_data, changes_of_machine, gpus_as_recorded, image_of_run, inputs_of_run
+from .obtained import changes_of_data, changes_of_machine, gpus_as_recorded, image_of_run, inputs_of_run, kept_here, kept_there
 
 if TYPE_CHECKING:
     from ..backends import Runs
@@ -82,7 +82,7 @@ class Repetition:
         where = backend_of(self.run)
         changes = list(changes_of_machine(self.recorded.record, where))
         image, wrong = image_of_run(self.recorded.record, where)
-        experiment, moved, found = inputs_of_run(self.recorded, where.cwd)
+        experiment, moved, found = inputs_of_run(self.recorded, where.cwd, lambda: kept_here(self.run, where.cwd))
         changes += [*wrong, *found]
         if not self.anyway:
             self._check(changes)
@@ -104,7 +104,8 @@ class Repetition:
         from .submission import submit_job
 
         assert self.there is not None, "a run of a cluster"
-        experiment, moved, changes = inputs_of_run(self.recorded, Path.cwd())
+        on, run = self.there
+        experiment, moved, changes = inputs_of_run(self.recorded, Path.cwd(), lambda: kept_there(on.archive(run), run))
         if not self.anyway:
             self._check(changes)
         unknown = unnamed(self.recorded.record, ("model", "image"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,10 +14,14 @@ from ..runs.made_of import Change, code_changes, data_changes, package_changes
 
 if TYPE_CHECKING:
     from ..backends.choose import AnyBackend
+    from ..backends.kubernetes.follow.archive import Archive
+    from ..backends.kubernetes.follow.run import ClusterRun
     from ..data.pairs import Source
     from ..experiment.schema import Experiment
     from ..job.resume import Recorded
+    from ..runs.run_dir import RunDir
 
+Kept = Callable[[], tuple[str, Mapping[str, str]]]  # the folder of a run's copies of its data files; their SHA-256 by name
 _FILES: Final = {"train": "train_filename", "validation": "validation_filename", "prompts": "prompt_filename"}
 _PYTHON: Final = "python"
 
@@ -75,12 +80,18 @@ def image_of_run(record: Mapping[str, Any], where: AnyBackend) -> tuple[str | No
     return None, [Change("image", f"{reference} ({str(identity)[:19]})", found, hint)]
 
 
-def inputs_of_run(recorded: Recorded, root: Path) -> tuple[Experiment, list[str], list[Change]]:
+def inputs_of_run(recorded: Recorded, root: Path, kept: Kept) -> tuple[Experiment, list[str], list[Change]]:
     """The experiment with the files that have the recorded hashes and the checkpoint that the run began from; notices about files
-    under another name; and what cannot be had."""
+    under another name; and what cannot be had. ``kept`` is asked where a file was changed or removed."""
     e, notices, changes = recorded.experiment, list[str](), list[Change]()
     if e.datasets_path is not None and not e.datasets_path.startswith(("s3://", "/dpo/")):
-        e, notices, changes = _same_files(e, recorded.record.get("data") or [], root)
+        data = recorded.record.get("data") or []
+        e, notices, changes = _same_files(e, data, root)
+        if changes and (copied := _copies(e, data, kept)) is not None:
+            e, changes = copied, []
+            notices = [
+                f"{recorded.run}'s copies of its data files are used: those in {recorded.experiment.datasets_path} changed"
+            ]
     h = e.hyperparameters
     if h.resume_from_checkpoint is not False and "resumed_from" in recorded.record:
         began = recorded.record["resumed_from"] or False
@@ -113,6 +124,31 @@ def _same_files(
         hint = f"restore the file with this SHA-256: {wanted}"
         changes.append(Change(f"{role} data", f"{source['name']}, {source['rows']} rows, SHA-256 {wanted[:12]}", there, hint))
     return experiment.model_copy(update=updates), notices, changes
+
+
+def _copies(experiment: Experiment, sources: Sequence[Mapping[str, Any]], kept: Kept) -> Experiment | None:
+    """``experiment`` with the run's own copies of its data files; None where one is missing or another."""
+    folder, hashes = kept()
+    names = {str(source["role"]): Path(str(source["name"])).name for source in sources}
+    if any(hashes.get(names[str(source["role"])]) != source["sha256"] for source in sources):
+        return None
+    return experiment.model_copy(update={"datasets_path": folder, **{_FILES[role]: name for role, name in names.items()}})
+
+
+def kept_here(run: RunDir, root: Path) -> tuple[str, Mapping[str, str]]:
+    folder = run.source.resolve()
+    place = str(folder.relative_to(root.resolve()) if folder.is_relative_to(root.resolve()) else folder)
+    return place, {file.name: found for file in folder.glob("*") if (found := _sha256(file)) is not None}
+
+
+def kept_there(archive: Archive, run: ClusterRun) -> tuple[str, Mapping[str, str]]:
+    """On the claim: the folder as the pods of every run see it."""
+    from ..runs.run_dir import RunDir
+
+    folder = run.path / RunDir(Path()).source
+    said = archive.output(["sh", "-c", f"cd {shlex.quote(str(folder))} && sha256sum ./*"]) or b""
+    lines = [line.partition("  ./") for line in said.decode("utf-8", "replace").splitlines()]
+    return str(folder), {name: digest for digest, _, name in lines}
 
 
 def _sha256(file: Path) -> str | None:

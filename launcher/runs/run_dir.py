@@ -116,6 +116,11 @@ class RunDir:
         return self.data / "prompt.json"
 
     @property
+    def source(self) -> Path:
+        """The folder with copies of the data files as they were read."""
+        return self.data / "source"
+
+    @property
     def spreadsheet(self) -> Path:
         """The folder with the copy of the spreadsheet's cells."""
         return self.data / "read"
@@ -255,12 +260,12 @@ def _dumps(record: Mapping[str, Any]) -> str:
     return json.dumps(REDACTOR.value(record), indent=2, ensure_ascii=False, default=str) + "\n"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file beside ``path`` and renames it into place: a reader sees the old text or the new."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file beside ``path`` and renames it into place: a reader sees the old content or the new."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        with aside.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with aside.open("xb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from accelerate.utils import gather_object
 
@@ -19,6 +21,8 @@ from launcher.runs.run_dir import RunDir, expanded, write_whole
 from ..output import say
 from ..processes.join import is_there
 from ..processes.waiting import AT_ONCE, Waiting
+
+COPIED: Final = 256 << 20  # bytes
 
 
 def read_data(
@@ -39,7 +43,7 @@ def read_data(
     reading = Reading(data_root, read_env(Path()) if is_far else {}, cache, run.spreadsheet, say)
     pairs = waiting(lambda: read_pairs(experiment, reading))
     if first:
-        _keep(experiment, run, root, pairs)
+        _keep(experiment, run, root, data_root, pairs)
         if is_far:
             gather_object([None])
     if is_far:
@@ -57,7 +61,7 @@ def _check_equal(pairs: Pairs) -> None:
         raise StorageError(f"{name}: the data changed while the ranks read them; start again")
 
 
-def _keep(experiment: Experiment, run: RunDir, root: Path, pairs: Pairs) -> None:
+def _keep(experiment: Experiment, run: RunDir, root: Path, data_root: Path, pairs: Pairs) -> None:
     """Writes what was read, with its hashes, into the run, and where the experiment asks for it."""
     if pairs.spreadsheet is not None:
         if not has_copy(run.spreadsheet):
@@ -69,7 +73,25 @@ def _keep(experiment: Experiment, run: RunDir, root: Path, pairs: Pairs) -> None
     if pairs.prompt is not None:
         write_whole(run.prompt, json.dumps(asdict(pairs.prompt), ensure_ascii=False) + "\n")
     run.update_record(data=sources)
+    _keep_files(experiment, run, data_root, pairs)
     if experiment.save_processed_dataset:
         folder = root / expanded(experiment.output_processed_dir) / f"exp_{experiment.experiment_id}"
         say(f"rendered pairs: {folder}")
         write_processed(pairs, folder)
+
+
+def _keep_files(experiment: Experiment, run: RunDir, data_root: Path, pairs: Pairs) -> None:
+    """Copies the files of this machine that were read, so that `launcher again` has them when they are edited: those of at most
+    ``COPIED`` bytes that are still what was read. A bucket or a spreadsheet has its own copies.
+    """
+    if experiment.datasets_path is None or experiment.datasets_path.startswith("s3://"):
+        return
+    for source in pairs.sources:
+        name = Path(source.name).name
+        file = data_root / expanded(experiment.datasets_path) / name
+        if not file.is_file() or file.stat().st_size > COPIED:
+            continue
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() == source.sha256:
+            run.source.mkdir(exist_ok=True)
+            write_whole(run.source / name, content)

@@ -129,6 +129,23 @@ def test_the_file_with_the_recorded_hash_is_taken_under_another_name(home: Path)
     assert "data        2 training, 1 validation pairs" in done.stdout
 
 
+def test_the_runs_own_copies_are_used_where_its_files_were_changed(home: Path) -> None:
+    source = run_dir(home, "first").source
+    source.mkdir(exist_ok=True)
+    for file in (home / "data").glob("*.csv"):
+        shutil.copy(file, source)
+    (home / "data" / "training_data.csv").write_text(DATA + "Where?,Here.,There.\n")
+    done = launcher(home, "again", "first")
+    assert done.returncode == 0, done.stderr
+    assert "notice: first's copies of its data files are used: those in data changed\n" in done.stdout
+    assert "data        2 training, 1 validation pairs" in done.stdout
+    experiment = record(home, "first-again")["experiment"]
+    assert experiment["datasets_path"] == "out/exp_1/model/runs/first/data/source"
+    assert experiment["train_filename"] == "training_data.csv"
+    (source / "validation.csv").unlink()
+    assert "train data\n    recorded: data/training_data.csv, 2 rows" in launcher(home, "again", "first").stderr
+
+
 def test_a_checkpoint_that_the_run_began_from_is_that_of_the_record(home: Path) -> None:
     run = run_dir(home, "first")
     experiment = json.loads(run.experiment.read_text())

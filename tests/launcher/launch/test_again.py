@@ -82,6 +82,18 @@ def test_a_cluster_run_is_submitted_again_from_its_record_with_its_image_by_dige
     assert compared_runs(first_run.where, first_run.run, done.where, done.on_cluster).losses.are_equal
 
 
+def test_the_runs_copy_on_the_claim_is_used_where_the_file_was_changed(api: ClusterApi, tmp_path: Path) -> None:
+    (tmp_path / "data" / "training_data.csv").write_text(DATA + "How?,So.,What?\n")
+    folder = tmp_path / "claim" / "dpo" / "runs" / "out" / "exp_1" / "model" / "runs" / "first" / "data" / "source"
+    folder.mkdir(parents=True)
+    (folder / "x.csv").write_text(DATA)
+    repetition("first", anyway=False, cluster=True, namespace=None).submit(None, follows=False, listener=Silent())
+    experiment = config_of(api, "first-again")["experiment.json"]
+    place = "/dpo/runs/out/exp_1/model/runs/first/data/source"
+    assert (experiment["datasets_path"], experiment["train_filename"]) == (place, "x.csv")
+    assert "first-again-data" not in api.objects.names("configmaps")
+
+
 def test_a_changed_file_is_refused_before_the_cluster_is_asked_for_anything_new(api: ClusterApi, tmp_path: Path) -> None:
     (tmp_path / "data" / "training_data.csv").write_text(DATA + "How?,So.,What?\n")
     with pytest.raises(NotRepeatable, match=r"train data\n    recorded: x\.csv, 1 rows, SHA-256 "):

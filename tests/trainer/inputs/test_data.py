@@ -39,6 +39,20 @@ def google() -> Iterator[Google]:
         yield served
 
 
+def test_a_run_keeps_the_files_that_it_read(
+    tmp_path: Path, make_experiment: Make, new_run: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.inputs.data.COPIED", 100)
+    (tmp_path / "data").mkdir()
+    read = b"question,concrete,vague\r\nWhy?,Because.,No.\r\n"
+    (tmp_path / "data" / "training_data.csv").write_bytes(read)
+    (tmp_path / "data" / "large.csv").write_bytes(read + b"How?,So.,What?\n" * 10)
+    experiment = make_experiment(experiment={"datasets_path": "data", "validation_filename": "large.csv"})
+    run = new_run(tmp_path, experiment, "one")
+    read_data(experiment, run, root=tmp_path, data_root=tmp_path, cache=tmp_path / "cache", first=True)
+    assert {file.name: file.read_bytes() for file in run.source.iterdir()} == {"training_data.csv": read}
+
+
 def test_the_first_rank_leaves_a_copy_that_is_read_from_then_on(
     google: Google, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_experiment: Make, new_run: New
 ) -> None:
