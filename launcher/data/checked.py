@@ -12,6 +12,7 @@ from ..experiment.files import check_files, read_env
 from ..experiment.found import Other
 from ..experiment.loaded import Loaded
 from ..experiment.variables import check_addresses
+from ..job.image import trackers_of
 from ..job.job import check_outputs
 from ..job.model import check_model
 from ..network import notify_problem
@@ -51,11 +52,20 @@ class CheckedData:
     model: ExperimentError | None = None
 
     @property
+    def _of_image(self) -> list[str]:
+        names = [] if self.loaded.experiment.launch.image is not None else trackers_of(self.loaded.experiment)
+        return [f"{', '.join(names)} not in the image of a checkout: a run in a container needs launch.image"] if names else []
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """What is said of the experiment and of its pairs, each sentence once."""
         of_pairs = self.pairs.notices if self.pairs is not None else ()
         of_tokens = self.tokens.notices if self.tokens is not None else ()
-        return tuple(dict.fromkeys((*self.loaded.notices, *of_pairs, *never_evaluated(self.loaded.experiment), *of_tokens)))
+        return tuple(
+            dict.fromkeys(
+                (*self.loaded.notices, *of_pairs, *never_evaluated(self.loaded.experiment), *self._of_image, *of_tokens)
+            )
+        )
 
     @property
     def errors(self) -> list[LauncherError]:

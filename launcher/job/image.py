@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import ExperimentError, Mistake, UsageError
+from ..experiment.hyperparameters import TRACKERS
+from ..experiment.schema import Experiment
 
 NAME: Final = "dpo-launcher"
 VARIANTS: Final = ("cpu", "cuda")
@@ -80,6 +82,24 @@ def image_of(variant: str, caller: Mapping[str, str], given: str | None = None, 
     content = _hash([packages, last, *_named(root, source_files(root))])
     runtime = f"{NAME}:{variant}-runtime-{packages}"
     return Image(f"{NAME}:{variant}-{content}", variant, Build(root, base, variant, runtime, content))
+
+
+def image_for(experiment: Experiment, gpus: int, caller: Mapping[str, str]) -> Image:
+    """The image of a run of ``experiment`` with ``gpus`` on each node.
+
+    Raises what ``image_of`` raises, and ExperimentError for trackers whose packages that of this checkout lacks.
+    """
+    found = image_of(variant_of(gpus), caller, experiment.launch.image)
+    if found.build is not None and (names := trackers_of(experiment)):
+        what = f"not in the image of this checkout: {', '.join(names)}"
+        hint = f"build an image FROM {found.reference} with it (docs/training.md) and set launch.image, or use --backend host"
+        raise ExperimentError(Mistake("hyperparameters.report_to", what, hint=hint))
+    return found
+
+
+def trackers_of(experiment: Experiment) -> list[str]:
+    """The trackers of ``experiment``, whose packages are in no image of a checkout."""
+    return [name for name in experiment.hyperparameters.report_to if name in TRACKERS]
 
 
 def variant_of(gpus: int) -> str:

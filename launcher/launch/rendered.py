@@ -175,14 +175,14 @@ def cluster_spec(
     from ..backends.kubernetes.render.spec import render as render_objects
     from ..backends.record import code_revision
     from ..experiment.files import read_env
-    from ..job.image import image_of, variant_of
+    from ..job.image import image_for
     from ..storage.profile import with_profile
 
     caller, has_profile = with_profile(job.experiment, read_env(Path.cwd()))
     with loaded.placed():
         place = Place(
             user=caller.get("USER") or getpass.getuser(),
-            image=image or image_of(variant_of(job.gpus), caller, job.experiment.launch.image),
+            image=image or image_for(job.experiment, job.gpus, caller),
             local=local or look(job.experiment, Path.cwd()),
             namespace=namespace,
             has_jobset=has_jobset,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from ...errors import LauncherError
-from ...job.image import image_of, variant_of
+from ...job.image import Image, image_for, image_of, variant_of
 from ...job.job import Job
 from ...redact import REDACTOR
 from ...runs.run_dir import RunDir, write_whole
@@ -53,14 +53,14 @@ class Docker(InFolders):
 
     def render(self, job: Job) -> DockerSpec:
         """The container of ``job``; raises ExperimentError or UsageError for unsupported settings. Asks no engine."""
-        return specs.render(job, self._place(job))
+        return specs.render(job, self._place(job, image_for(job.experiment, job.gpus, self.caller)))
 
     def render_work(self, job: Job, work: Work) -> Container:
         """The container of a process that works with trained weights; raises as ``render``."""
-        return render_work(job, self._place(job), work)
+        image = image_of(variant_of(job.gpus), self.caller, job.experiment.launch.image)  # no tracker is needed
+        return render_work(job, self._place(job, image), work)
 
-    def _place(self, job: Job) -> Place:
-        image = image_of(variant_of(job.gpus), self.caller, job.experiment.launch.image)
+    def _place(self, job: Job, image: Image) -> Place:
         caller, has_profile = self._with_profile(job)
         root = secret_root(self.caller)
         return Place(self.cwd, len(os.sched_getaffinity(0)), self._person(), image, root, caller, has_profile=has_profile)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import ExperimentError, UsageError
+from launcher.experiment.schema import Experiment
 from launcher.job import image
-from launcher.job.image import Image, image_of, source_files, split_stages
+from launcher.job.image import Image, image_for, image_of, source_files, split_stages
 
 REPOSITORY = Path(__file__).parents[3]
 PINNED = "registry.example.com/python@sha256:" + "a" * 64
@@ -109,3 +110,19 @@ def test_the_real_sources_are_all_there_and_nothing_else():
     names = {path.as_posix() for path in source_files(REPOSITORY)}
     assert {"launcher/experiment/schema.py", "launcher/experiment/trl_fields.json", "trainer/processes/entrypoint.py"} <= names
     assert not [name for name in names if name.endswith(".pyc")]
+
+
+def test_an_image_of_a_checkout_is_refused_to_an_experiment_with_trackers_that_it_lacks() -> None:
+    written = {"experiment_id": "1", "model_name": "m", "datasets_path": "data"}
+    plain = Experiment.parse(written, needs_data=False)
+    assert image_for(plain, 0, {}) == image_of("cpu", {})
+    tracked = {**written, "hyperparameters": {"report_to": ["tensorboard", "wandb", "mlflow"]}}
+    with pytest.raises(ExperimentError) as caught:
+        image_for(Experiment.parse(tracked, needs_data=False), 0, {})
+    assert str(caught.value).splitlines() == [
+        "hyperparameters.report_to: not in the image of this checkout: wandb, mlflow",
+        f"    hint:     build an image FROM {image_of('cpu', {}).reference} with it (docs/training.md) and set launch.image,"
+        " or use --backend host",
+    ]
+    own = Experiment.parse({**tracked, "launch": {"image": "team/dpo:wandb"}}, needs_data=False)
+    assert image_for(own, 0, {}).reference == "team/dpo:wandb"

@@ -78,6 +78,7 @@ def test_a_hub_is_asked_once_for_a_card_that_the_cache_lacks(tmp_path: Path, mon
         ("/dpo/cache/staged/0123/tiny", "/dpo/cache/staged/0123/tiny", "tiny"),
         ("data/demo/tiny", "/home/me/checkout/data/demo/tiny", "/home/me/checkout/data/demo/tiny"),
         ("some-org/some-model", "some-org/some-model", "some-org/some-model"),
+        ("some-org/some-model", f"/home/me/hub/models--some-org--some-model/snapshots/{COMMIT}", "some-org/some-model"),
     ],
 )
 def test_an_adapter_names_its_base_by_what_another_process_of_this_machine_can_read(
