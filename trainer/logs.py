@@ -19,7 +19,8 @@ from . import output
 from .processes.gpu_use import gpu_use
 
 # TensorBoard's tab "Custom Scalars": curves that belong together in one chart, what matters most first.
-_CHARTS: Final = {
+_OPTIMIZER: Final = {"learning rate": ["Multiline", ["train/learning_rate"]], "gradient": ["Multiline", ["train/grad_norm"]]}
+CHARTS: Final = {
     "training and validation": {
         name: ["Multiline", [f"{kind}/{tag}" for kind in ("train", "eval") for tag in tags]]
         for name, tags in {
@@ -30,7 +31,14 @@ _CHARTS: Final = {
             "log-probabilities": ("logps/chosen", "logps/rejected"),
         }.items()
     },
-    "optimizer": {"learning rate": ["Multiline", ["train/learning_rate"]], "gradient": ["Multiline", ["train/grad_norm"]]},
+    "optimizer": _OPTIMIZER,
+}
+CHARTS_OF_SFT: Final = {
+    "training and validation": {
+        name: ["Multiline", [f"{kind}/{tag}" for kind in ("train", "eval")]]
+        for name, tag in (("loss", "loss"), ("token accuracy", "mean_token_accuracy"), ("entropy", "entropy"))
+    },
+    "optimizer": _OPTIMIZER,
 }
 _NO_CURVES: Final = ("step", "total_steps", "epoch", "seconds", "num_tokens")  # constants, and lines that only count on
 
@@ -38,17 +46,18 @@ _NO_CURVES: Final = ("step", "total_steps", "epoch", "seconds", "num_tokens")  #
 class StepLog:
     """``dpo_train_steps.jsonl`` and ``logs_tensorboard/`` of one run; rank 0 alone has one."""
 
-    def __init__(self, run: RunDir, *, resume_step: int, attempt: int, events: bool = True):
+    def __init__(self, run: RunDir, *, resume_step: int, attempt: int, events: bool = True, charts: Mapping[str, Any] = CHARTS):
         """``resume_step``: the step of the checkpoint that the run resumes from, 0 without; later lines are kept aside.
 
-        ``events``: whether TensorBoard's files are written, too.
+        ``events``: whether TensorBoard's files are written, too; ``charts``: their layout.
         """
         # An attempt from the beginning evaluates at step 0 itself: nothing of an earlier one is kept.
         kept = resume_step or -1
         cut_back(run.steps, kept, run.logs / f"dpo_train_steps.cut-{attempt}.jsonl")
         self._events = SummaryWriter(str(run.tensorboard), purge_step=kept + 1) if events else None
         if self._events is not None:
-            self._events.add_custom_scalars(_CHARTS)
+            self._events.add_custom_scalars(dict(charts))
+        self._own = ("mean_token_accuracy",) if charts is CHARTS_OF_SFT else ()
         self._drawn: set[str] = set()  # tags
         self._file = run.steps.open("a", encoding="utf-8")
         self._began = time.monotonic()
@@ -85,7 +94,7 @@ class StepLog:
             return
         plain = {name: value for name, value in values.items() if isinstance(value, bool | int | float | str)}
         kind = "eval" if any(tag.startswith("eval/") for tag in self._drawn) else "train"
-        shown = [f"{kind}/{name}" for name in ("loss", "rewards/margins", "rewards/accuracies")]
+        shown = [f"{kind}/{name}" for name in ("loss", "rewards/margins", "rewards/accuracies", *self._own)]
         for summary in hparams(plain, {tag: 0.0 for tag in shown if tag in self._drawn}):  # the values are those of the curves
             self._events.file_writer.add_summary(summary)
         self._events.flush()

@@ -37,7 +37,7 @@ from .inputs.recorded import check_recorded_data, check_recorded_model, recorded
 from .inputs.skeleton import examined
 from .inputs.targets import Wanted, check_targets
 from .inputs.tokens import Tokens, tokenize
-from .logs import LogCallback, StepLog
+from .logs import CHARTS, CHARTS_OF_SFT, LogCallback, StepLog
 from .output import EVERY, notices, say, stage
 from .processes.machine import Device
 from .processes.sharding import is_sharded
@@ -47,6 +47,7 @@ from .reference.identity import base_identity, revision
 from .step.dpo import DPOTrainer
 from .step.memory import UNKNOWN, counted, plan_rows
 from .step.packed import why_plain
+from .step.sft import SFTTrainer
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,16 @@ def _say_work(
     experiment = rank.experiment
     steps = experiment.steps(len(tokens.pairs), rank.device.world, micro)
     work = counted(tokens, experiment.global_batch)
-    record = {"tokens": work.tokens, "packed": work.packed, "longest": work.longest, "longest_pairs": work.longest_pairs}
+    if experiment.is_sft:
+        rank.run.update_record(method=experiment.method)
+        say("supervised warm-up (method: sft): learns the chosen answers, without a reference")
+    record: dict[str, Any] = {
+        "tokens": work.tokens,
+        "packed": work.packed,
+        "longest": work.longest,
+        "longest_pairs": work.longest_pairs,
+    }
+    record |= {} if work.answer_tokens is None else {"answer_tokens": work.answer_tokens}
     answers = None if tokens.answers is None else asdict(tokens.answers)
     rank.run.update_record(work={"pairs": work.pairs, **record, "steps": steps, "answers": answers})
     say(
@@ -265,7 +275,8 @@ def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
     experiment, args, checkpoint = rank.experiment, inputs.args, inputs.checkpoint
     step = step_of(checkpoint) if checkpoint else 0
     events = "tensorboard" in experiment.hyperparameters.report_to
-    log = StepLog(rank.run, resume_step=step, attempt=rank.attempt, events=events) if rank.first else None
+    layout = CHARTS_OF_SFT if experiment.is_sft else CHARTS
+    log = StepLog(rank.run, resume_step=step, attempt=rank.attempt, events=events, charts=layout) if rank.first else None
     stopper = StopCallback(rank.stop)
     work = {"pairs": len(inputs.tokens.pairs), "answers": asdict(inputs.tokens.answers) if inputs.tokens.answers else None}
     facts = Facts.of(experiment.model_dump(mode="json"), work, scaled=inputs.precision.fp16)
@@ -302,7 +313,7 @@ def _trainer(rank: Rank, inputs: Inputs, loaded: Loaded, callbacks: list[Trainer
     """Raises ExperimentError where TRL or PEFT refuses what the experiment asks for."""
     h = rank.experiment.hyperparameters
     try:
-        trainer = DPOTrainer(
+        trainer = (SFTTrainer if rank.experiment.is_sft else DPOTrainer)(
             model=loaded.policy,
             ref_model=loaded.reference,
             args=inputs.args,

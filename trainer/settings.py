@@ -29,6 +29,7 @@ class Settings(TypedDict, total=False):
     topic: str
     adapter: str
     adapter_mode: Literal["continue", "merge"]
+    method: Literal["dpo", "sft"]
     framework: Literal["trl", "unsloth"]
     multimodal: bool
     datasets_path: str

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from launcher.runs.run_dir import RunDir
 
 from .logs import StepLog
 from .step.dpo import DPOTrainer
+
+# Figures that a run's result keeps, by the beginnings of their names in the log.
+_OF_DPO: Final = ("loss", "rewards/", "logps/")
+_OF_SFT: Final = ("loss", "mean_token_accuracy", "entropy")
 
 
 def final_metrics(trainer: DPOTrainer) -> dict[str, float]:
@@ -34,7 +38,7 @@ def logged_at_start(run: RunDir) -> dict[str, Any] | None:
     return next((event for event in events if event["type"] == "eval" and event["step"] == 0), None)
 
 
-def training_figures(run: RunDir, logging_steps: int) -> dict[str, Any] | None:
+def training_figures(run: RunDir, logging_steps: int, *, is_sft: bool = False) -> dict[str, Any] | None:
     """Means over the first and over the last tenth of the log's training lines, at most 50, with the steps that they are of.
 
     None where there are not two lines. A mean over some steps, because each step has other pairs.
@@ -47,13 +51,14 @@ def training_figures(run: RunDir, logging_steps: int) -> dict[str, Any] | None:
     begins = [max(1, lines[0]["step"] - logging_steps + 1), *(line["step"] + 1 for line in lines)]
     first, last = slice(count), slice(-count, None)
     return {
-        "first": {"steps": [begins[0], lines[first][-1]["step"]], **_means(lines[first])},
-        "last": {"steps": [begins[len(lines) - count], lines[-1]["step"]], **_means(lines[last])},
+        "first": {"steps": [begins[0], lines[first][-1]["step"]], **_means(lines[first], is_sft)},
+        "last": {"steps": [begins[len(lines) - count], lines[-1]["step"]], **_means(lines[last], is_sft)},
     }
 
 
-def _means(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    names = [name for name in lines[0] if name == "loss" or name.startswith(("rewards/", "logps/"))]
+def _means(lines: Sequence[Mapping[str, Any]], is_sft: bool) -> dict[str, float]:
+    wanted = _OF_SFT if is_sft else _OF_DPO
+    names = [name for name in lines[0] if name.startswith(wanted)]
     numbers = {name: [line.get(name) for line in lines] for name in names}
     return {name: statistics.fmean(values) for name, values in numbers.items() if all(isinstance(x, float) for x in values)}
 
@@ -84,12 +89,12 @@ def summarise(
         "checkpoint_seconds": round(statistics.median(trainer.save_seconds), 3) if trainer.save_seconds else None,
         "adapter": str(run.adapter),
     }
-    summary["training"] = training_figures(run, trainer.args.logging_steps)
+    is_sft = not trainer.has_reference
+    summary["training"] = training_figures(run, trainer.args.logging_steps, is_sft=is_sft)
+    wanted = tuple(f"eval_{name}" for name in (_OF_SFT if is_sft else _OF_DPO))
     for name, metrics in zip(("before", "after"), evaluated, strict=True):
         if metrics is not None:
-            summary[name] = {
-                key: metrics[key] for key in metrics if key.startswith(("eval_loss", "eval_rewards/", "eval_logps/"))
-            }
+            summary[name] = {key: metrics[key] for key in metrics if key.startswith(wanted)}
     log.write({"type": "summary", "step": state.global_step, "total_steps": state.max_steps, **summary, "seconds": log.seconds})
     record = run.update_record(result={**summary, "verified": dict(verified), "learned": dict(learned)})
     log.settings((record.get("experiment") or {}).get("hyperparameters") or {})

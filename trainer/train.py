@@ -108,7 +108,7 @@ def _path(rank: Rank, inputs: Inputs, ready: Ready) -> None:
     data = [(names["train"], inputs.tokens), *held_out]
     try:
         key = take_path(trainer, choice, inputs.precision, ready.identity, data, rank.roots.cache)
-        if checkpoint is None:
+        if checkpoint is None and trainer.has_reference:
             _watch_first_step(inputs, ready, choice)
     except Interrupted:
         raise Stopped(f"{before_first_step(checkpoint)}; computed reference log-probabilities stay in the cache") from None
@@ -122,7 +122,9 @@ def _layers(rank: Rank, inputs: Inputs, trainer: DPOTrainer, choice: Choice) -> 
         before = bool(remembered(inputs.checkpoint, COMPILED))  # a run of an earlier version had none
     steps = rank.experiment.steps(len(inputs.tokens.pairs), rank.device.world, trainer.args.per_device_train_batch_size)
     with stage("compiling the decoder layers"):
-        is_looked_at = len(inputs.tokens.pairs) >= LEAST  # a run ends with a look at its training pairs, without gradients
+        is_looked_at = (
+            trainer.has_reference and len(inputs.tokens.pairs) >= LEAST
+        )  # a run ends with a look at its training pairs, without gradients
         work = Work(steps, has_evaluations=inputs.held_out is not None or is_looked_at)
         choice, sentence = choose_layers(trainer, choice, wanted, inputs.tokens, work, before)
     if rank.first:
@@ -217,8 +219,10 @@ def _adapter(rank: Rank, inputs: Inputs, ready: Ready, sampler: Sampler, seconds
     with stage("writing the adapter and reading it back"):
         verified = save_verified(trainer, run)
     before = logged_at_start(run) if inputs.held_out else None
-    learned = evaluate(trainer, run, inputs.held_out, inputs.pairs.columns, before) if inputs.held_out else {}
-    learned |= look(trainer, run, inputs.pairs.train)
+    learned: dict[str, Any] = {}
+    if trainer.has_reference:  # without one an answer has no reward
+        learned |= evaluate(trainer, run, inputs.held_out, inputs.pairs.columns, before) if inputs.held_out else {}
+        learned |= look(trainer, run, inputs.pairs.train)
     learned["samples"] = sampler.after(trainer, saved_step(trainer))
     if log is not None:
         summarise(run, log, trainer, (before, after), seconds, verified, learned)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, Mistake, UsageError
+from ..experiment.method import SFT
 from ..runs.pair_rewards import LENGTH, Group, PairReward, grouped, written
 from ..runs.run_dir import write_whole
 from .target import target
@@ -51,6 +52,8 @@ def score(
     if found.run is None:
         raise UsageError(f"{found.folder} is no run: score reads the mapping, the prompt and the loss of a run")
     run = found.run
+    if run.read_record().get("method") == SFT:
+        raise UsageError(f"{run.name} is a run of method: sft and has no rewards; score a run of method: dpo")
     if not file.is_file():  # a container would be started for nothing
         raise DataError(Mistake(str(file), "file not found", expected="a CSV file"))
     if output is not None and not output.absolute().parent.is_dir():

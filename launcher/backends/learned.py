@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import LauncherError, UsageError
+from ..experiment.method import SFT
 from ..runs.learned import Learned
 from ..runs.pair_rewards import FILE as PAIRS
 from ..runs.pair_rewards import LENGTH, Group, grouped
@@ -51,6 +52,8 @@ def evaluated(where: Runs[Run], run: Run, column: str | None) -> Evaluated:
     result = record.get("result") or {}
     if not result:
         raise UsageError(f"{run.name} has no result yet. Follow it with: launcher logs -f {run.name}")
+    if column is not None and record.get("method") == SFT:
+        raise UsageError(f"--by {column}: {run.name} is a run of method: sft and has no rewards to group")
     learned = Learned.of(record, place, place, ())
     found = learned.evaluated or {}
     pairs = _read(where, run, PAIRS, pairs_of) if found.get("pairs") else []

@@ -225,7 +225,7 @@ def bar_line(now: Metric, width: int, left: float | None, elapsed: float) -> str
         "bar": (4, "━" * _BAR[0] if now.total else ""),
         "loss": (3, figure.get("loss", "")),
         "margin": (5, figure.get("margin", "")),
-        "accuracy": (7, figure.get("accuracy", "")),
+        "accuracy": (7, figure.get("accuracy", figure.get("token", ""))),
         "speed": (6, "" if now.rate is None else f"{now.rate:.1f} pairs/s"),
         "left": (2, "finishing" if now.step == now.total else "" if left is None else f"{_clock(left)} left"),
         "elapsed": (8, f"after {_clock(elapsed)}"),

@@ -16,7 +16,7 @@ def check_rows(table: Table, mapping: Columns, findings: Findings) -> None:
     """Adds what the rules find in the mapped cells to ``findings``; a column that ``table`` lacks has no cells."""
     columns = [column for column in mapping.columns if column in table.columns]
     answers = {*columns_of(mapping.chosen), *columns_of(mapping.rejected)}
-    can_compare = answers.issubset(columns) and mapping.chosen != mapping.rejected
+    can_compare = mapping.rejected is not None and answers.issubset(columns) and mapping.chosen != mapping.rejected
     for row in table.rows:
         if _is_header(row, columns):
             findings.of_row("repeated_header", table, row.line)
@@ -60,6 +60,7 @@ def _is_header(row: Row, columns: list[str]) -> bool:
 
 
 def _compare(table: Table, row: Row, mapping: Columns, findings: Findings) -> None:
+    assert mapping.rejected is not None, "two answers are compared"
     chosen, rejected = answer_of(row, mapping.chosen), answer_of(row, mapping.rejected)
     if chosen == rejected or normal(chosen) == normal(rejected):
         findings.of_row("equal_answers", table, row.line)

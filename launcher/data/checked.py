@@ -74,9 +74,11 @@ class CheckedData:
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that the experiment uses, once."""
+        if self.pairs is not None:
+            return self.pairs.mapped
         mapping = self.loaded.experiment.columns
         names: list[str] = []
-        for value in (mapping.input_columns, mapping.chosen, mapping.rejected):
+        for value in filter(None, (mapping.input_columns, mapping.chosen, mapping.rejected)):
             names += value.values() if isinstance(value, Mapping) else [str(value)]
         return tuple(dict.fromkeys(names))
 

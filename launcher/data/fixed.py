@@ -21,7 +21,7 @@ from ..runs.run_dir import expanded, write_whole
 from .csv_table import decoded, records_of
 from .faults import visible
 from .layout import laid_out, title_mistake
-from .mapping import columns_from
+from .mapping import ANSWER, columns_from
 
 _ESCAPE: Final = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _SETTINGS: Final = ("train_filename", "validation_filename")
@@ -77,7 +77,8 @@ def _fixed(experiment: Experiment, setting: str, folder: Path, name: str) -> Fix
     except OSError as error:
         raise DataError(Mistake(source, f"cannot read the file: {(error.strerror or str(error)).lower()}")) from error
     changes: list[dict[str, Any]] = []
-    rows = _mended(source, data, frozenset(columns_from(experiment).columns), experiment.data_checks, changes)
+    mapped = {*columns_from(experiment, ()).columns, *([ANSWER] if experiment.is_sft else [])}
+    rows = _mended(source, data, frozenset(mapped), experiment.data_checks, changes)
     counts = Counter(str(change["rule"]) for change in changes)
     if not changes:
         return Fixed(setting, source, None, None, counts)

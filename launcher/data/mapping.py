@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ..errors import Mistake, nearest
 from ..experiment.schema import Experiment
 from .table import Row, Table, Tables
 
+ANSWER: Final = "answer"  # a column of data for SFT
+
 
 @dataclass(frozen=True)
 class Columns:
-    """``inputs``: placeholder -> column; an answer is one column, or JSON key -> column."""
+    """``inputs``: placeholder -> column; an answer is one column, or JSON key -> column; None: no rejected answers are read."""
 
     inputs: Mapping[str, str]
     chosen: str | Mapping[str, str]
-    rejected: str | Mapping[str, str]
+    rejected: str | Mapping[str, str] | None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -26,12 +28,14 @@ class Columns:
         return tuple(dict.fromkeys([*self.inputs.values(), *columns_of(self.chosen), *columns_of(self.rejected)]))
 
 
-def columns_from(experiment: Experiment) -> Columns:
+def columns_from(experiment: Experiment, present: Collection[str]) -> Columns:
+    """``present``: the data's columns. SFT takes ``answer`` where they have no ``chosen`` and no mapping names a column."""
     columns = experiment.columns
     assert columns.input_columns is not None
     assert columns.chosen is not None
-    assert columns.rejected is not None
-    return Columns(columns.input_columns, columns.chosen, columns.rejected)
+    has_answers = ANSWER in present and columns.chosen not in present
+    chosen = ANSWER if experiment.is_sft and not experiment.names_answers and has_answers else columns.chosen
+    return Columns(columns.input_columns, chosen, columns.rejected)
 
 
 def settings_mistakes(experiment: Experiment, mapping: Columns, tables: Tables) -> list[Mistake]:
@@ -43,7 +47,7 @@ def settings_mistakes(experiment: Experiment, mapping: Columns, tables: Tables) 
     mistakes += [
         Mistake(answer, "the mapping is empty", expected="a column, or JSON key: column")
         for answer in ("chosen", "rejected")
-        if not getattr(mapping, answer)
+        if getattr(mapping, answer) is not None and not getattr(mapping, answer)
     ]
     if mapping.chosen and mapping.chosen == mapping.rejected:
         columns = ", ".join(columns_of(mapping.chosen))
@@ -100,5 +104,7 @@ def answer_of(row: Row, answer: str | Mapping[str, str]) -> str:
     return json.dumps({key: row.cells[column] for key, column in answer.items()}, ensure_ascii=False)
 
 
-def columns_of(answer: str | Mapping[str, str]) -> Sequence[str]:
+def columns_of(answer: str | Mapping[str, str] | None) -> Sequence[str]:
+    if answer is None:
+        return []
     return [answer] if isinstance(answer, str) else list(answer.values())

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import Warned
 from ..experiment.schema import Experiment
-from .mapping import Columns
+from .mapping import ANSWER, Columns
 from .prompt import LONE_PLACEHOLDER, PROMPT_COLUMNS, Prompt
 from .table import Table, Tables
 
@@ -18,6 +18,8 @@ def never_evaluated(experiment: Experiment) -> Iterator[str]:
 
 
 def table_notices(experiment: Experiment, tables: Tables, mapping: Columns, prompt: Prompt | None) -> Iterator[str]:
+    if experiment.is_sft and mapping.chosen == ANSWER and not experiment.names_answers:
+        yield f"{tables.train.name}: the answers come from column {ANSWER!r}, as it has no column 'chosen'"
     for table in (tables.train, tables.validation):
         if table is None:
             continue
@@ -26,7 +28,7 @@ def table_notices(experiment: Experiment, tables: Tables, mapping: Columns, prom
     if tables.prompts is not None:
         yield from _unused(tables.prompts, PROMPT_COLUMNS)
     chosen, rejected = experiment.columns.chosen, experiment.columns.rejected
-    if isinstance(chosen, Mapping) != isinstance(rejected, Mapping):
+    if rejected is not None and isinstance(chosen, Mapping) != isinstance(rejected, Mapping):
         as_json, as_text = ("chosen", "rejected") if isinstance(chosen, Mapping) else ("rejected", "chosen")
         yield Warned(f"{as_json} is a JSON object and {as_text} is plain text: the model learns the format first")
     if isinstance(chosen, Mapping) and isinstance(rejected, Mapping) and list(chosen) != list(rejected):

@@ -42,7 +42,7 @@ class Pairs:
 
     ``system``: where the system text stands. ``spreadsheet``: what was read, where the data are worksheets; a run keeps a
     snapshot. ``columns``: the other columns of the validation rows that can name groups, with a value for each pair. ``prompt``:
-    what every user message was made with.
+    what every user message was made with. ``mapped``: the columns that the prompt and the answers come from.
     """
 
     train: tuple[Pair, ...]
@@ -53,6 +53,7 @@ class Pairs:
     system: str | None = None
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prompt: Prompt | None = None
+    mapped: tuple[str, ...] = ()
 
 
 def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
@@ -63,10 +64,10 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
 
     Raises ExperimentError for wrong mapping and prompt settings, else DataError, each with all mistakes of all rows at once.
     """
-    mapping = columns_from(experiment)
     tables, mistakes = read_readable(experiment, reading)
     if tables is None:
         raise DataError(mistakes)
+    mapping = columns_from(experiment, tables.train.columns)
     is_whole = not mistakes
     wrong = settings_mistakes(experiment, mapping, tables) if is_whole else []
     prompt = choose_prompt(experiment, mapping, tables.prompts, mistakes) if is_whole and not wrong else None
@@ -88,7 +89,17 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     notices = [*findings.notices(), *table_notices(experiment, tables, mapping, prompt)]
     place = prompt.place if prompt is not None else None
     columns = {} if tables.validation is None else group_columns(tables.validation, mapping)
-    return Pairs(train, validation, tuple(_sources(tables)), tuple(notices), tables.spreadsheet, place, columns, prompt)
+    return Pairs(
+        train,
+        validation,
+        tuple(_sources(tables)),
+        tuple(notices),
+        tables.spreadsheet,
+        place,
+        columns,
+        prompt,
+        mapping.columns,
+    )
 
 
 def read_other(experiment: Experiment, file: Path, prompt: Prompt) -> Pairs:
@@ -98,8 +109,9 @@ def read_other(experiment: Experiment, file: Path, prompt: Prompt) -> Pairs:
     except OSError as error:
         reason = "file not found" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
         raise DataError(Mistake(str(file), reason, expected="a CSV file")) from error
-    mapping, mistakes = columns_from(experiment), list[Mistake]()
+    mistakes = list[Mistake]()
     table = csv_table(str(file), data, mistakes)
+    mapping = columns_from(experiment, table.columns if table is not None else ())
     if table is not None:
         mistakes += missing_columns(table, mapping, experiment)
         check_rows(table, mapping, findings := Findings(experiment.data_checks))
@@ -134,7 +146,8 @@ def write_processed(pairs: Pairs, folder: Path) -> tuple[Path, ...]:
 def _pair(row: Row, mapping: Columns, prompt: Prompt | None) -> Pair:
     assert prompt is not None, "mistakes of the prompt are raised before rows are rendered"
     values = {placeholder: row.cells[column] for placeholder, column in mapping.inputs.items()}
-    return Pair(prompt.system, prompt.fill(values), answer_of(row, mapping.chosen), answer_of(row, mapping.rejected), row.line)
+    rejected = None if mapping.rejected is None else answer_of(row, mapping.rejected)
+    return Pair(prompt.system, prompt.fill(values), answer_of(row, mapping.chosen), rejected, row.line)
 
 
 def _sources(tables: Tables) -> Iterator[Source]:

@@ -11,7 +11,7 @@ from .table import Table
 
 _PROMPT: Final = 12  # characters: an answer may well begin with "Hi" or "Yes"
 
-Content = tuple[str, str, str]
+Content = tuple[str, str, str | None]  # user, chosen, rejected
 
 
 def check_pairs(tables: Sequence[Table], parts: Sequence[Sequence[Pair]], findings: Findings) -> None:
@@ -40,11 +40,11 @@ def _repeats(role: str, table: Table, part: Sequence[Pair], trained: set[Content
 def _contradicted(part: Sequence[Pair]) -> frozenset[Content]:
     """The pairs of which there is another with the answers exchanged."""
     there = {(pair.user, pair.chosen, pair.rejected) for pair in part}
-    return frozenset(one for one in there if (one[0], one[2], one[1]) in there and one[1] != one[2])
+    return frozenset(one for one in there if one[2] is not None and (one[0], one[2], one[1]) in there and one[1] != one[2])
 
 
 def _repeats_its_prompt(pair: Pair) -> bool:
     prompt = pair.user.strip()
     if len(prompt) < _PROMPT or not pair.chosen.lstrip().startswith(prompt):
         return False
-    return pair.rejected.lstrip().startswith(prompt)
+    return pair.rejected is None or pair.rejected.lstrip().startswith(prompt)

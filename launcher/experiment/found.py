@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ExperimentError, Mistake, nearest
+from .method import SFT, refused
 from .yaml_nodes import MappingNode, Place, ScalarNode
 
 
@@ -30,7 +31,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Other:
-    """An experiment that is not DPO. ``because``: the key that shows it, at ``place``."""
+    """An experiment that is neither DPO nor SFT. ``because``: the key that shows it, at ``place``."""
 
     found: Found
     kind: str
@@ -45,7 +46,8 @@ class Other:
 
     def mistake(self) -> Mistake:
         what = f"{self.found.key} is not for this tool: {self.because} belongs to {self.kind}"
-        return self.place.mistake(what, "an experiment of DPO")
+        hint = f"{kind} here is method: {kind}" if (kind := self.kind.lower()) == SFT else refused(kind)
+        return self.place.mistake(what, "an experiment of DPO or SFT (method: dpo or sft)", hint=hint)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ Also which settings conflict.
 """
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from .lora import LoraSettings
+from .method import OF_DPO, OF_DPO_IN_TRL, RATE_OF_SFT, RATE_OF_SFT_WITH_ADAPTER
 from .neutral import without_neutral
 from .section import (
     Float,
@@ -51,7 +53,9 @@ class Hyperparameters(LoraSettings):
     )
     num_train_epochs: Float = Field(1, gt=0, description="passes over the training pairs")
     max_steps: Int | None = Field(None, ge=1, description="optimizer steps; overrides num_train_epochs")
-    learning_rate: Float = Field(5e-6, ge=0, description="peak learning rate")
+    learning_rate: Float = Field(
+        5e-6, ge=0, description="peak learning rate (unset with method: sft: 2e-4, or 2e-5 with full_finetuning)"
+    )
     weight_decay: Float = Field(0, ge=0, description="AdamW weight decay")
     warmup_ratio: Float | None = Field(None, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     lr_scheduler_type: Text = Field("linear", description="shape of the learning rate after warm-up")
@@ -133,6 +137,21 @@ class Hyperparameters(LoraSettings):
                 ],
             )
         return self
+
+    def for_sft(self) -> Self:
+        """The same section for ``method: sft``: without what only DPO reads, and with SFT's own defaults where nothing is set.
+
+        An adapter's dropout works, as in TRL's SFTTrainer. What was not set stays unset in ``model_fields_set``.
+        """
+        rate = RATE_OF_SFT if self.full_finetuning else RATE_OF_SFT_WITH_ADAPTER
+        trl = {name: value for name, value in self.trl.items() if name not in OF_DPO_IN_TRL}
+        if self.lora_dropout and not self.full_finetuning:
+            trl.setdefault("disable_dropout", False)
+        defaults = {name: type(self).model_fields[name].default for name in OF_DPO}
+        own = {} if "learning_rate" in self.model_fields_set else {"learning_rate": rate}
+        found = self.model_copy(update={**defaults, **own, "trl": MappingProxyType(trl)})
+        found.model_fields_set.intersection_update(self.model_fields_set - defaults.keys())
+        return found
 
     def with_evaluations(self, *, has_validation: bool) -> Self:
         """The same section with ``eval_strategy`` and ``eval_steps`` in force: unset, they follow the checkpoints.

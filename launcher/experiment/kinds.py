@@ -1,4 +1,4 @@
-"""Experiments of another kind in the same file: what shows that one is not DPO. Pure."""
+"""Experiments of another kind in the same file: what shows that one is not of this tool. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from .method import DPO, SFT
 from .other_names import spelt
 
 # kind -> keys that only its experiments have
@@ -27,12 +28,12 @@ _BY_KEY: Final = {name: kind for kind, names in _KEYS.items() for name in names.
 
 
 def other_kind(data: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
-    """The kind of an experiment that is not DPO, and the path of the key that shows it; None for one of DPO.
+    """The kind of an experiment that is not of this tool, and the path of the key that shows it; None for one of DPO or SFT here.
 
     >>> other_kind({"experiment_id": 1, "hyperparameters": {"num_generations": 8}})
     ('GRPO', ('hyperparameters', 'num_generations'))
     """
-    if any(key in data for key in _OURS):
+    if any(key in data for key in _OURS) or data.get("method") in (DPO, SFT):
         return None
     for above in ((), ("hyperparameters",)):
         values = data.get(above[0]) if above else data

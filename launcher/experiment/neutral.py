@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from ..errors import Warned, nearest
+from .method import SFT, idle
 from .other_names import meaning, spelt
 from .section import Section
 from .trl_fields import REFUSED, Fate, ignored, trl_fields
@@ -36,7 +37,7 @@ _NEUTRAL: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
     (("CAUSAL_LM", "TaskType.CAUSAL_LM"), "task_type"),
     (("LORA", "PeftType.LORA"), "peft_type"),
     (("lora",), "finetuning_type"),
-    (("dpo",), "trainer trainer_type training_type training_method stage task method rl"),
+    (("dpo",), "trainer trainer_type training_type training_method stage task rl"),
     (("main",), "revision model_revision"),
     (("keep_start",), "truncation_mode"),
     ((0,), "val_size val_set_size label_smoothing_factor rpo_alpha loraplus_lr_ratio"),
@@ -77,13 +78,15 @@ def without_effect(data: Mapping[str, Any]) -> tuple[str, ...]:
     one for a warm-up that is given twice.
     """
     keys = list(_neutral_keys("", data))
+    h = data.get("hyperparameters")
     for section in ("hyperparameters", "storage_config", "dpo_column_mapping_config", "column_mapping_config"):
         values = data.get(section)
         if isinstance(values, Mapping):
             above = "" if section == "hyperparameters" else f"{section}."
             keys += [f"{above}{key}" for key in _neutral_keys(section, values)]
     said: list[str] = [f"no effect here: {', '.join(keys)}"] if keys else []
-    h = data.get("hyperparameters")
+    if spelt(str(data.get("method"))) == SFT and isinstance(h, Mapping) and (unused := idle(h)):
+        said.append(f"no effect with method: sft: {', '.join(unused)}")
     said += [Warned(one) for one in ignored(h, Fate.NOTHING)] if isinstance(h, Mapping) else []
     steps, ratio = (h.get("warmup_steps"), h.get("warmup_ratio")) if isinstance(h, Mapping) else (None, None)
     if steps and ratio is not None:

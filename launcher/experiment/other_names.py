@@ -148,7 +148,7 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "set hyperparameters.report_to: [tensorboard, mlflow], and MLFLOW_TRACKING_URI in launch.env": "mlflow mlflow_tracking_uri",
     "set hyperparameters.report_to: [tensorboard, trackio]": "trackio",
     "not supported; use hyperparameters.report_to: tensorboard": "comet neptune swanlab clearml aim",
-    "not a DPO loss: this tool trains DPO only": "kto orpo simpo cpo ppo grpo rloo reward_model reward_funcs orpo_alpha "
+    "not a DPO loss: this tool trains by DPO and SFT": "kto orpo simpo cpo ppo grpo rloo reward_model reward_funcs orpo_alpha "
     "simpo_gamma cpo_alpha kto_chosen_weight desirable_weight undesirable_weight reward_functions reward_weights num_generations",
     "the attention kernel is chosen automatically; remove the key": "flash_attn flash_attention use_flash_attention "
     "use_flash_attention_2 attn_implementation attn xformers xformers_attention sdpa_attention sdp_attention",
@@ -182,13 +182,13 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "no credentials in this file: put HF_TOKEN into .env": "token use_auth_token hf_token auth_token",
     "a column is named in dpo_column_mapping_config": "dataset_text_field",
     "use hyperparameters.loss_type: [sigmoid, sft] with loss_weights": "rpo_alpha dpo_ftx pref_ftx sft_weight",
-    "this tool trains DPO only; remove the key": "stage trainer trainer_type training_type training_method task method",
+    "use method: dpo or sft, at the top level of the experiment": "stage trainer trainer_type training_type training_method task",
 }
 
 # our key -> what to write -> other tools' values.
 VALUES: Final[Mapping[str, Mapping[str, str]]] = {
     "loss_type": {
-        "not a DPO loss: this tool trains DPO only": "kto orpo simpo cpo ppo grpo rloo reward online_dpo xpo gkd alphapo",
+        "not a DPO loss: this tool trains by DPO and SFT": "kto orpo simpo cpo ppo grpo rloo reward online_dpo xpo gkd alphapo",
         "no longer in TRL; use apo_zero": "kto_pair",
         "use sigmoid (the loss of the DPO paper)": "dpo logsigmoid",
         "use sigmoid with label_smoothing": "cdpo",

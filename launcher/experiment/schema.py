@@ -17,6 +17,7 @@ from .columns import ColumnMapping, merge_mappings
 from .data_checks import DataChecks
 from .hyperparameters import Hyperparameters, needs_evaluations
 from .launch import VARIABLE, Kubernetes, Launch
+from .method import SFT, refused
 from .neutral import without_neutral
 from .samples import Samples, SamplesSection
 from .section import Name, Section, Text
@@ -37,6 +38,9 @@ class Experiment(Section):
     )
     adapter_mode: Literal["continue", "merge"] = Field(
         "continue", description="continue: train this adapter on; merge: merge it into the model, and train a new one"
+    )
+    method: Literal["dpo", "sft"] = Field(
+        "dpo", description="dpo: learn from preferences; sft: supervised warm-up on the chosen answers"
     )
     framework: Literal["trl", "unsloth"] = Field("trl", description="trl; unsloth is accepted and means the same")
     multimodal: bool = Field(False, description="only false is supported")
@@ -101,6 +105,14 @@ class Experiment(Section):
             )
         return value
 
+    @field_validator("method", mode="before")
+    @classmethod
+    def _is_of_this_tool(cls, value: Any) -> Any:
+        why = refused(value) if isinstance(value, str) else None
+        if why is not None:
+            raise PydanticCustomError("method", ": {why}", {"why": why})
+        return value.strip().lower() if isinstance(value, str) else value
+
     @field_validator("multimodal", mode="after")
     @classmethod
     def _text_only(cls, value: bool) -> bool:
@@ -139,8 +151,14 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _evaluations_follow_the_checkpoints(self) -> Self:
-        self.__dict__["hyperparameters"] = self.hyperparameters.with_evaluations(has_validation=self.has_validation)
+        h = self.hyperparameters.for_sft() if self.is_sft else self.hyperparameters
+        self.__dict__["hyperparameters"] = h.with_evaluations(has_validation=self.has_validation)
         return self
+
+    @property
+    def is_sft(self) -> bool:
+        """Whether it learns the chosen answers, without a reference; else it learns preferences."""
+        return self.method == SFT
 
     @property
     def has_validation(self) -> bool:
@@ -155,8 +173,15 @@ class Experiment(Section):
 
     @property
     def columns(self) -> ColumnMapping:
-        """The mapping in force, with the defaults ``prompt``, ``chosen`` and ``rejected`` filled in."""
-        return merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
+        """The mapping in force, with the defaults ``prompt``, ``chosen`` and ``rejected`` filled in; SFT has no ``rejected``."""
+        found = merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
+        return found.model_copy(update={"rejected": None}) if self.is_sft else found
+
+    @property
+    def names_answers(self) -> bool:
+        """Whether a mapping names the column of the chosen answers."""
+        mappings = (self.dpo_column_mapping_config, self.column_mapping_config)
+        return any(mapping is not None and mapping.resolved().chosen is not None for mapping in mappings)
 
     @property
     def model_folder(self) -> str:

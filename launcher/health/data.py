@@ -37,7 +37,7 @@ def giant_answer(facts: Facts, threshold: float) -> str | None:
 
 def duplicates(facts: Facts, threshold: float) -> str | None:
     answers = facts.answers
-    pairs = 0 if answers is None else answers.count // 2
+    pairs = 0 if answers is None else answers.count // answers.of_pair
     if answers is None or answers.repeated <= threshold * pairs:
         return None
     share = 100 * answers.repeated / pairs

@@ -20,6 +20,7 @@ class Answers:
     longest: int
     longest_row: int
     repeated: int = 0  # pairs that repeat an earlier one exactly
+    of_pair: int = 2  # answers of a pair: 1 for SFT
 
     @classmethod
     def of(cls, saved: Mapping[str, Any] | None) -> Answers | None:
@@ -29,7 +30,7 @@ class Answers:
 @dataclass(frozen=True)
 class Facts:
     """``batch``: pairs of a step over all processes. ``first_loss``: the loss of a policy that equals its reference; None where
-    it is not one number. ``patience``: steps in a row whose gradient may overflow.
+    it is not one number, or there is no reference (``method: sft``). ``patience``: steps in a row whose gradient may overflow.
     """
 
     batch: int = 1
@@ -52,12 +53,13 @@ class Facts:
         )
         beta = float(h.get("beta") or 0.1)
         columns = experiment.get("dpo_column_mapping_config") or experiment.get("column_mapping_config") or {}
-        names = {side: columns.get(side) for side in ("chosen", "rejected")}
+        is_sft = experiment.get("method") == "sft"
+        names = {} if is_sft else {side: columns.get(side) for side in ("chosen", "rejected")}
         return cls(
             batch=batch,
             pairs=int(work.get("pairs") or 0),
             beta=beta,
-            first_loss=_first_loss(h.get("loss_type", "sigmoid"), beta),
+            first_loss=None if is_sft else _first_loss(h.get("loss_type", "sigmoid"), beta),
             max_seq_length=h.get("max_seq_length"),
             answers=Answers.of(work.get("answers")),
             **{side: name if isinstance(name, str) else None for side, name in names.items()},

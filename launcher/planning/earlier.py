@@ -45,6 +45,7 @@ def _of_record(work: Mapping[str, Any], most: Work) -> Work:
         longest=longest,
         longest_pair=lengths[0],
         longest_pairs=tuple(lengths),
+        answer_tokens=None if most.answer_tokens is None else int(work.get("answer_tokens", most.answer_tokens)),
         exact=True,
     )
 
@@ -62,6 +63,8 @@ def _same_tokens(experiment: Experiment, file: Path) -> bool:
     mine = experiment.model_dump(mode="json")
     names = ("model_name", "prompt_name", "dpo_column_mapping_config", "column_mapping_config")
     hyper = other.get("hyperparameters", {})
+    if mine["method"] != other.get("method", "dpo"):
+        return False
     return all(mine[name] == other.get(name) for name in names) and all(
         mine["hyperparameters"][name] == hyper.get(name) for name in _TOKENS
     )

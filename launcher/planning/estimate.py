@@ -96,7 +96,8 @@ def _notes(experiment: Experiment, config: ModelConfig, machine: Machine, *, pac
     if h.optim not in STATES:
         notes.append(f"optim: {h.optim} is counted as adamw_torch (8 bytes per trained weight)")
     if not packed:
-        notes.append("plain path: prompts are computed twice, and sequences are padded")
+        twice = "" if experiment.is_sft else "prompts are computed twice, and "
+        notes.append(f"plain path: {twice}sequences are padded")
     if is_by_memory(machine, packed=packed) and (idle := idle_batch(experiment)):
         notes.append(idle)
     return notes

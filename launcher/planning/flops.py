@@ -9,7 +9,7 @@ from .work import Work
 
 
 def training(h: Hyperparameters, config: ModelConfig, work: Work, packed: bool, recompute: bool, passes: float) -> float:
-    """Additions and multiplications of ``passes`` epochs and of the reference's one.
+    """Additions and multiplications of ``passes`` epochs and of the reference's one, which SFT does not have.
 
     Forward is 2 a weight and token. Backward is 2 for the gradients of the inputs and, where weights are trained, 2 for theirs
     (Kaplan et al., arXiv 2001.08361, section 2.1). The head computes its tiles again in the backward pass.
@@ -20,18 +20,19 @@ def training(h: Hyperparameters, config: ModelConfig, work: Work, packed: bool, 
     adapter = 0.0 if full else 6.0 * trained_weights(h, config) * tokens
     again = 1 if recompute else 0
     step = (3 if full else 2) * body + again * body + (4 if full else 3) * head + adapter + (3 + again) * attention
-    return step * passes + sum(forward) * (passes if moves_reference(h) else 1)
+    return step * passes + sum(forward) * (0 if work.sequences == 1 else passes if moves_reference(h) else 1)
 
 
 def evaluating(config: ModelConfig, work: Work, packed: bool, evaluations: int) -> float:
     """Additions and multiplications of the evaluations, and of the reference's pass before them, by the mean training pair."""
-    passes = evaluations + 1 if evaluations else 0
+    of_reference = work.sequences - 1
+    passes = evaluations + of_reference if evaluations else 0
     return sum(_forward(config, work, packed)) * work.held_out / max(1, work.pairs) * passes
 
 
 def _forward(config: ModelConfig, work: Work, packed: bool) -> tuple[float, float, float]:
     """Additions and multiplications of a forward pass over all pairs: in the layers' weights, the head, and attention."""
-    length = work.tokens / max(1, 2 * work.pairs)
+    length = work.tokens / max(1, work.sequences * work.pairs)
     attention = 2.0 * config.layers * config.queries * length * work.tokens  # causal: half of 4 · width · length a token
     return (
         2.0 * config.active_weights * (work.packed if packed else work.tokens),

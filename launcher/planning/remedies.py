@@ -74,7 +74,7 @@ def simplest_that_fits(
     ``work``: of the data, where it is known; None: every sequence has ``longest`` tokens.
     """
     h, gpu = experiment.hyperparameters, Gpu("GPU", gpu_bytes, None)
-    work = work or Work.at_most(longest, pairs)
+    work = work or Work.at_most(longest, pairs, answers=1 if experiment.is_sft else 2)
     room = f"{_gib(int(gpu_bytes * h.gpu_memory_utilization))} per GPU"
     smallest: tuple[int, str] | None = None
     for name in ORDER:
@@ -210,14 +210,15 @@ def _with(experiment: Experiment, settings: Mapping[str, Any]) -> Experiment | N
 
 
 def _cut(work: Work, limit: int) -> Work:
-    share = limit / work.longest
+    share, most = limit / work.longest, work.sequences * limit
     return replace(
         work,
         longest=limit,
-        longest_pair=min(work.longest_pair, 2 * limit),
-        longest_pairs=tuple(min(length, 2 * limit) for length in work.longest_pairs),
+        longest_pair=min(work.longest_pair, most),
+        longest_pairs=tuple(min(length, most) for length in work.longest_pairs),
         tokens=max(1, int(work.tokens * share)),
         packed=max(1, int(work.packed * share)),
+        answer_tokens=None if work.answer_tokens is None else max(1, int(work.answer_tokens * share)),
         exact=False,
     )
 

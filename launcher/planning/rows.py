@@ -123,12 +123,12 @@ class Passes:
     def share(self) -> int:
         """Tokens of the rank's largest share of a step, at most."""
         pairs = -(-self.experiment.global_batch // self.machine.world)
-        return self.work.longest_together(pairs) if self.packed else 2 * pairs * self.work.longest
+        return self.work.longest_together(pairs) if self.packed else self.work.sequences * pairs * self.work.longest
 
     @property
     def least(self) -> int:
         """Tokens of the smallest pass that a run needs: the longest pair, also as TRL computes it to be compared with."""
-        as_trl = 2 * self.work.longest
+        as_trl = self.work.sequences * self.work.longest
         return as_trl if is_by_memory(self.machine, packed=self.packed) else max(as_trl, self._by_pairs)
 
     def row(self, room: int | None, recompute: bool) -> int:
@@ -151,7 +151,7 @@ class Passes:
         """Tokens of the longest pass with as many pairs as ``per_device_train_batch_size`` allows."""
         per_device = self.h.per_device_train_batch_size
         if not self.packed:
-            return 2 * per_device * self.work.longest
+            return self.work.sequences * per_device * self.work.longest
         return min(self.share, rows_by_pairs(self.work.longest_pair, per_device, short=not self.machine.cuda))
 
     def size(self, row: int, recompute: bool) -> int:
@@ -195,7 +195,7 @@ class Passes:
         if self.machine.cuda:
             return Attends()
         # By segments: all but the chosen answers, half of the answers' tokens, and a row of a mask for each rejected token.
-        rejected = work.answers / 2 / max(1, work.packed)
+        rejected = 0.0 if work.sequences == 1 else work.answers / 2 / max(1, work.packed)
         return Attends(copied=1 - rejected, seen=rejected * work.longest)
 
 

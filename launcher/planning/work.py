@@ -22,12 +22,14 @@ class Work:
     longest_pair: int  # of a prompt with both
     exact: bool = False
     held_out: int = 0  # validation pairs
+    answer_tokens: int | None = None  # where a pair has one answer; else they follow from ``tokens`` and ``packed``
     longest_pairs: tuple[int, ...] = ()  # of the longest ones, longest first; those that are not known may be as long as the last
 
     @classmethod
-    def at_most(cls, longest: int, pairs: int) -> Work:
-        """A bound from the longest sequence alone: every pair is two of them, without a prompt."""
-        return cls(pairs, 2 * longest * pairs, 2 * longest * pairs, longest, 2 * longest)
+    def at_most(cls, longest: int, pairs: int, *, answers: int = 2) -> Work:
+        """A bound from the longest sequence alone: every pair is one for each of its ``answers``, without a prompt."""
+        tokens = answers * longest * pairs
+        return cls(pairs, tokens, tokens, longest, answers * longest, answer_tokens=tokens if answers == 1 else None)
 
     def longest_together(self, count: int) -> int:
         """Tokens of the ``count`` longest pairs, at most."""
@@ -35,9 +37,14 @@ class Work:
         return sum(known) + (min(count, self.pairs) - len(known)) * known[-1]
 
     @property
+    def sequences(self) -> int:
+        """How many sequences of a pair the plain path computes: a prompt with each of its answers."""
+        return 2 if self.answer_tokens is None else 1
+
+    @property
     def answers(self) -> int:
         """Tokens of the answers, which the loss is computed on."""
-        return max(0, 2 * self.packed - self.tokens)
+        return max(0, 2 * self.packed - self.tokens) if self.answer_tokens is None else self.answer_tokens
 
 
 def tokens_at_most(pairs: Iterable[Pair], max_seq_length: int) -> int:
@@ -47,12 +54,16 @@ def tokens_at_most(pairs: Iterable[Pair], max_seq_length: int) -> int:
 
 def work_at_most(pairs: Iterable[Pair], max_seq_length: int, batch: int = 1) -> Work:
     """The same bound for everything that an estimate needs; ``batch``: of so many pairs the lengths are kept."""
-    tokens = longest = 0
+    tokens = longest = learned = 0
+    has_both = True
     lengths = []
     for pair in pairs:
         prompt = len((pair.system or "").encode()) + len(pair.user.encode()) + _TEMPLATE_TOKENS
-        both = [min(max_seq_length, prompt + len(answer.encode())) for answer in (pair.chosen, pair.rejected)]
+        answers = [answer for answer in (pair.chosen, pair.rejected) if answer is not None]
+        both = [min(max_seq_length, prompt + len(answer.encode())) for answer in answers]
         lengths.append(max(max(both), sum(both) - min(prompt, max_seq_length)))
         tokens, longest = tokens + sum(both), max(longest, *both)
+        learned += min(max_seq_length, len(pair.chosen.encode()))
+        has_both = has_both and len(answers) > 1
     most = tuple(sorted(lengths, reverse=True)[:batch])
-    return Work(len(lengths), tokens, sum(lengths), longest, max(most, default=0), longest_pairs=most)
+    return Work(len(lengths), tokens, sum(lengths), longest, max(most, default=0), False, 0, None if has_both else learned, most)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..errors import UsageError, Warned, nearest
+from ..experiment.method import DPO
 from ..runs.intervals import mean
 from ..runs.pair_rewards import PairReward
 from .reported import Reported
@@ -243,11 +244,14 @@ def _notices(runs: Sequence[Reported]) -> Iterator[str]:
             effect = "their validation figures are not comparable" if role == "validation" else "figures differ by the data, too"
             yield Warned(f"{what} differ ({which}): {effect}")
     for name, effect in (
+        ("method", "their losses are not comparable, and SFT has no rewards"),
         ("beta", "rewards and margins are multiples of beta; compare accuracies"),
         ("loss_type", "losses are not comparable"),
         ("model_name", "log-probabilities and losses are those of different models"),
     ):
         values = [settings(run).get(name, settings(run).get(f"hyperparameters.{name}")) for run in runs]
+        if name == "method":
+            values = [value or DPO for value in values]  # a run of an earlier version has none
         if len({shown(value) for value in values}) > 1:
             yield Warned(f"{name} differs: {effect}")
     for run in runs:

@@ -59,6 +59,13 @@ CHARTS: Final = (
         help="share of pairs with a margin above 0",
     ),
     Chart(
+        "token_accuracy",
+        "Token accuracy",
+        (("mean_token_accuracy", ""),),
+        is_main=False,
+        help="share of the chosen answers' tokens that the model ranks first",
+    ),
+    Chart(
         "margin",
         "Margin",
         (("rewards/margins", ""),),
@@ -85,12 +92,14 @@ _FOUND: Final = {"memory": ("memory", "mem_"), "gpu": ("gpu", "utilization")}  #
 def charts(runs: Sequence[Reported]) -> list[Chart]:
     """The charts that any run has a line for; figures of the log that no chart names get one of their own."""
     names = dict.fromkeys(name for run in runs for name in _names(run))
+    has_rewards = "rewards/margins" in names  # else the token accuracy tells most beside the loss
     drawn: list[Chart] = []
     for chart in CHARTS:
         parts = tuple(part for part in chart.parts if part[0] in names)
         parts += tuple((name, name) for name in names if any(word in name.lower() for word in _FOUND.get(chart.key, ())))
         if parts:
-            drawn.append(replace(chart, parts=parts))
+            is_main = chart.is_main or (chart.key == "token_accuracy" and not has_rewards)
+            drawn.append(replace(chart, parts=parts, is_main=is_main))
             names = {name: None for name in names if name not in dict(parts)}
     drawn += [Chart(name, name, ((name, ""),), is_main=False) for name in names]
     return drawn

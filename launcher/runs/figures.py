@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 # z: no minus sign on what rounds to zero.
 _ROWS: Final = (
     ("loss", "loss", "z.4f"),
+    ("mean_token_accuracy", "token accuracy", ".3f"),
+    ("entropy", "entropy", "z.3f"),
     ("rewards/accuracies", "accuracy", ".2f"),
     ("rewards/margins", "margin", "+z.3f"),
     ("rewards/chosen", "chosen reward", "+z.3f"),
@@ -21,6 +23,8 @@ _ROWS: Final = (
     ("logps/rejected", "rejected log-probability", "z.2f"),
 )
 _MEANINGS: Final = (
+    ("token accuracy", "share of answer tokens that the model ranks first"),
+    ("entropy", "of the model's next token, in nats"),
     ("accuracy", "share of pairs whose chosen answer has the higher reward"),
     ("margin", "reward of chosen minus reward of rejected"),
     ("reward", "beta × (log-probability − the reference's); below 0: less likely than before the training"),
@@ -76,7 +80,10 @@ class Figures:
     @property
     def meanings(self) -> Iterator[tuple[str, str]]:
         """A label of the rows, and what it means."""
-        labels = " ".join(label for label, *_ in self.rows)
+        labels = {label for label, *_ in self.rows}
+        labels |= {label.removeprefix("chosen ").removeprefix("rejected ") for label in labels}
+        if "token accuracy" in labels:
+            yield "loss", "−log-probability of an answer's token, mean over all of them, in nats"
         if len(self.values) > 1 and abs(self.values[0].get("loss", 0.0) - math.log(2)) < 5e-4:
             yield "loss", "ln 2 = 0.6931 means no preference"
         yield from ((label, meaning) for label, meaning in _MEANINGS if label in labels)

@@ -111,6 +111,8 @@ _FIGURES: Final = (
 def figures(metric: Metric, *, live: bool = False) -> str:
     """The metric's numbers with their names; ``live``: without the learning rate."""
     found = [(label, metric.number(name), spec) for name, label, spec in _FIGURES if not (live and label == "lr")]
+    if metric.number("rewards/margins") is None:  # a run of method: sft has no rewards
+        found.insert(1, ("token accuracy", metric.number("mean_token_accuracy"), ".3f"))
     words = [f"{label} {value:{spec}}" for label, value, spec in found if value is not None]
     if (
         metric.number("loss") is None

@@ -7,6 +7,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112
   "model_name": "../models/tiny",
   "adapter": null,
   "adapter_mode": "continue",
+  "method": "dpo",
   "framework": "trl",
   "multimodal": false,
   "datasets_path": "/srv/data",

@@ -7,6 +7,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-
   "model_name": "Qwen/Qwen3-0.6B",
   "adapter": null,
   "adapter_mode": "continue",
+  "method": "dpo",
   "framework": "trl",
   "multimodal": false,
   "datasets_path": "data/answers",

@@ -37,7 +37,8 @@ def mathematics(experiment: Experiment) -> dict[str, Any]:
     dumped = experiment.model_dump(mode="json")["hyperparameters"]
     own = {name: value for name, value in dumped.items() if name not in _WITHOUT_EFFECT}
     trl = {name: value for name, value in dumped["trl"].items() if not name.startswith(_TRL_WITHOUT_EFFECT)}
-    return {**own, **trl, "global_batch_size": experiment.global_batch}
+    method = {"method": experiment.method} if experiment.is_sft else {}  # a checkpoint of an earlier version has none
+    return {**own, **trl, "global_batch_size": experiment.global_batch, **method}
 
 
 def data_key(tokens: Tokens | None) -> dict[str, Any] | None:
@@ -109,6 +110,8 @@ def check_base(checkpoint: Path, now: str) -> None:
         raise ExperimentError(Mistake("model_name", what, f"weights {then[:12]}", f"weights {now[:12]}", _ANEW))
 
 
+_DEFAULTS: Final = {"method": "dpo"}
+_PLACES: Final = {"global_batch_size": "launch.global_batch_size", "method": "method"}
 _ANEW: Final = "restore the old value, or start over with resume_from_checkpoint: false"
 
 
@@ -118,10 +121,10 @@ def _other_settings(then: Mapping[str, Any], now: Mapping[str, Any], checkpoint:
     names += [name for name in then.keys() ^ now.keys() if name in _fields_set(then, now)]
     return [
         Mistake(
-            "launch.global_batch_size" if name == "global_batch_size" else f"hyperparameters.{name}",
+            _PLACES.get(name, f"hyperparameters.{name}"),
             f"{checkpoint} was trained with another value",
-            json.dumps(then.get(name)),
-            json.dumps(now.get(name)),
+            json.dumps(then.get(name, _DEFAULTS.get(name))),
+            json.dumps(now.get(name, _DEFAULTS.get(name))),
             _ANEW,
         )
         for name in sorted(names)

@@ -19,6 +19,11 @@ _THOUGHT: Final = re.compile(r"think|thought|reason", re.IGNORECASE)  # marks of
 _ANSWERS: Final = ("chosen", "rejected")
 
 
+def _answers(pair: Pair) -> tuple[str, ...]:
+    """The names of the answers that ``pair`` has."""
+    return _ANSWERS if pair.rejected is not None else _ANSWERS[:1]
+
+
 @dataclass
 class Tally:
     """How often one thing was seen, and where first: its place, the text before and after."""
@@ -42,16 +47,18 @@ class Changes:
     mistakes: list[Mistake] = field(default_factory=list)
     differing: set[int] = field(default_factory=set)
     _seen: dict[str, Tally] = field(default_factory=dict)
+    _answered: int = 0  # answers that were looked at
     _kept_by: str = ""  # part of a sentence: the setting with which the template would keep what it cuts
 
     def look(self, pairs: Sequence[Pair], texts: Sequence[Texts]) -> None:
         for number, (pair, found) in enumerate(zip(pairs, texts, strict=True)):
             if self.template.is_chat:
                 self._prompt(pair, found.prompt)
-                left, _ = [self._answer(pair, name, found, number) for name in _ANSWERS]
+                left, *_ = [self._answer(pair, name, found, number) for name in _answers(pair)]
                 if found.chosen == found.rejected:
                     self._identical(pair, left)
-            for name in _ANSWERS:
+            for name in _answers(pair):
+                self._answered += 1
                 self._end(pair, name, getattr(found, name))
             self._special(pair)
 
@@ -121,7 +128,7 @@ class Changes:
 
     def _identical(self, pair: Pair, left: str) -> None:
         what = "the chat template makes both answers the same: the pair states no preference"
-        found = f"{shown(pair.chosen)} and {shown(pair.rejected)} → {shown(left)}"
+        found = f"{shown(pair.chosen)} and {shown(pair.rejected or '')} → {shown(left)}"
         place = place_of(self.source, pair.line)
         self.mistakes.append(Mistake(place, what, "different answers", found, "change or delete the row"))
 
@@ -173,7 +180,9 @@ class Changes:
     def sentences(self, pairs: int) -> Iterator[str]:
         """What was seen in ``pairs`` pairs."""
         for kind, tally in self._seen.items():
-            every = "texts" if kind in _OF_TEXTS else f"of {pairs:,} pairs" if kind in _OF_PAIRS else f"of {2 * pairs:,} answers"
+            every = (
+                "texts" if kind in _OF_TEXTS else f"of {pairs:,} pairs" if kind in _OF_PAIRS else f"of {self._answered:,} answers"
+            )
             some = f"{tally.count:,} {every}"
             said = _SENTENCES[kind].format(
                 some=some, first=tally.first, kept=self._kept_by, eos=self.template.eos, frame=self.frame

@@ -33,11 +33,11 @@ SYSTEM, USER, ANSWER = "Zqsystemqz", "Zquserqz", "Zqanswerqz"  # of the conversa
 
 
 class Texts(NamedTuple):
-    """One pair as text: the prompt, the prompt with the chosen answer, and with the rejected one."""
+    """One pair as text: the prompt, the prompt with the chosen answer, and with the rejected one, where it has one."""
 
     prompt: str
     chosen: str
-    rejected: str
+    rejected: str | None
 
 
 class Template:
@@ -93,7 +93,8 @@ class Template:
     def _plain(self, pair: Pair) -> Texts:
         """The text without a chat template; an answer ends with one end-of-text token, as TRL has it."""
         prompt = f"{pair.system}\n\n{pair.user}\n\n" if pair.system else f"{pair.user}\n\n"
-        return Texts(prompt, prompt + self._ended(pair.chosen), prompt + self._ended(pair.rejected))
+        rejected = None if pair.rejected is None else prompt + self._ended(pair.rejected)
+        return Texts(prompt, prompt + self._ended(pair.chosen), rejected)
 
     def _ended(self, answer: str) -> str:
         if self.adds_eos:
@@ -110,11 +111,13 @@ class Template:
     def _rendered(self, pairs: Sequence[Pair]) -> list[Texts]:
         prompts = [messages_of(pair) for pair in pairs]
         begun = self._apply(prompts, self.begins_answer, **self.options)
+        answers = [[pair.chosen for pair in pairs], [pair.rejected for pair in pairs if pair.rejected is not None]]
         chosen, rejected = (
-            self._apply([[*m, _answer(a)] for m, a in zip(prompts, answers, strict=True)], False, **self.options)
-            for answers in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
+            self._apply([[*m, _answer(a)] for m, a in zip(prompts, some, strict=True)], False, **self.options) if some else None
+            for some in answers
         )
-        return [Texts(*three) for three in zip(begun, chosen, rejected, strict=True)]
+        assert chosen is not None, "every pair has a chosen answer"
+        return [Texts(*three) for three in zip(begun, chosen, rejected or [None] * len(pairs), strict=True)]
 
     def _apply(self, conversations: list[Messages], begins_answer: bool, **options: Any) -> list[str]:
         made: Any = self.tokenizer.apply_chat_template(

@@ -20,7 +20,9 @@ CHUNK: Final = 4096  # pairs that are copied at a time: more would need as much 
 
 @dataclass(frozen=True)
 class TokenPair:
-    """One pair as ids; ``prompt + chosen`` and ``prompt + rejected`` are what the model sees."""
+    """One pair as ids; ``prompt + chosen`` and ``prompt + rejected`` are what the model sees. Without a rejected answer, as for
+    SFT, ``rejected`` is empty and only the first is seen.
+    """
 
     prompt: list[int]
     chosen: list[int]
@@ -93,6 +95,16 @@ class TokenPairs(Sequence[TokenPair]):
     def longest(self) -> Numbers:
         """[n]: tokens of the longer sequence of each pair, a prompt with an answer."""
         return self.lengths[:, 0] + self.lengths[:, 1:].max(axis=1, initial=0)
+
+    @property
+    def answers(self) -> int:
+        """How many answers a pair has: 1 where no pair has a rejected one."""
+        return 2 if self.lengths[:, 2].any() else 1
+
+    @property
+    def padded_tokens(self) -> Numbers:
+        """[n]: tokens of each pair's sequences, its prompt with each of its answers."""
+        return self.lengths[:, 1:].sum(axis=1) + self.answers * self.lengths[:, 0]
 
     def holding(self, is_one: Any) -> NDArray[np.bool_]:
         """[n]: whether any id of a pair is one for which ``is_one``, a function of arrays, is true."""

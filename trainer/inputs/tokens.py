@@ -48,8 +48,8 @@ class Tokens:
 
     @property
     def total(self) -> int:
-        """Tokens of one epoch on the plain path, which computes every prompt twice."""
-        return int(self.pairs.lengths.sum() + self.pairs.lengths[:, 0].sum())
+        """Tokens of one epoch on the plain path, which computes a prompt with each of its answers."""
+        return int(self.pairs.padded_tokens.sum())
 
     @property
     def longest(self) -> int:
@@ -103,7 +103,7 @@ def tokenize(
     cut = int((lengths != whole.lengths).sum())
     merged = len(set(np.flatnonzero(lost).tolist()) - set(changes.differing))
     found = [
-        *_lengths(cut, merged, len(pairs), hyper, source),
+        *_lengths(cut, merged, whole, hyper, source),
         *changes.sentences(len(pairs)),
         *changes.frame.notices(template, has_system=any(pair.system for pair in pairs)),
         *_settings(template, hyper),
@@ -116,9 +116,9 @@ def _answers(whole: TokenPairs, cut: int, *, repeated: int) -> Answers | None:
     """``whole``: the pairs before their answers are cut."""
     if not len(whole):
         return None
-    lengths = whole.lengths[:, 1:]
+    lengths = whole.lengths[:, 1 : 1 + whole.answers]
     row = int(whole.lines[lengths.max(axis=1).argmax()])
-    return Answers(lengths.size, cut, float(np.median(lengths)), int(lengths.max()), row, repeated)
+    return Answers(lengths.size, cut, float(np.median(lengths)), int(lengths.max()), row, repeated, whole.answers)
 
 
 def _cached(texts: Sequence[Texts], pairs: Sequence[Pair], template: Template, cache: Path) -> tuple[TokenPairs, Numbers]:
@@ -139,15 +139,16 @@ def encode(texts: Sequence[Texts], lines: Sequence[int], template: Template) -> 
     """
     grown, lost = Grown(), array("q")
     for start in range(0, len(texts), BATCH):
-        columns = zip(*texts[start : start + BATCH], strict=True)
+        columns = [[one for one in column if one is not None] for column in zip(*texts[start : start + BATCH], strict=True)]
         # A chat template writes its own special tokens; plain text gets the tokenizer's (a BOS, say).
-        ids = [template.tokenizer(list(one), add_special_tokens=not template.is_chat)["input_ids"] for one in columns]
-        for begun, chosen, rejected in zip(*ids, strict=True):
-            prompt, *answers = (np.array(one, np.int32) for one in (begun, chosen, rejected))
+        ids = [template.tokenizer(one, add_special_tokens=not template.is_chat)["input_ids"] for one in columns if one]
+        for begun, *both in zip(*ids, strict=True):
+            prompt, *answers = (np.array(one, np.int32) for one in (begun, *both))
             if template.adds_eos:
                 prompt = prompt[:-1]
             shared = min(_common(prompt, answer) for answer in answers)
-            grown.add(prompt[:shared], *(answer[shared:] for answer in answers))
+            parts = [answer[shared:] for answer in answers]
+            grown.add(prompt[:shared], *parts, *[np.empty(0, np.int32)] * (2 - len(parts)))
             lost.append(len(prompt) - shared)
     return grown.pairs(lines), np.array(lost, np.int64)
 
@@ -198,14 +199,15 @@ def _check_difference(whole: TokenPairs, kept: Numbers, limit: int, source: str)
         raise DataError(mistakes)
 
 
-def _lengths(cut: int, merged: int, pairs: int, hyper: Hyperparameters, source: str) -> Iterator[str]:
+def _lengths(cut: int, merged: int, pairs: TokenPairs, hyper: Hyperparameters, source: str) -> Iterator[str]:
     if cut:
         yield Warned(
-            f"{source}: {cut:,} of {2 * pairs:,} answers are longer than max_seq_length ({hyper.max_seq_length}) and are cut; "
+            f"{source}: {cut:,} of {pairs.answers * len(pairs):,} answers are longer than max_seq_length "
+            f"({hyper.max_seq_length}) and are cut; "
             "raise hyperparameters.max_seq_length to keep them whole"
         )
     if merged:
-        yield f"{source}: in {merged:,} of {pairs:,} pairs the tokenizer merges the end of the prompt with the answer"
+        yield f"{source}: in {merged:,} of {len(pairs):,} pairs the tokenizer merges the end of the prompt with the answer"
 
 
 def _settings(template: Template, hyper: Hyperparameters) -> Iterator[str]:
@@ -239,5 +241,5 @@ def _key(rendered: Sequence[Texts], tokenizer: PreTrainedTokenizerBase) -> str:
     digest.update(json.dumps([tokenizer.special_tokens_map, tokenizer.chat_template is None], default=str).encode())
     for texts in rendered:
         for text in texts:
-            digest.update(f"{len(text)}:".encode() + text.encode("utf-8", "surrogatepass"))
+            digest.update(b"none" if text is None else f"{len(text)}:".encode() + text.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

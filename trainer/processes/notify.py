@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from launcher.errors import Warned
+from launcher.experiment.method import SFT
 from launcher.health import Finding
 from launcher.runs.evidence import gather, last_metric
 from launcher.runs.quality import Quality, last_evaluation
@@ -116,5 +117,9 @@ def _figures(run: RunDir, record: Mapping[str, Any]) -> dict[str, Any]:
     line = evaluated if quality.pairs == "validation" else trained
     loss = saved if quality.pairs == "validation" and saved is not None else line and line.number("loss")
     step = quality.step if quality.step is not None else last and last.step
-    found = {"accuracy": quality.accuracy, "margin": quality.margin, "loss": loss, "pairs": quality.pairs, "step": step}
+    pairs = quality.pairs
+    if pairs is None and record.get("method") == SFT:  # no rewards, and still losses
+        line, pairs = (evaluated, "validation") if evaluated is not None else (trained, "training")
+        loss, step = (saved, step) if saved is not None else (line and line.number("loss"), line and line.step)
+    found = {"accuracy": quality.accuracy, "margin": quality.margin, "loss": loss, "pairs": pairs, "step": step}
     return {name: value for name, value in found.items() if value is not None}

@@ -125,6 +125,8 @@ def by_segments(
         answers, end = span.begin + span.shared, span.begin + span.shared + span.chosen
         parts = (x[:, :, span.begin : end] for x in (query, key, value))
         found.append(F.scaled_dot_product_attention(*parts, dropout_p=dropout, scale=scaling, is_causal=True))
+        if not span.rejected:
+            continue
         last = end + span.rejected
         keys, values = (torch.cat([x[:, :, span.begin : answers], x[:, :, end:last]], 2) for x in (key, value))
         found.append(

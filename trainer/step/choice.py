@@ -110,26 +110,35 @@ def take_path(
 ) -> str | None:
     """Switches ``trainer`` to the chosen path, and gives it the reference's numbers for the pairs of ``data``.
 
-    Returns the key of these numbers, None where the reference is computed in every step.
+    Returns the key of these numbers, None where the reference is computed in every step, or the method has none.
 
     ``data``: (file's name, pairs) of the training, and of the pairs held out where there are any. ``identity`` names the base
     weights.
     """
     trainer.culprits.name_rows(data[0][0], data[0][1].pairs)
+    if not trainer.has_reference:
+        if choice.packed is not None:
+            _pack(trainer, choice, [(tokens.pairs, torch.zeros(len(tokens.pairs), 2, dtype=torch.float64)) for _, tokens in data])
+        return None
     if not is_fixed(trainer.args):
         return None  # the plain path computes a reference that moves, or that depends on pairs, in every step
     key, logps = _reference(trainer, choice, precision, identity, [(source, tokens.pairs) for source, tokens in data], cache)
     if choice.packed is not None:
-        device = trainer.accelerator.device
-        train, *held_out = [Scored(tokens.pairs, numbers.to(device)) for (_, tokens), numbers in zip(data, logps, strict=True)]
-        trainer.take_fast_path(
-            Fast(choice.packed, choice.budget, train, held_out[0] if held_out else None, is_compiled=choice.is_compiled)
-        )
+        _pack(trainer, choice, [(tokens.pairs, numbers) for (_, tokens), numbers in zip(data, logps, strict=True)])
         return key
     trainer.precompute_ref_logps = True
     datasets = [tokens.dataset(numbers) for (_, tokens), numbers in zip(data, logps, strict=True)]
     trainer.train_dataset, trainer.eval_dataset = datasets[0], (datasets[1] if len(datasets) > 1 else None)
     return key
+
+
+def _pack(trainer: DPOTrainer, choice: Choice, data: Sequence[tuple[TokenPairs, Tensor]]) -> None:
+    """Switches ``trainer`` to packed rows of (pairs, their reference's numbers), first those of the training."""
+    assert choice.packed is not None, "rows are the fast path's"
+    train, *held_out = [Scored(pairs, numbers.to(trainer.accelerator.device)) for pairs, numbers in data]
+    trainer.take_fast_path(
+        Fast(choice.packed, choice.budget, train, held_out[0] if held_out else None, is_compiled=choice.is_compiled)
+    )
 
 
 def _reference(

@@ -17,7 +17,6 @@ from ..processes.sharding import stage as zero_stage
 from .compiled import reason
 from .dpo import DPOTrainer
 from .halves import Halves
-from .losses import Ratios, pair_losses
 from .memory import as_in_training
 from .packed import Packed
 
@@ -98,13 +97,16 @@ def _compared(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) 
         apart, why = None, f"the packed forward pass failed: {reason(error)}"
     else:
         what = "loss" if apart.gradient is None else "loss and gradient"
-        why = f"same {what} as TRL on the first pairs ({apart})"
+        why = f"same {what} as {trainer.plain_pass} on the first pairs ({apart})"
     half = trainer.args.bf16 or trainer.args.fp16 or trainer.model.dtype != torch.float32
     verdicts = gather_object([apart is None or apart.beyond(half=half)])  # one path for all ranks
     if not any(verdicts):
         return packed, why
     packed.remove()
-    return None, why if apart is None else f"packed rows give other results than TRL on the first pairs: {apart.off}"
+    return (
+        None,
+        why if apart is None else f"packed rows give other results than {trainer.plain_pass} on the first pairs: {apart.off}",
+    )
 
 
 def _plain(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) -> Numbers:
@@ -112,20 +114,21 @@ def _plain(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) -> 
 
     The pairs are computed one by one where padded they are more tokens than a row's ``budget``: memory may not have room.
     """
-    padded = 2 * len(pairs) * int(pairs.longest.max())
+    padded = pairs.answers * len(pairs) * int(pairs.longest.max())
     parts = [pairs] if padded <= budget else [pairs[n : n + 1] for n in range(len(pairs))]
     has_gradient = zero_stage(trainer) < 3  # an engine without an optimizer has none
     found = []
     for part in parts:
         logps = _padded(trainer, called, part, has_gradient=has_gradient)
         if has_gradient:
-            (_loss(trainer, logps, logps.detach(), part) * (len(part) / len(pairs))).backward()
+            weight = trainer.count_of(part) / trainer.count_of(pairs)
+            (trainer.mean_loss(logps, logps.detach(), part) * weight).backward()
         found.append(logps.detach())
     return Numbers(torch.cat(found), _norm(trainer) if has_gradient else None)
 
 
 def _padded(trainer: DPOTrainer, called: Any, pairs: TokenPairs, *, has_gradient: bool) -> Tensor:
-    """[n, 2] log-probabilities of the answers, each with its prompt in a sequence of its own."""
+    """[n, 2] log-probabilities of the answers, each with its prompt in a sequence of its own; 0 for one that is not there."""
     inputs = trainer._prepare_inputs(trainer.data_collator([features(pair) for pair in pairs]))
     labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
     with trainer.accelerator.autocast(), torch.set_grad_enabled(has_gradient):
@@ -136,7 +139,8 @@ def _padded(trainer: DPOTrainer, called: Any, pairs: TokenPairs, *, has_gradient
             fused_lm_head=True,
             use_cache=False,
         )
-    return output.log_probs.double().sum(1).view(2, -1).T
+    found = output.log_probs.double().sum(1).view(pairs.answers, -1).T
+    return found if pairs.answers == 2 else torch.cat([found, torch.zeros_like(found)], 1)
 
 
 def packed_numbers(
@@ -161,8 +165,9 @@ def packed_numbers(
             with trainer.accelerator.autocast(), torch.set_grad_enabled(has_gradient):
                 sums, _ = packed(called, row.to(logps.device))
             if has_gradient:
-                weight = len(places) / len(pairs)
-                (_loss(trainer, sums, sums.detach(), pairs.take(places)) * weight).backward()
+                some = pairs.take(places)
+                weight = trainer.count_of(some) / trainer.count_of(pairs)
+                (trainer.mean_loss(sums, sums.detach(), some) * weight).backward()
                 collect()
             logps[places] = sums.detach()
     return Numbers(logps, _norm(trainer) if has_gradient else None)
@@ -171,8 +176,8 @@ def packed_numbers(
 def difference(trainer: DPOTrainer, pairs: TokenPairs, expected: Numbers, found: Numbers) -> Difference:
     """How far ``found`` is from ``expected``, whose log-probabilities are the reference of both losses."""
     logps, reference = found.logps.to(expected.logps.device), expected.logps
-    tokens = torch.tensor(pairs.lengths[:, 1:], device=reference.device)
-    losses = [_loss(trainer, one, reference, pairs) for one in (logps, reference)]
+    tokens = torch.tensor(pairs.lengths[:, 1:], device=reference.device).clamp(min=1)
+    losses = [trainer.mean_loss(one, reference, pairs) for one in (logps, reference)]
     apart = None
     if expected.gradient is not None and found.gradient is not None:
         apart = abs(found.gradient - expected.gradient) / (expected.gradient or 1.0)
@@ -181,13 +186,6 @@ def difference(trainer: DPOTrainer, pairs: TokenPairs, expected: Numbers, found:
         loss=float((losses[0] - losses[1]).abs()),
         gradient=apart,
     )
-
-
-def _loss(trainer: DPOTrainer, logps: Tensor, reference: Tensor, pairs: TokenPairs) -> Tensor:
-    """The mean loss of ``pairs``."""
-    tokens = torch.tensor(pairs.lengths[:, 1:], device=logps.device)
-    ratios = logps - reference
-    return pair_losses(trainer.args, Ratios(ratios[:, 0], ratios[:, 1], tokens[:, 0], tokens[:, 1])).mean()
 
 
 def _norm(trainer: DPOTrainer) -> float:

@@ -13,7 +13,6 @@ from transformers.trainer_utils import EvalLoopOutput
 from ..checkpoints.remembered import BUDGETS, CHECKPOINTING, COMPILED, MICRO, PATH, PENDING
 from ..processes.sharding import stage as zero_stage
 from .fast import FastTrainer
-from .figures import Figures
 from .packed import Fast
 from .packing import rows_of
 from .plain import Interrupted
@@ -25,6 +24,9 @@ class DPOTrainer(FastTrainer):
     The loss is equation 7 of Rafailov et al., "Direct Preference Optimization" (arXiv 2305.18290), as TRL computes it:
     -log sigmoid(beta * ((log pi(y_w|x) - log ref(y_w|x)) - (log pi(y_l|x) - log ref(y_l|x)))), mean over the pairs.
     """
+
+    has_reference = True
+    plain_pass = "TRL"  # what the fast path is compared with
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         """``trainer.inputs.tokens`` has made the ids: TRL would look for text to tokenise."""
@@ -85,7 +87,7 @@ class DPOTrainer(FastTrainer):
         return self._planned[1]
 
     def _evaluate_packed(self, prefix: str) -> EvalLoopOutput:
-        data, figures, here = self._fast.held_out, Figures(self.accelerator.device, self.noise), self.args.process_index
+        data, figures, here = self._fast.held_out, self.new_figures(), self.args.process_index
         assert data is not None, "there are pairs to evaluate"
         rows, world = self._held_out_rows(), self.args.world_size
         model = self.model_wrapped if zero_stage(self) else self.model

@@ -47,8 +47,26 @@ class FastTrainer(PlainTrainer):
         super().__init__(*args, **kwargs)
         self._micro_at_start = self.args.per_device_train_batch_size
         self._halves = Halves(self.model, None)
-        self._figures = Figures(self.accelerator.device, self.noise)
+        self._figures = self.new_figures()
         self.loss_types, self.loss_weights = smoothed(self.loss_types, self.loss_weights, self.label_smoothing)
+
+    def new_figures(self) -> Figures:
+        """Sums of the figures of packed rows, still empty."""
+        return Figures(self.accelerator.device, self.noise)
+
+    def pair_weight(self, share: Share) -> float:
+        """What a pair's loss of a row counts in the step: ``1 / total``, as the step's loss is the mean over its pairs."""
+        return 1 / share.total
+
+    def count_of(self, pairs: TokenPairs) -> int:
+        """What the mean loss of ``pairs`` is a mean over: the pairs."""
+        return len(pairs)
+
+    def mean_loss(self, logps: Tensor, reference: Tensor, pairs: TokenPairs) -> Tensor:
+        """The mean loss of ``pairs`` by their log-probabilities, [n, 2] of (chosen, rejected), and those of the reference."""
+        tokens = torch.tensor(pairs.lengths[:, 1:], device=logps.device)
+        ratios = logps - reference
+        return pair_losses(self.args, Ratios(ratios[:, 0], ratios[:, 1], tokens[:, 0], tokens[:, 1])).mean()
 
     @property
     def noise(self) -> float:
@@ -135,7 +153,7 @@ class FastTrainer(PlainTrainer):
         rows = rows_of(pairs, self._fast.budget, share.pairs)
         is_spread, world = zero_stage(self) > 0, self.args.world_size
         called = model if is_spread else self.model
-        weight = 1 / share.total if share.is_work else 0.0
+        weight = self.pair_weight(share) if share.is_work else 0.0
         recent = []
         count = share.rows if is_spread else len(rows)
         with self._halves.lent() as collect:

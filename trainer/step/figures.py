@@ -171,3 +171,40 @@ class Figures:
             self._median += _GAIN * sqrt(self._variance) / 0.4 * (means["above"] - 0.5)
         around = means["m²"] - 2 * self._median * margin + self._median**2
         self._variance += (_GAIN if self._variance else 1.0) * (around - self._variance)
+
+
+class AnswerFigures:
+    """Means over the tokens of chosen answers, by the names of TRL's SFTTrainer."""
+
+    def __init__(self, device: torch.device):
+        self._sums = torch.zeros(3, 3, dtype=torch.float64, device=device)  # see ``_tokens`` of Figures: loss, entropy, top-1
+        self._count = 0  # of tokens: known without the device
+
+    def add(self, row: Row, output: Head, losses: Tensor) -> None:
+        """``losses``: [k], of whole answers; no value leaves the device."""
+        self._sums[0, 0] += losses.sum()
+        self._sums[1:].index_add_(1, row.side, torch.stack([output.entropy, output.is_top1]).double())
+        self._count += row.counted[1]
+
+    def mark(self) -> tuple[Any, ...]:
+        """What was added so far, for ``back_to``."""
+        return self._sums.clone(), self._count
+
+    def back_to(self, mark: tuple[Any, ...]) -> None:
+        """Forgets what was added since."""
+        self._sums, self._count = mark[0].clone(), mark[1]
+
+    def peek(self, accelerator: Any) -> dict[str, float]:
+        """``means``, and nothing is forgotten."""
+        mark = self.mark()
+        found = self.means(accelerator)
+        self.back_to(mark)
+        return found
+
+    def means(self, accelerator: Any) -> dict[str, float]:
+        """Means over all that was added on any rank since the last call, in nats; all ranks must come here."""
+        sums = torch.cat([self._sums[:, 0], self._sums.new_tensor([self._count])])
+        self._sums, self._count = torch.zeros_like(self._sums), 0
+        *totals, count = accelerator.reduce(sums, reduction="sum").tolist()
+        names = ("loss", "entropy", "mean_token_accuracy")
+        return {name: total / max(count, 1) for name, total in zip(names, totals, strict=True)}

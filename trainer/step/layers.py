@@ -166,8 +166,9 @@ def _numbers(trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, has_evaluat
     as_in_training(trainer)  # with gradient checkpointing the graph is another one
     rows = (choice.packed, pairs, choice.budget)
     numbers = [packed_numbers(trainer, trainer.model, *rows, half=half)]
-    with as_reference(trainer) as called:
-        numbers.append(packed_numbers(trainer, called, *rows, has_gradient=False))
+    if trainer.has_reference:
+        with as_reference(trainer) as called:
+            numbers.append(packed_numbers(trainer, called, *rows, has_gradient=False))
     if has_evaluations:
         numbers.append(packed_numbers(trainer, trainer.model, *rows, has_gradient=False))
     return numbers

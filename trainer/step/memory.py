@@ -32,9 +32,10 @@ def free_bytes(gpu_memory_utilization: float) -> int:
 
 def counted(tokens: Tokens, batch: int) -> Work:
     """The work of an epoch as ``launcher plan`` counts it, with the lengths of the ``batch`` longest pairs."""
+    learned = int(tokens.pairs.lengths[:, 1].sum()) if tokens.pairs.answers == 1 else None
     lengths = np.sort(tokens.pairs.lengths.sum(axis=1))[::-1]
     most = tuple(lengths[:batch].tolist())
-    return Work(len(lengths), tokens.total, int(lengths.sum()), tokens.longest, most[0], exact=True, longest_pairs=most)
+    return Work(len(lengths), tokens.total, int(lengths.sum()), tokens.longest, most[0], True, 0, learned, most)
 
 
 def plan_rows(

@@ -1,4 +1,7 @@
-"""Pairs -> rows: a pair is its prompt once, then the chosen answer, then the rejected one; all padding is at the row's end."""
+"""Pairs -> rows: a pair is its prompt once, then the chosen answer, then the rejected one; all padding is at the row's end.
+
+A pair without a rejected answer, as SFT has them, is its prompt and the chosen answer.
+"""
 
 from __future__ import annotations
 
@@ -184,7 +187,7 @@ def segments_of(lengths: Numbers) -> Numbers:
     ``lengths``, [n, 3]: ids of prompt, chosen and rejected.
     """
     begins = np.minimum(lengths[:, :1], 1)
-    return lengths + np.concatenate([-begins, begins - 1, begins - 1], axis=1)
+    return np.maximum(lengths + np.concatenate([-begins, begins - 1, begins - 1], axis=1), 0)
 
 
 def pack_row(
@@ -237,7 +240,10 @@ def _fill(pairs: TokenPairs, ids: Numbers, targets: Numbers) -> None:
     given, predicted = [], []
     for prompt, chosen, rejected in pairs.arrays():
         first = 0 if len(prompt) else 1  # without a prompt the first token of an answer is given, and not predicted
-        given += prompt, chosen[:-1], prompt[-1:], rejected[:-1]
-        predicted += chosen[first:], rejected[first:]
+        given += prompt, chosen[:-1]
+        predicted.append(chosen[first:])
+        if len(rejected):
+            given += prompt[-1:], rejected[:-1]
+            predicted.append(rejected[first:])
     np.concatenate(given, out=ids)
     np.concatenate(predicted, out=targets)

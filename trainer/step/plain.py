@@ -13,7 +13,7 @@ from ..checkpoints.checkpointed import CheckpointedTrainer
 from ..output import EVERY, FIRST, Stage, stage
 from .figures import Averages
 
-_OWN: Final = "own_pairs"  # of a micro-batch; without it, all of its pairs count
+OWN: Final = "own_pairs"  # of a micro-batch; without it, all of its pairs count
 
 
 class Interrupted(Exception):
@@ -29,6 +29,8 @@ class PlainTrainer(CheckpointedTrainer):
 
     A loss over a whole batch (aot, sft) is a mean over the micro-batch as in TRL, and counts by the pairs in it.
     """
+
+    sequences = 2  # of a pair in a batch: the chosen ones, then the rejected ones
 
     def __init__(self, *args: Any, **kwargs: Any):
         self.is_stop_wanted: Callable[[], bool] = lambda: False  # whether any rank was asked to stop; all ranks ask together
@@ -46,10 +48,10 @@ class PlainTrainer(CheckpointedTrainer):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches or "input_ids" not in batches[0]:
             return batches, items  # the fast path's
-        batches[:-1] = [_own_part(batch, _pairs(batch)) for batch in batches[:-1]]
-        batches[-1] = _own_part(batches[-1], self._own_pairs(batches[-1]))
-        tokens = sum(int(batch["attention_mask"].sum()) for batch in batches if batch[_OWN])
-        counts = torch.tensor([sum(batch[_OWN] for batch in batches), tokens], device=device)
+        batches[:-1] = [_own_part(batch, _pairs(batch, self.sequences), self.sequences) for batch in batches[:-1]]
+        batches[-1] = _own_part(batches[-1], self._own_pairs(batches[-1]), self.sequences)
+        tokens = sum(int(batch["attention_mask"].sum()) for batch in batches if batch[OWN])
+        counts = torch.tensor([sum(batch[OWN] for batch in batches), tokens], device=device)
         self._step_pairs, tokens = self.accelerator.reduce(counts, reduction="sum").tolist()
         self.pairs_trained += self._step_pairs
         self._total_train_tokens += tokens
@@ -57,7 +59,7 @@ class PlainTrainer(CheckpointedTrainer):
 
     def _own_pairs(self, batch: Mapping[str, Any]) -> int:
         """Pairs of the newest micro-batch that are not there to fill it: those come last, and after them whole micro-batches."""
-        state, size = self.accelerator.gradient_state, _pairs(batch)
+        state, size = self.accelerator.gradient_state, _pairs(batch, self.sequences)
         if self.args.world_size == 1 or not state.end_of_dataloader or state.remainder <= 0:
             return size
         return min(max(0, state.remainder - self.args.process_index * size), size)
@@ -70,7 +72,7 @@ class PlainTrainer(CheckpointedTrainer):
         Transformers divides it by the number of micro-batches and takes the mean over the ranks; the factor undoes both.
         """
         mode = "train" if self.model.training else "eval"
-        own = inputs.pop(_OWN, _pairs(inputs))
+        own = inputs.pop(OWN, _pairs(inputs, self.sequences))
         seen = self._total_train_tokens
         with _alone(self.accelerator):
             computed = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -129,28 +131,27 @@ class PlainTrainer(CheckpointedTrainer):
         """Under the training's autocast: before the training, transformers leaves a model beside a reference without it."""
         if self.is_stop_wanted():
             raise Interrupted
-        self._seen += _pairs(inputs) * self.args.world_size
+        self._seen += _pairs(inputs, self.sequences) * self.args.world_size
         if self._evaluation is not None:
             self._evaluation.at(min(self._to_see, self._seen), self._to_see, "pairs")
         with self.accelerator.autocast():
-            return super().prediction_step(model, _own_part(inputs, self._own_pairs(inputs)), *args, **kwargs)
+            return super().prediction_step(model, _own_part(inputs, self._own_pairs(inputs), self.sequences), *args, **kwargs)
 
 
-def _pairs(batch: Mapping[str, Any]) -> int:
-    """A batch holds the chosen sequences, then the rejected ones."""
-    return len(batch["input_ids"]) // 2
+def _pairs(batch: Mapping[str, Any], sequences: int) -> int:
+    return len(batch["input_ids"]) // sequences
 
 
-def _own_part(batch: Mapping[str, Any], own: int) -> dict[str, Any]:
+def _own_part(batch: Mapping[str, Any], own: int, sequences: int) -> dict[str, Any]:
     """``batch`` with its first ``own`` pairs, and their number; with one pair where all are another rank's, for nothing:
     every rank must meet the others in the forward and the backward pass.
     """
-    size, kept = _pairs(batch), max(1, own)
+    size, kept = _pairs(batch, sequences), max(1, own)
     if kept == size:
-        return {**batch, _OWN: own}
-    both = [*range(kept), *range(size, size + kept)]
-    part = {name: value[both] if len(value) == 2 * size else value[:kept] for name, value in batch.items()}
-    return {**part, _OWN: own}
+        return {**batch, OWN: own}
+    every = [begin + number for begin in range(0, sequences * size, size) for number in range(kept)]
+    part = {name: value[every] if len(value) == sequences * size else value[:kept] for name, value in batch.items()}
+    return {**part, OWN: own}
 
 
 @contextmanager

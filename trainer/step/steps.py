@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from ..inputs.token_pairs import Numbers, TokenPairs
-from .packing import first_fit, packed_lengths
+from .packing import first_fit, packed_lengths, segments_of
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,10 @@ class Share:
 
     pairs: tuple[int, ...]  # places in the data
     total: int  # pairs of the step over all ranks
-    tokens: int  # of the step over all ranks, as the plain path counts them: every prompt twice
+    tokens: int  # of the step over all ranks, as the plain path counts them: a prompt with each of its answers
     is_work: bool  # else it repeats a pair of another rank, which counts nothing: every rank must meet in the reduction
     rows: int  # of the rank that has the most, where weights or gradients are spread: all ranks must meet in each; else 0
+    predicted: int = 0  # tokens of the chosen answers of the step over all ranks
 
 
 class Steps(Sampler[Share]):
@@ -47,7 +48,7 @@ class Steps(Sampler[Share]):
         ``seed``: None for the order of the data; ``kept``: how many pairs an epoch holds, the first of its order; None for all.
         """
         self._lengths = packed_lengths(pairs)
-        self._tokens = pairs.lengths @ np.array([2, 1, 1])
+        self._tokens, self._predicted = pairs.padded_tokens, segments_of(pairs.lengths)[:, 1]
         self._batch, self._seed, self._rank, self._world = batch, seed, rank, world
         self._budget, self.epoch = budget, 0
         self._kept = len(pairs) if kept is None else kept
@@ -80,7 +81,8 @@ class Steps(Sampler[Share]):
             shares[rank].append(place)
             heapq.heapreplace(lightest, (load + length, rank))
         mine, tokens = shares[self._rank], int(self._tokens[places].sum())
-        return Share(tuple(mine or shares[0][:1]), len(places), tokens, bool(mine), self._most_rows(shares))
+        predicted = int(self._predicted[places].sum())
+        return Share(tuple(mine or shares[0][:1]), len(places), tokens, bool(mine), self._most_rows(shares), predicted)
 
     def _most_rows(self, shares: list[list[int]]) -> int:
         if self._budget is None:

@@ -50,6 +50,7 @@ def test_without_a_prompt_table_the_prompt_column_is_the_user_message(tmp_path):
         ),
         notices=(),
         prompt=Prompt(None, ("", "prompt", "")),
+        mapped=("prompt", "chosen", "rejected"),
     )
 
 

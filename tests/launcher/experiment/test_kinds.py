@@ -57,7 +57,8 @@ def test_one_that_is_named_is_an_error_at_the_key_that_shows_it(name: str, file:
         f"{file}:16:32: grpo_1 is not for this tool: hyperparameters.num_generations belongs to GRPO",
         "    |   hyperparameters: {<<: *conf, num_generations: 4}",
         "    |                                ^^^^^^^^^^^^^^^",
-        "    expected: an experiment of DPO",
+        "    expected: an experiment of DPO or SFT (method: dpo or sft)",
+        "    hint:     grpo learns from a reward function; dpo-launcher trains on preferences: use dpo",
     ]
 
 

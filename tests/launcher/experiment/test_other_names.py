@@ -55,7 +55,7 @@ def hint(**fields: object) -> str | None:
         ("hyperparameters", "quantization", "use load_in_4bit"),
         ("hyperparameters", "load_in_4_bit", "use load_in_4bit"),
         ("hyperparameters", "num_gpus", "use launch.gpus"),
-        ("hyperparameters", "kto", "not a DPO loss: this tool trains DPO only"),
+        ("hyperparameters", "kto", "not a DPO loss: this tool trains by DPO and SFT"),
         ("hyperparameters", "flash_attn", "the attention kernel is chosen automatically; remove the key"),
         ("", "slack_webhook_url", "use notify"),
         (
@@ -94,8 +94,8 @@ def test_a_key_of_another_tool_is_answered_by_its_meaning(section: str, name: st
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"hyperparameters": {"loss_type": "kto"}}, "not a DPO loss: this tool trains DPO only"),
-        ({"hyperparameters": {"loss_type": ["sigmoid", "simpo"]}}, "not a DPO loss: this tool trains DPO only"),
+        ({"hyperparameters": {"loss_type": "kto"}}, "not a DPO loss: this tool trains by DPO and SFT"),
+        ({"hyperparameters": {"loss_type": ["sigmoid", "simpo"]}}, "not a DPO loss: this tool trains by DPO and SFT"),
         ({"hyperparameters": {"loss_type": "dpo"}}, "use sigmoid (the loss of the DPO paper)"),
         ({"hyperparameters": {"optim": "adamw"}}, "use adamw_torch"),
         ({"hyperparameters": {"lr_scheduler_type": "none"}}, "use constant"),
@@ -133,4 +133,4 @@ def test_a_name_that_means_something_only_in_its_section_says_nothing_elsewhere(
 
 def test_dashes_and_capitals_make_no_difference() -> None:
     assert meaning("hyperparameters", "Lora-Rank") == "use r"
-    assert meant_value("loss_type", "KTO") == "not a DPO loss: this tool trains DPO only"
+    assert meant_value("loss_type", "KTO") == "not a DPO loss: this tool trains by DPO and SFT"

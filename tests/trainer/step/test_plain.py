@@ -155,7 +155,7 @@ def test_every_pair_of_an_epoch_is_an_own_one_of_one_rank(world: int) -> None:
                 for number, places in enumerate(rounds):
                     state = SimpleNamespace(end_of_dataloader=number == len(rounds) - 1, remainder=pairs % (micro * world))
                     args = SimpleNamespace(world_size=world, process_index=rank)
-                    trainer: Any = SimpleNamespace(args=args, accelerator=SimpleNamespace(gradient_state=state))
+                    trainer: Any = SimpleNamespace(args=args, accelerator=SimpleNamespace(gradient_state=state), sequences=2)
                     batch = {"input_ids": places * 2}
                     own += places[: PlainTrainer._own_pairs(trainer, batch)]
             assert sorted(own) == list(range(pairs)), f"{pairs} pairs, {micro} in a micro-batch"
