@@ -22,16 +22,17 @@ from .text import CardText
 FILE: Final = "README.md"
 
 
-def write_card(run: RunDir, experiment: Experiment, folder: Path, base: Base) -> None:
+def write_card(run: RunDir, experiment: Experiment, folder: Path, base: Base, *, is_merged: bool = False) -> None:
     """Writes the card of ``run``, which trained ``experiment``, into ``folder``, in place of the one that PEFT leaves.
 
-    The run's record has its result. Never fails a run: a section that cannot be written is left out with a warning, and a card
-    that cannot is missing.
+    The run's record has its result. ``is_merged``: ``folder`` holds base and adapter in one. Never fails a run: a section that
+    cannot be written is left out with a warning, and a card that cannot is missing.
     """
     try:
         (folder / FILE).unlink(missing_ok=True)  # PEFT's: empty headings and a path of this machine
         found = Reported.of(run)
-        text = CardText(replace(found, record={**found.record, "experiment": experiment.model_dump(mode="json")}), base)
+        trained = replace(found, record={**found.record, "experiment": experiment.model_dump(mode="json")})
+        text = CardText(trained, base, is_merged)
         body = "\n\n".join(_written(text))
         card = ModelCard(f"---\n{metadata(text).to_yaml()}\n---\n\n{body}\n")
         write_whole(folder / FILE, REDACTOR.text(str(card)))

@@ -36,10 +36,14 @@ _METHODS: Final = {
 
 @dataclass(frozen=True)
 class CardText:
-    """The text of the card of ``run``, whose record has its result, for the weights that it trained from ``base``."""
+    """The text of the card of ``run``, whose record has its result, for the weights that it trained from ``base``.
+
+    ``is_merged``: they are whole, base and adapter in one.
+    """
 
     run: Reported
     base: Base
+    is_merged: bool = False
 
     @property
     def hyper(self) -> Mapping[str, Any]:
@@ -51,7 +55,8 @@ class CardText:
 
     @property
     def is_whole(self) -> bool:
-        return bool(self.hyper.get("full_finetuning"))
+        """Whether transformers alone loads the weights."""
+        return self.is_merged or bool(self.hyper.get("full_finetuning"))
 
     @cached_property
     def start(self) -> Mapping[str, Any]:
@@ -65,7 +70,9 @@ class CardText:
 
     def summary(self) -> str:
         """What it is, in two or three sentences."""
-        what = "All weights" if self.is_whole else f"A LoRA adapter (rank {self.hyper.get('r')}, alpha {self._alpha})"
+        lora = f"a LoRA adapter (rank {self.hyper.get('r')}, alpha {self._alpha})"
+        is_full = self.hyper.get("full_finetuning")
+        what = "All weights of" if is_full else f"{lora[0].upper()}{lora[1:]} for"
         base = f"`{self.base.name}`"
         if self.base.revision:
             base += f" (revision `{self.base.revision[:12]}`)"
@@ -73,7 +80,8 @@ class CardText:
             base += f", a local model whose configuration and weights have the hash `{self.base.identity[:16]}`"
         how = _METHODS.get(self.method, self.method)
         loss = "" if self.method != "dpo" else f", {_listed(self.hyper.get('loss_type'))} loss, beta {self.hyper.get('beta')}"
-        first = f"{what} {'of' if self.is_whole else 'for'} {base}, trained with {how}{loss}."
+        merged = f" It is merged into {base}: these are whole weights." if self.is_merged and not is_full else ""
+        first = f"{what} {base}, trained with {how}{loss}.{merged}"
         return " ".join(filter(None, [first, self._work(), self._start()]))
 
     @property
@@ -86,8 +94,11 @@ class CardText:
         steps, epochs = result.get("steps"), result.get("epoch")
         if steps is None or pairs is None:
             return ""
-        of = "" if batch is None else f" of {batch} {'pair' if batch == 1 else 'pairs'}"
-        data = f"{pairs:,} pairs" if epochs is None else f"{epochs:.3g} {'epoch' if epochs == 1 else 'epochs'} of {pairs:,} pairs"
+        unit = "answer" if self.method == "sft" else "pair"
+        of = "" if batch is None else f" of {batch} {unit}{'s' * (batch != 1)}"
+        data = f"{pairs:,} {unit}s"
+        if epochs is not None:
+            data = f"{epochs:.3g} epoch{'s' * (epochs != 1)} of {data}"
         return f"The training took {steps:,} steps{of}: {data}."
 
     def _start(self) -> str:

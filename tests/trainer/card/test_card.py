@@ -28,11 +28,11 @@ def run_of(home: Path, *, samples: str = "Open the window.", **made: Any) -> Run
     return run
 
 
-def card_of(run: RunDir, base: Base = HUB) -> str:
+def card_of(run: RunDir, base: Base = HUB, *, is_merged: bool = False) -> str:
     folder = run.path / ".adapter"
     folder.mkdir()
     (folder / "README.md").write_text("---\nbase_model: /home/me/models/tiny\n---\n[More Information Needed]\n")
-    write_card(run, Experiment.model_validate_json(run.experiment.read_text()), folder, base)
+    write_card(run, Experiment.model_validate_json(run.experiment.read_text()), folder, base, is_merged=is_merged)
     return (folder / "README.md").read_text(encoding="utf-8")
 
 
@@ -73,6 +73,27 @@ def test_all_weights_are_a_finetune_that_transformers_loads(tmp_path: Path) -> N
     assert "lora" not in found["tags"]
     assert loading(card)[2] == 'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")'
     assert "All weights of `Qwen/Qwen3-0.6B` (revision `cccccccccccc`), trained with DPO" in card
+
+
+def test_a_merged_model_is_loaded_by_transformers_and_says_what_is_in_it(tmp_path: Path) -> None:
+    card = card_of(run_of(tmp_path), is_merged=True)
+    found = ModelCard(card).data.to_dict()
+    assert (found["base_model_relation"], found["library_name"]) == ("finetune", "transformers")
+    assert loading(card)[2] == 'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")'
+    assert "A LoRA adapter (rank 16, alpha 16) for `Qwen/Qwen3-0.6B`" in card
+    assert "It is merged into `Qwen/Qwen3-0.6B` (revision `cccccccccccc`): these are whole weights." in card
+
+
+def test_a_supervised_warm_up_counts_answers_and_has_no_beta(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    experiment = json.loads(run.experiment.read_text())
+    run.experiment.write_text(json.dumps({**experiment, "method": "sft"}))
+    card = card_of(run)
+    assert (
+        "trained with supervised fine-tuning on the chosen answers. The training took 40 steps of 16 answers: 420 answers."
+        in card
+    )
+    assert "sft" in ModelCard(card).data.tags
 
 
 @pytest.mark.parametrize(("mode", "line"), [("continue", None), ("merge", 'base = PeftModel.from_pretrained(base, "sft-1").')])
