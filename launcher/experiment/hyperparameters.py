@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from . import lora, model
 from .lora import LoraSettings
 from .method import OF_DPO, OF_DPO_IN_TRL, RATE_OF_SFT, RATE_OF_SFT_WITH_ADAPTER
 from .neutral import without_neutral
@@ -98,6 +99,13 @@ class Hyperparameters(LoraSettings):
         data = without_neutral("hyperparameters", data)
         if not isinstance(data, Mapping):
             return data
+        if data.get("dtype") is not None:  # transformers' newer name
+            if data.get("torch_dtype") is not None:
+                error = PydanticCustomError("contradiction", "and torch_dtype are one setting; keep one")
+                raise ValidationError.from_exception_data(
+                    "Hyperparameters", [InitErrorDetails(type=error, loc=("dtype",), input=data["dtype"])]
+                )
+            data = {"torch_dtype": data["dtype"], **{key: value for key, value in data.items() if "dtype" not in key}}
         own = {key: value for key, value in data.items() if key in cls.model_fields}
         rest = {key: value for key, value in data.items() if key not in cls.model_fields}
         return {**own, "trl": {**own.get("trl", {}), **rest}} if rest else own
@@ -186,11 +194,11 @@ def _value(section: Hyperparameters, key: str) -> Any:
 
 def _contradictions(h: Hyperparameters) -> Iterable[tuple[str, str]]:
     """(key, end of the sentence that begins with it) of settings that conflict."""
-    loads = [name for name in ("load_in_4bit", "load_in_8bit", "load_in_16bit") if getattr(h, name)]
-    if len(loads) > 1:
-        yield loads[1], f"conflicts with {loads[0]}; keep one"
+    yield from model.contradictions(h)
     if h.full_finetuning and (h.load_in_4bit or h.load_in_8bit):
-        yield "full_finetuning", f"conflicts with {loads[0]}: quantised weights cannot be trained"
+        name = "load_in_4bit" if h.load_in_4bit else "load_in_8bit"
+        yield "full_finetuning", f"conflicts with {name}: quantised weights cannot be trained"
+    yield from lora.contradictions(h)
     if h.label_smoothing and not SMOOTHED & set(h.loss_type):
         yield (
             "label_smoothing",

@@ -1,10 +1,18 @@
 """The model's group of the flat section ``hyperparameters``: how the base model is loaded, and what its chat template takes."""
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from .section import Day, Float, Int, Section, Text, text_of_int
+from .section import Day, Float, Int, Section, Text, in_place_of_null, text_of_int
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Attention = Literal["eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"]
+
+
+def _none_of_auto(value: object) -> object:
+    return None if value == "auto" else value
 
 
 class ModelSettings(Section):
@@ -16,6 +24,12 @@ class ModelSettings(Section):
     load_in_4bit: bool = Field(False, description="QLoRA: base weights in 4-bit NF4 (needs CUDA and bitsandbytes)")
     load_in_8bit: bool = Field(False, description="base weights in 8 bits (needs CUDA and bitsandbytes)")
     load_in_16bit: bool | None = Field(None, description="16-bit weights; unset: as the device supports, false: fp32")
+    torch_dtype: Annotated[Dtype, in_place_of_null("auto")] = Field(
+        "auto", description="type of the weights and of the step, also written dtype; auto: as the device supports"
+    )
+    attn_implementation: Annotated[Attention | None, BeforeValidator(_none_of_auto)] = Field(
+        None, description="attention of the plain path; packed rows have their own, beside sdpa and flex_attention only"
+    )
     trust_remote_code: bool = Field(False, description="run Python code that ships with the model")
     model_cache_dir: Text | None = Field(None, description="where downloaded models are kept; unset: the cache root")
     gpu_memory_utilization: Float = Field(0.9, gt=0, le=1, description="share of a GPU's memory that the run may use")
@@ -28,3 +42,19 @@ class ModelSettings(Section):
     template_date: Day | None = Field(
         None, description="date that the chat template writes, as 2026-07-26 (unset: the day of the run's first start, in UTC)"
     )
+
+    @property
+    def wants_16bit(self) -> bool | None:
+        """Whether weights and step are of 16 bits; None: as the device supports."""
+        return self.load_in_16bit if self.torch_dtype == "auto" else self.torch_dtype != "float32"
+
+
+def contradictions(h: ModelSettings) -> Iterable[tuple[str, str]]:
+    """(key, end of the sentence that begins with it) of settings of the model that conflict."""
+    loads = [name for name in ("load_in_4bit", "load_in_8bit", "load_in_16bit") if getattr(h, name)]
+    if len(loads) > 1:
+        yield loads[1], f"conflicts with {loads[0]}; keep one"
+    if h.torch_dtype != "auto" and h.load_in_16bit is not None:
+        yield "torch_dtype", "and load_in_16bit both set the type of the weights; keep one"
+    if h.torch_dtype == "float32" and (h.load_in_4bit or h.load_in_8bit):
+        yield "torch_dtype", f"must be auto, bfloat16 or float16 with {loads[0]}: quantised weights compute in 16 bits"

@@ -21,7 +21,7 @@ _NEUTRAL: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
     (
         (False,),
         "packing sample_packing neat_packing eval_packing fast_inference use_vllm generate_during_eval float8_kv_cache "
-        "unsloth_vllm_standby use_dora dora use_rslora rslora fan_in_fan_out inference_mode ensure_weight_tying "
+        "unsloth_vllm_standby dora rslora fan_in_fan_out inference_mode ensure_weight_tying "
         "finetune_vision_layers freeze_vision_tower is_encoder_decoder reference_free force_use_ref_model use_wandb "
         "group_by_length use_exact_model_name auto_find_batch_size disable_tqdm do_predict enable_jit_checkpoint "
         "hub_always_push hub_private_repo ignore_data_skip no_cuda padding_free precompute_ref_log_probs push_to_hub "
@@ -30,10 +30,10 @@ _NEUTRAL: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
     ),
     (
         (True,),
-        "use_peft use_lora init_lora_weights finetune_language_layers finetune_attention_modules finetune_mlp_modules do_train "
+        "use_peft use_lora finetune_language_layers finetune_attention_modules finetune_mlp_modules do_train "
         "use_fast_tokenizer save_safetensors fix_tokenizer eval_on_start skip_memory_metrics",
     ),
-    (("auto",), "torch_dtype dtype device_map bf16 fp16 flash_attn attn_implementation"),
+    (("auto",), "dtype device_map bf16 fp16 flash_attn"),
     (("CAUSAL_LM", "TaskType.CAUSAL_LM"), "task_type"),
     (("LORA", "PeftType.LORA"), "peft_type"),
     (("lora",), "finetuning_type"),
@@ -45,7 +45,7 @@ _NEUTRAL: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
     ((-100,), "label_pad_token_id"),
     (
         ("", (), {}),
-        "loftq_config modules_to_save rank_pattern alpha_pattern layers_to_transform image_columns images fsdp fsdp_config "
+        "loftq_config image_columns images fsdp fsdp_config "
         "deepspeed model_init_kwargs include_for_metrics label_names wandb_project wandb_entity run_name hub_model_id debug",
     ),
     ((None,), "padding_value dataset_kwargs token"),

@@ -37,7 +37,9 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "load_in_4bit": "load_in_4_bit quantization quantize quantization_bit qlora use_qlora bits bnb_4bit use_4bit int4 "
         "quantization_config",
         "load_in_8bit": "load_in_8_bit int8 use_8bit bnb_8bit",
-        "load_in_16bit": "dtype torch_dtype precision mixed_precision half bfloat16 float16 load_in_16_bit weight_dtype",
+        "load_in_16bit": "half bfloat16 float16 load_in_16_bit",
+        "torch_dtype": "dtype precision mixed_precision weight_dtype model_dtype",
+        "attn_implementation": "flash_attn attn attention attention_implementation attn_impl",
         "model_cache_dir": "cache_dir hf_cache_dir",
         "template_date": "date_string strftime_now chat_template_date",
         "r": "rank lora_rank lora_r lora_dim lora_rank_r adapter_rank",
@@ -45,6 +47,15 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "lora_dropout": "dropout lora_dropout_p lora_dropout_rate dropout_p",
         "bias": "lora_bias",
         "target_modules": "lora_target lora_target_modules lora_modules lora_target_linear target_linear lora_layers",
+        "exclude_modules": "lora_exclude_modules exclude_target_modules",
+        "layers_to_transform": "peft_layers_to_transform lora_layers_to_transform freeze_trainable_layers num_lora_layers",
+        "rank_pattern": "lora_rank_pattern peft_rank_pattern",
+        "alpha_pattern": "lora_alpha_pattern peft_alpha_pattern",
+        "target_parameters": "lora_target_parameters",
+        "modules_to_save": "lora_modules_to_save additional_target additional_trainable_modules trainable_modules",
+        "use_rslora": "rslora peft_use_rslora lora_use_rslora",
+        "use_dora": "dora peft_use_dora lora_use_dora",
+        "init_lora_weights": "peft_init_lora_weights lora_init init_lora pissa_init",
         "random_state": "lora_seed",
         "use_gradient_checkpointing": "gradient_checkpoint grad_checkpointing activation_checkpoint checkpoint_activations "
         "enable_activation_checkpointing",
@@ -150,8 +161,8 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "not supported; use hyperparameters.report_to: tensorboard": "comet neptune swanlab clearml aim",
     "not a DPO loss: this tool trains by DPO and SFT": "kto orpo simpo cpo ppo grpo rloo reward_model reward_funcs orpo_alpha "
     "simpo_gamma cpo_alpha kto_chosen_weight desirable_weight undesirable_weight reward_functions reward_weights num_generations",
-    "the attention kernel is chosen automatically; remove the key": "flash_attn flash_attention use_flash_attention "
-    "use_flash_attention_2 attn_implementation attn xformers xformers_attention sdpa_attention sdp_attention",
+    "the attention kernel is chosen automatically; remove the key, or use attn_implementation": "flash_attention "
+    "use_flash_attention use_flash_attention_2 xformers xformers_attention sdpa_attention sdp_attention",
     "no credentials in this file: put AWS_ACCESS_KEY and AWS_SECRET_KEY into .env": "access_key secret_key aws_access_key_id "
     "aws_secret_access_key aws_access_key aws_secret_key access_key_id secret_access_key",
     "not supported: hyperparameters.max_seq_length limits prompt + answer together": "max_prompt_length max_prompt_len",
@@ -166,9 +177,10 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "the reference is the model that training starts from: model_name, with adapter on it": "ref_model reference_model "
     "ref_model_name_or_path reference_free force_use_ref_model",
     "the chat template of the model's tokenizer is used; remove the key": "chat_template template conversation_template",
-    "not supported: plain LoRA only": "use_dora dora use_rslora rslora loraplus_lr_ratio modules_to_save loftq_config peft_type "
-    "init_lora_weights rank_pattern alpha_pattern layers_to_transform layers_pattern layer_replication exclude_modules "
-    "fan_in_fan_out ensure_weight_tying",
+    "not supported: this tool trains LoRA": "loraplus_lr_ratio loftq_config peft_type layer_replication fan_in_fan_out "
+    "eva_config corda_config trainable_token_indices lora_bias use_qalora",
+    "set automatically: a copy of a tied embedding stays tied; remove the key": "ensure_weight_tying",
+    "not needed: layers_to_transform counts the layers of the model; remove the key": "layers_pattern peft_layers_pattern",
     "not supported: name the modules in hyperparameters.target_modules": "finetune_language_layers finetune_attention_modules "
     "finetune_mlp_modules",
     "not supported: no text is generated while training": "fast_inference use_vllm generate_during_eval float8_kv_cache "
@@ -204,6 +216,12 @@ VALUES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "framework": {"remove the key: TRL trains every experiment": "axolotl llamafactory llama_factory torchtune peft openrlhf"},
     "optim": {"use adamw_torch": "adam adamw adamw_hf", "use lion_32bit": "lion", "use paged_adamw_32bit": "paged_adamw"},
+    "torch_dtype": {
+        "use bfloat16": "bf16 torch.bfloat16",
+        "use float16": "fp16 half torch.float16",
+        "use float32": "fp32 float torch.float32",
+    },
+    "attn_implementation": {"use flash_attention_2": "fa2 flash flash_attn flash2 flash_attn_2", "use flash_attention_3": "fa3"},
     "lr_scheduler_type": {
         "use cosine": "cosine_annealing cosineannealinglr cosine_decay",
         "use constant": "none off flat",

@@ -60,6 +60,11 @@ def action_of_word(value: object) -> object:
     return {"action": value} if isinstance(value, str) else value
 
 
+def in_place_of_null(value: object) -> BeforeValidator:
+    """``value`` for a key that is written without one, as files of other tools do."""
+    return BeforeValidator(lambda given: value if given is None else given)
+
+
 def nothing() -> Mapping[str, Any]:
     return MappingProxyType({})
 

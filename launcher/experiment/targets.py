@@ -44,6 +44,7 @@ class Modules:
     ``trained``: those that an adapter can train. ``refused``: all others, with the reason where it is a special one, else "".
     ``maybe``: last parts of names that may exist beside them, which are no mistake. ``roots``: what may stand in front of a name.
     ``together``: last parts of names that one tensor of the experts holds, and that are trained together or not at all.
+    ``parameters``: names of tensors that are in no layer, as those of experts; None: unknown.
     """
 
     trained: tuple[str, ...]
@@ -51,6 +52,7 @@ class Modules:
     maybe: frozenset[str] = frozenset()
     roots: tuple[str, ...] = ("",)
     together: tuple[tuple[str, ...], ...] = ()
+    parameters: tuple[str, ...] | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -118,7 +120,7 @@ def _wrong_name(where: str, target: str, modules: Modules, model_name: str) -> M
     last = target.rsplit(".", 1)[-1]
     hint = "it is a module of the model, in another place" if last != target and last in modules.kinds else None
     what = f"{target!r} matches no module of {model_name}"
-    return Mistake(where, what, ", ".join(nearest_kinds(last, modules.kinds)), hint=hint or _did_you_mean(last, modules))
+    return Mistake(where, what, ", ".join(nearest_kinds(last, modules.kinds)), hint=hint or did_you_mean(last, modules.kinds))
 
 
 def _wrong_pattern(pattern: str, modules: Modules, model_name: str) -> Iterator[Mistake]:
@@ -149,7 +151,7 @@ def _meant(pattern: str, modules: Modules) -> str | None:
         return f"write a list: [{', '.join(names)}]"
     if SequenceMatcher(None, re.sub(r"[_\s]", "-", pattern.lower()), ALL_LINEAR).ratio() >= _CLOSE or pattern.lower() == "all":
         return f"did you mean {ALL_LINEAR!r}?"
-    return _did_you_mean(names[0], modules) if len(names) == 1 else None
+    return did_you_mean(names[0], modules.kinds) if len(names) == 1 else None
 
 
 def _why(name: str, modules: Modules) -> str:
@@ -175,11 +177,17 @@ def nearest_kinds(name: str, kinds: Sequence[str]) -> list[str]:
     return same + sorted((one for one in kinds if one not in same), key=lambda one: -SequenceMatcher(None, name, one).ratio())
 
 
-def _did_you_mean(name: str, modules: Modules) -> str | None:
-    close = _same(name, modules.kinds) or [
-        one for one in nearest_kinds(name, modules.kinds)[:1] if SequenceMatcher(None, name, one).ratio() >= _CLOSE
+def did_you_mean(name: str, kinds: Sequence[str]) -> str | None:
+    """The hint that names what ``name`` may mean among ``kinds``; None where nothing is near."""
+    close = _same(name, kinds) or [
+        one for one in nearest_kinds(name, kinds)[:1] if SequenceMatcher(None, name, one).ratio() >= _CLOSE
     ]
     return f"did you mean {', '.join(map(repr, close))}?" if close else None
+
+
+def is_table(name: str) -> bool:
+    """Whether layers called ``name`` are the embedding or the head of a model."""
+    return bool(_layers(name) & {"embed_tokens", "lm_head"})
 
 
 def _same(name: str, kinds: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import ExperimentError, Mistake
+from ..experiment.adapted import wrong_names
 from ..experiment.schema import Experiment
 from ..experiment.targets import wrong_targets
 from ..runs.cache import is_hub_id, snapshots
@@ -20,7 +21,7 @@ _WEIGHTS: Final = ("*.safetensors", "*.bin", "*.index.json", "*.pt", "*.pth", "*
 
 
 def check_model(experiment: Experiment, root: Path, caller: Mapping[str, str]) -> None:
-    """Raises ExperimentError if the run would refuse the model or its ``target_modules``. Looks only at the disk.
+    """Raises ExperimentError if the run would refuse the model or a module that it shall train. Looks only at the disk.
 
     ``caller`` is the environment, which names the hub's cache. What is not on this disk is left to the run.
     """
@@ -31,7 +32,7 @@ def check_model(experiment: Experiment, root: Path, caller: Mapping[str, str]) -
     check_adapter(name, folder / ADAPTER, is_beside=(folder / "config.json").is_file())
     if hyper.full_finetuning or (modules := modules_on_disk(folder)) is None:
         return
-    mistakes = wrong_targets(hyper.target_modules, modules, name)
+    mistakes = [*wrong_targets(hyper.target_modules, modules, name), *wrong_names(hyper, modules, name)]
     if mistakes:
         raise ExperimentError(mistakes)
 

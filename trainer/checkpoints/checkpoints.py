@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from peft import PeftModel
@@ -18,6 +18,7 @@ from launcher.errors import ExperimentError, LauncherError, Mistake
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import ASIDE, STAGING, RunDir, expanded, find_checkpoint_runs
 
+from ..inputs.adapter import copied, widen_adapter
 from ..processes.disk import writing
 from ..processes.sharding import stage, trained_tensors
 from ..processes.stop import StopRequest
@@ -136,8 +137,17 @@ def _compare_spread(trained: Mapping[str, torch.Tensor], folder: Path) -> dict[s
     reloaded: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         reloaded |= load_file(file)
-    _same({re.sub(r"\.default(?=\.|$)", "", name): tensor for name, tensor in trained.items()}, reloaded, folder)
+    _same({_in_file(name): tensor for name, tensor in trained.items()}, reloaded, folder)
     return {"compared": "adapter" if (folder / "adapter_config.json").exists() else "weights", "tensors": len(reloaded)}
+
+
+_OF_DEFAULT: Final = re.compile(r"(\.modules_to_save)?\.default(?=\.|$)")
+
+
+def _in_file(name: str) -> str:
+    """The name that PEFT writes for the trained tensor ``name``."""
+    plain = _OF_DEFAULT.sub("", name)
+    return re.sub(r"(?<=\.lora_magnitude_vector)\.weight$", "", plain)
 
 
 def publish(run: RunDir) -> None:
@@ -146,9 +156,16 @@ def publish(run: RunDir) -> None:
 
 
 def _compare_adapter(trainer: Any, model: PeftModel, folder: Path) -> dict[str, Any]:
+    if _has_tied_copies(model):
+        everything = dict(model.named_parameters(remove_duplicate=False))
+        return _compare_spread({name: everything[name] for name in everything if _OF_DEFAULT.search(name)}, folder)
     trained = _tensors(model, "default")
     is_wide = all(tensor.dtype == torch.float32 for tensor in trained.values())  # DeepSpeed's are bf16 where the step is
-    model.load_adapter(str(folder), adapter_name="reloaded", is_trainable=False, autocast_adapter_dtype=is_wide)
+    options = {"adapter_name": "reloaded", "is_trainable": False, "autocast_adapter_dtype": is_wide}
+    model.load_adapter(str(folder), **options)
+    if is_wide and copied(model):  # PEFT has read the copies of modules in the type of the base weights
+        widen_adapter(model, "reloaded")
+        model.load_adapter(str(folder), **options)
     _same(trained, reloaded := _tensors(model, "reloaded"), folder)
     # Not the training's loader: its ranks agree on an order first, and only this rank is here.
     pairs = range(min(2, len(trainer.train_dataset)))
@@ -164,6 +181,12 @@ def _compare_adapter(trainer: Any, model: PeftModel, folder: Path) -> dict[str, 
     if worst != 0.0:
         raise LauncherError(f"{folder}: the adapter read back gives other log-probabilities (off by up to {worst:g})")
     return {"compared": "adapter", "tensors": len(reloaded), "largest_logp_difference": worst}
+
+
+def _has_tied_copies(model: PeftModel) -> bool:
+    """Whether one trained copy stands for the embedding and the head: PEFT puts no second adapter beside such a one."""
+    copies = [id(weight) for wrapper in copied(model) for weight in wrapper.modules_to_save["default"].parameters()]
+    return len(set(copies)) < len(copies)
 
 
 def _tensors(model: PeftModel, adapter: str) -> dict[str, torch.Tensor]:

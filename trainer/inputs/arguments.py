@@ -12,6 +12,7 @@ from trl import DPOConfig
 
 from launcher.data.notices import never_evaluated
 from launcher.errors import ExperimentError, Mistake, Warned
+from launcher.experiment.lora import OF_ADAPTER
 from launcher.experiment.schema import Experiment
 from launcher.experiment.trl_fields import FIELDS, Fate
 from launcher.planning.state import optimizer_of
@@ -144,7 +145,8 @@ def check_schedule(arguments: DPOConfig) -> None:
 def without_effect(experiment: Experiment, device: Device) -> Iterator[str]:
     """One sentence for each setting that is set and has no effect here."""
     h = experiment.hyperparameters
-    changed = {name for name, field in type(h).model_fields.items() if getattr(h, name) != field.default}
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in type(h).model_fields.items()}
+    changed = {name for name, value in defaults.items() if getattr(h, name) != value}
     if experiment.framework == "unsloth":
         yield "framework: unsloth is not used (it pins an older trl); this project's own fast path trains instead"
     if not device.cuda:
@@ -163,7 +165,7 @@ def without_effect(experiment: Experiment, device: Device) -> Iterator[str]:
     if h.lora_dropout and not h.full_finetuning and h.trl.get("disable_dropout", True):
         yield Warned("lora_dropout has no effect: TRL disables dropout for DPO; set disable_dropout: false to use it")
     if h.full_finetuning:
-        lora = {"r", "lora_alpha", "lora_dropout", "bias", "target_modules", "random_state"} & changed
+        lora = OF_ADAPTER & changed
         if lora:
             yield Warned(f"no effect with full_finetuning: {', '.join(sorted(lora))}")
     if h.eval_steps is not None and h.eval_strategy != "steps":

@@ -93,7 +93,15 @@ def modules_of(model: nn.Module) -> Modules:
     others = {name: why for name, why in refused.items() if name not in experts}
     pattern = conversion._MODEL_TO_CONVERSION_PATTERN.get(family)
     together = conversion._MOE_FUSED_TARGETS.get(pattern, {}).values() if experts else ()
-    return Modules((*trained, *experts), others, together=tuple(map(tuple, together)))
+    parameters = tuple(name for name, parameter in _loose(model) if len(getattr(parameter, "ds_shape", parameter.shape)) > 1)
+    return Modules((*trained, *experts), others, together=tuple(map(tuple, together)), parameters=parameters)
+
+
+def _loose(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters that are in no layer, as those of experts and routers."""
+    for name, module in model.named_modules():
+        if not isinstance(module, (*LINEAR, nn.Embedding, *_CONVOLUTIONS)):
+            yield from ((f"{name}.{own}".lstrip("."), parameter) for own, parameter in module.named_parameters(recurse=False))
 
 
 def _is_trainable(module: nn.Module) -> bool:

@@ -10,21 +10,24 @@ from typing import Any
 
 from peft import get_peft_model
 from peft.tuners.lora import LoraLayer, ParamWrapper
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
 from launcher.errors import ExperimentError, Mistake, Warned
+from launcher.experiment.adapted import adapted, stays, wrong_names
 from launcher.experiment.hyperparameters import Hyperparameters
-from launcher.experiment.targets import KEY, asked, is_all_linear, kind, wrong_targets
+from launcher.experiment.targets import KEY, is_all_linear, kind, wrong_targets
 
 from .adapter import lora_config
 from .modules import Part, family_of, left_out, modules_of, old_names, parts_of, weights_of
 
 
 def check_targets(model: nn.Module, hyper: Hyperparameters, model_name: str) -> None:
-    """Raises ExperimentError where ``target_modules`` names a module that ``model``, which has no adapter, lacks."""
+    """Raises ExperimentError where a LoRA setting names a module that ``model``, which has no adapter, lacks."""
     if hyper.full_finetuning:
         return
-    mistakes = wrong_targets(hyper.target_modules, modules_of(model), model_name)
+    modules = modules_of(model)
+    mistakes = [*wrong_targets(hyper.target_modules, modules, model_name), *wrong_names(hyper, modules, model_name)]
     if mistakes:
         raise ExperimentError(mistakes)
 
@@ -68,21 +71,24 @@ class Wanted:
 
     @classmethod
     def of(cls, model: nn.Module, hyper: Hyperparameters) -> Wanted:
-        parts, targets = parts_of(model), hyper.target_modules
-        is_all = is_all_linear(targets)
+        parts, modules = parts_of(model), modules_of(model)
+        is_all = is_all_linear(hyper.target_modules)
         if is_all:
-            names = {part.name for part in parts if part.sort in ("layer", "experts")}
+            every = (part.name for part in parts if part.sort in ("layer", "experts"))
+            names = {name for name in every if stays(hyper, name, modules)}
         else:
             now = old_names(model)
-            names = {now.get(name, name) for name in asked(targets, modules_of(model))}
+            names = {now.get(name, name) for name in adapted(hyper, modules)}
+        names |= {part.name for part in parts if any(f".{part.name}".endswith(f".{one}") for one in hyper.target_parameters)}
         return cls(family_of(model), parts, weights_of(model), frozenset(names), left_out(model), is_all)
 
     def covered(self, adapter: nn.Module) -> Coverage:
         """What ``adapter``, which was made of the same model, trains."""
         there = {_name(name, module) for name, module in adapter.named_modules() if isinstance(module, LoraLayer)}
         trained = tuple(part for part in self.parts if part.name in there)
-        others = tuple(part for part in self.parts if part.name not in there and part.sort != "other")
-        return Coverage(trained, others, tuple(self._notices(trained, others)))
+        wrapped = {_name(name, module) for name, module in adapter.named_modules() if isinstance(module, ModulesToSaveWrapper)}
+        others = tuple(part for part in self.parts if part.name not in there | wrapped and part.sort != "other")
+        return Coverage(trained, others, tuple(self._notices(trained, others)), tuple(sorted(map(kind, wrapped))))
 
     def _notices(self, trained: Sequence[Part], others: Sequence[Part]) -> Iterator[str]:
         missing = [part for part in others if part.name in self.names]
@@ -119,16 +125,19 @@ class Coverage:
     trained: tuple[Part, ...]
     others: tuple[Part, ...]
     notices: tuple[str, ...]
+    copies: tuple[str, ...] = ()  # names of modules that are trained whole
 
     @property
     def sentence(self) -> str:
         on, none = _numbers(self.trained), _numbers(self.others)
         left = [f"{label} ({number} of {number + on[label]})" if label in on else label for label, number in none.items()]
-        return f"adapter on {_counted(self.trained)}" + (f"; none on {', '.join(left)}" if left else "")
+        whole = f"; trained whole: {', '.join(dict.fromkeys(self.copies))}" if self.copies else ""
+        return f"adapter on {_counted(self.trained)}{whole}" + (f"; none on {', '.join(left)}" if left else "")
 
     def json(self) -> dict[str, Any]:
         """Label -> how many, of what has an adapter and of what has none."""
-        return {"on": _numbers(self.trained), "none_on": _numbers(self.others)}
+        whole = {"whole": list(dict.fromkeys(self.copies))} if self.copies else {}
+        return {"on": _numbers(self.trained), "none_on": _numbers(self.others), **whole}
 
 
 def _name(name: str, module: nn.Module) -> str:

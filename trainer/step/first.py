@@ -12,6 +12,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from trl import DPOConfig
 
+from ..inputs.adapter import copied
 from ..inputs.dropout import drawn
 from .losses import loss_of_pair
 
@@ -83,12 +84,21 @@ def is_fresh(model: torch.nn.Module) -> bool:
     if not isinstance(model, PeftModel):
         return True
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    if any(_differs(wrapper) for wrapper in copied(model)):
+        return False
     return not any(
         a.any() and b.any()
         for layer in layers
         for a, b in zip(_weights(layer, "A"), _weights(layer, "B"), strict=True)
         if a.numel() and b.numel()  # the shards of ZeRO 3 are empty
     )
+
+
+def _differs(wrapper: Any) -> bool:
+    """Whether the trained copy of a module is no longer the original."""
+    own = dict(wrapper.original_module.named_parameters())
+    copy = wrapper.modules_to_save["default"].named_parameters()
+    return any(not torch.equal(tensor, own[name].to(tensor.dtype)) for name, tensor in copy)
 
 
 def _weights(layer: Any, half: str) -> list[torch.Tensor]:

@@ -51,7 +51,7 @@ def test_a_file_of_the_family_loads_and_names_once_what_has_no_effect(tmp_path: 
     file.write_text(FAMILY)
     loaded = load("exp_1", file=file)
     assert loaded.notices == (
-        "no effect here: torch_dtype, loftq_config, task_type, packing, fast_inference, use_rslora, dataset_text_field, "
+        "no effect here: loftq_config, task_type, packing, fast_inference, dataset_text_field, "
         "storage_config.provider, storage_config.bucket_name, dpo_column_mapping_config.image_columns",
         "dataset_num_proc has no effect: one process tokenizes all pairs",
     )
@@ -66,10 +66,8 @@ def test_a_file_of_the_family_loads_and_names_once_what_has_no_effect(tmp_path: 
     [
         ("dtype", "auto"),
         ("task_type", "causal_lm"),
-        ("use_dora", False),
+        ("dora", False),
         ("packing", None),
-        ("init_lora_weights", True),
-        ("modules_to_save", []),
         ("loftq_config", {}),
         ("trainer", "DPO"),
         ("val_set_size", 0),
@@ -94,10 +92,10 @@ def test_a_key_of_another_tool_is_accepted_where_its_value_changes_nothing(key: 
     ("section", "key", "value", "told"),
     [
         ("hyperparameters", "packing", True, ("must be false", "true", "the fast path packs sequences itself; remove the key")),
-        ("hyperparameters", "use_rslora", True, ("must be false", "true", "not supported: plain LoRA only")),
-        ("hyperparameters", "use_rslora", 0, ("must be false", "0", "not supported: plain LoRA only")),
-        ("hyperparameters", "loftq_config", {"bits": 4}, ("must be empty", "a mapping", "not supported: plain LoRA only")),
-        ("hyperparameters", "torch_dtype", "float16", ("must be auto", '"float16"', "use load_in_16bit")),
+        ("hyperparameters", "rslora", True, ("must be false", "true", "use use_rslora")),
+        ("hyperparameters", "rslora", 0, ("must be false", "0", "use use_rslora")),
+        ("hyperparameters", "loftq_config", {"bits": 4}, ("must be empty", "a mapping", "not supported: this tool trains LoRA")),
+        ("hyperparameters", "flash_attn", "fa2", ("must be auto", '"fa2"', "use attn_implementation")),
         ("hyperparameters", "task_type", "SEQ_CLS",
          ("must be CAUSAL_LM", '"SEQ_CLS"', "not supported: this tool trains causal language models")),
         ("hyperparameters", "fast_inference", True,
@@ -160,7 +158,7 @@ def test_every_such_key_is_explained_and_none_is_a_setting_of_ours() -> None:
 
 def test_a_mistake_stands_at_its_place_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "family.yml"
-    file.write_text(FAMILY.replace("use_rslora: false", "use_rslora: true"))
+    file.write_text(FAMILY.replace("packing: false", "packing: true"))
     with pytest.raises(ExperimentError) as caught:
         load("exp_1", file=file)
-    assert str(caught.value).splitlines()[0] == f"{file}:7:15: hyperparameters.use_rslora must be false (in exp_1)"
+    assert str(caught.value).splitlines()[0] == f"{file}:5:12: hyperparameters.packing must be false (in exp_1)"

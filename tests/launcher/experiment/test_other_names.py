@@ -56,7 +56,7 @@ def hint(**fields: object) -> str | None:
         ("hyperparameters", "load_in_4_bit", "use load_in_4bit"),
         ("hyperparameters", "num_gpus", "use launch.gpus"),
         ("hyperparameters", "kto", "not a DPO loss: this tool trains by DPO and SFT"),
-        ("hyperparameters", "flash_attn", "the attention kernel is chosen automatically; remove the key"),
+        ("hyperparameters", "flash_attn", "use attn_implementation"),
         ("", "slack_webhook_url", "use notify"),
         (
             "hyperparameters",
