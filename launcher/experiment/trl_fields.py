@@ -116,7 +116,7 @@ _RENAMED: Final[Mapping[str, str]] = {
 }
 # Fields that this project sets or does not support -> the end of the sentence that begins with the field's name.
 _SET: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("bf16", "fp16", "bf16_full_eval", "fp16_full_eval"), "follows the device; remove it, or use load_in_16bit"),
+    **dict.fromkeys(("bf16", "fp16", "bf16_full_eval", "fp16_full_eval"), "follows the device; remove it, or use torch_dtype"),
     **dict.fromkeys(("precompute_ref_log_probs", "precompute_ref_batch_size"), "is set by the trainer; remove it"),
     **dict.fromkeys(("remove_unused_columns", "label_names"), "is set by the trainer; remove it"),
     **dict.fromkeys(("include_for_metrics", "restore_callback_states_from_checkpoint"), "is set by the trainer; remove it"),
@@ -124,7 +124,7 @@ _SET: Final[Mapping[str, str]] = {
     "debug": "is not supported; health.not_finite names the rows behind a loss that is not finite",
     "eval_on_start": "is fixed: validation pairs are evaluated before the first step; remove it",
     "logging_nan_inf_filter": "is fixed: it hides losses that are not finite; use health.not_finite",
-    "model_init_kwargs": "is not supported; use load_in_4bit, load_in_8bit, load_in_16bit or trust_remote_code",
+    "model_init_kwargs": "is not supported; use torch_dtype, attn_implementation or trust_remote_code",
     "truncation_mode": "is fixed: answers are cut at their end (TRL's keep_start); remove it",
     "pad_token": "is fixed: the tokenizer's own; remove it",
     "disable_tqdm": "is not supported: the launcher draws the progress bar; remove it",

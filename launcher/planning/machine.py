@@ -31,7 +31,8 @@ class Machine:
 def numbers_of(h: Hyperparameters, machine: Machine) -> Numbers:
     """Bytes of the trainer's numbers, as ``inputs.model.choose_precision`` and DeepSpeed's 16-bit mode choose them."""
     quantised = machine.cuda and (h.load_in_4bit or h.load_in_8bit)
-    if (h.load_in_16bit is False and not quantised) or (not machine.cuda and h.load_in_16bit is None):
+    wanted = h.wants_16bit
+    if (wanted is False and not quantised) or (not machine.cuda and wanted is None):
         return Numbers(4, 4)
-    masters = h.full_finetuning and h.load_in_16bit is None and machine.cuda and not machine.stage
+    masters = h.full_finetuning and wanted is None and machine.cuda and not machine.stage
     return Numbers(4 if masters else 2, 2)

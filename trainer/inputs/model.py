@@ -45,28 +45,39 @@ def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool, is_shard
 
     LoRA's frozen weights are kept in the compute dtype. Full fine-tuning keeps fp32 master weights under autocast, because
     an update of 5e-6 is lost in bf16's 8 bits, unless load_in_16bit asks for it. ``is_sharded``: DeepSpeed keeps such masters
-    itself, spread over the ranks, and the model in the compute dtype. Raises ExperimentError where load_in_16bit asks for
-    fp16 masters, whose gradients no scaler can bring back.
+    itself, spread over the ranks, and the model in the compute dtype. Raises ExperimentError where the device lacks the type that
+    torch_dtype asks for, or fp16 masters are asked for, whose gradients no scaler can bring back.
     """
-    wanted = hyper.load_in_16bit
+    wanted = hyper.wants_16bit
+    _check_dtype(hyper, cuda=cuda, bf16=bf16)
     if cuda and wanted is False and (hyper.load_in_4bit or hyper.load_in_8bit):
         wanted = None  # the three choose how weights are stored: 4- and 8-bit ones compute in 16 bits
     if wanted is False or (not cuda and wanted is None):
         return Precision(torch.float32, bf16=False, fp16=False)
     if not cuda:
         return Precision(torch.bfloat16, bf16=True, fp16=False)
+    bf16 = bf16 and hyper.torch_dtype != "float16"
     half = torch.bfloat16 if bf16 else torch.float16
-    if wanted and hyper.full_finetuning and not bf16:
-        raise ExperimentError(
-            Mistake(
-                "hyperparameters.load_in_16bit",
-                "this GPU has no bf16, and fp16 cannot train all weights",
-                expected="unset, for fp32 weights and a 16-bit step",
-                found="true",
-            )
-        )
     masters = hyper.full_finetuning and wanted is None and not is_sharded
     return Precision(torch.float32 if masters else half, bf16=bf16, fp16=not bf16)
+
+
+def _check_dtype(hyper: Hyperparameters, *, cuda: bool, bf16: bool) -> None:
+    """Raises ExperimentError where the device lacks the type that the experiment asks for, or cannot train all weights in it."""
+    dtype, key = hyper.torch_dtype, "hyperparameters.torch_dtype"
+    if dtype == "float16" and not cuda:
+        raise ExperimentError(Mistake(key, "fp16 needs a GPU", "auto, float32 or bfloat16", dtype))
+    if dtype == "bfloat16" and cuda and not bf16:
+        raise ExperimentError(Mistake(key, "this GPU has no bf16", "auto, float32 or float16", dtype))
+    if not (cuda and hyper.wants_16bit and hyper.full_finetuning):
+        return
+    if dtype == "float16":
+        what = "fp16 cannot train all weights"
+        raise ExperimentError(Mistake(key, what, "auto, for fp32 weights and a 16-bit step", dtype))
+    if not bf16:
+        what = "this GPU has no bf16, and fp16 cannot train all weights"
+        expected = "unset, for fp32 weights and a 16-bit step"
+        raise ExperimentError(Mistake("hyperparameters.load_in_16bit", what, expected, "true"))
 
 
 def load_tokenizer(experiment: Experiment, path: str) -> PreTrainedTokenizerBase:
@@ -132,6 +143,8 @@ def load_model(experiment: Experiment, path: str, precision: Precision, *, cuda:
     quantization = _quantization(hyper, precision, cuda=cuda)
     if quantization is not None:
         options |= {"quantization_config": quantization, "device_map": {"": torch.cuda.current_device()}}
+    if hyper.attn_implementation is not None:
+        options["attn_implementation"] = hyper.attn_implementation
     options |= {"trust_remote_code": hyper.trust_remote_code, "cache_dir": hyper.model_cache_dir, "output_loading_info": True}
     try:
         model, report = from_hub(
@@ -141,7 +154,7 @@ def load_model(experiment: Experiment, path: str, precision: Precision, *, cuda:
             lambda cached: AutoModelForCausalLM.from_pretrained(path, local_files_only=cached, **options),
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise _not_loaded(experiment, "model", error) from error
+        raise _no_attention(experiment, error) or _not_loaded(experiment, "model", error) from error
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would initialise them at random, with a warning
         names = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
@@ -167,6 +180,16 @@ def _quantization(hyper: Hyperparameters, precision: Precision, *, cuda: bool) -
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=precision.weights,
     )
+
+
+def _no_attention(experiment: Experiment, error: Exception) -> ExperimentError | None:
+    """The error of an ``attn_implementation`` that this model or this machine does not have; None where it is another error."""
+    name = experiment.hyperparameters.attn_implementation
+    text = str(error).strip()
+    if name is None or not re.search(r"attention|attn", text, re.IGNORECASE) or not isinstance(error, ImportError | ValueError):
+        return None
+    what = f"{experiment.model_name} cannot use {name} here: {text.splitlines()[0]}"
+    return ExperimentError(Mistake("hyperparameters.attn_implementation", what, "unset, or another attention", name))
 
 
 def _not_loaded(experiment: Experiment, part: str, error: Exception) -> Exception:

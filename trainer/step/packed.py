@@ -202,7 +202,7 @@ def _architecture(model: Any, args: DPOConfig, longest: int) -> str | None:
     if _has_router_loss(config, args):
         return f"{kind} has an expert-balancing loss over the whole batch"
     if config._attn_implementation not in ("sdpa", "flex_attention"):
-        return f"{kind} uses {config._attn_implementation} attention, which accepts no custom mask"
+        return f"{kind} uses {config._attn_implementation} attention, and packed rows need sdpa or flex_attention"
     return None
 
 

@@ -35,20 +35,21 @@ def test_a_key_without_a_value_is_its_default_and_one_value_is_a_list_of_one() -
 @pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora", "corda", "loftq"])
 def test_a_start_that_changes_the_base_weights_is_refused_with_the_reason(start: str) -> None:
     assert told(init_lora_weights=start) == (
-        f"init_lora_weights: {start} is not supported: it takes its first weights out of the base model: the DPO reference is the "
-        "model with the adapter switched off, and would no longer be the original; use true or gaussian"
+        f"init_lora_weights: {start} is not supported: it takes its first weights out of the base model: the DPO reference is "
+        "the model with the adapter switched off, and would no longer be the original; use true or gaussian"
     )
 
 
 @pytest.mark.parametrize(
     ("hyper", "sentence"),
     [
-        ({"init_lora_weights": False}, "init_lora_weights: false is not supported: for tests of PEFT: A and B are random, and the "
-         "policy would not start at its DPO reference; use true or gaussian"),
+        ({"init_lora_weights": False}, "init_lora_weights: false is not supported: for tests of PEFT: A and B are random, and "
+         "the policy would not start at its DPO reference; use true or gaussian"),
         ({"init_lora_weights": "kaiming"}, "hyperparameters.init_lora_weights must be true or gaussian"),
         ({"rank_pattern": {"q_proj": 0}}, "hyperparameters.rank_pattern.q_proj must be at least 1"),
         ({"rank_pattern": ["q_proj"]}, "hyperparameters.rank_pattern must be a mapping"),
-        ({"exclude_modules": "("}, "hyperparameters.exclude_modules must be a valid pattern ('(': missing ), unterminated subpattern "
+        ({"exclude_modules": "("},
+         "hyperparameters.exclude_modules must be a valid pattern ('(': missing ), unterminated subpattern "
          "at position 0)"),
         ({"layers_to_transform": [-1]}, "hyperparameters.layers_to_transform.0 must be at least 0"),
         ({"layers_to_transform": [1], "target_modules": ".*q_proj"}, "hyperparameters.layers_to_transform needs target_modules: "

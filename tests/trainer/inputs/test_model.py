@@ -31,6 +31,11 @@ from trainer.inputs.model import Precision, choose_precision, load_model, load_t
         ({"load_in_16bit": False, "load_in_4bit": True}, True, True, "bfloat16 weights, bf16 step"),
         ({"load_in_16bit": False, "load_in_8bit": True}, True, False, "float16 weights, fp16 step"),
         ({"load_in_16bit": False, "load_in_4bit": True}, False, False, "float32 weights, fp32 step"),
+        ({"torch_dtype": "bfloat16"}, False, False, "bfloat16 weights, bf16 step"),
+        ({"torch_dtype": "float32"}, True, True, "float32 weights, fp32 step"),
+        ({"torch_dtype": "float16"}, True, True, "float16 weights, fp16 step"),
+        ({"torch_dtype": "float16", "load_in_4bit": True}, True, True, "float16 weights, fp16 step"),
+        ({"torch_dtype": "bfloat16", "full_finetuning": True}, True, True, "bfloat16 weights, bf16 step"),
     ],
 )
 def test_precision_follows_the_device_unless_the_experiment_says_otherwise(
@@ -40,9 +45,28 @@ def test_precision_follows_the_device_unless_the_experiment_says_otherwise(
 
 
 def test_all_weights_are_not_trained_in_fp16() -> None:
-    hyper = Hyperparameters(full_finetuning=True, load_in_16bit=True)
-    with pytest.raises(ExperimentError, match="fp16 cannot train all weights"):
-        choose_precision(hyper, cuda=True, bf16=False)
+    for settings in ({"load_in_16bit": True}, {"torch_dtype": "float16"}):
+        with pytest.raises(ExperimentError, match="fp16 cannot train all weights"):
+            choose_precision(Hyperparameters(full_finetuning=True, **settings), cuda=True, bf16=False)
+
+
+def test_a_type_that_the_device_lacks_is_refused() -> None:
+    for dtype, cuda, what in (("float16", False, "fp16 needs a GPU"), ("bfloat16", True, "this GPU has no bf16")):
+        with pytest.raises(ExperimentError, match=f"hyperparameters.torch_dtype: {what}"):
+            choose_precision(Hyperparameters(torch_dtype=dtype), cuda=cuda, bf16=False)
+
+
+def test_the_attention_of_the_experiment_is_loaded_and_one_that_is_not_installed_is_told_at_its_key(
+    make_experiment: Callable[..., Experiment],
+) -> None:
+    def load(name: str) -> Any:
+        experiment = make_experiment(attn_implementation=name)
+        precision = choose_precision(experiment.hyperparameters, cuda=False, bf16=False)
+        return load_model(experiment, experiment.model_name, precision, cuda=False)
+
+    assert load("eager").config._attn_implementation == "eager"
+    with pytest.raises(ExperimentError, match=r"hyperparameters.attn_implementation: .* cannot use flash_attention_2 here: "):
+        load("flash_attention_2")
 
 
 def test_the_adapter_s_first_weights_come_from_random_state_alone(make_experiment: Callable[..., Experiment]) -> None:

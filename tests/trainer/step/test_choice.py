@@ -145,7 +145,7 @@ def test_models_whose_attention_looks_elsewhere_take_the_plain_path() -> None:
     assert why("mistral", sliding_window=64) == "mistral has a sliding window of 64 tokens, and the longest sequence has 100"
     assert "mamba carries a state through the sequence" in str(why("mamba", num_key_value_heads=None))
     assert why("bloom", n_head=4) == "bloom does not accept position_ids"
-    assert why("qwen3", attn_implementation="eager") == "qwen3 uses eager attention, which accepts no custom mask"
+    assert why("qwen3", attn_implementation="eager") == "qwen3 uses eager attention, and packed rows need sdpa or flex_attention"
 
 
 def test_another_learning_rate_does_no_forward_of_the_reference_and_another_length_computes_what_it_changed(

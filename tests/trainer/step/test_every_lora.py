@@ -205,7 +205,7 @@ def test_embedding_and_head_are_trained_whole_and_the_reference_stays_the_base_m
 
 
 def test_in_bf16_copies_are_trained_in_fp32_and_read_back_bit_for_bit(
-    bench: Bench, make_experiment: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch
+    bench: Bench,
 ) -> None:
     from trainer.checkpoints.checkpoints import save_verified
     from trainer.inputs.adapter import skip_input_casts
@@ -222,3 +222,11 @@ def test_in_bf16_copies_are_trained_in_fp32_and_read_back_bit_for_bit(
     skip_input_casts(trainer.model)
     casts = {module.cast_input_dtype_enabled for module in trainer.model.modules() if hasattr(module, "lora_variant")}
     assert casts == {True}, "DoRA takes the norm of its base weights in fp32"
+
+
+def test_an_attention_that_packed_rows_cannot_use_is_trained_on_the_plain_path(bench: Bench, common: list[float]) -> None:
+    eager = bench.of(copy.deepcopy(bench.model))
+    eager.model.set_attn_implementation("eager")
+    found, sentence, _, _ = eager.ours({"attn_implementation": "eager"}, "auto", "eager")
+    assert sentence == "plain path: qwen3 uses eager attention, and packed rows need sdpa or flex_attention"
+    assert found == pytest.approx(common, abs=1e-5, rel=1e-5)
