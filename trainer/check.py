@@ -2,8 +2,9 @@
 
     python -m trainer.check ASKED ANSWERS
 
-ASKED holds a JSON list of {"experiment": …, "copy": a folder with a spreadsheet's cells, or null}; ANSWERS gets a list in its
-order: {"pairs", "tokens", "longest", "cut", "notices": [{"text", "is_warning"}]}, or {"error": {"code", "text", "mistakes"}}.
+ASKED holds a JSON list of {"experiment": …, "copy": a folder with a spreadsheet's cells, or null, "row": a training pair's row, 0
+for the first, or null}; ANSWERS gets a list in its order: {"pairs", "tokens", "longest", "cut", "notices": [{"text",
+"is_warning"}]}, with a row also "lengths" and "shown" (see inputs.looked), or {"error": {"code", "text", "mistakes"}}.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from launcher.data.pairs import read_pairs
+from launcher.data.pairs import Pairs, read_pairs
 from launcher.data.rows import Reading
-from launcher.errors import LauncherError, Warned
+from launcher.errors import DataError, LauncherError, Mistake, Warned
 from launcher.experiment.files import read_env
 from launcher.experiment.schema import Experiment
 from launcher.redact import REDACTOR, learn_environment
@@ -34,14 +35,14 @@ def main() -> None:
     asked = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     with stage("importing torch and transformers", after=0):
         from . import prepare  # noqa: F401 - what takes long is imported here, once for all experiments
-    answers = [answer(Experiment.model_validate(one["experiment"]), one["copy"]) for one in asked]
+    answers = [answer(Experiment.model_validate(one["experiment"]), one["copy"], one.get("row")) for one in asked]
     write_whole(Path(sys.argv[2]), json.dumps(REDACTOR.value(answers)))
 
 
-def answer(experiment: Experiment, copy: str | None) -> Mapping[str, Any]:
+def answer(experiment: Experiment, copy: str | None, row: int | None = None) -> Mapping[str, Any]:
     """What a run of ``experiment`` would find of its tokens; the data lie below the working directory."""
     try:
-        return _counted(experiment, None if copy is None else Path(copy))
+        return _counted(experiment, None if copy is None else Path(copy), row)
     except LauncherError as error:
         mistakes = [asdict(mistake) for mistake in getattr(error, "mistakes", ())]
         return {"error": {"code": error.exit_code, "text": str(error), "mistakes": mistakes}}
@@ -50,7 +51,7 @@ def answer(experiment: Experiment, copy: str | None) -> Mapping[str, Any]:
         return {"error": {"code": code, "text": text, "mistakes": []}}
 
 
-def _counted(experiment: Experiment, copy: Path | None) -> Mapping[str, Any]:
+def _counted(experiment: Experiment, copy: Path | None, row: int | None) -> Mapping[str, Any]:
     from .inputs.bucket import model_path
     from .inputs.clock import today
     from .inputs.model import load_tokenizer
@@ -73,7 +74,23 @@ def _counted(experiment: Experiment, copy: Path | None) -> Mapping[str, Any]:
         "longest": tokens.longest,
         "cut": tokens.cut,
         "notices": [{"text": one, "is_warning": isinstance(one, Warned)} for one in notices],
+        **({} if row is None else _looked(experiment, pairs, tokenizer, cache, day, row)),
     }
+
+
+def _looked(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: Path, day: date, row: int) -> Mapping[str, Any]:
+    """The lengths of the training pairs before they are cut, and the pair of ``row``; their tokens are in the cache."""
+    from .inputs.looked import lengths, shown
+    from .inputs.tokens import tokenize
+
+    h, source = experiment.hyperparameters, pairs.sources[0].name
+    uncut = h.model_copy(update={"max_seq_length": 2**31 - 1})
+    whole = tokenize(pairs.train, tokenizer, uncut, source=source, cache=cache, day=day, system=pairs.system).pairs
+    place = next((place for place, line in enumerate(whole.lines.tolist()) if row in (0, line)), None)
+    if place is None:
+        lines = f"{whole.lines[0]} to {whole.lines[-1]}"
+        raise DataError(Mistake(source, f"no pair in row {row}", "the row where a pair begins", f"rows {lines}"))
+    return {"lengths": lengths(whole, h.max_seq_length), "shown": shown(whole[place], h.max_seq_length, tokenizer)}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The command line: parses, calls one function of another room, prints what came back; it alone prints and sets exit codes.
 
-One file per group of verbs: ``files`` check list show init, ``plan``, ``render`` render diff, ``runs`` run, ``submit`` submit
-secrets, ``started`` logs stop resume, ``again``, ``states`` ps status, ``learned`` learned score, ``why``, ``health``,
+One file per group of verbs: ``files`` check list show init, ``data``, ``plan``, ``render`` render diff, ``runs`` run, ``submit``
+submit secrets, ``started`` logs stop resume, ``again``, ``states`` ps status, ``learned`` learned score, ``why``, ``health``,
 ``compare``, ``report``, ``doctor``, ``drill``, ``images`` build prune, ``storage`` upload download push, ``tensorboard``. Verbs
 import what they call: ``launcher --help`` loads click and nothing else.
 """
@@ -18,6 +18,7 @@ from ..redact import learn_environment, redact_output
 from . import (
     again,
     compare,
+    data,
     doctor,
     drill,
     files,
@@ -47,6 +48,7 @@ def launcher(debug: bool) -> None:
 
 for _room in (
     files,
+    data,
     plan,
     render,
     runs,

@@ -23,13 +23,18 @@ from .rows import Reading
 
 @dataclass(frozen=True)
 class CheckedTokens:
-    """The tokens of the training pairs: how many an epoch has, how many the longest sequence, and how many answers are cut."""
+    """The tokens of the training pairs: how many an epoch has, how many the longest sequence, and how many answers are cut.
+
+    ``lengths`` and ``shown``: of trainer.inputs.looked, where they were asked for.
+    """
 
     pairs: int
     tokens: int
     longest: int
     cut: int
     notices: tuple[str, ...] = ()
+    lengths: Mapping[str, Any] | None = None
+    shown: Mapping[str, Any] | None = None
 
     def json(self) -> dict[str, int]:
         return {"pairs": self.pairs, "tokens": self.tokens, "longest": self.longest, "cut": self.cut}

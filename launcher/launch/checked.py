@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from ..data.checked import Checked, CheckedData
 
 
-def check_tokens(found: Checked, *, root: Path = Path(), say: Callable[[str], None]) -> Checked:
+def check_tokens(found: Checked, *, root: Path = Path(), row: int | None = None, say: Callable[[str], None]) -> Checked:
     """``found`` with the tokens of every experiment without a mistake, or what is wrong with them.
+
+    ``row``: the training pair that is shown, 0 for the first; None: none, and no lengths.
 
     ``say`` is told what takes long. Raises LauncherError where the packages that training needs are not installed.
     """
@@ -25,13 +27,13 @@ def check_tokens(found: Checked, *, root: Path = Path(), say: Callable[[str], No
     if not asked:
         return found
     check_installed("--tokens")
-    answers = dict(zip(map(id, asked), _answers(asked, root, say), strict=True))
+    answers = dict(zip(map(id, asked), _answers(asked, root, row, say), strict=True))
     return replace(
         found, experiments=tuple(_with(one, answers[id(one)]) if id(one) in answers else one for one in found.experiments)
     )
 
 
-def _answers(asked: Sequence[CheckedData], root: Path, say: Callable[[str], None]) -> list[dict[str, Any]]:
+def _answers(asked: Sequence[CheckedData], root: Path, row: int | None, say: Callable[[str], None]) -> list[dict[str, Any]]:
     from ..data.sheets.spreadsheet import write_copy
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -43,7 +45,11 @@ def _answers(asked: Sequence[CheckedData], root: Path, say: Callable[[str], None
                 copy = folder / f"read-{number}"
                 write_copy(copy, spreadsheet.files)
             questions.append(
-                {"experiment": one.loaded.experiment.model_dump(mode="json"), "copy": None if copy is None else str(copy)}
+                {
+                    "experiment": one.loaded.experiment.model_dump(mode="json"),
+                    "copy": None if copy is None else str(copy),
+                    "row": row,
+                }
             )
         file = folder / "asked.json"
         file.write_text(json.dumps(questions), encoding="utf-8")
@@ -56,7 +62,9 @@ def _with(one: CheckedData, answer: Mapping[str, Any]) -> CheckedData:
     error = answer.get("error")
     if error is None:
         said = tuple(Warned(notice["text"]) if notice["is_warning"] else notice["text"] for notice in answer["notices"])
-        return replace(one, tokens=CheckedTokens(answer["pairs"], answer["tokens"], answer["longest"], answer["cut"], said))
+        looked = answer.get("lengths"), answer.get("shown")
+        counted = answer["pairs"], answer["tokens"], answer["longest"], answer["cut"]
+        return replace(one, tokens=CheckedTokens(*counted, said, *looked))
     try:
         with one.loaded.placed():
             raise error_of(error)

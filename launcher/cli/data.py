@@ -1,0 +1,116 @@
+"""The verb data: what a person should know of the pairs before training on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ..errors import labelled
+from .options import experiment_argument, file_option, json_option, set_option
+from .screen import complain, facts, fail, notices, say, table
+
+if TYPE_CHECKING:
+    from ..data.pair import Pair
+    from ..data.survey import Survey
+    from ..launch.surveyed import Surveyed
+
+_LONG: Final = 1200  # characters of a part of the shown pair
+
+
+@click.command("data", short_help="Show what an experiment trains on.")
+@experiment_argument(required=False)
+@file_option
+@set_option
+@click.option("--tokens", "row", metavar="ROW", type=click.IntRange(min=1), help="Show the pair of this row token by token.")
+@json_option
+def data(experiment: str | None, file: Path | None, overrides: tuple[str, ...], row: int | None, as_json: bool) -> int:
+    """Show what an experiment trains on: lengths, repeats, what tells the answers apart, and one pair as the model sees it.
+
+    Applies all rules of `launcher check`, with its exit codes. Lengths are in tokens where the packages of
+    dpo-launcher[trainer] are installed, else in characters. What max_seq_length cuts off is marked.
+    """
+    from ..launch.surveyed import surveyed
+
+    found = surveyed(experiment, file=file, overrides=overrides, row=row, say=complain)
+    if as_json:
+        click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
+    elif found.survey is not None:
+        _show(found, found.survey, by_token=row is not None)
+    for error in found.checked.errors:
+        fail(str(error))
+    return found.checked.errors[-1].exit_code if found.checked.errors else 0
+
+
+def _show(found: Surveyed, survey: Survey, *, by_token: bool) -> None:
+    one = found.one
+    assert one is not None
+    assert one.pairs is not None
+    say(f"{one.loaded.key}: {survey.training:,} training pairs, {survey.validation:,} validation pairs")
+    facts({"data": "\n".join(f"{source.name}: {source.rows:,} rows" for source in one.pairs.sources)})
+    unit = next(iter(survey.lengths.values())).unit
+    say()
+    table([(unit, "median", "95 %", "longest", "cut"), *_lengths(survey)])
+    say()
+    facts(_facts(survey))
+    if found.missing is not None:
+        say(labelled(f"lengths are in characters: {found.missing}"), indent=4)
+    notices(one.notices)
+    tokens = one.tokens
+    say()
+    if tokens is not None and tokens.shown is not None:
+        _show_tokens(tokens.shown, by_token=by_token)
+    elif found.pair is not None:
+        _show_text(found.pair)
+
+
+def _lengths(survey: Survey) -> Iterator[tuple[str, ...]]:
+    for name, of in survey.lengths.items():
+        cut = "" if of.cut is None else f"{of.cut:,} at the end" if of.cut else "0"
+        yield name, f"{of.median:,}", f"{of.high:,}", f"{of.longest:,}", cut
+
+
+def _facts(survey: Survey) -> Mapping[str, str | None]:
+    bias = survey.bias
+    apart = f"{abs(bias.median):,} {bias.unit} {'longer' if bias.median >= 0 else 'shorter'} (median)"
+    same = f"{survey.repeated:,} repeated, {survey.contradicting:,} contradict another one"
+    leaked = (
+        f"{survey.leaked:,} are training pairs, {survey.near:,} have a training pair's prompt (case, spaces, punctuation apart)"
+    )
+    forms = [
+        f"{form.name}: {form.chosen:.0%} of the chosen answers, {form.rejected:.0%} of the rejected ones"
+        for form in survey.formats
+    ]
+    return {
+        "length": f"the chosen answer is longer in {bias.share:.0%} of the pairs; it is {apart}",
+        "pairs": same,
+        "validation": leaked if survey.validation else "no pairs",
+        "formats": "\n".join(forms) or "the same in chosen and rejected answers",
+    }
+
+
+def _show_tokens(shown: Mapping[str, Any], *, by_token: bool) -> None:
+    say(f"row {shown['line']} as the model sees it" + (", token by token" if by_token else ""))
+    join = "|" if by_token else ""
+    parts = {"prompt": join.join(shown["prompt"])}
+    for name in ("chosen", "rejected"):
+        kept, cut = shown[name]["kept"], shown[name]["cut"]
+        parts[name] = join.join(kept) + (f" [cut: {join.join(cut)}]" if cut else "")
+    facts({name: _short(text) for name, text in parts.items()})
+    counts: Sequence[int] = [len(shown["prompt"]), *(len(shown[n]["kept"]) for n in ("chosen", "rejected"))]
+    facts({"tokens": "prompt {}, chosen {}, rejected {}".format(*counts)})
+
+
+def _show_text(pair: Pair) -> None:
+    say(f"row {pair.line}, before the chat template")
+    facts({"system": pair.system, "prompt": _short(pair.user), "chosen": _short(pair.chosen), "rejected": _short(pair.rejected)})
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONG else f"{text[:_LONG]} … ({len(text) - _LONG:,} more characters)"
+
+
+VERBS = (data,)

@@ -1,0 +1,68 @@
+"""``launcher data``: the pairs of one experiment, surveyed; in tokens where the trainer is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data.survey import PARTS, Bias, Lengths, Survey, survey
+from ..errors import LauncherError
+from .asked import check_installed
+from .checked import check_tokens
+
+if TYPE_CHECKING:
+    from ..data.checked import Checked, CheckedData
+    from ..data.pair import Pair
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """``survey`` is None where the data cannot be read, ``missing`` says why there are no tokens; ``pair`` is the one to show."""
+
+    checked: Checked
+    survey: Survey | None
+    pair: Pair | None
+    missing: str | None
+
+    @property
+    def one(self) -> CheckedData | None:
+        return self.checked.experiments[0] if self.checked.experiments else None
+
+    def json(self) -> dict[str, Any]:
+        found = self.one
+        shown = found.tokens.shown if found is not None and found.tokens is not None else None
+        return {
+            **(found.json() if found is not None else {}),
+            "mistakes": self.checked.json()["mistakes"],
+            "survey": None if self.survey is None else self.survey.json(),
+            "shown": shown,
+        }
+
+
+def surveyed(
+    name: str | None, *, file: Path | None, overrides: Sequence[str], row: int | None, say: Callable[[str], None]
+) -> Surveyed:
+    """Reads the data of the experiment ``name`` and counts; ``row``: of the pair to show, None for the first.
+
+    Mistakes of file and data are in the value. Raises UsageError for an override without ``=``.
+    """
+    from ..data import checked
+
+    found = checked.check(name, file=file, overrides=overrides, say=say)
+    one = found.experiments[0] if len(found.experiments) == 1 else None
+    if one is None or one.pairs is None or not one.pairs.train:
+        return Surveyed(found, None, None, None)
+    pair = next((pair for pair in one.pairs.train if row in (None, pair.line)), None)
+    counted = survey(one.pairs)
+    try:
+        check_installed("a count of tokens")
+    except LauncherError as error:
+        return Surveyed(found, counted, pair, str(error))
+    found = check_tokens(found, row=0 if row is None else row, say=say)
+    tokens = found.experiments[0].tokens
+    if tokens is None or tokens.lengths is None:
+        return Surveyed(found, counted, pair, "the tokens cannot be made")
+    parts = {name: Lengths("tokens", **tokens.lengths["parts"][name]) for name in PARTS}
+    return Surveyed(found, replace(counted, lengths=parts, bias=Bias("tokens", **tokens.lengths["bias"])), pair, None)

@@ -1,0 +1,56 @@
+"""`launcher data`: one screen before training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launcher.cli import main
+from launcher.launch import asked
+
+ROWS = "".join(f"Question {n}?,Answer {n}.,No\n" for n in range(24))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an experiment, on a machine without the trainer's packages."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "configs" / "e.yml").write_text("exp_1:\n  experiment_id: 1\n  model_name: org/model\n  datasets_path: data\n")
+    (tmp_path / "data" / "training_data.csv").write_text("prompt,chosen,rejected\n" + ROWS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(asked, "find_spec", lambda name: None)
+    return tmp_path
+
+
+def typed(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(["data", *args])
+    return int(ended.value.code or 0), *capsys.readouterr()
+
+
+def test_one_screen_has_lengths_what_tells_the_answers_apart_and_a_pair(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = typed(capsys, "exp_1")
+    assert code == 0
+    assert out.splitlines()[0] == "exp_1: 24 training pairs, 0 validation pairs"
+    assert "characters  median  95 %  longest  cut\nprompt      12      12    12\n" in out
+    assert "the chosen answer is longer in 100% of the pairs; it is 8 characters longer (median)" in out
+    assert "a full stop at the end: 100% of the chosen answers, 0% of the rejected ones" in out
+    assert "notice: lengths are in characters: a count of tokens needs torch" in out
+    assert out.endswith("row 2, before the chat template\nprompt      Question 0?\nchosen      Answer 0.\nrejected    No\n")
+
+
+def test_json_has_the_counts_and_the_experiment(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = typed(capsys, "exp_1", "--json")
+    found = json.loads(out)
+    assert (code, found["key"], found["training_pairs"]) == (0, "exp_1", 24)
+    assert found["survey"]["bias"] == {"unit": "characters", "share": 1.0, "median": 8}
+
+
+def test_mistakes_in_the_data_end_as_check_does(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "data" / "training_data.csv").write_text("prompt,chosen,rejected\nWho?,#REF!,no\n")
+    code, out, err = typed(capsys, "exp_1")
+    assert (code, out) == (43, "")
+    assert "error: data/training_data.csv:2: the error of a formula in column 'chosen'" in err

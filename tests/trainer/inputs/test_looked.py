@@ -1,0 +1,43 @@
+"""The lengths in tokens and the pair that `launcher data` shows."""
+
+from __future__ import annotations
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from trainer.inputs.looked import lengths, shown
+from trainer.inputs.token_pairs import TokenPair, TokenPairs
+
+
+@pytest.fixture(scope="module")
+def of_bytes() -> PreTrainedTokenizerFast:
+    """A token for each byte, as the parts of an emoji are in a tokenizer that lacks it."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={character: number for number, character in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+def test_lengths_are_counted_before_the_cut_and_say_how_many_lose_their_end() -> None:
+    pairs = TokenPairs.of([TokenPair([1] * 4, [1] * 3, [1] * 9, 2), TokenPair([1] * 6, [1] * 5, [1] * 2, 3)])
+    found = lengths(pairs, 10)
+    assert found["parts"]["prompt"] == {"median": 4, "high": 6, "longest": 6, "cut": 0}
+    assert found["parts"]["chosen"] == {"median": 3, "high": 5, "longest": 5, "cut": 1}
+    assert found["parts"]["rejected"] == {"median": 2, "high": 9, "longest": 9, "cut": 1}
+    assert found["bias"] == {"share": 0.5, "median": -6}
+
+
+def test_a_pair_is_shown_token_by_token_with_the_cut_and_a_character_of_several_tokens_once(
+    of_bytes: PreTrainedTokenizerFast,
+) -> None:
+    def ids(text: str) -> list[int]:
+        return list(of_bytes(text)["input_ids"])
+
+    found = shown(TokenPair(ids("Hi"), ids("ok 🙂!"), ids("no"), 7), 7, of_bytes)
+    assert found["line"] == 7
+    assert found["prompt"] == ["H", "i"]
+    assert found["chosen"]["kept"] + found["chosen"]["cut"] == ["o", "k", " ", "", "", "", "🙂", "!"]
+    assert found["chosen"]["cut"] == ["", "🙂", "!"]
+    assert found["rejected"] == {"kept": ["n", "o"], "cut": []}
