@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,8 +74,10 @@ def _lengths(survey: Survey) -> Iterator[tuple[str, ...]]:
 
 
 def _facts(survey: Survey) -> Mapping[str, str | None]:
-    bias = survey.bias
-    apart = f"{abs(bias.median):,} {bias.unit} {'longer' if bias.median >= 0 else 'shorter'} (median)"
+    bias, length = survey.bias, None
+    if bias is not None:
+        apart = f"{abs(bias.median):,} {bias.unit} {'longer' if bias.median >= 0 else 'shorter'} (median)"
+        length = f"the chosen answer is longer in {bias.share:.0%} of the pairs; it is {apart}"
     same = f"{survey.repeated:,} repeated, {survey.contradicting:,} contradict another one"
     leaked = (
         f"{survey.leaked:,} are training pairs, {survey.near:,} have a training pair's prompt (case, spaces, punctuation apart)"
@@ -85,10 +87,10 @@ def _facts(survey: Survey) -> Mapping[str, str | None]:
         for form in survey.formats
     ]
     return {
-        "length": f"the chosen answer is longer in {bias.share:.0%} of the pairs; it is {apart}",
+        "length": length,
         "pairs": same,
         "validation": leaked if survey.validation else "no pairs",
-        "formats": "\n".join(forms) or "the same in chosen and rejected answers",
+        "formats": ("\n".join(forms) or "the same in chosen and rejected answers") if bias is not None else None,
     }
 
 
@@ -96,17 +98,19 @@ def _show_tokens(shown: Mapping[str, Any], *, by_token: bool) -> None:
     say(f"row {shown['line']} as the model sees it" + (", token by token" if by_token else ""))
     join = "|" if by_token else ""
     parts = {"prompt": join.join(shown["prompt"])}
-    for name in ("chosen", "rejected"):
+    answers = [name for name in ("chosen", "rejected") if shown[name]["kept"] or shown[name]["cut"]]
+    for name in answers:
         kept, cut = shown[name]["kept"], shown[name]["cut"]
         parts[name] = join.join(kept) + (f" [cut: {join.join(cut)}]" if cut else "")
     facts({name: _short(text) for name, text in parts.items()})
-    counts: Sequence[int] = [len(shown["prompt"]), *(len(shown[n]["kept"]) for n in ("chosen", "rejected"))]
-    facts({"tokens": "prompt {}, chosen {}, rejected {}".format(*counts)})
+    counts = [f"prompt {len(shown['prompt'])}", *(f"{name} {len(shown[name]['kept'])}" for name in answers)]
+    facts({"tokens": ", ".join(counts)})
 
 
 def _show_text(pair: Pair) -> None:
     say(f"row {pair.line}, before the chat template")
-    facts({"system": pair.system, "prompt": _short(pair.user), "chosen": _short(pair.chosen), "rejected": _short(pair.rejected)})
+    parts = {"system": pair.system, "prompt": pair.user, "chosen": pair.chosen, "rejected": pair.rejected}
+    facts({name: text and _short(text) for name, text in parts.items()})
 
 
 def _short(text: str) -> str:

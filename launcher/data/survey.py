@@ -49,12 +49,15 @@ class Format:
 
 @dataclass(frozen=True)
 class Survey:
-    """``near``: validation pairs whose prompt is a training prompt, apart from case, spaces and punctuation."""
+    """``near``: validation pairs whose prompt is a training prompt, apart from case, spaces and punctuation.
+
+    Without rejected answers (method: sft) there are no lengths of them, no bias and no formats.
+    """
 
     training: int
     validation: int
     lengths: Mapping[str, Lengths]
-    bias: Bias
+    bias: Bias | None
     repeated: int
     contradicting: int
     leaked: int
@@ -70,16 +73,14 @@ def survey(pairs: Pairs) -> Survey:
     train = pairs.train
     contents = Counter((pair.user, pair.chosen, pair.rejected) for pair in train)
     prompts = {squeezed(pair.user) for pair in train}
-    parts = {
-        "prompt": [len(p.user) for p in train],
-        "chosen": [len(p.chosen) for p in train],
-        "rejected": [len(p.rejected) for p in train],
-    }
+    rejected = [pair.rejected for pair in train if pair.rejected is not None]
+    texts = [[pair.user for pair in train], [pair.chosen for pair in train], *([rejected] if rejected else [])]
+    parts = {name: list(map(len, of)) for name, of in zip(PARTS, texts, strict=False)}
     return Survey(
         len(train),
         len(pairs.validation),
         {name: lengths_of(of, "characters") for name, of in parts.items()},
-        bias_of(parts["chosen"], parts["rejected"], "characters"),
+        bias_of(parts["chosen"], parts["rejected"], "characters") if rejected else None,
         len(train) - len(contents),
         sum(count for one, count in contents.items() if (one[0], one[2], one[1]) in contents),
         sum((pair.user, pair.chosen, pair.rejected) in contents for pair in pairs.validation),
@@ -113,7 +114,7 @@ def squeezed(text: str) -> str:
 
 def formats_of(pairs: Sequence[Pair]) -> tuple[Format, ...]:
     """The forms that are much more frequent in the chosen answers than in the rejected ones, or the other way round."""
-    if len(pairs) < _LEAST:
+    if len(pairs) < _LEAST or pairs[0].rejected is None:
         return ()
     found = []
     for name, has in _FORMS.items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.survey import PARTS, Bias, Lengths, Survey, survey
+from ..data.survey import Bias, Lengths, Survey, survey
 from ..errors import LauncherError
 from .asked import check_installed
 from .checked import check_tokens
@@ -64,5 +64,6 @@ def surveyed(
     tokens = found.experiments[0].tokens
     if tokens is None or tokens.lengths is None:
         return Surveyed(found, counted, pair, "the tokens cannot be made")
-    parts = {name: Lengths("tokens", **tokens.lengths["parts"][name]) for name in PARTS}
-    return Surveyed(found, replace(counted, lengths=parts, bias=Bias("tokens", **tokens.lengths["bias"])), pair, None)
+    parts = {name: Lengths("tokens", **tokens.lengths["parts"][name]) for name in counted.lengths}
+    bias = None if counted.bias is None else Bias("tokens", **tokens.lengths["bias"])
+    return Surveyed(found, replace(counted, lengths=parts, bias=bias), pair, None)

@@ -52,3 +52,8 @@ def test_answers_in_another_script_are_named_and_few_pairs_say_nothing() -> None
     assert formats_of(pairs) == (Format("Cyrillic script", 1.0, 0.0), Format("Latin script", 0.0, 1.0))
     assert formats_of(pairs[:19]) == ()
     assert [script(text) for text in ("12 !", "你好", "γεια")] == ["", "Cjk", "Greek"]
+
+
+def test_pairs_without_a_rejected_answer_have_neither_its_lengths_nor_a_bias() -> None:
+    found = survey(Pairs(tuple(Pair(None, f"q {n}", "- a", None, n) for n in range(20)), (), (), ()))
+    assert (list(found.lengths), found.bias, found.formats) == (["prompt", "chosen"], None, ())
