@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,3 +186,57 @@ def test_a_row_of_pairs_without_rejected_answers_is_their_prompts_and_answers(bu
     assert ids == {0: [1, 2, 3, 4], 1: [6, 7], 2: [9]}
     assert targets == {0: [4, 5], 1: [7, 8], 2: [10]}
     assert np.array_equal(np.concatenate([row.side.numpy() for row in rows]), np.zeros(5))
+
+
+@pytest.mark.slow
+def test_two_ranks_have_the_losses_gradients_and_figures_of_one(tmp_path: Path, make_experiment: MakeExperiment) -> None:
+    pairs = 7  # in the last step one rank has two answers, the other one
+    experiment = make_experiment(experiment={"method": "sft"}, **SETTINGS)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(of_rank, (tmp_path, experiment.model_dump_json(), pairs, port), nprocs=2)
+    alone = epoch(tmp_path / "one", experiment, pairs, "fast")
+    for path in ("fast", "plain"):
+        for rank in (0, 1):
+            found = torch.load(tmp_path / f"{path}-{rank}.pt")
+            for mine, other in zip(found["lines"], alone["lines"], strict=True):
+                assert mine == pytest.approx(other, rel=1e-4), path
+            assert found["evaluated"] == pytest.approx(alone["evaluated"], rel=1e-4)
+            assert found["trained"] == pairs
+            for name, value in alone["weights"].items():
+                torch.testing.assert_close(found["weights"][name], value, rtol=1e-3, atol=1e-5)
+
+
+def of_rank(rank: int, root: Path, experiment: str, pairs: int, port: int) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    for path in ("fast", "plain"):
+        found = epoch(root / str(rank), Experiment.model_validate_json(experiment), pairs, path, rank=rank, world=2)
+        torch.save(found, root / f"{path}-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def epoch(root: Path, experiment: Experiment, pairs: int, path: str, **place: int) -> dict[str, Any]:
+    """What an epoch leaves: log lines, an evaluation of the same answers, weights, and how many pairs were trained."""
+    from tests.trainer.conftest import trainer_of
+    from trainer.step.choice import choose_path, take_path
+    from trainer.step.sft import SFTTrainer
+
+    # Two ranks of one micro-batch of two, or one rank with two of them.
+    world = place.get("world", 1)
+    h = experiment.hyperparameters.model_copy(update={"gradient_accumulation_steps": 2})
+    experiment = experiment.model_copy(
+        update={"hyperparameters": h, "launch": experiment.launch.model_copy(update={"global_batch_size": 4})}
+    )
+    trainer, tokens, precision = trainer_of(root / path, experiment, pairs=pairs, kind=SFTTrainer, **place)
+    assert trainer.args.gradient_accumulation_steps == 2 // world
+    choice = choose_path(trainer, path, tokens, None)
+    take_path(trainer, choice, precision, "w", [("train.csv", tokens), ("held out", tokens)], root / "cache")
+    trainer.eval_dataset = tokens.dataset()
+    with_weights(trainer.model)
+    trainer.train()
+    lines = [{name: line[name] for name in (*NAMES, "num_tokens")} for line in trainer.state.log_history if "loss" in line]
+    metrics = trainer.evaluate()
+    evaluated = [metrics[f"eval_{name}"] for name in ("loss", "entropy", "mean_token_accuracy")]
+    return {"lines": lines, "evaluated": evaluated, "weights": weights(trainer), "trained": trainer.pairs_trained}
