@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import posixpath
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Final
 
 from ..errors import CredentialError, LauncherError, UnreachableError, UsageError, Warned
-from ..hub import FOLDER, of_network, refusal
-from ..job.model import ADAPTER
+from ..hub import of_network, refusal
 from ..job.target import Target
-from ..redact import REDACTOR
+from .public_files import Files, public_files
 
-CARD: Final = "README.md"
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_TEMPLATE: Final = "[More Information Needed]"  # in the card that PEFT writes
-_WEIGHTS: Final = ("*.safetensors", "adapter_model.bin", "pytorch_model*.bin")
-_PUBLIC: Final = (*_WEIGHTS, "*.json", "*.jinja", "*.model", "*.txt", "*.md", "*.py", "LICENSE*", "NOTICE*")
-_OF_A_TRAINING: Final = ("trainer_state.json", "origin.json", "all_results.json", "train_results.json", "eval_results.json")
 _XET_OF_NONE: Final = re.compile(r"404.*xet-write-token", re.DOTALL)
-_WHOLE: Final = 64 * 1024 * 1024  # bytes: a smaller text file is searched for secrets
 
 
 @dataclass(frozen=True)
@@ -52,18 +41,6 @@ class Pushed:
     notices: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Files:
-    """What is pushed: contents, or the path of a file that is sent as it is, by names; ``notices``: what is not, and why."""
-
-    contents: Mapping[str, bytes | Path]
-    notices: tuple[str, ...]
-
-    @property
-    def bytes(self) -> int:
-        return sum(len(one) if isinstance(one, bytes) else one.stat().st_size for one in self.contents.values())
-
-
 def push(target: Target, to: Destination, env: Mapping[str, str]) -> Pushed:
     """Commits the files of ``target`` to the repository, which is made where it does not exist; the same files make no commit.
 
@@ -73,7 +50,7 @@ def push(target: Target, to: Destination, env: Mapping[str, str]) -> Pushed:
     if _REPOSITORY.fullmatch(to.repository) is None:
         raise UsageError(f"--to {to.repository}: must be owner/name, for example my-team/my-adapter")
     _check_verified(target)
-    files = files_of(target, to.repository)
+    files = public_files(target.weights, to.repository)
     if find_spec("huggingface_hub") is None:
         raise LauncherError("push needs the hub's client, huggingface_hub\n    hint:     pip install 'dpo-launcher[trainer]'")
     from huggingface_hub import HfApi
@@ -86,96 +63,10 @@ def push(target: Target, to: Destination, env: Mapping[str, str]) -> Pushed:
     return Pushed(url, done, done != before, len(files.contents), files.bytes, (*files.notices, *notices))
 
 
-def files_of(target: Target, repository: str) -> Files:
-    """The public files of ``target``'s folder: its card names the repository, its configuration no path of this machine.
-
-    Raises UsageError where there are no weights, or where a text has a secret in it.
-    """
-    folder, left = target.weights, []
-    contents: dict[str, bytes | Path] = {}
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() or path.name in _OF_A_TRAINING or not any(fnmatch(path.name, one) for one in _PUBLIC):
-            left.append(path.name + "/" * path.is_dir())
-            continue
-        contents[path.name] = path
-    if not any(fnmatch(name, one) for name in contents for one in _WEIGHTS):
-        raise UsageError(f"{folder} holds no weights (*.safetensors)")
-    notices: list[str] = []
-    shown = [name for name in left if not name.startswith(".")]
-    if shown:
-        more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
-        notices.append(f"not pushed: {', '.join(shown[:5])}{more}")
-    notices += _card(contents, repository)
-    notices += _name_base(contents)
-    _check_secrets(contents, folder)
-    return Files(contents, tuple(notices))
-
-
 def _check_verified(target: Target) -> None:
     """Raises UsageError for a run whose weights were never read back and compared."""
     if target.run is not None and not ((target.run.read_record().get("result") or {}).get("verified") or {}).get("tensors"):
         raise UsageError(f"{target.name}: its weights were not read back and compared; its training did not end")
-
-
-def _card(contents: dict[str, bytes | Path], repository: str) -> Iterator[str]:
-    """Puts the repository into the card's lines that load the model."""
-    file = contents.get(CARD)
-    if not isinstance(file, Path):
-        yield Warned(f"no {CARD}: the hub's page of the model will be empty")
-        return
-    text = file.read_text(encoding="utf-8")
-    if _TEMPLATE in text:  # of a run of an earlier version
-        del contents[CARD]
-        yield Warned(f"{CARD} is PEFT's empty template and is not pushed: write a card, then push again")
-        return
-    contents[CARD] = text.replace(f'"{FOLDER}"', f'"{repository}"').encode()
-
-
-def _name_base(contents: dict[str, bytes | Path]) -> Iterator[str]:
-    """Replaces a base model that is a path by its name on the hub, as the card has it, else by the last part of the path."""
-    file = contents.get(ADAPTER)
-    if not isinstance(file, Path):
-        return
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        base = str(config["base_model_name_or_path"])
-    except (ValueError, KeyError, TypeError):
-        return
-    known = _base_of_card(contents)
-    if known is not None and base != known:
-        contents[ADAPTER] = _json({**config, "base_model_name_or_path": known})
-    elif known is None and (_REPOSITORY.fullmatch(base) is None or Path(base).exists()):
-        name = posixpath.basename(base.rstrip("/"))
-        contents[ADAPTER] = _json({**config, "base_model_name_or_path": name})
-        yield Warned(f"its base model, {name}, is on no hub that is known: who loads the adapter needs the folder of that model")
-
-
-def _base_of_card(contents: Mapping[str, bytes | Path]) -> str | None:
-    import yaml
-
-    card = contents.get(CARD)
-    if not isinstance(card, bytes) or not card.startswith(b"---\n"):
-        return None
-    with suppress(ValueError, yaml.YAMLError, AttributeError):
-        base = yaml.safe_load(card.split(b"\n---", 1)[0]).get("base_model")
-        return base if isinstance(base, str) and _REPOSITORY.fullmatch(base) else None
-    return None
-
-
-def _json(config: Mapping[str, Any]) -> bytes:
-    return json.dumps(config, indent=2).encode()
-
-
-def _check_secrets(contents: Mapping[str, bytes | Path], folder: Path) -> None:
-    for name, content in contents.items():
-        if any(fnmatch(name, one) for one in _WEIGHTS):
-            continue
-        if isinstance(content, Path) and content.stat().st_size > _WHOLE:
-            continue
-        body = content if isinstance(content, bytes) else content.read_bytes()
-        secret = REDACTOR.named(body.decode("utf-8", "replace"))
-        if secret is not None:
-            raise UsageError(f"{folder / name} has the value of {secret} in it; remove it, then push again")
 
 
 def _made(api: Any, to: Destination) -> tuple[str | None, list[str]]:

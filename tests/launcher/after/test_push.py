@@ -96,12 +96,26 @@ def test_what_a_training_needs_for_itself_is_not_pushed(hub: WritableHub, run: T
     assert done.notices == ("not pushed: checkpoint-4/, optimizer.pt, trainer_state.json, training_args.bin",)
 
 
-def test_a_base_that_no_card_names_is_pushed_without_its_path(hub: WritableHub, run: Target) -> None:
-    (run.weights / "README.md").write_text("---\nlibrary_name: peft\n---\n")
+@pytest.mark.parametrize(
+    ("card", "base", "pushed"),
+    [
+        ("library_name: peft", "/dpo/cache/staged/0123/tiny", "tiny"),
+        ("library_name: peft", "s3://models/tiny", "tiny"),
+        ("library_name: peft", "gpt2", None),
+        ("base_model: gpt2", "gpt2", None),
+        ("tags:\n- dpo-launcher", "models/tiny", "tiny"),
+    ],
+)
+def test_a_base_that_is_a_path_is_pushed_without_it(
+    hub: WritableHub, run: Target, card: str, base: str, pushed: str | None
+) -> None:
+    (run.weights / "README.md").write_text(f"---\n{card}\n---\n")
+    (run.weights / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
     done = sent(hub, run)
     config = json.loads(hub.repositories["me/mine"].files()["adapter_config.json"])
-    assert config["base_model_name_or_path"] == "tiny"
-    assert "its base model, tiny, is on no hub that is known" in done.notices[0]
+    assert config["base_model_name_or_path"] == (pushed or base)
+    said = "its base model, tiny, is on no hub that is known: who loads the adapter needs the folder of that model"
+    assert done.notices == ((said,) if pushed else ())
 
 
 def test_the_empty_template_of_an_earlier_version_is_left_out(hub: WritableHub, run: Target) -> None:
