@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from launcher.cli import launcher
 from launcher.cli.learned import draw
 from launcher.errors import LauncherError, UsageError
+from launcher.experiment.schema import Experiment
 from launcher.runs.learned import Learned
 from launcher.runs.run_dir import RunDir
 
@@ -261,3 +262,17 @@ def test_a_narrow_terminal_leaves_the_intervals_out_and_wraps_no_figure(
     printed = capsys.readouterr().out
     assert printed.startswith(TABLE)
     assert "95 %" not in printed
+
+
+def test_a_run_of_sft_has_no_rewards_to_group_or_to_score(home: Path) -> None:
+    run = RunDir(home / "data/dpo/model/exp_1/m/runs/first")
+    run.adapter.mkdir()
+    experiment = Experiment.parse({"model_name": "m", "datasets_path": "d", "method": "sft"})
+    run.experiment.write_text(experiment.model_dump_json())
+    after = {"eval_loss": 2.0, "eval_mean_token_accuracy": 0.5}
+    run.update_record(method="sft", result={"before": after, "after": after, "learned": {"samples": 1}})
+    assert "token accuracy" in ask("first").output
+    assert str(ask("first", "--by", "topic").exception) == "--by topic: first is a run of method: sft and has no rewards to group"
+    done = CliRunner().invoke(launcher, ["score", "first", "--data", "new.csv"])
+    assert isinstance(done.exception, UsageError)
+    assert str(done.exception) == "first is a run of method: sft and has no rewards; score a run of method: dpo"

@@ -168,3 +168,17 @@ def test_steps_and_tokens_follow_the_epochs():
 def test_the_speed_of_an_unknown_device_is_not_guessed():
     assert said(Machine(gpu=Gpu("new", 24 << 30, None))).seconds is None
     assert said(Machine(cuda=False)).seconds is None
+
+
+def test_sft_computes_one_sequence_a_pair_and_no_reference():
+    fields = {"model_name": "m", "datasets_path": "d", "validation_filename": "v.csv"}
+    of_sft = Experiment.parse({**fields, "method": "sft", "hyperparameters": {"dpo_path": "plain"}})
+    one = Work(400, 200_000, 200_000, 700, 700, True, answer_tokens=100_000)
+    both = Work(400, 400_000, 300_000, 700, 1000, True)  # the same answers twice
+    assert (one.sequences, one.answers, both.sequences) == (1, 100_000, 2)
+    sft, dpo = estimate(of_sft, CONFIG, one, CARD), said(work=both, dpo_path="plain")
+    assert (sft.row, dpo.row) == (2 * 700, 2 * 2 * 700)
+    assert sft.notes == ("plain path: sequences are padded",)
+    twice = estimate(of_sft, CONFIG, replace(one, held_out=400), CARD)
+    forward = (twice.flops - sft.flops) / twice.evaluations  # without the reference's
+    assert dpo.flops == pytest.approx(2 * sft.flops + 2 * forward), "and the reference's pass over both answers"

@@ -124,6 +124,14 @@ def test_rewards_under_another_beta_are_not_compared_unwarned(tmp_path: Path):
     assert list(found.notices) == ["beta differs: rewards and margins are multiples of beta; compare accuracies"]
 
 
+def test_losses_of_another_method_are_not_compared_unwarned(tmp_path: Path):
+    of_sft = {**Made("b").experiment().model_dump(mode="json"), "method": "sft"}
+    earlier = {name: value for name, value in Made("c").experiment().model_dump(mode="json").items() if name != "method"}
+    found = compared(tmp_path, Made("a"), Made("b", record={"experiment": of_sft}))
+    assert list(found.notices) == ["method differs: their losses are not comparable, and SFT has no rewards"]
+    assert compared(tmp_path / "dpo", Made("a"), Made("c", record={"experiment": earlier})).notices == ()
+
+
 def test_a_run_that_is_not_done_says_which_step_its_figures_are_of(tmp_path: Path):
     stopped = {"outcome": {"state": "stopped", "exit_code": 143}, "result": None}
     found = compared(tmp_path, Made("a"), Made("b", steps=15, total=40, record=stopped))

@@ -83,6 +83,13 @@ def test_known_figures_come_first_and_unknown_ones_get_a_chart_unless_they_are_c
     ]
 
 
+def test_token_accuracy_is_a_main_chart_only_where_there_are_no_rewards(run: RunDir):
+    alone = log(run, loss=[2.0, 1.0], mean_token_accuracy=[0.1, 0.2])
+    assert [(chart.key, chart.is_main) for chart in charts([alone])] == [("loss", True), ("token_accuracy", True)]
+    beside = log(run, mean_token_accuracy=[0.1, 0.2], **{"rewards/margins": [0.0, 1.0]})
+    assert [(chart.key, chart.is_main) for chart in charts([beside])] == [("token_accuracy", False), ("margin", True)]
+
+
 def test_memory_and_gpu_use_are_recognised_by_their_names(run: RunDir):
     found = log(run, gpu_memory_gib=[1.0, 2.0], gpu_utilization=[0.1, 0.9])
     assert {chart.key: [name for name, _ in chart.parts] for chart in charts([found])} == {

@@ -52,6 +52,17 @@ def test_short_lines():
     ]
 
 
+def test_a_line_without_rewards_shows_how_many_tokens_the_model_ranks_first():
+    metrics = [line(step=12, loss=2.5, mean_token_accuracy=0.4567, learning_rate=2e-4)]
+    metrics += [line("eval", step=50, eval_loss=2.25, eval_mean_token_accuracy=0.5)]
+    assert [short(parse(text)) for text in metrics] == [
+        "step  12/165  loss 2.5000  token accuracy 0.457  lr 2.00e-04",
+        "step  50/165  eval  loss 2.2500  token accuracy 0.500",
+    ]
+    with_rewards = parse(line(step=1, loss=0.5, mean_token_accuracy=0.4, **{"rewards/margins": 0.0}))
+    assert "token" not in short(with_rewards)
+
+
 def test_what_rounds_to_zero_has_no_minus_sign():
     text = line(step=1, total=9, loss=-0.00001, **{"rewards/margins": -2e-7, "rewards/accuracies": 0.0})
     assert short(parse(text)) == "step 1/9  loss 0.0000  margin +0.000  accuracy 0.00"

@@ -210,3 +210,18 @@ def test_a_finding_that_is_not_sent_is_a_warning_in_the_log(
         _begun(run, server, monkeypatch)
         assert len(_sent(server)) == 2
     assert capsys.readouterr().out.count("warning: notification not sent: HOOK: the server answered HTTP 404\n") == 2
+
+
+def test_a_run_of_sft_tells_its_loss_though_it_has_no_rewards(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    from launcher.health import Finding
+    from trainer.processes.notify import tell_findings
+
+    run.update_record(method="sft")
+    run.logs.mkdir(exist_ok=True)
+    lines = [{"type": "eval", "step": 2, "eval_loss": 2.25}, {"type": "train", "step": 3, "loss": 2.5}]
+    run.steps.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with hook() as server:
+        monkeypatch.setenv("HOOK", server.url)
+        tell_findings(run, "HOOK", [Finding("slow", "warn", 1, 3, "it is slow", "look")])
+        (message,) = _sent(server)
+    assert message["text"].splitlines()[-1] == "loss 2.2500 (validation pairs, step 2)"
