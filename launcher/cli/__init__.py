@@ -1,9 +1,9 @@
 """The command line: parses, calls one function of another room, prints what came back; it alone prints and sets exit codes.
 
-One file per group of verbs: ``files`` check list show init, ``data``, ``plan``, ``render`` render diff, ``runs`` run, ``submit``
-submit secrets, ``started`` logs stop resume, ``again``, ``states`` ps status, ``learned`` learned score, ``why``, ``health``,
-``compare``, ``report``, ``doctor``, ``drill``, ``images`` build prune, ``storage`` upload download push, ``tensorboard``. Verbs
-import what they call: ``launcher --help`` loads click and nothing else.
+One file per group of verbs: ``files`` check list show init, ``data``, ``plan``, ``render`` render diff, ``runs`` run,
+``submit`` submit secrets, ``started`` logs stop resume, ``again``, ``states`` ps status, ``learned`` learned score, ``answers``
+chat generate, ``why``, ``health``, ``compare``, ``report``, ``doctor``, ``drill``, ``images`` build prune, ``storage`` upload
+download push, ``tensorboard``. Verbs import what they call: ``launcher --help`` loads click and nothing else.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..redact import learn_environment, redact_output
 from . import (
     again,
+    answers,
     compare,
     data,
     doctor,
@@ -57,6 +58,7 @@ for _room in (
     again,
     states,
     learned,
+    answers,
     compare,
     report,
     why,

@@ -16,7 +16,8 @@ from ..errors import labelled
 
 LABEL: Final = 12  # columns of the labels of facts
 _VERBS: Final = (
-    "again|check|compare|data|download|doctor|drill|health|learned|logs|plan|render|report|resume|run|score|secrets|status|stop|submit"
+    "again|chat|check|compare|data|download|doctor|drill|generate|health|learned|logs|plan|push|render|report|resume|run|score"
+    "|secrets|status|stop|submit"
     "|tensorboard|upload|why"
 )
 _COMMAND: Final = re.compile(rf"(?<![\w/.-])launcher (?=(?:{_VERBS})\b)")

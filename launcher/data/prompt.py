@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from typing import Final
 
 from ..errors import Mistake, nearest
 from ..experiment.schema import Experiment
+from ..runs.run_dir import RunDir
 from .cells import text_mistakes
 from .mapping import Columns
 from .table import Table
@@ -31,6 +33,23 @@ class Prompt:
     def fill(self, values: Mapping[str, str]) -> str:
         # Joined, not formatted: braces in a cell are text.
         return "".join(values[part] if n % 2 else part for n, part in enumerate(self.user))
+
+    def message(self, text: str) -> str:
+        """``text`` in the place of the one placeholder; where there are several it is the whole user message."""
+        names = set(self.user[1::2])
+        return self.fill(dict.fromkeys(names, text)) if len(names) == 1 else text
+
+
+ALONE: Final = Prompt(None, ("", "prompt", ""))  # the message as it is typed
+
+
+def kept_prompt(run: RunDir) -> Prompt | None:
+    """What every user message of ``run`` was made with; None for a run that is older than the file that keeps it."""
+    try:
+        found = json.loads(run.prompt.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return Prompt(found["system"], tuple(found["user"]), found["place"])
 
 
 def choose_prompt(experiment: Experiment, mapping: Columns, table: Table | None, mistakes: list[Mistake]) -> Prompt | None:

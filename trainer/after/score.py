@@ -8,7 +8,6 @@ RUN is the run's folder, FILE a CSV file with the columns of its data. The answe
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.data.pairs import read_other
-from launcher.data.prompt import Prompt
+from launcher.data.prompt import kept_prompt
 from launcher.errors import LauncherError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
@@ -43,7 +42,9 @@ def scored(run: RunDir, file: Path, cache: Path) -> Mapping[str, Any]:
     from .scoring import Scorer
 
     experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
-    h, pairs = experiment.hyperparameters, read_other(experiment, file, _prompt(run))
+    if (prompt := kept_prompt(run)) is None:
+        raise LauncherError(f"{run.prompt} not found: the run is older than `launcher score`")
+    h, pairs = experiment.hyperparameters, read_other(experiment, file, prompt)
     weights = find(run.path, cache, masters=True)
     tokenizer, precision = weights.tokenizer, weights.precision
     day = h.template_date or run.read_record().get(FIELD)
@@ -58,14 +59,6 @@ def scored(run: RunDir, file: Path, cache: Path) -> Mapping[str, Any]:
     found = rewarded(tokens, rewards.tolist(), pairs.columns)
     noise = rounded(h.beta, half=precision.bf16 or precision.fp16)
     return {"pairs": [pair.json() for pair in found], "learned": learned(found, noise, None), "notices": list(_notices(h.trl))}
-
-
-def _prompt(run: RunDir) -> Prompt:
-    try:
-        found = json.loads(run.prompt.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LauncherError(f"{run.prompt} not found: the run is older than `launcher score`") from None
-    return Prompt(found["system"], tuple(found["user"]), found["place"])
 
 
 def _notices(settings: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs
-from launcher.data.prompt import Prompt
 from launcher.errors import ExperimentError, Mistake
 from launcher.experiment.schema import Experiment
 
@@ -50,7 +49,7 @@ def _chosen(experiment: Experiment, pairs: Pairs) -> list[Pair]:
     found, mistakes = [], []
     for number, one in enumerate(wanted, start=1):
         if isinstance(one, str):
-            found.append(Pair(pairs.prompt.system, message(pairs.prompt, one), "a", "b", 0))
+            found.append(Pair(pairs.prompt.system, pairs.prompt.message(one), "a", "b", 0))
         elif one in rows:
             found.append(rows[one])
         else:
@@ -59,12 +58,6 @@ def _chosen(experiment: Experiment, pairs: Pairs) -> list[Pair]:
     if mistakes:
         raise ExperimentError(mistakes)
     return found
-
-
-def message(prompt: Prompt, text: str) -> str:
-    """``text`` in the place of the prompt's one placeholder; where there are several it is the whole user message."""
-    names = set(prompt.user[1::2])
-    return prompt.fill(dict.fromkeys(names, text)) if len(names) == 1 else text
 
 
 def spread(pairs: Sequence[Pair], count: int) -> list[Pair]:

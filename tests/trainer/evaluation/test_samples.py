@@ -167,10 +167,10 @@ def test_the_default_is_evenly_spaced_validation_prompts_and_a_row_that_is_missi
 
 
 def test_a_text_takes_the_place_of_the_one_placeholder_and_of_the_whole_message_where_there_are_several() -> None:
-    from trainer.evaluation.prompts import message, spread
+    from trainer.evaluation.prompts import spread
 
-    assert message(Prompt(None, ("Q: ", "question", "\nA:")), "Why?") == "Q: Why?\nA:"
-    assert message(Prompt(None, ("About ", "topic", ": ", "question", "")), "Why?") == "Why?"
+    assert Prompt(None, ("Q: ", "question", "\nA:")).message("Why?") == "Q: Why?\nA:"
+    assert Prompt(None, ("About ", "topic", ": ", "question", "")).message("Why?") == "Why?"
     pairs = [Pair(None, str(n), "a", "b", n) for n in range(10)]
     assert [pair.line for pair in spread(pairs, 4)] == [0, 2, 5, 7]
 

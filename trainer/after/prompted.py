@@ -1,0 +1,56 @@
+"""Prompted: messages as token ids, by the template, system text, thinking settings and date of a run that has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from launcher.data.prompt import ALONE, Prompt, kept_prompt
+from launcher.errors import DataError, Mistake, Warned
+
+from ..inputs.clock import FIELD, Clock, today
+from ..inputs.template import Messages, Template
+from .loaded import Found
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """``prompt``: of the run's data; the message alone where there is no run."""
+
+    template: Template
+    prompt: Prompt
+    notices: tuple[str, ...]
+
+    @classmethod
+    def of(cls, found: Found) -> Prompted:
+        h, run = found.experiment.hyperparameters, found.target.run
+        day = h.template_date or (run.read_record().get(FIELD) if run is not None else None)
+        kept = None if run is None else kept_prompt(run)
+        notices: tuple[str, ...] = ()
+        if run is not None and kept is None:
+            notices = (Warned(f"{run.prompt} not found: no system text, and messages are sent as they are typed"),)
+        prompt = kept or ALONE
+        clock = Clock(date.fromisoformat(day) if day else today())
+        template = Template(found.tokenizer, h, clock, system=prompt.place)
+        return cls(template, prompt, notices)
+
+    def ids(self, turns: Sequence[tuple[str, str]]) -> list[int]:
+        """The tokens of a conversation that the model is to answer: (role, text), the last one of the user; system text before.
+
+        Raises DataError where the chat template refuses it.
+        """
+        system = [{"role": "system", "content": self.prompt.system}] if self.prompt.system else []
+        messages = [*system, *({"role": role, "content": text} for role, text in turns)]
+        text = self._text(messages)
+        if text is None:
+            raise DataError(Mistake("the conversation", "the model's chat template refuses it", found=f"{turns[-1][1]!r}"))
+        template = self.template
+        found: list[int] = template.tokenizer(text, add_special_tokens=not template.is_chat)["input_ids"]
+        return list(found[:-1] if template.adds_eos else found)
+
+    def _text(self, messages: Messages) -> str | None:
+        if self.template.is_chat:
+            return self.template.text(messages, begins_answer=self.template.begins_answer)
+        eos = self.template.eos
+        return "".join(f"{one['content']}{eos if one['role'] == 'assistant' else ''}\n\n" for one in messages)
