@@ -197,13 +197,13 @@ def cluster_spec(
 def _trained(experiment: Experiment, caller: Mapping[str, str]) -> int | None:
     """The number of trained weights, None if the model's sizes are unknown on this machine."""
     from ..planning.config_file import find_model_config
+    from ..planning.state import trained_weights
 
-    h = experiment.hyperparameters
     try:
         config, _ = find_model_config(experiment.model_name, Path.cwd(), caller, network=False)
     except ExperimentError:
         return None
-    return config.parameters if h.full_finetuning else config.adapter_weights(h.r, h.target_modules)
+    return trained_weights(experiment.hyperparameters, config)
 
 
 def as_container(cluster: Job, loaded: Loaded) -> DockerSpec:

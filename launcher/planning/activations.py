@@ -6,7 +6,9 @@ The tensors are those that autograd saves in transformers' layers under PEFT and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from .model_config import ModelConfig
@@ -27,18 +29,35 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Trains:
-    """What is trained: an adapter of rank ``r`` on the modules called ``targets``; None: all weights."""
+    """What is trained: all weights, or an adapter (see ``adapter``).
 
-    targets: frozenset[str] | None
-    r: int = 0
+    ``shares``: name of a linear module -> share of the layers in which it has an adapter; None: all weights. ``ranks``: name ->
+    mean rank over all layers. ``matrices``: weights of A and B. ``lengths``: of DoRA's vectors a layer. ``largest``: inputs and
+    outputs of the largest module that DoRA works on. ``head``: a copy of the head is trained.
+    """
+
+    shares: Mapping[str, float] | None = None
+    ranks: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    matrices: int = 0
+    lengths: float = 0.0
+    largest: tuple[int, int] = (0, 0)
+    head: bool = False
 
     @property
     def full(self) -> bool:
-        return self.targets is None
+        return self.shares is None
 
-    def count(self, names: tuple[str, ...]) -> int:
-        """How many of the modules ``names`` need their input for the gradient of a weight."""
-        return len(names) if self.targets is None else len(self.targets.intersection(names))
+    def count(self, names: tuple[str, ...]) -> float:
+        """How many of the modules ``names`` need their input for the gradient of a weight, in a mean layer."""
+        return len(names) if self.shares is None else sum(self.shares.get(name, 0.0) for name in names)
+
+    def any(self, names: tuple[str, ...]) -> float:
+        """The share of the layers in which one of the modules ``names`` does."""
+        return 1.0 if self.shares is None else max(self.shares.get(name, 0.0) for name in names)
+
+    def width(self, names: tuple[str, ...]) -> float:
+        """Numbers a token between A and B of the modules ``names``, in a mean layer."""
+        return sum(self.ranks.get(name, 0.0) for name in names)
 
 
 @dataclass(frozen=True)
@@ -47,12 +66,13 @@ class Attends:
 
     ``masked``: width of a dense mask; 0: FlexAttention, for which transformers repeats keys only where the number of heads is no
     power of two. By segments (``trainer.step.attention``): ``copied``, the share of the tokens whose keys are copied, and
-    ``seen``, the masks of the rejected answers in numbers a token.
+    ``seen``, the masks of the rejected answers in numbers a token. ``scores``: tokens whose scores the eager attention keeps.
     """
 
     masked: int = 0
     copied: float = 0.0
     seen: float = 0.0
+    scores: int = 0
 
 
 def kept_bytes(
@@ -78,6 +98,7 @@ def kept_bytes(
     a_token += (config.layers - config.sparse_layers) * _mlp(config.inner, config, numbers, trains)
     if config.sparse_layers:
         a_token += config.sparse_layers * _experts(config, numbers, trains)
+    a_token += int(config.layers * _lengths(numbers, trains))
     return outside + cast_bytes(config, numbers, trains) + tokens * a_token
 
 
@@ -88,8 +109,8 @@ def cast_bytes(config: ModelConfig, numbers: Numbers, trains: Trains) -> int:
     """
     if numbers.compute == 4:
         return 0
-    if trains.targets is not None:
-        return config.adapter_weights(trains.r, sorted(trains.targets)) * numbers.compute
+    if not trains.full:
+        return trains.matrices * numbers.compute
     return config.linear_weights * numbers.compute if numbers.stream == 4 else 0
 
 
@@ -109,7 +130,20 @@ def working_bytes(
         return adds
     layer = _attention(config, numbers, trains, attends)
     layer += _experts(config, numbers, trains) if config.sparse_layers else _mlp(config.inner, config, numbers, trains)
-    return adds + tokens * layer + cast_bytes(config, numbers, trains) // config.layers
+    return adds + int(tokens * (layer + _lengths(numbers, trains))) + cast_bytes(config, numbers, trains) // config.layers
+
+
+def _lengths(numbers: Numbers, trains: Trains) -> float:
+    """Bytes a token of a mean layer that DoRA keeps: the outputs of both halves of a module, for the gradient of its lengths."""
+    return 2 * trains.lengths * numbers.compute
+
+
+def rebuilt_bytes(numbers: Numbers, trains: Trains) -> int:
+    """Bytes of what DoRA makes of one module's weight and forgets: the identity that goes through A and B, their product in the
+    step's precision and in fp32, the base weight in fp32, and the sum of both.
+    """
+    inputs, outputs = trains.largest
+    return 4 * inputs * inputs + inputs * outputs * (numbers.compute + 3 * 4)
 
 
 def head_bytes(config: ModelConfig, places: int, numbers: Numbers, *, cuda: bool, trained: bool) -> int:
@@ -126,8 +160,8 @@ def _inputs(names: tuple[str, ...], width: int, numbers: Numbers, trains: Trains
 
     Where autocast narrows them every module keeps its own copy, else they share one (``adapter.skip_input_casts``).
     """
-    count = trains.count(names)
-    return (count if numbers.stream != numbers.compute else min(1, count)) * width * numbers.compute
+    is_own = numbers.stream != numbers.compute or trains.lengths  # DoRA's inputs are cast to fp32, and autocast narrows them
+    return int((trains.count(names) if is_own and numbers.compute == 2 else trains.any(names)) * width * numbers.compute)
 
 
 def _norm_product(config: ModelConfig, numbers: Numbers) -> int:
@@ -146,21 +180,23 @@ def _attention(config: ModelConfig, numbers: Numbers, trains: Trains, attends: A
         kept += 4 * (q + k) + 4 * (config.heads + config.kv_heads) + (product * (q + k) if trains.full else 0)
     repeats = attends.masked or attends.copied or config.heads & (config.heads - 1)
     kept += compute * (2 * q + 2 * (q if repeats else k)) + 4 * config.heads + attends.masked * compute
+    if attends.scores:  # the softmax in fp32, and what it is narrowed to
+        kept += config.heads * attends.scores * (4 + (compute if compute != 4 else 0))
     if attends.copied:  # repeated keys and values once more, and the outputs of the segments beside their concatenation
         kept += int(compute * (q * (2 * attends.copied + 1) + attends.seen))
     if not trains.full:
         # Without a copy for autocast it is the attention's own output.
         kept += _inputs(("o_proj",), q, numbers, trains) if numbers.stream != compute else 0
-        kept += trains.r * compute * trains.count((*names, "o_proj"))
+        kept += int(compute * trains.width((*names, "o_proj")))
     return kept
 
 
 def _mlp(inner: int, config: ModelConfig, numbers: Numbers, trains: Trains) -> int:
     """Bytes a token of a gated MLP: gate, its activation, up, and their product, which the last projection sees."""
     names = ("gate_up_proj",) if config.fused else ("gate_proj", "up_proj")
-    kept = _inputs(names, config.hidden, numbers, trains) + (3 + trains.count(("down_proj",))) * inner * numbers.compute
+    kept = _inputs(names, config.hidden, numbers, trains) + int((3 + trains.count(("down_proj",))) * inner * numbers.compute)
     if not trains.full:
-        kept += trains.r * numbers.compute * trains.count((*names, "down_proj"))
+        kept += int(numbers.compute * trains.width((*names, "down_proj")))
     return kept
 
 

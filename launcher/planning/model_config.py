@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ class Linear:
     outputs: int
     count: int
     bias: bool = False
+    block: str = "mlp"  # of the layer, in a Llama's words
 
     @property
     def weights(self) -> int:
@@ -115,19 +116,21 @@ class ModelConfig:
     def _linears(self) -> Iterator[Linear]:
         h, q, k, every = self.hidden, self.queries, self.keys, self.layers
         if self.fused:
-            yield Linear("qkv_proj", h, q + 2 * k, every, self.qkv_bias)
+            yield Linear("qkv_proj", h, q + 2 * k, every, self.qkv_bias, _ATTENTION)
         else:
-            yield from (Linear(name, h, width, every, self.qkv_bias) for name, width in zip(_QKV, (q, k, k), strict=True))
-        yield Linear("o_proj", q, h, every, self.output_bias)
-        for inner, count in ((self.inner, every - self.sparse_layers), (self.shared_inner, self.sparse_layers)):
+            for name, width in zip(_QKV, (q, k, k), strict=True):
+                yield Linear(name, h, width, every, self.qkv_bias, _ATTENTION)
+        yield Linear("o_proj", q, h, every, self.output_bias, _ATTENTION)
+        shared = (self.shared_inner, self.sparse_layers, "mlp.shared_expert")
+        for inner, count, block in ((self.inner, every - self.sparse_layers, "mlp"), shared):
             if not inner or not count:
                 continue
             if self.fused:
-                yield Linear("gate_up_proj", h, 2 * inner, count)
+                yield Linear("gate_up_proj", h, 2 * inner, count, block=block)
             else:
-                yield Linear("gate_proj", h, inner, count, self.mlp_bias)
-                yield Linear("up_proj", h, inner, count, self.mlp_bias)
-            yield Linear("down_proj", inner, h, count, self.mlp_bias)
+                yield Linear("gate_proj", h, inner, count, self.mlp_bias, block)
+                yield Linear("up_proj", h, inner, count, self.mlp_bias, block)
+            yield Linear("down_proj", inner, h, count, self.mlp_bias, block)
         if self.shared_inner and self.sparse_layers:
             yield Linear("shared_expert_gate", h, 1, self.sparse_layers)
 
@@ -168,36 +171,8 @@ class ModelConfig:
         used = self.sparse_layers * self.experts_per_token * 3 * self.hidden * self.expert_inner
         return self.linear_weights + used + self.sparse_layers * self.experts * self.hidden
 
-    def adapter_weights(self, r: int, target_modules: str | Sequence[str]) -> int:
-        """Weights of a LoRA adapter of rank ``r`` (arXiv 2106.09685: two matrices a module).
 
-        PEFT gives the experts of Mixtral and Qwen3 an adapter each, of twice the rank where gate and up are one tensor.
-        """
-        dense = sum(r * (linear.inputs + linear.outputs) * linear.count for linear in self.targets(target_modules))
-        if not self.sparse_layers or self.family not in ("mixtral", "qwen3_moe"):
-            return dense
-        everything = isinstance(target_modules, str)
-        names = set() if everything else {name.rsplit(".", 1)[-1] for name in target_modules}
-        hidden, inner, experts = self.hidden, self.expert_inner, self.experts
-        parts = (
-            (hidden + experts, {"gate"}),
-            (2 * experts * (hidden + 2 * inner), {"gate_proj", "up_proj", "gate_up_proj", "w1", "w3"}),
-            (experts * (inner + hidden), {"down_proj", "w2"}),
-        )
-        return dense + self.sparse_layers * r * sum(widths for widths, called in parts if everything or names & called)
-
-    def targets(self, target_modules: str | Sequence[str]) -> tuple[Linear, ...]:
-        """The linear modules that get an adapter: ``all-linear``, or those whose name (or its end) is listed."""
-        if isinstance(target_modules, str):
-            if target_modules.lower() == "all-linear":
-                return self.linears
-            import re
-
-            return tuple(linear for linear in self.linears if re.fullmatch(target_modules, f"model.layers.0.x.{linear.name}"))
-        names = {name.rsplit(".", 1)[-1] for name in target_modules}
-        return tuple(linear for linear in self.linears if linear.name in names)
-
-
+_ATTENTION: Final = "self_attn"
 _QKV: Final = ("q_proj", "k_proj", "v_proj")
 _NORMED: Final = ("qwen3", "qwen3_moe", "gemma3", "gemma3_text")
 
@@ -230,7 +205,7 @@ def _sparse(keys: _Keys, layers: int) -> dict[str, int]:
     return {
         "experts": keys.size("num_experts", None, "num_local_experts"),
         "experts_per_token": keys.size("num_experts_per_tok"),
-        "expert_inner": keys.size("intermediate_size" if family == "mixtral" else "moe_intermediate_size"),
+        "expert_inner": keys.size("intermediate_size" if family in ("mixtral", "gpt_oss") else "moe_intermediate_size"),
         "shared_inner": keys.size("shared_expert_intermediate_size") if family == "qwen2_moe" else 0,
         "sparse_layers": sum(layer not in only and (layer + 1) % step == 0 for layer in range(layers)),
     }

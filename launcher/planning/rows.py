@@ -12,7 +12,8 @@ from typing import Final
 from ..experiment.hyperparameters import Hyperparameters
 from ..experiment.schema import Experiment
 from ..experiment.trl_fields import why_not_fast
-from .activations import Attends, Numbers, Trains, cast_bytes, head_bytes, kept_bytes, working_bytes
+from .activations import Attends, Numbers, Trains, cast_bytes, head_bytes, kept_bytes, rebuilt_bytes, working_bytes
+from .adapter import trained
 from .machine import Machine, numbers_of
 from .model_config import ModelConfig
 from .state import Part, state, update_bytes
@@ -162,7 +163,7 @@ class Passes:
     def parts(self, row: int, recompute: bool) -> list[Part]:
         """What a forward and backward pass of ``row`` tokens holds at its peak, or the update after it if that is more."""
         h, config, numbers = self.h, self.config, numbers_of(self.h, self.machine)
-        trains = Trains(None if h.full_finetuning else frozenset(linear.name for linear in config.targets(h.target_modules)), h.r)
+        trains = trained(h, config)
         kept = kept_bytes(config, row, numbers, trains, self._attends, recompute=recompute)
         if recompute and not trains.full:
             kept += cast_bytes(config, numbers, trains)  # made once a step: trainer.step.halves
@@ -179,11 +180,15 @@ class Passes:
         """What comes to the kept activations, at each moment that may be the peak."""
         config, work, cuda = self.config, self.work, self.machine.cuda
         places = row if not self.packed else -(-row * work.answers // max(1, work.packed))
-        trains_head = trains.full and row < self.share  # else its gradient is the pass's own, and nothing is added to it
+        trains_head = (
+            trains.full or trains.head
+        ) and row < self.share  # else its gradient is the pass's own, and nothing is added to it
         logits = head_bytes(config, places, numbers, cuda=cuda, trained=trains_head)
         yield Part("logits", logits, f"{places:,} answer tokens, vocabulary in chunks of 32,768")
         layer = working_bytes(config, row, numbers, trains, self._attends, recompute=recompute)
         yield Part("backward", layer, "gradients of one layer (larger than the logits, which are freed by then)")
+        if rebuilt := rebuilt_bytes(numbers, trains):
+            yield Part("DoRA", rebuilt, "the weight of one module with its adapter, for the lengths of its rows")
         if recompute and trains.full and (casts := cast_bytes(config, numbers, trains)):
             casts += head_bytes(config, places, numbers, cuda=cuda, trained=False)
             yield Part("forward", casts, "16-bit copies of the weights, and the logits; the backward pass begins without them")
@@ -192,7 +197,8 @@ class Passes:
     def _attends(self) -> Attends:
         work = self.work
         if not self.packed:
-            return Attends(masked=work.longest)
+            scores = work.longest if self.h.attn_implementation == "eager" else 0
+            return Attends(masked=work.longest, scores=scores)
         if self.machine.cuda:
             return Attends()
         # By segments: all but the chosen answers, half of the answers' tokens, and a row of a mask for each rejected token.

@@ -12,6 +12,7 @@ from typing import Final
 
 from ..experiment.hyperparameters import Hyperparameters
 from .activations import Numbers
+from .adapter import Adapter
 from .machine import Machine, numbers_of
 from .model_config import ModelConfig
 
@@ -112,7 +113,7 @@ def _base_bytes(h: Hyperparameters, config: ModelConfig, numbers: Numbers, machi
 
 
 def trained_weights(h: Hyperparameters, config: ModelConfig) -> int:
-    return config.parameters if h.full_finetuning else config.adapter_weights(h.r, h.target_modules)
+    return config.parameters if h.full_finetuning else Adapter(h, config).weights
 
 
 def moves_reference(h: Hyperparameters) -> bool:
@@ -126,4 +127,7 @@ def update_bytes(h: Hyperparameters, config: ModelConfig, machine: Machine) -> i
     name = _optimizer(h, machine)
     if machine.stage or name.endswith("_fused") or ("bit" in name and machine.cuda):
         return 0
-    return 4 * trained if machine.cuda else 4 * min(trained, config.embedding if h.full_finetuning else trained // 10)
+    if machine.cuda:
+        return 4 * trained
+    copies = () if h.full_finetuning else Adapter(h, config).copies.values()
+    return 4 * min(trained, config.embedding if h.full_finetuning else max(trained // 10, *copies, 0))

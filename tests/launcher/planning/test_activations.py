@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
+from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.planning.activations import Attends, Numbers, Trains, kept_bytes
+from launcher.planning.adapter import trained
 from launcher.planning.model_config import ModelConfig
 
 pytestmark = pytest.mark.slow
@@ -35,13 +38,15 @@ class Case:
     autocast: bool = False
     recompute: bool = False
     packed: bool = True
+    dora: bool = False
+    ranks: dict[str, int] = field(default_factory=dict)
 
     @property
     def numbers(self) -> Numbers:
         return Numbers(2 if self.half else 4, 2 if self.autocast else 4)
 
     def trains(self, config: ModelConfig) -> Trains:
-        return Trains(None if self.full else frozenset(linear.name for linear in config.linears), R)
+        return trained(Hyperparameters(r=R, full_finetuning=self.full, use_dora=self.dora, rank_pattern=self.ranks), config)
 
 
 CASES = {
@@ -53,6 +58,8 @@ CASES = {
     "adapter, gradient checkpointing": Case(half=True, autocast=True, recompute=True),
     "masters, gradient checkpointing": Case(full=True, autocast=True, recompute=True),
     "adapter, padded": Case(half=True, autocast=True, packed=False),
+    "DoRA on 16 bits": Case(half=True, autocast=True, dora=True),
+    "DoRA in fp32, other ranks": Case(dora=True, ranks={"down_proj": 32}),
 }
 
 
@@ -105,21 +112,27 @@ def _saved(kind: str, layers: int, case: Case) -> int:
     model = _model(kind, layers, case)
     causal = model if case.full else model.get_base_model()
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    seen: dict[int, Any] = {}
+    seen: WeakSet[Kept] = WeakSet()
 
-    def keep(tensor: Any) -> Any:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            seen[storage.data_ptr()] = storage
-        return tensor
+    def keep(tensor: Any) -> Kept:
+        seen.add(kept := Kept(tensor))
+        return kept
 
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept.tensor)
     with hooks, torch.autocast("cpu", dtype=torch.bfloat16, enabled=case.autocast):
         output = causal.model(
             input_ids=row.input_ids[None], position_ids=row.position_ids[None], attention_mask=mask, use_cache=False
         )
     assert output.last_hidden_state.requires_grad
-    return sum(storage.nbytes() for storage in seen.values())
+    alive = {storage.data_ptr(): storage.nbytes() for kept in seen if (storage := kept.tensor.untyped_storage())}
+    return sum(size for place, size in alive.items() if place not in own)
+
+
+class Kept:
+    """A saved tensor, as long as its graph lives: DoRA builds some that it forgets in the forward pass."""
+
+    def __init__(self, tensor: Any):
+        self.tensor = tensor
 
 
 def _model(kind: str, layers: int, case: Case) -> Any:
@@ -138,7 +151,10 @@ def _model(kind: str, layers: int, case: Case) -> Any:
     if case.recompute:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if not case.full:
-        model = get_peft_model(model, LoraConfig(r=R, target_modules="all-linear", task_type="CAUSAL_LM"))
+        model = get_peft_model(
+            model,
+            LoraConfig(r=R, use_dora=case.dora, rank_pattern=case.ranks, target_modules="all-linear", task_type="CAUSAL_LM"),
+        )
         skip_input_casts(model)
         for parameter in model.parameters():
             if parameter.requires_grad:

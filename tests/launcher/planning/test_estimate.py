@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment
+from launcher.planning.adapter import Adapter
 from launcher.planning.estimate import Estimate, estimate, fits
 from launcher.planning.gpus import Gpu, find_gpu
 from launcher.planning.machine import Machine
@@ -37,7 +39,7 @@ def part(found: Estimate, name: str) -> int:
 
 def test_an_adapter_on_a_gpu_keeps_16_bit_weights_and_trains_few():
     found = said()
-    adapter = CONFIG.adapter_weights(16, "all-linear")
+    adapter = Adapter(Hyperparameters(), CONFIG).matrices
     assert adapter == 10_092_544
     assert part(found, "weights") == 2 * 596_049_920
     assert (part(found, "adapter"), part(found, "gradients"), part(found, "optimizer")) == (4 * adapter, 4 * adapter, 8 * adapter)

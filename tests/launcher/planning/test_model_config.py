@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from launcher.errors import ExperimentError, UnreachableError
+from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import StorageConfig
+from launcher.planning.adapter import Adapter
 from launcher.planning.config_file import find_model_config
 from launcher.planning.model_config import ModelConfig
 from tests.s3.proxy import FaultProxy
@@ -67,7 +69,7 @@ def test_parameters_and_adapters_are_counted_as_the_libraries_count_them():
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
         mine = ModelConfig.parse(config.to_dict())
-        counted[family] = (mine.parameters, mine.adapter_weights(4, "all-linear"))
+        counted[family] = (mine.parameters, Adapter(Hyperparameters(r=4), mine).weights)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         lora = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
         found[family] = (parameters, lora.get_nb_trainable_parameters()[0])
@@ -77,8 +79,12 @@ def test_parameters_and_adapters_are_counted_as_the_libraries_count_them():
 
 def test_named_modules_and_patterns_get_adapters():
     config = ModelConfig.parse(SMALL | {"model_type": "llama"})
-    assert [linear.name for linear in config.targets(("self_attn.q_proj", "v_proj"))] == ["q_proj", "v_proj"]
-    assert [linear.name for linear in config.targets(r".*\.(up|down)_proj")] == ["up_proj", "down_proj"]
+
+    def names(targets: Any) -> list[str]:
+        return sorted({name.rpartition(".")[2] for name in Adapter(Hyperparameters(target_modules=targets), config).ranks})
+
+    assert names(["self_attn.q_proj", "v_proj"]) == ["q_proj", "v_proj"]
+    assert names(r".*\.(up|down)_proj") == ["down_proj", "up_proj"]
 
 
 def test_the_text_part_of_a_larger_model_is_looked_through():
