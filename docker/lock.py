@@ -17,7 +17,7 @@ from typing import Final
 
 DOCKER: Final = Path(__file__).parent
 # What launcher.experiment, launcher.data and launcher.storage import; the other clients are for the machine that launches.
-SHARED: Final = ("boto3", "ftfy", "gspread", "pydantic", "python-dotenv", "pyyaml")
+SHARED: Final = ("boto3", "ftfy", "gspread", "pydantic", "python-calamine", "python-dotenv", "pyyaml")
 ONLY_CUDA: Final = re.compile(r"(nvidia|cuda|triton)\b")
 _BLOCK: Final = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?:.*\\\n)*.*\n", re.MULTILINE)
 _HASH: Final = re.compile(r"--hash=sha256:([0-9a-f]{64})")

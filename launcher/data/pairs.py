@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import DataError, ExperimentError, Mistake
+from ..experiment.data_file import file_of
 from ..experiment.schema import Experiment
 from ..runs.run_dir import write_whole
 from .cells import check_rows
-from .csv_table import csv_table
 from .findings import Findings
+from .formats import read_table
 from .mapping import Columns, answer_of, columns_from, missing_columns, settings_mistakes
 from .notices import table_notices
 from .pair import Pair
@@ -105,12 +106,12 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
 def read_other(experiment: Experiment, file: Path, prompt: Prompt) -> Pairs:
     """The pairs of another ``file``, by the experiment's mapping and rendered with ``prompt``; raises DataError."""
     try:
-        data = file.read_bytes()
+        data = Path(file_of(str(file))).read_bytes()
     except OSError as error:
         reason = "file not found" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
-        raise DataError(Mistake(str(file), reason, expected="a CSV file")) from error
+        raise DataError(Mistake(str(file), reason, expected="a file of data")) from error
     mistakes = list[Mistake]()
-    table = csv_table(str(file), data, mistakes)
+    table = read_table(str(file), data, mistakes)
     mapping = columns_from(experiment, table.columns if table is not None else ())
     if table is not None:
         mistakes += missing_columns(table, mapping, experiment)

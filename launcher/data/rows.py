@@ -1,4 +1,4 @@
-"""An experiment's data -> tables: CSV files of a folder, here or on S3, or the worksheets of a spreadsheet."""
+"""An experiment's data -> tables: files of a folder, here or on S3, or the worksheets of a spreadsheet."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import DataError, ExperimentError, Mistake, StorageError, nearest
+from ..experiment.data_file import SUFFIXES, file_of
 from ..experiment.schema import Experiment
 from ..runs.cache import cache_root
 from ..runs.run_dir import expanded
 from ..runs.writable import DISK_FAILS
-from .csv_table import csv_table
+from .formats import read_table
 from .sheet_table import sheet_table
 from .sheets.spreadsheet import Spreadsheet, check_same, has_copy, read_copy
 from .table import Table, Tables
@@ -124,7 +125,7 @@ def _folder(experiment: Experiment, reading: Reading) -> _Folder:
 
         names = [experiment.train_filename, experiment.validation_filename, experiment.prompt_filename or PROMPT_FILENAME]
         cache = reading.cache if reading.cache is not None else cache_root(reading.env)
-        wanted = [name for name in names if name is not None]
+        wanted = list(dict.fromkeys(file_of(name) for name in names if name is not None))
         there = fetch_folder(path, storage=experiment.storage_config, env=reading.env, cache=cache, names=wanted)
         return _Folder(there, path.rstrip("/") + "/")
     if "://" in path:
@@ -135,7 +136,7 @@ def _folder(experiment: Experiment, reading: Reading) -> _Folder:
         what = "datasets_path is a file, not a folder" if folder.exists() else "folder not found (datasets_path)"
         others = [p.name for p in _children(folder.parent) if p.is_dir()]
         where = _name(folder, reading.root)
-        raise DataError(Mistake(where, what, expected="a folder with CSV files", hint=nearest(folder.name, others)))
+        raise DataError(Mistake(where, what, expected="a folder with files of data", hint=nearest(folder.name, others)))
     return _Folder(folder, _name(folder / "_", reading.root)[:-1])
 
 
@@ -154,7 +155,7 @@ def _read(folder: _Folder, filename: str | None, mistakes: list[Mistake]) -> Tab
     """The table of one file, or None with its mistakes added to ``mistakes``."""
     if filename is None:
         return None
-    path, name = folder.path / filename, folder.file(filename)
+    path, name = folder.path / file_of(filename), folder.file(filename)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -163,12 +164,14 @@ def _read(folder: _Folder, filename: str | None, mistakes: list[Mistake]) -> Tab
     except OSError as error:
         if error.errno in DISK_FAILS:  # nothing of the data is wrong
             raise StorageError(f"{name}: cannot read the file: {(error.strerror or str(error)).lower()}") from error
-        mistakes.append(Mistake(name, f"cannot read the file: {(error.strerror or str(error)).lower()}", expected="a CSV file"))
+        mistakes.append(
+            Mistake(name, f"cannot read the file: {(error.strerror or str(error)).lower()}", expected="a file of data")
+        )
         return None
-    return csv_table(name, data, mistakes)
+    return read_table(name, data, mistakes)
 
 
 def _missing(path: Path, name: str) -> Mistake:
-    there = [p.name for p in _children(path.parent) if p.suffix.lower() == ".csv"]
-    found = f"the folder has {', '.join(there)}" if there else "the folder has no CSV file"
+    there = [p.name for p in _children(path.parent) if p.suffix.lower() in SUFFIXES]
+    found = f"the folder has {', '.join(there)}" if there else "the folder has no file of data"
     return Mistake(name, "file not found", found=found, hint=nearest(path.name, there))

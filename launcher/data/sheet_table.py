@@ -10,13 +10,13 @@ from .sheets.spreadsheet import Worksheet
 from .table import Row, Table, place_of, worksheet_name
 
 
-def sheet_table(sheet: Worksheet, mistakes: list[Mistake]) -> Table | None:
+def sheet_table(sheet: Worksheet, mistakes: list[Mistake], name: str | None = None) -> Table | None:
     """The table below the first row that is not empty, or None with its mistakes added to ``mistakes``.
 
     Empty rows are skipped everywhere. Sheets leaves out empty cells at the end of a row: a short row is filled up with them. A
-    column without a name is skipped if it is empty: people use it as a separator.
+    column without a name is skipped if it is empty: people use it as a separator. ``name``: of the table, where a file holds it.
     """
-    name = worksheet_name(sheet.title)
+    name = name or worksheet_name(sheet.title)
     rows = [(line, cells) for line, cells in enumerate(sheet.values, 1) if any(cell.strip() for cell in cells)]
     if not rows:
         mistakes.append(Mistake(name, "the worksheet is empty", expected="a header row and rows below it"))

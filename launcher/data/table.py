@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ..experiment.data_file import ARROW, split_sheet
 from .sheets.spreadsheet import Spreadsheet
 
 _WORKSHEET: Final = "worksheet "
@@ -43,7 +44,7 @@ class Table:
 
     @property
     def is_worksheet(self) -> bool:
-        return self.letters is not None
+        return self.name.startswith(_WORKSHEET)
 
 
 @dataclass(frozen=True)
@@ -66,4 +67,6 @@ def place_of(name: str, line: int) -> str:
     """The place of the row ``line`` of the table ``name``."""
     if name.startswith(_WORKSHEET):
         return f"{name.removeprefix(_WORKSHEET)}!{line}:{line}"
-    return f"{name}:{line}"
+    if split_sheet(name)[1] is not None:
+        return f"{name}!{line}:{line}"
+    return f"{name}, row {line}" if name.lower().endswith(ARROW) else f"{name}:{line}"

@@ -44,8 +44,10 @@ class Experiment(Section):
     )
     framework: Literal["trl", "unsloth"] = Field("trl", description="trl; unsloth is accepted and means the same")
     multimodal: bool = Field(False, description="only false is supported")
-    datasets_path: Text | None = Field(None, description="folder or s3://… with the CSV files")
-    train_filename: Text = Field("training_data.csv", description="file with the training pairs")
+    datasets_path: Text | None = Field(None, description="folder or s3://… with the files of data")
+    train_filename: Text = Field(
+        "training_data.csv", description="file with the training pairs: CSV, JSON, Parquet, Arrow, or pairs.xlsx#Sheet"
+    )
     validation_filename: Text | None = Field(None, description="file with the validation pairs")
     prompt_filename: Text | None = Field(None, description="file with the prompt table; unset: prompt_data.csv if it exists")
     spreadsheet_id: Text | None = Field(None, description="id of a Google Sheets document")
@@ -125,7 +127,7 @@ class Experiment(Section):
         if self.datasets_path is None and self.spreadsheet_id is None:
             if info.context is not None and not info.context["needs_data"]:
                 return self
-            raise PydanticCustomError("no_data", "has no data; set datasets_path (CSV files) or spreadsheet_id (Google Sheets)")
+            raise PydanticCustomError("no_data", "has no data; set datasets_path (files) or spreadsheet_id (Google Sheets)")
         if self.datasets_path is not None and self.spreadsheet_id is not None:
             raise PydanticCustomError("two_sources", "has datasets_path and spreadsheet_id; keep one")
         if self.spreadsheet_id is not None and self.train_sheet is None:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ..experiment.data_file import file_of, split_sheet
 from ..runs.made_of import Change, code_changes, data_changes, package_changes
 
 if TYPE_CHECKING:
@@ -112,12 +113,13 @@ def _same_files(
     for source in sources:
         role, wanted = str(source["role"]), str(source["sha256"])
         name = getattr(experiment, _FILES[role]) or Path(str(source["name"])).name
-        found = _sha256(folder / name)
+        found = _sha256(folder / file_of(name))
         if found == wanted:
             continue
-        other = next((path.name for path in sorted(folder.glob("*.csv")) if _sha256(path) == wanted), None)
+        other = next((path.name for path in sorted(folder.glob("*")) if _sha256(path) == wanted), None)
         if other is not None:
-            updates[_FILES[role]] = other
+            sheet = split_sheet(name)[1]
+            updates[_FILES[role]] = other if sheet is None else f"{other}#{sheet}"
             notices.append(f"{role} data: {other} has the recorded SHA-256, {name} has another")
             continue
         there = "file not found" if found is None else f"SHA-256 {found[:12]}"
@@ -130,7 +132,7 @@ def _copies(experiment: Experiment, sources: Sequence[Mapping[str, Any]], kept: 
     """``experiment`` with the run's own copies of its data files; None where one is missing or another."""
     folder, hashes = kept()
     names = {str(source["role"]): Path(str(source["name"])).name for source in sources}
-    if any(hashes.get(names[str(source["role"])]) != source["sha256"] for source in sources):
+    if any(hashes.get(file_of(names[str(source["role"])])) != source["sha256"] for source in sources):
         return None
     return experiment.model_copy(update={"datasets_path": folder, **{_FILES[role]: name for role, name in names.items()}})
 

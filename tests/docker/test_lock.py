@@ -32,7 +32,7 @@ def test_a_lock_satisfies_what_the_project_asks_for(variant, extras):
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     locked = pins(f"requirements-{variant}.txt")
     wanted = [Requirement(line) for extra in extras for line in project["optional-dependencies"][extra]]
-    shared = re.compile("boto3|ftfy|gspread|pydantic|python-dotenv|pyyaml")
+    shared = re.compile("boto3|ftfy|gspread|pydantic|python-calamine|python-dotenv|pyyaml")
     wanted += [Requirement(line) for line in project["dependencies"] if shared.match(line)]
     assert [str(one) for one in wanted if not one.specifier.contains(locked[canonicalize_name(one.name)])] == []
 

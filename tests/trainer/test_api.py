@@ -170,7 +170,7 @@ def test_training_needs_data_and_says_so_when_it_begins() -> None:
     trainer = DPOTrainer(model_name="m", hyperparameters={"eval_strategy": "steps"})
     with pytest.raises(ExperimentError) as caught:
         trainer.train()
-    what = "the experiment has no data; set datasets_path (CSV files) or spreadsheet_id (Google Sheets)"
+    what = "the experiment has no data; set datasets_path (files) or spreadsheet_id (Google Sheets)"
     assert str(caught.value) == f"DPOTrainer(): {what}"
 
 

@@ -13,7 +13,9 @@ from accelerate.utils import gather_object
 from launcher.data.pairs import Pairs, read_pairs, write_processed
 from launcher.data.rows import Reading
 from launcher.data.sheets.spreadsheet import BUNDLE, MANIFEST, has_copy, unpack, write_copy
+from launcher.data.survey import survey
 from launcher.errors import LauncherError, StorageError
+from launcher.experiment.data_file import file_of
 from launcher.experiment.files import read_env
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir, expanded, write_whole
@@ -69,7 +71,8 @@ def _keep(experiment: Experiment, run: RunDir, root: Path, data_root: Path, pair
         run.update_record(spreadsheet=pairs.spreadsheet.record)
     sources = [asdict(source) for source in pairs.sources]
     write_processed(pairs, run.data)
-    write_whole(run.data / "report.json", json.dumps({"sources": sources, "notices": pairs.notices}, indent=2) + "\n")
+    report = {"sources": sources, "notices": pairs.notices, "survey": survey(pairs).json()}
+    write_whole(run.data / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     if pairs.prompt is not None:
         write_whole(run.prompt, json.dumps(asdict(pairs.prompt), ensure_ascii=False) + "\n")
     run.update_record(data=sources)
@@ -87,7 +90,7 @@ def _keep_files(experiment: Experiment, run: RunDir, data_root: Path, pairs: Pai
     if experiment.datasets_path is None or experiment.datasets_path.startswith("s3://"):
         return
     for source in pairs.sources:
-        name = Path(source.name).name
+        name = file_of(Path(source.name).name)
         file = data_root / expanded(experiment.datasets_path) / name
         if not file.is_file() or file.stat().st_size > COPIED:
             continue

@@ -90,7 +90,7 @@ def test_an_id_that_cannot_name_a_folder_is_refused(given: object) -> None:
 
 def test_exactly_one_source_of_data_is_needed() -> None:
     assert wrong(datasets_path=None) == [
-        ("", "the experiment has no data; set datasets_path (CSV files) or spreadsheet_id (Google Sheets)")
+        ("", "the experiment has no data; set datasets_path (files) or spreadsheet_id (Google Sheets)")
     ]
     assert wrong(spreadsheet_id="s") == [("", "the experiment has datasets_path and spreadsheet_id; keep one")]
     assert wrong(datasets_path=None, spreadsheet_id="s") == [("", "the experiment has spreadsheet_id but no train_sheet")]

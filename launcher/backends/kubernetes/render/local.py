@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ....data.rows import PROMPT_FILENAME
 from ....errors import LauncherError
+from ....experiment.data_file import file_of
 from ....experiment.schema import Experiment
 from ....runs.run_dir import expanded
 from .placement import SMALL, Folder, Local
@@ -32,7 +33,8 @@ def _data(experiment: Experiment, cwd: Path) -> Folder | None:
     if not folder.is_dir():
         return None
     names = (experiment.train_filename, experiment.validation_filename, experiment.prompt_filename or PROMPT_FILENAME)
-    return _folder(folder, [name for name in names if name is not None and (folder / name).is_file()])
+    files = [file_of(name) for name in names if name is not None]
+    return _folder(folder, [file for file in files if (folder / file).is_file()])
 
 
 def _model(experiment: Experiment, cwd: Path) -> Folder | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ....errors import ExperimentError, Mistake
+from ....experiment.data_file import file_of
 from ....experiment.schema import Experiment
 
 RUNS: Final = "/dpo/runs"
@@ -172,7 +173,7 @@ def _wrong_data(experiment: Experiment, local: Local) -> list[Mistake]:
     if local.data is None:
         expected = f"a folder on this machine, s3://…, or {DATA}/… on the claim in launch.kubernetes.volumes.data"
         return [Mistake("datasets_path", f"folder {path} not found", expected, path)]
-    if experiment.train_filename not in local.data.files:
+    if file_of(experiment.train_filename) not in local.data.files:
         return [Mistake("datasets_path", f"{path}/{experiment.train_filename} not found", "the file in train_filename")]
     return []
 

@@ -1,0 +1,189 @@
+"""A file's bytes -> a table, by the ending of its name: CSV, JSON, Parquet and Arrow, workbooks."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from ..errors import LauncherError, Mistake, nearest
+from ..experiment.data_file import ARROW, JSON, WORKBOOK, split_sheet
+from .csv_table import csv_table
+from .sheet_table import sheet_table
+from .sheets.spreadsheet import Worksheet
+from .table import Row, Table
+
+_MANY: Final = 20  # mistakes of one file
+
+
+def read_table(name: str, data: bytes, mistakes: list[Mistake]) -> Table | None:
+    """The table of the file ``name``, or None with its mistakes added to ``mistakes``; an unknown ending is read as CSV.
+
+    Raises LauncherError where the package that reads the format is not installed.
+    """
+    file, sheet = split_sheet(name)
+    suffix = "." + file.rpartition(".")[2].lower()
+    if suffix in WORKBOOK:
+        return _workbook(name, file, sheet, data, mistakes)
+    if suffix in JSON:
+        return _of_records(name, data, _json_records(name, data, mistakes), mistakes)
+    if suffix in ARROW:
+        return _of_records(name, data, _arrow_records(name, data, suffix, mistakes), mistakes)
+    return csv_table(name, data, mistakes)
+
+
+def text_of(value: Any) -> str:
+    """A value as the text of a cell: a missing one is empty; lists and mappings are JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # a workbook's numbers are all floats, and so are a column's with missing ones
+    if isinstance(value, bool | int | float | list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
+
+
+def _of_records(
+    name: str, data: bytes, records: Iterable[tuple[int, Mapping[str, Any]]], mistakes: list[Mistake]
+) -> Table | None:
+    """The table of (line or row, column -> value); a column that a record lacks is an empty cell."""
+    before = len(mistakes)
+    found = list(records)
+    if len(mistakes) > before:
+        return None
+    if not found:
+        mistakes.append(Mistake(name, "the file is empty", expected="at least one record"))
+        return None
+    columns = tuple(dict.fromkeys(column for _, record in found for column in record))
+    rows = tuple(Row(line, {column: text_of(record.get(column)) for column in columns}) for line, record in found)
+    return Table(name, columns, rows, hashlib.sha256(data).hexdigest(), found[0][0])
+
+
+def _json_records(name: str, data: bytes, mistakes: list[Mistake]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        mistakes.append(Mistake(f"{name}:{line}", "the file is not UTF-8", "UTF-8", f"byte 0x{data[error.start]:02x}"))
+        return
+    read = _elements if name.lower().endswith(".json") and text.lstrip()[:1] == "[" else _lines
+    for line, value in read(name, text, mistakes):
+        if len(mistakes) >= _MANY:
+            return
+        if isinstance(value, dict):
+            yield line, value
+        else:
+            mistakes.append(Mistake(f"{name}:{line}", "not an object", 'an object such as {"prompt": …}', type(value).__name__))
+
+
+def _lines(name: str, text: str, mistakes: list[Mistake]) -> Iterator[tuple[int, Any]]:
+    """A value a line, or one value after another."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line, object_pairs_hook=_once)
+            except (ValueError, RecursionError) as error:
+                mistakes.append(_not_json(name, number, error))
+                if len(mistakes) >= _MANY:
+                    return
+
+
+def _elements(name: str, text: str, mistakes: list[Mistake]) -> Iterator[tuple[int, Any]]:
+    """The elements of a list, with the line on which each begins."""
+    decoder, line, end = json.JSONDecoder(object_pairs_hook=_once), 1, 0
+    place = _skip(text, text.index("[") + 1)
+    if text[place : place + 1] == "]":
+        return
+    while True:
+        line, end = line + text.count("\n", end, place), place
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            mistakes.append(_not_json(name, line, error))
+            return
+        yield line, value
+        place = _skip(text, place)
+        if text[place : place + 1] != ",":
+            break
+        place = _skip(text, place + 1)
+    rest = text[place:].strip()
+    if rest != "]":
+        line += text.count("\n", end, place)
+        mistakes.append(Mistake(f"{name}:{line}", "the list does not end here", "',' or ']'", rest[:20] or "the end of the file"))
+
+
+def _skip(text: str, place: int) -> int:
+    while text[place : place + 1].isspace():
+        place += 1
+    return place
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; raises ValueError where it names a key twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice!r} is there twice")
+    return found
+
+
+def _not_json(name: str, line: int, error: Exception) -> Mistake:
+    if isinstance(error, json.JSONDecodeError):
+        return Mistake(f"{name}:{line}:{error.colno}", f"not JSON: {error.msg[0].lower()}{error.msg[1:]}")
+    return Mistake(f"{name}:{line}", f"not JSON: {error}")
+
+
+def _arrow_records(name: str, data: bytes, suffix: str, mistakes: list[Mistake]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    try:
+        import pyarrow as pa
+        import pyarrow.feather
+        import pyarrow.parquet
+    except ImportError:
+        raise LauncherError(f"{name}: {suffix} files need pyarrow: pip install pyarrow") from None
+    try:
+        if suffix == ".parquet":
+            table = pyarrow.parquet.read_table(pa.BufferReader(data))
+        elif data.startswith(b"ARROW1"):
+            table = pyarrow.feather.read_table(pa.BufferReader(data))
+        else:
+            table = pa.ipc.open_stream(pa.BufferReader(data)).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        mistakes.append(Mistake(name, f"not a {suffix[1:]} file", found=str(error).splitlines()[0][:200]))
+        return
+    row = 0
+    for batch in table.to_batches():
+        for record in batch.to_pylist():
+            row += 1
+            yield row, record
+
+
+def _workbook(name: str, file: str, sheet: str | None, data: bytes, mistakes: list[Mistake]) -> Table | None:
+    from python_calamine import CalamineError, CalamineWorkbook, PasswordError
+
+    try:
+        book = CalamineWorkbook.from_filelike(io.BytesIO(data))
+        titles = book.sheet_names
+        if sheet is not None and sheet not in titles:
+            mistakes.append(Mistake(file, f"no worksheet {sheet!r}", found=", ".join(titles), hint=nearest(sheet, titles)))
+            return None
+        if sheet is None and len(titles) > 1:
+            hint = f"name one of them: {file.rpartition('/')[2]}#{titles[0]}"
+            mistakes.append(Mistake(file, f"{len(titles)} worksheets", "one worksheet", ", ".join(titles), hint))
+            return None
+        values = book.get_sheet_by_name(sheet or titles[0]).to_python(skip_empty_area=False)
+    except PasswordError:
+        mistakes.append(Mistake(file, "the workbook has a password", hint="save it without one"))
+        return None
+    except (CalamineError, OSError) as error:
+        mistakes.append(Mistake(file, "not a workbook", found=str(error)[:200]))
+        return None
+    cells = tuple(tuple(text_of(value) for value in row) for row in values)
+    title = sheet or titles[0]
+    table = sheet_table(Worksheet("file", title, cells), mistakes, name=f"{file}#{title}")
+    return None if table is None else replace(table, sha256=hashlib.sha256(data).hexdigest())

@@ -1,0 +1,165 @@
+"""The shapes in which people have their pairs: JSON, Parquet, Arrow and workbooks, beside CSV."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from launcher.data.pair import Pair
+from launcher.data.pairs import Pairs, read_pairs
+from launcher.data.rows import Reading
+from launcher.errors import DataError
+from launcher.experiment.schema import Experiment
+
+RECORDS = [{"prompt": "Where?", "chosen": "here", "rejected": "there"}, {"prompt": "Who?", "chosen": "Ann", "rejected": "3"}]
+PAIRS = (("Where?", "here", "there"), ("Who?", "Ann", "3"))
+
+
+def read(root: Path, name: str, data: bytes) -> Pairs:
+    (root / "data").mkdir(exist_ok=True)
+    (root / "data" / name.partition("#")[0]).write_bytes(data)
+    return read_pairs(Experiment.parse({"model_name": "m", "datasets_path": "data", "train_filename": name}), Reading(root))
+
+
+def mistakes(root: Path, name: str, data: bytes) -> str:
+    with pytest.raises(DataError) as caught:
+        read(root, name, data)
+    return str(caught.value)
+
+
+def texts(pairs: Sequence[Pair]) -> tuple[tuple[str, str, str | None], ...]:
+    return tuple((pair.user, pair.chosen, pair.rejected) for pair in pairs)
+
+
+def workbook(sheets: Mapping[str, Sequence[Sequence[str | float | None]]]) -> bytes:
+    """An .xlsx file as small as the format allows."""
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    relations = "http://schemas.openxmlformats.org/package/2006/relationships"
+    documents = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    numbers = range(1, len(sheets) + 1)
+    parts = {
+        "_rels/.rels": f'<Relationships xmlns="{relations}">'
+        f'<Relationship Id="r" Type="{documents}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{documents}"><sheets>'
+        + "".join(f'<sheet name="{name}" sheetId="{n}" r:id="r{n}"/>' for n, name in zip(numbers, sheets, strict=True))
+        + "</sheets></workbook>",
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{relations}">'
+        + "".join(f'<Relationship Id="r{n}" Type="{documents}/worksheet" Target="worksheets/{n}.xml"/>' for n in numbers)
+        + "</Relationships>",
+    }
+    for number, rows in zip(numbers, sheets.values(), strict=True):
+        body = "".join(
+            f'<row r="{r}">'
+            + "".join(
+                f'<c r="{chr(65 + c)}{r}"><v>{cell}</v></c>'
+                if isinstance(cell, int | float)
+                else f'<c r="{chr(65 + c)}{r}" t="inlineStr"><is><t>{cell}</t></is></c>'
+                for c, cell in enumerate(row)
+                if cell is not None
+            )
+            + "</row>"
+            for r, row in enumerate(rows, 1)
+        )
+        parts[f"xl/worksheets/{number}.xml"] = f'<worksheet xmlns="{main}"><sheetData>{body}</sheetData></worksheet>'
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, text in parts.items():
+            archive.writestr(name, f'<?xml version="1.0"?>{text}')
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.ndjson", "train.json"])
+def test_json_lines_are_rows_with_the_lines_of_the_file(tmp_path: Path, name: str) -> None:
+    data = (json.dumps(RECORDS[0]) + "\n\n" + json.dumps({**RECORDS[1], "rejected": 3}) + "\n").encode()
+    found = read(tmp_path, name, data)
+    assert (texts(found.train), [pair.line for pair in found.train]) == (PAIRS, [1, 3])
+    assert found.sources[0].sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_a_json_list_is_rows_with_the_lines_where_they_begin(tmp_path: Path) -> None:
+    found = read(tmp_path, "train.json", json.dumps(RECORDS, indent=1).encode())
+    assert (texts(found.train), [pair.line for pair in found.train]) == (PAIRS, [2, 7])
+
+
+def test_what_is_wrong_in_json_has_its_line(tmp_path: Path) -> None:
+    lines = b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": }\n[1]\n{"prompt": "x", "prompt": "y"}\n'
+    assert mistakes(tmp_path, "train.jsonl", lines) == (
+        "data/train.jsonl:2:12: not JSON: expecting value\n"
+        "data/train.jsonl:3: not an object\n"
+        '    expected: an object such as {"prompt": …}\n'
+        "    found:    list\n"
+        "data/train.jsonl:4: not JSON: key 'prompt' is there twice"
+    )
+    assert mistakes(tmp_path, "train.json", b'[{"prompt": "a"}\n,\n{"prompt": "b"} x').startswith(
+        "data/train.json:3: the list does not end here"
+    )
+    assert mistakes(tmp_path, "empty.jsonl", b"\n").startswith("data/empty.jsonl: the file is empty")
+    assert mistakes(tmp_path, "train.jsonl", b'{"a": "\xff"}').startswith("data/train.jsonl:1: the file is not UTF-8")
+
+
+def test_a_record_without_a_key_has_an_empty_cell(tmp_path: Path) -> None:
+    data = "\n".join(
+        json.dumps(one) for one in ({"prompt": "Hi", "chosen": "a", "rejected": "b"}, {"prompt": "Ho", "chosen": None})
+    )
+    assert mistakes(tmp_path, "train.jsonl", data.encode()) == (
+        "data/train.jsonl:2: empty cell in column 'chosen'\ndata/train.jsonl:2: empty cell in column 'rejected'"
+    )
+
+
+def test_messages_in_json_are_refused_as_in_a_cell(tmp_path: Path) -> None:
+    record = {"prompt": "Hi", "chosen": [{"role": "assistant", "content": "a"}], "rejected": "b"}
+    assert "a list of messages as text in column 'chosen'" in mistakes(tmp_path, "train.jsonl", json.dumps(record).encode())
+
+
+@pytest.mark.parametrize("name", ["train.parquet", "train.arrow", "train.feather"])
+def test_columns_of_parquet_and_arrow_are_read_and_places_are_rows(tmp_path: Path, name: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import feather, parquet
+
+    table, file = pa.Table.from_pylist(RECORDS), io.BytesIO()
+    parquet.write_table(table, file) if name.endswith("parquet") else feather.write_feather(table, file)
+    assert texts(read(tmp_path, name, file.getvalue()).train) == PAIRS
+    table, file = pa.Table.from_pylist([*RECORDS, {"prompt": "Why?", "chosen": "", "rejected": "b"}]), io.BytesIO()
+    parquet.write_table(table, file) if name.endswith("parquet") else feather.write_feather(table, file)
+    assert mistakes(tmp_path, name, file.getvalue()) == f"data/{name}, row 3: empty cell in column 'chosen'"
+    assert mistakes(tmp_path, name, b"junk").startswith(f"data/{name}: not a {name.partition('.')[2]} file")
+
+
+def test_a_stream_of_arrow_is_read_too(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    table, file = pa.Table.from_pylist(RECORDS), io.BytesIO()
+    with pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+    assert texts(read(tmp_path, "train.arrow", file.getvalue()).train) == PAIRS
+
+
+def test_a_worksheet_of_a_workbook_is_named_behind_its_file(tmp_path: Path) -> None:
+    train = [["prompt", "chosen", "rejected"], ["Where?", "here", "there"], ["Who?", "Ann", 3]]
+    data = workbook({"Notes": [["x"]], "Train": train})
+    found = read(tmp_path, "pairs.xlsx#Train", data)
+    assert texts(found.train) == PAIRS
+    assert found.sources[0].name == "data/pairs.xlsx#Train"
+    assert found.sources[0].sha256 == hashlib.sha256(data).hexdigest()
+    assert texts(read(tmp_path, "one.xlsx", workbook({"Only": train})).train) == PAIRS
+
+
+def test_what_is_wrong_in_a_workbook_has_its_cell(tmp_path: Path) -> None:
+    train = [["prompt", "chosen", "rejected"], ["Where?", None, "there"]]
+    data = workbook({"Train": train, "Notes": [["x"]]})
+    assert mistakes(tmp_path, "pairs.xlsx#Train", data) == "data/pairs.xlsx#Train!B2: empty cell in column 'chosen'"
+    assert mistakes(tmp_path, "pairs.xlsx", data) == (
+        "data/pairs.xlsx: 2 worksheets\n"
+        "    expected: one worksheet\n"
+        "    found:    Train, Notes\n"
+        "    hint:     name one of them: pairs.xlsx#Train"
+    )
+    assert "no worksheet 'Trian'\n    found:    Train, Notes\n    hint:     did you mean 'Train'?" in mistakes(
+        tmp_path, "pairs.xlsx#Trian", data
+    )
+    assert mistakes(tmp_path, "pairs.xlsx", b"PK\x03\x04junk").startswith("data/pairs.xlsx: not a workbook")
