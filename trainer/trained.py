@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from launcher.runs.figures import Figures
 from launcher.runs.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from .after.loaded import Loaded
+    from .after.prompted import Prompted
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,44 @@ class Trained(os.PathLike[str]):
     best_step: int | None  # of the best evaluation, with metric_for_best_model
     verified: int  # tensors that were read back and compared
     uploaded: str | None  # s3://…, None without an upload
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The final figures by their names in the log: ``train_loss``, those of the last training steps (``loss``,
+        ``rewards/margins`` …), and those of ``adapter`` on the validation pairs (``eval_loss``, ``eval_rewards/accuracies`` …).
+        """
+        last = (self.training or {}).get("last") or {}
+        whole = {"train_loss": self.loss} if self.loss is not None else {}
+        return MappingProxyType({**whole, **{name: last[name] for name in last if name != "steps"}, **(self.after or {})})
+
+    def chat(self, text: str, *, base: bool = False, max_new_tokens: int = 256) -> str:
+        """The greedy answer to one message, of at most ``max_new_tokens`` tokens; ``base``: of the model before the training.
+
+        The run's chat template, system text and template of user messages are used; no earlier message is remembered. The weights
+        are loaded at the first call. Raises UsageError where the model has no room for an answer.
+        """
+        from .after.conversation import BASE, TRAINED, Conversation
+        from .evaluation.generation import Wish
+
+        loaded, prompted = self._loaded
+        side = BASE if base and loaded.has_base else TRAINED
+        chosen = self._reference if base else loaded
+        return Conversation(chosen, prompted, Wish(max_new_tokens), (side,)).ask(text)[side].text
+
+    @cached_property
+    def _loaded(self) -> tuple[Loaded, Prompted]:
+        from .after.loaded import find
+        from .after.prompted import Prompted
+        from .prepare import Roots
+
+        found = find(self.folder, Roots.from_environment().cache)
+        return found.load(), Prompted.of(found)
+
+    @cached_property
+    def _reference(self) -> Loaded:
+        """What answers for the base model: the same weights with the adapter switched off, or the base beside whole weights."""
+        loaded, _ = self._loaded
+        return loaded if loaded.has_base else replace(loaded, model=loaded.reference())
 
     @classmethod
     def of(cls, run: RunDir) -> Self:

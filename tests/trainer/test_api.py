@@ -230,6 +230,10 @@ def test_the_quickstart_trains_and_saves_to_s3(
     assert trained.logs.is_file()
     assert trained.seconds > 0
     assert Path(trained) == adapter
+    last = [line for line in map(json.loads, trained.logs.read_text().splitlines()) if line["type"] == "train"][-1]
+    assert {name: trained.metrics[name] for name in ("loss", "rewards/margins")} == {
+        name: last[name] for name in ("loss", "rewards/margins")
+    }
     assert json.loads(json.dumps(trained.json()))["adapter"] == str(adapter)
     assert "  on the training pairs of these steps; no validation pairs were evaluated:" in str(trained).splitlines()
     assert str(trained).splitlines()[-1] == f"  adapter   {adapter} (28 tensors, read back and compared)"
