@@ -71,8 +71,8 @@ class Chat:
 
         Ctrl-C ends the answer, and a second one the wait for it. Raises Refused, and LauncherError where the process ends.
         """
-        self._session.send(encoded({"ask": text, "alone": alone}))
         with self._stopping():
+            self._session.send(encoded({"ask": text, "alone": alone}))
             for event in self._events():
                 if "side" in event:
                     told(event["side"], event["text"])

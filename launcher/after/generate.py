@@ -53,7 +53,7 @@ def generate(name: str, file: Path, output: Path, wish: Wish, say: Say) -> Gener
     prompt = ALONE if found.run is None else kept_prompt(found.run) or ALONE
     prompts = read_prompts(file, found.settings, prompt)
     answers = Answers(output, made_of(found, prompts, wish))
-    done = answers.begin(prompts)
+    done = answers.begin()
     waiting = [(row, text) for row, text in prompts.messages if row not in done]
     if done:
         say(f"{output}: {len(done):,} of {len(prompts.messages):,} prompts are answered" + (", resuming" if waiting else ""))
@@ -72,7 +72,7 @@ class Answers:
         self._output, self._made_of = output, made_of
         self._settings = output.with_name(f"{output.name}.settings.json")
 
-    def begin(self, prompts: Prompts) -> set[int]:
+    def begin(self) -> set[int]:
         """The rows that are answered; a line that was cut off is removed. Raises UsageError where settings differ."""
         if not self._output.absolute().parent.is_dir():
             raise UsageError(f"cannot write {self._output}: folder {self._output.absolute().parent} not found")
@@ -105,7 +105,7 @@ class Answers:
                 one = json.loads(line)
                 found[int(one["row"])] = one
             except (ValueError, KeyError, TypeError):
-                raise UsageError(f"{self._output}:{number}: no answer of launcher generate; remove the line") from None
+                raise UsageError(f"{self._output}:{number}: not an answer of launcher generate; remove the line") from None
         return found
 
     def _check(self) -> None:

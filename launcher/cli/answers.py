@@ -49,7 +49,7 @@ def chat(
     with open_chat(name, Wish(base, max_tokens, temperature, backend), complain) as talk:
         for notice in talk.ready.notices:
             complain(notice)
-        if not prompts and sys.stdin.isatty() and not as_json:
+        if not prompts and not as_json and _is_terminal():
             _converse(talk, max_tokens)
             return
         turns = []
@@ -165,6 +165,10 @@ def _turn(talk: Chat, text: str, max_tokens: int, *, shown: bool, alone: bool = 
     if any(answer.finish == "stopped" for answer in found.values()):
         say(f"{'':<{LABEL}}(stopped)")
     return found
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _typed_lines() -> Iterator[str]:

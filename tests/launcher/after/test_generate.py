@@ -1,0 +1,164 @@
+"""The file of answers, what it was made with, and the memory that is planned; no weights are loaded."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.after.chat import Wish
+from launcher.after.generate import Answers, made_of
+from launcher.after.room import Room, room_for
+from launcher.data.prompt import Prompt
+from launcher.data.prompts import Prompts, read_prompts
+from launcher.errors import DataError, MemoryShortage, UsageError
+from launcher.experiment.schema import Experiment
+from launcher.job.target import Target
+from tests.run_folders import Made
+
+WISH = Wish(base=True, max_tokens=16, temperature=0.0)
+ABOUT = Prompt("S", ("About ", "topic", ": ", "question", ""))
+
+
+@pytest.fixture
+def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
+    monkeypatch.chdir(tmp_path)
+    run = Made("one").write(tmp_path)
+    run.adapter.mkdir()
+    (run.adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    return Target.of(run.path)
+
+
+def answer(row: int, text: str = "yes", finish: str = "stop") -> dict[str, Any]:
+    return {"row": row, "prompt": "p", "answer": text, "tokens": 1, "finish": finish}
+
+
+def of(target: Target, wish: Wish = WISH, data: str = "d") -> Answers:
+    return Answers(Path("answers.jsonl"), made_of(target, Prompts("p.csv", data, ()), wish))
+
+
+def test_answers_are_added_as_they_come_and_end_in_the_files_order(target: Target) -> None:
+    answers = of(target)
+    assert answers.begin() == set()
+    answers.add([answer(5), answer(3, "a\u2028b\nc", "length")])
+    answers.add([answer(2)])
+    assert answers.finish([2, 3, 5]) == 1
+    lines = Path("answers.jsonl").read_text().split("\n")
+    assert [json.loads(line) for line in lines[:-1]] == [answer(2), answer(3, "a\u2028b\nc", "length"), answer(5)]
+    assert of(target).begin() == {2, 3, 5}
+
+
+def test_a_line_that_was_cut_off_is_answered_again(target: Target) -> None:
+    answers = of(target)
+    answers.begin()
+    answers.add([answer(5), answer(3)])
+    output = Path("answers.jsonl")
+    output.write_text(output.read_text()[:-4])
+    assert of(target).begin() == {5}
+    assert output.read_text() == json.dumps(answer(5)) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("wish", "data", "said"),
+    [
+        (Wish(True, 17, 0.0), "d", "max_tokens 16, now 17"),
+        (Wish(False, 16, 0.5), "d", "temperature 0.0, now 0.5; base True, now False"),
+        (WISH, "other", "other data"),
+    ],
+)
+def test_answers_of_other_settings_are_not_continued(target: Target, wish: Wish, data: str, said: str) -> None:
+    of(target).begin()
+    of(target).add([answer(2)])
+    with pytest.raises(UsageError, match=rf"answers\.jsonl was made with other settings: {said}\n.*hint: .*another file"):
+        of(target, wish, data).begin()
+
+
+def test_other_weights_of_the_same_run_are_noticed(target: Target) -> None:
+    of(target).begin()
+    of(target).add([answer(2)])
+    (target.weights / "adapter_model.safetensors").write_bytes(b"other")
+    with pytest.raises(UsageError, match="other weights"):
+        of(target).begin()
+
+
+def test_a_file_that_is_no_file_of_answers_is_left_alone(target: Target) -> None:
+    Path("answers.jsonl").write_text("mine\n")
+    with pytest.raises(UsageError, match=r"answers\.jsonl exists, and no answers\.jsonl\.settings\.json says"):
+        of(target).begin()
+    Path("answers.jsonl").unlink()
+    of(target).begin()
+    Path("answers.jsonl").write_text(json.dumps(answer(2)) + "\nmine\n")
+    with pytest.raises(UsageError, match=r"answers\.jsonl:2: not an answer"):
+        of(target).begin()
+    with pytest.raises(UsageError, match=r"cannot write nowhere/a\.jsonl: folder .*nowhere not found"):
+        Answers(Path("nowhere/a.jsonl"), {}).begin()
+
+
+def experiment(**inputs: str) -> Experiment:
+    mapping = {"input_columns": inputs or {"topic": "topic", "question": "q"}, "chosen": "good", "rejected": "bad"}
+    return Experiment.parse({"model_name": "m", "datasets_path": "d", "dpo_column_mapping_config": mapping})
+
+
+def test_a_table_needs_the_input_columns_alone(tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    file.write_text('topic,q\nbread,"How\nhot?"\nsoup,Why?\n')
+    assert read_prompts(file, experiment(), ABOUT).messages == ((2, "About bread: How\nhot?"), (4, "About soup: Why?"))
+    file.write_text("topic\nbread\n")
+    with pytest.raises(DataError, match=r"missing column 'q'"):
+        read_prompts(file, experiment(), ABOUT)
+    file.write_text("topic,q\nbread,\n")
+    with pytest.raises(DataError, match=r"p\.csv:2: empty cell in column 'q'"):
+        read_prompts(file, experiment(), ABOUT)
+
+
+def test_lines_are_prompts_and_objects_have_the_columns_or_a_prompt(tmp_path: Path) -> None:
+    text = tmp_path / "p.txt"
+    text.write_text("Why?\n\n How? \n")
+    one = Prompt(None, ("Q: ", "question", ""))
+    assert read_prompts(text, experiment(question="q"), one).messages == ((1, "Q: Why?"), (3, "Q: How?"))
+    lines = tmp_path / "p.jsonl"
+    lines.write_text('{"q": "Why?", "topic": "soup"}\n{"prompt": "whole\u2028message"}\n')
+    assert read_prompts(lines, experiment(), ABOUT).messages == ((1, "About soup: Why?"), (2, "whole\u2028message"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (
+            "p.jsonl",
+            '{"q": "Why?"}\n[]\nx\n',
+            r"jsonl:1: no prompt in this object(.|\n)*jsonl:2: not a JSON object(.|\n)*jsonl:3: not JSON",
+        ),
+        ("p.txt", "\n \n", r"p\.txt: no prompts"),
+        ("p.xlsx", "", r"p\.xlsx: unknown kind of file\n.*expected: *CSV"),
+        ("p.txt", b"\xff", r"p\.txt: not text in UTF-8"),
+    ],
+)
+def test_what_holds_no_prompt_is_a_mistake_in_its_place(tmp_path: Path, name: str, text: str | bytes, said: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=said):
+        read_prompts(file, experiment(), ABOUT)
+    with pytest.raises(DataError, match=r"none\.csv: file not found"):
+        read_prompts(tmp_path / "none.csv", experiment(), ABOUT)
+
+
+def test_the_memory_is_that_of_weights_cache_and_runtime(target: Target, tmp_path: Path) -> None:
+    assert room_for(target, 100, {}) is None, "its sizes are not on this disk"
+    model = tmp_path / "data" / "demo" / "qwen3-tiny"
+    model.mkdir(parents=True)
+    sizes = {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16}
+    more = {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "tie_word_embeddings": True, "model_type": "qwen3"}
+    (model / "config.json").write_text(json.dumps({**sizes, **more}))
+    room = room_for(target, 1000, {"PATH": ""}, "2Gi")
+    assert room is not None
+    assert room.cache == 2 * 28 * 8 * 128 * 4 * 1000
+    assert 4 * 596_000_000 < room.weights < 4 * 640_000_000, "fp32 on a CPU, and the adapter"
+    assert room.there == 2 << 30
+    with pytest.raises(MemoryShortage, match=re.escape("not enough memory: ") + r"3\.\d+ GiB \(weights 2\.\d+ GiB, 1,000 tokens"):
+        room.check()
+    Room(1, 1, 1, 1, None, "the CPU").check()
+    Room(1, 1, 1, 1, 3, "the CPU").check()
