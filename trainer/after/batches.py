@@ -12,7 +12,7 @@ from launcher.errors import DataError, Mistake
 
 from ..evaluation.generation import Answer, Wish, generate
 from ..output import say
-from .conversation import BASE, positions
+from .conversation import on, positions
 from .loaded import Loaded
 
 ON_CPU: Final = 8  # more take no less time a prompt there
@@ -110,8 +110,8 @@ def _cache_bytes(loaded: Loaded) -> int:
 def _side(loaded: Loaded, prompts: Sequence[list[int]], wish: Wish, side: str) -> list[Answer]:
     limit = positions(loaded)
     most = wish.most if limit is None else min(wish.most, limit - max(map(len, prompts)))
-    with loaded.autocast():
-        return generate(loaded.model, loaded.tokenizer, prompts, replace(wish, most=most), with_adapter=side != BASE)
+    with loaded.autocast(), on(loaded, side):
+        return generate(loaded.model, loaded.tokenizer, prompts, replace(wish, most=most))
 
 
 def _split(batch: Batch, size: int) -> list[Batch]:

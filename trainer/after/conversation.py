@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from launcher.errors import UsageError
@@ -60,13 +61,12 @@ class Conversation:
 
     def _answer(self, side: str, ids: list[int], wish: Wish, told: Told, stopped: Callable[[], bool]) -> Answer:
         loaded = self._loaded
-        with loaded.autocast():
+        with loaded.autocast(), on(loaded, side):
             (found,) = generate(
                 loaded.model,
                 loaded.tokenizer,
                 [ids],
                 replace(wish, seed=wish.seed + self._asked),
-                with_adapter=side != BASE,
                 told=lambda piece: told(side, piece),
                 stopped=stopped,
             )
@@ -80,6 +80,11 @@ class Conversation:
         if length >= limit:
             raise UsageError(f"no room for an answer: the conversation has {length:,} tokens, and the model reads {limit:,}")
         return replace(self._wish, most=min(self._wish.most, limit - length))
+
+
+def on(loaded: Loaded, side: str) -> AbstractContextManager[None]:
+    """The model is ``side`` for as long as this lasts."""
+    return loaded.base() if side == BASE else nullcontext()
 
 
 def positions(loaded: Loaded) -> int | None:

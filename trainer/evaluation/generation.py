@@ -32,8 +32,11 @@ class Answer:
 
 
 def answers(model: Any, tokenizer: Any, prompts: Sequence[list[int]], most: int, *, with_adapter: bool) -> list[str]:
-    """The texts of greedy answers of at most ``most`` tokens, see ``generate``."""
-    return [one.text for one in generate(model, tokenizer, prompts, Wish(most), with_adapter=with_adapter)]
+    """The texts of greedy answers of at most ``most`` tokens; ``with_adapter`` false: with the adapter switched off, if the model
+    has one.
+    """
+    with _adapter(model, on=with_adapter):
+        return [one.text for one in generate(model, tokenizer, prompts, Wish(most))]
 
 
 def generate(
@@ -42,11 +45,10 @@ def generate(
     prompts: Sequence[list[int]],
     wish: Wish,
     *,
-    with_adapter: bool,
     told: Callable[[str], None] | None = None,
     stopped: Callable[[], bool] | None = None,
 ) -> list[Answer]:
-    """The answers to ``prompts``, token ids; ``with_adapter`` false: with the adapter switched off, if the model has one.
+    """The answers to ``prompts``, token ids.
 
     ``told`` gets the text of one answer word by word; generation ends early once ``stopped`` is true. ``model`` is left as it
     was: its mode, its generation settings and the state of all random numbers.
@@ -59,7 +61,7 @@ def generate(
     options: dict[str, Any] = {"streamer": _Words(tokenizer, told)} if told is not None else {}
     if stopped is not None:
         options["stopping_criteria"] = StoppingCriteriaList([_Stop(stopped)])
-    with _as_for_generation(causal, tokenizer, wish) as config, _adapter(model, on=with_adapter), torch.no_grad():
+    with _as_for_generation(causal, tokenizer, wish) as config, torch.no_grad():
         found = causal.generate(input_ids=ids, attention_mask=mask, generation_config=config, **options)
     was_stopped = stopped is not None and stopped()
     return [_answer(one, config, tokenizer, was_stopped=was_stopped) for one in found[:, longest:].tolist()]

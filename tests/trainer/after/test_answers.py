@@ -166,7 +166,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_no_prompt_is_lost(loaded: Any, 
 
     sizes: list[int] = []
 
-    def generate(model: Any, tokenizer: Any, prompts: list[list[int]], wish: Wish, *, with_adapter: bool) -> list[Answer]:
+    def generate(model: Any, tokenizer: Any, prompts: list[list[int]], wish: Wish) -> list[Answer]:
         sizes.append(len(prompts))
         if len(prompts) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
