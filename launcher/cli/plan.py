@@ -77,9 +77,11 @@ def _show(found: Planned) -> None:
 
 
 def _head(found: Planned) -> dict[str, str]:
+    from ..planning.adapter import Adapter
+
     fit = found.fit
     h, guess, work = fit.experiment.hyperparameters, fit.estimate, fit.work
-    trained = "all weights" if h.full_finetuning else f"a LoRA adapter of rank {h.r}"
+    trained = "all weights" if h.full_finetuning else Adapter(h, fit.config).sentence
     tokens = f"{work.tokens:,} tokens per epoch, longest sequence {work.longest:,}"
     if not work.exact:
         tokens = f"≤ {work.tokens:,} tokens per epoch, longest sequence ≤ {work.longest:,} (upper bound: one token per byte)"

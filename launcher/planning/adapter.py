@@ -129,6 +129,14 @@ class Adapter:
         return self.matrices + self.lengths + sum(self.copies.values())
 
     @property
+    def sentence(self) -> str:
+        """What is trained, in a few words."""
+        ranks = sorted(set(self.ranks.values())) or [self.h.r]
+        of = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
+        whole = f", and {', '.join(dict.fromkeys(map(kind, self.copies)))} whole" if self.copies else ""
+        return f"a {'DoRA' if self.h.use_dora else 'LoRA'} adapter of {of}{whole}"
+
+    @property
     def trains(self) -> Trains:
         """For the bytes of activations: the mean over the layers."""
         every, there = Counter(map(kind, self.layers)), Counter(map(kind, self.ranks))

@@ -79,6 +79,13 @@ def test_the_optimizer_keeps_a_state_for_copies_and_lengths_too() -> None:
     assert (parts["adapter"], parts["gradients"], parts["optimizer"]) == (4 * weights, 4 * weights, 8 * weights)
 
 
+def test_what_is_trained_is_told_with_its_ranks_and_copies() -> None:
+    config = ModelConfig.parse({**SIZES, "model_type": "qwen3", "tie_word_embeddings": True})
+    assert Adapter(Hyperparameters(), config).sentence == "a LoRA adapter of rank 16"
+    hyper = Hyperparameters(use_dora=True, rank_pattern={"q_proj": 4}, modules_to_save=["lm_head", "norm"])
+    assert Adapter(hyper, config).sentence == "a DoRA adapter of ranks 4 to 16, and embed_tokens, norm whole"
+
+
 def test_activations_follow_the_share_of_the_layers_and_the_mean_rank() -> None:
     from launcher.planning.activations import kept_bytes
 
