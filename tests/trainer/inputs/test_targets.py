@@ -90,6 +90,36 @@ def test_all_linear_reaches_every_layer_but_the_head(family: str, sentence: str)
     assert (found.sentence, found.notices) == (sentence, ())
 
 
+def test_layers_exclusions_and_whole_modules_are_told_with_what_they_leave_out() -> None:
+    found = covered("llama", layers_to_transform=[1], exclude_modules=["mlp.up_proj"], modules_to_save=["lm_head", "norm"])
+    assert found.sentence == (
+        "adapter on q_proj, k_proj, v_proj, o_proj, gate_proj, down_proj (1 each); trained whole: lm_head, norm; none on "
+        "q_proj (1 of 2), k_proj (1 of 2), v_proj (1 of 2), o_proj (1 of 2), gate_proj (1 of 2), up_proj, down_proj (1 of 2)"
+    )
+    assert found.notices == ()
+    assert found.json()["whole"] == ["lm_head", "norm"]
+
+
+def test_experts_that_target_parameters_names_are_no_warning() -> None:
+    found = covered("gpt_oss", target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"])
+    assert {"experts.gate_up_proj": 2, "experts.down_proj": 2}.items() <= found.json()["on"].items()
+    assert found.notices == ()
+
+
+def test_a_name_in_another_setting_that_the_model_lacks_is_told_at_its_key() -> None:
+    assert refused("llama", rank_pattern={"q_porj": 4}).splitlines()[0] == (
+        "hyperparameters.rank_pattern.q_porj: 'q_porj' matches no module of org/model"
+    )
+    assert refused("gpt_oss", target_parameters=["experts.w1"]).splitlines()[:2] == [
+        "hyperparameters.target_parameters.0: 'experts.w1' matches no parameter of org/model outside of its layers",
+        "    expected: mlp.router.weight, mlp.experts.gate_up_proj, mlp.experts.gate_up_proj_bias, mlp.experts.down_proj, "
+        "mlp.experts.down_proj_bias",
+    ]
+    assert refused("llama", layers_to_transform=[2]).startswith(
+        "hyperparameters.layers_to_transform.0: org/model has no layer 2\n"
+    )
+
+
 def test_names_are_counted_with_what_they_leave_out() -> None:
     found = covered("llama", target_modules=["q_proj", "layers.1.mlp.up_proj"])
     assert found.sentence == (

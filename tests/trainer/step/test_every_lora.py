@@ -60,7 +60,9 @@ class Bench:
         batch = {"per_device_train_batch_size": 2, "learning_rate": 1e-2, "max_steps": STEPS}
         return self._make(r=8, max_seq_length=96, **batch, **settings)
 
-    def ours(self, settings: dict[str, Any], path: str, name: str) -> tuple[list[float], str, Any, Any]:
+    def ours(
+        self, settings: dict[str, Any], path: str, name: str, resume: Path | None = None
+    ) -> tuple[list[float], str, Any, Any]:
         """(its losses and gradient norms, the sentence of its path, the trainer, its run)."""
         from trainer.inputs.adapter import seed_adapter, widen_adapter
         from trainer.inputs.arguments import arguments
@@ -79,7 +81,8 @@ class Bench:
         choice = choose_path(trainer, path, self.tokens, None)
         take_path(trainer, choice, self.precision, "base", [("train.csv", self.tokens)], self.root / "cache" / name / path)
         torch.manual_seed(trainer.args.seed)  # the order of the pairs
-        trainer.train()
+        trainer.origin = {"zero_stage": 0, "ranks": 1}
+        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
         assert not is_fresh(trainer.model)
         return numbers(trainer), choice.sentence, trainer, run
 
@@ -230,3 +233,17 @@ def test_an_attention_that_packed_rows_cannot_use_is_trained_on_the_plain_path(b
     found, sentence, _, _ = eager.ours({"attn_implementation": "eager"}, "auto", "eager")
     assert sentence == "plain path: qwen3 uses eager attention, and packed rows need sdpa or flex_attention"
     assert found == pytest.approx(common, abs=1e-5, rel=1e-5)
+
+
+def test_a_resume_continues_lengths_copies_and_ranks_bit_for_bit(bench: Bench) -> None:
+    from trainer.inputs.model import Precision
+
+    half = bench.of(copy.deepcopy(bench.model).to(torch.bfloat16))
+    half.precision = Precision(torch.bfloat16, bf16=True, fp16=False)
+    settings = {"modules_to_save": ["embed_tokens"], "use_dora": True, "rank_pattern": {"q_proj": 4}}
+    saved = {**settings, "save_strategy": "steps", "save_steps": 2}
+    _, _, whole, run = half.ours(saved, "auto", "whole")
+    _, _, resumed, _ = half.ours(settings, "auto", "resumed", resume=run.path / "checkpoint-2")
+    expected, found = (dict(t.model.named_parameters(remove_duplicate=False)) for t in (whole, resumed))
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    assert any("modules_to_save" in name for name in expected)
