@@ -124,7 +124,7 @@ def draw(name: str, outcomes: Sequence[Outcome], *, is_swept: bool) -> None:
             continue
         loss = "-" if known.loss is None else f"{known.loss:z.4f}"
         rows.append((one.run, *values, *quality(known), loss, state_of(known), known.took))
-    table(rows, optional=("TOOK", "LOSS"))
+    table(rows, optional=("TOOK", "LOSS", "MARGIN"))
     notices(rank_notices(outcomes))
     for one in best_first:
         if one.known is not None and one.known.state in ("failed", "lost"):
