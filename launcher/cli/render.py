@@ -17,7 +17,7 @@ from .options import (
     namespace_option,
 )
 from .screen import say
-from .sweep import render_sweep, sweep_option
+from .sweep import parallel_option, render_sweep, sweep_option
 
 if TYPE_CHECKING:
     from ..launch.rendered import Choice
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @full_option
 @choice()
 @sweep_option
+@parallel_option
 def render(
     choice: Choice,
     backend: str | None,
@@ -39,6 +40,7 @@ def render(
     namespace: str | None,
     full: bool,
     axes: tuple[str, ...],
+    parallel: int | None,
 ) -> None:
     """Print the command that `launcher run EXP` would start.
 
@@ -53,8 +55,10 @@ def render(
     elif kind is not None or namespace is not None:
         raise UsageError("--kind and --namespace are for a cluster: add --cluster")
     if axes:
-        render_sweep(choice, axes, backend, cluster=is_cluster, full=full)
+        render_sweep(choice, axes, backend, parallel, cluster=is_cluster, full=full)
         return
+    if parallel is not None:
+        raise UsageError("--parallel needs --sweep")
     found = rendered_for_cluster(choice) if is_cluster else rendered(choice, backend)
     click.echo(found.text(full=full), nl=False)
 

@@ -120,12 +120,10 @@ def _sweep(
     if target.is_cluster:
         choice = choice.on_cluster(None, target.namespace)
     if dry_run:
-        render_sweep(choice, axes, target.backend, cluster=target.is_cluster, full=full)
+        render_sweep(choice, axes, target.backend, parallel, cluster=target.is_cluster, full=full)
         return 0
     if target.is_cluster:
-        if parallel is not None:
-            raise UsageError("--parallel is for this machine: on a cluster the scheduler, or a queue of Kueue, decides")
-        return submit_sweep(choice, axes, target.registry, data_of, anyway=False, as_json=False)
+        return submit_sweep(choice, axes, target.registry, data_of, parallel, anyway=False, as_json=False)
     return run_here(choice, axes, target.backend, parallel, data_of, detach=detach)
 
 

@@ -13,7 +13,7 @@ import click
 from ..errors import UsageError
 from . import screen
 from .options import choice, data_of_option, file_option, json_option, kind_option, namespace_option
-from .sweep import submit_sweep, sweep_option
+from .sweep import parallel_option, submit_sweep, sweep_option
 
 if TYPE_CHECKING:
     from ..launch.rendered import Choice
@@ -36,6 +36,7 @@ anyway_option = click.option("--anyway", is_flag=True, help="Submit although a p
 @anyway_option
 @choice()
 @sweep_option
+@parallel_option
 @data_of_option
 @json_option
 def submit(
@@ -51,12 +52,13 @@ def submit(
     data_of: str | None,
     as_json: bool,
     axes: tuple[str, ...],
+    parallel: int | None,
 ) -> int:
     """Run the experiment EXP on the current context's Kubernetes cluster, and return once it is created.
 
     Runs preflight checks first. Pushes an image of this checkout to --registry, and uploads a local model or large data to
     where the pods read them. If a step fails, everything created so far is removed. With --sweep: one Job for each combination of
-    values, NAME-1, NAME-2, …
+    values, NAME-1, NAME-2, …; with --parallel N one Job, of which N pods run at the same time.
     """
     if as_json and follow:
         raise UsageError("--json cannot be combined with --follow")
@@ -66,7 +68,9 @@ def submit(
     if axes:
         if follow:
             raise UsageError("--sweep cannot be combined with --follow")
-        return submit_sweep(chosen, axes, registry, data_of, anyway=anyway, as_json=as_json)
+        return submit_sweep(chosen, axes, registry, data_of, parallel, anyway=anyway, as_json=as_json)
+    if parallel is not None:
+        raise UsageError("--parallel needs --sweep")
     return submit_to_cluster(chosen, registry, data_of, follow=follow, anyway=anyway, as_json=as_json)
 
 

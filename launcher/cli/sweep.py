@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import Aborted, Stopped
+from ..errors import Aborted, Stopped, UsageError
 from .screen import LABEL, complain, facts, notices, say, table, this_launcher, typed
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ parallel_option = click.option(
     "--parallel",
     type=click.IntRange(1),
     metavar="N",
-    help="Points of a sweep at the same time (default: as many as the GPUs allow).",
+    help="Points of a sweep at the same time (default: as many as the GPUs, or the cluster, allow).",
 )
 
 
@@ -148,13 +148,21 @@ def _next(name: str, best_first: Sequence[Outcome], *, is_swept: bool) -> None:
         say(f"{len(done)} of {len(best_first)} points are done. {what}")
 
 
-def render_sweep(choice: Choice, axes: Sequence[str], backend: str | None, *, cluster: bool, full: bool) -> None:
-    """Prints what each point would start."""
+def render_sweep(
+    choice: Choice, axes: Sequence[str], backend: str | None, parallel: int | None, *, cluster: bool, full: bool
+) -> None:
+    """Prints what each point would start, or the one Job of them all."""
     from ..launch.rendered import rendered, rendered_for_cluster
     from ..launch.sweep import load_points, plan_sweep
 
     sweep = plan_sweep(choice, axes)
     load_points(sweep)
+    if cluster and parallel is not None:
+        from ..backends.kubernetes.render.spec import text
+        from ..launch.sweep_submission import rendered_in_one_job
+
+        click.echo(text(rendered_in_one_job(sweep, parallel)), nl=False)
+        return
     for point in sweep.points:
         one, note = sweep.choice_of(point), sweep.note(point)
         click.echo(f"# {sweep.run(point)}: point {point.number} of {len(sweep.points)}: {point}")
@@ -163,14 +171,23 @@ def render_sweep(choice: Choice, axes: Sequence[str], backend: str | None, *, cl
 
 
 def submit_sweep(
-    choice: Choice, axes: Sequence[str], registry: str | None, data_of: str | None, *, anyway: bool, as_json: bool
+    choice: Choice,
+    axes: Sequence[str],
+    registry: str | None,
+    data_of: str | None,
+    parallel: int | None,
+    *,
+    anyway: bool,
+    as_json: bool,
 ) -> int:
-    """Creates one Job a point; the same command, with the sweep's name, creates those that are missing."""
+    """Creates one Job a point, or with ``parallel`` one Job; the same command, with the sweep's name, creates what is missing."""
     from ..launch.sweep import plan_sweep
     from ..launch.sweep_submission import submit_points
     from .submit import Told
 
     sweep = plan_sweep(choice, axes)
+    if parallel is not None:
+        return _submit_in_one_job(sweep, parallel, registry, data_of, anyway=anyway, as_json=as_json)
     made, count = [], len(sweep.points)
     try:
         for point, done in submit_points(sweep, registry=registry, data_of=data_of, anyway=anyway, listener=Told(as_json)):
@@ -186,6 +203,24 @@ def submit_sweep(
         click.echo(json.dumps([one.json() for one in made], indent=2, ensure_ascii=False))
         return 0
     say(f"Submitted {len(made)} runs of sweep {sweep.name}. See them with: {this_launcher()} status {sweep.name} --cluster")
+    return 0
+
+
+def _submit_in_one_job(
+    sweep: Sweep, parallel: int, registry: str | None, data_of: str | None, *, anyway: bool, as_json: bool
+) -> int:
+    from ..launch.sweep_submission import submit_in_one_job
+    from .submit import Told
+
+    if data_of is not None:
+        raise UsageError("--data-of cannot be combined with --parallel on a cluster")
+    done = submit_in_one_job(sweep, parallel, registry=registry, anyway=anyway, listener=Told(as_json))
+    if as_json:
+        click.echo(json.dumps([] if done is None else [done.json()], indent=2, ensure_ascii=False))
+    elif done is None:
+        say(f"sweep {sweep.name} exists. See it with: {this_launcher()} status {sweep.name} --cluster")
+    else:
+        say(f"Submitted sweep {sweep.name}. See it with: {this_launcher()} status {sweep.name} --cluster")
     return 0
 
 

@@ -151,6 +151,40 @@ def submit_job(
     return one.submit(data_of)
 
 
+@dataclass(frozen=True)
+class Together:
+    """The points of a sweep that share a Job, the first one among them; ``parallel`` of them run at the same time."""
+
+    name: str
+    parallel: int
+    points: tuple[tuple[Job, Loaded], ...]
+
+
+def submit_together(
+    choices: Sequence[tuple[Choice, Mapping[str, Any]]],
+    name: str,
+    parallel: int,
+    *,
+    registry: str | None,
+    anyway: bool,
+    listener: Listener,
+) -> Submission:
+    """Creates one Job for the sweep ``name``, with a pod for each of ``choices`` and its notes for the record.
+
+    Raises what ``submit`` and ``render.together`` raise.
+    """
+    from ..experiment.files import read_env
+
+    caller, points = read_env(Path.cwd()), list[Any]()
+    for choice, notes in choices:
+        job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)
+        points.append((replace(job, notes=notes), loaded))
+    whole = Together(name, parallel, tuple(points))
+    job, loaded = points[0]
+    one = _Submitting(job, loaded, caller, registry, anyway, False, is_named=True, told=listener, together=whole)
+    return one.submit(None)
+
+
 @dataclass
 class _Submitting:
     """One submission while it is under way."""
@@ -167,6 +201,7 @@ class _Submitting:
     check: Callable[[Sequence[Source]], None] = lambda _: None
     copy: Path | None = None  # of the spreadsheet's cells
     local: Local | None = None  # the files of this machine, if they were read already
+    together: Together | None = None
     notices: list[str] = field(default_factory=list)
 
     def submit(self, data_of: str | None) -> Submission:
@@ -200,7 +235,7 @@ class _Submitting:
 
         with self.loaded.placed():
             local = self.local or look(self.job.experiment, Path.cwd())
-            spec = cluster_spec(self.job, self.loaded, namespace=None, local=local, image=self.image)
+            spec = self._rendered(local, None, None, self.image)
             with nullcontext(self.copy) if self.copy is not None else copy_of(self.job.experiment, data_of) as copy:
                 pairs = _read(self.job, spec, self.caller, copy, self.told)
             if data_of is not None and pairs is not None:
@@ -210,8 +245,17 @@ class _Submitting:
         return local, spec, pairs
 
     def _spec(self, local: Local, namespace: str, facts: Facts, image: Image | None) -> KubernetesSpec:
-        chosen = image or self.image
-        return cluster_spec(self.job, self.loaded, namespace=namespace, has_jobset=facts.has_jobset, local=local, image=chosen)
+        return self._rendered(local, namespace, facts.has_jobset, image or self.image)
+
+    def _rendered(self, local: Local, namespace: str | None, has_jobset: bool | None, image: Image | None) -> KubernetesSpec:
+        from ..backends.kubernetes.render.together import together
+
+        points = ((self.job, self.loaded),) if self.together is None else self.together.points
+        known: dict[str, Any] = {"namespace": namespace, "has_jobset": has_jobset, "local": local, "image": image}
+        specs = [cluster_spec(job, loaded, **known) for job, loaded in points]
+        if self.together is None:
+            return specs[0]
+        return together(self.together.name, self.together.parallel, [job for job, _ in points], specs)
 
     def _judge(self, spec: KubernetesSpec, facts: Facts, namespace: str) -> None:
         """Raises NotReady for what keeps the run from starting; with ``anyway`` that is a warning."""
@@ -242,7 +286,14 @@ class _Submitting:
 
     def _facts(self, spec: KubernetesSpec, pairs: Pairs | None, context: str, namespace: str) -> dict[str, str]:
         """What the run will be, which the listener is told."""
-        facts = _planned(self.job, spec, pairs, self.caller) | {
+        planned = _planned(self.job, spec, pairs, self.caller)
+        if self.together is not None:
+            count = f"{len(self.together.points)} points, {self.together.parallel} at a time"
+            planned = {
+                "sweep": f"{self.together.name}: {count}",
+                **{k: v for k, v in planned.items() if k not in ("run", "output")},
+            }
+        facts = planned | {
             "cluster": f"{spec.kind} {spec.job} in namespace {namespace}, context {context}",
             "image": spec.image.reference,
         }

@@ -1,4 +1,6 @@
-"""A sweep on a cluster: one Job a point. The cluster's scheduler, or a queue of Kueue, decides how many run at the same time."""
+"""A sweep on a cluster: one Job a point, and the scheduler or a queue of Kueue decides how many run at the same time; or with
+``--parallel`` one Job that has a pod for each point.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,16 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ..errors import UsageError
-from .submission import Listener, Submission, check_here, submit
+from .submission import Listener, Submission, check_here, submit, submit_together
 from .sweep import Point, Sweep, load_points
 
 if TYPE_CHECKING:
     from ..backends.kubernetes.follow.run import ClusterRun
     from ..backends.kubernetes.render.placement import Local
+    from ..backends.kubernetes.render.spec import KubernetesSpec
     from ..experiment.loaded import Loaded
 
 
@@ -47,6 +50,33 @@ def submit_points(
             yield point, done
 
 
+def submit_in_one_job(
+    sweep: Sweep, parallel: int, *, registry: str | None, anyway: bool, listener: Listener
+) -> Submission | None:
+    """Creates one Job for all points, ``parallel`` of which run at the same time; None where it exists.
+
+    Raises what ``load_points`` and ``submit_together`` raise, and UsageError for a name that others have.
+    """
+    loaded = load_points(sweep)
+    existing = _existing(sweep, loaded[0].experiment.launch.kubernetes.namespace)
+    if existing and len(existing) == len(sweep.points):
+        return None
+    if existing:
+        raise UsageError(f"--name {sweep.name}: some of its runs exist ({', '.join(sorted(existing))}); choose another --name")
+    choices = [(sweep.choice_of(point), sweep.note(point)) for point in sweep.points]
+    _check(sweep, loaded, None, None)
+    return submit_together(choices, sweep.name, parallel, registry=registry, anyway=anyway, listener=listener)
+
+
+def rendered_in_one_job(sweep: Sweep, parallel: int) -> KubernetesSpec:
+    """What ``submit_in_one_job`` would create; no cluster is asked. Raises what ``render.together`` raises."""
+    from ..backends.kubernetes.render.together import together
+    from .rendered import rendered_for_cluster
+
+    found = [rendered_for_cluster(sweep.choice_of(point), sweep.note(point)) for point in sweep.points]
+    return together(sweep.name, parallel, [one.job for one in found], [cast("KubernetesSpec", one.spec) for one in found])
+
+
 def _check(sweep: Sweep, loaded: Sequence[Loaded], data_of: str | None, copy: Path | None) -> dict[int, Local]:
     """The files of this machine that each point needs, by its number: checked and hashed once where points differ in
     hyperparameters alone.
@@ -69,7 +99,7 @@ def _existing(sweep: Sweep, namespace: str | None) -> Mapping[str, ClusterRun]:
     points = {sweep.run(point): point for point in sweep.points}
     where, namespaces = cluster_of(read_env(Path.cwd()), namespace)
     runs = [one.run for one in listed_on(where, namespaces, with_pods=False) if one.run.name in points]
-    for run in runs:
+    for run in sorted(runs, key=lambda run: run.point or 0):
         if run.sweep != sweep.name or run.settings != points[run.name].settings:
             was = ", ".join(run.settings) or "no point of a sweep"
             raise UsageError(f"--name {sweep.name}: run {run.name} exists with other settings ({was}); choose another --name")

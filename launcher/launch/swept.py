@@ -46,8 +46,8 @@ class Swept:
         if starter is not None:
             starter.send(signal.SIGTERM)
         running = [(where, run) for where, run, _ in self.runs if not where.status(run).is_over]
-        for where, run in running:
-            where.stop(run, now=now)
+        for owner, where in {_owner(run): where for where, run in running}.items():
+            where.stop(owner, now=now)
         if running and not now:
             say(f"{self.name}: waiting for {len(running)} run{'s' * (len(running) > 1)} to write a checkpoint and end")
         for where, run in running:
@@ -56,14 +56,20 @@ class Swept:
             time.sleep(_TICK)
 
     def resume_there(self) -> list[str]:
-        """Starts the runs on a cluster that are over and not done again; returns their names."""
-        begun = []
-        for where, run, _ in self.runs:
-            now = where.status(run)
-            if now.is_over and now.state != "done":
-                where.resume(run)
-                begun.append(run.name)
-        return begun
+        """Starts the runs on a cluster that are over and not done again; returns their names.
+
+        Raises UsageError while other points of the same Job run: it can only be started again as a whole.
+        """
+        states = [(where, run, where.status(run)) for where, run, _ in self.runs]
+        begun = [(where, run) for where, run, now in states if now.is_over and now.state != "done"]
+        busy = {_owner(run) for _, run, now in states if not now.is_over}
+        for owner, where in {_owner(run): where for where, run in begun}.items():
+            if owner in busy:
+                raise UsageError(
+                    f"{self.name} still runs; resume it when it has ended, or stop it with: launcher stop {self.name}"
+                )
+            where.resume(owner)
+        return [run.name for _, run in begun]
 
     def explained(self) -> list[tuple[Point, str, Explained | None]]:
         """Point, run, and why it waits, runs or failed: of every point that is not done; None where it was not started."""
@@ -130,6 +136,11 @@ class Swept:
             raise UsageError(f"{self.name} is being swept by process {starter.pid}; stop it with: launcher stop {self.name}")
 
 
+def _owner(run: Any) -> Any:
+    """What is stopped and started again for ``run``: on a cluster several points may share a Job."""
+    return getattr(run, "owner", run)
+
+
 def _words(one: Outcome) -> str:
     """How a point is, in one line."""
     known = one.known
@@ -182,5 +193,5 @@ def _there(name: str, namespace: str | None) -> Swept | None:
         return None
     where, namespaces = cluster_of(caller, namespace)
     runs = [one.run for one in listed_on(where, namespaces, with_pods=False) if one.run.sweep == name]
-    found = tuple((where, run, Point(run.point or 0, run.settings)) for run in runs)
+    found = tuple((where, run, Point(run.point or 0, run.settings)) for run in sorted(runs, key=lambda run: run.point or 0))
     return Swept(name, found, None, ()) if found else None

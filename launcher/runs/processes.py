@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 MARK: Final = "DPO_RUN_FOLDER"  # every process of a run has the run's folder under this name in its environment
+# In the environment of a pod that learns from its index which run it is: the entry replaces them by the run's folder and name.
+OWN_FOLDER: Final = "@run-folder@"
+OWN_NAME: Final = "@run-name@"
 _PROC: Final = Path("/proc")
 
 

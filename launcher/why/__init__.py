@@ -66,6 +66,9 @@ def _starting(seen: Evidence) -> Explanation | None:
         names = ", ".join(pod.name for pod in pending)
         are = "is" if len(pending) == 1 else "are"
         return Explanation("starting", f"{seen.run} is starting: {names} {are} not running yet", wait)
+    if seen.parallel is not None and not seen.pods:
+        turn = f"{seen.run} waits for its turn: {seen.parallel} of its sweep's points run at the same time"
+        return Explanation("turn", turn, wait)
     if seen.backend == "kubernetes" and not seen.pods:
         return Explanation("starting", f"{seen.run} is starting: it has no pods yet", wait)
     return Explanation("starting", f"{seen.run} is starting", wait)

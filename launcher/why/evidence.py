@@ -113,6 +113,7 @@ class Evidence:
     workload: tuple[Condition, ...] = ()
     local_queue: tuple[Condition, ...] = ()
     is_suspended: bool = False
+    parallel: int | None = None  # of a point of a sweep: how many run at the same time
     unseen: tuple[str, ...] = ()
 
     @property

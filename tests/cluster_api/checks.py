@@ -59,7 +59,8 @@ def default(kind: Kind, obj: dict[str, Any]) -> None:
     """Fills in what an API server does, as far as anybody here looks at it."""
     spec = obj.setdefault("spec", {}) if kind.name in ("Job", "JobSet", "Service", "Pod") else obj.get("spec", {})
     if kind.name == "Job":
-        for field, value in {"parallelism": 1, "backoffLimit": 6, "completionMode": "NonIndexed", "suspend": False}.items():
+        limit = 6 if spec.get("backoffLimitPerIndex") is None else 2**31 - 1
+        for field, value in {"parallelism": 1, "backoffLimit": limit, "completionMode": "NonIndexed", "suspend": False}.items():
             spec.setdefault(field, value)
         spec.setdefault("completions", spec["parallelism"])
         uid, name = obj["metadata"]["uid"], obj["metadata"]["name"]
@@ -199,6 +200,13 @@ def _job(name: str, spec: dict[str, Any]) -> Iterator[str]:
         host = f"{name}-{(spec.get('completions') or 1) - 1}"
         if len(host) > 63 or not _RFC_1123.fullmatch(host):
             yield f'metadata.name: Invalid value: "{name}": will not able to create pod with invalid DNS label: {host}'
+    per_index = spec.get("backoffLimitPerIndex")
+    if per_index is not None and spec.get("completionMode") != "Indexed":
+        yield f"spec.backoffLimitPerIndex: Invalid value: {per_index}: requires indexed completion mode"
+    for number, rule in enumerate((spec.get("podFailurePolicy") or {}).get("rules") or []):
+        if rule["action"] == "FailIndex" and per_index is None:
+            where = f"spec.podFailurePolicy.rules[{number}].action"
+            yield f'{where}: Invalid value: "FailIndex": requires the backoffLimitPerIndex to be set'
     if spec.get("podFailurePolicy") and spec["template"].get("spec", {}).get("restartPolicy") != "Never":
         yield 'spec.template.spec.restartPolicy: Invalid value: only "Never" is supported when podFailurePolicy is specified'
     if spec.get("podFailurePolicy") and spec.get("podReplacementPolicy", "Failed") != "Failed":

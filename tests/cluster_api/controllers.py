@@ -20,13 +20,60 @@ def make_pods(api: ClusterApi, job: str, namespace: str = "default", *, node: st
     They are scheduled to ``node``, or to none.
     """
     obj = api.objects.get("jobs", job, namespace)
-    spec, made = obj["spec"], []
+    made = list[str]()
     there = {_index(pod) for pod in pods_of(api, job, namespace) if pod["status"].get("phase") not in ("Failed", "Succeeded")}
-    for index in range(spec.get("parallelism", 1)):
+    for index in _wanted(obj, there):
         if index not in there:
             made.append(_make_pod(api, obj, index, node))
     api.objects.change("jobs", job, lambda one: one.setdefault("status", {}).update(active=len(there) + len(made)), namespace)
     return made
+
+
+def _wanted(job: Object, alive: set[int]) -> list[int]:
+    """The indexes that may have a pod now: those that live, then the lowest ones that are not over."""
+    spec, status = job["spec"], job.get("status") or {}
+    if spec.get("backoffLimitPerIndex") is None:
+        return list(range(spec.get("parallelism", 1)))
+    over = {int(index) for key in ("completedIndexes", "failedIndexes") for index in filter(None, status.get(key, "").split(","))}
+    waiting = [index for index in range(spec["completions"]) if index not in over | alive]
+    return [*alive, *waiting[: spec["parallelism"] - len(alive)]]
+
+
+def count_indexes(api: ClusterApi, job: str, namespace: str = "default") -> None:
+    """What the controller does with the pods of an Indexed Job with backoffLimitPerIndex: it lists the indexes that are over,
+    ends the Job where all are, and makes the pods that may run now."""
+    obj = api.objects.get("jobs", job, namespace)
+    spec, pods = obj["spec"], pods_of(api, job, namespace)
+    done = {_index(pod) for pod in pods if pod["status"].get("phase") == "Succeeded"}
+    failures: dict[int, int] = {}
+    failed: set[int] = set()
+    for pod in (one for one in pods if one["status"].get("phase") == "Failed"):
+        action = _action(spec, pod)
+        failures[_index(pod)] = failures.get(_index(pod), 0) + (action == "Count")
+        if action == "FailIndex" or failures[_index(pod)] > spec["backoffLimitPerIndex"]:
+            failed.add(_index(pod))
+    lists = {"completedIndexes": done, "failedIndexes": failed}
+    texts = {key: ",".join(map(str, sorted(those))) for key, those in lists.items() if those}
+    api.objects.change("jobs", job, lambda one: one.setdefault("status", {}).update(texts), namespace)
+    if len(done | failed) < spec["completions"]:
+        if not spec.get("suspend"):
+            make_pods(api, job, namespace)
+    elif failed:
+        fail(api, job, "FailedIndexes", "Job has failed indexes", namespace)
+    else:
+        complete(api, job, namespace)
+
+
+def _action(spec: Object, pod: Object) -> str:
+    """The action of the first rule of the Job's podFailurePolicy that fits a failed pod."""
+    ended = [one["state"]["terminated"]["exitCode"] for one in pod["status"].get("containerStatuses") or []]
+    there = {(one["type"], one["status"]) for one in pod["status"].get("conditions") or []}
+    for rule in (spec.get("podFailurePolicy") or {}).get("rules") or []:
+        codes = (rule.get("onExitCodes") or {}).get("values") or []
+        wanted = {(one["type"], one.get("status", "True")) for one in rule.get("onPodConditions") or []}
+        if set(ended) & set(codes) or there & wanted:
+            return str(rule["action"])
+    return "Count"
 
 
 def pods_of(api: ClusterApi, job: str, namespace: str = "default") -> list[Object]:

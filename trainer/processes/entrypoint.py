@@ -1,6 +1,8 @@
 """What a container or a host process runs: torchrun with the right topology, its signals, and the run's exit code.
 
-    python -m trainer.processes.entrypoint RUN_FOLDER
+    python -m trainer.processes.entrypoint RUN_FOLDER | RECORD
+
+RECORD is a file whose ``folder`` is the run's: the pods of a sweep differ in it alone.
 
 Environment: DPO_NNODES and DPO_NPROC (nodes, and ranks to start on each, 1), on more than one node NODE_RANK (or
 JOB_COMPLETION_INDEX), MASTER_ADDR and MASTER_PORT; DPO_GRACE (seconds between a request to stop and the end by force, 120),
@@ -27,7 +29,7 @@ from typing import Any
 from launcher.errors import LauncherError
 from launcher.job.topology import Node, torchrun
 from launcher.redact import REDACTOR, learn_environment
-from launcher.runs.processes import Process
+from launcher.runs.processes import OWN_FOLDER, OWN_NAME, Process
 from launcher.runs.run_dir import RunDir, write_whole
 
 from .children import Children
@@ -274,7 +276,17 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def folder_of(argument: Path) -> Path:
+    """The run's folder, named by itself or by the file of its first record; then the environment learns which run this is."""
+    if not argument.is_file():
+        return argument
+    record = json.loads(argument.read_text(encoding="utf-8"))
+    for name, value in list(os.environ.items()):
+        os.environ[name] = value.replace(OWN_FOLDER, record["folder"]).replace(OWN_NAME, record["run"])
+    return Path(record["folder"])
+
+
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m trainer.processes.entrypoint RUN_FOLDER")
-    sys.exit(main(Path(sys.argv[1])))
+        sys.exit("usage: python -m trainer.processes.entrypoint RUN_FOLDER | RECORD")
+    sys.exit(main(folder_of(Path(sys.argv[1]))))

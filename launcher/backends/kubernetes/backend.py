@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -24,10 +24,12 @@ from .follow.evidence import gather
 from .follow.following import Following
 from .follow.logs import pod_log, shown
 from .follow.pods import has_started, pod_of
+from .follow.point import part_of, pod_in
 from .follow.ranklog import RankLog
 from .follow.run import ClusterRun
 from .follow.view import Outage, View
 from .render.pod import CONTAINER
+from .render.together import INDEX
 
 _END: Final = 60.0  # seconds that killing a run waits for the end of its pods
 _GRACE: Final = 120  # seconds, if the pods do not set a grace period
@@ -67,8 +69,8 @@ class Kubernetes:
         objects = [one for one in objects if not one["metadata"].get("ownerReferences")]  # a JobSet's own Jobs
         objects += self._jobsets(namespace)
         pods = self._pods_by_owner(namespace) if with_pods and objects else {}
-        runs = [(ClusterRun.of(obj), obj) for obj in objects]
-        found = [Listed(run, obj, pods.get(run.selector, [])) for run, obj in runs]
+        runs = [(run, obj) for obj in objects for run in ClusterRun.every(obj)]
+        found = [Listed(run, part_of(run, obj), pods.get(run.selector, [])) for run, obj in runs]
         return sorted(found, key=lambda one: (one.run.created, one.run.name), reverse=True)
 
     def archived(self, name: str, namespaces: Sequence[str]) -> ClusterRun | None:
@@ -87,7 +89,7 @@ class Kubernetes:
         if not run.job:
             return None
         try:
-            return self.cluster.get(run.place)
+            return part_of(run, self.cluster.get(run.place))
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -98,7 +100,7 @@ class Kubernetes:
         if not run.job:
             return []
         found = self.cluster.list(f"/api/v1/namespaces/{run.namespace}/pods", run.selector)
-        return sorted(map(pod_of, found), key=lambda pod: (pod.created, pod.name))
+        return sorted((pod_in(run, one) for one in found), key=lambda pod: (pod.created, pod.name))
 
     def status(self, run: ClusterRun) -> Status:
         """The run's state. If its Job is deleted: as last seen, or as its record says."""
@@ -203,7 +205,11 @@ class Kubernetes:
         return int((spec.get("template") or {}).get("spec", {}).get("terminationGracePeriodSeconds") or _GRACE)
 
     def stop(self, run: ClusterRun, *, now: bool = False) -> Status:
-        """Asks the run to write a checkpoint and end, and returns at once; ``now``: kills its pods and waits for their end."""
+        """Asks the run to write a checkpoint and end, and returns at once; ``now``: kills its pods and waits for their end.
+
+        Raises UsageError for a point whose Job has all points of its sweep.
+        """
+        _check_whole(run, "stop")
         obj = self.object(run)
         before = self.status(run)
         if obj is None or before.is_over:
@@ -240,7 +246,8 @@ class Kubernetes:
             self._last[run.name] = view.status()
 
     def resume(self, run: ClusterRun) -> None:
-        """Starts a run that is over again, in its own folder; raises UsageError if its object is deleted."""
+        """Starts a run that is over again, in its own folder; raises UsageError if its object is deleted, and as ``stop``."""
+        _check_whole(run, "resume")
         obj = self.object(run)
         if obj is None:
             raise UsageError(
@@ -266,7 +273,9 @@ class Kubernetes:
             labels = obj["metadata"].get("labels") or {}
             for label in ("jobset.sigs.k8s.io/jobset-name", "batch.kubernetes.io/job-name"):
                 if label in labels:
-                    found.setdefault(f"{label}={labels[label]}", []).append(pod_of(obj))
+                    selector, pod = f"{label}={labels[label]}", pod_of(obj)
+                    found.setdefault(selector, []).append(pod)
+                    found.setdefault(f"{selector},{INDEX}={pod.index}", []).append(replace(pod, index=0))  # a point's
                     break
         return found
 
@@ -285,6 +294,14 @@ class Kubernetes:
             yield shown(lines, rank, 0, run.nodes)
         if rank == 0 or (rank is None and run.nodes == 1):
             yield _last_word(run, archive.record(run))
+
+
+def _check_whole(run: ClusterRun, verb: str) -> None:
+    if run.index is not None:
+        raise UsageError(
+            f"{run.name} shares the Job {run.job} with the other points of {run.sweep}, and none can {verb} alone\n"
+            f"    hint:     {verb} the sweep with: launcher {verb} {run.sweep}"
+        )
 
 
 def _last_word(run: ClusterRun, record: Mapping[str, Any]) -> str:

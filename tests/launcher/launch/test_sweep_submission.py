@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from launcher.backends.kubernetes.render.together import INDEX
+from launcher.backends.state import explained
 from launcher.errors import ExperimentError, UsageError
 from launcher.launch.rendered import Choice
-from launcher.launch.submission import Silent
+from launcher.launch.submission import Silent, Submission
 from launcher.launch.sweep import plan_sweep
-from launcher.launch.sweep_submission import submit_points
+from launcher.launch.sweep_submission import rendered_in_one_job, submit_in_one_job, submit_points
 from launcher.launch.swept import Swept, find
 from tests.cluster_api import ClusterApi, controllers
 
@@ -98,3 +100,122 @@ def test_a_sweep_is_found_stopped_and_resumed_by_its_name(api: ClusterApi) -> No
     assert [api.objects.get("jobs", name)["spec"].get("suspend") for name in ("grid-2", "grid-3")] == [False, False]
     (_, run) = find("grid-2", cluster=True, namespace=None)  # type: ignore[misc]
     assert run.name == "grid-2"
+
+
+def submit_in_one(parallel: int, *axes: str) -> Submission | None:
+    sweep = plan_sweep(Choice("demo", run_name="grid"), axes)
+    return submit_in_one_job(sweep, parallel, registry=None, anyway=False, listener=Silent())
+
+
+def states() -> list[tuple[str, str]]:
+    found = find("grid", cluster=True, namespace=None)
+    assert isinstance(found, Swept)
+    return [(one.run, one.state) for one in found.outcomes()]
+
+
+def pods_at(api: ClusterApi, *states: str) -> dict[int, str]:
+    """The pods in these phases, by their indexes."""
+    pods = controllers.pods_of(api, "grid")
+    found = {pod["metadata"]["name"]: pod for pod in pods if pod["status"].get("phase") in states}
+    return {int(pod["metadata"]["labels"][INDEX]): name for name, pod in found.items()}
+
+
+def test_points_in_one_job_have_a_pod_each_whose_index_chooses_its_experiment(api: ClusterApi) -> None:
+    rendered = rendered_in_one_job(plan_sweep(Choice("demo", run_name="grid"), [BETAS]), 2)
+    done = submit_in_one(2, BETAS)
+    assert (
+        rendered.owner["spec"]["template"]["spec"]["volumes"]
+        == api.objects.get("jobs", "grid")["spec"]["template"]["spec"]["volumes"]
+    )
+    assert done is not None
+    assert (done.run, api.objects.names("jobs")) == ("grid", ["grid"])
+    job = api.objects.get("jobs", "grid")
+    spec, (container,) = job["spec"], job["spec"]["template"]["spec"]["containers"]
+    kept = ("completionMode", "completions", "parallelism", "backoffLimitPerIndex", "podReplacementPolicy")
+    assert [spec[key] for key in kept] == ["Indexed", 3, 2, 3, "Failed"]
+    assert "maxFailedIndexes" not in spec, "one that fails does not stop the others"
+    assert spec["podFailurePolicy"]["rules"][0] == {
+        "action": "FailIndex",
+        "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [2, 42, 43, 44, 45, 46]},
+    }
+    field = {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}
+    assert container["env"][0] == {"name": "JOB_COMPLETION_INDEX", "valueFrom": field}
+    assert {"name": "DPO_CONFIG", "value": "/dpo/config/$(JOB_COMPLETION_INDEX)"} in container["env"]
+    assert container["args"][-1] == "/dpo/config/$(JOB_COMPLETION_INDEX)/record.json"
+    (volume,) = (one["configMap"] for one in spec["template"]["spec"]["volumes"] if one["name"] == "config")
+    data = api.objects.get("configmaps", volume["name"])["data"]
+    for index, beta in enumerate((0.05, 0.1, 0.2)):
+        files = {one["path"]: data[one["key"]] for one in volume["items"] if one["path"].startswith(f"{index}/")}
+        assert json.loads(files[f"{index}/experiment.json"])["hyperparameters"]["beta"] == beta
+        record = json.loads(files[f"{index}/record.json"])
+        assert (record["run"], Path(record["folder"]).name) == (f"grid-{index + 1}", f"grid-{index + 1}")
+    assert submit_in_one(2, BETAS) is None, "it exists"
+    assert submit(BETAS) == []
+    with pytest.raises(UsageError, match=r"run grid-1 exists with other settings"):
+        submit_in_one(2, "hyperparameters.beta=0.3,0.4,0.5")
+
+
+def test_the_next_point_starts_when_one_is_over_and_a_point_that_failed_stops_no_other(api: ClusterApi) -> None:
+    submit_in_one(1, BETAS)
+    controllers.count_indexes(api, "grid")
+    assert states() == [("grid-1", "starting"), ("grid-2", "starting"), ("grid-3", "starting")]
+    assert list(pods_at(api, "Pending")) == [0]
+    (where, run) = find("grid-2", cluster=True, namespace=None)  # type: ignore[misc]
+    assert where.status(run).sentence == "waits for its turn: 1 of its sweep's points run at the same time"
+    assert explained(where, run).why.sentence == "grid-2 waits for its turn: 1 of its sweep's points run at the same time"
+
+    controllers.running(api, pods_at(api, "Pending")[0])
+    assert [state for _, state in states()] == ["running", "starting", "starting"]
+    controllers.terminated(api, pods_at(api, "Running")[0], 45, message='{"code": 45, "sentence": "no room", "state": "failed"}')
+    controllers.count_indexes(api, "grid")
+    controllers.running(api, pods_at(api, "Pending")[1])
+    assert [state for _, state in states()] == ["failed", "running", "starting"]
+    (_, failed) = find("grid-1", cluster=True, namespace=None)  # type: ignore[misc]
+    assert (where.status(failed).exit_code, where.status(failed).sentence) == (45, "no room")
+    api.log(pods_at(api, "Running")[1]).write("[rank 0] a line of the second point\n")
+    assert "a line of the second point" in "".join(where.read(run))
+
+    for index in (1, 2):
+        controllers.terminated(api, pods_at(api, "Running", "Pending")[index], 0)
+        controllers.count_indexes(api, "grid")
+    assert [state for _, state in states()] == ["failed", "done", "done"]
+    found = find("grid", cluster=True, namespace=None)
+    assert isinstance(found, Swept)
+    before = api.objects.get("jobs", "grid")["metadata"]["uid"]
+    assert found.resume_there() == ["grid-1"]
+    again = api.objects.get("jobs", "grid")
+    assert again["metadata"]["uid"] != before, "a Job that ended is created again: a point that is done ends at once"
+    owners = {one["metadata"]["ownerReferences"][0]["uid"] for one in api.objects.list("configmaps")}
+    assert owners == {again["metadata"]["uid"]}
+
+
+def test_a_sweep_in_one_job_is_stopped_and_resumed_as_a_whole(api: ClusterApi) -> None:
+    controllers.play(api)
+    submit_in_one(2, BETAS)
+    (where, run) = find("grid-2", cluster=True, namespace=None)  # type: ignore[misc]
+    with pytest.raises(UsageError, match=r"grid-2 shares the Job grid with the other points of grid, and none can stop alone"):
+        where.stop(run)
+    found = find("grid", cluster=True, namespace=None)
+    assert isinstance(found, Swept)
+    with pytest.raises(UsageError, match="none can resume alone"):
+        where.resume(run)
+    found.stop(now=False, say=lambda _: None, warn=lambda _: None)
+    assert api.objects.get("jobs", "grid")["spec"]["suspend"] is True
+    assert [state for _, state in states()] == ["stopped", "stopped", "stopped"]
+    assert found.resume_there() == ["grid-1", "grid-2", "grid-3"]
+    assert api.objects.get("jobs", "grid")["spec"]["suspend"] is False
+    assert [state for _, state in states()] == ["running", "running", "starting"]
+
+
+@pytest.mark.parametrize(
+    ("axis", "why"),
+    [
+        ("launch.memory=16Gi,32Gi", r"grid-1 and grid-2 differ in their pods"),
+        ("launch.kubernetes.queue=team-a,team-b", "a queue of Kueue decides"),
+        ("launch.nodes=2,4", "a run over several nodes needs a Job of its own"),
+    ],
+)
+def test_points_that_cannot_share_a_job_are_named_before_the_cluster_is_asked(api: ClusterApi, axis: str, why: str) -> None:
+    with pytest.raises(UsageError, match=f"--parallel: {why}.*; submit the sweep without --parallel"):
+        submit_in_one(2, axis)
+    assert api.objects.names("jobs") == []

@@ -20,6 +20,7 @@ import pytest
 from launcher.errors import LauncherError
 from launcher.runs.processes import kill
 from launcher.runs.run_dir import RunDir
+from trainer.processes.entrypoint import folder_of
 from trainer.processes.pod import FirstNode, arrive, last_words
 
 REPOSITORY = Path(__file__).parents[3]
@@ -108,6 +109,38 @@ def _arrive_with(run: RunDir, rendered: dict[str, str]) -> None:
         for name, text in rendered.items():
             (Path(config) / name).write_text(text)
         arrive(run, Path(config), lambda: False)
+
+
+def test_a_pod_of_a_sweep_learns_from_its_index_which_run_it_is(pod: Pod) -> None:
+    own = pod.config / "3"
+    own.mkdir()
+    for file in pod.config.glob("*.json"):
+        file.rename(own / file.name)
+    record = {"run": "r", "backend": "kubernetes", "folder": str(pod.run.path)}
+    (own / "record.json").write_text(json.dumps(record))
+    marks = {"DPO_RUN": "@run-name@", "DPO_RUN_FOLDER": "@run-folder@", "FAKE_ADAPTER": "of {run}", "DPO_CONFIG": str(own)}
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer.processes.entrypoint", str(own / "record.json")],
+        env={**os.environ, "PYTHONPATH": f"{FAKES}{os.pathsep}{REPOSITORY}", "JOB_COMPLETION_INDEX": "3", **marks},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "r: attempt 1: done, exit 0: done"), done.stderr
+    assert (pod.run.read_record()["run"], pod.run.read_record()["outcome"]["state"]) == ("r", "done")
+
+
+def test_the_environment_names_the_run_of_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "record.json").write_text(json.dumps({"run": "grid-2", "folder": "/dpo/runs/out/grid-2"}))
+    for name, value in {"DPO_RUN": "@run-name@", "ACCELERATE_DEEPSPEED_CONFIG_FILE": "@run-folder@/deepspeed.json"}.items():
+        monkeypatch.setenv(name, value)
+    assert folder_of(tmp_path / "record.json") == Path("/dpo/runs/out/grid-2")
+    assert (os.environ["DPO_RUN"], os.environ["ACCELERATE_DEEPSPEED_CONFIG_FILE"]) == (
+        "grid-2",
+        "/dpo/runs/out/grid-2/deepspeed.json",
+    )
+    assert folder_of(tmp_path / "runs" / "one") == tmp_path / "runs" / "one"
 
 
 def test_the_first_node_makes_the_folder_and_says_all_that_its_rank_says(pod: Pod) -> None:

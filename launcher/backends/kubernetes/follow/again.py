@@ -20,11 +20,12 @@ _SERVERS: Final = ("controller-uid", "job-name", "batch.kubernetes.io/controller
 
 
 def start_again(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> None:
-    """``obj`` is the run's Job or JobSet, and over. A stopped one is unsuspended; one that ended is deleted and created again,
-    and its Service and ConfigMaps stay. Raises LauncherError with the command to type if that fails."""
+    """``obj`` is the run's Job or JobSet, and over. A stopped one is unsuspended; one that ended, or has points that failed, is
+    deleted and created again, and its Service and ConfigMaps stay: a point that is done ends at once. Raises LauncherError with
+    the command to type if that fails."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     has_ended = any(condition.is_true and condition.type in state.ENDED for condition in conditions_of(obj))
-    if not has_ended and not state.is_deleted(obj):
+    if not has_ended and not state.is_deleted(obj) and not (obj.get("status") or {}).get("failedIndexes"):
         annotations = {state.STOPPED: None, state.ABORTED: None, state.RESUMED: now}
         cluster.patch(run.place, {"metadata": {"annotations": annotations}, "spec": {"suspend": False}})
         return

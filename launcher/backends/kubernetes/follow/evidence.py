@@ -18,7 +18,8 @@ from ..render.pod import CONTAINER
 from . import archive as archives
 from . import state
 from .archive import Archive, NoReader
-from .pods import conditions_of, has_started, newest, pod_of
+from .pods import conditions_of, has_started, newest
+from .point import part_of, pod_in
 from .run import ClusterRun
 
 _LINES: Final = 200  # at the end of a log
@@ -36,8 +37,8 @@ def gather(cluster: Cluster, run: ClusterRun) -> Evidence:
     look = _Look(cluster, run)
     obj = look.object()
     raw = look.pods() if run.job else []
-    pods = tuple(_pod(one) for one in raw)
-    known = state.state(obj, [pod_of(one) for one in raw], run.nodes) if obj is not None else look.recorded()
+    pods = tuple(_pod(run, one) for one in raw)
+    known = state.state(obj, [pod_in(run, one) for one in raw], run.nodes) if obj is not None else look.recorded()
     template = _template(obj) if obj is not None else {}
     containers: list[Mapping[str, Any]] = template.get("containers") or []
     container = next((one for one in containers if one.get("name") == CONTAINER), dict[str, Any]())
@@ -68,6 +69,7 @@ def gather(cluster: Cluster, run: ClusterRun) -> Evidence:
         workload=look.workload() if queue is not None else (),
         local_queue=look.local_queue(queue) if queue is not None else (),
         is_suspended=bool(obj is not None and obj["spec"].get("suspend")),
+        parallel=state.parallel_of(obj) if obj is not None else None,
         unseen=tuple(look.unseen),
         checkpoints=look.checkpoints() if known.is_over and known.state != "done" else None,
     )
@@ -85,7 +87,7 @@ class _Look:
         if not self.run.job:
             return None
         try:
-            return self.cluster.get(self.run.place)
+            return part_of(self.run, self.cluster.get(self.run.place))
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -191,10 +193,10 @@ class _Look:
                 self.unseen.append(said)
 
 
-def _pod(obj: Mapping[str, Any]) -> Pod:
+def _pod(run: ClusterRun, obj: Mapping[str, Any]) -> Pod:
     """A pod with its own reason and message, not those of its container."""
     status = obj.get("status") or {}
-    return replace(pod_of(obj), reason=str(status.get("reason") or ""), message=str(status.get("message") or ""))
+    return replace(pod_in(run, obj), reason=str(status.get("reason") or ""), message=str(status.get("message") or ""))
 
 
 def _event(obj: Mapping[str, Any]) -> Event:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Final
+
+from ..render.together import INDEX, POINTS
 
 RUNS_ROOT: Final = PurePosixPath("/dpo/runs")  # where every pod mounts the claim with the runs
 _PREFIX: Final = "dpo-launcher/"
@@ -34,6 +37,14 @@ class ClusterRun:
     sweep: str | None = None  # the sweep of which it is a point
     point: int | None = None
     settings: tuple[str, ...] = ()  # of the point
+    index: int | None = None  # of its pods, in a Job with all points of its sweep
+
+    @classmethod
+    def every(cls, obj: Mapping[str, Any]) -> list[ClusterRun]:
+        """The runs of ``obj``: one, or of a Job with a whole sweep one for each point."""
+        whole = cls.of(obj)
+        points = json.loads((obj["metadata"].get("annotations") or {}).get(POINTS, "[]"))
+        return [_point(whole, index, point) for index, point in enumerate(points)] or [whole]
 
     @classmethod
     def of(cls, obj: Mapping[str, Any]) -> ClusterRun:
@@ -66,6 +77,13 @@ class ClusterRun:
         )
 
     @property
+    def owner(self) -> ClusterRun:
+        """What is stopped and started again: the run itself, or all points of a Job with a sweep."""
+        if self.index is None:
+            return self
+        return replace(self, name=self.sweep or self.job, index=None, point=None, settings=())
+
+    @property
     def ranks_a_node(self) -> int:
         return max(1, (self.world or self.nodes) // self.nodes)
 
@@ -84,7 +102,20 @@ class ClusterRun:
     def selector(self) -> str:
         """The label selector of its pods."""
         owner = "batch.kubernetes.io/job-name" if self.kind == "Job" else "jobset.sigs.k8s.io/jobset-name"
-        return f"{owner}={self.job}"
+        return f"{owner}={self.job}" + ("" if self.index is None else f",{INDEX}={self.index}")
+
+
+def _point(whole: ClusterRun, index: int, point: Mapping[str, Any]) -> ClusterRun:
+    """``point``: an entry of the annotation, see ``render.together``."""
+    return replace(
+        whole,
+        name=point["run"],
+        index=index,
+        point=index + 1,
+        folder=PurePosixPath(point["folder"]),
+        settings=tuple(point["settings"]),
+        global_batch=point["global_batch"],
+    )
 
 
 def _number(text: str) -> int | None:

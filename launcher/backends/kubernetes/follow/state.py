@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ....why import Condition, Pod
 from ... import Status
+from ..render.together import PARALLEL
 from .pods import Ending, conditions_of, ending, first_ending, has_ended, has_started, is_running, newest
 
 STOPPED: Final = "dpo-launcher/stopped"  # annotation: when a stop was requested, UTC in ISO form
@@ -42,6 +43,9 @@ def state(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
         return _failing(first_ending(pods))
     if obj.get("spec", {}).get("suspend"):
         return Status("starting", None, "waits for Kueue to admit it" if queue_of(obj) else "its Job is suspended")
+    parallel = parallel_of(obj)
+    if parallel is not None and not pods:
+        return Status("starting", None, f"waits for its turn: {parallel} of its sweep's points run at the same time")
     return _alive(obj, newest(pods), nodes)
 
 
@@ -89,6 +93,12 @@ def _first(pods: Sequence[Pod]) -> dict[int, str]:
 def queue_of(obj: Mapping[str, Any]) -> str | None:
     """The Kueue LocalQueue in which the run waits, or which admitted it."""
     return (obj["metadata"].get("labels") or {}).get(QUEUE)
+
+
+def parallel_of(obj: Mapping[str, Any]) -> int | None:
+    """Of a Job with all points of a sweep: how many run at the same time."""
+    found = (obj["metadata"].get("annotations") or {}).get(PARALLEL)
+    return None if found is None else int(found)
 
 
 def stop_time(obj: Mapping[str, Any]) -> str | None:

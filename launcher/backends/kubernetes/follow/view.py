@@ -12,7 +12,8 @@ from ....why import Pod
 from ... import Status
 from ..api.cluster import ApiError, Cluster, ClusterError, ClusterRefused
 from . import state
-from .pods import has_ended, pod_of
+from .pods import has_ended
+from .point import part_of, pod_in
 from .run import ClusterRun
 
 _PAUSE: Final = 1.0  # seconds until a watch that ended at once is started again
@@ -199,17 +200,17 @@ class View:
         self._changed.notify_all()
 
     def _set_jobs(self, found: list[dict[str, Any]]) -> None:
-        self._job = next(iter(found), None)
+        self._job = next((part_of(self._run, one) for one in found), None)
 
     def _note_job(self, kind: str, obj: dict[str, Any]) -> None:
-        self._job = None if kind == "DELETED" else obj
+        self._job = None if kind == "DELETED" else part_of(self._run, obj)
 
     def _set_pods(self, found: list[dict[str, Any]]) -> None:
-        pods = [pod_of(obj) for obj in found]
+        pods = [pod_in(self._run, obj) for obj in found]
         self._there = {pod.name for pod in pods}
         self._pods.update((pod.name, pod) for pod in pods)
 
     def _note_pod(self, kind: str, obj: dict[str, Any]) -> None:
-        pod = pod_of(obj)
+        pod = pod_in(self._run, obj)
         self._pods[pod.name] = pod
         (self._there.discard if kind == "DELETED" else self._there.add)(pod.name)

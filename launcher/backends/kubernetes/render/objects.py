@@ -17,6 +17,7 @@ QUEUE: Final = "kueue.x-k8s.io/queue-name"
 FINAL: Final = (2, 42, 43, 44, 45, 46)
 STOPPED: Final = 143
 TTL: Final = 7 * 24 * 3600  # seconds; the logs stay on the volume
+RECORD: Final = "record.json"
 JOB_NAME: Final = "batch.kubernetes.io/job-name"
 
 
@@ -89,6 +90,22 @@ def indexed_job(
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": named.owner_metadata(), "spec": ordered}
 
 
+def points_job(named: Named, template: Mapping[str, Any], *, points: int, parallel: int, max_restarts: int) -> dict[str, Any]:
+    """One pod a point of a sweep, ``parallel`` at the same time; each index is retried, and fails, by itself."""
+    rules = _rules("FailIndex")
+    spec = {
+        "completionMode": "Indexed",
+        "completions": points,
+        "parallelism": min(parallel, points),
+        "backoffLimitPerIndex": max_restarts,
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": {"rules": rules},
+        "ttlSecondsAfterFinished": TTL,
+        "template": template,
+    }
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": named.owner_metadata(), "spec": spec}
+
+
 def jobset(named: Named, template: Mapping[str, Any], *, nodes: int, max_restarts: int, deadline: int | None) -> dict[str, Any]:
     """The same pods in one Job; at its first failure the JobSet restarts all of them."""
     job = {
@@ -118,19 +135,19 @@ def _indexed(template: Mapping[str, Any], nodes: int, *, backoff_limit: int) -> 
         "parallelism": nodes,
         "backoffLimit": backoff_limit,
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {
-            "rules": [
-                {
-                    "action": "FailJob",
-                    "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": list(FINAL)},
-                },
-                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-                # Stopped on request: it resumes from its checkpoint, and this does not count as a restart.
-                {"action": "Ignore", "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [STOPPED]}},
-            ]
-        },
+        "podFailurePolicy": {"rules": _rules("FailJob")},
         "template": template,
     }
+
+
+def _rules(final: str) -> list[dict[str, Any]]:
+    """``final``: the action for exit codes that are not retried."""
+    return [
+        {"action": final, "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": list(FINAL)}},
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        # Stopped on request: it resumes from its checkpoint, and this does not count as a restart.
+        {"action": "Ignore", "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [STOPPED]}},
+    ]
 
 
 def to_json(value: Any) -> str:

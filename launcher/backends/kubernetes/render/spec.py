@@ -233,7 +233,7 @@ def _others(
     if kind == "Job":
         yield objects.service(named)
     texts = {path.name: content for path, content in files(job, run).items()}
-    yield objects.config_map(named, {**texts, "record.json": objects.to_json(REDACTOR.value(record))})
+    yield objects.config_map(named, {**texts, objects.RECORD: objects.to_json(REDACTOR.value(record))})
     if placement.contents:
         yield objects.data_map(named, placement.contents)
 
