@@ -1,0 +1,128 @@
+"""An adapter over a model without numbers: which parameters it changes, and each of them merged by PEFT's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from peft import PeftConfig, PeftModel
+from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import MultiheadAttention, ParamWrapper
+from peft.utils.other import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
+from torch import Tensor, nn
+
+from launcher.errors import LauncherError
+
+Merge = Callable[[Tensor], Tensor]
+_NAME: Final = "default"
+# These change the base's own weights when the adapter is made; peft's conversion undoes that when it is saved.
+_OF_BASE: Final = ("pissa", "corda", "olora", "loftq", "lora_ga")
+
+
+class Adapted:
+    """``changed``: what the adapter makes of each parameter that it changes, by the parameter's name in the model.
+
+    A merge takes the parameter's numbers in fp32, which it may overwrite, and returns the merged ones in fp32.
+    """
+
+    def __init__(self, model: nn.Module, folder: Path):
+        """``model`` has no numbers (see :func:`hollow`) and belongs to this adapter afterwards.
+
+        Raises LauncherError where peft cannot merge the adapter in ``folder``, or it does not fit the model.
+        """
+        self.config = _config(folder)
+        own = {name for name, _ in model.named_parameters()}
+        try:
+            adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=False, low_cpu_mem_usage=True)
+        except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise LauncherError(f"the adapter in {folder} does not fit its base model: {first}") from error
+        self.changed: dict[str, Merge] = {}
+        for path, module in adapted.named_modules():
+            self._add(_plain(path.removeprefix("base_model.model.")), module, folder)
+        for path, parameter in adapted.get_base_model().named_parameters():
+            name = _plain(path)
+            if name in own and name not in self.changed and not _is_hollow(parameter):  # biases, where the adapter has them
+                self.changed[name] = _replaced(parameter)
+
+    def _add(self, plain: str, module: nn.Module, folder: Path) -> None:
+        if isinstance(module, MultiheadAttention):
+            raise LauncherError(f"cannot merge the adapter in {folder}: {plain} is an nn.MultiheadAttention")
+        if isinstance(module, ParamWrapper):
+            name = f"{plain}.{module.parameter_name}"
+            self.changed[name] = _merged(module, module.parameter_name)
+        elif isinstance(module, LoraLayer) and isinstance(module, nn.Module):
+            self.changed[f"{plain}.weight"] = _merged(module, "weight")
+            if any(module.lora_bias.values()):
+                self.changed[f"{plain}.bias"] = _merged(module, "bias")
+        elif isinstance(module, ModulesToSaveWrapper):
+            for name, parameter in module.modules_to_save[_NAME].named_parameters():
+                self.changed[f"{plain}.{name}"] = _replaced(parameter)
+        elif isinstance(module, AuxiliaryTrainingWrapper):
+            raise LauncherError(f"cannot merge the adapter in {folder}: {plain} is a {type(module).__name__}")
+
+
+def hollow(model: nn.Module) -> nn.Module:
+    """``model``, made on the meta device, with parameters that lie on the CPU and take no memory: one number each.
+
+    PEFT puts an adapter's numbers where the base's are, and none can be put on the meta device.
+    """
+    made: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in made:  # tied ones stay tied
+                number = torch.zeros((), dtype=torch.float32).expand(parameter.shape)
+                made[id(parameter)] = nn.Parameter(number, requires_grad=False)
+            setattr(module, name, made[id(parameter)])
+    return model
+
+
+def _plain(path: str) -> str:
+    return path.replace(".base_layer", "").replace(".original_module", "")
+
+
+def _is_hollow(tensor: Tensor) -> bool:
+    return tensor.numel() == 1 or tensor.untyped_storage().nbytes() <= tensor.element_size()
+
+
+def _merged(module: Any, name: str) -> Merge:
+    """PEFT's merge of a layer, run with the numbers of its parameter ``name``; its other parameters are zeros meanwhile."""
+
+    def merge(numbers: Tensor) -> Tensor:
+        base = module.get_base_layer()
+        own = dict(base.named_parameters(recurse=False))
+        beside = [key for key in own if key != name and not isinstance(module, ParamWrapper)]
+        try:
+            setattr(base, name, nn.Parameter(numbers, requires_grad=False))
+            for key in beside:
+                setattr(base, key, nn.Parameter(torch.zeros(own[key].shape), requires_grad=False))
+            module.merge()
+            return getattr(base, name).data
+        finally:
+            module.merged_adapters.clear()
+            for key, parameter in own.items():
+                setattr(base, key, parameter)
+
+    return merge
+
+
+def _replaced(parameter: Tensor) -> Merge:
+    return lambda numbers: parameter.data.float()
+
+
+def _config(folder: Path) -> Any:
+    """The adapter's settings; raises LauncherError where it is not a LoRA, or stands for more than its own files hold."""
+    config = PeftConfig.from_pretrained(str(folder))
+    kind = getattr(config.peft_type, "value", config.peft_type)
+    if kind != "LORA":
+        raise LauncherError(f"cannot merge the adapter in {folder}: its peft_type is {kind}, expected LORA")
+    start = getattr(config, "init_lora_weights", True)
+    if isinstance(start, str) and start.lower().startswith(_OF_BASE):
+        raise LauncherError(
+            f"cannot merge the adapter in {folder}: init_lora_weights: {start} changed the base's own weights. "
+            "Convert it with PEFT first: save_pretrained(…, path_initial_model_for_weight_conversion=…)"
+        )
+    return config
+
