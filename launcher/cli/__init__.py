@@ -2,8 +2,8 @@
 
 One file per group of verbs: ``files`` check list show init, ``data``, ``plan``, ``render`` render diff, ``runs`` run,
 ``submit`` submit secrets, ``started`` logs stop resume, ``again``, ``states`` ps status, ``learned`` learned score, ``answers``
-chat generate, ``why``, ``health``, ``compare``, ``report``, ``doctor``, ``drill``, ``images`` build prune, ``storage`` upload
-download push, ``tensorboard``. Verbs import what they call: ``launcher --help`` loads click and nothing else.
+chat generate, ``merged`` merge, ``why``, ``health``, ``compare``, ``report``, ``doctor``, ``drill``, ``images`` build prune,
+``storage`` upload download push, ``tensorboard``. Verbs import what they call: ``launcher --help`` loads click and nothing else.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from . import (
     health,
     images,
     learned,
+    merged,
     plan,
     render,
     report,
@@ -59,6 +60,7 @@ for _room in (
     states,
     learned,
     answers,
+    merged,
     compare,
     report,
     why,

@@ -16,7 +16,7 @@ from ..errors import labelled
 
 LABEL: Final = 12  # columns of the labels of facts
 _VERBS: Final = (
-    "again|chat|check|compare|data|download|doctor|drill|generate|health|learned|logs|plan|push|render|report|resume|run|score"
+    "again|chat|check|compare|data|download|doctor|drill|generate|health|learned|logs|merge|plan|push|render|report|resume|run|score"
     "|secrets|status|stop|submit"
     "|tensorboard|upload|why"
 )

@@ -63,7 +63,7 @@ def upload(source: str, bucket: Bucket) -> None:
     from ..experiment.files import read_env
     from ..storage.progress import size
 
-    with _drawn("uploaded") as listener:
+    with drawn("uploaded") as listener:
         done = send(source, bucket, read_env(Path.cwd()), listener)
     notices(done.notices)
     say(f"Uploaded {done.objects} objects ({size(done.bytes)}) to {done.uri}")
@@ -84,7 +84,7 @@ def download(wanted: Wanted, bucket: Bucket) -> None:
     from ..experiment.files import read_env
     from ..storage.progress import size
 
-    with _drawn("downloaded") as listener:
+    with drawn("downloaded") as listener:
         done = receive(wanted, bucket, read_env(Path.cwd()), listener)
     files = f"{done.files} file{'s' * (done.files != 1)} ({size(done.bytes)})"
     say(f"{done.folder} is complete: {files}, nothing to download" if done.was_there else f"Downloaded {files} to {done.folder}")
@@ -117,7 +117,7 @@ def push(source: str, repository: str, public: bool, revision: str | None) -> No
 
 
 @contextmanager
-def _drawn(verb: str) -> Iterator[Listener]:
+def drawn(verb: str) -> Iterator[Listener]:
     """A bar on a terminal, lines elsewhere."""
     from ..storage import Lines
 

@@ -1,6 +1,6 @@
 """Merges a LoRA of rank 16 into a 0.6B-shaped model of random weights: seconds, and the process's largest memory.
 
-    python -m tests.benchmarks.merge [FOLDER]
+python -m tests.benchmarks.merge [FOLDER]
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def main() -> None:
         if not (root / "adapter").is_dir():
             subprocess.run([sys.executable, "-c", f"from tests.benchmarks.merge import make; make({str(root)!r})"], check=True)
         for part in ("merge", "merge and compare"):
-            found = subprocess.run([sys.executable, "-m", "tests.benchmarks.merge", "--one", str(root), part], check=True, stdout=subprocess.PIPE)
+            found = subprocess.run(
+                [sys.executable, "-m", "tests.benchmarks.merge", "--one", str(root), part], check=True, stdout=subprocess.PIPE
+            )
             print(part, found.stdout.decode().splitlines()[-1])
 
 
@@ -56,7 +58,11 @@ def one(root: Path, part: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=root) as out:
         merging = Merging(base, [adapter])
         merging.write(Path(out), None)
-        found = {"merge_s": time.monotonic() - began, "imports_gib": imported, "largest_file_gib": merging.files.largest_file / 2**30}
+        found = {
+            "merge_s": time.monotonic() - began,
+            "imports_gib": imported,
+            "largest_file_gib": merging.files.largest_file / 2**30,
+        }
         if part != "merge":
             for name in ("config.json", "generation_config.json"):
                 (Path(out) / name).write_bytes((base / name).read_bytes())

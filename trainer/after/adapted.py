@@ -99,7 +99,8 @@ def _merged(module: Any, name: str) -> Merge:
             for key in beside:
                 setattr(base, key, nn.Parameter(torch.zeros(own[key].shape), requires_grad=False))
             module.merge()
-            return getattr(base, name).data
+            merged: Tensor = getattr(base, name).data
+            return merged
         finally:
             module.merged_adapters.clear()
             for key, parameter in own.items():
@@ -125,4 +126,3 @@ def _config(folder: Path) -> Any:
             "Convert it with PEFT first: save_pretrained(…, path_initial_model_for_weight_conversion=…)"
         )
     return config
-

@@ -63,8 +63,8 @@ class Agreement:
 
     def __str__(self) -> str:
         return (
-            f"{self.answers} answers ({self.tokens:,} tokens): the log-probability of an answer differs by {self.largest:.2g} at most, "
-            f"{self.mean:.2g} a token on average (limit {self.limit:.2g}; rounding the weights again: {self.noise:.2g}; {self.computed})"
+            f"{self.answers} answers ({self.tokens:,} tokens) differ by at most {self.largest:.2g} in log-probability, "
+            f"{self.mean:.2g} a token on average (limit {self.limit:.2g}; rounding again: {self.noise:.2g}; {self.computed})"
         )
 
 
@@ -95,7 +95,9 @@ def compare(
     found = _log_probs(model, device, asked)
     _round_again(model, *rounded)
     again = _log_probs(model, device, asked)
-    return _agreement(expected, found, again, f"{str(dtype).removeprefix('torch.')} on the {'GPU' if device.type == 'cuda' else 'CPU'}")
+    return _agreement(
+        expected, found, again, f"{str(dtype).removeprefix('torch.')} on the {'GPU' if device.type == 'cuda' else 'CPU'}"
+    )
 
 
 def room() -> int:
@@ -123,7 +125,10 @@ def _meminfo() -> int | None:
 def _cut(sequences: Sequence[Ids], tokens: int) -> list[Ids]:
     """The ends of the prompts and the beginnings of the answers, at most ``tokens`` in all."""
     share = max(2, tokens // max(1, len(sequences)))
-    return [(prompt[-max(1, share - len(answer), share // 2) :], answer[: max(1, share // 2, share - len(prompt))]) for prompt, answer in sequences]
+    return [
+        (prompt[-max(1, share - len(answer), share // 2) :], answer[: max(1, share // 2, share - len(prompt))])
+        for prompt, answer in sequences
+    ]
 
 
 def _place(numbers: int) -> tuple[torch.device, torch.dtype]:

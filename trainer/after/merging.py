@@ -162,13 +162,13 @@ class Merging:
 
     def _converted(self, group: Group) -> Iterator[tuple[str, Tensor]]:
         assert group.converter is not None
-        converter = copy.deepcopy(group.converter)
+        converter: Any = copy.deepcopy(group.converter)
         for name in sorted(group.sources, key=dot_natural_key):
             converter.add_tensor(group.first, name, group.sources[name], _wide(self.files.read(name)))
         parameters = _values(converter.convert(group.first, model=self._model, config=self._model.config))
         for name in list(parameters):
             parameters[name] = self._merge(name, parameters[name])
-        back = copy.deepcopy(group.converter).reverse_transform()
+        back: Any = copy.deepcopy(group.converter).reverse_transform()
         for name in sorted(parameters, key=dot_natural_key):
             renamed, pattern = apply_converters(name, [back])
             if pattern is None:
@@ -209,15 +209,17 @@ class Merging:
 
 def _skeleton(config: Any, trust_remote_code: bool) -> Any:
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=torch.float32, trust_remote_code=trust_remote_code)
-    return model.eval()
+        make: Any = AutoModelForCausalLM.from_config
+        return make(copy.deepcopy(config), dtype=torch.float32, trust_remote_code=trust_remote_code).eval()
 
 
 def _check_plain(base: Path, config: Any) -> None:
     quantized = getattr(config, "quantization_config", None)
     if quantized is not None:
         kind = quantized.get("quant_method") if isinstance(quantized, Mapping) else getattr(quantized, "quant_method", None)
-        raise LauncherError(f"cannot merge into {base}: its files hold quantised weights ({kind}); name a base with 16-bit weights")
+        raise LauncherError(
+            f"cannot merge into {base}: its files hold quantised weights ({kind}); name a base with 16-bit weights"
+        )
 
 
 def _wide(tensor: Tensor) -> Tensor:

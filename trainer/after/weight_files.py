@@ -107,7 +107,10 @@ class Written:
             self._begin(folder / file, sorted(inside, key=lambda one: -one.dtype.itemsize))  # wide ones first: all are aligned
         self._left = set(self._places)
         if len(by_file) > 1:
-            index = {"metadata": {"total_size": self.bytes}, "weight_map": {name: p.name for name, (p, _, _) in self._places.items()}}
+            index = {
+                "metadata": {"total_size": self.bytes},
+                "weight_map": {name: p.name for name, (p, _, _) in self._places.items()},
+            }
             (folder / SAFE_WEIGHTS_INDEX_NAME).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def _begin(self, path: Path, inside: list[Stored]) -> None:
@@ -133,7 +136,7 @@ class Written:
         data = tensor.detach().to("cpu", stored.dtype).contiguous().flatten().view(torch.uint8)
         with path.open("r+b") as file:
             file.seek(at)
-            file.write(memoryview(data.numpy()))
+            data.numpy().tofile(file)
         self._left.discard(name)
 
     def close(self) -> None:
