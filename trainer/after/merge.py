@@ -56,6 +56,7 @@ def merged(target: Target, out: Path, dtype: str | None, *, compare: bool, cache
     _check_disk(out, merging.bytes(chosen) + _copied(base))
     outcome = _write(merging, out, chosen)
     _copy_beside(base, target.weights, out, outcome)
+    _describe(target, base, out)
     found = _compared(target, experiment, base, adapters, out, merging, outcome, cache) if compare else None
     return {
         "base": str(base),
@@ -131,6 +132,16 @@ def _copy_beside(base: Path, weights: Path, out: Path, outcome: Outcome) -> None
     if not any(key in config for key in _DTYPE_KEYS):
         config["dtype"] = name
     write_whole(out / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+
+def _describe(target: Target, path: Path, out: Path) -> None:
+    """Writes the model card of a run's weights; an adapter without a run has no record to write it from."""
+    from ..card.base import Base
+    from ..card.card import write_card
+
+    if target.run is not None and target.experiment is not None:
+        base = Base.of(target.experiment, str(path), target.run.read_record().get("model") or {})
+        write_card(target.run, target.experiment, out, base, is_merged=True)
 
 
 def _sequences(target: Target, experiment: Experiment, tokenizer: Any, cache: Path) -> list[Ids]:
