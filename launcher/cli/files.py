@@ -160,6 +160,18 @@ def init(file: Path) -> None:
     say(_AFTER_INIT.format(file=file, exp=first.key + option))
 
 
+@click.command("schema", short_help="Print the JSON schema of experiment files.")
+def schema() -> None:
+    """Print the JSON schema of experiment files, for editors: keys, types, defaults and a sentence for each.
+
+    launcher schema > configs/schema.json, and as the first line of a file in configs:
+    # yaml-language-server: $schema=schema.json
+    """
+    from ..experiment.json_schema import json_schema
+
+    click.echo(_dumps(json_schema()))
+
+
 _AFTER_INIT: Final = """\
 Wrote {file}.
 
@@ -197,4 +209,4 @@ def _dumps(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-VERBS = (check, list_experiments, show, init)
+VERBS = (check, list_experiments, show, init, schema)

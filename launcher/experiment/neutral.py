@@ -55,6 +55,7 @@ _NEUTRAL: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
     ),
 )
 _VALUES: Final = {name: values for values, names in _NEUTRAL for name in names.split()}
+NAMES: Final = tuple(_VALUES)
 _SECTIONS: Final = ("hyperparameters", "launch", "health")  # whose keys may all be commented out
 # Values of storage_config that change nothing where nothing is uploaded.
 _NO_STORE: Final = {

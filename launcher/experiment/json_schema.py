@@ -1,0 +1,66 @@
+"""The JSON schema of an experiment file, for editors: keys, types, defaults, sentences. ``launcher check`` has the last word."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from .neutral import NAMES
+from .schema import Experiment
+from .trl_fields import FIELDS, REFUSED, trl_fields
+
+_TYPES: Final = {"int": "integer", "float": "number", "bool": "boolean", "str": "string", "list": "array", "dict": "object"}
+_TEXT: Final = r"\$\{\w+|^[-+]?[\d.]+[eE][-+]?\d+$"  # a variable, and 1e-5, which YAML 1.1 takes for text
+_ACTIONS: Final = ("Check", "Rule")  # a rule's mapping may be its action alone
+
+
+def json_schema() -> dict[str, Any]:
+    """Draft 2020-12: a mapping whose values with an ``experiment_id`` are experiments; the others are blocks for aliases."""
+    found = Experiment.model_json_schema(ref_template="#/$defs/{model}")
+    definitions: dict[str, Any] = found.pop("$defs")
+    definitions["Experiment"] = found
+    for name, definition in definitions.items():
+        definition.pop("title", None)
+        properties = definition.get("properties", {})
+        actions = properties["action"]["enum"] if name in _ACTIONS else None
+        for key, of in list(properties.items()):
+            of.pop("title", None)
+            properties[key] = _lenient(of)
+        if actions is not None:
+            definitions[name] = {"anyOf": [{"enum": [*actions, False]}, definition]}
+    hyper = definitions["Hyperparameters"]["properties"]
+    del hyper["trl"]
+    hyper |= {name: _of_trl(name, field) for name, field in trl_fields().items() if name not in hyper and name not in REFUSED}
+    hyper |= {name: {"description": "changes nothing here"} for name in NAMES if name not in hyper}
+    of_experiment = found["properties"]
+    of_experiment["experiment_id"]["anyOf"].append({"type": "integer"})
+    samples = of_experiment["samples"]
+    of_experiment["samples"] = {"description": samples.pop("description"), "anyOf": [samples, {"enum": [False, "off"]}]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Experiments of dpo-launcher",
+        "type": "object",
+        "additionalProperties": {
+            "if": {"type": "object", "required": ["experiment_id"]},
+            "then": {"$ref": "#/$defs/Experiment"},
+        },
+        "$defs": definitions,
+    }
+
+
+def _lenient(of: dict[str, Any]) -> dict[str, Any]:
+    """A property as files may write it: one value for a list, a variable such as ${NAME} for a number, and nothing."""
+    if "$ref" in of:
+        return of  # a mistake in a section is marked at its key, which a choice would hide
+    described: dict[str, Any] = {key: of.pop(key) for key in ("description", "default") if key in of}
+    choices = [*of["anyOf"]] if set(of) == {"anyOf"} else [of]
+    if any(one.get("type") == "array" for one in choices):
+        choices += [one["items"] for one in choices if one.get("type") == "array"]
+    return {**described, "anyOf": [*choices, {"type": "null"}, {"type": "string", "pattern": _TEXT}]}
+
+
+def _of_trl(name: str, field: dict[str, Any]) -> dict[str, Any]:
+    types = [_TYPES[one] for one in field["types"] if one in _TYPES]
+    why = FIELDS[name].why if name in FIELDS else ""
+    of_own: dict[str, Any] = {"description": f"TRL's own{': ' if why else ''}{why}", "default": field["default"]}
+    typed: dict[str, Any] = {"type": [*types, "null"]}
+    return {**of_own, **typed} if types and len(types) == len({*field["types"]} - {"null"}) else of_own
