@@ -52,8 +52,6 @@ def score(
     if found.run is None:
         raise UsageError(f"{found.folder} is no run: score reads the mapping, the prompt and the loss of a run")
     run = found.run
-    if found.settings.is_sft:
-        raise UsageError(f"{run.name} is a supervised warm-up (method: sft): it has no rewards to score pairs with")
     if run.read_record().get("method") == SFT:
         raise UsageError(f"{run.name} is a run of method: sft and has no rewards; score a run of method: dpo")
     if not file.is_file():  # a container would be started for nothing
