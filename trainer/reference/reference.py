@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -71,17 +73,20 @@ def reference_logps(
     answers = answer_keys(pairs)
     # Ranks meet in ``gather`` and not in the file system: a network volume may show a file late, or be another one on each.
     known = gather(shards.read(answers) if rank == 0 else None)[0]
-    missing = _missing(answers, known)
+    missing, taken = _missing(answers, known), 0
     hits = len(pairs) - len(missing)
     if missing:
         tell = partial(_tell, progress, hits, len(pairs))
-        fresh = _compute(pairs, answers, _share(pairs, missing, budget, rank, world), score, shards, source, tell, every)
+        share = _share(pairs, missing, budget, rank, world)
+        fresh, taken = _compute(pairs, answers, share, score, shards, source, tell, every, is_alone=world == 1)
         computed = {answer: number for part in gather(fresh) for answer, number in part.items()}
         known = gather(_settle(answers, known, computed, shards) if rank == 0 else None)[0]
     if rank == 0:
         seconds = time.monotonic() - began
-        say(f"reference: {hits:,} of {len(pairs):,} pairs from the cache, {len(missing):,} computed ({seconds:.1f} s)")
-    return Reference(torch.from_numpy(known.copy()).view(-1, 2), hits, len(missing))
+        others = f", {taken:,} by another run at the same time" if taken else ""
+        said = f"{hits:,} of {len(pairs):,} pairs from the cache, {len(missing) - taken:,} computed{others}"
+        say(f"reference: {said} ({seconds:.1f} s)")
+    return Reference(torch.from_numpy(known.copy()).view(-1, 2), hits, len(missing) - taken)
 
 
 def _tell(progress: Callable[[int, int], None] | None, hits: int, pairs: int, share: float) -> None:
@@ -159,20 +164,26 @@ def _compute(
     source: str,
     tell: Callable[[float], None],
     every: float,
-) -> dict[bytes, float]:
+    *,
+    is_alone: bool,
+) -> tuple[dict[bytes, float], int]:
     """Scores this rank's share; stores it every ``every`` seconds, and when the pass is interrupted.
 
-    ``tell`` takes the share (0 to 1) that is done.
+    ``tell`` takes the share (0 to 1) that is done. ``is_alone``: no other rank must make equally many calls; then what other
+    runs have stored meanwhile, as the points of a sweep do that started together, is taken over. Returns the numbers, and how
+    many pairs were taken over.
     """
     fresh: dict[bytes, float] = {}
     unsaved: dict[bytes, float] = {}
-    saved = time.monotonic()
+    saved, taken, all_slices = time.monotonic(), 0, len(share)
+    waiting, is_spread = deque(share), False
     try:
-        for done, (places, work) in enumerate(share, start=1):
+        while waiting:
+            places, work = waiting.popleft()
             chosen = pairs.take(places)
             numbers = score(chosen).detach().to("cpu", torch.float64)
             assert numbers.shape == (len(places), 2), f"{numbers.shape} numbers of {len(places)} pairs"
-            tell(done / len(share))
+            tell(1 - len(waiting) / all_slices)
             if not work:
                 continue
             finite = torch.isfinite(numbers)
@@ -182,11 +193,36 @@ def _compute(
             if time.monotonic() - saved >= every:
                 if shards.save(unsaved):
                     fresh, unsaved = fresh | unsaved, {}
+                if is_alone:
+                    others, waiting, pairs_taken = _taken_over(waiting, answers, shards)
+                    fresh, taken = fresh | others, taken + pairs_taken
+                    # Runs that started together are in the same place: each continues in another one.
+                    waiting.rotate(0 if is_spread else _somewhere(len(waiting)))
+                    is_spread = True
                 saved = time.monotonic()
     except BaseException:
         shards.save(unsaved)
         raise
-    return fresh | unsaved
+    return fresh | unsaved, taken
+
+
+def _somewhere(count: int) -> int:
+    return random.SystemRandom().randrange(max(1, count))  # the seeded generators are the training's
+
+
+Slices = deque[tuple[list[int], bool]]
+
+
+def _taken_over(waiting: Slices, answers: Sequence[bytes], shards: Shards) -> tuple[dict[bytes, float], Slices, int]:
+    """What another run has stored of the slices that wait; those that are left, and the number of pairs in the others."""
+    keys = [answers[2 * place + i] for places, _ in waiting for place in places for i in (0, 1)]
+    stored = {key: number for key, number in zip(keys, shards.read(keys).tolist(), strict=True) if not math.isnan(number)}
+    left = deque(
+        (places, work)
+        for places, work in waiting
+        if any(answers[2 * place + i] not in stored for place in places for i in (0, 1))
+    )
+    return stored, left, sum(len(places) for places, _ in waiting) - sum(len(places) for places, _ in left)
 
 
 def _check(scored: TokenPairs, finite: Tensor, source: str) -> None:

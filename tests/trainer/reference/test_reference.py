@@ -23,6 +23,7 @@ from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 from trainer.inputs.token_pairs import TokenPair, TokenPairs
 from trainer.reference.reference import Reference, answer_keys, reference_logps
+from trainer.reference.shards import Shards
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -149,6 +150,40 @@ def test_ranks_share_the_work_make_equally_many_calls_and_end_with_the_same_bits
         assert max(tokens) <= 1.3 * sum(tokens) / 4
     again, _ = _ranks(4, pairs, [tmp_path / "shared"] * 4, budget=budget)
     assert [scorer.scored for scorer in again] == [0] * 4
+
+
+def test_what_another_run_stores_meanwhile_is_taken_over_and_not_computed_twice(tmp_path: Path) -> None:
+    pairs, lines, mine = some_pairs(50), list[str](), Scorer()
+    alone = Scorer()
+    look_up(pairs, alone, tmp_path / "alone")
+    half = len(alone.calls) // 2
+    middle = {answer for call in alone.calls[half:] for pair in call for answer in answer_keys(TokenPairs.of([pair]))}
+
+    def score(part: Sequence[TokenPair]) -> torch.Tensor:
+        if not mine.calls:  # a point of the same sweep has done these
+            there = zip(answer_keys(pairs), direct(pairs).flatten().tolist(), strict=True)
+            Shards(tmp_path / "cache" / "reference" / "v1" / "k", lines.append).add({k: n for k, n in there if k in middle})
+        return mine(part)
+
+    found = look_up(pairs, score, tmp_path / "cache", every=0, say=lines.append)
+    assert torch.equal(found.logps, direct(pairs))
+    computed = sum(map(len, alone.calls[:half]))
+    assert (mine.scored, found.misses) == (computed, computed)
+    assert computed < 50
+    assert lines[-1].startswith(
+        f"reference: 0 of 50 pairs from the cache, {computed} computed, {50 - computed} by another run at the same time ("
+    )
+
+
+def test_runs_that_started_together_continue_in_other_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders = []
+    for place in (0, 3):
+        monkeypatch.setattr("trainer.reference.reference._somewhere", lambda count, place=place: place)
+        score = Scorer()
+        look_up(some_pairs(30), score, tmp_path / str(place), every=0)
+        orders.append([call[0].line for call in score.calls])
+    (first, *rest), other = orders
+    assert other == [first, *rest[-3:], *rest[:-3]], "the longest pair comes first; each slice is computed once"
 
 
 def test_machines_with_a_cache_of_their_own_end_with_the_same_numbers(tmp_path: Path) -> None:
