@@ -102,13 +102,14 @@ def events(session: Session, say: Say, what: str) -> Iterator[dict[str, Any]]:
     raise LauncherError(f"{what}{why}" + (f":\n{last}" if last else ""))
 
 
-def job_of(target: Target, verb: str, caller: Mapping[str, str]) -> Job:
-    """A job on one GPU, or none, with the run's image, limits and settings, and without its data and its secrets."""
+def job_of(target: Target, verb: str, caller: Mapping[str, str], gpus: int | None = None) -> Job:
+    """A job on ``gpus``, or one, or none where this machine has none, with the run's image, limits and settings, without its
+    data and its secrets."""
     from ..backends.host import gpus_there
     from ..job.job import plan
     from ..runs.run_dir import new_run_name
 
-    there = gpus_there(caller)
+    there = gpus_there(caller) if gpus is None else gpus
     alone = _alone(target.settings, min(1, there), caller)
     return plan(alone, run=new_run_name(f"{verb}-{target.name}"[:70]), key=verb, gpus_there=there)
 

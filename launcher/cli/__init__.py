@@ -2,8 +2,8 @@
 
 One file per group of verbs: ``files`` check list show init, ``data``, ``plan``, ``render`` render diff, ``runs`` run,
 ``submit`` submit secrets, ``started`` logs stop resume, ``again``, ``states`` ps status, ``learned`` learned score, ``answers``
-chat generate, ``merged`` merge, ``why``, ``health``, ``compare``, ``report``, ``doctor``, ``drill``, ``images`` build prune,
-``storage`` upload download push, ``tensorboard``. Verbs import what they call: ``launcher --help`` loads click and nothing else.
+chat generate, ``merged`` merge serve, ``why``, ``health``, ``compare``, ``report``, ``doctor``, ``drill``, ``images`` build
+prune, ``storage`` upload download push, ``tensorboard``. Verbs import what they call: ``launcher --help`` loads click alone.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from .options import json_option
+from .options import json_option, namespace_option
 from .screen import complain, facts, notices, say, this_launcher
 from .storage import drawn
 
@@ -49,4 +49,37 @@ def merge(name: str, output: str, dtype: str | None, no_compare: bool, backend: 
         say(f"Serve it with: {this_launcher()} serve {name} --merged {done.place}")
 
 
-VERBS: tuple[click.Command, ...] = (merge,)
+@click.command("serve", short_help="Print or run what serves a run's weights.")
+@click.argument("name", metavar="RUN|PATH")
+@click.option(
+    "--backend", type=click.Choice(["host", "docker", "kubernetes"]), default="host", help="Where to serve (default: host)."
+)
+@click.option("--engine", type=click.Choice(["vllm", "ollama"]), default="vllm", help="What serves it (default: vllm).")
+@click.option("--merged", metavar="DIR", help="A merged model instead of base and adapter; also a hub id, or a path in a pod.")
+@click.option("--image", metavar="IMAGE", help="Image with vLLM (default: vLLM's own, by its tag).")
+@click.option(
+    "--max-model-len",
+    "length",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Tokens of prompt and answer (default: the model's).",
+)
+@namespace_option
+@click.option("--run", "is_run", is_flag=True, help="Run the command instead of printing it.")
+def serve(name: str, is_run: bool, **chosen: str | int | None) -> None:
+    """Print the vLLM command, the docker run, the Kubernetes objects or the Modelfile that serve a run's weights.
+
+    vLLM serves an adapter beside its base. One that it cannot is merged first: launcher merge.
+    """
+    from ..after.serve import How
+    from ..after.serve import serve as serving
+    from ..after.target import target
+
+    found = serving(target(name), How(**chosen))  # type: ignore[arg-type]
+    notices(found.notices, err=True)
+    if is_run:
+        found.run()
+    click.echo(found.text, nl=False)
+
+
+VERBS: tuple[click.Command, ...] = (merge, serve)

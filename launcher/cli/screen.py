@@ -17,7 +17,7 @@ from ..errors import labelled
 LABEL: Final = 12  # columns of the labels of facts
 _VERBS: Final = (
     "again|chat|check|compare|data|download|doctor|drill|generate|health|learned|logs|merge|plan|push|render|report|resume|run|score"
-    "|secrets|status|stop|submit"
+    "|secrets|serve|status|stop|submit"
     "|tensorboard|upload|why"
 )
 _COMMAND: Final = re.compile(rf"(?<![\w/.-])launcher (?=(?:{_VERBS})\b)")

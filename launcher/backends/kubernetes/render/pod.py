@@ -24,6 +24,19 @@ SECRETS: Final = "/dpo/secrets"  # not below /run/secrets, where the cluster and
 TERMINATION_LOG: Final = "/dev/termination-log"
 USER: Final = 10001  # uid, gid and fsGroup: the image's own user
 USER_NAME: Final = "dpo"
+POD_SECURITY: Final = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY: Final = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
 # Defaults: (request, limit) per GPU, or per rank on a CPU. A pod without requests is scheduled anywhere; one without limits is
 # refused, or gets those of a LimitRange. The requests fit a small model, and therefore a workstation or a test cluster; the
 # limits allow a larger one.
@@ -130,15 +143,9 @@ def pod_template(job: Job, contents: Contents) -> dict[str, Any]:
         "terminationGracePeriodSeconds": contents.grace,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        **_chosen(settings, job, contents.labels),
+        "securityContext": POD_SECURITY,
+        **chosen(settings, has_gpus=bool(job.gpus)),
+        **_spread(job, contents.labels),
         "containers": [_container(job, contents, needs, mounts)],
         "volumes": volumes,
     }
@@ -149,28 +156,24 @@ def _container(job: Job, contents: Contents, needs: Needs, mounts: list[dict[str
     return {
         "name": CONTAINER,
         "image": contents.image.reference,
-        "imagePullPolicy": _pull_policy(contents.image),
+        "imagePullPolicy": pull_policy(contents.image),
         "args": [
-            _literal(one) for one in (*job.command, contents.folder)
+            literal(one) for one in (*job.command, contents.folder)
         ],  # the image's entry point is tini, which stays process 1
         "workingDir": HOME,
-        "env": [{"name": key, "value": _literal(value)} for key, value in sorted(contents.env.items())],
+        "env": [{"name": key, "value": literal(value)} for key, value in sorted(contents.env.items())],
         "resources": needs.resources(),
         "volumeMounts": mounts,
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": CONTAINER_SECURITY,
     }
 
 
-def _chosen(settings: Kubernetes, job: Job, labels: Mapping[str, str]) -> dict[str, Any]:
-    """On which nodes the pods may run, and with which accounts."""
+def chosen(settings: Kubernetes, *, has_gpus: bool) -> dict[str, Any]:
+    """On which nodes pods may run, and with which accounts."""
     tolerations = [dict(one) for one in settings.tolerations]
-    if job.gpus:
+    if has_gpus:
         tolerations.insert(0, {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"})
     spec: dict[str, Any] = {}
     if settings.service_account is not None:
@@ -183,11 +186,15 @@ def _chosen(settings: Kubernetes, job: Job, labels: Mapping[str, str]) -> dict[s
         spec["nodeSelector"] = dict(settings.node_selector)
     if tolerations:
         spec["tolerations"] = tolerations
-    if job.topology.nodes > 1:
-        # Spread over the hosts if there are enough; a run does not wait for more hosts.
-        spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
-        spec["topologySpreadConstraints"] = [{**spread, "labelSelector": {"matchLabels": _run_of(labels)}}]
     return spec
+
+
+def _spread(job: Job, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Spreads the nodes of a run over the hosts if there are enough; a run does not wait for more hosts."""
+    if job.topology.nodes == 1:
+        return {}
+    spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+    return {"topologySpreadConstraints": [{**spread, "labelSelector": {"matchLabels": _run_of(labels)}}]}
 
 
 def _run_of(labels: Mapping[str, str]) -> dict[str, str]:
@@ -229,12 +236,12 @@ def data_keys(contents: Mapping[str, bytes]) -> dict[str, str]:
     }
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Escapes ``$``: Kubernetes expands ``$(NAME)``, and ``$$`` to one dollar."""
     return text.replace("$", "$$")
 
 
-def _pull_policy(image: Image) -> str:
+def pull_policy(image: Image) -> str:
     """Kubernetes' default, except for images without a registry: they were loaded into the nodes, and cannot be pulled."""
     reference, _, digest = image.reference.partition("@")
     tag = reference.rpartition("/")[2].partition(":")[2]

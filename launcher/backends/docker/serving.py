@@ -1,0 +1,43 @@
+"""A container that serves a model: the ``docker run`` of vLLM's image, with what it reads mounted. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from ...job.serving import PORT, Served
+
+_HUB: Final = "/root/.cache/huggingface"  # where the image's user keeps models
+_SHM: Final = "16g"  # vLLM's processes pass tensors through it
+
+
+def command(served: Served, image: str, caller: Mapping[str, str], *, hub: Path) -> tuple[str, ...]:
+    """``docker run …``; ``hub``: the folder of the hub's client on this machine. A token is passed by its name alone."""
+    inside, mounts = _moved(served)
+    return ("docker", "run", "--rm", "--gpus", "all", "--shm-size", _SHM, *_rest(inside, mounts, image, caller, hub))
+
+
+def _moved(served: Served) -> tuple[Served, dict[str, str]]:
+    """The same with paths in the container, and what is mounted there."""
+    mounts: dict[str, str] = {}
+    model, adapter, template = served.model, served.adapter, served.template
+    if model.startswith("/"):
+        mounts[model], model = "/model", "/model"
+    if adapter is not None:
+        mounts[adapter] = "/adapter"
+        template = None if template is None else template.replace(adapter, "/adapter", 1)
+        adapter = "/adapter"
+    return replace(served, model=model, adapter=adapter, template=template), mounts
+
+
+def _rest(served: Served, mounts: Mapping[str, str], image: str, caller: Mapping[str, str], hub: Path) -> Iterator[str]:
+    yield from ("--publish", f"127.0.0.1:{PORT}:{PORT}")
+    for source, to in mounts.items():
+        yield from ("--mount", f"type=bind,source={source},target={to},readonly")
+    if not served.model.startswith("/"):
+        yield from ("--volume", f"{hub}:{_HUB}")
+        if caller.get("HF_TOKEN"):
+            yield from ("--env", "HF_TOKEN")
+    yield from ("--entrypoint", "vllm", image, *served.arguments)

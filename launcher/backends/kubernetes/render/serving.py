@@ -1,0 +1,149 @@
+"""A server of a model on a cluster: a Deployment and its Service, under the same restrictions as a run's pods. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ....job.image import Image
+from ....job.job import Job
+from ....job.serving import PORT, Served
+from ...container import HOME
+from .manifest import document
+from .names import label_value, object_name
+from .placement import CACHE, RUNS, claims_of
+from .pod import CONTAINER_SECURITY, POD_SECURITY, USER_NAME, Needs, chosen, literal, pull_policy
+
+ADAPTER_FOLDER: Final = "/dpo/adapter"
+_CLIENT: Final = "amazon/aws-cli:2.31.0"  # what fetches an adapter from a bucket
+_SHM: Final = "16Gi"  # vLLM's processes pass tensors through it
+_STARTED: Final = 180  # probes, one in ten seconds: half an hour to download and load a model
+# Names of the Secret's keys -> of the AWS client's variables.
+_KEYS: Final = {"AWS_ACCESS_KEY": "AWS_ACCESS_KEY_ID", "AWS_SECRET_KEY": "AWS_SECRET_ACCESS_KEY", "AWS_REGION": "AWS_REGION"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the adapter is fetched from: s3://…, None where a claim has it; ``endpoint``: None for AWS."""
+
+    uri: str | None
+    endpoint: str | None = None
+
+
+def text(job: Job, served: Served, image: str, source: Source, namespace: str | None) -> str:
+    """Input for ``kubectl apply -f -``; ``job``: on one GPU, with the run's settings for the cluster."""
+    name = object_name(f"serve-{served.name}", "Job", 1)
+    labels = {
+        "app.kubernetes.io/name": "dpo-launcher-serve",
+        "app.kubernetes.io/managed-by": "dpo-launcher",
+        "app.kubernetes.io/component": "serve",
+        "dpo-launcher/serve": label_value(served.name),
+    }
+    space = namespace or job.experiment.launch.kubernetes.namespace
+    head = {"name": name, **({} if space is None else {"namespace": space}), "labels": labels}
+    comments = [
+        f"{served.name} with vLLM; apply it with: kubectl apply -f -",
+        f"ask it with: kubectl port-forward service/{name} {PORT}:80",
+    ]
+    objects = (_deployment(head, job, served, image, source), _service(head))
+    return "".join(f"# {comment}\n" for comment in comments) + "".join(f"---\n{document(one)}" for one in objects)
+
+
+def _service(head: Mapping[str, Any]) -> dict[str, Any]:
+    ports = [{"name": "http", "port": 80, "targetPort": "http"}]
+    spec = {"selector": _selector(head), "ports": ports}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": dict(head), "spec": spec}
+
+
+def _selector(head: Mapping[str, Any]) -> dict[str, str]:
+    return {"dpo-launcher/serve": head["labels"]["dpo-launcher/serve"]}
+
+
+def _deployment(head: Mapping[str, Any], job: Job, served: Served, image: str, source: Source) -> dict[str, Any]:
+    settings = job.experiment.launch.kubernetes
+    fetched = [_fetching(source, settings.secret)] if source.uri is not None else []
+    pod = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": POD_SECURITY,
+        **chosen(settings, has_gpus=True),
+        **({"initContainers": fetched} if fetched else {}),
+        "containers": [_server(job, served, image, is_fetched=bool(fetched))],
+        "volumes": _volumes(job, is_fetched=bool(fetched)),
+    }
+    spec = {
+        "replicas": 1,
+        "strategy": {"type": "Recreate"},  # a second server would wait for a second GPU
+        "selector": {"matchLabels": _selector(head)},
+        "template": {"metadata": {"labels": dict(head["labels"])}, "spec": pod},
+    }
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": dict(head), "spec": spec}
+
+
+def _server(job: Job, served: Served, image: str, *, is_fetched: bool) -> dict[str, Any]:
+    token = {"secretKeyRef": {"name": job.experiment.launch.kubernetes.secret, "key": "HF_TOKEN", "optional": True}}
+    env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in sorted(_environment().items())]
+    if not served.model.startswith("/"):
+        env.append({"name": "HF_TOKEN", "valueFrom": token})
+    health = {"httpGet": {"path": "/health", "port": "http"}}
+    mounts = [{"name": "runs", "mountPath": RUNS, "readOnly": True}, {"name": "cache", "mountPath": CACHE}, *_scratch()]
+    return {
+        "name": "server",
+        "image": image,
+        "imagePullPolicy": pull_policy(Image(image, "cuda")),
+        "command": ["vllm"],
+        "args": [literal(one) for one in served.arguments],
+        "env": env,
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "resources": Needs.of(job).resources(),
+        "startupProbe": {**health, "periodSeconds": 10, "failureThreshold": _STARTED},
+        "readinessProbe": {**health, "periodSeconds": 10},
+        "livenessProbe": {**health, "periodSeconds": 30, "timeoutSeconds": 10, "failureThreshold": 5},
+        "volumeMounts": [*mounts, *([{"name": "adapter", "mountPath": ADAPTER_FOLDER, "readOnly": True}] if is_fetched else [])],
+        "securityContext": CONTAINER_SECURITY,
+    }
+
+
+def _fetching(source: Source, secret: str) -> dict[str, Any]:
+    """What copies the adapter into an empty volume before the server starts; keys come from the Secret."""
+    endpoint = [] if source.endpoint is None else ["--endpoint-url", source.endpoint]
+    keys = [
+        {"name": to, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}} for key, to in _KEYS.items()
+    ]
+    return {
+        "name": "adapter",
+        "image": _CLIENT,
+        "imagePullPolicy": "IfNotPresent",
+        "args": [*endpoint, "s3", "cp", "--recursive", literal(str(source.uri)), ADAPTER_FOLDER],
+        "env": [{"name": "HOME", "value": "/tmp"}, *keys],
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
+        "volumeMounts": [{"name": "adapter", "mountPath": ADAPTER_FOLDER}, {"name": "tmp", "mountPath": "/tmp"}],
+        "securityContext": CONTAINER_SECURITY,
+    }
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "HF_HOME": f"{CACHE}/huggingface",
+        "HOME": HOME,
+        "LOGNAME": USER_NAME,
+        "USER": USER_NAME,
+        "VLLM_CACHE_ROOT": f"{CACHE}/vllm",
+    }
+
+
+def _scratch() -> list[dict[str, Any]]:
+    return [{"name": name, "mountPath": path} for name, path in (("home", HOME), ("tmp", "/tmp"), ("shm", "/dev/shm"))]
+
+
+def _volumes(job: Job, *, is_fetched: bool) -> list[dict[str, Any]]:
+    claims = claims_of(job.experiment)
+    shm = {"medium": "Memory", "sizeLimit": _SHM}
+    return [
+        *({"name": role, "persistentVolumeClaim": {"claimName": claims[role]}} for role in ("runs", "cache")),
+        {"name": "home", "emptyDir": {}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": shm},
+        *([{"name": "adapter", "emptyDir": {}}] if is_fetched else []),
+    ]

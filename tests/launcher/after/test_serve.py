@@ -1,0 +1,217 @@
+"""What serves a run's weights: vLLM on this machine, in a container, on a cluster; or Ollama's Modelfile."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+
+from launcher.after.serve import How, serve
+from launcher.errors import LauncherError, UsageError
+from launcher.job.serving import IMAGE, needs_merge, rank_of
+from launcher.job.target import Target
+from launcher.runs.run_dir import RunDir
+from tests.pod_security import violations
+from tests.run_folders import Made
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "kubernetes"
+PLAIN = {"peft_type": "LORA", "r": 20, "target_modules": ["q_proj", "v_proj"], "bias": "none"}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("HF_HOME", "HF_TOKEN", "DPO_CACHE_ROOT", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    model(tmp_path / "data/demo/qwen3-tiny", "LlamaForCausalLM")
+    return tmp_path
+
+
+def model(folder: Path, architecture: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+    return folder
+
+
+def target(home: Path, config: dict[str, Any] | None = None, record: dict[str, Any] | None = None, **changes: Any) -> Target:
+    run = Made("one", record=record or {}).write(home)
+    run.adapter.mkdir()
+    (run.adapter / "adapter_config.json").write_text(json.dumps({**PLAIN, **(config or {})}))
+    if changes:
+        _change(run, changes)
+    return Target.of(run.path)
+
+
+def _change(run: RunDir, changes: dict[str, Any]) -> None:
+    experiment = json.loads(run.experiment.read_text())
+    run.experiment.write_text(json.dumps(experiment | changes))
+
+
+def argv(text: str) -> list[str]:
+    return shlex.split(text.replace("\\\n", " "))
+
+
+def test_an_adapter_is_served_beside_its_base_with_a_rank_that_vllm_has(here: Path) -> None:
+    found = target(here)
+    base, adapter = here / "data/demo/qwen3-tiny", found.weights
+    expected = ["vllm", "serve", str(base), "--enable-lora", "--lora-modules", f"one={adapter}", "--max-lora-rank", "32"]
+    serving = serve(found, How())
+    assert argv(serving.text) == list(serving.argv or ()) == expected
+    assert serving.notices == ()
+
+
+def test_the_template_of_the_run_is_served_where_the_base_has_another(here: Path) -> None:
+    found = target(here)
+    (found.weights / "chat_template.jinja").write_text("mine")
+    assert argv(serve(found, How()).text)[-2:] == ["--chat-template", str(found.weights / "chat_template.jinja")]
+    (here / "data/demo/qwen3-tiny/chat_template.jinja").write_text("mine")
+    assert "--chat-template" not in serve(found, How()).text
+
+
+def test_a_base_of_the_hub_is_served_at_the_commit_of_the_run(here: Path) -> None:
+    found = target(here, record={"model": {"revision": "c0ffee"}}, model_name="Qwen/Qwen3-0.6B")
+    line = argv(serve(found, How(length=4096)).text)
+    assert line[2] == "Qwen/Qwen3-0.6B"
+    assert line[-4:] == ["--revision", "c0ffee", "--max-model-len", "4096"]
+
+
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        ({"use_dora": True}, "DoRA"),
+        ({"modules_to_save": ["lm_head"]}, "modules that are trained whole (modules_to_save)"),
+        ({"rank_pattern": {"q_proj": 4}}, "ranks by module (rank_pattern)"),
+        ({"bias": "all"}, "biases (bias: all)"),
+        ({"target_modules": ["q_proj", "embed_tokens"]}, "an adapter on embed_tokens"),
+    ],
+)
+def test_an_adapter_that_vllm_cannot_serve_must_be_merged_first(here: Path, config: dict[str, Any], what: str) -> None:
+    assert needs_merge({**PLAIN, **config}) == [what]
+    with pytest.raises(UsageError) as raised:
+        serve(target(here, config), How())
+    first, hint = str(raised.value).splitlines()
+    assert first == f"vLLM serves one only merged: it has {what}"
+    assert hint == "    hint:     launcher merge one -o one-merged, then launcher serve one --merged one-merged"
+
+
+def test_a_base_that_was_merged_with_another_adapter_must_be_merged_first(here: Path) -> None:
+    with pytest.raises(UsageError, match=r"adapter_mode: merge"):
+        serve(target(here, adapter="other", adapter_mode="merge"), How())
+
+
+def test_a_rank_is_rounded_up_and_one_above_all_is_refused() -> None:
+    assert [rank_of({"r": rank}) for rank in (1, 8, 9, 200, 512)] == [8, 8, 16, 256, 512]
+    with pytest.raises(UsageError, match="the adapter has rank 513; vLLM serves adapters up to 512"):
+        rank_of({"r": 513})
+
+
+def test_a_merged_model_is_served_under_the_name_of_the_run(here: Path) -> None:
+    merged = model(here / "merged", "LlamaForCausalLM")
+    line = argv(serve(target(here, {"use_dora": True}), How(merged="merged")).text)
+    assert line == ["vllm", "serve", str(merged), "--served-model-name", "one"]
+    with pytest.raises(UsageError, match=r"--merged nowhere: folder not found"):
+        serve(target(here / "other"), How(merged="nowhere"))
+
+
+def test_a_container_mounts_what_it_reads_and_has_the_token_s_name_alone(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = target(here)
+    line = argv(serve(found, How(backend="docker")).text)
+    assert line[:7] == ["docker", "run", "--rm", "--gpus", "all", "--shm-size", "16g"]
+    base = here / "data/demo/qwen3-tiny"
+    mounts = [line[n + 1] for n, one in enumerate(line) if one == "--mount"]
+    assert mounts == [
+        f"type=bind,source={base},target=/model,readonly",
+        f"type=bind,source={found.weights},target=/adapter,readonly",
+    ]
+    after = ["serve", "/model", "--enable-lora", "--lora-modules", "one=/adapter", "--max-lora-rank", "32"]
+    assert line[line.index("--entrypoint") :] == ["--entrypoint", "vllm", IMAGE, *after]
+    _change(RunDir(found.folder), {"model_name": "Qwen/Qwen3-0.6B"})
+    monkeypatch.setenv("HF_TOKEN", "hf_hush")
+    line = argv(serve(Target.of(found.folder), How(backend="docker", image="mirror/vllm@sha256:00")).text)
+    assert "hf_hush" not in " ".join(line)
+    assert line[line.index("--env") + 1] == "HF_TOKEN"
+    assert f"{here}/.cache/dpo-launcher/huggingface:/root/.cache/huggingface" in line
+
+
+def test_an_image_by_its_tag_is_noticed_and_one_by_its_digest_is_not(here: Path) -> None:
+    found = target(here)
+    assert serve(found, How(backend="docker")).notices == (
+        f"{IMAGE} is pinned by its tag, not by a digest; pin it with --image NAME@sha256:…",
+    )
+    assert serve(found, How(backend="docker", image="mirror/vllm@sha256:00")).notices == ()
+
+
+KUBERNETES = {
+    "serve-from-the-claim": {"backend": "kubernetes"},
+    "serve-from-a-bucket": {"uploaded": {"uri": "s3://models/team/exp_demo/one", "endpoint_url": "https://minio.example.com"}},
+}
+
+
+@pytest.mark.parametrize("name", KUBERNETES)
+def test_the_objects_on_a_cluster(here: Path, name: str) -> None:
+    launch = {"gpus": 1, "kubernetes": {"namespace": "dpo", "tolerations": [{"key": "gpu-pool", "operator": "Exists"}]}}
+    found = target(here, record=KUBERNETES[name], model_name="Qwen/Qwen3-0.6B", launch=launch)
+    printed = serve(found, How(backend="kubernetes")).text
+    file = GOLDEN / f"{name}.yaml"
+    if os.environ.get("REWRITE_GOLDEN"):
+        file.write_text(printed)
+    assert printed == file.read_text()
+    deployment, service = yaml.safe_load_all(printed)
+    for one in (deployment, service):
+        kubernetes_validate.validate(one, "1.31", strict=True)
+    assert violations(deployment["spec"]["template"]["spec"]) == []
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    for selector in (deployment["spec"]["selector"]["matchLabels"], service["spec"]["selector"]):
+        assert selector.items() <= labels.items()
+
+
+def test_weights_that_only_this_machine_has_are_not_served_on_a_cluster(here: Path) -> None:
+    with pytest.raises(UsageError, match=r"qwen3-tiny is on this machine, where pods cannot read it"):
+        serve(target(here), How(backend="kubernetes"))
+    found = target(here / "other", model_name="Qwen/Qwen3-0.6B")
+    with pytest.raises(UsageError, match=r"the adapter of one is on this machine(.|\n)*launcher upload one"):
+        serve(found, How(backend="kubernetes"))
+
+
+def test_ollama_takes_base_and_adapter_of_a_family_that_it_knows_and_else_a_merged_model(here: Path) -> None:
+    found = target(here)
+    serving = serve(found, How(engine="ollama", length=4096))
+    assert serving.text.splitlines() == [
+        "# ollama create one -f Modelfile && ollama run one",
+        f"FROM {here}/data/demo/qwen3-tiny",
+        f"ADAPTER {found.weights}",
+        "PARAMETER num_ctx 4096",
+    ]
+    config = here / "data/demo/qwen3-tiny/config.json"
+    config.write_text(json.dumps({"architectures": ["Qwen3ForCausalLM"]}))
+    with pytest.raises(UsageError, match=r"Ollama takes one only merged: its base is Qwen3ForCausalLM"):
+        serve(found, How(engine="ollama"))
+    merged = model(here / "merged", "Qwen3ForCausalLM")
+    serving = serve(found, How(engine="ollama", merged="merged"))
+    assert f"FROM {merged}" in serving.text
+    assert serving.notices == ("Ollama's import may not know Qwen3ForCausalLM: convert it to GGUF then",)
+
+
+def test_a_server_that_is_not_installed_is_an_error_with_the_way_to_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(here))
+    with pytest.raises(LauncherError, match=r"vllm not found\n.*pip install vllm, or serve in a container: --backend docker"):
+        serve(target(here), How()).run()
+
+
+def test_the_server_replaces_the_launcher_s_process(here: Path) -> None:
+    """A program of that name answers what it was started with."""
+    (here / "vllm").write_text('#!/bin/sh\necho "$1 $4"\n')
+    (here / "vllm").chmod(0o755)
+    found = target(here)
+    env = {**os.environ, "PATH": f"{here}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path)}
+    argv = [sys.executable, "-m", "launcher", "serve", str(found.folder), "--run"]
+    assert subprocess.run(argv, env=env, cwd=here, capture_output=True, text=True, check=True).stdout == "serve --lora-modules\n"
