@@ -120,7 +120,7 @@ def alone(shared: Path) -> Callable[[str], AbstractContextManager[None]]:
 def demo_model(shared: Path, alone: Callable[[str], AbstractContextManager[None]]) -> Path:
     """The demo's model, made once and as `make demo` makes it."""
     folder = shared / "demo" / "qwen3-tiny"
-    csv = REPOSITORY / "configs" / "demo" / "training_data.csv"
+    csv = REPOSITORY / "configs" / "demo" / "everyday" / "training_data.csv"
     with alone("demo_model"):  # the command makes nothing where the model is there
         subprocess.run([sys.executable, "-m", "trainer.inputs.demo_model", str(folder), str(csv)], cwd=REPOSITORY, check=True)
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -79,12 +80,24 @@ def test_the_demo_learns_its_preference_on_pairs_that_it_never_saw(home: Path) -
     assert "importing torch and transformers\n" in done.stdout, "printed while nothing else can be"
     assert "fast path on: same loss and gradient as TRL on the first pairs (loss within " in done.stdout
     assert "on validation pairs, which were not trained on:" in done.stdout
-    assert "notice: the chosen answers became less likely (log-probability -" in done.stdout
-    assert f"adapter     {run / 'adapter'} (56 tensors, read back and compared)" in done.stdout
+    assert summary["after"]["eval_rewards/chosen"] > 0, "the chosen answers became more likely"
+    assert f"adapter     {run / 'adapter'} (28 tensors, read back and compared)" in done.stdout
     record = json.loads((run / "run.json").read_text())
     assert record["outcome"]["state"] == "done"
     assert record["attempts"][0]["exit_code"] == 0
+    assert record["health"] == []
     assert processes_of(run) == {}
+
+
+def test_the_demos_answers_were_vague_and_are_concrete_and_right(home: Path) -> None:
+    run = run_dir(home, "whole")
+    with (home / "configs" / "demo" / "everyday" / "validation_data.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["question"]: row for row in csv.DictReader(file)}
+    samples = [json.loads(line) for line in (run / "evaluation" / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) == 4
+    vague = [sample["base"] == rows[sample["prompt"]]["vague"] for sample in samples]
+    right = [sample["adapter"] == rows[sample["prompt"]]["concrete"] for sample in samples]
+    assert (sum(vague) >= 3, sum(right) >= 3) == (True, True), samples
 
 
 @pytest.mark.engine
@@ -153,11 +166,11 @@ def test_a_run_that_is_repeated_from_its_record_has_the_same_losses_bit_for_bit(
 
 
 def test_wrong_rows_end_the_command_before_anything_is_made(home: Path) -> None:
-    csv = home / "configs" / "demo" / "broken.csv"
-    csv.write_text("topic,question,concrete,vague\nbread,How hot?,,It depends.\n")
+    file = home / "configs" / "demo" / "everyday" / "broken.csv"
+    file.write_text("topic,question,concrete,vague\nbread,How hot?,,It depends.\n")
     done = launcher(home, "run", "demo", "--name", "broken", "--set", "train_filename=broken.csv")
     assert done.returncode == 43
-    assert "configs/demo/broken.csv:2" in done.stderr
+    assert "configs/demo/everyday/broken.csv:2" in done.stderr
     assert not run_dir(home, "broken").exists()
 
 

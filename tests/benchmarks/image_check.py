@@ -113,7 +113,7 @@ def demo(image: str) -> Check:
     home = Path(tempfile.mkdtemp())  # pytest's and root's own folders are closed to others
     for source, place in ((MODEL, home / "data" / "demo" / MODEL.name), (REPOSITORY / "configs", home / "configs")):
         shutil.copytree(source, place)
-    few = home / "configs" / "demo" / "training_data.csv"
+    few = home / "configs" / "demo" / "everyday" / "training_data.csv"
     few.write_text("".join(few.read_text(encoding="utf-8").splitlines(keepends=True)[: 1 + PAIRS]), encoding="utf-8")
     for path in (home, *home.rglob("*")):
         os.chown(path, *STRANGER)

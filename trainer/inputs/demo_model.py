@@ -2,8 +2,8 @@
 
     python -m trainer.inputs.demo_model FOLDER FILE.csv
 
-The tokenizer is byte-level BPE trained on the text of the CSV file. The model is trained briefly on both answers of every row:
-it knows the words and prefers neither answer.
+The tokenizer is byte-level BPE trained on the text of the CSV file: almost every word is one token. The model is trained briefly
+on both answers of every row, a little more on the vague ones: it knows both, and answers vaguely.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ TEMPLATE: Final = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-STEPS: Final = 80
+STEPS: Final = 600
 BATCH: Final = 16
+PEAK: Final = 8e-3  # of the learning rate
+VAGUE: Final = 0.65  # share of the vague answers in the text
 
 
 def make(folder: Path, texts: list[tuple[str, str, str]]) -> None:
-    """Writes model and tokenizer into ``folder``, whole or not at all; ``texts`` holds (question, answer, other answer)."""
+    """Writes model and tokenizer into ``folder``, whole or not at all; ``texts`` holds (question, concrete, vague answer)."""
     disable_progress_bar()
     torch.manual_seed(0)
     tokenizer = train_tokenizer([text for row in texts for text in row])
     model = _model(tokenizer)
-    _pretrain(model, _sequences(tokenizer, texts))
+    _pretrain(model, *([_chat(tokenizer, row[0], row[place]) for row in texts] for place in (1, 2)))
     aside = folder.with_name(f".{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
     model.save_pretrained(aside)
@@ -66,10 +68,10 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
 def _model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     return Qwen3ForCausalLM(
         Qwen3Config(
-            vocab_size=VOCABULARY,
-            hidden_size=128,
-            intermediate_size=384,
-            num_hidden_layers=4,
+            vocab_size=len(tokenizer),
+            hidden_size=96,
+            intermediate_size=288,
+            num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
             head_dim=32,
@@ -81,20 +83,21 @@ def _model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     )
 
 
-def _sequences(tokenizer: PreTrainedTokenizerFast, texts: list[tuple[str, str, str]]) -> list[list[int]]:
-    chats = [
-        [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        for question, *answers in texts
-        for answer in answers
-    ]
-    return [tokenizer(str(tokenizer.apply_chat_template(chat, tokenize=False)))["input_ids"] for chat in chats]
+Chat = tuple[torch.Tensor, int]  # ids, and how many of them are the question
 
 
-def _pretrain(model: Qwen3ForCausalLM, sequences: list[list[int]]) -> None:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=STEPS)
+def _chat(tokenizer: PreTrainedTokenizerFast, question: str, answer: str) -> Chat:
+    asked = [{"role": "user", "content": question}]
+    prompt = str(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
+    whole = str(tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": answer}], tokenize=False))
+    return torch.tensor(tokenizer(whole)["input_ids"]), len(tokenizer(prompt)["input_ids"])
+
+
+def _pretrain(model: Qwen3ForCausalLM, concrete: list[Chat], vague: list[Chat]) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate)
     with stage("training the demo's model on the demo's text") as progress:
-        for step, batch in enumerate(_batches(sequences)):
+        for step, batch in enumerate(_batches(concrete, vague)):
             progress.at(step, STEPS, "steps")
             loss = model(**batch, use_cache=False).loss
             loss.backward()
@@ -104,14 +107,21 @@ def _pretrain(model: Qwen3ForCausalLM, sequences: list[list[int]]) -> None:
             optimizer.zero_grad()
 
 
-def _batches(sequences: list[list[int]]) -> Iterator[dict[str, torch.Tensor]]:
-    """``STEPS`` batches of right-padded ids, shape (BATCH, longest), with labels of -100 on the padding."""
+def _rate(step: int) -> float:
+    """Share of the peak: up for a tenth of the steps, level, then down for six tenths."""
+    return min(1.0, (step + 1) / (0.1 * STEPS), (1 - step / STEPS) / 0.6)
+
+
+def _batches(concrete: list[Chat], vague: list[Chat]) -> Iterator[dict[str, torch.Tensor]]:
+    """``STEPS`` batches of right-padded ids, shape (BATCH, longest), with labels of -100 on the questions and the padding."""
     order = random.Random(0)
     for _ in range(STEPS):
-        chosen = [torch.tensor(s) for s in order.sample(sequences, BATCH)]
-        ids = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True, padding_value=-100)
-        mask = (ids >= 0).long()
-        yield {"input_ids": ids.clamp(min=0), "attention_mask": mask, "labels": ids}
+        drawn = [order.choice(vague if order.random() < VAGUE else concrete) for _ in range(BATCH)]
+        ids = torch.nn.utils.rnn.pad_sequence([ids for ids, _ in drawn], batch_first=True, padding_value=-100)
+        labels = ids.clone()
+        for row, (_, asked) in zip(labels, drawn, strict=True):
+            row[:asked] = -100
+        yield {"input_ids": ids.clamp(min=0), "attention_mask": (ids >= 0).long(), "labels": labels}
 
 
 def main() -> None:

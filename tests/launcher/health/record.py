@@ -57,7 +57,7 @@ Fault = tuple[dict[str, Any], Callable[[Rows], Rows], Callable[[], AbstractConte
 RUNS: Final[dict[str, Fault]] = {
     **{f"healthy-{seed}": ({"seed": seed, "random_state": seed}, list, nullcontext) for seed in range(1, 6)},
     "flipped-labels": ({}, flipped, nullcontext),
-    "learning-rate-x100": ({"learning_rate": 0.2}, list, nullcontext),
+    "learning-rate-x100": ({"learning_rate": 0.1}, list, nullcontext),
     "swapped-columns": ({}, swapped, nullcontext),
     "frozen-adapter": ({}, list, frozen),
 }
@@ -65,7 +65,7 @@ RUNS: Final[dict[str, Fault]] = {
 
 def changed_data(folder: Path, change: Callable[[Rows], Rows]) -> None:
     """Puts the demo's data into ``folder``, its training rows changed."""
-    shutil.copytree(REPOSITORY / "configs" / "demo", folder, dirs_exist_ok=True)
+    shutil.copytree(REPOSITORY / "configs" / "demo" / "everyday", folder, dirs_exist_ok=True)
     with (folder / "training_data.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     with (folder / "training_data.csv").open("w", encoding="utf-8", newline="") as file:
@@ -83,7 +83,7 @@ def experiment_of(name: str, model: Path, data: Path) -> Any:
     hyper, change, _ = RUNS[name]
     demo = yaml.safe_load((REPOSITORY / "configs" / "demo.yml").read_text(encoding="utf-8"))["demo"]
     changed_data(data, change)
-    settings = {**demo, "model_name": str(model), "datasets_path": str(data)}
+    settings = {**demo, "samples": False, "model_name": str(model), "datasets_path": str(data)}
     return Experiment.parse({**settings, "hyperparameters": {**demo["hyperparameters"], **hyper}})
 
 
