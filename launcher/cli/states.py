@@ -30,17 +30,25 @@ _NARROW = (
 @click.command("ps", short_help="List runs, newest first.")
 @json_option
 @click.option("-a", "--all", "every", is_flag=True, help="List all runs, not only the ten newest and those that run.")
+@click.option("--sort", metavar="KEY", help="Sort by accuracy, margin, loss, …, best first; -KEY reverses.")
 @cluster_option
 @namespace_option
-def ps(as_json: bool, every: bool, cluster: bool, namespace: str | None) -> None:
-    """List runs, newest first: those of this machine, or with --cluster those of the cluster."""
+def ps(as_json: bool, every: bool, sort: str | None, cluster: bool, namespace: str | None) -> None:
+    """List runs, newest first: those of this machine, or with --cluster those of the cluster.
+
+    KEY of --sort is accuracy, margin, loss, step, started, took, run or state; with --cluster started, run or state. Steps,
+    figures and health of a run on the cluster: launcher status RUN.
+    """
     from ..backends.finding import has_kubeconfig
     from ..backends.state import cluster_runs_known, local_runs_known
     from ..experiment.files import read_env
+    from ..runs.ordered import ordered
 
     caller = read_env(Path.cwd())
     on_cluster = cluster or namespace is not None
     found = cluster_runs_known(caller, namespace) if on_cluster else local_runs_known()
+    if sort is not None:
+        found = ordered(found, sort, on_cluster=on_cluster)
     shown = [run for number, run in enumerate(found) if every or number < _NEWEST or not run.is_over]
     if as_json:
         _echo_json([run.json() for run in shown])
@@ -50,7 +58,7 @@ def ps(as_json: bool, every: bool, cluster: bool, namespace: str | None) -> None
     else:
         say(f"no runs yet; start one with: launcher {'submit' if on_cluster else 'run'} EXP")
     if len(shown) < len(found):
-        say(f"… and {len(found) - len(shown)} older runs: launcher ps -a")
+        say(f"… and {len(found) - len(shown)} {'older' if sort is None else 'other'} runs: launcher ps -a")
     if not on_cluster and has_kubeconfig(caller):
         say("runs on the cluster: launcher ps --cluster")
 

@@ -68,6 +68,9 @@ def test_ps_status_and_why_show_what_the_run_has_found(tmp_path: Path, capsys: p
     assert typed("ps") == 0
     cells = {line.split()[0]: line.split()[5] for line in capsys.readouterr().out.splitlines()}
     assert cells == {"RUN": "HEALTH", "healthy-1": "ok", "swapped-columns": "swapped_columns"}
+    for key, expected in (("accuracy", ["healthy-1", "swapped-columns"]), ("-accuracy", ["swapped-columns", "healthy-1"])):
+        assert typed("ps", "--sort", key) == 0
+        assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][1:] == expected
     for verb in ("status", "why"):
         assert typed(verb, "swapped") == 0
         assert "health      swapped_columns (steps 20-40): validation pairs prefer the rejected answer" in capsys.readouterr().out
