@@ -44,6 +44,7 @@ class Trackers(TrainerCallback):
 
     def __init__(self, report_to: Sequence[str], run: RunDir):
         _prepare(run)
+        self._run = run
         self._live: dict[str, TrainerCallback] = {name: INTEGRATION_TO_CALLBACK[name]() for name in TRACKERS if name in report_to}
         self._last: tuple[Any, ...] | None = None
 
@@ -56,6 +57,8 @@ class Trackers(TrainerCallback):
             except Exception as error:
                 del self._live[name]
                 raise _cannot_start(name, error) from error
+        if (mlflow := _mlflow(self._live.get("mlflow"))) is not None:
+            self._run.update_record(trackers={"mlflow": mlflow.active_run().info.run_id})
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
@@ -88,22 +91,38 @@ class Trackers(TrainerCallback):
 
 
 def _prepare(run: RunDir) -> None:
-    """The environment's word comes first; a run that resumes continues its curves in W&B."""
+    """The environment's word comes first; a run that resumes continues its curves in W&B and MLflow.
+
+    W&B takes the run's name as an id. MLflow makes an id, which the run's record keeps, and refuses other values of settings that
+    it has: those of the first attempt stay.
+    """
+    begun = (run.read_record().get("trackers") or {}).get("mlflow")
     own = {
         "WANDB_DIR": str(run.path),
         "WANDB_RUN_ID": run.name,
         "WANDB_RESUME": "allow",
         "WANDB_CONSOLE": "off",  # it would take lines before they are redacted
+        "MLFLOW_RUN_ID": begun,
+        "MLFLOW_MAX_LOG_PARAMS": "0" if begun else None,
     }
     for name, value in own.items():
-        if os.environ.get(name) in (None, _OWN.get(name)):  # not the user's, but perhaps that of an earlier run of this process
+        if os.environ.get(name) not in (None, _OWN.get(name)):  # the user's, and not that of an earlier run of this process
+            continue
+        os.environ.pop(name, None)
+        _OWN.pop(name, None)
+        if value is not None:
             os.environ[name] = _OWN[name] = value
+
+
+def _mlflow(tracker: Any) -> Any:
+    """The module ``mlflow`` of transformers' callback where a run of it is open, else None."""
+    mlflow = getattr(tracker, "_ml_flow", None)
+    return mlflow if mlflow is not None and mlflow.active_run() else None
 
 
 def _fail(tracker: Any) -> None:
     """A run of MLflow that failed; ``on_train_end`` would call it finished."""
-    mlflow = getattr(tracker, "_ml_flow", None)
-    if mlflow is not None and mlflow.active_run():
+    if (mlflow := _mlflow(tracker)) is not None:
         mlflow.end_run("FAILED")
 
 

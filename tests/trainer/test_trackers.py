@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {"max_steps": 2, "max_seq_length": 64, "logging_steps
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WANDB_DIR", "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_CONSOLE"):
+    for name in ("WANDB_DIR", "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_CONSOLE", "MLFLOW_RUN_ID", "MLFLOW_MAX_LOG_PARAMS"):
         monkeypatch.setenv(name, "")  # restored afterwards
         monkeypatch.delenv(name)
 
@@ -170,6 +170,41 @@ def test_mlflow_has_the_losses_in_its_file_store(
     assert (found.info.run_name, found.info.status) == ("with-mlflow", "FINISHED")
     assert [one.value for one in client.get_metric_history(found.info.run_id, "loss")] == pytest.approx(losses(run))
     assert mlflow.active_run() is None
+
+
+def test_a_run_that_resumes_continues_its_run_in_mlflow(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from trainer.trackers import Trackers
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path}/mlruns")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow.set_tracking_uri(f"file:{tmp_path}/mlruns")  # of the test before, in the same process
+
+    def attempt(run: RunDir, steps: range, *, failed: bool) -> None:
+        args = TrainingArguments(str(tmp_path / "out"), run_name=run.name, use_cpu=True, max_steps=steps.stop)
+        state = TrainerState(is_world_process_zero=True)
+        trackers = Trackers(["mlflow"], run)
+        trackers.on_train_begin(args, state, TrainerControl())
+        for state.global_step in steps:
+            trackers.on_log(args, state, TrainerControl(), logs={"loss": 1 / state.global_step})
+        trackers.close(failed=failed)
+
+    experiment = make_experiment()
+    run, other = (new_run(tmp_path, experiment, name) for name in ("resumed", "other"))
+    attempt(run, range(1, 3), failed=True)
+    attempt(run, range(3, 5), failed=False)
+    attempt(other, range(1, 2), failed=False)
+    client = mlflow.tracking.MlflowClient(f"file:{tmp_path}/mlruns")
+    found = {one.info.run_name: one for one in client.search_runs(["0"])}
+    assert {name: one.info.status for name, one in found.items()} == {"resumed": "FINISHED", "other": "FINISHED"}
+    history = client.get_metric_history(found["resumed"].info.run_id, "loss")
+    assert sorted((one.step, one.value) for one in history) == [(step, 1 / step) for step in range(1, 5)]
+    assert found["resumed"].data.params["max_steps"] == "3", "as the first attempt logged it"
+    assert run.read_record()["trackers"] == {"mlflow": found["resumed"].info.run_id}
 
 
 def test_wandb_writes_its_offline_run_whole(
