@@ -19,6 +19,7 @@ from . import (
     again,
     answers,
     compare,
+    completion,
     data,
     doctor,
     drill,
@@ -70,6 +71,7 @@ for _room in (
     drill,
     images,
     storage,
+    completion,
 ):
     for _verb in _room.VERBS:
         launcher.add_command(_verb)

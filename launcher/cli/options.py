@@ -9,15 +9,18 @@ from typing import Any, TypeVar
 
 import click
 
+from . import completion
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def experiment_argument(required: bool = True) -> Callable[[Command], Command]:
     """``EXP``, given to the verb as ``experiment``: a key of the experiment files, or an ``experiment_id``."""
-    return click.argument("experiment", metavar="EXP" if required else "[EXP]", required=required)
+    metavar = "EXP" if required else "[EXP]"
+    return click.argument("experiment", metavar=metavar, required=required, shell_complete=completion.experiments)
 
 
-run_argument = click.argument("name", metavar="RUN")
+run_argument = click.argument("name", metavar="RUN", shell_complete=completion.runs)
 file_option = click.option(
     "-f",
     "--file",
@@ -30,6 +33,7 @@ set_option = click.option(
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
+    shell_complete=completion.settings,
     help="Set one value, such as hyperparameters.learning_rate=1e-5; repeatable.",
 )
 backend_option = click.option(
