@@ -74,6 +74,8 @@ def _adapters_of(target: Target) -> list[Path]:
     """The adapters on the base, the first one next to it; raises LauncherError for whole weights."""
     if target.adapter is None:
         raise LauncherError(f"{target.weights} has whole weights: nothing to merge")
+    if target.settings.adapter_mode == "merge":
+        raise LauncherError(f"cannot merge {target.name}: its base is merged with another adapter ({target.settings.adapter})")
     return [target.adapter]
 
 
