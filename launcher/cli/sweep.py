@@ -38,8 +38,13 @@ def run_here(
 ) -> int:
     """Runs a sweep on this machine, to its end unless ``detach``; returns the exit code."""
     from ..launch.sweep import plan_sweep
+    from ..launch.swept import here
 
-    return _continue(plan_sweep(choice, axes), backend, parallel, data_of, detach=detach)
+    sweep = plan_sweep(choice, axes)
+    there = here(sweep.name)
+    if there is not None:
+        there.check_idle()
+    return _continue(sweep, backend, parallel, data_of, detach=detach)
 
 
 def _continue(sweep: Sweep, backend: str | None, parallel: int | None, data_of: str | None, *, detach: bool) -> int:

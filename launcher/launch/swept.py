@@ -155,8 +155,8 @@ def find(name: str, *, cluster: bool, namespace: str | None) -> Swept | tuple[An
     from ..backends.finding import find as find_run
     from ..runs.finding import AmbiguousName
 
-    if not cluster and namespace is None and (here := _here(name)) is not None:
-        return here
+    if not cluster and namespace is None and (found := here(name)) is not None:
+        return found
     try:
         where, run = find_run(name, cluster=cluster, namespace=namespace)
     except AmbiguousName:
@@ -169,7 +169,8 @@ def find(name: str, *, cluster: bool, namespace: str | None) -> Swept | tuple[An
     return where, run
 
 
-def _here(name: str) -> Swept | None:
+def here(name: str) -> Swept | None:
+    """The sweep of this machine with exactly this name; None where a run has it, or none was started."""
     from ..backends.choose import backend_of
     from ..backends.finding import local_runs
 

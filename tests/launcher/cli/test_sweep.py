@@ -128,6 +128,9 @@ def test_a_detached_sweep_continues_without_its_terminal_and_is_followed_explain
     starter = record(home, "grid-1")["sweep"]["process"]["pid"]
     assert os.getsid(starter) == starter, "a session of its own: a hang-up of the terminal does not reach it"
     assert "0 of 2 points are done. Follow it with: launcher logs -f grid\n" in launcher(home, "status", "grid").stdout
+    twice = launcher(home, "run", "demo", "--backend", "host", "--name", "grid", "--detach", "--sweep", axis)
+    busy = f"error: grid is being swept by process {starter}; stop it with: launcher stop grid\n"
+    assert (twice.returncode, twice.stderr) == (2, busy), "two processes would start the same points"
     why = launcher(home, "why", "grid").stdout
     assert "grid-2  beta=0.2  not started\nwhy         it waits for the points before it\n" in why
     follower = begin(home, "logs", "-f", "grid")

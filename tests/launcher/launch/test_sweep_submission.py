@@ -10,6 +10,7 @@ import pytest
 
 from launcher.backends.kubernetes.render.together import INDEX
 from launcher.backends.state import explained
+from launcher.cli.sweep import submit_sweep
 from launcher.errors import ExperimentError, UsageError
 from launcher.launch.rendered import Choice
 from launcher.launch.submission import Silent, Submission
@@ -155,6 +156,18 @@ def test_points_in_one_job_have_a_pod_each_whose_index_chooses_its_experiment(ap
         submit_in_one(2, "hyperparameters.beta=0.3,0.4,0.5")
 
 
+def test_submit_with_parallel_names_the_sweep_and_what_it_created(api: ClusterApi, capsys: pytest.CaptureFixture[str]) -> None:
+    def typed() -> str:
+        assert submit_sweep(Choice("demo", run_name="grid"), [BETAS], None, None, 2, anyway=False, as_json=False) == 0
+        return capsys.readouterr().out
+
+    said = typed()
+    assert "sweep       grid: 3 points, 2 at a time\n" in said
+    assert "cluster     Job grid in namespace default, context emulator\n" in said
+    assert said.endswith("Submitted sweep grid. See it with: launcher status grid --cluster\n")
+    assert typed() == "sweep grid exists. See it with: launcher status grid --cluster\n"
+
+
 def test_the_next_point_starts_when_one_is_over_and_a_point_that_failed_stops_no_other(api: ClusterApi) -> None:
     submit_in_one(1, BETAS)
     controllers.count_indexes(api, "grid")
@@ -182,6 +195,9 @@ def test_the_next_point_starts_when_one_is_over_and_a_point_that_failed_stops_no
     found = find("grid", cluster=True, namespace=None)
     assert isinstance(found, Swept)
     before = api.objects.get("jobs", "grid")["metadata"]["uid"]
+    assert "".join(found.log(follow=True)) == ("grid-1  beta=0.05  failed\ngrid-2  beta=0.1  done\ngrid-3  beta=0.2  done\n")
+    ((point, name, why),) = found.explained()
+    assert (point.number, name, why.why.sentence if why else None) == (1, "grid-1", "out of memory on the device: no room")
     assert found.resume_there() == ["grid-1"]
     again = api.objects.get("jobs", "grid")
     assert again["metadata"]["uid"] != before, "a Job that ended is created again: a point that is done ends at once"
