@@ -107,7 +107,9 @@ class CardText:
         name, mode, commit = self.start["name"], self.start.get("mode"), self.start.get("revision")
         of = f" (revision `{str(commit)[:12]}`)" if commit else ""
         if mode == "merge":
-            return f"The adapter `{name}`{of} was merged into the base before the training."
+            ranks = (self.start.get("joined") or {}).get("ranks")
+            joined = f" and is part of this one, which therefore has rank {', '.join(map(str, ranks))}" if ranks else ""
+            return f"The adapter `{name}`{of} was merged into the base before the training{joined}."
         return f"The training continued the adapter `{name}`{of}."
 
     def loading(self) -> str:
@@ -128,14 +130,11 @@ class CardText:
         if self.is_whole:
             load = f'model = AutoModelForCausalLM.from_pretrained("{FOLDER}")'
             return ["from transformers import AutoModelForCausalLM, AutoTokenizer", "", load, tokenizer]
-        base, is_merged = self.base.hub or "BASE", self.start.get("mode") == "merge"
-        if self.base.hub is not None and not is_merged:
+        if self.base.hub is not None:
             head = ["from peft import AutoPeftModelForCausalLM", "from transformers import AutoTokenizer", ""]
             return [*head, f'model = AutoPeftModelForCausalLM.from_pretrained("{FOLDER}")', tokenizer]
         head = ["from peft import PeftModel", "from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
-        lines = [*head, f'base = AutoModelForCausalLM.from_pretrained("{base}")']
-        if is_merged:
-            lines.append(f'base = PeftModel.from_pretrained(base, "{self.start["name"]}").merge_and_unload()')
+        lines = [*head, 'base = AutoModelForCausalLM.from_pretrained("BASE")']
         return [*lines, f'model = PeftModel.from_pretrained(base, "{FOLDER}")', tokenizer]
 
     def _prompt(self) -> tuple[str | None, str | None]:
