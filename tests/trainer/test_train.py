@@ -263,7 +263,8 @@ def test_layers_are_compiled_for_the_pass_without_gradients_that_ends_a_run(
     monkeypatch.setattr(module, "choose_layers", lambda *given: (seen.append(given[4]), None))
     rank = SimpleNamespace(experiment=make_experiment(), device=SimpleNamespace(world=1), first=False)
     inputs = SimpleNamespace(checkpoint=None, tokens=SimpleNamespace(pairs=[0] * pairs), held_out=held_out)
-    module._layers(rank, inputs, SimpleNamespace(args=SimpleNamespace(per_device_train_batch_size=4)), None)
+    trainer = SimpleNamespace(args=SimpleNamespace(per_device_train_batch_size=4), has_reference=True)
+    module._layers(rank, inputs, trainer, None)
     assert [work.has_evaluations for work in seen] == [wanted]
 
 
