@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from launcher.experiment.data_checks import DataChecks
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.samples import Samples
 from launcher.experiment.schema import ColumnMapping, Experiment, Launch, StorageConfig
@@ -48,6 +49,7 @@ class Settings(TypedDict, total=False):
     hyperparameters: Hyperparameters | Mapping[str, Any]
     storage_config: StorageConfig | Mapping[str, Any]
     launch: Launch | Mapping[str, Any]
+    data_checks: DataChecks | Mapping[str, Any]
     health: Health | Mapping[str, Any]
     samples: Samples | Mapping[str, Any] | list[int | str] | int
     notify: str
