@@ -32,7 +32,7 @@ def launcher(home: Path, *args: str, **env: str) -> str:
 
 def completed(home: Path, words: str) -> list[str]:
     env = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1), "_LAUNCHER_COMPLETE": "bash_complete"}
-    return [line.partition(",")[2] for line in launcher(home, **env).splitlines()]
+    return [line.partition(",")[2] for line in launcher(home, **env).splitlines() if line]
 
 
 def test_experiments_settings_and_their_choices_complete(home: Path) -> None:
