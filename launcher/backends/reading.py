@@ -78,7 +78,13 @@ class InFolders(ABC):
     def next_steps(self, run: RunDir, record: Mapping[str, Any]) -> list[str]:
         upload = [f"upload {run.name}"] if may_be_uploaded(record) else []
         learned = [f"learned {run.name}"] if (record.get("result") or {}).get("learned") else []
-        return [*learned, f"tensorboard {run.name}", *upload, *another_rate(record, f"run --backend {record.get('backend')}")]
+        return [
+            *learned,
+            f"chat {run.name}",
+            f"tensorboard {run.name}",
+            *upload,
+            *another_rate(record, f"run --backend {record.get('backend')}"),
+        ]
 
 
 def read_log(run: RunDir, rank: int | None, is_over: Callable[[], bool], begin: int = 0) -> Iterator[str]:

@@ -117,7 +117,8 @@ step 3/3  loss 0.6000  margin +0.500  accuracy 0.75  16.0 pairs/s
 done: {run_dir(home, "first").path}
 adapter     {run_dir(home, "first").adapter}
 report      {run_dir(home, "first").report}
-next        launcher tensorboard first
+next        launcher chat first
+            launcher tensorboard first
             launcher run --backend host demo --set hyperparameters.learning_rate=1e-05
 in Python   from peft import AutoPeftModelForCausalLM
             model = AutoPeftModelForCausalLM.from_pretrained("out/exp_1/model/runs/first/adapter")
