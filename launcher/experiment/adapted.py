@@ -93,7 +93,9 @@ def _wrong_layers(h: LoraSettings, modules: Modules, model_name: str) -> Iterato
 
 
 def _wrong_patterns(h: LoraSettings, modules: Modules, model_name: str) -> Iterator[Mistake]:
-    there = adapted(h, modules)
+    if modules.parameters is None and modules.together:
+        return  # its files have other names for the experts than the loaded model
+    there = list(dict.fromkeys(modules.now.get(name, name) for name in adapted(h, modules)))
     kinds = list(dict.fromkeys([*map(kind, there), *h.target_parameters]))
     for setting in ("rank_pattern", "alpha_pattern"):
         for pattern in getattr(h, setting):

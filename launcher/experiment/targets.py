@@ -44,7 +44,8 @@ class Modules:
     ``trained``: those that an adapter can train. ``refused``: all others, with the reason where it is a special one, else "".
     ``maybe``: last parts of names that may exist beside them, which are no mistake. ``roots``: what may stand in front of a name.
     ``together``: last parts of names that one tensor of the experts holds, and that are trained together or not at all.
-    ``parameters``: names of tensors that are in no layer, as those of experts; None: unknown.
+    ``parameters``: names of tensors that are in no layer, as those of experts; None: unknown. ``now``: name of a trained module
+    -> the tensor that holds it, by whose name PEFT looks for its rank.
     """
 
     trained: tuple[str, ...]
@@ -53,6 +54,7 @@ class Modules:
     roots: tuple[str, ...] = ("",)
     together: tuple[tuple[str, ...], ...] = ()
     parameters: tuple[str, ...] | None = None
+    now: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -127,7 +127,7 @@ def save_verified(trainer: Any, run: RunDir) -> dict[str, Any]:
         return {}
     (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle of this process's settings: run.json has them as text
     if is_spread:
-        return _compare_spread(trained, aside)
+        return _compare_spread(_by_every_name(trainer.model, trained), aside)
     model = trainer.accelerator.unwrap_model(trainer.model)
     return _compare_adapter(trainer, model, aside) if isinstance(model, PeftModel) else _compare_weights(model, aside)
 
@@ -139,6 +139,15 @@ def _compare_spread(trained: Mapping[str, torch.Tensor], folder: Path) -> dict[s
         reloaded |= load_file(file)
     _same({_in_file(name): tensor for name, tensor in trained.items()}, reloaded, folder)
     return {"compared": "adapter" if (folder / "adapter_config.json").exists() else "weights", "tensors": len(reloaded)}
+
+
+def _by_every_name(model: torch.nn.Module, trained: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """``trained``, of an adapter by both names of a tied copy: PEFT writes it by each, transformers writes weights once."""
+    if not any(isinstance(module, PeftModel) for module in model.modules()):
+        return dict(trained)
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    every = {name: first[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
+    return {name: trained[one] for name, one in every.items() if one in trained}
 
 
 _OF_DEFAULT: Final = re.compile(r"(\.modules_to_save)?\.default(?=\.|$)")

@@ -89,12 +89,13 @@ def modules_of(model: nn.Module) -> Modules:
             trained.append(name)
         elif name:
             refused[name] = DIRECT if is_direct else ""
-    experts = list(old_names(model))
+    now = old_names(model)
+    experts = list(now)
     others = {name: why for name, why in refused.items() if name not in experts}
     pattern = conversion._MODEL_TO_CONVERSION_PATTERN.get(family)
     together = conversion._MOE_FUSED_TARGETS.get(pattern, {}).values() if experts else ()
     parameters = tuple(name for name, parameter in _loose(model) if len(getattr(parameter, "ds_shape", parameter.shape)) > 1)
-    return Modules((*trained, *experts), others, together=tuple(map(tuple, together)), parameters=parameters)
+    return Modules((*trained, *experts), others, together=tuple(map(tuple, together)), parameters=parameters, now=now)
 
 
 def _loose(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -124,6 +124,19 @@ def test_targets_are_compared_with_the_names_in_the_weight_files(tmp_path: Path)
     check_model(experiment("model", target_modules=["v_prj"], full_finetuning=True), tmp_path, {})
 
 
+def test_every_other_name_of_the_lora_settings_is_compared_too(tmp_path: Path):
+    write_model(tmp_path / "model")
+    wrong = {"rank_pattern": {"v_prj": 4}, "modules_to_save": ["self_attn"], "layers_to_transform": [1], "exclude_modules": ["k"]}
+    assert [line for line in refused("model", tmp_path, **wrong).splitlines() if line.startswith("hyper")] == [
+        "hyperparameters.exclude_modules.0: 'k' matches no module of model",
+        "hyperparameters.layers_to_transform.0: model has no layer 1",
+        "hyperparameters.rank_pattern.v_prj: 'v_prj' matches no module of model",
+        "hyperparameters.modules_to_save.0: 'self_attn' of model is a block of several modules",
+    ]
+    right = {"rank_pattern": {"v_proj": 4}, "modules_to_save": ["lm_head", "input_layernorm"], "layers_to_transform": [0]}
+    check_model(experiment("model", **right, exclude_modules=["q_proj"]), tmp_path, {})
+
+
 def test_targets_of_a_cached_hub_model_in_shards_are_compared_too(tmp_path: Path):
     folder = write_model(tmp_path / "hub" / "models--org--big" / "snapshots" / "main")
     (folder / "model.safetensors").unlink()

@@ -115,6 +115,8 @@ def test_a_name_in_another_setting_that_the_model_lacks_is_told_at_its_key() -> 
         "    expected: mlp.router.weight, mlp.experts.gate_up_proj, mlp.experts.gate_up_proj_bias, mlp.experts.down_proj, "
         "mlp.experts.down_proj_bias",
     ]
+    assert covered("qwen3_moe", rank_pattern={"experts.gate_up_proj": 4}).notices == ()
+    assert "'experts.gate_proj' of org/model gets no adapter" in refused("qwen3_moe", rank_pattern={"experts.gate_proj": 4})
     assert refused("llama", layers_to_transform=[2]).startswith(
         "hyperparameters.layers_to_transform.0: org/model has no layer 2\n"
     )
