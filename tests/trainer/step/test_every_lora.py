@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from launcher.experiment.schema import Experiment
 from tests.trainer.conftest import run_of
@@ -150,7 +151,7 @@ def test_a_setting_gives_the_losses_of_trl_and_an_adapter_that_reloads(bench: Be
 def check(bench: Bench, name: str, settings: dict[str, Any], held: dict[str, Any], common: list[float]) -> None:
     from peft import PeftModel
 
-    from trainer.checkpoints.checkpoints import save_verified
+    from trainer.checkpoints.checkpoints import _by_every_name, _in_file, save_verified
 
     expected = bench.theirs(settings)
     assert expected != pytest.approx(common, abs=1e-5), "the setting changes the training"
@@ -161,6 +162,8 @@ def check(bench: Bench, name: str, settings: dict[str, Any], held: dict[str, Any
     (folder,) = [path.parent for path in run.path.rglob("adapter_config.json")]
     saved = json.loads((folder / "adapter_config.json").read_text())
     assert {key: saved[key] for key in held} == held
+    spread = _by_every_name(trainer.model, {key: p for key, p in trainer.model.named_parameters() if p.requires_grad})
+    assert {_in_file(key) for key in spread} == load_file(folder / "adapter_model.safetensors").keys(), "as under ZeRO 3"
     reloaded = PeftModel.from_pretrained(copy.deepcopy(bench.model), str(folder))
     tensors = {key: tensor for key, tensor in reloaded.named_parameters(remove_duplicate=False) if ".default" in key}
     trained = {key: tensor for key, tensor in trainer.model.named_parameters(remove_duplicate=False) if ".default" in key}
