@@ -46,6 +46,7 @@ from .processes.waiting import Waiting
 from .reference.identity import base_identity, revision
 from .step.dpo import DPOTrainer
 from .step.memory import UNKNOWN, counted, plan_rows
+from .step.pace import step_seconds
 from .step.packed import why_plain
 from .step.sft import SFTTrainer
 
@@ -279,6 +280,10 @@ def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
     log = StepLog(rank.run, resume_step=step, attempt=rank.attempt, events=events, charts=layout) if rank.first else None
     stopper = StopCallback(rank.stop)
     work = {"pairs": len(inputs.tokens.pairs), "answers": asdict(inputs.tokens.answers) if inputs.tokens.answers else None}
+    if (planned := step_seconds(experiment, loaded.policy, inputs.tokens, args)) is not None:
+        work["step_seconds"] = planned
+        if rank.first:
+            rank.run.update_record(work={**(rank.run.read_record().get("work") or {}), "step_seconds": planned})
     facts = Facts.of(experiment.model_dump(mode="json"), work, scaled=inputs.precision.fp16)
     health = HealthCallback(experiment.health, facts, run=rank.run.name, stopper=stopper, notify=experiment.notify)
     steps = experiment.steps(len(inputs.tokens.pairs), rank.device.world, args.per_device_train_batch_size)

@@ -42,6 +42,7 @@ class Facts:
     chosen: str | None = None  # the column of the chosen answers
     rejected: str | None = None
     patience: int = 0
+    step_seconds: float | None = None  # of a step, as the plan estimates it for these GPUs; None where it does not
 
     @classmethod
     def of(cls, experiment: Mapping[str, Any], work: Mapping[str, Any], *, scaled: bool | None = None) -> Facts:
@@ -64,6 +65,7 @@ class Facts:
             answers=Answers.of(work.get("answers")),
             **{side: name if isinstance(name, str) else None for side, name in names.items()},
             patience=0 if scaled is False else _SCALED_PATIENCE,
+            step_seconds=work.get("step_seconds"),
         )
 
 

@@ -21,6 +21,10 @@ _LOW: Final = 0.01  # of the peak of the learning rate
 _LASTS: Final = 0.05  # of the run: a restart of the schedule is shorter
 _CHUNK: Final = (10, 60.0)  # lines and seconds of a pace
 _PACES: Final = 5  # in a row that are slow
+# The plan counts additions and multiplications at a well-filled GPU's speed: short sequences reach a tenth of it, and starting
+# kernels takes seconds a step that it does not count.
+_OF_PLAN: Final = 0.2  # of the threshold: what the speed must be below, as a share of the plan's
+_STARTING: Final = 10.0  # seconds of a step
 
 
 class LineRule(Protocol):
@@ -135,14 +139,17 @@ class LearningRateLow:
 
 
 class Slow:
-    """Five paces in a row, each of a minute at least, below a share of the best one but one."""
+    """Five paces in a row, each of a minute at least, below a share of the best one but one, or far below the plan's."""
 
     def __init__(self, facts: Facts):
         self._before: tuple[int, float, float] | None = None  # step, seconds, tokens of the line before
         self._rates: list[float] = []
+        self._steps: list[float] = []  # seconds of a step, by the same lines
         self._seconds, self._begin = 0.0, 0
         self._best: list[float] = []
         self._late: list[tuple[int, float]] = []
+        self._planned = facts.step_seconds
+        self._behind: list[tuple[int, float]] = []
 
     def forget(self) -> None:
         """An evaluation takes time that is not the training's."""
@@ -157,12 +164,14 @@ class Slow:
             return None
         self._begin = self._begin or before[0]
         self._rates.append((tokens - before[2]) / (seconds - before[1]))
+        self._steps.append((seconds - before[1]) / max(1, step - before[0]))
         self._seconds += seconds - before[1]
         if len(self._rates) < _CHUNK[0] or self._seconds < _CHUNK[1]:
             return None
         pace = (self._begin, statistics.median(self._rates))  # the median: a checkpoint is written in one of its lines
-        self._rates, self._seconds, self._begin = [], 0.0, 0
-        return self._slow(pace, step, threshold)
+        took = (self._begin, statistics.median(self._steps))
+        self._rates, self._steps, self._seconds, self._begin = [], [], 0.0, 0
+        return self._slow(pace, step, threshold) or self._behind_plan(took, step, threshold)
 
     def _slow(self, pace: tuple[int, float], step: int, threshold: float) -> Hit | None:
         self._best = sorted([*self._best, pace[1]])[-2:]
@@ -173,3 +182,13 @@ class Slow:
         return Hit(
             self._late[0][0], step, f"{now:,.0f} tokens/s since step {self._late[0][0]}, after {then:,.0f} tokens/s before"
         )
+
+    def _behind_plan(self, took: tuple[int, float], step: int, threshold: float) -> Hit | None:
+        if self._planned is None or threshold <= 0:
+            return None
+        limit = max(self._planned / (_OF_PLAN * threshold), self._planned + _STARTING)
+        self._behind = [*self._behind, took] if took[1] > limit else []
+        if len(self._behind) < _PACES:
+            return None
+        first, now = self._behind[0][0], statistics.median(seconds for _, seconds in self._behind)
+        return Hit(first, step, f"{now:,.0f} s a step since step {first}; the plan expects about {self._planned:,.1f} s")

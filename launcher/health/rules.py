@@ -122,7 +122,7 @@ _ALL: Final = (
     ),
     Rule(
         "slow",
-        "the run is far slower than it was for five minutes; threshold: the share of its earlier speed",
+        "the run is far slower than it was, or than planned, for five minutes; threshold: the share of its earlier speed",
         "look for other work on the machine, and at its temperature and disk",
         0.5,
     ),

@@ -81,6 +81,16 @@ def estimate(
     )
 
 
+def step_seconds(experiment: Experiment, config: ModelConfig, work: Work, machine: Machine, *, recompute: bool) -> float | None:
+    """Seconds of a training step of mean length on well-filled GPUs; None where their speed is unknown."""
+    h, speed = experiment.hyperparameters, machine.gpu.flops if machine.gpu is not None and machine.cuda else None
+    if not speed:
+        return None
+    packed = is_packed(h, config, work)
+    epoch, reference = (flops.training(h, config, work, packed, recompute, passes) for passes in (1, 0))
+    return (epoch - reference) * experiment.global_batch / work.pairs / (speed * UTILISATION * machine.world)
+
+
 _ON_CPU: Final = (PYTHON, "Python with torch and transformers")
 
 

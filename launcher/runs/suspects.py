@@ -1,8 +1,9 @@
 """Suspects: training pairs whose margin is so far below the others' that their answers look swapped. Pure.
 
 After a training the margin of a pair whose label is wrong stays behind: the other pairs have taught the opposite. Of 5 % swapped
-labels in the demo's data 92 % are among the tenth with the lowest margins, more than by margins that were noted while the pairs
-were trained on (AUM; Pleiss et al., arXiv 2001.10528): those of the first steps tell nothing.
+labels in configs/demo 92 % are among the tenth with the lowest margins, and all in the demo's simpler data. That is more than by
+margins that were noted while the pairs were trained on (AUM; Pleiss et al., arXiv 2001.10528): those of the first steps tell
+nothing.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ import math
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,19 @@ def test_each_rule_finds_its_fault_and_no_other_rule_does(rule: str, changed: di
 )
 def test_what_may_be_noise_or_a_choice_is_no_finding(changed: dict[str, Any]) -> None:
     assert rules(healthy(**changed)) == []
+
+
+def test_a_run_that_is_far_behind_its_plan_from_the_first_step_is_slow() -> None:
+    planned = replace(FACTS, step_seconds=1.5)
+    (one,) = findings(healthy(seconds=lambda step: 20.0 * step), {}, planned)
+    assert (one.rule, one.first_step) == ("slow", 1)
+    assert one.sentence == "20 s a step since step 1; the plan expects about 1.5 s"
+    assert rules(healthy(seconds=lambda step: 20.0 * step), slow="off", facts=planned) == []
+
+
+@pytest.mark.parametrize(("planned", "took"), [(1.5, 11.0), (0.05, 9.0), (3.0, 29.0), (None, 300.0)])
+def test_a_gpu_that_is_not_well_filled_is_not_slow(planned: float | None, took: float) -> None:
+    assert rules(healthy(seconds=lambda step: took * step), replace(FACTS, step_seconds=planned)) == []
 
 
 def test_a_rule_that_is_off_is_silent_and_a_threshold_is_the_experiments() -> None:

@@ -12,7 +12,7 @@ import pytest
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment
 from launcher.planning.adapter import Adapter
-from launcher.planning.estimate import Estimate, estimate, fits
+from launcher.planning.estimate import Estimate, estimate, fits, step_seconds
 from launcher.planning.gpus import Gpu, find_gpu
 from launcher.planning.machine import Machine
 from launcher.planning.model_config import ModelConfig
@@ -165,6 +165,14 @@ def test_operations_are_those_of_the_passes_over_weights():
 def test_steps_and_tokens_follow_the_epochs():
     assert (said().steps, said().tokens) == (50, 300_000)
     assert (said(max_steps=100).steps, said(max_steps=100).tokens) == (100, 600_000)
+
+
+def test_the_time_of_a_step_is_what_a_step_adds_to_that_of_the_run():
+    short, long = (said(max_steps=steps, use_gradient_checkpointing=True) for steps in (10, 30))
+    settings = experiment(use_gradient_checkpointing=True)
+    a_step = step_seconds(settings, CONFIG, WORK, CARD, recompute=True)
+    assert 20 * a_step == pytest.approx(long.seconds - short.seconds)
+    assert step_seconds(settings, CONFIG, WORK, Machine(cuda=False), recompute=True) is None
 
 
 def test_the_speed_of_an_unknown_device_is_not_guessed():
