@@ -18,7 +18,8 @@ from launcher.job.target import Target
 
 from ..inputs.bucket import model_path
 from ..inputs.model import Precision, choose_precision, load_model, load_tokenizer, weights_size
-from ..output import stage
+from ..inputs.recorded import recorded_base
+from ..output import notices, stage
 from ..processes.machine import Device
 
 Prepare = Callable[[Any], None]
@@ -95,13 +96,16 @@ def find(folder: Path, cache: Path, *, masters: bool = False) -> Found:
     """What loads the weights in ``folder`` (see ``Target.of``); paths of the experiment lie below the working directory.
 
     ``masters``: whole weights in the precision that a full fine-tuning keeps them in, and not in that of its step. Raises what
-    ``Target.of`` and ``load_tokenizer`` raise.
+    ``Target.of``, ``recorded_base`` and ``load_tokenizer`` raise.
     """
     target = Target.of(folder)
     experiment = target.settings
     device = Device.here(experiment.hyperparameters.gpu_memory_utilization)
     precision = choose_precision(experiment.hyperparameters, cuda=device.cuda, bf16=device.bf16, is_sharded=not masters)
     path = model_path(experiment, Path(), cache, first=True)
+    if target.run is not None:  # its adapter fits the commit that it was trained on
+        path, said = recorded_base(target.run, experiment, path)
+        notices(said)
     place = torch.device("cuda" if device.cuda else "cpu")
     return Found(_tokenizer(target, experiment, path), target, experiment, path, place, precision)
 
