@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..runs.evidence import gather
-from ..runs.learned import another_rate, may_be_uploaded
+from ..runs.learned import another_rate, may_be_uploaded, preferences
 from ..runs.run_dir import RunDir
 from ..why import Evidence
 from . import Status
@@ -78,13 +78,10 @@ class InFolders(ABC):
     def next_steps(self, run: RunDir, record: Mapping[str, Any]) -> list[str]:
         upload = [f"upload {run.name}"] if may_be_uploaded(record) else []
         learned = [f"learned {run.name}"] if (record.get("result") or {}).get("learned") else []
-        return [
-            *learned,
-            f"chat {run.name}",
-            f"tensorboard {run.name}",
-            *upload,
-            *another_rate(record, f"run --backend {record.get('backend')}"),
-        ]
+        command = f"run --backend {record.get('backend')}"
+        after = preferences(record, run.name, command)
+        looks = [f"chat {run.name}", f"tensorboard {run.name}"]
+        return [*learned, *after, *looks, *upload, *another_rate(record, command)]
 
 
 def read_log(run: RunDir, rank: int | None, is_over: Callable[[], bool], begin: int = 0) -> Iterator[str]:

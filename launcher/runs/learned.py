@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Warned
+from ..experiment.method import SFT
 from .figures import Figures
 from .samples import Sample
 from .suspects import FILE as SUSPECTS
@@ -86,6 +87,12 @@ def may_be_uploaded(record: Mapping[str, Any]) -> bool:
     """Whether the experiment names a bucket, and nothing was uploaded."""
     storage = (record.get("experiment") or {}).get("storage_config") or {}
     return bool(storage.get("bucket_name")) and not record.get("uploaded")
+
+
+def preferences(record: Mapping[str, Any], run: str, command: str) -> list[str]:
+    """``command`` for an experiment of DPO that starts from the adapter of ``run``; nothing where the method is not SFT."""
+    is_whole = _hyperparameters(record).get("full_finetuning")
+    return [f"{command} EXP --set adapter={run}"] if record.get("method") == SFT and not is_whole else []
 
 
 def another_rate(record: Mapping[str, Any], command: str) -> list[str]:

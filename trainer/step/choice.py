@@ -72,7 +72,7 @@ def choose_path(
         return Choice(None, budget, "plain path: dpo_path is plain")
     if wanted == "auto" and remembered == "plain":
         return Choice(None, budget, "plain path: as in the run of the checkpoint")
-    why = _why_batches(trainer) or why_plain(trainer.model, trainer.args, tokens.longest)
+    why = _why_batches(trainer) or why_plain(trainer.model, trainer.args, tokens.longest, tokens.pairs.answers)
     if why is None:
         packed, found = tried(trainer, tokens, budget, is_known=remembered == "fast")
         if packed is not None:

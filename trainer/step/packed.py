@@ -167,20 +167,21 @@ class Fast:
     is_compiled: bool = False  # whether decoder layers are
 
 
-def why_plain(model: Any, args: DPOConfig, longest: int) -> str | None:
+def why_plain(model: Any, args: DPOConfig, longest: int, answers: int = 2) -> str | None:
     """The reason why this model or these settings cannot take the fast path; None if they can.
 
-    ``longest``: tokens of the longest prompt and answer.
+    ``longest``: tokens of the longest prompt and answer; ``answers`` of a pair.
     """
     values = {name: getattr(args, name) for name in trl_fields()}
-    return _randomness(model, args) or why_not_fast(values) or _architecture(model, args, longest)
+    return _randomness(model, args, answers) or why_not_fast(values) or _architecture(model, args, longest)
 
 
-def _randomness(model: Any, args: DPOConfig) -> str | None:
+def _randomness(model: Any, args: DPOConfig, answers: int) -> str | None:
     if args.disable_dropout:
         return None
     setting = "; ".join(["disable_dropout: false", *drawn(model, with_adapter=True)])
-    return f"dropout is on ({setting}): both answers would share the prompt's mask"
+    why = "both answers would share the prompt's mask" if answers > 1 else "rows draw other masks, and cannot be compared"
+    return f"dropout is on ({setting}): {why}"
 
 
 def _architecture(model: Any, args: DPOConfig, longest: int) -> str | None:

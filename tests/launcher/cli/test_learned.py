@@ -14,7 +14,7 @@ from launcher.cli import launcher
 from launcher.cli.learned import draw
 from launcher.errors import LauncherError, UsageError
 from launcher.experiment.schema import Experiment
-from launcher.runs.learned import Learned
+from launcher.runs.learned import Learned, preferences
 from launcher.runs.run_dir import RunDir
 
 BEFORE = {
@@ -276,3 +276,10 @@ def test_a_run_of_sft_has_no_rewards_to_group_or_to_score(home: Path) -> None:
     done = CliRunner().invoke(launcher, ["score", "first", "--data", "new.csv"])
     assert isinstance(done.exception, UsageError)
     assert str(done.exception) == "first is a run of method: sft and has no rewards; score a run of method: dpo"
+
+
+def test_a_run_of_sft_is_followed_by_one_of_dpo_that_starts_from_its_adapter() -> None:
+    assert preferences({"method": "sft"}, "warm-up", "run --backend host") == ["run --backend host EXP --set adapter=warm-up"]
+    assert preferences({"experiment": {}}, "first", "run") == []
+    whole = {"method": "sft", "experiment": {"hyperparameters": {"full_finetuning": True}}}
+    assert preferences(whole, "first", "run") == [], "it left no adapter"

@@ -240,3 +240,16 @@ def epoch(root: Path, experiment: Experiment, pairs: int, path: str, **place: in
     metrics = trainer.evaluate()
     evaluated = [metrics[f"eval_{name}"] for name in ("loss", "entropy", "mean_token_accuracy")]
     return {"lines": lines, "evaluated": evaluated, "weights": weights(trainer), "trained": trainer.pairs_trained}
+
+
+def test_dropout_of_an_adapter_takes_the_plain_path(
+    tmp_path: Path, make_experiment: MakeExperiment, make_trainer: MakeTrainer
+) -> None:
+    from trainer.step.choice import choose_path
+    from trainer.step.sft import SFTTrainer
+
+    experiment = make_experiment(experiment={"method": "sft"}, lora_dropout=0.1)
+    trainer, tokens, _ = make_trainer(tmp_path, experiment, pairs=4, kind=SFTTrainer)
+    sentence = choose_path(trainer, "auto", tokens, None).sentence
+    assert sentence.startswith("plain path: dropout is on (disable_dropout: false")
+    assert sentence.endswith("rows draw other masks, and cannot be compared")
