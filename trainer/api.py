@@ -20,6 +20,7 @@ from launcher.experiment.neutral import without_effect
 from launcher.experiment.problems import every_problem
 from launcher.experiment.schema import Experiment, StorageConfig
 from launcher.experiment.variables import check_addresses
+from launcher.job.starting import check_starting, paired
 from launcher.redact import learn_environment
 from launcher.runs.finding import remember
 from launcher.runs.run_dir import RunDir, new_run_name
@@ -84,9 +85,11 @@ class DPOTrainer:
 
         Raises a LauncherError that names what is wrong with experiment, data or device.
         """
-        self.experiment = _parsed(self._given, needs_data=True)
-        output = screen(progress, self.experiment.global_batch)
         env = read_env(Path())
+        found = paired(_parsed(self._given, needs_data=True), Path(), env)
+        self.experiment = found.experiment
+        check_starting(self.experiment, Path(), env)
+        output = screen(progress, self.experiment.global_batch)
         check_addresses(self.experiment, env)
         token = env.get("HF_TOKEN")
         if token:  # the hub's client reads the environment alone
@@ -95,7 +98,7 @@ class DPOTrainer:
         # TRL refuses several visible GPUs in one process; must be set before torch looks at them.
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
         with closing(output), using(output):
-            notices(without_effect(self._given))
+            notices([*without_effect(self._given), *found.said])
             with stage("importing torch and transformers"):
                 from .processes.stop import StopRequest
                 from .train import Roots, train

@@ -52,17 +52,18 @@ def answer(experiment: Experiment, copy: str | None, row: int | None = None) -> 
 
 
 def _counted(experiment: Experiment, copy: Path | None, row: int | None) -> Mapping[str, Any]:
-    from .inputs.bucket import model_path
     from .inputs.clock import today
     from .inputs.model import load_tokenizer
     from .inputs.reach import check_reach, read_from
     from .inputs.skeleton import examined
+    from .inputs.starting import locate
     from .prepare import tokenize_all
 
     cache, h = Path(os.environ["DPO_CACHE_ROOT"]), experiment.hyperparameters
     pairs = read_pairs(experiment, Reading(Path(), read_env(Path()), cache, copy, say))
-    path = model_path(experiment, Path(), cache, first=True)
-    tokenizer = load_tokenizer(experiment, path)
+    located = locate(experiment, Path(), cache, first=True)
+    experiment, path = located.experiment, located.path
+    tokenizer = load_tokenizer(experiment, path, located.tokenizer)
     reach = examined(experiment, path)
     day = date.fromisoformat(h.template_date) if h.template_date else today()
     tokens, held_out = tokenize_all(experiment, pairs, tokenizer, cache, day)

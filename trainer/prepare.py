@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from launcher.errors import ExperimentError, Mistake, Stopped
 from launcher.experiment.schema import Experiment
 from launcher.health import Facts
 from launcher.planning.rows import Rows
-from launcher.runs.run_dir import RunDir
+from launcher.runs.run_dir import RunDir, write_whole
 
 from .checkpoints.best import MetricCheck, Patience
 from .checkpoints.checkpoints import StopCallback, any_rank, resume_point
@@ -26,15 +27,25 @@ from .checkpoints.origin import check, check_base, day_of, origin
 from .checkpoints.remembered import CHECKPOINTING, MICRO, PATH, remembered, step_of
 from .evaluation.prompts import SamplePrompt, sample_prompts
 from .health import HealthCallback
-from .inputs.adapter import check_biases, lora_config, seed_adapter, sizes, skip_input_casts, widen_adapter
+from .inputs.adapter import (
+    check_biases,
+    continue_adapter,
+    kept_adapter,
+    lora_config,
+    seed_adapter,
+    sizes,
+    skip_input_casts,
+    widen_adapter,
+)
 from .inputs.arguments import arguments, check_optimizer, check_schedule, smaller, without_effect
-from .inputs.bucket import model_path
 from .inputs.clock import Clock, day_of_run
 from .inputs.data import read_data
-from .inputs.model import Precision, choose_precision, load_model, load_tokenizer, weights_size
+from .inputs.model import Precision, choose_precision, load_tokenizer, weights_size
 from .inputs.reach import Reach, check_reach, read_from
 from .inputs.recorded import check_recorded_data, check_recorded_model, recorded_base
 from .inputs.skeleton import examined
+from .inputs.started import load_start, rounding
+from .inputs.starting import Located, Start, locate
 from .inputs.targets import Wanted, check_targets
 from .inputs.tokens import Tokens, tokenize
 from .logs import CHARTS, CHARTS_OF_SFT, LogCallback, StepLog
@@ -43,7 +54,7 @@ from .processes.machine import Device
 from .processes.sharding import is_sharded
 from .processes.stop import StopRequest
 from .processes.waiting import Waiting
-from .reference.identity import base_identity, revision
+from .reference.identity import base_identity, revision, started_identity
 from .step.dpo import DPOTrainer
 from .step.memory import UNKNOWN, counted, plan_rows
 from .step.pace import step_seconds
@@ -105,6 +116,7 @@ class Inputs:
 
     pairs: Pairs
     path: str  # of the model: a hub id or a folder
+    start: Start | None  # the adapter that the training starts from
     tokenizer: Any
     tokens: Tokens
     held_out: Tokens | None  # the validation pairs, where they are evaluated
@@ -136,11 +148,29 @@ class Ready:
     health: HealthCallback
     log: StepLog | None  # the first rank's
     identity: str  # of the base weights, see reference.identity
+    reference: str  # of the weights that the training starts from
     rows: Rows | None  # see Loaded
     step: int  # the first one to compute comes after it
 
 
-def prepare_inputs(rank: Rank) -> Inputs:
+def find_model(rank: Rank) -> tuple[Rank, Located]:
+    """The model and the adapter that the training starts from, on this disk; and the rank with the experiment of that pair.
+
+    Where only the run could know the pair, its folder gets it too.
+    """
+    run, roots = rank.run, rank.roots
+    located = locate(rank.experiment, roots.data, roots.cache, first=rank.first, waiting=rank.waiting)
+    if rank.first and located.experiment != rank.experiment:
+        with suppress(OSError):  # it is the same at the next attempt
+            write_whole(run.experiment, located.experiment.model_dump_json(indent=2) + "\n")
+        found = located.experiment
+        run.update_record(experiment=found.model_dump(mode="json"), model_name=found.model_name)
+    if rank.first and located.tokenizer != located.path:
+        notices([f"the tokenizer, and its chat template, are those of the adapter {located.experiment.adapter}"])
+    return replace(rank, experiment=located.experiment), located
+
+
+def prepare_inputs(rank: Rank, located: Located) -> Inputs:
     """Reads the pairs and turns them into token ids; finds the checkpoint to resume from, and checks that it fits."""
     run, experiment, roots, device = rank.run, rank.experiment, rank.roots, rank.device
     h = experiment.hyperparameters
@@ -150,13 +180,13 @@ def prepare_inputs(rank: Rank) -> Inputs:
         others = check_recorded_data(run, pairs)
     if rank.first:
         notices(others)
-    path = model_path(experiment, roots.data, roots.cache, first=rank.first, waiting=rank.waiting)
+    path, start = located.path, located.start
     with stage("looking for the recorded revision of the model", after=EVERY):
         path, others = rank.waiting(lambda: recorded_base(run, experiment, path))
     if rank.first:
         notices(others)
     with stage("loading the tokenizer"):
-        tokenizer = rank.waiting(lambda: load_tokenizer(experiment, path))
+        tokenizer = rank.waiting(lambda: load_tokenizer(experiment, path, located.tokenizer))
     with stage("reading the model's configuration"):
         reach = examined(experiment, path)
     own = run.checkpoints()
@@ -171,7 +201,7 @@ def prepare_inputs(rank: Rank) -> Inputs:
     precision = choose_precision(h, cuda=device.cuda, bf16=device.bf16, is_sharded=is_sharded())
     args = arguments(experiment, run, precision, device, micro)
     experiment.check_kept(len(tokens.pairs), device.world)
-    made_of = origin(experiment, tokens, held_out, device, _zero_stage(args))
+    made_of = origin(experiment, tokens, held_out, device, _zero_stage(args), start)
     if rank.first:
         _say_work(rank, tokens, held_out, checkpoint, beyond, micro)
         notices(without_effect(experiment, device))
@@ -180,7 +210,7 @@ def prepare_inputs(rank: Rank) -> Inputs:
         notices(differences)
     check_optimizer(args)
     check_schedule(args)
-    return Inputs(pairs, path, tokenizer, tokens, held_out, reach, checkpoint, precision, args, made_of, prompts)
+    return Inputs(pairs, path, start, tokenizer, tokens, held_out, reach, checkpoint, precision, args, made_of, prompts)
 
 
 def tokenize_all(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: Path, day: date) -> tuple[Tokens, Tokens | None]:
@@ -234,17 +264,20 @@ def prepare_model(rank: Rank, inputs: Inputs) -> Loaded:
     """Loads the weights, and decides whether activations are recomputed."""
     h, cuda = rank.experiment.hyperparameters, rank.device.cuda
     with stage(f"loading the weights{weights_size(inputs.path)}"):
-        policy = rank.waiting(lambda: load_model(rank.experiment, inputs.path, inputs.precision, cuda=cuda))
+        given = (rank.experiment, inputs.path, inputs.precision, inputs.start)
+        bare: list[Wanted] = []
+        policy = rank.waiting(lambda: load_start(*given, cuda=cuda, look=lambda model: bare.append(Wanted.of(model, h))))
         # A second copy of the weights only where the reference moves or depends on pairs; an adapter is simply switched off.
         keeps_reference = h.full_finetuning and not inputs.args.precompute_ref_log_probs
-        reference = load_model(rank.experiment, inputs.path, inputs.precision, cuda=cuda) if keeps_reference else None
-    found = check_biases(policy, h)
+        reference = load_start(*given, cuda=cuda) if keeps_reference else None
+    found = [*check_biases(policy, h), *rounding(policy, inputs.start, inputs.precision)]
     if inputs.reach is None:
-        check_targets(policy, h, rank.experiment.model_name)
+        if inputs.start is None or not inputs.start.is_continued:
+            check_targets(policy, h, rank.experiment.model_name)
         data = read_from(inputs.pairs, inputs.tokens, inputs.held_out)
         found += check_reach(Reach.of(policy), rank.experiment, data, inputs.tokenizer)
     rows, said = _choose_rows(rank, inputs, policy) if cuda else (None, [])
-    return Loaded(policy, reference, None if h.full_finetuning else Wanted.of(policy, h), rows, [*found, *said])
+    return Loaded(policy, reference, None if h.full_finetuning else bare[-1], rows, [*found, *said])
 
 
 def _choose_rows(rank: Rank, inputs: Inputs, model: Any) -> tuple[Rows | None, list[str]]:
@@ -311,12 +344,18 @@ def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
             say(covered.sentence)
             notices(covered.notices)
             rank.run.update_record(adapter=covered.json())
-    return Ready(trainer, stopper, health, log, identity, loaded.rows, step)
+        if inputs.start is not None:
+            known = rank.run.read_record().get("adapter") or {}
+            rank.run.update_record(adapter={**known, **inputs.start.json()})
+    reference = identity if inputs.start is None else started_identity(identity, inputs.start.identity)
+    return Ready(trainer, stopper, health, log, identity, reference, loaded.rows, step)
 
 
 def _trainer(rank: Rank, inputs: Inputs, loaded: Loaded, callbacks: list[TrainerCallback]) -> DPOTrainer:
     """Raises ExperimentError where TRL or PEFT refuses what the experiment asks for."""
     h = rank.experiment.hyperparameters
+    is_continued = inputs.start is not None and inputs.start.is_continued
+    kept = kept_adapter(loaded.policy) if is_continued else {}
     try:
         trainer = (SFTTrainer if rank.experiment.is_sft else DPOTrainer)(
             model=loaded.policy,
@@ -326,7 +365,7 @@ def _trainer(rank: Rank, inputs: Inputs, loaded: Loaded, callbacks: list[Trainer
             eval_dataset=inputs.held_out.dataset() if inputs.held_out else None,
             processing_class=inputs.tokenizer,
             callbacks=callbacks,
-            peft_config=lora_config(h, loaded.policy),
+            peft_config=None if is_continued else lora_config(h, loaded.policy),
         )
     except (ValueError, NotImplementedError) as error:
         raise ExperimentError(Mistake("hyperparameters", f"TRL refuses these settings: {error}")) from error
@@ -336,7 +375,10 @@ def _trainer(rank: Rank, inputs: Inputs, loaded: Loaded, callbacks: list[Trainer
             widen_adapter(trainer.model)
         if inputs.precision.bf16 or inputs.precision.fp16:
             skip_input_casts(trainer.model)
-        seed_adapter(trainer.model, h.random_state, h.seed)
+        if is_continued:
+            continue_adapter(trainer, kept, h.seed)
+        else:
+            seed_adapter(trainer.model, h.random_state, h.seed)
     return trainer
 
 

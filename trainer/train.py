@@ -23,11 +23,14 @@ from launcher.runs.run_dir import ASIDE, RunDir
 from .card.base import Base, name_base
 from .card.card import write_card
 from .checkpoints.checkpoints import publish, save_verified
+from .checkpoints.joined import compare_joined, join_adapters
 from .checkpoints.remembered import BUDGETS, COMPILED, PATH, remembered
 from .evaluation.ending import evaluate
 from .evaluation.samples import Sampler
 from .evaluation.suspects import LEAST, look
+from .inputs.adapter import module_names
 from .inputs.bucket import check_upload, upload_adapter
+from .inputs.model import load_model
 from .output import notices, say, stage
 from .prepare import (
     Inputs,
@@ -35,6 +38,7 @@ from .prepare import (
     Ready,
     Roots,
     before_first_step,
+    find_model,
     prepare_inputs,
     prepare_model,
     prepare_trainer,
@@ -42,6 +46,7 @@ from .prepare import (
 from .processes.join import join
 from .processes.machine import Device, versions
 from .processes.peers import Peers
+from .processes.sharding import stage as zero_stage
 from .processes.stop import StopRequest
 from .step.choice import Choice, choose_path, rounding, take_path
 from .step.dpo import DPOTrainer, Interrupted
@@ -62,7 +67,8 @@ def train(
         return _upload(rank)
     if rank.first:
         check_upload(experiment, run)
-    inputs = prepare_inputs(rank)
+    rank, located = find_model(rank)
+    inputs = prepare_inputs(rank, located)
     rank.stop_if_asked(inputs.checkpoint)
     loaded = prepare_model(rank, inputs)
     ready = prepare_trainer(rank, inputs, loaded)
@@ -107,7 +113,7 @@ def _path(rank: Rank, inputs: Inputs, ready: Ready) -> None:
     held_out = [] if inputs.held_out is None else [(names["validation"], inputs.held_out)]
     data = [(names["train"], inputs.tokens), *held_out]
     try:
-        key = take_path(trainer, choice, inputs.precision, ready.identity, data, rank.roots.cache)
+        key = take_path(trainer, choice, inputs.precision, ready.reference, data, rank.roots.cache)
         if checkpoint is None and trainer.has_reference:
             _watch_first_step(inputs, ready, choice)
     except Interrupted:
@@ -144,7 +150,9 @@ def _watch_first_step(inputs: Inputs, ready: Ready, choice: Choice) -> None:
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     noise = rounding(trainer, choice, inputs.tokens)
     known = expected(args, noise, (max(1, int(answers.min())), int(answers.max())), min(batch, len(pairs)))
-    trainer.on_first_step = partial(ready.health.check_first, known, lambda: causes(trainer.model, args, fresh=fresh))
+    trainer.on_first_step = partial(
+        ready.health.check_first, known, lambda: causes(trainer.model, args, fresh=fresh, is_continued=trainer.is_continued)
+    )
 
 
 def _sampler(rank: Rank, inputs: Inputs, ready: Ready) -> Sampler:
@@ -225,11 +233,34 @@ def _adapter(rank: Rank, inputs: Inputs, ready: Ready, sampler: Sampler, seconds
         learned |= look(trainer, run, inputs.pairs.train)
     learned["samples"] = sampler.after(trainer, saved_step(trainer))
     if log is not None:
+        verified |= _joined(rank, inputs, trainer)
         summarise(run, log, trainer, (before, after), seconds, verified, learned)
         log.close()
         _describe(rank, inputs)
         publish(run)
     gather_object([None])  # a rank that is done is not restarted: none may end before the adapter exists
+
+
+def _joined(rank: Rank, inputs: Inputs, trainer: DPOTrainer) -> dict[str, Any]:
+    """An adapter that was trained on a merged one is published as both of them, for the plain base; nothing to do without."""
+    start, h = inputs.start, rank.experiment.hyperparameters
+    if start is None or start.is_continued or h.full_finetuning:
+        return {}
+    folder = rank.run.path / ASIDE
+    with stage("joining the adapter with the merged one"):
+        found = join_adapters(folder, start, module_names(trainer.model))
+        rank.run.update_record(adapter={**rank.run.read_record()["adapter"], **found})
+        if zero_stage(trainer) == 3:
+            notices(["the joined adapter was not compared with the trained model: ZeRO-3 spreads the weights over the ranks"])
+            return found
+        try:
+            base = load_model(rank.experiment, inputs.path, inputs.precision, cuda=rank.device.cuda)
+            compared, said = compare_joined(trainer, base, folder, is_quantized=bool(h.load_in_4bit or h.load_in_8bit))
+        except torch.OutOfMemoryError:
+            notices([Warned("the joined adapter was not compared with the trained model: no memory for a second one")])
+            return found
+    notices(said)
+    return found | compared
 
 
 def _describe(rank: Rank, inputs: Inputs) -> None:

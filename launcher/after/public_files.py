@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ..errors import UsageError, Warned
 from ..hub import FOLDER
-from ..job.model import ADAPTER
+from ..job.adapter_config import ADAPTER
 from ..redact import REDACTOR
 from ..runs.cache import is_hub_id
 

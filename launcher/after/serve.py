@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ..errors import LauncherError, UsageError, Warned
 from ..experiment.files import read_env
-from ..job.model import ADAPTER
+from ..job.adapter_config import ADAPTER
 from ..job.serving import IMAGE, Served, needs_merge, rank_of
 from ..job.target import Target
 from ..runs.cache import is_hub_id, snapshots

@@ -78,6 +78,7 @@ def _show(found: Planned) -> None:
 
 def _head(found: Planned) -> dict[str, str]:
     from ..planning.adapter import Adapter
+    from ..planning.derived import starting_facts
 
     fit = found.fit
     h, guess, work = fit.experiment.hyperparameters, fit.estimate, fit.work
@@ -89,6 +90,7 @@ def _head(found: Planned) -> dict[str, str]:
     return {
         "experiment": f"{found.key} ({found.file}) on {fit.device}",
         "model": f"{fit.experiment.model_name}: {fit.config.parameters:,} parameters; trains {trained}",
+        **starting_facts(fit.experiment),
         "sizes": f"from {found.sizes_from}",
         "data": f"{work.pairs:,} pairs, {tokens}",
         "a step": f"{fit.experiment.global_batch} pairs, at most {guess.row:,} tokens per forward pass; {checkpointing}",

@@ -11,10 +11,12 @@ from ..errors import ExperimentError, LauncherError, Mistake, UnreachableError
 from ..experiment.files import check_files, read_env
 from ..experiment.found import Other
 from ..experiment.loaded import Loaded
+from ..experiment.schema import Experiment
 from ..experiment.variables import check_addresses
 from ..job.image import trackers_of
 from ..job.job import check_outputs
 from ..job.model import check_model
+from ..job.starting import check_starting, paired_loaded
 from ..network import notify_problem
 from .notices import never_evaluated
 from .pairs import Pairs, read_pairs
@@ -169,15 +171,24 @@ def _notify(found: Sequence[CheckedData], root: Path) -> list[str]:
 def _checked(loaded: Loaded, root: Path, say: Callable[[str], None], *, is_whole: bool) -> CheckedData:
     outputs = _wrong(loaded, lambda: check_outputs(loaded.experiment, root))
     model: ExperimentError | None = None
+    env = read_env(root)
+    try:
+        loaded = paired_loaded(loaded, root, env)
+    except ExperimentError as error:
+        model = error
     try:
         with loaded.placed():
-            env = read_env(root)
-            model = _wrong(loaded, lambda: check_model(loaded.experiment, root, env))
+            model = model or _wrong(loaded, lambda: _check_model(loaded.experiment, root, env))
             check_addresses(loaded.experiment, env)
             pairs = read_pairs(loaded.experiment, Reading(root, env, say=say))
             return CheckedData(loaded, pairs, None, is_whole, outputs=outputs, model=model)
     except LauncherError as error:  # kept, not lost: the next experiment's mistakes belong into the same report
         return CheckedData(loaded, None, error, is_whole, outputs=outputs, model=model)
+
+
+def _check_model(experiment: Experiment, root: Path, env: Mapping[str, str]) -> None:
+    check_model(experiment, root, env)
+    check_starting(experiment, root, env)
 
 
 def _wrong(loaded: Loaded, check: Callable[[], None]) -> ExperimentError | None:

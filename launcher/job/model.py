@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -13,9 +12,9 @@ from ..experiment.schema import Experiment
 from ..experiment.targets import wrong_targets
 from ..runs.cache import is_hub_id, snapshots
 from ..runs.run_dir import expanded
+from .adapter_config import ADAPTER, AdapterConfig
 from .weights import modules_on_disk
 
-ADAPTER: Final = "adapter_config.json"
 TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
 _WEIGHTS: Final = ("*.safetensors", "*.bin", "*.index.json", "*.pt", "*.pth", "*.gguf")
 
@@ -29,7 +28,7 @@ def check_model(experiment: Experiment, root: Path, caller: Mapping[str, str]) -
     folder = _folder(experiment, root, caller)
     if folder is None:
         return
-    check_adapter(name, folder / ADAPTER, is_beside=(folder / "config.json").is_file())
+    check_adapter(name, folder)
     if hyper.full_finetuning or (modules := modules_on_disk(folder)) is None:
         return
     mistakes = [*wrong_targets(hyper.target_modules, modules, name), *wrong_names(hyper, modules, name)]
@@ -37,20 +36,16 @@ def check_model(experiment: Experiment, root: Path, caller: Mapping[str, str]) -
         raise ExperimentError(mistakes)
 
 
-def check_adapter(model_name: str, file: Path, *, is_beside: bool) -> None:
-    """Raises ExperimentError if ``file``, the adapter_config.json of the model, exists; ``is_beside``: whole weights, too.
+def check_adapter(model_name: str, folder: Path) -> None:
+    """Raises ExperimentError if the model's ``folder`` holds an adapter: beside its weights, or one that sits on an adapter.
 
     transformers would load the base model that it names and put the adapter on it, and the run's own adapter would replace it.
     """
-    if not file.is_file():
+    if not (folder / ADAPTER).is_file():
         return
-    try:
-        base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError):
-        base = None
-    source = "ADAPTER" if model_name.startswith("s3://") else model_name
-    merged = f"AutoPeftModelForCausalLM.from_pretrained({source!r}).merge_and_unload().save_pretrained('FOLDER')"
-    hint = f"merge it into its base model: {merged}, save the tokenizer there too, and set model_name: FOLDER"
+    base = AdapterConfig.read(model_name, folder / ADAPTER).base
+    is_beside = (folder / "config.json").is_file()
+    hint = f"name the adapter apart: model_name: {base or 'BASE'}, adapter: {model_name}"
     if is_beside:
         hint = f"remove {ADAPTER} and the adapter's weights to train the model without it, or {hint}"
     raise ExperimentError(
@@ -58,7 +53,7 @@ def check_adapter(model_name: str, file: Path, *, is_beside: bool) -> None:
             "model_name",
             f"{model_name} {'holds an adapter beside its weights' if is_beside else 'is an adapter, not a whole model'}",
             expected="a model with all its weights" + (f", such as its base model {base}" if base and not is_beside else ""),
-            found=f"{ADAPTER}" + (f" for base model {base}" if base else ""),
+            found=ADAPTER + (f" for base model {base}" if base else ""),
             hint=hint,
         )
     )

@@ -10,7 +10,7 @@ from typing import Final
 from ..errors import LauncherError, UsageError
 from ..experiment.schema import Experiment
 from ..runs.run_dir import RunDir
-from .model import ADAPTER
+from .adapter_config import ADAPTER
 
 MODEL: Final = "config.json"
 

@@ -84,12 +84,14 @@ def rendered(choice: Choice, backend: str | None, notes: Mapping[str, Any] = Map
     from ..backends.host import gpus_there
     from ..experiment.files import load, read_env
     from ..job.job import plan
+    from ..job.starting import paired_loaded
     from ..job.topology import Node
     from ..planning.parallelism import choose_parallelism
     from ..runs.run_dir import check_run_name, new_run_name
 
     caller = read_env(Path.cwd())
     loaded = load(choice.experiment, root=Path(), file=choice.file, overrides=choice.overrides)
+    loaded = paired_loaded(loaded, Path.cwd(), caller)
     called = new_run_name(loaded.key) if choice.run_name is None else check_run_name(choice.run_name)
     if choice.run_name is None and loaded.experiment.launch.nodes > 1:
         raise UsageError(f"a run over {loaded.experiment.launch.nodes} nodes is started on each node with the same --name")
@@ -140,11 +142,12 @@ def cluster_job(name: str, overrides: tuple[str, ...], run_name: str | None, fil
     """The job of a run on a cluster, and its experiment. A node has as many GPUs as the experiment asks for; ``auto`` is one."""
     from ..experiment.files import load, read_env
     from ..job.job import plan
+    from ..job.starting import paired_loaded
     from ..planning.parallelism import choose_parallelism
     from ..runs.run_dir import check_run_name, new_run_name
 
     caller = read_env(Path.cwd())
-    loaded = load(name, root=Path(), file=file, overrides=overrides)
+    loaded = paired_loaded(load(name, root=Path(), file=file, overrides=overrides), Path.cwd(), caller)
     called = new_run_name(loaded.key) if run_name is None else check_run_name(run_name)
     with loaded.placed():
         e = loaded.experiment

@@ -66,12 +66,14 @@ def check_start(found: Rendered) -> None:
     from ..experiment.files import read_env
     from ..job.job import check_outputs
     from ..job.model import check_model
+    from ..job.starting import check_starting
 
     assert found.where is not None, "a run on a cluster is submitted"
     where, job, caller = found.where, found.job, read_env(Path.cwd())
     _check_name(job)
     with found.loaded.placed():
         check_model(job.experiment, where.cwd, caller)
+        check_starting(job.experiment, where.cwd, caller)
         check_outputs(job.experiment, where.cwd)
         _check_cache(caller)
 

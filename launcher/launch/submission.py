@@ -330,10 +330,13 @@ def _read(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Path 
     from ..data.pairs import read_pairs
     from ..data.rows import Reading
     from ..job.model import check_model
+    from ..job.starting import check_starting
 
     e = job.experiment
     if travels(e.model_name, spec.claims):
         check_model(e, Path.cwd(), caller)
+    if travels(e.adapter, spec.claims):
+        check_starting(e, Path.cwd(), caller)
     path = e.datasets_path
     if path is not None and not path.startswith("s3://") and not travels(path, spec.claims):
         return None

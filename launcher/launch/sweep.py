@@ -96,13 +96,15 @@ def load_points(sweep: Sweep) -> list[Loaded]:
 
     Raises ExperimentError with every mistake of every point, each once, and UsageError where two points are the same experiment.
     """
-    from ..experiment.files import load
+    from ..experiment.files import load, read_env
+    from ..job.starting import paired_loaded
 
     found, mistakes = list[Any](), dict[Mistake, None]()
     for point in sweep.points:
         one = sweep.choice_of(point)
         try:
-            found.append(load(one.experiment, root=Path(), file=one.file, overrides=one.overrides))
+            loaded = load(one.experiment, root=Path(), file=one.file, overrides=one.overrides)
+            found.append(paired_loaded(loaded, Path.cwd(), read_env(Path.cwd())))
         except ExperimentError as error:
             mistakes |= dict.fromkeys(error.mistakes)
     if mistakes:

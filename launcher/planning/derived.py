@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..data.pairs import Pairs
+from ..experiment.schema import Experiment
 from ..job.job import Job
 from ..runs.run_dir import RunDir
 from .work import tokens_at_most
@@ -33,6 +34,7 @@ class Derived:
             "experiment": self.job.key,
             "origin": self.job.origin,
             "model": self.job.experiment.model_name,
+            **({"adapter": self.job.experiment.adapter} if self.job.experiment.adapter else {}),
             "training_pairs": len(self.pairs.train),
             "validation_pairs": len(self.pairs.validation),
             "tokens_at_most": self.tokens,
@@ -55,6 +57,7 @@ class Derived:
             "run": job.run,
             "experiment": job.key + (f" ({job.origin})" if job.origin else ""),
             "model": job.experiment.model_name,
+            **starting_facts(job.experiment),
             "data": f"{len(self.pairs.train):,} training, {len(self.pairs.validation):,} validation pairs (rows: {rows})",
             "tokens": f"≤ {self.tokens:,} per epoch (upper bound: one token per byte, sequences cut at {h.max_seq_length})",
             "devices": job.devices,
@@ -72,6 +75,17 @@ class Derived:
         every = "epoch" if h.eval_strategy == "epoch" else f"{h.eval_steps or h.logging_steps:,} steps"
         when = f"before the first step, every {every} and at the end"
         return f"{self.evaluations:,}, {len(self.pairs.validation):,} validation pairs each: {when}"
+
+
+def starting_facts(experiment: Experiment) -> dict[str, str]:
+    """The adapter that is trained on or merged, and what the reference is then; empty without one."""
+    if experiment.adapter is None:
+        return {}
+    what = {
+        "continue": "trained on; the reference is the model with this adapter",
+        "merge": "merged into the model; the reference is the merged model",
+    }
+    return {"adapter": f"{experiment.adapter}, {experiment.adapter_mode}: {what[experiment.adapter_mode]}"}
 
 
 def derived(job: Job, pairs: Pairs, run: RunDir) -> Derived:

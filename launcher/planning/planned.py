@@ -12,6 +12,7 @@ from ..data.rows import Reading
 from ..errors import ExperimentError, UsageError
 from ..experiment.files import load, read_env
 from ..experiment.schema import Experiment
+from ..job.starting import paired_loaded
 from .config_file import find_model_config
 from .earlier import counted_work
 from .estimate import estimate
@@ -80,7 +81,7 @@ def plan_for(
     for a GPU that is unknown.
     """
     caller = read_env(root)
-    loaded = load(name, root=root, file=file, overrides=overrides)
+    loaded = paired_loaded(load(name, root=root, file=file, overrides=overrides), root, caller)
     card = wanted.card
     with loaded.placed():
         changed = wanted.changed(loaded.experiment)

@@ -248,6 +248,7 @@ def _notices(runs: Sequence[Reported]) -> Iterator[str]:
         ("beta", "rewards and margins are multiples of beta; compare accuracies"),
         ("loss_type", "losses are not comparable"),
         ("model_name", "log-probabilities and losses are those of different models"),
+        ("adapter", "log-probabilities and losses are those of trainings that start from different adapters"),
     ):
         values = [settings(run).get(name, settings(run).get(f"hyperparameters.{name}")) for run in runs]
         if name == "method":

@@ -22,13 +22,18 @@ def cache_root(caller: Mapping[str, str]) -> Path:
     return home / ".cache" / "dpo-launcher"
 
 
-def snapshots(model_name: str, caller: Mapping[str, str], first: Path | None = None) -> Iterator[Path]:
-    """Where the files of the hub id ``model_name`` may be on this machine, in ``first`` and in the hub's caches, best first."""
+def snapshots(
+    model_name: str, caller: Mapping[str, str], first: Path | None = None, *, revision: str | None = None
+) -> Iterator[Path]:
+    """Where the files of the hub id ``model_name`` may be on this machine, in ``first`` and in the hub's caches, best first.
+
+    ``revision``: a branch, a tag or a commit; None is main.
+    """
     for hub in dict.fromkeys((*([first] if first is not None else []), *_hubs(caller))):
         cached = hub / f"models--{model_name.replace('/', '--')}"
-        main = cached / "refs" / "main"
-        revision = main.read_text(encoding="utf-8").strip() if main.is_file() else "main"
-        yield cached / "snapshots" / revision
+        wanted = revision or "main"
+        named = cached / "refs" / wanted
+        yield cached / "snapshots" / (named.read_text(encoding="utf-8").strip() if named.is_file() else wanted)
 
 
 def _hubs(caller: Mapping[str, str]) -> Iterator[Path]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from peft import PeftModel
@@ -16,13 +16,15 @@ from launcher.experiment.schema import Experiment
 from launcher.job.model import TOKENIZER_FILES
 from launcher.job.target import Target
 
-from ..inputs.bucket import model_path
 from ..inputs.model import Precision, choose_precision, load_model, load_tokenizer, weights_size
 from ..inputs.recorded import recorded_base
+from ..inputs.started import load_start, put
+from ..inputs.starting import Start, locate
 from ..output import notices, stage
 from ..processes.machine import Device
 
 Prepare = Callable[[Any], None]
+START: Final = "start"  # name of the adapter that the training started from, beside the trained one
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Found:
     path: str
     device: torch.device
     precision: Precision
+    start: Start | None  # the adapter that the run's training started from
 
     def load(self, prepare: Prepare | None = None) -> Loaded:
         """Loads the weights; ``prepare`` gets the model before an adapter is put on it. Raises what ``load_model`` raises."""
@@ -43,6 +46,8 @@ class Found:
         with stage(f"loading the weights{weights_size(source)}"):
             model = self._model(source, prepare)
             whole = model if adapter is None else PeftModel.from_pretrained(model, str(adapter))
+            if adapter is not None and self.start is not None:
+                put(whole, self.start, START)
             return Loaded(**vars(self), model=self._ready(whole))
 
     def _model(self, source: str, prepare: Prepare | None) -> Any:
@@ -84,30 +89,48 @@ class Loaded(Found):
         half = torch.bfloat16 if self.precision.bf16 else torch.float16 if self.precision.fp16 else None
         return nullcontext() if half is None else torch.autocast(self.device.type, dtype=half)
 
+    @contextmanager
+    def started(self) -> Iterator[None]:
+        """The model is what the training started from: with the adapter that it started from, or with none."""
+        if self.start is None:
+            with self.base():
+                yield
+            return
+        self.model.set_adapter(START)
+        try:
+            yield
+        finally:
+            self.model.set_adapter("default")
+
     def reference(self, prepare: Prepare | None = None) -> Any:
         """The model that the training began with: this one where an adapter can be switched off, else a second one."""
         if self.has_base:
             return self.model
         with stage(f"loading the reference{weights_size(self.path)}"):
-            return self._ready(self._model(self.path, prepare))
+            cuda = self.device.type == "cuda"
+            return self._ready(load_start(self.experiment, self.path, self.precision, self.start, cuda=cuda, look=prepare))
 
 
-def find(folder: Path, cache: Path, *, masters: bool = False) -> Found:
+def find(folder: Path, cache: Path, *, masters: bool = False, with_start: bool = False) -> Found:
     """What loads the weights in ``folder`` (see ``Target.of``); paths of the experiment lie below the working directory.
 
-    ``masters``: whole weights in the precision that a full fine-tuning keeps them in, and not in that of its step. Raises what
+    ``masters``: whole weights in the precision that a full fine-tuning keeps them in, and not in that of its step.
+    ``with_start``: also the adapter that the training started from, which its reference needs. Raises what
     ``Target.of``, ``recorded_base`` and ``load_tokenizer`` raise.
     """
     target = Target.of(folder)
     experiment = target.settings
     device = Device.here(experiment.hyperparameters.gpu_memory_utilization)
     precision = choose_precision(experiment.hyperparameters, cuda=device.cuda, bf16=device.bf16, is_sharded=not masters)
-    path = model_path(experiment, Path(), cache, first=True)
+    wanted = experiment if with_start else experiment.model_copy(update={"adapter": None})
+    located = locate(wanted, Path(), cache, first=True)
+    path = located.path
     if target.run is not None:  # its adapter fits the commit that it was trained on
         path, said = recorded_base(target.run, experiment, path)
         notices(said)
     place = torch.device("cuda" if device.cuda else "cpu")
-    return Found(_tokenizer(target, experiment, path), target, experiment, path, place, precision)
+    tokenizer = _tokenizer(target, experiment, path)
+    return Found(tokenizer, target, experiment, path, place, precision, located.start)
 
 
 def load(folder: Path, cache: Path) -> Loaded:
@@ -116,8 +139,9 @@ def load(folder: Path, cache: Path) -> Loaded:
 
 
 def _tokenizer(target: Target, experiment: Experiment, path: str) -> PreTrainedTokenizerBase:
-    """That of the model; an adapter that nobody trained here may bring one of its own, with its chat template."""
-    if target.run is None and target.adapter is not None and any((target.adapter / name).is_file() for name in TOKENIZER_FILES):
+    """That of the model; an adapter that nobody trained here, or that the training started from, may have brought its own."""
+    is_own = target.run is None or experiment.adapter is not None
+    if is_own and target.adapter is not None and any((target.adapter / name).is_file() for name in TOKENIZER_FILES):
         tokenizer = AutoTokenizer.from_pretrained(str(target.adapter))
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token

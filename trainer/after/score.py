@@ -45,7 +45,7 @@ def scored(run: RunDir, file: Path, cache: Path) -> Mapping[str, Any]:
     if (prompt := kept_prompt(run)) is None:
         raise LauncherError(f"{run.prompt} not found: the run is older than `launcher score`")
     h, pairs = experiment.hyperparameters, read_other(experiment, file, prompt)
-    weights = find(run.path, cache, masters=True)
+    weights = find(run.path, cache, masters=True, with_start=True)
     tokenizer, precision = weights.tokenizer, weights.precision
     day = h.template_date or run.read_record().get(FIELD)
     with stage(f"tokenizing {len(pairs.validation):,} pairs"):

@@ -42,7 +42,7 @@ class Scorer:
         found, done = torch.zeros(len(pairs), 2, dtype=torch.float64), 0
         with torch.no_grad(), self.loaded.autocast():
             for places, logps in self._batches(pairs, pad):
-                with self.loaded.base() if self.loaded.has_base else nullcontext():
+                with self.loaded.started() if self.loaded.has_base else nullcontext():
                     before = logps(self._reference)
                 found[places] = beta * (logps(self._policy) - before).double().cpu()
                 done += len(places)

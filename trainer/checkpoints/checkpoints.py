@@ -176,14 +176,12 @@ def _compare_adapter(trainer: Any, model: PeftModel, folder: Path) -> dict[str, 
         widen_adapter(model, "reloaded")
         model.load_adapter(str(folder), **options)
     _same(trained, reloaded := _tensors(model, "reloaded"), folder)
-    # Not the training's loader: its ranks agree on an order first, and only this rank is here.
-    pairs = range(min(2, len(trainer.train_dataset)))
-    batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in pairs]))
+    batch = first_batch(trainer)
     fast = getattr(trainer, "fast", None)
     with nullcontext() if fast is None else fast.packed.removed():  # the batch is padded: its mask is none of a packed row
-        before = _logps(trainer, model, batch)
+        before = log_probs(trainer, model, batch)
         model.set_adapter("reloaded")
-        after = _logps(trainer, model, batch)
+        after = log_probs(trainer, model, batch)
     model.set_adapter("default")
     model.delete_adapter("reloaded")
     worst = float((before - after).abs().max())
@@ -204,7 +202,14 @@ def _tensors(model: PeftModel, adapter: str) -> dict[str, torch.Tensor]:
     return {name.sub("", path): p for path, p in model.named_parameters() if name.search(path)}
 
 
-def _logps(trainer: Any, model: PeftModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def first_batch(trainer: Any) -> Mapping[str, torch.Tensor]:
+    """The first pairs, padded. Not of the training's loader: its ranks agree on an order first, and only this rank is here."""
+    pairs = range(min(2, len(trainer.train_dataset)))
+    found: Mapping[str, torch.Tensor] = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in pairs]))
+    return found
+
+
+def log_probs(trainer: Any, model: PeftModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Summed answer log-probabilities, shape (2 × pairs,): chosen, then rejected."""
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
     training = model.training

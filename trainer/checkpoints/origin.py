@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import torch
 from launcher.errors import DataError, ExperimentError, Mistake, Warned
 from launcher.experiment.schema import Experiment
 
+from ..inputs.starting import Start
 from ..inputs.tokens import Tokens
 from ..processes.machine import Device, versions
 from ..reference.reference import answer_keys
@@ -51,13 +52,19 @@ def data_key(tokens: Tokens | None) -> dict[str, Any] | None:
     return {"pairs": len(tokens.pairs), "sha256": digest.hexdigest()}
 
 
-def origin(experiment: Experiment, tokens: Tokens, held_out: Tokens | None, device: Device, stage: int) -> dict[str, Any]:
-    """All that is known before the model is loaded; ``base_model`` and ``reference`` are added later."""
+def origin(
+    experiment: Experiment, tokens: Tokens, held_out: Tokens | None, device: Device, stage: int, start: Start | None = None
+) -> dict[str, Any]:
+    """All that is known before the model is loaded; ``base_model`` and ``reference`` are added later.
+
+    ``start``: the adapter that the training starts from.
+    """
     dumped = experiment.model_dump(mode="json")["hyperparameters"]
     return {
         "mathematics": mathematics(experiment),
         "length": {name: dumped[name] for name in _LENGTH},
         "data": {"train": data_key(tokens), "validation": data_key(held_out)},
+        "adapter": None if start is None else {"name": start.name, "mode": start.mode, "identity": start.identity},
         "template_date": tokens.day,
         "ranks": device.world,
         "zero_stage": stage,
@@ -94,7 +101,7 @@ def check(checkpoint: Path, now: Mapping[str, Any]) -> list[str]:
         raise ExperimentError(Mistake("hyperparameters.resume_from_checkpoint", what, kinds[full], found))
     if then is None:
         return [Warned(f"{checkpoint} has no {FILE}: it was not checked against this experiment")]
-    mistakes = _other_settings(then["mathematics"], now["mathematics"], checkpoint)
+    mistakes = [*_other_start(then, now, checkpoint), *_other_settings(then["mathematics"], now["mathematics"], checkpoint)]
     if mistakes:
         raise ExperimentError(mistakes)
     if then["data"]["train"] != now["data"]["train"]:
@@ -113,6 +120,17 @@ def check_base(checkpoint: Path, now: str) -> None:
 _DEFAULTS: Final = {"method": "dpo"}
 _PLACES: Final = {"global_batch_size": "launch.global_batch_size", "method": "method"}
 _ANEW: Final = "restore the old value, or start over with resume_from_checkpoint: false"
+
+
+def _other_start(before: Mapping[str, Any], after: Mapping[str, Any], checkpoint: Path) -> Iterator[Mistake]:
+    """The mistake of an adapter that the checkpoint's training did not start from, or did something else with."""
+    then, now = before.get("adapter"), after.get("adapter")
+    if (then or {}).get("identity") != (now or {}).get("identity"):
+        yield Mistake("adapter", f"{checkpoint} was trained from another adapter", _start(then), _start(now), _ANEW)
+
+
+def _start(adapter: Mapping[str, Any] | None) -> str:
+    return "none" if adapter is None else f"{adapter['name']}, {adapter['mode']}, files {adapter['identity'][:12]}"
 
 
 def _other_settings(then: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> list[Mistake]:

@@ -35,11 +35,11 @@ class Sampler:
         self._has_failed = False
 
     def before(self, trainer: DPOTrainer) -> None:
-        """Keeps the base model's answers where the training replaces its weights; call it while the weights are the base's."""
-        if isinstance(trainer.model, PeftModel) or not self._is_wanted(trainer):
+        """Keeps the answers of the model that the training starts from where it replaces those weights; call it before that."""
+        if not _replaces(trainer) or not self._is_wanted(trainer):
             return
         trainer.model.to(trainer.accelerator.device)  # under DeepSpeed it is on the CPU until the training begins
-        self._base = self._answers(trainer, "answering the sample prompts before the training", with_adapter=False)
+        self._base = self._answers(trainer, "answering the sample prompts before the training", with_adapter=trainer.is_continued)
 
     def callbacks(self, trainer: DPOTrainer) -> list[TrainerCallback]:
         """What has to see the training."""
@@ -47,8 +47,7 @@ class Sampler:
 
     def after(self, trainer: DPOTrainer, step: int) -> int:
         """Writes the answers of the weights after ``step`` steps; returns how many prompts were answered."""
-        is_whole = not isinstance(trainer.model, PeftModel)
-        if not self._is_wanted(trainer) or (is_whole and self._base is None):
+        if not self._is_wanted(trainer) or (_replaces(trainer) and self._base is None):
             return 0
         what = "answering the sample prompts"
         if self._base is None:
@@ -97,6 +96,11 @@ class Sampler:
         if self._log is not None:
             for number, one in enumerate(samples, start=1):
                 self._log.text(f"samples/{number}", _markdown(one), step)
+
+
+def _replaces(trainer: DPOTrainer) -> bool:
+    """Whether the training changes the weights that it starts from; a new adapter can be switched off."""
+    return not isinstance(trainer.model, PeftModel) or trainer.is_continued
 
 
 class _AtEvaluations(TrainerCallback):

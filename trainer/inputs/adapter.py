@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
@@ -109,6 +112,12 @@ def check_biases(model: torch.nn.Module, hyper: Hyperparameters) -> list[str]:
     )
 
 
+def module_names(model: torch.nn.Module) -> list[str]:
+    """The names of the modules of the model without its adapter."""
+    names = (name.removeprefix("base_model.model.") for name, _ in model.named_modules())
+    return [name.removesuffix(".base_layer") for name in names if "lora_" not in name]
+
+
 def seed_adapter(model: PeftModel, random_state: int, seed: int) -> None:
     """Draws the adapter's first weights from ``random_state`` alone, then seeds the generators with ``seed`` again.
 
@@ -122,6 +131,27 @@ def seed_adapter(model: PeftModel, random_state: int, seed: int) -> None:
         if isinstance(module, LoraLayer):
             for name in (*module.lora_A, *module.lora_embedding_A):
                 module.reset_lora_parameters(name, first)
+    set_seed(seed)
+
+
+def kept_adapter(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of the loaded adapter's weights by their names: TRL rounds them to bf16 over 4- and 8-bit weights."""
+    return {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def continue_adapter(trainer: Any, kept: Mapping[str, torch.Tensor], seed: int) -> None:
+    """Makes the loaded adapter the one that is trained, and the reference; seeds the generators with ``seed``.
+
+    TRL's constructor has put a frozen copy of it, ``ref``, on the model. It is taken off: the reference's numbers are computed
+    before the first step, and a second adapter would be saved in every checkpoint. ``kept``: see :func:`kept_adapter`.
+    """
+    trainer.is_continued = True
+    if "ref" in trainer.model.peft_config:
+        trainer.model.delete_adapter("ref")
+    trainer.model.set_adapter("default")
+    parameters = dict(trainer.model.named_parameters())
+    for name, weights in kept.items():
+        parameters[name].data.copy_(weights)
     set_seed(seed)
 
 

@@ -9,7 +9,7 @@ from accelerate.utils import gather_object
 from launcher.errors import CredentialError, ExperimentError, Mistake, StorageError, UnreachableError, UploadError, Warned
 from launcher.experiment.files import read_env
 from launcher.experiment.schema import Experiment
-from launcher.job.model import ADAPTER
+from launcher.job.adapter_config import ADAPTER
 from launcher.runs.run_dir import RunDir, expanded
 from launcher.storage import Lines, check_bucket, fetch_folder, key_parts, upload_run
 

@@ -28,16 +28,24 @@ _TIMEOUT: Final = 10.0  # seconds for an answer
 logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
 
 
-def from_hub(model: str, part: str, model_cache_dir: str | None, load: Callable[[bool], T]) -> T:
+def from_hub(
+    model: str,
+    part: str,
+    model_cache_dir: str | None,
+    load: Callable[[bool], T],
+    *,
+    file: str = "config.json",
+    revision: str | None = None,
+) -> T:
     """What ``load`` returns; it is told whether to read the cache alone, because the hub does not answer.
 
-    Raises UnreachableError where the hub does not answer and the cache lacks the ``part`` (model, tokenizer) of ``model``, and
-    what ``load`` raises.
+    ``file``: one that the ``part`` always has. Raises UnreachableError where the hub does not answer and the cache lacks the
+    ``part`` (model, tokenizer) of ``model``, and what ``load`` raises.
     """
-    away = _away(model)
+    away = _away(model, file)
     if away is None:
         return load(False)
-    if not isinstance(try_to_load_from_cache(model, "config.json", cache_dir=model_cache_dir), str):
+    if not isinstance(try_to_load_from_cache(model, file, cache_dir=model_cache_dir, revision=revision), str):
         raise away
     try:
         found = load(True)
@@ -59,7 +67,7 @@ def at_commit(model: str, commit: str, model_cache_dir: str | None) -> Path:
     Raises UnreachableError where the cache lacks a file and the hub does not answer, ExperimentError where the hub does not have
     that commit (any more), and CredentialError where it refuses.
     """
-    away = _away(model)
+    away = _away(model, "config.json")
     if away is not None or constants.is_offline_mode():
         folder = _cached_at(model, commit, model_cache_dir)
         if folder is not None:
@@ -113,7 +121,7 @@ def _no_commit(model: str, commit: str, found: str) -> ExperimentError:
     return ExperimentError(Mistake("model_name", f"revision {commit[:12]} of {model} not found", commit, found, hint))
 
 
-def _away(model: str) -> LauncherError | None:
+def _away(model: str, file: str) -> LauncherError | None:
     """Why the hub cannot be asked for ``model``; None for a folder, in offline mode, and where it answers.
 
     What it refuses (401, 403, 404) is said better by the request that needs it.
@@ -121,7 +129,7 @@ def _away(model: str) -> LauncherError | None:
     if Path(model).is_dir() or constants.is_offline_mode():
         return None
     try:
-        get_hf_file_metadata(hf_hub_url(model, "config.json"), timeout=_TIMEOUT)
+        get_hf_file_metadata(hf_hub_url(model, file), timeout=_TIMEOUT)
     except Exception as error:  # of httpx, in the version that the client uses
         return of_network(error)
     return None

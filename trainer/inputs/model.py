@@ -18,7 +18,8 @@ from launcher.errors import CredentialError, ExperimentError, LauncherError, Mis
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment
 from launcher.hub import of_network, refusal
-from launcher.job.model import ADAPTER, TOKENIZER_FILES, check_adapter
+from launcher.job.adapter_config import ADAPTER
+from launcher.job.model import TOKENIZER_FILES, check_adapter
 
 from ..processes.ending import explained
 from .dropout import silence
@@ -80,15 +81,19 @@ def _check_dtype(hyper: Hyperparameters, *, cuda: bool, bf16: bool) -> None:
         raise ExperimentError(Mistake("hyperparameters.load_in_16bit", what, expected, "true"))
 
 
-def load_tokenizer(experiment: Experiment, path: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(experiment: Experiment, path: str, source: str | None = None) -> PreTrainedTokenizerBase:
     """The model's tokenizer, with a padding token; raises ExperimentError where it has none, or cannot be loaded, and where
     ``path``, a folder or a hub id, is an adapter.
+
+    ``source``: the folder of an adapter that brings its own tokenizer; None: ``path``.
     """
     hyper = experiment.hyperparameters
-    refuse_adapter(experiment, path, cached=True)
+    if source is None or source == path:
+        refuse_adapter(experiment, path, cached=True)
+    path = source or path
     if Path(path).is_dir() and not any((Path(path) / name).exists() for name in TOKENIZER_FILES):
         # transformers would make an empty tokenizer of config.json alone
-        raise _not_loaded(experiment, "tokenizer", FileNotFoundError("none of " + ", ".join(TOKENIZER_FILES)))
+        raise not_loaded(experiment, "tokenizer", FileNotFoundError("none of " + ", ".join(TOKENIZER_FILES)))
     options = {"trust_remote_code": hyper.trust_remote_code, "cache_dir": hyper.model_cache_dir}
     try:
         tokenizer = from_hub(
@@ -98,7 +103,7 @@ def load_tokenizer(experiment: Experiment, path: str) -> PreTrainedTokenizerBase
             lambda cached: _tokenizer(experiment, path, cached, options),
         )
     except (OSError, ValueError) as error:
-        raise _not_loaded(experiment, "tokenizer", error) from error
+        raise not_loaded(experiment, "tokenizer", error) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
@@ -109,7 +114,8 @@ def load_tokenizer(experiment: Experiment, path: str) -> PreTrainedTokenizerBase
 
 
 def _tokenizer(experiment: Experiment, path: str, cached: bool, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    refuse_adapter(experiment, path, cached=cached)
+    if not Path(path).is_dir():
+        refuse_adapter(experiment, path, cached=cached)
     return AutoTokenizer.from_pretrained(path, local_files_only=cached, **options)
 
 
@@ -124,7 +130,7 @@ def refuse_adapter(experiment: Experiment, path: str, *, cached: bool) -> None:
         cache = experiment.hyperparameters.model_cache_dir
         found = find_adapter_config_file(path, cache_dir=cache, local_files_only=cached)
     if found is not None:
-        check_adapter(experiment.model_name, Path(found), is_beside=Path(found).with_name("config.json").is_file())
+        check_adapter(experiment.model_name, Path(found).parent)
 
 
 def weights_size(path: str) -> str:
@@ -154,11 +160,11 @@ def load_model(experiment: Experiment, path: str, precision: Precision, *, cuda:
             lambda cached: AutoModelForCausalLM.from_pretrained(path, local_files_only=cached, **options),
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise _no_attention(experiment, error) or _not_loaded(experiment, "model", error) from error
+        raise _no_attention(experiment, error) or not_loaded(experiment, "model", error) from error
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would initialise them at random, with a warning
         names = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
-        raise _not_loaded(experiment, "model", ValueError(f"{len(missing)} weights are missing from its files: {names}"))
+        raise not_loaded(experiment, "model", ValueError(f"{len(missing)} weights are missing from its files: {names}"))
     if hyper.trl.get("disable_dropout", True):
         silence(model)
     return model
@@ -192,15 +198,23 @@ def _no_attention(experiment: Experiment, error: Exception) -> ExperimentError |
     return ExperimentError(Mistake("hyperparameters.attn_implementation", what, "unset, or another attention", name))
 
 
-def _not_loaded(experiment: Experiment, part: str, error: Exception) -> Exception:
-    """The error of a model or tokenizer that cannot be loaded; the fault of a network or a disk is not the experiment's."""
+def not_loaded(
+    experiment: Experiment, part: str, error: Exception, *, setting: str = "model_name", name: str | None = None
+) -> Exception:
+    """The error of a model, a tokenizer or an adapter that cannot be loaded; the fault of a network or a disk is not the
+    experiment's. ``name``: of what ``setting`` names, by default the model.
+    """
+    called = experiment.model_name if name is None else name
     if (away := of_network(error)) is not None:
         return away
     if (known := explained(error)) is not None:  # a cache whose disk is full, a file system that fails
-        return LauncherError(f"cannot load the {part} of {experiment.model_name}: {known[1]}")
+        return LauncherError(f"cannot load the {part} of {called}: {known[1]}")
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if (refused := refusal(error)) is not None or re.search(r"gated repo|\b40[13] Client Error", str(error)):
         why = refused or text
-        return CredentialError(f"{part} of {experiment.model_name}: permission denied ({why}); set HF_TOKEN in .env")
-    kind = "a folder with config.json" if Path(experiment.model_name).is_absolute() else "a hub id or a model folder"
-    return ExperimentError(Mistake("model_name", f"cannot load the {part} of {experiment.model_name}", expected=kind, found=text))
+        return CredentialError(f"{part} of {called}: permission denied ({why}); set HF_TOKEN in .env")
+    kind = "a folder with config.json" if Path(called).is_absolute() else "a hub id or a model folder"
+    if setting != "model_name":
+        kind = "a hub id, perhaps with @revision, or the folder of an adapter"
+    what = f"cannot load the {part} of {called}" if setting == "model_name" else f"cannot load {called}"
+    return ExperimentError(Mistake(setting, what, expected=kind, found=text))

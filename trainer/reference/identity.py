@@ -43,6 +43,11 @@ def base_identity(model: str, cache: Path, *, model_cache_dir: str | None = None
     return digest.hexdigest()
 
 
+def started_identity(base: str, start: str) -> str:
+    """64 hex digits of base weights and of the adapter that is put on them, or merged into them."""
+    return hashlib.sha256(f"{base}:{start}".encode()).hexdigest()
+
+
 def revision(model: str, *, model_cache_dir: str | None = None) -> str | None:
     """The commit of a hub id that is in the hub's cache, or of a folder there; None for another folder."""
     return commit_of(str(_folder(model, model_cache_dir)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -153,8 +153,8 @@ def _reference(
 
     They come from the cache where it has them.
 
-    The model is the reference while it is untrained: with the adapter switched off, or the whole model before the first step
-    and before a checkpoint is loaded.
+    The model is the reference while it is untrained: with a new adapter switched off; as a whole, or with the adapter that it
+    starts from, before the first step and before a checkpoint is loaded.
     """
     rank = trainer.args.process_index
     key = _gather(_key(trainer, choice, precision, identity) if rank == 0 else None)[0]
@@ -197,9 +197,24 @@ def rounding(trainer: DPOTrainer, choice: Choice, tokens: Tokens) -> float:
 def as_reference(trainer: DPOTrainer) -> Iterator[Any]:
     """The model to call for the reference's numbers."""
     trainer.model.eval()
-    off = trainer.model.disable_adapter() if isinstance(trainer.model, PeftModel) else nullcontext()
-    with callable_model(trainer) as called, off, trainer.accelerator.autocast(), torch.no_grad():
+    with callable_model(trainer) as called, _at_start(trainer), trainer.accelerator.autocast(), torch.no_grad():
         yield called
+
+
+@contextmanager
+def _at_start(trainer: DPOTrainer) -> Iterator[None]:
+    """The untrained model is what the training starts from, for as long as this lasts."""
+    if not isinstance(trainer.model, PeftModel):
+        yield
+    elif not trainer.is_continued:
+        with trainer.model.disable_adapter():
+            yield
+    else:
+        before, trainer.ref_model = trainer.ref_model, trainer.model  # else TRL's function would switch the adapter off
+        try:
+            yield
+        finally:
+            trainer.ref_model = before
 
 
 def _gather(value: Any) -> list[Any]:

@@ -42,6 +42,7 @@ class DPOTrainer(FastTrainer):
     def __init__(self, *args: Any, **kwargs: Any):
         self._planned: tuple[int, list[tuple[int, ...]]] | None = None  # the rows of an evaluation, and their budget
         self.on_first_step: Callable[[dict[str, float]], None] | None = None  # is given the first step's figures, logged or not
+        self.is_continued = False  # whether the run trains an adapter on: the reference is the model with it
         self.was_cut = False  # whether a stop has cut the last evaluation short
         super().__init__(*args, **kwargs)
 

@@ -106,8 +106,11 @@ def _weights(layer: Any, half: str) -> list[torch.Tensor]:
     return linear + list(getattr(layer, f"lora_embedding_{half}").values())
 
 
-def causes(model: torch.nn.Module, args: DPOConfig, *, fresh: bool) -> list[str]:
-    """What can be found of why policy and reference differ before the first step."""
+def causes(model: torch.nn.Module, args: DPOConfig, *, fresh: bool, is_continued: bool = False) -> list[str]:
+    """What can be found of why policy and reference differ before the first step.
+
+    ``is_continued``: the adapter was trained before, and the reference has it too.
+    """
     random = drawn(model, with_adapter=not fresh)
     found = []
     if random:
@@ -115,6 +118,6 @@ def causes(model: torch.nn.Module, args: DPOConfig, *, fresh: bool) -> list[str]
         found.append(f"dropout or noise is on in training and off in the reference: {', '.join(random)}{setting}")
     if args.neftune_noise_alpha:
         found.append(f"neftune_noise_alpha: {args.neftune_noise_alpha:g} adds noise to the embeddings in training")
-    if not fresh:
+    if not fresh and not is_continued:
         found.append("the adapter was not fresh: its weights already changed the model")
     return found

@@ -50,7 +50,8 @@ def plan_rows(
     except ExperimentError:
         return None
     # What the configuration does not tell, as a part of the model that sees images.
-    others = max(0, sum(map(numel, model.parameters())) - config.parameters)
+    own = (parameter for name, parameter in model.named_parameters() if "lora_" not in name)  # the adapter is counted apart
+    others = max(0, sum(map(numel, own)) - config.parameters)
     free = free_bytes(experiment.hyperparameters.gpu_memory_utilization)
     free -= others * next(model.parameters()).element_size()
     machine = Machine(args.world_size, parallelism(args))

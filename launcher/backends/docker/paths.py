@@ -84,10 +84,13 @@ def work_layout(
 
 
 def _read(experiment: Experiment, cwd: Path, home: Path, is_folder: Callable[[Path], bool]) -> Iterator[_Place]:
-    """The model, and what else whoever loads it reads."""
+    """The model, the adapter that the training started from, and what else whoever loads them reads."""
     cache_dir = experiment.hyperparameters.model_cache_dir
     if not experiment.model_name.startswith("s3://") and is_folder(_source(experiment.model_name, cwd, home)):
         yield _Place("model_name", experiment.model_name, "data", read_only=True)
+    adapter = experiment.adapter
+    if adapter is not None and not adapter.startswith("s3://") and is_folder(_source(adapter, cwd, home)):
+        yield _Place("adapter", adapter, "data", read_only=True)
     if cache_dir is not None:
         yield _Place("model_cache_dir", cache_dir, "data", read_only=False)
 

@@ -82,8 +82,7 @@ def test_a_folder_with_an_adapter_alone_is_refused_with_the_way_out(tmp_path: Pa
         "model_name: sft is an adapter, not a whole model\n"
         "    expected: a model with all its weights, such as its base model me/base\n"
         "    found:    adapter_config.json for base model me/base\n"
-        "    hint:     merge it into its base model: AutoPeftModelForCausalLM.from_pretrained('sft').merge_and_unload()"
-        ".save_pretrained('FOLDER'), save the tokenizer there too, and set model_name: FOLDER"
+        "    hint:     name the adapter apart: model_name: me/base, adapter: sft"
     )
 
 
@@ -91,7 +90,7 @@ def test_an_adapter_beside_whole_weights_would_be_lost_too(tmp_path: Path):
     write_adapter(write_model(tmp_path / "both"))
     text = refused("both", tmp_path)
     assert text.startswith("model_name: both holds an adapter beside its weights\n    expected: a model with all its weights\n")
-    assert "remove adapter_config.json and the adapter's weights to train the model without it, or merge it" in text
+    assert "remove adapter_config.json and the adapter's weights to train the model without it, or name the adapter apart" in text
 
 
 @pytest.mark.parametrize("setting", ["HF_HUB_CACHE", "model_cache_dir"])

@@ -15,12 +15,12 @@ from .placement import SMALL, Folder, Local
 
 
 def look(experiment: Experiment, cwd: Path) -> Local:
-    """Reads the CSV files and a local model once, to hash them; raises LauncherError if they cannot be read."""
+    """Reads the CSV files, a local model and a local adapter once, to hash them; raises LauncherError if they cannot be read."""
     try:
         data = _data(experiment, cwd)
         is_small = data is not None and data.size <= SMALL
         contents = {name: (data.path / name).read_bytes() for name in data.files} if data is not None and is_small else {}
-        return Local(data, contents, _model(experiment, cwd))
+        return Local(data, contents, _whole(experiment.model_name, cwd), _whole(experiment.adapter, cwd))
     except OSError as error:
         raise LauncherError(f"cannot read {error.filename}: {(error.strerror or str(error)).lower()}") from error
 
@@ -37,9 +37,9 @@ def _data(experiment: Experiment, cwd: Path) -> Folder | None:
     return _folder(folder, [file for file in files if (folder / file).is_file()])
 
 
-def _model(experiment: Experiment, cwd: Path) -> Folder | None:
-    name = experiment.model_name
-    if name.startswith(("s3://", "/dpo/")):
+def _whole(name: str | None, cwd: Path) -> Folder | None:
+    """The folder ``name`` with all its files, if it is on this machine."""
+    if name is None or name.startswith(("s3://", "/dpo/")):
         return None
     folder = cwd / expanded(name)
     if not folder.is_dir():

@@ -41,19 +41,21 @@ class Folder:
 class Local:
     """The inputs of an experiment that are on this machine.
 
-    ``data``: the CSV files; ``contents``: of these files, if they are small enough for a ConfigMap; ``model``: a local model.
+    ``data``: the CSV files; ``contents``: of these files, if they are small enough for a ConfigMap; ``model``: a local model,
+    ``adapter``: a local adapter to start from.
     """
 
     data: Folder | None = None
     contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     model: Folder | None = None
+    adapter: Folder | None = None
 
 
 @dataclass(frozen=True)
 class Staged:
     """A folder that is copied once for the pods: ``target`` is ``s3://…`` or a path in the pod, ``…/staged/<digest>/<name>``."""
 
-    setting: str  # datasets_path or model_name
+    setting: str  # datasets_path, model_name or adapter
     folder: Folder
     target: str
 
@@ -94,6 +96,10 @@ def place(experiment: Experiment, local: Local) -> Placement:
         staged.append(_stage(experiment, "model_name", local.model, experiment.model_folder))
     else:
         mistakes += _wrong_pod_path("model_name", experiment.model_name, claims)
+    if experiment.adapter is not None and local.adapter is not None and travels(experiment.adapter, claims):
+        staged.append(_stage(experiment, "adapter", local.adapter, local.adapter.path.name))
+    elif experiment.adapter is not None:
+        mistakes += _wrong_pod_path("adapter", experiment.adapter, claims)
     if mistakes:
         raise ExperimentError(mistakes)
     changed |= {one.setting: one.target for one in staged}

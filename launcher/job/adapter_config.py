@@ -1,0 +1,165 @@
+"""The configuration of an adapter that a run starts from: its base, its shape, and what can be done with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import ExperimentError, Mistake, Warned
+from ..experiment.lora import OF_ADAPTER, LoraSettings
+from ..experiment.schema import Experiment
+from ..experiment.targets import is_all_linear
+
+ADAPTER: Final = "adapter_config.json"
+_SHAPE: Final = tuple(name for name in LoraSettings.model_fields if name in OF_ADAPTER - {"random_state", "init_lora_weights"})
+# What makes an adapter more than two matrices a layer: its parts cannot be added to those of another adapter.
+_NOT_PLAIN: Final = ("use_dora", "modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication")
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What an adapter's ``adapter_config.json`` says, under PEFT's names."""
+
+    name: str
+    values: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, name: str, file: Path) -> AdapterConfig:
+        """Raises ExperimentError where the ``file`` of the adapter called ``name`` is no configuration of a LoRA adapter."""
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(values, dict):
+                raise TypeError("not a JSON object")
+        except (OSError, ValueError, TypeError) as error:
+            raise ExperimentError(
+                Mistake("adapter", f"cannot read {file}", "the configuration of an adapter", str(error))
+            ) from error
+        if values.get("peft_type", "LORA") != "LORA":
+            what = f"{name} is an adapter of another kind"
+            raise ExperimentError(Mistake("adapter", what, "a LoRA adapter", f"peft_type {values['peft_type']}"))
+        return cls(name, values)
+
+    @property
+    def base(self) -> str | None:
+        """The model that it was trained on, as its configuration names it."""
+        found = self.values.get("base_model_name_or_path")
+        return str(found) if found else None
+
+    @property
+    def not_plain(self) -> str | None:
+        """Why it cannot be added to another adapter; None for two matrices a layer and nothing else."""
+        names = [name for name in _NOT_PLAIN if self.values.get(name)]
+        if self.values.get("bias", "none") != "none":
+            names.append("bias")
+        return ", ".join(f"{name}: {json.dumps(self.values[name])}" for name in names) or None
+
+    def shape(self) -> dict[str, Any]:
+        """The settings of the LoRA group that it has, as an experiment has them."""
+        given = {name: self.values[name] for name in _SHAPE if name in self.values}
+        return {name: _default(name) if value is None else _frozen(value) for name, value in given.items()}
+
+
+def _default(name: str) -> Any:
+    """The value of a setting that the adapter does not set; without targets it sits on ``target_parameters`` alone."""
+    return () if name == "target_modules" else LoraSettings.model_fields[name].get_default(call_default_factory=True)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(sorted(value)) if isinstance(value, list) else value
+
+
+def followed(experiment: Experiment, config: AdapterConfig) -> Experiment:
+    """``experiment`` with the shape of the adapter that it continues, which unset settings follow.
+
+    A setting that has its default counts as unset where ``experiment`` was read from a run's folder. Raises ExperimentError
+    where a setting contradicts the adapter.
+    """
+    if experiment.adapter_mode == "merge":
+        return experiment
+    h = experiment.hyperparameters
+    shape = config.shape()
+    mistakes = [
+        Mistake(
+            f"hyperparameters.{name}",
+            f"{name} contradicts the adapter {config.name}, which adapter_mode: continue trains on",
+            f"unset, or {_shown(value)} as in its {ADAPTER}",
+            _shown(getattr(h, name)),
+            "or train a new adapter: adapter_mode: merge",
+        )
+        for name, value in shape.items()
+        if not _agrees(name, getattr(h, name), value) and not _is_default(name, getattr(h, name))
+    ]
+    if mistakes:
+        raise ExperimentError(mistakes)
+    kept = h.model_copy(update=shape)
+    kept.model_fields_set.intersection_update(h.model_fields_set)
+    return experiment.model_copy(update={"hyperparameters": kept})
+
+
+def _is_default(name: str, given: Any) -> bool:
+    return bool(_comparable(given) == _comparable(LoraSettings.model_fields[name].get_default(call_default_factory=True)))
+
+
+def _agrees(name: str, given: Any, value: Any) -> bool:
+    if name == "target_modules" and is_all_linear(given):
+        return True
+    return bool(_comparable(given) == _comparable(value))
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return sorted(value) if isinstance(value, list | tuple) else value
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value)
+
+
+def check_merge(experiment: Experiment, config: AdapterConfig) -> None:
+    """Raises ExperimentError where the adapter that is trained on the merged one could not be published on the plain base."""
+    h = experiment.hyperparameters
+    if experiment.adapter_mode != "merge" or h.full_finetuning:
+        return
+    merged = "merge it with: launcher merge, and name the folder of the merged model in model_name"
+    why = config.not_plain
+    if why is not None:
+        what = f"{config.name} has {why}: it cannot be joined with the adapter that is trained on it"
+        raise ExperimentError(Mistake("adapter", what, "adapter_mode: continue, or a plain LoRA adapter", hint=merged))
+    new = next((name for name in _NOT_PLAIN if getattr(h, name, None)), None)
+    if new is not None:
+        what = f"an adapter with {new} cannot be joined with the merged one"
+        raise ExperimentError(Mistake(f"hyperparameters.{new}", what, "unset with adapter_mode: merge", hint=merged))
+
+
+def of_model(experiment: Experiment, config: AdapterConfig) -> tuple[Experiment, str]:
+    """(the experiment with base and adapter apart, the sentence) where ``config`` is that of its ``model_name``."""
+    name = experiment.model_name
+    if experiment.adapter is not None:
+        what = f"{name} is an adapter, and adapter names another one"
+        raise ExperimentError(Mistake("model_name", what, f"the base model{f' {config.base}' if config.base else ''}", name))
+    if config.base is None:
+        what = f"{name} is an adapter, and its {ADAPTER} names no base model"
+        hint = f"set model_name to its base model, and adapter: {name}"
+        raise ExperimentError(Mistake("model_name", what, "base_model_name_or_path in it", hint=hint))
+    values = {**experiment.model_dump(mode="python", include={"adapter_mode"}), "model_name": config.base, "adapter": name}
+    found = experiment.model_copy(update=values)
+    if found.hyperparameters.full_finetuning and found.adapter_mode == "continue":
+        what = f"{name} is an adapter: full_finetuning cannot continue it"
+        hint = f"set model_name: {config.base}, adapter: {name} and adapter_mode: merge"
+        raise ExperimentError(Mistake("model_name", what, "a model with all its weights", hint=hint))
+    return found, f"model {name} is an adapter: base {config.base}, adapter {name}, {found.adapter_mode}"
+
+
+def other_base(experiment: Experiment, config: AdapterConfig) -> Iterator[str]:
+    """A warning where the adapter's configuration names another base than the experiment."""
+    named = config.base
+    if named is not None and _last(named) != _last(experiment.model_name):
+        yield Warned(f"the adapter {config.name} was trained on {named}, and model_name is {experiment.model_name}")
+
+
+def _last(name: str) -> str:
+    return name.rstrip("/").rsplit("/", 1)[-1].lower()
