@@ -137,16 +137,25 @@ def _other_settings(then: Mapping[str, Any], now: Mapping[str, Any], checkpoint:
     # A setting that only one of the two versions has is at its default in the other.
     names = [name for name in now if name in then and then[name] != now[name]]
     names += [name for name in then.keys() ^ now.keys() if name in _fields_set(then, now)]
+    before = {**_of_ours(), **_DEFAULTS}
+    names += [name for name in now.keys() - then.keys() - set(names) if name in before and now[name] != before[name]]
     return [
         Mistake(
             _PLACES.get(name, f"hyperparameters.{name}"),
             f"{checkpoint} was trained with another value",
-            json.dumps(then.get(name, _DEFAULTS.get(name))),
-            json.dumps(now.get(name, _DEFAULTS.get(name))),
+            json.dumps(then.get(name, before.get(name))),
+            json.dumps(now.get(name, before.get(name))),
             _ANEW,
         )
         for name in sorted(names)
     ]
+
+
+def _of_ours() -> dict[str, Any]:
+    """The defaults of our own settings, with which a version that did not have them trained."""
+    from launcher.experiment.hyperparameters import Hyperparameters
+
+    return {name: value for name, value in Hyperparameters().model_dump(mode="json").items() if name != "trl"}
 
 
 def _fields_set(then: Mapping[str, Any], now: Mapping[str, Any]) -> frozenset[str]:

@@ -57,6 +57,18 @@ def test_other_settings_are_refused_each_with_both_values(tmp_path: Path, make_e
     )
 
 
+def test_a_setting_that_an_earlier_version_did_not_have_was_at_its_default(tmp_path: Path, make_experiment: Make) -> None:
+    old = made(make_experiment())
+    for name in ("use_dora", "rank_pattern", "modules_to_save"):
+        del old["mathematics"][name]
+    kept = checkpoint(tmp_path / "kept", old)
+    assert check(kept, made(make_experiment())) == []
+    with pytest.raises(ExperimentError) as caught:
+        check(kept, made(make_experiment(use_dora=True, rank_pattern={"q_proj": 4})))
+    assert str(caught.value).splitlines()[1:3] == ["    expected: {}", '    found:    {"q_proj": 4}']
+    assert "hyperparameters.use_dora: " in str(caught.value)
+
+
 def test_another_date_of_the_chat_template_is_refused_with_the_setting_that_brings_it_back(
     tmp_path: Path, make_experiment: Make
 ) -> None:
