@@ -151,8 +151,10 @@ class Reported:
 
 
 def lengths(file: Path) -> dict[str, Any] | None:
-    """Characters of the answers in ``data/train.jsonl``: medians, and how often the chosen one is longer; None without pairs."""
-    pairs = [pair for pair in jsonl(file, most=_TEXTS) if {"chosen", "rejected"} <= pair.keys()]
+    """Characters of the answers in ``data/train.jsonl``: medians, and how often the chosen one is longer; None without pairs of
+    two answers.
+    """
+    pairs = [pair for pair in jsonl(file, most=_TEXTS) if None not in (pair.get("chosen"), pair.get("rejected"))]
     if not pairs:
         return None
     chosen, rejected = ([len(str(pair[name])) for pair in pairs] for name in ("chosen", "rejected"))

@@ -72,3 +72,5 @@ def test_lengths_are_medians_of_characters(tmp_path: Path):
     run = Made("r").write(tmp_path)
     assert lengths(run.data / "train.jsonl") == {"pairs": 10, "chosen": 25, "rejected": 25, "chosen_longer": 0.4}
     assert lengths(run.data / "none.jsonl") is None
+    (run.data / "sft.jsonl").write_text('{"user": "Why?", "chosen": "x", "rejected": null, "line": 2}\n')
+    assert lengths(run.data / "sft.jsonl") is None, "nothing to compare the chosen answers with"
