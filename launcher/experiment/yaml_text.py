@@ -174,10 +174,15 @@ class _Composer:
     def _mapping(self, event: Any, depth: int, key: Place | None) -> Node:
         entries: dict[str, Entry] = {}
         merged: list[MappingNode] = []
+        merge: Place | None = None
         while not isinstance(key_event := self._next(), yaml.MappingEndEvent):
             name, place = self._key(key_event, depth)
             node = self._node(self._next(), depth + 1, place)
             if name == "<<" and not key_event.style:
+                if merge is not None:
+                    hint = f"first defined in line {merge.line}; merge several with <<: [*first, *second]"
+                    self._wrong(place, "duplicate key '<<'", hint=hint)
+                merge = merge or place
                 merged += self._merged(node, place)
                 if has_broken(node):
                     entries["<<"] = Entry(place, BrokenNode(place))  # keys that were meant to be here are missing

@@ -169,6 +169,14 @@ def test_two_experiments_of_one_name_are_a_duplicate_key(write: Write) -> None:
     assert said(GOOD + GOOD, write).startswith("configs/a.yml:5:1: duplicate key 'e'")
 
 
+def test_a_mapping_merges_once(write):
+    text = GOOD + "a: &a {r: 1}\nb: &b {r: 2}\nc:\n  <<: *a\n  <<: *b\n"
+    assert said(text, write) == (
+        "configs/a.yml:9:3: duplicate key '<<'\n    |   <<: *b\n    |   ^^\n"
+        "    hint:     first defined in line 8; merge several with <<: [*first, *second]"
+    )
+
+
 def test_an_undefined_alias_is_reported_with_the_nearest_anchor_and_causes_no_other_mistakes(write: Write) -> None:
     text = "conf: &conf {r: 1}\ne:\n  experiment_id: 1\n  datasets_path: d\n  model_name: *model\n  hyperparameters: *cnf\n"
     assert said(text, write) == (
