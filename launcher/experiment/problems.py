@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
@@ -37,7 +37,9 @@ def problems(error: ValidationError) -> list[Problem]:
     """Every mistake in ``error``, one per place, in words."""
     found: dict[tuple[str | int, ...], Problem] = {}
     for item in error.errors(include_url=False):
-        loc = tuple(part for part in item["loc"] if part in _names(item["loc"]))
+        is_key = item["type"] in ("extra_forbidden", "unknown_key")  # then the last part is what a person wrote, whatever it is
+        *way, last = item["loc"] or ("",)
+        loc = (*_names(way), last) if is_key else tuple(_names(item["loc"]))
         problem = _problem(loc, item)
         earlier = found.get(loc)
         if earlier and earlier.must and problem.must and problem.must not in earlier.must.split(" or "):
@@ -80,7 +82,7 @@ def without(data: Mapping[str, Any], wrong: Iterable[tuple[str | int, ...]]) -> 
     return kept
 
 
-def _names(loc: tuple[str | int, ...]) -> list[str | int]:
+def _names(loc: Sequence[str | int]) -> list[str | int]:
     """The parts of pydantic's path that are keys or indices: it also names branches of unions, and our section ``trl``."""
     branches = {"str", "bool", "int", "float", "none", "trl", "constrained-str", "constrained-int"}
     return [p for p in loc if not isinstance(p, str) or (p not in branches and "[" not in p and "(" not in p)]

@@ -169,6 +169,11 @@ def test_two_experiments_of_one_name_are_a_duplicate_key(write: Write) -> None:
     assert said(GOOD + GOOD, write).startswith("configs/a.yml:5:1: duplicate key 'e'")
 
 
+@pytest.mark.parametrize("key", ["mode[_name", "beta(2)", "str", "none"])
+def test_an_unknown_key_is_named_whatever_it_is(write, key):
+    assert said(f"{GOOD}  {key}: 1\n", write).startswith(f"configs/a.yml:5:3: unknown key {key!r}")
+
+
 def test_a_mapping_merges_once(write):
     text = GOOD + "a: &a {r: 1}\nb: &b {r: 2}\nc:\n  <<: *a\n  <<: *b\n"
     assert said(text, write) == (
