@@ -103,3 +103,15 @@ def test_a_checkpoint_of_the_unfused_adamw_goes_on_bit_for_bit_under_the_fused_o
     after.load_state_dict(saved)
     steps(after, resumed, 3)
     assert torch.equal(resumed, weight)
+
+
+def test_lora_settings_beside_full_finetuning_are_named_once_and_only_those_that_are_set(make_experiment: Any) -> None:
+    from trainer.inputs.arguments import without_effect
+    from trainer.processes.machine import Device
+
+    device = Device(cuda=False, bf16=False, rank=0, world=1)
+    plain = make_experiment(full_finetuning=True)
+    assert [notice for notice in without_effect(plain, device) if "full_finetuning" in notice] == []
+    given = make_experiment(full_finetuning=True, use_dora=True, rank_pattern={"q_proj": 4}, r=4)
+    found = [notice for notice in without_effect(given, device) if "full_finetuning" in notice]
+    assert found == ["no effect with full_finetuning: r, rank_pattern, use_dora"]
