@@ -1,4 +1,4 @@
-"""Merges a LoRA of rank 16 into a 0.6B-shaped model of random weights: seconds, and the process's largest memory.
+"""Merges a LoRA of rank 16 into a 0.6B-shaped model of random weights: seconds, those of the CPU, and the process's largest memory.
 
 python -m tests.benchmarks.merge [FOLDER]
 """
@@ -74,6 +74,8 @@ def one(root: Path, part: str) -> dict[str, Any]:
             sequences = [(one[:64], one[64:]) for one in ids]
             said = compare(experiment, base, [adapter], Path(out), sequences, (torch.bfloat16, merging.changed))
             found |= {"all_s": time.monotonic() - began, "agreement": str(said), "holds": said.holds}
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    found["cpu_s"] = used.ru_utime + used.ru_stime
     return found | {"peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 
 
