@@ -91,8 +91,6 @@ def served_by_vllm(target: Target, how: How, env: Mapping[str, str]) -> Served:
         return Served(target.name, model, **common)
     config = _config(target.adapter)
     reasons = needs_merge(config)
-    if target.experiment is not None and target.experiment.adapter_mode == "merge":
-        reasons.append("a base that is merged with another adapter (adapter_mode: merge)")
     if reasons:
         raise UsageError(f"vLLM serves {target.name} only merged: it has {', '.join(reasons)}\n{_merge_first(target)}")
     base, revision = _base(target, env)

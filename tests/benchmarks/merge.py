@@ -1,4 +1,4 @@
-"""Merges a LoRA of rank 16 into a 0.6B-shaped model of random weights: seconds, those of the CPU, and the process's largest memory.
+"""Merges a LoRA of rank 16 into a 0.6B-shaped model of random weights: seconds, those of the CPU, and the largest memory.
 
 python -m tests.benchmarks.merge [FOLDER]
 """

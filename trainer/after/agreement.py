@@ -23,7 +23,8 @@ from .weight_files import WeightFiles
 
 PAIRS: Final = 4
 GPU_TOKENS: Final = 4096  # of all sequences, each of which is cut to its share
-CPU_WORK: Final = 2e11  # weights x tokens: seconds on two cores
+CPU_WORK: Final = 1e11  # weights x tokens: seconds on two cores
+LEAST: Final = 48  # tokens of a sequence: rather fewer sequences than shorter ones
 TIMES: Final = 4.0  # a right merge rounds like the second rounding that it is measured with: 1 is expected, 4 never seen
 FLOOR: Final = 1e-4  # nats a token: what fp32's own sums may differ by
 # For an adapter without a run, whose pairs are not known.
@@ -83,7 +84,7 @@ def compare(
     """
     numbers = sum(math.prod(one.shape) for one in WeightFiles.of(base).tensors.values())
     device, dtype = _place(numbers)
-    asked = _cut(list(sequences), GPU_TOKENS if device.type == "cuda" else max(256, min(2048, int(CPU_WORK / numbers))))
+    asked = _cut(list(sequences), GPU_TOKENS if device.type == "cuda" else max(4 * LEAST, min(2048, int(CPU_WORK / numbers))))
     precision = Precision(dtype, bf16=False, fp16=False)
     model: Any = load_model(experiment, str(base), precision, cuda=False)
     for folder in adapters[:-1]:
@@ -123,11 +124,12 @@ def _meminfo() -> int | None:
 
 
 def _cut(sequences: Sequence[Ids], tokens: int) -> list[Ids]:
-    """The ends of the prompts and the beginnings of the answers, at most ``tokens`` in all."""
-    share = max(2, tokens // max(1, len(sequences)))
+    """The first sequences, with the ends of their prompts and the beginnings of their answers: at most ``tokens`` in all."""
+    kept = sequences[: max(1, tokens // LEAST)]
+    share = max(2, tokens // max(1, len(kept)))
     return [
         (prompt[-max(1, share - len(answer), share // 2) :], answer[: max(1, share // 2, share - len(prompt))])
-        for prompt, answer in sequences
+        for prompt, answer in kept
     ]
 
 

@@ -24,7 +24,7 @@ from launcher.job.model import TOKENIZER_FILES
 from launcher.job.target import Target
 from launcher.runs.run_dir import write_whole
 
-from ..output import say, stage
+from ..output import notices, say, stage
 from .exchange import Requests, serve
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def merged(target: Target, out: Path, dtype: str | None, *, compare: bool, cache
     from .merging import Merging
 
     experiment = _plain(target.settings)
-    base, adapters = _base_folder(target, cache), _adapters_of(target)
+    if target.adapter is None:
+        raise LauncherError(f"{target.weights} has whole weights: nothing to merge")
+    base, adapters = _base_folder(target, cache), [target.adapter]  # one that was trained on a merged one holds both
     merging = Merging(base, adapters, trust_remote_code=experiment.hyperparameters.trust_remote_code)
     chosen = None if dtype is None else getattr(torch, dtype)
     _check_disk(out, merging.bytes(chosen) + _copied(base))
@@ -70,32 +72,26 @@ def merged(target: Target, out: Path, dtype: str | None, *, compare: bool, cache
     }
 
 
-def _adapters_of(target: Target) -> list[Path]:
-    """The adapters on the base, the first one next to it; raises LauncherError for whole weights."""
-    if target.adapter is None:
-        raise LauncherError(f"{target.weights} has whole weights: nothing to merge")
-    if target.settings.adapter_mode == "merge":
-        raise LauncherError(f"cannot merge {target.name}: its base is merged with another adapter ({target.settings.adapter})")
-    return [target.adapter]
-
-
 def _base_folder(target: Target, cache: Path) -> Path:
     """The folder with the base's files; those of a hub id are at the run's commit, or at the newest without a run."""
     from huggingface_hub import hf_hub_download
 
-    from ..inputs.bucket import model_path
     from ..inputs.hub import at_commit, from_hub
+    from ..inputs.recorded import recorded_base
+    from ..inputs.starting import locate
 
-    experiment = target.settings
-    path, hub = model_path(experiment, Path(), cache, first=True), experiment.hyperparameters.model_cache_dir
+    experiment = target.settings.model_copy(update={"adapter": None})
+    path = locate(experiment, Path(), cache, first=True).path
+    if target.run is not None:
+        path, said = recorded_base(target.run, experiment, path)
+        notices(said)
     if Path(path).is_dir():
         return Path(path)
-    commit = None if target.run is None else (target.run.read_record().get("model") or {}).get("revision")
-    if commit is None:
-        file = from_hub(
-            path, "model", hub, lambda cached: hf_hub_download(path, "config.json", cache_dir=hub, local_files_only=cached)
-        )
-        commit = Path(file).parent.name
+    hub = experiment.hyperparameters.model_cache_dir
+    file = from_hub(
+        path, "model", hub, lambda cached: hf_hub_download(path, "config.json", cache_dir=hub, local_files_only=cached)
+    )
+    commit = Path(file).parent.name
     with stage(f"downloading {path}"):
         return at_commit(path, commit, hub)
 

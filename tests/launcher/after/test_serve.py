@@ -103,11 +103,6 @@ def test_an_adapter_that_vllm_cannot_serve_must_be_merged_first(here: Path, conf
     assert hint == "    hint:     launcher merge one -o one-merged, then launcher serve one --merged one-merged"
 
 
-def test_a_base_that_was_merged_with_another_adapter_must_be_merged_first(here: Path) -> None:
-    with pytest.raises(UsageError, match=r"adapter_mode: merge"):
-        serve(target(here, adapter="other", adapter_mode="merge"), How())
-
-
 def test_a_rank_is_rounded_up_and_one_above_all_is_refused() -> None:
     assert [rank_of({"r": rank}) for rank in (1, 8, 9, 200, 512)] == [8, 8, 16, 256, 512]
     with pytest.raises(UsageError, match="the adapter has rank 513; vLLM serves adapters up to 512"):
