@@ -14,6 +14,8 @@ from launcher.experiment.schema import Experiment
 
 pytestmark = pytest.mark.slow
 
+DATA = Path(__file__).parents[3] / "configs" / "demo" / "everyday"
+
 
 def test_one_step_agrees_with_equation_7_of_the_dpo_paper(
     tmp_path: Path,
@@ -58,7 +60,8 @@ def test_twenty_packed_steps_have_the_losses_of_plain_trl(
             return dataset
 
     settings = {"max_steps": 20, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "logging_steps": 1}
-    experiment = make_experiment(experiment={"model_name": str(demo_model)}, **settings)
+    demo = {"model_name": str(demo_model), "datasets_path": str(DATA)}
+    experiment = make_experiment(experiment=demo, beta=0.5, **settings)
     plain, _, _ = make_trainer(tmp_path / "plain", experiment, kind=Plain)
     plain.train()
     packed, tokens, precision = make_trainer(tmp_path / "packed", experiment)
