@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,3 +122,17 @@ def test_all_weights_learn_answers_on_the_plain_path_without_a_second_copy_of_th
     losses = [event["eval_loss"] for event in events(run, "eval")]
     assert losses[-1] < losses[0]
     assert run.read_record()["dpo_path"]["path"] == "plain"
+
+
+def test_dpo_starts_from_the_adapter_that_sft_left(four: tuple[Path, RunDir], make_experiment: Make, few_pairs: Path) -> None:
+    root, warm_up = four
+    more = {"max_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
+    begins = {}
+    for name, adapter in (("from sft", {"adapter": str(warm_up.adapter)}), ("from base", {})):
+        experiment = make_experiment(experiment={"datasets_path": str(few_pairs), **adapter}, **more)
+        run = run_of(root, experiment, name.replace(" ", "-"))
+        train_in(root, run, experiment)
+        first = events(run, "train")[0]
+        assert first["loss"] == pytest.approx(math.log(2), abs=1e-6), "the reference is what the training starts from"
+        begins[name] = events(run, "eval")[0]["eval_logps/chosen"]
+    assert begins["from sft"] > begins["from base"] + 1, "the chosen answers have become more likely before DPO begins"
