@@ -66,7 +66,7 @@ class Trained(os.PathLike[str]):
         from .after.prompted import Prompted
         from .prepare import Roots
 
-        found = find(self.folder, Roots.from_environment().cache)
+        found = find(self.folder, Roots.from_environment().cache, with_start=True)
         return found.load(), Prompted.of(found)
 
     @cached_property

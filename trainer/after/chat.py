@@ -36,7 +36,7 @@ def talk(requests: Requests, folder: Path, settings: dict[str, Any], cache: Path
     from .loaded import find
     from .prompted import Prompted
 
-    found = find(folder, cache)
+    found = find(folder, cache, with_start=settings["base"])
     prompted = Prompted.of(found)
     loaded = found.load()
     wish = Wish(settings["max_tokens"], settings["temperature"], found.experiment.hyperparameters.seed)

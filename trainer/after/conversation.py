@@ -83,8 +83,8 @@ class Conversation:
 
 
 def on(loaded: Loaded, side: str) -> AbstractContextManager[None]:
-    """The model is ``side`` for as long as this lasts."""
-    return loaded.base() if side == BASE else nullcontext()
+    """The model is ``side`` for as long as this lasts; the base side is what the training began with, as in a run's samples."""
+    return loaded.started() if side == BASE else nullcontext()
 
 
 def positions(loaded: Loaded) -> int | None:

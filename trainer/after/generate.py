@@ -40,7 +40,7 @@ def generated(folder: Path, prompts: list[tuple[int, str]], settings: dict[str, 
     from .loaded import find
     from .prompted import Prompted
 
-    found = find(folder, cache)
+    found = find(folder, cache, with_start=settings["base"])
     prompted = Prompted.of(found)
     notices(prompted.notices)
     rows = [row for row, _ in prompts]

@@ -30,10 +30,11 @@ def make_run(
 ) -> Callable[..., RunDir]:
     root = tmp_path_factory.mktemp("answers")
 
-    def make(name: str, **settings: Any) -> RunDir:
+    def make(name: str, adapter: Path | None = None, **settings: Any) -> RunDir:
         from trainer.train import Roots, train
 
-        more = {"datasets_path": str(few_pairs), "samples": {"prompts": [TEXT], "max_new_tokens": MOST}}
+        more: dict[str, Any] = {"datasets_path": str(few_pairs), "samples": {"prompts": [TEXT], "max_new_tokens": MOST}}
+        more |= {} if adapter is None else {"adapter": str(adapter)}
         experiment = make_experiment(experiment=more, **{"max_steps": 2, "learning_rate": 5e-2, **settings})
         run = new_run(root, experiment, name)
         train(run, experiment, Roots(root, root, root / "cache"), StopRequest(), attempt=1)
@@ -208,6 +209,19 @@ def test_full_weights_an_adapter_alone_and_a_model_alone_have_the_sides_that_the
     assert conversation(model).ask(TEXT)["model"] == answers["base"]
     sample = json.loads((whole.target.run.evaluation / "samples.jsonl").read_text().splitlines()[-1])
     assert conversation(whole).ask(TEXT)["trained"].text == sample["adapter"]
+
+
+def test_the_base_side_of_a_run_that_continued_an_adapter_is_the_model_that_it_began_with(
+    make_run: Callable[..., RunDir], run: RunDir, loaded: Any, tmp_path: Path
+) -> None:
+    from trainer.after.loaded import find
+
+    second = make_run("second", adapter=run.adapter)
+    answers = conversation(find(second.path, tmp_path, with_start=True).load()).ask(TEXT)
+    assert answers["base"] == conversation(loaded).ask(TEXT)["trained"]
+    (sample,) = [json.loads(line) for line in (second.evaluation / "samples.jsonl").read_text().splitlines()]
+    assert [answers["base"].text, answers["trained"].text] == [sample["base"], sample["adapter"]]
+    assert sample["base"] != sample["adapter"]
 
 
 def test_the_verb_generate_answers_a_file_and_resumes_a_torn_one(
