@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -82,8 +81,8 @@ def compare(
     ``rounded``: the dtype of the merged weights, and the parameters that were rounded to it (None: all). Raises LauncherError
     where the weights do not fit into this machine's memory.
     """
-    numbers = sum(math.prod(one.shape) for one in WeightFiles.of(base).tensors.values())
-    device, dtype = _place(numbers)
+    numbers = WeightFiles.of(base).numbers
+    device, dtype = place(numbers)
     asked = _cut(list(sequences), GPU_TOKENS if device.type == "cuda" else max(4 * LEAST, min(2048, int(CPU_WORK / numbers))))
     precision = Precision(dtype, bf16=False, fp16=False)
     model: Any = load_model(experiment, str(base), precision, cuda=False)
@@ -133,8 +132,11 @@ def _cut(sequences: Sequence[Ids], tokens: int) -> list[Ids]:
     ]
 
 
-def _place(numbers: int) -> tuple[torch.device, torch.dtype]:
-    """The GPU or the CPU, in fp32 or 16 bits: the first that ``numbers`` weights fit into, with a quarter left for the rest."""
+def place(numbers: int) -> tuple[torch.device, torch.dtype]:
+    """The GPU or the CPU, in fp32 or 16 bits: the first that ``numbers`` weights fit into, with a quarter left for the rest.
+
+    Raises LauncherError where they fit nowhere.
+    """
     free = {"cuda": torch.cuda.mem_get_info()[0]} if torch.cuda.is_available() else {}
     free["cpu"] = room()
     for device, dtype in ((device, dtype) for dtype in (torch.float32, torch.bfloat16) for device in free):

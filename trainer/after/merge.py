@@ -47,6 +47,7 @@ def merged(target: Target, out: Path, dtype: str | None, *, compare: bool, cache
     """Writes the merged model into ``out``; raises LauncherError where it is not base and adapter, by their log-probabilities."""
     import torch
 
+    from .agreement import place
     from .merging import Merging
 
     experiment = _plain(target.settings)
@@ -56,6 +57,10 @@ def merged(target: Target, out: Path, dtype: str | None, *, compare: bool, cache
     merging = Merging(base, adapters, trust_remote_code=experiment.hyperparameters.trust_remote_code)
     chosen = None if dtype is None else getattr(torch, dtype)
     _check_disk(out, merging.bytes(chosen) + _copied(base))
+    if compare:
+        device, kind = place(merging.files.numbers)
+        needed = merging.files.numbers * kind.itemsize * 1.25 / 2**30
+        say(f"the comparison takes {needed:.1f} GiB of memory ({str(kind).removeprefix('torch.')}, {device.type})")
     outcome = _write(merging, out, chosen)
     _copy_beside(base, target.weights, out, outcome)
     _describe(target, base, out)

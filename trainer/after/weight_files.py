@@ -77,6 +77,11 @@ class WeightFiles:
         return max(sizes, key=lambda dtype: sizes[dtype])
 
     @property
+    def numbers(self) -> int:
+        """How many weights there are."""
+        return sum(torch.Size(one.shape).numel() for one in self.tensors.values())
+
+    @property
     def largest_file(self) -> int:
         """Bytes of the tensors in the largest file."""
         sizes: dict[str, int] = {}

@@ -140,4 +140,5 @@ def test_too_little_memory_to_compare_is_an_error_that_names_the_way_out(
     monkeypatch.setattr(agreement, "room", lambda: 1000)
     with pytest.raises(LauncherError, match=r"merge without comparing: --no-compare"):
         merged(Target.of(run.path), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []  # before the weights are written
     assert merged(Target.of(run.path), tmp_path / "other", compare=False)["agreement"] is None
