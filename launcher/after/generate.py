@@ -80,10 +80,10 @@ class Answers:
             write_whole(self._settings, json.dumps(self._made_of, indent=2) + "\n")
             return set()
         self._check()
-        text = self._output.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            write_whole(self._output, whole)
+        written = self._output.read_bytes()
+        whole = written[: written.rfind(b"\n") + 1]  # a cut may lie within a character
+        if whole != written:
+            write_whole(self._output, whole.decode())
         return set(self._lines())
 
     def add(self, lines: Sequence[Mapping[str, Any]]) -> None:

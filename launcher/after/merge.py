@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..experiment.schema import StorageConfig
 from ..job.target import Target
 from ..runs.cache import cache_root
-from ..runs.run_dir import sync_tree
+from ..runs.run_dir import sync_tree, write_whole
 from ..storage import Place, Uploaded, upload_folder
 from .tool import Say, Tool, tool
 
@@ -98,10 +98,10 @@ def _into_bucket(target: Target, place: Place, how: How, say: Say, listener: Lis
     else:
         shutil.rmtree(folder, ignore_errors=True)
         found = _into_folder(target, folder.absolute(), how, say)
-        note.write_text(json.dumps(vars(found)), encoding="utf-8")
+        write_whole(note, json.dumps(vars(found)))
     sent: Uploaded = upload_folder(folder, storage=storage, prefix_parts=(), env=env, listener=listener)
+    note.unlink()  # first: without it, what is left of the folder is not taken for a whole model
     shutil.rmtree(folder)
-    note.unlink()
     return Merged(**{**vars(found), "place": sent.uri, "notices": (*found.notices, *sent.notices)})
 
 

@@ -61,6 +61,16 @@ def test_a_line_that_was_cut_off_is_answered_again(target: Target) -> None:
     assert output.read_text() == json.dumps(answer(5)) + "\n"
 
 
+def test_a_line_that_was_cut_within_a_character_is_answered_again(target: Target) -> None:
+    answers = of(target)
+    answers.begin()
+    answers.add([answer(5), answer(3, "für")])
+    output = Path("answers.jsonl")
+    written = output.read_bytes()
+    output.write_bytes(written[: written.index("ü".encode()) + 1])
+    assert of(target).begin() == {5}
+
+
 @pytest.mark.parametrize(
     ("wish", "data", "said"),
     [

@@ -117,3 +117,25 @@ def test_a_merge_whose_upload_failed_is_uploaded_by_the_next_one(
     keys = [one["Key"] for one in client.list_objects_v2(Bucket="models")["Contents"]]
     assert keys == ["team/chat/manifest.json", "team/chat/model.safetensors"]
     assert list(folder.parent.iterdir()) == []
+
+
+def test_a_merge_that_was_killed_while_its_uploaded_folder_was_removed_is_not_uploaded_in_part(
+    here: Path, moto: MotoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moto.emptied("models")
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL_S3": moto.url}.items():
+        monkeypatch.setenv(name, value)
+    found = target(here)
+    folder = cache_root(os.environ) / "merged" / merging._key(found, "s3://models/team/chat", How())
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    done = Merged("one", str(folder), "base", "bfloat16", 1, 1, 7, None, None, ())
+    folder.with_suffix(".json").write_text(json.dumps(vars(done)))
+
+    def killed(folder: Path, **_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(merging.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        merge(found, "s3://models/team/chat", How(), print, listen)
+    assert not folder.with_suffix(".json").exists()
