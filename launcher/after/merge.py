@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..errors import UsageError, Warned
 from ..experiment.schema import StorageConfig
 from ..job.target import Target
 from ..runs.cache import cache_root
@@ -47,10 +47,12 @@ class Merged:
     bytes: int
     agreement: Mapping[str, Any] | None
     said: str | None
+    warnings: tuple[str, ...]
     notices: tuple[str, ...]
 
     def json(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "said"} | {"notices": list(self.notices)}
+        lists = {"warnings": list(self.warnings), "notices": list(self.notices)}
+        return {name: value for name, value in vars(self).items() if name != "said"} | lists
 
 
 def merge(target: Target, output: str, how: How, say: Say, listener: Listener) -> Merged:
@@ -73,8 +75,8 @@ def _into_folder(target: Target, folder: Path, how: How, say: Say) -> Merged:
     place = tool(target, how.backend, "merge", say)
     with whole(folder) as aside:
         answer = _asked(place, aside, how)
-    notices = tuple(answer.pop("notices"))
-    return Merged(target.name, str(folder), notices=notices, **answer)
+    said = {kind: tuple(answer.pop(kind)) for kind in ("warnings", "notices")}
+    return Merged(target.name, str(folder), **answer, **said)
 
 
 def _asked(place: Tool, aside: Path, how: How) -> dict[str, Any]:
@@ -102,7 +104,10 @@ def _into_bucket(target: Target, place: Place, how: How, say: Say, listener: Lis
     sent: Uploaded = upload_folder(folder, storage=storage, prefix_parts=(), env=env, listener=listener)
     note.unlink()  # first: without it, what is left of the folder is not taken for a whole model
     shutil.rmtree(folder)
-    return Merged(**{**vars(found), "place": sent.uri, "notices": (*found.notices, *sent.notices)})
+    warnings = [one for one in sent.notices if isinstance(one, Warned)]
+    notices = [one for one in sent.notices if not isinstance(one, Warned)]
+    said = {"warnings": (*found.warnings, *warnings), "notices": (*found.notices, *notices)}
+    return Merged(**{**vars(found), "place": sent.uri, **said})
 
 
 def _key(target: Target, uri: str, how: How) -> str:

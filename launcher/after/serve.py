@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from ..runs.cache import is_hub_id, snapshots
 from ..runs.run_dir import expanded
 
 _TEMPLATE: Final = "chat_template.jinja"
+_TOKEN: Final = "HF_TOKEN"
 # What Ollama's import knows: of an adapter's base, and of a whole model.
 _OLLAMA_ADAPTERS: Final[tuple[str, ...]] = ("LlamaForCausalLM", "MistralForCausalLM", "GemmaForCausalLM", "Gemma2ForCausalLM")
 _OLLAMA_MODELS: Final[tuple[str, ...]] = (
@@ -46,11 +47,12 @@ class How:
 
 @dataclass(frozen=True)
 class Serving:
-    """``text``: what is printed; ``argv``: what --run starts, None where the text is for another program."""
+    """``text``: what is printed; ``argv``: what --run starts, None where the text is for another program; ``token``: of the hub."""
 
     text: str
     argv: tuple[str, ...] | None
     notices: tuple[str, ...]
+    token: str | None = field(default=None, repr=False)
 
     def run(self) -> None:
         """Replaces this process by the server; raises LauncherError where its program is not installed."""
@@ -59,7 +61,8 @@ class Serving:
         if shutil.which(self.argv[0]) is None:
             hint = {"vllm": "pip install vllm, or serve in a container: --backend docker"}.get(self.argv[0], "install it")
             raise LauncherError(f"{self.argv[0]} not found\n    hint:     {hint}")
-        os.execvp(self.argv[0], self.argv)
+        token = {} if self.token is None else {_TOKEN: self.token}
+        os.execvpe(self.argv[0], self.argv, {**os.environ, **token})
 
 
 def serve(target: Target, how: How) -> Serving:
@@ -77,9 +80,13 @@ def serve(target: Target, how: How) -> Serving:
         from ..backends.docker.serving import command
 
         argv = command(served, how.image or IMAGE, env, hub=_hub(env))
-        return Serving(_lines(argv), argv, (*notices, *_unpinned(how)))
-    argv = ("vllm", *served.arguments)
-    return Serving(_lines(argv), argv, notices)
+        notices = (*notices, *_unpinned(how))
+    else:
+        argv = ("vllm", *served.arguments)
+    token = None if served.model.startswith("/") else env.get(_TOKEN) or None
+    if token is not None and _TOKEN not in os.environ:
+        notices = (*notices, f"{_TOKEN} is in .env alone: --run passes it on; export it for the printed command")
+    return Serving(_lines(argv), argv, notices, token)
 
 
 def served_by_vllm(target: Target, how: How, env: Mapping[str, str]) -> Served:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +112,8 @@ def job_of(target: Target, verb: str, caller: Mapping[str, str], gpus: int | Non
 
     there = gpus_there(caller) if gpus is None else gpus
     alone = _alone(target.settings, min(1, there), caller)
-    return plan(alone, run=new_run_name(f"{verb}-{target.name}"[:70]), key=verb, gpus_there=there)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", target.name)  # a folder's may have letters that a container's may not
+    return plan(alone, run=new_run_name(f"{verb}-{name}"[:70]), key=verb, gpus_there=there)
 
 
 def _alone(experiment: Experiment, gpus: int, caller: Mapping[str, str]) -> Experiment:

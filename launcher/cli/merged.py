@@ -6,6 +6,7 @@ import json
 
 import click
 
+from ..errors import Warned
 from .options import json_option, namespace_option
 from .screen import complain, facts, notices, say, this_launcher
 from .storage import drawn
@@ -36,7 +37,7 @@ def merge(name: str, output: str, dtype: str | None, no_compare: bool, backend: 
     if as_json:
         click.echo(json.dumps(done.json(), indent=2))
         return
-    notices(done.notices, err=True)
+    notices([*map(Warned, done.warnings), *done.notices], err=True)
     say(f"Merged {done.name} into {done.place}")
     facts(
         {

@@ -3,7 +3,7 @@
     python -m trainer.after.merge TARGET FOLDER '{"dtype": "bfloat16" | null, "compare": true}'
 
 FOLDER exists and is empty. The answer is {"base", "dtype", "tensors", "changed", "bytes", "agreement": {…} | null, "said",
-"notices"}. The base's config, tokenizer and generation settings are copied; the adapter's own tokenizer wins.
+"warnings", "notices"}. The base's config, tokenizer and generation settings are copied; the adapter's own tokenizer wins.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from launcher.data.pair import Pair
-from launcher.errors import LauncherError, Warned
+from launcher.errors import LauncherError
 from launcher.experiment.schema import Experiment
 from launcher.job.model import TOKENIZER_FILES
 from launcher.job.target import Target
@@ -73,7 +73,8 @@ def merged(target: Target, out: Path, dtype: str | None, *, compare: bool, cache
         "bytes": outcome.bytes,
         "agreement": None if found is None else found.json(),
         "said": None if found is None else str(found),
-        "notices": _notices(target, outcome),
+        "warnings": _warnings(target),
+        "notices": _notices(outcome),
     }
 
 
@@ -200,16 +201,18 @@ def _compared(
     return found
 
 
-def _notices(target: Target, outcome: Outcome) -> list[str]:
-    found: list[str] = []
+def _warnings(target: Target) -> list[str]:
     h = target.settings.hyperparameters
-    if h.load_in_4bit or h.load_in_8bit:
-        bits = 4 if h.load_in_4bit else 8
-        what = f"trained on {bits}-bit weights, merged into 16-bit ones: log-probabilities differ from those of the run"
-        found.append(Warned(what))
-    if outcome.untied:
-        found.append("the adapter changes one of two tied embeddings: both are written, and tie_word_embeddings is false")
-    return found
+    if not (h.load_in_4bit or h.load_in_8bit):
+        return []
+    bits = 4 if h.load_in_4bit else 8
+    return [f"trained on {bits}-bit weights, merged into 16-bit ones: log-probabilities differ from those of the run"]
+
+
+def _notices(outcome: Outcome) -> list[str]:
+    if not outcome.untied:
+        return []
+    return ["the adapter changes one of two tied embeddings: both are written, and tie_word_embeddings is false"]
 
 
 def _beside(folder: Path) -> list[Path]:

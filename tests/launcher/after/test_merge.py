@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from launcher.after import merge as merging
 from launcher.after.merge import How, Merged, merge, whole
+from launcher.cli import launcher
 from launcher.errors import UsageError
 from launcher.job.target import Target
 from launcher.runs.cache import cache_root
@@ -98,6 +100,28 @@ def test_whole_weights_have_nothing_to_merge(here: Path) -> None:
         merge(target(here, full_finetuning=True), "out", How(), print, listen)
 
 
+class Answering:
+    """A tool whose process merges nothing and answers as one that did."""
+
+    def __init__(self, found: Target):
+        self.target = found
+
+    def ask(self, module: str, args: list[str], **_: Any) -> Any:
+        Path(args[0], "model.safetensors").write_bytes(b"weights")
+        counts = {"base": "b", "dtype": "bfloat16", "tensors": 1, "changed": 1, "bytes": 7, "agreement": None, "said": None}
+        return {**counts, "warnings": ["trained on 4-bit weights"], "notices": ["both are written"]}
+
+
+def test_what_makes_the_merged_model_worse_is_printed_as_a_warning(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = target(here)
+    monkeypatch.setattr(merging, "tool", lambda *_: Answering(found))
+    done = CliRunner().invoke(launcher, ["merge", str(found.folder), "-o", "out"], catch_exceptions=False)
+    assert [line for line in done.stderr.splitlines() if ": " in line] == [
+        "warning: trained on 4-bit weights",
+        "notice: both are written",
+    ]
+
+
 def test_a_merge_whose_upload_failed_is_uploaded_by_the_next_one(
     here: Path, moto: MotoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +132,7 @@ def test_a_merge_whose_upload_failed_is_uploaded_by_the_next_one(
     folder = cache_root(os.environ) / "merged" / merging._key(found, "s3://models/team/chat", How())
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights")
-    done = Merged("one", str(folder), "base", "bfloat16", 1, 1, 7, None, None, ())
+    done = Merged("one", str(folder), "base", "bfloat16", 1, 1, 7, None, None, (), ())
     folder.with_suffix(".json").write_text(json.dumps(vars(done)))
     told: list[str] = []
     sent = merge(found, "s3://models/team/chat", How(), told.append, listen)
@@ -129,7 +153,7 @@ def test_a_merge_that_was_killed_while_its_uploaded_folder_was_removed_is_not_up
     folder = cache_root(os.environ) / "merged" / merging._key(found, "s3://models/team/chat", How())
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights")
-    done = Merged("one", str(folder), "base", "bfloat16", 1, 1, 7, None, None, ())
+    done = Merged("one", str(folder), "base", "bfloat16", 1, 1, 7, None, None, (), ())
     folder.with_suffix(".json").write_text(json.dumps(vars(done)))
 
     def killed(folder: Path, **_: Any) -> None:

@@ -210,3 +210,16 @@ def test_the_server_replaces_the_launcher_s_process(here: Path) -> None:
     env = {**os.environ, "PATH": f"{here}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [sys.executable, "-m", "launcher", "serve", str(found.folder), "--run"]
     assert subprocess.run(argv, env=env, cwd=here, capture_output=True, text=True, check=True).stdout == "serve --lora-modules\n"
+
+
+def test_the_server_has_the_hub_s_token_of_the_env_file(here: Path) -> None:
+    (here / "docker").write_text("#!/bin/sh\necho $HF_TOKEN\n")
+    (here / "docker").chmod(0o755)
+    (here / ".env").write_text("HF_TOKEN=hf_of_the_file\n")
+    found = target(here, model_name="Qwen/Qwen3-0.6B")
+    serving = serve(found, How(backend="docker"))
+    assert "hf_of_the_file" not in serving.text + repr(serving)
+    assert serving.notices[-1] == "HF_TOKEN is in .env alone: --run passes it on; export it for the printed command"
+    env = {**os.environ, "PATH": f"{here}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path)}
+    argv = [sys.executable, "-m", "launcher", "serve", str(found.folder), "--backend", "docker", "--run"]
+    assert subprocess.run(argv, env=env, cwd=here, capture_output=True, text=True, check=True).stdout == "hf_of_the_file\n"

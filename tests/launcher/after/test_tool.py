@@ -170,6 +170,13 @@ def test_a_container_of_a_whole_model_mounts_it_once(here: Path) -> None:
     assert [mount.target for mount in made.mounts] == ["/dpo/cache", "/dpo/target/model"]
 
 
+def test_a_folder_whose_name_no_container_may_have_is_worked_with(here: Path) -> None:
+    (here / "mein Modell").mkdir()
+    (here / "mein Modell" / "config.json").write_text("{}")
+    made = container(Target.of(here / "mein Modell"), here, {"HOME": str(here)})
+    assert made.name.startswith("dpo-score-mein-Modell-")
+
+
 def test_a_file_that_would_hide_the_images_own_is_refused(here: Path) -> None:
     with pytest.raises(ExperimentError, match=r"/opt/new\.csv: would hide files of the image in a container"):
         container(target(here), here, {"HOME": str(here)}, reads=["/opt/new.csv"])

@@ -74,7 +74,7 @@ def test_a_merged_run_has_its_tokenizer_its_template_and_the_base_s_settings(
     assert (answer["dtype"], answer["changed"], answer["base"]) == ("bfloat16", 14, str(tiny_model))
     assert answer["agreement"]["answers"] == 8  # of the run's first four pairs
     assert answer["agreement"]["mean"] < answer["agreement"]["limit"] < 0.1
-    assert answer["notices"] == []
+    assert (answer["warnings"], answer["notices"]) == ([], [])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -122,7 +122,7 @@ def test_an_adapter_of_a_quantised_training_is_merged_with_a_warning(run: RunDir
     shutil.copytree(run.path, folder)
     (folder / "experiment.json").write_text(make_experiment(r=4, load_in_4bit=True).model_dump_json())
     answer = merged(Target.of(folder), tmp_path / "out")
-    assert [str(notice) for notice in answer["notices"]] == [
+    assert answer["warnings"] == [
         "trained on 4-bit weights, merged into 16-bit ones: log-probabilities differ from those of the run"
     ]
 
