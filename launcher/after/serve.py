@@ -47,7 +47,7 @@ class How:
 
 @dataclass(frozen=True)
 class Serving:
-    """``text``: what is printed; ``argv``: what --run starts, None where another program takes the text; ``token``: of the hub."""
+    """``text``: what is printed; ``argv``: what --run starts, None where another program takes it; ``token``: of the hub."""
 
     text: str
     argv: tuple[str, ...] | None
