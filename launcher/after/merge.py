@@ -75,8 +75,8 @@ def _into_folder(target: Target, folder: Path, how: How, say: Say) -> Merged:
     place = tool(target, how.backend, "merge", say)
     with whole(folder) as aside:
         answer = _asked(place, aside, how)
-    said = {kind: tuple(answer.pop(kind)) for kind in ("warnings", "notices")}
-    return Merged(target.name, str(folder), **answer, **said)
+    warnings, notices = (tuple(answer.pop(kind)) for kind in ("warnings", "notices"))
+    return Merged(target.name, str(folder), warnings=warnings, notices=notices, **answer)
 
 
 def _asked(place: Tool, aside: Path, how: How) -> dict[str, Any]:
