@@ -71,6 +71,7 @@ def test_what_render_prints(name, made):
         ({"datasets_path": "~/b"}, ("/dpo/runs", "/dpo/data"), {"/dpo/home/b": "/home/you/b"}),
         ({"datasets_path": "/srv/b"}, ("/dpo/runs", "/dpo/data"), {"/srv/b": "/srv/b"}),
         ({"model_name": "./model"}, ("/dpo/runs", "/dpo/data"), {"/dpo/data/model": "/home/you/p/model"}),
+        ({"adapter": "a/model-sft"}, ("/dpo/runs", "/dpo/data"), {"/dpo/data/a/model-sft": "/home/you/p/a/model-sft"}),
         ({"hyperparameters": {"model_output_dir": "../out"}}, ("/dpo/runs/p", "/dpo/data"), {"/dpo/runs/out": "/home/you/out"}),
     ],
 )

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from launcher.backends.kubernetes.render.local import look
-from launcher.backends.kubernetes.render.placement import SMALL, Local
-from launcher.errors import LauncherError
+from launcher.backends.kubernetes.render.placement import SMALL, Local, place
+from launcher.errors import ExperimentError, LauncherError
 from launcher.experiment.schema import Experiment
 
 
@@ -90,3 +90,21 @@ def test_a_file_that_may_not_be_read_is_named() -> None:
                 look(experiment(), Path(folder))
         finally:
             os.seteuid(before)
+
+
+def test_an_adapter_to_start_from_is_staged_as_the_model_is(home: Path) -> None:
+    adapter = home / "adapters" / "sft"
+    adapter.mkdir(parents=True)
+    (adapter / "adapter_config.json").write_text("{}")
+    local = look(experiment(model_name="me/base", adapter="adapters/sft"), home)
+    assert local.model is None
+    assert local.adapter is not None
+    assert local.adapter.files == {"adapter_config.json": 2}
+    placed = place(experiment(model_name="me/base", adapter="adapters/sft"), local)
+    (staged,) = [one for one in placed.staged if one.setting == "adapter"]
+    assert placed.experiment.adapter == staged.target == f"/dpo/cache/staged/{local.adapter.digest}/sft"
+    assert (
+        place(experiment(model_name="me/base", adapter="me/sft@v1"), look(experiment(), home)).experiment.adapter == "me/sft@v1"
+    )
+    with pytest.raises(ExperimentError, match="adapter: not a path in a pod"):
+        place(experiment(model_name="me/base", adapter="/dpo/elsewhere"), local)
