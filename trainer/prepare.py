@@ -42,7 +42,7 @@ from .inputs.clock import Clock, day_of_run
 from .inputs.data import read_data
 from .inputs.model import Precision, choose_precision, load_tokenizer, weights_size
 from .inputs.reach import Reach, check_reach, read_from
-from .inputs.recorded import check_recorded_data, check_recorded_model, recorded_base
+from .inputs.recorded import check_recorded_adapter, check_recorded_data, check_recorded_model, recorded_base, recorded_commit
 from .inputs.skeleton import examined
 from .inputs.started import load_start, rounding
 from .inputs.starting import Located, Start, locate
@@ -159,7 +159,8 @@ def find_model(rank: Rank) -> tuple[Rank, Located]:
     Where only the run could know the pair, its folder gets it too.
     """
     run, roots = rank.run, rank.roots
-    located = locate(rank.experiment, roots.data, roots.cache, first=rank.first, waiting=rank.waiting)
+    places: dict[str, Any] = {"first": rank.first, "waiting": rank.waiting, "commit": recorded_commit(run)}
+    located = locate(rank.experiment, roots.data, roots.cache, **places)
     if rank.first and located.experiment != rank.experiment:
         with suppress(OSError):  # it is the same at the next attempt
             write_whole(run.experiment, located.experiment.model_dump_json(indent=2) + "\n")
@@ -334,6 +335,8 @@ def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
         check_base(checkpoint, identity)
     made_of = {"identity": identity, "revision": revision(inputs.path, model_cache_dir=hub)}
     another = check_recorded_model(rank.run, made_of)
+    if inputs.start is not None:
+        another += check_recorded_adapter(rank.run, inputs.start.json())
     if rank.first:
         rank.run.update_record(model=made_of)
         notices(another)

@@ -143,6 +143,8 @@ class Repetition:
         """What the new run's record holds from its first moment: what it must be made of, which the trainer checks, too."""
         record = self.recorded.record
         again = {"of": self.run.name, "anyway": self.anyway, "data": record.get("data"), "model": record.get("model")}
+        if record.get("adapter", {}).get("sha256"):
+            again["adapter"] = {key: record["adapter"].get(key) for key in ("name", "sha256", "revision")}
         day = {"template_date": record["template_date"]} if record.get("template_date") else {}
         return MappingProxyType({"again": again, **day})
 

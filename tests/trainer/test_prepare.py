@@ -30,11 +30,11 @@ def dated(tmp_path: Path, tiny_model: Path) -> Path:
 
 def prepared(root: Path, run: RunDir, experiment: Experiment) -> Any:
     """What a run is made of, as a rank finds it."""
-    from trainer.prepare import Rank, Roots, prepare_inputs
+    from trainer.prepare import Rank, Roots, find_model, prepare_inputs
     from trainer.processes.machine import Device
 
     device = Device(cuda=False, bf16=False, rank=0, world=1)
-    return prepare_inputs(Rank(run, experiment, Roots(root, root, root / "cache"), StopRequest(), 1, device))
+    return prepare_inputs(*find_model(Rank(run, experiment, Roots(root, root, root / "cache"), StopRequest(), 1, device)))
 
 
 def checkpoint(run: RunDir, made_of: dict[str, Any]) -> Path:

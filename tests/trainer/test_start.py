@@ -318,6 +318,9 @@ def test_an_adapter_of_the_hub_is_pinned_by_its_revision_and_may_be_named_as_the
         assert (start.revision, start.json()["revision"]) == (commit * 40,) * 2
         assert start.folder == hub / "snapshots" / (commit * 40)
         assert locate(experiment, tmp_path, tmp_path / "cache", first=True).experiment.hyperparameters.r == rank
+    again = locate(experiment, tmp_path, tmp_path / "cache", first=True, commit="a" * 40).start
+    assert again is not None
+    assert again.revision == "a" * 40, "main has moved since the run was started"
     as_model = make_experiment(experiment={"model_name": "me/sft"}, model_cache_dir=str(tmp_path / "hub"))
     located = locate(as_model, tmp_path, tmp_path / "cache", first=True)
     assert (located.experiment.model_name, located.experiment.adapter, located.path) == (

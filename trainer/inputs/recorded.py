@@ -60,6 +60,26 @@ def check_recorded_model(run: RunDir, found: Mapping[str, Any]) -> list[str]:
     return [Warned(f"other base weights than those of {again['of']}: recorded {then}, found {now}")]
 
 
+def recorded_commit(run: RunDir) -> str | None:
+    """The commit of the hub's adapter that this run, or the run that it repeats, started from, also where a newer one exists."""
+    record = run.read_record()
+    found = [made.get("adapter") or {} for made in (record, record.get("again") or {})]
+    return next((str(one["revision"]) for one in found if one.get("revision")), None)
+
+
+def check_recorded_adapter(run: RunDir, found: Mapping[str, Any]) -> list[str]:
+    """The same of the files of the adapter that the training starts from, ``found``: its entry in the record."""
+    again = run.read_record().get("again") or {}
+    recorded = again.get("adapter") or {}
+    if not recorded or recorded["sha256"] == found["sha256"]:
+        return []
+    what = f"other files of the adapter than those of {again['of']}"
+    then, now = (", ".join(f"{name} {sha256[:12]}" for name, sha256 in made["sha256"].items()) for made in (recorded, found))
+    if not again.get("anyway"):
+        raise ExperimentError(Mistake("adapter", what, then, now, f"restore the files of {recorded['name']}"))
+    return [Warned(f"{what}: recorded {then}, found {now}")]
+
+
 def _named(made: Mapping[str, Any]) -> str:
     commit = made.get("revision")
     return f"weights {str(made['identity'])[:12]}" + (f" (revision {commit[:12]})" if commit else "")

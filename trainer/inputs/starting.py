@@ -76,8 +76,18 @@ class Located:
         return self.path
 
 
-def locate(experiment: Experiment, data_root: Path, cache: Path, *, first: bool, waiting: Waiting = AT_ONCE) -> Located:
+def locate(
+    experiment: Experiment,
+    data_root: Path,
+    cache: Path,
+    *,
+    first: bool,
+    waiting: Waiting = AT_ONCE,
+    commit: str | None = None,
+) -> Located:
     """The model and the adapter of ``experiment``, downloaded where they are not on this disk.
+
+    ``commit``: of a hub id that pins none, where the run has started from it before.
 
     An adapter that is given as ``model_name`` is taken apart. Raises ExperimentError where there is no such adapter, or it does
     not fit the experiment, and what ``model_path`` and the hub's client raise.
@@ -93,7 +103,7 @@ def locate(experiment: Experiment, data_root: Path, cache: Path, *, first: bool,
     name = experiment.adapter
     if name is None:
         return Located(experiment, path)
-    folder, revision = _folder(experiment, name, data_root, cache, **places)
+    folder, revision = _folder(experiment, name, data_root, cache, commit, **places)
     check_files(name, folder)
     config = AdapterConfig.read(name, folder / ADAPTER)
     check_merge(experiment, config)
@@ -125,7 +135,7 @@ def _adapter_at(experiment: Experiment, path: str) -> AdapterConfig | None:
 
 
 def _folder(
-    experiment: Experiment, name: str, data_root: Path, cache: Path, *, first: bool, waiting: Waiting
+    experiment: Experiment, name: str, data_root: Path, cache: Path, commit: str | None, *, first: bool, waiting: Waiting
 ) -> tuple[Path, str | None]:
     """(the adapter's folder, the commit of a hub id)."""
     local = data_root / expanded(name)
@@ -133,7 +143,8 @@ def _folder(
         return local, None
     if name.startswith("s3://"):
         return _from_bucket(experiment, name, cache, first=first, waiting=waiting), None
-    identity, revision = split_revision(name)
+    identity, pinned = split_revision(name)
+    revision = pinned or commit
     hub = experiment.hyperparameters.model_cache_dir
     files = [ADAPTER, *WEIGHTS, *_TOKENIZER]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -197,7 +198,7 @@ def test_on_a_gpu_the_weights_are_16_bit(make_experiment: Callable[..., Experime
 
 
 @pytest.mark.parametrize("kind", ["folder", "beside whole weights", "hub id"])
-def test_an_adapter_is_refused_before_anything_is_loaded(
+def test_an_adapter_as_the_model_is_taken_apart_and_one_beside_weights_is_refused_before_anything_is_loaded(
     make_experiment: Callable[..., Experiment],
     new_run: Callable[[Path, Experiment, str], RunDir],
     tiny_model: Path,
@@ -224,8 +225,12 @@ def test_an_adapter_is_refused_before_anything_is_loaded(
     run = new_run(tmp_path, experiment, "run")
     with pytest.raises(ExperimentError) as caught:
         train(run, experiment, Roots(tmp_path, tmp_path, tmp_path / "cache"), StopRequest(), attempt=1)
-    what = "holds an adapter beside its weights" if kind == "beside whole weights" else "is an adapter, not a whole model"
-    assert str(caught.value).startswith(f"model_name: {name} {what}\n")
+    if kind != "beside whole weights":
+        assert str(caught.value).startswith("model_name: cannot load the tokenizer of me/base\n"), "its base, which is not here"
+        recorded = json.loads(run.experiment.read_text())
+        assert (recorded["model_name"], recorded["adapter"], run.read_record()["model_name"]) == ("me/base", name, "me/base")
+        return
+    assert str(caught.value).startswith(f"model_name: {name} holds an adapter beside its weights\n")
     assert "\n    found:    adapter_config.json for base model me/base\n    hint:     " in str(caught.value)
 
 
@@ -257,14 +262,14 @@ def test_wrong_targets_are_told_before_the_weights_are_loaded(
 
 def test_a_disk_that_is_full_or_fails_is_not_the_experiment_s_mistake(make_experiment: Callable[..., Experiment]) -> None:
     """As the hub's client raises it while it downloads, or safetensors while it reads."""
-    from trainer.inputs.model import _not_loaded
+    from trainer.inputs.model import not_loaded
 
     experiment = make_experiment(experiment={"model_name": "some-org/some-model"})
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "hub/blobs/1")
-    found = _not_loaded(experiment, "model", full)
+    found = not_loaded(experiment, "model", full)
     why = "the disk is full: hub/blobs/1; make room, then resume from the last checkpoint"
     assert (type(found), str(found)) == (LauncherError, f"cannot load the model of some-org/some-model: {why}")
     broken = OSError("Unable to load weights")
     broken.__cause__ = RuntimeError("I/O error: Input/output error (os error 5)")
-    assert type(_not_loaded(experiment, "model", broken)) is LauncherError
-    assert type(_not_loaded(experiment, "model", OSError("no file named model.safetensors"))) is ExperimentError
+    assert type(not_loaded(experiment, "model", broken)) is LauncherError
+    assert type(not_loaded(experiment, "model", OSError("no file named model.safetensors"))) is ExperimentError

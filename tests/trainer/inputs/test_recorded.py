@@ -8,7 +8,7 @@ import pytest
 from launcher.data.pairs import Pairs, Source
 from launcher.errors import DataError, ExperimentError, Warned
 from launcher.runs.run_dir import RunDir
-from trainer.inputs.recorded import check_recorded_data, check_recorded_model
+from trainer.inputs.recorded import check_recorded_adapter, check_recorded_data, check_recorded_model
 
 SOURCE = {"role": "train", "name": "data/train.csv", "sha256": "a" * 64, "rows": 3}
 
@@ -41,6 +41,20 @@ def test_a_repetition_trains_the_recorded_weights_only(tmp_path: Path) -> None:
         "    expected: weights aaaaaaaaaaaa (revision cccccccccccc)",
         "    found:    weights bbbbbbbbbbbb (revision dddddddddddd)",
         "    hint:     restore the model's files",
+    ]
+
+
+def test_a_repetition_starts_from_the_recorded_files_of_the_adapter_only(tmp_path: Path) -> None:
+    files = {"adapter_model.safetensors": "a" * 64}
+    run = run_of(tmp_path, adapter={"name": "me/sft", "sha256": files})
+    assert check_recorded_adapter(run, {"sha256": files}) == []
+    with pytest.raises(ExperimentError) as caught:
+        check_recorded_adapter(run, {"sha256": {"adapter_model.safetensors": "b" * 64}})
+    assert str(caught.value).splitlines() == [
+        "adapter: other files of the adapter than those of first",
+        "    expected: adapter_model.safetensors aaaaaaaaaaaa",
+        "    found:    adapter_model.safetensors bbbbbbbbbbbb",
+        "    hint:     restore the files of me/sft",
     ]
 
 
