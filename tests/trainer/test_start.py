@@ -345,3 +345,27 @@ def test_an_adapter_of_another_model_is_refused_with_both_names(
     experiment = make_experiment(experiment={"datasets_path": str(few_pairs), "adapter": str(other)}, max_steps=1)
     with pytest.raises(ExperimentError, match=f"adapter: the adapter {other} does not fit the model {experiment.model_name}"):
         train_in(tmp_path, new_run(tmp_path, experiment, "other-model"), experiment)
+
+
+def test_python_takes_the_keys_by_the_schema(sft: Path, tiny_model: Path, few_pairs: Path) -> None:
+    from trainer import DPOTrainer
+
+    trainer = DPOTrainer(model_name=str(tiny_model), datasets_path=str(few_pairs), adapter=str(sft), adapter_mode="merge")
+    assert (trainer.experiment.adapter, trainer.experiment.adapter_mode) == (str(sft), "merge")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("bits", ["load_in_4bit", "load_in_8bit"])
+@pytest.mark.parametrize("mode", ["continue", "merge"])
+def test_on_a_gpu_quantised_weights_start_from_an_adapter(
+    tmp_path: Path, make_experiment: Make, few_pairs: Path, sft: Path, new_run: NewRun, bits: str, mode: str
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    about = {"datasets_path": str(few_pairs), "adapter": str(sft), "adapter_mode": mode}
+    experiment = make_experiment(experiment=about, max_steps=2, **{bits: True})
+    run = new_run(tmp_path, experiment, f"{bits}-{mode}")
+    train_in(tmp_path, run, experiment)
+    assert events(run, "train")[0]["loss"] == pytest.approx(math.log(2), abs=0.05)
+    verified = run.read_record()["result"]["verified"]
+    assert verified["largest_logp_difference"] == 0.0
+    assert ("joined_logp_difference" in verified) == (mode == "merge")
