@@ -346,10 +346,10 @@ def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
             covered = loaded.wanted.covered(trainer.model)
             say(covered.sentence)
             notices(covered.notices)
-            rank.run.update_record(adapter=covered.json())
-        if inputs.start is not None:
-            known = rank.run.read_record().get("adapter") or {}
-            rank.run.update_record(adapter={**known, **inputs.start.json()})
+        known = {} if loaded.wanted is None else covered.json()
+        started = {} if inputs.start is None else inputs.start.json()
+        if known or started:  # at once: a resume reads which commit of the adapter it was
+            rank.run.update_record(adapter={**known, **started})
     reference = identity if inputs.start is None else started_identity(identity, inputs.start.identity)
     return Ready(trainer, stopper, health, log, identity, reference, loaded.rows, step)
 

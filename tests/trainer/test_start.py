@@ -369,3 +369,23 @@ def test_on_a_gpu_quantised_weights_start_from_an_adapter(
     verified = run.read_record()["result"]["verified"]
     assert verified["largest_logp_difference"] == 0.0
     assert ("joined_logp_difference" in verified) == (mode == "merge")
+
+
+def test_an_adapter_that_is_trained_on_names_the_base_of_this_run_and_no_path_of_the_one_before(
+    tmp_path: Path, make_experiment: Make, sft: Path, tiny_model: Path
+) -> None:
+    import torch
+
+    from trainer.inputs.model import Precision
+    from trainer.inputs.started import load_start
+    from trainer.inputs.starting import locate
+
+    folder = shutil.copytree(sft, tmp_path / "sft")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    about = {"base_model_name_or_path": "/home/alice/models/llama", "revision": "theirs"}
+    (folder / "adapter_config.json").write_text(json.dumps({**config, **about}))
+    located = locate(make_experiment(experiment={"adapter": str(folder)}), tmp_path, tmp_path / "cache", first=True)
+    precision = Precision(torch.float32, bf16=False, fp16=False)
+    load_start(located.experiment, located.path, precision, located.start, cuda=False).save_pretrained(tmp_path / "out")
+    saved = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert (saved["base_model_name_or_path"], saved["revision"]) == (str(tiny_model), None)

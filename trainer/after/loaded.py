@@ -11,13 +11,14 @@ from typing import Any, Final
 import torch
 from peft import PeftModel
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from launcher.experiment.schema import Experiment
 from launcher.job.model import TOKENIZER_FILES
 from launcher.job.target import Target
 
 from ..inputs.model import Precision, choose_precision, load_model, load_tokenizer, weights_size
-from ..inputs.recorded import recorded_base
+from ..inputs.recorded import recorded_base, recorded_commit
 from ..inputs.started import load_start, put
 from ..inputs.starting import Start, locate
 from ..output import notices, stage
@@ -119,11 +120,13 @@ def find(folder: Path, cache: Path, *, masters: bool = False, with_start: bool =
     ``Target.of``, ``recorded_base`` and ``load_tokenizer`` raise.
     """
     target = Target.of(folder)
-    experiment = target.settings
-    device = Device.here(experiment.hyperparameters.gpu_memory_utilization)
+    device = Device.here(target.settings.hyperparameters.gpu_memory_utilization)
+    experiment, said = _fitting(target.settings, device)
+    notices(said)
     precision = choose_precision(experiment.hyperparameters, cuda=device.cuda, bf16=device.bf16, is_sharded=not masters)
     wanted = experiment if with_start else experiment.model_copy(update={"adapter": None})
-    located = locate(wanted, Path(), cache, first=True)
+    commit = None if target.run is None else recorded_commit(target.run)
+    located = locate(wanted, Path(), cache, first=True, commit=commit)
     path = located.path
     if target.run is not None:  # its adapter fits the commit that it was trained on
         path, said = recorded_base(target.run, experiment, path)
@@ -136,6 +139,26 @@ def find(folder: Path, cache: Path, *, masters: bool = False, with_start: bool =
 def load(folder: Path, cache: Path) -> Loaded:
     """The weights in ``folder``, in the precision of the training's step."""
     return find(folder, cache).load()
+
+
+def _fitting(experiment: Experiment, device: Device) -> tuple[Experiment, list[str]]:
+    """``experiment`` without what the training's machine had and this one lacks, and notices: nobody can change a run that is
+    done.
+    """
+    h = experiment.hyperparameters
+    lacking = []
+    if (h.torch_dtype == "float16" and not device.cuda) or (h.torch_dtype == "bfloat16" and device.cuda and not device.bf16):
+        lacking.append("torch_dtype")
+    attention = h.attn_implementation or ""
+    if attention.startswith("flash_attention") and not (
+        is_flash_attn_3_available() if "3" in attention else is_flash_attn_2_available()
+    ):
+        lacking.append("attn_implementation")
+    if not lacking:
+        return experiment, []
+    defaults = {name: type(h).model_fields[name].get_default(call_default_factory=True) for name in lacking}
+    said = [f"{name}: {getattr(h, name)} is not possible here; computed without it" for name in lacking]
+    return experiment.model_copy(update={"hyperparameters": h.model_copy(update=defaults)}), said
 
 
 def _tokenizer(target: Target, experiment: Experiment, path: str) -> PreTrainedTokenizerBase:

@@ -103,9 +103,9 @@ def _base_folder(target: Target, cache: Path) -> Path:
 
 
 def _plain(experiment: Experiment) -> Experiment:
-    """The experiment with 16-bit weights: what is merged into."""
-    h = experiment.hyperparameters
-    return experiment.model_copy(update={"hyperparameters": h.model_copy(update={"load_in_4bit": False, "load_in_8bit": False})})
+    """The experiment with 16-bit weights, what is merged into, and an attention that computes in any precision."""
+    plain = {"load_in_4bit": False, "load_in_8bit": False, "attn_implementation": None}
+    return experiment.model_copy(update={"hyperparameters": experiment.hyperparameters.model_copy(update=plain)})
 
 
 def _check_disk(folder: Path, needed: int) -> None:

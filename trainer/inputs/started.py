@@ -93,7 +93,10 @@ def _put(model: Any, start: Start, *, is_trainable: bool) -> PeftModel:
     is_wide = not (is_sharded() and any(is_spread(parameter) for parameter in model.parameters()))
     options = {"is_trainable": is_trainable, "autocast_adapter_dtype": is_wide or not is_trainable}
     with _fits(start):
-        return PeftModel.from_pretrained(model, str(start.folder), **options)
+        found = PeftModel.from_pretrained(model, str(start.folder), **options)
+    config = found.peft_config["default"]
+    config.base_model_name_or_path, config.revision = model.name_or_path, None  # not a path of whoever trained it before
+    return found
 
 
 def merged(model: PeftModel) -> Any:

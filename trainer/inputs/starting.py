@@ -87,7 +87,7 @@ def locate(
 ) -> Located:
     """The model and the adapter of ``experiment``, downloaded where they are not on this disk.
 
-    ``commit``: of a hub id that pins none, where the run has started from it before.
+    ``commit``: of a hub id, where the run has started from it before; its branch may have another one now.
 
     An adapter that is given as ``model_name`` is taken apart. Raises ExperimentError where there is no such adapter, or it does
     not fit the experiment, and what ``model_path`` and the hub's client raise.
@@ -144,7 +144,7 @@ def _folder(
     if name.startswith("s3://"):
         return _from_bucket(experiment, name, cache, first=first, waiting=waiting), None
     identity, pinned = split_revision(name)
-    revision = pinned or commit
+    revision = commit or pinned
     hub = experiment.hyperparameters.model_cache_dir
     files = [ADAPTER, *WEIGHTS, *_TOKENIZER]
 

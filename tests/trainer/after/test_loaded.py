@@ -6,8 +6,10 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
@@ -31,3 +33,23 @@ def test_the_base_of_a_run_is_that_of_the_commit_on_which_it_was_trained(
     run.experiment.write_text(experiment.model_dump_json())
     run.update_record(run="first", model={"identity": "c" * 64, "revision": trained_on})
     assert find(run.path, tmp_path / "cache").path == str(hub / "snapshots" / trained_on)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"torch_dtype": "float16"}, "torch_dtype: float16 is not possible here; computed without it"),
+        ({"attn_implementation": "flash_attention_2"}, "attn_implementation: flash_attention_2 is not possible here"),
+    ],
+)
+def test_a_run_of_a_machine_with_more_is_loaded_without_what_this_one_lacks(
+    tmp_path: Path, make_experiment: Callable[..., Experiment], settings: dict[str, str], said: str, capsys: Any
+) -> None:
+    run = RunDir(tmp_path / "first")
+    run.adapter.mkdir(parents=True)
+    run.experiment.write_text(make_experiment(full_finetuning=True, **settings).model_dump_json())
+    run.update_record(run="first")
+    found = find(run.path, tmp_path / "cache")
+    assert found.precision.weights == torch.float32
+    assert found.experiment.hyperparameters.attn_implementation is None
+    assert said in " ".join(capsys.readouterr().out.split())

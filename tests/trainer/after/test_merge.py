@@ -117,6 +117,13 @@ def test_an_adapter_without_a_run_is_compared_on_short_sentences(run: RunDir, tm
     assert answer["agreement"]["answers"] == 2 * len(agreement.PLAIN)
 
 
+def test_the_comparison_does_not_need_the_attention_of_the_training(run: RunDir, tmp_path: Path, make_experiment: Make) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run.path, folder)
+    (folder / "experiment.json").write_text(make_experiment(r=4, attn_implementation="flash_attention_2").model_dump_json())
+    assert merged(Target.of(folder), tmp_path / "out")["agreement"]["answers"] == 8
+
+
 def test_an_adapter_of_a_quantised_training_is_merged_with_a_warning(run: RunDir, tmp_path: Path, make_experiment: Make) -> None:
     folder = tmp_path / "run"
     shutil.copytree(run.path, folder)
