@@ -34,7 +34,7 @@ def main() -> None:
     learn_environment()
     asked = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     with stage("importing torch and transformers", after=0):
-        from . import prepare  # noqa: F401 - what takes long is imported here, once for all experiments
+        from .prepare import inputs  # noqa: F401 - what takes long is imported here, once for all experiments
     answers = [answer(Experiment.model_validate(one["experiment"]), one["copy"], one.get("row")) for one in asked]
     write_whole(Path(sys.argv[2]), json.dumps(REDACTOR.value(answers)))
 
@@ -57,7 +57,7 @@ def _counted(experiment: Experiment, copy: Path | None, row: int | None) -> Mapp
     from .inputs.reach import check_reach, read_from
     from .inputs.skeleton import examined
     from .inputs.starting import locate
-    from .prepare import tokenize_all
+    from .prepare.inputs import tokenize_all
 
     cache, h = Path(os.environ["DPO_CACHE_ROOT"]), experiment.hyperparameters
     pairs = read_pairs(experiment, Reading(Path(), read_env(Path()), cache, copy, say))

@@ -32,17 +32,10 @@ from .inputs.adapter import module_names
 from .inputs.bucket import check_upload, upload_adapter
 from .inputs.model import load_model
 from .output import notices, say, stage
-from .prepare import (
-    Inputs,
-    Rank,
-    Ready,
-    Roots,
-    before_first_step,
-    find_model,
-    prepare_inputs,
-    prepare_model,
-    prepare_trainer,
-)
+from .prepare.inputs import Inputs, find_model, prepare_inputs
+from .prepare.model import prepare_model
+from .prepare.rank import Rank, Roots, before_first_step
+from .prepare.trainer import Ready, prepare_trainer
 from .processes.join import join
 from .processes.machine import Device, versions
 from .processes.peers import Peers

@@ -64,7 +64,7 @@ class Trained(os.PathLike[str]):
     def _loaded(self) -> tuple[Loaded, Prompted]:
         from .after.loaded import find
         from .after.prompted import Prompted
-        from .prepare import Roots
+        from .prepare.rank import Roots
 
         found = find(self.folder, Roots.from_environment().cache, with_start=True)
         return found.load(), Prompted.of(found)

@@ -109,11 +109,11 @@ def test_a_run_of_dpo_does_not_resume_from_a_checkpoint_of_sft(
 def test_all_weights_learn_answers_on_the_plain_path_without_a_second_copy_of_the_model(
     tmp_path: Path, make_experiment: Make, few_pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import trainer.prepare
+    import trainer.prepare.model
 
     loads: list[Any] = []
-    load = trainer.prepare.load_model
-    monkeypatch.setattr(trainer.prepare, "load_model", lambda *args, **kwargs: loads.append(args) or load(*args, **kwargs))
+    load = trainer.prepare.model.load_start
+    monkeypatch.setattr(trainer.prepare.model, "load_start", lambda *args, **kwargs: loads.append(args) or load(*args, **kwargs))
     settings = {**FOUR, "full_finetuning": True, "dpo_path": "plain", "max_steps": 2}
     experiment = make_experiment(experiment={**SFT, "datasets_path": str(few_pairs)}, **settings)
     run = run_of(tmp_path, experiment, "full")

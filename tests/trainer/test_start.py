@@ -109,7 +109,10 @@ def logps_64(folder: Path, adapters: list[Path], pairs: Any) -> Any:
 
 def started(root: Path, experiment: Experiment, mode: str) -> Any:
     """(the trainer of a run before its first step, its inputs), by the functions of a run."""
-    from trainer.prepare import Rank, Roots, find_model, prepare_inputs, prepare_model, prepare_trainer
+    from trainer.prepare.inputs import find_model, prepare_inputs
+    from trainer.prepare.model import prepare_model
+    from trainer.prepare.rank import Rank, Roots
+    from trainer.prepare.trainer import prepare_trainer
     from trainer.processes.machine import Device
 
     run = RunDir.of(root, "out", "tiny", experiment.model_folder, f"{mode}-apart")

@@ -158,9 +158,9 @@ def test_an_adapter_that_is_not_fresh_is_named(
 ) -> None:
     import torch
 
-    import trainer.prepare
+    import trainer.prepare.trainer
 
-    seeded = trainer.prepare.seed_adapter
+    seeded = trainer.prepare.trainer.seed_adapter
 
     def seed(model: Any, *numbers: int) -> None:
         seeded(model, *numbers)
@@ -169,5 +169,5 @@ def test_an_adapter_that_is_not_fresh_is_named(
                 if "lora_B" in name:
                     parameter.fill_(0.01)
 
-    monkeypatch.setattr(trainer.prepare, "seed_adapter", seed)
+    monkeypatch.setattr(trainer.prepare.trainer, "seed_adapter", seed)
     assert begin(tiny_model).endswith("; the adapter was not fresh: its weights already changed the model")

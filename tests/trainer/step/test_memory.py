@@ -175,7 +175,7 @@ class TestTheChoice:
         from launcher.runs.run_dir import RunDir
         from trainer.inputs.arguments import arguments
         from trainer.inputs.model import Precision
-        from trainer.prepare import _choose_rows
+        from trainer.prepare.model import _choose_rows
         from trainer.processes.machine import Device
 
         checkpoint = None

@@ -30,7 +30,8 @@ def dated(tmp_path: Path, tiny_model: Path) -> Path:
 
 def prepared(root: Path, run: RunDir, experiment: Experiment) -> Any:
     """What a run is made of, as a rank finds it."""
-    from trainer.prepare import Rank, Roots, find_model, prepare_inputs
+    from trainer.prepare.inputs import find_model, prepare_inputs
+    from trainer.prepare.rank import Rank, Roots
     from trainer.processes.machine import Device
 
     device = Device(cuda=False, bf16=False, rank=0, world=1)
