@@ -116,7 +116,7 @@ def submit_to_cluster(
     as_json: bool = False,
 ) -> int:
     """Submits a run and prints what was created; with ``follow`` returns the run's exit code at its end."""
-    from ..launch.submission import submit as submitted
+    from ..launch.submit import submit as submitted
 
     told = Told(as_json)
     done = submitted(choice, registry=registry, data_of=data_of, anyway=anyway, follows=follow, listener=told)

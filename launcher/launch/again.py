@@ -99,9 +99,9 @@ class Repetition:
         return replace(ready, facts=facts, notices=(*moved, *ready.notices, *warned))
 
     def submit(self, name: str | None, *, follows: bool, listener: Listener) -> Submission:
-        """The new run on the cluster. Raises NotRepeatable before it is asked, and what ``submission.submit`` raises."""
+        """The new run on the cluster. Raises NotRepeatable before it is asked, and what ``submit.submit`` raises."""
         from ..job.image import Image
-        from .submission import submit_job
+        from .submit import submit_job
 
         assert self.there is not None, "a run of a cluster"
         on, run = self.there

@@ -7,11 +7,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import UsageError
-from .submission import Listener, Submission, check_here, submit, submit_together
+from .rendered import Choice, cluster_job
+from .submission import Listener, Submission
+from .submit import check_here, submit
+from .submitting import Submitting, Together
 from .sweep import Point, Sweep, load_points
 
 if TYPE_CHECKING:
@@ -55,7 +59,7 @@ def submit_in_one_job(
 ) -> Submission | None:
     """Creates one Job for all points, ``parallel`` of which run at the same time; None where it exists.
 
-    Raises what ``load_points`` and ``submit_together`` raise, and UsageError for a name that others have.
+    Raises what ``load_points``, ``submit`` and ``render.together`` raise, and UsageError for a name that others have.
     """
     loaded = load_points(sweep)
     existing = _existing(sweep, loaded[0].experiment.launch.kubernetes.namespace)
@@ -65,7 +69,7 @@ def submit_in_one_job(
         raise UsageError(f"--name {sweep.name}: some of its runs exist ({', '.join(sorted(existing))}); choose another --name")
     choices = [(sweep.choice_of(point), sweep.note(point)) for point in sweep.points]
     _check(sweep, loaded, None, None)
-    return submit_together(choices, sweep.name, parallel, registry=registry, anyway=anyway, listener=listener)
+    return _submit_together(choices, sweep.name, parallel, registry=registry, anyway=anyway, listener=listener)
 
 
 def rendered_in_one_job(sweep: Sweep, parallel: int) -> KubernetesSpec:
@@ -75,6 +79,28 @@ def rendered_in_one_job(sweep: Sweep, parallel: int) -> KubernetesSpec:
 
     found = [rendered_for_cluster(sweep.choice_of(point), sweep.note(point)) for point in sweep.points]
     return together(sweep.name, parallel, [one.job for one in found], [cast("KubernetesSpec", one.spec) for one in found])
+
+
+def _submit_together(
+    choices: Sequence[tuple[Choice, Mapping[str, Any]]],
+    name: str,
+    parallel: int,
+    *,
+    registry: str | None,
+    anyway: bool,
+    listener: Listener,
+) -> Submission:
+    """Creates one Job for the sweep ``name``, with a pod for each of ``choices`` and its notes for the record."""
+    from ..experiment.files import read_env
+
+    caller, points = read_env(Path.cwd()), list[Any]()
+    for choice, notes in choices:
+        job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)
+        points.append((replace(job, notes=notes), loaded))
+    whole = Together(name, parallel, tuple(points))
+    job, loaded = points[0]
+    one = Submitting(job, loaded, caller, registry, anyway, False, is_named=True, told=listener, together=whole)
+    return one.submit(None)
 
 
 def _check(sweep: Sweep, loaded: Sequence[Loaded], data_of: str | None, copy: Path | None) -> dict[int, Local]:

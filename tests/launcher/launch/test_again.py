@@ -11,7 +11,8 @@ import pytest
 
 from launcher.launch.again import compared_runs, repetition
 from launcher.launch.rendered import Choice
-from launcher.launch.submission import Silent, submit
+from launcher.launch.submission import Silent
+from launcher.launch.submit import submit
 from launcher.runs.made_of import NotRepeatable
 from tests.cluster_api import ClusterApi, controllers
 from tests.cluster_api.played import archived, metric, reader

@@ -11,7 +11,7 @@ from launcher.data.checked import check
 from launcher.errors import ExperimentError
 from launcher.experiment.variables import VARIABLES
 from launcher.launch.rendered import Choice, differences, rendered, rendered_for_cluster
-from launcher.launch.submission import submit
+from launcher.launch.submit import submit
 
 CONFIG = """\
 demo:

@@ -11,7 +11,8 @@ import pytest
 from launcher.backends.kubernetes.submit.preflight import NotReady
 from launcher.errors import Warned
 from launcher.launch.rendered import Choice
-from launcher.launch.submission import Submission, submit
+from launcher.launch.submission import Submission
+from launcher.launch.submit import submit
 from tests.cluster_api import ClusterApi, controllers
 
 CONFIG = """\
