@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,41 +15,18 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ..errors import UsageError
 from ..runs.processes import Process
 from ..runs.run_dir import RunDir
+from .slots import Slots, gpus_asked, gpus_here, visible
 from .sweep import Outcome, Point, Sweep, load_points
 
 if TYPE_CHECKING:
     from ..backends.choose import AnyBackend
     from ..data.pairs import Pairs
-    from ..experiment.loaded import Loaded
     from ..experiment.schema import Experiment
     from .start import Prepared
 
 _TICK: Final = 0.2  # seconds between two looks at the runs
 _PAUSE: Final = 30.0  # seconds between two lines about a run
-_VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Slots:
-    """Where points run at the same time: the GPUs of each slot, none on a CPU."""
-
-    gpus: tuple[tuple[str, ...], ...]
-
-    @classmethod
-    def of(cls, wanted: int | None, each: int | None, there: list[str]) -> Slots:
-        """``each``: GPUs a point asks for, None for ``auto``; ``there``: the visible GPUs. ``wanted``: ``--parallel``.
-
-        By default as many points as GPUs allow. Raises UsageError where the GPUs do not suffice.
-        """
-        if not there or each == 0:
-            return cls(((),) * (wanted or 1))
-        count = wanted or max(1, len(there) // (each or 1))
-        size = each or max(1, len(there) // count)
-        if count * size > len(there) and wanted is not None:
-            most = len(there) // size
-            raise UsageError(f"--parallel {wanted}: must be at most {most} ({len(there)} GPUs, {size} a point)")
-        return cls(tuple(tuple(there[slot * size : (slot + 1) * size]) for slot in range(count)))
 
 
 @dataclass
@@ -176,7 +153,7 @@ class Sweeping:
 
         name, with_gpus = self.sweep.run(point), ", ".join(self.slots.gpus[slot])
         try:
-            with _visible(self.slots.gpus[slot]):
+            with visible(self.slots.gpus[slot]):
                 begun = self._resumed(self.existing[name]) if name in self.existing else self._new(point)
         except LauncherError as error:
             self._tell(point, f"not started: {str(error).splitlines()[0]}")
@@ -236,10 +213,10 @@ def sweep_here(sweep: Sweep, backend: str | None, parallel: int | None, data_of:
     for point, one in zip(sweep.points, loaded, strict=True):
         if (run := existing.get(sweep.run(point))) is not None:
             _check_same(sweep, point, one.experiment, run)
-    slots = Slots.of(parallel, _gpus(loaded), _gpus_here())
+    slots = Slots.of(parallel, gpus_asked(loaded), gpus_here())
     pairs: dict[int, Pairs] = {}
     first = None
-    with _visible(slots.gpus[0]):
+    with visible(slots.gpus[0]):
         read: dict[str, Pairs] = {}
         for point, one in zip(sweep.points, loaded, strict=True):
             if sweep.run(point) not in existing:
@@ -286,35 +263,3 @@ def _this_process() -> dict[str, Any]:
     process = Process.of(os.getpid())
     assert process is not None, "this process is alive"
     return process.record()
-
-
-def _gpus(loaded: list[Loaded]) -> int | None:
-    """The most GPUs that a point asks for; None for ``auto``."""
-    asked = [one.experiment.launch.gpus for one in loaded]
-    return None if "auto" in asked else max(int(one) for one in asked)
-
-
-def _gpus_here() -> list[str]:
-    """The names by which CUDA knows the GPUs that this process may see."""
-    from ..backends.host import gpus_there
-    from ..experiment.files import read_env
-
-    caller = read_env(Path.cwd())
-    named = [name.strip() for name in caller.get(_VISIBLE, "").split(",") if name.strip()]
-    count = gpus_there(caller)
-    return named[:count] if named else [str(number) for number in range(count)]
-
-
-@contextmanager
-def _visible(gpus: tuple[str, ...]) -> Iterator[None]:
-    """Only ``gpus`` for what is planned and started inside; none named: as before."""
-    before = os.environ.get(_VISIBLE)
-    if gpus:
-        os.environ[_VISIBLE] = ",".join(gpus)
-    try:
-        yield
-    finally:
-        if gpus and before is None:
-            del os.environ[_VISIBLE]
-        elif gpus and before is not None:
-            os.environ[_VISIBLE] = before

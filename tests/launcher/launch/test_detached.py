@@ -10,8 +10,9 @@ import pytest
 from launcher.errors import ExperimentError, LauncherError, Mistake
 from launcher.launch.detached import detach
 from launcher.launch.rendered import Choice
+from launcher.launch.slots import Slots
 from launcher.launch.sweep import plan_sweep
-from launcher.launch.sweeping import Slots, Sweeping
+from launcher.launch.sweeping import Sweeping
 
 
 def test_a_process_that_ends_before_a_point_has_started_is_an_error_with_its_words_and_its_code(

@@ -8,7 +8,6 @@ import pytest
 from launcher.errors import ExperimentError, UsageError
 from launcher.launch.rendered import Choice
 from launcher.launch.sweep import Outcome, Point, load_points, of_record, plan_sweep, rank_notices, ranked
-from launcher.launch.sweeping import Slots
 from launcher.runs.known import Known
 
 RATES, BETAS = "hyperparameters.learning_rate=1e-6,5e-6", "hyperparameters.beta=0.05,0.1"
@@ -123,24 +122,3 @@ def test_the_best_has_the_highest_validation_accuracy_then_margin_and_what_is_no
     ]
     assert [one.run for one in ranked(there)] == ["s-4", "s-5", "s-2", "s-7", "s-6", "s-1", "s-3"]
     assert rank_notices(there) == ["margins scale with beta: compare accuracies across values of beta"]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "each", "there", "expected"),
-    [
-        (None, None, 0, ((),)),
-        (3, None, 0, ((), (), ())),
-        (None, 0, 4, ((),)),
-        (None, None, 4, (("0",), ("1",), ("2",), ("3",))),
-        (2, None, 4, (("0", "1"), ("2", "3"))),
-        (None, 2, 5, (("0", "1"), ("2", "3"))),
-        (1, 2, 4, (("0", "1"),)),
-    ],
-)
-def test_slots_share_the_gpus(wanted: int | None, each: int | None, there: int, expected: tuple[tuple[str, ...], ...]) -> None:
-    assert Slots.of(wanted, each, [str(number) for number in range(there)]).gpus == expected
-
-
-def test_more_points_than_the_gpus_allow_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"--parallel 3: must be at most 2 \(4 GPUs, 2 a point\)"):
-        Slots.of(3, 2, ["0", "1", "2", "3"])
