@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.inputs.demo_data import FILES, SUBJECTS, rows, write
+from trainer.inputs.demo_data import FILES, rows, write
+from trainer.inputs.demo_subjects import SUBJECTS
 
 DATA = Path(__file__).parents[3] / "configs" / "demo" / "everyday"
 
