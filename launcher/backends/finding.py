@@ -14,7 +14,8 @@ from ..runs.run_dir import RunDir
 
 if TYPE_CHECKING:
     from . import Runs
-    from .kubernetes.backend import Kubernetes, Listed
+    from .kubernetes.backend import Kubernetes
+    from .kubernetes.follow.listed import Listed
     from .kubernetes.follow.run import ClusterRun
 
 

@@ -24,7 +24,8 @@ from .finding import cluster_of, listed_on, local_runs_and_containers, on_cluste
 from .learned import answers
 
 if TYPE_CHECKING:
-    from .kubernetes.backend import Kubernetes, Listed
+    from .kubernetes.backend import Kubernetes
+    from .kubernetes.follow.listed import Listed
     from .kubernetes.follow.run import ClusterRun
 
 

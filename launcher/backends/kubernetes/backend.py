@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -22,37 +22,18 @@ from .follow.again import start_again
 from .follow.archive import Archive, NoReader
 from .follow.evidence import gather
 from .follow.following import Following
+from .follow.listed import Listed, listed
 from .follow.logs import pod_log, shown
-from .follow.pods import has_started, pod_of
+from .follow.pods import has_started
 from .follow.point import part_of, pod_in
 from .follow.ranklog import RankLog
 from .follow.run import ClusterRun
 from .follow.view import Outage, View
 from .render.pod import CONTAINER
-from .render.together import INDEX
 
 _END: Final = 60.0  # seconds that killing a run waits for the end of its pods
 _GRACE: Final = 120  # seconds, if the pods do not set a grace period
 _TAIL: Final = 400  # lines of a pod's log that contain its last metrics
-_SELECTOR: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=run"
-_JOBSETS: Final = "jobset.x-k8s.io/v1alpha2"
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A run in a list of runs. ``pods`` are those that have not succeeded."""
-
-    run: ClusterRun
-    obj: Mapping[str, Any] = field(repr=False)
-    pods: Sequence[Pod] = field(repr=False)
-
-    @property
-    def status(self) -> Status:
-        return state.state(self.obj, self.pods, self.run.nodes)
-
-    @property
-    def ended(self) -> str | None:
-        return state.ended_at(self.obj) if self.status.is_over else None
 
 
 @dataclass
@@ -64,14 +45,8 @@ class Kubernetes:
     _last: dict[str, Status] = field(default_factory=dict, init=False, repr=False)  # of runs whose Job is deleted by now
 
     def runs(self, namespace: str, *, with_pods: bool = True) -> list[Listed]:
-        """Every run that has a Job or a JobSet, newest first, from three list requests: of Jobs, JobSets and pods."""
-        objects = list(self.cluster.list(f"/apis/batch/v1/namespaces/{namespace}/jobs", _SELECTOR))
-        objects = [one for one in objects if not one["metadata"].get("ownerReferences")]  # a JobSet's own Jobs
-        objects += self._jobsets(namespace)
-        pods = self._pods_by_owner(namespace) if with_pods and objects else {}
-        runs = [(run, obj) for obj in objects for run in ClusterRun.every(obj)]
-        found = [Listed(run, part_of(run, obj), pods.get(run.selector, [])) for run, obj in runs]
-        return sorted(found, key=lambda one: (one.run.created, one.run.name), reverse=True)
+        """Every run that has a Job or a JobSet, newest first."""
+        return listed(self.cluster, namespace, with_pods=with_pods)
 
     def archived(self, name: str, namespaces: Sequence[str]) -> ClusterRun | None:
         """The run with exactly this name, whose Job is deleted but whose folder a reader pod can read."""
@@ -256,28 +231,6 @@ class Kubernetes:
             )
         start_again(self.cluster, run, obj)
         self._last.pop(run.name, None)
-
-    def _jobsets(self, namespace: str) -> list[dict[str, Any]]:
-        """The JobSets of a namespace; none if the cluster does not serve them, or permission is denied."""
-        try:
-            return list(self.cluster.list(f"/apis/{_JOBSETS}/namespaces/{namespace}/jobsets", _SELECTOR))
-        except ApiError as error:
-            if error.status not in (403, 404):
-                raise
-            return []
-
-    def _pods_by_owner(self, namespace: str) -> dict[str, list[Pod]]:
-        """Pods that have not succeeded, by the selector of their run."""
-        found: dict[str, list[Pod]] = {}
-        for obj in self.cluster.list(f"/api/v1/namespaces/{namespace}/pods", _SELECTOR, fieldSelector="status.phase!=Succeeded"):
-            labels = obj["metadata"].get("labels") or {}
-            for label in ("jobset.sigs.k8s.io/jobset-name", "batch.kubernetes.io/job-name"):
-                if label in labels:
-                    selector, pod = f"{label}={labels[label]}", pod_of(obj)
-                    found.setdefault(selector, []).append(pod)
-                    found.setdefault(f"{selector},{INDEX}={pod.index}", []).append(replace(pod, index=0))  # a point's
-                    break
-        return found
 
     def _of_pods(self, run: ClusterRun, pods: Sequence[Pod], rank: int | None) -> Iterator[str]:
         for pod in pods:

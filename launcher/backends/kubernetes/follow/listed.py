@@ -1,0 +1,71 @@
+"""Listed: the runs of a namespace, from three list requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from ....why import Pod
+from ... import Status
+from ..api.cluster import ApiError, Cluster
+from ..render.together import INDEX
+from . import state
+from .pods import pod_of
+from .point import part_of
+from .run import ClusterRun
+
+_SELECTOR: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=run"
+_JOBSETS: Final = "jobset.x-k8s.io/v1alpha2"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run in a list of runs. ``pods`` are those that have not succeeded."""
+
+    run: ClusterRun
+    obj: Mapping[str, Any] = field(repr=False)
+    pods: Sequence[Pod] = field(repr=False)
+
+    @property
+    def status(self) -> Status:
+        return state.state(self.obj, self.pods, self.run.nodes)
+
+    @property
+    def ended(self) -> str | None:
+        return state.ended_at(self.obj) if self.status.is_over else None
+
+
+def listed(cluster: Cluster, namespace: str, *, with_pods: bool) -> list[Listed]:
+    """Every run that has a Job or a JobSet, newest first, from three list requests: of Jobs, JobSets and pods."""
+    objects = list(cluster.list(f"/apis/batch/v1/namespaces/{namespace}/jobs", _SELECTOR))
+    objects = [one for one in objects if not one["metadata"].get("ownerReferences")]  # a JobSet's own Jobs
+    objects += _jobsets(cluster, namespace)
+    pods = _pods_by_owner(cluster, namespace) if with_pods and objects else {}
+    runs = [(run, obj) for obj in objects for run in ClusterRun.every(obj)]
+    found = [Listed(run, part_of(run, obj), pods.get(run.selector, [])) for run, obj in runs]
+    return sorted(found, key=lambda one: (one.run.created, one.run.name), reverse=True)
+
+
+def _jobsets(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
+    """The JobSets of a namespace; none if the cluster does not serve them, or permission is denied."""
+    try:
+        return list(cluster.list(f"/apis/{_JOBSETS}/namespaces/{namespace}/jobsets", _SELECTOR))
+    except ApiError as error:
+        if error.status not in (403, 404):
+            raise
+        return []
+
+
+def _pods_by_owner(cluster: Cluster, namespace: str) -> dict[str, list[Pod]]:
+    """Pods that have not succeeded, by the selector of their run."""
+    found: dict[str, list[Pod]] = {}
+    for obj in cluster.list(f"/api/v1/namespaces/{namespace}/pods", _SELECTOR, fieldSelector="status.phase!=Succeeded"):
+        labels = obj["metadata"].get("labels") or {}
+        for label in ("jobset.sigs.k8s.io/jobset-name", "batch.kubernetes.io/job-name"):
+            if label in labels:
+                selector, pod = f"{label}={labels[label]}", pod_of(obj)
+                found.setdefault(selector, []).append(pod)
+                found.setdefault(f"{selector},{INDEX}={pod.index}", []).append(replace(pod, index=0))  # a point's
+                break
+    return found
