@@ -66,7 +66,7 @@ def test_a_run_that_is_done_has_nothing_to_explain_and_says_what_it_has_learned(
     end = ended(host, run)
     assert run_status(host, run).why is end.why is None
     assert end.learned is not None
-    assert (end.code, end.learned.tensors, end.learned.next) == (0, 56, ("tensorboard x",))
+    assert (end.code, end.learned.tensors, end.learned.next) == (0, 56, ("chat x", "tensorboard x"))
     assert end.learned.python[1] == ('model = AutoPeftModelForCausalLM.from_pretrained("data/dpo/model/exp_1/m/runs/x/adapter")')
 
 

@@ -148,6 +148,7 @@ def test_a_run_of_the_same_data_has_counted_the_tokens(home: Path):
     before = as_json(home, "tune", "--gpu", "4090")
     assert before["work"] == {
         "pairs": 2, "tokens": 300, "packed": 164, "longest": 85, "longest_pair": 88, "exact": False, "held_out": 0,
+        "answer_tokens": None,
     }  # fmt: skip
     show = subprocess.run(
         [sys.executable, "-c", RESOLVED], cwd=home, env=dict(os.environ), capture_output=True, text=True, check=True
@@ -163,6 +164,7 @@ def test_a_run_of_the_same_data_has_counted_the_tokens(home: Path):
     after = as_json(home, "tune", "--gpu", "4090")
     assert after["work"] == {
         "pairs": 2, "tokens": 60, "packed": 33, "longest": 20, "longest_pair": 40, "exact": True, "held_out": 0,
+        "answer_tokens": None,
     }  # fmt: skip
     # Other tokens: another limit, or other rows.
     assert not as_json(home, "tune", "--gpu", "4090", "--set", "hyperparameters.max_seq_length=512")["work"]["exact"]
