@@ -45,6 +45,9 @@ class Model:
     def parameters(self) -> Any:
         return self._model.parameters()
 
+    def named_parameters(self) -> Any:
+        return self._model.named_parameters()
+
 
 def experiment(**hyper: Any) -> Experiment:
     return Experiment.parse({"model_name": "m", "datasets_path": "d", "hyperparameters": hyper})
