@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import LauncherError, labelled
+from launcher.errors import ExperimentError, LauncherError, Warned, labelled
 
 from ..output import stage
 from .exchange import Requests, serve, tell
@@ -36,12 +36,17 @@ def talk(requests: Requests, folder: Path, settings: dict[str, Any], cache: Path
     from .loaded import find
     from .prompted import Prompted
 
-    found = find(folder, cache, with_start=settings["base"])
+    with_base, lost = settings["base"], list[str]()
+    try:
+        found = find(folder, cache, with_start=with_base)
+    except ExperimentError as error:  # also of a run that was trained elsewhere, with paths of there
+        found, with_base = find(folder, cache), False
+        lost = [Warned(f"no base model beside the trained one: {error.mistakes[0].what}")]
     prompted = Prompted.of(found)
     loaded = found.load()
     wish = Wish(settings["max_tokens"], settings["temperature"], found.experiment.hyperparameters.seed)
-    chat = Conversation(loaded, prompted, wish, sides_of(loaded, with_base=settings["base"]))
-    notices = [labelled(notice) for notice in prompted.notices]
+    chat = Conversation(loaded, prompted, wish, sides_of(loaded, with_base=with_base))
+    notices = [labelled(notice) for notice in (*lost, *prompted.notices)]
     tell({"ready": {"sides": chat.sides, "has_base": loaded.has_base, "device": str(loaded.device), "notices": notices}})
     for asked in requests:
         if "reset" in asked or asked.get("alone"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -272,3 +273,22 @@ def test_the_verb_chat_answers_prompts_and_ends(
         cut = [side for side, answer in answers.items() if answer.finish == "length"]
         expected += f"{'':<12}({' and '.join(cut)}: cut at {MOST} tokens, see --max-tokens)\n" if cut else ""
     assert done.stdout == expected
+
+
+def test_a_run_whose_starting_adapter_is_not_here_answers_without_its_base(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was trained on a cluster, where the adapter was at another place."""
+    from trainer.after import chat
+
+    folder = shutil.copytree(run.path, tmp_path / "downloaded")
+    experiment = json.loads((folder / "experiment.json").read_text())
+    (folder / "experiment.json").write_text(json.dumps({**experiment, "adapter": "/dpo/cache/staged/0/adapter"}))
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(chat, "tell", told.append)
+    chat.talk([], folder, {"max_tokens": MOST, "temperature": 0.0, "base": True}, tmp_path / "cache")  # type: ignore[arg-type]
+    ready = told[-1]["ready"]
+    assert ready["sides"] == ("trained",)
+    assert ready["notices"][0].startswith(
+        "warning: no base model beside the trained one: cannot load /dpo/cache/staged/0/adapter"
+    )
