@@ -55,6 +55,8 @@ def chat(
         turns = []
         for text in prompts or _typed_lines():
             if not as_json:
+                if turns:
+                    say()
                 say(f"{'prompt':<{LABEL}}{text}", indent=LABEL)
             turns.append((text, _turn(talk, text, max_tokens, shown=not as_json, alone=True)))
     if as_json:

@@ -20,6 +20,7 @@ _VERBS: Final = (
     "|secrets|serve|status|stop|submit"
     "|tensorboard|upload|why"
 )
+_LONG_FACT: Final = re.compile(r"\s*\S+\s{2,}\S+")  # a label and one word, such as a path, that no wrapping makes shorter
 _COMMAND: Final = re.compile(rf"(?<![\w/.-])launcher (?=(?:{_VERBS})\b)")
 
 
@@ -101,7 +102,7 @@ def columns(err: bool) -> int | None:
 def wrapped(line: str, width: int, indent: int = 0) -> str:
     """``line`` in lines of at most ``width``. Words are never cut: a path or a command that is longer than a line is left to the
     terminal, and can be copied."""
-    if len(line) <= width:
+    if len(line) <= width or _LONG_FACT.fullmatch(line):
         return line
     own = len(line) - len(line.lstrip())
     hang = " " * min(own + indent, width // 2)

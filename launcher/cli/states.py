@@ -54,7 +54,8 @@ def ps(as_json: bool, every: bool, sort: str | None, cluster: bool, namespace: s
         _echo_json([run.json() for run in shown])
         return
     if shown:
-        table(_cluster_rows(shown) if on_cluster else _rows(shown), optional=_NARROW)
+        by_loss = sort is not None and sort.removeprefix("-") == "loss"
+        table(_cluster_rows(shown) if on_cluster else _rows(shown, with_loss=by_loss), optional=_NARROW)
     else:
         say(f"no runs yet; start one with: launcher {'submit' if on_cluster else 'run'} EXP")
     if len(shown) < len(found):
@@ -113,13 +114,16 @@ def _object(there: ClusterPart) -> str:
     return f"{there.namespace}/{there.job} ({there.kind})"
 
 
-def _rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
+def _rows(runs: Sequence[Known], *, with_loss: bool) -> list[tuple[str, ...]]:
+    """``with_loss``: with the column of the losses, where they decide the order."""
     from ..health import worst
 
-    rows = [
-        (run.run, state_of(run), run.progress, *quality(run), worst(run.health), _minute(run.created), run.took) for run in runs
-    ]
-    return [("RUN", "STATE", "STEP", "ACCURACY", "MARGIN", "HEALTH", "STARTED (UTC)", "TOOK"), *rows]
+    rows = [("RUN", "STATE", "STEP", *(("LOSS",) if with_loss else ()), "ACCURACY", "MARGIN", "HEALTH", "STARTED (UTC)", "TOOK")]
+    for run in runs:
+        loss = ((_loss(run) or "-"),) if with_loss else ()
+        state = (run.run, state_of(run), run.progress)
+        rows.append((*state, *loss, *quality(run), worst(run.health), _minute(run.created), run.took))
+    return rows
 
 
 def _cluster_rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:

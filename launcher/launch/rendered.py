@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -101,14 +101,14 @@ def rendered(choice: Choice, backend: str | None, notes: Mapping[str, Any] = Map
         REDACTOR.learn(caller, e.named_secrets)
         shared, node = choose_parallelism(e, Path.cwd(), there, caller), Node.of(caller, e.launch.nodes)
         job = plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, node=node, origin=str(loaded.file))
-        job = replace(job, notes=notes)
+        job = replace(job, notes={**_given(choice.overrides), **notes})
         return Rendered(where, job, loaded, where.render(job), why)
 
 
 def rendered_for_cluster(choice: Choice, notes: Mapping[str, Any] = MappingProxyType({})) -> Rendered:
     """A run on a cluster, which is not asked; ``notes``: for the run's record, see ``Job``."""
     job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)
-    job = replace(job, notes=notes)
+    job = replace(job, notes={**job.notes, **notes})
     return Rendered(None, job, loaded, cluster_spec(job, loaded, namespace=job.experiment.launch.kubernetes.namespace))
 
 
@@ -154,7 +154,13 @@ def cluster_job(name: str, overrides: tuple[str, ...], run_name: str | None, fil
         REDACTOR.learn(caller, e.named_secrets)
         there = 1 if e.launch.gpus == "auto" else e.launch.gpus
         shared = choose_parallelism(e, Path.cwd(), there, caller, is_here=False)
-        return plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, origin=str(loaded.file)), loaded
+        job = plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, origin=str(loaded.file))
+        return replace(job, notes=_given(overrides)), loaded
+
+
+def _given(overrides: Sequence[str]) -> dict[str, Any]:
+    """For the run's record: what ``--set`` changed in the experiment file, which a suggested command repeats."""
+    return {"set": list(overrides)} if overrides else {}
 
 
 def cluster_spec(

@@ -46,7 +46,7 @@ def submit(
 
     caller = read_env(Path.cwd())
     job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)
-    job, is_named = replace(job, notes=notes), choice.run_name is not None
+    job, is_named = replace(job, notes={**job.notes, **notes}), choice.run_name is not None
     one = Submitting(job, loaded, caller, registry, anyway, follows, is_named=is_named, told=listener or Silent(), copy=copy)
     one.local = local
     return one.submit(data_of)

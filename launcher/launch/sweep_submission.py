@@ -96,7 +96,7 @@ def _submit_together(
     caller, points = read_env(Path.cwd()), list[Any]()
     for choice, notes in choices:
         job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)
-        points.append((replace(job, notes=notes), loaded))
+        points.append((replace(job, notes={**job.notes, **notes}), loaded))
     whole = Together(name, parallel, tuple(points))
     job, loaded = points[0]
     one = Submitting(job, loaded, caller, registry, anyway, False, is_named=True, told=listener, together=whole)

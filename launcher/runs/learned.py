@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..errors import Warned
 from ..experiment.method import SFT
 from .figures import Figures
 from .samples import Sample
 from .suspects import FILE as SUSPECTS
+
+_RATE: Final = "hyperparameters.learning_rate"
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def preferences(record: Mapping[str, Any], run: str, command: str) -> list[str]:
 def another_rate(record: Mapping[str, Any], command: str) -> list[str]:
     """``command`` for the run's experiment with half its learning rate where the validation loss has risen, else with twice.
 
-    Nothing for a run that no experiment file describes.
+    What the run's own ``--set`` changed is changed there, too. Nothing for a run that no experiment file describes.
     """
     key, rate, origin = record.get("key"), _hyperparameters(record).get("learning_rate"), record.get("origin")
     if not key or not origin or not isinstance(rate, int | float):
@@ -107,7 +110,9 @@ def another_rate(record: Mapping[str, Any], command: str) -> list[str]:
     before, after = ((result.get(name) or {}).get("eval_loss") for name in ("before", "after"))
     has_risen = isinstance(before, int | float) and isinstance(after, int | float) and after > before
     file = "" if Path(origin).parent == Path("configs") else f" -f {origin}"
-    return [f"{command} {key}{file} --set hyperparameters.learning_rate={rate * (0.5 if has_risen else 2):.3g}"]
+    given = [one for one in record.get("set") or () if not one.startswith(f"{_RATE}=")]
+    options = [f"--set {shlex.quote(one)}" for one in (*given, f"{_RATE}={rate * (0.5 if has_risen else 2):.3g}")]
+    return [" ".join([f"{command} {key}{file}", *options])]
 
 
 def _hyperparameters(record: Mapping[str, Any]) -> Mapping[str, Any]:

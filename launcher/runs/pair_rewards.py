@@ -115,9 +115,13 @@ def by_length(pairs: Sequence[PairReward], noise: float) -> list[LengthGroup]:
             groups.append([pair])
             begun = bucket
     return [
-        LengthGroup(some[0].length, some[-1].length, Group.of(f"{some[0].length}-{some[-1].length} tokens", some, noise))
+        LengthGroup(some[0].length, some[-1].length, Group.of(_tokens(some[0].length, some[-1].length), some, noise))
         for some in groups
     ]
+
+
+def _tokens(begin: int, end: int) -> str:
+    return f"{begin}-{end} tokens" if begin < end else f"{begin} token{'' if begin == 1 else 's'}"
 
 
 def by_column(pairs: Sequence[PairReward], column: str, noise: float) -> list[Group]:

@@ -173,6 +173,12 @@ def test_prompts_are_asked_alone_and_json_has_all_answers(played: Played) -> Non
     assert found["turns"][1]["answers"]["trained"] == {"text": "long", "tokens": 3, "finish": "length"}
 
 
+def test_an_empty_line_stands_between_two_conversations(played: Played) -> None:
+    done = CliRunner().invoke(launcher, ["chat", "one", "--no-base", "--prompt", "Why?", "--prompt", "How?"])
+    lines = done.stdout.splitlines()
+    assert [number for number, line in enumerate(lines) if not line] == [lines.index("prompt      How?") - 1]
+
+
 def test_a_run_with_full_weights_has_no_base_side_and_says_where_the_base_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

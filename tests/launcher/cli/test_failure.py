@@ -11,7 +11,7 @@ import pytest
 
 from launcher.cli import launcher as command_line
 from launcher.cli import main
-from launcher.cli.screen import fail
+from launcher.cli.screen import facts, fail
 
 WITH_JSON = sorted(
     name for name, verb in command_line.commands.items() if any(option.name == "as_json" for option in verb.params)
@@ -92,6 +92,17 @@ def test_on_a_terminal_a_message_wraps_at_words_and_a_line_of_a_file_does_not(
         f"{source}\n    | ^^^^\n"
         "    expected: a number greater than 0\n              and not a word\n"
     )
+
+
+def test_a_path_stays_beside_its_label_where_the_terminal_is_too_narrow_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("launcher.cli.screen.columns", lambda err: 40)
+    path = "/home/person/preferences/data/dpo/model/exp_1"
+    facts({"folder": path, "adapter": f"{path} (28 tensors, read back and compared)"})
+    out = capsys.readouterr().out
+    assert out.startswith(f"folder      {path}\nadapter")
+    assert out.endswith("            (28 tensors, read back and\n            compared)\n")
 
 
 def test_a_bug_says_how_to_see_its_traceback(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,12 @@ def test_ps_status_and_why_show_what_the_run_has_found(tmp_path: Path, capsys: p
     for key, expected in (("accuracy", ["healthy-1", "swapped-columns"]), ("-accuracy", ["swapped-columns", "healthy-1"])):
         assert typed("ps", "--sort", key) == 0
         assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][1:] == expected
+    assert typed("ps", "--sort", "-loss") == 0
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert table[0][3] == "LOSS"
+    losses = [float(row[3]) for row in table[1:]]
+    assert len(losses) == 2
+    assert losses == sorted(losses, reverse=True)
     for verb in ("status", "why"):
         assert typed(verb, "swapped") == 0
         assert "health      swapped_columns (steps 20-40): validation pairs prefer the rejected answer" in capsys.readouterr().out

@@ -206,8 +206,8 @@ chosen      c c """
 
 def test_without_a_column_pairs_are_grouped_by_the_length_of_their_answers(home: Path) -> None:
     out = ask("exp_1").output
-    assert "by length:\nlength        pairs" in out
-    assert "30-30 tokens  1      0.00" in out
+    assert "by length:\nlength     pairs" in out
+    assert "30 tokens  1      0.00" in out
 
 
 def test_an_unknown_column_is_named_with_those_that_there_are(home: Path) -> None:

@@ -126,6 +126,11 @@ in Python   from peft import AutoPeftModelForCausalLM
     )
 
 
+def test_the_suggested_next_run_has_what_this_one_changed_by_set(home):
+    done = launcher(home, "run", "demo", "--local", "--name", "first", "--set", "topic=a b", FAKE_STEPS="1")
+    assert "launcher run --backend host demo --set 'topic=a b' --set hyperparameters.learning_rate=1e-05\n" in done.stdout
+
+
 def test_the_exit_code_and_the_sentence_of_a_failed_run_reach_the_caller(home):
     done = launcher(home, "run", "demo", "--name", "bad", FAKE_RANKS="45")
     assert done.returncode == 45

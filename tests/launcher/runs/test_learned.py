@@ -30,6 +30,13 @@ def test_a_file_that_is_not_among_the_default_ones_is_named():
     ]
 
 
+def test_what_the_run_itself_changed_in_the_file_is_changed_again_and_its_own_rate_is_replaced():
+    given = ["method=sft", "adapter=my runs/warm", "hyperparameters.learning_rate=2e-3"]
+    assert another_rate(record(set=given), "run") == [
+        "run demo --set method=sft --set 'adapter=my runs/warm' --set hyperparameters.learning_rate=0.004"
+    ]
+
+
 def test_a_run_that_no_file_describes_is_not_started_again_by_the_command_line():
     assert another_rate(record(origin=None), "run") == []
 

@@ -20,7 +20,7 @@ def test_pairs_fall_into_four_groups_by_the_tokens_of_their_longer_answer_and_on
     groups = by_length([pair(row, 1.0, length) for row, length in enumerate(lengths)], 0.0)
     found = [(group.begin, group.end, group.group.pairs) for group in groups]
     assert found == [(10, 11, 2), (12, 13, 2), (14, 14, 3), (20, 20, 1)]
-    assert [group.group.name for group in by_length([pair(1, 1.0, 7)], 0.0)] == ["7-7 tokens"]
+    assert [group.group.name for group in by_length([pair(1, 1.0, 7)], 0.0)] == ["7 tokens"]
 
 
 def test_groups_of_a_column_come_with_the_lowest_margin_first_and_rounding_is_no_preference() -> None:
