@@ -52,7 +52,7 @@ def chat(
         if not prompts and not as_json and _is_terminal():
             _converse(talk, max_tokens)
             return
-        turns = []
+        turns: list[tuple[str, Mapping[str, Answer]]] = []
         for text in prompts or _typed_lines():
             if not as_json:
                 if turns:
