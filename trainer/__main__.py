@@ -95,10 +95,10 @@ def _print_to(log: Path) -> None:
 
 
 def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
+    from .processes.quiet import ignore_deprecations
     from .processes.stop import StopRequest
 
-    # Deprecations inside the libraries that only their next versions can fix.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
+    ignore_deprecations()
     warnings.filterwarnings("ignore", message=r"barrier\(\): using the device")  # each rank's current one is its own
     stop = StopRequest()
     stop.listen()  # before the heavy imports: a stop while they run must not kill the process half-way

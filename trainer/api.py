@@ -29,6 +29,7 @@ from .output import notices, stage, using
 from .processes.ending import how_it_failed
 from .processes.entrypoint import Ending, notify, write_end, write_report, write_start
 from .processes.notify import HURRY, PATIENCE
+from .processes.quiet import without_deprecations
 from .screen import screen
 from .settings import Settings, documented, signature
 from .trained import Trained
@@ -97,7 +98,7 @@ class DPOTrainer:
         self._name_webhook(env)
         # TRL refuses several visible GPUs in one process; must be set before torch looks at them.
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-        with closing(output), using(output):
+        with closing(output), using(output), without_deprecations():
             notices([*without_effect(self._given), *found.said])
             with stage("importing torch and transformers"):
                 from .processes.stop import StopRequest

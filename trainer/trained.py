@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 from launcher.runs.figures import Figures
 from launcher.runs.run_dir import RunDir
 
+from .processes.quiet import without_deprecations
+
 if TYPE_CHECKING:
     from .after.loaded import Loaded
     from .after.prompted import Prompted
@@ -55,10 +57,11 @@ class Trained(os.PathLike[str]):
         from .after.conversation import BASE, TRAINED, Conversation
         from .evaluation.generation import Wish
 
-        loaded, prompted = self._loaded
-        side = BASE if base and loaded.has_base else TRAINED
-        chosen = self._reference if base else loaded
-        return Conversation(chosen, prompted, Wish(max_new_tokens), (side,)).ask(text)[side].text
+        with without_deprecations():
+            loaded, prompted = self._loaded
+            side = BASE if base and loaded.has_base else TRAINED
+            chosen = self._reference if base else loaded
+            return Conversation(chosen, prompted, Wish(max_new_tokens), (side,)).ask(text)[side].text
 
     @cached_property
     def _loaded(self) -> tuple[Loaded, Prompted]:

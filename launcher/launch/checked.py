@@ -23,7 +23,7 @@ def check_tokens(found: Checked, *, root: Path = Path(), row: int | None = None,
 
     ``say`` is told what takes long. Raises LauncherError where the packages that training needs are not installed.
     """
-    asked = [one for one in found.experiments if one.is_whole and one.pairs is not None]
+    asked = [one for one in found.experiments if one.is_whole and one.pairs is not None and one.model is None]
     if not asked:
         return found
     check_installed("--tokens")

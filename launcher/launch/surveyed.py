@@ -63,7 +63,7 @@ def surveyed(
     found = check_tokens(found, row=0 if row is None else row, say=say)
     tokens = found.experiments[0].tokens
     if tokens is None or tokens.lengths is None:
-        return Surveyed(found, counted, pair, "the tokens cannot be made")
+        return Surveyed(found, counted, pair, "the tokenizer cannot be loaded")
     parts = {name: Lengths("tokens", **tokens.lengths["parts"][name]) for name in counted.lengths}
     bias = None if counted.bias is None else Bias("tokens", **tokens.lengths["bias"])
     return Surveyed(found, replace(counted, lengths=parts, bias=bias), pair, None)

@@ -208,7 +208,11 @@ def test_a_batch_that_cannot_be_split_is_a_mistake_and_the_hub_s_token_is_taken_
 
 @pytest.mark.slow
 def test_the_quickstart_trains_and_saves_to_s3(
-    folder: Path, tiny_model: Path, bucket: tuple[Any, str], capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    tiny_model: Path,
+    bucket: tuple[Any, str],
+    capsys: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
 ) -> None:
     client, endpoint = bucket
     storage = StorageConfig(bucket_name="adapters", object_prefix="dpo", endpoint_url=endpoint, region="us-east-1")
@@ -219,6 +223,7 @@ def test_the_quickstart_trains_and_saves_to_s3(
         trainer.save_model()
     trained = trainer.train()
     adapter = trained.adapter
+    assert [str(one.message) for one in recwarn if issubclass(one.category, FutureWarning)] == []
     assert (adapter / "adapter_model.safetensors").is_file()
     out = capsys.readouterr().out
     assert "step 2/2  loss " in out, "short lines where there is no terminal"

@@ -54,3 +54,15 @@ def test_mistakes_in_the_data_end_as_check_does(home: Path, capsys: pytest.Captu
     code, out, err = typed(capsys, "exp_1")
     assert (code, out) == (43, "")
     assert "error: data/training_data.csv:2: the error of a formula in column 'chosen'" in err
+
+
+def test_a_model_that_is_missing_is_one_mistake_and_starts_no_process_for_its_tokens(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.launch.surveyed.check_installed", lambda what: None)
+    monkeypatch.setattr("launcher.launch.checked.check_installed", lambda what: None)
+    monkeypatch.setattr("launcher.launch.checked.ask", lambda *_, **__: pytest.fail("a process was started"))
+    code, out, err = typed(capsys, "exp_1", "--set", "model_name=./missing")
+    assert (code, err.count("error:")) == (42, 1)
+    assert "model_name: folder ./missing not found" in err
+    assert "notice: lengths are in characters: the tokenizer cannot be loaded" in out
