@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from ..errors import DataError, Mistake, UsageError
 from ..experiment.data_checks import DataChecks
+from ..experiment.data_file import ARROW, JSON, WORKBOOK, file_of
 from ..experiment.data_rules import DATA_RULES
 from ..experiment.schema import Experiment
 from ..runs.run_dir import expanded, write_whole
@@ -59,7 +60,8 @@ def fix(experiment: Experiment, root: Path = Path()) -> list[Fixed]:
     """Writes ``NAME.fixed.csv`` and ``NAME.fixed.jsonl`` beside each of the experiment's files that needs it; never over a file
     that a person wrote.
 
-    Raises UsageError where the data are not files of this machine, and DataError where a file cannot be read as CSV.
+    Raises UsageError where the data are not CSV files of this machine, and where a copy would replace what a person wrote;
+    DataError where a file cannot be read as CSV.
     """
     path = experiment.datasets_path
     if path is None or "://" in path:
@@ -70,8 +72,10 @@ def fix(experiment: Experiment, root: Path = Path()) -> list[Fixed]:
 
 
 def _fixed(experiment: Experiment, setting: str, folder: Path, name: str) -> Fixed:
-    file = folder / name
+    file = folder / file_of(name)
     source = str(file)
+    if file.suffix.lower() in (*WORKBOOK, *JSON, *ARROW):
+        raise UsageError(f"--fix writes copies of CSV files; {source} is none")
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -85,10 +89,25 @@ def _fixed(experiment: Experiment, setting: str, folder: Path, name: str) -> Fix
     copy, listed = (file.with_name(f"{_stem(file)}.fixed{suffix}") for suffix in (".csv", ".jsonl"))
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
-    write_whole(copy, text.getvalue())
-    head = {"file": name, "sha256": hashlib.sha256(data).hexdigest()}
+    clean = text.getvalue().encode("utf-8")
+    head = {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "copy": hashlib.sha256(clean).hexdigest()}
+    _check_own(copy, listed, clean)
+    write_whole(copy, clean)
     write_whole(listed, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in (head, *changes)))
     return Fixed(setting, source, copy, listed, counts)
+
+
+def _check_own(copy: Path, listed: Path, clean: bytes) -> None:
+    """Raises UsageError where ``copy`` exists and is not as an earlier --fix has left it, by its list of changes."""
+    if not copy.exists() or (there := copy.read_bytes()) == clean:
+        return
+    try:
+        with listed.open(encoding="utf-8") as lines:
+            left = json.loads(next(lines))["copy"]
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        left = None
+    if left != hashlib.sha256(there).hexdigest():
+        raise UsageError(f"{copy} exists and was written or changed by somebody else; rename or remove it, then fix again")
 
 
 def _stem(file: Path) -> str:

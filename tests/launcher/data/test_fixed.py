@@ -84,6 +84,30 @@ def test_a_title_is_left_out_and_a_rule_that_is_off_changes_nothing(tmp_path: Pa
     assert fixed.copy.read_text(encoding="utf-8") == table
 
 
+def test_a_copy_that_somebody_wrote_or_changed_is_not_replaced(dirty: Path) -> None:
+    copy = dirty / "data" / "training_data.fixed.csv"
+    copy.write_text("mine")
+    with pytest.raises(UsageError, match=r"training_data\.fixed\.csv exists and was written or changed by somebody else"):
+        fix(experiment(dirty))
+    assert copy.read_text() == "mine"
+    copy.unlink()
+    fix(experiment(dirty))
+    (dirty / "data" / "training_data.csv").write_text(DIRTY + "Why?;So;No\u200b;;\n", encoding="utf-8", newline="")
+    fix(experiment(dirty))
+    assert copy.read_text().endswith("Why?,So,No,\n"), "its own is"
+    copy.write_text(copy.read_text() + "When?,Now\u200b,Then,\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="changed by somebody else"):
+        fix(experiment(dirty, copy.name))
+
+
+def test_a_file_of_another_kind_is_not_taken_for_csv(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 2)
+    with pytest.raises(UsageError, match=r"--fix writes copies of CSV files; .*pairs\.jsonl is none"):
+        fix(experiment(tmp_path, "pairs.jsonl"))
+    assert len(list((tmp_path / "data").iterdir())) == 1
+
+
 def test_the_data_of_a_bucket_cannot_be_fixed_here() -> None:
     wanted = Experiment.parse({"model_name": "m", "datasets_path": "s3://bucket/data"})
     with pytest.raises(
