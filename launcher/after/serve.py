@@ -136,10 +136,9 @@ def _merged(how: How) -> str:
 
 
 def _merge_first(target: Target) -> str:
-    return (
-        f"    hint:     launcher merge {target.name} -o {target.name}-merged, "
-        f"then launcher serve {target.name} --merged {target.name}-merged"
-    )
+    name, out = target.name, shlex.quote(f"{target.name}-merged")
+    given = name if target.run is not None else shlex.quote(str(target.folder))  # a folder alone is found by its path
+    return f"    hint:     launcher merge {given} -o {out}, then launcher serve {given} --merged {out}"
 
 
 def _is_own_template(template: Path, base: str) -> bool:

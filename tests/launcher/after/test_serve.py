@@ -223,3 +223,14 @@ def test_the_server_has_the_hub_s_token_of_the_env_file(here: Path) -> None:
     env = {**os.environ, "PATH": f"{here}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [sys.executable, "-m", "launcher", "serve", str(found.folder), "--backend", "docker", "--run"]
     assert subprocess.run(argv, env=env, cwd=here, capture_output=True, text=True, check=True).stdout == "hf_of_the_file\n"
+
+
+def test_the_hint_to_merge_an_adapter_s_folder_names_its_path(here: Path) -> None:
+    folder = here / "their adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(
+        json.dumps({**PLAIN, "use_dora": True, "base_model_name_or_path": "Qwen/Qwen3-0.6B"})
+    )
+    with pytest.raises(UsageError) as caught:
+        serve(Target.of(folder), How())
+    assert f"launcher merge '{folder}' -o 'their adapter-merged', then launcher serve '{folder}' --merged" in str(caught.value)
