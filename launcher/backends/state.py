@@ -13,7 +13,7 @@ from ..errors import LauncherError
 from ..health import Finding, read_findings
 from ..runs.finding import created
 from ..runs.follow import Metric, parse
-from ..runs.known import Known, judged, newest_metric, pairs_a_step, progress, time_spent
+from ..runs.known import Known, judged, newest_metric, pairs_a_step, progress, time_spent, trained_how
 from ..runs.learned import Learned
 from ..runs.quality import Quality, last_evaluation
 from ..runs.run_dir import RunDir
@@ -168,7 +168,7 @@ def known(run: RunDir) -> Known:
     now = backend.status(run)  # first: it may complete the record
     record = run.read_record()
     pairs = pairs_a_step(record)
-    last = newest_metric(backend.tail(run), pairs)
+    last, evaluated = newest_metric(backend.tail(run), pairs), last_evaluation(run.steps)
     until = run.last_written() if now.is_over else datetime.now(UTC)
     return Known(
         run=run.name,
@@ -177,7 +177,8 @@ def known(run: RunDir) -> Known:
         exit_code=now.exit_code,
         sentence=now.sentence,
         **progress(last, pairs, is_over=now.is_over),
-        **judged(Quality.of(record, last_evaluation(run.steps), last)),
+        **judged(Quality.of(record, evaluated, last)),
+        **trained_how(record, evaluated),
         created=created(run),
         ended=(record.get("outcome") or {}).get("ended"),
         folder=str(run.path),
@@ -259,6 +260,7 @@ def _known_on_cluster(where: Kubernetes, run: ClusterRun, obj: Mapping[str, Any]
         _known_of(run, now, ended),
         **progress(last, run.global_batch, is_over=now.is_over),
         **judged(Quality.of(record, evaluated, last)),
+        **trained_how(record, evaluated),
         **time_spent(record.get("attempts") or [], until),
         health=_health(record),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..experiment.method import SFT
 from .health import drawn
 from .options import cluster_option, json_option, namespace_option, run_argument
 from .screen import LABEL, facts, say, table, typed
@@ -93,7 +94,8 @@ def status(name: str, as_json: bool, cluster: bool, namespace: str | None) -> No
 def _draw(found: RunStatus) -> None:
     now, there, why = found.known, found.cluster, found.why
     sentence = None if now.sentence == now.state else now.sentence
-    facts({"run": now.run, "experiment": now.experiment, "state": state_of(now)})
+    facts({"run": now.run, "experiment": now.experiment, "method": now.method if now.method == SFT else None})
+    facts({"starts from": now.starts_from, "state": state_of(now)})
     facts({"because": sentence if why is None else why.sentence, "what to do": None if why is None else typed(why.suggestion)})
     if there is not None and there.restarts is not None:
         facts({"nodes": str(now.nodes) if now.is_over else f"{there.running} of {now.nodes} running"})
@@ -147,14 +149,16 @@ def _progress(now: Known) -> dict[str, str | None]:
     return {
         "step": now.progress,
         "loss": _loss(now),
-        now.figures or "figures": _judged(now),
+        now.figures or "validation": _judged(now),
         "speed": None if now.rate is None else f"{now.rate:.1f} pairs/s",
         "left": None if now.left is None else f"about {duration(now.left)}",
     }
 
 
 def _judged(run: Known) -> str | None:
-    return None if run.accuracy is None or run.margin is None else f"accuracy {run.accuracy:.2f}, margin {run.margin:+z.3f}"
+    if run.accuracy is None or run.margin is None:
+        return None if run.validation_loss is None else f"loss {run.validation_loss:.4f}"
+    return f"accuracy {run.accuracy:.2f}, margin {run.margin:+z.3f}"
 
 
 def quality(run: Known) -> tuple[str, str]:

@@ -23,6 +23,8 @@ class Known:
     ``rate`` is pairs a second, ``left`` the number of seconds to the last step at that rate. ``namespace`` is a cluster's.
     ``trained_seconds`` is the sum over the run's attempts, ``paused_seconds`` the time between them; None where no record says.
     ``health``: what the health rules have found; None where no record says.
+    ``method`` is None where no record says; ``starts_from``: the adapter that the training began with, None without one;
+    ``validation_loss``: of the saved weights, else of the last evaluation.
     ``accuracy`` and ``margin`` are of the pairs ``figures``: ``validation`` where such pairs were evaluated, else ``training``.
     """
 
@@ -47,6 +49,9 @@ class Known:
     margin: float | None = None
     figures: str | None = None
     health: tuple[Finding, ...] | None = None
+    method: str | None = None
+    starts_from: str | None = None
+    validation_loss: float | None = None
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -94,6 +99,19 @@ def _span(attempt: Mapping[str, Any], until: datetime | None) -> tuple[datetime,
 def judged(quality: Quality) -> dict[str, Any]:
     """``quality`` as the fields of Known."""
     return {"accuracy": quality.accuracy, "margin": quality.margin, "figures": quality.pairs}
+
+
+def trained_how(record: Mapping[str, Any], evaluated: Metric | None) -> dict[str, Any]:
+    """The method, the adapter that the training began with, and the validation loss, as the fields of Known."""
+    experiment = record.get("experiment") or {}
+    adapter = experiment.get("adapter")
+    saved = ((record.get("result") or {}).get("after") or {}).get("eval_loss")
+    loss = saved if isinstance(saved, int | float) else None if evaluated is None else evaluated.number("loss")
+    return {
+        "method": experiment.get("method"),
+        "starts_from": None if adapter is None else f"{adapter} ({experiment.get('adapter_mode')})",
+        "validation_loss": loss,
+    }
 
 
 def progress(last: Metric | None, pairs_a_step: int | None, *, is_over: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from launcher.cli import main
 from launcher.health import Facts, findings
 from launcher.runs.run_dir import RunDir
+from tests.run_folders import Made
 
 STREAMS = Path(__file__).parents[1] / "health" / "streams"
 
@@ -82,6 +83,27 @@ def test_ps_status_and_why_show_what_the_run_has_found(tmp_path: Path, capsys: p
         assert "health      swapped_columns (steps 20-40): validation pairs prefer the rejected answer" in capsys.readouterr().out
     assert typed("status", "healthy") == 0
     assert "health      no findings\n" in capsys.readouterr().out
+
+
+def test_status_has_the_method_the_adapter_to_start_from_and_a_validation_loss_without_rewards(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Made("warm").write(tmp_path)
+    run.steps.write_text('{"type": "train", "step": 40, "total_steps": 40, "loss": 1.5}\n')
+    experiment = {**run.read_record()["experiment"], "method": "sft", "adapter": "me/first"}
+    run.update_record(experiment=experiment, result={"after": {"eval_loss": 1.25}})
+    assert typed("status", "warm") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith(("method", "starts from", "loss", "validation"))] == [
+        "method      sft",
+        "starts from me/first (continue)",
+        "loss        1.5000",
+        "validation  loss 1.2500",
+    ]
+    run.steps.write_text('{"type": "eval", "step": 20, "total_steps": 40, "eval_loss": 1.75}\n')
+    run.update_record(result={})
+    assert typed("status", "warm", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["validation_loss"] == 1.75
 
 
 def test_why_a_rule_stopped_a_run_ends_with_the_advice_of_that_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
