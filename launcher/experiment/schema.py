@@ -149,7 +149,7 @@ class Experiment(Section):
         if self.hyperparameters.full_finetuning and self.adapter_mode == "continue":
             what = "trains all weights of the model: an adapter cannot be continued; set adapter_mode: merge"
             raise PydanticCustomError("adapter_mode", f"sets full_finetuning and adapter: full_finetuning {what}")
-        if self.hyperparameters.trl.get("ld_alpha") is not None and self.adapter_mode == "continue":
+        if self.hyperparameters.trl.get("ld_alpha") is not None and self.adapter_mode == "continue" and not self.is_sft:
             what = "needs the reference in every step, and the adapter that is trained on is part of it; set adapter_mode: merge"
             raise PydanticCustomError("adapter_mode", f"sets ld_alpha and adapter: ld_alpha {what}")
         return self

@@ -100,3 +100,10 @@ def test_each_known_method_has_its_sentence(name: str) -> None:
 
 def test_dpo_sft_and_unknown_names_have_none() -> None:
     assert [refused(name) for name in ("dpo", "sft", "sfd")] == [None] * 3
+
+
+def test_a_warm_up_continues_an_adapter_whatever_dpo_alone_would_read() -> None:
+    about = {"model_name": "m", "datasets_path": "d", "adapter": "me/sft", "hyperparameters": {"ld_alpha": 0.5}}
+    assert Experiment.parse({**about, "method": "sft"}).adapter_mode == "continue"
+    with pytest.raises(ValueError, match="ld_alpha needs the reference in every step"):
+        Experiment.parse(about)
