@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import Aborted
 from .options import json_option, tool_option
 from .screen import LABEL, complain, say
 
@@ -79,7 +80,7 @@ def chat(
 @json_option
 def generate(
     name: str, file: Path, output: Path, base: bool, max_tokens: int, temperature: float, backend: str | None, as_json: bool
-) -> None:
+) -> int:
     """Answer many prompts with a run's weights, in batches; the same command resumes what was interrupted.
 
     FILE is CSV with the run's input columns, .jsonl with the same keys or with "prompt", or .txt with one prompt a line. The
@@ -92,14 +93,17 @@ def generate(
         found = answer_all(name, file, output, Wish(base, max_tokens, temperature, backend), complain)
     except KeyboardInterrupt:
         complain("interrupted; the same command resumes")
-        raise
+        if as_json:
+            raise
+        return Aborted.exit_code
     if as_json:
         click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
-        return
+        return 0
     kept = f" ({found.kept:,} from earlier)" if found.kept else ""
     cut = f"; {found.cut:,} cut at {max_tokens:,} tokens" if found.cut else ""
     say(f"{found.prompts:,} answers of {found.run}{kept}{cut}")
     say(f"written: {found.output}")
+    return 0
 
 
 def _converse(talk: Chat, max_tokens: int) -> None:

@@ -47,6 +47,7 @@ def merged(target: Target, out: Path, dtype: str | None, *, compare: bool, cache
     """Writes the merged model into ``out``; raises LauncherError where it is not base and adapter, by their log-probabilities."""
     import torch
 
+    from ..inputs.model import amount
     from .agreement import place
     from .merging import Merging
 
@@ -59,8 +60,8 @@ def merged(target: Target, out: Path, dtype: str | None, *, compare: bool, cache
     _check_disk(out, merging.bytes(chosen) + _copied(base))
     if compare:
         device, kind = place(merging.files.numbers)
-        needed = merging.files.numbers * kind.itemsize * 1.25 / 2**30
-        say(f"the comparison takes {needed:.1f} GiB of memory ({str(kind).removeprefix('torch.')}, {device.type})")
+        needed = merging.files.numbers * kind.itemsize * 1.25
+        say(f"the comparison takes {amount(needed)} of memory ({str(kind).removeprefix('torch.')}, {device.type})")
     outcome = _write(merging, out, chosen)
     _copy_beside(base, target.weights, out, outcome)
     _describe(target, base, out)

@@ -139,7 +139,12 @@ def weights_size(path: str) -> str:
     size = sum(file.stat().st_size for file in files)
     if not size:
         return ""
-    return f": {size / 2**30:.1f} GiB" if size >= 0.1 * 2**30 else f": {size / 2**20:.1f} MiB"
+    return f": {amount(size)}"
+
+
+def amount(size: float) -> str:
+    """``1.2 GiB``, below 0.1 of them ``3.4 MiB``; ``size`` in bytes."""
+    return f"{size / 2**30:.1f} GiB" if size >= 0.1 * 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def load_model(experiment: Experiment, path: str, precision: Precision, *, cuda: bool) -> PreTrainedModel:

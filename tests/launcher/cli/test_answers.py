@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from launcher.after.tool import Tool
 from launcher.backends.session import Session
-from launcher.cli import answers, flow, launcher, screen
+from launcher.cli import answers, flow, launcher, main, screen
 from launcher.job.exchange import decoded, encoded
 from tests.run_folders import Made
 
@@ -189,3 +189,15 @@ def test_a_run_with_full_weights_has_no_base_side_and_says_where_the_base_is(
     assert done.stdout == "prompt      Why?\ntrained     trained: Why?\n"
     assert "notice: whole has full weights, without the base model. Talk to that with: launcher chat data/demo" in done.stderr
     shutil.rmtree(tmp_path / "data")
+
+
+def test_an_interrupted_generate_tells_how_to_resume_and_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("launcher.after.generate.generate", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["generate", "one", "--data", "a.txt", "-o", "b.jsonl"])
+    assert (ended.value.code, capsys.readouterr()) == (130, ("", "interrupted; the same command resumes\n"))
