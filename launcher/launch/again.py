@@ -146,7 +146,8 @@ class Repetition:
         if record.get("adapter", {}).get("sha256"):
             again["adapter"] = {key: record["adapter"].get(key) for key in ("name", "sha256", "revision")}
         day = {"template_date": record["template_date"]} if record.get("template_date") else {}
-        return MappingProxyType({"again": again, **day})
+        given = {"set": record["set"]} if record.get("set") else {}
+        return MappingProxyType({"again": again, **day, **given})
 
     def _rendered(self, where: AnyBackend, experiment: Experiment, name: str | None, image: str | None) -> Any:
         from ..backends.host import gpus_there

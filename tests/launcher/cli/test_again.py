@@ -63,8 +63,10 @@ def record(home: Path, name: str) -> dict[str, Any]:
 
 
 def test_a_run_is_repeated_from_its_record_alone_with_equal_losses(home: Path) -> None:
+    run_dir(home, "first").update_record(set=["topic=bread"])
     done = launcher(home, "again", "first")
     assert (done.returncode, done.stderr) == (0, "")
+    assert " --set topic=bread --set hyperparameters.learning_rate=" in done.stdout, "the next run that is suggested"
     assert "repeats     first\n" in done.stdout
     assert done.stdout.endswith("first and first-again: same losses, bit for bit, in 5 of 5 steps\n")
     new, old = record(home, "first-again"), record(home, "first")
