@@ -34,7 +34,7 @@ def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...],
     --tokens finds what only the model's tokenizer and chat template tell: prompts that fill max_seq_length, texts that
     the template drops or refuses, tokens and lengths beyond the model's. It needs the packages of dpo-launcher[trainer].
 
-    --fix mends what has one right mend: line ends, wrong encodings, characters without width, repeated rows, and what
+    --fix mends what has one right mend: line ends, garbled characters, characters without width, repeated rows, and what
     spreadsheets leave around a table. It writes NAME.fixed.csv and NAME.fixed.jsonl, which lists the changes.
     """
     if fix:

@@ -16,9 +16,8 @@ from ..errors import labelled
 
 LABEL: Final = 12  # columns of the labels of facts
 _VERBS: Final = (
-    "again|chat|check|compare|data|download|doctor|drill|generate|health|learned|logs|merge|plan|push|render|report|resume|run|score"
-    "|secrets|serve|status|stop|submit"
-    "|tensorboard|upload|why"
+    "again|build|chat|check|compare|completion|data|diff|doctor|download|drill|generate|health|init|learned|list|logs|merge|plan|prune"
+    "|ps|push|render|report|resume|run|schema|score|secrets|serve|show|status|stop|submit|tensorboard|upload|why"
 )
 _LONG_FACT: Final = re.compile(r"\s*\S+\s{2,}\S+")  # a label and one word, such as a path, that no wrapping makes shorter
 _COMMAND: Final = re.compile(rf"(?<![\w/.-])launcher (?=(?:{_VERBS})\b)")

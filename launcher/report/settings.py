@@ -20,6 +20,7 @@ _PLACES: Final = (
     "storage_config",
     "launch.kubernetes",
 )
+_NAMES: Final = 7  # of a list are shown
 
 
 def settings(run: Reported) -> dict[str, Any]:
@@ -52,6 +53,9 @@ def shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, list) and len(value) > _NAMES:
+        ends = dict.fromkeys(str(one).rpartition(".")[2] for one in value)  # of modules: q_proj of every layer is one
+        return f"{', '.join(list(ends)[:_NAMES])}{' …' if len(ends) > _NAMES else ''} ({len(value)} names)"
     if isinstance(value, list):
         return ", ".join(map(shown, value)) or "none"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
