@@ -70,7 +70,7 @@ def _deployment(head: Mapping[str, Any], job: Job, served: Served, image: str, s
         **chosen(settings, has_gpus=True),
         **({"initContainers": fetched} if fetched else {}),
         "containers": [_server(job, served, image, is_fetched=bool(fetched))],
-        "volumes": _volumes(job, is_fetched=bool(fetched)),
+        "volumes": _volumes(job, served, is_fetched=bool(fetched)),
     }
     spec = {
         "replicas": 1,
@@ -87,7 +87,8 @@ def _server(job: Job, served: Served, image: str, *, is_fetched: bool) -> dict[s
     if not served.model.startswith("/"):
         env.append({"name": "HF_TOKEN", "valueFrom": token})
     health = {"httpGet": {"path": "/health", "port": "http"}}
-    mounts = [{"name": "runs", "mountPath": RUNS, "readOnly": True}, {"name": "cache", "mountPath": CACHE}, *_scratch()]
+    runs = [{"name": "runs", "mountPath": RUNS, "readOnly": True}] if _reads_runs(served) else []
+    mounts = [*runs, {"name": "cache", "mountPath": CACHE}, *_scratch()]
     return {
         "name": "server",
         "image": image,
@@ -137,11 +138,17 @@ def _scratch() -> list[dict[str, Any]]:
     return [{"name": name, "mountPath": path} for name, path in (("home", HOME), ("tmp", "/tmp"), ("shm", "/dev/shm"))]
 
 
-def _volumes(job: Job, *, is_fetched: bool) -> list[dict[str, Any]]:
+def _reads_runs(served: Served) -> bool:
+    """Whether something lies on the claim of the runs; a cluster on which nothing was trained may have none."""
+    return any(RUNS in argument for argument in served.arguments)
+
+
+def _volumes(job: Job, served: Served, *, is_fetched: bool) -> list[dict[str, Any]]:
     claims = claims_of(job.experiment)
+    roles = ("runs", "cache") if _reads_runs(served) else ("cache",)
     shm = {"medium": "Memory", "sizeLimit": _SHM}
     return [
-        *({"name": role, "persistentVolumeClaim": {"claimName": claims[role]}} for role in ("runs", "cache")),
+        *({"name": role, "persistentVolumeClaim": {"claimName": claims[role]}} for role in roles),
         {"name": "home", "emptyDir": {}},
         {"name": "tmp", "emptyDir": {}},
         {"name": "shm", "emptyDir": shm},
