@@ -161,7 +161,7 @@ def test_the_search_finds_what_is_planted(home: Path) -> None:
 def test_a_run_on_the_host_leaves_no_secret_anywhere(home: Path, store: int) -> None:
     path, short = (
         os.pathsep.join([str(REPOSITORY), str(home / "talkative")]),
-        {"max_steps": 1, "save_strategy": "no", "max_seq_length": 64},
+        {"max_steps": 1, "save_strategy": "no", "max_seq_length": 128},
     )
     write_experiment(home, f"http://127.0.0.1:{store}", path, notify="CHAT_URL", hyperparameters=short)
     with hook(503) as chat:

@@ -121,8 +121,8 @@ def test_an_adapter_is_compared_without_the_attention_of_packed_rows(
 
     trainer, tokens, precision = make_trainer(tmp_path, make_experiment(), pairs=2)
     take_path(trainer, choose_path(trainer, "fast", tokens, "fast"), precision, "w", [("train.csv", tokens)], tmp_path)
-    config, seen, logps = trainer.model.get_base_model().config, [], checkpoints._logps
-    monkeypatch.setattr(checkpoints, "_logps", lambda *args: seen.append(config._attn_implementation) or logps(*args))
+    config, seen, logps = trainer.model.get_base_model().config, [], checkpoints.log_probs
+    monkeypatch.setattr(checkpoints, "log_probs", lambda *args: seen.append(config._attn_implementation) or logps(*args))
     assert checkpoints.save_verified(trainer, RunDir(tmp_path))["largest_logp_difference"] == 0.0
     assert seen == ["sdpa", "sdpa"]
     assert config._attn_implementation == SEGMENTS
