@@ -267,6 +267,7 @@ def test_the_verb_chat_answers_prompts_and_ends(
     expected = ""
     for text in (TEXT, "Why?"):
         answers = conversation(loaded).ask(text)
+        expected += "\n" if expected else ""  # between two prompts
         expected += f"{'prompt':<12}{text}\n"
         for side, answer in answers.items():
             expected += f"{side:<12}" + answer.text.replace("\n", f"\n{'':<12}") + "\n"
