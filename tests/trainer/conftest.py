@@ -139,5 +139,6 @@ def trainer_of(
         processing_class=tokenizer,
         peft_config=lora_config(hyper),
     )
-    seed_adapter(trainer.model, hyper.random_state, hyper.seed)
+    if not hyper.full_finetuning:
+        seed_adapter(trainer.model, hyper.random_state, hyper.seed)
     return trainer, tokens, precision
