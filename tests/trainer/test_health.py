@@ -78,7 +78,7 @@ def test_a_rule_that_stops_leaves_a_checkpoint_and_a_resumed_run_is_only_warned(
     tmp_path: Path, make_experiment: Make, new_run: NewRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changed_data(tmp_path / "data", lambda rows: rows[:26])
-    settings: dict[str, Any] = {"max_steps": 11, "per_device_train_batch_size": 13, "max_seq_length": 96}
+    settings: dict[str, Any] = {"max_steps": 11, "per_device_train_batch_size": 13, "max_seq_length": 52}
     health = {"reward_scale": {"action": "stop", "threshold": 1e-9}, "truncated": {"threshold": 0.001}}
     data = {"datasets_path": str(tmp_path / "data"), "validation_filename": None}
     experiment = make_experiment(experiment={"health": health, **data}, **settings)
