@@ -13,6 +13,8 @@ Record = tuple[int, list[str]]  # the line where it begins, and its cells
 
 _SEPARATOR: Final = re.compile(r"sep=(.)\r?(?:\n|\Z)", re.IGNORECASE)
 
+_COLUMNS: Final = frozenset(("prompt", "question", "query", "instruction", "input", "text", "chosen", "rejected", "answer"))
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -77,7 +79,14 @@ def title_mistake(where: str, first: Sequence[str], second: Sequence[str], heade
     """The mistake of a title above the header; ``where`` is the place of ``first``, ``header`` that of the row below it."""
     title = [cell.strip() for cell in first if cell.strip()]
     names = [cell.strip() for cell in second]
-    if len(title) != 1 or len(names) < 2 or not all(names) or len(set(names)) < len(names) or any("\n" in one for one in names):
+    if (
+        len(title) != 1
+        or title[0].lower() in _COLUMNS
+        or len(names) < 2
+        or not all(names)
+        or len(set(names)) < len(names)
+        or any("\n" in one for one in names)
+    ):
         return None
     hint = f"delete the lines above {header}, which has the names of the columns"
     return Mistake(where, "a title above the header", "a header", title[0][:60], hint)

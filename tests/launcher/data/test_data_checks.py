@@ -144,6 +144,10 @@ def test_a_title_above_the_header_is_named(tmp_path: Path) -> None:
         )
 
 
+def test_a_header_of_one_column_is_no_title_where_a_cell_lacks_its_quotes(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, "prompt\nHello, world\n").startswith("data/training_data.csv:2: wrong number of cells")
+
+
 @pytest.mark.parametrize("header", ["Prompt,Chosen,Rejected", " prompt , chosen , rejected "])
 def test_a_header_in_another_case_or_with_blanks_is_suggested(tmp_path: Path, header: str) -> None:
     text = mistakes(tmp_path, f"{header}\nWhere?,a,b\n")
