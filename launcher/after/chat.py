@@ -48,7 +48,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Ready:
-    """Who answers, in order, on which device; ``notices``: each with its label."""
+    """The models that answer, in order, and their device; ``notices`` are labelled."""
 
     name: str
     sides: tuple[str, ...]

@@ -82,7 +82,7 @@ def _made(api: Any, to: Destination) -> tuple[str | None, list[str]]:
         raise UsageError(f"{to.repository} is public: everybody could read these weights; add --public if that is what you want")
     notices: list[str] = []
     if found.private and to.is_public:
-        notices.append(Warned(f"{to.repository} stays private: its settings on the hub change that"))
+        notices.append(Warned(f"{to.repository} stays private; make it public in its settings on the hub"))
     if to.revision is None:
         return found.sha, notices
     branch = _found(api, to.repository, to.revision)

@@ -82,6 +82,12 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
         raise ExperimentError([*wrong, *mistakes])
     if mistakes:
         raise DataError(mistakes)
+    return _rendered(experiment, tables, mapping, prompt, findings)
+
+
+def _rendered(experiment: Experiment, tables: Tables, mapping: Columns, prompt: Prompt | None, findings: Findings) -> Pairs:
+    """The pairs of tables without a mistake in a row; raises DataError for what the rules find between pairs."""
+    parts = [table for table in (tables.train, tables.validation) if table is not None]
     rendered = [tuple(_pair(row, mapping, prompt) for row in table.rows) for table in parts]
     train, validation = rendered[0], rendered[1] if len(rendered) > 1 else ()
     check_pairs(parts, rendered, findings)

@@ -1,4 +1,4 @@
-"""Experiments of another kind in the same file: what shows that one is not of this tool. Pure."""
+"""Experiments of other tools in the same file, and how they are recognised. Pure."""
 
 from __future__ import annotations
 

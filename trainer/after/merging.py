@@ -137,7 +137,7 @@ class Merging:
         missing = sorted(self._changed - given)
         if missing:
             names = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
-            raise LauncherError(f"the adapter changes {names}, which the files in {self.files.folder} do not hold by such a name")
+            raise LauncherError(f"the adapter changes {names}, missing from the files in {self.files.folder}")
 
     def _targets(self, group: Group) -> list[str]:
         """Names of the parameters that a group becomes."""

@@ -1,4 +1,4 @@
-"""Answers of a model: greedy ones for samples, and what a person asks for after the training."""
+"""Generates answers of a model: for samples, and after the training."""
 
 from __future__ import annotations
 

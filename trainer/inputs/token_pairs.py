@@ -98,7 +98,7 @@ class TokenPairs(Sequence[TokenPair]):
 
     @property
     def answers(self) -> int:
-        """How many answers a pair has: 1 where no pair has a rejected one."""
+        """The number of answers of each pair: 2, or 1 without rejected answers."""
         return 2 if self.lengths[:, 2].any() else 1
 
     @property

@@ -147,7 +147,7 @@ def test_a_public_repository_is_not_written_unless_asked(hub: WritableHub, run: 
 def test_a_private_repository_stays_private(hub: WritableHub, run: Target) -> None:
     hub.repositories["me/mine"] = Repository(private=True)
     done = sent(hub, run, Destination("me/mine", is_public=True))
-    assert done.notices == ("me/mine stays private: its settings on the hub change that",)
+    assert done.notices == ("me/mine stays private; make it public in its settings on the hub",)
 
 
 @pytest.mark.parametrize(
