@@ -27,6 +27,7 @@ from .output import notices, say, stage
 from .processes.disk import make_room
 from .processes.ending import explained, how_it_failed, is_of_a_peer
 from .processes.notify import HURRY, OUTBOX
+from .processes.roll_call import ended, started
 
 if TYPE_CHECKING:
     from launcher.experiment.schema import Experiment
@@ -42,8 +43,11 @@ def main() -> None:
     _print_to(run.rank_log(rank))
     # A torchrun that is killed leaves its workers alive; this one then stops as on request, after a checkpoint.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    started()
     ending = _rank(run, rank, attempt)
     _note(run, rank, attempt, ending)
+    with suppress(OSError):  # the log's disk is full
+        ended(ending.code)
     if not OUTBOX.wait(HURRY):
         notices([Warned(f"notification not sent: no answer within {HURRY:.0f} s")])
     # Not the interpreter's own end: a process group whose peer is gone may wait for it there.
@@ -106,6 +110,7 @@ def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
     def leave(why: str) -> None:
         say(f"error: {why}")
         _note(run, rank, attempt, RankEnding(1, why, is_consequence=True))
+        ended(1)
         os._exit(1)
 
     peers = None

@@ -36,6 +36,7 @@ from .prepare.inputs import Inputs, find_model, prepare_inputs
 from .prepare.model import prepare_model
 from .prepare.rank import Rank, Roots, before_first_step
 from .prepare.trainer import Ready, prepare_trainer
+from .processes import roll_call
 from .processes.join import join
 from .processes.machine import Device, versions
 from .processes.peers import Peers
@@ -79,6 +80,7 @@ def _join(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
     """Takes this rank's device, and meets the other ranks."""
     check_installed(experiment.hyperparameters.report_to)
     rank = Rank(run, experiment, roots, stop, attempt, Device.here(experiment.hyperparameters.gpu_memory_utilization))
+    roll_call.device(rank.device.name)
     disable_progress_bar()
     with stage("waiting for the other ranks"):
         join(run, experiment, rank.device)

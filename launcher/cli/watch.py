@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import click
 
 from ..backends import Run, Runs
 from ..backends.state import Ended, ended
-from ..errors import Aborted, UsageError
+from ..errors import Aborted, LauncherError, UsageError
 from ..runs.follow import Metric, Reader, Text, parse, short
 from .health import drawn
 from .learned import draw
@@ -160,15 +161,31 @@ def show_log(backend: Runs[Run], run: Run, *, rank: int | None, follow: bool) ->
         click.echo(backend.words(run))
         return 0
     if not follow:
-        _print(backend.read(run, rank))
+        if not _print(backend.read(run, rank)):
+            _complain_of_silence(backend, run, rank)
         return 0
     with Interrupts() as interrupts:
         interrupts.is_watching = True
-        _print(_until_interrupted(backend.follow(run, rank), interrupts))
+        has_lines = _print(_until_interrupted(backend.follow(run, rank), interrupts))
     if interrupts.count:
         complain(f"{run.name} is over" if backend.status(run).is_over else f"{run.name} continues")
         return Aborted.exit_code
+    if not has_lines:
+        _complain_of_silence(backend, run, rank)
     return 0
+
+
+def _complain_of_silence(backend: Runs[Run], run: Run, rank: int | None) -> None:
+    """Reports that there is no line, and which ranks have some."""
+    if rank is None:
+        complain(f"notice: {run.name} has printed nothing")
+        return
+    text = ""
+    with suppress(LauncherError):
+        text = "".join(backend.read(run, None))
+    found = sorted({int(one) for one in re.findall(r"^\[rank (\d+)\] ", text, re.MULTILINE)})
+    others = f"ranks with lines: {', '.join(map(str, found))}" if found else "no rank has any line"
+    complain(f"notice: rank {rank} of {run.name} has printed nothing; {others}")
 
 
 def _until_interrupted(pieces: Iterable[str], interrupts: Interrupts) -> Iterator[str]:
@@ -179,14 +196,17 @@ def _until_interrupted(pieces: Iterable[str], interrupts: Interrupts) -> Iterato
             return
 
 
-def _print(pieces: Iterable[str]) -> None:
-    reader, drawn = Reader(), Plain(thin=False)
+def _print(pieces: Iterable[str]) -> bool:
+    """Whether there was anything to print."""
+    reader, drawn, has_lines = Reader(), Plain(thin=False), False
     for piece in pieces:
+        has_lines = has_lines or bool(piece)
         for event in reader.feed(piece):
             drawn.show(_of_a_rank(event) if isinstance(event, Text) else event)
     for event in reader.close():
         drawn.show(event)
     drawn.close()
+    return has_lines
 
 
 def _of_a_rank(text: Text) -> Text:

@@ -33,6 +33,14 @@ class Device:
         bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
         return cls(cuda, bf16, int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
+    @property
+    def name(self) -> str:
+        """As a person reads it."""
+        if not self.cuda:
+            return f"the CPU ({torch.get_num_threads()} threads)"
+        index = torch.cuda.current_device()
+        return f"cuda:{index} ({torch.cuda.get_device_name(index)})"
+
     def hardware(self) -> dict[str, Any]:
         gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if self.cuda else []
         return {

@@ -241,6 +241,17 @@ def test_logs_follow_to_the_end_and_ctrl_c_leaves_the_run_alone(cluster_api: Clu
     assert (beyond.returncode, beyond.stderr) == (2, "error: --rank 7: first has the logs of ranks 0\n")
 
 
+def test_logs_of_a_rank_without_a_line_name_the_ranks_that_have_some(cluster_api: ClusterApi, person: Terminal) -> None:
+    played = Played(cluster_api, nodes=2)
+    played.start()
+    played.say("loading")
+    silent = person.type("logs", "first", "--rank", "1")
+    said = "notice: rank 1 of first has printed nothing; ranks with lines: 0\n"
+    assert (silent.returncode, silent.stdout, silent.stderr) == (0, "", said)
+    played.complete()
+    assert person.type("logs", "-f", "first", "--rank", "1").stderr == said
+
+
 def test_stop_waits_for_the_checkpoint_and_resume_goes_on_and_follows(cluster_api: ClusterApi, person: Terminal) -> None:
     controllers.play(cluster_api)
     cluster_api.objects.is_graceful = True

@@ -107,6 +107,10 @@ def test_of_two_ranks_one_reads(google: Google, tmp_path: Path, make_experiment:
     assert entry.returncode == 0, run.rank_log(0).read_text() + run.rank_log(1).read_text()
     assert google.requests == ["POST /token", BATCH]
     assert len(run.read_record()["spreadsheet"]["worksheets"]) == 1
+    second = run.rank_log(1).read_text()
+    assert second.startswith("rank 1 of 2 started: node 0 ")
+    assert "\nrank 1 uses the CPU (1 threads)\n" in second
+    assert "\nrank 1 is done after " in second
 
 
 @pytest.mark.slow
