@@ -1,4 +1,4 @@
-"""A file's bytes -> a table, by the ending of its name: CSV, JSON, Parquet and Arrow, workbooks."""
+"""A file -> a table, by the ending of its name: CSV, JSON, Parquet and Arrow, workbooks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
-from ..errors import LauncherError, Mistake, nearest
+from ..errors import Mistake, nearest
 from ..experiment.data_file import ARROW, JSON, WORKBOOK, split_sheet
 from .csv_table import csv_table
 from .sheet_table import sheet_table
@@ -19,19 +20,23 @@ from .table import Row, Table
 _MANY: Final = 20  # mistakes of one file
 
 
-def read_table(name: str, data: bytes, mistakes: list[Mistake]) -> Table | None:
-    """The table of the file ``name``, or None with its mistakes added to ``mistakes``; an unknown ending is read as CSV.
+def read_table(name: str, path: Path, mistakes: list[Mistake]) -> Table | None:
+    """The table of the file ``path``, which mistakes call ``name``, or None with its mistakes added to ``mistakes``.
 
-    Raises LauncherError where the package that reads the format is not installed.
+    The ending of ``name`` tells the format, an unknown one is read as CSV. Raises OSError where the file cannot be read, and
+    LauncherError where the package that reads the format is not installed.
     """
     file, sheet = split_sheet(name)
     suffix = "." + file.rpartition(".")[2].lower()
+    if suffix in ARROW:
+        from .arrow_table import arrow_table
+
+        return arrow_table(name, path, mistakes)
+    data = path.read_bytes()
     if suffix in WORKBOOK:
         return _workbook(name, file, sheet, data, mistakes)
     if suffix in JSON:
         return _of_records(name, data, _json_records(name, data, mistakes), mistakes)
-    if suffix in ARROW:
-        return _of_records(name, data, _arrow_records(name, data, suffix, mistakes), mistakes)
     return csv_table(name, data, mistakes)
 
 
@@ -137,30 +142,6 @@ def _not_json(name: str, line: int, error: Exception) -> Mistake:
     if isinstance(error, json.JSONDecodeError):
         return Mistake(f"{name}:{line}:{error.colno}", f"not JSON: {error.msg[0].lower()}{error.msg[1:]}")
     return Mistake(f"{name}:{line}", f"not JSON: {error}")
-
-
-def _arrow_records(name: str, data: bytes, suffix: str, mistakes: list[Mistake]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    try:
-        import pyarrow as pa
-        import pyarrow.feather
-        import pyarrow.parquet
-    except ImportError:
-        raise LauncherError(f"{name}: {suffix} files need pyarrow: pip install pyarrow") from None
-    try:
-        if suffix == ".parquet":
-            table = pyarrow.parquet.read_table(pa.BufferReader(data))
-        elif data.startswith(b"ARROW1"):
-            table = pyarrow.feather.read_table(pa.BufferReader(data))
-        else:
-            table = pa.ipc.open_stream(pa.BufferReader(data)).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
-        mistakes.append(Mistake(name, f"not a {suffix[1:]} file", found=str(error).splitlines()[0][:200]))
-        return
-    row = 0
-    for batch in table.to_batches():
-        for record in batch.to_pylist():
-            row += 1
-            yield row, record
 
 
 def _workbook(name: str, file: str, sheet: str | None, data: bytes, mistakes: list[Mistake]) -> Table | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from .preferences import check_pairs
 from .prompt import Prompt, choose_prompt
 from .rows import Reading, read_readable
 from .sheets.spreadsheet import Spreadsheet
+from .streamed import Streamed
 from .table import Row, Table, Tables
 
 _SHORT: Final = 80  # characters of a cell that can be the name of a group
@@ -39,15 +41,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Pairs:
-    """All pairs in the order of their rows; ``notices``: what is allowed but worth a look, ``Warned`` where it harms the result.
+    """All pairs in the order of their rows, made again for each pass where the rows are.
 
-    ``system``: where the system text stands. ``spreadsheet``: what was read, where the data are worksheets; a run keeps a
-    snapshot. ``columns``: the other columns of the validation rows that can name groups, with a value for each pair. ``prompt``:
-    what every user message was made with. ``mapped``: the columns that the prompt and the answers come from.
+    ``notices``: what is allowed but worth a look, ``Warned`` where it harms the result. ``system``: where the system text stands.
+    ``spreadsheet``: what was read, where the data are worksheets; a run keeps a snapshot. ``columns``: the other columns of the
+    validation rows that can name groups, with a value for each pair. ``prompt``: what every user message was made with.
+    ``mapped``: the columns that the prompt and the answers come from.
     """
 
-    train: tuple[Pair, ...]
-    validation: tuple[Pair, ...]
+    train: Sequence[Pair]
+    validation: Sequence[Pair]
     sources: tuple[Source, ...]
     notices: tuple[str, ...]
     spreadsheet: Spreadsheet | None = None
@@ -88,7 +91,7 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
 def _rendered(experiment: Experiment, tables: Tables, mapping: Columns, prompt: Prompt | None, findings: Findings) -> Pairs:
     """The pairs of tables without a mistake in a row; raises DataError for what the rules find between pairs."""
     parts = [table for table in (tables.train, tables.validation) if table is not None]
-    rendered = [tuple(_pair(row, mapping, prompt) for row in table.rows) for table in parts]
+    rendered = [_pairs(table, mapping, prompt) for table in parts]
     train, validation = rendered[0], rendered[1] if len(rendered) > 1 else ()
     check_pairs(parts, rendered, findings)
     if findings.mistakes:
@@ -111,13 +114,12 @@ def _rendered(experiment: Experiment, tables: Tables, mapping: Columns, prompt: 
 
 def read_other(experiment: Experiment, file: Path, prompt: Prompt) -> Pairs:
     """The pairs of another ``file``, by the experiment's mapping and rendered with ``prompt``; raises DataError."""
+    mistakes = list[Mistake]()
     try:
-        data = Path(file_of(str(file))).read_bytes()
+        table = read_table(str(file), Path(file_of(str(file))), mistakes)
     except OSError as error:
         reason = "file not found" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
         raise DataError(Mistake(str(file), reason, expected="a file of data")) from error
-    mistakes = list[Mistake]()
-    table = read_table(str(file), data, mistakes)
     mapping = columns_from(experiment, table.columns if table is not None else ())
     if table is not None:
         mistakes += missing_columns(table, mapping, experiment)
@@ -125,15 +127,20 @@ def read_other(experiment: Experiment, file: Path, prompt: Prompt) -> Pairs:
         mistakes += findings.taken()
     if mistakes or table is None:
         raise DataError(mistakes)
-    pairs = tuple(_pair(row, mapping, prompt) for row in table.rows)
+    pairs = _pairs(table, mapping, prompt)
     source = Source("validation", table.name, table.sha256, len(table.rows))
     return Pairs((), pairs, (source,), (), None, prompt.place, group_columns(table, mapping), prompt)
 
 
 def group_columns(table: Table, mapping: Columns) -> dict[str, tuple[str, ...]]:
     """The columns of ``table`` that are not mapped and hold short text only, each with the values of all rows."""
-    found = {name: tuple(row.cells[name] for row in table.rows) for name in table.columns if name not in mapping.columns}
-    return {name: values for name, values in found.items() if max(map(len, values), default=0) <= _SHORT and any(values)}
+    found: dict[str, list[str]] = {name: [] for name in table.columns if name not in mapping.columns}
+    for row in table.rows:
+        for name in [name for name in found if len(row.cells[name]) > _SHORT]:
+            del found[name]
+        for name, values in found.items():
+            values.append(sys.intern(row.cells[name]))  # a group's name repeats
+    return {name: tuple(values) for name, values in found.items() if any(values)}
 
 
 def write_processed(pairs: Pairs, folder: Path) -> tuple[Path, ...]:
@@ -145,9 +152,14 @@ def write_processed(pairs: Pairs, folder: Path) -> tuple[Path, ...]:
         if not part:
             path.unlink(missing_ok=True)  # an earlier experiment's pairs are not this one's
             continue
-        write_whole(path, "".join(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in part))
+        write_whole(path, (json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in part))
         written.append(path)
     return tuple(written)
+
+
+def _pairs(table: Table, mapping: Columns, prompt: Prompt | None) -> Sequence[Pair]:
+    pairs = Streamed(len(table.rows), lambda: (_pair(row, mapping, prompt) for row in table.rows))
+    return tuple(pairs) if isinstance(table.rows, tuple) else pairs
 
 
 def _pair(row: Row, mapping: Columns, prompt: Prompt | None) -> Pair:

@@ -1,7 +1,12 @@
-"""What is wrong between pairs: repeats, contradictions, training pairs among the validation pairs; and prompts inside answers."""
+"""What is wrong between pairs: repeats, contradictions, training pairs among the validation pairs; and prompts inside answers.
+
+Of each pair a hash of 8 bytes is kept in place of its text: of millions, which need not fit into memory, two different ones have
+the same hash with a probability below one in a million.
+"""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,36 +16,38 @@ from .table import Table
 
 _PROMPT: Final = 12  # characters: an answer may well begin with "Hi" or "Yes"
 
-Content = tuple[str, str, str | None]  # user, chosen, rejected
-
 
 def check_pairs(tables: Sequence[Table], parts: Sequence[Sequence[Pair]], findings: Findings) -> None:
     """Adds what the rules find in the pairs of the training table and, if there is one, of the validation table."""
-    trained: set[Content] = set()
+    trained: set[int] = set()
     for role, table, part in zip(("training", "validation"), tables, parts, strict=False):
-        _repeats(role, table, part, trained, findings)
-        opposite = _contradicted(part) if findings.wants("contradiction") else frozenset()
-        for pair in part:
-            if (pair.user, pair.chosen, pair.rejected) in opposite:
-                findings.of_pair("contradiction", table, pair.line, role)
-            if _repeats_its_prompt(pair):
-                findings.of_pair("prompt_in_answer", table, pair.line, role)
+        _check(role, table, part, trained, findings)
 
 
-def _repeats(role: str, table: Table, part: Sequence[Pair], trained: set[Content], findings: Findings) -> None:
+def _check(role: str, table: Table, part: Sequence[Pair], trained: set[int], findings: Findings) -> None:
+    """``trained``: hashes of the training pairs, which are added."""
     is_training = role == "training"
+    lines, contents, opposites = array("q"), array("q"), array("q")
+    repeating: set[int] = set()  # lines
     for pair in part:
-        content = (pair.user, pair.chosen, pair.rejected)
+        content = hash((pair.user, pair.chosen, pair.rejected))
         if content in trained:
             findings.of_pair("repeated_pair" if is_training else "leaked_pair", table, pair.line, role)
         elif is_training:
             trained.add(content)
-
-
-def _contradicted(part: Sequence[Pair]) -> frozenset[Content]:
-    """The pairs of which there is another with the answers exchanged."""
-    there = {(pair.user, pair.chosen, pair.rejected) for pair in part}
-    return frozenset(one for one in there if one[2] is not None and (one[0], one[2], one[1]) in there and one[1] != one[2])
+        lines.append(pair.line)
+        contents.append(content)
+        is_preference = pair.rejected is not None and pair.chosen != pair.rejected
+        opposites.append(hash((pair.user, pair.rejected, pair.chosen)) if is_preference else content)
+        if _repeats_its_prompt(pair):
+            repeating.add(pair.line)
+    there = trained if is_training else set(contents)
+    wants = findings.wants("contradiction")
+    for line, content, opposite in zip(lines, contents, opposites, strict=True):
+        if wants and opposite != content and opposite in there:
+            findings.of_pair("contradiction", table, line, role)
+        if line in repeating:
+            findings.of_pair("prompt_in_answer", table, line, role)
 
 
 def _repeats_its_prompt(pair: Pair) -> bool:

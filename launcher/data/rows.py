@@ -157,7 +157,7 @@ def _read(folder: _Folder, filename: str | None, mistakes: list[Mistake]) -> Tab
         return None
     path, name = folder.path / file_of(filename), folder.file(filename)
     try:
-        data = path.read_bytes()
+        return read_table(name, path, mistakes)
     except FileNotFoundError:
         mistakes.append(_missing(path, name))
         return None
@@ -168,7 +168,6 @@ def _read(folder: _Folder, filename: str | None, mistakes: list[Mistake]) -> Tab
             Mistake(name, f"cannot read the file: {(error.strerror or str(error)).lower()}", expected="a file of data")
         )
         return None
-    return read_table(name, data, mistakes)
 
 
 def _missing(path: Path, name: str) -> Mistake:

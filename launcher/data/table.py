@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,16 +23,36 @@ class Row:
     cells: Mapping[str, str]
 
 
+class Joined(str):
+    """The name of a table of several files. ``parts``: (lines of the files before it, its name) of each file, in their order."""
+
+    parts: tuple[tuple[int, str], ...]
+
+    def __new__(cls, name: str, parts: Sequence[tuple[int, str]]) -> Joined:
+        made = super().__new__(cls, name)
+        made.parts = tuple(parts)
+        return made
+
+    def __reduce__(self) -> tuple[type[Joined], tuple[str, Sequence[tuple[int, str]]]]:
+        return Joined, (str(self), self.parts)
+
+    def part(self, line: int) -> tuple[str, int]:
+        """The file with the row ``line`` of the table, and the row's line in it."""
+        before, name = self.parts[max(0, bisect_left(self.parts, line, key=lambda part: part[0]) - 1)]
+        return name, line - before
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows under a header: ``name`` is a file's path below the data root or a worksheet's name, ``sha256`` is that of the file's
     bytes or the worksheet's cells, ``line`` is the header's. ``letters``: column -> letter, in a worksheet.
-    ``ignored``: sentences about what was left out, such as empty rows at the end.
+    ``rows``: a tuple, or ``Streamed`` where they are too large for memory. ``ignored``: sentences about what was left out, such
+    as empty rows at the end.
     """
 
     name: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     sha256: str
     line: int = 1
     letters: Mapping[str, str] | None = None
@@ -65,6 +86,8 @@ def worksheet_name(title: str) -> str:
 
 def place_of(name: str, line: int) -> str:
     """The place of the row ``line`` of the table ``name``."""
+    if isinstance(name, Joined):
+        name, line = name.part(line)
     if name.startswith(_WORKSHEET):
         return f"{name.removeprefix(_WORKSHEET)}!{line}:{line}"
     if split_sheet(name)[1] is not None:

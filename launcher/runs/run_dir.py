@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -260,12 +260,18 @@ def _dumps(record: Mapping[str, Any]) -> str:
     return json.dumps(REDACTOR.value(record), indent=2, ensure_ascii=False, default=str) + "\n"
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file beside ``path`` and renames it into place: a reader sees the old content or the new."""
+def write_whole(path: Path, content: str | bytes | Iterable[str]) -> None:
+    """Writes a file beside ``path`` and renames it into place: a reader sees the old content or the new.
+
+    Parts of a large text are written as they are made.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
         with aside.open("xb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            if isinstance(content, str | bytes):
+                file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            else:
+                file.writelines(part.encode("utf-8") for part in content)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)

@@ -1,0 +1,44 @@
+"""Streamed: a sequence that is too large for memory, made again for each pass over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar, overload
+
+T = TypeVar("T")
+
+
+class Streamed(Sequence[T]):
+    """``count`` items that ``begin`` yields from the first one on, the same ones each time.
+
+    An item by its place costs one pass in all where places are asked for in ascending order; a smaller place begins again.
+    """
+
+    def __init__(self, count: int, begin: Callable[[], Iterator[T]]):
+        self._count, self._begin = count, begin
+        self._next = 0
+        self._rest: Iterator[T] = iter(())
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[T]:
+        return self._begin()
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[T]: ...
+    def __getitem__(self, place: int | slice) -> T | Sequence[T]:
+        wanted = range(self._count)[place]
+        if isinstance(wanted, int):
+            return self._at(wanted)
+        return [self._at(one) for one in wanted]
+
+    def _at(self, place: int) -> T:
+        if place < self._next or self._next == 0:
+            self._rest, self._next = self._begin(), 0
+        self._rest = islice(self._rest, place - self._next, None)
+        self._next = place + 1
+        return next(self._rest)
