@@ -121,7 +121,7 @@ class Host(InFolders):
         run, starter = spec.run_dir, Process.of(os.getpid())
         assert starter is not None, "this process is alive"
         # Until the entry takes over the process is the starter: an interrupted start counts as lost.
-        record = {**spec.record, **started(), "process": starter.record()}
+        record = {**spec.record, **started(self.caller), "process": starter.record()}
         if again:
             run.reopen(record)
         else:

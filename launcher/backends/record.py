@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,16 +25,32 @@ def first_record(job: Job, run: RunDir, backend: str) -> dict[str, Any]:
         "model_name": job.experiment.model_name,
         "backend": backend,
         "folder": str(run.path),
+        "gpus": job.gpus * job.topology.nodes,
         "origin": job.origin,
         "experiment": job.experiment.model_dump(mode="json"),
         **job.notes,
     }
 
 
-def started() -> dict[str, Any]:
-    """The part of the record that a start adds."""
+def user_name(caller: Mapping[str, str]) -> str:
+    """Who starts a run on this machine: DPO_USER of ``caller``'s environment or .env, else the name of the account."""
+    try:
+        return caller.get("DPO_USER") or caller.get("USER") or getpass.getuser()
+    except (KeyError, OSError):  # the uid need not exist in passwd
+        return "unknown"
+
+
+def started(caller: Mapping[str, str]) -> dict[str, Any]:
+    """The part of the record that a start by ``caller`` adds."""
     created = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return {"created": created, "started": created, "code": code_revision(), "attempts": [], "outcome": {"state": "starting"}}
+    return {
+        "created": created,
+        "started": created,
+        "user": user_name(caller),
+        "code": code_revision(),
+        "attempts": [],
+        "outcome": {"state": "starting"},
+    }
 
 
 def outcome(state: str, exit_code: int, sentence: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,7 +18,8 @@ from ..runs.learned import Learned
 from ..runs.quality import Quality, last_evaluation
 from ..runs.run_dir import RunDir
 from ..runs.samples import Sample
-from ..why import Explanation, explain
+from ..runs.usage import gpu_hours, gpus_of
+from ..why import Explanation, Pod, explain
 from . import Run, Runs, Status
 from .finding import cluster_of, listed_on, local_runs_and_containers, on_cluster
 from .learned import answers
@@ -126,7 +127,7 @@ def local_runs_known() -> list[Known]:
 def cluster_runs_known(caller: Mapping[str, str], namespace: str | None) -> list[Known]:
     """Every run of the cluster's namespaces that may hold this person's runs, newest first."""
     kubernetes, namespaces = cluster_of(caller, namespace)
-    return [_known_listed(one) for one in listed_on(kubernetes, namespaces, with_pods=True)]
+    return [known_listed(one) for one in listed_on(kubernetes, namespaces, with_pods=True)]
 
 
 def run_status(where: Runs[Any], run: Any) -> RunStatus:
@@ -170,6 +171,7 @@ def known(run: RunDir) -> Known:
     pairs = pairs_a_step(record)
     last, evaluated = newest_metric(backend.tail(run), pairs), last_evaluation(run.steps)
     until = run.last_written() if now.is_over else datetime.now(UTC)
+    spent = time_spent(record.get("attempts") or [], until)
     return Known(
         run=run.name,
         experiment=str(record.get("key", "-")),
@@ -183,7 +185,9 @@ def known(run: RunDir) -> Known:
         ended=(record.get("outcome") or {}).get("ended"),
         folder=str(run.path),
         nodes=int(((record.get("experiment") or {}).get("launch") or {}).get("nodes") or 1),
-        **time_spent(record.get("attempts") or [], until),
+        **spent,
+        user=record.get("user"),
+        gpu_hours=gpu_hours(gpus_of(record), spent["trained_seconds"]),
         health=_health(record),
     )
 
@@ -241,13 +245,16 @@ def _status_on_cluster(where: Kubernetes, run: ClusterRun) -> RunStatus:
         running=sum(map(is_running, pods)),
         nodes=nodes,
     )
-    now = _known_on_cluster(where, run, obj, record)
+    now = _known_on_cluster(where, run, obj, record, every)
     return RunStatus(now, record, _why_over(where, run, Status(now.state, now.exit_code, now.sentence)), part)
 
 
-def _known_on_cluster(where: Kubernetes, run: ClusterRun, obj: Mapping[str, Any] | None, record: Mapping[str, Any]) -> Known:
+def _known_on_cluster(
+    where: Kubernetes, run: ClusterRun, obj: Mapping[str, Any] | None, record: Mapping[str, Any], pods: Sequence[Pod]
+) -> Known:
     """The state of a run, with its step and speed."""
     from .kubernetes.follow import state
+    from .kubernetes.follow.usage import gpu_hours_of
 
     now = where.status(run)
     lines = where.tail(run)
@@ -262,11 +269,12 @@ def _known_on_cluster(where: Kubernetes, run: ClusterRun, obj: Mapping[str, Any]
         **judged(Quality.of(record, evaluated, last)),
         **trained_how(record, evaluated),
         **time_spent(record.get("attempts") or [], until),
+        gpu_hours=gpu_hours_of(run, record, pods, until),
         health=_health(record),
     )
 
 
-def _known_listed(one: Listed) -> Known:
+def known_listed(one: Listed) -> Known:
     """A run as the list has it: its step would cost a request for each."""
     return _known_of(one.run, one.status, one.ended)
 
@@ -286,4 +294,5 @@ def _known_of(run: ClusterRun, now: Status, ended: str | None) -> Known:
         folder=str(run.path),
         nodes=run.nodes,
         namespace=run.namespace,
+        user=run.user,
     )

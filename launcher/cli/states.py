@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import UsageError
 from ..experiment.method import SFT
 from .health import drawn
 from .options import cluster_option, json_option, namespace_option, run_argument
-from .screen import LABEL, facts, say, table, typed
+from .screen import LABEL, facts, notices, say, table, typed
 
 if TYPE_CHECKING:
     from ..backends.state import ClusterPart, RunStatus
+    from ..backends.usage import Used
     from ..runs.known import Known
 
 _NEWEST = 10
 _NARROW = (
     "STARTED (UTC)",
     "NODES",
+    "USER",
     "TOOK",
     "MARGIN",
     "HEALTH",
@@ -32,21 +35,29 @@ _NARROW = (
 @json_option
 @click.option("-a", "--all", "every", is_flag=True, help="List all runs, not only the ten newest and those that run.")
 @click.option("--sort", metavar="KEY", help="Sort by accuracy, margin, loss, …, best first; -KEY reverses.")
+@click.option("--by", type=click.Choice(["user", "experiment"]), help="Sum runs and GPU-hours by user or experiment.")
 @cluster_option
 @namespace_option
-def ps(as_json: bool, every: bool, sort: str | None, cluster: bool, namespace: str | None) -> None:
+def ps(as_json: bool, every: bool, sort: str | None, by: str | None, cluster: bool, namespace: str | None) -> None:
     """List runs, newest first: those of this machine, or with --cluster those of the cluster.
 
+    --by counts all runs: those on the cluster whose Job is gone, too, if a reader pod can read their records.
     KEY of --sort is accuracy, margin, loss, step, started, took, run or state; with --cluster started, run or state. Steps,
     figures and health of a run on the cluster: launcher status RUN.
     """
     from ..backends.finding import has_kubeconfig
     from ..backends.state import cluster_runs_known, local_runs_known
+    from ..backends.usage import cluster_usage, local_usage
     from ..experiment.files import read_env
     from ..runs.ordered import ordered
 
     caller = read_env(Path.cwd())
     on_cluster = cluster or namespace is not None
+    if by is not None:
+        if sort is not None:
+            raise UsageError("--by cannot be combined with --sort: the largest sum comes first")
+        _show_usage(cluster_usage(caller, namespace, by) if on_cluster else local_usage(by), by, as_json)
+        return
     found = cluster_runs_known(caller, namespace) if on_cluster else local_runs_known()
     if sort is not None:
         found = ordered(found, sort, on_cluster=on_cluster)
@@ -105,6 +116,7 @@ def _draw(found: RunStatus) -> None:
         facts({"restarts": None if there.restarts is None else str(there.restarts)})
     facts(_progress(now))
     facts({"started": f"{_minute(now.created)} UTC" if now.created else None, "took": now.took})
+    facts({"GPU-hours": f"{now.gpu_hours:.2f}" if now.gpu_hours else None, "user": now.user})
     drawn(now.health)
     facts({"attempts": str(found.attempts)} if there is None else {"object": _object(there), "image": there.image or None})
     facts({"folder": now.folder})
@@ -129,8 +141,32 @@ def _rows(runs: Sequence[Known], *, with_loss: bool) -> list[tuple[str, ...]]:
 
 
 def _cluster_rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
-    rows = [(run.run, state_of(run), str(run.nodes), run.namespace or "-", _minute(run.created), run.took) for run in runs]
-    return [("RUN", "STATE", "NODES", "NAMESPACE", "STARTED (UTC)", "TOOK"), *rows]
+    rows = [
+        (run.run, state_of(run), str(run.nodes), run.user or "-", run.namespace or "-", _minute(run.created), run.took)
+        for run in runs
+    ]
+    return [("RUN", "STATE", "NODES", "USER", "NAMESPACE", "STARTED (UTC)", "TOOK"), *rows]
+
+
+def _show_usage(found: Used, by: str, as_json: bool) -> None:
+    from ..runs.known import duration
+    from ..runs.usage import total
+
+    notices(found.notices, err=True)
+    if as_json:
+        _echo_json([row.json() for row in found.rows])
+        return
+    rows = [*found.rows, total(found.rows)] if len(found.rows) > 1 else found.rows
+    unknown = {row.name: f" ({row.unknown} unknown)" if row.unknown else "" for row in rows}
+    table(
+        [
+            (by.upper(), "RUNS", "ACTIVE", "GPU-HOURS", "TOOK"),
+            *(
+                (row.name, str(row.runs), str(row.active), f"{row.gpu_hours:.2f}{unknown[row.name]}", duration(row.seconds))
+                for row in rows
+            ),
+        ]
+    )
 
 
 def _pod_lines(there: ClusterPart) -> list[str]:

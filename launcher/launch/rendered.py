@@ -171,18 +171,18 @@ def cluster_spec(
     has_jobset: bool | None = None,
     image: Image | None = None,
     local: Local | None = None,
+    user: str | None = None,
 ) -> KubernetesSpec:
     """The objects of ``job``.
 
     ``namespace``: None where only the context knows it. ``has_jobset``: whether the cluster serves JobSets, None if it was not
-    asked. ``image``: the image that was pushed. ``local``: the files of this machine, if they were read already.
+    asked. ``image``: the image that was pushed. ``local``: the files of this machine, if they were read already. ``user``: the
+    caller's name on the cluster, None if it was not asked.
     """
-    import getpass
-
     from ..backends.kubernetes.render.local import look
     from ..backends.kubernetes.render.spec import Place
     from ..backends.kubernetes.render.spec import render as render_objects
-    from ..backends.record import code_revision
+    from ..backends.record import code_revision, user_name
     from ..experiment.files import read_env
     from ..job.image import image_for
     from ..storage.profile import with_profile
@@ -190,7 +190,7 @@ def cluster_spec(
     caller, has_profile = with_profile(job.experiment, read_env(Path.cwd()))
     with loaded.placed():
         place = Place(
-            user=caller.get("USER") or getpass.getuser(),
+            user=caller.get("DPO_USER") or user or user_name(caller),
             image=image or image_for(job.experiment, job.gpus, caller),
             local=local or look(job.experiment, Path.cwd()),
             namespace=namespace,

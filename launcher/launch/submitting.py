@@ -53,6 +53,7 @@ class Submitting:
     copy: Path | None = None  # of the spreadsheet's cells
     local: Local | None = None  # the files of this machine, if they were read already
     together: Together | None = None
+    user: str | None = None  # as the cluster knows the caller
     notices: list[str] = field(default_factory=list)
 
     def submit(self, data_of: str | None) -> Submission:
@@ -67,7 +68,7 @@ class Submitting:
         cluster, namespace = where.cluster, where.cluster.namespace
         with _interrupted_by_sigterm():
             self.told.say(f"preflight checks: namespace {namespace}, context {cluster.context}")
-            facts = gather(cluster, _question(draft, namespace, self.follows))
+            facts, self.user = gather(cluster, _question(draft, namespace, self.follows)), cluster.user()
             spec = self._spec(local, namespace, facts, None)
             self._judge(spec, facts, namespace)
             image = self._pushed(spec, facts)
@@ -102,7 +103,13 @@ class Submitting:
         from ..backends.kubernetes.render.together import together
 
         points = ((self.job, self.loaded),) if self.together is None else self.together.points
-        known: dict[str, Any] = {"namespace": namespace, "has_jobset": has_jobset, "local": local, "image": image}
+        known: dict[str, Any] = {
+            "namespace": namespace,
+            "has_jobset": has_jobset,
+            "local": local,
+            "image": image,
+            "user": self.user,
+        }
         specs = [cluster_spec(job, loaded, **known) for job, loaded in points]
         if self.together is None:
             return specs[0]

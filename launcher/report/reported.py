@@ -19,6 +19,7 @@ from ..runs.run_dir import RunDir
 from ..runs.samples import Sample
 from ..runs.status import Status, is_over
 from ..runs.suspects import Suspect
+from ..runs.usage import gpu_hours, gpus_of
 from .metrics import NAN, Metrics, jsonl, read_metrics
 
 Lines = list[dict[str, Any]]
@@ -144,10 +145,7 @@ class Reported:
     @property
     def gpu_hours(self) -> float | None:
         """GPUs times hours of all attempts; 0 for a run without GPUs, None where its record does not say."""
-        hardware, seconds = self.record.get("hardware") or {}, self.seconds
-        if seconds is None or "gpus" not in hardware:
-            return None
-        return int(hardware.get("ranks") or 1) * seconds / 3600 if hardware["gpus"] else 0.0
+        return gpu_hours(gpus_of(self.record), self.seconds)
 
 
 def lengths(file: Path) -> dict[str, Any] | None:

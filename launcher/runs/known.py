@@ -25,6 +25,7 @@ class Known:
     ``health``: what the health rules have found; None where no record says.
     ``method`` is None where no record says; ``starts_from``: the adapter that the training began with, None without one;
     ``validation_loss``: of the saved weights, else of the last evaluation.
+    ``user``: who started it; ``gpu_hours``: its GPUs times the time of all attempts; None where that is unknown.
     ``accuracy`` and ``margin`` are of the pairs ``figures``: ``validation`` where such pairs were evaluated, else ``training``.
     """
 
@@ -52,6 +53,8 @@ class Known:
     method: str | None = None
     starts_from: str | None = None
     validation_loss: float | None = None
+    user: str | None = None
+    gpu_hours: float | None = None
 
     def json(self) -> dict[str, Any]:
         return asdict(self)

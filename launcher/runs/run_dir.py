@@ -165,7 +165,7 @@ class RunDir:
 
     def reopen(self, record: Mapping[str, Any]) -> None:
         """Records that the run, which is over, is started again; what it was made of and its attempts are kept."""
-        kept = ("created", "attempts", "experiment", "origin", "set")
+        kept = ("created", "attempts", "experiment", "origin", "set", "user")
         self.update_record(**{name: value for name, value in record.items() if name not in kept}, attempts=self.closed_attempts())
 
     def closed_attempts(self) -> list[dict[str, Any]]:

@@ -47,6 +47,7 @@ class Container:
     message: str = ""
     exit_code: int | None = None
     ended: str = ""
+    started: str = ""
 
     @property
     def said(self) -> dict[str, Any]:

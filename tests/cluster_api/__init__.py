@@ -36,9 +36,10 @@ __all__ = ["Admission", "ClusterApi", "Log", "Request"]
 class ClusterApi:
     """Settings may be changed at any time, by any thread.
 
-    ``addons``: ``JobSet`` and ``Kueue`` where their kinds are served. ``delay``: seconds before every answer. ``commands``: what
-    runs in a pod, by (namespace, pod): a function, or a folder that takes the place of its root for real processes. ``ports``:
-    port of this machine by (namespace, pod, port). ``logs``: by (namespace, pod, container), see ``log``.
+    ``username``: by which the server knows the caller, None where it serves no SelfSubjectReviews. ``addons``: ``JobSet`` and
+    ``Kueue`` where their kinds are served. ``delay``: seconds before every answer. ``commands``: what runs in a pod, by
+    (namespace, pod): a function, or a folder that takes the place of its root for real processes. ``ports``: port of this
+    machine by (namespace, pod, port). ``logs``: by (namespace, pod, container), see ``log``.
     """
 
     def __init__(self, folder: Path, *, tls: ssl.SSLContext | None = None, authority: Path | None = None):
@@ -49,6 +50,7 @@ class ClusterApi:
         self.addons: set[str] = set()
         self.token = "token-of-dana-0123456789"
         self.user = "dana"
+        self.username: str | None = "dana@example.com"
         self.delay = 0.0
         self.commands: dict[tuple[str, str], Command | Path] = {}
         self.ports: dict[tuple[str, str, int], int] = {}

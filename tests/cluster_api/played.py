@@ -17,7 +17,16 @@ class Played:
     """One run of ``nodes`` pods with ``nproc`` ranks each."""
 
     def __init__(
-        self, api: ClusterApi, name: str = "first", *, nodes: int = 1, nproc: int = 1, queue: str | None = None, key: str = "demo"
+        self,
+        api: ClusterApi,
+        name: str = "first",
+        *,
+        nodes: int = 1,
+        nproc: int = 1,
+        queue: str | None = None,
+        key: str = "demo",
+        gpus: int = 0,
+        user: str = "eve",
     ):
         self.api, self.name, self.nodes, self.nproc = api, name, nodes, nproc
         labels = {
@@ -26,7 +35,16 @@ class Played:
             "app.kubernetes.io/component": "run",
             "dpo-launcher/run": name,
         }
-        said = {"run": name, "key": key, "experiment": "1", "nodes": nodes, "world": nodes * nproc, "global-batch": 8}
+        said = {
+            "run": name,
+            "key": key,
+            "experiment": "1",
+            "user": user,
+            "nodes": nodes,
+            "gpus": gpus,
+            "world": nodes * nproc,
+            "global-batch": 8,
+        }
         annotations = {f"dpo-launcher/{k}": str(v) for k, v in {**said, "folder": f"{FOLDER}/{name}", "image": "dpo:1"}.items()}
         template = {
             "metadata": {"labels": {**labels, "batch.kubernetes.io/job-name": name}},

@@ -118,6 +118,9 @@ class Server:
             return web.json_response(found)
         if path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews":
             return web.json_response(self._review(body), status=201)
+        if path == "/apis/authentication.k8s.io/v1/selfsubjectreviews" and self.api.username is not None:
+            who = {"username": self.api.username, "groups": ["system:authenticated"]}
+            return web.json_response({**body, "metadata": {}, "status": {"userInfo": who}}, status=201)
         target = self._target(path)
         if target.sub is not None:
             return await self._subresource(request, target, fault)

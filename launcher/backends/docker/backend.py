@@ -95,7 +95,7 @@ class Docker(InFolders):
         check_secrets(spec.secrets, self.caller, spec.record)
         client, run = self.client, spec.run_dir
         container = {"name": spec.name, "image": client.images.get(spec.image.reference).id, "secrets": str(spec.secret_dir)}
-        record = {**spec.record, **started(), "container": container}
+        record = {**spec.record, **started(self.caller), "container": container}
         if again:
             run.reopen(record)
         else:

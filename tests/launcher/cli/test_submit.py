@@ -75,6 +75,26 @@ def test_a_run_is_submitted(home: Path, api: ClusterApi) -> None:
     assert api.objects.names("jobs") == ["first"]
 
 
+def test_a_run_has_the_name_by_which_the_cluster_knows_its_user_unless_a_setting_says_another(
+    home: Path, api: ClusterApi
+) -> None:
+    api.username = "system:serviceaccount:dpo:ci"
+    assert launcher(home, api, "submit", "demo", "--name", "first", USER="root").returncode == 0
+    assert launcher(home, api, "submit", "demo", "--name", "second", DPO_USER="dana@example.com").returncode == 0
+    api.username = None  # the server does not serve SelfSubjectReviews
+    assert launcher(home, api, "submit", "demo", "--name", "third", USER="root").returncode == 0
+    found = {}
+    for name in ("first", "second", "third"):
+        metadata = api.objects.get("jobs", name)["metadata"]
+        record = json.loads(api.objects.get("configmaps", name)["data"]["record.json"])
+        found[metadata["labels"]["dpo-launcher/user"]] = (metadata["annotations"]["dpo-launcher/user"], record["user"])
+    assert found == {
+        "system-serviceaccount-dpo-ci": ("system:serviceaccount:dpo:ci",) * 2,
+        "dana-example.com": ("dana@example.com",) * 2,
+        "root": ("root", "root"),
+    }
+
+
 def test_what_was_submitted_is_printed_as_json_alone(home: Path, api: ClusterApi) -> None:
     done = launcher(home, api, "submit", "demo", "--name", "first", "--json")
     told = json.loads(done.stdout)

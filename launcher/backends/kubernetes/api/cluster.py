@@ -108,6 +108,18 @@ class Cluster:
         """The answer to a SelfSubjectAccessReview, which the server does not store."""
         return self._json("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {}, obj, again=True)
 
+    def user(self) -> str | None:
+        """The name by which the server knows the caller; None if it does not serve SelfSubjectReviews (before 1.28) or denies
+        them: every authenticated user may ask by default."""
+        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        try:
+            answer = self._json("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {}, asked, again=True)
+        except ApiError as error:
+            if error.status not in (403, 404, 405):
+                raise
+            return None
+        return ((answer.get("status") or {}).get("userInfo") or {}).get("username") or None
+
     def delete(self, path: str, propagation: str = "Background", grace: int | None = None) -> None:
         """Deletes the object at ``path``, if it exists."""
         body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation, "gracePeriodSeconds": grace}

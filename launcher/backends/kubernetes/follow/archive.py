@@ -132,6 +132,7 @@ def described(run: ClusterRun, record: Mapping[str, Any]) -> ClusterRun:
         key=str(record.get("key", run.key)),
         experiment_id=str(record.get("experiment_id", run.experiment_id)),
         nodes=int(launch.get("nodes") or run.nodes),
+        user=record.get("user") or run.user,
         created=str(record.get("created", run.created)),
     )
 

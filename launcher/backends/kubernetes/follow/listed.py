@@ -41,7 +41,7 @@ def listed(cluster: Cluster, namespace: str, *, with_pods: bool) -> list[Listed]
     objects = list(cluster.list(f"/apis/batch/v1/namespaces/{namespace}/jobs", _SELECTOR))
     objects = [one for one in objects if not one["metadata"].get("ownerReferences")]  # a JobSet's own Jobs
     objects += _jobsets(cluster, namespace)
-    pods = _pods_by_owner(cluster, namespace) if with_pods and objects else {}
+    pods = pods_by_owner(cluster, namespace, "status.phase!=Succeeded") if with_pods and objects else {}
     runs = [(run, obj) for obj in objects for run in ClusterRun.every(obj)]
     found = [Listed(run, part_of(run, obj), pods.get(run.selector, [])) for run, obj in runs]
     return sorted(found, key=lambda one: (one.run.created, one.run.name), reverse=True)
@@ -57,10 +57,10 @@ def _jobsets(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
         return []
 
 
-def _pods_by_owner(cluster: Cluster, namespace: str) -> dict[str, list[Pod]]:
-    """Pods that have not succeeded, by the selector of their run."""
+def pods_by_owner(cluster: Cluster, namespace: str, fields: str | None = None) -> dict[str, list[Pod]]:
+    """The pods of runs that fit the selector ``fields``, by the selector of their run."""
     found: dict[str, list[Pod]] = {}
-    for obj in cluster.list(f"/api/v1/namespaces/{namespace}/pods", _SELECTOR, fieldSelector="status.phase!=Succeeded"):
+    for obj in cluster.list(f"/api/v1/namespaces/{namespace}/pods", _SELECTOR, fieldSelector=fields):
         labels = obj["metadata"].get("labels") or {}
         for label in ("jobset.sigs.k8s.io/jobset-name", "batch.kubernetes.io/job-name"):
             if label in labels:

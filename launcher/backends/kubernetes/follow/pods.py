@@ -118,6 +118,7 @@ def _container(status: Mapping[str, Any]) -> Container | None:
         message=str(said.get("message") or ""),
         exit_code=said.get("exitCode"),
         ended=str(said.get("finishedAt") or ""),
+        started=str(said.get("startedAt") or ""),
     )
 
 

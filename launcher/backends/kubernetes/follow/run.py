@@ -18,7 +18,8 @@ _PREFIX: Final = "dpo-launcher/"
 class ClusterRun:
     """One run on a cluster. ``folder`` is relative to the claim with the runs; ``created`` is UTC in ISO form.
 
-    ``world``: number of ranks; ``global_batch``: pairs per step; None if the object does not record them.
+    ``world``: number of ranks; ``global_batch``: pairs per step; ``gpus``: per node; None if the object does not record them.
+    ``user``: who submitted it, as the API server or a setting named them.
     """
 
     name: str
@@ -33,6 +34,8 @@ class ClusterRun:
     uid: str
     world: int | None = None
     global_batch: int | None = None
+    gpus: int | None = None
+    user: str | None = None
     image: str | None = None
     sweep: str | None = None  # the sweep of which it is a point
     point: int | None = None
@@ -70,6 +73,8 @@ class ClusterRun:
             uid=metadata.get("uid", ""),
             world=_number(said("world", "")),
             global_batch=_number(said("global-batch", "")),
+            gpus=_number(said("gpus", "")),
+            user=said("user", "") or None,
             image=said("image", "") or None,
             sweep=annotations.get(_PREFIX + "sweep"),
             point=_number(said("point", "")),

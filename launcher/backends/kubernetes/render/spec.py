@@ -207,7 +207,9 @@ def _annotations(job: Job, place: Place, run: RunDir) -> dict[str, str]:
         "run": job.run,
         "key": job.key,
         "experiment": job.experiment.experiment_id,
+        "user": place.user,
         "nodes": str(job.topology.nodes),
+        "gpus": str(job.gpus),
         "nproc": str(job.topology.nproc),
         "world": str(job.world),
         "global-batch": str(job.experiment.global_batch),
@@ -226,6 +228,7 @@ def _others(
     """The objects that must exist before the pods. The experiment is a file of its own; the entry adds it to the record."""
     record = {
         **{name: value for name, value in first_record(job, run, "kubernetes").items() if name != "experiment"},
+        "user": place.user,
         "image": place.image.reference,
         "code": dict(place.code),
         "cluster": {"kind": kind, "object": named.name, "namespace": named.namespace, "claims": dict(placement.claims)},
