@@ -6,7 +6,8 @@ import re
 from typing import Final
 
 from .evidence import Condition, Container, Evidence, Explanation, Pod
-from .lines import CREDENTIAL, LESS_MEMORY, NETWORK, in_lines, onward
+from .gang import is_of_a_peer, order
+from .lines import CREDENTIAL, LESS_MEMORY, NETWORK, error_in, in_lines, onward
 from .resuming import resuming
 from .waiting import not_created, refusal
 
@@ -25,6 +26,7 @@ _CODES: Final = {
 
 
 _NO_SHORTAGE: Final = "no memory shortage was seen"
+_WHO_KILLED: Final = "find out who killed it: a person, a batch system, or a limit of the machine"
 
 
 def ended(seen: Evidence) -> Explanation:
@@ -67,11 +69,8 @@ def _of_pods(seen: Evidence) -> Explanation | None:
     said = [(pod, why) for pod in failed if (why := _of_pod(seen, pod)) is not None]
     if not said:
         return None
-    said.sort(key=lambda one: (one[1].cause in _VAGUE, one[0].container.ended if one[0].container else ""))
-    return said[0][1]
-
-
-_VAGUE: Final = ("failed", "killed", "peer", "stopped")
+    causes = [(pod, why.cause) for pod, why in said]
+    return min(said, key=lambda one: order(one[0], one[1].cause, causes))[1]
 
 
 def _of_pod(seen: Evidence, pod: Pod) -> Explanation | None:
@@ -88,13 +87,19 @@ def _of_container(seen: Evidence, pod: Pod, container: Container) -> Explanation
         return not_created(seen, pod.name, container.message)
     said = container.said
     code = container.exit_code or 1
-    sentence = str(said["sentence"]) if said.get("sentence") else ""
+    sentence = str(said["sentence"] or "") if said else ""
+    if said.get("is_consequence") or is_of_a_peer(sentence):
+        return in_lines(seen, (sentence,), only_ranks=True) or Explanation("peer", sentence, onward(seen))
+    if code == 137 and not said:  # nothing that it printed before is the reason
+        where = f"{pod.name}{f' on {pod.host}' if pod.host else ''}"
+        return Explanation("killed", f"{where} was killed from outside (SIGKILL, exit code 137)", _WHO_KILLED)
+    printed = seen.lines if seen.lines_of in (None, pod.name) else ()
     tail = () if said else tuple(container.message.splitlines())
-    return of_code(seen, code, sentence, (*seen.lines, *tail))
+    return of_code(seen, code, sentence, (*printed, *tail), pod=pod.name)
 
 
-def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...]) -> Explanation:
-    """What an exit code means, with the run's own sentence, or else what its last lines show."""
+def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...], pod: str | None = None) -> Explanation:
+    """What an exit code means, with the run's own sentence, or else what its last lines show. ``pod``: which one ended so."""
     first = sentence.strip().splitlines()[0].strip() if sentence.strip() else ""
     if code in _CODES:
         cause, meaning, suggestion = _CODES[code]
@@ -105,18 +110,17 @@ def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...]) ->
     if code == 143:
         return Explanation("stopped", first or "stopped on request", resuming(seen))
     if _NO_SHORTAGE in first:
-        who = "find out who killed it: a person, a batch system, or a limit of the machine"
-        return Explanation("killed", first, who)
+        return Explanation("killed", first, _WHO_KILLED)
     if (known := in_lines(seen, (first, *lines))) is not None:
         return known
     if code == 137:
         sentence = first or f"{seen.run} was killed (SIGKILL) for an unknown reason"
         suggestion = "if the machine ran out of memory, raise launch.memory or lower per_device_train_batch_size"
         return Explanation("killed", sentence, suggestion)
-    last = next((line for line in reversed(lines) if line.strip()), "")
-    what = first or (f"its last line is: {last.strip()}" if last else "it printed nothing")
+    what = first or error_in(lines) or ("it printed no error" if any(line.strip() for line in lines) else "it printed nothing")
     look = f"see its log with: launcher logs {seen.run} --rank all"
-    return Explanation("failed", f"{seen.run} ended with exit code {code}: {what}", look)
+    who = pod if pod is not None and seen.nodes > 1 else seen.run
+    return Explanation("failed", f"{who} ended with exit code {code}: {what}", look)
 
 
 def _filled(suggestion: str, seen: Evidence) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+LAST_WORDS: Final = frozenset(("code", "sentence", "state"))  # by these keys the entry's last words are recognised
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,20 @@ class Container:
 
     @property
     def said(self) -> dict[str, Any]:
-        """The entry's last message: ``code``, ``sentence``, ``state``; empty if it wrote none."""
+        """The entry's last words: one line of JSON with exactly the keys in ``LAST_WORDS`` (perhaps ``is_consequence``).
+
+        Empty if it left none: then the kubelet may have taken the end of the log as the message, and nothing in it was meant as a
+        sentence, even if it is JSON.
+        """
         with suppress(ValueError):
             said = json.loads(self.message.strip().splitlines()[-1] if self.message.strip() else "")
-            return said if isinstance(said, dict) and "code" in said else {}
+            return said if isinstance(said, dict) and said.keys() - {"is_consequence"} == LAST_WORDS else {}
         return {}
+
+    @property
+    def is_told(self) -> bool:
+        """Whether ``message`` is the kubelet's or the runtime's own: why there is no container that ran."""
+        return self.reason not in ("", "Error", "Completed", "OOMKilled")
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,8 @@ class Pod:
 class Evidence:
     """Everything that could be read about a run; ``unseen`` lists what could not.
 
-    ``state``, ``exit_code`` and ``sentence`` are from the run's backend and record. ``lines``: the last lines of its log.
+    ``state``, ``exit_code`` and ``sentence`` are from the run's backend and record. ``lines``: the last lines of its log;
+    ``lines_of``: the pod that printed them, None if they are not those of one pod.
     ``since``: seconds since its last output, None if unknown. ``checkpoints``: names of the complete ones, oldest first, None if
     unknown. ``advice``: that of the health rule which stopped it. ``memory`` and ``gpus``: requested per node. ``conditions`` are
     those of its Job or JobSet, ``workload`` and ``local_queue`` those of Kueue's objects.
@@ -101,6 +113,7 @@ class Evidence:
     since: float | None = None
     checkpoints: tuple[str, ...] | None = None
     lines: tuple[str, ...] = ()
+    lines_of: str | None = None
     advice: str | None = None
     memory: str | None = None
     gpus: int = 0

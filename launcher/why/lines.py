@@ -66,11 +66,18 @@ _RANKS: Final = (
      "another rank died: this one lost its connection"),
 )  # fmt: skip
 
+_ERROR: Final = re.compile(
+    r"(?:fatal |Fatal Python )?error: \S|Segmentation fault|(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt)(?:: |$)"
+)
 
-def in_lines(seen: Evidence, lines: Iterable[str]) -> Explanation | None:
-    """The first known cause in the last lines of a log; a waiting rank only counts if nothing else is found."""
+
+def in_lines(seen: Evidence, lines: Iterable[str], *, only_ranks: bool = False) -> Explanation | None:
+    """The first known cause in the last lines of a log; a waiting rank only counts if nothing else is found.
+
+    ``only_ranks``: only what ranks report about each other.
+    """
     text = [line for line in lines if line.strip()]
-    for pattern, cause, meaning, suggestion in _MEANINGS:
+    for pattern, cause, meaning, suggestion in () if only_ranks else _MEANINGS:
         found = next((line for line in reversed(text) if re.search(pattern, line)), None)
         if found is not None:
             return Explanation(cause, _with(meaning, _short(found)), suggestion.replace("EXP", seen.key or "EXP"))
@@ -82,6 +89,16 @@ def in_lines(seen: Evidence, lines: Iterable[str]) -> Explanation | None:
             sentence = meaning.format(*(_short(group) for group in match.groups()))
             return Explanation(cause, sentence, look if seen.is_over else f"{onward(seen)}; {look}")
     return None
+
+
+def error_in(lines: Iterable[str]) -> str:
+    """The last line that is an error in words: of an exception, of the launcher or of the interpreter; empty if none is.
+
+    Metrics, progress bars and the frames of a traceback are no sentences.
+    """
+    said = (re.sub(r"^\[rank \d+\] ", "", line.strip()) for line in lines)
+    errors = [line for line in said if _ERROR.match(line)]
+    return _short(errors[-1]) if errors else ""
 
 
 def onward(seen: Evidence) -> str:

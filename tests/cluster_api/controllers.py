@@ -97,7 +97,11 @@ def running(api: ClusterApi, pod: str, namespace: str = "default") -> None:
 def terminated(
     api: ClusterApi, pod: str, code: int, reason: str | None = None, message: str = "", namespace: str = "default"
 ) -> None:
-    """The pod's container has ended with ``code``; ``message`` is its termination message. Its log ends."""
+    """The pod's container has ended with ``code``; ``message`` is its termination message. Its log ends.
+
+    Without a message, and with the policy FallbackToLogsOnError, the kubelet takes the end of the log of one that failed.
+    """
+    message = message or (_end_of_log(api, pod, namespace) if code else "")
     why = reason or ("Completed" if code == 0 else "Error")
     state = {"terminated": {"exitCode": code, "reason": why, "startedAt": now(), "finishedAt": now()}}
     state["terminated"] |= {"message": message} if message else {}
@@ -105,6 +109,34 @@ def terminated(
     for (there, name, _), log in list(api.logs.items()):
         if (there, name) == (namespace, pod):
             log.end()
+
+
+def _end_of_log(api: ClusterApi, pod: str, namespace: str) -> str:
+    """The last 80 lines, of which the last 2048 bytes."""
+    (container, *_) = api.objects.get("pods", pod, namespace)["spec"]["containers"]
+    log = api.logs.get((namespace, pod, container["name"]))
+    if log is None or container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
+        return ""
+    return b"".join(log.select(since=None, tail=80, stamped=False))[-2048:].decode("utf-8", "replace")
+
+
+def disrupt(api: ClusterApi, pod: str, reason: str, message: str = "", namespace: str = "default") -> None:
+    """The pod is about to be taken away: EvictionByEvictionAPI (a drain), PreemptionByScheduler, DeletionByTaintManager, …"""
+    condition(api, "pods", pod, "DisruptionTarget", "True", reason, message, namespace)
+
+
+def expire(api: ClusterApi, job: str, namespace: str = "default") -> None:
+    """The TTL controller: deletes a Job that has ended, and all that it owns."""
+    obj = api.objects.get("jobs", job, namespace)
+    ended = [one for one in obj["status"].get("conditions") or [] if one["type"] in ("Complete", "Failed")]
+    assert ended, "a Job that has not ended stays"
+    api.objects.delete("jobs", job, namespace)
+
+
+def an_hour_passes(api: ClusterApi, namespace: str = "default") -> None:
+    """The API server keeps no event longer."""
+    for name in api.objects.names("events", namespace):
+        api.objects.delete("events", name, namespace)
 
 
 def unschedulable(api: ClusterApi, pod: str, message: str, namespace: str = "default") -> None:

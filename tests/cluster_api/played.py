@@ -49,7 +49,7 @@ class Played:
         template = {
             "metadata": {"labels": {**labels, "batch.kubernetes.io/job-name": name}},
             "spec": {
-                "containers": [{"name": "trainer", "image": "dpo:1"}],
+                "containers": [{"name": "trainer", "image": "dpo:1", "terminationMessagePolicy": "FallbackToLogsOnError"}],
                 "restartPolicy": "Never",
                 "terminationGracePeriodSeconds": 90,
             },

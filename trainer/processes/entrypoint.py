@@ -48,13 +48,15 @@ _NO_ANSWER = re.compile(r"timed out after \d+ms while trying to connect to \((?P
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt ended; ``can_split``: memory ran out, and smaller micro-batches may help; ``is_new``: nobody was told."""
+    """How an attempt ended; ``can_split``: memory ran out, and smaller micro-batches may help; ``is_new``: nobody was told;
+    ``is_consequence``: another node of the run ended before, and this one could not continue without it."""
 
     state: str
     code: int
     sentence: str
     can_split: bool = False
     is_new: bool = True
+    is_consequence: bool = False
 
 
 def main(folder: Path) -> int:
@@ -70,10 +72,14 @@ def main(folder: Path) -> int:
     except OSError as error:  # the disk is full, or the volume is gone
         ending = Ending("failed", *how_it_failed(error))
         sys.stderr.write(f"error: {ending.sentence}\n")
-    last_words(ending.code, ending.sentence, ending.state)
+    _leave_words(ending)
     if ending.is_new and _is_first():
         notify(run, ending, patience=HURRY if children.stop_wanted else PATIENCE)
     return ending.code
+
+
+def _leave_words(ending: Ending) -> None:
+    last_words(ending.code, ending.sentence, ending.state, is_consequence=ending.is_consequence)
 
 
 def _is_first() -> bool:
@@ -135,8 +141,7 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
     make_room(run.attempt(number))
     notes, words = exit_notes(run, number), _since(run.entry_log, begin)
     ending = judge(notes, nproc, code, children, words, before)
-    # Before anything that may still fail or wait: this decides whether the cluster retries.
-    last_words(ending.code, ending.sentence, ending.state)
+    _leave_words(ending)  # before anything that may still fail or wait: this decides whether the cluster retries
     try:
         write_end(run, ending)
     except OSError as error:
@@ -196,7 +201,7 @@ def judge(notes: list[dict[str, Any]], nproc: int, returned: int, children: Chil
     if notes and not failed and (returned == 0 or len(notes) >= nproc):
         return Ending("done", 0, str(notes[0]["sentence"]))
     if children.were_given_up:
-        return Ending("failed", 1, "the first node restarted while this node waited for it: this node restarts, too")
+        return _fallen("the first node restarted while this node waited for it: this node restarts, too")
     if children.was_forced:
         return Ending("failed", 137, f"did not stop within {children.grace} s and was killed")
     rank_killed = re.search(r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)", words) is not None
@@ -209,17 +214,22 @@ def judge(notes: list[dict[str, Any]], nproc: int, returned: int, children: Chil
     if returned == -signal.SIGBUS or re.search(r"exitcode\s*:\s*-7\b|Signal 7 \(SIGBUS\)", words):
         return Ending("failed", 135, "a bus error: shared memory (/dev/shm) ran out; raise launch.shm_size")
     if failed:
-        return Ending("failed", int(failed[0]["code"]), str(failed[0]["sentence"]))
+        return _fallen(str(failed[0]["sentence"]), int(failed[0]["code"]))
     if children.stop_wanted:
         return Ending("stopped", 143, "stopped before the first step: nothing to resume")
     if found := _WAITED.search(words):
         came = f"only {found['came']} of {found['all']} nodes joined within {found['seconds']} s"
-        return Ending("failed", 1, f"{came}: see the logs of the others")
+        return _fallen(f"{came}: see the logs of the others")
     if found := _NO_ANSWER.search(words):
-        return Ending("failed", 1, f"cannot connect to the first node at {found['host']}:{found['port']}: see its log")
+        return _fallen(f"cannot connect to the first node at {found['host']}:{found['port']}: see its log")
     if returned == 0:
         return Ending("failed", 1, "torchrun ended without an error, but no rank left an exit note")
     return Ending("failed", returned if returned > 0 else 128 - returned, "torchrun failed: see logs/entry.log")
+
+
+def _fallen(sentence: str, code: int = 1) -> Ending:
+    """The end of a node that fell with another one."""
+    return Ending("failed", code, sentence, is_consequence=True)
 
 
 def _since(log: Path, begin: int) -> str:

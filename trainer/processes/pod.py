@@ -77,10 +77,15 @@ def is_done(run: RunDir) -> bool:
     return (RunDir(run.path).read_record().get("outcome") or {}).get("state") == "done"
 
 
-def last_words(code: int, sentence: str, state: str) -> None:
-    """Writes how this entry ends to DPO_TERMINATION_LOG, which the kubelet keeps with the pod: one line of JSON."""
+def last_words(code: int, sentence: str, state: str, *, is_consequence: bool = False) -> None:
+    """Writes how this entry ends to DPO_TERMINATION_LOG, which the kubelet keeps with the pod: one line of JSON.
+
+    ``launcher why`` recognises it by its keys: without it the kubelet keeps the end of the log, which may be anything.
+    """
     sentence = REDACTOR.text(sentence)
-    while len(line := json.dumps({"code": code, "sentence": sentence, "state": state}, ensure_ascii=False).encode()) > _MESSAGE:
+    falls = {"is_consequence": True} if is_consequence else {}
+    said = {"code": code, "state": state, **falls}
+    while len(line := json.dumps({**said, "sentence": sentence}, ensure_ascii=False).encode()) > _MESSAGE:
         sentence = sentence[: len(sentence) - max(1, (len(line) - _MESSAGE) // 4)]
     _leave(line)
 

@@ -224,3 +224,56 @@ def test_of_several_attempts_the_last_one_counts_in_whatever_order_they_are_list
     first = failed(1, last_word(1, "rank 0 is gone: its process 7 was killed"), name="big-0-a", created="2026-11-24T11:00:00Z")
     last = failed(46, last_word(46, "step 12: the loss is nan"), name="big-0-b", created="2026-11-24T12:00:00Z")
     assert explain(seen("failed", pods=(last, first))).cause == explain(seen("failed", pods=(first, last))).cause == "health"
+
+
+METRIC = '[rank 0] {"type": "train", "step": 12, "total_steps": 40, "loss": 0.61, "code": 3}'
+BAR = "[rank 1]  30%|###       | 12/40 [00:31<01:12,  2.6s/it]"
+FRAME = '[rank 1]   File "/opt/x.py", line 3, in step'
+
+
+def test_after_a_sigkill_of_one_of_two_nodes_the_pod_that_was_killed_is_named_and_not_its_peer():
+    killed = failed(137, f"{METRIC}\n", name="big-1-bbbbb", index=1, host="gpu-2")
+    fell = failed(1, last_word(1, "rank 1 is gone: no heartbeat for 60 s"), name="big-0-aaaaa", index=0, host="gpu-1")
+    found = explain(seen("failed", nodes=2, pods=(fell, killed), lines=("Connection reset by peer",), lines_of="big-0-aaaaa"))
+    assert (found.cause, found.sentence) == (
+        "killed", "big-1-bbbbb on gpu-2 was killed from outside (SIGKILL, exit code 137)"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("line", [line for _, line in LINES if "NCCL" in line or "gloo" in line or "DistStore" in line])
+def test_a_failure_of_what_connects_the_ranks_is_not_the_cause_where_another_pod_was_killed(line):
+    killed = failed(137, METRIC, name="big-0-aaaaa", index=0, host="gpu-1")
+    fell = failed(1, f"{FRAME}\n{line}\n", name="big-1-bbbbb", index=1)
+    found = explain(seen("failed", nodes=2, pods=(killed, fell)))
+    assert (found.cause, found.sentence.partition(" was")[0]) == ("killed", "big-0-aaaaa on gpu-1")
+
+
+def test_a_rank_that_hung_is_the_cause_where_its_pod_was_only_killed_later():
+    hung = failed(1, last_word(1, "no progress for 60 s; behind is rank 1 (computing step 12): its stack trace is in its log"),
+                  name="big-0-aaaaa", index=0)  # fmt: skip
+    killed = failed(137, name="big-1-bbbbb", index=1)
+    late = Container("terminated", "Error", "", 137, "2026-11-24T12:02:00Z")
+    found = explain(seen("failed", nodes=2, pods=(hung, Pod(killed.name, "Failed", 1, container=late))))
+    assert (found.cause, found.sentence) == ("hung", "rank 1 hung (computing step 12); the others waited until ddp_timeout")
+
+
+@pytest.mark.parametrize("line", [METRIC, BAR, FRAME, '{"code": 7, "sentence": "no"}'])
+def test_the_end_of_a_log_that_the_kubelet_took_for_the_last_words_is_not_told_as_a_sentence(line):
+    found = explain(seen("failed", pods=(failed(1, f"{line}\n"),), lines=(line,)))
+    assert found.sentence == "big ended with exit code 1: it printed no error"
+
+
+def test_an_error_in_words_at_the_end_of_a_log_is_told():
+    trace = ("Traceback (most recent call last):", FRAME, "[rank 0] mypackage.BadThing.OtherError: no such layer", METRIC)
+    found = explain(seen("failed", pods=(failed(1, "\n".join(trace)),)))
+    assert found.sentence == "big ended with exit code 1: mypackage.BadThing.OtherError: no such layer"
+
+
+def test_a_node_that_fell_with_another_one_says_it_by_a_mark():
+    words = '{"code": 1, "state": "failed", "is_consequence": true, "sentence": "cannot connect to the first node at a:1: see its log"}'
+    fell = failed(1, words, name="big-1-bbbbb", index=1)
+    cause = failed(1, last_word(1, "ValueError: no such layer"), name="big-0-aaaaa", index=0)
+    assert explain(seen("failed", nodes=2, pods=(fell, cause))).sentence == (
+        "big-0-aaaaa ended with exit code 1: ValueError: no such layer"
+    )
+    assert explain(seen("failed", nodes=2, pods=(fell,))).cause == "peer"

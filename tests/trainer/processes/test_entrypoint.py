@@ -155,7 +155,7 @@ def test_a_node_that_comes_late_joins_the_attempt_that_the_others_are_in(run):
     ],
 )
 def test_nodes_that_do_not_meet_say_who_is_missing(words, sentence):
-    assert judge([], 1, 1, Children(120), words, Kills.now()) == Ending("failed", 1, sentence)
+    assert judge([], 1, 1, Children(120), words, Kills.now()) == Ending("failed", 1, sentence, is_consequence=True)
 
 
 def test_a_torchrun_that_was_killed_is_not_called_a_rank():

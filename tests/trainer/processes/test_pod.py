@@ -250,7 +250,7 @@ def test_a_node_whose_first_one_was_started_again_before_they_met_begins_anew_to
     again = pod.start(JOB_COMPLETION_INDEX="0", FAKE_RANKS="deaf", FAKE_STEPS="0", patience="0.2", **both)
     _, code = end(second)
     sentence = "the first node restarted while this node waited for it: this node restarts, too"
-    assert (code, pod.last_words()) == (1, {"code": 1, "sentence": sentence, "state": "failed"})
+    assert (code, pod.last_words()) == (1, {"code": 1, "sentence": sentence, "state": "failed", "is_consequence": True})
     assert again.poll() is None, "the first node waits for nobody's attempt but its own"
     kill(None, again.pid)
     end(again)

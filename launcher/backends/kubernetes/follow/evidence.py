@@ -44,7 +44,7 @@ def gather(cluster: Cluster, run: ClusterRun) -> Evidence:
     container = next((one for one in containers if one.get("name") == CONTAINER), dict[str, Any]())
     limits: Mapping[str, Any] = (container.get("resources") or {}).get("limits") or {}
     queue = state.queue_of(obj) if obj is not None else None
-    lines, since = look.lines(pods, known)
+    lines, since, printed = look.lines(pods, known)
     last = _last_step(lines)
     return Evidence(
         run=run.name,
@@ -57,6 +57,7 @@ def gather(cluster: Cluster, run: ClusterRun) -> Evidence:
         total_steps=last.total if last else None,
         since=since if known.state == "running" else None,
         lines=tuple(lines),
+        lines_of=printed,
         memory=limits.get("memory"),
         gpus=int(limits.get("nvidia.com/gpu") or 0),
         image=container.get("image") or run.image,
@@ -138,8 +139,8 @@ class _Look:
             return tuple(archive.checkpoints(self.run))
         return None
 
-    def lines(self, pods: tuple[Pod, ...], known: Status) -> tuple[list[str], float | None]:
-        """The last log lines, and seconds since the newest one if that is known.
+    def lines(self, pods: tuple[Pod, ...], known: Status) -> tuple[list[str], float | None, str | None]:
+        """The last log lines, seconds since the newest one if that is known, and the pod that printed them.
 
         They are from the pod that failed first, else from node 0, else from the claim.
         """
@@ -148,14 +149,14 @@ class _Look:
         failed.sort(key=lambda pod: pod.container.ended if pod.container else "")
         for pod in [*failed, *there][:1]:
             with self._allowed("pod logs"):
-                return self._tail(pod)
+                return (*self._tail(pod), pod.name)
         if not known.is_over or known.state == "done":
-            return [], None
+            return [], None, None
         with self._allowed("the run's folder"):
             archive = Archive(self.cluster, self.run.namespace)
             tails = ["tail", "-q", "-n", "40", *(str(self.run.path / "logs" / name) for name in ("rank-0.log", "entry.log"))]
-            return (archive.output(tails) or b"").decode("utf-8", "replace").splitlines(), None
-        return [], None
+            return (archive.output(tails) or b"").decode("utf-8", "replace").splitlines(), None, None
+        return [], None, None
 
     def _tail(self, pod: Pod) -> tuple[list[str], float | None]:
         asked: dict[str, Any] = {"container": CONTAINER, "timestamps": "true", "tailLines": _LINES}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ....why import Condition, Container, Pod
+from ....why.gang import is_of_a_peer
 from ..render.objects import FINAL
 from ..render.pod import CONTAINER
 
@@ -15,11 +16,15 @@ _INDEX: Final = "batch.kubernetes.io/job-completion-index"
 
 @dataclass(frozen=True)
 class Ending:
-    """How a pod's entry ended: ``state`` is what it reported, else what the exit code means."""
+    """How a pod's entry ended: ``state`` is what it reported, else what the exit code means.
+
+    ``is_consequence``: it ended because another pod of the run had ended.
+    """
 
     code: int
     sentence: str | None
     state: str
+    is_consequence: bool = False
 
 
 def pod_of(obj: Mapping[str, Any]) -> Pod:
@@ -87,23 +92,28 @@ def ending(pod: Pod) -> Ending | None:
     code = end.exit_code or 0
     said = end.said
     if said:
-        return Ending(int(said["code"]), str(said.get("sentence") or "") or None, str(said.get("state") or _state(code)))
+        sentence = str(said["sentence"] or "")
+        falls = bool(said.get("is_consequence")) or is_of_a_peer(sentence)
+        return Ending(int(said["code"]), sentence or None, str(said["state"] or _state(code)), falls)
     if end.reason == "OOMKilled":
         return Ending(code or 137, "killed: it exceeded its memory limit (launch.memory)", "failed")
-    sentence = end.message.strip().splitlines()[-1:] or [pod.message] if code else []
-    return Ending(code, next(filter(None, sentence), None) or _why(end, code), _state(code))
+    # Without last words the message is the end of the log, except where the container never ran.
+    told = end.message.strip().splitlines()[-1:] if end.is_told else []
+    sentence = next(filter(None, (*told, pod.message)), "") if code else ""
+    falls = code not in (0, 137) and is_of_a_peer(end.message)
+    return Ending(code, sentence or _why(pod, end, code), _state(code), falls)
 
 
 def first_ending(pods: Sequence[Pod]) -> Ending | None:
-    """How the pods of a run ended: as the pod that failed first. Of several in the same second, a pod whose exit code forbids a
-    restart counts before the others, which fell with it."""
+    """How the pods of a run ended: as the pod that failed first. A pod that only fell with another one comes after all others; of
+    several in the same second, a pod whose exit code forbids a restart comes first."""
     there = newest(pods)
     ended = [(pod, end) for pod in there if (end := ending(pod)) is not None]
     failed = [(pod.container.ended if pod.container else "", end) for pod, end in ended if end.code]
     # The newest pod of a node may be of an earlier attempt, if its last pod was deleted when a peer failed.
     latest = max((pod.created for pod in there), default="")
     if failed := [one for one in failed if not one[0] or one[0] >= latest] or failed:
-        return min(failed, key=lambda one: (one[0], one[1].code not in FINAL))[1]
+        return min(failed, key=lambda one: (one[1].is_consequence, one[0], one[1].code not in FINAL))[1]
     return ended[0][1] if ended else None
 
 
@@ -127,9 +137,11 @@ def _index(metadata: Mapping[str, Any]) -> int:
     return int(said) if said.isdecimal() else 0
 
 
-def _why(end: Container, code: int) -> str | None:
+def _why(pod: Pod, end: Container, code: int) -> str | None:
     if code == 0:
         return None
+    if code == 137:
+        return f"{pod.name}{f' on {pod.host}' if pod.host else ''} was killed from outside (SIGKILL)"
     return f"its container exited with {code}" + (f" ({end.reason})" if end.reason not in ("", "Error") else "")
 
 

@@ -114,7 +114,7 @@ STOP = {"dpo-launcher/stopped": "2026-11-24T20:00:00+00:00"}
         (
             {**job(annotations=STOP, suspend=True), "status": {}},
             [ended(137, why="Error")],
-            Status("failed", 137, "its container exited with 137"),
+            Status("failed", 137, "j-0-:00 on n1 was killed from outside (SIGKILL)"),
         ),
         (
             {**job(annotations=STOP, suspend=True), "status": {}},
@@ -153,7 +153,14 @@ def test_the_state_of_a_run(obj, pods, expected):
         (pod(), None),
         (ended(0), Ending(0, None, "done")),
         (ended(42, message=word(42, "no such model")), Ending(42, "no such model", "failed")),
-        (ended(1, message="Traceback\nValueError: no"), Ending(1, "ValueError: no", "failed")),
+        (ended(1, message="Traceback\nValueError: no"), Ending(1, "its container exited with 1", "failed")),
+        (ended(1, message='[rank 0] {"type": "train", "step": 3}'), Ending(1, "its container exited with 1", "failed")),
+        (ended(1, message='{"code": 3, "step": 3}'), Ending(1, "its container exited with 1", "failed")),
+        (ended(1, message="RuntimeError: NCCL error"), Ending(1, "its container exited with 1", "failed", is_consequence=True)),
+        (
+            ended(128, why="StartError", message="failed to start\nexec: tini: not found"),
+            Ending(128, "exec: tini: not found", "failed"),
+        ),
         (
             ended(137, why="OOMKilled"),
             Ending(137, "killed: it exceeded its memory limit (launch.memory)", "failed"),
@@ -174,6 +181,12 @@ def test_a_gang_ended_as_the_pod_did_that_failed_first():
     peer = ended(1, 0, "2026-11-24T20:01:05Z", word(1, "a peer is gone"))
     first = ended(45, 1, "2026-11-24T20:01:00Z", word(45, "out of memory"))
     assert gone([peer, first]) == Status("failed", 45, "out of memory")
+
+
+def test_a_pod_that_lost_its_peer_never_says_how_a_gang_ended_even_where_it_ended_in_the_second_before():
+    peer = ended(1, 0, "2026-11-24T20:00:59Z", word(1, "rank 1 is gone: no heartbeat for 60 s"))
+    killed = ended(137, 1, "2026-11-24T20:01:00Z", message='[rank 1] {"type": "train", "step": 12}')
+    assert gone([peer, killed]) == Status("failed", 137, "j-1-:00 on n1 was killed from outside (SIGKILL)")
 
 
 def test_a_pod_of_an_earlier_attempt_does_not_say_how_the_last_one_ended():
