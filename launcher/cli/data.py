@@ -79,9 +79,9 @@ def _facts(survey: Survey) -> Mapping[str, str | None]:
         apart = f"{abs(bias.median):,} {bias.unit} {'longer' if bias.median >= 0 else 'shorter'} (median)"
         length = f"the chosen answer is longer in {bias.share:.0%} of the pairs; it is {apart}"
     same = f"{survey.repeated:,} repeated, {survey.contradicting:,} contradict another one"
-    leaked = (
-        f"{survey.leaked:,} are training pairs, {survey.near:,} have a training pair's prompt (case, spaces, punctuation apart)"
-    )
+    if survey.near_training is not None:
+        same += f", {survey.near_training:,} almost repeat an earlier one{_places(survey, 'training')}"
+    leaked = f"{survey.leaked:,} are training pairs, {survey.near:,} have almost a training prompt{_places(survey, 'validation')}"
     forms = [
         f"{form.name}: {form.chosen:.0%} of the chosen answers, {form.rejected:.0%} of the rejected ones"
         for form in survey.formats
@@ -92,6 +92,12 @@ def _facts(survey: Survey) -> Mapping[str, str | None]:
         "validation": leaked if survey.validation else "no pairs",
         "formats": ("\n".join(forms) or "the same in chosen and rejected answers") if bias is not None else None,
     }
+
+
+def _places(survey: Survey, role: str) -> str:
+    """The first rows that are almost others, with those."""
+    found = ", ".join(f"row {row} like {other}" for row, other in survey.near_places.get(role, ()))
+    return f" ({found})" if found else ""
 
 
 def _show_tokens(shown: Mapping[str, Any], *, by_token: bool) -> None:

@@ -6,16 +6,34 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
+from .languages import can_tell, languages
+from .near import near_duplicates
 from .pair import Pair
 from .pairs import Pairs
 
 PARTS: Final = ("prompt", "chosen", "rejected")
 _APART: Final = 0.15  # difference of two shares from which on a format is worth a line
 _LEAST: Final = 20  # pairs: shares of fewer say little
+_MOST: Final = 20_000  # pairs, evenly spread, whose answers are looked at for their forms
+_TOLD: Final = 400  # pairs, evenly spread, whose languages are told
+_BINS: Final = 30  # of a histogram
+
+
+@dataclass(frozen=True)
+class Bins:
+    """A histogram: ``counts[i]`` numbers are from ``begin + i * width`` on and below the next bin; the first and the last one
+    also hold what is outside, down to ``low`` and up to ``high``.
+    """
+
+    begin: int
+    width: int
+    counts: tuple[int, ...]
+    low: int
+    high: int
 
 
 @dataclass(frozen=True)
@@ -27,6 +45,7 @@ class Lengths:
     high: int  # 95 % are at most as long
     longest: int
     cut: int | None = None
+    bins: Bins | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -36,6 +55,7 @@ class Bias:
     unit: str
     share: float
     median: int
+    bins: Bins | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -46,10 +66,16 @@ class Format:
     chosen: float
     rejected: float
 
+    @property
+    def is_apart(self) -> bool:
+        return abs(self.chosen - self.rejected) >= _APART
+
 
 @dataclass(frozen=True)
 class Survey:
-    """``near``: validation pairs whose prompt is a training prompt, apart from case, spaces and punctuation.
+    """``near``: validation pairs whose prompt is almost a training prompt; ``near_training``: training pairs that are almost an
+    earlier one, None where they are not compared; ``near_places``: the first ones of each. ``formats``: languages among them,
+    where ``has_languages``.
 
     Without rejected answers (method: sft) there are no lengths of them, no bias and no formats.
     """
@@ -63,6 +89,9 @@ class Survey:
     leaked: int
     near: int
     formats: tuple[Format, ...]
+    near_training: int | None = None
+    near_places: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    has_languages: bool = False
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,7 +101,7 @@ def survey(pairs: Pairs) -> Survey:
     """Counts the training pairs and compares them with the validation pairs; lengths are in characters."""
     train = pairs.train
     contents = Counter((pair.user, pair.chosen, pair.rejected) for pair in train)
-    prompts = {squeezed(pair.user) for pair in train}
+    near = near_duplicates(train, pairs.validation)
     rejected = [pair.rejected for pair in train if pair.rejected is not None]
     texts = [[pair.user for pair in train], [pair.chosen for pair in train], *([rejected] if rejected else [])]
     parts = {name: list(map(len, of)) for name, of in zip(PARTS, texts, strict=False)}
@@ -84,15 +113,33 @@ def survey(pairs: Pairs) -> Survey:
         len(train) - len(contents),
         sum(count for one, count in contents.items() if (one[0], one[2], one[1]) in contents),
         sum((pair.user, pair.chosen, pair.rejected) in contents for pair in pairs.validation),
-        sum(squeezed(pair.user) in prompts for pair in pairs.validation),
-        formats_of(train),
+        near.validation,
+        (*formats_of(train), *languages_of(train)),
+        near.training,
+        {"training": near.training_places, "validation": near.validation_places},
+        can_tell(),
     )
 
 
 def lengths_of(numbers: Sequence[int], unit: str, cut: int | None = None) -> Lengths:
     """Median, 95 % quantile (nearest rank) and maximum of ``numbers``, which must not be empty."""
     ordered = sorted(numbers)
-    return Lengths(unit, _quantile(ordered, 0.5), _quantile(ordered, 0.95), ordered[-1], cut)
+    return Lengths(unit, _quantile(ordered, 0.5), _quantile(ordered, 0.95), ordered[-1], cut, bins_of(ordered))
+
+
+def bins_of(ordered: Sequence[int]) -> Bins:
+    """The histogram of sorted numbers, in steps of 1, 2 or 5 times a power of ten, with 0 at the edge of a bin; 1 % at each side
+    may be outside of it, which keeps a single long text from making one bar of all others.
+    """
+    low, high = ordered[0], ordered[-1]
+    first, last = (0, _quantile(ordered, 0.99)) if low >= 0 else (_quantile(ordered, 0.01), _quantile(ordered, 0.99))
+    first, last = min(first, 0), max(last, 0)
+    width = next(one for one in _WIDTHS if (last - first) // one < _BINS)
+    begin = first // width * width
+    counts = [0] * ((last - begin) // width + 1)
+    for number in ordered:
+        counts[min(max(0, (number - begin) // width), len(counts) - 1)] += 1
+    return Bins(begin, width, tuple(counts), low, high)
 
 
 def _quantile(ordered: Sequence[int], share: float) -> int:
@@ -104,34 +151,47 @@ def bias_of(chosen: Sequence[int], rejected: Sequence[int], unit: str) -> Bias:
     apart = [one - other for one, other in zip(chosen, rejected, strict=True)]
     unequal = [difference for difference in apart if difference]
     share = sum(difference > 0 for difference in unequal) / len(unequal) if unequal else 0.5
-    return Bias(unit, share, _quantile(sorted(apart), 0.5))
+    apart.sort()
+    return Bias(unit, share, _quantile(apart, 0.5), bins_of(apart))
 
 
-def squeezed(text: str) -> str:
-    """``text`` without what hardly distinguishes two prompts: case, spaces and punctuation."""
-    return re.sub(r"[\W_]+", "", text.casefold())
+def _spread(pairs: Sequence[Pair], most: int) -> Sequence[Pair]:
+    """At most ``most`` pairs, from all parts of the table."""
+    return pairs[:: max(1, -(-len(pairs) // most))]
+
+
+def languages_of(pairs: Sequence[Pair]) -> tuple[Format, ...]:
+    """The languages that are much more frequent in the answers of one side."""
+    if len(pairs) < _LEAST or pairs[0].rejected is None or not can_tell():
+        return ()
+    pairs = _spread(pairs, _TOLD)
+    chosen, rejected = languages(pair.chosen for pair in pairs), languages(pair.rejected or "" for pair in pairs)
+    shares = [Format(f"language {name}", chosen[name] / len(pairs), rejected[name] / len(pairs)) for name in {*chosen, *rejected}]
+    return tuple(sorted((one for one in shares if one.name != "language " and one.is_apart), key=lambda one: one.name))
 
 
 def formats_of(pairs: Sequence[Pair]) -> tuple[Format, ...]:
     """The forms that are much more frequent in the chosen answers than in the rejected ones, or the other way round."""
     if len(pairs) < _LEAST or pairs[0].rejected is None:
         return ()
+    pairs = _spread(pairs, _MOST)
     found = []
     for name, has in _FORMS.items():
         chosen, rejected = (sum(has(getattr(pair, part)) for pair in pairs) / len(pairs) for part in PARTS[1:])
-        if abs(chosen - rejected) >= _APART:
-            found.append(Format(name, chosen, rejected))
+        found.append(Format(name, chosen, rejected))
     scripts = [Counter(script(getattr(pair, part)) for pair in pairs) for part in PARTS[1:]]
     for name in sorted({*scripts[0], *scripts[1]} - {""}):
         chosen, rejected = (counts[name] / len(pairs) for counts in scripts)
-        if abs(chosen - rejected) >= _APART:
-            found.append(Format(f"{name} script", chosen, rejected))
-    return tuple(found)
+        found.append(Format(f"{name} script", chosen, rejected))
+    return tuple(one for one in found if one.is_apart)
 
 
 def script(text: str) -> str:
     """The script of most of the first letters of ``text``, as Unicode names it: Latin, Cyrillic, Cjk …; empty without letters."""
-    counts = Counter(_script(character) for character in text[:200] if character.isalpha())
+    text = text[:200]
+    if text.isascii():
+        return "Latin" if any(map(str.isalpha, text)) else ""
+    counts = Counter(_script(character) for character in text if character.isalpha())
     return counts.most_common(1)[0][0] if counts else ""
 
 
@@ -145,6 +205,7 @@ def _finds(pattern: str, flags: int = 0) -> Callable[[str], bool]:
     return lambda text: compiled.search(text) is not None
 
 
+_WIDTHS: Final = tuple(digit * 10**power for power in range(12) for digit in (1, 2, 5))
 _FORMS: Final[Mapping[str, Callable[[str], bool]]] = {
     "lists": _finds(r"^\s*(?:[-*•]|\d+[.)]) ", re.MULTILINE),
     "headings": _finds(r"^#{1,6} ", re.MULTILINE),

@@ -46,7 +46,9 @@ def test_json_has_the_counts_and_the_experiment(home: Path, capsys: pytest.Captu
     code, out, _ = typed(capsys, "exp_1", "--json")
     found = json.loads(out)
     assert (code, found["key"], found["training_pairs"]) == (0, "exp_1", 24)
-    assert found["survey"]["bias"] == {"unit": "characters", "share": 1.0, "median": 8}
+    bias = found["survey"]["bias"]
+    assert (bias["unit"], bias["share"], bias["median"]) == ("characters", 1.0, 8)
+    assert bias["bins"] == {"begin": 0, "width": 1, "counts": [0, 0, 0, 0, 0, 0, 0, 10, 14], "low": 7, "high": 8}
 
 
 def test_mistakes_in_the_data_end_as_check_does(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from launcher.data.languages import language
 from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs
-from launcher.data.survey import Bias, Format, Lengths, bias_of, formats_of, lengths_of, script, survey
+from launcher.data.survey import (
+    Bias,
+    Bins,
+    Format,
+    Lengths,
+    bias_of,
+    bins_of,
+    formats_of,
+    languages_of,
+    lengths_of,
+    script,
+    survey,
+)
 
 
 def pair(user: str, chosen: str, rejected: str, line: int = 2) -> Pair:
@@ -57,3 +70,25 @@ def test_answers_in_another_script_are_named_and_few_pairs_say_nothing() -> None
 def test_pairs_without_a_rejected_answer_have_neither_its_lengths_nor_a_bias() -> None:
     found = survey(Pairs(tuple(Pair(None, f"q {n}", "- a", None, n) for n in range(20)), (), (), ()))
     assert (list(found.lengths), found.bias, found.formats) == (["prompt", "chosen"], None, ())
+
+
+def test_a_histogram_has_round_bins_and_its_last_bin_holds_what_is_far_outside() -> None:
+    assert bins_of([0, 4, 9, 10, 29]) == Bins(0, 1, (1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1, *[0] * 18, 1), 0, 29)
+    found = bins_of([*range(100, 300), 90_000])
+    assert (found.begin, found.width, found.counts[-1], found.high, sum(found.counts)) == (0, 10, 11, 90_000, 201)
+    apart = bins_of([-30, -10, 0, 5, 5, 40])
+    assert (apart.begin % apart.width, sum(apart.counts), apart.low, apart.high) == (0, 6, -30, 40)
+
+
+def test_languages_that_differ_between_the_sides_are_named() -> None:
+    chosen = ["Ich habe das Fenster geöffnet und frische Luft hereingelassen.", "Der Hund schläft auf dem Teppich im Flur."]
+    rejected = ["I have opened the window and let in some fresh air.", "The dog is sleeping on the carpet in the hall."]
+    pairs = [pair("q", chosen[n % 2], rejected[n % 2]) for n in range(20)]
+    assert languages_of(pairs) == (Format("language de", 1.0, 0.0), Format("language en", 0.0, 1.0))
+    assert languages_of([pair("q", chosen[n % 2], chosen[(n + 1) % 2]) for n in range(20)]) == ()
+
+
+def test_texts_without_a_language_have_none() -> None:
+    assert [
+        language(text) for text in ("", "12", "def f(x):\n    return x+1", "Bonjour, je voudrais réserver une table pour deux.")
+    ] == ["", "", "", "fr"]
