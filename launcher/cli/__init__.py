@@ -1,9 +1,10 @@
 """The command line: parses, calls one function of another room, prints what came back; it alone prints and sets exit codes.
 
 One file per group of verbs: ``files`` check list show init, ``data``, ``plan``, ``render`` render diff, ``runs`` run,
-``submit`` submit secrets, ``started`` logs stop resume, ``again``, ``states`` ps status, ``learned`` learned score, ``answers``
-chat generate, ``merged`` merge serve, ``why``, ``health``, ``compare``, ``report``, ``doctor``, ``drill``, ``images`` build
-prune, ``storage`` upload download push, ``tensorboard``. Verbs import what they call: ``launcher --help`` loads click alone.
+``submit`` submit secrets, ``started`` logs stop resume, ``shell``, ``again``, ``states`` ps status, ``learned`` learned score,
+``answers`` chat generate, ``merged`` merge serve, ``why``, ``health``, ``compare``, ``report``, ``doctor``, ``drill``,
+``images`` build prune, ``storage`` upload download push, ``tensorboard``. Verbs import what they call: ``launcher --help``
+loads click alone.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from . import (
     render,
     report,
     runs,
+    shell,
     started,
     states,
     storage,
@@ -57,6 +59,7 @@ for _room in (
     runs,
     submit,
     started,
+    shell,
     again,
     states,
     learned,
@@ -82,9 +85,10 @@ def main(args: list[str] | None = None) -> None:
     learn_environment()
     redact_output()
     args = sys.argv[1:] if args is None else args
-    debug = "--debug" in args
-    # `--debug` counts anywhere: people add it to the end of the line they just typed.
-    args = (["--debug"] if debug else []) + [arg for arg in args if arg != "--debug"]
+    # `--debug` counts anywhere: people add it to the end of the line they just typed. After `--` it is another program's.
+    own = args[: args.index("--")] if "--" in args else args
+    debug = "--debug" in own
+    args = (["--debug"] if debug else []) + [arg for arg in own if arg != "--debug"] + args[len(own) :]
     sys.exit(_run(args, debug))
 
 

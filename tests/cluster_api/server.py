@@ -265,7 +265,7 @@ class Server:
         try:
             if target.sub == "exec":
                 assert act is not None
-                await streams.command(socket, request.query.getall("command"), act)
+                await streams.command(socket, request.query.getall("command"), act, tty=request.query.get("tty") == "true")
             else:
                 number = int(request.query["ports"])
                 await streams.port(socket, number, api.ports.get((*key, number)))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import pty
 import re
 import signal
+import struct
 import sys
+import termios
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -62,12 +66,16 @@ async def log(source: Log, *, follow: bool, since: float | None, tail: int | Non
         source.listeners.remove(tell)
 
 
-async def command(socket: web.WebSocketResponse, words: list[str], act: Command | Path) -> None:
+async def command(socket: web.WebSocketResponse, words: list[str], act: Command | Path, *, tty: bool = False) -> None:
     """Runs a command for `exec`: a function, or a process in the folder ``act``, which takes the place of the pod's root."""
     stdin: asyncio.Queue[bytes | None] = asyncio.Queue()
-    reader = asyncio.create_task(_receive(socket, stdin))
+    terminal = pty.openpty() if tty else None
+    reader = asyncio.create_task(_receive(socket, stdin, terminal))
     try:
-        if isinstance(act, Path):
+        if terminal is not None:
+            assert isinstance(act, Path)
+            code = await _in_terminal(socket, words, act, stdin, terminal)
+        elif isinstance(act, Path):
             code = await _process(socket, words, act, stdin)
         else:
             code = await _function(socket, words, act, stdin)
@@ -76,6 +84,9 @@ async def command(socket: web.WebSocketResponse, words: list[str], act: Command 
         pass
     finally:
         reader.cancel()
+        for end in terminal or ():
+            with suppress(OSError):
+                os.close(end)
 
 
 async def port(socket: web.WebSocketResponse, number: int, local: int | None) -> None:
@@ -106,8 +117,13 @@ async def port(socket: web.WebSocketResponse, number: int, local: int | None) ->
         writer.close()
 
 
-async def _receive(socket: web.WebSocketResponse, stdin: asyncio.Queue[bytes | None]) -> None:
+async def _receive(
+    socket: web.WebSocketResponse, stdin: asyncio.Queue[bytes | None], terminal: tuple[int, int] | None = None
+) -> None:
     async for message in socket:
+        if terminal is not None and message.type == WSMsgType.BINARY and message.data[:1] == b"\4":
+            size = json.loads(message.data[1:])
+            fcntl.ioctl(terminal[0], termios.TIOCSWINSZ, struct.pack("HHHH", size["Height"], size["Width"], 0, 0))
         if message.type == WSMsgType.BINARY and message.data[:1] == b"\0":
             await stdin.put(message.data[1:])
         elif message.type == WSMsgType.BINARY and message.data == b"\xff\0":
@@ -153,6 +169,55 @@ async def _process(socket: web.WebSocketResponse, words: list[str], root: Path, 
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+
+
+async def _in_terminal(
+    socket: web.WebSocketResponse,
+    words: list[str],
+    root: Path,
+    stdin: asyncio.Queue[bytes | None],
+    terminal: tuple[int, int],
+) -> int:
+    """A process whose input and output are one terminal, as with `tty=true`."""
+    ours, its = terminal
+    env = {"PATH": os.environ["PATH"], "HOME": str(root), "TERM": "xterm", "PS1": "$ "}
+    process = await asyncio.create_subprocess_exec(
+        *words,
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        cwd=root,
+        env=env,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C signals who reads this terminal
+    )
+    loop, out = asyncio.get_running_loop(), asyncio.Queue[bytes]()
+    os.set_blocking(ours, False)
+
+    def read() -> None:
+        with suppress(OSError):
+            out.put_nowait(os.read(ours, 32768))
+
+    async def write() -> None:
+        while (data := await stdin.get()) is not None:
+            os.write(ours, data)
+
+    async def show() -> None:
+        while True:
+            await socket.send_bytes(b"\1" + await out.get())
+
+    loop.add_reader(ours, read)
+    tasks = [asyncio.create_task(write()), asyncio.create_task(show())]
+    try:
+        code = await process.wait()
+        await asyncio.sleep(0.05)  # its last output
+        return code
+    finally:
+        loop.remove_reader(ours)
+        for task in tasks:
+            task.cancel()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 async def _function(socket: web.WebSocketResponse, words: list[str], act: Command, stdin: asyncio.Queue[bytes | None]) -> int:

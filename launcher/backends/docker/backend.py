@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from ..reading import InFolders, read_log
 from ..record import end_attempts, outcome, started
 from ..session import Session, Work
 from . import spec as specs
+from .attached import Attached
 from .build import Say, ensure, find
 from .container import Container, Person, Place, arguments, render_work
 from .engine import address, check_near, connect, explained, is_rootless, translated
@@ -116,6 +117,10 @@ class Docker(InFolders):
         make_folders(spec)
         write_secrets(spec, self.caller)
         return ContainerSession(self.client, spec)
+
+    def attach(self, run: RunDir, command: Sequence[str], *, tty: bool) -> Attached:
+        """A command in the container of ``run``, which is running."""
+        return Attached(self.client, str((run.read_record().get("container") or {}).get("name")), command, tty=tty)
 
     def follow(self, run: RunDir, rank: int | None = 0, begin: int = 0) -> Iterator[str]:
         """The rank's log from byte ``begin``, in pieces, until the run is over; an empty piece every tenth of a second or so."""

@@ -14,17 +14,19 @@ from ...errors import LauncherError, UsageError
 from ...runs.learned import another_rate
 from ...why import Evidence, Explanation, Pod
 from .. import Status
+from .api.channels import Attached
 from .api.cluster import ApiError, Cluster
 from .api.errors import unless
 from .follow import archive as archives
 from .follow import state
 from .follow.again import start_again
 from .follow.archive import Archive, NoReader
+from .follow.attach import attach
 from .follow.evidence import gather
 from .follow.following import Following
 from .follow.listed import Listed, listed
 from .follow.logs import pod_log, shown
-from .follow.pods import has_started
+from .follow.pods import has_started, newest
 from .follow.point import part_of, pod_in
 from .follow.ranklog import RankLog
 from .follow.run import ClusterRun
@@ -231,6 +233,10 @@ class Kubernetes:
             )
         start_again(self.cluster, run, obj)
         self._last.pop(run.name, None)
+
+    def attach(self, run: ClusterRun, node: int, command: Sequence[str], *, tty: bool) -> Attached:
+        """A command inside the pod of the run's ``node``; raises as ``follow.attach``."""
+        return attach(self.cluster, run, newest(self.pods(run)), node, command, tty=tty)
 
     def _of_pods(self, run: ClusterRun, pods: Sequence[Pod], rank: int | None) -> Iterator[str]:
         for pod in pods:

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from .errors import ClusterError, ExecError
 
-_OUT, _ERR, _STATUS = 1, 2, 3
+_OUT, _ERR, _STATUS, _SIZE = 1, 2, 3, 4
 _CONNECT: Final = 30.0  # seconds until a WebSocket is open
 _SILENCE: Final = 20.0  # seconds without a frame, until a ping is sent
 _PINGS: Final = 6  # unanswered, until the connection counts as lost
@@ -59,6 +59,62 @@ def run(
         raise failed[0]
     if code:
         raise ExecError(where, code, errors.decode("utf-8", "replace"))
+
+
+class Attached:
+    """A command in a container with its input and output, and with a terminal if ``tty``. One thread sends, another reads."""
+
+    def __init__(
+        self,
+        configuration: Any,
+        headers: Mapping[str, str],
+        url: str,
+        container: str,
+        command: Sequence[str],
+        *,
+        tty: bool,
+        where: str,
+    ):
+        from kubernetes.stream.ws_client import V5_CHANNEL_PROTOCOL
+
+        query = [("command", word) for word in command] + [("container", container), ("stdin", "true"), ("stdout", "true")]
+        query += [("tty", "true")] if tty else [("stderr", "true")]  # a terminal has one output
+        self._socket, self._where, self._status = _open(configuration, headers, f"{url}?{urlencode(query)}"), where, b""
+        self._tells_end = self._socket.getheaders().get("sec-websocket-protocol") == V5_CHANNEL_PROTOCOL
+
+    def send(self, data: bytes) -> None:
+        self._frame(b"\0" + data)
+
+    def end(self) -> None:
+        """Up to v4 the protocol cannot tell the end: the command waits for more."""
+        if self._tells_end:
+            self._frame(b"\xff\0")
+
+    def resize(self, columns: int, rows: int) -> None:
+        self._frame(bytes([_SIZE]) + json.dumps({"Width": columns, "Height": rows}).encode())
+
+    def pieces(self) -> Iterator[tuple[int, bytes]]:
+        """(1 for standard output or 2 for standard error, a piece) to the command's end. Raises ClusterError if the connection
+        breaks."""
+        for channel, data in _frames(self._socket, self._where):
+            if channel in (_OUT, _ERR):
+                yield channel, data
+            elif channel == _STATUS:
+                self._status = data
+                return
+
+    def code(self) -> int:
+        """The exit code; raises ClusterError if the command was not started."""
+        return _code(self._status, self._where)
+
+    def close(self) -> None:
+        self._socket.shutdown()
+
+    def _frame(self, data: bytes) -> None:
+        from websocket import WebSocketException
+
+        with suppress(OSError, WebSocketException, AttributeError):  # closed: the reader knows why
+            self._socket.send_binary(data)
 
 
 def forward(configuration: Any, headers: Mapping[str, str], url: str, port: int) -> Any:

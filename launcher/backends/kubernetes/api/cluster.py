@@ -180,6 +180,15 @@ class Cluster:
                 self._configuration, self._headers(), url, container, command, stdin, f"{command[0]} in {pod}"
             )
 
+    def attach(self, pod: str, container: str, command: Sequence[str], namespace: str, *, tty: bool) -> channels.Attached:
+        """Starts ``command`` in a container with its input and output open; ``tty``: with a terminal. Raises ApiError if the
+        server denies it."""
+        url = f"{self.host}{_pod(pod, namespace)}/exec"
+        with handshake(self._place):
+            return channels.Attached(
+                self._configuration, self._headers(), url, container, command, tty=tty, where=f"{command[0]} in {pod}"
+            )
+
     def forward(self, pod: str, port: int, namespace: str | None = None) -> Any:
         """A connected socket whose other end is ``port`` of the pod; close it when done."""
         url = f"{self.host}{_pod(pod, namespace or self.namespace)}/portforward"

@@ -158,6 +158,27 @@ def test_a_container_has_few_rights_and_sees_only_what_is_mounted(engine, docker
     assert "2097152" in out
 
 
+def test_a_command_inside_a_run_is_its_user_in_its_container_with_streams_and_exit_code_of_its_own(docker, spec):
+    run = docker.submit(spec(env={"FAKE_STEPS": 1000}))
+    wait_for(lambda: docker.status(run).state == "running" and run.rank_log(0).is_file())
+    wire = docker.attach(run, ["sh", "-c", "cat; id -u; pwd >&2; exit 7"], tty=False)
+    wire.send(b"typed\n")
+    wire.end()
+    told = {1: b"", 2: b""}
+    for stream, data in wire.pieces():
+        told[stream] += data
+    assert (told[1].decode(), wire.code()) == (f"typed\n{os.getuid()}\n", 7)
+    assert told[2].startswith(b"/")
+    wire.close()
+    wire = docker.attach(run, ["sh"], tty=True)
+    wire.resize(99, 33)
+    wire.send(b"stty size; exit 3\n")
+    assert b"33 99\r\n" in b"".join(data for _, data in wire.pieces())
+    assert wire.code() == 3
+    wire.close()
+    docker.stop(run, now=True)
+
+
 def test_a_secret_is_a_file_that_only_the_ranks_read(engine, docker, spec, tmp_path):
     made = spec(env={"FAKE_STEPS": 10000}, secrets=["HF_TOKEN"])
     assert "hush-hush" not in docker.text(made) + repr(made) + repr(docker)
