@@ -5,9 +5,12 @@ Known by the classes' names: the clients (httpx, requests, urllib) are imported 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -101,3 +104,22 @@ def _url(error: BaseException) -> str:
         if found is not None:
             return str(found)
     return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the lines of the hub's client; its bars only where a person watches them."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
+
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    is_watched = sys.stderr is not None and sys.stderr.isatty()
+    if not is_watched:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        if not is_watched:
+            enable_progress_bars()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from ..errors import CredentialError, LauncherError, UnreachableError, UsageError, Warned
-from ..hub import of_network, refusal
+from ..hub import of_network, quiet, refusal
 from ..job.target import Target
 from .public_files import Files, public_files
 
@@ -56,7 +54,7 @@ def push(target: Target, to: Destination, env: Mapping[str, str]) -> Pushed:
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=env.get("HF_ENDPOINT") or None, token=env.get("HF_TOKEN") or None)
-    with _quiet(), _explained(to.repository):
+    with quiet(), _explained(to.repository):
         before, notices = _made(api, to)
         done = _committed(api, to, files)
     url = f"{api.endpoint}/{to.repository}" + (f"/tree/{to.revision}" if to.revision else "")
@@ -123,25 +121,6 @@ def _commit(api: Any, to: Destination, files: Files) -> str:
     operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.contents.items()]
     message = "Upload with dpo-launcher"
     return str(api.create_commit(to.repository, operations, commit_message=message, revision=to.revision).oid)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the client's own lines; its bars only where a person watches them."""
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
-
-    logger = logging.getLogger("huggingface_hub")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    is_watched = sys.stderr is not None and sys.stderr.isatty()
-    if not is_watched:
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-        if not is_watched:
-            enable_progress_bars()
 
 
 @contextmanager

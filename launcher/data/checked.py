@@ -101,7 +101,7 @@ class CheckedData:
             fields |= {
                 "training_pairs": len(self.pairs.train),
                 "validation_pairs": len(self.pairs.validation),
-                "sources": [asdict(source) for source in self.pairs.sources],
+                "sources": [source.json() for source in self.pairs.sources],
             }
         if self.tokens is not None:
             fields["tokens"] = self.tokens.json()

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ..errors import DataError, ExperimentError, Mistake
 from ..experiment.data_file import file_of
@@ -31,12 +31,20 @@ _SHORT: Final = 80  # characters of a cell that can be the name of a group
 
 @dataclass(frozen=True)
 class Source:
-    """A file or worksheet that was read: ``role`` is ``train``, ``validation`` or ``prompts``; ``rows`` is their number."""
+    """A file or worksheet that was read: ``role`` is ``train``, ``validation`` or ``prompts``; ``rows`` is their number.
+
+    ``hub``: of a data set of the hub its name, its commit (``revision``), config and split.
+    """
 
     role: str
     name: str
     sha256: str
     rows: int
+    hub: Mapping[str, str | None] | None = None
+
+    def json(self) -> dict[str, Any]:
+        found = {"role": self.role, "name": str(self.name), "sha256": self.sha256, "rows": self.rows}
+        return found if self.hub is None else {**found, "hub": dict(self.hub)}
 
 
 @dataclass(frozen=True)
@@ -172,4 +180,4 @@ def _pair(row: Row, mapping: Columns, prompt: Prompt | None) -> Pair:
 def _sources(tables: Tables) -> Iterator[Source]:
     for role, table in (("train", tables.train), ("validation", tables.validation), ("prompts", tables.prompts)):
         if table is not None:
-            yield Source(role, table.name, table.sha256, len(table.rows))
+            yield Source(role, table.name, table.sha256, len(table.rows), table.hub)

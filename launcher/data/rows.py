@@ -1,4 +1,4 @@
-"""An experiment's data -> tables: files of a folder, here or on S3, or the worksheets of a spreadsheet."""
+"""An experiment's data -> tables: files of a folder, here or on S3, a data set of the hub, or worksheets of a spreadsheet."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 
 from ..errors import DataError, ExperimentError, Mistake, StorageError, nearest
 from ..experiment.data_file import SUFFIXES, file_of
+from ..experiment.hub_data import HUB
 from ..experiment.schema import Experiment
 from ..runs.cache import cache_root
 from ..runs.run_dir import expanded
@@ -33,7 +34,8 @@ class Reading:
 
     A relative ``datasets_path`` is below ``root``. ``env`` has the credentials; ``cache`` keeps what was fetched (None: the
     caller's own). ``copy``: the folder of a run that may have a snapshot of the spreadsheet, which is then read in place of the
-    sheet, without credentials. ``say`` is told why reading takes long.
+    sheet, without credentials. ``say`` is told why reading takes long. ``commit``: of the hub's data set; None: the one that
+    its revision is now.
     """
 
     root: Path = Path()
@@ -41,6 +43,7 @@ class Reading:
     cache: Path | None = None
     copy: Path | None = None
     say: Callable[[str], None] = _silent
+    commit: str | None = None
 
 
 def read_tables(experiment: Experiment, reading: Reading) -> Tables:
@@ -107,6 +110,10 @@ class _Folder:
 
 
 def _files(experiment: Experiment, reading: Reading, mistakes: list[Mistake]) -> Tables | None:
+    if (experiment.datasets_path or "").startswith(HUB):
+        from .hub_table import hub_tables  # loads the hub's client where it is used
+
+        return hub_tables(experiment, reading, PROMPT_FILENAME, mistakes)
     folder = _folder(experiment, reading)
     prompts = experiment.prompt_filename
     if prompts is None and (folder.path / PROMPT_FILENAME).is_file():
@@ -129,7 +136,7 @@ def _folder(experiment: Experiment, reading: Reading) -> _Folder:
         there = fetch_folder(path, storage=experiment.storage_config, env=reading.env, cache=cache, names=wanted)
         return _Folder(there, path.rstrip("/") + "/")
     if "://" in path:
-        what, hint = "must be a folder or s3://bucket/folder", "download the files first"
+        what, hint = "must be a folder, s3://bucket/folder or hf://owner/name", "download the files first"
         raise ExperimentError(Mistake("datasets_path", what, found=path, hint=hint))
     folder = reading.root / expanded(path)
     if not folder.is_dir():

@@ -47,7 +47,7 @@ class Table:
     """Rows under a header: ``name`` is a file's path below the data root or a worksheet's name, ``sha256`` is that of the file's
     bytes or the worksheet's cells, ``line`` is the header's. ``letters``: column -> letter, in a worksheet.
     ``rows``: a tuple, or ``Streamed`` where they are too large for memory. ``ignored``: sentences about what was left out, such
-    as empty rows at the end.
+    as empty rows at the end. ``hub``: of a data set of the hub its name, its commit (``revision``), config and split.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Table:
     line: int = 1
     letters: Mapping[str, str] | None = None
     ignored: tuple[str, ...] = ()
+    hub: Mapping[str, str | None] | None = None
 
     def place(self, line: int, column: str | None = None) -> str:
         """Where a mistake is: ``file:line``, or a range for Sheets' name box such as ``Train!C7`` or ``Train!7:7``."""

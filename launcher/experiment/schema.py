@@ -15,6 +15,8 @@ from ..errors import ExperimentError, Mistake
 from .bucket_name import EXPECTED, SCHEME, is_bucket, split
 from .columns import ColumnMapping, merge_mappings
 from .data_checks import DataChecks
+from .hub_data import EXPECTED as HUB_FORM
+from .hub_data import HUB, HubData
 from .hyperparameters import Hyperparameters, needs_evaluations
 from .launch import VARIABLE, Kubernetes, Launch
 from .method import SFT, refused
@@ -44,11 +46,12 @@ class Experiment(Section):
     )
     framework: Literal["trl", "unsloth"] = Field("trl", description="trl; unsloth is accepted and means the same")
     multimodal: bool = Field(False, description="only false is supported")
-    datasets_path: Text | None = Field(None, description="folder or s3://… with the files of data")
+    datasets_path: Text | None = Field(None, description="folder, s3://… or hf://owner/name with the data")
     train_filename: Text = Field(
-        "training_data.csv", description="file with the training pairs: CSV, JSON, Parquet, Arrow, or pairs.xlsx#Sheet"
+        "training_data.csv",
+        description="file with the training pairs: CSV, JSON, Parquet, Arrow, or pairs.xlsx#Sheet; with hf://… a split (train)",
     )
-    validation_filename: Text | None = Field(None, description="file with the validation pairs")
+    validation_filename: Text | None = Field(None, description="file with the validation pairs; with hf://… a split")
     prompt_filename: Text | None = Field(None, description="file with the prompt table; unset: prompt_data.csv if it exists")
     spreadsheet_id: Text | None = Field(None, description="id of a Google Sheets document")
     train_sheet: Text | None = Field(None, description="worksheet of the training pairs")
@@ -89,6 +92,16 @@ class Experiment(Section):
     def _names_a_bucket(cls, value: str | None) -> str | None:
         if value is not None and value.startswith(SCHEME) and not is_bucket(split(value)[0]):
             raise PydanticCustomError("bucket_type", f"{SCHEME}bucket/folder, with {EXPECTED}")
+        return value
+
+    @field_validator("datasets_path", mode="after")
+    @classmethod
+    def _names_a_data_set(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith(HUB):
+            try:
+                HubData.parse(value)
+            except ValueError:
+                raise PydanticCustomError("data_set", "must be {form}", {"form": HUB_FORM}) from None
         return value
 
     @field_validator("model_name", "adapter", mode="after")

@@ -10,7 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ..errors import CredentialError, ExperimentError, UnreachableError
 from ..experiment.data_file import file_of, split_sheet
+from ..experiment.hub_data import HUB, REMOTE, HubData, recorded_commit
 from ..runs.made_of import Change, code_changes, data_changes, package_changes
 
 if TYPE_CHECKING:
@@ -85,8 +87,10 @@ def inputs_of_run(recorded: Recorded, root: Path, kept: Kept) -> tuple[Experimen
     """The experiment with the files that have the recorded hashes and the checkpoint that the run began from; notices about files
     under another name; and what cannot be had. ``kept`` is asked where a file was changed or removed."""
     e, notices, changes = recorded.experiment, list[str](), list[Change]()
-    if e.datasets_path is not None and not e.datasets_path.startswith(("s3://", "/dpo/")):
-        data = recorded.record.get("data") or []
+    data = recorded.record.get("data") or []
+    if (e.datasets_path or "").startswith(HUB):
+        e, notices = _of_hub(e, data, kept)
+    elif e.datasets_path is not None and not e.datasets_path.startswith((*REMOTE, "/dpo/")):
         e, notices, changes = _same_files(e, data, root)
         if changes and (copied := _copies(e, data, kept)) is not None:
             e, changes = copied, []
@@ -100,6 +104,26 @@ def inputs_of_run(recorded: Recorded, root: Path, kept: Kept) -> tuple[Experimen
     elif h.resume_from_checkpoint is True:
         changes.append(Change("checkpoint", "the newest one of that time", "no name in the record", "set resume_from_checkpoint"))
     return e, notices, changes
+
+
+def _of_hub(experiment: Experiment, sources: Sequence[Mapping[str, Any]], kept: Kept) -> tuple[Experiment, list[str]]:
+    """``experiment`` with the commit that the run read; with the run's copies where that cannot be had, and a notice."""
+    from ..data.hub_files import open_data
+    from ..data.rows import Reading
+    from ..experiment.files import read_env
+
+    commit = recorded_commit(sources)
+    if commit is None:  # it ended before it had read them
+        return experiment, []
+    pinned = HubData.parse(str(experiment.datasets_path)).at(commit)
+    try:
+        open_data(pinned, Reading(env=read_env(Path.cwd())))
+    except (ExperimentError, CredentialError, UnreachableError) as error:
+        copied = _copies(experiment, sources, kept)
+        if copied is None:
+            raise
+        return copied, [f"{str(error).splitlines()[0]}; the run's copies of its data files are used"]
+    return experiment.model_copy(update={"datasets_path": str(pinned)}), []
 
 
 def _same_files(

@@ -187,6 +187,7 @@ def _read(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Path 
     from ..backends.kubernetes.render.placement import travels
     from ..data.pairs import read_pairs
     from ..data.rows import Reading
+    from ..experiment.hub_data import is_remote
     from ..job.model import check_model
     from ..job.starting import check_starting
 
@@ -196,7 +197,7 @@ def _read(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Path 
     if travels(e.adapter, spec.claims):
         check_starting(e, Path.cwd(), caller)
     path = e.datasets_path
-    if path is not None and not path.startswith("s3://") and not travels(path, spec.claims):
+    if path is not None and not is_remote(path) and not travels(path, spec.claims):
         return None
     return read_pairs(e, Reading(Path.cwd(), caller, copy=copy, say=told.say))
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from accelerate.utils import gather_object
 
-from launcher.data.pairs import Pairs, read_pairs, write_processed
+from launcher.data.pairs import Pairs, Source, read_pairs, write_processed
 from launcher.data.rows import Reading
 from launcher.data.sheets.spreadsheet import BUNDLE, MANIFEST, has_copy, unpack, write_copy
 from launcher.data.survey import survey
+from launcher.data.table import Joined
 from launcher.errors import LauncherError, StorageError
 from launcher.experiment.data_file import file_of
 from launcher.experiment.files import read_env
+from launcher.experiment.hub_data import HubData, is_remote, recorded_commit
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir, expanded, write_whole
 
@@ -32,25 +35,32 @@ def read_data(
 ) -> Pairs:
     """The pairs of every rank. The first rank downloads remote data; the others read them once it has stored them.
 
-    A spreadsheet is read from the run's copy, if there is one: it may have been changed since the run began. ``root`` is what
+    A spreadsheet is read from the run's copy, if there is one, and a data set of the hub at the commit that the run has read
+    before: they may have been changed since the run began. ``root`` is what
     output_processed_dir lies below, ``waiting`` waits for a server that is away.
     """
-    is_far = experiment.spreadsheet_id is not None or (experiment.datasets_path or "").startswith("s3://")
+    is_far = experiment.spreadsheet_id is not None or is_remote(experiment.datasets_path)
     if is_far and not first:
         gather_object([None])
         if experiment.spreadsheet_id is not None and not is_there(run.spreadsheet / MANIFEST):
             raise LauncherError(f"{run.spreadsheet}: not found on this rank; all nodes need the same run folder")
     if first and not has_copy(run.spreadsheet) and (run.path / BUNDLE).is_file():  # as a pod's ConfigMap brings it
         unpack(run.path / BUNDLE, run.spreadsheet)
-    reading = Reading(data_root, read_env(Path()) if is_far else {}, cache, run.spreadsheet, say)
+    reading = Reading(data_root, read_env(Path()) if is_far else {}, cache, run.spreadsheet, say, _commit(run))
     pairs = waiting(lambda: read_pairs(experiment, reading))
     if first:
-        _keep(experiment, run, root, data_root, pairs)
+        _keep(experiment, run, root, reading, pairs)
         if is_far:
             gather_object([None])
     if is_far:
         _check_equal(pairs)
     return pairs
+
+
+def _commit(run: RunDir) -> str | None:
+    """The commit of the hub's data set that this run, or the run that it repeats, has read, also where a newer one exists."""
+    record = run.read_record()
+    return recorded_commit(record.get("data") or (record.get("again") or {}).get("data") or ())
 
 
 def _check_equal(pairs: Pairs) -> None:
@@ -63,38 +73,52 @@ def _check_equal(pairs: Pairs) -> None:
         raise StorageError(f"{name}: the data changed while the ranks read them; start again")
 
 
-def _keep(experiment: Experiment, run: RunDir, root: Path, data_root: Path, pairs: Pairs) -> None:
+def _keep(experiment: Experiment, run: RunDir, root: Path, reading: Reading, pairs: Pairs) -> None:
     """Writes what was read, with its hashes, into the run, and where the experiment asks for it."""
     if pairs.spreadsheet is not None:
         if not has_copy(run.spreadsheet):
             write_copy(run.spreadsheet, pairs.spreadsheet.files)
         run.update_record(spreadsheet=pairs.spreadsheet.record)
-    sources = [asdict(source) for source in pairs.sources]
+    sources = [source.json() for source in pairs.sources]
     write_processed(pairs, run.data)
     report = {"sources": sources, "notices": pairs.notices, "survey": survey(pairs).json()}
     write_whole(run.data / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     if pairs.prompt is not None:
         write_whole(run.prompt, json.dumps(asdict(pairs.prompt), ensure_ascii=False) + "\n")
     run.update_record(data=sources)
-    _keep_files(experiment, run, data_root, pairs)
+    _keep_files(experiment, run, reading, pairs)
     if experiment.save_processed_dataset:
         folder = root / expanded(experiment.output_processed_dir) / f"exp_{experiment.experiment_id}"
         say(f"rendered pairs: {folder}")
         write_processed(pairs, folder)
 
 
-def _keep_files(experiment: Experiment, run: RunDir, data_root: Path, pairs: Pairs) -> None:
-    """Copies the files of this machine that were read, so that `launcher again` has them when they are edited: those of at most
-    ``COPIED`` bytes that are still what was read. A bucket or a spreadsheet has its own copies.
+def _keep_files(experiment: Experiment, run: RunDir, reading: Reading, pairs: Pairs) -> None:
+    """Copies the files that were read, so that `launcher again` has them when they are edited or gone: those of at most
+    ``COPIED`` bytes that are still what was read. A bucket or a spreadsheet has its own copies, and so have splits of many files.
     """
-    if experiment.datasets_path is None or experiment.datasets_path.startswith("s3://"):
-        return
-    for source in pairs.sources:
+    for source, file in _files(experiment, reading, pairs):
         name = file_of(Path(source.name).name)
-        file = data_root / expanded(experiment.datasets_path) / name
-        if not file.is_file() or file.stat().st_size > COPIED:
+        if not file.is_file() or file.stat().st_size > COPIED or (run.source / name).exists():
             continue
         content = file.read_bytes()
         if hashlib.sha256(content).hexdigest() == source.sha256:
             run.source.mkdir(exist_ok=True)
             write_whole(run.source / name, content)
+
+
+def _files(experiment: Experiment, reading: Reading, pairs: Pairs) -> Iterator[tuple[Source, Path]]:
+    """The sources that are one file, with its path on this machine."""
+    if experiment.datasets_path is None or experiment.datasets_path.startswith("s3://"):
+        return
+    for source in pairs.sources:
+        if source.hub is None:
+            yield source, reading.root / expanded(experiment.datasets_path) / file_of(Path(source.name).name)
+        elif not isinstance(source.name, Joined):
+            from launcher.data.hub_files import open_data
+
+            data = HubData(str(source.hub["name"]), source.hub["revision"])
+            file = source.name.removeprefix(f"{data.name}/")
+            found = open_data(data, reading)
+            if file in found.files:  # not packed
+                yield source, found.path(file)

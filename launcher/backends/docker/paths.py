@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import ExperimentError, Mistake
+from ...experiment.hub_data import is_remote
 from ...experiment.schema import Experiment
 from ..container import HOME
 from ..session import Work
@@ -60,7 +61,7 @@ def layout(experiment: Experiment, cwd: Path, home: Path, cache: Path, is_folder
     unchanged; ``~`` is the container's home. Raises ExperimentError for a path that would hide files of the image.
     """
     h, places = experiment.hyperparameters, list(_read(experiment, cwd, home, is_folder))
-    if experiment.datasets_path is not None and not experiment.datasets_path.startswith("s3://"):
+    if experiment.datasets_path is not None and not is_remote(experiment.datasets_path):
         places.append(_Place("datasets_path", experiment.datasets_path, "data", read_only=True))
     output = _Place("model_output_dir", h.model_output_dir, "runs", read_only=False)
     places.append(output)

@@ -297,7 +297,7 @@ def test_a_web_address_is_no_folder(tmp_path):
     with pytest.raises(ExperimentError) as caught:
         read_tables(experiment(datasets_path="https://example.org/data"), Reading(tmp_path))
     assert str(caught.value) == (
-        "datasets_path: must be a folder or s3://bucket/folder\n"
+        "datasets_path: must be a folder, s3://bucket/folder or hf://owner/name\n"
         "    found:    https://example.org/data\n"
         "    hint:     download the files first"
     )

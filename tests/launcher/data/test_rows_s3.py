@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from launcher.data.pairs import Pairs, Source, read_pairs
 from launcher.data.rows import Reading
 from launcher.errors import DataError, ExperimentError
 from launcher.experiment.schema import Experiment
+from tests.launcher.data.test_formats import workbook
 from tests.s3.server import MotoServer
 
 TRAIN = b"prompt,chosen,rejected\nWhy?,Because.,No.\n"
@@ -60,3 +63,25 @@ def test_a_place_where_nothing_is_is_the_experiments_mistake(moto: MotoServer, b
     with pytest.raises(ExperimentError) as caught:
         read(moto, tmp_path, "s3://data/elsewhere")
     assert caught.value.exit_code == 42
+
+
+def test_every_format_is_read_from_a_bucket(moto: MotoServer, bucket: Any, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import feather, parquet
+
+    record = {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}
+    files = {name: io.BytesIO() for name in ("a.parquet", "a.feather")}
+    parquet.write_table(pa.Table.from_pylist([record]), files["a.parquet"])
+    feather.write_feather(pa.Table.from_pylist([record]), files["a.feather"])
+    bodies = {name: file.getvalue() for name, file in files.items()}
+    bodies["a.jsonl"] = json.dumps(record).encode()
+    bodies["a.xlsx"] = workbook({"Notes": [["x"]], "Train": [list(record), list(record.values())]})
+    for name, body in bodies.items():
+        bucket.put_object(Bucket="data", Key=f"answers/{name}", Body=body)
+    for name in ("a.parquet", "a.feather", "a.jsonl", "a.xlsx#Train"):
+        pairs = read(moto, tmp_path, train_filename=name)
+        assert [(pair.user, pair.chosen) for pair in pairs.train] == [("Q: Why?", "Because.")]
+        assert pairs.sources[0].name == f"s3://data/answers/{name}"
+    bucket.put_object(Bucket="data", Key="answers/a.parquet", Body=b"junk")
+    with pytest.raises(DataError, match=r"^s3://data/answers/a.parquet: not a parquet file"):
+        read(moto, tmp_path, train_filename="a.parquet")

@@ -9,6 +9,7 @@ from pathlib import Path
 from ....data.rows import PROMPT_FILENAME
 from ....errors import LauncherError
 from ....experiment.data_file import file_of
+from ....experiment.hub_data import REMOTE
 from ....experiment.schema import Experiment
 from ....runs.run_dir import expanded
 from .placement import SMALL, Folder, Local
@@ -27,7 +28,7 @@ def look(experiment: Experiment, cwd: Path) -> Local:
 
 def _data(experiment: Experiment, cwd: Path) -> Folder | None:
     path = experiment.datasets_path
-    if path is None or path.startswith(("s3://", "/dpo/")):
+    if path is None or path.startswith((*REMOTE, "/dpo/")):
         return None
     folder = cwd / expanded(path)
     if not folder.is_dir():

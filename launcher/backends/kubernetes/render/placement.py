@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ....errors import ExperimentError, Mistake
 from ....experiment.data_file import file_of
+from ....experiment.hub_data import REMOTE
 from ....experiment.schema import Experiment
 
 RUNS: Final = "/dpo/runs"
@@ -116,7 +117,7 @@ def claims_of(experiment: Experiment) -> dict[str, str]:
 
 def travels(path: str | None, claims: Mapping[str, str]) -> bool:
     """Whether a path of the experiment is on this machine. With a claim for the data, relative paths are on the claim."""
-    if path is None or path.startswith(("s3://", "/dpo/")):
+    if path is None or path.startswith((*REMOTE, "/dpo/")):
         return False
     return "data" not in claims or _inside(path) is None
 
@@ -177,7 +178,7 @@ def _wrong_data(experiment: Experiment, local: Local) -> list[Mistake]:
             )
         ]
     if local.data is None:
-        expected = f"a folder on this machine, s3://…, or {DATA}/… on the claim in launch.kubernetes.volumes.data"
+        expected = f"a folder on this machine, s3://…, hf://…, or {DATA}/… on the claim in launch.kubernetes.volumes.data"
         return [Mistake("datasets_path", f"folder {path} not found", expected, path)]
     if file_of(experiment.train_filename) not in local.data.files:
         return [Mistake("datasets_path", f"{path}/{experiment.train_filename} not found", "the file in train_filename")]

@@ -92,6 +92,12 @@ def test_what_is_read_cannot_be_written():
     }
 
 
+@pytest.mark.parametrize("path", ["s3://bucket/data", "hf://org/prefs@v1"])
+def test_data_on_a_server_need_no_mount(path):
+    here, there = rendered(), rendered(datasets_path=path)
+    assert set(here.mounts) - set(there.mounts) == {one for one in here.mounts if one.target == "/dpo/data/data/answers"}
+
+
 @pytest.mark.parametrize("path", ["/", "/usr/share/data", "/etc", "/opt", "/dpo/data", "~them/data"])
 def test_a_folder_that_would_hide_the_images_own_is_refused(path):
     with pytest.raises(ExperimentError, match=r"datasets_path: (would hide files of the image|is another user's home)"):

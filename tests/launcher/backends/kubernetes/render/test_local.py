@@ -69,7 +69,8 @@ def test_a_local_model_is_all_of_its_files_but_hidden_ones_and_links_are_what_th
 
 
 @pytest.mark.parametrize(
-    "fields", [{"datasets_path": "s3://b/d"}, {"datasets_path": "/dpo/data/d"}, {"datasets_path": "nowhere"}]
+    "fields",
+    [{"datasets_path": path} for path in ("s3://b/d", "hf://org/prefs", "/dpo/data/d", "nowhere")],
 )
 def test_what_is_not_here_is_not_looked_for(home: Path, fields: dict[str, str]) -> None:
     assert look(experiment(**fields), home) == Local()

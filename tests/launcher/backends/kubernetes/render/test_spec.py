@@ -245,6 +245,14 @@ def test_local_data_have_a_place_below_the_data_root(path: str, said: str, mount
     assert [one["mountPath"] for one in spec.container["volumeMounts"] if one["name"] == "inputs"] == [mount]
 
 
+@pytest.mark.parametrize("path", ["s3://bucket/data", "hf://org/prefs@v1"])
+def test_data_on_a_server_are_read_by_the_pods(path: str) -> None:
+    for claims in ({}, {"data": "team-data"}):
+        spec = rendered({"kubernetes": {"volumes": claims}}, local=Local(), datasets_path=path)
+        assert config(spec)["experiment.json"]["datasets_path"] == path
+        assert "inputs" not in [one["name"] for one in spec.container["volumeMounts"]]
+
+
 def test_with_a_claim_for_data_relative_paths_lie_on_it_and_nothing_travels() -> None:
     spec = rendered({"kubernetes": {"volumes": {"data": "team-data"}}}, local=large(), model_name="models/tiny")
     assert (spec.staged, [one["kind"] for one in spec.objects]) == ((), ["Service", "ConfigMap", "Job"])
