@@ -27,7 +27,7 @@ from .reading import InFolders, read_log, tail
 from .record import end_attempts, first_record, outcome, started
 
 _PACKAGES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard")
-_NO_EFFECT: Final = ("image", "memory", "shm_size", "max_restarts", "kubernetes")
+_NO_EFFECT: Final = ("image", "memory", "shm_size", "max_restarts", "signed_by", "verify", "kubernetes")
 
 
 @dataclass(frozen=True)

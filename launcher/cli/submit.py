@@ -30,6 +30,7 @@ anyway_option = click.option("--anyway", is_flag=True, help="Submit although a p
 @click.option("--gpus", type=click.IntRange(0), metavar="N", help="GPUs per node; same as --set launch.gpus=N.")
 @click.option("--nodes", type=click.IntRange(1), metavar="N", help="Nodes; same as --set launch.nodes=N.")
 @click.option("--queue", metavar="Q", help="Kueue LocalQueue; same as --set launch.kubernetes.queue=Q.")
+@click.option("--verify", is_flag=True, help="Verify the image's signature first; same as --set launch.verify=true.")
 @namespace_option
 @kind_option
 @registry_option
@@ -45,6 +46,7 @@ def submit(
     gpus: int | None,
     nodes: int | None,
     queue: str | None,
+    verify: bool,
     namespace: str | None,
     kind: str | None,
     registry: str | None,
@@ -62,7 +64,7 @@ def submit(
     """
     if as_json and follow:
         raise UsageError("--json cannot be combined with --follow")
-    given = {"gpus": gpus, "nodes": nodes, "kubernetes.queue": queue}
+    given = {"gpus": gpus, "nodes": nodes, "kubernetes.queue": queue, "verify": "true" if verify else None}
     flags = tuple(f"launch.{name}={value}" for name, value in given.items() if value is not None)
     chosen = replace(choice, overrides=(*choice.overrides, *flags)).on_cluster(kind, namespace)
     if axes:

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..redact import SECRET
@@ -32,6 +32,22 @@ class Kubernetes(Section):
 VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+class SignedBy(Section):
+    """Who signs the image: the owner of a key, or with keyless signing an identity that an issuer vouches for."""
+
+    key: Text | None = Field(None, description="cosign's public key: a file or the address of a key service")
+    identity: Text | None = Field(
+        None, description="identity in the certificate of a keyless signature, such as a workflow's URL"
+    )
+    issuer: Text | None = Field(None, description="issuer of that identity, such as https://token.actions.githubusercontent.com")
+
+    @model_validator(mode="after")
+    def _one_signer(self) -> Self:
+        if (self.key is None) == (self.identity is None) or (self.identity is None) != (self.issuer is None):
+            raise PydanticCustomError("signer", ": needs either key, or identity and issuer")
+        return self
+
+
 class Launch(Section):
     """Where and on which resources the experiment runs; the mathematics does not depend on it."""
 
@@ -51,7 +67,15 @@ class Launch(Section):
     )
     secrets: Texts = Field((), description="names of secrets, delivered as files")
     max_restarts: Int = Field(3, ge=0, description="restarts after a temporary failure")
+    signed_by: SignedBy | None = Field(None, description="who must have signed the image")
+    verify: bool = Field(False, description="submit only an image whose signature cosign verifies; needs signed_by")
     kubernetes: Kubernetes = Field(default_factory=Kubernetes.model_construct, description="settings for a Kubernetes cluster")
+
+    @model_validator(mode="after")
+    def _signer_is_named(self) -> Self:
+        if self.verify and self.signed_by is None:
+            raise PydanticCustomError("signer", ": verify needs signed_by: {key: …} or {identity: …, issuer: …}")
+        return self
 
     @field_validator("env", mode="after")
     @classmethod

@@ -71,7 +71,7 @@ class Submitting:
             facts, self.user = gather(cluster, _question(draft, namespace, self.follows)), cluster.user()
             spec = self._spec(local, namespace, facts, None)
             self._judge(spec, facts, namespace)
-            image = self._pushed(spec, facts)
+            image = self._verified(self._pushed(spec, facts), spec)
             spec = spec if image is None else self._spec(local, namespace, facts, image)
             spec = with_copy(spec, pairs.spreadsheet if pairs is not None else None)
             told = self._facts(spec, pairs, cluster.context, namespace)
@@ -141,6 +141,17 @@ class Submitting:
             ensure(client, spec.image, self.caller, self.told.say)
             digest = push(client, reference, f"{self.registry}/dpo-launcher", self.told.say)
             return Image(digest, spec.image.variant)
+
+    def _verified(self, pushed: Image | None, spec: KubernetesSpec) -> Image | None:
+        """``pushed``, or the image of ``spec``, by the digest whose signature was verified, if the experiment asks for that."""
+        launch = self.job.experiment.launch
+        if not launch.verify or launch.signed_by is None:
+            return pushed
+        from ..backends.signature import verified
+
+        image = verified(pushed or spec.image, launch.signed_by, self.caller)
+        self.told.say(f"image {image.reference}: signature verified")
+        return image
 
     def _facts(self, spec: KubernetesSpec, pairs: Pairs | None, context: str, namespace: str) -> dict[str, str]:
         """What the run will be, which the listener is told."""

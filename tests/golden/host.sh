@@ -109,6 +109,8 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1/experime
       "HF_TOKEN"
     ],
     "max_restarts": 0,
+    "signed_by": null,
+    "verify": false,
     "kubernetes": {
       "namespace": null,
       "queue": null,

@@ -22,7 +22,7 @@ from ..record import first_record
 from .container import LOGS, PIDS, Container, Person, Place, container, hostname
 from .paths import Mount, layout
 
-_NO_EFFECT: Final = ("max_restarts", "kubernetes")
+_NO_EFFECT: Final = ("max_restarts", "signed_by", "verify", "kubernetes")
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,26 @@ def test_a_run_has_the_name_by_which_the_cluster_knows_its_user_unless_a_setting
     }
 
 
+def test_with_verify_only_an_image_that_cosign_verifies_is_submitted(home: Path, api: ClusterApi) -> None:
+    refused = launcher(home, api, "submit", "demo", "--verify", "--name", "first")
+    assert refused.returncode == 42
+    assert "launch: verify needs signed_by: {key: …} or {identity: …, issuer: …}" in refused.stderr
+    cosign = home / "cosign"
+    cosign.write_text("#!/bin/sh\necho 'Error: no matching signatures' >&2\nexit 1\n")
+    cosign.chmod(0o755)
+    path = f"{home}:{os.environ['PATH']}"
+    signed = ("submit", "demo", "--verify", "--set", "launch.signed_by={key: cosign.pub}", "--name", "first")
+    refused = launcher(home, api, *signed, PATH=path)
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("by cosign.pub is not verified: Error: no matching signatures\n")
+    assert api.objects.names("jobs") == []
+    cosign.write_text("#!/bin/sh\necho '[]'\n")
+    done = launcher(home, api, *signed, PATH=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"image registry.example.com/team/dpo@sha256:{'a' * 64}: signature verified" in done.stdout
+    assert api.objects.names("jobs") == ["first"]
+
+
 def test_what_was_submitted_is_printed_as_json_alone(home: Path, api: ClusterApi) -> None:
     done = launcher(home, api, "submit", "demo", "--name", "first", "--json")
     told = json.loads(done.stdout)
