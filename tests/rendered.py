@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from launcher.backends.kubernetes.render.placement import Folder, Local
+from launcher.backends.kubernetes.render.resources import Sizes
 from launcher.backends.kubernetes.render.spec import KubernetesSpec, Place, render
 from launcher.experiment.schema import Experiment
 from launcher.job.image import Image
@@ -42,6 +43,10 @@ def rendered(
     namespace: str | None = None,
     has_jobset: bool | None = None,
     trained: int | None = 10_000_000,
+    sizes: Sizes | None = None,
+    annotations: dict[str, str] | None = None,
+    deadline: int | None = None,
+    origins: dict[Any, str] | None = None,
     caller: dict[str, str] | None = None,
     user: str = "you",
     image: str = IMAGE,
@@ -62,7 +67,10 @@ def rendered(
         local=local or small(),
         namespace=namespace,
         has_jobset=has_jobset,
-        trained=trained,
+        sizes=Sizes(None, trained) if sizes is None else sizes,
+        annotations=annotations,
+        deadline=deadline,
+        origins=origins or {},
         code={"revision": "c0ffee", "dirty": False},
         caller=caller or {},
     )

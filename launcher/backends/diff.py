@@ -50,7 +50,7 @@ def _all(here: DockerSpec, there: KubernetesSpec) -> Iterator[Difference]:
     yield Difference("nodes", "1, started by you on each" if here.is_on_host_network else "1", str(there.nodes))
     yield from _folders(here, there)
     yield Difference("secrets", _secrets_here(here), _secrets_there(there))
-    env = {one["name"]: one["value"].replace("$$", "$") for one in there.container["env"]}
+    env = {one["name"]: _value(one) for one in there.container["env"]}
     yield Difference(CALLER, _passed(here.env), _passed(env))
     yield from _environment(here.env, env)
     cpus = "no limit" if here.cpus is None else f"{here.cpus:g}"
@@ -60,6 +60,8 @@ def _all(here: DockerSpec, there: KubernetesSpec) -> Iterator[Difference]:
     yield Difference("processes", f"at most {PIDS}", "as many as the node allows")
     yield Difference("time to stop", f"{GRACE + 10} s", f"{there.grace} s")
     yield Difference("restarts", "none: launcher resume", f"up to {there.max_restarts}, of all nodes together")
+    for change in there.changes:
+        yield Difference(f"pod: {change.path}", NOTHING, change.value + (f" ({change.origin})" if change.origin else ""))
     yield Difference("kept afterwards", "until the logs are in the run's folder", "7 days; the run's folder stays on its claim")
 
 
@@ -80,6 +82,8 @@ def _image_there(there: KubernetesSpec) -> str:
 
 def _user(there: KubernetesSpec) -> str:
     security = there.pod["spec"]["securityContext"]
+    if "runAsUser" not in security:
+        return "as the namespace gives it"
     return f"{security['runAsUser']}:{security['runAsGroup']}; volumes are its group's"
 
 
@@ -89,8 +93,8 @@ def _gpus(here: DockerSpec) -> str:
 
 def _folders(here: DockerSpec, there: KubernetesSpec) -> Iterator[Difference]:
     """The run's folder, then the mounts by their paths in the container."""
-    runs = there.claims["runs"]
-    yield Difference("the run's folder", str(here.run_dir.path), f"{there.folder} on the claim {runs}")
+    runs = f"the claim {there.claims['runs']}" if "runs" in there.claims else "the volume runs"
+    yield Difference("the run's folder", str(here.run_dir.path), f"{there.folder} on {runs}")
     ours = {mount.target: f"{mount.source}{', read-only' if mount.read_only else ''}" for mount in here.mounts}
     sources = {one["name"]: _source(one) for one in there.pod["spec"]["volumes"]}
     theirs = {
@@ -111,7 +115,16 @@ def _source(volume: Mapping[str, Any]) -> str:
         return f"claim {volume['persistentVolumeClaim']['claimName']}"
     if "configMap" in volume:
         return f"ConfigMap {volume['configMap']['name']}"
-    return "the node's own" if "emptyDir" in volume else f"Secret {volume['secret']['secretName']}"
+    if "secret" in volume:
+        return f"Secret {volume['secret']['secretName']}"
+    return "the node's own" if "emptyDir" in volume else next(kind for kind in volume if kind != "name")
+
+
+def _value(variable: Mapping[str, Any]) -> str:
+    """The value of a pod's variable, or where the cluster takes it from."""
+    if "value" in variable:
+        return str(variable["value"]).replace("$$", "$")
+    return f"from {next(iter(variable.get('valueFrom') or {}), 'nothing')}"
 
 
 def _secrets_here(here: DockerSpec) -> str:
@@ -144,7 +157,9 @@ def _shm(there: KubernetesSpec) -> str:
 def _share(there: KubernetesSpec, resource: str) -> str:
     """The pod's request and its limit."""
     resources = there.container["resources"]
-    asked, most = resources["requests"][resource], resources["limits"][resource]
+    asked, most = resources["requests"][resource], resources["limits"].get(resource)
+    if most is None:
+        return f"{asked} asked for, no limit"
     return f"{asked} asked for, and {'no more' if asked == most else f'at most {most}'}"
 
 

@@ -8,26 +8,8 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..redact import SECRET
-from .section import Float, Frozen, Int, Section, Size, Text, Texts, nothing
-
-
-class Kubernetes(Section):
-    """Settings for a Kubernetes cluster."""
-
-    namespace: Text | None = Field(None, description="namespace of the run; unset: that of the context")
-    queue: Text | None = Field(None, description="Kueue's LocalQueue")
-    service_account: Text | None = Field(None, description="the pods' service account")
-    node_selector: Frozen[Text] = Field(default_factory=nothing, description="labels that the nodes must have")
-    tolerations: tuple[Frozen[Any], ...] = Field((), description="taints that the pods tolerate")
-    image_pull_secrets: Texts = Field((), description="secrets for pulling the image")
-    volumes: Frozen[Text] = Field(default_factory=nothing, description="runs, cache, data -> name of a persistent volume claim")
-    kind: Literal["auto", "job", "jobset"] = Field("auto", description="kind of object that runs the pods")
-    secret: Text = Field("dpo-secrets", description="the Secret that `launcher secrets push` writes")
-    runtime_class: Text | None = Field(None, description="the pods' runtime class, such as nvidia on k3s")
-    active_deadline: Int | None = Field(
-        None, ge=1, description="seconds after which the run is ended; the time in Pending counts"
-    )
-
+from .kubernetes import Kubernetes
+from .section import Float, Frozen, Int, Section, Size, Text, Texts
 
 VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

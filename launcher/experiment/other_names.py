@@ -132,6 +132,10 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "volumes": "pvc pvcs volume claims persistent_volume_claims mounts",
         "runtime_class": "runtimeclass runtime_class_name runtimeclassname",
         "active_deadline": "timeout deadline active_deadline_seconds activedeadlineseconds",
+        "priority_class": "priority priorityclass priority_class_name priorityclassname",
+        "gpu_resource": "gpu_type gpu_resource_name resource_name mig accelerator_resource",
+        "run_as": "user uid run_as_user runasuser security_context securitycontext",
+        "pod": "pod_config pod_template pod_spec podspec pod_patch pod_template_spec",
     },
     "storage_config": {
         "provider": "type backend kind",
@@ -152,6 +156,8 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
 
 # Why a name has no key here -> the names.
 EXPLAINED: Final[Mapping[str, str]] = {
+    "write it as Kubernetes does, in launch.kubernetes.pod: {spec: {…}}": "affinity node_affinity scheduler_name host_network "
+    "sidecars init_containers topology_spread_constraints resource_claims dns_policy host_aliases",
     "images are not supported: this tool trains on text": "image_columns image_column images image vision vision_tower "
     "image_processor processor pixel_values image_folder image_dir freeze_vision_tower finetune_vision_layers",
     "set hyperparameters.report_to: [tensorboard, wandb], and WANDB_PROJECT, WANDB_ENTITY, WANDB_MODE in launch.env": "wandb "

@@ -161,6 +161,8 @@ _EXPECTED = {
 _PATTERNS = {
     r"^[A-Za-z0-9._-]+$": "a name of letters, digits, '.', '_' and '-'",
     r"^[0-9]+(\.[0-9]+)?([KMGT]i?)?B?$": "a size such as 64Gi or 500M",
+    r"^([0-9]+[dhms])+$": "a time such as 36h or 1d12h",
+    r"^[a-z0-9][a-z0-9.-]*/[A-Za-z0-9][A-Za-z0-9._-]*$": "a resource of nodes, such as nvidia.com/gpu",
     r"^https?://": "an address that begins with https:// or http://",
 }
 

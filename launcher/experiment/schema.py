@@ -18,7 +18,8 @@ from .data_checks import DataChecks
 from .hub_data import EXPECTED as HUB_FORM
 from .hub_data import HUB, HubData
 from .hyperparameters import Hyperparameters, needs_evaluations
-from .launch import VARIABLE, Kubernetes, Launch
+from .kubernetes import Kubernetes
+from .launch import VARIABLE, Launch
 from .method import SFT, refused
 from .neutral import without_neutral
 from .samples import Samples, SamplesSection

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..backends.docker.spec import DockerSpec
     from ..backends.host import HostSpec
     from ..backends.kubernetes.render.placement import Local
+    from ..backends.kubernetes.render.resources import Sizes
     from ..backends.kubernetes.render.spec import KubernetesSpec
     from ..experiment.loaded import Loaded
     from ..experiment.schema import Experiment
@@ -169,15 +170,18 @@ def cluster_spec(
     *,
     namespace: str | None,
     has_jobset: bool | None = None,
+    annotations: Mapping[str, str] | None = None,
+    deadline: int | None = None,
     image: Image | None = None,
     local: Local | None = None,
     user: str | None = None,
 ) -> KubernetesSpec:
     """The objects of ``job``.
 
-    ``namespace``: None where only the context knows it. ``has_jobset``: whether the cluster serves JobSets, None if it was not
-    asked. ``image``: the image that was pushed. ``local``: the files of this machine, if they were read already. ``user``: the
-    caller's name on the cluster, None if it was not asked.
+    ``namespace``: None where only the context knows it. ``has_jobset``: whether the cluster serves JobSets, ``annotations``: of
+    the namespace, each None if it was not asked. ``deadline``: seconds, for ``active_deadline: auto``. ``image``: the image that
+    was pushed. ``local``: the files of this machine, if they were read already. ``user``: the caller's name on the cluster, None
+    if it was not asked.
     """
     from ..backends.kubernetes.render.local import look
     from ..backends.kubernetes.render.spec import Place
@@ -195,7 +199,10 @@ def cluster_spec(
             local=local or look(job.experiment, Path.cwd()),
             namespace=namespace,
             has_jobset=has_jobset,
-            trained=_trained(job.experiment, caller),
+            annotations=annotations,
+            sizes=_sizes(job.experiment, caller),
+            deadline=deadline,
+            origins=loaded.origins,
             code=code_revision(),
             caller=caller,
             has_profile=has_profile,
@@ -203,16 +210,17 @@ def cluster_spec(
         return render_objects(job, place)
 
 
-def _trained(experiment: Experiment, caller: Mapping[str, str]) -> int | None:
-    """The number of trained weights, None if the model's sizes are unknown on this machine."""
+def _sizes(experiment: Experiment, caller: Mapping[str, str]) -> Sizes:
+    """The numbers of the model's weights, and of those that are trained, as far as they are known on this machine."""
+    from ..backends.kubernetes.render.resources import Sizes
     from ..planning.config_file import find_model_config
     from ..planning.state import trained_weights
 
     try:
         config, _ = find_model_config(experiment.model_name, Path.cwd(), caller, network=False)
     except ExperimentError:
-        return None
-    return trained_weights(experiment.hyperparameters, config)
+        return Sizes()
+    return Sizes(config.parameters, trained_weights(experiment.hyperparameters, config))
 
 
 def as_container(cluster: Job, loaded: Loaded) -> DockerSpec:

@@ -87,7 +87,7 @@ class Submitting:
 
         with self.loaded.placed():
             local = self.local or look(self.job.experiment, Path.cwd())
-            spec = self._rendered(local, None, None, self.image)
+            spec = self._rendered(local, None, self.image)
             with nullcontext(self.copy) if self.copy is not None else copy_of(self.job.experiment, data_of) as copy:
                 pairs = _read(self.job, spec, self.caller, copy, self.told)
             if data_of is not None and pairs is not None:
@@ -97,19 +97,16 @@ class Submitting:
         return local, spec, pairs
 
     def _spec(self, local: Local, namespace: str, facts: Facts, image: Image | None) -> KubernetesSpec:
-        return self._rendered(local, namespace, facts.has_jobset, image or self.image)
+        annotations = ((facts.namespace.found or {}).get("metadata") or {}).get("annotations") or {}
+        known: dict[str, Any] = {"has_jobset": facts.has_jobset, "annotations": annotations}
+        return self._rendered(local, namespace, image or self.image, **known)
 
-    def _rendered(self, local: Local, namespace: str | None, has_jobset: bool | None, image: Image | None) -> KubernetesSpec:
+    def _rendered(self, local: Local, namespace: str | None, image: Image | None, **asked: Any) -> KubernetesSpec:
+        """``asked``: what the cluster said, see ``cluster_spec``."""
         from ..backends.kubernetes.render.together import together
 
         points = ((self.job, self.loaded),) if self.together is None else self.together.points
-        known: dict[str, Any] = {
-            "namespace": namespace,
-            "has_jobset": has_jobset,
-            "local": local,
-            "image": image,
-            "user": self.user,
-        }
+        known: dict[str, Any] = {"namespace": namespace, "local": local, "image": image, "user": self.user, **asked}
         specs = [cluster_spec(job, loaded, **known) for job, loaded in points]
         if self.together is None:
             return specs[0]
@@ -167,7 +164,8 @@ class Submitting:
             "image": spec.image.reference,
         }
         self.told.facts(facts)
-        self._notice((*self.loaded.notices, *_lost(self.job, self.caller), *(pairs.notices if pairs is not None else ())))
+        of_data = pairs.notices if pairs is not None else ()
+        self._notice((*self.loaded.notices, *spec.notices, *_lost(self.job, self.caller), *of_data))
         return facts
 
     def _notice(self, those: Iterable[str]) -> None:
@@ -203,12 +201,12 @@ def _read(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Path 
     from ..job.starting import check_starting
 
     e = job.experiment
-    if travels(e.model_name, spec.claims):
+    if travels(e.model_name, e):
         check_model(e, Path.cwd(), caller)
-    if travels(e.adapter, spec.claims):
+    if travels(e.adapter, e):
         check_starting(e, Path.cwd(), caller)
     path = e.datasets_path
-    if path is not None and not is_remote(path) and not travels(path, spec.claims):
+    if path is not None and not is_remote(path) and not travels(path, e):
         return None
     return read_pairs(e, Reading(Path.cwd(), caller, copy=copy, say=told.say))
 
@@ -223,7 +221,7 @@ def _question(spec: KubernetesSpec, namespace: str, follows: bool) -> Question:
 
 def _lost(job: Job, caller: Mapping[str, str]) -> list[Warned]:
     """What of the caller's environment is another thing in a pod, or does not reach it."""
-    from ..backends.kubernetes.render.spec import lost
+    from ..backends.kubernetes.render.told import lost
     from ..storage.profile import with_profile
 
     return lost(job, *with_profile(job.experiment, caller))

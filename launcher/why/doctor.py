@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from .resources import gpus_in
+
 TESTED: Final = (31, 36)  # minor versions of Kubernetes 1
 CLAIMS: Final = {"runs": "dpo-runs", "cache": "dpo-cache"}  # the defaults of launch.kubernetes.volumes
 _WORKSTATION: Final = "kubectl apply -k k8s/overlays/workstation"
@@ -237,7 +239,7 @@ def addons(**served: bool) -> list[Finding]:
 
 def nodes(found: Sequence[Mapping[str, Any]]) -> Finding:
     """The nodes of the cluster, and their GPUs by the scheduler."""
-    counts = [int(((node.get("status") or {}).get("allocatable") or {}).get("nvidia.com/gpu", 0)) for node in found]
+    counts = [gpus_in((node.get("status") or {}).get("allocatable") or {}) for node in found]
     those = [count for count in counts if count]
     if those:
         have = "has" if len(those) == 1 else "have"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .evidence import Evidence, Explanation
+from .resources import is_gpu
 
 _MESSAGE: Final = re.compile(r"0/(\d+) nodes are available:? ?(.*)", re.DOTALL)
 # What follows the reasons: about preemption, and about claims of devices.
@@ -63,7 +64,7 @@ def unschedulable(seen: Evidence, pod: str, message: str) -> Explanation:
             f"no node can take {pod}: {message.strip()}",
             f"see its events with: {seen.kubectl} describe pod {pod}",
         )
-    why.sort(key=lambda one: (_FIRST.index(one.kind), one.resource != "nvidia.com/gpu"))
+    why.sort(key=lambda one: (_FIRST.index(one.kind), not is_gpu(one.resource or "")))
     listed = [f"{_counted(one.nodes, total, is_first=index == 0)} {one.words}" for index, one in enumerate(why)]
     sentence = f"no node can take {pod}: {_joined(listed)}"
     first = why[0]
@@ -108,7 +109,7 @@ def _of_claims(seen: Evidence, pod: str, message: str) -> Explanation | None:
 
 
 def _suggestion(seen: Evidence, first: Reason, total: int) -> str:
-    if first.resource == "nvidia.com/gpu":
+    if is_gpu(first.resource or ""):
         asked = f" than {seen.gpus} per node" if seen.gpus else ""
         plugin = ", check that the NVIDIA device plugin runs" if first.nodes == total else ""
         return f"wait, request fewer{asked} with --gpus{plugin}, or see which pods use them with: kubectl describe nodes"
@@ -117,6 +118,8 @@ def _suggestion(seen: Evidence, first: Reason, total: int) -> str:
         return f"lower launch.memory{asked}, or wait until other pods end"
     if first.resource == "cpu":
         return "lower launch.cpus, or wait until other pods end"
+    if first.resource == "ephemeral-storage":
+        return "lower or remove (null) the request of ephemeral-storage in launch.kubernetes.pod, or free the disks of the nodes"
     return {
         "volume": f"use ReadWriteMany for a run on several nodes; see claims and volumes with: {seen.kubectl} get pvc,pv",
         "selector": "correct launch.kubernetes.node_selector; see the labels with: kubectl get nodes --show-labels",

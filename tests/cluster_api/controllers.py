@@ -334,7 +334,8 @@ def node(
     images: list[str] | None = None,
 ) -> None:
     """A machine of the cluster that is ready."""
-    there = {"cpu": cpu, "memory": memory, "pods": "110"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
+    there = {"cpu": cpu, "memory": memory, "ephemeral-storage": "200Gi", "pods": "110"}
+    there |= {"nvidia.com/gpu": str(gpus)} if gpus else {}
     api.objects.put(
         {
             "kind": "Node",

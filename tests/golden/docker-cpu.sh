@@ -117,7 +117,13 @@ cat > '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112
       "kind": "auto",
       "secret": "dpo-secrets",
       "runtime_class": null,
-      "active_deadline": null
+      "priority_class": null,
+      "gpu_resource": "nvidia.com/gpu",
+      "labels": {},
+      "annotations": {},
+      "run_as": "auto",
+      "active_deadline": null,
+      "pod": {}
     }
   },
   "data_checks": {

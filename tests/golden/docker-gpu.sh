@@ -122,7 +122,13 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-
       "kind": "auto",
       "secret": "dpo-secrets",
       "runtime_class": null,
-      "active_deadline": null
+      "priority_class": null,
+      "gpu_resource": "nvidia.com/gpu",
+      "labels": {},
+      "annotations": {},
+      "run_as": "auto",
+      "active_deadline": null,
+      "pod": {}
     }
   },
   "data_checks": {

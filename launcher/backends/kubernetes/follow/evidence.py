@@ -12,6 +12,7 @@ from ....errors import LauncherError
 from ....runs.follow import Metric, parse
 from ....why import Condition, Event, Evidence, Explanation, Pod
 from ....why import explain as explained
+from ....why.resources import gpus_in
 from ... import Status
 from ..api.cluster import ApiError, Cluster, ExecError
 from ..render.pod import CONTAINER
@@ -59,7 +60,7 @@ def gather(cluster: Cluster, run: ClusterRun) -> Evidence:
         lines=tuple(lines),
         lines_of=printed,
         memory=limits.get("memory"),
-        gpus=int(limits.get("nvidia.com/gpu") or 0),
+        gpus=gpus_in(limits),
         image=container.get("image") or run.image,
         namespace=run.namespace,
         nodes=run.nodes,

@@ -9,6 +9,7 @@ from typing import Final
 LONGEST: Final = 63  # characters of a host name, a Service name and a label value (RFC 1035, RFC 1123)
 SHUFFLED: Final = "-xxxxx"  # the controller's suffix of a pod's name
 REPLICATED: Final = "node"  # the only replicated job of a JobSet
+LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123
 _HASH: Final = 6
 
 

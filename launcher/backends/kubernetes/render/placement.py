@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,12 +12,11 @@ from ....errors import ExperimentError, Mistake
 from ....experiment.data_file import file_of
 from ....experiment.hub_data import REMOTE
 from ....experiment.schema import Experiment
+from .volumes import CACHE, DATA, RUNS, VOLUMES, Volume, volumes_of, wrong_volumes
 
-RUNS: Final = "/dpo/runs"
-CACHE: Final = "/dpo/cache"
-DATA: Final = "/dpo/data"
+__all__ = ["CACHE", "DATA", "RUNS", "SMALL", "Folder", "Local", "Placement", "Staged", "place", "travels"]
+
 _INPUTS: Final = "/dpo/inputs"
-_CLAIMS: Final = {"runs": RUNS, "cache": CACHE, "data": DATA}
 # A ConfigMap holds 1 MiB, including names and metadata.
 SMALL: Final = 900 << 10  # bytes
 
@@ -63,7 +62,10 @@ class Staged:
 
 @dataclass(frozen=True)
 class Placement:
-    """The experiment as the pods read it, the files in a ConfigMap and their folder, and what is staged."""
+    """The experiment as the pods read it, the files in a ConfigMap and their folder, and what is staged.
+
+    ``claims``: name of a volume (``runs``, ``cache`` …) -> its claim, for those that have one.
+    """
 
     experiment: Experiment
     claims: Mapping[str, str]
@@ -74,52 +76,54 @@ class Placement:
 
 def place(experiment: Experiment, local: Local) -> Placement:
     """Raises ExperimentError with every path that is not possible in a pod."""
-    claims = claims_of(experiment)
-    mistakes = [*_wrong_claims(experiment), *_wrong_outputs(experiment)]
+    mistakes = list(wrong_volumes(experiment))
+    if mistakes:
+        raise ExperimentError(mistakes)
+    volumes = volumes_of(experiment)
+    has_data = "data" in volumes
+    mistakes = [*_wrong_outputs(experiment)]
     changed: dict[str, Any] = {}
     staged: list[Staged] = []
     contents: Mapping[str, bytes] = {}
     folder = DATA
-    if travels(experiment.datasets_path, claims):
+    if travels(experiment.datasets_path, experiment):
         wrong = _wrong_data(experiment, local)
         mistakes += wrong
         if not wrong and local.data is not None:
             if local.data.size <= SMALL:
                 contents, name = local.contents, _inside(str(experiment.datasets_path)) or local.data.path.name
                 # A mount point cannot be created on a claim that is mounted read-only.
-                folder = f"{_INPUTS if 'data' in claims else DATA}/{name}"
-                changed["datasets_path"] = folder if "data" in claims else name
+                folder = f"{_INPUTS if has_data else DATA}/{name}"
+                changed["datasets_path"] = folder if has_data else name
             else:
                 staged.append(_stage(experiment, "datasets_path", local.data, local.data.path.name))
     elif experiment.datasets_path is not None:
-        mistakes += _wrong_pod_path("datasets_path", experiment.datasets_path, claims)
-    if local.model is not None and travels(experiment.model_name, claims):
+        mistakes += _wrong_pod_path("datasets_path", experiment.datasets_path, volumes)
+    if local.model is not None and travels(experiment.model_name, experiment):
         staged.append(_stage(experiment, "model_name", local.model, experiment.model_folder))
     else:
-        mistakes += _wrong_pod_path("model_name", experiment.model_name, claims)
-    if experiment.adapter is not None and local.adapter is not None and travels(experiment.adapter, claims):
+        mistakes += _wrong_pod_path("model_name", experiment.model_name, volumes)
+    if experiment.adapter is not None and local.adapter is not None and travels(experiment.adapter, experiment):
         staged.append(_stage(experiment, "adapter", local.adapter, local.adapter.path.name))
     elif experiment.adapter is not None:
-        mistakes += _wrong_pod_path("adapter", experiment.adapter, claims)
+        mistakes += _wrong_pod_path("adapter", experiment.adapter, volumes)
+    mistakes += _wrong_staged(staged, volumes["cache"])
     if mistakes:
         raise ExperimentError(mistakes)
     changed |= {one.setting: one.target for one in staged}
-    return Placement(experiment.model_copy(update=changed), claims, contents, folder, tuple(staged))
+    return Placement(experiment.model_copy(update=changed), claims_of(experiment), contents, folder, tuple(staged))
 
 
 def claims_of(experiment: Experiment) -> dict[str, str]:
-    """Role -> claim."""
-    given = experiment.launch.kubernetes.volumes
-    return {role: given[role] for role in _CLAIMS if role in given} | {
-        role: given.get(role, f"dpo-{role}") for role in ("runs", "cache")
-    }
+    """Name of a volume -> its claim."""
+    return {name: one.claim for name, one in volumes_of(experiment).items() if one.claim is not None}
 
 
-def travels(path: str | None, claims: Mapping[str, str]) -> bool:
-    """Whether a path of the experiment is on this machine. With a claim for the data, relative paths are on the claim."""
+def travels(path: str | None, experiment: Experiment) -> bool:
+    """Whether a path of the experiment is on this machine. With a volume for the data, relative paths are on it."""
     if path is None or path.startswith((*REMOTE, "/dpo/")):
         return False
-    return "data" not in claims or _inside(path) is None
+    return "data" not in experiment.launch.kubernetes.volumes or _inside(path) is None
 
 
 def _inside(path: str) -> str | None:
@@ -134,12 +138,6 @@ def _stage(experiment: Experiment, setting: str, folder: Folder, name: str) -> S
     if storage is not None and storage.bucket_name is not None:
         root = "/".join(("s3:/", storage.bucket_name, *filter(None, [storage.object_prefix.strip("/")])))
     return Staged(setting, folder, f"{root}/staged/{folder.digest}/{name}")
-
-
-def _wrong_claims(experiment: Experiment) -> Iterator[Mistake]:
-    for role in experiment.launch.kubernetes.volumes:
-        if role not in _CLAIMS:
-            yield Mistake("launch.kubernetes.volumes", f"unknown volume {role!r}", "runs, cache or data", role)
 
 
 def _wrong_outputs(experiment: Experiment) -> Iterator[Mistake]:
@@ -185,13 +183,29 @@ def _wrong_data(experiment: Experiment, local: Local) -> list[Mistake]:
     return []
 
 
-def _wrong_pod_path(setting: str, path: str, claims: Mapping[str, str]) -> Iterator[Mistake]:
+def _wrong_staged(staged: Sequence[Staged], cache: Volume) -> Iterator[Mistake]:
+    """What is copied once must still be there when the pods start."""
+    if cache.is_kept:
+        return
+    for one in staged:
+        if not one.target.startswith("s3://"):
+            what = (
+                f"{one.folder.path} cannot be copied to the pods: each one has an empty cache (launch.kubernetes.volumes.cache)"
+            )
+            yield Mistake(
+                one.setting, what, "s3://…, a name on the hub, a storage_config with bucket_name, or a claim for the cache"
+            )
+
+
+def _wrong_pod_path(setting: str, path: str, volumes: Mapping[str, Volume]) -> Iterator[Mistake]:
     """A path in the pod must be below a mounted folder."""
     if not path.startswith("/dpo/"):
         return
     normal = posixpath.normpath(path)
-    if normal.startswith(f"{DATA}/") or normal == DATA:
-        if "data" not in claims:
-            yield Mistake("launch.kubernetes.volumes", f"has no claim for {setting}: {path}", "data: <name of the claim>")
-    elif not normal.startswith((f"{RUNS}/", f"{CACHE}/")):
-        yield Mistake(setting, "not a path in a pod", f"a path below {DATA}, {CACHE} or {RUNS}", path)
+    if any(normal == one.path or normal.startswith(f"{one.path}/") for one in volumes.values()):
+        return
+    if f"{normal}/".startswith(f"{DATA}/"):
+        yield Mistake("launch.kubernetes.volumes", f"has no claim for {setting}: {path}", "data: <name of the claim>")
+    else:
+        expected = f"a path below {DATA}, {CACHE}, {RUNS} or {VOLUMES}/<name of a volume>"
+        yield Mistake(setting, "not a path in a pod", expected, path)

@@ -11,82 +11,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ....experiment.schema import Kubernetes
+from ....experiment.schema import Experiment, Kubernetes
 from ....job.image import Image
 from ....job.job import Job
-from ...container import HOME, SHM
-from ...sizes import GIB, quantity, size_in_bytes
-from .placement import CACHE, DATA, RUNS, Placement
+from ...container import HOME
+from ...sizes import quantity
+from .guard import TRAINER
+from .placement import Placement
+from .resources import CHECKPOINT, HOME_SIZE, TMP_SIZE, Disk, Needs, Sizes, sized, tolerations
+from .user import CONTAINER_SECURITY, pod_security
+from .volumes import volumes_of
 
-CONTAINER: Final = "trainer"
+CONTAINER: Final = TRAINER
 CONFIG: Final = "/dpo/config"
 SECRETS: Final = "/dpo/secrets"  # not below /run/secrets, where the cluster and its webhooks mount tokens
 TERMINATION_LOG: Final = "/dev/termination-log"
-USER: Final = 10001  # uid, gid and fsGroup: the image's own user
-USER_NAME: Final = "dpo"
-POD_SECURITY: Final = {
-    "runAsNonRoot": True,
-    "runAsUser": USER,
-    "runAsGroup": USER,
-    "fsGroup": USER,
-    "fsGroupChangePolicy": "OnRootMismatch",
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-CONTAINER_SECURITY: Final = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "readOnlyRootFilesystem": True,
-}
-# Defaults: (request, limit) per GPU, or per rank on a CPU. A pod without requests is scheduled anywhere; one without limits is
-# refused, or gets those of a LimitRange. The requests fit a small model, and therefore a workstation or a test cluster; the
-# limits allow a larger one.
-_CPUS: Final = {"gpu": (2.0, 4.0), "rank": (0.5, 1.0)}
-_MEMORY: Final = {"gpu": (8 * GIB, 24 * GIB), "rank": (2 * GIB, 4 * GIB)}
+# Autoscalers that empty a node move its pods; a moved run starts again from its checkpoint.
+ANNOTATIONS: Final = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 _RATE: Final = 200e6  # bytes per second that a volume of a cluster is assumed to write
-_CHECKPOINT: Final = 12  # bytes of a checkpoint per trained weight: the weight and two Adam moments, 32 bits each
 _GRACE: Final = {False: 120, True: 600}  # seconds, by full_finetuning, if the model's sizes are unknown
 _SHORTEST_GRACE: Final = 120
-
-
-@dataclass(frozen=True)
-class Needs:
-    """A pod's requests and limits (``at_most``), equal if the experiment sets them; sizes in bytes.
-
-    ``/dev/shm`` counts as memory. ``is_memory_said`` and ``are_cpus_said``: whether the experiment sets them.
-    """
-
-    cpus: float
-    cpus_at_most: float
-    memory: int
-    memory_at_most: int
-    shm: int
-    gpus: int
-    is_memory_said: bool
-    are_cpus_said: bool
-
-    @classmethod
-    def of(cls, job: Job) -> Needs:
-        wanted, (unit, count) = job.resources, ("gpu", job.gpus) if job.gpus else ("rank", job.topology.nproc)
-        shm = size_in_bytes(wanted.shm_size or SHM)
-        if wanted.memory is None:
-            memory, memory_at_most = _MEMORY[unit][0] * count, _MEMORY[unit][1] * count + shm
-        else:
-            memory = memory_at_most = size_in_bytes(wanted.memory)
-        cpus, cpus_at_most = (wanted.cpus, wanted.cpus) if wanted.cpus else (_CPUS[unit][0] * count, _CPUS[unit][1] * count)
-        said = wanted.memory is not None, wanted.cpus is not None
-        return cls(cpus, cpus_at_most, memory, memory_at_most, shm, job.gpus, *said)
-
-    @property
-    def cores(self) -> int:
-        return max(1, int(self.cpus_at_most))
-
-    def resources(self) -> dict[str, Any]:
-        """Requests and limits; GPUs are only in the limits, which Kubernetes also uses as their request."""
-        gpus = {"nvidia.com/gpu": str(self.gpus)} if self.gpus else {}
-        return {
-            "requests": {"cpu": _cpu(self.cpus), "memory": quantity(self.memory)},
-            "limits": {"cpu": _cpu(self.cpus_at_most), "memory": quantity(self.memory_at_most), **gpus},
-        }
 
 
 def grace_period(job: Job, trained: int | None) -> int:
@@ -96,7 +40,7 @@ def grace_period(job: Job, trained: int | None) -> int:
     """
     if trained is None:
         return _GRACE[job.experiment.hyperparameters.full_finetuning]
-    return max(_SHORTEST_GRACE, math.ceil(2 * trained * _CHECKPOINT / _RATE))
+    return max(_SHORTEST_GRACE, math.ceil(2 * trained * CHECKPOINT / _RATE))
 
 
 def own_environment(job: Job, host: str, *, grace: int, has_secrets: bool) -> dict[str, str]:
@@ -121,7 +65,8 @@ def own_environment(job: Job, host: str, *, grace: int, has_secrets: bool) -> di
 @dataclass(frozen=True)
 class Contents:
     """What a pod is made of. ``name``: of the Service and the ConfigMaps; ``folder``: the run's folder in the pod; ``grace``:
-    seconds."""
+    seconds. ``namespace``: the annotations of the pod's namespace, None if it was not asked.
+    """
 
     image: Image
     name: str
@@ -131,28 +76,34 @@ class Contents:
     secret_keys: Sequence[str]
     folder: str
     grace: int
+    sizes: Sizes
+    namespace: Mapping[str, str] | None
 
 
 def pod_template(job: Job, contents: Contents) -> dict[str, Any]:
     """The template of the pods of ``job``: ``metadata`` and ``spec``."""
     settings, needs = job.experiment.launch.kubernetes, Needs.of(job)
-    volumes, mounts = _volumes(contents.name, settings, contents.placement, contents.secret_keys, needs)
+    volumes, mounts = _volumes(job.experiment, contents, needs)
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "subdomain": contents.name,
         "terminationGracePeriodSeconds": contents.grace,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": POD_SECURITY,
+        "securityContext": pod_security(settings, contents.namespace),
         **chosen(settings, has_gpus=bool(job.gpus)),
         **_spread(job, contents.labels),
-        "containers": [_container(job, contents, needs, mounts)],
+        "containers": [_container(job, contents, needs.resources(Disk.of(volumes)), mounts)],
         "volumes": volumes,
     }
-    return {"metadata": {"labels": dict(contents.labels)}, "spec": spec}
+    annotations = {**ANNOTATIONS, **settings.annotations}
+    return {"metadata": {"labels": dict(contents.labels), "annotations": annotations}, "spec": spec}
 
 
-def _container(job: Job, contents: Contents, needs: Needs, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+def _container(job: Job, contents: Contents, resources: dict[str, Any], mounts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Without probes: a liveness probe would kill a rank in a long step, whose stall the collectives' timeout ends; nothing is
+    served that could be ready.
+    """
     return {
         "name": CONTAINER,
         "image": contents.image.reference,
@@ -162,7 +113,7 @@ def _container(job: Job, contents: Contents, needs: Needs, mounts: list[dict[str
         ],  # the image's entry point is tini, which stays process 1
         "workingDir": HOME,
         "env": [{"name": key, "value": literal(value)} for key, value in sorted(contents.env.items())],
-        "resources": needs.resources(),
+        "resources": resources,
         "volumeMounts": mounts,
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -172,20 +123,20 @@ def _container(job: Job, contents: Contents, needs: Needs, mounts: list[dict[str
 
 def chosen(settings: Kubernetes, *, has_gpus: bool) -> dict[str, Any]:
     """On which nodes pods may run, and with which accounts."""
-    tolerations = [dict(one) for one in settings.tolerations]
-    if has_gpus:
-        tolerations.insert(0, {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"})
+    tolerated = [*(tolerations(settings.gpu_resource) if has_gpus else ()), *(dict(one) for one in settings.tolerations)]
     spec: dict[str, Any] = {}
     if settings.service_account is not None:
         spec["serviceAccountName"] = settings.service_account
     if settings.runtime_class is not None:
         spec["runtimeClassName"] = settings.runtime_class
+    if settings.priority_class is not None:
+        spec["priorityClassName"] = settings.priority_class
     if settings.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": secret} for secret in settings.image_pull_secrets]
     if settings.node_selector:
         spec["nodeSelector"] = dict(settings.node_selector)
-    if tolerations:
-        spec["tolerations"] = tolerations
+    if tolerated:
+        spec["tolerations"] = tolerated
     return spec
 
 
@@ -201,30 +152,27 @@ def _run_of(labels: Mapping[str, str]) -> dict[str, str]:
     return {key: labels[key] for key in ("dpo-launcher/run",)}
 
 
-def _volumes(
-    name: str, settings: Kubernetes, placement: Placement, secret_keys: Sequence[str], needs: Needs
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _volumes(experiment: Experiment, contents: Contents, needs: Needs) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(volumes, their mounts)."""
-    volumes: list[dict[str, Any]] = []
-    mounts: list[dict[str, Any]] = []
+    settings, name, placement = experiment.launch.kubernetes, contents.name, contents.placement
+    given = volumes_of(experiment)
+    volumes = [sized(one, experiment, contents.sizes) for one in given.values()]
+    mounts = [one.mount() for one in given.values()]
 
     def add(called: str, source: dict[str, Any], path: str, *, read_only: bool = False) -> None:
         volumes.append({"name": called, **source})
         mounts.append({"name": called, "mountPath": path, **({"readOnly": True} if read_only else {})})
 
-    for role, path in (("runs", RUNS), ("cache", CACHE), ("data", DATA)):
-        if role in placement.claims:
-            add(role, {"persistentVolumeClaim": {"claimName": placement.claims[role]}}, path, read_only=role == "data")
     add("config", {"configMap": {"name": name}}, CONFIG, read_only=True)
     if placement.contents:
         items = [{"key": key, "path": file} for key, file in data_keys(placement.contents).items()]
         add("inputs", {"configMap": {"name": f"{name}-data", "items": items}}, placement.folder, read_only=True)
-    if secret_keys:
-        items = [{"key": key, "path": key} for key in secret_keys]
+    if contents.secret_keys:
+        items = [{"key": key, "path": key} for key in contents.secret_keys]
         source = {"secret": {"secretName": settings.secret, "defaultMode": 0o440, "items": items}}
         add("secrets", source, SECRETS, read_only=True)
-    add("home", {"emptyDir": {}}, HOME)
-    add("tmp", {"emptyDir": {}}, "/tmp")
+    add("home", {"emptyDir": {"sizeLimit": quantity(HOME_SIZE)}}, HOME)
+    add("tmp", {"emptyDir": {"sizeLimit": quantity(TMP_SIZE)}}, "/tmp")
     add("shm", {"emptyDir": {"medium": "Memory", "sizeLimit": quantity(needs.shm)}}, "/dev/shm")
     return volumes, mounts
 
@@ -247,7 +195,3 @@ def pull_policy(image: Image) -> str:
     tag = reference.rpartition("/")[2].partition(":")[2]
     is_of_a_registry = "/" in reference and not reference.startswith("localhost/")
     return "Always" if is_of_a_registry and not digest and tag in ("", "latest") else "IfNotPresent"
-
-
-def _cpu(cpus: float) -> str:
-    return str(int(cpus)) if cpus == int(cpus) else f"{math.ceil(cpus * 1000)}m"

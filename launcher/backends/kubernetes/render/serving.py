@@ -10,14 +10,18 @@ from ....job.image import Image
 from ....job.job import Job
 from ....job.serving import PORT, Served
 from ...container import HOME
+from ...sizes import GIB, quantity
 from .manifest import document
 from .names import label_value, object_name
-from .placement import CACHE, RUNS, claims_of
-from .pod import CONTAINER_SECURITY, POD_SECURITY, USER_NAME, Needs, chosen, literal, pull_policy
+from .pod import chosen, literal, pull_policy
+from .resources import HOME_SIZE, TMP_SIZE, Disk, Needs, Sizes, sized
+from .user import CONTAINER_SECURITY, USER_NAME, pod_security
+from .volumes import CACHE, RUNS, volumes_of
 
 ADAPTER_FOLDER: Final = "/dpo/adapter"
 _CLIENT: Final = "amazon/aws-cli:2.31.0"  # what fetches an adapter from a bucket
 _SHM: Final = "16Gi"  # vLLM's processes pass tensors through it
+_ADAPTER: Final = 20 * GIB  # bytes of a fetched adapter, at most
 _STARTED: Final = 180  # probes, one in ten seconds: half an hour to download and load a model
 # Names of the Secret's keys -> of the AWS client's variables.
 _KEYS: Final = {"AWS_ACCESS_KEY": "AWS_ACCESS_KEY_ID", "AWS_SECRET_KEY": "AWS_SECRET_ACCESS_KEY", "AWS_REGION": "AWS_REGION"}
@@ -41,6 +45,7 @@ def text(job: Job, served: Served, image: str, source: Source, namespace: str | 
         "dpo-launcher/serve": label_value(served.name),
     }
     space = namespace or job.experiment.launch.kubernetes.namespace
+    labels |= job.experiment.launch.kubernetes.labels
     head = {"name": name, **({} if space is None else {"namespace": space}), "labels": labels}
     comments = [
         f"{served.name} with vLLM; apply it with: kubectl apply -f -",
@@ -63,25 +68,27 @@ def _selector(head: Mapping[str, Any]) -> dict[str, str]:
 def _deployment(head: Mapping[str, Any], job: Job, served: Served, image: str, source: Source) -> dict[str, Any]:
     settings = job.experiment.launch.kubernetes
     fetched = [_fetching(source, settings.secret)] if source.uri is not None else []
+    volumes = _volumes(job, served, is_fetched=bool(fetched))
+    resources = Needs.of(job).resources(Disk.of(volumes))
     pod = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": POD_SECURITY,
+        "securityContext": pod_security(settings, None),
         **chosen(settings, has_gpus=True),
         **({"initContainers": fetched} if fetched else {}),
-        "containers": [_server(job, served, image, is_fetched=bool(fetched))],
-        "volumes": _volumes(job, served, is_fetched=bool(fetched)),
+        "containers": [_server(job, served, image, resources, is_fetched=bool(fetched))],
+        "volumes": volumes,
     }
     spec = {
         "replicas": 1,
         "strategy": {"type": "Recreate"},  # a second server would wait for a second GPU
         "selector": {"matchLabels": _selector(head)},
-        "template": {"metadata": {"labels": dict(head["labels"])}, "spec": pod},
+        "template": {"metadata": {"labels": dict(head["labels"]), "annotations": dict(settings.annotations)}, "spec": pod},
     }
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": dict(head), "spec": spec}
 
 
-def _server(job: Job, served: Served, image: str, *, is_fetched: bool) -> dict[str, Any]:
+def _server(job: Job, served: Served, image: str, resources: Mapping[str, Any], *, is_fetched: bool) -> dict[str, Any]:
     token = {"secretKeyRef": {"name": job.experiment.launch.kubernetes.secret, "key": "HF_TOKEN", "optional": True}}
     env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in sorted(_environment().items())]
     if not served.model.startswith("/"):
@@ -97,7 +104,7 @@ def _server(job: Job, served: Served, image: str, *, is_fetched: bool) -> dict[s
         "args": [literal(one) for one in served.arguments],
         "env": env,
         "ports": [{"name": "http", "containerPort": PORT}],
-        "resources": Needs.of(job).resources(),
+        "resources": resources,
         "startupProbe": {**health, "periodSeconds": 10, "failureThreshold": _STARTED},
         "readinessProbe": {**health, "periodSeconds": 10},
         "livenessProbe": {**health, "periodSeconds": 30, "timeoutSeconds": 10, "failureThreshold": 5},
@@ -144,13 +151,13 @@ def _reads_runs(served: Served) -> bool:
 
 
 def _volumes(job: Job, served: Served, *, is_fetched: bool) -> list[dict[str, Any]]:
-    claims = claims_of(job.experiment)
+    given = volumes_of(job.experiment)
     roles = ("runs", "cache") if _reads_runs(served) else ("cache",)
     shm = {"medium": "Memory", "sizeLimit": _SHM}
     return [
-        *({"name": role, "persistentVolumeClaim": {"claimName": claims[role]}} for role in roles),
-        {"name": "home", "emptyDir": {}},
-        {"name": "tmp", "emptyDir": {}},
+        *(sized(given[role], job.experiment, Sizes()) for role in roles),
+        {"name": "home", "emptyDir": {"sizeLimit": quantity(HOME_SIZE)}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": quantity(TMP_SIZE)}},
         {"name": "shm", "emptyDir": shm},
-        *([{"name": "adapter", "emptyDir": {}}] if is_fetched else []),
+        *([{"name": "adapter", "emptyDir": {"sizeLimit": quantity(_ADAPTER)}}] if is_fetched else []),
     ]

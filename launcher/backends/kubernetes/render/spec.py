@@ -8,22 +8,25 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
-from ....errors import ExperimentError, Mistake, Warned
+from ....errors import ExperimentError, Mistake
+from ....experiment.kubernetes import seconds
 from ....experiment.schema import Experiment
 from ....job.image import Image
 from ....job.job import Job
-from ....job.topology import Node
 from ....redact import REDACTOR
 from ....runs.run_dir import RunDir
-from ...container import container_environment, secrets_of, unreached
-from ...environment import facts, files
+from ...container import container_environment, secrets_of
+from ...environment import files
 from ...record import first_record
 from ...sizes import quantity
-from . import objects
+from . import objects, told
 from .names import host_name, label_value, object_name
+from .patch import Change, Keys, patched
 from .placement import CACHE, DATA, RUNS, Local, Placement, Staged
 from .placement import place as place_inputs
-from .pod import USER_NAME, Contents, Needs, grace_period, own_environment, pod_template
+from .pod import Contents, grace_period, own_environment, pod_template
+from .resources import Needs, Sizes, settled
+from .user import USER_NAME
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,9 @@ class KubernetesSpec:
     """The objects of a run in the order of creation; the last one, a Job or a JobSet, will own the others.
 
     ``namespace`` is None if it is the context's: then no object has one. ``staged``: folders to copy before the pods start.
-    ``secret_keys``: keys of the Secret ``secret`` that the pods read. ``claims``: role (``runs``, ``cache``, ``data``) ->
-    claim. ``folder``: the run's, relative to the claim with the runs. ``grace``: seconds.
+    ``secret_keys``: keys of the Secret ``secret`` that the pods read. ``claims``: name of a volume (``runs``, ``cache``, …) ->
+    claim. ``folder``: the run's, relative to the volume with the runs. ``grace``: seconds. ``changes``: what the experiment's
+    patch of the pod sets; ``notices``: what a reader should know of the pods.
     """
 
     run: str
@@ -52,6 +56,8 @@ class KubernetesSpec:
     queue: str | None
     grace: int
     max_restarts: int
+    changes: tuple[Change, ...] = ()
+    notices: tuple[str, ...] = ()
 
     def json(self) -> dict[str, Any]:
         return {"folder": str(self.folder), "objects": [dict(one) for one in self.objects]}
@@ -78,8 +84,9 @@ class KubernetesSpec:
 class Place:
     """What rendering needs beside the job: the cluster as far as it is known, the user, and the files of this machine.
 
-    ``has_jobset``: whether the cluster serves JobSets, None if it was not asked. ``trained``: number of trained weights, None
-    if the model's sizes are unknown. ``caller``: the environment including ``.env``. ``code``: the revision of the code.
+    ``has_jobset``: whether the cluster serves JobSets, ``annotations``: of the namespace, each None if it was not asked.
+    ``deadline``: seconds, for active_deadline: auto, None if the time is unknown. ``origins``: of the experiment's leaves.
+    ``caller``: the environment including ``.env``. ``code``: the revision of the code.
     """
 
     user: str
@@ -87,7 +94,10 @@ class Place:
     local: Local
     namespace: str | None = None
     has_jobset: bool | None = None
-    trained: int | None = None
+    annotations: Mapping[str, str] | None = None
+    sizes: Sizes = field(default_factory=Sizes)
+    deadline: int | None = None
+    origins: Mapping[Keys, str] = field(default_factory=dict, repr=False)
     code: Mapping[str, Any] = field(default_factory=dict)
     caller: Mapping[str, str] = field(default_factory=dict, repr=False)
     has_profile: bool = False  # the keys for S3 are in a profile of the AWS SDK
@@ -106,13 +116,23 @@ def render(job: Job, place: Place) -> KubernetesSpec:
     first = f"{host_name(name, kind, 0)}.{name}"
     run = _run_dir(job)
     secret_keys = secrets_of(job, place.caller)
-    grace = grace_period(job, place.trained)
+    grace = grace_period(job, place.sizes.trained)
     named = objects.Named(name, place.namespace, _labels(job, place.user), _annotations(job, place, run), settings.queue)
     folder = str(run.path)
     env = _environment(job, place, first, folder, grace, has_secrets=bool(secret_keys))
-    contents = Contents(place.image, name, named.labels, env, placement, secret_keys, folder, grace)
-    template = pod_template(job, contents)
-    comments = (*([why] if why else []), *_facts(job, first), *_comments(job, place, placement, secret_keys))
+    contents = Contents(
+        place.image, name, named.labels, env, placement, secret_keys, folder, grace, place.sizes, place.annotations
+    )
+    own = pod_template(job, contents)
+    template, changes = patched(own, settings.pod, settings.gpu_resource, place.origins)
+    template = settled(template, own)
+    notices = tuple(told.notices(job, template, changes, place))
+    comments = (
+        *([why] if why else []),
+        *told.job_facts(job, first),
+        *told.comments(job, place, placement, secret_keys),
+        *notices,
+    )
     return KubernetesSpec(
         run=job.run,
         job=name,
@@ -122,7 +142,7 @@ def render(job: Job, place: Place) -> KubernetesSpec:
         gpus=job.gpus,
         image=place.image,
         folder=_below_claim(run),
-        objects=(*_others(job, place, kind, named, run, placement), _owner(job, kind, named, template)),
+        objects=(*_others(job, place, kind, named, run, placement), _owner(job, kind, named, template, place.deadline)),
         comments=(f"{job.run}: experiment {job.key} on {job.devices}, on a cluster", *comments),
         staged=placement.staged,
         secret=settings.secret,
@@ -131,13 +151,16 @@ def render(job: Job, place: Place) -> KubernetesSpec:
         queue=settings.queue,
         grace=grace,
         max_restarts=launch.max_restarts,
+        changes=changes,
+        notices=notices,
     )
 
 
-def _owner(job: Job, kind: str, named: objects.Named, template: Mapping[str, Any]) -> dict[str, Any]:
-    """The Job or the JobSet."""
+def _owner(job: Job, kind: str, named: objects.Named, template: Mapping[str, Any], auto: int | None) -> dict[str, Any]:
+    """The Job or the JobSet; ``auto``: seconds, where the experiment leaves the deadline to the plan."""
     launch, of = job.experiment.launch, objects.indexed_job if kind == "Job" else objects.jobset
-    deadline = launch.kubernetes.active_deadline
+    given = launch.kubernetes.active_deadline
+    deadline = auto if given == "auto" else None if given is None else seconds(given)
     return of(named, template, nodes=job.topology.nodes, max_restarts=launch.max_restarts, deadline=deadline)
 
 
@@ -151,9 +174,9 @@ def text(spec: KubernetesSpec) -> str:
 def _check(job: Job) -> None:
     """Raises ExperimentError if ``/dev/shm``, which counts as memory, takes all of it."""
     needs = Needs.of(job)
-    if needs.memory_at_most > needs.shm:
+    if needs.memory > needs.shm:
         return
-    sizes = f"{quantity(needs.shm)} of {quantity(needs.memory_at_most)}"
+    sizes = f"{quantity(needs.shm)} of {quantity(needs.memory)}"
     what = f"/dev/shm counts as memory and takes all of it ({sizes})"
     raise ExperimentError(Mistake("launch.memory", what, "more memory, or a smaller launch.shm_size"))
 
@@ -191,6 +214,7 @@ def _labels(job: Job, user: str) -> dict[str, str]:
         "dpo-launcher/experiment": label_value(job.experiment.experiment_id),
         "dpo-launcher/user": label_value(user),
         **({"dpo-launcher/sweep": label_value(job.notes["sweep"]["name"])} if "sweep" in job.notes else {}),
+        **job.experiment.launch.kubernetes.labels,
     }
 
 
@@ -203,7 +227,7 @@ def _inputs(experiment: Experiment, placement: Placement) -> dict[str, Any]:
 
 def _annotations(job: Job, place: Place, run: RunDir) -> dict[str, str]:
     """What ``ClusterRun`` reads: all that lists of runs show, without reading the claim."""
-    said = {
+    facts = {
         "run": job.run,
         "key": job.key,
         "experiment": job.experiment.experiment_id,
@@ -219,7 +243,8 @@ def _annotations(job: Job, place: Place, run: RunDir) -> dict[str, str]:
         **{name: str(job.notes.get("sweep", {}).get(key, "")) for name, key in (("sweep", "name"), ("point", "point"))},
         "settings": "\n".join(job.notes.get("sweep", {}).get("settings", ())),
     }
-    return {f"dpo-launcher/{name}": value for name, value in said.items() if value}
+    ours = {f"dpo-launcher/{name}": value for name, value in facts.items() if value}
+    return {**ours, **job.experiment.launch.kubernetes.annotations}
 
 
 def _others(
@@ -251,36 +276,3 @@ def _environment(job: Job, place: Place, first: str, folder: str, grace: int, *,
         user=USER_NAME,
         more=own_environment(job, first, grace=grace, has_secrets=has_secrets),
     )
-
-
-def lost(job: Job, caller: Mapping[str, str], has_profile: bool) -> list[Warned]:
-    """What of the caller's environment is another thing in a pod, or does not reach it."""
-    has_profile = has_profile and job.experiment.launch.kubernetes.service_account is None  # which may have a role
-    return list(unreached(job, caller, "pod", has_files=False, has_profile=has_profile))
-
-
-def _facts(job: Job, first: str) -> tuple[str, ...]:
-    """As for the other backends; the commands of other nodes only differ in the node's number."""
-    if job.topology.nodes == 1:
-        return facts(job)
-    return facts(replace(job, node=Node(0, first)), "the entry of the first node")
-
-
-def _comments(job: Job, place: Place, placement: Placement, secret_keys: tuple[str, ...]) -> Iterator[str]:
-    """What the objects need, for users who create them by hand."""
-    needs = Needs.of(job)
-    unsaid = [name for name, is_said in (("cpus", needs.are_cpus_said), ("memory", needs.is_memory_said)) if not is_said]
-    if unsaid:
-        names = " and ".join(f"launch.{name}" for name in unsaid)
-        yield (
-            f"{names} not set: requests per node are cpu {needs.cpus:g}, memory {quantity(needs.memory)}, "
-            f"limits cpu {needs.cpus_at_most:g}, memory {quantity(needs.memory_at_most)}"
-        )
-    yield f"claims: {', '.join(f'{claim} ({role})' for role, claim in placement.claims.items())}"
-    if secret_keys:
-        yield f"keys of the Secret {job.experiment.launch.kubernetes.secret} (`launcher secrets push`): {', '.join(secret_keys)}"
-    for staged in placement.staged:
-        yield f"`launcher submit` copies {staged.folder.path} ({staged.folder.size:,} bytes) once to {staged.target}"
-    yield from lost(job, place.caller, place.has_profile)
-    if place.image.build is not None:
-        yield f"`launcher submit` pushes the image: {place.image.reference} exists only on this machine"

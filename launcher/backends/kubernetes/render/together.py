@@ -39,7 +39,8 @@ def together(name: str, parallel: int, jobs: Sequence[Job], specs: Sequence[Kube
     called = object_name(name, "Job", len(specs))
     labels = {**first.owner["metadata"]["labels"], "dpo-launcher/run": label_value(name)}
     said = {f"dpo-launcher/{one}" for one in _OF_A_RUN}
-    shared = {key: value for key, value in first.owner["metadata"]["annotations"].items() if key in said}
+    given = first.owner["metadata"]["annotations"].items()
+    shared = {key: value for key, value in given if key in said or not key.startswith("dpo-launcher/")}
     points = [_entry(job, spec) for job, spec in zip(jobs, specs, strict=True)]
     annotations = {
         **shared,
@@ -104,6 +105,8 @@ def _alike(spec: KubernetesSpec) -> dict[str, Any]:
     folder = container["args"][-1]
     container["args"] = container["args"][:-1]
     for variable in container["env"]:
+        if "value" not in variable:
+            continue
         is_name = variable["name"] == "DPO_RUN"
         variable["value"] = OWN_NAME if is_name else variable["value"].replace(folder, OWN_FOLDER)
     for volume in pod["volumes"]:
@@ -144,4 +147,5 @@ def _template(spec: KubernetesSpec, called: str, labels: Mapping[str, str], text
         elif "configMap" in volume:
             volume["configMap"]["name"] = f"{called}-data"
     assert container["name"] == CONTAINER, "the exit codes are this container's"
-    return {"metadata": {"labels": dict(labels)}, "spec": pod}
+    metadata = spec.pod["metadata"]
+    return {"metadata": {**metadata, "labels": {**metadata["labels"], **labels}}, "spec": pod}

@@ -20,8 +20,11 @@ def requests(container: Obj) -> dict[str, Fraction]:
     return {name: number(value) for name, value in asked.items()}
 
 
-def over_quota(quotas: Sequence[Obj], container: Obj, nodes: int, objects: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    """(quota, resource with amounts) for each quota that the run would exceed; ``objects``: plural -> how many it creates."""
+def over_quota(quotas: Sequence[Obj], pod: Obj, nodes: int, objects: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """(quota, resource with amounts) for each quota that the run would exceed; ``pod``: its spec, ``objects``: plural -> how
+    many the run creates.
+    """
+    container = pod["containers"][0]
     limits = {name: number(value) for name, value in ((container.get("resources") or {}).get("limits") or {}).items()}
     asked: dict[str, Fraction] = {"pods": Fraction(nodes), "count/pods": Fraction(nodes)}
     for name, value in requests(container).items():
@@ -32,7 +35,7 @@ def over_quota(quotas: Sequence[Obj], container: Obj, nodes: int, objects: Mappi
     for plural, count in objects.items():
         asked |= {plural: Fraction(count), f"count/{plural}": Fraction(count)}
     for quota in quotas:
-        if not _counts(quota):
+        if not _counts(quota, pod.get("priorityClassName")):
             continue
         status = quota.get("status") or {}
         hard = {**(quota.get("spec") or {}).get("hard", {}), **(status.get("hard") or {})}
@@ -44,10 +47,19 @@ def over_quota(quotas: Sequence[Obj], container: Obj, nodes: int, objects: Mappi
                 yield f"quota {quota['metadata']['name']}", f"{name}: {shown(name, asked[name])} needed, {left}"
 
 
-def _counts(quota: Obj) -> bool:
-    """Whether the quota counts pods like ours: with requests, without a deadline or a priority class."""
+def _counts(quota: Obj, priority: str | None) -> bool:
+    """Whether the quota counts pods like ours: with requests, without a deadline, and of this priority class."""
     spec = quota.get("spec") or {}
-    return not spec.get("scopeSelector") and set(spec.get("scopes") or []) <= {"NotBestEffort", "NotTerminating"}
+    scopes = {"NotBestEffort", "NotTerminating", *(["PriorityClass"] if priority else [])}
+    selected = (spec.get("scopeSelector") or {}).get("matchExpressions") or []
+    return set(spec.get("scopes") or []) <= scopes and all(_selects(one, priority, scopes) for one in selected)
+
+
+def _selects(expression: Obj, priority: str | None, scopes: set[str]) -> bool:
+    if expression["scopeName"] != "PriorityClass":
+        return expression["scopeName"] in scopes
+    is_one = priority in (expression.get("values") or [])
+    return {"In": is_one, "NotIn": not is_one, "Exists": priority is not None}.get(expression["operator"], priority is None)
 
 
 def unfit(nodes: Sequence[Obj], pod: Obj) -> str | None:

@@ -114,7 +114,8 @@ def _claims(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mist
         if answer.unseen is not None:
             continue
         if answer.found is None:
-            what = f"not found in namespace {namespace}; it holds {' and '.join(_HELD[role] for role in roles)}"
+            held = " and ".join(_HELD.get(role, f"the volume {role}") for role in roles)
+            what = f"not found in namespace {namespace}; it holds {held}"
             elsewhere = "" if namespace == MADE else f" in the namespace {MADE} (for --namespace {MADE})"
             made = f"create {' and '.join(CLAIMS.values())}{elsewhere} with: {_APPLY}"
             yield Mistake(where, what, hint=f"{made}; or set another claim in launch.kubernetes.volumes.{roles[0]}")
@@ -181,7 +182,7 @@ def _secret(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mist
 def _quotas(spec: KubernetesSpec, facts: Facts) -> Iterator[Mistake]:
     objects = Counter(_PLURALS[obj["kind"]] for obj in spec.objects)
     counts = {**objects, **{plural.partition(".")[0]: count for plural, count in objects.items()}}
-    for where, what in over_quota(facts.quotas.found or [], spec.container, spec.nodes, counts):
+    for where, what in over_quota(facts.quotas.found or [], spec.pod["spec"], spec.nodes, counts):
         hint = "request less (--gpus, --nodes, launch.memory), ask for more quota, or wait for other runs: launcher ps --cluster"
         yield Mistake(where, what, hint=hint)
 

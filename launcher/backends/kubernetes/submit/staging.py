@@ -67,7 +67,7 @@ def _to_bucket(staged: Staged, storage: StorageConfig | None, env: Mapping[str, 
 def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: Staged, say: Say) -> None:
     """Copies by a short-lived Job, whose pod mounts the claim and reads the files from a command's standard input."""
     folder, jobs = staged.folder, f"/apis/batch/v1/namespaces/{namespace}/jobs"
-    say(f"staging  {folder.path} ({size(folder.size)}) to {staged.target} on claim {spec.claims['cache']}")
+    say(f"staging  {folder.path} ({size(folder.size)}) to {staged.target}{_on_claim(spec)}")
     job = staging_job(spec, staged, namespace, secrets.token_hex(4))
     name = job["metadata"]["name"]
     try:
@@ -82,10 +82,16 @@ def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: St
         cluster.delete(f"{jobs}/{name}", grace=0)
 
 
+def _on_claim(spec: KubernetesSpec) -> str:
+    claim = spec.claims.get("cache")
+    return "" if claim is None else f" on claim {claim}"
+
+
 def staging_job(spec: KubernetesSpec, staged: Staged, namespace: str, suffix: str) -> dict[str, Any]:
     """A Job with one small pod, otherwise like those of the run, that sleeps until it is deleted."""
     labels = spec.owner["metadata"]["labels"]
-    own = {name: value for name, value in labels.items() if name.startswith("app.kubernetes.io/") or name == "dpo-launcher/user"}
+    own = {name: value for name, value in labels.items() if not name.startswith(("dpo-launcher/", "kueue.x-k8s.io/"))}
+    own["dpo-launcher/user"] = labels["dpo-launcher/user"]
     own["app.kubernetes.io/component"] = "staging"
     return {
         "apiVersion": "batch/v1",
@@ -95,16 +101,16 @@ def staging_job(spec: KubernetesSpec, staged: Staged, namespace: str, suffix: st
             "backoffLimit": 0,
             "activeDeadlineSeconds": _LIFE,
             "ttlSecondsAfterFinished": 60,
-            "template": {"metadata": {"labels": own}, "spec": _staging_pod(spec)},
+            "template": {"metadata": {**spec.pod["metadata"], "labels": own}, "spec": _staging_pod(spec)},
         },
     }
 
 
 def _staging_pod(spec: KubernetesSpec) -> dict[str, Any]:
-    small, run_pod = {"cpu": "500m", "memory": "512Mi"}, spec.pod["spec"]
+    small, run_pod = {"cpu": "500m", "memory": "512Mi", "ephemeral-storage": "1Gi"}, spec.pod["spec"]
     kept = (
-        "automountServiceAccountToken", "enableServiceLinks", "imagePullSecrets", "nodeSelector", "runtimeClassName",
-        "securityContext", "serviceAccountName", "tolerations",
+        "affinity", "automountServiceAccountToken", "enableServiceLinks", "imagePullSecrets", "nodeSelector", "priorityClassName",
+        "runtimeClassName", "securityContext", "serviceAccountName", "tolerations",
     )  # fmt: skip
     container = {
         "name": CONTAINER,
@@ -123,8 +129,8 @@ def _staging_pod(spec: KubernetesSpec) -> dict[str, Any]:
         "terminationGracePeriodSeconds": 1,
         "containers": [container],
         "volumes": [
-            {"name": "cache", "persistentVolumeClaim": {"claimName": spec.claims["cache"]}},
-            {"name": "tmp", "emptyDir": {}},
+            next(one for one in run_pod["volumes"] if one["name"] == "cache"),
+            {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
         ],
     }
 

@@ -113,21 +113,22 @@ def test_a_restart_of_all_nodes_costs_as_many_failures_as_there_are_nodes() -> N
 @pytest.mark.parametrize(
     ("launch", "requests", "limits"),
     [
-        ({"gpus": 0}, ("500m", "2Gi"), ("1", "6Gi")),
-        ({"gpus": 0, "processes": 3, "global_batch_size": 24}, ("1500m", "6Gi"), ("3", "14Gi")),
-        ({"gpus": 2}, ("4", "16Gi"), ("8", "50Gi")),
-        ({"gpus": 1, "shm_size": "8Gi"}, ("2", "8Gi"), ("4", "32Gi")),
+        ({"gpus": 0}, ("500m", "6Gi"), ("1", "6Gi")),
+        ({"gpus": 0, "processes": 3, "global_batch_size": 24}, ("1500m", "14Gi"), ("3", "14Gi")),
+        ({"gpus": 2}, ("4", "50Gi"), ("8", "50Gi")),
+        ({"gpus": 1, "shm_size": "8Gi"}, ("2", "32Gi"), ("4", "32Gi")),
         ({"gpus": 1, "cpus": 0.5, "memory": "64GB"}, ("500m", "62500000Ki"), ("500m", "62500000Ki")),
         ({"gpus": 1, "cpus": 12, "memory": "1.5Ti"}, ("12", "1536Gi"), ("12", "1536Gi")),
     ],
 )
-def test_a_pod_asks_for_what_it_needs_and_may_take_what_it_is_told(
+def test_a_pod_gets_the_memory_that_it_may_use_and_asks_for_cpus_and_disk(
     launch: dict[str, Any], requests: tuple[str, str], limits: tuple[str, str]
 ) -> None:
     resources = rendered(launch).container["resources"]
     gpus = {"nvidia.com/gpu": str(launch["gpus"])} if launch["gpus"] else {}
-    assert resources["requests"] == dict(zip(("cpu", "memory"), requests, strict=True))
-    assert resources["limits"] == dict(zip(("cpu", "memory"), limits, strict=True)) | gpus
+    kinds = ("cpu", "memory", "ephemeral-storage")
+    assert resources["requests"] == dict(zip(kinds, (*requests, "1Gi"), strict=True))
+    assert resources["limits"] == dict(zip(kinds, (*limits, "7Gi"), strict=True)) | gpus
 
 
 def test_shared_memory_that_takes_all_of_the_memory_is_refused() -> None:
@@ -296,7 +297,7 @@ def test_a_file_that_is_no_text_or_whose_name_is_no_key_travels_whole() -> None:
         ({"train_filename": "../secret.csv"}, "datasets_path: ../secret.csv is outside datasets_path"),
         ({"train_filename": "other.csv"}, "datasets_path: data/answers/other.csv not found"),
         ({"local": Local()}, "datasets_path: folder data/answers not found"),
-        ({"launch": {"kubernetes": {"volumes": {"logs": "x"}}}}, "launch.kubernetes.volumes: unknown volume 'logs'"),
+        ({"datasets_path": "/dpo/volumes/a/b"}, "datasets_path: not a path in a pod"),
     ],
 )
 def test_a_path_that_no_pod_has_is_refused(fields: dict[str, Any], said: str) -> None:

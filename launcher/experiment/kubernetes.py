@@ -1,0 +1,99 @@
+"""Kubernetes: how the pods of a run look on a cluster."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from .section import Frozen, Int, Section, Text, Texts, nothing, text_of_int
+
+# Objects are found by these, and pods find each other; the key's prefix, or the whole key.
+OURS: Final = ("dpo-launcher/", "batch.kubernetes.io/", "jobset.sigs.k8s.io/")
+LABELS: Final = (
+    "app.kubernetes.io/name", "app.kubernetes.io/managed-by", "app.kubernetes.io/component", "controller-uid", "job-name",
+)  # fmt: skip
+QUEUE: Final = "kueue.x-k8s.io/queue-name"
+_NAME: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_PREFIX: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+Duration = Annotated[str, BeforeValidator(text_of_int), Field(pattern=r"^([0-9]+[dhms])+$")]
+_SECONDS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+def seconds(duration: int | str) -> int:
+    """``36h``, ``1d12h`` and ``129600`` are the same time.
+
+    >>> seconds("1d12h")
+    129600
+    """
+    if isinstance(duration, int):
+        return duration
+    return sum(int(count) * _SECONDS[unit] for count, unit in re.findall(r"([0-9]+)([dhms])", duration))
+
+
+class Kubernetes(Section):
+    """Settings for a Kubernetes cluster."""
+
+    namespace: Text | None = Field(None, description="namespace of the run; unset: that of the context")
+    queue: Text | None = Field(None, description="Kueue's LocalQueue")
+    service_account: Text | None = Field(None, description="the pods' service account")
+    node_selector: Frozen[Text] = Field(default_factory=nothing, description="labels that the nodes must have")
+    tolerations: tuple[Frozen[Any], ...] = Field((), description="taints that the pods tolerate")
+    image_pull_secrets: Texts = Field((), description="secrets for pulling the image")
+    volumes: Frozen[Text | dict[str, Any]] = Field(
+        default_factory=nothing,
+        description="runs, cache, data, or a name -> a persistent volume claim, or a volume as Kubernetes spells it",
+    )
+    kind: Literal["auto", "job", "jobset"] = Field("auto", description="kind of object that runs the pods")
+    secret: Text = Field("dpo-secrets", description="the Secret that `launcher secrets push` writes")
+    runtime_class: Text | None = Field(None, description="the pods' runtime class, such as nvidia on k3s")
+    priority_class: Text | None = Field(None, description="the pods' priority class")
+    gpu_resource: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
+        "nvidia.com/gpu", description="what a GPU is called, such as nvidia.com/mig-3g.40gb or amd.com/gpu"
+    )
+    labels: Frozen[Text] = Field(default_factory=nothing, description="labels for the run's objects and pods")
+    annotations: Frozen[Text] = Field(default_factory=nothing, description="annotations for the run's Job and pods")
+    run_as: Literal["auto", "image"] | Annotated[Int, Field(ge=1)] = Field(
+        "auto", description="auto: the namespace's uid on OpenShift, else the image's; image; or a uid"
+    )
+    active_deadline: Literal["auto"] | Annotated[Int, Field(ge=1)] | Duration | None = Field(
+        None, description="time after which the run is ended, such as 36h, or seconds; auto: from `launcher plan`; Pending counts"
+    )
+    pod: Frozen[Any] = Field(default_factory=nothing, description="merged last into the pod template: metadata, spec")
+
+    @field_validator("labels", "annotations", mode="after")
+    @classmethod
+    def _are_not_ours(cls, given: Mapping[str, str]) -> Mapping[str, str]:
+        for key in given:
+            if (why := reserved(key)) is not None:
+                raise PydanticCustomError("reserved", ": {key} {why}", {"key": key, "why": why})
+            if not is_qualified(key):
+                raise PydanticCustomError(
+                    "key", ": {key} is not a valid key (a name of at most 63 letters, digits, '-', '_', '.', with an optional "
+                    "domain and '/' in front)", {"key": key},
+                )  # fmt: skip
+        return given
+
+    @field_validator("labels", mode="after")
+    @classmethod
+    def _are_values(cls, given: Mapping[str, str]) -> Mapping[str, str]:
+        for key, value in given.items():
+            if not _NAME.fullmatch(value):
+                what = ": the value of {key} is not a valid label value (at most 63 letters, digits, '-', '_', '.')"
+                raise PydanticCustomError("value", what, {"key": key})
+        return given
+
+
+def reserved(key: str) -> str | None:
+    """Why a label or an annotation is not the user's to set; None if it is."""
+    if key.startswith(OURS) or key in LABELS:
+        return "is set by the launcher or by the cluster, which find the run's objects by it"
+    return "is set with launch.kubernetes.queue" if key == QUEUE else None
+
+
+def is_qualified(key: str) -> bool:
+    """Whether Kubernetes takes ``key`` as the key of a label or an annotation."""
+    prefix, slash, name = key.rpartition("/")
+    return bool(_NAME.fullmatch(name)) and (not slash or bool(_PREFIX.fullmatch(prefix)))
