@@ -49,7 +49,7 @@ def test_each_difference_is_said_in_plain_words() -> None:
         ("OMP_NUM_THREADS", "8", "4"),
         ("USER", "you", "dpo"),
         ("CPUs", "no limit", "2 asked for, and at most 4"),
-        ("memory", "no limit", "8Gi asked for, and at most 26Gi"),
+        ("memory", "no limit", "26Gi asked for, and no more"),
         ("/dev/shm", "2Gi", "2Gi, of the memory"),
         ("processes", "at most 4096", "as many as the node allows"),
         ("time to stop", "130 s", "120 s"),
@@ -81,3 +81,22 @@ def test_what_must_be_staged_is_told_with_its_place() -> None:
     said = {one.what: one.there for one in found({}, local=large(), model_name="models/tiny")}
     assert said["model_name"] == f"put once to /dpo/cache/staged/{'e' * 64}/tiny"
     assert said["datasets_path"] == f"put once to /dpo/cache/staged/{'d' * 64}/answers"
+
+
+def test_what_the_patch_of_the_pod_sets_is_told_with_its_place() -> None:
+    where = ("launch", "kubernetes", "pod", "spec", "schedulerName")
+    pod = {"spec": {"schedulerName": "volcano", "containers": [{"name": "trainer", "env": [FROM_FIELD]}]}}
+    rows = {one.what: one for one in found({"kubernetes": {"pod": pod}}, origins={where: "e.yml:9"})}
+    assert rows["pod: spec.schedulerName"].there == '"volcano" (e.yml:9)'
+    assert rows["NODE"].there == "from fieldRef"
+
+
+FROM_FIELD = {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+
+
+def test_a_user_that_the_namespace_gives_and_another_kind_of_volume_are_told() -> None:
+    annotations = {"openshift.io/sa.scc.uid-range": "1000650000/10000"}
+    volumes = {"runs": {"nfs": {"server": "nas", "path": "/runs"}}}
+    rows = {one.what: one for one in found({"kubernetes": {"volumes": volumes}}, annotations=annotations)}
+    assert rows["user"].there == "as the namespace gives it"
+    assert rows["the run's folder"].there.endswith(f"runs/{RUN} on the volume runs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 import yaml
 
 from launcher.backends.kubernetes.render.spec import KubernetesSpec, text
+from launcher.backends.kubernetes.render.together import together
 from launcher.errors import ExperimentError, Warned
+from launcher.experiment.schema import Experiment
+from launcher.job.job import plan
 from tests.pod_fields import FILE
 from tests.pod_fields import text as published
 from tests.rendered import rendered
@@ -134,6 +138,27 @@ def test_gpus_of_a_resource_claim_take_the_place_of_the_extended_resource() -> N
 def test_a_job_and_a_jobset_have_the_same_patched_pods(kind: str) -> None:
     launch = {"gpus": 0, "nodes": 2, "kubernetes": {"kind": kind, "pod": {"spec": {"schedulerName": "volcano"}}}}
     assert rendered(launch).pod["spec"]["schedulerName"] == "volcano"
+
+
+def test_the_points_of_a_sweep_that_share_a_job_have_the_patched_pod() -> None:
+    pod = yaml.safe_load(
+        "{metadata: {annotations: {a: b}}, spec: {schedulerName: volcano, containers: [{name: trainer, "
+        "env: [{name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}]}]}}"
+    )
+    launch = {"gpus": 0, "kubernetes": {"pod": pod, "annotations": {"c": "d"}, "labels": {"e": "f"}}}
+    jobs, specs = [], []
+    for number in (1, 2):
+        notes = {"sweep": {"name": "grid", "point": number, "settings": [f"hyperparameters.beta=0.{number}"]}}
+        specs.append(rendered(launch, run=f"grid-{number}", notes=notes))
+        fields = {"experiment_id": "1", "model_name": "Qwen/Qwen3-0.6B", "datasets_path": "data/answers", "launch": launch}
+        job = plan(Experiment.parse(fields), run=f"grid-{number}", key="exp_1", gpus_there=0)
+        jobs.append(replace(job, notes=notes))
+    made = together("grid", 2, jobs, specs)
+    assert made.pod["spec"]["schedulerName"] == "volcano"
+    assert made.pod["metadata"]["annotations"].items() >= {"a": "b", "c": "d"}.items()
+    assert made.pod["metadata"]["labels"].items() >= {"e": "f", "dpo-launcher/run": "grid"}.items()
+    assert made.owner["metadata"]["annotations"]["c"] == "d"
+    assert [one["name"] for one in made.container["env"]].count("NODE") == 1
 
 
 # --- What it says
