@@ -4,7 +4,7 @@
 
 ASKED holds a JSON list of {"experiment": …, "copy": a folder with a spreadsheet's cells, or null, "row": a training pair's row, 0
 for the first, or null}; ANSWERS gets a list in its order: {"pairs", "tokens", "longest", "cut", "notices": [{"text",
-"is_warning"}]}, with a row also "lengths" and "shown" (see inputs.looked), or {"error": {"code", "text", "mistakes"}}.
+"is_warning"}]}, with a row also "lengths", "shown", "examples" (see inputs.looked), or {"error": {"code", "text", "mistakes"}}.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _counted(experiment: Experiment, copy: Path | None, row: int | None) -> Mapp
 
 def _looked(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: Path, day: date, row: int) -> Mapping[str, Any]:
     """The lengths of the training pairs before they are cut, and the pair of ``row``; their tokens are in the cache."""
-    from .inputs.looked import lengths, shown
+    from .inputs.looked import examples, lengths, shown
     from .inputs.tokens import tokenize
 
     h, source = experiment.hyperparameters, pairs.sources[0].name
@@ -91,7 +91,12 @@ def _looked(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: Path, d
     if place is None:
         lines = f"{whole.lines[0]} to {whole.lines[-1]}"
         raise DataError(Mistake(source, f"no pair in row {row}", "the row where a pair begins", f"rows {lines}"))
-    return {"lengths": lengths(whole, h.max_seq_length), "shown": shown(whole[place], h.max_seq_length, tokenizer)}
+    limit = h.max_seq_length
+    return {
+        "lengths": lengths(whole, limit),
+        "shown": shown(whole[place], limit, tokenizer),
+        "examples": examples(whole, limit, tokenizer) if row == 0 else [],
+    }
 
 
 if __name__ == "__main__":

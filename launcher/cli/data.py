@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..errors import labelled
+from ..errors import UsageError, labelled
 from .options import experiment_argument, file_option, json_option, set_option
 from .screen import complain, facts, fail, notices, say, table
 
@@ -26,23 +26,51 @@ _LONG: Final = 1200  # characters of a part of the shown pair
 @file_option
 @set_option
 @click.option("--tokens", "row", metavar="ROW", type=click.IntRange(min=1), help="Show the pair of this row token by token.")
+@click.option(
+    "--html",
+    "page",
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value="",
+    help="Write a page that needs no network (default: data-EXP.html) instead of the screen.",
+)
 @json_option
-def data(experiment: str | None, file: Path | None, overrides: tuple[str, ...], row: int | None, as_json: bool) -> int:
+def data(
+    experiment: str | None, file: Path | None, overrides: tuple[str, ...], row: int | None, page: str | None, as_json: bool
+) -> int:
     """Show what an experiment trains on: lengths, repeats, what tells the answers apart, and one pair as the model sees it.
 
     Applies all rules of `launcher check`, with its exit codes. Lengths are in tokens where the packages of
     dpo-launcher[trainer] are installed, else in characters. What max_seq_length cuts off is marked.
+
+    --html writes all of it as one page: histograms, findings by rule, and pairs with the borders of their tokens.
     """
     from ..launch.surveyed import surveyed
 
     found = surveyed(experiment, file=file, overrides=overrides, row=row, say=complain)
+    if page is not None:
+        _write_page(found, page, complain if as_json else say)
     if as_json:
         click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
-    elif found.survey is not None:
+    elif page is None and found.survey is not None:
         _show(found, found.survey, by_token=row is not None)
     for error in found.checked.errors:
         fail(str(error))
     return found.checked.errors[-1].exit_code if found.checked.errors else 0
+
+
+def _write_page(found: Surveyed, name: str, tell: Callable[[str], None]) -> None:
+    """Also of data with mistakes, which it lists. Raises UsageError where the file cannot be written."""
+    from ..report.data_page import write
+
+    if found.one is None:
+        return  # the errors of the experiment files are all that is known
+    file = Path(name or f"data-{found.one.loaded.key}.html")
+    try:
+        write(found.page(), file)
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {(error.strerror or str(error)).lower()}") from error
+    tell(f"Wrote {file}. Open it in a browser.")
 
 
 def _show(found: Surveyed, survey: Survey, *, by_token: bool) -> None:

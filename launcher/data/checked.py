@@ -27,7 +27,7 @@ from .rows import Reading
 class CheckedTokens:
     """The tokens of the training pairs: how many an epoch has, how many the longest sequence, and how many answers are cut.
 
-    ``lengths`` and ``shown``: of trainer.inputs.looked, where they were asked for.
+    ``lengths``, ``shown`` and ``examples``: of trainer.inputs.looked, where they were asked for.
     """
 
     pairs: int
@@ -37,6 +37,7 @@ class CheckedTokens:
     notices: tuple[str, ...] = ()
     lengths: Mapping[str, Any] | None = None
     shown: Mapping[str, Any] | None = None
+    examples: tuple[Mapping[str, Any], ...] = ()
 
     def json(self) -> dict[str, int]:
         return {"pairs": self.pairs, "tokens": self.tokens, "longest": self.longest, "cut": self.cut}

@@ -13,6 +13,24 @@ from .table import Table
 SHOWN = 3  # places of a finding
 
 
+@dataclass(frozen=True)
+class Found:
+    """What one rule has found in one column, or in the rows, of one table: ``count`` of ``total`` cells, rows or pairs.
+
+    ``what``: the rest of a sentence that begins with a number of them. ``places``: the first ones.
+    """
+
+    rule: str
+    action: str
+    table: str
+    unit: str
+    what: str
+    count: int
+    total: int
+    places: tuple[str, ...]
+    hint: str | None
+
+
 @dataclass
 class _Many:
     """All that one rule has found in one column, or in the rows, of one table."""
@@ -69,6 +87,14 @@ class Findings:
 
     def _said(self, text: str, rule: str) -> str:
         return text.format(threshold=self._checks.threshold(rule)) if "{" in text else text
+
+    def found(self) -> Iterator[Found]:
+        """What was found and is no error, by rule, table and column."""
+        for (rule, name, unit), many in self._many.items():
+            about = DATA_RULES[rule]
+            action = "notice" if about.is_mild else "warning"
+            what = self._said(about.many, rule)
+            yield Found(rule, action, name, unit or "", what, many.count, many.total, tuple(many.places), about.hint)
 
     def notices(self) -> Iterator[str]:
         """A sentence for each rule, table and column; ``Warned`` where what was found harms the result."""

@@ -14,7 +14,7 @@ from ..experiment.data_file import file_of
 from ..experiment.schema import Experiment
 from ..runs.run_dir import write_whole
 from .cells import check_rows
-from .findings import Findings
+from .findings import Findings, Found
 from .formats import read_table
 from .mapping import Columns, answer_of, columns_from, missing_columns, settings_mistakes
 from .notices import table_notices
@@ -55,6 +55,7 @@ class Pairs:
     ``spreadsheet``: what was read, where the data are worksheets; a run keeps a snapshot. ``columns``: the other columns of the
     validation rows that can name groups, with a value for each pair. ``prompt``: what every user message was made with.
     ``mapped``: the columns that the prompt and the answers come from.
+    ``found``: what the rules found, which ``notices`` say in sentences.
     """
 
     train: Sequence[Pair]
@@ -66,6 +67,7 @@ class Pairs:
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prompt: Prompt | None = None
     mapped: tuple[str, ...] = ()
+    found: tuple[Found, ...] = ()
 
 
 def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
@@ -117,6 +119,7 @@ def _rendered(experiment: Experiment, tables: Tables, mapping: Columns, prompt: 
         columns,
         prompt,
         mapping.columns,
+        tuple(findings.found()),
     )
 
 

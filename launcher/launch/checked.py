@@ -62,7 +62,7 @@ def _with(one: CheckedData, answer: Mapping[str, Any]) -> CheckedData:
     error = answer.get("error")
     if error is None:
         said = tuple(Warned(notice["text"]) if notice["is_warning"] else notice["text"] for notice in answer["notices"])
-        looked = answer.get("lengths"), answer.get("shown")
+        looked = answer.get("lengths"), answer.get("shown"), tuple(answer.get("examples") or ())
         counted = answer["pairs"], answer["tokens"], answer["longest"], answer["cut"]
         return replace(one, tokens=CheckedTokens(*counted, said, *looked))
     try:

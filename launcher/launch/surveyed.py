@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.survey import Bias, Lengths, Survey, survey
-from ..errors import LauncherError
+from ..data.survey import Bias, Bins, Lengths, Survey, survey
+from ..errors import LauncherError, Warned
 from .asked import check_installed
 from .checked import check_tokens
 
@@ -32,12 +32,36 @@ class Surveyed:
 
     def json(self) -> dict[str, Any]:
         found = self.one
-        shown = found.tokens.shown if found is not None and found.tokens is not None else None
+        tokens = found.tokens if found is not None else None
         return {
             **(found.json() if found is not None else {}),
             "mistakes": self.checked.json()["mistakes"],
+            "found": [asdict(one) for one in (found.pairs.found if found is not None and found.pairs is not None else ())],
             "survey": None if self.survey is None else self.survey.json(),
-            "shown": shown,
+            "shown": tokens.shown if tokens is not None else None,
+        }
+
+    def page(self) -> dict[str, Any]:
+        """What ``report.data_page`` shows: ``json`` with the mistakes of the data, and pairs to look at."""
+        one = self.one
+        tokens = one.tokens if one is not None else None
+        examples = (
+            []
+            if tokens is None
+            else [*([{**tokens.shown, "why": ""}] if tokens.shown and not tokens.examples else []), *tokens.examples]
+        )
+        return {
+            **self.json(),
+            "topic": one.loaded.experiment.topic if one is not None else None,
+            "model": one.loaded.experiment.model_name if one is not None else None,
+            "limit": one.loaded.experiment.hyperparameters.max_seq_length if one is not None else None,
+            "errors": [asdict(mistake) for error in self.checked.errors for mistake in getattr(error, "mistakes", ())],
+            "notices": [
+                {"is_warning": isinstance(text, Warned), "text": text} for text in (one.notices if one is not None else ())
+            ],
+            "missing": self.missing,
+            "examples": examples,
+            "pair": None if self.pair is None or examples else asdict(self.pair),
         }
 
 
@@ -64,6 +88,10 @@ def surveyed(
     tokens = found.experiments[0].tokens
     if tokens is None or tokens.lengths is None:
         return Surveyed(found, counted, pair, "the tokenizer cannot be loaded")
-    parts = {name: Lengths("tokens", **tokens.lengths["parts"][name]) for name in counted.lengths}
-    bias = None if counted.bias is None else Bias("tokens", **tokens.lengths["bias"])
+    parts = {name: Lengths("tokens", **_with_bins(tokens.lengths["parts"][name])) for name in counted.lengths}
+    bias = None if counted.bias is None else Bias("tokens", **_with_bins(tokens.lengths["bias"]))
     return Surveyed(found, replace(counted, lengths=parts, bias=bias), pair, None)
+
+
+def _with_bins(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {**found, "bins": Bins(**{**found["bins"], "counts": tuple(found["bins"]["counts"])})}

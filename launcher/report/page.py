@@ -19,6 +19,7 @@ from .comparison import COLUMNS, Comparison, Figure, progress, state
 from .curves import charts, curves, findings
 from .names import short_names
 from .reported import Reported, lengths
+from .told import histograms, told
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -49,13 +50,14 @@ def render(runs: Sequence[Reported], now: datetime | None = None) -> str:
         "findings": [{name: one[name] for name in ("number", "run", "first", "last", "chart")} for one in found],
     }
     text = (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             title=", ".join(run.name for run in runs[:3]) + (f" and {len(runs) - 3} more" if len(runs) > 3 else ""),
             made=(now or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC"),
-            runs=(told := [_run(run) for run in runs]),
-            data_of=_alike(told, ("sources", "work", "lengths", "notices")),
+            runs=(shown := [_run(run) for run in runs]),
+            data_of=(groups := _alike(shown, ("sources", "work", "lengths", "notices", "survey"))),
+            histograms=embedded(_histograms(shown, groups)),
             rows=_rows(comparison),
             notices=list(comparison.notices),
             findings=found,
@@ -63,15 +65,15 @@ def render(runs: Sequence[Reported], now: datetime | None = None) -> str:
             has_curves=bool(drawn),
             has_more=any(not chart.is_main for chart in drawn),
             samples=_samples(runs),
-            data=_embedded(data),
+            data=embedded(data),
         )
     )
-    return _whole(text)
+    return whole(text)
 
 
 def index(rows: Sequence[Mapping[str, Any]]) -> str:
     """The page that lists runs; ``rows``: fields of ``runs.known.Known`` with ``progress`` and ``took``, newest first."""
-    return _whole(_environment().get_template("index.html").render(rows=rows))
+    return whole(environment().get_template("index.html").render(rows=rows))
 
 
 def write(runs: Sequence[Reported], file: Path) -> None:
@@ -121,6 +123,7 @@ def _run(run: Reported) -> dict[str, Any]:
         "work": {name: f"{value:,}" for name, value in work.items() if isinstance(value, int)},
         "lengths": lengths(run.run.data / "train.jsonl"),
         "notices": run.notices,
+        "survey": told(run.survey, "bars"),
         "again": repeat.again(run),
         "commands": repeat.commands(run),
         "file": repeat.file_name(run),
@@ -128,6 +131,17 @@ def _run(run: Reported) -> dict[str, Any]:
         "surroundings": repeat.surroundings(run),
         "folder": str(run.run.path),
     }
+
+
+def _histograms(runs: Sequence[dict[str, Any]], groups: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+    """Those of one run of each group, each in a place of its own, which is written into its survey."""
+    found = []
+    for number, places in enumerate(groups):
+        survey = runs[places[0]]["survey"]
+        if survey is not None:
+            survey["place"] = f"bars-{number}"
+            found += histograms(survey)
+    return found
 
 
 def _alike(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[list[int]]:
@@ -178,7 +192,8 @@ def _samples(runs: Sequence[Reported]) -> list[dict[str, Any]]:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Reads the templates of ``web/``; texts are escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     found = Environment(
@@ -195,7 +210,7 @@ def _asset(name: str) -> Any:
     return Markup((_WEB / name).read_text(encoding="utf-8"))  # noqa: S704: no text of a run
 
 
-def _embedded(data: Mapping[str, Any]) -> Any:
+def embedded(data: Any) -> Any:
     """JSON inside a script element, where ``</script>`` and ``<!--`` in a text must not end it."""
     from markupsafe import Markup
 
@@ -203,6 +218,6 @@ def _embedded(data: Mapping[str, Any]) -> Any:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704: escaped above
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
     """Without halves of characters, which a log may hold and no file can."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -33,7 +33,7 @@ class Reported:
     """One run. ``train`` and ``evals``: the lines of its metrics by their ``type``.
 
     ``samples``, ``suspects``, ``pairs``: lines of ``evaluation/``; None where the run has no such file, or another version's.
-    ``notices``: what was noticed when its data were read.
+    ``notices``: what was noticed when its data were read; ``survey``: what they are like (``data.survey``), as JSON.
     """
 
     run: RunDir
@@ -46,6 +46,7 @@ class Reported:
     suspects: tuple[Suspect, ...] | None = field(default=None, repr=False)
     pairs: tuple[PairReward, ...] | None = field(default=None, repr=False)
     notices: tuple[str, ...] = ()
+    survey: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, run: RunDir, status: Status | None = None) -> Reported:
@@ -55,6 +56,7 @@ class Reported:
         if status is None:
             status = Status(str(outcome.get("state", "unknown")), outcome.get("exit_code"), outcome.get("sentence"))
         train, evals = read_metrics(run.steps)
+        report = _report(run.data / "report.json")
         return cls(
             run,
             record,
@@ -65,7 +67,8 @@ class Reported:
             samples=_parsed(run.evaluation / samples.FILE, samples.parsed),
             suspects=_parsed(run.evaluation / suspects.FILE, suspects.parsed),
             pairs=_parsed(run.evaluation / pair_rewards.FILE, pair_rewards.parsed),
-            notices=_notices(run.data / "report.json"),
+            notices=tuple(map(str, report.get("notices") or [])),
+            survey=report.get("survey"),
         )
 
     @property
@@ -171,9 +174,10 @@ def _parsed(file: Path, parse: Callable[[str], list[T]]) -> tuple[T, ...] | None
         return None
 
 
-def _notices(file: Path) -> tuple[str, ...]:
+def _report(file: Path) -> Mapping[str, Any]:
+    """What was found when the data were read; empty where it was not."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8")).get("notices") or []
-    except (OSError, ValueError, AttributeError):
-        return ()
-    return tuple(map(str, found))
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -81,7 +81,8 @@ def _keep(experiment: Experiment, run: RunDir, root: Path, reading: Reading, pai
         run.update_record(spreadsheet=pairs.spreadsheet.record)
     sources = [source.json() for source in pairs.sources]
     write_processed(pairs, run.data)
-    report = {"sources": sources, "notices": pairs.notices, "survey": survey(pairs).json()}
+    found = [asdict(one) for one in pairs.found]
+    report = {"sources": sources, "notices": pairs.notices, "found": found, "survey": survey(pairs).json()}
     write_whole(run.data / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     if pairs.prompt is not None:
         write_whole(run.prompt, json.dumps(asdict(pairs.prompt), ensure_ascii=False) + "\n")

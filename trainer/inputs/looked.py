@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from launcher.data.survey import bins_of
 
 from .token_pairs import PARTS, TokenPair, TokenPairs
 
@@ -14,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def lengths(whole: TokenPairs, limit: int) -> Mapping[str, Any]:
-    """Of the pairs before their answers are cut: for each part {"median", "high" (95 %), "longest", "cut"}; and of the answers'
-    difference {"share", "median"}, as in launcher.data.survey. ``limit``: tokens of prompt and answer.
+    """Of the pairs before their answers are cut: for each part {"median", "high" (95 %), "longest", "cut", "bins"}; and of the
+    answers' difference {"share", "median", "bins"}, as in launcher.data.survey. ``limit``: tokens of prompt and answer.
     """
     room = limit - whole.lengths[:, 0]
     found: dict[str, Any] = {}
@@ -23,11 +26,25 @@ def lengths(whole: TokenPairs, limit: int) -> Mapping[str, Any]:
         numbers = np.sort(whole.lengths[:, place])
         cut = int((whole.lengths[:, place] > room).sum()) if place else 0
         ranks = [max(0, int(np.ceil(share * len(numbers))) - 1) for share in (0.5, 0.95)]
-        found[name] = {"median": int(numbers[ranks[0]]), "high": int(numbers[ranks[1]]), "longest": int(numbers[-1]), "cut": cut}
+        median, high, longest = (int(numbers[place]) for place in (*ranks, -1))
+        bins = asdict(bins_of(numbers.tolist()))
+        found[name] = {"median": median, "high": high, "longest": longest, "cut": cut, "bins": bins}
     apart = np.sort(whole.lengths[:, 1] - whole.lengths[:, 2])
     unequal = apart[apart != 0]
     share = float((unequal > 0).mean()) if len(unequal) else 0.5
-    return {"parts": found, "bias": {"share": share, "median": int(apart[max(0, int(np.ceil(0.5 * len(apart))) - 1)])}}
+    median = int(apart[max(0, int(np.ceil(0.5 * len(apart))) - 1)])
+    return {"parts": found, "bias": {"share": share, "median": median, "bins": asdict(bins_of(apart.tolist()))}}
+
+
+def examples(whole: TokenPairs, limit: int, tokenizer: PreTrainedTokenizerBase) -> Sequence[Mapping[str, Any]]:
+    """The first pair, one whose answer is cut, and the longest, each once: as ``shown``, with "why"."""
+    sums = whole.lengths[:, 0] + whole.lengths[:, 1:].max(axis=1)
+    cut = np.flatnonzero(sums > limit)
+    places = {0: "the first pair"}
+    if len(cut):
+        places.setdefault(int(cut[0]), "an answer is cut")
+    places.setdefault(int(sums.argmax()), "the longest pair")
+    return [{**shown(whole[place], limit, tokenizer), "why": why} for place, why in places.items()]
 
 
 def shown(pair: TokenPair, limit: int, tokenizer: PreTrainedTokenizerBase) -> Mapping[str, Any]:

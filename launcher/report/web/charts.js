@@ -1,6 +1,7 @@
 "use strict";
-// Draws the charts from the points in the page. All texts are set as text, never as HTML.
+// Draws the charts from the points in the page.
 (() => {
+  const { make, css, isDark, axis } = look;
   const { charts, runs, findings } = JSON.parse(document.getElementById("points").textContent);
   const COLORS = {
     light: ["#0b62c4", "#c2410c", "#15803d", "#9333ea", "#b0126b", "#0e7490", "#8a6d00", "#4b5563"],
@@ -11,19 +12,6 @@
   let smoothing = 0.6, withRaw = true, zoom = null, syncing = false;
 
   const byId = (id) => document.getElementById(id);
-  const make = (tag, parent, text, name) => {
-    const made = document.createElement(tag);
-    if (text != null) made.textContent = text;
-    if (name) made.className = name;
-    if (parent) parent.append(made);
-    return made;
-  };
-  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const isDark = () => {
-    const theme = document.documentElement.dataset.theme;
-    return !printing && (theme === "dark" || (theme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches));
-  };
-  let printing = false;
   const color = (run) => COLORS[isDark() ? "dark" : "light"][run % 8];
   const pale = (hex) => hex + (runs.length > 2 ? "2b" : "48");
   const dash = (run, part) => DASHES[(Math.floor(run / 8) + part) % 3];
@@ -64,11 +52,6 @@
     if (line.kind === "smooth") return { ...base, show: on, stroke: own, width: 2, dash: dash(line.run, line.part), points: { show: line.x.length < 2 } };
     return { ...base, show: on, stroke: own, width: 1, dash: [1, 4], points: { show: true, size: 7, stroke: own, fill: line.part ? css("--card") : own } };
   };
-
-  const axis = (more) => ({
-    stroke: css("--pale"), grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid"), width: 1, size: 4 },
-    font: "11px system-ui, sans-serif", ...more,
-  });
 
   // A bar from the first to the last step of each finding, and its number above.
   const mark = (chart) => (plot) => {
@@ -246,12 +229,11 @@
   addEventListener("theme", again);
   // On paper: light colours, every chart, two beside each other.
   addEventListener("beforeprint", () => {
-    printing = true;
     for (const details of document.querySelectorAll("details")) details.open = true;
     for (const box of document.querySelectorAll("figure")) if (!drawn.has(box.chart.key)) draw(box.chart, box);
     again();
     for (const { plot } of drawn.values()) plot.setSize({ width: 320, height: 180 });
   });
-  addEventListener("afterprint", () => { printing = false; again(); });
+  addEventListener("afterprint", again);
   paint();
 })();

@@ -68,3 +68,57 @@ def test_a_model_that_is_missing_is_one_mistake_and_starts_no_process_for_its_to
     assert (code, err.count("error:")) == (42, 1)
     assert "model_name: folder ./missing not found" in err
     assert "notice: lengths are in characters: the tokenizer cannot be loaded" in out
+
+
+def test_a_page_is_written_in_place_of_the_screen(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed(capsys, "exp_1", "--html") == (0, "Wrote data-exp_1.html. Open it in a browser.\n", "")
+    page = (home / "data-exp_1.html").read_text(encoding="utf-8")
+    for part in ("Data of exp_1", "24 training pairs", "Row 2, before the chat template", "Question 0?", "needs torch"):
+        assert part in page
+    code, out, err = typed(capsys, "exp_1", "--html", "other.html", "--json")
+    assert (code, json.loads(out)["training_pairs"], err) == (0, 24, "Wrote other.html. Open it in a browser.\n")
+    assert (home / "other.html").is_file()
+
+
+def test_the_page_of_data_with_mistakes_lists_them_and_the_exit_code_stays(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "data" / "training_data.csv").write_text("prompt,chosen,rejected\n" + "Who?,#REF!,no\n" * 4)
+    code, out, err = typed(capsys, "exp_1", "--html")
+    assert (code, out) == (43, "Wrote data-exp_1.html. Open it in a browser.\n")
+    assert "error: data/training_data.csv:2: the error of a formula" in err
+    page = (home / "data-exp_1.html").read_text(encoding="utf-8")
+    assert "4 times: the error of a formula in column &#39;chosen&#39;; found #REF!" in page
+
+
+def test_a_page_that_cannot_be_written_is_an_error_that_names_it(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = typed(capsys, "exp_1", "--html", "data")
+    assert (code, err) == (2, "error: cannot write data: is a directory\n")
+
+
+def test_the_pairs_that_the_trainer_shows_are_on_the_page_with_their_cut(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = {"kept": ["An", "swer"], "cut": [" 0", "."]}
+    shown = {"line": 2, "prompt": ["Question", "?"], "chosen": answer, "rejected": {"kept": ["No"], "cut": []}}
+    bins = {"begin": 0, "width": 1, "counts": [20, 4], "low": 0, "high": 1}
+    part = {"median": 1, "high": 1, "longest": 1, "cut": 24, "bins": bins}
+    told = {
+        "lengths": {
+            "parts": dict.fromkeys(("prompt", "chosen", "rejected"), part),
+            "bias": {"share": 1.0, "median": 1, "bins": bins},
+        },
+        "shown": shown,
+        "examples": [{**shown, "why": "the first pair"}, {**shown, "line": 9, "why": "the longest pair"}],
+        **{"pairs": 24, "tokens": 96, "longest": 4, "cut": 24, "notices": []},
+    }
+    monkeypatch.setattr("launcher.launch.surveyed.check_installed", lambda what: None)
+    monkeypatch.setattr("launcher.launch.checked.check_installed", lambda what: None)
+    monkeypatch.setattr("launcher.launch.checked.ask", lambda *_, **__: [told])
+    (home / "model").mkdir()
+    (home / "model" / "config.json").write_text("{}")
+    assert typed(capsys, "exp_1", "--html", "--set", "model_name=org/model")[0] == 0
+    page = (home / "data-exp_1.html").read_text(encoding="utf-8")
+    assert '<span>An</span><span>swer</span><b class="here">cut here, at' in page
+    assert "Row 9: the longest pair" in page
+    assert "24 at the end" in page

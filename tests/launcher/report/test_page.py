@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 import launcher.report
+from launcher.data.pair import Pair
+from launcher.data.pairs import Pairs
+from launcher.data.survey import survey
 from launcher.report.page import index, render, write_own
 from launcher.report.reported import Reported
 from launcher.runs.run_dir import RunDir
@@ -86,7 +89,7 @@ def test_texts_of_data_and_samples_are_text(tmp_path: Path):
     page = page_of(run)
     assert page.encode()
     elements = Elements(page)
-    assert [tag for tag, _ in elements.found if tag in ("script", "img")] == ["script"] * 4
+    assert [tag for tag, _ in elements.found if tag in ("script", "img")] == ["script"] * 5
     assert not [attrs for _, attrs in elements.found if any(name.startswith("on") for name in attrs)]
     assert elements.text.count("<script>alert(1)</script>") >= 10
     assert "{{ 7 * 7 }}" in elements.text
@@ -213,3 +216,27 @@ def test_the_list_of_runs_links_to_their_pages():
     assert "failed (45) 3/40 0.750 (train) +0.500 2026-11-28 08:00 3 s" in elements.words
     assert [tag for tag, _ in elements.found if tag == "img"] == []
     assert "No runs yet" in Elements(index([])).words
+
+
+def test_a_run_shows_the_survey_of_its_pairs(tmp_path: Path):
+    run = Made("r").write(tmp_path)
+    train = tuple(Pair(None, f"Question {n}?", f"Answer {n}.", "No", n) for n in range(2, 32))
+    (run.data / "report.json").write_text(json.dumps({"notices": [], "survey": survey(Pairs(train, (), (), ())).json()}))
+    page = page_of(run)
+    words = Elements(page).words
+    assert "characters median 95 % longest prompt 12 12 12" in words
+    assert "a full stop at the end 100 % 0 %" in words
+    assert "Median answer" not in words
+    (bars,) = re.findall(r'<script type="application/json" id="histograms">(.*?)</script>', page, re.DOTALL)
+    places = {one["place"] for one in json.loads(bars)}
+    assert all(f'id="{place}"' in page for place in places)
+
+
+def test_runs_of_one_survey_share_its_histograms_and_a_broken_survey_is_none(tmp_path: Path):
+    runs = [Made(name).write(tmp_path) for name in ("one", "two", "three")]
+    train = tuple(Pair(None, f"Question {n}?", f"Answer {n}.", "No", n) for n in range(2, 32))
+    for run in runs[:2]:
+        (run.data / "report.json").write_text(json.dumps({"survey": survey(Pairs(train, (), (), ())).json()}))
+    (runs[2].data / "report.json").write_text('{"survey": {"lengths": [7]}}')
+    page = page_of(*runs)
+    assert [one["place"] for one in json.loads(page.partition('id="histograms">')[2].partition("</script>")[0])] == ["bars-0"] * 4
