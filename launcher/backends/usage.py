@@ -42,20 +42,20 @@ def cluster_usage(caller: Mapping[str, str], namespace: str | None, key: str) ->
     notices: list[str] = []
     for name in namespaces:
         try:
-            found, is_complete = _used(kubernetes, name)
+            found, unread = _used(kubernetes, name)
         except ApiError as error:
             if name == namespaces[0] or error.status not in (403, 404):
                 raise
             continue
         runs += found
-        if not is_complete:
+        if unread is not None:
             what = "pods that were deleted and runs whose Job is gone are not counted"
-            notices.append(Warned(f"no reader pod runs in namespace {name}: {what}"))
+            notices.append(Warned(f"the records in namespace {name} cannot be read ({unread}): {what}"))
     return Used(tuple(usage(runs, key)), tuple(notices))
 
 
-def _used(kubernetes: Kubernetes, namespace: str) -> tuple[list[Known], bool]:
-    """The runs of a namespace, and whether their records could be read."""
+def _used(kubernetes: Kubernetes, namespace: str) -> tuple[list[Known], str | None]:
+    """The runs of a namespace, and why their records could not be read, or None."""
     from .kubernetes.api.cluster import ApiError
     from .kubernetes.follow.archive import Archive, NoReader
     from .kubernetes.follow.listed import pods_by_owner
@@ -63,11 +63,13 @@ def _used(kubernetes: Kubernetes, namespace: str) -> tuple[list[Known], bool]:
 
     listed, pods = kubernetes.runs(namespace, with_pods=False), pods_by_owner(kubernetes.cluster, namespace)
     try:
-        read, is_complete = records(Archive(kubernetes.cluster, namespace)), True
-    except (NoReader, ApiError):
-        read, is_complete = {}, False
+        read, unread = records(Archive(kubernetes.cluster, namespace)), None
+    except NoReader:
+        read, unread = {}, "no reader pod runs"
+    except ApiError as error:
+        read, unread = {}, "permission denied" if error.status == 403 else error.message
     found = [_with_job(replace(one, pods=pods.get(one.run.selector, [])), read.pop(one.run.folder, {})) for one in listed]
-    return [*found, *(_gone(folder, record, namespace) for folder, record in read.items())], is_complete
+    return [*found, *(_gone(folder, record, namespace) for folder, record in read.items())], unread
 
 
 def _with_job(one: Listed, record: Mapping[str, Any]) -> Known:

@@ -18,6 +18,11 @@ _KUBECTL = Path(sys.executable).parent / "kubectl"
 @cache
 def built(folder: str) -> tuple[Mapping[str, Any], ...]:
     """The objects of ``k8s/<folder>``, in kubectl's order."""
-    done = subprocess.run([_KUBECTL, "kustomize", folder], cwd=REPOSITORY / "k8s", capture_output=True, text=True, check=False)
+    return build(REPOSITORY / "k8s" / folder)
+
+
+def build(folder: Path) -> tuple[Mapping[str, Any], ...]:
+    """The objects that the kustomization in ``folder`` builds."""
+    done = subprocess.run([_KUBECTL, "kustomize", "."], cwd=folder, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return tuple(yaml.safe_load_all(done.stdout))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from launcher.backends.kubernetes.api.permissions import PERMISSIONS, SECRET, rules
+from launcher.backends.kubernetes.api.permissions import PERMISSIONS, SECRET, VIEW, rules
 from launcher.backends.kubernetes.follow.run import RUNS_ROOT
-from tests.k8s.built import REPOSITORY, built
+from tests.k8s.built import REPOSITORY, build, built
 from tests.pod_security import violations
 
 OURS = ("base", "overlays/workstation", "overlays/cluster")
@@ -54,10 +57,18 @@ def test_the_namespace_enforces_the_restricted_standard_and_the_reader_passes_it
 
 
 def test_the_role_has_the_verbs_that_the_launcher_uses_and_no_others():
-    role = one("base", "Role")
+    role = one("base", "Role", "dpo-launcher")
     assert role["rules"] == rules()
     assert {rule["resourceNames"][0] for rule in role["rules"] if "resourceNames" in rule} == {SECRET}
     assert all("*" not in [*one.verbs, one.resource, one.group] for one in PERMISSIONS)
+
+
+def test_a_viewer_may_read_and_do_nothing_else_and_is_nobody_at_first():
+    role = one("base", "Role", "dpo-viewer")
+    assert role["rules"] == rules(VIEW)
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert not {"secrets", "pods/exec"} & {name for rule in role["rules"] for name in rule["resources"]}
+    assert {one("base", "RoleBinding")["roleRef"]["name"]} == {"dpo-launcher"}
 
 
 def test_no_verb_is_given_twice_over_one_resource():
@@ -132,6 +143,53 @@ def test_the_queue_example_has_only_fields_that_kueue_has(kind):
     jsonschema.validate(obj, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**obj, "spec": {**obj["spec"], "quota": 1}}, schema)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_egress_example_is_valid_and_opens_dns_the_run_itself_and_named_servers(version):
+    for obj in built("examples/egress"):
+        kubernetes_validate.validate(obj, version, strict=True)
+    runs = one("examples/egress", "NetworkPolicy", "dpo-runs-egress")["spec"]
+    dns, ranks, servers = runs["egress"]
+    assert runs["policyTypes"] == ["Egress"]
+    assert {(port["protocol"], port["port"]) for port in dns["ports"]} == {("UDP", 53), ("TCP", 53)}
+    assert dns["to"][0]["podSelector"]["matchLabels"] == {"k8s-app": "kube-dns"}
+    assert ranks == {"to": [{"podSelector": one("overlays/cluster", "NetworkPolicy", "dpo-runs")["spec"]["podSelector"]}]}
+    assert [block["ipBlock"]["cidr"] for block in servers["to"]] == ["192.0.2.10/32"]
+    reader = one("examples/egress", "NetworkPolicy", "dpo-tensorboard-egress")["spec"]
+    assert (reader["podSelector"]["matchLabels"], reader.get("egress", [])) == (READER, [])
+
+
+def test_the_base_can_be_named_by_a_tag_of_a_repository(tmp_path):
+    place = tmp_path / "repository"
+    shutil.copytree(REPOSITORY / "k8s", place / "k8s")
+    git = ["git", "-c", "user.name=n", "-c", "user.email=n@example.com", "-C", str(place)]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "k8s"], ["tag", "v0.1.0"]):
+        subprocess.run([*git, *words], check=True)
+    readme = (REPOSITORY / "k8s/README.md").read_text()
+    (shown,) = [text for text in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if "?ref=" in text]
+    (tmp_path / "overlay").mkdir()
+    told = shown.replace("https://github.com/YOUR-ORG/dpo-launcher//", f"file://{place}//")
+    (tmp_path / "overlay" / "kustomization.yaml").write_text(told)
+    objects = build(tmp_path / "overlay")
+    assert sorted(obj["kind"] for obj in objects) == sorted(obj["kind"] for obj in built("base"))
+    (deployment,) = [obj for obj in objects if obj["kind"] == "Deployment"]
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == f"ghcr.io/YOUR-ORG/dpo-launcher@sha256:{'0' * 64}"
+
+
+def test_a_tag_signs_its_image_by_digest_and_attaches_sbom_and_provenance():
+    job = yaml.safe_load((REPOSITORY / ".github/workflows/ci.yml").read_text())["jobs"]["image"]
+    assert (job["permissions"]["id-token"], job["permissions"]["attestations"]) == ("write", "write")
+    steps = {
+        step.get("name") or step["uses"].partition("@")[0]: step for step in job["steps"] if "name" in step or "uses" in step
+    }
+    sign, provenance = steps["sign the image and attach its SBOM"], steps["actions/attest-build-provenance"]
+    tagged = "github.ref_type == 'tag'"
+    assert sign["if"] == provenance["if"] == steps["sigstore/cosign-installer"]["if"] == tagged
+    assert sign["env"]["IMAGE"] == "${{ steps.build.outputs.name }}@${{ steps.build.outputs.digest }}"
+    assert 'cosign sign --yes "$IMAGE"' in sign["run"]
+    assert 'cosign attest --yes --type cyclonedx --predicate "build/sbom-$VARIANT.json" "$IMAGE"' in sign["run"]
+    assert provenance["with"]["push-to-registry"] is True
 
 
 def test_the_secret_example_holds_no_secret():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 SECRET: Final = "dpo-secrets"  # the default of launch.kubernetes.secret
@@ -64,10 +64,23 @@ PERMISSIONS: Final = (
 )
 
 
-def rules() -> list[Mapping[str, Any]]:
-    """The rules of a Role with exactly these permissions."""
+_VIEWED: Final = ("batch/jobs", "jobset.x-k8s.io/jobsets", "/pods", "/pods/log", "/events", "/resourcequotas")
+_VIEWED_OF_KUEUE: Final = ("kueue.x-k8s.io/localqueues", "kueue.x-k8s.io/workloads")
+_READ: Final = ("get", "list", "watch")
+
+# What `ps`, `status`, `why` and `logs` need for runs that have a Job. Reading a run's folder starts a command in the reader: that
+# needs pods/exec, which is no read right.
+VIEW: Final = tuple(
+    replace(one, verbs=tuple(verb for verb in one.verbs if verb in _READ))
+    for one in PERMISSIONS
+    if f"{one.group}/{one.resource}" in (*_VIEWED, *_VIEWED_OF_KUEUE)
+)
+
+
+def rules(permissions: Sequence[Permission] = PERMISSIONS) -> list[Mapping[str, Any]]:
+    """The rules of a Role with exactly ``permissions``."""
     return [
         {"apiGroups": [one.group], "resources": [one.resource], "verbs": sorted(one.verbs)}
         | ({"resourceNames": [one.name]} if one.name is not None else {})
-        for one in PERMISSIONS
+        for one in permissions
     ]

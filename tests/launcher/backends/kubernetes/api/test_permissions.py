@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from launcher.backends.kubernetes.api.permissions import PERMISSIONS
+from launcher.backends.kubernetes.api.permissions import PERMISSIONS, VIEW
 from launcher.cli import launcher
 from tests.cluster_api import controllers
 
@@ -137,3 +137,34 @@ def test_everything_that_is_done_with_a_run_is_allowed_by_the_role(
     asked = used(cluster_api)
     assert asked - ALLOWED == BEYOND
     assert ALLOWED - asked == set(ELSEWHERE)
+
+
+def test_a_viewer_can_list_look_ask_why_and_read_logs_with_no_other_right(
+    home: Path, cluster_api: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster_api.addons |= {"JobSet", "Kueue"}
+    cluster_api.objects.put({"kind": "LocalQueue", "metadata": {"name": "gpus"}, "spec": {}, "status": {}})
+    controllers.play(cluster_api)
+    assert typed("secrets", "push") == 0
+    for name, more in (("one", ()), ("set", ("--nodes", "2", "--kind", "jobset")), ("queued", ("--queue", "gpus"))):
+        assert typed("submit", "demo", "--name", name, *more) == 0
+    (pod,) = controllers.pods_of(cluster_api, "one")
+    cluster_api.log(pod["metadata"]["name"]).write("[rank 0] hello\n")
+    allowed = {(verb, one.resource) for one in VIEW for verb in one.verbs}
+    cluster_api.is_denied = lambda verb, resource: (verb, resource) not in allowed
+    cluster_api.requests.clear()
+    capfd.readouterr()
+    assert typed("ps", "--cluster") == 0
+    assert typed("ps", "--cluster", "--by", "user") == 0
+    assert typed("status", "one", "--cluster") == 0
+    for name in ("one", "set", "queued"):
+        assert typed("why", name, "--cluster") == 0
+    assert typed("logs", "one", "--cluster") == 0
+    told = capfd.readouterr()
+    assert told.out.endswith("hello\n")
+    controllers.terminated(cluster_api, pod["metadata"]["name"], 0)
+    controllers.complete(cluster_api, "one")
+    assert typed("logs", "-f", "one", "--cluster") == 0  # it follows with watches
+    denied = used(cluster_api) - allowed
+    assert denied <= {("create", "pods/exec"), ("get", "pods/exec"), ("list", "persistentvolumeclaims")}, denied
+    assert ("watch", "jobs") in used(cluster_api)
