@@ -167,7 +167,7 @@ def test_the_base_can_be_named_by_a_tag_of_a_repository(tmp_path):
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "k8s"], ["tag", "v0.1.0"]):
         subprocess.run([*git, *words], check=True)
     readme = (REPOSITORY / "k8s/README.md").read_text()
-    (shown,) = [text for text in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if "?ref=" in text]
+    (shown,) = [text for text in re.findall(r"```text\n(.*?)```", readme, re.DOTALL) if "?ref=" in text]
     (tmp_path / "overlay").mkdir()
     told = shown.replace("https://github.com/YOUR-ORG/dpo-launcher//", f"file://{place}//")
     (tmp_path / "overlay" / "kustomization.yaml").write_text(told)

@@ -106,6 +106,5 @@ def test_without_a_reader_the_sums_are_of_the_pods_and_a_warning_says_what_is_no
     told = capsys.readouterr()
     (row,) = json.loads(told.out)
     assert (row["name"], row["runs"], row["active"], round(row["gpu_hours"], 2)) == ("demo", 1, 1, 0.1)
-    assert told.err == (
-        "warning: the records in namespace default cannot be read (no reader pod runs): pods that were deleted and runs whose Job is gone are not counted\n"
-    )
+    what = "pods that were deleted and runs whose Job is gone are not counted"
+    assert told.err == f"warning: the records in namespace default cannot be read (no reader pod runs): {what}\n"
