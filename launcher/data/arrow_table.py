@@ -14,7 +14,7 @@ from .formats import text_of
 from .streamed import Streamed
 from .table import Row, Table
 
-KEPT: Final = 64 << 20  # bytes of a file, uncompressed, up to which its rows stay in memory
+KEPT: Final = 256 << 20  # bytes of a file, uncompressed, up to which its rows stay in memory
 BATCH: Final = 1024  # rows that are made at a time, fewer where they are long
 _BATCH_BYTES: Final = 8 << 20
 _BUFFER: Final = 1 << 20  # bytes of a column that are read at a time

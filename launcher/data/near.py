@@ -10,6 +10,7 @@ from itertools import chain, islice, pairwise
 from typing import Any, Final
 
 from .pair import Pair
+from .streamed import Streamed
 
 ALIKE: Final = 0.8  # of the words, or pairs of words, that either text has, the share that both have
 PLACES: Final = 3
@@ -33,12 +34,12 @@ class Near:
 
 
 def near_duplicates(train: Sequence[Pair], validation: Sequence[Pair]) -> Near:
-    """Finds them by MinHash and compares the candidates; without the package rensa, only prompts that differ in case, spaces and
-    punctuation.
+    """Finds them by MinHash and compares the candidates; without the package rensa, and among training pairs that are too large
+    for memory, only prompts that differ in case, spaces and punctuation.
     """
-    is_able = can_compare()
+    is_able = can_compare() and not isinstance(train, Streamed)
     inside = list(_inside(train)) if is_able else []
-    across = list(_across(train, validation))
+    across = list(_across(train, validation, is_able=is_able))
     return Near(len(inside) if is_able else None, len(across), tuple(inside[:PLACES]), tuple(across[:PLACES]))
 
 
@@ -68,21 +69,21 @@ def _inside(train: Sequence[Pair]) -> Iterator[tuple[int, int]]:
             yield pair.line, line
 
 
-def _across(train: Sequence[Pair], validation: Sequence[Pair]) -> Iterator[tuple[int, int]]:
+def _across(train: Sequence[Pair], validation: Sequence[Pair], *, is_able: bool) -> Iterator[tuple[int, int]]:
     """(line of the validation pair, line of the training pair)."""
     if not validation:
         return
-    lines: dict[str, int] = {}
+    lines: dict[int, int] = {}  # by a hash of the prompt
     for pair in train:
-        lines.setdefault(squeezed(pair.user), pair.line)
+        lines.setdefault(hash(squeezed(pair.user)), pair.line)
     index = None
-    if can_compare():
+    if is_able:
         usual = _usual(pair.user for pair in train)
         index = _Index(lambda text: _without(_pairs_of_words(text), usual))
         for text, line in {pair.user: pair.line for pair in reversed(train)}.items():
             index.found(text, line)
     for pair in validation:
-        same = lines.get(squeezed(pair.user))
+        same = lines.get(hash(squeezed(pair.user)))
         found = same if same is not None or index is None else index.found(pair.user, None)
         if found is not None:
             yield pair.line, found

@@ -23,6 +23,9 @@ class Streamed(Sequence[T]):
     def __len__(self) -> int:
         return self._count
 
+    def __reversed__(self) -> Iterator[T]:
+        raise TypeError("each item would be a pass")
+
     def __iter__(self) -> Iterator[T]:
         return self._begin()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -100,19 +101,24 @@ class Survey:
 def survey(pairs: Pairs) -> Survey:
     """Counts the training pairs and compares them with the validation pairs; lengths are in characters."""
     train = pairs.train
-    contents = Counter((pair.user, pair.chosen, pair.rejected) for pair in train)
+    parts = {name: array("q") for name in PARTS}
+    contents, opposites = array("q"), array("q")  # hashes: the texts themselves may be more than fit into memory
+    for pair in train:
+        for name, text in zip(PARTS, (pair.user, pair.chosen, pair.rejected), strict=True):
+            if text is not None:
+                parts[name].append(len(text))
+        contents.append(hash((pair.user, pair.chosen, pair.rejected)))
+        opposites.append(hash((pair.user, pair.rejected, pair.chosen)))
+    there, has_rejected = frozenset(contents), bool(parts["rejected"])
     near = near_duplicates(train, pairs.validation)
-    rejected = [pair.rejected for pair in train if pair.rejected is not None]
-    texts = [[pair.user for pair in train], [pair.chosen for pair in train], *([rejected] if rejected else [])]
-    parts = {name: list(map(len, of)) for name, of in zip(PARTS, texts, strict=False)}
     return Survey(
         len(train),
         len(pairs.validation),
-        {name: lengths_of(of, "characters") for name, of in parts.items()},
-        bias_of(parts["chosen"], parts["rejected"], "characters") if rejected else None,
-        len(train) - len(contents),
-        sum(count for one, count in contents.items() if (one[0], one[2], one[1]) in contents),
-        sum((pair.user, pair.chosen, pair.rejected) in contents for pair in pairs.validation),
+        {name: lengths_of(of, "characters") for name, of in parts.items() if of},
+        bias_of(parts["chosen"], parts["rejected"], "characters") if has_rejected else None,
+        len(train) - len(there),
+        sum(opposite in there for opposite in opposites),
+        sum(hash((pair.user, pair.chosen, pair.rejected)) in there for pair in pairs.validation),
         near.validation,
         (*formats_of(train), *languages_of(train)),
         near.training,

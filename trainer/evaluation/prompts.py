@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs
@@ -13,6 +14,8 @@ from launcher.experiment.schema import Experiment
 
 from ..inputs.clock import Clock
 from ..inputs.template import Template
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,10 @@ def _chosen(experiment: Experiment, pairs: Pairs) -> list[Pair]:
     wanted = experiment.samples.prompts
     data = pairs.validation or pairs.train
     if isinstance(wanted, int):
-        return spread(list({pair.user: pair for pair in reversed(data)}.values())[::-1], wanted)
+        return [data[place] for place in spread(_distinct(data), wanted)]
     role = "validation" if pairs.validation else "train"
     name = next(source.name for source in pairs.sources if source.role == role)
-    rows = {pair.line: pair for pair in data}
+    rows = {pair.line: pair for pair in data if pair.line in wanted}
     assert pairs.prompt is not None, "pairs were made with a prompt"
     found, mistakes = [], []
     for number, one in enumerate(wanted, start=1):
@@ -53,13 +56,25 @@ def _chosen(experiment: Experiment, pairs: Pairs) -> list[Pair]:
         elif one in rows:
             found.append(rows[one])
         else:
-            expected = f"a row from {min(rows)} to {max(rows)}"
+            lines = [pair.line for pair in data]
+            expected = f"a row from {min(lines)} to {max(lines)}"
             mistakes.append(Mistake(f"samples.prompts[{number}]", f"no pair begins in this row of {name}", expected, str(one)))
     if mistakes:
         raise ExperimentError(mistakes)
     return found
 
 
-def spread(pairs: Sequence[Pair], count: int) -> list[Pair]:
-    """``count`` of the pairs, evenly spaced from the first on; all of them if there are not as many."""
-    return [pairs[place * len(pairs) // count] for place in range(count)] if count < len(pairs) else list(pairs)
+def _distinct(pairs: Sequence[Pair]) -> Sequence[int]:
+    """The place of the first pair of every prompt."""
+    seen, places = set[int](), array("q")
+    for place, pair in enumerate(pairs):
+        prompt = hash(pair.user)
+        if prompt not in seen:
+            seen.add(prompt)
+            places.append(place)
+    return places
+
+
+def spread(some: Sequence[T], count: int) -> list[T]:
+    """``count`` of them, evenly spaced from the first on; all of them if there are not as many."""
+    return [some[place * len(some) // count] for place in range(count)] if count < len(some) else list(some)

@@ -32,7 +32,7 @@ def look(trainer: DPOTrainer, run: RunDir, pairs: Sequence[Pair]) -> dict[str, A
     margins = (found[:, 0] - found[:, 1]).tolist()
     if trainer.args.should_save:
         run.evaluation.mkdir(exist_ok=True)
-        write_whole(run.evaluation / FILE, written(_suspects(margins, [pairs[place] for place in places])))
+        write_whole(run.evaluation / FILE, written(_suspects(margins, pairs, places)))
     return {"suspects": count(margins, trainer.noise), "looked_at": len(places)}
 
 
@@ -42,16 +42,18 @@ def sample(pairs: int, trained: int) -> list[int]:
     return list(range(pairs)) if pairs <= most else [place * pairs // most for place in range(most)]
 
 
-def _suspects(margins: Sequence[float], pairs: Sequence[Pair]) -> list[Suspect]:
-    distances = scores(margins)
+def _suspects(margins: Sequence[float], pairs: Sequence[Pair], places: Sequence[int]) -> list[Suspect]:
+    """``margins``: of the pairs at ``places``."""
+    distances, order = scores(margins), ranked(margins)
+    texts = {number: pairs[places[number]] for number in sorted(order)}  # in ascending order: one pass over a large table
     return [
         Suspect(
-            row=pairs[place].line,
-            margin=round(margins[place], 6),
-            score=round(distances[place], 3),
-            prompt=cut(pairs[place].user),
-            chosen=cut(pairs[place].chosen),
-            rejected=cut(pairs[place].rejected),
+            row=texts[number].line,
+            margin=round(margins[number], 6),
+            score=round(distances[number], 3),
+            prompt=cut(texts[number].user),
+            chosen=cut(texts[number].chosen),
+            rejected=cut(texts[number].rejected),
         )
-        for place in ranked(margins)
+        for number in order
     ]

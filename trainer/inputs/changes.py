@@ -50,8 +50,9 @@ class Changes:
     _answered: int = 0  # answers that were looked at
     _kept_by: str = ""  # part of a sentence: the setting with which the template would keep what it cuts
 
-    def look(self, pairs: Sequence[Pair], texts: Sequence[Texts]) -> None:
-        for number, (pair, found) in enumerate(zip(pairs, texts, strict=True)):
+    def look(self, pairs: Sequence[Pair], texts: Sequence[Texts], first: int = 0) -> None:
+        """``first``: the number of the first of these pairs."""
+        for number, (pair, found) in enumerate(zip(pairs, texts, strict=True), first):
             if self.template.is_chat:
                 self._prompt(pair, found.prompt)
                 left, *_ = [self._answer(pair, name, found, number) for name in _answers(pair)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from .changes import Changes
 from .clock import Clock, today
 from .frame import Frame
 from .template import Template, Texts, template_options
+from .texts import TextsOf
 from .token_cache import read_ids, write_ids
 from .token_pairs import PARTS, Grown, Ids, Numbers, TokenPairs
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 1  # part of the cache's key: raise it when the ids of the same text change
+FORMAT = 2  # part of the cache's key: raise it when the ids of the same text change
 BATCH = 256
 
 
@@ -90,25 +92,23 @@ def tokenize(
     """
     clock = Clock(day or (date.fromisoformat(hyper.template_date) if hyper.template_date else today()))
     template = Template(tokenizer, hyper, clock, system=system)
-    texts = template.texts(pairs, source)
     changes = Changes(template, Frame.of(template), source)
-    changes.look(pairs, texts)
-    if changes.mistakes:
-        raise DataError(changes.mistakes)
-    whole, lost = _cached(texts, pairs, template, cache)
+    texts = TextsOf(pairs, template, changes, source)
+    looked, lines = texts.looked(cache, _key(tokenizer))
+    whole, lost = _cached(texts, looked.key, lines, template, cache)
     _check_lengths(whole, hyper.max_seq_length, source)
     lengths = whole.lengths.copy()
     lengths[:, 1:] = np.minimum(lengths[:, 1:], hyper.max_seq_length - lengths[:, :1])
     _check_difference(whole, lengths, hyper.max_seq_length, source)
     cut = int((lengths != whole.lengths).sum())
-    merged = len(set(np.flatnonzero(lost).tolist()) - set(changes.differing))
+    merged = len(set(np.flatnonzero(lost).tolist()) - looked.differing)
     found = [
         *_lengths(cut, merged, whole, hyper, source),
-        *changes.sentences(len(pairs)),
+        *looked.sentences,
         *changes.frame.notices(template, has_system=any(pair.system for pair in pairs)),
         *_settings(template, hyper),
     ]
-    answers = _answers(whole, cut, repeated=len(texts) - len({hash(three) for three in texts}))
+    answers = _answers(whole, cut, repeated=looked.repeated)
     return Tokens(whole.cut(lengths), cut, tuple(found), clock.day.isoformat() if clock.was_read else None, answers)
 
 
@@ -121,10 +121,11 @@ def _answers(whole: TokenPairs, cut: int, *, repeated: int) -> Answers | None:
     return Answers(lengths.size, cut, float(np.median(lengths)), int(lengths.max()), row, repeated, whole.answers)
 
 
-def _cached(texts: Sequence[Texts], pairs: Sequence[Pair], template: Template, cache: Path) -> tuple[TokenPairs, Numbers]:
-    """``encode``, from the cache where it has them, which it then has."""
-    file = cache / "tokens" / f"{_key(texts, template.tokenizer)}.parquet"
-    lines = [pair.line for pair in pairs]
+def _cached(
+    texts: Iterable[Texts], key: str, lines: Sequence[int], template: Template, cache: Path
+) -> tuple[TokenPairs, Numbers]:
+    """``encode``, from the cache where it has them under ``key``, which it then has."""
+    file = cache / "tokens" / f"{key}.parquet"
     found = read_ids(file, lines)
     if found is None:
         found = encode(texts, lines, template)
@@ -132,14 +133,15 @@ def _cached(texts: Sequence[Texts], pairs: Sequence[Pair], template: Template, c
     return found
 
 
-def encode(texts: Sequence[Texts], lines: Sequence[int], template: Template) -> tuple[TokenPairs, Numbers]:
+def encode(texts: Iterable[Texts], lines: Sequence[int], template: Template) -> tuple[TokenPairs, Numbers]:
     """(ids; [n]: how many ids at the prompt's end are not shared with both answers).
 
     The answers begin where prompt and prompt + answer diverge, as in TRL: tokens may merge across the boundary.
     """
     grown, lost = Grown(), array("q")
-    for start in range(0, len(texts), BATCH):
-        columns = [[one for one in column if one is not None] for column in zip(*texts[start : start + BATCH], strict=True)]
+    rest = iter(texts)
+    while some := list(islice(rest, BATCH)):
+        columns = [[one for one in column if one is not None] for column in zip(*some, strict=True)]
         # A chat template writes its own special tokens; plain text gets the tokenizer's (a BOS, say).
         ids = [template.tokenizer(one, add_special_tokens=not template.is_chat)["input_ids"] for one in columns if one]
         for begun, *both in zip(*ids, strict=True):
@@ -233,13 +235,11 @@ def _settings(template: Template, hyper: Hyperparameters) -> Iterator[str]:
         )
 
 
-def _key(rendered: Sequence[Texts], tokenizer: PreTrainedTokenizerBase) -> str:
+def _key(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The name of all of the tokenizer that the ids of a text depend on."""
     digest = hashlib.sha256(f"{FORMAT} {type(tokenizer).__name__}".encode())
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     digest.update(vocabulary.encode())
     digest.update(json.dumps([tokenizer.special_tokens_map, tokenizer.chat_template is None], default=str).encode())
-    for texts in rendered:
-        for text in texts:
-            digest.update(b"none" if text is None else f"{len(text)}:".encode() + text.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
