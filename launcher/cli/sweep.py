@@ -232,7 +232,7 @@ def _submit_in_one_job(
 def resume_sweep(found: Swept, detach: bool) -> int:
     """Continues what is not done."""
     if found.sweep is None:
-        names = found.resume_there()
+        names = found.resume_there(say)
         say(f"Started {', '.join(names)}" if names else f"{found.name}: nothing to resume")
         return 0
     found.check_idle()

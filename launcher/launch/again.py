@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LauncherError, UsageError, Warned
+from ..errors import UsageError, Warned
 from ..runs.made_of import Change, NotRepeatable, differences, unnamed
 from .obtained import changes_of_data, changes_of_machine, gpus_as_recorded, image_of_run, inputs_of_run, kept_here, kept_there
 
@@ -185,17 +185,10 @@ def repetition(name: str, *, anyway: bool, cluster: bool, namespace: str | None)
 
 def _recorded_there(where: Kubernetes, run: ClusterRun) -> Recorded:
     """From the run's folder on its claim; the paths of its inputs are again those of this machine."""
-    import json
+    from .rebuilt import stored_start
 
-    from ..job.resume import Recorded
-
-    archive = where.archive(run)
-    record = archive.record(run)
-    try:
-        found = Recorded.parsed(run.name, json.dumps(record["experiment"]), archive.file(run, "deepspeed.json"), record)
-    except (KeyError, ValueError) as error:
-        raise LauncherError(f"{run.name}: cannot read how it was started in {run.path}: {error}") from error
-    return replace(found, experiment=found.experiment.model_copy(update=record.get("inputs") or {}))
+    found = stored_start(where.archive(run), run)
+    return replace(found, experiment=found.experiment.model_copy(update=found.record.get("inputs") or {}))
 
 
 def _gpus_of(experiment: Experiment) -> int:

@@ -175,13 +175,16 @@ def cluster_spec(
     image: Image | None = None,
     local: Local | None = None,
     user: str | None = None,
+    caller: Mapping[str, str] | None = None,
+    sizes: Sizes | None = None,
 ) -> KubernetesSpec:
     """The objects of ``job``.
 
     ``namespace``: None where only the context knows it. ``has_jobset``: whether the cluster serves JobSets, ``annotations``: of
     the namespace, each None if it was not asked. ``deadline``: seconds, for ``active_deadline: auto``. ``image``: the image that
     was pushed. ``local``: the files of this machine, if they were read already. ``user``: the caller's name on the cluster, None
-    if it was not asked.
+    if it was not asked. ``caller``: the environment, None for that of this process and .env. ``sizes``: of the
+    model, None to look for its configuration on this machine.
     """
     from ..backends.kubernetes.render.local import look
     from ..backends.kubernetes.render.spec import Place
@@ -191,7 +194,7 @@ def cluster_spec(
     from ..job.image import image_for
     from ..storage.profile import with_profile
 
-    caller, has_profile = with_profile(job.experiment, read_env(Path.cwd()))
+    caller, has_profile = with_profile(job.experiment, read_env(Path.cwd())) if caller is None else (caller, False)
     with loaded.placed():
         place = Place(
             user=caller.get("DPO_USER") or user or user_name(caller),
@@ -200,7 +203,7 @@ def cluster_spec(
             namespace=namespace,
             has_jobset=has_jobset,
             annotations=annotations,
-            sizes=_sizes(job.experiment, caller),
+            sizes=sizes or _sizes(job.experiment, caller),
             deadline=deadline,
             origins=loaded.origins,
             code=code_revision(),

@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Resumption:
-    """A run, ready to be started again. ``sentence`` says how it begins, ``begin`` is where a follower of its log begins."""
+    """A run, ready to be started again. ``sentence`` says how it begins, ``begin`` is where a follower of its log begins.
+
+    ``start`` starts it, and returns the run as it is then.
+    """
 
     where: Runs[Any]
     run: Any
     sentence: str
     pairs_a_step: int | None
     begin: int
-    start: Callable[[], object] = field(repr=False)
+    start: Callable[[], Any] = field(repr=False)
 
 
 def resumption(where: Runs[Any], run: Any, say: Callable[[str], None]) -> Resumption:
@@ -42,7 +45,7 @@ def resumption(where: Runs[Any], run: Any, say: Callable[[str], None]) -> Resump
     if now.state == "done":
         raise UsageError(f"{run.name} is done: nothing to resume")
     there = on_cluster(where, run)
-    return _here(run, say) if there is None else _there(*there)
+    return _here(run, say) if there is None else _there(*there, say)
 
 
 def _here(run: RunDir, say: Callable[[str], None]) -> Resumption:
@@ -63,8 +66,28 @@ def _here(run: RunDir, say: Callable[[str], None]) -> Resumption:
     return Resumption(where, run, sentence, job.experiment.global_batch, where.mark(run), start)
 
 
-def _there(where: Kubernetes, run: ClusterRun) -> Resumption:
+def _there(where: Kubernetes, run: ClusterRun, say: Callable[[str], None]) -> Resumption:
     from ..why import begins
 
+    start = starter(where, run, say)
     sentence = f"{run.name} {begins(where.evidence(run).checkpoints)}"
-    return Resumption(where, run, sentence, run.global_batch, where.mark(run), partial(where.resume, run))
+    return Resumption(where, run, sentence, run.global_batch, where.mark(run), start)
+
+
+def starter(where: Kubernetes, run: ClusterRun, say: Callable[[str], None]) -> Callable[[], ClusterRun]:
+    """What starts a run on a cluster that is over: its Job, or where that is gone one that is made from the run's folder.
+
+    Raises UsageError where the Job is that of another experiment under the run's name, and what ``rebuilt`` raises.
+    """
+    from ..why.ending import ANOTHER
+    from .rebuilt import rebuilt
+
+    if where.object(run) is None:
+        return rebuilt(where, run, say).create
+    sentence = where.status(run).sentence or ""
+    if ANOTHER in sentence:
+        raise UsageError(
+            f"{run.name}: {sentence}\n    hint:     remove this one with: launcher rm {run.name}; then resume the earlier one"
+            f" with: launcher resume {run.name}"
+        )
+    return partial(where.resume, run)

@@ -55,6 +55,7 @@ class Submitting:
     together: Together | None = None
     user: str | None = None  # as the cluster knows the caller
     notices: list[str] = field(default_factory=list)
+    specs: list[KubernetesSpec] = field(default_factory=list)  # of each point, as it was rendered last
 
     def submit(self, data_of: str | None) -> Submission:
         from ..backends.finding import cluster_of
@@ -62,15 +63,17 @@ class Submitting:
         from ..backends.kubernetes.submit.facts import gather
         from ..backends.kubernetes.submit.staging import stage
         from .data import with_copy
+        from .taken import check_names
 
         local, draft, pairs = self.check_here(data_of)
         where, _ = cluster_of(self.caller, self.job.experiment.launch.kubernetes.namespace)
         cluster, namespace = where.cluster, where.cluster.namespace
         with _interrupted_by_sigterm():
             self.told.say(f"preflight checks: namespace {namespace}, context {cluster.context}")
-            facts, self.user = gather(cluster, _question(draft, namespace, self.follows)), cluster.user()
+            facts, self.user = gather(cluster, question(draft, namespace, self.follows)), cluster.user()
             spec = self._spec(local, namespace, facts, None)
             self._judge(spec, facts, namespace)
+            self._notice(check_names(where.cluster, self.specs, namespace) if self.is_named else ())
             image = self._verified(self._pushed(spec, facts), spec)
             spec = spec if image is None else self._spec(local, namespace, facts, image)
             spec = with_copy(spec, pairs.spreadsheet if pairs is not None else None)
@@ -97,8 +100,7 @@ class Submitting:
         return local, spec, pairs
 
     def _spec(self, local: Local, namespace: str, facts: Facts, image: Image | None) -> KubernetesSpec:
-        annotations = ((facts.namespace.found or {}).get("metadata") or {}).get("annotations") or {}
-        known: dict[str, Any] = {"has_jobset": facts.has_jobset, "annotations": annotations}
+        known: dict[str, Any] = {"has_jobset": facts.has_jobset, "annotations": namespace_of(facts)}
         return self._rendered(local, namespace, image or self.image, **known)
 
     def _rendered(self, local: Local, namespace: str | None, image: Image | None, **asked: Any) -> KubernetesSpec:
@@ -107,7 +109,7 @@ class Submitting:
 
         points = ((self.job, self.loaded),) if self.together is None else self.together.points
         known: dict[str, Any] = {"namespace": namespace, "local": local, "image": image, "user": self.user, **asked}
-        specs = [cluster_spec(job, loaded, **known) for job, loaded in points]
+        self.specs = specs = [cluster_spec(job, loaded, **known) for job, loaded in points]
         if self.together is None:
             return specs[0]
         return together(self.together.name, self.together.parallel, [job for job, _ in points], specs)
@@ -211,7 +213,13 @@ def _read(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Path 
     return read_pairs(e, Reading(Path.cwd(), caller, copy=copy, say=told.say))
 
 
-def _question(spec: KubernetesSpec, namespace: str, follows: bool) -> Question:
+def namespace_of(facts: Facts) -> Mapping[str, str]:
+    """The annotations of the namespace."""
+    return ((facts.namespace.found or {}).get("metadata") or {}).get("annotations") or {}
+
+
+def question(spec: KubernetesSpec, namespace: str, follows: bool) -> Question:
+    """What the preflight checks ask; ``follows``: the run's log will be read, too."""
     from ..backends.kubernetes.submit.facts import Question
 
     verbs = ("submit", *(["submit --queue"] if spec.queue else []), *(["ps", "logs"] if follows else []))

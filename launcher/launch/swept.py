@@ -55,11 +55,13 @@ class Swept:
         while starter is not None and starter.alive:
             time.sleep(_TICK)
 
-    def resume_there(self) -> list[str]:
-        """Starts the runs on a cluster that are over and not done again; returns their names.
+    def resume_there(self, say: Callable[[str], None]) -> list[str]:
+        """Starts the runs on a cluster that are over and not done again; returns their names. ``say`` is told what is checked.
 
         Raises UsageError while other points of the same Job run: it can only be started again as a whole.
         """
+        from .resume import starter
+
         states = [(where, run, where.status(run)) for where, run, _ in self.runs]
         begun = [(where, run) for where, run, now in states if now.is_over and now.state != "done"]
         busy = {_owner(run) for _, run, now in states if not now.is_over}
@@ -68,7 +70,7 @@ class Swept:
                 raise UsageError(
                     f"{self.name} still runs; resume it when it has ended, or stop it with: launcher stop {self.name}"
                 )
-            where.resume(owner)
+            starter(where, owner, say)()
         return [run.name for _, run in begun]
 
     def explained(self) -> list[tuple[Point, str, Explained | None]]:

@@ -20,6 +20,7 @@ from ..redact import REDACTOR
 LINKS: Final = ("logs", "logs_tensorboard", "run.json")  # beside runs/, to the run that was started last; see also publish
 STAGING: Final = ".saving"  # in a run's folder: the checkpoint that is being written
 ASIDE: Final = ".adapter"  # likewise the adapter
+EXCEEDED: Final = "exceeded its memory limit (launch.memory)"
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -132,6 +133,18 @@ class RunDir:
         """The file in which a rank notes its end: {"code": int, "sentence": str, "time": float}."""
         return self.attempt(attempt) / f"rank-{rank}.exit.json"
 
+    def memory_note(self, attempt: int) -> Path:
+        """The file in which the entry of a pod notes that little memory is left: {"used": bytes, "limit": bytes}."""
+        return self.attempt(attempt) / f"memory-{self.node}.json"
+
+    def killed_silently(self, attempt: Mapping[str, Any]) -> str:
+        """How an attempt of this node ended that was killed before it could say so, by what it noted before."""
+        try:
+            note = self.memory_note(int(attempt["number"])).read_text(encoding="utf-8")
+        except OSError:
+            note = None
+        return killed_silently(attempt, note)
+
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first; they are renamed into place, so every folder with such a name is complete."""
         found = [p for p in self.path.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
@@ -239,6 +252,17 @@ class RunDir:
         record = {**self.read_record(), **fields}
         write_whole(self.record, _dumps(record))
         return record
+
+
+def killed_silently(attempt: Mapping[str, Any], memory_note: str | None) -> str:
+    """The sentence for an attempt in a pod that was killed before it could say why. ``memory_note``: the text of its note."""
+    host = attempt.get("host")
+    where = f"{attempt.get('pod') or 'its pod'}{f' on {host}' if host else ''}"
+    with suppress(ValueError, KeyError, TypeError):
+        memory = json.loads(memory_note or "")
+        used, limit = (f"{memory[key] / 2**30:.1f}" for key in ("used", "limit"))
+        return f"{where} was killed without a message when it used {used} of {limit} GiB: it probably {EXCEEDED}"
+    return f"{where} was killed without a message (SIGKILL), or lost with its node"
 
 
 def find_runs(roots: list[Path]) -> list[RunDir]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final
 
 from .evidence import Condition, Container, Evidence, Explanation, Pod
-from .gang import is_of_a_peer, order
+from .gang import ended_at, is_of_a_peer, order
 from .lines import CREDENTIAL, LESS_MEMORY, NETWORK, error_in, in_lines, onward
 from .resuming import resuming
 from .waiting import not_created, refusal
@@ -25,6 +26,8 @@ _CODES: Final = {
 }  # fmt: skip
 
 
+ANOTHER: Final = "exists already, with another experiment"
+_TWO_WAYS: Final = "resume the earlier one with: launcher resume RUN, or submit again with another --name"
 _NO_SHORTAGE: Final = "no memory shortage was seen"
 _WHO_KILLED: Final = "find out who killed it: a person, a batch system, or a limit of the machine"
 
@@ -37,8 +40,12 @@ def ended(seen: Evidence) -> Explanation:
 
 
 def restarted(seen: Evidence) -> Explanation | None:
-    """Why the last attempt of a run ended that was restarted."""
-    return next((why for pod in seen.failed[:1] if (why := _of_pod(seen, pod)) is not None), None)
+    """Why the last attempt of a run ended that was restarted: of the last failed pod of each node, the one that fell first."""
+    last: dict[int, Pod] = {}
+    for pod in seen.failed:
+        last.setdefault(pod.index or 0, pod)
+    newest = max((pod.created for pod in last.values()), default="")  # a pod that ended before is of an earlier attempt
+    return _first(seen, [pod for pod in last.values() if not ended_at(pod) or ended_at(pod) >= newest])
 
 
 def leaving(seen: Evidence) -> Explanation | None:
@@ -65,7 +72,11 @@ def _stopped(seen: Evidence) -> Explanation | None:
 
 def _of_pods(seen: Evidence) -> Explanation | None:
     """The cause among the last pods: a pod that reports one comes before pods that only fell with it."""
-    failed = [pod for pod in seen.newest if pod.phase == "Failed"] or seen.failed[: seen.nodes]
+    return _first(seen, [pod for pod in seen.newest if pod.phase == "Failed"] or seen.failed[: seen.nodes])
+
+
+def _first(seen: Evidence, failed: list[Pod]) -> Explanation | None:
+    """Why the first pod of a gang failed; None if none shows that."""
     said = [(pod, why) for pod in failed if (why := _of_pod(seen, pod)) is not None]
     if not said:
         return None
@@ -95,7 +106,10 @@ def _of_container(seen: Evidence, pod: Pod, container: Container) -> Explanation
         return Explanation("killed", f"{where} was killed from outside (SIGKILL, exit code 137)", _WHO_KILLED)
     printed = seen.lines if seen.lines_of in (None, pod.name) else ()
     tail = () if said else tuple(container.message.splitlines())
-    return of_code(seen, code, sentence, (*printed, *tail), pod=pod.name)
+    why = of_code(seen, code, sentence, (*printed, *tail), pod=pod.name)
+    if code == 137 and seen.nodes > 1:  # which one of them it was
+        return replace(why, sentence=f"{pod.name}{f' on {pod.host}' if pod.host else ''}: {why.sentence}")
+    return why
 
 
 def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...], pod: str | None = None) -> Explanation:
@@ -103,6 +117,10 @@ def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...], po
     first = sentence.strip().splitlines()[0].strip() if sentence.strip() else ""
     if code in _CODES:
         cause, meaning, suggestion = _CODES[code]
+        if ANOTHER in first:
+            return Explanation(
+                "name", first, f"remove this one with: launcher rm {seen.run}; then {_TWO_WAYS.replace('RUN', seen.run)}"
+            )
         detail = re.sub(r"^out of memory: .*?\((.*)\)$", r"\1", first)
         if not detail.startswith(meaning) and "cannot be reached" not in detail:
             detail = f"{meaning}: {detail}".replace(f"{meaning}: out of memory", meaning) if detail else meaning
@@ -237,6 +255,10 @@ def _of_record(seen: Evidence) -> Explanation:
     if seen.state == "lost":
         gone = "its Job was deleted" if seen.backend == "kubernetes" else "its process ended without a message"
         return Explanation("lost", f"{seen.run} is lost: {sentence or gone}", resuming(seen))
+    if "it probably exceeded its memory limit" in sentence:
+        return replace(out_of_memory(seen, seen.run), sentence=sentence)
+    if "was killed without a message" in sentence:
+        return Explanation("killed", sentence, _WHO_KILLED)
     if re.search(r"the kernel killed it: the memory of launch\.memory|exceeded its memory limit", sentence):
         return out_of_memory(seen, seen.run)
     return of_code(seen, seen.exit_code or 1, sentence, seen.lines)

@@ -23,7 +23,7 @@ def is_of_a_peer(text: str) -> bool:
     return _OF_A_PEER.search(text) is not None
 
 
-def ended(pod: Pod) -> str:
+def ended_at(pod: Pod) -> str:
     """When the container of ``pod`` ended, UTC in ISO form; empty if unknown."""
     return pod.container.ended if pod.container is not None else ""
 
@@ -34,13 +34,13 @@ def order(pod: Pod, cause: str, others: list[tuple[Pod, str]]) -> tuple[int, str
     A pod with a cause of its own comes before those that were killed or failed without one; a rank that waited for others until a
     timeout comes before these only if it ended before; one that lost a peer comes after both, and one that was stopped is last.
     """
-    at = ended(pod)
+    at = ended_at(pod)
     if cause in ("peer", "stopped"):
         return 3 if cause == "peer" else 4, at
     if cause in ("failed", "killed"):
         return 1, at
     if cause in _WAITED:
-        fell = [ended(other) for other, why in others if why in ("failed", "killed")]
+        fell = [ended_at(other) for other, why in others if why in ("failed", "killed")]
         return (0 if all(_is_before(at, one) for one in fell) else 2), at
     return 0, at
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from launcher.backends.kubernetes.follow.run import ClusterRun
+from launcher.runs.run_dir import RunDir
+from trainer.processes.entrypoint import next_attempt, write_start
+from trainer.processes.pod import arrive
 
 from . import ClusterApi, controllers
 
@@ -124,6 +131,29 @@ def reader(api: ClusterApi, root: Path, name: str = "reader-1") -> Path:
     folder = root / "dpo" / "runs" / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def arrived(api: ClusterApi, root: Path, job: str, *, host: str = "node-1") -> RunDir:
+    """What the first pod of a Job that was submitted does when it starts: the run's folder on the claim, and an attempt."""
+    config, run = api.objects.get("configmaps", job)["data"], ClusterRun.of(api.objects.get("jobs", job))
+    folder = RunDir(root / run.path.relative_to("/"))
+    with tempfile.TemporaryDirectory() as mounted:
+        for name, text in config.items():
+            (Path(mounted) / name).write_text(text)
+        arrive(folder, Path(mounted), lambda: False)
+    with _named(DPO_POD=f"{job}-0-x7k2p", DPO_HOST=host):
+        write_start(folder, next_attempt(folder))
+    return folder
+
+
+@contextmanager
+def _named(**env: str) -> Iterator[None]:
+    os.environ.update(env)
+    try:
+        yield
+    finally:
+        for name in env:
+            del os.environ[name]
 
 
 def archived(folder: Path, name: str, **files: str) -> Path:

@@ -173,7 +173,8 @@ class Store:
         before, self._objects[key] = self._objects.get(key), obj
         self._tell(Change(self.version, key[0], before, obj, obj))
         owners = obj["metadata"].get("ownerReferences") or []
-        if owners and not any(self._has_uid(owner["uid"]) for owner in owners):
+        is_ending = self.is_graceful and "deletionTimestamp" in obj["metadata"]  # a pod outlives its Job while it ends
+        if owners and not is_ending and not any(self._has_uid(owner["uid"]) for owner in owners):
             self._remove(key)  # the collector's, which waits for nobody here
         return copy.deepcopy(obj)
 

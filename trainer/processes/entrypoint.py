@@ -38,8 +38,9 @@ from .ending import how_it_failed
 from .kills import Kills, killed, memory_used
 from .meeting import mark_of, meet, own_address
 from .notify import HURRY, PATIENCE, notify_name, tell_end
-from .pod import FirstNode, arrive, is_done, last_words, take_back
+from .pod import FirstNode, arrive, is_done, itself, last_words, take_back
 from .relay import Relay
+from .tight import Tight, silent
 
 # What torchrun prints when the nodes do not meet.
 _WAITED = re.compile(r"after (?P<seconds>\d+) seconds waiting for clients\. (?P<came>\d+)/(?P<all>\d+) clients joined")
@@ -129,9 +130,10 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
     before = Kills.now()
     reserve(run.attempt(number))
     command = _torchrun(run, nodes, nproc, node)
-    first = FirstNode(run, number)
+    first, tight = FirstNode(run, number), Tight(run, number)
 
     def meanwhile() -> None:
+        tight.look()
         if relay is not None:
             relay.copy()
         if first.is_lost() and not children.stop_wanted:
@@ -244,7 +246,8 @@ def write_start(run: RunDir, number: int) -> None:
     """Records this process and its attempt ``number`` in the run's record."""
     process = Process.of(os.getpid())
     assert process is not None, "this process lives"
-    attempts = [*run.closed_attempts(), {"number": number, "started": _now(), "ended": None, "exit_code": None}]
+    begun = {"number": number, "started": _now(), "ended": None, "exit_code": None, **itself()}
+    attempts = [*(silent(run, one) for one in run.closed_attempts()), begun]
     run.update_record(process=process.record(), attempts=attempts, outcome={"state": "running"})
 
 
@@ -253,9 +256,15 @@ def write_end(run: RunDir, ending: Ending) -> None:
     ended = _now()
     *earlier, last = run.read_record()["attempts"]
     run.update_record(
-        attempts=[*earlier, {**last, "ended": ended, "exit_code": ending.code}],
+        attempts=[*earlier, {**last, "ended": ended, "exit_code": ending.code, **_told(ending)}],
         outcome={"state": ending.state, "exit_code": ending.code, "sentence": ending.sentence, "ended": ended},
     )
+
+
+def _told(ending: Ending) -> dict[str, Any]:
+    """How an attempt ended, in words that outlive the next one, and the pod."""
+    falls = {"is_consequence": True} if ending.is_consequence else {}
+    return {"state": ending.state, "sentence": ending.sentence, **falls}
 
 
 def write_report(run: RunDir) -> None:

@@ -22,7 +22,7 @@ class Kills:
 
     @classmethod
     def now(cls) -> Self:
-        return cls(_count(_group("memory.events", "memory.oom_control")), _count(Path("/proc/vmstat")))
+        return cls(_count(group_file("memory.events", "memory.oom_control")), _count(Path("/proc/vmstat")))
 
     def since(self, before: Kills) -> bool | None:
         """Whether memory ran out after ``before``; None where no counter can be read.
@@ -54,13 +54,13 @@ def memory_used() -> str:
 def _memory() -> int:
     """Bytes that this process's control group may use, or those of the machine."""
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = _group("memory.max", "memory.limit_in_bytes")
+    limit = group_file("memory.max", "memory.limit_in_bytes")
     with suppress(OSError, ValueError):  # "max"
         return min(most, int(limit.read_text())) if limit is not None else most
     return most
 
 
-def _group(second: str, first: str) -> Path | None:
+def group_file(second: str, first: str) -> Path | None:
     """A file of this process's control group, by its name in the second version of control groups and in the first."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()

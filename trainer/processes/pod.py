@@ -90,6 +90,12 @@ def last_words(code: int, sentence: str, state: str, *, is_consequence: bool = F
     _leave(line)
 
 
+def itself() -> dict[str, str]:
+    """The names of this pod and of its machine, for the record of an attempt; empty outside of a cluster."""
+    names = {"pod": os.environ.get("DPO_POD", ""), "host": os.environ.get("DPO_HOST", "")}
+    return {key: name for key, name in names.items() if name}
+
+
 def take_back() -> None:
     """Empties the termination message: the entry continues."""
     _leave(b"")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -29,7 +29,9 @@ from .follow.logs import pod_log, shown
 from .follow.pods import has_started, newest
 from .follow.point import part_of, pod_in
 from .follow.ranklog import RankLog
+from .follow.removal import removed
 from .follow.run import ClusterRun
+from .follow.stored import KILLED, Stored, ended_by_folder, stored_runs
 from .follow.view import Outage, View
 from .render.pod import CONTAINER
 
@@ -49,6 +51,11 @@ class Kubernetes:
     def runs(self, namespace: str, *, with_pods: bool = True) -> list[Listed]:
         """Every run that has a Job or a JobSet, newest first."""
         return listed(self.cluster, namespace, with_pods=with_pods)
+
+    def gone(self, namespace: str, there: Sequence[ClusterRun]) -> list[Stored]:
+        """Every run of the claim whose Job is deleted, newest first: those that are not among ``there``. Raises NoReader."""
+        folders = {run.folder for run in there}
+        return [one for one in stored_runs(Archive(self.cluster, namespace)) if one.run.folder not in folders]
 
     def archived(self, name: str, namespaces: Sequence[str]) -> ClusterRun | None:
         """The run with exactly this name, whose Job is deleted but whose folder a reader pod can read."""
@@ -81,13 +88,16 @@ class Kubernetes:
 
     def status(self, run: ClusterRun) -> Status:
         """The run's state. If its Job is deleted: as last seen, or as its record says."""
-        obj = self.object(run)
+        obj, pods = self.object(run), self.pods(run)
         if obj is not None:
-            return state.state(obj, self.pods(run), run.nodes)
+            return state.state(obj, pods, run.nodes)
+        if (ending := state.outlived(pods)) is not None:
+            return ending
         if run.name in self._last:
             return self._last[run.name]
-        said = archives.said(self.record(run))
-        return said or Status("lost", 137, "its Job was deleted before it recorded how it ended")
+        with suppress(NoReader, ApiError):
+            return ended_by_folder(self.archive(run), run)
+        return Status("lost", KILLED, f"its {run.kind} was deleted")
 
     def follow(self, run: ClusterRun, rank: int | None = 0, begin: int = 0) -> Iterator[str]:
         """A rank's log, or that of all ranks with prefixes, to the run's end; ``begin``: from ``mark``."""
@@ -189,8 +199,10 @@ class Kubernetes:
         _check_whole(run, "stop")
         obj = self.object(run)
         before = self.status(run)
-        if obj is None or before.is_over:
+        if before.is_over or (obj is None and not now):
             return before
+        if obj is None:  # pods that outlive it, for example on a node that does not answer
+            return self._killed(run)
         at = datetime.now(UTC).isoformat(timespec="seconds")
         annotations = {state.STOPPED: state.stop_time(obj) or at} | ({state.ABORTED: at} if now else {})
         if state.queue_of(obj) is None:
@@ -199,8 +211,10 @@ class Kubernetes:
             # Kueue would admit a suspended Job again. The run's folder stays.
             self.cluster.patch(run.place, {"metadata": {"annotations": annotations}})
             self.cluster.delete(run.place, propagation="Foreground")
-        if not now:
-            return before
+        return self._killed(run) if now else before
+
+    def _killed(self, run: ClusterRun) -> Status:
+        """Deletes the run's pods at once, and returns its state when none is left."""
         for pod in self.pods(run):
             self.cluster.delete(f"/api/v1/namespaces/{run.namespace}/pods/{pod.name}", grace=0)
         self._last[run.name] = Status("aborted", 130, "killed on request")
@@ -222,17 +236,27 @@ class Kubernetes:
                 view.check()
             self._last[run.name] = view.status()
 
-    def resume(self, run: ClusterRun) -> None:
-        """Starts a run that is over again, in its own folder; raises UsageError if its object is deleted, and as ``stop``."""
+    def resume(self, run: ClusterRun) -> ClusterRun:
+        """Starts a run that is over again, in its own folder, and returns it as it is then; raises UsageError as ``stop``.
+
+        Its Job exists: one that is deleted is made again from the run's folder, see ``launch.rebuilt``.
+        """
         _check_whole(run, "resume")
         obj = self.object(run)
         if obj is None:
-            raise UsageError(
-                f"{run.name}: its {run.kind} was deleted and cannot be started again, but its folder is kept\n"
-                f"    hint:     resume it from its newest checkpoint with: launcher submit {run.key} --name {run.name}"
-            )
+            raise LauncherError(f"{run.name}: its {run.kind} was deleted just now; retry with: launcher resume {run.name}")
         start_again(self.cluster, run, obj)
         self._last.pop(run.name, None)
+        return replace(run, uid=str((self.object(run) or obj)["metadata"]["uid"]))
+
+    def forget(self, run: ClusterRun) -> None:
+        """The run was created again: how it was last seen is no longer true."""
+        self._last.pop(run.name, None)
+
+    def remove(self, run: ClusterRun) -> list[str]:
+        """Deletes the Job of a run that is over, and all that belongs to it; returns the kinds and names. Its folder stays."""
+        _check_whole(run, "rm")
+        return removed(self.cluster, run)
 
     def attach(self, run: ClusterRun, node: int, command: Sequence[str], *, tty: bool) -> Attached:
         """A command inside the pod of the run's ``node``; raises as ``follow.attach``."""

@@ -97,7 +97,7 @@ def test_a_sweep_is_found_stopped_and_resumed_by_its_name(api: ClusterApi) -> No
         True,
         True,
     ]
-    assert sorted(found.resume_there()) == ["grid-2", "grid-3"]
+    assert sorted(found.resume_there(lambda _: None)) == ["grid-2", "grid-3"]
     assert [api.objects.get("jobs", name)["spec"].get("suspend") for name in ("grid-2", "grid-3")] == [False, False]
     (_, run) = find("grid-2", cluster=True, namespace=None)  # type: ignore[misc]
     assert run.name == "grid-2"
@@ -198,7 +198,7 @@ def test_the_next_point_starts_when_one_is_over_and_a_point_that_failed_stops_no
     assert "".join(found.log(follow=True)) == ("grid-1  beta=0.05  failed\ngrid-2  beta=0.1  done\ngrid-3  beta=0.2  done\n")
     ((point, name, why),) = found.explained()
     assert (point.number, name, why.why.sentence if why else None) == (1, "grid-1", "out of memory on the device: no room")
-    assert found.resume_there() == ["grid-1"]
+    assert found.resume_there(lambda _: None) == ["grid-1"]
     again = api.objects.get("jobs", "grid")
     assert again["metadata"]["uid"] != before, "a Job that ended is created again: a point that is done ends at once"
     owners = {one["metadata"]["ownerReferences"][0]["uid"] for one in api.objects.list("configmaps")}
@@ -218,7 +218,7 @@ def test_a_sweep_in_one_job_is_stopped_and_resumed_as_a_whole(api: ClusterApi) -
     found.stop(now=False, say=lambda _: None, warn=lambda _: None)
     assert api.objects.get("jobs", "grid")["spec"]["suspend"] is True
     assert [state for _, state in states()] == ["stopped", "stopped", "stopped"]
-    assert found.resume_there() == ["grid-1", "grid-2", "grid-3"]
+    assert found.resume_there(lambda _: None) == ["grid-1", "grid-2", "grid-3"]
     assert api.objects.get("jobs", "grid")["spec"]["suspend"] is False
     assert [state for _, state in states()] == ["running", "running", "starting"]
 

@@ -277,3 +277,20 @@ def test_a_node_that_fell_with_another_one_says_it_by_a_mark():
         "big-0-aaaaa ended with exit code 1: ValueError: no such layer"
     )
     assert explain(seen("failed", nodes=2, pods=(fell,))).cause == "peer"
+
+
+def test_a_run_that_trains_again_names_the_pod_that_was_killed_and_not_the_peer_that_ended_after_it():
+    killed = failed(137, METRIC, name="big-1-bbbbb", index=1, host="gpu-2", created="2026-11-24T11:00:00Z")
+    at = Container("terminated", "Error", last_word(1, "rank 1 is gone: no heartbeat for 60 s"), 1, "2026-11-24T12:00:09Z")
+    fell = Pod("big-0-aaaaa", "Failed", 0, container=at, created="2026-11-24T11:00:00Z")
+    again = [Pod(f"big-{n}-c", "Running", n, container=Container("running"), created="2026-11-24T12:00:20Z") for n in (0, 1)]
+    found = explain(seen("running", nodes=2, pods=(killed, fell, *again), step=3))
+    assert found.sentence == (
+        "big runs: step 3; restarted once: big-1-bbbbb on gpu-2 was killed from outside (SIGKILL, exit code 137)"
+    )
+
+
+def test_of_several_nodes_the_one_whose_rank_was_killed_is_named():
+    words = "a rank was killed (SIGKILL) by somebody or by the system: no memory shortage was seen"
+    killed = failed(137, last_word(137, words), name="big-1-bbbbb", index=1, host="gpu-2")
+    assert explain(seen("failed", nodes=2, pods=(killed,))).sentence == f"big-1-bbbbb on gpu-2: {words}"

@@ -157,6 +157,22 @@ def test_the_first_node_makes_the_folder_and_says_all_that_its_rank_says(pod: Po
     assert (pod.run.shelf / "run.json").resolve() == pod.run.record.resolve()
 
 
+def test_the_record_keeps_in_which_pod_on_which_node_and_how_every_attempt_ended(pod: Pod) -> None:
+    first = pod.start(FAKE_RANKS="deaf", FAKE_STEPS="1", DPO_POD="r-0-aaaaa", DPO_HOST="gpu-1")
+    wait_for(lambda: pod.run.rank_log(0).exists())
+    kill(None, first.pid)
+    end(first)
+    assert pod.finish(FAKE_RANKS="45", DPO_POD="r-0-bbbbb", DPO_HOST="gpu-2")[0] == 45
+    one, two = pod.run.read_record()["attempts"]
+    kept = ("pod", "host", "exit_code", "state", "sentence")
+    assert [one[key] for key in kept] == [
+        "r-0-aaaaa", "gpu-1", 137, "failed",
+        "r-0-aaaaa on gpu-1 was killed without a message (SIGKILL), or lost with its node",
+    ]  # fmt: skip
+    assert [two[key] for key in kept] == ["r-0-bbbbb", "gpu-2", 45, "failed", "rank 0 says 45"]
+    assert one["started"] <= one["ended"] <= two["started"] <= two["ended"]
+
+
 def test_a_burst_of_lines_before_the_end_is_said_to_its_last(pod: Pod) -> None:
     _, out = pod.finish(FAKE_STEPS="20000", FAKE_PAUSE="0")
     assert [json.loads(line.removeprefix("[rank 0] "))["step"] for line in out[1:-1]] == list(range(1, 20001))

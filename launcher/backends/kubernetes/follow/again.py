@@ -44,7 +44,7 @@ def start_again(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> No
     except LauncherError as error:
         raise LauncherError(
             f"{run.name}: its {run.kind} was deleted, and cannot be created again: {error}\n"
-            f"    hint:     its folder is kept; resume it with: launcher submit {run.key} --name {run.name}"
+            f"    hint:     its folder is kept; retry with: launcher resume {run.name}"
         ) from error
     for path, reference in owned:
         cluster.patch(path, {"metadata": {"ownerReferences": [{**reference, "uid": made["metadata"]["uid"]}]}})

@@ -114,26 +114,39 @@ class Archive:
         paths = (self.output(command) or b"").decode("utf-8", "replace").splitlines()
         if not paths:
             return None
-        run = ClusterRun(name, self.namespace, "", "Job", "-", "-", 1, PurePosixPath(paths[0]).parent, "", "")
-        return described(run, self.record(run))
+        folder = PurePosixPath(paths[0]).parent
+        return run_of(self.namespace, folder, self.record(run_of(self.namespace, folder, {})))
 
     def _names(self, folder: PurePosixPath) -> list[str]:
         return (self.output(["ls", "-1", str(folder)]) or b"").decode("utf-8", "replace").splitlines()
 
 
-def described(run: ClusterRun, record: Mapping[str, Any]) -> ClusterRun:
-    """``run``, completed from its record."""
-    from dataclasses import replace
+def run_of(namespace: str, folder: PurePosixPath, record: Mapping[str, Any]) -> ClusterRun:
+    """The run of a folder, relative to the claim, as its Job or JobSet described it, which is deleted."""
+    from ....runs.known import pairs_a_step
 
-    experiment = record.get("experiment") or {}
-    launch = experiment.get("launch") or {}
-    return replace(
-        run,
-        key=str(record.get("key", run.key)),
-        experiment_id=str(record.get("experiment_id", run.experiment_id)),
-        nodes=int(launch.get("nodes") or run.nodes),
-        user=record.get("user") or run.user,
-        created=str(record.get("created", run.created)),
+    cluster, sweep = record.get("cluster") or {}, record.get("sweep") or {}
+    launch = (record.get("experiment") or {}).get("launch") or {}
+    nodes, gpus = int(launch.get("nodes") or 1), launch.get("gpus")
+    ranks = (record.get("hardware") or {}).get("ranks") or nodes * max(1, gpus if isinstance(gpus, int) else 1)
+    return ClusterRun(
+        name=folder.name,
+        namespace=namespace,
+        job=str(cluster.get("object") or ""),
+        kind=str(cluster.get("kind") or "Job"),
+        key=str(record.get("key", "-")),
+        experiment_id=str(record.get("experiment_id", "-")),
+        nodes=nodes,
+        folder=folder,
+        created=str(record.get("created", "")),
+        uid="",
+        world=int(ranks),
+        global_batch=pairs_a_step(record),
+        user=record.get("user"),
+        image=record.get("image"),
+        sweep=sweep.get("name"),
+        point=sweep.get("point"),
+        settings=tuple(sweep.get("settings") or ()),
     )
 
 

@@ -16,12 +16,12 @@ from ....why.resources import gpus_in
 from ... import Status
 from ..api.cluster import ApiError, Cluster, ExecError
 from ..render.pod import CONTAINER
-from . import archive as archives
 from . import state
 from .archive import Archive, NoReader
 from .pods import conditions_of, has_started, newest
 from .point import part_of, pod_in
 from .run import ClusterRun
+from .stored import ended_by_folder
 
 _LINES: Final = 200  # at the end of a log
 _ASKED: Final = 8  # unhealthy pods whose events are read
@@ -39,7 +39,8 @@ def gather(cluster: Cluster, run: ClusterRun) -> Evidence:
     obj = look.object()
     raw = look.pods() if run.job else []
     pods = tuple(_pod(run, one) for one in raw)
-    known = state.state(obj, [pod_in(run, one) for one in raw], run.nodes) if obj is not None else look.recorded()
+    mine = [pod_in(run, one) for one in raw]
+    known = state.state(obj, mine, run.nodes) if obj is not None else state.outlived(mine) or look.recorded()
     template = _template(obj) if obj is not None else {}
     containers: list[Mapping[str, Any]] = template.get("containers") or []
     container = next((one for one in containers if one.get("name") == CONTAINER), dict[str, Any]())
@@ -127,10 +128,8 @@ class _Look:
     def recorded(self) -> Status:
         """The state of a run whose Job is deleted."""
         with self._allowed("the run's folder"):
-            said = archives.said(Archive(self.cluster, self.run.namespace).record(self.run))
-            if said is not None:
-                return said
-        return Status("lost", 137, "its Job was deleted")
+            return ended_by_folder(Archive(self.cluster, self.run.namespace), self.run)
+        return Status("lost", 137, f"its {self.run.kind} was deleted")
 
     def checkpoints(self) -> tuple[str, ...] | None:
         """Those of a run that is over; None where nothing can read its folder."""

@@ -118,6 +118,12 @@ def gone(pods: Sequence[Pod]) -> Status:
     return Status(end.state, end.code, end.sentence)
 
 
+def outlived(pods: Sequence[Pod]) -> Status | None:
+    """The state of a run whose Job is deleted while some of its pods still end; None if none does."""
+    alive = [pod for pod in pods if not has_ended(pod)]
+    return Status("stopping", None, "its Job was deleted; its pods are ending") if alive else None
+
+
 def ended_at(obj: Mapping[str, Any]) -> str | None:
     """When the run ended, UTC in ISO form; None if it has not, or if that is unknown."""
     status = obj.get("status") or {}

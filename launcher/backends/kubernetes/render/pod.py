@@ -28,6 +28,11 @@ SECRETS: Final = "/dpo/secrets"  # not below /run/secrets, where the cluster and
 TERMINATION_LOG: Final = "/dev/termination-log"
 # Autoscalers that empty a node move its pods; a moved run starts again from its checkpoint.
 ANNOTATIONS: Final = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+# Which pod an attempt ran in, and on which node: the entry notes it in the run's record, where it outlives the pod.
+_ITSELF: Final = tuple(
+    {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+    for name, path in (("DPO_POD", "metadata.name"), ("DPO_HOST", "spec.nodeName"))
+)
 _RATE: Final = 200e6  # bytes per second that a volume of a cluster is assumed to write
 _GRACE: Final = {False: 120, True: 600}  # seconds, by full_finetuning, if the model's sizes are unknown
 _SHORTEST_GRACE: Final = 120
@@ -112,7 +117,7 @@ def _container(job: Job, contents: Contents, resources: dict[str, Any], mounts: 
             literal(one) for one in (*job.command, contents.folder)
         ],  # the image's entry point is tini, which stays process 1
         "workingDir": HOME,
-        "env": [{"name": key, "value": literal(value)} for key, value in sorted(contents.env.items())],
+        "env": [*({"name": key, "value": literal(value)} for key, value in sorted(contents.env.items())), *_ITSELF],
         "resources": resources,
         "volumeMounts": mounts,
         "terminationMessagePath": TERMINATION_LOG,

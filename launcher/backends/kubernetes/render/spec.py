@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
@@ -11,12 +11,13 @@ from typing import Any
 from ....errors import ExperimentError, Mistake
 from ....experiment.kubernetes import seconds
 from ....experiment.schema import Experiment
+from ....experiment.variables import settings as passed_on
 from ....job.image import Image
 from ....job.job import Job
 from ....redact import REDACTOR
 from ....runs.run_dir import RunDir
 from ...container import container_environment, secrets_of
-from ...environment import files
+from ...environment import chosen, files
 from ...record import first_record
 from ...sizes import quantity
 from . import objects, told
@@ -256,7 +257,13 @@ def _others(
         "user": place.user,
         "image": place.image.reference,
         "code": dict(place.code),
-        "cluster": {"kind": kind, "object": named.name, "namespace": named.namespace, "claims": dict(placement.claims)},
+        "cluster": {
+            "kind": kind,
+            "object": named.name,
+            "namespace": named.namespace,
+            "claims": dict(placement.claims),
+            **_given(job, place),
+        },
     }
     if kind == "Job":
         yield objects.service(named)
@@ -264,6 +271,16 @@ def _others(
     yield objects.config_map(named, {**texts, objects.RECORD: objects.to_json(REDACTOR.value(record))})
     if placement.contents:
         yield objects.data_map(named, placement.contents)
+
+
+def _given(job: Job, place: Place) -> dict[str, Any]:
+    """What only the machine that rendered knew, so that any other can create the pods again: its variables, the names of its
+    secrets, and the numbers of the model's weights."""
+    return {
+        "environment": passed_on(job.experiment, place.caller) | chosen(job, place.caller),
+        "secrets": list(secrets_of(job, place.caller)),
+        "weights": asdict(place.sizes),
+    }
 
 
 def _environment(job: Job, place: Place, first: str, folder: str, grace: int, *, has_secrets: bool) -> dict[str, str]:

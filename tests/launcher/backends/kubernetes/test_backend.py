@@ -18,7 +18,7 @@ from launcher.backends.kubernetes.follow import following, view
 from launcher.backends.kubernetes.follow import logs as pod_logs
 from launcher.backends.kubernetes.follow.evidence import explain
 from launcher.backends.kubernetes.follow.run import ClusterRun
-from launcher.errors import LauncherError, UsageError
+from launcher.errors import LauncherError
 from tests.cluster_api import ClusterApi, controllers
 from tests.cluster_api.played import Played, archived, reader
 
@@ -421,7 +421,7 @@ def test_a_run_in_a_queue_of_kueue_is_stopped_by_deleting_its_job(cluster_api, k
     assert cluster_api.objects.find("jobs", "first") is None
     (request,) = cluster_api.asked("DELETE", "/jobs/first")
     assert request.body["propagationPolicy"] == "Foreground"
-    with pytest.raises(UsageError, match="launcher submit demo --name first"):
+    with pytest.raises(LauncherError, match="was deleted just now; retry with: launcher resume first"):
         kubernetes.resume(run)
 
 

@@ -22,7 +22,7 @@ KUBECTL = Path(sys.executable).with_name("kubectl")
 
 
 def env(spec: KubernetesSpec) -> dict[str, str]:
-    return {one["name"]: one["value"] for one in spec.container["env"]}
+    return {one["name"]: one["value"] for one in spec.container["env"] if "value" in one}
 
 
 def config(spec: KubernetesSpec) -> dict[str, Any]:

@@ -1,0 +1,40 @@
+"""Removing what a run left on a cluster: its Job and what belongs to it. Its folder on the claim stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..backends.kubernetes.backend import Kubernetes
+    from ..backends.kubernetes.follow.run import ClusterRun
+
+
+def remove(name: str, *, cluster: bool, namespace: str | None) -> Iterator[str]:
+    """One line for each run that ``name`` means, once its objects are removed.
+
+    Raises UsageError for a run that is not over, or that is on this machine.
+    """
+    from ..backends.finding import on_cluster
+    from .swept import Swept, find
+
+    found = find(name, cluster=cluster, namespace=namespace)
+    pairs = [(where, run) for where, run, _ in found.runs] if isinstance(found, Swept) else [found]
+    owners = {getattr(run, "owner", run): where for where, run in pairs}
+    for run, where in owners.items():
+        if on_cluster(where, run) is None:
+            raise UsageError(f"{run.name} is on this machine and has no Job; its folder is {run.path}")
+        if not (now := where.status(run)).is_over:
+            raise UsageError(f"{run.name} is {now.state}; stop it first with: launcher stop {run.name}")
+    for run, where in owners.items():
+        yield _removed(where, run)
+
+
+def _removed(where: Kubernetes, run: ClusterRun) -> str:
+    objects = where.remove(run)
+    kept = f"its folder {run.path} stays" if run.sweep != run.name else "the folders of its runs stay"
+    if not objects:
+        return f"{run.name}: nothing to remove; {kept}"
+    return f"{run.name}: removed {', '.join(objects)}; {kept}"
