@@ -41,6 +41,7 @@ bench: $(VENV)/dev.stamp ## measure: JSON in build/bench, a table on the termina
 	$(BIN)/python -m tests.benchmarks.parallel
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python -m tests.benchmarks.sheets
+	$(BIN)/python -m tests.benchmarks.rows
 	$(BIN)/python -m tests.benchmarks.upload
 	$(BIN)/python -m tests.benchmarks.kills
 	$(BIN)/python -m tests.benchmarks.submit
@@ -48,8 +49,9 @@ bench: $(VENV)/dev.stamp ## measure: JSON in build/bench, a table on the termina
 	$(BIN)/python -m tests.benchmarks.follow
 	$(BIN)/python -m tests.benchmarks.report
 
-bench-data: $(VENV)/dev.stamp ## measure a large spreadsheet, 1 GiB to S3 against bare boto3, 200 killed uploads
+bench-data: $(VENV)/dev.stamp ## measure a large spreadsheet, tables of 200,000 and 2 million rows, 1 GiB to S3, 200 killed uploads
 	$(BIN)/python -m tests.benchmarks.sheets
+	$(BIN)/python -m tests.benchmarks.rows
 	$(BIN)/python -m tests.benchmarks.upload
 	$(BIN)/python -m tests.benchmarks.kills
 

@@ -8,7 +8,7 @@ import click
 
 from ..errors import UsageError
 from .options import cluster_option, json_option, namespace_option, run_argument
-from .screen import complain, facts, notices, say, this_launcher
+from .screen import facts, notices, say, this_launcher
 
 if TYPE_CHECKING:
     from ..launch.again import Compared, Repetition
@@ -54,8 +54,8 @@ def _here(found: Repetition, run_name: str | None, detach: bool) -> int:
     from .live import waiting
     from .runs import start
 
-    with waiting("reading the data"):
-        ready = found.prepare(run_name, complain)
+    with waiting("reading the data") as told:
+        ready = found.prepare(run_name, told)
     facts(ready.facts)
     notices(ready.notices)
     ready.where.prepare(ready.spec, say)

@@ -46,8 +46,10 @@ def data(
     --html writes all of it as one page: histograms, findings by rule, and pairs with the borders of their tokens.
     """
     from ..launch.surveyed import surveyed
+    from .reading import reading
 
-    found = surveyed(experiment, file=file, overrides=overrides, row=row, say=complain)
+    with reading() as told:
+        found = surveyed(experiment, file=file, overrides=overrides, row=row, say=told)
     if page is not None:
         _write_page(found, page, complain if as_json else say)
     if as_json:

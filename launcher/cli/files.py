@@ -40,8 +40,10 @@ def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...],
     if fix:
         return _fix(experiment, file, overrides, as_json=as_json)
     from ..data import checked
+    from .reading import reading
 
-    found = checked.check(experiment, file=file, overrides=overrides, say=complain)
+    with reading() as told:
+        found = checked.check(experiment, file=file, overrides=overrides, say=told)
     if tokens:
         from ..launch.checked import check_tokens
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 import click
 
 from ..runs.follow import Metric, Text, figures, is_shown, short
+from .reading import Told
 from .screen import complain, wrapped
 
 _QUIET: Final = 4.0  # seconds without a line after which a plain stream is told that the run starts
@@ -45,24 +46,27 @@ def screen() -> Screen:
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Shows ``what`` and a clock on a terminal while this lasts, elsewhere a line on standard error every few seconds."""
+def waiting(what: str) -> Iterator[Told]:
+    """Shows ``what`` and a clock on a terminal while this lasts, elsewhere a line on standard error every few seconds; and how
+    far a pass over rows is, where the value is told.
+    """
+    told = Told()
     if sys.stdout is not None and sys.stdout.isatty():
-        with _redrawn(what):
-            yield
+        with _redrawn(what, told):
+            yield told
         return
     over = threading.Event()
-    watcher = threading.Thread(target=_told, args=(what, over), daemon=True)
+    watcher = threading.Thread(target=_in_lines, args=(what, told, over), daemon=True)
     watcher.start()
     try:
-        yield
+        yield told
     finally:
         over.set()
         watcher.join()
 
 
 @contextmanager
-def _redrawn(what: str) -> Iterator[None]:
+def _redrawn(what: str, told: Told) -> Iterator[None]:
     from rich.console import Console
     from rich.live import Live as Redrawn
     from rich.text import Text as Drawn
@@ -71,16 +75,16 @@ def _redrawn(what: str) -> Iterator[None]:
 
     def line() -> Drawn:
         seconds = time.monotonic() - began
-        return Drawn(waiting_line(what, seconds, console.width, _SPIN[int(seconds * 5) % len(_SPIN)]), no_wrap=True)
+        return Drawn(waiting_line(what + told.so_far, seconds, console.width, _SPIN[int(seconds * 5) % len(_SPIN)]), no_wrap=True)
 
     with Redrawn(console=console, get_renderable=line, refresh_per_second=5, transient=True):
         yield
 
 
-def _told(what: str, over: threading.Event) -> None:
+def _in_lines(what: str, told: Told, over: threading.Event) -> None:
     began = time.monotonic()
-    while not over.wait(_QUIET):
-        complain(f"waiting: {what} ({time.monotonic() - began:.0f} s)")
+    while not over.wait(_QUIET if time.monotonic() - began < 2 * _CALM else _CALM):
+        complain(f"waiting: {what}{told.so_far} ({time.monotonic() - began:.0f} s)")
 
 
 class Plain:

@@ -47,10 +47,11 @@ def plan(
     Reads the model's config.json. Needs neither torch nor the model's weights.
     """
     from ..planning.planned import Wanted, plan_for
-    from .screen import complain
+    from .reading import reading
 
     wanted = Wanted(gpu_name, gpu_memory, gpus, nodes, parallelism, model_config)
-    found = plan_for(experiment, wanted, file=file, overrides=overrides, say=complain)
+    with reading() as told:
+        found = plan_for(experiment, wanted, file=file, overrides=overrides, say=told)
     if as_json:
         import json
 

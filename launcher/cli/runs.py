@@ -96,8 +96,8 @@ def run(
     if dry_run:
         click.echo(found.text(full=full), nl=False)
         return 0
-    with waiting("reading the model's configuration and the data"):
-        ready = prepare(found, data_of, complain)
+    with waiting("reading the model's configuration and the data") as told:
+        ready = prepare(found, data_of, told)
     facts(ready.facts)
     notices(ready.notices)
     ready.where.prepare(ready.spec, say)

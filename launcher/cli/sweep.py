@@ -51,8 +51,8 @@ def _continue(sweep: Sweep, backend: str | None, parallel: int | None, data_of: 
     from ..launch.sweeping import sweep_here
     from .live import waiting
 
-    with waiting("reading the model's configuration and the data"):
-        found = sweep_here(sweep, backend, parallel, data_of, complain)
+    with waiting("reading the model's configuration and the data") as told:
+        found = sweep_here(sweep, backend, parallel, data_of, told)
     count = len(found.slots.gpus)
     if found.first is not None:
         each = {name: fact for name, fact in found.first.facts.items() if name not in ("run", "output")}

@@ -9,6 +9,7 @@ from ..experiment.data_checks import DataChecks
 from .faults import faults, is_blank, normal, visible
 from .findings import Findings
 from .mapping import Columns, answer_of, columns_of
+from .progress import watched
 from .table import Row, Table
 
 
@@ -17,7 +18,7 @@ def check_rows(table: Table, mapping: Columns, findings: Findings) -> None:
     columns = [column for column in mapping.columns if column in table.columns]
     answers = {*columns_of(mapping.chosen), *columns_of(mapping.rejected)}
     can_compare = mapping.rejected is not None and answers.issubset(columns) and mapping.chosen != mapping.rejected
-    for row in table.rows:
+    for row in watched(table.rows, f"checking {table.name}", findings.tell):
         if _is_header(row, columns):
             findings.of_row("repeated_header", table, row.line)
             continue

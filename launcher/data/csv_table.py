@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from ..errors import Mistake
 from .layout import Record, laid_out, separator, title_mistake
 from .table import Row, Table
 
+_END = re.compile(r"\r\n|\r|\n")
 # What people take for CSV, by the first bytes of the file.
 _MAGIC = {
     b"PK\x03\x04": ("an Excel workbook or a zip archive", "save the sheet as 'CSV UTF-8'"),
@@ -100,19 +100,29 @@ def _parse(name: str, text: str, sha256: str) -> tuple[Table | None, list[Mistak
 
 def _delimiter(text: str) -> str:
     """``;``, ``|`` or a tab where only that separates the names of the header, else a comma."""
+    first = re.search(r"[^\r\n ]", text)
+    begin = first.start() if first is not None else len(text)
 
     def parts(delimiter: str) -> int:
-        lines = io.StringIO(text.lstrip("\r\n "), newline="")
-        return len(next(csv.reader(lines, delimiter=delimiter), ()))
+        return len(next(csv.reader(_lines(text, begin), delimiter=delimiter), ()))
 
     others = [delimiter for delimiter in ";\t|" if parts(delimiter) > 1]
     return others[0] if len(others) == 1 and parts(",") < 2 else ","
 
 
+def _lines(text: str, begin: int = 0) -> Iterator[str]:
+    """The lines of ``text`` from ``begin`` on, with their ends; a copy of the whole text would take 4 bytes a character."""
+    for end in _END.finditer(text, begin):
+        yield text[begin : end.end()]
+        begin = end.end()
+    if begin < len(text):
+        yield text[begin:]
+
+
 def _records(name: str, text: str, delimiter: str, mistakes: list[Mistake]) -> Iterator[tuple[int, list[str]]]:
     """(first line, cells) of every record, the header first; mistakes in quotes are added to ``mistakes``."""
-    lines = list(io.StringIO(text, newline=""))
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    lines: list[str] = []  # of all the text, where one is shown
+    reader = csv.reader(_lines(text), delimiter=delimiter, strict=True)
     has_header = False
     while True:
         line = reader.line_num + 1
@@ -121,6 +131,7 @@ def _records(name: str, text: str, delimiter: str, mistakes: list[Mistake]) -> I
         except StopIteration:
             return
         except csv.Error:
+            lines = lines or list(_lines(text))
             mistakes.append(_quote_mistake(name, lines, line, reader.line_num, delimiter))
             if reader.line_num > line or not has_header:
                 return  # a quote that ran over lines: quoted and unquoted text would be swapped from here on
@@ -138,7 +149,7 @@ def _header_mistakes(
     counts = Counter(columns[place] for place in kept)
     if all(counts[columns[place]] == 1 and columns[place].strip() for place in kept):
         return
-    lines = list(io.StringIO(text, newline=""))[line - 1 :]
+    lines = list(_lines(text))[line - 1 :]
     places = [start for start, _ in _cells("".join(lines), delimiter)]
     first: dict[str, int] = {}
     for number, (column, (down, across)) in enumerate(zip(columns, places, strict=False), 1):

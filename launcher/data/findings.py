@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ..errors import Mistake, Warned
 from ..experiment.data_checks import DataChecks
 from ..experiment.data_rules import DATA_RULES
+from .progress import Rows, nothing
 from .table import Table
 
 SHOWN = 3  # places of a finding
@@ -43,8 +44,9 @@ class _Many:
 class Findings:
     """Collects: errors one by one, in the order of the rows; the rest by rule, table and column, with counts and first places."""
 
-    def __init__(self, checks: DataChecks):
-        self._checks = checks
+    def __init__(self, checks: DataChecks, tell: Rows = nothing):
+        """``tell`` hears how far a long pass over rows is."""
+        self._checks, self.tell = checks, tell
         self.mistakes: list[Mistake] = []
         self._many: dict[tuple[str, str, str | None], _Many] = {}
 

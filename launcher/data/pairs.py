@@ -86,7 +86,7 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     wrong = settings_mistakes(experiment, mapping, tables) if is_whole else []
     prompt = choose_prompt(experiment, mapping, tables.prompts, mistakes) if is_whole and not wrong else None
     parts = [table for table in (tables.train, tables.validation) if table is not None]
-    findings = Findings(experiment.data_checks)
+    findings = Findings(experiment.data_checks, reading.rows)
     for table in parts:
         mistakes += missing_columns(table, mapping, experiment)
         check_rows(table, mapping, findings)

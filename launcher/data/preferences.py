@@ -12,6 +12,7 @@ from typing import Final
 
 from .findings import Findings
 from .pair import Pair
+from .progress import watched
 from .table import Table
 
 _PROMPT: Final = 12  # characters: an answer may well begin with "Hi" or "Yes"
@@ -29,7 +30,7 @@ def _check(role: str, table: Table, part: Sequence[Pair], trained: set[int], fin
     is_training = role == "training"
     lines, contents, opposites = array("q"), array("q"), array("q")
     repeating: set[int] = set()  # lines
-    for pair in part:
+    for pair in watched(part, f"comparing the pairs of {table.name}", findings.tell):
         content = hash((pair.user, pair.chosen, pair.rejected))
         if content in trained:
             findings.of_pair("repeated_pair" if is_training else "leaked_pair", table, pair.line, role)

@@ -16,6 +16,7 @@ from ..runs.cache import cache_root
 from ..runs.run_dir import expanded
 from ..runs.writable import DISK_FAILS
 from .formats import read_table
+from .progress import Rows, nothing
 from .sheet_table import sheet_table
 from .sheets.spreadsheet import Spreadsheet, check_same, has_copy, read_copy
 from .table import Table, Tables
@@ -44,6 +45,12 @@ class Reading:
     copy: Path | None = None
     say: Callable[[str], None] = _silent
     commit: str | None = None
+
+    @property
+    def rows(self) -> Rows:
+        """What hears how far it is: the method ``rows`` of ``say``, where it has one."""
+        found: Rows = getattr(self.say, "rows", nothing)
+        return found
 
 
 def read_tables(experiment: Experiment, reading: Reading) -> Tables:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,7 @@ from launcher.experiment.hub_data import HubData, is_remote, recorded_commit
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir, expanded, write_whole
 
-from ..output import say
+from ..output import Stage, say
 from ..processes.join import is_there
 from ..processes.waiting import AT_ONCE, Waiting
 
@@ -31,13 +31,21 @@ COPIED: Final = 256 << 20  # bytes
 
 
 def read_data(
-    experiment: Experiment, run: RunDir, *, root: Path, data_root: Path, cache: Path, first: bool, waiting: Waiting = AT_ONCE
+    experiment: Experiment,
+    run: RunDir,
+    *,
+    root: Path,
+    data_root: Path,
+    cache: Path,
+    first: bool,
+    waiting: Waiting = AT_ONCE,
+    progress: Stage | None = None,
 ) -> Pairs:
     """The pairs of every rank. The first rank downloads remote data; the others read them once it has stored them.
 
     A spreadsheet is read from the run's copy, if there is one, and a data set of the hub at the commit that the run has read
     before: they may have been changed since the run began. ``root`` is what
-    output_processed_dir lies below, ``waiting`` waits for a server that is away.
+    output_processed_dir lies below, ``waiting`` waits for a server that is away. ``progress`` is told how far it is.
     """
     is_far = experiment.spreadsheet_id is not None or is_remote(experiment.datasets_path)
     if is_far and not first:
@@ -46,7 +54,7 @@ def read_data(
             raise LauncherError(f"{run.spreadsheet}: not found on this rank; all nodes need the same run folder")
     if first and not has_copy(run.spreadsheet) and (run.path / BUNDLE).is_file():  # as a pod's ConfigMap brings it
         unpack(run.path / BUNDLE, run.spreadsheet)
-    reading = Reading(data_root, read_env(Path()) if is_far else {}, cache, run.spreadsheet, say, _commit(run))
+    reading = Reading(data_root, read_env(Path()) if is_far else {}, cache, run.spreadsheet, _Told(progress), _commit(run))
     pairs = waiting(lambda: read_pairs(experiment, reading))
     if first:
         _keep(experiment, run, root, reading, pairs)
@@ -55,6 +63,20 @@ def read_data(
     if is_far:
         _check_equal(pairs)
     return pairs
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What reading says: lines, and how far it is."""
+
+    progress: Stage | None
+
+    def __call__(self, line: str) -> None:
+        say(line)
+
+    def rows(self, done: int, total: int, what: str) -> None:
+        if self.progress is not None:
+            self.progress.at(done, total, "rows")
 
 
 def _commit(run: RunDir) -> str | None:

@@ -107,9 +107,9 @@ def prepare_inputs(rank: Rank, located: Located) -> Inputs:
 def _pairs(rank: Rank) -> Pairs:
     """The pairs; where they differ from those that the run recorded, the first rank says how."""
     roots = rank.roots
-    with stage("reading the data"):
+    with stage("reading the data") as progress:
         places = {"root": roots.run, "data_root": roots.data, "cache": roots.cache}
-        pairs = read_data(rank.experiment, rank.run, **places, first=rank.first, waiting=rank.waiting)
+        pairs = read_data(rank.experiment, rank.run, **places, first=rank.first, waiting=rank.waiting, progress=progress)
         others = check_recorded_data(rank.run, pairs)
     if rank.first:
         notices(others)
