@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python .ci/install.py $(if $(PIP_EXTRA_INDEX),--extra-index-url $(PIP_EXTRA_INDEX)) -c docker/constraints.txt
 MODEL := data/demo/qwen3-tiny
 
-.PHONY: demo test test-cluster lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak bench-image image-check image lock docs pictures trl-fields clean help
+.PHONY: demo test test-cluster fuzz lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak bench-image image-check image lock docs pictures trl-fields clean help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -23,6 +23,9 @@ test: $(VENV)/dev.stamp ## run every test that needs no GPU and no cluster
 
 test-cluster: $(VENV)/dev.stamp ## test whole runs on the cluster of KUBECONFIG (tests/cluster/README.md)
 	$(BIN)/python -m pytest tests/cluster -m cluster
+
+fuzz: $(VENV)/dev.stamp ## look for files that end in a traceback, by coverage: YAML, CSV, JSONL (SECONDS=30 each, beside each other)
+	$(BIN)/python -m tests.fuzz $(or $(SECONDS),30)
 
 lint: $(VENV)/dev.stamp ## run ruff, mypy --strict on the launcher, import contracts, and check the workflow
 	$(BIN)/ruff check .

@@ -9,18 +9,14 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from launcher.data.pairs import read_pairs
-from launcher.data.rows import Reading
-from launcher.errors import DataError, ExperimentError
-from launcher.experiment.files import load
-from launcher.experiment.schema import Experiment
+from tests.fuzz.readers import COLUMNS, READERS, RECORDS, REPOSITORY, ROWS, Read, is_read, read_as, read_prompts
+from tests.launcher.data.test_formats import workbook
 
-REPOSITORY = Path(__file__).parents[2]
 TEXTS = ("<<: *conf", "&conf ", "*demo", "- ", "\n\n", "\u200b", "\ufeff", "1e999", "null", "!!map ", "${HOME}", "'", '"""')
 BYTES = (0, 9, 10, 13, 34, 39, 44, 58, 59, 91, 123, 125, 127, 128, 255)
 ODD = (*(bytes([number]) for number in BYTES), *(text.encode() for text in TEXTS))
@@ -49,30 +45,22 @@ def mutations(original: bytes, count: int, seed: int) -> Iterator[bytes]:
         yield bytes(data)
 
 
-def load_experiment(folder: Path, data: bytes) -> None:
-    file = folder / "e.yml"
-    file.write_bytes(data)
-    load("demo", file=file)
+def originals() -> dict[str, tuple[bytes, Read]]:
+    import pyarrow as pa
+    from pyarrow import parquet
 
-
-def read_as(name: str) -> Callable[[Path, bytes], None]:
-    def read(folder: Path, data: bytes) -> None:
-        (folder / name).write_bytes(data)
-        settings = {"model_name": "m", "datasets_path": str(folder), "train_filename": name}
-        read_pairs(Experiment.parse(settings), Reading())
-
-    return read
-
-
-def originals() -> dict[str, tuple[bytes, Callable[[Path, bytes], None]]]:
-    rows = [("Where is it?", "At Linden Square.", "Somewhere, I think."), ('Say "hi", please', "hi\nthere", "no; never")]
-    records = [dict(zip(("prompt", "chosen", "rejected"), row, strict=True)) for row in rows]
-    quoted = ["prompt,chosen,rejected", *(",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in rows)]
+    quoted = [",".join(COLUMNS), *(",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in ROWS)]
+    prompts = 'name,system,user\nprompt_default,"Be brief, please.","Question: {prompt}"\nother,,{prompt}\n'
+    columns = pa.BufferOutputStream()
+    parquet.write_table(pa.Table.from_pylist(RECORDS), columns)
     return {
-        "yaml": ((REPOSITORY / "configs" / "demo.yml").read_bytes(), load_experiment),
-        "csv": ("\n".join(quoted).encode() + b"\n", read_as("t.csv")),
-        "jsonl": ("\n".join(map(json.dumps, records)).encode() + b"\n", read_as("t.jsonl")),
-        "json": (json.dumps(records, indent=1).encode(), read_as("t.json")),
+        "yaml": ((REPOSITORY / "configs" / "demo.yml").read_bytes(), READERS["yaml"]),
+        "csv": ("\n".join(quoted).encode() + b"\n", READERS["csv"]),
+        "jsonl": ("\n".join(map(json.dumps, RECORDS)).encode() + b"\n", READERS["jsonl"]),
+        "json": (json.dumps(RECORDS, indent=1).encode(), read_as("t.json")),
+        "prompts": (prompts.encode(), read_prompts),
+        "xlsx": (workbook({"Train": [COLUMNS, *ROWS]}), read_as("t.xlsx")),
+        "parquet": (columns.getvalue().to_pybytes(), read_as("t.parquet")),
     }
 
 
@@ -81,18 +69,11 @@ def tried(kind: str, count: int, seed: int, folder: Path) -> tuple[int, int]:
     original, read = originals()[kind]
     good = 0
     for data in mutations(original, count, seed):
-        try:
-            read(folder, data)
-            good += 1
-        except (DataError, ExperimentError) as error:
-            if not all(mistake.where for mistake in error.mistakes):
-                raise AssertionError(f"a mistake without a place: {error}\n{data!r}") from error
-        except Exception as error:
-            raise AssertionError(f"{type(error).__name__}: {error}\n{data!r}") from error
+        good += is_read(read, folder, data)
     return good, count - good
 
 
-@pytest.mark.parametrize("kind", ["yaml", "csv", "jsonl", "json"])
+@pytest.mark.parametrize("kind", ["yaml", "csv", "jsonl", "json", "prompts", "xlsx", "parquet"])
 def test_a_damaged_file_loads_or_is_refused_at_a_place(kind: str, tmp_path: Path) -> None:
     good, refused = tried(kind, 250, 1, tmp_path)
     assert good > 0
