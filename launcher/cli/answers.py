@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import Aborted
+from . import completion
 from .options import json_option, tool_option
 from .screen import LABEL, complain, say
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _HELP = "/reset forgets the conversation, /quit or Ctrl-D ends, Ctrl-C stops an answer"
 
-target_argument = click.argument("name", metavar="RUN|PATH")
+target_argument = click.argument("name", metavar="RUN|PATH", shell_complete=completion.runs)
 max_tokens_option = click.option(
     "--max-tokens", type=click.IntRange(min=1), default=512, metavar="N", help="Most tokens of an answer (default: 512)."
 )

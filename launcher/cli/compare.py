@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from . import completion
 from .options import json_option
 from .screen import columns, notices, say, table
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("compare", short_help="Compare runs: settings, figures, cost.")
-@click.argument("names", metavar="RUN RUN...", nargs=-1, required=True)
+@click.argument("names", metavar="RUN RUN...", nargs=-1, required=True, shell_complete=completion.runs)
 @click.option("--sort", metavar="KEY", help="Sort by a figure, best first, or by a setting; -KEY reverses.")
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one line per run.")

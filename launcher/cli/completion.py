@@ -10,6 +10,9 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
+from . import shells
+
+shells.register()
 Completed = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 _VARIABLE: Final = "_LAUNCHER_COMPLETE"  # click's own name for it
 
@@ -71,7 +74,14 @@ def settings(context: click.Context, parameter: click.Parameter, begun: str) -> 
     found = _keys(definitions, definitions["Experiment"], "")
     if sign:
         return [CompletionItem(f"{key}={choice}") for choice in _choices(found.get(key, {})) if choice.startswith(value)]
-    return [CompletionItem(f"{name}=", help=of.get("description")) for name, of in found.items() if name.startswith(begun)]
+    named = [name for name in found if name.startswith(begun)] or [name for name in found if name.endswith(f".{begun}")]
+    named = named or _only([name for name in found if name.rpartition(".")[2].startswith(begun)])
+    return [CompletionItem(f"{name}=", help=found[name].get("description")) for name in named]
+
+
+def _only(names: list[str]) -> list[str]:
+    """``names`` if they are one: bash would replace what was typed by what several have in common."""
+    return names if len(names) == 1 else []
 
 
 def _keys(definitions: dict[str, Any], definition: dict[str, Any], prefix: str) -> dict[str, dict[str, Any]]:

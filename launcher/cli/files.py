@@ -154,7 +154,10 @@ def _text(value: Any) -> str:
 @click.command("init", short_help="Write a commented first experiment file.")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path), default=Path("configs/experiments.yml"))
 def init(file: Path) -> None:
-    """Write a commented first experiment file (default: configs/experiments.yml). Never overwrites a file."""
+    """Write a commented first experiment file (default: configs/experiments.yml). Never overwrites a file.
+
+    Beside it lies .dpo-schema.json, which its first line names: editors that know YAML check and complete it, also offline.
+    """
     from ..experiment.first_file import write_first
 
     first = write_first(file)
@@ -166,8 +169,9 @@ def init(file: Path) -> None:
 def schema() -> None:
     """Print the JSON schema of experiment files, for editors: keys, types, defaults and a sentence for each.
 
-    launcher schema > configs/schema.json, and as the first line of a file in configs:
-    # yaml-language-server: $schema=schema.json
+    `launcher init` writes it beside its file as .dpo-schema.json. For files that exist, and after an update:
+    launcher schema > configs/.dpo-schema.json, and as the first line of a file in configs:
+    # yaml-language-server: $schema=.dpo-schema.json
     """
     from ..experiment.json_schema import json_schema
 

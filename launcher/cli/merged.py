@@ -7,13 +7,14 @@ import json
 import click
 
 from ..errors import Warned
+from . import completion
 from .options import json_option, namespace_option
 from .screen import complain, facts, notices, say, this_launcher
 from .storage import drawn
 
 
 @click.command("merge", short_help="Merge an adapter into its base model.")
-@click.argument("name", metavar="RUN|PATH")
+@click.argument("name", metavar="RUN|PATH", shell_complete=completion.runs)
 @click.option("-o", "--output", required=True, metavar="DIR|s3://…", help="A new folder, or a folder in a bucket.")
 @click.option(
     "--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), help="Of the weights (default: the base's, in 16 bits)."
@@ -51,7 +52,7 @@ def merge(name: str, output: str, dtype: str | None, no_compare: bool, backend: 
 
 
 @click.command("serve", short_help="Print or run what serves a run's weights.")
-@click.argument("name", metavar="RUN|PATH")
+@click.argument("name", metavar="RUN|PATH", shell_complete=completion.runs)
 @click.option(
     "--backend", type=click.Choice(["host", "docker", "kubernetes"]), default="host", help="Where to serve (default: host)."
 )

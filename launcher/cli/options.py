@@ -54,7 +54,9 @@ kind_option = click.option(
 )
 namespace_option = click.option("-n", "--namespace", metavar="NS", help="Namespace on the cluster (default: the context's).")
 name_option = click.option("--name", "run_name", metavar="NAME", help="Name of the run (default: <experiment>-<time>-<4 hex>).")
-data_of_option = click.option("--data-of", metavar="RUN", help="Reuse RUN's snapshot of the spreadsheet.")
+data_of_option = click.option(
+    "--data-of", metavar="RUN", shell_complete=completion.runs, help="Reuse RUN's snapshot of the spreadsheet."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

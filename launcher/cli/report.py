@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
+from . import completion
 from .screen import notices, say
 
 
 @click.command("report", short_help="Write an HTML page of runs, or serve pages.")
-@click.argument("names", metavar="[RUN]...", nargs=-1)
+@click.argument("names", metavar="[RUN]...", nargs=-1, shell_complete=completion.runs)
 @click.option(
     "-o",
     "--output",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import completion
 from .options import cluster_option, file_option, namespace_option
 from .screen import notices, say, this_launcher
 
@@ -29,7 +30,13 @@ def _bucket(command: Callable[..., None]) -> Callable[..., None]:
 
         command(bucket=Bucket(other, file), **others)
 
-    option = click.option("--experiment", "other", metavar="EXP", help="Use EXP's storage_config (default: the run's own).")
+    option = click.option(
+        "--experiment",
+        "other",
+        metavar="EXP",
+        shell_complete=completion.experiments,
+        help="Use EXP's storage_config (default: the run's own).",
+    )
     return option(file_option(chosen))
 
 
@@ -46,12 +53,12 @@ def _wanted(command: Callable[..., None]) -> Callable[..., None]:
     target = click.option(
         "--to", type=click.Path(path_type=Path), metavar="DIR", help="A new folder (default: the source's name)."
     )
-    source = click.argument("source", metavar="RUN|s3://…")
+    source = click.argument("source", metavar="RUN|s3://…", shell_complete=completion.runs)
     return source(target(every(cluster_option(namespace_option(chosen)))))
 
 
 @click.command("upload", short_help="Upload a run's adapter, or a folder, to a bucket.")
-@click.argument("source", metavar="RUN|PATH")
+@click.argument("source", metavar="RUN|PATH", shell_complete=completion.runs)
 @_bucket
 def upload(source: str, bucket: Bucket) -> None:
     """Upload a run's adapter, or a folder, to the bucket of its storage_config.
@@ -93,7 +100,7 @@ def download(wanted: Wanted, bucket: Bucket) -> None:
 
 
 @click.command("push", short_help="Push a run's adapter to a model hub.")
-@click.argument("source", metavar="RUN|PATH")
+@click.argument("source", metavar="RUN|PATH", shell_complete=completion.runs)
 @click.option("--to", "repository", metavar="OWNER/NAME", required=True, help="Repository on the hub.")
 @click.option("--public", is_flag=True, help="Make a new repository public (default: private).")
 @click.option("--revision", metavar="BRANCH", help="Push to this branch (default: main).")

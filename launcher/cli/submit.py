@@ -12,7 +12,7 @@ import click
 
 from ..errors import UsageError
 from . import screen
-from .options import choice, data_of_option, file_option, json_option, kind_option, namespace_option
+from .options import choice, data_of_option, experiment_argument, file_option, json_option, kind_option, namespace_option
 from .sweep import parallel_option, submit_sweep, sweep_option
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def submit(
 
 
 @click.command("push")
-@click.argument("experiment", metavar="[EXP]", required=False)
+@experiment_argument(required=False)
 @namespace_option
 @click.option(
     "--name", "secret", metavar="NAME", help="Name of the Secret (default: launch.kubernetes.secret, else dpo-secrets)."

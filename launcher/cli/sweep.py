@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import Aborted, Stopped, UsageError
+from . import completion
 from .screen import LABEL, complain, facts, notices, say, table, this_launcher, typed
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ sweep_option = click.option(
     "axes",
     multiple=True,
     metavar="KEY=V1,V2",
+    shell_complete=completion.settings,
     help="Start one run for each value, such as hyperparameters.beta=0.05,0.1; repeatable: every combination.",
 )
 parallel_option = click.option(

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
+from . import completion
 from .options import cluster_option, namespace_option
 from .screen import complain, say
 
 
 @click.command("tensorboard", short_help="Show runs side by side in TensorBoard until Ctrl-C.")
-@click.argument("names", metavar="[RUN]...", nargs=-1)
+@click.argument("names", metavar="[RUN]...", nargs=-1, shell_complete=completion.runs)
 @click.option("--port", type=click.IntRange(1, 65535), default=6006, help="Port on this machine (default: 6006).")
 @click.option(
     "--backend",

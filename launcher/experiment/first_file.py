@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Final
 
 from ..errors import ExperimentError, UsageError
 from .files import read_files
+from .json_schema import json_schema
 from .yaml_nodes import Source, data
 from .yaml_text import compose
 
+SCHEMA: Final = ".dpo-schema.json"  # beside the file: editors find it without a network
 _KEY: Final = "my_experiment"  # the key in init.yml
 _GENERIC: Final = ("", "config", "configs", "experiment", "experiments", "my_hyperparameters", "my_storage")
 
@@ -26,7 +29,9 @@ class FirstFile:
 
 
 def write_first(file: Path, root: Path = Path()) -> FirstFile:
-    """Writes a commented experiment file with a key that no file of ``configs/`` has; raises UsageError where it cannot."""
+    """Writes a commented experiment file with a key that no file of ``configs/`` has, and beside it the JSON schema that its
+    first line names for editors; raises UsageError where it cannot.
+    """
     path = root / file
     key = _free_key(path.stem, root)
     text = Path(__file__).with_name("init.yml").read_text(encoding="utf-8")
@@ -37,7 +42,8 @@ def write_first(file: Path, root: Path = Path()) -> FirstFile:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as opened:  # never overwrites one
-            opened.write(text)
+            opened.write(f"# yaml-language-server: $schema={SCHEMA}\n{text}")
+        path.with_name(SCHEMA).write_text(json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except FileExistsError:
         raise UsageError(f"{file} already exists; name another file: launcher init configs/mine.yml") from None
     except OSError as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from launcher.cli import main
 
@@ -369,6 +370,24 @@ def test_init_writes_a_file_that_loads_and_runs_with_the_data_it_names(launcher:
     write("data/my_preferences/validation_data.csv", ROWS.replace("question", "other"))
     code, out, err = launcher("check", "my_experiment")
     assert (code, out.split(" (")[0], err) == (0, "my_experiment  3 training pairs, 3 validation pairs", "")
+
+
+def test_the_first_line_of_the_first_file_names_a_schema_that_lies_beside_it_and_holds_for_it(launcher: Launcher) -> None:
+    import jsonschema
+
+    launcher("init", "mine/first.yml")
+    first, *lines = Path("mine/first.yml").read_text(encoding="utf-8").splitlines()
+    assert first.startswith("# yaml-language-server: $schema=")
+    schema = json.loads((Path("mine") / first.partition("$schema=")[2]).read_text(encoding="utf-8"))
+    assert schema == json.loads(launcher("schema")[1])
+    found = yaml.safe_load("\n".join(lines))
+    jsonschema.validate(found, schema)
+    found["first"]["hyperparameters"]["betta"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="betta"):
+        jsonschema.validate(found, schema)
+    Path("mine/.dpo-schema.json").write_text("{}")  # of an earlier version
+    launcher("init", "mine/second.yml")
+    assert json.loads(Path("mine/.dpo-schema.json").read_text(encoding="utf-8")) == schema
 
 
 def test_what_the_first_file_has_commented_out_is_right_too(launcher: Launcher) -> None:
