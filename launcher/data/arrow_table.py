@@ -120,4 +120,8 @@ def _rows(name: str, suffix: str, file: _File) -> Iterator[Row]:
 
 
 def _texts(column: Any) -> list[str]:
-    return [value if isinstance(value, str) else text_of(value) for value in column.to_pylist()]
+    try:
+        values = column.to_pylist()
+    except (ValueError, OverflowError):  # a date before the year 1 or after 9999, which Python has not
+        values = column.cast("string").to_pylist()
+    return [value if isinstance(value, str) else text_of(value) for value in values]

@@ -17,7 +17,7 @@ def trl_error(key: str, value: object, own: Iterable[str]) -> PydanticCustomErro
         return PydanticCustomError("refused", "{sentence}", {"sentence": REFUSED[key]})
     if key not in trl_fields():
         known = [*own, *(name for name in trl_fields() if name not in REFUSED)]
-        return PydanticCustomError("unknown_key", "unknown key", {"nearest": nearest(key, known)})
+        return PydanticCustomError("unknown_key", "unknown key", {"nearest": nearest(str(key), known)})
     types = trl_fields()[key]["types"]
     if not _fits(value, types):
         return PydanticCustomError("trl_type", "{expected}", {"expected": " or ".join(_WORDS[t] for t in types)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ WRITTEN = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
     st.dictionaries(st.one_of(st.sampled_from(FIELDS), st.text(max_size=8)), VALUES, max_size=3),
     st.dictionaries(st.sampled_from(HYPER), VALUES, max_size=3),
 )
+@example({}, {"trl": {0: None}})  # found: a key that is no text
 def test_an_experiment_resolves_to_what_the_trainer_reads_or_names_the_setting(
     top: dict[str, Any], hyper: dict[str, Any]
 ) -> None:
@@ -64,6 +66,7 @@ def test_an_experiment_resolves_to_what_the_trainer_reads_or_names_the_setting(
 
 @QUICK
 @given(st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=4))
+@example([(None, None, date(2000, 1, 1)), ("q", "a", -719163)])  # found: a day before the year 1
 def test_values_of_any_type_in_parquet_are_text_or_refused_at_their_row(tmp_path: Path, rows: list[tuple[Any, ...]]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
