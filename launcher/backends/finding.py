@@ -82,11 +82,16 @@ def find_on_cluster(name: str, caller: Mapping[str, str], namespace: str | None)
         found = fitting(
             name, runs, lambda run: {run.key, run.experiment_id}, lambda run: f"{run.namespace}/{run.name}", " --cluster"
         )
-    except UsageError:
+    except UsageError as error:
         archived = kubernetes.archived(name, namespaces)
-        if archived is None:
+        if archived is not None:
+            return kubernetes, archived
+        if isinstance(error, AmbiguousName) or kubernetes.has_reader(namespaces[0]):
             raise
-        return kubernetes, archived
+        space = namespaces[0]
+        unseen = f"a run whose Job is gone is found through a reader pod, and none runs in namespace {space}"
+        hint = f"print the command that adds one with: launcher doctor --cluster -n {space}"
+        raise UsageError(f"{error}\n    {unseen}\n    hint:     {hint}") from None
     if name in (found.name, found.key, found.experiment_id, "latest"):
         return kubernetes, found
     # A beginning of its name, which may be the whole name of a run whose Job is gone.

@@ -62,6 +62,8 @@ def _starting(seen: Evidence) -> Explanation | None:
         return Explanation("pulling", f"{seen.run} is starting: its image is being pulled{on}", longer)
     if (last := restarted(seen)) is not None:
         return Explanation("restarting", f"{seen.run} is restarting: {last.sentence}", last.suggestion)
+    if seen.before is not None:
+        return Explanation("restarting", f"{seen.run} is restarting: {seen.before}", wait)
     if pending:
         names = ", ".join(pod.name for pod in pending)
         are = "is" if len(pending) == 1 else "are"
@@ -77,7 +79,9 @@ def _starting(seen: Evidence) -> Explanation | None:
 def _running(seen: Evidence) -> Explanation:
     last = restarted(seen)
     times = max(Counter(pod.index for pod in seen.failed).values(), default=0)  # the pods of all nodes fail together
-    again = "" if last is None else f"; restarted {'once' if times == 1 else f'{times} times, last'}: {last.sentence}"
+    again = f"; restarted: {seen.before}" if seen.before is not None else ""
+    if last is not None:
+        again = f"; restarted {'once' if times == 1 else f'{times} times, last'}: {last.sentence}"
     if seen.since is not None and seen.since > _SILENT:
         sentence = f"{seen.run} runs{_at(seen)}, but has printed nothing for {_duration(seen.since)}{again}"
         look = f"see the last lines of each rank (ddp_timeout ends one that hangs) with: launcher logs {seen.run} --rank all"

@@ -151,9 +151,9 @@ def _filled(suggestion: str, seen: Evidence) -> str:
 
 def out_of_memory(seen: Evidence, what: str) -> Explanation:
     """The kernel killed ``what``: a node of the run exceeded its limit of main memory."""
-    limit = f" of {seen.memory} (launch.memory)" if seen.memory else ""
+    limit = f" of {seen.memory}" if seen.memory else ""
     suggestion = "raise launch.memory, or lower launch.shm_size (it counts as memory) or dataloader_num_workers"
-    return Explanation("memory", f"{what} was killed: it exceeded its memory limit{limit}", suggestion)
+    return Explanation("memory", f"{what} was killed: it exceeded its memory limit{limit} (launch.memory)", suggestion)
 
 
 def _disrupted(pod: Pod) -> Condition | None:

@@ -121,6 +121,7 @@ class Evidence:
     namespace: str | None = None
     nodes: int = 1
     pods: tuple[Pod, ...] = ()
+    before: str | None = None  # how the attempt before ended, by the run's record, where no pod shows it
     conditions: tuple[Condition, ...] = ()
     events: tuple[Event, ...] = ()
     queue: str | None = None

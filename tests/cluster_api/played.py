@@ -133,7 +133,7 @@ def reader(api: ClusterApi, root: Path, name: str = "reader-1") -> Path:
     return folder
 
 
-def arrived(api: ClusterApi, root: Path, job: str, *, host: str = "node-1") -> RunDir:
+def arrived(api: ClusterApi, root: Path, job: str, *, host: str = "node-1", pod: str = "first-0-x7k2p") -> RunDir:
     """What the first pod of a Job that was submitted does when it starts: the run's folder on the claim, and an attempt."""
     config, run = api.objects.get("configmaps", job)["data"], ClusterRun.of(api.objects.get("jobs", job))
     folder = RunDir(root / run.path.relative_to("/"))
@@ -141,7 +141,7 @@ def arrived(api: ClusterApi, root: Path, job: str, *, host: str = "node-1") -> R
         for name, text in config.items():
             (Path(mounted) / name).write_text(text)
         arrive(folder, Path(mounted), lambda: False)
-    with _named(DPO_POD=f"{job}-0-x7k2p", DPO_HOST=host):
+    with _named(DPO_POD=pod, DPO_HOST=host):
         write_start(folder, next_attempt(folder))
     return folder
 

@@ -160,6 +160,18 @@ class Store:
         with self.lock:
             self.oldest = self.version
 
+    def snapshot(self) -> dict[Key, Object]:
+        """Every object as it is now, for ``restore``."""
+        with self.lock:
+            return copy.deepcopy(self._objects)
+
+    def restore(self, objects: dict[Key, Object]) -> None:
+        """Puts every object back, without telling watches, of which none may be open."""
+        with self.lock:
+            self.version += 1
+            self.oldest = self.version
+            self._objects = copy.deepcopy(objects)
+
     def since(self, version: int) -> list[Change]:
         """The changes after ``version``; 410 if some of them are forgotten."""
         with self.lock:

@@ -65,6 +65,12 @@ class Kubernetes:
                     return run
         return None
 
+    def has_reader(self, namespace: str) -> bool:
+        """Whether the folders of runs in the namespace can be read."""
+        with suppress(NoReader, ApiError):
+            return bool(Archive(self.cluster, namespace).reader())
+        return False
+
     def archive(self, run: ClusterRun) -> Archive:
         return Archive(self.cluster, run.namespace)
 

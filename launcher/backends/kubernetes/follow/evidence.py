@@ -20,8 +20,9 @@ from . import state
 from .archive import Archive, NoReader
 from .pods import conditions_of, has_started, newest
 from .point import part_of, pod_in
+from .remembered import remember, remembered
 from .run import ClusterRun
-from .stored import ended_by_folder
+from .stored import ended_before, ended_by_folder, last_pods
 
 _LINES: Final = 200  # at the end of a log
 _ASKED: Final = 8  # unhealthy pods whose events are read
@@ -38,15 +39,17 @@ def gather(cluster: Cluster, run: ClusterRun) -> Evidence:
     look = _Look(cluster, run)
     obj = look.object()
     raw = look.pods() if run.job else []
-    pods = tuple(_pod(run, one) for one in raw)
+    there = tuple(_pod(run, one) for one in raw)
     mine = [pod_in(run, one) for one in raw]
     known = state.state(obj, mine, run.nodes) if obj is not None else state.outlived(mine) or look.recorded()
+    remember(cluster, run, there)
+    pods = (*look.before(obj, there, known), *there)
     template = _template(obj) if obj is not None else {}
     containers: list[Mapping[str, Any]] = template.get("containers") or []
     container = next((one for one in containers if one.get("name") == CONTAINER), dict[str, Any]())
     limits: Mapping[str, Any] = (container.get("resources") or {}).get("limits") or {}
     queue = state.queue_of(obj) if obj is not None else None
-    lines, since, printed = look.lines(pods, known)
+    lines, since, printed = look.lines(there, known)
     last = _last_step(lines)
     return Evidence(
         run=run.name,
@@ -66,8 +69,9 @@ def gather(cluster: Cluster, run: ClusterRun) -> Evidence:
         namespace=run.namespace,
         nodes=run.nodes,
         pods=pods,
+        before=look.attempt_before(obj, pods, known),
         conditions=conditions_of(obj) if obj is not None else (),
-        events=tuple(look.events(pods)) if obj is not None else (),
+        events=tuple(look.events(there)) if obj is not None else (),
         queue=queue,
         workload=look.workload() if queue is not None else (),
         local_queue=look.local_queue(queue) if queue is not None else (),
@@ -130,6 +134,29 @@ class _Look:
         with self._allowed("the run's folder"):
             return ended_by_folder(Archive(self.cluster, self.run.namespace), self.run)
         return Status("lost", 137, f"its {self.run.kind} was deleted")
+
+    def before(self, obj: Mapping[str, Any] | None, there: tuple[Pod, ...], known: Status) -> list[Pod]:
+        """Pods that are gone by now: those that explain why a run restarted, or how one ended whose Job is gone."""
+        if known.state in ("done", "stopped", "aborted") or (obj is not None and known.is_over and there):
+            return []
+        if obj is not None and not known.is_over and not state.restarts(obj, there):
+            return []
+        found = [pod for pod in remembered(self.cluster, self.run) if pod.name not in {one.name for one in there}]
+        if obj is not None or not found:
+            return found
+        with suppress(NoReader, ExecError, ApiError):  # without its record all that is known counts
+            last = last_pods(Archive(self.cluster, self.run.namespace), self.run)
+            return [pod for pod in found if not last or pod.name in last]
+        return found
+
+    def attempt_before(self, obj: Mapping[str, Any] | None, pods: tuple[Pod, ...], known: Status) -> str | None:
+        """How the attempt ended after which the run started again, by its record; None where pods show it, or it was resumed."""
+        if obj is None or known.is_over or any(pod.phase == "Failed" for pod in pods) or not state.restarts(obj, pods):
+            return None
+        with suppress(NoReader, ExecError, ApiError):
+            resumed = (obj["metadata"].get("annotations") or {}).get(state.RESUMED)
+            return ended_before(Archive(self.cluster, self.run.namespace).record(self.run), resumed)
+        return None
 
     def checkpoints(self) -> tuple[str, ...] | None:
         """Those of a run that is over; None where nothing can read its folder."""

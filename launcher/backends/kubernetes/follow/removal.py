@@ -8,6 +8,7 @@ from typing import Final
 from ..api.cluster import Cluster
 from ..api.errors import unless
 from ..render.names import label_value
+from . import remembered
 from .run import ClusterRun
 
 _OF_A_RUN: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=run"
@@ -21,6 +22,12 @@ def removed(cluster: Cluster, run: ClusterRun) -> list[str]:
             cluster.get(run.place)
             cluster.delete(run.place)
             found.append(f"{run.kind} {run.job}")
+    note = remembered.place(run)
+    with unless(404):
+        if run.job:
+            cluster.get(note)
+            cluster.delete(note)
+            found.append(f"ConfigMap {note.rpartition('/')[2]}")
     return found + swept(cluster, run)
 
 

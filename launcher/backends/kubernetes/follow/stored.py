@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from .run import ClusterRun
 from .usage import records
 
 KILLED: Final = 137
+_STOPPED: Final = 143
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,32 @@ def ended_by_folder(archive: Archive, run: ClusterRun) -> Status:
         first = min(own, key=lambda one: str(one.get("ended") or ""))
         return Status(str(first.get("state") or "failed"), int(first["exit_code"]), first.get("sentence"))
     return status or lost()
+
+
+def last_pods(archive: Archive, run: ClusterRun) -> set[str]:
+    """The names of the pods of the last attempt, by the records of its nodes; raises as ``ended_by_folder``."""
+    record = archive.record(run)
+    found = [one for node in range(run.nodes) if (one := _last(archive, run, node, record)) is not None]
+    newest = max((int(one["number"]) for one in found), default=0)
+    return {str(one["pod"]) for one in found if int(one["number"]) == newest and one.get("pod")}
+
+
+def ended_before(record: Mapping[str, Any], resumed: str | None) -> str | None:
+    """How the attempt before the one that runs ended; None without one, or if a person resumed the run in between.
+
+    ``resumed``: when that was, UTC in ISO form.
+    """
+    earlier = [one for one in record.get("attempts") or [] if one.get("exit_code") is not None]
+    if not earlier or not earlier[-1].get("pod"):
+        return None
+    last = earlier[-1]
+    if resumed and last.get("ended") and datetime.fromisoformat(resumed) >= datetime.fromisoformat(str(last["ended"])):
+        return None
+    where = f"{last['pod']}{f' on {host}' if (host := last.get('host')) else ''}"
+    if last["exit_code"] == _STOPPED:
+        return f"{where} was stopped by the cluster: drained, preempted, or deleted by a person"
+    sentence = str(last.get("sentence") or f"exit code {last['exit_code']}")
+    return sentence if sentence.startswith(where) else f"{where}: {sentence}"
 
 
 def _is_of_another(record: Mapping[str, Any]) -> bool:
