@@ -79,7 +79,8 @@ class Submitting:
             spec = with_copy(spec, pairs.spreadsheet if pairs is not None else None)
             told = self._facts(spec, pairs, cluster.context, namespace)
             try_all(cluster, spec, namespace)
-            stage(cluster, spec, namespace, self.job.experiment.storage_config, self.caller, self.told.say)
+            storage = self.job.experiment.storage_config
+            stage(cluster, spec, namespace, storage, self.caller, self.told.say, is_patient=self.anyway)
             run = create(cluster, spec, namespace)
         return self._done(spec, where, run, told)
 
@@ -100,7 +101,7 @@ class Submitting:
         return local, spec, pairs
 
     def _spec(self, local: Local, namespace: str, facts: Facts, image: Image | None) -> KubernetesSpec:
-        known: dict[str, Any] = {"has_jobset": facts.has_jobset, "annotations": namespace_of(facts)}
+        known: dict[str, Any] = {"has_jobset": facts.takes_jobsets, "annotations": namespace_of(facts)}
         return self._rendered(local, namespace, image or self.image, **known)
 
     def _rendered(self, local: Local, namespace: str | None, image: Image | None, **asked: Any) -> KubernetesSpec:
@@ -224,7 +225,7 @@ def question(spec: KubernetesSpec, namespace: str, follows: bool) -> Question:
 
     verbs = ("submit", *(["submit --queue"] if spec.queue else []), *(["ps", "logs"] if follows else []))
     secret = spec.secret if spec.secret_keys else None
-    return Question(namespace, spec.run, spec.claims, secret, spec.queue, verbs)
+    return Question(namespace, spec.run, spec.claims, secret, spec.queue, verbs, spec.pod)
 
 
 def _lost(job: Job, caller: Mapping[str, str]) -> list[Warned]:

@@ -1,7 +1,8 @@
 """Why a run waits, runs or ended: one sentence and one suggestion, from evidence that any backend gathers. Pure.
 
-Others take ``explain``, ``begins``, ``Evidence``, ``Explanation``, ``Pod``, ``Container``, ``Condition`` and ``Event``.
-``doctor`` holds the findings about a machine or a cluster, ``image.WAITING`` the reasons of a failed image pull.
+Others take ``explain`` and its parts ``waiting`` and ``refusal``, ``begins``, ``Evidence``, ``Explanation``, ``Pod``,
+``Container``, ``Condition`` and ``Event``. ``doctor`` holds the findings about a machine or a cluster, ``image.WAITING`` the
+reasons of a failed image pull.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import replace
 from .ending import ended, leaving, restarted
 from .evidence import Condition, Container, Event, Evidence, Explanation, Pod
 from .resuming import begins, resuming
-from .waiting import waiting
+from .waiting import refusal, waiting
 
 # The same experiment may end otherwise next time: a machine, a network, a disk or another rank was the cause.
 _RESUMABLE = ("credential", "disk", "failed", "gpu-error", "hung", "killed", "network", "peer", "rendezvous", "restarts")
@@ -71,9 +72,22 @@ def _starting(seen: Evidence) -> Explanation | None:
     if seen.parallel is not None and not seen.pods:
         turn = f"{seen.run} waits for its turn: {seen.parallel} of its sweep's points run at the same time"
         return Explanation("turn", turn, wait)
+    if seen.is_ignored and not seen.pods:
+        return _ignored(seen)
     if seen.backend == "kubernetes" and not seen.pods:
         return Explanation("starting", f"{seen.run} is starting: it has no pods yet", wait)
     return Explanation("starting", f"{seen.run} is starting", wait)
+
+
+def _ignored(seen: Evidence) -> Explanation:
+    """A Job or JobSet that no controller works on."""
+    what = (
+        f"{seen.run} waits for a controller: nothing in the cluster has worked on its {seen.kind} for {_duration(seen.age or 0)}"
+    )
+    if seen.kind == "Job":
+        return Explanation("no-controller", what, "tell the cluster's administrator: its controller manager does not work")
+    again = f"submit it again with --kind job, which needs no add-on, after: launcher stop {seen.run}"
+    return Explanation("no-controller", f"{what}; its CRD is served, but no controller seems to run", again)
 
 
 def _running(seen: Evidence) -> Explanation:
@@ -104,4 +118,4 @@ def _duration(seconds: float) -> str:
     return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-__all__ = ["Condition", "Container", "Event", "Evidence", "Explanation", "Pod", "begins", "explain"]
+__all__ = ["Condition", "Container", "Event", "Evidence", "Explanation", "Pod", "begins", "explain", "refusal", "waiting"]

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from .evidence import Explanation
+from .image import WAITING
 from .resources import gpus_in
 
 TESTED: Final = (31, 36)  # minor versions of Kubernetes 1
@@ -192,12 +194,14 @@ def claim(name: str, obj: Mapping[str, Any] | None, where: str, apply: str) -> F
     return Finding(what, "ok", f"bound, {', '.join(modes)}: runs have one node, and TensorBoard must run on the same node")
 
 
-def reader(pods: Sequence[Mapping[str, Any]], where: str, apply: str) -> Finding:
-    """``pods`` of the reader, as the API gives them."""
+def reader(pods: Sequence[Mapping[str, Any]], where: str, apply: str, why: Explanation | None = None) -> Finding:
+    """``pods`` of the reader, as the API gives them; ``why`` none of them runs, if that is known."""
     what = "reader"
     if not pods:
         detail = "no TensorBoard pod: logs of finished runs and downloads need it"
-        return Finding(what, "missing", detail, apply)
+        if why is None:
+            return Finding(what, "missing", detail, apply)
+        return Finding(what, "missing", f"{detail}; {why.sentence}", why.suggestion or apply)
     for pod in pods:
         conditions = (pod.get("status") or {}).get("conditions") or []
         if any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
@@ -209,10 +213,28 @@ def reader(pods: Sequence[Mapping[str, Any]], where: str, apply: str) -> Finding
     reason = next(
         (state["reason"] for state in states if state.get("reason")), (pods[0].get("status") or {}).get("phase", "Pending")
     )
-    if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
-        command = f"kubectl -n {where} set image deployment/dpo-tensorboard tensorboard=IMAGE"
-        return Finding(what, "missing", f"{name}: its image cannot be pulled ({reason})", command)
-    return Finding(what, "missing", f"{name} is not ready ({reason})", f"kubectl -n {where} describe pod {name}")
+    look = f"kubectl -n {where} describe pod {name}"
+    if reason in WAITING:
+        said = why.sentence if why is not None else f"its image cannot be pulled ({reason})"
+        return Finding(
+            what, "missing", f"{name}: {said}", f"kubectl -n {where} set image deployment/dpo-tensorboard tensorboard=IMAGE"
+        )
+    if why is not None:
+        return Finding(what, "missing", f"{name}: {why.sentence}", why.suggestion or look)
+    return Finding(what, "missing", f"{name} is not ready ({reason})", look)
+
+
+def server(name: str, pod: str, where: str, why: Explanation | None, *, is_ready: bool) -> Finding:
+    """A server of a model, made of `launcher serve --backend kubernetes`; ``why`` it does not run, if that is known."""
+    what = f"server {name}"
+    if is_ready:
+        return Finding(what, "ok", f"{pod} is ready", is_needed=False)
+    if why is None:
+        detail = f"{pod} is not ready: it downloads and loads its model"
+        return Finding(what, "unknown", detail, f"kubectl -n {where} logs {pod}", is_needed=False)
+    return Finding(
+        what, "missing", f"{pod}: {why.sentence}", why.suggestion or f"kubectl -n {where} describe pod {pod}", is_needed=False
+    )
 
 
 def secret(name: str, obj: Mapping[str, Any] | None) -> Finding:
@@ -222,34 +244,69 @@ def secret(name: str, obj: Mapping[str, Any] | None) -> Finding:
     return Finding(f"secret {name}", "ok", f"has {', '.join(sorted(obj.get('data') or {})) or 'no key'}")
 
 
-def addons(**served: bool) -> list[Finding]:
-    """``served``: whether the cluster has JobSet and Kueue. An administrator installs them."""
-    without = {
-        "JobSet": "runs over several nodes use an Indexed Job, which needs no add-on",
-        "Kueue": "no queues; --queue does not work",
-    }
-    install = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/{}/releases/latest/download/manifests.yaml"
-    return [
-        Finding(name, "ok", "installed", is_needed=False)
-        if is_served
-        else Finding(name, "missing", f"not installed: {without[name]}", install.format(name.lower()), is_needed=False)
-        for name, is_served in served.items()
-    ]
+_WITHOUT: Final = {
+    "JobSet": "runs over several nodes use an Indexed Job, which needs no add-on",
+    "Kueue": "no queues; --queue does not work",
+}
+
+
+def addon(name: str, *, is_served: bool, works: bool | None) -> Finding:
+    """JobSet or Kueue, which an administrator installs. ``works``: whether its webhook answered a dry run, None if unknown."""
+    if not is_served:
+        install = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/{}/releases/latest/download/manifests.yaml"
+        return Finding(name, "missing", f"not installed: {_WITHOUT[name]}", install.format(name.lower()), is_needed=False)
+    look = f"kubectl -n {name.lower()}-system get deployments,pods"
+    if works is None:
+        detail = "its kinds are served; whether its controller runs is unknown, as a dry run was refused"
+        return Finding(name, "unknown", detail, look, is_needed=False)
+    if works:
+        return Finding(name, "ok", "installed; its webhook answers, which its controller's process serves", is_needed=False)
+    did = "fill in a JobSet" if name == "JobSet" else "suspend a Job with a queue"
+    detail = f"its kinds are served, but its webhook did not {did} in a dry run: its controller very likely does not run"
+    elsewhere = "" if name == "JobSet" else ", or leaves this namespace alone"
+    return Finding(name, "missing", f"{detail}{elsewhere}; {_WITHOUT[name]}", look, is_needed=False)
+
+
+def pods(why: Explanation | None) -> Finding:
+    """Whether the server takes a small pod like those of runs; ``why``: why not, None if it does."""
+    if why is None:
+        return Finding("pods", "ok", "a pod like those of runs is accepted (dry run)")
+    return Finding("pods", "missing", f"a pod like those of runs is refused: {why.sentence}", why.suggestion)
 
 
 def nodes(found: Sequence[Mapping[str, Any]]) -> Finding:
-    """The nodes of the cluster, and their GPUs by the scheduler."""
-    counts = [gpus_in((node.get("status") or {}).get("allocatable") or {}) for node in found]
+    """The nodes of the cluster, and the GPUs of those that take pods, by the scheduler."""
+    if not found:
+        return Finding("nodes", "missing", "none now; runs wait for one", is_needed=False)
+    closed = {node["metadata"]["name"]: reason for node in found if (reason := _closed(node)) is not None}
+    said = "".join(f"; {name} {reason}" for name, reason in sorted(closed.items())[:_NAMED])
+    said += f"; {len(closed) - _NAMED} others are closed too" if len(closed) > _NAMED else ""
+    uncordon = next((f"kubectl uncordon {name}" for name, reason in sorted(closed.items()) if reason == _CORDONED), None)
+    if len(closed) == len(found):
+        return Finding("nodes", "missing", f"{len(found)}, none takes pods{said}", uncordon or "kubectl get nodes")
+    there = [node for node in found if node["metadata"]["name"] not in closed]
+    counts = [gpus_in((node.get("status") or {}).get("allocatable") or {}) for node in there]
     those = [count for count in counts if count]
     if those:
         have = "has" if len(those) == 1 else "have"
         detail = f"{len(found)}, of which {len(those)} {have} GPUs: {sum(those)} in all, {max(those)} on one"
-        return Finding("nodes", "ok", detail)
-    if not found:
-        return Finding("nodes", "missing", "none now; runs wait for one", is_needed=False)
-    detail = f"{len(found)}, none with a GPU: only runs with --gpus 0 start; NVIDIA's device plugin adds GPUs"
+        return Finding("nodes", "ok", f"{detail}{said}", uncordon)
+    detail = f"{len(found)}, none with a GPU: only runs with --gpus 0 start; NVIDIA's device plugin adds GPUs{said}"
     plugin = "https://raw.githubusercontent.com/NVIDIA/k8s-device-plugin/main/deployments/static/nvidia-device-plugin.yml"
-    return Finding("nodes", "missing", detail, f"kubectl create -f {plugin}", is_needed=False)
+    return Finding("nodes", "missing", detail, uncordon or f"kubectl create -f {plugin}", is_needed=False)
+
+
+_CORDONED: Final = "is cordoned and takes no new pod"
+_NAMED: Final = 3  # nodes
+
+
+def _closed(node: Mapping[str, Any]) -> str | None:
+    """Why a node takes no new pod; None if it does."""
+    if (node.get("spec") or {}).get("unschedulable"):
+        return _CORDONED
+    conditions = (node.get("status") or {}).get("conditions") or []
+    ready = next((one["status"] for one in conditions if one["type"] == "Ready"), "True")
+    return None if ready == "True" else "is not ready"
 
 
 def storage_class(classes: Sequence[Mapping[str, Any]], *, are_bound: bool) -> Finding:

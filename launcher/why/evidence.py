@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 LAST_WORDS: Final = frozenset(("code", "sentence", "state"))  # by these keys the entry's last words are recognised
+UNTOUCHED: Final = 60.0  # seconds in which a controller that works has written a status: it takes less than one
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,9 @@ class Evidence:
     ``lines_of``: the pod that printed them, None if they are not those of one pod.
     ``since``: seconds since its last output, None if unknown. ``checkpoints``: names of the complete ones, oldest first, None if
     unknown. ``advice``: that of the health rule which stopped it. ``memory`` and ``gpus``: requested per node. ``conditions`` are
-    those of its Job or JobSet, ``workload`` and ``local_queue`` those of Kueue's objects.
+    those of its Job or JobSet, ``workload`` and ``local_queue`` those of Kueue's objects. ``kind``: Job or JobSet;
+    ``age``: seconds since it was created or started again; ``is_untouched``: no controller has written its status. ``is_helper``:
+    not a run, but a small pod that the launcher makes for it and removes, and whose requests nobody sets.
     """
 
     run: str
@@ -128,6 +131,10 @@ class Evidence:
     workload: tuple[Condition, ...] = ()
     local_queue: tuple[Condition, ...] = ()
     is_suspended: bool = False
+    kind: str = "Job"
+    age: float | None = None
+    is_untouched: bool = False
+    is_helper: bool = False
     parallel: int | None = None  # of a point of a sweep: how many run at the same time
     unseen: tuple[str, ...] = ()
 
@@ -139,6 +146,23 @@ class Evidence:
     def kubectl(self) -> str:
         """kubectl with the run's namespace."""
         return f"kubectl -n {self.namespace}" if self.namespace else "kubectl"
+
+    @property
+    def whose_pods(self) -> str:
+        return self.run if self.is_helper else "the run's pods"
+
+    def called(self, pod: str) -> str:
+        """The name of a pod in a sentence: that of a helper tells nobody anything."""
+        return self.run if self.is_helper else pod
+
+    def look(self, pod: str) -> str:
+        """The command that shows more about a pod; empty for a helper, which is removed by then."""
+        return "" if self.is_helper else f"see its events with: {self.kubectl} describe pod {pod}"
+
+    @property
+    def is_ignored(self) -> bool:
+        """Whether a controller had time to write the object's status, and none has."""
+        return self.is_untouched and self.age is not None and self.age > UNTOUCHED
 
     @property
     def has_started(self) -> bool:

@@ -54,6 +54,4 @@ def not_pulled(seen: Evidence, pod: str, words: str) -> Explanation:
     for cause, pattern, meaning, suggestion in _CAUSES:
         if re.search(pattern, words, re.IGNORECASE):
             return Explanation(cause, f"cannot pull {image}: {meaning}", suggestion)
-    return Explanation(
-        "image", f"cannot pull {image}: {words.strip()}", f"see its events with: {seen.kubectl} describe pod {pod}"
-    )
+    return Explanation("image", f"cannot pull {image}: {words.strip()}", seen.look(pod))

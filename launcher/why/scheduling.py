@@ -62,7 +62,7 @@ def unschedulable(seen: Evidence, pod: str, message: str) -> Explanation:
         return Explanation(
             "unschedulable",
             f"no node can take {pod}: {message.strip()}",
-            f"see its events with: {seen.kubectl} describe pod {pod}",
+            seen.look(pod),
         )
     why.sort(key=lambda one: (_FIRST.index(one.kind), not is_gpu(one.resource or "")))
     listed = [f"{_counted(one.nodes, total, is_first=index == 0)} {one.words}" for index, one in enumerate(why)]
@@ -109,6 +109,8 @@ def _of_claims(seen: Evidence, pod: str, message: str) -> Explanation | None:
 
 
 def _suggestion(seen: Evidence, first: Reason, total: int) -> str:
+    if seen.is_helper and first.kind == "resource":
+        return "wait until other pods end, or for another node; see what is free with: kubectl describe nodes"
     if is_gpu(first.resource or ""):
         asked = f" than {seen.gpus} per node" if seen.gpus else ""
         plugin = ", check that the NVIDIA device plugin runs" if first.nodes == total else ""

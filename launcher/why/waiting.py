@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from .evidence import Condition, Evidence, Explanation, Pod
+from .evidence import UNTOUCHED, Condition, Evidence, Explanation, Pod
 from .image import WAITING, not_pulled
 from .scheduling import unschedulable
 
@@ -14,6 +14,7 @@ _TAKE: Final = re.compile(r'(?:Error creating: )?(?:pods|jobs\.batch|services|co
 
 
 _LESS: Final = "wait until other runs end, or request less (--gpus, --nodes, launch.memory, launch.cpus)"
+_OTHERS: Final = "wait until other runs end; list them with: launcher ps --cluster"
 
 
 def waiting(seen: Evidence) -> Explanation | None:
@@ -37,13 +38,13 @@ def refusal(seen: Evidence, message: str) -> Explanation:
     for pattern, explain in _REFUSALS:
         if (match := re.search(pattern, words)) is not None:
             return explain(seen, match)
-    return Explanation("admission", f"the cluster refuses the run's pods: {words}", "ask the cluster's administrator")
+    return Explanation("admission", f"the cluster refuses {seen.whose_pods}: {words}", "ask the cluster's administrator")
 
 
 def _quota(seen: Evidence, found: re.Match[str]) -> Explanation:
     name, asked, used, allowed = found.groups()
     sentence = f"quota {name} is exceeded: {asked} requested, {used} used, {allowed} allowed"
-    return Explanation("quota", sentence, _LESS)
+    return Explanation("quota", sentence, _OTHERS if seen.is_helper else _LESS)
 
 
 def _quota_wants(seen: Evidence, found: re.Match[str]) -> Explanation:
@@ -52,18 +53,18 @@ def _quota_wants(seen: Evidence, found: re.Match[str]) -> Explanation:
 
 
 def _pod_security(seen: Evidence, found: re.Match[str]) -> Explanation:
-    sentence = f"the namespace's Pod Security ({found[1]}) refuses the run's pods: {found[2]}"
+    sentence = f"the namespace's Pod Security ({found[1]}) refuses {seen.whose_pods}: {found[2]}"
     suggestion = "check whether a webhook adds a container: without one the pods pass `restricted`; or ask for an exception"
     return Explanation("pod-security", sentence, suggestion)
 
 
 def _webhook(seen: Evidence, found: re.Match[str]) -> Explanation:
-    sentence = f"admission webhook {found[1]} refuses the run's pods: {found[2].strip()}"
+    sentence = f"admission webhook {found[1]} refuses {seen.whose_pods}: {found[2].strip()}"
     return Explanation("admission", sentence, "do what the message asks, or ask the cluster's administrator")
 
 
 def _policy(seen: Evidence, found: re.Match[str]) -> Explanation:
-    sentence = f"policy {found[1]} refuses the run's pods: {found[2].strip()}"
+    sentence = f"policy {found[1]} refuses {seen.whose_pods}: {found[2].strip()}"
     return Explanation("admission", sentence, "do what the message asks, or ask the cluster's administrator")
 
 
@@ -77,10 +78,20 @@ def _account(seen: Evidence, found: re.Match[str]) -> Explanation:
     return Explanation("service-account", sentence, "correct or remove launch.kubernetes.service_account")
 
 
+def _runtime_class(seen: Evidence, found: re.Match[str]) -> Explanation:
+    listed = "correct or remove launch.kubernetes.runtime_class; list them with: kubectl get runtimeclass"
+    return Explanation("runtime-class", f"RuntimeClass {found[1]} not found in the cluster", listed)
+
+
+def _priority_class(seen: Evidence, found: re.Match[str]) -> Explanation:
+    listed = "correct or remove launch.kubernetes.priority_class; list them with: kubectl get priorityclass"
+    return Explanation("priority-class", f"PriorityClass {found[1]} not found in the cluster", listed)
+
+
 def _limit_range(seen: Evidence, found: re.Match[str]) -> Explanation:
     return Explanation(
         "limit-range",
-        f"the namespace's LimitRange refuses the run's pods: {found[0]}",
+        f"the namespace's LimitRange refuses {seen.whose_pods}: {found[0]}",
         "set launch.cpus and launch.memory within the range",
     )
 
@@ -93,6 +104,8 @@ _REFUSALS: Final[tuple[tuple[str, Callable[[Evidence, re.Match[str]], Explanatio
     (r"ValidatingAdmissionPolicy '([^']+)' .*denied request: (.*)", _policy),
     (r'failed calling webhook "([^"]+)": (.*)', _webhook_gone),
     (r'serviceaccount "([^"]+)" not found', _account),
+    (r'RuntimeClass "([^"]+)" not found', _runtime_class),
+    (r"no PriorityClass with name (\S+) was found", _priority_class),
     (r"(?:minimum|maximum) \S+ (?:usage )?per (?:Container|Pod) is .*", _limit_range),
 )
 
@@ -124,15 +137,31 @@ def _in_queue(seen: Evidence) -> Explanation | None:
     if reserved is not None:
         return _no_quota(seen, reserved)
     if not seen.workload:
-        return Explanation(
-            "kueue-waiting",
-            f"{seen.run} waits in queue {seen.queue}",
-            "wait, or check that Kueue is installed with: launcher doctor --cluster",
-        )
+        return _not_queued(seen)
     return Explanation(
         "kueue-waiting",
         f"{seen.run} waits in queue {seen.queue}",
         f"wait, or see details with: {seen.kubectl} describe workloads",
+    )
+
+
+def _not_queued(seen: Evidence) -> Explanation | None:
+    """Kueue has said nothing about a run: it may be about to, or nobody works there."""
+    if seen.has_started:
+        return None  # nothing holds it back
+    is_readable = not any(words.startswith("Kueue workloads") for words in seen.unseen)
+    if is_readable and seen.age is not None and seen.age > UNTOUCHED:
+        what = f"{seen.run} waits in queue {seen.queue}, but Kueue has said nothing about it for {seen.age / 60:.0f} min"
+        doctor = "check that its controller runs with: launcher doctor --cluster"
+        return Explanation(
+            "no-controller",
+            f"{what}: its controller probably does not run",
+            f"submit it again without --queue after: launcher stop {seen.run}; or {doctor}",
+        )
+    return Explanation(
+        "kueue-waiting",
+        f"{seen.run} waits in queue {seen.queue}",
+        "wait, or check that Kueue is installed with: launcher doctor --cluster",
     )
 
 
@@ -173,19 +202,19 @@ def _no_quota(seen: Evidence, reserved: Condition) -> Explanation:
 
 
 def _pending(seen: Evidence, pod: Pod) -> Explanation | None:
-    scheduled = pod.condition("PodScheduled")
+    scheduled, name = pod.condition("PodScheduled"), seen.called(pod.name)
     if scheduled is not None and not scheduled.is_true:
         if scheduled.reason == "SchedulingGated":
             return Explanation(
                 "gated",
-                f"{pod.name} is held back by a scheduling gate",
-                f"see its name with: {seen.kubectl} get pod {pod.name} -o yaml",
+                f"{name} is held back by a scheduling gate",
+                "" if seen.is_helper else f"see its name with: {seen.kubectl} get pod {pod.name} -o yaml",
             )
         if scheduled.message:
-            return unschedulable(seen, pod.name, scheduled.message)
+            return unschedulable(seen, name, scheduled.message)
     said = [event for event in seen.events if event.name == pod.name]
     if pod.host is None and (failed := [event for event in said if event.reason == "FailedScheduling"]):
-        return unschedulable(seen, pod.name, max(failed, key=lambda event: event.time).message)
+        return unschedulable(seen, name, max(failed, key=lambda event: event.time).message)
     container = pod.container
     if container is not None and container.reason in WAITING:
         words = [
@@ -193,20 +222,20 @@ def _pending(seen: Evidence, pod: Pod) -> Explanation | None:
             container.message,
             *(event.message for event in said if event.reason in ("Failed", "InspectFailed")),
         ]
-        return not_pulled(seen, pod.name, " ".join(words))
+        return not_pulled(seen, name, " ".join(words))
     if container is not None and container.reason in (
         "CreateContainerConfigError",
         "CreateContainerError",
         "RunContainerError",
         "StartError",
     ):
-        return not_created(seen, pod.name, container.message)
+        return not_created(seen, name, container.message)
     mounts = [event for event in said if event.reason in ("FailedMount", "FailedAttachVolume", "FailedMapVolume")]
     telling = [event for event in mounts if "timed out waiting for the condition" not in event.message] or mounts
     if telling:
-        return _not_mounted(seen, pod.name, max(telling, key=lambda event: event.time).message)
+        return _not_mounted(seen, name, max(telling, key=lambda event: event.time).message)
     if sandbox := [event for event in said if event.reason == "FailedCreatePodSandBox"]:
-        return not_created(seen, pod.name, sandbox[-1].message)
+        return not_created(seen, name, sandbox[-1].message)
     return None
 
 
@@ -217,8 +246,7 @@ def not_created(seen: Evidence, pod: str, words: str) -> Explanation:
     for pattern, cause, meaning, suggestion in _CREATION:
         if re.search(pattern, words):
             return Explanation(cause, f"{pod} cannot start: {meaning}", suggestion)
-    look = f"see its events with: {seen.kubectl} describe pod {pod}"
-    return Explanation("container", f"{pod} cannot start: {' '.join(words.split())}", look)
+    return Explanation("container", f"{pod} cannot start: {' '.join(words.split())}", seen.look(pod))
 
 
 _CREATION: Final = (

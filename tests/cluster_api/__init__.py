@@ -24,6 +24,7 @@ from typing import Any, Self
 import yaml
 from aiohttp import web
 
+from .admission import mutate
 from .faults import Fault, Faults
 from .logs import Log
 from .server import Request, Server
@@ -37,7 +38,8 @@ class ClusterApi:
     """Settings may be changed at any time, by any thread.
 
     ``username``: by which the server knows the caller, None where it serves no SelfSubjectReviews. ``addons``: ``JobSet`` and
-    ``Kueue`` where their kinds are served. ``delay``: seconds before every answer. ``commands``: what runs in a pod, by
+    ``Kueue`` where their kinds are served; ``idle``: those of them without a controller and a webhook, ``silent``: those whose
+    webhook is registered and does not answer. ``delay``: seconds before every answer. ``commands``: what runs in a pod, by
     (namespace, pod): a function, or a folder that takes the place of its root for real processes. ``ports``: port of this
     machine by (namespace, pod, port). ``logs``: by (namespace, pod, container), see ``log``.
     """
@@ -48,6 +50,9 @@ class ClusterApi:
         self.faults = Faults()
         self.requests: list[Request] = []
         self.addons: set[str] = set()
+        self.idle: set[str] = set()
+        self.silent: set[str] = set()
+        self.objects.mutate = lambda kind, obj: mutate(kind, obj, self.addons - self.idle, self.silent)
         self.token = "token-of-dana-0123456789"
         self.user = "dana"
         self.username: str | None = "dana@example.com"

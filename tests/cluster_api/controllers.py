@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from . import ClusterApi
+from .refusal import Refusal
 from .store import Change
 
 Object = dict[str, Any]
@@ -17,14 +18,14 @@ _NUMBERS = itertools.count(1)
 def make_pods(api: ClusterApi, job: str, namespace: str = "default", *, node: str | None = "node-1") -> list[str]:
     """The pods of a Job as the controller makes them: one an index that has none which lives; returns the names of all new ones.
 
-    They are scheduled to ``node``, or to none.
+    They are scheduled to ``node``, or to none. A pod that the server refuses is an event of the Job instead.
     """
     obj = api.objects.get("jobs", job, namespace)
     made = list[str]()
     there = {_index(pod) for pod in pods_of(api, job, namespace) if pod["status"].get("phase") not in ("Failed", "Succeeded")}
     for index in _wanted(obj, there):
-        if index not in there:
-            made.append(_make_pod(api, obj, index, node))
+        if index not in there and (name := _make_pod(api, obj, index, node)) is not None:
+            made.append(name)
     api.objects.change("jobs", job, lambda one: one.setdefault("status", {}).update(active=len(there) + len(made)), namespace)
     return made
 
@@ -141,7 +142,7 @@ def an_hour_passes(api: ClusterApi, namespace: str = "default") -> None:
 
 def unschedulable(api: ClusterApi, pod: str, message: str, namespace: str = "default") -> None:
     """The scheduler found no node for the pod."""
-    api.objects.change("pods", pod, lambda one: one["status"].update(phase="Pending"), namespace)
+    api.objects.change("pods", pod, lambda one: one.setdefault("status", {}).update(phase="Pending"), namespace)
     condition(api, "pods", pod, "PodScheduled", "False", "Unschedulable", message, namespace)
 
 
@@ -242,7 +243,7 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _make_pod(api: ClusterApi, job: Object, index: int, node: str | None) -> str:
+def _make_pod(api: ClusterApi, job: Object, index: int, node: str | None) -> str | None:
     metadata, template = job["metadata"], copy.deepcopy(job["spec"]["template"])
     name = f"{metadata['name']}-{index}-{next(_NUMBERS):05x}"
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": metadata["name"], "uid": metadata["uid"], "controller": True}
@@ -250,21 +251,25 @@ def _make_pod(api: ClusterApi, job: Object, index: int, node: str | None) -> str
     annotations = dict((template.get("metadata") or {}).get("annotations") or {})
     spec = {**template["spec"], "hostname": f"{metadata['name']}-{index}"} | ({"nodeName": node} if node else {})
     scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now()}
-    api.objects.put(
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "name": name,
-                "namespace": metadata["namespace"],
-                "labels": labels,
-                "annotations": annotations | {"batch.kubernetes.io/job-completion-index": str(index)},
-                "ownerReferences": [owner],
-            },
-            "spec": spec,
-            "status": {"phase": "Pending", "conditions": [scheduled] if node else []},
-        }
-    )
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "labels": labels,
+            "annotations": annotations | {"batch.kubernetes.io/job-completion-index": str(index)},
+            "ownerReferences": [owner],
+        },
+        "spec": spec,
+        "status": {"phase": "Pending", "conditions": [scheduled] if node else []},
+    }
+    try:
+        api.objects.admit_pod(metadata["namespace"], pod)
+    except Refusal as refusal:
+        event(api, job, "FailedCreate", f"Error creating: {refusal.message}", source="job-controller")
+        return None
+    api.objects.put(pod)
     return name
 
 

@@ -45,6 +45,8 @@ KINDS = (
     Kind("batch", "v1", "jobs", "Job", fields=("status.successful",)),
     Kind("apps", "v1", "deployments", "Deployment"),
     Kind("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False),
+    Kind("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False),
+    Kind("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False),
     Kind("rbac.authorization.k8s.io", "v1", "roles", "Role"),
     Kind("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),
     Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False),

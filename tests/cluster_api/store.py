@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from . import checks, schema
+from . import admission, checks, schema
 from .kinds import BY_NAME, BY_PLURAL, Kind
 from .refusal import Refusal, conflict, exists, expired, forbidden, not_found
 
@@ -49,6 +49,7 @@ class Store:
         self.changes: list[Change] = []
         self.admissions: list[Admission] = []
         self.listeners: list[Callable[[Change], None]] = []
+        self.mutate: Callable[[Kind, Object], None] = lambda kind, obj: None  # the webhooks of add-ons
         self.is_graceful = False  # running pods stay, marked, until they are removed
         self._objects: dict[Key, Object] = {}
         self._random = 0
@@ -109,6 +110,9 @@ class Store:
             metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": _now(), "generation": 1}
             metadata.pop("resourceVersion", None)
             obj.pop("status", None)
+            self.mutate(kind, obj)
+            if kind.name == "Pod":
+                admission.check_pod(self, namespace or "", metadata["name"], obj.get("spec") or {})
             self._admit(kind, obj)
             checks.new(kind, obj)
             checks.default(kind, obj)
@@ -117,6 +121,12 @@ class Store:
             if key in self._objects:
                 raise exists(_resource(kind), metadata["name"])
             return obj if dry_run else self._commit(key, obj)
+
+    def admit_pod(self, namespace: str, obj: Object) -> None:
+        """Raises Refusal for a pod of a controller that the server does not take."""
+        with self.lock:
+            admission.check_pod(self, namespace, obj["metadata"]["name"], obj["spec"])
+            self._admit(BY_NAME["Pod"], obj)
 
     def patch(self, kind: Kind, namespace: str | None, name: str, patch: Object, *, strict: bool, dry_run: bool) -> Object:
         """A merge patch (RFC 7386) through every check."""

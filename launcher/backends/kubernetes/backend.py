@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ...errors import LauncherError, UsageError
 from ...runs.learned import another_rate
-from ...why import Evidence, Explanation, Pod
+from ...why import Evidence, Explanation, Pod, explain
 from .. import Status
 from .api.channels import Attached
 from .api.cluster import ApiError, Cluster
@@ -96,7 +96,8 @@ class Kubernetes:
         """The run's state. If its Job is deleted: as last seen, or as its record says."""
         obj, pods = self.object(run), self.pods(run)
         if obj is not None:
-            return state.state(obj, pods, run.nodes)
+            found = state.state(obj, pods, run.nodes)
+            return self._unqueued(run) or found if state.is_overdue(obj, found) else found
         if (ending := state.outlived(pods)) is not None:
             return ending
         if run.name in self._last:
@@ -267,6 +268,11 @@ class Kubernetes:
     def attach(self, run: ClusterRun, node: int, command: Sequence[str], *, tty: bool) -> Attached:
         """A command inside the pod of the run's ``node``; raises as ``follow.attach``."""
         return attach(self.cluster, run, newest(self.pods(run)), node, command, tty=tty)
+
+    def _unqueued(self, run: ClusterRun) -> Status | None:
+        """The state of a run about which Kueue says nothing."""
+        why = explain(self.evidence(run))
+        return Status("starting", None, why.sentence) if why.cause == "no-controller" else None
 
     def _of_pods(self, run: ClusterRun, pods: Sequence[Pod], rank: int | None) -> Iterator[str]:
         for pod in pods:

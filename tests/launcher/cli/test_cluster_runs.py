@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -251,6 +252,37 @@ def test_logs_of_a_rank_without_a_line_name_the_ranks_that_have_some(cluster_api
     assert (silent.returncode, silent.stdout, silent.stderr) == (0, "", said)
     played.complete()
     assert person.type("logs", "-f", "first", "--rank", "1").stderr == said
+
+
+def test_a_jobset_that_nobody_works_on_is_said_by_everything_that_looks_at_it(cluster_api: ClusterApi, person: Terminal) -> None:
+    cluster_api.addons.add("JobSet")
+    template = {"spec": {"completions": 2, "template": {"spec": {"containers": [{"name": "trainer", "image": "dpo:1"}]}}}}
+    labels = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/component": "run", "dpo-launcher/run": "first"}
+    began = (datetime.now(UTC) - timedelta(minutes=2)).isoformat(timespec="seconds")
+    head = {"name": "first", "labels": labels, "annotations": {"dpo-launcher/nodes": "2"}, "creationTimestamp": began}
+    spec = {"replicatedJobs": [{"name": "node", "replicas": 1, "template": template}]}
+    cluster_api.objects.put({"kind": "JobSet", "metadata": head, "spec": spec})
+    words = "first waits for a controller: nothing in the cluster has worked on its JobSet for 2 min"
+    why = person.type("why", "first").stdout
+    assert words in why
+    assert "submit it again with --kind job, which needs no add-on, after: launcher stop first" in why
+    assert "nothing in the cluster works on it" in person.type("status", "first").stdout
+    following = person.begin("logs", "-f", "first")
+    assert following.stdout is not None
+    assert following.stdout.readline().startswith(f"waiting: {words}")
+    following.kill()
+    following.wait()
+
+
+def test_a_queue_that_nobody_works_on_is_said_too(cluster_api: ClusterApi, person: Terminal) -> None:
+    cluster_api.addons.add("Kueue")
+    played = Played(cluster_api, queue="gpus")
+    began = (datetime.now(UTC) - timedelta(minutes=3)).isoformat(timespec="seconds")
+    cluster_api.objects.change("jobs", "first", lambda job: job["spec"].update(suspend=True))
+    cluster_api.objects.change("jobs", played.name, lambda job: job["metadata"].update(creationTimestamp=began))
+    words = "first waits in queue gpus, but Kueue has said nothing about it for 3 min: its controller probably does not run"
+    assert words in person.type("why", "first").stdout
+    assert words in " ".join(person.type("status", "first").stdout.split())
 
 
 def test_stop_waits_for_the_checkpoint_and_resume_goes_on_and_follows(cluster_api: ClusterApi, person: Terminal) -> None:

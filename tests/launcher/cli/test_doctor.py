@@ -84,6 +84,7 @@ def test_a_cluster_to_which_the_overlay_was_applied_is_ready(tmp_path: Path, clu
         "ok       claim dpo-runs      bound, ReadWriteMany\n"
         "ok       claim dpo-cache     bound, ReadWriteMany\n"
         "ok       reader              dpo-tensorboard-1 is ready\n"
+        "ok       pods                a pod like those of runs is accepted (dry run)\n"
         "absent   secret dpo-secrets  not found: experiments with a token, S3 or Google Sheets need it\n"
         "                             → launcher secrets push\n"
         "absent   JobSet              not installed: runs over several nodes use an Indexed Job, which needs no add-on\n"
@@ -110,6 +111,67 @@ def test_what_may_not_be_done_is_missing_and_what_may_not_be_seen_is_unknown(tmp
     assert any(words.startswith("`launcher submit` needs permission to create jobs") for words in denied)
     unknown = {one["what"] for one in found if one["state"] == "unknown"}
     assert unknown == {"namespace", "claim dpo-runs", "claim dpo-cache", "secret dpo-secrets", "nodes", "StorageClass"}
+
+
+def asked(tmp_path: Path, cluster: Any) -> dict[str, dict[str, Any]]:
+    return findings(doctor(tmp_path, "-n", "dpo", "--json", KUBECONFIG=str(cluster.kubeconfig)))
+
+
+def test_an_add_on_whose_kinds_are_served_is_told_from_one_that_works(tmp_path: Path, cluster: Any) -> None:
+    apply(cluster, "overlays/workstation")
+    cluster.addons |= {"JobSet", "Kueue"}
+    working = asked(tmp_path, cluster)
+    assert [working[name]["state"] for name in ("JobSet", "Kueue")] == ["ok", "ok"]
+    cluster.idle |= {"JobSet"}
+    cluster.silent |= {"Kueue"}
+    found = asked(tmp_path, cluster)
+    assert [(found[name]["state"], found[name]["is_needed"]) for name in ("JobSet", "Kueue")] == [("missing", False)] * 2
+    assert found["JobSet"]["detail"] == (
+        "its kinds are served, but its webhook did not fill in a JobSet in a dry run: its controller very likely does not run; "
+        "runs over several nodes use an Indexed Job, which needs no add-on"
+    )
+    assert found["JobSet"]["command"] == "kubectl -n jobset-system get deployments,pods"
+    cluster.deny("create", "jobsets")
+    assert asked(tmp_path, cluster)["JobSet"]["state"] == "unknown"
+
+
+def test_a_cordoned_node_takes_no_run_and_its_gpus_do_not_count(tmp_path: Path, cluster: Any) -> None:
+    apply(cluster, "overlays/workstation")
+    cluster.objects.change("nodes", "n", lambda node: node.setdefault("spec", {}).update(unschedulable=True))
+    alone = asked(tmp_path, cluster)["nodes"]
+    assert (alone["state"], alone["is_needed"]) == ("missing", True)
+    assert (alone["detail"], alone["command"]) == (
+        "1, none takes pods; n is cordoned and takes no new pod", "kubectl uncordon n",
+    )  # fmt: skip
+    controllers.node(cluster, "m", gpus=2)
+    both = asked(tmp_path, cluster)["nodes"]
+    assert (both["state"], both["detail"]) == (
+        "ok", "2, of which 1 has GPUs: 2 in all, 2 on one; n is cordoned and takes no new pod",
+    )  # fmt: skip
+
+
+def test_what_keeps_the_reader_and_a_server_from_running_is_explained_as_for_a_run(tmp_path: Path, cluster: Any) -> None:
+    apply(cluster, "overlays/workstation")
+    few = "0/1 nodes are available: 1 Insufficient memory. preemption: 0/1 nodes are available."
+    controllers.unschedulable(cluster, "dpo-tensorboard-1", few, "dpo")
+    labels = {"app.kubernetes.io/name": "dpo-launcher-serve", "dpo-launcher/serve": "chat"}
+    pod = {"metadata": {"name": "serve-chat-1", "namespace": "dpo", "labels": labels}}
+    cluster.objects.put({"kind": "Pod", **pod, "spec": {"containers": [{"name": "server", "image": "vllm:1"}]}})
+    raw = 'failed to pull image "vllm:1": 429 Too Many Requests'
+    controllers.waiting(cluster, "serve-chat-1", "ErrImagePull", raw, "dpo")
+    found = asked(tmp_path, cluster)
+    assert found["reader"]["detail"] == (
+        "dpo-tensorboard-1: no node can take the reader pod: the only node has too little memory free"
+    )
+    assert found["server chat"]["detail"] == "serve-chat-1: cannot pull vllm:1: the registry's pull limit is reached"
+
+
+def test_a_namespace_that_refuses_pods_says_why(tmp_path: Path, cluster: Any) -> None:
+    apply(cluster, "overlays/workstation")
+    cluster.refuse("policy.example.com", lambda plural, _: "images must be signed" if plural == "pods" else None)
+    found = asked(tmp_path, cluster)["pods"]
+    words = "admission webhook policy.example.com refuses the run's pods: images must be signed"
+    assert (found["state"], found["detail"]) == ("missing", f"a pod like those of runs is refused: {words}")
 
 
 def test_no_cluster_at_all_is_one_finding(tmp_path: Path) -> None:

@@ -154,6 +154,19 @@ def test_flags_say_what_set_would(home: Path, api: ClusterApi) -> None:
     assert found["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "q"
 
 
+def test_auto_takes_a_job_where_nobody_works_on_jobsets(home: Path, api: ClusterApi) -> None:
+    api.addons.add("JobSet")
+    wide = ["submit", "demo", "--set", "launch.nodes=2", "--set", "hyperparameters.per_device_train_batch_size=1"]
+    assert launcher(home, api, *wide, "--name", "working").returncode == 0
+    assert (api.objects.names("jobsets"), api.objects.names("jobs")) == (["working"], [])
+    api.idle.add("JobSet")
+    done = launcher(home, api, *wide, "--name", "idle")
+    assert done.returncode == 0
+    assert (api.objects.names("jobsets"), api.objects.names("jobs")) == (["working"], ["idle"])
+    said = "the run is a plain Job: JobSet is served, but its controller very likely does not run (its webhook did not answer)"
+    assert said in " ".join((done.stdout + done.stderr).split())
+
+
 def test_what_a_gpu_needs_is_said_and_whether_it_fits_only_where_the_gpu_is_known(home: Path, api: ClusterApi) -> None:
     controllers.node(api, "gpus", gpus=1, labels={"nvidia.com/gpu.product": "NVIDIA-L4"})
     shutil.copytree(REPOSITORY / "configs" / "models", home / "configs" / "models")

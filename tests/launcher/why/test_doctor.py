@@ -116,7 +116,7 @@ def test_a_secret_shows_its_keys_and_no_value_and_is_needed_by_some_runs_alone()
 
 
 def test_addons_are_optional():
-    found = doctor.addons(JobSet=False, Kueue=True)
+    found = [doctor.addon("JobSet", is_served=False, works=None), doctor.addon("Kueue", is_served=True, works=True)]
     assert [(each.what, each.state) for each in found] == [("JobSet", "missing"), ("Kueue", "ok")]
     assert is_ready(found)
 

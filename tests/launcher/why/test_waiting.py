@@ -1,5 +1,7 @@
 """What controllers, webhooks, Kueue and kubelets really say of pods that do not come about."""
 
+from dataclasses import replace
+
 import pytest
 
 from launcher.why import Condition, Event, Evidence, explain
@@ -220,3 +222,32 @@ def test_a_mount_that_timed_out_tells_less_than_why_it_did():
     after = Event("Pod", "big-0-x7k2p", "FailedMount", late, "2026-11-24T12:02:00Z")
     assert explain(seen(pods=(on_node(),), events=(why, after))).cause == "secret"
     assert explain(seen(pods=(on_node(),), events=(after,))).cause == "volume"
+
+
+@pytest.mark.parametrize(
+    ("kind", "suggestion"),
+    [
+        ("JobSet", "submit it again with --kind job, which needs no add-on, after: launcher stop big"),
+        ("Job", "tell the cluster's administrator: its controller manager does not work"),
+    ],
+)
+def test_an_object_that_nobody_works_on_is_said_after_a_minute(kind: str, suggestion: str) -> None:
+    early = explain(seen(kind=kind, is_untouched=True, age=20.0, pods=()))
+    assert early.sentence == "big is starting: it has no pods yet"
+    late = explain(seen(kind=kind, is_untouched=True, age=130.0, pods=()))
+    assert late.cause == "no-controller"
+    assert late.sentence.startswith(f"big waits for a controller: nothing in the cluster has worked on its {kind} for 2 min")
+    assert late.suggestion == suggestion
+    assert explain(seen(kind=kind, age=130.0, pods=())).cause == "starting"
+
+
+def test_kueue_that_says_nothing_is_said_after_a_minute() -> None:
+    assert explain(replace(queued(), age=20.0)).sentence == "big waits in queue gpus"
+    late = explain(replace(queued(), age=200.0))
+    assert late.cause == "no-controller"
+    assert late.sentence == (
+        "big waits in queue gpus, but Kueue has said nothing about it for 3 min: its controller probably does not run"
+    )
+    assert "without --queue after: launcher stop big" in late.suggestion
+    unseen = replace(queued(), age=200.0, unseen=("Kueue workloads: permission denied",))
+    assert explain(unseen).cause == "kueue-waiting", "what may not be read is not silence"

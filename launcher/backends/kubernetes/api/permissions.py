@@ -50,6 +50,7 @@ PERMISSIONS: Final = (
     Permission("", "services", _MADE, "submit"),
     Permission("", "configmaps", _MADE, "submit"),
     Permission("", "pods", (*_LOOK, "delete", "watch"), "ps"),
+    Permission("", "pods", ("create",), "doctor"),  # a dry run, of submit too: whoever creates Jobs has this right through them
     Permission("", "pods/log", ("get",), "logs"),
     Permission("", "pods/exec", _STREAM, "download"),
     Permission("", "pods/portforward", _STREAM, "tensorboard --cluster"),

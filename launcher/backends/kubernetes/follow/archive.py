@@ -13,9 +13,9 @@ from typing import Any, Final
 from ....errors import LauncherError
 from ... import Status
 from ..api.cluster import ApiError, Cluster, ExecError
+from .beside import DEPLOYMENT, READER, explain
 from .run import RUNS_ROOT, ClusterRun
 
-_LABELS: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=reader"
 CONTAINER: Final = "tensorboard"
 _MISSING: Final = 1  # exit code of cat and tail for a missing file; that of ls is 2
 _TAIL: Final = 1 << 16  # bytes at the end of a metrics file that hold its last lines
@@ -24,9 +24,9 @@ _TAIL: Final = 1 << 16  # bytes at the end of a metrics file that hold its last 
 class NoReader(LauncherError):
     """No pod in the namespace can read the claim with the runs."""
 
-    def __init__(self, namespace: str):
+    def __init__(self, namespace: str, why: str = ""):
         super().__init__(
-            f"cannot read the folders of runs: no reader pod runs in namespace {namespace}\n"
+            f"cannot read the folders of runs: no reader pod runs in namespace {namespace}{why}\n"
             f"    hint:     print the command that adds it with: launcher doctor --cluster -n {namespace}"
         )
 
@@ -41,14 +41,15 @@ class Archive:
     def reader(self) -> str:
         """The name of the reader pod; raises NoReader if none runs."""
         if self._found is None:
-            pods = self._cluster.list(f"/api/v1/namespaces/{self.namespace}/pods", _LABELS)
+            pods = list(self._cluster.list(f"/api/v1/namespaces/{self.namespace}/pods", READER))
             running = [
                 pod["metadata"]["name"]
                 for pod in pods
                 if (pod.get("status") or {}).get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
             ]
             if not running:
-                raise NoReader(self.namespace)
+                why = explain(self._cluster, self.namespace, pods, "reader", DEPLOYMENT) if pods else None
+                raise NoReader(self.namespace, f": {why.sentence}" if why is not None else "")
             self._found = running[0]
         return self._found
 

@@ -18,6 +18,7 @@ from ..api.cluster import ApiError, Cluster, ExecError
 from ..render.pod import CONTAINER
 from . import state
 from .archive import Archive, NoReader
+from .beside import event_of
 from .pods import conditions_of, has_started, newest
 from .point import part_of, pod_in
 from .remembered import remember, remembered
@@ -76,6 +77,9 @@ def gather(cluster: Cluster, run: ClusterRun) -> Evidence:
         workload=look.workload() if queue is not None else (),
         local_queue=look.local_queue(queue) if queue is not None else (),
         is_suspended=bool(obj is not None and obj["spec"].get("suspend")),
+        kind=run.kind,
+        age=state.age(obj) if obj is not None else None,
+        is_untouched=obj is not None and state.is_untouched(obj),
         parallel=state.parallel_of(obj) if obj is not None else None,
         unseen=tuple(look.unseen),
         checkpoints=look.checkpoints() if known.is_over and known.state != "done" else None,
@@ -112,7 +116,7 @@ class _Look:
         for name in (*owners, *unwell):
             with self._allowed("events"):
                 for one in self.cluster.list(self._in("events"), fieldSelector=f"involvedObject.name={name}"):
-                    yield _event(one)
+                    yield event_of(one)
                 continue
             return
 
@@ -225,24 +229,6 @@ def _pod(run: ClusterRun, obj: Mapping[str, Any]) -> Pod:
     """A pod with its own reason and message, not those of its container."""
     status = obj.get("status") or {}
     return replace(pod_in(run, obj), reason=str(status.get("reason") or ""), message=str(status.get("message") or ""))
-
-
-def _event(obj: Mapping[str, Any]) -> Event:
-    about = obj.get("involvedObject") or {}
-    series = obj.get("series") or {}
-    times = (
-        series.get("lastObservedTime"),
-        obj.get("lastTimestamp"),
-        obj.get("eventTime"),
-        obj["metadata"].get("creationTimestamp"),
-    )
-    return Event(
-        kind=str(about.get("kind") or ""),
-        name=str(about.get("name") or ""),
-        reason=str(obj.get("reason") or ""),
-        message=str(obj.get("message") or ""),
-        time=str(next(filter(None, times), "")),
-    )
 
 
 def _checks(workload: Mapping[str, Any]) -> Iterator[Condition]:

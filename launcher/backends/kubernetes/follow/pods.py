@@ -27,8 +27,8 @@ class Ending:
     is_consequence: bool = False
 
 
-def pod_of(obj: Mapping[str, Any]) -> Pod:
-    """``obj`` is a pod from the API."""
+def pod_of(obj: Mapping[str, Any], container: str = CONTAINER) -> Pod:
+    """``obj`` is a pod from the API, ``container`` the name of the one that counts."""
     metadata, status = obj["metadata"], obj.get("status") or {}
     return Pod(
         name=metadata["name"],
@@ -38,7 +38,7 @@ def pod_of(obj: Mapping[str, Any]) -> Pod:
         reason=str(status.get("reason") or ""),
         message=str(status.get("message") or ""),
         conditions=conditions_of(obj),
-        container=_container(status),
+        container=_container(status, container),
         created=str(metadata.get("creationTimestamp") or ""),
     )
 
@@ -117,8 +117,8 @@ def first_ending(pods: Sequence[Pod]) -> Ending | None:
     return ended[0][1] if ended else None
 
 
-def _container(status: Mapping[str, Any]) -> Container | None:
-    found = next((one for one in status.get("containerStatuses") or [] if one.get("name") == CONTAINER), None)
+def _container(status: Mapping[str, Any], name: str) -> Container | None:
+    found = next((one for one in status.get("containerStatuses") or [] if one.get("name") == name), None)
     if found is None:
         return None
     state, said = next(iter((found.get("state") or {"waiting": {}}).items()))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from ....why import Condition, Pod
+from ....why.evidence import UNTOUCHED
 from ... import Status
 from ..render.together import PARALLEL
 from .pods import Ending, conditions_of, ending, first_ending, has_ended, has_started, is_running, newest
@@ -46,6 +47,8 @@ def state(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
     parallel = parallel_of(obj)
     if parallel is not None and not pods:
         return Status("starting", None, f"waits for its turn: {parallel} of its sweep's points run at the same time")
+    if not pods and is_untouched(obj) and (age(obj) or 0) > UNTOUCHED:
+        return Status("starting", None, "nothing in the cluster works on it; see: launcher why")
     return _alive(obj, newest(pods), nodes)
 
 
@@ -99,6 +102,28 @@ def parallel_of(obj: Mapping[str, Any]) -> int | None:
     """Of a Job with all points of a sweep: how many run at the same time."""
     found = (obj["metadata"].get("annotations") or {}).get(PARALLEL)
     return None if found is None else int(found)
+
+
+def is_untouched(obj: Mapping[str, Any]) -> bool:
+    """Whether no controller has written a status: those of Jobs and JobSets do within a second."""
+    return not obj.get("status")
+
+
+def age(obj: Mapping[str, Any]) -> float | None:
+    """Seconds since the object was created, or its run started again; None if it does not show that."""
+    annotations = obj["metadata"].get("annotations") or {}
+    begun = max(
+        filter(None, (obj["metadata"].get("creationTimestamp"), annotations.get(RESUMED))),
+        key=datetime.fromisoformat,
+        default=None,
+    )
+    return None if begun is None else (datetime.now(UTC) - datetime.fromisoformat(begun)).total_seconds()
+
+
+def is_overdue(obj: Mapping[str, Any], status: Status) -> bool:
+    """Whether a run has waited for Kueue for longer than Kueue needs to say why."""
+    is_held = status.state == "starting" and queue_of(obj) is not None and bool(obj.get("spec", {}).get("suspend"))
+    return is_held and (age(obj) or 0) > UNTOUCHED
 
 
 def stop_time(obj: Mapping[str, Any]) -> str | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from ....why import doctor
 from ....why.doctor import CLAIMS, Finding
 from ..api.cluster import ApiError, Cluster
 from ..api.permissions import PERMISSIONS, SECRET
+from ..follow import beside
 from .facts import Answer, Facts, Question, gather
-
-_READER: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=reader"
+from .probes import explained
 
 
 def look(cluster: Cluster) -> list[Finding]:
@@ -35,15 +35,36 @@ def look(cluster: Cluster) -> list[Finding]:
         for name in CLAIMS.values()
     ]
     found += claims
-    readers = _listed(cluster, f"/api/v1/namespaces/{where}/pods", _READER)
-    found.append(_of("reader", readers, lambda pods: doctor.reader(pods or [], where, apply)))
+    found += _pods_beside(cluster, where, apply)
+    found.append(_pods(facts, where))
     found.append(_of(f"secret {SECRET}", facts.secret, lambda obj: doctor.secret(SECRET, obj)))
-    found += doctor.addons(JobSet=facts.has_jobset, Kueue=facts.has_kueue)
+    found.append(doctor.addon("JobSet", is_served=facts.has_jobset, works=facts.jobset_works))
+    found.append(doctor.addon("Kueue", is_served=facts.has_kueue, works=facts.kueue_works))
     found.append(_of("nodes", nodes, lambda those: doctor.nodes(those or [])))
     classes = _listed(cluster, "/apis/storage.k8s.io/v1/storageclasses")
     are_bound = all(claim.state == "ok" for claim in claims)
     found.append(_of("StorageClass", classes, lambda those: doctor.storage_class(those or [], are_bound=are_bound)))
     return found
+
+
+def _pods(facts: Facts, where: str) -> Finding:
+    if facts.pod.unseen is not None:
+        return doctor.unseen("pods", f"not tried: {facts.pod.unseen}")
+    return doctor.pods(explained(facts.pod, "a run", where))
+
+
+def _pods_beside(cluster: Cluster, where: str, apply: str) -> Iterator[Finding]:
+    """The reader, and servers of models if there are some."""
+    at = f"/api/v1/namespaces/{where}/pods"
+    readers = _listed(cluster, at, beside.READER)
+    why = beside.explain(cluster, where, readers.found or [], "reader", beside.DEPLOYMENT) if readers.unseen is None else None
+    yield _of("reader", readers, lambda pods: doctor.reader(pods or [], where, apply, why))
+    for pod in _listed(cluster, at, beside.SERVERS).found or []:
+        name = pod["metadata"]["labels"].get("dpo-launcher/serve", pod["metadata"]["name"])
+        conditions = (pod.get("status") or {}).get("conditions") or []
+        is_ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+        why = None if is_ready else beside.explain(cluster, where, [pod], "server", "")
+        yield doctor.server(name, pod["metadata"]["name"], where, why, is_ready=is_ready)
 
 
 def _denied(facts: Facts) -> dict[str, list[str]]:

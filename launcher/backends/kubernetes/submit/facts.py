@@ -11,6 +11,7 @@ from ..api.cluster import Cluster
 from ..api.errors import ApiError
 from ..api.permissions import PERMISSIONS, Permission
 from ..render.names import label_value
+from .probes import TEMPLATE, Tried, has_jobset_controller, has_kueue_controller, try_pod
 
 Obj = Mapping[str, Any]
 _AT_ONCE: Final = 16  # requests
@@ -29,7 +30,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked. ``claims``: role -> claim; ``verbs``: the launcher's verbs whose permissions are checked."""
+    """What is asked. ``claims``: role -> claim; ``verbs``: the launcher's verbs whose permissions are checked; ``template``: of
+    the pods that the server must take, None for a small one.
+    """
 
     namespace: str
     run: str
@@ -37,13 +40,15 @@ class Question:
     secret: str | None
     queue: str | None
     verbs: tuple[str, ...]
+    template: Obj | None = None
 
 
 @dataclass(frozen=True)
 class Facts:
     """``denied``: permission -> verbs that the caller lacks. ``earlier``: Jobs and JobSets of runs with the same name.
 
-    ``claims`` and ``classes`` are by name; ``queue`` is the LocalQueue, ``has_kueue`` whether the cluster serves Kueue.
+    ``claims`` and ``classes`` are by name; ``queue`` is the LocalQueue, ``has_kueue`` whether the cluster serves Kueue, and
+    ``kueue_works`` whether its webhook answered a dry run, None if that is unknown; the same for JobSet. ``pod``: a dry run.
     ``pods``: all of the namespace, only asked for if a claim cannot be mounted on several nodes.
     """
 
@@ -55,10 +60,18 @@ class Facts:
     queue: Answer
     has_kueue: bool
     has_jobset: bool
+    kueue_works: bool | None
+    jobset_works: bool | None
+    pod: Tried
     quotas: Answer
     nodes: Answer
     pods: Answer
     earlier: Sequence[Obj]
+
+    @property
+    def takes_jobsets(self) -> bool:
+        """Whether somebody works on a JobSet, as far as can be known."""
+        return self.has_jobset and self.jobset_works is not False
 
 
 def gather(cluster: Cluster, asked: Question) -> Facts:
@@ -72,11 +85,13 @@ def gather(cluster: Cluster, asked: Question) -> Facts:
         claims = {name: ask.one(f"{inside}/persistentvolumeclaims/{name}") for name in set(asked.claims.values())}
         secret = ask.one(f"{inside}/secrets/{asked.secret}" if asked.secret is not None else None)
         quotas, nodes = ask.many(f"{inside}/resourcequotas"), ask.many("/api/v1/nodes")
+        pod = pool.submit(try_pod, cluster, asked.namespace, asked.template or TEMPLATE)
         reviews = ask.reviews(None)
         served = [name for name, answer in (("JobSet", jobset), ("Kueue", kueue)) if answer.result().found is not None]
         for addon in served:
             reviews |= ask.reviews(addon)
         queue = ask.one(_queue_path(asked, kueue.result()))
+        jobset_works, kueue_works = ask.works("JobSet" in served, "Kueue" in served)
         found = {name: answer.result() for name, answer in claims.items()}
         pods = ask.many(f"{inside}/pods" if any(is_of_one_node(claim.found) for claim in found.values()) else None)
         classes = {name: ask.one(f"/apis/storage.k8s.io/v1/storageclasses/{name}") for name in _classes(found.values())}
@@ -89,6 +104,9 @@ def gather(cluster: Cluster, asked: Question) -> Facts:
             queue=queue.result(),
             has_kueue="Kueue" in served,
             has_jobset="JobSet" in served,
+            kueue_works=kueue_works.result(),
+            jobset_works=jobset_works.result(),
+            pod=pod.result(),
             quotas=quotas.result(),
             nodes=nodes.result(),
             pods=pods.result(),
@@ -110,6 +128,13 @@ class _Asking:
     def many(self, path: str | None, selector: str | None = None) -> Future[Answer]:
         ask = Answer if path is None else lambda: _seen(lambda: list(self.cluster.list(path, selector)))
         return self.pool.submit(ask)
+
+    def works(self, has_jobset: bool, has_kueue: bool) -> tuple[Future[bool | None], Future[bool | None]]:
+        """Whether the controllers of JobSet and of Kueue seem to run; what is not served is not asked."""
+        where = self.cluster, self.asked.namespace
+        jobset = self.pool.submit(lambda: has_jobset_controller(*where) if has_jobset else None)
+        queue = self.asked.queue or "dpo-launcher-probe"
+        return jobset, self.pool.submit(lambda: has_kueue_controller(*where, queue) if has_kueue else None)
 
     def reviews(self, addon: str | None) -> dict[tuple[Permission, str], Future[bool]]:
         """Whether the caller has each permission of ``addon``, or of the cluster itself (None)."""

@@ -16,6 +16,7 @@ from ..render.names import LONGEST, host_name, longest_suffix
 from ..render.spec import KubernetesSpec
 from .capacity import over_quota, unfit
 from .facts import Facts, is_of_one_node
+from .probes import explained
 
 _ONE_POD: Final = "ReadWriteOncePod"
 _READER: Final = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/component": "reader"}
@@ -54,6 +55,7 @@ def preflight(spec: KubernetesSpec, facts: Facts, *, namespace: str, can_push: b
         *_namespace(facts, namespace),
         *_permissions(facts, namespace),
         *_kinds(spec, facts, namespace),
+        *_pod(spec, facts, namespace),
         *_claims(spec, facts, namespace),
         *_secret(spec, facts, namespace),
         *_quotas(spec, facts),
@@ -93,6 +95,9 @@ def _permissions(facts: Facts, namespace: str) -> Iterator[Mistake]:
 def _kinds(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mistake]:
     if spec.kind == "JobSet" and not facts.has_jobset:
         yield Mistake("--kind jobset", "JobSet is not installed in the cluster", hint="use --kind job, which needs no add-on")
+    elif spec.kind == "JobSet" and facts.jobset_works is False:
+        what = "JobSet is served, but its webhook did not answer a dry run: its controller very likely does not run"
+        yield Mistake("--kind jobset", what, hint="use --kind job, which needs no add-on")
     if spec.queue is None:
         return
     if not facts.has_kueue:
@@ -106,6 +111,18 @@ def _kinds(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mista
         if inactive is not None:
             what = f"LocalQueue {spec.queue} is inactive: {inactive.get('message') or inactive.get('reason')}"
             yield Mistake("launch.kubernetes.queue", what, hint="ask the cluster's administrator, or choose another --queue")
+    if facts.has_kueue and facts.kueue_works is False:
+        what = "Kueue is served, but did not suspend a Job of the queue in a dry run: its controller very likely does not run"
+        hint = "submit without --queue, or ask the cluster's administrator (Kueue may also leave this namespace alone)"
+        yield Mistake("launch.kubernetes.queue", what, hint=hint)
+
+
+def _pod(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mistake]:
+    """Why the server would refuse the pods themselves, which it does after it took their Job."""
+    why = explained(facts.pod, spec.run, namespace)
+    if why is None or (why.cause == "quota" and facts.quotas.unseen is None):  # which is judged for all pods together
+        return
+    yield Mistake("pod", why.sentence, hint=why.suggestion)
 
 
 def _claims(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mistake]:
@@ -199,7 +216,7 @@ def _nodes(spec: KubernetesSpec, facts: Facts) -> Iterator[Mistake]:
 
 def _image(spec: KubernetesSpec, facts: Facts, can_push: bool) -> Iterator[Mistake]:
     reference = spec.image.reference
-    if not is_local(reference) or can_push or on_a_node(reference, facts):
+    if facts.nodes.found is None or not is_local(reference) or can_push or on_a_node(reference, facts):
         return
     variant = spec.image.variant
     if spec.image.build is None:
@@ -244,6 +261,13 @@ def _notices(spec: KubernetesSpec, facts: Facts) -> Iterator[str]:
     for what, answer in unseen.items():
         if answer.unseen is not None:
             yield Warned(f"{what} not checked: {answer.unseen}")
+    if facts.nodes.found is None and is_local(spec.image.reference):
+        brought = "it starts only if somebody loaded this image into the nodes (else submit with --registry)"
+        yield Warned(f"image {spec.image.reference} is in no registry: {brought}")
+    if facts.pod.unseen is not None and {"serviceAccountName", "runtimeClassName"} & spec.pod["spec"].keys():
+        yield Warned(f"service account and RuntimeClass not checked: {facts.pod.unseen}")
+    if facts.jobset_works is False and spec.kind == "Job" and spec.nodes > 1:
+        yield "the run is a plain Job: JobSet is served, but its controller very likely does not run (its webhook did not answer)"
     if facts.nodes.found == []:
         yield "the cluster has no nodes yet; the run waits for one"
     for name, roles in _roles(spec).items():

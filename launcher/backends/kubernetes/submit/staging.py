@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,20 +14,17 @@ from ....experiment.schema import StorageConfig
 from ....storage.progress import Lines, Meter, size
 from ..api.cluster import Cluster
 from ..api.errors import ExecError
-from ..follow.pods import has_ended, is_running, pod_of, reason
 from ..render.placement import CACHE, Folder, Staged
 from ..render.pod import CONTAINER
 from ..render.spec import KubernetesSpec
+from .patience import running_pod
+from .standing import stands
 
 Say = Callable[[str], None]
 
 _UNPACK: Final = Path(__file__).with_name("unpack.py")
-_LOOK: Final = 0.5  # seconds between two looks at the pod
-_START: Final = 900.0  # seconds that pulling its image may take
-_STUCK: Final = 60.0  # seconds until an image that cannot be pulled, or a pod without a node, is an error
 _LIFE: Final = 6 * 3600  # seconds after which the cluster ends a forgotten staging Job
 _CHUNK: Final = 1 << 20
-_HOPELESS: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError", "Unschedulable")
 
 
 def stage(
@@ -38,13 +34,18 @@ def stage(
     storage: StorageConfig | None,
     env: Mapping[str, str],
     say: Say,
+    *,
+    is_patient: bool = False,
 ) -> None:
-    """Puts every folder of ``spec.staged`` in its place, if missing there. Raises LauncherError, and then leaves nothing."""
+    """Puts every folder of ``spec.staged`` in its place, if missing there. Raises LauncherError, and then leaves nothing.
+
+    ``is_patient``: a pod that copies waits for its node as long as a run would.
+    """
     for one in spec.staged:
         if one.target.startswith("s3://"):
             _to_bucket(one, storage, env, say)
         else:
-            _to_claim(cluster, spec, namespace, one, say)
+            _to_claim(cluster, spec, namespace, one, say, is_patient)
 
 
 def _to_bucket(staged: Staged, storage: StorageConfig | None, env: Mapping[str, str], say: Say) -> None:
@@ -64,15 +65,20 @@ def _to_bucket(staged: Staged, storage: StorageConfig | None, env: Mapping[str, 
     )
 
 
-def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: Staged, say: Say) -> None:
-    """Copies by a short-lived Job, whose pod mounts the claim and reads the files from a command's standard input."""
-    folder, jobs = staged.folder, f"/apis/batch/v1/namespaces/{namespace}/jobs"
-    say(f"staging  {folder.path} ({size(folder.size)}) to {staged.target}{_on_claim(spec)}")
+def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: Staged, say: Say, is_patient: bool) -> None:
+    """Copies by a short-lived Job, whose pod mounts the claim and reads the files from a command's standard input.
+
+    There is no such pod where another one shows that the folder is there.
+    """
+    folder, jobs, claim = staged.folder, f"/apis/batch/v1/namespaces/{namespace}/jobs", spec.claims.get("cache")
+    if claim is not None and stands(cluster, namespace, claim, staged.target):
+        say(f"staged   {staged.target} (already there)")
+        return
+    say(f"staging  {folder.path} ({size(folder.size)}) to {staged.target}{'' if claim is None else f' on claim {claim}'}")
     job = staging_job(spec, staged, namespace, secrets.token_hex(4))
     name = job["metadata"]["name"]
     try:
-        cluster.create(jobs, job)
-        pod = _running_pod(cluster, namespace, name, say)
+        pod = running_pod(cluster, cluster.create(jobs, job), say, is_patient=is_patient)
         said = _send(cluster, namespace, pod, staged, say)
         say(f"staged   {staged.target}{' (already there)' if said == 'there' else ''}")
     except ExecError as error:
@@ -80,11 +86,6 @@ def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: St
         raise LauncherError(f"{folder.path} not staged: {words[-1]}") from error
     finally:
         cluster.delete(f"{jobs}/{name}", grace=0)
-
-
-def _on_claim(spec: KubernetesSpec) -> str:
-    claim = spec.claims.get("cache")
-    return "" if claim is None else f" on claim {claim}"
 
 
 def staging_job(spec: KubernetesSpec, staged: Staged, namespace: str, suffix: str) -> dict[str, Any]:
@@ -133,28 +134,6 @@ def _staging_pod(spec: KubernetesSpec) -> dict[str, Any]:
             {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
         ],
     }
-
-
-def _running_pod(cluster: Cluster, namespace: str, job: str, say: Say) -> str:
-    """The name of the Job's pod once it runs; raises LauncherError if it does not start."""
-    begun, told = time.monotonic(), ""
-    while True:
-        found = list(cluster.list(f"/api/v1/namespaces/{namespace}/pods", f"batch.kubernetes.io/job-name={job}"))
-        for pod in map(pod_of, found):
-            if is_running(pod):
-                return pod.name
-            waited, why = time.monotonic() - begun, reason(pod)
-            if has_ended(pod) or (why in _HOPELESS and waited > _STUCK) or waited > _START:
-                message = pod.message or (pod.container.message if pod.container else "")
-                scheduled = pod.condition("PodScheduled")
-                message = message or (scheduled.message if scheduled is not None else "")
-                raise LauncherError(f"the staging pod does not start: {why or pod.phase}{': ' + message if message else ''}")
-            if why and why != told:
-                told = why
-                say(f"waiting  for the staging pod: {why}")
-        if not found and time.monotonic() - begun > _STUCK:
-            raise LauncherError(f"the staging Job has no pod; see: kubectl -n {namespace} describe job {job}")
-        time.sleep(_LOOK)
 
 
 def _send(cluster: Cluster, namespace: str, pod: str, staged: Staged, say: Say) -> str:

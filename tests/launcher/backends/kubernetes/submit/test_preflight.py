@@ -29,7 +29,7 @@ def facts_of(api: ClusterApi, spec: KubernetesSpec, namespace: str = "default", 
     verbs = ("submit", "submit --queue", *(["ps", "logs"] if follow else []))
     secret = spec.secret if spec.secret_keys else None
     cluster = Cluster.connect({"KUBECONFIG": str(api.kubeconfig)})
-    return gather(cluster, Question(namespace, spec.run, spec.claims, secret, spec.queue, verbs))
+    return gather(cluster, Question(namespace, spec.run, spec.claims, secret, spec.queue, verbs, spec.pod))
 
 
 def looked(
@@ -239,6 +239,51 @@ def test_a_jobset_needs_its_add_on(api: ClusterApi) -> None:
     )
 
 
+@pytest.mark.parametrize("state", ["idle", "silent"])
+def test_an_add_on_that_is_served_and_does_not_work_is_not_taken(state: str, api: ClusterApi) -> None:
+    api.addons |= {"JobSet", "Kueue"}
+    queue = {"kind": "LocalQueue", "metadata": {"name": "research"}, "spec": {}, "status": {}}
+    api.objects.put(queue)
+    launch = {"kubernetes": {"kind": "jobset"}}
+    assert findings(api, launch) == findings(api, {"kubernetes": {"queue": "research"}}) == []
+    getattr(api, state).update(api.addons)
+    assert finding(api, launch) == (
+        "--kind jobset: JobSet is served, but its webhook did not answer a dry run: its controller very likely does not run\n"
+        "    hint:     use --kind job, which needs no add-on"
+    )
+    assert not facts_of(api, rendered({"gpus": 0})).takes_jobsets
+    assert finding(api, {"kubernetes": {"queue": "research"}}).splitlines()[0] == (
+        "launch.kubernetes.queue: Kueue is served, but did not suspend a Job of the queue in a dry run: "
+        "its controller very likely does not run"
+    )
+
+
+def test_what_only_pods_are_refused_for_is_found_before_anything_is_created(api: ClusterApi) -> None:
+    account = {"kubernetes": {"service_account": "trainer"}}
+    hint = "    hint:     correct or remove launch.kubernetes."
+    assert finding(api, account) == f"pod: service account trainer not found in the namespace\n{hint}service_account"
+    runtime = finding(api, {"kubernetes": {"runtime_class": "gvisor"}})
+    assert runtime.startswith(f"pod: RuntimeClass gvisor not found in the cluster\n{hint}runtime_class")
+    api.objects.put({"kind": "ServiceAccount", "metadata": {"name": "trainer"}})
+    api.objects.put({"kind": "RuntimeClass", "metadata": {"name": "gvisor"}})
+    assert findings(api, {"kubernetes": {"service_account": "trainer", "runtime_class": "gvisor"}}) == []
+    assert api.objects.names("pods") == [], "it was a dry run"
+
+
+def test_a_pod_that_may_not_be_tried_is_a_warning_where_it_matters(api: ClusterApi) -> None:
+    api.deny("create", "pods")
+    assert looked(api) == Preflight((), ())
+    found = looked(api, {"kubernetes": {"service_account": "trainer"}})
+    assert found == Preflight((), ("service account and RuntimeClass not checked: permission denied",))
+
+
+def test_a_webhook_that_knows_no_dry_run_refuses_nothing(api: ClusterApi) -> None:
+    api.fail(
+        400, "/pods", method="POST", message='admission webhook "x.example.com" does not support dry run', reason="BadRequest"
+    )
+    assert findings(api, {"kubernetes": {"service_account": "default"}}) == []
+
+
 def test_a_quota_leaves_room(api: ClusterApi) -> None:
     launch = {"gpus": 0, "nodes": 2, "cpus": 3, "memory": "10Gi", "shm_size": "1Gi"}
     controllers.quota(
@@ -328,6 +373,17 @@ def test_an_image_of_this_machine(api: ClusterApi) -> None:
     assert findings(api, image="pytorch/pytorch:2.13") == []
     controllers.node(api, "workstation", images=[f"docker.io/library/{LOCAL}"])
     assert findings(api, image=LOCAL) == []
+
+
+def test_an_image_that_was_brought_by_hand_is_not_refused_where_nodes_may_not_be_listed(api: ClusterApi) -> None:
+    api.deny("list", "nodes")
+    found = looked(api, image=LOCAL)
+    assert found.findings == ()
+    assert found.notices == (
+        "nodes not checked: permission denied",
+        f"image {LOCAL} is in no registry: it starts only if somebody loaded this image into the nodes "
+        "(else submit with --registry)",
+    )
 
 
 def test_a_run_of_that_name(api: ClusterApi) -> None:

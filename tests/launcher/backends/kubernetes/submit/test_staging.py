@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from launcher.backends.kubernetes.api.cluster import ApiError, Cluster, ClusterE
 from launcher.backends.kubernetes.render.local import look
 from launcher.backends.kubernetes.render.placement import Local
 from launcher.backends.kubernetes.render.spec import KubernetesSpec
-from launcher.backends.kubernetes.submit import staging
+from launcher.backends.kubernetes.submit import patience, staging
 from launcher.backends.kubernetes.submit.staging import packed, stage
 from launcher.errors import LauncherError
 from launcher.experiment.schema import Experiment
 from launcher.storage.progress import Meter
 from tests.cluster_api import ClusterApi, controllers
+from tests.cluster_api.refusal import forbidden
 from tests.rendered import rendered
 from tests.s3.server import MotoServer
 
@@ -69,7 +70,8 @@ def cluster(api: ClusterApi) -> Cluster:
 def spec_of(model: Path, **fields: Any) -> KubernetesSpec:
     experiment = {"experiment_id": "1", "model_name": str(model), "datasets_path": "s3://data/answers", **fields}
     local = look(Experiment.parse(experiment), model.parent)
-    return rendered({"gpus": 0}, local=Local(model=local.model), **experiment)
+    launch = experiment.pop("launch", {"gpus": 0})
+    return rendered(launch, local=Local(model=local.model), **experiment)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -210,23 +212,141 @@ def test_a_claim_that_is_full(api: ClusterApi, cluster: Cluster, model: Path) ->
     assert str(caught.value) == f"{model} not staged: OSError: [Errno 28] No space left on device"
 
 
-def test_a_pod_that_does_not_start_says_why(cluster_api: ClusterApi, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "_STUCK", 0.2)
-    monkeypatch.setattr(staging, "_LOOK", 0.02)
-    controllers.ready(cluster_api)
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute lasts a fifth of a second."""
+    for name, seconds in {"LOOK": 0.02, "ASK": 0.05, "EVERY": 0.1, "STUCK": 0.3, "LONG": 3.0}.items():
+        monkeypatch.setattr(patience, name, seconds)
 
-    def cannot_pull(change: Any) -> None:
+
+def started(api: ClusterApi, act: Callable[[str], None], node: str | None = "node-1") -> Cluster:
+    """A cluster that is ready; ``act`` gets the name of each new pod of a Job."""
+    controllers.ready(api)
+
+    def react(change: Any) -> None:
         if change.plural == "jobs" and change.before is None:
-            for pod in controllers.make_pods(cluster_api, change.after["metadata"]["name"]):
-                controllers.waiting(cluster_api, pod, "ImagePullBackOff", "Back-off pulling image")
+            for pod in controllers.make_pods(api, change.after["metadata"]["name"], node=node):
+                act(pod)
 
-    cluster_api.objects.listeners.append(cannot_pull)
+    api.objects.listeners.append(react)
+    return Cluster.connect({"KUBECONFIG": str(api.kubeconfig)})
+
+
+def refused(cluster: Cluster, spec: KubernetesSpec, said: list[str]) -> str:
+    with pytest.raises(LauncherError) as caught:
+        stage(cluster, spec, "default", None, {}, said.append)
+    assert "describe job" not in str(caught.value), "it is deleted by then"
+    return str(caught.value)
+
+
+def test_an_image_that_cannot_be_pulled_is_explained_as_why_explains_it(
+    cluster_api: ClusterApi, model: Path, hurried: None
+) -> None:
+    raw = 'Back-off pulling image "registry.example.com/x:1": ErrImagePull: failed to resolve reference: manifest unknown'
+    cluster = started(cluster_api, lambda pod: controllers.waiting(cluster_api, pod, "ImagePullBackOff", raw))
     said: list[str] = []
-    cluster = Cluster.connect({"KUBECONFIG": str(cluster_api.kubeconfig)})
-    with pytest.raises(LauncherError, match=r"^the staging pod does not start: ImagePullBackOff: Back-off pulling image$"):
-        stage(cluster, spec_of(model), "default", None, {}, said.append)
-    assert said[1:] == ["waiting  for the staging pod: ImagePullBackOff"]
+    sentence = "cannot pull registry.example.com/x:1: image not found in the registry"
+    assert refused(cluster, spec_of(model), said) == (
+        f"the staging pod did not start within 0 s: {sentence}\n    hint:     check its name and tag, "
+        "or push this checkout's image with: launcher build --push --registry NAME"
+    )
+    assert said[1] == f"waiting  {sentence}"
+    assert len(said) > 3, "it is said again while it lasts"
     assert cluster_api.objects.names("jobs") == []
+
+
+FEW = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found."
+
+
+def test_a_node_that_comes_after_a_while_is_waited_for(cluster_api: ClusterApi, model: Path, hurried: None) -> None:
+    def no_node(pod: str) -> None:
+        controllers.unschedulable(cluster_api, pod, FEW)
+        threading.Timer(1.0, controllers.running, (cluster_api, pod)).start()  # three times as long as a hopeless cause is given
+
+    (cluster_api.folder / "pods").mkdir()
+    cluster, spec, said = started(cluster_api, no_node, node=None), spec_of(model), list[str]()
+    cluster_api.objects.listeners.append(
+        lambda change: (
+            change.plural == "pods"
+            and change.after is not None
+            and cluster_api.commands.update({("default", change.after["metadata"]["name"]): cluster_api.folder / "pods"})
+        )
+    )
+    stage(cluster, spec, "default", None, {}, said.append)
+    assert said[1] == "waiting  no node can take the staging pod: the only node has too little cpu free"
+    assert said[2] == said[1] or said[2].startswith(said[1])
+    assert staged(cluster_api, spec)
+
+
+def test_a_node_that_does_not_come_is_an_error_without_anyway_alone(
+    cluster_api: ClusterApi, model: Path, hurried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "LONG", 0.5)
+    cluster = started(cluster_api, lambda pod: controllers.unschedulable(cluster_api, pod, FEW), node=None)
+    wait = "wait until other pods end, or for another node; see what is free with: kubectl describe nodes"
+    assert refused(cluster, spec_of(model), []) == (
+        "the staging pod did not start within 0 s: no node can take the staging pod: the only node has too little cpu free\n"
+        f"    hint:     {wait}; wait without a limit with: launcher submit --anyway"
+    )
+    said: list[str] = []
+
+    def interrupt(words: str) -> None:
+        said.append(words)
+        if len(said) > 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stage(cluster, spec_of(model), "default", None, {}, interrupt, is_patient=True)
+    assert cluster_api.objects.names("jobs") == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence", "hint"),
+    [
+        ({"service_account": "trainer"}, "service account trainer not found in the namespace",
+         "correct or remove launch.kubernetes.service_account"),
+        ({"runtime_class": "gvisor"}, "RuntimeClass gvisor not found in the cluster",
+         "correct or remove launch.kubernetes.runtime_class; list them with: kubectl get runtimeclass"),
+    ],
+)  # fmt: skip
+def test_what_admission_refuses_is_said_instead_of_silence(
+    setting: dict[str, Any], sentence: str, hint: str, cluster_api: ClusterApi, model: Path, hurried: None
+) -> None:
+    cluster, said = started(cluster_api, lambda _: None), list[str]()
+    spec = spec_of(model, launch={"kubernetes": setting, "gpus": 0})
+    assert refused(cluster, spec, said) == f"the staging pod did not start within 0 s: {sentence}\n    hint:     {hint}"
+    assert said[1] == f"waiting  {sentence}"
+
+
+def test_a_quota_is_said_while_it_is_waited_for(cluster_api: ClusterApi, model: Path, hurried: None) -> None:
+    words = "exceeded quota: team, requested: requests.cpu=500m, used: requests.cpu=4, limited: requests.cpu=4"
+    cluster = started(cluster_api, lambda _: None)
+    cluster_api.objects.admit_pod = lambda namespace, obj: (_ for _ in ()).throw(  # type: ignore[method-assign]
+        forbidden("pods", obj["metadata"]["name"], words)
+    )
+    said: list[str] = []
+    assert "did not start within 3 s: quota team is exceeded: requests.cpu=500m requested" in refused(
+        cluster, spec_of(model), said
+    )
+    assert said[1].startswith("waiting  quota team is exceeded: requests.cpu=500m requested, requests.cpu=4 used")
+
+
+def test_what_a_running_pod_shows_on_the_claim_needs_no_other_pod(api: ClusterApi, cluster: Cluster, model: Path) -> None:
+    spec = spec_of(model)
+    stage(cluster, spec, "default", None, {}, lambda _: None)
+    labels = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/component": "reader"}
+    mounts = [{"name": "models", "mountPath": "/dpo/cache", "readOnly": True}]
+    volumes = [{"name": "models", "persistentVolumeClaim": {"claimName": "dpo-cache"}}]
+    container = {"name": "tensorboard", "image": "x:1", "volumeMounts": mounts}
+    pod = {"metadata": {"name": "reader", "labels": labels}, "spec": {"containers": [container], "volumes": volumes}}
+    api.objects.put({"kind": "Pod", **pod})
+    controllers.running(api, "reader")
+    made, said = len(api.asked("POST", "/jobs$")), list[str]()
+    stage(cluster, spec, "default", None, {}, said.append)
+    assert (len(api.asked("POST", "/jobs$")) - made, said) == (0, [f"staged   {spec.staged[0].target} (already there)"])
+    (model / "config.json").write_text("{ }")
+    stage(cluster, spec_of(model), "default", None, {}, said.append)
+    assert len(api.asked("POST", "/jobs$")) - made == 1, "another content is another folder"
 
 
 def test_a_job_that_may_not_be_created(api: ClusterApi, cluster: Cluster, model: Path) -> None:

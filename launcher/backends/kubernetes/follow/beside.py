@@ -1,0 +1,77 @@
+"""The pods beside the runs, of Deployments that the launcher renders: why the reader, or a server of a model, does not run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from ....errors import LauncherError
+from ....why import Event, Evidence, Explanation, waiting
+from ..api.cluster import Cluster
+from .pods import is_running, pod_of
+
+READER: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=reader"
+SERVERS: Final = "app.kubernetes.io/name=dpo-launcher-serve"
+CONTAINERS: Final = {"reader": "tensorboard", "server": "server"}
+DEPLOYMENT: Final = "dpo-tensorboard"  # of the reader, in k8s/base
+
+
+def explain(
+    cluster: Cluster, namespace: str, pods: Sequence[Mapping[str, Any]], kind: str, deployment: str
+) -> Explanation | None:
+    """Why ``pods`` of ``deployment``, as the API gives them, do not run; None if one does, or if nothing shows it.
+
+    ``kind``: reader or server.
+    """
+    seen = [pod_of(one, CONTAINERS[kind]) for one in pods]
+    if any(is_running(pod) for pod in seen):
+        return None
+    evidence = Evidence(
+        run=f"the {kind} pod",
+        backend="kubernetes",
+        state="starting",
+        namespace=namespace,
+        pods=tuple(seen),
+        events=tuple(_events(cluster, namespace, [pod.name for pod in seen], deployment)),
+        is_helper=True,
+    )
+    return waiting(evidence) or _crashed(evidence)
+
+
+def _events(cluster: Cluster, namespace: str, pods: Sequence[str], deployment: str) -> Iterator[Event]:
+    """The events of the pods, and of the Deployment's ReplicaSets if it has no pod; none where they cannot be read."""
+    asked = [f"involvedObject.name={pod}" for pod in pods] or ["involvedObject.kind=ReplicaSet,reason=FailedCreate"]
+    for fields in asked:
+        with suppress(LauncherError):
+            for one in cluster.list(f"/api/v1/namespaces/{namespace}/events", fieldSelector=fields):
+                event = event_of(one)
+                if pods or event.name.startswith(f"{deployment}-"):
+                    yield event
+
+
+def event_of(obj: Mapping[str, Any]) -> Event:
+    """An event from the API; its time is that of its last occurrence."""
+    about = obj.get("involvedObject") or {}
+    series = obj.get("series") or {}
+    times = (
+        series.get("lastObservedTime"),
+        obj.get("lastTimestamp"),
+        obj.get("eventTime"),
+        obj["metadata"].get("creationTimestamp"),
+    )
+    return Event(
+        kind=str(about.get("kind") or ""),
+        name=str(about.get("name") or ""),
+        reason=str(obj.get("reason") or ""),
+        message=str(obj.get("message") or ""),
+        time=str(next(filter(None, times), "")),
+    )
+
+
+def _crashed(seen: Evidence) -> Explanation | None:
+    for pod in seen.newest:
+        if pod.container is not None and pod.container.reason == "CrashLoopBackOff":
+            look = f"see its last lines with: {seen.kubectl} logs {pod.name} --previous"
+            return Explanation("crashes", f"{seen.run} ends again and again after its start", look)
+    return None

@@ -1,0 +1,122 @@
+"""Dry runs that tell what no list shows: whether the server takes a pod, and whether an add-on works whose kinds it serves.
+
+A server stores nothing of them. Rights to read controllers are not needed: their webhooks change what is created.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ....errors import LauncherError
+from ....why import Evidence, Explanation, refusal
+from ..api.cluster import Cluster
+from ..api.errors import ApiError
+from ..follow.state import QUEUE
+from ..render.pod import CONTAINER, CONTAINER_SECURITY, POD_SECURITY
+
+Obj = Mapping[str, Any]
+
+_NAME: Final = "dpo-launcher-probe-"
+_SMALL: Final = {"cpu": "10m", "memory": "16Mi"}
+_RIGHTS: Final = re.compile(r"cannot create resource ")
+# A small pod as every namespace takes it that takes runs.
+TEMPLATE: Final[Obj] = {
+    "metadata": {},
+    "spec": {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": POD_SECURITY,
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": "dpo-launcher",
+                "resources": {"requests": _SMALL, "limits": _SMALL},
+                "securityContext": CONTAINER_SECURITY,
+            }
+        ],
+    },
+}
+
+
+@dataclass(frozen=True)
+class Tried:
+    """The answer to a dry run: ``refused`` in the server's words, None if it was taken; ``unseen``: why neither is known."""
+
+    refused: str | None = None
+    unseen: str | None = None
+
+
+def try_pod(cluster: Cluster, namespace: str, template: Obj) -> Tried:
+    """Whether the server's plugins take a pod like those of ``template``: its account, its classes, Pod Security, policies."""
+    metadata = {"generateName": _NAME, "namespace": namespace, **(template.get("metadata") or {})}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+    try:
+        cluster.create(f"/api/v1/namespaces/{namespace}/pods", pod, dry_run=True)
+    except ApiError as error:
+        if error.status == 403 and not _RIGHTS.search(error.message):
+            return Tried(refused=error.message)
+        if "denied the request" in error.message:  # a webhook may choose another status
+            return Tried(refused=error.message)
+        return Tried(unseen="permission denied" if error.status == 403 else error.message)
+    except LauncherError as error:
+        return Tried(unseen=str(error))
+    return Tried()
+
+
+def explained(tried: Tried, run: str, namespace: str) -> Explanation | None:
+    """Why the pods of ``run`` would be refused, in the words of `launcher why`."""
+    if tried.refused is None:
+        return None
+    return refusal(Evidence(run=run, backend="kubernetes", state="starting", namespace=namespace), tried.refused)
+
+
+def has_jobset_controller(cluster: Cluster, namespace: str, template: Obj = TEMPLATE) -> bool | None:
+    """Whether JobSet's webhook answers, which the process of its controller serves; None if that cannot be tried.
+
+    The webhook always fills in ``successPolicy`` and ``startupPolicy``, for which the CRD has no default.
+    """
+    job = {"metadata": {}, "spec": _job(template)}
+    made = _created(
+        cluster,
+        f"/apis/jobset.x-k8s.io/v1alpha2/namespaces/{namespace}/jobsets",
+        {
+            "apiVersion": "jobset.x-k8s.io/v1alpha2",
+            "kind": "JobSet",
+            "metadata": {"generateName": _NAME, "namespace": namespace},
+            "spec": {"replicatedJobs": [{"name": "node", "replicas": 1, "template": job}]},
+        },
+    )
+    return made if made is None or isinstance(made, bool) else bool({"successPolicy", "startupPolicy"} & made["spec"].keys())
+
+
+def has_kueue_controller(cluster: Cluster, namespace: str, queue: str, template: Obj = TEMPLATE) -> bool | None:
+    """Whether Kueue's webhook suspends a Job for ``queue``; None if that cannot be tried.
+
+    False too where Kueue works and leaves this namespace or plain Jobs alone: a run would then start without waiting.
+    """
+    metadata = {"generateName": _NAME, "namespace": namespace, "labels": {QUEUE: queue}}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": _job(template)}
+    made = _created(cluster, f"/apis/batch/v1/namespaces/{namespace}/jobs", job)
+    return made if made is None or isinstance(made, bool) else made["spec"].get("suspend") is True
+
+
+def _job(template: Obj) -> dict[str, Any]:
+    return {"completionMode": "Indexed", "completions": 1, "parallelism": 1, "template": template}
+
+
+def _created(cluster: Cluster, path: str, obj: Obj) -> dict[str, Any] | bool | None:
+    """The object of a dry run; False if a webhook is registered that does not answer, None if it was refused otherwise."""
+    try:
+        return cluster.create(path, obj, dry_run=True)
+    except ApiError as error:
+        return False if is_webhook_silent(error) else None
+    except LauncherError:
+        return None
+
+
+def is_webhook_silent(error: ApiError) -> bool:
+    """Whether the server could not ask a webhook, for example as no pod of it runs."""
+    return error.status >= 500 and "failed calling webhook" in error.message
