@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -49,15 +50,14 @@ def rebuilt(where: Kubernetes, run: ClusterRun, say: Callable[[str], None]) -> R
     Raises LauncherError where its folder cannot be read or does not hold what it was made of, NotReady for what the preflight
     checks find.
     """
-    from .submitting import namespace_of
-
     archive = where.archive(run)
     archive.reader()
     recorded = stored_start(archive, run)
     say(f"{run.name}: its {run.kind} is gone; it is created again from {run.path}")
     local = _inputs(archive, run, recorded)
-    facts = _asked(where, run, _rendered(recorded, run, local, None), say)
-    spec = _rendered(recorded, run, local, namespace_of(facts))
+    rendered = partial(_rendered, recorded, run, local)
+    facts = _asked(where, run, rendered, say)
+    spec = rendered(facts.annotations)
     text = archive.file(run, "experiment.json")
     spec = replace(spec, objects=tuple(_resumed(obj, spec, str(text)) for obj in spec.objects))
     _check(where, run, spec, facts, say)
@@ -179,12 +179,14 @@ def _resumed(obj: Mapping[str, Any], spec: KubernetesSpec, experiment: str) -> M
     return {**obj, "metadata": {**obj["metadata"], "annotations": annotations}}
 
 
-def _asked(where: Kubernetes, run: ClusterRun, draft: KubernetesSpec, say: Callable[[str], None]) -> Facts:
+def _asked(
+    where: Kubernetes, run: ClusterRun, rendered: Callable[[Mapping[str, str] | None], KubernetesSpec], say: Callable[[str], None]
+) -> Facts:
     from ..backends.kubernetes.submit.facts import gather
     from .submitting import question
 
     say(f"preflight checks: namespace {run.namespace}, context {where.cluster.context}")
-    return gather(where.cluster, question(draft, run.namespace, True))
+    return gather(where.cluster, question(rendered(None), run.namespace, True, lambda known: rendered(known).pod))
 
 
 def _check(where: Kubernetes, run: ClusterRun, spec: KubernetesSpec, facts: Facts, say: Callable[[str], None]) -> None:

@@ -70,7 +70,8 @@ class Submitting:
         cluster, namespace = where.cluster, where.cluster.namespace
         with _interrupted_by_sigterm():
             self.told.say(f"preflight checks: namespace {namespace}, context {cluster.context}")
-            facts, self.user = gather(cluster, question(draft, namespace, self.follows)), cluster.user()
+            asked = question(draft, namespace, self.follows, lambda known: self._pod(local, namespace, known))
+            facts, self.user = gather(cluster, asked), cluster.user()
             spec = self._spec(local, namespace, facts, None)
             self._judge(spec, facts, namespace)
             self._notice(check_names(where.cluster, self.specs, namespace) if self.is_named else ())
@@ -101,8 +102,12 @@ class Submitting:
         return local, spec, pairs
 
     def _spec(self, local: Local, namespace: str, facts: Facts, image: Image | None) -> KubernetesSpec:
-        known: dict[str, Any] = {"has_jobset": facts.takes_jobsets, "annotations": namespace_of(facts)}
+        known: dict[str, Any] = {"has_jobset": facts.takes_jobsets, "annotations": facts.annotations}
         return self._rendered(local, namespace, image or self.image, **known)
+
+    def _pod(self, local: Local, namespace: str, annotations: Mapping[str, str]) -> Mapping[str, Any]:
+        """The template of the pods, in a namespace with these annotations."""
+        return self._rendered(local, namespace, self.image, annotations=annotations).pod
 
     def _rendered(self, local: Local, namespace: str | None, image: Image | None, **asked: Any) -> KubernetesSpec:
         """``asked``: what the cluster said, see ``cluster_spec``."""
@@ -214,18 +219,15 @@ def _read(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Path 
     return read_pairs(e, Reading(Path.cwd(), caller, copy=copy, say=told.say))
 
 
-def namespace_of(facts: Facts) -> Mapping[str, str]:
-    """The annotations of the namespace."""
-    return ((facts.namespace.found or {}).get("metadata") or {}).get("annotations") or {}
-
-
-def question(spec: KubernetesSpec, namespace: str, follows: bool) -> Question:
-    """What the preflight checks ask; ``follows``: the run's log will be read, too."""
+def question(
+    spec: KubernetesSpec, namespace: str, follows: bool, template: Callable[[Mapping[str, str]], Mapping[str, Any]]
+) -> Question:
+    """What the preflight checks ask; ``follows``: the run's log will be read, too; ``template``: see ``Question``."""
     from ..backends.kubernetes.submit.facts import Question
 
     verbs = ("submit", *(["submit --queue"] if spec.queue else []), *(["ps", "logs"] if follows else []))
     secret = spec.secret if spec.secret_keys else None
-    return Question(namespace, spec.run, spec.claims, secret, spec.queue, verbs, spec.pod)
+    return Question(namespace, spec.run, spec.claims, secret, spec.queue, verbs, template)
 
 
 def _lost(job: Job, caller: Mapping[str, str]) -> list[Warned]:

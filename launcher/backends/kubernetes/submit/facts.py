@@ -11,7 +11,7 @@ from ..api.cluster import Cluster
 from ..api.errors import ApiError
 from ..api.permissions import PERMISSIONS, Permission
 from ..render.names import label_value
-from .probes import TEMPLATE, Tried, has_jobset_controller, has_kueue_controller, try_pod
+from .probes import Tried, has_jobset_controller, has_kueue_controller, small, try_pod
 
 Obj = Mapping[str, Any]
 _AT_ONCE: Final = 16  # requests
@@ -30,8 +30,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked. ``claims``: role -> claim; ``verbs``: the launcher's verbs whose permissions are checked; ``template``: of
-    the pods that the server must take, None for a small one.
+    """What is asked. ``claims``: role -> claim; ``verbs``: the launcher's verbs whose permissions are checked; ``template``:
+    of the pods that the server must take, in a namespace with these annotations.
     """
 
     namespace: str
@@ -40,7 +40,7 @@ class Question:
     secret: str | None
     queue: str | None
     verbs: tuple[str, ...]
-    template: Obj | None = None
+    template: Callable[[Mapping[str, str]], Obj] = small
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,11 @@ class Facts:
     earlier: Sequence[Obj]
 
     @property
+    def annotations(self) -> Mapping[str, str]:
+        """The namespace's."""
+        return _annotations(self.namespace)
+
+    @property
     def takes_jobsets(self) -> bool:
         """Whether somebody works on a JobSet, as far as can be known."""
         return self.has_jobset and self.jobset_works is not False
@@ -85,13 +90,14 @@ def gather(cluster: Cluster, asked: Question) -> Facts:
         claims = {name: ask.one(f"{inside}/persistentvolumeclaims/{name}") for name in set(asked.claims.values())}
         secret = ask.one(f"{inside}/secrets/{asked.secret}" if asked.secret is not None else None)
         quotas, nodes = ask.many(f"{inside}/resourcequotas"), ask.many("/api/v1/nodes")
-        pod = pool.submit(try_pod, cluster, asked.namespace, asked.template or TEMPLATE)
         reviews = ask.reviews(None)
+        annotations = _annotations(namespace.result())
+        pod = pool.submit(try_pod, cluster, asked.namespace, asked.template(annotations))
         served = [name for name, answer in (("JobSet", jobset), ("Kueue", kueue)) if answer.result().found is not None]
         for addon in served:
             reviews |= ask.reviews(addon)
         queue = ask.one(_queue_path(asked, kueue.result()))
-        jobset_works, kueue_works = ask.works("JobSet" in served, "Kueue" in served)
+        jobset_works, kueue_works = ask.works(small(annotations), "JobSet" in served, "Kueue" in served)
         found = {name: answer.result() for name, answer in claims.items()}
         pods = ask.many(f"{inside}/pods" if any(is_of_one_node(claim.found) for claim in found.values()) else None)
         classes = {name: ask.one(f"/apis/storage.k8s.io/v1/storageclasses/{name}") for name in _classes(found.values())}
@@ -129,17 +135,21 @@ class _Asking:
         ask = Answer if path is None else lambda: _seen(lambda: list(self.cluster.list(path, selector)))
         return self.pool.submit(ask)
 
-    def works(self, has_jobset: bool, has_kueue: bool) -> tuple[Future[bool | None], Future[bool | None]]:
+    def works(self, pod: Obj, has_jobset: bool, has_kueue: bool) -> tuple[Future[bool | None], Future[bool | None]]:
         """Whether the controllers of JobSet and of Kueue seem to run; what is not served is not asked."""
         where = self.cluster, self.asked.namespace
-        jobset = self.pool.submit(lambda: has_jobset_controller(*where) if has_jobset else None)
+        jobset = self.pool.submit(lambda: has_jobset_controller(*where, pod) if has_jobset else None)
         queue = self.asked.queue or "dpo-launcher-probe"
-        return jobset, self.pool.submit(lambda: has_kueue_controller(*where, queue) if has_kueue else None)
+        return jobset, self.pool.submit(lambda: has_kueue_controller(*where, queue, pod) if has_kueue else None)
 
     def reviews(self, addon: str | None) -> dict[tuple[Permission, str], Future[bool]]:
         """Whether the caller has each permission of ``addon``, or of the cluster itself (None)."""
         wanted = [(p, verb) for p, verb in _wanted(self.asked.verbs) if p.addon == addon]
         return {(p, verb): self.pool.submit(_may, self.cluster, p, verb, self.asked.namespace) for p, verb in wanted}
+
+
+def _annotations(namespace: Answer) -> Mapping[str, str]:
+    return ((namespace.found or {}).get("metadata") or {}).get("annotations") or {}
 
 
 def _queue_path(asked: Question, kueue: Answer) -> str | None:

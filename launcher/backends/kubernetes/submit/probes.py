@@ -11,34 +11,36 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ....errors import LauncherError
+from ....experiment.schema import Kubernetes
 from ....why import Evidence, Explanation, refusal
 from ..api.cluster import Cluster
 from ..api.errors import ApiError
 from ..follow.state import QUEUE
-from ..render.pod import CONTAINER, CONTAINER_SECURITY, POD_SECURITY
+from ..render.pod import CONTAINER
+from ..render.user import CONTAINER_SECURITY, pod_security
 
 Obj = Mapping[str, Any]
 
 _NAME: Final = "dpo-launcher-probe-"
 _SMALL: Final = {"cpu": "10m", "memory": "16Mi"}
 _RIGHTS: Final = re.compile(r"cannot create resource ")
-# A small pod as every namespace takes it that takes runs.
-TEMPLATE: Final[Obj] = {
-    "metadata": {},
-    "spec": {
+
+
+def small(annotations: Mapping[str, str]) -> dict[str, Any]:
+    """The template of a small pod, as every namespace takes it that takes runs; ``annotations``: the namespace's."""
+    container = {
+        "name": CONTAINER,
+        "image": "dpo-launcher",
+        "resources": {"requests": _SMALL, "limits": _SMALL},
+        "securityContext": CONTAINER_SECURITY,
+    }
+    spec = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
-        "securityContext": POD_SECURITY,
-        "containers": [
-            {
-                "name": CONTAINER,
-                "image": "dpo-launcher",
-                "resources": {"requests": _SMALL, "limits": _SMALL},
-                "securityContext": CONTAINER_SECURITY,
-            }
-        ],
-    },
-}
+        "securityContext": pod_security(Kubernetes(), annotations),
+        "containers": [container],
+    }
+    return {"metadata": {}, "spec": spec}
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def explained(tried: Tried, run: str, namespace: str) -> Explanation | None:
     return refusal(Evidence(run=run, backend="kubernetes", state="starting", namespace=namespace), tried.refused)
 
 
-def has_jobset_controller(cluster: Cluster, namespace: str, template: Obj = TEMPLATE) -> bool | None:
+def has_jobset_controller(cluster: Cluster, namespace: str, template: Obj) -> bool | None:
     """Whether JobSet's webhook answers, which the process of its controller serves; None if that cannot be tried.
 
     The webhook always fills in ``successPolicy`` and ``startupPolicy``, for which the CRD has no default.
@@ -92,7 +94,7 @@ def has_jobset_controller(cluster: Cluster, namespace: str, template: Obj = TEMP
     return made if made is None or isinstance(made, bool) else bool({"successPolicy", "startupPolicy"} & made["spec"].keys())
 
 
-def has_kueue_controller(cluster: Cluster, namespace: str, queue: str, template: Obj = TEMPLATE) -> bool | None:
+def has_kueue_controller(cluster: Cluster, namespace: str, queue: str, template: Obj) -> bool | None:
     """Whether Kueue's webhook suspends a Job for ``queue``; None if that cannot be tried.
 
     False too where Kueue works and leaves this namespace or plain Jobs alone: a run would then start without waiting.

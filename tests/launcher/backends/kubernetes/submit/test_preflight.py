@@ -29,7 +29,7 @@ def facts_of(api: ClusterApi, spec: KubernetesSpec, namespace: str = "default", 
     verbs = ("submit", "submit --queue", *(["ps", "logs"] if follow else []))
     secret = spec.secret if spec.secret_keys else None
     cluster = Cluster.connect({"KUBECONFIG": str(api.kubeconfig)})
-    return gather(cluster, Question(namespace, spec.run, spec.claims, secret, spec.queue, verbs, spec.pod))
+    return gather(cluster, Question(namespace, spec.run, spec.claims, secret, spec.queue, verbs, lambda _: spec.pod))
 
 
 def looked(
