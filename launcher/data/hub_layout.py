@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..experiment.data_file import SUFFIXES
+from ..experiment.data_file import JSON, SUFFIXES, TEXT
 
 PACKED: Final = ".gz"
 _DEFAULT: Final = "default"
@@ -58,7 +58,9 @@ def layout_of(files: Iterable[str], card: Mapping[str, Any] | None, config: str 
 
 def is_data(file: str) -> bool:
     """Whether ``file`` is a file of data by its name, and in a format that is read."""
-    return file.lower().removesuffix(PACKED).endswith(SUFFIXES) and _NOT_DATA.search(file) is None
+    name = file.lower()
+    is_read = name.endswith(SUFFIXES) or name.removesuffix(PACKED).endswith((*TEXT, *JSON))
+    return is_read and _NOT_DATA.search(file) is None
 
 
 def _has_files(config: Mapping[str, Any]) -> bool:

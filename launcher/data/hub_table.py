@@ -16,7 +16,7 @@ from ..experiment.hub_data import HubData
 from ..experiment.schema import Experiment
 from .formats import read_table
 from .hub_files import HubFiles, open_data
-from .hub_layout import PACKED
+from .hub_layout import PACKED, is_data
 from .streamed import Streamed
 from .table import Joined, Row, Table, Tables
 
@@ -68,6 +68,9 @@ def _read(found: HubFiles, file: str, mistakes: list[Mistake]) -> Table | None:
     path, name = found.path(file), f"{found.data.name}/{file}"
     if not file.endswith(PACKED):
         return read_table(name, path, mistakes)
+    if not is_data(file):
+        mistakes.append(Mistake(name, "a packed file of this format is not read", "packed text, such as .jsonl.gz"))
+        return None
     with tempfile.TemporaryDirectory() as folder:
         unpacked = Path(folder) / "unpacked"
         try:

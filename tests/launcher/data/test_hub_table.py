@@ -99,6 +99,9 @@ def test_json_lines_csv_and_packed_files_are_read_and_a_name_can_be_a_file(hub: 
     english = read(hub, tmp_path, f"hf://datasets/{NAME}?config=en")
     assert [pair.user for pair in english.train] == ["Why 0?", "Why 1?"]
     assert english.sources[0].name == f"{NAME}/en/train.jsonl"
+    hub.sets[NAME].commit({"a.parquet.gz": gzip.compress(b"PAR1", mtime=0)}, "packed")
+    with pytest.raises(DataError, match=r"org/prefs/a.parquet.gz: a packed file of this format is not read"):
+        read(hub, tmp_path, f"hf://{NAME}@packed", train_filename="a.parquet.gz")
     german = read(hub, tmp_path, f"hf://{NAME}?config=de", validation_filename="x/seven.csv")
     assert [pair.user for pair in (*german.train, *german.validation)] == ["Why 3?", "Why 4?", "Why 7?"]
     assert german.sources[1].hub == {**german.sources[0].hub, "config": None, "split": None}
