@@ -17,11 +17,15 @@ import yaml
 
 @dataclass
 class Kubelet:
-    """``folder`` holds the claims by their names, and the volumes; ``secrets``: name of a Secret -> its files."""
+    """``folder`` holds the claims by their names, and the volumes; ``secrets``: name of a Secret -> its files.
+
+    ``gives``: the uid, fsGroup and supplemental group that a namespace of OpenShift gives pods that name none; their group is 0.
+    """
 
     engine: Any
     folder: Path
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    gives: int | None = None
 
     def claim(self, name: str, group: int = 10001) -> Path:
         """A volume that the group may write, as a StorageClass that heeds fsGroup makes it."""
@@ -56,7 +60,7 @@ class Kubelet:
             volumes=binds,
             tmpfs=tmpfs,
             **{"network_mode": "none", **options},
-            **_rights(spec["securityContext"], container["securityContext"]),
+            **_rights(self._admitted(spec["securityContext"]), container["securityContext"]),
             **_limits(container["resources"]["limits"]),
         )
         pod = Pod(running, words)
@@ -73,7 +77,7 @@ class Kubelet:
 
     def _volumes(self, spec: Any, container: Any, objects: list[Any]) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
         """(folders of this machine and where they are mounted, file systems in memory)."""
-        group, binds, tmpfs = spec["securityContext"]["fsGroup"], {}, {}
+        group, binds, tmpfs = self._admitted(spec["securityContext"])["fsGroup"], {}, {}
         volumes = {one["name"]: one for one in spec["volumes"]}
         for mount in container["volumeMounts"]:
             volume, path = volumes[mount["name"]], mount["mountPath"]
@@ -89,6 +93,14 @@ class Kubelet:
                 _project(source, self._files(volume, objects), group, _mode(volume))
             binds[str(source)] = {"bind": path, "mode": "ro" if mount.get("readOnly") else "rw"}
         return binds, tmpfs
+
+    def _admitted(self, security: Any) -> Any:
+        """The pod's security context after the admission of a namespace that gives users."""
+        if self.gives is None:
+            return security
+        named = {"runAsUser", "runAsGroup", "fsGroup"} & set(security)
+        assert not named, f"restricted-v2 refuses {named}: not in the namespace's range"
+        return {**security, "runAsUser": self.gives, "runAsGroup": 0, "fsGroup": self.gives}
 
     def _files(self, volume: Any, objects: list[Any]) -> dict[str, bytes]:
         if "secret" in volume:

@@ -29,6 +29,7 @@ anyway_option = click.option("--anyway", is_flag=True, help="Submit although a p
 @click.option("--follow", is_flag=True, help="Follow the run to its end and exit with its exit code.")
 @click.option("--gpus", type=click.IntRange(0), metavar="N", help="GPUs per node; same as --set launch.gpus=N.")
 @click.option("--nodes", type=click.IntRange(1), metavar="N", help="Nodes; same as --set launch.nodes=N.")
+@click.option("--gpu", metavar="NAME", help="Only nodes with this GPU, such as 'A100 80GB' (launch.kubernetes.node_selector).")
 @click.option("--queue", metavar="Q", help="Kueue LocalQueue; same as --set launch.kubernetes.queue=Q.")
 @click.option("--verify", is_flag=True, help="Verify the image's signature first; same as --set launch.verify=true.")
 @namespace_option
@@ -45,6 +46,7 @@ def submit(
     follow: bool,
     gpus: int | None,
     nodes: int | None,
+    gpu: str | None,
     queue: str | None,
     verify: bool,
     namespace: str | None,
@@ -64,9 +66,12 @@ def submit(
     """
     if as_json and follow:
         raise UsageError("--json cannot be combined with --follow")
+    from ..launch.on_nodes import with_gpu
+
     given = {"gpus": gpus, "nodes": nodes, "kubernetes.queue": queue, "verify": "true" if verify else None}
     flags = tuple(f"launch.{name}={value}" for name, value in given.items() if value is not None)
     chosen = replace(choice, overrides=(*choice.overrides, *flags)).on_cluster(kind, namespace)
+    chosen = with_gpu(chosen, gpu)
     if axes:
         if follow:
             raise UsageError("--sweep cannot be combined with --follow")

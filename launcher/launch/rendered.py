@@ -108,9 +108,15 @@ def rendered(choice: Choice, backend: str | None, notes: Mapping[str, Any] = Map
 
 def rendered_for_cluster(choice: Choice, notes: Mapping[str, Any] = MappingProxyType({})) -> Rendered:
     """A run on a cluster, which is not asked; ``notes``: for the run's record, see ``Job``."""
+    from ..experiment.files import read_env
+    from .on_nodes import read_deadline
+
     job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)
     job = replace(job, notes={**job.notes, **notes})
-    return Rendered(None, job, loaded, cluster_spec(job, loaded, namespace=job.experiment.launch.kubernetes.namespace))
+    with loaded.placed():
+        deadline = read_deadline(job, read_env(Path.cwd()))
+    namespace = job.experiment.launch.kubernetes.namespace
+    return Rendered(None, job, loaded, cluster_spec(job, loaded, namespace=namespace, deadline=deadline))
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class Submitting:
     local: Local | None = None  # the files of this machine, if they were read already
     together: Together | None = None
     user: str | None = None  # as the cluster knows the caller
+    deadline: int | None = None  # seconds, where the plan decides it
     notices: list[str] = field(default_factory=list)
     specs: list[KubernetesSpec] = field(default_factory=list)  # of each point, as it was rendered last
 
@@ -63,9 +64,11 @@ class Submitting:
         from ..backends.kubernetes.submit.facts import gather
         from ..backends.kubernetes.submit.staging import stage
         from .data import with_copy
+        from .on_nodes import deadline
         from .taken import check_names
 
         local, draft, pairs = self.check_here(data_of)
+        self.deadline = deadline(self.job, pairs, self.caller)
         where, _ = cluster_of(self.caller, self.job.experiment.launch.kubernetes.namespace)
         cluster, namespace = where.cluster, where.cluster.namespace
         with _interrupted_by_sigterm():
@@ -102,7 +105,7 @@ class Submitting:
         return local, spec, pairs
 
     def _spec(self, local: Local, namespace: str, facts: Facts, image: Image | None) -> KubernetesSpec:
-        known: dict[str, Any] = {"has_jobset": facts.takes_jobsets, "annotations": facts.annotations}
+        known: dict[str, Any] = {"has_jobset": facts.takes_jobsets, "annotations": facts.annotations, "deadline": self.deadline}
         return self._rendered(local, namespace, image or self.image, **known)
 
     def _pod(self, local: Local, namespace: str, annotations: Mapping[str, str]) -> Mapping[str, Any]:

@@ -89,6 +89,10 @@ _ALIASES: Final = {
 }
 _MAKERS: Final = re.compile(r"\b(nvidia|amd|geforce|tesla|instinct|quadro|graphics|workstation|edition|server)\b")
 _FORM: Final = re.compile(r"\b(sxm\d?|pcie|hbm\d\w?)\b")
+# A part of a GPU (MIG), as the resource nvidia.com/mig-3g.40gb or the profile 3g.40gb. It has less than its name says: 16.0 of
+# 18 GiB (1g.18gb of an H200) up to 39.5 of 40 (3g.40gb of an H100).
+_SLICE: Final = re.compile(r"(nvidia\.com/)?(mig[- ])?(?P<slice>\dg\.(?P<gigabytes>\d+)gb)(\.me)?")
+_OF_SLICE: Final = 0.88
 _MEMORY: Final = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[kmgt]i?)?b?", re.IGNORECASE)
 
 
@@ -104,6 +108,11 @@ def find_gpu(name: str) -> Gpu:
     raise UsageError(f"unknown GPU {name!r}: {told} (or give its memory: --gpu-memory 24GiB)")
 
 
+def words_of(name: str) -> set[str]:
+    """The words by which a GPU is told from others: ``NVIDIA-A100-SXM4-80GB`` -> a100, sxm4, 80gb."""
+    return set(_spelt(name).split())
+
+
 def gpu_there(name: str, memory: int) -> Gpu:
     """A GPU of this machine: ``memory`` in bytes as nvidia-smi reports it; its speed where the name is known."""
     known = _find(name)
@@ -112,6 +121,8 @@ def gpu_there(name: str, memory: int) -> Gpu:
 
 
 def _find(name: str) -> Gpu | None:
+    if (slice_ := _SLICE.fullmatch(name.strip().lower())) is not None:
+        return Gpu(f"MIG {slice_['slice']}", int(_OF_SLICE * int(slice_["gigabytes"]) * 1024) * MIB, None)
     spelt = _spelt(name)
     loose = " ".join(_FORM.sub(" ", spelt).split())
     alias = _ALIASES.get(spelt) or _ALIASES.get(loose)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ..errors import ExperimentError, UsageError
 from ..experiment.schema import Experiment
 from ..job.job import topology_of
 from ..job.presets import read_parallelism
 from ..job.topology import DDP, Parallelism
+from .products import PRODUCT
 
 if TYPE_CHECKING:
     from .gpus import Gpu
-
-PRODUCT: Final = "nvidia.com/gpu.product"
 
 
 def choose_parallelism(
@@ -50,10 +49,13 @@ def choose_parallelism(
 
 
 def selected_gpu(experiment: Experiment) -> Gpu | None:
-    """The GPU that the node selector names, by the label that NVIDIA's GPU feature discovery puts on nodes."""
+    """The GPU, or the slice of one, that the settings name: by its resource, else by the label that NVIDIA's GPU feature
+    discovery puts on nodes.
+    """
     from .gpus import find_gpu
 
-    name = experiment.launch.kubernetes.node_selector.get(PRODUCT)
+    settings = experiment.launch.kubernetes
+    name = settings.gpu_resource if "/mig-" in settings.gpu_resource else settings.node_selector.get(PRODUCT)
     if name is None:
         return None
     try:

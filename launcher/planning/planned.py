@@ -19,22 +19,27 @@ from .estimate import estimate
 from .fit import Fit, fit, gib, sharing
 from .gpus import Gpu, find_gpu, parse_memory
 from .machine import Machine
-from .parallelism import PRODUCT, selected_gpu
+from .parallelism import selected_gpu
+from .products import PRODUCT, products_of
 
 _HINT: Final = "; `launcher plan` shows what would"
 
 
 @dataclass(frozen=True)
 class Planned:
-    """The experiment ``key`` of ``file`` on a machine; ``sizes_from``: where the model's sizes were found."""
+    """The experiment ``key`` of ``file`` on a machine; ``sizes_from``: where the model's sizes were found; ``products``: what a
+    cluster's nodes call the GPU that was asked for.
+    """
 
     key: str
     file: Path
     sizes_from: str
     fit: Fit
+    products: tuple[str, ...] = ()
 
     def json(self) -> dict[str, Any]:
-        return {"key": self.key, "sizes_from": self.sizes_from, **self.fit.json()}
+        products = {"node_selector": {PRODUCT: list(self.products)}} if self.products else {}
+        return {"key": self.key, "sizes_from": self.sizes_from, **self.fit.json(), **products}
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,8 @@ def plan_for(
         model, storage = changed.model_name, changed.storage_config
         sizes, where = find_model_config(model, root, caller, wanted.model_config, storage=storage)
         pairs = read_pairs(changed, Reading(root, caller, say=say))
-        return Planned(loaded.key, loaded.file, where, fit(changed, sizes, pairs, card, caller))
+        products = products_of(card.name) if card is not None else ()
+        return Planned(loaded.key, loaded.file, where, fit(changed, sizes, pairs, card, caller), products)
 
 
 def said_before_run(experiment: Experiment, pairs: Pairs, root: Path, caller: Mapping[str, str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from launcher.backends.kubernetes.follow.run import RUNS_ROOT
 from tests.k8s.built import REPOSITORY, build, built
 from tests.pod_security import violations
 
-OURS = ("base", "overlays/workstation", "overlays/cluster")
+OURS = ("base", "overlays/workstation", "overlays/cluster", "overlays/openshift")
 VERSIONS = ("1.31", "1.32", "1.33", "1.34", "1.35", "1.36")
 READER = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/component": "reader"}
 
@@ -111,6 +111,13 @@ def test_on_a_workstation_each_claim_has_its_folder():
         assert volume["claimRef"] == {"namespace": "dpo", "name": name}
         assert volume["persistentVolumeReclaimPolicy"] == "Retain"
         assert volume["hostPath"]["path"] in (REPOSITORY / "k8s" / "README.md").read_text()
+
+
+def test_on_openshift_the_reader_names_no_user_and_no_group():
+    security = one("overlays/openshift", "Deployment")["spec"]["template"]["spec"]["securityContext"]
+    assert security == {
+        "runAsNonRoot": True, "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"},
+    }  # fmt: skip
 
 
 def test_a_shared_cluster_has_a_quota_a_storage_class_a_group_and_ranks_that_only_runs_reach():

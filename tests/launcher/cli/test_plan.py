@@ -85,6 +85,7 @@ total          2.15  of 23.99
 
 time        at most 1 s: 10 steps, ≤ 1,640 tokens, 3.5e+12 FLOPs at 40% of 165.2 TFLOP/s
 verdict     fits: about 2.15 GiB per GPU of 23.99 GiB (21.59 GiB usable: gpu_memory_utilization 0.9)
+cluster     launcher submit tune --gpu NVIDIA-GeForce-RTX-4090
 """
     assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
 
@@ -110,9 +111,10 @@ def test_json_has_everything(home: Path):
     assert found["machine"]["world"] == 4
     assert found["machine"]["parallelism"] == "zero2"
     assert found["fits"] is True
+    assert found["node_selector"] == {"nvidia.com/gpu.product": ["NVIDIA-H100-80GB-HBM3"]}
     assert found["estimate"]["total"] == sum(part["size"] for part in found["estimate"]["parts"])
     assert sorted(found) == [
-        "changes", "estimate", "fits", "key", "machine", "memory_bytes", "model", "parallelism", "parameters",
+        "changes", "estimate", "fits", "key", "machine", "memory_bytes", "model", "node_selector", "parallelism", "parameters",
         "sizes_from", "usable_share", "verdict", "work",
     ]  # fmt: skip
 

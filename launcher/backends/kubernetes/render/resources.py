@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ....errors import Mistake
 from ....experiment.schema import Experiment
 from ....job.job import Job
 from ...container import SHM
@@ -148,6 +149,18 @@ def _size(name: str, experiment: Experiment, sizes: Sizes) -> int:
 
 def _whole(size: int) -> int:
     return math.ceil(size / GIB) * GIB
+
+
+def wrong_gpus(job: Job) -> Iterator[Mistake]:
+    """What cannot be trained on."""
+    settings = job.experiment.launch
+    where, resource = "launch.kubernetes.gpu_resource", settings.kubernetes.gpu_resource
+    if "/mig-" in resource and job.gpus > 1:
+        what = f"{resource}: a process sees one slice only, and the run has {job.gpus} GPUs per node"
+        yield Mistake(where, what, "launch.gpus: 1, or whole GPUs (nvidia.com/gpu)")
+    if resource.startswith("amd.com/") and job.gpus and settings.image is None:
+        what = f"{resource}: the image of this checkout has CUDA"
+        yield Mistake(where, what, "launch.image: an image with a ROCm build of torch (docs/containers.md)")
 
 
 def tolerations(resource: str) -> list[dict[str, str]]:

@@ -26,7 +26,7 @@ from .patch import Change, Keys, patched
 from .placement import CACHE, DATA, RUNS, Local, Placement, Staged
 from .placement import place as place_inputs
 from .pod import Contents, grace_period, own_environment, pod_template
-from .resources import Needs, Sizes, settled
+from .resources import Needs, Sizes, settled, wrong_gpus
 from .user import USER_NAME
 
 
@@ -173,7 +173,9 @@ def text(spec: KubernetesSpec) -> str:
 
 
 def _check(job: Job) -> None:
-    """Raises ExperimentError if ``/dev/shm``, which counts as memory, takes all of it."""
+    """Raises ExperimentError for GPUs that cannot be trained on, and if ``/dev/shm``, which counts as memory, takes all of it."""
+    if wrong := list(wrong_gpus(job)):
+        raise ExperimentError(wrong)
     needs = Needs.of(job)
     if needs.memory > needs.shm:
         return

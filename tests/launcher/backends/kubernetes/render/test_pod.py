@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from launcher.backends.kubernetes.render.spec import text
+from launcher.launch.rendered import cluster_job, cluster_spec
 from tests.kubelet import Kubelet
 
 REPOSITORY = Path(__file__).parents[5]
@@ -96,6 +98,29 @@ def test_the_demo_trains_in_the_pod_that_was_rendered(kubelet: Kubelet, render: 
     steps = [json.loads(line)["step"] for line in said if line.startswith("{") and json.loads(line)["type"] == "train"]
     assert steps == [1, 2]
     assert {(path.stat().st_uid, path.stat().st_gid) for path in run.rglob("*")} == {(10001, 10001)}
+
+
+OPENSHIFT = {"openshift.io/sa.scc.uid-range": "1000650000/10000"}
+
+
+def test_the_demo_trains_as_any_user_of_group_0_that_a_namespace_gives(
+    kubelet: Kubelet, render: Callable[..., str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = next(one for one in yaml.safe_load_all(render()) if one["kind"] == "Job")["spec"]["template"]["spec"]["containers"][0]
+    kubelet.gives = 1000650000
+    for claim, group in (("dpo-runs", 0), ("dpo-cache", 1000650000)):  # a volume without fsGroup, and one with it
+        folder_ = kubelet.claim(claim)
+        for path in (folder_, *folder_.rglob("*")):
+            os.chown(path, 0, group)
+    monkeypatch.chdir(home)
+    settings = ("hyperparameters.max_steps=1", "hyperparameters.eval_strategy=no", "hyperparameters.load_best_model_at_end=false")
+    job, loaded = cluster_job("demo", (f"launch.image={image['image']}", *settings), "one", None)
+    manifest = text(cluster_spec(job, loaded, namespace="team", annotations=OPENSHIFT))
+    pod = kubelet.run(manifest)
+    assert pod.code == 0, pod.output
+    run = folder(kubelet, manifest)
+    assert (run / "adapter" / "adapter_model.safetensors").is_file()
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in run.rglob("*")} == {(1000650000, 0)}
 
 
 def test_a_wrong_experiment_ends_with_its_code_and_its_sentence(kubelet: Kubelet, played: Callable[..., str]) -> None:

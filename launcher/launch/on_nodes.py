@@ -1,0 +1,89 @@
+"""What a cluster's run gets from the plan and from the nodes: a deadline, and the nodes that have the GPU a person names."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ..errors import ExperimentError
+
+if TYPE_CHECKING:
+    from ..data.pairs import Pairs
+    from ..job.job import Job
+    from .rendered import Choice
+
+_MARGIN: Final = 3.0  # times the plan's time, which is that of a GPU without pauses
+_START: Final = 3600  # seconds until training runs: a node that an autoscaler adds, the image, the model; again at each restart
+
+
+def deadline(job: Job, pairs: Pairs | None, caller: Mapping[str, str]) -> int | None:
+    """Seconds for ``active_deadline: auto``; None for another one, or where the plan has no time: it needs the pairs, the model's
+    sizes, and the GPU, which the node selector names.
+    """
+    from ..planning.config_file import find_model_config
+    from ..planning.fit import fit
+    from ..planning.parallelism import selected_gpu
+
+    e = job.experiment
+    if e.launch.kubernetes.active_deadline != "auto" or pairs is None or not job.gpus:
+        return None
+    gpu = selected_gpu(e)
+    if gpu is None:
+        return None
+    try:
+        config, _ = find_model_config(e.model_name, Path.cwd(), caller, network=False)
+    except ExperimentError:
+        return None
+    seconds = fit(e, config, pairs, gpu, caller, changes=False).estimate.seconds
+    return None if seconds is None else math.ceil(_MARGIN * seconds) + _START * (1 + e.launch.max_restarts)
+
+
+def read_deadline(job: Job, caller: Mapping[str, str]) -> int | None:
+    """The same, where nothing has read the pairs yet; those of a spreadsheet, a bucket or the hub are not fetched for it."""
+    from ..backends.kubernetes.render.placement import travels
+    from ..data.pairs import read_pairs
+    from ..data.rows import Reading
+
+    e = job.experiment
+    is_wanted = e.launch.kubernetes.active_deadline == "auto" and job.gpus
+    if not is_wanted or not travels(e.datasets_path, e):
+        return None
+    return deadline(job, read_pairs(e, Reading(Path.cwd(), caller)), caller)
+
+
+def with_gpu(choice: Choice, name: str | None) -> Choice:
+    """``choice`` with the node selector for the GPU that a person calls ``name``.
+
+    Raises UsageError where no node has it, or where several GPUs are meant.
+    """
+    if name is None:
+        return choice
+    from ..experiment.files import load, read_env
+    from ..planning.products import PRODUCT, product_named
+
+    settings = load(choice.experiment, root=Path(), file=choice.file, overrides=choice.overrides).experiment.launch.kubernetes
+    product = product_named(name, _products(read_env(Path.cwd()), settings.namespace))
+    selector = json.dumps({**settings.node_selector, PRODUCT: product})
+    return replace(choice, overrides=(*choice.overrides, f"launch.kubernetes.node_selector={selector}"))
+
+
+def _products(caller: Mapping[str, str], namespace: str | None) -> dict[str, int] | None:
+    """The label's values and how many nodes have each; None if the caller may not list nodes."""
+    from ..backends.finding import cluster_of
+    from ..backends.kubernetes.api.errors import ApiError
+    from ..planning.products import PRODUCT
+
+    where, _ = cluster_of(caller, namespace)
+    try:
+        nodes = list(where.cluster.list("/api/v1/nodes"))
+    except ApiError as error:
+        if error.status == 403:
+            return None
+        raise
+    labels = (one["metadata"].get("labels") or {} for one in nodes)
+    return dict(Counter(one[PRODUCT] for one in labels if PRODUCT in one))
