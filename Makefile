@@ -15,8 +15,8 @@ MODEL := data/demo/qwen3-tiny
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(VENV)/trainer.stamp $(MODEL)/config.json ## install everything and train the demo on this machine
-	$(BIN)/launcher run demo --backend host
+demo: $(VENV)/trainer.stamp ## install everything and train the demo on this machine
+	$(BIN)/launcher demo
 
 test: $(VENV)/dev.stamp ## run every test that needs no GPU and no cluster
 	$(BIN)/python -m pytest -m "not gpu and not cluster" $(PYTEST_ARGS)

@@ -27,12 +27,12 @@ _CALLER = dict(os.environ)
 _STARTED_BY_XDIST = "PYTEST_XDIST_WORKER" in os.environ
 
 # What pytest-xdist hands out first: the last one to end decides when all is done, so these are the longest.
-_LONGEST = ("engine", "tests/docker/test_image.py", "tests/trainer/test_parallel.py", "tests/test_demo.py")
+_LONGEST = ("engine", "tests/trainer/test_parallel.py", "tests/test_demo.py")
 _LONGEST += ("tests/trainer/test_train.py", "tests/test_secrets.py", "tests/trainer/checkpoints/test_checkpoints.py")
 _LONGEST += ("tests/trainer/step/test_architectures.py", "tests/trainer/step/test_every_field.py")
 # Tests that look at all images or containers of the one engine of this machine.
 _ENGINE = (
-    "tests/docker/test_sbom.py",
+    "tests/docker/",
     "tests/launcher/backends/docker/",
     "tests/launcher/backends/kubernetes/render/test_pod.py",
 )
@@ -124,6 +124,55 @@ def demo_model(shared: Path, alone: Callable[[str], AbstractContextManager[None]
     with alone("demo_model"):  # the command makes nothing where the model is there
         subprocess.run([sys.executable, "-m", "trainer.inputs.demo_model", str(folder), str(csv)], cwd=REPOSITORY, check=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def build_wheel() -> Callable[[Path], None]:
+    """Builds the wheel and the source distribution of this checkout into a folder."""
+
+    def build(folder: Path) -> None:
+        command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(REPOSITORY)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def wheel(shared: Path, alone: Callable[[str], AbstractContextManager[None]], build_wheel: Callable[[Path], None]) -> Path:
+    """The wheel of this checkout; the source distribution lies beside it."""
+    folder = shared / "dist"
+    with alone("dist"):
+        if not folder.is_dir():
+            build_wheel(folder)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def installed(shared: Path, alone: Callable[[str], AbstractContextManager[None]], wheel: Path) -> Callable[..., Any]:
+    """Runs the launcher of the wheel, which is installed away from this checkout, in a folder with arguments and variables."""
+    folder = shared / "installed"
+    with alone("installed"):
+        if not folder.is_dir():
+            pip = [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--no-index",
+                "--target",
+                str(folder),
+                str(wheel),
+            ]
+            subprocess.run(pip, check=True)
+
+    def run(home: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "launcher", *arguments]
+        env = {**os.environ, **env, "PYTHONPATH": str(folder)}
+        return subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=900, check=False)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,9 @@ def processes_of(run: Path) -> dict[int, bytes]:
     return found
 
 
-def test_the_demo_learns_its_preference_on_pairs_that_it_never_saw(home: Path) -> None:
-    done = launcher(home, "run", "demo", "--backend", "host", "--name", "whole")
+def test_the_demo_learns_its_preference_on_pairs_that_it_never_saw(home: Path, installed: Callable[..., Any]) -> None:
+    shutil.rmtree(home / "configs")  # `launcher demo` of an installation brings them
+    done = installed(home, "demo", "--name", "whole", DPO_CACHE_ROOT=str(home / "cache"), COLUMNS="120")
     assert done.returncode == 0, done.stdout + done.stderr
     run = run_dir(home, "whole")
     evaluations = events(run, "eval")

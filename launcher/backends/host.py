@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,9 +109,7 @@ class Host(InFolders):
 
     def prepare(self, spec: HostSpec, say: Callable[[str], None]) -> None:
         """Raises LauncherError if the packages that training needs are not installed."""
-        missing = [name for name in _PACKAGES if find_spec(name) is None]
-        if missing:
-            raise LauncherError(f"training needs {', '.join(missing)}: pip install 'dpo-launcher[trainer]'")
+        require_packages()
 
     def submit(self, spec: HostSpec, *, again: bool = False) -> RunDir:
         """Starts the run and returns when its entry has noted its process in the record.
@@ -170,6 +169,14 @@ class Host(InFolders):
             if has_ended:
                 raise LauncherError(f"the run did not start (exit {entry.returncode}):\n{tail(spec.run_dir.entry_log, 15)}")
             time.sleep(0.01)
+
+
+def require_packages() -> None:
+    """Raises LauncherError if the packages that training needs are not installed, with the command that installs them."""
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        cpu = "" if shutil.which("nvidia-smi") else " (without a GPU: add --extra-index-url with PyTorch's CPU builds)"
+        raise LauncherError(f"training needs {', '.join(missing)}: pip install 'dpo-launcher[trainer]'{cpu}")
 
 
 def status(run: RunDir) -> Status:

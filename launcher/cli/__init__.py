@@ -1,10 +1,6 @@
 """The command line: parses, calls one function of another room, prints what came back; it alone prints and sets exit codes.
 
-One file per group of verbs: ``files`` check list show init, ``data``, ``plan``, ``render`` render diff, ``runs`` run,
-``submit`` submit secrets, ``started`` logs stop resume rm, ``shell``, ``again``, ``states`` ps status, ``learned`` learned
-score, ``answers`` chat generate, ``merged`` merge serve, ``why``, ``health``, ``compare``, ``report``, ``doctor``, ``drill``,
-``images`` build prune, ``storage`` upload download push, ``tensorboard``. Verbs import what they call: ``launcher --help``
-loads click alone.
+One file per group of verbs, which its ``VERBS`` lists. Verbs import what they call: ``launcher --help`` loads click alone.
 """
 
 from __future__ import annotations
@@ -22,8 +18,10 @@ from . import (
     compare,
     completion,
     data,
+    demo,
     doctor,
     drill,
+    explain,
     files,
     health,
     images,
@@ -53,6 +51,8 @@ def launcher(debug: bool) -> None:
 
 for _room in (
     files,
+    explain,
+    demo,
     data,
     plan,
     render,

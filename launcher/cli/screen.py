@@ -16,8 +16,9 @@ from ..errors import labelled
 
 LABEL: Final = 12  # columns of the labels of facts
 _VERBS: Final = (
-    "again|build|chat|check|compare|completion|data|diff|doctor|download|drill|generate|health|init|learned|list|logs|merge|plan|prune"
-    "|ps|push|render|report|resume|run|schema|score|secrets|serve|shell|show|status|stop|submit|tensorboard|upload|why"
+    "again|build|chat|check|compare|completion|data|demo|diff|doctor|download|drill|explain|generate|health|init|learned"
+    "|list|logs|merge|plan|prune|ps|push|render|report|resume|run|schema|score|secrets|serve|shell|show|status|stop|submit"
+    "|tensorboard|upload|why"
 )
 _LONG_FACT: Final = re.compile(r"\s*\S+\s{2,}\S+")  # a label and one word, such as a path, that no wrapping makes shorter
 _COMMAND: Final = re.compile(rf"(?<![\w/.-])launcher (?=(?:{_VERBS})\b)")
