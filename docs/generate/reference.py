@@ -5,22 +5,20 @@
 
 from __future__ import annotations
 
-import types
 import typing
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Iterator
+from typing import Final
 
-import annotated_types
 import click
-from pydantic.fields import FieldInfo
 
 from launcher.cli import launcher
 from launcher.experiment import schema
-from launcher.experiment.data_checks import Check, DataChecks
+from launcher.experiment.data_checks import DataChecks
+from launcher.experiment.explained import TRL, default_of, trl_keys, type_of
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.section import Section
-from launcher.experiment.trl_fields import FIELDS, REFUSED, Fate, Field, trl_fields
-from launcher.experiment.watched import Health, Rule
+from launcher.experiment.trl_fields import REFUSED, trl_fields
+from launcher.experiment.watched import Health
 
 from .pages import DOCS, write_part
 
@@ -35,7 +33,6 @@ _SECTIONS: Final = (
     ("health", Health),
     ("samples", schema.Samples),
 )
-_WORDS: Final[Mapping[Any, str]] = {bool: "true, false", int: "integer", float: "number", str: "text", Any: "any"}
 _WIDTH: Final = 100  # columns of the commands' help
 
 
@@ -46,11 +43,7 @@ def keys() -> str:
 
 def trl() -> str:
     """TRL's fields: what each does here, those that are accepted before those that are refused."""
-    rows = [
-        (f"`{name}`", _trl_type(field), _code(field["default"]), _fate(FIELDS[name]))
-        for name, field in sorted(trl_fields().items())
-        if name not in REFUSED and name not in Hyperparameters.model_fields
-    ]
+    rows = [(f"`{key.name}`", key.type, _ticked(key.default), key.meaning.removeprefix(TRL)) for key in trl_keys()]
     ours = ", ".join(f"`{name}`" for name in sorted(trl_fields().keys() & Hyperparameters.model_fields.keys()))
     other = [(f"`{name}`", instead) for name, instead in sorted(REFUSED.items())]
     return "\n\n".join(
@@ -62,15 +55,6 @@ def trl() -> str:
             + _table([("TRL's name", "instead"), *other]),
         )
     )
-
-
-def _fate(field: Field) -> str:
-    """A field's fate, its reason, and the values that it may not have."""
-    if field.fate is Fate.PLAIN:
-        rest = f", except at {' or '.join(map(str, field.harmless))}" if field.harmless else ""
-        return f"{field.fate.value}{rest}: {field.why}"
-    refused = f"; refused: {', '.join(f'`{value}`' for value in field.refused)}" if field.refused else ""
-    return f"{field.fate.value}{': ' if field.why else ''}{field.why}{refused}"
 
 
 def commands() -> str:
@@ -101,83 +85,16 @@ def main() -> None:
 def _rows(of: type[Section]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("key", "type", "default", "meaning")]
     for name, field in of.model_fields.items():
-        default = _default(field) if name != "trl" else ""
-        shown = "*other keys*" if name == "trl" else f"`{name}`"
-        rows.append((shown, _type_of(field), default, field.description or ""))
+        if name == "trl":
+            rows.append(("*other keys*", type_of(field), "", field.description or ""))
+        else:
+            default = "**required**" if field.is_required() else _ticked(default_of(field))
+            rows.append((f"`{name}`", type_of(field), default, field.description or ""))
     return rows
 
 
-def _type_of(field: FieldInfo) -> str:
-    limits = [_limit(one) for one in field.metadata]
-    known = _known(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
-    return ", ".join([known or _type(field.annotation), *(limit for limit in limits if limit and not known)])
-
-
-def _known(annotation: Any) -> str | None:
-    """A type of ``section`` that has a word of its own, whatever it is made of."""
-    return "size, as 64Gi" if "KMGT" in repr(annotation) else None
-
-
-def _type(annotation: Any) -> str:
-    if (known := _known(annotation)) is not None:
-        return known
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Annotated:
-        limits = [_limit(one) for one in args[1:]]
-        return " ".join([_type(args[0]), *(limit for limit in limits if limit)])
-    if origin is Literal:
-        return ", ".join(f"`{value}`" for value in args)
-    if origin in (typing.Union, types.UnionType):
-        return ", ".join(dict.fromkeys(_type(arg) for arg in args if arg is not type(None)))
-    if origin is tuple:
-        return f"list of {_type(args[0])}"
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "mapping"
-    if isinstance(annotation, type) and issubclass(annotation, Rule):
-        return "`warn`, `stop`, `off`, or a mapping of `action` and `threshold`"
-    if isinstance(annotation, type) and issubclass(annotation, Check):
-        return "`error`, `warn`, `off`, or a mapping of `action` and `threshold`"
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return "mapping"
-    return _WORDS[annotation]
-
-
-def _limit(metadata: Any) -> str | None:
-    for kind, sign, name in (
-        (annotated_types.Ge, "≥", "ge"),
-        (annotated_types.Gt, ">", "gt"),
-        (annotated_types.Le, "≤", "le"),
-        (annotated_types.Lt, "<", "lt"),
-    ):
-        if isinstance(metadata, kind):
-            value = getattr(metadata, name)
-            return f"{sign} {value}" if value != 2**32 else None
-    return None
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "**required**"
-    value = field.get_default(call_default_factory=True)
-    if isinstance(value, Rule | Check):
-        return _code(value.action)
-    return "" if isinstance(value, Section) else _code(value)
-
-
-def _code(value: object) -> str:
-    """A value as a person writes it in YAML; nothing where nothing is set."""
-    if value is None or value == "" or value == () or (isinstance(value, Mapping) and not value):
-        return ""
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    if isinstance(value, list | tuple):
-        return f"`{value[0]}`" if len(value) == 1 else f"`[{', '.join(map(str, value))}]`"
-    return f"`{value}`"
-
-
-def _trl_type(field: Mapping[str, Any]) -> str:
-    words = {"bool": "true, false", "int": "integer", "float": "number", "str": "text", "list": "list", "dict": "mapping"}
-    return ", ".join(words[name] for name in field["types"] if name != "null")
+def _ticked(text: str) -> str:
+    return f"`{text}`" if text else ""
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

@@ -1,0 +1,56 @@
+"""``launcher explain``: the sentence of a key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import json_option
+from .screen import facts, say
+
+if TYPE_CHECKING:
+    from ..experiment.explained import Key
+
+
+@click.command("explain", short_help="Explain a key of an experiment.")
+@click.argument("key", metavar="[KEY]", default="")
+@json_option
+def explain(key: str, as_json: bool) -> None:
+    """Explain KEY: its type, default and meaning. KEY is a path such as launch.nodes, or the last part of one.
+
+    Without KEY: the keys at the top of an experiment.
+    """
+    from ..experiment.explained import explain as find
+
+    found = find(key)
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
+    elif key:
+        for place, one in enumerate(found):
+            if place:
+                say("")
+            _explain(one)
+    else:
+        _list_keys(found)
+
+
+def _explain(key: Key) -> None:
+    say(key.path)
+    default = "required" if key.is_required else key.default or None
+    facts({"type": key.type.replace("`", ""), "default": default, "meaning": key.meaning.replace("`", "") or None})
+    if key.below:
+        say("\nkeys")
+        _list_keys(key.below)
+
+
+def _list_keys(keys: Sequence[Key]) -> None:
+    wide = max(len(key.name) for key in keys)
+    for key in keys:
+        say(f"{key.name:<{wide}}  {key.meaning.replace('`', '')}", indent=wide + 2)
+
+
+VERBS: tuple[click.Command, ...] = (explain,)

@@ -1,0 +1,175 @@
+"""What each key of an experiment is: its type, default and sentence, for ``launcher explain`` and the reference pages."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+import annotated_types
+from pydantic.fields import FieldInfo
+
+from ..errors import UsageError, nearest
+from .data_checks import Check
+from .hyperparameters import Hyperparameters
+from .other_names import meaning
+from .schema import Experiment
+from .section import Section
+from .trl_fields import FIELDS, REFUSED, Fate, Field, trl_fields
+from .watched import Rule
+
+_WORDS: Final[Mapping[Any, str]] = {bool: "true, false", int: "integer", float: "number", str: "text", Any: "any"}
+_TRL_WORDS: Final = {"bool": "true, false", "int": "integer", "float": "number", "str": "text", "list": "list", "dict": "mapping"}
+TRL: Final = "TRL's own field; "  # begins the meaning of a key of ``trl_keys``
+_OTHER: Final = "trl"  # the field of Hyperparameters that holds TRL's own
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key: its ``path`` (``launch.nodes``), its ``default`` as YAML has it (empty: unset), and the keys ``below`` a section."""
+
+    path: str
+    type: str
+    default: str
+    meaning: str
+    is_required: bool = False
+    below: tuple[Key, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition(".")[2]
+
+
+def keys(of: type[Section] = Experiment, above: str = "") -> tuple[Key, ...]:
+    """The keys of a section in the order of its definition, without TRL's own fields (see ``trl_keys``)."""
+    return tuple(_key(f"{above}{name}", field) for name, field in of.model_fields.items() if name != _OTHER)
+
+
+def trl_keys() -> tuple[Key, ...]:
+    """TRL's fields that ``hyperparameters`` takes under their own names, with what each does here."""
+    fields = {name: field for name, field in trl_fields().items() if name not in REFUSED}
+    return tuple(
+        Key(f"hyperparameters.{name}", trl_type(field), code(field["default"]), f"{TRL}{fate(FIELDS[name])}")
+        for name, field in sorted(fields.items())
+        if name not in Hyperparameters.model_fields
+    )
+
+
+def explain(name: str) -> tuple[Key, ...]:
+    """The keys that ``name`` means: one for a path, all with that last part for a bare key, all at the top for no name.
+
+    Raises UsageError for a name that no key has, with the key that other tools mean by it or the nearest one.
+    """
+    wanted = name.strip().strip(".")
+    every = (*_walked(keys()), *trl_keys())
+    found = tuple(key for key in every if wanted in (key.path, key.name)) if wanted else keys()
+    if any(key.path == wanted for key in found):
+        return tuple(key for key in found if key.path == wanted)
+    if found:
+        return found
+    section, _, last = wanted.rpartition(".")
+    hint = REFUSED.get(last) or meaning(section, last) or nearest(wanted, [key.path for key in every])
+    hint = hint or nearest(last, [key.name for key in every]) or "launcher explain lists the keys"
+    raise UsageError(f"no key {name!r}\n    hint: {hint}")
+
+
+def _walked(those: tuple[Key, ...]) -> Iterator[Key]:
+    for key in those:
+        yield key
+        yield from _walked(key.below)
+
+
+def _key(path: str, field: FieldInfo) -> Key:
+    section = next((part for part in (field.annotation, *typing.get_args(field.annotation)) if _is_section(part)), None)
+    below = keys(section, f"{path}.") if section is not None else ()
+    return Key(path, type_of(field), default_of(field), field.description or "", field.is_required(), below)
+
+
+def _is_section(part: Any) -> bool:
+    return isinstance(part, type) and issubclass(part, Section)
+
+
+# --- Words for types and values
+
+
+def type_of(field: FieldInfo) -> str:
+    """A field's type in words, with its limits; words to be typed are in backticks."""
+    limits = [_limit(one) for one in field.metadata]
+    known = _known(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
+    return ", ".join([known or _type(field.annotation), *(limit for limit in limits if limit and not known)])
+
+
+def default_of(field: FieldInfo) -> str:
+    """A field's default as YAML has it; empty where it is required, unset, or a section."""
+    if field.is_required():
+        return ""
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, Rule | Check):
+        return code(value.action)
+    return "" if isinstance(value, Section) else code(value)
+
+
+def code(value: object) -> str:
+    """A value as a person writes it in YAML; nothing where nothing is set."""
+    if value is None or value == "" or value == () or (isinstance(value, Mapping) and not value):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return str(value[0]) if len(value) == 1 else f"[{', '.join(map(str, value))}]"
+    return str(value)
+
+
+def trl_type(field: Mapping[str, Any]) -> str:
+    return ", ".join(_TRL_WORDS[name] for name in field["types"] if name != "null")
+
+
+def fate(field: Field) -> str:
+    """What one of TRL's fields does here, why, and the values that it may not have (in backticks)."""
+    if field.fate is Fate.PLAIN:
+        rest = f", except at {' or '.join(map(str, field.harmless))}" if field.harmless else ""
+        return f"{field.fate.value}{rest}: {field.why}"
+    refused = f"; refused: {', '.join(f'`{value}`' for value in field.refused)}" if field.refused else ""
+    return f"{field.fate.value}{': ' if field.why else ''}{field.why}{refused}"
+
+
+def _known(annotation: Any) -> str | None:
+    """A type of ``section`` that has a word of its own, whatever it is made of."""
+    return "size, as 64Gi" if "KMGT" in repr(annotation) else None
+
+
+def _type(annotation: Any) -> str:
+    if (known := _known(annotation)) is not None:
+        return known
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        limits = [_limit(one) for one in args[1:]]
+        return " ".join([_type(args[0]), *(limit for limit in limits if limit)])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in args)
+    if origin in (typing.Union, types.UnionType):
+        return ", ".join(dict.fromkeys(_type(arg) for arg in args if arg is not type(None)))
+    if origin is tuple:
+        return f"list of {_type(args[0])}"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "mapping"
+    if isinstance(annotation, type) and issubclass(annotation, Rule):
+        return "`warn`, `stop`, `off`, or a mapping of `action` and `threshold`"
+    if isinstance(annotation, type) and issubclass(annotation, Check):
+        return "`error`, `warn`, `off`, or a mapping of `action` and `threshold`"
+    return "mapping" if _is_section(annotation) else _WORDS[annotation]
+
+
+def _limit(metadata: Any) -> str | None:
+    for kind, sign, name in (
+        (annotated_types.Ge, "≥", "ge"),
+        (annotated_types.Gt, ">", "gt"),
+        (annotated_types.Le, "≤", "le"),
+        (annotated_types.Lt, "<", "lt"),
+    ):
+        if isinstance(metadata, kind):
+            value = getattr(metadata, name)
+            return f"{sign} {value}" if value != 2**32 else None
+    return None

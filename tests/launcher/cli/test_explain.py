@@ -1,0 +1,36 @@
+"""`launcher explain`: what a person reads of a key."""
+
+from __future__ import annotations
+
+import json
+
+from click.testing import CliRunner
+
+from launcher.cli import launcher
+
+
+def explain(*arguments: str) -> str:
+    done = CliRunner().invoke(launcher, ["explain", *arguments])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_key_is_its_path_type_default_and_meaning() -> None:
+    assert explain("launch.nodes") == (
+        "launch.nodes\n"
+        "type        integer, ≥ 1\n"
+        "default     1\n"
+        "meaning     number of nodes\n"
+    )  # fmt: skip
+
+
+def test_a_section_lists_its_keys() -> None:
+    output = explain("storage_config")
+    assert output.startswith("storage_config\ntype        mapping\n")
+    assert "\nkeys\n" in output
+    assert "\nbucket_name " in output
+
+
+def test_json_has_the_same_facts() -> None:
+    (key,) = json.loads(explain("beta", "--json"))
+    assert (key["path"], key["type"], key["default"]) == ("hyperparameters.beta", "number, > 0", "0.1")
