@@ -30,8 +30,10 @@ class _File:
     batches: Callable[[int], Iterator[Any]]
 
 
-def arrow_table(name: str, path: Path, mistakes: list[Mistake]) -> Table | None:
+def arrow_table(name: str, path: Path, mistakes: list[Mistake], *, is_of_many: bool) -> Table | None:
     """The table, or None with its mistakes added to ``mistakes``; the line of a row is its number, from 1.
+
+    ``is_of_many``: it stays on disk whatever its size.
 
     Raises OSError where the file cannot be read, and LauncherError where pyarrow is not installed. A pass over the rows of a
     large file raises DataError where the file is damaged.
@@ -43,7 +45,7 @@ def arrow_table(name: str, path: Path, mistakes: list[Mistake]) -> Table | None:
         with _explained(name, suffix):
             file = _parquet(path) if suffix == ".parquet" else _arrow(path)
         streamed = Streamed(file.count, lambda: _rows(name, suffix, file))
-        rows = streamed if file.size > KEPT else tuple(streamed)
+        rows = streamed if is_of_many or file.size > KEPT else tuple(streamed)
     except DataError as error:
         mistakes += error.mistakes
         return None

@@ -20,10 +20,11 @@ from .table import Row, Table
 _MANY: Final = 20  # mistakes of one file
 
 
-def read_table(name: str, path: Path, mistakes: list[Mistake]) -> Table | None:
+def read_table(name: str, path: Path, mistakes: list[Mistake], *, is_of_many: bool = False) -> Table | None:
     """The table of the file ``path``, which mistakes call ``name``, or None with its mistakes added to ``mistakes``.
 
-    The ending of ``name`` tells the format, an unknown one is read as CSV. Raises OSError where the file cannot be read, and
+    The ending of ``name`` tells the format, an unknown one is read as CSV. ``is_of_many``: it is a part of a table that is too
+    large for memory. Raises OSError where the file cannot be read, and
     LauncherError where the package that reads the format is not installed.
     """
     file, sheet = split_sheet(name)
@@ -31,7 +32,7 @@ def read_table(name: str, path: Path, mistakes: list[Mistake]) -> Table | None:
     if suffix in ARROW:
         from .arrow_table import arrow_table
 
-        return arrow_table(name, path, mistakes)
+        return arrow_table(name, path, mistakes, is_of_many=is_of_many)
     data = path.read_bytes()
     if suffix in WORKBOOK:
         return _workbook(name, file, sheet, data, mistakes)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import Mistake, nearest
 from ..experiment.hub_data import HubData
 from ..experiment.schema import Experiment
+from .arrow_table import KEPT
 from .formats import read_table
 from .hub_files import HubFiles, open_data
 from .hub_layout import PACKED, is_data
@@ -23,6 +24,7 @@ from .table import Joined, Row, Table, Tables
 if TYPE_CHECKING:
     from .rows import Reading
 
+_PACKING: Final = 3  # the bytes of text in a byte of a compressed file, roughly
 _TRAIN: Final = "train"  # the split where the experiment names no other
 
 
@@ -53,7 +55,9 @@ def _table(found: HubFiles, setting: str, name: str, mistakes: list[Mistake]) ->
         hint = nearest(name, splits)
         mistakes.append(Mistake(found.data.name, what, "a split, or the path of a file", ", ".join(splits), hint))
         return None
-    tables = [_read(found, file, mistakes) for file in files]
+    size = sum(found.path(file).stat().st_size for file in files)
+    is_large = len(files) > 1 and _PACKING * size > KEPT
+    tables = [_read(found, file, mistakes, is_of_many=is_large) for file in files]
     parts = [table for table in tables if table is not None]
     unlike = list(_unlike(parts))
     mistakes += unlike
@@ -64,10 +68,10 @@ def _table(found: HubFiles, setting: str, name: str, mistakes: list[Mistake]) ->
     return replace(parts[0] if len(parts) == 1 else _joined(f"{found.data.name}: {name}", parts), hub=hub)
 
 
-def _read(found: HubFiles, file: str, mistakes: list[Mistake]) -> Table | None:
+def _read(found: HubFiles, file: str, mistakes: list[Mistake], *, is_of_many: bool) -> Table | None:
     path, name = found.path(file), f"{found.data.name}/{file}"
     if not file.endswith(PACKED):
-        return read_table(name, path, mistakes)
+        return read_table(name, path, mistakes, is_of_many=is_of_many)
     if not is_data(file):
         mistakes.append(Mistake(name, "a packed file of this format is not read", "packed text, such as .jsonl.gz"))
         return None

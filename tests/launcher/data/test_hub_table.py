@@ -16,6 +16,7 @@ import pytest
 from launcher.data import arrow_table
 from launcher.data.pairs import Pairs, read_pairs
 from launcher.data.rows import Reading
+from launcher.data.streamed import Streamed
 from launcher.data.table import place_of
 from launcher.errors import CredentialError, DataError, ExperimentError, LauncherError, UnreachableError
 from launcher.experiment.schema import Experiment
@@ -76,6 +77,18 @@ def test_a_split_of_several_files_is_one_table_whose_rows_keep_their_file(hub: D
     for name in (train.name, pickle.loads(pickle.dumps(train.name)), asdict(train)["name"]):
         assert place_of(name, 20) == f"{NAME}/data/train-00000-of-00002.parquet, row 20"
         assert place_of(name, 21) == f"{NAME}/data/train-00001-of-00002.parquet, row 1"
+
+
+def test_a_split_whose_files_are_small_and_many_stays_on_disk(
+    hub: DataHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = read(hub, tmp_path, validation_filename="test")
+    size = sum(len(content) for name, content in SHARDED.items() if "train" in name)
+    monkeypatch.setattr("launcher.data.hub_table.KEPT", 3 * size - 1)
+    streamed = read(hub, tmp_path, validation_filename="test")
+    assert [isinstance(pairs.train, Streamed) for pairs in (kept, streamed)] == [False, True]
+    assert isinstance(streamed.validation, tuple)  # one small file
+    assert (tuple(streamed.train), streamed.sources) == (kept.train, kept.sources)
 
 
 @pytest.mark.parametrize("kept", [0, arrow_table.KEPT])
