@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ..errors import Warned
-from ..experiment.variables import files, local_addresses, secrets
+from ..experiment.variables import VARIABLES, Kind, files, local_addresses, secrets
 from ..job.job import Job
+from ..runs.run_dir import expanded
 from .environment import chosen, environment
+from .trust import trusting
 
 HOME: Final = "/dpo/home"
 # NCCL keeps about 32 MiB per rank and peer there, data loaders their batches; an engine's default of 64 MiB ends in a bus error.
@@ -53,9 +55,24 @@ def secrets_of(job: Job, caller: Mapping[str, str], *, reads_sheets: bool = True
     return tuple(sorted({*job.secrets, *needed} - dict(job.env).keys()))
 
 
+def unproxied(caller: Mapping[str, str], service: str) -> dict[str, str]:
+    """NO_PROXY for a pod that has a proxy: the caller's, and what lies inside the cluster, with the run's ``service``."""
+    if not any(caller.get(one.name) for one in VARIABLES if one.kind is Kind.PROXY):
+        return {}
+    given = (caller.get("NO_PROXY") or caller.get("no_proxy") or "").split(",")
+    inside = ("localhost", "127.0.0.1", ".svc", ".cluster.local", service)
+    names = dict.fromkeys(name for name in (*(one.strip() for one in given), *inside) if name)
+    return dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(names))
+
+
 def certificates(job: Job, caller: Mapping[str, str]) -> dict[str, str]:
-    """The variables that name certificates on this machine, unless launch.env sets them to a file in the container."""
-    return {name: path for name, path in files(caller).items() if name not in dict(job.env)}
+    """The variables that name certificates on this machine, unless launch.env sets them to a file in the container.
+
+    launch.ca_bundle takes the place of the caller's.
+    """
+    bundle = job.experiment.launch.ca_bundle
+    found = files(caller) if bundle is None else trusting(str(expanded(bundle)))
+    return {name: path for name, path in found.items() if name not in dict(job.env)}
 
 
 def unreached(job: Job, caller: Mapping[str, str], what: str, *, has_files: bool, has_profile: bool) -> Iterator[Warned]:
@@ -68,11 +85,9 @@ def unreached(job: Job, caller: Mapping[str, str], what: str, *, has_files: bool
         if name not in dict(job.env):
             yield Warned(f"{name} is {address}: in a {what} that is the {what} itself; use an address that it can reach")
     for name, path in certificates(job, caller).items():
-        if has_files or name in job.env_names:
+        if has_files or job.experiment.launch.ca_bundle is not None or name in job.env_names:
             continue
-        yield Warned(
-            f"{name} is not passed on: a {what} has no {path}; put the file on a claim and set launch.env: {{{name}: <its path>}}"
-        )
+        yield Warned(f"{name} is not passed on: a {what} has no {path}; set launch.ca_bundle: {path}")
     if has_profile:
         yield Warned(
             f"the keys of the AWS profile are not passed on to a {what}: put AWS_ACCESS_KEY and AWS_SECRET_KEY into .env"

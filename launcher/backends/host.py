@@ -26,6 +26,7 @@ from . import Status
 from .environment import check_secrets, chosen, environment, facts, files, script
 from .reading import InFolders, read_log, tail
 from .record import end_attempts, first_record, outcome, started
+from .trust import bundle_of, trusting
 
 _PACKAGES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard")
 _NO_EFFECT: Final = ("image", "memory", "shm_size", "max_restarts", "signed_by", "verify", "kubernetes")
@@ -146,6 +147,8 @@ class Host(InFolders):
     def _environment(self, job: Job, run: RunDir) -> dict[str, str]:
         roots = {"RUN": str(self.cwd), "DATA": str(self.cwd), "CACHE": str(cache_root(self.caller))}
         env = environment(job, self.caller, roots, str(run.path), self.cores)
+        bundle = bundle_of(job.experiment, self.cwd)
+        env |= {} if bundle is None else trusting(str(bundle))
         return env | ({"HF_HOME": self.caller["HF_HOME"]} if self.caller.get("HF_HOME") else {}) | chosen(job, self.caller)
 
     def _start(self, spec: HostSpec) -> None:

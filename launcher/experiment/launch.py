@@ -49,6 +49,9 @@ class Launch(Section):
     )
     secrets: Texts = Field((), description="names of secrets, delivered as files")
     max_restarts: Int = Field(3, ge=0, description="restarts after a temporary failure")
+    ca_bundle: Text | None = Field(
+        None, description="file of certificates (PEM) that the run trusts, in place of the public ones"
+    )
     signed_by: SignedBy | None = Field(None, description="who must have signed the image")
     verify: bool = Field(False, description="submit only an image whose signature cosign verifies; needs signed_by")
     kubernetes: Kubernetes = Field(default_factory=Kubernetes.model_construct, description="settings for a Kubernetes cluster")

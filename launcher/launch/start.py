@@ -63,6 +63,7 @@ def prepare(found: Rendered, data_of: str | None, say: Callable[[str], None]) ->
 
 def check_start(found: Rendered) -> None:
     """Raises what ``prepare`` raises before it reads the data."""
+    from ..backends.trust import read_bundle
     from ..experiment.files import read_env
     from ..job.job import check_outputs
     from ..job.model import check_model
@@ -74,6 +75,7 @@ def check_start(found: Rendered) -> None:
     with found.loaded.placed():
         check_model(job.experiment, where.cwd, caller)
         check_starting(job.experiment, where.cwd, caller)
+        read_bundle(job.experiment, where.cwd)
         check_outputs(job.experiment, where.cwd)
         _check_cache(caller)
 

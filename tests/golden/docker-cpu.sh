@@ -104,6 +104,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112
     "env": [],
     "secrets": [],
     "max_restarts": 3,
+    "ca_bundle": null,
     "signed_by": null,
     "verify": false,
     "kubernetes": {

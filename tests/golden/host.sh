@@ -109,6 +109,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1/experime
       "HF_TOKEN"
     ],
     "max_restarts": 0,
+    "ca_bundle": null,
     "signed_by": null,
     "verify": false,
     "kubernetes": {

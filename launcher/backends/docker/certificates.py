@@ -9,6 +9,7 @@ from typing import Final
 from ...errors import ExperimentError, Mistake
 from ...job.job import Job
 from ..container import certificates
+from ..trust import SETTING
 from .paths import Mount
 
 FOLDER: Final = "/dpo/ca"
@@ -22,7 +23,8 @@ def mounted(job: Job, caller: Mapping[str, str], cwd: Path, exists: Callable[[Pa
         paths = [cwd / path for path in value.split(":") if path] if name == "SSL_CERT_DIR" else [cwd / value]
         there = [path for path in paths if exists(path)]
         if not there:
-            raise ExperimentError(Mistake(name, f"{value} not found", "a file of this machine"))
+            where = name if job.experiment.launch.ca_bundle is None else SETTING
+            raise ExperimentError(Mistake(where, f"{value} not found", "a file of this machine"))
         targets = [f"{FOLDER}/{name}{f'-{n}' if n else ''}" for n in range(len(there))]
         mounts += [Mount(path, target, read_only=True) for path, target in zip(there, targets, strict=True)]
         env[name] = ":".join(targets)

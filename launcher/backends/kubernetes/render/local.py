@@ -12,6 +12,7 @@ from ....experiment.data_file import file_of
 from ....experiment.hub_data import REMOTE
 from ....experiment.schema import Experiment
 from ....runs.run_dir import expanded
+from ...trust import read_bundle
 from .placement import SMALL, Folder, Local
 
 
@@ -21,7 +22,8 @@ def look(experiment: Experiment, cwd: Path) -> Local:
         data = _data(experiment, cwd)
         is_small = data is not None and data.size <= SMALL
         contents = {name: (data.path / name).read_bytes() for name in data.files} if data is not None and is_small else {}
-        return Local(data, contents, _whole(experiment.model_name, cwd), _whole(experiment.adapter, cwd))
+        model, adapter = _whole(experiment.model_name, cwd), _whole(experiment.adapter, cwd)
+        return Local(data, contents, model, adapter, read_bundle(experiment, cwd))
     except OSError as error:
         raise LauncherError(f"cannot read {error.filename}: {(error.strerror or str(error)).lower()}") from error
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ....job.topology import PORT
 from .names import REPLICATED
-from .pod import CONTAINER, data_keys
+from .pod import CA_FILE, CONTAINER, data_keys
 
 QUEUE: Final = "kueue.x-k8s.io/queue-name"
 # Exit codes that are not retried: the command line, the experiment, the data, a credential, memory, a health rule.
@@ -73,6 +73,12 @@ def data_map(named: Named, contents: Mapping[str, bytes]) -> dict[str, Any]:
             others[key] = base64.b64encode(contents[file]).decode()
     made: dict[str, Any] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named.metadata("-data"), "immutable": True}
     return made | ({"data": texts} if texts else {}) | ({"binaryData": others} if others else {})
+
+
+def ca_map(named: Named, certificates: str) -> dict[str, Any]:
+    """The certificates that the run trusts."""
+    head = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named.metadata("-ca"), "immutable": True}
+    return {**head, "data": {CA_FILE: certificates}}
 
 
 def indexed_job(

@@ -42,13 +42,14 @@ class Local:
     """The inputs of an experiment that are on this machine.
 
     ``data``: the CSV files; ``contents``: of these files, if they are small enough for a ConfigMap; ``model``: a local model,
-    ``adapter``: a local adapter to start from.
+    ``adapter``: a local adapter to start from; ``ca``: the certificates of launch.ca_bundle.
     """
 
     data: Folder | None = None
     contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     model: Folder | None = None
     adapter: Folder | None = None
+    ca: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Placement:
     contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     folder: str = DATA
     staged: tuple[Staged, ...] = ()
+    ca: str | None = None
 
 
 def place(experiment: Experiment, local: Local) -> Placement:
@@ -111,7 +113,7 @@ def place(experiment: Experiment, local: Local) -> Placement:
     if mistakes:
         raise ExperimentError(mistakes)
     changed |= {one.setting: one.target for one in staged}
-    return Placement(experiment.model_copy(update=changed), claims_of(experiment), contents, folder, tuple(staged))
+    return Placement(experiment.model_copy(update=changed), claims_of(experiment), contents, folder, tuple(staged), local.ca)
 
 
 def claims_of(experiment: Experiment) -> dict[str, str]:

@@ -24,6 +24,8 @@ from .volumes import volumes_of
 
 CONTAINER: Final = TRAINER
 CONFIG: Final = "/dpo/config"
+CA: Final = "/dpo/ca"
+CA_FILE: Final = "ca.pem"
 SECRETS: Final = "/dpo/secrets"  # not below /run/secrets, where the cluster and its webhooks mount tokens
 TERMINATION_LOG: Final = "/dev/termination-log"
 # Autoscalers that empty a node move its pods; a moved run starts again from its checkpoint.
@@ -172,6 +174,8 @@ def _volumes(experiment: Experiment, contents: Contents, needs: Needs) -> tuple[
     if placement.contents:
         items = [{"key": key, "path": file} for key, file in data_keys(placement.contents).items()]
         add("inputs", {"configMap": {"name": f"{name}-data", "items": items}}, placement.folder, read_only=True)
+    if placement.ca is not None:
+        add("ca", {"configMap": {"name": f"{name}-ca"}}, CA, read_only=True)
     if contents.secret_keys:
         items = [{"key": key, "path": key} for key in contents.secret_keys]
         source = {"secret": {"secretName": settings.secret, "defaultMode": 0o440, "items": items}}

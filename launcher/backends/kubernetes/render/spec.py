@@ -16,16 +16,17 @@ from ....job.image import Image
 from ....job.job import Job
 from ....redact import REDACTOR
 from ....runs.run_dir import RunDir
-from ...container import container_environment, secrets_of
+from ...container import container_environment, secrets_of, unproxied
 from ...environment import chosen, files
 from ...record import first_record
 from ...sizes import quantity
+from ...trust import trusting
 from . import objects, told
 from .names import host_name, label_value, object_name
 from .patch import Change, Keys, patched
 from .placement import CACHE, DATA, RUNS, Local, Placement, Staged
 from .placement import place as place_inputs
-from .pod import Contents, grace_period, own_environment, pod_template
+from .pod import CA, CA_FILE, Contents, grace_period, own_environment, pod_template
 from .resources import Needs, Sizes, settled, wrong_gpus
 from .user import USER_NAME
 
@@ -273,6 +274,8 @@ def _others(
     yield objects.config_map(named, {**texts, objects.RECORD: objects.to_json(REDACTOR.value(record))})
     if placement.contents:
         yield objects.data_map(named, placement.contents)
+    if placement.ca is not None:
+        yield objects.ca_map(named, placement.ca)
 
 
 def _given(job: Job, place: Place) -> dict[str, Any]:
@@ -286,6 +289,7 @@ def _given(job: Job, place: Place) -> dict[str, Any]:
 
 
 def _environment(job: Job, place: Place, first: str, folder: str, grace: int, *, has_secrets: bool) -> dict[str, str]:
+    trusted = {} if place.local.ca is None else trusting(f"{CA}/{CA_FILE}")
     return container_environment(
         job,
         place.caller,
@@ -293,5 +297,9 @@ def _environment(job: Job, place: Place, first: str, folder: str, grace: int, *,
         folder,
         Needs.of(job).cores,
         user=USER_NAME,
-        more=own_environment(job, first, grace=grace, has_secrets=has_secrets),
+        more={
+            **own_environment(job, first, grace=grace, has_secrets=has_secrets),
+            **trusted,
+            **unproxied(place.caller, first.partition(".")[2]),
+        },
     )

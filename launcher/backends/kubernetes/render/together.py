@@ -25,6 +25,7 @@ from .spec import KubernetesSpec
 INDEX: Final = "batch.kubernetes.io/job-completion-index"
 POINTS: Final = "dpo-launcher/points"  # annotation: a JSON list of what ``_entry`` makes, in the order of the indexes
 PARALLEL: Final = "dpo-launcher/parallel"
+_SUFFIXES: Final = {"inputs": "-data", "ca": "-ca"}  # volume -> its ConfigMap
 _INDEX_VARIABLE: Final = "JOB_COMPLETION_INDEX"
 _OF_A_RUN: Final = ("nodes", "nproc", "world", "image", "key", "experiment", "origin")  # annotations that all points share
 
@@ -53,7 +54,7 @@ def together(name: str, parallel: int, jobs: Sequence[Job], specs: Sequence[Kube
     texts = [_config(spec) for spec in specs]
     template = _template(first, called, labels, texts)
     job = objects.points_job(named, template, points=len(specs), parallel=parallel, max_restarts=launch.max_restarts)
-    data = [one for one in (_data(spec, named) for spec in specs[:1]) if one is not None]
+    data = _shared(first, named)
     staged = {one.target: one for spec in specs for one in spec.staged}
     keyed = {f"{index}-{file}": text for index, files in enumerate(texts) for file, text in files.items()}
     if sum(len(text.encode()) for text in keyed.values()) > SMALL:
@@ -110,7 +111,7 @@ def _alike(spec: KubernetesSpec) -> dict[str, Any]:
         is_name = variable["name"] == "DPO_RUN"
         variable["value"] = OWN_NAME if is_name else variable["value"].replace(folder, OWN_FOLDER)
     for volume in pod["volumes"]:
-        if "configMap" in volume:
+        if volume["name"] in ("config", *_SUFFIXES):
             volume["configMap"] = {**volume["configMap"], "name": volume["name"]}
     return pod
 
@@ -125,10 +126,10 @@ def _contents(spec: KubernetesSpec) -> Any:
     return [(one.get("data"), one.get("binaryData")) for one in maps]
 
 
-def _data(spec: KubernetesSpec, named: objects.Named) -> dict[str, Any] | None:
-    """The ConfigMap with the data files, which all points read."""
+def _shared(spec: KubernetesSpec, named: objects.Named) -> list[dict[str, Any]]:
+    """The ConfigMaps that all points read: of the data files, and of the certificates."""
     maps = [one for one in spec.objects if one["kind"] == "ConfigMap"][1:]
-    return {**maps[0], "metadata": named.metadata("-data")} if maps else None
+    return [{**one, "metadata": named.metadata(one["metadata"]["name"].removeprefix(spec.job))} for one in maps]
 
 
 def _template(spec: KubernetesSpec, called: str, labels: Mapping[str, str], texts: Sequence[Mapping[str, str]]) -> dict[str, Any]:
@@ -144,8 +145,8 @@ def _template(spec: KubernetesSpec, called: str, labels: Mapping[str, str], text
         if volume["name"] == "config":
             items = [{"key": f"{i}-{file}", "path": f"{i}/{file}"} for i, files in enumerate(texts) for file in files]
             volume["configMap"] = {"name": called, "items": items}
-        elif "configMap" in volume:
-            volume["configMap"]["name"] = f"{called}-data"
+        elif volume["name"] in _SUFFIXES:
+            volume["configMap"]["name"] = called + _SUFFIXES[volume["name"]]
     assert container["name"] == CONTAINER, "the exit codes are this container's"
     metadata = spec.pod["metadata"]
     return {"metadata": {**metadata, "labels": {**metadata["labels"], **labels}}, "spec": pod}

@@ -16,7 +16,7 @@ from launcher.backends.kubernetes.follow.run import ClusterRun
 from launcher.backends.kubernetes.render.placement import SMALL, Folder, Local
 from launcher.backends.kubernetes.render.spec import KubernetesSpec, text
 from launcher.errors import ExperimentError
-from tests.rendered import CASES, CSV, GOLDEN, RUN, large, rendered
+from tests.rendered import CASES, CSV, GOLDEN, RUN, large, rendered, small
 
 KUBECTL = Path(sys.executable).with_name("kubectl")
 
@@ -174,17 +174,40 @@ def test_pods_get_the_caller_s_proxies_and_are_told_apart_from_this_machine() ->
     }  # fmt: skip
     spec = rendered(caller=caller)
     assert {name: value for name, value in env(spec).items() if name in caller} == {
-        "HTTP_PROXY": "http://localhost:1", "NO_PROXY": ".svc",
+        "HTTP_PROXY": "http://localhost:1", "NO_PROXY": f".svc,localhost,127.0.0.1,.cluster.local,{spec.job}",
     }  # fmt: skip
     assert spec.secret_keys == ("HTTPS_PROXY",)
     assert "HTTP_PROXY is http://localhost:1: in a pod that is the pod itself; use an address that it can reach" in spec.comments
-    assert (
-        "AWS_CA_BUNDLE is not passed on: a pod has no /ca.pem; put the file on a claim and set "
-        "launch.env: {AWS_CA_BUNDLE: <its path>}"
-    ) in spec.comments
+    assert "AWS_CA_BUNDLE is not passed on: a pod has no /ca.pem; set launch.ca_bundle: /ca.pem" in spec.comments
     inside = rendered({"env": {"AWS_CA_BUNDLE": "/dpo/cache/ca.pem"}}, caller=caller)
     assert env(inside)["AWS_CA_BUNDLE"] == "/dpo/cache/ca.pem"
     assert not [one for one in inside.comments if "AWS_CA_BUNDLE" in one]
+
+
+def test_what_lies_inside_the_cluster_is_reached_without_the_proxy() -> None:
+    job = rendered({"gpus": 0, "nodes": 2}, caller={"https_proxy": "http://proxy:1", "no_proxy": " intern.example , .svc"})
+    assert env(job)["NO_PROXY"] == env(job)["no_proxy"] == f"intern.example,.svc,localhost,127.0.0.1,.cluster.local,{job.job}"
+    assert env(job)["MASTER_ADDR"].endswith(f".{job.job}")  # so that the entry of the Service fits it
+    assert "NO_PROXY" not in env(rendered(caller={"NO_PROXY": ""}))
+    mine = rendered({"env": {"NO_PROXY": "*"}}, caller={"HTTPS_PROXY": "http://proxy:1"})
+    assert env(mine)["NO_PROXY"] == "*"
+
+
+CERTIFICATES = {"AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"}
+
+
+def test_a_bundle_of_certificates_is_a_config_map_that_every_library_is_pointed_to() -> None:
+    local = Local(small().data, CSV, ca="-----BEGIN CERTIFICATE-----")
+    launch = {"ca_bundle": "team.pem", "env": {"CURL_CA_BUNDLE": "/etc/ssl/mine.pem"}}
+    spec = rendered(launch, local=local, caller={"SSL_CERT_DIR": "/certs", "AWS_CA_BUNDLE": "/ca.pem"})
+    made = next(one for one in spec.objects if one["metadata"]["name"] == f"{spec.job}-ca")
+    assert (made["kind"], made["immutable"], made["data"]) == ("ConfigMap", True, {"ca.pem": "-----BEGIN CERTIFICATE-----"})
+    mount = next(one for one in spec.container["volumeMounts"] if one["name"] == "ca")
+    assert mount == {"name": "ca", "mountPath": "/dpo/ca", "readOnly": True}
+    assert {"name": "ca", "configMap": {"name": f"{spec.job}-ca"}} in spec.pod["spec"]["volumes"]
+    named = {name: value for name, value in env(spec).items() if name in {*CERTIFICATES, "SSL_CERT_DIR"}}
+    assert named == {**dict.fromkeys(CERTIFICATES, "/dpo/ca/ca.pem"), "CURL_CA_BUNDLE": "/etc/ssl/mine.pem"}
+    assert not [one for one in spec.comments if "not passed on" in one]
 
 
 def test_the_first_nodes_name_is_the_one_that_kubernetes_gives_it() -> None:
