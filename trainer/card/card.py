@@ -46,6 +46,8 @@ def metadata(text: CardText) -> ModelCardData:
     more: dict[str, Any] = dict(base.licence)
     if base.hub is not None:
         more |= {"base_model": base.hub, "base_model_relation": "finetune" if text.is_whole else "adapter"}
+    if text.data_sets:
+        more["datasets"] = sorted(text.data_sets)
     library = "transformers" if text.is_whole else "peft"
     tags += [] if text.is_whole else ["lora"]
     return ModelCardData(library_name=library, pipeline_tag="text-generation", tags=sorted(tags), **more)

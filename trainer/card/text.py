@@ -168,12 +168,19 @@ class CardText:
         ]
         return "\n\n".join(["## Answers before and after", "Greedy decoding; long texts are cut.", "\n\n---\n\n".join(blocks)])
 
+    @property
+    def data_sets(self) -> Mapping[str, str]:
+        """The data sets of the hub that it was trained on, and their commits."""
+        hubs = [source.get("hub") for source in self.run.record.get("data") or ()]
+        return {str(hub["name"]): str(hub["revision"]) for hub in hubs if hub}
+
     def data(self) -> str:
         sources = list(self.run.record.get("data") or ())
         if not sources:
             return ""
         rows = [(s["role"], f"`{_without_place(s['name'])}`", f"{s['rows']:,}", f"`{s['sha256']}`") for s in sources]
         parts = ["## Data", _table([("", "file", "rows", "SHA-256"), *rows])]
+        parts += [f"`{name}` is a data set of the hub, at revision `{commit}`." for name, commit in self.data_sets.items()]
         work, learned = self.run.record.get("work") or {}, self.run.learned
         if work.get("tokens"):
             longest = f"; the longest sequence has {work['longest']:,}" if work.get("longest") else ""

@@ -52,6 +52,16 @@ def test_the_metadata_tell_a_hub_what_the_adapter_is_for(tmp_path: Path) -> None
     }
 
 
+def test_a_data_set_of_the_hub_is_named_with_its_commit(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    about = {"role": "train", "name": "org/prefs: train", "sha256": "a" * 64, "rows": 420}
+    run.update_record(data=[{**about, "hub": {"name": "org/prefs", "revision": "d" * 40, "config": "default", "split": "train"}}])
+    card = card_of(run)
+    assert ModelCard(card).data.to_dict()["datasets"] == ["org/prefs"]
+    assert f"`org/prefs` is a data set of the hub, at revision `{'d' * 40}`." in card
+    assert "| train | `org/prefs: train` | 420 |" in card
+
+
 def test_a_base_that_is_on_no_hub_is_named_by_its_folder_and_its_hash(tmp_path: Path) -> None:
     card = card_of(run_of(tmp_path), LOCAL)
     assert "base_model" not in ModelCard(card).data.to_dict()
