@@ -32,9 +32,21 @@ def golden_pods() -> Iterator[tuple[str, dict[str, Any]]]:
 PODS = dict(golden_pods())
 
 
+QUEUED = ("all-options", "kueue")
+NO_DISK = [f"container trainer has no {part} of ephemeral-storage" for part in ("limits", "requests")]
+
+
 @pytest.mark.parametrize("policy", OF_PODS)
 def test_the_pods_of_every_kind_of_run_are_admitted(policy: str) -> None:
-    assert {name: found for name, pod in PODS.items() if (found := refused(policy, pod))} == {}
+    found = {name: said for name, pod in PODS.items() if (said := refused(policy, pod))}
+    # Kueue admits no resource that its queue does not cover: in a queue the disk is asked for with launch.kubernetes.pod.
+    assert found == (dict.fromkeys(QUEUED, NO_DISK) if policy == "resources" else {})
+
+
+def test_in_a_queue_that_covers_it_the_disk_is_asked_for_by_the_patch() -> None:
+    disk = {part: {"ephemeral-storage": "8Gi"} for part in ("requests", "limits")}
+    pod = {"spec": {"containers": [{"name": "trainer", "resources": disk}]}}
+    assert refused("resources", pod_of(rendered({"gpus": 1, "kubernetes": {"queue": "q", "pod": pod}}).pod)) == []
 
 
 @pytest.mark.parametrize("policy", [name for name in OF_PODS if name != "images"])

@@ -91,6 +91,8 @@ def pod_template(job: Job, contents: Contents) -> dict[str, Any]:
     """The template of the pods of ``job``: ``metadata`` and ``spec``."""
     settings, needs = job.experiment.launch.kubernetes, Needs.of(job)
     volumes, mounts = _volumes(job.experiment, contents, needs)
+    # Kueue admits nothing that asks for a resource which its queue does not cover, and few queues cover the nodes' disks.
+    disk = Disk.of(volumes) if settings.queue is None else None
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "subdomain": contents.name,
@@ -100,7 +102,7 @@ def pod_template(job: Job, contents: Contents) -> dict[str, Any]:
         "securityContext": pod_security(settings, contents.namespace),
         **chosen(settings, has_gpus=bool(job.gpus)),
         **_spread(job, contents.labels),
-        "containers": [_container(job, contents, needs.resources(Disk.of(volumes)), mounts)],
+        "containers": [_container(job, contents, needs.resources(disk), mounts)],
         "volumes": volumes,
     }
     annotations = {**ANNOTATIONS, **settings.annotations}

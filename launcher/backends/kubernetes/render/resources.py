@@ -24,6 +24,7 @@ TMP_SIZE: Final = 4 * GIB
 _LOGS: Final = GIB  # the kubelet keeps five files of 10 MiB of a container by default
 _OF_UNKNOWN: Final = {"runs": 20 * GIB, "cache": 100 * GIB}  # an empty volume, if the model's sizes are unknown
 _OF_OTHERS: Final = 10 * GIB
+_DISK: Final = "ephemeral-storage"
 CHECKPOINT: Final = 12  # bytes of a checkpoint per trained weight: the weight and two Adam moments, 32 bits each
 
 
@@ -66,16 +67,18 @@ class Needs:
     def cores(self) -> int:
         return max(1, int(self.cpus_at_most))
 
-    def resources(self, disk: Disk) -> dict[str, Any]:
-        """Requests and limits; GPUs are only in the limits, which Kubernetes also uses as their request."""
+    def resources(self, disk: Disk | None) -> dict[str, Any]:
+        """Requests and limits; GPUs are only in the limits, which Kubernetes also uses as their request. ``disk``: None to ask
+        for none.
+        """
         gpus = {self.resource: str(self.gpus)} if self.gpus else {}
         memory = quantity(self.memory)
+        asked = {} if disk is None else {_DISK: quantity(disk.request)}
+        most = {} if disk is None else {_DISK: quantity(disk.at_most)}
         return {
-            "requests": {"cpu": cpu(self.cpus), "memory": memory, "ephemeral-storage": quantity(disk.request)},
-            "limits": {
-                "cpu": cpu(self.cpus_at_most), "memory": memory, "ephemeral-storage": quantity(disk.at_most), **gpus,
-            },
-        }  # fmt: skip
+            "requests": {"cpu": cpu(self.cpus), "memory": memory, **asked},
+            "limits": {"cpu": cpu(self.cpus_at_most), "memory": memory, **most, **gpus},
+        }
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def settled(template: dict[str, Any], before: Mapping[str, Any]) -> dict[str, An
 
 
 def _is_own_disk(name: str, part: str, value: Any, own: Mapping[str, Any]) -> bool:
-    return name == "ephemeral-storage" and value == own[part][name]
+    return name == _DISK and value == own[part].get(name)
 
 
 def _with_size(volume: dict[str, Any]) -> dict[str, Any]:
