@@ -209,7 +209,7 @@ def _evicted(seen: Evidence, pod: Pod, words: str, on: str) -> Explanation:
         return Explanation(
             "evicted",
             f"{pod.name} was evicted: its folder {name} held more than {limit}",
-            "write less to /tmp and HOME, which are small",
+            f"write less there, or raise its size: launch.kubernetes.volumes.{name}, or for home and tmp launch.kubernetes.pod",
         )
     if found := re.search(r"The node was low on resource: ([a-z-]+)", words):
         what, suggestion = {

@@ -225,7 +225,15 @@ def _pod(spec: dict[str, Any], path: str) -> Iterator[str]:
         for index, mount in enumerate(one.get("volumeMounts") or []):
             if mount.get("name") not in volumes:
                 yield f'{here}.volumeMounts[{index}].name: Not found: "{mount.get("name")}"'
+        paths = [mount.get("mountPath") for mount in one.get("volumeMounts") or []]
+        for index, mounted in enumerate(paths):
+            if mounted in paths[:index]:
+                yield f'{here}.volumeMounts[{index}].mountPath: Invalid value: "{mounted}": must be unique'
         requests, limits = (one.get("resources", {}).get(part) or {} for part in ("requests", "limits"))
+        for resource in requests.keys() & limits.keys():
+            if "/" not in resource and number(requests[resource]) > number(limits[resource]):
+                what = f"must be less than or equal to {resource} limit of {limits[resource]}"
+                yield f'{here}.resources.requests: Invalid value: "{requests[resource]}": {what}'
         for resource in limits:
             if "/" in resource and resource in requests and str(requests[resource]) != str(limits[resource]):
                 yield f"{here}.resources.requests.{resource}: Invalid value: must be equal to {resource} limit"
@@ -234,6 +242,9 @@ def _pod(spec: dict[str, Any], path: str) -> Iterator[str]:
             for resource in requests
             if "/" in resource and resource not in limits
         )
+    for index, volume in enumerate(spec.get("volumes") or []):
+        if len(set(volume) - {"name"}) > 1:
+            yield f"{path}.volumes[{index}]: Forbidden: may not specify more than 1 volume type"
     if len(set(volumes)) != len(volumes):
         yield f"{path}.volumes: Duplicate value"
 

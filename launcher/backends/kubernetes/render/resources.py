@@ -163,7 +163,7 @@ def wrong_gpus(job: Job) -> Iterator[Mistake]:
         yield Mistake(where, what, "launch.gpus: 1, or whole GPUs (nvidia.com/gpu)")
     if resource.startswith("amd.com/") and job.gpus and settings.image is None:
         what = f"{resource}: the image of this checkout has CUDA"
-        yield Mistake(where, what, "launch.image: an image with a ROCm build of torch (docs/containers.md)")
+        yield Mistake(where, what, "launch.image: an image with a ROCm build of torch")
 
 
 def tolerations(resource: str) -> list[dict[str, str]]:

@@ -94,8 +94,9 @@ def _server(job: Job, served: Served, image: str, resources: Mapping[str, Any], 
     if not served.model.startswith("/"):
         env.append({"name": "HF_TOKEN", "valueFrom": token})
     health = {"httpGet": {"path": "/health", "port": "http"}}
-    runs = [{"name": "runs", "mountPath": RUNS, "readOnly": True}] if _reads_runs(served) else []
-    mounts = [*runs, {"name": "cache", "mountPath": CACHE}, *_scratch()]
+    given = volumes_of(job.experiment)
+    runs = [{**given["runs"].mount(), "readOnly": True}] if _reads_runs(served) else []
+    mounts = [*runs, given["cache"].mount(), *_scratch()]
     return {
         "name": "server",
         "image": image,

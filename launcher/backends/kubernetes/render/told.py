@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ....errors import Warned
 from ....job.job import Job
 from ....job.topology import Node
+from ....runs.known import duration
 from ...container import unreached
 from ...environment import facts
 from ...sizes import quantity
@@ -53,6 +54,9 @@ def notices(job: Job, template: Mapping[str, Any], changes: Sequence[Change], pl
             f"network: the {job.topology.nodes} nodes exchange gradients over plain TCP (no RDMA device in {SETTING}); "
             "k8s/examples has faster networks"
         )
+    if settings.active_deadline == "auto" and place.deadline is not None:
+        after = f"{duration(place.deadline)} after its Job starts"
+        yield f"deadline: the run is ended {after} (launch.kubernetes.active_deadline: auto)"
     if settings.active_deadline == "auto" and place.deadline is None:
         yield Warned("no deadline: launch.kubernetes.active_deadline is auto, and the time of the run is unknown")
 

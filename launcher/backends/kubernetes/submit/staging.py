@@ -14,7 +14,7 @@ from ....experiment.schema import StorageConfig
 from ....storage.progress import Lines, Meter, size
 from ..api.cluster import Cluster
 from ..api.errors import ExecError
-from ..render.placement import CACHE, Folder, Staged
+from ..render.placement import Folder, Staged
 from ..render.pod import CONTAINER
 from ..render.spec import KubernetesSpec
 from .patience import running_pod
@@ -122,7 +122,10 @@ def _staging_pod(spec: KubernetesSpec) -> dict[str, Any]:
         "resources": {"requests": small, "limits": small},
         "securityContext": spec.container["securityContext"],
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [{"name": "cache", "mountPath": CACHE}, {"name": "tmp", "mountPath": "/tmp"}],
+        "volumeMounts": [
+            next(one for one in spec.container["volumeMounts"] if one["name"] == "cache"),
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
     }
     return {
         **{name: run_pod[name] for name in kept if name in run_pod},
