@@ -60,7 +60,7 @@ def generate(name: str, file: Path, output: Path, wish: Wish, say: Say) -> Gener
     if waiting:
         place = tool(found, wish.backend, "generate", say)
         _check_room(found, place, waiting, wish, say)
-        _ask(place, waiting, prompts.name, wish, answers, say)
+        _ask(place, waiting, prompts, wish, answers, say)
     cut = answers.finish([row for row, _ in prompts.messages])
     return Generated(found.name, prompts.name, output, len(prompts.messages), len(done), cut)
 
@@ -150,16 +150,17 @@ def _check_room(found: Target, place: Tool, waiting: Sequence[tuple[int, str]], 
     say(most if room is None else f"{most}; memory: {room}")
 
 
-def _ask(place: Tool, waiting: Sequence[tuple[int, str]], source: str, wish: Wish, answers: Answers, say: Say) -> None:
-    texts, done, began, last = dict(waiting), 0, 0.0, time.monotonic()
+def _ask(place: Tool, waiting: Sequence[tuple[int, str]], prompts: Prompts, wish: Wish, answers: Answers, say: Say) -> None:
+    texts, chats, source = dict(waiting), prompts.chats, prompts.name
+    done, began, last = 0, 0.0, time.monotonic()
     with place.open("generate", [wish.settings(source=source)]) as session:
-        session.send(encoded({"prompts": list(waiting)}))
+        session.send(encoded({"prompts": list(waiting), "chats": {row: chats[row] for row, _ in waiting if row in chats}}))
         for event in events(session, say, f"{source}: not all prompts are answered; the same command continues"):
             if "began" in event:
                 began = time.monotonic()
             if "answered" not in event:
                 continue
-            answers.add([_line(one, texts[one["row"]]) for one in event["answered"]])
+            answers.add([_line(one, texts[one["row"]], chats.get(one["row"])) for one in event["answered"]])
             done, now = done + len(event["answered"]), time.monotonic()
             if now - last >= _EVERY and done < len(waiting):
                 left = (now - began) / done * (len(waiting) - done)
@@ -167,9 +168,11 @@ def _ask(place: Tool, waiting: Sequence[tuple[int, str]], source: str, wish: Wis
                 last = now
 
 
-def _line(one: Mapping[str, Any], prompt: str) -> dict[str, Any]:
+def _line(one: Mapping[str, Any], prompt: str, chat: Mapping[str, Any] | None) -> dict[str, Any]:
+    """An answer in the file; ``chat``: the messages of a prompt that is a conversation."""
     sides = {side: answer for side, answer in one.items() if side != "row"}
     *_, trained = sides.values()
     base = {"base": sides["base"]["text"]} if "base" in sides and len(sides) > 1 else {}
     answer = {"answer": trained["text"], **base, "tokens": trained["tokens"], "finish": trained["finish"]}
-    return {"row": one["row"], "prompt": prompt, **answer}
+    messages = {} if chat is None else {"messages": chat["messages"]}
+    return {"row": one["row"], "prompt": prompt, **messages, **answer}

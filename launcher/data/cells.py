@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import Mistake
 from ..experiment.data_checks import DataChecks
+from .chats import check_chat
 from .faults import faults, is_blank, normal, visible
 from .findings import Findings
 from .mapping import Columns, answer_of, columns_of
@@ -14,24 +15,36 @@ from .table import Row, Table
 
 
 def check_rows(table: Table, mapping: Columns, findings: Findings) -> None:
-    """Adds what the rules find in the mapped cells to ``findings``; a column that ``table`` lacks has no cells."""
+    """Adds what the rules find in the mapped cells to ``findings``; a column that ``table`` lacks has no cells.
+
+    What is read as messages has no rule that leaves it unread: it is a mistake also in a row that is only a header or empty.
+    """
     columns = [column for column in mapping.columns if column in table.columns]
     answers = {*columns_of(mapping.chosen), *columns_of(mapping.rejected)}
     can_compare = mapping.rejected is not None and answers.issubset(columns) and mapping.chosen != mapping.rejected
+    texts = [column for column in columns if column not in mapping.messages]
+    can_chat = mapping.has_chats and not set(mapping.columns) - set(columns)
     for row in watched(table.rows, f"checking {table.name}", findings.tell):
         if _is_header(row, columns):
             findings.of_row("repeated_header", table, row.line)
-            continue
+            if not can_chat or findings.is_error("repeated_header"):
+                continue
         empty = [column for column in columns if is_blank(row.cells[column])]
         if empty and not any(cell.strip() for cell in row.cells.values()):
             findings.of_row("empty_row", table, row.line)
-            continue
+            if not can_chat or findings.is_error("empty_row"):
+                continue
         for column in empty:
             findings.of_cell("empty_cell", table, row.line, column)
-        for column in columns:
+        for column in texts:
             check_cell(table, row, column, findings)
-        if can_compare and not answers.intersection(empty):
-            _compare(table, row, mapping, findings)
+        if can_chat and not (empty and findings.is_error("empty_cell")):
+            chat = check_chat(table, row, mapping, findings)
+            if chat is not None and chat.rejected is not None:
+                _compare(table, row, chat.answer(chat.chosen), chat.answer(chat.rejected), findings)
+        elif can_compare and not can_chat and not answers.intersection(empty):
+            assert mapping.rejected is not None, "two answers are compared"
+            _compare(table, row, answer_of(row, mapping.chosen), answer_of(row, mapping.rejected), findings)
 
 
 def check_cell(table: Table, row: Row, column: str, findings: Findings) -> None:
@@ -60,9 +73,7 @@ def _is_header(row: Row, columns: list[str]) -> bool:
     return len(columns) > 1 and all(visible(row.cells[column]).strip() == column for column in columns)
 
 
-def _compare(table: Table, row: Row, mapping: Columns, findings: Findings) -> None:
-    assert mapping.rejected is not None, "two answers are compared"
-    chosen, rejected = answer_of(row, mapping.chosen), answer_of(row, mapping.rejected)
+def _compare(table: Table, row: Row, chosen: str, rejected: str, findings: Findings) -> None:
     if chosen == rejected or normal(chosen) == normal(rejected):
         findings.of_row("equal_answers", table, row.line)
     elif visible(chosen).split() == visible(rejected).split():

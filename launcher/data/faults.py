@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
+
+from .messages import Spelling, Unreadable, loaded
 
 # What spreadsheets show for a formula without a value, in English, German, French, Spanish, Italian, Portuguese, Dutch, Polish,
 # Swedish, Danish, Turkish and Russian.
@@ -27,6 +27,7 @@ _INVISIBLE: Final = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\u180e\ufeff
 _ESCAPES: Final = re.compile(r"_x[0-9A-Fa-f]{4}_")
 _ENTITY: Final = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,6}|#x[0-9A-Fa-f]{2,5});")
 _MESSAGE: Final = ({"role", "content"}, {"from", "value"})
+_SPELLING: Final = Spelling()
 _NEWLINE: Final = re.compile(r"\\n(?![a-z])")
 _MARKS: Final = re.compile(
     r"<\|(?:im_start|im_end|endoftext|begin_of_text|end_of_text|start_header_id|end_header_id|eot_id|eom_id|system|user|assistant|end)\|>"
@@ -93,24 +94,18 @@ def _newline(cell: str) -> str | None:
     return "\\n" if "\\n" in cell and "\n" not in cell and _NEWLINE.search(cell) else None
 
 
-def messages(cell: str) -> list[Any] | None:
-    """The chat messages that ``cell`` writes as JSON or as a Python list; None where it is another text."""
+def _messages(cell: str) -> str | None:
+    """Chat messages that ``cell`` writes as JSON or as a Python list, or that were meant as such."""
     if cell.lstrip()[:1] not in ("[", "{") or not any(all(key in cell for key in keys) for keys in _MESSAGE):
         return None
-    for read in (json.loads, ast.literal_eval):
-        try:
-            found = read(cell.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        several = found if isinstance(found, list) else [found]
-        if several and all(isinstance(one, dict) and any(keys <= one.keys() for keys in _MESSAGE) for one in several):
-            return several
-    return None
-
-
-def _messages(cell: str) -> str | None:
-    found = messages(cell)
-    return None if found is None else f"{len(found)} {'message' if len(found) == 1 else 'messages'}"
+    if not _SPELLING.is_messages(cell):
+        return None
+    try:
+        found = loaded(cell)
+    except Unreadable:
+        return "a damaged list"
+    count = len(found) if isinstance(found, list) else 1
+    return f"{count} {'message' if count == 1 else 'messages'}"
 
 
 def _mojibake(cell: str) -> str | None:

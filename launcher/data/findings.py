@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ..errors import Mistake, Warned
 from ..experiment.data_checks import DataChecks
 from ..experiment.data_rules import DATA_RULES
+from .messages import Unreadable
 from .progress import Rows, nothing
 from .table import Table
 
@@ -58,6 +59,9 @@ class Findings:
     def wants(self, rule: str) -> bool:
         return self._checks.action(rule) != "off"
 
+    def is_error(self, rule: str) -> bool:
+        return self._checks.action(rule) == "error"
+
     def threshold(self, rule: str) -> float:
         return self._checks.threshold(rule)
 
@@ -65,6 +69,16 @@ class Findings:
         """Adds a cell of ``table``; ``found``: what stands in it."""
         what = f"{self._said(DATA_RULES[rule].one, rule)} in column {column!r}"
         self._add(rule, table, line, column, what, found, f"cells in column {column!r}")
+
+    def of_message(self, rule: str, table: Table, line: int, column: str, place: int, found: str | None = None) -> None:
+        """Adds a message of a list in a cell; ``place``: its number there, from 0."""
+        inside = f", {column}[{place}].content"
+        self._add(rule, table, line, column, self._said(DATA_RULES[rule].one, rule), found, f"cells in column {column!r}", inside)
+
+    def unreadable(self, table: Table, line: int, column: str, wrong: Unreadable) -> None:
+        """Adds a cell that holds no list of messages, or another one than was expected."""
+        place = f"{table.place(line, column)}, {column}{wrong.inside}"
+        self.mistakes.append(Mistake(place, wrong.what, wrong.expected, wrong.found, wrong.hint))
 
     def of_row(self, rule: str, table: Table, line: int, found: str | None = None) -> None:
         """Adds a row of ``table``."""
@@ -74,13 +88,23 @@ class Findings:
         """Adds a pair; ``role``: training or validation."""
         self._add(rule, table, line, None, self._said(DATA_RULES[rule].one, rule), None, f"{role} pairs")
 
-    def _add(self, rule: str, table: Table, line: int, column: str | None, what: str, found: str | None, unit: str) -> None:
+    def _add(
+        self,
+        rule: str,
+        table: Table,
+        line: int,
+        column: str | None,
+        what: str,
+        found: str | None,
+        unit: str,
+        inside: str = "",
+    ) -> None:
         action = self._checks.action(rule)
         if action == "off":
             return
         if action == "error":
             of_the_cell = "text, line breaks and tabs" if rule == "control_character" else None
-            self.mistakes.append(Mistake(table.place(line, column), what, of_the_cell, found, DATA_RULES[rule].hint))
+            self.mistakes.append(Mistake(table.place(line, column) + inside, what, of_the_cell, found, DATA_RULES[rule].hint))
             return
         many = self._many.setdefault((rule, table.name, unit), _Many(len(table.rows)))
         many.count += 1

@@ -81,7 +81,7 @@ def _fixed(experiment: Experiment, setting: str, folder: Path, name: str) -> Fix
     except OSError as error:
         raise DataError(Mistake(source, f"cannot read the file: {(error.strerror or str(error)).lower()}")) from error
     changes: list[dict[str, Any]] = []
-    mapped = {*columns_from(experiment, ()).columns, *([ANSWER] if experiment.is_sft else [])}
+    mapped = {*columns_from(experiment, None).columns, *([ANSWER] if experiment.is_sft else [])}
     rows = _mended(source, data, frozenset(mapped), experiment.data_checks, changes)
     counts = Counter(str(change["rule"]) for change in changes)
     if not changes:

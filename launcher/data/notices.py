@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ..errors import Warned
 from ..experiment.schema import Experiment
+from .findings import SHOWN, places
 from .mapping import ANSWER, Columns
+from .pair import Pair
 from .prompt import LONE_PLACEHOLDER, PROMPT_COLUMNS, Prompt
 from .table import Table, Tables
 
@@ -24,7 +27,7 @@ def table_notices(experiment: Experiment, tables: Tables, mapping: Columns, prom
         if table is None:
             continue
         yield from table.ignored
-        yield from _unused(table, mapping.columns)
+        yield from _unused(table, mapping.used)
     if tables.prompts is not None:
         yield from _unused(tables.prompts, PROMPT_COLUMNS)
     chosen, rejected = experiment.columns.chosen, experiment.columns.rejected
@@ -38,6 +41,85 @@ def table_notices(experiment: Experiment, tables: Tables, mapping: Columns, prom
     if names:
         shown = ", ".join(f"{{{name}}}" for name in names)
         yield Warned(f"prompt {experiment.prompt_name!r}: system contains {shown}, which is not filled in (only user is)")
+
+
+@dataclass
+class _Seen:
+    """What one pass over the pairs of a table has counted."""
+
+    low: int = 0  # messages before an answer
+    high: int = 0
+    with_others: int = 0  # pairs that learn messages of tools or users
+    own_system: int = 0
+    other_prompts: list[int] = field(default_factory=list)  # lines
+
+
+def chat_notices(table: Table, mapping: Columns, prompt: Prompt | None, pairs: Sequence[Pair]) -> Iterator[str]:
+    """What was recognised as conversations in ``table``, whose ``pairs`` they made, and what a reader may not expect of them."""
+    if not mapping.has_chats:
+        return
+    seen = _seen(table, mapping, pairs)
+    yield f"{table.name}: recognised: {'; '.join(_recognised(table, mapping, seen))}"
+    of = f"of {len(pairs)} rows"
+    if seen.with_others:
+        yield Warned(
+            f"{table.name}: {seen.with_others} {of} have answers with messages of others than the assistant (tool, user): "
+            "their tokens are learned too, as in TRL"
+        )
+    if prompt is not None and prompt.system and seen.own_system:
+        yield f"{table.name}: {seen.own_system} {of} have a system message of their own, which replaces the prompt table's"
+    if seen.other_prompts:
+        lines = seen.other_prompts
+        first = places(table.name, [table.place(line) for line in lines[:SHOWN]], len(lines))
+        yield Warned(
+            f"{table.name}: in {len(lines)} {of} {_prompt_column(mapping)!r} is no message of the conversations in "
+            f"{_listed(mapping.messages)}, and is not used ({first})"
+        )
+
+
+def _seen(table: Table, mapping: Columns, pairs: Sequence[Pair]) -> _Seen:
+    seen, column = _Seen(), _prompt_column(mapping)
+    for row, pair in zip(table.rows, pairs, strict=True):
+        chat = pair.chat
+        count = 1 if chat is None else len(chat.prompt)
+        seen.low, seen.high = min(seen.low or count, count), max(seen.high, count)
+        if chat is not None:
+            seen.with_others += any(one["role"] != "assistant" for answer in chat.answers for one in answer)
+            seen.own_system += chat.has_system
+        if column is not None:
+            texts = [pair.user] if chat is None else [one["content"] for one in chat.prompt]
+            if row.cells[column].strip() not in {text.strip() for text in texts}:
+                seen.other_prompts.append(row.line)
+    return seen
+
+
+def _recognised(table: Table, mapping: Columns, seen: _Seen) -> Iterator[str]:
+    if mapping.messages:
+        cells = (row.cells[mapping.messages[0]] for row in table.rows)
+        keys = mapping.spelling.keys(next(cell for cell in cells if cell.strip()))
+        whole = "whole conversations" if mapping.is_whole else "lists of messages"
+        yield f"{whole} ({keys}) in {_listed(mapping.messages)}"
+    if mapping.is_whole and mapping.messages:
+        if not set(mapping.inputs.values()).isdisjoint(set(mapping.messages) - {mapping.chosen}):
+            yield "they begin with the prompt"
+        elif mapping.rejected is not None:
+            yield "the messages that chosen and rejected share are the prompt"
+        else:
+            yield "what follows the last question is learned"
+    if mapping.tools is not None:
+        yield f"tools in {mapping.tools}"
+    count = f"{seen.low}" if seen.low == seen.high else f"{seen.low} to {seen.high}"
+    yield f"{count} {'message' if seen.high == 1 else 'messages'} before an answer"
+
+
+def _prompt_column(mapping: Columns) -> str | None:
+    """The column of a prompt as text beside whole conversations, which are what is trained on."""
+    column = next((name for name in mapping.inputs.values() if name not in mapping.absent), None)
+    return column if mapping.is_whole and column not in mapping.messages else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _unused(table: Table, used: Sequence[str]) -> Iterator[str]:

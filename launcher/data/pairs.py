@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,10 +14,11 @@ from ..experiment.data_file import file_of
 from ..experiment.schema import Experiment
 from ..runs.run_dir import write_whole
 from .cells import check_rows
+from .chats import chat_of
 from .findings import Findings, Found
 from .formats import read_table
 from .mapping import Columns, answer_of, columns_from, missing_columns, settings_mistakes
-from .notices import table_notices
+from .notices import chat_notices, table_notices
 from .pair import Pair
 from .preferences import check_pairs
 from .prompt import Prompt, choose_prompt
@@ -81,7 +82,7 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     tables, mistakes = read_readable(experiment, reading)
     if tables is None:
         raise DataError(mistakes)
-    mapping = columns_from(experiment, tables.train.columns)
+    mapping = columns_from(experiment, tables.train)
     is_whole = not mistakes
     wrong = settings_mistakes(experiment, mapping, tables) if is_whole else []
     prompt = choose_prompt(experiment, mapping, tables.prompts, mistakes) if is_whole and not wrong else None
@@ -106,7 +107,10 @@ def _rendered(experiment: Experiment, tables: Tables, mapping: Columns, prompt: 
     check_pairs(parts, rendered, findings)
     if findings.mistakes:
         raise DataError(findings.mistakes)
-    notices = [*findings.notices(), *table_notices(experiment, tables, mapping, prompt)]
+    recognised = [
+        one for table, pairs in zip(parts, rendered, strict=True) for one in chat_notices(table, mapping, prompt, pairs)
+    ]
+    notices = [*recognised, *findings.notices(), *table_notices(experiment, tables, mapping, prompt)]
     place = prompt.place if prompt is not None else None
     columns = {} if tables.validation is None else group_columns(tables.validation, mapping)
     return Pairs(
@@ -131,7 +135,7 @@ def read_other(experiment: Experiment, file: Path, prompt: Prompt) -> Pairs:
     except OSError as error:
         reason = "file not found" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
         raise DataError(Mistake(str(file), reason, expected="a file of data")) from error
-    mapping = columns_from(experiment, table.columns if table is not None else ())
+    mapping = columns_from(experiment, table)
     if table is not None:
         mistakes += missing_columns(table, mapping, experiment)
         check_rows(table, mapping, findings := Findings(experiment.data_checks))
@@ -145,7 +149,7 @@ def read_other(experiment: Experiment, file: Path, prompt: Prompt) -> Pairs:
 
 def group_columns(table: Table, mapping: Columns) -> dict[str, tuple[str, ...]]:
     """The columns of ``table`` that are not mapped and hold short text only, each with the values of all rows."""
-    found: dict[str, list[str]] = {name: [] for name in table.columns if name not in mapping.columns}
+    found: dict[str, list[str]] = {name: [] for name in table.columns if name not in mapping.used}
     for row in table.rows:
         for name in [name for name in found if len(row.cells[name]) > _SHORT]:
             del found[name]
@@ -163,21 +167,32 @@ def write_processed(pairs: Pairs, folder: Path) -> tuple[Path, ...]:
         if not part:
             path.unlink(missing_ok=True)  # an earlier experiment's pairs are not this one's
             continue
-        write_whole(path, (json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in part))
+        write_whole(path, (json.dumps(pair.json(), ensure_ascii=False) + "\n" for pair in part))
         written.append(path)
     return tuple(written)
 
 
 def _pairs(table: Table, mapping: Columns, prompt: Prompt | None) -> Sequence[Pair]:
-    pairs = Streamed(len(table.rows), lambda: (_pair(row, mapping, prompt) for row in table.rows))
+    assert prompt is not None, "mistakes of the prompt are raised before rows are rendered"
+    render = _chat_pair if mapping.has_chats else _pair
+    pairs = Streamed(len(table.rows), lambda: (render(table, row, mapping, prompt) for row in table.rows))
     return tuple(pairs) if isinstance(table.rows, tuple) else pairs
 
 
-def _pair(row: Row, mapping: Columns, prompt: Prompt | None) -> Pair:
-    assert prompt is not None, "mistakes of the prompt are raised before rows are rendered"
-    values = {placeholder: row.cells[column] for placeholder, column in mapping.inputs.items()}
+def _pair(_: Table, row: Row, mapping: Columns, prompt: Prompt) -> Pair:
     rejected = None if mapping.rejected is None else answer_of(row, mapping.rejected)
-    return Pair(prompt.system, prompt.fill(values), answer_of(row, mapping.chosen), rejected, row.line)
+    return Pair(prompt.system, _user(row, mapping, prompt), answer_of(row, mapping.chosen), rejected, row.line)
+
+
+def _chat_pair(table: Table, row: Row, mapping: Columns, prompt: Prompt) -> Pair:
+    chat = chat_of(table, row, mapping)
+    if not chat.prompt:
+        chat = replace(chat, prompt=({"role": "user", "content": _user(row, mapping, prompt)},))
+    return Pair.of_chat(None if chat.has_system else prompt.system, chat, row.line)
+
+
+def _user(row: Row, mapping: Columns, prompt: Prompt) -> str:
+    return prompt.fill({placeholder: row.cells[column] for placeholder, column in mapping.inputs.items()})
 
 
 def _sources(tables: Tables) -> Iterator[Source]:

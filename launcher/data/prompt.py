@@ -80,7 +80,24 @@ def choose_prompt(experiment: Experiment, mapping: Columns, table: Table | None,
     system, user = (table.place(row.line, column) for column in ("system", "user"))
     mistakes += _system_mistakes(system, row.cells["system"], mapping)
     mistakes += [m for c in ("system", "user") for m in text_mistakes(table, row, c, experiment.data_checks)]
-    return Prompt(row.cells["system"] or None, _template(user, row.cells["user"], mapping, mistakes), system)
+    template = _template(user, row.cells["user"], mapping, mistakes)
+    if mapping.asks_in_messages:
+        mistakes += _text_around(user, template)
+    return Prompt(row.cells["system"] or None, template, system)
+
+
+def _text_around(where: str, template: tuple[str, ...]) -> list[Mistake]:
+    """A list of messages is a prompt of its own: no text can be put around it."""
+    if len(template) == 3 and not template[0].strip() and not template[2].strip():
+        return []
+    what = "the user template puts text around the prompt, which is a list of messages"
+    names = list(dict.fromkeys(template[1::2])) or ["prompt"]
+    hint = f"make user exactly {{{names[0]}}}; put instructions into system, or into the messages"
+    return [Mistake(where, what, f"the placeholder {{{names[0]}}} alone", repr(_unsplit(template)), hint)]
+
+
+def _unsplit(template: tuple[str, ...]) -> str:
+    return "".join(f"{{{part}}}" if n % 2 else part for n, part in enumerate(template))
 
 
 def _name_mistakes(table: Table) -> Iterator[Mistake]:

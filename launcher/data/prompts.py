@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, Mistake
 from ..experiment.schema import Experiment
 from .cells import check_rows
+from .chat import Messages, is_text, written
+from .chats import chat_of, read_prompt
 from .csv_table import csv_table
 from .findings import Findings
-from .mapping import Columns, columns_from, missing_columns
+from .formats import text_of
+from .mapping import CONVERSATIONS, TOOLS, Columns, missing_columns, prompt_columns
+from .messages import Unreadable, read_tools
 from .prompt import Prompt
 from .table import place_of
 
@@ -23,33 +27,53 @@ _EXPECTED = "CSV (.csv), one JSON object a line (.jsonl), or one prompt a line (
 
 @dataclass(frozen=True)
 class Prompts:
-    """``messages``: (line of the file, user message), in the file's order; ``sha256``: of the file's bytes."""
+    """``messages``: (line of the file, user message), in the file's order; ``sha256``: of the file's bytes. ``chats``: line ->
+    {"messages", "tools"} of a prompt that is a conversation, which ``messages`` has as a person reads it.
+    """
 
     name: str
     sha256: str
     messages: tuple[tuple[int, str], ...]
+    chats: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One prompt: a text, or messages with the tools that an answer may call."""
+
+    text: str
+    messages: Messages = ()
+    tools: tuple[Mapping[str, Any], ...] | None = None
+
+    @classmethod
+    def of(cls, messages: Messages, tools: tuple[Mapping[str, Any], ...] | None) -> _Asked:
+        text = written(messages, "user")
+        return cls(text) if is_text(messages, "user") and not tools else cls(text, messages, tools)
 
 
 def read_prompts(file: Path, experiment: Experiment, prompt: Prompt) -> Prompts:
     """The user messages of ``file``: its input columns in ``prompt``'s template, or each text in its one placeholder.
 
-    A CSV file and JSON objects have the input columns of the experiment's mapping; an object may have ``prompt`` alone.
-    A text file has one prompt a line. Raises DataError with all mistakes at once.
+    A CSV file and JSON objects have the input columns of the experiment's mapping; an object may have ``prompt`` alone. A prompt
+    may be a list of messages, also in a column ``messages`` or ``conversations``, with tools in ``tools``. A text file has one
+    prompt a line. Raises DataError with all mistakes at once.
     """
-    mapping, mistakes = Columns(columns_from(experiment, ()).inputs, {}, None), list[Mistake]()
+    mapping, mistakes = prompt_columns(experiment), list[Mistake]()
     kind = file.suffix.lower()
     if kind not in (".csv", ".jsonl", ".txt"):
         raise DataError(Mistake(str(file), "unknown kind of file", expected=_EXPECTED))
     data = _bytes(file)
     if kind == ".csv":
-        found = list(_of_table(str(file), data, experiment, mapping, prompt, mistakes))
+        found = list(_of_table(str(file), data, experiment, prompt, mistakes))
     else:
         found = list(_of_lines(str(file), data, mapping if kind == ".jsonl" else None, prompt, mistakes))
     if not found and not mistakes:
         mistakes.append(Mistake(str(file), "no prompts", expected="at least one"))
     if mistakes:
         raise DataError(mistakes)
-    return Prompts(str(file), hashlib.sha256(data).hexdigest(), tuple(found))
+    texts = tuple((line, one.text) for line, one in found)
+    chats = {line: {"messages": one.messages, "tools": one.tools} for line, one in found if one.messages}
+    return Prompts(str(file), hashlib.sha256(data).hexdigest(), texts, chats)
 
 
 def _bytes(file: Path) -> bytes:
@@ -61,22 +85,29 @@ def _bytes(file: Path) -> bytes:
 
 
 def _of_table(
-    name: str, data: bytes, experiment: Experiment, mapping: Columns, prompt: Prompt, mistakes: list[Mistake]
-) -> Iterator[tuple[int, str]]:
+    name: str, data: bytes, experiment: Experiment, prompt: Prompt, mistakes: list[Mistake]
+) -> Iterator[tuple[int, _Asked]]:
     table = csv_table(name, data, mistakes)
     if table is None:
         return
+    mapping = prompt_columns(experiment, table)
     mistakes += missing_columns(table, mapping, experiment)
     check_rows(table, mapping, findings := Findings(experiment.data_checks))
     mistakes += findings.taken()
-    if not mistakes:
-        for row in table.rows:
-            yield row.line, _filled(row.cells, mapping, prompt)
+    if mistakes:
+        return
+    for row in table.rows:
+        chat = chat_of(table, row, mapping) if mapping.has_chats else None
+        if chat is not None:
+            asked = chat.prompt or ({"role": "user", "content": _filled(row.cells, mapping, prompt)},)
+            yield row.line, _Asked.of(asked, chat.tools)
+        else:
+            yield row.line, _Asked(_filled(row.cells, mapping, prompt))
 
 
 def _of_lines(
     name: str, data: bytes, mapping: Columns | None, prompt: Prompt, mistakes: list[Mistake]
-) -> Iterator[tuple[int, str]]:
+) -> Iterator[tuple[int, _Asked]]:
     """``mapping``: that of JSON objects; None where every line is a prompt."""
     try:
         text = data.decode("utf-8-sig")
@@ -86,28 +117,51 @@ def _of_lines(
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        message = prompt.message(line.strip()) if mapping is None else _of_object(place_of(name, number), line, mapping, prompt)
-        if isinstance(message, Mistake):
-            mistakes.append(message)
+        if mapping is None:
+            yield number, _Asked(prompt.message(line.strip()))
+            continue
+        asked = _of_object(place_of(name, number), line, mapping, prompt)
+        if isinstance(asked, Mistake):
+            mistakes.append(asked)
         else:
-            yield number, message
+            yield number, asked
 
 
-def _of_object(where: str, line: str, mapping: Columns, prompt: Prompt) -> str | Mistake:
+def _of_object(where: str, line: str, mapping: Columns, prompt: Prompt) -> _Asked | Mistake:
     names = list(mapping.inputs.values())
     expected = f"an object with {', '.join(names)}" + ("" if names == ["prompt"] else ", or with prompt")
+    expected += ", or with messages"
     try:
         found: Any = json.loads(line)
     except ValueError as error:
         return Mistake(where, "not JSON", expected, str(error))
     if not isinstance(found, dict):
         return Mistake(where, "not a JSON object", expected, line.strip()[:60])
+    chat = _of_messages(where, found, mapping)
+    if chat is not None:
+        return chat
     texts = {name for name, value in found.items() if isinstance(value, str) and value.strip()}
     if texts.issuperset(names):
-        return _filled(found, mapping, prompt)
+        return _Asked(_filled(found, mapping, prompt))
     if "prompt" in texts:
-        return prompt.message(found["prompt"])
+        return _Asked(prompt.message(found["prompt"]))
     return Mistake(where, "no prompt in this object", expected, ", ".join(found) or "an empty object")
+
+
+def _of_messages(where: str, found: Mapping[str, Any], mapping: Columns) -> _Asked | Mistake | None:
+    """The conversation of an object, None where it has a text or nothing."""
+    names = dict.fromkeys([*mapping.inputs.values(), "prompt", *CONVERSATIONS])
+    column = next((name for name in names if name in found), None)
+    cell = text_of(found[column]) if column is not None else ""
+    if column is None or not mapping.spelling.is_messages(cell):
+        return None
+    messages = read_prompt(where, column, cell, mapping.spelling)
+    if isinstance(messages, Mistake):
+        return messages
+    try:
+        return _Asked.of(messages, read_tools(text_of(found.get(TOOLS))))
+    except Unreadable as wrong:
+        return Mistake(f"{where}, {TOOLS}{wrong.inside}", wrong.what, wrong.expected, wrong.found, wrong.hint)
 
 
 def _filled(cells: Mapping[str, str], mapping: Columns, prompt: Prompt) -> str:

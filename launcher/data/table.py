@@ -65,6 +65,12 @@ class Table:
         return place_of(self.name, line) if letter is None else f"{place_of(self.name, line).rpartition('!')[0]}!{letter}{line}"
 
     @property
+    def has_types(self) -> bool:
+        """Whether it is of Arrow or Parquet: a struct has all keys of its column there, those that it lacks as nulls."""
+        names = [part for _, part in self.name.parts] if isinstance(self.name, Joined) else [self.name]
+        return all(name.lower().endswith(ARROW) for name in names)
+
+    @property
     def is_worksheet(self) -> bool:
         return self.name.startswith(_WORKSHEET)
 

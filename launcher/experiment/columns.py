@@ -1,13 +1,16 @@
 """Columns: which columns of the data make the prompt and the two answers."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from .neutral import without_neutral
 from .section import Frozen, Section, Text
+
+COLUMN_KEYS: Final = ("input_columns", "chosen", "rejected", "label_columns", "tools")  # those that name columns
+_MESSAGES: Final = ("tools", "role_key", "content_key", "roles")
 
 
 class ColumnMapping(Section):
@@ -18,6 +21,12 @@ class ColumnMapping(Section):
     rejected: Text | Frozen[Text] | None = Field(None, description="column of the other answer, or JSON key -> column")
     label_columns: Text | Frozen[Text | Frozen[Text]] | None = Field(
         None, description="another form: {chosen: …, rejected: …}, or the column of the preferred answer alone"
+    )
+    tools: Text | None = Field(None, description="column of the tools that an answer may call; unset: tools, if it holds such")
+    role_key: Text | None = Field(None, description="key of a message's role; unset: role, from")
+    content_key: Text | None = Field(None, description="key of a message's text; unset: content, value")
+    roles: Frozen[Literal["system", "developer", "user", "assistant", "tool"]] | None = Field(
+        None, description="another name of a role in the data -> system, developer, user, assistant or tool"
     )
 
     @model_validator(mode="before")
@@ -43,12 +52,14 @@ class ColumnMapping(Section):
             return self
         labels: Any = self.label_columns
         answers = dict(labels) if self._labels_both else {"chosen": labels, "rejected": self.rejected}
-        return type(self)(input_columns=self.input_columns, **answers)
+        others = {name: getattr(self, name) for name in _MESSAGES}
+        return type(self)(input_columns=self.input_columns, **answers, **others)
 
 
 def merge_mappings(dpo: ColumnMapping | None, general: ColumnMapping | None) -> ColumnMapping:
     """The mapping of both sections, with the defaults filled in; raises PydanticCustomError where they contradict each other."""
     fields: dict[str, Any] = {"input_columns": {"prompt": "prompt"}, "chosen": "chosen", "rejected": "rejected"}
+    fields |= dict.fromkeys(_MESSAGES)
     given: dict[str, Any] = {}
     for mapping in (general, dpo):
         for key in fields:

@@ -45,9 +45,9 @@ _ALL: Final = (
     _holds("control_character", "a control character", "control character", None, "error"),
     _holds(
         "messages_as_text",
-        "a list of chat messages written as text: the model would learn to write lists",
+        "a list of chat messages in a column of texts: the model would learn to write lists; warn or off: all lists are texts",
         "a list of messages as text",
-        "write the text of the last message into the cell, and the ones before it into the prompt",
+        "write a list of messages into every cell of the column, or text",
         "error",
     ),
     _holds(

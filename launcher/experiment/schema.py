@@ -203,6 +203,12 @@ class Experiment(Section):
         return any(mapping is not None and mapping.resolved().chosen is not None for mapping in mappings)
 
     @property
+    def names_inputs(self) -> bool:
+        """Whether a mapping names the columns of the prompt."""
+        mappings = (self.dpo_column_mapping_config, self.column_mapping_config)
+        return any(mapping is not None and mapping.input_columns is not None for mapping in mappings)
+
+    @property
     def model_folder(self) -> str:
         """The last part of ``model_name``, which names a folder of the output."""
         return _last_part(self.model_name)

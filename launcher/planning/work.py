@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from ..data.pair import Pair
 
 # What a chat template adds to one prompt with its answer: role marks, and in some a system message of its own.
 _TEMPLATE_TOKENS = 64
+_MESSAGE_TOKENS = 16  # to each message of a conversation
+_TOOLS_TOKENS = 512  # to the schemas of tools: how to call them
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def work_at_most(pairs: Iterable[Pair], max_seq_length: int, batch: int = 1) -> 
     has_both = True
     lengths = []
     for pair in pairs:
-        prompt = len((pair.system or "").encode()) + len(pair.user.encode()) + _TEMPLATE_TOKENS
+        prompt = len((pair.system or "").encode()) + len(pair.user.encode()) + _TEMPLATE_TOKENS + _of_chat(pair)
         answers = [answer for answer in (pair.chosen, pair.rejected) if answer is not None]
         both = [min(max_seq_length, prompt + len(answer.encode())) for answer in answers]
         lengths.append(max(max(both), sum(both) - min(prompt, max_seq_length)))
@@ -67,3 +70,13 @@ def work_at_most(pairs: Iterable[Pair], max_seq_length: int, batch: int = 1) -> 
         has_both = has_both and len(answers) > 1
     most = tuple(sorted(lengths, reverse=True)[:batch])
     return Work(len(lengths), tokens, sum(lengths), longest, max(most, default=0), False, 0, None if has_both else learned, most)
+
+
+def _of_chat(pair: Pair) -> int:
+    """Tokens that a chat template adds to the messages and tools of a conversation, at most."""
+    chat = pair.chat
+    if chat is None:
+        return 0
+    messages = len(chat.prompt) + max(map(len, chat.answers))
+    tools = len(json.dumps(chat.tools).encode()) + _TOOLS_TOKENS if chat.tools else 0
+    return _MESSAGE_TOKENS * messages + tools

@@ -75,5 +75,8 @@ def parsed(text: str) -> list[Suspect]:
     return [Suspect(**json.loads(line)) for line in text.splitlines()]
 
 
-def cut(text: str) -> str:
-    return text if len(text) <= TEXT else text[: TEXT - 1] + "…"
+def cut(text: str, *, keeps_end: bool = False) -> str:
+    """``text`` in at most ``TEXT`` characters; ``keeps_end``: of a conversation, whose last messages tell most."""
+    if len(text) <= TEXT:
+        return text
+    return "…" + text[1 - TEXT :] if keeps_end else text[: TEXT - 1] + "…"

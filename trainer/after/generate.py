@@ -2,8 +2,9 @@
 
     python -m trainer.after.generate TARGET SETTINGS
 
-SETTINGS is JSON: {"max_tokens", "temperature", "base", "source"}; the request is {"prompts": [[row, user message], …]}. Each
-batch is answered by {"answered": [{"row", side: {"text", "tokens", "finish"}}, …]}; the last answer is how many there were.
+SETTINGS is JSON: {"max_tokens", "temperature", "base", "source"}; the request is {"prompts": [[row, user message], …],
+"chats": {row: {"messages", "tools"} of a prompt that is a conversation}}. Each batch is answered by {"answered": [{"row", side:
+{"text", "tokens", "finish"}}, …]}; the last answer is how many there were.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,8 @@ from launcher.errors import DataError, Mistake
 from ..output import notices, stage
 from .exchange import Requests, serve, tell
 
+Chat = Mapping[str, Any]
+
 if TYPE_CHECKING:
     from ..evaluation.generation import Answer
 
@@ -28,11 +32,14 @@ def main(requests: Requests) -> int:
     folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
     with stage("importing torch and transformers", after=0):
         from . import batches  # noqa: F401 - what takes long is imported here
-    prompts = next(iter(requests))["prompts"]
-    return generated(folder, [(row, text) for row, text in prompts], settings, Path(os.environ["DPO_CACHE_ROOT"]))
+    asked = next(iter(requests))
+    chats = {int(row): chat for row, chat in asked.get("chats", {}).items()}
+    return generated(folder, [(row, text) for row, text in asked["prompts"]], settings, Path(os.environ["DPO_CACHE_ROOT"]), chats)
 
 
-def generated(folder: Path, prompts: list[tuple[int, str]], settings: dict[str, Any], cache: Path) -> int:
+def generated(
+    folder: Path, prompts: list[tuple[int, str]], settings: dict[str, Any], cache: Path, chats: Mapping[int, Chat] | None = None
+) -> int:
     """How many prompts were answered; see above for the answers."""
     from ..evaluation.generation import Wish
     from .batches import answered, check_lengths
@@ -45,7 +52,7 @@ def generated(folder: Path, prompts: list[tuple[int, str]], settings: dict[str, 
     notices(prompted.notices)
     rows = [row for row, _ in prompts]
     with stage(f"tokenizing {len(prompts):,} prompts"):
-        ids = [_ids(prompted, row, text, settings["source"]) for row, text in prompts]
+        ids = [_ids(prompted, row, text, (chats or {}).get(row), settings["source"]) for row, text in prompts]
     loaded = found.load()
     check_lengths(ids, rows, loaded, settings["source"])
     wish = Wish(settings["max_tokens"], settings["temperature"], found.experiment.hyperparameters.seed)
@@ -62,8 +69,10 @@ def generated(folder: Path, prompts: list[tuple[int, str]], settings: dict[str, 
     return len(prompts)
 
 
-def _ids(prompted: Any, row: int, text: str, source: str) -> list[int]:
+def _ids(prompted: Any, row: int, text: str, chat: Chat | None, source: str) -> list[int]:
     try:
+        if chat is not None:
+            return list(prompted.ids_of(chat["messages"], chat["tools"]))
         found: list[int] = prompted.ids([("user", text)])
     except DataError as error:
         (mistake,) = error.mistakes

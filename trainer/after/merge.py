@@ -164,7 +164,7 @@ def _first_pairs(target: Target, number: int) -> list[Pair]:
     if target.run is None or not (file := target.run.data / "train.jsonl").is_file():
         return []
     with file.open(encoding="utf-8") as lines:
-        return [Pair(**json.loads(line)) for line, _ in zip(lines, range(number), strict=False)]
+        return [Pair.parsed(json.loads(line)) for line, _ in zip(lines, range(number), strict=False)]
 
 
 def _write(merging: Merging, out: Path, dtype: Any) -> Outcome:

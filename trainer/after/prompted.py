@@ -10,7 +10,7 @@ from launcher.data.prompt import ALONE, Prompt, kept_prompt
 from launcher.errors import DataError, Mistake, Warned
 
 from ..inputs.clock import FIELD, Clock, today
-from ..inputs.template import Messages, Template
+from ..inputs.template import Messages, Template, Tools
 from .loaded import Found
 
 
@@ -40,17 +40,21 @@ class Prompted:
 
         Raises DataError where the chat template refuses it.
         """
-        system = [{"role": "system", "content": self.prompt.system}] if self.prompt.system else []
-        messages = [*system, *({"role": role, "content": text} for role, text in turns)]
-        text = self._text(messages)
-        if text is None:
-            raise DataError(Mistake("the conversation", "the model's chat template refuses it", found=f"{turns[-1][1]!r}"))
-        template = self.template
-        found: list[int] = template.tokenizer(text, add_special_tokens=not template.is_chat)["input_ids"]
-        return list(found[:-1] if template.adds_eos else found)
+        return self.ids_of([{"role": role, "content": text} for role, text in turns])
 
-    def _text(self, messages: Messages) -> str | None:
+    def ids_of(self, messages: Messages, tools: Tools = None) -> list[int]:
+        """The same of ``messages``; a system message of their own replaces the run's. ``tools``: what the answer may call."""
+        has_own = not self.prompt.system or messages[0]["role"] == "system"
+        whole = messages if has_own else [{"role": "system", "content": self.prompt.system}, *messages]
+        text = self._text(whole, tools)
+        if text is None:
+            found = f"{messages[-1]['content']!r}"
+            raise DataError(Mistake("the conversation", "the model's chat template refuses it", found=found))
+        template = self.template
+        ids: list[int] = template.tokenizer(text, add_special_tokens=not template.is_chat)["input_ids"]
+        return list(ids[:-1] if template.adds_eos else ids)
+
+    def _text(self, messages: Messages, tools: Tools) -> str | None:
         if self.template.is_chat:
-            return self.template.text(messages, begins_answer=self.template.begins_answer)
-        eos = self.template.eos
-        return "".join(f"{one['content']}{eos if one['role'] == 'assistant' else ''}\n\n" for one in messages)
+            return self.template.text(messages, begins_answer=self.template.begins_answer, tools=tools)
+        return self.template.plain(messages)

@@ -51,7 +51,7 @@ def _suspects(margins: Sequence[float], pairs: Sequence[Pair], places: Sequence[
             row=texts[number].line,
             margin=round(margins[number], 6),
             score=round(distances[number], 3),
-            prompt=cut(texts[number].user),
+            prompt=cut(texts[number].user, keeps_end=texts[number].chat is not None),
             chosen=cut(texts[number].chosen),
             rejected=cut(texts[number].rejected),
         )

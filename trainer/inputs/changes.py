@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
+from launcher.data.chat import Message, function_of
 from launcher.data.pair import Pair
 from launcher.data.table import place_of
 from launcher.errors import Mistake, Warned
 
 from .frame import Frame, shared
-from .template import Template, Texts, messages_of, shown
+from .template import Messages, Template, Texts, answers_of, messages_of, shown, tools_of
 
 _THOUGHT: Final = re.compile(r"think|thought|reason", re.IGNORECASE)  # marks of reasoning, which belong into answers
 _ANSWERS: Final = ("chosen", "rejected")
@@ -55,7 +56,10 @@ class Changes:
         for number, (pair, found) in enumerate(zip(pairs, texts, strict=True), first):
             if self.template.is_chat:
                 self._prompt(pair, found.prompt)
-                left, *_ = [self._answer(pair, name, found, number) for name in _answers(pair)]
+                left, *_ = [
+                    self._answer(pair, name, answer, found, number)
+                    for name, answer in zip(_ANSWERS, answers_of(pair), strict=False)
+                ]
                 if found.chosen == found.rejected:
                     self._identical(pair, left)
             for name in _answers(pair):
@@ -68,11 +72,18 @@ class Changes:
         self._seen.setdefault(kind, Tally()).add(f"{what} {place}" if what else place, before, after)
 
     def _prompt(self, pair: Pair, prompt: str) -> None:
-        drops, system = self.frame.drops_system, pair.system
-        if system and (drops or (system not in prompt and not self._respaced(pair, "system text", system, prompt))):
-            self._add("system", pair, "", shown(system), shown(prompt))
-        if pair.user not in prompt and not self._respaced(pair, "user text", pair.user, prompt):
-            self._add("user", pair, "", shown(pair.user), shown(prompt))
+        for message in messages_of(pair):
+            text, role = message["content"], message["role"]
+            is_dropped = role == "system" and self.frame.drops_system
+            if text and (is_dropped or (text not in prompt and not self._respaced(pair, f"{role} text", text, prompt))):
+                kind = role if role in ("system", "user") else "turn"
+                self._add(kind, pair, "" if kind != "turn" else f"the {role} text", shown(text), shown(prompt))
+            for name in _calls_of(message):
+                if name not in prompt:
+                    self._add("call", pair, "", shown(name), shown(prompt))
+        tools = tools_of(pair)
+        if tools and not all(function_of(tool)["name"] in prompt for tool in tools):
+            self._add("tools", pair, "", ", ".join(str(function_of(tool)["name"]) for tool in tools), shown(prompt))
 
     def _respaced(self, pair: Pair, what: str, text: str, found: str, after: str | None = None) -> bool:
         """Whether ``found`` has the same ``text`` with other white space."""
@@ -81,9 +92,9 @@ class Changes:
         self._add("space", pair, f"the {what}", shown(text), shown(text.strip() if after is None else after))
         return True
 
-    def _answer(self, pair: Pair, name: str, texts: Texts, number: int) -> str:
+    def _answer(self, pair: Pair, name: str, messages: Messages, texts: Texts, number: int) -> str:
         """What is left of the answer ``name``."""
-        answer, whole, prompt, frame = getattr(pair, name), getattr(texts, name), texts.prompt, self.frame
+        whole, prompt, frame = getattr(texts, name), texts.prompt, self.frame
         if not whole.startswith(prompt) and number not in self.differing:
             self.differing.add(number)
             at = shared(prompt, whole)
@@ -92,14 +103,32 @@ class Changes:
         region = whole[len(body) if whole.startswith(body) else shared(body, whole) :]
         left = region.removeprefix(frame.opening if region.startswith(frame.opening) else frame.begin).removesuffix(frame.closing)
         if self._is_opened and region.startswith(frame.opening):
-            self._add("opening", pair, f"the {name} answer", shown(answer), shown(region))
-        if left == answer or answer in region or self._respaced(pair, f"{name} answer", answer, region, left):
-            return left
-        wide = self._with_generation(prompt, whole)
-        if answer in wide or self._respaced(pair, f"{name} answer", answer, wide, wide.removesuffix(frame.closing)):
-            return left
-        self._changed(pair, name, answer, left)
+            self._add("opening", pair, f"the {name} answer", shown(getattr(pair, name)), shown(region))
+        for message in messages:
+            text = None if len(messages) > 1 else left
+            self._kept(pair, name, message, text, region, self._with_generation(prompt, whole))
         return left
+
+    def _kept(self, pair: Pair, name: str, message: Message, left: str | None, region: str, wide: str) -> None:
+        """Notes what of one message of the answer ``name`` is missing in the tokens. ``left``: its text there, None where it
+        stands among others; ``region`` and ``wide``: with what the template writes around the answer.
+        """
+        answer = message["content"]
+        for call in _calls_of(message):
+            if call not in region:
+                what = f"the chat template leaves out a tool call of the {name} answer"
+                place, hint = place_of(self.source, pair.line), "use a model whose chat template takes tool calls"
+                self.mistakes.append(Mistake(place, what, f"the call of {call} in the text", shown(region), hint))
+        if answer in region or self._respaced(pair, f"{name} answer", answer, region, left):
+            return
+        if answer in wide or self._respaced(pair, f"{name} answer", answer, wide, wide.removesuffix(self.frame.closing)):
+            return
+        if left is not None:
+            self._changed(pair, name, answer, left)
+        else:
+            kind = "reasoning" if _THOUGHT.search(answer) and not _THOUGHT.search(region) else "answer"
+            self._kept_by = self._kept_by or self._setting_that_keeps(pair, answer)
+            self._add(kind, pair, f"the {name} answer", shown(answer), shown(region))
 
     def _with_generation(self, prompt: str, whole: str) -> str:
         """The end of ``whole`` from what begins an answer in the prompt: it may be a part of the answer, such as ``<think>``."""
@@ -119,10 +148,10 @@ class Changes:
         self._add(kind, pair, f"the {name} answer", shown(answer), shown(left))
 
     def _setting_that_keeps(self, pair: Pair, answer: str) -> str:
-        conversation = [*messages_of(pair), {"role": "assistant", "content": answer}]
+        conversation: list[Message] = [*messages_of(pair), {"role": "assistant", "content": answer}]
         for name in sorted(self.template.variables & {"enable_thinking", "thinking_mode"}):
             for value in (True, False):
-                text = self.template.text(conversation, **{name: value})
+                text = self.template.text(conversation, tools=tools_of(pair), **{name: value})
                 if text is not None and _squeezed(answer) in _squeezed(text):
                     return f"hyperparameters.{name}: {str(value).lower()} keeps it"
         return "no setting of the template keeps it"
@@ -191,12 +220,15 @@ class Changes:
             yield f"{self.source}: {said}" if kind in _HARMLESS else Warned(f"{self.source}: {said}")
 
 
-_OF_PAIRS: Final = frozenset({"system", "user", "begin"})
-_OF_TEXTS: Final = frozenset({"space", "special"})
-_HARMLESS: Final = frozenset({"space", "opening", "once", "cell's", "special"})
+_OF_PAIRS: Final = frozenset({"system", "user", "begin", "tools"})
+_OF_TEXTS: Final = frozenset({"space", "special", "turn", "call"})
+_HARMLESS: Final = frozenset({"space", "opening", "once", "cell's", "special", "turn"})
 _SENTENCES: Final = {
     "system": "the chat template leaves the system text out of the prompt in {some}, {first}; put it into user",
     "user": "the chat template changes the user's text in {some}, {first}",
+    "turn": "the chat template changes earlier messages of the prompt in {some}, {first}",
+    "call": "the chat template leaves tool calls out of the prompt in {some}, {first}",
+    "tools": "the chat template leaves the tools out of the prompt in {some}, {first}",
     "begin": "the text that is trained does not begin with the prompt that the model gets at inference in {some}, {first}",
     "opening": "the chat template writes {frame.opening!r} between the prompt and {some}: the model learns to write it, {first}",
     "space": "the chat template changes white space in {some}, {first}",
@@ -209,6 +241,11 @@ _SENTENCES: Final = {
     "cell's": "{some} end with the end token of their cell: the chat template adds none, {first}",
     "special": "cells hold special tokens, which the tokenizer does not read as text, in {some}, {first}",
 }
+
+
+def _calls_of(message: Message) -> list[str]:
+    """The names of the tools that ``message`` calls."""
+    return [str(function_of(call)["name"]) for call in message.get("tool_calls", ())]
 
 
 def _squeezed(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from launcher.errors import ExperimentError, Warned
 
-from .template import ANSWER, SYSTEM, USER, Messages, Template, broken, shown
+from .template import ANSWER, SYSTEM, USER, Template, broken, shown
 
 _SYSTEM: Final = {"role": "system", "content": SYSTEM}
 _ADDRESS: Final = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")
@@ -37,7 +37,7 @@ class Frame:
         """Raises ExperimentError where the template leaves out the user's text or the answer."""
         if not template.is_chat:
             return cls()
-        prompt: Messages = [_USER] if template.text([_USER]) is not None else [_SYSTEM, _USER]
+        prompt = [_USER] if template.text([_USER]) is not None else [_SYSTEM, _USER]
         bare, begun = template.text(prompt), template.text(prompt, begins_answer=template.begins_answer)
         whole = template.text([*prompt, {"role": "assistant", "content": ANSWER}])
         if bare is None or whole is None or begun is None:

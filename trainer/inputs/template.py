@@ -5,15 +5,17 @@ A template sees one clock (``clock.Clock``) and no random numbers: the same pair
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from jinja2 import TemplateError
 from jinja2.meta import find_undeclared_variables
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
+from launcher.data.chat import Message
 from launcher.data.pair import Pair
 from launcher.data.table import place_of
 from launcher.errors import DataError, ExperimentError, Mistake
@@ -24,7 +26,8 @@ from .clock import Clock
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Messages = list[dict[str, str]]
+Messages = Sequence[Message]
+Tools = Sequence[Mapping[str, Any]] | None
 
 BATCH: Final = 256
 # Whatever a template does with a conversation that it does not expect: Jinja's own errors, and Python's inside its expressions.
@@ -64,16 +67,16 @@ class Template:
     def texts(self, pairs: Sequence[Pair], source: str) -> list[Texts]:
         """The text of every pair, with all special tokens that are not the tokenizer's own.
 
-        Raises ExperimentError where the template takes no system message or no conversation at all, and DataError at the row
-        of ``source`` that it refuses.
+        Raises ExperimentError where the template takes no system message or no conversation at all, or where there is none and
+        plain text cannot hold the messages, and DataError at the row of ``source`` that it refuses.
         """
         if not self.is_chat:
+            self._check_plain(pairs, source)
             return [self._plain(pair) for pair in pairs]
         found: list[Texts] = []
         mistakes: list[Mistake] = []
         with self._determined():
-            for start in range(0, len(pairs), BATCH):
-                batch = pairs[start : start + BATCH]
+            for batch in _batches(pairs):
                 try:
                     found += self._rendered(batch)
                 except _FAILURES:
@@ -82,19 +85,30 @@ class Template:
             raise DataError(mistakes)
         return found
 
-    def text(self, messages: Messages, *, begins_answer: bool = False, **options: Any) -> str | None:
+    def text(self, messages: Messages, *, begins_answer: bool = False, tools: Tools = None, **options: Any) -> str | None:
         """One conversation as text, None where the template refuses it; ``options`` replace the experiment's."""
         with self._determined():
             try:
-                return self._apply([messages], begins_answer, **{**self.options, **options})[0]
+                return self._apply([messages], begins_answer, tools, **{**self.options, **options})[0]
             except _FAILURES:
                 return None
 
+    def plain(self, messages: Messages) -> str:
+        """The text of ``messages`` without a chat template: paragraphs, with an end-of-text token after an answer."""
+        return "".join(f"{one['content']}{self.eos if one['role'] == 'assistant' else ''}\n\n" for one in messages)
+
     def _plain(self, pair: Pair) -> Texts:
         """The text without a chat template; an answer ends with one end-of-text token, as TRL has it."""
-        prompt = f"{pair.system}\n\n{pair.user}\n\n" if pair.system else f"{pair.user}\n\n"
+        prompt = self.plain(messages_of(pair))
         rejected = None if pair.rejected is None else prompt + self._ended(pair.rejected)
         return Texts(prompt, prompt + self._ended(pair.chosen), rejected)
+
+    def _check_plain(self, pairs: Sequence[Pair], source: str) -> None:
+        pair = next((pair for pair in pairs if pair.chat is not None and pair.chat.needs_template), None)
+        if pair is not None:
+            what = "the tokenizer has no chat template, and tool calls and answers of several messages need one"
+            place, hint = place_of(source, pair.line), "use a model that was tuned for chat"
+            raise ExperimentError(Mistake("model_name", what, "a model with a chat template", f"first at {place}", hint))
 
     def _ended(self, answer: str) -> str:
         if self.adds_eos:
@@ -109,19 +123,24 @@ class Template:
         return bool(ids) and ids[-1] == self.tokenizer.eos_token_id
 
     def _rendered(self, pairs: Sequence[Pair]) -> list[Texts]:
+        """The texts of ``pairs``, which may all call the same tools."""
+        tools = tools_of(pairs[0])
         prompts = [messages_of(pair) for pair in pairs]
-        begun = self._apply(prompts, self.begins_answer, **self.options)
-        answers = [[pair.chosen for pair in pairs], [pair.rejected for pair in pairs if pair.rejected is not None]]
+        begun = self._apply(prompts, self.begins_answer, tools, **self.options)
+        answers = [answers_of(pair) for pair in pairs]
         chosen, rejected = (
-            self._apply([[*m, _answer(a)] for m, a in zip(prompts, some, strict=True)], False, **self.options) if some else None
-            for some in answers
+            self._apply([[*m, *a[place]] for m, a in zip(prompts, answers, strict=True)], False, tools, **self.options)
+            if len(answers[0]) > place
+            else None
+            for place in range(2)
         )
         assert chosen is not None, "every pair has a chosen answer"
         return [Texts(*three) for three in zip(begun, chosen, rejected or [None] * len(pairs), strict=True)]
 
-    def _apply(self, conversations: list[Messages], begins_answer: bool, **options: Any) -> list[str]:
+    def _apply(self, conversations: Sequence[Messages], begins_answer: bool, tools: Tools, **options: Any) -> list[str]:
         made: Any = self.tokenizer.apply_chat_template(
-            conversations,  # type: ignore[arg-type]
+            [list(messages) for messages in conversations],  # type: ignore[arg-type]
+            tools=None if tools is None else list(tools),  # type: ignore[arg-type]
             tokenize=False,
             add_generation_prompt=begins_answer,
             **options,
@@ -150,7 +169,9 @@ class Template:
             error = self._failure(pair)
             if error is None:
                 continue
-            if pair.system and self._failure(replace(pair, system=None)) is None:
+            own = pair.chat.prompt[0]["content"] if pair.chat is not None and pair.chat.has_system else None
+            without = _without_system(pair)
+            if pair.system and self._failure(without) is None:
                 raise ExperimentError(
                     Mistake(
                         self._system,
@@ -162,11 +183,11 @@ class Template:
                 )
             if self._failure(Pair(None, USER, ANSWER, ANSWER, 0)) is not None:
                 raise ExperimentError(broken(_said(error)))
-            what, found = (
-                "the model's chat template refuses this pair",
-                f"{shown(pair.user)} (the template's error: {_said(error)})",
-            )
-            yield Mistake(place_of(source, pair.line), what, found=found)
+            if own is not None and self._failure(without) is None:
+                what, found = "the model's chat template takes no system message", shown(str(own))
+            else:
+                what, found = "the model's chat template refuses this pair", shown(pair.user)
+            yield Mistake(place_of(source, pair.line), what, found=f"{found} (the template's error: {_said(error)})")
 
     def _failure(self, pair: Pair) -> Exception | None:
         try:
@@ -176,14 +197,38 @@ class Template:
         return None
 
 
-def messages_of(pair: Pair) -> Messages:
+def messages_of(pair: Pair) -> list[Message]:
     """The messages of the prompt; an empty system text is no message."""
     system = [{"role": "system", "content": pair.system}] if pair.system else []
-    return [*system, {"role": "user", "content": pair.user}]
+    return [*system, *(({"role": "user", "content": pair.user},) if pair.chat is None else pair.chat.prompt)]
 
 
-def _answer(text: str) -> dict[str, str]:
-    return {"role": "assistant", "content": text}
+def answers_of(pair: Pair) -> list[Messages]:
+    """The messages of each answer, the chosen one first."""
+    if pair.chat is not None:
+        return list(pair.chat.answers)
+    return [({"role": "assistant", "content": text},) for text in (pair.chosen, pair.rejected) if text is not None]
+
+
+def tools_of(pair: Pair) -> Tools:
+    return None if pair.chat is None else pair.chat.tools
+
+
+def _batches(pairs: Sequence[Pair]) -> Iterator[Sequence[Pair]]:
+    """``pairs`` in their order, each batch with the same tools."""
+    start = 0
+    for _, same in groupby(pairs, key=tools_of):
+        end = start + sum(1 for _ in same)
+        for begin in range(start, end, BATCH):
+            yield pairs[begin : min(begin + BATCH, end)]
+        start = end
+
+
+def _without_system(pair: Pair) -> Pair:
+    chat = pair.chat
+    if chat is not None and chat.has_system:
+        chat = replace(chat, prompt=chat.prompt[1:])
+    return replace(pair, system=None, chat=chat)
 
 
 def template_options(hyper: Hyperparameters) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def tokenize(
     found = [
         *_lengths(cut, merged, whole, hyper, source),
         *looked.sentences,
-        *changes.frame.notices(template, has_system=any(pair.system for pair in pairs)),
+        *changes.frame.notices(template, has_system=any(pair.has_system for pair in pairs)),
         *_settings(template, hyper),
     ]
     answers = _answers(whole, cut, repeated=looked.repeated)

@@ -134,6 +134,27 @@ def test_lines_are_prompts_and_objects_have_the_columns_or_a_prompt(tmp_path: Pa
     assert read_prompts(lines, experiment(), ABOUT).messages == ((1, "About soup: Why?"), (2, "whole\u2028message"))
 
 
+def test_a_prompt_may_be_a_conversation_with_tools_in_a_cell_or_an_object(tmp_path: Path) -> None:
+    asked = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}, {"from": "human", "value": "Why?"}]
+    turns = tuple({"role": role, "content": text} for role, text in (("user", "Hi"), ("assistant", "Ho"), ("user", "Why?")))
+    tools = ({"type": "function", "function": {"name": "map"}},)
+    text = "user: Hi\n\nassistant: Ho\n\nuser: Why?"
+    settings, alone = Experiment.parse({"model_name": "m", "datasets_path": "d"}), Prompt(None, ("", "prompt", ""))
+    lines = tmp_path / "p.jsonl"
+    records = [{"conversations": asked, "tools": tools}, {"prompt": asked[:1]}, {"prompt": "Why?"}]
+    lines.write_text("".join(json.dumps(one) + "\n" for one in records))
+    found = read_prompts(lines, settings, alone)
+    assert found.messages == ((1, text), (2, "Hi"), (3, "Why?"))
+    assert found.chats == {1: {"messages": turns, "tools": tools}}
+    table = tmp_path / "p.csv"
+    table.write_text('prompt\n"' + json.dumps(asked).replace('"', '""') + '"\n')
+    found = read_prompts(table, settings, alone)
+    assert (found.messages, found.chats) == (((2, text),), {2: {"messages": turns, "tools": None}})
+    lines.write_text(json.dumps({"messages": asked[:2]}) + "\n")
+    with pytest.raises(DataError, match=r"p\.jsonl:1, messages\[1\]\.role: the prompt ends with a message of the assistant"):
+        read_prompts(lines, settings, alone)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [

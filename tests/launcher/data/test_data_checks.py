@@ -117,10 +117,10 @@ def test_a_cell_of_excel_s_length_was_cut_and_a_larger_one_than_the_threshold_is
     assert text.startswith("data/training_data.csv:2: a cell of more than 0.002 MB in column 'chosen'")
 
 
-def test_messages_as_text_are_refused(tmp_path: Path) -> None:
+def test_messages_in_a_column_of_texts_are_refused(tmp_path: Path) -> None:
     cell = "\"[{'content': 'Where?', 'role': 'user'}]\""
     assert "a list of messages as text in column 'chosen'\n    found:    1 message" in mistakes(
-        tmp_path, f"{HEADER}Hi?,{cell},b\n"
+        tmp_path, f"{HEADER}Hi?,a,b\nHo?,{cell},b\n"
     )
 
 

@@ -112,9 +112,10 @@ def test_a_record_without_a_key_has_an_empty_cell(tmp_path: Path) -> None:
     )
 
 
-def test_messages_in_json_are_refused_as_in_a_cell(tmp_path: Path) -> None:
-    record = {"prompt": "Hi", "chosen": [{"role": "assistant", "content": "a"}], "rejected": "b"}
-    assert "a list of messages as text in column 'chosen'" in mistakes(tmp_path, "train.jsonl", json.dumps(record).encode())
+def test_messages_in_json_are_refused_in_a_column_of_texts_as_in_a_cell(tmp_path: Path) -> None:
+    plain = {"prompt": "Hi", "chosen": "a", "rejected": "b"}
+    data = "\n".join(json.dumps(one) for one in (plain, {**plain, "chosen": [{"role": "assistant", "content": "a"}]}))
+    assert "a list of messages as text in column 'chosen'" in mistakes(tmp_path, "train.jsonl", data.encode())
 
 
 @pytest.mark.parametrize("name", ["train.parquet", "train.arrow", "train.feather"])

@@ -292,6 +292,10 @@ def test_columns_have_defaults_and_two_spellings() -> None:
         "chosen": "chosen",
         "rejected": "rejected",
         "label_columns": None,
+        "tools": None,
+        "role_key": None,
+        "content_key": None,
+        "roles": None,
     }
     general = {"input_columns": {"q": "query"}, "label_columns": {"chosen": "good", "rejected": {"answer": "bad"}}}
     columns = parsed(column_mapping_config=general).columns
