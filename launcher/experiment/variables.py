@@ -177,6 +177,9 @@ def _servers(experiment: Experiment) -> list[Variable]:
     return [one for one in VARIABLES if one.kind is Kind.ADDRESS and one.use in used]
 
 
+_PATHS: Final = ("/", "./", "../", "~", "s3://")  # what cannot be an id of the hub
+
+
 def uses_s3(experiment: Experiment) -> bool:
     """Whether a run of the experiment reads from a bucket or may write to one."""
     paths = (experiment.model_name, experiment.adapter, experiment.datasets_path)
@@ -184,7 +187,10 @@ def uses_s3(experiment: Experiment) -> bool:
 
 
 def _uses(experiment: Experiment) -> set[str]:
-    used = {"hub"}  # also a local model: its tokenizer may be one of the hub
+    # A relative path without "./" may also be an id of the hub.
+    named = [name for name in (experiment.model_name, experiment.adapter) if name is not None]
+    is_of_hub = any(not name.startswith(_PATHS) for name in named) or (experiment.datasets_path or "").startswith("hf://")
+    used = {"hub"} if is_of_hub else set()
     if uses_s3(experiment):
         used.add("s3")
     if experiment.spreadsheet_id is not None:

@@ -17,6 +17,7 @@ from .waiting import refusal, waiting
 
 # The same experiment may end otherwise next time: a machine, a network, a disk or another rank was the cause.
 _RESUMABLE = ("credential", "disk", "failed", "gpu-error", "hung", "killed", "network", "peer", "rendezvous", "restarts")
+_FIRST_LINE = 120  # seconds in which an image of ours has printed something
 _SILENT = 900  # seconds without output after which a training run looks stuck
 
 
@@ -96,11 +97,17 @@ def _running(seen: Evidence) -> Explanation:
     again = f"; restarted: {seen.before}" if seen.before is not None else ""
     if last is not None:
         again = f"; restarted {'once' if times == 1 else f'{times} times, last'}: {last.sentence}"
+    has_printed = bool(seen.lines) or seen.step is not None
+    if not has_printed and seen.since is not None and seen.since > _FIRST_LINE:
+        sentence = f"{seen.run} runs, but has printed nothing since it started {_duration(seen.since)} ago"
+        image = f" ({seen.image})" if seen.image else ""
+        made = f"check that launch.image{image} is made with launcher build; look inside with: launcher shell {seen.run}"
+        return Explanation("silent", sentence, made)
     if seen.since is not None and seen.since > _SILENT:
         sentence = f"{seen.run} runs{_at(seen)}, but has printed nothing for {_duration(seen.since)}{again}"
         look = f"see the last lines of each rank (ddp_timeout ends one that hangs) with: launcher logs {seen.run} --rank all"
         return Explanation("silent", sentence, look)
-    ago = "" if seen.since is None else f", last output {_duration(seen.since)} ago"
+    ago = "" if seen.since is None or not has_printed else f", last output {_duration(seen.since)} ago"
     return Explanation("running", f"{seen.run} runs{_at(seen)}{ago}{again}", f"follow it with: launcher logs -f {seen.run}")
 
 

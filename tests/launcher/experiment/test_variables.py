@@ -141,3 +141,18 @@ def test_what_libraries_read_from_the_environment_is_set_there_too(tmp_path: Pat
 def test_the_page_names_every_variable_that_reaches_a_run() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert [one.name for one in VARIABLES if f"`{one.name}`" not in text and not one.name.islower()] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({"model_name": "org/model"}, ["HF_TOKEN"]),
+        ({"model_name": "model"}, ["HF_TOKEN"]),  # may be an id of the hub
+        ({"model_name": "./model"}, []),
+        ({"model_name": "/dpo/cache/model", "adapter": "../adapter"}, []),
+        ({"model_name": "/dpo/cache/model", "adapter": "org/adapter"}, ["HF_TOKEN"]),
+        ({"model_name": "./model", "datasets_path": "hf://org/pairs"}, ["HF_TOKEN"]),
+    ],
+)
+def test_a_token_of_the_hub_is_for_what_the_hub_has(fields: dict[str, str], wanted: list[str]) -> None:
+    assert secrets(experiment(**fields), {"HF_TOKEN": "t"}) == wanted

@@ -194,8 +194,9 @@ class _Look:
         text = b"".join(self.cluster.stream(f"{self._in('pods')}/{pod.name}/log", **asked)).decode("utf-8", "replace")
         stamped = [line.partition(" ") for line in text.splitlines() if line]
         lines = [line for _, _, line in stamped]
-        if not stamped:
-            return [], None
+        if not stamped:  # then since its start
+            began = pod.container.started if pod.container is not None else ""
+            return [], (datetime.now(UTC) - datetime.fromisoformat(began)).total_seconds() if began else None
         stamp = stamped[-1][0]
         try:  # a runtime uses its machine's time zone
             newest_stamp = datetime.fromisoformat(stamp[:19] + ("+00:00" if stamp.endswith("Z") else stamp[-6:]))

@@ -19,6 +19,7 @@ from .logs import Line, Position, pod_log, shown
 from .pods import has_ended, pod_of
 from .ranklog import RankLog
 from .run import ClusterRun
+from .silence import Silence
 from .view import Outage, View
 
 GIVE_UP: Final = 300  # seconds that an image pull may fail until a follower gives up
@@ -43,6 +44,7 @@ class Following:
         self._why, self._waiting_for, self._asked, self._unpulled = why, "", 0.0, 0.0
         self._out: queue.Queue[str | Exception] = queue.Queue(maxsize=256)
         self._outage = Outage(self._say)
+        self._has_lines = False  # of any rank, or of the entry
         self.view = View(cluster, run, self._outage)
 
     def pieces(self) -> Iterator[str]:
@@ -54,7 +56,7 @@ class Following:
             threads = [threading.Thread(target=self._guarded, args=(node,), daemon=True) for node in self._nodes()]
             for thread in threads:
                 thread.start()
-            over = 0.0
+            over, silence = 0.0, Silence(self._run)
             while True:
                 are_done = not any(thread.is_alive() for thread in threads)  # before the read, which then sees all output
                 yield self._next()
@@ -66,6 +68,8 @@ class Following:
                 if over and time.monotonic() - over > _LINGER and self._out.empty():
                     return
                 if status.state == "starting" and (words := self._pending()) is not None:
+                    yield words
+                if (words := silence.words(is_running=status.state == "running", has_lines=self._has_lines)) is not None:
                     yield words
 
     def _next(self) -> str:
@@ -217,6 +221,7 @@ class Following:
 
     def _put(self, batch: list[Line], node: int, recent: RecentLines) -> None:
         recent.add(batch)
+        self._has_lines = self._has_lines or bool(batch)
         text = shown(batch, self._rank, node, self._run.nodes)
         if text:
             self._out.put(text)
