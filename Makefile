@@ -22,7 +22,7 @@ test: $(VENV)/dev.stamp ## run every test that needs no GPU and no cluster
 	$(BIN)/python -m pytest -m "not gpu and not cluster" $(PYTEST_ARGS)
 
 test-cluster: $(VENV)/dev.stamp ## test whole runs on the cluster of KUBECONFIG (tests/cluster/README.md)
-	$(BIN)/python -m pytest tests/cluster -m cluster
+	DPO_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster -m cluster --durations=20
 
 fuzz: $(VENV)/dev.stamp ## look for files that end in a traceback, by coverage: YAML, CSV, JSONL (SECONDS=30 each, beside each other)
 	$(BIN)/python -m tests.fuzz $(or $(SECONDS),30)

@@ -8,9 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Settings:
     def of(cls, env: Mapping[str, str]) -> Settings:
         return cls(
             kubeconfig=env.get("KUBECONFIG") or str(Path(env.get("HOME", "/root"), ".kube", "config")),
-            image=env["DPO_TEST_IMAGE"],
+            image=env.get("DPO_TEST_IMAGE", ""),
             namespace=env.get("DPO_TEST_NAMESPACE") or f"dpo-test-{os.urandom(2).hex()}",
             storage_class=env.get("DPO_TEST_STORAGE_CLASS"),
             access_mode=env.get("DPO_TEST_ACCESS_MODE", "ReadWriteMany"),
@@ -60,6 +60,18 @@ class Place:
     @property
     def namespace(self) -> str:
         return self.settings.namespace
+
+    def fill(self) -> None:
+        """What nobody has set, from the cluster's nodes: an image of ours that one has, and on a single node a folder for the
+        claims, as the usual StorageClasses of kind and k3s give no volume to two pods of a run.
+        """
+        nodes = json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]
+        if not self.settings.image:
+            found = own_image(nodes)
+            assert found is not None, "no node has an image of `launcher build --variant cpu`: see tests/cluster/README.md"
+            self.settings = replace(self.settings, image=found)
+        if len(nodes) == 1 and self.settings.host_path is None and self.settings.storage_class is None:
+            self.settings = replace(self.settings, host_path="/var/lib/dpo-test", prepare=True)
 
     def kubectl(self, *args: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> str:
         """What kubectl prints; raises AssertionError with its words if it fails."""
@@ -230,6 +242,13 @@ class Place:
                 "spec": {"template": {"spec": pod}},
             },
         ]
+
+
+def own_image(nodes: Sequence[Mapping[str, Any]]) -> str | None:
+    """The first image of ours that a node has, one for the CPU before others."""
+    names = [name for node in nodes for one in node["status"].get("images") or [] for name in one.get("names") or []]
+    ours = [name for name in names if re.search(r"(^|/)dpo-launcher:[\w.-]+$", name)]
+    return next((name for name in ours if ":cpu" in name), next(iter(ours), None))
 
 
 def image_override(reference: str) -> dict[str, str]:

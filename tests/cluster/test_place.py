@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,3 +92,32 @@ def test_a_suite_does_not_find_the_runs_that_another_has_left_in_a_host_path() -
 )
 def test_an_image_is_told_to_kustomize_in_its_parts(reference: str, override: dict[str, str]) -> None:
     assert image_override(reference) == {"name": "dpo-launcher", **override}
+
+
+def node(*images: str) -> dict[str, Any]:
+    return {"status": {"images": [{"names": [name]} for name in images]}}
+
+
+def filled(folder: Path, nodes: list[dict[str, Any]], **env: str) -> Settings:
+    kubectl = folder / "kubectl"
+    (folder / "nodes.json").write_text(json.dumps({"items": nodes}))
+    kubectl.write_text(f"#!/bin/sh\ncat {folder}/nodes.json\n")
+    kubectl.chmod(0o755)
+    there = Place(Settings.of({"KUBECONFIG": "x", **env}), folder, str(kubectl))
+    there.fill()
+    return there.settings
+
+
+def test_a_single_node_gives_the_image_and_the_folder_that_nobody_named(tmp_path: Path) -> None:
+    images = ("registry.k8s.io/pause:3.10", "docker.io/library/dpo-launcher:cuda-12ab", "docker.io/library/dpo-launcher:cpu-34cd")
+    found = filled(tmp_path, [node(*images)])
+    assert (found.image, found.host_path, found.prepare) == (images[2], "/var/lib/dpo-test", True)
+
+
+def test_what_is_named_stays_and_several_nodes_get_no_folder_of_one(tmp_path: Path) -> None:
+    one, own = node("docker.io/library/dpo-launcher:cpu-34cd"), "registry.example.com/x:1"
+    found = filled(tmp_path, [one], DPO_TEST_IMAGE=own, DPO_TEST_STORAGE_CLASS="nfs")
+    assert (found.image, found.host_path, found.prepare) == (own, None, False)
+    assert filled(tmp_path, [one, one]).host_path is None
+    with pytest.raises(AssertionError, match="no node has an image"):
+        filled(tmp_path, [node("registry.k8s.io/pause:3.10")])

@@ -68,6 +68,40 @@ def test_a_run_on_one_node_is_followed_to_its_end_and_read_when_its_pods_are_gon
     assert done.returncode == 0, done.stderr
     assert {path.name for path in to.rglob("*")} >= {"adapter_config.json", "adapter_model.safetensors"}
 
+    # The model lies on the claim by now, and the reader shows that: nothing else is started for it.
+    again = home.launcher("submit", "demo", "--name", "stays", "--set", "hyperparameters.max_steps=1")
+    assert re.search(r"staged +/dpo/cache/staged/\S+ \(already there\)", again.stdout), again.stdout + again.stderr
+    assert "waiting " not in again.stdout
+    assert home.launcher("stop", "stays", "--now", "--cluster").returncode == 0
+
+    assert home.launcher("rm", "one", "--cluster").returncode == 0
+    gone = home.status("one")
+    assert (gone["state"], gone["exit_code"]) == ("done", 0), "its folder tells it"
+
+
+def test_a_sweep_is_one_job_of_which_two_points_run_at_the_same_time(place: Place, home: Home) -> None:
+    axis = ("--sweep", "hyperparameters.learning_rate=0.001,0.002", "--parallel", "2")
+    done = home.launcher("submit", "demo", "--name", "grid", *axis, "--set", "hyperparameters.max_steps=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (job,) = place.get("jobs", "-l", "dpo-launcher/sweep=grid")["items"]
+    spec = job["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 2, 2)
+    for point in ("grid-1", "grid-2"):
+        now = home.wait(point, lambda now: now["state"] in ("done", "failed"), 2 * place.settings.patience)
+        assert (now["state"], now["exit_code"], now["step"]) == ("done", 0, 2), now
+        assert re.search(r"step +2/2", home.launcher("logs", point, "--cluster").stdout)
+
+
+def test_what_admission_refuses_is_said_before_anything_is_created(place: Place, home: Home) -> None:
+    for setting, words in (
+        ("service_account", "service account nobody not found in the namespace"),
+        ("runtime_class", "RuntimeClass nobody not found in the cluster"),
+    ):
+        done = home.launcher("submit", "demo", "--name", "refused", "--set", f"launch.kubernetes.{setting}=nobody")
+        assert done.returncode == 1
+        assert f"pod: {words}" in done.stderr
+    assert place.get("jobs", "-l", "dpo-launcher/run=refused")["items"] == []
+
 
 def test_a_run_on_two_nodes_trains_with_two_ranks(place: Place, home: Home) -> None:
     several_nodes(place)
@@ -77,8 +111,13 @@ def test_a_run_on_two_nodes_trains_with_two_ranks(place: Place, home: Home) -> N
     assert (now["state"], now["nodes"], now["step"]) == ("done", 2, 6)
     assert {pod["index"] for pod in now["pods"]} == {0, 1}
     said = home.launcher("logs", "two", "--rank", "all", "--cluster").stdout
-    assert "[rank 0] " in said
-    assert "[rank 1] " in said
+    for rank in (0, 1):  # each says that it began, on what, and how it ended
+        assert re.search(
+            rf"^\[rank {rank}\] rank {rank} of 2 started: node {rank} \(\S+\), local rank 0 of 1$", said, re.MULTILINE
+        )
+        assert re.search(rf"^\[rank {rank}\] rank {rank} uses the CPU", said, re.MULTILINE)
+        assert re.search(rf"^\[rank {rank}\] rank {rank} is done after \d+ s$", said, re.MULTILINE)
+    assert home.launcher("logs", "two", "--rank", "1", "--cluster").stdout.startswith("rank 1 of 2 started: node 1 ")
 
 
 def test_a_pod_that_is_killed_starts_the_gang_again_from_its_checkpoint(place: Place, home: Home) -> None:
@@ -100,6 +139,8 @@ def test_a_run_that_is_stopped_leaves_a_checkpoint_and_is_resumed(place: Place, 
     assert done.returncode == 0, done.stderr
     assert home.status("paused")["state"] in WORDS
     home.wait("paused", lambda now: (now["step"] or 0) >= 3, place.settings.patience)
+    inside = home.launcher("shell", "paused", "--cluster", "--", "sh", "-c", "hostname; exit 7")
+    assert (inside.returncode, inside.stdout.strip()) == (7, home.status("paused")["pods"][0]["name"].rpartition("-")[0])
     stopped = home.launcher("stop", "paused", "--cluster")
     now = home.status("paused")
     assert (stopped.returncode, now["state"], now["exit_code"]) == (0, "stopped", 143), stopped.stdout + stopped.stderr
