@@ -83,28 +83,12 @@ def _with_job(one: Listed, record: Mapping[str, Any]) -> Known:
 
 def _gone(folder: PurePosixPath, record: Mapping[str, Any], namespace: str) -> Known:
     """A run whose Job is deleted, by its record."""
-    from .kubernetes.follow.archive import said
+    from .kubernetes.follow.archive import run_of
+    from .kubernetes.follow.stored import Stored
 
-    end = said(record)
-    ended = (record.get("outcome") or {}).get("ended")
-    seconds = trained(record, _time(ended))
-    return Known(
-        run=folder.name,
-        experiment=str(record.get("key", "-")),
-        state="lost" if end is None else end.state,
-        exit_code=None if end is None else end.exit_code,
-        sentence=None,
-        step=None,
-        total_steps=None,
-        loss=None,
-        created=str(record.get("created", "")),
-        ended=ended,
-        folder=str(folder),
-        namespace=namespace,
-        trained_seconds=seconds,
-        user=record.get("user"),
-        gpu_hours=gpu_hours(gpus_of(record), seconds),
-    )
+    known = known_listed(Stored(run_of(namespace, folder, record), record))
+    seconds = trained(record, _time(known.ended))
+    return replace(known, trained_seconds=seconds, gpu_hours=gpu_hours(gpus_of(record), seconds))
 
 
 def _time(text: str | None) -> datetime | None:
