@@ -72,12 +72,24 @@ class RunStatus:
     def attempts(self) -> int:
         return len(self.record.get("attempts") or [])
 
+    @property
+    def attempts_before(self) -> list[str]:
+        """One line for each attempt in a pod before the last one: its number, how it ended, and where."""
+        earlier = [one for one in (self.record.get("attempts") or [])[:-1] if one.get("pod")]
+        return [f"{one['number']}  {one.get('state')} ({one.get('exit_code')})  {_where(one)}" for one in earlier]
+
     def json(self) -> dict[str, Any]:
         there: dict[str, Any] = {}
         if self.cluster is not None:
             pods = [asdict(node) for node in self.cluster.nodes]
             there = {"job": self.cluster.job, "kind": self.cluster.kind, "restarts": self.cluster.restarts, "pods": pods}
         return {**self.known.json(), **there, "why": None if self.why is None else asdict(self.why), "record": self.record}
+
+
+def _where(attempt: Mapping[str, Any]) -> str:
+    host, sentence = attempt.get("host"), str(attempt.get("sentence") or "")
+    where = f"{attempt['pod']}{f' on {host}' if host else ''}"
+    return sentence if sentence.startswith(where) else f"{where}: {sentence}"
 
 
 @dataclass(frozen=True)

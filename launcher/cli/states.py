@@ -122,6 +122,8 @@ def _draw(found: RunStatus) -> None:
         say(f"{'':<{LABEL}}{line}", indent=4)
     if there is not None:
         facts({"restarts": None if there.restarts is None else str(there.restarts)})
+        for number, line in enumerate(found.attempts_before):
+            say(f"{'attempts' if not number else '':<{LABEL}}{line}", indent=LABEL)
     facts(_progress(now))
     facts({"started": f"{_minute(now.created)} UTC" if now.created else None, "took": now.took})
     facts({"GPU-hours": f"{now.gpu_hours:.2f}" if now.gpu_hours else None, "user": now.user})

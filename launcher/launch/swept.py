@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -161,8 +162,10 @@ def find(name: str, *, cluster: bool, namespace: str | None) -> Swept | tuple[An
         return found
     try:
         where, run = find_run(name, cluster=cluster, namespace=namespace)
-    except AmbiguousName:
-        there = _there(name, namespace)
+    except UsageError as error:  # a beginning of the names of its points, or the name of a sweep whose Jobs are gone
+        there = None
+        with suppress(LauncherError):  # a cluster that does not answer: the first error says it
+            there = _there(name, namespace, with_gone=not isinstance(error, AmbiguousName))
         if there is None:
             raise
         return there
@@ -187,7 +190,8 @@ def here(name: str) -> Swept | None:
     return Swept(name, found, of_record(mine[0][1]), tuple(entry for _, entry in mine))
 
 
-def _there(name: str, namespace: str | None) -> Swept | None:
+def _there(name: str, namespace: str | None, *, with_gone: bool = True) -> Swept | None:
+    """The sweep on the cluster; ``with_gone``: with points whose Job is gone, where a reader pod can read their folders."""
     from ..backends.finding import cluster_of, has_kubeconfig, listed_on
     from ..experiment.files import read_env
 
@@ -195,6 +199,10 @@ def _there(name: str, namespace: str | None) -> Swept | None:
     if not has_kubeconfig(caller):
         return None
     where, namespaces = cluster_of(caller, namespace)
-    runs = [one.run for one in listed_on(where, namespaces, with_pods=False) if one.run.sweep == name]
-    found = tuple((where, run, Point(run.point or 0, run.settings)) for run in sorted(runs, key=lambda run: run.point or 0))
+    there = [one.run for one in listed_on(where, namespaces, with_pods=False)]
+    for space in namespaces if with_gone else ():
+        with suppress(LauncherError):  # no reader pod, or permission is denied
+            there += [one.run for one in where.gone(space, there)]
+    runs = sorted((run for run in there if run.sweep == name), key=lambda run: run.point or 0)
+    found = tuple((where, run, Point(run.point or 0, run.settings)) for run in runs)
     return Swept(name, found, None, ()) if found else None

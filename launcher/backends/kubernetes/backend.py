@@ -115,7 +115,7 @@ class Kubernetes:
         why = partial(self.why, self.cluster, run)
         following = Following(self.cluster, run, rank=rank, begin=after, archive=self.archive(run), why=why)
         yield from following.pieces()
-        self._last[run.name] = following.view.status()
+        self._note(run, following.view.status())
 
     def read(self, run: ClusterRun, rank: int | None = 0) -> Iterator[str]:
         """The log so far: from the pods if they have all of it, else from the archive."""
@@ -241,7 +241,7 @@ class Kubernetes:
             while not view.status().is_over:
                 seen = view.wait(seen, 1.0)
                 view.check()
-            self._last[run.name] = view.status()
+            self._note(run, view.status())
 
     def resume(self, run: ClusterRun) -> ClusterRun:
         """Starts a run that is over again, in its own folder, and returns it as it is then; raises UsageError as ``stop``.
@@ -255,6 +255,11 @@ class Kubernetes:
         start_again(self.cluster, run, obj)
         self._last.pop(run.name, None)
         return replace(run, uid=str((self.object(run) or obj)["metadata"]["uid"]))
+
+    def _note(self, run: ClusterRun, seen: Status) -> None:
+        """Keeps how a run was last seen, for when its Job is deleted; its folder knows more than that it was lost."""
+        if seen.state != "lost":
+            self._last[run.name] = seen
 
     def forget(self, run: ClusterRun) -> None:
         """The run was created again: how it was last seen is no longer true."""

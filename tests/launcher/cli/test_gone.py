@@ -247,6 +247,7 @@ def test_a_drained_pod_is_known_after_the_restart(person: Person) -> None:
         f"first runs: step 3 of 40, last output 0 s ago; restarted once: {pod} was evicted on node-1 on request: "
         "its node was drained, or removed by an autoscaler"
     )
+    assert f"attempts    1  stopped (143)  {pod} on node-1: stopped on request" in person.type("status first")[1]
     person.api.objects.delete("configmaps", "first-ends")  # nobody looked: the record knows less
     assert person.why().endswith(
         f"; restarted: {pod} on node-1 was stopped by the cluster: drained, preempted, or deleted by a person"
@@ -276,3 +277,21 @@ def test_a_whole_name_is_not_taken_for_the_beginning_of_another(person: Person) 
     reader(person.api, person.claim)
     assert person.type("submit demo --name first-again")[0] == 0
     assert json.loads(person.type("status first --cluster --json")[1])["run"] == "first"
+
+
+def test_a_sweep_whose_jobs_are_gone_is_found_and_resumed_by_its_name(person: Person) -> None:
+    reader(person.api, person.claim)
+    assert person.type("submit demo --sweep hyperparameters.beta=0.1,0.4 --name grid")[0] == 0
+    for name in ("grid-1", "grid-2"):
+        run = arrived(person.api, person.claim, name)
+        write_end(run, Ending("failed", 1, "ValueError: no such layer"))
+        person.api.objects.delete("jobs", name)
+    told = json.loads(person.type("status grid --cluster --json")[1])
+    assert [(one["run"], one["state"]) for one in (told if isinstance(told, list) else told["points"])] == [
+        ("grid-1", "failed"),
+        ("grid-2", "failed"),
+    ]
+    code, told = person.type("resume grid --cluster --detach")
+    assert (code, person.jobs()) == (0, ["first", "grid-1", "grid-2"]), told
+    labels = person.api.objects.get("jobs", "grid-2")["metadata"]
+    assert (labels["labels"]["dpo-launcher/sweep"], labels["annotations"]["dpo-launcher/point"]) == ("grid", "2")
