@@ -20,6 +20,8 @@ _MESSAGE: Final = 2048  # characters of a message
 
 def remembered(cluster: Cluster, run: ClusterRun) -> list[Pod]:
     """The pods, oldest first; none where there is no note, or permission is denied."""
+    if not run.job or run.index is not None:
+        return []
     with suppress(ApiError):
         data: Mapping[str, str] = cluster.get(place(run)).get("data") or {}
         return sorted(map(_pod, data.values()), key=lambda pod: (pod.created, pod.name))
@@ -29,7 +31,7 @@ def remembered(cluster: Cluster, run: ClusterRun) -> list[Pod]:
 def remember(cluster: Cluster, run: ClusterRun, pods: Iterable[Pod]) -> None:
     """Adds those of ``pods`` that failed or are being taken away; a note that cannot be written is left out."""
     new = {pod.name: pod for pod in pods if pod.phase == "Failed" or _is_taken(pod)}
-    if not new or not run.job:
+    if not new or not run.job or run.index is not None:  # the note of a Job with all points of a sweep would mix them
         return
     before = {pod.name: pod for pod in remembered(cluster, run)}
     if all(before.get(name) == _short(pod) for name, pod in new.items()):
