@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from launcher.backends.kubernetes.render.quantities import number as amount
+
 from .kinds import Kind
 from .refusal import bad_request, invalid
 
@@ -231,7 +233,7 @@ def _pod(spec: dict[str, Any], path: str) -> Iterator[str]:
                 yield f'{here}.volumeMounts[{index}].mountPath: Invalid value: "{mounted}": must be unique'
         requests, limits = (one.get("resources", {}).get(part) or {} for part in ("requests", "limits"))
         for resource in requests.keys() & limits.keys():
-            if "/" not in resource and number(requests[resource]) > number(limits[resource]):
+            if "/" not in resource and amount(requests[resource]) > amount(limits[resource]):
                 what = f"must be less than or equal to {resource} limit of {limits[resource]}"
                 yield f'{here}.resources.requests: Invalid value: "{requests[resource]}": {what}'
         for resource in limits:
