@@ -105,6 +105,7 @@ class DPOTrainer:
                 from .train import Roots, train
             self.run = run = self._new_run()
             try:
+                _check_copies(run, self.experiment, env)
                 train(run, self.experiment, replace(Roots.from_environment(), run=Path.cwd()), StopRequest(), attempt=1)
             except BaseException as error:
                 _write_last(run, _ending(error), env)
@@ -197,6 +198,14 @@ def _checked(key: str) -> str:
         what = "key names folders: use letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 70"
         raise UsageError(f"{what}; found {key!r}")
     return key
+
+
+def _check_copies(run: RunDir, experiment: Experiment, env: Mapping[str, str]) -> None:
+    """Raises what ``Mirrored.check`` raises where the checkpoints cannot be copied to ``checkpoint_to``."""
+    from launcher.storage import Mirrored
+
+    place = Mirrored.of(experiment, run.name, env)
+    notices([] if place is None else place.check())
 
 
 def _write_last(run: RunDir, ending: Ending, env: Mapping[str, str]) -> None:

@@ -32,6 +32,7 @@ from .inputs.adapter import module_names
 from .inputs.bucket import check_upload, upload_adapter
 from .inputs.model import load_model
 from .output import notices, say, stage
+from .prepare.copies import mirrored
 from .prepare.inputs import Inputs, find_model, prepare_inputs
 from .prepare.model import prepare_model
 from .prepare.rank import Rank, Roots, before_first_step
@@ -70,7 +71,7 @@ def train(
     _path(rank, inputs, ready)
     rank.stop_if_asked(inputs.checkpoint)
     sampler = _sampler(rank, inputs, ready)
-    with _tracked(rank, ready):
+    with _tracked(rank, ready), mirrored(rank, ready.trainer):
         seconds = _training(inputs, ready, peers)
         _adapter(rank, inputs, ready, sampler, seconds)
     return _upload(rank)

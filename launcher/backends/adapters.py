@@ -132,6 +132,9 @@ def download(wanted: Wanted, bucket: Bucket, env: Mapping[str, str], listener: L
     if there is not None:
         where, run = there
         record = where.record(run)
+        kept = _kept_copy(run, record)
+        if kept is not None and not wanted.every:
+            record = {**record, "uploaded": record.get("uploaded") or kept}
         if wanted.every or not record.get("uploaded"):
             return _from_claim(where, run, wanted.to or Path(run.name), listener, every=wanted.every)
         uri, storage = _uploaded_to(record["uploaded"])
@@ -154,6 +157,12 @@ def _uploaded(run: RunDir) -> tuple[str, StorageConfig | None]:
         _check_over(run)
         raise UsageError(f"{run.name} was not uploaded; its adapter is {run.adapter}. Upload it with: launcher upload {run.name}")
     return _uploaded_to(uploaded)
+
+
+def _kept_copy(run: ClusterRun, record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Where the adapter of a run is whose pods had only disks of their own; None for other runs, and before there is one."""
+    uri = (record.get("mirror") or {}).get("adapter")
+    return None if run.copies is None or uri is None else {"uri": uri, "endpoint_url": run.store, "region": run.region}
 
 
 def _uploaded_to(uploaded: Mapping[str, Any]) -> tuple[str, StorageConfig | None]:

@@ -68,7 +68,7 @@ def _show(found: Planned) -> None:
     say()
     _show_memory(fit)
     say()
-    facts({"time": fit.time, "verdict": fit.verdict})
+    facts({"time": fit.time, **fit.copies, "verdict": fit.verdict})
     if found.products:
         facts({"cluster": f"launcher submit {found.key} --gpu {' or --gpu '.join(found.products)}"})
     notes = [*([fit.why] if fit.why else []), *fit.estimate.notes]

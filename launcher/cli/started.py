@@ -71,11 +71,12 @@ def resume(name: str, detach: bool, cluster: bool, namespace: str | None) -> int
     It ends with the same adapter as without the interruption. To change settings, start a new run with
     --set hyperparameters.resume_from_checkpoint=true. The name of a sweep continues what is not done.
     """
+    from ..launch.brought import found_or_brought
     from ..launch.resume import resumption
-    from ..launch.swept import Swept, find
+    from ..launch.swept import Swept
     from .watch import Interrupts, watch
 
-    there = find(name, cluster=cluster, namespace=namespace)
+    there = found_or_brought(name, cluster=cluster, namespace=namespace, say=say)
     if isinstance(there, Swept):
         from .sweep import resume_sweep
 

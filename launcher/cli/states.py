@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import UsageError
+from ..errors import UsageError, Warned
 from ..experiment.method import SFT
 from .health import drawn
 from .options import cluster_option, json_option, namespace_option, run_argument
@@ -125,11 +125,23 @@ def _draw(found: RunStatus) -> None:
         for number, line in enumerate(found.attempts_before):
             say(f"{'attempts' if not number else '':<{LABEL}}{line}", indent=LABEL)
     facts(_progress(now))
+    _draw_copies(now)
     facts({"started": f"{_minute(now.created)} UTC" if now.created else None, "took": now.took})
     facts({"GPU-hours": f"{now.gpu_hours:.2f}" if now.gpu_hours else None, "user": now.user})
     drawn(now.health)
     facts({"attempts": str(found.attempts)} if there is None else {"object": _object(there), "image": there.image or None})
     facts({"folder": now.folder})
+
+
+def _draw_copies(now: Known) -> None:
+    """The newest checkpoint in the bucket."""
+    from ..runs.known import copied
+
+    text = copied(now)
+    if isinstance(text, Warned):
+        notices([text])
+    else:
+        facts({"copied": text})
 
 
 def _object(there: ClusterPart) -> str:

@@ -67,6 +67,9 @@ class Experiment(Section):
         default_factory=Hyperparameters.model_construct, description="model, LoRA, loop, logs"
     )
     storage_config: StorageConfig | None = Field(None, description="where the adapter is uploaded")
+    checkpoint_to: Text | None = Field(
+        None, description="s3://bucket/prefix where every checkpoint is copied; a run resumes from it on any machine"
+    )
     launch: Launch = Field(default_factory=Launch.model_construct, description="where it runs")
     data_checks: DataChecks = Field(default_factory=DataChecks.model_construct, description="what is looked for in the rows")
     health: Health = Field(default_factory=Health.model_construct, description="what the run watches")
@@ -87,6 +90,13 @@ class Experiment(Section):
         if value == "qlora":
             raise PydanticCustomError("adapter_kind", "names an adapter to start from; for QLoRA set load_in_4bit: true")
         return None if value == "lora" else value
+
+    @field_validator("checkpoint_to", mode="after")
+    @classmethod
+    def _is_in_a_bucket(cls, value: str | None) -> str | None:
+        if value is not None and not (value.startswith(SCHEME) and is_bucket(split(value)[0])):
+            raise PydanticCustomError("bucket_type", f"{SCHEME}bucket/folder, with {EXPECTED}")
+        return value
 
     @field_validator("model_name", "adapter", "datasets_path", mode="after")
     @classmethod

@@ -182,7 +182,7 @@ _PATHS: Final = ("/", "./", "../", "~", "s3://")  # what cannot be an id of the 
 
 def uses_s3(experiment: Experiment) -> bool:
     """Whether a run of the experiment reads from a bucket or may write to one."""
-    paths = (experiment.model_name, experiment.adapter, experiment.datasets_path)
+    paths = (experiment.model_name, experiment.adapter, experiment.datasets_path, experiment.checkpoint_to)
     return experiment.storage_config is not None or any((path or "").startswith("s3://") for path in paths)
 
 

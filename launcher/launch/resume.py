@@ -54,6 +54,7 @@ def _here(run: RunDir, say: Callable[[str], None]) -> Resumption:
     from ..experiment.files import read_env
     from ..job.resume import job_again
     from ..why import begins
+    from .brought import with_copies
 
     where = backend_of(run)
     job = job_again(run, gpus_there(read_env(Path.cwd())))
@@ -61,7 +62,7 @@ def _here(run: RunDir, say: Callable[[str], None]) -> Resumption:
     if spec.run_dir.path.resolve() != run.path.resolve():
         raise UsageError(f"{run.path}: resume it in the directory where it was started")
     where.prepare(spec, say)
-    sentence = f"{run.name} {begins(where.checkpoints(run))}"
+    sentence = f"{run.name} {begins(with_copies(job.experiment, run, where.checkpoints(run)))}"
     start = partial(where.submit, spec, again=True)
     return Resumption(where, run, sentence, job.experiment.global_batch, where.mark(run), start)
 

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,7 @@ class Submitting:
             self.told.say(f"preflight checks: namespace {namespace}, context {cluster.context}")
             asked = question(draft, namespace, self.follows, lambda known: self._pod(local, namespace, known))
             facts, self.user = gather(cluster, asked), cluster.user()
+            self._take_own_disks(facts)
             spec = self._spec(local, namespace, facts, None)
             self._judge(spec, facts, namespace)
             self._notice(check_names(where.cluster, self.specs, namespace) if self.is_named else ())
@@ -122,6 +123,20 @@ class Submitting:
         if self.together is None:
             return specs[0]
         return together(self.together.name, self.together.parallel, [job for job, _ in points], specs)
+
+    def _take_own_disks(self, facts: Facts) -> None:
+        """Where the claims for runs cannot be used and ``checkpoint_to`` is set, the pods have disks of their own."""
+        from ..backends.kubernetes.submit.own_disks import on_own_disks
+
+        def changed(job: Job) -> Job:
+            experiment, notice = on_own_disks(job.experiment, job.topology.nodes, facts)
+            self._notice([] if notice is None else [notice])
+            return replace(job, experiment=experiment)
+
+        self.job = changed(self.job)
+        if self.together is not None:
+            points = tuple((changed(job), loaded) for job, loaded in self.together.points)
+            self.together = replace(self.together, points=points)
 
     def _judge(self, spec: KubernetesSpec, facts: Facts, namespace: str) -> None:
         """Raises NotReady for what keeps the run from starting; with ``anyway`` that is a warning."""

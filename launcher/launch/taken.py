@@ -11,7 +11,6 @@ from ..errors import Mistake
 
 if TYPE_CHECKING:
     from ..backends.kubernetes.api.cluster import Cluster
-    from ..backends.kubernetes.follow.archive import Archive
     from ..backends.kubernetes.follow.run import ClusterRun
     from ..backends.kubernetes.render.spec import KubernetesSpec
 
@@ -24,24 +23,25 @@ def check_names(cluster: Cluster, specs: Sequence[KubernetesSpec], namespace: st
     Raises NotReady where a folder holds another experiment, which a pod would refuse. Without a reader pod only the pod can tell.
     """
     from ..backends.kubernetes.api.cluster import ApiError
-    from ..backends.kubernetes.follow.archive import Archive, NoReader
+    from ..backends.kubernetes.follow.archive import NoReader
     from ..backends.kubernetes.submit.preflight import NotReady
 
     notices, findings = list[str](), list[Mistake]()
     with suppress(NoReader, ApiError):
-        archive = Archive(cluster, namespace)
         for spec in specs:
-            _look(archive, spec, namespace, notices, findings)
+            _look(cluster, spec, namespace, notices, findings)
     if findings:
         raise NotReady(findings)
     return notices
 
 
-def _look(archive: Archive, spec: KubernetesSpec, namespace: str, notices: list[str], findings: list[Mistake]) -> None:
+def _look(cluster: Cluster, spec: KubernetesSpec, namespace: str, notices: list[str], findings: list[Mistake]) -> None:
     from ..backends.kubernetes.follow.archive import run_of, said
+    from ..backends.kubernetes.follow.copied import archive_of, with_copies
     from ..why import begins
 
-    run = run_of(namespace, spec.folder, {})
+    run = with_copies(run_of(namespace, spec.folder, {}), spec.owner)
+    archive = archive_of(cluster, run)
     record = archive.record(run)
     if not record:
         return

@@ -11,6 +11,7 @@ from ..data.pairs import Pairs
 from ..experiment.schema import Experiment
 from ..job.presets import read_parallelism
 from ..runs.known import duration
+from .copies import copies_of
 from .earlier import counted_work
 from .estimate import UTILISATION, Estimate, estimate, fits
 from .gpus import Gpu
@@ -49,8 +50,14 @@ class Fit:
             "fits": self.fits,
             "verdict": self.verdict,
             "parallelism": self.why,
+            **({"copies": dict(self.copies)} if self.copies else {}),
             "changes": [{**asdict(change), "options": change.options} for change in self.changes],
         }
+
+    @property
+    def copies(self) -> dict[str, str]:
+        """Label -> fact about the checkpoints in ``checkpoint_to``; empty without it."""
+        return copies_of(self.experiment, self.config, self.estimate)
 
     @property
     def fits(self) -> bool | None:

@@ -14,6 +14,7 @@ from ..experiment.files import load, read_env
 from ..experiment.schema import Experiment
 from ..job.starting import paired_loaded
 from .config_file import find_model_config
+from .copies import copies_of
 from .earlier import counted_work
 from .estimate import estimate
 from .fit import Fit, fit, gib, sharing
@@ -104,7 +105,7 @@ def said_before_run(experiment: Experiment, pairs: Pairs, root: Path, caller: Ma
     except ExperimentError as error:
         return _no_sizes(error)
     found = fit(experiment, config, pairs, None, caller, changes=False)
-    return {"memory": found.verdict + _hint(found), "time": found.time}
+    return {"memory": found.verdict + _hint(found), "time": found.time, **found.copies}
 
 
 def said_before_submit(experiment: Experiment, pairs: Pairs, root: Path, caller: Mapping[str, str]) -> dict[str, str]:
@@ -113,25 +114,30 @@ def said_before_submit(experiment: Experiment, pairs: Pairs, root: Path, caller:
     Whether it fits is known where the experiment's node selector names the GPU, else only what a GPU needs.
     """
     launch = experiment.launch
-    if launch.gpus == 0:
+    if launch.gpus == 0 and experiment.checkpoint_to is None:
         return {}
     try:
         config, _ = find_model_config(experiment.model_name, root, caller, network=False)
     except ExperimentError as error:
-        return _no_sizes(error)
+        return {} if launch.gpus == 0 else _no_sizes(error)
+    if launch.gpus == 0:
+        return copies_of(
+            experiment, config, estimate(experiment, config, counted_work(experiment, pairs), Machine(1, cuda=False))
+        )
     gpu = selected_gpu(experiment)
     if gpu is not None:
         found = fit(experiment, config, pairs, gpu, caller, changes=False)
-        return {"memory": found.verdict_on(gpu.name) + _hint(found)}
+        return {"memory": found.verdict_on(gpu.name) + _hint(found), **found.copies}
     count = launch.gpus if isinstance(launch.gpus, int) else 1
     work, machine = counted_work(experiment, pairs), Machine(count * launch.nodes, sharing(experiment))
-    total = estimate(experiment, config, work, machine).total
+    guess = estimate(experiment, config, work, machine)
+    total = guess.total
     less = ""
     if experiment.hyperparameters.use_gradient_checkpointing == "auto":
         least = estimate(experiment, config, work, machine, recompute=True).total
         less = f", or {gib(least)} GiB with gradient checkpointing" if least < total else ""
     unknown = f"the cluster's GPUs are unknown (name one in launch.kubernetes.node_selector: {PRODUCT})"
-    return {"memory": f"needs at least {gib(total)} GiB per GPU{less}; {unknown}"}
+    return {"memory": f"needs at least {gib(total)} GiB per GPU{less}; {unknown}", **copies_of(experiment, config, guess)}
 
 
 def _no_sizes(error: ExperimentError) -> dict[str, str]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Final
 
+from ..errors import Warned
 from ..health import Finding
 from .follow import Metric, Reader
 from .quality import Quality
@@ -26,6 +27,7 @@ class Known:
     ``method`` is None where no record says; ``starts_from``: the adapter that the training began with, None without one;
     ``validation_loss``: of the saved weights, else of the last evaluation.
     ``user``: who started it; ``gpu_hours``: its GPUs times the time of all attempts; None where that is unknown.
+    ``copies``: the record's ``mirror``, of a run with ``checkpoint_to``.
     ``accuracy`` and ``margin`` are of the pairs ``figures``: ``validation`` where such pairs were evaluated, else ``training``.
     """
 
@@ -55,6 +57,7 @@ class Known:
     validation_loss: float | None = None
     user: str | None = None
     gpu_hours: float | None = None
+    copies: Mapping[str, Any] | None = None
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,6 +82,20 @@ class Known:
             return "-"
         end = datetime.fromisoformat(self.ended) if self.ended else datetime.now(UTC)
         return duration((end - datetime.fromisoformat(self.created)).total_seconds())
+
+
+def copied(now: Known) -> str | None:
+    """The newest checkpoint in ``checkpoint_to``, and how far the run is ahead of it; None without ``checkpoint_to``.
+
+    A warning where an upload has failed since.
+    """
+    if now.copies is None:
+        return None
+    to, step, failed = now.copies.get("to"), now.copies.get("step"), now.copies.get("failed")
+    ahead = 0 if step is None or now.step is None else now.step - step
+    text = f"no checkpoint in {to} yet" if step is None else f"checkpoint-{step} in {to}"
+    text += f", {ahead} steps old" if ahead > 0 else ""
+    return text if failed is None else Warned(f"{text}: {failed}")
 
 
 def time_spent(attempts: Iterable[Mapping[str, Any]], until: datetime | None) -> dict[str, Any]:
@@ -114,6 +131,7 @@ def trained_how(record: Mapping[str, Any], evaluated: Metric | None) -> dict[str
         "method": experiment.get("method"),
         "starts_from": None if adapter is None else f"{adapter} ({experiment.get('adapter_mode')})",
         "validation_loss": loss,
+        "copies": record.get("mirror"),
     }
 
 

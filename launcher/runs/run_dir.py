@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -19,8 +20,10 @@ from ..redact import REDACTOR
 
 LINKS: Final = ("logs", "logs_tensorboard", "run.json")  # beside runs/, to the run that was started last; see also publish
 STAGING: Final = ".saving"  # in a run's folder: the checkpoint that is being written
+OWN_RUNS: Final = "DPO_OWN_RUNS"  # set where each node of a run has a folder of its own, which no other node sees
 ASIDE: Final = ".adapter"  # likewise the adapter
 EXCEEDED: Final = "exceeded its memory limit (launch.memory)"
+_UPDATES: Final = threading.Lock()  # the threads of a process update one record, each some fields
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -249,8 +252,9 @@ class RunDir:
 
     def update_record(self, **fields: Any) -> dict[str, Any]:
         """Sets top-level fields of the record, whole or not at all."""
-        record = {**self.read_record(), **fields}
-        write_whole(self.record, _dumps(record))
+        with _UPDATES:
+            record = {**self.read_record(), **fields}
+            write_whole(self.record, _dumps(record))
         return record
 
 

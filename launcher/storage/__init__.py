@@ -1,7 +1,7 @@
 """S3 and compatible stores: uploads of adapters, downloads of adapters, models and data, complete or not at all.
 
 Others take ``upload_run``, ``upload_folder`` (manifest last), ``download_folder`` (what a manifest names), ``fetch_folder`` (into
-the cache), ``check_bucket``, ``profile.with_profile`` and listeners for progress. Only ``client`` and what it imports know boto3.
+the cache), ``Mirrored`` (a run's checkpoints), ``check_bucket``, ``with_profile`` and listeners. Only ``client`` knows boto3.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from .client import Effort
 from .download import Downloaded, download_folder
 from .fetch import fetch_folder
+from .mirrored import Mirrored
 from .place import Place
 from .probe import check_bucket
 from .progress import Lines, Progress
@@ -19,6 +20,7 @@ __all__ = [
     "Downloaded",
     "Effort",
     "Lines",
+    "Mirrored",
     "Place",
     "Progress",
     "Uploaded",

@@ -16,13 +16,18 @@ from .place import Place
 
 NAME: Final = ".dpo-launcher-write-check"
 _BRIEF: Final = replace(EFFORT, attempts=2)
-_BODY: Final = b"written and removed by dpo-launcher before a training: whether its adapter can be uploaded\n"
+_BODY: Final = b"written and removed by dpo-launcher before a training: whether it can upload here\n"
 
 
 def check_bucket(
-    storage: StorageConfig, env: Mapping[str, str], prefix_parts: Sequence[str] = (), effort: Effort = _BRIEF
+    storage: StorageConfig,
+    env: Mapping[str, str],
+    prefix_parts: Sequence[str] = (),
+    effort: Effort = _BRIEF,
+    where: str = "storage_config.bucket_name",
 ) -> list[str]:
     """Does what an upload to ``<object_prefix>/<prefix_parts…>`` does: lists, writes a small object, reads it, removes it.
+    ``where``: the setting that names the bucket.
 
     Returns notices: an object that cannot be removed stays, as an upload needs no right to delete. Raises CredentialError if
     credentials are missing or refused, ExperimentError if the bucket is missing, and for what may be over after the training
@@ -34,7 +39,7 @@ def check_bucket(
     endpoint = endpoint_of(storage, env)
     place = Place.of(storage.bucket_name, storage.object_prefix, *prefix_parts)
     purpose = "list, read and write"
-    with explained(place.bucket, endpoint, purpose=purpose, failure=StorageError, where="storage_config.bucket_name"):
+    with explained(place.bucket, endpoint, purpose=purpose, failure=StorageError, where=where):
         try:
             store = Store.open(place.bucket, storage, env, effort)
         except ValueError as error:

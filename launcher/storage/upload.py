@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from .place import Place
 from .progress import Listener, Meter
 from .proof import check, differs
 from .workers import Workers, first_error
+
+# What other machines upload to the same place: called when the files of this one are there, it returns their entries.
+Others = Callable[[Store, Place], Iterable[Entry]]
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ def upload_folder(
     names: Iterable[str] | None = None,
     effort: Effort = EFFORT,
     listener: Listener | None = None,
+    others: Others | None = None,
 ) -> Uploaded:
     """Uploads every file below ``folder`` to ``s3://<bucket>/<object_prefix>/<prefix_parts…>/<relative path>``.
 
@@ -49,23 +54,55 @@ def upload_folder(
     so a place with a manifest is complete at every moment. A link is uploaded as the file inside the folder that it names; a link
     out of the folder is refused before anything is sent.
 
-    ``names``: only these files. Raises CredentialError if credentials are missing or refused, ExperimentError if ``storage``
-    names no bucket, and UploadError for any other fault of the folder, the network or the server.
+    ``names``: only these files. ``others``: the manifest names what it returns, too.
+
+    Raises CredentialError if credentials are missing or refused, ExperimentError if ``storage`` names no bucket, and UploadError
+    for any other fault of the folder, the network or the server.
     """
+    place, chosen = _place(storage, prefix_parts), None if names is None else frozenset(names)
+    with _opened(place, storage, env, effort) as store:
+        files = files_below(folder, effort.part, chosen)
+        with Meter(sum(file.size for file in files), listener) as meter:
+            manifest = _Upload(store, place, files, meter, others).run()
+    size = manifest.bytes + len(manifest.text().encode())
+    return Uploaded(place.uri, len(manifest.files) + 1, size, tuple(dict.fromkeys(store.notices)))
+
+
+def upload_part(
+    folder: Path,
+    note: str,
+    *,
+    storage: StorageConfig,
+    prefix_parts: Sequence[str],
+    env: Mapping[str, str],
+    effort: Effort = EFFORT,
+) -> None:
+    """Uploads the files below ``folder`` to a place whose manifest another machine writes.
+
+    Their list is the object ``note`` of that place, which is written last. Raises what :func:`upload_folder` raises.
+    """
+    place = _place(storage, prefix_parts)
+    with _opened(place, storage, env, effort) as store:
+        files = files_below(folder, effort.part)
+        with Meter(sum(file.size for file in files), None) as meter:
+            _Upload(store, place, files, meter, others=lambda *_: ()).part(note)
+
+
+def _place(storage: StorageConfig, parts: Sequence[str]) -> Place:
     if storage.bucket_name is None:
         raise ExperimentError(Mistake("storage_config", "bucket_name is not set", expected="the name of a bucket"))
-    place = Place.of(storage.bucket_name, storage.object_prefix, *prefix_parts)
+    return Place.of(storage.bucket_name, storage.object_prefix, *parts)
+
+
+@contextmanager
+def _opened(place: Place, storage: StorageConfig, env: Mapping[str, str], effort: Effort) -> Iterator[Store]:
     endpoint = endpoint_of(storage, env)
     with explained(place.bucket, endpoint, purpose="write", failure=UploadError):
-        files = files_below(folder, effort.part, None if names is None else frozenset(names))
         try:
             store = Store.open(place.bucket, storage, env, effort)
         except ValueError as error:
             raise no_address(endpoint, UploadError) from error
-        with Meter(sum(file.size for file in files), listener) as meter:
-            manifest = _Upload(store, place, files, meter).run()
-    size = manifest.bytes + len(manifest.text().encode())
-    return Uploaded(place.uri, len(files) + 1, size, tuple(dict.fromkeys(store.notices)))
+        yield store
 
 
 @dataclass(frozen=True)
@@ -74,22 +111,30 @@ class _Upload:
     place: Place
     files: Sequence[LocalFile]
     meter: Meter
+    others: Others | None = None
 
     def run(self) -> Manifest:
         before = dict(objects_below(self.store, self.place))
         old = self._old_manifest() if MANIFEST in before else None
-        if old is not None and self._is_all_there(old, before):
+        if old is not None and self.others is None and self._is_all_there(old, before):
             for file in self.files:
                 self.meter.add(file.size, kept=True)
             return old
         if MANIFEST in before:  # first: no reader may see a mixture
             self.store.call("delete_object", Key=self._key(MANIFEST))
-        manifest = Manifest.of(self._send_files(before))
-        self._send_manifest(manifest)
+        entries = self._send_files(before)
+        if self.others is not None:
+            entries += self.others(self.store, self.place)
+        manifest = Manifest.of(entries)
+        self._send_list(MANIFEST, manifest)
         named = {entry.name for entry in old.files} if old is not None else set()
-        for name in sorted(named - {file.name for file in self.files}):
+        for name in sorted(named - {entry.name for entry in manifest.files}):
             self.store.call("delete_object", Key=self._key(name))
         return manifest
+
+    def part(self, note: str) -> None:
+        """Sends the files, and then their list as the object ``note``."""
+        self._send_list(note, Manifest.of(self._send_files(dict(objects_below(self.store, self.place)))))
 
     def _key(self, name: str) -> str:
         return self.place.key(name)
@@ -117,7 +162,7 @@ class _Upload:
         pending = pending_below(self.store, self.place)
         large = [file for file in self.files if file.is_large]
         mine = {self._key(file.name): pending.pop(self._key(file.name), []) for file in large}
-        for left in pending.values():
+        for left in pending.values() if self.others is None else ():  # else they may be another machine's
             abort(self.store, left)
         with Workers(self.store.effort.threads, self.store.closing) as workers:
             small: list[Future[Entry]] = []
@@ -153,8 +198,8 @@ class _Upload:
         check(self.store, key, file, digests)
         return file.entry(digests)
 
-    def _send_manifest(self, manifest: Manifest) -> None:
-        body, key = manifest.text().encode(), self._key(MANIFEST)
+    def _send_list(self, name: str, manifest: Manifest) -> None:
+        body, key = manifest.text().encode(), self._key(name)
         sent = {"Key": key, "Metadata": MARK, "ContentType": "application/json"}
         self.store.send("put_object", body, hashlib.sha256(body).digest(), **sent)
         found, _ = read_object(self.store, key)

@@ -91,6 +91,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-
     "trl": {}
   },
   "storage_config": null,
+  "checkpoint_to": null,
   "launch": {
     "image": null,
     "gpus": 2,

@@ -22,6 +22,7 @@ from ..inputs.dropout import true_config
 from ..processes.disk import writing
 from ..processes.sharding import all_finite, stage
 from . import origin
+from .copies import Copies
 from .remembered import LOSSES, TOKENS
 from .reshard import carry_over, is_native, parameter_names
 from .schedule import follow
@@ -45,6 +46,7 @@ class CheckpointedTrainer(trl.DPOTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any):
         self.origin: dict[str, Any] = {}  # see checkpoints.origin; every checkpoint records it
+        self.copies: Copies | None = None  # uploads the checkpoints
         self.save_seconds: list[float] = []  # of each checkpoint
         self.train_loss: float | None = None  # mean over all steps of the run, those before a resume included
         self._losses_before: float | None = 0.0  # sum over the steps before a resume; None: an old checkpoint
@@ -149,6 +151,8 @@ class CheckpointedTrainer(trl.DPOTrainer):
             with writing(folder):
                 self._publish(staging, final)
         self.accelerator.wait_for_everyone()
+        if self.copies is not None:
+            self.copies.offer(final, self.state.best_global_step or None)
         self.save_seconds.append(time.monotonic() - began)
 
     def _publish(self, staging: Path, final: Path) -> None:

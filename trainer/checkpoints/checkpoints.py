@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from accelerate.utils import gather_object
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -69,16 +70,19 @@ def any_rank(mine: bool, device: torch.device) -> bool:
     return bool(flag.item())
 
 
-def resume_point(run: RunDir, experiment: Experiment, run_root: Path) -> Path | None:
+def resume_point(run: RunDir, experiment: Experiment, run_root: Path, *, together: bool = False) -> Path | None:
     """The checkpoint to resume from, or None to start at the first step.
 
     A run that has checkpoints of its own was interrupted and always resumes from the newest. Otherwise
     ``resume_from_checkpoint`` decides: true takes the newest checkpoint of the experiment's newest run that has one, a path
     names one. Raises ExperimentError where the path is no complete checkpoint. ``origin`` decides whether this run may resume
-    from it.
+    from it. ``together``: the nodes share no folder, and take the newest that all of them have; every rank must come here.
     """
     shutil.rmtree(run.path / STAGING, ignore_errors=True)
     own = run.checkpoints()
+    if together:
+        names = set.intersection(*map(set, gather_object([[path.name for path in own]])))
+        own = [path for path in own if path.name in names]
     if own:
         return own[-1]
     wish = experiment.hyperparameters.resume_from_checkpoint

@@ -40,7 +40,7 @@ def carry_over(trainer: Any, checkpoint: Path, then: Mapping[str, Any]) -> None:
     Every rank must come here. Raises ExperimentError where the optimizer's state is not two moments per weight.
     """
     scratch = Path(trainer.args.output_dir) / UNIVERSAL
-    if trainer.args.process_index == 0 and then["zero_stage"]:
+    if trainer.args.should_save and then["zero_stage"]:  # once in each folder that ranks share
         shutil.rmtree(scratch, ignore_errors=True)
         _make_universal(checkpoint, scratch)
     trainer.accelerator.wait_for_everyone()
@@ -70,7 +70,7 @@ def carry_over(trainer: Any, checkpoint: Path, then: Mapping[str, Any]) -> None:
                 state["step"] = torch.tensor(step) if isinstance(state["step"], Tensor) else step
     _set_schedule(trainer, torch.load(checkpoint / "scheduler.pt", weights_only=True))
     trainer.accelerator.wait_for_everyone()
-    if trainer.args.process_index == 0:
+    if trainer.args.should_save:
         shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -18,6 +18,7 @@ from launcher.experiment.trl_fields import FIELDS, Fate
 from launcher.planning.state import optimizer_of
 from launcher.runs.run_dir import RunDir
 
+from ..processes.bucket import has_own_runs
 from ..processes.machine import Device
 from ..processes.sharding import DEEPSPEED, is_sharded
 from .model import BITSANDBYTES, Precision
@@ -75,6 +76,7 @@ def _of_the_device(
     h = experiment.hyperparameters
     return {
         "output_dir": str(run.path),
+        "save_on_each_node": has_own_runs(),  # what all nodes have is then whole on each
         "run_name": run.name,
         "bf16": precision.bf16,
         "fp16": precision.fp16,

@@ -81,7 +81,7 @@ def prepare_inputs(rank: Rank, located: Located) -> Inputs:
     with stage("reading the model's configuration"):
         reach = examined(experiment, path)
     own = run.checkpoints()
-    checkpoint = resume_point(run, experiment, roots.run)
+    checkpoint = resume_point(run, experiment, roots.run, together=rank.has_own_runs)
     if rank.first and not own:
         run.update_record(resumed_from=None if checkpoint is None else os.path.relpath(checkpoint, roots.run))
     day = day_of_run(run, h.template_date, day_of(checkpoint), first=rank.first)

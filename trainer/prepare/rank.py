@@ -10,6 +10,7 @@ from launcher.errors import Stopped
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 
+from ..processes.bucket import has_own_runs
 from ..processes.machine import Device
 from ..processes.stop import StopRequest
 from ..processes.waiting import Waiting
@@ -45,6 +46,11 @@ class Rank:
     @property
     def first(self) -> bool:
         return self.device.rank == 0
+
+    @property
+    def has_own_runs(self) -> bool:
+        """Whether the run's nodes share no folder, and each writes a part of a checkpoint into its own."""
+        return has_own_runs() and int(os.environ.get("DPO_NNODES", "1")) > 1
 
     @property
     def waiting(self) -> Waiting:

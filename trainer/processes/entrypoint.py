@@ -26,12 +26,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, Stopped, UploadError
 from launcher.job.topology import Node, torchrun
 from launcher.redact import REDACTOR, learn_environment
 from launcher.runs.processes import OWN_FOLDER, OWN_NAME, Process
 from launcher.runs.run_dir import RunDir, write_whole
 
+from .bucket import Bucket, has_own_runs
 from .children import Children
 from .disk import make_room, reserve
 from .ending import how_it_failed
@@ -108,11 +109,52 @@ def _train(folder: Path, children: Children) -> Ending:
             nodes, node = 1, Node()
     for path in (run.logs, run.tensorboard, run.data):
         path.mkdir(parents=True, exist_ok=True)
+    bucket = Bucket.of(run, node.rank * nproc, lambda: children.stop_wanted)
+    if bucket is not None and (failed := _prepared(bucket, run)) is not None:
+        return failed
+    ending = _attempts(run, nodes, nproc, node, children, is_pod=config is not None)
+    return ending if bucket is None else _kept(bucket, ending, children)
+
+
+def _prepared(bucket: Bucket, run: RunDir) -> Ending | None:
+    """How the run ends where its place in the bucket cannot be used; None where it can."""
+    try:
+        bucket.prepare()
+        return None
+    except LauncherError as error:
+        has_checkpoint = next(reversed(run.checkpoints()), None)
+        then = f"resumes from {has_checkpoint.name}" if has_checkpoint else "nothing to resume"
+        sentence = f"{error}: {then}" if isinstance(error, Stopped) else str(error)
+        ending = Ending("stopped" if isinstance(error, Stopped) else "failed", error.exit_code, sentence)
+    number = next_attempt(run)
+    write_start(run, number)
+    write_end(run, ending)
+    sys.stdout.write(f"{run.name}: attempt {number}: {ending.state}, exit {ending.code}: {ending.sentence}\n")
+    return ending
+
+
+def _kept(bucket: Bucket, ending: Ending, children: Children) -> Ending:
+    """Uploads the record, the logs and the adapter; nodes that share no folder have them nowhere else."""
+    if bucket.run.node:
+        return ending
+    try:
+        bucket.keep(is_done=ending.state == "done", is_brief=children.stop_wanted)
+    except LauncherError as error:
+        if ending.code or not has_own_runs():
+            sys.stderr.write(f"warning: record and logs are not in {bucket.place.uri}: {error}\n")
+            return ending
+        ending = Ending("failed", UploadError.exit_code, f"trained, but not uploaded to {bucket.place.uri}: {error}")
+        write_end(bucket.run, ending)
+    return ending
+
+
+def _attempts(run: RunDir, nodes: int, nproc: int, node: Node, children: Children, *, is_pod: bool) -> Ending:
+    """Attempts until one ends otherwise than for want of memory."""
     splits = 0
     while True:
         # In a pod the ranks' output goes to the pod's output, too, where the cluster keeps it.
         ranks = range(node.rank * nproc, (node.rank + 1) * nproc)
-        ending = _attempt(run, nodes, nproc, node, children, splits, Relay(run, ranks) if config is not None else None)
+        ending = _attempt(run, nodes, nproc, node, children, splits, Relay(run, ranks) if is_pod else None)
         if not ending.can_split or children.stop_wanted:
             write_report(run)
             return ending

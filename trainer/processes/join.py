@@ -15,6 +15,7 @@ from launcher.errors import ExperimentError, Mistake
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 
+from .bucket import has_own_runs
 from .machine import Device
 from .sharding import is_sharded, leave_out_shared_memory
 
@@ -29,7 +30,7 @@ def patience(experiment: Experiment) -> int:
 def join(run: RunDir, experiment: Experiment, device: Device) -> None:
     """Connects to the other ranks, and checks that all of them share the run's folder: several ranks write a checkpoint.
 
-    Raises ExperimentError where they do not.
+    Raises ExperimentError where they do not, unless each node has a folder of its own and its checkpoints in a bucket.
     """
     if device.world == 1 and not is_sharded():
         return
@@ -41,6 +42,8 @@ def join(run: RunDir, experiment: Experiment, device: Device) -> None:
         PartialState(backend="nccl" if device.cuda else "gloo", timeout=timeout)
     else:
         PartialState(cpu=not device.cuda, timeout=timeout)
+    if has_own_runs():
+        return
     token = run.path / f".shared-{gather_object([os.urandom(8).hex()])[0]}"
     if device.rank == 0:
         token.touch()

@@ -22,6 +22,8 @@ from launcher.job.topology import RENDEZVOUS
 from launcher.redact import REDACTOR
 from launcher.runs.run_dir import RunDir, write_whole
 
+from .bucket import has_own_runs
+
 RECORD: Final = "record.json"
 _MESSAGE: Final = 4096  # bytes that the kubelet keeps of a termination message
 _TICK: Final = 0.2  # seconds between two looks for the folder that the first node makes
@@ -37,7 +39,7 @@ def arrive(run: RunDir, config: Path, is_stop_wanted: Callable[[], bool], patien
     """
     rendered = _read(config)
     try:
-        if run.node == 0:
+        if run.node == 0 or has_own_runs():
             _make(run, rendered)
         elif _wait(run, is_stop_wanted, patience) and not run.record.exists():
             run.update_record(**_begun(rendered))
@@ -131,7 +133,8 @@ def _make(run: RunDir, rendered: Mapping[str, str]) -> None:
     for name, text in rendered.items():
         if name != RECORD:
             write_whole(run.path / name, text)
-    run.update_record(**_begun(rendered), experiment=experiment)
+    for each in dict.fromkeys((RunDir(run.path), run)):  # the ranks of every node read the run's record
+        each.update_record(**_begun(rendered), experiment=experiment)
     with suppress(OSError):  # some network file systems have no links; nothing of the run needs them
         run.link()
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from types import FrameType
+from typing import Final
+
+_PATIENCE: Final = 90.0  # seconds after a request in which torchrun kills its ranks, where it does not say so
+_LEFT: Final = 10.0  # seconds of them for what comes after the last checkpoint is written
 
 
 class StopRequest:
@@ -11,6 +17,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._until: float | None = None
 
     def listen(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -18,3 +25,11 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
+        if self._until is None:
+            patience = float(os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", _PATIENCE))
+            self._until = time.monotonic() + max(patience / 2, patience - _LEFT)
+
+    @property
+    def until(self) -> float | None:
+        """By when, on the monotonic clock, this process should have ended; None where nobody has asked."""
+        return self._until

@@ -22,6 +22,7 @@ from .follow import state
 from .follow.again import start_again
 from .follow.archive import Archive, NoReader
 from .follow.attach import attach
+from .follow.copied import archive_of
 from .follow.evidence import gather
 from .follow.following import Following
 from .follow.listed import Listed, listed
@@ -72,7 +73,7 @@ class Kubernetes:
         return False
 
     def archive(self, run: ClusterRun) -> Archive:
-        return Archive(self.cluster, run.namespace)
+        return archive_of(self.cluster, run)
 
     def object(self, run: ClusterRun) -> Mapping[str, Any] | None:
         """The run's Job or JobSet; None if it is deleted."""

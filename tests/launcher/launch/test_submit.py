@@ -78,3 +78,34 @@ def test_what_preflight_finds_is_raised_or_with_anyway_a_warning(api: ClusterApi
     done = submit(Choice("demo"), anyway=True)
     assert [type(notice) for notice in done.notices] == [Warned]
     assert done.json()["warnings"][0].startswith("claim dpo-runs: not found in namespace default")
+
+
+def test_without_claims_checkpoint_to_gives_each_pod_disks_of_its_own_and_says_so(api: ClusterApi) -> None:
+    for claim in ("dpo-runs", "dpo-cache"):
+        api.objects.delete("persistentvolumeclaims", claim)
+    done = submit(Choice("demo", ("checkpoint_to=s3://ckpt/team", "storage_config.endpoint_url=https://minio"), "first"))
+    assert done.notices[:2] == (
+        "claim dpo-runs not found, and checkpoint_to is set: each pod has an emptyDir for runs and cache",
+        "volume runs is an emptyDir: checkpoints, metrics, logs and adapter are in s3://ckpt/team, and a pod that is started "
+        "again resumes from there",
+    )
+    job = api.objects.get("jobs", "first")
+    pod = job["spec"]["template"]["spec"]
+    volumes = {one["name"]: one for one in pod["volumes"]}
+    assert {name: "sizeLimit" in volumes[name]["emptyDir"] for name in ("runs", "cache")} == {"runs": True, "cache": True}
+    assert {"name": "DPO_OWN_RUNS", "value": "1"} in pod["containers"][0]["env"]
+    assert done.on_cluster.copies == "s3://ckpt/team/exp_1/Qwen3-0.6B/first"
+    assert done.on_cluster.store == "https://minio"
+
+
+def test_a_claim_that_is_there_is_used_also_with_checkpoint_to_and_one_of_a_single_node_is_not_for_two(api: ClusterApi) -> None:
+    done = submit(Choice("demo", ("checkpoint_to=s3://ckpt/team",), "first"))
+    assert (done.notices, done.on_cluster.copies) == ((), None)
+    for claim in ("dpo-runs", "dpo-cache"):
+        controllers.claim(api, claim, "ReadWriteOnce")
+    two = ("checkpoint_to=s3://ckpt/team", "launch.nodes=2", "launch.global_batch_size=8")
+    done = submit(Choice("demo", two, "second"))
+    why = "claim dpo-runs can only be mounted on one node, but the run has 2"
+    assert done.notices[0] == f"{why}, and checkpoint_to is set: each pod has an emptyDir for runs and cache"
+    with pytest.raises(NotReady, match="can only be mounted on one node"):
+        submit(Choice("demo", two[1:], "third"))

@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from launcher.runs.known import Known, time_spent
+from launcher.errors import Warned
+from launcher.runs.known import Known, copied, time_spent
 
 
 def attempt(started: str, ended: str | None) -> dict[str, Any]:
@@ -35,3 +36,14 @@ def test_an_attempt_that_runs_counts_until_now():
 def test_without_attempts_a_run_took_from_its_start_to_its_end():
     assert known([]).took == "3 h 0 min"
     assert replace(known([]), ended=None).took == "-"
+
+
+def test_a_run_with_copies_tells_how_old_the_newest_is_and_a_failure_is_a_warning() -> None:
+    now = Known("r", "e", "running", None, None, 50, 100, 0.5, "", None, "out")
+    assert copied(now) is None
+    mirror = {"to": "s3://b/r", "step": 40, "failed": None}
+    assert copied(replace(now, copies=mirror)) == "checkpoint-40 in s3://b/r, 10 steps old"
+    assert copied(replace(now, copies={**mirror, "step": 50})) == "checkpoint-50 in s3://b/r"
+    late = copied(replace(now, copies={"to": "s3://b/r", "step": None, "failed": "cannot connect"}))
+    assert isinstance(late, Warned)
+    assert late == "no checkpoint in s3://b/r yet: cannot connect"

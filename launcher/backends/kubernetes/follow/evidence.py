@@ -17,8 +17,9 @@ from ... import Status
 from ..api.cluster import ApiError, Cluster, ExecError
 from ..render.pod import CONTAINER
 from . import state
-from .archive import Archive, NoReader
+from .archive import NoReader
 from .beside import event_of
+from .copied import archive_of
 from .pods import conditions_of, has_started, newest
 from .point import part_of, pod_in
 from .remembered import remember, remembered
@@ -136,7 +137,7 @@ class _Look:
     def recorded(self) -> Status:
         """The state of a run whose Job is deleted."""
         with self._allowed("the run's folder"):
-            return ended_by_folder(Archive(self.cluster, self.run.namespace), self.run)
+            return ended_by_folder(archive_of(self.cluster, self.run), self.run)
         return Status("lost", 137, f"its {self.run.kind} was deleted")
 
     def before(self, obj: Mapping[str, Any] | None, there: tuple[Pod, ...], known: Status) -> list[Pod]:
@@ -149,7 +150,7 @@ class _Look:
         if obj is not None or not found:
             return found
         with suppress(NoReader, ExecError, ApiError):  # without its record all that is known counts
-            last = last_pods(Archive(self.cluster, self.run.namespace), self.run)
+            last = last_pods(archive_of(self.cluster, self.run), self.run)
             return [pod for pod in found if not last or pod.name in last]
         return found
 
@@ -159,13 +160,13 @@ class _Look:
             return None
         with suppress(NoReader, ExecError, ApiError):
             resumed = (obj["metadata"].get("annotations") or {}).get(state.RESUMED)
-            return ended_before(Archive(self.cluster, self.run.namespace).record(self.run), resumed)
+            return ended_before(archive_of(self.cluster, self.run).record(self.run), resumed)
         return None
 
     def checkpoints(self) -> tuple[str, ...] | None:
         """Those of a run that is over; None where nothing can read its folder."""
         with suppress(NoReader, ExecError, ApiError):
-            archive = Archive(self.cluster, self.run.namespace)
+            archive = archive_of(self.cluster, self.run)
             archive.reader()
             return tuple(archive.checkpoints(self.run))
         return None
@@ -184,7 +185,7 @@ class _Look:
         if not known.is_over or known.state == "done":
             return [], None, None
         with self._allowed("the run's folder"):
-            archive = Archive(self.cluster, self.run.namespace)
+            archive = archive_of(self.cluster, self.run)
             tails = ["tail", "-q", "-n", "40", *(str(self.run.path / "logs" / name) for name in ("rank-0.log", "entry.log"))]
             return (archive.output(tails) or b"").decode("utf-8", "replace").splitlines(), None, None
         return [], None, None

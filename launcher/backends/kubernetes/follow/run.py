@@ -40,6 +40,9 @@ class ClusterRun:
     sweep: str | None = None  # the sweep of which it is a point
     point: int | None = None
     settings: tuple[str, ...] = ()  # of the point
+    copies: str | None = None  # s3://… with its files, where its pods have only disks of their own
+    store: str | None = None  # the server of ``copies``; None: AWS
+    region: str | None = None
     index: int | None = None  # of its pods, in a Job with all points of its sweep
 
     @classmethod
@@ -78,6 +81,9 @@ class ClusterRun:
             image=said("image", "") or None,
             sweep=annotations.get(_PREFIX + "sweep"),
             point=_number(said("point", "")),
+            copies=annotations.get(_PREFIX + "copies"),
+            store=annotations.get(_PREFIX + "store"),
+            region=annotations.get(_PREFIX + "region"),
             settings=tuple(annotations.get(_PREFIX + "settings", "").splitlines()),
         )
 

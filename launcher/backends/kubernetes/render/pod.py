@@ -14,6 +14,7 @@ from typing import Any, Final
 from ....experiment.schema import Experiment, Kubernetes
 from ....job.image import Image
 from ....job.job import Job
+from ....runs.run_dir import OWN_RUNS
 from ...container import HOME
 from ...sizes import quantity
 from .guard import TRAINER
@@ -36,18 +37,21 @@ _ITSELF: Final = tuple(
     for name, path in (("DPO_POD", "metadata.name"), ("DPO_HOST", "spec.nodeName"))
 )
 _RATE: Final = 200e6  # bytes per second that a volume of a cluster is assumed to write
+_UPLOAD: Final = 100e6  # bytes per second to a bucket
 _GRACE: Final = {False: 120, True: 600}  # seconds, by full_finetuning, if the model's sizes are unknown
 _SHORTEST_GRACE: Final = 120
 
 
 def grace_period(job: Job, trained: int | None) -> int:
-    """Seconds between the request to stop and SIGKILL: twice the time that a checkpoint takes, at least 120.
+    """Seconds between the request to stop and SIGKILL: twice the time that a checkpoint takes, at least 120; with
+    ``checkpoint_to`` also the time of its upload.
 
     ``trained``: number of trained weights, None if the model's sizes are unknown.
     """
     if trained is None:
         return _GRACE[job.experiment.hyperparameters.full_finetuning]
-    return max(_SHORTEST_GRACE, math.ceil(2 * trained * CHECKPOINT / _RATE))
+    upload = 0.0 if job.experiment.checkpoint_to is None else trained * CHECKPOINT / _UPLOAD
+    return max(_SHORTEST_GRACE, math.ceil(2 * trained * CHECKPOINT / _RATE + upload))
 
 
 def own_environment(job: Job, host: str, *, grace: int, has_secrets: bool) -> dict[str, str]:
@@ -64,6 +68,8 @@ def own_environment(job: Job, host: str, *, grace: int, has_secrets: bool) -> di
     }
     if has_secrets:
         env["DPO_SECRETS"] = SECRETS
+    if not volumes_of(job.experiment)["runs"].is_kept:
+        env[OWN_RUNS] = "1"
     if job.topology.nodes > 1:
         env |= {"MASTER_ADDR": host, "MASTER_PORT": str(job.node.port)}
     return env

@@ -16,6 +16,7 @@ from ....job.image import Image
 from ....job.job import Job
 from ....redact import REDACTOR
 from ....runs.run_dir import RunDir
+from ....storage import Mirrored
 from ...container import container_environment, secrets_of, unproxied
 from ...environment import chosen, files
 from ...record import first_record
@@ -29,6 +30,7 @@ from .placement import place as place_inputs
 from .pod import CA, CA_FILE, Contents, grace_period, own_environment, pod_template
 from .resources import Needs, Sizes, settled, wrong_gpus
 from .user import USER_NAME
+from .volumes import volumes_of
 
 
 @dataclass(frozen=True)
@@ -174,9 +176,13 @@ def text(spec: KubernetesSpec) -> str:
 
 
 def _check(job: Job) -> None:
-    """Raises ExperimentError for GPUs that cannot be trained on, and if ``/dev/shm``, which counts as memory, takes all of it."""
+    """Raises ExperimentError for GPUs that cannot be trained on, nodes that share nothing, and a ``/dev/shm`` of all memory."""
     if wrong := list(wrong_gpus(job)):
         raise ExperimentError(wrong)
+    if job.topology.nodes > 1 and job.experiment.checkpoint_to is None and not volumes_of(job.experiment)["runs"].is_kept:
+        what = f"is a volume of each pod's own, but the {job.topology.nodes} nodes write a checkpoint together"
+        hint = "set checkpoint_to: s3://bucket/prefix, and each node uploads its part"
+        raise ExperimentError(Mistake("launch.kubernetes.volumes.runs", what, "a claim that all nodes share", hint=hint))
     needs = Needs.of(job)
     if needs.memory > needs.shm:
         return
@@ -247,8 +253,17 @@ def _annotations(job: Job, place: Place, run: RunDir) -> dict[str, str]:
         **{name: str(job.notes.get("sweep", {}).get(key, "")) for name, key in (("sweep", "name"), ("point", "point"))},
         "settings": "\n".join(job.notes.get("sweep", {}).get("settings", ())),
     }
+    facts |= _copies(job)
     ours = {f"dpo-launcher/{name}": value for name, value in facts.items() if value}
     return {**ours, **job.experiment.launch.kubernetes.annotations}
+
+
+def _copies(job: Job) -> dict[str, str]:
+    """Where the run's files are copied to, if its pods have only disks of their own."""
+    place = Mirrored.of(job.experiment, job.run, {})
+    if place is None or volumes_of(job.experiment)["runs"].is_kept:
+        return {}
+    return {"copies": place.uri, "store": place.storage.endpoint_url or "", "region": place.storage.region or ""}
 
 
 def _others(

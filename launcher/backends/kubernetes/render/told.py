@@ -18,6 +18,8 @@ from .patch import SETTING, Change
 from .placement import Placement
 from .resources import Needs, is_over_tcp
 from .user import said
+from .volumes import SETTING as VOLUMES_SETTING
+from .volumes import volumes_of
 
 if TYPE_CHECKING:
     from .spec import Place
@@ -48,6 +50,7 @@ def notices(job: Job, template: Mapping[str, Any], changes: Sequence[Change], pl
             f"{', '.join(loose)}: refused by a namespace that enforces the restricted Pod Security Standard; it needs the label "
             "pod-security.kubernetes.io/enforce: privileged"
         )
+    yield from _of_own_disks(job)
     annotations = template["metadata"]["annotations"]
     if job.gpus and job.topology.nodes > 1 and is_over_tcp(pod, annotations, settings.gpu_resource):
         yield (
@@ -61,6 +64,20 @@ def notices(job: Job, template: Mapping[str, Any], changes: Sequence[Change], pl
         yield Warned("no deadline: launch.kubernetes.active_deadline is auto, and the time of the run is unknown")
 
 
+def _of_own_disks(job: Job) -> Iterator[str]:
+    """What becomes of a run whose pods have only disks of their own for the runs."""
+    runs, experiment = volumes_of(job.experiment)["runs"], job.experiment
+    if runs.is_kept:
+        return
+    (kind,) = runs.source
+    if experiment.checkpoint_to is None:
+        what = f"volume runs is an {kind}: checkpoints, logs and adapter are lost with the pod"
+        yield Warned(f"{what}; set checkpoint_to: s3://bucket/prefix, or a claim in {VOLUMES_SETTING}.runs")
+    else:
+        what = f"volume runs is an {kind}: checkpoints, metrics, logs and adapter are in {experiment.checkpoint_to}"
+        yield f"{what}, and a pod that is started again resumes from there"
+
+
 def comments(job: Job, place: Place, placement: Placement, secret_keys: tuple[str, ...]) -> Iterator[str]:
     """What the objects need, for users who create them by hand."""
     needs = Needs.of(job)
@@ -71,7 +88,8 @@ def comments(job: Job, place: Place, placement: Placement, secret_keys: tuple[st
             f"{names} not set: per node, requests are cpu {needs.cpus:g}, memory {quantity(needs.memory)}, "
             f"limits cpu {needs.cpus_at_most:g}, memory {quantity(needs.memory)}"
         )
-    yield f"claims: {', '.join(f'{claim} ({role})' for role, claim in placement.claims.items())}"
+    if placement.claims:
+        yield f"claims: {', '.join(f'{claim} ({role})' for role, claim in placement.claims.items())}"
     if secret_keys:
         yield f"keys of the Secret {job.experiment.launch.kubernetes.secret} (`launcher secrets push`): {', '.join(secret_keys)}"
     for staged in placement.staged:

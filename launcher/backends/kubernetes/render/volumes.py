@@ -19,7 +19,7 @@ VOLUMES: Final = "/dpo/volumes"  # below it: the user's own, unless they have an
 _ROLES: Final = {"runs": RUNS, "cache": CACHE, "data": DATA}
 _OURS: Final = ("path", "read_only", "sub_path")  # how it is mounted; the other keys are Kubernetes'
 _FLEETING: Final = ("emptyDir", "ephemeral")
-_SETTING: Final = "launch.kubernetes.volumes"
+SETTING: Final = "launch.kubernetes.volumes"
 _EXAMPLE: Final = "the name of a claim, or a volume as Kubernetes spells it, such as {nfs: {server: …, path: …}}"
 
 
@@ -69,7 +69,7 @@ def _volume(name: str, given: str | Mapping[str, Any]) -> Volume:
 def wrong_volumes(experiment: Experiment) -> Iterator[Mistake]:
     """Every mistake in the setting, at its place."""
     for name, given in experiment.launch.kubernetes.volumes.items():
-        where = f"{_SETTING}.{name}"
+        where = f"{SETTING}.{name}"
         if name in OWN_VOLUMES and name not in _ROLES:
             yield Mistake(where, "is the name of a volume of the run itself", "runs, cache, data or another name")
         elif not LABEL.fullmatch(name):
@@ -113,5 +113,5 @@ def _conflicts(experiment: Experiment) -> Iterator[Mistake]:
         if name in _ROLES or not isinstance(path, str):
             continue
         if (why := conflict(path, taken)) is not None:
-            yield Mistake(f"{_SETTING}.{name}.path", why, f"another path, such as /mnt/{name}", path)
+            yield Mistake(f"{SETTING}.{name}.path", why, f"another path, such as /mnt/{name}", path)
         taken.append(path)

@@ -99,3 +99,23 @@ def test_what_is_copied_once_needs_a_cache_that_the_pods_share() -> None:
         with_volumes(volumes, local=large(), model_name="../models/tiny")
     staged = with_volumes(volumes, local=large(), model_name="../models/tiny", storage_config={"bucket_name": "bucket"})
     assert [one.target.split("/")[2] for one in staged.staged] == ["bucket", "bucket"]
+
+
+def test_nodes_with_runs_of_their_own_need_checkpoint_to_and_one_node_is_warned() -> None:
+    own, wide = {"runs": {"emptyDir": {}}}, {"gpus": 1, "nodes": 2, "global_batch_size": 8}
+    with pytest.raises(
+        ExperimentError, match=r"launch\.kubernetes\.volumes\.runs: is a volume of each pod's own, but the 2 nodes"
+    ):
+        rendered({**wide, "kubernetes": {"volumes": own}})
+    spec = rendered({**wide, "kubernetes": {"volumes": own}}, checkpoint_to="s3://ckpt/team")
+    env = {one["name"]: one.get("value") for one in spec.container["env"]}
+    assert env["DPO_OWN_RUNS"] == "1"
+    assert "DPO_OWN_RUNS" not in {one["name"] for one in with_volumes({}).container["env"]}
+    alone = with_volumes(own)
+    assert any(isinstance(one, Warned) and "are lost with the pod; set checkpoint_to" in one for one in alone.notices)
+
+
+def test_the_grace_period_has_room_for_the_upload_of_a_checkpoint() -> None:
+    trained = 8_000_000_000
+    grace = rendered(trained=trained).grace
+    assert rendered(trained=trained, checkpoint_to="s3://ckpt/team").grace == grace + 12 * trained // 100_000_000

@@ -1,0 +1,137 @@
+"""The thread that uploads checkpoints, over senders that are played here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import UploadError
+from launcher.runs.run_dir import RunDir
+from trainer.checkpoints.mirror import Mirror, begin
+
+URI = "s3://b/exp_1/m/r"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    run = RunDir(tmp_path / "runs" / "r")
+    run.create({run.experiment: "{}"}, {"run": "r"})
+    return run
+
+
+def write(run: RunDir, step: int) -> Path:
+    folder = run.path / f"checkpoint-{step}"
+    (folder / "global_step").mkdir(parents=True)
+    (folder / "global_step" / "shard").write_text(f"of {step}")
+    with run.steps.open("a") as log:
+        log.write(f'{{"step": {step}}}\n')
+    return folder
+
+
+class Slow:
+    """Uploads when it is let: notes what each upload saw."""
+
+    def __init__(self) -> None:
+        self.began, self.let = threading.Semaphore(0), threading.Semaphore(0)
+        self.sent: list[tuple[int, str, str]] = []
+
+    def __call__(self, step: int, folder: Path, best: int | None) -> int:
+        self.began.release()
+        assert self.let.acquire(timeout=10)
+        lines = (folder / "run" / "logs" / "dpo_train_steps.jsonl").read_text()
+        self.sent.append((step, (folder / "global_step" / "shard").read_text(), lines))
+        return 10
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_of_the_checkpoints_that_wait_the_newest_comes_next_as_it_was_when_it_was_written(run: RunDir) -> None:
+    send = Slow()
+    mirror = Mirror(run, URI, send)
+    for step in (5, 10, 15):
+        mirror.offer(write(run, step))
+        if step == 5:
+            assert send.began.acquire(timeout=10)
+    shutil.rmtree(run.path / "checkpoint-5")  # too old for save_total_limit
+    with run.steps.open("a") as log:
+        log.write("later\n")
+    for _ in range(2):
+        send.let.release()
+    assert mirror.finish()
+    assert [(step, shard) for step, shard, _ in send.sent] == [(5, "of 5"), (15, "of 15")]
+    assert send.sent[1][2] == "".join(f'{{"step": {step}}}\n' for step in (5, 10, 15))
+    assert not (run.path / ".mirror").exists()
+    assert run.read_record()["mirror"]["step"] == 15
+
+
+def test_the_best_checkpoint_is_not_dropped_for_a_newer_one(run: RunDir) -> None:
+    send = Slow()
+    mirror = Mirror(run, URI, send)
+    for step in (5, 10, 15):
+        mirror.offer(write(run, step), 10 if step >= 10 else 5)
+        if step == 5:
+            assert send.began.acquire(timeout=10)
+    for _ in range(3):
+        send.let.release()
+    assert mirror.finish()
+    assert [step for step, *_ in send.sent] == [5, 15, 10]
+
+
+def test_a_server_that_fails_is_a_warning_with_the_age_and_the_training_never_waits(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers: Iterator[str | None] = iter([None, "cannot connect", "cannot connect", None])
+
+    def send(step: int, folder: Path, best: int | None) -> int:
+        if (reason := next(answers)) is not None:
+            raise UploadError(reason)
+        return 10
+
+    mirror = Mirror(run, URI, send, first=0.5)
+    mirror.offer(write(run, 5))
+    wait_for(lambda: (run.read_record().get("mirror") or {}).get("step") == 5)
+    began = time.monotonic()
+    mirror.offer(write(run, 10))
+    assert time.monotonic() - began < 0.4
+    wait_for(lambda: run.read_record()["mirror"]["failed"] == "cannot connect")
+    mirror.offer(write(run, 15))
+    assert mirror.finish()
+    out = capsys.readouterr().out
+    old = f"warning: the newest checkpoint in {URI} is checkpoint-5, "
+    assert f"{old}5 steps old; checkpoint-10: cannot connect\n" in out
+    assert f"{old}10 steps old; checkpoint-15: cannot connect\n" in out
+    assert f"checkpoint-15 is in {URI} (10 B in " in out
+    mirror_ = run.read_record()["mirror"]
+    assert (mirror_["step"], mirror_["offered"], mirror_["failed"]) == (15, 15, None)
+
+
+def test_a_run_that_is_asked_to_stop_waits_no_longer_than_its_grace_period(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    send = Slow()
+    mirror = Mirror(run, URI, send)
+    mirror.offer(write(run, 5))
+    began = time.monotonic()
+    assert not mirror.finish(began + 0.3)
+    assert 0.2 < time.monotonic() - began < 5
+    assert f"warning: no checkpoint is in {URI} yet; checkpoint-5: the time for it is over\n" in capsys.readouterr().out
+    send.let.release()
+
+
+def test_a_run_keeps_the_name_of_its_copies(run: RunDir) -> None:
+    begin(run, Slow(), URI).finish()
+    first = run.read_record()["mirror"]
+    assert first["to"] == URI
+    begin(run, Slow(), URI).finish()
+    assert json.loads(run.record.read_text())["mirror"]["id"] == first["id"]

@@ -1,0 +1,155 @@
+"""Runs whose checkpoints are copied to a bucket, as real processes: killed at random moments, and resumed in a fresh folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.experiment.schema import Experiment
+from launcher.runs.processes import members
+from launcher.runs.run_dir import RunDir
+from launcher.storage import Mirrored, download_folder
+from tests.s3.proxy import FaultProxy
+from tests.s3.server import MotoServer
+
+pytestmark = pytest.mark.slow
+
+Make = Callable[..., Experiment]
+NewRun = Callable[[Path, Experiment, str], RunDir]
+KEYS = {"AWS_ACCESS_KEY": "AKIAEXAMPLE", "AWS_SECRET_KEY": "hush-hush", "AWS_REGION": "us-east-1"}
+STEPS = 12
+
+
+def start(root: Path, run: RunDir, cache: Path, **more: str) -> subprocess.Popen[bytes]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    env |= {**KEYS, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", **more}
+    env |= {"DPO_RUN_ROOT": str(root), "DPO_DATA_ROOT": str(root), "DPO_CACHE_ROOT": str(cache)}
+    argv = [sys.executable, "-m", "trainer.processes.entrypoint", str(run.path)]
+    return subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def losses(run: RunDir) -> list[tuple[int, float]]:
+    events = [json.loads(line) for line in run.steps.read_text().splitlines()]
+    return [(event["step"], event["loss"]) for event in events if event["type"] == "train"]
+
+
+@pytest.fixture
+def proxy(moto: MotoServer) -> Any:
+    moto.emptied("models")
+    with FaultProxy(moto.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def experiment(make_experiment: Make, proxy: FaultProxy) -> Experiment:
+    about = {"checkpoint_to": "s3://models/ckpt", "storage_config": {"endpoint_url": proxy.url}}
+    hyper = {"max_steps": STEPS, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
+    return make_experiment(experiment=about, **hyper)
+
+
+def test_a_run_killed_at_a_random_moment_continues_on_a_fresh_disk_to_the_same_bits(
+    tmp_path: Path, experiment: Experiment, new_run: NewRun
+) -> None:
+    import torch
+
+    from trainer.processes.stop import StopRequest
+    from trainer.train import Roots, train
+
+    root = tmp_path / "alone"
+    alone = new_run(root, experiment.model_copy(update={"checkpoint_to": None}), "r")
+    train(
+        alone,
+        experiment.model_copy(update={"checkpoint_to": None}),
+        Roots(root, root, tmp_path / "cache"),
+        StopRequest(),
+        attempt=1,
+    )
+    place = Mirrored.of(experiment, "r", KEYS)
+    assert place is not None
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    killed = new_run(tmp_path / "disk-1", experiment, "r")
+    entry = start(tmp_path / "disk-1", killed, tmp_path / "cache", **threads)
+    while not place.steps() and entry.poll() is None:
+        time.sleep(0.05)
+    time.sleep(random.random() * 0.5)
+    for pid in members(str(killed.path), entry.pid):
+        os.kill(pid, signal.SIGKILL)
+    entry.wait(60)
+    shutil.rmtree(tmp_path / "disk-1")
+    run = new_run(tmp_path / "disk-2", experiment, "r")
+    assert start(tmp_path / "disk-2", run, tmp_path / "cache", **threads).wait(240) == 0, run.rank_log(0).read_text()
+    log = run.rank_log(0).read_text()
+    assert f"from {place.uri}, with metrics and record\n" in log
+    assert f"checkpoint-{STEPS} is in {place.uri} (" in log
+    assert losses(run) == losses(alone)
+    assert len(losses(run)) == STEPS
+    name = "adapter/adapter_model.safetensors"
+    assert (run.path / name).read_bytes() == (alone.path / name).read_bytes()
+    assert place.steps()[-1] == STEPS
+    assert len(place.steps()) <= 2
+    record = run.read_record()
+    assert [one["number"] for one in record["attempts"]] == [1, 2]
+    kept = place.record()
+    assert kept is not None
+    assert kept["outcome"] == record["outcome"]
+    download_folder(f"{place.uri}/adapter", tmp_path / "down", storage=place.storage, env=KEYS)
+    assert (tmp_path / "down" / "adapter_model.safetensors").read_bytes() == (run.path / name).read_bytes()
+
+
+def test_a_run_without_credentials_ends_with_44_and_one_without_a_bucket_with_42_before_torch_is_loaded(
+    tmp_path: Path, experiment: Experiment, new_run: NewRun
+) -> None:
+    nowhere = experiment.model_copy(update={"checkpoint_to": "s3://nowhere/ckpt"})
+    for found, more, code in ((experiment, {"AWS_ACCESS_KEY": "", "AWS_SECRET_KEY": ""}, 44), (nowhere, {}, 42)):
+        run = new_run(tmp_path / str(code), found, "r")
+        more = {**more, "AWS_SHARED_CREDENTIALS_FILE": "/none", "AWS_EC2_METADATA_DISABLED": "true"}
+        assert start(tmp_path / str(code), run, tmp_path / "cache", **more).wait(60) == code
+        outcome = run.read_record()["outcome"]
+        assert (outcome["state"], outcome["exit_code"]) == ("failed", code)
+        assert not run.rank_log(0).exists()
+
+
+def test_two_nodes_without_a_shared_folder_mirror_one_checkpoint_and_both_resume_from_it(
+    tmp_path: Path, experiment: Experiment, new_run: NewRun
+) -> None:
+    place = Mirrored.of(experiment, "r", KEYS)
+    assert place is not None
+    hyper = experiment.hyperparameters.model_copy(update={"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2})
+    ends = {}
+    for steps in (2, 4):
+        found = experiment.model_copy(update={"hyperparameters": hyper.model_copy(update={"max_steps": steps})})
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        entries = []
+        for node in ("0", "1"):
+            root = tmp_path / f"{steps}-{node}"
+            run = new_run(root, found, "r")
+            if node == "1":
+                RunDir(run.path, 1).update_record(run="r")
+            nodes = {"DPO_NNODES": "2", "NODE_RANK": node, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "DPO_OWN_RUNS": "1"}
+            entries.append((run, start(root, run, tmp_path / "cache", **nodes)))
+        for number, (run, entry) in enumerate(entries):
+            assert entry.wait(240) == 0, run.rank_log(number).read_text() + run.entry_log.read_text()
+        ends[steps] = entries
+    first, second = (run for run, _ in ends[4])
+    names = {path.name for path in (first.path / "checkpoint-2").iterdir()}
+    assert {"rng_state_0.pth", "rng_state_1.pth", "optimizer.pt", "trainer_state.json"} <= names
+    assert names == {path.name for path in (second.path / "checkpoint-2").iterdir()}
+    assert "resumes from checkpoint-2" in first.rank_log(0).read_text()
+    assert [step for step, _ in losses(first)] == [1, 2, 3, 4]
+    assert place.steps() == [2, 4]
+    assert first.adapter.is_dir()
+    assert not second.adapter.exists()
