@@ -153,8 +153,10 @@ def labelled(notice: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """A hint that names the known word closest to ``name``, or None when none is close."""
+    """A hint that names the known word closest to ``name``, or None when none is close; case and blanks around it come first."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    words = list(known)
+    alike = [word for word in words if word.strip().casefold() == name.strip().casefold()]
+    close = alike or get_close_matches(name, words, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else None

@@ -70,7 +70,12 @@ def text_mistakes(table: Table, row: Row, column: str, checks: DataChecks) -> Se
 
 def _is_header(row: Row, columns: list[str]) -> bool:
     """Whether the mapped cells are their own columns' names: the file was appended to another one."""
-    return len(columns) > 1 and all(visible(row.cells[column]).strip() == column for column in columns)
+    return len(columns) > 1 and all(_named(row.cells[column]) == _named(column) for column in columns)
+
+
+def _named(cell: str) -> str:
+    """A name of a column, whatever its case and the blanks around it."""
+    return visible(cell).strip().casefold()
 
 
 def _compare(table: Table, row: Row, chosen: str, rejected: str, findings: Findings) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ..errors import Mistake
-from .layout import Record, laid_out, separator, title_mistake
+from .layout import Record, laid_out, lines_above, separator, title_mistake
 from .table import Row, Table
 
 _END = re.compile(r"\r\n|\r|\n")
@@ -19,8 +19,6 @@ _MAGIC = {
     b"\xd0\xcf\x11\xe0": ("an old Excel workbook (.xls)", "save the sheet as 'CSV UTF-8'"),
     b"PAR1": ("a Parquet file", "write it with DataFrame.to_csv(…, index=False)"),
     b"\x1f\x8b": ("a gzip archive", "unpack it first"),
-    b"\xff\xfe": ("UTF-16 text", "save it as 'CSV UTF-8'"),
-    b"\xfe\xff": ("UTF-16 text", "save it as 'CSV UTF-8'"),
 }
 
 
@@ -49,9 +47,15 @@ def decoded(name: str, data: bytes) -> str | Mistake:
     for magic, (found, hint) in _MAGIC.items():
         if data.startswith(magic):
             return Mistake(name, "not a CSV file", expected="CSV text in UTF-8", found=found, hint=hint)
+    is_wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # Excel's "Unicode text"
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError as error:
+        if is_wide:
+            hint = "the file is damaged; save it as CSV UTF-8"
+            return Mistake(
+                name, "the file is not UTF-16, as it begins", "UTF-8 or UTF-16", f"{error.reason} at offset {error.start}", hint
+            )
         start = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
         line = len(re.findall(rb"\r\n|\r|\n", data[:start])) + 1
         return Mistake(
@@ -79,10 +83,9 @@ def _parse(name: str, text: str, sha256: str) -> tuple[Table | None, list[Mistak
     line, columns = records[0] if records else (0, [])
     if not columns:
         return None, mistakes or [Mistake(name, "the file is empty", expected="a header line and rows below it")]
-    if len(records) > 1:
-        title = title_mistake(f"{name}:{line}", columns, records[1][1], f"line {records[1][0]}")
-        if title is not None:
-            return None, [title]
+    above = lines_above(records)
+    if above:
+        return None, [title_mistake(f"{name}:{line}", records, above, f"line {records[above][0]}")]
     layout = laid_out(name, columns, records[1:])
     wrong_header = list(_header_mistakes(name, text, delimiter, line, columns, layout.kept))
     rows = []

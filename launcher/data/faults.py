@@ -21,18 +21,32 @@ _SHOWN: Final = """
     #ССЫЛКА! #ЗНАЧ! #ИМЯ? #ЧИСЛО! #ПУСТО! #Н/Д #ДЕЛ/0!
 """
 FORMULA_ERRORS: Final = frozenset(_SHOWN.split())
-_MISSING: Final = frozenset(("nan", "none", "null", "<na>", "n/a", "na", "nat", "undefined", "nil", "-nan", "#n/a n/a"))
+_NOTHING: Final = "nan none null <na> n/a na nat undefined nil -nan n.a. k.a. (null) [null] \\n pd.na np.nan [] {} - -- tbd"
+_MISSING: Final = frozenset((*_NOTHING.split(), "#n/a n/a"))
 _LONGEST_WORD: Final = max(map(len, FORMULA_ERRORS))
-_INVISIBLE: Final = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\u180e\ufeff\u00ad"))
+# Without width, or blank: also marks of direction, variation selectors, and the blanks of Braille and Hangul.
+_INVISIBLE: Final = dict.fromkeys(
+    (*map(ord, "\u180e\ufeff\u00ad\u034f\u061c\u115f\u1160\u2800\u3164\uffa0"), *range(0x200B, 0x2010))
+    + (*range(0x202A, 0x202F), *range(0x2060, 0x2070), *range(0xFE00, 0xFE10))
+)
 _ESCAPES: Final = re.compile(r"_x[0-9A-Fa-f]{4}_")
-_ENTITY: Final = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,6}|#x[0-9A-Fa-f]{2,5});")
+_ENTITY: Final = re.compile(r"&(?:#\d{2,6}|#[xX][0-9A-Fa-f]{2,5}|[A-Za-z][A-Za-z0-9]{1,30});")
 _MESSAGE: Final = ({"role", "content"}, {"from", "value"})
 _SPELLING: Final = Spelling()
-_NEWLINE: Final = re.compile(r"\\n(?![a-z])")
-_MARKS: Final = re.compile(
-    r"<\|(?:im_start|im_end|endoftext|begin_of_text|end_of_text|start_header_id|end_header_id|eot_id|eom_id|system|user|assistant|end)\|>"
-    r"|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</s>\s*\Z"
+# Not LaTeX's words that begin so, and not a folder of a Windows path.
+_NEWLINE: Final = re.compile(
+    r"\\n(?!(?:abla|e|eq|eg|earrow|exists|ew(?:command|line|page|environment)?|u|i|ot|otin|oindent|ode|ormalsize|onumber|leq|geq|mid"
+    r"|sim|atural|um|parallel|subseteq|supseteq|prec|succ)\b)"
 )
+_PATH: Final = re.compile(r"(?:\b[A-Za-z]:|\\\\[\w.$-]+)\\[^\s\"'<>|]*")
+# Of ChatML, Llama, Gemma, Phi, Command, DeepSeek (which writes other bars and blanks) and gpt-oss; then Alpaca's, and turns of
+# Anthropic's hh-rlhf.
+_MARKS: Final = re.compile(
+    r"<[|｜][A-Za-z][A-Za-z0-9_▁]{1,40}[|｜]>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<(?:bos|eos)>|</s>\s*\Z"
+)
+_STRUCK: Final = re.compile(r"\s*<s>(?!.*</s>\s*\S)", re.DOTALL)  # Llama's first token, and no text that is struck out
+_ALPACA: Final = ("### Instruction:", "### Response:", "### Human:", "### Assistant:")
+_TURNS: Final = ("\n\nHuman: ", "\n\nAssistant: ")
 # The first byte of a UTF-8 sequence and one that follows it, both read as Windows-1252: only such text is worth a closer look.
 _MISREAD: Final = re.compile(
     "[\u00c2-\u00f4][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013\u2014\u2018-\u201e"
@@ -44,7 +58,7 @@ def faults(cell: str) -> Iterator[tuple[str, str | None]]:
     """(name of the rule, what was found) of a cell that is not empty; the rules are those of experiment.data_rules."""
     if len(cell) <= _LONGEST_WORD + 2:
         word = cell.strip()
-        if word in FORMULA_ERRORS:
+        if word in FORMULA_ERRORS or (len(word) > 3 and not word.strip("#")):  # ####: the column was too narrow
             yield "formula_error", word
         elif word.lower() in _MISSING:
             yield "missing_word", word
@@ -58,7 +72,10 @@ def faults(cell: str) -> Iterator[tuple[str, str | None]]:
 
 def is_blank(cell: str) -> bool:
     """Whether ``cell`` has no visible character."""
-    return not cell.strip() or (not cell.isascii() and not visible(cell).strip())
+    seen = cell.strip()
+    if not seen or seen.isascii() or (seen[0].isalnum() and ord(seen[0]) not in _INVISIBLE):
+        return not seen
+    return not visible(seen).strip()
 
 
 def visible(cell: str) -> str:
@@ -86,12 +103,26 @@ def _first(pattern: re.Pattern[str], within: str) -> Callable[[str], str | None]
 
 
 def _marks(cell: str) -> str | None:
-    found = _MARKS.search(cell) if "<" in cell or "INST]" in cell else None
-    return None if found is None else found[0].strip()
+    if "<" in cell or "INST]" in cell:
+        found = _MARKS.search(cell) or _STRUCK.match(cell)
+        if found is not None:
+            return found[0].strip()
+    lines = (*(_ALPACA if "### " in cell else ()), *(_TURNS if "\n\n" in cell else ()))
+    return next((line.strip() for line in lines if line in cell), None)
+
+
+def _entity(cell: str) -> str | None:
+    """The first entity that HTML knows: ``&copy;``, and not the ``&T;`` of ``AT&T;``."""
+    if "&" not in cell:
+        return None
+    from html.entities import html5
+
+    found = (one[0] for one in _ENTITY.finditer(cell) if one[0][1] == "#" or one[0][1:] in html5)
+    return next(found, None)
 
 
 def _newline(cell: str) -> str | None:
-    return "\\n" if "\\n" in cell and "\n" not in cell and _NEWLINE.search(cell) else None
+    return "\\n" if "\\n" in cell and "\n" not in cell and _NEWLINE.search(_PATH.sub("", cell)) else None
 
 
 def _messages(cell: str) -> str | None:
@@ -135,7 +166,7 @@ _ANYWHERE: Final = (
     ("messages_as_text", _messages),
     ("template_marks", _marks),
     ("excel_escapes", _first(_ESCAPES, "_x")),
-    ("html_entities", _first(_ENTITY, "&")),
+    ("html_entities", _entity),
     ("literal_newline", _newline),
 )
 _OF_UNICODE: Final = (

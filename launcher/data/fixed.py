@@ -21,7 +21,7 @@ from ..experiment.schema import Experiment
 from ..runs.run_dir import expanded, write_whole
 from .csv_table import decoded, records_of
 from .faults import visible
-from .layout import laid_out, title_mistake
+from .layout import laid_out, lines_above
 from .mapping import ANSWER, columns_from
 
 _ESCAPE: Final = re.compile(r"_x([0-9A-Fa-f]{4})_")
@@ -126,10 +126,10 @@ def _mended(
         raise DataError(mistakes)
     if not records:
         raise DataError(Mistake(source, "the file is empty", expected="a header line and rows below it"))
-    first, second = records[0], records[1] if len(records) > 1 else (0, [])
-    if title_mistake(source, first[1], second[1], "") is not None:
-        changes.append({"line": first[0], "rule": "title_above_header", "before": delimiter.join(first[1]).rstrip(delimiter)})
-        records = records[1:]
+    above = lines_above(records)
+    for line, cells in records[:above]:
+        changes.append({"line": line, "rule": "title_above_header", "before": delimiter.join(cells).rstrip(delimiter)})
+    records = records[above:]
     header = [visible(name) for name in records[0][1]]
     layout = laid_out(source, header, records[1:])
     changes += [{"line": records[0][0], "rule": "ignored", "before": said.removeprefix(f"{source}: ")} for said in layout.ignored]
@@ -154,7 +154,7 @@ def _superfluous(row: tuple[str, ...], names: Sequence[str], seen: set[tuple[str
     """The rule by which a whole row is left out."""
     if not any(cell.strip() for cell in row):
         return "empty_row"
-    if len(names) > 1 and [cell.strip() for cell in row] == [name.strip() for name in names]:
+    if len(names) > 1 and [cell.strip().casefold() for cell in row] == [name.strip().casefold() for name in names]:
         return "repeated_header"
     return "repeated_pair" if row in seen else None
 

@@ -13,6 +13,7 @@ Record = tuple[int, list[str]]  # the line where it begins, and its cells
 
 _SEPARATOR: Final = re.compile(r"sep=(.)\r?(?:\n|\Z)", re.IGNORECASE)
 
+_TITLES: Final = 5  # lines of a title at most
 _COLUMNS: Final = frozenset(("prompt", "question", "query", "instruction", "input", "text", "chosen", "rejected", "answer"))
 
 
@@ -75,18 +76,29 @@ def _without(cells: list[str], width: int, empty: set[int]) -> list[str]:
     return cells[:width] if empty.issuperset(range(width, len(cells))) else cells
 
 
-def title_mistake(where: str, first: Sequence[str], second: Sequence[str], header: str) -> Mistake | None:
-    """The mistake of a title above the header; ``where`` is the place of ``first``, ``header`` that of the row below it."""
-    title = [cell.strip() for cell in first if cell.strip()]
-    names = [cell.strip() for cell in second]
-    if (
-        len(title) != 1
-        or title[0].lower() in _COLUMNS
-        or len(names) < 2
-        or not all(names)
-        or len(set(names)) < len(names)
-        or any("\n" in one for one in names)
-    ):
-        return None
+def lines_above(records: Sequence[tuple[int, Sequence[str]]]) -> int:
+    """How many of the first records are a title above the header."""
+    for number in range(1, min(_TITLES, len(records) - 1) + 1):
+        if _is_header([cells for _, cells in records[:number]], records[number][1]):
+            return number
+    return 0
+
+
+def title_mistake(where: str, records: Sequence[tuple[int, Sequence[str]]], above: int, header: str) -> Mistake:
+    """The mistake of a title of ``above`` records; ``where`` is the place of the first, ``header`` that of the row below them."""
+    title = ", ".join(cell.strip() for cell in records[0][1] if cell.strip())
     hint = f"delete the lines above {header}, which has the names of the columns"
-    return Mistake(where, "a title above the header", "a header", title[0][:60], hint)
+    return Mistake(where, "a title above the header", "a header", title[:60], hint)
+
+
+def _is_header(above: Sequence[Sequence[str]], cells: Sequence[str]) -> bool:
+    """Whether ``cells`` are the names of columns below a title: one cell, or lines without a name that tables of pairs have."""
+    names = [cell.strip() for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    if len(names) < 2 or not all(names) or len(set(names)) < len(names) or any("\n" in one for one in names):
+        return False
+    titles = [cell.strip().lower() for line in above for cell in line if cell.strip()]
+    if _COLUMNS.intersection(titles):
+        return False
+    return (len(above) == 1 and len(titles) == 1) or sum(name.lower() in _COLUMNS for name in names) > 1

@@ -16,6 +16,7 @@ from .progress import watched
 from .table import Table
 
 _PROMPT: Final = 12  # characters: an answer may well begin with "Hi" or "Yes"
+_SENTENCE, _LONG = 16, 40  # characters from which on a sentence, or any prompt, stands in no answer by chance
 
 
 def check_pairs(tables: Sequence[Table], parts: Sequence[Sequence[Pair]], findings: Findings) -> None:
@@ -52,7 +53,12 @@ def _check(role: str, table: Table, part: Sequence[Pair], trained: set[int], fin
 
 
 def _repeats_its_prompt(pair: Pair) -> bool:
+    """Whether both answers begin with the prompt, or one has all of a longer one inside."""
     prompt = pair.user.strip()
-    if len(prompt) < _PROMPT or not pair.chosen.lstrip().startswith(prompt):
+    if len(prompt) < _PROMPT:
         return False
-    return pair.rejected is None or pair.rejected.lstrip().startswith(prompt)
+    answers = [answer for answer in (pair.chosen, pair.rejected) if answer is not None]
+    if all(answer.lstrip().startswith(prompt) for answer in answers):
+        return True
+    is_telling = len(prompt) >= _LONG or (len(prompt) >= _SENTENCE and prompt[-1] in "?.!:;")
+    return is_telling and any(prompt in answer for answer in answers)

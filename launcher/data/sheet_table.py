@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..errors import Mistake
-from .layout import title_mistake
+from .layout import lines_above, title_mistake
 from .sheets.spreadsheet import Worksheet
 from .table import Row, Table, place_of, worksheet_name
 
@@ -22,8 +22,9 @@ def sheet_table(sheet: Worksheet, mistakes: list[Mistake], name: str | None = No
         mistakes.append(Mistake(name, "the worksheet is empty", expected="a header row and rows below it"))
         return None
     (line, header), below = rows[0], rows[1:]
-    if below and (title := _title(name, rows)) is not None:
-        mistakes.append(title)
+    above = lines_above(rows)
+    if above:
+        mistakes.append(title_mistake(place_of(name, line), rows, above, f"row {rows[above][0]}"))
         return None
     named = {column: number for number, column in enumerate(header) if column.strip()}
     letters = {column: letter(number) for column, number in named.items()}
@@ -36,12 +37,6 @@ def sheet_table(sheet: Worksheet, mistakes: list[Mistake], name: str | None = No
         return None
     found = tuple(Row(at, {c: cells[n] if n < len(cells) else "" for c, n in named.items()}) for at, cells in below)
     return Table(name, table.columns, found, sheet.sha256, line, letters)
-
-
-def _title(name: str, rows: Sequence[tuple[int, Sequence[str]]]) -> Mistake | None:
-    (line, first), (below, second) = rows[:2]
-    where = place_of(name, line)
-    return title_mistake(where, first, [cell for cell in second if cell.strip()], f"row {below}")
 
 
 def letter(number: int) -> str:

@@ -102,9 +102,9 @@ _ALL: Final = (
     ),
     DataRule(
         "prompt_in_answer",
-        "both answers begin with the prompt: the model would learn to repeat it",
-        "both answers begin with the prompt",
-        "have answers that both begin with the prompt",
+        "answers that repeat the prompt, at their beginning or inside: the model would learn to repeat it",
+        "an answer repeats the prompt",
+        "have an answer that repeats the prompt",
         "remove the prompt from the answers",
     ),
     _holds(

@@ -105,9 +105,7 @@ def test_a_header_in_the_middle_is_named_though_a_byte_order_mark_stands_before_
 def test_answers_that_begin_with_the_prompt_are_warned_of_and_short_prompts_are_not(tmp_path: Path) -> None:
     rows = "Human: Where? AI:,Human: Where? AI: here,Human: Where? AI: there\nHi,Hi Ann,Hi you\n"
     (sentence,) = read(tmp_path, HEADER + rows).notices
-    assert sentence.startswith(
-        "data/training_data.csv: 1 of 2 training pairs have answers that both begin with the prompt (line 2)"
-    )
+    assert sentence.startswith("data/training_data.csv: 1 of 2 training pairs have an answer that repeats the prompt (line 2)")
 
 
 def test_a_cell_of_excel_s_length_was_cut_and_a_larger_one_than_the_threshold_is_refused(tmp_path: Path) -> None:
@@ -144,11 +142,51 @@ def test_a_title_above_the_header_is_named(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("title", "line"),
+    [
+        ("Preferences, collected in May, by Ann\n", 2),
+        ('"Preferences, collected in May",,\n,,\n', 3),
+        ("Preferences,,\nVersion 2,,\nby Ann,,\n", 4),
+    ],
+)
+def test_a_title_of_several_cells_or_lines_is_named_with_the_line_of_the_header(tmp_path: Path, title: str, line: int) -> None:
+    text = mistakes(tmp_path, f"{title}{HEADER}Where?,a,b\n")
+    assert text.startswith(
+        "data/training_data.csv:1: a title above the header\n    expected: a header\n    found:    Preferences"
+    )
+    assert text.endswith(f"hint:     delete the lines above line {line}, which has the names of the columns")
+
+
+def test_a_header_of_other_names_is_no_title_of_the_row_below_it(tmp_path: Path) -> None:
+    mapping = {"input_columns": {"prompt": "prompt"}, "chosen": "good", "rejected": "bad"}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "training_data.csv").write_text("prompt,good,bad\nquestion,chosen,rejected\n")
+    settings = {"model_name": "m", "datasets_path": "data", "dpo_column_mapping_config": mapping}
+    assert [pair.chosen for pair in read_pairs(Experiment.parse(settings), Reading(tmp_path)).train] == ["chosen"]
+
+
+def test_a_header_in_the_middle_is_named_in_any_case_and_with_blanks(tmp_path: Path) -> None:
+    text = mistakes(tmp_path, f"{HEADER}Where?,a,b\nPROMPT,Chosen , rejected\nWho?,c,d\n")
+    assert text.startswith("data/training_data.csv:3: the header again")
+
+
+def test_an_answer_with_the_prompt_inside_is_warned_of_and_a_topic_in_it_is_not(tmp_path: Path) -> None:
+    rows = "Where is the bakery?,Q: Where is the bakery? A: here,there\nRye bread and rolls,I like Rye bread and rolls,No.\n"
+    (sentence,) = read(tmp_path, HEADER + rows).notices
+    assert sentence.startswith("data/training_data.csv: 1 of 2 training pairs have an answer that repeats the prompt (line 2)")
+
+
+@pytest.mark.parametrize("cell", ["\u2800", "\u3164", "\u200e", "\u2063", "\u3000\u00a0", "\ufe0f"])
+def test_a_cell_of_characters_that_nobody_sees_is_empty(tmp_path: Path, cell: str) -> None:
+    assert mistakes(tmp_path, f"{HEADER}Where?,{cell},b\n") == "data/training_data.csv:2: empty cell in column 'chosen'"
+
+
 def test_a_header_of_one_column_is_no_title_where_a_cell_lacks_its_quotes(tmp_path: Path) -> None:
     assert mistakes(tmp_path, "prompt\nHello, world\n").startswith("data/training_data.csv:2: wrong number of cells")
 
 
-@pytest.mark.parametrize("header", ["Prompt,Chosen,Rejected", " prompt , chosen , rejected "])
+@pytest.mark.parametrize("header", ["Prompt,Chosen,Rejected", " prompt , chosen , rejected ", "PROMPT,Chosen ,REJECTED"])
 def test_a_header_in_another_case_or_with_blanks_is_suggested(tmp_path: Path, header: str) -> None:
     text = mistakes(tmp_path, f"{header}\nWhere?,a,b\n")
     assert text.count("hint:     did you mean ") == 3

@@ -128,3 +128,16 @@ def test_the_command_names_the_copy_and_the_next_command(
     assert not ended.value.code
     assert "data/training_data.fixed.csv: 10 changes (2 ignored, 1 excel_escapes" in shown
     assert shown.endswith("Check the copies with: launcher check exp_1 --set train_filename=training_data.fixed.csv\n")
+
+
+def test_a_title_of_several_lines_and_utf_16_leave_a_copy_that_is_clean(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    table = 'Pairs, of May, by Ann\n,,\nprompt,chosen,rejected\nWho?,"Zoe\u200b\r\nor Ann",Bob\nPrompt,CHOSEN,rejected \n'
+    (tmp_path / "data" / "training_data.csv").write_bytes(table.encode("utf-16"))
+    (fixed,) = fix(experiment(tmp_path))
+    assert dict(fixed.counts) == {"title_above_header": 2, "carriage_return": 1, "zero_width": 1, "repeated_header": 1}
+    assert (tmp_path / "data" / "training_data.csv").read_bytes() == table.encode("utf-16")
+    pairs = read_pairs(experiment(tmp_path, fixed.copy.name), Reading())
+    assert [(pair.user, pair.chosen, pair.rejected) for pair in pairs.train] == [("Who?", "Zoe\nor Ann", "Bob")]
+    assert pairs.notices == ()
+    assert fix(experiment(tmp_path, fixed.copy.name))[0].copy is None

@@ -1,3 +1,4 @@
+import codecs
 import csv
 import gzip
 import hashlib
@@ -203,11 +204,17 @@ def zipped() -> bytes:
         (zipped(), "an Excel workbook or a zip archive"),
         (b"PAR1\x15\x04", "a Parquet file"),
         (gzip.compress(b"a,b", mtime=0), "a gzip archive"),
-        ("a,b\n1,2\n".encode("utf-16"), "UTF-16 text"),
     ],
 )
 def test_a_file_of_another_kind_is_named(tmp_path, content, found):
     assert f"not a CSV file\n    expected: CSV text in UTF-8\n    found:    {found}" in mistakes(tmp_path, content)
+
+
+@pytest.mark.parametrize("mark", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
+def test_utf_16_that_says_so_is_read_and_damaged_utf_16_is_a_mistake(tmp_path, mark):
+    content = mark + "prompt\tchosen\tä\n1\t2\t🙂\n".encode("utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-16-be")
+    assert read(tmp_path, content).train.rows[0].cells == {"prompt": "1", "chosen": "2", "ä": "🙂"}
+    assert mistakes(tmp_path, content[:-1]).startswith("data/training_data.csv: the file is not UTF-16, as it begins\n")
 
 
 @pytest.mark.parametrize("content", ["", "\ufeff", "\n\n", "  \n"])
