@@ -330,6 +330,43 @@ def test_a_quota_for_other_pods_does_not_count(api: ClusterApi) -> None:
     assert finding(api).startswith("quota ours: pods: 1 needed, 0 of 0 available")
 
 
+@pytest.mark.parametrize(
+    ("operator", "values", "priority", "counts"),
+    [
+        ("In", ["batch"], "batch", True),
+        ("In", ["other"], "batch", False),
+        ("In", ["batch"], None, False),
+        ("NotIn", ["batch"], "batch", False),
+        ("NotIn", ["batch"], "urgent", True),
+        ("Exists", [], "batch", True),
+        ("Exists", [], None, False),
+        ("DoesNotExist", [], None, True),
+        ("DoesNotExist", [], "batch", False),
+    ],
+)
+def test_a_quota_for_a_priority_class_counts_pods_of_that_class(
+    api: ClusterApi, operator: str, values: list[str], priority: str | None, counts: bool
+) -> None:
+    for name in ("batch", "urgent"):
+        api.objects.put({"kind": "PriorityClass", "metadata": {"name": name}, "value": 1})
+    expression = {"scopeName": "PriorityClass", "operator": operator, **({"values": values} if values else {})}
+    spec = {"hard": {"pods": "0"}, "scopeSelector": {"matchExpressions": [expression]}}
+    api.objects.put({"kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": spec, "status": {"hard": {"pods": "0"}}})
+    found = findings(api, {"kubernetes": {"priority_class": priority}})
+    assert [one.splitlines()[0] for one in found] == (["quota q: pods: 1 needed, 0 of 0 available"] if counts else [])
+
+
+def test_a_claim_of_a_volume_of_one_s_own_must_be_there_too(api: ClusterApi) -> None:
+    launch = {"kubernetes": {"volumes": {"corpus": "team-corpus"}}}
+    assert finding(api, launch).startswith("claim team-corpus: not found in namespace default; it holds the volume corpus")
+
+
+def test_a_slice_of_a_gpu_is_looked_for_on_the_nodes(api: ClusterApi) -> None:
+    controllers.node(api, "whole", gpus=8)
+    said = finding(api, {"gpus": 1, "kubernetes": {"gpu_resource": "nvidia.com/mig-3g.40gb"}})
+    assert "2 have no nvidia.com/mig-3g.40gb (1 requested)" in said
+
+
 def test_no_node_could_ever_hold_a_pod(api: ClusterApi) -> None:
     taint = {"key": "team", "value": "other", "effect": "NoSchedule"}
     controllers.node(api, "small", cpu="4", memory="16Gi", gpus=2)

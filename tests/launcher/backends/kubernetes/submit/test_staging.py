@@ -368,6 +368,26 @@ def test_the_job_is_one_that_clusters_take(version: str, model: Path) -> None:
     assert job["metadata"]["labels"]["app.kubernetes.io/component"] == "staging"
 
 
+def test_the_job_has_what_policies_and_the_scheduler_want_of_the_runs_and_not_its_queue(model: Path) -> None:
+    affinity = {"podAntiAffinity": {}}
+    kubernetes = {
+        "queue": "q", "labels": {"cost-center": "ml", "kueue.x-k8s.io/priority-class": "low"}, "annotations": {"a": "b"},
+        "priority_class": "batch", "volumes": {"cache": {"nfs": {"server": "nas", "path": "/c"}, "sub_path": "team"}},
+        "pod": {"spec": {"affinity": affinity, "hostNetwork": True}},
+    }  # fmt: skip
+    spec = spec_of(model, launch={"gpus": 0, "kubernetes": kubernetes})
+    job = staging.staging_job(spec, spec.staged[0], "default", "0123abcd")
+    template = job["spec"]["template"]
+    pod = template["spec"]
+    assert (pod["affinity"], pod["priorityClassName"], pod.get("hostNetwork")) == (affinity, "batch", None)
+    assert pod["containers"][0]["volumeMounts"][0] == {"name": "cache", "mountPath": "/dpo/cache", "subPath": "team"}
+    assert pod["volumes"][0] == {"name": "cache", "nfs": {"server": "nas", "path": "/c"}}
+    for metadata in (job["metadata"], template["metadata"]):
+        assert metadata["labels"]["cost-center"] == "ml"
+        assert not [name for name in metadata["labels"] if name.startswith("kueue.x-k8s.io/")]
+    assert template["metadata"]["annotations"]["a"] == "b"
+
+
 def test_a_bucket_gets_the_files_that_are_read_and_a_manifest_once(cluster: Cluster, model: Path, moto: MotoServer) -> None:
     client = moto.emptied("models")
     storage = {"bucket_name": "models", "object_prefix": "dpo/", "endpoint_url": moto.url, "region": "us-east-1"}
