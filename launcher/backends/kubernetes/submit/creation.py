@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from ....errors import Aborted, LauncherError, Mistake, UnreachableError
+from ....why import Evidence, refusal
 from ..api.cluster import Cluster
 from ..api.errors import ApiError, ClusterError
 from ..follow.run import ClusterRun
 from ..render.spec import KubernetesSpec
 from .preflight import NotReady
+from .probes import is_webhook_silent
 
 Obj = Mapping[str, Any]
 _AT_ONCE: Final = 8
@@ -138,6 +140,10 @@ def _refusal(obj: Obj, error: ApiError) -> Mistake:
         return Mistake(
             where, words[words.index("exceeded quota: ") :], hint="launcher ps --cluster lists your runs; remove old ones"
         )
+    if is_webhook_silent(error):
+        silent = refusal(Evidence(run=where, backend="kubernetes", state="starting"), words)
+        hint = "use --kind job, which needs no add-on" if obj["kind"] == "JobSet" else silent.suggestion
+        return Mistake(where, silent.sentence.replace("create pods", "create it"), hint=hint)
     if error.status == 409:
         return Mistake(where, "an object with this name already exists", hint="choose another --name")
     if error.status == 404:

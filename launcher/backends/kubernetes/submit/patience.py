@@ -39,7 +39,7 @@ def running_pod(cluster: Cluster, job: Mapping[str, Any], say: Say, *, is_patien
     with the explanation if the pod does not start.
     """
     run = replace(ClusterRun.of(job), name=_CALLED)
-    waiting, asked = _Waiting(say, is_patient), 0.0
+    waiting, asked = _Waiting(say, is_patient), time.monotonic()  # most pods run before anything need be said
     while True:
         try:
             for pod in map(pod_of, cluster.list(f"/api/v1/namespaces/{run.namespace}/pods", run.selector)):

@@ -60,7 +60,7 @@ def try_pod(cluster: Cluster, namespace: str, template: Obj) -> Tried:
     except ApiError as error:
         if error.status == 403 and not _RIGHTS.search(error.message):
             return Tried(refused=error.message)
-        if "denied the request" in error.message:  # a webhook may choose another status
+        if "denied the request" in error.message or is_webhook_silent(error):  # a webhook may choose another status
             return Tried(refused=error.message)
         return Tried(unseen="permission denied" if error.status == 403 else error.message)
     except LauncherError as error:

@@ -71,7 +71,8 @@ def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: St
     There is no such pod where another one shows that the folder is there.
     """
     folder, jobs, claim = staged.folder, f"/apis/batch/v1/namespaces/{namespace}/jobs", spec.claims.get("cache")
-    if claim is not None and stands(cluster, namespace, claim, staged.target):
+    mount = next(one for one in spec.container["volumeMounts"] if one["name"] == "cache")
+    if claim is not None and stands(cluster, namespace, claim, staged.target, str(mount.get("subPath") or "")):
         say(f"staged   {staged.target} (already there)")
         return
     say(f"staging  {folder.path} ({size(folder.size)}) to {staged.target}{'' if claim is None else f' on claim {claim}'}")

@@ -73,6 +73,19 @@ def test_another_namespace(api: ClusterApi, cluster: Cluster) -> None:
     assert (there(api), sorted(there(api, "team"))) == ({}, ["configmaps", "jobs", "services"])
 
 
+def test_a_webhook_that_nobody_answers_is_named_with_what_works_without_it(api: ClusterApi, cluster: Cluster) -> None:
+    api.silent.add("JobSet")
+    spec = spec_of(nodes=2, kubernetes={"kind": "jobset"})
+    with pytest.raises(NotReady) as caught:
+        try_all(cluster, spec, "default")
+    (only,) = caught.value.findings
+    assert str(only).startswith(
+        f"JobSet {spec.job}: the cluster cannot create it: admission webhook mjobset.kb.io does not answer: "
+    )
+    assert str(only).endswith("hint:     use --kind job, which needs no add-on")
+    assert caught.value.exit_code == 48, "it may pass"
+
+
 def test_a_trial_creates_nothing(api: ClusterApi, cluster: Cluster) -> None:
     try_all(cluster, spec_of(), "default")
     assert (there(api), len(api.asked("POST"))) == ({}, 4)

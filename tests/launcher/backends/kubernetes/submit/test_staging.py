@@ -20,6 +20,7 @@ from launcher.backends.kubernetes.render.placement import Local
 from launcher.backends.kubernetes.render.spec import KubernetesSpec
 from launcher.backends.kubernetes.submit import patience, staging
 from launcher.backends.kubernetes.submit.staging import packed, stage
+from launcher.backends.kubernetes.submit.standing import stands
 from launcher.errors import LauncherError
 from launcher.experiment.schema import Experiment
 from launcher.storage.progress import Meter
@@ -347,6 +348,23 @@ def test_what_a_running_pod_shows_on_the_claim_needs_no_other_pod(api: ClusterAp
     (model / "config.json").write_text("{ }")
     stage(cluster, spec_of(model), "default", None, {}, said.append)
     assert len(api.asked("POST", "/jobs$")) - made == 1, "another content is another folder"
+
+
+def test_a_part_of_the_claim_is_looked_for_where_the_reader_mounts_all_of_it(
+    api: ClusterApi, cluster: Cluster, model: Path
+) -> None:
+    target = "/dpo/cache/staged/0/tiny"
+    (api.folder / "pods" / "all" / "team" / "staged" / "0" / "tiny").mkdir(parents=True)
+    pod = {"metadata": {"name": "reader", "labels": {"app.kubernetes.io/name": "dpo-launcher"}}}
+    container = {"name": "tensorboard", "image": "x:1", "volumeMounts": [{"name": "models", "mountPath": "/dpo/all"}]}
+    volumes = [{"name": "models", "persistentVolumeClaim": {"claimName": "dpo-cache"}}]
+    api.objects.put({"kind": "Pod", **pod, "spec": {"containers": [container], "volumes": volumes}})
+    controllers.running(api, "reader")
+    api.commands["default", "reader"] = api.folder / "pods"
+    (api.folder / "pods" / "dpo").symlink_to(api.folder / "pods")
+    assert stands(cluster, "default", "dpo-cache", target, "team")
+    assert not stands(cluster, "default", "dpo-cache", target)
+    assert not stands(cluster, "default", "other", target, "team")
 
 
 def test_a_job_that_may_not_be_created(api: ClusterApi, cluster: Cluster, model: Path) -> None:
