@@ -23,8 +23,10 @@ from .csv_table import decoded, records_of
 from .faults import visible
 from .layout import laid_out, lines_above
 from .mapping import ANSWER, columns_from
+from .messages import Spelling, Unreadable, loaded
 
 _ESCAPE: Final = re.compile(r"_x([0-9A-Fa-f]{4})_")
+_SPELLING: Final = Spelling()
 _SETTINGS: Final = ("train_filename", "validation_filename")
 
 
@@ -170,11 +172,31 @@ def _cells(
     """The cells of one row, with those of the mapped ``columns`` mended."""
     for name, cell in zip(names, cells, strict=True):
         for rule, mend in _MENDS if name in columns else ():
-            better = mend(cell)
+            better = _within(cell, mend)
             if better != cell and checks.action(rule) != "off":
                 changes.append({"line": line, "column": name, "rule": rule, "before": cell, "after": better})
                 cell = better
         yield cell
+
+
+def _within(cell: str, mend: Callable[[str], str]) -> str:
+    """``cell`` mended; of a list of messages its texts, because a mended list need not be JSON."""
+    if cell.lstrip()[:1] not in ("[", "{") or not _SPELLING.is_messages(cell):
+        return mend(cell)
+    try:
+        found = loaded(cell)
+    except Unreadable:
+        return cell  # no right mend: the next check names the cell
+    better = _of_texts(found, mend)
+    return cell if better == found else json.dumps(better, ensure_ascii=False)
+
+
+def _of_texts(value: Any, mend: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return mend(value)
+    if isinstance(value, dict):
+        return {key: _of_texts(one, mend) for key, one in value.items()}
+    return [_of_texts(one, mend) for one in value] if isinstance(value, list) else value
 
 
 def _decoded(cell: str) -> str:

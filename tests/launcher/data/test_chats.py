@@ -396,3 +396,28 @@ def test_all_rows_of_a_list_on_one_line_keep_their_own_messages(tmp_path: Path) 
     pairs = read(tmp_path, json.dumps(records), "train.json")
     assert [pair.chosen for pair in pairs.train] == ["At nine.", "Ann."]
     assert pairs.train[1] == Pair(None, "Who?", "Ann.", "Some day.", 1)
+
+
+def test_a_fixed_copy_mends_the_texts_of_messages_and_keeps_the_list(tmp_path: Path) -> None:
+    from launcher.data.fixed import fix
+
+    garbled = {**EXPLICIT, "chosen": [assistant("At_x000D_ f\u00c3\u00bcnf \u00fcber zw\u00f6lf.\u200b")]}
+    (tmp_path / "train.csv").write_text(as_csv([garbled], lambda one: json.dumps(one, ensure_ascii=False)), encoding="utf-8")
+    experiment = Experiment.parse({"model_name": "m", "datasets_path": str(tmp_path), "train_filename": "train.csv"})
+    (fixed,) = fix(experiment)
+    assert fixed.copy is not None
+    again = experiment.model_copy(update={"train_filename": fixed.copy.name})
+    (pair,) = read_pairs(again, Reading(tmp_path)).train
+    assert pair.chosen == "At\n f\u00fcnf \u00fcber zw\u00f6lf."
+    assert pair.chat == Chat((SYSTEM, *TURNS), (assistant(pair.chosen),), (BAD,))
+
+
+def test_another_file_is_read_by_what_it_holds(tmp_path: Path) -> None:
+    from launcher.data.pairs import read_other
+    from launcher.data.prompt import Prompt
+
+    pairs = read(tmp_path, [EXPLICIT])
+    (tmp_path / "other.jsonl").write_text(json.dumps({"chosen": [*TURNS, GOOD], "rejected": [*TURNS, BAD]}) + "\n")
+    experiment = Experiment.parse({"model_name": "m", "datasets_path": "data"})
+    (pair,) = read_other(experiment, tmp_path / "other.jsonl", pairs.prompt or Prompt(None, ("", "prompt", ""))).validation
+    assert pair.chat == Chat(tuple(TURNS), (GOOD,), (BAD,))
