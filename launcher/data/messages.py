@@ -29,6 +29,7 @@ _BEGINS: Final = re.compile(r"\s*\[?\s*\{\s*(['\"])(?:role|content|from|value)\1
 _NUMPY: Final = re.compile(r"\}\r?\n\s*\{")  # no text of a Python list has a line break
 _HUMAN: Final = "\n\nHuman:"
 _TURN: Final = re.compile(r"\n\n(Human|Assistant):")
+_JSON: Final = json.JSONDecoder(strict=False)  # a cell may have line breaks inside a text
 _EXCEL: Final = 32_767  # characters of a cell that Excel has cut
 
 
@@ -80,7 +81,7 @@ class Spelling:
         several = found if isinstance(found, list) else [found]
         if not several:
             raise Unreadable("", "an empty list", "at least one message")
-        messages = tuple(self._message(f"[{place}]", one, no_nulls) for place, one in enumerate(several))
+        messages = tuple([self._message(place, one, no_nulls) for place, one in enumerate(several)])
         late = next((place for place, one in enumerate(messages) if place and one["role"] == "system"), None)
         if late is not None:
             raise Unreadable(f"[{late}].role", "a system message that is not the first", "system first")
@@ -110,7 +111,10 @@ class Spelling:
     def _name(self, one: Mapping[str, Any]) -> str:
         return next((str(one[key]).strip().lower() for key in self._role_keys if one.get(key) is not None), "")
 
-    def _message(self, where: str, one: Any, no_nulls: bool) -> Mapping[str, Any]:
+    def _message(self, place: int, one: Any, no_nulls: bool) -> Mapping[str, Any]:
+        if isinstance(one, dict) and self._is_ours(one):
+            return one
+        where = f"[{place}]"
         if not isinstance(one, dict):
             raise Unreadable(where, "not a message", f"an object such as {_EXAMPLE}", shown(one))
         role = self._role_of(where, one)
@@ -129,6 +133,13 @@ class Spelling:
             raise Unreadable(f"{where}.{key}", "an empty message", "text", repr(content))
         return {"role": role, "content": content, **rest, **({"tool_calls": calls} if calls else {})}
 
+    def _is_ours(self, one: Mapping[str, Any]) -> bool:
+        """Whether a message is as it should be, as most are: that is fast to see."""
+        if len(one) != 2 or self.role is not None or self.content is not None:
+            return False
+        role, content = one.get("role"), one.get("content")
+        return role in KNOWN and role not in self.roles and isinstance(content, str) and bool(content) and not content.isspace()
+
     def _role_of(self, where: str, one: Mapping[str, Any]) -> str:
         name = self._name(one)
         if not name:
@@ -145,7 +156,7 @@ class Spelling:
 def loaded(cell: str) -> Any:
     """What ``cell`` writes as JSON, as Python or as numpy does; raises Unreadable."""
     try:
-        return json.loads(cell, strict=False)
+        return _JSON.decode(cell)
     except (ValueError, RecursionError) as error:
         wrong = error
     for text in (cell, _NUMPY.sub("}, {", cell)) if "'" in cell else ():
@@ -224,7 +235,7 @@ def _decoded(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value, strict=False)
+        return _JSON.decode(value)
     except ValueError:
         return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from ..experiment.data_file import ARROW, split_sheet
@@ -64,7 +65,7 @@ class Table:
         letter = (self.letters or {}).get(column or "")
         return place_of(self.name, line) if letter is None else f"{place_of(self.name, line).rpartition('!')[0]}!{letter}{line}"
 
-    @property
+    @cached_property
     def has_types(self) -> bool:
         """Whether it is of Arrow or Parquet: a struct has all keys of its column there, those that it lacks as nulls."""
         names = [part for _, part in self.name.parts] if isinstance(self.name, Joined) else [self.name]
