@@ -55,8 +55,9 @@ class Kubernetes(Section):
     )
     labels: Frozen[Text] = Field(default_factory=nothing, description="labels for the run's objects and pods")
     annotations: Frozen[Text] = Field(default_factory=nothing, description="annotations for the run's Job and pods")
-    run_as: Literal["auto", "image"] | Annotated[Int, Field(ge=1)] = Field(
-        "auto", description="auto: the namespace's uid on OpenShift, else the image's; image; or a uid"
+    run_as: Literal["auto", "image", "namespace"] | Annotated[Int, Field(ge=1)] = Field(
+        "auto",
+        description="auto: the namespace's user on OpenShift, else the image's; or image, namespace (pods name no uid), a uid",
     )
     active_deadline: Literal["auto"] | Annotated[Int, Field(ge=1)] | Duration | None = Field(
         None, description="time after which the run is ended, such as 36h, or seconds; auto: from `launcher plan`; Pending counts"

@@ -141,9 +141,24 @@ def test_submitting_twice_is_two_runs_and_a_name_is_taken_once(home: Path, api: 
 def test_flags_say_what_set_would(home: Path, api: ClusterApi) -> None:
     api.addons |= {"JobSet", "Kueue"}
     controllers.ready(api, "team")
-    controllers.node(api, "gpus", gpus=2)
+    controllers.node(api, "gpus", gpus=2, labels={"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"})
     api.objects.put({"kind": "LocalQueue", "metadata": {"name": "q", "namespace": "team"}, "spec": {"clusterQueue": "all"}})
-    flags = ["--gpus", "2", "--nodes", "2", "--queue", "q", "-n", "team", "--kind", "jobset", "--set", "launch.max_restarts=7"]
+    flags = [
+        "--gpu",
+        "A100",
+        "--gpus",
+        "2",
+        "--nodes",
+        "2",
+        "--queue",
+        "q",
+        "-n",
+        "team",
+        "--kind",
+        "jobset",
+        "--set",
+        "launch.max_restarts=7",
+    ]
     done = launcher(home, api, "submit", "demo", "--name", "wide", *flags)
     assert done.returncode == 0
     assert done.stderr.startswith("notice: network: the 2 nodes exchange gradients over plain TCP")
@@ -151,6 +166,7 @@ def test_flags_say_what_set_would(home: Path, api: ClusterApi) -> None:
     job = found["spec"]["replicatedJobs"][0]["template"]["spec"]
     assert (job["completions"], found["spec"]["failurePolicy"]["maxRestarts"]) == (2, 7)
     assert job["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert job["template"]["spec"]["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}
     assert found["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "q"
 
 

@@ -35,9 +35,9 @@ def pod_security(settings: Kubernetes, annotations: Mapping[str, str] | None) ->
 
 
 def _uid(settings: Kubernetes, annotations: Mapping[str, str] | None) -> int | None:
-    if settings.run_as == "auto":
-        return None if _gives_users(annotations) else USER
-    return USER if settings.run_as == "image" else settings.run_as
+    if settings.run_as == "namespace" or (settings.run_as == "auto" and _gives_users(annotations)):
+        return None
+    return USER if isinstance(settings.run_as, str) else settings.run_as
 
 
 def _gives_users(annotations: Mapping[str, str] | None) -> bool:

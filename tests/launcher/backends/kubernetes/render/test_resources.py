@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from launcher.errors import ExperimentError
 from launcher.experiment.kubernetes import seconds
 from launcher.why.resources import gpus_in, is_gpu
 from tests.rendered import rendered
@@ -26,6 +27,18 @@ def test_a_gpu_is_what_the_cluster_calls_one_and_its_taints_are_tolerated(resour
     assert [one["key"] for one in spec.pod["spec"]["tolerations"]] == tolerated
     assert is_gpu(resource)
     assert gpus_in({**limits, "rdma/hca": "4"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("launch", "said"),
+    [
+        ({"gpus": 2, "kubernetes": {"gpu_resource": "nvidia.com/mig-1g.10gb"}}, "a process sees one slice only"),
+        ({"gpus": 1, "kubernetes": {"gpu_resource": "amd.com/gpu"}}, "the image of this checkout has CUDA"),
+    ],
+)
+def test_gpus_on_which_nothing_would_train_are_refused(launch: dict[str, Any], said: str) -> None:
+    with pytest.raises(ExperimentError, match=f"launch.kubernetes.gpu_resource: .*{said}"):
+        rendered(launch)
 
 
 def test_labels_annotations_and_a_priority_are_on_all_that_they_are_for() -> None:

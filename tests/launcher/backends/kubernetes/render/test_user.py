@@ -29,6 +29,7 @@ def spec(run_as: Any, annotations: dict[str, str] | None) -> KubernetesSpec:
         ("auto", OPENSHIFT, None),
         ("auto", {"openshift.io/sa.scc.supplemental-groups": "1/2"}, None),
         ("image", OPENSHIFT, 10001),
+        ("namespace", None, None),
         (5000, OPENSHIFT, 5000),
         (5000, None, 5000),
     ],
