@@ -208,10 +208,23 @@ def _check_copies(run: RunDir, experiment: Experiment, env: Mapping[str, str]) -
     notices([] if place is None else place.check())
 
 
+def _keep_copies(run: RunDir, ending: Ending) -> None:
+    """Copies the adapter, the record and the logs to ``checkpoint_to``; what fails is a warning, as they are in the folder."""
+    from .processes.bucket import Bucket
+
+    try:
+        bucket = Bucket.of(run, 0, lambda: False)
+        if bucket is not None:
+            bucket.keep(is_done=ending.state == "done", is_brief=ending.state == "aborted")
+    except LauncherError as error:
+        notices([Warned(f"record and adapter are not in checkpoint_to: {error}")])
+
+
 def _write_last(run: RunDir, ending: Ending, env: Mapping[str, str]) -> None:
     write_end(run, ending)
     run.update_record(process=None)  # this process lives on: without it, the record is believed
     write_report(run)
+    _keep_copies(run, ending)
     notify(run, ending, env, patience=HURRY if ending.state == "aborted" else PATIENCE)
 
 

@@ -48,6 +48,7 @@ class Settings(TypedDict, total=False):
     output_processed_dir: str
     hyperparameters: Hyperparameters | Mapping[str, Any]
     storage_config: StorageConfig | Mapping[str, Any]
+    checkpoint_to: str
     launch: Launch | Mapping[str, Any]
     data_checks: DataChecks | Mapping[str, Any]
     health: Health | Mapping[str, Any]

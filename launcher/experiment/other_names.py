@@ -26,6 +26,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "hyperparameters": "training training_args training_arguments training_config trainer_config params hparams "
         "hyper_parameters hyperparams args dpo dpo_config lora lora_config peft_config",
         "storage_config": "storage s3 upload s3_config cloud object_store",
+        "checkpoint_to": "checkpoint_uri remote_checkpoints s3_checkpoints checkpoint_s3_uri remote_checkpoint_dir",
         "launch": "resources compute cluster docker hardware",
         "health": "monitoring alerts",
         "notify": "notification notifications webhook webhook_url slack slack_webhook slack_webhook_url slack_url alert_url",

@@ -43,6 +43,7 @@ def short_version(experiment: Experiment, steps: int, *, full_determinism: bool)
         "hyperparameters": h.model_copy(update=short),
         "validation_filename": None,
         "validation_sheet": None,
+        "checkpoint_to": None,
     }
     if storage is not None:
         changes["storage_config"] = storage.model_copy(update={"upload_to_cloud": False})

@@ -39,6 +39,9 @@ def bring(run: RunDir, mirrored: Mirrored, say: Callable[[str], None], listener:
             say(Warned(f"checkpoint-{step} in {mirrored.uri} cannot be used: {error}"))
             continue
         restored = _take(run, folder, step)
+        first = RunDir(run.path)
+        if mirror := first.read_record().get("mirror"):
+            first.update_record(mirror={**mirror, "step": step, "failed": None})
         _bring_best(run, mirrored, step, found, say)
         shutil.rmtree(run.path / ARRIVING, ignore_errors=True)
         say(f"downloaded checkpoint-{step} from {mirrored.uri}" + (", with metrics and record" if restored else ""))

@@ -95,6 +95,7 @@ def test_the_newest_complete_checkpoint_comes_to_a_fresh_folder_with_metrics_and
     assert steps_of(fresh) == [5, 10]
     record = fresh.read_record()
     assert (record["created"], record["attempts"], record["model"]) == ("2026-01-01", [{"number": 1}], {"revision": "c0ffee"})
+    assert record["mirror"] == {"id": "a", "step": 10, "failed": None}
     assert (record["process"], record["outcome"]) == ({"pid": 7}, {"state": "starting"})
     assert (fresh.attempt(1) / "node-0").exists()
     assert not (fresh.path / ARRIVING).exists()
