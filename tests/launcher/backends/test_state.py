@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from launcher.backends.host import Host
+from launcher.backends.record import started
 from launcher.backends.state import ended, explained, known, run_status
+from launcher.backends.usage import local_usage
 from launcher.runs.run_dir import RunDir
 
 STEP = json.dumps({"type": "train", "step": 6, "total_steps": 40, "loss": 0.5})
@@ -88,3 +90,22 @@ def test_a_run_took_the_time_that_its_attempts_trained(host, tmp_path):
         tmp_path, outcome("done", 0, "done"), steps=True, checkpoint=True, attempts=attempts, created=f"{day}10:00:00+00:00"
     )
     assert known(run).took == "3 min 10 s, paused 1 h 56 min"
+
+
+def test_runs_of_this_machine_are_summed_with_the_gpus_and_attempts_of_their_records(host: Host, tmp_path: Path) -> None:
+    spans = (("08:00:00", "09:30:00"), ("10:00:00", "10:30:00"))
+    attempts = [{"started": f"2026-11-24T{a}+00:00", "ended": f"2026-11-24T{b}+00:00"} for a, b in spans]
+    last = outcome("done", 0, "done")
+    run = over(tmp_path, last, steps=True, checkpoint=False, attempts=attempts, gpus=4, user="dana")
+    assert (known(run).gpu_hours, known(run).user) == (8.0, "dana")
+    (row,) = local_usage("user").rows
+    assert (row.name, row.runs, row.active, row.gpu_hours, row.seconds) == ("dana", 1, 0, 8.0, 7200.0)
+    assert local_usage("experiment").rows[0].name == "demo"
+
+
+def test_who_starts_a_run_is_in_its_record_and_stays_there_when_another_one_resumes_it(host: Host, tmp_path: Path) -> None:
+    assert started({"DPO_USER": "dana@example.com", "USER": "root"})["user"] == "dana@example.com"
+    assert started({"USER": "eve"})["user"] == "eve"
+    run = over(tmp_path, outcome("stopped", 143, "stopped"), steps=True, checkpoint=True, user="dana")
+    run.reopen({"run": "x", "user": "eve", "outcome": {"state": "starting"}})
+    assert run.read_record()["user"] == "dana"
