@@ -74,7 +74,7 @@ _READ: Final = ("get", "list", "watch")
 VIEW: Final = tuple(
     replace(one, verbs=tuple(verb for verb in one.verbs if verb in _READ))
     for one in PERMISSIONS
-    if f"{one.group}/{one.resource}" in (*_VIEWED, *_VIEWED_OF_KUEUE)
+    if f"{one.group}/{one.resource}" in (*_VIEWED, *_VIEWED_OF_KUEUE) and set(one.verbs) & set(_READ)
 )
 
 
