@@ -161,6 +161,12 @@ def test_a_missing_folder_is_reported_with_the_nearest_one(tmp_path):
     )
 
 
+def test_a_name_of_the_hub_without_its_scheme_is_told_the_scheme(tmp_path):
+    with pytest.raises(DataError) as caught:
+        read_tables(experiment(datasets_path="org/prefs"), Reading(tmp_path))
+    assert str(caught.value).endswith("    hint:     for a data set of the hub write hf://org/prefs")
+
+
 def test_a_file_in_place_of_the_folder_is_reported(tmp_path):
     (tmp_path / "data").touch()
     with pytest.raises(DataError, match="datasets_path is a file, not a folder"):
