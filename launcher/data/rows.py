@@ -152,8 +152,8 @@ def _folder(experiment: Experiment, reading: Reading) -> _Folder:
         others = [p.name for p in _children(folder.parent) if p.is_dir()]
         where = _name(folder, reading.root)
         is_hub_id = _HUB_ID.fullmatch(path) is not None and not folder.parent.is_dir()
-        hint = nearest(folder.name, others) or (f"for a data set of the hub write {HUB}{path}" if is_hub_id else None)
-        raise DataError(Mistake(where, what, expected="a folder with files of data", hint=hint))
+        how = nearest(folder.name, others) or (f"for a data set of the hub write {HUB}{path}" if is_hub_id else None)
+        raise DataError(Mistake(where, what, expected="a folder with files of data", hint=how))
     return _Folder(folder, _name(folder / "_", reading.root)[:-1])
 
 
