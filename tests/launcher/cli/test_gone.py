@@ -254,6 +254,28 @@ def test_a_drained_pod_is_known_after_the_restart(person: Person) -> None:
     )
 
 
+def test_after_a_sigkill_of_one_of_two_nodes_status_and_why_name_it_and_its_node_also_when_the_job_is_gone(
+    person: Person,
+) -> None:
+    reader(person.api, person.claim)
+    assert person.type("submit demo --name pair --nodes 2 --kind job")[0] == 0
+    first, second = controllers.make_pods(person.api, "pair")
+    person.api.objects.change("pods", second, lambda one: one["spec"].update(nodeName="node-2"))
+    for pod in (first, second):
+        controllers.running(person.api, pod)
+        person.api.log(pod).write('[rank 1] {"type": "train", "step": 3, "total_steps": 40, "loss": 0.6}\n')
+    controllers.terminated(person.api, second, 137)
+    words = {"code": 1, "state": "failed", "is_consequence": True, "sentence": "rank 1 is gone: no heartbeat for 60 s"}
+    controllers.terminated(person.api, first, 1, message=json.dumps(words))
+    controllers.fail(person.api, "pair")
+    told = f"{second} on node-2 was killed from outside (SIGKILL, exit code 137)"
+    assert person.why("pair") == told
+    assert f"state       failed (137)\nbecause     {told}\n" in person.type("status pair")[1]
+    arrived(person.api, person.claim, "pair", pod=first)
+    controllers.expire(person.api, "pair")
+    assert person.why("pair") == told
+
+
 def test_rm_removes_a_job_and_what_belongs_to_it_and_keeps_the_folder(person: Person) -> None:
     _, run = started(person)
     assert person.type("rm first") == (2, "error: first is running; stop it first with: launcher stop first\n")

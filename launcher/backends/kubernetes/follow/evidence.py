@@ -151,7 +151,7 @@ class _Look:
             return found
         with suppress(NoReader, ExecError, ApiError):  # without its record all that is known counts
             last = last_pods(archive_of(self.cluster, self.run), self.run)
-            return [pod for pod in found if not last or pod.name in last]
+            return [pod for pod in found if last.get(pod.index or 0, pod.name) == pod.name]
         return found
 
     def attempt_before(self, obj: Mapping[str, Any] | None, pods: tuple[Pod, ...], known: Status) -> str | None:

@@ -66,12 +66,12 @@ def ended_by_folder(archive: Archive, run: ClusterRun) -> Status:
     return status or lost()
 
 
-def last_pods(archive: Archive, run: ClusterRun) -> set[str]:
-    """The names of the pods of the last attempt, by the records of its nodes; raises as ``ended_by_folder``."""
+def last_pods(archive: Archive, run: ClusterRun) -> dict[int, str]:
+    """Node of the run -> its pod in the last attempt, as far as their records tell; raises as ``ended_by_folder``."""
     record = archive.record(run)
-    found = [one for node in range(run.nodes) if (one := _last(archive, run, node, record)) is not None]
-    newest = max((int(one["number"]) for one in found), default=0)
-    return {str(one["pod"]) for one in found if int(one["number"]) == newest and one.get("pod")}
+    last = {node: one for node in range(run.nodes) if (one := _last(archive, run, node, record)) is not None}
+    newest = max((int(one["number"]) for one in last.values()), default=0)
+    return {node: str(one["pod"]) for node, one in last.items() if int(one["number"]) == newest and one.get("pod")}
 
 
 def ended_before(record: Mapping[str, Any], resumed: str | None) -> str | None:
