@@ -14,6 +14,7 @@ from launcher.data.chat import Chat
 from launcher.data.pair import Pair
 from launcher.errors import DataError, ExperimentError, Warned
 from launcher.experiment.schema import Experiment
+from launcher.planning.work import tokens_at_most
 from tests.trainer.inputs.chats import CHATML, DROPS_REASONING, DROPS_SYSTEM, NO_END, NO_SYSTEM, tokenizer
 from trainer.inputs.tokens import Tokens, tokenize
 
@@ -141,6 +142,12 @@ def test_sft_s_ids_are_those_of_trl_s_trainer_for_prompt_and_completion(encode: 
     assert theirs["input_ids"] == [*ours.prompt, *ours.chosen]
     assert [label for label in theirs["labels"] if label != -100] == ours.chosen
     assert ours.rejected == []
+
+
+@pytest.mark.parametrize("template", ["qwen2_5", "qwen3"])
+def test_the_launcher_s_bound_of_tokens_holds_for_conversations_with_tools(encode: Encode, template: str) -> None:
+    pairs = pairs_of(*CHATS.values())
+    assert tokens_at_most(pairs, 9000) >= encode(tokenizer(of_trl(template)), pairs).total
 
 
 def test_messages_that_read_as_one_question_give_the_tokens_of_a_text(encode: Encode) -> None:
