@@ -111,14 +111,15 @@ def _rendered(recorded: Recorded, run: ClusterRun, local: Local, annotations: Ma
 def _inputs(archive: Archive, run: ClusterRun, recorded: Recorded) -> Local:
     """The data files that travelled in a ConfigMap: the run's own copies on the claim, else those of this machine."""
     from ..backends.kubernetes.render.placement import Folder, Local
+    from ..backends.trust import read_bundle
 
-    names = recorded.record.get("inputs")
+    names, e = recorded.record.get("inputs"), recorded.experiment
+    ca = read_bundle(e, Path.cwd())  # it is not on the claim
     if not names:
-        return Local()
-    e = recorded.experiment
+        return Local(ca=ca)
     found = _copies(archive, run, recorded) or _here(e.model_copy(update=names), recorded)
     sizes = {name: len(content) for name, content in found.items()}
-    return Local(Folder(Path(str(e.datasets_path)), sizes, ""), found)
+    return Local(Folder(Path(str(e.datasets_path)), sizes, ""), found, ca=ca)
 
 
 def _files(experiment: Experiment) -> dict[str, str]:

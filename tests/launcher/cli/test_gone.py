@@ -15,6 +15,7 @@ import pytest
 from launcher.cli import _run
 from launcher.runs.run_dir import RunDir
 from tests.cluster_api import ClusterApi, controllers
+from tests.cluster_api.certificates import served
 from tests.cluster_api.played import arrived, reader
 from trainer.processes.entrypoint import Ending, write_end
 
@@ -193,6 +194,26 @@ def test_a_run_whose_job_is_gone_is_listed_explained_and_resumed(person: Person)
         "Started first. Follow it with: launcher logs -f first",
     ]
     assert json.loads(person.type("ps -a --cluster --json")[1])[0]["state"] == "starting"
+
+
+def test_a_run_whose_job_is_gone_keeps_its_certificates_and_its_user(person: Person, tmp_path: Path) -> None:
+    _, authority = served(tmp_path)
+    lost(person)
+    person.api.username = "eve@example.com"
+    assert person.type(f"submit demo --name first --set launch.ca_bundle={authority}")[0] == 0
+    before = person.api.objects.get("jobs", "first")
+    stopped(person)
+    reader(person.api, person.claim)
+    person.api.username = "dana@example.com"
+    code, told = person.type("resume first --detach")
+    assert code == 0, told
+    assert person.api.objects.get("configmaps", "first-ca")["data"] == {"ca.pem": authority.read_text()}
+    after = person.api.objects.get("jobs", "first")
+    assert (
+        after["metadata"]["labels"]["dpo-launcher/user"] == before["metadata"]["labels"]["dpo-launcher/user"] == "eve-example.com"
+    )
+    env = {one["name"]: one.get("value") for one in after["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert env["SSL_CERT_FILE"] == "/dpo/ca/ca.pem"
 
 
 def test_runs_whose_job_is_gone_are_not_listed_without_a_reader_and_that_is_said(person: Person) -> None:
