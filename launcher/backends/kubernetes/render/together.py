@@ -27,7 +27,17 @@ POINTS: Final = "dpo-launcher/points"  # annotation: a JSON list of what ``_entr
 PARALLEL: Final = "dpo-launcher/parallel"
 _SUFFIXES: Final = {"inputs": "-data", "ca": "-ca"}  # volume -> its ConfigMap
 _INDEX_VARIABLE: Final = "JOB_COMPLETION_INDEX"
-_OF_A_RUN: Final = ("nodes", "nproc", "world", "image", "key", "experiment", "origin")  # annotations that all points share
+_OF_A_RUN: Final = (
+    "user",
+    "nodes",
+    "gpus",
+    "nproc",
+    "world",
+    "image",
+    "key",
+    "experiment",
+    "origin",
+)  # annotations that all points share
 
 
 def together(name: str, parallel: int, jobs: Sequence[Job], specs: Sequence[KubernetesSpec]) -> KubernetesSpec:

@@ -1,0 +1,33 @@
+"""The points of a sweep in one Job: what they share beside their pods."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from launcher.backends.kubernetes.follow.run import ClusterRun
+from launcher.backends.kubernetes.render.placement import Local
+from launcher.backends.kubernetes.render.together import together
+from launcher.experiment.schema import Experiment
+from launcher.job.job import plan
+from tests.rendered import CSV, rendered, small
+
+
+def test_points_share_the_data_the_certificates_the_user_and_the_number_of_gpus() -> None:
+    launch = {"gpus": 1, "ca_bundle": "team.pem", "kubernetes": {"volumes": {"mine": {"configMap": {"name": "of-mine"}}}}}
+    local, jobs, specs = Local(small().data, CSV, ca="certificates"), [], []
+    for number in (1, 2):
+        notes = {"sweep": {"name": "grid", "point": number, "settings": [f"hyperparameters.beta=0.{number}"]}}
+        specs.append(rendered(launch, run=f"grid-{number}", notes=notes, local=local, user="dana@example.com"))
+        fields = {"experiment_id": "1", "model_name": "Qwen/Qwen3-0.6B", "datasets_path": "data/answers", "launch": launch}
+        jobs.append(replace(plan(Experiment.parse(fields), run=f"grid-{number}", key="exp_1", gpus_there=1), notes=notes))
+    made = together("grid", 2, jobs, specs)
+    maps = {one["metadata"]["name"]: one for one in made.objects if one["kind"] == "ConfigMap"}
+    assert list(maps) == ["grid", "grid-data", "grid-ca"]
+    assert maps["grid-ca"]["data"] == {"ca.pem": "certificates"}
+    named = {one["name"]: one["configMap"]["name"] for one in made.pod["spec"]["volumes"] if "configMap" in one}
+    assert named == {"config": "grid", "inputs": "grid-data", "ca": "grid-ca", "mine": "of-mine"}
+    runs = ClusterRun.every({**made.owner, "metadata": {**made.owner["metadata"], "namespace": "default"}})
+    assert [(run.name, run.user, run.gpus) for run in runs] == [
+        ("grid-1", "dana@example.com", 1),
+        ("grid-2", "dana@example.com", 1),
+    ]
