@@ -40,10 +40,11 @@ def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...],
     if fix:
         return _fix(experiment, file, overrides, as_json=as_json)
     from ..data import checked
+    from ..launch.checked import check_pods
     from .reading import reading
 
     with reading() as told:
-        found = checked.check(experiment, file=file, overrides=overrides, say=told)
+        found = check_pods(checked.check(experiment, file=file, overrides=overrides, say=told))
     if tokens:
         from ..launch.checked import check_tokens
 

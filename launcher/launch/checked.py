@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LauncherError, Warned
+from ..errors import ExperimentError, LauncherError, Mistake, Warned
 from .asked import ask, check_installed, error_of
 
 if TYPE_CHECKING:
     from ..data.checked import Checked, CheckedData
+    from ..experiment.schema import Experiment
 
 
 def check_tokens(found: Checked, *, root: Path = Path(), row: int | None = None, say: Callable[[str], None]) -> Checked:
@@ -31,6 +32,24 @@ def check_tokens(found: Checked, *, root: Path = Path(), row: int | None = None,
     return replace(
         found, experiments=tuple(_with(one, answers[id(one)]) if id(one) in answers else one for one in found.experiments)
     )
+
+
+def check_pods(found: Checked) -> Checked:
+    """``found`` with what is wrong in the volumes and in the patch of the pods of every experiment without a mistake."""
+    from ..backends.kubernetes.render.patch import wrong_pod
+
+    return replace(found, experiments=tuple(_with_pod(one, wrong_pod) for one in found.experiments))
+
+
+def _with_pod(one: CheckedData, wrong: Callable[[Experiment], list[Mistake]]) -> CheckedData:
+    mistakes = wrong(one.loaded.experiment) if one.is_whole and one.error is None else []
+    if not mistakes:
+        return one
+    try:
+        with one.loaded.placed():
+            raise ExperimentError(mistakes)
+    except ExperimentError as placed:
+        return replace(one, error=placed)
 
 
 def _answers(asked: Sequence[CheckedData], root: Path, row: int | None, say: Callable[[str], None]) -> list[dict[str, Any]]:

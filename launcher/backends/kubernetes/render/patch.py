@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ....errors import ExperimentError
+from ....errors import ExperimentError, Mistake
+from ....experiment.schema import Experiment
 from . import guard
 from .fields import TEMPLATE, element, field, wrong_fields
 from .user import CONTAINER_SECURITY
 from .visits import Visit, visits
+from .volumes import wrong_volumes
 
 SETTING: Final = "launch.kubernetes.pod"
 Keys = tuple[str | int, ...]
@@ -56,6 +58,11 @@ def patched(
     if pod.get("hostNetwork") and "dnsPolicy" not in pod:
         pod["dnsPolicy"] = "ClusterFirstWithHostNet"  # else the nodes' names are not resolved
     return made, tuple(_changes(seen, origins))
+
+
+def wrong_pod(experiment: Experiment) -> list[Mistake]:
+    """What is wrong in the volumes, and which fields of the patch Kubernetes does not know; rendering refuses more."""
+    return [*wrong_volumes(experiment), *wrong_fields(experiment.launch.kubernetes.pod, TEMPLATE, SETTING)]
 
 
 def _merged(base: Mapping[str, Any], patch: Mapping[str, Any], kind: str) -> dict[str, Any]:
