@@ -1,6 +1,6 @@
 """Damaged files: each loads, or ends with a message that names a place; none with a traceback.
 
-python -m tests.launcher.test_mutations COUNT [SEED]     tries COUNT mutations of each file
+python -m tests.launcher.test_mutations COUNT [SEED [KIND]...]     tries COUNT mutations of each file
 """
 
 from __future__ import annotations
@@ -53,10 +53,12 @@ def originals() -> dict[str, tuple[bytes, Read]]:
     prompts = 'name,system,user\nprompt_default,"Be brief, please.","Question: {prompt}"\nother,,{prompt}\n'
     columns = pa.BufferOutputStream()
     parquet.write_table(pa.Table.from_pylist(RECORDS), columns)
+    chats = "".join(file.read_text() for file in sorted((REPOSITORY / "tests/fuzz/seeds/jsonl").glob("m*.jsonl")))
     return {
         "yaml": ((REPOSITORY / "configs" / "demo.yml").read_bytes(), READERS["yaml"]),
         "csv": ("\n".join(quoted).encode() + b"\n", READERS["csv"]),
         "jsonl": ("\n".join(map(json.dumps, RECORDS)).encode() + b"\n", READERS["jsonl"]),
+        "messages": (chats.encode(), read_as("t.jsonl")),
         "json": (json.dumps(RECORDS, indent=1).encode(), read_as("t.json")),
         "prompts": (prompts.encode(), read_prompts),
         "xlsx": (workbook({"Train": [COLUMNS, *ROWS]}), read_as("t.xlsx")),
@@ -73,7 +75,7 @@ def tried(kind: str, count: int, seed: int, folder: Path) -> tuple[int, int]:
     return good, count - good
 
 
-@pytest.mark.parametrize("kind", ["yaml", "csv", "jsonl", "json", "prompts", "xlsx", "parquet"])
+@pytest.mark.parametrize("kind", ["yaml", "csv", "jsonl", "messages", "json", "prompts", "xlsx", "parquet"])
 def test_a_damaged_file_loads_or_is_refused_at_a_place(kind: str, tmp_path: Path) -> None:
     good, refused = tried(kind, 250, 1, tmp_path)
     assert good > 0
@@ -81,6 +83,6 @@ def test_a_damaged_file_loads_or_is_refused_at_a_place(kind: str, tmp_path: Path
 
 
 if __name__ == "__main__":
-    for name in originals():
+    for name in sys.argv[3:] or originals():
         with tempfile.TemporaryDirectory() as temporary:
             print(name, *tried(name, int(sys.argv[1]), int((sys.argv + ["1"])[2]), Path(temporary)))  # noqa: T201
