@@ -134,7 +134,8 @@ def test_submitting_twice_is_two_runs_and_a_name_is_taken_once(home: Path, api: 
     again = launcher(home, api, "submit", "demo", "--name", "first")
     assert (again.returncode, again.stderr) == (
         1,
-        "error: --name first: a run with this name already exists (Job first)\n    hint:     choose another --name\n",
+        "error: --name first: a run with this name already exists (Job first)\n    hint:     "
+        "resume it with: launcher resume first; or choose another --name\n",
     )
 
 

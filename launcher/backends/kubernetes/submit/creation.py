@@ -138,7 +138,9 @@ def _refusal(obj: Obj, error: ApiError) -> Mistake:
         return Mistake(where, f"the admission webhook {name} refuses it: {why}", hint="ask the cluster's administrator")
     if "exceeded quota: " in words:
         return Mistake(
-            where, words[words.index("exceeded quota: ") :], hint="launcher ps --cluster lists your runs; remove old ones"
+            where,
+            words[words.index("exceeded quota: ") :],
+            hint="launcher ps --cluster lists your runs; remove old ones with: launcher rm RUN",
         )
     if is_webhook_silent(error):
         silent = refusal(Evidence(run=where, backend="kubernetes", state="starting"), words)

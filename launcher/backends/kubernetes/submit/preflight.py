@@ -70,7 +70,8 @@ def _earlier(spec: KubernetesSpec, facts: Facts, is_named: bool) -> Iterator[Mis
     for obj in facts.earlier:
         run = ClusterRun.of(obj)
         if run.name == spec.run or run.job == spec.job:
-            hint = "choose another --name" if is_named else "submit again: the run gets a new name"
+            again = f"resume it with: launcher resume {run.name}; or choose another --name"
+            hint = again if is_named else "submit again: the run gets a new name"
             yield Mistake(f"--name {spec.run}", f"a run with this name already exists ({run.kind} {run.job})", hint=hint)
             return
 

@@ -100,7 +100,7 @@ def test_a_trial_tells_all_that_is_refused(api: ClusterApi, cluster: Cluster) ->
         try_all(cluster, spec, "default")
     assert str(caught.value) == (
         f"Service {spec.job}: exceeded quota: team, requested: count/services=1, used: count/services=0, "
-        "limited: count/services=0\n    hint:     launcher ps --cluster lists your runs; remove old ones\n"
+        "limited: count/services=0\n    hint:     launcher ps --cluster lists your runs; remove old ones with: launcher rm RUN\n"
         f"ConfigMap {spec.job}-data: an object with this name already exists\n    hint:     choose another --name\n"
         f"Job {spec.job}: the admission webhook policy.example.com refuses it: costs need a label cost-center\n"
         "    hint:     ask the cluster's administrator"

@@ -427,7 +427,8 @@ def test_a_run_of_that_name(api: ClusterApi) -> None:
     spec = rendered({"gpus": 0})
     api.objects.put({**spec.owner, "metadata": dict(spec.owner["metadata"])})
     assert finding(api, is_named=True) == (
-        f"--name {RUN}: a run with this name already exists (Job {spec.job})\n    hint:     choose another --name"
+        f"--name {RUN}: a run with this name already exists (Job {spec.job})\n"
+        f"    hint:     resume it with: launcher resume {RUN}; or choose another --name"
     )
 
 
