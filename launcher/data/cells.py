@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import Mistake
 from ..experiment.data_checks import DataChecks
+from .chat import Chat
 from .chats import check_chat
 from .faults import faults, is_blank, normal, visible
 from .findings import Findings
@@ -14,9 +15,10 @@ from .progress import watched
 from .table import Row, Table
 
 
-def check_rows(table: Table, mapping: Columns, findings: Findings) -> None:
+def check_rows(table: Table, mapping: Columns, findings: Findings) -> Sequence[Chat]:
     """Adds what the rules find in the mapped cells to ``findings``; a column that ``table`` lacks has no cells.
 
+    Returns the messages of every row, where there are no mistakes and the rows are in memory.
     What is read as messages has no rule that leaves it unread: it is a mistake also in a row that is only a header or empty.
     """
     columns = [column for column in mapping.columns if column in table.columns]
@@ -24,6 +26,7 @@ def check_rows(table: Table, mapping: Columns, findings: Findings) -> None:
     can_compare = mapping.rejected is not None and answers.issubset(columns) and mapping.chosen != mapping.rejected
     texts = [column for column in columns if column not in mapping.messages]
     can_chat = mapping.has_chats and not set(mapping.columns) - set(columns)
+    chats: list[Chat] = []
     for row in watched(table.rows, f"checking {table.name}", findings.tell):
         if _is_header(row, columns):
             findings.of_row("repeated_header", table, row.line)
@@ -42,9 +45,12 @@ def check_rows(table: Table, mapping: Columns, findings: Findings) -> None:
             chat = check_chat(table, row, mapping, findings)
             if chat is not None and chat.rejected is not None:
                 _compare(table, row, chat.answer(chat.chosen), chat.answer(chat.rejected), findings)
+            if chat is not None and isinstance(table.rows, tuple):
+                chats.append(chat)
         elif can_compare and not can_chat and not answers.intersection(empty):
             assert mapping.rejected is not None, "two answers are compared"
             _compare(table, row, answer_of(row, mapping.chosen), answer_of(row, mapping.rejected), findings)
+    return chats
 
 
 def check_cell(table: Table, row: Row, column: str, findings: Findings) -> None:

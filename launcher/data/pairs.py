@@ -14,6 +14,7 @@ from ..experiment.data_file import file_of
 from ..experiment.schema import Experiment
 from ..runs.run_dir import write_whole
 from .cells import check_rows
+from .chat import Chat
 from .chats import chat_of
 from .findings import Findings, Found
 from .formats import read_table
@@ -88,21 +89,32 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     prompt = choose_prompt(experiment, mapping, tables.prompts, mistakes) if is_whole and not wrong else None
     parts = [table for table in (tables.train, tables.validation) if table is not None]
     findings = Findings(experiment.data_checks, reading.rows)
+    chats = []
     for table in parts:
         mistakes += missing_columns(table, mapping, experiment)
-        check_rows(table, mapping, findings)
+        chats.append(check_rows(table, mapping, findings))
         mistakes += findings.taken()
     if wrong:
         raise ExperimentError([*wrong, *mistakes])
     if mistakes:
         raise DataError(mistakes)
-    return _rendered(experiment, tables, mapping, prompt, findings)
+    return _rendered(experiment, tables, mapping, prompt, findings, chats)
 
 
-def _rendered(experiment: Experiment, tables: Tables, mapping: Columns, prompt: Prompt | None, findings: Findings) -> Pairs:
-    """The pairs of tables without a mistake in a row; raises DataError for what the rules find between pairs."""
+def _rendered(
+    experiment: Experiment,
+    tables: Tables,
+    mapping: Columns,
+    prompt: Prompt | None,
+    findings: Findings,
+    chats: Sequence[Sequence[Chat]],
+) -> Pairs:
+    """The pairs of tables without a mistake in a row; raises DataError for what the rules find between pairs.
+
+    ``chats``: of each table the messages of its rows, empty where they have none or are not in memory.
+    """
     parts = [table for table in (tables.train, tables.validation) if table is not None]
-    rendered = [_pairs(table, mapping, prompt) for table in parts]
+    rendered = [_pairs(table, mapping, prompt, kept) for table, kept in zip(parts, chats, strict=True)]
     train, validation = rendered[0], rendered[1] if len(rendered) > 1 else ()
     check_pairs(parts, rendered, findings)
     if findings.mistakes:
@@ -138,11 +150,11 @@ def read_other(experiment: Experiment, file: Path, prompt: Prompt) -> Pairs:
     mapping = columns_from(experiment, table)
     if table is not None:
         mistakes += missing_columns(table, mapping, experiment)
-        check_rows(table, mapping, findings := Findings(experiment.data_checks))
+        chats = check_rows(table, mapping, findings := Findings(experiment.data_checks))
         mistakes += findings.taken()
     if mistakes or table is None:
         raise DataError(mistakes)
-    pairs = _pairs(table, mapping, prompt)
+    pairs = _pairs(table, mapping, prompt, chats)
     source = Source("validation", table.name, table.sha256, len(table.rows))
     return Pairs((), pairs, (source,), (), None, prompt.place, group_columns(table, mapping), prompt)
 
@@ -172,20 +184,22 @@ def write_processed(pairs: Pairs, folder: Path) -> tuple[Path, ...]:
     return tuple(written)
 
 
-def _pairs(table: Table, mapping: Columns, prompt: Prompt | None) -> Sequence[Pair]:
+def _pairs(table: Table, mapping: Columns, prompt: Prompt | None, chats: Sequence[Chat]) -> Sequence[Pair]:
     assert prompt is not None, "mistakes of the prompt are raised before rows are rendered"
-    render = _chat_pair if mapping.has_chats else _pair
-    pairs = Streamed(len(table.rows), lambda: (render(table, row, mapping, prompt) for row in table.rows))
+    if chats:
+        return tuple(_chat_pair(row, chat, mapping, prompt) for row, chat in zip(table.rows, chats, strict=True))
+    pairs = Streamed(len(table.rows), lambda: (_pair(table, row, mapping, prompt) for row in table.rows))
     return tuple(pairs) if isinstance(table.rows, tuple) else pairs
 
 
-def _pair(_: Table, row: Row, mapping: Columns, prompt: Prompt) -> Pair:
+def _pair(table: Table, row: Row, mapping: Columns, prompt: Prompt) -> Pair:
+    if mapping.has_chats:
+        return _chat_pair(row, chat_of(table, row, mapping), mapping, prompt)
     rejected = None if mapping.rejected is None else answer_of(row, mapping.rejected)
     return Pair(prompt.system, _user(row, mapping, prompt), answer_of(row, mapping.chosen), rejected, row.line)
 
 
-def _chat_pair(table: Table, row: Row, mapping: Columns, prompt: Prompt) -> Pair:
-    chat = chat_of(table, row, mapping)
+def _chat_pair(row: Row, chat: Chat, mapping: Columns, prompt: Prompt) -> Pair:
     if not chat.prompt:
         chat = replace(chat, prompt=({"role": "user", "content": _user(row, mapping, prompt)},))
     return Pair.of_chat(None if chat.has_system else prompt.system, chat, row.line)

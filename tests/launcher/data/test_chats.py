@@ -421,3 +421,12 @@ def test_another_file_is_read_by_what_it_holds(tmp_path: Path) -> None:
     experiment = Experiment.parse({"model_name": "m", "datasets_path": "data"})
     (pair,) = read_other(experiment, tmp_path / "other.jsonl", pairs.prompt or Prompt(None, ("", "prompt", ""))).validation
     assert pair.chat == Chat(tuple(TURNS), (GOOD,), (BAD,))
+
+
+def test_a_row_without_messages_is_refused_whatever_the_rules_about_rows_say(tmp_path: Path) -> None:
+    header = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
+    empty = dict.fromkeys(header, "")
+    checks = {"repeated_header": "warn", "empty_row": "off", "empty_cell": "off"}
+    text = mistakes(tmp_path, as_csv([EXPLICIT, header, empty, EXPLICIT]), "train.csv", data_checks=checks)
+    assert text.startswith("data/train.csv:3, prompt: a list of messages that cannot be read")
+    assert "(6 times in all)" in text
