@@ -12,7 +12,7 @@ from launcher.backends.kubernetes.api.cluster import Cluster
 from launcher.backends.kubernetes.follow.archive import Archive, NoReader
 from launcher.backends.kubernetes.follow.bring import NotThere, bring
 from launcher.errors import LauncherError, UsageError
-from tests.cluster_api import ClusterApi
+from tests.cluster_api import ClusterApi, controllers
 from tests.cluster_api.played import Played, archived, reader
 
 ADAPTER = {"adapter/adapter_config.json": "{}", "adapter/with spaces\nand lines.bin": "x" * 100_000, "adapter/deep/er": ""}
@@ -50,6 +50,14 @@ def test_the_files_of_a_run_are_read_by_their_names(cluster_api, archive, tmp_pa
     assert (archive.log(run, 0), archive.log(run, 0, 1), archive.log(run, 3)) == (b"a\n", b"\n", None)
     assert archive.find("first").folder == run.folder
     assert archive.find("firs*") is None
+
+
+def test_a_reader_that_does_not_run_is_explained_as_why_explains_a_run(cluster_api, archive, tmp_path):
+    run = filled(cluster_api, tmp_path)
+    cluster_api.objects.change("pods", "reader-1", lambda pod: pod.update(status={"phase": "Pending"}))
+    controllers.unschedulable(cluster_api, "reader-1", "0/2 nodes are available: 2 node(s) were unschedulable.")
+    with pytest.raises(NoReader, match=r"namespace default: no node can take the reader pod: 2 of 2 nodes are cordoned\n"):
+        archive.ranks(run)
 
 
 def test_a_reader_that_was_replaced_is_found_again(cluster_api, archive, tmp_path):
