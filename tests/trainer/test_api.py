@@ -108,7 +108,7 @@ def test_help_names_every_key_with_its_type_default_and_sentence() -> None:
     assert Settings.__annotations__.keys() == Experiment.model_fields.keys() - {"model_name"}
     text = pydoc.render_doc(DPOTrainer, renderer=pydoc.plaintext)
     assert "train_filename: str = 'training_data.csv'" in text
-    assert "datasets_path: str | None (default None): folder or s3://… with the files of data" in text
+    assert "datasets_path: str | None (default None): folder, s3://… or hf://owner/name with the data" in text
     assert "learning_rate: float (default 5e-06): peak learning rate" in text
     assert "report_to: list[str] (default ['tensorboard']): tensorboard, wandb, mlflow, trackio, or none" in text
 
