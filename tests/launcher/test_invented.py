@@ -19,7 +19,7 @@ from tests.fuzz.readers import is_read, read_as, read_prompts
 from tests.launcher.data.test_formats import workbook
 
 QUICK = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 SCALARS = st.one_of(
     st.none(),
