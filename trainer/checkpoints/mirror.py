@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,9 +66,13 @@ class Part:
 class Mirror:
     """The checkpoints of a run on their way; the first rank has one, or the first rank of each node."""
 
-    def __init__(self, run: RunDir, uri: str, send: Sender, *, first: float = _FIRST):
-        """``uri``: the run's place; ``first``: seconds before the second try."""
-        self._run, self._uri, self._send, self._first = run, uri, send, first
+    def __init__(
+        self, run: RunDir, uri: str, send: Sender, *, first: float = _FIRST, asked: Callable[[], float | None] = lambda: None
+    ):
+        """``uri``: the run's place; ``first``: seconds before the second try; ``asked``: by when this process should have ended,
+        on the monotonic clock, None where nobody has asked for a stop.
+        """
+        self._run, self._uri, self._send, self._first, self._asked = run, uri, send, first, asked
         self._waiting: dict[int, int | None] = {}  # step -> the best step at that time
         self._busy: int | None = None
         self._offered: int | None = None
@@ -129,7 +133,8 @@ class Mirror:
             self._changed.notify_all()
             while self.is_busy:
                 now = time.monotonic()
-                if (until is not None and now >= until) or (self._failed is not None and now >= latest):
+                ends = [end for end in (until, self._asked()) if end is not None]
+                if (ends and now >= min(ends)) or (self._failed is not None and now >= latest):
                     break
                 if self._failed is None:
                     latest = now + _PATIENCE
@@ -220,8 +225,8 @@ class Mirror:
             set_run_aside(self._run, aside / RUN)
 
 
-def begin(run: RunDir, send: Sender, uri: str) -> Mirror:
+def begin(run: RunDir, send: Sender, uri: str, asked: Callable[[], float | None] = lambda: None) -> Mirror:
     """The mirror of a run, whose record names it from now on: see ``brought``."""
     before = run.read_record().get("mirror") or {}
     run.update_record(mirror={"step": None, "id": os.urandom(8).hex(), **before, "to": uri})
-    return Mirror(run, uri, send)
+    return Mirror(run, uri, send, asked=asked)

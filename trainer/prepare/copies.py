@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from accelerate.utils import gather_object
 
-from launcher.errors import LauncherError, Stopped
+from launcher.errors import HealthError, LauncherError, Stopped
 from launcher.experiment.files import read_env
 from launcher.storage import Mirrored
 
@@ -37,8 +37,9 @@ def mirrored(rank: Rank, trainer: Any) -> Iterator[None]:
     _offer_own(rank, place, copies)
     try:
         yield
-    except Stopped:
-        copies.finish(rank.stop.until, together=True)
+    except (Stopped, HealthError):  # on all ranks
+        copies.finish(rank.stop.until or time.monotonic() + _AFTER_A_FAILURE, together=True)
+        gather_object([None])  # torchrun kills the first rank soon after another one has ended
         raise
     except Exception:
         copies.finish(time.monotonic() + _AFTER_A_FAILURE, together=False)
@@ -48,7 +49,7 @@ def mirrored(rank: Rank, trainer: Any) -> Iterator[None]:
 
 def _alone(rank: Rank, place: Mirrored) -> Alone:
     limit = rank.experiment.hyperparameters.save_total_limit
-    return Alone(begin(rank.run, First(place, limit), place.uri) if rank.first else None)
+    return Alone(begin(rank.run, First(place, limit), place.uri, lambda: rank.stop.until) if rank.first else None)
 
 
 def _together(rank: Rank, place: Mirrored) -> Together:
@@ -60,7 +61,7 @@ def _together(rank: Rank, place: Mirrored) -> Together:
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return Together(None, node)
     send = First(place, limit, notes) if node == 0 else Part(place, notes[node - 1])
-    return Together(begin(rank.run, send, place.uri), node)
+    return Together(begin(rank.run, send, place.uri, lambda: rank.stop.until), node)
 
 
 def _offer_own(rank: Rank, place: Mirrored, copies: Copies) -> None:

@@ -129,6 +129,16 @@ def test_a_run_that_is_asked_to_stop_waits_no_longer_than_its_grace_period(
     send.let.release()
 
 
+def test_a_stop_that_comes_while_the_end_waits_is_heeded(run: RunDir) -> None:
+    send, asked = Slow(), [None, None, time.monotonic()]
+    mirror = Mirror(run, URI, send, asked=lambda: asked.pop(0) if len(asked) > 1 else asked[0])
+    mirror.offer(write(run, 5))
+    began = time.monotonic()
+    assert not mirror.finish()
+    assert time.monotonic() - began < 5
+    send.let.release()
+
+
 def test_a_run_keeps_the_name_of_its_copies(run: RunDir) -> None:
     begin(run, Slow(), URI).finish()
     first = run.read_record()["mirror"]
