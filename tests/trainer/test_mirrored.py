@@ -53,8 +53,8 @@ def proxy(moto: MotoServer) -> Any:
 
 
 @pytest.fixture
-def experiment(make_experiment: Make, proxy: FaultProxy) -> Experiment:
-    about = {"checkpoint_to": "s3://models/ckpt", "storage_config": {"endpoint_url": proxy.url}}
+def experiment(make_experiment: Make, few_pairs: Path, proxy: FaultProxy) -> Experiment:
+    about = {"datasets_path": str(few_pairs), "checkpoint_to": "s3://models/ckpt", "storage_config": {"endpoint_url": proxy.url}}
     hyper = {"max_steps": STEPS, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
     return make_experiment(experiment=about, **hyper)
 
