@@ -72,7 +72,8 @@ def test_what_reaches_the_run_of_the_caller_s_environment_is_told(tmp_path: Path
     bundle.write_text("")
     caller = {**CALLER, "HTTPS_PROXY": "http://proxy:1", "SSL_CERT_FILE": str(bundle)}
     said = {one.what: (one.here, one.there) for one in found({}, caller)}
-    assert said["your environment"] == ("HTTPS_PROXY, SSL_CERT_FILE (mounted)", "HTTPS_PROXY")
+    # A pod that has a proxy also has what it reaches without it.
+    assert said["your environment"] == ("HTTPS_PROXY, SSL_CERT_FILE (mounted)", "HTTPS_PROXY, NO_PROXY, no_proxy")
     assert said["mounted at /dpo/ca/SSL_CERT_FILE"] == (f"{bundle}, read-only", "-")
     assert "HTTPS_PROXY" not in said, "it is the same on both sides"
 
