@@ -61,4 +61,4 @@ docker run --detach \
 # the entry starts: torchrun --nnodes=1 --nproc-per-node=2 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer
 # launch.max_restarts has no effect on the docker backend
 # secrets: HF_TOKEN, WANDB_API_KEY, one file each in /run/user/1000/dpo-launcher-1000/dpo-exp_1-20261124-101112-beef-fccb2c, written before the start
-# needs /home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-101112-beef/experiment.json (186 lines): --full prints the script that writes it
+# needs /home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-101112-beef/experiment.json (187 lines): --full prints the script that writes it
