@@ -95,7 +95,7 @@ class Contents:
 
 def pod_template(job: Job, contents: Contents) -> dict[str, Any]:
     """The template of the pods of ``job``: ``metadata`` and ``spec``."""
-    settings, needs = job.experiment.launch.kubernetes, Needs.of(job)
+    settings, needs = job.experiment.launch.kubernetes, Needs.of(job, contents.sizes)
     volumes, mounts = _volumes(job.experiment, contents, needs)
     # Kueue admits nothing that asks for a resource which its queue does not cover, and few queues cover the nodes' disks.
     disk = Disk.of(volumes) if settings.queue is None else None

@@ -19,6 +19,12 @@ from .volumes import Volume
 # promised twice kills the run that uses its share.
 _CPUS: Final = {"gpu": (2.0, 4.0), "rank": (0.5, 1.0)}
 _MEMORY: Final = {"gpu": 24 * GIB, "rank": 4 * GIB}
+# A rank on a CPU whose model is known: Python with its packages and rows, 32-bit weights that are read beside the file's own, and
+# for each trained weight its gradient, two Adam moments and a checkpoint's copy.
+_RANK: Final = 2 * GIB
+_BYTES: Final = 8
+_TRAINED: Final = 16
+_SHM_OF_RANK: Final = GIB // 4  # on a CPU: DeepSpeed's all-reduce takes 66 MiB of each rank
 HOME_SIZE: Final = 2 * GIB  # reports of other tools, which write below the working directory
 TMP_SIZE: Final = 4 * GIB
 _LOGS: Final = GIB  # the kubelet keeps five files of 10 MiB of a container by default
@@ -54,10 +60,11 @@ class Needs:
     are_cpus_said: bool
 
     @classmethod
-    def of(cls, job: Job) -> Needs:
+    def of(cls, job: Job, sizes: Sizes | None = None) -> Needs:
         wanted, (unit, count) = job.resources, ("gpu", job.gpus) if job.gpus else ("rank", job.topology.nproc)
-        shm = size_in_bytes(wanted.shm_size or SHM)
-        memory = _MEMORY[unit] * count + shm if wanted.memory is None else size_in_bytes(wanted.memory)
+        shm = size_in_bytes(wanted.shm_size or SHM) if wanted.shm_size or job.gpus else _SHM_OF_RANK * count
+        one = _MEMORY[unit] if job.gpus or sizes is None or sizes.parameters is None else _of_rank(sizes)
+        memory = one * count + shm if wanted.memory is None else size_in_bytes(wanted.memory)
         cpus, cpus_at_most = (wanted.cpus, wanted.cpus) if wanted.cpus else (_CPUS[unit][0] * count, _CPUS[unit][1] * count)
         resource = job.experiment.launch.kubernetes.gpu_resource
         said = wanted.memory is not None, wanted.cpus is not None
@@ -79,6 +86,12 @@ class Needs:
             "requests": {"cpu": cpu(self.cpus), "memory": memory, **asked},
             "limits": {"cpu": cpu(self.cpus_at_most), "memory": memory, **most, **gpus},
         }
+
+
+def _of_rank(sizes: Sizes) -> int:
+    """Bytes of memory of a rank on a CPU, in quarters of a GiB."""
+    weights = _BYTES * (sizes.parameters or 0) + _TRAINED * (sizes.trained or 0)
+    return _RANK + math.ceil(weights * 4 / GIB) * GIB // 4
 
 
 @dataclass(frozen=True)

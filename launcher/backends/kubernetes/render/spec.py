@@ -114,7 +114,7 @@ def render(job: Job, place: Place) -> KubernetesSpec:
     job = replace(job, experiment=placement.experiment)
     launch = job.experiment.launch
     nodes, settings = job.topology.nodes, launch.kubernetes
-    _check(job)
+    _check(job, place.sizes)
     kind, why = _kind(job, place.has_jobset)
     name = object_name(job.run, kind, nodes)
     first = f"{host_name(name, kind, 0)}.{name}"
@@ -175,7 +175,7 @@ def text(spec: KubernetesSpec) -> str:
     return "".join(f"# {comment}\n" for comment in spec.comments) + "".join(f"---\n{document(one)}" for one in spec.objects)
 
 
-def _check(job: Job) -> None:
+def _check(job: Job, sizes: Sizes) -> None:
     """Raises ExperimentError for GPUs that cannot be trained on, nodes that share nothing, and a ``/dev/shm`` of all memory."""
     if wrong := list(wrong_gpus(job)):
         raise ExperimentError(wrong)
@@ -183,11 +183,10 @@ def _check(job: Job) -> None:
         what = f"is a volume of each pod's own, but the {job.topology.nodes} nodes write a checkpoint together"
         hint = "set checkpoint_to: s3://bucket/prefix, and each node uploads its part"
         raise ExperimentError(Mistake("launch.kubernetes.volumes.runs", what, "a claim that all nodes share", hint=hint))
-    needs = Needs.of(job)
+    needs = Needs.of(job, sizes)
     if needs.memory > needs.shm:
         return
-    sizes = f"{quantity(needs.shm)} of {quantity(needs.memory)}"
-    what = f"/dev/shm counts as memory and takes all of it ({sizes})"
+    what = f"/dev/shm counts as memory and takes all of it ({quantity(needs.shm)} of {quantity(needs.memory)})"
     raise ExperimentError(Mistake("launch.memory", what, "more memory, or a smaller launch.shm_size"))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from launcher.backends.kubernetes.render.resources import Sizes
 from launcher.errors import ExperimentError
 from launcher.experiment.kubernetes import seconds
 from launcher.why.resources import gpus_in, is_gpu
@@ -39,6 +40,24 @@ def test_a_gpu_is_what_the_cluster_calls_one_and_its_taints_are_tolerated(resour
 def test_gpus_on_which_nothing_would_train_are_refused(launch: dict[str, Any], said: str) -> None:
     with pytest.raises(ExperimentError, match=f"launch.kubernetes.gpu_resource: .*{said}"):
         rendered(launch)
+
+
+@pytest.mark.parametrize(
+    ("nproc", "sizes", "memory", "shm"),
+    [
+        (1, Sizes(), "4352Mi", "256Mi"),  # an unknown model
+        (1, Sizes(438_000, 300_000), "2560Mi", "256Mi"),
+        (2, Sizes(438_000, 300_000), "5Gi", "512Mi"),
+        (1, Sizes(600_000_000, 10_000_000), "7Gi", "256Mi"),
+    ],
+)
+def test_a_rank_on_a_cpu_reserves_what_its_model_needs(nproc: int, sizes: Sizes, memory: str, shm: str) -> None:
+    spec = rendered({"gpus": 0, "processes": nproc}, sizes=sizes)
+    resources = spec.container["resources"]
+    assert resources["requests"]["memory"] == resources["limits"]["memory"] == memory
+    (volume,) = (one for one in spec.pod["spec"]["volumes"] if one["name"] == "shm")
+    assert volume["emptyDir"]["sizeLimit"] == shm
+    assert any(f"memory {memory}, limits" in comment for comment in spec.comments)
 
 
 def test_labels_annotations_and_a_priority_are_on_all_that_they_are_for() -> None:

@@ -113,8 +113,8 @@ def test_a_restart_of_all_nodes_costs_as_many_failures_as_there_are_nodes() -> N
 @pytest.mark.parametrize(
     ("launch", "requests", "limits"),
     [
-        ({"gpus": 0}, ("500m", "6Gi"), ("1", "6Gi")),
-        ({"gpus": 0, "processes": 3, "global_batch_size": 24}, ("1500m", "14Gi"), ("3", "14Gi")),
+        ({"gpus": 0}, ("500m", "4352Mi"), ("1", "4352Mi")),
+        ({"gpus": 0, "processes": 3, "global_batch_size": 24}, ("1500m", "13056Mi"), ("3", "13056Mi")),
         ({"gpus": 2}, ("4", "50Gi"), ("8", "50Gi")),
         ({"gpus": 1, "shm_size": "8Gi"}, ("2", "32Gi"), ("4", "32Gi")),
         ({"gpus": 1, "cpus": 0.5, "memory": "64GB"}, ("500m", "62500000Ki"), ("500m", "62500000Ki")),
