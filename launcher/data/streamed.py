@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import TypeVar, overload
+from typing import Final, TypeVar, overload
+
+from ..errors import LauncherError
 
 T = TypeVar("T")
+
+
+class _Missing:
+    """What no item is."""
+
+
+_MISSING: Final = _Missing()
 
 
 class Streamed(Sequence[T]):
     """``count`` items that ``begin`` yields from the first one on, the same ones each time.
 
     An item by its place costs one pass in all where places are asked for in ascending order; a smaller place begins again.
+    Raises LauncherError for a place where ``begin`` has no item any more.
     """
 
     def __init__(self, count: int, begin: Callable[[], Iterator[T]]):
@@ -42,6 +52,10 @@ class Streamed(Sequence[T]):
     def _at(self, place: int) -> T:
         if place < self._next or self._next == 0:
             self._rest, self._next = self._begin(), 0
-        self._rest = islice(self._rest, place - self._next, None)
+        # Consumed here: an islice of the rest would wrap one more layer around it for each item.
+        found = next(islice(self._rest, place - self._next, None), _MISSING)
+        if isinstance(found, _Missing):
+            self._next = 0
+            raise LauncherError(f"the data changed while they were read: row {place + 1} of {self._count} is missing; start again")
         self._next = place + 1
-        return next(self._rest)
+        return found

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from launcher.data.streamed import Streamed
+from launcher.errors import LauncherError
 
 
 def test_places_in_ascending_order_cost_one_pass_and_a_smaller_one_begins_again() -> None:
@@ -25,3 +26,15 @@ def test_places_in_ascending_order_cost_one_pass_and_a_smaller_one_begins_again(
     assert list(some) == [10 * one for one in range(10)]
     with pytest.raises(IndexError):
         some[10]
+
+
+def test_a_pass_by_places_costs_as_much_as_its_items() -> None:
+    count = 100_000
+    some = Streamed(count, lambda: iter(range(count)))
+    found = [one for start in range(0, count, 4096) for one in some[start : start + 4096]]
+    assert found == list(range(count))
+
+
+def test_an_item_that_is_missing_in_a_later_pass_is_an_error() -> None:
+    with pytest.raises(LauncherError, match="changed while they were read: row 3 of 5 is missing"):
+        Streamed(5, lambda: iter(range(2)))[1:4]
