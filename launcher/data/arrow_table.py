@@ -36,15 +36,16 @@ def arrow_table(name: str, path: Path, mistakes: list[Mistake], *, is_of_many: b
     ``is_of_many``: it stays on disk whatever its size.
 
     Raises OSError where the file cannot be read, and LauncherError where pyarrow is not installed. A pass over the rows of a
-    large file raises DataError where the file is damaged.
+    large file raises DataError where the file is damaged, and where it was changed since it was opened here.
     """
     suffix = "." + name.rpartition(".")[2].lower()
+    stamp = _stamp(path)
     with path.open("rb") as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     try:
         with _explained(name, suffix):
             file = _parquet(path) if suffix == ".parquet" else _arrow(path)
-        streamed = Streamed(file.count, lambda: _rows(name, suffix, file))
+        streamed = Streamed(file.count, lambda: _same(name, path, stamp, _rows(name, suffix, file)))
         rows = streamed if is_of_many or file.size > KEPT else tuple(streamed)
     except DataError as error:
         mistakes += error.mistakes
@@ -53,6 +54,23 @@ def arrow_table(name: str, path: Path, mistakes: list[Mistake], *, is_of_many: b
         mistakes.append(Mistake(name, "the file is empty", expected="at least one record"))
         return None
     return Table(name, tuple(dict.fromkeys(file.columns)), rows, sha256)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns, about.st_ino
+
+
+def _same(name: str, path: Path, stamp: tuple[int, int, int], rows: Iterator[Row]) -> Iterator[Row]:
+    """``rows``, of the file that has the ``stamp`` before and after them: those of another file were not checked."""
+    for some in (rows, ()):
+        try:
+            is_same = _stamp(path) == stamp
+        except OSError:
+            is_same = False
+        if not is_same:
+            raise DataError(Mistake(name, "the file was changed or removed while it was read", hint="start again"))
+        yield from some
 
 
 @contextmanager

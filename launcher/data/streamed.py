@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Final, TypeVar, overload
+from typing import TypeVar, overload
 
 from ..errors import LauncherError
 
 T = TypeVar("T")
-
-
-class _Missing:
-    """What no item is."""
-
-
-_MISSING: Final = _Missing()
 
 
 class Streamed(Sequence[T]):
@@ -52,10 +45,9 @@ class Streamed(Sequence[T]):
     def _at(self, place: int) -> T:
         if place < self._next or self._next == 0:
             self._rest, self._next = self._begin(), 0
-        # Consumed here: an islice of the rest would wrap one more layer around it for each item.
-        found = next(islice(self._rest, place - self._next, None), _MISSING)
-        if isinstance(found, _Missing):
-            self._next = 0
-            raise LauncherError(f"the data changed while they were read: row {place + 1} of {self._count} is missing; start again")
-        self._next = place + 1
-        return found
+        # Consumed here: an islice that is kept would wrap one more layer around the rest for each item.
+        for found in islice(self._rest, place - self._next, None):
+            self._next = place + 1
+            return found
+        self._next = 0
+        raise LauncherError(f"the data changed while they were read: row {place + 1} of {self._count} is missing; start again")

@@ -99,3 +99,16 @@ def test_damage_inside_a_large_file_is_a_mistake_of_the_data(tmp_path: Path) -> 
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"data/train.parquet: not a parquet file"):
         read(tmp_path, "train.parquet")
+
+
+@pytest.mark.usefixtures("streams")
+def test_a_large_file_that_changes_between_two_passes_is_a_mistake_and_is_not_trained_on_unchecked(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "train.parquet"
+    write(path, ROWS)
+    pairs = read(tmp_path, "train.parquet", validation_filename=None)
+    write(path, [{**row, "chosen": ""} for row in ROWS])
+    with pytest.raises(DataError, match=r"train.parquet: the file was changed or removed while it was read"):
+        tuple(pairs.train)
+    path.unlink()
+    with pytest.raises(DataError, match="changed or removed"):
+        pairs.train[0]
