@@ -36,15 +36,19 @@ def explain(cluster: Cluster, run: ClusterRun) -> Explanation:
     return explained(gather(cluster, run))
 
 
-def gather(cluster: Cluster, run: ClusterRun) -> Evidence:
-    """Everything that can be read about the run; raises LauncherError only if the cluster does not answer."""
+def gather(cluster: Cluster, run: ClusterRun, *, is_helper: bool = False) -> Evidence:
+    """Everything that can be read about the run; raises LauncherError only if the cluster does not answer.
+
+    ``is_helper``: see ``Evidence``; its pods are not remembered.
+    """
     look = _Look(cluster, run)
     obj = look.object()
     raw = look.pods() if run.job else []
     there = tuple(_pod(run, one) for one in raw)
     mine = [pod_in(run, one) for one in raw]
     known = state.state(obj, mine, run.nodes) if obj is not None else state.outlived(mine) or look.recorded()
-    remember(cluster, run, there)
+    if not is_helper:
+        remember(cluster, run, there)
     pods = (*look.before(obj, there, known), *there)
     template = _template(obj) if obj is not None else {}
     containers: list[Mapping[str, Any]] = template.get("containers") or []
@@ -81,6 +85,7 @@ def gather(cluster: Cluster, run: ClusterRun) -> Evidence:
         kind=run.kind,
         age=state.age(obj) if obj is not None else None,
         is_untouched=obj is not None and state.is_untouched(obj),
+        is_helper=is_helper,
         parallel=state.parallel_of(obj) if obj is not None else None,
         unseen=tuple(look.unseen),
         checkpoints=look.checkpoints() if known.is_over and known.state != "done" else None,
@@ -186,7 +191,9 @@ class _Look:
             return [], None, None
         with self._allowed("the run's folder"):
             archive = archive_of(self.cluster, self.run)
-            tails = ["tail", "-q", "-n", "40", *(str(self.run.path / "logs" / name) for name in ("rank-0.log", "entry.log"))]
+            files = [str(self.run.path / "logs" / name) for name in ("rank-0.log", "entry.log")]
+            # A rank that never began has no log: the other file counts then.
+            tails = ["sh", "-c", 'tail -q -n 40 "$@" 2>/dev/null || :', "sh", *files]
             return (archive.output(tails) or b"").decode("utf-8", "replace").splitlines(), None, None
         return [], None, None
 

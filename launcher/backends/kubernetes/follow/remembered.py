@@ -24,7 +24,8 @@ def remembered(cluster: Cluster, run: ClusterRun) -> list[Pod]:
         return []
     with suppress(ApiError):
         data: Mapping[str, str] = cluster.get(place(run)).get("data") or {}
-        return sorted(map(_pod, data.values()), key=lambda pod: (pod.created, pod.name))
+        pods = [pod for text in data.values() if (pod := _pod(text)) is not None]
+        return sorted(pods, key=lambda pod: (pod.created, pod.name))
     return []
 
 
@@ -75,8 +76,11 @@ def _short(pod: Pod) -> Pod:
     return replace(pod, phase="Failed", message=pod.message[:_MESSAGE], container=container, is_deleted=False)
 
 
-def _pod(text: str) -> Pod:
-    found = json.loads(text)
-    container = found.pop("container")
-    conditions = tuple(Condition(**one) for one in found.pop("conditions"))
-    return Pod(**found, conditions=conditions, container=None if container is None else Container(**container))
+def _pod(text: str) -> Pod | None:
+    """None for a note that another version of the launcher wrote in another form, or that a person has changed."""
+    with suppress(ValueError, TypeError, KeyError, AttributeError):
+        found = json.loads(text)
+        container = found.pop("container")
+        conditions = tuple(Condition(**one) for one in found.pop("conditions"))
+        return Pod(**found, conditions=conditions, container=None if container is None else Container(**container))
+    return None

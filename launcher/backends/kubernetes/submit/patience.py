@@ -47,7 +47,7 @@ def running_pod(cluster: Cluster, job: Mapping[str, Any], say: Say, *, is_patien
                     return pod.name
             if time.monotonic() - asked >= min(ASK, EVERY):
                 asked = time.monotonic()
-                waiting.on(replace(gather(cluster, run), is_helper=True))
+                waiting.on(gather(cluster, run, is_helper=True))
         except ClusterUnreachable as error:
             waiting.away(error)
         time.sleep(LOOK)

@@ -121,7 +121,8 @@ def _kinds(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mista
 def _pod(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mistake]:
     """Why the server would refuse the pods themselves, which it does after it took their Job."""
     why = explained(facts.pod, spec.run, namespace)
-    if why is None or (why.cause == "quota" and facts.quotas.unseen is None):  # which is judged for all pods together
+    is_full = "exceeded quota: " in (facts.pod.refused or "")
+    if why is None or (is_full and facts.quotas.unseen is None):  # which is judged for all pods together
         return
     yield Mistake("pod", why.sentence, hint=why.suggestion)
 

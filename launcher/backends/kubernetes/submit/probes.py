@@ -24,6 +24,8 @@ Obj = Mapping[str, Any]
 _NAME: Final = "dpo-launcher-probe-"
 _SMALL: Final = {"cpu": "10m", "memory": "16Mi"}
 _RIGHTS: Final = re.compile(r"cannot create resource ")
+# A webhook may choose any status; a ValidatingAdmissionPolicy has 422 unless it names a reason.
+_DENIED: Final = re.compile(r"denied (the )?request")
 
 
 def small(annotations: Mapping[str, str]) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def try_pod(cluster: Cluster, namespace: str, template: Obj) -> Tried:
     except ApiError as error:
         if error.status == 403 and not _RIGHTS.search(error.message):
             return Tried(refused=error.message)
-        if "denied the request" in error.message or is_webhook_silent(error):  # a webhook may choose another status
+        if _DENIED.search(error.message) or is_webhook_silent(error):
             return Tried(refused=error.message)
         return Tried(unseen="permission denied" if error.status == 403 else error.message)
     except LauncherError as error:

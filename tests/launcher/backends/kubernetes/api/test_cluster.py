@@ -138,6 +138,14 @@ def test_what_may_be_asked_twice_is_asked_again(status: int | None, cluster: Clu
     assert cluster_api.objects.names("configmaps") == []
 
 
+def test_a_dry_run_does_not_wait_again_for_a_webhook_that_does_not_answer(cluster: Cluster, cluster_api: ClusterApi) -> None:
+    words = 'Internal error occurred: failed calling webhook "mjobset.kb.io": context deadline exceeded'
+    cluster_api.fail(500, "configmaps", method="POST", message=words, reason="InternalError", times=None)
+    with pytest.raises(ApiError, match="failed calling webhook"):
+        cluster.create(MAPS, config_map("one"), dry_run=True)
+    assert len(cluster_api.asked("POST", MAPS)) == 1
+
+
 def test_a_deletion_whose_answer_is_lost_is_one(cluster: Cluster, cluster_api: ClusterApi) -> None:
     cluster.create(MAPS, config_map("one"))
     cluster_api.lose("configmaps/one", method="DELETE")

@@ -199,6 +199,28 @@ def test_a_run_whose_job_is_gone_is_explained_by_its_folder(cluster_api: Any, cl
     assert explain(cluster, run).cause == "gpu-driver"
 
 
+def test_the_first_process_s_log_tells_it_where_no_rank_began(cluster_api: Any, cluster: Cluster, tmp_path: Path) -> None:
+    run = submit(cluster_api)
+    folder = tmp_path / "dpo" / "runs" / run.folder
+    (folder / "logs").mkdir(parents=True)
+    outcome = {"state": "failed", "exit_code": 1, "sentence": "", "ended": "2026-11-24T12:00:00+00:00"}
+    (folder / "run.json").write_text(json.dumps({"run": "big", "outcome": outcome}))
+    (folder / "logs" / "entry.log").write_text("RuntimeError: Found no NVIDIA driver on your system.\n")
+    reader(cluster_api, tmp_path)
+    cluster_api.objects.delete("jobs", "big")
+    assert explain(cluster, run).cause == "gpu-driver"
+
+
+@pytest.mark.parametrize(
+    "note", ['{"name": "big-0-x", "phase": "Failed", "conditions": [], "container": null, "colour": 1}', "[", "{}"]
+)
+def test_a_note_of_another_version_about_earlier_pods_is_left_out(note: str, cluster_api: Any, cluster: Cluster) -> None:
+    run = submit(cluster_api)
+    cluster_api.objects.put({"kind": "ConfigMap", "metadata": {"name": "big-ends"}, "data": {"big-0-x": note}})
+    cluster_api.objects.delete("jobs", "big")
+    assert gather(cluster, run).state == "lost"
+
+
 def test_a_run_whose_job_is_gone_and_whom_nobody_can_read_is_lost(cluster_api: Any, cluster: Cluster) -> None:
     run = submit(cluster_api)
     cluster_api.objects.delete("jobs", "big")

@@ -277,6 +277,18 @@ def test_a_pod_that_may_not_be_tried_is_a_warning_where_it_matters(api: ClusterA
     assert found == Preflight((), ("service account and RuntimeClass not checked: permission denied",))
 
 
+def test_a_policy_of_the_cluster_refuses_a_pod_with_the_status_of_an_invalid_one(api: ClusterApi) -> None:
+    words = "ValidatingAdmissionPolicy 'registries' with binding 'registries' denied request: images come from registry.corp"
+    api.fail(422, "/pods", method="POST", message=f'pods "dpo-launcher-probe-x7k2p" is forbidden: {words}', reason="Invalid")
+    assert finding(api).startswith("pod: policy registries refuses the run's pods: images come from registry.corp\n")
+
+
+def test_a_quota_that_wants_a_request_which_pods_do_not_have_is_found_before_anything_is_created(api: ClusterApi) -> None:
+    words = "failed quota: team: must specify limits.ephemeral-storage for: trainer"
+    api.fail(403, "/pods", method="POST", message=f'pods "dpo-launcher-probe-x7k2p" is forbidden: {words}', reason="Forbidden")
+    assert finding(api).startswith("pod: quota team only accepts pods that set limits.ephemeral-storage for: trainer\n")
+
+
 def test_a_webhook_that_knows_no_dry_run_refuses_nothing(api: ClusterApi) -> None:
     api.fail(
         400, "/pods", method="POST", message='admission webhook "x.example.com" does not support dry run', reason="BadRequest"

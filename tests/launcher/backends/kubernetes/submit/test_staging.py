@@ -256,6 +256,12 @@ def test_an_image_that_cannot_be_pulled_is_explained_as_why_explains_it(
     assert cluster_api.objects.names("jobs") == []
 
 
+def test_a_staging_pod_that_failed_leaves_no_note(cluster_api: ClusterApi, model: Path, hurried: None) -> None:
+    cluster = started(cluster_api, lambda pod: controllers.terminated(cluster_api, pod, 137))
+    refused(cluster, spec_of(model), [])
+    assert cluster_api.objects.names("configmaps") == []
+
+
 FEW = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found."
 
 
