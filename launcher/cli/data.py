@@ -83,7 +83,8 @@ def _show(found: Surveyed, survey: Survey, *, by_token: bool) -> None:
     facts({"data": "\n".join(f"{source.name}: {source.rows:,} rows" for source in one.pairs.sources)})
     unit = next(iter(survey.lengths.values())).unit
     say()
-    table([(unit, "median", "95 %", "longest", "cut"), *_lengths(survey)])
+    lengths = [(unit, "median", "95 %", "longest", "cut"), *_lengths(survey)]
+    table(lengths if unit == "tokens" else [line[:-1] for line in lengths])
     say()
     facts(_facts(survey))
     if found.missing is not None:

@@ -143,11 +143,22 @@ def _begun(column: str, names: Mapping[str, str], whole: Mapping[str, Messages],
     else:
         pairs = enumerate(zip(chosen, rejected, strict=False))
         shared = next((place for place, (one, other) in pairs if one != other), min(len(chosen), len(rejected)))
+        _check_answers_begin(names["chosen"], chosen, rejected, shared)
     if not shared:
         what = "the conversation has no question" if rejected is None else "chosen and rejected share no message"
         expected = "a message of the user" if rejected is None else "two conversations with the same prompt"
         raise _Misplaced(names["chosen"], Unreadable("[0]", what, expected, _shown(chosen, 0)))
     return chosen[:shared]
+
+
+def _check_answers_begin(column: str, chosen: Messages, rejected: Messages, shared: int) -> None:
+    """Whole conversations must share their questions: what differs at ``shared`` is said by the assistant."""
+    others = [several[shared]["role"] for several in (chosen, rejected) if shared < len(several)]
+    role = next((role for role in others if role != "assistant"), None)
+    if shared and role is not None:
+        what = f"chosen and rejected already differ in a message of the {role}"
+        found = f"{_shown(chosen, shared)} ≠ {_shown(rejected, shared)}"
+        raise _Misplaced(column, Unreadable(f"[{shared}]", what, "two conversations with the same prompt", found))
 
 
 def _check_prompt(column: str, prompt: Messages) -> None:

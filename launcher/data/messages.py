@@ -77,6 +77,8 @@ class Spelling:
         """
         if cell.startswith(_HUMAN):
             return _of_transcript(cell)
+        if cell.lstrip()[:1] not in ("[", "{"):
+            raise Unreadable("", "a cell without messages", f"messages, such as [{_EXAMPLE}]", shown(cell))
         found = loaded(cell)
         several = found if isinstance(found, list) else [found]
         if not several:

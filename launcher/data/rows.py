@@ -23,6 +23,7 @@ from .table import Table, Tables
 
 PROMPT_FILENAME: Final = "prompt_data.csv"
 _S3: Final = "s3://"
+_OUR_FOLDERS: Final = ("data", "datasets")  # `data/mine` is no owner's data set
 _HUB_ID: Final = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
@@ -151,7 +152,8 @@ def _folder(experiment: Experiment, reading: Reading) -> _Folder:
         what = "datasets_path is a file, not a folder" if folder.exists() else "folder not found (datasets_path)"
         others = [p.name for p in _children(folder.parent) if p.is_dir()]
         where = _name(folder, reading.root)
-        is_hub_id = _HUB_ID.fullmatch(path) is not None and not folder.parent.is_dir()
+        is_ours = folder.parent.is_dir() or path.split("/")[0] in _OUR_FOLDERS
+        is_hub_id = not is_ours and _HUB_ID.fullmatch(path) is not None
         how = nearest(folder.name, others) or (f"for a data set of the hub write {HUB}{path}" if is_hub_id else None)
         raise DataError(Mistake(where, what, expected="a folder with files of data", hint=how))
     return _Folder(folder, _name(folder / "_", reading.root)[:-1])

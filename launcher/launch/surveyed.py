@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.survey import Bias, Bins, Lengths, Survey, survey
-from ..errors import LauncherError, Warned
+from ..errors import DataError, LauncherError, Warned
 from .asked import check_installed
 from .checked import check_tokens
 
@@ -87,7 +87,8 @@ def surveyed(
     found = check_tokens(found, row=0 if row is None else row, say=say)
     tokens = found.experiments[0].tokens
     if tokens is None or tokens.lengths is None:
-        return Surveyed(found, counted, pair, "the tokenizer cannot be loaded")
+        is_data = isinstance(found.experiments[0].error, DataError)
+        return Surveyed(found, counted, pair, "the tokens have mistakes" if is_data else "the tokenizer cannot be loaded")
     parts = {name: Lengths("tokens", **_with_bins(tokens.lengths["parts"][name])) for name in counted.lengths}
     bias = None if counted.bias is None else Bias("tokens", **_with_bins(tokens.lengths["bias"]))
     return Surveyed(found, replace(counted, lengths=parts, bias=bias), pair, None)

@@ -35,7 +35,7 @@ def test_one_screen_has_lengths_what_tells_the_answers_apart_and_a_pair(home: Pa
     code, out, _ = typed(capsys, "exp_1")
     assert code == 0
     assert out.splitlines()[0] == "exp_1: 24 training pairs, 0 validation pairs"
-    assert "characters  median  95 %  longest  cut\nprompt      12      12    12\n" in out
+    assert "characters  median  95 %  longest\nprompt      12      12    12\n" in out
     assert "the chosen answer is longer in 100% of the pairs; it is 8 characters longer (median)" in out
     assert "a full stop at the end: 100% of the chosen answers, 0% of the rejected ones" in out
     assert "notice: lengths are in characters: a count of tokens needs torch" in out
@@ -68,6 +68,19 @@ def test_a_model_that_is_missing_is_one_mistake_and_starts_no_process_for_its_to
     assert (code, err.count("error:")) == (42, 1)
     assert "model_name: folder ./missing not found" in err
     assert "notice: lengths are in characters: the tokenizer cannot be loaded" in out
+
+
+def test_a_template_that_refuses_the_data_is_not_called_a_tokenizer_that_cannot_be_loaded(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mistake = {"where": "data/training_data.csv:2", "what": "the chat template leaves out a tool call of the chosen answer"}
+    error = {"code": 43, "text": "", "mistakes": [mistake]}
+    monkeypatch.setattr("launcher.launch.surveyed.check_installed", lambda what: None)
+    monkeypatch.setattr("launcher.launch.checked.check_installed", lambda what: None)
+    monkeypatch.setattr("launcher.launch.checked.ask", lambda *_, **__: iter([{"error": error}]))
+    code, out, err = typed(capsys, "exp_1")
+    assert (code, "the chat template leaves out a tool call" in err) == (43, True)
+    assert "notice: lengths are in characters: the tokens have mistakes\n" in out
 
 
 def test_a_page_is_written_in_place_of_the_screen(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -182,6 +182,24 @@ def test_transcripts_of_hh_rlhf_are_conversations(tmp_path: Path) -> None:
     assert "whole conversations (Human: …, Assistant: …) in chosen and rejected" in pairs.notices[0]
 
 
+@pytest.mark.parametrize(
+    ("rejected", "found"),
+    [
+        ([*TURNS[:2], user("Why?"), BAD], "user: And when? ≠ user: Why?"),
+        (TURNS[:2], "user: And when? ≠ no such message"),
+    ],
+)
+def test_whole_conversations_whose_questions_differ_are_told_that(
+    tmp_path: Path, rejected: list[dict[str, str]], found: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, [{"chosen": [*TURNS, GOOD], "rejected": rejected}])
+    assert str(caught.value) == (
+        "data/train.jsonl:1, chosen[2]: chosen and rejected already differ in a message of the user\n"
+        f"    expected: two conversations with the same prompt\n    found:    {found}"
+    )
+
+
 def test_a_mapping_names_columns_keys_roles_and_tools(tmp_path: Path) -> None:
     def say(who: str, text: str) -> dict[str, str]:
         return {"speaker": who, "utterance": text}
@@ -276,8 +294,9 @@ def test_a_text_prompt_with_answers_of_messages_goes_through_the_user_template(t
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        ({"prompt": "When?"}, "prompt: a list of messages that cannot be read: expecting value at character 1"),
-        ({"chosen": "At nine."}, "chosen: a list of messages that cannot be read"),
+        ({"prompt": "When?"}, 'prompt: a cell without messages\n    expected: messages, such as [{"role": "user"'),
+        ({"chosen": "At nine."}, "chosen: a cell without messages"),
+        ({"chosen": "[At nine."}, "chosen: a list of messages that cannot be read: expecting value at character 2"),
         (
             {"prompt": TURNS[:2]},
             "prompt[1].role: the prompt ends with a message of the assistant\n    expected: user or tool last",
@@ -428,5 +447,5 @@ def test_a_row_without_messages_is_refused_whatever_the_rules_about_rows_say(tmp
     empty = dict.fromkeys(header, "")
     checks = {"repeated_header": "warn", "empty_row": "off", "empty_cell": "off"}
     text = mistakes(tmp_path, as_csv([EXPLICIT, header, empty, EXPLICIT]), "train.csv", data_checks=checks)
-    assert text.startswith("data/train.csv:3, prompt: a list of messages that cannot be read")
+    assert text.startswith("data/train.csv:3, prompt: a cell without messages")
     assert "(6 times in all)" in text

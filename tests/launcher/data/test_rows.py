@@ -167,6 +167,13 @@ def test_a_name_of_the_hub_without_its_scheme_is_told_the_scheme(tmp_path):
     assert str(caught.value).endswith("    hint:     for a data set of the hub write hf://org/prefs")
 
 
+@pytest.mark.parametrize("path", ["data/my_preferences", "datasets/mine"])
+def test_a_missing_folder_below_data_as_init_writes_it_is_not_taken_for_a_name_of_the_hub(tmp_path, path):
+    with pytest.raises(DataError) as caught:
+        read_tables(experiment(datasets_path=path), Reading(tmp_path))
+    assert str(caught.value) == f"{path}: folder not found (datasets_path)\n    expected: a folder with files of data"
+
+
 def test_a_file_in_place_of_the_folder_is_reported(tmp_path):
     (tmp_path / "data").touch()
     with pytest.raises(DataError, match="datasets_path is a file, not a folder"):
