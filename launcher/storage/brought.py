@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ..errors import ExperimentError, Mistake, StorageError, Warned
 from ..runs.run_dir import RunDir
+from .explained import is_of_disk
 from .mirrored import RUN, Mirrored
 from .progress import Listener
 
@@ -25,7 +26,7 @@ def bring(run: RunDir, mirrored: Mirrored, say: Callable[[str], None], listener:
     It is downloaded aside, compared by its hashes and renamed: a checkpoint of the folder is whole at every moment. One that is
     damaged or removed meanwhile is left out with a warning, and the next older one is taken. ``say`` is told notices and
     warnings. Raises ExperimentError where the place belongs to another run of this name, and what ``Mirrored.fetch`` raises for
-    a server that does not answer.
+    a server that does not answer; StorageError where this machine's disk fails: the copies are good.
     """
     own, found = max(map(_step, run.checkpoints()), default=0), mirrored.steps()
     if found:
@@ -36,6 +37,8 @@ def bring(run: RunDir, mirrored: Mirrored, say: Callable[[str], None], listener:
         try:
             folder = _fetch(run, mirrored, step, listener)
         except (StorageError, ExperimentError) as error:
+            if is_of_disk(error.__cause__):
+                raise
             say(Warned(f"checkpoint-{step} in {mirrored.uri} cannot be used: {error}"))
             continue
         restored = _take(run, folder, step)

@@ -95,12 +95,17 @@ def explained(
     except Garbled as error:
         raise failure(str(error)) from error
     except OSError as error:
-        if error.filename is None and error.errno not in _OF_A_DISK:
+        if not is_of_disk(error):
             raise failure(f"{target}: {error}") from error
         raise failure(f"{error.filename or 'this machine'}: {error.strerror}") from error
     except (aws.BotoCoreError, Boto3Error, ResponseParserError) as error:
         shown = str(error).replace(endpoint or target, shown_endpoint(endpoint))
         raise failure(f"{target}: {shown}") from error
+
+
+def is_of_disk(error: BaseException | None) -> bool:
+    """Whether ``error`` comes from this machine's disk, not from the network."""
+    return isinstance(error, OSError) and (error.filename is not None or error.errno in _OF_A_DISK)
 
 
 def no_address(endpoint: str | None, failure: type[LauncherError]) -> LauncherError:

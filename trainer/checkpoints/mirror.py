@@ -48,7 +48,8 @@ class First:
     def __call__(self, step: int, folder: Path, best: int | None) -> int:
         others = self._mirrored.others(self._notes, self._patience) if self._notes else None
         sent = self._mirrored.send(step, folder, others=others)
-        self._mirrored.prune(self._limit, () if best is None else (best,))
+        # An older attempt's copies of later steps, which could not be used, must not count in place of this one.
+        self._mirrored.prune(self._limit, (step,) if best is None else (step, best))
         return sent.bytes
 
 
@@ -161,7 +162,8 @@ class Mirror:
                 continue
             pause = self._first
             self._succeed(step)
-            say(f"checkpoint-{step} is in {self._uri} ({size(sent)} in {time.monotonic() - began:.1f} s)")
+            with suppress(OSError):  # the log's disk is full
+                say(f"checkpoint-{step} is in {self._uri} ({size(sent)} in {time.monotonic() - began:.1f} s)")
 
     def _next(self) -> int | None:
         """The step to upload; None when there is nothing more to do."""
@@ -203,7 +205,8 @@ class Mirror:
             behind = f"no checkpoint is in {self._uri} yet"
         else:
             behind = f"the newest checkpoint in {self._uri} is checkpoint-{self._sent}, {step - self._sent} steps old"
-        notices([Warned(f"{behind}; checkpoint-{step}: {reason}")])
+        with suppress(OSError):  # the log's disk is full
+            notices([Warned(f"{behind}; checkpoint-{step}: {reason}")])
 
     def _note(self) -> None:
         """Writes into the run's record what ``status`` shows."""

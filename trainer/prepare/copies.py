@@ -65,8 +65,12 @@ def _together(rank: Rank, place: Mirrored) -> Together:
 
 
 def _offer_own(rank: Rank, place: Mirrored, copies: Copies) -> None:
-    """The newest checkpoint of the run's folder, where the bucket does not have it; all ranks decide as the first one does."""
-    newest = next(reversed(rank.run.checkpoints()), None)
+    """The newest checkpoint that the run's folder has on every node, where the bucket does not have it; all ranks decide as the
+    first one does. A checkpoint of some nodes is none: the first one would wait for parts that do not come.
+    """
+    own = rank.run.checkpoints()
+    there = set.intersection(*map(set, gather_object([[path.name for path in own]])))
+    newest = next((path for path in reversed(own) if path.name in there), None)
     is_wanted = newest is not None and rank.first and not _is_there(place, newest)
     if gather_object([is_wanted])[0] and newest is not None:
         copies.offer(newest, None)

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,8 @@ class Bucket:
     def keep(self, *, is_done: bool, is_brief: bool) -> None:
         """Uploads the run's files and, where it is done, its adapter.
 
-        Raises UploadError where that fails; ``is_brief``: after a few seconds nobody waits for it any more.
+        Raises UploadError where that fails, also where it does not end within a few seconds after a request to stop;
+        ``is_brief``: that was before.
         """
         aside = self.run.path / ".mirror"
 
@@ -93,7 +95,13 @@ class Bucket:
 
         thread = _Work(work)
         thread.start()
-        thread.join(_BRIEF if is_brief else None)
+        until = None
+        while thread.is_alive() and (until is None or time.monotonic() < until):
+            thread.join(_LOOK)
+            if until is None and (is_brief or self.is_stop_wanted()):
+                until = time.monotonic() + _BRIEF
+        if thread.is_alive():
+            raise UploadError(f"{self.place.uri}: the upload did not end within {_BRIEF:.0f} s after the request to stop")
         if thread.error is not None:
             raise thread.error if isinstance(thread.error, LauncherError) else UploadError(f"{self.place.uri}: {thread.error}")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -11,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import CredentialError, ExperimentError, UnreachableError, UploadError, Warned
+from launcher.errors import CredentialError, ExperimentError, StorageError, UnreachableError, UploadError, Warned
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 from launcher.storage import Mirrored
 from launcher.storage.aside import set_folder_aside, set_run_aside
 from launcher.storage.brought import ARRIVING, bring
 from tests.s3.proxy import FaultProxy
+from trainer.checkpoints.mirror import First
 
 from .conftest import EFFORT, KEYS
 
@@ -116,6 +118,19 @@ def test_a_checkpoint_without_its_manifest_is_none_and_a_damaged_one_is_left_for
     assert steps_of(fresh) == [5]
 
 
+def test_a_disk_that_is_full_is_no_damage_of_the_copies_and_the_run_does_not_begin_again(
+    place: Mirrored, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent(place, run, 5)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("launcher.storage.download.receive", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        brought(new_run(tmp_path / "there"), place)
+
+
 def test_a_folder_that_is_ahead_keeps_its_own_and_one_that_is_behind_gets_newer_metrics(
     place: Mirrored, run: RunDir, tmp_path: Path
 ) -> None:
@@ -160,6 +175,14 @@ def test_old_checkpoints_are_removed_manifest_first_and_the_best_stays(
     assert gone[0] == "manifest.json"
     left = {one["Key"].split("/")[4] for one in client.list_objects_v2(Bucket="models")["Contents"]}
     assert left == {"checkpoint-5", "checkpoint-15", "checkpoint-20", "checkpoint-25"}
+
+
+def test_a_later_copy_that_could_not_be_used_does_not_push_out_what_the_run_has_just_sent(place: Mirrored, run: RunDir) -> None:
+    sent(place, run, 5, 10)  # the run was resumed from 5, as 10 is damaged
+    aside = run.path / "aside" / "7"
+    set_folder_aside(write(run, 7), aside)
+    First(place, 1)(7, aside, None)
+    assert place.steps() == [7, 10]
 
 
 def test_the_parts_of_two_nodes_are_one_checkpoint(place: Mirrored, run: RunDir, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import threading
@@ -137,6 +138,29 @@ def test_a_stop_that_comes_while_the_end_waits_is_heeded(run: RunDir) -> None:
     assert not mirror.finish()
     assert time.monotonic() - began < 5
     send.let.release()
+
+
+def test_a_log_that_cannot_be_written_ends_no_uploads_and_the_end_does_not_wait_for_ever(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("trainer.checkpoints.mirror.say", full)
+    monkeypatch.setattr("trainer.checkpoints.mirror.notices", full)
+    answers = iter([UploadError("cannot connect"), None, None])
+
+    def send(step: int, folder: Path, best: int | None) -> int:
+        if (error := next(answers)) is not None:
+            raise error
+        return 10
+
+    mirror = Mirror(run, URI, send, first=0.01)
+    mirror.offer(write(run, 5))
+    wait_for(lambda: (run.read_record().get("mirror") or {}).get("step") == 5)
+    mirror.offer(write(run, 10))
+    assert mirror.finish(time.monotonic() + 5)
+    assert run.read_record()["mirror"]["step"] == 10
 
 
 def test_a_run_keeps_the_name_of_its_copies(run: RunDir) -> None:
