@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -28,6 +29,13 @@ class Pair:
     @property
     def has_system(self) -> bool:
         return bool(self.system) or (self.chat is not None and self.chat.has_system)
+
+    @property
+    def question(self) -> str:
+        """What makes two prompts the same: the text, and the tools that the answer may call."""
+        if self.chat is None or not self.chat.tools:
+            return self.user
+        return f"{self.user}\n{json.dumps(self.chat.tools, sort_keys=True, default=str)}"
 
     @classmethod
     def of_chat(cls, system: str | None, chat: Chat, line: int) -> Self:

@@ -32,7 +32,8 @@ def _check(role: str, table: Table, part: Sequence[Pair], trained: set[int], fin
     lines, contents, opposites = array("q"), array("q"), array("q")
     repeating: set[int] = set()  # lines
     for pair in watched(part, f"comparing the pairs of {table.name}", findings.tell):
-        content = hash((pair.user, pair.chosen, pair.rejected))
+        question = pair.question
+        content = hash((question, pair.chosen, pair.rejected))
         if content in trained:
             findings.of_pair("repeated_pair" if is_training else "leaked_pair", table, pair.line, role)
         elif is_training:
@@ -40,7 +41,7 @@ def _check(role: str, table: Table, part: Sequence[Pair], trained: set[int], fin
         lines.append(pair.line)
         contents.append(content)
         is_preference = pair.rejected is not None and pair.chosen != pair.rejected
-        opposites.append(hash((pair.user, pair.rejected, pair.chosen)) if is_preference else content)
+        opposites.append(hash((question, pair.rejected, pair.chosen)) if is_preference else content)
         if _repeats_its_prompt(pair):
             repeating.add(pair.line)
     there = trained if is_training else set(contents)

@@ -107,8 +107,8 @@ def survey(pairs: Pairs) -> Survey:
         for name, text in zip(PARTS, (pair.user, pair.chosen, pair.rejected), strict=True):
             if text is not None:
                 parts[name].append(len(text))
-        contents.append(hash((pair.user, pair.chosen, pair.rejected)))
-        opposites.append(hash((pair.user, pair.rejected, pair.chosen)))
+        contents.append(hash((pair.question, pair.chosen, pair.rejected)))
+        opposites.append(hash((pair.question, pair.rejected, pair.chosen)))
     there, has_rejected = frozenset(contents), bool(parts["rejected"])
     near = near_duplicates(train, pairs.validation)
     return Survey(
@@ -118,7 +118,7 @@ def survey(pairs: Pairs) -> Survey:
         bias_of(parts["chosen"], parts["rejected"], "characters") if has_rejected else None,
         len(train) - len(there),
         sum(opposite in there for opposite in opposites),
-        sum(hash((pair.user, pair.chosen, pair.rejected)) in there for pair in pairs.validation),
+        sum(hash((pair.question, pair.chosen, pair.rejected)) in there for pair in pairs.validation),
         near.validation,
         (*formats_of(train), *languages_of(train)),
         near.training,

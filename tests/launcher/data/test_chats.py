@@ -15,6 +15,7 @@ from launcher.data.chat import Chat
 from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs, read_pairs, write_processed
 from launcher.data.rows import Reading
+from launcher.data.survey import survey
 from launcher.errors import DataError, Warned
 from launcher.experiment.schema import Experiment
 
@@ -243,6 +244,17 @@ def test_tools_and_calls_are_read_and_learned_answers_of_tools_are_a_warning(tmp
         "their tokens are learned too, as in TRL",
     )
     assert isinstance(pairs.notices[1], Warned)
+
+
+def test_the_opposite_preference_for_other_tools_is_no_contradiction_and_the_same_one_no_repeat(tmp_path: Path) -> None:
+    record = {"prompt": "Where?", "chosen": [CALL, FOUND, GOOD], "rejected": [BAD], "tools": json.dumps(TOOLS)}
+    opposite = {**record, "chosen": record["rejected"], "rejected": record["chosen"]}
+    pairs = read(tmp_path, [record, {**opposite, "tools": None}])
+    assert [one.rule for one in pairs.found if one.rule in ("contradiction", "repeated_pair")] == []
+    pairs = read(tmp_path, [record, {**record, "tools": None}])
+    found = survey(pairs)
+    assert (found.repeated, [one.rule for one in pairs.found if one.rule == "repeated_pair"]) == (0, [])
+    assert [one.count for one in read(tmp_path, [record, opposite]).found if one.rule == "contradiction"] == [2]
 
 
 def test_a_call_written_as_a_role_of_its_own_is_a_call(tmp_path: Path) -> None:
