@@ -222,10 +222,10 @@ def _evicted(seen: Evidence, pod: Pod, words: str, on: str) -> Explanation:
             "pids": ("process ids", "lower dataloader_num_workers"),
         }.get(found[1], (found[1], onward(seen)))
         return Explanation("evicted", f"{pod.name} was evicted because its node{_named(pod)} ran out of {what}", suggestion)
-    if "ephemeral local storage usage exceeds" in words:
-        return Explanation(
-            "evicted", f"{pod.name} was evicted: {words}", "put caches on the cache claim (launch.kubernetes.volumes)"
-        )
+    if "ephemeral local storage usage exceeds" in words or "exceeded its local ephemeral storage limit" in words:
+        claim = "put caches on the cache claim (launch.kubernetes.volumes)"
+        raised = "raise or remove (null) the limit of ephemeral-storage in launch.kubernetes.pod"
+        return Explanation("evicted", f"{pod.name} was evicted: {words}", f"{claim}, or {raised}")
     return Explanation("evicted", f"{pod.name} was evicted{on}: {words}", onward(seen))
 
 

@@ -121,7 +121,9 @@ def _suggestion(seen: Evidence, first: Reason, total: int) -> str:
     if first.resource == "cpu":
         return "lower launch.cpus, or wait until other pods end"
     if first.resource == "ephemeral-storage":
-        return "lower or remove (null) the request of ephemeral-storage in launch.kubernetes.pod, or free the disks of the nodes"
+        # A limit without a request counts as one.
+        asked = "lower the request of ephemeral-storage in launch.kubernetes.pod, or remove it with its limit (null)"
+        return f"{asked}, or free the disks of the nodes"
     return {
         "volume": f"use ReadWriteMany for a run on several nodes; see claims and volumes with: {seen.kubectl} get pvc,pv",
         "selector": "correct launch.kubernetes.node_selector; see the labels with: kubectl get nodes --show-labels",

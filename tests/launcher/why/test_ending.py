@@ -1,5 +1,7 @@
 """What kubelets, controllers, torch and NCCL really say of runs that end."""
 
+from dataclasses import replace
+
 import pytest
 
 from launcher.why import Condition, Container, Pod, explain
@@ -214,6 +216,9 @@ def test_an_eviction_in_words_that_nobody_has_met_is_one_all_the_same():
     words = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. "
     pod = Pod("big-0-x7k2p", "Failed", 0, "gpu-1", "Evicted", words, container=Container("terminated", "Error", "", 137))
     assert explain(seen("failed", pods=(pod,))).sentence == f"big-0-x7k2p was evicted: {words.strip()}"
+    words = 'Container trainer exceeded its local ephemeral storage limit "7Gi". '
+    for full in (pod, replace(pod, message=words)):
+        assert "the limit of ephemeral-storage in launch.kubernetes.pod" in explain(seen("failed", pods=(full,))).suggestion
     other = Pod(
         "big-0-x7k2p", "Failed", 0, "gpu-1", "Evicted", "something new", container=Container("terminated", "Error", "", 137)
     )

@@ -60,7 +60,10 @@ def test_the_schedulers_message_is_told_resource_by_resource_with_its_nodes(mess
         ("1 Insufficient nvidia.com/gpu", "wait, request fewer than 8 per node with --gpus"),
         ("1 Insufficient nvidia.com/mig-3g.40gb", "wait, request fewer than 8 per node with --gpus"),
         ("1 Insufficient amd.com/gpu", "wait, request fewer than 8 per node with --gpus"),
-        ("1 Insufficient ephemeral-storage", "lower or remove (null) the request of ephemeral-storage in launch.kubernetes.pod"),
+        (
+            "1 Insufficient ephemeral-storage",
+            "lower the request of ephemeral-storage in launch.kubernetes.pod, or remove it with its limit (null), or free",
+        ),
         ("1 Insufficient memory", "lower launch.memory (now 64Gi), or wait until other pods end"),
         ("1 Insufficient cpu", "lower launch.cpus, or wait until other pods end"),
         ("1 node(s) had untolerated taint {a: b}", "add the taint to launch.kubernetes.tolerations"),

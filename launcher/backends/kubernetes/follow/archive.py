@@ -111,7 +111,9 @@ class Archive:
     def find(self, name: str) -> ClusterRun | None:
         """The run with exactly this name, whose Job is deleted but whose folder exists; the newest one if there are several."""
         pattern = shlex.quote(f"./*/runs/{_literal(name)}/run.json")
-        command = ["sh", "-c", f"cd {RUNS_ROOT} && find . -path {pattern} -exec ls -t {{}} +"]
+        # find exits with 1 for any folder that another run removes meanwhile, or that it may not read.
+        named = f"find . -name 'checkpoint-*' -prune -o -path {pattern} -exec ls -t {{}} +"
+        command = ["sh", "-c", f"cd {RUNS_ROOT} && {named} || :"]
         paths = (self.output(command) or b"").decode("utf-8", "replace").splitlines()
         if not paths:
             return None

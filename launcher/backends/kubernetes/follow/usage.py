@@ -13,6 +13,7 @@ from typing import Any
 
 from ....runs.usage import gpu_hours, gpus_of, trained
 from ....why import Pod
+from ..api.errors import ExecError
 from .archive import Archive
 from .run import RUNS_ROOT, ClusterRun
 
@@ -34,9 +35,11 @@ def pod_seconds(pods: Iterable[Pod], now: datetime | None = None) -> float | Non
 def records(archive: Archive) -> dict[PurePosixPath, dict[str, Any]]:
     """The folder of every run on the claim, relative to it -> the run's record, read at once. Raises NoReader."""
     find = "find . -name 'checkpoint-*' -prune -o -regex '.*/runs/[^/]+/run[.]json' -print0"
-    packed = archive.output(["sh", "-c", f"cd {RUNS_ROOT} && {find} | tar --null --files-from=- --ignore-failed-read -czf -"])
+    packed = _packed(archive, f"cd {RUNS_ROOT} && {find} | tar --null --files-from=- --ignore-failed-read -czf -")
     found: dict[PurePosixPath, dict[str, Any]] = {}
-    with tarfile.open(fileobj=io.BytesIO(packed or b""), mode="r:*") as tar:
+    if not packed:
+        return found
+    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:*") as tar:
         for member in tar:
             file = tar.extractfile(member)
             with suppress(ValueError):
@@ -44,6 +47,17 @@ def records(archive: Archive) -> dict[PurePosixPath, dict[str, Any]]:
                 if isinstance(record, dict):
                     found[PurePosixPath(member.name).parent] = record
     return found
+
+
+def _packed(archive: Archive, command: str) -> bytes:
+    """What ``command`` prints, also if it exits with 1 or 2: tar does where a run replaces its record while it is read."""
+    pieces: list[bytes] = []
+    try:
+        pieces += archive.stream(["sh", "-c", command])
+    except ExecError as error:
+        if error.code not in (1, 2):
+            raise
+    return b"".join(pieces)
 
 
 def _seconds(pod: Pod, now: datetime) -> float | None:

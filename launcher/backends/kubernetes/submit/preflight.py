@@ -212,6 +212,8 @@ def _nodes(spec: KubernetesSpec, facts: Facts) -> Iterator[Mistake]:
     why = unfit(facts.nodes.found, spec.pod["spec"])
     if why is not None:
         hint = "request less (--gpus, launch.memory, launch.cpus), or tolerate the taint (launch.kubernetes.tolerations)"
+        if "ephemeral-storage (" in why:
+            hint += "; lower the request of ephemeral-storage in launch.kubernetes.pod, or remove it with its limit (null)"
         hint += "; if an autoscaler adds nodes, submit with --anyway"
         yield Mistake("nodes", f"no node fits a pod of the run: {why}", hint=hint)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from launcher.backends.kubernetes.api.cluster import Cluster
 from launcher.backends.kubernetes.follow.archive import Archive, NoReader
 from launcher.backends.kubernetes.follow.bring import NotThere, bring
+from launcher.backends.kubernetes.follow.usage import records
 from launcher.errors import LauncherError, UsageError
 from tests.cluster_api import ClusterApi, controllers
 from tests.cluster_api.played import Played, archived, reader
@@ -50,6 +53,18 @@ def test_the_files_of_a_run_are_read_by_their_names(cluster_api, archive, tmp_pa
     assert (archive.log(run, 0), archive.log(run, 0, 1), archive.log(run, 3)) == (b"a\n", b"\n", None)
     assert archive.find("first").folder == run.folder
     assert archive.find("firs*") is None
+
+
+@pytest.mark.parametrize("program", ["find", "tar"])
+def test_runs_are_found_while_another_one_changes_its_files(program, cluster_api, archive, tmp_path, monkeypatch):
+    run = filled(cluster_api, tmp_path)
+    (tmp_path / "bin").mkdir()
+    changing = tmp_path / "bin" / program  # both exit with 1 where a file is gone that they have seen before
+    changing.write_text(f'#!/bin/sh\n{shutil.which(program)} "$@"\nexit 1\n')
+    changing.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert archive.find("first").folder == run.folder
+    assert records(archive) == {run.folder: {"run": "first"}}
 
 
 def test_a_reader_that_does_not_run_is_explained_as_why_explains_a_run(cluster_api, archive, tmp_path):

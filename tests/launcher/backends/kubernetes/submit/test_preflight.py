@@ -404,6 +404,16 @@ def test_the_node_of_a_gpu_is_tolerated_and_a_label_is_looked_for(api: ClusterAp
     assert "2 lack the label zone=a of launch.kubernetes.node_selector" in said
 
 
+def test_nodes_that_tell_nothing_of_their_disks_take_a_pod_that_asks_for_none(api: ClusterApi) -> None:
+    api.objects.change("nodes", "node-1", lambda node: node["status"]["allocatable"].pop("ephemeral-storage"))
+    said = finding(api)
+    assert "1 node: 1 has no ephemeral-storage (1Gi requested)" in said
+    assert "lower the request of ephemeral-storage in launch.kubernetes.pod, or remove it with its limit (null)" in said
+    nothing = {part: {"ephemeral-storage": None} for part in ("requests", "limits")}
+    patch = {"spec": {"containers": [{"name": "trainer", "resources": nothing}]}}
+    assert findings(api, {"kubernetes": {"pod": patch}}) == []
+
+
 def test_a_cluster_may_get_its_nodes_later(api: ClusterApi) -> None:
     api.objects.delete("nodes", "node-1")
     assert looked(api, {"gpus": 8}) == Preflight((), ("the cluster has no nodes yet; the run waits for one",))
