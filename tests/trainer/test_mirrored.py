@@ -1,4 +1,8 @@
-"""Runs whose checkpoints are copied to a bucket, as real processes: killed at random moments, and resumed in a fresh folder."""
+"""Runs whose checkpoints are copied to a bucket, as real processes: killed at random moments, and resumed in a fresh folder.
+
+Importing torch and TRL takes a rank most of its time: one process imports them, and forks every entry and its rank. torchrun
+alone is played; what starts the ranks with the real one is in ``test_start_parallel`` and ``checkpoints``.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +27,7 @@ from launcher.experiment.schema import Experiment
 from launcher.runs.processes import members
 from launcher.runs.run_dir import RunDir
 from launcher.storage import Mirrored, download_folder
-from tests.s3.proxy import FaultProxy
+from tests.s3.proxy import Fault, FaultProxy
 from tests.s3.server import MotoServer
 
 pytestmark = pytest.mark.slow
@@ -29,15 +35,131 @@ pytestmark = pytest.mark.slow
 Make = Callable[..., Experiment]
 NewRun = Callable[[Path, Experiment, str], RunDir]
 KEYS = {"AWS_ACCESS_KEY": "AKIAEXAMPLE", "AWS_SECRET_KEY": "hush-hush", "AWS_REGION": "us-east-1"}
-STEPS = 12
+STEPS = 8
+PATIENCE = 240  # seconds
+
+# Lines "start {folder, env}" are answered with a process id, "wait PID" with the exit code.
+FORKS = r"""
+import json, os, sys
+from pathlib import Path
+from types import SimpleNamespace
+
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # libraries print while they are imported
+
+import trainer.__main__, trainer.train
+import trainer.step.dpo
+import deepspeed, mlflow, transformers.models.qwen3.modeling_qwen3  # which accelerate and transformers import in a rank
+from torch.distributed import TCPStore
+from trainer.processes import children, entrypoint
 
 
-def start(root: Path, run: RunDir, cache: Path, **more: str) -> subprocess.Popen[bytes]:
+class Torchrun:
+    def __init__(self, argv, *, env, **_):
+        options = dict(option.removeprefix("--").split("=", 1) for option in argv if option.startswith("--"))
+        rank, nodes, address = options.get("node-rank", "0"), options["nnodes"], options["master-addr"]
+        ranks = {"RANK": rank, "LOCAL_RANK": "0", "WORLD_SIZE": nodes, "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": address}
+        ranks["MASTER_PORT"] = options["master-port"]
+        ranks |= {"TORCHELASTIC_RESTART_COUNT": "0", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.environ.clear()
+            os.environ.update(env | ranks)
+            sys.argv = ["trainer", argv[-1]]
+            try:
+                trainer.__main__.main()
+            finally:
+                os._exit(1)
+        if rank == "0":
+            self.store = TCPStore(address, int(options["master-port"]), is_master=True, wait_for_workers=False)
+
+    def wait(self):
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+children.subprocess = SimpleNamespace(Popen=Torchrun, DEVNULL=None)
+
+
+def entry(folder, env):
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(env)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
+    try:
+        os._exit(entrypoint.main(Path(folder)))
+    finally:
+        os._exit(99)
+
+
+for line in sys.stdin:
+    order, _, what = line.partition(" ")
+    if order == "wait":
+        print(os.waitstatus_to_exitcode(os.waitpid(int(what), 0)[1]), file=answers, flush=True)
+        continue
+    asked = json.loads(what)
+    if (pid := os.fork()) == 0:
+        entry(**asked)
+    print(pid, file=answers, flush=True)
+"""
+
+
+def environment(root: Path, cache: Path, **more: str) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     env |= {**KEYS, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", **more}
-    env |= {"DPO_RUN_ROOT": str(root), "DPO_DATA_ROOT": str(root), "DPO_CACHE_ROOT": str(cache)}
-    argv = [sys.executable, "-m", "trainer.processes.entrypoint", str(run.path)]
-    return subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
+    return env | {"DPO_RUN_ROOT": str(root), "DPO_DATA_ROOT": str(root), "DPO_CACHE_ROOT": str(cache)}
+
+
+class Entries:
+    """Starts entries as forks of a process that has imported torch."""
+
+    def __init__(self, process: subprocess.Popen[str]):
+        self._process = process
+
+    def start(self, root: Path, run: RunDir, cache: Path, **more: str) -> int:
+        """The process id of the entry on ``run``, which leads a session of its own."""
+        return self._answer(f"start {json.dumps({'folder': str(run.path), 'env': environment(root, cache, **more)})}")
+
+    def end(self, entry: int) -> int:
+        """The exit code of an entry; one that takes too long is killed."""
+        late = threading.Timer(PATIENCE, kill_all, (entry,))
+        late.start()
+        code = self._answer(f"wait {entry}")
+        late.cancel()
+        return code
+
+    def _answer(self, line: str) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Entries]:
+    folder = tmp_path_factory.mktemp("forks")
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS], env=environment(folder, folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield Entries(process)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def kill_all(entry: int) -> None:
+    """Kills an entry and its ranks, as a machine that is lost does."""
+    for pid in members(None, entry):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def wait_for(what: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.05)
 
 
 def losses(run: RunDir) -> list[tuple[int, float]]:
@@ -60,36 +182,21 @@ def experiment(make_experiment: Make, few_pairs: Path, proxy: FaultProxy) -> Exp
 
 
 def test_a_run_killed_at_a_random_moment_continues_on_a_fresh_disk_to_the_same_bits(
-    tmp_path: Path, experiment: Experiment, new_run: NewRun
+    tmp_path: Path, experiment: Experiment, new_run: NewRun, entries: Entries
 ) -> None:
-    import torch
-
-    from trainer.processes.stop import StopRequest
-    from trainer.train import Roots, train
-
-    root = tmp_path / "alone"
-    alone = new_run(root, experiment.model_copy(update={"checkpoint_to": None}), "r")
-    train(
-        alone,
-        experiment.model_copy(update={"checkpoint_to": None}),
-        Roots(root, root, tmp_path / "cache"),
-        StopRequest(),
-        attempt=1,
-    )
+    alone = new_run(tmp_path / "alone", experiment.model_copy(update={"checkpoint_to": None}), "r")
+    assert entries.end(entries.start(tmp_path / "alone", alone, tmp_path / "cache")) == 0, alone.rank_log(0).read_text()
     place = Mirrored.of(experiment, "r", KEYS)
     assert place is not None
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     killed = new_run(tmp_path / "disk-1", experiment, "r")
-    entry = start(tmp_path / "disk-1", killed, tmp_path / "cache", **threads)
-    while not place.steps() and entry.poll() is None:
-        time.sleep(0.05)
+    entry = entries.start(tmp_path / "disk-1", killed, tmp_path / "cache")
+    wait_for(place.steps)
     time.sleep(random.random() * 0.5)
-    for pid in members(str(killed.path), entry.pid):
-        os.kill(pid, signal.SIGKILL)
-    entry.wait(60)
+    kill_all(entry)
+    entries.end(entry)
     shutil.rmtree(tmp_path / "disk-1")
     run = new_run(tmp_path / "disk-2", experiment, "r")
-    assert start(tmp_path / "disk-2", run, tmp_path / "cache", **threads).wait(240) == 0, run.rank_log(0).read_text()
+    assert entries.end(entries.start(tmp_path / "disk-2", run, tmp_path / "cache")) == 0, run.rank_log(0).read_text()
     log = run.rank_log(0).read_text()
     assert f"from {place.uri}, with metrics and record\n" in log
     assert f"checkpoint-{STEPS} is in {place.uri} (" in log
@@ -115,41 +222,61 @@ def test_a_run_without_credentials_ends_with_44_and_one_without_a_bucket_with_42
     for found, more, code in ((experiment, {"AWS_ACCESS_KEY": "", "AWS_SECRET_KEY": ""}, 44), (nowhere, {}, 42)):
         run = new_run(tmp_path / str(code), found, "r")
         more = {**more, "AWS_SHARED_CREDENTIALS_FILE": "/none", "AWS_EC2_METADATA_DISABLED": "true"}
-        assert start(tmp_path / str(code), run, tmp_path / "cache", **more).wait(60) == code
+        argv = [sys.executable, "-m", "trainer.processes.entrypoint", str(run.path)]
+        env = environment(tmp_path / str(code), tmp_path / "cache", **more)
+        assert subprocess.run(argv, env=env, timeout=60, stdout=subprocess.DEVNULL, check=False).returncode == code
         outcome = run.read_record()["outcome"]
         assert (outcome["state"], outcome["exit_code"]) == ("failed", code)
         assert not run.rank_log(0).exists()
 
 
-def test_two_nodes_without_a_shared_folder_mirror_one_checkpoint_and_both_resume_from_it(
-    tmp_path: Path, experiment: Experiment, new_run: NewRun
+def test_two_nodes_without_a_shared_folder_are_killed_and_resume_from_the_last_whole_checkpoint_to_the_same_bits(
+    tmp_path: Path, experiment: Experiment, new_run: NewRun, entries: Entries, proxy: FaultProxy
 ) -> None:
     place = Mirrored.of(experiment, "r", KEYS)
     assert place is not None
-    hyper = experiment.hyperparameters.model_copy(update={"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2})
-    ends = {}
-    for steps in (2, 4):
-        found = experiment.model_copy(update={"hyperparameters": hyper.model_copy(update={"max_steps": steps})})
+    settings = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": 4}
+    experiment = experiment.model_copy(update={"hyperparameters": experiment.hyperparameters.model_copy(update=settings)})
+
+    def started(name: str, disks: str) -> list[tuple[RunDir, int]]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
-        entries = []
+        nodes = []
         for node in ("0", "1"):
-            root = tmp_path / f"{steps}-{node}"
-            run = new_run(root, found, "r")
+            root = tmp_path / f"{disks}-{node}"
+            run = new_run(root, experiment, name)
             if node == "1":
-                RunDir(run.path, 1).update_record(run="r")
-            nodes = {"DPO_NNODES": "2", "NODE_RANK": node, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "DPO_OWN_RUNS": "1"}
-            entries.append((run, start(root, run, tmp_path / "cache", **nodes)))
-        for number, (run, entry) in enumerate(entries):
-            assert entry.wait(240) == 0, run.rank_log(number).read_text() + run.entry_log.read_text()
-        ends[steps] = entries
-    first, second = (run for run, _ in ends[4])
+                RunDir(run.path, 1).update_record(run=name)
+            more = {"DPO_NNODES": "2", "NODE_RANK": node, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "DPO_OWN_RUNS": "1"}
+            nodes.append((run, entries.start(root, run, tmp_path / "cache", **more)))
+        return nodes
+
+    def done(nodes: list[tuple[RunDir, int]]) -> list[RunDir]:
+        for number, (run, entry) in enumerate(nodes):
+            assert entries.end(entry) == 0, run.rank_log(number).read_text() + run.entry_log.read_text()
+        return [run for run, _ in nodes]
+
+    alone, _ = done(started("alone", "alone"))
+    # The second checkpoint hangs half uploaded, so that the nodes are killed meanwhile.
+    hang = Fault("silent", "PUT", "/r/checkpoint-4/", times=1000)
+    proxy.faults.append(hang)
+    killed = started("r", "killed")
+    wait_for(lambda: hang.hits)
+    for _, entry in killed:
+        kill_all(entry)
+    assert all(entries.end(entry) != 0 for _, entry in killed)
+    proxy.faults.clear()
+    proxy.released.set()
+    assert place.steps() == [2]
+    first, second = done(started("r", "fresh"))
     names = {path.name for path in (first.path / "checkpoint-2").iterdir()}
     assert {"rng_state_0.pth", "rng_state_1.pth", "optimizer.pt", "trainer_state.json"} <= names
     assert names == {path.name for path in (second.path / "checkpoint-2").iterdir()}
     assert "resumes from checkpoint-2" in first.rank_log(0).read_text()
     assert [step for step, _ in losses(first)] == [1, 2, 3, 4]
+    assert losses(first) == losses(alone)
+    name = "adapter/adapter_model.safetensors"
+    assert (first.path / name).read_bytes() == (alone.path / name).read_bytes()
     assert place.steps() == [2, 4]
-    assert first.adapter.is_dir()
     assert not second.adapter.exists()
