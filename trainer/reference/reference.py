@@ -13,7 +13,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -173,44 +173,64 @@ def _compute(
     runs have stored meanwhile, as the points of a sweep do that started together, is taken over. Returns the numbers, and how
     many pairs were taken over.
     """
-    fresh: dict[bytes, float] = {}
-    unsaved: dict[bytes, float] = {}
-    saved, taken, all_slices = time.monotonic(), 0, len(share)
-    waiting, is_spread = deque(share), False
+    kept, waiting = _Kept(answers, shards), deque(share)
     try:
         while waiting:
             places, work = waiting.popleft()
             chosen = pairs.take(places)
             numbers = score(chosen).detach().to("cpu", torch.float64)
             assert numbers.shape == (len(places), 2), f"{numbers.shape} numbers of {len(places)} pairs"
-            tell(1 - len(waiting) / all_slices)
+            tell(1 - len(waiting) / len(share))
             if not work:
                 continue
-            finite = torch.isfinite(numbers)
-            values = zip(places, numbers.tolist(), finite.tolist(), strict=True)
-            unsaved |= {answers[2 * place + i]: row[i] for place, row, whole in values for i in (0, 1) if whole[i]}
-            _check(chosen, finite, source)
-            if time.monotonic() - saved >= every:
-                if shards.save(unsaved):
-                    fresh, unsaved = fresh | unsaved, {}
-                if is_alone:
-                    others, waiting, pairs_taken = _taken_over(waiting, answers, shards)
-                    fresh, taken = fresh | others, taken + pairs_taken
-                    # Runs that started together are in the same place: each continues in another one.
-                    waiting.rotate(0 if is_spread else _somewhere(len(waiting)))
-                    is_spread = True
-                saved = time.monotonic()
+            kept.add(places, numbers)
+            _check(chosen, torch.isfinite(numbers), source)
+            if time.monotonic() - kept.saved >= every:
+                kept.save()
+                waiting = kept.taken_over(waiting) if is_alone else waiting
+                kept.saved = time.monotonic()
     except BaseException:
-        shards.save(unsaved)
+        shards.save(kept.unsaved)
         raise
-    return fresh | unsaved, taken
+    return kept.fresh | kept.unsaved, kept.taken
+
+
+Slices = deque[tuple[list[int], bool]]
+
+
+@dataclass
+class _Kept:
+    """The numbers of a pass: ``fresh`` ones are stored, ``unsaved`` ones not yet; ``taken``: pairs that another run computed."""
+
+    answers: Sequence[bytes]
+    shards: Shards
+    fresh: dict[bytes, float] = field(default_factory=dict)
+    unsaved: dict[bytes, float] = field(default_factory=dict)
+    taken: int = 0
+    saved: float = field(default_factory=time.monotonic)
+    is_spread: bool = False
+
+    def add(self, places: list[int], numbers: Tensor) -> None:
+        """Adds the finite ones of the ``numbers`` [m, 2] of the pairs at ``places``."""
+        for place, row in zip(places, numbers.tolist(), strict=True):
+            self.unsaved |= {self.answers[2 * place + i]: row[i] for i in (0, 1) if math.isfinite(row[i])}
+
+    def save(self) -> None:
+        if self.shards.save(self.unsaved):
+            self.fresh, self.unsaved = self.fresh | self.unsaved, {}
+
+    def taken_over(self, waiting: Slices) -> Slices:
+        """The slices that are left of those that wait: what another run has stored meanwhile is taken over."""
+        others, waiting, pairs = _taken_over(waiting, self.answers, self.shards)
+        self.fresh, self.taken = self.fresh | others, self.taken + pairs
+        # Runs that started together are in the same place: each continues in another one.
+        waiting.rotate(0 if self.is_spread else _somewhere(len(waiting)))
+        self.is_spread = True
+        return waiting
 
 
 def _somewhere(count: int) -> int:
     return random.SystemRandom().randrange(max(1, count))  # the seeded generators are the training's
-
-
-Slices = deque[tuple[list[int], bool]]
 
 
 def _taken_over(waiting: Slices, answers: Sequence[bytes], shards: Shards) -> tuple[dict[bytes, float], Slices, int]:

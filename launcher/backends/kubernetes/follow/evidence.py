@@ -50,14 +50,9 @@ def gather(cluster: Cluster, run: ClusterRun, *, is_helper: bool = False) -> Evi
     if not is_helper:
         remember(cluster, run, there)
     pods = (*look.before(obj, there, known), *there)
-    template = _template(obj) if obj is not None else {}
-    containers: list[Mapping[str, Any]] = template.get("containers") or []
-    container = next((one for one in containers if one.get("name") == CONTAINER), dict[str, Any]())
-    limits: Mapping[str, Any] = (container.get("resources") or {}).get("limits") or {}
-    queue = state.queue_of(obj) if obj is not None else None
     lines, since, printed = look.lines(there, known)
     last = _last_step(lines)
-    return Evidence(
+    found = Evidence(
         run=run.name,
         backend="kubernetes",
         state=known.state,
@@ -69,27 +64,18 @@ def gather(cluster: Cluster, run: ClusterRun, *, is_helper: bool = False) -> Evi
         since=since if known.state == "running" else None,
         lines=tuple(lines),
         lines_of=printed,
-        memory=limits.get("memory"),
-        gpus=gpus_in(limits),
-        image=container.get("image") or run.image,
+        image=run.image,
         namespace=run.namespace,
         nodes=run.nodes,
         pods=pods,
         before=look.attempt_before(obj, pods, known),
-        conditions=conditions_of(obj) if obj is not None else (),
-        events=tuple(look.events(there)) if obj is not None else (),
-        queue=queue,
-        workload=look.workload() if queue is not None else (),
-        local_queue=look.local_queue(queue) if queue is not None else (),
-        is_suspended=bool(obj is not None and obj["spec"].get("suspend")),
         kind=run.kind,
-        age=state.age(obj) if obj is not None else None,
-        is_untouched=obj is not None and state.is_untouched(obj),
         is_helper=is_helper,
-        parallel=state.parallel_of(obj) if obj is not None else None,
-        unseen=tuple(look.unseen),
-        checkpoints=look.checkpoints() if known.is_over and known.state != "done" else None,
     )
+    if obj is not None:
+        found = look.with_owner(found, obj, there)
+    checkpoints = look.checkpoints() if known.is_over and known.state != "done" else None
+    return replace(found, unseen=tuple(look.unseen), checkpoints=checkpoints)
 
 
 @dataclass
@@ -109,6 +95,28 @@ class _Look:
             if error.status != 404:
                 raise
             return None
+
+    def with_owner(self, found: Evidence, obj: Mapping[str, Any], there: tuple[Pod, ...]) -> Evidence:
+        """``found`` with what the Job or JobSet tells, its events, and its queue."""
+        containers: list[Mapping[str, Any]] = _template(obj).get("containers") or []
+        container = next((one for one in containers if one.get("name") == CONTAINER), dict[str, Any]())
+        limits: Mapping[str, Any] = (container.get("resources") or {}).get("limits") or {}
+        queue = state.queue_of(obj)
+        return replace(
+            found,
+            memory=limits.get("memory"),
+            gpus=gpus_in(limits),
+            image=container.get("image") or found.image,
+            conditions=conditions_of(obj),
+            events=tuple(self.events(there)),
+            queue=queue,
+            workload=self.workload() if queue is not None else (),
+            local_queue=self.local_queue(queue) if queue is not None else (),
+            is_suspended=bool(obj["spec"].get("suspend")),
+            age=state.age(obj),
+            is_untouched=state.is_untouched(obj),
+            parallel=state.parallel_of(obj),
+        )
 
     def pods(self) -> list[dict[str, Any]]:
         with self._allowed("pods"):
