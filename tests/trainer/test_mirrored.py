@@ -144,8 +144,7 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Entries]:
         [sys.executable, "-c", FORKS], env=environment(folder, folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         yield Entries(process)
-        assert process.stdin is not None
-        process.stdin.close()
+        kill_all(process.pid)
 
 
 def kill_all(entry: int) -> None:
