@@ -15,6 +15,7 @@ from ..experiment.data_file import ARROW, JSON, WORKBOOK, split_sheet
 from .csv_table import csv_table
 from .sheet_table import sheet_table
 from .sheets.spreadsheet import Worksheet
+from .surrogates import HALF, half_in, may_have_halves
 from .table import Row, Table
 
 _MANY: Final = 20  # mistakes of one file
@@ -78,10 +79,13 @@ def _json_records(name: str, data: bytes, mistakes: list[Mistake]) -> Iterator[t
         mistakes.append(Mistake(f"{name}:{line}", "the file is not UTF-8", "UTF-8", f"byte 0x{data[error.start]:02x}"))
         return
     read = _elements if name.lower().endswith(".json") and text.lstrip()[:1] == "[" else _lines
+    may_have = may_have_halves(text)
     for line, value in read(name, text, mistakes):
         if len(mistakes) >= _MANY:
             return
-        if isinstance(value, dict):
+        if may_have and (half := half_in(value)) is not None:
+            mistakes.append(Mistake(f"{name}:{line}", HALF, "both halves, or none", half))
+        elif isinstance(value, dict):
             yield line, value
         else:
             mistakes.append(Mistake(f"{name}:{line}", "not an object", 'an object such as {"prompt": …}', type(value).__name__))

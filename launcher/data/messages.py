@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ..experiment.columns import ColumnMapping
 from .chat import Messages, function_of
+from .surrogates import HALF, half_in, may_have_halves
 
 CALL: Final = "function_call"  # a role whose text is a call, in data for LLaMA-Factory
 ROLES: Final[Mapping[str, str]] = {
@@ -125,7 +126,9 @@ class Spelling:
         calls = _calls(f"{where}.tool_calls", one.get("tool_calls"), no_nulls)
         key = next((key for key in self._content_keys if one.get(key) is not None), None)
         if role == CALL:
-            call = _calls(f"{where}.{key}", None if key is None else one[key], no_nulls)
+            call = _calls(f"{where}.{key or self._content_keys[0]}", None if key is None else one[key], no_nulls)
+            if not call:
+                raise Unreadable(where, "a call without a function", 'a call such as {"name": "…", "arguments": {…}}', shown(one))
             return {"role": "assistant", "content": "", **rest, "tool_calls": call}
         if key is None and not calls:
             hint = "name the key with content_key under dpo_column_mapping_config" if self.content is None else None
@@ -157,6 +160,13 @@ class Spelling:
 
 def loaded(cell: str) -> Any:
     """What ``cell`` writes as JSON, as Python or as numpy does; raises Unreadable."""
+    found = _loaded(cell)
+    if may_have_halves(cell) and (half := half_in(found)) is not None:
+        raise Unreadable("", HALF, "both halves, or none", half)
+    return found
+
+
+def _loaded(cell: str) -> Any:
     try:
         return _JSON.decode(cell)
     except (ValueError, RecursionError) as error:

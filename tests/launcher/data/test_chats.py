@@ -257,6 +257,24 @@ def test_the_opposite_preference_for_other_tools_is_no_contradiction_and_the_sam
     assert [one.count for one in read(tmp_path, [record, opposite]).found if one.rule == "contradiction"] == [2]
 
 
+def test_half_of_a_character_is_a_mistake_at_its_row_and_both_halves_are_one(tmp_path: Path) -> None:
+    alone = r'{"prompt": "\ud83dx", "chosen": "a", "rejected": "b"}'
+    both = r'{"prompt": "\ud83d\ude00x", "chosen": "a", "rejected": "b"}'
+    said = mistakes(tmp_path, f"{both}\n{alone}\n")
+    assert said.startswith("data/train.jsonl:2: half of a character (a surrogate without the other one)\n")
+    assert r"\ud83d" in said
+    assert read(tmp_path, f"{both}\n").train[0].user == "😀x"
+    cell = json.dumps([user("\ud83dx")])
+    said = mistakes(tmp_path, as_csv([{"prompt": cell, "chosen": "a", "rejected": "b"}], write=str), "train.csv")
+    assert "prompt: half of a character" in said
+
+
+@pytest.mark.parametrize("call", [{"role": "function_call", "value": "[]"}, {"role": "function_call", "content": ""}])
+def test_a_call_without_a_function_is_a_mistake(tmp_path: Path, call: Record) -> None:
+    said = mistakes(tmp_path, [{"prompt": [user("Where?")], "chosen": [call], "rejected": [BAD]}])
+    assert "chosen[0]: a call without a function" in said
+
+
 def test_a_call_written_as_a_role_of_its_own_is_a_call(tmp_path: Path) -> None:
     call = {"from": "function_call", "value": '{"name": "map", "arguments": {"of": "it"}}'}
     told = {"from": "observation", "value": "Linden Square"}
