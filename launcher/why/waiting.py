@@ -54,8 +54,16 @@ def _quota_wants(seen: Evidence, found: re.Match[str]) -> Explanation:
 
 def _pod_security(seen: Evidence, found: re.Match[str]) -> Explanation:
     sentence = f"the namespace's Pod Security ({found[1]}) refuses {seen.whose_pods}: {found[2]}"
-    suggestion = "check whether a webhook adds a container: without one the pods pass `restricted`; or ask for an exception"
-    return Explanation("pod-security", sentence, suggestion)
+    own = "the pods pass `restricted` without launch.kubernetes.pod and volumes, and without containers that a webhook adds"
+    return Explanation("pod-security", sentence, f"check these: {own}; or ask for an exception")
+
+
+def _constraints(seen: Evidence, found: re.Match[str]) -> Explanation:
+    """OpenShift lists what each of its constraints refuses, also those that nobody here may use."""
+    said = [one for one in re.split(r", (?=provider )", found[1].strip("[]")) if "not usable by user" not in one]
+    sentence = f"the security context constraints of OpenShift refuse {seen.whose_pods}: {', '.join(said) or found[1]}"
+    given = "let the namespace give the user: set launch.kubernetes.run_as to namespace"
+    return Explanation("pod-security", sentence, f"{given}; and check launch.kubernetes.pod and volumes")
 
 
 def _webhook(seen: Evidence, found: re.Match[str]) -> Explanation:
@@ -100,6 +108,7 @@ _REFUSALS: Final[tuple[tuple[str, Callable[[Evidence, re.Match[str]], Explanatio
     (r"exceeded quota: ([^,]+), requested: (.*), used: (.*), limited: (.*)", _quota),
     (r"failed quota: ([^:]+): must specify (.*)", _quota_wants),
     (r'violates PodSecurity "([^"]+)": (.*)', _pod_security),
+    (r"unable to validate against any security context constraint: (.*)", _constraints),
     (r'admission webhook "([^"]+)" denied the request: ?(.*)', _webhook),
     (r"ValidatingAdmissionPolicy '([^']+)' .*denied request: (.*)", _policy),
     (r'failed calling webhook "([^"]+)": (.*)', _webhook_gone),

@@ -37,6 +37,16 @@ REFUSALS = [
         'must set securityContext.capabilities.drop=["ALL"])',
     ),
     (
+        'Error creating: pods "big-0-" is forbidden: unable to validate against any security context constraint: [provider "anyuid": '
+        "Forbidden: not usable by user or serviceaccount, provider restricted-v2: .spec.securityContext.fsGroup: Invalid value: "
+        "[]int64{10001}: 10001 is not an allowed group, provider restricted-v2: .containers[0].runAsUser: Invalid value: 10001: must "
+        'be in the ranges: [1000680000, 1000689999], provider "privileged": Forbidden: not usable by user or serviceaccount]',
+        "pod-security",
+        "the security context constraints of OpenShift refuse the run's pods: provider restricted-v2: .spec.securityContext.fsGroup: "
+        "Invalid value: []int64{10001}: 10001 is not an allowed group, provider restricted-v2: .containers[0].runAsUser: Invalid "
+        "value: 10001: must be in the ranges: [1000680000, 1000689999]",
+    ),
+    (
         'Error creating: admission webhook "validation.gatekeeper.sh" denied the request: [ns-must-have-team] missing label: team',
         "admission",
         "admission webhook validation.gatekeeper.sh refuses the run's pods: [ns-must-have-team] missing label: team",
@@ -251,3 +261,9 @@ def test_kueue_that_says_nothing_is_said_after_a_minute() -> None:
     assert "without --queue after: launcher stop big" in late.suggestion
     unseen = replace(queued(), age=200.0, unseen=("Kueue workloads: permission denied",))
     assert explain(unseen).cause == "kueue-waiting", "what may not be read is not silence"
+
+
+def test_what_the_user_s_own_patch_adds_is_named_where_pod_security_refuses_the_pods():
+    words = 'violates PodSecurity "restricted:latest": host namespaces (hostNetwork=true)'
+    refused = event("FailedCreate", f'Error creating: pods "big-0-" is forbidden: {words}', "big", "Job")
+    assert "launch.kubernetes.pod and volumes" in explain(seen(events=(refused,))).suggestion
