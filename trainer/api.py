@@ -26,10 +26,12 @@ from launcher.runs.finding import remember
 from launcher.runs.run_dir import RunDir, new_run_name
 
 from .output import notices, stage, using
+from .processes.attempts import write_end, write_start
 from .processes.ending import how_it_failed
-from .processes.entrypoint import Ending, notify, write_end, write_report, write_start
+from .processes.entrypoint import notify, write_report
 from .processes.notify import HURRY, PATIENCE
 from .processes.quiet import without_deprecations
+from .processes.verdict import Ending
 from .screen import screen
 from .settings import Settings, documented, signature
 from .trained import Trained

@@ -15,50 +15,29 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from launcher.errors import LauncherError, Stopped, UploadError
 from launcher.job.topology import Node, torchrun
 from launcher.redact import REDACTOR, learn_environment
-from launcher.runs.processes import OWN_FOLDER, OWN_NAME, Process
-from launcher.runs.run_dir import RunDir, write_whole
+from launcher.runs.processes import OWN_FOLDER, OWN_NAME
+from launcher.runs.run_dir import RunDir
 
+from .attempts import next_attempt, write_end, write_start
 from .bucket import Bucket, has_own_runs
 from .children import Children
 from .disk import make_room, reserve
 from .ending import how_it_failed
-from .kills import Kills, killed, memory_used
-from .meeting import mark_of, meet, own_address
+from .kills import Kills
+from .meeting import meet, own_address
 from .notify import HURRY, PATIENCE, notify_name, tell_end
-from .pod import FirstNode, arrive, is_done, itself, last_words, take_back
+from .pod import FirstNode, arrive, is_done, last_words, take_back
 from .relay import Relay
-from .tight import Tight, silent
-
-# What torchrun prints when the nodes do not meet.
-_WAITED = re.compile(r"after (?P<seconds>\d+) seconds waiting for clients\. (?P<came>\d+)/(?P<all>\d+) clients joined")
-_NO_ANSWER = re.compile(r"timed out after \d+ms while trying to connect to \((?P<host>[^,]+), (?P<port>\d+)\)")
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How an attempt ended; ``can_split``: memory ran out, and smaller micro-batches may help; ``is_new``: nobody was told;
-    ``is_consequence``: another node of the run ended before, and this one could not continue without it."""
-
-    state: str
-    code: int
-    sentence: str
-    can_split: bool = False
-    is_new: bool = True
-    is_consequence: bool = False
+from .tight import Tight
+from .verdict import Ending, exit_notes, judge
 
 
 def main(folder: Path) -> int:
@@ -199,21 +178,6 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
     return ending
 
 
-def next_attempt(run: RunDir, address: str = "") -> int:
-    """The number of this node's next attempt, counted from 1; its folder exists afterwards.
-
-    The nodes of a run share the folder, and each writes its mark into it, with its ``address``. The first one to arrive makes
-    the folder; a later one joins the newest attempt that has no mark of its own.
-    """
-    names = [path.name.removeprefix("attempt-") for path in run.path.glob("attempt-*")]
-    newest = max((int(name) for name in names if name.isdigit()), default=0)
-    is_mine = newest == 0 or mark_of(run, newest, run.node).exists()
-    number = newest + 1 if is_mine else newest
-    run.attempt(number).mkdir(exist_ok=True)
-    write_whole(mark_of(run, number, run.node), address)
-    return number
-
-
 def _torchrun(run: RunDir, nodes: int, nproc: int, node: Node) -> list[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -223,90 +187,12 @@ def _torchrun(run: RunDir, nodes: int, nproc: int, node: Node) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", *options, f"--log-dir={os.devnull}", "-m", "trainer", str(run.path)]
 
 
-def exit_notes(run: RunDir, attempt: int) -> list[dict[str, Any]]:
-    """The notes {"code", "sentence", "time"} of the ranks that left one, earliest first."""
-    notes = []
-    for path in run.attempt(attempt).glob("rank-*.exit.json"):
-        with suppress(ValueError):  # cut off while it was written
-            notes.append(json.loads(path.read_text(encoding="utf-8")))
-    return sorted(notes, key=lambda note: note["time"])
-
-
-def judge(notes: list[dict[str, Any]], nproc: int, returned: int, children: Children, words: str, before: Kills) -> Ending:
-    """How the attempt ended, from the ranks' notes, else from torchrun's code and output. ``before``: counted at its start.
-
-    The earliest note counts; notes of ranks that only ended because another rank had ended come last.
-    """
-    failed = [note for note in notes if note["code"] != 0]
-    first = next((note for note in failed if not note.get("is_consequence")), None)
-    if first is not None:
-        state = "stopped" if first["code"] == 143 else "failed"
-        return Ending(state, int(first["code"]), str(first["sentence"]), bool(first.get("can_split")))
-    if notes and not failed and (returned == 0 or len(notes) >= nproc):
-        return Ending("done", 0, str(notes[0]["sentence"]))
-    if children.were_given_up:
-        return _fallen("the first node restarted while this node waited for it: this node restarts, too")
-    if children.was_forced:
-        return Ending("failed", 137, f"did not stop within {children.grace} s and was killed")
-    rank_killed = re.search(r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\)", words) is not None
-    if (rank_killed or returned == -signal.SIGKILL) and children.stop_wanted:
-        return Ending("failed", 137, "a rank was killed during the stop, before it had written a checkpoint")
-    if rank_killed or returned == -signal.SIGKILL:
-        # The ranks of a torchrun that was killed have not ended below it: how much they used is unknown.
-        what, used = ("a rank", memory_used()) if rank_killed else ("torchrun", "")
-        return Ending("failed", 137, killed(what, before, Kills.now(), used))
-    if returned == -signal.SIGBUS or re.search(r"exitcode\s*:\s*-7\b|Signal 7 \(SIGBUS\)", words):
-        return Ending("failed", 135, "a bus error: shared memory (/dev/shm) ran out; raise launch.shm_size")
-    if failed:
-        return _fallen(str(failed[0]["sentence"]), int(failed[0]["code"]))
-    if children.stop_wanted:
-        return Ending("stopped", 143, "stopped before the first step: nothing to resume")
-    if found := _WAITED.search(words):
-        came = f"only {found['came']} of {found['all']} nodes joined within {found['seconds']} s"
-        return _fallen(f"{came}: see the logs of the others")
-    if found := _NO_ANSWER.search(words):
-        return _fallen(f"cannot connect to the first node at {found['host']}:{found['port']}: see its log")
-    if returned == 0:
-        return Ending("failed", 1, "torchrun ended without an error, but no rank left an exit note")
-    return Ending("failed", returned if returned > 0 else 128 - returned, "torchrun failed: see logs/entry.log")
-
-
-def _fallen(sentence: str, code: int = 1) -> Ending:
-    """The end of a node that fell with another one."""
-    return Ending("failed", code, sentence, is_consequence=True)
-
-
 def _since(log: Path, begin: int) -> str:
     if not log.exists():  # asked to stop before torchrun was started
         return ""
     with log.open("rb") as file:
         file.seek(begin)
         return file.read().decode("utf-8", "replace")
-
-
-def write_start(run: RunDir, number: int) -> None:
-    """Records this process and its attempt ``number`` in the run's record."""
-    process = Process.of(os.getpid())
-    assert process is not None, "this process lives"
-    begun = {"number": number, "started": _now(), "ended": None, "exit_code": None, **itself()}
-    attempts = [*(silent(run, one) for one in run.closed_attempts()), begun]
-    run.update_record(process=process.record(), attempts=attempts, outcome={"state": "running"})
-
-
-def write_end(run: RunDir, ending: Ending) -> None:
-    """Records how the newest attempt ended."""
-    ended = _now()
-    *earlier, last = run.read_record()["attempts"]
-    run.update_record(
-        attempts=[*earlier, {**last, "ended": ended, "exit_code": ending.code, **_told(ending)}],
-        outcome={"state": ending.state, "exit_code": ending.code, "sentence": ending.sentence, "ended": ended},
-    )
-
-
-def _told(ending: Ending) -> dict[str, Any]:
-    """How an attempt ended, in words that outlive the next one, and the pod."""
-    falls = {"is_consequence": True} if ending.is_consequence else {}
-    return {"state": ending.state, "sentence": ending.sentence, **falls}
 
 
 def write_report(run: RunDir) -> None:
@@ -331,10 +217,6 @@ def notify(run: RunDir, ending: Ending, env: Mapping[str, str] | None = None, *,
         sentence = f"notification not sent: {type(error).__name__}"
     if sentence is not None:
         sys.stderr.write(f"warning: {sentence}\n")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def folder_of(argument: Path) -> Path:

@@ -28,7 +28,7 @@ OUTBOX: Final = Outbox()
 
 
 class Ended(Protocol):
-    """How a run ended; see ``entrypoint.Ending``."""
+    """How a run ended; see ``verdict.Ending``."""
 
     @property
     def state(self) -> str: ...

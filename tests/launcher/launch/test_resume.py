@@ -20,7 +20,8 @@ from launcher.launch.submit import submit
 from launcher.runs.run_dir import RunDir
 from tests.cluster_api import ClusterApi, controllers
 from tests.cluster_api.played import arrived, reader
-from trainer.processes.entrypoint import Ending, write_end
+from trainer.processes.attempts import write_end
+from trainer.processes.verdict import Ending
 
 IMAGE = "registry.example.com/team/dpo@sha256:" + "a" * 64
 CONFIG = f"""\

@@ -13,9 +13,7 @@ import pytest
 
 from launcher.runs.processes import Process, members
 from launcher.runs.run_dir import RunDir
-from trainer.processes.children import Children
-from trainer.processes.entrypoint import Ending, judge, write_report
-from trainer.processes.kills import Kills
+from trainer.processes.entrypoint import write_report
 
 FAKES = Path(__file__).parents[2] / "fakes"
 
@@ -139,28 +137,6 @@ def test_a_node_that_comes_late_joins_the_attempt_that_the_others_are_in(run):
     code, out = finish(start(run, NODE_RANK="0", FAKE_RANKS="0", **both))
     assert (code, out) == (0, "r: attempt 2: done, exit 0: done\n")
     assert finish(start(run, NODE_RANK="1", FAKE_RANKS="0", **both)) == (0, "r: attempt 2: done, exit 0: done\n")
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (
-            "torch.distributed.DistStoreError: Timed out after 1801 seconds waiting for clients. 1/2 clients joined.",
-            "only 1 of 2 nodes joined within 1801 s: see the logs of the others",
-        ),
-        (
-            "DistNetworkError: The client socket has timed out after 1800000ms while trying to connect to (one-0.one, 29500).",
-            "cannot connect to the first node at one-0.one:29500: see its log",
-        ),
-    ],
-)
-def test_nodes_that_do_not_meet_say_who_is_missing(words, sentence):
-    assert judge([], 1, 1, Children(120), words, Kills.now()) == Ending("failed", 1, sentence, is_consequence=True)
-
-
-def test_a_torchrun_that_was_killed_is_not_called_a_rank():
-    found = judge([], 1, -9, Children(120), "", Kills.now())
-    assert found.sentence.startswith("torchrun was killed (SIGKILL)")
 
 
 def test_a_node_that_does_not_know_which_it_is_says_what_it_needs(run):

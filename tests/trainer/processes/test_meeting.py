@@ -11,7 +11,7 @@ import pytest
 from launcher.job.topology import Node
 from launcher.runs.run_dir import RunDir
 from trainer.processes import meeting
-from trainer.processes.entrypoint import next_attempt
+from trainer.processes.attempts import next_attempt
 from trainer.processes.meeting import mark_of, meet, own_address
 
 UNKNOWN = "demo-0.demo.invalid"  # RFC 6761: a name that nobody has
