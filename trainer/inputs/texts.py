@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -113,7 +114,8 @@ class TextsOf:
 def _code() -> str:
     """The hash of the code that renders and looks: what another version has seen is not taken."""
     files = [Path(str(module.__file__)) for module in (changes, frame, template)]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    versions = " ".join(version(name) for name in ("transformers", "jinja2"))
+    return hashlib.sha256(b"".join([versions.encode(), *(file.read_bytes() for file in files)])).hexdigest()
 
 
 def _written(found: Looked) -> Mapping[str, Any]:

@@ -65,6 +65,8 @@ def test_runs_are_found_while_another_one_changes_its_files(program, cluster_api
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     assert archive.find("first").folder == run.folder
     assert records(archive) == {run.folder: {"run": "first"}}
+    if program == "find":
+        assert brought(archive, run, tmp_path / "here")[0] == len(ADAPTER)
 
 
 def test_a_reader_that_does_not_run_is_explained_as_why_explains_a_run(cluster_api, archive, tmp_path):
