@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
@@ -16,14 +16,14 @@ from ....job.image import Image
 from ....job.job import Job
 from ....redact import REDACTOR
 from ....runs.run_dir import RunDir
-from ....storage import Mirrored
 from ...container import container_environment, secrets_of, unproxied
 from ...environment import chosen, files
 from ...record import first_record
 from ...sizes import quantity
 from ...trust import trusting
-from . import objects, told
-from .names import host_name, label_value, object_name
+from . import metadata, objects, told
+from .metadata import below_claim, run_dir
+from .names import host_name, object_name
 from .patch import Change, Keys, patched
 from .placement import CACHE, DATA, RUNS, Local, Placement, Staged
 from .placement import place as place_inputs
@@ -118,25 +118,14 @@ def render(job: Job, place: Place) -> KubernetesSpec:
     kind, why = _kind(job, place.has_jobset)
     name = object_name(job.run, kind, nodes)
     first = f"{host_name(name, kind, 0)}.{name}"
-    run = _run_dir(job)
+    run = run_dir(job)
     secret_keys = secrets_of(job, place.caller)
-    grace = grace_period(job, place.sizes.trained)
-    named = objects.Named(name, place.namespace, _labels(job, place.user), _annotations(job, place, run), settings.queue)
-    folder = str(run.path)
-    env = _environment(job, place, first, folder, grace, has_secrets=bool(secret_keys))
-    contents = Contents(
-        place.image, name, named.labels, env, placement, secret_keys, folder, grace, place.sizes, place.annotations
-    )
-    own = pod_template(job, contents)
+    named = _named(job, place, name, run)
+    own = pod_template(job, _contents(job, place, named, first, str(run.path), placement, secret_keys))
     template, changes = patched(own, settings.pod, settings.gpu_resource, place.origins)
     template = settled(template, own)
     notices = tuple(told.notices(job, template, changes, place))
-    comments = (
-        *([why] if why else []),
-        *told.job_facts(job, first),
-        *told.comments(job, place, placement, secret_keys),
-        *notices,
-    )
+    comments = (*([why] if why else []), *told.job_facts(job, first), *told.comments(job, place, placement, secret_keys))
     return KubernetesSpec(
         run=job.run,
         job=name,
@@ -145,18 +134,36 @@ def render(job: Job, place: Place) -> KubernetesSpec:
         nodes=nodes,
         gpus=job.gpus,
         image=place.image,
-        folder=_below_claim(run),
+        folder=below_claim(run),
         objects=(*_others(job, place, kind, named, run, placement), _owner(job, kind, named, template, place.deadline)),
-        comments=(f"{job.run}: experiment {job.key} on {job.devices}, on a cluster", *comments),
+        comments=(f"{job.run}: experiment {job.key} on {job.devices}, on a cluster", *comments, *notices),
         staged=placement.staged,
         secret=settings.secret,
         secret_keys=secret_keys,
         claims=MappingProxyType(dict(placement.claims)),
         queue=settings.queue,
-        grace=grace,
+        grace=grace_period(job, place.sizes.trained),
         max_restarts=launch.max_restarts,
         changes=changes,
         notices=notices,
+    )
+
+
+def _named(job: Job, place: Place, name: str, run: RunDir) -> objects.Named:
+    annotations = metadata.annotations_of(job, place.user, place.image, run)
+    return objects.Named(
+        name, place.namespace, metadata.labels(job, place.user), annotations, job.experiment.launch.kubernetes.queue
+    )
+
+
+def _contents(
+    job: Job, place: Place, named: objects.Named, first: str, folder: str, placement: Placement, secret_keys: tuple[str, ...]
+) -> Contents:
+    """What the pods need beside the job; ``first``: the first node's name, ``folder``: the run's."""
+    grace = grace_period(job, place.sizes.trained)
+    env = _environment(job, place, first, folder, grace, has_secrets=bool(secret_keys))
+    return Contents(
+        place.image, named.name, named.labels, env, placement, secret_keys, folder, grace, place.sizes, place.annotations
     )
 
 
@@ -204,65 +211,11 @@ def _kind(job: Job, has_jobset: bool | None) -> tuple[str, str | None]:
     return "Job", "kind: Job, as the cluster does not support JobSet"
 
 
-def _run_dir(job: Job) -> RunDir:
-    e = job.experiment
-    return RunDir.of(Path(RUNS), e.hyperparameters.model_output_dir, e.experiment_id, e.model_folder, job.run)
-
-
-def _below_claim(run: RunDir) -> PurePosixPath:
-    return PurePosixPath(run.path).relative_to(RUNS)
-
-
-def _labels(job: Job, user: str) -> dict[str, str]:
-    """The labels by which a run's objects and pods are found."""
-    return {
-        "app.kubernetes.io/name": "dpo-launcher",
-        "app.kubernetes.io/managed-by": "dpo-launcher",
-        "app.kubernetes.io/component": "run",
-        "dpo-launcher/run": label_value(job.run),
-        "dpo-launcher/experiment": label_value(job.experiment.experiment_id),
-        "dpo-launcher/user": label_value(user),
-        **({"dpo-launcher/sweep": label_value(job.notes["sweep"]["name"])} if "sweep" in job.notes else {}),
-        **job.experiment.launch.kubernetes.labels,
-    }
-
-
 def _inputs(experiment: Experiment, placement: Placement) -> dict[str, Any]:
     """The record's ``inputs``: where the files of a ConfigMap are on this machine, which another run is started with."""
     if not placement.contents:
         return {}
     return {"inputs": {"datasets_path": experiment.datasets_path}}
-
-
-def _annotations(job: Job, place: Place, run: RunDir) -> dict[str, str]:
-    """What ``ClusterRun`` reads: all that lists of runs show, without reading the claim."""
-    facts = {
-        "run": job.run,
-        "key": job.key,
-        "experiment": job.experiment.experiment_id,
-        "user": place.user,
-        "nodes": str(job.topology.nodes),
-        "gpus": str(job.gpus),
-        "nproc": str(job.topology.nproc),
-        "world": str(job.world),
-        "global-batch": str(job.experiment.global_batch),
-        "folder": str(_below_claim(run)),
-        "image": place.image.reference,
-        "origin": job.origin or "",
-        **{name: str(job.notes.get("sweep", {}).get(key, "")) for name, key in (("sweep", "name"), ("point", "point"))},
-        "settings": "\n".join(job.notes.get("sweep", {}).get("settings", ())),
-    }
-    facts |= _copies(job)
-    ours = {f"dpo-launcher/{name}": value for name, value in facts.items() if value}
-    return {**ours, **job.experiment.launch.kubernetes.annotations}
-
-
-def _copies(job: Job) -> dict[str, str]:
-    """Where the run's files are copied to, if its pods have only disks of their own."""
-    place = Mirrored.of(job.experiment, job.run, {})
-    if place is None or volumes_of(job.experiment)["runs"].is_kept:
-        return {}
-    return {"copies": place.uri, "store": place.storage.endpoint_url or "", "region": place.storage.region or ""}
 
 
 def _others(
