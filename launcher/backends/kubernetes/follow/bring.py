@@ -54,7 +54,9 @@ def bring(archive: Archive, folder: PurePosixPath, target: Path, told: Told) -> 
 
 def hashes(archive: Archive, folder: PurePosixPath) -> dict[str, str]:
     """Path below ``folder`` on the claim -> SHA-256, without checkpoints; raises NotThere."""
-    command = 'cd "$1" && find . -type f -not -path "./checkpoint-*" -exec sha256sum -z {} +'
+    # A file that a run removes meanwhile makes find exit with 1: the copy shows whether that matters.
+    listed = 'find . -path "./checkpoint-*" -prune -o -type f -exec sha256sum -z {} +'
+    command = f'cd "$1" || exit 2; {listed} || :'
     said = archive.output(["sh", "-c", command, "sh", str(folder)])
     if not said:
         raise NotThere(f"{folder} not found on the claim")
