@@ -146,7 +146,8 @@ def _check_room(found: Target, place: Tool, waiting: Sequence[tuple[int, str]], 
     if least is not None:
         least.check()
     room = room_for(found, min(_AT_ONCE, len(waiting)) * (longest + wish.max_tokens), place.caller, limit)
-    most = f"{len(waiting):,} prompts, at most {len(waiting) * wish.max_tokens * (1 + wish.base):,} tokens to generate"
+    count = f"{len(waiting):,} {'prompt' if len(waiting) == 1 else 'prompts'}"
+    most = f"{count}, at most {len(waiting) * wish.max_tokens * (1 + wish.base):,} tokens to generate"
     say(most if room is None else f"{most}; memory: {room}")
 
 

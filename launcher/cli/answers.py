@@ -102,7 +102,7 @@ def generate(
         return 0
     kept = f" ({found.kept:,} from earlier)" if found.kept else ""
     cut = f"; {found.cut:,} cut at {max_tokens:,} tokens" if found.cut else ""
-    say(f"{found.prompts:,} answers of {found.run}{kept}{cut}")
+    say(f"{found.prompts:,} {'answer' if found.prompts == 1 else 'answers'} of {found.run}{kept}{cut}")
     say(f"written: {found.output}")
     return 0
 

@@ -133,9 +133,11 @@ class Findings:
 
 
 def places(name: str, found: list[str], count: int) -> str:
-    """``line 3``, ``lines 3, 7, 9 …`` or, of a worksheet, ``C3, C7``: the first places, without the name of the table."""
-    short = [place.removeprefix(f"{name}:") for place in found]
+    """``line 3``, ``lines 3, 7, 9 …``, ``rows 3, 7`` of Parquet or, of a worksheet, ``C3, C7``: the first places, without the
+    name of the table."""
     more = " …" if count > len(found) else ""
-    if short == found:  # a worksheet's: Train!C7
-        return ", ".join(found) + more
-    return f"{'line' if count == 1 else 'lines'} {', '.join(short)}{more}"
+    for mark, unit in ((":", "line"), (", row ", "row"), ("!", None)):
+        if all(place.startswith(f"{name}{mark}") for place in found):
+            short = ", ".join(place.removeprefix(f"{name}{mark}") for place in found) + more
+            return short if unit is None else f"{unit if count == 1 else f'{unit}s'} {short}"
+    return ", ".join(found) + more  # a worksheet's: Train!C7

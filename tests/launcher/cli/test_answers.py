@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from launcher.after.generate import Generated
 from launcher.after.tool import Tool
 from launcher.backends.session import Session
 from launcher.cli import answers, flow, launcher, main, screen
@@ -201,3 +202,14 @@ def test_an_interrupted_generate_tells_how_to_resume_and_no_error(
     with pytest.raises(SystemExit) as ended:
         main(["generate", "one", "--data", "a.txt", "-o", "b.jsonl"])
     assert (ended.value.code, capsys.readouterr()) == (130, ("", "interrupted; the same command resumes\n"))
+
+
+@pytest.mark.parametrize(("prompts", "said"), [(1, "1 answer of one\n"), (2, "2 answers of one\n")])
+def test_generate_counts_its_answers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], prompts: int, said: str
+) -> None:
+    found = Generated("one", "a.txt", Path("b.jsonl"), prompts, 0, 0)
+    monkeypatch.setattr("launcher.after.generate.generate", lambda *_: found)
+    with pytest.raises(SystemExit):
+        main(["generate", "one", "--data", "a.txt", "-o", "b.jsonl"])
+    assert capsys.readouterr().out == f"{said}written: b.jsonl\n"

@@ -132,6 +132,22 @@ def test_columns_of_parquet_and_arrow_are_read_and_places_are_rows(tmp_path: Pat
     assert mistakes(tmp_path, name, b"junk").startswith(f"data/{name}: not a {name.partition('.')[2]} file")
 
 
+def test_the_places_of_a_warning_do_not_repeat_the_name_of_the_file(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    words = [{"prompt": f"Why {n}?", "chosen": "nan", "rejected": "b" if n else "None"} for n in range(4)]
+    file = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist(words), file)
+    of_parquet = " ".join(read(tmp_path, "train.parquet", file.getvalue()).notices)
+    assert "in column 'chosen' are only a word for a missing value (rows 1, 2, 3 …); " in of_parquet
+    assert "in column 'rejected' are only a word for a missing value (row 1); " in of_parquet
+    sheet = workbook({"Train": [list(words[0]), *(list(one.values()) for one in words[:2])]})
+    assert "in column 'chosen' are only a word for a missing value (B2, B3); " in " ".join(
+        read(tmp_path, "p.xlsx", sheet).notices
+    )
+
+
 def test_a_stream_of_arrow_is_read_too(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     table, file = pa.Table.from_pylist(RECORDS), io.BytesIO()
