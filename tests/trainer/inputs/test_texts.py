@@ -97,3 +97,17 @@ def test_every_pair_that_a_template_refuses_is_named_whatever_its_chunk(
     with pytest.raises(DataError) as caught:
         encode(streamed(PAIRS))
     assert [mistake.where for mistake in caught.value.mistakes] == ["pairs.csv:3", "pairs.csv:10"]
+
+
+def test_another_version_of_transformers_renders_again(
+    made: Any, encode: Callable[..., Tokens], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode(PAIRS)
+    rendered = Counting(made)
+    encode(PAIRS)
+    before = len(rendered.sizes)
+    texts._code.cache_clear()
+    monkeypatch.setattr(texts, "version", lambda name: f"{name} of tomorrow", raising=False)
+    encode(PAIRS)
+    texts._code.cache_clear()
+    assert len(rendered.sizes) - before > before
