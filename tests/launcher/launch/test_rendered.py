@@ -72,6 +72,8 @@ def test_a_proxy_and_a_profile_reach_host_container_and_pod(home: Path, monkeypa
     pod = {one["name"]: one["value"] for one in cluster.container["env"] if "value" in one}  # type: ignore[union-attr]
     assert proxies.items() <= host.items(), "which finds the profile itself"
     assert {**proxies, **profile}.items() <= docker.items()
-    assert {**proxies, **profile}.items() <= pod.items()
+    assert pod["NO_PROXY"].startswith(f"{proxies['NO_PROXY']},"), "followed by what lies inside the cluster"
+    assert {**proxies, **profile, "NO_PROXY": pod["NO_PROXY"]}.items() <= pod.items()
     told = {one.what: (one.here, one.there) for one in differences(DEMO).all}
-    assert told["your environment"] == ("AWS_REGION, DPO_S3_ADDRESSING_STYLE, HTTPS_PROXY, NO_PROXY",) * 2
+    both = "AWS_REGION, DPO_S3_ADDRESSING_STYLE, HTTPS_PROXY, NO_PROXY"
+    assert told["your environment"] == (both, f"{both}, no_proxy")
