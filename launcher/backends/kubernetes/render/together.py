@@ -49,18 +49,7 @@ def together(name: str, parallel: int, jobs: Sequence[Job], specs: Sequence[Kube
     _check(jobs, specs)
     called = object_name(name, "Job", len(specs))
     labels = {**first.owner["metadata"]["labels"], "dpo-launcher/run": label_value(name)}
-    said = {f"dpo-launcher/{one}" for one in _OF_A_RUN}
-    given = first.owner["metadata"]["annotations"].items()
-    shared = {key: value for key, value in given if key in said or not key.startswith("dpo-launcher/")}
-    points = [_entry(job, spec) for job, spec in zip(jobs, specs, strict=True)]
-    annotations = {
-        **shared,
-        "dpo-launcher/run": name,
-        "dpo-launcher/sweep": name,
-        PARALLEL: str(parallel),
-        POINTS: json.dumps(points, ensure_ascii=False),
-    }
-    named = objects.Named(called, first.namespace, labels, annotations, None)
+    named = objects.Named(called, first.namespace, labels, _annotations(name, parallel, jobs, specs), None)
     texts = [_config(spec) for spec in specs]
     template = _template(first, called, labels, texts)
     job = objects.points_job(named, template, points=len(specs), parallel=parallel, max_restarts=launch.max_restarts)
@@ -81,6 +70,20 @@ def together(name: str, parallel: int, jobs: Sequence[Job], specs: Sequence[Kube
         comments=comments,
         staged=tuple(staged.values()),
     )
+
+
+def _annotations(name: str, parallel: int, jobs: Sequence[Job], specs: Sequence[KubernetesSpec]) -> dict[str, str]:
+    """What the points share, and the list of the points."""
+    said = {f"dpo-launcher/{one}" for one in _OF_A_RUN}
+    given = specs[0].owner["metadata"]["annotations"].items()
+    points = [_entry(job, spec) for job, spec in zip(jobs, specs, strict=True)]
+    return {
+        **{key: value for key, value in given if key in said or not key.startswith("dpo-launcher/")},
+        "dpo-launcher/run": name,
+        "dpo-launcher/sweep": name,
+        PARALLEL: str(parallel),
+        POINTS: json.dumps(points, ensure_ascii=False),
+    }
 
 
 def _entry(job: Job, spec: KubernetesSpec) -> dict[str, Any]:
