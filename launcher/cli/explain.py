@@ -50,7 +50,8 @@ def _explain(key: Key) -> None:
 def _list_keys(keys: Sequence[Key]) -> None:
     wide = max(len(key.name) for key in keys)
     for key in keys:
-        say(f"{key.name:<{wide}}  {key.meaning.replace('`', '')}", indent=wide + 2)
+        default = f" (default {key.default})" if key.default else ""
+        say(f"{key.name:<{wide}}  {key.meaning.replace('`', '')}{default}", indent=wide + 2)
 
 
 VERBS: tuple[click.Command, ...] = (explain,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
 import annotated_types
@@ -84,6 +84,9 @@ def _walked(those: tuple[Key, ...]) -> Iterator[Key]:
 def _key(path: str, field: FieldInfo) -> Key:
     section = next((part for part in (field.annotation, *typing.get_args(field.annotation)) if _is_section(part)), None)
     below = keys(section, f"{path}.") if section is not None else ()
+    own = None if field.is_required() else field.get_default(call_default_factory=True)
+    if isinstance(own, Rule | Check):  # each rule has its own defaults
+        below = tuple(replace(one, default=code(getattr(own, one.name))) for one in below)
     return Key(path, type_of(field), default_of(field), field.description or "", field.is_required(), below)
 
 

@@ -31,6 +31,16 @@ def test_a_section_lists_its_keys() -> None:
     assert "\nbucket_name " in output
 
 
+def test_each_rule_has_its_action_and_its_keys_a_sentence() -> None:
+    assert "\nempty_cell " in explain("data_checks")
+    assert "(default error)" in explain("data_checks")
+    lines = explain("data_checks.empty_cell").splitlines()
+    assert lines[-2:] == [
+        "action     what a finding does (default error)",
+        "threshold  from which value on something is found; unset: the rule's own",
+    ]
+
+
 def test_json_has_the_same_facts() -> None:
     (key,) = json.loads(explain("beta", "--json"))
     assert (key["path"], key["type"], key["default"]) == ("hyperparameters.beta", "number, > 0", "0.1")
