@@ -70,7 +70,7 @@ def of_an_engine(engine, image, archive) -> dict[str, tuple[object, ...]]:
     with tarfile.open(archive) as tar:
         return {
             one.name: (
-                one.mode,
+                stat.S_IMODE(one.mode),  # the engine's has the kind of the file, too
                 one.uid,
                 one.gid,
                 one.linkname or (one.isreg() and hashlib.file_digest(tar.extractfile(one), "sha256").hexdigest()),
