@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @file_option
 @set_option
 @click.option("--tokens", is_flag=True, help="Also make the tokens, as a run does before it loads the model's weights.")
-@click.option("--fix", is_flag=True, help="Write clean copies of the CSV files beside them, and list each change.")
+@click.option("--fix", is_flag=True, help="Write clean copies of the files beside them, and list each change.")
 @json_option
 def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...], tokens: bool, fix: bool, as_json: bool) -> int:
     """Find every mistake in the experiment files, their data, and their models on this disk.
@@ -35,7 +35,8 @@ def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...],
     the template drops or refuses, tokens and lengths beyond the model's. It needs the packages of dpo-launcher[trainer].
 
     --fix mends what has one right mend: line ends, garbled characters, characters without width, repeated rows, and what
-    spreadsheets leave around a table. It writes NAME.fixed.csv and NAME.fixed.jsonl, which lists the changes.
+    spreadsheets leave around a table. It writes NAME.fixed.csv (of JSON: NAME.fixed.jsonl), and lists the changes in
+    NAME.fixed.changes.jsonl.
     """
     if fix:
         return _fix(experiment, file, overrides, as_json=as_json)

@@ -1,4 +1,4 @@
-"""Fixed: clean copies of an experiment's CSV files, by the rules that have one right mend; each change is listed."""
+"""Fixed: clean copies of CSV files, workbooks and JSON, by the rules that have one right mend; each change is listed."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from ..errors import DataError, Mistake, UsageError
 from ..experiment.data_checks import DataChecks
-from ..experiment.data_file import ARROW, JSON, WORKBOOK, file_of
+from ..experiment.data_file import ARROW, JSON, WORKBOOK, file_of, split_sheet
 from ..experiment.data_rules import DATA_RULES
 from ..experiment.schema import Experiment
 from ..runs.run_dir import expanded, write_whole
 from .csv_table import decoded, records_of
 from .faults import visible
+from .formats import json_records, read_table, text_of, worksheet
 from .layout import laid_out, lines_above
 from .mapping import ANSWER, columns_from
 from .messages import Spelling, Unreadable, loaded
 
 _ESCAPE: Final = re.compile(r"_x([0-9A-Fa-f]{4})_")
+_ODD: Final = re.compile(r"[^\w.-]+")  # in the name of a file
 _SPELLING: Final = Spelling()
 _SETTINGS: Final = ("train_filename", "validation_filename")
 
@@ -59,44 +61,46 @@ class Fixed:
 
 
 def fix(experiment: Experiment, root: Path = Path()) -> list[Fixed]:
-    """Writes ``NAME.fixed.csv`` and ``NAME.fixed.jsonl`` beside each of the experiment's files that needs it; never over a file
-    that a person wrote.
+    """Writes ``NAME.fixed.csv``, of JSON ``NAME.fixed.jsonl``, and ``NAME.fixed.changes.jsonl`` beside each of the experiment's
+    files that needs it; never over a file that a person wrote. A worksheet becomes a CSV file.
 
-    Raises UsageError where the data are not CSV files of this machine, and where a copy would replace what a person wrote;
-    DataError where a file cannot be read as CSV.
+    Raises UsageError where the data are not files of this machine, or are Parquet or Arrow, and where a copy would replace what a
+    person wrote; DataError where a file cannot be read.
     """
     path = experiment.datasets_path
     if path is None or "://" in path:
         where = "a spreadsheet" if path is None else path
-        raise UsageError(f"--fix writes copies of local CSV files; the data of this experiment are in {where}")
+        raise UsageError(f"--fix writes copies of local files; the data of this experiment are in {where}")
     folder = root / expanded(path)
     return [_fixed(experiment, setting, folder, name) for setting in _SETTINGS if (name := getattr(experiment, setting))]
 
 
 def _fixed(experiment: Experiment, setting: str, folder: Path, name: str) -> Fixed:
     file = folder / file_of(name)
-    source = str(file)
-    if file.suffix.lower() in (*WORKBOOK, *JSON, *ARROW):
-        raise UsageError(f"--fix writes copies of CSV files; {source} is none")
+    source, suffix = str(file), file.suffix.lower()
+    if suffix in ARROW:
+        raise UsageError(f"--fix writes copies of CSV files, workbooks and JSON; {source} is none")
     try:
         data = file.read_bytes()
     except OSError as error:
         raise DataError(Mistake(source, f"cannot read the file: {(error.strerror or str(error)).lower()}")) from error
     changes: list[dict[str, Any]] = []
-    mapped = {*columns_from(experiment, None).columns, *([ANSWER] if experiment.is_sft else [])}
-    rows = _mended(source, data, frozenset(mapped), experiment.data_checks, changes)
+    make = _clean_json if suffix in JSON else _clean_table
+    clean = make(experiment, folder / name, data, changes).encode("utf-8")
     counts = Counter(str(change["rule"]) for change in changes)
     if not changes:
         return Fixed(setting, source, None, None, counts)
-    copy, listed = (file.with_name(f"{_stem(file)}.fixed{suffix}") for suffix in (".csv", ".jsonl"))
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    clean = text.getvalue().encode("utf-8")
+    kind = ".fixed.jsonl" if suffix in JSON else ".fixed.csv"
+    copy, listed = (file.with_name(f"{_stem(name)}{ending}") for ending in (kind, ".fixed.changes.jsonl"))
     head = {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "copy": hashlib.sha256(clean).hexdigest()}
     _check_own(copy, listed, clean)
     write_whole(copy, clean)
-    write_whole(listed, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in (head, *changes)))
+    write_whole(listed, _lines((head, *changes)))
     return Fixed(setting, source, copy, listed, counts)
+
+
+def _lines(those: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in those)
 
 
 def _check_own(copy: Path, listed: Path, clean: bytes) -> None:
@@ -112,22 +116,83 @@ def _check_own(copy: Path, listed: Path, clean: bytes) -> None:
         raise UsageError(f"{copy} exists and was written or changed by somebody else; rename or remove it, then fix again")
 
 
-def _stem(file: Path) -> str:
-    return file.name.removesuffix(file.suffix).removesuffix(".fixed")
+def _stem(name: str) -> str:
+    """The name without its ending; a worksheet's title belongs to it: ``pairs-Train``."""
+    file, sheet = split_sheet(name)
+    stem = Path(file).stem.removesuffix(".fixed")
+    return stem if sheet is None else f"{stem}-{_ODD.sub('-', sheet)}"
+
+
+def _clean_json(experiment: Experiment, path: Path, data: bytes, changes: list[dict[str, Any]]) -> str:
+    """The clean copy of JSON or JSON lines, an object a line; what was changed is added to ``changes``."""
+    mistakes: list[Mistake] = []
+    table = read_table(str(path), path, mistakes)
+    if table is None:
+        raise DataError(mistakes)
+    columns, checks = {*columns_from(experiment, table).columns}, experiment.data_checks
+    kept: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for line, record in json_records(str(path), data, mistakes):
+        row = {name: _value(line, name, one, checks, changes) if name in columns else one for name, one in record.items()}
+        rule, whole = None, json.dumps(row, ensure_ascii=False, sort_keys=True)
+        if not any(text_of(one).strip() for one in row.values()):
+            rule = "empty_row"
+        elif whole in seen:
+            rule = "repeated_pair"
+        if rule is not None and checks.action(rule) != "off":
+            changes.append({"line": line, "rule": rule, "before": row})
+            continue
+        seen.add(whole)
+        kept.append(row)
+    return _lines(kept)
+
+
+def _value(line: int, name: str, value: Any, checks: DataChecks, changes: list[dict[str, Any]]) -> Any:
+    """A text of one record, or the texts inside its messages, mended."""
+    for rule, mend in _MENDS:
+        better = _within(value, mend) if isinstance(value, str) else _of_texts(value, mend)
+        if better != value and checks.action(rule) != "off":
+            changes.append({"line": line, "column": name, "rule": rule, "before": value, "after": better})
+            value = better
+    return value
+
+
+def _clean_table(experiment: Experiment, path: Path, data: bytes, changes: list[dict[str, Any]]) -> str:
+    """The clean copy of a CSV file or of a worksheet; what was changed is added to ``changes``."""
+    mapped = {*columns_from(experiment, None).columns, *([ANSWER] if experiment.is_sft else [])}
+    rows = _mended(str(path), data, frozenset(mapped), experiment.data_checks, changes)
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _records(source: str, data: bytes) -> tuple[str, list[tuple[int, list[str]]]]:
+    """The delimiter, and (line or row, cells) of what is not empty; raises DataError for what cannot be read."""
+    mistakes: list[Mistake] = []
+    file, sheet = split_sheet(source)
+    delimiter, records = ",", []
+    if Path(file).suffix.lower() in WORKBOOK:
+        found = worksheet(file, sheet, data, mistakes)
+        rows = enumerate(() if found is None else found.values, 1)
+        records = [(row, list(cells)) for row, cells in rows if any(cell.strip() for cell in cells)]
+    else:
+        text = decoded(source, data)
+        if isinstance(text, Mistake):
+            mistakes.append(text)
+        else:
+            delimiter, records = records_of(source, text, mistakes)
+    if mistakes:
+        raise DataError(mistakes)
+    if not records:
+        raise DataError(Mistake(source, "the file is empty", expected="a header line and rows below it"))
+    return delimiter, records
 
 
 def _mended(
     source: str, data: bytes, columns: frozenset[str], checks: DataChecks, changes: list[dict[str, Any]]
 ) -> list[Sequence[str]]:
     """The records of the clean copy; what was changed is added to ``changes``."""
-    text = decoded(source, data)
-    mistakes: list[Mistake] = []
-    delimiter, records = (",", []) if isinstance(text, Mistake) else records_of(source, text, mistakes)
-    mistakes += [text] if isinstance(text, Mistake) else []
-    if mistakes:
-        raise DataError(mistakes)
-    if not records:
-        raise DataError(Mistake(source, "the file is empty", expected="a header line and rows below it"))
+    delimiter, records = _records(source, data)
     above = lines_above(records)
     for line, cells in records[:above]:
         changes.append({"line": line, "rule": "title_above_header", "before": delimiter.join(cells).rstrip(delimiter)})

@@ -36,9 +36,9 @@ def read_table(name: str, path: Path, mistakes: list[Mistake], *, is_of_many: bo
         return arrow_table(name, path, mistakes, is_of_many=is_of_many)
     data = path.read_bytes()
     if suffix in WORKBOOK:
-        return _workbook(name, file, sheet, data, mistakes)
+        return _workbook(file, sheet, data, mistakes)
     if suffix in JSON:
-        return _of_records(name, data, _json_records(name, data, mistakes), mistakes)
+        return _of_records(name, data, json_records(name, data, mistakes), mistakes)
     return csv_table(name, data, mistakes)
 
 
@@ -71,7 +71,8 @@ def _of_records(
     return Table(name, columns, rows, hashlib.sha256(data).hexdigest(), found[0][0])
 
 
-def _json_records(name: str, data: bytes, mistakes: list[Mistake]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def json_records(name: str, data: bytes, mistakes: list[Mistake]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """(line, object) of each record of a JSON file or of JSON lines; what is none is added to ``mistakes``."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -149,7 +150,8 @@ def _not_json(name: str, line: int, error: Exception) -> Mistake:
     return Mistake(f"{name}:{line}", f"not JSON: {error}")
 
 
-def _workbook(name: str, file: str, sheet: str | None, data: bytes, mistakes: list[Mistake]) -> Table | None:
+def worksheet(file: str, sheet: str | None, data: bytes, mistakes: list[Mistake]) -> Worksheet | None:
+    """A worksheet of the workbook ``data`` (None: its only one), or None with a mistake added to ``mistakes``."""
     from python_calamine import CalamineError, CalamineWorkbook, PasswordError
 
     try:
@@ -170,6 +172,12 @@ def _workbook(name: str, file: str, sheet: str | None, data: bytes, mistakes: li
         mistakes.append(Mistake(file, "not a workbook", found=str(error)[:200]))
         return None
     cells = tuple(tuple(text_of(value) for value in row) for row in values)
-    title = sheet or titles[0]
-    table = sheet_table(Worksheet("file", title, cells), mistakes, name=f"{file}#{title}")
+    return Worksheet("file", sheet or titles[0], cells)
+
+
+def _workbook(file: str, sheet: str | None, data: bytes, mistakes: list[Mistake]) -> Table | None:
+    there = worksheet(file, sheet, data, mistakes)
+    if there is None:
+        return None
+    table = sheet_table(there, mistakes, name=f"{file}#{there.title}")
     return None if table is None else replace(table, sha256=hashlib.sha256(data).hexdigest())

@@ -11,8 +11,9 @@ from launcher.cli import main
 from launcher.data.fixed import fix
 from launcher.data.pairs import read_pairs
 from launcher.data.rows import Reading
-from launcher.errors import UsageError
+from launcher.errors import DataError, UsageError
 from launcher.experiment.schema import Experiment
+from tests.workbooks import workbook
 
 DIRTY = (
     "sep=;\nprompt;chosen;rejected;note;\n"
@@ -100,18 +101,78 @@ def test_a_copy_that_somebody_wrote_or_changed_is_not_replaced(dirty: Path) -> N
         fix(experiment(dirty, copy.name))
 
 
-def test_a_file_of_another_kind_is_not_taken_for_csv(tmp_path: Path) -> None:
+def test_json_lines_are_mended_inside_messages_and_keep_what_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 2)
-    with pytest.raises(UsageError, match=r"--fix writes copies of CSV files; .*pairs\.jsonl is none"):
+    bad = {
+        "prompt": [{"role": "user", "content": "Who\u200b?"}],
+        "chosen": "schÃ¶n",
+        "rejected": "No_x000D_\none",
+        "n": 1.5,
+        "id": None,
+    }
+    good = {"prompt": [{"role": "user", "content": "Why?"}], "chosen": "So", "rejected": "No", "n": 2, "id": "a\u200b"}
+    text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in (bad, good, good))
+    (tmp_path / "data" / "pairs.jsonl").write_text(text, encoding="utf-8")
+    (fixed,) = fix(experiment(tmp_path, "pairs.jsonl"))
+    assert fixed.copy == tmp_path / "data" / "pairs.fixed.jsonl"
+    mended = {**bad, "prompt": [{"role": "user", "content": "Who?"}], "chosen": "schön", "rejected": "No\none"}
+    assert list(map(json.loads, fixed.copy.read_text(encoding="utf-8").splitlines())) == [mended, good], "id is no mapped column"
+    assert fixed.changes is not None
+    head, *changes = map(json.loads, fixed.changes.read_text(encoding="utf-8").splitlines())
+    assert head["file"] == "pairs.jsonl"
+    assert [(one["line"], one.get("column"), one["rule"]) for one in changes] == [
+        (1, "prompt", "zero_width"),
+        (1, "chosen", "mojibake"),
+        (1, "rejected", "excel_escapes"),
+        (1, "rejected", "carriage_return"),
+        (3, None, "repeated_pair"),
+    ]
+    (again,) = fix(experiment(tmp_path, fixed.copy.name))
+    assert again.copy is None, "the copy is clean"
+    assert (tmp_path / "data" / "pairs.jsonl").read_text(encoding="utf-8") == text
+
+
+def test_a_list_of_json_becomes_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    rows = [{"prompt": "Who?", "chosen": "Zoe\u200b", "rejected": "Ann"}, {"prompt": "", "chosen": " ", "rejected": None}]
+    (tmp_path / "data" / "pairs.json").write_text(json.dumps(rows))
+    (fixed,) = fix(experiment(tmp_path, "pairs.json"))
+    assert fixed.copy == tmp_path / "data" / "pairs.fixed.jsonl"
+    assert json.loads(fixed.copy.read_text()) == {"prompt": "Who?", "chosen": "Zoe", "rejected": "Ann"}
+    assert dict(fixed.counts) == {"zero_width": 1, "empty_row": 1}
+
+
+def test_json_that_cannot_be_read_is_a_mistake_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "pairs.jsonl").write_text('{"prompt": "a"}\n{"prompt": \n')
+    with pytest.raises(DataError, match=r"pairs\.jsonl:2:\d+: not JSON"):
         fix(experiment(tmp_path, "pairs.jsonl"))
     assert len(list((tmp_path / "data").iterdir())) == 1
+
+
+def test_a_worksheet_becomes_a_clean_csv_file(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    rows = [["Pairs of May"], ["prompt", "chosen", "rejected"], ["Who?", "Zoe\u200b", "Ann"], ["Who?", "Zoe", "Ann"], ["n", 1, 2]]
+    (tmp_path / "data" / "pairs.xlsx").write_bytes(workbook({"Notes": [["x"]], "To train": rows}))
+    (fixed,) = fix(experiment(tmp_path, "pairs.xlsx#To train"))
+    assert fixed.copy == tmp_path / "data" / "pairs-To-train.fixed.csv"
+    assert fixed.copy.read_text() == "prompt,chosen,rejected\nWho?,Zoe,Ann\nn,1,2\n"
+    assert dict(fixed.counts) == {"title_above_header": 1, "zero_width": 1, "repeated_pair": 1}
+    pairs = read_pairs(experiment(tmp_path, fixed.copy.name), Reading())
+    assert len(pairs.train) == 2
+
+
+def test_a_table_of_a_program_is_not_fixed(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "pairs.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UsageError, match=r"--fix writes copies of CSV files, workbooks and JSON; .*pairs\.parquet is none"):
+        fix(experiment(tmp_path, "pairs.parquet"))
 
 
 def test_the_data_of_a_bucket_cannot_be_fixed_here() -> None:
     wanted = Experiment.parse({"model_name": "m", "datasets_path": "s3://bucket/data"})
     with pytest.raises(
-        UsageError, match="--fix writes copies of local CSV files; the data of this experiment are in s3://bucket/data"
+        UsageError, match="--fix writes copies of local files; the data of this experiment are in s3://bucket/data"
     ):
         fix(wanted)
 

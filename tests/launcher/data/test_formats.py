@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from launcher.data.pairs import Pairs, read_pairs
 from launcher.data.rows import Reading
 from launcher.errors import DataError
 from launcher.experiment.schema import Experiment
+from tests.workbooks import workbook
 
 RECORDS = [{"prompt": "Where?", "chosen": "here", "rejected": "there"}, {"prompt": "Who?", "chosen": "Ann", "rejected": "3"}]
 PAIRS = (("Where?", "here", "there"), ("Who?", "Ann", "3"))
@@ -35,43 +35,6 @@ def mistakes(root: Path, name: str, data: bytes) -> str:
 
 def texts(pairs: Sequence[Pair]) -> tuple[tuple[str, str, str | None], ...]:
     return tuple((pair.user, pair.chosen, pair.rejected) for pair in pairs)
-
-
-def workbook(sheets: Mapping[str, Sequence[Sequence[str | float | None]]]) -> bytes:
-    """An .xlsx file as small as the format allows."""
-    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-    relations = "http://schemas.openxmlformats.org/package/2006/relationships"
-    documents = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-    numbers = range(1, len(sheets) + 1)
-    parts = {
-        "_rels/.rels": f'<Relationships xmlns="{relations}">'
-        f'<Relationship Id="r" Type="{documents}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{documents}"><sheets>'
-        + "".join(f'<sheet name="{name}" sheetId="{n}" r:id="r{n}"/>' for n, name in zip(numbers, sheets, strict=True))
-        + "</sheets></workbook>",
-        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{relations}">'
-        + "".join(f'<Relationship Id="r{n}" Type="{documents}/worksheet" Target="worksheets/{n}.xml"/>' for n in numbers)
-        + "</Relationships>",
-    }
-    for number, rows in zip(numbers, sheets.values(), strict=True):
-        body = "".join(
-            f'<row r="{r}">'
-            + "".join(
-                f'<c r="{chr(65 + c)}{r}"><v>{cell}</v></c>'
-                if isinstance(cell, int | float)
-                else f'<c r="{chr(65 + c)}{r}" t="inlineStr"><is><t>{cell}</t></is></c>'
-                for c, cell in enumerate(row)
-                if cell is not None
-            )
-            + "</row>"
-            for r, row in enumerate(rows, 1)
-        )
-        parts[f"xl/worksheets/{number}.xml"] = f'<worksheet xmlns="{main}"><sheetData>{body}</sheetData></worksheet>'
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, text in parts.items():
-            archive.writestr(name, f'<?xml version="1.0"?>{text}')
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("name", ["train.jsonl", "train.ndjson", "train.json"])
