@@ -105,6 +105,7 @@ def _rendered(recorded: Recorded, run: ClusterRun, local: Local, annotations: Ma
         caller=caller,
         annotations=annotations,
         sizes=Sizes(**cluster["weights"]) if "weights" in cluster else None,
+        deadline=cluster.get("deadline"),
     )
 
 

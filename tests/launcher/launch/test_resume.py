@@ -108,6 +108,15 @@ def test_a_run_whose_job_is_gone_is_created_again_from_its_folder_by_anybody(
     assert after == before
 
 
+def test_the_deadline_that_the_plan_gave_is_that_of_the_new_job(api: ClusterApi, folder: RunDir) -> None:
+    record = folder.read_record()
+    record["experiment"]["launch"]["kubernetes"]["active_deadline"] = "auto"
+    folder.update_record(experiment=record["experiment"], cluster={**record["cluster"], "deadline": 5400})
+    api.objects.delete("jobs", "first")
+    resumption(*find("first"), say=print).start()
+    assert api.objects.get("jobs", "first")["spec"]["activeDeadlineSeconds"] == 5400
+
+
 def test_the_pods_of_a_run_that_was_created_again_take_its_folder(api: ClusterApi, folder: RunDir, tmp_path: Path) -> None:
     api.objects.delete("jobs", "first")
     resumption(*find("first"), say=lambda _: None).start()

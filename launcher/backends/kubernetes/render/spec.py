@@ -247,11 +247,12 @@ def _others(
 
 def _given(job: Job, place: Place) -> dict[str, Any]:
     """What only the machine that rendered knew, so that any other can create the pods again: its variables, the names of its
-    secrets, and the numbers of the model's weights."""
+    secrets, the numbers of the model's weights, and the deadline in seconds that the plan gave."""
     return {
         "environment": passed_on(job.experiment, place.caller) | chosen(job, place.caller),
         "secrets": list(secrets_of(job, place.caller)),
         "weights": asdict(place.sizes),
+        **({} if place.deadline is None else {"deadline": place.deadline}),
     }
 
 

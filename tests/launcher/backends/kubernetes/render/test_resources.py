@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -85,7 +86,10 @@ def test_a_deadline_is_a_time(given: Any, made: int | None) -> None:
 
 def test_an_automatic_deadline_is_that_of_the_plan_and_its_absence_is_told() -> None:
     launch = {"gpus": 0, "kubernetes": {"active_deadline": "auto"}}
-    assert rendered(launch, deadline=7200).owner["spec"]["activeDeadlineSeconds"] == 7200
+    spec = rendered(launch, deadline=7200)
+    assert spec.owner["spec"]["activeDeadlineSeconds"] == 7200
+    (record,) = (one["data"]["record.json"] for one in spec.objects if "record.json" in one.get("data", {}))
+    assert json.loads(record)["cluster"]["deadline"] == 7200, "for the Job that resume creates"
     unknown = rendered(launch)
     assert "activeDeadlineSeconds" not in unknown.owner["spec"]
     assert "no deadline: launch.kubernetes.active_deadline is auto, and the time of the run is unknown" in unknown.notices
