@@ -66,7 +66,7 @@ def test_what_is_wrong_in_and_between_streamed_rows_keeps_its_row(tmp_path: Path
     swapped = {**ROWS[0], "chosen": "there", "rejected": "here 0"}
     write(tmp_path / "data" / "train.parquet", [*ROWS, ROWS[7], swapped])
     notices = "\n".join(read(tmp_path, "train.parquet", validation_filename=None).notices)
-    assert "1 of 302 training pairs repeat an earlier one exactly (data/train.parquet, row 301)" in notices
+    assert "data/train.parquet: 1 of 302 training pairs repeat an earlier one exactly (row 301)" in notices
     assert "2 of 302 training pairs contradict another one" in notices
     write(tmp_path / "data" / "train.parquet", [*ROWS, {**ROWS[0], "chosen": " "}])
     with pytest.raises(DataError, match=r"data/train.parquet, row 301: empty cell in column 'chosen'"):
