@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from tests.hub.served import served
 
 COMMIT = "0" * 39 + "1"
 
@@ -36,19 +36,8 @@ class Hub:
         return f"http://127.0.0.1:{self.port}"
 
 
-@contextmanager
-def serving(hub: Hub) -> Iterator[Hub]:
-    class Handler(_Answering):
-        world = hub
-
-    server = ThreadingHTTPServer(("127.0.0.1", hub.port), Handler)
-    hub.port = server.server_address[1]
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    try:
-        yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
+def serving(hub: Hub) -> AbstractContextManager[Hub]:
+    return served(hub, _Answering)
 
 
 class _Answering(BaseHTTPRequestHandler):

@@ -6,15 +6,16 @@ import base64
 import hashlib
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
+
+from tests.hub.served import served
 
 TOKEN = "hf_" + "Writable" * 4
 LFS = re.compile(r"\.(safetensors|bin)$")
@@ -53,19 +54,8 @@ class WritableHub:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    @contextmanager
-    def serving(self) -> Iterator[WritableHub]:
-        class Handler(_Answering):
-            world = self
-
-        server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self.port = server.server_address[1]
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        try:
-            yield self
-        finally:
-            server.shutdown()
-            server.server_close()
+    def serving(self) -> AbstractContextManager[WritableHub]:
+        return served(self, _Answering)
 
 
 class _Refused(Exception):
