@@ -120,7 +120,7 @@ class _Index:
 
 
 def _share(one: set[str], other: set[str]) -> float:
-    """Jaccard's index: of the parts that either has, the share that both have."""
+    """Jaccard's index: the number of common parts, divided by the number of different parts of both."""
     both = len(one & other)
     return both / (len(one) + len(other) - both)
 

@@ -171,7 +171,7 @@ class Mirrored:
             yield store
 
     def _found(self, store: Store) -> tuple[set[int], set[int]]:
-        """(steps of complete checkpoints, steps of which anything is here)."""
+        """(steps of the complete checkpoints, steps of all checkpoints, complete or not)."""
         names = [name for name, _ in objects_below(store, self.place())]
         steps = {name: int(match[1]) for name in names if (match := _STEP.match(name))}
         return {step for name, step in steps.items() if name == f"checkpoint-{step}/{MANIFEST}"}, set(steps.values())

@@ -31,5 +31,5 @@ class StopRequest:
 
     @property
     def until(self) -> float | None:
-        """By when, on the monotonic clock, this process should have ended; None where nobody has asked."""
+        """When this process must have ended, in seconds of the monotonic clock; None if no stop was requested."""
         return self._until

@@ -54,7 +54,7 @@ def running_pod(cluster: Cluster, job: Mapping[str, Any], say: Say, *, is_patien
 
 
 class _Waiting:
-    """How long it has waited, for what, and when that was printed."""
+    """How long staging has waited, the reason, and when the reason was last printed."""
 
     def __init__(self, say: Say, is_patient: bool):
         self._say, self._is_patient = say, is_patient

@@ -119,7 +119,7 @@ def _kinds(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mista
 
 
 def _pod(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mistake]:
-    """Why the server would refuse the pods themselves, which it does after it took their Job."""
+    """Why the server would refuse the pods. It accepts their Job before it checks them."""
     why = explained(facts.pod, spec.run, namespace)
     is_full = "exceeded quota: " in (facts.pod.refused or "")
     if why is None or (is_full and facts.quotas.unseen is None):  # which is judged for all pods together
