@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 from ..errors import LauncherError
+from ..experiment.effects import idle_on
 from ..experiment.variables import not_needed
 from ..job.job import Job
 from ..runs.cache import cache_root
@@ -29,7 +30,6 @@ from .record import end_attempts, first_record, outcome, started
 from .trust import bundle_of, trusting
 
 _PACKAGES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard")
-_NO_EFFECT: Final = ("image", "memory", "shm_size", "max_restarts", "signed_by", "verify", "kubernetes")
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def _said(run: RunDir) -> tuple[Status, Process | None]:
 def notices(job: Job) -> list[str]:
     """Settings of ``launch`` without effect on this backend, each as a sentence."""
     given = job.experiment.launch.model_fields_set
-    return [f"launch.{name} has no effect on the host backend" for name in _NO_EFFECT if name in given]
+    return [f"launch.{name} has no effect on the host backend" for name in idle_on("host") if name in given]
 
 
 def gpus_there(caller: Mapping[str, str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from ..experiment.explained import Key
 
 
+_WHERE: Final = {"host": "host", "docker": "Docker", "kubernetes": "Kubernetes", "fast": "fast path", "plain": "plain path"}
+
+
 @click.command("explain", short_help="Explain a key of an experiment.")
 @click.argument("key", metavar="[KEY]", default="")
 @json_option
 def explain(key: str, as_json: bool) -> None:
-    """Explain KEY: its type, default and meaning. KEY is a path such as launch.nodes, or the last part of one.
+    """Explain KEY: type, default, meaning, an example, and what differs on a backend or a path of the DPO step.
+
+    KEY is a path such as launch.nodes, or the last part of one.
 
     Without KEY: the keys at the top of an experiment.
     """
@@ -41,7 +46,16 @@ def explain(key: str, as_json: bool) -> None:
 def _explain(key: Key) -> None:
     say(key.path)
     default = "required" if key.is_required else key.default or None
-    facts({"type": key.type.replace("`", ""), "default": default, "meaning": key.meaning.replace("`", "") or None})
+    facts(
+        {
+            "type": key.type.replace("`", ""),
+            "default": default,
+            "meaning": key.meaning.replace("`", "") or None,
+            "example": key.example or None,
+            **{_WHERE[place]: text for place, text in key.effects.items()},
+            "no effect": f"with {' or '.join(key.idle_with)}" if key.idle_with else None,
+        }
+    )
     if key.below:
         say("\nkeys")
         _list_keys(key.below)

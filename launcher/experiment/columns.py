@@ -16,17 +16,29 @@ _MESSAGES: Final = ("tools", "role_key", "content_key", "roles")
 class ColumnMapping(Section):
     """Which columns make the prompt and the two answers."""
 
-    input_columns: Frozen[Text] | None = Field(None, description="placeholder of the user template -> column of the data")
-    chosen: Text | Frozen[Text] | None = Field(None, description="column of the preferred answer, or JSON key -> column")
-    rejected: Text | Frozen[Text] | None = Field(None, description="column of the other answer, or JSON key -> column")
-    label_columns: Text | Frozen[Text | Frozen[Text]] | None = Field(
-        None, description="another form: {chosen: …, rejected: …}, or the column of the preferred answer alone"
+    input_columns: Frozen[Text] | None = Field(
+        None, examples=[{"query": "user_query"}], description="placeholder of the user template -> column of the data"
     )
-    tools: Text | None = Field(None, description="column of the tools that an answer may call; unset: tools, if it holds such")
-    role_key: Text | None = Field(None, description="key of a message's role; unset: role, from")
-    content_key: Text | None = Field(None, description="key of a message's text; unset: content, value")
+    chosen: Text | Frozen[Text] | None = Field(
+        None, examples=["good_answer"], description="column of the preferred answer, or JSON key -> column"
+    )
+    rejected: Text | Frozen[Text] | None = Field(
+        None, examples=["bad_answer"], description="column of the other answer, or JSON key -> column"
+    )
+    label_columns: Text | Frozen[Text | Frozen[Text]] | None = Field(
+        None,
+        examples=[{"chosen": "good_answer", "rejected": "bad_answer"}],
+        description="another form: {chosen: …, rejected: …}, or the column of the preferred answer alone",
+    )
+    tools: Text | None = Field(
+        None, examples=["functions"], description="column of the tools that an answer may call; unset: tools, if it holds such"
+    )
+    role_key: Text | None = Field(None, examples=["speaker"], description="key of a message's role; unset: role, from")
+    content_key: Text | None = Field(None, examples=["message"], description="key of a message's text; unset: content, value")
     roles: Frozen[Literal["system", "developer", "user", "assistant", "tool"]] | None = Field(
-        None, description="another name of a role in the data -> system, developer, user, assistant or tool"
+        None,
+        examples=[{"bot": "assistant", "customer": "user"}],
+        description="another name of a role in the data -> system, developer, user, assistant or tool",
     )
 
     @model_validator(mode="before")

@@ -11,8 +11,10 @@ from .section import Float, Section, action_of_word
 class Check(Section):
     """One rule: what its finding is, and from which threshold on; None is the rule's own."""
 
-    action: Literal["error", "warn", "off"] = Field("warn", description="what a finding does")
-    threshold: Float | None = Field(None, description="from which value on something is found; unset: the rule's own")
+    action: Literal["error", "warn", "off"] = Field("warn", examples=["error"], description="what a finding does")
+    threshold: Float | None = Field(
+        None, examples=[2.0], description="from which value on something is found; unset: the rule's own"
+    )
 
     @model_serializer
     def _short(self) -> str | dict[str, Any]:

@@ -1,34 +1,44 @@
-"""What each key of an experiment is: its type, default and sentence, for ``launcher explain`` and the reference pages."""
+"""What each key of an experiment is: type, default, sentence, example and effects, for ``launcher explain`` and the reference."""
 
 from __future__ import annotations
 
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 import annotated_types
+import yaml
 from pydantic.fields import FieldInfo
 
 from ..errors import UsageError, nearest
 from .data_checks import Check
+from .effects import effects, idle_with, on_paths
 from .hyperparameters import Hyperparameters
 from .other_names import meaning
 from .schema import Experiment
 from .section import Section
-from .trl_fields import FIELDS, REFUSED, Fate, Field, trl_fields
+from .trl_fields import FIELDS, REFUSED, Fate, Field, trl_example, trl_fields
 from .watched import Rule
 
 _WORDS: Final[Mapping[Any, str]] = {bool: "true, false", int: "integer", float: "number", str: "text", Any: "any"}
 _TRL_WORDS: Final = {"bool": "true, false", "int": "integer", "float": "number", "str": "text", "list": "list", "dict": "mapping"}
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 TRL: Final = "TRL's own field; "  # begins the meaning of a key of ``trl_keys``
 _OTHER: Final = "trl"  # the field of Hyperparameters that holds TRL's own
+_HYPER: Final = "hyperparameters"
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key: its ``path`` (``launch.nodes``), its ``default`` as YAML has it (empty: unset), and the keys ``below`` a section."""
+    """A key: its ``path`` (``launch.nodes``), its ``default`` as YAML has it (empty: unset), and the keys ``below`` a section.
+
+    ``example``: a line of YAML, empty for a section. ``effects``: backend (host, docker, kubernetes) or path of the DPO step
+    (fast, plain) -> what the key does there; one that is left out adds nothing to the meaning. ``idle_with``: settings with which
+    the key has no effect.
+    """
 
     path: str
     type: str
@@ -36,22 +46,35 @@ class Key:
     meaning: str
     is_required: bool = False
     below: tuple[Key, ...] = ()
+    example: str = ""
+    effects: Mapping[str, str] = field(default_factory=dict)
+    idle_with: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         return self.path.rpartition(".")[2]
 
 
-def keys(of: type[Section] = Experiment, above: str = "") -> tuple[Key, ...]:
-    """The keys of a section in the order of its definition, without TRL's own fields (see ``trl_keys``)."""
-    return tuple(_key(f"{above}{name}", field) for name, field in of.model_fields.items() if name != _OTHER)
+def keys(of: type[Section] = Experiment, above: str = "", stated: Mapping[str, str] = _NOTHING) -> tuple[Key, ...]:
+    """The keys of a section in the order of its definition, without TRL's own fields (see ``trl_keys``).
+
+    ``stated``: the effects of the section itself.
+    """
+    return tuple(_key(f"{above}{name}", field, stated) for name, field in of.model_fields.items() if name != _OTHER)
 
 
 def trl_keys() -> tuple[Key, ...]:
     """TRL's fields that ``hyperparameters`` takes under their own names, with what each does here."""
     fields = {name: field for name, field in trl_fields().items() if name not in REFUSED}
     return tuple(
-        Key(f"hyperparameters.{name}", trl_type(field), code(field["default"]), f"{TRL}{fate(FIELDS[name])}")
+        Key(
+            f"{_HYPER}.{name}",
+            trl_type(field),
+            code(field["default"]),
+            f"{TRL}{fate(FIELDS[name])}",
+            example=_line(name, trl_example(name)),
+            idle_with=idle_with(name),
+        )
         for name, field in sorted(fields.items())
         if name not in Hyperparameters.model_fields
     )
@@ -81,13 +104,34 @@ def _walked(those: tuple[Key, ...]) -> Iterator[Key]:
         yield from _walked(key.below)
 
 
-def _key(path: str, field: FieldInfo) -> Key:
+def _key(path: str, field: FieldInfo, stated: Mapping[str, str]) -> Key:
+    above, _, name = path.rpartition(".")
+    here = {**effects(field, stated), **(on_paths(name) if above == _HYPER else {})}
     section = next((part for part in (field.annotation, *typing.get_args(field.annotation)) if _is_section(part)), None)
-    below = keys(section, f"{path}.") if section is not None else ()
+    below = keys(section, f"{path}.", here) if section is not None else ()
     own = None if field.is_required() else field.get_default(call_default_factory=True)
     if isinstance(own, Rule | Check):  # each rule has its own defaults
         below = tuple(replace(one, default=code(getattr(own, one.name))) for one in below)
-    return Key(path, type_of(field), default_of(field), field.description or "", field.is_required(), below)
+        example = f"{name}: {'warn' if own.action == 'off' else 'off'}"  # YAML 1.1's false, which a rule takes
+    else:
+        example = _line(name, field.examples[0]) if field.examples else ""
+    return Key(
+        path,
+        type_of(field),
+        default_of(field),
+        field.description or "",
+        field.is_required(),
+        below,
+        example,
+        here,
+        idle_with(name) if above == _HYPER else (),
+    )
+
+
+def _line(name: str, value: Any) -> str:
+    """``name: value`` as a person writes it in YAML."""
+    whole = yaml.safe_dump({name: value}, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000)
+    return whole.strip()[1:-1]
 
 
 def _is_section(part: Any) -> bool:

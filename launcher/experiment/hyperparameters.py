@@ -14,6 +14,7 @@ from . import lora, model
 from .lora import LoraSettings
 from .method import OF_DPO, OF_DPO_IN_TRL, RATE_OF_SFT, RATE_OF_SFT_WITH_ADAPTER
 from .neutral import without_neutral
+from .on import on
 from .section import (
     Float,
     Frozen,
@@ -41,56 +42,95 @@ class Hyperparameters(LoraSettings):
     """One flat section; every other field of TRL's ``DPOConfig`` is in ``trl``."""
 
     # DPO and loop
-    beta: Float = Field(0.1, gt=0, description="weight of the KL term: a larger value stays closer to the reference")
-    loss_type: Annotated[tuple[Literal[*LOSS_TYPES], ...], BeforeValidator(tuple_of_one)] = Field(  # type: ignore[valid-type]
-        ("sigmoid",), min_length=1, description="a loss of TRL, or several with loss_weights"
+    beta: Float = Field(
+        0.1, gt=0, examples=[0.05], description="weight of the KL term: a larger value stays closer to the reference"
     )
-    label_smoothing: Float = Field(0, ge=0, lt=0.5, description="probability that a preference is flipped")
+    loss_type: Annotated[tuple[Literal[*LOSS_TYPES], ...], BeforeValidator(tuple_of_one)] = Field(  # type: ignore[valid-type]
+        ("sigmoid",), min_length=1, examples=["ipo"], description="a loss of TRL, or several with loss_weights"
+    )
+    label_smoothing: Float = Field(0, ge=0, lt=0.5, examples=[0.1], description="probability that a preference is flipped")
     dpo_path: Literal["auto", "fast", "plain"] = Field(
-        "auto", description="how the DPO step is computed: fast, plain (TRL's own), or auto"
+        "auto", examples=["plain"], description="how the DPO step is computed: fast, plain (TRL's own), or auto"
     )
     compile: Literal["auto", "layers", "off"] = Field(
-        "auto", description="compile decoder layers on the fast path; auto: on a GPU, where a run is long enough"
+        "auto",
+        examples=["off"],
+        json_schema_extra=on(plain="no effect; layers is an error"),
+        description="compile decoder layers on the fast path; auto: on a GPU, where a run is long enough",
     )
-    num_train_epochs: Float = Field(1, gt=0, description="passes over the training pairs")
-    max_steps: Int | None = Field(None, ge=1, description="optimizer steps; overrides num_train_epochs")
+    num_train_epochs: Float = Field(1, gt=0, examples=[3], description="passes over the training pairs")
+    max_steps: Int | None = Field(None, ge=1, examples=[500], description="optimizer steps; overrides num_train_epochs")
     learning_rate: Float = Field(
-        5e-6, ge=0, description="peak learning rate (unset with method: sft: 2e-4, or 2e-5 with full_finetuning)"
+        5e-6,
+        ge=0,
+        examples=["2e-5"],
+        description="peak learning rate (unset with method: sft: 2e-4, or 2e-5 with full_finetuning)",
     )
-    weight_decay: Float = Field(0, ge=0, description="AdamW weight decay")
-    warmup_ratio: Float | None = Field(None, ge=0, lt=1, description="share of the steps in which the learning rate rises")
-    lr_scheduler_type: Text = Field("linear", description="shape of the learning rate after warm-up")
-    optim: Text = Field("adamw_torch", description="optimizer, by its name in transformers; adamw_torch is fused on a GPU")
+    weight_decay: Float = Field(0, ge=0, examples=[0.01], description="AdamW weight decay")
+    warmup_ratio: Float | None = Field(
+        None, ge=0, lt=1, examples=[0.1], description="share of the steps in which the learning rate rises"
+    )
+    lr_scheduler_type: Text = Field("linear", examples=["cosine"], description="shape of the learning rate after warm-up")
+    optim: Text = Field(
+        "adamw_torch",
+        examples=["adamw_8bit"],
+        description="optimizer, by its name in transformers; adamw_torch is fused on a GPU",
+    )
     per_device_train_batch_size: Int = Field(
-        2, ge=1, description="pairs per device in a micro-batch (a GPU's fast path fills its memory)"
+        2,
+        ge=1,
+        examples=[4],
+        json_schema_extra=on(
+            fast="on a GPU without ZeRO only a factor of the global batch: free memory decides how long a row is",
+            plain="pairs of a micro-batch",
+        ),
+        description="pairs per device in a micro-batch (a GPU's fast path fills its memory)",
     )
-    gradient_accumulation_steps: Int = Field(4, ge=1, description="micro-batches per step, on one device")
+    gradient_accumulation_steps: Int = Field(4, ge=1, examples=[8], description="micro-batches per step, on one device")
     seed: Int = Field(
-        42, ge=0, lt=2**32, description="seed of the data order and of all randomness but the adapter's initial weights"
+        42,
+        ge=0,
+        lt=2**32,
+        examples=[1],
+        description="seed of the data order and of all randomness but the adapter's initial weights",
     )
     # logs and checkpoints
-    report_to: Texts = Field(("tensorboard",), description="tensorboard, wandb, mlflow, trackio, or none")
-    logging_steps: Int = Field(1, ge=1, description="steps between two log lines")
-    save_strategy: SaveStrategy = Field("steps", description="when a checkpoint is written")
-    save_steps: Int = Field(50, ge=1, description="steps between two checkpoints")
-    save_total_limit: Int | None = Field(2, ge=1, description="how many checkpoints are kept")
+    report_to: Texts = Field(
+        ("tensorboard",), examples=[["tensorboard", "wandb"]], description="tensorboard, wandb, mlflow, trackio, or none"
+    )
+    logging_steps: Int = Field(1, ge=1, examples=[10], description="steps between two log lines")
+    save_strategy: SaveStrategy = Field("steps", examples=["epoch"], description="when a checkpoint is written")
+    save_steps: Int = Field(50, ge=1, examples=[100], description="steps between two checkpoints")
+    save_total_limit: Int | None = Field(2, ge=1, examples=[3], description="how many checkpoints are kept")
     eval_strategy: Strategy | None = Field(
-        None, description="when validation pairs are evaluated; unset: before training, at each checkpoint and at the end"
+        None,
+        examples=["epoch"],
+        description="when validation pairs are evaluated; unset: before training, at each checkpoint and at the end",
     )
     eval_steps: Int | None = Field(
-        None, ge=1, description="steps between two evaluations; unset: save_steps, or logging_steps with eval_strategy: steps"
+        None,
+        ge=1,
+        examples=[25],
+        description="steps between two evaluations; unset: save_steps, or logging_steps with eval_strategy: steps",
     )
-    load_best_model_at_end: bool = Field(False, description="the adapter is the best checkpoint, not the last")
+    load_best_model_at_end: bool = Field(False, examples=[True], description="the adapter is the best checkpoint, not the last")
     metric_for_best_model: Text | None = Field(
-        None, description="metric of the best checkpoint, such as loss or rewards/accuracies"
+        None, examples=["rewards/accuracies"], description="metric of the best checkpoint, such as loss or rewards/accuracies"
     )
-    greater_is_better: bool | None = Field(None, description="whether a larger metric is better")
-    early_stopping_patience: Int | None = Field(None, ge=1, description="evaluations without improvement before the run stops")
-    early_stopping_threshold: Float = Field(0, ge=0, description="smallest change that counts as an improvement")
+    greater_is_better: bool | None = Field(None, examples=[True], description="whether a larger metric is better")
+    early_stopping_patience: Int | None = Field(
+        None, ge=1, examples=[3], description="evaluations without improvement before the run stops"
+    )
+    early_stopping_threshold: Float = Field(0, ge=0, examples=[0.01], description="smallest change that counts as an improvement")
     resume_from_checkpoint: Annotated[bool | Text, BeforeValidator(bool_of_word)] = Field(
-        False, description="true: the newest checkpoint of this experiment; or a path"
+        False, examples=[True], description="true: the newest checkpoint of this experiment; or a path"
     )
-    model_output_dir: Text = Field("data/dpo/model", description="folder of the runs")
+    model_output_dir: Text = Field(
+        "data/dpo/model",
+        examples=["runs"],
+        json_schema_extra=on(docker="mounted", kubernetes="a folder of the runs claim"),
+        description="folder of the runs",
+    )
     trl: Frozen[Any] = Field(default_factory=nothing, description="every other field of TRL's DPOConfig")
 
     @model_validator(mode="before")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .neutral import NAMES
+from .on import EFFECTS
 from .schema import Experiment
 from .trl_fields import FIELDS, REFUSED, trl_fields
 
@@ -24,6 +25,7 @@ def json_schema() -> dict[str, Any]:
         actions = properties["action"]["enum"] if name in _ACTIONS else None
         for key, of in list(properties.items()):
             of.pop("title", None)
+            of.pop(EFFECTS, None)
             properties[key] = _lenient(of)
         if actions is not None:
             definitions[name] = {"anyOf": [{"enum": [*actions, False]}, definition]}
@@ -51,7 +53,7 @@ def _lenient(of: dict[str, Any]) -> dict[str, Any]:
     """A property as files may write it: one value for a list, a variable such as ${NAME} for a number, and nothing."""
     if "$ref" in of:
         return of  # a mistake in a section is marked at its key, which a choice would hide
-    described: dict[str, Any] = {key: of.pop(key) for key in ("description", "default") if key in of}
+    described: dict[str, Any] = {key: of.pop(key) for key in ("description", "default", "examples") if key in of}
     choices = [*of["anyOf"]] if set(of) == {"anyOf"} else [of]
     if any(one.get("type") == "array" for one in choices):
         choices += [one["items"] for one in choices if one.get("type") == "array"]

@@ -36,33 +36,57 @@ def seconds(duration: int | str) -> int:
 class Kubernetes(Section):
     """Settings for a Kubernetes cluster."""
 
-    namespace: Text | None = Field(None, description="namespace of the run; unset: that of the context")
-    queue: Text | None = Field(None, description="Kueue's LocalQueue")
-    service_account: Text | None = Field(None, description="the pods' service account")
-    node_selector: Frozen[Text] = Field(default_factory=nothing, description="labels that the nodes must have")
-    tolerations: tuple[Frozen[Any], ...] = Field((), description="taints that the pods tolerate")
-    image_pull_secrets: Texts = Field((), description="secrets for pulling the image")
+    namespace: Text | None = Field(None, examples=["team-a"], description="namespace of the run; unset: that of the context")
+    queue: Text | None = Field(None, examples=["research"], description="Kueue's LocalQueue")
+    service_account: Text | None = Field(None, examples=["trainer"], description="the pods' service account")
+    node_selector: Frozen[Text] = Field(
+        default_factory=nothing,
+        examples=[{"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}],
+        description="labels that the nodes must have",
+    )
+    tolerations: tuple[Frozen[Any], ...] = Field(
+        (),
+        examples=[[{"key": "team", "operator": "Equal", "value": "a", "effect": "NoSchedule"}]],
+        description="taints that the pods tolerate",
+    )
+    image_pull_secrets: Texts = Field((), examples=[["registry"]], description="secrets for pulling the image")
     volumes: Frozen[Text | dict[str, Any]] = Field(
         default_factory=nothing,
+        examples=[{"runs": "team-runs"}],
         description="runs, cache, data, or a name -> a persistent volume claim, or a volume as Kubernetes spells it",
     )
-    kind: Literal["auto", "job", "jobset"] = Field("auto", description="kind of object that runs the pods")
-    secret: Text = Field("dpo-secrets", description="the Secret that `launcher secrets push` writes")
-    runtime_class: Text | None = Field(None, description="the pods' runtime class, such as nvidia on k3s")
-    priority_class: Text | None = Field(None, description="the pods' priority class")
+    kind: Literal["auto", "job", "jobset"] = Field("auto", examples=["jobset"], description="kind of object that runs the pods")
+    secret: Text = Field("dpo-secrets", examples=["team-secrets"], description="the Secret that `launcher secrets push` writes")
+    runtime_class: Text | None = Field(None, examples=["nvidia"], description="the pods' runtime class, such as nvidia on k3s")
+    priority_class: Text | None = Field(None, examples=["training"], description="the pods' priority class")
     gpu_resource: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
-        "nvidia.com/gpu", description="what a GPU is called, such as nvidia.com/mig-3g.40gb or amd.com/gpu"
+        "nvidia.com/gpu",
+        examples=["nvidia.com/mig-3g.40gb"],
+        description="what a GPU is called, such as nvidia.com/mig-3g.40gb or amd.com/gpu",
     )
-    labels: Frozen[Text] = Field(default_factory=nothing, description="labels for the run's objects and pods")
-    annotations: Frozen[Text] = Field(default_factory=nothing, description="annotations for the run's Job and pods")
+    labels: Frozen[Text] = Field(
+        default_factory=nothing, examples=[{"team": "a"}], description="labels for the run's objects and pods"
+    )
+    annotations: Frozen[Text] = Field(
+        default_factory=nothing,
+        examples=[{"example.com/cost-center": "42"}],
+        description="annotations for the run's Job and pods",
+    )
     run_as: Literal["auto", "image", "namespace"] | Annotated[Int, Field(ge=1)] = Field(
         "auto",
+        examples=[2000],
         description="auto: the namespace's user on OpenShift, else the image's; or image, namespace (pods name no uid), a uid",
     )
     active_deadline: Literal["auto"] | Annotated[Int, Field(ge=1)] | Duration | None = Field(
-        None, description="time after which the run is ended, such as 36h, or seconds; auto: from `launcher plan`; Pending counts"
+        None,
+        examples=["36h"],
+        description="time after which the run is ended, such as 36h, or seconds; auto: from `launcher plan`; Pending counts",
     )
-    pod: Frozen[Any] = Field(default_factory=nothing, description="merged last into the pod template: metadata, spec")
+    pod: Frozen[Any] = Field(
+        default_factory=nothing,
+        examples=[{"spec": {"schedulerName": "volcano"}}],
+        description="merged last into the pod template: metadata, spec",
+    )
 
     @field_validator("labels", "annotations", mode="after")
     @classmethod

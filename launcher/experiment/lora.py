@@ -68,43 +68,51 @@ def _pattern(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
 class LoraSettings(ModelSettings):
     """The keys of ``Hyperparameters`` between those of the model and those of the loop; it inherits them."""
 
-    r: Int = Field(16, ge=1, description="rank of the adapter")
-    lora_alpha: Float = Field(16, gt=0, description="the adapter is scaled by lora_alpha / r")
-    lora_dropout: Float = Field(0, ge=0, lt=1, description="dropout on the adapter's input")
-    bias: Literal["none", "all", "lora_only"] = Field("none", description="which biases are trained")
-    target_modules: Text | tuple[Text, ...] = Field("all-linear", description="modules that get an adapter")
+    r: Int = Field(16, ge=1, examples=[32], description="rank of the adapter")
+    lora_alpha: Float = Field(16, gt=0, examples=[64], description="the adapter is scaled by lora_alpha / r")
+    lora_dropout: Float = Field(0, ge=0, lt=1, examples=[0.05], description="dropout on the adapter's input")
+    bias: Literal["none", "all", "lora_only"] = Field("none", examples=["lora_only"], description="which biases are trained")
+    target_modules: Text | tuple[Text, ...] = Field(
+        "all-linear", examples=[["q_proj", "v_proj"]], description="modules that get an adapter"
+    )
     exclude_modules: Annotated[Text | tuple[Text, ...], in_place_of_null(()), AfterValidator(_pattern)] = Field(
-        (), description="modules that get no adapter: names, or a pattern for whole names"
+        (), examples=[["down_proj"]], description="modules that get no adapter: names, or a pattern for whole names"
     )
     layers_to_transform: Annotated[
         tuple[Annotated[Int, Field(ge=0)], ...], BeforeValidator(_tuple_of_int), in_place_of_null(())
-    ] = Field((), description="numbers of the layers that get an adapter, from 0; empty: all")
+    ] = Field((), examples=[[0, 1]], description="numbers of the layers that get an adapter, from 0; empty: all")
     rank_pattern: Annotated[Frozen[Annotated[Int, Field(ge=1)]], in_place_of_null({}), AfterValidator(_patterns)] = Field(
-        default_factory=nothing, description="another r for some modules: name or pattern -> rank"
+        default_factory=nothing, examples=[{"down_proj": 64}], description="another r for some modules: name or pattern -> rank"
     )
     alpha_pattern: Annotated[Frozen[Annotated[Float, Field(gt=0)]], in_place_of_null({}), AfterValidator(_patterns)] = Field(
-        default_factory=nothing, description="another lora_alpha for some modules: name or pattern -> number"
+        default_factory=nothing,
+        examples=[{"down_proj": 128}],
+        description="another lora_alpha for some modules: name or pattern -> number",
     )
     target_parameters: Annotated[Texts, in_place_of_null(())] = Field(
-        (), description="parameters that get an adapter, as experts that are one tensor: mlp.experts.down_proj"
+        (),
+        examples=[["mlp.experts.down_proj"]],
+        description="parameters that get an adapter, as experts that are one tensor: mlp.experts.down_proj",
     )
     modules_to_save: Annotated[Texts, in_place_of_null(())] = Field(
-        (), description="modules that are trained whole and saved with the adapter, as embed_tokens for new tokens"
+        (),
+        examples=[["embed_tokens"]],
+        description="modules that are trained whole and saved with the adapter, as embed_tokens for new tokens",
     )
     use_rslora: Annotated[bool, in_place_of_null(False)] = Field(
-        False, description="scale the adapter by lora_alpha / sqrt(r), for large ranks"
+        False, examples=[True], description="scale the adapter by lora_alpha / sqrt(r), for large ranks"
     )
     use_dora: Annotated[bool, in_place_of_null(False)] = Field(
-        False, description="DoRA: train the length of each weight row beside the adapter (slower)"
+        False, examples=[True], description="DoRA: train the length of each weight row beside the adapter (slower)"
     )
     init_lora_weights: Annotated[Literal[True, "gaussian"], BeforeValidator(_start), in_place_of_null(True)] = Field(
-        True, description="first weights of the adapter: true (Kaiming) or gaussian"
+        True, examples=["gaussian"], description="first weights of the adapter: true (Kaiming) or gaussian"
     )
     use_gradient_checkpointing: Annotated[Literal["auto"] | bool, BeforeValidator(true_of_unsloth)] = Field(
-        "auto", description="recompute activations in the backward pass; auto: only where GPU memory is short"
+        "auto", examples=[True], description="recompute activations in the backward pass; auto: only where GPU memory is short"
     )
-    random_state: Int = Field(3407, ge=0, lt=2**32, description="seed of the adapter's initial weights")
-    full_finetuning: bool = Field(False, description="train all weights, without an adapter")
+    random_state: Int = Field(3407, ge=0, lt=2**32, examples=[1], description="seed of the adapter's initial weights")
+    full_finetuning: bool = Field(False, examples=[True], description="train all weights, without an adapter")
 
 
 # Keys of the group that change nothing where all weights are trained.

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from .on import on
 from .section import Day, Float, Int, Section, Text, in_place_of_null, text_of_int
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -18,29 +19,56 @@ def _none_of_auto(value: object) -> object:
 class ModelSettings(Section):
     """The first keys of ``Hyperparameters``, which inherits them: the order of keys is that of the classes."""
 
-    hyperparameters_id: Annotated[str, BeforeValidator(text_of_int)] = Field("1", description="name of this set of values")
+    hyperparameters_id: Annotated[str, BeforeValidator(text_of_int)] = Field(
+        "1", examples=["wide"], description="name of this set of values"
+    )
     # model
-    max_seq_length: Int = Field(1024, ge=8, description="longest prompt + answer in tokens; longer answers are cut at the end")
-    load_in_4bit: bool = Field(False, description="QLoRA: base weights in 4-bit NF4 (needs CUDA and bitsandbytes)")
-    load_in_8bit: bool = Field(False, description="base weights in 8 bits (needs CUDA and bitsandbytes)")
-    load_in_16bit: bool | None = Field(None, description="16-bit weights; unset: as the device supports, false: fp32")
+    max_seq_length: Int = Field(
+        1024, ge=8, examples=[2048], description="longest prompt + answer in tokens; longer answers are cut at the end"
+    )
+    load_in_4bit: bool = Field(
+        False, examples=[True], description="QLoRA: base weights in 4-bit NF4 (needs CUDA and bitsandbytes)"
+    )
+    load_in_8bit: bool = Field(False, examples=[True], description="base weights in 8 bits (needs CUDA and bitsandbytes)")
+    load_in_16bit: bool | None = Field(
+        None, examples=[False], description="16-bit weights; unset: as the device supports, false: fp32"
+    )
     torch_dtype: Annotated[Dtype, in_place_of_null("auto")] = Field(
-        "auto", description="type of the weights and of the step, also written dtype; auto: as the device supports"
+        "auto",
+        examples=["bfloat16"],
+        description="type of the weights and of the step, also written dtype; auto: as the device supports",
     )
     attn_implementation: Annotated[Attention | None, BeforeValidator(_none_of_auto)] = Field(
-        None, description="attention of the plain path; packed rows have their own, beside sdpa and flex_attention only"
+        None,
+        examples=["sdpa"],
+        json_schema_extra=on(fast="sdpa or flex_attention; any other one takes the plain path", plain="attention of the model"),
+        description="attention of the plain path; packed rows have their own, beside sdpa and flex_attention only",
     )
-    trust_remote_code: bool = Field(False, description="run Python code that ships with the model")
-    model_cache_dir: Text | None = Field(None, description="where downloaded models are kept; unset: the cache root")
-    gpu_memory_utilization: Float = Field(0.9, gt=0, le=1, description="share of a GPU's memory that the run may use")
+    trust_remote_code: bool = Field(False, examples=[True], description="run Python code that ships with the model")
+    model_cache_dir: Text | None = Field(
+        None,
+        examples=["models"],
+        json_schema_extra=on(docker="mounted", kubernetes="must be below /dpo/cache or /dpo/runs"),
+        description="where downloaded models are kept; unset: the cache root",
+    )
+    gpu_memory_utilization: Float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        examples=[0.8],
+        json_schema_extra=on(fast="also limits how long rows are"),
+        description="share of a GPU's memory that the run may use",
+    )
     # chat template
-    enable_thinking: bool | None = Field(None, description="passed to the chat template")
-    thinking_mode: Text | bool | None = Field(None, description="passed to the chat template")
+    enable_thinking: bool | None = Field(None, examples=[False], description="passed to the chat template")
+    thinking_mode: Text | bool | None = Field(None, examples=["off"], description="passed to the chat template")
     add_generation_prompt: bool | None = Field(
-        None, description="end the prompt with the start of the assistant's turn (unset: true)"
+        None, examples=[False], description="end the prompt with the start of the assistant's turn (unset: true)"
     )
     template_date: Day | None = Field(
-        None, description="date that the chat template writes, as 2026-07-26 (unset: the day of the run's first start, in UTC)"
+        None,
+        examples=["2026-07-26"],
+        description="date that the chat template writes, as 2026-07-26 (unset: the day of the run's first start, in UTC)",
     )
 
     @property

@@ -28,10 +28,12 @@ class Samples(Section):
     """Answers before and after, side by side: greedy, so that they depend on nothing but the weights."""
 
     prompts: Annotated[int | tuple[int | str, ...], BeforeValidator(_prompts)] = Field(
-        4, description="how many validation prompts (without any: training prompts), or a list of texts and of rows of that file"
+        4,
+        examples=[8],
+        description="how many validation prompts (without any: training prompts), or a list of texts and of rows of that file",
     )
-    max_new_tokens: Int = Field(128, ge=1, description="longest answer in tokens")
-    every_evaluation: bool = Field(False, description="also at each evaluation, not only at the end")
+    max_new_tokens: Int = Field(128, ge=1, examples=[256], description="longest answer in tokens")
+    every_evaluation: bool = Field(False, examples=[True], description="also at each evaluation, not only at the end")
 
 
 def samples_of(value: object) -> object:

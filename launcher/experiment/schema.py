@@ -22,6 +22,7 @@ from .kubernetes import Kubernetes
 from .launch import VARIABLE, Launch
 from .method import SFT, refused
 from .neutral import without_neutral
+from .on import on
 from .samples import Samples, SamplesSection
 from .section import Name, Section, Text
 from .storage import StorageConfig
@@ -33,42 +34,81 @@ __all__ = ["ColumnMapping", "Experiment", "Kubernetes", "Launch", "StorageConfig
 class Experiment(Section):
     """One experiment, whole and checked."""
 
-    experiment_id: Name = Field("default", description="names the output folder exp_<id>")
-    topic: Text | None = Field(None, description="free text, kept in the run's record")
-    model_name: Text = Field(description="hub id, a local folder, or s3://…")
+    experiment_id: Name = Field("default", examples=["first-try"], description="names the output folder exp_<id>")
+    topic: Text | None = Field(None, examples=["answers of the support team"], description="free text, kept in the run's record")
+    model_name: Text = Field(
+        examples=["Qwen/Qwen3-0.6B"],
+        json_schema_extra=on(
+            docker="a local folder is mounted read-only",
+            kubernetes="a local folder is copied to the cache claim or to a bucket once",
+        ),
+        description="hub id, a local folder, or s3://…",
+    )
     adapter: Text | None = Field(
-        None, description="adapter to start from: a folder, a hub id (or id@revision), s3://…, or a run of this machine"
+        None,
+        examples=["me/my-sft-adapter@v1"],
+        json_schema_extra=on(
+            docker="a local folder is mounted read-only", kubernetes="a local folder is copied like a local model"
+        ),
+        description="adapter to start from: a folder, a hub id (or id@revision), s3://…, or a run of this machine",
     )
     adapter_mode: Literal["continue", "merge"] = Field(
-        "continue", description="continue: train this adapter on; merge: merge it into the model, and train a new one"
+        "continue",
+        examples=["merge"],
+        description="continue: train this adapter on; merge: merge it into the model, and train a new one",
     )
     method: Literal["dpo", "sft"] = Field(
-        "dpo", description="dpo: learn from preferences; sft: supervised warm-up on the chosen answers"
+        "dpo", examples=["sft"], description="dpo: learn from preferences; sft: supervised warm-up on the chosen answers"
     )
-    framework: Literal["trl", "unsloth"] = Field("trl", description="trl; unsloth is accepted and means the same")
-    multimodal: bool = Field(False, description="only false is supported")
-    datasets_path: Text | None = Field(None, description="folder, s3://… or hf://owner/name with the data")
+    framework: Literal["trl", "unsloth"] = Field(
+        "trl", examples=["unsloth"], description="trl; unsloth is accepted and means the same"
+    )
+    multimodal: bool = Field(False, examples=[False], description="only false is supported")
+    datasets_path: Text | None = Field(
+        None,
+        examples=["data/answers"],
+        json_schema_extra=on(
+            docker="a local folder is mounted read-only",
+            kubernetes="local files of up to 900 KiB travel in a ConfigMap, larger ones are copied once",
+        ),
+        description="folder, s3://… or hf://owner/name with the data",
+    )
     train_filename: Text = Field(
         "training_data.csv",
+        examples=["pairs.parquet"],
         description="file with the training pairs: CSV, JSON, Parquet, Arrow, or pairs.xlsx#Sheet; with hf://… a split (train)",
     )
-    validation_filename: Text | None = Field(None, description="file with the validation pairs; with hf://… a split")
-    prompt_filename: Text | None = Field(None, description="file with the prompt table; unset: prompt_data.csv if it exists")
-    spreadsheet_id: Text | None = Field(None, description="id of a Google Sheets document")
-    train_sheet: Text | None = Field(None, description="worksheet of the training pairs")
-    validation_sheet: Text | None = Field(None, description="worksheet of the validation pairs")
-    prompt_sheet: Text | None = Field(None, description="worksheet of the prompt table")
-    prompt_name: Text = Field("prompt_default", description="name of the row of the prompt table")
+    validation_filename: Text | None = Field(
+        None, examples=["validation_data.csv"], description="file with the validation pairs; with hf://… a split"
+    )
+    prompt_filename: Text | None = Field(
+        None, examples=["prompts.csv"], description="file with the prompt table; unset: prompt_data.csv if it exists"
+    )
+    spreadsheet_id: Text | None = Field(
+        None, examples=["1aBcDeFgHiJkLmNoPqRsTuVwXyZ"], description="id of a Google Sheets document"
+    )
+    train_sheet: Text | None = Field(None, examples=["training"], description="worksheet of the training pairs")
+    validation_sheet: Text | None = Field(None, examples=["validation"], description="worksheet of the validation pairs")
+    prompt_sheet: Text | None = Field(None, examples=["prompts"], description="worksheet of the prompt table")
+    prompt_name: Text = Field("prompt_default", examples=["support"], description="name of the row of the prompt table")
     dpo_column_mapping_config: ColumnMapping | None = Field(None, description="columns of the prompt and the answers")
     column_mapping_config: ColumnMapping | None = Field(None, description="the same under a more general name")
-    save_processed_dataset: bool = Field(False, description="write the rendered pairs to output_processed_dir")
-    output_processed_dir: Text = Field("data/dpo/dataset", description="folder for the rendered pairs")
+    save_processed_dataset: bool = Field(False, examples=[True], description="write the rendered pairs to output_processed_dir")
+    output_processed_dir: Text = Field(
+        "data/dpo/dataset",
+        examples=["data/rendered"],
+        json_schema_extra=on(docker="mounted", kubernetes="a folder of the runs claim"),
+        description="folder for the rendered pairs",
+    )
     hyperparameters: Hyperparameters = Field(
         default_factory=Hyperparameters.model_construct, description="model, LoRA, loop, logs"
     )
     storage_config: StorageConfig | None = Field(None, description="where the adapter is uploaded")
     checkpoint_to: Text | None = Field(
-        None, description="s3://bucket/prefix where every checkpoint is copied; a run resumes from it on any machine"
+        None,
+        examples=["s3://models/checkpoints"],
+        json_schema_extra=on(kubernetes="with it several nodes need no shared runs claim"),
+        description="s3://bucket/prefix where every checkpoint is copied; a run resumes from it on any machine",
     )
     launch: Launch = Field(default_factory=Launch.model_construct, description="where it runs")
     data_checks: DataChecks = Field(default_factory=DataChecks.model_construct, description="what is looked for in the rows")
@@ -76,7 +116,16 @@ class Experiment(Section):
     samples: SamplesSection = Field(
         default_factory=Samples.model_construct, description="prompts whose answers are written down, before and after"
     )
-    notify: Text | None = Field(None, description="variable of .env that holds the address of a webhook, told how the run goes")
+    notify: Text | None = Field(
+        None,
+        examples=["SLACK_WEBHOOK_URL"],
+        json_schema_extra=on(
+            host="read from the environment or .env",
+            docker="a file of the container",
+            kubernetes="a key of the Secret: launcher secrets push",
+        ),
+        description="variable of .env that holds the address of a webhook, told how the run goes",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -13,14 +13,14 @@ from .section import Section, Text
 class StorageConfig(Section):
     """Where an adapter goes after training."""
 
-    provider: Literal["s3"] = Field("s3", description="the kind of object store")
-    upload_to_cloud: bool = Field(False, description="upload the adapter after training")
-    bucket_name: Text | None = Field(None, description="name of the bucket")
-    object_prefix: str = Field("", description="prefix of every object's key")
+    provider: Literal["s3"] = Field("s3", examples=["s3"], description="the kind of object store")
+    upload_to_cloud: bool = Field(False, examples=[True], description="upload the adapter after training")
+    bucket_name: Text | None = Field(None, examples=["models"], description="name of the bucket")
+    object_prefix: str = Field("", examples=["dpo"], description="prefix of every object's key")
     endpoint_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
-        None, description="address of an S3-compatible server; unset: AWS"
+        None, examples=["https://minio.example.com"], description="address of an S3-compatible server; unset: AWS"
     )
-    region: Text | None = Field(None, description="the bucket's region; unset: AWS_REGION")
+    region: Text | None = Field(None, examples=["eu-central-1"], description="the bucket's region; unset: AWS_REGION")
 
     @model_validator(mode="before")
     @classmethod

@@ -93,6 +93,14 @@ _NOTHING: Final = {
     "use_cache": Field(Fate.NOTHING, "a step computes without a cache"),
 }
 
+# Examples of fields without a default.
+_EXAMPLES: Final[Mapping[str, Any]] = {
+    "data_seed": 1, "dataloader_prefetch_factor": 2, "dataset_num_proc": 4, "ddp_bucket_cap_mb": 25, "eval_accumulation_steps": 8,
+    "ld_alpha": 0.5, "loss_weights": [1.0, 0.5], "lr_scheduler_kwargs": {"num_cycles": 2}, "neftune_noise_alpha": 5,
+    "optim_args": "rank=64, scale=0.25", "optim_target_modules": ["q_proj", "v_proj"], "router_aux_loss_coef": 0.001,
+    "torch_empty_cache_steps": 50,
+}  # fmt: skip
+
 # Fields that have another name here -> that name.
 _RENAMED: Final[Mapping[str, str]] = {
     "output_dir": "model_output_dir",
@@ -163,6 +171,18 @@ def trl_fields() -> Mapping[str, Any]:
     """
     fields = json.loads(Path(__file__).with_name("trl_fields.json").read_text())
     return MappingProxyType(fields["fields"])
+
+
+def trl_example(name: str) -> Any:
+    """A valid value of a field that ``hyperparameters`` takes, another one than its default where one is known."""
+    if name in _EXAMPLES:
+        return _EXAMPLES[name]
+    field = trl_fields()[name]
+    if "bool" in field["types"]:
+        return not field["default"]
+    choices = [*field.get("choices", ()), *FIELDS[name].choices]
+    refused = FIELDS[name].refused or {}
+    return next((one for one in choices if one != field["default"] and one not in refused), field["default"])
 
 
 def why_not_fast(values: Mapping[str, Any]) -> str | None:

@@ -11,8 +11,10 @@ from .section import Float, Section, action_of_word
 class Rule(Section):
     """One health rule: what to do, and from which threshold on; None is the rule's own."""
 
-    action: Literal["warn", "stop", "off"] = Field("warn", description="what a finding does")
-    threshold: Float | None = Field(None, description="from which value on something is found; unset: the rule's own")
+    action: Literal["warn", "stop", "off"] = Field("warn", examples=["stop"], description="what a finding does")
+    threshold: Float | None = Field(
+        None, examples=[0.5], description="from which value on something is found; unset: the rule's own"
+    )
 
     @model_serializer
     def _short(self) -> str | dict[str, Any]:

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 from ...errors import Warned
+from ...experiment.effects import idle_on
 from ...job.job import Job
 from ...runs.cache import cache_root
 from ...runs.run_dir import RunDir
@@ -21,8 +22,6 @@ from ..environment import GRACE, facts, files, script
 from ..record import first_record
 from .container import LOGS, PIDS, Container, Person, Place, container, hostname
 from .paths import Mount, layout
-
-_NO_EFFECT: Final = ("max_restarts", "signed_by", "verify", "kubernetes")
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def labels(job: Job, run: RunDir, person: Person) -> dict[str, str]:
 def notices(job: Job) -> list[str]:
     """Settings of ``launch`` without effect on this backend, each as a sentence."""
     given = job.experiment.launch.model_fields_set
-    return [f"launch.{name} has no effect on the docker backend" for name in _NO_EFFECT if name in given]
+    return [f"launch.{name} has no effect on the docker backend" for name in idle_on("docker") if name in given]
 
 
 def _said(job: Job, place: Place) -> list[str]:

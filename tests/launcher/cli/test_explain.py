@@ -15,7 +15,7 @@ def explain(*arguments: str) -> str:
     return done.output
 
 
-def test_a_key_is_its_path_type_default_and_meaning() -> None:
+def test_a_key_is_its_path_type_default_meaning_example_and_what_differs_by_backend() -> None:
     assert explain("launch.nodes") == (
         "launch.nodes\n"
         "type        integer, ≥ 1\n"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any, Final
+
 import pytest
+import yaml
 
 from launcher.errors import UsageError
 from launcher.experiment import explained
-from launcher.experiment.hyperparameters import Hyperparameters
-from launcher.experiment.trl_fields import REFUSED, trl_fields
+from launcher.experiment.explained import Key
+from launcher.experiment.hyperparameters import LOSS_TYPES, Hyperparameters
+from launcher.experiment.schema import Experiment
+from launcher.experiment.trl_fields import REFUSED, trl_fields, why_not_fast
 
 
 def test_a_bare_key_is_found_in_its_section() -> None:
@@ -59,3 +65,76 @@ def test_an_unknown_key_is_an_error_with_the_key_that_is_meant(name: str, hint: 
         explained.explain(name)
     assert f"no key {name!r}" in str(raised.value)
     assert f"hint: {hint}" in str(raised.value)
+
+
+def every(those: tuple[Key, ...]) -> Iterator[Key]:
+    for key in those:
+        yield key
+        yield from every(key.below)
+
+
+EVERY: Final = [*every(explained.keys()), *explained.trl_keys()]
+BASE: Final[dict[str, Any]] = {"model_name": "Qwen/Qwen3-0.6B", "datasets_path": "data", "validation_filename": "v.csv"}
+SHEETS: Final[dict[str, Any]] = {"datasets_path": None, "validation_filename": None, "spreadsheet_id": "1a", "train_sheet": "t"}
+# What else an experiment needs for the example of a key to be valid.
+NEEDS: Final[dict[str, dict[str, Any]]] = {
+    "adapter_mode": {"adapter": "me/adapter"},
+    **dict.fromkeys(("spreadsheet_id", "train_sheet", "validation_sheet"), SHEETS),
+    "launch.verify": {"launch": {"signed_by": {"key": "cosign.pub"}}},
+    "launch.signed_by.identity": {"launch": {"signed_by": {"issuer": "https://issuer.example.com"}}},
+    "launch.signed_by.issuer": {"launch": {"signed_by": {"identity": "me"}}},
+    "storage_config.upload_to_cloud": {"storage_config": {"bucket_name": "models"}},
+    "hyperparameters.load_best_model_at_end": {"hyperparameters": {"save_steps": 50}},
+    "hyperparameters.discopop_tau": {"hyperparameters": {"loss_type": "discopop"}},
+    "hyperparameters.f_alpha_divergence_coef": {"hyperparameters": {"f_divergence_type": "alpha_divergence"}},
+    "hyperparameters.loss_weights": {"hyperparameters": {"loss_type": ["sigmoid", "sft"]}},
+    "hyperparameters.optim_args": {"hyperparameters": {"optim": "galore_adamw"}},
+    "hyperparameters.optim_target_modules": {"hyperparameters": {"optim": "galore_adamw"}},
+    "hyperparameters.ref_model_mixup_alpha": {"hyperparameters": {"sync_ref_model": True, "full_finetuning": True}},
+    "hyperparameters.ref_model_sync_steps": {"hyperparameters": {"sync_ref_model": True, "full_finetuning": True}},
+    "hyperparameters.sync_ref_model": {"hyperparameters": {"full_finetuning": True}},
+}
+
+
+def nested(path: str, value: dict[str, Any]) -> dict[str, Any]:
+    above, _, _ = path.rpartition(".")
+    for name in reversed(above.split(".") if above else []):
+        value = {name: value}
+    return value
+
+
+def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    both = {name: merged(one[name], value) for name, value in other.items() if isinstance(value, dict) and name in one}
+    return {**one, **other, **both}
+
+
+def test_every_key_has_a_type_and_a_sentence() -> None:
+    assert [key.path for key in EVERY if not key.type or not key.meaning] == []
+
+
+def test_every_key_that_is_no_section_has_an_example_that_is_valid() -> None:
+    assert [key.path for key in EVERY if not key.below and not key.example] == []
+    for key in EVERY:
+        if key.example:
+            written = yaml.safe_load(key.example)
+            assert list(written) == [key.name]
+            Experiment.parse(merged({**BASE, **NEEDS.get(key.path, {})}, nested(key.path, written)))
+
+
+def test_the_losses_and_optimizers_that_take_the_plain_path_are_those_of_the_trainer() -> None:
+    (loss,), (optim,) = explained.explain("hyperparameters.loss_type"), explained.explain("hyperparameters.optim")
+    named = set(loss.effects["fast"].replace(",", "").split())
+    assert {name for name in LOSS_TYPES if why_not_fast({"loss_type": (name,)})} == named & set(LOSS_TYPES)
+    choices = trl_fields()["optim"]["choices"]
+    named = set(optim.effects["fast"].replace(",", "").split())
+    assert {name for name in choices if why_not_fast({"optim": name})} == named & set(choices) != set()
+
+
+def test_a_key_of_a_cluster_has_no_effect_on_this_machine() -> None:
+    (queue,) = explained.explain("launch.kubernetes.queue")
+    assert queue.effects == {"host": "no effect", "docker": "no effect"}
+
+
+def test_what_only_dpo_or_only_an_adapter_reads_is_told() -> None:
+    (beta,), (rank,) = explained.explain("beta"), explained.explain("hyperparameters.r")
+    assert (beta.idle_with, rank.idle_with) == (("method: sft",), ("full_finetuning: true",))

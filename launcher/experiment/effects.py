@@ -1,0 +1,49 @@
+"""What a key does on each backend and on each path of the DPO step, where that is not the same everywhere. Pure.
+
+A field states it beside its default: ``json_schema_extra=on(docker="limit of the container")``. ``explained`` adds what follows
+from the lists that the launcher decides by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic.fields import FieldInfo
+
+from .launch import Launch
+from .lora import OF_ADAPTER
+from .method import OF_DPO, OF_DPO_IN_TRL, SFT
+from .on import BACKENDS, EFFECTS, NO_EFFECT, PATHS
+from .trl_fields import BATCHED, trl_fields, why_not_fast
+
+_ANY: Final = "the run takes the plain path with"
+
+
+def effects(field: FieldInfo, above: Mapping[str, str]) -> dict[str, str]:
+    """What ``field`` states about backends and paths, and what the sections ``above`` it state about all of their keys."""
+    extra = field.json_schema_extra
+    stated: Any = extra.get(EFFECTS, {}) if isinstance(extra, dict) else {}
+    found = {**{place: text for place, text in above.items() if text == NO_EFFECT}, **stated}
+    return {place: found[place] for place in (*BACKENDS, *PATHS) if place in found}
+
+
+def idle_on(backend: str) -> tuple[str, ...]:
+    """The keys of ``launch`` without effect on ``backend``."""
+    return tuple(name for name, field in Launch.model_fields.items() if effects(field, {}).get(backend) == NO_EFFECT)
+
+
+def on_paths(name: str) -> dict[str, str]:
+    """What the key ``name`` of ``hyperparameters`` does on the paths, as far as the table of TRL's fields decides it."""
+    if name == "loss_type":
+        return {"fast": f"{_ANY} {', '.join(sorted(BATCHED))}"}
+    if name == "optim":
+        plain = [one for one in trl_fields()["optim"]["choices"] if why_not_fast({"optim": one}) is not None]
+        return {"fast": f"{_ANY} {', '.join(plain)}"}
+    return {}
+
+
+def idle_with(name: str) -> tuple[str, ...]:
+    """The settings with which the key ``name`` of ``hyperparameters`` has no effect."""
+    found = (("full_finetuning: true", name in OF_ADAPTER), (f"method: {SFT}", name in (*OF_DPO, *OF_DPO_IN_TRL)))
+    return tuple(setting for setting, holds in found if holds)
