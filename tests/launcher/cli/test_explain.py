@@ -21,6 +21,10 @@ def test_a_key_is_its_path_type_default_meaning_example_and_what_differs_by_back
         "type        integer, ≥ 1\n"
         "default     1\n"
         "meaning     number of nodes\n"
+        "example     nodes: 2\n"
+        "host        start the run on each node, with NODE_RANK, MASTER_ADDR and the same --name\n"
+        "Docker      as on the host; the container uses the network of its machine\n"
+        "Kubernetes  pods of one Job or JobSet\n"
     )  # fmt: skip
 
 
