@@ -9,8 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python .ci/install.py $(if $(PIP_EXTRA_INDEX),--extra-index-url $(PIP_EXTRA_INDEX)) -c docker/constraints.txt
 MODEL := data/demo/qwen3-tiny
+SITE := $(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees
 
-.PHONY: demo test test-cluster fuzz lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak bench-image image-check image lock docs pictures trl-fields clean help
+.PHONY: demo test test-cluster fuzz lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak bench-image image-check image lock docs docs-links pictures trl-fields clean help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -95,10 +96,14 @@ lock: $(VENV)/dev.stamp ## write docker/constraints.txt from the installed packa
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v -e '^nvidia-' -e '^cuda-' -e '^triton' -e ' @ ' >> docker/constraints.txt
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python docker/lock.py $(WHEELS)
 
-docs: $(VENV)/dev.stamp ## regenerate tables, command help and printed outputs in README and docs
+docs: $(VENV)/dev.stamp ## regenerate tables, command help and printed outputs in README and docs, and build the site into build/site
 	$(BIN)/python -m docs.generate.reference
 	$(BIN)/python -m docs.generate.cards
 	$(BIN)/python -m docs.generate.blocks
+	$(SITE) -b html docs build/site
+
+docs-links: $(VENV)/dev.stamp ## try every external link of the pages (needs the network)
+	$(SITE) -b linkcheck docs build/links
 
 pictures: $(VENV)/trainer.stamp $(MODEL)/config.json ## run the demo and draw its terminal for the README
 	$(BIN)/python -m docs.generate.terminal --record

@@ -62,8 +62,9 @@ def test_the_readme_fits_on_a_few_screens() -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    index = (DOCS / "README.md").read_text()
-    assert [page.name for page in DOCS.glob("*.md") if page.name != "README.md" and f"({page.name})" not in index] == []
+    index = (DOCS / "index.md").read_text()
+    paths = [page.relative_to(DOCS).as_posix() for page in DOCS.glob("*/*") if page.suffix in (".md", ".ipynb")]
+    assert [path for path in paths if f"({path})" not in index] == []
 
 
 # --- Commands
@@ -141,7 +142,7 @@ def test_what_is_shown_is_what_is_printed(block: Block, tmp_path: Path) -> None:
 def test_the_example_of_a_pending_run_is_what_why_prints() -> None:
     message = "0/5 nodes are available: 3 Insufficient nvidia.com/gpu, 2 node(s) had untolerated taint {dedicated: other}."
     found = explain(seen(pods=(pending(message),), gpus=8))
-    assert f"why         {found.sentence}\nwhat to do  {found.suggestion}\n" in (DOCS / "cluster.md").read_text()
+    assert f"why         {found.sentence}\nwhat to do  {found.suggestion}\n" in (DOCS / "how-to" / "cluster.md").read_text()
 
 
 def parse(args: list[str], command: click.Command = launcher) -> None:
@@ -275,9 +276,9 @@ def anchors(page: Path) -> Iterator[str]:
     ("page", "name", "written"),
     [
         (README, "cards", cards.table),
-        (DOCS / "experiment-file.md", "keys", reference.keys),
-        (DOCS / "trl-fields.md", "fields", reference.trl),
-        (DOCS / "commands.md", "commands", reference.commands),
+        (DOCS / "reference" / "experiment-file.md", "keys", reference.keys),
+        (DOCS / "reference" / "trl-fields.md", "fields", reference.trl),
+        (DOCS / "reference" / "commands.md", "commands", reference.commands),
     ],
     ids=["cards", "keys", "trl-fields", "commands"],
 )

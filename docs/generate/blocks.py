@@ -42,7 +42,7 @@ class Block:
 
 def pages() -> list[Path]:
     """Every page whose blocks are tried."""
-    return [README, *sorted(DOCS.glob("*.md")), ROOT / "k8s" / "README.md", ROOT / "tests" / "cluster" / "README.md"]
+    return [README, *sorted(DOCS.rglob("*.md")), ROOT / "k8s" / "README.md", ROOT / "tests" / "cluster" / "README.md"]
 
 
 def blocks(page: Path) -> Iterator[Block]:

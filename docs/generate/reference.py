@@ -74,9 +74,9 @@ def keys_of(of: type[Section], above: str = "") -> set[str]:
 
 
 def main() -> None:
-    write_part(DOCS / "experiment-file.md", "keys", keys())
-    write_part(DOCS / "trl-fields.md", "fields", trl())
-    write_part(DOCS / "commands.md", "commands", commands())
+    write_part(DOCS / "reference" / "experiment-file.md", "keys", keys())
+    write_part(DOCS / "reference" / "trl-fields.md", "fields", trl())
+    write_part(DOCS / "reference" / "commands.md", "commands", commands())
 
 
 # --- Keys

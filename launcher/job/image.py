@@ -92,7 +92,9 @@ def image_for(experiment: Experiment, gpus: int, caller: Mapping[str, str]) -> I
     found = image_of(variant_of(gpus), caller, experiment.launch.image)
     if found.build is not None and (names := trackers_of(experiment)):
         what = f"not in the image of this checkout: {', '.join(names)}"
-        hint = f"build an image FROM {found.reference} with it (docs/training.md) and set launch.image, or use --backend host"
+        hint = (
+            f"build an image FROM {found.reference} with it (docs/how-to/training.md) and set launch.image, or use --backend host"
+        )
         raise ExperimentError(Mistake("hyperparameters.report_to", what, hint=hint))
     return found
 

@@ -19,7 +19,7 @@ from launcher.experiment.variables import (
     settings,
 )
 
-PAGE = Path(__file__).parents[3] / "docs" / "containers.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "containers.md"
 
 
 def experiment(**fields: object) -> Experiment:

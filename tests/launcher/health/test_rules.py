@@ -6,7 +6,7 @@ from launcher.experiment.schema import Experiment
 from launcher.experiment.watched import Health
 from launcher.health import RULES
 
-PAGE = Path(__file__).parents[3] / "docs" / "health.md"
+PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "health.md"
 
 
 def test_every_rule_is_a_setting_with_the_rules_own_action() -> None:

@@ -1,0 +1,46 @@
+"""Sphinx's settings of the site: `make docs` builds it strictly into build/site, without the network."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+_project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+_repository = _project["urls"]["Repository"]
+
+project = "dpo-launcher"
+author = "the dpo-launcher authors"
+copyright = author
+version = release = _project["version"]
+extensions = ["myst_parser", "sphinx_copybutton", "sphinx.ext.githubpages", "docs.generate.site"]
+exclude_patterns = ["generate", "images/*.txt"]
+nitpicky = True
+suppress_warnings: list[str] = []
+
+myst_heading_anchors = 4  # GitHub's names of headings
+repository_url = f"{_repository}/blob/main/"  # of files outside docs/: docs.generate.site
+
+html_theme = "furo"
+html_title = f"dpo-launcher {release}"
+html_baseurl = _project["urls"]["Documentation"]
+html_static_path = ["images/site"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+html_theme_options = {
+    "source_repository": f"{_repository}/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
+pygments_style = "friendly"
+pygments_dark_style = "github-dark"
+
+copybutton_prompt_text = "$ "
+copybutton_copy_empty_lines = False
+
+linkcheck_anchors = False  # many sites make theirs in the browser
+linkcheck_ignore = [r"https?://(127\.0\.0\.1|localhost)", r"https://.*example\.(com|org)"]
