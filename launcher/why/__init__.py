@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from .ending import ended, leaving, restarted
 from .evidence import Condition, Container, Event, Evidence, Explanation, Pod
+from .refusal import refusal
 from .resuming import begins, resuming
-from .waiting import refusal, waiting
+from .waiting import waiting
 
 # The same experiment may end otherwise next time: a machine, a network, a disk or another rank was the cause.
 _RESUMABLE = ("credential", "disk", "failed", "gpu-error", "hung", "killed", "network", "peer", "rendezvous", "restarts")

@@ -6,25 +6,16 @@ import re
 from dataclasses import replace
 from typing import Final
 
+from .codes import CODES
+from .creation import not_created
 from .evidence import Condition, Container, Evidence, Explanation, Pod
 from .gang import ended_at, is_of_a_peer, order
-from .lines import CREDENTIAL, LESS_MEMORY, NETWORK, error_in, in_lines, onward
+from .lines import error_in, in_lines, onward
+from .refusal import refusal
 from .resuming import resuming
-from .waiting import not_created, refusal
 
-# Exit code -> cause, start of the sentence, suggestion ("": how to resume it). The rest of the sentence is the run's own.
-_CODES: Final = {
-    2: ("usage", "the command line is wrong", "see the command that was started with: launcher render EXP"),
-    42: ("experiment", "the experiment is wrong", "correct it, start a new run, and check it first with: launcher check EXP"),
-    43: ("data", "the data are wrong", "correct the named rows, start a new run, and check it first with: launcher check EXP"),
-    44: ("credential", "a credential is missing or refused", CREDENTIAL),
-    45: ("gpu-memory", "out of memory on the device", LESS_MEMORY),
-    46: ("health", "a health rule stopped it", "ADVICE; see its last steps with: launcher tensorboard RUN"),
-    47: ("upload", "trained, but not uploaded", "upload the adapter, which is in the run's folder, with: launcher resume RUN"),
-    48: ("network", "a server cannot be reached", NETWORK),
-    130: ("aborted", "killed", ""),
-}  # fmt: skip
-
+# Codes that tell the cause alone. The rest of the sentence is the run's own.
+_TELLING: Final = (2, *range(42, 49), 130)
 
 ANOTHER: Final = "exists already, with another experiment"
 _TWO_WAYS: Final = "resume the earlier one with: launcher resume RUN, or submit again with another --name"
@@ -115,8 +106,8 @@ def _of_container(seen: Evidence, pod: Pod, container: Container) -> Explanation
 def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...], pod: str | None = None) -> Explanation:
     """What an exit code means, with the run's own sentence, or else what its last lines show. ``pod``: which one ended so."""
     first = sentence.strip().splitlines()[0].strip() if sentence.strip() else ""
-    if code in _CODES:
-        cause, meaning, suggestion = _CODES[code]
+    if code in _TELLING:
+        cause, meaning, suggestion = CODES[code].cause, CODES[code].meaning, CODES[code].fix
         if ANOTHER in first:
             return Explanation(
                 "name", first, f"remove this one with: launcher rm {seen.run}; then {_TWO_WAYS.replace('RUN', seen.run)}"

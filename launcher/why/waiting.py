@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Final
 
+from .creation import not_created, not_mounted
 from .evidence import UNTOUCHED, Condition, Evidence, Explanation, Pod
 from .image import WAITING, not_pulled
+from .refusal import refusal
 from .scheduling import unschedulable
-
-_TAKE: Final = re.compile(r'(?:Error creating: )?(?:pods|jobs\.batch|services|configmaps) "[^"]*" is forbidden: (.*)', re.DOTALL)
-
-
-_LESS: Final = "wait until other runs end, or request less (--gpus, --nodes, launch.memory, launch.cpus)"
-_OTHERS: Final = "wait until other runs end; list them with: launcher ps --cluster"
 
 
 def waiting(seen: Evidence) -> Explanation | None:
@@ -29,94 +23,6 @@ def waiting(seen: Evidence) -> Explanation | None:
     if seen.is_suspended:
         return Explanation("suspended", f"{seen.run} is suspended: it has no pods", f"resume it with: launcher resume {seen.run}")
     return None
-
-
-def refusal(seen: Evidence, message: str) -> Explanation:
-    """Why the cluster refuses to create a pod, from the event FailedCreate or the API's answer."""
-    words = found[1] if (found := _TAKE.search(message)) else message.removeprefix("Error creating: ")
-    words = " ".join(words.split())
-    for pattern, explain in _REFUSALS:
-        if (match := re.search(pattern, words)) is not None:
-            return explain(seen, match)
-    return Explanation("admission", f"the cluster refuses {seen.whose_pods}: {words}", "ask the cluster's administrator")
-
-
-def _quota(seen: Evidence, found: re.Match[str]) -> Explanation:
-    name, asked, used, allowed = found.groups()
-    sentence = f"quota {name} is exceeded: {asked} requested, {used} used, {allowed} allowed"
-    return Explanation("quota", sentence, _OTHERS if seen.is_helper else _LESS)
-
-
-def _quota_wants(seen: Evidence, found: re.Match[str]) -> Explanation:
-    sentence = f"quota {found[1]} only accepts pods that set {found[2]}"
-    return Explanation("quota", sentence, "set launch.cpus and launch.memory")
-
-
-def _pod_security(seen: Evidence, found: re.Match[str]) -> Explanation:
-    sentence = f"the namespace's Pod Security ({found[1]}) refuses {seen.whose_pods}: {found[2]}"
-    own = "the pods pass `restricted` without launch.kubernetes.pod and volumes, and without containers that a webhook adds"
-    return Explanation("pod-security", sentence, f"check these: {own}; or ask for an exception")
-
-
-def _constraints(seen: Evidence, found: re.Match[str]) -> Explanation:
-    """OpenShift lists what each of its constraints refuses, also those that nobody here may use."""
-    said = [one for one in re.split(r", (?=provider )", found[1].strip("[]")) if "not usable by user" not in one]
-    sentence = f"the security context constraints of OpenShift refuse {seen.whose_pods}: {', '.join(said) or found[1]}"
-    given = "let the namespace give the user: set launch.kubernetes.run_as to namespace"
-    return Explanation("pod-security", sentence, f"{given}; and check launch.kubernetes.pod and volumes")
-
-
-def _webhook(seen: Evidence, found: re.Match[str]) -> Explanation:
-    sentence = f"admission webhook {found[1]} refuses {seen.whose_pods}: {found[2].strip()}"
-    return Explanation("admission", sentence, "do what the message asks, or ask the cluster's administrator")
-
-
-def _policy(seen: Evidence, found: re.Match[str]) -> Explanation:
-    sentence = f"policy {found[1]} refuses {seen.whose_pods}: {found[2].strip()}"
-    return Explanation("admission", sentence, "do what the message asks, or ask the cluster's administrator")
-
-
-def _webhook_gone(seen: Evidence, found: re.Match[str]) -> Explanation:
-    sentence = f"the cluster cannot create pods: admission webhook {found[1]} does not answer: {found[2].strip()}"
-    return Explanation("admission", sentence, "wait: it is retried automatically; or tell the cluster's administrator")
-
-
-def _account(seen: Evidence, found: re.Match[str]) -> Explanation:
-    sentence = f"service account {found[1]} not found in the namespace"
-    return Explanation("service-account", sentence, "correct or remove launch.kubernetes.service_account")
-
-
-def _runtime_class(seen: Evidence, found: re.Match[str]) -> Explanation:
-    listed = "correct or remove launch.kubernetes.runtime_class; list them with: kubectl get runtimeclass"
-    return Explanation("runtime-class", f"RuntimeClass {found[1]} not found in the cluster", listed)
-
-
-def _priority_class(seen: Evidence, found: re.Match[str]) -> Explanation:
-    listed = "correct or remove launch.kubernetes.priority_class; list them with: kubectl get priorityclass"
-    return Explanation("priority-class", f"PriorityClass {found[1]} not found in the cluster", listed)
-
-
-def _limit_range(seen: Evidence, found: re.Match[str]) -> Explanation:
-    return Explanation(
-        "limit-range",
-        f"the namespace's LimitRange refuses {seen.whose_pods}: {found[0]}",
-        "set launch.cpus and launch.memory within the range",
-    )
-
-
-_REFUSALS: Final[tuple[tuple[str, Callable[[Evidence, re.Match[str]], Explanation]], ...]] = (
-    (r"exceeded quota: ([^,]+), requested: (.*), used: (.*), limited: (.*)", _quota),
-    (r"failed quota: ([^:]+): must specify (.*)", _quota_wants),
-    (r'violates PodSecurity "([^"]+)": (.*)', _pod_security),
-    (r"unable to validate against any security context constraint: (.*)", _constraints),
-    (r'admission webhook "([^"]+)" denied the request: ?(.*)', _webhook),
-    (r"ValidatingAdmissionPolicy '([^']+)' .*denied request: (.*)", _policy),
-    (r'failed calling webhook "([^"]+)": (.*)', _webhook_gone),
-    (r'serviceaccount "([^"]+)" not found', _account),
-    (r'RuntimeClass "([^"]+)" not found', _runtime_class),
-    (r"no PriorityClass with name (\S+) was found", _priority_class),
-    (r"(?:minimum|maximum) \S+ (?:usage )?per (?:Container|Pod) is .*", _limit_range),
-)
 
 
 def _in_queue(seen: Evidence) -> Explanation | None:
@@ -242,84 +148,7 @@ def _pending(seen: Evidence, pod: Pod) -> Explanation | None:
     mounts = [event for event in said if event.reason in ("FailedMount", "FailedAttachVolume", "FailedMapVolume")]
     telling = [event for event in mounts if "timed out waiting for the condition" not in event.message] or mounts
     if telling:
-        return _not_mounted(seen, name, max(telling, key=lambda event: event.time).message)
+        return not_mounted(seen, name, max(telling, key=lambda event: event.time).message)
     if sandbox := [event for event in said if event.reason == "FailedCreatePodSandBox"]:
         return not_created(seen, name, sandbox[-1].message)
     return None
-
-
-def not_created(seen: Evidence, pod: str, words: str) -> Explanation:
-    """Why a container cannot be created or started on its node."""
-    if (missing := _missing(seen, words)) is not None:
-        return missing
-    for pattern, cause, meaning, suggestion in _CREATION:
-        if re.search(pattern, words):
-            return Explanation(cause, f"{pod} cannot start: {meaning}", suggestion)
-    return Explanation("container", f"{pod} cannot start: {' '.join(words.split())}", seen.look(pod))
-
-
-_CREATION: Final = (
-    (r"exec format error|no match for platform", "architecture",
-     "the image is built for another CPU architecture than the node's",
-     "set kubernetes.io/arch in launch.kubernetes.node_selector, or build it on that architecture with: launcher build"),
-    (r"nvidia-container-cli|nvidia-container-runtime|libcuda|NVML|nvidia-smi|unresolvable CDI devices|no NVIDIA",
-     "gpu-driver", "the node's NVIDIA driver or container toolkit does not work",
-     "choose another node, or tell its administrator; on the node, run: nvidia-smi"),
-    (r"runAsNonRoot", "not-our-image", "the image runs as root, which the pod does not allow",
-     "set launch.image to an image made with: launcher build"),
-    (r"executable file not found|exec: \"[^\"]+\"", "not-our-image", "the image lacks python or the trainer",
-     "set launch.image to an image made with: launcher build"),
-    (r"RuntimeClass|runtime handler|no runtime for", "runtime-class", "the node does not have the runtime class",
-     "correct launch.kubernetes.runtime_class; list them with: kubectl get runtimeclass"),
-    (r"failed to setup network|networkPlugin|CNI|cni plugin", "network", "the node cannot set up its network",
-     "wait: it is retried automatically; if it still fails, tell the cluster's administrator"),
-    (r"context deadline exceeded|DeadlineExceeded", "node-slow", "timeout on the node",
-     "wait: it is retried automatically"),
-)  # fmt: skip
-
-
-def _missing(seen: Evidence, words: str) -> Explanation | None:
-    """A missing Secret, ConfigMap or key."""
-    if found := re.search(r'secret "([^"]+)" not found', words):
-        return Explanation(
-            "secret", f"secret {found[1]} not found in the namespace", "create it from .env with: launcher secrets push"
-        )
-    if found := re.search(r"references non-existent secret key: (\S+)", words):
-        return Explanation(
-            "secret", f"the run's secret has no key {found[1]}", f"add {found[1]} to .env, then run: launcher secrets push"
-        )
-    if found := re.search(r"couldn't find key (\S+) in Secret \S+?/(\S+)", words):
-        return Explanation(
-            "secret", f"secret {found[2]} has no key {found[1]}", f"add {found[1]} to .env, then run: launcher secrets push"
-        )
-    if found := re.search(r'configmap "([^"]+)" not found', words):
-        return Explanation(
-            "configmap", f"the run's ConfigMap {found[1]} was deleted", f"submit it again after: launcher stop {seen.run}"
-        )
-    if found := re.search(r"configmap references non-existent config key: (\S+)|couldn't find key (\S+) in ConfigMap", words):
-        what = f"the run's ConfigMap has no key {found[1] or found[2]}"
-        return Explanation("configmap", what, f"submit it again after: launcher stop {seen.run}")
-    return None
-
-
-def _not_mounted(seen: Evidence, pod: str, words: str) -> Explanation:
-    if (missing := _missing(seen, words)) is not None:
-        return missing
-    words = " ".join(words.split())
-    if "Multi-Attach" in words:
-        what = f"{pod} waits for a volume that only one node may mount, and another node has it"
-        return Explanation("volume", what, "wait until the other pod ends, or use a claim with ReadWriteMany")
-    if found := re.search(r'persistentvolumeclaim "([^"]+)" not found', words):
-        return Explanation(
-            "volume",
-            f"{pod} waits for a claim: {found[1]} not found",
-            "print how to create it with: launcher doctor --cluster",
-        )
-    if re.search(r"hostPath type check failed|does not exist", words):
-        what = f"{pod} waits for a volume: its folder is missing on the node: {words}"
-        return Explanation("volume", what, "create the folder on the node, writable for gid 10001 (see k8s/README.md)")
-    return Explanation(
-        "volume",
-        f"{pod} waits for a volume: {words}",
-        f"wait: it is retried automatically; see the claims with: {seen.kubectl} get pvc",
-    )

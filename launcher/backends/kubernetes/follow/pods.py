@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ....why import Condition, Container, Pod
+from ....why.codes import FINAL
 from ....why.gang import is_of_a_peer
-from ..render.objects import FINAL
 from ..render.pod import CONTAINER
 
 _INDEX: Final = "batch.kubernetes.io/job-completion-index"

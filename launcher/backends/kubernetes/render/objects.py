@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ....job.topology import PORT
+from ....why.codes import FINAL
 from .names import REPLICATED
 from .pod import CA_FILE, CONTAINER, data_keys
 
 QUEUE: Final = "kueue.x-k8s.io/queue-name"
-# Exit codes that are not retried: the command line, the experiment, the data, a credential, memory, a health rule.
-FINAL: Final = (2, 42, 43, 44, 45, 46)
 STOPPED: Final = 143
 TTL: Final = 7 * 24 * 3600  # seconds; the logs stay on the volume
 RECORD: Final = "record.json"

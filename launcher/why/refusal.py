@@ -1,0 +1,154 @@
+"""Why the cluster refuses to create the pods of a run: quota, Pod Security, admission, missing objects. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from .evidence import Evidence, Explanation
+
+_TAKE: Final = re.compile(r'(?:Error creating: )?(?:pods|jobs\.batch|services|configmaps) "[^"]*" is forbidden: (.*)', re.DOTALL)
+_LESS: Final = "wait until other runs end, or request less (--gpus, --nodes, launch.memory, launch.cpus)"
+_OTHERS: Final = "wait until other runs end; list them with: launcher ps --cluster"
+
+
+def refusal(seen: Evidence, message: str) -> Explanation:
+    """Why the cluster refuses to create a pod, from the event FailedCreate or the API's answer."""
+    words = found[1] if (found := _TAKE.search(message)) else message.removeprefix("Error creating: ")
+    words = " ".join(words.split())
+    for pattern, explain, _ in REFUSALS:
+        if (match := re.search(pattern, words)) is not None:
+            return explain(seen, match)
+    return Explanation("admission", f"the cluster refuses {seen.whose_pods}: {words}", "ask the cluster's administrator")
+
+
+def _quota(seen: Evidence, found: re.Match[str]) -> Explanation:
+    name, asked, used, allowed = found.groups()
+    sentence = f"quota {name} is exceeded: {asked} requested, {used} used, {allowed} allowed"
+    return Explanation("quota", sentence, _OTHERS if seen.is_helper else _LESS)
+
+
+def _quota_wants(seen: Evidence, found: re.Match[str]) -> Explanation:
+    sentence = f"quota {found[1]} only accepts pods that set {found[2]}"
+    return Explanation("quota", sentence, "set launch.cpus and launch.memory")
+
+
+def _pod_security(seen: Evidence, found: re.Match[str]) -> Explanation:
+    sentence = f"the namespace's Pod Security ({found[1]}) refuses {seen.whose_pods}: {found[2]}"
+    own = "the pods pass `restricted` without launch.kubernetes.pod and volumes, and without containers that a webhook adds"
+    return Explanation("pod-security", sentence, f"check these: {own}; or ask for an exception")
+
+
+def _constraints(seen: Evidence, found: re.Match[str]) -> Explanation:
+    """OpenShift lists what each of its constraints refuses, also those that nobody here may use."""
+    said = [one for one in re.split(r", (?=provider )", found[1].strip("[]")) if "not usable by user" not in one]
+    sentence = f"the security context constraints of OpenShift refuse {seen.whose_pods}: {', '.join(said) or found[1]}"
+    given = "let the namespace give the user: set launch.kubernetes.run_as to namespace"
+    return Explanation("pod-security", sentence, f"{given}; and check launch.kubernetes.pod and volumes")
+
+
+def _webhook(seen: Evidence, found: re.Match[str]) -> Explanation:
+    sentence = f"admission webhook {found[1]} refuses {seen.whose_pods}: {found[2].strip()}"
+    return Explanation("admission", sentence, "do what the message asks, or ask the cluster's administrator")
+
+
+def _policy(seen: Evidence, found: re.Match[str]) -> Explanation:
+    sentence = f"policy {found[1]} refuses {seen.whose_pods}: {found[2].strip()}"
+    return Explanation("admission", sentence, "do what the message asks, or ask the cluster's administrator")
+
+
+def _webhook_gone(seen: Evidence, found: re.Match[str]) -> Explanation:
+    sentence = f"the cluster cannot create pods: admission webhook {found[1]} does not answer: {found[2].strip()}"
+    return Explanation("admission", sentence, "wait: it is retried automatically; or tell the cluster's administrator")
+
+
+def _account(seen: Evidence, found: re.Match[str]) -> Explanation:
+    sentence = f"service account {found[1]} not found in the namespace"
+    return Explanation("service-account", sentence, "correct or remove launch.kubernetes.service_account")
+
+
+def _runtime_class(seen: Evidence, found: re.Match[str]) -> Explanation:
+    listed = "correct or remove launch.kubernetes.runtime_class; list them with: kubectl get runtimeclass"
+    return Explanation("runtime-class", f"RuntimeClass {found[1]} not found in the cluster", listed)
+
+
+def _priority_class(seen: Evidence, found: re.Match[str]) -> Explanation:
+    listed = "correct or remove launch.kubernetes.priority_class; list them with: kubectl get priorityclass"
+    return Explanation("priority-class", f"PriorityClass {found[1]} not found in the cluster", listed)
+
+
+def _limit_range(seen: Evidence, found: re.Match[str]) -> Explanation:
+    return Explanation(
+        "limit-range",
+        f"the namespace's LimitRange refuses {seen.whose_pods}: {found[0]}",
+        "set launch.cpus and launch.memory within the range",
+    )
+
+
+# Pattern, explanation, and a message as the cluster gives it.
+REFUSALS: Final[tuple[tuple[str, Callable[[Evidence, re.Match[str]], Explanation], str], ...]] = (
+    (
+        r"exceeded quota: ([^,]+), requested: (.*), used: (.*), limited: (.*)",
+        _quota,
+        'Error creating: pods "big-0-" is forbidden: exceeded quota: gpus, requested: '
+        "requests.nvidia.com/gpu=8, used: requests.nvidia.com/gpu=8, limited: requests.nvidia.com/gpu=8",
+    ),
+    (
+        r"failed quota: ([^:]+): must specify (.*)",
+        _quota_wants,
+        'Error creating: pods "big-0-" is forbidden: failed quota: compute: must specify limits.cpu for: '
+        "trainer; limits.memory for: trainer",
+    ),
+    (
+        r'violates PodSecurity "([^"]+)": (.*)',
+        _pod_security,
+        'Error creating: pods "big-0-" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false',
+    ),
+    (
+        r"unable to validate against any security context constraint: (.*)",
+        _constraints,
+        'Error creating: pods "big-0-" is forbidden: unable to validate against any security context '
+        "constraint: [provider restricted-v2: .containers[0].runAsUser: Invalid value: 10001: must be in the "
+        "ranges: [1000680000, 1000689999]]",
+    ),
+    (
+        r'admission webhook "([^"]+)" denied the request: ?(.*)',
+        _webhook,
+        'Error creating: admission webhook "validation.gatekeeper.sh" denied the request: '
+        "[ns-must-have-team] missing label: team",
+    ),
+    (
+        r"ValidatingAdmissionPolicy '([^']+)' .*denied request: (.*)",
+        _policy,
+        "Error creating: pods \"big-0-\" is forbidden: ValidatingAdmissionPolicy 'no-root' with binding "
+        "'no-root-binding' denied request: failed expression: object.spec.hostNetwork == false",
+    ),
+    (
+        r'failed calling webhook "([^"]+)": (.*)',
+        _webhook_gone,
+        'Error creating: Internal error occurred: failed calling webhook "validate.kyverno.svc-fail": failed '
+        "to call webhook: connection refused",
+    ),
+    (
+        r'serviceaccount "([^"]+)" not found',
+        _account,
+        'Error creating: pods "big-0-" is forbidden: error looking up service account dpo/trainer: '
+        'serviceaccount "trainer" not found',
+    ),
+    (
+        r'RuntimeClass "([^"]+)" not found',
+        _runtime_class,
+        'Error creating: pods "big-0-" is forbidden: pod rejected: RuntimeClass "nvidia" not found',
+    ),
+    (
+        r"no PriorityClass with name (\S+) was found",
+        _priority_class,
+        'Error creating: pods "big-0-" is forbidden: no PriorityClass with name training was found',
+    ),
+    (
+        r"(?:minimum|maximum) \S+ (?:usage )?per (?:Container|Pod) is .*",
+        _limit_range,
+        'Error creating: pods "big-0-" is forbidden: maximum memory usage per Container is 4Gi, but limit is 64Gi',
+    ),
+)
