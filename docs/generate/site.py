@@ -18,7 +18,7 @@ from sphinx.highlighting import lexers
 from sphinx.transforms import SphinxTransform
 
 _HEADING: Final = re.compile(r"^## (?P<name>.+)$", re.MULTILINE)
-_PAGE: Final = re.compile(r"\]\((?P<page>[\w-]+/[\w-]+)\.(?:md|ipynb)\)")
+_PAGE: Final = re.compile(r"\]\((?P<page>[\w-]+/[\w-]+)\.(?:md|ipynb)(?:#[\w-]+)?\)")
 
 
 class RepositoryLinks(SphinxTransform):

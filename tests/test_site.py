@@ -1,0 +1,125 @@
+"""The site of docs/: it builds without a warning, its links lead where they say, its search finds, and it fits on a phone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from docs.generate.pages import DOCS, ROOT
+from docs.generate.site import tree
+from tests.browser import chromium
+
+REPOSITORY = "https://github.com/dpo-launcher/dpo-launcher/blob/main/"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built once, strictly: a broken link, an unknown language or a page outside the menu fails here."""
+    built = tmp_path_factory.mktemp("site")
+    sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", str(built / "trees")]
+    done = subprocess.run([*sphinx, str(DOCS), str(built / "html")], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return built / "html"
+
+
+class Links(HTMLParser):
+    """The addresses and the ids of one page."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.ids: set[str] = set()
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("href", "src") and value:
+                self.found.append(value)
+            if name == "id" and value:
+                self.ids.add(value)
+
+
+def test_every_link_of_the_built_site_leads_to_a_page_and_an_id(site: Path) -> None:
+    pages = {page: Links(page) for page in site.rglob("*.html") if "_static" not in page.parts}
+    missing = []
+    for page, links in pages.items():
+        for link in links.found:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            there = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+            known = pages[there].ids if there in pages else None
+            if not there.exists() or (parts.fragment and known is not None and unquote(parts.fragment) not in known):
+                missing.append(f"{page.relative_to(site)}: {link}")
+    assert missing == []
+
+
+def test_nothing_is_loaded_from_a_network(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        loaded = re.findall(
+            r"""<(?:script|img|link rel="(?:stylesheet|preload)")[^>]*(?:src|href)="(https?://[^"]+)""", page.read_text()
+        )
+        assert loaded == [], page
+
+
+def test_links_to_files_of_the_repository_lead_to_the_repository_and_to_files_that_exist(site: Path) -> None:
+    found = {link for page in site.rglob("*.html") for link in Links(page).found if link.startswith(REPOSITORY)}
+    paths = {urlsplit(link.removeprefix(REPOSITORY)).path for link in found}
+    assert {"k8s/README.md", "k8s/examples/pods"} <= paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert not list(site.glob("_downloads/*"))
+
+
+def test_the_menu_follows_the_headings_of_the_index_and_names_each_page_once() -> None:
+    index = "## A\n[x](one/x.md) [y](one/y.md#z)\n## B\n[x](one/x.md) [book](two/b.ipynb) [z](../README.md)\n"
+    assert tree(index) == (
+        "```{toctree}\n:hidden:\n:caption: A\n\none/x\none/y\n```\n\n```{toctree}\n:hidden:\n:caption: B\n\ntwo/b\n```"
+    )
+
+
+# --- In a browser
+
+
+@pytest.fixture(scope="module")
+def phone(site: Path) -> Iterator[Any]:
+    with chromium("--allow-file-access-from-files") as driver:
+        metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        driver.implicitly_wait(20)
+        yield driver
+
+
+@pytest.mark.browser
+def test_a_page_does_not_scroll_sideways_on_a_phone(site: Path, phone: Any) -> None:
+    wide = []
+    for page in sorted(site.rglob("*.html")):
+        if "_static" in page.parts:
+            continue
+        phone.get(page.as_uri())
+        over = phone.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        if over > 0:
+            wide.append(f"{page.relative_to(site)}: {over} px")
+    assert wide == []
+
+
+@pytest.mark.browser
+def test_the_search_finds_a_key_without_a_server(site: Path, phone: Any) -> None:
+    from selenium.webdriver.common.by import By
+
+    phone.get((site / "search.html").as_uri())
+    field = phone.find_element(By.CSS_SELECTOR, "[role=main] input[name=q], .content input[name=q], input.sidebar-search")
+    phone.execute_script("arguments[0].value = 'beta'; arguments[0].form.submit()", field)
+    phone.find_element(By.XPATH, "//*[@id='search-results']/p[contains(., 'finished')]")
+    found = phone.find_element(By.CSS_SELECTOR, "#search-results li a[href*='reference/experiment-file']")
+    phone.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", found)
+    found.click()
+    assert "reference/experiment-file.html" in phone.current_url
+    assert "beta" in phone.find_element(By.TAG_NAME, "article").text
