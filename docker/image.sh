@@ -3,7 +3,8 @@
 #   docker/image.sh [cpu|cuda]     prints the image's digest; its SBOM goes to build/sbom-<variant>.json
 # DPO_BASE_IMAGE   the base, by digest (default: the Dockerfile's); or the path of a tar with a root file system
 # DPO_BUILD_CA, DPO_BUILD_WHEELS, DPO_BUILD_INDEX, DPO_BUILD_EXTRA_INDEX   as for `launcher build`
-# STORE            a folder for buildah's storage (default: its own)      PUSH   where to push the image, by its tag
+# STORE            a folder for buildah's storage (default: its own)      PUSH   where to push the image
+# TAG              the tag under which it is pushed (default: the variant and the commit)
 set -eu
 cd "$(dirname "$0")/.."
 variant=${1:-cpu}
@@ -35,7 +36,7 @@ image=dpo-launcher:$variant-$(git rev-parse --short=12 HEAD)
 # A cache from another day would bring its own times; layers keep the packages apart from the source.
 buildah build --quiet --layers --no-cache --timestamp "$epoch" --isolation "${ISOLATION:-chroot}" \
     ${base:+--build-arg "BASE_IMAGE=$base"} --build-arg "VARIANT=$variant" --build-arg "REVISION=$(git rev-parse HEAD)" \
-    --build-arg "CONTENT=$(git rev-parse "HEAD^{tree}" | cut -c1-16)" \
+    --build-arg "VERSION=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)" --build-arg "CONTENT=$(git rev-parse "HEAD^{tree}" | cut -c1-16)" \
     --file "$work/docker/Dockerfile" --tag "$image" "$work" > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 
 mkdir -p build
@@ -44,5 +45,5 @@ mounted=$(buildah mount "$container")
 "${PYTHON:-python3}" docker/sbom.py "$mounted" > "build/.sbom-$variant-$$.json"
 mv "build/.sbom-$variant-$$.json" "build/sbom-$variant.json"
 buildah rm "$container" > /dev/null
-[ -z "${PUSH:-}" ] || buildah push --digestfile "build/digest-$variant" "$image" "docker://$PUSH:$variant-$(git rev-parse --short=12 HEAD)" >&2
+[ -z "${PUSH:-}" ] || buildah push --digestfile "build/digest-$variant" "$image" "docker://$PUSH:${TAG:-$variant-$(git rev-parse --short=12 HEAD)}" >&2
 buildah inspect --type image --format '{{.FromImageDigest}}' "$image"

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Final
 
 from ..errors import CredentialError, LauncherError, UnreachableError, UsageError, Warned
 from ..hub import of_network, quiet, refusal
 from ..job.target import Target
+from ..packages import missing_packages, needs
 from .public_files import Files, public_files
 
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -49,8 +49,8 @@ def push(target: Target, to: Destination, env: Mapping[str, str]) -> Pushed:
         raise UsageError(f"--to {to.repository}: must be owner/name, for example my-team/my-adapter")
     _check_verified(target)
     files = public_files(target.weights, to.repository)
-    if find_spec("huggingface_hub") is None:
-        raise LauncherError("push needs the hub's client, huggingface_hub\n    hint:     pip install 'dpo-launcher[trainer]'")
+    if missing_packages(["huggingface_hub"]):
+        raise LauncherError(needs("push", ["huggingface_hub"]))
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=env.get("HF_ENDPOINT") or None, token=env.get("HF_TOKEN") or None)

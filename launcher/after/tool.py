@@ -14,7 +14,8 @@ from ..experiment.files import read_env
 from ..experiment.schema import Experiment, Launch
 from ..job.exchange import decoded, encoded
 from ..job.target import Target
-from ..launch.asked import check_installed, environment, error_of, missing_packages
+from ..launch.asked import check_installed, environment, error_of
+from ..packages import missing_packages, needs
 
 if TYPE_CHECKING:
     from ..backends.docker.backend import Docker
@@ -152,6 +153,4 @@ def _choose(target: Target, wanted: str | None, caller: Mapping[str, str], verb:
         return "docker"
     if not missing:
         return "host"
-    raise LauncherError(
-        f"{verb} needs {', '.join(missing)}: pip install 'dpo-launcher[trainer]', or a Docker engine for --backend docker ({why})"
-    )
+    raise LauncherError(f"{needs(verb, missing)}\n    in a container: --backend docker, which needs a Docker engine ({why})")

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ..errors import ExperimentError, LauncherError
 from ..experiment.files import read_files
 from ..experiment.yaml_nodes import data
-from ..job.image import checkout, image_of, variant_of
+from ..job.image import image_of, variant_of
+from ..packages import installation, missing_packages
 from ..runs.cache import cache_root
 from ..why import doctor
 from ..why.doctor import Checkup, Finding
 from .docker.build import find
 from .docker.engine import answers, connect
 from .host import gpus_there
-
-_PACKAGES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard")
 
 
 def check_machine(cwd: Path, caller: Mapping[str, str]) -> Checkup:
@@ -58,17 +56,18 @@ def _needed_secrets(cwd: Path) -> dict[str, list[str]]:
 
 
 def _of_machine(cwd: Path, caller: Mapping[str, str], needed: Mapping[str, list[str]]) -> list[Finding]:
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    missing = missing_packages()
     reason = answers(caller)
     client = _client(caller) if reason is None else None
     count = gpus_there(caller)
-    reference = image_of(variant_of(count), caller).reference if checkout() is not None else None
-    is_there = None if client is None or reference is None else find(client, reference) is not None
+    image = image_of(variant_of(count), caller)
+    is_there = None if client is None else find(client, image.reference) is not None
+    install = installation()
     runtimes = None if client is None else list(client.info().get("Runtimes") or {})
     return [
-        doctor.host_packages(missing, has_engine=client is not None),
+        doctor.host_packages(missing, install.cuda if count else install.cpu, has_engine=client is not None),
         doctor.engine(reason, has_packages=not missing),
-        doctor.image(reference, is_there=is_there),
+        doctor.image(image.reference, is_built=image.build is not None, is_there=is_there),
         *doctor.gpus(count, engine_runtimes=runtimes),
         doctor.disk("disk", str(cwd), shutil.disk_usage(cwd).free),
         *_of_cache(cwd, cache_root(caller)),

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import UsageError
 from ..experiment.files import read_env
 from ..job.image import checkout
+from ..packages import missing_packages
 from ..runs.run_dir import RunDir
 from .docker.backend import Docker
 from .docker.engine import answers
@@ -18,9 +19,10 @@ AnyBackend = Host | Docker
 
 
 def choose_backend(wanted: str | None, cwd: Path, caller: Mapping[str, str], image: str | None) -> tuple[AnyBackend, str | None]:
-    """The backend that ``--backend`` names; by default Docker if an engine answers and an image can be had, else the host.
+    """The backend that ``--backend`` names; by default Docker if an engine answers, else the host.
 
-    The second value is the reason for the host, if nobody named a backend. ``image`` is launch.image. Raises UsageError for
+    Outside a checkout the host is also chosen where the packages for training are installed, unless launch.image (``image``) is
+    set: nothing needs to be pulled. The second value is the reason for the host, if nobody named a backend. Raises UsageError for
     kubernetes.
     """
     if wanted == "kubernetes":
@@ -30,8 +32,8 @@ def choose_backend(wanted: str | None, cwd: Path, caller: Mapping[str, str], ima
     if wanted == "docker":
         return Docker(cwd, caller), None
     why = answers(caller)
-    if why is None and image is None and checkout() is None:
-        why = "launch.image is not set, and no checkout was found to build an image from"
+    if why is None and image is None and checkout() is None and not missing_packages():
+        why = "dpo-launcher[trainer] is installed here; --backend docker uses the published image"
     if why is None:
         return Docker(cwd, caller), None
     return Host.here(cwd, caller), why

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from ..errors import LauncherError
 from ..experiment.effects import idle_on
 from ..experiment.variables import not_needed
 from ..job.job import Job
+from ..packages import missing_packages, needs
 from ..runs.cache import cache_root
 from ..runs.processes import Process, kill, members
 from ..runs.run_dir import RunDir
@@ -28,8 +27,6 @@ from .environment import check_secrets, chosen, environment, facts, files, scrip
 from .reading import InFolders, read_log, tail
 from .record import end_attempts, first_record, outcome, started
 from .trust import bundle_of, trusting
-
-_PACKAGES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -175,11 +172,10 @@ class Host(InFolders):
 
 
 def require_packages() -> None:
-    """Raises LauncherError if the packages that training needs are not installed, with the command that installs them."""
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    """Raises LauncherError if the packages that training needs are not installed, with the commands that install them."""
+    missing = missing_packages()
     if missing:
-        cpu = "" if shutil.which("nvidia-smi") else " (without a GPU: add --extra-index-url with PyTorch's CPU builds)"
-        raise LauncherError(f"training needs {', '.join(missing)}: pip install 'dpo-launcher[trainer]'{cpu}")
+        raise LauncherError(needs("training on this machine", missing))
 
 
 def status(run: RunDir) -> Status:

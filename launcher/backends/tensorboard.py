@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from ..errors import LauncherError, UsageError
+from ..packages import needs
 from ..runs.finding import choose
 from ..runs.run_dir import RunDir
 from .finding import local_runs
@@ -35,7 +36,7 @@ def serve(names: Sequence[str], port: int, backend: str | None, caller: Mapping[
     named = {name_of(run): run for run in runs}
     is_here = find_spec("tensorboard") is not None
     if backend == "host" and not is_here:
-        raise LauncherError("TensorBoard is not installed: pip install 'dpo-launcher[trainer]', or use --backend docker")
+        raise LauncherError(f"{needs('tensorboard', ['tensorboard'])}\n    in a container: --backend docker")
     say(f"TensorBoard shows {', '.join(named)} at http://localhost:{port}/ (Ctrl-C stops it)")
     if is_here and backend != "docker":
         return _serve_here(named, port)

@@ -97,6 +97,7 @@ def _head(found: Planned) -> dict[str, str]:
         "sizes": f"from {found.sizes_from}",
         "data": f"{work.pairs:,} pairs, {tokens}",
         "a step": f"{fit.experiment.global_batch} pairs, at most {guess.row:,} tokens per forward pass; {checkpointing}",
+        "image": f"{found.image}; the host backend needs none",
     }
 
 

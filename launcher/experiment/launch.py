@@ -50,7 +50,7 @@ class Launch(Section):
             docker="image of the container",
             kubernetes="image of the pods; unset: the one that launcher submit --registry pushes",
         ),
-        description="container image; unset: built from this checkout",
+        description="container image; unset: built from a checkout, else the published one",
     )
     gpus: Annotated[Literal["auto"] | Annotated[Int, Field(ge=0)], Field()] = Field(
         "auto",

@@ -1,5 +1,6 @@
 """Image: which container image a job runs in, and what goes into it. The tag is a hash of its contents. Pure.
 
+In a checkout it is built from the checkout. Elsewhere it is the one published with this version. launch.image names another.
 Settings of a build, from the caller's environment: DPO_BASE_IMAGE (a base pinned by digest, or the id of a local image),
 DPO_BUILD_INDEX and DPO_BUILD_EXTRA_INDEX (package indexes), DPO_BUILD_CA (a file of certificates), DPO_BUILD_WHEELS (a folder).
 Only the first one changes the image, and with it the tag.
@@ -17,6 +18,7 @@ from typing import Final
 from ..errors import ExperimentError, Mistake, UsageError
 from ..experiment.hyperparameters import TRACKERS
 from ..experiment.schema import Experiment
+from ..published import IMAGES, VERSION, checkout_command, published_image
 
 NAME: Final = "dpo-launcher"
 VARIANTS: Final = ("cpu", "cuda")
@@ -64,17 +66,42 @@ class Image:
     variant: str
     build: Build | None = None
 
+    @property
+    def is_published(self) -> bool:
+        """Whether it is the image of a release of this project."""
+        return self.build is None and self.reference.startswith(f"{IMAGES}:")
+
+    @property
+    def why(self) -> str:
+        """Why it is this one, in a few words."""
+        if self.build is not None:
+            return "built from this checkout"
+        if self.reference == published_image(self.variant):
+            return f"published with dpo-launcher {VERSION}"
+        return "launch.image"
+
+    @property
+    def sentence(self) -> str:
+        return f"image {self.reference}: {self.why}"
+
+    @property
+    def remedy(self) -> str:
+        """What to do if it cannot be pulled."""
+        if not self.is_published:
+            return "set launch.image to an image that this machine can pull, or use --backend host"
+        return f"use --backend host, or build the image in a checkout:\n              {checkout_command('launcher build')}"
+
 
 def image_of(variant: str, caller: Mapping[str, str], given: str | None = None, root: Path | None = None) -> Image:
-    """The image of a job: the one that launch.image gives, else that of this checkout (or of ``root``).
+    """The image of a job: the one that launch.image gives, else that of this checkout (or of ``root``), else the published one.
 
-    Raises ExperimentError without either, and UsageError if the base has no digest.
+    Raises UsageError if the base has no digest.
     """
     if given is not None:
         return Image(given, variant)
     root = root or checkout()
     if root is None:
-        raise ExperimentError(Mistake("launch.image", "not set, and no checkout to build an image from", "the name of an image"))
+        return Image(published_image(variant), variant)
     dockerfile = (root / DOCKERFILE).read_text(encoding="utf-8")
     lower, last = split_stages(dockerfile)
     base = _base(dockerfile, caller)
@@ -84,14 +111,22 @@ def image_of(variant: str, caller: Mapping[str, str], given: str | None = None, 
     return Image(f"{NAME}:{variant}-{content}", variant, Build(root, base, variant, runtime, content))
 
 
+def described(variant: str, given: str | None) -> str:
+    """Which image ``image_of`` gives, in words; that of a checkout without its tag, which takes a look at every source file."""
+    if given is None and checkout() is not None:
+        return f"{variant}, built from this checkout"
+    image = image_of(variant, {}, given)
+    return f"{image.reference} ({image.why})"
+
+
 def image_for(experiment: Experiment, gpus: int, caller: Mapping[str, str]) -> Image:
     """The image of a run of ``experiment`` with ``gpus`` on each node.
 
-    Raises what ``image_of`` raises, and ExperimentError for trackers whose packages that of this checkout lacks.
+    Raises what ``image_of`` raises, and ExperimentError for trackers whose packages our own images lack.
     """
     found = image_of(variant_of(gpus), caller, experiment.launch.image)
-    if found.build is not None and (names := trackers_of(experiment)):
-        what = f"not in the image of this checkout: {', '.join(names)}"
+    if (found.build is not None or found.is_published) and (names := trackers_of(experiment)):
+        what = f"not in the image {'of this checkout' if found.build is not None else found.reference}: {', '.join(names)}"
         hint = (
             f"build an image FROM {found.reference} with it (docs/how-to/training.md) and set launch.image, or use --backend host"
         )
@@ -100,7 +135,7 @@ def image_for(experiment: Experiment, gpus: int, caller: Mapping[str, str]) -> I
 
 
 def trackers_of(experiment: Experiment) -> list[str]:
-    """The trackers of ``experiment``, whose packages are in no image of a checkout."""
+    """The trackers of ``experiment``, whose packages are in no image of a checkout or of a release."""
     return [name for name in experiment.hyperparameters.report_to if name in TRACKERS]
 
 

@@ -6,24 +6,18 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ..errors import CredentialError, DataError, ExperimentError, LauncherError, Mistake, UnreachableError
-
-_PACKAGES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
+from ..packages import missing_packages, needs
 
 
 def check_installed(what: str) -> None:
     """Raises LauncherError where the packages that training needs are not installed; ``what`` needs them."""
     missing = missing_packages()
     if missing:
-        raise LauncherError(f"{what} needs {', '.join(missing)}: pip install 'dpo-launcher[trainer]'")
-
-
-def missing_packages() -> list[str]:
-    return [name for name in _PACKAGES if find_spec(name) is None]
+        raise LauncherError(needs(what, missing))
 
 
 def ask(module: str, args: Sequence[str], folder: Path, *, root: Path, say: Callable[[str], None], what: str) -> Any:

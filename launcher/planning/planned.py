@@ -12,6 +12,7 @@ from ..data.rows import Reading
 from ..errors import ExperimentError, UsageError
 from ..experiment.files import load, read_env
 from ..experiment.schema import Experiment
+from ..job.image import described, variant_of
 from ..job.starting import paired_loaded
 from .config_file import find_model_config
 from .copies import copies_of
@@ -38,9 +39,14 @@ class Planned:
     fit: Fit
     products: tuple[str, ...] = ()
 
+    @property
+    def image(self) -> str:
+        """The image of a container or pod of the run, and why it is that one."""
+        return described(variant_of(int(self.fit.machine.cuda)), self.fit.experiment.launch.image)
+
     def json(self) -> dict[str, Any]:
         products = {"node_selector": {PRODUCT: list(self.products)}} if self.products else {}
-        return {"key": self.key, "sizes_from": self.sizes_from, **self.fit.json(), **products}
+        return {"key": self.key, "sizes_from": self.sizes_from, "image": self.image, **self.fit.json(), **products}
 
 
 @dataclass(frozen=True)

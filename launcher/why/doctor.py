@@ -70,12 +70,12 @@ class Checkup:
 # --- this machine
 
 
-def host_packages(missing: Sequence[str], *, has_engine: bool) -> Finding:
-    """The packages that training without a container needs."""
+def host_packages(missing: Sequence[str], command: str, *, has_engine: bool) -> Finding:
+    """The packages that training without a container needs; ``command`` installs them."""
     if not missing:
         return Finding("host", "ok", "packages for training without a container are installed")
     detail = f"packages for training without a container are missing: {', '.join(missing)}"
-    return Finding("host", "missing", detail, "pip install 'dpo-launcher[trainer]'", is_needed=not has_engine)
+    return Finding("host", "missing", detail, command, is_needed=not has_engine)
 
 
 def engine(reason: str | None, *, has_packages: bool) -> Finding:
@@ -85,15 +85,14 @@ def engine(reason: str | None, *, has_packages: bool) -> Finding:
     return Finding("docker", "missing", reason, "https://docs.docker.com/engine/install/", is_needed=not has_packages)
 
 
-def image(reference: str | None, *, is_there: bool | None) -> Finding:
-    """``reference`` of the training image, None without a checkout; ``is_there``: None if no engine answers."""
-    if reference is None:
-        detail = "no checkout to build it from; name one under launch.image"
-        return Finding("image", "unknown", detail, is_needed=False)
+def image(reference: str, *, is_built: bool, is_there: bool | None) -> Finding:
+    """``reference`` of the training image, which this machine builds or else pulls; ``is_there``: None if no engine answers."""
     if is_there:
-        return Finding("image", "ok", f"{reference} is built")
+        return Finding("image", "ok", f"{reference} is {'built' if is_built else 'pulled'}")
     if is_there is None:
         return Finding("image", "unknown", f"{reference}: no engine answers that could have it", is_needed=False)
+    if not is_built:
+        return Finding("image", "unknown", f"{reference} is not pulled yet; `launcher run` pulls it", is_needed=False)
     return Finding("image", "missing", f"{reference} is not built; `launcher run` builds it", "launcher build", is_needed=False)
 
 

@@ -240,3 +240,4 @@ docker run --detach \
 
 # a step: 8 pairs = 2 per device × 4 accumulation × 1 device
 # the entry starts: torchrun --nnodes=1 --nproc-per-node=1 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer
+# image dpo-launcher:cuda-0123456789abcdef: launch.image

@@ -249,5 +249,6 @@ docker run --detach \
 
 # a step: 8 pairs = 2 per device × 2 accumulation × 2 devices
 # the entry starts: torchrun --nnodes=1 --nproc-per-node=2 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer
+# image dpo-launcher:cuda-0123456789abcdef: launch.image
 # launch.max_restarts has no effect on the docker backend
 # secrets: HF_TOKEN, WANDB_API_KEY, one file each in /run/user/1000/dpo-launcher-1000/dpo-exp_1-20261124-101112-beef-fccb2c, written before the start

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from ...errors import LauncherError
+from ...errors import LauncherError, labelled
 from ...job.image import Image, image_for, image_of, variant_of
 from ...job.job import Job
 from ...redact import REDACTOR
@@ -27,7 +27,7 @@ from ..record import end_attempts, outcome, started
 from ..session import Session, Work
 from . import spec as specs
 from .attached import Attached
-from .build import Say, ensure, find
+from .build import Say, ensure, find, of_another_version
 from .container import Container, Person, Place, arguments, render_work
 from .engine import address, check_near, connect, explained, is_rootless, translated
 from .prepared import make_folders, secret_folder, secret_root, write_secrets
@@ -82,6 +82,8 @@ class Docker(InFolders):
         check_near(address(self.caller))
         with translated(f"image {spec.image.reference}"):
             ensure(self.client, spec.image, self.caller, say)
+            if (wrong := of_another_version(self.client, spec.image)) is not None:
+                say(labelled(wrong))
 
     def has(self, image: str) -> str | None:
         """The id of an image, given by its id or its name; None if the engine does not have it."""

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ...errors import LauncherError, UnreachableError
+from ...errors import LauncherError, UnreachableError, Warned
 from ...job.image import DOCKERFILE, NAME, Build, Image
+from ...published import VERSION
 from ...storage.progress import INTERVAL, ticking
 from ..record import code_revision
 from .engine import explained, failure
 
 Say = Callable[[str], None]
+VERSION_LABEL: Final = "org.opencontainers.image.version"
 _TAIL: Final = 15  # lines of a failed build that are shown
 _BIG: Final = re.compile(r"^\s*Downloading \S+ \((\d{2,}(\.\d+)? MB|.* GB)\)")
 # pip's and apt's words for an index that does not answer.
@@ -47,10 +49,21 @@ def ensure(client: Any, image: Image, caller: Mapping[str, str], say: Say, *, no
     if found is not None:
         return found
     if image.build is None:
-        return _pull(client, image.reference, say)
+        return _pull(client, image, say)
     if no_cache or find(client, image.build.runtime) is None:
         _build_runtime(client, image.build, caller, say, no_cache)
     return _build_image(client, image, image.build, say, no_cache)
+
+
+def of_another_version(client: Any, image: Image) -> Warned | None:
+    """A warning if ``image``, which the engine has, holds another version of this project; None if not, or if it names none."""
+    labels = (client.images.get(image.reference).attrs.get("Config") or {}).get("Labels") or {}
+    there = labels.get(VERSION_LABEL)
+    if there is None or there == VERSION or labels.get("org.opencontainers.image.title") != NAME:
+        return None
+    return Warned(
+        f"image {image.reference} holds dpo-launcher {there}, and this launcher is {VERSION}: it may not know all settings"
+    )
 
 
 def find(client: Any, reference: str) -> str | None:
@@ -131,7 +144,7 @@ def _build_image(client: Any, image: Image, build: Build, say: Say, no_cache: bo
     code = code_revision()
     revision = str(code.get("revision") or code.get("version")) + ("-dirty" if code.get("dirty") else "")
     say(f"building {image.reference}")
-    arguments = {"REVISION": revision, "CONTENT": build.content, "VARIANT": build.variant}
+    arguments = {"REVISION": revision, "CONTENT": build.content, "VARIANT": build.variant, "VERSION": VERSION}
     _build(client, files, say, tag=image.reference, dockerfile="Dockerfile", buildargs=arguments, nocache=no_cache)
     return str(client.images.get(image.reference).id)
 
@@ -218,16 +231,18 @@ def _tar(files: Mapping[str, bytes]) -> io.BytesIO:
     return made
 
 
-def _pull(client: Any, reference: str, say: Say) -> str:
+def _pull(client: Any, image: Image, say: Say) -> str:
     from docker.errors import APIError
 
+    reference = image.reference
     say(f"pulling {reference}")
     try:
         with _told(say, f"pulling {reference}"):
             pulled = client.images.pull(*_split(reference))
     except APIError as error:
         words = str(error.explanation or error)
-        raise failure(f"launch.image: {reference} was not pulled: {_explained(words)}", words) from error
+        hint = f"    hint:     {image.remedy}"
+        raise failure(f"image {reference} ({image.why}) was not pulled: {_explained(words)}\n{hint}", words) from error
     return str(pulled.id)
 
 

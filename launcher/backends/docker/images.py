@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import UsageError
 from ...job.image import VARIANTS, Image, checkout, image_of, variant_of
+from ...published import REPOSITORY, checkout_command, published_image
 from ..host import gpus_there
 from .build import Layer, Say, ensure, find, layers, prune, push
 from .engine import connect
@@ -31,7 +32,17 @@ class Built:
 
 
 def image_here(variant: str | None, caller: Mapping[str, str]) -> Image:
-    """The image of this checkout; without ``variant`` cuda if this machine has a GPU, else cpu."""
+    """The image of this checkout; without ``variant`` cuda if this machine has a GPU, else cpu.
+
+    Raises UsageError outside a checkout, with the command that makes one.
+    """
+    if checkout() is None:
+        image = published_image(variant or variant_of(gpus_there(caller)))
+        raise UsageError(
+            f"build needs a checkout of {REPOSITORY}\n"
+            f"    hint:     {checkout_command('launcher build')}\n"
+            f"    or:       runs take {image} where launch.image is not set"
+        )
     return image_of(variant or variant_of(gpus_there(caller)), caller)
 
 

@@ -131,7 +131,7 @@ def notices(job: Job) -> list[str]:
 
 
 def _said(job: Job, place: Place) -> list[str]:
-    return [*notices(job), *lost(job, place.caller, place.has_profile)]
+    return [place.image.sentence, *notices(job), *lost(job, place.caller, place.has_profile)]
 
 
 def lost(job: Job, caller: Mapping[str, str], has_profile: bool) -> list[Warned]:

@@ -215,8 +215,10 @@ def test_a_secret_in_a_file_is_found_before_anything_is_sent(hub: WritableHub, r
 def test_without_the_hub_s_client_there_is_the_command_that_installs_it(
     hub: WritableHub, run: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.after.push.find_spec", lambda name: None)
-    with pytest.raises(LauncherError, match=r"huggingface_hub\n    hint:     pip install 'dpo-launcher\[trainer\]'"):
+    monkeypatch.setattr("launcher.packages.find_spec", lambda name: None)
+    with pytest.raises(
+        LauncherError, match=r"^push needs huggingface_hub, which dpo-launcher\[trainer\] installs\n    without a GPU:  "
+    ):
         sent(hub, run)
 
 

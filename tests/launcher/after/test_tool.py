@@ -21,6 +21,7 @@ from launcher.errors import DataError, ExperimentError, LauncherError
 from launcher.job.exchange import decoded, encoded
 from launcher.job.image import Image
 from launcher.job.target import Target
+from launcher.packages import installation
 from tests.run_folders import Made
 
 ME = Person(1000, 1000, (1000, 27), "you", Path("/home/you"))
@@ -233,5 +234,10 @@ def test_it_runs_where_the_run_ran_if_it_can(
 def test_without_packages_and_without_an_engine_both_ways_are_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tools, "missing_packages", lambda: ["torch", "trl"])
     monkeypatch.setattr("launcher.backends.docker.engine.answers", lambda caller: "no Docker engine: /s not found")
-    with pytest.raises(LauncherError, match=r"chat needs torch, trl: pip install .* or a Docker engine .*/s not found"):
+    with pytest.raises(LauncherError) as caught:
         tool(target(here), None, "chat", print)
+    assert str(caught.value).splitlines() == [
+        "chat needs torch, trl, which dpo-launcher[trainer] installs",
+        *str(installation()).splitlines(),
+        "    in a container: --backend docker, which needs a Docker engine (no Docker engine: /s not found)",
+    ]

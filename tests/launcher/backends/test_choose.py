@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.backends import choose
 from launcher.backends.choose import backend_of, choose_backend
 from launcher.backends.docker.backend import Docker
 from launcher.backends.host import Host
@@ -26,13 +27,16 @@ def test_a_backend_that_is_named_is_taken_unseen(tmp_path, named, kind):
 
 
 @pytest.mark.engine
-def test_with_an_engine_it_is_a_container_if_an_image_can_be_had(engine, tmp_path, monkeypatch):
+def test_with_an_engine_it_is_a_container_unless_the_packages_of_an_installation_need_no_image(engine, tmp_path, monkeypatch):
     caller = {"HOME": str(tmp_path)}
     assert isinstance(choose_backend(None, tmp_path, caller, None)[0], Docker)
     monkeypatch.setattr(image, "__file__", str(tmp_path / "site-packages" / "launcher" / "job" / "image.py"))
+    monkeypatch.setattr(choose, "missing_packages", lambda: ["torch"])
+    assert isinstance(choose_backend(None, tmp_path, caller, None)[0], Docker)
+    monkeypatch.setattr(choose, "missing_packages", list)
     backend, why = choose_backend(None, tmp_path, caller, None)
     assert isinstance(backend, Host)
-    assert why == "launch.image is not set, and no checkout was found to build an image from"
+    assert why == "dpo-launcher[trainer] is installed here; --backend docker uses the published image"
     assert isinstance(choose_backend(None, tmp_path, caller, "registry.example.com/mine:1")[0], Docker)
 
 

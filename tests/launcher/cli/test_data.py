@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from launcher.cli import main
-from launcher.launch import asked
 
 ROWS = "".join(f"Question {n}?,Answer {n}.,No\n" for n in range(24))
 
@@ -21,7 +20,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "configs" / "e.yml").write_text("exp_1:\n  experiment_id: 1\n  model_name: org/model\n  datasets_path: data\n")
     (tmp_path / "data" / "training_data.csv").write_text("prompt,chosen,rejected\n" + ROWS)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(asked, "find_spec", lambda name: None)
+    monkeypatch.setattr("launcher.packages.find_spec", lambda name: None)
     return tmp_path
 
 

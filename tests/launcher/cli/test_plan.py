@@ -72,6 +72,7 @@ model       Qwen/Qwen3-0.6B: 596,049,920 parameters; trains a LoRA adapter of ra
 sizes       from {sizes}
 data        2 pairs, ≤ 300 tokens per epoch, longest sequence ≤ 85 (upper bound: one token per byte)
 a step      8 pairs, at most 164 tokens per forward pass; no gradient checkpointing
+image       cuda, built from this checkout; the host backend needs none
 
 memory          GiB
 weights        1.11  16-bit
@@ -111,11 +112,12 @@ def test_json_has_everything(home: Path):
     assert found["machine"]["world"] == 4
     assert found["machine"]["parallelism"] == "zero2"
     assert found["fits"] is True
+    assert found["image"] == "cuda, built from this checkout"
     assert found["node_selector"] == {"nvidia.com/gpu.product": ["NVIDIA-H100-80GB-HBM3"]}
     assert found["estimate"]["total"] == sum(part["size"] for part in found["estimate"]["parts"])
     assert sorted(found) == [
-        "changes", "estimate", "fits", "key", "machine", "memory_bytes", "model", "node_selector", "parallelism", "parameters",
-        "sizes_from", "usable_share", "verdict", "work",
+        "changes", "estimate", "fits", "image", "key", "machine", "memory_bytes", "model", "node_selector", "parallelism",
+        "parameters", "sizes_from", "usable_share", "verdict", "work",
     ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 from launcher.errors import ExperimentError, UsageError
 from launcher.experiment.schema import Experiment
 from launcher.job import image
-from launcher.job.image import Image, image_for, image_of, source_files, split_stages
+from launcher.job.image import Image, described, image_for, image_of, source_files, split_stages
 
 REPOSITORY = Path(__file__).parents[3]
 PINNED = "registry.example.com/python@sha256:" + "a" * 64
@@ -91,11 +91,35 @@ def test_a_base_that_may_change_is_refused(root):
     assert made(root).build.base.startswith("python:3.11-slim-bookworm@sha256:")
 
 
-def test_without_a_checkout_the_experiment_must_name_an_image(root, monkeypatch):
+@pytest.fixture
+def installed(root, monkeypatch):
     monkeypatch.setattr(image, "__file__", str(root / "site-packages" / "launcher" / "job" / "image.py"))
-    assert image_of("cpu", {}, "registry.example.com/mine:1") == Image("registry.example.com/mine:1", "cpu")
-    with pytest.raises(ExperimentError, match="not set, and no checkout"):
-        image_of("cpu", {})
+
+
+@pytest.mark.parametrize("variant", ["cpu", "cuda"])
+def test_without_a_checkout_it_is_the_published_image_of_this_version(installed, variant):
+    found = image_of(variant, {})
+    assert found == Image(f"ghcr.io/dpo-launcher/dpo-launcher:0.1.0-{variant}", variant)
+    assert found.sentence == f"image {found.reference}: published with dpo-launcher 0.1.0"
+    assert described(variant, None) == f"{found.reference} (published with dpo-launcher 0.1.0)"
+    assert found.remedy.splitlines()[1].split(" && ")[0].endswith("https://github.com/dpo-launcher/dpo-launcher")
+
+
+def test_an_image_that_the_experiment_names_is_taken_everywhere(installed):
+    found = image_of("cpu", {}, "registry.example.com/mine:1")
+    assert found == Image("registry.example.com/mine:1", "cpu")
+    assert described("cpu", found.reference) == "registry.example.com/mine:1 (launch.image)"
+
+
+def test_a_checkout_is_named_without_a_look_at_its_files(monkeypatch):
+    monkeypatch.setattr(image, "source_files", lambda root: pytest.fail("looked"))
+    assert described("cuda", None) == "cuda, built from this checkout"
+
+
+def test_an_image_that_is_published_is_refused_to_an_experiment_with_trackers_that_it_lacks(installed) -> None:
+    written = {"experiment_id": "1", "model_name": "m", "datasets_path": "data", "hyperparameters": {"report_to": ["mlflow"]}}
+    with pytest.raises(ExperimentError, match=r"not in the image ghcr\.io/.*-cpu: mlflow"):
+        image_for(Experiment.parse(written, needs_data=False), 0, {})
 
 
 def test_the_last_stage_stands_alone_on_the_runtime(root):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from launcher.cli import main
-from launcher.launch import asked, checked
+from launcher.launch import checked
+from launcher.packages import installation
 from tests.trainer.inputs.chats import CHATML, NO_SYSTEM, tokenizer
 
 ROWS = "prompt,chosen,rejected\nWhere is it?,At Linden Square.,Somewhere.\nHow many?,Nine of them.,Some.\n"
@@ -88,6 +89,6 @@ def test_tokens_and_what_is_said_of_them_are_shown(launcher: Launcher, monkeypat
 def test_missing_packages_are_named_with_the_command_that_installs_them(
     launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asked, "find_spec", lambda name: None if name == "trl" else object())
+    monkeypatch.setattr("launcher.packages.find_spec", lambda name: None if name == "trl" else object())
     code, _, err = launcher(FILE.splitlines()[0], "check", "--tokens")
-    assert (code, err) == (1, "error: --tokens needs trl: pip install 'dpo-launcher[trainer]'\n")
+    assert (code, err) == (1, f"error: --tokens needs trl, which dpo-launcher[trainer] installs\n{installation()}\n")

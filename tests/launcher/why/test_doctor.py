@@ -146,13 +146,23 @@ def test_what_is_missing_is_added_by_the_overlay_that_fits():
 
 def test_a_machine_needs_either_an_engine_or_the_packages():
     def ready(missing: list[str], reason: str | None) -> bool:
-        host = doctor.host_packages(missing, has_engine=reason is None)
+        host = doctor.host_packages(missing, "pip install …", has_engine=reason is None)
         return is_ready([host, doctor.engine(reason, has_packages=not missing)])
 
     assert ready([], None)
     assert ready(["torch"], None)
     assert ready([], "no Docker engine")
     assert not ready(["torch"], "no Docker engine")
+
+
+def test_an_image_is_built_in_a_checkout_and_pulled_elsewhere():
+    states = (True, False, None)
+    built, pulled = ([doctor.image("i:1", is_built=each, is_there=there) for there in states] for each in (True, False))
+    assert [one.detail for one in built[:2]] == ["i:1 is built", "i:1 is not built; `launcher run` builds it"]
+    assert [one.detail for one in pulled[:2]] == ["i:1 is pulled", "i:1 is not pulled yet; `launcher run` pulls it"]
+    assert [one.state for one in (*built, *pulled)] == ["ok", "missing", "unknown", "ok", "unknown", "unknown"]
+    assert built[1].command == "launcher build"
+    assert is_ready([*built, *pulled])
 
 
 def test_a_gpu_that_the_engine_cannot_give_is_told_with_the_command():
@@ -167,9 +177,3 @@ def test_secrets_that_are_named_and_not_set_are_told_with_their_experiments():
         "HF_TOKEN, needed by exp_1, exp_2, is not in .env or the environment"
     ]
     assert [each.state for each in doctor.secrets(needed, ["HF_TOKEN", "OTHER"])] == ["ok"]
-
-
-def test_an_image_is_built_missing_or_unknown_without_an_engine():
-    assert [doctor.image("dpo:1", is_there=is_there).state for is_there in (True, False, None)] == ["ok", "missing", "unknown"]
-    assert doctor.image("dpo:1", is_there=False).command == "launcher build"
-    assert doctor.image(None, is_there=True).state == "unknown"

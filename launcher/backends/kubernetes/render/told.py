@@ -80,6 +80,7 @@ def _of_own_disks(job: Job) -> Iterator[str]:
 
 def comments(job: Job, place: Place, placement: Placement, secret_keys: tuple[str, ...]) -> Iterator[str]:
     """What the objects need, for users who create them by hand."""
+    yield place.image.sentence
     needs = Needs.of(job, place.sizes)
     unsaid = [name for name, is_said in (("cpus", needs.are_cpus_said), ("memory", needs.is_memory_said)) if not is_said]
     if unsaid:

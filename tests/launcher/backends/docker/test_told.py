@@ -8,9 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from docker.errors import APIError, ImageNotFound
 
 from launcher.backends.docker import build
 from launcher.errors import LauncherError, UnreachableError
+from launcher.job.image import Image
+from launcher.published import checkout_command, published_image
 
 
 def test_a_build_that_prints_nothing_for_a_while_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,3 +55,70 @@ def test_a_build_whose_index_is_away_is_48_and_any_other_failure_1(
         build._build(client, {"Dockerfile": b"FROM x"}, lambda _: None, tag="dpo:1")
     assert type(caught.value) is kind
     assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "kind", "meaning"),
+    [
+        (404, "manifest for {image} not found: manifest unknown", LauncherError,
+         "image not found in the registry: check its name and tag"),
+        (403, "error from registry: denied", LauncherError,
+         "the registry denied access: run `docker login`, or check the image's name"),
+        (500, 'Get "https://ghcr.io/v2/": dial tcp: lookup ghcr.io: no such host', UnreachableError,
+         "the engine cannot connect to the registry or the package index"),
+    ],
+)  # fmt: skip
+def test_a_published_image_that_is_not_pulled_is_one_error_with_two_ways_on(
+    status: int, words: str, kind: type[LauncherError], meaning: str
+) -> None:
+    image = Image(published_image("cuda"), "cuda")
+    words = words.format(image=image.reference)
+    with pytest.raises(LauncherError) as caught:
+        build.ensure(_Engine(APIError("no", SimpleNamespace(status_code=status), words)), image, {}, lambda _: None)
+    assert type(caught.value) is kind
+    assert str(caught.value).splitlines() == [
+        f"image {image.reference} (published with dpo-launcher 0.1.0) was not pulled: {meaning}",
+        f"    {words}",
+        "    hint:     use --backend host, or build the image in a checkout:",
+        f"              {checkout_command('launcher build')}",
+    ]
+
+
+def test_an_image_that_the_experiment_names_and_is_not_pulled_is_named_with_its_setting() -> None:
+    refused = APIError("no", SimpleNamespace(status_code=404), "manifest unknown")
+    with pytest.raises(LauncherError) as caught:
+        build.ensure(_Engine(refused), Image("team/dpo:1", "cpu"), {}, lambda _: None)
+    first, *_, hint = str(caught.value).splitlines()
+    assert first.startswith("image team/dpo:1 (launch.image) was not pulled: image not found in the registry")
+    assert hint == "    hint:     set launch.image to an image that this machine can pull, or use --backend host"
+
+
+@pytest.mark.parametrize(
+    ("labels", "warning"),
+    [
+        ({"org.opencontainers.image.title": "dpo-launcher", "org.opencontainers.image.version": "0.0.9"},
+         "image team/dpo:1 holds dpo-launcher 0.0.9, and this launcher is 0.1.0: it may not know all settings"),
+        ({"org.opencontainers.image.title": "dpo-launcher", "org.opencontainers.image.version": "0.1.0"}, None),
+        ({"org.opencontainers.image.title": "another", "org.opencontainers.image.version": "7"}, None),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_an_image_of_another_version_is_a_warning(labels: dict[str, str] | None, warning: str | None) -> None:
+    engine = _Engine(None, SimpleNamespace(id="sha256:1", attrs={"Config": {"Labels": labels}}))
+    assert build.of_another_version(engine, Image("team/dpo:1", "cpu")) == warning
+
+
+class _Engine:
+    """An engine with the image ``there`` or none, whose registry answers a pull with ``refused``."""
+
+    def __init__(self, refused: Exception | None, there: object = None) -> None:
+        self.images, self._refused, self._there = self, refused, there
+
+    def get(self, reference: str) -> object:
+        if self._there is None:
+            raise ImageNotFound(reference)
+        return self._there
+
+    def pull(self, name: str, tag: str) -> object:
+        assert self._refused is not None
+        raise self._refused
