@@ -153,7 +153,7 @@ def test_prune_keeps_what_is_named_or_used_and_removes_the_rest(engine, small, t
 def test_an_image_that_no_registry_has_is_an_error_with_the_registrys_words(engine):
     with pytest.raises(
         LauncherError,
-        match=r"localhost:1/none/such:1 \(launch\.image\) was not pulled: the engine cannot connect to the registry .*\n    .*refused",
+        match=r"localhost:1/none/such:1 \(launch\.image\) was not pulled: the engine cannot connect .*\n    .*refused",
     ):
         ensure(engine, Image("localhost:1/none/such:1", "cpu"), {}, print)
 
