@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from typing import Final
 
 import click
 
@@ -41,8 +43,30 @@ from . import (
 )
 from .failure import Failure
 
+# What for -> the verbs, as help and the reference list them.
+PURPOSES: Final[Mapping[str, tuple[str, ...]]] = {
+    "Get started": ("demo", "init", "doctor", "explain", "schema", "completion"),
+    "Check and plan": ("check", "list", "show", "data", "plan", "render", "diff"),
+    "Train": ("run", "submit", "resume", "stop", "again", "drill"),
+    "Follow a run": ("ps", "status", "logs", "why", "health", "tensorboard", "shell"),
+    "Look at the result": ("report", "compare", "learned", "score", "chat", "generate"),
+    "Share and serve weights": ("download", "upload", "push", "merge", "serve"),
+    "Images, secrets, cleanup": ("build", "secrets", "rm", "prune"),
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+class _ByPurpose(click.Group):
+    """A group whose help lists its verbs by purpose."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        widest = max(map(len, self.commands))
+        for purpose, names in PURPOSES.items():
+            with formatter.section(purpose):
+                rows = [(f"{name:<{widest}}", self.commands[name].get_short_help_str(formatter.width)) for name in names]
+                formatter.write_dl(rows)
+
+
+@click.group(cls=_ByPurpose, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="dpo-launcher", prog_name="launcher")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def launcher(debug: bool) -> None:

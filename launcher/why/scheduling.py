@@ -13,23 +13,37 @@ _MESSAGE: Final = re.compile(r"0/(\d+) nodes are available:? ?(.*)", re.DOTALL)
 # What follows the reasons: about preemption, and about claims of devices.
 _REST: Final = re.compile(r"\.?\s*(?:preemption:|no new claims to deallocate).*", re.DOTALL)
 
-# The scheduler's reason for some nodes -> a word for it, and what follows "2 nodes".
+# The scheduler's reason for some nodes -> a word for it, what follows "2 nodes", and an example of the reason.
 _REASONS: Final = (
-    (r"Insufficient (\S+)", "resource", "have too little {0} free"),
-    (r"Too many pods", "resource", "are at their pod limit"),
-    (r"node\(s\) had volume node affinity conflict", "volume", "cannot mount the claim's volume, which belongs to another node"),
-    (r"node\(s\) didn't find available persistent volumes to bind", "volume", "have no volume for the claim"),
+    (r"Insufficient (\S+)", "resource", "have too little {0} free",
+     "Insufficient nvidia.com/gpu"),
+    (r"Too many pods", "resource", "are at their pod limit",
+     "Too many pods"),
+    (r"node\(s\) had volume node affinity conflict", "volume", "cannot mount the claim's volume, which belongs to another node",
+     "node(s) had volume node affinity conflict"),
+    (r"node\(s\) didn't find available persistent volumes to bind", "volume", "have no volume for the claim",
+     "node(s) didn't find available persistent volumes to bind"),
     (r"node\(s\) unavailable due to one or more pvc\(s\) bound to non-existent pv\(s\)", "volume",
-     "have a claim whose volume is deleted"),
-    (r"node\(s\) exceed max volume count", "volume", "are at their volume limit"),
-    (r"node\(s\) didn't match Pod's node affinity/selector", "selector", "lack a label of launch.kubernetes.node_selector"),
-    (r"node\(s\) had untolerated taint\(?s?\)? ?(\{.*\})?", "taint", "have an untolerated taint{0}"),
-    (r"node\(s\) had taints? (\{.*\}), that the pod didn't tolerate", "taint", "have an untolerated taint{0}"),
-    (r"node\(s\) were unschedulable", "cordon", "are cordoned"),
-    (r"node\(s\) didn't match pod topology spread constraints.*", "spread", "already hold another pod of this run"),
-    (r"node\(s\) didn't match pod anti-affinity rules", "spread", "already hold another pod of this run"),
-    (r"node\(s\) didn't have free ports for the requested pod ports", "ports", "have a port in use that the run needs"),
+     "have a claim whose volume is deleted",
+     "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"),
+    (r"node\(s\) exceed max volume count", "volume", "are at their volume limit",
+     "node(s) exceed max volume count"),
+    (r"node\(s\) didn't match Pod's node affinity/selector", "selector", "lack a label of launch.kubernetes.node_selector",
+     "node(s) didn't match Pod's node affinity/selector"),
+    (r"node\(s\) had untolerated taint\(?s?\)? ?(\{.*\})?", "taint", "have an untolerated taint{0}",
+     "node(s) had untolerated taint {dedicated: other}"),
+    (r"node\(s\) had taints? (\{.*\}), that the pod didn't tolerate", "taint", "have an untolerated taint{0}",
+     "node(s) had taint {dedicated: other}, that the pod didn't tolerate"),
+    (r"node\(s\) were unschedulable", "cordon", "are cordoned",
+     "node(s) were unschedulable"),
+    (r"node\(s\) didn't match pod topology spread constraints.*", "spread", "already hold another pod of this run",
+     "node(s) didn't match pod topology spread constraints"),
+    (r"node\(s\) didn't match pod anti-affinity rules", "spread", "already hold another pod of this run",
+     "node(s) didn't match pod anti-affinity rules"),
+    (r"node\(s\) didn't have free ports for the requested pod ports", "ports", "have a port in use that the run needs",
+     "node(s) didn't have free ports for the requested pod ports"),
 )  # fmt: skip
+EXAMPLES: Final = tuple(f"0/3 nodes are available: 3 {one[-1]}." for one in _REASONS)
 _FIRST: Final = ("volume", "resource", "selector", "taint", "cordon", "spread", "ports", "other")
 
 
@@ -72,7 +86,7 @@ def unschedulable(seen: Evidence, pod: str, message: str) -> Explanation:
 
 
 def _reason(nodes: int, text: str) -> Reason:
-    for pattern, kind, words in _REASONS:
+    for pattern, kind, words, _ in _REASONS:
         found = re.fullmatch(pattern, text)
         if found is not None:
             detail = (found[1] or "") if found.groups() else ""

@@ -20,27 +20,38 @@ _AWAY: Final = (
     r"dial tcp|no such host|connection refused|i/o timeout|TLS handshake|toomanyrequests"
     r"|unexpected (?:HTTP )?status(?: code)?:? 5"
 )
-# Message of an engine, a registry or a kernel -> what it means and how to fix it. The first match counts.
+# Message of an engine, a registry or a kernel -> what it means and how to fix it, and an example. The first match counts.
 _MEANINGS: Final = (
     (r"could not select device driver|unknown or invalid runtime name: nvidia|nvidia-container-cli",
-     "the engine cannot give GPUs to a container: install the NVIDIA Container Toolkit and `nvidia-ctk runtime configure`"),
+     "the engine cannot give GPUs to a container: install the NVIDIA Container Toolkit and `nvidia-ctk runtime configure`",
+     'could not select device driver "" with capabilities: [[gpu]]'),
     (r"no space left on device|disk quota exceeded",
-     "the engine's disk is full: free space with `launcher prune`; `docker system df` shows what takes it"),
+     "the engine's disk is full: free space with `launcher prune`; `docker system df` shows what takes it",
+     'write /var/lib/docker/tmp/x: no space left on device'),
     (r"exec format error|no matching manifest|does not match the (specified|detected)",
-     "the image is for another processor architecture: build it here, or set launch.image to one for this machine"),
+     "the image is for another processor architecture: build it here, or set launch.image to one for this machine",
+     'no matching manifest for linux/arm64/v8 in the manifest list entries'),
     (r"mounts? denied|is not shared from the host|bind source path does not exist",
-     "the engine cannot see a mounted folder: is the engine on another machine, or the folder not shared with it?"),
+     "the engine cannot see a mounted folder: is the engine on another machine, or the folder not shared with it?",
+     'Mounts denied: The path /srv is not shared from the host'),
     (r"unauthorized|denied|authentication required|no basic auth",
-     "the registry denied access: run `docker login`, or check the image's name"),
+     "the registry denied access: run `docker login`, or check the image's name",
+     "pull access denied for me/x, repository does not exist or may require 'docker login'"),
     (r"manifest unknown|not found: manifest|repository .* not found|name unknown",
-     "image not found in the registry: check its name and tag"),
-    (r"Conflict\. The container name", "a container with this name exists: the run was started twice"),
+     "image not found in the registry: check its name and tag",
+     'manifest for me/x:1 not found: manifest unknown'),
+    (r"Conflict\. The container name", "a container with this name exists: the run was started twice",
+     'Conflict. The container name "/dpo-x" is already in use by container "1"'),
     (r"x509|certificate",
-     "the engine does not trust the certificate of the registry or the package index"),
-    (_AWAY, "the engine cannot connect to the registry or the package index"),
+     "the engine does not trust the certificate of the registry or the package index",
+     'tls: failed to verify certificate: x509: certificate signed by unknown authority'),
+    (_AWAY, "the engine cannot connect to the registry or the package index",
+     'dial tcp: lookup registry.example.com: no such host'),
     (r"permission denied while trying to connect|Permission denied",
-     "permission denied on the Docker engine: join the group docker (`sudo usermod -aG docker $USER`, then log in again)"),
+     "permission denied on the Docker engine: join the group docker (`sudo usermod -aG docker $USER`, then log in again)",
+     'permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock'),
 )  # fmt: skip
+EXAMPLES: Final = tuple(example for _, _, example in _MEANINGS)
 
 
 def failure(message: str, words: str) -> LauncherError:
@@ -50,7 +61,7 @@ def failure(message: str, words: str) -> LauncherError:
 
 def explained(words: str) -> str | None:
     """What an engine's message means, in a sentence; None for an unknown message."""
-    return next((meaning for pattern, meaning in _MEANINGS if re.search(pattern, words, re.IGNORECASE)), None)
+    return next((meaning for pattern, meaning, _ in _MEANINGS if re.search(pattern, words, re.IGNORECASE)), None)
 
 
 @contextmanager

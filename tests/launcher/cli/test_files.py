@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from launcher.cli import launcher as group
 from launcher.cli import main
 
 EXPERIMENT = """\
@@ -56,9 +57,11 @@ def test_help_has_a_whole_sentence_for_each_verb_in_a_narrow_terminal(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = launcher("--help")
-    verbs = out[out.index("Commands:") :].splitlines()[1:]
+    lines = out[out.index("Get started:") :].splitlines()
+    verbs = [line for line in lines if line.startswith("  ")]
     assert code == 0
     assert [line for line in verbs if not re.fullmatch(r"  [a-z]+ +[A-Z].*[^.]\.", line)] == []
+    assert sorted(line.split()[0] for line in verbs) == sorted(group.commands)
 
 
 def test_check_says_what_it_found(launcher: Launcher) -> None:
