@@ -16,7 +16,7 @@ from .screen import say
 @click.option("-n", "--namespace", metavar="NS", help="The cluster's namespace (default: the context's); implies --cluster.")
 @json_option
 def doctor(on_cluster: bool, namespace: str | None, as_json: bool) -> int:
-    """Check this machine, or with --cluster a cluster, and print the command that fixes each problem.
+    """Check this machine, or with --cluster a cluster, and print the command that fixes each problem, and the one to type next.
 
     Exits 1 if something required is missing; what you have no right to see is reported as unknown.
     """
@@ -24,7 +24,7 @@ def doctor(on_cluster: bool, namespace: str | None, as_json: bool) -> int:
     from ..experiment.files import read_env
 
     caller = read_env(Path.cwd())
-    found = check_cluster(caller, namespace) if on_cluster or namespace else check_machine(Path.cwd(), caller)
+    found = check_cluster(Path.cwd(), caller, namespace) if on_cluster or namespace else check_machine(Path.cwd(), caller)
     if as_json:
         click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
         return found.code
@@ -34,6 +34,7 @@ def doctor(on_cluster: bool, namespace: str | None, as_json: bool) -> int:
         if one.command is not None and one.state != "ok":
             say(f"{'':<8} {'':<{width}}  → {one.command}", indent=2)
     say(found.sentence)
+    say(f"next: {found.next}")
     return found.code
 
 

@@ -1,8 +1,9 @@
 """Why a run waits, runs or ended: one sentence and one suggestion, from evidence that any backend gathers. Pure.
 
 Others take ``explain`` and its parts ``waiting`` and ``refusal``, ``begins``, ``Evidence``, ``Explanation``, ``Pod``,
-``Container``, ``Condition`` and ``Event``. ``doctor`` holds the findings about a machine or a cluster, ``image.WAITING`` the
-reasons of a failed image pull.
+``Container``, ``Condition`` and ``Event``. ``doctor`` holds the checkup of a machine or a cluster (``machine`` and ``namespace``
+its findings), ``codes`` the exit codes, ``known`` what a message of another program is, ``image.WAITING`` the reasons of a failed
+image pull.
 """
 
 from __future__ import annotations

@@ -1,22 +1,12 @@
-"""Findings about a machine or a cluster: what works, what is missing, and the command that fixes it. Pure."""
+"""A checkup of a machine or a cluster: what works, what is missing, the command that fixes it, and the one next command. Pure.
+
+The findings themselves are in ``machine`` and ``namespace``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
-
-from .evidence import Explanation
-from .image import WAITING
-from .resources import gpus_in
-
-TESTED: Final = (31, 36)  # minor versions of Kubernetes 1
-CLAIMS: Final = {"runs": "dpo-runs", "cache": "dpo-cache"}  # the defaults of launch.kubernetes.volumes
-_WORKSTATION: Final = "kubectl apply -k k8s/overlays/workstation"
-_CLUSTER: Final = "kubectl apply -k k8s/overlays/cluster"
-MADE: Final = "dpo"  # the namespace that k8s/ makes
-_CONTEXT: Final = f"kubectl config set-context --current --namespace {MADE}"
-_ENOUGH: Final = 20 << 30  # bytes that checkpoints of a small model and the image need
 
 
 @dataclass(frozen=True)
@@ -44,9 +34,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checkup:
-    """Everything that was looked up of a machine or a cluster."""
+    """Everything that was looked up of a machine or a cluster. ``then``: the command to type if nothing required is missing."""
 
     findings: tuple[Finding, ...]
+    then: str
 
     @property
     def is_ready(self) -> bool:
@@ -63,274 +54,43 @@ class Checkup:
         wrong = sum(finding.is_wrong for finding in self.findings)
         return "ready to train" if self.is_ready else f"{wrong} problem{'s' * (wrong > 1)}"
 
+    @property
+    def next(self) -> str:
+        """The one next command: it fixes the first thing that is required and missing, or else goes on."""
+        wrong = next((finding for finding in self.findings if finding.is_wrong), None)
+        return self.then if wrong is None else wrong.command or wrong.detail
+
     def json(self) -> dict[str, Any]:
-        return {"ready": self.is_ready, "findings": [asdict(finding) for finding in self.findings]}
+        return {"ready": self.is_ready, "next": self.next, "findings": [asdict(finding) for finding in self.findings]}
 
 
-# --- this machine
+@dataclass(frozen=True)
+class Work:
+    """What a folder has to train: ``experiments``, keys in the order of the files. ``are_broken``: a file is no valid YAML;
+    ``is_demo_done``: the demo has run in this folder.
+    """
+
+    experiments: tuple[str, ...] = ()
+    are_broken: bool = False
+    is_demo_done: bool = False
 
 
-def host_packages(missing: Sequence[str], command: str, *, has_engine: bool) -> Finding:
-    """The packages that training without a container needs; ``command`` installs them."""
-    if not missing:
-        return Finding("host", "ok", "packages for training without a container are installed")
-    detail = f"packages for training without a container are missing: {', '.join(missing)}"
-    return Finding("host", "missing", detail, command, is_needed=not has_engine)
+_INIT: Final = "launcher init"
+_DEMO: Final = "launcher demo"
+DEMO: Final = "demo"  # the key of the experiment that `launcher demo` writes
 
 
-def engine(reason: str | None, *, has_packages: bool) -> Finding:
-    """``reason``: why no container engine answers, None if one does."""
-    if reason is None:
-        return Finding("docker", "ok", "an engine answers")
-    return Finding("docker", "missing", reason, "https://docs.docker.com/engine/install/", is_needed=not has_packages)
+def then_here(work: Work, *, has_packages: bool) -> str:
+    """What to type on a machine that can train. ``has_packages``: without a container, as the demo does."""
+    own = [key for key in work.experiments if key != DEMO]
+    if own or work.are_broken:
+        return f"launcher check {own[0]}" if len(own) == 1 and not work.are_broken else "launcher check"
+    return _DEMO if has_packages and not work.is_demo_done else _INIT
 
 
-def image(reference: str, *, is_built: bool, is_there: bool | None) -> Finding:
-    """``reference`` of the training image, which this machine builds or else pulls; ``is_there``: None if no engine answers."""
-    if is_there:
-        return Finding("image", "ok", f"{reference} is {'built' if is_built else 'pulled'}")
-    if is_there is None:
-        return Finding("image", "unknown", f"{reference}: no engine answers that could have it", is_needed=False)
-    if not is_built:
-        return Finding("image", "unknown", f"{reference} is not pulled yet; `launcher run` pulls it", is_needed=False)
-    return Finding("image", "missing", f"{reference} is not built; `launcher run` builds it", "launcher build", is_needed=False)
-
-
-def gpus(count: int, *, engine_runtimes: Sequence[str] | None) -> list[Finding]:
-    """``engine_runtimes``: those of the container engine, None if no engine answers."""
-    if not count:
-        return [Finding("gpu", "missing", "no NVIDIA GPU; runs use the CPU", is_needed=False)]
-    found = [Finding("gpu", "ok", f"{count} NVIDIA GPU{'s' if count > 1 else ''}")]
-    if engine_runtimes is not None and "nvidia" not in engine_runtimes:
-        detail = "containers get no GPU: the NVIDIA Container Toolkit is not configured"
-        command = "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker"
-        found.append(Finding("gpu in docker", "missing", detail, command, is_needed=False))
-    return found
-
-
-def disk(what: str, folder: str, free: int) -> Finding:
-    """``free``: bytes."""
-    shown = f"{free / (1 << 30):.0f} GiB free in {folder}"
-    if free >= _ENOUGH:
-        return Finding(what, "ok", shown)
-    return Finding(what, "missing", f"{shown}; checkpoints and models need more", "launcher prune", is_needed=False)
-
-
-def secrets(needed: Mapping[str, Sequence[str]], there: Iterable[str]) -> list[Finding]:
-    """``needed``: experiment -> names under launch.secrets and notify; ``there``: names in .env and the environment."""
-    known = set(there)
-    missing = {name for names in needed.values() for name in names if name not in known}
-    if not missing:
-        return [Finding("secrets", "ok", "every name under launch.secrets and notify is set in .env or the environment")]
-    return [
-        Finding("secrets", "missing", f"{name}, needed by {', '.join(by)}, is not in .env or the environment", "edit .env",
-                is_needed=False)
-        for name in sorted(missing)
-        for by in [sorted(key for key, names in needed.items() if name in names)]
-    ]  # fmt: skip
-
-
-# --- a cluster
-
-
-def version(minor: str, where: str) -> Finding:
-    """``minor`` as the server reports it, for example ``36`` or ``31+``."""
-    number = int("".join(filter(str.isdecimal, minor)) or 0)
-    low, high = TESTED
-    if low <= number <= high:
-        return Finding("cluster", "ok", f"{where}, Kubernetes 1.{number}")
-    relation = "older" if number < low else "newer"
-    return Finding("cluster", "unknown", f"{where}, Kubernetes 1.{number}: {relation} than the tested 1.{low} to 1.{high}")
-
-
-def namespace(name: str, obj: Mapping[str, Any] | None, apply: str) -> list[Finding]:
-    """``obj``: the Namespace, None if it does not exist."""
-    if obj is None:
-        return [Finding("namespace", "missing", f"{name} does not exist", apply)]
-    labels: Mapping[str, str] = obj["metadata"].get("labels") or {}
-    enforced = labels.get("pod-security.kubernetes.io/enforce")
-    found = [Finding("namespace", "ok", f"{name}, Pod Security {enforced}" if enforced else name)]
-    if name == "default":
-        detail = "runs go into `default`; set launch.kubernetes.namespace or the context's namespace"
-        return [Finding("namespace", "unknown", detail, _CONTEXT)]
-    if enforced != "restricted":
-        detail = f"{name} does not enforce Pod Security `restricted`; runs comply with it"
-        command = f"kubectl label namespace {name} pod-security.kubernetes.io/enforce=restricted"
-        found.append(Finding("pod security", "missing", detail, command, is_needed=False))
-    return found
-
-
-def permissions(denied: Mapping[str, Sequence[str]], where: str, apply: str) -> list[Finding]:
-    """``denied``: the launcher's verb that fails -> Kubernetes verbs and resources that are denied, such as ``create jobs``."""
-    if not denied:
-        return [Finding("permissions", "ok", f"all that the launcher needs in {where}")]
-    there = MADE if where == "default" else where  # the namespace of the Role that `apply` makes
-    bind = f"kubectl -n {there} create rolebinding NAME --role=dpo-launcher --user=YOU"
-    return [
-        Finding(
-            "permissions",
-            "missing",
-            f"`launcher {verb}` needs permission to {', '.join(what)}",
-            f"{apply}; then, as administrator: {bind}",
-        )
-        for verb, what in denied.items()
-    ]
-
-
-def claim(name: str, obj: Mapping[str, Any] | None, where: str, apply: str) -> Finding:
-    what = f"claim {name}"
-    if obj is None:
-        return Finding(what, "missing", "not found", apply)
-    phase = (obj.get("status") or {}).get("phase", "Pending")
-    modes: Sequence[str] = (obj.get("status") or {}).get("accessModes") or obj["spec"].get("accessModes") or []
-    if phase == "Lost":
-        return Finding(what, "missing", "its volume is gone", f"kubectl -n {where} describe pvc {name}")
-    if phase != "Bound":
-        detail = "not bound: it is bound with its first pod, or no volume fits"
-        return Finding(what, "unknown", detail, f"kubectl -n {where} describe pvc {name}")
-    if "ReadWriteMany" in modes:
-        return Finding(what, "ok", "bound, ReadWriteMany")
-    return Finding(what, "ok", f"bound, {', '.join(modes)}: runs have one node, and TensorBoard must run on the same node")
-
-
-def reader(pods: Sequence[Mapping[str, Any]], where: str, apply: str, why: Explanation | None = None) -> Finding:
-    """``pods`` of the reader, as the API gives them; ``why`` none of them runs, if that is known."""
-    what = "reader"
-    if not pods:
-        detail = "no TensorBoard pod: logs of finished runs and downloads need it"
-        if why is None:
-            return Finding(what, "missing", detail, apply)
-        return Finding(what, "missing", f"{detail}; {why.sentence}", why.suggestion or apply)
-    for pod in pods:
-        conditions = (pod.get("status") or {}).get("conditions") or []
-        if any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
-            return Finding(what, "ok", f"{pod['metadata']['name']} is ready")
-    name = pods[0]["metadata"]["name"]
-    states = [
-        (one.get("state") or {}).get("waiting") or {} for one in (pods[0].get("status") or {}).get("containerStatuses") or []
-    ]
-    reason = next(
-        (state["reason"] for state in states if state.get("reason")), (pods[0].get("status") or {}).get("phase", "Pending")
-    )
-    look = f"kubectl -n {where} describe pod {name}"
-    if reason in WAITING:
-        said = why.sentence if why is not None else f"its image cannot be pulled ({reason})"
-        return Finding(
-            what, "missing", f"{name}: {said}", f"kubectl -n {where} set image deployment/dpo-tensorboard tensorboard=IMAGE"
-        )
-    if why is not None:
-        return Finding(what, "missing", f"{name}: {why.sentence}", why.suggestion or look)
-    return Finding(what, "missing", f"{name} is not ready ({reason})", look)
-
-
-def server(name: str, pod: str, where: str, why: Explanation | None, *, is_ready: bool) -> Finding:
-    """A server of a model, made of `launcher serve --backend kubernetes`; ``why`` it does not run, if that is known."""
-    what = f"server {name}"
-    if is_ready:
-        return Finding(what, "ok", f"{pod} is ready", is_needed=False)
-    if why is None:
-        detail = f"{pod} is not ready: it downloads and loads its model"
-        return Finding(what, "unknown", detail, f"kubectl -n {where} logs {pod}", is_needed=False)
-    return Finding(
-        what, "missing", f"{pod}: {why.sentence}", why.suggestion or f"kubectl -n {where} describe pod {pod}", is_needed=False
-    )
-
-
-def secret(name: str, obj: Mapping[str, Any] | None) -> Finding:
-    if obj is None:
-        detail = "not found: experiments with a token, S3 or Google Sheets need it"
-        return Finding(f"secret {name}", "missing", detail, "launcher secrets push", is_needed=False)
-    return Finding(f"secret {name}", "ok", f"has {', '.join(sorted(obj.get('data') or {})) or 'no key'}")
-
-
-_WITHOUT: Final = {
-    "JobSet": "runs over several nodes use an Indexed Job, which needs no add-on",
-    "Kueue": "no queues; --queue does not work",
-}
-
-
-def addon(name: str, *, is_served: bool, works: bool | None) -> Finding:
-    """JobSet or Kueue, which an administrator installs. ``works``: whether its webhook answered a dry run, None if unknown."""
-    if not is_served:
-        install = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/{}/releases/latest/download/manifests.yaml"
-        return Finding(name, "missing", f"not installed: {_WITHOUT[name]}", install.format(name.lower()), is_needed=False)
-    look = f"kubectl -n {name.lower()}-system get deployments,pods"
-    if works is None:
-        detail = "its kinds are served; whether its controller runs is unknown, as a dry run was refused"
-        return Finding(name, "unknown", detail, look, is_needed=False)
-    if works:
-        return Finding(name, "ok", "installed; its webhook answers, which its controller's process serves", is_needed=False)
-    did = "fill in a JobSet" if name == "JobSet" else "suspend a Job with a queue"
-    detail = f"its kinds are served, but its webhook did not {did} in a dry run: its controller very likely does not run"
-    elsewhere = "" if name == "JobSet" else ", or leaves this namespace alone"
-    return Finding(name, "missing", f"{detail}{elsewhere}; {_WITHOUT[name]}", look, is_needed=False)
-
-
-def pods(why: Explanation | None) -> Finding:
-    """Whether the server takes a small pod like those of runs; ``why``: why not, None if it does."""
-    if why is None:
-        return Finding("pods", "ok", "a pod like those of runs is accepted (dry run)")
-    return Finding("pods", "missing", f"a pod like those of runs is refused: {why.sentence}", why.suggestion)
-
-
-def nodes(found: Sequence[Mapping[str, Any]]) -> Finding:
-    """The nodes of the cluster, and the GPUs of those that take pods, by the scheduler."""
-    if not found:
-        return Finding("nodes", "missing", "none now; runs wait for one", is_needed=False)
-    closed = {node["metadata"]["name"]: reason for node in found if (reason := _closed(node)) is not None}
-    said = "".join(f"; {name} {reason}" for name, reason in sorted(closed.items())[:_NAMED])
-    said += f"; {len(closed) - _NAMED} others are closed too" if len(closed) > _NAMED else ""
-    uncordon = next((f"kubectl uncordon {name}" for name, reason in sorted(closed.items()) if reason == _CORDONED), None)
-    if len(closed) == len(found):
-        return Finding("nodes", "missing", f"{len(found)}, none takes pods{said}", uncordon or "kubectl get nodes")
-    there = [node for node in found if node["metadata"]["name"] not in closed]
-    counts = [gpus_in((node.get("status") or {}).get("allocatable") or {}) for node in there]
-    those = [count for count in counts if count]
-    if those:
-        have = "has" if len(those) == 1 else "have"
-        detail = f"{len(found)}, of which {len(those)} {have} GPUs: {sum(those)} in all, {max(those)} on one"
-        return Finding("nodes", "ok", f"{detail}{said}", uncordon)
-    detail = f"{len(found)}, none with a GPU: only runs with --gpus 0 start; NVIDIA's device plugin adds GPUs{said}"
-    plugin = "https://raw.githubusercontent.com/NVIDIA/k8s-device-plugin/main/deployments/static/nvidia-device-plugin.yml"
-    return Finding("nodes", "missing", detail, uncordon or f"kubectl create -f {plugin}", is_needed=False)
-
-
-_CORDONED: Final = "is cordoned and takes no new pod"
-_NAMED: Final = 3  # nodes
-
-
-def _closed(node: Mapping[str, Any]) -> str | None:
-    """Why a node takes no new pod; None if it does."""
-    if (node.get("spec") or {}).get("unschedulable"):
-        return _CORDONED
-    conditions = (node.get("status") or {}).get("conditions") or []
-    ready = next((one["status"] for one in conditions if one["type"] == "Ready"), "True")
-    return None if ready == "True" else "is not ready"
-
-
-def storage_class(classes: Sequence[Mapping[str, Any]], *, are_bound: bool) -> Finding:
-    """``are_bound``: both claims have a volume, and need no class."""
-    mark = "storageclass.kubernetes.io/is-default-class"
-    default = next((one for one in classes if (one["metadata"].get("annotations") or {}).get(mark) == "true"), None)
-    if default is not None:
-        return Finding("StorageClass", "ok", f"{default['metadata']['name']} is the default")
-    names = ", ".join(one["metadata"]["name"] for one in classes) or "the cluster has none"
-    if are_bound:
-        return Finding(
-            "StorageClass", "missing", f"no default ({names}); the claims are bound and do not need one", is_needed=False
-        )
-    detail = f"no default ({names}): claims must name one"
-    return Finding("StorageClass", "missing", detail, _CLUSTER, is_needed=not classes)
-
-
-def unseen(what: str, reason: str) -> Finding:
-    """What the caller has no right to see."""
-    return Finding(what, "unknown", reason, is_needed=False)
-
-
-def applied_by(node_count: int | None, where: str) -> str:
-    """The command that applies k8s/ to the namespace ``where``; ``node_count`` is None if nodes cannot be listed."""
-    apply = _WORKSTATION if node_count == 1 else _CLUSTER
-    if where == "default":
-        return f"{apply} && {_CONTEXT}"
-    return apply if where == MADE else f"{apply}, with namespace {where} (see k8s/README.md)"
+def then_there(work: Work) -> str:
+    """What to type where a cluster can train."""
+    own = [key for key in work.experiments if key != DEMO] or [*work.experiments]
+    if not own or work.are_broken:
+        return "launcher check" if work.are_broken else _INIT
+    return f"launcher submit {own[0]}" if len(own) == 1 else "launcher submit EXP"

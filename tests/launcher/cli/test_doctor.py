@@ -41,6 +41,14 @@ def test_this_machine_without_an_engine_trains_on_the_host(tmp_path: Path) -> No
     again = doctor(tmp_path, "--json")
     assert findings(again)["secrets"]["state"] == "ok"
     assert "notareal" not in again.stdout
+    assert json.loads(again.stdout)["next"] == "launcher check exp_1"
+
+
+def test_an_empty_folder_is_told_to_train_the_demo_and_one_with_a_broken_file_to_check_it(tmp_path: Path) -> None:
+    assert doctor(tmp_path).stdout.splitlines()[-2:] == ["ready to train", "next: launcher demo"]
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "a.yml").write_text("exp_1: {experiment_id: 1\n")
+    assert doctor(tmp_path).stdout.splitlines()[-1] == "next: launcher check"
 
 
 def apply(api: Any, folder: str) -> None:
@@ -68,6 +76,7 @@ def test_an_empty_cluster_is_told_to_apply_the_overlay(tmp_path: Path, cluster: 
         "missing  namespace  dpo does not exist",
         "                    → kubectl apply -k k8s/overlays/workstation",
         "1 problem",
+        "next: kubectl apply -k k8s/overlays/workstation",
     ]
 
 
@@ -94,6 +103,7 @@ def test_a_cluster_to_which_the_overlay_was_applied_is_ready(tmp_path: Path, clu
         "ok       nodes               1, of which 1 has GPUs: 1 in all, 1 on one\n"
         "absent   StorageClass        no default (the cluster has none); the claims are bound and do not need one\n"
         "ready to train\n"
+        "next: launcher init\n"
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ....why import doctor
-from ....why.doctor import CLAIMS, Finding
+from ....why import namespace as findings
+from ....why.doctor import Finding
+from ....why.namespace import CLAIMS
 from ..api.cluster import ApiError, Cluster
 from ..api.permissions import PERMISSIONS, SECRET
 from ..follow import beside
@@ -18,39 +19,39 @@ def look(cluster: Cluster) -> list[Finding]:
     """Every finding, in the order in which they depend on each other. Raises ClusterError if no cluster answers."""
     where = cluster.namespace
     minor = str(cluster.get("/version").get("minor", ""))
-    found = [doctor.version(minor, f"{cluster.host} (context {cluster.context})")]
+    found = [findings.version(minor, f"{cluster.host} (context {cluster.context})")]
     verbs = tuple({one.needed_by for one in PERMISSIONS})
     facts = gather(cluster, Question(where, "doctor", CLAIMS, SECRET, None, verbs))
     nodes = facts.nodes
-    apply = doctor.applied_by(len(nodes.found) if nodes.found is not None else None, where)
+    apply = findings.applied_by(len(nodes.found) if nodes.found is not None else None, where)
     if facts.namespace.unseen is not None:
-        found.append(doctor.unseen("namespace", f"{where}: {facts.namespace.unseen}"))
+        found.append(findings.unseen("namespace", f"{where}: {facts.namespace.unseen}"))
     else:
-        found += doctor.namespace(where, facts.namespace.found, apply)
+        found += findings.namespace(where, facts.namespace.found, apply)
         if facts.namespace.found is None:
             return found
-    found += doctor.permissions(_denied(facts), where, apply)
+    found += findings.permissions(_denied(facts), where, apply)
     claims = [
-        _of(f"claim {name}", facts.claims[name], lambda obj, name=name: doctor.claim(name, obj, where, apply))  # type: ignore[misc]
+        _of(f"claim {name}", facts.claims[name], lambda obj, name=name: findings.claim(name, obj, where, apply))  # type: ignore[misc]
         for name in CLAIMS.values()
     ]
     found += claims
     found += _pods_beside(cluster, where, apply)
     found.append(_pods(facts, where))
-    found.append(_of(f"secret {SECRET}", facts.secret, lambda obj: doctor.secret(SECRET, obj)))
-    found.append(doctor.addon("JobSet", is_served=facts.has_jobset, works=facts.jobset_works))
-    found.append(doctor.addon("Kueue", is_served=facts.has_kueue, works=facts.kueue_works))
-    found.append(_of("nodes", nodes, lambda those: doctor.nodes(those or [])))
+    found.append(_of(f"secret {SECRET}", facts.secret, lambda obj: findings.secret(SECRET, obj)))
+    found.append(findings.addon("JobSet", is_served=facts.has_jobset, works=facts.jobset_works))
+    found.append(findings.addon("Kueue", is_served=facts.has_kueue, works=facts.kueue_works))
+    found.append(_of("nodes", nodes, lambda those: findings.nodes(those or [])))
     classes = _listed(cluster, "/apis/storage.k8s.io/v1/storageclasses")
     are_bound = all(claim.state == "ok" for claim in claims)
-    found.append(_of("StorageClass", classes, lambda those: doctor.storage_class(those or [], are_bound=are_bound)))
+    found.append(_of("StorageClass", classes, lambda those: findings.storage_class(those or [], are_bound=are_bound)))
     return found
 
 
 def _pods(facts: Facts, where: str) -> Finding:
     if facts.pod.unseen is not None:
-        return doctor.unseen("pods", f"not tried: {facts.pod.unseen}")
-    return doctor.pods(explained(facts.pod, "a run", where))
+        return findings.unseen("pods", f"not tried: {facts.pod.unseen}")
+    return findings.pods(explained(facts.pod, "a run", where))
 
 
 def _pods_beside(cluster: Cluster, where: str, apply: str) -> Iterator[Finding]:
@@ -58,13 +59,13 @@ def _pods_beside(cluster: Cluster, where: str, apply: str) -> Iterator[Finding]:
     at = f"/api/v1/namespaces/{where}/pods"
     readers = _listed(cluster, at, beside.READER)
     why = beside.explain(cluster, where, readers.found or [], "reader", beside.DEPLOYMENT) if readers.unseen is None else None
-    yield _of("reader", readers, lambda pods: doctor.reader(pods or [], where, apply, why))
+    yield _of("reader", readers, lambda pods: findings.reader(pods or [], where, apply, why))
     for pod in _listed(cluster, at, beside.SERVERS).found or []:
         name = pod["metadata"]["labels"].get("dpo-launcher/serve", pod["metadata"]["name"])
         conditions = (pod.get("status") or {}).get("conditions") or []
         is_ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
         why = None if is_ready else beside.explain(cluster, where, [pod], "server", "")
-        yield doctor.server(name, pod["metadata"]["name"], where, why, is_ready=is_ready)
+        yield findings.server(name, pod["metadata"]["name"], where, why, is_ready=is_ready)
 
 
 def _denied(facts: Facts) -> dict[str, list[str]]:
@@ -76,7 +77,7 @@ def _denied(facts: Facts) -> dict[str, list[str]]:
 
 
 def _of(what: str, answer: Answer, judge: Callable[[Any], Finding]) -> Finding:
-    return doctor.unseen(what, answer.unseen) if answer.unseen is not None else judge(answer.found)
+    return findings.unseen(what, answer.unseen) if answer.unseen is not None else judge(answer.found)
 
 
 def _listed(cluster: Cluster, path: str, selector: str | None = None) -> Answer:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ....errors import LauncherError, Mistake, UnreachableError, Warned
 from ....job.image import NAME
-from ....why.doctor import CLAIMS, MADE
+from ....why.namespace import CLAIMS, MADE
 from ..follow.run import ClusterRun
 from ..render.names import LONGEST, host_name, longest_suffix
 from ..render.spec import KubernetesSpec
