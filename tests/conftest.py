@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import re
 import signal
@@ -42,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Cleans the environment. The controller of pytest-xdist keeps its own, which its workers inherit and clean."""
     if getattr(config.option, "dist", "no") != "no" and not _STARTED_BY_XDIST:
         return
+    gc.disable()  # until all tests are collected
     for name in [name for name in os.environ if not _OF_THE_MACHINE.fullmatch(name)]:
         del os.environ[name]
     if _STARTED_BY_XDIST:  # every core has a test of its own: threads that wait must not spin beside it
@@ -256,6 +258,11 @@ def cluster_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Tests that need no GPU see none: they expect what a CPU computes, bit for bit."""
+    """What is imported stays, and the garbage collector looks at it no more (a full look at it takes half a second).
+
+    Tests that need no GPU see none: they expect what a CPU computes, bit for bit.
+    """
+    gc.freeze()
+    gc.enable()
     if not any(item.get_closest_marker("gpu") for item in session.items):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

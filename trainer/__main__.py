@@ -99,6 +99,7 @@ def _print_to(log: Path) -> None:
 
 
 def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
+    from .processes.importing import quickly
     from .processes.quiet import ignore_deprecations
     from .processes.stop import StopRequest
 
@@ -116,7 +117,7 @@ def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
     peers = None
     try:
         experiment = _experiment(run)
-        with stage("importing torch and transformers", after=0):
+        with stage("importing torch and transformers", after=0), quickly(experiment.hyperparameters.report_to):
             from .processes.join import patience
             from .processes.peers import watch_peers
             from .train import Roots, train
