@@ -13,7 +13,7 @@ def quickly(trackers: Iterable[str]) -> Iterator[None]:
     """Around the first import of torch, transformers and TRL; ``trackers``: those that the run reports to.
 
     Imports leave a million objects that stay. The garbage collector would walk them again and again, for a fifth of the imports'
-    CPU time: it is off meanwhile, and never looks at them later. TRL imports wandb wherever it is installed (0.7 s): from here on,
+    CPU time: it is off meanwhile and never looks at them later. TRL imports wandb wherever it is installed (0.7 s): from here on,
     wandb is not installed for a run that does not report to it.
     """
     if "wandb" not in trackers:
