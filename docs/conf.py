@@ -16,10 +16,14 @@ project = "dpo-launcher"
 author = "the dpo-launcher authors"
 copyright = author
 version = release = _project["version"]
-extensions = ["myst_parser", "sphinx_copybutton", "sphinx.ext.githubpages", "docs.generate.site"]
+extensions = ["myst_parser", "sphinx_copybutton", "sphinx.ext.autodoc", "sphinx.ext.githubpages", "docs.generate.site"]
 exclude_patterns = ["generate", "images/*.txt"]
 nitpicky = True
 suppress_warnings: list[str] = []
+nitpick_ignore_regex = [(r"py:.*", r"(?!trainer\.(DPOTrainer|Trained|YamlConfigLoader)).*")]  # other libraries' and private names
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
 
 myst_heading_anchors = 4  # GitHub's names of headings
 repository_url = f"{_repository}/blob/main/"  # of files outside docs/: docs.generate.site

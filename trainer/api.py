@@ -86,7 +86,9 @@ class DPOTrainer:
 
         ``progress``: ``bar``, ``print`` (short lines) or ``none``; ``auto``: a bar in a notebook or terminal, else ``print``.
 
-        Raises a LauncherError that names what is wrong with experiment, data or device.
+        Raises a LauncherError that names what is wrong: ExperimentError (settings), DataError (rows), CredentialError,
+        MemoryShortage (the device's), HealthError (a rule that stops, or NaN), UnreachableError (a hub or store does not answer)
+        or UploadError (trained, and the adapter is in its folder). Its ``exit_code`` is that of ``launcher run``.
         """
         env = read_env(Path())
         found = paired(_parsed(self._given, needs_data=True), Path(), env)

@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 class Trained(os.PathLike[str]):
     """The paths and figures of a finished training. Wherever a path is expected, it is the adapter's folder."""
 
-    run: str  # its name, for `launcher status RUN`
-    folder: Path  # all that the run has written
-    adapter: Path
-    logs: Path  # dpo_train_steps.jsonl: one JSON line per logged step
-    tensorboard: Path
-    steps: int
-    seconds: float  # of the training alone: without imports, reference and the adapter's verification
-    loss: float | None  # mean over the run's steps
-    before: Mapping[str, float] | None  # validation figures before the first step, by their names in the log
-    after: Mapping[str, float] | None  # of the weights in `adapter`
-    training: Mapping[str, Any] | None  # means over the first and the last steps, with their numbers
-    best_step: int | None  # of the best evaluation, with metric_for_best_model
-    verified: int  # tensors that were read back and compared
-    uploaded: str | None  # s3://…, None without an upload
+    run: str  #: its name, for `launcher status RUN`
+    folder: Path  #: all that the run has written
+    adapter: Path  #: folder of the adapter (or of whole weights) with its tokenizer
+    logs: Path  #: dpo_train_steps.jsonl: one JSON line per logged step
+    tensorboard: Path  #: folder of the event files
+    steps: int  #: optimizer steps, those before a resume included
+    seconds: float  #: of the training alone: without imports, reference and the adapter's verification
+    loss: float | None  #: mean over the run's steps
+    before: Mapping[str, float] | None  #: validation figures before the first step, by their names in the log
+    after: Mapping[str, float] | None  #: of the weights in `adapter`
+    training: Mapping[str, Any] | None  #: means over the first and the last steps, with their numbers
+    best_step: int | None  #: of the best evaluation, with metric_for_best_model
+    verified: int  #: tensors that were read back and compared
+    uploaded: str | None  #: s3://…, None without an upload
 
     @property
     def metrics(self) -> Mapping[str, float]:

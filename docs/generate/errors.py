@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import yaml
 
+import launcher.errors
 from launcher.backends.docker import engine
+from launcher.errors import LauncherError
 from launcher.experiment.data_rules import DATA_RULES, DataRule
 from launcher.health import RULES
 from launcher.why import Condition, Container, Evidence, Explanation, Pod, explain, refusal
@@ -42,6 +44,17 @@ def codes() -> str:
             "resume it with: launcher resume RUN" if one.code else "use the adapter"
         )
         rows.append((str(one.code), one.meaning, one.set_by, retried, plain(fix)))
+    return table(rows)
+
+
+def classes() -> str:
+    """The classes of errors, with their exit codes."""
+    classes = [one for one in vars(launcher.errors).values() if isinstance(one, type) and issubclass(one, LauncherError)]
+    rows = [("class", "exit code", "meaning")]
+    for one in sorted(classes, key=lambda one: one.exit_code):
+        if not one.__name__.startswith("_"):
+            of_files = "; `mistakes` has each `Mistake`" if hasattr(one, "shown") else ""
+            rows.append((f"`{one.__name__}`", str(one.exit_code), CODES[one.exit_code].meaning + of_files))
     return table(rows)
 
 

@@ -21,6 +21,7 @@ PARTS: Final = (
     ("errors.md", "data", errors.data),
     ("errors.md", "health", errors.health),
     ("errors.md", "others", errors.others),
+    ("python-api.md", "errors", errors.classes),
 )
 
 

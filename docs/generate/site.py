@@ -2,6 +2,7 @@
 
 - A link to a file or folder outside docs/ leads to the repository.
 - The tree of pages is that of the links under the headings of index.md, in their order.
+- The class ``DPOTrainer`` is shown without its list of keys, which has a page.
 - A picture ``NAME.png`` with a ``NAME-dark.png`` beside it shows the one that fits the theme.
 """
 
@@ -83,6 +84,12 @@ def _read(_: Sphinx, page: str, source: list[str]) -> None:
         source[0] += "\n\n" + tree(source[0]) + "\n"
 
 
+def _without_keys(_app: Sphinx, _what: str, name: str, _obj: object, _options: object, lines: list[str]) -> None:
+    """Leaves the list of keys, which ``help(DPOTrainer)`` shows, to the page of keys."""
+    if name == "trainer.DPOTrainer":
+        del lines[lines.index("Keys of an experiment:") :]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     from pygments.lexers.configs import IniLexer
     from pygments.lexers.special import TextLexer
@@ -90,6 +97,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     lexers["dotenv"], lexers["csv"] = IniLexer(), TextLexer()
     app.add_config_value("repository_url", "", "env", str)
     app.connect("source-read", _read)
+    app.connect("autodoc-process-docstring", _without_keys)
     app.add_transform(RepositoryLinks)
     app.add_transform(ThemedPictures)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
