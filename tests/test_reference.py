@@ -1,4 +1,4 @@
-"""The page of errors lacks no rule: each text that the settings can print about a mistake is printed by an example."""
+"""The reference lacks nothing: each rule of the settings is broken by an example, each code and public name has its place."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+import trainer
 from docs.generate import errors
 from docs.generate.mistakes import MISTAKES, parsed
-from docs.generate.pages import ROOT
+from docs.generate.pages import DOCS, ROOT
 from docs.generate.raised import Message, raised
 from launcher.experiment.data_rules import DATA_RULES
 from launcher.health import RULES
 from launcher.why.codes import CODES
+from trainer import DPOTrainer, Trained
 
 EXPERIMENT = ROOT / "launcher" / "experiment"
 PRINTED = "\n".join(f"{one.what}\n{one.expected}\n{one.hint}" for mistake in MISTAKES for one in parsed(mistake))
@@ -65,3 +67,11 @@ def test_messages_are_taken_from_the_source_with_what_to_do() -> None:
     assert Message("no experiment file found", "*.yml or *.yaml; write a first one: launcher init") in found[42]
     assert any(one.text.startswith("notify: … not set; set it in your environment") for one in found[44])
     assert sum(map(len, found.values())) > 300
+
+
+def test_every_public_name_of_the_trainer_is_on_its_page() -> None:
+    page = (DOCS / "reference" / "python-api.md").read_text()
+    assert [name for name in trainer.__all__ if f"trainer.{name}" not in page] == []
+    public = [name for name in dir(Trained) if name[0] != "_" and name != "of"] + list(Trained.__dataclass_fields__)
+    assert [name for name in public if not re.search(rf"\b{name}\b", page)] == []
+    assert [name for name, one in vars(DPOTrainer).items() if name[0] != "_" and callable(one) and name not in page] == []
