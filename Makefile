@@ -99,6 +99,7 @@ lock: $(VENV)/dev.stamp ## write docker/constraints.txt from the installed packa
 docs: $(VENV)/dev.stamp ## regenerate tables, command help and printed outputs in README and docs, and build the site into build/site
 	$(BIN)/python -m docs.generate.reference
 	$(BIN)/python -m docs.generate.cards
+	$(BIN)/python -m docs.generate.recipes
 	$(BIN)/python -m docs.generate.blocks
 	$(SITE) -b html docs build/site
 

@@ -12,21 +12,12 @@ from launcher.planning.estimate import estimate, fits
 from launcher.planning.gpus import find_gpu
 from launcher.planning.machine import Machine
 from launcher.planning.model_config import ModelConfig
+from launcher.planning.recipes import CARDS
 from launcher.planning.work import Work
 
 from .pages import README, ROOT, write_part
 
 MODELS: Final = ("0.6B", "1.7B", "4B", "8B", "14B", "32B")
-# A card of each size of memory that is sold much; the planner counts with what nvidia-smi shows of it.
-CARDS: Final = (
-    ("8 GB", "RTX 4060"),
-    ("12 GB", "RTX 3060"),
-    ("16 GB", "RTX 4080"),
-    ("24 GB", "RTX 4090"),
-    ("32 GB", "RTX 5090"),
-    ("48 GB", "RTX A6000"),
-    ("80 GB", "A100 80GB"),
-)
 # The most demanding first.
 WAYS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ("full", {"full_finetuning": True}),
@@ -43,10 +34,10 @@ def table() -> str:
 
 
 def _lines() -> Iterator[str]:
-    yield f"| Qwen3 | {' | '.join(size for size, _ in CARDS)} |"
+    yield f"| Qwen3 | {' | '.join(f'{size} GB' for size in CARDS)} |"
     yield f"|{'---|' * (len(CARDS) + 1)}"
     for model in MODELS:
-        yield f"| {model} | {' | '.join(_most(model, card) for _, card in CARDS)} |"
+        yield f"| {model} | {' | '.join(_most(model, card) for card in CARDS.values())} |"
 
 
 def _most(model: str, card: str) -> str:

@@ -56,6 +56,14 @@ def experiments(context: click.Context, parameter: click.Parameter, begun: str) 
 
 
 @_silent
+def recipes(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The names of the recipes."""
+    from ..planning.recipes import matching
+
+    return [CompletionItem(name) for name in matching("") if name.startswith(begun)]
+
+
+@_silent
 def runs(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """The names of the runs of this folder, the newest first."""
     from ..runs.finding import newest_first, output_dirs, remembered

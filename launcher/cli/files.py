@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ..errors import DataError, labelled
+from . import completion
 from .options import experiment_argument, file_option, json_option, set_option
 from .screen import columns, complain, fail, say, table
 
 if TYPE_CHECKING:
     from ..data.checked import Checked, CheckedData
     from ..experiment.shown import Shown
+    from ..planning.recipes import Recipe
 
 
 @click.command("check", short_help="Find every mistake in experiment files and data.")
@@ -154,17 +156,44 @@ def _text(value: Any) -> str:
 
 
 @click.command("init", short_help="Write a commented first experiment file.")
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path), default=Path("configs/experiments.yml"))
-def init(file: Path) -> None:
+@click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--recipe",
+    metavar="[NAME]",
+    is_flag=False,
+    flag_value="",
+    shell_complete=completion.recipes,
+    help="Write the recipe NAME for a model and a card; without NAME, or with a word that several have, list them.",
+)
+def init(file: Path | None, recipe: str | None) -> None:
     """Write a commented first experiment file (default: configs/experiments.yml). Never overwrites a file.
 
     Beside it lies .dpo-schema.json, which its first line names: editors that know YAML check and complete it, also offline.
+
+    A recipe is a short file for a model on a card, such as qwen3-0.6b-lora-8gb (default FILE: configs/<NAME>.yml).
     """
     from ..experiment.first_file import write_first
 
-    first = write_first(file)
+    if recipe is None:
+        chosen, file = None, file or Path("configs/experiments.yml")
+    else:
+        from ..planning import recipes
+
+        found = recipes.recipes(recipes.matching(recipe))
+        if len(found) > 1:
+            _show_recipes(found)
+            return
+        chosen, file = found[0], file or Path("configs", f"{found[0].name}.yml")
+    first = write_first(file, recipe=None if chosen is None else chosen.file)
     option = "" if first.is_found else f" -f {shlex.quote(str(file))}"
-    say(_AFTER_INIT.format(file=file, exp=first.key + option))
+    start = _AFTER_INIT if chosen is None or chosen.nodes == 1 else _AFTER_INIT.replace("launcher run {exp}      train", _SUBMIT)
+    say(start.format(file=file, exp=first.key + option))
+
+
+def _show_recipes(found: Sequence[Recipe]) -> None:
+    rows = [[one.name, one.experiment.model_name, one.method, one.devices, f"{one.gigabytes} GB", one.memory] for one in found]
+    table([["name", "model", "method", "GPUs", "card", "memory"], *rows], optional=("model", "method"))
+    say("\nWrite one with: launcher init --recipe NAME")
 
 
 @click.command("schema", short_help="Print the JSON schema of experiment files.")
@@ -180,6 +209,7 @@ def schema() -> None:
     click.echo(_dumps(json_schema()))
 
 
+_SUBMIT: Final = "launcher submit {exp}   train on a cluster"
 _AFTER_INIT: Final = """\
 Wrote {file}.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from ..errors import Warned
 from .options import experiment_argument, file_option, json_option, set_option
 
 if TYPE_CHECKING:
@@ -61,9 +62,11 @@ def plan(
 
 
 def _show(found: Planned) -> None:
-    from .screen import facts, say
+    from .screen import facts, notices, say
 
     fit = found.fit
+    if found.missing:
+        notices([Warned(f"{found.missing} not found; planned for the longest pairs that max_seq_length allows")])
     facts(_head(found))
     say()
     _show_memory(fit)
@@ -76,7 +79,7 @@ def _show(found: Planned) -> None:
         notes.append("no GPU on this machine; plan for one with --gpu 'RTX 4090' or --gpu-memory 24GiB")
     for note in notes:
         facts({"note": note})
-    _show_changes(fit)
+    _show_changes(found)
 
 
 def _head(found: Planned) -> dict[str, str]:
@@ -87,7 +90,9 @@ def _head(found: Planned) -> dict[str, str]:
     h, guess, work = fit.experiment.hyperparameters, fit.estimate, fit.work
     trained = "all weights" if h.full_finetuning else Adapter(h, fit.config).sentence
     tokens = f"{work.tokens:,} tokens per epoch, longest sequence {work.longest:,}"
-    if not work.exact:
+    if found.missing:
+        tokens = f"≤ {work.tokens:,} tokens per epoch, longest sequence ≤ {work.longest:,} (assumed: every answer is so long)"
+    elif not work.exact:
         tokens = f"≤ {work.tokens:,} tokens per epoch, longest sequence ≤ {work.longest:,} (upper bound: one token per byte)"
     checkpointing = "gradient checkpointing" if guess.recompute else "no gradient checkpointing"
     return {
@@ -113,10 +118,11 @@ def _show_memory(fit: Fit) -> None:
         say(f"{name:<{LABEL}}{size:>7}  {why}".rstrip(), indent=LABEL + 9)
 
 
-def _show_changes(fit: Fit) -> None:
+def _show_changes(found: Planned) -> None:
     from ..planning.fit import gib
     from .screen import say
 
+    fit = found.fit
     if fit.fits is not False:
         return
     if any(change.fits for change in fit.changes):
@@ -127,6 +133,10 @@ def _show_changes(fit: Fit) -> None:
     for change in fit.changes:
         click.echo(f"  {change.options}")  # in one line, to be copied
         say(f"      {gib(change.total)} GiB; {change.cost}")
+    if found.recipes:
+        say("\nrecipes of this model that fit (write one with: launcher init --recipe NAME):")
+        for name in found.recipes:
+            click.echo(f"  {name}")
 
 
 VERBS: Final = (plan,)

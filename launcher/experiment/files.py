@@ -51,11 +51,13 @@ class Survey:
 
 
 def load(name: str | None, *, root: Path = Path(), file: Path | None = None, overrides: Sequence[str] = ()) -> Loaded:
-    """The experiment that ``name`` means (None: the only one), with ``overrides`` (``a.b=value``) applied.
+    """The experiment that ``name`` means (None: the only one; a YAML file: the one in it), with ``overrides``
+    (``a.b=value``) applied.
 
     Raises ExperimentError with every mistake of its file's text and of its own values, UsageError for an override without ``=``.
     """
     _learn_secrets(root)
+    name, file = _named(name, file)
     contents = read_files(root, file)
     found = the_one(name, contents)
     texts = list(contents.mistakes.get(found.file, ()))
@@ -71,6 +73,7 @@ def check_files(root: Path = Path(), file: Path | None = None, overrides: Sequen
     Raises ExperimentError where no file exists, or no experiment is called so.
     """
     _learn_secrets(root)
+    name, file = _named(name, file)
     contents = read_files(root, file)
     if name is not None:
         one = the_one(name, contents)
@@ -83,6 +86,13 @@ def check_files(root: Path = Path(), file: Path | None = None, overrides: Sequen
     texts = [mistake for mistakes in contents.mistakes.values() for mistake in mistakes]
     warnings = (*contents.warnings, *_shared_ids(contents.found))
     return Survey(tuple(results), (*texts, *_once(wrong)), warnings, contents.others)
+
+
+def _named(name: str | None, file: Path | None) -> tuple[str | None, Path | None]:
+    """(experiment, file): a file in place of an experiment's name means the one that it holds."""
+    if file is None and name is not None and name.endswith((".yml", ".yaml")):
+        return None, Path(name)
+    return name, file
 
 
 def _shared_ids(found: Iterable[Found]) -> Iterator[str]:

@@ -28,14 +28,15 @@ class FirstFile:
     is_found: bool
 
 
-def write_first(file: Path, root: Path = Path()) -> FirstFile:
-    """Writes a commented experiment file with a key that no file of ``configs/`` has, and beside it the JSON schema that its
-    first line names for editors; raises UsageError where it cannot.
+def write_first(file: Path, root: Path = Path(), recipe: Path | None = None) -> FirstFile:
+    """Writes a commented experiment file, or a copy of ``recipe``, with a key that no file of ``configs/`` has, and beside it the
+    JSON schema that its first line names for editors; raises UsageError where it cannot.
     """
     path = root / file
     key = _free_key(path.stem, root)
-    text = Path(__file__).with_name("init.yml").read_text(encoding="utf-8")
-    text = text.replace(f"experiment_id: {_KEY}", f"experiment_id: {_written(key)}").replace(_KEY, key)
+    own, source = (_KEY, Path(__file__).with_name("init.yml")) if recipe is None else (recipe.stem, recipe)
+    text = source.read_text(encoding="utf-8")
+    text = text.replace(f"experiment_id: {own}", f"experiment_id: {_written(key)}").replace(own, key)
     above = next((parent for parent in path.parents if parent.exists()), root)
     if not above.is_dir():
         raise UsageError(f"cannot write {file}: {above} is a file, not a folder")
@@ -53,7 +54,7 @@ def write_first(file: Path, root: Path = Path()) -> FirstFile:
 
 def _free_key(stem: str, root: Path) -> str:
     """A key made of the file's name, numbered where an experiment of ``configs/`` has it as key or id."""
-    wanted = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-")
+    wanted = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._-")
     if wanted.lower() in _GENERIC:
         wanted = _KEY
     try:

@@ -102,14 +102,22 @@ class Fit:
 
 
 def fit(
-    experiment: Experiment, config: ModelConfig, pairs: Pairs, gpu: Gpu | None, caller: Mapping[str, str], *, changes: bool = True
+    experiment: Experiment,
+    config: ModelConfig,
+    pairs: Pairs | Work,
+    gpu: Gpu | None,
+    caller: Mapping[str, str],
+    *,
+    changes: bool = True,
 ) -> Fit:
-    """``gpu``: what to plan for; None: this machine. ``changes``: look for what would make it fit."""
+    """``pairs``: the data, or the work that they are. ``gpu``: what to plan for; None: this machine. ``changes``: look for what
+    would make it fit.
+    """
     launch, h = experiment.launch, experiment.hyperparameters
     there = 0
     if gpu is None and launch.gpus != 0:
         gpu, there = gpu_here(caller)
-    work = counted_work(experiment, pairs)
+    work = pairs if isinstance(pairs, Work) else counted_work(experiment, pairs)
     if gpu is None:
         world = (launch.processes or 1) * launch.nodes
         machine, why = Machine(world, sharing(experiment), cuda=False), None

@@ -9,11 +9,13 @@ from typing import Any, Final
 
 from ..data.pairs import Pairs, read_pairs
 from ..data.rows import Reading
-from ..errors import ExperimentError, UsageError
+from ..errors import DataError, ExperimentError, UsageError
 from ..experiment.files import load, read_env
 from ..experiment.schema import Experiment
 from ..job.image import described, variant_of
 from ..job.starting import paired_loaded
+from ..runs.run_dir import expanded
+from .assumed import full_work
 from .config_file import find_model_config
 from .copies import copies_of
 from .earlier import counted_work
@@ -23,6 +25,8 @@ from .gpus import Gpu, find_gpu, parse_memory
 from .machine import Machine
 from .parallelism import selected_gpu
 from .products import PRODUCT, products_of
+from .recipes import fitting
+from .work import Work
 
 _HINT: Final = "; `launcher plan` shows what would"
 
@@ -30,7 +34,8 @@ _HINT: Final = "; `launcher plan` shows what would"
 @dataclass(frozen=True)
 class Planned:
     """The experiment ``key`` of ``file`` on a machine; ``sizes_from``: where the model's sizes were found; ``products``: what a
-    cluster's nodes call the GPU that was asked for.
+    cluster's nodes call the GPU that was asked for; ``missing``: the folder of data that does not exist yet;
+    ``recipes``: those that fit where the experiment does not.
     """
 
     key: str
@@ -38,6 +43,8 @@ class Planned:
     sizes_from: str
     fit: Fit
     products: tuple[str, ...] = ()
+    missing: str | None = None
+    recipes: tuple[str, ...] = ()
 
     @property
     def image(self) -> str:
@@ -46,7 +53,9 @@ class Planned:
 
     def json(self) -> dict[str, Any]:
         products = {"node_selector": {PRODUCT: list(self.products)}} if self.products else {}
-        return {"key": self.key, "sizes_from": self.sizes_from, "image": self.image, **self.fit.json(), **products}
+        more = {"missing_data": self.missing, "recipes": list(self.recipes)}
+        told = {name: value for name, value in more.items() if value}
+        return {"key": self.key, "sizes_from": self.sizes_from, "image": self.image, **self.fit.json(), **products, **told}
 
 
 @dataclass(frozen=True)
@@ -99,9 +108,24 @@ def plan_for(
         changed = wanted.changed(loaded.experiment)
         model, storage = changed.model_name, changed.storage_config
         sizes, where = find_model_config(model, root, caller, wanted.model_config, storage=storage)
-        pairs = read_pairs(changed, Reading(root, caller, say=say))
+        pairs = _pairs(changed, Reading(root, caller, say=say))
         products = products_of(card.name) if card is not None else ()
-        return Planned(loaded.key, loaded.file, where, fit(changed, sizes, pairs, card, caller), products)
+        missing = changed.datasets_path if isinstance(pairs, Work) else None
+        found = fit(changed, sizes, pairs, card, caller)
+        others = tuple(fitting(found)) if found.fits is False else ()
+        return Planned(loaded.key, loaded.file, where, found, products, missing, others)
+
+
+def _pairs(experiment: Experiment, reading: Reading) -> Pairs | Work:
+    """The data, or where their folder does not exist yet what a plan assumes; a folder of nearly that name is a mistake."""
+    try:
+        return read_pairs(experiment, reading)
+    except DataError as error:
+        path = experiment.datasets_path
+        is_missing = path is not None and "://" not in path and not (reading.root / expanded(path)).exists()
+        if not is_missing or error.mistakes[0].hint is not None:
+            raise
+        return full_work(experiment)
 
 
 def said_before_run(experiment: Experiment, pairs: Pairs, root: Path, caller: Mapping[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from ..experiment.hyperparameters import Hyperparameters
@@ -162,8 +163,7 @@ class Passes:
 
     def parts(self, row: int, recompute: bool) -> list[Part]:
         """What a forward and backward pass of ``row`` tokens holds at its peak, or the update after it if that is more."""
-        h, config, numbers = self.h, self.config, numbers_of(self.h, self.machine)
-        trains = trained(h, config)
+        config, numbers, trains = self.config, numbers_of(self.h, self.machine), self._trains
         kept = kept_bytes(config, row, numbers, trains, self._attends, recompute=recompute)
         if recompute and not trains.full:
             kept += cast_bytes(config, numbers, trains)  # made once a step: trainer.step.halves
@@ -171,10 +171,18 @@ class Passes:
         how = "gradient checkpointing" if recompute else "no gradient checkpointing"
         parts = [Part("activations", kept, f"{row:,} tokens in a {form} pass, {how}")]
         parts.append(max(self._moments(row, recompute, numbers, trains), key=lambda part: part.size))
-        beyond = update_bytes(h, config, self.machine) - sum(part.size for part in parts)
+        beyond = self._update - sum(part.size for part in parts)
         if beyond > 0:
             parts.append(Part("update", beyond, "temporary copies of the optimizer, beyond the activations (freed by then)"))
         return parts
+
+    @cached_property
+    def _trains(self) -> Trains:
+        return trained(self.h, self.config)
+
+    @cached_property
+    def _update(self) -> int:
+        return update_bytes(self.h, self.config, self.machine)
 
     def _moments(self, row: int, recompute: bool, numbers: Numbers, trains: Trains) -> Iterator[Part]:
         """What comes to the kept activations, at each moment that may be the peak."""

@@ -1,0 +1,137 @@
+"""Recipes: experiment files for common models and cards, and what each needs on the card that its name tells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from ..errors import UsageError, nearest
+from ..experiment.files import load
+from ..experiment.schema import Experiment
+from .assumed import full_work
+from .config_file import find_model_config
+from .estimate import step_seconds
+from .fit import Fit, fit, gib
+from .gpus import Gpu, find_gpu
+
+# GB -> a card of this size that is sold much; the planner counts with the memory that nvidia-smi prints.
+CARDS: Final = {
+    8: "RTX 4060", 12: "RTX 3060", 16: "RTX 4080", 24: "RTX 4090", 32: "RTX 5090", 48: "RTX A6000", 80: "A100 80GB",
+}  # fmt: skip
+HEAD: Final = "# plan: "  # begins the line of a recipe's file that `make docs` writes
+_NAME: Final = re.compile(r".+-(?P<method>lora|qlora|full)-(?:(?:(?P<nodes>\d+)x)?(?P<gpus>\d+)x)?(?P<gigabytes>\d+)gb")
+_METHODS: Final = {"lora": "LoRA", "qlora": "QLoRA", "full": "full"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The experiment of ``file``, which is called as the file; ``gpus`` per node, each of ``gigabytes``."""
+
+    file: Path
+    experiment: Experiment
+    method: str
+    nodes: int
+    gpus: int
+    gigabytes: int
+
+    @classmethod
+    def read(cls, file: Path) -> Recipe:
+        """Raises ExperimentError for a file without this experiment, and ValueError for a name that tells no card."""
+        named = _NAME.fullmatch(file.stem)
+        if named is None:
+            raise ValueError(f"{file}: expected the name <model>-<lora|qlora|full>-<card>, such as qwen3-8b-full-8x80gb")
+        nodes, gpus = int(named["nodes"] or 1), int(named["gpus"] or 1)
+        experiment = load(file.stem, file=file).experiment
+        return cls(file, experiment, _METHODS[named["method"]], nodes, gpus, int(named["gigabytes"]))
+
+    @property
+    def name(self) -> str:
+        return self.file.stem
+
+    @property
+    def text(self) -> str:
+        return self.file.read_text(encoding="utf-8")
+
+    @property
+    def gpu(self) -> Gpu:
+        """A card of its size."""
+        return find_gpu(CARDS[self.gigabytes])
+
+    @property
+    def devices(self) -> str:
+        """``1``, ``8``, or ``4 × 8`` for several nodes."""
+        return str(self.gpus) if self.nodes == 1 else f"{self.nodes} × {self.gpus}"
+
+    def on(self, gpu: Gpu) -> Fit:
+        """What it needs on such cards, with pairs as long as it allows."""
+        config, _ = find_model_config(self.experiment.model_name, Path(), {}, network=False)
+        return fit(self.experiment, config, full_work(self.experiment), gpu, {}, changes=False)
+
+    @cached_property
+    def plan(self) -> Fit:
+        """What it needs on its own card."""
+        return self.on(self.gpu)
+
+    @property
+    def seconds(self) -> float:
+        """Of a training step on its own card, at most."""
+        plan = self.plan
+        found = step_seconds(plan.experiment, plan.config, plan.work, plan.machine, recompute=plan.estimate.recompute)
+        assert found is not None, "the speed of every card here is known"
+        return found
+
+    @property
+    def head(self) -> str:
+        """What `launcher plan` finds for its own card, in a line of its file."""
+        memory = f"{gib(self.plan.estimate.total)} of {gib(self.gpu.memory)} GiB"
+        each = "" if self.nodes * self.gpus == 1 else " each"
+        checkpointing = "gradient checkpointing" if self.plan.estimate.recompute else "no gradient checkpointing"
+        step = f"at most {self.seconds:.0f} s per step of {self.experiment.global_batch} pairs"
+        return f"{HEAD}{memory}{each} ({self.gpu.name}), {checkpointing}, {step}"
+
+    @property
+    def memory(self) -> str:
+        """``6.34 of 8.00 GiB``, of each GPU, as its file tells it."""
+        line = next(line for line in self.text.splitlines() if line.startswith(HEAD))
+        return line.removeprefix(HEAD).partition(" GiB")[0] + " GiB"
+
+
+def recipes(names: Sequence[str] | None = None) -> list[Recipe]:
+    """The recipes ``names``, or all, by model, method and card."""
+    return [Recipe.read(_files()[name]) for name in (sorted(_files(), key=_natural) if names is None else names)]
+
+
+def matching(word: str) -> list[str]:
+    """The recipe of this name alone, or those with ``word`` in their names; raises UsageError without any."""
+    names = sorted(_files(), key=_natural)
+    found = [word] if word in names else [name for name in names if word.lower() in name]
+    if not found:
+        hint = nearest(word, names)
+        raise UsageError(f"unknown recipe {word!r}{f': {hint}' if hint else ''}; list them with: launcher init --recipe")
+    return found
+
+
+def fitting(found: Fit) -> list[str]:
+    """The names of the recipes of the same model that fit into the GPUs of ``found``."""
+    gpu, nodes = found.machine.gpu, found.experiment.launch.nodes
+    if gpu is None or found.experiment.is_sft:
+        return []
+    there = [one for one in recipes() if one.experiment.model_name == found.experiment.model_name]
+    mine = [one for one in there if (one.nodes * one.gpus, one.nodes) == (found.machine.world, nodes)]
+    return [one.name for one in mine if one.on(gpu).fits]
+
+
+def _files() -> dict[str, Path]:
+    """Name -> file, in a checkout or in an installation."""
+    here = Path(__file__).parents[1]
+    folder = next(folder for folder in (here.parent / "configs" / "recipes", here / "recipes") if folder.is_dir())
+    return {file.stem: file for file in folder.glob("*.yml")}
+
+
+def _natural(name: str) -> list[tuple[float, str]]:
+    """Numbers in order of size: ``qwen3-4b`` before ``qwen3-32b``."""
+    return [(float(number or 0), text) for number, text in re.findall(r"(\d+(?:\.\d+)?)|(\D+)", name)]
