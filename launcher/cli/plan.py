@@ -66,7 +66,7 @@ def _show(found: Planned) -> None:
 
     fit = found.fit
     if found.missing:
-        notices([Warned(f"{found.missing} not found; planned for the longest pairs that max_seq_length allows")])
+        notices([Warned(f"{found.missing} not found; planned for the longest pairs that max_seq_length allows")], err=True)
     facts(_head(found))
     say()
     _show_memory(fit)

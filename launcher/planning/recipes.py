@@ -111,7 +111,7 @@ def matching(word: str) -> list[str]:
     found = [word] if word in names else [name for name in names if word.lower() in name]
     if not found:
         hint = nearest(word, names)
-        raise UsageError(f"unknown recipe {word!r}{f': {hint}' if hint else ''}; list them with: launcher init --recipe")
+        raise UsageError(f"unknown recipe {word!r}{f' ({hint})' if hint else ''}; list them with: launcher init --recipe")
     return found
 
 

@@ -103,6 +103,9 @@ the cheapest changes that make it fit:
       5.73 GiB; 4 GPUs
   --set launch.parallelism=zero2 --set launch.gpus=2 --set launch.global_batch_size=8
       7.09 GiB; 2 GPUs
+
+recipes of this model that fit (write one with: launcher init --recipe NAME):
+  qwen3-0.6b-lora-8gb
 """
     assert (done.returncode, done.stdout[done.stdout.index("verdict") :], done.stderr) == (0, expected, "")
 
@@ -197,3 +200,36 @@ def test_what_cannot_be_planned_is_said(home: Path, args: tuple[str, ...], code:
     done = plan(home, "tune", *args)
     assert (done.returncode, done.stdout) == (code, "")
     assert message in done.stderr
+
+
+def test_without_data_the_longest_pairs_are_planned_for(home: Path):
+    (home / "configs" / "tune.yml").write_text(f"{CONFIG}  validation_filename: v.csv\n".replace("path: data", "path: answers"))
+    done = plan(home, "tune", "--gpu", "RTX 4090")
+    assert done.returncode == 0
+    assert done.stderr == "warning: answers not found; planned for the longest pairs that max_seq_length allows\n"
+    assert (
+        "data        1,000 pairs, ≤ 2,048,000 tokens per epoch, longest sequence ≤ 1,024 (assumed: every answer is so long)\n"
+        in done.stdout
+    )
+    found = json.loads(plan(home, "tune", "--gpu", "RTX 4090", "--json").stdout)
+    assert (found["missing_data"], found["work"]["longest_pair"], found["work"]["held_out"]) == ("answers", 2048, 100)
+
+
+def test_a_folder_of_data_that_is_nearly_there_is_a_mistake(home: Path):
+    (home / "configs" / "tune.yml").write_text(CONFIG.replace("path: data", "path: dat"))
+    done = plan(home, "tune", "--gpu", "RTX 4090")
+    assert (done.returncode, "did you mean 'data'?" in done.stderr) == (43, True)
+
+
+def test_a_file_in_place_of_a_name_means_its_only_experiment(home: Path):
+    found = as_json(home, str(REPOSITORY / "configs/recipes/qwen3-8b-lora-24gb.yml"), "--gpu", "RTX 4090")
+    assert (found["key"], found["fits"], "recipes" in found) == ("qwen3-8b-lora-24gb", True, False)
+    done = plan(home, "configs/none.yml")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (42, "error: configs/none.yml: file not found")
+
+
+def test_on_a_card_that_is_too_small_the_recipes_of_the_model_that_fit_are_named(home: Path):
+    recipe = str(REPOSITORY / "configs/recipes/qwen3-8b-lora-24gb.yml")
+    done = plan(home, recipe, "--gpu", "RTX 3060")
+    expected = "\nrecipes of this model that fit (write one with: launcher init --recipe NAME):\n  qwen3-8b-qlora-12gb\n"
+    assert (done.returncode, done.stdout.endswith(expected)) == (0, True)

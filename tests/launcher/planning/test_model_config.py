@@ -42,12 +42,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma3_text": {},
     "phi3": {"pad_token_id": 0},
     "olmo2": {},
+    "olmo3": {},
+    "smollm3": {},
     "mixtral": {"num_local_experts": 6, "num_experts_per_tok": 2},
     "qwen2_moe": {**EXPERTS, "shared_expert_intermediate_size": 80, "mlp_only_layers": [1]},
     "qwen3_moe": EXPERTS,
 }
 # Families whose class knows no head_dim of its own.
-DERIVED = ("qwen2", "phi3", "olmo2", "qwen2_moe")
+DERIVED = ("qwen2", "phi3", "olmo2", "olmo3", "smollm3", "qwen2_moe")
 
 
 def test_the_checked_in_qwen3_has_the_parameters_that_its_card_says():
