@@ -49,6 +49,9 @@ def test_the_wheel_holds_the_packages_with_their_types_and_data_and_nothing_else
     assert set(tracked.stdout.split()) <= names
     assert {"launcher/py.typed", "trainer/py.typed", "launcher/deepspeed/zero3.json", "launcher/demo/configs/demo.yml"} <= names
     assert "launcher/demo/configs/demo/everyday/training_data.csv" in names
+    recipes = {f"launcher/recipes/{file.name}" for file in (REPOSITORY / "configs" / "recipes").iterdir()}
+    assert recipes <= names
+    assert len(recipes) > 20
     tops = {name.partition("/")[0] for name in names}
     assert tops == {"launcher", "trainer", "dpo_launcher-0.1.0.dist-info"}
 
@@ -68,6 +71,8 @@ def test_the_source_is_what_git_has(wheel: Path) -> None:
         (["init"], "Wrote configs/experiments.yml."),
         (["list"], "my_experiment  my_experiment  Qwen/Qwen3-0.6B"),
         (["schema"], '"hyperparameters"'),
+        (["init", "--recipe", "qwen3-0.6b-lora-8gb"], "Wrote configs/qwen3-0.6b-lora-8gb.yml."),
+        (["plan", "qwen3-0.6b-lora-8gb", "--gpu", "RTX 4060"], "verdict     fits"),
     ],
 )
 def test_an_installation_works_outside_a_checkout(installed, home: Path, arguments: list[str], expected: str) -> None:
