@@ -11,7 +11,7 @@ PIP := $(BIN)/python .ci/install.py $(if $(PIP_EXTRA_INDEX),--extra-index-url $(
 MODEL := data/demo/qwen3-tiny
 SITE := $(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees
 
-.PHONY: demo test test-cluster fuzz lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak bench-image image-check image lock docs docs-links pictures trl-fields clean help
+.PHONY: demo test test-cluster fuzz lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak loss-compare bench-image image-check image lock docs docs-links pictures trl-fields clean help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -84,6 +84,16 @@ soak: $(VENV)/trainer.stamp $(MODEL)/config.json ## kill and resume fifty runs i
 
 bench-image: $(VENV)/trainer.stamp $(MODEL)/config.json ## measure the image: size, rebuilds, time to the first step (needs a Docker engine)
 	$(BIN)/python -m tests.benchmarks.image
+
+# The revision may also be a goal: make loss-compare main~3
+ifeq (loss-compare,$(firstword $(MAKECMDGOALS)))
+REV ?= $(word 2,$(MAKECMDGOALS))
+$(eval $(wordlist 2,2,$(MAKECMDGOALS)):;@:)
+endif
+
+loss-compare: $(VENV)/trainer.stamp $(MODEL)/config.json ## show that losses and adapters are bit for bit those of a commit (REV=main, STEPS=8)
+	@test -n "$(REV)" || { echo "error: name a commit: make loss-compare REV=main"; exit 2; }
+	$(BIN)/python -m tests.benchmarks.loss_compare $(REV) --steps $(or $(STEPS),8)
 
 image-check: $(VENV)/trainer.stamp $(MODEL)/config.json ## check the image (VARIANT=cpu or cuda): imports, kernels without a device, four steps of the demo (needs a Docker engine)
 	$(BIN)/python -m tests.benchmarks.image_check $(or $(VARIANT),cpu)
