@@ -11,7 +11,7 @@ PIP := $(BIN)/python .ci/install.py $(if $(PIP_EXTRA_INDEX),--extra-index-url $(
 MODEL := data/demo/qwen3-tiny
 SITE := $(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees
 
-.PHONY: demo test test-cluster fuzz lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak loss-compare bench-image image-check image lock docs docs-links pictures trl-fields clean help
+.PHONY: demo test test-cluster fuzz lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak loss-compare bench-image bench-merge image-check base-image dist image lock docs docs-links pictures trl-fields clean help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,12 +28,17 @@ test-cluster: $(VENV)/dev.stamp ## test whole runs on the cluster of KUBECONFIG 
 fuzz: $(VENV)/dev.stamp ## look for files that end in a traceback, by coverage: YAML, CSV, JSONL (SECONDS=30 each, beside each other)
 	$(BIN)/python -m tests.fuzz $(or $(SECONDS),30)
 
-lint: $(VENV)/dev.stamp ## run ruff, mypy --strict on the launcher, import contracts, and check the workflow
+lint: $(VENV)/dev.stamp ## run ruff, mypy --strict on the launcher, import contracts, and check workflows, forms and citation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/zizmor --offline --quiet .github
 
 format: $(VENV)/dev.stamp ## format and sort with ruff
 	$(BIN)/ruff check --fix .
@@ -70,6 +75,10 @@ bench-memory: $(VENV)/trainer.stamp ## compare the memory of `launcher plan` wit
 bench-step: $(VENV)/trainer.stamp ## compare the DPO step with plain TRL (DEVICE=cuda on a GPU)
 	$(BIN)/python -m tests.benchmarks.dpo_step --device $(or $(DEVICE),cpu)
 
+bench-merge: $(VENV)/trainer.stamp ## measure merging an adapter into a model of 0.6B shape, and finding pairs labelled the wrong way round
+	$(BIN)/python -m tests.benchmarks.merge
+	$(BIN)/python -m tests.benchmarks.suspects
+
 bench-pack: $(VENV)/trainer.stamp ## measure planning and packing of a step, and the memory of 200,000 pairs
 	$(BIN)/python -m tests.benchmarks.pack
 
@@ -97,6 +106,12 @@ loss-compare: $(VENV)/trainer.stamp $(MODEL)/config.json ## show that losses and
 
 image-check: $(VENV)/trainer.stamp $(MODEL)/config.json ## check the image (VARIANT=cpu or cuda): imports, kernels without a device, four steps of the demo (needs a Docker engine)
 	$(BIN)/python -m tests.benchmarks.image_check $(or $(VARIANT),cpu)
+
+base-image: ## make the tests' base image from Debian's packages, without a registry (as root, needs debootstrap and a Docker engine)
+	docker/base.sh
+
+dist: $(VENV)/dev.stamp ## build wheel and source twice, compare and check them; they go to dist/
+	$(BIN)/python .ci/release.py dist dist
 
 image: $(VENV)/dev.stamp ## build the image reproducibly with buildah (VARIANT=cpu or cuda); SBOM in build/
 	PYTHON=$(BIN)/python docker/image.sh $(or $(VARIANT),cpu)

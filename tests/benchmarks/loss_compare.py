@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.loss_compare REV [--steps 8]
 
-REV is checked out into a temporary worktree. Both train this tree's demo on the fast and on the plain path, with one thread and a
-cache of their own. All figures of every step but times are compared (losses, gradient norms, rewards …), and the adapters. The exit
-code is 0 if all are the same doubles and bytes, 1 at the first difference, 2 if a revision does not train.
+REV is checked out into a temporary worktree. Both train this tree's demo on the fast and on the plain path, with one thread
+and a cache of their own. All figures of every step but times are compared (losses, gradient norms, rewards …), and the adapters.
+The exit code is 0 if all are the same doubles and bytes, 1 at the first difference, 2 if a revision does not train.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def first_difference(one: RunDir, other: RunDir) -> str | None:
 
 
 def _events(run: RunDir) -> dict[tuple[int, str], Mapping[str, Any]]:
-    """(step, train or eval) -> the line of the log."""
+    """(step, train or eval) -> the line of the log; the run's summary is about times."""
     lines = map(json.loads, run.steps.read_text(encoding="utf-8").splitlines())
-    return {(line["step"], line["type"]): line for line in lines if "step" in line}
+    return {(line["step"], line["type"]): line for line in lines if line["type"] in ("train", "eval")}
 
 
 def _of_steps(one: Mapping[tuple[int, str], Mapping[str, Any]], other: Mapping[tuple[int, str], Mapping[str, Any]]) -> str | None:
@@ -116,13 +116,14 @@ def trained(tree: Path, home: Path, name: str, path: str, steps: int) -> RunDir:
     }
     command = [sys.executable, "-m", "launcher", "run", "demo", "--backend", "host", "--name", name]
     command += [f"--set=hyperparameters.{key}={value}" for key, value in settings.items()]
+    wanted = _git("rev-parse", "HEAD", cwd=tree).stdout.strip()
     env = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "DPO_CACHE_ROOT": str(home / "caches" / name)}
     done = subprocess.run(command, cwd=home, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         raise NotTrained(f"{name} ended with exit code {done.returncode}:\n" + "\n".join(done.stdout.splitlines()[-15:]))
     run = choose("latest", newest_first([home / "runs" / name]))
     revision = (run.read_record().get("code") or {}).get("revision")
-    if revision != _head(tree):
+    if revision != wanted:
         raise NotTrained(f"{name} was trained by the code of {revision}, not by that of {tree}")
     return run
 
@@ -152,10 +153,6 @@ def _take_model(home: Path) -> None:
     if (REPOSITORY / model / "config.json").is_file():
         shutil.copytree(REPOSITORY / model, home / model)
     make_model(home, os.environ, print)
-
-
-def _head(tree: Path) -> str:
-    return _git("rev-parse", "HEAD", cwd=tree).stdout.strip()
 
 
 def _git(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
