@@ -120,7 +120,8 @@ def fitting(found: Fit) -> list[str]:
     gpu, nodes = found.machine.gpu, found.experiment.launch.nodes
     if gpu is None or found.experiment.is_sft:
         return []
-    there = [one for one in recipes() if one.experiment.model_name == found.experiment.model_name]
+    line = f"\n  model_name: {found.experiment.model_name}\n"
+    there = recipes([name for name in matching("") if line in _files()[name].read_text(encoding="utf-8")])
     mine = [one for one in there if (one.nodes * one.gpus, one.nodes) == (found.machine.world, nodes)]
     return [one.name for one in mine if one.on(gpu).fits]
 
