@@ -102,12 +102,13 @@ class Recipe:
 
 def recipes(names: Sequence[str] | None = None) -> list[Recipe]:
     """The recipes ``names``, or all, by model, method and card."""
-    return [Recipe.read(_files()[name]) for name in (sorted(_files(), key=_natural) if names is None else names)]
+    files = _files()
+    return [Recipe.read(files[name]) for name in (files if names is None else names)]
 
 
 def matching(word: str) -> list[str]:
     """The recipe of this name alone, or those with ``word`` in their names; raises UsageError without any."""
-    names = sorted(_files(), key=_natural)
+    names = list(_files())
     found = [word] if word in names else [name for name in names if word.lower() in name]
     if not found:
         hint = nearest(word, names)
@@ -121,16 +122,17 @@ def fitting(found: Fit) -> list[str]:
     if gpu is None or found.experiment.is_sft:
         return []
     line = f"\n  model_name: {found.experiment.model_name}\n"
-    there = recipes([name for name in matching("") if line in _files()[name].read_text(encoding="utf-8")])
+    there = recipes([name for name, file in _files().items() if line in file.read_text(encoding="utf-8")])
     mine = [one for one in there if (one.nodes * one.gpus, one.nodes) == (found.machine.world, nodes)]
     return [one.name for one in mine if one.on(gpu).fits]
 
 
 def _files() -> dict[str, Path]:
-    """Name -> file, in a checkout or in an installation."""
+    """Name -> file, in a checkout or in an installation; an image for training has none."""
     here = Path(__file__).parents[1]
-    folder = next(folder for folder in (here.parent / "configs" / "recipes", here / "recipes") if folder.is_dir())
-    return {file.stem: file for file in folder.glob("*.yml")}
+    folders = (here.parent / "configs" / "recipes", here / "recipes")
+    files = next((found for folder in folders if (found := list(folder.glob("*.yml")))), [])
+    return {file.stem: file for file in sorted(files, key=lambda file: _natural(file.stem))}
 
 
 def _natural(name: str) -> list[tuple[float, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,12 +14,14 @@ import yaml
 
 from docs.generate.pages import with_part
 from docs.generate.recipes import PAGE, table, with_head
+from launcher.errors import UsageError
 from launcher.experiment.files import load, read_files
 from launcher.experiment.json_schema import json_schema
 from launcher.experiment.schema import Experiment
+from launcher.planning import recipes as planned_recipes
 from launcher.planning.gpus import GPUS, Gpu
 from launcher.planning.model_config import ModelConfig
-from launcher.planning.recipes import Recipe, recipes
+from launcher.planning.recipes import Recipe, fitting, matching, recipes
 
 MODELS = Path(__file__).parents[2] / "configs" / "models"
 SIZES = (6, 8, 12, 16, 24, 48, 80)  # GB of the cards that people have; none has a recipe for 6
@@ -39,8 +41,12 @@ PARAMETERS = {
     "meta-llama/Llama-3.2-3B-Instruct": 3_212_749_824,
     "mistralai/Mistral-7B-Instruct-v0.3": 7_248_023_552,
 }
-RECIPES = recipes()
-EACH = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+EACH = pytest.mark.parametrize("name", matching(""))
+
+
+@cache
+def every() -> Mapping[str, Recipe]:
+    return {one.name: one for one in recipes()}
 
 
 def cards(size: int) -> Sequence[Gpu]:
@@ -67,12 +73,14 @@ def schema() -> jsonschema.Draft202012Validator:
 
 
 @EACH
-def test_a_recipe_fits_every_card_of_its_size_and_needs_it(recipe: Recipe) -> None:
+def test_a_recipe_fits_every_card_of_its_size_and_needs_it(name: str) -> None:
+    recipe = every()[name]
     assert (fits_its_size(recipe), needs_its_size(recipe)) == (True, True)
 
 
 @EACH
-def test_a_recipe_is_one_experiment_as_its_name_tells(recipe: Recipe) -> None:
+def test_a_recipe_is_one_experiment_as_its_name_tells(name: str) -> None:
+    recipe = every()[name]
     contents = read_files(file=recipe.file)
     assert ([one.key for one in contents.found], contents.warnings, contents.mistakes) == ([recipe.name], (), {})
     loaded = load(None, file=recipe.file)
@@ -86,7 +94,8 @@ def test_a_recipe_is_one_experiment_as_its_name_tells(recipe: Recipe) -> None:
 
 
 @EACH
-def test_the_plan_that_a_recipe_shows_is_the_one_that_is_made(recipe: Recipe) -> None:
+def test_the_plan_that_a_recipe_shows_is_the_one_that_is_made(name: str) -> None:
+    recipe = every()[name]
     assert with_head(recipe) == recipe.text, "make docs"
     assert recipe.head in recipe.text.splitlines()
 
@@ -97,7 +106,7 @@ def test_the_page_has_the_same_table() -> None:
 
 
 def test_a_name_that_promises_too_much_or_too_little_is_found() -> None:
-    honest = next(one for one in RECIPES if one.name == "qwen3-8b-lora-24gb")
+    honest = every()["qwen3-8b-lora-24gb"]
     assert (fits_its_size(honest), needs_its_size(honest)) == (True, True)
     assert not fits_its_size(replace(honest, gigabytes=16))
     assert not needs_its_size(replace(honest, gigabytes=48))
@@ -107,17 +116,19 @@ def test_a_name_that_promises_too_much_or_too_little_is_found() -> None:
 
 
 def test_the_recipes_cover_models_cards_methods_and_machines() -> None:
-    assert {one.experiment.model_name for one in RECIPES} == set(PARAMETERS)
-    assert {one.gigabytes for one in RECIPES} == set(SIZES[1:])
-    assert {one.method for one in RECIPES} == {"LoRA", "QLoRA", "full"}
-    assert {one.devices for one in RECIPES} == {"1", "2", "8", "4 × 8"}
-    selectors = [one.experiment.launch.kubernetes.node_selector for one in RECIPES if one.nodes > 1]
+    assert {one.experiment.model_name for one in every().values()} == set(PARAMETERS)
+    assert {one.gigabytes for one in every().values()} == set(SIZES[1:])
+    assert {one.method for one in every().values()} == {"LoRA", "QLoRA", "full"}
+    assert {one.devices for one in every().values()} == {"1", "2", "8", "4 × 8"}
+    selectors = [one.experiment.launch.kubernetes.node_selector for one in every().values() if one.nodes > 1]
     assert [dict(selector) for selector in selectors] == [{"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}]
 
 
 def test_gated_models_name_the_token_that_they_need() -> None:
-    gated = [one for one in RECIPES if one.experiment.model_name.split("/")[0] in ("google", "meta-llama")]
-    named = [one for one in RECIPES if one.experiment.launch.secrets == ("HF_TOKEN",) and "put HF_TOKEN into .env" in one.text]
+    gated = [one for one in every().values() if one.experiment.model_name.split("/")[0] in ("google", "meta-llama")]
+    named = [
+        one for one in every().values() if one.experiment.launch.secrets == ("HF_TOKEN",) and "put HF_TOKEN into .env" in one.text
+    ]
     assert [one.name for one in gated] == [one.name for one in named] != []
 
 
@@ -129,3 +140,12 @@ def test_the_checked_in_sizes_make_the_parameters_that_the_hub_counts() -> None:
 def test_a_name_without_a_card_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected the name <model>-"):
         Recipe.read(tmp_path / "qwen3-0.6b.yml")
+
+
+def test_without_recipes_as_in_an_image_a_plan_names_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    too_small = every()["qwen3-8b-lora-24gb"].on(cards(8)[0])
+    assert fitting(too_small) == []
+    monkeypatch.setattr(planned_recipes, "__file__", str(tmp_path / "launcher" / "planning" / "recipes.py"))
+    assert fitting(too_small) == []
+    with pytest.raises(UsageError, match="unknown recipe 'qwen3'; list them with"):
+        matching("qwen3")
