@@ -42,6 +42,7 @@ def rendered(
     local: Local | None = None,
     namespace: str | None = None,
     has_jobset: bool | None = None,
+    own_runtime: bool = False,
     trained: int | None = 10_000_000,
     sizes: Sizes | None = None,
     annotations: dict[str, str] | None = None,
@@ -67,6 +68,7 @@ def rendered(
         local=local or small(),
         namespace=namespace,
         has_jobset=has_jobset,
+        own_runtime=own_runtime,
         sizes=Sizes(None, trained) if sizes is None else sizes,
         annotations=annotations,
         deadline=deadline,
@@ -84,6 +86,17 @@ CASES: Final[dict[str, dict[str, Any]]] = {
     "one-node-eight-gpus": {"launch": {"gpus": 8, "global_batch_size": 64, "cpus": 96, "memory": "1000Gi", "shm_size": "64Gi"}},
     "four-nodes-eight-gpus": {"launch": _WIDE},
     "jobset": {"launch": {**_WIDE, "kubernetes": {"kind": "jobset"}}},
+    "trainjob": {
+        "caller": {"HF_TOKEN": "x"},
+        "launch": {
+            **_WIDE,
+            "kubernetes": {
+                "kind": "trainjob", "service_account": "trainer", "node_selector": {"pool": "gpus"}, "active_deadline": "36h",
+                "image_pull_secrets": ["registry"],
+                "pod": {"spec": {"containers": [{"name": "trainer", "env": [{"name": "NCCL_DEBUG", "value": "INFO"}]}]}},
+            },
+        },
+    },
     "kueue": {"launch": {"gpus": 2, "kubernetes": {"queue": "research"}}, "namespace": "team-a"},
     "point-of-a-sweep": {
         "run": "grid-2",

@@ -49,7 +49,7 @@ tool_option = click.option(
 cluster_option = click.option("--cluster", is_flag=True, help="Use the Kubernetes cluster of the current context.")
 kind_option = click.option(
     "--kind",
-    type=click.Choice(["auto", "job", "jobset"]),
+    type=click.Choice(["auto", "job", "jobset", "trainjob"]),
     help="Kind of object on the cluster (default: a JobSet for several nodes if the cluster has JobSets).",
 )
 namespace_option = click.option("-n", "--namespace", metavar="NS", help="Namespace on the cluster (default: the context's).")

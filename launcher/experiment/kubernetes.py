@@ -55,7 +55,9 @@ class Kubernetes(Section):
         examples=[{"runs": "team-runs"}],
         description="runs, cache, data, or a name -> a persistent volume claim, or a volume as Kubernetes spells it",
     )
-    kind: Literal["auto", "job", "jobset"] = Field("auto", examples=["jobset"], description="kind of object that runs the pods")
+    kind: Literal["auto", "job", "jobset", "trainjob"] = Field(
+        "auto", examples=["jobset"], description="kind of object that runs the pods"
+    )
     secret: Text = Field("dpo-secrets", examples=["team-secrets"], description="the Secret that `launcher secrets push` writes")
     runtime_class: Text | None = Field(None, examples=["nvidia"], description="the pods' runtime class, such as nvidia on k3s")
     priority_class: Text | None = Field(None, examples=["training"], description="the pods' priority class")

@@ -99,6 +99,7 @@ def _rendered(recorded: Recorded, run: ClusterRun, local: Local, annotations: Ma
         Loaded(e, recorded.key, Path(str(record.get("origin") or "its record")), {}),
         namespace=e.launch.kubernetes.namespace,
         has_jobset=run.kind == "JobSet",
+        own_runtime=bool(cluster.get("own_runtime")),
         image=Image(str(record.get("image") or run.image), "cuda" if job.gpus else "cpu"),
         local=local,
         user=record.get("user"),

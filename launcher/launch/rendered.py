@@ -176,6 +176,7 @@ def cluster_spec(
     *,
     namespace: str | None,
     has_jobset: bool | None = None,
+    own_runtime: bool = False,
     annotations: Mapping[str, str] | None = None,
     deadline: int | None = None,
     image: Image | None = None,
@@ -187,10 +188,10 @@ def cluster_spec(
     """The objects of ``job``.
 
     ``namespace``: None where only the context knows it. ``has_jobset``: whether the cluster serves JobSets, ``annotations``: of
-    the namespace, each None if it was not asked. ``deadline``: seconds, for ``active_deadline: auto``. ``image``: the image that
-    was pushed. ``local``: the files of this machine, if they were read already. ``user``: the caller's name on the cluster, None
-    if it was not asked. ``caller``: the environment, None for that of this process and .env. ``sizes``: of the
-    model, None to look for its configuration on this machine.
+    the namespace, each None if it was not asked. ``own_runtime``: whether the namespace has the runtime of TrainJobs.
+    ``deadline``: seconds, for ``active_deadline: auto``. ``image``: the image that was pushed. ``local``: the files of this
+    machine, if they were read already. ``user``: the caller's name on the cluster, None if it was not asked. ``caller``: the
+    environment, None for that of this process and .env. ``sizes``: of the model, None to look for its configuration here.
     """
     from ..backends.kubernetes.render.local import look
     from ..backends.kubernetes.render.spec import Place
@@ -208,6 +209,7 @@ def cluster_spec(
             local=local or look(job.experiment, Path.cwd()),
             namespace=namespace,
             has_jobset=has_jobset,
+            own_runtime=own_runtime,
             annotations=annotations,
             sizes=sizes or _sizes(job.experiment, caller),
             deadline=deadline,

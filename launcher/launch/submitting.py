@@ -106,7 +106,12 @@ class Submitting:
         return local, spec, pairs
 
     def _spec(self, local: Local, namespace: str, facts: Facts, image: Image | None) -> KubernetesSpec:
-        known: dict[str, Any] = {"has_jobset": facts.takes_jobsets, "annotations": facts.annotations, "deadline": self.deadline}
+        known: dict[str, Any] = {
+            "has_jobset": facts.takes_jobsets,
+            "own_runtime": facts.trainer.has_own_runtime,
+            "annotations": facts.annotations,
+            "deadline": self.deadline,
+        }
         return self._rendered(local, namespace, image or self.image, **known)
 
     def _pod(self, local: Local, namespace: str, annotations: Mapping[str, str]) -> Mapping[str, Any]:
@@ -241,11 +246,14 @@ def question(
     spec: KubernetesSpec, namespace: str, follows: bool, template: Callable[[Mapping[str, str]], Mapping[str, Any]]
 ) -> Question:
     """What the preflight checks ask; ``follows``: the run's log will be read, too; ``template``: see ``Question``."""
+    from ..backends.kubernetes.render.kinds import TRAINJOB
     from ..backends.kubernetes.submit.facts import Question
 
-    verbs = ("submit", *(["submit --queue"] if spec.queue else []), *(["ps", "logs"] if follows else []))
+    is_trainjob = spec.kind == TRAINJOB.name
+    chosen = (("submit --queue", spec.queue is not None), ("submit --kind trainjob", is_trainjob))
+    verbs = ("submit", *(verb for verb, is_so in chosen if is_so), *(["ps", "logs"] if follows else []))
     secret = spec.secret if spec.secret_keys else None
-    return Question(namespace, spec.run, spec.claims, secret, spec.queue, verbs, template)
+    return Question(namespace, spec.run, spec.claims, secret, spec.queue, verbs, template, is_trainjob)
 
 
 def _lost(job: Job, caller: Mapping[str, str]) -> list[Warned]:

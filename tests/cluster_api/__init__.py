@@ -37,11 +37,11 @@ __all__ = ["Admission", "ClusterApi", "Log", "Request"]
 class ClusterApi:
     """Settings may be changed at any time, by any thread.
 
-    ``username``: by which the server knows the caller, None where it serves no SelfSubjectReviews. ``addons``: ``JobSet`` and
-    ``Kueue`` where their kinds are served; ``idle``: those of them without a controller and a webhook, ``silent``: those whose
-    webhook is registered and does not answer. ``delay``: seconds before every answer. ``commands``: what runs in a pod, by
-    (namespace, pod): a function, or a folder that takes the place of its root for real processes. ``ports``: port of this
-    machine by (namespace, pod, port). ``logs``: by (namespace, pod, container), see ``log``.
+    ``username``: by which the server knows the caller, None where it serves no SelfSubjectReviews. ``addons``: ``JobSet``,
+    ``Kueue`` and ``Trainer`` where their kinds are served; ``idle``: those of them without a controller and a webhook,
+    ``silent``: those whose webhook is registered and does not answer. ``delay``: seconds before every answer. ``commands``: what
+    runs in a pod, by (namespace, pod): a function, or a folder that takes the place of its root for real processes. ``ports``:
+    port of this machine by (namespace, pod, port). ``logs``: by (namespace, pod, container), see ``log``.
     """
 
     def __init__(self, folder: Path, *, tls: ssl.SSLContext | None = None, authority: Path | None = None):
@@ -52,7 +52,7 @@ class ClusterApi:
         self.addons: set[str] = set()
         self.idle: set[str] = set()
         self.silent: set[str] = set()
-        self.objects.mutate = lambda kind, obj: mutate(kind, obj, self.addons - self.idle, self.silent)
+        self.objects.mutate = lambda kind, obj: mutate(self.objects, kind, obj, self.addons - self.idle, self.silent)
         self.token = "token-of-dana-0123456789"
         self.user = "dana"
         self.username: str | None = "dana@example.com"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import trainer
 from .kinds import Kind
 from .refusal import Refusal, forbidden
 
@@ -12,7 +13,11 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 QUEUE = "kueue.x-k8s.io/queue-name"
-WEBHOOKS = {"JobSet": {"JobSet": "mjobset.kb.io"}, "Kueue": {"Job": "mjob.kb.io", "JobSet": "mjobset.kb.io"}}
+WEBHOOKS = {
+    "JobSet": {"JobSet": "mjobset.kb.io"},
+    "Kueue": {"Job": "mjob.kb.io", "JobSet": "mjobset.kb.io", "TrainJob": "mtrainjob.kb.io"},
+    "Trainer": {"TrainJob": "defaulter.trainjob.trainer.kubeflow.org"},
+}
 
 
 def check_pod(objects: Store, namespace: str, name: str, spec: Object) -> None:
@@ -29,8 +34,8 @@ def check_pod(objects: Store, namespace: str, name: str, spec: Object) -> None:
         raise forbidden("pods", name, f"no PriorityClass with name {priority} was found")
 
 
-def mutate(kind: Kind, obj: Object, working: set[str], silent: set[str]) -> None:
-    """What the webhooks of the add-ons in ``working`` fill in; those in ``silent`` are registered, and nobody answers them."""
+def mutate(objects: Store, kind: Kind, obj: Object, working: set[str], silent: set[str]) -> None:
+    """What the webhooks of the add-ons in ``working`` fill in and refuse; those in ``silent`` are registered and silent."""
     for addon, names in WEBHOOKS.items():
         if addon in silent and kind.name in names:
             name = names[kind.name]
@@ -41,5 +46,7 @@ def mutate(kind: Kind, obj: Object, working: set[str], silent: set[str]) -> None
     if "JobSet" in working and kind.name == "JobSet":
         spec.setdefault("successPolicy", {"operator": "All"})
         spec.setdefault("startupPolicy", {"startupPolicyOrder": "AnyOrder"})
+    if "Trainer" in working and kind.name == "TrainJob":
+        trainer.check(objects, obj)
     if "Kueue" in working and kind.name in WEBHOOKS["Kueue"] and QUEUE in (obj["metadata"].get("labels") or {}):
         spec["suspend"] = True

@@ -25,6 +25,7 @@ _HOLDS = 1024 * 1024  # bytes of a ConfigMap or a Secret
 _MUTABLE: dict[str, tuple[str, ...] | None] = {
     "Job": ("suspend", "parallelism", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished", "maxFailedIndexes"),
     "JobSet": ("suspend", "ttlSecondsAfterFinished"),
+    "TrainJob": ("suspend", "runtimePatches"),
     "Pod": ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds"),
     "PersistentVolumeClaim": ("resources", "volumeName", "volumeAttributesClassName"),
 }
@@ -114,6 +115,9 @@ def _metadata(kind: Kind, metadata: dict[str, Any]) -> Iterator[str]:
     if kind.name == "Service":
         if not _RFC_1035.fullmatch(name) or len(name) > 63:
             yield f'metadata.name: Invalid value: "{name}": a DNS-1035 label must consist of lower case letters, digits or "-"'
+    elif kind.name == "TrainJob":
+        if not _RFC_1035.fullmatch(name) or len(name) > 63:
+            yield f'Invalid value: "{name}": metadata.name must match RFC 1035 DNS label format'
     elif kind.name == "Namespace":
         if not _RFC_1123.fullmatch(name) or len(name) > 63:
             yield f'metadata.name: Invalid value: "{name}": a lowercase RFC 1123 label must be no more than 63 characters'

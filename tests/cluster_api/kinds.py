@@ -51,6 +51,11 @@ KINDS = (
     Kind("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),
     Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False),
     Kind("jobset.x-k8s.io", "v1alpha2", "jobsets", "JobSet", addon="JobSet"),
+    Kind("trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob", addon="Trainer"),
+    Kind("trainer.kubeflow.org", "v1alpha1", "trainingruntimes", "TrainingRuntime", addon="Trainer"),
+    Kind(
+        "trainer.kubeflow.org", "v1alpha1", "clustertrainingruntimes", "ClusterTrainingRuntime", namespaced=False, addon="Trainer"
+    ),
     Kind("kueue.x-k8s.io", "v1beta1", "localqueues", "LocalQueue", addon="Kueue"),
     Kind("kueue.x-k8s.io", "v1beta1", "clusterqueues", "ClusterQueue", namespaced=False, addon="Kueue"),
     Kind("kueue.x-k8s.io", "v1beta1", "workloads", "Workload", addon="Kueue"),

@@ -28,6 +28,51 @@ _RULE = _of(
     onJobFailureReasons={"type": "array", "items": _TEXT},
     targetReplicatedJobs={"type": "array", "items": _TEXT},
 )
+
+
+def _core(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/$defs/io.k8s.api.core.v1.{name}"}
+
+
+def _many(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+_OF_CONTAINERS = _of(
+    name=_TEXT, env=_many(_core("EnvVar")), volumeMounts=_many(_core("VolumeMount")), securityContext=_core("SecurityContext")
+)
+# What runtimePatches may set in a pod, since Trainer 2.2.
+_PATCHED_POD = _of(
+    serviceAccountName=_TEXT,
+    nodeSelector=_ANY,
+    affinity=_core("Affinity"),
+    tolerations=_many(_core("Toleration")),
+    volumes=_many(_core("Volume")),
+    initContainers=_many(_OF_CONTAINERS),
+    containers=_many(_OF_CONTAINERS),
+    securityContext=_core("PodSecurityContext"),
+    imagePullSecrets=_many(_core("LocalObjectReference")),
+    schedulingGates=_many(_core("PodSchedulingGate")),
+    terminationGracePeriodSeconds=_NUMBER,
+)
+_PATCHED_JOB = _of(metadata=_META, spec=_of(template=_of(metadata=_META, spec=_PATCHED_POD)))
+_PATCH = _of(metadata=_META, spec=_of(replicatedJobs=_many(_of(name=_TEXT, template=_PATCHED_JOB))))
+_TRAINJOB = _of(
+    runtimeRef=_of(apiGroup=_TEXT, kind=_TEXT, name=_TEXT),
+    activeDeadlineSeconds=_NUMBER,
+    suspend=_FLAG,
+    managedBy=_TEXT,
+    trainer=_of(
+        image=_TEXT,
+        command=_many(_TEXT),
+        args=_many(_TEXT),
+        env=_many(_core("EnvVar")),
+        numNodes=_NUMBER,
+        numProcPerNode=_NUMBER,
+        resourcesPerNode=_core("ResourceRequirements"),
+    ),
+    runtimePatches=_many(_of(manager=_TEXT, time=_TEXT, trainingRuntimeSpec=_of(template=_PATCH))),
+)
 # The fields of the add-ons' objects that a run may use.
 _ADDONS = {
     "JobSet": _of(
@@ -49,6 +94,9 @@ _ADDONS = {
         managedBy=_TEXT,
         ttlSecondsAfterFinished=_NUMBER,
     ),
+    "TrainJob": _TRAINJOB,
+    "TrainingRuntime": _ANY,
+    "ClusterTrainingRuntime": _ANY,
     "LocalQueue": _of(clusterQueue=_TEXT, stopPolicy=_TEXT),
     "ClusterQueue": _ANY,
     "Workload": _ANY,

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from launcher.backends.kubernetes.render.spec import KubernetesSpec
+from launcher.backends.kubernetes.render.trainjob import CLUSTER, runtime
+from tests.cluster_api.trainer import jobset_of
 from tests.k8s.built import built
 from tests.policies import NAMES, refused
 from tests.rendered import CASES, GOLDEN, rendered
@@ -25,7 +27,8 @@ def pod_of(template: Mapping[str, Any]) -> dict[str, Any]:
 def golden_pods() -> Iterator[tuple[str, dict[str, Any]]]:
     for name in CASES:
         owner = list(yaml.safe_load_all((GOLDEN / f"{name}.yaml").read_text()))[-1]
-        spec = owner["spec"] if owner["kind"] == "Job" else owner["spec"]["replicatedJobs"][0]["template"]["spec"]
+        made = jobset_of(runtime(CLUSTER), owner) if owner["kind"] == "TrainJob" else owner["spec"]
+        spec = made if owner["kind"] == "Job" else made["replicatedJobs"][0]["template"]["spec"]
         yield name, pod_of(spec["template"])
 
 

@@ -16,8 +16,6 @@ from ...why import Evidence, Explanation, Pod, explain
 from .. import Status
 from .api.channels import Attached
 from .api.cluster import ApiError, Cluster
-from .api.errors import unless
-from .follow import archive as archives
 from .follow import state
 from .follow.again import start_again
 from .follow.archive import Archive, NoReader
@@ -26,15 +24,15 @@ from .follow.copied import archive_of
 from .follow.evidence import gather
 from .follow.following import Following
 from .follow.listed import Listed, listed
-from .follow.logs import pod_log, shown
+from .follow.owner import owner_of
 from .follow.pods import has_started, newest
-from .follow.point import part_of, pod_in
-from .follow.ranklog import RankLog
+from .follow.point import pod_in
+from .follow.printed import archived, last_lines, so_far
 from .follow.removal import removed
 from .follow.run import ClusterRun
 from .follow.stored import KILLED, Stored, ended_by_folder, stored_runs
 from .follow.view import Outage, View
-from .render.pod import CONTAINER
+from .render.template import template_of
 
 _END: Final = 60.0  # seconds that killing a run waits for the end of its pods
 _GRACE: Final = 120  # seconds, if the pods do not set a grace period
@@ -50,7 +48,7 @@ class Kubernetes:
     _last: dict[str, Status] = field(default_factory=dict, init=False, repr=False)  # of runs whose Job is deleted by now
 
     def runs(self, namespace: str, *, with_pods: bool = True) -> list[Listed]:
-        """Every run that has a Job or a JobSet, newest first."""
+        """Every run that has a Job, JobSet or TrainJob, newest first."""
         return listed(self.cluster, namespace, with_pods=with_pods)
 
     def gone(self, namespace: str, there: Sequence[ClusterRun]) -> list[Stored]:
@@ -76,15 +74,8 @@ class Kubernetes:
         return archive_of(self.cluster, run)
 
     def object(self, run: ClusterRun) -> Mapping[str, Any] | None:
-        """The run's Job or JobSet; None if it is deleted."""
-        if not run.job:
-            return None
-        try:
-            return part_of(run, self.cluster.get(run.place))
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            return None
+        """The run's Job, JobSet or TrainJob; None if it is deleted."""
+        return owner_of(self.cluster, run)
 
     def pods(self, run: ClusterRun) -> list[Pod]:
         """The run's pods, oldest first."""
@@ -110,7 +101,7 @@ class Kubernetes:
     def follow(self, run: ClusterRun, rank: int | None = 0, begin: int = 0) -> Iterator[str]:
         """A rank's log, or that of all ranks with prefixes, to the run's end; ``begin``: from ``mark``."""
         if not run.job or self.object(run) is None:
-            yield from self._archived(run, rank)
+            yield from archived(self.archive(run), run, rank)
             return
         after = datetime.fromtimestamp(begin, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if begin else ""
         why = partial(self.why, self.cluster, run)
@@ -122,17 +113,7 @@ class Kubernetes:
         """The log so far: from the pods if they have all of it, else from the archive."""
         obj = self.object(run)
         pods = self.pods(run) if obj is not None else []
-        mine = [pod for pod in pods if has_started(pod) and (rank is None or (pod.index or 0) == rank // run.ranks_a_node)]
-        if obj is not None and mine and state.has_all(obj, mine):
-            yield from self._of_pods(run, mine, rank)
-            return
-        try:
-            yield from self._archived(run, rank)
-        except NoReader:
-            if not mine:
-                raise
-            yield "(the log of earlier pods is not shown: it is on the claim, and no reader pod runs)\n"
-            yield from self._of_pods(run, mine, rank)
+        yield from so_far(self.cluster, self.archive(run), run, obj, pods, rank)
 
     def mark(self, run: ClusterRun) -> int:
         """The second in which the newest pod was created: a follower from there reads pods created later."""
@@ -156,10 +137,8 @@ class Kubernetes:
         """The last lines of the first rank: of its pod, else of its metrics in the archive, else none."""
         for pod in reversed(self.pods(run)):
             if (pod.index or 0) == 0 and has_started(pod):
-                path = f"/api/v1/namespaces/{run.namespace}/pods/{pod.name}/log"
                 with suppress(ApiError):
-                    text = b"".join(self.cluster.stream(path, container=CONTAINER, tailLines=_TAIL))
-                    return [line.removeprefix("[rank 0] ") for line in text.decode("utf-8", "replace").splitlines()]
+                    return [line.removeprefix("[rank 0] ") for line in last_lines(self.cluster, run, pod, _TAIL)]
         with suppress(NoReader, ApiError):
             return self.archive(run).steps(run)
         return []
@@ -168,10 +147,9 @@ class Kubernetes:
         """The last lines of the newest pod that has started, if no rank has printed anything."""
         for pod in reversed(self.pods(run)):
             if has_started(pod):
-                path = f"/api/v1/namespaces/{run.namespace}/pods/{pod.name}/log"
                 with suppress(ApiError):
-                    text = b"".join(self.cluster.stream(path, container=CONTAINER, tailLines=30)).decode("utf-8", "replace")
-                    return "" if "[rank " in text else text.rstrip("\n")
+                    text = "\n".join(last_lines(self.cluster, run, pod, 30))
+                    return "" if "[rank " in text else text
         return ""
 
     def record(self, run: ClusterRun) -> dict[str, Any]:
@@ -193,11 +171,9 @@ class Kubernetes:
 
     def grace(self, run: ClusterRun) -> int:
         """Seconds between the request to stop and SIGKILL."""
-        obj = self.object(run) or {"spec": {}}
-        spec = obj["spec"]
-        if "replicatedJobs" in spec:
-            spec = spec["replicatedJobs"][0]["template"]["spec"]
-        return int((spec.get("template") or {}).get("spec", {}).get("terminationGracePeriodSeconds") or _GRACE)
+        obj = self.object(run)
+        pod = {} if obj is None else template_of(obj)["spec"]
+        return int(pod.get("terminationGracePeriodSeconds") or _GRACE)
 
     def stop(self, run: ClusterRun, *, now: bool = False) -> Status:
         """Asks the run to write a checkpoint and end, and returns at once; ``now``: kills its pods and waits for their end.
@@ -280,22 +256,6 @@ class Kubernetes:
         why = explain(self.evidence(run))
         return Status("starting", None, why.sentence) if why.cause == "no-controller" else None
 
-    def _of_pods(self, run: ClusterRun, pods: Sequence[Pod], rank: int | None) -> Iterator[str]:
-        for pod in pods:
-            with unless(400, 404):  # it never had a container, or it is deleted
-                for batch in pod_log(self.cluster, run.namespace, pod.name, lambda: True):
-                    yield shown(batch, rank, pod.index or 0, run.nodes)
-
-    def _archived(self, run: ClusterRun, rank: int | None) -> Iterator[str]:
-        archive = self.archive(run)
-        archive.reader()
-        for one in archive.ranks(run) if rank is None else [rank]:
-            log = RankLog(one)
-            lines = log.feed(archive.log(run, one) or b"") + log.close()
-            yield shown(lines, rank, 0, run.nodes)
-        if rank == 0 or (rank is None and run.nodes == 1):
-            yield _last_word(run, archive.record(run))
-
 
 def _check_whole(run: ClusterRun, verb: str) -> None:
     if run.index is not None:
@@ -303,11 +263,3 @@ def _check_whole(run: ClusterRun, verb: str) -> None:
             f"{run.name} shares the Job {run.job} with the other points of {run.sweep}, and none can {verb} alone\n"
             f"    hint:     {verb} the sweep with: launcher {verb} {run.sweep}"
         )
-
-
-def _last_word(run: ClusterRun, record: Mapping[str, Any]) -> str:
-    """The last line of the first node's entry, as in its pod's log; the ranks' logs do not have it."""
-    attempts, outcome = record.get("attempts") or [], archives.said(record)
-    if not attempts or outcome is None:
-        return ""
-    return f"{run.name}: attempt {attempts[-1]['number']}: {outcome.state}, exit {outcome.exit_code}: {outcome.sentence}\n"

@@ -47,6 +47,8 @@ _STREAM: Final = ("create", "get")
 PERMISSIONS: Final = (
     Permission("batch", "jobs", _OWN, "submit"),
     Permission("jobset.x-k8s.io", "jobsets", _OWN, "submit", addon="JobSet"),
+    Permission("trainer.kubeflow.org", "trainjobs", _OWN, "submit --kind trainjob", addon="Trainer"),
+    Permission("trainer.kubeflow.org", "trainingruntimes", ("get",), "submit --kind trainjob", addon="Trainer"),
     Permission("", "services", _MADE, "submit"),
     Permission("", "configmaps", _MADE, "submit"),
     Permission("", "pods", (*_LOOK, "delete", "watch"), "ps"),
@@ -66,7 +68,7 @@ PERMISSIONS: Final = (
 
 
 _VIEWED: Final = ("batch/jobs", "jobset.x-k8s.io/jobsets", "/pods", "/pods/log", "/events", "/resourcequotas")
-_VIEWED_OF_KUEUE: Final = ("kueue.x-k8s.io/localqueues", "kueue.x-k8s.io/workloads")
+_VIEWED_OF_ADDONS: Final = ("trainer.kubeflow.org/trainjobs", "kueue.x-k8s.io/localqueues", "kueue.x-k8s.io/workloads")
 _READ: Final = ("get", "list", "watch")
 
 # What `ps`, `status`, `why` and `logs` need for runs that have a Job. Reading a run's folder starts a command in the reader: that
@@ -74,7 +76,7 @@ _READ: Final = ("get", "list", "watch")
 VIEW: Final = tuple(
     replace(one, verbs=tuple(verb for verb in one.verbs if verb in _READ))
     for one in PERMISSIONS
-    if f"{one.group}/{one.resource}" in (*_VIEWED, *_VIEWED_OF_KUEUE) and set(one.verbs) & set(_READ)
+    if f"{one.group}/{one.resource}" in (*_VIEWED, *_VIEWED_OF_ADDONS) and set(one.verbs) & set(_READ)
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ....errors import LauncherError
 from ..api.cluster import ApiError, Cluster
+from ..render.kinds import JOB, kind_of
 from . import state
 from .pods import conditions_of
 from .run import ClusterRun
@@ -20,7 +21,7 @@ _SERVERS: Final = ("controller-uid", "job-name", "batch.kubernetes.io/controller
 
 
 def start_again(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> None:
-    """``obj`` is the run's Job or JobSet, and over. A stopped one is unsuspended; one that ended, or has points that failed, is
+    """``obj`` is the run's object, and over. A stopped one is unsuspended; one that ended, or has points that failed, is
     deleted and created again, and its Service and ConfigMaps stay: a point that is done ends at once. Raises LauncherError with
     the command to type if that fails."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -61,10 +62,10 @@ def made_of(obj: Mapping[str, Any], resumed: str) -> dict[str, Any]:
         labels = spec["template"].setdefault("metadata", {}).get("labels") or {}
         spec["template"]["metadata"]["labels"] = {k: v for k, v in labels.items() if k not in _SERVERS}
         spec["template"]["metadata"].pop("creationTimestamp", None)
-    is_jobset = "replicatedJobs" in spec
+    kind = kind_of(obj)
     return {
-        "apiVersion": "jobset.x-k8s.io/v1alpha2" if is_jobset else "batch/v1",
-        "kind": "JobSet" if is_jobset else "Job",
+        "apiVersion": kind.version,
+        "kind": kind.name,
         "metadata": {
             "name": metadata["name"],
             "namespace": metadata["namespace"],
@@ -82,8 +83,8 @@ def _called(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _owned(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(path, reference to its owner) of the Service and the ConfigMaps that are deleted with ``obj``."""
     label = (obj["metadata"].get("labels") or {}).get("dpo-launcher/run", run.name)
-    # A JobSet creates and deletes its own Service.
-    for kind in ("services", "configmaps") if run.kind == "Job" else ("configmaps",):
+    # A JobSet creates and deletes its own Service, also that of a TrainJob.
+    for kind in ("services", "configmaps") if run.kind == JOB.name else ("configmaps",):
         collection = f"/api/v1/namespaces/{run.namespace}/{kind}"
         for one in cluster.list(collection, f"dpo-launcher/run={label}"):
             references = one["metadata"].get("ownerReferences") or []

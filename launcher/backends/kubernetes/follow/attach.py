@@ -8,7 +8,6 @@ from ....errors import LauncherError, UsageError
 from ....why import Pod
 from ..api.channels import Attached
 from ..api.cluster import ApiError, Cluster
-from ..render.pod import CONTAINER
 from .pods import is_running
 from .run import ClusterRun
 
@@ -22,7 +21,7 @@ def attach(cluster: Cluster, run: ClusterRun, pods: Sequence[Pod], node: int, co
     if pod is None or not is_running(pod):
         raise LauncherError(f"{run.name}: the container of node {node} is not running\n    hint:     launcher why {run.name}")
     try:
-        return cluster.attach(pod.name, CONTAINER, command, run.namespace, tty=tty)
+        return cluster.attach(pod.name, run.container, command, run.namespace, tty=tty)
     except ApiError as error:
         if error.status != 403:
             raise
@@ -32,5 +31,5 @@ def attach(cluster: Cluster, run: ClusterRun, pods: Sequence[Pod], node: int, co
 def _debug(run: ClusterRun, pod: Pod) -> str:
     """What works where exec is closed; the launcher does not do it, as it needs a right that the Role does not give."""
     image = f" --image={run.image}" if run.image is not None else ""
-    command = f"kubectl -n {run.namespace} debug -it {pod.name} --target={CONTAINER} --profile=restricted{image} -- sh"
+    command = f"kubectl -n {run.namespace} debug -it {pod.name} --target={run.container} --profile=restricted{image} -- sh"
     return f"with the right to patch pods/ephemeralcontainers, open a debug container with: {command}"

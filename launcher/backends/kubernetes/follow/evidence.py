@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,19 +15,19 @@ from ....why import explain as explained
 from ....why.resources import gpus_in
 from ... import Status
 from ..api.cluster import ApiError, Cluster, ExecError
-from ..render.pod import CONTAINER
+from ..render.template import template_of
 from . import state
 from .archive import NoReader
-from .beside import event_of
 from .copied import archive_of
+from .events import events_of
+from .owner import owner_of
 from .pods import conditions_of, has_started, newest
-from .point import part_of, pod_in
+from .point import pod_in
 from .remembered import remember, remembered
 from .run import ClusterRun
 from .stored import ended_before, ended_by_folder, last_pods
 
 _LINES: Final = 200  # at the end of a log
-_ASKED: Final = 8  # unhealthy pods whose events are read
 _KUEUE: Final = "kueue.x-k8s.io"
 
 
@@ -73,7 +73,7 @@ def gather(cluster: Cluster, run: ClusterRun, *, is_helper: bool = False) -> Evi
         is_helper=is_helper,
     )
     if obj is not None:
-        found = look.with_owner(found, obj, there)
+        found = replace(look.with_owner(found, obj), events=look.events(obj, raw, there))
     checkpoints = look.checkpoints() if known.is_over and known.state != "done" else None
     return replace(found, unseen=tuple(look.unseen), checkpoints=checkpoints)
 
@@ -87,19 +87,11 @@ class _Look:
     unseen: list[str] = field(default_factory=list)
 
     def object(self) -> Mapping[str, Any] | None:
-        if not self.run.job:
-            return None
-        try:
-            return part_of(self.run, self.cluster.get(self.run.place))
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            return None
+        return owner_of(self.cluster, self.run)
 
-    def with_owner(self, found: Evidence, obj: Mapping[str, Any], there: tuple[Pod, ...]) -> Evidence:
-        """``found`` with what the Job or JobSet tells, its events, and its queue."""
-        containers: list[Mapping[str, Any]] = _template(obj).get("containers") or []
-        container = next((one for one in containers if one.get("name") == CONTAINER), dict[str, Any]())
+    def with_owner(self, found: Evidence, obj: Mapping[str, Any]) -> Evidence:
+        """``found`` with what the run's object and its queue tell."""
+        container: Mapping[str, Any] = template_of(obj)["spec"]["containers"][0]
         limits: Mapping[str, Any] = (container.get("resources") or {}).get("limits") or {}
         queue = state.queue_of(obj)
         return replace(
@@ -108,7 +100,6 @@ class _Look:
             gpus=gpus_in(limits),
             image=container.get("image") or found.image,
             conditions=conditions_of(obj),
-            events=tuple(self.events(there)),
             queue=queue,
             workload=self.workload() if queue is not None else (),
             local_queue=self.local_queue(queue) if queue is not None else (),
@@ -123,16 +114,10 @@ class _Look:
             return list(self.cluster.list(self._in("pods"), self.run.selector))
         return []
 
-    def events(self, pods: tuple[Pod, ...]) -> Iterator[Event]:
-        """The events of the Job or JobSet, its Jobs, and the unhealthy pods."""
-        unwell = [pod.name for pod in newest(pods) if pod.phase not in ("Running", "Succeeded")][:_ASKED]
-        owners = [self.run.job] if self.run.kind == "Job" else [self.run.job, f"{self.run.job}-node-0"]
-        for name in (*owners, *unwell):
-            with self._allowed("events"):
-                for one in self.cluster.list(self._in("events"), fieldSelector=f"involvedObject.name={name}"):
-                    yield event_of(one)
-                continue
-            return
+    def events(self, obj: Mapping[str, Any], raw: Sequence[Mapping[str, Any]], pods: tuple[Pod, ...]) -> tuple[Event, ...]:
+        with self._allowed("events"):
+            return tuple(events_of(self.cluster, self.run, obj, raw, pods))
+        return ()
 
     def workload(self) -> tuple[Condition, ...]:
         """The conditions of the run's Kueue workload, and its admission checks that are not ready."""
@@ -206,7 +191,7 @@ class _Look:
         return [], None, None
 
     def _tail(self, pod: Pod) -> tuple[list[str], float | None]:
-        asked: dict[str, Any] = {"container": CONTAINER, "timestamps": "true", "tailLines": _LINES}
+        asked: dict[str, Any] = {"container": self.run.container, "timestamps": "true", "tailLines": _LINES}
         text = b"".join(self.cluster.stream(f"{self._in('pods')}/{pod.name}/log", **asked)).decode("utf-8", "replace")
         stamped = [line.partition(" ") for line in text.splitlines() if line]
         lines = [line for _, _, line in stamped]
@@ -254,14 +239,6 @@ def _checks(workload: Mapping[str, Any]) -> Iterator[Condition]:
         if check.get("state") != "Ready":
             words = f"{check.get('name')} is {check.get('state')}" + (f": {check['message']}" if check.get("message") else "")
             yield Condition("AdmissionCheck", False, str(check.get("state") or ""), words)
-
-
-def _template(obj: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The spec of a run's pods."""
-    spec = obj["spec"]
-    if "replicatedJobs" in spec:
-        spec = spec["replicatedJobs"][0]["template"]["spec"]
-    return dict((spec.get("template") or {}).get("spec") or {})
 
 
 def _last_step(lines: list[str]) -> Metric | None:

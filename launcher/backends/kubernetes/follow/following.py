@@ -16,7 +16,8 @@ from ....why.image import WAITING
 from ..api.cluster import ApiError, Cluster, ClusterError, ClusterRefused
 from .archive import Archive, NoReader
 from .logs import Line, Position, pod_log, shown
-from .pods import has_ended, pod_of
+from .pods import has_ended
+from .point import pod_in
 from .ranklog import RankLog
 from .run import ClusterRun
 from .silence import Silence
@@ -157,7 +158,7 @@ class Following:
         trouble = Outage(self._say)
         while not self.view.is_closed:
             try:
-                for batch in pod_log(self._cluster, self._run.namespace, pod.name, ended, position):
+                for batch in pod_log(self._cluster, self._run.namespace, pod.name, self._run.container, ended, position):
                     self._put(batch, pod.index or 0, recent)
                     trouble.back()
                     if self.view.is_closed:
@@ -185,7 +186,7 @@ class Following:
             found = self._cluster.get(f"/api/v1/namespaces/{self._run.namespace}/pods/{pod.name}")
         except (ApiError, ClusterError):
             return False
-        return pod_of(found).phase == "Pending" and "deletionTimestamp" not in found["metadata"]
+        return pod_in(self._run, found).phase == "Pending" and "deletionTimestamp" not in found["metadata"]
 
     def _from_archive(self, node: int, pod: Pod | None, recent: RecentLines) -> bool:
         """The ranks' output after the last line read from their pod, to the run's end; False if it cannot be read."""

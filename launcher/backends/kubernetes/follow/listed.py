@@ -1,4 +1,4 @@
-"""Listed: the runs of a namespace, from three list requests."""
+"""Listed: the runs of a namespace, from a few list requests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Final
 from ....why import Pod
 from ... import Status
 from ..api.cluster import ApiError, Cluster
+from ..render.kinds import JOB, JOBSET, TRAINJOB, Kind, trains
 from ..render.together import INDEX
 from . import state
 from .pods import pod_of
@@ -16,7 +17,7 @@ from .point import part_of
 from .run import ClusterRun
 
 _SELECTOR: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=run"
-_JOBSETS: Final = "jobset.x-k8s.io/v1alpha2"
+_BESIDE_JOBS: Final = (JOBSET, TRAINJOB)  # of add-ons
 
 
 @dataclass(frozen=True)
@@ -37,20 +38,20 @@ class Listed:
 
 
 def listed(cluster: Cluster, namespace: str, *, with_pods: bool) -> list[Listed]:
-    """Every run that has a Job or a JobSet, newest first, from three list requests: of Jobs, JobSets and pods."""
-    objects = list(cluster.list(f"/apis/batch/v1/namespaces/{namespace}/jobs", _SELECTOR))
-    objects = [one for one in objects if not one["metadata"].get("ownerReferences")]  # a JobSet's own Jobs
-    objects += _jobsets(cluster, namespace)
+    """Every run that has a Job, JobSet or TrainJob, newest first, from a list request for each kind, and one for pods."""
+    objects = list(cluster.list(JOB.collection(namespace), _SELECTOR))
+    objects += [one for kind in _BESIDE_JOBS for one in _of_addon(cluster, kind, namespace)]
+    objects = [one for one in objects if not one["metadata"].get("ownerReferences")]  # a JobSet's Jobs, a TrainJob's JobSet
     pods = pods_by_owner(cluster, namespace, "status.phase!=Succeeded") if with_pods and objects else {}
     runs = [(run, obj) for obj in objects for run in ClusterRun.every(obj)]
     found = [Listed(run, part_of(run, obj), pods.get(run.selector, [])) for run, obj in runs]
     return sorted(found, key=lambda one: (one.run.created, one.run.name), reverse=True)
 
 
-def _jobsets(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
-    """The JobSets of a namespace; none if the cluster does not serve them, or permission is denied."""
+def _of_addon(cluster: Cluster, kind: Kind, namespace: str) -> list[dict[str, Any]]:
+    """The objects of a kind; none if the cluster does not serve it, or permission is denied."""
     try:
-        return list(cluster.list(f"/apis/{_JOBSETS}/namespaces/{namespace}/jobsets", _SELECTOR))
+        return list(cluster.list(kind.collection(namespace), _SELECTOR))
     except ApiError as error:
         if error.status not in (403, 404):
             raise
@@ -62,9 +63,9 @@ def pods_by_owner(cluster: Cluster, namespace: str, fields: str | None = None) -
     found: dict[str, list[Pod]] = {}
     for obj in cluster.list(f"/api/v1/namespaces/{namespace}/pods", _SELECTOR, fieldSelector=fields):
         labels = obj["metadata"].get("labels") or {}
-        for label in ("jobset.sigs.k8s.io/jobset-name", "batch.kubernetes.io/job-name"):
+        for label in (JOBSET.pods, JOB.pods):
             if label in labels:
-                selector, pod = f"{label}={labels[label]}", pod_of(obj)
+                selector, pod = f"{label}={labels[label]}", pod_of(obj, trains(obj))
                 found.setdefault(selector, []).append(pod)
                 found.setdefault(f"{selector},{INDEX}={pod.index}", []).append(replace(pod, index=0))  # a point's
                 break

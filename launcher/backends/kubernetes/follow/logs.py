@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from ..api.cluster import ApiError, Cluster
-from ..render.pod import CONTAINER
 
 _STAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
 _RANK: Final = re.compile(r"\[rank (\d+)\] ?")
@@ -122,9 +121,9 @@ def shown(batch: Iterable[Line], rank: int | None, node: int, nodes: int) -> str
 
 
 def pod_log(
-    cluster: Cluster, namespace: str, pod: str, has_ended: Callable[[], bool], position: Position | None = None
+    cluster: Cluster, namespace: str, pod: str, container: str, has_ended: Callable[[], bool], position: Position | None = None
 ) -> Iterator[list[Line]]:
-    """The log of a pod from ``position``, or its beginning, to its container's end, in batches; sometimes an empty one.
+    """The log of a pod's ``container`` from ``position``, or its beginning, to the container's end, in batches; some are empty.
 
     ``has_ended``: whether the container has ended. Raises ApiError if the pod is deleted (404) or its log refused, ClusterError
     if the server cannot be reached: a call with the same ``position`` continues.
@@ -134,12 +133,12 @@ def pod_log(
     while True:
         ended = has_ended()  # before the read: the last read then sees all of it
         is_new, cut, began = position.attach(), Cut(), time.monotonic()
-        asked: dict[str, Any] = {"container": CONTAINER, "timestamps": "true", "sinceTime": position.since}
+        asked: dict[str, Any] = {"container": container, "timestamps": "true", "sinceTime": position.since}
         try:
             for piece in cluster.stream(path, follow=str(not ended).lower(), **asked):
                 yield [line for stamp, text in cut.feed(piece) if is_new(stamp) for line in lines(text)]
             looks += ended
-            if ended and (looks >= _LOOKS or (not cut.rest and _is_end(cluster, path, position))):
+            if ended and (looks >= _LOOKS or (not cut.rest and _is_end(cluster, path, container, position))):
                 yield [line for stamp, text in cut.feed(b"\n") for line in lines(text)]
                 return
         except ApiError as error:
@@ -151,10 +150,10 @@ def pod_log(
             time.sleep(_PAUSE)
 
 
-def _is_end(cluster: Cluster, path: str, position: Position) -> bool:
+def _is_end(cluster: Cluster, path: str, container: str, position: Position) -> bool:
     """Whether a log was read to its end. An answer that was cut off looks complete: request the last line, and as many lines
     before it as may have its stamp and were not seen."""
-    text = b"".join(cluster.stream(path, container=CONTAINER, timestamps="true", tailLines=position.most + 1))
+    text = b"".join(cluster.stream(path, container=container, timestamps="true", tailLines=position.most + 1))
     *whole, unended = text.split(b"\n")
     if unended:
         return False

@@ -9,7 +9,6 @@ from typing import Any, Final
 from ....why import Condition, Container, Pod
 from ....why.codes import FINAL
 from ....why.gang import is_of_a_peer
-from ..render.pod import CONTAINER
 
 _INDEX: Final = "batch.kubernetes.io/job-completion-index"
 
@@ -27,7 +26,7 @@ class Ending:
     is_consequence: bool = False
 
 
-def pod_of(obj: Mapping[str, Any], container: str = CONTAINER) -> Pod:
+def pod_of(obj: Mapping[str, Any], container: str) -> Pod:
     """``obj`` is a pod from the API, ``container`` the name of the one that counts."""
     metadata, status = obj["metadata"], obj.get("status") or {}
     return Pod(

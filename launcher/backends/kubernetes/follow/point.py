@@ -14,7 +14,7 @@ _OF_THE_INDEXES: Final = ("Complete", "SuccessCriteriaMet", "FailedIndexes", "Ma
 
 
 def part_of(run: ClusterRun, obj: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``obj``, the Job or JobSet of ``run``; of a point with its own conditions, and without what is counted over all indexes."""
+    """``obj``, the object of ``run``; of a point with its own conditions, and without what is counted over all indexes."""
     if run.index is None:
         return obj
     status = obj.get("status") or {}
@@ -28,7 +28,7 @@ def part_of(run: ClusterRun, obj: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def pod_in(run: ClusterRun, obj: Mapping[str, Any]) -> Pod:
     """The pod ``obj`` of ``run``; the index of a point's pod is not that of a node."""
-    found = pod_of(obj)
+    found = pod_of(obj, run.container)
     return found if run.index is None else replace(found, index=0)
 
 

@@ -1,4 +1,4 @@
-"""ClusterRun: a run as its Job or JobSet describes it, in labels and annotations. There is no other state."""
+"""ClusterRun: a run as its Job, JobSet or TrainJob describes it, in labels and annotations. There is no other state."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+from ..render.kinds import KINDS, kind_of
 from ..render.together import INDEX, POINTS
 
 RUNS_ROOT: Final = PurePosixPath("/dpo/runs")  # where every pod mounts the claim with the runs
@@ -25,7 +26,7 @@ class ClusterRun:
     name: str
     namespace: str
     job: str
-    kind: str  # Job or JobSet
+    kind: str  # Job, JobSet or TrainJob
     key: str
     experiment_id: str
     nodes: int
@@ -54,7 +55,7 @@ class ClusterRun:
 
     @classmethod
     def of(cls, obj: Mapping[str, Any]) -> ClusterRun:
-        """``obj`` is a Job or a JobSet from the API, alone or from a list, where it has no kind."""
+        """``obj`` is a Job, JobSet or TrainJob from the API, alone or from a list, where it has no kind."""
         metadata: Mapping[str, Any] = obj["metadata"]
         labels: Mapping[str, str] = metadata.get("labels") or {}
         annotations: Mapping[str, str] = metadata.get("annotations") or {}
@@ -67,7 +68,7 @@ class ClusterRun:
             name=name,
             namespace=metadata.get("namespace", "default"),
             job=metadata["name"],
-            kind="JobSet" if "replicatedJobs" in obj.get("spec", {}) else "Job",
+            kind=kind_of(obj).name,
             key=said("key", "-"),
             experiment_id=said("experiment", "-"),
             nodes=_number(said("nodes", "")) or 1,
@@ -106,14 +107,17 @@ class ClusterRun:
     @property
     def place(self) -> str:
         """The object's path in the API."""
-        group = "batch/v1" if self.kind == "Job" else "jobset.x-k8s.io/v1alpha2"
-        return f"/apis/{group}/namespaces/{self.namespace}/{self.kind.lower()}s/{self.job}"
+        return f"{KINDS[self.kind].collection(self.namespace)}/{self.job}"
+
+    @property
+    def container(self) -> str:
+        """The name of the container that trains, in its pods."""
+        return KINDS[self.kind].container
 
     @property
     def selector(self) -> str:
         """The label selector of its pods."""
-        owner = "batch.kubernetes.io/job-name" if self.kind == "Job" else "jobset.sigs.k8s.io/jobset-name"
-        return f"{owner}={self.job}" + ("" if self.index is None else f",{INDEX}={self.index}")
+        return f"{KINDS[self.kind].pods}={self.job}" + ("" if self.index is None else f",{INDEX}={self.index}")
 
 
 def _point(whole: ClusterRun, index: int, point: Mapping[str, Any]) -> ClusterRun:

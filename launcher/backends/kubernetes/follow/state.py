@@ -1,4 +1,4 @@
-"""The state of a run on a cluster, from its Job or JobSet and its pods. Pure."""
+"""The state of a run on a cluster, from its object and its pods. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 from ....why import Condition, Pod
 from ....why.evidence import UNTOUCHED
 from ... import Status
+from ..render.kinds import JOB, kind_of
 from ..render.together import PARALLEL
 from .pods import Ending, conditions_of, ending, first_ending, has_ended, has_started, is_running, newest
 
@@ -25,7 +26,7 @@ ENDED: Final = (*_SUCCESS, "Failed")  # types of conditions
 
 
 def state(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
-    """The state of the run of ``obj``, a Job or a JobSet. A Job that is `active` may not run yet: its pods are counted.
+    """The state of the run of ``obj``, a Job, JobSet or TrainJob. A Job that is `active` may not run yet: its pods are counted.
 
     ``pods`` may include deleted pods that were seen before: only they show how they ended.
     """
@@ -58,7 +59,7 @@ def restarts(obj: Mapping[str, Any], pods: Sequence[Pod] = ()) -> int:
     A Job does not count pods that were deleted or asked to stop as failed: ``pods`` that replaced another one are counted.
     """
     status = obj.get("status") or {}
-    if "replicatedJobs" in obj.get("spec", {}):
+    if kind_of(obj) is not JOB:
         return int(status.get("restarts") or 0)
     failed = int(status.get("failed") or 0)
     is_over = any(c.type == "Failed" and c.is_true for c in conditions_of(obj))
@@ -71,8 +72,7 @@ def restarts(obj: Mapping[str, Any], pods: Sequence[Pod] = ()) -> int:
 
 def has_all(obj: Mapping[str, Any], pods: Sequence[Pod]) -> bool:
     """Whether ``pods`` are all pods that these nodes of the run ever had, as far as its object shows."""
-    is_jobset = "replicatedJobs" in obj.get("spec", {})
-    if RESUMED in (obj["metadata"].get("annotations") or {}) or (is_jobset and restarts(obj)):
+    if RESUMED in (obj["metadata"].get("annotations") or {}) or (kind_of(obj) is not JOB and restarts(obj)):
         return False
     return not any(is_late(obj, created) for created in _first(pods).values())
 

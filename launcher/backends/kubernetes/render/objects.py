@@ -10,14 +10,15 @@ from typing import Any, Final
 
 from ....job.topology import PORT
 from ....why.codes import FINAL
+from .guard import TRAINER
+from .kinds import JOB, JOBSET
 from .names import REPLICATED
-from .pod import CA_FILE, CONTAINER, data_keys
+from .pod import CA_FILE, data_keys
 
 QUEUE: Final = "kueue.x-k8s.io/queue-name"
 STOPPED: Final = 143
 TTL: Final = 7 * 24 * 3600  # seconds; the logs stay on the volume
 RECORD: Final = "record.json"
-JOB_NAME: Final = "batch.kubernetes.io/job-name"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def service(named: Named) -> dict[str, Any]:
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {JOB_NAME: named.name},
+            "selector": {JOB.pods: named.name},
             "ports": [{"name": "rendezvous", "port": PORT}],
         },
     }
@@ -87,17 +88,17 @@ def indexed_job(
     pods counts as as many failures as there are nodes.
     """
     spec = {
-        **_indexed(template, nodes, backoff_limit=nodes * max_restarts),
+        **indexed(template, nodes, nodes * max_restarts),
         **({} if deadline is None else {"activeDeadlineSeconds": deadline}),
         "ttlSecondsAfterFinished": TTL,
     }
     ordered = {**{key: value for key, value in spec.items() if key != "template"}, "template": spec["template"]}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": named.owner_metadata(), "spec": ordered}
+    return {"apiVersion": JOB.version, "kind": JOB.name, "metadata": named.owner_metadata(), "spec": ordered}
 
 
 def points_job(named: Named, template: Mapping[str, Any], *, points: int, parallel: int, max_restarts: int) -> dict[str, Any]:
     """One pod a point of a sweep, ``parallel`` at the same time; each index is retried, and fails, by itself."""
-    rules = _rules("FailIndex")
+    rules = _rules("FailIndex", TRAINER)
     spec = {
         "completionMode": "Indexed",
         "completions": points,
@@ -108,23 +109,22 @@ def points_job(named: Named, template: Mapping[str, Any], *, points: int, parall
         "ttlSecondsAfterFinished": TTL,
         "template": template,
     }
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": named.owner_metadata(), "spec": spec}
+    return {"apiVersion": JOB.version, "kind": JOB.name, "metadata": named.owner_metadata(), "spec": spec}
 
 
 def jobset(named: Named, template: Mapping[str, Any], *, nodes: int, max_restarts: int, deadline: int | None) -> dict[str, Any]:
     """The same pods in one Job; at its first failure the JobSet restarts all of them."""
     job = {
         **({} if deadline is None else {"activeDeadlineSeconds": deadline}),
-        **_indexed(template, nodes, backoff_limit=0),
+        **indexed(template, nodes, 0),
     }
-    rule = {"name": "final", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
     return {
-        "apiVersion": "jobset.x-k8s.io/v1alpha2",
-        "kind": "JobSet",
+        "apiVersion": JOBSET.version,
+        "kind": JOBSET.name,
         "metadata": named.owner_metadata(),
         "spec": {
             "network": {"enableDNSHostnames": True, "subdomain": named.name, "publishNotReadyAddresses": True},
-            "failurePolicy": {"maxRestarts": max_restarts, "rules": [rule]},
+            "failurePolicy": failure_policy(max_restarts),
             "ttlSecondsAfterFinished": TTL,
             "replicatedJobs": [
                 {"name": REPLICATED, "replicas": 1, "template": {"metadata": {"labels": dict(named.labels)}, "spec": job}}
@@ -133,25 +133,32 @@ def jobset(named: Named, template: Mapping[str, Any], *, nodes: int, max_restart
     }
 
 
-def _indexed(template: Mapping[str, Any], nodes: int, *, backoff_limit: int) -> dict[str, Any]:
+def failure_policy(max_restarts: int) -> dict[str, Any]:
+    """Of a JobSet: a failure that its Job does not retry ends it."""
+    rule = {"name": "final", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
+    return {"maxRestarts": max_restarts, "rules": [rule]}
+
+
+def indexed(template: Mapping[str, Any], nodes: int, backoff_limit: int, container: str = TRAINER) -> dict[str, Any]:
+    """The spec of an Indexed Job; ``container``: the one whose exit codes count."""
     return {
         "completionMode": "Indexed",
         "completions": nodes,
         "parallelism": nodes,
         "backoffLimit": backoff_limit,
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {"rules": _rules("FailJob")},
+        "podFailurePolicy": {"rules": _rules("FailJob", container)},
         "template": template,
     }
 
 
-def _rules(final: str) -> list[dict[str, Any]]:
+def _rules(final: str, container: str) -> list[dict[str, Any]]:
     """``final``: the action for exit codes that are not retried."""
     return [
-        {"action": final, "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": list(FINAL)}},
+        {"action": final, "onExitCodes": {"containerName": container, "operator": "In", "values": list(FINAL)}},
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         # Stopped on request: it resumes from its checkpoint, and this does not count as a restart.
-        {"action": "Ignore", "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [STOPPED]}},
+        {"action": "Ignore", "onExitCodes": {"containerName": container, "operator": "In", "values": [STOPPED]}},
     ]
 
 

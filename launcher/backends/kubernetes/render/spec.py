@@ -21,7 +21,8 @@ from ...environment import chosen, files
 from ...record import first_record
 from ...sizes import quantity
 from ...trust import trusting
-from . import metadata, objects, told
+from . import metadata, objects, told, trainjob
+from .kinds import JOB, JOBSET, TRAINJOB
 from .metadata import below_claim, run_dir
 from .names import host_name, object_name
 from .patch import Change, Keys, patched
@@ -29,13 +30,14 @@ from .placement import CACHE, DATA, RUNS, Local, Placement, Staged
 from .placement import place as place_inputs
 from .pod import CA, CA_FILE, Contents, grace_period, own_environment, pod_template
 from .resources import Needs, Sizes, settled, wrong_gpus
+from .template import template_of
 from .user import USER_NAME
 from .volumes import volumes_of
 
 
 @dataclass(frozen=True)
 class KubernetesSpec:
-    """The objects of a run in the order of creation; the last one, a Job or a JobSet, will own the others.
+    """The objects of a run in the order of creation; the last one, a Job, JobSet or TrainJob, will own the others.
 
     ``namespace`` is None if it is the context's: then no object has one. ``staged``: folders to copy before the pods start.
     ``secret_keys``: keys of the Secret ``secret`` that the pods read. ``claims``: name of a volume (``runs``, ``cache``, …) ->
@@ -68,15 +70,13 @@ class KubernetesSpec:
 
     @property
     def owner(self) -> Mapping[str, Any]:
-        """The Job or the JobSet."""
+        """The Job, the JobSet or the TrainJob."""
         return self.objects[-1]
 
     @property
     def pod(self) -> Mapping[str, Any]:
         """The template of its pods: ``metadata`` and ``spec``."""
-        spec = self.owner["spec"]
-        template: Mapping[str, Any] = (spec if self.kind == "Job" else spec["replicatedJobs"][0]["template"]["spec"])["template"]
-        return template
+        return template_of(self.owner)
 
     @property
     def container(self) -> Mapping[str, Any]:
@@ -88,7 +88,8 @@ class KubernetesSpec:
 class Place:
     """What rendering needs beside the job: the cluster as far as it is known, the user, and the files of this machine.
 
-    ``has_jobset``: whether the cluster serves JobSets, ``annotations``: of the namespace, each None if it was not asked.
+    ``has_jobset``: whether the cluster serves JobSets, ``annotations``: of the namespace, each None if it was not asked;
+    ``own_runtime``: whether the namespace has the runtime of TrainJobs, False: the cluster has it.
     ``deadline``: seconds, for active_deadline: auto, None if the time is unknown. ``origins``: of the experiment's leaves.
     ``caller``: the environment including ``.env``. ``code``: the revision of the code.
     """
@@ -98,6 +99,7 @@ class Place:
     local: Local
     namespace: str | None = None
     has_jobset: bool | None = None
+    own_runtime: bool = False
     annotations: Mapping[str, str] | None = None
     sizes: Sizes = field(default_factory=Sizes)
     deadline: int | None = None
@@ -124,6 +126,8 @@ def render(job: Job, place: Place) -> KubernetesSpec:
     own = pod_template(job, _contents(job, place, named, first, str(run.path), placement, secret_keys))
     template, changes = patched(own, settings.pod, settings.gpu_resource, place.origins)
     template = settled(template, own)
+    if kind == TRAINJOB.name:
+        trainjob.check(job, template, own, place.image)
     notices = tuple(told.notices(job, template, changes, place))
     comments = (*([why] if why else []), *told.job_facts(job, first), *told.comments(job, place, placement, secret_keys))
     return KubernetesSpec(
@@ -135,7 +139,7 @@ def render(job: Job, place: Place) -> KubernetesSpec:
         gpus=job.gpus,
         image=place.image,
         folder=below_claim(run),
-        objects=(*_others(job, place, kind, named, run, placement), _owner(job, kind, named, template, place.deadline)),
+        objects=(*_others(job, place, kind, named, run, placement), _owner(job, kind, named, template, place)),
         comments=(f"{job.run}: experiment {job.key} on {job.devices}, on a cluster", *comments, *notices),
         staged=placement.staged,
         secret=settings.secret,
@@ -167,12 +171,15 @@ def _contents(
     )
 
 
-def _owner(job: Job, kind: str, named: objects.Named, template: Mapping[str, Any], auto: int | None) -> dict[str, Any]:
-    """The Job or the JobSet; ``auto``: seconds, where the experiment leaves the deadline to the plan."""
-    launch, of = job.experiment.launch, objects.indexed_job if kind == "Job" else objects.jobset
+def _owner(job: Job, kind: str, named: objects.Named, template: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """The Job, the JobSet or the TrainJob, with the place's deadline where the experiment leaves it to the plan."""
+    launch, nodes = job.experiment.launch, job.topology.nodes
     given = launch.kubernetes.active_deadline
-    deadline = auto if given == "auto" else None if given is None else seconds(given)
-    return of(named, template, nodes=job.topology.nodes, max_restarts=launch.max_restarts, deadline=deadline)
+    deadline = place.deadline if given == "auto" else None if given is None else seconds(given)
+    if kind == TRAINJOB.name:
+        return trainjob.trainjob(named, template, nodes=nodes, deadline=deadline, own_runtime=place.own_runtime)
+    of = objects.indexed_job if kind == JOB.name else objects.jobset
+    return of(named, template, nodes=nodes, max_restarts=launch.max_restarts, deadline=deadline)
 
 
 def text(spec: KubernetesSpec) -> str:
@@ -198,10 +205,10 @@ def _check(job: Job, sizes: Sizes) -> None:
 
 
 def _kind(job: Job, has_jobset: bool | None) -> tuple[str, str | None]:
-    """(Job or JobSet, the reason if the experiment does not set it)."""
+    """(Job, JobSet or TrainJob, the reason if the experiment does not set it)."""
     wanted, nodes = job.experiment.launch.kubernetes.kind, job.topology.nodes
     if wanted != "auto":
-        return ("Job" if wanted == "job" else "JobSet"), None
+        return {"job": JOB, "jobset": JOBSET, "trainjob": TRAINJOB}[wanted].name, None
     if nodes == 1:
         return "Job", None
     if has_jobset is None:
@@ -235,7 +242,7 @@ def _others(
             **_given(job, place),
         },
     }
-    if kind == "Job":
+    if kind == JOB.name:
         yield objects.service(named)
     texts = {path.name: content for path, content in files(job, run).items()}
     yield objects.config_map(named, {**texts, objects.RECORD: objects.to_json(REDACTOR.value(record))})
@@ -247,12 +254,13 @@ def _others(
 
 def _given(job: Job, place: Place) -> dict[str, Any]:
     """What only the machine that rendered knew, so that any other can create the pods again: its variables, the names of its
-    secrets, the numbers of the model's weights, and the deadline in seconds that the plan gave."""
+    secrets, the numbers of the model's weights, the deadline in seconds that the plan gave, and whose runtime a TrainJob uses."""
     return {
         "environment": passed_on(job.experiment, place.caller) | chosen(job, place.caller),
         "secrets": list(secrets_of(job, place.caller)),
         "weights": asdict(place.sizes),
         **({} if place.deadline is None else {"deadline": place.deadline}),
+        **({"own_runtime": True} if place.own_runtime else {}),
     }
 
 

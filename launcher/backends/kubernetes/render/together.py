@@ -17,6 +17,7 @@ from ....errors import UsageError
 from ....job.job import Job
 from ....runs.processes import OWN_FOLDER, OWN_NAME
 from . import objects
+from .kinds import JOBSET, TRAINJOB
 from .names import label_value, object_name
 from .placement import SMALL
 from .pod import CONFIG, CONTAINER
@@ -94,7 +95,8 @@ def _entry(job: Job, spec: KubernetesSpec) -> dict[str, Any]:
 def _check(jobs: Sequence[Job], specs: Sequence[KubernetesSpec]) -> None:
     launch = jobs[0].experiment.launch
     reasons = {
-        "a run over several nodes needs a Job of its own": any(spec.nodes > 1 or spec.kind != "Job" for spec in specs),
+        "a run over several nodes needs a Job of its own": any(spec.nodes > 1 or spec.kind == JOBSET.name for spec in specs),
+        "each TrainJob is one run (launch.kubernetes.kind)": any(spec.kind == TRAINJOB.name for spec in specs),
         "a queue of Kueue decides how many run at the same time": any(spec.queue is not None for spec in specs),
         "launch.kubernetes.active_deadline would end the whole sweep": launch.kubernetes.active_deadline is not None,
         "each pod would read the spreadsheet again": any(job.experiment.spreadsheet_id is not None for job in jobs),

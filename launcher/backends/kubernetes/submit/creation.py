@@ -12,6 +12,7 @@ from ....why import Evidence, refusal
 from ..api.cluster import Cluster
 from ..api.errors import ApiError, ClusterError
 from ..follow.run import ClusterRun
+from ..render.kinds import JOB, KINDS
 from ..render.spec import KubernetesSpec
 from .preflight import NotReady
 from .probes import is_webhook_silent
@@ -21,8 +22,7 @@ _AT_ONCE: Final = 8
 _PLACES: Final = {
     "Service": ("/api/v1", "services"),
     "ConfigMap": ("/api/v1", "configmaps"),
-    "Job": ("/apis/batch/v1", "jobs"),
-    "JobSet": ("/apis/jobset.x-k8s.io/v1alpha2", "jobsets"),
+    **{kind.name: (f"/apis/{kind.version}", kind.plural) for kind in KINDS.values()},
 }
 
 
@@ -63,7 +63,7 @@ def try_all(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> None:
 
 
 def create(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> ClusterRun:
-    """Creates what the pods need, then the Job or JobSet, and makes it the owner of the other objects.
+    """Creates what the pods need, then the Job, JobSet or TrainJob, and makes it the owner of the other objects.
 
     Raises HalfWay, or Interrupted after Ctrl-C, once the objects created before are removed.
     """
@@ -144,7 +144,7 @@ def _refusal(obj: Obj, error: ApiError) -> Mistake:
         )
     if is_webhook_silent(error):
         silent = refusal(Evidence(run=where, backend="kubernetes", state="starting"), words)
-        hint = "use --kind job, which needs no add-on" if obj["kind"] == "JobSet" else silent.suggestion
+        hint = "use --kind job, which needs no add-on" if obj["kind"] in KINDS and obj["kind"] != JOB.name else silent.suggestion
         return Mistake(where, silent.sentence.replace("create pods", "create it"), hint=hint)
     if error.status == 409:
         return Mistake(where, "an object with this name already exists", hint="choose another --name")

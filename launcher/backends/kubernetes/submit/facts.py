@@ -10,13 +10,16 @@ from typing import Any, Final
 from ..api.cluster import Cluster
 from ..api.errors import ApiError
 from ..api.permissions import PERMISSIONS, Permission
+from ..render.kinds import JOB, JOBSET, TRAINJOB
 from ..render.names import label_value
 from .probes import Tried, has_jobset_controller, has_kueue_controller, small, try_pod
+from .trainer import Trainer, look_at_trainer
 
 Obj = Mapping[str, Any]
 _AT_ONCE: Final = 16  # requests
 _RUNS: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=run"
-_JOBSETS: Final = "/apis/jobset.x-k8s.io/v1alpha2"
+_JOBSETS: Final = f"/apis/{JOBSET.version}"
+_TRAINER: Final = f"/apis/{TRAINJOB.version}"
 _KUEUE: Final = "/apis/kueue.x-k8s.io"
 
 
@@ -31,7 +34,7 @@ class Answer:
 @dataclass(frozen=True)
 class Question:
     """What is asked. ``claims``: role -> claim; ``verbs``: the launcher's verbs whose permissions are checked; ``template``:
-    of the pods that the server must take, in a namespace with these annotations.
+    of the pods that the server must take, in a namespace with these annotations; ``is_trainjob``: whether the run is a TrainJob.
     """
 
     namespace: str
@@ -41,14 +44,16 @@ class Question:
     queue: str | None
     verbs: tuple[str, ...]
     template: Callable[[Mapping[str, str]], Obj] = small
+    is_trainjob: bool = False
 
 
 @dataclass(frozen=True)
 class Facts:
-    """``denied``: permission -> verbs that the caller lacks. ``earlier``: Jobs and JobSets of runs with the same name.
+    """``denied``: permission -> verbs that the caller lacks. ``earlier``: the objects of runs with the same name.
 
     ``claims`` and ``classes`` are by name; ``queue`` is the LocalQueue, ``has_kueue`` whether the cluster serves Kueue, and
-    ``kueue_works`` whether its webhook answered a dry run, None if that is unknown; the same for JobSet. ``pod``: a dry run.
+    ``kueue_works`` whether its webhook answered a dry run, None if that is unknown; the same for JobSet. ``trainer``: only
+    tried for a TrainJob. ``pod``: a dry run.
     ``pods``: all of the namespace, only asked for if a claim cannot be mounted on several nodes.
     """
 
@@ -62,6 +67,7 @@ class Facts:
     has_jobset: bool
     kueue_works: bool | None
     jobset_works: bool | None
+    trainer: Trainer
     pod: Tried
     quotas: Answer
     nodes: Answer
@@ -81,23 +87,25 @@ class Facts:
 
 def gather(cluster: Cluster, asked: Question) -> Facts:
     """Raises ClusterError if the cluster does not answer or rejects the credentials."""
-    inside, ns = f"/api/v1/namespaces/{asked.namespace}", f"namespaces/{asked.namespace}"
+    inside = f"/api/v1/namespaces/{asked.namespace}"
     label = f"{_RUNS},dpo-launcher/run={label_value(asked.run)}"
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         ask = _Asking(cluster, pool, asked)
-        namespace, jobset, kueue = ask.one(inside), ask.one(_JOBSETS), ask.one(_KUEUE)
-        jobs, jobsets = ask.many(f"/apis/batch/v1/{ns}/jobs", label), ask.many(f"{_JOBSETS}/{ns}/jobsets", label)
+        namespace, jobset, kueue, trainer = (ask.one(path) for path in (inside, _JOBSETS, _KUEUE, _TRAINER))
+        earlier = [ask.many(kind.collection(asked.namespace), label) for kind in (JOB, JOBSET, TRAINJOB)]
         claims = {name: ask.one(f"{inside}/persistentvolumeclaims/{name}") for name in set(asked.claims.values())}
         secret = ask.one(f"{inside}/secrets/{asked.secret}" if asked.secret is not None else None)
         quotas, nodes = ask.many(f"{inside}/resourcequotas"), ask.many("/api/v1/nodes")
         reviews = ask.reviews(None)
         annotations = _annotations(namespace.result())
         pod = pool.submit(try_pod, cluster, asked.namespace, asked.template(annotations))
-        served = [name for name, answer in (("JobSet", jobset), ("Kueue", kueue)) if answer.result().found is not None]
+        addons = (("JobSet", jobset), ("Kueue", kueue), ("Trainer", trainer))
+        served = [name for name, answer in addons if answer.result().found is not None]
         for addon in served:
             reviews |= ask.reviews(addon)
         queue = ask.one(_queue_path(asked, kueue.result()))
         jobset_works, kueue_works = ask.works(small(annotations), "JobSet" in served, "Kueue" in served)
+        tried = pool.submit(look_at_trainer, cluster, asked.namespace, is_served="Trainer" in served, is_tried=asked.is_trainjob)
         found = {name: answer.result() for name, answer in claims.items()}
         pods = ask.many(f"{inside}/pods" if any(is_of_one_node(claim.found) for claim in found.values()) else None)
         classes = {name: ask.one(f"/apis/storage.k8s.io/v1/storageclasses/{name}") for name in _classes(found.values())}
@@ -112,11 +120,12 @@ def gather(cluster: Cluster, asked: Question) -> Facts:
             has_jobset="JobSet" in served,
             kueue_works=kueue_works.result(),
             jobset_works=jobset_works.result(),
+            trainer=tried.result(),
             pod=pod.result(),
             quotas=quotas.result(),
             nodes=nodes.result(),
             pods=pods.result(),
-            earlier=[obj for answer in (jobs, jobsets) for obj in answer.result().found or []],
+            earlier=[obj for answer in earlier for obj in answer.result().found or []],
         )
 
 

@@ -13,7 +13,8 @@ from ....why import explain as explained
 from ..api.cluster import Cluster
 from ..api.errors import ClusterUnreachable
 from ..follow.evidence import gather
-from ..follow.pods import is_running, pod_of
+from ..follow.pods import is_running
+from ..follow.point import pod_in
 from ..follow.run import ClusterRun
 
 Say = Callable[[str], None]
@@ -42,7 +43,8 @@ def running_pod(cluster: Cluster, job: Mapping[str, Any], say: Say, *, is_patien
     waiting, asked = _Waiting(say, is_patient), time.monotonic()  # most pods run before anything need be said
     while True:
         try:
-            for pod in map(pod_of, cluster.list(f"/api/v1/namespaces/{run.namespace}/pods", run.selector)):
+            for one in cluster.list(f"/api/v1/namespaces/{run.namespace}/pods", run.selector):
+                pod = pod_in(run, one)
                 if is_running(pod):
                     return pod.name
             if time.monotonic() - asked >= min(ASK, EVERY):

@@ -12,17 +12,19 @@ from ....errors import LauncherError, Mistake, UnreachableError, Warned
 from ....job.image import NAME
 from ....why.namespace import CLAIMS, MADE
 from ..follow.run import ClusterRun
+from ..render.kinds import KINDS, TRAINJOB
 from ..render.names import LONGEST, host_name, longest_suffix
 from ..render.spec import KubernetesSpec
 from .capacity import over_quota, unfit
 from .facts import Facts, is_of_one_node
 from .probes import explained
+from .trainer import wrong_trainer
 
 _ONE_POD: Final = "ReadWriteOncePod"
 _READER: Final = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/component": "reader"}
 _APPLY: Final = "kubectl apply -k k8s/overlays/cluster (one machine: k8s/overlays/workstation)"
 _HELD: Final = {"runs": "the runs", "cache": "the cached models", "data": "the data"}
-_PLURALS: Final = {"Service": "services", "ConfigMap": "configmaps", "Job": "jobs.batch", "JobSet": "jobsets.jobset.x-k8s.io"}
+_PLURALS: Final = {"Service": "services", "ConfigMap": "configmaps", **{kind.name: kind.resource for kind in KINDS.values()}}
 
 
 class NotReady(LauncherError):
@@ -99,6 +101,8 @@ def _kinds(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mista
     elif spec.kind == "JobSet" and facts.jobset_works is False:
         what = "JobSet is served, but its webhook did not answer a dry run: its controller very likely does not run"
         yield Mistake("--kind jobset", what, hint="use --kind job, which needs no add-on")
+    if spec.kind == TRAINJOB.name:
+        yield from wrong_trainer(facts.trainer, namespace)
     if spec.queue is None:
         return
     if not facts.has_kueue:

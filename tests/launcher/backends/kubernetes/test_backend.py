@@ -461,7 +461,7 @@ def test_what_would_refuse_the_job_that_is_made_again_says_so_while_the_old_one_
     assert cluster_api.objects.get("jobs", "first") == before
 
 
-def test_runs_are_listed_with_two_lists_of_owners_and_one_of_pods(cluster_api, kubernetes):
+def test_runs_are_listed_with_a_list_of_each_kind_of_owner_and_one_of_pods(cluster_api, kubernetes):
     cluster_api.addons.add("JobSet")
     for number in range(3):
         Played(cluster_api, f"run-{number}").start()
@@ -471,7 +471,7 @@ def test_runs_are_listed_with_two_lists_of_owners_and_one_of_pods(cluster_api, k
     cluster_api.requests.clear()
     found = {one.run.name: one.status.state for one in kubernetes.runs("default")}
     assert found == {"run-0": "running", "run-1": "running", "run-2": "running", "done": "done"}
-    assert [request.path.rsplit("/", 1)[1] for request in cluster_api.asked()] == ["jobs", "jobsets", "pods"]
+    assert [request.path.rsplit("/", 1)[1] for request in cluster_api.asked()] == ["jobs", "jobsets", "trainjobs", "pods"]
 
 
 def test_the_last_metrics_are_those_of_the_pod_else_of_the_archive(cluster_api, kubernetes, tmp_path):

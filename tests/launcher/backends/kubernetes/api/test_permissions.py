@@ -12,8 +12,9 @@ import yaml
 
 from launcher.backends.kubernetes.api.permissions import PERMISSIONS, VIEW
 from launcher.cli import launcher
-from tests.cluster_api import controllers
+from tests.cluster_api import controllers, trainer
 
+RUNTIME = Path(__file__).parents[5] / "k8s" / "trainjob" / "runtime.yaml"
 ALLOWED = {(verb, one.resource) for one in PERMISSIONS for verb in one.verbs}
 _PATH = re.compile(r"/apis?(?:/[\w.-]+)?/v\w+(?:/namespaces/[\w-]+)?/(?P<plural>[a-z]+)(?:/(?P<name>[\w.-]+))?(?:/(?P<sub>\w+))?")
 _VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}
@@ -45,6 +46,7 @@ ELSEWHERE = {
     ("list", "configmaps"): "resume of a run that has ended",
     ("delete", "jobsets"): "resume of a run that has ended",
     ("watch", "jobsets"): "submit --follow",
+    ("delete", "trainjobs"): "resume of a run that has ended",
     ("delete", "pods"): "stop --now while pods are there",
     ("create", "pods/portforward"): "tensorboard --cluster",
     ("get", "pods/portforward"): "tensorboard --cluster",
@@ -60,7 +62,7 @@ ELSEWHERE = {
 @pytest.fixture
 def role(cluster_api: Any) -> None:
     """The cluster allows what the Role does, and nothing else."""
-    cluster_api.addons |= {"JobSet", "Kueue"}
+    cluster_api.addons |= {"JobSet", "Kueue", "Trainer"}
     cluster_api.is_denied = lambda verb, resource: (verb, resource) not in ALLOWED
 
 
@@ -112,14 +114,17 @@ def test_everything_that_is_done_with_a_run_is_allowed_by_the_role(
     role: None, home: Path, cluster_api: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster_api.objects.put({"kind": "LocalQueue", "metadata": {"name": "gpus"}, "spec": {}, "status": {}})
+    cluster_api.objects.put(yaml.safe_load(RUNTIME.read_text()))
     controllers.play(cluster_api)
+    trainer.play(cluster_api)
     cluster_api.objects.listeners.append(lambda change: settle(cluster_api, change))
     assert typed("doctor", "--cluster") == 0
     assert typed("secrets", "push") == 0
     assert typed("secrets", "push") == 0  # a second time it is changed
     for name, more in (("one", ()), ("two", ("--nodes", "2", "--kind", "job")), ("queued", ("--queue", "gpus"))):
         assert typed("submit", "demo", "--name", name, *more) == 0
-    assert typed("submit", "demo", "--name", "set", "--nodes", "2", "--kind", "jobset") == 0
+    for kind, name in (("jobset", "set"), ("trainjob", "by-trainer")):
+        assert typed("submit", "demo", "--name", name, "--nodes", "2", "--kind", kind) == 0
     for pod in controllers.pods_of(cluster_api, "one"):
         cluster_api.log(pod["metadata"]["name"]).write("[rank 0] hello\n")
     assert typed("ps", "--cluster") == 0
@@ -133,6 +138,7 @@ def test_everything_that_is_done_with_a_run_is_allowed_by_the_role(
     assert typed("stop", "two", "--now", "--cluster") == 0
     assert typed("stop", "queued", "--now", "--cluster") == 0
     assert typed("stop", "set", "--now", "--cluster") == 0
+    assert typed("stop", "by-trainer", "--cluster") == 0
     asked = used(cluster_api)
     assert asked - ALLOWED == BEYOND
     assert ALLOWED - asked == set(ELSEWHERE)

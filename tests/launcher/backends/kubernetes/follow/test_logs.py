@@ -49,7 +49,7 @@ class Kubelet:
 
 
 def read(kubelet: Kubelet, monkeypatch: pytest.MonkeyPatch | None = None) -> list[str]:
-    found = pod_log(kubelet, "ns", "pod", kubelet.has_ended)  # type: ignore[arg-type]
+    found = pod_log(kubelet, "ns", "pod", "trainer", kubelet.has_ended)  # type: ignore[arg-type]
     return [line.text for batch in found for line in batch]
 
 

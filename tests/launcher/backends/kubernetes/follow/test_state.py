@@ -26,7 +26,7 @@ def pod(index: int = 0, phase: str = "Running", created: str = "2026-11-24T20:00
     said = {"containerStatuses": [{"name": "trainer", "state": {"running": {}}}]} if phase == "Running" else {}
     labels = {"batch.kubernetes.io/job-completion-index": str(index)}
     metadata = {"name": f"j-{index}-{created[-4:-1]}", "labels": labels, "creationTimestamp": created}
-    return pod_of({"metadata": metadata, "spec": {"nodeName": "n1"}, "status": {"phase": phase, **said, **status}})
+    return pod_of({"metadata": metadata, "spec": {"nodeName": "n1"}, "status": {"phase": phase, **said, **status}}, "trainer")
 
 
 def ended(code: int, index: int = 0, at: str = "2026-11-24T20:01:00Z", message: str = "", why: str = "Error", **more: Any) -> Any:

@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 from launcher.backends.kubernetes.render.spec import KubernetesSpec
+from launcher.backends.kubernetes.render.trainjob import CLUSTER, runtime
+from tests.cluster_api.trainer import jobset_of
 from tests.pod_security import violations
 from tests.rendered import CASES, GOLDEN, rendered
 
@@ -25,13 +27,19 @@ LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
 
 def objects() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every object of the golden files, and for a JobSet the Job that its controller makes of it."""
+    """Every object of the golden files, for a TrainJob its JobSet, and for a JobSet the Job that its controller makes of it."""
     for file in sorted(GOLDEN.glob("*.yaml")):
         for obj in yaml.safe_load_all(file.read_text()):
+            if obj["kind"] == "TrainJob":
+                obj = {"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", **_jobset_of(obj)}
             yield f"{file.stem}/{obj['kind']}", obj
             for one in obj["spec"]["replicatedJobs"] if obj["kind"] == "JobSet" else ():
                 job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "made"}, "spec": one["template"]["spec"]}
                 yield f"{file.stem}/JobSet's Job", job
+
+
+def _jobset_of(trainjob: dict[str, Any]) -> dict[str, Any]:
+    return {"metadata": trainjob["metadata"], "spec": jobset_of(runtime(CLUSTER), trainjob)}
 
 
 OBJECTS = [(f"{name} {n}", obj) for n, (name, obj) in enumerate(objects())]
