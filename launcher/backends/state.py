@@ -48,7 +48,7 @@ class Node:
 
 @dataclass(frozen=True)
 class ClusterPart:
-    """What only a run on a cluster has. ``restarts`` is None where its Job or JobSet is gone."""
+    """What only a run on a cluster has. ``restarts`` is None where its object is gone. ``reported``: by Kubeflow Trainer."""
 
     job: str
     kind: str
@@ -57,6 +57,7 @@ class ClusterPart:
     restarts: int | None
     running: int
     nodes: tuple[Node, ...]
+    reported: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class RunStatus:
         if self.cluster is not None:
             pods = [asdict(node) for node in self.cluster.nodes]
             there = {"job": self.cluster.job, "kind": self.cluster.kind, "restarts": self.cluster.restarts, "pods": pods}
+            there |= {} if self.cluster.reported is None else {"reported": self.cluster.reported}
         return {**self.known.json(), **there, "why": None if self.why is None else asdict(self.why), "record": self.record}
 
 
@@ -272,6 +274,7 @@ def _status_on_cluster(where: Kubernetes, run: ClusterRun) -> RunStatus:
         restarts=state.restarts(obj, every) if obj is not None else None,
         running=sum(map(is_running, pods)),
         nodes=nodes,
+        reported=state.reported(obj) if obj is not None else None,
     )
     now = _known_on_cluster(where, run, obj, record, every)
     return RunStatus(now, record, _why_over(where, run, Status(now.state, now.exit_code, now.sentence)), part)

@@ -121,7 +121,7 @@ def _draw(found: RunStatus) -> None:
     for line in _pod_lines(there) if there is not None else ():
         say(f"{'':<{LABEL}}{line}", indent=4)
     if there is not None:
-        facts({"restarts": None if there.restarts is None else str(there.restarts)})
+        facts({"restarts": None if there.restarts is None else str(there.restarts), "trainer": there.reported})
         for number, line in enumerate(found.attempts_before):
             say(f"{'attempts' if not number else '':<{LABEL}}{line}", indent=LABEL)
     facts(_progress(now))

@@ -113,6 +113,21 @@ def test_a_run_is_submitted_followed_and_done(api: ClusterApi, typed: Any, capfd
     assert [name for name in api.objects.names("configmaps") if name.startswith("first")] == []
 
 
+def test_status_shows_what_trainer_reports_of_the_training(
+    api: ClusterApi, typed: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    install(api)
+    assert typed("submit", "demo", "--name", "first") == 0
+    told = {"progressPercentage": 42, "estimatedRemainingSeconds": 750, "lastUpdatedTime": "2026-11-28T10:00:00Z"}
+    told["metrics"] = [{"name": "loss", "value": "0.61"}]
+    capfd.readouterr()
+    assert typed("status", "first", "--cluster") == 0
+    assert "trainer  " not in capfd.readouterr().out
+    api.objects.change("trainjobs", "first", lambda one: one.setdefault("status", {}).update(trainerStatus=told))
+    assert typed("status", "first", "--cluster") == 0
+    assert "trainer     42 %, 12 min 30 s left, loss 0.61 (at 2026-11-28T10:00:00Z)\n" in capfd.readouterr().out
+
+
 def test_a_preempted_pod_restarts_the_run_as_its_jobset_does_and_why_tells(
     api: ClusterApi, typed: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from ....runs.known import duration
 from ....why import Condition, Pod
 from ....why.evidence import UNTOUCHED
 from ... import Status
@@ -124,6 +125,16 @@ def is_overdue(obj: Mapping[str, Any], status: Status) -> bool:
     """Whether a run has waited for Kueue for longer than Kueue needs to say why."""
     is_held = status.state == "starting" and queue_of(obj) is not None and bool(obj.get("spec", {}).get("suspend"))
     return is_held and (age(obj) or 0) > UNTOUCHED
+
+
+def reported(obj: Mapping[str, Any]) -> str | None:
+    """What a TrainJob's ``status.trainerStatus`` tells of the training; None where Trainer does not collect it."""
+    told = (obj.get("status") or {}).get("trainerStatus") or {}
+    words = [f"{told['progressPercentage']} %"] if "progressPercentage" in told else []
+    if "estimatedRemainingSeconds" in told:
+        words.append(f"{duration(int(told['estimatedRemainingSeconds']))} left")
+    words += [f"{one['name']} {one['value']}" for one in told.get("metrics") or []]
+    return f"{', '.join(words)} (at {told['lastUpdatedTime']})" if words else None
 
 
 def stop_time(obj: Mapping[str, Any]) -> str | None:
