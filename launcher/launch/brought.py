@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
     from .swept import Swept
 
 _HERE: Final = ("host", "docker")
+_ALIKE: Final = 0.75  # of two names, from 0 to 1 (difflib's ratio)
 
 
 def found_or_brought(name: str, *, cluster: bool, namespace: str | None, say: Callable[[str], None]) -> Swept | tuple[Any, Any]:
-    """What ``swept.find`` finds, also where only the copies of the run ``name`` in a bucket are known. Raises as that does."""
+    """What ``swept.find`` finds, also where only the copies of the run ``name`` in a bucket are known. Raises as that does.
+
+    No bucket is asked for a name that looks like a known one with a typing error.
+    """
+    from ..backends.finding import local_runs
     from ..runs.finding import AmbiguousName
     from .swept import find
 
@@ -28,7 +34,9 @@ def found_or_brought(name: str, *, cluster: bool, namespace: str | None, say: Ca
     except AmbiguousName:
         raise
     except UsageError:
-        if cluster or namespace is not None or brought_back(name, say) is None:
+        if cluster or namespace is not None or _is_typo(name, [run.name for run in local_runs()]):
+            raise
+        if brought_back(name, say) is None:
             raise
     return find(name, cluster=cluster, namespace=namespace)
 
@@ -44,7 +52,7 @@ def brought_back(name: str, say: Callable[[str], None]) -> RunDir | None:
     from ..storage import Mirrored
 
     caller, failures = read_env(Path.cwd()), list[LauncherError]()
-    for experiment in _with_copies():
+    for experiment in _asked(name):
         place = Mirrored.of(experiment, name, caller)
         assert place is not None, "it has checkpoint_to"
         try:
@@ -86,7 +94,23 @@ def with_copies(experiment: Experiment, run: RunDir, checkpoints: list[str]) -> 
     return sorted(found, key=lambda name: int(name.removeprefix("checkpoint-")))
 
 
-def _with_copies() -> Iterator[Experiment]:
+def _is_typo(name: str, known: list[str]) -> bool:
+    """Whether a known name differs in a few letters, and in no number: numbers tell runs apart."""
+    from difflib import get_close_matches
+
+    same = [one for one in known if re.findall(r"\d+", one) == re.findall(r"\d+", name)]
+    return bool(get_close_matches(name, same, n=1, cutoff=_ALIKE))
+
+
+def _asked(name: str) -> list[Experiment]:
+    """The experiments that may have copies of the run ``name``: if it begins with the key of one, only that one."""
+    there = list(_with_copies())
+    named = [one for key, one in there if name.startswith(f"{key}-")]
+    return named or [one for _, one in there]
+
+
+def _with_copies() -> Iterator[tuple[str, Experiment]]:
+    """(key, experiment) of each one in the files that has ``checkpoint_to``."""
     from ..experiment.files import check_files
 
     try:
@@ -95,7 +119,7 @@ def _with_copies() -> Iterator[Experiment]:
         return
     for one in found.experiments:
         if one.loaded is not None and one.loaded.experiment.checkpoint_to is not None:
-            yield one.loaded.experiment
+            yield one.loaded.key, one.loaded.experiment
 
 
 def _check(name: str, record: dict[str, Any], place: Mirrored) -> None:

@@ -14,7 +14,7 @@ from .asked import ask, check_installed, error_of
 
 if TYPE_CHECKING:
     from ..data.checked import Checked, CheckedData
-    from ..experiment.schema import Experiment
+    from ..experiment.loaded import Loaded
 
 
 def check_tokens(found: Checked, *, root: Path = Path(), row: int | None = None, say: Callable[[str], None]) -> Checked:
@@ -36,13 +36,13 @@ def check_tokens(found: Checked, *, root: Path = Path(), row: int | None = None,
 
 def check_pods(found: Checked) -> Checked:
     """``found`` with what is wrong in the volumes and in the patch of the pods of every experiment without a mistake."""
+    return replace(found, experiments=tuple(_with_pod(one) for one in found.experiments))
+
+
+def _with_pod(one: CheckedData) -> CheckedData:
     from ..backends.kubernetes.render.patch import wrong_pod
 
-    return replace(found, experiments=tuple(_with_pod(one, wrong_pod) for one in found.experiments))
-
-
-def _with_pod(one: CheckedData, wrong: Callable[[Experiment], list[Mistake]]) -> CheckedData:
-    mistakes = wrong(one.loaded.experiment) if one.is_whole and one.error is None else []
+    mistakes = wrong_pod(one.loaded.experiment) or _refused(one.loaded) if one.is_whole and one.error is None else []
     if not mistakes:
         return one
     try:
@@ -50,6 +50,24 @@ def _with_pod(one: CheckedData, wrong: Callable[[Experiment], list[Mistake]]) ->
             raise ExperimentError(mistakes)
     except ExperimentError as placed:
         return replace(one, error=placed)
+
+
+def _refused(loaded: Loaded) -> list[Mistake]:
+    """What a run on a cluster would refuse of the patch of its pods, and of the other settings of a TrainJob."""
+    from ..backends.kubernetes.render.patch import SETTING
+    from ..experiment.files import read_env
+    from .rendered import cluster_spec, planned_for_cluster
+
+    settings = loaded.experiment.launch.kubernetes
+    if not settings.pod and settings.kind != "trainjob":
+        return []
+    try:
+        job = planned_for_cluster(loaded, "check", read_env(Path.cwd()))
+        cluster_spec(job, loaded, namespace=settings.namespace)
+    except ExperimentError as error:
+        # What else keeps it from a cluster, such as a local path, is no mistake of an experiment for this machine.
+        return [one for one in error.mistakes if (SETTING if settings.kind != "trainjob" else "launch.") in one.where]
+    return []
 
 
 def _answers(asked: Sequence[CheckedData], root: Path, row: int | None, say: Callable[[str], None]) -> list[dict[str, Any]]:

@@ -148,21 +148,26 @@ def cluster_settings(kind: str | None, namespace: str | None) -> tuple[str, ...]
 def cluster_job(name: str, overrides: tuple[str, ...], run_name: str | None, file: Path | None) -> tuple[Job, Loaded]:
     """The job of a run on a cluster, and its experiment. A node has as many GPUs as the experiment asks for; ``auto`` is one."""
     from ..experiment.files import load, read_env
-    from ..job.job import plan
     from ..job.starting import paired_loaded
-    from ..planning.parallelism import choose_parallelism
     from ..runs.run_dir import check_run_name, new_run_name
 
     caller = read_env(Path.cwd())
     loaded = paired_loaded(load(name, root=Path(), file=file, overrides=overrides), Path.cwd(), caller)
     called = new_run_name(loaded.key) if run_name is None else check_run_name(run_name)
+    return replace(planned_for_cluster(loaded, called, caller), notes=_given(overrides)), loaded
+
+
+def planned_for_cluster(loaded: Loaded, run_name: str, caller: Mapping[str, str]) -> Job:
+    """The job of a run on a cluster, which is not asked; ``caller``: the environment. Raises ExperimentError."""
+    from ..job.job import plan
+    from ..planning.parallelism import choose_parallelism
+
     with loaded.placed():
         e = loaded.experiment
         REDACTOR.learn(caller, e.named_secrets)
         there = 1 if e.launch.gpus == "auto" else e.launch.gpus
         shared = choose_parallelism(e, Path.cwd(), there, caller, is_here=False)
-        job = plan(e, run=called, key=loaded.key, gpus_there=there, parallelism=shared, origin=str(loaded.file))
-        return replace(job, notes=_given(overrides)), loaded
+        return plan(e, run=run_name, key=loaded.key, gpus_there=there, parallelism=shared, origin=str(loaded.file))
 
 
 def _given(overrides: Sequence[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from launcher.experiment.files import load
 from launcher.launch.brought import found_or_brought
 from launcher.launch.resume import resumption
 from launcher.runs.run_dir import RunDir
+from launcher.storage import Mirrored
 from tests.s3.server import MotoServer
 
 KEYS = {"AWS_ACCESS_KEY": "AKIAEXAMPLE", "AWS_SECRET_KEY": "hush-hush", "AWS_REGION": "us-east-1"}
@@ -60,6 +61,39 @@ def test_resume_finds_a_run_that_only_its_copies_know(client: Any, tmp_path: Pat
     assert where.status(run).state == "lost"
     assert (run.read_record()["mirror"], run.read_record()["attempts"]) == ({"id": "a", "step": 10}, [{"number": 1}])
     assert resumption(where, run, said.append).sentence == "first resumes from checkpoint-10"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The places of runs whose bucket was asked."""
+    found: list[str] = []
+
+    def newest_files(place: Mirrored) -> None:
+        found.append(place.uri)
+
+    monkeypatch.setattr(Mirrored, "newest_files", newest_files)
+    return found
+
+
+def test_no_bucket_is_asked_for_a_typing_error(client: Any, asked: list[str], tmp_path: Path) -> None:
+    run = RunDir.of(tmp_path, "out", "1", "model", "first-1")
+    run.create({run.experiment: "{}"}, {"created": "2026-11-24T10:00:00+00:00"})
+    with pytest.raises(UsageError, match="did you mean 'first-1'"):
+        found_or_brought("frist-1", cluster=False, namespace=None, say=print)
+    assert asked == []
+    with pytest.raises(UsageError):
+        found_or_brought("first-2", cluster=False, namespace=None, say=print)
+    assert asked == ["s3://ckpt/team/exp_1/model/first-2"]
+
+
+def test_only_the_bucket_of_its_experiment_is_asked_for_a_run_with_the_name_of_one(
+    client: Any, asked: list[str], moto: MotoServer, tmp_path: Path
+) -> None:
+    other = (CONFIG % moto.url).replace("demo:", "other:").replace("experiment_id: 1", "experiment_id: 2")
+    (tmp_path / "configs" / "other.yml").write_text(other)
+    with pytest.raises(UsageError):
+        found_or_brought("demo-20261124-101112-beef", cluster=False, namespace=None, say=print)
+    assert asked == ["s3://ckpt/team/exp_1/model/demo-20261124-101112-beef"]
 
 
 def test_a_run_that_nobody_knows_is_not_found_and_one_of_a_cluster_is_submitted(client: Any) -> None:

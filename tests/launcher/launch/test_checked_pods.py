@@ -21,9 +21,14 @@ HEAD = "exp_1:\n  experiment_id: 1\n  model_name: a/b\n  datasets_path: d\n  lau
         ),
         ("      volumes:\n        x:\n          nsf: {a: b}\n", "e.yml:9:20: launch.kubernetes.volumes.x.nsf: is not a kind"),
         ("      pod:\n        spec:\n          hostNetwork: true\n", None),
+        ("      pod:\n        spec:\n          hostPID: true\n", "e.yml:9:20: launch.kubernetes.pod.spec.hostPID: is refused: "),
+        (
+            "      kind: trainjob\n      priority_class: low\n",
+            "e.yml:8:23: launch.kubernetes.priority_class: cannot be set by a TrainJob: ",
+        ),
     ],
 )
-def test_a_field_of_pods_that_kubernetes_does_not_know_is_found_before_a_cluster_is_asked(
+def test_a_field_of_pods_that_is_unknown_or_refused_is_found_before_a_cluster_is_asked(
     kubernetes: str, said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "d").mkdir()
