@@ -66,7 +66,8 @@ def _refused(loaded: Loaded) -> list[Mistake]:
         cluster_spec(job, loaded, namespace=settings.namespace)
     except ExperimentError as error:
         # What else keeps it from a cluster, such as a local path, is no mistake of an experiment for this machine.
-        return [one for one in error.mistakes if (SETTING if settings.kind != "trainjob" else "launch.") in one.where]
+        about = "launch." if settings.kind == "trainjob" else SETTING
+        return [one for one in error.mistakes if about in f"{one.where}: {one.what}"]  # it has its place in the file already
     return []
 
 
