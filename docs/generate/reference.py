@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import errors, keys, trl
+from . import errors, keys, run_folder, trl
 from .commands import commands
 from .pages import DOCS, write_part
 
@@ -21,6 +21,8 @@ PARTS: Final = (
     ("errors.md", "data", errors.data),
     ("errors.md", "health", errors.health),
     ("errors.md", "others", errors.others),
+    ("run-folder.md", "log", run_folder.log),
+    ("run-folder.md", "record", run_folder.record),
     ("python-api.md", "errors", errors.classes),
 )
 

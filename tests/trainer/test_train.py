@@ -18,6 +18,7 @@ import pytest
 
 from launcher.errors import ExperimentError, HealthError, Stopped
 from launcher.experiment.schema import Experiment
+from launcher.runs.fields import LOG, RECORD
 from launcher.runs.run_dir import RunDir
 from trainer.processes.stop import StopRequest
 
@@ -76,6 +77,18 @@ def twelve(tmp_path_factory: pytest.TempPathFactory, make_experiment: Make) -> t
     run.create({run.experiment: experiment.model_dump_json()}, {"run": "whole"})
     train_in(root, run, experiment)
     return root, run, experiment
+
+
+def test_every_line_and_entry_that_a_run_writes_is_documented(twelve: tuple[Path, RunDir, Experiment]) -> None:
+    _, run, _ = twelve
+    wrong = [
+        (line["type"], name)
+        for line in events(run)
+        for name in line
+        if (found := LOG.get(name.removeprefix("eval_"))) is None or line["type"] not in found.lines
+    ]
+    assert wrong == []
+    assert run.read_record().keys() - RECORD.keys() == set()
 
 
 def test_a_fresh_adapter_begins_at_the_loss_of_zero_margin(twelve: tuple[Path, RunDir, Experiment]) -> None:
