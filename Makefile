@@ -11,7 +11,7 @@ PIP := $(BIN)/python .ci/install.py $(if $(PIP_EXTRA_INDEX),--extra-index-url $(
 MODEL := data/demo/qwen3-tiny
 SITE := $(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees
 
-.PHONY: demo test test-cluster fuzz lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak loss-compare bench-image bench-merge image-check base-image dist image lock docs docs-links pictures trl-fields clean help
+.PHONY: demo test test-cluster fuzz lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak loss-compare bench-image bench-merge image-check base-image dist image lock docs docs-links pictures notebook trl-fields clean help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -133,6 +133,9 @@ docs-links: $(VENV)/dev.stamp ## try every external link of the pages (needs the
 
 pictures: $(VENV)/trainer.stamp $(MODEL)/config.json ## run the demo and draw its terminal for the README
 	$(BIN)/python -m docs.generate.terminal --record
+
+notebook: $(VENV)/dev.stamp $(MODEL)/config.json ## execute the notebook in docs/ on the demo's model and keep its outputs
+	$(BIN)/python -m docs.generate.notebook
 
 trl-fields: $(VENV)/trainer.stamp ## regenerate the launcher's lists of TRL's fields and of modules that transformers renames
 	$(BIN)/python -m trainer.inputs.trl_fields

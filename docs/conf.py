@@ -16,7 +16,7 @@ project = "dpo-launcher"
 author = "the dpo-launcher authors"
 copyright = author
 version = release = _project["version"]
-extensions = ["myst_parser", "sphinx_copybutton", "sphinx.ext.autodoc", "sphinx.ext.githubpages", "docs.generate.site"]
+extensions = ["myst_nb", "sphinx_copybutton", "sphinx.ext.autodoc", "sphinx.ext.githubpages", "docs.generate.site"]
 exclude_patterns = ["generate", "images/*.txt"]
 nitpicky = True
 suppress_warnings: list[str] = []
@@ -25,6 +25,7 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!trainer\.(DPOTrainer|Trained|YamlConfigL
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 
+nb_execution_mode = "off"  # `make notebook` has kept the outputs
 myst_heading_anchors = 4  # GitHub's names of headings
 repository_url = f"{_repository}/blob/main/"  # of files outside docs/: docs.generate.site
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from typing import Any, Final
 
 from launcher.errors import UsageError
 from launcher.runs.follow import Metric, Reader, figures, is_shown, short
+
+from .notebook import NotebookBar, import_tqdm, is_notebook
 
 CHOICES: Final = ("auto", "bar", "print", "none")
 
@@ -19,9 +20,11 @@ def screen(progress: str, pairs_a_step: int) -> Silent | Lines | Bar:
     """
     if progress not in CHOICES:
         raise UsageError(f"progress must be one of {', '.join(CHOICES)}; found {progress!r}")
+    if is_notebook():
+        import_tqdm()
     if progress == "none":
         return Silent()
-    if progress == "bar" or (progress == "auto" and (_is_notebook() or sys.stderr.isatty())):
+    if progress == "bar" or (progress == "auto" and (is_notebook() or sys.stderr.isatty())):
         return Bar(pairs_a_step)
     return Lines(pairs_a_step)
 
@@ -60,7 +63,7 @@ class Lines:
 
 
 class Bar:
-    """A bar over the steps with the newest figures; every other line is printed above it."""
+    """A bar over the steps with the newest figures; every other line is printed above it, in a notebook below it."""
 
     def __init__(self, pairs_a_step: int):
         self._reader = Reader(pairs_a_step)
@@ -96,15 +99,8 @@ class Bar:
 
 
 def _bar(total: int | None, done: int) -> Any:
-    import warnings
+    if is_notebook():
+        return NotebookBar(total, done)
+    from tqdm import tqdm
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # in a notebook without ipywidgets tqdm draws a bar of text, and warns
-        from tqdm.auto import tqdm
     return tqdm(total=total, initial=done, desc="training", unit="step", dynamic_ncols=True)
-
-
-def _is_notebook() -> bool:
-    with suppress(NameError):
-        return type(get_ipython()).__name__ == "ZMQInteractiveShell"  # type: ignore[name-defined] # noqa: F821
-    return False

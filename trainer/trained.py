@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from launcher.runs.figures import Figures
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from .after.prompted import Prompted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trained(os.PathLike[str]):
     """The paths and figures of a finished training. Wherever a path is expected, it is the adapter's folder."""
 
@@ -46,7 +45,7 @@ class Trained(os.PathLike[str]):
         """
         last = (self.training or {}).get("last") or {}
         whole = {"train_loss": self.loss} if self.loss is not None else {}
-        return MappingProxyType({**whole, **{name: last[name] for name in last if name != "steps"}, **(self.after or {})})
+        return {**whole, **{name: last[name] for name in last if name != "steps"}, **(self.after or {})}
 
     def chat(self, text: str, *, base: bool = False, max_new_tokens: int = 256) -> str:
         """The greedy answer to one message, of at most ``max_new_tokens`` tokens; ``base``: of the model before the training.
@@ -92,9 +91,9 @@ class Trained(os.PathLike[str]):
             steps=int(result["steps"]),
             seconds=float(result["train_seconds"]),
             loss=result["train_loss"],
-            before=_frozen(result.get("before")),
-            after=_frozen(result.get("after")),
-            training=_frozen(result.get("training")),
+            before=_copied(result.get("before")),
+            after=_copied(result.get("after")),
+            training=_copied(result.get("training")),
             best_step=result["best_step"],
             verified=int(result["verified"]["tensors"]),
             uploaded=(record.get("uploaded") or {}).get("uri"),
@@ -108,6 +107,18 @@ class Trained(os.PathLike[str]):
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
         return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
+
+    def __repr__(self) -> str:
+        loss = "" if self.loss is None else f", loss={self.loss:.4f}"
+        return f"Trained({self.run!r}, steps={self.steps}{loss})"
+
+    def _repr_html_(self) -> str | None:
+        """The summary that a notebook shows; None, which makes it show the ``repr``, where the run's folder is gone."""
+        from launcher.report.reported import Reported
+        from launcher.report.summary import summary
+
+        run = RunDir(self.folder)
+        return summary(Reported.of(run)) if run.record.is_file() else None
 
     def __str__(self) -> str:
         lines = [f"{self.run}: {self.steps} steps in {self.seconds:.1f} s"]
@@ -125,5 +136,5 @@ class Trained(os.PathLike[str]):
         return "\n".join(lines)
 
 
-def _frozen(figures: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    return None if figures is None else MappingProxyType(dict(figures))
+def _copied(figures: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if figures is None else dict(figures)

@@ -84,3 +84,25 @@ def test_metrics_are_the_final_figures_by_their_names_in_the_log(tmp_path: Path,
     }  # fmt: skip
     alone = done(run, training=None)
     assert dict(alone.metrics) == {"train_loss": 0.5}
+
+
+def test_a_result_is_one_line_in_a_console_and_its_summary_in_a_notebook(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = new_run(tmp_path, make_experiment(), "shown")
+    result = done(run, before={"eval_loss": 0.6931}, after={"eval_loss": 0.3})
+    assert repr(result) == "Trained('shown', steps=2, loss=0.5000)"
+    part = result._repr_html_()
+    assert part is not None
+    assert '<tr><th scope="row">loss</th><td>0.6931</td><td>0.3000</td></tr>' in part
+    run.record.unlink()
+    assert result._repr_html_() is None, "a notebook shows the line where the folder is gone"
+
+
+def test_figures_are_dicts_because_pandas_takes_no_other_mapping(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:
+    import pandas
+
+    result = done(new_run(tmp_path, make_experiment(), "frame"), before={"eval_loss": 0.7}, after={"eval_loss": 0.3})
+    frame = pandas.DataFrame({"before": result.before, "after": result.after, "final": result.metrics})
+    assert frame.loc["eval_loss"].tolist() == [0.7, 0.3, 0.3]

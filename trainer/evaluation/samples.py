@@ -39,7 +39,8 @@ class Sampler:
         if not _replaces(trainer) or not self._is_wanted(trainer):
             return
         trainer.model.to(trainer.accelerator.device)  # under DeepSpeed it is on the CPU until the training begins
-        self._base = self._answers(trainer, "answering the sample prompts before the training", with_adapter=trainer.is_continued)
+        with stage("answering the sample prompts before the training"):
+            self._base = self._answers(trainer, with_adapter=trainer.is_continued)
 
     def callbacks(self, trainer: DPOTrainer) -> list[TrainerCallback]:
         """What has to see the training."""
@@ -49,10 +50,10 @@ class Sampler:
         """Writes the answers of the weights after ``step`` steps; returns how many prompts were answered."""
         if not self._is_wanted(trainer) or (_replaces(trainer) and self._base is None):
             return 0
-        what = "answering the sample prompts"
-        if self._base is None:
-            self._base = self._answers(trainer, what, with_adapter=False)
-        trained = None if self._base is None else self._answers(trainer, what, with_adapter=True)
+        with stage("answering the sample prompts"):
+            if self._base is None:
+                self._base = self._answers(trainer, with_adapter=False)
+            trained = None if self._base is None else self._answers(trainer, with_adapter=True)
         if self._base is None or trained is None:
             return 0
         found = [
@@ -71,12 +72,12 @@ class Sampler:
         notices(["no sample answers: ZeRO-3 spreads the weights over the ranks; generate them from the adapter"])
         return False
 
-    def _answers(self, trainer: DPOTrainer, what: str, *, with_adapter: bool) -> list[str] | None:
+    def _answers(self, trainer: DPOTrainer, *, with_adapter: bool) -> list[str] | None:
         """None where the model cannot generate, which is said."""
         unpacked = nullcontext() if trainer.fast is None else trainer.fast.packed.removed()
         ids = [prompt.ids for prompt in self._prompts]
         try:
-            with stage(what), unpacked, trainer.accelerator.autocast():
+            with unpacked, trainer.accelerator.autocast():
                 most = self._settings.max_new_tokens
                 return answers(trainer.model, self._tokenizer, ids, most, with_adapter=with_adapter)
         except Exception as error:  # a model's own code may raise anything

@@ -189,3 +189,21 @@ def test_weights_that_are_spread_over_the_ranks_have_no_samples_and_that_is_said
     sampler.before(trainer)
     assert [sampler.after(trainer, step) for step in (1, 2)] == [0, 0]
     assert capsys.readouterr().out.count("notice: no sample answers: ZeRO-3 spreads the weights") == 1
+
+
+def test_the_answers_before_and_after_are_announced_once(
+    tmp_path: Path, make_trainer: Any, make_experiment: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import nullcontext
+
+    from launcher.experiment.samples import Samples
+    from trainer.evaluation import samples
+    from trainer.evaluation.prompts import SamplePrompt
+
+    named: list[str] = []
+    monkeypatch.setattr(samples, "stage", lambda what: nullcontext(named.append(what)))
+    monkeypatch.setattr(samples, "answers", lambda *_, with_adapter: ["after" if with_adapter else "before"])
+    trainer, *_ = make_trainer(tmp_path, make_experiment(), pairs=4)
+    sampler = samples.Sampler(RunDir(tmp_path), Samples(), [SamplePrompt("Why?", None, [1])], trainer.processing_class, None)
+    assert sampler.after(trainer, 1) == 1
+    assert named == ["answering the sample prompts"]
