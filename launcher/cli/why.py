@@ -19,19 +19,21 @@ from .screen import facts, typed
 def why(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
     """Explain in one sentence why a run waits, runs or failed, and how to fix it.
 
-    RUN is a name or the beginning of one, an experiment (its newest run), `latest` or a sweep. It reads what the host, Docker or
+    RUN is a name or the beginning of one, an experiment (its newest run), `latest`, a sweep, or a server of `launcher serve
+    --backend kubernetes` (serve-RUN). It reads what the host, Docker or
     the cluster shows: conditions, events, exit codes, queues and the last lines of the log.
     """
-    from ..backends.state import explained
-    from ..launch.swept import Swept, find
+    from ..backends.state import Explained, explained
+    from ..launch.served import find_or_server
+    from ..launch.swept import Swept
 
-    there = find(name, cluster=cluster, namespace=namespace)
+    there = find_or_server(name, cluster=cluster, namespace=namespace)
     if isinstance(there, Swept):
         from .sweep import show_why
 
         show_why(there, as_json)
         return
-    found = explained(*there)
+    found = there if isinstance(there, Explained) else explained(*there)
     if as_json:
         click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
         return

@@ -254,6 +254,25 @@ def test_logs_of_a_rank_without_a_line_name_the_ranks_that_have_some(cluster_api
     assert person.type("logs", "-f", "first", "--rank", "1").stderr == said
 
 
+def test_why_explains_a_server_by_its_name_and_a_name_that_nothing_has_is_not_found(
+    cluster_api: ClusterApi, person: Terminal
+) -> None:
+    labels = {"app.kubernetes.io/name": "dpo-launcher-serve", "dpo-launcher/serve": "first"}
+    pod = {
+        "metadata": {"name": "serve-first-6f-x7k2p", "labels": labels},
+        "spec": {"containers": [{"name": "server", "image": "v:1"}]},
+    }
+    cluster_api.objects.put({"kind": "Pod", **pod})
+    controllers.unschedulable(cluster_api, "serve-first-6f-x7k2p", "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
+    told = json.loads(person.type("why", "serve-first", "--json").stdout)
+    assert (told["run"], told["state"], told["cause"]) == ("serve-first", "starting", "unschedulable")
+    controllers.running(cluster_api, "serve-first-6f-x7k2p")
+    controllers.condition(cluster_api, "pods", "serve-first-6f-x7k2p", "Ready")
+    assert "serve-first answers: serve-first-6f-x7k2p" in person.type("why", "serve-first").stdout
+    nothing = person.type("why", "serve-frist")
+    assert (nothing.returncode, "no runs yet" in nothing.stderr) == (2, True)
+
+
 def test_a_jobset_that_nobody_works_on_is_said_by_everything_that_looks_at_it(cluster_api: ClusterApi, person: Terminal) -> None:
     cluster_api.addons.add("JobSet")
     template = {"spec": {"completions": 2, "template": {"spec": {"containers": [{"name": "trainer", "image": "dpo:1"}]}}}}

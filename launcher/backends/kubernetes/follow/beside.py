@@ -9,10 +9,12 @@ from typing import Any, Final
 from ....errors import LauncherError
 from ....why import Event, Evidence, Explanation, waiting
 from ..api.cluster import Cluster
+from ..render.names import deployment_of
 from .pods import is_running, pod_of
 
 READER: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=reader"
 SERVERS: Final = "app.kubernetes.io/name=dpo-launcher-serve"
+SERVES: Final = "dpo-launcher/serve"  # label with the name of what is served
 CONTAINERS: Final = {"reader": "tensorboard", "server": "server"}
 DEPLOYMENT: Final = "dpo-tensorboard"  # of the reader, in k8s/base
 
@@ -37,6 +39,18 @@ def explain(
         is_helper=True,
     )
     return waiting(evidence) or _crashed(evidence)
+
+
+def servers(cluster: Cluster, namespace: str, name: str) -> tuple[list[dict[str, Any]], str]:
+    """(pods of the server ``name``, oldest first, its Deployment); ``name``: of the Deployment, or of the run that it serves."""
+    found = [pod for pod in cluster.list(f"/api/v1/namespaces/{namespace}/pods", SERVERS) if name in _names(pod)]
+    found.sort(key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
+    return found, deployment_of(found[0]["metadata"]["labels"][SERVES]) if found else name
+
+
+def _names(pod: Mapping[str, Any]) -> tuple[str, str]:
+    served = str(pod["metadata"]["labels"].get(SERVES, ""))
+    return served, deployment_of(served)
 
 
 def _events(cluster: Cluster, namespace: str, pods: Sequence[str], deployment: str) -> Iterator[Event]:

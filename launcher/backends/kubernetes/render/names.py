@@ -20,6 +20,11 @@ def object_name(run: str, kind: str, nodes: int) -> str:
     return _cut(name, run, LONGEST - len(longest_suffix(kind, nodes)))
 
 
+def deployment_of(served: str) -> str:
+    """The name of the Deployment that serves the run ``served``."""
+    return object_name(f"serve-{served}", "Job", 1)
+
+
 def longest_suffix(kind: str, nodes: int) -> str:
     """The longest suffix that is added to the name: by the controllers for a pod, or by us for the data's ConfigMap."""
     return max(f"{host_name('', kind, nodes - 1)}{SHUFFLED}", "-data", key=len)

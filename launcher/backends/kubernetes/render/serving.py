@@ -12,7 +12,7 @@ from ....job.serving import PORT, Served
 from ...container import HOME
 from ...sizes import GIB, quantity
 from .manifest import document
-from .names import label_value, object_name
+from .names import deployment_of, label_value
 from .pod import chosen, literal, pull_policy
 from .resources import HOME_SIZE, TMP_SIZE, Disk, Needs, Sizes, sized
 from .user import CONTAINER_SECURITY, USER_NAME, pod_security
@@ -37,7 +37,7 @@ class Source:
 
 def text(job: Job, served: Served, image: str, source: Source, namespace: str | None) -> str:
     """Input for ``kubectl apply -f -``; ``job``: on one GPU, with the run's settings for the cluster."""
-    name = object_name(f"serve-{served.name}", "Job", 1)
+    name = deployment_of(served.name)
     labels = {
         "app.kubernetes.io/name": "dpo-launcher-serve",
         "app.kubernetes.io/managed-by": "dpo-launcher",
