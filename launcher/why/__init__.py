@@ -93,7 +93,18 @@ def _ignored(seen: Evidence) -> Explanation:
     return Explanation("no-controller", f"{what}; its CRD is served, but no controller seems to run", again)
 
 
+def _orphaned(seen: Evidence) -> Explanation | None:
+    """Pods that run on without their Job."""
+    there = [pod for pod in seen.newest if pod.is_orphan and pod.phase == "Running"]
+    if not there or seen.age is not None:  # it has its Job
+        return None
+    sentence = f"{seen.run} runs{_at(seen)}, but its Job was deleted without its pods: nothing restarts them"
+    return Explanation("orphaned", sentence, f"let it end, or stop it after a checkpoint with: launcher stop {seen.run}")
+
+
 def _running(seen: Evidence) -> Explanation:
+    if (why := _orphaned(seen)) is not None:
+        return why
     last = restarted(seen)
     times = max(Counter(pod.index for pod in seen.failed).values(), default=0)  # the pods of all nodes fail together
     again = f"; restarted: {seen.before}" if seen.before is not None else ""

@@ -74,7 +74,8 @@ class Container:
 class Pod:
     """One pod. ``index``: its node of the run, from 0, None if unknown; ``host``: the cluster's node that it is on.
 
-    ``reason`` and ``message`` are the pod's own, e.g. of an eviction.
+    ``reason`` and ``message`` are the pod's own, e.g. of an eviction. ``is_orphan``: its Job was deleted without it
+    (`kubectl delete --cascade=orphan`).
     """
 
     name: str
@@ -87,6 +88,7 @@ class Pod:
     container: Container | None = None
     created: str = ""
     is_deleted: bool = False
+    is_orphan: bool = False
 
     def condition(self, kind: str) -> Condition | None:
         return next((one for one in self.conditions if one.type == kind), None)

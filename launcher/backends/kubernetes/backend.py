@@ -183,10 +183,14 @@ class Kubernetes:
         _check_whole(run, "stop")
         obj = self.object(run)
         before = self.status(run)
-        if before.is_over or (obj is None and not now):
+        if before.is_over:
             return before
-        if obj is None:  # pods that outlive it, for example on a node that does not answer
+        if obj is None and now:  # pods that outlive it, for example on a node that does not answer
             return self._killed(run)
+        if obj is None:  # those that run on without it write a checkpoint when they are deleted
+            for pod in self.pods(run) if before.state == "running" else ():
+                self.cluster.delete(f"/api/v1/namespaces/{run.namespace}/pods/{pod.name}")
+            return before
         at = datetime.now(UTC).isoformat(timespec="seconds")
         annotations = {state.STOPPED: state.stop_time(obj) or at} | ({state.ABORTED: at} if now else {})
         if state.queue_of(obj) is None:

@@ -39,6 +39,7 @@ def pod_of(obj: Mapping[str, Any], container: str) -> Pod:
         conditions=conditions_of(obj),
         container=_container(status, container),
         created=str(metadata.get("creationTimestamp") or ""),
+        is_orphan=not metadata.get("ownerReferences"),
     )
 
 

@@ -155,8 +155,10 @@ def gone(pods: Sequence[Pod]) -> Status:
 
 
 def outlived(pods: Sequence[Pod]) -> Status | None:
-    """The state of a run whose Job is deleted while some of its pods still end; None if none does."""
+    """The state of a run whose Job is deleted while some of its pods still end, or run on without it; None if none is left."""
     alive = [pod for pod in pods if not has_ended(pod)]
+    if alive and all(pod.is_orphan for pod in alive):
+        return Status("running", None, "its Job was deleted without its pods; they run on, and nothing restarts them")
     return Status("stopping", None, "its Job was deleted; its pods are ending") if alive else None
 
 

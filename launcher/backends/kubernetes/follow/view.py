@@ -109,7 +109,7 @@ class View:
         job = self._job
         if job is not None:
             return state.state(job, self.pods(), self._run.nodes)
-        return Status("stopping", None, "its Job was deleted") if self.alive() else state.gone(self.pods())
+        return state.outlived(self.alive()) or state.gone(self.pods())
 
     def settle(self) -> None:
         """Lists the pods again once the Job is over: its watch may be ahead of theirs."""

@@ -525,3 +525,28 @@ def test_a_jobset_is_followed_over_its_pods_and_stopped_as_a_whole(cluster_api, 
     assert kubernetes.status(run) == Status("stopped", 143, "its container exited with 143")
     kubernetes.resume(run)
     assert cluster_api.objects.get("jobsets", "first")["spec"]["suspend"] is False
+
+
+def test_pods_that_run_on_without_their_job_are_told_as_running_and_end_when_they_are_asked_to(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    played.start()
+    played.step(3)
+    run = played.run
+    cluster_api.objects.delete("jobs", "first", propagation="Orphan")
+    told = Status("running", None, "its Job was deleted without its pods; they run on, and nothing restarts them")
+    assert kubernetes.status(run) == told
+    why = explain(kubernetes.cluster, run)
+    assert why.sentence == "first runs: step 3 of 10, but its Job was deleted without its pods: nothing restarts them"
+    cluster_api.objects.is_graceful = True
+    assert kubernetes.stop(run) == told
+    (pod,) = cluster_api.objects.list("pods")
+    assert pod["metadata"]["deletionGracePeriodSeconds"] == 90
+
+
+def test_pods_that_are_deleted_with_their_job_are_ending(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    played.start()
+    run = played.run
+    cluster_api.objects.is_graceful = True
+    cluster_api.objects.delete("jobs", "first")
+    assert kubernetes.status(run) == Status("stopping", None, "its Job was deleted; its pods are ending")
