@@ -79,6 +79,11 @@ class KubernetesSpec:
         return template_of(self.owner)
 
     @property
+    def pods(self) -> int:
+        """How many run at the same time: one for each node, or as many points of a sweep as its Job allows."""
+        return int(self.owner["spec"]["parallelism"]) if self.kind == JOB.name else self.nodes
+
+    @property
     def container(self) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self.pod["spec"]["containers"][0]
         return found

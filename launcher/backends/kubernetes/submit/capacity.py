@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
@@ -13,25 +13,53 @@ Obj = Mapping[str, Any]
 _REPELS: Final = ("NoSchedule", "NoExecute")
 
 
-def requests(container: Obj) -> dict[str, Fraction]:
-    """What one pod requests, by resource; a limit without a request counts as one."""
-    resources = container.get("resources") or {}
-    asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
-    return {name: number(value) for name, value in asked.items()}
+Amounts = dict[str, Fraction]  # by resource
 
 
-def over_quota(quotas: Sequence[Obj], pod: Obj, nodes: int, objects: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    """(quota, resource with amounts) for each quota that the run would exceed; ``pod``: its spec, ``objects``: plural -> how
-    many the run creates.
+def requests(pod: Obj) -> Amounts:
+    """What a pod with the spec ``pod`` requests; a limit without a request counts as one."""
+    return _of_pod(pod, lambda resources: {**(resources.get("limits") or {}), **(resources.get("requests") or {})})
+
+
+def _of_pod(pod: Obj, of: Callable[[Obj], Obj]) -> Amounts:
+    """As the scheduler and quotas count it: all containers that run together, which sidecars do (init containers that restart
+    always), or an init container beside the sidecars before it if that takes more."""
+    sidecars: Amounts = {}
+    most: Amounts = {}
+    for one in pod.get("initContainers") or []:
+        amounts = _of_container(one, of)
+        if one.get("restartPolicy") == "Always":
+            sidecars = _sum(sidecars, amounts)
+        most = _larger(most, sidecars if one.get("restartPolicy") == "Always" else _sum(sidecars, amounts))
+    together = sidecars
+    for one in pod["containers"]:
+        together = _sum(together, _of_container(one, of))
+    return _larger(most, together)
+
+
+def _of_container(container: Obj, of: Callable[[Obj], Obj]) -> Amounts:
+    return {name: number(value) for name, value in of(container.get("resources") or {}).items()}
+
+
+def _sum(one: Amounts, other: Amounts) -> Amounts:
+    return {name: one.get(name, Fraction(0)) + other.get(name, Fraction(0)) for name in {**one, **other}}
+
+
+def _larger(one: Amounts, other: Amounts) -> Amounts:
+    return {name: max(one.get(name, Fraction(0)), other.get(name, Fraction(0))) for name in {**one, **other}}
+
+
+def over_quota(quotas: Sequence[Obj], pod: Obj, pods: int, objects: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """(quota, resource with amounts) for each quota that the run would exceed; ``pod``: its spec, ``pods``: how many run at the
+    same time, ``objects``: plural -> how many the run creates.
     """
-    container = pod["containers"][0]
-    limits = {name: number(value) for name, value in ((container.get("resources") or {}).get("limits") or {}).items()}
-    asked: dict[str, Fraction] = {"pods": Fraction(nodes), "count/pods": Fraction(nodes)}
-    for name, value in requests(container).items():
-        asked[f"requests.{name}"] = value * nodes
+    asked: Amounts = {"pods": Fraction(pods), "count/pods": Fraction(pods)}
+    for name, value in requests(pod).items():
+        asked[f"requests.{name}"] = value * pods
         if name in ("cpu", "memory", "ephemeral-storage"):
-            asked[name] = value * nodes
-    asked |= {f"limits.{name}": value * nodes for name, value in limits.items()}
+            asked[name] = value * pods
+    limits = _of_pod(pod, lambda resources: resources.get("limits") or {})
+    asked |= {f"limits.{name}": value * pods for name, value in limits.items()}
     for plural, count in objects.items():
         asked |= {plural: Fraction(count), f"count/{plural}": Fraction(count)}
     for quota in quotas:
@@ -64,7 +92,7 @@ def _selects(expression: Obj, priority: str | None, scopes: set[str]) -> bool:
 
 def unfit(nodes: Sequence[Obj], pod: Obj) -> str | None:
     """Why no node could hold a pod with the spec ``pod``, even an empty node; None if one could, or if no node exists yet."""
-    asked = requests(pod["containers"][0])
+    asked = requests(pod)
     reasons: Counter[str] = Counter()
     for node in nodes:
         found = list(_against(node, pod, asked))

@@ -205,8 +205,9 @@ def _secret(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mist
 def _quotas(spec: KubernetesSpec, facts: Facts) -> Iterator[Mistake]:
     objects = Counter(_PLURALS[obj["kind"]] for obj in spec.objects)
     counts = {**objects, **{plural.partition(".")[0]: count for plural, count in objects.items()}}
-    for where, what in over_quota(facts.quotas.found or [], spec.pod["spec"], spec.nodes, counts):
-        hint = "request less (--gpus, --nodes, launch.memory), ask for more quota, or wait for other runs: launcher ps --cluster"
+    for where, what in over_quota(facts.quotas.found or [], spec.pod["spec"], spec.pods, counts):
+        less = "--gpus, --nodes, launch.memory" if spec.pods == spec.nodes else "--parallel, --gpus, launch.memory"
+        hint = f"request less ({less}), ask for more quota, or wait for other runs: launcher ps --cluster"
         yield Mistake(where, what, hint=hint)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,11 @@ import pytest
 from launcher.backends.kubernetes.api.cluster import Cluster, ClusterError
 from launcher.backends.kubernetes.render.quantities import number, shown
 from launcher.backends.kubernetes.render.spec import KubernetesSpec
+from launcher.backends.kubernetes.render.together import together
 from launcher.backends.kubernetes.submit.facts import Facts, Question, gather
 from launcher.backends.kubernetes.submit.preflight import NotReady, Preflight, preflight
+from launcher.experiment.schema import Experiment
+from launcher.job.job import plan
 from tests.cluster_api import ClusterApi, controllers
 from tests.rendered import RUN, rendered
 
@@ -328,6 +332,36 @@ def test_what_quotas_count(hard: dict[str, str], used: dict[str, str], said: str
     controllers.quota(api, "team", hard, used)
     found = [one.splitlines()[0] for one in findings(api, {"gpus": 8})]
     assert found == ([f"quota team: {said}"] if said else [])
+
+
+def test_a_sidecar_and_a_large_init_container_count_too(api: ClusterApi) -> None:
+    controllers.quota(api, "team", {"requests.memory": "6Gi", "limits.cpu": "4"})
+    asked = {"requests": {"memory": "2Gi"}, "limits": {"cpu": "1", "memory": "2Gi"}}
+    first = {"name": "first", "image": "x", "resources": {"limits": {"cpu": "8", "memory": "1Gi"}}}
+    sidecar = {"name": "beside", "image": "x", "restartPolicy": "Always", "resources": asked}
+    pod = {"spec": {"initContainers": [sidecar, first]}}
+    assert findings(api, {"memory": "4Gi", "shm_size": "1Gi"}) == []
+    found = [one.splitlines()[0] for one in findings(api, {"memory": "5Gi", "shm_size": "1Gi", "kubernetes": {"pod": pod}})]
+    assert found == [
+        "quota team: limits.cpu: 9 needed, 4 of 4 available",  # the init container beside the sidecar
+        "quota team: requests.memory: 7Gi needed, 6Gi of 6Gi available",
+    ]
+
+
+def test_a_sweep_in_one_job_needs_room_for_all_pods_that_run_together(api: ClusterApi) -> None:
+    controllers.quota(api, "team", {"pods": "2"})
+    specs, jobs = [], []
+    for point in range(4):
+        notes = {"sweep": {"name": "grid", "point": point, "settings": [f"hyperparameters.beta=0.{point}"]}}
+        specs.append(rendered({"gpus": 0}, run=f"grid-{point}", notes=notes))
+        fields = {"experiment_id": "1", "model_name": "Qwen/Qwen3-0.6B", "datasets_path": "data/answers", "launch": {"gpus": 0}}
+        jobs.append(replace(plan(Experiment.parse(fields), run=f"grid-{point}", key="exp_1", gpus_there=0), notes=notes))
+    facts = facts_of(api, specs[0])
+    for parallel, said in ((2, []), (3, ["quota team: pods: 3 needed, 2 of 2 available"])):
+        spec = together("grid", parallel, jobs, specs)
+        found = preflight(spec, facts, namespace="default", can_push=False, is_named=False).findings
+        assert [str(one).splitlines()[0] for one in found] == said
+    assert "request less (--parallel, --gpus, launch.memory)" in str(found[0])
 
 
 def test_a_quota_for_other_pods_does_not_count(api: ClusterApi) -> None:
