@@ -131,8 +131,8 @@ docs: $(VENV)/dev.stamp ## regenerate tables, command help and printed outputs i
 docs-links: $(VENV)/dev.stamp ## try every external link of the pages (needs the network)
 	$(SITE) -b linkcheck docs build/links
 
-pictures: $(VENV)/trainer.stamp $(MODEL)/config.json ## run the demo and draw its terminal for the README
-	$(BIN)/python -m docs.generate.terminal --record
+pictures: $(VENV)/dev.stamp $(MODEL)/config.json ## train the demo and the tutorial, and record their terminal and pages (needs chromium)
+	$(BIN)/python -m docs.generate.pictures
 
 notebook: $(VENV)/dev.stamp $(MODEL)/config.json ## execute the notebook in docs/ on the demo's model and keep its outputs
 	$(BIN)/python -m docs.generate.notebook

@@ -19,7 +19,7 @@ import click
 import pytest
 import yaml
 
-from docs.generate import cards, keys, reference, terminal
+from docs.generate import cards, keys, pictures, reference, terminal
 from docs.generate.blocks import Block, Checkout, blocks, pages, renew
 from docs.generate.pages import DOCS, README, ROOT, with_part
 from launcher.cli import launcher
@@ -292,3 +292,21 @@ def test_what_a_program_writes_is_current(page: Path, name: str, written: Any) -
 def test_the_picture_is_drawn_from_what_the_demo_printed() -> None:
     assert terminal.PICTURE.read_text() == terminal.svg(terminal.RECORD.read_text()), "`make pictures` draws it again"
     assert str(ROOT) not in terminal.PICTURE.read_text()
+
+
+def test_the_figure_of_a_packed_row_is_drawn_from_a_real_row() -> None:
+    from docs.generate import packed
+
+    assert packed.PICTURE.read_text() == packed.svg(packed.LIGHT), "`make pictures` draws it again"
+    assert "44 tokens" in packed.PICTURE.read_text()
+    assert "25 tokens" in packed.PICTURE.read_text()
+
+
+def test_the_tutorial_shows_the_commands_that_are_recorded() -> None:
+    text = pictures.TUTORIAL.read_text()
+    for command in pictures.RECORDED.values():
+        parse(shlex.split(command)[1:])
+        assert f"```text\n$ {command}\n" in text
+    for name in ("report", "tutorial-report", "data-page"):
+        for file in (f"{name}.webp", f"{name}-dark.webp"):
+            assert (DOCS / "images" / file).stat().st_size <= pictures.LARGEST

@@ -1,30 +1,25 @@
-"""The picture of a terminal: ``python -m docs.generate.terminal --record`` runs the demo and draws what it printed.
+"""What a terminal of WIDTH columns shows of a command, with its colours, and a picture of it.
 
-``images/demo.txt`` is what a terminal of WIDTH columns shows at the end of the demo, with its colours.
+``images/demo.txt`` is recorded by ``python -m docs.generate.pictures``; this file alone draws ``images/demo.svg`` of it.
 """
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import os
 import pty
 import re
-import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
-from pathlib import Path
 from typing import Final
 
 from .blocks import Checkout
-from .pages import DOCS, ROOT
+from .pages import DOCS
 
 RECORD: Final = DOCS / "images" / "demo.txt"
 PICTURE: Final = DOCS / "images" / "demo.svg"
-MODEL: Final = ROOT / "data" / "demo" / "qwen3-tiny"
 WIDTH: Final = 118
 COMMAND: Final = ("run", "demo", "--backend", "host", "--name", "first")
 TITLE: Final = "launcher run demo"
@@ -109,19 +104,12 @@ def _coloured(line: list[tuple[str, str]]) -> str:
     return text + ("\x1b[0m" if before else "")
 
 
-def record() -> str:
-    """The demo's screen, of a terminal in a copy of the checkout. Needs the trainer and the demo's model."""
-    with tempfile.TemporaryDirectory() as folder:
-        checkout = Checkout(Path(folder))
-        shutil.copytree(MODEL, checkout.folder / MODEL.relative_to(ROOT))
-        return _screen_of(checkout)
-
-
-def _screen_of(checkout: Checkout) -> str:
+def record(checkout: Checkout, command: tuple[str, ...]) -> str:
+    """The screen at the end of ``launcher`` with ``command`` in a copy of the checkout; ends the program where it fails."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 60, WIDTH, 0, 0))
     env = {**checkout.env, "TERM": "xterm-256color", "COLUMNS": str(WIDTH)}
-    launcher = [sys.executable, "-m", "launcher", *COMMAND]
+    launcher = [sys.executable, "-m", "launcher", *command]
     with subprocess.Popen(
         launcher, cwd=checkout.folder, env=env, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave
     ) as process:
@@ -156,11 +144,12 @@ def svg(recorded: str) -> str:
     return console.export_svg(title=TITLE, code_format=_FORMAT, unique_id="demo")
 
 
+def plain(recorded: str) -> str:
+    """The recorded screen without its colours."""
+    return re.sub(r"\x1b\[[\d;]*m", "", recorded)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--record", action="store_true", help="run the demo first")
-    if parser.parse_args().record:
-        RECORD.write_text(record(), encoding="utf-8")
     PICTURE.write_text(svg(RECORD.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -128,7 +128,7 @@ def image_for(experiment: Experiment, gpus: int, caller: Mapping[str, str]) -> I
     if (found.build is not None or found.is_published) and (names := trackers_of(experiment)):
         what = f"not in the image {'of this checkout' if found.build is not None else found.reference}: {', '.join(names)}"
         hint = (
-            f"build an image FROM {found.reference} with it (docs/how-to/training.md) and set launch.image, or use --backend host"
+            f"build an image FROM {found.reference} with it (docs/how-to/watching.md) and set launch.image, or use --backend host"
         )
         raise ExperimentError(Mistake("hyperparameters.report_to", what, hint=hint))
     return found

@@ -145,7 +145,7 @@ def test_an_image_of_a_checkout_is_refused_to_an_experiment_with_trackers_that_i
         image_for(Experiment.parse(tracked, needs_data=False), 0, {})
     assert str(caught.value).splitlines() == [
         "hyperparameters.report_to: not in the image of this checkout: wandb, mlflow",
-        f"    hint:     build an image FROM {image_of('cpu', {}).reference} with it (docs/how-to/training.md) and set"
+        f"    hint:     build an image FROM {image_of('cpu', {}).reference} with it (docs/how-to/watching.md) and set"
         " launch.image, or use --backend host",
     ]
     own = Experiment.parse({**tracked, "launch": {"image": "team/dpo:wandb"}}, needs_data=False)
