@@ -75,7 +75,7 @@ bench-memory: $(VENV)/trainer.stamp ## compare the memory of `launcher plan` wit
 bench-step: $(VENV)/trainer.stamp ## compare the DPO step with plain TRL (DEVICE=cuda on a GPU)
 	$(BIN)/python -m tests.benchmarks.dpo_step --device $(or $(DEVICE),cpu)
 
-bench-merge: $(VENV)/trainer.stamp ## measure merging an adapter into a model of 0.6B shape, and finding pairs labelled the wrong way round
+bench-merge: $(VENV)/trainer.stamp $(MODEL)/config.json ## measure merging an adapter into a model of 0.6B shape, and finding pairs labelled the wrong way round
 	$(BIN)/python -m tests.benchmarks.merge
 	$(BIN)/python -m tests.benchmarks.suspects
 

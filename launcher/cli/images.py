@@ -44,9 +44,9 @@ def build(variant: str | None, push: bool, registry: str | None, no_cache: bool,
         click.echo(done.pushed)
 
 
-@click.command("prune", short_help="Remove the images of older checkouts.")
+@click.command("prune", short_help="Remove the images of older checkouts and versions.")
 def prune() -> None:
-    """Remove this project's images except those of this checkout. Images that a container uses are kept."""
+    """Remove this project's images except those of this checkout and version. Images that a container uses are kept."""
     from ..backends.docker.build import size
     from ..backends.docker.images import remove_old
     from ..experiment.files import read_env

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ...errors import LauncherError, UnreachableError, Warned
 from ...job.image import DOCKERFILE, NAME, Build, Image
-from ...published import VERSION
+from ...published import IMAGES, VERSION
 from ...storage.progress import INTERVAL, ticking
 from ..record import code_revision
 from .engine import explained, failure
@@ -97,23 +97,26 @@ def push(client: Any, image: str, repository: str, say: Say) -> str:
 
 
 def prune(client: Any, keep: Iterable[str], say: Say) -> int:
-    """Removes this project's images except those in ``keep`` and those that a container uses; returns the bytes removed."""
+    """Removes this project's images, built or published, except those in ``keep`` and those that a container uses.
+
+    Returns the bytes removed.
+    """
     from docker.errors import APIError
 
-    kept, removed = set(keep), 0
-    for image in client.images.list(name=NAME):
-        for tag in image.tags:
-            if tag in kept or not tag.startswith(f"{NAME}:"):
-                continue
-            try:
-                client.images.remove(tag)
-            except APIError as error:
-                if error.status_code != 409:  # a container has it
-                    raise
-                say(f"kept     {tag}: a container uses it")
-                continue
-            say(f"removed  {tag}")
-            removed += image.attrs["Size"]
+    kept, removed, names = set(keep), 0, (NAME, IMAGES)
+    there = {tag: image.attrs["Size"] for name in names for image in client.images.list(name=name) for tag in image.tags}
+    for tag, taken in there.items():
+        if tag in kept or tag.rpartition(":")[0] not in names:
+            continue
+        try:
+            client.images.remove(tag)
+        except APIError as error:
+            if error.status_code != 409:  # a container has it
+                raise
+            say(f"kept     {tag}: a container uses it")
+            continue
+        say(f"removed  {tag}")
+        removed += taken
     return removed
 
 

@@ -61,7 +61,8 @@ def build(image: Image, registry: str | None, caller: Mapping[str, str], say: Sa
 
 
 def remove_old(caller: Mapping[str, str], say: Say) -> int:
-    """Removes this project's images but those of this checkout and those that a container uses; returns the bytes removed."""
+    """Removes this project's images but those of this checkout or version and those in use; returns the bytes removed."""
     images = [image_of(variant, caller) for variant in VARIANTS] if checkout() else []
     keep = [name for image in images if image.build for name in (image.reference, image.build.runtime)]
+    keep += map(published_image, VARIANTS)
     return prune(connect(caller), keep, say)

@@ -17,6 +17,7 @@ import pytest
 from launcher.backends.docker.build import ensure, find, layers, prune, push, size
 from launcher.errors import LauncherError
 from launcher.job.image import Image, image_of
+from launcher.published import IMAGES
 
 pytestmark = pytest.mark.engine
 REPOSITORY = Path(__file__).parents[4]
@@ -139,14 +140,20 @@ def test_prune_keeps_what_is_named_or_used_and_removes_the_rest(engine, small, t
     ensure(engine, small(), {}, print)
     current = small()
     container = engine.containers.create(used.reference, ["true"])
-    others = {tag for image in engine.images.list(name="dpo-launcher") for tag in image.tags}
-    keep = others - {old.reference, used.reference}
+    published = f"{IMAGES}:0.0.0-cpu"
+    engine.images.get(current.reference).tag(published)
+    others = {tag for name in ("dpo-launcher", IMAGES) for image in engine.images.list(name=name) for tag in image.tags}
+    keep = others - {old.reference, used.reference, published}
     said = []
     try:
         assert prune(engine, keep, said.append) > 0
     finally:
         container.remove()
-    assert sorted(said) == [f"kept     {used.reference}: a container uses it", f"removed  {old.reference}"]
+    assert sorted(said) == [
+        f"kept     {used.reference}: a container uses it",
+        f"removed  {old.reference}",
+        f"removed  {published}",
+    ]
     assert find(engine, current.reference) is not None
 
 
