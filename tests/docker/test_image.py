@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.published import VERSION
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -49,6 +51,23 @@ def test_two_builders_make_the_same_files(engine, build_settings, cpu_image, tmp
     subprocess.run(["rm", "-rf", tmp_path / "store"], check=True)
     assert len(ours) > 10_000
     assert {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)} == set()
+
+
+@pytest.mark.parametrize(("tag", "pushed"), [({"TAG": "0.1.0-cpu"}, "0.1.0-cpu"), ({}, "cpu-[0-9a-f]{12}")])
+def test_an_image_is_pushed_under_the_tag_that_is_given_and_knows_its_version(tmp_path, tag, pushed):
+    root = tmp_path / "checkout"
+    subprocess.run(["git", "clone", "--quiet", "--shared", REPOSITORY, root], check=True)
+    for name in ("docker/image.sh", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, root / name)
+    (tmp_path / "buildah").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n')
+    (tmp_path / "buildah").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": "true", "PUSH": "ghcr.io/team/dpo", **tag}
+    subprocess.run(["docker/image.sh", "cpu"], cwd=root, env=env, check=True)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    (push,) = [call for call in calls if call.startswith("push ")]
+    assert re.search(f" docker://ghcr\\.io/team/dpo:{pushed}$", push)
+    (build,) = [call for call in calls if call.startswith("build ")]
+    assert f"--build-arg VERSION={VERSION} " in build
 
 
 def exported(engine, image) -> Iterator[bytes]:

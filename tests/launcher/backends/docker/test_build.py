@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.docker.build import ensure, find, layers, prune, push, size
+from launcher.backends.docker.build import ensure, find, layers, of_another_version, prune, push, size
 from launcher.errors import LauncherError
 from launcher.job.image import Image, image_of
-from launcher.published import IMAGES
+from launcher.published import IMAGES, VERSION
 
 pytestmark = pytest.mark.engine
 REPOSITORY = Path(__file__).parents[4]
@@ -175,6 +175,8 @@ def test_the_cpu_image_is_small_has_no_compiler_and_no_secret_and_runs_as_nobody
     assert sum(layer.size for layer in layers(engine, cpu_image)) <= 2 << 30
     assert image.attrs["Config"]["User"] == "10001:10001"
     assert image.labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert image.labels["org.opencontainers.image.version"] == VERSION
+    assert of_another_version(engine, Image(cpu_image, "cpu")) is None
     script = (
         "id -u; command -v gcc cc g++ pip; ls /extras /root/.cache 2>&1;"
         " python -c 'import launcher.storage, trainer.inputs.tokens, torch; print(torch.version.cuda)';"
