@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -164,6 +165,7 @@ def main() -> None:
     parser.add_argument("revision", metavar="REV")
     parser.add_argument("--steps", type=int, default=8)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the worktree is removed
     try:
         sys.exit(compare(options.revision, options.steps))
     except NotTrained as error:
