@@ -34,6 +34,7 @@ html_title = f"dpo-launcher {release}"
 html_baseurl = _project["urls"]["Documentation"]
 html_static_path = ["images/site"]
 html_css_files = ["site.css"]
+html_js_files = [("search.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {

@@ -110,16 +110,39 @@ def test_a_page_does_not_scroll_sideways_on_a_phone(site: Path, phone: Any) -> N
     assert wide == []
 
 
-@pytest.mark.browser
-def test_the_search_finds_a_key_without_a_server(site: Path, phone: Any) -> None:
+def searched(site: Path, phone: Any, words: str) -> Any:
+    """The results for ``words``, when the search has finished."""
     from selenium.webdriver.common.by import By
 
     phone.get((site / "search.html").as_uri())
     field = phone.find_element(By.CSS_SELECTOR, "[role=main] input[name=q], .content input[name=q], input.sidebar-search")
-    phone.execute_script("arguments[0].value = 'beta'; arguments[0].form.submit()", field)
+    phone.execute_script("arguments[0].value = arguments[1]; arguments[0].form.submit()", field, words)
     phone.find_element(By.XPATH, "//*[@id='search-results']/p[contains(., 'finished')]")
-    found = phone.find_element(By.CSS_SELECTOR, "#search-results li a[href*='reference/experiment-file']")
+    return phone.find_elements(By.CSS_SELECTOR, "#search-results li > a")
+
+
+@pytest.mark.browser
+def test_the_search_finds_a_key_without_a_server(site: Path, phone: Any) -> None:
+    from selenium.webdriver.common.by import By
+
+    found = next(one for one in searched(site, phone, "beta") if "reference/experiment-file" in one.get_attribute("href"))
     phone.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", found)
     found.click()
     assert "reference/experiment-file.html" in phone.current_url
     assert "beta" in phone.find_element(By.TAG_NAME, "article").text
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    "message",
+    [
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 17.25 GiB. GPU 3 has a total capacity of 79.10 GiB",
+        "error: configs/mine.yml:12:5: hyperparameters.load_in_8bit conflicts with load_in_4bit; keep one",
+        "data/mine/pairs.csv: 17 cells contain a byte order mark (U+FEFF)",
+        'Error creating: pods "mine-1-0-xyzzy" is forbidden: violates PodSecurity "restricted:v1.31": host namespaces',
+        "[rank7]:[E1218] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=991, OpType=ALLREDUCE)",
+    ],
+)
+def test_a_pasted_message_finds_the_page_of_errors(site: Path, phone: Any, message: str) -> None:
+    found = [one.get_attribute("href") for one in searched(site, phone, message)[:5]]
+    assert [link for link in found if "reference/errors.html" in link] != []
