@@ -19,6 +19,7 @@ from torch import Tensor
 
 from launcher.errors import ExperimentError, Mistake
 
+from ..processes.importing import reveal
 from ..processes.sharding import is_spread, stage
 
 UNIVERSAL: Final = ".universal"
@@ -81,6 +82,7 @@ def parameter_names(trainer: Any) -> list[str]:
 
 
 def _make_universal(checkpoint: Path, folder: Path) -> None:
+    reveal("deepspeed")  # which a run that is not sharded itself has hidden
     from deepspeed.checkpoint.ds_to_universal import main
 
     tag = (checkpoint / "latest").read_text(encoding="utf-8").strip()

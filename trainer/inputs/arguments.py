@@ -19,8 +19,9 @@ from launcher.planning.state import optimizer_of
 from launcher.runs.run_dir import RunDir
 
 from ..processes.bucket import has_own_runs
+from ..processes.importing import DEEPSPEED
 from ..processes.machine import Device
-from ..processes.sharding import DEEPSPEED, is_sharded
+from ..processes.sharding import is_sharded
 from .model import BITSANDBYTES, Precision
 
 

@@ -6,14 +6,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Final
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 from torch.nn import Parameter
 
-DEEPSPEED: Final = "ACCELERATE_DEEPSPEED_CONFIG_FILE"
+from .importing import DEEPSPEED
 
 
 def is_sharded() -> bool:

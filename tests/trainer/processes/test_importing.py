@@ -2,17 +2,22 @@
 
 import gc
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 
 import pytest
 
-from trainer.processes.importing import quickly
+from trainer.processes.importing import DEEPSPEED, quickly, reveal
 
 
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch):
-    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    for name in ("wandb", "mlflow", "deepspeed"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.delenv(DEEPSPEED, raising=False)
     yield
+    for name in ("wandb", "mlflow", "deepspeed"):
+        reveal(name)
     gc.unfreeze()
 
 
@@ -31,17 +36,30 @@ def test_the_collector_is_on_again_after_an_import_that_fails():
     assert gc.isenabled()
 
 
-def test_wandb_is_imported_for_a_run_that_reports_to_it_alone():
-    with quickly(["tensorboard", "wandb"]):
-        assert find_spec("wandb") is not None
+@pytest.mark.parametrize("tracker", ["wandb", "mlflow"])
+def test_a_tracker_is_imported_for_a_run_that_reports_to_it_alone(tracker):
+    with quickly(["tensorboard", tracker]):
+        assert find_spec(tracker) is not None
     with quickly(["tensorboard"]):
-        assert find_spec("wandb") is None
+        assert find_spec(tracker) is None
         with pytest.raises(ImportError):
-            import wandb  # noqa: F401
+            import_module(tracker)
 
 
-def test_wandb_that_another_has_imported_stays(monkeypatch):
+def test_deepspeed_is_imported_where_ranks_share_a_model_and_where_another_needs_it(monkeypatch):
+    monkeypatch.setenv(DEEPSPEED, "zero3.json")
+    with quickly([]):
+        assert find_spec("deepspeed") is not None
+    monkeypatch.delenv(DEEPSPEED)
+    with quickly([]):
+        assert find_spec("deepspeed") is None
+    reveal("deepspeed")
+    assert find_spec("deepspeed") is not None
+
+
+def test_what_another_has_imported_stays(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", gc)
     with quickly([]):
         pass
+    reveal("wandb")
     assert sys.modules["wandb"] is gc
