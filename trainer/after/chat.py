@@ -19,12 +19,13 @@ from typing import Any
 from launcher.errors import ExperimentError, LauncherError, Warned, labelled
 
 from ..output import stage
+from ..processes.importing import quickly
 from .exchange import Requests, serve, tell
 
 
 def main(requests: Requests) -> None:
     folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
-    with stage("importing torch and transformers", after=0):
+    with stage("importing torch and transformers", after=0), quickly():
         from . import conversation  # noqa: F401 - what takes long is imported here
     talk(requests, folder, settings, Path(os.environ["DPO_CACHE_ROOT"]))
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.errors import DataError, Mistake
 
 from ..output import notices, stage
+from ..processes.importing import quickly
 from .exchange import Requests, serve, tell
 
 Chat = Mapping[str, Any]
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 def main(requests: Requests) -> int:
     folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
-    with stage("importing torch and transformers", after=0):
+    with stage("importing torch and transformers", after=0), quickly():
         from . import batches  # noqa: F401 - what takes long is imported here
     asked = next(iter(requests))
     chats = {int(row): chat for row, chat in asked.get("chats", {}).items()}

@@ -25,6 +25,7 @@ from launcher.job.target import Target
 from launcher.runs.run_dir import write_whole
 
 from ..output import notices, say, stage
+from ..processes.importing import quickly
 from .exchange import Requests, serve
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _DTYPE_KEYS: Final = ("dtype", "torch_dtype")
 
 def main(requests: Requests) -> Mapping[str, Any]:
     folder, out, asked = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-    with stage("importing torch and transformers", after=0):
+    with stage("importing torch and transformers", after=0), quickly():
         from . import agreement, merging  # noqa: F401 - what takes long is imported here
     return merged(Target.of(folder), out, asked["dtype"], compare=asked["compare"], cache=Path(os.environ["DPO_CACHE_ROOT"]))
 

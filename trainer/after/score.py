@@ -22,12 +22,13 @@ from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 
 from ..output import stage
+from ..processes.importing import quickly
 from .exchange import Requests, serve
 
 
 def main(requests: Requests) -> Mapping[str, Any]:
     folder, file = map(Path, sys.argv[1:3])
-    with stage("importing torch and transformers", after=0):
+    with stage("importing torch and transformers", after=0), quickly():
         from . import scoring  # noqa: F401 - what takes long is imported here
     return scored(RunDir(folder), file, Path(os.environ["DPO_CACHE_ROOT"]))
 

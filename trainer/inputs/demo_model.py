@@ -14,12 +14,15 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
 from ..output import say, stage
+from ..processes.importing import quickly
 
-with stage("importing torch and transformers", after=0 if __name__ == "__main__" else 5):
+IS_COMMAND: Final = __name__ == "__main__"
+with stage("importing torch and transformers", after=0 if IS_COMMAND else 5), quickly() if IS_COMMAND else nullcontext():
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM

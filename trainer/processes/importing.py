@@ -13,7 +13,7 @@ DEEPSPEED: Final = "ACCELERATE_DEEPSPEED_CONFIG_FILE"  # the environment of a ru
 
 
 @contextmanager
-def quickly(trackers: Iterable[str]) -> Iterator[None]:
+def quickly(trackers: Iterable[str] = ()) -> Iterator[None]:
     """Around the first import of torch, transformers and TRL; ``trackers``: those that the run reports to.
 
     Imports leave a million objects that stay. The garbage collector would walk them again and again, for a fifth of the CPU time
