@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from launcher.errors import LauncherError, Warned
+from launcher.errors import ExperimentError, LauncherError, Mistake, Warned
+from launcher.published import VERSION
 from launcher.redact import REDACTOR, learn_environment, redact_output
 from launcher.runs.run_dir import RunDir, write_whole
 
@@ -134,9 +135,17 @@ def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
 
 
 def _experiment(run: RunDir) -> Experiment:
+    from pydantic import ValidationError
+
     from launcher.experiment.schema import Experiment
 
-    experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
+    try:
+        experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
+    except ValidationError as error:  # the launcher that wrote it has checked it
+        names = ", ".join(".".join(map(str, one["loc"])) for one in error.errors()[:3])
+        what = f"dpo-launcher {VERSION}, which trains here, does not know {names}"
+        hint = "it was written by a launcher of another version: use the image of that version (launch.image)"
+        raise ExperimentError(Mistake(str(run.experiment), what, hint=hint)) from error
     learn_environment(experiment.named_secrets)  # before the libraries print anything
     return experiment
 

@@ -48,7 +48,7 @@ class Launch(Section):
         json_schema_extra=on(
             host=NO_EFFECT,
             docker="image of the container",
-            kubernetes="image of the pods; unset: the one that launcher submit --registry pushes",
+            kubernetes="image of the pods; unset in a checkout: the one that launcher submit --registry pushes",
         ),
         description="container image; unset: built from a checkout, else the published one",
     )
