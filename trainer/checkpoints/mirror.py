@@ -44,13 +44,26 @@ class First:
 
     def __init__(self, mirrored: Mirrored, limit: int | None, notes: tuple[str, ...] = (), patience: float = 1800.0):
         self._mirrored, self._limit, self._notes, self._patience = mirrored, limit, notes, patience
+        self._is_told = False  # that old ones cannot be removed
 
     def __call__(self, step: int, folder: Path, best: int | None) -> int:
         others = self._mirrored.others(self._notes, self._patience) if self._notes else None
         sent = self._mirrored.send(step, folder, others=others)
         # An older attempt's copies of later steps, which could not be used, must not count in place of this one.
-        self._mirrored.prune(self._limit, (step,) if best is None else (step, best))
+        try:
+            self._mirrored.prune(self._limit, (step,) if best is None else (step, best))
+        except LauncherError as error:
+            self._warn_of_old(error)
+        else:
+            self._is_told = False
         return sent.bytes
+
+    def _warn_of_old(self, error: LauncherError) -> None:
+        """The checkpoint is uploaded: only space is lost, until the next one is uploaded and the old ones can be removed."""
+        if not self._is_told:
+            with suppress(OSError):  # the log's disk is full
+                notices([Warned(f"older checkpoints in {self._mirrored.uri} cannot be removed: {str(error).splitlines()[0]}")])
+        self._is_told = True
 
 
 class Part:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import UploadError
+from launcher.errors import StorageError, UploadError
 from launcher.runs.run_dir import RunDir
-from trainer.checkpoints.mirror import Mirror, begin
+from launcher.storage.upload import Uploaded
+from trainer.checkpoints.mirror import First, Mirror, begin
 
 URI = "s3://b/exp_1/m/r"
 
@@ -169,3 +170,36 @@ def test_a_run_keeps_the_name_of_its_copies(run: RunDir) -> None:
     assert first["to"] == URI
     begin(run, Slow(), URI).finish()
     assert json.loads(run.record.read_text())["mirror"]["id"] == first["id"]
+
+
+class Kept:
+    """A place in a bucket that lets nothing be removed; ``is_denied`` until a test changes it."""
+
+    uri, is_denied = URI, True
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+
+    def send(self, step: int, folder: Path, others: object) -> Uploaded:
+        self.sent.append(step)
+        return Uploaded(URI, 1, 10)
+
+    def prune(self, limit: int | None, kept: object) -> list[int]:
+        if self.is_denied:
+            raise StorageError("s3:DeleteObject is denied\n    hint: …")
+        return []
+
+
+def test_a_checkpoint_whose_older_ones_cannot_be_removed_is_uploaded_and_that_is_a_warning_once(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Kept()
+    mirror = Mirror(run, URI, First(place, 2), first=0.01)  # type: ignore[arg-type]
+    for step in (5, 10):
+        mirror.offer(write(run, step))
+        assert mirror.wait(time.monotonic() + 5)
+    assert mirror.finish()
+    assert place.sent == [5, 10]
+    record = run.read_record()["mirror"]
+    assert (record["step"], record["failed"]) == (10, None)
+    assert capsys.readouterr().out.count(f"older checkpoints in {URI} cannot be removed: s3:DeleteObject is denied") == 1
