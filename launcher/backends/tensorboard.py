@@ -12,12 +12,16 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from ..errors import LauncherError, UsageError
+from ..errors import LauncherError, UsageError, labelled
 from ..packages import needs
 from ..runs.finding import choose
 from ..runs.run_dir import RunDir
 from .finding import local_runs
+
+if TYPE_CHECKING:
+    from .kubernetes.api.cluster import Cluster
 
 Say = Callable[[str], None]
 
@@ -54,6 +58,8 @@ def serve_cluster(port: int, caller: Mapping[str, str], namespace: str | None, s
     _check_free(port)
     cluster = Cluster.connect(caller, namespace)
     forward = Forward(cluster, cluster.namespace, port, complain)
+    for line in not_shown(cluster, cluster.namespace):
+        complain(line)
     say(f"TensorBoard shows the runs of namespace {cluster.namespace} at http://localhost:{port}/ (Ctrl-C stops it)")
     try:
         with sigterm_as_ctrl_c(), suppress(KeyboardInterrupt):
@@ -61,6 +67,20 @@ def serve_cluster(port: int, caller: Mapping[str, str], namespace: str | None, s
     finally:
         forward.close()
     return 0
+
+
+def not_shown(cluster: Cluster, namespace: str) -> list[str]:
+    """Runs whose pods have only disks of their own: the claim that TensorBoard reads has nothing of them."""
+    from .kubernetes.follow.listed import listed
+
+    with suppress(LauncherError):
+        runs = [one.run for one in listed(cluster, namespace, with_pods=False) if one.run.copies is not None]
+        if runs:
+            names, first = ", ".join(run.name for run in runs[:3]), runs[0].name
+            more = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
+            what = f"{names}{more}: not shown, as the files are in {runs[0].copies} and not on the claim"
+            return [labelled(f"{what}; when it has ended: launcher download {first} --all, then launcher tensorboard ./{first}")]
+    return []
 
 
 def name_of(run: RunDir) -> str:

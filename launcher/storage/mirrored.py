@@ -129,7 +129,11 @@ class Mirrored:
 
     def fetch(self, step: int, target: Path, listener: Listener | None = None) -> Downloaded:
         """Downloads a checkpoint to the new folder ``target``, compared by its hashes; raises what ``download_folder`` raises."""
-        uri = self.place(f"checkpoint-{step}").uri
+        return self.fetch_folder(f"checkpoint-{step}", target, listener)
+
+    def fetch_folder(self, name: str, target: Path, listener: Listener | None = None) -> Downloaded:
+        """The same for what ``keep`` uploaded under ``name``."""
+        uri = self.place(name).uri
         return download_folder(uri, target, storage=self.storage, env=self.env, effort=self.effort, listener=listener)
 
     def read(self, name: str) -> bytes | None:

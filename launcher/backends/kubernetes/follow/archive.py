@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from ....errors import LauncherError
@@ -98,6 +98,10 @@ class Archive:
         """The text of the file ``path`` in the run's folder; None if missing."""
         said = self.output(["cat", str(run.path / path)])
         return None if said is None else said.decode("utf-8", "replace")
+
+    def copied(self, aside: Path) -> Path | None:
+        """The new folder ``aside`` with all of the run's copies in a bucket; None for a run whose folder is on a claim."""
+        return None
 
     def ranks(self, run: ClusterRun) -> list[int]:
         """The ranks that have a log."""

@@ -30,6 +30,8 @@ def bring(archive: Archive, folder: PurePosixPath, target: Path, told: Told) -> 
     Returns (files, bytes, whether ``target`` already held them). ``told``: bytes so far, bytes in all. Raises NotThere if
     ``folder`` is missing, UsageError if ``target`` holds something else, LauncherError if the copy differs from the original.
     """
+    if (copied := archive.copied(target.with_name(f".{target.name}.{os.getpid()}"))) is not None:
+        return _placed(copied, target)
     wanted = hashes(archive, folder)
     if target.exists():
         if not target.is_dir() or hashes_here(target) != wanted:
@@ -45,6 +47,21 @@ def bring(archive: Archive, folder: PurePosixPath, target: Path, told: Told) -> 
             raise LauncherError(
                 f"{folder}: the copy of {', '.join(wrong[:5])} differs; is the run still writing? Retry after its end"
             )
+        sync_tree(aside)
+        aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return len(wanted), _size(target), False
+
+
+def _placed(aside: Path, target: Path) -> tuple[int, int, bool]:
+    """Gives a complete folder its name; returns and raises as ``bring``."""
+    wanted = hashes_here(aside)
+    try:
+        if target.exists() and (not target.is_dir() or hashes_here(target) != wanted):
+            raise UsageError(f"{target} exists with other contents; choose a new folder with --to")
+        if target.exists():
+            return len(wanted), _size(target), True
         sync_tree(aside)
         aside.rename(target)
     finally:

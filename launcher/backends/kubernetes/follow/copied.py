@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -60,6 +61,24 @@ class Copied(Archive):
         below = f"{self._run.path}/"
         found = [self._read(one.removeprefix(below)) for one in command if one.startswith(below)]
         return b"".join(one for one in found if one is not None) or None
+
+    def copied(self, aside: Path) -> Path | None:
+        """Its logs, metrics and record, and its adapter, if it has one; no checkpoints. Raises NoCopy and StorageError."""
+        from ....storage.manifest import MANIFEST
+        from ....storage.mirrored import ADAPTER
+
+        if self._inside is None:
+            raise NoCopy(self._run, "no checkpoint was uploaded yet")
+        try:
+            if MANIFEST in self._place.names(ADAPTER):
+                self._place.fetch_folder(ADAPTER, aside / ADAPTER)
+            for name in (one for one in self._files if one != MANIFEST):
+                (aside / name).parent.mkdir(parents=True, exist_ok=True)
+                (aside / name).write_bytes(self._read(name) or b"")
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        return aside
 
     def log(self, run: ClusterRun, rank: int, begin: int = 0) -> bytes | None:
         found = self._read(f"logs/rank-{rank}.log")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 from launcher.backends.kubernetes.follow.archive import NoReader
+from launcher.backends.kubernetes.follow.bring import bring
 from launcher.backends.kubernetes.follow.copied import Copied, archive_of
 from launcher.backends.kubernetes.follow.run import ClusterRun
+from launcher.errors import UsageError
+from launcher.storage import Mirrored
 from tests.s3.server import MotoServer
 
 KEYS = {"AWS_ACCESS_KEY": "AKIAEXAMPLE", "AWS_SECRET_KEY": "hush-hush", "AWS_REGION": "us-east-1"}
@@ -65,3 +69,24 @@ def test_without_credentials_it_is_said_plainly(run: ClusterRun, monkeypatch: py
     words = f"its pods have only disks of their own, and its copies in s3://ckpt/{BELOW} cannot be read here"
     with pytest.raises(NoReader, match=words):
         archive_of(None, run).reader()  # type: ignore[arg-type]
+
+
+def test_the_whole_folder_is_downloaded_from_the_copies_with_its_adapter_and_without_checkpoints(
+    run: ClusterRun, moto: MotoServer, tmp_path: Path
+) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "adapter_config.json").write_text("{}")
+    place = Mirrored.at(str(run.copies), run.store, run.region, os.environ)
+    place.keep("adapter", tmp_path / "made")
+    target = tmp_path / "here" / "first"
+    files, size, was_there = bring(archive_of(None, run), PurePosixPath("/"), target, lambda done, of: None)  # type: ignore[arg-type]
+    found = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
+    assert {"run.json", "logs/rank-0.log", "logs/dpo_train_steps.jsonl", "adapter/adapter_config.json"} <= found
+    assert not [name for name in found if name.startswith("checkpoint-")]
+    assert (files, was_there, size > 0) == (len(found), False, True)
+    again = bring(archive_of(None, run), PurePosixPath("/"), target, lambda done, of: None)  # type: ignore[arg-type]
+    assert again == (files, size, True)
+    (target / "run.json").write_text("another")
+    with pytest.raises(UsageError, match="exists with other contents"):
+        bring(archive_of(None, run), PurePosixPath("/"), target, lambda done, of: None)  # type: ignore[arg-type]
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["first"]
