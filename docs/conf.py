@@ -19,6 +19,7 @@ version = release = _project["version"]
 extensions = ["myst_nb", "sphinx_copybutton", "sphinx.ext.autodoc", "sphinx.ext.githubpages", "docs.generate.site"]
 exclude_patterns = ["generate", "images/*.txt"]
 nitpicky = True
+smartquotes = False  # --set is typed with two hyphens
 suppress_warnings: list[str] = []
 nitpick_ignore_regex = [(r"py:.*", r"(?!trainer\.(DPOTrainer|Trained|YamlConfigLoader)).*")]  # other libraries' and private names
 

@@ -27,9 +27,8 @@ from launcher.why.scheduling import EXAMPLES, unschedulable
 
 from .mistakes import MISTAKES, parsed
 from .raised import raised
-from .tables import plain, table, ticked
+from .tables import entries, plain, table, ticked
 
-HEAD: Final = ("message", "cause", "fix")
 _OVER: Final = Evidence("RUN", "kubernetes", "failed", namespace="NAMESPACE")
 _SHORT: Final = ("memory", "ephemeral-storage", "inodes", "pids")  # what a node runs out of
 _DISRUPTIONS: Final = ("PreemptionByScheduler", "EvictionByEvictionAPI", "DeletionByTaintManager")
@@ -64,59 +63,54 @@ def runs() -> str:
     refused = [(example, refusal(_OVER, example)) for _, _, example in REFUSALS]
     placed = [(message, unschedulable(_OVER, "the pod", message)) for message in EXAMPLES]
     parts = (
-        ("The end of a log", HEAD, _known(MEANINGS)),
-        ("A rank that others wait for", HEAD, _explained(ranks)),
-        ("An image that is not pulled", HEAD, _known(CAUSES)),
-        ("A container that does not start", HEAD, _known(CREATION)),
-        ("Pods that the cluster refuses", HEAD, _explained(refused)),
-        ("Pods that no node takes", HEAD, _explained(placed)),
-        ("Pods that a cluster ends", HEAD, _explained(_ended())),
-        ("Docker", ("message", "cause and fix"), ((_said(one), str(engine.explained(one))) for one in engine.EXAMPLES)),
+        ("The end of a log", _known(MEANINGS)),
+        ("A rank that others wait for", _explained(ranks)),
+        ("An image that is not pulled", _known(CAUSES)),
+        ("A container that does not start", _known(CREATION)),
+        ("Pods that the cluster refuses", _explained(refused)),
+        ("Pods that no node takes", _explained(placed)),
+        ("Pods that a cluster ends", _explained(_ended())),
+        ("Docker", ((_said(one), plain(str(engine.explained(one))), "") for one in engine.EXAMPLES)),
     )
-    return "\n\n".join(f"### {title}\n\n{table([head, *rows])}" for title, head, rows in parts)
+    return "\n\n".join(f"### {title}\n\n{entries(rows)}" for title, rows in parts)
 
 
 def experiments() -> str:
     """Mistakes in an experiment file, as the launcher prints them."""
-    rows = [("what is written", "message", "fix")]
-    for one in MISTAKES:
-        for problem in parsed(one):
-            rows.append((_said(_yaml(one)), plain(problem.what), plain(problem.hint or problem.expected or "")))
-    return table(rows)
+    found = ((_said(_yaml(one)), problem) for one in MISTAKES for problem in parsed(one))
+    return entries((plain(one.what), f"Written was {written}", plain(one.hint or one.expected or "")) for written, one in found)
 
 
 def data() -> str:
     """What is found in the rows, by rule."""
-    rows = [("rule", "message", "about", "fix")]
-    return table([*rows, *(_of_rule(rule) for rule in DATA_RULES.values())])
+    return entries(_of_rule(rule) for rule in DATA_RULES.values())
 
 
 def health() -> str:
     """The rules that watch a run."""
-    rows = [("rule", "finding", "fix")]
-    return table([*rows, *((f"`{rule.name}`", plain(rule.about), plain(rule.suggestion)) for rule in RULES.values())])
+    return entries((f"`{rule.name}`", plain(rule.about), plain(rule.suggestion)) for rule in RULES.values())
 
 
 def others() -> str:
     """Every other message of the launcher and the trainer, from their source, by exit code."""
     parts = []
     for code, messages in sorted(raised().items()):
-        rows = [("message", "expected, or what to do"), *((plain(one.text), plain(one.fix)) for one in messages)]
-        parts.append(f"### Exit code {code}: {CODES[code].meaning}\n\n{table(rows)}")
+        listed = "\n".join(f"- {plain(one.text)}{f' (expected: {plain(one.fix)})' if one.fix else ''}" for one in messages)
+        parts.append(f"### Exit code {code}: {CODES[code].meaning}\n\n{listed}")
     return "\n\n".join(parts)
 
 
-def _of_rule(rule: DataRule) -> tuple[str, ...]:
+def _of_rule(rule: DataRule) -> tuple[str, str, str]:
     limit = {"threshold": rule.threshold or 0}
-    message = f"{rule.one.format(**limit)}; N {rule.many.format(**limit)}"
-    return f"`{rule.name}`", plain(message), plain(rule.about), plain(rule.hint or "")
+    message = f"{rule.one.format(**limit)}; 3 … {rule.many.format(**limit)}"
+    return f"`{rule.name}`: {plain(message)}", plain(rule.about), plain(rule.hint or "")
 
 
-def _known(messages: Iterable[Known]) -> Iterator[tuple[str, ...]]:
+def _known(messages: Iterable[Known]) -> Iterator[tuple[str, str, str]]:
     return ((_said(one.example), plain(one.meaning), plain(one.suggestion)) for one in messages)
 
 
-def _explained(rows: Sequence[tuple[str, Explanation | None]]) -> Iterator[tuple[str, ...]]:
+def _explained(rows: Sequence[tuple[str, Explanation | None]]) -> Iterator[tuple[str, str, str]]:
     for message, why in rows:
         assert why is not None, message
         yield _said(message), plain(why.sentence), plain(why.suggestion)
