@@ -27,7 +27,8 @@ _SCORED = (
 )
 _AT_END = 2  # samples of a run's end
 _GROUPS = 30  # of a column with many values
-_TEXT = 240  # characters of an answer
+_TEXT = 240  # characters of a message
+_TURNS = 6  # messages of a conversation
 
 
 @click.command("learned", short_help="Show what a run learned.")
@@ -158,7 +159,7 @@ def _draw_samples(samples: Sequence[Sample]) -> None:
     for sample in samples:
         say()
         for label, text in (("prompt", sample.prompt), ("base", sample.base), ("trained", sample.adapter)):
-            say(f"{label:<{LABEL}}{_short(text)}", indent=LABEL)
+            _draw_text(label, text)
 
 
 def _draw_suspects(suspects: Sequence[Suspect]) -> None:
@@ -166,7 +167,19 @@ def _draw_suspects(suspects: Sequence[Suspect]) -> None:
         say()
         say(f"{f'row {one.row:,}':<{LABEL}}margin {one.margin:+.2f}, {one.score:.1f} spreads below the median", indent=LABEL)
         for label, text in (("prompt", one.prompt), ("chosen", one.chosen), ("rejected", one.rejected)):
-            say(f"{label:<{LABEL}}{_short(text)}", indent=LABEL)
+            _draw_text(label, text)
+
+
+def _draw_text(label: str, text: str) -> None:
+    """One message a line, the last ones of a long conversation."""
+    from ..data.chat import turns
+
+    messages = turns(text)
+    left = len(messages) - _TURNS
+    if left > 0:
+        messages = [f"… {left} earlier message{'s' * (left > 1)}", *messages[left:]]
+    for number, message in enumerate(messages):
+        say(f"{'' if number else label:<{LABEL}}{_short(message)}", indent=LABEL)
 
 
 def _short(text: str) -> str:

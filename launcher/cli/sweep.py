@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..launch.sweep import Outcome, Sweep
     from ..launch.sweeping import Sweeping
     from ..launch.swept import Swept
+    from ..runs.known import Known
 
 sweep_option = click.option(
     "--sweep",
@@ -122,15 +123,17 @@ def draw(name: str, outcomes: Sequence[Outcome], *, is_swept: bool) -> None:
     keys = [setting.partition("=")[0] for setting in outcomes[0].point.settings]
     short = [key.rpartition(".")[2] for key in keys]
     heads = [key if short.count(word) > 1 else word for key, word in zip(keys, short, strict=True)]
-    rows: list[tuple[str, ...]] = [("RUN", *heads, "ACCURACY", "MARGIN", "LOSS", "STATE", "TOOK")]
+    figures = _held_out if all(one.known is None or one.known.accuracy is None for one in best_first) else quality
+    judged = ("VALIDATION LOSS",) if figures is _held_out else ("ACCURACY", "MARGIN")
+    rows: list[tuple[str, ...]] = [("RUN", *heads, *judged, "LOSS", "STATE", "TOOK")]
     for one in best_first:
         values = [setting.partition("=")[2] for setting in one.point.settings]
         known = one.known
         if known is None:
-            rows.append((one.run, *values, "-", "-", "-", one.state, "-"))
+            rows.append((one.run, *values, *("-" for _ in judged), "-", one.state, "-"))
             continue
         loss = "-" if known.loss is None else f"{known.loss:z.4f}"
-        rows.append((one.run, *values, *quality(known), loss, state_of(known), known.took))
+        rows.append((one.run, *values, *figures(known), loss, state_of(known), known.took))
     table(rows, optional=("TOOK", "LOSS", "MARGIN"))
     notices(rank_notices(outcomes))
     for one in best_first:
@@ -138,6 +141,11 @@ def draw(name: str, outcomes: Sequence[Outcome], *, is_swept: bool) -> None:
             sentence = (one.known.sentence or "it did not print why").splitlines()[0]
             say(f"{one.run}: {sentence} (see: {this_launcher()} why {one.run})", indent=4)
     _next(name, best_first, is_swept=is_swept)
+
+
+def _held_out(run: Known) -> tuple[str, ...]:
+    """The validation loss, which ranks runs that have no pairs of two answers."""
+    return ("-" if run.validation_loss is None else f"{run.validation_loss:z.4f}",)
 
 
 def _next(name: str, best_first: Sequence[Outcome], *, is_swept: bool) -> None:

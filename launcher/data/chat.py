@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -77,6 +78,11 @@ def written(messages: Sequence[Message], alone: str) -> str:
     if is_text(messages, alone):
         return str(messages[0]["content"])
     return "\n\n".join(f"{one['role']}: {body(one)}" for one in messages)
+
+
+def turns(text: str) -> list[str]:
+    """The messages of what ``written`` has made, each with its role; a text alone is one. The first may be a cut message."""
+    return re.split(r"\n\n(?=(?:system|developer|user|assistant|tool|function): )", text)
 
 
 def body(message: Message) -> str:

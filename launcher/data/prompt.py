@@ -24,11 +24,15 @@ LONE_PLACEHOLDER = re.compile(r"(?<!\{)\{([^\W\d]\w*)\}(?!\})")
 
 @dataclass(frozen=True)
 class Prompt:
-    """``user`` is a list of literal text (even places) and placeholder names (odd places); ``place``: that of ``system``."""
+    """``user`` is a list of literal text (even places) and placeholder names (odd places); ``place``: that of ``system``.
+
+    ``has_own``: rows bring system messages of their own, which replace ``system``; known once rows were read.
+    """
 
     system: str | None
     user: tuple[str, ...]
     place: str | None = None
+    has_own: bool = False
 
     def fill(self, values: Mapping[str, str]) -> str:
         # Joined, not formatted: braces in a cell are text.
@@ -49,7 +53,7 @@ def kept_prompt(run: RunDir) -> Prompt | None:
         found = json.loads(run.prompt.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return Prompt(found["system"], tuple(found["user"]), found["place"])
+    return Prompt(found["system"], tuple(found["user"]), found["place"], bool(found.get("has_own")))
 
 
 def choose_prompt(experiment: Experiment, mapping: Columns, table: Table | None, mistakes: list[Mistake]) -> Prompt | None:

@@ -171,8 +171,8 @@ class Outcome:
 
 
 def ranked(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Best first: by the accuracy on validation pairs, then by their margin; then runs without such pairs, by their
-    last loss; then what is not done, in the order of the grid.
+    """Best first: by the accuracy on validation pairs, then by their margin; then runs without pairs of two answers (SFT), by the
+    validation loss; then runs without validation data, by their last loss; then what is not done, in the order of the grid.
     """
     return sorted(outcomes, key=_rank)
 
@@ -180,10 +180,12 @@ def ranked(outcomes: Iterable[Outcome]) -> list[Outcome]:
 def _rank(one: Outcome) -> tuple[Any, ...]:
     known = one.known
     if known is None or not one.is_done:
-        return (2, one.point.number)
+        return (3, one.point.number)
     if known.figures == "validation" and known.accuracy is not None:
         return (0, -known.accuracy, -(known.margin or 0.0), one.point.number)
-    return (1, known.loss if known.loss is not None else float("inf"), one.point.number)
+    if known.validation_loss is not None and known.accuracy is None:
+        return (1, known.validation_loss, one.point.number)
+    return (2, known.loss if known.loss is not None else float("inf"), one.point.number)
 
 
 def rank_notices(outcomes: Sequence[Outcome]) -> list[str]:

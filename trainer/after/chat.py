@@ -47,6 +47,8 @@ def talk(requests: Requests, folder: Path, settings: dict[str, Any], cache: Path
     loaded = found.load()
     wish = Wish(settings["max_tokens"], settings["temperature"], found.experiment.hyperparameters.seed)
     chat = Conversation(loaded, prompted, wish, sides_of(loaded, with_base=with_base))
+    if prompted.prompt.has_own:
+        lost.append(Warned("rows of the data have system messages of their own, which this conversation does not have"))
     notices = [labelled(notice) for notice in (*lost, *prompted.notices)]
     tell({"ready": {"sides": chat.sides, "has_base": loaded.has_base, "device": str(loaded.device), "notices": notices}})
     for asked in requests:

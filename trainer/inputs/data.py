@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,7 @@ from ..processes.join import is_there
 from ..processes.waiting import AT_ONCE, Waiting
 
 COPIED: Final = 256 << 20  # bytes
+_LOOKED_AT: Final = 1000  # pairs: whether rows have system messages of their own
 
 
 def read_data(
@@ -107,7 +109,9 @@ def _keep(experiment: Experiment, run: RunDir, root: Path, reading: Reading, pai
     report = {"sources": sources, "notices": pairs.notices, "found": found, "survey": survey(pairs).json()}
     write_whole(run.data / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     if pairs.prompt is not None:
-        write_whole(run.prompt, json.dumps(asdict(pairs.prompt), ensure_ascii=False) + "\n")
+        has_own = any(pair.chat is not None and pair.chat.has_system for pair in islice(pairs.train, _LOOKED_AT))
+        kept = asdict(replace(pairs.prompt, has_own=has_own))
+        write_whole(run.prompt, json.dumps(kept, ensure_ascii=False) + "\n")
     run.update_record(data=sources)
     _keep_files(experiment, run, reading, pairs)
     if experiment.save_processed_dataset:

@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from launcher.cli import launcher
-from launcher.cli.learned import draw
+from launcher.cli.learned import _draw_samples, draw
 from launcher.errors import LauncherError, UsageError
 from launcher.experiment.schema import Experiment
 from launcher.runs.learned import Learned, preferences
 from launcher.runs.run_dir import RunDir
+from launcher.runs.samples import Sample
 
 BEFORE = {
     "eval_loss": 0.69314, "eval_rewards/accuracies": 0.0, "eval_rewards/margins": -2e-7, "eval_rewards/chosen": -1e-7,
@@ -283,3 +284,30 @@ def test_a_run_of_sft_is_followed_by_one_of_dpo_that_starts_from_its_adapter() -
     assert preferences({"experiment": {}}, "first", "run") == []
     whole = {"method": "sft", "experiment": {"hyperparameters": {"full_finetuning": True}}}
     assert preferences(whole, "first", "run") == [], "it left no adapter"
+
+
+def test_the_messages_of_a_conversation_stand_on_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    prompt = "system: Be brief.\n\nuser: How hot\nis it?\n\nassistant: Where?\n\nWhich room?\n\nuser: Here."
+    long = "\n\n".join(f"user: {number}" for number in range(9))
+    _draw_samples([Sample(1, 2, prompt, "Warm.\n\nNote: it depends.", "40 °C"), Sample(1, 3, long, "a", "b")])
+    assert (
+        capsys.readouterr().out
+        == """
+prompt      system: Be brief.
+            user: How hot is it?
+            assistant: Where? Which room?
+            user: Here.
+base        Warm. Note: it depends.
+trained     40 °C
+
+prompt      … 3 earlier messages
+            user: 3
+            user: 4
+            user: 5
+            user: 6
+            user: 7
+            user: 8
+base        a
+trained     b
+"""
+    )

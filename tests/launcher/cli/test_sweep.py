@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from launcher.cli.sweep import draw
+from launcher.launch.sweep import Outcome, Point
+from launcher.runs.known import Known
 from launcher.runs.processes import kill
 from tests.launcher.cli.test_runs import CONFIG, begin, has_stepped, launcher, run_dir, wait_for
 
@@ -178,3 +181,22 @@ def test_render_prints_every_point(home: Path) -> None:
         "# grid-2: experiment demo on this machine: the CPU",
     ]
     assert re.findall('"beta": (.*),', done.stdout) == ["0.1", "0.2"]
+
+
+def test_a_sweep_of_sft_shows_the_validation_loss_that_ranks_it(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [
+        Known(f"s-{number}", "e", "done", None, None, 4, 4, loss, "", None, "", validation_loss=held_out)
+        for number, loss, held_out in ((1, 0.1, 0.9), (2, 0.4, 0.5))
+    ]
+    points = [Point(number, (f"hyperparameters.r={number}",)) for number in (1, 2, 3)]
+    outcomes = [
+        *(Outcome(point, run.run, run) for point, run in zip(points, runs, strict=False)),
+        Outcome(points[2], "s-3", None),
+    ]
+    draw("s", outcomes, is_swept=True)
+    assert capsys.readouterr().out.splitlines()[:4] == [
+        "RUN  r  VALIDATION LOSS  LOSS    STATE        TOOK",
+        "s-2  2  0.5000           0.4000  done         -",
+        "s-1  1  0.9000           0.1000  done         -",
+        "s-3  3  -                -       not started  -",
+    ]

@@ -122,3 +122,14 @@ def test_the_best_has_the_highest_validation_accuracy_then_margin_and_what_is_no
     ]
     assert [one.run for one in ranked(there)] == ["s-4", "s-5", "s-2", "s-7", "s-6", "s-1", "s-3"]
     assert rank_notices(there) == ["margins scale with beta: compare accuracies across values of beta"]
+
+
+def test_runs_of_sft_rank_by_their_validation_loss_and_without_validation_data_by_their_last_loss() -> None:
+    there = [
+        outcome(1, validation_loss=0.9, loss=0.1),
+        outcome(2, validation_loss=0.5, loss=0.4),
+        outcome(3, loss=0.05),
+        outcome(4, loss=0.04),
+        outcome(5, "failed", validation_loss=0.1),
+    ]
+    assert [one.run for one in ranked(there)] == ["s-2", "s-1", "s-4", "s-3", "s-5"]

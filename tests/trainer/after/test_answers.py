@@ -293,3 +293,18 @@ def test_a_run_whose_starting_adapter_is_not_here_answers_without_its_base(
     assert ready["notices"][0].startswith(
         "warning: no base model beside the trained one: cannot load /dpo/cache/staged/0/adapter"
     )
+
+
+def test_a_chat_warns_where_the_rows_had_system_messages_of_their_own(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.after import chat
+
+    folder = shutil.copytree(run.path, tmp_path / "copy")
+    prompt = RunDir(folder).prompt
+    prompt.write_text(json.dumps({**json.loads(prompt.read_text()), "has_own": True}))
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(chat, "tell", told.append)
+    chat.talk([], folder, {"max_tokens": MOST, "temperature": 0.0, "base": True}, tmp_path / "cache")  # type: ignore[arg-type]
+    warning = "warning: rows of the data have system messages of their own, which this conversation does not have"
+    assert told[-1]["ready"]["notices"] == [warning]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.data.prompt import kept_prompt
 from launcher.data.sheets.spreadsheet import Spreadsheet, Worksheet, bundle, read_copy
 from launcher.experiment.schema import Experiment
 from launcher.job.topology import Topology
@@ -170,3 +171,18 @@ def test_data_that_change_while_the_ranks_read_them_are_a_reason_to_restart(monk
     monkeypatch.setattr(data, "gather_object", lambda seen: [*seen, [("s3://b/train.csv", "2")]])
     with pytest.raises(StorageError, match=r"s3://b/train.csv: the data changed while the ranks read them; start again"):
         data._check_equal(mine)
+
+
+@pytest.mark.parametrize("role", ["system", None])
+def test_a_run_remembers_that_rows_have_system_messages_of_their_own(tmp_path: Path, new_run: New, role: str | None) -> None:
+    messages = [*([{"role": role, "content": "Be brief."}] if role else []), {"role": "user", "content": "Why?"}]
+    row = {"prompt": messages, **{name: [{"role": "assistant", "content": name}] for name in ("chosen", "rejected")}}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n")
+    experiment = Experiment.parse(
+        {"experiment_id": 1, "model_name": "m", "datasets_path": ".", "train_filename": "pairs.jsonl", "hyperparameters": {}}
+    )
+    run = new_run(tmp_path, experiment, "one")
+    read_data(experiment, run, root=tmp_path, data_root=tmp_path, cache=tmp_path / "cache", first=True)
+    kept = kept_prompt(run)
+    assert kept is not None
+    assert kept.has_own == (role is not None)
