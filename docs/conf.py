@@ -50,4 +50,5 @@ copybutton_prompt_text = "$ "
 copybutton_copy_empty_lines = False
 
 linkcheck_anchors = False  # many sites make theirs in the browser
-linkcheck_ignore = [r"https?://(127\.0\.0\.1|localhost)", r"https://.*example\.(com|org)"]
+# Files of the repository are looked up by tests/test_site.py.
+linkcheck_ignore = [repository_url, r"https?://(127\.0\.0\.1|localhost)", r"https://.*example\.(com|org)"]

@@ -110,6 +110,18 @@ def test_a_page_does_not_scroll_sideways_on_a_phone(site: Path, phone: Any) -> N
     assert wide == []
 
 
+@pytest.mark.browser
+def test_names_of_keys_stay_in_one_piece_in_a_table_that_scrolls_within_itself(site: Path, phone: Any) -> None:
+    phone.get((site / "reference" / "experiment-file.html").as_uri())
+    lines = phone.execute_script(
+        "return [...document.querySelectorAll('td:first-child code')].map(e => [e.innerText, e.getClientRects().length])"
+    )
+    assert "experiment_id" in dict(lines)
+    assert [name for name, count in lines if count != 1] == []
+    table = "[...document.querySelectorAll('.table-wrapper')].map(e => [e.scrollWidth, e.clientWidth])"
+    assert any(inner > outer for inner, outer in phone.execute_script(f"return {table}"))
+
+
 def searched(site: Path, phone: Any, words: str) -> Any:
     """The results for ``words``, when the search has finished."""
     from selenium.webdriver.common.by import By
