@@ -1,6 +1,6 @@
-"""Objects against the published CustomResourceDefinitions of JobSet and Kueue, by hand: the files are not part of this project.
+"""Objects against the published CustomResourceDefinitions of JobSet, Kueue and Trainer, by hand: the files are not included.
 
-python -m tests.crds FOLDER [FILE…]      FOLDER holds CRDs as YAML, FILEs objects (default: the golden files and k8s/examples)
+python -m tests.crds FOLDER [FILE…]      FOLDER holds CRDs as YAML, FILEs objects (default: ours)
 
 Unknown fields are errors, as for `kubectl create --validate=strict`. Rules in CEL are not evaluated.
 """
@@ -22,7 +22,7 @@ Kind = tuple[str, str]  # apiVersion, kind
 def main(arguments: Sequence[str]) -> int:
     folder, *files = map(Path, arguments)
     schemas = dict(crd_schemas(folder))
-    ours = [REPOSITORY / "tests" / "golden" / "kubernetes", REPOSITORY / "k8s" / "examples"]
+    ours = [REPOSITORY / place for place in ("tests/golden/kubernetes", "k8s/examples", "k8s/trainjob")]
     paths = files or sorted(path for place in ours for path in place.rglob("*.yaml"))
     wrong = 0
     for path in paths:

@@ -8,14 +8,21 @@ from typing import Final
 
 from .evidence import Evidence, Explanation
 
-_TAKE: Final = re.compile(r'(?:Error creating: )?(?:pods|jobs\.batch|services|configmaps) "[^"]*" is forbidden: (.*)', re.DOTALL)
+_TAKE: Final = re.compile(
+    r'(?:Error creating: )?(?:pods|jobs\.batch|jobsets\.jobset\.x-k8s\.io|services|configmaps) "[^"]*" is forbidden: (.*)',
+    re.DOTALL,
+)
 _LESS: Final = "wait until other runs end, or request less (--gpus, --nodes, launch.memory, launch.cpus)"
 _OTHERS: Final = "wait until other runs end; list them with: launcher ps --cluster"
 
 
 def refusal(seen: Evidence, message: str) -> Explanation:
     """Why the cluster refuses to create a pod, from the event FailedCreate or the API's answer."""
-    words = found[1] if (found := _TAKE.search(message)) else message.removeprefix("Error creating: ")
+    words = (
+        found[1]
+        if (found := _TAKE.search(message))
+        else message.removeprefix("Error creating: ").removeprefix("TrainJob resources reconciliation failed: ")
+    )
     words = " ".join(words.split())
     for pattern, explain, _ in REFUSALS:
         if (match := re.search(pattern, words)) is not None:
@@ -86,6 +93,11 @@ def _limit_range(seen: Evidence, found: re.Match[str]) -> Explanation:
     )
 
 
+def _runtime(seen: Evidence, found: re.Match[str]) -> Explanation:
+    create = f"create it with: {seen.kubectl} apply -f k8s/trainjob/runtime.yaml"
+    return Explanation("runtime", f"{seen.run} has no pods: the runtime of its TrainJob was not found: {found[1]}", create)
+
+
 # Pattern, explanation, and a message as the cluster gives it.
 REFUSALS: Final[tuple[tuple[str, Callable[[Evidence, re.Match[str]], Explanation], str], ...]] = (
     (
@@ -129,6 +141,12 @@ REFUSALS: Final[tuple[tuple[str, Callable[[Evidence, re.Match[str]], Explanation
         _webhook_gone,
         'Error creating: Internal error occurred: failed calling webhook "validate.kyverno.svc-fail": failed '
         "to call webhook: connection refused",
+    ),
+    (
+        r"TrainingRuntime specified in TrainJob is not found: (.*)",
+        _runtime,
+        "TrainJob resources reconciliation failed: TrainingRuntime specified in TrainJob is not found: "
+        'TrainingRuntime.trainer.kubeflow.org "dpo-launcher" not found',
     ),
     (
         r'serviceaccount "([^"]+)" not found',

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from .creation import not_created, not_mounted
 from .evidence import UNTOUCHED, Condition, Evidence, Explanation, Pod
 from .image import WAITING, not_pulled
 from .refusal import refusal
 from .scheduling import unschedulable
+
+_NOT_CREATED: Final = ("FailedCreate", "JobCreationFailed", "TrainJobResourcesCreationFailed")  # of a Job, a JobSet, a TrainJob
 
 
 def waiting(seen: Evidence) -> Explanation | None:
@@ -18,7 +21,7 @@ def waiting(seen: Evidence) -> Explanation | None:
     for pod in seen.newest:
         if pod.phase == "Pending" and (why := _pending(seen, pod)) is not None:
             return why
-    if len(seen.newest) < seen.nodes and (refused := seen.events_of("FailedCreate", "JobCreationFailed")):
+    if len(seen.newest) < seen.nodes and (refused := seen.events_of(*_NOT_CREATED)):
         return refusal(seen, refused[0].message)
     if seen.is_suspended:
         return Explanation("suspended", f"{seen.run} is suspended: it has no pods", f"resume it with: launcher resume {seen.run}")

@@ -135,7 +135,8 @@ def reader(api: ClusterApi, root: Path, name: str = "reader-1") -> Path:
 
 def arrived(api: ClusterApi, root: Path, job: str, *, host: str = "node-1", pod: str = "first-0-x7k2p") -> RunDir:
     """What the first pod of a Job that was submitted does when it starts: the run's folder on the claim, and an attempt."""
-    config, run = api.objects.get("configmaps", job)["data"], ClusterRun.of(api.objects.get("jobs", job))
+    owner = api.objects.find("trainjobs", job) or api.objects.get("jobs", job)
+    config, run = api.objects.get("configmaps", job)["data"], ClusterRun.of(owner)
     folder = RunDir(root / run.path.relative_to("/"))
     with tempfile.TemporaryDirectory() as mounted:
         for name, text in config.items():

@@ -14,6 +14,7 @@ import yaml
 from launcher.cli import launcher
 from launcher.errors import LauncherError
 from tests.cluster_api import ClusterApi, controllers, schema, trainer
+from tests.cluster_api.played import arrived, reader
 
 RUNTIMES = Path(__file__).parents[3] / "k8s" / "trainjob"
 EXPERIMENT = {
@@ -172,6 +173,24 @@ def test_a_wrong_experiment_ends_the_run_without_a_restart_and_resume_makes_the_
     assert (owner["kind"], owner["uid"]) == ("TrainJob", made["metadata"]["uid"])
 
 
+def test_a_trainjob_that_was_deleted_is_made_again_from_the_folder_of_its_run(
+    api: ClusterApi, typed: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    install(api, "runtime")
+    reader(api, tmp_path / "claim")
+    controllers.condition(api, "pods", "reader-1", "Ready")
+    assert typed("submit", "demo", "--name", "first") == 0
+    arrived(api, tmp_path / "claim", "first", pod=pods(api)[0]["metadata"]["name"])
+    before = api.objects.get("trainjobs", "first")
+    api.objects.delete("trainjobs", "first")
+    assert pods(api) == []
+    capfd.readouterr()
+    assert typed("resume", "first", "--cluster", "--detach") == 0
+    assert "its TrainJob is gone; it is created again" in capfd.readouterr().out
+    assert api.objects.get("trainjobs", "first")["spec"] == before["spec"]
+    assert len(pods(api)) == 2
+
+
 def test_a_run_is_stopped_and_resumed_through_its_suspension(
     api: ClusterApi, typed: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,6 +207,33 @@ def test_a_run_is_stopped_and_resumed_through_its_suspension(
     assert typed("resume", "first", "--cluster", "--detach") == 0
     assert len(pods(api)) == 2
     assert api.objects.get("trainjobs", "first")["spec"]["suspend"] is False
+
+
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        (
+            'TrainingRuntime specified in TrainJob is not found: TrainingRuntime.trainer.kubeflow.org "dpo-launcher" not found',
+            "runtime",
+        ),
+        (
+            'jobsets.jobset.x-k8s.io "first" is forbidden: exceeded quota: q, requested: count/jobsets.jobset.x-k8s.io=1, '
+            "used: count/jobsets.jobset.x-k8s.io=1, limited: count/jobsets.jobset.x-k8s.io=1",
+            "quota",
+        ),
+    ],
+)
+def test_why_tells_why_trainer_cannot_create_the_jobset(
+    message: str, cause: str, api: ClusterApi, typed: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    install(api)
+    api.objects.listeners.clear()  # its controller creates nothing
+    assert typed("submit", "demo", "--name", "first") == 0
+    words = f"TrainJob resources reconciliation failed: {message}"
+    controllers.event(api, api.objects.get("trainjobs", "first"), "TrainJobResourcesCreationFailed", words)
+    capfd.readouterr()
+    assert typed("why", "first", "--cluster", "--json") == 0
+    assert json.loads(capfd.readouterr().out)["cause"] == cause
 
 
 def test_the_runtime_of_the_namespace_is_taken_before_that_of_the_cluster(api: ClusterApi, typed: Any) -> None:

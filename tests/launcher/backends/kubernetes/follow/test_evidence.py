@@ -267,3 +267,11 @@ def test_without_the_right_to_see_pods_the_job_and_its_events_are_left(cluster_a
     seen = gather(cluster, run)
     assert seen.unseen[0].startswith("pods: ")
     assert explain(cluster, run).cause == "deadline"
+
+
+def test_an_event_of_an_earlier_run_with_the_same_name_tells_nothing_of_this_one(cluster_api: Any, cluster: Cluster) -> None:
+    submit(cluster_api)
+    words = 'Error creating: pods "big-0-x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true'
+    controllers.event(cluster_api, cluster_api.objects.get("jobs", "big"), "FailedCreate", words, source="job-controller")
+    cluster_api.objects.delete("jobs", "big")
+    assert explain(cluster, submit(cluster_api)).cause == "starting"
