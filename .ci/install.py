@@ -79,6 +79,8 @@ def _amount(megabytes: float) -> str:
 
 def main(args: list[str]) -> int:
     pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off", *args]
+    if not sys.dont_write_bytecode:  # a process compiles what it imports, a fifth of the 26,000 modules, and others find that
+        pip.append("--no-compile")
     packages = next(Path(sys.prefix).glob("lib/python*/site-packages"))
     with tempfile.TemporaryDirectory(prefix="dpo-install-") as downloads:
         progress, is_over = Progress(Path(downloads), packages), threading.Event()

@@ -21,24 +21,29 @@ time.sleep(2.5)
 print("  Downloading click-8.3.0-py3-none-any.whl (107 kB)", flush=True)
 print("Installing collected packages: click, torch", flush=True)
 print("ERROR: the disk is full", file=sys.stderr) if "--fail" in sys.argv else None
+Path(__file__).with_name("options").write_text(" ".join(sys.argv))
 sys.exit(3 if "--fail" in sys.argv else 0)
 """
 
 
-def install(folder: Path, *args: str) -> tuple[subprocess.Popen[str], float]:
+def install(folder: Path, *args: str, **variables: str) -> tuple[subprocess.Popen[str], float]:
     """The script over a played pip, and the seconds to its first line; it speaks every half a second."""
     (folder / "pip").mkdir()
     (folder / "pip" / "__init__.py").touch()
     (folder / "pip" / "__main__.py").write_text(PIP)
     script = folder / "install.py"
     script.write_text(INSTALL.read_text().replace("EVERY = 4.0", "EVERY = 0.5"))
-    env, begun = {**os.environ, "PYTHONPATH": str(folder)}, time.monotonic()
+    env, begun = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "", **variables}, time.monotonic()
     process = subprocess.Popen(
         [sys.executable, script, *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     assert "looking for packages" in process.stdout.readline()
     return process, time.monotonic() - begun
+
+
+def options(folder: Path) -> list[str]:
+    return (folder / "pip" / "options").read_text().split()
 
 
 def test_a_large_download_is_named_with_its_size_and_its_progress_is_shown(tmp_path: Path) -> None:
@@ -52,11 +57,13 @@ def test_a_large_download_is_named_with_its_size_and_its_progress_is_shown(tmp_p
     assert not any("click" in line for line in words), "small packages are not worth a line"
     assert words[-1] == "installed"
     assert "installing 2 packages" in words
+    assert "--no-compile" in options(tmp_path), "a process compiles what it imports, and keeps that"
 
 
 def test_a_failure_is_pips_own_with_its_exit_code(tmp_path: Path) -> None:
-    process, _ = install(tmp_path, "--fail")
+    process, _ = install(tmp_path, "--fail", PYTHONDONTWRITEBYTECODE="1")
     said, wrong = process.communicate(timeout=60)
     assert process.returncode == 3
     assert wrong == "ERROR: the disk is full\n"
     assert said.splitlines()[-1].endswith("pip failed (exit code 3)")
+    assert "--no-compile" not in options(tmp_path), "no process would keep what it compiles"
