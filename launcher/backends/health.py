@@ -1,13 +1,16 @@
-"""The health of a run, computed again from its whole log and its record, on any backend."""
+"""The health of a run: computed again from its whole log and its record, on any backend; of many, as their records have it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from ..health import Facts, Finding, findings, read_findings
 from ..runs.follow import Metric, Reader
+from ..runs.known import Known
 from ..runs.run_dir import RunDir
 from . import Run, Runs
 
@@ -35,6 +38,29 @@ def health_of(where: Runs[Run], run: Run) -> RunHealth:
     found = findings(events, experiment.get("health") or {}, Facts.of(experiment, record.get("work") or {}))
     then = [one for one in read_findings(record) or () if one.rule in _ONLY_THEN]
     return RunHealth(run.name, events[-1]["step"] if events else 0, len(events), (*then, *found))
+
+
+def with_health(caller: Mapping[str, str], runs: Sequence[Known]) -> list[Known]:
+    """``runs`` of a cluster with what their health rules have found, by their records: two requests for each namespace, one for
+    the reader pod and one for all records. Without a reader, or permission to use it, they stay as they are.
+    """
+    from .kubernetes.api.cluster import ApiError, Cluster
+    from .kubernetes.follow.archive import Archive, NoReader
+    from .kubernetes.follow.run import RUNS_ROOT
+    from .kubernetes.follow.usage import records
+
+    found: dict[tuple[str | None, str], Mapping[str, Any]] = {}
+    for namespace in dict.fromkeys(run.namespace for run in runs if run.namespace):
+        folders = [PurePosixPath(run.folder) for run in runs if run.namespace == namespace]
+        with suppress(NoReader, ApiError):
+            read = records(Archive(Cluster.connect(caller, namespace), namespace), folders)
+            found |= {(namespace, str(RUNS_ROOT / folder)): record for folder, record in read.items()}
+    return [_judged(run, found.get((run.namespace, run.folder), {})) for run in runs]
+
+
+def _judged(run: Known, record: Mapping[str, Any]) -> Known:
+    said = read_findings(record)
+    return run if said is None else replace(run, health=tuple(said))
 
 
 def cut(events: Iterator[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

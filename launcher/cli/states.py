@@ -48,10 +48,11 @@ def ps(as_json: bool, every: bool, sort: str | None, by: str | None, cluster: bo
     """List runs, newest first: those of this machine, or with --cluster those of the cluster.
 
     --by counts all runs: those on the cluster whose Job is gone, too, if a reader pod can read their records.
-    KEY of --sort is accuracy, margin, loss, step, started, took, run or state; with --cluster started, run or state. Steps,
-    figures and health of a run on the cluster: launcher status RUN.
+    KEY of --sort is accuracy, margin, loss, step, started, took, run or state; with --cluster started, run or state. Steps
+    and figures of a run on the cluster: launcher status RUN. Its health is read through the reader pod, for all runs at once.
     """
     from ..backends.finding import has_kubeconfig
+    from ..backends.health import with_health
     from ..backends.state import cluster_runs_known, local_runs_known
     from ..backends.usage import cluster_usage, local_usage
     from ..experiment.files import read_env
@@ -70,6 +71,8 @@ def ps(as_json: bool, every: bool, sort: str | None, by: str | None, cluster: bo
     if sort is not None:
         found = ordered(found, sort, on_cluster=on_cluster)
     shown = [run for number, run in enumerate(found) if every or number < _NEWEST or not run.is_over]
+    if on_cluster and shown:
+        shown = with_health(caller, shown)
     if as_json:
         _echo_json([run.json() for run in shown])
         return
@@ -163,11 +166,13 @@ def _rows(runs: Sequence[Known], *, with_loss: bool) -> list[tuple[str, ...]]:
 
 
 def _cluster_rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
-    rows = [
-        (run.run, state_of(run), str(run.nodes), run.user or "-", run.namespace or "-", _minute(run.created), run.took)
-        for run in runs
-    ]
-    return [("RUN", "STATE", "NODES", "USER", "NAMESPACE", "STARTED (UTC)", "TOOK"), *rows]
+    from ..health import worst
+
+    rows: list[tuple[str, ...]] = [("RUN", "STATE", "NODES", "HEALTH", "USER", "NAMESPACE", "STARTED (UTC)", "TOOK")]
+    for run in runs:
+        where = (worst(run.health), run.user or "-", run.namespace or "-")
+        rows.append((run.run, state_of(run), str(run.nodes), *where, _minute(run.created), run.took))
+    return rows
 
 
 def _show_usage(found: Used, by: str, as_json: bool) -> None:

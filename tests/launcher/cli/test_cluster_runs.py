@@ -85,12 +85,12 @@ def test_ps_lists_the_runs_of_the_cluster_with_their_states(cluster_api: Cluster
     bad.fail(42, "the experiment is wrong")
     controllers.make_pods(cluster_api, waits.name, node=None)
     listed = timeless(person.type("ps", "--cluster").stdout).splitlines()
-    assert listed[0] == "RUN    STATE        NODES  USER  NAMESPACE  STARTED (UTC)     TOOK"
+    assert listed[0] == "RUN    STATE        NODES  HEALTH  USER  NAMESPACE  STARTED (UTC)     TOOK"
     assert sorted(listed[1:]) == [
-        "bad    failed (42)  2      eve   default    yyyy-mm-dd hh:mm  N s",
-        "done   done         2      eve   default    yyyy-mm-dd hh:mm  N s",
-        "runs   running      2      eve   default    yyyy-mm-dd hh:mm  N s",
-        "waits  starting     2      eve   default    yyyy-mm-dd hh:mm  N s",
+        "bad    failed (42)  2      -       eve   default    yyyy-mm-dd hh:mm  N s",
+        "done   done         2      -       eve   default    yyyy-mm-dd hh:mm  N s",
+        "runs   running      2      -       eve   default    yyyy-mm-dd hh:mm  N s",
+        "waits  starting     2      -       eve   default    yyyy-mm-dd hh:mm  N s",
     ]
     told = json.loads(person.type("ps", "-n", "default", "--json").stdout)
     assert {one["run"]: (one["state"], one["exit_code"], one["namespace"]) for one in told}["bad"] == ("failed", 42, "default")

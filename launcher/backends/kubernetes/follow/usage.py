@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Final
 
 from ....runs.usage import gpu_hours, gpus_of, trained
 from ....why import Pod
 from ..api.errors import ExecError
 from .archive import Archive
 from .run import RUNS_ROOT, ClusterRun
+
+_NAMED: Final = 20  # runs
 
 
 def gpu_hours_of(run: ClusterRun, record: Mapping[str, Any], pods: Iterable[Pod], until: datetime | None) -> float | None:
@@ -32,9 +35,15 @@ def pod_seconds(pods: Iterable[Pod], now: datetime | None = None) -> float | Non
     return sum(known) if known else None
 
 
-def records(archive: Archive) -> dict[PurePosixPath, dict[str, Any]]:
-    """The folder of every run on the claim, relative to it -> the run's record, read at once. Raises NoReader."""
+def records(archive: Archive, folders: Sequence[PurePosixPath] | None = None) -> dict[PurePosixPath, dict[str, Any]]:
+    """The folder of every run on the claim, relative to it -> the run's record, read at once. Raises NoReader.
+
+    ``folders``: of these runs alone; above ``_NAMED`` all are read, because their names are part of a URL.
+    """
     find = "find . -name 'checkpoint-*' -prune -o -regex '.*/runs/[^/]+/run[.]json' -print0"
+    if folders is not None and len(folders) <= _NAMED:
+        names = " ".join(shlex.quote(f"./{folder.relative_to(RUNS_ROOT)}/run.json") for folder in folders)
+        find = f"printf '%s\\0' {names}"
     packed = _packed(archive, f"cd {RUNS_ROOT} && {find} | tar --null --files-from=- --ignore-failed-read -czf -")
     found: dict[PurePosixPath, dict[str, Any]] = {}
     if not packed:

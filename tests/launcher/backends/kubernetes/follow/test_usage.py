@@ -11,6 +11,7 @@ import pytest
 
 from launcher.backends.kubernetes.api.cluster import Cluster
 from launcher.backends.kubernetes.follow.archive import Archive
+from launcher.backends.kubernetes.follow.run import RUNS_ROOT
 from launcher.backends.kubernetes.follow.usage import gpu_hours_of, pod_seconds, records
 from launcher.cli import launcher
 from launcher.why import Container, Pod
@@ -108,3 +109,36 @@ def test_without_a_reader_the_sums_are_of_the_pods_and_a_warning_says_what_is_no
     assert (row["name"], row["runs"], row["active"], round(row["gpu_hours"], 2)) == ("demo", 1, 1, 0.1)
     what = "pods that were deleted and runs whose Job is gone are not counted"
     assert told.err == f"warning: the records in namespace default cannot be read (no reader pod runs): {what}\n"
+
+
+def test_ps_shows_the_health_of_all_runs_by_one_reading_of_their_records(
+    cluster_api: ClusterApi, shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {
+        "rule": "margin_flat",
+        "action": "warn",
+        "first_step": 3,
+        "last_step": 9,
+        "sentence": "flat",
+        "suggestion": "raise it",
+    }
+    for name, record in (("fine", {"health": []}), ("flat", {"health": [found]}), ("young", None)):
+        Played(cluster_api, name).start()
+        if record is not None:
+            archived(shelf, name, run_dot_json=json.dumps(record))
+    archived(shelf, "other", run_dot_json=json.dumps({"health": [found]}))
+    launcher.main(args=["ps", "--cluster"], prog_name="launcher", standalone_mode=False)
+    head, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert {row[0]: row[head.index("HEALTH")] for row in rows} == {"fine": "ok", "flat": "margin_flat", "young": "-"}
+    (asked,) = cluster_api.asked("GET", "/exec")
+    assert "other" not in str(asked), "of the runs that are shown"
+
+
+def test_records_of_many_runs_are_read_without_naming_them(cluster_api: ClusterApi, shelf: Path) -> None:
+    folder = archived(shelf, "one", run_dot_json='{"gpus": 1}')
+    cluster = Cluster.connect({"KUBECONFIG": str(cluster_api.kubeconfig)})
+    place = RUNS_ROOT / "out/exp_1/model/runs"
+    wanted = [place / folder.name, *(place / f"gone {number}" for number in range(30))]
+    for some in (wanted[:2], wanted):
+        assert list(records(Archive(cluster, "default"), some)) == [(place / "one").relative_to(RUNS_ROOT)]
+    assert max(len(str(one)) for one in cluster_api.asked("GET", "/exec")) < 1000
