@@ -62,7 +62,7 @@ class CheckedData:
     @property
     def _of_image(self) -> list[str]:
         names = [] if self.loaded.experiment.launch.image is not None else trackers_of(self.loaded.experiment)
-        return [f"{', '.join(names)} not in the image of a checkout: a run in a container needs launch.image"] if names else []
+        return [f"{', '.join(names)} not in the images of this project: a run in a container needs launch.image"] if names else []
 
     @property
     def notices(self) -> tuple[str, ...]:
