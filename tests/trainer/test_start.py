@@ -392,3 +392,28 @@ def test_an_adapter_that_is_trained_on_names_the_base_of_this_run_and_no_path_of
     load_start(located.experiment, located.path, precision, located.start, cuda=False).save_pretrained(tmp_path / "out")
     saved = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert (saved["base_model_name_or_path"], saved["revision"]) == (str(tiny_model), None)
+
+
+def test_an_adapter_in_a_bucket_is_trained_on_like_the_folder_that_was_uploaded(
+    tmp_path: Path, make_experiment: Make, few_pairs: Path, sft: Path, new_run: NewRun, moto: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"AWS_ACCESS_KEY": "AKIAEXAMPLE", "AWS_SECRET_KEY": "hush-hush", "AWS_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(name, value)
+    client = moto.emptied()
+    client.create_bucket(Bucket="models")
+    for file in sft.iterdir():
+        client.put_object(Bucket="models", Key=f"team/sft/{file.name}", Body=file.read_bytes())
+    storage = {"bucket_name": "models", "endpoint_url": moto.url}
+    found = {}
+    for place in (str(sft), "s3://models/team/sft"):
+        about = {"datasets_path": str(few_pairs), "adapter": place, "storage_config": storage}
+        experiment = make_experiment(experiment=about, max_steps=1)
+        run = found[place] = new_run(tmp_path, experiment, "bucket" if place.startswith("s3:") else "folder")
+        train_in(tmp_path, run, experiment)
+    folder, bucket = found.values()
+    assert bucket.read_record()["adapter"]["name"] == "s3://models/team/sft"
+    assert (bucket.adapter / "adapter_model.safetensors").read_bytes() == (
+        folder.adapter / "adapter_model.safetensors"
+    ).read_bytes()
+    assert events(bucket, "train")[0]["logps/chosen"] == events(folder, "train")[0]["logps/chosen"]
