@@ -27,6 +27,7 @@ from safetensors import safe_open
 
 from launcher.launch.demo import make_model, write_files
 from launcher.runs.finding import choose, newest_first
+from launcher.runs.processes import kill
 from launcher.runs.run_dir import RunDir
 
 REPOSITORY = Path(__file__).parents[2]
@@ -119,7 +120,12 @@ def trained(tree: Path, home: Path, name: str, path: str, steps: int) -> RunDir:
     command += [f"--set=hyperparameters.{key}={value}" for key, value in settings.items()]
     wanted = _git("rev-parse", "HEAD", cwd=tree).stdout.strip()
     env = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "DPO_CACHE_ROOT": str(home / "caches" / name)}
-    done = subprocess.run(command, cwd=home, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    try:
+        done = subprocess.run(command, cwd=home, env=env, check=False, **output)
+    except KeyboardInterrupt:  # a run outlives its launcher
+        kill(str(RunDir.of(home, f"runs/{name}", "demo", "qwen3-tiny", name).path))
+        raise
     if done.returncode:
         raise NotTrained(f"{name} ended with exit code {done.returncode}:\n" + "\n".join(done.stdout.splitlines()[-15:]))
     run = choose("latest", newest_first([home / "runs" / name]))
