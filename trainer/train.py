@@ -134,7 +134,8 @@ def _layers(rank: Rank, inputs: Inputs, trainer: DPOTrainer, choice: Choice) -> 
             notices([sentence])
         elif sentence is not None:
             say(sentence)
-        rank.run.update_record(layers={"compiled": choice.is_compiled, "sentence": sentence})
+        layers = {"compiled": choice.is_compiled, "graphs": choice.graphs is not None, "sentence": sentence}
+        rank.run.update_record(layers=layers)
     return choice
 
 

@@ -52,11 +52,11 @@ class Hyperparameters(LoraSettings):
     dpo_path: Literal["auto", "fast", "plain"] = Field(
         "auto", examples=["plain"], description="how the DPO step is computed: fast, plain (TRL's own), or auto"
     )
-    compile: Literal["auto", "layers", "off"] = Field(
+    compile: Literal["auto", "layers", "graphs", "off"] = Field(
         "auto",
         examples=["off"],
-        json_schema_extra=on(plain="no effect; layers is an error"),
-        description="compile decoder layers on the fast path; auto: on a GPU, where a run is long enough",
+        json_schema_extra=on(plain="no effect; layers and graphs are errors"),
+        description="compile decoder layers on the fast path (auto: on a GPU, where a run is long enough); graphs: and replay rows",
     )
     num_train_epochs: Float = Field(1, gt=0, examples=[3], description="passes over the training pairs")
     max_steps: Int | None = Field(None, ge=1, examples=[500], description="optimizer steps; overrides num_train_epochs")
@@ -292,7 +292,7 @@ def _contradictions_of_trl(h: Hyperparameters) -> Iterable[tuple[str, str]]:
     why = why_not_fast({**h.trl, "optim": h.optim, "loss_type": h.loss_type}) if h.dpo_path == "fast" else None
     if why is not None:
         yield "dpo_path", f"must be auto or plain: {why}"
-    if h.compile == "layers" and h.dpo_path == "plain":
+    if h.compile in ("layers", "graphs") and h.dpo_path == "plain":
         yield "compile", "must be auto or off with dpo_path: plain, which does not compile its layers"
 
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 BLOCK: Final = 128  # tokens of a block on both sides: FlexAttention's default
 
 
-def up(count: int) -> int:
-    """The next multiple of BLOCK."""
-    return -(-count // BLOCK) * BLOCK
+def up(count: int, block: int = BLOCK) -> int:
+    """The next multiple of ``block``."""
+    return -(-count // block) * block
 
 
 Numbers = NDArray[np.int64]

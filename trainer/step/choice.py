@@ -29,6 +29,7 @@ from ..reference.reference import reference_logps
 from .comparison import COMPARED, features, tried
 from .dpo import DPOTrainer, Interrupted
 from .first import LEAST
+from .graphs import RowGraphs
 from .memory import row_budget
 from .packed import Fast, Packed, Scored, why_plain
 
@@ -44,6 +45,7 @@ class Choice:
     sentence: str
     rows: str | None = None  # how long they are, where the free memory decides
     is_compiled: bool = False  # whether decoder layers are, see ``layers``
+    graphs: RowGraphs | None = None  # that replay the rows of a step, see ``replayed``
 
     @property
     def path(self) -> str:
@@ -137,7 +139,7 @@ def _pack(trainer: DPOTrainer, choice: Choice, data: Sequence[tuple[TokenPairs, 
     assert choice.packed is not None, "rows are the fast path's"
     train, *held_out = [Scored(pairs, numbers.to(trainer.accelerator.device)) for pairs, numbers in data]
     trainer.take_fast_path(
-        Fast(choice.packed, choice.budget, train, held_out[0] if held_out else None, is_compiled=choice.is_compiled)
+        Fast(choice.packed, choice.budget, train, held_out[0] if held_out else None, choice.is_compiled, choice.graphs)
     )
 
 

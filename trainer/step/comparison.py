@@ -124,7 +124,7 @@ def _plain(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) -> 
             weight = trainer.count_of(part) / trainer.count_of(pairs)
             (trainer.mean_loss(logps, logps.detach(), part) * weight).backward()
         found.append(logps.detach())
-    return Numbers(torch.cat(found), _norm(trainer) if has_gradient else None)
+    return Numbers(torch.cat(found), gradient_norm(trainer) if has_gradient else None)
 
 
 def _padded(trainer: DPOTrainer, called: Any, pairs: TokenPairs, *, has_gradient: bool) -> Tensor:
@@ -170,7 +170,7 @@ def packed_numbers(
                 (trainer.mean_loss(sums, sums.detach(), some) * weight).backward()
                 collect()
             logps[places] = sums.detach()
-    return Numbers(logps, _norm(trainer) if has_gradient else None)
+    return Numbers(logps, gradient_norm(trainer) if has_gradient else None)
 
 
 def difference(trainer: DPOTrainer, pairs: TokenPairs, expected: Numbers, found: Numbers) -> Difference:
@@ -188,7 +188,7 @@ def difference(trainer: DPOTrainer, pairs: TokenPairs, expected: Numbers, found:
     )
 
 
-def _norm(trainer: DPOTrainer) -> float:
+def gradient_norm(trainer: DPOTrainer) -> float:
     """The norm of the gradient, which is taken away."""
     gradients = [p.grad.double().norm() for p in trainer.model.parameters() if p.grad is not None]
     trainer.model.zero_grad()

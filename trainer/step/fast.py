@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from ..processes.sharding import stage as zero_stage
 from .culprits import Culprits
 from .figures import Figures
 from .gradients import sum_gradients
+from .graphs import RowGraphs
 from .halves import Halves
 from .losses import Ratios, pair_losses, smoothed
 from .memory import as_in_training
@@ -153,15 +157,22 @@ class FastTrainer(PlainTrainer):
         rows = rows_of(pairs, self._fast.budget, share.pairs)
         is_spread, world = zero_stage(self) > 0, self.args.world_size
         called = model if is_spread else self.model
+        graphs, room = self._fast.graphs, 0
+        if graphs is not None:
+            graphs.hold_gradients()
+            room = self.args.per_device_train_batch_size
         weight = self.pair_weight(share) if share.is_work else 0.0
         recent = []
         count = share.rows if is_spread else len(rows)
         with self._halves.lent() as collect:
             for number in range(count):
-                row = self._fast.packed.row(pairs, rows[min(number, len(rows) - 1)])
+                row = self._fast.packed.row(pairs, rows[min(number, len(rows) - 1)], room)
                 is_work = number < len(rows)
-                losses = self._row(called, row, weight if is_work else 0.0, is_last=number == count - 1)
-                collect()
+                if graphs is not None:
+                    losses, _ = self._replayed(graphs, row, weight, collect)
+                else:
+                    losses = self._row(called, row, weight if is_work else 0.0, is_last=number == count - 1)
+                    collect()
                 if is_work:
                     recent.append((row.pairs, losses))
         if not is_spread:
@@ -178,7 +189,7 @@ class FastTrainer(PlainTrainer):
         assert self._fast is not None, "rows are the fast path's"
         # The longest row is tried before the training wraps the model's forward pass in autocast.
         with self.compute_loss_context_manager(), self.accelerator.autocast():
-            losses = self._losses(called, row, self._fast.train, self._figures if weight else None)
+            losses, _ = self._losses(called, row, self._fast.train, self._figures if weight else None)
         if zero_stage(self):
             self.accelerator.gradient_state._set_sync_gradients(is_last)
             mean = (losses.sum() * weight).float() * self.args.world_size  # DeepSpeed takes the mean over the ranks
@@ -188,6 +199,56 @@ class FastTrainer(PlainTrainer):
         else:
             losses.backward(self._weight_of(weight).expand_as(losses))  # as of the weighted sum, which nobody reads
         return losses.detach()
+
+    def _replayed(self, graphs: RowGraphs, row: Row, weight: float, collect: Callable[[], None]) -> tuple[Tensor, Tensor]:
+        """As ``_row`` and then ``collect``, for a row of a fixed shape: its pairs' losses, [k], and log-probabilities, [k, 2]."""
+        assert self._fast is not None, "rows are the fast path's"
+        self._fast.packed.reserve(row)
+        losses, logps, *sums = graphs(row, weight, partial(self._pass, collect))
+        if weight:
+            self._figures.join(row, sums)
+        return losses[: len(row.pairs)], logps[: len(row.pairs)]
+
+    def _pass(self, collect: Callable[[], None], row: Row, weight: Tensor) -> list[Tensor]:
+        """All that the device computes of a row: a function of its buffer, of ``weight`` and of the weights, and of nothing else.
+
+        Returns the losses, [K], the log-probabilities, [K, 2], and the sums of the figures. The gradients have been added.
+        """
+        assert self._fast is not None, "rows are the fast path's"
+        figures = self.new_figures()
+        try:
+            with self.compute_loss_context_manager(), self.accelerator.autocast():
+                losses, logps = self._losses(self.model, row, self._fast.train, figures)
+            losses.backward(weight.expand_as(losses))
+            collect()
+        except BaseException:
+            self._halves.forget()
+            raise
+        return [losses.detach(), logps, *figures.sums()]
+
+    def logps_of(self, graphs: RowGraphs, share: Share) -> Tensor:
+        """[n, 2]: log-probabilities of the share's pairs, each in a row of its own; the step's gradients have been added."""
+        assert self._fast is not None, "rows are the fast path's"
+        self.model.train()
+        graphs.hold_gradients()
+        weight, found = self.pair_weight(share), []
+        with self._halves.lent() as collect:
+            for place in share.pairs:
+                row = self._fast.packed.row(self._fast.train.pairs, (place,), self.args.per_device_train_batch_size)
+                found.append(self._replayed(graphs, row, weight, collect)[1])
+        return torch.cat(found)
+
+    @contextmanager
+    def trying(self, fast: Fast) -> Iterator[None]:
+        """The step computes as ``fast`` has it for as long as this lasts; what it adds to the figures is forgotten."""
+        before = self._fast, self._halves, self._figures
+        self._fast, self._halves = fast, Halves(self.model, None if zero_stage(self) else autocast_type(self.args))
+        self._figures = self.new_figures()
+        try:
+            yield
+        finally:
+            self._fast, self._halves, self._figures = before
+            self.culprits.forget()
 
     def _weight_of(self, weight: float) -> Tensor:
         """``weight`` on the device, float64: most steps have that of the step before."""
@@ -206,6 +267,8 @@ class FastTrainer(PlainTrainer):
         half = max(1, min(longest, self._fast.budget) // 2)
         together = self.args.per_device_train_batch_size
         self._fast = replace(self._fast, budget=self._fast.packed.fit(self._fast.train.pairs, together, half))
+        if self._fast.graphs is not None:
+            self._fast.graphs.forget()
         return True
 
     def _forget(self) -> None:
@@ -248,16 +311,25 @@ class FastTrainer(PlainTrainer):
             f"out of memory at step {self.state.global_step + 1}: {advice} ({str(error).splitlines()[0]})", can_split=can_split
         )
 
-    def _losses(self, model: Any, row: Row, data: Scored, figures: Figures | None) -> Tensor:
-        """[k] float64: the losses of the row's pairs, which are added to ``figures``."""
+    def _losses(self, model: Any, row: Row, data: Scored, figures: Figures | None) -> tuple[Tensor, Tensor]:
+        """([K] float64: the losses of the row's pairs, which are added to ``figures``; [K, 2]: their log-probabilities).
+
+        A pair that is missing in a row of a fixed shape has 0.
+        """
         assert self._fast is not None, "rows are the fast path's"
         row = row.to(self.accelerator.device)
         logps, output = self._fast.packed(model, row)
-        ratios = logps - data.reference.index_select(0, row.places)
+        if row.room:
+            missing = row.places < 0
+            reference = data.reference.index_select(0, row.places.clamp(min=0))
+            ratios = (logps - reference).masked_fill(missing[:, None], 0.0)
+        else:
+            ratios = logps - data.reference.index_select(0, row.places)
         losses = pair_losses(self.args, Ratios(*ratios.unbind(1), *row.counts.unbind(1)))
+        losses = losses.masked_fill(missing, 0.0) if row.room else losses
         if figures is not None:
             figures.add(row, output, logps.detach(), self.args.beta * ratios.detach(), losses.detach())
-        return losses
+        return losses, logps.detach()
 
 
 def autocast_type(args: Any) -> torch.dtype | None:

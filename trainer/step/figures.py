@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from math import sqrt
 from typing import Any, Final
 
@@ -81,20 +82,35 @@ class Figures:
         self._pairs = torch.zeros(len(_PAIRS), dtype=torch.float64, device=device)
         self._tokens = torch.zeros(3, 3, dtype=torch.float64, device=device)
         self._counts = (0, 0, 0)  # pairs, tokens of their chosen answers, tokens of the rejected ones: known without the device
-        self._margins: list[Tensor] = []  # of each row's pairs since the last line, [k]
-        self._longer: list[int] = []  # of the same pairs: tokens of the chosen answer less those of the rejected one
+        self._margins: list[Tensor] = []  # of each row's pairs since the last line, [K]
+        self._longer: list[list[int]] = []  # [k] of the same rows: tokens of the chosen answer less those of the rejected one
         self._median: float | None = None  # of the margins, followed from line to line
         self._variance = 0.0  # of the margins around it, likewise
 
     def add(self, row: Row, output: Head, logps: Tensor, rewards: Tensor, losses: Tensor) -> None:
-        """``logps`` and ``rewards``: [k, 2], ``losses``: [k]; no value leaves the device."""
+        """``logps`` and ``rewards``: [K, 2], ``losses``: [K], all 0 for a missing pair; no value leaves the device."""
         margins = rewards[:, 0] - rewards[:, 1]
         self._pairs += torch.stack([losses, *rewards.T, margins > self._noise, margins, *logps.T]).sum(1)
         of_tokens = torch.stack([output.entropy, output.mean_logits, output.is_top1])
         self._tokens.index_add_(1, row.side, of_tokens.double())
+        self._note(row, margins)
+
+    def _note(self, row: Row, margins: Tensor) -> None:
+        """What the host knows of a row's pairs."""
         self._margins.append(margins)
-        self._longer += [span.chosen - span.rejected for span in row.spans]
+        self._longer.append([span.chosen - span.rejected for span in row.spans])
         self._counts = tuple(map(sum, zip(self._counts, row.counted, strict=True)))
+
+    def sums(self) -> tuple[Tensor, ...]:
+        """What the device has summed over a single row, for ``join``."""
+        return self._pairs, self._tokens, *self._margins
+
+    def join(self, row: Row, sums: Sequence[Tensor]) -> None:
+        """Adds the ``sums`` of another one, which ``row`` was added to."""
+        pairs, tokens, margins = sums
+        self._pairs += pairs
+        self._tokens += tokens
+        self._note(row, margins)
 
     def mark(self) -> tuple[Any, ...]:
         """What was added so far, for ``back_to``."""
@@ -141,8 +157,8 @@ class Figures:
         """[9] float64: sums over the pairs of ``_SPREAD``, once a line and not once a row."""
         if not self._margins:
             return self._pairs.new_zeros(len(_SPREAD))
-        margins = torch.cat(self._margins)
-        longer = torch.tensor(self._longer, dtype=torch.float64).to(margins.device)
+        margins = torch.cat([some[: len(known)] for some, known in zip(self._margins, self._longer, strict=True)])
+        longer = torch.tensor(list(chain(*self._longer)), dtype=torch.float64).to(margins.device)
         median, std = self._median or 0.0, sqrt(self._variance) or 1.0
         t = ((margins - median) / std).clamp(-3, 3)
         far = margins < -0.5 * median  # where pairs lie that are labelled the wrong way round
@@ -181,9 +197,18 @@ class AnswerFigures:
         self._count = 0  # of tokens: known without the device
 
     def add(self, row: Row, output: Head, losses: Tensor) -> None:
-        """``losses``: [k], of whole answers; no value leaves the device."""
+        """``losses``: [K], of whole answers, 0 for a missing one; no value leaves the device."""
         self._sums[0, 0] += losses.sum()
         self._sums[1:].index_add_(1, row.side, torch.stack([output.entropy, output.is_top1]).double())
+        self._count += row.counted[1]
+
+    def sums(self) -> tuple[Tensor, ...]:
+        """What the device has summed, for ``join``."""
+        return (self._sums,)
+
+    def join(self, row: Row, sums: Sequence[Tensor]) -> None:
+        """Adds the ``sums`` of another one, which ``row`` was added to."""
+        self._sums += sums[0]
         self._count += row.counted[1]
 
     def mark(self) -> tuple[Any, ...]:

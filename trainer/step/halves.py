@@ -53,6 +53,11 @@ class Halves:
         if masters:
             torch._foreach_copy_(self._copies, masters)
 
+    def forget(self) -> None:
+        """Drops gradients of the copies that a backward pass has left behind, as one that failed."""
+        for copy in self._copies:
+            copy.grad = None
+
     @torch.no_grad()
     def _collect(self, masters: list[nn.Parameter]) -> None:
         found = [(copy, master) for copy, master in zip(self._copies, masters, strict=True) if copy.grad is not None]

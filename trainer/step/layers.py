@@ -25,6 +25,7 @@ from .fast import autocast_type
 from .memory import as_in_training
 from .packed import Packed
 from .packing import packed_lengths
+from .replayed import choose_graphs
 
 # The estimate of ``auto``. Launches were counted (tests/trainer/step/test_launches.py and test_compiled.py), the others are
 # careful guesses for one GPU: a launch costs between 5 us (bare) and 44 us (in a profile of a H200) of the host's time.
@@ -44,20 +45,26 @@ class Work:
 def choose_layers(
     trainer: DPOTrainer, choice: Choice, wanted: str, tokens: Tokens, work: Work, remembered: bool | None
 ) -> tuple[Choice, str | None]:
-    """``choice`` with compiled layers if ``wanted`` (auto, layers or off) and the model allow it, and the sentence about it.
+    """``choice`` with compiled layers if ``wanted`` (auto, layers, graphs or off) and the model allow it, and the sentence about it.
+
+    ``graphs`` adds CUDA graphs, see ``replayed``; ``auto`` takes none: no GPU has measured them yet.
 
     ``remembered``: whether the run of the checkpoint had compiled its layers; None without a checkpoint. Raises ExperimentError
     where it had, and compiling fails now: a run never mixes the two.
     """
-    must = wanted == "layers"
+    must = wanted in ("layers", "graphs")
     budget = min(gather_object([choice.budget]))
     reasons = gather_object([_why_eager(trainer, replace(choice, budget=budget), wanted, tokens, work, remembered)])
     why = next((one for one in reasons if one is not None), None)  # one way for all ranks
     if why is not None:
         return choice, _eager(why, must) if why else None
-    compiled, found = _tried(trainer, choice, tokens.pairs[:COMPARED], work.has_evaluations)
+    pairs = tokens.pairs[:COMPARED]
+    compiled, found, numbers = _tried(trainer, choice, pairs, work.has_evaluations)
     if compiled is not None:
-        return compiled, f"compiled layers: {'as in the run of the checkpoint' if remembered else found}"
+        found = "as in the run of the checkpoint" if remembered else found
+        if wanted == "graphs":
+            return choose_graphs(trainer, compiled, pairs, numbers[0], found)
+        return compiled, f"compiled layers: {found}"
     if remembered and wanted == "auto":
         what = "the checkpoint's run had compiled its layers, and they cannot be compiled here"
         wish = "a machine like that run's, or off: then the result is not bit for bit that of an uninterrupted run"
@@ -75,7 +82,7 @@ def _why_eager(
     trainer: DPOTrainer, choice: Choice, wanted: str, tokens: Tokens, work: Work, remembered: bool | None
 ) -> str | None:
     """Why the layers stay eager: "" where nobody asks, None where they do not."""
-    must = wanted == "layers"
+    must = wanted in ("layers", "graphs")
     if wanted == "off":
         return "compile is off"
     if choice.packed is None:
@@ -122,8 +129,10 @@ def _minutes(seconds: float) -> str:
     return f"{max(1, round(seconds))} s" if seconds < 60 else f"{seconds / 60:.0f} min"
 
 
-def _tried(trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, has_evaluations: bool) -> tuple[Choice | None, str]:
-    """(``choice`` with compiled layers if they compute the same as eager ones, how close they are or why not).
+def _tried(
+    trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, has_evaluations: bool
+) -> tuple[Choice | None, str, list[Numbers]]:
+    """(``choice`` with compiled layers if they compute the same as eager ones, how close they are or why not, what they compute).
 
     Each pair has a row to itself, whatever the rows' budget and lengths: a resumed run, too, shows the compiler the same rows
     first.
@@ -138,6 +147,7 @@ def _tried(trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, has_evaluatio
     packed.buckets = Buckets(0, (2 * BLOCK,))  # the table of a single block would be a graph of its own
     compiled = replace(choice, packed=packed, is_compiled=True)
     off: list[str] = []
+    found: list[Numbers] = []
     differences: list[Difference] = []
     try:
         found = _numbers(trainer, replace(compiled, budget=1), pairs, has_evaluations)
@@ -152,11 +162,11 @@ def _tried(trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, has_evaluatio
     verdicts = [one for some in gather_object([off]) for one in some]  # one way for all ranks
     if not verdicts:
         packed.buckets = choice.packed.buckets
-        return compiled, f"same loss and gradient as eager layers on the first pairs ({differences[0]})"
+        return compiled, f"same loss and gradient as eager layers on the first pairs ({differences[0]})", found
     layers.remove()
     packed.remove()
     choice.packed.place()
-    return None, verdicts[0]
+    return None, verdicts[0], found
 
 
 def _numbers(trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, has_evaluations: bool) -> list[Numbers]:

@@ -22,6 +22,7 @@ from ..inputs.dropout import drawn
 from ..inputs.token_pairs import TokenPairs
 from .attention import attention, mask, refuse_dense_fallback
 from .buckets import Buckets
+from .graphs import RowGraphs
 from .packing import Row, pack_row, packed_lengths, rows_of
 
 
@@ -67,7 +68,10 @@ class Packed:
             self.place()
 
     def __call__(self, model: Any, row: Row) -> tuple[Tensor, Head]:
-        """([k, 2] float64: sums of the log-probabilities of (chosen, rejected); the head's figures, [n] each, with padding)."""
+        """([K, 2] float64: sums of the log-probabilities of (chosen, rejected); the head's figures, [n] each, with padding).
+
+        K is k but for rows of a fixed shape, whose missing pairs have sums of 0.
+        """
         with self._within:
             output = model(
                 input_ids=row.input_ids[None],
@@ -76,9 +80,13 @@ class Packed:
                 row=row,
             )
         # float64: the margin is a difference of two sums over a thousand tokens, and would lose its digits in float32
-        count = 2 * len(row.pairs)
-        sums = self._zeros_of(count + (row.spare > 0)).index_add(0, row.answer, output.log_probs.double())
-        return (sums[:count] if row.spare else sums).view(-1, 2), output
+        count, has_spare = 2 * row.slots, row.spare > 0 or row.room > 0  # a fixed shape has it with no place to spare, too
+        sums = self._zeros_of(count + has_spare).index_add(0, row.answer, output.log_probs.double())
+        return (sums[:count] if has_spare else sums).view(-1, 2), output
+
+    def reserve(self, row: Row) -> None:
+        """Makes what rows of this shape share, before one of them is recorded."""
+        self._zeros_of(2 * row.slots + 1)
 
     def _zeros_of(self, count: int) -> Tensor:
         """[count] zeros that nobody writes to: made once, not a launch a row."""
@@ -86,10 +94,11 @@ class Packed:
             self._zeros = torch.zeros(2 * count, dtype=torch.float64, device=self._device)
         return self._zeros[:count]
 
-    def row(self, pairs: TokenPairs, places: tuple[int, ...]) -> Row:
-        """The row of the pairs at ``places``, for this device's attention."""
+    def row(self, pairs: TokenPairs, places: tuple[int, ...], room: int = 0) -> Row:
+        """The row of the pairs at ``places``, for this device's attention; of a fixed shape for ``room`` pairs, 0: of its own."""
         is_sparse = self.kind == "flex_attention"
-        return pack_row(pairs, places, block_sparse=is_sparse, padded=self.buckets.padded if is_sparse else None)
+        padded = self.buckets.padded if is_sparse or room else None
+        return pack_row(pairs, places, block_sparse=is_sparse, padded=padded, room=room)
 
     def fit(self, pairs: TokenPairs, together: int, budget: int) -> int:
         """Chooses the few lengths of a GPU's rows, for steps of ``together`` pairs and rows of at most ``budget`` tokens.
@@ -165,6 +174,7 @@ class Fast:
     train: Scored
     held_out: Scored | None
     is_compiled: bool = False  # whether decoder layers are
+    graphs: RowGraphs | None = None  # that replay the rows of a step, where the run has them
 
 
 def why_plain(model: Any, args: DPOConfig, longest: int, answers: int = 2) -> str | None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..inputs.token_pairs import Numbers, TokenPairs, spread
-from .blocks import tables, up
+from .blocks import BLOCK, tables, up
 
 
 class Span(NamedTuple):
@@ -38,6 +38,9 @@ class Row:
     A row may end in padding, of T and of n, so that few shapes are compiled: tokens of id 0 at position 0 in a segment of their
     own, 3k, which predict id 0 for answer 2k. No pair sees them, and they count nothing.
 
+    A row of a fixed shape has room for more pairs than k: those that are missing have no tokens and the place -1. What a pass
+    computes of such a row depends on its content only through the buffer.
+
     All numbers lie in one buffer, because a GPU is given each copy by a call of its own.
     """
 
@@ -47,12 +50,13 @@ class Row:
     edge: int = 0  # blocks on a side of FlexAttention's tables, whose int32 numbers end the buffer
     padding: int = 0  # of the T tokens
     spare: int = 0  # of the n places
+    room: int = 0  # pairs that the buffer has room for, in a row of a fixed shape; 0: as many as it has
 
     def to(self, device: torch.device) -> Row:
         """The row on ``device``, by one copy, which nothing waits for."""
-        if device.type == "cpu":
+        if device.type == self.buffer.device.type:
             return self
-        return replace(self, buffer=self.buffer.pin_memory().to(device, non_blocking=True))
+        return self.at(self.buffer.pin_memory().to(device, non_blocking=True))
 
     @cached_property
     def length(self) -> int:
@@ -62,11 +66,25 @@ class Row:
     @cached_property
     def predicted(self) -> int:
         """n, with the padding."""
-        return (len(self.buffer) - 4 * self.length - 3 * len(self.spans) - _numbers(self.edge)) // 4
+        return (len(self.buffer) - 4 * self.length - 3 * self.slots - _numbers(self.edge)) // 4
+
+    @property
+    def slots(self) -> int:
+        """K: pairs that the buffer has room for; k where the shape is not fixed."""
+        return self.room or len(self.spans)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(T, n, K, blocks on a side): rows of one shape have buffers of one form."""
+        return self.length, self.predicted, self.slots, self.edge
+
+    def at(self, buffer: Tensor) -> Row:
+        """The row whose numbers lie in ``buffer``, a copy of its own."""
+        return replace(self, buffer=buffer)
 
     @cached_property
     def _parts(self) -> tuple[Tensor, ...]:
-        pairs = len(self.spans)
+        pairs = self.slots
         return self.buffer.split([*[self.length] * 4, *[self.predicted] * 4, 2 * pairs, pairs, _numbers(self.edge)])
 
     @property
@@ -106,7 +124,7 @@ class Row:
 
     @property
     def answer(self) -> Tensor:
-        """[n]: 2i for the chosen answer of the row's pair i, 2i + 1 for the rejected one, 2k for padding."""
+        """[n]: 2i for the chosen answer of the row's pair i, 2i + 1 for the rejected one, 2K for padding."""
         return self._parts[6]
 
     @property
@@ -116,12 +134,12 @@ class Row:
 
     @property
     def counts(self) -> Tensor:
-        """[k, 2]: predicted tokens of (chosen, rejected)."""
+        """[K, 2]: predicted tokens of (chosen, rejected)."""
         return self._parts[8].view(-1, 2)
 
     @property
     def places(self) -> Tensor:
-        """[k]: ``pairs``, where the row is."""
+        """[K]: ``pairs``, where the row is; -1 for a pair that is missing."""
         return self._parts[9]
 
     @property
@@ -191,35 +209,45 @@ def segments_of(lengths: Numbers) -> Numbers:
 
 
 def pack_row(
-    pairs: TokenPairs, places: tuple[int, ...], *, block_sparse: bool = False, padded: Callable[[int], int] | None = None
+    pairs: TokenPairs,
+    places: tuple[int, ...],
+    *,
+    block_sparse: bool = False,
+    padded: Callable[[int], int] | None = None,
+    room: int = 0,
 ) -> Row:
     """The row of the pairs at ``places``, in their order.
 
     ``padded``: from a row's tokens to its length; then n is padded as well, to a multiple of ``BLOCK``. None: no padding.
+    ``room``: for rows of few shapes, the pairs that most of them have room for; then n is padded to an eighth of T.
     """
     some, count = pairs.take(places), len(places)
     lengths = segments_of(some.lengths)  # [k, 3]
     tokens, counts = int(lengths.sum()), lengths[:, 1:].ravel()
     predicted = int(counts.sum())
-    padding, spare = (0, 0) if padded is None else (padded(tokens) - tokens, up(predicted) - predicted)
+    padding = 0 if padded is None else padded(tokens) - tokens
+    spare = 0 if padded is None else up(predicted, up((tokens + padding) // 8) if room else BLOCK) - predicted
+    room = room and max(room, 1 << (count - 1).bit_length())
+    slots = room or count
     segments = np.concatenate([lengths, [[padding, 0, 0]]]) if padding else lengths
     table = tables(segments).ravel() if block_sparse else np.empty(0, np.int32)
     length, places_end = tokens + padding, 4 * (tokens + padding + predicted + spare)
-    buffer = np.empty(places_end + 3 * count + len(table) // 2, np.int64)
+    buffer = np.empty(places_end + 3 * slots + len(table) // 2, np.int64)
     begins = _sequence(buffer[: 4 * length].reshape(4, length), segments)
     where, targets, answer, side = found = buffer[4 * length : places_end].reshape(4, predicted + spare)
     where[:predicted] = spread(begins[:count, 1:].ravel(), counts)
     answer[:predicted] = np.repeat(np.arange(2 * count), counts)
     side[:predicted] = np.repeat(np.arange(2 * count) % 2, counts)
     if spare:
-        found[:, predicted:] = np.array([[length - 1], [0], [2 * count], [2]])
+        found[:, predicted:] = np.array([[length - 1], [0], [2 * slots], [2]])
     buffer[tokens:length] = buffer[length + tokens : 2 * length] = 0  # ids and positions of padding
     _fill(some, buffer[:tokens], targets[:predicted])
-    buffer[places_end : places_end + 2 * count] = counts
-    buffer[places_end + 2 * count : places_end + 3 * count] = places
-    buffer[places_end + 3 * count :] = table.view(np.int64)
+    of_pairs = buffer[places_end : places_end + 3 * slots]
+    of_pairs[: 2 * count], of_pairs[2 * count : 2 * slots] = counts, 0
+    of_pairs[2 * slots : 2 * slots + count], of_pairs[2 * slots + count :] = places, -1
+    buffer[places_end + 3 * slots :] = table.view(np.int64)
     spans = tuple(Span(begin, *three) for begin, three in zip(begins[:, 0].tolist(), lengths.tolist(), strict=False))
-    return Row(torch.from_numpy(buffer), places, spans, math.isqrt(len(table) // 4), padding, spare)
+    return Row(torch.from_numpy(buffer), places, spans, math.isqrt(len(table) // 4), padding, spare, room)
 
 
 def _sequence(parts: Numbers, lengths: Numbers) -> Numbers:

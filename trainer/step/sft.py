@@ -51,15 +51,15 @@ class SFTTrainer(DPOTrainer):
     def mean_loss(self, logps: Tensor, reference: Tensor, pairs: TokenPairs) -> Tensor:
         return -logps[:, 0].sum() / self.count_of(pairs)
 
-    def _losses(self, model: Any, row: Row, data: Scored, figures: AnswerFigures | None) -> Tensor:
-        """[k] float64: -log pi of the row's answers, which are added to ``figures``."""
+    def _losses(self, model: Any, row: Row, data: Scored, figures: AnswerFigures | None) -> tuple[Tensor, Tensor]:
+        """([K] float64: -log pi of the row's answers, which are added to ``figures``; [K, 2]: log-probabilities)."""
         assert self._fast is not None, "rows are the fast path's"
         row = row.to(self.accelerator.device)
         logps, output = self._fast.packed(model, row)
         losses = -logps[:, 0]
         if figures is not None:
             figures.add(row, output, losses.detach())
-        return losses
+        return losses, logps.detach()
 
     # --- Padded sequences
 

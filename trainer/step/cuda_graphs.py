@@ -1,0 +1,64 @@
+"""CUDA graphs: the recorder of ``graphs`` on a GPU.
+
+As https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs asks for it: warmed up and captured on one side stream, by one
+thread, with all memory in one pool. Rows are replayed one after another and their results are copied out at once, so all graphs
+share the pool, and a row that is not recorded yet is computed in it, too: a pool beside it would need the activations twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+class CudaRecorder:
+    """Captures work on a stream of its own."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+        self._pool = torch.cuda.MemPool()
+
+    @contextmanager
+    def eager(self) -> Iterator[None]:
+        """The backward pass runs in this thread: a thread of its own would allocate outside of the pool."""
+        caller = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(caller)
+        try:
+            with (
+                torch.cuda.stream(self._stream),
+                torch.cuda.use_mem_pool(self._pool, self._device),
+                torch.autograd.set_multithreading_enabled(False),
+            ):
+                yield
+        finally:
+            caller.wait_stream(self._stream)
+
+    def record(self, work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], None]]:
+        graph = torch.cuda.CUDAGraph()
+        # thread_local: NCCL's watchdog and the threads that pin memory may call CUDA meanwhile
+        capture = torch.cuda.graph(graph, pool=self._pool.id, stream=self._stream, capture_error_mode="thread_local")
+        with _streams_of_now(), torch.autograd.set_multithreading_enabled(False), capture:
+            found = work()
+        return found, graph.replay
+
+    def forget(self) -> None:
+        torch.cuda.synchronize(self._device)
+        self._pool = torch.cuda.MemPool()
+
+
+@contextmanager
+def _streams_of_now() -> Iterator[None]:
+    """Gradients are added on the stream of the capture, also where DDP has kept the nodes that add them on another one."""
+    override = getattr(torch.autograd.graph, "set_override_stale_capture_stream", None)
+    if override is None:
+        yield
+        return
+    override(True)
+    try:
+        yield
+    finally:
+        override(False)
