@@ -121,7 +121,7 @@ def _layers(rank: Rank, inputs: Inputs, trainer: DPOTrainer, choice: Choice) -> 
     """Compiles the decoder layers where the experiment and the estimate want it."""
     wanted, before = rank.experiment.hyperparameters.compile, None
     if inputs.checkpoint is not None:
-        before = bool(remembered(inputs.checkpoint, COMPILED))  # a run of an earlier version had none
+        before = remembered(inputs.checkpoint, COMPILED) or False  # a run of an earlier version had none
     steps = rank.experiment.steps(len(inputs.tokens.pairs), rank.device.world, trainer.args.per_device_train_batch_size)
     with stage("compiling the decoder layers"):
         is_looked_at = (

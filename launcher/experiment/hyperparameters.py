@@ -56,7 +56,7 @@ class Hyperparameters(LoraSettings):
         "auto",
         examples=["off"],
         json_schema_extra=on(plain="no effect; layers and graphs are errors"),
-        description="compile decoder layers on the fast path (auto: on a GPU, where a run is long enough); graphs: and replay rows",
+        description="compile layers on the fast path (auto: on a GPU, where a run is long enough); graphs: also replay rows",
     )
     num_train_epochs: Float = Field(1, gt=0, examples=[3], description="passes over the training pairs")
     max_steps: Int | None = Field(None, ge=1, examples=[500], description="optimizer steps; overrides num_train_epochs")

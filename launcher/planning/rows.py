@@ -22,6 +22,7 @@ from .work import Work
 
 SHARE: Final = 0.8  # of what the state leaves free: the rest is for fragmentation and the kernels' own buffers
 CONTEXT: Final = 600 << 20  # bytes: CUDA context, workspaces of its libraries, compiled kernels
+GRAPHS: Final = 256 << 20  # bytes: the kernels of all recorded rows; a guess, as no GPU has measured it
 CPU_ROW: Final = 512  # tokens: longer rows leave the caches, and were slower on two cores
 
 
@@ -171,7 +172,12 @@ class Passes:
         how = "gradient checkpointing" if recompute else "no gradient checkpointing"
         parts = [Part("activations", kept, f"{row:,} tokens in a {form} pass, {how}")]
         parts.append(max(self._moments(row, recompute, numbers, trains), key=lambda part: part.size))
-        beyond = self._update - sum(part.size for part in parts)
+        freed = parts  # by the time of the update
+        if self._is_replayed(recompute=recompute):
+            why = "CUDA graphs; the memory of their rows stays taken, and evaluations need theirs beside it"
+            parts.append(Part("graphs", GRAPHS + parts[-1].size, why))
+            freed = parts[-1:]
+        beyond = self._update - sum(part.size for part in freed)
         if beyond > 0:
             parts.append(Part("update", beyond, "temporary copies of the optimizer, beyond the activations (freed by then)"))
         return parts
@@ -200,6 +206,12 @@ class Passes:
         if recompute and trains.full and (casts := cast_bytes(config, numbers, trains)):
             casts += head_bytes(config, places, numbers, cuda=cuda, trained=False)
             yield Part("forward", casts, "16-bit copies of the weights, and the logits; the backward pass begins without them")
+
+    def _is_replayed(self, *, recompute: bool) -> bool:
+        """Whether rows become CUDA graphs: see ``trainer.step.replayed``."""
+        is_whole = not (self.h.load_in_4bit or self.h.load_in_8bit)
+        wanted = self.h.compile == "graphs" and is_whole and not recompute
+        return wanted and is_by_memory(self.machine, packed=self.packed)
 
     @property
     def _attends(self) -> Attends:

@@ -12,7 +12,8 @@ from typing import Any, Final
 TOKENS: Final = "tokens"  # trained on so far
 LOSSES: Final = "sum_of_losses"  # of all steps so far
 PATH: Final = "dpo_path"  # the path that the run has taken
-COMPILED: Final = "compiled_layers"  # whether its decoder layers are compiled
+COMPILED: Final = "compiled_layers"  # whether its decoder layers are compiled; GRAPHED: and its rows replayed
+GRAPHED: Final = "graphs"
 CHECKPOINTING: Final = "gradient_checkpointing"  # whether it recomputes activations
 BUDGETS: Final = "row_budgets"  # tokens of a row, by rank
 MICRO: Final = "micro_batch"  # pairs that a rank computes at once on the plain path

@@ -41,8 +41,19 @@ class CudaRecorder:
         graph = torch.cuda.CUDAGraph()
         # thread_local: NCCL's watchdog and the threads that pin memory may call CUDA meanwhile
         capture = torch.cuda.graph(graph, pool=self._pool.id, stream=self._stream, capture_error_mode="thread_local")
-        with _streams_of_now(), torch.autograd.set_multithreading_enabled(False), capture:
-            found = work()
+        inner: Exception | None = None
+        try:
+            with _streams_of_now(), torch.autograd.set_multithreading_enabled(False), capture:
+                try:
+                    found = work()
+                except Exception as error:
+                    inner = error
+                    raise
+        except Exception:
+            graph.reset()
+            if inner is not None:  # the end of a capture that has failed raises once more, and tells less
+                raise inner from None
+            raise
         return found, graph.replay
 
     def forget(self) -> None:

@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
-from ..checkpoints.remembered import BUDGETS, CHECKPOINTING, COMPILED, MICRO, PATH, PENDING
+from ..checkpoints.remembered import BUDGETS, CHECKPOINTING, COMPILED, GRAPHED, MICRO, PATH, PENDING
 from ..processes.sharding import stage as zero_stage
 from .fast import FastTrainer
 from .packed import Fast
@@ -59,7 +59,7 @@ class DPOTrainer(FastTrainer):
         budgets = gather_object([self._fast.budget if self._fast else None])
         return {
             PATH: self.path,
-            COMPILED: self._fast is not None and self._fast.is_compiled,
+            COMPILED: GRAPHED if self._fast and self._fast.graphs is not None else bool(self._fast and self._fast.is_compiled),
             CHECKPOINTING: self.args.activation_checkpointing,
             MICRO: self._micro_at_start,
             BUDGETS: budgets,

@@ -119,15 +119,8 @@ class RowGraphs:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever the model's own code and CUDA raise
-            self.why = reason(_first(error))
+            self.why = reason(error)
             self._say(self.why)
             return None
         self._recorded[row.shape] = Recorded(buffer, found, replay)
         return self._recorded[row.shape]
-
-
-def _first(error: BaseException) -> BaseException:
-    """What was raised first: the end of a recording that has failed raises once more."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return error

@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 
 from launcher.errors import ExperimentError, Mistake, Warned
 
+from ..checkpoints.remembered import GRAPHED
 from ..inputs.token_pairs import TokenPairs
 from ..inputs.tokens import Tokens
 from ..processes.sharding import stage as zero_stage
@@ -43,14 +44,14 @@ class Work:
 
 
 def choose_layers(
-    trainer: DPOTrainer, choice: Choice, wanted: str, tokens: Tokens, work: Work, remembered: bool | None
+    trainer: DPOTrainer, choice: Choice, wanted: str, tokens: Tokens, work: Work, remembered: bool | str | None
 ) -> tuple[Choice, str | None]:
-    """``choice`` with compiled layers if ``wanted`` (auto, layers, graphs or off) and the model allow it, and the sentence about it.
+    """``choice`` with compiled layers if ``wanted`` (auto, layers, graphs or off) and the model allow it, and the sentence.
 
-    ``graphs`` adds CUDA graphs, see ``replayed``; ``auto`` takes none: no GPU has measured them yet.
+    ``graphs`` adds CUDA graphs; ``auto`` does not, because no GPU has measured them yet.
 
-    ``remembered``: whether the run of the checkpoint had compiled its layers; None without a checkpoint. Raises ExperimentError
-    where it had, and compiling fails now: a run never mixes the two.
+    ``remembered``: whether the run of the checkpoint had compiled its layers (``GRAPHED``: and graphs); None without a
+    checkpoint. Raises ExperimentError where it had, and that fails now: a run never mixes the two.
     """
     must = wanted in ("layers", "graphs")
     budget = min(gather_object([choice.budget]))
@@ -62,14 +63,22 @@ def choose_layers(
     compiled, found, numbers = _tried(trainer, choice, pairs, work.has_evaluations)
     if compiled is not None:
         found = "as in the run of the checkpoint" if remembered else found
-        if wanted == "graphs":
-            return choose_graphs(trainer, compiled, pairs, numbers[0], found)
-        return compiled, f"compiled layers: {found}"
+        if wanted != "graphs" and not (wanted == "auto" and remembered == GRAPHED):
+            return compiled, f"compiled layers: {found}"
+        compiled, why = choose_graphs(trainer, compiled, pairs, numbers[0])
+        if why is None:
+            return compiled, f"compiled layers and CUDA graphs: {found}"
+        if must:
+            return compiled, Warned(f"compiled layers without CUDA graphs: {why}")
+        raise _differs("had CUDA graphs, which are not possible here", "layers", wanted, why)
     if remembered and wanted == "auto":
-        what = "the checkpoint's run had compiled its layers, and they cannot be compiled here"
-        wish = "a machine like that run's, or off: then the result is not bit for bit that of an uninterrupted run"
-        raise ExperimentError(Mistake("hyperparameters.compile", what, wish, wanted, found))
+        raise _differs("had compiled its layers, and they cannot be compiled here", "off", wanted, found)
     return choice, _eager(found, must)
+
+
+def _differs(what: str, other: str, wanted: str, why: str) -> ExperimentError:
+    wish = f"a machine like that run's, or {other}: then the result is not bit for bit that of an uninterrupted run"
+    return ExperimentError(Mistake("hyperparameters.compile", f"the checkpoint's run {what}", wish, wanted, why))
 
 
 def _eager(why: str, must: bool) -> str:
@@ -79,7 +88,7 @@ def _eager(why: str, must: bool) -> str:
 
 
 def _why_eager(
-    trainer: DPOTrainer, choice: Choice, wanted: str, tokens: Tokens, work: Work, remembered: bool | None
+    trainer: DPOTrainer, choice: Choice, wanted: str, tokens: Tokens, work: Work, remembered: bool | str | None
 ) -> str | None:
     """Why the layers stay eager: "" where nobody asks, None where they do not."""
     must = wanted in ("layers", "graphs")

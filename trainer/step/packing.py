@@ -226,7 +226,7 @@ def pack_row(
     tokens, counts = int(lengths.sum()), lengths[:, 1:].ravel()
     predicted = int(counts.sum())
     padding = 0 if padded is None else padded(tokens) - tokens
-    spare = 0 if padded is None else up(predicted, up((tokens + padding) // 8) if room else BLOCK) - predicted
+    spare = 0 if padded is None else up(predicted, up((tokens + padding) // 8 or 1) if room else BLOCK) - predicted
     room = room and max(room, 1 << (count - 1).bit_length())
     slots = room or count
     segments = np.concatenate([lengths, [[padding, 0, 0]]]) if padding else lengths

@@ -1,4 +1,4 @@
-"""Whether a run's rows are replayed as CUDA graphs: where that is asked for, possible, and gives the numbers of rows that are not."""
+"""Whether a run's rows are replayed as CUDA graphs: where that is asked for and possible, and gives the numbers of eager rows."""
 
 from __future__ import annotations
 
@@ -25,19 +25,15 @@ from .packing import segments_of
 from .steps import Share
 
 
-def choose_graphs(
-    trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, expected: Numbers, found: str
-) -> tuple[Choice, str]:
-    """``choice``, whose layers are compiled, with graphs where they are possible, and the sentence about both.
+def choose_graphs(trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, expected: Numbers) -> tuple[Choice, str | None]:
+    """(``choice``, whose layers are compiled, with graphs where they are possible; the reason where they are not).
 
-    ``expected``: what compiled layers give for ``pairs``, the first of the run; ``found``: how close eager layers are to that.
+    ``expected``: what compiled layers give for ``pairs``, the first of the run.
     """
     why = next((one for one in gather_object([why_not(trainer)]) if one is not None), None)  # one way for all ranks
-    if why is None:
-        choice, why = graphed(trainer, choice, pairs, expected, CudaRecorder(trainer.accelerator.device))
     if why is not None:
-        return choice, Warned(f"compiled layers without CUDA graphs: {why}")
-    return choice, f"compiled layers and CUDA graphs: {found}"
+        return choice, why
+    return graphed(trainer, choice, pairs, expected, CudaRecorder(trainer.accelerator.device))
 
 
 def why_not(trainer: DPOTrainer) -> str | None:
@@ -67,9 +63,7 @@ def graphed(
     return (replace(choice, graphs=graphs), None) if why is None else (choice, why)
 
 
-def graphs_differ(
-    trainer: DPOTrainer, choice: Choice, graphs: RowGraphs, pairs: TokenPairs, expected: Numbers
-) -> str | None:
+def graphs_differ(trainer: DPOTrainer, choice: Choice, graphs: RowGraphs, pairs: TokenPairs, expected: Numbers) -> str | None:
     """Why the rows of ``pairs``, a row for each, are not what is ``expected``; None if they are. Each is computed twice: a first
     time for rows that are recorded after it, then by the record.
     """

@@ -12,7 +12,7 @@ import pytest
 from launcher.experiment.schema import Experiment
 from launcher.planning.machine import Machine
 from launcher.planning.model_config import ModelConfig
-from launcher.planning.rows import CONTEXT, Passes, Rows, ceiling, choose_rows, idle_batch
+from launcher.planning.rows import CONTEXT, GRAPHS, Passes, Rows, ceiling, choose_rows, idle_batch
 from launcher.planning.state import state
 from launcher.planning.work import Work
 
@@ -104,3 +104,14 @@ def test_a_micro_batch_that_changes_nothing_is_said(batch: int, total: int | Non
     said = idle_batch(experiment({"global_batch_size": total} if total else {}, per_device_train_batch_size=batch))
     sentence = "per_device_train_batch_size has no effect on the fast path on a GPU: a row is as long as the free memory allows"
     assert said == (sentence if is_idle else None)
+
+
+def test_cuda_graphs_keep_the_memory_of_their_rows_and_evaluations_need_theirs_beside_it():
+    plain, graphed = (passes(compile=how) for how in ("layers", "graphs"))
+    parts = {part.name: part.size for part in graphed.parts(2400, False)}
+    peak = max(parts.get(name, 0) for name in ("logits", "backward"))
+    assert graphed.size(2400, False) - plain.size(2400, False) == parts["graphs"] == GRAPHS + peak
+    assert graphed.size(2400, True) == plain.size(2400, True), "not with gradient checkpointing"
+    for other in ({"load_in_4bit": True}, {"machine": Machine(2, "zero2")}, {"machine": Machine(cuda=False)}):
+        assert "graphs" not in {part.name for part in passes(compile="graphs", **other).parts(2400, False)}, other
+    assert rows(24, compile="graphs").tokens < rows(24).tokens or rows(24).whole

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from trainer.inputs.token_pairs import TokenPair, TokenPairs
 from trainer.step.attention import visible
-from trainer.step.packing import first_fit, pack, packed_lengths
+from trainer.step.blocks import up
+from trainer.step.packing import first_fit, pack, pack_row, packed_lengths
 
 IDS = st.lists(st.integers(3, 99), min_size=1, max_size=12)
 ONE = st.builds(TokenPair, st.lists(st.integers(3, 99), max_size=12), IDS, IDS, st.just(1))
@@ -100,3 +101,19 @@ def test_what_a_place_predicts_is_what_it_sees_continued(pairs: TokenPairs) -> N
             assert row.input_ids[seen].tolist() == whole[: len(seen)]
             assert row.position_ids[seen].tolist() == list(range(len(seen)))
             assert target == whole[len(seen)]
+
+
+@given(PAIRS)
+def test_a_row_of_a_fixed_shape_holds_the_row_without_and_pairs_that_are_missing(pairs: TokenPairs) -> None:
+    places = tuple(range(len(pairs)))
+    own, fixed = pack_row(pairs, places), pack_row(pairs, places, padded=up, room=8)
+    tokens, predicted, count = own.length, own.predicted, len(pairs)
+    slots = 8 if count <= 8 else 16
+    assert fixed.shape == (up(tokens), up(predicted), slots, 0)
+    assert fixed.input_ids.tolist() == own.input_ids.tolist() + [0] * (up(tokens) - tokens)
+    assert fixed.where[:predicted].tolist() == own.where.tolist()
+    assert fixed.answer.tolist() == own.answer.tolist() + [2 * slots] * (up(predicted) - predicted)
+    assert fixed.side[predicted:].tolist() == [2] * (up(predicted) - predicted)
+    assert fixed.counts.tolist() == own.counts.tolist() + [[0, 0]] * (slots - count)
+    assert fixed.places.tolist() == list(places) + [-1] * (slots - count)
+    assert own.places.tolist() == list(places)

@@ -1,0 +1,94 @@
+"""A recorder without a GPU, as strict as a CUDA graph: it keeps operations with the addresses and numbers that they were given.
+
+While it records nothing has an effect; an operation whose result the host would read cannot be recorded. A replay computes each
+operation again, on what now lies at the addresses of its inputs, and writes to the addresses of its outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+WAITS = ("_local_scalar_dense", "nonzero", "bincount", "is_nonzero", "equal", "masked_select", "unique", "item")
+
+
+class Tape:
+    """The ``Recorder`` of ``trainer.step.graphs``."""
+
+    def __init__(self) -> None:
+        self.replays = self.eagers = self.forgotten = 0
+
+    @contextmanager
+    def eager(self) -> Iterator[None]:
+        self.eagers += 1
+        yield
+
+    def record(self, work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], None]]:
+        operations = _Recording()
+        try:
+            with operations:
+                found = work()
+        finally:
+            operations.undo()
+
+        def replay() -> None:
+            self.replays += 1
+            with torch.no_grad():
+                operations.again()
+
+        return found, replay
+
+    def forget(self) -> None:
+        self.forgotten += 1
+
+
+class _Recording(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self._operations: list[tuple[Any, Any, Any, list[Tensor]]] = []
+        self._own: set[int] = set()  # addresses of what was made while recording
+        self._before: dict[int, tuple[Tensor, torch.UntypedStorage]] = {}  # what was changed of the rest
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, name = kwargs or {}, func._schema.name.removeprefix("aten::")
+        if name in WAITS:
+            raise RuntimeError(f"operation not permitted when stream is capturing: {name}")
+        given = _tensors((args, kwargs))
+        if func._schema.is_mutable:
+            for tensor in given:
+                if _address(tensor) not in self._own and _address(tensor) not in self._before:
+                    self._before[_address(tensor)] = tensor, tensor.untyped_storage().clone()
+        found = func(*args, **kwargs)
+        made = _tensors(found)
+        is_view = any(_address(one) == _address(other) for one in made for other in given)
+        self._own |= {_address(one) for one in made} - {_address(one) for one in given}
+        if func._schema.is_mutable:
+            self._operations.append((func, args, kwargs, []))
+        elif not is_view and not name.startswith(("empty", "new_empty")):
+            self._operations.append((func, args, kwargs, [one.detach() for one in made]))
+        return found
+
+    def undo(self) -> None:
+        """Nothing was computed."""
+        for tensor, before in self._before.values():
+            tensor.untyped_storage().copy_(before)
+
+    def again(self) -> None:
+        for func, args, kwargs, outputs in self._operations:
+            found = _tensors(func(*args, **kwargs))
+            for output, now in zip(outputs, found, strict=True) if outputs else ():
+                output.copy_(now)
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
