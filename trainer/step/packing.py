@@ -265,13 +265,13 @@ def _sequence(parts: Numbers, lengths: Numbers) -> Numbers:
 
 def _fill(pairs: TokenPairs, ids: Numbers, targets: Numbers) -> None:
     """Writes the ids of a row of ``pairs``, and those that are predicted."""
+    prompts, chosen, rejected = pairs.ids
     given, predicted = [], []
-    for prompt, chosen, rejected in pairs.arrays():
-        first = 0 if len(prompt) else 1  # without a prompt the first token of an answer is given, and not predicted
-        given += prompt, chosen[:-1]
-        predicted.append(chosen[first:])
-        if len(rejected):
-            given += prompt[-1:], rejected[:-1]
-            predicted.append(rejected[first:])
-    np.concatenate(given, out=ids)
-    np.concatenate(predicted, out=targets)
+    for (a, b, c), (p, q, r) in zip(pairs.begins.tolist(), (pairs.begins + pairs.lengths).tolist(), strict=True):
+        first = 0 if a < p else 1  # without a prompt the first token of an answer is given, and not predicted
+        given += prompts[a:p], chosen[b : max(b, q - 1)]
+        predicted.append(chosen[b + first : q])
+        if c < r:
+            given += prompts[max(a, p - 1) : p], rejected[c : r - 1]
+            predicted.append(rejected[c + first : r])
+    ids[:], targets[:] = np.concatenate(given), np.concatenate(predicted)  # widened at once, and not piece by piece
