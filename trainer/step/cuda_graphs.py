@@ -8,7 +8,7 @@ share the pool, and a row that is not recorded yet is computed in it, too: a poo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor
@@ -30,15 +30,24 @@ class CudaRecorder:
         try:
             with (
                 torch.cuda.stream(self._stream),
-                torch.cuda.use_mem_pool(self._pool, self._device),
+                torch.cuda.use_mem_pool(self._pool),
                 torch.autograd.set_multithreading_enabled(False),
             ):
                 yield
         finally:
             caller.wait_stream(self._stream)
 
+    @contextmanager
+    def strict(self) -> Iterator[None]:
+        before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+
     def record(self, work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], None]]:
-        graph = torch.cuda.CUDAGraph()
+        graph, caller = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
         # thread_local: NCCL's watchdog and the threads that pin memory may call CUDA meanwhile
         capture = torch.cuda.graph(graph, pool=self._pool.id, stream=self._stream, capture_error_mode="thread_local")
         inner: Exception | None = None
@@ -50,11 +59,19 @@ class CudaRecorder:
                     inner = error
                     raise
         except Exception:
-            graph.reset()
+            self._leave(graph, caller)
             if inner is not None:  # the end of a capture that has failed raises once more, and tells less
                 raise inner from None
             raise
         return found, graph.replay
+
+    def _leave(self, graph: torch.cuda.CUDAGraph, caller: torch.cuda.Stream) -> None:
+        """Undoes what ``capture_end`` leaves undone where it raises: it keeps the stream and allocates in the pool."""
+        torch.cuda.set_stream(caller)
+        with suppress(Exception):  # where it did not raise, this was done
+            torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), self._pool.id)
+            torch._C._cuda_releasePool(torch.cuda.current_device(), self._pool.id)
+        graph.reset()
 
     def forget(self) -> None:
         torch.cuda.synchronize(self._device)

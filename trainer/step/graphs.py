@@ -28,6 +28,9 @@ class Recorder(Protocol):
     def eager(self) -> AbstractContextManager[None]:
         """For work that is computed at once, where the recorded work is."""
 
+    def strict(self) -> AbstractContextManager[None]:
+        """Work that waits for the device, and so cannot be recorded, raises RuntimeError within it."""
+
     def record(self, work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], None]]:
         """(what ``work`` gives, not computed yet; a function that computes it as often as it is called).
 
@@ -52,10 +55,12 @@ class RowGraphs:
     its reason, and every other shape stays eager.
     """
 
-    def __init__(self, recorder: Recorder, parameters: Iterable[Parameter], device: torch.device, say: Callable[[str], None]):
-        """``parameters``: the trained ones; ``say`` is given the reason when recording fails."""
+    def __init__(self, recorder: Recorder, parameters: Iterable[Parameter], device: torch.device):
+        """``parameters``: of the model, of which some are trained."""
         self.why: str | None = None
-        self._recorder, self._device, self._say = recorder, device, say
+        self.is_recording = True
+        self.say: Callable[[str], None] = lambda why: None  # is given the reason when recording fails
+        self._recorder, self._device = recorder, device
         self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self._gradients: list[tuple[Parameter, Tensor]] | None = None  # of those that a row gives one
         self._weight, self._value = torch.zeros((), dtype=torch.float64, device=device), 0.0
@@ -108,7 +113,7 @@ class RowGraphs:
 
     def _record(self, row: Row, compute: Pass) -> Recorded | None:
         """None for the first row of a shape, for a shape too many, and where recording has failed."""
-        if self.why is not None or row.shape not in self._seen or len(self) >= MOST:
+        if not self.is_recording or self.why is not None or row.shape not in self._seen or len(self) >= MOST:
             return None
         buffer = row.buffer.to(self._device, copy=True)
         held = {id(parameter) for parameter, _ in self._gradients or ()}
@@ -120,7 +125,7 @@ class RowGraphs:
             raise
         except Exception as error:  # whatever the model's own code and CUDA raise
             self.why = reason(error)
-            self._say(self.why)
+            self.say(self.why)
             return None
         self._recorded[row.shape] = Recorded(buffer, found, replay)
         return self._recorded[row.shape]

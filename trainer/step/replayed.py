@@ -56,16 +56,21 @@ def graphed(
 ) -> tuple[Choice, str | None]:
     """(``choice`` with graphs if replayed rows of ``pairs`` give ``expected``, else as it is; the reason why not)."""
     assert choice.packed is not None, "rows are the fast path's"
-    graphs = RowGraphs(recorder, trainer.model.parameters(), trainer.accelerator.device, lambda why: _tell(trainer, why))
-    why = graphs_differ(trainer, choice, graphs, pairs, expected)
+    graphs = RowGraphs(recorder, trainer.model.parameters(), trainer.accelerator.device)
+    why = graphs_differ(trainer, choice, graphs, recorder, pairs, expected)
     why = next((one for one in gather_object([why]) if one is not None), None)
     graphs.forget()  # the first pairs have lengths of their own
+    graphs.say = lambda why: _tell(trainer, why)
     return (replace(choice, graphs=graphs), None) if why is None else (choice, why)
 
 
-def graphs_differ(trainer: DPOTrainer, choice: Choice, graphs: RowGraphs, pairs: TokenPairs, expected: Numbers) -> str | None:
-    """Why the rows of ``pairs``, a row for each, are not what is ``expected``; None if they are. Each is computed twice: a first
-    time for rows that are recorded after it, then by the record.
+def graphs_differ(
+    trainer: DPOTrainer, choice: Choice, graphs: RowGraphs, recorder: Recorder, pairs: TokenPairs, expected: Numbers
+) -> str | None:
+    """Why the rows of ``pairs``, a row for each, are not what is ``expected`` when they are replayed; None if they are.
+
+    They are computed eagerly before: once to make what the first rows make, then with waits as errors. A capture that fails may
+    leave the device unusable, and a model that waits in each row is found without one.
     """
     assert choice.packed is not None, "rows are the fast path's"
     as_in_training(trainer)
@@ -73,12 +78,19 @@ def graphs_differ(trainer: DPOTrainer, choice: Choice, graphs: RowGraphs, pairs:
     scored = Scored(pairs, expected.logps.to(trainer.accelerator.device))
     try:
         with trainer.trying(Fast(choice.packed, 1, scored, None, is_compiled=choice.is_compiled, graphs=graphs)):
-            _numbers(trainer, graphs, pairs)
-            apart: Difference | None = difference(trainer, pairs, expected, _numbers(trainer, graphs, pairs))
+            share = _share(pairs)
+            graphs.is_recording = False
+            trainer.logps_of(graphs, share)
+            with recorder.strict():
+                trainer.logps_of(graphs, share)
+            graphs.is_recording = True
+            trainer.model.zero_grad()
+            found = Numbers(trainer.logps_of(graphs, share), gradient_norm(trainer))
+            apart: Difference | None = difference(trainer, pairs, expected, found)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        apart, failed = None, f"capturing a row failed: {reason(error)}"
+        apart, failed = None, f"a row cannot be a graph: {reason(error)}"
     finally:
         trainer.model.zero_grad()
     if graphs.why is not None:
@@ -88,10 +100,8 @@ def graphs_differ(trainer: DPOTrainer, choice: Choice, graphs: RowGraphs, pairs:
     return f"replayed rows give other results: {apart.off}" if apart.beyond(half=half) else None
 
 
-def _numbers(trainer: DPOTrainer, graphs: RowGraphs, pairs: TokenPairs) -> Numbers:
-    places = tuple(range(len(pairs)))
-    share = Share(places, len(pairs), 0, True, 0, int(segments_of(pairs.lengths)[:, 1].sum()))
-    return Numbers(trainer.logps_of(graphs, share), gradient_norm(trainer))
+def _share(pairs: TokenPairs) -> Share:
+    return Share(tuple(range(len(pairs))), len(pairs), 0, True, 0, int(segments_of(pairs.lengths)[:, 1].sum()))
 
 
 def _tell(trainer: DPOTrainer, why: str) -> None:

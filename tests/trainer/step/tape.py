@@ -7,7 +7,7 @@ operation again, on what now lies at the addresses of its inputs, and writes to 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -28,6 +28,9 @@ class Tape:
     def eager(self) -> Iterator[None]:
         self.eagers += 1
         yield
+
+    def strict(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def record(self, work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], None]]:
         operations = _Recording()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -43,7 +44,8 @@ def make(tmp_path_factory: pytest.TempPathFactory, make_experiment: Make, make_t
         said: list[str] = []
         graphs = None
         if tape is not None:
-            graphs = RowGraphs(tape, trainer.model.parameters(), trainer.accelerator.device, said.append)
+            graphs = RowGraphs(tape, trainer.model.parameters(), trainer.accelerator.device)
+            graphs.say = said.append
         trainer.take_fast_path(Fast(packed, budget, Scored(tokens.pairs, reference), None, graphs=graphs))
         trainer.origin = {"zero_stage": 0, "ranks": 1}
         return SimpleNamespace(trainer=trainer, tape=tape, said=said, graphs=graphs, tokens=tokens)
@@ -207,7 +209,8 @@ def test_cuda_graphs_of_several_shapes_share_a_pool_and_compute_what_eager_rows_
     rows = [pack_row(pairs, (n,), padded=lambda length: -(-length // 128) * 128, room=4) for n in range(12)]
     assert len({row.shape for row in rows}) == 2
     said: list[str] = []
-    graphs = RowGraphs(CudaRecorder(device), [weight], device, said.append)
+    graphs = RowGraphs(CudaRecorder(device), [weight], device)
+    graphs.say = said.append
     for number, row in enumerate(rows):
         weight.grad = None
         graphs.hold_gradients()
@@ -269,7 +272,7 @@ def test_the_check_at_the_start_takes_graphs_that_give_what_is_expected_and_refu
     found, why = graphed(trainer, choice, pairs, expected, tape)
     assert why is None
     assert found.graphs is not None
-    assert tape.replays >= 4, "the second time all are replayed"
+    assert (tape.eagers, tape.replays) == (8, 4), "eagerly, with waits as errors, and by the records"
     assert len(found.graphs) == 0, "the rows of the check are forgotten"
     assert all(p.grad is None for p in trainer.model.parameters())
 
@@ -284,6 +287,20 @@ def test_the_check_at_the_start_takes_graphs_that_give_what_is_expected_and_refu
     assert why is not None
     assert why.startswith("replayed rows give other results: log-probabilities off by up to ")
     assert graphed(trainer, choice, pairs, expected, Never())[1] == "capturing a row failed: no recorder here"
+
+    class Strict(Tape):
+        """Finds a wait before anything is recorded."""
+
+        @contextmanager
+        def strict(self) -> Iterator[None]:
+            yield
+            raise RuntimeError("called a synchronizing CUDA operation")
+
+        def record(self, work: Any) -> Any:
+            raise AssertionError("a capture that fails may leave the device unusable")
+
+    why = graphed(trainer, choice, pairs, expected, Strict())[1]
+    assert why == "a row cannot be a graph: called a synchronizing CUDA operation"
 
 
 def test_without_a_gpu_graphs_are_off_with_a_warning_and_layers_stay_compiled(
