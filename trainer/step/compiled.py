@@ -12,6 +12,7 @@ from torch.nn.attention.flex_attention import BlockMask
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import GRAPHS
+from .unscaled import Unscaled
 
 LENGTHS: Final = r"L\['kwargs'\]\['attention_mask'\]\.seq_lengths.*"  # of a BlockMask: numbers that are no constants of a graph
 LONGEST: Final = 200  # characters of a reason
@@ -46,6 +47,7 @@ class CompiledLayers:
         torch.compiler.config.dynamic_sources = LENGTHS
         if deterministic and hasattr(torch._inductor.config, "deterministic"):
             torch._inductor.config.deterministic = True  # no choice of a kernel by its time on the device
+        torch._inductor.config.joint_custom_pre_pass = Unscaled()
         for layer in layers:
             layer._compiled_call_impl = self._call(layer._call_impl)
 
