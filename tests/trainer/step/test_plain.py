@@ -13,6 +13,7 @@ import torch
 
 from launcher.experiment.schema import Experiment
 from tests.trainer.conftest import trainer_of
+from trainer.processes.importing import quickly
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Experiment]
@@ -187,6 +188,8 @@ SHORT = (5, 2)  # pairs: in their last micro-batches the second rank has one pai
 def of_rank(rank: int, root: Path, experiment: str, port: int) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    with quickly():
+        import trainer.step.dpo  # noqa: F401
     for pairs in SHORT:
         found = step_and_evaluation(root / str(rank), Experiment.model_validate_json(experiment), pairs, rank=rank, world=2)
         torch.save(found, root / f"{pairs}-{rank}.pt")

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from launcher.experiment.schema import Experiment
+from trainer.processes.importing import quickly
 
 MakeExperiment = Callable[..., Experiment]
 MakeTrainer = Callable[..., Any]
@@ -211,6 +212,8 @@ def test_two_ranks_have_the_losses_gradients_and_figures_of_one(tmp_path: Path, 
 def of_rank(rank: int, root: Path, experiment: str, pairs: int, port: int) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    with quickly():
+        import trainer.step.sft  # noqa: F401
     for path in ("fast", "plain"):
         found = epoch(root / str(rank), Experiment.model_validate_json(experiment), pairs, path, rank=rank, world=2)
         torch.save(found, root / f"{path}-{rank}.pt")
