@@ -30,6 +30,7 @@ _STARTED_BY_XDIST = "PYTEST_XDIST_WORKER" in os.environ
 # What pytest-xdist hands out first: the last one to end decides when all is done, so these are the longest.
 _LONGEST = ("engine", "tests/trainer/test_parallel.py", "tests/test_demo.py")
 _LONGEST += ("tests/trainer/test_train.py", "tests/test_secrets.py", "tests/trainer/checkpoints/test_checkpoints.py")
+_LONGEST += ("tests/trainer/step/test_compiled.py", "tests/trainer/test_start_parallel.py")
 _LONGEST += ("tests/trainer/step/test_architectures.py", "tests/trainer/step/test_every_field.py")
 # Tests that look at all images or containers of the one engine of this machine.
 _ENGINE = (
