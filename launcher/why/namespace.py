@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from ..errors import Mistake
 from .doctor import Finding
 from .evidence import Explanation
 from .image import WAITING
@@ -149,6 +150,18 @@ def addon(name: str, *, is_served: bool, works: bool | None) -> Finding:
     detail = f"its kinds are served, but its webhook did not {did} in a dry run: its controller very likely does not run"
     elsewhere = "" if name == "JobSet" else ", or leaves this namespace alone"
     return Finding(name, "missing", f"{detail}{elsewhere}; {_WITHOUT[name]}", look, is_needed=False)
+
+
+def trainer(wrong: Mistake | None, *, works: bool | None, is_own: bool) -> Finding:
+    """Kubeflow Trainer where TrainJobs are served; ``wrong``: why a run cannot be one, ``is_own``: the namespace has the runtime,
+    not the cluster; ``works``: whether its webhook judged a dry run, None if unknown."""
+    if wrong is not None:
+        return Finding("Trainer", "missing", f"{wrong.what} (for --kind trainjob)", wrong.hint, is_needed=False)
+    if works is None:
+        detail = "TrainJob is served; whether runs can be one is unknown, as a dry run was refused"
+        return Finding("Trainer", "unknown", detail, is_needed=False)
+    whose = "the namespace" if is_own else "the cluster"
+    return Finding("Trainer", "ok", f"installed; {whose} has the runtime of runs with --kind trainjob", is_needed=False)
 
 
 def pods(why: Explanation | None) -> Finding:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.cluster_api import controllers
-from tests.k8s.built import built
+from tests.k8s.built import REPOSITORY, built
 
 INSTALL = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/{}/releases/latest/download/manifests.yaml"
 
@@ -125,6 +125,21 @@ def test_what_may_not_be_done_is_missing_and_what_may_not_be_seen_is_unknown(tmp
 
 def asked(tmp_path: Path, cluster: Any) -> dict[str, dict[str, Any]]:
     return findings(doctor(tmp_path, "-n", "dpo", "--json", KUBECONFIG=str(cluster.kubeconfig)))
+
+
+def test_trainer_is_told_where_it_is_served_with_what_keeps_runs_from_being_trainjobs(tmp_path: Path, cluster: Any) -> None:
+    apply(cluster, "overlays/workstation")
+    assert "Trainer" not in asked(tmp_path, cluster)
+    cluster.addons |= {"JobSet", "Trainer"}
+    found = asked(tmp_path, cluster)["Trainer"]
+    assert (found["state"], found["is_needed"]) == ("missing", False)
+    assert found["command"].startswith("kubectl -n dpo apply -f k8s/trainjob/runtime.yaml")
+    runtime = yaml.safe_load((REPOSITORY / "k8s" / "trainjob" / "runtime.yaml").read_text())
+    cluster.objects.put({**runtime, "metadata": {**runtime["metadata"], "namespace": "dpo"}})
+    found = asked(tmp_path, cluster)["Trainer"]
+    assert (found["state"], found["detail"]) == ("ok", "installed; the namespace has the runtime of runs with --kind trainjob")
+    cluster.deny("create", "trainjobs")
+    assert asked(tmp_path, cluster)["Trainer"]["state"] == "unknown"
 
 
 def test_an_add_on_whose_kinds_are_served_is_told_from_one_that_works(tmp_path: Path, cluster: Any) -> None:

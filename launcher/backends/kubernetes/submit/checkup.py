@@ -13,6 +13,7 @@ from ..api.permissions import PERMISSIONS, SECRET
 from ..follow import beside
 from .facts import Answer, Facts, Question, gather
 from .probes import explained
+from .trainer import wrong_trainer
 
 
 def look(cluster: Cluster) -> list[Finding]:
@@ -21,7 +22,7 @@ def look(cluster: Cluster) -> list[Finding]:
     minor = str(cluster.get("/version").get("minor", ""))
     found = [findings.version(minor, f"{cluster.host} (context {cluster.context})")]
     verbs = tuple({one.needed_by for one in PERMISSIONS})
-    facts = gather(cluster, Question(where, "doctor", CLAIMS, SECRET, None, verbs))
+    facts = gather(cluster, Question(where, "doctor", CLAIMS, SECRET, None, verbs, is_trainjob=True))
     nodes = facts.nodes
     apply = findings.applied_by(len(nodes.found) if nodes.found is not None else None, where)
     if facts.namespace.unseen is not None:
@@ -41,6 +42,9 @@ def look(cluster: Cluster) -> list[Finding]:
     found.append(_of(f"secret {SECRET}", facts.secret, lambda obj: findings.secret(SECRET, obj)))
     found.append(findings.addon("JobSet", is_served=facts.has_jobset, works=facts.jobset_works))
     found.append(findings.addon("Kueue", is_served=facts.has_kueue, works=facts.kueue_works))
+    if facts.trainer.is_served:
+        wrong = next(wrong_trainer(facts.trainer, where), None)
+        found.append(findings.trainer(wrong, works=facts.trainer.works, is_own=facts.trainer.has_own_runtime))
     found.append(_of("nodes", nodes, lambda those: findings.nodes(those or [])))
     classes = _listed(cluster, "/apis/storage.k8s.io/v1/storageclasses")
     are_bound = all(claim.state == "ok" for claim in claims)
