@@ -2,62 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LauncherError, Warned
-from ..health import Finding, read_findings
+from ..errors import LauncherError
+from ..health import Finding
 from ..runs.finding import created
-from ..runs.follow import Metric, parse
+from ..runs.follow import Metric
 from ..runs.known import Known, judged, newest_metric, pairs_a_step, progress, time_spent, trained_how
 from ..runs.learned import Learned
 from ..runs.quality import Quality, last_evaluation
 from ..runs.run_dir import RunDir
 from ..runs.samples import Sample
 from ..runs.usage import gpu_hours, gpus_of
-from ..why import Explanation, Pod, explain
+from ..why import Explanation, explain
 from . import Run, Runs, Status
-from .finding import cluster_of, listed_on, local_runs_and_containers, on_cluster
+from .cluster_state import ClusterPart, health_of, status_on_cluster
+from .finding import local_runs_and_containers, on_cluster
 from .learned import answers
 
 if TYPE_CHECKING:
-    from .kubernetes.backend import Kubernetes
-    from .kubernetes.follow.listed import Listed
-    from .kubernetes.follow.run import ClusterRun
-    from .kubernetes.follow.stored import Stored
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node of a run on a cluster: its pod, and the machine that the pod was given."""
-
-    name: str
-    index: int | None
-    node: str | None
-    phase: str
-    reason: str
-
-    @property
-    def is_running(self) -> bool:
-        return self.phase == "Running" and not self.reason
-
-
-@dataclass(frozen=True)
-class ClusterPart:
-    """What only a run on a cluster has. ``restarts`` is None where its object is gone. ``reported``: by Kubeflow Trainer."""
-
-    job: str
-    kind: str
-    namespace: str
-    image: str | None
-    restarts: int | None
-    running: int
-    nodes: tuple[Node, ...]
-    reported: str | None = None
+    pass
 
 
 @dataclass(frozen=True)
@@ -139,32 +108,12 @@ def local_runs_known() -> list[Known]:
     return [known(run) for run in local_runs_and_containers()]
 
 
-def cluster_runs_known(
-    caller: Mapping[str, str], namespace: str | None, warn: Callable[[str], None] | None = None
-) -> list[Known]:
-    """Every run of the cluster's namespaces that may hold this person's runs, newest first.
-
-    With ``warn`` also those whose Job is gone; it is told where the claim cannot be read.
-    """
-    kubernetes, namespaces = cluster_of(caller, namespace)
-    there = listed_on(kubernetes, namespaces, with_pods=True)
-    found = [known_listed(one) for one in there]
-    if warn is None:
-        return found
-    for name in namespaces:
-        try:
-            found += [known_listed(one) for one in kubernetes.gone(name, [one.run for one in there])]
-        except LauncherError as error:
-            if name == namespaces[0]:
-                warn(Warned(f"runs whose Job is gone are not listed: {str(error).splitlines()[0]}"))
-    return sorted(found, key=lambda run: (run.created, run.run), reverse=True)
-
-
 def run_status(where: Runs[Any], run: Any) -> RunStatus:
     """One run in full, here or on a cluster."""
     there = on_cluster(where, run)
     if there is not None:
-        return _status_on_cluster(*there)
+        now, record, part = status_on_cluster(*there)
+        return RunStatus(now, record, _why_over(where, run, Status(now.state, now.exit_code, now.sentence)), part)
     now = known(run)
     return RunStatus(now, where.record(run), _why_over(where, run, Status(now.state, now.exit_code, now.sentence)))
 
@@ -172,7 +121,7 @@ def run_status(where: Runs[Any], run: Any) -> RunStatus:
 def explained(where: Runs[Run], run: Run) -> Explained:
     """Why ``run`` waits, runs or failed."""
     seen = where.evidence(run)
-    health = _health(where.record(run)) or ()
+    health = health_of(where.record(run)) or ()
     return Explained(seen.run, seen.backend, seen.state, seen.exit_code, explain(seen), seen.unseen, health)
 
 
@@ -187,7 +136,7 @@ def ended(where: Runs[Run], run: Run) -> Ended:
         learned = replace(
             Learned.of(record, place, folder, tuple(steps)), samples=_answers(where, run, record), report=_report(run)
         )
-        return Ended(run.name, now, place, "", logs, learned=learned, health=_health(record))
+        return Ended(run.name, now, place, "", logs, learned=learned, health=health_of(record))
     return Ended(run.name, now, place, where.words(run), logs, why=_why_over(where, run, now))
 
 
@@ -218,13 +167,8 @@ def known(run: RunDir) -> Known:
         **spent,
         user=record.get("user"),
         gpu_hours=gpu_hours(gpus_of(record), spent["trained_seconds"]),
-        health=_health(record),
+        health=health_of(record),
     )
-
-
-def _health(record: Mapping[str, Any]) -> tuple[Finding, ...] | None:
-    found = read_findings(record)
-    return None if found is None else tuple(found)
 
 
 def last_metric(run: RunDir) -> Metric | None:
@@ -257,73 +201,3 @@ def _loaded_from(run: Any) -> str:
         return str(run.name)
     here = Path.cwd()
     return str(run.adapter.relative_to(here) if run.adapter.is_relative_to(here) else run.adapter)
-
-
-def _status_on_cluster(where: Kubernetes, run: ClusterRun) -> RunStatus:
-    from .kubernetes.follow import state
-    from .kubernetes.follow.pods import is_running, newest, reason
-
-    obj, every = where.object(run), where.pods(run)
-    pods, record = newest(every), where.record(run)
-    nodes = tuple(Node(pod.name, pod.index, pod.host, pod.phase, "" if is_running(pod) else reason(pod)) for pod in pods)
-    part = ClusterPart(
-        job=run.job,
-        kind=run.kind,
-        namespace=run.namespace,
-        image=run.image,
-        restarts=state.restarts(obj, every) if obj is not None else None,
-        running=sum(map(is_running, pods)),
-        nodes=nodes,
-        reported=state.reported(obj) if obj is not None else None,
-    )
-    now = _known_on_cluster(where, run, obj, record, every)
-    return RunStatus(now, record, _why_over(where, run, Status(now.state, now.exit_code, now.sentence)), part)
-
-
-def _known_on_cluster(
-    where: Kubernetes, run: ClusterRun, obj: Mapping[str, Any] | None, record: Mapping[str, Any], pods: Sequence[Pod]
-) -> Known:
-    """The state of a run, with its step and speed."""
-    from .kubernetes.follow import state
-    from .kubernetes.follow.usage import gpu_hours_of
-
-    now = where.status(run)
-    lines = where.tail(run)
-    last = newest_metric(lines, run.global_batch)
-    evaluated = next((one for line in reversed(lines) if (one := parse(line)) is not None and one.kind == "eval"), None)
-    outcome = record.get("outcome") or {}
-    ended = (state.ended_at(obj) if now.is_over else None) if obj is not None else outcome.get("ended")
-    until = (datetime.fromisoformat(ended) if ended else None) if now.is_over else datetime.now(UTC)
-    return replace(
-        _known_of(run, now, ended),
-        **progress(last, run.global_batch, is_over=now.is_over),
-        **judged(Quality.of(record, evaluated, last)),
-        **trained_how(record, evaluated),
-        **time_spent(record.get("attempts") or [], until),
-        gpu_hours=gpu_hours_of(run, record, pods, until),
-        health=_health(record),
-    )
-
-
-def known_listed(one: Listed | Stored) -> Known:
-    """A run as the list has it: its step would cost a request for each."""
-    return _known_of(one.run, one.status, one.ended)
-
-
-def _known_of(run: ClusterRun, now: Status, ended: str | None) -> Known:
-    return Known(
-        run=run.name,
-        experiment=run.key,
-        state=now.state,
-        exit_code=now.exit_code,
-        sentence=now.sentence,
-        step=None,
-        total_steps=None,
-        loss=None,
-        created=run.created,
-        ended=ended,
-        folder=str(run.path),
-        nodes=run.nodes,
-        namespace=run.namespace,
-        user=run.user,
-    )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Warned
 from ..runs.known import Known
 from ..runs.usage import Usage, gpu_hours, gpus_of, trained, usage
+from .cluster_state import known_listed
 from .finding import cluster_of
-from .state import known_listed, local_runs_known
+from .state import local_runs_known
 
 if TYPE_CHECKING:
     from pathlib import PurePosixPath

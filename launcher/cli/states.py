@@ -15,7 +15,8 @@ from .options import cluster_option, json_option, namespace_option, run_argument
 from .screen import LABEL, facts, notices, say, table, typed
 
 if TYPE_CHECKING:
-    from ..backends.state import ClusterPart, RunStatus
+    from ..backends.cluster_state import ClusterPart
+    from ..backends.state import RunStatus
     from ..backends.usage import Used
     from ..runs.known import Known
 
@@ -51,9 +52,10 @@ def ps(as_json: bool, every: bool, sort: str | None, by: str | None, cluster: bo
     KEY of --sort is accuracy, margin, loss, step, started, took, run or state; with --cluster started, run or state. Steps
     and figures of a run on the cluster: launcher status RUN. Its health is read through the reader pod, for all runs at once.
     """
+    from ..backends.cluster_state import cluster_runs_known
     from ..backends.finding import has_kubeconfig
     from ..backends.health import with_health
-    from ..backends.state import cluster_runs_known, local_runs_known
+    from ..backends.state import local_runs_known
     from ..backends.usage import cluster_usage, local_usage
     from ..experiment.files import read_env
     from ..runs.ordered import ordered
