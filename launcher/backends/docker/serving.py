@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -35,9 +37,18 @@ def _moved(served: Served) -> tuple[Served, dict[str, str]]:
 def _rest(served: Served, mounts: Mapping[str, str], image: str, caller: Mapping[str, str], hub: Path) -> Iterator[str]:
     yield from ("--publish", f"127.0.0.1:{PORT}:{PORT}")
     for source, to in mounts.items():
-        yield from ("--mount", f"type=bind,source={source},target={to},readonly")
+        yield from ("--mount", _fields("type=bind", f"source={source}", f"target={to}", "readonly"))
     if not served.model.startswith("/"):
         yield from ("--volume", f"{hub}:{_HUB}")
         if caller.get("HF_TOKEN"):
             yield from ("--env", "HF_TOKEN")
+        if hub_of_its_own := caller.get("HF_ENDPOINT"):
+            yield from ("--env", "HF_ENDPOINT" if "@" in hub_of_its_own else f"HF_ENDPOINT={hub_of_its_own}")
     yield from ("--entrypoint", "vllm", image, *served.arguments)
+
+
+def _fields(*fields: str) -> str:
+    """The value of ``--mount``, which Docker reads as a line of CSV: a path with a comma is quoted."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(fields)
+    return line.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shlex
@@ -30,7 +31,7 @@ PLAIN = {"peft_type": "LORA", "r": 20, "target_modules": ["q_proj", "v_proj"], "
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("HF_HOME", "HF_TOKEN", "DPO_CACHE_ROOT", "XDG_CACHE_HOME"):
+    for name in ("HF_HOME", "HF_TOKEN", "HF_ENDPOINT", "DPO_CACHE_ROOT", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     model(tmp_path / "data/demo/qwen3-tiny", "LlamaForCausalLM")
     return tmp_path
@@ -223,6 +224,26 @@ def test_the_server_has_the_hub_s_token_of_the_env_file(here: Path) -> None:
     env = {**os.environ, "PATH": f"{here}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [sys.executable, "-m", "launcher", "serve", str(found.folder), "--backend", "docker", "--run"]
     assert subprocess.run(argv, env=env, cwd=here, capture_output=True, text=True, check=True).stdout == "hf_of_the_file\n"
+
+
+def test_a_folder_with_a_comma_or_a_quote_is_mounted_in_a_container(here: Path) -> None:
+    """Docker reads the value of --mount as a line of CSV."""
+    merged = model(here / 'sft, then "dpo"', "LlamaForCausalLM")
+    line = argv(serve(target(here), How(backend="docker", merged=str(merged))).text)
+    (fields,) = csv.reader([line[line.index("--mount") + 1]])
+    assert fields == ["type=bind", f"source={merged}", "target=/model", "readonly"]
+
+
+def test_a_hub_of_one_s_own_reaches_the_server_in_a_container(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = target(here, model_name="Qwen/Qwen3-0.6B")
+    assert "HF_ENDPOINT" not in serve(found, How(backend="docker")).text
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example.com")
+    line = argv(serve(found, How(backend="docker")).text)
+    assert line[line.index("HF_ENDPOINT=https://hub.example.com") - 1] == "--env"
+    assert "HF_ENDPOINT" not in serve(target(here / "other"), How(backend="docker")).text, "the model is on this machine"
+    monkeypatch.setenv("HF_ENDPOINT", "https://me:hush@hub.example.com")
+    line = argv(serve(found, How(backend="docker")).text)
+    assert line[line.index("HF_ENDPOINT") - 1] == "--env", "a password is passed by the variable's name alone"
 
 
 def test_the_hint_to_merge_an_adapter_s_folder_names_its_path(here: Path) -> None:
