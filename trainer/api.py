@@ -18,6 +18,7 @@ from launcher.experiment.files import load, read_env
 from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.neutral import without_effect
 from launcher.experiment.problems import every_problem
+from launcher.experiment.resolved import resolved
 from launcher.experiment.schema import Experiment, StorageConfig
 from launcher.experiment.variables import check_addresses
 from launcher.job.starting import check_starting, paired
@@ -145,7 +146,7 @@ class DPOTrainer:
         notice = remember(Path.cwd(), run)
         if notice is not None:
             notices([Warned(notice)])
-        run.create({run.experiment: experiment.model_dump_json(indent=2)}, record)
+        run.create({run.experiment: resolved(experiment)}, record)
         write_start(run, 1)
         return run
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import CredentialError, ExperimentError, Mistake
+from ..experiment.resolved import resolved
 from ..experiment.variables import secret_proxies, settings
 from ..job.job import Job
 from ..job.topology import torchrun
@@ -62,7 +63,7 @@ def chosen(job: Job, caller: Mapping[str, str]) -> dict[str, str]:
 
 def files(job: Job, run: RunDir) -> dict[Path, str]:
     """The files that the ranks read, by their paths in the run's folder."""
-    found = {run.experiment: job.experiment.model_dump_json(indent=2) + "\n"}
+    found = {run.experiment: resolved(job.experiment)}
     if job.topology.parallelism.deepspeed is not None:
         found[run.deepspeed] = json.dumps(dict(job.topology.parallelism.deepspeed), indent=2) + "\n"
     return found

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from ..errors import ExperimentError, Mistake, Warned
-from ..experiment.lora import OF_ADAPTER, LoraSettings
+from ..experiment.resolved import SHAPE, default_of
 from ..experiment.schema import Experiment
 from ..experiment.targets import is_all_linear
 
 ADAPTER: Final = "adapter_config.json"
-_SHAPE: Final = tuple(name for name in LoraSettings.model_fields if name in OF_ADAPTER - {"random_state", "init_lora_weights"})
 # What makes an adapter more than two matrices a layer: its parts cannot be added to those of another adapter.
 _NOT_PLAIN: Final = ("use_dora", "modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication")
 
@@ -25,12 +24,13 @@ class AdapterConfig:
 
     name: str
     values: Mapping[str, Any]
+    text: str = field(default="", repr=False)
 
     @classmethod
     def read(cls, name: str, file: Path) -> AdapterConfig:
         """Raises ExperimentError where the ``file`` of the adapter called ``name`` is no configuration of a LoRA adapter."""
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values = json.loads(text := file.read_text(encoding="utf-8"))
             if not isinstance(values, dict):
                 raise TypeError("not a JSON object")
         except (OSError, ValueError, TypeError) as error:
@@ -40,7 +40,7 @@ class AdapterConfig:
         if values.get("peft_type", "LORA") != "LORA":
             what = f"{name} is an adapter of another kind"
             raise ExperimentError(Mistake("adapter", what, "a LoRA adapter", f"peft_type {values['peft_type']}"))
-        return cls(name, values)
+        return cls(name, values, text)
 
     @property
     def base(self) -> str | None:
@@ -56,15 +56,21 @@ class AdapterConfig:
             names.append("bias")
         return ", ".join(f"{name}: {json.dumps(self.values[name])}" for name in names) or None
 
+    def place(self, setting: str) -> str:
+        """``file:line`` of a setting."""
+        lines = self.text.splitlines()
+        line = next((number for number, one in enumerate(lines, 1) if one.lstrip(" {").startswith(f'"{setting}"')), 1)
+        return f"{self.name}/{ADAPTER}:{line}"
+
     def shape(self) -> dict[str, Any]:
         """The settings of the LoRA group that it has, as an experiment has them."""
-        given = {name: self.values[name] for name in _SHAPE if name in self.values}
+        given = {name: self.values[name] for name in SHAPE if name in self.values}
         return {name: _default(name) if value is None else _frozen(value) for name, value in given.items()}
 
 
 def _default(name: str) -> Any:
     """The value of a setting that the adapter does not set; without targets it sits on ``target_parameters`` alone."""
-    return () if name == "target_modules" else LoraSettings.model_fields[name].get_default(call_default_factory=True)
+    return () if name == "target_modules" else default_of(name)
 
 
 def _frozen(value: Any) -> Any:
@@ -74,8 +80,7 @@ def _frozen(value: Any) -> Any:
 def followed(experiment: Experiment, config: AdapterConfig) -> Experiment:
     """``experiment`` with the shape of the adapter that it continues, which unset settings follow.
 
-    A setting that has its default counts as unset where ``experiment`` was read from a run's folder. Raises ExperimentError
-    where a setting contradicts the adapter.
+    Raises ExperimentError where a setting that was given contradicts the adapter, with the places of both.
     """
     if experiment.adapter_mode == "merge":
         return experiment
@@ -85,22 +90,18 @@ def followed(experiment: Experiment, config: AdapterConfig) -> Experiment:
         Mistake(
             f"hyperparameters.{name}",
             f"{name} contradicts the adapter {config.name}, which adapter_mode: continue trains on",
-            f"unset, or {_shown(value)} as in its {ADAPTER}",
+            f"unset, or {_shown(value)} as in {config.place(name)}",
             _shown(getattr(h, name)),
             "or train a new adapter: adapter_mode: merge",
         )
         for name, value in shape.items()
-        if not _agrees(name, getattr(h, name), value) and not _is_default(name, getattr(h, name))
+        if name in h.model_fields_set and not _agrees(name, getattr(h, name), value)
     ]
     if mistakes:
         raise ExperimentError(mistakes)
     kept = h.model_copy(update=shape)
     kept.model_fields_set.intersection_update(h.model_fields_set)
     return experiment.model_copy(update={"hyperparameters": kept})
-
-
-def _is_default(name: str, given: Any) -> bool:
-    return bool(_comparable(given) == _comparable(LoraSettings.model_fields[name].get_default(call_default_factory=True)))
 
 
 def _agrees(name: str, given: Any, value: Any) -> bool:

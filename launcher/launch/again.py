@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,7 @@ class Repetition:
         where = backend_of(self.run)
         changes = list(changes_of_machine(self.recorded.record, where))
         image, wrong = image_of_run(self.recorded.record, where)
-        experiment, moved, found = inputs_of_run(self.recorded, where.cwd, lambda: kept_here(self.run, where.cwd))
+        experiment, moved, found = inputs_of_run(self.recorded, where.cwd, partial(kept_here, self.run, where.cwd))
         changes += [*wrong, *found]
         if not self.anyway:
             self._check(changes)
@@ -105,7 +106,7 @@ class Repetition:
 
         assert self.there is not None, "a run of a cluster"
         on, run = self.there
-        experiment, moved, changes = inputs_of_run(self.recorded, Path.cwd(), lambda: kept_there(on.archive(run), run))
+        experiment, moved, changes = inputs_of_run(self.recorded, Path.cwd(), partial(kept_there, on.archive(run), run))
         if not self.anyway:
             self._check(changes)
         unknown = unnamed(self.recorded.record, ("model", "image"))

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from ..job.resume import Recorded
     from ..runs.run_dir import RunDir
 
-Kept = Callable[[], tuple[str, Mapping[str, str]]]  # the folder of a run's copies of its data files; their SHA-256 by name
+# The address of a folder of the run, whose path below the run's it gets, and the SHA-256 of its files by their names.
+Kept = Callable[[Path], tuple[str, Mapping[str, str]]]
 _FILES: Final = {"train": "train_filename", "validation": "validation_filename", "prompts": "prompt_filename"}
 _PYTHON: Final = "python"
 
@@ -85,7 +86,7 @@ def image_of_run(record: Mapping[str, Any], where: AnyBackend) -> tuple[str | No
 
 def inputs_of_run(recorded: Recorded, root: Path, kept: Kept) -> tuple[Experiment, list[str], list[Change]]:
     """The experiment with the files that have the recorded hashes and the checkpoint that the run began from; notices about files
-    under another name; and what cannot be had. ``kept`` is asked where a file was changed or removed."""
+    under another name and copies; and what cannot be had. ``kept`` is asked where a file was changed or removed."""
     e, notices, changes = recorded.experiment, list[str](), list[Change]()
     data = recorded.record.get("data") or []
     if (e.datasets_path or "").startswith(HUB):
@@ -97,6 +98,8 @@ def inputs_of_run(recorded: Recorded, root: Path, kept: Kept) -> tuple[Experimen
             notices = [
                 f"{recorded.run}'s copies of its data files are used: those in {recorded.experiment.datasets_path} changed"
             ]
+    e, copied_adapter, changed = _same_adapter(e, recorded.record.get("adapter") or {}, root, kept)
+    notices, changes = [*notices, *copied_adapter], [*changes, *changed]
     h = e.hyperparameters
     if h.resume_from_checkpoint is not False and "resumed_from" in recorded.record:
         began = recorded.record["resumed_from"] or False
@@ -104,6 +107,33 @@ def inputs_of_run(recorded: Recorded, root: Path, kept: Kept) -> tuple[Experimen
     elif h.resume_from_checkpoint is True:
         changes.append(Change("checkpoint", "the newest one of that time", "no name in the record", "set resume_from_checkpoint"))
     return e, notices, changes
+
+
+def _same_adapter(
+    experiment: Experiment, recorded: Mapping[str, Any], root: Path, kept: Kept
+) -> tuple[Experiment, list[str], list[Change]]:
+    """``experiment`` with the run's copy of the adapter that it started from, where the files of a folder are other ones now.
+
+    An adapter of a hub has its commit in the record; one of a bucket is compared by the run.
+    """
+    from ..experiment.hub_data import is_remote
+    from ..runs.run_dir import RunDir, expanded
+
+    name, wanted = experiment.adapter, recorded.get("sha256")
+    if name is None or not wanted or is_remote(name) or recorded.get("revision") is not None:
+        return experiment, [], []
+    found = {file: _sha256(root / expanded(name) / file) for file in wanted}
+    if found == wanted:
+        return experiment, [], []
+    folder, hashes = kept(RunDir(Path()).start)
+    if all(hashes.get(file) == digest for file, digest in wanted.items()):
+        said = f"the run's copy of adapter {name} is used: that folder changed"
+        return experiment.model_copy(update={"adapter": folder}), [said], []
+    if name.startswith("/dpo/") or "data" in experiment.launch.kubernetes.volumes:
+        return experiment, [], []  # on a claim, where the run compares it
+    there = ", ".join(f"{file} {digest[:12]}" if digest else f"{file} not found" for file, digest in found.items())
+    then = ", ".join(f"{file} {digest[:12]}" for file, digest in wanted.items())
+    return experiment, [], [Change("adapter", then, there, f"restore the files of {name}")]
 
 
 def _of_hub(experiment: Experiment, sources: Sequence[Mapping[str, Any]], kept: Kept) -> tuple[Experiment, list[str]]:
@@ -154,24 +184,25 @@ def _same_files(
 
 def _copies(experiment: Experiment, sources: Sequence[Mapping[str, Any]], kept: Kept) -> Experiment | None:
     """``experiment`` with the run's own copies of its data files; None where one is missing or another."""
-    folder, hashes = kept()
+    from ..runs.run_dir import RunDir
+
+    folder, hashes = kept(RunDir(Path()).source)
     names = {str(source["role"]): Path(str(source["name"])).name for source in sources}
     if any(hashes.get(file_of(names[str(source["role"])])) != source["sha256"] for source in sources):
         return None
     return experiment.model_copy(update={"datasets_path": folder, **{_FILES[role]: name for role, name in names.items()}})
 
 
-def kept_here(run: RunDir, root: Path) -> tuple[str, Mapping[str, str]]:
-    folder = run.source.resolve()
+def kept_here(run: RunDir, root: Path, inside: Path) -> tuple[str, Mapping[str, str]]:
+    """See ``Kept``; a path below ``root`` where it is inside."""
+    folder = (run.path / inside).resolve()
     place = str(folder.relative_to(root.resolve()) if folder.is_relative_to(root.resolve()) else folder)
     return place, {file.name: found for file in folder.glob("*") if (found := _sha256(file)) is not None}
 
 
-def kept_there(archive: Archive, run: ClusterRun) -> tuple[str, Mapping[str, str]]:
+def kept_there(archive: Archive, run: ClusterRun, inside: Path) -> tuple[str, Mapping[str, str]]:
     """On the claim: the folder as the pods of every run see it."""
-    from ..runs.run_dir import RunDir
-
-    folder = run.path / RunDir(Path()).source
+    folder = run.path / inside
     said = archive.output(["sh", "-c", f"cd {shlex.quote(str(folder))} && sha256sum ./*"]) or b""
     lines = [line.partition("  ./") for line in said.decode("utf-8", "replace").splitlines()]
     return str(folder), {name: digest for digest, _, name in lines}

@@ -101,6 +101,11 @@ class RunDir:
         return self.path / "adapter"
 
     @property
+    def start(self) -> Path:
+        """The folder with a copy of the adapter that the training started from, whole or absent."""
+        return self.path / "start"
+
+    @property
     def evaluation(self) -> Path:
         """The folder with what the saved weights do with single pairs and prompts: JSONL files, each whole or absent."""
         return self.path / "evaluation"

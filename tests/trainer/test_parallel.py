@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from launcher.experiment.resolved import resolved
 from launcher.experiment.schema import Experiment
 from launcher.job.presets import read_parallelism
 from launcher.job.topology import Topology
@@ -38,7 +39,7 @@ class Started:
         parallelism, nproc = MODES[mode]
         topology = Topology(nproc=nproc, parallelism=read_parallelism(parallelism, root))
         self.run = RunDir.of(root, "out", "tiny", experiment.model_folder, name)
-        files = {self.run.experiment: experiment.model_dump_json()}
+        files = {self.run.experiment: resolved(experiment)}
         if topology.parallelism.deepspeed is not None:
             files[self.run.deepspeed] = json.dumps(topology.parallelism.deepspeed)
         self.run.create(files, {"run": name})

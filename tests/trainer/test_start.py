@@ -192,7 +192,9 @@ def test_the_rewards_of_a_finished_run_are_against_the_model_that_it_started_fro
 ) -> None:
     from trainer.after.score import scored
 
-    run, _ = runs[mode]
+    run = RunDir(shutil.copytree(runs[mode][0].path, tmp_path / mode))
+    experiment = json.loads(run.experiment.read_text())
+    run.experiment.write_text(json.dumps({**experiment, "adapter": str(tmp_path / "gone")}))
     found = scored(run, few_pairs / "validation_data.csv", tmp_path)
     known = [json.loads(line) for line in (run.evaluation / "pairs.jsonl").read_text().splitlines()]
     assert len(found["pairs"]) == len(known) == 4
@@ -260,6 +262,64 @@ def test_a_resumed_run_ends_in_the_same_bits_also_without_the_reference_cache(
     assert one.keys() == other.keys()
     assert all(one[name].equal(other[name]) for name in one)
     assert events(rest, "train")[-1]["loss"] == events(whole, "train")[-1]["loss"]
+
+
+def test_a_run_starts_again_from_its_own_copy_of_an_adapter_that_is_changed_or_gone(
+    tmp_path: Path, make_experiment: Make, sft: Path, new_run: NewRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = shutil.copytree(sft, tmp_path / "sft")
+    (original / "chat_template.jinja").write_text("{{ messages }}")
+    (original / "optimizer.pt").write_text("large, and not read")
+    experiment = make_experiment(experiment={"adapter": str(original)})
+    run = new_run(tmp_path, experiment, "kept")
+    first = start_of(run, experiment, tmp_path)
+    assert first.folder == original
+    names = {"adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"}
+    assert {file.name for file in run.start.iterdir()} == names
+    assert run.read_record()["adapter"]["sha256"] == dict(first.sha256)
+
+    (original / "adapter_model.safetensors").write_bytes(b"other")
+    changed = start_of(run, experiment, tmp_path)
+    shutil.rmtree(original)
+    gone = start_of(run, experiment, tmp_path)
+    for again in (changed, gone):
+        assert (again.folder, again.identity, again.name) == (run.start, first.identity, str(original))
+
+    (run.start / "adapter_model.safetensors").write_bytes(b"other")
+    with pytest.raises(ExperimentError, match=r"no snapshot|not found|cannot|must be"):
+        start_of(run, experiment, tmp_path)
+    shutil.copytree(sft, original)
+    assert start_of(run, experiment, tmp_path).folder == original
+    assert f"warning: {run.start} was changed since the run started: the adapter is read again" in capsys.readouterr().out
+    assert start_of(run, experiment, tmp_path).folder == run.start, "it was copied again"
+
+
+def test_an_adapter_that_is_too_large_for_a_copy_is_said(
+    tmp_path: Path,
+    make_experiment: Make,
+    sft: Path,
+    new_run: NewRun,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from trainer.inputs import kept
+
+    monkeypatch.setattr(kept, "COPIED", 1000)
+    experiment = make_experiment(experiment={"adapter": str(sft)})
+    run = new_run(tmp_path, experiment, "large")
+    assert start_of(run, experiment, tmp_path).folder == sft
+    assert not run.start.exists()
+    assert "keep it to resume or repeat this run" in capsys.readouterr().out
+
+
+def start_of(run: RunDir, experiment: Experiment, root: Path) -> Any:
+    """What an attempt of the run starts from."""
+    from trainer.prepare.inputs import find_model
+    from trainer.prepare.rank import Rank, Roots
+    from trainer.processes.machine import Device
+
+    rank = Rank(run, experiment, Roots(root, root, root / "cache"), StopRequest(), 1, Device.here(0.9))
+    return find_model(rank)[1].start
 
 
 def test_a_checkpoint_of_another_adapter_is_not_resumed(

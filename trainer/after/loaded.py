@@ -17,6 +17,7 @@ from launcher.experiment.schema import Experiment
 from launcher.job.model import TOKENIZER_FILES
 from launcher.job.target import Target
 
+from ..inputs.kept import kept
 from ..inputs.model import Precision, choose_precision, load_model, load_tokenizer, weights_size
 from ..inputs.recorded import recorded_base, recorded_commit
 from ..inputs.started import load_start, put
@@ -125,8 +126,12 @@ def find(folder: Path, cache: Path, *, masters: bool = False, with_start: bool =
     notices(said)
     precision = choose_precision(experiment.hyperparameters, cuda=device.cuda, bf16=device.bf16, is_sharded=not masters)
     wanted = experiment if with_start else experiment.model_copy(update={"adapter": None})
-    commit = None if target.run is None else recorded_commit(target.run)
-    located = locate(wanted, Path(), cache, first=True, commit=commit)
+    commit, own = None, None
+    if target.run is not None:
+        commit = recorded_commit(target.run)
+        own, said = kept(target.run) if with_start else (None, [])
+        notices(said)
+    located = locate(wanted, Path(), cache, first=True, commit=commit, own=own)
     path = located.path
     if target.run is not None:  # its adapter fits the commit that it was trained on
         path, said = recorded_base(target.run, experiment, path)

@@ -29,6 +29,7 @@ from .hub import from_hub
 from .model import not_loaded
 
 _TOKENIZER: Final = (*TOKENIZER_FILES, "special_tokens_map.json", "added_tokens.json", "merges.txt", "*.jinja")
+FILES: Final = (ADAPTER, *WEIGHTS, *_TOKENIZER)  # names, or patterns, of what is read of an adapter's folder
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,12 @@ def locate(
     first: bool,
     waiting: Waiting = AT_ONCE,
     commit: str | None = None,
+    own: Path | None = None,
 ) -> Located:
     """The model and the adapter of ``experiment``, downloaded where they are not on this disk.
 
-    ``commit``: of a hub id, where the run has started from it before; its branch may have another one now.
+    ``commit``: of a hub id, where the run has started from it before; its branch may have another one now. ``own``: the folder of
+    the run's copy of the adapter, which is taken instead.
 
     An adapter that is given as ``model_name`` is taken apart. Raises ExperimentError where there is no such adapter, or it does
     not fit the experiment, and what ``model_path`` and the hub's client raise.
@@ -103,15 +106,22 @@ def locate(
     name = experiment.adapter
     if name is None:
         return Located(experiment, path)
-    folder, revision = _folder(experiment, name, data_root, cache, commit, **places)
+    folder, revision = (own, commit) if own is not None else _folder(experiment, name, data_root, cache, commit, **places)
     check_files(name, folder)
     config = AdapterConfig.read(name, folder / ADAPTER)
     check_merge(experiment, config)
     experiment = followed(experiment, config)
     if first and revision is not None:
         notices(other_base(experiment, config))
-    files = {file: _sha256(folder / file) for file in (ADAPTER, *WEIGHTS) if (folder / file).is_file()}
-    return Located(experiment, path, Start(name, experiment.adapter_mode, folder, config, experiment.model_name, revision, files))
+    made_of = hashes(folder)
+    return Located(
+        experiment, path, Start(name, experiment.adapter_mode, folder, config, experiment.model_name, revision, made_of)
+    )
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of an adapter's files by their names; raises ExperimentError where one cannot be read."""
+    return {file: _sha256(folder / file) for file in (ADAPTER, *WEIGHTS) if (folder / file).is_file()}
 
 
 def _adapter_at(experiment: Experiment, path: str) -> AdapterConfig | None:
@@ -146,10 +156,9 @@ def _folder(
     identity, pinned = split_revision(name)
     revision = commit or pinned
     hub = experiment.hyperparameters.model_cache_dir
-    files = [ADAPTER, *WEIGHTS, *_TOKENIZER]
 
     def load(cached: bool) -> str:
-        return snapshot_download(identity, revision=revision, allow_patterns=files, cache_dir=hub, local_files_only=cached)
+        return snapshot_download(identity, revision=revision, allow_patterns=list(FILES), cache_dir=hub, local_files_only=cached)
 
     try:
         with stage(f"downloading {name}", after=EVERY):

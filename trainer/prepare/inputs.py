@@ -22,6 +22,7 @@ from ..evaluation.prompts import SamplePrompt, sample_prompts
 from ..inputs.arguments import arguments, check_optimizer, check_schedule, smaller, without_effect
 from ..inputs.clock import Clock, day_of_run
 from ..inputs.data import read_data
+from ..inputs.kept import keep, kept
 from ..inputs.model import Precision, choose_precision, load_tokenizer
 from ..inputs.reach import Reach, check_reach, read_from
 from ..inputs.recorded import check_recorded_data, recorded_base, recorded_commit
@@ -58,8 +59,11 @@ def find_model(rank: Rank) -> tuple[Rank, Located]:
     Where only the run could know the pair, its folder gets it too.
     """
     run, roots = rank.run, rank.roots
-    places: dict[str, Any] = {"first": rank.first, "waiting": rank.waiting, "commit": recorded_commit(run)}
+    own, said = kept(run, together=True)
+    places: dict[str, Any] = {"first": rank.first, "waiting": rank.waiting, "commit": recorded_commit(run), "own": own}
     located = locate(rank.experiment, roots.data, roots.cache, **places)
+    if rank.first:
+        notices([*said, *([] if located.start is None else keep(run, located.start))])
     if rank.first and located.experiment != rank.experiment:
         with suppress(OSError):  # it is the same at the next attempt
             write_whole(run.experiment, located.experiment.model_dump_json(indent=2) + "\n")

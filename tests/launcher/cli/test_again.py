@@ -148,6 +148,31 @@ def test_the_runs_own_copies_are_used_where_its_files_were_changed(home: Path) -
     assert "train data\n    recorded: data/training_data.csv, 2 rows" in launcher(home, "again", "first").stderr
 
 
+def test_the_runs_own_copy_of_its_adapter_is_used_where_the_folder_was_changed(home: Path) -> None:
+    run, sft = run_dir(home, "first"), home / "sft"
+    experiment = json.loads(run.experiment.read_text())
+    run.experiment.write_text(json.dumps({**experiment, "adapter": "sft"}))
+    config = {"peft_type": "LORA", "r": 16, "base_model_name_or_path": "model"}
+    for folder in (sft, run.start):
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        (folder / "adapter_model.safetensors").write_text("weights")
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in run.start.iterdir()}
+    run.update_record(adapter={"name": "sft", "revision": None, "sha256": files})
+
+    (sft / "adapter_model.safetensors").write_text("other weights")
+    done = launcher(home, "again", "first", "--name", "second")
+    assert done.returncode == 0, done.stderr
+    assert "notice: the run's copy of adapter sft is used: that folder changed" in done.stdout
+    assert record(home, "second")["experiment"]["adapter"] == "out/exp_1/model/runs/first/start"
+
+    (run.start / "adapter_model.safetensors").write_text("weights of nobody")
+    refused = launcher(home, "again", "first", "--name", "third")
+    assert refused.returncode == 1
+    assert "adapter_model.safetensors " + files["adapter_model.safetensors"][:12] in refused.stderr
+    assert "    hint:     restore the files of sft" in refused.stderr
+
+
 def test_a_checkpoint_that_the_run_began_from_is_that_of_the_record(home: Path) -> None:
     run = run_dir(home, "first")
     experiment = json.loads(run.experiment.read_text())

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from launcher.errors import ExperimentError, Warned
+from launcher.experiment.files import load
+from launcher.experiment.resolved import resolved
 from launcher.experiment.schema import Experiment
-from launcher.job.starting import check_starting, paired
+from launcher.job.adapter_config import AdapterConfig, followed
+from launcher.job.starting import check_starting, paired, paired_loaded
 from launcher.runs.run_dir import RunDir
 
 
@@ -19,7 +22,7 @@ def experiment(**fields: Any) -> Experiment:
 def write_adapter(folder: Path, **changes: Any) -> Path:
     folder.mkdir(parents=True)
     config = {"base_model_name_or_path": "me/base", "peft_type": "LORA", "r": 8, "lora_alpha": 32, "target_modules": ["v", "q"]}
-    (folder / "adapter_config.json").write_text(json.dumps({**config, **changes}))
+    (folder / "adapter_config.json").write_text(json.dumps({**config, **changes}, indent=2))
     (folder / "adapter_model.safetensors").write_bytes(b"")
     return folder
 
@@ -62,14 +65,41 @@ def test_a_setting_that_contradicts_the_adapter_is_named_with_both_values(tmp_pa
     write_adapter(tmp_path / "sft")
     assert refused(tmp_path, adapter="sft", hyperparameters={"r": 32, "target_modules": ["q"]}) == (
         "hyperparameters.r: r contradicts the adapter sft, which adapter_mode: continue trains on\n"
-        "    expected: unset, or 8 as in its adapter_config.json\n"
+        "    expected: unset, or 8 as in sft/adapter_config.json:4\n"
         "    found:    32\n"
         "    hint:     or train a new adapter: adapter_mode: merge\n"
         "hyperparameters.target_modules: target_modules contradicts the adapter sft, which adapter_mode: continue trains on\n"
-        '    expected: unset, or ["q", "v"] as in its adapter_config.json\n'
+        '    expected: unset, or ["q", "v"] as in sft/adapter_config.json:6\n'
         '    found:    ["q"]\n'
         "    hint:     or train a new adapter: adapter_mode: merge"
     )
+
+
+def test_a_default_that_is_written_down_contradicts_the_adapter_at_its_line(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "sft")
+    file = tmp_path / "dpo.yml"
+    file.write_text(
+        "dpo:\n  experiment_id: 1\n  model_name: me/base\n  datasets_path: data\n  adapter: sft\n  hyperparameters:\n    r: 16\n"
+    )
+    with pytest.raises(ExperimentError) as caught:
+        paired_loaded(load("dpo", file=file), tmp_path, {})
+    (mistake,) = caught.value.mistakes
+    assert f"{file}:7" in str(mistake)
+    assert (mistake.expected, mistake.found) == ("unset, or 8 as in sft/adapter_config.json:4", "16")
+
+
+def test_a_run_tells_a_default_that_is_written_down_from_an_unset_one(tmp_path: Path) -> None:
+    """The adapter of a hub may be known to the run alone, which reads the experiment from its folder."""
+    config = AdapterConfig.read("sft", write_adapter(tmp_path / "sft") / "adapter_config.json")
+    unset = Experiment.model_validate_json(resolved(experiment(adapter="me/sft")))
+    h = followed(unset, config).hyperparameters
+    assert (h.r, h.lora_alpha) == (8, 32)
+    given = Experiment.model_validate_json(resolved(experiment(adapter="me/sft", hyperparameters={"r": 16})))
+    with pytest.raises(ExperimentError, match="r contradicts the adapter sft"):
+        followed(given, config)
+    known = followed(unset, config)
+    again = Experiment.model_validate_json(resolved(known))
+    assert again.hyperparameters == known.hyperparameters, "once the adapter was read, the text has its shape"
 
 
 def test_a_run_is_named_instead_of_its_folder(tmp_path: Path) -> None:

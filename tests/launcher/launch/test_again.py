@@ -95,6 +95,21 @@ def test_the_runs_copy_on_the_claim_is_used_where_the_file_was_changed(api: Clus
     assert "first-again-data" not in api.objects.names("configmaps")
 
 
+def test_the_runs_copy_of_its_adapter_is_used_where_the_folder_was_changed(api: ClusterApi, tmp_path: Path) -> None:
+    run = tmp_path / "claim" / "dpo" / "runs" / "out" / "exp_1" / "model" / "runs" / "first"
+    files = {"adapter_config.json": '{"peft_type": "LORA"}', "adapter_model.safetensors": "weights"}
+    (run / "start").mkdir()
+    for name, text in files.items():
+        (run / "start" / name).write_text(text)
+    record = json.loads((run / "run.json").read_text())
+    record["adapter"] = {"name": "/dpo/cache/sft", "revision": None}
+    record["adapter"]["sha256"] = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
+    record["inputs"] = {**record["inputs"], "adapter": "sft"}
+    (run / "run.json").write_text(json.dumps(record))
+    repetition("first", anyway=False, cluster=True, namespace=None).submit(None, follows=False, listener=Silent())
+    assert config_of(api, "first-again")["experiment.json"]["adapter"] == "/dpo/runs/out/exp_1/model/runs/first/start"
+
+
 def test_a_changed_file_is_refused_before_the_cluster_is_asked_for_anything_new(api: ClusterApi, tmp_path: Path) -> None:
     (tmp_path / "data" / "training_data.csv").write_text(DATA + "How?,So.,What?\n")
     with pytest.raises(NotRepeatable, match=r"train data\n    recorded: x\.csv, 1 rows, SHA-256 "):

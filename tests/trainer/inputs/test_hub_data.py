@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_a_run_is_repeated_at_its_commit_and_from_its_copies_where_the_hub_has_i
     recorded = Recorded("one", experiment, DDP, run.read_record())
 
     def again() -> tuple[Experiment, list[str]]:
-        found, notices, changes = inputs_of_run(recorded, tmp_path, lambda: kept_here(run, tmp_path))
+        found, notices, changes = inputs_of_run(recorded, tmp_path, partial(kept_here, run, tmp_path))
         assert changes == []
         return found, notices
 
