@@ -229,3 +229,21 @@ def test_a_setting_that_this_version_lacks_skips_its_part(tmp_path: Path) -> Non
     with pytest.raises(Skipped, match=r"this version has no hyperparameters\.compile"):
         experiment_of(Place(tmp_path, "cpu", tiny=True), "0.6B", "short prompt", 2, compile="no such way")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "compile", "recorded", "said"),
+    [
+        ("plain", "graphs", None, "; PLAIN PATH"),
+        ("fast", "layers", None, ""),
+        ("fast", "graphs", None, "; NO GRAPHS"),
+        ("fast", "graphs", 0, "; NO GRAPHS"),
+        ("fast", "graphs", 3, "; 3 graphs"),
+    ],
+)
+def test_a_result_says_what_was_asked_for_and_is_missing(path: str, compile: str, recorded: int | None, said: str) -> None:
+    from types import SimpleNamespace
+
+    from tests.benchmarks.gpu.speed import short_of
+
+    assert short_of(SimpleNamespace(path=path), compile, recorded) == said

@@ -26,6 +26,7 @@ def speed(
     pairs = trainer.fast.train.pairs if trainer.path == "fast" else tokens_of(place, experiment).pairs
     found = rates(experiment, trainer.model.config, pairs, watch.seconds, batch.pairs, is_packed=trainer.path == "fast")
     planned = estimated(experiment, trainer.model.config, pairs, place.device)
+    recorded = len(trainer.fast.graphs) if trainer.fast is not None and trainer.fast.graphs is not None else None
     yield {
         **found,
         "path": trainer.path,
@@ -35,8 +36,18 @@ def speed(
         "peak_bytes": watch.peak,
         "planned_bytes": planned,
         "compiler": compiler(),
-        "sentence": sentence(found) + memory(watch.peak, planned) + ("" if trainer.path == "fast" else "; PLAIN PATH"),
+        "graphs": recorded,
+        "sentence": sentence(found) + memory(watch.peak, planned) + short_of(trainer, compile, recorded),
     }
+
+
+def short_of(trainer: Any, compile: str, recorded: int | None) -> str:
+    """What was asked for and is not there; ``recorded``: shapes of rows that are CUDA graphs, None without graphs."""
+    if trainer.path != "fast":
+        return "; PLAIN PATH"
+    if compile != "graphs":
+        return ""
+    return f"; {recorded} graphs" if recorded else "; NO GRAPHS"
 
 
 def speed_of_trl(place: Place, model: str, *, variant: str) -> Iterator[Figures]:
