@@ -16,6 +16,7 @@ from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 
 from .bucket import has_own_runs
+from .extensions import outlive_builders
 from .machine import Device
 from .sharding import is_sharded, leave_out_shared_memory
 
@@ -36,6 +37,7 @@ def join(run: RunDir, experiment: Experiment, device: Device) -> None:
         return
     timeout = timedelta(seconds=patience(experiment))
     if is_sharded():
+        outlive_builders()
         if not device.cuda:
             leave_out_shared_memory()
         # Without a name, accelerate finds no backend for DeepSpeed on a CPU.
