@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from ..errors import LauncherError
 from ..health import Facts, Finding, findings, read_findings
 from ..runs.follow import Metric, Reader
 from ..runs.known import Known
@@ -42,17 +43,18 @@ def health_of(where: Runs[Run], run: Run) -> RunHealth:
 
 def with_health(caller: Mapping[str, str], runs: Sequence[Known]) -> list[Known]:
     """``runs`` of a cluster with what their health rules have found, by their records: two requests for each namespace, one for
-    the reader pod and one for all records. Without a reader, or permission to use it, they stay as they are.
+    the reader pod and one for all records. Where a namespace's records cannot be read, its runs stay as they are: they are listed
+    without a reader, too.
     """
-    from .kubernetes.api.cluster import ApiError, Cluster
-    from .kubernetes.follow.archive import Archive, NoReader
+    from .kubernetes.api.cluster import Cluster
+    from .kubernetes.follow.archive import Archive
     from .kubernetes.follow.run import RUNS_ROOT
     from .kubernetes.follow.usage import records
 
     found: dict[tuple[str | None, str], Mapping[str, Any]] = {}
     for namespace in dict.fromkeys(run.namespace for run in runs if run.namespace):
         folders = [PurePosixPath(run.folder) for run in runs if run.namespace == namespace]
-        with suppress(NoReader, ApiError):
+        with suppress(LauncherError):
             read = records(Archive(Cluster.connect(caller, namespace), namespace), folders)
             found |= {(namespace, str(RUNS_ROOT / folder)): record for folder, record in read.items()}
     return [_judged(run, found.get((run.namespace, run.folder), {})) for run in runs]

@@ -42,7 +42,10 @@ def records(archive: Archive, folders: Sequence[PurePosixPath] | None = None) ->
     """
     find = "find . -name 'checkpoint-*' -prune -o -regex '.*/runs/[^/]+/run[.]json' -print0"
     if folders is not None and len(folders) <= _NAMED:
-        names = " ".join(shlex.quote(f"./{folder.relative_to(RUNS_ROOT)}/run.json") for folder in folders)
+        inside = [folder.relative_to(RUNS_ROOT) for folder in folders if folder.is_relative_to(RUNS_ROOT)]
+        if not inside:
+            return {}
+        names = " ".join(shlex.quote(f"./{folder}/run.json") for folder in inside)
         find = f"printf '%s\\0' {names}"
     packed = _packed(archive, f"cd {RUNS_ROOT} && {find} | tar --null --files-from=- --ignore-failed-read -czf -")
     found: dict[PurePosixPath, dict[str, Any]] = {}

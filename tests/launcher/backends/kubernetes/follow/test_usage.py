@@ -142,3 +142,26 @@ def test_records_of_many_runs_are_read_without_naming_them(cluster_api: ClusterA
     for some in (wanted[:2], wanted):
         assert list(records(Archive(cluster, "default"), some)) == [(place / "one").relative_to(RUNS_ROOT)]
     assert max(len(str(one)) for one in cluster_api.asked("GET", "/exec")) < 1000
+
+
+def test_ps_lists_runs_whose_records_cannot_be_read(
+    cluster_api: ClusterApi, shelf: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Played(cluster_api, "fine").start()
+    archived(shelf, "fine", run_dot_json='{"health": []}')
+
+    def cell(name: str) -> str:
+        launcher.main(args=["ps", "--cluster"], prog_name="launcher", standalone_mode=False)
+        head, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+        return next(row[head.index("HEALTH")] for row in rows if row[0] == name)
+
+    def elsewhere(job: dict[str, Any]) -> None:
+        job["metadata"]["annotations"]["dpo-launcher/folder"] = "/somewhere/else"
+
+    Played(cluster_api, "stray")
+    cluster_api.objects.change("jobs", "stray", elsewhere)  # not by submit
+    assert (cell("fine"), cell("stray")) == ("ok", "-")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sh").symlink_to("/bin/sh")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))  # the reader's image has no tar
+    assert cell("fine") == "-"
