@@ -80,7 +80,7 @@ def _of_machine(cwd: Path, caller: Mapping[str, str], needed: Mapping[str, list[
     runtimes = None if client is None else list(client.info().get("Runtimes") or {})
     return [
         machine.host_packages(missing, install.cuda if count else install.cpu, has_engine=client is not None),
-        machine.engine(reason, has_packages=not missing),
+        machine.engine(reason),
         machine.image(image.reference, is_built=image.build is not None, is_there=is_there),
         *machine.gpus(count, engine_runtimes=runtimes),
         machine.disk("disk", str(cwd), shutil.disk_usage(cwd).free),

@@ -145,14 +145,12 @@ def test_what_is_missing_is_added_by_the_overlay_that_fits():
 
 
 def test_a_machine_needs_either_an_engine_or_the_packages():
-    def ready(missing: list[str], reason: str | None) -> bool:
+    def checked(missing: list[str], reason: str | None) -> str:
         host = machine.host_packages(missing, "pip install …", has_engine=reason is None)
-        return is_ready([host, machine.engine(reason, has_packages=not missing)])
+        return Checkup((host, machine.engine(reason)), "launcher check").sentence
 
-    assert ready([], None)
-    assert ready(["torch"], None)
-    assert ready([], "no Docker engine")
-    assert not ready(["torch"], "no Docker engine")
+    assert checked([], None) == checked(["torch"], None) == checked([], "no Docker engine") == "ready to train"
+    assert checked(["torch"], "no Docker engine") == "1 problem", "one of the two is enough"
 
 
 def test_an_image_is_built_in_a_checkout_and_pulled_elsewhere():
