@@ -12,9 +12,10 @@ _EVERY: Final = 0.2  # seconds between two drawings
 
 
 def is_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
+    """Whether this process is the kernel of a notebook, also a hosted one, whose shell is a class derived from Jupyter's."""
     with suppress(NameError):
-        return type(get_ipython()).__name__ == "ZMQInteractiveShell"  # type: ignore[name-defined] # noqa: F821
+        shell = type(get_ipython())  # type: ignore[name-defined] # noqa: F821
+        return any(one.__name__ == "ZMQInteractiveShell" for one in shell.__mro__)
     return False
 
 

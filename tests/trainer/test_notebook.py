@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from trainer.notebook import is_notebook
 from trainer.screen import Bar, screen
 
 from .test_screen import shown
@@ -62,6 +63,18 @@ def test_a_bar_in_a_notebook_is_one_output_that_is_replaced(
     assert "| 100/100 [00:00<00:00" in text, "where a front end draws no HTML"
     middle = states[50][1]
     assert re.search(r'value="50" max="100".* step 50/100 · 00:00, 00:00 left', middle)
+
+
+def test_the_shell_of_a_hosted_notebook_that_is_derived_from_a_kernels_shell_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shell(ZMQInteractiveShell):  # as google.colab names its own
+        pass
+
+    class TerminalInteractiveShell:
+        pass
+
+    for shell, expected in ((Shell(), True), (TerminalInteractiveShell(), False)):
+        monkeypatch.setattr(builtins, "get_ipython", lambda shell=shell: shell, raising=False)
+        assert is_notebook() is expected
 
 
 def test_a_bar_is_drawn_five_times_a_second_at_most(outputs: list[list[Any]]) -> None:

@@ -210,7 +210,7 @@ def test_where_a_cluster_can_train_a_run_is_submitted_next(work, command):
 
 def test_the_first_thing_that_is_required_and_missing_comes_before_all_others():
     host = machine.host_packages(["torch"], "pip install 'dpo-launcher[trainer]'", has_engine=False)
-    engine = machine.engine("no Docker engine", has_packages=False)
+    engine = machine.engine("no Docker engine")
     found = Checkup((machine.gpus(0, engine_runtimes=None)[0], host, engine), then_here(Work(("exp_1",)), has_packages=False))
     assert found.next == found.json()["next"] == "pip install 'dpo-launcher[trainer]'"
     with_engine = machine.host_packages(["torch"], "pip install …", has_engine=True)
