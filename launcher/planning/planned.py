@@ -49,7 +49,9 @@ class Planned:
     @property
     def image(self) -> str:
         """The image of a container or pod of the run, and why it is that one."""
-        return described(variant_of(int(self.fit.machine.cuda)), self.fit.experiment.launch.image)
+        launch = self.fit.experiment.launch
+        gpus = int(self.fit.machine.cuda) if launch.gpus == "auto" else launch.gpus
+        return described(variant_of(gpus), launch.image)
 
     def json(self) -> dict[str, Any]:
         products = {"node_selector": {PRODUCT: list(self.products)}} if self.products else {}

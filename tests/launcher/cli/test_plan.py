@@ -124,6 +124,11 @@ def test_json_has_everything(home: Path):
     ]  # fmt: skip
 
 
+def test_the_image_is_that_of_the_gpus_that_the_experiment_asks_for_also_on_a_machine_without_one(home: Path):
+    images = [as_json(home, "tune", "--set", f"launch.gpus={gpus}")["image"] for gpus in ("1", "auto", "0")]
+    assert images == [f"{variant}, built from this checkout" for variant in ("cuda", "cpu", "cpu")]
+
+
 def test_several_gpus_share_the_work_in_the_simplest_way_that_fits(home: Path):
     full = ("--set", "hyperparameters.full_finetuning=true", "--set", "launch.global_batch_size=16")
     found = as_json(home, "tune", "--gpu", "RTX 3060", "--gpus", "8", *full)
