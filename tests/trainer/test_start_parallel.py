@@ -1,8 +1,9 @@
-"""A training that starts from an adapter, on two ranks: by DDP, and by ZeRO-3, which spreads the weights that are merged."""
+"""A start from an adapter, and a supervised warm-up, on two ranks: by DDP and by ZeRO, which spreads the weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from launcher.experiment.schema import Experiment
 from tests.trainer.test_parallel import Started
+from tests.trainer.test_train import train_in
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Experiment]
@@ -33,17 +35,34 @@ def sft(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("mode", "sharing"), [("continue", "ddp"), ("merge", "zero3")])
-def test_two_ranks_take_the_steps_of_one(
-    tmp_path: Path, make_experiment: Make, few_pairs: Path, sft: Path, mode: str, sharing: str
-) -> None:
-    about = {"datasets_path": str(few_pairs), "adapter": str(sft), "adapter_mode": mode}
-    runs = {}
-    for name in ("one", sharing):
-        runs[name] = Started(tmp_path, make_experiment(experiment=about, **BATCH), name, name)
-        runs[name].start()
-        assert runs[name].finish() == 0, (runs[name].run.logs / "rank-0.log").read_text()
-    one, two = runs["one"], runs[sharing]
+@pytest.fixture(scope="module")
+def started(
+    tmp_path_factory: pytest.TempPathFactory, make_experiment: Make, few_pairs: Path, sft: Path
+) -> Callable[[str, str], Started]:
+    """A whole run of (kind, sharing), once each; that of one process in this one."""
+    root = tmp_path_factory.mktemp("runs")
+
+    @cache
+    def run(kind: str, sharing: str) -> Started:
+        about = {"method": "sft"} if kind == "sft" else {"adapter": str(sft), "adapter_mode": kind}
+        experiment = make_experiment(experiment={"datasets_path": str(few_pairs), **about}, **BATCH)
+        found = Started(root, experiment, sharing, f"{kind}-{sharing}")
+        if sharing == "one":
+            train_in(root, found.run, experiment)
+            return found
+        found.start()
+        assert found.finish() == 0, (found.run.logs / "rank-0.log").read_text()
+        return found
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("kind", "sharing"),
+    [("continue", "ddp"), ("continue", "zero3"), ("merge", "zero3"), ("sft", "zero3")],
+)
+def test_two_ranks_take_the_steps_of_one(started: Callable[[str, str], Started], kind: str, sharing: str) -> None:
+    one, two = started(kind, "one"), started(kind, sharing)
     assert len(one.losses) == 2
     assert one.losses[1] != pytest.approx(one.losses[0], abs=1e-6), "it learns"
     assert two.losses == pytest.approx(one.losses, rel=1e-5)
