@@ -159,6 +159,10 @@ class Submitting:
         from ..job.image import Image
 
         reference = spec.image.reference
+        if self.registry is not None and not is_local(reference):
+            self._notice(
+                [f"--registry {self.registry} is not used: image {reference} ({spec.image.why}) is not built on this machine"]
+            )
         if self.registry is None or not is_local(reference) or on_a_node(reference, facts):
             return None
         from ..backends.docker.build import ensure, push

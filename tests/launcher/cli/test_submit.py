@@ -244,6 +244,13 @@ def test_an_image_of_this_machine_is_refused_with_the_command(home: Path, api: C
     assert pushed.stderr.startswith("error: no Docker engine: unix:///no/engine not found")
 
 
+def test_a_registry_that_nothing_is_pushed_to_is_told(home: Path, api: ClusterApi) -> None:
+    done = launcher(home, api, "submit", "demo", "--registry", "registry.example.com/other")
+    image = f"registry.example.com/team/dpo@sha256:{'a' * 64}"
+    what = f"--registry registry.example.com/other is not used: image {image} (launch.image) is not built on this machine"
+    assert (done.returncode, done.stderr) == (0, f"notice: {what}\n")
+
+
 def test_mistakes_are_found_before_a_cluster_is_asked(home: Path, api: ClusterApi) -> None:
     (home / "data" / "training_data.csv").write_text("prompt,chosen\nWhy?,Because.\n")
     assert launcher(home, api, "submit", "demo").returncode == 43
