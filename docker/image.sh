@@ -5,6 +5,7 @@
 # DPO_BUILD_CA, DPO_BUILD_WHEELS, DPO_BUILD_INDEX, DPO_BUILD_EXTRA_INDEX   as for `launcher build`
 # STORE            a folder for buildah's storage (default: its own)      PUSH   where to push the image
 # TAG              the tag under which it is pushed (default: the variant and the commit)
+# EXPECT           the digest that it must have, or it is not pushed
 set -eu
 cd "$(dirname "$0")/.."
 variant=${1:-cpu}
@@ -45,5 +46,10 @@ mounted=$(buildah mount "$container")
 "${PYTHON:-python3}" docker/sbom.py "$mounted" > "build/.sbom-$variant-$$.json"
 mv "build/.sbom-$variant-$$.json" "build/sbom-$variant.json"
 buildah rm "$container" > /dev/null
+digest=$(buildah inspect --type image --format '{{.FromImageDigest}}' "$image")
+if [ -n "${EXPECT:-}" ] && [ "$digest" != "$EXPECT" ]; then
+    echo "error: $image has the digest $digest, expected $EXPECT; it is not pushed" >&2
+    exit 1
+fi
 [ -z "${PUSH:-}" ] || buildah push --digestfile "build/digest-$variant" "$image" "docker://$PUSH:${TAG:-$variant-$(git rev-parse --short=12 HEAD)}" >&2
-buildah inspect --type image --format '{{.FromImageDigest}}' "$image"
+echo "$digest"

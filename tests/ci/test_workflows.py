@@ -86,7 +86,7 @@ def test_a_release_pushes_the_image_that_a_launcher_outside_a_checkout_takes(var
     for folder in ("bin", "build", ".venv/bin"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "bin" / "sudo").write_text(
-        '#!/bin/sh\necho "sha256:1"\n'
+        '#!/bin/sh\necho "sha256:1"\necho "$*" >> calls\n'
         '[ -z "$PUSH" ] || { echo "$PUSH:$TAG" >> pushed; echo "sha256:2" > "build/digest-$VARIANT"; }\n'
     )
     (tmp_path / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nPYTHONPATH={REPOSITORY} exec {sys.executable} "$@"\n')
@@ -102,6 +102,13 @@ def test_a_release_pushes_the_image_that_a_launcher_outside_a_checkout_takes(var
     subprocess.run(["bash", "-e", "-c", step["run"]], cwd=tmp_path, env=env, check=True, stdout=subprocess.DEVNULL)
     assert (tmp_path / "pushed").read_text().splitlines() == [published.published_image(variant)]
     assert (tmp_path / "output").read_text().splitlines() == [f"name={published.IMAGES}", "digest=sha256:2"]
+    assert "EXPECT=sha256:1 " in (tmp_path / "calls").read_text().splitlines()[1], "compared before it is pushed"
+
+
+def test_root_logs_in_to_the_registry_with_the_environment_with_which_it_pushes() -> None:
+    """The place of a login depends on XDG_RUNTIME_DIR, which `sudo` alone takes away."""
+    text = (REPOSITORY / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    assert re.findall(r"sudo (?:-E )?(?:buildah login|STORE=)", text) == ["sudo -E buildah login", "sudo -E STORE=", "sudo -E STORE="]
 
 
 def test_every_benchmark_that_can_be_started_is_a_make_target() -> None:

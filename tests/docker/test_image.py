@@ -70,6 +70,21 @@ def test_an_image_is_pushed_under_the_tag_that_is_given_and_knows_its_version(tm
     assert f"--build-arg VERSION={VERSION} " in build
 
 
+def test_an_image_of_another_digest_than_the_one_that_is_expected_is_not_pushed(tmp_path):
+    (tmp_path / "buildah").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n[ "$1" != inspect ] || echo sha256:2\n')
+    (tmp_path / "buildah").chmod(0o755)
+    root = tmp_path / "checkout"
+    subprocess.run(["git", "clone", "--quiet", "--shared", REPOSITORY, root], check=True)
+    shutil.copy(REPOSITORY / "docker" / "image.sh", root / "docker" / "image.sh")
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": "true", "PUSH": "ghcr.io/team/dpo"}
+    codes = [
+        subprocess.run(["docker/image.sh", "cpu"], cwd=root, env={**env, "EXPECT": expected}, check=False).returncode
+        for expected in ("sha256:1", "sha256:2")
+    ]
+    assert codes == [1, 0]
+    assert len([call for call in (tmp_path / "calls").read_text().splitlines() if call.startswith("push ")]) == 1
+
+
 def exported(engine, image) -> Iterator[bytes]:
     container = engine.containers.create(image, ["true"])
     try:
