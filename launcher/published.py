@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 VERSION: Final = "0.1.0"  # that of pyproject.toml; a test compares them
@@ -18,6 +19,14 @@ def image_tag(variant: str) -> str:
 def published_image(variant: str) -> str:
     """The reference of this version's image, which a launcher outside a checkout uses where launch.image is not set."""
     return f"{IMAGES}:{image_tag(variant)}"
+
+
+def with_manifests(command: str) -> str:
+    """``command``, a line that reads ``k8s/…`` of a checkout; elsewhere it reads those of a clone of this version, made before it."""
+    if (Path(__file__).parents[1] / "k8s").is_dir():
+        return command
+    folder = REPOSITORY.rpartition("/")[2]
+    return f"git clone --branch v{VERSION} {REPOSITORY} && {command.replace(' k8s/', f' {folder}/k8s/')}"
 
 
 def checkout_command(command: str) -> str:

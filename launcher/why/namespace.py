@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ..errors import Mistake
+from ..published import with_manifests
 from .doctor import Finding
 from .evidence import Explanation
 from .image import WAITING
@@ -218,7 +219,7 @@ def storage_class(classes: Sequence[Mapping[str, Any]], *, are_bound: bool) -> F
             "StorageClass", "missing", f"no default ({names}); the claims are bound and do not need one", is_needed=False
         )
     detail = f"no default ({names}): claims must name one"
-    return Finding("StorageClass", "missing", detail, _CLUSTER, is_needed=not classes)
+    return Finding("StorageClass", "missing", detail, with_manifests(_CLUSTER), is_needed=not classes)
 
 
 def unseen(what: str, reason: str) -> Finding:
@@ -228,7 +229,7 @@ def unseen(what: str, reason: str) -> Finding:
 
 def applied_by(node_count: int | None, where: str) -> str:
     """The command that applies k8s/ to the namespace ``where``; ``node_count`` is None if nodes cannot be listed."""
-    apply = _WORKSTATION if node_count == 1 else _CLUSTER
+    apply = with_manifests(_WORKSTATION if node_count == 1 else _CLUSTER)
     if where == "default":
         return f"{apply} && {_CONTEXT}"
     return apply if where == MADE else f"{apply}, with namespace {where} (see k8s/README.md)"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from ..published import with_manifests
 from .evidence import Evidence, Explanation
 
 _TAKE: Final = re.compile(
@@ -94,7 +95,7 @@ def _limit_range(seen: Evidence, found: re.Match[str]) -> Explanation:
 
 
 def _runtime(seen: Evidence, found: re.Match[str]) -> Explanation:
-    create = f"create it with: {seen.kubectl} apply -f k8s/trainjob/runtime.yaml"
+    create = f"create it with: {with_manifests(f'{seen.kubectl} apply -f k8s/trainjob/runtime.yaml')}"
     return Explanation("runtime", f"{seen.run} has no pods: the runtime of its TrainJob was not found: {found[1]}", create)
 
 

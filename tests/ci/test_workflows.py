@@ -108,7 +108,11 @@ def test_a_release_pushes_the_image_that_a_launcher_outside_a_checkout_takes(var
 def test_root_logs_in_to_the_registry_with_the_environment_with_which_it_pushes() -> None:
     """The place of a login depends on XDG_RUNTIME_DIR, which `sudo` alone takes away."""
     text = (REPOSITORY / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
-    assert re.findall(r"sudo (?:-E )?(?:buildah login|STORE=)", text) == ["sudo -E buildah login", "sudo -E STORE=", "sudo -E STORE="]
+    assert re.findall(r"sudo (?:-E )?(?:buildah login|STORE=)", text) == [
+        "sudo -E buildah login",
+        "sudo -E STORE=",
+        "sudo -E STORE=",
+    ]
 
 
 def test_every_benchmark_that_can_be_started_is_a_make_target() -> None:

@@ -144,6 +144,13 @@ def test_what_is_missing_is_added_by_the_overlay_that_fits():
     assert namespace.applied_by(4, "team") == f"{cluster}, with namespace team (see k8s/README.md)"
 
 
+def test_outside_a_checkout_what_is_missing_is_added_from_a_clone_of_this_version(monkeypatch, tmp_path):
+    monkeypatch.setattr("launcher.published.__file__", str(tmp_path / "launcher" / "published.py"))
+    clone = "git clone --branch v0.1.0 https://github.com/dpo-launcher/dpo-launcher && kubectl apply -k dpo-launcher/k8s/overlays"
+    assert namespace.applied_by(1, "dpo") == f"{clone}/workstation"
+    assert namespace.storage_class([], are_bound=False).command == f"{clone}/cluster"
+
+
 def test_a_machine_needs_either_an_engine_or_the_packages():
     def checked(missing: list[str], reason: str | None) -> str:
         host = machine.host_packages(missing, "pip install …", has_engine=reason is None)

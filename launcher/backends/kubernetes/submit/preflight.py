@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ....errors import LauncherError, Mistake, UnreachableError, Warned
 from ....job.image import NAME
+from ....published import with_manifests
 from ....why.namespace import CLAIMS, MADE
 from ..follow.run import ClusterRun
 from ..render.kinds import KINDS, TRAINJOB
@@ -83,7 +84,7 @@ def _namespace(facts: Facts, namespace: str) -> Iterator[Mistake]:
         yield Mistake(
             f"namespace {namespace}",
             "not found",
-            hint=f"create the namespace {MADE} with: {_APPLY}; or choose another --namespace",
+            hint=f"create the namespace {MADE} with: {with_manifests(_APPLY)}; or choose another --namespace",
         )
 
 
@@ -140,7 +141,7 @@ def _claims(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mist
             held = " and ".join(_HELD.get(role, f"the volume {role}") for role in roles)
             what = f"not found in namespace {namespace}; it holds {held}"
             elsewhere = "" if namespace == MADE else f" in the namespace {MADE} (for --namespace {MADE})"
-            made = f"create {' and '.join(CLAIMS.values())}{elsewhere} with: {_APPLY}"
+            made = f"create {' and '.join(CLAIMS.values())}{elsewhere} with: {with_manifests(_APPLY)}"
             yield Mistake(where, what, hint=f"{made}; or set another claim in launch.kubernetes.volumes.{roles[0]}")
             continue
         yield from _unbound(where, answer.found, facts)
