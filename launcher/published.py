@@ -22,7 +22,7 @@ def published_image(variant: str) -> str:
 
 
 def with_manifests(command: str) -> str:
-    """``command``, a line that reads ``k8s/…`` of a checkout; elsewhere it reads those of a clone of this version, made before it."""
+    """``command``, which reads ``k8s/…`` of a checkout; elsewhere after a line that clones this version, and of that clone."""
     if (Path(__file__).parents[1] / "k8s").is_dir():
         return command
     folder = REPOSITORY.rpartition("/")[2]

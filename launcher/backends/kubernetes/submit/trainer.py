@@ -69,12 +69,10 @@ def wrong_trainer(found: Trainer, namespace: str) -> Iterator[Mistake]:
         what = "TrainJob is served, but its webhook did not check a dry run: its controller very likely does not run"
         yield Mistake(_WHERE, what, hint=_JOBSET)
     elif _MISSING in (found.refused or ""):
-        here, once = (
-            f"kubectl -n {namespace} apply -f k8s/trainjob/runtime.yaml",
-            "kubectl apply -f k8s/trainjob/cluster-runtime.yaml",
-        )
+        apply = f"kubectl -n {namespace} apply -f k8s/trainjob/runtime.yaml"
+        apply += "; or once for the cluster: kubectl apply -f k8s/trainjob/cluster-runtime.yaml"
         what = f"the runtime {RUNTIME} is missing: neither namespace {namespace} nor the cluster has it"
-        yield Mistake(_WHERE, what, hint=with_manifests(f"{here}; or once for the cluster: {once}"))
+        yield Mistake(_WHERE, what, hint=with_manifests(apply))
     elif found.refused is not None:
         yield Mistake(_WHERE, f"the cluster refuses a TrainJob of the runtime {RUNTIME}: {found.refused}", hint=_JOBSET)
 
