@@ -43,7 +43,7 @@ html_theme_options = {
     "source_branch": "main",
     "source_directory": "docs/",
 }
-pygments_style = "friendly"
+pygments_style = "a11y-light"  # of accessible-pygments, which furo needs
 pygments_dark_style = "github-dark"
 
 copybutton_prompt_text = "$ "

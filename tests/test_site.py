@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from docs import conf
 from docs.generate.pages import DOCS, ROOT
 from docs.generate.site import tree
 from tests.browser import chromium
@@ -85,6 +86,34 @@ def test_the_menu_follows_the_headings_of_the_index_and_names_each_page_once() -
     )
 
 
+@pytest.mark.parametrize("setting", ["pygments_style", "pygments_dark_style"])
+def test_outputs_and_comments_in_examples_have_the_contrast_that_small_text_needs(setting: str) -> None:
+    from pygments.styles import get_style_by_name
+    from pygments.token import Comment, Generic, Name, String
+
+    style = get_style_by_name(getattr(conf, setting))
+    kinds = (Comment.Single, Generic.Output, Generic.Prompt, Name.Tag, Name.Variable, String.Double)
+    faint = {}
+    for kind in kinds:
+        colour = style.style_for_token(kind)["color"]
+        if colour and contrast(colour, style.background_color) < 4.5:  # WCAG 2.2, 1.4.3
+            faint[str(kind)] = colour
+    assert faint == {}
+
+
+def contrast(*colours: str) -> float:
+    """Of two colours, by WCAG 2.2: 1 to 21."""
+    light = sorted(map(luminance, colours))
+    return (light[1] + 0.05) / (light[0] + 0.05)
+
+
+def luminance(colour: str) -> float:
+    digits = colour.lstrip("#")
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
 # --- In a browser
 
 
@@ -118,6 +147,11 @@ def test_names_of_keys_stay_in_one_piece_in_a_table_that_scrolls_within_itself(s
     )
     assert "experiment_id" in dict(lines)
     assert [name for name, count in lines if count != 1] == []
+    phone.get((site / "how-to" / "recipes.html").as_uri())
+    links = "[...document.querySelectorAll('td:first-child a')].map(e => [e.innerText, e.getClientRects().length])"
+    recipes = dict(phone.execute_script(f"return {links}"))
+    assert recipes["qwen3-0.6b-lora-8gb"] == 1
+    assert set(recipes.values()) == {1}
     table = "[...document.querySelectorAll('.table-wrapper')].map(e => [e.scrollWidth, e.clientWidth])"
     assert any(inner > outer for inner, outer in phone.execute_script(f"return {table}"))
 

@@ -107,7 +107,8 @@ def _lengths(survey: Survey) -> Iterator[tuple[str, ...]]:
 def _facts(survey: Survey) -> Mapping[str, str | None]:
     bias, length = survey.bias, None
     if bias is not None:
-        apart = f"{abs(bias.median):,} {bias.unit} {'longer' if bias.median >= 0 else 'shorter'} (median)"
+        unit = bias.unit.removesuffix("s") if abs(bias.median) == 1 else bias.unit
+        apart = f"{abs(bias.median):,} {unit} {'longer' if bias.median >= 0 else 'shorter'} (median)"
         length = f"the chosen answer is longer in {bias.share:.0%} of the pairs; it is {apart}"
     same = f"{survey.repeated:,} repeated, {survey.contradicting:,} contradict another one"
     if survey.near_training is not None:

@@ -72,7 +72,11 @@ def fix(experiment: Experiment, root: Path = Path()) -> list[Fixed]:
         where = "a spreadsheet" if path is None else path
         raise UsageError(f"--fix writes copies of local files; the data of this experiment are in {where}")
     folder = root / expanded(path)
-    return [_fixed(experiment, setting, folder, name) for setting in _SETTINGS if (name := getattr(experiment, setting))]
+    names = {setting: name for setting in _SETTINGS if (name := getattr(experiment, setting))}
+    missing = [str(file) for name in names.values() if not (file := folder / file_of(name)).exists()]
+    if missing:  # before anything is written
+        raise DataError(Mistake(file, "file not found") for file in missing)
+    return [_fixed(experiment, setting, folder, name) for setting, name in names.items()]
 
 
 def _fixed(experiment: Experiment, setting: str, folder: Path, name: str) -> Fixed:

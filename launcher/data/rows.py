@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -128,7 +128,8 @@ def _files(experiment: Experiment, reading: Reading, mistakes: list[Mistake]) ->
     if prompts is None and (folder.path / PROMPT_FILENAME).is_file():
         prompts = PROMPT_FILENAME
     train = _read(folder, experiment.train_filename, mistakes)
-    validation = _read(folder, experiment.validation_filename, mistakes)
+    without = "to train without validation pairs, remove validation_filename"
+    validation = _read(folder, experiment.validation_filename, mistakes, [experiment.train_filename], without)
     prompt_table = _read(folder, prompts, mistakes)
     return None if train is None else Tables(train, validation, prompt_table)
 
@@ -155,7 +156,7 @@ def _folder(experiment: Experiment, reading: Reading) -> _Folder:
         is_ours = folder.parent.is_dir() or path.split("/")[0] in _OUR_FOLDERS
         is_hub_id = not is_ours and _HUB_ID.fullmatch(path) is not None
         how = nearest(folder.name, others) or (f"for a data set of the hub write {HUB}{path}" if is_hub_id else None)
-        raise DataError(Mistake(where, what, expected="a folder with files of data", hint=how))
+        raise DataError(Mistake(where, what, expected=f"a folder with {file_of(experiment.train_filename)}", hint=how))
     return _Folder(folder, _name(folder / "_", reading.root)[:-1])
 
 
@@ -170,15 +171,20 @@ def _name(path: Path, data_root: Path) -> str:
     return str(path.relative_to(data_root) if path.is_relative_to(data_root) else path)
 
 
-def _read(folder: _Folder, filename: str | None, mistakes: list[Mistake]) -> Table | None:
-    """The table of one file, or None with its mistakes added to ``mistakes``."""
+def _read(
+    folder: _Folder, filename: str | None, mistakes: list[Mistake], taken: Sequence[str] = (), without: str | None = None
+) -> Table | None:
+    """The table of one file, or None with its mistakes added to ``mistakes``.
+
+    If it is missing, the hint names the nearest file that is not among ``taken``, else it is ``without``.
+    """
     if filename is None:
         return None
     path, name = folder.path / file_of(filename), folder.file(filename)
     try:
         return read_table(name, path, mistakes)
     except FileNotFoundError:
-        mistakes.append(_missing(path, name))
+        mistakes.append(_missing(path, name, [file_of(one) for one in taken], without))
         return None
     except OSError as error:
         if error.errno in DISK_FAILS:  # nothing of the data is wrong
@@ -189,7 +195,7 @@ def _read(folder: _Folder, filename: str | None, mistakes: list[Mistake]) -> Tab
         return None
 
 
-def _missing(path: Path, name: str) -> Mistake:
+def _missing(path: Path, name: str, taken: Sequence[str], without: str | None) -> Mistake:
     there = [p.name for p in _children(path.parent) if p.suffix.lower() in SUFFIXES]
     found = f"the folder has {', '.join(there)}" if there else "the folder has no file of data"
-    return Mistake(name, "file not found", found=found, hint=nearest(path.name, there))
+    return Mistake(name, "file not found", found=found, hint=nearest(path.name, [file for file in there if file not in taken]) or without)

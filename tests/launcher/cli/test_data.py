@@ -41,6 +41,11 @@ def test_one_screen_has_lengths_what_tells_the_answers_apart_and_a_pair(home: Pa
     assert out.endswith("row 2, before the chat template\nprompt      Question 0?\nchosen      Answer 0.\nrejected    No\n")
 
 
+def test_a_difference_of_one_is_one_character(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "data" / "training_data.csv").write_text("prompt,chosen,rejected\nWho is it?,Anna,Ada\nWhat is it?,A rat,A cat.\n")
+    assert "it is 1 character shorter (median)" in typed(capsys, "exp_1")[1]
+
+
 def test_json_has_the_counts_and_the_experiment(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = typed(capsys, "exp_1", "--json")
     found = json.loads(out)

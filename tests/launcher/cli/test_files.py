@@ -124,7 +124,7 @@ def test_check_reports_every_mistake_of_every_file_and_of_the_data_that_are_know
     assert (code, out) == (42, "demo    mistakes in the data\nsecond  mistakes in the data\n")
     assert err == (
         "error: d: folder not found (datasets_path)\n"
-        "    expected: a folder with files of data\n"
+        "    expected: a folder with training_data.csv\n"
         "error: data/training_data.csv:5: empty cell in column 'chosen'\n"
         "error: configs/b.yml:1:4: alias *b has no anchor\n"
         "    | a: *b\n"

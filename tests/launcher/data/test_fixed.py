@@ -150,6 +150,13 @@ def test_json_that_cannot_be_read_is_a_mistake_and_leaves_nothing(tmp_path: Path
     assert len(list((tmp_path / "data").iterdir())) == 1
 
 
+def test_where_one_of_the_files_is_missing_nothing_is_written(dirty: Path) -> None:
+    asked = {"model_name": "m", "datasets_path": str(dirty / "data"), "validation_filename": "validation_data.csv"}
+    with pytest.raises(DataError, match=r"^\S+/data/validation_data\.csv: file not found$"):
+        fix(Experiment.parse(asked))
+    assert [file.name for file in (dirty / "data").iterdir()] == ["training_data.csv"]
+
+
 def test_a_worksheet_becomes_a_clean_csv_file(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     rows = [["Pairs of May"], ["prompt", "chosen", "rejected"], ["Who?", "Zoe\u200b", "Ann"], ["Who?", "Zoe", "Ann"], ["n", 1, 2]]

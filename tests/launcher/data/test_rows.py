@@ -152,12 +152,26 @@ def test_a_missing_file_is_reported_with_what_is_there_and_the_nearest_name(tmp_
     )
 
 
+def test_for_a_missing_validation_file_the_training_file_is_not_suggested(tmp_path):
+    training = "prompt,chosen,rejected\na,b,c\n"
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, training, validation_filename="validation_data.csv")
+    assert str(caught.value) == (
+        "data/validation_data.csv: file not found\n"
+        "    found:    the folder has training_data.csv\n"
+        "    hint:     to train without validation pairs, remove validation_filename"
+    )
+    (tmp_path / "data" / "validation.csv").write_text(training)
+    with pytest.raises(DataError, match=r"hint:     did you mean 'validation\.csv'\?$"):
+        read(tmp_path, training, validation_filename="validation_data.csv")
+
+
 def test_a_missing_folder_is_reported_with_the_nearest_one(tmp_path):
     (tmp_path / "date").mkdir()
     with pytest.raises(DataError) as caught:
         read_tables(experiment(), Reading(tmp_path))
     assert str(caught.value) == (
-        "data: folder not found (datasets_path)\n    expected: a folder with files of data\n    hint:     did you mean 'date'?"
+        "data: folder not found (datasets_path)\n    expected: a folder with training_data.csv\n    hint:     did you mean 'date'?"
     )
 
 
@@ -171,7 +185,7 @@ def test_a_name_of_the_hub_without_its_scheme_is_told_the_scheme(tmp_path):
 def test_a_missing_folder_below_data_as_init_writes_it_is_not_taken_for_a_name_of_the_hub(tmp_path, path):
     with pytest.raises(DataError) as caught:
         read_tables(experiment(datasets_path=path), Reading(tmp_path))
-    assert str(caught.value) == f"{path}: folder not found (datasets_path)\n    expected: a folder with files of data"
+    assert str(caught.value) == f"{path}: folder not found (datasets_path)\n    expected: a folder with training_data.csv"
 
 
 def test_a_file_in_place_of_the_folder_is_reported(tmp_path):
