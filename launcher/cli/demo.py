@@ -18,7 +18,7 @@ from .screen import say
 def demo(context: click.Context, run_name: str | None) -> Any:
     """Train a small model in this folder: no GPU, no account, no download of a model.
 
-    Writes configs/demo.yml and its data, if they are missing, makes a model of 438,000 parameters in data/demo, and trains it on
+    Writes configs/demo.yml and its data, if they are missing, makes a model of 377,000 parameters in data/demo, and trains it on
     this machine like `launcher run demo --backend host`. Overwrites no file.
     """
     from ..backends.host import require_packages

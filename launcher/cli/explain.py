@@ -41,6 +41,7 @@ def explain(key: str, as_json: bool) -> None:
             _explain(one)
     else:
         _list_keys(found)
+        say("\nExplain one with: launcher explain KEY, for example launcher explain hyperparameters")
 
 
 def _explain(key: Key) -> None:

@@ -20,7 +20,7 @@ _VERBS: Final = (
     "|list|logs|merge|plan|prune|ps|push|render|report|resume|run|schema|score|secrets|serve|shell|show|status|stop|submit"
     "|tensorboard|upload|why"
 )
-_LONG_FACT: Final = re.compile(r"\s*\S+\s{2,}\S+")  # a label and one word, such as a path, that no wrapping makes shorter
+_LONG_FACT: Final = re.compile(r"\s*(?:\S+\s{2,})+(?P<word>\S+)")  # labels and a word, such as a path, that no wrapping shortens
 _COMMAND: Final = re.compile(rf"(?<![\w/.-])launcher (?=(?:{_VERBS})\b)")
 
 
@@ -106,6 +106,10 @@ def wrapped(line: str, width: int, indent: int = 0) -> str:
         return line
     own = len(line) - len(line.lstrip())
     hang = " " * min(own + indent, width // 2)
+    begin = _LONG_FACT.match(line)
+    if begin and len(begin[0]) > width and len(begin["word"]) + len(hang) > width:  # no line of its own is long enough, either
+        rest = line[begin.end() :].lstrip()
+        return f"{begin[0]}\n{hang}{wrapped(rest, width - len(hang)).replace(chr(10), chr(10) + hang)}" if rest else line
     wrapper = textwrap.TextWrapper(
         width,
         subsequent_indent=hang,

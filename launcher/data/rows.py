@@ -198,4 +198,5 @@ def _read(
 def _missing(path: Path, name: str, taken: Sequence[str], without: str | None) -> Mistake:
     there = [p.name for p in _children(path.parent) if p.suffix.lower() in SUFFIXES]
     found = f"the folder has {', '.join(there)}" if there else "the folder has no file of data"
-    return Mistake(name, "file not found", found=found, hint=nearest(path.name, [file for file in there if file not in taken]) or without)
+    how = nearest(path.name, [file for file in there if file not in taken]) or without
+    return Mistake(name, "file not found", found=found, hint=how)

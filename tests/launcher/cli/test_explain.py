@@ -28,6 +28,12 @@ def test_a_key_is_its_path_type_default_meaning_example_and_what_differs_by_back
     )  # fmt: skip
 
 
+def test_without_a_key_the_top_is_listed_and_the_way_down_is_told() -> None:
+    output = explain()
+    assert "\nhyperparameters " in output
+    assert output.endswith("\n\nExplain one with: launcher explain KEY, for example launcher explain hyperparameters\n")
+
+
 def test_a_section_lists_its_keys() -> None:
     output = explain("storage_config")
     assert output.startswith("storage_config\ntype        mapping\n")

@@ -171,7 +171,9 @@ def test_a_missing_folder_is_reported_with_the_nearest_one(tmp_path):
     with pytest.raises(DataError) as caught:
         read_tables(experiment(), Reading(tmp_path))
     assert str(caught.value) == (
-        "data: folder not found (datasets_path)\n    expected: a folder with training_data.csv\n    hint:     did you mean 'date'?"
+        "data: folder not found (datasets_path)\n"
+        "    expected: a folder with training_data.csv\n"
+        "    hint:     did you mean 'date'?"
     )
 
 
