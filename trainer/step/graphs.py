@@ -116,6 +116,7 @@ class RowGraphs:
         if not self.is_recording or self.why is not None or row.shape not in self._seen or len(self) >= MOST:
             return None
         buffer = row.buffer.to(self._device, copy=True)
+        without = [parameter for parameter in self._parameters if parameter.grad is None]
         held = {id(parameter) for parameter, _ in self._gradients or ()}
         try:
             found, replay = self._recorder.record(lambda: compute(row.at(buffer), self._weight))
@@ -124,6 +125,8 @@ class RowGraphs:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever the model's own code and CUDA raise
+            for parameter in without:  # what the recording has given it was never computed
+                parameter.grad = None
             self.why = reason(error)
             self.say(self.why)
             return None

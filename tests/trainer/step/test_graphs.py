@@ -181,6 +181,28 @@ def test_a_weight_that_no_row_reaches_has_no_gradient(make: Callable[..., Any]) 
     assert own.grad is None
 
 
+def test_a_row_that_reaches_another_weight_is_not_recorded_and_its_gradient_is_counted_once() -> None:
+    from trainer.step.graphs import RowGraphs
+    from trainer.step.packing import Row
+
+    first, second = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    graphs, reached = RowGraphs(Tape(), [first, second], torch.device("cpu")), [first]
+
+    def compute(row: Row, weight: torch.Tensor) -> list[torch.Tensor]:
+        loss = sum((one * weight).sum() for one in reached)
+        assert isinstance(loss, torch.Tensor)
+        loss.backward()
+        return [loss.detach()]
+
+    row = Row(torch.zeros(8, dtype=torch.int64), (0,), (), room=1)
+    graphs.hold_gradients()
+    graphs(row, 2.0, compute)
+    reached.append(second)
+    graphs(row, 2.0, compute)
+    assert graphs.why == "a weight has a gradient that earlier rows had not"
+    assert (first.grad, second.grad) == (pytest.approx([4.0] * 3), pytest.approx([2.0] * 3))
+
+
 def test_a_checkpoint_remembers_graphs(make: Callable[..., Any]) -> None:
     assert make(Tape()).trainer.choices()["compiled_layers"] == "graphs"
     assert make(None).trainer.choices()["compiled_layers"] is False
