@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 _RUNTIMES = {"TrainingRuntime": "trainingruntimes", "ClusterTrainingRuntime": "clustertrainingruntimes"}
 _KEYS = {"volumeMounts": "mountPath"}  # by which elements of a list are merged; others by name, tolerations not at all
-_ENDS = {"Complete": "Completed", "Failed": "Failed"}  # of a Job -> of a JobSet
+_ENDS = {"Completed": "Complete", "Failed": "Failed"}  # of a JobSet -> of a TrainJob
+# Reason and words of a JobSet's end, which has neither of its Job's (kubernetes-sigs/jobset, pkg/constants).
+_COMPLETED = "AllJobsCompleted", "jobset completed successfully"
+_FINAL = "FailJobSetFailurePolicyAction", "applying FailJobSet failure policy action"
+_SPENT = "ReachedMaxRestarts", "jobset failed due to reaching max number of restarts"
 _JOBSET = "jobset.sigs.k8s.io/jobset-name"
 
 
@@ -52,7 +56,7 @@ def play(api: ClusterApi) -> None:
         owners = {one["kind"] for one in obj["metadata"].get("ownerReferences") or []}
         if change.plural == "jobsets" and "TrainJob" in owners:
             _sync_job(api, obj, change)
-            _tell(api, "trainjobs", obj, {"Completed": "Complete", "Failed": "Failed"})
+            _tell(api, obj)
         if change.plural == "jobs" and "JobSet" in owners and _ended(obj) and not _ended(change.before or {}):
             _judge(api, obj)
 
@@ -88,10 +92,11 @@ def _sync_jobset(api: ClusterApi, obj: Object) -> None:
     head = {"name": metadata["name"], "namespace": metadata["namespace"], "ownerReferences": [_owner(obj)]}
     there = api.objects.find("jobsets", metadata["name"], metadata["namespace"])
     is_suspended = bool(obj["spec"].get("suspend"))
-    is_suspended = bool(obj["spec"].get("suspend"))
     status = {} if there is None else {"status": there.get("status") or {}}
     api.objects.put({"kind": "JobSet", "metadata": head, "spec": {**jobset_of(runtime, obj), "suspend": is_suspended}, **status})
-    _condition(api, "trainjobs", obj, "Suspended", is_suspended)
+    was_suspended = any(one["type"] == "Suspended" for one in (obj.get("status") or {}).get("conditions") or [])
+    if is_suspended or was_suspended:
+        _condition(api, "trainjobs", obj, "Suspended", is_suspended)
 
 
 def _sync_job(api: ClusterApi, jobset: Object, change: Change) -> None:
@@ -123,33 +128,37 @@ def _judge(api: ClusterApi, job: Object) -> None:
     """A Job has ended: the JobSet ends with it, or restarts it."""
     name, namespace = job["metadata"]["ownerReferences"][0]["name"], job["metadata"]["namespace"]
     jobset = api.objects.get("jobsets", name, namespace)
-    (end,) = (one for one in job["status"]["conditions"] if one["type"] in _ENDS)
+    (end,) = (one for one in job["status"]["conditions"] if one["type"] in ("Complete", "Failed"))
     policy, restarts = jobset["spec"]["failurePolicy"], (jobset.get("status") or {}).get("restarts", 0)
-    is_final = end["type"] == "Complete" or any(
-        end["reason"] in rule["onJobFailureReasons"] and rule["action"] == "FailJobSet" for rule in policy["rules"]
-    )
-    if is_final or restarts >= policy["maxRestarts"]:
-        _tell(api, "jobsets", job, _ENDS, name)
+    if end["type"] == "Complete":
+        _condition(api, "jobsets", jobset, "Completed", True, _COMPLETED)
+        return
+    first = f" (first failed job: {job['metadata']['name']})"
+    if any(end["reason"] in rule["onJobFailureReasons"] and rule["action"] == "FailJobSet" for rule in policy["rules"]):
+        _condition(api, "jobsets", jobset, "Failed", True, (_FINAL[0], _FINAL[1] + first))
+    elif restarts >= policy["maxRestarts"]:
+        _condition(api, "jobsets", jobset, "Failed", True, (_SPENT[0], _SPENT[1] + first))
     else:
         api.objects.change("jobsets", name, lambda one: _status(one).update(restarts=restarts + 1), namespace)
 
 
-def _tell(api: ClusterApi, plural: str, obj: Object, names: dict[str, str], name: str | None = None) -> None:
-    """The owner of ``obj`` has its end."""
-    metadata = obj["metadata"]
-    name = name or metadata["name"]
-    if plural == "trainjobs":
-        api.objects.change(plural, name, lambda one: _status(one).update(jobsStatus=[{"name": "node"}]), metadata["namespace"])
-    for one in (obj.get("status") or {}).get("conditions") or []:
-        if one["type"] in names:
-            _condition(api, plural, {"metadata": {**metadata, "name": name}}, names[one["type"]], True, one)
+def _tell(api: ClusterApi, jobset: Object) -> None:
+    """The TrainJob has the counts of its JobSet, and its end."""
+    name, namespace, status = jobset["metadata"]["name"], jobset["metadata"]["namespace"], jobset.get("status") or {}
+    if api.objects.find("trainjobs", name, namespace) is None:
+        return
+    if counts := status.get("replicatedJobsStatus"):
+        api.objects.change("trainjobs", name, lambda one: _status(one).update(jobsStatus=counts), namespace)
+    for one in status.get("conditions") or []:
+        if one["type"] in _ENDS:
+            _condition(api, "trainjobs", jobset, _ENDS[one["type"]], True, (one["reason"], one["message"]))
 
 
-def _condition(api: ClusterApi, plural: str, obj: Object, kind: str, is_true: bool, of: Object | None = None) -> None:
+def _condition(api: ClusterApi, plural: str, obj: Object, kind: str, is_true: bool, words: tuple[str, str] | None = None) -> None:
     from .controllers import condition
 
-    words = (of or {}).get("reason", kind), (of or {}).get("message", "")
-    condition(api, plural, obj["metadata"]["name"], kind, str(is_true), *words, obj["metadata"]["namespace"])
+    name, namespace = obj["metadata"]["name"], obj["metadata"]["namespace"]
+    condition(api, plural, name, kind, str(is_true), *(words or (kind, "")), namespace)
 
 
 def _merged(base: Any, patch: Any) -> Any:

@@ -32,6 +32,21 @@ EXPERIMENT = {
 }
 
 
+# What Kueue adds when it admits a TrainJob: nodes of a flavor, which it may not choose again.
+ADMITTED = {
+    "manager": "kueue.x-k8s.io/manager",
+    "trainingRuntimeSpec": {
+        "template": {
+            "spec": {
+                "replicatedJobs": [
+                    {"name": "node", "template": {"spec": {"template": {"spec": {"nodeSelector": {"pool": "spot"}}}}}}
+                ]
+            }
+        }
+    },
+}
+
+
 @pytest.fixture
 def api(cluster_api: ClusterApi) -> ClusterApi:
     """A cluster with Trainer and JobSet, without the runtime."""
@@ -104,12 +119,14 @@ def test_a_run_is_submitted_followed_and_done(api: ClusterApi, typed: Any, capfd
     controllers.complete(api, "first-node-0")
     assert typed("logs", "-f", "first", "--cluster") == 0
     assert capfd.readouterr().out.splitlines()[0] == "hello from 0"
-    assert condition(api, "trainjobs") == {"Suspended": "False", "Complete": "True"}
+    assert condition(api, "trainjobs") == {"Complete": "True"}
     assert typed("status", "first", "--cluster", "--json") == 0
     status = json.loads(capfd.readouterr().out)
     assert (status["state"], status["exit_code"], status["kind"]) == ("done", 0, "TrainJob")
     assert first in {one["name"] for one in status["pods"]}
     assert typed("rm", "first", "--cluster") == 0
+    # Trainer gives a TrainJob the end of any JobSet of its name: one of the same name must not be made before that is gone.
+    assert [one.body["propagationPolicy"] for one in api.asked("DELETE", "/trainjobs/first$")] == ["Foreground"]
     assert [api.objects.names(name) for name in ("trainjobs", "jobsets", "jobs", "pods")] == [[], [], [], []]
     assert [name for name in api.objects.names("configmaps") if name.startswith("first")] == []
 
@@ -160,14 +177,16 @@ def test_a_wrong_experiment_ends_the_run_without_a_restart_and_resume_makes_the_
     controllers.fail(
         api, "first-node-0", "PodFailurePolicy", "Container node for pod default/first-node-0-0 failed with exit code 43"
     )
-    assert condition(api, "trainjobs")["Failed"] == "True"
+    assert condition(api, "trainjobs") == {"Failed": "True"}
     capfd.readouterr()
     assert typed("why", "first", "--cluster", "--json") == 0
     why = json.loads(capfd.readouterr().out)
     assert (why["state"], why["exit_code"], "row 3 has no chosen answer" in why["sentence"]) == ("failed", 43, True)
+    api.objects.change("trainjobs", "first", lambda one: one["spec"]["runtimePatches"].append(ADMITTED))
     assert typed("resume", "first", "--cluster", "--detach") == 0
     made = api.objects.get("trainjobs", "first")
     assert made["metadata"]["uid"] != uid
+    assert [one["manager"] for one in made["spec"]["runtimePatches"]] == ["dpo-launcher/run"]
     assert len(pods(api)) == 2
     (owner,) = api.objects.get("configmaps", "first")["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["uid"]) == ("TrainJob", made["metadata"]["uid"])

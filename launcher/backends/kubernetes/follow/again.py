@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from ....errors import LauncherError
 from ..api.cluster import ApiError, Cluster
-from ..render.kinds import JOB, kind_of
+from ..render.kinds import JOB, TRAINJOB, kind_of
+from ..render.trainjob import MANAGER
 from . import state
 from .pods import conditions_of
 from .run import ClusterRun
@@ -63,6 +64,8 @@ def made_of(obj: Mapping[str, Any], resumed: str) -> dict[str, Any]:
         spec["template"]["metadata"]["labels"] = {k: v for k, v in labels.items() if k not in _SERVERS}
         spec["template"]["metadata"].pop("creationTimestamp", None)
     kind = kind_of(obj)
+    if kind is TRAINJOB:  # without that of Kueue, which chooses nodes anew
+        spec["runtimePatches"] = [one for one in spec["runtimePatches"] if one["manager"] == MANAGER]
     return {
         "apiVersion": kind.version,
         "kind": kind.name,

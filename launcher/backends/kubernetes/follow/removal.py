@@ -7,11 +7,14 @@ from typing import Final
 
 from ..api.cluster import Cluster
 from ..api.errors import unless
+from ..render.kinds import TRAINJOB
 from ..render.names import label_value
 from . import remembered
 from .run import ClusterRun
 
 _OF_A_RUN: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=run"
+# Trainer gives a TrainJob the end of any JobSet of its name: the name is taken until an earlier one's JobSet is gone.
+_PROPAGATION: Final = {TRAINJOB.name: "Foreground"}
 
 
 def removed(cluster: Cluster, run: ClusterRun) -> list[str]:
@@ -20,7 +23,7 @@ def removed(cluster: Cluster, run: ClusterRun) -> list[str]:
     with unless(404):
         if run.job:
             cluster.get(run.place)
-            cluster.delete(run.place)
+            cluster.delete(run.place, propagation=_PROPAGATION.get(run.kind, "Background"))
             found.append(f"{run.kind} {run.job}")
     note = remembered.place(run)
     with unless(404):
