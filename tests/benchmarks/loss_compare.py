@@ -57,6 +57,8 @@ def _of_steps(one: Mapping[tuple[int, str], Mapping[str, Any]], other: Mapping[t
         before, after = one.get((step, kind)), other.get((step, kind))
         if before is None or after is None:
             return f"step {step}: only {'the first' if after is None else 'the second'} has a line of {kind}"
+        if kind == "train" and ("loss" in before) != ("loss" in after):  # other figures may be new, or go
+            return f"step {step}, train: only {'the first' if 'loss' in before else 'the second'} has loss"
         for name in [name for name in before if name in after and name not in _NOT_COMPARED]:
             if before[name] != after[name]:
                 return f"step {step}, {kind}: {name} is {before[name]!r} and {after[name]!r}"

@@ -54,6 +54,8 @@ def test_the_same_figures_and_bytes_are_the_same_whatever_time_they_took(one: Ru
         (changed(0, grad_norm=0.8), "step 1, train: grad_norm is 0.7 and 0.8"),
         (changed(2, eval_loss=0.3), "step 2, eval: eval_loss is 0.4 and 0.3"),
         (STEPS[:1], "step 2: only the first has a line of eval"),
+        ([{**STEPS[0], "loss_of_batch": 0.5}, {**STEPS[1], "loss": None}, *STEPS[2:]], "step 2, train: loss is 0.5 and None"),
+        ([{"type": "train", "step": 1, "train_loss": 0.7}, *STEPS[1:]], "step 1, train: only the first has loss"),
     ],
 )
 def test_the_first_figure_that_differs_is_named_with_both_values(
