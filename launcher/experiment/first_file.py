@@ -46,7 +46,8 @@ def write_first(file: Path, root: Path = Path(), recipe: Path | None = None) -> 
             opened.write(f"# yaml-language-server: $schema={SCHEMA}\n{text}")
         path.with_name(SCHEMA).write_text(json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except FileExistsError:
-        raise UsageError(f"{file} already exists; name another file: launcher init configs/mine.yml") from None
+        again = "launcher init configs/mine.yml" + ("" if recipe is None else f" --recipe {recipe.stem}")
+        raise UsageError(f"{file} already exists; name another file: {again}") from None
     except OSError as error:
         raise UsageError(f"cannot write {file}: {(error.strerror or str(error)).lower()}") from error
     return FirstFile(file, key, file.parent == Path("configs") and file.suffix in (".yml", ".yaml"))

@@ -105,7 +105,8 @@ def test_a_recipe_in_a_file_of_another_name_is_called_as_the_file(launcher: Laun
 def test_a_recipe_never_overwrites(launcher: Launcher) -> None:
     launcher("init", "--recipe", NAME)
     code, _, err = launcher("init", "--recipe", NAME)
-    assert (code, err.startswith(f"error: configs/{NAME}.yml already exists")) == (2, True)
+    other = f"name another file: launcher init configs/mine.yml --recipe {NAME}"
+    assert (code, err) == (2, f"error: configs/{NAME}.yml already exists; {other}\n")
 
 
 def test_an_unknown_recipe_is_an_error_with_the_nearest_name(launcher: Launcher) -> None:
