@@ -18,7 +18,7 @@ from typing import Final
 from ..errors import ExperimentError, Mistake, UsageError
 from ..experiment.hyperparameters import TRACKERS
 from ..experiment.schema import Experiment
-from ..published import IMAGES, VERSION, checkout_command, published_image
+from ..published import IMAGES, SITE, VERSION, checkout_command, published_image
 
 NAME: Final = "dpo-launcher"
 VARIANTS: Final = ("cpu", "cuda")
@@ -127,9 +127,8 @@ def image_for(experiment: Experiment, gpus: int, caller: Mapping[str, str]) -> I
     found = image_of(variant_of(gpus), caller, experiment.launch.image)
     if (found.build is not None or found.is_published) and (names := trackers_of(experiment)):
         what = f"not in the image {'of this checkout' if found.build is not None else found.reference}: {', '.join(names)}"
-        hint = (
-            f"build an image FROM {found.reference} with it (docs/how-to/watching.md) and set launch.image, or use --backend host"
-        )
+        page = "docs/how-to/watching.md" if found.build is not None else f"{SITE}how-to/watching.html"
+        hint = f"build an image FROM {found.reference} with it ({page}) and set launch.image, or use --backend host"
         raise ExperimentError(Mistake("hyperparameters.report_to", what, hint=hint))
     return found
 
