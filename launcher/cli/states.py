@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,13 +52,8 @@ def ps(as_json: bool, every: bool, sort: str | None, by: str | None, cluster: bo
     KEY of --sort is accuracy, margin, loss, step, started, took, run or state; with --cluster started, run or state. Steps
     and figures of a run on the cluster: launcher status RUN. Its health is read through the reader pod, for all runs at once.
     """
-    from ..backends.cluster_state import cluster_runs_known
-    from ..backends.finding import has_kubeconfig
-    from ..backends.health import with_health
-    from ..backends.state import local_runs_known
     from ..backends.usage import cluster_usage, local_usage
     from ..experiment.files import read_env
-    from ..runs.ordered import ordered
 
     caller = read_env(Path.cwd())
     on_cluster = cluster or namespace is not None
@@ -67,24 +62,41 @@ def ps(as_json: bool, every: bool, sort: str | None, by: str | None, cluster: bo
             raise UsageError("--by cannot be combined with --sort: the largest sum comes first")
         _show_usage(cluster_usage(caller, namespace, by) if on_cluster else local_usage(by), by, as_json)
         return
+    shown, others = _listed(caller, namespace, sort, every=every, on_cluster=on_cluster)
+    if as_json:
+        _echo_json([run.json() for run in shown])
+    else:
+        _draw_list(shown, others, sort, caller, on_cluster=on_cluster)
+
+
+def _listed(
+    caller: Mapping[str, str], namespace: str | None, sort: str | None, *, every: bool, on_cluster: bool
+) -> tuple[list[Known], int]:
+    """The runs to show, and how many others there are."""
+    from ..backends.cluster_state import cluster_runs_known
+    from ..backends.health import with_health
+    from ..backends.state import local_runs_known
+    from ..runs.ordered import ordered
+
     told: list[str] = []
     found = cluster_runs_known(caller, namespace, told.append if every else None) if on_cluster else local_runs_known()
     notices(told, err=True)
     if sort is not None:
         found = ordered(found, sort, on_cluster=on_cluster)
     shown = [run for number, run in enumerate(found) if every or number < _NEWEST or not run.is_over]
-    if on_cluster and shown:
-        shown = with_health(caller, shown)
-    if as_json:
-        _echo_json([run.json() for run in shown])
-        return
+    return with_health(caller, shown) if on_cluster else shown, len(found) - len(shown)
+
+
+def _draw_list(shown: Sequence[Known], others: int, sort: str | None, caller: Mapping[str, str], *, on_cluster: bool) -> None:
+    from ..backends.finding import has_kubeconfig
+
     if shown:
         by_loss = sort is not None and sort.removeprefix("-") == "loss"
         table(_cluster_rows(shown) if on_cluster else _rows(shown, with_loss=by_loss), optional=_NARROW)
     else:
         say(f"no runs yet; start one with: launcher {'submit' if on_cluster else 'run'} EXP")
-    if len(shown) < len(found):
-        say(f"… and {len(found) - len(shown)} {'older' if sort is None else 'other'} runs: launcher ps -a")
+    if others:
+        say(f"… and {others} {'older' if sort is None else 'other'} runs: launcher ps {'--cluster ' if on_cluster else ''}-a")
     if not on_cluster and has_kubeconfig(caller):
         say("runs on the cluster: launcher ps --cluster")
 

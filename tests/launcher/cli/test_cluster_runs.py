@@ -347,6 +347,16 @@ def test_stop_waits_for_the_checkpoint_and_resume_goes_on_and_follows(cluster_ap
     assert (again.returncode, again.stderr) == (2, "error: first is done: nothing to resume\n")
 
 
+def test_ps_of_a_cluster_tells_how_to_list_its_older_runs(cluster_api: ClusterApi, person: Terminal) -> None:
+    for number in range(12):
+        played = Played(cluster_api, f"run-{number}")
+        played.start()
+        played.complete()
+    lines = person.type("ps", "--cluster").stdout.splitlines()
+    assert (len(lines), lines[-1]) == (12, "… and 2 older runs: launcher ps --cluster -a")
+    assert len(person.type("ps", "--cluster", "-a").stdout.splitlines()) == 13
+
+
 def test_tensorboard_of_the_cluster_is_at_a_port_of_this_machine(cluster_api: ClusterApi, person: Terminal) -> None:
     missing = person.type("tensorboard", "--cluster", "--port", "0")
     assert missing.returncode == 2
