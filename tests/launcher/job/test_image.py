@@ -118,7 +118,9 @@ def test_a_checkout_is_named_without_a_look_at_its_files(monkeypatch):
 
 def test_an_image_that_is_published_is_refused_to_an_experiment_with_trackers_that_it_lacks(installed) -> None:
     written = {"experiment_id": "1", "model_name": "m", "datasets_path": "data", "hyperparameters": {"report_to": ["mlflow"]}}
-    with pytest.raises(ExperimentError, match=r"not in the image ghcr\.io/.*-cpu: mlflow[^(]*\(https://.*/how-to/watching\.html\)"):
+    with pytest.raises(
+        ExperimentError, match=r"not in the image ghcr\.io/.*-cpu: mlflow[^(]*\(https://.*/how-to/watching\.html\)"
+    ):
         image_for(Experiment.parse(written, needs_data=False), 0, {})
 
 
