@@ -22,11 +22,11 @@ from .choice import Choice, as_reference
 from .comparison import COMPARED, Difference, Numbers, difference, packed_numbers
 from .compiled import CompiledLayers, decoder_layers, reason
 from .dpo import DPOTrainer
-from .fast import autocast_type
 from .memory import as_in_training
 from .packed import Packed
 from .packing import packed_lengths
 from .replayed import choose_graphs
+from .rows import autocast_type
 
 # The estimate of ``auto``. Launches were counted (tests/trainer/step/test_launches.py and test_compiled.py), the others are
 # careful guesses for one GPU: a launch costs between 5 us (bare) and 44 us (in a profile of a H200) of the host's time.

@@ -17,11 +17,11 @@ from .comparison import Difference, Numbers, difference, gradient_norm
 from .compiled import reason
 from .cuda_graphs import CudaRecorder
 from .dpo import DPOTrainer
-from .fast import autocast_type
 from .graphs import Recorder, RowGraphs
 from .memory import as_in_training
 from .packed import Fast, Scored
 from .packing import segments_of
+from .rows import autocast_type
 from .steps import Share
 
 
