@@ -58,6 +58,8 @@ def learned(name: str, column: str | None, as_json: bool, cluster: bool, namespa
         _table(found.by, found.groups)
     _draw_samples(found.samples)
     _draw_suspects(found.suspects)
+    if found.learned.unsuspected is not None:
+        say(f"\n{'suspects':<{LABEL}}{found.learned.unsuspected}", indent=LABEL)
     notices([one for one in (found.learned.displaced, found.learned.suspected) if one is not None])
 
 

@@ -75,6 +75,14 @@ class Learned:
             f"{found['suspects']:,} of {found['looked_at']:,} training pairs look labelled the wrong way round: see {place}"
         )
 
+    @property
+    def unsuspected(self) -> str | None:
+        """A sentence where training pairs were looked at, and none looks labelled the wrong way round."""
+        found = self.evaluated or {}
+        if found.get("suspects") or not found.get("looked_at"):
+            return None
+        return f"none of {found['looked_at']:,} training pairs looks labelled the wrong way round"
+
     def json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -205,6 +205,13 @@ chosen      c c """
     assert max(map(len, groups.splitlines()[:-6])) <= 252
 
 
+def test_the_verb_tells_that_no_pair_is_suspect(home: Path) -> None:
+    record = next((home / "data").rglob("run.json"))
+    record.write_text(record.read_text().replace('"suspects": 1', '"suspects": 0'))
+    next((home / "data").rglob("suspects.jsonl")).unlink()
+    assert "\n\nsuspects    none of 400 training pairs looks labelled the wrong way round\n" in ask("first").output
+
+
 def test_without_a_column_pairs_are_grouped_by_the_length_of_their_answers(home: Path) -> None:
     out = ask("exp_1").output
     assert "by length:\nlength     pairs" in out
