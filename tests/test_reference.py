@@ -64,7 +64,7 @@ def test_the_table_of_codes_has_each_code() -> None:
 def test_messages_are_taken_from_the_source_with_what_to_do() -> None:
     found = raised()
     assert Message("the data of … have no rows", "") not in found[43]
-    assert Message("no experiment file found", "*.yml or *.yaml; write a first one: launcher init") in found[42]
+    assert Message("no experiment file found", "expected: *.yml or *.yaml; hint: write a first one: launcher init") in found[42]
     assert any(one.text.startswith("notify: … not set; set it in your environment") for one in found[44])
     assert sum(map(len, found.values())) > 300
 

@@ -78,7 +78,7 @@ def runs() -> str:
 def experiments() -> str:
     """Mistakes in an experiment file, as the launcher prints them."""
     found = ((_said(_yaml(one)), problem) for one in MISTAKES for problem in parsed(one))
-    return entries((plain(one.what), f"Written was {written}", plain(one.hint or one.expected or "")) for written, one in found)
+    return entries((plain(one.what), f"Input: {written}", plain(one.hint or one.expected or "")) for written, one in found)
 
 
 def data() -> str:
@@ -95,7 +95,7 @@ def others() -> str:
     """Every other message of the launcher and the trainer, from their source, by exit code."""
     parts = []
     for code, messages in sorted(raised().items()):
-        listed = "\n".join(f"- {plain(one.text)}{f' (expected: {plain(one.fix)})' if one.fix else ''}" for one in messages)
+        listed = "\n".join(f"- {plain(one.text)}{f' ({plain(one.fix)})' if one.fix else ''}" for one in messages)
         parts.append(f"### Exit code {code}: {CODES[code].meaning}\n\n{listed}")
     return "\n\n".join(parts)
 

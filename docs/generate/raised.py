@@ -23,7 +23,7 @@ _WORDS: Final = 3  # fewer say nothing without what is filled in
 
 @dataclass(frozen=True, order=True)
 class Message:
-    """``fix``: what is expected, or what to do, where that is a part of its own."""
+    """``fix``: what is expected and the hint, each with its label; empty if the message has neither."""
 
     text: str
     fix: str = ""
@@ -51,10 +51,11 @@ def _of_tree(tree: ast.AST, *, of_data: bool) -> Iterator[tuple[int, Message]]:
             parts = dict(zip(_PARTS, call.args, strict=False)) | {one.arg: one.value for one in call.keywords if one.arg}
             texts = {part: _text(parts.get(part)) for part in ("what", "expected", "hint")}
             if texts["what"]:
-                yield code, Message(texts["what"], "; ".join(filter(None, (texts["expected"], texts["hint"]))))
+                fixes = (f"{part}: {texts[part]}" for part in ("expected", "hint") if texts[part])
+                yield code, Message(texts["what"], "; ".join(fixes))
         elif name in _CLASSES and call.args and (text := _text(call.args[0])):
             head, *rest = text.splitlines()
-            lines = (line.strip().removeprefix("hint:").strip() for line in rest)
+            lines = (" ".join(line.split()) for line in rest)
             yield _CLASSES[name].exit_code, Message(head, "; ".join(line for line in lines if line.strip("…")))
 
 

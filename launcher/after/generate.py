@@ -110,7 +110,7 @@ class Answers:
 
     def _check(self) -> None:
         if not self._settings.is_file():
-            raise UsageError(f"{self._output} exists, and no {self._settings.name} says what it was made with; use another file")
+            raise UsageError(f"{self._output} exists without {self._settings.name}, which records its settings; use another file")
         before = json.loads(self._settings.read_text(encoding="utf-8"))
         other = [
             f"{name} {before.get(name)!r}, now {value!r}" if name not in ("data", "weights") else f"other {name}"

@@ -99,7 +99,7 @@ def _name_base(contents: dict[str, bytes | Path]) -> Iterator[str]:
     elif known is None and (_is_ours(contents) or not is_hub_id(base) or Path(base).exists()):
         name = posixpath.basename(base.rstrip("/"))
         contents[ADAPTER] = _json({**config, "base_model_name_or_path": name})
-        yield Warned(f"its base model, {name}, is on no hub that is known: who loads the adapter needs the folder of that model")
+        yield Warned(f"its base model, {name}, has no known hub name: users of the adapter need the folder of that model")
 
 
 def _base_of_card(contents: Mapping[str, bytes | Path]) -> str | None:
@@ -133,4 +133,4 @@ def _check_secrets(contents: Mapping[str, bytes | Path], folder: Path) -> None:
         body = content if isinstance(content, bytes) else content.read_bytes()
         secret = REDACTOR.named(body.decode("utf-8", "replace"))
         if secret is not None:
-            raise UsageError(f"{folder / name} has the value of {secret} in it; remove it, then push again")
+            raise UsageError(f"{folder / name} contains the value of {secret}; remove it, then push again")

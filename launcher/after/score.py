@@ -50,7 +50,7 @@ def score(
     """
     found = target(name)
     if found.run is None:
-        raise UsageError(f"{found.folder} is no run: score reads the mapping, the prompt and the loss of a run")
+        raise UsageError(f"{found.folder} is not a run: score needs the run's mapping, prompt and loss")
     run = found.run
     if run.read_record().get("method") == SFT:
         raise UsageError(f"{run.name} is a run of method: sft and has no rewards; score a run of method: dpo")

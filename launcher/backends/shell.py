@@ -29,7 +29,7 @@ def shell(where: Runs[Any], run: Any, node: int, command: Sequence[str], say: Ca
         kubernetes, on = there
         return join(kubernetes.attach(on, node, words, tty=tty), tty=tty)
     if node:
-        raise UsageError(f"--node {node}: {run.name} is a run of this machine, which has node 0 alone")
+        raise UsageError(f"--node {node}: {run.name} is a run of this machine and has only node 0")
     if isinstance(where, Docker):
         return join(_container(where, run, words, tty), tty=tty)
     say(f"{run.name} has no container: this is a shell of this machine in the run's folder")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command("again", short_help="Repeat a run from its record and compare the losses.")
 @run_argument
 @click.option("--name", "run_name", metavar="NAME", help="Name of the new run (default: RUN-again).")
-@click.option("--anyway", is_flag=True, help="Repeat it with what is here, although it differs from the record.")
+@click.option("--anyway", is_flag=True, help="Repeat it although this machine differs from the record.")
 @click.option("--detach", is_flag=True, help="Start it and return; compare later with --check.")
 @click.option("--check", "other", metavar="OTHER", help="Start nothing; compare the losses of RUN with those of the run OTHER.")
 @cluster_option

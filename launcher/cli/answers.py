@@ -82,7 +82,7 @@ def chat(
 def generate(
     name: str, file: Path, output: Path, base: bool, max_tokens: int, temperature: float, backend: str | None, as_json: bool
 ) -> int:
-    """Answer many prompts with a run's weights, in batches; the same command resumes what was interrupted.
+    """Answer many prompts with a run's weights, in batches. After an interruption, the same command resumes.
 
     FILE is CSV with the run's input columns, .jsonl with the same keys or with "prompt", or .txt with one prompt a line. The
     output's lines have row, prompt, answer, tokens and finish (stop, or length where --max-tokens cut it); with --base also base.

@@ -38,12 +38,12 @@ _LONG: Final = 1200  # characters of a part of the shown pair
 def data(
     experiment: str | None, file: Path | None, overrides: tuple[str, ...], row: int | None, page: str | None, as_json: bool
 ) -> int:
-    """Show what an experiment trains on: lengths, repeats, what tells the answers apart, and one pair as the model sees it.
+    """Show what an experiment trains on: lengths, repeats, how the answers differ, and one pair as the model sees it.
 
     Applies all rules of `launcher check`, with its exit codes. Lengths are in tokens where the packages of
     dpo-launcher[trainer] are installed, else in characters. What max_seq_length cuts off is marked.
 
-    --html writes all of it as one page: histograms, findings by rule, and pairs with the borders of their tokens.
+    --html writes everything as one page: histograms, findings by rule, and pairs split into tokens.
     """
     from ..launch.surveyed import surveyed
     from .reading import reading

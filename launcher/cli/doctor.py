@@ -16,7 +16,7 @@ from .screen import say
 @click.option("-n", "--namespace", metavar="NS", help="The cluster's namespace (default: the context's); implies --cluster.")
 @json_option
 def doctor(on_cluster: bool, namespace: str | None, as_json: bool) -> int:
-    """Check this machine, or with --cluster a cluster, and print the command that fixes each problem, and the one to type next.
+    """Check this machine (with --cluster: a cluster). Print the command that fixes each problem, and the next command.
 
     Exits 1 if something required is missing; what you have no right to see is reported as unknown.
     """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(3), default=6, show_default=True, help="Length of the short version.")
 @click.option("--kill-at", default="random", metavar="STEP|random", help="Kill after this step, or in random steps and writes.")
 @click.option("--times", type=click.IntRange(1), default=3, show_default=True, help="Runs to kill; one more is stopped.")
-@click.option("--seed", type=int, default=None, help="Seed of what is killed.")
+@click.option("--seed", type=int, default=None, help="Seed of the random kills.")
 @backend_option
 @choice(name=False)
 @json_option

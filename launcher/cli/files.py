@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @experiment_argument(required=False)
 @file_option
 @set_option
-@click.option("--tokens", is_flag=True, help="Also make the tokens, as a run does before it loads the model's weights.")
+@click.option("--tokens", is_flag=True, help="Also tokenize the data, as a run does before it loads the weights.")
 @click.option("--fix", is_flag=True, help="Write clean copies of the files beside them, and list each change.")
 @json_option
 def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...], tokens: bool, fix: bool, as_json: bool) -> int:
@@ -33,11 +33,11 @@ def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...],
 
     Checks all experiments unless EXP is given. Exits with 42 if a file or a model is wrong, 43 if data are wrong.
 
-    --tokens finds what only the model's tokenizer and chat template tell: prompts that fill max_seq_length, texts that
+    --tokens also finds mistakes that need the tokenizer and chat template: prompts that fill max_seq_length, texts that
     the template drops or refuses, tokens and lengths beyond the model's. It needs the packages of dpo-launcher[trainer].
 
-    --fix mends what has one right mend: line ends, garbled characters, characters without width, repeated rows, and what
-    spreadsheets leave around a table. It writes NAME.fixed.csv (of JSON: NAME.fixed.jsonl), and lists the changes in
+    --fix corrects mistakes with only one correction: line ends, garbled characters, zero-width characters, repeated rows,
+    and leftovers of spreadsheets around a table. It writes NAME.fixed.csv (of JSON: NAME.fixed.jsonl), and lists the changes in
     NAME.fixed.changes.jsonl.
     """
     if fix:
@@ -163,12 +163,12 @@ def _text(value: Any) -> str:
     is_flag=False,
     flag_value="",
     shell_complete=completion.recipes,
-    help="Write the recipe NAME for a model and a card; without NAME, or with a word that several have, list them.",
+    help="Write the recipe NAME for a model and a card; without NAME, or if several match, list them.",
 )
 def init(file: Path | None, recipe: str | None) -> None:
     """Write a commented first experiment file (default: configs/experiments.yml). Never overwrites a file.
 
-    Beside it lies .dpo-schema.json, which its first line names: editors that know YAML check and complete it, also offline.
+    Also writes .dpo-schema.json, which the first line names: YAML editors then check and complete the file, also offline.
 
     A recipe is a short file for a model on a card, such as qwen3-0.6b-lora-8gb (default FILE: configs/<NAME>.yml).
     """

@@ -64,14 +64,14 @@ def merge(name: str, output: str, dtype: str | None, no_compare: bool, backend: 
     "length",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Tokens of prompt and answer (default: the model's).",
+    help="Most tokens of prompt and answer (default: the model's).",
 )
 @namespace_option
 @click.option("--run", "is_run", is_flag=True, help="Run the command instead of printing it.")
 def serve(name: str, is_run: bool, **chosen: str | int | None) -> None:
     """Print the vLLM command, the docker run, the Kubernetes objects or the Modelfile that serve a run's weights.
 
-    vLLM serves an adapter beside its base. One that it cannot is merged first: launcher merge.
+    vLLM serves an adapter beside its base. Merge an adapter that vLLM cannot serve first: launcher merge.
     """
     from ..after.serve import How
     from ..after.serve import serve as serving

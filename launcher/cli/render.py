@@ -69,7 +69,7 @@ def render(
 @json_option
 @choice(name=False)
 def diff(choice: Choice, kind: str | None, namespace: str | None, as_json: bool) -> None:
-    """Compare EXP's container on this machine with its pods on a cluster. Nothing is started, and no cluster is asked."""
+    """Compare EXP's container on this machine with its pods on a cluster. Starts nothing and needs no cluster."""
     from ..launch.rendered import differences
 
     found = differences(choice.on_cluster(kind, namespace))

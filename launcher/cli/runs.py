@@ -48,7 +48,7 @@ def _target(command: Callable[..., int]) -> Callable[..., int]:
         return command(target=Target("kubernetes" if is_cluster else backend, namespace, registry), **others)
 
     options = cluster_option(namespace_option(registry_option(backend_option(targeted))))
-    return click.option("--local", is_flag=True, help="On this machine: in a container if Docker answers, else on the host.")(
+    return click.option("--local", is_flag=True, help="Run on this machine: in a container if Docker answers, else on the host.")(
         options
     )
 

@@ -20,7 +20,7 @@ def _rank(context: click.Context, parameter: click.Parameter, value: str) -> int
 @run_argument
 @click.option("-f", "--follow", is_flag=True, help="Follow the log until the run ends; Ctrl-C does not stop the run.")
 @click.option(
-    "--rank", default="0", callback=_rank, metavar="N|all", help="Whose log (default: 0); all: every line with its rank."
+    "--rank", default="0", callback=_rank, metavar="N|all", help="Rank of the log (default: 0); all: every line with its rank."
 )
 @cluster_option
 @namespace_option
@@ -96,7 +96,7 @@ def resume(name: str, detach: bool, cluster: bool, namespace: str | None) -> int
 @cluster_option
 @namespace_option
 def remove(name: str, cluster: bool, namespace: str | None) -> None:
-    """Remove a run that is over from the cluster: its Job, and what belongs to it. Its folder on the claim stays.
+    """Remove a run that has ended from the cluster: its Job and the Job's objects. Its folder on the claim stays.
 
     `launcher resume RUN` creates the Job again from that folder. The name of a sweep removes the Jobs of all its runs.
     """

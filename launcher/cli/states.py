@@ -39,7 +39,7 @@ _NARROW = (
     "--all",
     "every",
     is_flag=True,
-    help="List all runs, also those whose Job is gone, not only the ten newest and those that run.",
+    help="List all runs, even if their Job is gone (default: those that run and the ten newest).",
 )
 @click.option("--sort", metavar="KEY", help="Sort by accuracy, margin, loss, …, best first; -KEY reverses.")
 @click.option("--by", type=click.Choice(["user", "experiment"]), help="Sum runs and GPU-hours by user or experiment.")
@@ -48,9 +48,9 @@ _NARROW = (
 def ps(as_json: bool, every: bool, sort: str | None, by: str | None, cluster: bool, namespace: str | None) -> None:
     """List runs, newest first: those of this machine, or with --cluster those of the cluster.
 
-    --by counts all runs: those on the cluster whose Job is gone, too, if a reader pod can read their records.
+    --by also counts runs on the cluster whose Job is gone, if the TensorBoard pod can read their records.
     KEY of --sort is accuracy, margin, loss, step, started, took, run or state; with --cluster started, run or state. Steps
-    and figures of a run on the cluster: launcher status RUN. Its health is read through the reader pod, for all runs at once.
+    and figures of a run on the cluster: launcher status RUN. Their health is read through the TensorBoard pod.
     """
     from ..backends.usage import cluster_usage, local_usage
     from ..experiment.files import read_env

@@ -107,7 +107,7 @@ def download(wanted: Wanted, bucket: Bucket) -> None:
 def push(source: str, repository: str, public: bool, revision: str | None) -> None:
     """Push a run's adapter or weights, with their model card, to a model hub.
 
-    PATH is the folder of a run, of an adapter or of a merged model. A repository that does not exist is made. Only changed files
+    PATH is the folder of a run, of an adapter or of a merged model. Creates the repository if it is missing. Only changed files
     are sent, and the same files make no new commit. Reads HF_TOKEN and HF_ENDPOINT from .env or the environment.
     """
     from ..after.push import Destination

@@ -92,8 +92,8 @@ def submit(
 def push_secrets(experiment: str | None, namespace: str | None, secret: str | None, dry_run: bool, file: Path | None) -> None:
     """Push secrets from .env and the environment to the Secret.
 
-    Pushed are the keys that EXP (default: any experiment) names (launch.secrets, notify), HF_TOKEN, AWS_…, GOOGLE_SHEETS_…, and
-    proxies with a password. Values are never printed.
+    Pushes the secrets that EXP (default: any experiment) names in launch.secrets and notify, HF_TOKEN, AWS_…,
+    GOOGLE_SHEETS_…, and proxies with a password. Values are never printed.
     """
     from ..backends.kubernetes.submit.secret import push_secrets as push
     from ..experiment.files import read_env

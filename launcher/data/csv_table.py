@@ -54,7 +54,11 @@ def decoded(name: str, data: bytes) -> str | Mistake:
         if is_wide:
             hint = "the file is damaged; save it as CSV UTF-8"
             return Mistake(
-                name, "the file is not UTF-16, as it begins", "UTF-8 or UTF-16", f"{error.reason} at offset {error.start}", hint
+                name,
+                "the file begins as UTF-16 but is not",
+                "UTF-8 or UTF-16",
+                f"{error.reason} at offset {error.start}",
+                hint,
             )
         start = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
         line = len(re.findall(rb"\r\n|\r|\n", data[:start])) + 1

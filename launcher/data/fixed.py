@@ -83,7 +83,7 @@ def _fixed(experiment: Experiment, setting: str, folder: Path, name: str) -> Fix
     file = folder / file_of(name)
     source, suffix = str(file), file.suffix.lower()
     if suffix in ARROW:
-        raise UsageError(f"--fix writes copies of CSV files, workbooks and JSON; {source} is none")
+        raise UsageError(f"--fix works for CSV files, workbooks and JSON, not for {source}")
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -117,7 +117,7 @@ def _check_own(copy: Path, listed: Path, clean: bytes) -> None:
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         left = None
     if left != hashlib.sha256(there).hexdigest():
-        raise UsageError(f"{copy} exists and was written or changed by somebody else; rename or remove it, then fix again")
+        raise UsageError(f"{copy} exists and was not written by --fix, or was changed; rename or remove it, then retry")
 
 
 def _stem(name: str) -> str:

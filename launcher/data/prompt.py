@@ -141,7 +141,7 @@ def _template(where: str, text: str, mapping: Columns, mistakes: list[Mistake]) 
             parts[-1] += found[0][0]
         else:
             hint = f"write {found[0] * 2!r} for a literal {found[0]!r}"
-            mistakes.append(Mistake(where, f"single {found[0]!r} in user", found=_around(text, found.start()), hint=hint))
+            mistakes.append(Mistake(where, f"unmatched {found[0]!r} in user", found=_around(text, found.start()), hint=hint))
     parts[-1] += text[end:]
     used = dict.fromkeys(parts[1::2])
     for name in used:

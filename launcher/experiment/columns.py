@@ -31,10 +31,10 @@ class ColumnMapping(Section):
         description="another form: {chosen: …, rejected: …}, or the column of the preferred answer alone",
     )
     tools: Text | None = Field(
-        None, examples=["functions"], description="column of the tools that an answer may call; unset: tools, if it holds such"
+        None, examples=["functions"], description="column of the tools that an answer may call; unset: tools, if it has tools"
     )
-    role_key: Text | None = Field(None, examples=["speaker"], description="key of a message's role; unset: role, from")
-    content_key: Text | None = Field(None, examples=["message"], description="key of a message's text; unset: content, value")
+    role_key: Text | None = Field(None, examples=["speaker"], description="key of a message's role; unset: role or from")
+    content_key: Text | None = Field(None, examples=["message"], description="key of a message's text; unset: content or value")
     roles: Frozen[Literal["system", "developer", "user", "assistant", "tool"]] | None = Field(
         None,
         examples=[{"bot": "assistant", "customer": "user"}],

@@ -33,21 +33,21 @@ _ALL: Final = (
     DataRule("empty_cell", "a cell without a visible character", "empty cell", "are empty", None, "error"),
     DataRule("empty_row", "an empty row between others", "empty row", "are empty", "delete it", "error"),
     DataRule(
-        "repeated_header", "the header once more below it", "the header again", "repeat the header", "delete the row", "error"
+        "repeated_header", "a row that repeats the header", "the header again", "repeat the header", "delete the row", "error"
     ),
     _holds(
         "formula_error",
-        "the error of a spreadsheet's formula instead of a value, such as #REF! or #NV",
-        "the error of a formula",
+        "a formula error instead of a value, such as #REF! or #NV",
+        "a formula error",
         "fix the formula in the spreadsheet",
         "error",
     ),
     _holds("control_character", "a control character", "control character", None, "error"),
     _holds(
         "messages_as_text",
-        "a list of chat messages in a column of texts: the model would learn to write lists; warn or off: all lists are texts",
+        "a list of chat messages in a column of texts: the model would learn to write lists; with warn or off all lists are text",
         "a list of messages as text",
-        "write a list of messages into every cell of the column, or text",
+        "write lists of messages into all cells of the column, or text into all",
         "error",
     ),
     _holds(
@@ -59,7 +59,7 @@ _ALL: Final = (
     ),
     DataRule(
         "huge_cell",
-        "a cell that is larger than any text to train on; threshold: megabytes",
+        "a cell too large for a training text; threshold: megabytes",
         "a cell of more than {threshold:g} MB",
         "have more than {threshold:g} MB",
         "check where the cell ends: a quote may be missing",
@@ -68,7 +68,7 @@ _ALL: Final = (
     ),
     DataRule(
         "equal_answers",
-        "answers that are equal, also in Unicode's normal form (NFC)",
+        "equal answers, compared in Unicode's normal form (NFC)",
         "chosen and rejected are equal",
         "have equal answers",
         "change or delete the row: it states no preference",
@@ -76,15 +76,15 @@ _ALL: Final = (
     ),
     DataRule(
         "nearly_equal_answers",
-        "answers that differ only in white space or in characters without width",
+        "answers that differ only in white space or zero-width characters",
         "answers that differ only in white space",
         "have answers that differ only in white space",
     ),
     DataRule(
         "contradiction",
-        "two pairs that prefer the opposite",
+        "two pairs with opposite preferences",
         "a pair that contradicts another one",
-        "contradict another one, which prefers the opposite",
+        "contradict another one (opposite preference)",
         "keep the right one",
     ),
     DataRule(
@@ -109,7 +109,7 @@ _ALL: Final = (
     ),
     _holds(
         "template_marks",
-        "marks of a chat template, which is put around each cell anyway",
+        "marks of a chat template, which the run adds itself",
         "marks of a chat template",
         "write plain text: the template is applied to it",
     ),
@@ -132,7 +132,7 @@ _ALL: Final = (
         "a lost character (U+FFFD)",
         "export the data as UTF-8 again",
     ),
-    _holds("zero_width", "a space without width", "a space without width", _FIX),
+    _holds("zero_width", "a zero-width space", "a zero-width space", _FIX),
     _holds(
         "excel_escapes",
         "a character that Excel has escaped, such as _x000D_",
@@ -148,10 +148,10 @@ _ALL: Final = (
         "export the data without Excel",
         threshold=32_767,
     ),
-    _holds("html_entities", "HTML entities such as &amp;", "HTML entities", "unescape them if the text is no HTML"),
+    _holds("html_entities", "HTML entities such as &amp;", "HTML entities", "unescape them if the text is not HTML"),
     _holds(
         "literal_newline",
-        "a backslash and an n where a line break was meant",
+        "a backslash and an n instead of a line break",
         "\\n as two characters and no line break",
         "write line breaks into the cell",
     ),

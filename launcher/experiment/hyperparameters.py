@@ -56,7 +56,7 @@ class Hyperparameters(LoraSettings):
         "auto",
         examples=["off"],
         json_schema_extra=on(plain="no effect; layers and graphs are errors"),
-        description="compile layers on the fast path (auto: on a GPU, where a run is long enough); graphs: also replay rows",
+        description="compile layers on the fast path (auto: on a GPU, if the run is long enough); graphs: also use CUDA graphs",
     )
     num_train_epochs: Float = Field(1, gt=0, examples=[3], description="passes over the training pairs")
     max_steps: Int | None = Field(None, ge=1, examples=[500], description="optimizer steps; overrides num_train_epochs")
@@ -84,7 +84,7 @@ class Hyperparameters(LoraSettings):
             fast="on a GPU without ZeRO only a factor of the global batch: free memory decides how long a row is",
             plain="pairs of a micro-batch",
         ),
-        description="pairs per device in a micro-batch (a GPU's fast path fills its memory)",
+        description="pairs per device in a micro-batch (not on a GPU's fast path, which fills the memory)",
     )
     gradient_accumulation_steps: Int = Field(4, ge=1, examples=[8], description="micro-batches per step, on one device")
     seed: Int = Field(
@@ -92,7 +92,7 @@ class Hyperparameters(LoraSettings):
         ge=0,
         lt=2**32,
         examples=[1],
-        description="seed of the data order and of all randomness but the adapter's initial weights",
+        description="seed of the data order and of all randomness except the adapter's initial weights",
     )
     # logs and checkpoints
     report_to: Texts = Field(

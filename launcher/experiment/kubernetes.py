@@ -53,7 +53,7 @@ class Kubernetes(Section):
     volumes: Frozen[Text | dict[str, Any]] = Field(
         default_factory=nothing,
         examples=[{"runs": "team-runs"}],
-        description="runs, cache, data, or a name -> a persistent volume claim, or a volume as Kubernetes spells it",
+        description="runs, cache, data, or a name -> a persistent volume claim, or a volume in Kubernetes' own form",
     )
     kind: Literal["auto", "job", "jobset", "trainjob"] = Field(
         "auto", examples=["jobset"], description="kind of object that runs the pods"
@@ -64,7 +64,7 @@ class Kubernetes(Section):
     gpu_resource: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
         "nvidia.com/gpu",
         examples=["nvidia.com/mig-3g.40gb"],
-        description="what a GPU is called, such as nvidia.com/mig-3g.40gb or amd.com/gpu",
+        description="resource name of a GPU, such as nvidia.com/mig-3g.40gb or amd.com/gpu",
     )
     labels: Frozen[Text] = Field(
         default_factory=nothing, examples=[{"team": "a"}], description="labels for the run's objects and pods"
@@ -77,7 +77,7 @@ class Kubernetes(Section):
     run_as: Literal["auto", "image", "namespace"] | Annotated[Int, Field(ge=1)] = Field(
         "auto",
         examples=[2000],
-        description="auto: the namespace's user on OpenShift, else the image's; or image, namespace (pods name no uid), a uid",
+        description="auto: the namespace's user on OpenShift, else the image's; or image, namespace (pods set no uid), or a uid",
     )
     active_deadline: Literal["auto"] | Annotated[Int, Field(ge=1)] | Duration | None = Field(
         None,
@@ -116,7 +116,7 @@ class Kubernetes(Section):
 def reserved(key: str) -> str | None:
     """Why a label or an annotation is not the user's to set; None if it is."""
     if key.startswith(OURS) or key in LABELS:
-        return "is set by the launcher or by the cluster, which find the run's objects by it"
+        return "is reserved: the launcher and the cluster find the run's objects by it"
     return "is set with launch.kubernetes.queue" if key == QUEUE else None
 
 

@@ -13,10 +13,7 @@ from .section import Float, Frozen, Int, Text, Texts, in_place_of_null, nothing,
 from .targets import is_all_linear
 
 _STARTS_AWAY: Final = "the policy would not start at its DPO reference"
-_CHANGES_BASE: Final = (
-    "it takes its first weights out of the base model: the DPO reference is the model with the adapter switched off, and would "
-    "no longer be the original"
-)
+_CHANGES_BASE: Final = "it changes the base model, which would then no longer be the DPO reference"
 # Values of PEFT's init_lora_weights that are no start of a DPO run -> why.
 _INITS: Final[Mapping[str, str]] = {
     "false": f"for tests of PEFT: A and B are random, and {_STARTS_AWAY}",
@@ -92,24 +89,24 @@ class LoraSettings(ModelSettings):
     target_parameters: Annotated[Texts, in_place_of_null(())] = Field(
         (),
         examples=[["mlp.experts.down_proj"]],
-        description="parameters that get an adapter, as experts that are one tensor: mlp.experts.down_proj",
+        description="parameters that get an adapter, such as experts stored as one tensor: mlp.experts.down_proj",
     )
     modules_to_save: Annotated[Texts, in_place_of_null(())] = Field(
         (),
         examples=[["embed_tokens"]],
-        description="modules that are trained whole and saved with the adapter, as embed_tokens for new tokens",
+        description="modules that are trained whole and saved with the adapter, such as embed_tokens for new tokens",
     )
     use_rslora: Annotated[bool, in_place_of_null(False)] = Field(
         False, examples=[True], description="scale the adapter by lora_alpha / sqrt(r), for large ranks"
     )
     use_dora: Annotated[bool, in_place_of_null(False)] = Field(
-        False, examples=[True], description="DoRA: train the length of each weight row beside the adapter (slower)"
+        False, examples=[True], description="DoRA: also train the magnitude of each weight row (slower)"
     )
     init_lora_weights: Annotated[Literal[True, "gaussian"], BeforeValidator(_start), in_place_of_null(True)] = Field(
         True, examples=["gaussian"], description="first weights of the adapter: true (Kaiming) or gaussian"
     )
     use_gradient_checkpointing: Annotated[Literal["auto"] | bool, BeforeValidator(true_of_unsloth)] = Field(
-        "auto", examples=[True], description="recompute activations in the backward pass; auto: only where GPU memory is short"
+        "auto", examples=[True], description="recompute activations in the backward pass; auto: only if GPU memory is short"
     )
     random_state: Int = Field(3407, ge=0, lt=2**32, examples=[1], description="seed of the adapter's initial weights")
     full_finetuning: bool = Field(False, examples=[True], description="train all weights, without an adapter")

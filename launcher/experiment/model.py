@@ -31,18 +31,18 @@ class ModelSettings(Section):
     )
     load_in_8bit: bool = Field(False, examples=[True], description="base weights in 8 bits (needs CUDA and bitsandbytes)")
     load_in_16bit: bool | None = Field(
-        None, examples=[False], description="16-bit weights; unset: as the device supports, false: fp32"
+        None, examples=[False], description="true: 16-bit weights; false: fp32; unset: by the device"
     )
     torch_dtype: Annotated[Dtype, in_place_of_null("auto")] = Field(
         "auto",
         examples=["bfloat16"],
-        description="type of the weights and of the step, also written dtype; auto: as the device supports",
+        description="data type of the weights and the step (also: dtype); auto: by the device",
     )
     attn_implementation: Annotated[Attention | None, BeforeValidator(_none_of_auto)] = Field(
         None,
         examples=["sdpa"],
         json_schema_extra=on(fast="sdpa or flex_attention; any other one takes the plain path", plain="attention of the model"),
-        description="attention of the plain path; packed rows have their own, beside sdpa and flex_attention only",
+        description="attention of the plain path; values other than sdpa and flex_attention turn the fast path off",
     )
     trust_remote_code: bool = Field(False, examples=[True], description="run Python code that ships with the model")
     model_cache_dir: Text | None = Field(
@@ -68,7 +68,7 @@ class ModelSettings(Section):
     template_date: Day | None = Field(
         None,
         examples=["2026-07-26"],
-        description="date that the chat template writes, as 2026-07-26 (unset: the day of the run's first start, in UTC)",
+        description="date that the chat template writes, such as 2026-07-26 (unset: the day of the run's first start, in UTC)",
     )
 
     @property

@@ -30,7 +30,7 @@ class Samples(Section):
     prompts: Annotated[int | tuple[int | str, ...], BeforeValidator(_prompts)] = Field(
         4,
         examples=[8],
-        description="how many validation prompts (without any: training prompts), or a list of texts and of rows of that file",
+        description="number of validation prompts (training prompts if none), or a list of texts and row numbers",
     )
     max_new_tokens: Int = Field(128, ge=1, examples=[256], description="longest answer in tokens")
     every_evaluation: bool = Field(False, examples=[True], description="also at each evaluation, not only at the end")

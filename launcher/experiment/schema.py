@@ -55,7 +55,7 @@ class Experiment(Section):
     adapter_mode: Literal["continue", "merge"] = Field(
         "continue",
         examples=["merge"],
-        description="continue: train this adapter on; merge: merge it into the model, and train a new one",
+        description="continue: continue to train this adapter; merge: merge it into the model and train a new one",
     )
     method: Literal["dpo", "sft"] = Field(
         "dpo", examples=["sft"], description="dpo: learn from preferences; sft: supervised warm-up on the chosen answers"
@@ -69,7 +69,7 @@ class Experiment(Section):
         examples=["data/answers"],
         json_schema_extra=on(
             docker="a local folder is mounted read-only",
-            kubernetes="local files of up to 900 KiB travel in a ConfigMap, larger ones are copied once",
+            kubernetes="local files of up to 900 KiB are sent in a ConfigMap, larger ones are copied once",
         ),
         description="folder, s3://… or hf://owner/name with the data",
     )
@@ -92,7 +92,7 @@ class Experiment(Section):
     prompt_sheet: Text | None = Field(None, examples=["prompts"], description="worksheet of the prompt table")
     prompt_name: Text = Field("prompt_default", examples=["support"], description="name of the row of the prompt table")
     dpo_column_mapping_config: ColumnMapping | None = Field(None, description="columns of the prompt and the answers")
-    column_mapping_config: ColumnMapping | None = Field(None, description="the same under a more general name")
+    column_mapping_config: ColumnMapping | None = Field(None, description="another name for dpo_column_mapping_config")
     save_processed_dataset: bool = Field(False, examples=[True], description="write the rendered pairs to output_processed_dir")
     output_processed_dir: Text = Field(
         "data/dpo/dataset",
@@ -101,7 +101,7 @@ class Experiment(Section):
         description="folder for the rendered pairs",
     )
     hyperparameters: Hyperparameters = Field(
-        default_factory=Hyperparameters.model_construct, description="model, LoRA, loop, logs"
+        default_factory=Hyperparameters.model_construct, description="model, LoRA, training loop, logs"
     )
     storage_config: StorageConfig | None = Field(None, description="where the adapter is uploaded")
     checkpoint_to: Text | None = Field(
@@ -111,10 +111,10 @@ class Experiment(Section):
         description="s3://bucket/prefix where every checkpoint is copied; a run resumes from it on any machine",
     )
     launch: Launch = Field(default_factory=Launch.model_construct, description="where it runs")
-    data_checks: DataChecks = Field(default_factory=DataChecks.model_construct, description="what is looked for in the rows")
-    health: Health = Field(default_factory=Health.model_construct, description="what the run watches")
+    data_checks: DataChecks = Field(default_factory=DataChecks.model_construct, description="rules that check the rows")
+    health: Health = Field(default_factory=Health.model_construct, description="rules that watch the run")
     samples: SamplesSection = Field(
-        default_factory=Samples.model_construct, description="prompts whose answers are written down, before and after"
+        default_factory=Samples.model_construct, description="prompts whose answers are saved before and after training"
     )
     notify: Text | None = Field(
         None,
@@ -124,7 +124,7 @@ class Experiment(Section):
             docker="a file of the container",
             kubernetes="a key of the Secret: launcher secrets push",
         ),
-        description="variable of .env that holds the address of a webhook, told how the run goes",
+        description="variable in .env with the address of a webhook, which gets messages about the run",
     )
 
     @model_validator(mode="before")
@@ -220,10 +220,10 @@ class Experiment(Section):
                 raise PydanticCustomError("no_adapter", "sets adapter_mode but has no adapter")
             return self
         if self.hyperparameters.full_finetuning and self.adapter_mode == "continue":
-            what = "trains all weights of the model: an adapter cannot be continued; set adapter_mode: merge"
+            what = "trains all weights and cannot continue an adapter; set adapter_mode: merge"
             raise PydanticCustomError("adapter_mode", f"sets full_finetuning and adapter: full_finetuning {what}")
         if self.hyperparameters.trl.get("ld_alpha") is not None and self.adapter_mode == "continue" and not self.is_sft:
-            what = "needs the reference in every step, and the adapter that is trained on is part of it; set adapter_mode: merge"
+            what = "needs the reference in every step, which includes the adapter; set adapter_mode: merge"
             raise PydanticCustomError("adapter_mode", f"sets ld_alpha and adapter: ld_alpha {what}")
         return self
 

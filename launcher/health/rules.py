@@ -26,12 +26,12 @@ _ALL: Final = (
     ),
     Rule(
         "first_loss",
-        "loss or rewards of the first step are not those of a policy that equals its reference; threshold: how far off",
-        "remove the cause that the warning names, such as dropout that is on",
+        "loss or rewards of the first step differ from those of a policy equal to its reference; threshold: the difference",
+        "remove the cause that the warning names, such as active dropout",
     ),
     Rule(
         "loss_stuck",
-        "the loss stays at that of a policy that has learned nothing (ln 2); threshold: the share that it must fall",
+        "the loss stays at its initial value (ln 2); threshold: the share that it must fall",
         "raise learning_rate, and check that target_modules are trained",
         0.01,
     ),
@@ -43,25 +43,25 @@ _ALL: Final = (
     ),
     Rule(
         "accuracy_low",
-        "the accuracy stays near 0.5 in the second half of the run; threshold: what it must reach",
+        "the accuracy stays near 0.5 in the second half of the run; threshold: minimum accuracy",
         "check the labels, and raise learning_rate or num_train_epochs",
         0.6,
     ),
     Rule(
         "loss_spikes",
-        "repeated losses above that of a policy that has learned nothing; threshold: how many times it",
+        "repeated losses above the initial value; threshold: multiple of that value",
         "lower learning_rate or max_grad_norm, or raise warmup_ratio",
         2.0,
     ),
     Rule(
         "gradient_spikes",
-        "repeated gradients far above those of the first steps; threshold: how many times their median",
+        "repeated gradients far above those of the first steps; threshold: multiple of their median",
         "lower learning_rate, or raise warmup_ratio",
         10.0,
     ),
     Rule(
         "chosen_falling",
-        "both answers become less likely; threshold: the share of its log-probability that the chosen answer may lose",
+        "both answers become less likely; threshold: relative loss of the chosen answer's log-probability",
         "lower learning_rate, raise beta, or set loss_type: [sigmoid, sft] with loss_weights: [1, 0.5]",
         0.25,
     ),
@@ -79,19 +79,19 @@ _ALL: Final = (
     ),
     Rule(
         "overfitting",
-        "the validation loss rises in two evaluations; threshold: the share above its best",
+        "the validation loss rises in two evaluations; threshold: relative increase over its best value",
         "set load_best_model_at_end: true with early_stopping_patience, or lower num_train_epochs or learning_rate",
         0.1,
     ),
     Rule(
         "flipped_labels",
-        "more pairs are clearly on the wrong side than noise explains; threshold: their share",
+        "more pairs have a clearly negative margin than noise explains; threshold: their share",
         "read the pairs with the lowest margins, and correct or remove those labelled the wrong way round",
         0.03,
     ),
     Rule(
         "swapped_columns",
-        "training makes the validation pairs' other answer win, or the columns' names contradict the mapping; threshold: "
+        "training makes the rejected validation answers win, or the column names contradict the mapping; threshold: "
         "the validation accuracy",
         "check chosen and rejected in dpo_column_mapping_config, and the columns of both files",
         0.5,
@@ -110,7 +110,7 @@ _ALL: Final = (
     ),
     Rule(
         "giant_answer",
-        "one answer is far longer than the others; threshold: how many times the median",
+        "one answer is far longer than the others; threshold: multiple of the median",
         "shorten or remove the row",
         10.0,
     ),

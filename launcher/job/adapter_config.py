@@ -89,7 +89,7 @@ def followed(experiment: Experiment, config: AdapterConfig) -> Experiment:
     mistakes = [
         Mistake(
             f"hyperparameters.{name}",
-            f"{name} contradicts the adapter {config.name}, which adapter_mode: continue trains on",
+            f"{name} contradicts the adapter {config.name}, which adapter_mode: continue keeps",
             f"unset, or {_shown(value)} as in {config.place(name)}",
             _shown(getattr(h, name)),
             "or train a new adapter: adapter_mode: merge",

@@ -180,7 +180,7 @@ def repetition(name: str, *, anyway: bool, cluster: bool, namespace: str | None)
     there = on_cluster(where, run)
     recorded = Recorded.of(run) if there is None else _recorded_there(*there)
     if not recorded.record.get("data"):
-        raise UsageError(f"{run.name} ended before it read its data: its record does not name what it was made of")
+        raise UsageError(f"{run.name} ended before it read its data: its record is incomplete")
     return Repetition(where, run, recorded, anyway, there)
 
 

@@ -95,7 +95,7 @@ def rendered(choice: Choice, backend: str | None, notes: Mapping[str, Any] = Map
     loaded = paired_loaded(loaded, Path.cwd(), caller)
     called = new_run_name(loaded.key) if choice.run_name is None else check_run_name(choice.run_name)
     if choice.run_name is None and loaded.experiment.launch.nodes > 1:
-        raise UsageError(f"a run over {loaded.experiment.launch.nodes} nodes is started on each node with the same --name")
+        raise UsageError(f"a run on {loaded.experiment.launch.nodes} nodes needs --name, the same on each node")
     where, why = choose_backend(backend, Path.cwd(), caller, loaded.experiment.launch.image)
     with loaded.placed():
         e, there = loaded.experiment, gpus_there(caller)

@@ -34,7 +34,7 @@ class NotRepeatable(LauncherError):
     def __init__(self, run: str, changes: Sequence[Change]):
         self.changes = tuple(changes)
         head = f"{run} cannot be repeated from its record:"
-        super().__init__("\n".join([head, *map(str, changes), f"Repeat it with what is here: launcher again {run} --anyway"]))
+        super().__init__("\n".join([head, *map(str, changes), f"Repeat it anyway with: launcher again {run} --anyway"]))
 
 
 def code_changes(recorded: Mapping[str, Any], found: Mapping[str, Any], folder: str) -> Iterator[Change]:

@@ -199,7 +199,7 @@ def _compared(
             experiment.model_copy(update={"model_name": str(base)}), base, adapters, out, asked, (outcome.dtype, rounded)
         )
     if not found.holds:
-        raise LauncherError(f"the merged model is not base and adapter: {found}; nothing was kept")
+        raise LauncherError(f"the merged model differs from base and adapter: {found}; nothing was kept")
     return found
 
 

@@ -172,13 +172,13 @@ class Merging:
         for name in sorted(parameters, key=dot_natural_key):
             renamed, pattern = apply_converters(name, [back])
             if pattern is None:
-                raise LauncherError(f"{name} cannot be written as the base's files have it")
+                raise LauncherError(f"{name} cannot be converted back to the tensors of the base's files")
             back.add_tensor(renamed, name, pattern, parameters[name])
         del parameters
         names = {apply_renamings(name, self._renamings): name for name in group.sources}  # as a converter sees them
         for name, tensor in _values(back.convert(renamed, model=self._model, config=self._model.config)).items():
             if name not in names:
-                raise LauncherError(f"{name} is not a name of the base's files")
+                raise LauncherError(f"the base's files have no tensor {name}")
             yield names[name], tensor
 
     def _merge(self, name: str, numbers: Tensor) -> Tensor:

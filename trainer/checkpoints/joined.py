@@ -121,7 +121,7 @@ def compare_joined(trainer: Any, base: Any, folder: Path, *, is_quantized: bool)
     within = None if is_quantized else _WITHIN[base.dtype]
     if within is not None and not worst <= within:
         what = f"on the base model it gives other log-probabilities than the trained model: off by {worst:.1e} per sqrt(token)"
-        raise LauncherError(f"{folder}: the adapter joined with the merged one is wrong: {what}")
+        raise LauncherError(f"{folder}: the published adapter differs from the trained model: {what}")
     found = {"joined_logp_difference": worst}
     sentence = (
         f"the adapter holds the merged one too and sits on the base model; log-probabilities within {worst:.1e} per sqrt(token)"

@@ -106,4 +106,4 @@ def _share(pairs: TokenPairs) -> Share:
 
 def _tell(trainer: DPOTrainer, why: str) -> None:
     step = trainer.state.global_step + 1
-    notices([Warned(f"CUDA graphs are off from step {step}: {why}. Rows take longer, and their numbers are the same")])
+    notices([Warned(f"CUDA graphs are off from step {step}: {why}. Rows take longer; results are the same")])

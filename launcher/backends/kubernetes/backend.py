@@ -264,6 +264,6 @@ class Kubernetes:
 def _check_whole(run: ClusterRun, verb: str) -> None:
     if run.index is not None:
         raise UsageError(
-            f"{run.name} shares the Job {run.job} with the other points of {run.sweep}, and none can {verb} alone\n"
+            f"{run.name} shares the Job {run.job} with the other points of {run.sweep}: {verb} the whole sweep\n"
             f"    hint:     {verb} the sweep with: launcher {verb} {run.sweep}"
         )

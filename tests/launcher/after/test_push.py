@@ -114,7 +114,7 @@ def test_a_base_that_is_a_path_is_pushed_without_it(
     done = sent(hub, run)
     config = json.loads(hub.repositories["me/mine"].files()["adapter_config.json"])
     assert config["base_model_name_or_path"] == (pushed or base)
-    said = "its base model, tiny, is on no hub that is known: who loads the adapter needs the folder of that model"
+    said = "its base model, tiny, has no known hub name: users of the adapter need the folder of that model"
     assert done.notices == ((said,) if pushed else ())
 
 

@@ -114,7 +114,7 @@ def test_what_cannot_be_had_is_refused_with_every_difference_and_accepted_with_a
         f"    recorded: data/training_data.csv, 2 rows, SHA-256 {wanted[:12]}",
         f"    found:    SHA-256 {found[:12]}",
         f"    hint:     restore the file with this SHA-256: {wanted}",
-        "Repeat it with what is here: launcher again first --anyway",
+        "Repeat it anyway with: launcher again first --anyway",
     ]
     anyway = launcher(home, "again", "first", "--anyway")
     assert anyway.returncode == 0, anyway.stderr
@@ -194,5 +194,5 @@ def test_a_run_that_read_no_data_cannot_be_repeated(home: Path) -> None:
     done = launcher(home, "again", "first")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: first ended before it read its data: its record does not name what it was made of\n",
+        "error: first ended before it read its data: its record is incomplete\n",
     )

@@ -59,7 +59,7 @@ def test_mistakes_in_the_data_end_as_check_does(home: Path, capsys: pytest.Captu
     (home / "data" / "training_data.csv").write_text("prompt,chosen,rejected\nWho?,#REF!,no\n")
     code, out, err = typed(capsys, "exp_1")
     assert (code, out) == (43, "")
-    assert "error: data/training_data.csv:2: the error of a formula in column 'chosen'" in err
+    assert "error: data/training_data.csv:2: a formula error in column 'chosen'" in err
 
 
 def test_a_model_that_is_missing_is_one_mistake_and_starts_no_process_for_its_tokens(
@@ -103,9 +103,9 @@ def test_the_page_of_data_with_mistakes_lists_them_and_the_exit_code_stays(
     (home / "data" / "training_data.csv").write_text("prompt,chosen,rejected\n" + "Who?,#REF!,no\n" * 4)
     code, out, err = typed(capsys, "exp_1", "--html")
     assert (code, out) == (43, "Wrote data-exp_1.html. Open it in a browser.\n")
-    assert "error: data/training_data.csv:2: the error of a formula" in err
+    assert "error: data/training_data.csv:2: a formula error" in err
     page = (home / "data-exp_1.html").read_text(encoding="utf-8")
-    assert "4 times: the error of a formula in column &#39;chosen&#39;; found #REF!" in page
+    assert "4 times: a formula error in column &#39;chosen&#39;; found #REF!" in page
 
 
 def test_a_page_that_cannot_be_written_is_an_error_that_names_it(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

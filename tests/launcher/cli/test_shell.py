@@ -138,7 +138,7 @@ def test_a_run_on_the_host_gets_a_shell_in_its_folder(
     told = capfd.readouterr()
     assert told.out == f"{run.path}\n"
     assert told.err == "x has no container: this is a shell of this machine in the run's folder\n"
-    with pytest.raises(UsageError, match=r"^--node 1: x is a run of this machine, which has node 0 alone$"):
+    with pytest.raises(UsageError, match=r"^--node 1: x is a run of this machine and has only node 0$"):
         typed("x", "--node", "1")
 
 

@@ -378,7 +378,7 @@ def test_rules_look_into_messages_and_name_the_message(tmp_path: Path) -> None:
         "data/train.jsonl:2, prompt[1].content: control character\n"
         "    expected: text, line breaks and tabs\n"
         "    found:    U+0007 at character 6 of the cell\n"
-        "data/train.jsonl:2, rejected[0].content: the error of a formula\n"
+        "data/train.jsonl:2, rejected[0].content: a formula error\n"
         "    found:    #REF!\n"
         "    hint:     fix the formula in the spreadsheet"
     )

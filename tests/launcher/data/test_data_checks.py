@@ -64,7 +64,7 @@ def test_an_error_may_be_made_a_warning(tmp_path: Path) -> None:
 
 def test_a_formula_s_error_is_refused_in_a_file_as_in_a_worksheet(tmp_path: Path) -> None:
     assert mistakes(tmp_path, HEADER + "Question?,#REF!,b\n") == (
-        "data/training_data.csv:2: the error of a formula in column 'chosen'\n"
+        "data/training_data.csv:2: a formula error in column 'chosen'\n"
         "    found:    #REF!\n"
         "    hint:     fix the formula in the spreadsheet"
     )
@@ -73,7 +73,7 @@ def test_a_formula_s_error_is_refused_in_a_file_as_in_a_worksheet(tmp_path: Path
 def test_pairs_that_prefer_the_opposite_are_counted(tmp_path: Path) -> None:
     found = read(tmp_path, HEADER + "Where?,here,there\nWho?,a,b\nWhere?,there,here\n").notices
     assert found == (
-        "data/training_data.csv: 2 of 3 training pairs contradict another one, which prefers the opposite (lines 2, 4); "
+        "data/training_data.csv: 2 of 3 training pairs contradict another one (opposite preference) (lines 2, 4); "
         "keep the right one",
     )
 
@@ -85,7 +85,7 @@ def test_answers_that_are_equal_in_unicode_s_normal_form_state_no_preference(tmp
 def test_answers_that_differ_only_in_a_space_without_width_are_warned_of(tmp_path: Path) -> None:
     found = read(tmp_path, HEADER + "Who?,Zoe\u200b Miller,Zoe Miller\n").notices
     assert [sentence.split("1 of 1 ")[1].split(" (")[0] for sentence in found] == [
-        "cells in column 'chosen' contain a space without width",
+        "cells in column 'chosen' contain a zero-width space",
         "rows have answers that differ only in white space",
     ]
 

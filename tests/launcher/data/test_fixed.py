@@ -88,7 +88,7 @@ def test_a_title_is_left_out_and_a_rule_that_is_off_changes_nothing(tmp_path: Pa
 def test_a_copy_that_somebody_wrote_or_changed_is_not_replaced(dirty: Path) -> None:
     copy = dirty / "data" / "training_data.fixed.csv"
     copy.write_text("mine")
-    with pytest.raises(UsageError, match=r"training_data\.fixed\.csv exists and was written or changed by somebody else"):
+    with pytest.raises(UsageError, match=r"training_data\.fixed\.csv exists and was not written by --fix, or was changed"):
         fix(experiment(dirty))
     assert copy.read_text() == "mine"
     copy.unlink()
@@ -97,7 +97,7 @@ def test_a_copy_that_somebody_wrote_or_changed_is_not_replaced(dirty: Path) -> N
     fix(experiment(dirty))
     assert copy.read_text().endswith("Why?,So,No,\n"), "its own is"
     copy.write_text(copy.read_text() + "When?,Now\u200b,Then,\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="changed by somebody else"):
+    with pytest.raises(UsageError, match="was not written by --fix, or was changed"):
         fix(experiment(dirty, copy.name))
 
 
@@ -172,7 +172,7 @@ def test_a_worksheet_becomes_a_clean_csv_file(tmp_path: Path) -> None:
 def test_a_table_of_a_program_is_not_fixed(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "pairs.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UsageError, match=r"--fix writes copies of CSV files, workbooks and JSON; .*pairs\.parquet is none"):
+    with pytest.raises(UsageError, match=r"--fix works for CSV files, workbooks and JSON, not for .*pairs\.parquet"):
         fix(experiment(tmp_path, "pairs.parquet"))
 
 

@@ -243,7 +243,7 @@ def test_a_file_of_another_kind_is_named(tmp_path, content, found):
 def test_utf_16_that_says_so_is_read_and_damaged_utf_16_is_a_mistake(tmp_path, mark):
     content = mark + "prompt\tchosen\tä\n1\t2\t🙂\n".encode("utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-16-be")
     assert read(tmp_path, content).train.rows[0].cells == {"prompt": "1", "chosen": "2", "ä": "🙂"}
-    assert mistakes(tmp_path, content[:-1]).startswith("data/training_data.csv: the file is not UTF-16, as it begins\n")
+    assert mistakes(tmp_path, content[:-1]).startswith("data/training_data.csv: the file begins as UTF-16 but is not\n")
 
 
 @pytest.mark.parametrize("content", ["", "\ufeff", "\n\n", "  \n"])

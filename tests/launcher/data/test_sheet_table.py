@@ -102,7 +102,7 @@ def test_every_mistake_of_a_cell_has_its_place(tmp_path: Path) -> None:
     rows = [HEADER, ["a", "b"], ["c", "#REF!", "d"], ["e", "Loading...", "f"], ["g\x07", "h", "i"], ["j", "k", "k"]]
     assert mistakes(tmp_path, rows) == (
         "Train!C2: empty cell in column 'rejected'\n"
-        "Train!B3: the error of a formula in column 'chosen'\n"
+        "Train!B3: a formula error in column 'chosen'\n"
         "    found:    #REF!\n"
         "    hint:     fix the formula in the spreadsheet\n"
         "    also at:  Train!B4\n"

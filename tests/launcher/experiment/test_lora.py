@@ -35,8 +35,8 @@ def test_a_key_without_a_value_is_its_default_and_one_value_is_a_list_of_one() -
 @pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora", "corda", "loftq"])
 def test_a_start_that_changes_the_base_weights_is_refused_with_the_reason(start: str) -> None:
     assert told(init_lora_weights=start) == (
-        f"init_lora_weights: {start} is not supported: it takes its first weights out of the base model: the DPO reference is "
-        "the model with the adapter switched off, and would no longer be the original; use true or gaussian"
+        f"init_lora_weights: {start} is not supported: it changes the base model, which would then no longer be "
+        "the DPO reference; use true or gaussian"
     )
 
 

@@ -405,7 +405,7 @@ def test_all_weights_are_trained_only_on_a_merged_adapter() -> None:
     full = {"adapter": "adapters/sft", "hyperparameters": {"full_finetuning": True}}
     assert parsed(**full, adapter_mode="merge").hyperparameters.full_finetuning
     [(_, what)] = wrong(**full)
-    assert what.endswith("an adapter cannot be continued; set adapter_mode: merge")
+    assert what.endswith("cannot continue an adapter; set adapter_mode: merge")
     assert wrong(adapter_mode="merge")[0][1].endswith("sets adapter_mode but has no adapter")
 
 

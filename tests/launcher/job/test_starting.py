@@ -64,11 +64,11 @@ def test_unset_settings_follow_the_adapter_that_is_continued_and_a_new_one_has_i
 def test_a_setting_that_contradicts_the_adapter_is_named_with_both_values(tmp_path: Path) -> None:
     write_adapter(tmp_path / "sft")
     assert refused(tmp_path, adapter="sft", hyperparameters={"r": 32, "target_modules": ["q"]}) == (
-        "hyperparameters.r: r contradicts the adapter sft, which adapter_mode: continue trains on\n"
+        "hyperparameters.r: r contradicts the adapter sft, which adapter_mode: continue keeps\n"
         "    expected: unset, or 8 as in sft/adapter_config.json:4\n"
         "    found:    32\n"
         "    hint:     or train a new adapter: adapter_mode: merge\n"
-        "hyperparameters.target_modules: target_modules contradicts the adapter sft, which adapter_mode: continue trains on\n"
+        "hyperparameters.target_modules: target_modules contradicts the adapter sft, which adapter_mode: continue keeps\n"
         '    expected: unset, or ["q", "v"] as in sft/adapter_config.json:6\n'
         '    found:    ["q"]\n'
         "    hint:     or train a new adapter: adapter_mode: merge"

@@ -209,7 +209,7 @@ def test_a_sweep_in_one_job_is_stopped_and_resumed_as_a_whole(api: ClusterApi) -
     controllers.play(api)
     submit_in_one(2, BETAS)
     (where, run) = find("grid-2", cluster=True, namespace=None)  # type: ignore[misc]
-    with pytest.raises(UsageError, match=r"grid-2 shares the Job grid with the other points of grid, and none can stop alone"):
+    with pytest.raises(UsageError, match=r"grid-2 shares the Job grid with the other points of grid: stop the whole sweep"):
         where.stop(run)
     found = find("grid", cluster=True, namespace=None)
     assert isinstance(found, Swept)

@@ -95,5 +95,5 @@ def test_a_refusal_names_every_change_and_how_to_accept_them() -> None:
         "demo-a cannot be repeated from its record:\n"
         "torch\n    recorded: 1\n    found:    2\n    hint:     pip install torch==1\n"
         "GPUs\n    recorded: 4\n    found:    0\n"
-        "Repeat it with what is here: launcher again demo-a --anyway"
+        "Repeat it anyway with: launcher again demo-a --anyway"
     )

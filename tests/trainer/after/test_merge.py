@@ -106,7 +106,7 @@ def test_a_wrong_merge_is_found(
         return outcome
 
     monkeypatch.setattr(Merging, "write", wrong)
-    with pytest.raises(LauncherError, match="the merged model is not base and adapter: 8 answers"):
+    with pytest.raises(LauncherError, match="the merged model differs from base and adapter: 8 answers"):
         merged(Target.of(run.path), tmp_path / "out")
 
 

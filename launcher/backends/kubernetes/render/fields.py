@@ -47,7 +47,7 @@ def _of_element(item: Any, inner: str, key: str | None, where: str) -> Iterator[
     if item is None:
         yield Mistake(where, "must not be null", hint="an element of a list cannot be removed")
     elif key is not None and isinstance(item, Mapping) and item.get(key) is None:
-        yield Mistake(where, f"has no {key}, by which it is merged", expected=f"{key}: …")
+        yield Mistake(where, f"has no {key}, which identifies it for the merge", expected=f"{key}: …")
     else:
         yield from wrong_fields(item, inner, where)
 

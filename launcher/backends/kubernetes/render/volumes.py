@@ -20,7 +20,7 @@ _ROLES: Final = {"runs": RUNS, "cache": CACHE, "data": DATA}
 _OURS: Final = ("path", "read_only", "sub_path")  # how it is mounted; the other keys are Kubernetes'
 _FLEETING: Final = ("emptyDir", "ephemeral")
 SETTING: Final = "launch.kubernetes.volumes"
-_EXAMPLE: Final = "the name of a claim, or a volume as Kubernetes spells it, such as {nfs: {server: …, path: …}}"
+_EXAMPLE: Final = "the name of a claim, or a volume in Kubernetes' own form, such as {nfs: {server: …, path: …}}"
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ def test_each_change_is_told_with_its_place_in_the_file() -> None:
         ("affinity: {}", "affinity: unknown field in a PodTemplateSpec of Kubernetes 1.36"),
         ("spec: {hostnetwork: true}", "spec.hostnetwork: unknown field in a PodSpec of Kubernetes 1.36"),
         (trainer("env: [{name: A, value: 1}]"), "spec.containers.0.env.0.value: must be text"),
-        (trainer("env: [{value: a}]"), "spec.containers.0.env.0: has no name, by which it is merged"),
+        (trainer("env: [{value: a}]"), "spec.containers.0.env.0: has no name, which identifies it for the merge"),
         ("spec: {hostNetwork: 'yes'}", "spec.hostNetwork: must be true or false"),
         ("spec: {priority: true}", "spec.priority: must be a whole number"),
         ("spec: {tolerations: {}}", "spec.tolerations: must be a list"),
