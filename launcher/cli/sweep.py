@@ -116,15 +116,15 @@ def _ended(found: Sweeping, asked: str | None) -> int:
 
 def draw(name: str, outcomes: Sequence[Outcome], *, is_swept: bool) -> None:
     """The points, best first, and what fits next; ``is_swept``: a process starts those that are missing."""
-    from ..launch.sweep import rank_notices, ranked
+    from ..launch.sweep import is_ranked_by_loss, rank_notices, ranked
     from .states import quality, state_of
 
     best_first = ranked(outcomes)
     keys = [setting.partition("=")[0] for setting in outcomes[0].point.settings]
     short = [key.rpartition(".")[2] for key in keys]
     heads = [key if short.count(word) > 1 else word for key, word in zip(keys, short, strict=True)]
-    figures = _held_out if all(one.known is None or one.known.accuracy is None for one in best_first) else quality
-    judged = ("VALIDATION LOSS",) if figures is _held_out else ("ACCURACY", "MARGIN")
+    by_loss = is_ranked_by_loss(outcomes)
+    figures, judged = (_held_out, ("VALIDATION LOSS",)) if by_loss else (quality, ("ACCURACY", "MARGIN"))
     rows: list[tuple[str, ...]] = [("RUN", *heads, *judged, "LOSS", "STATE", "TOOK")]
     for one in best_first:
         values = [setting.partition("=")[2] for setting in one.point.settings]

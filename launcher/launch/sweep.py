@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ExperimentError, Mistake, UsageError
+from ..experiment.method import SFT
 from ..runs.run_dir import check_run_name, new_run_name
 from .rendered import Choice
 
@@ -186,6 +187,13 @@ def _rank(one: Outcome) -> tuple[Any, ...]:
     if known.validation_loss is not None and known.accuracy is None:
         return (1, known.validation_loss, one.point.number)
     return (2, known.loss if known.loss is not None else float("inf"), one.point.number)
+
+
+def is_ranked_by_loss(outcomes: Iterable[Outcome]) -> bool:
+    """Whether the validation loss ranks the points: runs of SFT have no pairs of two answers. Not where nothing is known yet."""
+    known = [one.known for one in outcomes if one.known is not None]
+    has_pairs = any(run.accuracy is not None for run in known)
+    return not has_pairs and any(run.method == SFT or run.validation_loss is not None for run in known)
 
 
 def rank_notices(outcomes: Sequence[Outcome]) -> list[str]:

@@ -200,3 +200,14 @@ def test_a_sweep_of_sft_shows_the_validation_loss_that_ranks_it(capsys: pytest.C
         "s-1  1  0.9000           0.1000  done         -",
         "s-3  3  -                -       not started  -",
     ]
+
+
+@pytest.mark.parametrize(
+    ("method", "head"), [("dpo", "ACCURACY  MARGIN"), (None, "ACCURACY  MARGIN"), ("sft", "VALIDATION LOSS")]
+)
+def test_a_sweep_without_figures_yet_has_the_columns_that_its_method_fills(
+    capsys: pytest.CaptureFixture[str], method: str | None, head: str
+) -> None:
+    known = Known("s-1", "e", "running", None, None, None, None, None, "", None, "", method=method)
+    draw("s", [Outcome(Point(1, ("hyperparameters.r=1",)), "s-1", known)], is_swept=True)
+    assert capsys.readouterr().out.splitlines()[0] == f"RUN  r  {head}  LOSS  STATE    TOOK"
