@@ -53,7 +53,7 @@ class Children:
         with log.open("ab") as out:
             self.torchrun = subprocess.Popen(
                 argv,
-                env={**own, **os.environ, **secrets(), "PATH": path, **env},
+                env={**own, **_inherited(), **secrets(), "PATH": path, **env},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -94,6 +94,11 @@ def _wait(process: subprocess.Popen[bytes], meanwhile: Callable[[], None] | None
             return process.wait(timeout=_TICK)
         meanwhile()
     return process.wait()
+
+
+def _inherited() -> dict[str, str]:
+    """This process's environment without torchrun's options: Kubeflow sets ``PET_NODE_RANK`` and others for one of its own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PET_")}
 
 
 def secrets() -> dict[str, str]:
