@@ -22,6 +22,7 @@ from launcher.job.adapter_config import ADAPTER
 from launcher.job.model import TOKENIZER_FILES, check_adapter
 
 from ..processes.ending import explained
+from ..processes.importing import reveal
 from .dropout import silence
 from .hub import from_hub
 
@@ -94,7 +95,7 @@ def load_tokenizer(experiment: Experiment, path: str, source: str | None = None)
     if Path(path).is_dir() and not any((Path(path) / name).exists() for name in TOKENIZER_FILES):
         # transformers would make an empty tokenizer of config.json alone
         raise not_loaded(experiment, "tokenizer", FileNotFoundError("none of " + ", ".join(TOKENIZER_FILES)))
-    options = {"trust_remote_code": hyper.trust_remote_code, "cache_dir": hyper.model_cache_dir}
+    options = options_of(hyper)
     try:
         tokenizer = from_hub(
             path,
@@ -147,6 +148,13 @@ def amount(size: float) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 0.1 * 2**30 else f"{size / 2**20:.1f} MiB"
 
 
+def options_of(hyper: Hyperparameters) -> dict[str, Any]:
+    """How transformers reads what belongs to a model. Its own code, if it may run, may import what our libraries do without."""
+    if hyper.trust_remote_code:
+        reveal()
+    return {"trust_remote_code": hyper.trust_remote_code, "cache_dir": hyper.model_cache_dir}
+
+
 def load_model(experiment: Experiment, path: str, precision: Precision, *, cuda: bool) -> PreTrainedModel:
     """The base model on the CPU or, quantised, on this rank's GPU; the trainer moves it."""
     hyper = experiment.hyperparameters
@@ -156,7 +164,7 @@ def load_model(experiment: Experiment, path: str, precision: Precision, *, cuda:
         options |= {"quantization_config": quantization, "device_map": {"": torch.cuda.current_device()}}
     if hyper.attn_implementation is not None:
         options["attn_implementation"] = hyper.attn_implementation
-    options |= {"trust_remote_code": hyper.trust_remote_code, "cache_dir": hyper.model_cache_dir, "output_loading_info": True}
+    options |= {**options_of(hyper), "output_loading_info": True}
     try:
         model, report = from_hub(
             path,

@@ -11,6 +11,7 @@ from launcher.errors import ExperimentError, Mistake
 from launcher.experiment.schema import Experiment
 
 from .hub import from_hub
+from .model import options_of
 from .reach import Reach
 from .targets import check_targets, try_adapter
 
@@ -35,7 +36,7 @@ def _skeleton(experiment: Experiment, path: str) -> Any | None:
     A configuration that cannot be read, or a model whose own code needs numbers, is left to ``load_model``.
     """
     hyper, cache = experiment.hyperparameters, experiment.hyperparameters.model_cache_dir
-    options = {"trust_remote_code": hyper.trust_remote_code, "cache_dir": cache}
+    options = options_of(hyper)
     try:
         config = from_hub(
             path, "configuration", cache, lambda cached: AutoConfig.from_pretrained(path, local_files_only=cached, **options)

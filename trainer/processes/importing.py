@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+_HIDDEN: Final = ("wandb", "mlflow", "deepspeed")
 DEEPSPEED: Final = "ACCELERATE_DEEPSPEED_CONFIG_FILE"  # the environment of a run whose ranks share the model
 
 
@@ -20,10 +21,8 @@ def quickly(trackers: Iterable[str] = ()) -> Iterator[None]:
     of the imports: it is off meanwhile and never looks at them later. What is installed but serves other runs is hidden, because
     libraries import it wherever they find it: TRL wandb, accelerate DeepSpeed, and DeepSpeed MLflow (4 s of CPU time together).
     """
-    unused = {"wandb", "mlflow"} - set(trackers)
-    if DEEPSPEED not in os.environ:
-        unused.add("deepspeed")
-    for name in unused:
+    used = {*trackers, "deepspeed"} if DEEPSPEED in os.environ else set(trackers)
+    for name in set(_HIDDEN) - used:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type] # Python's way to refuse an import
     was_enabled = gc.isenabled()
     gc.disable()
@@ -35,7 +34,8 @@ def quickly(trackers: Iterable[str] = ()) -> Iterator[None]:
             gc.enable()
 
 
-def reveal(name: str) -> None:
-    """Lets ``name`` be imported after all, where ``quickly`` has hidden it."""
-    if sys.modules.get(name, ...) is None:
-        del sys.modules[name]
+def reveal(*names: str) -> None:
+    """Lets ``names`` be imported after all, where ``quickly`` has hidden them; without names all of them."""
+    for name in names or _HIDDEN:
+        if sys.modules.get(name, ...) is None:
+            del sys.modules[name]

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 from trainer.inputs.adapter import check_biases, lora_config, seed_adapter, widen_adapter
 from trainer.inputs.model import Precision, choose_precision, load_model, load_tokenizer
+from trainer.processes.importing import quickly
 
 
 @pytest.mark.parametrize(
@@ -122,6 +124,24 @@ def test_an_adapter_over_quantised_weights_is_fp32_before_and_after_a_resume(mak
     widen_adapter(model)
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
     assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
+def test_the_own_code_of_a_model_may_import_what_this_run_s_libraries_do_without(
+    make_experiment: Callable[..., Experiment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wandb.py").write_text("HERE = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as ``quickly`` does, and undone at the end
+    experiment = make_experiment(trust_remote_code=True)
+    folder = shutil.copytree(experiment.model_name, tmp_path / "model")
+    own = "import wandb", "from transformers import PreTrainedTokenizerFast as Fast", "class Own(Fast): here = wandb.HERE"
+    (folder / "own.py").write_text("\n".join(own))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "own.Own"]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with quickly():
+        pass
+    assert load_tokenizer(experiment, str(folder)).here
 
 
 def test_full_finetuning_has_no_adapter() -> None:
