@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Final
 from launcher.errors import ExperimentError, LauncherError, Mistake, Warned
 from launcher.published import VERSION
 from launcher.redact import REDACTOR, learn_environment, redact_output
-from launcher.runs.run_dir import RunDir, write_whole
+from launcher.runs.run_dir import RunDir
+from launcher.runs.whole import write_whole
 
 from .output import notices, say, stage
 from .processes.disk import make_room

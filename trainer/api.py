@@ -24,7 +24,8 @@ from launcher.experiment.variables import check_addresses
 from launcher.job.starting import check_starting, paired
 from launcher.redact import learn_environment
 from launcher.runs.finding import remember
-from launcher.runs.run_dir import RunDir, new_run_name
+from launcher.runs.names import new_run_name
+from launcher.runs.run_dir import RunDir
 
 from .output import notices, stage, using
 from .processes.attempts import write_end, write_start

@@ -24,7 +24,7 @@ from launcher.errors import DataError, LauncherError, Mistake, Warned
 from launcher.experiment.files import read_env
 from launcher.experiment.schema import Experiment
 from launcher.redact import REDACTOR, learn_environment
-from launcher.runs.run_dir import write_whole
+from launcher.runs.whole import write_whole
 
 from .output import say, stage
 from .processes.ending import how_it_failed

@@ -13,7 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from launcher.runs.run_dir import RunDir, write_whole
+from launcher.runs.run_dir import RunDir
+from launcher.runs.whole import write_whole
 
 from . import output
 from .processes.gpu_use import gpu_use

@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..job.exchange import encoded
 from ..job.target import Target
 from ..runs.known import duration
-from ..runs.run_dir import write_whole
+from ..runs.whole import write_whole
 from .chat import Wish
 from .room import room_for
 from .target import target

@@ -17,7 +17,7 @@ from ..errors import UsageError, Warned
 from ..experiment.schema import StorageConfig
 from ..job.target import Target
 from ..runs.cache import cache_root
-from ..runs.run_dir import sync_tree, write_whole
+from ..runs.whole import sync_tree, write_whole
 from ..storage import Place, Uploaded, upload_folder
 from .tool import Say, Tool, tool
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import DataError, Mistake, UsageError
 from ..experiment.method import SFT
 from ..runs.pair_rewards import LENGTH, Group, PairReward, grouped, written
-from ..runs.run_dir import write_whole
+from ..runs.whole import write_whole
 from .target import target
 from .tool import tool
 

@@ -109,7 +109,7 @@ def job_of(target: Target, verb: str, caller: Mapping[str, str], gpus: int | Non
     data and its secrets."""
     from ..backends.host import gpus_there
     from ..job.job import plan
-    from ..runs.run_dir import new_run_name
+    from ..runs.names import new_run_name
 
     there = gpus_there(caller) if gpus is None else gpus
     alone = _alone(target.settings, min(1, there), caller)

@@ -18,7 +18,8 @@ from ..experiment.data_checks import DataChecks
 from ..experiment.data_file import ARROW, JSON, WORKBOOK, file_of, split_sheet
 from ..experiment.data_rules import DATA_RULES
 from ..experiment.schema import Experiment
-from ..runs.run_dir import expanded, write_whole
+from ..runs.run_dir import expanded
+from ..runs.whole import write_whole
 from .csv_table import decoded, records_of
 from .faults import visible
 from .formats import json_records, read_table, text_of, worksheet

@@ -16,7 +16,7 @@ from ..errors import CredentialError, ExperimentError, LauncherError, Mistake, S
 from ..experiment.hub_data import HubData
 from ..hub import of_network, quiet, refusal
 from ..runs.cache import cache_root
-from ..runs.run_dir import write_whole
+from ..runs.whole import write_whole
 from ..runs.writable import DISK_FAILS
 from .hub_layout import Layout, is_data, layout_of
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from ..errors import DataError, ExperimentError, Mistake
 from ..experiment.data_file import file_of
 from ..experiment.schema import Experiment
-from ..runs.run_dir import write_whole
+from ..runs.whole import write_whole
 from .cells import check_rows
 from .chat import Chat
 from .chats import chat_of

@@ -135,7 +135,7 @@ class Repetition:
             raise NotRepeatable(self.run.name, changes)
 
     def _named(self, experiment: Experiment, name: str | None) -> Recorded:
-        from ..runs.run_dir import check_run_name
+        from ..runs.names import check_run_name
 
         found = _free_name(self.run.name, self.there) if name is None else check_run_name(name)
         return replace(self.recorded, run=found, experiment=experiment)
@@ -211,7 +211,7 @@ def _loaded(recorded: Recorded, experiment: Experiment) -> Any:
 def _free_name(name: str, there: tuple[Kubernetes, ClusterRun] | None) -> str:
     """``<run>-again``, with a number where that exists."""
     from ..backends.finding import listed_on, local_runs
-    from ..runs.run_dir import check_run_name
+    from ..runs.names import check_run_name
 
     if there is None:
         taken = {run.name for run in local_runs()}

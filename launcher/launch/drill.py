@@ -185,7 +185,7 @@ class _Drill:
         return _Told(self.say, what)
 
     def _start(self, name: str) -> RunDir:
-        from ..runs.run_dir import new_run_name
+        from ..runs.names import new_run_name
 
         spec = self._spec(new_run_name(name))
         self.where.prepare(spec, self.say)

@@ -88,7 +88,7 @@ def rendered(choice: Choice, backend: str | None, notes: Mapping[str, Any] = Map
     from ..job.starting import paired_loaded
     from ..job.topology import Node
     from ..planning.parallelism import choose_parallelism
-    from ..runs.run_dir import check_run_name, new_run_name
+    from ..runs.names import check_run_name, new_run_name
 
     caller = read_env(Path.cwd())
     loaded = load(choice.experiment, root=Path(), file=choice.file, overrides=choice.overrides)
@@ -149,7 +149,7 @@ def cluster_job(name: str, overrides: tuple[str, ...], run_name: str | None, fil
     """The job of a run on a cluster, and its experiment. A node has as many GPUs as the experiment asks for; ``auto`` is one."""
     from ..experiment.files import load, read_env
     from ..job.starting import paired_loaded
-    from ..runs.run_dir import check_run_name, new_run_name
+    from ..runs.names import check_run_name, new_run_name
 
     caller = read_env(Path.cwd())
     loaded = paired_loaded(load(name, root=Path(), file=file, overrides=overrides), Path.cwd(), caller)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ExperimentError, Mistake, UsageError
 from ..experiment.method import SFT
-from ..runs.run_dir import check_run_name, new_run_name
+from ..runs.names import check_run_name, new_run_name
 from .rendered import Choice
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ..runs.run_dir import write_whole
+from ..runs.whole import write_whole
 from .page import embedded, environment, whole
 from .told import histograms, told
 

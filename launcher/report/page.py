@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from ..runs.figures import Figures
 from ..runs.learned import Learned
 from ..runs.pair_rewards import Group, by_column
-from ..runs.run_dir import RunDir, write_whole
+from ..runs.run_dir import RunDir
 from ..runs.samples import last
+from ..runs.whole import write_whole
 from . import repeat
 from .comparison import COLUMNS, Comparison, Figure, progress, state
 from .curves import charts, curves, findings

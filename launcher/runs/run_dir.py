@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 from ..errors import LauncherError, UsageError
 from ..redact import REDACTOR
+from .whole import write_whole
 
 LINKS: Final = ("logs", "logs_tensorboard", "run.json")  # beside runs/, to the run that was started last; see also publish
 STAGING: Final = ".saving"  # in a run's folder: the checkpoint that is being written
@@ -24,22 +24,6 @@ OWN_RUNS: Final = "DPO_OWN_RUNS"  # set where each node of a run has a folder of
 ASIDE: Final = ".adapter"  # likewise the adapter
 EXCEEDED: Final = "exceeded its memory limit (launch.memory)"
 _UPDATES: Final = threading.Lock()  # the threads of a process update one record, each some fields
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-def new_run_name(experiment: str, now: datetime | None = None) -> str:
-    """``<experiment>-<UTC yyyymmdd-hhmmss>-<4 hex>``."""
-    stamp = (now or datetime.now(UTC)).strftime("%Y%m%d-%H%M%S")
-    return f"{experiment}-{stamp}-{os.urandom(2).hex()}"
-
-
-def check_run_name(name: str) -> str:
-    """``name``, if it can name a folder, a container and a label; raises UsageError otherwise."""
-    if not _RUN_NAME.fullmatch(name):
-        raise UsageError(
-            f"--name {name!r}: must be letters, digits, '.', '_' and '-', at most 100, and start with a letter or digit"
-        )
-    return name
 
 
 @dataclass(frozen=True)
@@ -291,37 +275,6 @@ def find_checkpoint_runs(run: RunDir) -> list[RunDir]:
 
 def _dumps(record: Mapping[str, Any]) -> str:
     return json.dumps(REDACTOR.value(record), indent=2, ensure_ascii=False, default=str) + "\n"
-
-
-def write_whole(path: Path, content: str | bytes | Iterable[str]) -> None:
-    """Writes a file beside ``path`` and renames it into place: a reader sees the old content or the new.
-
-    Parts of a large text are written as they are made.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        with aside.open("xb") as file:
-            if isinstance(content, str | bytes):
-                file.write(content.encode("utf-8") if isinstance(content, str) else content)
-            else:
-                file.writelines(part.encode("utf-8") for part in content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def sync_tree(folder: Path) -> None:
-    """Syncs all of ``folder`` to the disk, so that it is complete after a rename and a power cut."""
-    for path in [*folder.rglob("*"), folder]:
-        if path.is_file() or path.is_dir():
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
 
 
 def expanded(path: str) -> Path:

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ..runs.run_dir import write_whole
+from ..runs.whole import write_whole
 
 _LEFT: Final = 3600.0  # seconds
 

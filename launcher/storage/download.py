@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..errors import StorageError, UsageError
 from ..experiment.schema import StorageConfig
-from ..runs.run_dir import sync_tree
+from ..runs.whole import sync_tree
 from .client import EFFORT, Effort, Store
 from .explained import endpoint_of, explained, no_address
 from .inventory import Inventory, inventory, unfinished

@@ -22,7 +22,7 @@ from launcher.errors import LauncherError
 from launcher.experiment.schema import Experiment
 from launcher.job.model import TOKENIZER_FILES
 from launcher.job.target import Target
-from launcher.runs.run_dir import write_whole
+from launcher.runs.whole import write_whole
 
 from ..output import notices, say, stage
 from ..processes.importing import quickly

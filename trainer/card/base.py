@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard, constants, get_hf_file_metadata, hf_hub_d
 
 from launcher.experiment.schema import Experiment
 from launcher.runs.cache import is_hub_id
-from launcher.runs.run_dir import write_whole
+from launcher.runs.whole import write_whole
 
 from ..inputs.hub import commit_of
 

@@ -13,7 +13,8 @@ from launcher.errors import Warned
 from launcher.experiment.schema import Experiment
 from launcher.redact import REDACTOR
 from launcher.report.reported import Reported
-from launcher.runs.run_dir import RunDir, write_whole
+from launcher.runs.run_dir import RunDir
+from launcher.runs.whole import write_whole
 
 from ..output import notices
 from .base import Base

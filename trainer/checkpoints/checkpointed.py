@@ -16,7 +16,8 @@ from peft.utils import CONFIG_NAME
 from transformers.trainer_utils import rotate_checkpoints
 
 from launcher.errors import HealthError
-from launcher.runs.run_dir import STAGING, sync_tree, write_whole
+from launcher.runs.run_dir import STAGING
+from launcher.runs.whole import sync_tree, write_whole
 
 from ..inputs.dropout import true_config
 from ..processes.disk import writing

@@ -23,7 +23,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from launcher.errors import LauncherError, Warned
 from launcher.job.adapter_config import ADAPTER
-from launcher.runs.run_dir import write_whole
+from launcher.runs.whole import write_whole
 
 from ..inputs.starting import Start
 from .checkpoints import first_batch, log_probs

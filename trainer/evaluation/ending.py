@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launcher.runs.pair_rewards import FILE, Group, PairReward, by_length, written
-from launcher.runs.run_dir import RunDir, write_whole
+from launcher.runs.run_dir import RunDir
+from launcher.runs.whole import write_whole
 
 from ..inputs.tokens import Tokens
 from ..output import stage

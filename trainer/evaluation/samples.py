@@ -12,8 +12,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from launcher.errors import Warned
 from launcher.experiment.samples import Samples
-from launcher.runs.run_dir import RunDir, write_whole
+from launcher.runs.run_dir import RunDir
 from launcher.runs.samples import FILE, Sample, parsed, written
+from launcher.runs.whole import write_whole
 
 from ..logs import StepLog
 from ..output import notices, stage

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from launcher.data.pair import Pair
-from launcher.runs.run_dir import RunDir, write_whole
+from launcher.runs.run_dir import RunDir
 from launcher.runs.suspects import FILE, Suspect, count, cut, ranked, scores, written
+from launcher.runs.whole import write_whole
 
 from ..output import stage
 from ..step.dpo import DPOTrainer

@@ -22,7 +22,8 @@ from launcher.experiment.data_file import file_of
 from launcher.experiment.files import read_env
 from launcher.experiment.hub_data import HubData, is_remote, recorded_commit
 from launcher.experiment.schema import Experiment
-from launcher.runs.run_dir import RunDir, expanded, write_whole
+from launcher.runs.run_dir import RunDir, expanded
+from launcher.runs.whole import write_whole
 
 from ..output import Stage, say
 from ..processes.join import is_there

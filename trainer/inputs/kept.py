@@ -10,7 +10,8 @@ from typing import Final
 from accelerate.utils import gather_object
 
 from launcher.errors import Warned
-from launcher.runs.run_dir import RunDir, sync_tree
+from launcher.runs.run_dir import RunDir
+from launcher.runs.whole import sync_tree
 
 from .starting import FILES, Start, hashes
 

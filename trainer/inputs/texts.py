@@ -17,7 +17,7 @@ from typing import Any, Final
 from launcher.data.pair import Pair
 from launcher.data.streamed import Streamed
 from launcher.errors import DataError, Mistake, Warned
-from launcher.runs.run_dir import write_whole
+from launcher.runs.whole import write_whole
 
 from . import changes, frame, template
 from .changes import Changes

@@ -13,7 +13,7 @@ from trl import DPOConfig
 
 from launcher.data.pairs import Pairs
 from launcher.experiment.schema import Experiment
-from launcher.runs.run_dir import write_whole
+from launcher.runs.whole import write_whole
 
 from ..checkpoints.checkpoints import resume_point
 from ..checkpoints.origin import check, day_of, origin

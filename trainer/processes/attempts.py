@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from launcher.runs.processes import Process
-from launcher.runs.run_dir import RunDir, write_whole
+from launcher.runs.run_dir import RunDir
+from launcher.runs.whole import write_whole
 
 from .meeting import mark_of
 from .pod import itself

@@ -20,7 +20,8 @@ from typing import Any, Final
 from launcher.errors import LauncherError, UsageError
 from launcher.job.topology import RENDEZVOUS
 from launcher.redact import REDACTOR
-from launcher.runs.run_dir import RunDir, write_whole
+from launcher.runs.run_dir import RunDir
+from launcher.runs.whole import write_whole
 
 from .bucket import has_own_runs
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from huggingface_hub import try_to_load_from_cache
 
 from launcher.errors import ExperimentError, Mistake
-from launcher.runs.run_dir import write_whole
+from launcher.runs.whole import write_whole
 
 from ..inputs.hub import WEIGHTS, commit_of
 

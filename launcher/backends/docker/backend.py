@@ -19,7 +19,8 @@ from ...errors import LauncherError, labelled
 from ...job.image import Image, image_for, image_of, variant_of
 from ...job.job import Job
 from ...redact import REDACTOR
-from ...runs.run_dir import RunDir, write_whole
+from ...runs.run_dir import RunDir
+from ...runs.whole import write_whole
 from .. import Status
 from ..environment import check_secrets
 from ..reading import InFolders, read_log

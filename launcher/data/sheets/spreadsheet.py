@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...errors import DataError, Mistake, StorageError
-from ...runs.run_dir import write_whole
+from ...runs.whole import write_whole
 
 MANIFEST: Final = "spreadsheet.json"
 ROLES: Final = ("train", "validation", "prompts")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import resource
 import threading
 from datetime import UTC, datetime
@@ -11,24 +10,13 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import LauncherError, UsageError
-from launcher.runs.run_dir import RunDir, check_run_name, find_checkpoint_runs, find_runs, new_run_name, write_whole
+from launcher.runs.run_dir import RunDir, find_checkpoint_runs, find_runs
 
 
 def make(root: Path, name: str) -> RunDir:
     run = RunDir.of(root, "data/dpo/model", "7", "Qwen3-0.6B", name)
     run.create({run.experiment: "{}"}, {"run": name})
     return run
-
-
-def test_a_run_is_named_by_experiment_utc_time_and_four_hex_digits() -> None:
-    name = new_run_name("exp_1", datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC))
-    assert re.fullmatch(r"exp_1-20260304-050607-[0-9a-f]{4}", name)
-
-
-@pytest.mark.parametrize("name", ["", "a/b", "..", "-x", "a b", "ü", "a" * 101])
-def test_a_name_that_cannot_be_a_folder_and_a_label_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="--name"):
-        check_run_name(name)
 
 
 def test_a_run_lies_where_the_seed_s_users_look(tmp_path: Path) -> None:
@@ -141,15 +129,6 @@ def test_a_reader_never_sees_half_a_record(tmp_path: Path) -> None:
     writer.join()
     assert run.read_record()["number"] == 99
     assert list(run.path.glob(".run.json*")) == []
-
-
-def test_a_write_that_fails_leaves_the_old_text_and_no_litter(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    write_whole(file, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_whole(file, "new \ud800")
-    assert file.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_record_that_is_no_json_is_named(tmp_path: Path) -> None:

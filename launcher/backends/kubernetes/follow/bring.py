@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from ....errors import LauncherError, UsageError
-from ....runs.run_dir import sync_tree
+from ....runs.whole import sync_tree
 from ..api.cluster import ClusterError
 from .archive import Archive
 
