@@ -164,7 +164,7 @@ def test_an_image_is_built_in_a_checkout_and_pulled_elsewhere():
     states = (True, False, None)
     built, pulled = ([machine.image("i:1", is_built=each, is_there=there) for there in states] for each in (True, False))
     assert [one.detail for one in built[:2]] == ["i:1 is built", "i:1 is not built; `launcher run` builds it"]
-    assert [one.detail for one in pulled[:2]] == ["i:1 is pulled", "i:1 is not pulled yet; `launcher run` pulls it"]
+    assert [one.detail for one in pulled[:2]] == ["i:1 is pulled", "i:1 is not pulled yet; the first run in a container pulls it"]
     assert [one.state for one in (*built, *pulled)] == ["ok", "missing", "unknown", "ok", "unknown", "unknown"]
     assert built[1].command == "launcher build"
     assert is_ready([*built, *pulled])
