@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
 
 from launcher.cli import launcher as command_line
-from launcher.cli import main
 from launcher.cli.screen import facts, fail
+
+from .conftest import Launcher
 
 WITH_JSON = sorted(
     name for name, verb in command_line.commands.items() if any(option.name == "as_json" for option in verb.params)
 )
-Typed = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: Launcher) -> Launcher:
     """(exit code, standard output, standard error) of a line typed in a directory with one experiment, without a cluster."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KUBECONFIG", "/no/such/file")
     monkeypatch.setenv("DOCKER_HOST", "unix:///no/such/engine")
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "e.yml").write_text("demo: {experiment_id: 1, model_name: org/m, datasets_path: data}\n")
-
-    def type_in(*args: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(list(args))
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return type_in
+    return launcher
 
 
 def takes_a_name(verb: str) -> bool:
@@ -46,7 +37,7 @@ def test_json_is_an_option_of_the_verbs_that_tell_something() -> None:
 
 
 @pytest.mark.parametrize("verb", WITH_JSON)
-def test_with_json_an_error_is_one_json_document_and_the_text_is_on_standard_error(verb: str, typed: Typed) -> None:
+def test_with_json_an_error_is_one_json_document_and_the_text_is_on_standard_error(verb: str, typed: Launcher) -> None:
     line = (verb, "no-such-name") if takes_a_name(verb) else (verb, "--no-such-option")
     plain, out, text = typed(*line)
     code, told, err = typed(*line, "--json")
@@ -61,14 +52,14 @@ def test_with_json_an_error_is_one_json_document_and_the_text_is_on_standard_err
     assert err.startswith(f"error: {error['message']}")
 
 
-def test_the_mistakes_of_an_error_are_listed(typed: Typed) -> None:
+def test_the_mistakes_of_an_error_are_listed(typed: Launcher) -> None:
     code, out, _ = typed("show", "demo", "--set", "hyperparameters.beta=x", "--json")
     error = json.loads(out)["error"]
     assert (code, error["kind"], len(error["mistakes"])) == (42, "ExperimentError", 1)
     assert (error["mistakes"][0]["where"], error["mistakes"][0]["found"]) == ("--set", '"x"')
 
 
-def test_an_unknown_verb_and_a_missing_argument_show_the_command_that_helps(typed: Typed) -> None:
+def test_an_unknown_verb_and_a_missing_argument_show_the_command_that_helps(typed: Launcher) -> None:
     code, out, err = typed("rum")
     assert (code, out) == (2, "")
     assert err.startswith("error: no such command 'rum'\n")
@@ -109,7 +100,7 @@ def test_a_path_stays_beside_its_label_where_the_terminal_is_too_narrow_for_it(
     )
 
 
-def test_a_bug_says_how_to_see_its_traceback(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_says_how_to_see_its_traceback(typed: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("launcher.runs.finding.newest_first", lambda *_: 1 / 0)
     monkeypatch.setattr("launcher.backends.finding.newest_first", lambda *_: 1 / 0)
     code, _, err = typed("ps")

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from launcher.cli import launcher as group
-from launcher.cli import main
+
+from .conftest import Launcher
 
 EXPERIMENT = """\
 conf: &conf
@@ -23,22 +23,6 @@ demo:
   hyperparameters: *conf
 """
 ROWS = "prompt,chosen,rejected\n" + "".join(f"question {n},good answer {n},bad answer {n}\n" for n in range(3))
-
-Launcher = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Launcher:
-    """Types a command line in an empty directory; returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def type_in(*args: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(list(args))
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return type_in
 
 
 def write(path: str, text: str) -> None:

@@ -6,31 +6,15 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from launcher.cli import main
+from .conftest import Launcher
 
-Launcher = Callable[..., tuple[int, str, str]]
 NAME = "qwen3-0.6b-lora-8gb"
 LAST = "Write one with: launcher init --recipe NAME"
-
-
-@pytest.fixture
-def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Launcher:
-    """Types a command line in an empty directory; returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def type_in(*args: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(list(args))
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return type_in
 
 
 def test_a_word_lists_the_recipes_that_have_it_and_writes_none(launcher: Launcher) -> None:
