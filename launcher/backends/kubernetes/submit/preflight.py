@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from ....errors import LauncherError, Mistake, UnreachableError, Warned
 from ....job.image import NAME
 from ....published import with_manifests
-from ....why.namespace import CLAIMS, MADE
+from ....why.namespace import MADE
 from ..follow.run import ClusterRun
 from ..render.kinds import KINDS, TRAINJOB
 from ..render.names import LONGEST, host_name, longest_suffix
 from ..render.spec import KubernetesSpec
 from .capacity import over_quota, unfit
+from .claims import APPLY, roles_of, users_of, wrong_claims
 from .facts import Facts, is_of_one_node
 from .probes import explained
 from .trainer import wrong_trainer
 
-_ONE_POD: Final = "ReadWriteOncePod"
 _READER: Final = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/component": "reader"}
-_APPLY: Final = "kubectl apply -k k8s/overlays/cluster (one machine: k8s/overlays/workstation)"
-_HELD: Final = {"runs": "the runs", "cache": "the cached models", "data": "the data"}
 _PLURALS: Final = {"Service": "services", "ConfigMap": "configmaps", **{kind.name: kind.resource for kind in KINDS.values()}}
 
 
@@ -59,7 +57,7 @@ def preflight(spec: KubernetesSpec, facts: Facts, *, namespace: str, can_push: b
         *_permissions(facts, namespace),
         *_kinds(spec, facts, namespace),
         *_pod(spec, facts, namespace),
-        *_claims(spec, facts, namespace),
+        *wrong_claims(spec, facts, namespace),
         *_secret(spec, facts, namespace),
         *_quotas(spec, facts),
         *_nodes(spec, facts),
@@ -84,7 +82,7 @@ def _namespace(facts: Facts, namespace: str) -> Iterator[Mistake]:
         yield Mistake(
             f"namespace {namespace}",
             "not found",
-            hint=f"create the namespace {MADE} with: {with_manifests(_APPLY)}; or choose another --namespace",
+            hint=f"create the namespace {MADE} with: {with_manifests(APPLY)}; or choose another --namespace",
         )
 
 
@@ -130,65 +128,6 @@ def _pod(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mistake
     if why is None or (is_full and facts.quotas.unseen is None):  # which is judged for all pods together
         return
     yield Mistake("pod", why.sentence, hint=why.suggestion)
-
-
-def _claims(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mistake]:
-    for name, roles in _roles(spec).items():
-        answer, where = facts.claims[name], f"claim {name}"
-        if answer.unseen is not None:
-            continue
-        if answer.found is None:
-            held = " and ".join(_HELD.get(role, f"the volume {role}") for role in roles)
-            what = f"not found in namespace {namespace}; it holds {held}"
-            elsewhere = "" if namespace == MADE else f" in the namespace {MADE} (for --namespace {MADE})"
-            made = f"create {' and '.join(CLAIMS.values())}{elsewhere} with: {with_manifests(_APPLY)}"
-            yield Mistake(where, what, hint=f"{made}; or set another claim in launch.kubernetes.volumes.{roles[0]}")
-            continue
-        yield from _unbound(where, answer.found, facts)
-        yield from _access(where, name, answer.found, roles, spec, facts)
-
-
-def _unbound(where: str, claim: Mapping[str, Any], facts: Facts) -> Iterator[Mistake]:
-    """Whether a claim has no volume and will not get one with its first pod."""
-    phase = (claim.get("status") or {}).get("phase", "Pending")
-    if phase == "Lost":
-        yield Mistake(where, "lost its volume", hint="restore the volume, or delete the claim and create it again")
-    if phase != "Pending":
-        return
-    name = claim["spec"].get("storageClassName")
-    storage = facts.classes.get(name) if name else None
-    if storage is None or (storage.found is None and storage.unseen is None):
-        what = f"has no volume, and StorageClass {name} not found" if name else "has no volume and no StorageClass"
-        yield Mistake(where, what, hint="set a StorageClass in the claim (kubectl get storageclasses), or create a volume for it")
-    elif storage.found is not None and storage.found.get("volumeBindingMode") != "WaitForFirstConsumer":
-        what = f"has no volume yet, although StorageClass {name} creates volumes immediately"
-        yield Mistake(where, what, hint=f"kubectl describe persistentvolumeclaim {claim['metadata']['name']}")
-
-
-def _access(
-    where: str, name: str, claim: Mapping[str, Any], roles: Sequence[str], spec: KubernetesSpec, facts: Facts
-) -> Iterator[Mistake]:
-    """Whether the pods of all nodes, and the reader, can mount the claim together."""
-    modes = set(claim["spec"].get("accessModes") or [])
-    writes = {"runs", "cache"} & set(roles)
-    if writes and not modes & {"ReadWriteMany", "ReadWriteOnce", _ONE_POD}:
-        yield Mistake(where, f"is read-only ({_listed(modes)}), but {_listed(writes)} must be writable", "ReadWriteMany")
-    if spec.nodes > 1 and not modes & ({"ReadWriteMany"} if writes else {"ReadWriteMany", "ReadOnlyMany"}):
-        what = f"can only be mounted on one node ({_listed(modes)}), but the run has {spec.nodes}"
-        yield Mistake(where, what, "ReadWriteMany", hint="use a claim whose StorageClass supports ReadWriteMany, or --nodes 1")
-    elif modes == {_ONE_POD}:
-        users = [pod["metadata"]["name"] for pod in _users(name, facts)]
-        if users:
-            what = f"can only be mounted by one pod ({_ONE_POD}), and {users[0]} uses it"
-            yield Mistake(where, what, "ReadWriteMany or ReadWriteOnce", hint="create the claim with another access mode")
-
-
-def _users(claim: str, facts: Facts) -> Iterator[Mapping[str, Any]]:
-    """The pods that mount a claim and have not ended."""
-    for pod in facts.pods.found or []:
-        volumes = [one.get("persistentVolumeClaim", {}).get("claimName") for one in pod["spec"].get("volumes") or []]
-        if claim in volumes and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
-            yield pod
 
 
 def _secret(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mistake]:
@@ -280,23 +219,11 @@ def _notices(spec: KubernetesSpec, facts: Facts) -> Iterator[str]:
         yield "the run is a plain Job: JobSet is served, but its controller very likely does not run (its webhook did not answer)"
     if facts.nodes.found == []:
         yield "the cluster has no nodes yet; the run waits for one"
-    for name, roles in _roles(spec).items():
+    for name, roles in roles_of(spec).items():
         if "runs" not in roles or not is_of_one_node(facts.claims[name].found):
             continue
-        for pod in _users(name, facts):
+        for pod in users_of(name, facts):
             node = pod["spec"].get("nodeName")
             if node and _READER.items() <= (pod["metadata"].get("labels") or {}).items():
                 reader = pod["metadata"]["name"]
                 yield f"claim {name} can only be mounted on one node; the run must be on {node}, where {reader} uses it"
-
-
-def _roles(spec: KubernetesSpec) -> dict[str, list[str]]:
-    """Claim -> its roles."""
-    found: dict[str, list[str]] = {}
-    for role, name in spec.claims.items():
-        found.setdefault(name, []).append(role)
-    return found
-
-
-def _listed(words: set[str]) -> str:
-    return ", ".join(sorted(words)) or "no access mode"

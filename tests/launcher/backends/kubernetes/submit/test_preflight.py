@@ -7,57 +7,17 @@ from typing import Any
 
 import pytest
 
-from launcher.backends.kubernetes.api.cluster import Cluster, ClusterError
+from launcher.backends.kubernetes.api.cluster import ClusterError
 from launcher.backends.kubernetes.render.quantities import number, shown
-from launcher.backends.kubernetes.render.spec import KubernetesSpec
 from launcher.backends.kubernetes.render.together import together
-from launcher.backends.kubernetes.submit.facts import Facts, Question, gather
 from launcher.backends.kubernetes.submit.preflight import NotReady, Preflight, preflight
 from launcher.experiment.schema import Experiment
 from launcher.job.job import plan
 from tests.cluster_api import ClusterApi, controllers
+from tests.launcher.backends.kubernetes.submit.preflighted import APPLY, facts_of, finding, findings, looked
 from tests.rendered import RUN, rendered
 
 LOCAL = "dpo-launcher:cuda-0123456789abcdef"
-APPLY = "kubectl apply -k k8s/overlays/cluster (one machine: k8s/overlays/workstation)"
-
-
-@pytest.fixture
-def api(cluster_api: ClusterApi) -> ClusterApi:
-    """A cluster that is ready for runs without GPUs."""
-    controllers.ready(cluster_api)
-    return cluster_api
-
-
-def facts_of(api: ClusterApi, spec: KubernetesSpec, namespace: str = "default", follow: bool = False) -> Facts:
-    verbs = ("submit", "submit --queue", *(["ps", "logs"] if follow else []))
-    secret = spec.secret if spec.secret_keys else None
-    cluster = Cluster.connect({"KUBECONFIG": str(api.kubeconfig)})
-    return gather(cluster, Question(namespace, spec.run, spec.claims, secret, spec.queue, verbs, lambda _: spec.pod))
-
-
-def looked(
-    api: ClusterApi,
-    launch: dict[str, Any] | None = None,
-    *,
-    namespace: str = "default",
-    can_push: bool = False,
-    is_named: bool = False,
-    follow: bool = False,
-    **fields: Any,
-) -> Preflight:
-    spec = rendered({"gpus": 0, "global_batch_size": 128, **(launch or {})}, **fields)
-    facts = facts_of(api, spec, namespace, follow)
-    return preflight(spec, facts, namespace=namespace, can_push=can_push, is_named=is_named)
-
-
-def findings(api: ClusterApi, launch: dict[str, Any] | None = None, **more: Any) -> list[str]:
-    return [str(one) for one in looked(api, launch, **more).findings]
-
-
-def finding(api: ClusterApi, launch: dict[str, Any] | None = None, **more: Any) -> str:
-    (only,) = findings(api, launch, **more)
-    return only
 
 
 def test_a_cluster_that_is_ready(api: ClusterApi) -> None:
@@ -102,85 +62,6 @@ def test_who_follows_must_be_able_to_read_logs(api: ClusterApi) -> None:
     api.deny("get", "pods/log")
     assert findings(api) == []
     assert finding(api, follow=True).startswith("namespace default: permission denied: get pods/log (needed by logs)")
-
-
-def test_a_claim_that_is_not_there(api: ClusterApi) -> None:
-    said = "claim big: not found in namespace default; it holds the runs and the cached models\n"
-    made = f"create dpo-runs and dpo-cache in the namespace dpo (for --namespace dpo) with: {APPLY}"
-    hint = f"    hint:     {made}; or set another claim in launch.kubernetes.volumes.runs"
-    assert finding(api, {"kubernetes": {"volumes": {"runs": "big", "cache": "big"}}}) == said + hint
-
-
-@pytest.mark.parametrize(
-    ("mode", "nodes", "said"),
-    [
-        ("ReadWriteOnce", 1, None),
-        ("ReadWriteOnce", 2, "can only be mounted on one node (ReadWriteOnce), but the run has 2"),
-        ("ReadWriteOncePod", 2, "can only be mounted on one node (ReadWriteOncePod), but the run has 2"),
-        ("ReadOnlyMany", 1, "is read-only (ReadOnlyMany), but cache must be writable"),
-        ("ReadWriteMany", 2, None),
-    ],
-)
-def test_access_modes_fit_the_nodes(mode: str, nodes: int, said: str | None, api: ClusterApi) -> None:
-    controllers.claim(api, "dpo-cache", mode)
-    found = findings(api, {"nodes": nodes})
-    assert [one.splitlines()[0] for one in found] == ([f"claim dpo-cache: {said}"] if said else [])
-
-
-def test_data_need_only_be_read(api: ClusterApi) -> None:
-    controllers.claim(api, "data", "ReadOnlyMany")
-    assert findings(api, {"nodes": 2, "kubernetes": {"volumes": {"data": "data"}}}) == []
-    controllers.claim(api, "data", "ReadWriteOnce")
-    assert finding(api, {"nodes": 2, "kubernetes": {"volumes": {"data": "data"}}}).startswith(
-        "claim data: can only be mounted on one"
-    )
-
-
-def reader(api: ClusterApi, claim: str = "dpo-runs") -> None:
-    labels = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/component": "reader"}
-    volumes = [{"name": "runs", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}]
-    spec = {"containers": [{"name": "tensorboard", "image": "x"}], "volumes": volumes, "nodeName": "node-7"}
-    api.objects.put({"kind": "Pod", "metadata": {"name": "reader-1", "labels": labels}, "spec": spec})
-    controllers.running(api, "reader-1")
-
-
-def test_a_claim_for_one_pod_that_the_reader_has(api: ClusterApi) -> None:
-    controllers.claim(api, "dpo-runs", "ReadWriteOncePod")
-    assert findings(api) == []
-    reader(api)
-    assert finding(api) == (
-        "claim dpo-runs: can only be mounted by one pod (ReadWriteOncePod), and reader-1 uses it\n"
-        "    expected: ReadWriteMany or ReadWriteOnce\n    hint:     create the claim with another access mode"
-    )
-
-
-def test_a_claim_for_one_node_says_which_node_the_reader_has_it_on(api: ClusterApi) -> None:
-    controllers.claim(api, "dpo-runs", "ReadWriteOnce")
-    reader(api)
-    assert looked(api) == Preflight(
-        (), ("claim dpo-runs can only be mounted on one node; the run must be on node-7, where reader-1 uses it",)
-    )
-
-
-def test_a_claim_that_waits_for_its_first_pod(api: ClusterApi) -> None:
-    controllers.claim(api, "dpo-runs", phase="Pending")
-    assert finding(api).startswith("claim dpo-runs: has no volume, and StorageClass shared not found\n")
-    api.objects.put(
-        {"kind": "StorageClass", "metadata": {"name": "shared"}, "volumeBindingMode": "Immediate", "provisioner": "x"}
-    )
-    assert finding(api) == (
-        "claim dpo-runs: has no volume yet, although StorageClass shared creates volumes immediately\n"
-        "    hint:     kubectl describe persistentvolumeclaim dpo-runs"
-    )
-    late = {"volumeBindingMode": "WaitForFirstConsumer", "provisioner": "x"}
-    api.objects.put({"kind": "StorageClass", "metadata": {"name": "shared"}, **late})
-    assert findings(api) == []
-    api.deny("get", "storageclasses")
-    assert findings(api) == []
-    controllers.claim(api, "dpo-runs", phase="Pending", storage_class=None)
-    assert finding(api).startswith("claim dpo-runs: has no volume and no StorageClass\n")
-    controllers.claim(api, "dpo-runs", phase="Lost")
-    assert finding(api).startswith("claim dpo-runs: lost its volume\n")
 
 
 def test_the_secret_has_the_keys_that_the_run_reads(api: ClusterApi) -> None:
@@ -400,11 +281,6 @@ def test_a_quota_for_a_priority_class_counts_pods_of_that_class(
     api.objects.put({"kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": spec, "status": {"hard": {"pods": "0"}}})
     found = findings(api, {"kubernetes": {"priority_class": priority}})
     assert [one.splitlines()[0] for one in found] == (["quota q: pods: 1 needed, 0 of 0 available"] if counts else [])
-
-
-def test_a_claim_of_a_volume_of_one_s_own_must_be_there_too(api: ClusterApi) -> None:
-    launch = {"kubernetes": {"volumes": {"corpus": "team-corpus"}}}
-    assert finding(api, launch).startswith("claim team-corpus: not found in namespace default; it holds the volume corpus")
 
 
 def test_a_slice_of_a_gpu_is_looked_for_on_the_nodes(api: ClusterApi) -> None:
