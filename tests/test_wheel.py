@@ -56,6 +56,15 @@ def test_the_wheel_holds_the_packages_with_their_types_and_data_and_nothing_else
     assert tops == {"launcher", "trainer", "dpo_launcher-0.1.0.dist-info"}
 
 
+def test_an_index_shows_the_readme_with_links_that_lead_out_of_it(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        description = archive.read("dpo_launcher-0.1.0.dist-info/METADATA").decode()
+    links = re.findall(r"\]\(([^)]+)\)", description)
+    version = "https://github.com/dpo-launcher/dpo-launcher/{}/v0.1.0/"
+    assert {version.format("raw") + "docs/images/demo.svg", version.format("blob") + "docs/tutorial/first-run.md"} <= set(links)
+    assert [link for link in links if not link.startswith("https://")] == []
+
+
 def test_the_source_is_what_git_has(wheel: Path) -> None:
     with tarfile.open(next(wheel.parent.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()} - {"PKG-INFO"}
