@@ -37,8 +37,10 @@ class Rebuilt:
 
     def create(self) -> ClusterRun:
         """Creates them; raises HalfWay, and then nothing is left behind."""
+        from ..backends.kubernetes.follow.again import wait_until_free
         from ..backends.kubernetes.submit.creation import create
 
+        wait_until_free(self.where.cluster, replace(self.run, job=self.spec.job))
         found = create(self.where.cluster, self.spec, self.run.namespace)
         self.where.forget(self.run)
         return found

@@ -91,6 +91,9 @@ def _sync_jobset(api: ClusterApi, obj: Object) -> None:
     assert runtime is not None, "the webhook has seen it"
     head = {"name": metadata["name"], "namespace": metadata["namespace"], "ownerReferences": [_owner(obj)]}
     there = api.objects.find("jobsets", metadata["name"], metadata["namespace"])
+    if there is not None and metadata["uid"] not in [one["uid"] for one in there["metadata"].get("ownerReferences") or []]:
+        _tell(api, there)  # an earlier one's, which the collector has not deleted yet: Trainer goes by the name
+        return
     is_suspended = bool(obj["spec"].get("suspend"))
     status = {} if there is None else {"status": there.get("status") or {}}
     api.objects.put({"kind": "JobSet", "metadata": head, "spec": {**jobset_of(runtime, obj), "suspend": is_suspended}, **status})

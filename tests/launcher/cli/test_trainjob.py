@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,28 @@ def test_a_trainjob_that_was_deleted_is_made_again_from_the_folder_of_its_run(
     assert typed("resume", "first", "--cluster", "--detach") == 0
     assert "its TrainJob is gone; it is created again" in capfd.readouterr().out
     assert api.objects.get("trainjobs", "first")["spec"] == before["spec"]
+    assert len(pods(api)) == 2
+
+
+def test_a_trainjob_is_made_again_when_the_jobset_of_the_deleted_one_is_gone(api: ClusterApi, typed: Any, tmp_path: Path) -> None:
+    """Trainer gives a TrainJob the end of any JobSet of its name."""
+    install(api)
+    reader(api, tmp_path / "claim")
+    controllers.condition(api, "pods", "reader-1", "Ready")
+    assert typed("submit", "demo", "--name", "first") == 0
+    arrived(api, tmp_path / "claim", "first", pod=pods(api)[0]["metadata"]["name"])
+    left = api.objects.get("jobsets", "first")
+    api.objects.delete("trainjobs", "first")
+    left["metadata"].pop("ownerReferences")
+    api.objects.put(left)
+    controllers.condition(
+        api, "jobsets", "first", "Failed", "True", "FailedJobs", "jobset failed due to one or more job failures"
+    )
+    collector = threading.Timer(3, api.objects.delete, ("jobsets", "first"))
+    collector.start()
+    assert typed("resume", "first", "--cluster", "--detach") == 0
+    collector.join()
+    assert condition(api, "trainjobs") == {}
     assert len(pods(api)) == 2
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ....errors import LauncherError
 from ..api.cluster import ApiError, Cluster
-from ..render.kinds import JOB, TRAINJOB, kind_of
+from ..render.kinds import JOB, JOBSET, TRAINJOB, kind_of
 from ..render.trainjob import MANAGER
 from . import state
 from .pods import conditions_of
@@ -40,7 +40,7 @@ def start_again(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> No
     for path, _ in owned:
         cluster.patch(path, {"metadata": {"ownerReferences": None}})
     cluster.delete(run.place, propagation="Foreground")
-    _wait_until_gone(cluster, run)
+    wait_until_free(cluster, run)
     try:
         made = cluster.create(collection, manifest)
     except LauncherError as error:
@@ -95,15 +95,25 @@ def _owned(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> Iterato
                 yield f"{collection}/{one['metadata']['name']}", references[0]
 
 
-def _wait_until_gone(cluster: Cluster, run: ClusterRun) -> None:
+def wait_until_free(cluster: Cluster, run: ClusterRun) -> None:
+    """Returns when a new object may have the name of ``run``, whose own is deleted; raises LauncherError after minutes.
+
+    Trainer gives a TrainJob the end of any JobSet of its name, also that of a deleted one.
+    """
+    _wait_until_gone(cluster, run, run.place, run.kind)
+    if run.kind == TRAINJOB.name:
+        _wait_until_gone(cluster, run, f"{JOBSET.collection(run.namespace)}/{run.job}", JOBSET.name)
+
+
+def _wait_until_gone(cluster: Cluster, run: ClusterRun, path: str, kind: str) -> None:
     deadline = time.monotonic() + _GONE
     while True:
         try:
-            cluster.get(run.place)
+            cluster.get(path)
         except ApiError as error:
-            if error.status != 404:
-                raise
-            return
+            if error.status == 404 or (error.status == 403 and kind != run.kind):  # it may not be read
+                return
+            raise
         if time.monotonic() > deadline:
-            raise LauncherError(f"{run.name}: its {run.kind} is still being deleted; retry with: launcher resume {run.name}")
+            raise LauncherError(f"{run.name}: its {kind} is still being deleted; retry with: launcher resume {run.name}")
         time.sleep(0.2)
