@@ -91,9 +91,7 @@ def _head(found: Planned) -> dict[str, str]:
     trained = "all weights" if h.full_finetuning else Adapter(h, fit.config).sentence
     tokens = f"{work.tokens:,} tokens per epoch, longest sequence {work.longest:,}"
     if found.missing:
-        tokens = (
-            f"≤ {work.tokens:,} tokens per epoch, longest sequence ≤ {work.longest:,} (assumed: all answers have that length)"
-        )
+        tokens = f"≤ {work.tokens:,} tokens per epoch, longest sequence ≤ {work.longest:,} (assumed: all answers are that long)"
     elif not work.exact:
         tokens = f"≤ {work.tokens:,} tokens per epoch, longest sequence ≤ {work.longest:,} (upper bound: one token per byte)"
     checkpointing = "gradient checkpointing" if guess.recompute else "no gradient checkpointing"

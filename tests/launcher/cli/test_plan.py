@@ -213,7 +213,7 @@ def test_without_data_the_longest_pairs_are_planned_for(home: Path):
     assert done.returncode == 0
     assert done.stderr == "warning: answers not found; planned for the longest pairs that max_seq_length allows\n"
     assert (
-        "data        1,000 pairs, ≤ 2,048,000 tokens per epoch, longest sequence ≤ 1,024 (assumed: all answers have that length)\n"
+        "data        1,000 pairs, ≤ 2,048,000 tokens per epoch, longest sequence ≤ 1,024 (assumed: all answers are that long)\n"
         in done.stdout
     )
     found = json.loads(plan(home, "tune", "--gpu", "RTX 4090", "--json").stdout)
