@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import LauncherError, UsageError
 from ..experiment.method import SFT
-from ..runs.learned import Learned
+from ..runs.learned import Learned, without
 from ..runs.pair_rewards import FILE as PAIRS
 from ..runs.pair_rewards import LENGTH, Group, grouped
 from ..runs.pair_rewards import parsed as pairs_of
@@ -51,7 +51,7 @@ def evaluated(where: Runs[Run], run: Run, column: str | None) -> Evaluated:
     record, place = where.record(run), where.place(run)
     result = record.get("result") or {}
     if not result:
-        raise UsageError(f"{run.name} has no result yet. Follow it with: launcher logs -f {run.name}")
+        raise UsageError(without(run.name, record, "result"))
     if column is not None and record.get("method") == SFT:
         raise UsageError(f"--by {column}: {run.name} is a run of method: sft and has no rewards to group")
     learned = Learned.of(record, place, place, ())

@@ -9,6 +9,7 @@ from typing import Final
 
 from ..errors import LauncherError, UsageError
 from ..experiment.schema import Experiment
+from ..runs.learned import without
 from ..runs.run_dir import RunDir
 from .adapter_config import ADAPTER
 
@@ -52,7 +53,7 @@ class Target:
     @classmethod
     def _of_run(cls, run: RunDir) -> Target:
         if not run.adapter.is_dir():
-            raise UsageError(f"{run.name} has no adapter yet. Follow it with: launcher logs -f {run.name}")
+            raise UsageError(without(run.name, run.read_record(), "adapter"))
         try:
             experiment = Experiment.model_validate_json(run.experiment.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

@@ -125,3 +125,11 @@ def another_rate(record: Mapping[str, Any], command: str) -> list[str]:
 
 def _hyperparameters(record: Mapping[str, Any]) -> Mapping[str, Any]:
     return (record.get("experiment") or {}).get("hyperparameters") or {}
+
+
+def without(name: str, record: Mapping[str, Any], what: str) -> str:
+    """That the run ``name`` has no ``what``, and the next command: another one where its ``record`` has an end."""
+    state = (record.get("outcome") or {}).get("state")
+    if state is None:
+        return f"{name} has no {what} yet. Follow it with: launcher logs -f {name}"
+    return f"{name} has no {what} (state: {state}). See the reason with: launcher why {name}"

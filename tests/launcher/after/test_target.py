@@ -72,9 +72,12 @@ def test_a_model_alone_is_its_own_base(home: Path) -> None:
 
 
 def test_what_holds_no_weights_is_refused_with_what_would(home: Path) -> None:
-    Made("two").write(home)
-    with pytest.raises(UsageError, match=r"two has no adapter yet\. Follow it with: launcher logs -f two"):
+    Made("two").write(home).update_record(outcome={"state": "failed", "exit_code": 45})
+    with pytest.raises(UsageError, match=r"^two has no adapter \(state: failed\)\. See the reason with: launcher why two$"):
         target("two")
+    Made("three", record={"outcome": None}).write(home)
+    with pytest.raises(UsageError, match=r"three has no adapter yet\. Follow it with: launcher logs -f three"):
+        target("three")
     (home / "empty").mkdir()
     with pytest.raises(UsageError, match=r"empty holds no trained weights\n    expected: the folder of a run, of an adapter"):
         target("empty")

@@ -247,6 +247,10 @@ def test_a_run_without_a_result_has_learned_nothing_yet(home: Path) -> None:
     done = ask("first")
     assert isinstance(done.exception, UsageError)
     assert str(done.exception) == "first has no result yet. Follow it with: launcher logs -f first"
+    record.write_text(json.dumps({"run": "first", "key": "exp_1", "backend": "host", "outcome": {"state": "stopped"}}))
+    done = ask("first")
+    assert isinstance(done.exception, UsageError)
+    assert str(done.exception) == "first has no result (state: stopped). See the reason with: launcher why first"
 
 
 def test_of_a_column_with_many_values_the_groups_of_the_lowest_margins_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
