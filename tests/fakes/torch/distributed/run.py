@@ -98,8 +98,10 @@ def attempt(folder: Path) -> Path:
     return folder / f"attempt-{os.environ['DPO_ATTEMPT']}"
 
 
-if __name__ == "__main__":
-    if sys.argv[1] == "rank":
-        sys.exit(rank(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
+def main() -> None:
     processes = next(int(arg.split("=")[1]) for arg in sys.argv if arg.startswith("--nproc-per-node="))
     sys.exit(torchrun(sys.argv[-1], processes))
+
+
+if __name__ == "__main__":
+    sys.exit(rank(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
