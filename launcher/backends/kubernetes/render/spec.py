@@ -129,10 +129,7 @@ def render(job: Job, place: Place) -> KubernetesSpec:
     secret_keys = secrets_of(job, place.caller)
     named = _named(job, place, name, run)
     own = pod_template(job, _contents(job, place, named, first, str(run.path), placement, secret_keys))
-    template, changes = patched(own, settings.pod, settings.gpu_resource, place.origins)
-    template = settled(template, own)
-    if kind == TRAINJOB.name:
-        trainjob.check(job, template, own, place.image)
+    template, changes = _template(job, place, kind, own)
     notices = tuple(told.notices(job, template, changes, place))
     comments = (*([why] if why else []), *told.job_facts(job, first), *told.comments(job, place, placement, secret_keys))
     return KubernetesSpec(
@@ -156,6 +153,16 @@ def render(job: Job, place: Place) -> KubernetesSpec:
         changes=changes,
         notices=notices,
     )
+
+
+def _template(job: Job, place: Place, kind: str, own: dict[str, Any]) -> tuple[dict[str, Any], tuple[Change, ...]]:
+    """The template of the pods with the experiment's patch, and what that changes; ``own``: the template without it."""
+    settings = job.experiment.launch.kubernetes
+    template, changes = patched(own, settings.pod, settings.gpu_resource, place.origins)
+    template = settled(template, own)
+    if kind == TRAINJOB.name:
+        trainjob.check(job, template, own, place.image)
+    return template, changes
 
 
 def _named(job: Job, place: Place, name: str, run: RunDir) -> objects.Named:

@@ -99,10 +99,8 @@ def gather(cluster: Cluster, asked: Question) -> Facts:
         reviews = ask.reviews(None)
         annotations = _annotations(namespace.result())
         pod = pool.submit(try_pod, cluster, asked.namespace, asked.template(annotations))
-        addons = (("JobSet", jobset), ("Kueue", kueue), ("Trainer", trainer))
-        served = [name for name, answer in addons if answer.result().found is not None]
-        for addon in served:
-            reviews |= ask.reviews(addon)
+        served = _served({"JobSet": jobset, "Kueue": kueue, "Trainer": trainer})
+        reviews |= ask.reviews(*served)
         queue = ask.one(_queue_path(asked, kueue.result()))
         jobset_works, kueue_works = ask.works(small(annotations), "JobSet" in served, "Kueue" in served)
         tried = pool.submit(look_at_trainer, cluster, asked.namespace, is_served="Trainer" in served, is_tried=asked.is_trainjob)
@@ -151,10 +149,15 @@ class _Asking:
         queue = self.asked.queue or "dpo-launcher-probe"
         return jobset, self.pool.submit(lambda: has_kueue_controller(*where, queue, pod) if has_kueue else None)
 
-    def reviews(self, addon: str | None) -> dict[tuple[Permission, str], Future[bool]]:
-        """Whether the caller has each permission of ``addon``, or of the cluster itself (None)."""
-        wanted = [(p, verb) for p, verb in _wanted(self.asked.verbs) if p.addon == addon]
+    def reviews(self, *addons: str | None) -> dict[tuple[Permission, str], Future[bool]]:
+        """Whether the caller has each permission of ``addons``, or of the cluster itself (None)."""
+        wanted = [(p, verb) for addon in addons for p, verb in _wanted(self.asked.verbs) if p.addon == addon]
         return {(p, verb): self.pool.submit(_may, self.cluster, p, verb, self.asked.namespace) for p, verb in wanted}
+
+
+def _served(addons: Mapping[str, Future[Answer]]) -> list[str]:
+    """The names of the add-ons that the cluster serves."""
+    return [name for name, answer in addons.items() if answer.result().found is not None]
 
 
 def _annotations(namespace: Answer) -> Mapping[str, str]:
