@@ -207,7 +207,7 @@ def test_a_secret_in_a_file_is_found_before_anything_is_sent(hub: WritableHub, r
     monkeypatch.setattr(REDACTOR, "_learned", None)
     REDACTOR.learn({"WANDB_API_KEY": "0123456789abcdef"})
     (run.weights / "notes.md").write_text("use 0123456789abcdef")
-    with pytest.raises(UsageError, match=r"notes\.md has the value of WANDB_API_KEY in it"):
+    with pytest.raises(UsageError, match=r"notes\.md contains the value of WANDB_API_KEY"):
         sent(hub, run)
     assert hub.requests == []
 

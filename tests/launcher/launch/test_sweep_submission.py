@@ -213,7 +213,7 @@ def test_a_sweep_in_one_job_is_stopped_and_resumed_as_a_whole(api: ClusterApi) -
         where.stop(run)
     found = find("grid", cluster=True, namespace=None)
     assert isinstance(found, Swept)
-    with pytest.raises(UsageError, match="none can resume alone"):
+    with pytest.raises(UsageError, match="resume the whole sweep"):
         where.resume(run)
     found.stop(now=False, say=lambda _: None, warn=lambda _: None)
     assert api.objects.get("jobs", "grid")["spec"]["suspend"] is True
