@@ -191,7 +191,7 @@ def status(run: RunDir) -> Status:
         gone = "killed, or the machine went down"
         if os.statvfs(run.path).f_flag & os.ST_RDONLY:  # then it had no place to record its end
             gone = f"{run.path} is on a file system that is read-only now"
-        return Status("lost", 137, f"its process is gone without an exit code: {gone}")
+        return Status("lost", 137, f"its process disappeared without an exit code: {gone}")
     return said
 
 

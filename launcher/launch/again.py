@@ -176,7 +176,7 @@ def repetition(name: str, *, anyway: bool, cluster: bool, namespace: str | None)
     where, run = find(name, cluster=cluster, namespace=namespace)
     now = where.status(run)
     if not now.is_over:
-        raise UsageError(f"{run.name} is {now.state}: repeat it when it is over")
+        raise UsageError(f"{run.name} is {now.state}: repeat it after its end")
     there = on_cluster(where, run)
     recorded = Recorded.of(run) if there is None else _recorded_there(*there)
     if not recorded.record.get("data"):

@@ -102,7 +102,7 @@ class Figures:
             how = f"reward {reward:+.3f}"
         rejected = ", the rejected answers even less" if _is_number(margin) and margin > _NOTHING else ""
         return (
-            f"the chosen answers became less likely ({how}){rejected}. DPO looks at the difference alone, and this is common: "
+            f"the chosen answers became less likely ({how}){rejected}. This is common, because DPO trains only the difference: "
             "read answers of the model before you use it (Razin et al., arXiv 2410.08847; Pal et al., arXiv 2402.13228). "
             "A lower learning_rate, a larger beta, or loss_type: [sigmoid, sft] with loss_weights: [1, 0.5] keeps chosen answers "
             "more likely."

@@ -42,7 +42,7 @@ def killed(what: str, before: Kills, after: Kills, used: str = "") -> str:
         return f"{what} was killed (SIGKILL): often because main memory ran out{used}; check `dmesg`"
     if shortage:
         return f"the kernel killed {what}: main memory ran out{used}"
-    return f"{what} was killed (SIGKILL) by somebody or by the system: no memory shortage was seen{used}"
+    return f"{what} was killed (SIGKILL) by a user or the system; no memory shortage was seen{used}"
 
 
 def memory_used() -> str:

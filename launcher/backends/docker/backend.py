@@ -158,7 +158,9 @@ class Docker(InFolders):
             self._discard(container["name"])
             return self._settled(run, Status("lost", 137, "its start was interrupted"))
         if found is None:
-            return self._settled(run, Status("lost", 137, "its container is gone without an exit code: it was removed by hand"))
+            return self._settled(
+                run, Status("lost", 137, "its container disappeared without an exit code: it was removed by hand")
+            )
         return self._reap(run, found)
 
     def stop(self, run: RunDir, *, now: bool = False) -> Status:
@@ -276,7 +278,7 @@ def _said(run: RunDir) -> Status:
     said = Status(last.get("state", "unknown"), last.get("exit_code"), last.get("sentence"))
     has_container = (run.read_record().get("container") or {}).get("name")
     if not said.is_over and not has_container:
-        return Status("lost", 137, "its container is gone without an exit code")
+        return Status("lost", 137, "its container disappeared without an exit code")
     return said
 
 

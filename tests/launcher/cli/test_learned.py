@@ -46,7 +46,7 @@ MEANINGS = """\
 """
 DISPLACED = (
     "notice: the chosen answers became less likely (log-probability -348.6 → -368.9), the rejected answers even less. "
-    "DPO looks at the difference alone, and this is common: read answers of the model before you use it "
+    "This is common, because DPO trains only the difference: read answers of the model before you use it "
     "(Razin et al., arXiv 2410.08847; Pal et al., arXiv 2402.13228). A lower learning_rate, a larger beta, "
     "or loss_type: [sigmoid, sft] with loss_weights: [1, 0.5] keeps chosen answers more likely.\n"
 )
@@ -108,7 +108,7 @@ on the training pairs of these steps; no validation pairs were evaluated:
   chosen log-probability    -300.00      -290.00
 """
     )
-    assert "notice: the chosen answers became less likely (reward -0.500), the rejected answers even less. DPO" in out
+    assert "notice: the chosen answers became less likely (reward -0.500), the rejected answers even less. This" in out
 
 
 def test_a_resumed_run_that_evaluated_nothing_before_shows_what_it_has(capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,8 +122,8 @@ ENDED = [
      "shared memory (/dev/shm) ran out: a bus error: shared memory (/dev/shm) ran out; raise launch.shm_size"),
     (137, "a rank was killed (SIGKILL): often the machine's memory ran out; `dmesg` says so", "killed",
      "a rank was killed (SIGKILL): often the machine's memory ran out; `dmesg` says so"),
-    (137, "a rank was killed (SIGKILL) by somebody or by the system: no memory shortage was seen (largest process: 3.0 of 4.0 GiB)",
-     "killed", "a rank was killed (SIGKILL) by somebody or by the system: no memory shortage was seen "
+    (137, "a rank was killed (SIGKILL) by a user or the system; no memory shortage was seen (largest process: 3.0 of 4.0 GiB)",
+     "killed", "a rank was killed (SIGKILL) by a user or the system; no memory shortage was seen "
      "(largest process: 3.0 of 4.0 GiB)"),
     (137, "the kernel killed a rank: main memory ran out (largest process: 3.9 of 4.0 GiB)", "memory",
      "main memory ran out: the kernel killed a rank: main memory ran out (largest process: 3.9 of 4.0 GiB)"),
@@ -296,6 +296,6 @@ def test_a_run_that_trains_again_names_the_pod_that_was_killed_and_not_the_peer_
 
 
 def test_of_several_nodes_the_one_whose_rank_was_killed_is_named():
-    words = "a rank was killed (SIGKILL) by somebody or by the system: no memory shortage was seen"
+    words = "a rank was killed (SIGKILL) by a user or the system; no memory shortage was seen"
     killed = failed(137, last_word(137, words), name="big-1-bbbbb", index=1, host="gpu-2")
     assert explain(seen("failed", nodes=2, pods=(killed,))).sentence == f"big-1-bbbbb on gpu-2: {words}"

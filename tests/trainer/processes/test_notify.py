@@ -74,7 +74,7 @@ def test_a_run_that_is_done_is_told_once_with_its_figures_though_the_server_stum
     ("ranks", "code", "cause", "sentence", "suggestion"),
     [
         ("42", 42, "experiment", "the experiment is wrong: rank 0 says 42", "correct it, start a new run"),
-        ("killed", 137, "killed", "a rank was killed (SIGKILL) by somebody or by the system", "find out who killed it"),
+        ("killed", 137, "killed", "a rank was killed (SIGKILL) by a user or the system", "find out who killed it"),
     ],
 )
 def test_a_failure_is_told_in_the_words_of_why(

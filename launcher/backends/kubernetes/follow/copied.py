@@ -26,7 +26,7 @@ class NoCopy(NoReader):
     def __init__(self, run: ClusterRun, why: str):
         LauncherError.__init__(
             self,
-            f"cannot read the folder of {run.name}: its pods have only disks of their own, and its copies in {run.copies} "
+            f"cannot read the folder of {run.name}: its pods have only local disks, and its copies in {run.copies} "
             f"cannot be read here: {why}",
         )
 

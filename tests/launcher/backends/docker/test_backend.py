@@ -253,7 +253,7 @@ def test_a_container_that_was_removed_by_hand_is_a_lost_run(engine, docker, spec
     run = docker.submit(spec(env={"FAKE_STEPS": 10000}))
     wait_for(run.steps.is_file)
     engine.api.remove_container(containers(engine, run)[0].id, force=True)
-    assert docker.status(run) == Status("lost", 137, "its container is gone without an exit code: it was removed by hand")
+    assert docker.status(run) == Status("lost", 137, "its container disappeared without an exit code: it was removed by hand")
 
 
 @pytest.mark.parametrize(("seconds", "state"), [(1, "starting"), (600, "lost")])

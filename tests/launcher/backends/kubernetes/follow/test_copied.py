@@ -66,7 +66,7 @@ def test_without_credentials_it_is_said_plainly(run: ClusterRun, monkeypatch: py
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/none")
-    words = f"its pods have only disks of their own, and its copies in s3://ckpt/{BELOW} cannot be read here"
+    words = f"its pods have only local disks, and its copies in s3://ckpt/{BELOW} cannot be read here"
     with pytest.raises(NoReader, match=words):
         archive_of(None, run).reader()  # type: ignore[arg-type]
 
