@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from ..published import with_manifests
@@ -56,13 +57,8 @@ def _constraints(seen: Evidence, found: re.Match[str]) -> Explanation:
     return Explanation("pod-security", sentence, f"{given}; and check launch.kubernetes.pod and volumes")
 
 
-def _webhook(seen: Evidence, found: re.Match[str]) -> Explanation:
-    sentence = f"admission webhook {found[1]} refuses {seen.whose_pods}: {found[2].strip()}"
-    return Explanation("admission", sentence, "do what the message asks, or ask the cluster's administrator")
-
-
-def _policy(seen: Evidence, found: re.Match[str]) -> Explanation:
-    sentence = f"policy {found[1]} refuses {seen.whose_pods}: {found[2].strip()}"
+def _admission(by: str, seen: Evidence, found: re.Match[str]) -> Explanation:
+    sentence = f"{by} {found[1]} refuses {seen.whose_pods}: {found[2].strip()}"
     return Explanation("admission", sentence, "do what the message asks, or ask the cluster's administrator")
 
 
@@ -127,13 +123,13 @@ REFUSALS: Final[tuple[tuple[str, Callable[[Evidence, re.Match[str]], Explanation
     ),
     (
         r'admission webhook "([^"]+)" denied the request: ?(.*)',
-        _webhook,
+        partial(_admission, "admission webhook"),
         'Error creating: admission webhook "validation.gatekeeper.sh" denied the request: '
         "[ns-must-have-team] missing label: team",
     ),
     (
         r"ValidatingAdmissionPolicy '([^']+)' .*denied request: (.*)",
-        _policy,
+        partial(_admission, "policy"),
         "Error creating: pods \"big-0-\" is forbidden: ValidatingAdmissionPolicy 'no-root' with binding "
         "'no-root-binding' denied request: failed expression: object.spec.hostNetwork == false",
     ),
