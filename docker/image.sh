@@ -34,8 +34,9 @@ if [ -f "$base" ]; then
     buildah rm "$container" > /dev/null
 fi
 image=dpo-launcher:$variant-$(git rev-parse --short=12 HEAD)
-# A cache from another day would bring its own times; layers keep the packages apart from the source.
-buildah build --quiet --layers --no-cache --timestamp "$epoch" --isolation "${ISOLATION:-chroot}" \
+# A cache from another day would bring its own times. Each stage is one layer: the packages stay apart from the source, and what
+# only a build needs is never packed.
+buildah build --quiet --no-cache --timestamp "$epoch" --isolation "${ISOLATION:-chroot}" \
     ${base:+--build-arg "BASE_IMAGE=$base"} --build-arg "VARIANT=$variant" --build-arg "REVISION=$(git rev-parse HEAD)" \
     --build-arg "VERSION=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)" --build-arg "CONTENT=$(git rev-parse "HEAD^{tree}" | cut -c1-16)" \
     --file "$work/docker/Dockerfile" --tag "$image" "$work" > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
