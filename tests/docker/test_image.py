@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,12 +24,11 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.mark.engine
 @pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0, reason="buildah's stores are root's")
-def test_two_builders_make_the_same_files(engine, build_settings, cpu_image, tmp_path):
+def test_two_builders_make_the_same_files(engine, build_settings, export, files_of_the_image, tmp_path):
     if shutil.which("buildah") is None:
         assert not os.environ.get("CI"), "CI needs buildah"
         pytest.skip("no buildah")
-    base = tmp_path / "base.tar"
-    base.write_bytes(b"".join(exported(engine, build_settings["DPO_BASE_IMAGE"])))
+    base = export(engine, build_settings["DPO_BASE_IMAGE"], tmp_path / "base.tar")
     env = {
         **os.environ,
         **build_settings,
@@ -46,7 +44,7 @@ def test_two_builders_make_the_same_files(engine, build_settings, cpu_image, tmp
     store = ["buildah", "--root", tmp_path / "store/root", "--runroot", tmp_path / "store/run", "--storage-driver", "overlay"]
     tag = f"dpo-launcher:cpu-{output('git', 'rev-parse', '--short=12', 'HEAD')}"
     mounted = Path(output(*store, "mount", output(*store, "from", "--pull-never", tag)))
-    ours, theirs = of_an_engine(engine, cpu_image, tmp_path / "export.tar"), of_a_folder(mounted)
+    ours, theirs = of_an_archive(files_of_the_image), of_a_folder(mounted)
     subprocess.run([*store, "umount", "--all"], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["rm", "-rf", tmp_path / "store"], check=True)
     assert len(ours) > 10_000
@@ -85,22 +83,12 @@ def test_an_image_of_another_digest_than_the_one_that_is_expected_is_not_pushed(
     assert len([call for call in (tmp_path / "calls").read_text().splitlines() if call.startswith("push ")]) == 1
 
 
-def exported(engine, image) -> Iterator[bytes]:
-    container = engine.containers.create(image, ["true"])
-    try:
-        yield from container.export()
-    finally:
-        container.remove()
-
-
 def output(*command) -> str:
     return subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
-def of_an_engine(engine, image, archive) -> dict[str, tuple[object, ...]]:
+def of_an_archive(archive: Path) -> dict[str, tuple[object, ...]]:
     """What the build put on the base: mode, owner, and content or target of each file."""
-    with archive.open("wb") as file:
-        file.writelines(exported(engine, image))
     with tarfile.open(archive) as tar:
         return {
             one.name: (
