@@ -96,7 +96,7 @@ def test_other_weights_of_the_same_run_are_noticed(target: Target) -> None:
 
 def test_a_file_that_is_no_file_of_answers_is_left_alone(target: Target) -> None:
     Path("answers.jsonl").write_text("mine\n")
-    with pytest.raises(UsageError, match=r"answers\.jsonl exists, and no answers\.jsonl\.settings\.json says"):
+    with pytest.raises(UsageError, match=r"answers\.jsonl exists without answers\.jsonl\.settings\.json"):
         of(target).begin()
     Path("answers.jsonl").unlink()
     of(target).begin()

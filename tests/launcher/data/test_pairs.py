@@ -176,13 +176,13 @@ def test_placeholders_and_mapping_must_name_each_other(tmp_path):
     )
 
 
-def test_a_single_brace_in_the_template_is_shown_with_what_is_around_it(tmp_path):
+def test_an_unmatched_brace_in_the_template_is_shown_with_what_is_around_it(tmp_path):
     prompts = PROMPTS + 'other,,{\nprompt_default,,"{prompt} {{a} and {"\n'
     assert mistakes(tmp_path, PLAIN + "Hi,a,b\n", prompts=prompts) == (
-        "data/prompt_data.csv:3: single '}' in user\n"
+        "data/prompt_data.csv:3: unmatched '}' in user\n"
         '    found:    "{prompt} {{a} and {"\n'
         "    hint:     write '}}' for a literal '}'\n"
-        "data/prompt_data.csv:3: single '{' in user\n"
+        "data/prompt_data.csv:3: unmatched '{' in user\n"
         '    found:    "{prompt} {{a} and {"\n'
         "    hint:     write '{{' for a literal '{'"
     )
