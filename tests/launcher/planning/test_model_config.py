@@ -43,7 +43,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "phi3": {"pad_token_id": 0},
     "olmo2": {},
     "olmo3": {},
-    "smollm3": {},
+    "smollm3": {"pad_token_id": 0},
     "mixtral": {"num_local_experts": 6, "num_experts_per_tok": 2},
     "qwen2_moe": {**EXPERTS, "shared_expert_intermediate_size": 80, "mlp_only_layers": [1]},
     "qwen3_moe": EXPERTS,
