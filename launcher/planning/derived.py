@@ -74,7 +74,8 @@ class Derived:
         h = self.job.experiment.hyperparameters
         every = "epoch" if h.eval_strategy == "epoch" else f"{h.eval_steps or h.logging_steps:,} steps"
         when = f"before the first step, every {every} and at the end"
-        return f"{self.evaluations:,}, {len(self.pairs.validation):,} validation pairs each: {when}"
+        held_out = len(self.pairs.validation)
+        return f"{self.evaluations:,}, {held_out:,} validation pair{'' if held_out == 1 else 's'} each: {when}"
 
 
 def starting_facts(experiment: Experiment) -> dict[str, str]:

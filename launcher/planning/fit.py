@@ -89,7 +89,10 @@ class Fit:
     def time(self) -> str:
         """The time of training and evaluations in words; an upper bound where the tokens are not counted yet."""
         found, machine = self.estimate, self.machine
-        evaluated = f", {found.evaluations:,} evaluations of {self.work.held_out:,} pairs" if found.evaluations else ""
+        pairs = f"{self.work.held_out:,} pair{'' if self.work.held_out == 1 else 's'}"
+        evaluated = (
+            f", {found.evaluations:,} evaluation{'' if found.evaluations == 1 else 's'} of {pairs}" if found.evaluations else ""
+        )
         tokens = f"{'' if found.exact else '≤ '}{found.tokens:,} tokens"
         work = f"{found.steps:,} steps{evaluated}, {tokens}, {found.flops:.1e} FLOPs"
         if not machine.cuda:

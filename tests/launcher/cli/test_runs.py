@@ -107,7 +107,7 @@ tokens      ≤ 291 per epoch (upper bound: one token per byte, sequences cut at
 devices     the CPU
 a step      8 pairs = 2 per device × 4 accumulation × 1 device
 steps       3 (3 epochs)
-evaluations 2, 1 validation pairs each: before the first step, every 50 steps and at the end
+evaluations 2, 1 validation pair each: before the first step, every 50 steps and at the end
 output      {run_dir(home, "first").path}
 memory      unknown: model/config.json: hidden_size is missing; `launcher plan` shows more
 loading the model
