@@ -63,7 +63,7 @@ class Lines:
 
 
 class Bar:
-    """A bar over the steps with the newest figures; every other line is printed above it, in a notebook below it."""
+    """A progress bar over the steps with the newest figures. Other lines are printed above it; in a notebook, below it."""
 
     def __init__(self, pairs_a_step: int):
         self._reader = Reader(pairs_a_step)

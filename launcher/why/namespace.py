@@ -228,7 +228,7 @@ def unseen(what: str, reason: str) -> Finding:
 
 
 def applied_by(node_count: int | None, where: str) -> str:
-    """The command that applies k8s/ to the namespace ``where``; ``node_count`` is None if nodes cannot be listed."""
+    """The kubectl command that installs k8s/ into the namespace ``where``; ``node_count`` is None if nodes cannot be listed."""
     apply = with_manifests(_WORKSTATION if node_count == 1 else _CLUSTER)
     if where == "default":
         return f"{apply} && {_CONTEXT}"

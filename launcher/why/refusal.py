@@ -50,7 +50,7 @@ def _pod_security(seen: Evidence, found: re.Match[str]) -> Explanation:
 
 
 def _constraints(seen: Evidence, found: re.Match[str]) -> Explanation:
-    """OpenShift lists what each of its constraints refuses, also those that nobody here may use."""
+    """The reasons of OpenShift's refusal. Its message lists every constraint, including those that the account may not use."""
     said = [one for one in re.split(r", (?=provider )", found[1].strip("[]")) if "not usable by user" not in one]
     sentence = f"the security context constraints of OpenShift refuse {seen.whose_pods}: {', '.join(said) or found[1]}"
     given = "let the namespace give the user: set launch.kubernetes.run_as to namespace"

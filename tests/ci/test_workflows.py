@@ -59,7 +59,7 @@ def test_nothing_is_published_before_the_tests_and_the_images() -> None:
     needs = {name: job.get("needs", []) for name, job in jobs.items()}
     assert needs == {"ci": [], "dist": [], "image": ["ci", "dist"], "pypi": ["ci", "dist", "image"], "notes": ["pypi", "image"]}
     assert jobs["ci"]["uses"] == "./.github/workflows/ci.yml"
-    assert jobs["pypi"]["environment"]["name"] == "pypi"
+    assert jobs["pypi"]["environment"] == "pypi"
 
 
 def test_a_release_checks_its_tag_before_it_builds() -> None:

@@ -85,7 +85,7 @@ class Packed:
         return (sums[:count] if has_spare else sums).view(-1, 2), output
 
     def reserve(self, row: Row) -> None:
-        """Makes what rows of this shape share, before one of them is recorded."""
+        """Builds the tensors that all rows of this shape share. Called before a row is recorded."""
         self._zeros_of(2 * row.slots + 1)
 
     def _zeros_of(self, count: int) -> Tensor:

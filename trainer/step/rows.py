@@ -1,4 +1,4 @@
-"""Packed rows: forward and backward of a share's rows one by one, each with the losses and the figures of its pairs."""
+"""Packed rows: runs forward and backward row by row, and returns the losses and figures of each row's pairs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RowTrainer(PlainTrainer):
         return len(pairs)
 
     def mean_loss(self, logps: Tensor, reference: Tensor, pairs: TokenPairs) -> Tensor:
-        """The mean loss of ``pairs`` by their log-probabilities, [n, 2] of (chosen, rejected), and those of the reference."""
+        """The mean loss of ``pairs``. Log-probabilities, also those of the reference, are [n, 2]: (chosen, rejected)."""
         tokens = torch.tensor(pairs.lengths[:, 1:], device=logps.device)
         ratios = logps - reference
         return pair_losses(self.args, Ratios(ratios[:, 0], ratios[:, 1], tokens[:, 0], tokens[:, 1])).mean()

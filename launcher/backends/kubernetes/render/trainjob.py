@@ -177,7 +177,7 @@ def _unset(where: str) -> Mistake:
 
 
 def _default_policy(image: Image) -> str:
-    """The API server's, where a pod names none: by the tag alone."""
+    """The pull policy that the API server sets if a pod has none: it depends on the tag alone."""
     reference, _, digest = image.reference.partition("@")
     tag = reference.rpartition("/")[2].partition(":")[2]
     return "Always" if not digest and tag in ("", "latest") else "IfNotPresent"
