@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, Final
+
+from pydantic_core import from_json
 
 from ..runs.follow import Metric
 
@@ -33,22 +36,28 @@ class Metrics:
     def __len__(self) -> int:
         return len(self.steps)
 
-    def add(self, line: dict[str, Any]) -> None:
-        for name, value in line.items():
-            if type(value) is float or (type(value) is int and name not in _NOT_FIGURES):
-                column = self.columns.get(name)
-                if column is None:
-                    column = self.columns[name] = array("d", [NAN]) * len(self.steps)
-                elif len(column) < len(self.steps):
-                    column.extend(array("d", [NAN]) * (len(self.steps) - len(column)))
-                column.append(value if value - value == 0 else NAN)
-        self.steps.append(line["step"])
-        self.total = line.get("total_steps", self.total)
+    def extend(self, lines: Sequence[dict[str, Any]]) -> None:
+        """``lines`` of this type, in their order; each has a step. Those with the same names are turned into columns together."""
+        for names, some in groupby(lines, key=tuple):
+            alike = list(some)
+            found = dict(zip(names, zip(*map(dict.values, alike), strict=True), strict=True))
+            for name, values in found.items():
+                types = set(map(type, values))
+                if float in types or (int in types and name not in _NOT_FIGURES):
+                    is_clean = types == {float} and math.isfinite(sum(values))
+                    self._append(name, values if is_clean else map(_finite, values))
+            self.steps.extend(found["step"])
+            self.total = found.get("total_steps", [self.total])[-1]
+
+    def _append(self, name: str, values: Iterable[float]) -> None:
+        column = self.columns.setdefault(name, array("d"))
+        column.extend(_nans(len(self) - len(column)))
+        column.extend(values)
 
     def column(self, name: str) -> array[float]:
         """A figure of every line, NaN where a line lacks it."""
         found = self.columns.get(name, array("d"))
-        return found if len(found) == len(self) else found + array("d", [NAN]) * (len(self) - len(found))
+        return found if len(found) == len(self) else found + _nans(len(self) - len(found))
 
     def last(self, name: str) -> float | None:
         """A figure of the last line, None where it has none."""
@@ -65,34 +74,46 @@ class Metrics:
 def read_metrics(steps: Path) -> tuple[Metrics, Metrics]:
     """The training lines and the evaluations of ``dpo_train_steps.jsonl``, both empty where it does not exist."""
     train, evals = Metrics("train"), Metrics("eval")
-    kinds = {"train": train, "eval": evals}
-    for line in jsonl(steps):
-        found = kinds.get(line.get("type", ""))
-        if found is not None and type(line.get("step")) is int:
-            found.add(line)
+    for chunk in _chunks(steps, None):
+        for found in (train, evals):
+            found.extend([line for line in chunk if line.get("type") == found.kind and type(line.get("step")) is int])
     return train, evals
 
 
 def jsonl(file: Path, most: int | None = None) -> Iterator[dict[str, Any]]:
     """The objects of a JSONL file, none where it does not exist; a line that was cut off while it was written is left out."""
+    return chain.from_iterable(_chunks(file, most))
+
+
+def _chunks(file: Path, most: int | None) -> Iterator[list[dict[str, Any]]]:
     if not file.is_file():
         return
-    with file.open(encoding="utf-8", errors="replace") as text:
+    with file.open("rb") as text:
         lines = islice(text, most)
         while chunk := list(islice(lines, _CHUNK)):
-            yield from (found for found in _parsed(chunk) if isinstance(found, dict))
+            yield [found for found in _parsed(chunk) if isinstance(found, dict)]
 
 
-def _parsed(lines: list[str]) -> list[Any]:
-    """Many lines at once, which takes three quarters of the time; one by one where one of them is broken."""
+def _parsed(lines: list[bytes]) -> list[Any]:
+    """Many lines at once, by a reader twice as fast as ``json``; one by one where it refuses one of them."""
     try:
-        return list(json.loads(f"[{','.join(lines)}]"))
+        return list(from_json(b"[" + b",".join(lines) + b"]"))
     except ValueError:
         return [found for line in lines if (found := _whole(line)) is not None]
 
 
-def _whole(line: str) -> Any:
+def _whole(line: bytes) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line.decode("utf-8", "replace"))
     except ValueError:
         return None
+
+
+def _finite(value: Any) -> float:
+    """NaN for what is no number, and for one that no float holds."""
+    is_number = type(value) is float or (type(value) is int and abs(value) < sys.float_info.max)
+    return value if is_number and math.isfinite(value) else NAN
+
+
+def _nans(count: int) -> array[float]:
+    return array("d", [NAN]) * count

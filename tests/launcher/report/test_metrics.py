@@ -74,3 +74,16 @@ def test_lengths_are_medians_of_characters(tmp_path: Path):
     assert lengths(run.data / "none.jsonl") is None
     (run.data / "sft.jsonl").write_text('{"user": "Why?", "chosen": "x", "rejected": null, "line": 2}\n')
     assert lengths(run.data / "sft.jsonl") is None, "nothing to compare the chosen answers with"
+
+
+def test_a_number_that_no_float_holds_is_nan(tmp_path: Path):
+    file = written(tmp_path / "steps.jsonl", {"type": "train", "step": 1, "loss": 0.7, "grad_norm": 10**400})
+    assert math.isnan(read_metrics(file)[0].column("grad_norm")[0])
+
+
+def test_a_broken_line_costs_no_other_line(tmp_path: Path):
+    file = written(tmp_path / "steps.jsonl", {"type": "train", "step": 1, "loss": 0.7}, {"type": "train", "step": 2, "loss": True})
+    with file.open("ab") as log:
+        log.write(b'{"type": "train", "st\n{"type": "train", "step": 3, "loss": 0.5, "name": "\\ud83d \xff"}\n[1]\n\n7\n')
+    train, _ = read_metrics(file)
+    assert (list(train.steps), [str(value) for value in train.column("loss")]) == ([1, 2, 3], ["0.7", "nan", "0.5"])
