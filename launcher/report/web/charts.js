@@ -90,6 +90,7 @@
       axis({ size: 58, gap: 4, values: (plot, ticks) => ticks.map((tick) => (tick == null ? "" : short(tick, ticks))) }),
     ],
     hooks: {
+      ready: [(plot) => touch(plot, [first, last], show)],
       draw: [mark(chart)],
       setCursor: [(plot) => read(chart, plot)],
       setScale: [(plot, key) => { if (key === "x") follow(plot); }],

@@ -82,7 +82,9 @@ def test_a_number_that_no_float_holds_is_nan(tmp_path: Path):
 
 
 def test_a_broken_line_costs_no_other_line(tmp_path: Path):
-    file = written(tmp_path / "steps.jsonl", {"type": "train", "step": 1, "loss": 0.7}, {"type": "train", "step": 2, "loss": True})
+    file = written(
+        tmp_path / "steps.jsonl", {"type": "train", "step": 1, "loss": 0.7}, {"type": "train", "step": 2, "loss": True}
+    )
     with file.open("ab") as log:
         log.write(b'{"type": "train", "st\n{"type": "train", "step": 3, "loss": 0.5, "name": "\\ud83d \xff"}\n[1]\n\n7\n')
     train, _ = read_metrics(file)

@@ -101,6 +101,12 @@ def see(browser: Any, page: Path, width: int, *, dark: bool = False, height: int
         WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(charts) == 0)
 
 
+def wait_for(browser: Any, script: str) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(script))
+
+
 def picture(browser: Any, file: Path) -> None:
     """What a person looks at when a test has failed, or the page was changed."""
     file.write_bytes(base64.b64decode(browser.execute_cdp_cmd("Page.captureScreenshot", {})["data"]))
@@ -162,6 +168,76 @@ def test_a_drag_zooms_all_charts_and_a_double_click_shows_all_steps(browser: Any
     browser.find_element("id", "reset").click()
     assert steps(browser) == (0, 2500)
     assert browser.execute_script(PIXELS) != before
+
+
+def fingers(browser: Any, kind: str, *places: tuple[float, float]) -> None:
+    """``kind``: Start, Move or End; with the places of all fingers that are down."""
+    points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+    browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+
+
+def test_two_fingers_zoom_one_moves_and_a_double_tap_shows_all_steps(browser: Any, page: Path, tmp_path: Path) -> None:
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 2})
+    try:
+        see(browser, page, 390, height=844)
+        plot = browser.find_element("css selector", "figure[data-chart=accuracy]")
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
+        wait_for(browser, "return document.querySelector('figure[data-chart=accuracy] .u-over') !== null")
+        box = browser.execute_script(
+            "const r = document.querySelector('figure[data-chart=accuracy] .u-over').getBoundingClientRect();"
+            "return [r.left, r.width, r.top + r.height / 2]"
+        )
+
+        def at(*shares: float) -> list[tuple[float, float]]:
+            return [(box[0] + share * box[1], box[2]) for share in shares]
+
+        fingers(browser, "Start", *at(0.4, 0.6))
+        for apart in (0.15, 0.2, 0.3, 0.4):
+            fingers(browser, "Move", *at(0.5 - apart, 0.5 + apart))
+        picture(browser, tmp_path / "pinched.png")
+        fingers(browser, "End")
+        assert near(steps(browser), (937, 1562)), steps(browser)
+        assert browser.execute_script("return visualViewport.scale") == 1, "the browser has zoomed the page"
+
+        fingers(browser, "Start", *at(0.8))
+        for share in (0.7, 0.6, 0.5):
+            fingers(browser, "Move", *at(share))
+        fingers(browser, "End")
+        assert near(steps(browser), (1125, 1750)), steps(browser)
+        fingers(browser, "Start", *at(0.1))
+        for share in (0.3, 0.6, 0.9, 0.99):
+            fingers(browser, "Move", *at(share))
+        fingers(browser, "End")
+        assert near(steps(browser), (568, 1193)), steps(browser)
+
+        before = browser.execute_script("return scrollY")
+        fingers(browser, "Start", *at(0.5))
+        for up in range(30, 300, 30):
+            fingers(browser, "Move", (at(0.5)[0][0], box[2] - up))
+        fingers(browser, "End")
+        wait_for(browser, f"return scrollY > {before} + 100")
+        assert near(steps(browser), (568, 1193)), steps(browser)
+
+        browser.execute_script("scrollTo(0, arguments[0])", before)
+        for _ in range(2):
+            fingers(browser, "Start", *at(0.5))
+            fingers(browser, "End")
+        assert steps(browser) == (0, 2500)
+        fingers(browser, "Start", *at(0.5))
+        for share in (0.4, 0.3, 0.25):
+            fingers(browser, "Move", *at(share))
+        picture(browser, tmp_path / "read.png")
+        head = browser.find_element("css selector", "figure[data-chart=accuracy] .legend thead th").text
+        fingers(browser, "End")
+        assert (steps(browser), head) == ((0, 2500), "step 625"), "one finger reads the values of a step"
+        assert "Pinch a chart" in browser.find_element("id", "curves").text
+        assert browser.get_log("browser") == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
+def near(found: tuple[int, int], expected: tuple[int, int]) -> bool:
+    return all(abs(one - other) < 25 for one, other in zip(found, expected, strict=True))
 
 
 def test_theme_smoothing_raw_and_more_figures_are_set_by_hand(browser: Any, page: Path) -> None:
