@@ -53,7 +53,7 @@ def blocks(lengths: Sequence[tuple[int, int, int]] | Numbers) -> tuple[Blocks, B
     before = np.tri(count, k=-1, dtype=bool)
     # No key comes after its query: a block sees those from the beginning of its first segment on.
     some = np.tri(count, dtype=bool) & (np.arange(count) >= (begin[first] // BLOCK)[:, None])
-    for (of_prompt, _, _), (end, _, after) in zip(sizes.reshape(-1, 3), ends.reshape(-1, 3), strict=True):
+    for (of_prompt, _, _), (end, _, after) in zip(sizes.reshape(-1, 3).tolist(), ends.reshape(-1, 3).tolist(), strict=True):
         if of_prompt and after > end:  # both answers see the prompt
             some[end // BLOCK : (after - 1) // BLOCK + 1, (end - of_prompt) // BLOCK : (end - 1) // BLOCK + 1] = True
     is_whole = np.arange(1, count + 1) * BLOCK <= total
