@@ -89,7 +89,7 @@ def test_texts_of_data_and_samples_are_text(tmp_path: Path):
     page = page_of(run)
     assert page.encode()
     elements = Elements(page)
-    assert [tag for tag, _ in elements.found if tag in ("script", "img")] == ["script"] * 5
+    assert [tag for tag, _ in elements.found if tag in ("script", "img")] == ["script"] * 6
     assert not [attrs for _, attrs in elements.found if any(name.startswith("on") for name in attrs)]
     assert elements.text.count("<script>alert(1)</script>") >= 10
     assert "{{ 7 * 7 }}" in elements.text
