@@ -223,6 +223,22 @@ def test_a_sweep_in_one_job_is_stopped_and_resumed_as_a_whole(api: ClusterApi) -
     assert [state for _, state in states()] == ["running", "running", "starting"]
 
 
+def test_points_of_one_job_have_one_owner_that_is_not_started_again_while_others_run(api: ClusterApi) -> None:
+    submit_in_one(2, BETAS)
+    controllers.count_indexes(api, "grid")
+    for pod in pods_at(api, "Pending").values():
+        controllers.running(api, pod)
+    controllers.terminated(api, pods_at(api, "Running")[0], 45)
+    controllers.count_indexes(api, "grid")
+    found = find("grid", cluster=True, namespace=None)
+    assert isinstance(found, Swept)
+    assert len({run.owner for _, run, _ in found.runs}) == 1
+    before = api.objects.get("jobs", "grid")["metadata"]["uid"]
+    with pytest.raises(UsageError, match="grid still runs"):
+        found.resume_there(lambda _: None)
+    assert api.objects.get("jobs", "grid")["metadata"]["uid"] == before
+
+
 @pytest.mark.parametrize(
     ("axis", "why"),
     [

@@ -93,7 +93,8 @@ class ClusterRun:
         """What is stopped and started again: the run itself, or all points of a Job with a sweep."""
         if self.index is None:
             return self
-        return replace(self, name=self.sweep or self.job, index=None, point=None, settings=())
+        name = self.sweep or self.job
+        return replace(self, name=name, index=None, point=None, settings=(), folder=self.folder.parent, global_batch=None)
 
     @property
     def ranks_a_node(self) -> int:
