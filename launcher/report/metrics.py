@@ -37,7 +37,7 @@ class Metrics:
         return len(self.steps)
 
     def extend(self, lines: Sequence[dict[str, Any]]) -> None:
-        """``lines`` of this type, in their order; each has a step. Those with the same names are turned into columns together."""
+        """Adds ``lines`` of this type in order. Each has a step. Neighbours with the same names become columns together."""
         for names, some in groupby(lines, key=tuple):
             alike = list(some)
             found = dict(zip(names, zip(*map(dict.values, alike), strict=True), strict=True))
@@ -95,7 +95,7 @@ def _chunks(file: Path, most: int | None) -> Iterator[list[dict[str, Any]]]:
 
 
 def _parsed(lines: list[bytes]) -> list[Any]:
-    """Many lines at once, by a reader twice as fast as ``json``; one by one where it refuses one of them."""
+    """The values of many lines, parsed together; line by line if one of them is broken."""
     try:
         return list(from_json(b"[" + b",".join(lines) + b"]"))
     except ValueError:
@@ -110,7 +110,7 @@ def _whole(line: bytes) -> Any:
 
 
 def _finite(value: Any) -> float:
-    """NaN for what is no number, and for one that no float holds."""
+    """``value``, or NaN if it is not a number or is too large for a float."""
     is_number = type(value) is float or (type(value) is int and abs(value) < sys.float_info.max)
     return value if is_number and math.isfinite(value) else NAN
 
