@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LauncherError, UsageError
+from ..health import worst
 from ..report import page
 from ..report.comparison import Comparison
 from ..report.reported import Reported
@@ -65,4 +66,4 @@ def write(names: Sequence[str], file: Path | None) -> Written:
 
 def listing() -> list[dict[str, Any]]:
     """The rows of the list of all runs on this machine, newest first."""
-    return [{**one.json(), "progress": one.progress, "took": one.took} for one in local_runs_known()]
+    return [{**one.json(), "progress": one.progress, "took": one.took, "found": worst(one.health)} for one in local_runs_known()]

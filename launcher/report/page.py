@@ -73,7 +73,8 @@ def render(runs: Sequence[Reported], now: datetime | None = None) -> str:
 
 
 def index(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The page that lists runs; ``rows``: fields of ``runs.known.Known`` with ``progress`` and ``took``, newest first."""
+    """The page that lists runs; ``rows``: fields of ``runs.known.Known`` with ``progress``, ``took`` and ``found``
+    (the worst health finding), newest first."""
     return whole(environment().get_template("index.html").render(rows=rows))
 
 

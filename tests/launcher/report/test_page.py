@@ -210,10 +210,13 @@ def test_the_list_of_runs_links_to_their_pages():
         "figures": "training",
         "created": "2026-11-28T08:00:00.000+00:00",
         "took": "3 s",
+        "step": 3,
+        "trained_seconds": 3.0,
+        "found": "margin_flat +1",
     }
     elements = Elements(index([row]))
     assert ("a", {"href": "/runs/a%20b"}) in elements.found
-    assert "failed (45) 3/40 0.750 (train) +0.500 2026-11-28 08:00 3 s" in elements.words
+    assert "failed (45) 0.750 (train) +0.500 margin_flat +1 3/40 2026-11-28 08:00 3 s" in elements.words
     assert [tag for tag, _ in elements.found if tag == "img"] == []
     assert "No runs yet" in Elements(index([])).words
 

@@ -288,3 +288,43 @@ def test_the_list_of_runs_fits(browser: Any, tmp_path: Path, width: int) -> None
     assert browser.execute_script(OVERFLOW) == 0
     assert browser.execute_script(OVERLAPS) == []
     assert browser.get_log("browser") == []
+
+
+@pytest.fixture
+def listed(browser: Any, tmp_path: Path) -> Any:
+    rows = [
+        {**ROW, "run": "first", "margin": 0.5, "found": "margin_flat"},
+        {**ROW, "run": "second", "margin": None, "state": "failed"},
+        {**ROW, "run": "third", "margin": 2.0, "experiment": "other"},
+    ]
+    (tmp_path / "index.html").write_text(index(rows))
+    see(browser, tmp_path / "index.html", 1400, height=800)
+    return browser
+
+
+def names(browser: Any) -> list[str]:
+    return [one.text for one in browser.find_elements("css selector", "td.run") if one.is_displayed()]
+
+
+def test_typed_words_choose_rows_of_the_list(listed: Any) -> None:
+    listed.find_element("id", "filter").send_keys("DONE flat")
+    assert names(listed) == ["first"]
+    assert listed.find_element("id", "shown").text == "1 of 3"
+
+
+def test_a_click_on_a_column_sorts_the_list_and_a_run_without_a_value_stays_last(listed: Any) -> None:
+    by = {one.text: one for one in listed.find_elements("css selector", ".sort")}
+    by["margin"].click()
+    assert names(listed) == ["third", "first", "second"]
+    by["margin"].click()
+    assert names(listed) == ["first", "third", "second"]
+    by["experiment"].click()
+    assert names(listed)[-1] == "third"
+
+
+def test_two_selected_runs_can_be_compared_and_one_cannot(listed: Any) -> None:
+    button, boxes = listed.find_element("id", "compare"), listed.find_elements("css selector", "input[type=checkbox]")
+    boxes[0].click()
+    assert not button.is_enabled()
+    boxes[2].click()
+    assert button.is_enabled()

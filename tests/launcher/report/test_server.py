@@ -26,6 +26,9 @@ ROW: dict[str, Any] = {
     "figures": None,
     "created": "2026-11-28T08:00:00.000+00:00",
     "took": "3 s",
+    "step": 40,
+    "trained_seconds": 3.0,
+    "found": "ok",
 }
 
 
