@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 
@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 def remove(name: str, *, cluster: bool, namespace: str | None) -> Iterator[str]:
     """One line for each run that ``name`` means, once its objects are removed.
 
-    Raises UsageError for a run that is not over, or that is on this machine.
+    Raises UsageError for a run that is not over or is on this machine, and for one point of a sweep that shares its Job.
     """
     from ..backends.finding import on_cluster
     from .swept import Swept, find
 
     found = find(name, cluster=cluster, namespace=namespace)
-    pairs = [(where, run) for where, run, _ in found.runs] if isinstance(found, Swept) else [found]
+    if isinstance(found, Swept):
+        pairs = [(where, run) for where, run, _ in found.runs]
+    else:
+        pairs = [found]
+        _check_alone(found[1])
     owners = {getattr(run, "owner", run): where for where, run in pairs}
     for run, where in owners.items():
         if on_cluster(where, run) is None:
@@ -30,6 +34,15 @@ def remove(name: str, *, cluster: bool, namespace: str | None) -> Iterator[str]:
             raise UsageError(f"{run.name} is {now.state}; stop it first with: launcher stop {run.name}")
     for run, where in owners.items():
         yield _removed(where, run)
+
+
+def _check_alone(run: Any) -> None:
+    """Raises UsageError for one point of a sweep in one Job: it owns nothing that its siblings do not need."""
+    if getattr(run, "index", None) is not None:
+        raise UsageError(
+            f"{run.name} is one point of the sweep {run.sweep}, which is one Job: it cannot be removed alone\n"
+            f"    hint:     remove all points with: launcher rm {run.sweep}"
+        )
 
 
 def _removed(where: Kubernetes, run: ClusterRun) -> str:

@@ -12,6 +12,7 @@ from launcher.backends.kubernetes.render.together import INDEX
 from launcher.backends.state import explained
 from launcher.cli.sweep import submit_sweep
 from launcher.errors import ExperimentError, UsageError
+from launcher.launch.removing import remove
 from launcher.launch.rendered import Choice
 from launcher.launch.submission import Silent, Submission
 from launcher.launch.sweep import plan_sweep
@@ -237,6 +238,26 @@ def test_points_of_one_job_have_one_owner_that_is_not_started_again_while_others
     with pytest.raises(UsageError, match="grid still runs"):
         found.resume_there(lambda _: None)
     assert api.objects.get("jobs", "grid")["metadata"]["uid"] == before
+
+
+def test_rm_of_one_point_is_refused_while_it_shares_its_job_and_rm_of_the_sweep_removes_all(api: ClusterApi) -> None:
+    submit_in_one(3, BETAS)
+    controllers.count_indexes(api, "grid")
+    for index, pod in pods_at(api, "Pending").items():
+        controllers.terminated(api, pod, 45 if index == 2 else 0)
+    controllers.count_indexes(api, "grid")
+    assert [state for _, state in states()] == ["done", "done", "failed"]
+    with pytest.raises(
+        UsageError, match=r"^grid-3 is one point of the sweep grid(.|\n)*remove all points with: launcher rm grid$"
+    ):
+        list(remove("grid-3", cluster=True, namespace=None))
+    assert api.objects.names("jobs") == ["grid"]
+    assert len(pods_at(api, "Succeeded", "Failed")) == 3
+    assert "grid" in api.objects.names("configmaps")
+    (told,) = remove("grid", cluster=True, namespace=None)
+    assert told.startswith("grid: removed Job grid")
+    assert told.endswith("the folders of its runs stay")
+    assert api.objects.names("jobs") == []
 
 
 @pytest.mark.parametrize(
