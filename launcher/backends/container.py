@@ -55,12 +55,15 @@ def secrets_of(job: Job, caller: Mapping[str, str], *, reads_sheets: bool = True
     return tuple(sorted({*job.secrets, *needed} - dict(job.env).keys()))
 
 
-def unproxied(caller: Mapping[str, str], service: str) -> dict[str, str]:
-    """NO_PROXY for a pod that has a proxy: the caller's, and what lies inside the cluster, with the run's ``service``."""
+def unproxied(caller: Mapping[str, str], service: str | None) -> dict[str, str]:
+    """NO_PROXY for a pod that has a proxy: the caller's, and what lies inside the cluster.
+
+    ``service``: by whose name the nodes of a run find each other; None: it has one node.
+    """
     if not any(caller.get(one.name) for one in VARIABLES if one.kind is Kind.PROXY):
         return {}
     given = (caller.get("NO_PROXY") or caller.get("no_proxy") or "").split(",")
-    inside = ("localhost", "127.0.0.1", ".svc", ".cluster.local", service)
+    inside = ("localhost", "127.0.0.1", ".svc", ".cluster.local", service or "")
     names = dict.fromkeys(name for name in (*(one.strip() for one in given), *inside) if name)
     return dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(names))
 

@@ -288,6 +288,6 @@ def _environment(job: Job, place: Place, first: str, folder: str, grace: int, *,
         more={
             **own_environment(job, first, grace=grace, has_secrets=has_secrets),
             **trusted,
-            **unproxied(place.caller, first.partition(".")[2]),
+            **unproxied(place.caller, first.partition(".")[2] if job.topology.nodes > 1 else None),
         },
     )

@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from launcher.backends.kubernetes.follow.run import ClusterRun
 from launcher.backends.kubernetes.render.placement import Local
+from launcher.backends.kubernetes.render.spec import KubernetesSpec
 from launcher.backends.kubernetes.render.together import together
 from launcher.experiment.schema import Experiment
-from launcher.job.job import plan
+from launcher.job.job import Job, plan
 from tests.rendered import CSV, rendered, small
+
+
+def points(
+    launch: dict[str, Any], *, caller: dict[str, str] | None = None, **fields: Any
+) -> tuple[list[Job], list[KubernetesSpec]]:
+    """Two points of the sweep ``grid``, and what is rendered for each."""
+    jobs, specs = [], []
+    for number in (1, 2):
+        notes = {"sweep": {"name": "grid", "point": number, "settings": [f"hyperparameters.beta=0.{number}"]}}
+        specs.append(rendered(launch, run=f"grid-{number}", notes=notes, caller=caller, **fields))
+        data = {"experiment_id": "1", "model_name": "Qwen/Qwen3-0.6B", "datasets_path": "data/answers", "launch": launch}
+        job = plan(Experiment.parse({**data, **fields}), run=f"grid-{number}", key="exp_1", gpus_there=0)
+        jobs.append(replace(job, notes=notes))
+    return jobs, specs
+
+
+def test_points_share_a_job_also_where_a_proxy_is_set() -> None:
+    proxy = {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "hub.example.com"}
+    made = together("grid", 2, *points({"gpus": 0}, caller=proxy))
+    env = {one["name"]: one.get("value") for one in made.container["env"]}
+    assert env["HTTPS_PROXY"] == "http://proxy:3128"
+    assert env["NO_PROXY"] == env["no_proxy"] == "hub.example.com,localhost,127.0.0.1,.svc,.cluster.local"
 
 
 def test_points_share_the_data_the_certificates_the_user_and_the_number_of_gpus() -> None:
