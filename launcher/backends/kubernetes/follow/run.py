@@ -93,8 +93,8 @@ class ClusterRun:
         """What is stopped and started again: the run itself, or all points of a Job with a sweep."""
         if self.index is None:
             return self
-        name = self.sweep or self.job
-        return replace(self, name=name, index=None, point=None, settings=(), folder=self.folder.parent, global_batch=None)
+        whole = replace(self, name=self.sweep or self.job, folder=self.folder.parent)
+        return replace(whole, index=None, point=None, settings=(), global_batch=None, copies=None, store=None, region=None)
 
     @property
     def ranks_a_node(self) -> int:
@@ -131,6 +131,9 @@ def _point(whole: ClusterRun, index: int, point: Mapping[str, Any]) -> ClusterRu
         folder=PurePosixPath(point["folder"]),
         settings=tuple(point["settings"]),
         global_batch=point["global_batch"],
+        copies=point.get("copies"),
+        store=point.get("store"),
+        region=point.get("region"),
     )
 
 

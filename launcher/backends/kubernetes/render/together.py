@@ -26,6 +26,7 @@ from .spec import KubernetesSpec
 INDEX: Final = "batch.kubernetes.io/job-completion-index"
 POINTS: Final = "dpo-launcher/points"  # annotation: a JSON list of what ``_entry`` makes, in the order of the indexes
 PARALLEL: Final = "dpo-launcher/parallel"
+_COPIES: Final = ("copies", "store", "region")  # annotations of a run without a claim, entries of a point
 _SUFFIXES: Final = {"inputs": "-data", "ca": "-ca"}  # volume -> its ConfigMap
 _INDEX_VARIABLE: Final = "JOB_COMPLETION_INDEX"
 _OF_A_RUN: Final = (
@@ -89,7 +90,10 @@ def _annotations(name: str, parallel: int, jobs: Sequence[Job], specs: Sequence[
 
 def _entry(job: Job, spec: KubernetesSpec) -> dict[str, Any]:
     settings = list(job.notes["sweep"]["settings"])
-    return {"run": spec.run, "folder": str(spec.folder), "settings": settings, "global_batch": job.experiment.global_batch}
+    given = spec.owner["metadata"]["annotations"]
+    copies = {name: given[f"dpo-launcher/{name}"] for name in _COPIES if f"dpo-launcher/{name}" in given}
+    known = {"run": spec.run, "folder": str(spec.folder), "settings": settings}
+    return {**known, "global_batch": job.experiment.global_batch, **copies}
 
 
 def _check(jobs: Sequence[Job], specs: Sequence[KubernetesSpec]) -> None:

@@ -36,6 +36,21 @@ def test_points_share_a_job_also_where_a_proxy_is_set() -> None:
     assert env["NO_PROXY"] == env["no_proxy"] == "hub.example.com,localhost,127.0.0.1,.svc,.cluster.local"
 
 
+def test_each_point_without_a_claim_knows_where_its_own_copies_are() -> None:
+    launch = {"gpus": 0, "kubernetes": {"volumes": {"runs": {"emptyDir": {}}}}}
+    store = {"endpoint_url": "http://minio:9000", "region": "eu-west-1"}
+    made = together("grid", 2, *points(launch, checkpoint_to="s3://ckpt/team", storage_config=store))
+    whole = {**made.owner, "metadata": {**made.owner["metadata"], "namespace": "default"}}
+    found = [(run.name, run.copies, run.store, run.region) for run in ClusterRun.every(whole)]
+    assert found == [
+        (name, f"s3://ckpt/team/exp_1/Qwen3-0.6B/{name}", "http://minio:9000", "eu-west-1") for name in ("grid-1", "grid-2")
+    ]
+    assert len({run.owner for run in ClusterRun.every(whole)}) == 1
+    kept = together("grid", 2, *points({"gpus": 0}, checkpoint_to="s3://ckpt/team"))
+    whole = {**kept.owner, "metadata": {**kept.owner["metadata"], "namespace": "default"}}
+    assert [run.copies for run in ClusterRun.every(whole)] == [None, None], "their claim has the files"
+
+
 def test_points_share_the_data_the_certificates_the_user_and_the_number_of_gpus() -> None:
     launch = {"gpus": 1, "ca_bundle": "team.pem", "kubernetes": {"volumes": {"mine": {"configMap": {"name": "of-mine"}}}}}
     local, jobs, specs = Local(small().data, CSV, ca="certificates"), [], []
