@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from ..errors import Warned
 from ..experiment.schema import Experiment
@@ -13,6 +14,8 @@ from .pair import Pair
 from .prompt import LONE_PLACEHOLDER, PROMPT_COLUMNS, Prompt
 from .table import Table, Tables
 
+_WORDS: Final = 3  # of a label at most
+
 
 def never_evaluated(experiment: Experiment) -> Iterator[str]:
     """A warning where the experiment names validation data that no evaluation will see."""
@@ -20,14 +23,18 @@ def never_evaluated(experiment: Experiment) -> Iterator[str]:
         yield Warned("validation data are given but never evaluated; remove eval_strategy: no")
 
 
-def table_notices(experiment: Experiment, tables: Tables, mapping: Columns, prompt: Prompt | None) -> Iterator[str]:
+def table_notices(
+    experiment: Experiment, tables: Tables, mapping: Columns, prompt: Prompt | None, groups: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """``groups``: the columns that can group the validation pairs, each with the values of all rows."""
     if experiment.is_sft and mapping.chosen == ANSWER and not experiment.names_answers:
         yield f"{tables.train.name}: the answers come from column {ANSWER!r}, as it has no column 'chosen'"
+    labels = () if experiment.is_sft else [name for name, values in groups.items() if _are_labels(values)]
     for table in (tables.train, tables.validation):
         if table is None:
             continue
         yield from table.ignored
-        yield from _unused(table, mapping.used)
+        yield from _unused(table, (*mapping.used, *labels))
     if tables.prompts is not None:
         yield from _unused(tables.prompts, PROMPT_COLUMNS)
     chosen, rejected = experiment.columns.chosen, experiment.columns.rejected
@@ -126,3 +133,12 @@ def _unused(table: Table, used: Sequence[str]) -> Iterator[str]:
     unused = [column for column in table.columns if column not in used]
     if unused:
         yield f"{table.name}: unused columns: {', '.join(unused)} ({len(unused)} of {len(table.columns)})"
+
+
+def _are_labels(values: Sequence[str]) -> bool:
+    """Whether they name groups of pairs, which `learned --by` and the report show: a few words each, and each for several rows.
+
+    What is longer may be a text that the mapping forgot.
+    """
+    names = set(values)
+    return 2 * len(names) <= len(values) and all(len(name.split()) <= _WORDS for name in names)

@@ -122,9 +122,9 @@ def _rendered(
     recognised = [
         one for table, pairs in zip(parts, rendered, strict=True) for one in chat_notices(table, mapping, prompt, pairs)
     ]
-    notices = [*recognised, *findings.notices(), *table_notices(experiment, tables, mapping, prompt)]
     place = prompt.place if prompt is not None else None
     columns = {} if tables.validation is None else group_columns(tables.validation, mapping)
+    notices = [*recognised, *findings.notices(), *table_notices(experiment, tables, mapping, prompt, columns)]
     return Pairs(
         train,
         validation,

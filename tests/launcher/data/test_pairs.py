@@ -236,6 +236,19 @@ def test_what_is_allowed_but_worth_a_look_is_noticed_with_counts(tmp_path):
     assert pairs.train[3].chosen == "c\n"
 
 
+def test_a_column_whose_labels_group_the_validation_pairs_is_used(tmp_path):
+    rows = (
+        "a,Hi,x,y,Be kind to everybody.,{0}\na,He,x,y,Be kind to everybody.,{1}\nb,Ho,x,y,Be brief.,{2}\nb,Hu,x,y,Be brief.,{3}\n"
+    )
+    head = "topic,prompt,chosen,rejected,system,id\n"
+    train, validation = head + rows.format(1, 2, 3, 4), head + rows.replace("x,", "z,").format(5, 6, 7, 8)
+    assert read(tmp_path, train, validation=validation).notices == (
+        "data/training_data.csv: unused columns: system, id (2 of 6)",
+        "data/validation.csv: unused columns: system, id (2 of 6)",
+    )
+    assert read(tmp_path, train).notices == ("data/training_data.csv: unused columns: topic, system, id (3 of 6)",)
+
+
 def test_a_system_message_may_hold_json(tmp_path):
     system = '{"role": "judge"}'
     prompts = PROMPTS + 'prompt_default,"{""role"": ""judge""}",{prompt}\n'
