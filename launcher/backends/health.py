@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -41,10 +40,10 @@ def health_of(where: Runs[Run], run: Run) -> RunHealth:
     return RunHealth(run.name, events[-1]["step"] if events else 0, len(events), (*then, *found))
 
 
-def with_health(caller: Mapping[str, str], runs: Sequence[Known]) -> list[Known]:
+def with_health(caller: Mapping[str, str], runs: Sequence[Known], tell: Callable[[str], None]) -> list[Known]:
     """``runs`` of a cluster with what their health rules have found, by their records: two requests for each namespace, one for
     the reader pod and one for all records. Where a namespace's records cannot be read, its runs stay as they are: they are listed
-    without a reader, too.
+    without a reader, too. ``tell`` is told once why, and what helps.
     """
     from .kubernetes.api.cluster import Cluster
     from .kubernetes.follow.archive import Archive
@@ -52,12 +51,28 @@ def with_health(caller: Mapping[str, str], runs: Sequence[Known]) -> list[Known]
     from .kubernetes.follow.usage import records
 
     found: dict[tuple[str | None, str], Mapping[str, Any]] = {}
+    unread: dict[str, LauncherError] = {}
     for namespace in dict.fromkeys(run.namespace for run in runs if run.namespace):
         folders = [PurePosixPath(run.folder) for run in runs if run.namespace == namespace]
-        with suppress(LauncherError):
+        try:
             read = records(Archive(Cluster.connect(caller, namespace), namespace), folders)
             found |= {(namespace, str(RUNS_ROOT / folder)): record for folder, record in read.items()}
+        except LauncherError as error:
+            unread[namespace] = error
+    if unread:
+        tell(_unread(unread))
     return [_judged(run, found.get((run.namespace, run.folder), {})) for run in runs]
+
+
+def _unread(errors: Mapping[str, LauncherError]) -> str:
+    """``errors``: of the namespaces whose records could not be read; the first one's stands for all."""
+    from .kubernetes.follow.archive import NoReader
+
+    (namespace, first), *others = errors.items()
+    also = f" (nor HEALTH in {', '.join(name for name, _ in others)})" if others else ""
+    if isinstance(first, NoReader):
+        return f"no HEALTH: {first.reason}{also}; {first.hint}"
+    return f"no HEALTH in namespace {namespace}{also}: {str(first).splitlines()[0]}"
 
 
 def _judged(run: Known, record: Mapping[str, Any]) -> Known:

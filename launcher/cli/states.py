@@ -80,11 +80,14 @@ def _listed(
 
     told: list[str] = []
     found = cluster_runs_known(caller, namespace, told.append if every else None) if on_cluster else local_runs_known()
-    notices(told, err=True)
     if sort is not None:
         found = ordered(found, sort, on_cluster=on_cluster)
     shown = [run for number, run in enumerate(found) if every or number < _NEWEST or not run.is_over]
-    return with_health(caller, shown) if on_cluster else shown, len(found) - len(shown)
+    others = len(found) - len(shown)
+    if on_cluster:
+        shown = with_health(caller, shown, told.append)
+    notices(told, err=True)
+    return shown, others
 
 
 def _draw_list(shown: Sequence[Known], others: int, sort: str | None, caller: Mapping[str, str], *, on_cluster: bool) -> None:

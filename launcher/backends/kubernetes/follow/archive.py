@@ -22,13 +22,12 @@ _TAIL: Final = 1 << 16  # bytes at the end of a metrics file that hold its last 
 
 
 class NoReader(LauncherError):
-    """No pod in the namespace can read the claim with the runs."""
+    """No pod in the namespace can read the claim with the runs. ``reason`` and ``hint``: its parts."""
 
     def __init__(self, namespace: str, why: str = ""):
-        super().__init__(
-            f"cannot read the folders of runs: no reader pod runs in namespace {namespace}{why}\n"
-            f"    hint:     print the command that adds it with: launcher doctor --cluster -n {namespace}"
-        )
+        self.reason = f"no reader pod runs in namespace {namespace}{why}"
+        self.hint = f"print the command that adds it with: launcher doctor --cluster -n {namespace}"
+        super().__init__(f"cannot read the folders of runs: {self.reason}\n    hint:     {self.hint}")
 
 
 class Archive:

@@ -150,9 +150,13 @@ def test_ps_lists_runs_whose_records_cannot_be_read(
     Played(cluster_api, "fine").start()
     archived(shelf, "fine", run_dot_json='{"health": []}')
 
+    told: list[str] = []
+
     def cell(name: str) -> str:
         launcher.main(args=["ps", "--cluster"], prog_name="launcher", standalone_mode=False)
-        head, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+        shown = capsys.readouterr()
+        told[:] = shown.err.splitlines()
+        head, *rows = [line.split() for line in shown.out.splitlines()]
         return next(row[head.index("HEALTH")] for row in rows if row[0] == name)
 
     def elsewhere(job: dict[str, Any]) -> None:
@@ -161,7 +165,26 @@ def test_ps_lists_runs_whose_records_cannot_be_read(
     Played(cluster_api, "stray")
     cluster_api.objects.change("jobs", "stray", elsewhere)  # not by submit
     assert (cell("fine"), cell("stray")) == ("ok", "-")
+    assert told == []
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "sh").symlink_to("/bin/sh")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))  # the reader's image has no tar
     assert cell("fine") == "-"
+    (line,) = told
+    assert line.startswith("notice: no HEALTH in namespace default: ")
+    assert "tar" in line, line
+
+
+def test_ps_says_once_why_no_run_has_a_health_and_what_adds_it(
+    cluster_api: ClusterApi, shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster_api.objects.delete("pods", "reader-1", "default", propagation="Background", grace=0)
+    launcher.main(args=["ps", "--cluster"], prog_name="launcher", standalone_mode=False)
+    assert capsys.readouterr().err == "", "without runs nothing is missing"
+    for name in ("one", "two"):
+        Played(cluster_api, name).start()
+    launcher.main(args=["ps", "--cluster"], prog_name="launcher", standalone_mode=False)
+    assert capsys.readouterr().err == (
+        "notice: no HEALTH: no reader pod runs in namespace default; print the command that adds it with: "
+        "launcher doctor --cluster -n default\n"
+    )
