@@ -16,9 +16,10 @@ from ..runs.follow import Metric, Text, figures, is_shown, short
 from .reading import Told
 from .screen import complain, wrapped
 
-_QUIET: Final = 4.0  # seconds without a line after which a plain stream is told that the run starts
-_TOLD: Final = 90.0  # the same while the run waits for a server, about which it prints a line a minute
-_CALM: Final = 60.0  # the same once a run has been starting for two minutes
+_QUIET: Final = 4.0  # seconds without a line after which a plain stream is told what is waited for
+_CALM: Final = 60.0  # the same once it was told
+_TOLD: Final = 90.0  # the same where the run itself said it: it may print a line a minute
+_STARTING: Final = "the run is starting"
 _BAR: Final = (6, 20)  # columns that the bar has at least, and at most
 _SPIN: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _NUMBER: Final = re.compile(r"\d[\d,.]*")
@@ -82,23 +83,31 @@ def _redrawn(what: str, told: Told) -> Iterator[None]:
 
 
 def _in_lines(what: str, told: Told, over: threading.Event) -> None:
-    began = time.monotonic()
-    while not over.wait(_QUIET if time.monotonic() - began < 2 * _CALM else _CALM):
-        complain(f"waiting: {what}{told.so_far} ({time.monotonic() - began:.0f} s)")
+    began, last, said = time.monotonic(), 0.0, ""
+    while not over.wait(_QUIET):
+        words, now = what + told.so_far, time.monotonic()
+        if words != said or now - last >= _CALM:
+            complain(f"waiting: {words} ({now - began:.0f} s)")
+            last, said = now, words
 
 
 class Plain:
-    """One line an event; ``thin``: about 25 of the training lines, and a word on standard error while a run starts in silence."""
+    """One line an event; ``thin``: about 25 of the training lines, and a word on standard error while a run starts in silence:
+    what it waits for in its own words, if it has said that.
+    """
 
     def __init__(self, *, thin: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._thin, self._clock = thin, clock
         self._before: Metric | None = None
-        self._began = self._last = clock()
-        self._is_told = False  # the run itself says each minute what it waits for
+        self._began = self._last = self._since = clock()
+        self._state, self._patience = _STARTING, _QUIET
 
     def show(self, event: Text | Metric) -> None:
         self._last = self._clock()
-        self._is_told = isinstance(event, Text) and event.line.startswith("waiting: ") and "; trying again" in event.line
+        if isinstance(event, Text) and event.line.startswith("waiting: "):
+            self._state, self._since, self._patience = event.line.removeprefix("waiting: "), self._last, _TOLD
+        elif self._state != _STARTING:
+            self._state, self._since, self._patience = _STARTING, self._began, _CALM
         if isinstance(event, Text):
             click.echo(event.line)
         elif not self._thin or is_shown(event, self._before):
@@ -107,10 +116,9 @@ class Plain:
 
     def tick(self) -> None:
         now = self._clock()
-        patience = _TOLD if self._is_told else _QUIET if now - self._began < 2 * _CALM else _CALM
-        if self._thin and self._before is None and now - self._last >= patience:
-            self._last = now
-            complain(f"waiting: the run is starting ({now - self._began:.0f} s)")
+        if self._thin and self._before is None and now - self._last >= self._patience:
+            self._last, self._patience = now, max(self._patience, _CALM)
+            complain(f"waiting: {self._state} ({now - self._since:.0f} s)")
 
     def open(self) -> None:
         pass

@@ -42,8 +42,7 @@ class Waiting:
             failure = _away(error)
         while (waited := time.monotonic() - began) < self.longest:
             if waited - said >= _EVERY:
-                so_far = f", {waited / 60:.0f} min so far" if said >= 0 else ""
-                say(f"waiting: {str(failure).splitlines()[0]}; trying again{so_far}")
+                say(f"waiting: {str(failure).splitlines()[0]}; trying again for up to {_lasting(self.longest - waited)}")
                 said = waited
             with quiet(_EVERY):
                 self._sleep(min(pause, max(0.0, self.longest - waited)))
@@ -79,5 +78,8 @@ def _given_up(failure: UnreachableError, waited: float) -> UnreachableError:
     if waited < 1:
         return failure
     first, *rest = str(failure).splitlines()
-    after = f"{waited / 60:.0f} min" if waited >= 60 else f"{waited:.0f} s"
-    return UnreachableError("\n".join([f"{first} (gave up after {after})", *rest]))
+    return UnreachableError("\n".join([f"{first} (gave up after {_lasting(waited)})", *rest]))
+
+
+def _lasting(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds > 60 else f"{seconds:.0f} s"

@@ -75,12 +75,28 @@ def test_a_run_that_waits_for_a_server_has_a_line_a_minute_and_no_others(capsys:
     assert capsys.readouterr().err == ""
 
 
-def test_a_plain_stream_is_told_every_few_seconds_that_a_silent_run_starts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_run_waits_for_is_printed_once_and_no_other_words_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
     plain = Plain(thin=True, clock=lambda: now)
-    for now in range(1, 10):  # noqa: B007
+    for now in range(1, 6):  # noqa: B007
         plain.tick()
-    assert capsys.readouterr().err == "waiting: the run is starting (4 s)\nwaiting: the run is starting (8 s)\n"
+    plain.show(Text("waiting: no node has a free GPU"))
+    for now in range(6, 80):  # noqa: B007
+        plain.tick()
+    plain.show(Text("waiting: pulling the image"))
+    for now in range(80, 175):  # noqa: B007
+        plain.tick()
+    told = capsys.readouterr()
+    assert told.out == "waiting: no node has a free GPU\nwaiting: pulling the image\n"
+    assert told.err == "waiting: the run is starting (4 s)\nwaiting: pulling the image (90 s)\n"
+
+
+def test_a_plain_stream_is_told_soon_and_then_once_a_minute_that_a_silent_run_starts(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    plain = Plain(thin=True, clock=lambda: now)
+    for now in range(1, 70):  # noqa: B007
+        plain.tick()
+    assert capsys.readouterr().err == "waiting: the run is starting (4 s)\nwaiting: the run is starting (64 s)\n"
     plain.show(Text("loading the model"))
     now += 3
     plain.tick()

@@ -135,7 +135,7 @@ def test_a_hub_that_comes_back_is_waited_for(hub: Hub, experiment: Experiment, c
 
     hub.status, hub.times = 503, 2
     assert Waiting(longest=60, first=0.01)(lambda: tokenizer(experiment)).pad_token is not None
-    said = f"waiting: the hub ({hub.url}) cannot be reached: HTTP 503 (Service Unavailable); trying again\n"
+    said = f"waiting: the hub ({hub.url}) cannot be reached: HTTP 503 (Service Unavailable); trying again for up to 60 s\n"
     assert capsys.readouterr().out == said  # once a minute
     assert hub.times == 0
 
@@ -166,8 +166,8 @@ def test_a_hub_that_stays_away_ends_the_run_with_how_long_it_was_waited_for(monk
     assert str(caught.value) == "the hub cannot be reached: timeout (gave up after 5 min)\n    cached:   nothing"
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [
-        "waiting: the hub cannot be reached: timeout; trying again",
-        "waiting: the hub cannot be reached: timeout; trying again, 1 min so far",
+        "waiting: the hub cannot be reached: timeout; trying again for up to 5 min",
+        "waiting: the hub cannot be reached: timeout; trying again for up to 4 min",
     ]
     assert len(lines) == 5
 
