@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from launcher.runs.figures import Figures
 from launcher.runs.run_dir import RunDir
 
+from .output import notices
 from .processes.quiet import without_deprecations
 
 if TYPE_CHECKING:
@@ -61,6 +62,21 @@ class Trained(os.PathLike[str]):
             side = BASE if base and loaded.has_base else TRAINED
             chosen = self._reference if base else loaded
             return Conversation(chosen, prompted, Wish(max_new_tokens), (side,)).ask(text)[side].text
+
+    def push(self, repository: str, *, public: bool = False, revision: str | None = None) -> str:
+        """Pushes the adapter with its model card to ``repository`` (owner/name) of a model hub; returns its page.
+
+        A new repository is private, unless ``public``; ``revision`` is a branch, by default main. HF_TOKEN and HF_ENDPOINT are
+        those of the environment or of ``.env``. Raises UsageError for an address or a public repository that was not asked for,
+        CredentialError where the hub refuses the token, UnreachableError where it does not answer.
+        """
+        from launcher.after.push import Destination, push
+        from launcher.experiment.files import read_env
+        from launcher.job.target import Target
+
+        done = push(Target.of(self.folder), Destination(repository, public, revision), read_env(Path()))
+        notices(done.notices)
+        return done.url
 
     @cached_property
     def _loaded(self) -> tuple[Loaded, Prompted]:

@@ -46,7 +46,7 @@ def push(target: Target, to: Destination, env: Mapping[str, str]) -> Pushed:
     UnreachableError where it does not answer, LauncherError without the hub's client or for another answer.
     """
     if _REPOSITORY.fullmatch(to.repository) is None:
-        raise UsageError(f"--to {to.repository}: must be owner/name, for example my-team/my-adapter")
+        raise UsageError(f"{to.repository}: a repository is owner/name, for example my-team/my-adapter")
     _check_verified(target)
     files = public_files(target.weights, to.repository)
     if missing_packages(["huggingface_hub"]):
@@ -77,7 +77,10 @@ def _made(api: Any, to: Destination) -> tuple[str | None, list[str]]:
         api.create_repo(to.repository, private=not to.is_public)
         found = api.repo_info(to.repository)
     if not found.private and not to.is_public:
-        raise UsageError(f"{to.repository} is public: everybody could read these weights; add --public if that is what you want")
+        raise UsageError(
+            f"{to.repository} is public: everybody could read these weights\n"
+            "    hint:     if that is what you want, add --public (in Python: public=True)"
+        )
     notices: list[str] = []
     if found.private and to.is_public:
         notices.append(Warned(f"{to.repository} stays private; make it public in its settings on the hub"))

@@ -17,6 +17,7 @@ import pytest
 from launcher.backends.finding import local_run
 from launcher.errors import CredentialError, ExperimentError, UsageError
 from launcher.experiment.schema import Experiment
+from tests.hub.writable import TOKEN, WritableHub
 from tests.webhook import SECRET, hook
 from trainer import DPOTrainer, StorageConfig, YamlConfigLoader
 from trainer.settings import Settings
@@ -211,6 +212,7 @@ def test_the_quickstart_trains_and_saves_to_s3(
     folder: Path,
     tiny_model: Path,
     bucket: tuple[Any, str],
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     recwarn: pytest.WarningsRecorder,
 ) -> None:
@@ -253,6 +255,13 @@ def test_the_quickstart_trains_and_saves_to_s3(
     assert f"dpo/exp_default/tiny-qwen3/{run}/adapter_model.safetensors" in keys
     assert f"dpo/exp_default/tiny-qwen3/{run}/manifest.json" in keys
     assert trainer.save_existing_model(model_path=trained) == uri
+
+    with WritableHub().serving() as hub:
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        assert trained.push("me/first") == f"{hub.url}/me/first"
+        sent = hub.repositories["me/first"].files()
+    assert sent["adapter_model.safetensors"] == (adapter / "adapter_model.safetensors").read_bytes()
 
 
 def test_a_training_in_this_process_tells_its_webhook_how_it_ended(

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from launcher.errors import UsageError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
+from tests.hub.writable import TOKEN, WritableHub
 from trainer.trained import Trained
 
 Make = Callable[..., Experiment]
@@ -73,6 +75,42 @@ def test_a_result_answers_as_the_saved_weights_and_as_the_base(
     (run.adapter / "adapter_model.safetensors").unlink(missing_ok=True)
     (run.adapter / "model.safetensors").unlink(missing_ok=True)
     assert result.chat(QUESTION, max_new_tokens=8) == found[0], "loaded once"
+
+
+def test_a_result_is_pushed_to_a_private_repository_by_the_token_of_the_working_directory(
+    tmp_path: Path,
+    tiny_model: Path,
+    make_experiment: Make,
+    new_run: NewRun,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("HF_TOKEN", "HF_ENDPOINT"):
+        monkeypatch.setenv(name, "")  # what .env sets is undone after the test
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    run = new_run(tmp_path, make_experiment(), "pushed")
+    written(tiny_model, run.adapter, whole=False)
+    (run.adapter / "README.md").write_text('---\ntags:\n- dpo-launcher\n---\nfrom_pretrained("path/to/this/folder")\n')
+    result = done(run)
+    with WritableHub().serving() as hub:
+        (tmp_path / ".env").write_text(f"HF_TOKEN={TOKEN}\nHF_ENDPOINT={hub.url}\n")
+        assert result.push("me/mine") == f"{hub.url}/me/mine"
+        repository = hub.repositories["me/mine"]
+        assert repository.private
+        assert repository.files()["adapter_model.safetensors"] == (run.adapter / "adapter_model.safetensors").read_bytes()
+        assert b'from_pretrained("me/mine")' in repository.files()["README.md"]
+        assert capsys.readouterr().out == (
+            f"warning: its base model, {tiny_model.name}, has no known hub name: users of the adapter need the folder of that "
+            "model\n"
+        )
+        repository.private = False
+        with pytest.raises(UsageError, match=r"me/mine is public: .*\n.*\(in Python: public=True\)"):
+            result.push("me/mine")
+        assert result.push("me/open", public=True, revision="v2") == f"{hub.url}/me/open/tree/v2"
+        assert not hub.repositories["me/open"].private
+        with pytest.raises(UsageError, match="mine: a repository is owner/name, for example my-team/my-adapter"):
+            result.push("mine")
 
 
 def test_metrics_are_the_final_figures_by_their_names_in_the_log(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:

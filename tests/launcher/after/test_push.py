@@ -137,7 +137,10 @@ def test_a_merged_model_in_a_folder_of_its_own_is_pushed(hub: WritableHub, tmp_p
 
 def test_a_public_repository_is_not_written_unless_asked(hub: WritableHub, run: Target) -> None:
     hub.repositories["me/mine"] = Repository(private=False)
-    with pytest.raises(UsageError, match="me/mine is public: everybody could read these weights; add --public"):
+    with pytest.raises(
+        UsageError,
+        match=r"me/mine is public: everybody could read these weights\n    hint: .*add --public \(in Python: public=True\)",
+    ):
         sent(hub, run)
     assert hub.repositories["me/mine"].files() == {}
     sent(hub, run, Destination("me/mine", is_public=True))
@@ -198,7 +201,7 @@ def test_a_run_whose_weights_were_not_compared_is_not_pushed(hub: WritableHub, r
 
 @pytest.mark.parametrize("to", ["mine", "me/mine/more", "https://huggingface.co/me/mine", "me/"])
 def test_an_address_is_an_owner_and_a_name(hub: WritableHub, run: Target, to: str) -> None:
-    with pytest.raises(UsageError, match="must be owner/name"):
+    with pytest.raises(UsageError, match="a repository is owner/name"):
         sent(hub, run, Destination(to))
 
 
