@@ -27,10 +27,12 @@ class Children:
     """torchrun and all below it: asked once to stop, and dead when ``run`` returns."""
 
     grace: int
+    stop_files: tuple[Path, ...] = ()  # one that exists asks to stop, and to stay stopped
     torchrun: subprocess.Popen[bytes] | None = field(default=None, init=False)
     stop_wanted: bool = field(default=False, init=False)
     was_forced: bool = field(default=False, init=False)
     were_given_up: bool = field(default=False, init=False)
+    stays_stopped: bool = field(default=False, init=False)
     _is_told: bool = field(default=False, init=False)
 
     def listen(self) -> None:
@@ -39,6 +41,13 @@ class Children:
         signal.signal(signal.SIGALRM, self._force)
         # Orphans of a torchrun that was killed become this process's children, and are found as such.
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def look(self) -> bool:
+        """Whether a stop is wanted: by a signal, or by a file, which tells torchrun as a signal does."""
+        if not self.stays_stopped and any(file.exists() for file in self.stop_files):
+            self.stays_stopped = self.stop_wanted = True
+            self._tell()
+        return self.stop_wanted
 
     def run(self, argv: list[str], *, log: Path, env: Mapping[str, str], meanwhile: Callable[[], None] | None = None) -> int:
         """torchrun's own exit code, negative for a signal. ``meanwhile`` is called every 0.2 s until it ends."""

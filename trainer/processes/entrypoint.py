@@ -7,7 +7,8 @@ RECORD is a file whose ``folder`` is the run's: the pods of a sweep differ in it
 Environment: DPO_NNODES and DPO_NPROC (nodes, and ranks to start on each, 1), on more than one node NODE_RANK (or
 JOB_COMPLETION_INDEX), MASTER_ADDR and MASTER_PORT; DPO_GRACE (seconds between a request to stop and the end by force, 120),
 DPO_SECRETS (a folder whose files are secrets by their names: only the ranks get them); in a pod DPO_CONFIG and
-DPO_TERMINATION_LOG (see ``pod``), where the ranks' logs are copied to stdout too. Each rank leaves
+DPO_TERMINATION_LOG (see ``pod``), where the ranks' logs are copied to stdout too, and of a sweep's pod DPO_STOP (paths with ``:``
+between them: a file there asks to stop, as SIGTERM does, and the pod exits with 49, which is not retried). Each rank leaves
 ``attempt-<n>/rank-<r>.exit.json``, as torchrun turns every code into 1.
 """
 
@@ -24,7 +25,7 @@ from typing import Final
 from launcher.errors import LauncherError, Stopped, UploadError
 from launcher.job.topology import Node, torchrun
 from launcher.redact import REDACTOR, learn_environment
-from launcher.runs.processes import OWN_FOLDER, OWN_NAME
+from launcher.runs.processes import OWN_FOLDER, OWN_NAME, STAYS_STOPPED
 from launcher.runs.run_dir import RunDir
 
 from .attempts import next_attempt, write_end, write_start
@@ -48,7 +49,7 @@ def main(folder: Path) -> int:
     """Trains, in several attempts where memory runs out; returns the exit code. Nothing that it started is alive then."""
     run = RunDir(folder)
     learn_environment(filter(None, [notify_name(run)]))
-    children = Children(int(os.environ.get("DPO_GRACE", "120")))
+    children = Children(int(os.environ.get("DPO_GRACE", "120")), _stop_files(os.environ))
     try:
         ending = _train(folder, children)
     except LauncherError as error:
@@ -60,7 +61,11 @@ def main(folder: Path) -> int:
     _leave_words(ending)
     if ending.is_new and _is_first():
         notify(run, ending, patience=HURRY if children.stop_wanted else PATIENCE)
-    return ending.code
+    return STAYS_STOPPED if ending.state == "stopped" and children.stays_stopped else ending.code
+
+
+def _stop_files(env: Mapping[str, str]) -> tuple[Path, ...]:
+    return tuple(Path(one) for one in env.get("DPO_STOP", "").split(os.pathsep) if one)
 
 
 def _leave_words(ending: Ending) -> None:
@@ -80,7 +85,9 @@ def _train(folder: Path, children: Children) -> Ending:
     children.listen()
     config = os.environ.get("DPO_CONFIG")
     if config is not None:
-        arrive(run, Path(config), lambda: children.stop_wanted)
+        if children.look() and not is_done(run):
+            return Ending("stopped", 143, "stopped on request; its pod started nothing", is_new=False)
+        arrive(run, Path(config), children.look)
         if not run.record.exists():
             return Ending("stopped", 143, "stopped before the first step: nothing to resume")
         if is_done(run):
@@ -92,7 +99,7 @@ def _train(folder: Path, children: Children) -> Ending:
             nodes, node = 1, Node()
     for path in (run.logs, run.tensorboard, run.data):
         path.mkdir(parents=True, exist_ok=True)
-    bucket = Bucket.of(run, node.rank * nproc, lambda: children.stop_wanted)
+    bucket = Bucket.of(run, node.rank * nproc, children.look)
     if bucket is not None and (failed := _prepared(bucket, run)) is not None:
         return failed
     ending = _attempts(run, nodes, nproc, node, children, is_pod=config is not None)
@@ -149,7 +156,7 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
     number = next_attempt(run, own_address() if relay is not None else "")
     write_start(run, number)
     if relay is not None and nodes > 1:
-        node = meet(run, number, node, lambda: children.stop_wanted)
+        node = meet(run, number, node, children.look)
     begin = run.entry_log.stat().st_size if run.entry_log.exists() else 0
     env = {"DPO_ATTEMPT": str(number), "DPO_SPLITS": str(splits)}
     before = Kills.now()
@@ -159,6 +166,7 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
 
     def meanwhile() -> None:
         tight.look()
+        children.look()
         if relay is not None:
             relay.copy()
         if first.is_lost() and not children.stop_wanted:

@@ -138,12 +138,16 @@ def test_points_in_one_job_have_a_pod_each_whose_index_chooses_its_experiment(ap
     assert "maxFailedIndexes" not in spec, "one that fails does not stop the others"
     assert spec["podFailurePolicy"]["rules"][0] == {
         "action": "FailIndex",
-        "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [2, 42, 43, 44, 45, 46]},
+        "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [2, 42, 43, 44, 45, 46, 49]},
     }
     field = {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}
     assert container["env"][0] == {"name": "JOB_COMPLETION_INDEX", "valueFrom": field}
     assert {"name": "DPO_CONFIG", "value": "/dpo/config/$(JOB_COMPLETION_INDEX)"} in container["env"]
     assert container["args"][-1] == "/dpo/config/$(JOB_COMPLETION_INDEX)/record.json"
+    assert {"name": "DPO_STOP", "value": "/dpo/stops/$(JOB_COMPLETION_INDEX):/tmp/dpo-stop"} in container["env"]
+    assert {"name": "stops", "mountPath": "/dpo/stops", "readOnly": True} in container["volumeMounts"]
+    stops = {"name": "stops", "configMap": {"name": "grid-stops", "optional": True}}
+    assert stops in spec["template"]["spec"]["volumes"], "no point is stopped at first: the ConfigMap does not exist"
     (volume,) = (one["configMap"] for one in spec["template"]["spec"]["volumes"] if one["name"] == "config")
     data = api.objects.get("configmaps", volume["name"])["data"]
     for index, beta in enumerate((0.05, 0.1, 0.2)):

@@ -131,6 +131,40 @@ def test_a_pod_of_a_sweep_learns_from_its_index_which_run_it_is(pod: Pod) -> Non
     assert (pod.run.read_record()["run"], pod.run.read_record()["outcome"]["state"]) == ("r", "done")
 
 
+@pytest.mark.parametrize("file", ["stops/3", "tmp/dpo-stop"])
+def test_a_file_stops_a_pod_after_a_checkpoint_with_a_code_that_is_not_retried(pod: Pod, file: str) -> None:
+    entry = pod.start(FAKE_STEPS="1000", FAKE_PAUSE="0.05", DPO_STOP=f"{pod.home}/stops/3:{pod.home}/tmp/dpo-stop")
+    wait_for(lambda: pod.run.steps.is_file() and pod.run.steps.stat().st_size > 0)
+    stop = pod.home / file
+    stop.parent.mkdir()
+    stop.touch()
+    out, code = end(entry)
+    assert code == 49, out
+    assert (pod.last_words()["code"], pod.last_words()["state"]) == (143, "stopped")
+    (attempt,) = pod.run.read_record()["attempts"]
+    assert (attempt["exit_code"], pod.run.read_record()["outcome"]["state"]) == (143, "stopped")
+
+
+def test_a_pod_that_finds_its_stop_file_starts_nothing_and_one_whose_run_is_done_is_done(pod: Pod) -> None:
+    stop = pod.home / "stop"
+    stop.touch()
+    code, out = pod.finish(DPO_STOP=str(stop))
+    assert (code, pod.last_words()["state"]) == (49, "stopped"), out
+    assert not pod.run.path.exists()
+    stop.unlink()
+    assert pod.finish(DPO_STOP=str(stop))[0] == 0
+    stop.touch()
+    assert pod.finish(DPO_STOP=str(stop))[0] == 0
+    assert len(pod.run.read_record()["attempts"]) == 1
+
+
+def test_a_run_that_failed_by_itself_keeps_its_code_where_a_stop_was_wanted(pod: Pod) -> None:
+    entry = pod.start(FAKE_STEPS="20", FAKE_PAUSE="0.05", FAKE_RANKS="deaf", DPO_GRACE="1", DPO_STOP=str(pod.home / "stop"))
+    wait_for(lambda: pod.run.steps.is_file() and pod.run.steps.stat().st_size > 0)
+    (pod.home / "stop").touch()
+    assert end(entry)[1] == 137, "it did not stop in time"
+
+
 def test_the_environment_names_the_run_of_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "record.json").write_text(json.dumps({"run": "grid-2", "folder": "/dpo/runs/out/grid-2"}))
     for name, value in {"DPO_RUN": "@run-name@", "ACCELERATE_DEEPSPEED_CONFIG_FILE": "@run-folder@/deepspeed.json"}.items():

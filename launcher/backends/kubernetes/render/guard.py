@@ -17,7 +17,7 @@ from ....redact import SECRET
 from .visits import Visit
 
 TRAINER: Final = "trainer"
-OWN_VOLUMES: Final = ("runs", "cache", "data", "config", "inputs", "ca", "secrets", "home", "tmp", "shm")
+OWN_VOLUMES: Final = ("runs", "cache", "data", "config", "inputs", "ca", "secrets", "stops", "home", "tmp", "shm")
 ADDED: Final = ("IPC_LOCK", "NET_BIND_SERVICE")  # capabilities: memory that a network card reads, and low ports
 _SCRATCH: Final = ("home", "tmp")  # may become larger, or lie elsewhere
 _PROFILES: Final = ("RuntimeDefault", "Localhost")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ....job.topology import PORT
+from ....runs.processes import STAYS_STOPPED
 from ....why.codes import FINAL
 from .guard import TRAINER
 from .kinds import JOB, JOBSET
@@ -97,8 +98,10 @@ def indexed_job(
 
 
 def points_job(named: Named, template: Mapping[str, Any], *, points: int, parallel: int, max_restarts: int) -> dict[str, Any]:
-    """One pod a point of a sweep, ``parallel`` at the same time; each index is retried, and fails, by itself."""
-    rules = _rules("FailIndex", TRAINER)
+    """One pod a point of a sweep, ``parallel`` at the same time; each index is retried, and fails, by itself. For the Job one
+    that a person has stopped has failed, too.
+    """
+    rules = _rules("FailIndex", TRAINER, (*FINAL, STAYS_STOPPED))
     spec = {
         "completionMode": "Indexed",
         "completions": points,
@@ -152,10 +155,10 @@ def indexed(template: Mapping[str, Any], nodes: int, backoff_limit: int, contain
     }
 
 
-def _rules(final: str, container: str) -> list[dict[str, Any]]:
-    """``final``: the action for exit codes that are not retried."""
+def _rules(final: str, container: str, codes: Sequence[int] = FINAL) -> list[dict[str, Any]]:
+    """``final``: the action for the exit ``codes`` that are not retried."""
     return [
-        {"action": final, "onExitCodes": {"containerName": container, "operator": "In", "values": list(FINAL)}},
+        {"action": final, "onExitCodes": {"containerName": container, "operator": "In", "values": list(codes)}},
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         # Stopped on request: it resumes from its checkpoint, and this does not count as a restart.
         {"action": "Ignore", "onExitCodes": {"containerName": container, "operator": "In", "values": [STOPPED]}},

@@ -25,6 +25,9 @@ from .spec import KubernetesSpec
 
 INDEX: Final = "batch.kubernetes.io/job-completion-index"
 POINTS: Final = "dpo-launcher/points"  # annotation: a JSON list of what ``_entry`` makes, in the order of the indexes
+STOPS: Final = "-stops"  # suffix of the ConfigMap whose keys are the indexes that a person has stopped; none has it at first
+STOP_FILE: Final = "/tmp/dpo-stop"  # in a pod that runs: the kubelet needs about a minute to show a new key
+_STOPS_FOLDER: Final = "/dpo/stops"
 PARALLEL: Final = "dpo-launcher/parallel"
 _COPIES: Final = ("copies", "store", "region")  # annotations of a run without a claim, entries of a point
 _SUFFIXES: Final = {"inputs": "-data", "ca": "-ca"}  # volume -> its ConfigMap
@@ -159,7 +162,10 @@ def _template(spec: KubernetesSpec, called: str, labels: Mapping[str, str], text
     # First in the list: only what follows it may name it. The controller adds no second one.
     index = {"name": _INDEX_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}}
     env = [{**one, "value": own} if one["name"] == "DPO_CONFIG" else one for one in container["env"]]
-    container["env"], container["args"] = [index, *env], [*container["args"], f"{own}/{objects.RECORD}"]
+    stop = {"name": "DPO_STOP", "value": f"{_STOPS_FOLDER}/$({_INDEX_VARIABLE}):{STOP_FILE}"}
+    container["env"], container["args"] = [index, *env, stop], [*container["args"], f"{own}/{objects.RECORD}"]
+    container["volumeMounts"] = [*container["volumeMounts"], {"name": "stops", "mountPath": _STOPS_FOLDER, "readOnly": True}]
+    pod["volumes"] = [*pod["volumes"], {"name": "stops", "configMap": {"name": called + STOPS, "optional": True}}]
     for volume in pod["volumes"]:
         if volume["name"] == "config":
             items = [{"key": f"{i}-{file}", "path": f"{i}/{file}"} for i, files in enumerate(texts) for file in files]

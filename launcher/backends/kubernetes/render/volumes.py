@@ -107,7 +107,7 @@ def _wrong_source(name: str, given: Mapping[str, Any], where: str) -> Iterator[M
 
 def _conflicts(experiment: Experiment) -> Iterator[Mistake]:
     """Own volumes that would be mounted over something else."""
-    taken = [*_ROLES.values(), "/dpo/config", "/dpo/home", "/dpo/inputs", "/dpo/secrets", "/dev/shm", "/tmp"]
+    taken = [*_ROLES.values(), "/dpo/config", "/dpo/home", "/dpo/inputs", "/dpo/secrets", "/dpo/stops", "/dev/shm", "/tmp"]
     for name, given in experiment.launch.kubernetes.volumes.items():
         path = given.get("path", f"{VOLUMES}/{name}") if isinstance(given, Mapping) else f"{VOLUMES}/{name}"
         if name in _ROLES or not isinstance(path, str):

@@ -64,7 +64,7 @@ def test_points_share_the_data_the_certificates_the_user_and_the_number_of_gpus(
     assert list(maps) == ["grid", "grid-data", "grid-ca"]
     assert maps["grid-ca"]["data"] == {"ca.pem": "certificates"}
     named = {one["name"]: one["configMap"]["name"] for one in made.pod["spec"]["volumes"] if "configMap" in one}
-    assert named == {"config": "grid", "inputs": "grid-data", "ca": "grid-ca", "mine": "of-mine"}
+    assert named == {"config": "grid", "inputs": "grid-data", "ca": "grid-ca", "mine": "of-mine", "stops": "grid-stops"}
     runs = ClusterRun.every({**made.owner, "metadata": {**made.owner["metadata"], "namespace": "default"}})
     assert [(run.name, run.user, run.gpus) for run in runs] == [
         ("grid-1", "dana@example.com", 1),
