@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from .redact import REDACTOR
 
@@ -139,6 +140,10 @@ class Aborted(LauncherError):
 
 class Stopped(LauncherError):
     exit_code = 143
+
+
+# Exit code of the pod of a point that a person has stopped, whose run ends with 143: no rule of the sweep's Job starts it again.
+STAYS_STOPPED: Final = 49
 
 
 class Warned(str):

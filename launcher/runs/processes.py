@@ -16,8 +16,6 @@ MARK: Final = "DPO_RUN_FOLDER"  # every process of a run has the run's folder un
 # In the environment of a pod that learns from its index which run it is: the entry replaces them by the run's folder and name.
 OWN_FOLDER: Final = "@run-folder@"
 OWN_NAME: Final = "@run-name@"
-# Exit code of the pod of a point that a person has stopped, whose run ends with 143: no rule of the sweep's Job starts it again.
-STAYS_STOPPED: Final = 49
 _PROC: Final = Path("/proc")
 
 

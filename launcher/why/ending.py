@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
+from ..errors import STAYS_STOPPED
 from .codes import CODES
 from .creation import not_created
 from .evidence import Condition, Container, Evidence, Explanation, Pod
@@ -116,7 +117,7 @@ def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...], po
         if not detail.startswith(meaning) and "cannot be reached" not in detail:
             detail = f"{meaning}: {detail}".replace(f"{meaning}: out of memory", meaning) if detail else meaning
         return Explanation(cause, detail, _filled(suggestion, seen) or resuming(seen))
-    if code == 143:
+    if code in (143, STAYS_STOPPED):
         return Explanation("stopped", first or "stopped on request", resuming(seen))
     if _NO_SHORTAGE in first:
         return Explanation("killed", first, _WHO_KILLED)

@@ -22,7 +22,7 @@ def make_pods(api: ClusterApi, job: str, namespace: str = "default", *, node: st
     """
     obj = api.objects.get("jobs", job, namespace)
     made = list[str]()
-    there = {_index(pod) for pod in pods_of(api, job, namespace) if pod["status"].get("phase") not in ("Failed", "Succeeded")}
+    there = {index_of(pod) for pod in pods_of(api, job, namespace) if pod["status"].get("phase") not in ("Failed", "Succeeded")}
     for index in _wanted(obj, there):
         if index not in there and (name := _make_pod(api, obj, index, node)) is not None:
             made.append(name)
@@ -45,14 +45,14 @@ def count_indexes(api: ClusterApi, job: str, namespace: str = "default") -> None
     ends the Job where all are, and makes the pods that may run now."""
     obj = api.objects.get("jobs", job, namespace)
     spec, pods = obj["spec"], pods_of(api, job, namespace)
-    done = {_index(pod) for pod in pods if pod["status"].get("phase") == "Succeeded"}
+    done = {index_of(pod) for pod in pods if pod["status"].get("phase") == "Succeeded"}
     failures: dict[int, int] = {}
     failed: set[int] = set()
     for pod in (one for one in pods if one["status"].get("phase") == "Failed"):
         action = _action(spec, pod)
-        failures[_index(pod)] = failures.get(_index(pod), 0) + (action == "Count")
-        if action == "FailIndex" or failures[_index(pod)] > spec["backoffLimitPerIndex"]:
-            failed.add(_index(pod))
+        failures[index_of(pod)] = failures.get(index_of(pod), 0) + (action == "Count")
+        if action == "FailIndex" or failures[index_of(pod)] > spec["backoffLimitPerIndex"]:
+            failed.add(index_of(pod))
     lists = {"completedIndexes": done, "failedIndexes": failed}
     texts = {key: ",".join(map(str, sorted(those))) for key, those in lists.items() if those}
     api.objects.change("jobs", job, lambda one: one.setdefault("status", {}).update(texts), namespace)
@@ -294,7 +294,7 @@ def _pod(api: ClusterApi, pod: str, namespace: str, phase: str, state: Object, *
     api.objects.change("pods", pod, edit, namespace)
 
 
-def _index(pod: Object) -> int:
+def index_of(pod: Object) -> int:
     return int((pod["metadata"].get("annotations") or {}).get("batch.kubernetes.io/job-completion-index", 0))
 
 

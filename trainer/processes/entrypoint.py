@@ -22,10 +22,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from launcher.errors import LauncherError, Stopped, UploadError
+from launcher.errors import STAYS_STOPPED, LauncherError, Stopped, UploadError
 from launcher.job.topology import Node, torchrun
 from launcher.redact import REDACTOR, learn_environment
-from launcher.runs.processes import OWN_FOLDER, OWN_NAME, STAYS_STOPPED
+from launcher.runs.processes import OWN_FOLDER, OWN_NAME
 from launcher.runs.run_dir import RunDir
 
 from .attempts import next_attempt, write_end, write_start

@@ -30,6 +30,7 @@ from .follow.point import pod_in
 from .follow.printed import archived, last_lines, so_far
 from .follow.removal import removed
 from .follow.run import ClusterRun
+from .follow.stops import can_stop, stop_point
 from .follow.stored import KILLED, Stored, ended_by_folder, stored_runs
 from .follow.view import Outage, View
 from .render.template import template_of
@@ -178,13 +179,17 @@ class Kubernetes:
     def stop(self, run: ClusterRun, *, now: bool = False) -> Status:
         """Asks the run to write a checkpoint and end, and returns at once; ``now``: kills its pods and waits for their end.
 
-        Raises UsageError for a point whose Job has all points of its sweep.
+        Raises UsageError for a point whose Job has all points of its sweep, where an earlier version has rendered it.
         """
-        _check_whole(run, "stop")
         obj = self.object(run)
         before = self.status(run)
         if before.is_over:
             return before
+        if run.index is not None and obj is not None:
+            if not can_stop(obj):
+                _check_whole(run, "stop")
+            stop_point(self.cluster, run, obj, now=now)
+            return self._killed(run) if now else before
         if obj is None and now:  # pods that outlive it, for example on a node that does not answer
             return self._killed(run)
         if obj is None:  # those that run on without it write a checkpoint when they are deleted

@@ -18,7 +18,7 @@ from launcher.launch.submission import Silent, Submission
 from launcher.launch.sweep import plan_sweep
 from launcher.launch.sweep_submission import rendered_in_one_job, submit_in_one_job, submit_points
 from launcher.launch.swept import Swept, find
-from tests.cluster_api import ClusterApi, controllers
+from tests.cluster_api import ClusterApi, controllers, kubelet
 
 CONFIG = """\
 demo:
@@ -214,8 +214,6 @@ def test_a_sweep_in_one_job_is_stopped_and_resumed_as_a_whole(api: ClusterApi) -
     controllers.play(api)
     submit_in_one(2, BETAS)
     (where, run) = find("grid-2", cluster=True, namespace=None)  # type: ignore[misc]
-    with pytest.raises(UsageError, match=r"grid-2 shares the Job grid with the other points of grid: stop the whole sweep"):
-        where.stop(run)
     found = find("grid", cluster=True, namespace=None)
     assert isinstance(found, Swept)
     with pytest.raises(UsageError, match="resume the whole sweep"):
@@ -242,6 +240,98 @@ def test_points_of_one_job_have_one_owner_that_is_not_started_again_while_others
     with pytest.raises(UsageError, match="grid still runs"):
         found.resume_there(lambda _: None)
     assert api.objects.get("jobs", "grid")["metadata"]["uid"] == before
+
+
+def began(api: ClusterApi, tmp_path: Path, parallel: int = 2) -> Any:
+    """The sweep with its first points running, each in a root of its own, and the backend."""
+    submit_in_one(parallel, BETAS)
+    controllers.count_indexes(api, "grid")
+    for index, pod in pods_at(api, "Pending").items():
+        (tmp_path / f"root-{index}" / "tmp").mkdir(parents=True)
+        api.commands["default", pod] = tmp_path / f"root-{index}"
+        assert kubelet.starts(api, pod) == "Running"
+    (where, _) = find("grid-1", cluster=True, namespace=None)  # type: ignore[misc]
+    return where
+
+
+def point(name: str) -> Any:
+    (_, run) = find(name, cluster=True, namespace=None)  # type: ignore[misc]
+    return run
+
+
+def test_one_point_that_runs_is_stopped_after_a_checkpoint_and_the_others_go_on(api: ClusterApi, tmp_path: Path) -> None:
+    where = began(api, tmp_path)
+    pods = pods_at(api, "Running")
+    where.stop(point("grid-1"))
+    assert (tmp_path / "root-0" / "tmp" / "dpo-stop").exists(), "the kubelet shows a new key after a minute only"
+    assert not (tmp_path / "root-1" / "tmp" / "dpo-stop").exists()
+    assert where.status(point("grid-1")).sentence == "writes a checkpoint"
+    assert pods_at(api, "Running") == pods, "no pod is deleted"
+    for pod in pods.values():
+        kubelet.heeds(api, pod)
+    controllers.count_indexes(api, "grid")
+    status = where.status(point("grid-1"))
+    assert (status.state, status.exit_code, status.sentence) == ("stopped", 143, "stopped on request, after a checkpoint")
+    assert [state for _, state in states()] == ["stopped", "running", "starting"]
+    assert list(pods_at(api, "Running", "Pending")) == [1, 2], "the next point has its turn"
+    assert api.objects.get("jobs", "grid")["status"]["failedIndexes"] == "0", "the cluster does not start it again"
+    why = explained(where, point("grid-1")).why
+    assert (why.cause, why.sentence) == ("stopped", "grid-1 was stopped on request")
+    owners = [one["uid"] for one in api.objects.get("configmaps", "grid-stops")["metadata"]["ownerReferences"]]
+    assert owners == [api.objects.get("jobs", "grid")["metadata"]["uid"]]
+
+    for pod in pods_at(api, "Running", "Pending").values():
+        controllers.terminated(api, pod, 0)
+    controllers.count_indexes(api, "grid")
+    assert [state for _, state in states()] == ["stopped", "done", "done"], "also when the Job has failed indexes"
+
+
+def test_a_point_that_waits_is_stopped_at_once_and_its_pod_starts_nothing(api: ClusterApi, tmp_path: Path) -> None:
+    where = began(api, tmp_path, parallel=1)
+    where.stop(point("grid-3"))
+    assert [state for _, state in states()] == ["running", "starting", "stopped"]
+    for index in (0, 1):
+        for pod in pods_at(api, "Pending").values():
+            kubelet.starts(api, pod)
+        controllers.terminated(api, pods_at(api, "Running")[index], 0)
+        controllers.count_indexes(api, "grid")
+    (pod,) = pods_at(api, "Pending").values()
+    assert kubelet.starts(api, pod) == "Failed"
+    controllers.count_indexes(api, "grid")
+    assert [state for _, state in states()] == ["done", "done", "stopped"]
+
+
+def test_a_pod_whose_commands_are_denied_stops_when_the_kubelet_shows_the_key(api: ClusterApi, tmp_path: Path) -> None:
+    where = began(api, tmp_path)
+    api.deny("*", "pods/exec")
+    where.stop(point("grid-2"))
+    assert not (tmp_path / "root-1" / "tmp" / "dpo-stop").exists()
+    where.stop(point("grid-1"))
+    assert set(api.objects.get("configmaps", "grid-stops")["data"]) == {"0", "1"}
+    for pod in pods_at(api, "Running").values():
+        kubelet.heeds(api, pod)
+    controllers.count_indexes(api, "grid")
+    assert [state for _, state in states()] == ["stopped", "stopped", "starting"]
+
+
+def test_a_point_that_is_killed_loses_its_pod_at_once_and_the_next_one_starts_nothing(api: ClusterApi, tmp_path: Path) -> None:
+    where = began(api, tmp_path)
+    assert where.stop(point("grid-1"), now=True).state == "aborted"
+    controllers.count_indexes(api, "grid")
+    assert kubelet.starts(api, pods_at(api, "Pending")[0]) == "Failed"
+    controllers.count_indexes(api, "grid")
+    assert [state for _, state in states()] == ["aborted", "running", "starting"]
+
+
+def test_a_point_that_is_over_is_not_stopped_and_one_of_an_older_sweep_only_with_all(api: ClusterApi, tmp_path: Path) -> None:
+    where = began(api, tmp_path)
+    controllers.terminated(api, pods_at(api, "Running")[0], 45, message='{"code": 45, "sentence": "no room", "state": "failed"}')
+    controllers.count_indexes(api, "grid")
+    assert where.stop(point("grid-1")).exit_code == 45
+    assert "grid-stops" not in api.objects.names("configmaps")
+    api.objects.change("jobs", "grid", lambda one: one["spec"]["template"]["spec"]["volumes"].pop())
+    with pytest.raises(UsageError, match=r"grid-2 shares the Job grid with the other points of grid: stop the whole sweep"):
+        where.stop(point("grid-2"))
 
 
 def test_rm_of_one_point_is_refused_while_it_shares_its_job_and_rm_of_the_sweep_removes_all(api: ClusterApi) -> None:

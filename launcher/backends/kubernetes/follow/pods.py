@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ....errors import STAYS_STOPPED
 from ....why import Condition, Container, Pod
 from ....why.codes import FINAL
 from ....why.gang import is_of_a_peer
@@ -95,6 +96,8 @@ def ending(pod: Pod) -> Ending | None:
         sentence = str(said["sentence"] or "")
         falls = bool(said.get("is_consequence")) or is_of_a_peer(sentence)
         return Ending(int(said["code"]), sentence or None, str(said["state"] or _state(code)), falls)
+    if code == STAYS_STOPPED:
+        return Ending(143, "stopped on request", "stopped")
     if end.reason == "OOMKilled":
         return Ending(code or 137, "killed: it exceeded its memory limit (launch.memory)", "failed")
     # Without last words the message is the end of the log, except where the container never ran.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ....why import Pod
+from . import state
 from .pods import pod_of
 from .run import ClusterRun
 
@@ -14,13 +15,19 @@ _OF_THE_INDEXES: Final = ("Complete", "SuccessCriteriaMet", "FailedIndexes", "Ma
 
 
 def part_of(run: ClusterRun, obj: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``obj``, the object of ``run``; of a point with its own conditions, and without what is counted over all indexes."""
+    """``obj``, the object of ``run``; of a point with its own conditions, and without what is counted over all indexes.
+
+    For its Job a point that a person has stopped alone has failed; here it has the annotations of a run that was stopped.
+    """
     if run.index is None:
         return obj
     status = obj.get("status") or {}
     kept = [one for one in status.get("conditions") or [] if not _is_of_the_indexes(one)]
     if run.index in indexes(status.get("completedIndexes")):
         kept = [_condition("Complete", "CompletionsReached")]
+    elif stopped := _stops(run, obj):
+        annotations = {**obj["metadata"]["annotations"], **stopped, state.ALONE: "true"}
+        obj = {**obj, "metadata": {**obj["metadata"], "annotations": annotations}}
     elif run.index in indexes(status.get("failedIndexes")):
         kept = [_condition("Failed", "FailedIndex")]
     return {**obj, "spec": {**obj["spec"], "completions": 1, "parallelism": 1}, "status": {"conditions": kept}}
@@ -41,6 +48,12 @@ def _numbers(text: str) -> Iterator[int]:
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
         yield from range(int(first), int(last or first) + 1)
+
+
+def _stops(run: ClusterRun, obj: Mapping[str, Any]) -> dict[str, str]:
+    there = obj["metadata"].get("annotations") or {}
+    kinds = (state.STOPPED, state.ABORTED)
+    return {kind: there[own] for kind in kinds if (own := state.of_point(kind, run.index)) in there}
 
 
 def _is_of_the_indexes(condition: Mapping[str, Any]) -> bool:

@@ -17,6 +17,7 @@ from .pods import Ending, conditions_of, ending, first_ending, has_ended, has_st
 
 STOPPED: Final = "dpo-launcher/stopped"  # annotation: when a stop was requested, UTC in ISO form
 ABORTED: Final = "dpo-launcher/aborted"  # the same for a kill
+ALONE: Final = "dpo-launcher/stopped-alone"  # on a point's part of its sweep's Job: only this point was stopped
 RESUMED: Final = "dpo-launcher/resumed"  # when it was last started again
 QUEUE: Final = "kueue.x-k8s.io/queue-name"  # label of what Kueue admits
 
@@ -142,6 +143,16 @@ def stop_time(obj: Mapping[str, Any]) -> str | None:
     return (obj["metadata"].get("annotations") or {}).get(STOPPED)
 
 
+def of_point(annotation: str, index: int | None) -> str:
+    """The annotation for one point of a sweep, on the Job of all."""
+    return f"{annotation}-{index}"
+
+
+def is_stopped_alone(obj: Mapping[str, Any]) -> bool:
+    """Whether ``obj`` is the part of a point that a person has stopped, and not its whole sweep."""
+    return ALONE in (obj["metadata"].get("annotations") or {})
+
+
 def is_deleted(obj: Mapping[str, Any]) -> bool:
     return obj["metadata"].get("deletionTimestamp") is not None
 
@@ -186,7 +197,8 @@ def _failing(end: Ending | None) -> Status:
 
 def _stopped(obj: Mapping[str, Any], pods: Sequence[Pod]) -> Status:
     """A run that was asked to stop: over when none of its pods is alive."""
-    alive = [pod for pod in pods if not has_ended(pod)]
+    # A pod of a point that was stopped alone ends as soon as it starts: it trains nothing, and need not be waited for.
+    alive = [pod for pod in pods if not has_ended(pod) and (has_started(pod) or not is_stopped_alone(obj))]
     if alive or int((obj.get("status") or {}).get("active") or 0):
         # A pod without a container ends silently; one without a node, only when it is deleted.
         writes = any(has_started(pod) for pod in alive or pods)

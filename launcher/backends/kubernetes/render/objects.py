@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ....errors import STAYS_STOPPED
 from ....job.topology import PORT
-from ....runs.processes import STAYS_STOPPED
 from ....why.codes import FINAL
 from .guard import TRAINER
 from .kinds import JOB, JOBSET
