@@ -65,13 +65,12 @@ class Attends:
     """What attention keeps beside queries, keys, values and its output.
 
     ``masked``: width of a dense mask; 0: FlexAttention, for which transformers repeats keys only where the number of heads is no
-    power of two. By segments (``trainer.step.attention``): ``copied``, the share of the tokens whose keys are copied, and
-    ``seen``, the masks of the rejected answers in numbers a token. ``scores``: tokens whose scores the eager attention keeps.
+    power of two. ``segments``: on a CPU, where nothing is repeated (``trainer.step.segments``). ``scores``: tokens whose scores
+    the eager attention keeps.
     """
 
     masked: int = 0
-    copied: float = 0.0
-    seen: float = 0.0
+    segments: bool = False
     scores: int = 0
 
 
@@ -178,15 +177,14 @@ def _attention(config: ModelConfig, numbers: Numbers, trains: Trains, attends: A
     if config.qk_norm != "none":
         product = 4 if config.wide_norms else compute
         kept += 4 * (q + k) + 4 * (config.heads + config.kv_heads) + (product * (q + k) if trains.full else 0)
-    repeats = attends.masked or attends.copied or config.heads & (config.heads - 1)
+    repeats = attends.masked or (config.heads & (config.heads - 1) and not attends.segments)
     kept += compute * (2 * q + 2 * (q if repeats else k)) + 4 * config.heads + attends.masked * compute
     if attends.scores:  # the softmax in fp32, and what it is narrowed to
         kept += config.heads * attends.scores * (4 + (compute if compute != 4 else 0))
-    if attends.copied:  # repeated keys and values once more, and the outputs of the segments beside their concatenation
-        kept += int(compute * (q * (2 * attends.copied + 1) + attends.seen))
     if not trains.full:
-        # Without a copy for autocast it is the attention's own output.
-        kept += _inputs(("o_proj",), q, numbers, trains) if numbers.stream != compute else 0
+        # Without a copy for autocast it is the attention's own output; DoRA's copy is narrowed again.
+        is_copied = numbers.stream != compute or (compute == 2 and trains.lengths)
+        kept += _inputs(("o_proj",), q, numbers, trains) if is_copied else 0
         kept += int(compute * trains.width((*names, "o_proj")))
     return kept
 

@@ -219,11 +219,7 @@ class Passes:
         if not self.packed:
             scores = work.longest if self.h.attn_implementation == "eager" else 0
             return Attends(masked=work.longest, scores=scores)
-        if self.machine.cuda:
-            return Attends()
-        # By segments: all but the chosen answers, half of the answers' tokens, and a row of a mask for each rejected token.
-        rejected = 0.0 if work.sequences == 1 else work.answers / 2 / max(1, work.packed)
-        return Attends(copied=1 - rejected, seen=rejected * work.longest)
+        return Attends(segments=not self.machine.cuda)
 
 
 def _on(wanted: bool) -> str:

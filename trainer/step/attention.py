@@ -1,8 +1,8 @@
 """Attention over packed rows: every token sees its prompt and its own answer, up to itself.
 
-On a GPU by FlexAttention, whose mask names the blocks in which anything is seen. On a CPU by segments: one call of
-scaled_dot_product_attention for a pair's prompt and chosen answer, one for its rejected answer. A boolean mask over the row
-costs T², whatever is seen; it is left for GPUs without a C compiler and for models that add a bias of their own to the scores.
+On a GPU by FlexAttention, whose mask names the blocks in which anything is seen. On a CPU by segments. A boolean mask over the
+row costs T², whatever is seen; it is left for GPUs without a C compiler and for models that add a bias of their own to the
+scores.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from .blocks import BLOCK
 from .packing import Row
+from .segments import segment_attention
 
-SEGMENTS: Final = "packed_segments"  # the name of ``by_segments`` among transformers' attentions
+SEGMENTS: Final = "segment_attention"  # the name of ``by_segments`` among transformers' attentions
 GRAPHS: Final = 32  # of one function at most: training, evaluation and reference, for each kind of layer, and for a single block
 
 
@@ -47,9 +48,13 @@ def mask(row: Row, kind: str) -> object:
 
 def visible(row: Row) -> Tensor:
     """[T, T] bool: which token (first axis) sees which (second). The other masks mean the same."""
-    order = torch.arange(row.length, device=row.segment.device)
-    own = row.segment[:, None] == row.segment[None, :]
-    return (own | (row.parent[:, None] == row.segment[None, :])) & (order[:, None] >= order[None, :])
+    return _seen(row.segment, row.parent)
+
+
+def _seen(segment: Tensor, parent: Tensor) -> Tensor:
+    order = torch.arange(len(segment), device=segment.device)
+    own = segment[:, None] == segment[None, :]
+    return (own | (parent[:, None] == segment[None, :])) & (order[:, None] >= order[None, :])
 
 
 def block_mask(row: Row) -> object:
@@ -72,33 +77,12 @@ def refuse_dense_fallback() -> None:
     warnings.filterwarnings("error", message="flex_attention called without torch.compile")
 
 
-class Segments(Tensor):
-    """A mask without content that carries its row through a model to ``by_segments``.
+def segments(row: Row) -> Tensor:
+    """The mask for ``by_segments``: [1, 1, 1, 4k] int64, the spans of the row's pairs.
 
-    A tensor of four axes, because transformers passes such a mask on as it is.
+    Of four axes, because transformers passes such a mask on as it is; no view, whose base would be part of a graph's guards.
     """
-
-    row: Row
-    sees: tuple[Tensor, ...]  # for each pair [rejected, shared + rejected] bool: what its rejected answer sees
-    _dense: Tensor | None
-
-    def dense(self) -> Tensor:
-        """[1, 1, T, T] bool."""
-        if self._dense is None:
-            self._dense = visible(self.row)[None, None]
-        return self._dense
-
-
-def segments(row: Row) -> Segments:
-    """The mask for ``by_segments``."""
-    found = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=row.buffer.device).as_subclass(Segments)
-    found.row, found._dense = row, None
-    found.sees = tuple(_lower_right(span.rejected, span.shared, row.buffer.device) for span in row.spans)
-    return found
-
-
-def _lower_right(queries: int, before: int, device: torch.device) -> Tensor:
-    return torch.ones(queries, before + queries, dtype=torch.bool, device=device).tril(before)
+    return torch.tensor([[[[number for span in row.spans for number in span]]]], dtype=torch.int64, device=row.buffer.device)
 
 
 def by_segments(
@@ -113,26 +97,24 @@ def by_segments(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: [1, heads, T, d] each -> [1, T, heads, d]. A mask of another kind goes to SDPA."""
-    is_ours = isinstance(attention_mask, Segments)
-    if not is_ours or position_bias is not None or kwargs.get("softcap") is not None:
-        seen = attention_mask.dense() if is_ours else attention_mask
+    is_ours = attention_mask is not None and attention_mask.dtype == torch.int64 and attention_mask.ndim == 4
+    if not is_ours or dropout or position_bias is not None or kwargs.get("softcap") is not None:
+        seen = _visible(attention_mask, query.shape[2])[None, None] if is_ours else attention_mask
         extra = {"dropout": dropout, "scaling": scaling, "position_bias": position_bias, **kwargs}
         return sdpa_attention_forward(module, query, key, value, seen, **extra)
-    groups = getattr(module, "num_key_value_groups", 1)
-    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    found = []
-    for span, sees in zip(attention_mask.row.spans, attention_mask.sees, strict=True):
-        answers, end = span.begin + span.shared, span.begin + span.shared + span.chosen
-        parts = (x[:, :, span.begin : end] for x in (query, key, value))
-        found.append(F.scaled_dot_product_attention(*parts, dropout_p=dropout, scale=scaling, is_causal=True))
-        if not span.rejected:
-            continue
-        last = end + span.rejected
-        keys, values = (torch.cat([x[:, :, span.begin : answers], x[:, :, end:last]], 2) for x in (key, value))
-        found.append(
-            F.scaled_dot_product_attention(query[:, :, end:last], keys, values, attn_mask=sees, dropout_p=dropout, scale=scaling)
-        )
-    return torch.cat([part.transpose(1, 2) for part in found], 1), None
+    if torch.is_autocast_enabled("cpu"):
+        query, key, value = (x.to(torch.get_autocast_dtype("cpu")) for x in (query, key, value))
+    scale, width = query.shape[-1] ** -0.5 if scaling is None else scaling, value.shape[-1]
+    widest = max(query.shape[-1], width)  # the kernel knows one width
+    query, key, value = (x if x.shape[-1] == widest else F.pad(x, (0, widest - x.shape[-1])) for x in (query, key, value))
+    out, _ = segment_attention(query, key, value, attention_mask.view(-1), scale)
+    return out[..., :width], None
+
+
+def _visible(spans: Tensor, length: int) -> Tensor:
+    """[T, T] bool: as ``visible``, of the spans of a row."""
+    segment = torch.searchsorted(spans.view(-1, 4)[:, 1:].flatten().cumsum(0), torch.arange(length), right=True)
+    return _seen(segment, segment - segment % 3)
 
 
 AttentionInterface.register(SEGMENTS, by_segments)

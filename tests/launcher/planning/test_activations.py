@@ -25,7 +25,7 @@ SIZES = {
     "head_dim": 32,
     "pad_token_id": 0,
 }
-SEGMENTS = Attends(copied=1 - CHOSEN / TOKENS, seen=REJECTED * (TOKENS - CHOSEN) / TOKENS)
+SEGMENTS = Attends(segments=True)
 R = 8
 
 

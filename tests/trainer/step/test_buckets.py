@@ -121,7 +121,7 @@ def test_a_gpus_rows_are_fitted_to_the_data_and_shortened_with_the_budget() -> N
     from trainer.step.packed import Packed
 
     pairs = make_pairs(SHAPES["uneven"], 64, 300)
-    for kind in ("flex_attention", "packed_segments"):
+    for kind in ("flex_attention", "segment_attention"):
         packed: Any = Packed.__new__(Packed)
         packed.kind, packed.buckets = kind, Buckets(0)
         budget = packed.fit(pairs, 8, 5000)
