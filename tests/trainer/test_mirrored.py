@@ -1,7 +1,6 @@
 """Runs whose checkpoints are copied to a bucket, as real processes: killed at random moments, and resumed in a fresh folder.
 
-Importing torch and TRL takes a rank most of its time: one process imports them, and forks every entry and its rank. torchrun
-alone is played; what starts the ranks with the real one is in ``test_start_parallel`` and ``checkpoints``.
+Importing torch and TRL takes a rank most of its time: one process imports them, and forks every entry, torchrun and rank.
 """
 
 from __future__ import annotations
@@ -10,25 +9,22 @@ import json
 import os
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher.experiment.schema import Experiment
-from launcher.runs.processes import members
 from launcher.runs.run_dir import RunDir
 from launcher.storage import Mirrored, download_folder
 from tests.s3.proxy import Fault, FaultProxy
 from tests.s3.server import MotoServer
+from tests.trainer.forks import PATIENCE, Forks, kill_all
 
 pytestmark = pytest.mark.slow
 
@@ -36,73 +32,6 @@ Make = Callable[..., Experiment]
 NewRun = Callable[[Path, Experiment, str], RunDir]
 KEYS = {"AWS_ACCESS_KEY": "AKIAEXAMPLE", "AWS_SECRET_KEY": "hush-hush", "AWS_REGION": "us-east-1"}
 STEPS = 8
-PATIENCE = 240  # seconds
-
-# Lines "start {folder, env}" are answered with a process id, "wait PID" with the exit code.
-FORKS = r"""
-import json, os, sys
-from pathlib import Path
-from types import SimpleNamespace
-
-answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # libraries print while they are imported
-
-import trainer.__main__, trainer.train
-import trainer.step.dpo
-import deepspeed, mlflow, transformers.models.qwen3.modeling_qwen3  # which accelerate and transformers import in a rank
-from torch.distributed import TCPStore
-from trainer.processes import children, entrypoint
-
-
-class Torchrun:
-    def __init__(self, argv, *, env, **_):
-        options = dict(option.removeprefix("--").split("=", 1) for option in argv if option.startswith("--"))
-        rank, nodes, address = options.get("node-rank", "0"), options["nnodes"], options["master-addr"]
-        ranks = {"RANK": rank, "LOCAL_RANK": "0", "WORLD_SIZE": nodes, "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": address}
-        ranks["MASTER_PORT"] = options["master-port"]
-        ranks |= {"TORCHELASTIC_RESTART_COUNT": "0", "TORCHELASTIC_USE_AGENT_STORE": "True"}
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.environ.clear()
-            os.environ.update(env | ranks)
-            sys.argv = ["trainer", argv[-1]]
-            try:
-                trainer.__main__.main()
-            finally:
-                os._exit(1)
-        if rank == "0":
-            self.store = TCPStore(address, int(options["master-port"]), is_master=True, wait_for_workers=False)
-
-    def wait(self):
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
-children.subprocess = SimpleNamespace(Popen=Torchrun, DEVNULL=None)
-
-
-def entry(folder, env):
-    os.setsid()
-    os.environ.clear()
-    os.environ.update(env)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(nothing, stream)
-    try:
-        os._exit(entrypoint.main(Path(folder)))
-    finally:
-        os._exit(99)
-
-
-for line in sys.stdin:
-    order, _, what = line.partition(" ")
-    if order == "wait":
-        print(os.waitstatus_to_exitcode(os.waitpid(int(what), 0)[1]), file=answers, flush=True)
-        continue
-    asked = json.loads(what)
-    if (pid := os.fork()) == 0:
-        entry(**asked)
-    print(pid, file=answers, flush=True)
-"""
 
 
 def environment(root: Path, cache: Path, **more: str) -> dict[str, str]:
@@ -112,46 +41,20 @@ def environment(root: Path, cache: Path, **more: str) -> dict[str, str]:
 
 
 class Entries:
-    """Starts entries as forks of a process that has imported torch."""
+    """Starts the entry on a run, as a fork."""
 
-    def __init__(self, process: subprocess.Popen[str]):
-        self._process = process
+    def __init__(self, forks: Forks):
+        self.end = forks.end
+        self._forks = forks
 
     def start(self, root: Path, run: RunDir, cache: Path, **more: str) -> int:
-        """The process id of the entry on ``run``, which leads a session of its own."""
-        return self._answer(f"start {json.dumps({'folder': str(run.path), 'env': environment(root, cache, **more)})}")
-
-    def end(self, entry: int) -> int:
-        """The exit code of an entry; one that takes too long is killed."""
-        late = threading.Timer(PATIENCE, kill_all, (entry,))
-        late.start()
-        code = self._answer(f"wait {entry}")
-        late.cancel()
-        return code
-
-    def _answer(self, line: str) -> int:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        """The process id of the entry on ``run``."""
+        return self._forks.start(run.path, environment(root, cache, **more))
 
 
 @pytest.fixture(scope="module")
-def entries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Entries]:
-    folder = tmp_path_factory.mktemp("forks")
-    with subprocess.Popen(
-        [sys.executable, "-c", FORKS], env=environment(folder, folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        yield Entries(process)
-        kill_all(process.pid)
-
-
-def kill_all(entry: int) -> None:
-    """Kills an entry and its ranks, as a machine that is lost does."""
-    for pid in members(None, entry):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+def entries(forks: Forks) -> Entries:
+    return Entries(forks)
 
 
 def wait_for(what: Callable[[], Any]) -> None:

@@ -1,5 +1,9 @@
 """One experiment on one process and on two, by DDP and by each stage of ZeRO: the same losses, and no interruption that changes
-a bit. The entry, torchrun, gloo and DeepSpeed are real; the model is small."""
+a bit. The entry, torchrun, gloo and DeepSpeed are real; the model is small.
+
+Runs of DDP and ZeRO-3 are processes of their own, as a user's are. The others are forks of one that has imported torch, which
+costs half as much; a fork that is killed ends with the bits of a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ from launcher.job.presets import read_parallelism
 from launcher.job.topology import Topology
 from launcher.runs.processes import members
 from launcher.runs.run_dir import RunDir
+from tests.trainer.forks import PATIENCE, Forks, kill_all
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Experiment]
@@ -33,9 +38,9 @@ BATCH = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
 
 
 class Started:
-    """A run by its entry, which may be started again."""
+    """A run by its entry, which may be started again; a fork of ``forks``, or without them a process of its own."""
 
-    def __init__(self, root: Path, experiment: Experiment, mode: str, name: str):
+    def __init__(self, root: Path, experiment: Experiment, mode: str, name: str, forks: Forks | None = None):
         parallelism, nproc = MODES[mode]
         topology = Topology(nproc=nproc, parallelism=read_parallelism(parallelism, root))
         self.run = RunDir.of(root, "out", "tiny", experiment.model_folder, name)
@@ -50,15 +55,21 @@ class Started:
             "DPO_CACHE_ROOT": str(root / "cache"),
             "OMP_NUM_THREADS": "1",
         }
-        self.entry: subprocess.Popen[bytes] | None = None
+        self._forks = forks
+        self._entry: subprocess.Popen[bytes] | None = None
+        self._pid = 0
 
     def start(self) -> None:
+        if self._forks is not None:
+            self._pid = self._forks.start(self.run.path, self._env)
+            return
         argv = [sys.executable, "-m", "trainer.processes.entrypoint", str(self.run.path)]
-        self.entry = subprocess.Popen(argv, env=self._env, stdout=subprocess.DEVNULL)
+        self._entry = subprocess.Popen(argv, env=self._env, stdout=subprocess.DEVNULL)
+        self._pid = self._entry.pid
 
     def finish(self) -> int:
-        assert self.entry is not None, "it was started"
-        return self.entry.wait(timeout=240)
+        assert self._pid, "it was started"
+        return self._entry.wait(timeout=PATIENCE) if self._entry is not None else self._forks.end(self._pid)
 
     def until_step(self, step: int) -> None:
         deadline = time.monotonic() + 120
@@ -68,11 +79,12 @@ class Started:
 
     def kill(self) -> None:
         """SIGKILL to every process at once."""
-        for pid in members(str(self.run.path), self.entry.pid):
-            os.kill(pid, signal.SIGKILL)
+        kill_all(self._pid)
         self.finish()
 
     def pid_of(self, rank: int) -> int:
+        if self._forks is not None:  # a fork has the environment of what forked it; entry and torchrun are older than the ranks
+            return members(None, self._pid)[2 + rank]
         for pid in members(str(self.run.path)):
             variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             if f"RANK={rank}".encode() in variables:
@@ -102,11 +114,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(root: Path, make_experiment: Make) -> dict[str, Started]:
+def undisturbed(root: Path, make_experiment: Make, forks: Forks) -> dict[str, Started]:
     """A whole run of each mode."""
     runs = {}
     for mode in MODES:
-        runs[mode] = Started(root, make_experiment(**EVERY_TWO, **BATCH), mode, mode)
+        by = None if mode in ("ddp", "zero3") else forks
+        runs[mode] = Started(root, make_experiment(**EVERY_TWO, **BATCH), mode, mode, by)
         runs[mode].start()
         assert runs[mode].finish() == 0, (runs[mode].run.logs / "rank-0.log").read_text()
     return runs
@@ -144,9 +157,9 @@ def test_under_zero_it_is_deepspeed_that_keeps_the_optimizer(undisturbed: dict[s
 
 @pytest.mark.parametrize("mode", ["ddp", "zero2", "zero3"])
 def test_a_run_that_was_killed_ends_with_the_same_bits(
-    undisturbed: dict[str, Started], root: Path, make_experiment: Make, mode: str
+    undisturbed: dict[str, Started], root: Path, make_experiment: Make, forks: Forks, mode: str
 ) -> None:
-    run = Started(root, make_experiment(**EVERY_TWO, **BATCH), mode, f"killed-{mode}")
+    run = Started(root, make_experiment(**EVERY_TWO, **BATCH), mode, f"killed-{mode}", forks)
     run.start()
     run.until_step(3)
     run.kill()
@@ -160,19 +173,19 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(
 
 @pytest.mark.parametrize(("then", "now"), [("zero3", "one"), ("one", "zero2")])
 def test_a_checkpoint_goes_on_under_another_sharding_and_says_what_is_not_the_same(
-    undisturbed: dict[str, Started], root: Path, make_experiment: Make, then: str, now: str
+    undisturbed: dict[str, Started], root: Path, make_experiment: Make, forks: Forks, then: str, now: str
 ) -> None:
     kept = undisturbed[then].run.path / "checkpoint-2"
     experiment = make_experiment(**EVERY_TWO, **BATCH, resume_from_checkpoint=str(kept))
-    run = Started(root, experiment, now, f"{then}-{now}")
+    run = Started(root, experiment, now, f"{then}-{now}", forks)
     run.start()
     assert run.finish() == 0, (run.run.logs / "rank-0.log").read_text()
     assert run.losses == pytest.approx(undisturbed["one"].losses[2:], rel=1e-5)
     assert "the result is not bit for bit that of an uninterrupted run" in (run.run.logs / "rank-0.log").read_text()
 
 
-def test_a_request_to_one_rank_stops_both_after_one_checkpoint(root: Path, make_experiment: Make) -> None:
-    run = Started(root, make_experiment(**{**EVERY_TWO, "max_steps": 500, "save_steps": 400}, **BATCH), "ddp", "stopped")
+def test_a_request_to_one_rank_stops_both_after_one_checkpoint(root: Path, make_experiment: Make, forks: Forks) -> None:
+    run = Started(root, make_experiment(**{**EVERY_TWO, "max_steps": 500, "save_steps": 400}, **BATCH), "ddp", "stopped", forks)
     run.start()
     run.until_step(2)
     os.kill(run.pid_of(1), signal.SIGTERM)

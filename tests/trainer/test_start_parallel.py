@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from launcher.experiment.schema import Experiment
+from tests.trainer.forks import Forks
 from tests.trainer.test_parallel import Started
 from tests.trainer.test_train import train_in
 
@@ -37,7 +38,7 @@ def sft(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def started(
-    tmp_path_factory: pytest.TempPathFactory, make_experiment: Make, few_pairs: Path, sft: Path
+    tmp_path_factory: pytest.TempPathFactory, make_experiment: Make, few_pairs: Path, sft: Path, forks: Forks
 ) -> Callable[[str, str], Started]:
     """A whole run of (kind, sharing), once each; that of one process in this one."""
     root = tmp_path_factory.mktemp("runs")
@@ -46,7 +47,7 @@ def started(
     def run(kind: str, sharing: str) -> Started:
         about = {"method": "sft"} if kind == "sft" else {"adapter": str(sft), "adapter_mode": kind}
         experiment = make_experiment(experiment={"datasets_path": str(few_pairs), **about}, **BATCH)
-        found = Started(root, experiment, sharing, f"{kind}-{sharing}")
+        found = Started(root, experiment, sharing, f"{kind}-{sharing}", forks)
         if sharing == "one":
             train_in(root, found.run, experiment)
             return found

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +12,7 @@ import pytest
 from launcher.errors import HealthError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
+from tests.trainer.forks import Forks
 from trainer.processes.stop import StopRequest
 
 Make = Callable[..., Experiment]
@@ -131,7 +130,7 @@ def test_an_adapter_is_compared_without_the_attention_of_packed_rows(
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["fast", "plain"])
 def test_two_ranks_that_evaluate_first_train_what_one_rank_trains(
-    tmp_path: Path, make_experiment: Make, new_run: NewRun, path: str
+    tmp_path: Path, make_experiment: Make, new_run: NewRun, forks: Forks, path: str
 ) -> None:
     from safetensors.torch import load_file
 
@@ -149,10 +148,9 @@ def test_two_ranks_that_evaluate_first_train_what_one_rank_trains(
     adapters, norms, figures = [], [], []
     for nproc in ("1", "2"):
         run = new_run(tmp_path, experiment, f"ranks-{nproc}")
-        command = [sys.executable, "-m", "trainer.processes.entrypoint", str(run.path)]
-        entry = subprocess.run(command, env={**env, "DPO_NPROC": nproc}, timeout=240, check=False)
+        code = forks.end(forks.start(run.path, {**env, "DPO_NPROC": nproc}))
         log = run.rank_log(0).read_text()
-        assert entry.returncode == 0, log
+        assert code == 0, log
         assert "find_unused_parameters" not in log
         adapters.append(load_file(run.adapter / "adapter_model.safetensors"))
         steps = [json.loads(line) for line in run.steps.read_text().splitlines()]
@@ -165,7 +163,9 @@ def test_two_ranks_that_evaluate_first_train_what_one_rank_trains(
 
 
 @pytest.mark.slow
-def test_two_ranks_train_one_adapter_and_both_load_the_best(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:
+def test_two_ranks_train_one_adapter_and_both_load_the_best(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun, forks: Forks
+) -> None:
     experiment = make_experiment(
         max_steps=2,
         per_device_train_batch_size=2,
@@ -180,10 +180,7 @@ def test_two_ranks_train_one_adapter_and_both_load_the_best(tmp_path: Path, make
     run = new_run(tmp_path, experiment, "two")
     env = {**os.environ, "DPO_NPROC": "2", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     env |= {f"DPO_{name}_ROOT": str(tmp_path) for name in ("RUN", "DATA", "CACHE")}
-    entry = subprocess.run(
-        [sys.executable, "-m", "trainer.processes.entrypoint", str(run.path)], env=env, timeout=240, check=False
-    )
-    assert entry.returncode == 0, run.rank_log(0).read_text()
+    assert forks.end(forks.start(run.path, env)) == 0, run.rank_log(0).read_text()
     assert (run.adapter / "adapter_model.safetensors").is_file()
     steps = [json.loads(line) for line in run.steps.read_text().splitlines()]
     assert [event["step"] for event in steps if event["type"] == "train"] == [1, 2]
