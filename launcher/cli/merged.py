@@ -66,6 +66,9 @@ def merge(name: str, output: str, dtype: str | None, no_compare: bool, backend: 
     metavar="N",
     help="Most tokens of prompt and answer (default: the model's).",
 )
+@click.option(
+    "--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), help="Precision of vLLM (default: its own choice)."
+)
 @namespace_option
 @click.option("--run", "is_run", is_flag=True, help="Run the command instead of printing it.")
 def serve(name: str, is_run: bool, **chosen: str | int | None) -> None:

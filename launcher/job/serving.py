@@ -1,34 +1,91 @@
-"""Serving: the arguments by which vLLM serves a model or an adapter on its base. Pure."""
+"""Serving: the arguments by which vLLM serves a model or an adapter on its base, and the adapters that it takes. Pure.
+
+The limits are those of vLLM's ``lora/peft_helper.py`` and of the model classes in its ``model_executor/models``, in the version
+of :data:`IMAGE`.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..errors import UsageError
 
-IMAGE: Final = "vllm/vllm-openai:v0.22.1"  # a version, not a digest: --image names another
+IMAGE: Final = "vllm/vllm-openai:v0.32.0"  # a version, not a digest: --image names another
 PORT: Final = 8000
+_PATTERNS: Final = "0.32"  # the first version that reads rank_pattern and alpha_pattern
 RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has kernels for
 # Settings of an adapter that vLLM refuses, or reads as if they were not there -> what they are.
 _ALONE: Final = {
     "modules_to_save": "modules that are trained whole (modules_to_save)",
     "use_dora": "DoRA",
-    "rank_pattern": "ranks by module (rank_pattern)",
-    "alpha_pattern": "scales by module (alpha_pattern)",
     "target_parameters": "experts that are parameters (target_parameters)",
     "lora_bias": "biases of the adapter (lora_bias)",
-    "trainable_token_indices": "rows of the embedding (trainable_token_indices)",
 }
+# The same, where no merge exists either.
+_NOWHERE: Final = {
+    "trainable_token_indices": "rows of the embedding (trainable_token_indices)",
+    "alora_invocation_tokens": "invocation tokens (aLoRA)",
+    "layer_replication": "repeated layers (layer_replication)",
+    "use_qalora": "grouped inputs (QALoRA)",
+    "use_bdlora": "block-diagonal matrices (BD-LoRA)",
+}
+_STARTS: Final = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")  # that leave the base's own weights as they are
 _EMBEDDINGS: Final = ("embed_tokens", "lm_head", "wte", "embed_out", "word_embeddings")
+# Families on whose embedding and head vLLM puts an adapter (their class has ``embedding_modules``).
+_EMBEDDED: Final = frozenset(
+    {
+        "ApertusForCausalLM",
+        "Exaone4ForCausalLM",
+        "FalconH1ForCausalLM",
+        "GraniteForCausalLM",
+        "GraniteMoeForCausalLM",
+        "GraniteMoeHybridForCausalLM",
+        "GraniteMoeSharedForCausalLM",
+        "HyperCLOVAXForCausalLM",
+        "Lfm2ForCausalLM",
+        "Lfm2MoeForCausalLM",
+        "LlamaForCausalLM",
+        "MiniCPMForCausalLM",
+        "MiniCPM3ForCausalLM",
+        "MixtralForCausalLM",
+        "NemotronForCausalLM",
+        "NemotronHForCausalLM",
+        "Phi3ForCausalLM",
+        "PhiMoEForCausalLM",
+        "Qwen3ForCausalLM",
+        "Qwen3MoeForCausalLM",
+        "SolarForCausalLM",
+    }
+)
+# Families that vLLM serves without any adapter (their class does not inherit SupportsLoRA).
+_BARE: Final = frozenset(
+    {
+        "BloomForCausalLM",
+        "DbrxForCausalLM",
+        "FalconForCausalLM",
+        "FalconMambaForCausalLM",
+        "GPT2LMHeadModel",
+        "GPTJForCausalLM",
+        "Gemma3nForCausalLM",
+        "Mamba2ForCausalLM",
+        "MambaForCausalLM",
+        "OrionForCausalLM",
+        "StableLmForCausalLM",
+        "Zamba2ForCausalLM",
+    }
+)
 
 
 @dataclass(frozen=True)
 class Served:
     """``model``: whole weights, or the base of ``adapter``; folders and files as the server's process sees them, or a hub id.
 
-    ``length``: tokens of a prompt and its answer, None for the model's own limit.
+    ``length``: tokens of a prompt and its answer, None for the model's own limit; ``dtype``: of the computation, None for vLLM's
+    choice; ``template_options``: what the run passed to the chat template.
     """
 
     name: str
@@ -38,7 +95,13 @@ class Served:
     template: str | None = None
     revision: str | None = None
     length: int | None = None
+    dtype: str | None = None
+    template_options: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
+
+    @property
+    def is_on_hub(self) -> bool:
+        return not self.model.startswith("/")
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -49,31 +112,70 @@ class Served:
         if self.adapter is None:
             yield from ("--served-model-name", self.name)
         else:
-            yield from ("--enable-lora", "--lora-modules", f"{self.name}={self.adapter}", "--max-lora-rank", str(self.rank))
+            yield from ("--enable-lora", "--lora-modules", self._module(self.adapter), "--max-lora-rank", str(self.rank))
         if self.revision is not None:
             yield from ("--revision", self.revision)
         if self.template is not None:
             yield from ("--chat-template", self.template)
+        if self.template_options:
+            yield from ("--default-chat-template-kwargs", json.dumps(dict(self.template_options)))
         if self.length is not None:
             yield from ("--max-model-len", str(self.length))
+        if self.dtype is not None:
+            yield from ("--dtype", self.dtype)
         if self.trust_remote_code:
             yield "--trust-remote-code"
 
+    def _module(self, adapter: str) -> str:
+        """vLLM takes what has a comma for JSON."""
+        plain = f"{self.name}={adapter}"
+        return json.dumps({"name": self.name, "path": adapter}, ensure_ascii=False) if "," in plain else plain
+
 
 def rank_of(config: Mapping[str, Any]) -> int:
-    """The smallest rank of vLLM's that holds that of the adapter with the settings ``config``; raises UsageError above all."""
-    rank = int(config.get("r", 0))
+    """The smallest of vLLM's ranks that holds every rank of an adapter with the settings ``config``; raises UsageError above."""
+    rank = max(int(one) for one in (config.get("r", 0), *(config.get("rank_pattern") or {}).values()))
     found = next((one for one in RANKS if one >= rank), None)
     if found is None:
         raise UsageError(f"the adapter has rank {rank}; vLLM serves adapters up to {RANKS[-1]}")
     return found
 
 
-def needs_merge(config: Mapping[str, Any]) -> list[str]:
-    """What an adapter with the settings ``config`` has that vLLM cannot serve beside the base."""
+def needs_merge(config: Mapping[str, Any], architecture: str | None = None) -> list[str]:
+    """What an adapter with the settings ``config`` has that vLLM cannot serve beside the base, and a merged model can hold.
+
+    ``architecture``: the base's class, as its config.json names it; None if that is not known.
+    """
     found = [what for key, what in _ALONE.items() if config.get(key)]
     if config.get("bias", "none") != "none":
         found.append(f"biases (bias: {config['bias']})")
+    if architecture not in _EMBEDDED:
+        found += [f"an adapter on {one}" for one in _EMBEDDINGS if _targets(config, one)]
+    if architecture in _BARE:
+        found.append(f"a base for which vLLM takes no adapters ({architecture})")
+    return found
+
+
+def needs_version(config: Mapping[str, Any]) -> str | None:
+    """The first version of vLLM that serves the adapter with the settings ``config`` rightly; None if any does."""
+    return _PATTERNS if config.get("rank_pattern") or config.get("alpha_pattern") else None
+
+
+def not_served(config: Mapping[str, Any]) -> list[str]:
+    """What an adapter with the settings ``config`` has that neither vLLM nor a merged model can hold."""
+    found = [what for key, what in _NOWHERE.items() if config.get(key)]
+    start = config.get("init_lora_weights", True)
+    if isinstance(start, str) and start.lower() not in _STARTS:
+        found.append(f"a start that changed the base's own weights (init_lora_weights: {start})")
+    return found
+
+
+def _targets(config: Mapping[str, Any], module: str) -> bool:
+    """Whether the embedding or head ``module`` has an adapter; PEFT's ``target_modules`` is a list of names or a pattern."""
     targets = config.get("target_modules") or ()
-    named = [one for one in _EMBEDDINGS if one in targets] if not isinstance(targets, str) else []
-    return [*found, *(f"an adapter on {one}" for one in named)]
+    if not isinstance(targets, str):
+        return any(one.rpartition(".")[2] == module for one in targets)
+    try:
+        return any(re.fullmatch(targets, path) for path in (module, f"model.{module}", f"transformer.{module}"))
+    except re.error:
+        return False

@@ -17,7 +17,7 @@ import yaml
 
 from launcher.after.serve import How, serve
 from launcher.errors import LauncherError, UsageError
-from launcher.job.serving import IMAGE, needs_merge, rank_of
+from launcher.job.serving import IMAGE, needs_merge, not_served, rank_of
 from launcher.job.target import Target
 from launcher.runs.run_dir import RunDir
 from tests.pod_security import violations
@@ -41,6 +41,10 @@ def model(folder: Path, architecture: str) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"architectures": [architecture]}))
     return folder
+
+
+def model_is(architecture: str, home: Path, **more: Any) -> None:
+    (home / "data/demo/qwen3-tiny/config.json").write_text(json.dumps({"architectures": [architecture], **more}))
 
 
 def target(home: Path, config: dict[str, Any] | None = None, record: dict[str, Any] | None = None, **changes: Any) -> Target:
@@ -90,12 +94,13 @@ def test_a_base_of_the_hub_is_served_at_the_commit_of_the_run(here: Path) -> Non
     [
         ({"use_dora": True}, "DoRA"),
         ({"modules_to_save": ["lm_head"]}, "modules that are trained whole (modules_to_save)"),
-        ({"rank_pattern": {"q_proj": 4}}, "ranks by module (rank_pattern)"),
+        ({"target_parameters": ["experts.down_proj"]}, "experts that are parameters (target_parameters)"),
         ({"bias": "all"}, "biases (bias: all)"),
-        ({"target_modules": ["q_proj", "embed_tokens"]}, "an adapter on embed_tokens"),
+        ({"target_modules": ["q_proj", "wte"]}, "an adapter on wte"),
     ],
 )
 def test_an_adapter_that_vllm_cannot_serve_must_be_merged_first(here: Path, config: dict[str, Any], what: str) -> None:
+    model_is("Qwen2ForCausalLM", here)
     assert needs_merge({**PLAIN, **config}) == [what]
     with pytest.raises(UsageError) as raised:
         serve(target(here, config), How())
@@ -104,10 +109,110 @@ def test_an_adapter_that_vllm_cannot_serve_must_be_merged_first(here: Path, conf
     assert hint == "    hint:     launcher merge one -o one-merged, then launcher serve one --merged one-merged"
 
 
+@pytest.mark.parametrize("targets", [["embed_tokens", "q_proj"], ["model.embed_tokens"], r".*\.embed_tokens"])
+def test_an_adapter_on_the_embedding_is_served_beside_a_base_of_the_families_that_take_it(here: Path, targets: Any) -> None:
+    config = {"target_modules": targets}
+    assert "--enable-lora" in serve(target(here, config), How()).text, "Llama"
+    model_is("Qwen2ForCausalLM", here)
+    with pytest.raises(UsageError, match=r"only merged: it has an adapter on embed_tokens"):
+        serve(Target.of(RunDir.of(here, "data/dpo/model", "demo", "qwen3-tiny", "one").path), How())
+    assert needs_merge({**PLAIN, **config}) == ["an adapter on embed_tokens"], "a base that is not on this machine"
+
+
+def test_a_base_for_which_vllm_takes_no_adapter_is_served_merged(here: Path) -> None:
+    model_is("GPT2LMHeadModel", here)
+    with pytest.raises(UsageError, match=r"only merged: it has a base for which vLLM takes no adapters \(GPT2LMHeadModel\)"):
+        serve(target(here), How())
+
+
+@pytest.mark.parametrize(
+    ("config", "what", "hint"),
+    [
+        (
+            {"init_lora_weights": "pissa_niter_4"},
+            "a start that changed the base's own weights (init_lora_weights: pissa_niter_4)",
+            "convert it with PEFT: save_pretrained(…, path_initial_model_for_weight_conversion=…)",
+        ),
+        ({"alora_invocation_tokens": [7, 8]}, "invocation tokens (aLoRA)", "talk to it with: launcher chat one"),
+        ({"layer_replication": [[0, 2]]}, "repeated layers (layer_replication)", "talk to it with: launcher chat one"),
+        (
+            {"trainable_token_indices": [1]},
+            "rows of the embedding (trainable_token_indices)",
+            "talk to it with: launcher chat one",
+        ),
+    ],
+)
+@pytest.mark.parametrize("engine", ["vllm", "ollama"])
+def test_an_adapter_that_no_merge_can_hold_is_refused_without_naming_a_merge(
+    here: Path, config: dict[str, Any], what: str, hint: str, engine: str
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        serve(target(here, config), How(engine=engine))
+    assert str(raised.value).splitlines() == [f"one can be neither served nor merged: it has {what}", f"    hint:     {hint}"]
+
+
+@pytest.mark.parametrize("start", [True, False, "gaussian", "Eva", "orthogonal", "mica", "lora_ga"])
+def test_a_start_that_left_the_base_alone_is_served(start: bool | str) -> None:
+    assert not_served({**PLAIN, "init_lora_weights": start}) == []
+
+
 def test_a_rank_is_rounded_up_and_one_above_all_is_refused() -> None:
     assert [rank_of({"r": rank}) for rank in (1, 8, 9, 200, 512)] == [8, 8, 16, 256, 512]
+    assert rank_of({"r": 8, "rank_pattern": {"q_proj": 4, "v_proj": 33}}) == 64, "the largest rank of a module"
     with pytest.raises(UsageError, match="the adapter has rank 513; vLLM serves adapters up to 512"):
-        rank_of({"r": 513})
+        rank_of({"r": 8, "rank_pattern": {"q_proj": 513}})
+
+
+@pytest.mark.parametrize("config", [{"rank_pattern": {"q_proj": 4}}, {"alpha_pattern": {"q_proj": 4}}])
+def test_ranks_and_scales_by_module_are_served_and_another_vllm_than_the_pinned_one_must_be_new_enough(
+    here: Path, config: dict[str, Any]
+) -> None:
+    found = target(here, config)
+    warning = "ranks and scales by module need vLLM 0.32 or newer: older versions give other answers"
+    assert serve(found, How()).notices == (warning,)
+    assert warning in serve(found, How(backend="docker", image="mirror/vllm:old")).notices
+    assert warning not in serve(found, How(backend="docker")).notices
+
+
+def test_weights_in_fp32_are_served_with_a_warning_and_the_option_that_keeps_them(here: Path) -> None:
+    warning = "the weights are in fp32 and vLLM computes in 16 bits: answers may differ; --dtype float32 prevents this"
+    model_is("LlamaForCausalLM", here, torch_dtype="float32")
+    found = target(here)
+    assert serve(found, How()).notices == (warning,)
+    serving = serve(found, How(dtype="float32"))
+    assert argv(serving.text)[-2:] == ["--dtype", "float32"]
+    assert serving.notices == ()
+    merged = model(here / "merged", "LlamaForCausalLM")
+    assert serve(found, How(merged=str(merged))).notices == ()
+    (merged / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "dtype": "float32"}))
+    assert serve(found, How(merged=str(merged))).notices == (warning,)
+
+
+def test_the_chat_template_gets_what_the_run_gave_it(here: Path) -> None:
+    found = target(here, hyperparameters={"enable_thinking": False})
+    line = argv(serve(found, How()).text)
+    assert json.loads(line[line.index("--default-chat-template-kwargs") + 1]) == {"enable_thinking": False}
+
+
+def test_a_system_message_and_a_user_template_of_the_run_must_come_from_the_clients(here: Path) -> None:
+    found = target(here)
+    assert found.run is not None
+    kept = {"system": None, "user": ["", "question", ""], "place": None}
+    found.run.prompt.write_text(json.dumps(kept))
+    assert serve(found, How()).notices == ()
+    found.run.prompt.write_text(json.dumps({**kept, "system": "Be brief."}))
+    said = f"clients must send the run's system message, as launcher chat does: see {found.run.prompt}"
+    assert serve(found, How()).notices == (said,)
+    found.run.prompt.write_text(json.dumps({"system": "Be brief.", "user": ["Question: ", "question", ""], "place": None}))
+    said = f"clients must send the run's system message and user template, as launcher chat does: see {found.run.prompt}"
+    assert serve(found, How()).notices == (said,)
+
+
+def test_an_adapter_s_folder_with_a_comma_is_named_as_json(here: Path) -> None:
+    """vLLM reads name=path without a comma, and JSON."""
+    found = target(here / "sft, then dpo", model_name=str(here / "data/demo/qwen3-tiny"))
+    line = argv(serve(found, How()).text)
+    assert json.loads(line[line.index("--lora-modules") + 1]) == {"name": "one", "path": str(found.weights)}
 
 
 def test_a_merged_model_is_served_under_the_name_of_the_run(here: Path) -> None:
@@ -178,23 +283,38 @@ def test_weights_that_only_this_machine_has_are_not_served_on_a_cluster(here: Pa
         serve(found, How(backend="kubernetes"))
 
 
-def test_ollama_takes_base_and_adapter_of_a_family_that_it_knows_and_else_a_merged_model(here: Path) -> None:
+def test_ollama_takes_a_merged_model_that_is_converted_to_gguf(here: Path) -> None:
     found = target(here)
-    serving = serve(found, How(engine="ollama", length=4096))
+    with pytest.raises(UsageError) as raised:
+        serve(found, How(engine="ollama"))
+    hint = "launcher merge one -o one-merged, then launcher serve one --merged one-merged --engine ollama"
+    assert str(raised.value).splitlines() == ["Ollama takes one only merged", f"    hint:     {hint}"]
+    merged = model(here / "merged model", "Qwen3ForCausalLM")
+    serving = serve(found, How(engine="ollama", merged=str(merged), length=4096))
     assert serving.text.splitlines() == [
+        "# git clone --depth 1 https://github.com/ggml-org/llama.cpp",
+        "# pip install -r llama.cpp/requirements/requirements-convert_hf_to_gguf.txt",
+        f"# python llama.cpp/convert_hf_to_gguf.py '{merged}' --outtype bf16 --outfile one.gguf",
         "# ollama create one -f Modelfile && ollama run one",
-        f"FROM {here}/data/demo/qwen3-tiny",
-        f"ADAPTER {found.weights}",
+        "FROM ./one.gguf",
         "PARAMETER num_ctx 4096",
     ]
-    config = here / "data/demo/qwen3-tiny/config.json"
-    config.write_text(json.dumps({"architectures": ["Qwen3ForCausalLM"]}))
-    with pytest.raises(UsageError, match=r"Ollama takes one only merged: its base is Qwen3ForCausalLM"):
-        serve(found, How(engine="ollama"))
+    assert serving.notices == ()
+
+
+def test_the_modelfile_holds_the_run_s_system_message(here: Path) -> None:
+    found = target(here)
+    assert found.run is not None
+    kept = {"system": 'Say "yes"\nor "no".', "user": ["", "question", "?"], "place": None}
+    found.run.prompt.write_text(json.dumps(kept))
     merged = model(here / "merged", "Qwen3ForCausalLM")
-    serving = serve(found, How(engine="ollama", merged="merged"))
-    assert f"FROM {merged}" in serving.text
-    assert serving.notices == ("Ollama's import may not know Qwen3ForCausalLM: convert it to GGUF then",)
+    serving = serve(found, How(engine="ollama", merged=str(merged)))
+    assert serving.text.endswith('\nSYSTEM """Say "yes"\nor "no"."""\n')
+    assert serving.notices == (f"clients must send the run's user template, as launcher chat does: see {found.run.prompt}",)
+    found.run.prompt.write_text(json.dumps({**kept, "system": 'Use """.', "user": ["", "question", ""]}))
+    serving = serve(found, How(engine="ollama", merged=str(merged)))
+    assert "SYSTEM" not in serving.text
+    assert serving.notices == ("the run's system message has three quotes, which no Modelfile can hold: clients must send it",)
 
 
 def test_a_server_that_is_not_installed_is_an_error_with_the_way_to_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,3 +375,15 @@ def test_the_hint_to_merge_an_adapter_s_folder_names_its_path(here: Path) -> Non
     with pytest.raises(UsageError) as caught:
         serve(Target.of(folder), How())
     assert f"launcher merge '{folder}' -o 'their adapter-merged', then launcher serve '{folder}' --merged" in str(caught.value)
+
+
+def test_a_hub_of_one_s_own_is_named_in_the_command_for_this_machine(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / ".env").write_text("HF_ENDPOINT=https://hub.example.com\n")
+    found = target(here, model_name="Qwen/Qwen3-0.6B")
+    assert serve(found, How()).text.startswith("HF_ENDPOINT=https://hub.example.com vllm serve Qwen/Qwen3-0.6B")
+    assert "HF_ENDPOINT" not in serve(target(here / "other"), How()).text, "the model is on this machine"
+    monkeypatch.delenv("HF_ENDPOINT")  # reading the file sets it for libraries
+    (here / ".env").write_text("HF_ENDPOINT=https://me:hush@hub.example.com\n")
+    serving = serve(found, How())
+    assert "hush" not in serving.text + repr(serving)
+    assert serving.notices == ("HF_ENDPOINT is in .env alone: --run passes it on; export it for the printed command",)
