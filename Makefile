@@ -11,7 +11,7 @@ PIP := $(BIN)/python .ci/install.py $(if $(PIP_EXTRA_INDEX),--extra-index-url $(
 MODEL := data/demo/qwen3-tiny
 SITE := $(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees
 
-.PHONY: demo test test-cluster fuzz lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak loss-compare bench-image bench-merge image-check base-image dist image lock docs docs-links pictures notebook trl-fields clean help
+.PHONY: demo test test-cluster fuzz lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak loss-compare bench-image bench-merge serve-check image-check base-image dist image lock docs docs-links pictures notebook trl-fields clean help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -103,6 +103,9 @@ endif
 loss-compare: $(VENV)/trainer.stamp $(MODEL)/config.json ## show that losses and adapters are bit for bit those of a commit (REV=main, STEPS=8)
 	@test -n "$(REV)" || { echo "error: name a commit: make loss-compare REV=main"; exit 2; }
 	$(BIN)/python -m tests.benchmarks.loss_compare $(REV) --steps $(or $(STEPS),8)
+
+serve-check: $(VENV)/trainer.stamp $(MODEL)/config.json ## serve adapters on the demo's model with a real vLLM and compare its answers (VLLM=path/to/vllm)
+	$(BIN)/python -m tests.benchmarks.serve_check $(or $(VLLM),vllm) $(KINDS)
 
 image-check: $(VENV)/trainer.stamp $(MODEL)/config.json ## check the image (VARIANT=cpu or cuda): imports, kernels without a device, four steps of the demo (needs a Docker engine)
 	$(BIN)/python -m tests.benchmarks.image_check $(or $(VARIANT),cpu)
