@@ -57,11 +57,20 @@ def rebuilt(where: Kubernetes, run: ClusterRun, say: Callable[[str], None]) -> R
     recorded = stored_start(archive, run)
     say(f"{run.name}: its {run.kind} is gone; it is created again from {run.path}")
     local = _inputs(archive, run, recorded)
+    return made(where, run, recorded, local, str(archive.file(run, "experiment.json")), say)
+
+
+def made(
+    where: Kubernetes, run: ClusterRun, recorded: Recorded, local: Local, experiment: str, say: Callable[[str], None]
+) -> Rebuilt:
+    """``run`` as it was started, with the inputs ``local``, checked; ``experiment``: its text, word for word.
+
+    Raises NotReady for what the preflight checks find.
+    """
     rendered = partial(_rendered, recorded, run, local)
     facts = _asked(where, run, rendered, say)
     spec = rendered(facts.annotations)
-    text = archive.file(run, "experiment.json")
-    spec = replace(spec, objects=tuple(_resumed(obj, spec, str(text)) for obj in spec.objects))
+    spec = replace(spec, objects=tuple(_resumed(obj, spec, experiment) for obj in spec.objects))
     _check(where, run, spec, facts, say)
     return Rebuilt(where, run, spec)
 

@@ -57,14 +57,17 @@ class Swept:
             time.sleep(_TICK)
 
     def resume_there(self, say: Callable[[str], None]) -> list[str]:
-        """Starts the runs on a cluster that are over and not done again; returns their names. ``say`` is told what is checked.
+        """Starts the runs on a cluster that are over and not done again; returns their names. A point that was stopped alone
+        stays stopped. ``say`` is told what is checked, and how to resume those.
 
         Raises UsageError while other points of the same Job run: it can only be started again as a whole.
         """
         from .resume import starter
 
         states = [(where, run, where.status(run)) for where, run, _ in self.runs]
-        begun = [(where, run) for where, run, now in states if now.is_over and now.state != "done"]
+        over = [(where, run) for where, run, now in states if now.is_over and now.state != "done"]
+        alone = [run for where, run in over if where.stays_stopped(run)]
+        begun = [(where, run) for where, run in over if run not in alone]
         busy = {_owner(run) for _, run, now in states if not now.is_over}
         for owner, where in {_owner(run): where for where, run in begun}.items():
             if owner in busy:
@@ -72,6 +75,8 @@ class Swept:
                     f"{self.name} still runs; resume it when it has ended, or stop it with: launcher stop {self.name}"
                 )
             starter(where, owner, say)()
+        for run in alone:
+            say(f"{run.name} stays stopped; resume it with: launcher resume {run.name}")
         return [run.name for _, run in begun]
 
     def explained(self) -> list[tuple[Point, str, Explained | None]]:

@@ -242,6 +242,11 @@ class Kubernetes:
         self._last.pop(run.name, None)
         return replace(run, uid=str((self.object(run) or obj)["metadata"]["uid"]))
 
+    def stays_stopped(self, run: ClusterRun) -> bool:
+        """Whether a person has stopped this point alone: resuming its sweep does not start it."""
+        obj = self.object(run)
+        return obj is not None and state.is_stopped_alone(obj)
+
     def _note(self, run: ClusterRun, seen: Status) -> None:
         """Keeps how a run was last seen, for when its Job is deleted; its folder knows more than that it was lost."""
         if seen.state != "lost":

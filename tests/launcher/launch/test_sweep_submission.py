@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from launcher.cli.sweep import submit_sweep
 from launcher.errors import ExperimentError, UsageError
 from launcher.launch.removing import remove
 from launcher.launch.rendered import Choice
+from launcher.launch.resume import resumption
 from launcher.launch.submission import Silent, Submission
 from launcher.launch.sweep import plan_sweep
 from launcher.launch.sweep_submission import rendered_in_one_job, submit_in_one_job, submit_points
@@ -332,6 +334,70 @@ def test_a_point_that_is_over_is_not_stopped_and_one_of_an_older_sweep_only_with
     api.objects.change("jobs", "grid", lambda one: one["spec"]["template"]["spec"]["volumes"].pop())
     with pytest.raises(UsageError, match=r"grid-2 shares the Job grid with the other points of grid: stop the whole sweep"):
         where.stop(point("grid-2"))
+
+
+def stopped_alone(api: ClusterApi, tmp_path: Path) -> Any:
+    """The sweep whose first point was stopped alone, with two others running, and the backend."""
+    where = began(api, tmp_path)
+    where.stop(point("grid-1"))
+    kubelet.heeds(api, pods_at(api, "Running")[0])
+    controllers.count_indexes(api, "grid")
+    for pod in pods_at(api, "Pending").values():
+        kubelet.starts(api, pod)
+    assert [state for _, state in states()] == ["stopped", "running", "running"]
+    return where
+
+
+def test_a_stopped_point_is_resumed_in_a_job_of_its_own_beside_its_running_sweep(api: ClusterApi, tmp_path: Path) -> None:
+    where = stopped_alone(api, tmp_path)
+    before, pods = api.objects.get("jobs", "grid"), pods_at(api, "Running")
+    for path in (tmp_path / "configs", tmp_path / "data"):
+        shutil.rmtree(path)  # nothing of this machine is read
+    run = resumption(where, point("grid-1"), lambda _: None).start()
+    assert (run.name, run.job, run.sweep, run.point, run.settings) == (
+        ("grid-1", "grid-1", "grid", 1, ("hyperparameters.beta=0.05",))
+    )
+    assert (api.objects.get("jobs", "grid"), pods_at(api, "Running")) == (before, pods), "its siblings are untouched"
+    whole, own = (api.objects.get("configmaps", name)["data"] for name in ("grid", "grid-1"))
+    assert own["experiment.json"] == whole["0-experiment.json"], "the pod compares it with the one in the run's folder"
+    assert json.loads(own["record.json"])["folder"] == json.loads(whole["0-record.json"])["folder"]
+    assert api.objects.get("configmaps", "grid-1-data")["data"] == api.objects.get("configmaps", "grid-data")["data"]
+    mine, theirs = (api.objects.get("jobs", name)["spec"]["template"]["spec"]["containers"][0] for name in ("grid-1", "grid"))
+    assert (mine["image"], mine["resources"]) == (theirs["image"], theirs["resources"])
+    assert "DPO_STOP" not in {one["name"] for one in mine["env"]}
+
+    (made,) = controllers.make_pods(api, "grid-1")
+    assert kubelet.starts(api, made) == "Running"
+    assert states() == [("grid-1", "running"), ("grid-2", "running"), ("grid-3", "running")], "it is listed once"
+    controllers.terminated(api, made, 0)
+    controllers.complete(api, "grid-1")
+    assert [state for _, state in states()] == ["done", "running", "running"]
+    (told,) = remove("grid-1", cluster=True, namespace=None)
+    assert told.startswith("grid-1: removed Job grid-1")
+    assert api.objects.names("jobs") == ["grid"]
+    assert pods_at(api, "Running") == pods
+
+
+def test_resuming_the_sweep_leaves_a_point_that_was_stopped_alone_and_names_its_command(api: ClusterApi, tmp_path: Path) -> None:
+    stopped_alone(api, tmp_path)
+    controllers.terminated(api, pods_at(api, "Running")[1], 45)
+    controllers.terminated(api, pods_at(api, "Running")[2], 0)
+    controllers.count_indexes(api, "grid")
+    assert [state for _, state in states()] == ["stopped", "failed", "done"]
+    found = find("grid", cluster=True, namespace=None)
+    assert isinstance(found, Swept)
+    told: list[str] = []
+    assert found.resume_there(told.append) == ["grid-2"]
+    assert told[-1] == "grid-1 stays stopped; resume it with: launcher resume grid-1"
+    for pod in controllers.make_pods(api, "grid"):
+        kubelet.starts(api, pod)
+    controllers.count_indexes(api, "grid")
+    assert [state for _, state in states()][:2] == ["stopped", "running"], "the pod of the new Job starts nothing"
+    for pod in pods_at(api, "Running", "Pending").values():
+        controllers.terminated(api, pod, 0)
+    controllers.count_indexes(api, "grid")
+    assert [state for _, state in states()] == ["stopped", "done", "done"]
+    assert found.resume_there(told.append) == []
 
 
 def test_rm_of_one_point_is_refused_while_it_shares_its_job_and_rm_of_the_sweep_removes_all(api: ClusterApi) -> None:

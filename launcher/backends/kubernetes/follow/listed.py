@@ -44,6 +44,8 @@ def listed(cluster: Cluster, namespace: str, *, with_pods: bool) -> list[Listed]
     objects = [one for one in objects if not one["metadata"].get("ownerReferences")]  # a JobSet's Jobs, a TrainJob's JobSet
     pods = pods_by_owner(cluster, namespace, "status.phase!=Succeeded") if with_pods and objects else {}
     runs = [(run, obj) for obj in objects for run in ClusterRun.every(obj)]
+    alone = {run.name for run, _ in runs if run.index is None}  # also points that were resumed in a Job of their own
+    runs = [(run, obj) for run, obj in runs if run.index is None or run.name not in alone]
     found = [Listed(run, part_of(run, obj), pods.get(run.selector, [])) for run, obj in runs]
     return sorted(found, key=lambda one: (one.run.created, one.run.name), reverse=True)
 
