@@ -36,7 +36,7 @@ REWRITE = bool(os.environ.get("REWRITE_GOLDEN"))
 CHEAP = "check*|show*|list*|plan*|render*|init*|ps*|diff*"
 LAUNCHER = f"""#!/bin/sh
 case "$*" in
-    ps*--cluster*) ;;
+    ps*--cluster* | "plan RUN"*) ;;
     {CHEAP}) exec "{sys.executable}" -m launcher "$@" ;;
 esac
 printf '%s\\037' "$@" >> "$CALLS"

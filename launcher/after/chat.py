@@ -13,11 +13,9 @@ from typing import Any
 from ..backends.session import Session
 from ..errors import LauncherError
 from ..job.exchange import encoded
-from .room import room_for
+from ..planning import uses
 from .target import target
-from .tool import Say, events, tool
-
-_READ = 2048  # tokens of a conversation that the memory is planned for
+from .tool import Say, events, held, tell, tool
 
 
 @dataclass(frozen=True)
@@ -116,11 +114,11 @@ def open_chat(name: str, wish: Wish, say: Say) -> Iterator[Chat]:
     """
     found = target(name)
     place = tool(found, wish.backend, "chat", say)
-    limit = found.settings.launch.memory if place.docker is not None else None
-    room = room_for(found, _READ + wish.max_tokens, place.caller, limit)
-    if room is not None:
-        room.check()
-        say(f"memory: {room}")
+    weights = held(place)
+    if weights is not None:
+        planned = uses.chat(weights, wish.max_tokens, 1 + (wish.base and found.adapter is not None))
+        planned.check()
+        tell(planned, say)
     with place.open("chat", [wish.settings()]) as session:
         for event in events(session, say, f"cannot talk to {found.name}"):
             if "ready" in event:

@@ -15,17 +15,16 @@ from ..data.prompts import Prompts, read_prompts
 from ..errors import UsageError
 from ..job.exchange import encoded
 from ..job.target import Target
+from ..planning import uses
+from ..planning.use import Use
 from ..runs.known import duration
 from ..runs.whole import write_whole
 from .chat import Wish
-from .room import room_for
 from .target import target
-from .tool import Say, Tool, events, tool
+from .tool import Say, Tool, events, held, tell, tool
 
 _EVERY: Final = 5.0  # seconds between two lines about the progress
 _HASHED: Final = 1 << 30  # bytes: a larger file of weights is told by its size and time
-_AT_ONCE: Final = 8  # prompts that the memory is planned for
-_BYTES: Final = 4  # of a token, about
 
 
 @dataclass(frozen=True)
@@ -140,15 +139,19 @@ def _hash_of(folder: Path) -> str:
 
 
 def _check_room(found: Target, place: Tool, waiting: Sequence[tuple[int, str]], wish: Wish, say: Say) -> None:
-    limit = found.settings.launch.memory if place.docker is not None else None
-    longest = max(len(text.encode()) for _, text in waiting) // _BYTES
-    least = room_for(found, wish.max_tokens, place.caller, limit)
-    if least is not None:
-        least.check()
-    room = room_for(found, min(_AT_ONCE, len(waiting)) * (longest + wish.max_tokens), place.caller, limit)
+    """Tells memory and time; raises MemoryShortage where not even one answer fits."""
     count = f"{len(waiting):,} {'prompt' if len(waiting) == 1 else 'prompts'}"
-    most = f"{count}, at most {len(waiting) * wish.max_tokens * (1 + wish.base):,} tokens to generate"
-    say(most if room is None else f"{most}; memory: {room}")
+    say(f"{count}, at most {len(waiting) * wish.max_tokens * (1 + wish.base):,} tokens to generate")
+    weights = held(place)
+    if weights is None:
+        return
+    sides = 1 + (wish.base and found.adapter is not None)
+
+    def planned(texts: Sequence[str]) -> Use:
+        return uses.generate(weights, uses.Prompts.of([len(text.encode()) for text in texts]), wish.max_tokens, sides)
+
+    tell(planned([text for _, text in waiting]), say)
+    planned([""]).check()
 
 
 def _ask(place: Tool, waiting: Sequence[tuple[int, str]], prompts: Prompts, wish: Wish, answers: Answers, say: Say) -> None:

@@ -11,18 +11,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import UsageError, Warned
 from ..experiment.schema import StorageConfig
 from ..job.target import Target
+from ..planning import uses
 from ..runs.cache import cache_root
 from ..runs.whole import sync_tree, write_whole
 from ..storage import Place, Uploaded, upload_folder
-from .tool import Say, Tool, tool
+from .tool import Say, Tool, held, tell, tool
 
 if TYPE_CHECKING:
     from ..storage.progress import Listener
+
+_SIZES: Final = {"float32": 4}  # bytes of a weight, where it is not 16 bits
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,11 @@ def merge(target: Target, output: str, how: How, say: Say, listener: Listener) -
 
 def _into_folder(target: Target, folder: Path, how: How, say: Say) -> Merged:
     place = tool(target, how.backend, "merge", say)
+    weights = held(place)
+    if weights is not None:
+        planned = uses.merge(weights, _SIZES.get(how.dtype or ""), compare=how.compare)
+        planned.check()
+        tell(planned, say)
     with whole(folder) as aside:
         answer = _asked(place, aside, how)
     warnings, notices = (tuple(answer.pop(kind)) for kind in ("warnings", "notices"))

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.pairs import read_other
+from ..data.prompt import kept_prompt
 from ..errors import DataError, Mistake, UsageError
 from ..experiment.method import SFT
+from ..planning import uses
+from ..planning.work import work_at_most
 from ..runs.pair_rewards import LENGTH, Group, PairReward, grouped, written
 from ..runs.whole import write_whole
 from .target import target
-from .tool import tool
+from .tool import Tool, held, tell, tool
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def score(
     if output is not None and not output.absolute().parent.is_dir():
         raise UsageError(f"cannot write {output}: folder {output.absolute().parent} not found")
     place = tool(found, backend, "score", say)
+    _tell_plan(place, file, say)
     answer = place.ask("score", [str(file)], reads=[str(file)], what=f"{file} cannot be scored")
     pairs, learned = [PairReward.of(pair) for pair in answer["pairs"]], answer["learned"]
     by = LENGTH if column is None else column
@@ -66,3 +71,16 @@ def score(
     if output is not None:
         write_whole(output, written(pairs))
     return Scored(run.name, str(file), learned, by, groups, output, tuple(answer["notices"]))
+
+
+def _tell_plan(place: Tool, file: Path, say: Callable[[str], None]) -> None:
+    """Tells memory and time; raises DataError for mistakes in the file, MemoryShortage where the weights cannot fit."""
+    experiment, run = place.target.settings, place.target.run
+    prompt = None if run is None else kept_prompt(run)
+    weights = held(place)
+    if weights is None or prompt is None:
+        return
+    pairs = read_other(experiment, file, prompt).validation
+    planned = uses.score(weights, work_at_most(pairs, experiment.hyperparameters.max_seq_length))
+    planned.check()
+    tell(planned, say)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..backends.session import ProcessSession, Session, Work
-from ..errors import LauncherError
+from ..errors import ExperimentError, LauncherError
 from ..experiment.files import read_env
 from ..experiment.schema import Experiment, Launch
 from ..job.exchange import decoded, encoded
@@ -20,6 +20,8 @@ from ..packages import missing_packages, needs
 if TYPE_CHECKING:
     from ..backends.docker.backend import Docker
     from ..job.job import Job
+    from ..planning.held import Held
+    from ..planning.use import Use
 
 Say = Callable[[str], None]
 
@@ -78,6 +80,23 @@ def tool(target: Target, backend: str | None, verb: str, say: Say) -> Tool:
     from ..backends.docker.backend import Docker
 
     return Tool(target, say, cwd, Docker(cwd, caller), job_of(target, verb, caller), caller)
+
+
+def held(place: Tool) -> Held | None:
+    """The weights on the machine or in the container of ``place``; None where the model's sizes are not on this disk."""
+    from ..planning.held_here import held_here
+
+    limit = place.target.settings.launch.memory if place.docker is not None else None
+    try:
+        return held_here(place.target, place.caller, limit=limit)[0]
+    except ExperimentError:
+        return None
+
+
+def tell(planned: Use, say: Say) -> None:
+    """Memory and time, before anything is loaded."""
+    for label, fact in planned.facts.items():
+        say(f"{label}: {fact}")
 
 
 def events(session: Session, say: Say, what: str) -> Iterator[dict[str, Any]]:

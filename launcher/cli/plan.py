@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ..errors import Warned
-from .options import experiment_argument, file_option, json_option, set_option
+from . import completion
+from .options import file_option, json_option, set_option
 
 if TYPE_CHECKING:
     from ..planning.fit import Fit
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("plan", short_help="Estimate memory, time and what makes EXP fit.")
-@experiment_argument()
+@click.argument("name", metavar="EXP|RUN", shell_complete=completion.experiments)
 @click.option("--gpu", "gpu_name", metavar="NAME", help="Plan for this GPU, such as 'RTX 4090' (default: this machine's).")
 @click.option("--gpu-memory", metavar="SIZE", help="Plan for a GPU with this much memory, such as 24GiB.")
 @click.option("--gpus", type=click.IntRange(1), help="GPUs per node (default: launch.gpus).")
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @file_option
 @json_option
 def plan(
-    experiment: str,
+    name: str,
     gpu_name: str | None,
     gpu_memory: str | None,
     gpus: int | None,
@@ -45,18 +46,24 @@ def plan(
 ) -> None:
     """Estimate what the experiment EXP needs: memory, steps, tokens and time; and the cheapest changes that make it fit.
 
-    Reads the model's config.json. Needs neither torch nor the model's weights.
+    Of a run that is done, by its full name or its folder: what chat, generate, score and merge need. Reads the model's
+    config.json. Needs neither torch nor the model's weights.
     """
-    from ..planning.planned import Wanted, plan_for
+    from ..after.planned import Uses, plan_of
+    from ..planning.planned import Wanted
     from .reading import reading
 
     wanted = Wanted(gpu_name, gpu_memory, gpus, nodes, parallelism, model_config)
     with reading() as told:
-        found = plan_for(experiment, wanted, file=file, overrides=overrides, say=told)
+        found = plan_of(name, wanted, file=file, overrides=overrides, say=told)
     if as_json:
         import json
 
         click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
+    elif isinstance(found, Uses):
+        from .screen import facts
+
+        facts(found.facts)
     else:
         _show(found)
 

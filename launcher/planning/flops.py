@@ -17,11 +17,11 @@ def training(h: Hyperparameters, config: ModelConfig, work: Work, packed: bool, 
     """
     tokens = work.packed if packed else work.tokens
     full = h.full_finetuning
-    body, head, attention = forward = _forward(config, work, packed)
+    body, head, attention = passed = forward(config, work, packed)
     adapter = 0.0 if full else _adapter(Adapter(h, config), work, tokens)
     again = 1 if recompute else 0
     step = (3 if full else 2) * body + again * body + (4 if full else 3) * head + adapter + (3 + again) * attention
-    return step * passes + sum(forward) * (0 if work.sequences == 1 else passes if moves_reference(h) else 1)
+    return step * passes + sum(passed) * (0 if work.sequences == 1 else passes if moves_reference(h) else 1)
 
 
 def _adapter(adapter: Adapter, work: Work, tokens: int) -> float:
@@ -39,10 +39,10 @@ def evaluating(config: ModelConfig, work: Work, packed: bool, evaluations: int) 
     """Additions and multiplications of the evaluations, and of the reference's pass before them, by the mean training pair."""
     of_reference = work.sequences - 1
     passes = evaluations + of_reference if evaluations else 0
-    return sum(_forward(config, work, packed)) * work.held_out / max(1, work.pairs) * passes
+    return sum(forward(config, work, packed)) * work.held_out / max(1, work.pairs) * passes
 
 
-def _forward(config: ModelConfig, work: Work, packed: bool) -> tuple[float, float, float]:
+def forward(config: ModelConfig, work: Work, packed: bool) -> tuple[float, float, float]:
     """Additions and multiplications of a forward pass over all pairs: in the layers' weights, the head, and attention."""
     length = work.tokens / max(1, work.sequences * work.pairs)
     attention = 2.0 * config.layers * config.queries * length * work.tokens  # causal: half of 4 · width · length a token

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from launcher.errors import DataError, Mistake
+from launcher.planning.uses import MOST, ON_CPU, SHARE, UNKNOWN
 
 from ..evaluation.generation import Answer, Wish, generate
 from ..output import say
 from .conversation import on, positions
 from .loaded import Loaded
-
-ON_CPU: Final = 8  # more take no less time a prompt there
-MOST: Final = 64
-_SHARE: Final = 0.6  # of the free GPU memory, for the cache of a batch
-_UNKNOWN: Final = 8  # prompts, of a model that does not tell its sizes
 
 Batch = list[int]  # places of prompts
 Told = Callable[[Batch, dict[str, list[Answer]]], None]
@@ -93,7 +89,7 @@ def batch_size(loaded: Loaded, tokens: int) -> int:
         return ON_CPU
     each = _cache_bytes(loaded) * tokens
     free, _ = torch.cuda.mem_get_info()
-    return max(1, min(MOST, int(free * _SHARE / each))) if each else _UNKNOWN
+    return max(1, min(MOST, int(free * SHARE / each))) if each else UNKNOWN
 
 
 def _cache_bytes(loaded: Loaded) -> int:

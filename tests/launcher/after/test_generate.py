@@ -11,12 +11,14 @@ import pytest
 
 from launcher.after.chat import Wish
 from launcher.after.generate import Answers, made_of
-from launcher.after.room import Room, room_for
 from launcher.data.prompt import Prompt
 from launcher.data.prompts import Prompts, read_prompts
-from launcher.errors import DataError, MemoryShortage, UsageError
+from launcher.errors import DataError, ExperimentError, MemoryShortage, UsageError
 from launcher.experiment.schema import Experiment
 from launcher.job.target import Target
+from launcher.planning import uses
+from launcher.planning.gpus import find_gpu
+from launcher.planning.held_here import held_here
 from tests.run_folders import Made
 
 WISH = Wish(base=True, max_tokens=16, temperature=0.0)
@@ -177,19 +179,22 @@ def test_what_holds_no_prompt_is_a_mistake_in_its_place(tmp_path: Path, name: st
         read_prompts(tmp_path / "none.csv", experiment(), ABOUT)
 
 
-def test_the_memory_is_that_of_weights_cache_and_runtime(target: Target, tmp_path: Path) -> None:
-    assert room_for(target, 100, {}) is None, "its sizes are not on this disk"
+def test_weights_are_planned_for_by_the_sizes_on_this_disk_and_the_container_s_limit(target: Target, tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=r"no config\.json found"):
+        held_here(target, {})
     model = tmp_path / "data" / "demo" / "qwen3-tiny"
     model.mkdir(parents=True)
     sizes = {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16}
     more = {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "tie_word_embeddings": True, "model_type": "qwen3"}
     (model / "config.json").write_text(json.dumps({**sizes, **more}))
-    room = room_for(target, 1000, {"PATH": ""}, "2Gi")
-    assert room is not None
-    assert room.cache == 2 * 28 * 8 * 128 * 4 * 1000
-    assert 4 * 596_000_000 < room.weights < 4 * 640_000_000, "fp32 on a CPU, and the adapter"
-    assert room.there == 2 << 30
-    with pytest.raises(MemoryShortage, match=re.escape("not enough memory: ") + r"3\.\d+ GiB \(weights 2\.\d+ GiB, 1,000 tokens"):
-        room.check()
-    Room(1, 1, 1, 1, None, "the CPU").check()
-    Room(1, 1, 1, 1, 3, "the CPU").check()
+    held, where = held_here(target, {"PATH": ""}, limit="2Gi")
+    assert where == "data/demo/qwen3-tiny/config.json"
+    assert held.cache == 2 * 28 * 8 * 128 * 4
+    assert 4 * 596_000_000 < held.weights < 4 * 640_000_000, "fp32 on a CPU, and the adapter"
+    assert (held.there, held.stored) == (2 << 30, 2 * 596_049_920)
+    (model / "model.safetensors").write_bytes(b"1234")
+    assert held_here(target, {"PATH": ""})[0].stored == 4
+    with pytest.raises(MemoryShortage, match=re.escape("not enough memory: ") + r"3\.\d+ GiB \(weights 2\.\d+ GiB, 2,560 tokens"):
+        uses.chat(held, 512, 1).check()
+    card = held_here(target, {"PATH": ""}, card=find_gpu("H200"))[0]
+    assert (card.device, card.there) == ("H200", int(0.9 * (143771 << 20)))

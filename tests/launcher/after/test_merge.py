@@ -104,7 +104,7 @@ class Answering:
     """A tool whose process merges nothing and answers as one that did."""
 
     def __init__(self, found: Target):
-        self.target = found
+        self.target, self.docker, self.caller = found, None, {"PATH": ""}
 
     def ask(self, module: str, args: list[str], **_: Any) -> Any:
         Path(args[0], "model.safetensors").write_bytes(b"weights")

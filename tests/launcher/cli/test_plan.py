@@ -152,7 +152,13 @@ def test_the_gpu_of_this_machine_is_asked(home: Path):
     )
     fake.chmod(0o755)
     found = as_json(home, "tune", PATH=f"{fake.parent}:{os.environ['PATH']}", CUDA_VISIBLE_DEVICES="0,1")
-    assert found["machine"]["gpu"] == {"name": "RTX 3090", "memory": 24000 << 20, "flops": 71.2e12, "bf16": True}
+    assert found["machine"]["gpu"] == {
+        "name": "RTX 3090",
+        "memory": 24000 << 20,
+        "flops": 71.2e12,
+        "bf16": True,
+        "bandwidth": 936e9,
+    }
     assert found["machine"]["world"] == 2
 
 
