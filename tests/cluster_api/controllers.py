@@ -13,6 +13,7 @@ from .store import Change
 
 Object = dict[str, Any]
 _NUMBERS = itertools.count(1)
+_ALIVE = ("Pending", "Running")  # phases of pods that a Job counts as active
 
 
 def make_pods(api: ClusterApi, job: str, namespace: str = "default", *, node: str | None = "node-1") -> list[str]:
@@ -35,7 +36,7 @@ def _wanted(job: Object, alive: set[int]) -> list[int]:
     spec, status = job["spec"], job.get("status") or {}
     if spec.get("backoffLimitPerIndex") is None:
         return list(range(spec.get("parallelism", 1)))
-    over = {int(index) for key in ("completedIndexes", "failedIndexes") for index in filter(None, status.get(key, "").split(","))}
+    over = {index for key in ("completedIndexes", "failedIndexes") for index in _numbers(status.get(key, ""))}
     waiting = [index for index in range(spec["completions"]) if index not in over | alive]
     return [*alive, *waiting[: spec["parallelism"] - len(alive)]]
 
@@ -47,15 +48,17 @@ def count_indexes(api: ClusterApi, job: str, namespace: str = "default") -> None
     spec, pods = obj["spec"], pods_of(api, job, namespace)
     done = {index_of(pod) for pod in pods if pod["status"].get("phase") == "Succeeded"}
     failures: dict[int, int] = {}
-    failed: set[int] = set()
+    failed, counted = set[int](), 0
     for pod in (one for one in pods if one["status"].get("phase") == "Failed"):
         action = _action(spec, pod)
+        counted += action != "Ignore"
         failures[index_of(pod)] = failures.get(index_of(pod), 0) + (action == "Count")
         if action == "FailIndex" or failures[index_of(pod)] > spec["backoffLimitPerIndex"]:
             failed.add(index_of(pod))
     lists = {"completedIndexes": done, "failedIndexes": failed}
-    texts = {key: ",".join(map(str, sorted(those))) for key, those in lists.items() if those}
-    api.objects.change("jobs", job, lambda one: one.setdefault("status", {}).update(texts), namespace)
+    told: Object = {key: intervals(those) for key, those in lists.items() if those}
+    told |= {"succeeded": len(done), "failed": counted, "active": sum(pod["status"].get("phase") in _ALIVE for pod in pods)}
+    api.objects.change("jobs", job, lambda one: one.setdefault("status", {}).update(told), namespace)
     if len(done | failed) < spec["completions"]:
         if not spec.get("suspend"):
             make_pods(api, job, namespace)
@@ -63,6 +66,22 @@ def count_indexes(api: ClusterApi, job: str, namespace: str = "default") -> None
         fail(api, job, "FailedIndexes", "Job has failed indexes", namespace)
     else:
         complete(api, job, namespace)
+
+
+def intervals(indexes: set[int]) -> str:
+    """As a Job's status lists indexes: ``0,1`` and ``0-2``."""
+    groups: list[list[int]] = []
+    for index in sorted(indexes):
+        if groups and groups[-1][-1] == index - 1:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return ",".join(f"{one[0]}-{one[-1]}" if len(one) > 2 else ",".join(map(str, one)) for one in groups)
+
+
+def _numbers(text: str) -> list[int]:
+    ends = [[int(end) for end in part.split("-")] for part in filter(None, text.split(","))]
+    return [index for end in ends for index in range(end[0], end[-1] + 1)]
 
 
 def _action(spec: Object, pod: Object) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from launcher.backends.kubernetes.render.together import INDEX
@@ -21,6 +24,7 @@ from launcher.launch.sweep import plan_sweep
 from launcher.launch.sweep_submission import rendered_in_one_job, submit_in_one_job, submit_points
 from launcher.launch.swept import Swept, find
 from tests.cluster_api import ClusterApi, controllers, kubelet
+from tests.cluster_api.certificates import served
 
 CONFIG = """\
 demo:
@@ -376,6 +380,25 @@ def test_a_stopped_point_is_resumed_in_a_job_of_its_own_beside_its_running_sweep
     assert told.startswith("grid-1: removed Job grid-1")
     assert api.objects.names("jobs") == ["grid"]
     assert pods_at(api, "Running") == pods
+
+
+def test_the_job_of_a_resumed_point_has_the_sweeps_certificates_and_data_that_are_no_text(
+    api: ClusterApi, tmp_path: Path
+) -> None:
+    _, authority = served(tmp_path)
+    table = tmp_path / "data" / "training_data.parquet"
+    pq.write_table(pa.table({"prompt": ["Why?"], "chosen": ["Because."], "rejected": ["No."]}), table)
+    file = tmp_path / "configs" / "demo.yml"
+    file.write_text(
+        file.read_text().replace("gpus: 0,", f"gpus: 0, ca_bundle: {authority},") + f"  train_filename: {table.name}\n"
+    )
+    where = stopped_alone(api, tmp_path)
+    pem = authority.read_text()
+    authority.unlink()
+    resumption(where, point("grid-1"), lambda _: None).start()
+    assert api.objects.get("configmaps", "grid-1-ca")["data"] == {"ca.pem": pem}
+    (sent,) = api.objects.get("configmaps", "grid-1-data")["binaryData"].values()
+    assert base64.b64decode(sent) == table.read_bytes()
 
 
 def test_resuming_the_sweep_leaves_a_point_that_was_stopped_alone_and_names_its_command(api: ClusterApi, tmp_path: Path) -> None:
