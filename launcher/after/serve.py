@@ -61,12 +61,17 @@ def serve(target: Target, how: How) -> Serving:
     served = served_by_vllm(target, how, env)
     known = tuple(told(target, how, env))
     if how.backend == "kubernetes":
-        return Serving(_on_cluster(target, served, how), None, (*known, *_unpinned(how)))
+        return Serving(_on_cluster(target, served, how, env), None, (*known, *_unpinned(how)))
     environment, secrets = _environment(served, env)
     if how.backend == "docker":
+        from ..backends.docker.engine import address, is_rootless
         from ..backends.docker.serving import command
 
-        argv = command(served, how.image or IMAGE, env, hub=_hub(env))
+        user = None if is_rootless(address(env)) else f"{os.getuid()}:{os.getgid()}"
+        hub = _hub(env)
+        if served.is_on_hub:
+            hub.mkdir(parents=True, exist_ok=True)  # the engine mounts no folder that is not there, or makes one of root's
+        argv = command(served, how.image or IMAGE, env, hub=hub, user=user)
         environment, known = {}, (*known, *_unpinned(how))
     else:
         argv = ("vllm", *served.arguments)
@@ -109,14 +114,15 @@ def _lines(argv: Sequence[str]) -> str:
     return " \\\n  ".join(shlex.join(part) for part in parts) + "\n"
 
 
-def _on_cluster(target: Target, served: Served, how: How) -> str:
+def _on_cluster(target: Target, served: Served, how: How, env: Mapping[str, str]) -> str:
     from ..backends.kubernetes.render.serving import Source, text
     from .tool import job_of
 
-    job = job_of(target, "serve", {}, gpus=1)
+    job = job_of(target, "serve", env, gpus=1)
     served, uploaded = _in_pod(target, served, how)
-    source = Source(uploaded.get("uri"), uploaded.get("endpoint_url"))
-    return text(job, served, how.image or IMAGE, source, how.namespace)
+    storage = target.settings.storage_config
+    source = Source(uploaded.get("uri"), uploaded.get("endpoint_url"), None if storage is None else storage.region)
+    return text(job, served, how.image or IMAGE, source, how.namespace, env)
 
 
 def _in_pod(target: Target, served: Served, how: How) -> tuple[Served, Mapping[str, Any]]:

@@ -11,14 +11,21 @@ from typing import Final
 
 from ...job.serving import PORT, Served
 
-_HUB: Final = "/root/.cache/huggingface"  # where the image's user keeps models
+_HUB: Final = "/hub"
+_HOME: Final = "/tmp"
+# For a user who is not in passwd. Statistics would be sent to vLLM's authors.
+_ENVIRONMENT: Final = {"HOME": _HOME, "LOGNAME": "dpo", "USER": "dpo", "VLLM_NO_USAGE_STATS": "1"}
 _SHM: Final = "16g"  # vLLM's processes pass tensors through it
 
 
-def command(served: Served, image: str, caller: Mapping[str, str], *, hub: Path) -> tuple[str, ...]:
-    """``docker run …``; ``hub``: the folder of the hub's client on this machine. A token is passed by its name alone."""
+def command(served: Served, image: str, caller: Mapping[str, str], *, hub: Path, user: str | None) -> tuple[str, ...]:
+    """``docker run …``; ``hub``: the folder of the hub's client on this machine. A token is passed by its name alone.
+
+    ``user``: uid and gid, so that what is downloaded into ``hub`` belongs to the caller; None for the image's own user.
+    """
     inside, mounts = _moved(served)
-    return ("docker", "run", "--rm", "--gpus", "all", "--shm-size", _SHM, *_rest(inside, mounts, image, caller, hub))
+    person = () if user is None else ("--user", user)
+    return ("docker", "run", "--rm", "--gpus", "all", "--shm-size", _SHM, *person, *_rest(inside, mounts, image, caller, hub))
 
 
 def _moved(served: Served) -> tuple[Served, dict[str, str]]:
@@ -38,8 +45,11 @@ def _rest(served: Served, mounts: Mapping[str, str], image: str, caller: Mapping
     yield from ("--publish", f"127.0.0.1:{PORT}:{PORT}")
     for source, to in mounts.items():
         yield from ("--mount", _fields("type=bind", f"source={source}", f"target={to}", "readonly"))
-    if not served.model.startswith("/"):
-        yield from ("--volume", f"{hub}:{_HUB}")
+    for name, value in _ENVIRONMENT.items():
+        yield from ("--env", f"{name}={value}")
+    if served.is_on_hub:
+        yield from ("--mount", _fields("type=bind", f"source={hub}", f"target={_HUB}"))
+        yield from ("--env", f"HF_HOME={_HUB}")
         if caller.get("HF_TOKEN"):
             yield from ("--env", "HF_TOKEN")
         if hub_of_its_own := caller.get("HF_ENDPOINT"):

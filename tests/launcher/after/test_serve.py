@@ -226,7 +226,7 @@ def test_a_merged_model_is_served_under_the_name_of_the_run(here: Path) -> None:
 def test_a_container_mounts_what_it_reads_and_has_the_token_s_name_alone(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = target(here)
     line = argv(serve(found, How(backend="docker")).text)
-    assert line[:7] == ["docker", "run", "--rm", "--gpus", "all", "--shm-size", "16g"]
+    assert line[:9] == ["docker", "run", "--rm", "--gpus", "all", "--shm-size", "16g", "--user", f"{os.getuid()}:{os.getgid()}"]
     base = here / "data/demo/qwen3-tiny"
     mounts = [line[n + 1] for n, one in enumerate(line) if one == "--mount"]
     assert mounts == [
@@ -239,8 +239,30 @@ def test_a_container_mounts_what_it_reads_and_has_the_token_s_name_alone(here: P
     monkeypatch.setenv("HF_TOKEN", "hf_hush")
     line = argv(serve(Target.of(found.folder), How(backend="docker", image="mirror/vllm@sha256:00")).text)
     assert "hf_hush" not in " ".join(line)
-    assert line[line.index("--env") + 1] == "HF_TOKEN"
-    assert f"{here}/.cache/dpo-launcher/huggingface:/root/.cache/huggingface" in line
+    assert line[line.index("HF_TOKEN") - 1] == "--env"
+    hub = here / ".cache/dpo-launcher/huggingface"
+    assert f"type=bind,source={hub},target=/hub" in line
+    assert "HF_HOME=/hub" in line
+    assert hub.is_dir(), "an engine makes a missing folder as root, or fails"
+
+
+def test_a_container_of_a_rootless_engine_runs_as_its_root_who_is_the_caller(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = here / "docker.sock"
+    engine.touch()
+    if os.getuid() == 0:
+        os.chown(engine, 1000, 1000)
+        monkeypatch.setattr("os.getuid", lambda: 1000)
+    found = target(here)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{engine}")
+    assert "--user" not in serve(found, How(backend="docker")).text
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{here}/another.sock")
+    assert f"--user {os.getuid()}:" in serve(found, How(backend="docker")).text
+
+
+def test_no_server_in_a_container_or_a_pod_sends_statistics(here: Path) -> None:
+    found = target(here, record={"backend": "kubernetes"}, model_name="Qwen/Qwen3-0.6B")
+    assert "--env VLLM_NO_USAGE_STATS=1" in serve(found, How(backend="docker")).text
+    assert "VLLM_NO_USAGE_STATS" in serve(found, How(backend="kubernetes")).text
 
 
 def test_an_image_by_its_tag_is_noticed_and_one_by_its_digest_is_not(here: Path) -> None:
@@ -273,6 +295,32 @@ def test_the_objects_on_a_cluster(here: Path, name: str) -> None:
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     for selector in (deployment["spec"]["selector"]["matchLabels"], service["spec"]["selector"]):
         assert selector.items() <= labels.items()
+
+
+def _environment(container: dict[str, Any]) -> dict[str, Any]:
+    return {one["name"]: one.get("value") or one["valueFrom"]["secretKeyRef"]["key"] for one in container["env"]}
+
+
+def test_pods_use_the_hub_the_proxy_and_the_region_of_the_caller(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / ".env").write_text("AWS_ACCESS_KEY_ID=a\nAWS_SECRET_ACCESS_KEY=hush\nAWS_SESSION_TOKEN=hush\nAWS_REGION=eu-west-1\n")
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example.com")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
+    found = target(here, record=KUBERNETES["serve-from-a-bucket"], model_name="Qwen/Qwen3-0.6B")
+    printed = serve(found, How(backend="kubernetes")).text
+    assert "hush" not in printed
+    pod = next(yaml.safe_load_all(printed))["spec"]["template"]["spec"]
+    server, client = _environment(pod["containers"][0]), _environment(pod["initContainers"][0])
+    proxy = {"HTTPS_PROXY": "http://proxy.example.com:3128", "NO_PROXY": "localhost,127.0.0.1,.svc,.cluster.local"}
+    assert server.items() >= {"HF_ENDPOINT": "https://hub.example.com", "HF_TOKEN": "HF_TOKEN", **proxy}.items()
+    keys = {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")}
+    assert client.items() >= {**keys, "AWS_REGION": "eu-west-1", **proxy}.items(), "the keys as `secrets push` names them"
+    assert "HF_ENDPOINT" not in client
+
+
+def test_the_command_that_asks_the_server_names_its_namespace(here: Path) -> None:
+    found = target(here, record={"backend": "kubernetes"}, model_name="Qwen/Qwen3-0.6B")
+    line = serve(found, How(backend="kubernetes", namespace="team")).text.splitlines()[1]
+    assert line == "# ask it with: kubectl -n team port-forward service/serve-one 8000:80"
 
 
 def test_weights_that_only_this_machine_has_are_not_served_on_a_cluster(here: Path) -> None:

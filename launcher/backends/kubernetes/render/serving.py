@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ....experiment.variables import VARIABLES, settings
 from ....job.image import Image
 from ....job.job import Job
 from ....job.serving import PORT, Served
-from ...container import HOME
+from ...container import HOME, unproxied
+from ...environment import chosen as chosen_variables
 from ...sizes import GIB, quantity
 from .manifest import document
 from .names import deployment_of, label_value
@@ -23,8 +25,9 @@ _CLIENT: Final = "amazon/aws-cli:2.31.0"  # what fetches an adapter from a bucke
 _SHM: Final = "16Gi"  # vLLM's processes pass tensors through it
 _ADAPTER: Final = 20 * GIB  # bytes of a fetched adapter, at most
 _STARTED: Final = 180  # probes, one in ten seconds: half an hour to download and load a model
-# Names of the Secret's keys -> of the AWS client's variables.
-_KEYS: Final = {"AWS_ACCESS_KEY": "AWS_ACCESS_KEY_ID", "AWS_SECRET_KEY": "AWS_SECRET_ACCESS_KEY", "AWS_REGION": "AWS_REGION"}
+# Names of the Secret's keys -> of the AWS client's variables: our names, or the SDK's, as the caller has them.
+_KEYS: Final = {"AWS_ACCESS_KEY": "AWS_ACCESS_KEY_ID", "AWS_SECRET_KEY": "AWS_SECRET_ACCESS_KEY"}
+_SDK_KEYS: Final = {name: name for name in (*_KEYS.values(), "AWS_SESSION_TOKEN")}
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,14 @@ class Source:
 
     uri: str | None
     endpoint: str | None = None
+    region: str | None = None
 
 
-def text(job: Job, served: Served, image: str, source: Source, namespace: str | None) -> str:
-    """Input for ``kubectl apply -f -``; ``job``: on one GPU, with the run's settings for the cluster."""
+def text(job: Job, served: Served, image: str, source: Source, namespace: str | None, caller: Mapping[str, str]) -> str:
+    """Input for ``kubectl apply -f -``; ``job``: on one GPU, with the run's settings for the cluster.
+
+    ``caller``: the environment, whose hub and proxies pods use as well. Raises ExperimentError for an address with a password.
+    """
     name = deployment_of(served.name)
     labels = {
         "app.kubernetes.io/name": "dpo-launcher-serve",
@@ -49,9 +56,9 @@ def text(job: Job, served: Served, image: str, source: Source, namespace: str | 
     head = {"name": name, **({} if space is None else {"namespace": space}), "labels": labels}
     comments = [
         f"{served.name} with vLLM; apply it with: kubectl apply -f -",
-        f"ask it with: kubectl port-forward service/{name} {PORT}:80",
+        f"ask it with: kubectl {'' if space is None else f'-n {space} '}port-forward service/{name} {PORT}:80",
     ]
-    objects = (_deployment(head, job, served, image, source), _service(head))
+    objects = (_deployment(head, job, served, image, source, caller), _service(head))
     return "".join(f"# {comment}\n" for comment in comments) + "".join(f"---\n{document(one)}" for one in objects)
 
 
@@ -65,34 +72,39 @@ def _selector(head: Mapping[str, Any]) -> dict[str, str]:
     return {"dpo-launcher/serve": head["labels"]["dpo-launcher/serve"]}
 
 
-def _deployment(head: Mapping[str, Any], job: Job, served: Served, image: str, source: Source) -> dict[str, Any]:
-    settings = job.experiment.launch.kubernetes
-    fetched = [_fetching(source, settings.secret)] if source.uri is not None else []
+def _deployment(
+    head: Mapping[str, Any], job: Job, served: Served, image: str, source: Source, caller: Mapping[str, str]
+) -> dict[str, Any]:
+    on_cluster = job.experiment.launch.kubernetes
+    fetched = [_fetching(job, source, caller)] if source.uri is not None else []
     volumes = _volumes(job, served, is_fetched=bool(fetched))
     resources = Needs.of(job).resources(Disk.of(volumes))
     pod = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": pod_security(settings, None),
-        **chosen(settings, has_gpus=True),
+        "securityContext": pod_security(on_cluster, None),
+        **chosen(on_cluster, has_gpus=True),
         **({"initContainers": fetched} if fetched else {}),
-        "containers": [_server(job, served, image, resources, is_fetched=bool(fetched))],
+        "containers": [_server(job, served, image, resources, caller, is_fetched=bool(fetched))],
         "volumes": volumes,
     }
+    annotations = {"annotations": dict(on_cluster.annotations)} if on_cluster.annotations else {}
     spec = {
         "replicas": 1,
         "strategy": {"type": "Recreate"},  # a second server would wait for a second GPU
         "selector": {"matchLabels": _selector(head)},
-        "template": {"metadata": {"labels": dict(head["labels"]), "annotations": dict(settings.annotations)}, "spec": pod},
+        "template": {"metadata": {"labels": dict(head["labels"]), **annotations}, "spec": pod},
     }
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": dict(head), "spec": spec}
 
 
-def _server(job: Job, served: Served, image: str, resources: Mapping[str, Any], *, is_fetched: bool) -> dict[str, Any]:
-    token = {"secretKeyRef": {"name": job.experiment.launch.kubernetes.secret, "key": "HF_TOKEN", "optional": True}}
-    env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in sorted(_environment().items())]
-    if not served.model.startswith("/"):
-        env.append({"name": "HF_TOKEN", "valueFrom": token})
+def _server(
+    job: Job, served: Served, image: str, resources: Mapping[str, Any], caller: Mapping[str, str], *, is_fetched: bool
+) -> dict[str, Any]:
+    passed = _passed(job, caller, "hub", "network") if served.is_on_hub else {}
+    env = _variables({**passed, **_environment()})
+    if served.is_on_hub:
+        env += _from_secret(job, {"HF_TOKEN": "HF_TOKEN"})
     health = {"httpGet": {"path": "/health", "port": "http"}}
     given = volumes_of(job.experiment)
     runs = [{**given["runs"].mount(), "readOnly": True}] if _reads_runs(served) else []
@@ -107,29 +119,49 @@ def _server(job: Job, served: Served, image: str, resources: Mapping[str, Any], 
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": resources,
         "startupProbe": {**health, "periodSeconds": 10, "failureThreshold": _STARTED},
-        "readinessProbe": {**health, "periodSeconds": 10},
+        "readinessProbe": {**health, "periodSeconds": 10, "timeoutSeconds": 5},
         "livenessProbe": {**health, "periodSeconds": 30, "timeoutSeconds": 10, "failureThreshold": 5},
         "volumeMounts": [*mounts, *([{"name": "adapter", "mountPath": ADAPTER_FOLDER, "readOnly": True}] if is_fetched else [])],
         "securityContext": CONTAINER_SECURITY,
     }
 
 
-def _fetching(source: Source, secret: str) -> dict[str, Any]:
+def _fetching(job: Job, source: Source, caller: Mapping[str, str]) -> dict[str, Any]:
     """What copies the adapter into an empty volume before the server starts; keys come from the Secret."""
     endpoint = [] if source.endpoint is None else ["--endpoint-url", source.endpoint]
-    keys = [
-        {"name": to, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}} for key, to in _KEYS.items()
-    ]
+    region = {} if source.region is None else {"AWS_REGION": source.region}
+    keys = _SDK_KEYS if caller.get("AWS_ACCESS_KEY_ID") and not caller.get("AWS_ACCESS_KEY") else _KEYS
     return {
         "name": "adapter",
         "image": _CLIENT,
         "imagePullPolicy": "IfNotPresent",
         "args": [*endpoint, "s3", "cp", "--recursive", literal(str(source.uri)), ADAPTER_FOLDER],
-        "env": [{"name": "HOME", "value": "/tmp"}, *keys],
+        "env": [*_variables({**region, **_passed(job, caller, "s3", "network"), "HOME": "/tmp"}), *_from_secret(job, keys)],
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
         "volumeMounts": [{"name": "adapter", "mountPath": ADAPTER_FOLDER}, {"name": "tmp", "mountPath": "/tmp"}],
         "securityContext": CONTAINER_SECURITY,
     }
+
+
+def _passed(job: Job, caller: Mapping[str, str], *uses: str) -> dict[str, str]:
+    """Variables of the caller, and of launch.env, by which a library finds a hub, a bucket or a proxy; none has a password."""
+    known = {**caller, **chosen_variables(job, caller)}
+    names = {one.name for one in VARIABLES if one.use in uses}
+    passed = {name: value for name, value in settings(job.experiment, known).items() if name in names}
+    return passed | unproxied(known, None)
+
+
+def _variables(values: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [{"name": name, "value": literal(value)} for name, value in sorted(values.items())]
+
+
+def _from_secret(job: Job, keys: Mapping[str, str]) -> list[dict[str, Any]]:
+    """``keys``: of the Secret -> names of variables."""
+    secret = job.experiment.launch.kubernetes.secret
+    return [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}}
+        for key, name in keys.items()
+    ]
 
 
 def _environment() -> dict[str, str]:
@@ -139,6 +171,7 @@ def _environment() -> dict[str, str]:
         "LOGNAME": USER_NAME,
         "USER": USER_NAME,
         "VLLM_CACHE_ROOT": f"{CACHE}/vllm",
+        "VLLM_NO_USAGE_STATS": "1",
     }
 
 
