@@ -92,6 +92,22 @@ def test_a_sweep_is_one_job_of_which_two_points_run_at_the_same_time(place: Plac
         assert re.search(r"step +2/2", home.launcher("logs", point, "--cluster").stdout)
 
 
+def test_one_point_of_a_sweep_is_stopped_and_resumed_in_a_job_of_its_own_while_the_other_trains(place: Place, home: Home) -> None:
+    axis = ("--sweep", "hyperparameters.learning_rate=0.001,0.002", "--parallel", "2")
+    done = home.launcher("submit", "demo", "--name", "pair", *axis, *LONG)
+    assert done.returncode == 0, done.stdout + done.stderr
+    home.wait("pair-1", lambda now: (now["step"] or 0) >= 6, 2 * place.settings.patience)
+    assert home.launcher("stop", "pair-1", "--cluster").returncode == 0
+    now = home.status("pair-1")
+    assert (now["state"], now["exit_code"]) == ("stopped", 143), now
+    assert place.get("jobs", "-l", "dpo-launcher/run=pair")["items"][0]["status"]["failedIndexes"] == "0"
+    assert home.status("pair-2")["state"] in ("running", "starting", "done"), "it was not touched"
+    assert home.launcher("resume", "pair-1", "--cluster", "--detach").returncode == 0
+    for point in ("pair-1", "pair-2"):
+        now = home.wait(point, lambda now: now["state"] in ("done", "failed"), 2 * place.settings.patience)
+        assert (now["state"], now["exit_code"], now["step"]) == ("done", 0, 80), now
+
+
 def test_what_admission_refuses_is_said_before_anything_is_created(place: Place, home: Home) -> None:
     for setting, words in (
         ("service_account", "service account nobody not found in the namespace"),
