@@ -27,7 +27,7 @@ def explain(seen: Evidence) -> Explanation:
     """The one cause that explains most of the evidence."""
     if seen.state == "done":
         command = f"copy its adapter to this machine with: launcher download {seen.run}"
-        return Explanation("done", f"{seen.run} is done{_at(seen)}", command if seen.namespace else _find_adapter(seen))
+        return Explanation("done", f"{seen.run} is done{_at(seen)}", command if seen.namespace else _look_at_it(seen))
     if seen.is_over:
         why = ended(seen)
         return replace(why, suggestion=f"{why.suggestion}; {resuming(seen)}") if why.cause in _RESUMABLE else why
@@ -39,8 +39,8 @@ def explain(seen: Evidence) -> Explanation:
     return leaving(seen) or waiting(seen) or _starting(seen) or _running(seen)
 
 
-def _find_adapter(seen: Evidence) -> str:
-    return f"find the folder of its adapter with: launcher status {seen.run}"
+def _look_at_it(seen: Evidence) -> str:
+    return f"see what it learned with: launcher learned {seen.run}"
 
 
 def _stopping(seen: Evidence) -> Explanation:

@@ -14,7 +14,7 @@ def test_a_stop_and_an_end_are_told_as_such():
         "copy its adapter to this machine with: launcher download big",
     )
     here = explain(seen("done", exit_code=0, namespace=None)).suggestion
-    assert here == "find the folder of its adapter with: launcher status big"
+    assert here == "see what it learned with: launcher learned big"
     assert explain(seen("stopping")).cause == "stopping"
 
 

@@ -64,7 +64,7 @@ def test_a_run_that_is_done_is_told_once_with_its_figures_though_the_server_stum
         "exit_code": 0,
         "cause": "done",
         "sentence": "r is done: step 5 of 5",
-        "suggestion": "find the folder of its adapter with: launcher status r",
+        "suggestion": "see what it learned with: launcher learned r",
         "figures": {"accuracy": 0.75, "margin": 0.5, "loss": 0.6, "pairs": "training", "step": 5},
     }
     assert SECRET not in left(run) + out
