@@ -11,7 +11,7 @@ from typing import Any, Final
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from launcher.errors import CredentialError, ExperimentError, LauncherError, Mistake, Warned
+from launcher.errors import CredentialError, ExperimentError, LauncherError, Mistake, UnreachableError, Warned
 from launcher.experiment.hyperparameters import TRACKERS
 from launcher.hub import of_network
 from launcher.redact import REDACTOR
@@ -20,7 +20,8 @@ from launcher.runs.run_dir import RunDir
 from .output import notices
 
 _REFUSED: Final = re.compile(r"api.?key|log ?in|unauthori[sz]ed|forbidden|credential|\b40[13]\b", re.IGNORECASE)
-_OWN: dict[str, str] = {}  # what _prepare has set
+_OFFLINE: Final = ("offline", "disabled", "dryrun")  # modes of W&B that need no key
+_OWN: dict[str, str] = {}  # variables that are set here
 _HELP: Final = {
     "wandb": "set WANDB_API_KEY in .env and name it in launch.secrets, or set WANDB_MODE=offline in launch.env",
     "mlflow": "check MLFLOW_TRACKING_URI, and name MLFLOW_TRACKING_TOKEN or MLFLOW_TRACKING_PASSWORD in launch.secrets",
@@ -36,10 +37,25 @@ def check_installed(report_to: Iterable[str]) -> None:
         raise ExperimentError(Mistake("hyperparameters.report_to", what, hint=f"where the run trains: {command}"))
 
 
+def check_key(report_to: Iterable[str]) -> None:
+    """Raises CredentialError where W&B has no key, before a model is loaded. A wrong one is found when the tracker starts."""
+    if "wandb" not in report_to or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE") in _OFFLINE:
+        return
+    import wandb
+
+    try:
+        wandb.login()  # looks into netrc and its own settings, and asks nobody where there is no terminal
+    except wandb.errors.AuthenticationError:
+        return
+    except wandb.errors.UsageError as error:
+        raise CredentialError(f"wandb cannot start: {_words(error)}; {_HELP['wandb']}") from error
+
+
 class Trackers(TrainerCallback):
     """Hands on what is logged to the trackers that ``report_to`` names; they are closed when the run ends, and not before.
 
-    A tracker that cannot start ends the run before its first step; one that fails later is a warning, once.
+    A tracker with wrong settings or a wrong key ends the run before its first step. One whose server does not answer never does:
+    W&B then writes its offline files, the others get nothing. One that fails later is a warning, once.
     """
 
     def __init__(self, report_to: Sequence[str], run: RunDir):
@@ -49,16 +65,38 @@ class Trackers(TrainerCallback):
         self._last: tuple[Any, ...] | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Raises ExperimentError, CredentialError or UnreachableError where a tracker cannot start."""
+        """Raises ExperimentError or CredentialError where a tracker cannot start and waiting would not help."""
         self._last = (args, state, control)
         for name, tracker in list(self._live.items()):
             try:
                 tracker.on_train_begin(args, state, control, **kwargs)
             except Exception as error:
                 del self._live[name]
-                raise _cannot_start(name, error) from error
+                failure = _cannot_start(name, error)
+                if not isinstance(failure, UnreachableError):
+                    raise failure from error
+                self._without(name, failure, lambda offline: offline.on_train_begin(args, state, control, **kwargs))
         if (mlflow := _mlflow(self._live.get("mlflow"))) is not None:
             self._run.update_record(trackers={"mlflow": mlflow.active_run().info.run_id})
+
+    def _without(self, name: str, failure: LauncherError, begin: Callable[[TrainerCallback], object]) -> None:
+        """Goes on without the server of ``name``: W&B in its offline mode, which loses nothing."""
+        if name != "wandb":
+            notices([Warned(f"{name} gets nothing from this run: {failure}")])
+            return
+        import wandb
+
+        wandb.teardown()  # its service still holds the run that could not start
+        os.environ["WANDB_MODE"] = _OWN["WANDB_MODE"] = "offline"
+        tracker = INTEGRATION_TO_CALLBACK[name]()
+        try:
+            begin(tracker)
+        except Exception as error:
+            notices([Warned(f"wandb gets nothing from this run: {failure}, and offline: {_words(error)}")])
+            return
+        self._live[name] = tracker
+        files = self._run.path / "wandb" / "offline-run-*"
+        notices([Warned(f"wandb works offline: {failure}; send its files later with: wandb sync {files}")])
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
@@ -91,7 +129,8 @@ class Trackers(TrainerCallback):
 
 
 def _prepare(run: RunDir) -> None:
-    """The environment's word comes first; a run that resumes continues its curves in W&B and MLflow.
+    """The environment's word comes first. Without a server all files are in the run's folder; a run that resumes continues its
+    curves in W&B and MLflow.
 
     W&B takes the run's name as an id. MLflow makes an id, which the run's record keeps, and refuses other values of settings that
     it has: those of the first attempt stay.
@@ -102,8 +141,18 @@ def _prepare(run: RunDir) -> None:
         "WANDB_RUN_ID": run.name,
         "WANDB_RESUME": "allow",
         "WANDB_CONSOLE": "off",  # it would take lines before they are redacted
+        "WANDB_MODE": None,
+        "WANDB_ERROR_REPORTING": "false",
+        "WANDB_INIT_TIMEOUT": "30",  # seconds
+        "WANDB_FINISH_TIMEOUT": "120",  # seconds that a GPU waits at the end; by default it waits for ever
         "MLFLOW_RUN_ID": begun,
         "MLFLOW_MAX_LOG_PARAMS": "0" if begun else None,
+        "MLFLOW_TRACKING_URI": f"file:{run.path / 'mlruns'}",
+        "MLFLOW_ALLOW_FILE_STORE": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # with 10 s each: 35 s for a server that never answers, not 15 min
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+        "TRACKIO_DIR": str(run.path / "trackio"),  # in a container the home directory is lost
     }
     for name, value in own.items():
         if os.environ.get(name) not in (None, _OWN.get(name)):  # the user's, and not that of an earlier run of this process
@@ -130,6 +179,9 @@ def _finish(tracker: Any, *, failed: bool) -> None:
     wandb = getattr(tracker, "_wandb", None)
     if wandb is not None and wandb.run is not None:
         wandb.finish(exit_code=int(failed))
+        wandb.teardown(
+            exit_code=int(failed)
+        )  # its service may still write the run's file, and a container ends with this process
 
 
 def _cannot_start(name: str, error: Exception) -> LauncherError:
@@ -138,6 +190,8 @@ def _cannot_start(name: str, error: Exception) -> LauncherError:
     what = f"{name} cannot start: {_words(error)}"
     if _REFUSED.search(what):
         return CredentialError(f"{what}; {_HELP[name]}")
+    if type(error).__name__ == "CommError":  # of W&B, whose own process has met the network's error
+        return UnreachableError(_words(error))
     return ExperimentError(Mistake("hyperparameters.report_to", what, hint=_HELP[name]))
 
 

@@ -48,7 +48,7 @@ from .step.dpo import DPOTrainer, Interrupted
 from .step.first import causes, expected, is_fresh
 from .step.layers import Work, choose_layers
 from .summary import final_metrics, logged_at_start, saved_step, summarise
-from .trackers import Trackers, check_installed
+from .trackers import Trackers, check_installed, check_key
 
 __all__ = ["Roots", "train"]
 
@@ -86,6 +86,7 @@ def _join(run: RunDir, experiment: Experiment, roots: Roots, stop: StopRequest, 
     with stage("waiting for the other ranks"):
         join(run, experiment, rank.device)
     if rank.first:
+        check_key(experiment.hyperparameters.report_to)
         run.update_record(packages=versions(), hardware=rank.device.hardware())
     return rank
 

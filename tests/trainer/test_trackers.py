@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
-from launcher.errors import ExperimentError, LauncherError, Stopped
+from launcher.errors import CredentialError, ExperimentError, LauncherError, Stopped
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 
@@ -21,10 +23,23 @@ SETTINGS: dict[str, Any] = {"max_steps": 2, "max_seq_length": 64, "logging_steps
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WANDB_DIR", "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_CONSOLE", "MLFLOW_RUN_ID", "MLFLOW_MAX_LOG_PARAMS"):
+def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing of the machine's settings, nor of the test before: both libraries keep what they have read first."""
+    from trainer import trackers
+
+    monkeypatch.setattr(trackers, "_OWN", {})
+    of_wandb = "DIR RUN_ID RESUME CONSOLE MODE ERROR_REPORTING INIT_TIMEOUT FINISH_TIMEOUT API_KEY BASE_URL"
+    of_mlflow = (
+        "RUN_ID MAX_LOG_PARAMS DISABLE_TELEMETRY HTTP_REQUEST_MAX_RETRIES HTTP_REQUEST_TIMEOUT TRACKING_URI ALLOW_FILE_STORE"
+    )
+    for name in (*(f"WANDB_{one}" for one in of_wandb.split()), *(f"MLFLOW_{one}" for one in of_mlflow.split()), "TRACKIO_DIR"):
         monkeypatch.setenv(name, "")  # restored afterwards
         monkeypatch.delenv(name)
+    yield
+    if (wandb := sys.modules.get("wandb")) is not None:
+        wandb.teardown()
+    if (mlflow := sys.modules.get("mlflow")) is not None:
+        mlflow.set_tracking_uri(None)
 
 
 class Played:
@@ -117,6 +132,88 @@ def test_a_tracker_that_cannot_start_ends_the_run_before_its_first_step_and_the_
     assert told == [("begin", "r"), ("end",)]
 
 
+def unreachable() -> Exception:
+    return httpx.ConnectError("connection refused")
+
+
+def test_a_tracker_whose_server_is_down_at_the_start_is_a_warning_and_the_run_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trackers, told = played(monkeypatch, tmp_path, mlflow="", trackio="")
+
+    def fail(*_: object, **__: object) -> None:
+        raise unreachable()
+
+    trackers._live["mlflow"].on_train_begin = fail
+    trackers.on_train_begin(*ARGS)
+    trackers.on_log(*ARGS, logs={"loss": 0.5})
+    trackers.close(failed=False)
+    assert told == [("begin", "r"), ("log", {"loss": 0.5}), ("end",)]
+    assert capsys.readouterr().out.startswith("warning: mlflow gets nothing from this run: ")
+
+
+@pytest.fixture
+def closed_port() -> int:
+    import socket
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def begun(tmp_path: Path, tracker: str, *losses: float) -> None:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from trainer.trackers import Trackers
+
+    run = RunDir(tmp_path / "r")
+    run.path.mkdir()
+    args, state = TrainingArguments(str(tmp_path / "out"), run_name="r", use_cpu=True), TrainerState(is_world_process_zero=True)
+    trackers = Trackers([tracker], run)
+    trackers.on_train_begin(args, state, TrainerControl())
+    for state.global_step, loss in enumerate(losses, 1):
+        trackers.on_log(args, state, TrainerControl(), logs={"loss": loss})
+    trackers.close(failed=False)
+
+
+def test_mlflow_without_an_answer_costs_seconds_and_not_the_run(
+    tmp_path: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mlflow", reason="mlflow is not installed")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
+    begun(tmp_path, "mlflow", 0.5)
+    assert "warning: mlflow gets nothing from this run: " in (printed := capsys.readouterr().out)
+    assert str(closed_port) in printed
+
+
+def test_wandb_without_an_answer_writes_offline_files_that_can_be_sent_later(
+    tmp_path: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port}")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")
+    begun(tmp_path, "wandb", 0.5, 0.4)
+    assert "warning: wandb works offline: " in (printed := capsys.readouterr().out)
+    assert f"send its files later with: wandb sync {tmp_path}/r/wandb/offline-run-*" in printed
+    assert "a" * 40 not in printed
+    (file,) = tmp_path.glob("r/wandb/offline-run-*/run-r.wandb")
+    assert b"train/loss" in file.read_bytes()
+
+
+def test_a_missing_key_of_wandb_is_told_before_a_model_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    from trainer.trackers import check_key
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NETRC", raising=False)
+    with pytest.raises(CredentialError) as error:
+        check_key(["tensorboard", "wandb"])
+    assert "set WANDB_API_KEY in .env" in str(error.value)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    check_key(["wandb"])
+
+
 def test_each_run_of_a_process_has_its_own_run_in_wandb_unless_the_environment_names_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,14 +255,12 @@ def losses(run: RunDir) -> list[float]:
     return [event["loss"] for event in events if event["type"] == "train"]
 
 
-def test_mlflow_has_the_losses_in_its_file_store(
-    tmp_path: Path, make_experiment: Make, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+def test_mlflow_without_a_server_has_the_losses_in_the_folder_of_the_run(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun
 ) -> None:
     mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path}/mlruns")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     run = trained(tmp_path, make_experiment, new_run, "mlflow")
-    client = mlflow.tracking.MlflowClient(f"file:{tmp_path}/mlruns")
+    client = mlflow.tracking.MlflowClient(f"file:{run.path}/mlruns")
     (found,) = client.search_runs(["0"])
     assert (found.info.run_name, found.info.status) == ("with-mlflow", "FINISHED")
     assert [one.value for one in client.get_metric_history(found.info.run_id, "loss")] == pytest.approx(losses(run))
@@ -182,7 +277,6 @@ def test_a_run_that_resumes_continues_its_run_in_mlflow(
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path}/mlruns")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    mlflow.set_tracking_uri(f"file:{tmp_path}/mlruns")  # of the test before, in the same process
 
     def attempt(run: RunDir, steps: range, *, failed: bool) -> None:
         args = TrainingArguments(str(tmp_path / "out"), run_name=run.name, use_cpu=True, max_steps=steps.stop)
@@ -221,13 +315,10 @@ def test_wandb_writes_its_offline_run_whole(
     assert len(losses(run)) == 2
 
 
-def test_trackio_has_the_losses_in_its_local_store(
-    tmp_path: Path, make_experiment: Make, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+def test_trackio_has_the_losses_in_the_folder_of_the_run(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:
     pytest.importorskip("trackio", reason="trackio is not installed")
     run = trained(tmp_path, make_experiment, new_run, "trackio")
-    (store,) = (tmp_path / "trackio").glob("*.db")
+    (store,) = (run.path / "trackio").glob("*.db")
     with sqlite3.connect(store) as database:
         rows = [json.loads(row) for (row,) in database.execute("select metrics from metrics where run_name = ?", [run.name])]
     assert [row["train/loss"] for row in rows if "train/loss" in row] == pytest.approx(losses(run))
