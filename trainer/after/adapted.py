@@ -119,6 +119,8 @@ def _config(folder: Path) -> Any:
     kind = getattr(config.peft_type, "value", config.peft_type)
     if kind != "LORA":
         raise LauncherError(f"cannot merge the adapter in {folder}: its peft_type is {kind}, expected LORA")
+    if getattr(config, "alora_invocation_tokens", None):
+        raise LauncherError(f"cannot merge the adapter in {folder}: it acts behind its invocation tokens alone (aLoRA)")
     start = getattr(config, "init_lora_weights", True)
     if isinstance(start, str) and start.lower().startswith(_OF_BASE):
         raise LauncherError(

@@ -180,6 +180,9 @@ def test_what_peft_cannot_merge_is_refused_with_its_reason(tmp_path: Path) -> No
     made = make(tmp_path / "pissa", "llama", target_modules=["q_proj"], init_lora_weights="pissa")
     with pytest.raises(LauncherError, match=r"init_lora_weights: pissa changed the base's own weights"):
         Merging(made.base, [made.adapter])
+    made = make(tmp_path / "tokens that call it", "llama", target_modules=["q_proj"], alora_invocation_tokens=[3, 4])
+    with pytest.raises(LauncherError, match=r"it acts behind its invocation tokens alone \(aLoRA\)"):
+        Merging(made.base, [made.adapter])
 
 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
