@@ -75,6 +75,11 @@ def told(target: Target, how: How, env: Mapping[str, str]) -> Iterator[str]:
         yield Warned("the adapter was trained on quantised weights and is served on 16-bit ones: answers differ slightly")
     if how.engine == "vllm":
         yield from _told_of_vllm(target, how, env)
+        if _has_no_template(target.weights):
+            yield Warned(
+                "the model has no chat template: ask /v1/completions, with each message followed by an empty line; "
+                "vLLM refuses /v1/chat/completions"
+            )
     prompt = None if target.run is None else kept_prompt(target.run)
     if prompt is not None:
         yield from _told_of_prompt(target, prompt, sends_system=how.engine != "ollama")
@@ -158,6 +163,14 @@ def _is_own_template(template: Path, base: str) -> bool:
         return False
     there = Path(base, TEMPLATE)
     return not there.is_file() or there.read_bytes() != template.read_bytes()
+
+
+def _has_no_template(weights: Path) -> bool:
+    """Whether the tokenizer that lies beside the weights has no chat template; False where none lies there."""
+    file = weights / "tokenizer_config.json"
+    if not file.is_file() or any((weights / name).exists() for name in (TEMPLATE, "additional_chat_templates")):
+        return False
+    return not _read(file).get("chat_template")
 
 
 def adapter_config(adapter: Path) -> Mapping[str, Any]:

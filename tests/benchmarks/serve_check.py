@@ -104,8 +104,10 @@ def _printed(adapter: Path) -> Sequence[str]:
 
 
 def _launcher(*arguments: str) -> str:
-    command = [sys.executable, "-m", "launcher", *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    done = subprocess.run([sys.executable, "-m", "launcher", *arguments], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"launcher {shlex.join(arguments)} failed:\n{done.stderr}")
+    return done.stdout
 
 
 @contextmanager

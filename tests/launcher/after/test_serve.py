@@ -208,6 +208,22 @@ def test_a_system_message_and_a_user_template_of_the_run_must_come_from_the_clie
     assert serve(found, How()).notices == (said,)
 
 
+def test_a_model_without_a_chat_template_is_served_with_a_warning_that_names_the_endpoint(here: Path) -> None:
+    found = target(here)
+    tokenizer = found.weights / "tokenizer_config.json"
+    tokenizer.write_text("{}")
+    warning = (
+        "the model has no chat template: ask /v1/completions, with each message followed by an empty line; "
+        "vLLM refuses /v1/chat/completions"
+    )
+    assert serve(found, How()).notices == (warning,)
+    tokenizer.write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    assert serve(found, How()).notices == ()
+    tokenizer.write_text("{}")
+    (found.weights / "chat_template.jinja").write_text("{{ messages }}")
+    assert serve(found, How()).notices == ()
+
+
 def test_an_adapter_s_folder_with_a_comma_is_named_as_json(here: Path) -> None:
     """vLLM reads name=path without a comma, and JSON."""
     found = target(here / "sft, then dpo", model_name=str(here / "data/demo/qwen3-tiny"))
