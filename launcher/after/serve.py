@@ -14,7 +14,7 @@ from ..errors import LauncherError, UsageError
 from ..experiment.files import read_env
 from ..job.serving import IMAGE, Served
 from ..job.target import Target
-from ..runs.cache import cache_root
+from ..runs.cache import cache_root, snapshots, usual_hub
 from .beside import TEMPLATE, How, served_by_vllm, told
 from .ollama import modelfile
 
@@ -74,7 +74,7 @@ def serve(target: Target, how: How) -> Serving:
         argv = command(served, how.image or IMAGE, env, hub=hub, user=user)
         environment, known = {}, (*known, *_unpinned(how))
     else:
-        argv = ("vllm", *served.arguments)
+        argv, environment = ("vllm", *served.arguments), {**_downloaded(served, env), **environment}
     text = "".join(f"{name}={shlex.quote(value)} " for name, value in environment.items()) + _lines(argv)
     return Serving(text, argv, (*known, *_unexported(secrets, exported)), environment, secrets)
 
@@ -86,6 +86,15 @@ def _environment(served: Served, env: Mapping[str, str]) -> tuple[dict[str, str]
     found = {name: env[name] for name in (_ENDPOINT, _TOKEN) if env.get(name)}
     secret = {name for name, value in found.items() if name == _TOKEN or "@" in value}  # an address may have a password
     return {name: found[name] for name in found if name not in secret}, {name: found[name] for name in secret}
+
+
+def _downloaded(served: Served, env: Mapping[str, str]) -> dict[str, str]:
+    """The hub's cache that has the model, where vLLM would look into another one and download it again."""
+    if not served.is_on_hub:
+        return {}
+    there = snapshots(served.model, env, revision=served.revision)
+    hub = next((one.parents[2] for one in there if (one / "config.json").is_file()), None)
+    return {} if hub is None or hub == usual_hub(os.environ) else {"HF_HUB_CACHE": str(hub.absolute())}
 
 
 def _unexported(secrets: Mapping[str, str], exported: Collection[str]) -> Iterator[str]:

@@ -50,6 +50,16 @@ def _hubs(caller: Mapping[str, str]) -> Iterator[Path]:
     yield cache / "huggingface" / "hub"
 
 
+def usual_hub(caller: Mapping[str, str]) -> Path:
+    """Where the hub's client keeps models for a program that is started with the environment ``caller``."""
+    if caller.get("HF_HUB_CACHE"):
+        return Path(caller["HF_HUB_CACHE"])
+    if caller.get("HF_HOME"):
+        return Path(caller["HF_HOME"], "hub")
+    home = Path(caller.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 - never raises, with no home either
+    return Path(caller.get("XDG_CACHE_HOME") or home / ".cache", "huggingface", "hub")
+
+
 def is_hub_id(model_name: str) -> bool:
     """Whether ``model_name``, where no such folder exists, can be a model on the hub."""
     return model_name.count("/") <= 1 and not model_name.startswith((".", "/", "~", "s3:"))

@@ -333,6 +333,13 @@ def test_pods_use_the_hub_the_proxy_and_the_region_of_the_caller(here: Path, mon
     assert "HF_ENDPOINT" not in client
 
 
+def test_a_server_that_still_loads_its_model_does_not_count_as_failed(here: Path) -> None:
+    found = target(here, record={"backend": "kubernetes"}, model_name="Qwen/Qwen3-0.6B")
+    spec = next(yaml.safe_load_all(serve(found, How(backend="kubernetes")).text))["spec"]
+    probe = spec["template"]["spec"]["containers"][0]["startupProbe"]
+    assert spec["progressDeadlineSeconds"] > probe["periodSeconds"] * probe["failureThreshold"] == 1800
+
+
 def test_the_command_that_asks_the_server_names_its_namespace(here: Path) -> None:
     found = target(here, record={"backend": "kubernetes"}, model_name="Qwen/Qwen3-0.6B")
     line = serve(found, How(backend="kubernetes", namespace="team")).text.splitlines()[1]
@@ -451,3 +458,14 @@ def test_a_hub_of_one_s_own_is_named_in_the_command_for_this_machine(here: Path,
     serving = serve(found, How())
     assert "hush" not in serving.text + repr(serving)
     assert serving.notices == ("HF_ENDPOINT is in .env alone: --run passes it on; export it for the printed command",)
+
+
+def test_a_base_that_a_run_downloaded_is_not_downloaded_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = target(here, record={"model": {"revision": "c0ffee"}}, model_name="Qwen/Qwen3-0.6B")
+    hub = here / ".cache/dpo-launcher/huggingface/hub"
+    model(hub / "models--Qwen--Qwen3-0.6B/snapshots/another", "Qwen3ForCausalLM")
+    assert "HF_HUB_CACHE" not in serve(found, How()).text
+    model(hub / "models--Qwen--Qwen3-0.6B/snapshots/c0ffee", "Qwen3ForCausalLM")
+    assert serve(found, How()).text.startswith(f"HF_HUB_CACHE={hub} vllm serve Qwen/Qwen3-0.6B")
+    monkeypatch.setenv("HF_HOME", str(hub.parent))
+    assert serve(found, How()).text.startswith("vllm serve Qwen/Qwen3-0.6B"), "vLLM looks there by itself"

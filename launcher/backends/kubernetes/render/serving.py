@@ -25,6 +25,7 @@ _CLIENT: Final = "amazon/aws-cli:2.31.0"  # what fetches an adapter from a bucke
 _SHM: Final = "16Gi"  # vLLM's processes pass tensors through it
 _ADAPTER: Final = 20 * GIB  # bytes of a fetched adapter, at most
 _STARTED: Final = 180  # probes, one in ten seconds: half an hour to download and load a model
+_DEADLINE: Final = 2400  # seconds until a Deployment counts as failed: after the last of these probes
 # Names of the Secret's keys -> of the AWS client's variables: our names, or the SDK's, as the caller has them.
 _KEYS: Final = {"AWS_ACCESS_KEY": "AWS_ACCESS_KEY_ID", "AWS_SECRET_KEY": "AWS_SECRET_ACCESS_KEY"}
 _SDK_KEYS: Final = {name: name for name in (*_KEYS.values(), "AWS_SESSION_TOKEN")}
@@ -91,6 +92,7 @@ def _deployment(
     annotations = {"annotations": dict(on_cluster.annotations)} if on_cluster.annotations else {}
     spec = {
         "replicas": 1,
+        "progressDeadlineSeconds": _DEADLINE,
         "strategy": {"type": "Recreate"},  # a second server would wait for a second GPU
         "selector": {"matchLabels": _selector(head)},
         "template": {"metadata": {"labels": dict(head["labels"]), **annotations}, "spec": pod},
