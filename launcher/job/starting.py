@@ -126,11 +126,31 @@ def check_starting(experiment: Experiment, root: Path, caller: Mapping[str, str]
     if name is None or name.startswith("s3://"):
         return
     folder = adapter_folder(name, root, caller, experiment.hyperparameters.model_cache_dir)
-    if folder is None:
-        if not is_hub_id(split_revision(name)[0]):
-            raise ExperimentError(Mistake("adapter", f"folder {name} not found", "a hub id, s3://…, a run or an existing folder"))
-        return
-    check_files(name, folder)
+    if folder is not None:
+        check_files(name, folder)
+    else:
+        check_named(name, _elsewhere(experiment, root))
+
+
+def check_named(name: str, hint: str | None) -> None:
+    """Raises ExperimentError where an adapter that is no folder is no hub id either; ``hint``: where a copy may be."""
+    if not is_hub_id(split_revision(name)[0]):
+        expected = "a hub id, s3://…, a run or an existing folder"
+        raise ExperimentError(Mistake("adapter", f"folder {name} not found", expected, hint=hint))
+
+
+def _elsewhere(experiment: Experiment, root: Path) -> str | None:
+    """Where a missing adapter may be: in the run that ``resume_from_checkpoint`` names, or in ``checkpoint_to``."""
+    wish = experiment.hyperparameters.resume_from_checkpoint
+    if isinstance(wish, str):
+        named = root / expanded(wish)
+        copies = (RunDir(folder).start for folder in (named, named.parent))
+        found = next((copy for copy in copies if (copy / ADAPTER).is_file()), None)
+        if found is not None:
+            return f"the run of this checkpoint has a copy of its adapter: set adapter: {found}"
+    if experiment.checkpoint_to is not None:
+        return "a run with copies in checkpoint_to brings its own: launcher resume RUN"
+    return None
 
 
 def check_files(name: str, folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ..errors import ExperimentError, Mistake, StorageError, Warned
 from ..runs.run_dir import RunDir
 from .explained import is_of_disk
-from .mirrored import RUN, Mirrored
+from .mirrored import RUN, START, Mirrored
 from .progress import Listener
 
 ARRIVING: Final = ".arriving"  # in a run's folder: what is downloaded and not in its place yet
@@ -23,16 +23,18 @@ _OWN: Final = ("process", "folder", "backend", "image", "code", "cluster", "cont
 def bring(run: RunDir, mirrored: Mirrored, say: Callable[[str], None], listener: Listener | None = None) -> int | None:
     """Brings the newest complete checkpoint into the run's folder, if it is newer than those of the folder; returns its step.
 
-    It is downloaded aside, compared by its hashes and renamed: a checkpoint of the folder is whole at every moment. One that is
-    damaged or removed meanwhile is left out with a warning, and the next older one is taken. ``say`` is told notices and
-    warnings. Raises ExperimentError where the place belongs to another run of this name, and what ``Mirrored.fetch`` raises for
-    a server that does not answer; StorageError where this machine's disk fails: the copies are good.
+    With it comes the run's copy of the adapter that it started from, where the folder has none. It is downloaded aside, compared
+    by its hashes and renamed: a checkpoint of the folder is whole at every moment. One that is damaged or removed meanwhile is
+    left out with a warning, and the next older one is taken. ``say`` is told notices and warnings. Raises ExperimentError where
+    the place belongs to another run of this name, and what ``Mirrored.fetch`` raises for a server that does not answer;
+    StorageError where this machine's disk fails: the copies are good.
     """
     own, found = max(map(_step, run.checkpoints()), default=0), mirrored.steps()
     if found:
         _check_same_run(run, mirrored, found[-1], has_own=bool(own))
     if found and own >= found[-1]:
         say(f"the run's folder has checkpoint-{own}; {mirrored.uri} has checkpoint-{found[-1]}")
+        _bring_start(run, mirrored, say)
     for step in reversed([step for step in found if step > own]):
         try:
             folder = _fetch(run, mirrored, step, listener)
@@ -46,6 +48,7 @@ def bring(run: RunDir, mirrored: Mirrored, say: Callable[[str], None], listener:
         if mirror := first.read_record().get("mirror"):
             first.update_record(mirror={**mirror, "step": step, "failed": None})
         _bring_best(run, mirrored, step, found, say)
+        _bring_start(run, mirrored, say)
         shutil.rmtree(run.path / ARRIVING, ignore_errors=True)
         say(f"downloaded checkpoint-{step} from {mirrored.uri}" + (", with metrics and record" if restored else ""))
         return step
@@ -101,6 +104,20 @@ def _bring_best(run: RunDir, mirrored: Mirrored, step: int, found: list[int], sa
         return
     shutil.rmtree(folder / RUN, ignore_errors=True)
     folder.rename(run.path / folder.name)
+
+
+def _bring_start(run: RunDir, mirrored: Mirrored, say: Callable[[str], None]) -> None:
+    """The copy of the adapter that the run started from, which its reference needs and only another machine may have."""
+    adapter = RunDir(run.path).read_record().get("adapter") or {}
+    if not adapter.get("sha256") or run.start.is_dir():
+        return
+    try:
+        mirrored.fetch_folder(START, run.path / ARRIVING / START).folder.rename(run.start)
+    except (StorageError, ExperimentError) as error:
+        if is_of_disk(error.__cause__):
+            raise
+        what = f"no copy of the adapter {adapter.get('name')} in {mirrored.uri}: it is read from where the run started"
+        say(Warned(f"{what} ({str(error).splitlines()[0]})"))
 
 
 def _restore(run: RunDir, files: Path) -> None:

@@ -3,6 +3,7 @@
 <checkpoint_to>/exp_<id>/<model>/<run>/checkpoint-<step>/manifest.json   written last: without it there is no checkpoint
                                                         /<files>         those of the run's folder checkpoint-<step>
                                                         /run/<files>     of the run's folder: record, metrics, logs
+                                      /start/                          the run's copy of the adapter that it started from
                                       /run/, /adapter/                   the same of a run that is over, and its adapter
 """
 
@@ -34,6 +35,7 @@ from .upload import Others, Uploaded, upload_folder, upload_part
 
 RUN: Final = "run"  # in a checkpoint: copies of the run's own files
 ADAPTER: Final = "adapter"
+START: Final = "start"
 PARTS: Final = ".parts"  # in a checkpoint of several nodes: what each node has uploaded
 _STEP: Final = re.compile(r"checkpoint-(\d+)/")
 _EFFORT: Final = Effort(threads=4)  # beside a training, which needs the cores

@@ -117,6 +117,45 @@ def test_a_run_killed_at_a_random_moment_continues_on_a_fresh_disk_to_the_same_b
     assert (tmp_path / "down" / "adapter_model.safetensors").read_bytes() == (run.path / name).read_bytes()
 
 
+@pytest.mark.parametrize("mode", ["continue", "merge"])
+def test_a_run_that_started_from_an_adapter_resumes_where_neither_its_disk_nor_that_adapter_is(
+    tmp_path: Path, experiment: Experiment, new_run: NewRun, entries: Entries, tiny_model: Path, mode: str
+) -> None:
+    original = tmp_path / "elsewhere" / "team" / "sft"
+    written(tiny_model, original)
+    h = experiment.hyperparameters.model_copy(update={"target_modules": ("q_proj",), "r": 4, "lora_alpha": 8, "max_steps": 6})
+    experiment = experiment.model_copy(update={"adapter": str(original), "adapter_mode": mode, "hyperparameters": h})
+    alone = new_run(tmp_path / "alone", experiment.model_copy(update={"checkpoint_to": None}), "r")
+    assert entries.end(entries.start(tmp_path / "alone", alone, tmp_path / "cache")) == 0, alone.rank_log(0).read_text()
+    place = Mirrored.of(experiment, "r", KEYS)
+    assert place is not None
+    killed = new_run(tmp_path / "disk-1", experiment, "r")
+    entry = entries.start(tmp_path / "disk-1", killed, tmp_path / "cache-1")
+    wait_for(place.steps)
+    kill_all(entry)
+    entries.end(entry)
+    for gone in ("disk-1", "cache-1", "elsewhere"):
+        shutil.rmtree(tmp_path / gone)
+    run = new_run(tmp_path / "disk-2", experiment, "r")
+    assert entries.end(entries.start(tmp_path / "disk-2", run, tmp_path / "cache-2")) == 0, run.rank_log(0).read_text()
+    assert "resumes from checkpoint-" in run.rank_log(0).read_text()
+    assert losses(run) == losses(alone)
+    name = "adapter/adapter_model.safetensors"
+    assert (run.path / name).read_bytes() == (alone.path / name).read_bytes()
+    assert run.read_record()["adapter"] == alone.read_record()["adapter"]
+
+
+def written(model: Path, adapter: Path) -> None:
+    """An adapter that changes the model."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(5)
+    config = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(model), config).save_pretrained(adapter)
+
+
 def test_a_run_without_credentials_ends_with_44_and_one_without_a_bucket_with_42_before_torch_is_loaded(
     tmp_path: Path, experiment: Experiment, new_run: NewRun
 ) -> None:

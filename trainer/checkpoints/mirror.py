@@ -23,7 +23,7 @@ from launcher.errors import LauncherError, Warned
 from launcher.runs.run_dir import RunDir
 from launcher.storage import Mirrored
 from launcher.storage.aside import MIRROR, set_folder_aside, set_run_aside
-from launcher.storage.mirrored import RUN
+from launcher.storage.mirrored import RUN, START
 from launcher.storage.progress import size
 
 from ..output import notices, say
@@ -40,13 +40,27 @@ class Sender(Protocol):
 
 
 class First:
-    """The sender of the first node, which writes the manifests; ``notes``: of the other nodes' parts, see ``Mirrored.others``."""
+    """The sender of the first node, which writes the manifests; ``notes``: of the other nodes' parts, see ``Mirrored.others``.
 
-    def __init__(self, mirrored: Mirrored, limit: int | None, notes: tuple[str, ...] = (), patience: float = 1800.0):
-        self._mirrored, self._limit, self._notes, self._patience = mirrored, limit, notes, patience
+    ``start``: the folder with the run's copy of the adapter that it started from, if there is one; it goes before the first
+    checkpoint, which cannot be resumed without it.
+    """
+
+    def __init__(
+        self,
+        mirrored: Mirrored,
+        limit: int | None,
+        notes: tuple[str, ...] = (),
+        patience: float = 1800.0,
+        start: Path | None = None,
+    ):
+        self._mirrored, self._limit, self._notes, self._patience, self._start = mirrored, limit, notes, patience, start
         self._is_told = False  # that old ones cannot be removed
 
     def __call__(self, step: int, folder: Path, best: int | None) -> int:
+        if self._start is not None and self._start.is_dir():
+            self._mirrored.keep(START, self._start)
+        self._start = None
         others = self._mirrored.others(self._notes, self._patience) if self._notes else None
         sent = self._mirrored.send(step, folder, others=others)
         # An older attempt's copies of later steps, which could not be used, must not count in place of this one.

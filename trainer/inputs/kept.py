@@ -58,7 +58,7 @@ def kept(run: RunDir, *, together: bool = False) -> tuple[Path | None, list[str]
 
     ``together``: all ranks ask, and have it or none has.
     """
-    recorded = (run.read_record().get("adapter") or {}).get("sha256")
+    recorded = (RunDir(run.path).read_record().get("adapter") or {}).get("sha256")  # the first node's: it keeps the copy
     said: list[str] = []
     found = run.start if recorded and run.start.is_dir() else None
     if found is not None and hashes(found) != recorded:

@@ -18,7 +18,7 @@ from launcher.experiment.files import read_env
 from launcher.experiment.schema import Experiment
 from launcher.job.adapter_config import ADAPTER, AdapterConfig, check_merge, followed, of_model, other_base
 from launcher.job.model import TOKENIZER_FILES
-from launcher.job.starting import WEIGHTS, check_files, split_revision
+from launcher.job.starting import WEIGHTS, check_files, check_named, split_revision
 from launcher.runs.run_dir import expanded
 from launcher.storage import Lines, fetch_folder
 
@@ -154,6 +154,7 @@ def _folder(
     if name.startswith("s3://"):
         return _from_bucket(experiment, name, cache, first=first, waiting=waiting), None
     identity, pinned = split_revision(name)
+    check_named(name, "restore it, or the copy in the run's folder: start")
     revision = commit or pinned
     hub = experiment.hyperparameters.model_cache_dir
 

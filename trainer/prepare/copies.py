@@ -49,7 +49,9 @@ def mirrored(rank: Rank, trainer: Any) -> Iterator[None]:
 
 def _alone(rank: Rank, place: Mirrored) -> Alone:
     limit = rank.experiment.hyperparameters.save_total_limit
-    return Alone(begin(rank.run, First(place, limit), place.uri, lambda: rank.stop.until) if rank.first else None)
+    if not rank.first:
+        return Alone(None)
+    return Alone(begin(rank.run, First(place, limit, start=rank.run.start), place.uri, lambda: rank.stop.until))
 
 
 def _together(rank: Rank, place: Mirrored) -> Together:
@@ -60,7 +62,7 @@ def _together(rank: Rank, place: Mirrored) -> Together:
     limit, node = rank.experiment.hyperparameters.save_total_limit, rank.device.rank // (rank.device.world // nodes)
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return Together(None, node)
-    send = First(place, limit, notes) if node == 0 else Part(place, notes[node - 1])
+    send = First(place, limit, notes, start=rank.run.start) if node == 0 else Part(place, notes[node - 1])
     return Together(begin(rank.run, send, place.uri, lambda: rank.stop.until), node)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,24 @@ def test_a_run_is_named_instead_of_its_folder(tmp_path: Path) -> None:
 def test_a_pair_that_cannot_be_trained_is_refused(tmp_path: Path, changes: Any, fields: Any, says: str) -> None:
     write_adapter(tmp_path / "sft", **changes)
     assert refused(tmp_path, **fields).startswith(says)
+
+
+def test_a_missing_adapter_is_looked_for_in_the_run_of_the_checkpoint_and_in_the_copies(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "first"
+    (run / "checkpoint-2").mkdir(parents=True)
+    for wish in (run, run / "checkpoint-2"):
+        about = {"adapter": "away/team/sft", "hyperparameters": {"resume_from_checkpoint": str(wish)}}
+        assert "hint" not in refused(tmp_path, **about)
+        copy = write_adapter(run / "start")
+        copied = f"    hint:     the run of this checkpoint has a copy of its adapter: set adapter: {copy}"
+        assert refused(tmp_path, **about).splitlines() == [
+            "adapter: folder away/team/sft not found",
+            "    expected: a hub id, s3://…, a run or an existing folder",
+            copied,
+        ]
+        shutil.rmtree(copy)
+    said = refused(tmp_path, adapter="away/team/sft", checkpoint_to="s3://models/ckpt").splitlines()
+    assert said[-1] == "    hint:     a run with copies in checkpoint_to brings its own: launcher resume RUN"
 
 
 def test_a_folder_without_an_adapter_is_refused_with_the_way_out(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -101,6 +102,46 @@ def test_the_newest_complete_checkpoint_comes_to_a_fresh_folder_with_metrics_and
     assert (record["process"], record["outcome"]) == ({"pid": 7}, {"state": "starting"})
     assert (fresh.attempt(1) / "node-0").exists()
     assert not (fresh.path / ARRIVING).exists()
+
+
+def with_adapter(run: RunDir, *, copied: bool = True) -> None:
+    """A run that started from an adapter, with its copy of it."""
+    run.update_record(adapter={"name": "/away/sft", "mode": "merge", "sha256": {"adapter_config.json": "ab"}})
+    if copied:
+        run.start.mkdir()
+        (run.start / "adapter_config.json").write_text("{}")
+
+
+def test_the_copy_of_the_adapter_that_a_run_started_from_comes_with_its_checkpoint(
+    place: Mirrored, run: RunDir, tmp_path: Path
+) -> None:
+    with_adapter(run)
+    first = First(place, 2, start=run.start)
+    for step in (5, 10):
+        checkpoint, aside = write(run, step), run.path / "aside" / str(step)
+        set_folder_aside(checkpoint, aside)
+        set_run_aside(run, aside / "run")
+        first(step, aside, None)
+    assert (place.read("start/adapter_config.json"), place.steps()) == (b"{}", [5, 10])
+    fresh = new_run(tmp_path / "there")
+    assert brought(fresh, place)[0] == 10
+    assert (fresh.start / "adapter_config.json").read_text() == "{}"
+    assert not (fresh.path / ARRIVING).exists()
+
+    shutil.rmtree(fresh.start)  # as after a kill between the two
+    assert brought(fresh, place)[0] is None
+    assert (fresh.start / "adapter_config.json").read_text() == "{}"
+
+
+def test_copies_without_the_adapter_that_the_run_started_from_are_a_warning_that_names_it(
+    place: Mirrored, run: RunDir, tmp_path: Path
+) -> None:
+    with_adapter(run, copied=False)
+    sent(place, run, 5)
+    step, said = brought(new_run(tmp_path / "there"), place)
+    assert step == 5
+    assert said[0].startswith(f"no copy of the adapter /away/sft in s3://models/{BELOW}: it is read from where the run started (")
+    assert isinstance(said[0], Warned)
 
 
 def test_a_checkpoint_without_its_manifest_is_none_and_a_damaged_one_is_left_for_an_older_one(
