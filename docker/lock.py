@@ -1,8 +1,8 @@
 """Writes the hash-locked requirements of the image's two variants: ``python docker/lock.py [WHEELS]``; `make lock` calls it.
 
-uv resolves pyproject.toml's extra ``trainer`` and the few clients that the trainer shares with the launcher, held to
-constraints.txt. The CPU variant leaves out what only a CUDA build of torch asks for, and takes torch's CPU builds too: their
-hashes come from the wheels in the folder WHEELS, and are kept from the last lock where there is none.
+uv resolves pyproject.toml's extras ``trainer`` and ``trackers`` and the few clients that the trainer shares with the launcher,
+held to constraints.txt. The CPU variant leaves out what only a CUDA build of torch asks for, and takes torch's CPU builds too:
+their hashes come from the wheels in the folder WHEELS, and are kept from the last lock where there is none.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def main(wheels: Path | None) -> None:
     project = tomllib.loads((DOCKER.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     shared = [line for line in project["dependencies"] if re.split(r"[<>=]", line)[0] in SHARED]
-    for variant, wanted in (("cpu", extras["trainer"]), ("cuda", [*extras["trainer"], *extras["cuda"]])):
+    for variant, wanted in (("cpu", []), ("cuda", extras["cuda"])):
         path = DOCKER / f"requirements-{variant}.txt"
-        blocks = resolve([*shared, *wanted])
+        blocks = resolve([*shared, *extras["trainer"], *extras["trackers"], *wanted])
         if variant == "cpu":
             blocks = [block for block in blocks if not ONLY_CUDA.match(block)]
             blocks = [with_hashes(block, cpu_builds(path, wheels)) if block.startswith("torch==") else block for block in blocks]

@@ -13,7 +13,6 @@ from ..experiment.found import Other
 from ..experiment.loaded import Loaded
 from ..experiment.schema import Experiment
 from ..experiment.variables import check_addresses
-from ..job.image import trackers_of
 from ..job.job import check_outputs
 from ..job.model import check_model
 from ..job.starting import check_starting, paired_loaded
@@ -60,20 +59,11 @@ class CheckedData:
     model: ExperimentError | None = None
 
     @property
-    def _of_image(self) -> list[str]:
-        names = [] if self.loaded.experiment.launch.image is not None else trackers_of(self.loaded.experiment)
-        return [f"{', '.join(names)} not in the images of this project: a run in a container needs launch.image"] if names else []
-
-    @property
     def notices(self) -> tuple[str, ...]:
         """What is said of the experiment and of its pairs, each sentence once."""
         of_pairs = self.pairs.notices if self.pairs is not None else ()
         of_tokens = self.tokens.notices if self.tokens is not None else ()
-        return tuple(
-            dict.fromkeys(
-                (*self.loaded.notices, *of_pairs, *never_evaluated(self.loaded.experiment), *self._of_image, *of_tokens)
-            )
-        )
+        return tuple(dict.fromkeys((*self.loaded.notices, *of_pairs, *never_evaluated(self.loaded.experiment), *of_tokens)))
 
     @property
     def errors(self) -> list[LauncherError]:

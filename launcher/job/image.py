@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..errors import ExperimentError, Mistake, UsageError
-from ..experiment.hyperparameters import TRACKERS
+from ..errors import UsageError
 from ..experiment.schema import Experiment
-from ..published import IMAGES, SITE, VERSION, checkout_command, published_image
+from ..published import IMAGES, VERSION, checkout_command, published_image
 
 NAME: Final = "dpo-launcher"
 VARIANTS: Final = ("cpu", "cuda")
@@ -120,22 +119,8 @@ def described(variant: str, given: str | None) -> str:
 
 
 def image_for(experiment: Experiment, gpus: int, caller: Mapping[str, str]) -> Image:
-    """The image of a run of ``experiment`` with ``gpus`` on each node.
-
-    Raises what ``image_of`` raises, and ExperimentError for trackers whose packages our own images lack.
-    """
-    found = image_of(variant_of(gpus), caller, experiment.launch.image)
-    if (found.build is not None or found.is_published) and (names := trackers_of(experiment)):
-        what = f"not in the image {'of this checkout' if found.build is not None else found.reference}: {', '.join(names)}"
-        page = "docs/how-to/watching.md" if found.build is not None else f"{SITE}how-to/watching.html"
-        hint = f"build an image FROM {found.reference} with it ({page}) and set launch.image, or use --backend host"
-        raise ExperimentError(Mistake("hyperparameters.report_to", what, hint=hint))
-    return found
-
-
-def trackers_of(experiment: Experiment) -> list[str]:
-    """The trackers of ``experiment``, whose packages are in no image of a checkout or of a release."""
-    return [name for name in experiment.hyperparameters.report_to if name in TRACKERS]
+    """The image of a run of ``experiment`` with ``gpus`` on each node; raises what ``image_of`` raises."""
+    return image_of(variant_of(gpus), caller, experiment.launch.image)
 
 
 def variant_of(gpus: int) -> str:

@@ -21,6 +21,7 @@ from unittest.mock import patch
 # What a fast run imports, beside this project's own modules.
 MODULES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "deepspeed", "tensorboard", "trainer.train")
 ONLY_CUDA: Final = ("triton", "bitsandbytes")
+TRACKERS: Final = ("wandb", "mlflow", "trackio")
 AT_START: Final = dict(os.environ)  # libraries add to it while they are imported
 HOPPER: Final = SimpleNamespace(  # as torch describes a H100
     name="NVIDIA H100 80GB HBM3",
@@ -42,7 +43,7 @@ HOPPER: Final = SimpleNamespace(  # as torch describes a H100
 
 def main() -> None:
     variant = sys.argv[1]
-    checks: list[Callable[[], str]] = [user, packages(variant), quiet_start]
+    checks: list[Callable[[], str]] = [user, packages(variant), quiet_start, trackers]
     if variant == "cuda":
         checks += [c_compiler, triton_kernel, layers, no_heavy_compilers]
     for check in checks:
@@ -92,6 +93,18 @@ def quiet_start() -> str:
     said = (done.stdout + done.stderr).strip()
     assert not said, f"the start prints: {said[:300]}"
     return "nothing is printed by the imports of a run"
+
+
+def trackers() -> str:
+    """A run that reports to all of them imports them, and a run that reports to none imports none."""
+    code = "import sys; from trainer.processes.importing import quickly\nwith quickly(sys.argv[1:]): import trainer.train\n"
+    code += "for name in sys.argv[1:]: __import__(name)\n"
+    code += f"print(*[name for name in {TRACKERS} if sys.modules.get(name)])"
+    for used in ((), TRACKERS):
+        done = subprocess.run([sys.executable, "-c", code, *used], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr.splitlines()[-1]
+        assert done.stdout.split() == list(used), f"with report_to {list(used)} a run imports: {done.stdout}"
+    return f"{', '.join(TRACKERS)}: imported for the runs that report to them"
 
 
 def c_compiler() -> str:

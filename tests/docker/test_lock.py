@@ -27,7 +27,7 @@ def test_a_lock_holds_every_package_by_hash_in_the_version_that_is_tested(varian
     assert {name: version for name, version in locked.items() if tested.get(name, version) != version} == {}
 
 
-@pytest.mark.parametrize(("variant", "extras"), [("cpu", ["trainer"]), ("cuda", ["trainer", "cuda"])])
+@pytest.mark.parametrize(("variant", "extras"), [("cpu", ["trainer", "trackers"]), ("cuda", ["trainer", "trackers", "cuda"])])
 def test_a_lock_satisfies_what_the_project_asks_for(variant, extras):
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     locked = pins(f"requirements-{variant}.txt")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from ...errors import LauncherError, labelled
-from ...job.image import Image, image_for, image_of, variant_of
+from ...job.image import Image, image_for
 from ...job.job import Job
 from ...redact import REDACTOR
 from ...runs.run_dir import RunDir
@@ -59,8 +59,7 @@ class Docker(InFolders):
 
     def render_work(self, job: Job, work: Work) -> Container:
         """The container of a process that works with trained weights; raises as ``render``."""
-        image = image_of(variant_of(job.gpus), self.caller, job.experiment.launch.image)  # no tracker is needed
-        return render_work(job, self._place(job, image), work)
+        return render_work(job, self._place(job, image_for(job.experiment, job.gpus, self.caller)), work)
 
     def _place(self, job: Job, image: Image) -> Place:
         caller, has_profile = self._with_profile(job)

@@ -67,13 +67,6 @@ def test_check_warns_of_validation_data_that_are_never_evaluated(launcher: Launc
     assert found["notices"] == [said.removeprefix("warning: ")]
 
 
-def test_check_names_trackers_that_the_image_lacks(launcher: Launcher) -> None:
-    write_all(EXPERIMENT.replace("learning_rate: 1e-4", "report_to: [tensorboard, wandb]"))
-    said = "notice: wandb not in the images of this project: a run in a container needs launch.image"
-    code, out, _ = launcher("check")
-    assert (code, out.splitlines()[1].strip()) == (0, said)
-
-
 def test_check_warns_of_a_webhook_without_an_address_and_never_shows_one(
     launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

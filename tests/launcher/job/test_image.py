@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import ExperimentError, UsageError
+from launcher.errors import UsageError
 from launcher.experiment.schema import Experiment
 from launcher.job import image
 from launcher.job.image import Image, described, image_for, image_of, source_files, split_stages
@@ -116,14 +116,6 @@ def test_a_checkout_is_named_without_a_look_at_its_files(monkeypatch):
     assert described("cuda", None) == "cuda, built from this checkout"
 
 
-def test_an_image_that_is_published_is_refused_to_an_experiment_with_trackers_that_it_lacks(installed) -> None:
-    written = {"experiment_id": "1", "model_name": "m", "datasets_path": "data", "hyperparameters": {"report_to": ["mlflow"]}}
-    with pytest.raises(
-        ExperimentError, match=r"not in the image ghcr\.io/.*-cpu: mlflow[^(]*\(https://.*/how-to/watching\.html\)"
-    ):
-        image_for(Experiment.parse(written, needs_data=False), 0, {})
-
-
 def test_the_last_stage_stands_alone_on_the_runtime(root):
     build = made(root).build
     text = build.last_stage()
@@ -138,17 +130,15 @@ def test_the_real_sources_are_all_there_and_nothing_else():
     assert not [name for name in names if name.endswith(".pyc")]
 
 
-def test_an_image_of_a_checkout_is_refused_to_an_experiment_with_trackers_that_it_lacks() -> None:
+TRACKED = {"report_to": ["tensorboard", "wandb", "mlflow", "trackio"]}
+OTHERS = "registry.example.com/mine:1"
+
+
+@pytest.mark.parametrize("variant", ["cpu", "cuda"])
+def test_a_run_with_trackers_gets_the_image_of_every_run(installed, variant):
     written = {"experiment_id": "1", "model_name": "m", "datasets_path": "data"}
-    plain = Experiment.parse(written, needs_data=False)
-    assert image_for(plain, 0, {}) == image_of("cpu", {})
-    tracked = {**written, "hyperparameters": {"report_to": ["tensorboard", "wandb", "mlflow"]}}
-    with pytest.raises(ExperimentError) as caught:
-        image_for(Experiment.parse(tracked, needs_data=False), 0, {})
-    assert str(caught.value).splitlines() == [
-        "hyperparameters.report_to: not in the image of this checkout: wandb, mlflow",
-        f"    hint:     build an image FROM {image_of('cpu', {}).reference} with it (docs/how-to/watching.md) and set"
-        " launch.image, or use --backend host",
-    ]
-    own = Experiment.parse({**tracked, "launch": {"image": "team/dpo:wandb"}}, needs_data=False)
-    assert image_for(own, 0, {}).reference == "team/dpo:wandb"
+    tracked = Experiment.parse({**written, "hyperparameters": TRACKED}, needs_data=False)
+    gpus = int(variant == "cuda")
+    assert image_for(tracked, gpus, {}) == Image(f"ghcr.io/dpo-launcher/dpo-launcher:0.1.0-{variant}", variant)
+    own = Experiment.parse({**written, "hyperparameters": TRACKED, "launch": {"image": OTHERS}}, needs_data=False)
+    assert image_for(own, gpus, {}) == Image(OTHERS, variant)

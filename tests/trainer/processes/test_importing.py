@@ -7,16 +7,17 @@ from importlib.util import find_spec
 
 import pytest
 
-from trainer.processes.importing import DEEPSPEED, quickly, reveal
+from launcher.experiment.hyperparameters import TRACKERS
+from trainer.processes.importing import _HIDDEN, DEEPSPEED, quickly, reveal
 
 
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch):
-    for name in ("wandb", "mlflow", "deepspeed"):
+    for name in _HIDDEN:
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.delenv(DEEPSPEED, raising=False)
     yield
-    for name in ("wandb", "mlflow", "deepspeed"):
+    for name in _HIDDEN:
         reveal(name)
     gc.unfreeze()
 
@@ -36,8 +37,10 @@ def test_the_collector_is_on_again_after_an_import_that_fails():
     assert gc.isenabled()
 
 
-@pytest.mark.parametrize("tracker", ["wandb", "mlflow"])
-def test_a_tracker_is_imported_for_a_run_that_reports_to_it_alone(tracker):
+@pytest.mark.parametrize("tracker", TRACKERS)
+def test_a_tracker_is_imported_for_a_run_that_reports_to_it_alone(tracker, monkeypatch):
+    pytest.importorskip(tracker, reason=f"{tracker} is not installed")
+    monkeypatch.delitem(sys.modules, tracker)
     with quickly(["tensorboard", tracker]):
         assert find_spec(tracker) is not None
     with quickly(["tensorboard"]):
