@@ -17,6 +17,7 @@ import yaml
 
 from launcher.after.serve import How, serve
 from launcher.errors import LauncherError, UsageError
+from launcher.experiment.variables import VARIABLES
 from launcher.job.serving import IMAGE, needs_merge, not_served, rank_of
 from launcher.job.target import Target
 from launcher.runs.run_dir import RunDir
@@ -31,7 +32,8 @@ PLAIN = {"peft_type": "LORA", "r": 20, "target_modules": ["q_proj", "v_proj"], "
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("HF_HOME", "HF_TOKEN", "HF_ENDPOINT", "DPO_CACHE_ROOT", "XDG_CACHE_HOME"):
+    passed_on = (one.name for one in VARIABLES)  # tests of the trainer set some for their process
+    for name in ("HF_HOME", "HF_HUB_CACHE", "DPO_CACHE_ROOT", "XDG_CACHE_HOME", *passed_on):
         monkeypatch.delenv(name, raising=False)
     model(tmp_path / "data/demo/qwen3-tiny", "LlamaForCausalLM")
     return tmp_path
