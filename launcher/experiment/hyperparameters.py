@@ -56,7 +56,7 @@ class Hyperparameters(LoraSettings):
         "auto",
         examples=["off"],
         json_schema_extra=on(plain="no effect; layers and graphs are errors"),
-        description="compile layers on the fast path (auto: on a GPU, if the run is long enough); graphs: also use CUDA graphs",
+        description="compile layers on the fast path (auto: if the run is long enough); graphs: also use CUDA graphs",
     )
     num_train_epochs: Float = Field(1, gt=0, examples=[3], description="passes over the training pairs")
     max_steps: Int | None = Field(None, ge=1, examples=[500], description="optimizer steps; overrides num_train_epochs")

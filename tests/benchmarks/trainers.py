@@ -1,5 +1,5 @@
 """The trainers that are compared: TRL's own at its defaults, TRL's tuned (reference precomputed, no gradient checkpointing), and
-this project's on packed rows. All see the same pairs in the same order, from the same model and adapter."""
+this project's on packed rows, with eager and compiled layers. All see the same pairs in one order, from one model and adapter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any, Final
 
 from .models import tokenizer
 
-VARIANTS: Final = {"cpu": ("trl", "trl tuned", "ours"), "cuda": ("trl", "trl tuned", "ours", "ours checkpointing")}
+VARIANTS: Final = {
+    "cpu": ("trl", "trl tuned", "ours", "ours compiled"),
+    "cuda": ("trl", "trl tuned", "ours", "ours checkpointing"),
+}
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ def _own(
     from trainer.inputs.tokens import Tokens
     from trainer.step.choice import choose_path, take_path
     from trainer.step.dpo import DPOTrainer
+    from trainer.step.layers import Work, choose_layers
     from trainer.step.packing import packed_lengths
 
     cuda = training.device == "cuda"
@@ -107,6 +111,9 @@ def _own(
         skip_input_casts(trainer.model)
     tokens, total = Tokens(training.pairs, 0), int(packed_lengths(training.pairs).sum())
     choice = choose_path(trainer, "fast", tokens, None)
+    if variant == "ours compiled":
+        choice, sentence = choose_layers(trainer, choice, "layers", tokens, Work(training.steps, has_evaluations=False), None)
+        assert choice.is_compiled, sentence
     seen = 0
 
     def before_row(embedding: Any, inputs: Any) -> None:

@@ -85,6 +85,11 @@ def segments(row: Row) -> Tensor:
     return torch.tensor([[[[number for span in row.spans for number in span]]]], dtype=torch.int64, device=row.buffer.device)
 
 
+def is_spans(mask: Tensor) -> bool:
+    """Whether it is one of ``segments``."""
+    return mask.dtype == torch.int64 and mask.ndim == 4
+
+
 def by_segments(
     module: torch.nn.Module,
     query: Tensor,
@@ -97,7 +102,7 @@ def by_segments(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: [1, heads, T, d] each -> [1, T, heads, d]. A mask of another kind goes to SDPA."""
-    is_ours = attention_mask is not None and attention_mask.dtype == torch.int64 and attention_mask.ndim == 4
+    is_ours = attention_mask is not None and is_spans(attention_mask)
     if not is_ours or dropout or position_bias is not None or kwargs.get("softcap") is not None:
         seen = _visible(attention_mask, query.shape[2])[None, None] if is_ours else attention_mask
         extra = {"dropout": dropout, "scaling": scaling, "position_bias": position_bias, **kwargs}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .attention import GRAPHS
+from .attention import GRAPHS, is_spans
 from .unscaled import Unscaled
 
 LENGTHS: Final = r"L\['kwargs'\]\['attention_mask'\]\.seq_lengths.*"  # of a BlockMask: numbers that are no constants of a graph
@@ -45,6 +47,8 @@ class CompiledLayers:
         torch._dynamo.config.recompile_limit = GRAPHS
         torch._dynamo.config.fail_on_recompile_limit_hit = True
         torch.compiler.config.dynamic_sources = LENGTHS
+        if (compiler := cpp_compiler()) is not None:
+            torch._inductor.config.cpp.cxx = (compiler,)
         if deterministic and hasattr(torch._inductor.config, "deterministic"):
             torch._inductor.config.deterministic = True  # no choice of a kernel by its time on the device
         torch._inductor.config.joint_custom_pre_pass = Unscaled()
@@ -79,7 +83,7 @@ class CompiledLayers:
             length = hidden.shape[1]
             _dynamic(hidden, [1])
             for tensor in _tensors([*args[1:], *kwargs.values()]):
-                _dynamic(tensor, [axis for axis, size in enumerate(tensor.shape) if size == length])
+                _dynamic(tensor, [axis for axis, size in enumerate(tensor.shape) if size == length or is_spans(tensor)])
             for mask in kwargs.values():
                 if isinstance(mask, BlockMask):
                     for table in _tensors(mask.as_tuple()):
@@ -87,6 +91,11 @@ class CompiledLayers:
             return compiled(hidden, *args[1:], **kwargs)
 
         return call
+
+
+def cpp_compiler() -> str | None:
+    """What compiles a CPU's kernels: CXX, g++ or clang++. None where there is none of them."""
+    return next(filter(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++"))), None)
 
 
 def _dynamic(tensor: Tensor, axes: Iterable[int]) -> None:

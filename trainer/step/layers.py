@@ -15,12 +15,12 @@ from ..checkpoints.remembered import GRAPHED
 from ..inputs.token_pairs import TokenPairs
 from ..inputs.tokens import Tokens
 from ..processes.sharding import stage as zero_stage
-from .attention import SEGMENTS, attention
+from .attention import attention
 from .blocks import BLOCK
 from .buckets import Buckets
 from .choice import Choice, as_reference
 from .comparison import COMPARED, Difference, Numbers, difference, packed_numbers
-from .compiled import CompiledLayers, decoder_layers, reason
+from .compiled import CompiledLayers, cpp_compiler, decoder_layers, reason
 from .dpo import DPOTrainer
 from .memory import as_in_training
 from .packed import Packed
@@ -28,11 +28,13 @@ from .packing import packed_lengths
 from .replayed import choose_graphs
 from .rows import autocast_type
 
-# The estimate of ``auto``. Launches were counted (tests/trainer/step/test_launches.py and test_compiled.py), the others are
-# careful guesses for one GPU: a launch costs between 5 us (bare) and 44 us (in a profile of a H200) of the host's time.
-COMPILING: Final = 120.0  # seconds, for all graphs of a model
+# The estimate of ``auto``. On a GPU launches were counted (tests/trainer/step/test_launches.py and test_compiled.py), the others
+# are careful guesses: a launch costs between 5 us (bare) and 44 us (in a profile of a H200) of the host's time. On a CPU, where
+# compiled layers read and write memory less often, both were measured in seconds of one core.
+COMPILING: Final = {"cuda": 120.0, "cpu": 40.0}  # seconds, for all graphs of a model
 PER_LAUNCH: Final = 15e-6  # seconds
 SAVED: Final = {False: 100, True: 170}  # launches a layer and row; with gradient checkpointing
+PER_NUMBER: Final = 5e-9  # seconds, for each number that a matrix of a layer takes or gives
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,13 @@ def _why_eager(
         return "compile is off"
     if choice.packed is None:
         return "the plain path is TRL's own" if must else ""
+    is_free, is_cpu = not must and not remembered, trainer.accelerator.device.type != "cuda"
+    if is_free and is_cpu and (remembered is False or _unprofitable(trainer, choice, tokens, work)):
+        return ""
     if why := _impossible(trainer):
         return why
-    if must or remembered:
+    if not is_free:
         return None
-    if trainer.accelerator.device.type != "cuda":
-        return ""
     if remembered is False:
         return "as in the run of the checkpoint"
     if getattr(trainer.model.config, "quantization_config", None) is not None:
@@ -118,20 +121,30 @@ def _impossible(trainer: DPOTrainer) -> str | None:
     device = trainer.accelerator.device
     if device.type == "cuda" and attention(device) != "flex_attention":
         return "Triton or a C compiler is missing"
+    if device.type == "cpu" and cpp_compiler() is None:
+        return "a C++ compiler (g++ or clang++) is missing"
     return None
 
 
 def _unprofitable(trainer: DPOTrainer, choice: Choice, tokens: Tokens, work: Work) -> str | None:
     """The reason where compiling takes longer than what it saves."""
     args = trainer.args
-    share = args.per_device_train_batch_size * args.gradient_accumulation_steps
-    length = float(packed_lengths(tokens.pairs).mean())
-    rows = max(1, math.ceil(share * length / choice.budget))
-    layers = len(decoder_layers(trainer.model))
-    saved = work.steps * rows * layers * SAVED[bool(args.activation_checkpointing)] * PER_LAUNCH
-    if saved > COMPILING:
+    step = args.per_device_train_batch_size * args.gradient_accumulation_steps * float(packed_lengths(tokens.pairs).mean())
+    layers, device = decoder_layers(trainer.model), "cuda" if trainer.accelerator.device.type == "cuda" else "cpu"
+    if device == "cuda":
+        rows = max(1, math.ceil(step / choice.budget))
+        saved = rows * len(layers) * SAVED[bool(args.activation_checkpointing)] * PER_LAUNCH
+    else:
+        saved = step * sum(map(_numbers_of_matrices, layers)) * PER_NUMBER / torch.get_num_threads()
+    saved, compiling = work.steps * saved, COMPILING[device]
+    if saved > compiling:
         return None
-    return f"compiling would take about {_minutes(COMPILING)} and save about {_minutes(saved)}"
+    return f"compiling would take about {_minutes(compiling)} and save about {_minutes(saved)}"
+
+
+def _numbers_of_matrices(layer: torch.nn.Module) -> int:
+    """Numbers a token that the layer's matrices take and give, without those of an adapter."""
+    return sum(sum(w.shape) for name, w in layer.named_parameters() if w.ndim == 2 and "lora_" not in name)
 
 
 def _minutes(seconds: float) -> str:
@@ -150,9 +163,8 @@ def _tried(
     eager = replace(choice, budget=1)
     expected = _numbers(trainer, eager, pairs, has_evaluations)
     choice.packed.remove()
-    kind = "sdpa" if choice.packed.kind == SEGMENTS else None  # the segments' ends would be constants of a graph
     layers = CompiledLayers(decoder_layers(trainer.model), deterministic=trainer.args.full_determinism)
-    packed = Packed(trainer.model, kind, layers)
+    packed = Packed(trainer.model, choice.packed.kind, layers)
     packed.buckets = Buckets(0, (2 * BLOCK,))  # the table of a single block would be a graph of its own
     compiled = replace(choice, packed=packed, is_compiled=True)
     off: list[str] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -120,7 +121,7 @@ def qwen3(tmp_path_factory: pytest.TempPathFactory, make_experiment: Make) -> An
     eager = run.choice.packed
     eager.remove()
     layers = CompiledLayers(decoder_layers(run.trainer.model))
-    run.choice = type(run.choice)(Packed(run.trainer.model, "sdpa", layers), 512, "")
+    run.choice = type(run.choice)(Packed(run.trainer.model, None, layers), 512, "")
     rows = rows_of_many_lengths(run, 20)
     assert len({row.length for row in rows}) == 20
     run.counted = counted(run, rows)
@@ -148,7 +149,7 @@ def test_with_gradient_checkpointing_a_layer_takes_at_most_180_kernels(tmp_path:
     run = begun(tmp_path, make_experiment(use_gradient_checkpointing=True), bf16())
     run.choice.packed.remove()
     layers = CompiledLayers(decoder_layers(run.trainer.model))
-    run.choice = type(run.choice)(Packed(run.trainer.model, "sdpa", layers), 512, "")
+    run.choice = type(run.choice)(Packed(run.trainer.model, None, layers), 512, "")
     run.trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
     found = counted(run, rows_of_many_lengths(run, 3))
     assert found["graphs"] == 1
@@ -227,35 +228,48 @@ def test_a_compiled_run_resumes_bit_for_bit(
         assert torch.equal(weight, weights[name]), name
 
 
-@pytest.mark.parametrize("kind", ["gemma", "phi3"])
-def test_compiled_layers_give_the_numbers_of_eager_ones_in_fp32(
-    tmp_path: Path, tiny_model: Path, make_experiment: Make, kind: str
+@pytest.mark.parametrize(
+    ("kind", "settings", "is_whole"),
+    [("gemma", {}, True), ("phi3", {"use_gradient_checkpointing": True}, True), ("qwen3", {"use_dora": True}, False)],
+)
+def test_compiled_layers_give_the_numbers_of_eager_ones_and_of_the_whole_mask_in_fp32(
+    tmp_path: Path, tiny_model: Path, make_experiment: Make, kind: str, settings: dict[str, Any], is_whole: bool
 ) -> None:
+    """``is_whole``: whether the compiler can trace the layer; it cannot what PEFT computes for DoRA, whose layers stay eager."""
+    from trainer.step.attention import SEGMENTS
     from trainer.step.compiled import CompiledLayers, decoder_layers
+    from trainer.step.memory import as_in_training
     from trainer.step.packed import Packed
 
-    run = begun(tmp_path, make_experiment(experiment={"model_name": str(model_of(kind, tmp_path / kind, tiny_model))}))
+    model = {"model_name": str(model_of(kind, tmp_path / kind, tiny_model))}
+    run = begun(tmp_path, make_experiment(experiment=model, **settings))
     torch.manual_seed(5)
     for name, parameter in run.trainer.model.named_parameters():
         if "lora_B" in name:
             parameter.data.normal_(std=0.1)
     row = run.choice.packed.row(run.tokens.pairs, (0, 1))
     numbers = []
-    for is_compiled in (False, True):
-        if is_compiled:
-            run.choice.packed.remove()
-            layers = CompiledLayers(decoder_layers(run.trainer.model))
-            run.choice = type(run.choice)(Packed(run.trainer.model, "sdpa", layers), 512, "")
-        run.trainer.model.train()
+    for attends, is_compiled in (("sdpa", False), (SEGMENTS, False), (SEGMENTS, True)):
+        run.choice.packed.remove()
+        layers = CompiledLayers(decoder_layers(run.trainer.model)) if is_compiled else None
+        run.choice = type(run.choice)(Packed(run.trainer.model, attends, layers), 512, "")
+        as_in_training(run.trainer)
         sums, _ = run.choice.packed(run.trainer.model, row)
         (sums[:, 0] - sums[:, 1]).sum().backward()
         gradient = torch.cat([p.grad.flatten().double() for p in run.trainer.model.parameters() if p.requires_grad])
         numbers.append((sums.detach(), gradient))
         run.trainer.model.zero_grad()
-    (eager, gradient), (sums, other) = numbers
-    torch.testing.assert_close(sums, eager, rtol=1e-6, atol=1e-5)
+        if len(numbers) == 2 and not is_whole:
+            break
+    (expected, gradient), *others = numbers
+    if not is_whole:
+        _, sentence = compiled(run)
+        assert (sentence or "").startswith("eager layers: compiling failed: ")
+    assert others
     assert float(gradient.norm()) > 0
-    assert float((gradient - other).norm() / gradient.norm()) < 1e-5
+    for sums, other in others:
+        torch.testing.assert_close(sums, expected, rtol=1e-6, atol=1e-5)
+        assert float((gradient - other).norm() / gradient.norm()) < 1e-5
 
 
 def model_of(kind: str, folder: Path, tokenizer: Path) -> Path:
@@ -342,25 +356,62 @@ def test_a_layer_that_is_no_whole_graph_stays_eager_with_the_reason(tmp_path: Pa
     assert "graph_break" in str(error.value)
 
 
-def test_layers_stay_eager_where_nobody_asks_and_where_it_does_not_pay(qwen3: Any) -> None:
+def test_layers_stay_eager_where_nobody_asks(qwen3: Any) -> None:
     from trainer.step.choice import Choice
-    from trainer.step.layers import Work, _unprofitable
 
     def sentence(wanted: str, remembered: bool | None = None, choice: Any = qwen3.choice) -> str | None:
         run = SimpleNamespace(trainer=qwen3.trainer, tokens=qwen3.tokens, choice=choice)
         return compiled(run, wanted, remembered)[1]
 
     assert sentence("off") == "eager layers: compile is off"
-    assert sentence("auto") is None, "on a CPU, where nobody asked"
+    assert sentence("auto") is None, "on a CPU a short run says nothing"
     assert sentence("auto", False) is None
     plain = Choice(None, 512, "plain path")
     assert sentence("auto", None, plain) is None
     assert sentence("layers", None, plain) == "eager layers: the plain path is TRL's own"
     assert isinstance(sentence("layers", None, plain), Warned)
-    few, many = (_unprofitable(qwen3.trainer, qwen3.choice, qwen3.tokens, Work(n, has_evaluations=False)) for n in (1000, 10**6))
-    assert few is not None
-    assert few.startswith("compiling would take about 2 min and save about ")
-    assert many is None
+
+
+def test_auto_compiles_long_runs_on_a_cpu_and_says_nothing_of_short_ones(qwen3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer.step.layers import Work, _unprofitable, _why_eager
+
+    def why(steps: int, wanted: str = "auto") -> str | None:
+        work = Work(steps, has_evaluations=False)
+        return _why_eager(qwen3.trainer, qwen3.choice, wanted, qwen3.tokens, work, None)
+
+    said = _unprofitable(qwen3.trainer, qwen3.choice, qwen3.tokens, Work(1000, has_evaluations=False))
+    assert said is not None
+    assert said.startswith("compiling would take about 40 s and save about ")
+    assert why(1000) == ""
+    assert why(10**6) is None
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert why(1000) == ""
+    assert why(10**6) == why(4, "layers") == "a C++ compiler (g++ or clang++) is missing"
+
+
+def test_what_is_saved_on_a_cpu_grows_with_the_numbers_of_a_layer_and_is_shared_by_its_threads(
+    qwen3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.step.layers import PER_NUMBER, Work, _unprofitable
+
+    config = qwen3.trainer.model.config
+    widths = (config.hidden_size, config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim)
+    hidden, queries, keys = widths
+    a_layer = 2 * (hidden + queries) + 2 * (hidden + keys) + 3 * (hidden + config.intermediate_size)
+    args = qwen3.trainer.args
+    pairs = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    from trainer.step.packing import packed_lengths
+
+    tokens = pairs * float(packed_lengths(qwen3.tokens.pairs).mean())
+    enough = 40 / (tokens * config.num_hidden_layers * a_layer * PER_NUMBER)  # steps of one thread
+
+    def pays(steps: float) -> bool:
+        return _unprofitable(qwen3.trainer, qwen3.choice, qwen3.tokens, Work(round(steps), has_evaluations=False)) is None
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert [pays(0.99 * enough), pays(1.01 * enough)] == [False, True]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert [pays(1.98 * enough), pays(2.02 * enough)] == [False, True]
 
 
 @pytest.mark.parametrize(
