@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any, Final
@@ -60,6 +61,9 @@ class Trackers(TrainerCallback):
 
     def __init__(self, report_to: Sequence[str], run: RunDir):
         _prepare(run)
+        if "trackio" in report_to:  # it reads TRACKIO_DIR while it is imported, which TRL or an earlier run has done
+            for name in [name for name in sys.modules if name.partition(".")[0] == "trackio"]:
+                del sys.modules[name]
         self._run = run
         self._live: dict[str, TrainerCallback] = {name: INTEGRATION_TO_CALLBACK[name]() for name in TRACKERS if name in report_to}
         self._last: tuple[Any, ...] | None = None

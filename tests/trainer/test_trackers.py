@@ -324,6 +324,16 @@ def test_trackio_has_the_losses_in_the_folder_of_the_run(tmp_path: Path, make_ex
     assert [row["train/loss"] for row in rows if "train/loss" in row] == pytest.approx(losses(run))
 
 
+def test_each_run_of_a_process_has_its_own_folder_of_trackio(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:
+    trackio = pytest.importorskip("trackio.utils", reason="trackio is not installed")
+    from trainer.trackers import Trackers
+
+    for name in ("one", "two"):
+        run = new_run(tmp_path, make_experiment(), name)
+        trackers: Any = Trackers(["trackio"], run)
+        assert trackers._live["trackio"]._trackio.utils.TRACKIO_DIR == run.path / "trackio" != trackio.TRACKIO_DIR
+
+
 def test_a_run_that_stops_closes_its_trackers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from trainer import train
 
