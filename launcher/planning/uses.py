@@ -83,16 +83,16 @@ def score(held: Held, work: Work) -> Use:
         count = 2 * sum(flops.forward(config, work, packed)) + 2.0 * held.matrices * tokens
         busy, passes = count / (machine.gpu.flops * UTILISATION), 2 * -(-tokens // row)
         seconds = (busy / (1 if work.exact else BYTES), busy + passes * config.layers * _LAYER)
-    bound = "" if work.exact else f" (a token has 1 to {BYTES} bytes)"
+    bound = "" if work.exact else f", 1 to {BYTES} bytes per token"
     pairs = f"{work.pairs:,} pair{'' if work.pairs == 1 else 's'}"
-    return _use(held, "score", parts, f"{pairs} by the weights and by their reference{bound}", seconds)
+    return _use(held, "score", parts, f"{pairs} under the weights and the reference{bound}", seconds)
 
 
 def merge(held: Held, size: int | None, *, compare: bool) -> Use:
     """The files of base and adapter as one model. ``size``: bytes of a written weight, None: 16 bits; ``compare``: with both."""
     config, written = held.config, held.config.parameters * (size or 2)
     seconds = tuple((held.stored + written) / speed for speed in _DISK)
-    work = f"{_gb(held.stored)} are read and {_gb(written)} written, at 0.2 to 2 GB/s"
+    work = f"reads {_gb(held.stored)}, writes {_gb(written)} at 0.2 to 2 GB/s"
     if not compare:
         # One tensor at a time: a table as it is stored, or a module's weight with its change in fp32.
         largest = max(one.inputs * one.outputs for one in config.linears)
@@ -105,7 +105,7 @@ def merge(held: Held, size: int | None, *, compare: bool) -> Use:
     parts = Part(f"comparison in {name}", needed, ""), Part("runtime", CONTEXT if on_gpu else PYTHON, "")
     there, device = (held.there, held.device) if on_gpu else (held.main, "the CPU")
     hint = "merge without comparing: --no-compare"
-    return Use("merge", parts, there, device, f"{work}; the comparison comes on top", (seconds[0], seconds[1]), hint=hint)
+    return Use("merge", parts, there, device, f"{work}, plus the comparison", (seconds[0], seconds[1]), hint=hint)
 
 
 def _comparison(held: Held) -> tuple[str, int, bool]:

@@ -67,7 +67,7 @@ def test_the_verb_prints_a_line_for_each_use(target: Target, capsys: pytest.Capt
     assert " GiB of 21.59 GiB; 1 s to " in chat
     assert generate.endswith(": 1,000 prompts, if all answers have 512 tokens; 64 at once")
     assert score.startswith("score       fits: ")
-    assert merge.endswith(": 1.2 GB are read and 1.2 GB written, at 0.2 to 2 GB/s; the comparison comes on top")
+    assert merge.endswith(": reads 1.2 GB, writes 1.2 GB at 0.2 to 2 GB/s, plus the comparison")
     small = launched("--gpu-memory", "2GiB").splitlines()
     assert small[3].startswith("chat        does not fit: ")
     assert "; no time estimate: the GPU's speed is unknown (" in small[3]

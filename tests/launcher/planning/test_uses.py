@@ -109,7 +109,7 @@ def test_scores_are_two_forward_passes_over_all_tokens():
     assert most == pytest.approx(passes / 0.4e12 + 2 * 34 * 2 * 1e-3), "34 rows, and two models"
     assert sizes(found)["weights"] == 2 * PARAMETERS + 4 * MATRICES
     assert sizes(found)[f"{row} tokens"] > row * (3 * 128 * 2 + 2 * 64 * 2)
-    assert found.work == "100 pairs by the weights and by their reference (a token has 1 to 4 bytes)"
+    assert found.work == "100 pairs under the weights and the reference, 1 to 4 bytes per token"
     exact = uses.score(held(CARD), replace(work, exact=True))
     assert exact.seconds is not None
     assert exact.seconds[0] == pytest.approx(4 * least)
@@ -129,7 +129,7 @@ def test_a_merge_reads_and_writes_every_weight_and_its_comparison_loads_the_mode
     wide = uses.merge(held(), 4, compare=True)
     assert wide.seconds == (pytest.approx(6 * PARAMETERS / 2e9), pytest.approx(6 * PARAMETERS / 2e8))
     assert sizes(wide) == {"comparison in fp32": 5 * PARAMETERS, "runtime": PYTHON}
-    assert wide.time.endswith(" written, at 0.2 to 2 GB/s; the comparison comes on top")
+    assert wide.time.endswith(" at 0.2 to 2 GB/s, plus the comparison")
 
 
 def test_the_comparison_takes_the_first_precision_and_device_that_it_fits_into():
