@@ -92,7 +92,7 @@ def followed(experiment: Experiment, config: AdapterConfig) -> Experiment:
             f"{name} contradicts the adapter {config.name}, which adapter_mode: continue keeps",
             f"unset, or {_shown(value)} as in {config.place(name)}",
             _shown(getattr(h, name)),
-            "or train a new adapter: adapter_mode: merge",
+            "remove it, or train a new adapter with adapter_mode: merge",
         )
         for name, value in shape.items()
         if name in h.model_fields_set and not _agrees(name, getattr(h, name), value)

@@ -48,7 +48,6 @@ def merged(target: Target, out: Path, dtype: str | None, *, compare: bool, cache
     """Writes the merged model into ``out``; raises LauncherError where it is not base and adapter, by their log-probabilities."""
     import torch
 
-    from ..inputs.model import amount
     from .agreement import place
     from .merging import Merging
 
@@ -60,9 +59,7 @@ def merged(target: Target, out: Path, dtype: str | None, *, compare: bool, cache
     chosen = None if dtype is None else getattr(torch, dtype)
     _check_disk(out, merging.bytes(chosen) + _copied(base))
     if compare:
-        device, kind = place(merging.files.numbers)
-        needed = merging.files.numbers * kind.itemsize * 1.25
-        say(f"the comparison takes {amount(needed)} of memory ({str(kind).removeprefix('torch.')}, {device.type})")
+        place(merging.files.numbers)  # refuses before anything is written
     outcome = _write(merging, out, chosen)
     _copy_beside(base, target.weights, out, outcome)
     _describe(target, base, out)

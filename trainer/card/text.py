@@ -60,9 +60,9 @@ class CardText:
 
     @cached_property
     def start(self) -> Mapping[str, Any]:
-        """The adapter that the run started from: ``name`` without its path, ``mode``, ``revision``; empty without one."""
+        """The adapter that the run started from: ``name`` (see ``_of_adapter``), ``mode``, ``revision``; empty without one."""
         found = self.run.record.get("adapter") or {}
-        return {**found, "name": _without_place(found["name"])} if found.get("name") else {}
+        return {**found, "name": _of_adapter(found["name"])} if found.get("name") else {}
 
     def title(self) -> str:
         topic = self.run.record.get("topic") or self.run.record.get("key") or self.run.name
@@ -271,6 +271,12 @@ def _without_place(name: str) -> str:
     """The last part of a path or an address; a hub id or a relative path stays as it is."""
     is_place = name.startswith(("/", "~", "s3://")) or ".." in name.split("/")
     return posixpath.basename(name.rstrip("/")) if is_place else name
+
+
+def _of_adapter(name: str) -> str:
+    """A hub id, the last part of a path, or where that is a run's folder ``adapter`` the run's name."""
+    *_, above, last = "", *name.rstrip("/").split("/")
+    return above if last == "adapter" and above else _without_place(name)
 
 
 def _without_places(value: Any) -> Any:

@@ -123,7 +123,6 @@ def compare_joined(trainer: Any, base: Any, folder: Path, *, is_quantized: bool)
         what = f"on the base model it gives other log-probabilities than the trained model: off by {worst:.1e} per sqrt(token)"
         raise LauncherError(f"{folder}: the published adapter differs from the trained model: {what}")
     found = {"joined_logp_difference": worst}
-    sentence = (
-        f"the adapter holds the merged one too and sits on the base model; log-probabilities within {worst:.1e} per sqrt(token)"
-    )
+    what = "the adapter includes the merged one and loads on the plain base model"
+    sentence = f"{what}; its log-probabilities are within {worst:.1e} per sqrt(token) of the trained model's"
     return found, [Warned(f"{sentence}, because the merge was rounded to 4 or 8 bits") if is_quantized else sentence]

@@ -68,11 +68,11 @@ def test_a_setting_that_contradicts_the_adapter_is_named_with_both_values(tmp_pa
         "hyperparameters.r: r contradicts the adapter sft, which adapter_mode: continue keeps\n"
         "    expected: unset, or 8 as in sft/adapter_config.json:4\n"
         "    found:    32\n"
-        "    hint:     or train a new adapter: adapter_mode: merge\n"
+        "    hint:     remove it, or train a new adapter with adapter_mode: merge\n"
         "hyperparameters.target_modules: target_modules contradicts the adapter sft, which adapter_mode: continue keeps\n"
         '    expected: unset, or ["q", "v"] as in sft/adapter_config.json:6\n'
         '    found:    ["q"]\n'
-        "    hint:     or train a new adapter: adapter_mode: merge"
+        "    hint:     remove it, or train a new adapter with adapter_mode: merge"
     )
 
 

@@ -126,6 +126,14 @@ def test_an_adapter_that_the_run_started_from_is_named_with_its_mode(tmp_path: P
     assert "/home/me" not in card
 
 
+@pytest.mark.parametrize(
+    "name", ["data/dpo/model/exp_1/tiny/runs/sft-1/adapter", "s3://ours/exp_1/sft-1/adapter/", "/home/me/sft-1"]
+)
+def test_an_adapter_in_the_folder_of_a_run_has_the_name_of_the_run(tmp_path: Path, name: str) -> None:
+    start = {"name": name, "mode": "continue", "sha256": {}, "revision": None, "base": "Qwen/Qwen3-0.6B"}
+    assert "The training continued the adapter `sft-1`." in card_of(run_of(tmp_path, record={"adapter": start}))
+
+
 def test_figures_data_and_settings_are_those_of_the_record(tmp_path: Path) -> None:
     run = run_of(tmp_path, settings={"beta": 0.3, "seed": 7})
     record = run.read_record()
