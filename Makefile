@@ -11,7 +11,7 @@ PIP := $(BIN)/python .ci/install.py $(if $(PIP_EXTRA_INDEX),--extra-index-url $(
 MODEL := data/demo/qwen3-tiny
 SITE := $(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees
 
-.PHONY: demo test test-cluster fuzz lint format bench bench-step bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak loss-compare bench-image bench-merge serve-check image-check base-image dist image lock docs docs-links pictures notebook trl-fields clean help
+.PHONY: demo test test-cluster fuzz lint format bench bench-step bench-logs bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak loss-compare bench-image bench-merge serve-check image-check base-image dist image lock docs docs-links pictures notebook trl-fields clean help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -74,6 +74,9 @@ bench-memory: $(VENV)/trainer.stamp ## compare the memory of `launcher plan` wit
 
 bench-step: $(VENV)/trainer.stamp ## compare the DPO step with plain TRL (DEVICE=cuda on a GPU)
 	$(BIN)/python -m tests.benchmarks.dpo_step --device $(or $(DEVICE),cpu)
+
+bench-logs: $(VENV)/trainer.stamp $(MODEL)/config.json ## measure what a step's health rules and log lines cost
+	$(BIN)/python -m tests.benchmarks.logs
 
 bench-merge: $(VENV)/trainer.stamp $(MODEL)/config.json ## measure merging an adapter into a model of 0.6B shape, and finding pairs labelled the wrong way round
 	$(BIN)/python -m tests.benchmarks.merge

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -71,16 +72,11 @@ class StepLog:
         output.event(line)
         if self._events is None:
             return
-        for name, value in event.items():
-            if (
-                name not in _NO_CURVES
-                and event["type"] != "summary"
-                and isinstance(value, int | float)
-                and not isinstance(value, bool)
-            ):
-                tag = _tag(event["type"], name)
-                self._drawn.add(tag)
-                self._events.add_scalar(tag, value, event["step"])
+        drawn = {_tag(event["type"], name): float(value) for name, value in event.items() if _is_drawn(event, name)}
+        if drawn:  # in one record: one for each curve takes three times as long
+            self._drawn |= drawn.keys()
+            values = [Summary.Value(tag=tag, simple_value=value) for tag, value in drawn.items()]
+            self._events.file_writer.add_summary(Summary(value=values), event["step"])
         self._events.flush()
 
     def text(self, tag: str, markdown: str, step: int) -> None:
@@ -108,6 +104,12 @@ class StepLog:
         self._file.close()
         if self._events is not None:
             self._events.close()
+
+
+def _is_drawn(event: Mapping[str, Any], name: str) -> bool:
+    value = event[name]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and name not in _NO_CURVES and event["type"] != "summary"
 
 
 def _json(value: Any) -> Any:

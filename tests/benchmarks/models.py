@@ -34,6 +34,15 @@ MEDIUM: Final[Sizes] = {
     "num_key_value_heads": 4,
     "head_dim": 64,
 }
+HUNDRED: Final[Sizes] = {
+    "vocab_size": 16384,
+    "hidden_size": 768,
+    "intermediate_size": 2304,
+    "num_hidden_layers": 13,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 4,
+    "head_dim": 64,
+}  # 0.1 billion parameters
 QWEN3_06B: Final[Sizes] = {
     "vocab_size": 151936,
     "hidden_size": 1024,
@@ -94,3 +103,16 @@ def save(sizes: Sizes, folder: Path, device: str) -> None:
     if device == "cuda":
         del model
         torch.cuda.empty_cache()
+
+
+def resized(model: Path, sizes: Sizes, folder: Path) -> Path:
+    """``folder``, with a model of random weights and the tokenizer and template of ``model``."""
+    import torch
+    from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+
+    words = AutoTokenizer.from_pretrained(model)
+    torch.manual_seed(0)
+    ids = {"eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
+    Qwen3ForCausalLM(Qwen3Config(**sizes, **ids, max_position_embeddings=8192, tie_word_embeddings=True)).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder

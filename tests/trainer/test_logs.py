@@ -43,6 +43,20 @@ def test_without_tensorboard_in_report_to_there_are_no_events(tmp_path: Path) ->
     assert len(run.steps.read_text().splitlines()) == 1
 
 
+def test_the_curves_of_a_line_are_one_record_with_its_step(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    run = new_run(tmp_path)
+    log = StepLog(run, resume_step=0, attempt=1)
+    for step in (1, 2):
+        log.write({"type": "train", "step": step, "loss": 0.5, "grad_norm": 1, "note": "text", "is_packed": True, "epoch": 0.1})
+    log.close()
+    (file,) = run.tensorboard.iterdir()
+    records = [(event.step, event.summary.value) for event in LegacyEventFileLoader(str(file)).Load() if event.step]
+    found = [(step, {value.tag: value.simple_value for value in values}) for step, values in records]
+    assert found == [(step, {"train/loss": 0.5, "train/grad_norm": 1.0}) for step in (1, 2)]
+
+
 def test_tensorboard_has_related_curves_in_one_chart_and_none_of_what_only_counts_on(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.custom_scalar import layout_pb2
