@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from launcher.errors import LauncherError
 from launcher.runs.figures import Figures
 from launcher.runs.run_dir import RunDir
 
@@ -74,7 +75,10 @@ class Trained(os.PathLike[str]):
         from launcher.experiment.files import read_env
         from launcher.job.target import Target
 
-        done = push(Target.of(self.folder), Destination(repository, public, revision), read_env(Path()))
+        try:
+            done = push(Target.of(self.folder), Destination(repository, public, revision), read_env(Path()))
+        except LauncherError as error:
+            raise error from None  # the frames of the hub's client would hide the message
         notices(done.notices)
         return done.url
 

@@ -127,5 +127,6 @@ def open_chat(name: str, wish: Wish, say: Say) -> Iterator[Chat]:
                 if wish.base and not ready["has_base"] and found.run is not None:
                     what = f"notice: {found.name} has full weights, without the base model"
                     notices.append(f"{what}. Talk to that with: launcher chat {found.base}")
-                yield Chat(session, say, Ready(found.name, tuple(ready["sides"]), ready["device"], tuple(notices)))
+                device = "the GPU" if ready["device"].startswith("cuda") else "the CPU"
+                yield Chat(session, say, Ready(found.name, tuple(ready["sides"]), device, tuple(notices)))
                 return

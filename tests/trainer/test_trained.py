@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launcher.errors import UsageError
+from launcher.errors import UnreachableError, UsageError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 from tests.hub.writable import TOKEN, WritableHub
@@ -111,6 +112,12 @@ def test_a_result_is_pushed_to_a_private_repository_by_the_token_of_the_working_
         assert not hub.repositories["me/open"].private
         with pytest.raises(UsageError, match="mine: a repository is owner/name, for example my-team/my-adapter"):
             result.push("mine")
+        hub.status = 503
+        with pytest.raises(UnreachableError, match="cannot be reached: HTTP 503") as caught:
+            result.push("me/mine")
+    told = "".join(traceback.format_exception(caught.value))
+    assert "the hub (http://127.0.0.1:" in told
+    assert "direct cause" not in told, "no frames of the hub's client"
 
 
 def test_metrics_are_the_final_figures_by_their_names_in_the_log(tmp_path: Path, make_experiment: Make, new_run: NewRun) -> None:

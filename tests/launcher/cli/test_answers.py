@@ -106,8 +106,8 @@ def test_a_person_talks_in_turns_and_forgets(played: Played, monkeypatch: pytest
         {"ask": "refuse", "alone": False},
     ]
     assert done.stdout.splitlines() == [
-        "one on cpu: base and trained. /reset forgets the conversation, /quit or Ctrl-D",
-        "ends, Ctrl-C stops an answer.",
+        "one on the CPU: base and trained. /reset forgets the conversation, /quit or",
+        "Ctrl-D ends, Ctrl-C stops an answer.",
         "> Why?",
         "base        base: Why?",
         "trained     trained: Why?",
