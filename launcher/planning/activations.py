@@ -14,6 +14,8 @@ from typing import Final
 from .model_config import ModelConfig
 
 TILE: Final = (4096, 32768)  # tokens and words: what TRL's fused head projects at once
+FROZEN_ROWS: Final = 128  # tokens on a CPU, at least: fewer of them wait for the weights of all words
+FROZEN_NUMBERS: Final = 1 << 22  # logits of a tile on a CPU where that is more: they stay in the caches
 # Tensors of a tile in fp32 that live at once where no Triton kernel folds them: logits twice, log-probabilities, probabilities,
 # their gradient, the targets (a byte a number) and two terms of a sum.
 _FOLDED: Final = 7.25
@@ -33,7 +35,8 @@ class Trains:
 
     ``shares``: name of a linear module -> share of the layers in which it has an adapter; None: all weights. ``ranks``: name ->
     mean rank over all layers. ``matrices``: weights of A and B. ``lengths``: of DoRA's vectors a layer. ``largest``: inputs and
-    outputs of the largest module that DoRA works on. ``head``: a copy of the head is trained.
+    outputs of the largest module that DoRA works on. ``head``: a copy of the head is trained. ``frozen_head``: neither that nor
+    an adapter on it is.
     """
 
     shares: Mapping[str, float] | None = None
@@ -42,6 +45,7 @@ class Trains:
     lengths: float = 0.0
     largest: tuple[int, int] = (0, 0)
     head: bool = False
+    frozen_head: bool = False
 
     @property
     def full(self) -> bool:
@@ -145,13 +149,31 @@ def rebuilt_bytes(numbers: Numbers, trains: Trains) -> int:
     return 4 * inputs * inputs + inputs * outputs * (numbers.compute + 3 * 4)
 
 
-def head_bytes(config: ModelConfig, places: int, numbers: Numbers, *, cuda: bool, trained: bool) -> int:
-    """Bytes that TRL's fused head adds in the backward pass of ``places`` tokens; ``trained``: the head gets a gradient, too."""
-    rows, words = min(places, TILE[0]), min(config.vocab, TILE[1])
-    tile = rows * TILE[1] * numbers.compute + (0 if cuda else int(_FOLDED * 4 * rows * words))
-    cast = words * config.hidden * numbers.compute if numbers.stream != numbers.compute else 0
+def head_bytes(config: ModelConfig, places: int, numbers: Numbers, *, cuda: bool, trained: bool, frozen: bool = False) -> int:
+    """Bytes that the head adds for ``places`` tokens: TRL's fused one in the backward pass; ``trained``: it gets a gradient, too.
+
+    ``frozen``: ``trainer.step.head``, whose tiles are there in the forward pass.
+    """
+    words, compute = min(config.vocab, TILE[1]), numbers.compute
+    if not frozen:
+        rows = min(places, TILE[0])
+        tile = rows * TILE[1] * compute + (0 if cuda else int(_FOLDED * 4 * rows * words))
+    else:
+        words = words if cuda else config.vocab
+        # On a CPU the logits, their softmax and the product of both; in 16 bits the logits and their gradient beside them.
+        each = compute if cuda else 3 * 4 + (0 if compute == 4 else 2 * compute)
+        tile = frozen_rows(places, config.vocab, cuda=cuda) * config.vocab * each
+    cast = words * config.hidden * compute if numbers.stream != compute else 0
     gradients = 4 * places * config.hidden + (4 * config.embedding if trained else 0)
-    return tile + cast + gradients + places * config.hidden * numbers.compute
+    return tile + cast + gradients + places * config.hidden * compute
+
+
+def frozen_rows(places: int, words: int, *, cuda: bool) -> int:
+    """Of ``places`` tokens, as many as ``trainer.step.head`` holds the logits of at once, each over all ``words``."""
+    if not cuda:
+        return min(places, max(FROZEN_ROWS, FROZEN_NUMBERS // words))
+    fits = TILE[0] * TILE[1] // words
+    return min(places, TILE[0], max(1, fits if fits < FROZEN_ROWS else fits // FROZEN_ROWS * FROZEN_ROWS))
 
 
 def _inputs(names: tuple[str, ...], width: int, numbers: Numbers, trains: Trains) -> int:

@@ -124,6 +124,11 @@ class Adapter:
         return _HEAD in self.copies or (self.config.tied and _EMBEDDING in self.copies)
 
     @property
+    def has_frozen_head(self) -> bool:
+        """Whether neither a copy of the head is trained nor an adapter on it."""
+        return not self.trains_head and _HEAD not in adapted(self.h, self._modules)
+
+    @property
     def weights(self) -> int:
         """All that is trained."""
         return self.matrices + self.lengths + sum(self.copies.values())
@@ -150,6 +155,7 @@ class Adapter:
             matrices=self.matrices,
             lengths=self.lengths / self.config.layers,
             head=self.trains_head,
+            frozen_head=self.has_frozen_head,
             largest=(largest.inputs, largest.outputs) if largest is not None and self.h.use_dora else (0, 0),
         )
 

@@ -13,14 +13,16 @@ def training(h: Hyperparameters, config: ModelConfig, work: Work, packed: bool, 
     """Additions and multiplications of ``passes`` epochs and of the reference's one, which SFT does not have.
 
     Forward is 2 a weight and token. Backward is 2 for the gradients of the inputs and, where weights are trained, 2 for theirs
-    (Kaplan et al., arXiv 2001.08361, section 2.1). The head computes its tiles again in the backward pass.
+    (Kaplan et al., arXiv 2001.08361, section 2.1). The head computes its tiles again in the backward pass, unless rows are packed
+    and it is not trained (``trainer.step.head``).
     """
     tokens = work.packed if packed else work.tokens
     full = h.full_finetuning
     body, head, attention = passed = forward(config, work, packed)
     adapter = 0.0 if full else _adapter(Adapter(h, config), work, tokens)
     again = 1 if recompute else 0
-    step = (3 if full else 2) * body + again * body + (4 if full else 3) * head + adapter + (3 + again) * attention
+    products = 4 if full else 2 if packed and Adapter(h, config).has_frozen_head else 3
+    step = (3 if full else 2) * body + again * body + products * head + adapter + (3 + again) * attention
     return step * passes + sum(passed) * (0 if work.sequences == 1 else passes if moves_reference(h) else 1)
 
 

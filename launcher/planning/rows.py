@@ -13,7 +13,7 @@ from typing import Final
 from ..experiment.hyperparameters import Hyperparameters
 from ..experiment.schema import Experiment
 from ..experiment.trl_fields import why_not_fast
-from .activations import Attends, Numbers, Trains, cast_bytes, head_bytes, kept_bytes, rebuilt_bytes, working_bytes
+from .activations import Attends, Numbers, Trains, cast_bytes, frozen_rows, head_bytes, kept_bytes, rebuilt_bytes, working_bytes
 from .adapter import trained
 from .machine import Machine, numbers_of
 from .model_config import ModelConfig
@@ -197,8 +197,12 @@ class Passes:
         trains_head = (
             trains.full or trains.head
         ) and row < self.share  # else its gradient is the pass's own, and nothing is added to it
-        logits = head_bytes(config, places, numbers, cuda=cuda, trained=trains_head)
-        yield Part("logits", logits, f"{places:,} answer tokens, vocabulary in chunks of 32,768")
+        is_frozen = self.packed and trains.frozen_head
+        logits = head_bytes(config, places, numbers, cuda=cuda, trained=trains_head, frozen=is_frozen)
+        chunks = (
+            f"in chunks of {frozen_rows(places, config.vocab, cuda=cuda):,}" if is_frozen else "vocabulary in chunks of 32,768"
+        )
+        yield Part("logits", logits, f"{places:,} answer tokens, {chunks}")
         layer = working_bytes(config, row, numbers, trains, self._attends, recompute=recompute)
         yield Part("backward", layer, "gradients of one layer (larger than the logits, which are freed by then)")
         if rebuilt := rebuilt_bytes(numbers, trains):

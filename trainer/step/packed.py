@@ -23,6 +23,7 @@ from ..inputs.token_pairs import TokenPairs
 from .attention import attention, mask, refuse_dense_fallback
 from .buckets import Buckets
 from .graphs import RowGraphs
+from .head import Logits, frozen_head, is_frozen
 from .packing import Row, pack_row, packed_lengths, rows_of
 
 
@@ -30,8 +31,8 @@ class Packed:
     """Runs rows through a causal language model that TRL has given its fused head (``trl.trainer.utils.add_fused_lm_head``).
 
     The head sees only the places that predict an answer's token, on every device, and its kernel is called without the masks
-    that TRL's own forward makes: on a GPU each of them waits for the device. The caller may pass the model bare, or wrapped by
-    DDP.
+    that TRL's own forward makes: on a GPU each of them waits for the device. Where the head is not trained it is ``head``'s. The
+    caller may pass the model bare, or wrapped by DDP.
     """
 
     def __init__(self, model: Any, kind: str | None = None, within: AbstractContextManager[None] | None = None):
@@ -42,6 +43,7 @@ class Packed:
         self.kind = kind or attention(self._device, self._causal)
         if self.kind == "flex_attention":
             refuse_dense_fallback()
+        self.has_frozen_head = is_frozen(self._causal)
         self.buckets = Buckets(0)
         self._zeros = torch.zeros(0, dtype=torch.float64, device=self._device)
         self.place()
@@ -51,7 +53,7 @@ class Packed:
         self._before = self._causal.config._attn_implementation
         self._causal.set_attn_implementation(self.kind)
         self._fused = self._causal.forward
-        self._causal.forward = MethodType(_forward(self._fused), self._causal)
+        self._causal.forward = MethodType(_forward(self._fused, self.has_frozen_head), self._causal)
 
     def remove(self) -> None:
         """Gives the model its attention and its forward back."""
@@ -117,7 +119,7 @@ class Packed:
 
 @dataclass
 class Head(ModelOutput):
-    """What TRL's kernel gives for the predicted places of a row, [n] each; all but the first without a gradient."""
+    """What the head gives for the predicted places of a row, [n] each; all but the first without a gradient."""
 
     log_probs: Tensor | None = None
     entropy: Tensor | None = None
@@ -125,14 +127,19 @@ class Head(ModelOutput):
     is_top1: Tensor | None = None
 
 
-def _forward(fused: Any) -> Callable[..., Any]:
+def _forward(fused: Any, frozen: bool) -> Callable[..., Any]:
     """TRL's fused forward with one more argument, ``row``: then the head's figures of its predicted places come back.
 
-    The scale of the logits is what TRL found in the model's configuration, when it made ``fused``.
+    The scale of the logits is what TRL found in the model's configuration, when it made ``fused``. ``frozen``: the head is not
+    trained.
     """
     of_trl = inspect.getclosurevars(fused.__func__)
     constants, kernel = of_trl.nonlocals, of_trl.globals["_ChunkedLogProbFunction"]
     around, chunk = of_trl.globals["maybe_gather_lm_head_ctx"], of_trl.globals["_CHUNKED_LOGPROB_CHUNK_SIZE"]
+
+    logits = Logits(
+        constants["temperature"], constants["logit_scale"], constants["final_logit_softcapping"], constants["outputs"]
+    )
 
     @functools.wraps(fused.__func__)  # PEFT and generation look at the signature
     def forward(self: Any, *args: Any, row: Row | None = None, **kwargs: Any) -> Any:
@@ -141,6 +148,8 @@ def _forward(fused: Any) -> Callable[..., Any]:
         hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state.squeeze(0).index_select(0, row.where)
         head = self.get_output_embeddings()
         with around(head.weight, head.bias):
+            if frozen:
+                return Head(*frozen_head(hidden, head.weight, head.bias, row.targets, logits))
             log_probs, entropy, _, mean_logits, is_top1 = kernel.apply(
                 hidden,
                 head.weight,

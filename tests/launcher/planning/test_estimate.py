@@ -155,11 +155,19 @@ def test_operations_are_those_of_the_passes_over_weights():
     """Frozen weights: forward and the gradient of the inputs, two operations each, and the reference's forward pass."""
     found = said()
     body, head = CONFIG.active_weights * 300_000, CONFIG.embedding * 200_000
-    linear = 6 * body + 8 * head + 6 * 10_092_544 * 300_000
+    linear = 6 * body + 6 * head + 6 * 10_092_544 * 300_000
     attention = 4 * 2 * 28 * 2048 * 500 * 400_000
     assert found.flops == pytest.approx(linear + attention)
     assert found.seconds == pytest.approx(found.flops / (165.2e12 * 0.4))
     assert said(replace(CARD, world=2)).seconds == pytest.approx(found.flops / (165.2e12 * 0.4) / 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "more"), [({"modules_to_save": ["lm_head"]}, 4), ({"target_modules": "all-linear"}, 0)], ids=["copy", "none"]
+)
+def test_the_logits_of_a_head_that_is_trained_are_computed_twice_and_it_has_a_gradient(settings: dict[str, Any], more: int):
+    head = CONFIG.embedding * 200_000
+    assert said(**settings).flops - said().flops == pytest.approx(more * head)
 
 
 def test_steps_and_tokens_follow_the_epochs():

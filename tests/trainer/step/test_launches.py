@@ -151,15 +151,13 @@ def test_nothing_in_a_row_waits_for_the_device(dispatched: Callable[..., Dispatc
 
 def test_outside_of_layers_and_head_a_row_launches_at_most_60_operations(dispatched: Callable[..., Dispatched]) -> None:
     """The mask is left out too: FlexAttention's is made before the row is on the device."""
-    from trl.trainer.utils import _ChunkedLogProbFunction
-
     from trainer.step.attention import visible
+    from trainer.step.head import Logits, frozen_head
 
     hidden, weight = torch.randn(180, 32, dtype=torch.bfloat16, requires_grad=True), torch.randn(64, 32, dtype=torch.bfloat16)
-    outputs = ("log_probs", "entropy", "mean_logits", "is_top1")
+    logits = Logits(1.0, 1.0, None, ("log_probs", "entropy", "mean_logits", "is_top1"))
     with Dispatched() as head:
-        targets = torch.zeros(180, dtype=torch.int64)
-        found = _ChunkedLogProbFunction.apply(hidden, weight, None, targets, 1.0, 32768, None, 1.0, outputs)
+        found = frozen_head(hidden, weight, None, torch.zeros(180, dtype=torch.int64), logits)
         found[0].backward(torch.ones(180))
     row = dispatched(2)
     (packed,) = pack(TokenPairs.of([TokenPair([3, 4], [5, 6], [7, 8], 1)]), 100)
