@@ -14,7 +14,7 @@ from typing import Final
 from .model_config import ModelConfig
 
 TILE: Final = (4096, 32768)  # tokens and words: what TRL's fused head projects at once
-FROZEN_ROWS: Final = 128  # tokens on a CPU, at least: fewer of them wait for the weights of all words
+FROZEN_ROWS: Final = 128  # tokens whose logits a head that is not trained computes at once, at least: fewer wait for the weights
 FROZEN_NUMBERS: Final = 1 << 22  # logits of a tile on a CPU where that is more: they stay in the caches
 # Tensors of a tile in fp32 that live at once where no Triton kernel folds them: logits twice, log-probabilities, probabilities,
 # their gradient, the targets (a byte a number) and two terms of a sum.
@@ -169,11 +169,14 @@ def head_bytes(config: ModelConfig, places: int, numbers: Numbers, *, cuda: bool
 
 
 def frozen_rows(places: int, words: int, *, cuda: bool) -> int:
-    """Of ``places`` tokens, as many as ``trainer.step.head`` holds the logits of at once, each over all ``words``."""
+    """Of ``places`` tokens, as many as ``trainer.step.head`` holds the logits of at once, each over all ``words``.
+
+    On a GPU these are no more logits than TRL's fused head would hold, in multiples of ``FROZEN_ROWS`` tokens.
+    """
     if not cuda:
         return min(places, max(FROZEN_ROWS, FROZEN_NUMBERS // words))
-    fits = TILE[0] * TILE[1] // words
-    return min(places, TILE[0], max(1, fits if fits < FROZEN_ROWS else fits // FROZEN_ROWS * FROZEN_ROWS))
+    fits = min(places, TILE[0]) * TILE[1] // words
+    return min(places, TILE[0], max(FROZEN_ROWS, fits // FROZEN_ROWS * FROZEN_ROWS))
 
 
 def _inputs(names: tuple[str, ...], width: int, numbers: Numbers, trains: Trains) -> int:

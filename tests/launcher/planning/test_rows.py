@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from launcher.experiment.schema import Experiment
+from launcher.planning.activations import FROZEN_ROWS, TILE, frozen_rows
 from launcher.planning.machine import Machine
 from launcher.planning.model_config import ModelConfig
 from launcher.planning.rows import CONTEXT, GRAPHS, Passes, Rows, ceiling, choose_rows, idle_batch
@@ -115,3 +116,12 @@ def test_cuda_graphs_keep_the_memory_of_their_rows_and_evaluations_need_theirs_b
     for other in ({"load_in_4bit": True}, {"machine": Machine(2, "zero2")}, {"machine": Machine(cuda=False)}):
         assert "graphs" not in {part.name for part in passes(compile="graphs", **other).parts(2400, False)}, other
     assert rows(24, compile="graphs").tokens < rows(24).tokens or rows(24).whole
+
+
+@pytest.mark.parametrize("words", [32_000, 128_256, 151_936, 262_144])
+@pytest.mark.parametrize("places", [1, 100, 1_700, 4_096, 20_000])
+def test_a_head_that_is_not_trained_holds_no_more_logits_than_trls(words: int, places: int):
+    rows = frozen_rows(places, words, cuda=True)
+    assert 1 <= rows <= places
+    assert rows * words <= max(min(places, TILE[0]) * TILE[1], FROZEN_ROWS * words)
+    assert frozen_rows(places, words, cuda=False) == min(places, max(128, 2**22 // words)), "they stay in a CPU's caches"
