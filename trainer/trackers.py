@@ -154,6 +154,7 @@ def _prepare(run: RunDir) -> None:
         "MLFLOW_TRACKING_URI": f"file:{run.path / 'mlruns'}",
         "MLFLOW_ALLOW_FILE_STORE": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GIT_PYTHON_REFRESH": "quiet",  # MLflow asks for git, which the image does not have, and prints 50 lines
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # with 10 s each: 35 s for a server that never answers, not 15 min
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
         "TRACKIO_DIR": str(run.path / "trackio"),  # in a container the home directory is lost

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +33,8 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     of_mlflow = (
         "RUN_ID MAX_LOG_PARAMS DISABLE_TELEMETRY HTTP_REQUEST_MAX_RETRIES HTTP_REQUEST_TIMEOUT TRACKING_URI ALLOW_FILE_STORE"
     )
-    for name in (*(f"WANDB_{one}" for one in of_wandb.split()), *(f"MLFLOW_{one}" for one in of_mlflow.split()), "TRACKIO_DIR"):
+    own = "TRACKIO_DIR", "GIT_PYTHON_REFRESH"
+    for name in (*(f"WANDB_{one}" for one in of_wandb.split()), *(f"MLFLOW_{one}" for one in of_mlflow.split()), *own):
         monkeypatch.setenv(name, "")  # restored afterwards
         monkeypatch.delenv(name)
     yield
@@ -332,6 +334,20 @@ def test_each_run_of_a_process_has_its_own_folder_of_trackio(tmp_path: Path, mak
         run = new_run(tmp_path, make_experiment(), name)
         trackers: Any = Trackers(["trackio"], run)
         assert trackers._live["trackio"]._trackio.utils.TRACKIO_DIR == run.path / "trackio" != trackio.TRACKIO_DIR
+
+
+def test_mlflow_is_quiet_where_there_is_no_git_as_in_the_image(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow", reason="mlflow is not installed")
+    code = (
+        "import sys; from pathlib import Path; from launcher.runs.run_dir import RunDir\nfrom trainer.trackers import Trackers\n"
+    )
+    code += "Trackers(['mlflow'], RunDir(Path(sys.argv[1]) / 'run'))\n"
+    code += "import mlflow; mlflow.start_run(); mlflow.end_run()"
+    (tmp_path / "script.py").write_text(code)
+    environment = {"PATH": str(tmp_path), "HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "git" not in done.stderr.lower()
 
 
 def test_a_run_that_stops_closes_its_trackers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
