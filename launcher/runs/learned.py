@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -101,9 +101,17 @@ def may_be_uploaded(record: Mapping[str, Any]) -> bool:
 
 
 def preferences(record: Mapping[str, Any], run: str, command: str) -> list[str]:
-    """``command`` for an experiment of DPO that starts from the adapter of ``run``; nothing where the method is not SFT."""
-    is_whole = _hyperparameters(record).get("full_finetuning")
-    return [f"{command} EXP --set adapter={run}"] if record.get("method") == SFT and not is_whole else []
+    """``command`` for an experiment of DPO that starts from the adapter of ``run``; nothing where the method is not SFT.
+
+    It is the run's own experiment where ``--set`` made the method SFT; else the file says SFT, and the reader knows another.
+    """
+    if record.get("method") != SFT or _hyperparameters(record).get("full_finetuning"):
+        return []
+    given = list(record.get("set") or ())
+    if not record.get("key") or not record.get("origin") or f"method={SFT}" not in given:
+        return [f"{command} EXP --set adapter={run}"]
+    given.remove(f"method={SFT}")
+    return [_with(record, command, [*given, f"adapter={run}"])]
 
 
 def another_rate(record: Mapping[str, Any], command: str) -> list[str]:
@@ -111,16 +119,20 @@ def another_rate(record: Mapping[str, Any], command: str) -> list[str]:
 
     What the run's own ``--set`` changed is changed there, too. Nothing for a run that no experiment file describes.
     """
-    key, rate, origin = record.get("key"), _hyperparameters(record).get("learning_rate"), record.get("origin")
-    if not key or not origin or not isinstance(rate, int | float):
+    rate = _hyperparameters(record).get("learning_rate")
+    if not record.get("key") or not record.get("origin") or not isinstance(rate, int | float):
         return []
     result = record.get("result") or {}
     before, after = ((result.get(name) or {}).get("eval_loss") for name in ("before", "after"))
     has_risen = isinstance(before, int | float) and isinstance(after, int | float) and after > before
-    file = "" if Path(origin).parent == Path("configs") else f" -f {origin}"
     given = [one for one in record.get("set") or () if not one.startswith(f"{_RATE}=")]
-    options = [f"--set {shlex.quote(one)}" for one in (*given, f"{_RATE}={rate * (0.5 if has_risen else 2):.3g}")]
-    return [" ".join([f"{command} {key}{file}", *options])]
+    return [_with(record, command, [*given, f"{_RATE}={rate * (0.5 if has_risen else 2):.3g}"])]
+
+
+def _with(record: Mapping[str, Any], command: str, changes: Iterable[str]) -> str:
+    """``command`` for the experiment of ``record`` with these ``--set``."""
+    file = "" if Path(record["origin"]).parent == Path("configs") else f" -f {record['origin']}"
+    return " ".join([f"{command} {record['key']}{file}", *(f"--set {shlex.quote(one)}" for one in changes)])
 
 
 def _hyperparameters(record: Mapping[str, Any]) -> Mapping[str, Any]:

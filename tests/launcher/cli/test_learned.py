@@ -292,6 +292,8 @@ def test_a_run_of_sft_has_no_rewards_to_group_or_to_score(home: Path) -> None:
 
 def test_a_run_of_sft_is_followed_by_one_of_dpo_that_starts_from_its_adapter() -> None:
     assert preferences({"method": "sft"}, "warm-up", "run --backend host") == ["run --backend host EXP --set adapter=warm-up"]
+    changed = {"method": "sft", "key": "mine", "origin": "configs/mine.yml", "set": ["hyperparameters.seed=3", "method=sft"]}
+    assert preferences(changed, "warm", "run") == ["run mine --set hyperparameters.seed=3 --set adapter=warm"]
     assert preferences({"experiment": {}}, "first", "run") == []
     whole = {"method": "sft", "experiment": {"hyperparameters": {"full_finetuning": True}}}
     assert preferences(whole, "first", "run") == [], "it left no adapter"
