@@ -118,11 +118,13 @@ def model_flops(experiment: Any, config: Any, work: Any, *, is_packed: bool) -> 
     peak this is the model FLOPs utilisation (MFU) of Chowdhery et al., "PaLM" (arXiv 2204.02311, appendix B).
     """
     from launcher.planning import flops
+    from launcher.planning.adapter import Adapter
     from launcher.planning.model_config import ModelConfig
 
     h, sizes = experiment.hyperparameters, ModelConfig.parse(config.to_dict())
     one, two = (flops.training(h, sizes, work, is_packed, False, passes) for passes in (1, 2))
-    again = 2.0 * sizes.embedding * work.answers  # the head's tiles, a second time
+    has_again = not (is_packed and Adapter(h, sizes).has_frozen_head)
+    again = 2.0 * sizes.embedding * work.answers if has_again else 0.0  # the head's tiles, a second time
     return two - one - again  # without the reference's own pass
 
 

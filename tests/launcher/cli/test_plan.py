@@ -80,11 +80,11 @@ adapter        0.04  10,092,544 weights, 4 bytes each
 gradients      0.04  4 bytes per trained weight
 optimizer      0.08  adamw_torch, fused
 activations    0.28  164 tokens in a packed pass, no gradient checkpointing
-backward       0.00  gradients of one layer (larger than the logits, which are freed by then)
+logits         0.01  28 answer tokens, in chunks of 28
 runtime        0.60  CUDA context and fragmentation
 total          2.15  of 23.99
 
-time        at most 1 s: 10 steps, ≤ 1,640 tokens, 3.5e+12 FLOPs at 40% of 165.2 TFLOP/s
+time        at most 1 s: 10 steps, ≤ 1,640 tokens, 3.4e+12 FLOPs at 40% of 165.2 TFLOP/s
 verdict     fits: about 2.15 GiB per GPU of 23.99 GiB (21.59 GiB usable: gpu_memory_utilization 0.9)
 cluster     launcher submit tune --gpu NVIDIA-GeForce-RTX-4090
 """

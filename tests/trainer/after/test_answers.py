@@ -291,7 +291,7 @@ def test_a_run_whose_starting_adapter_is_not_here_answers_without_its_base(
     ready = told[-1]["ready"]
     assert ready["sides"] == ("trained",)
     assert ready["notices"][0].startswith(
-        "warning: no base model beside the trained one: cannot load /dpo/cache/staged/0/adapter"
+        "warning: no base model beside the trained one: folder /dpo/cache/staged/0/adapter not found"
     )
 
 
