@@ -17,6 +17,8 @@ from typing import Any
 import hypothesis
 import pytest
 
+from launcher.experiment.variables import FOR_LIBRARIES
+
 REPOSITORY = Path(__file__).parents[1]
 
 # What the machine itself may need. Everything else would reach what a test starts: a proxy, a profile, a width, a run's DPO_….
@@ -89,6 +91,18 @@ for _number in (signal.SIGTERM, signal.SIGCHLD):
 # How long an example takes says more of the machine than of the code.
 hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True)
+def _variables_of_libraries() -> Iterator[None]:
+    """``read_env`` sets them in the process, where they would stay for the tests that follow."""
+    before = {name: os.environ.get(name) for name in FOR_LIBRARIES}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

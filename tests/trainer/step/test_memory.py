@@ -199,7 +199,7 @@ class TestTheChoice:
         rows, said, args = self.chosen(model, tmp_path)
         assert (rows.tokens, rows.packed, args.gradient_checkpointing) == (4800, True, False)
         assert said == [rows.checkpointing]
-        assert said[0].startswith("gradient checkpointing off: without it the longest pair needs about 1.3 GiB, ")
+        assert said[0].startswith("gradient checkpointing off: without it the longest pair needs about 1.4 GiB, ")
 
     def test_everything_is_recomputed_where_it_does_not(self, model: Model, tmp_path: Path, card: Card) -> None:
         card(3.5)
