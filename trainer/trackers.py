@@ -191,7 +191,7 @@ def _finish(tracker: Any, *, failed: bool) -> None:
 
 def _cannot_start(name: str, error: Exception) -> LauncherError:
     if (away := of_network(error)) is not None:
-        return away
+        return type(away)(str(away).replace("the hub (", "its server (", 1))
     what = f"{name} cannot start: {_words(error)}"
     if _REFUSED.search(what):
         return CredentialError(f"{what}; {_HELP[name]}")
