@@ -176,17 +176,30 @@ def settings_mistakes(experiment: Experiment, mapping: Columns, tables: Tables) 
 
 
 def missing_columns(table: Table, mapping: Columns, experiment: Experiment) -> Iterator[Mistake]:
-    """A mistake at each setting that names a column which ``table`` lacks; at the header where a default names it."""
+    """A mistake at each setting that names a column which ``table`` lacks; at the header for those that a default names."""
+    found, unnamed = ", ".join(table.columns), []
     for column in mapping.used:
         if column in table.columns:
             continue
-        found, hint = ", ".join(table.columns), nearest(column, table.columns)
+        hint = nearest(column, table.columns)
         settings = [path for path, named in _named(experiment) if named == column]
         for path in settings:
             yield Mistake(path, f"missing column {column!r} in {table.place(table.line)}", found=found, hint=hint)
-        if not settings:
-            what = f"missing column {column!r}, which the column mapping names"
-            yield Mistake(table.place(table.line), what, found=found, hint=hint)
+        if not settings and hint is not None:
+            yield Mistake(table.place(table.line), f"missing column {column!r}", found=found, hint=hint)
+        elif not settings:
+            unnamed.append(column)
+    if unnamed:
+        what = f"missing {'column' if len(unnamed) == 1 else 'columns'} {', '.join(map(repr, unnamed))}"
+        yield Mistake(table.place(table.line), what, found=found, hint=f"name your columns: {_as_setting(unnamed, mapping)}")
+
+
+def _as_setting(columns: Sequence[str], mapping: Columns) -> str:
+    """The YAML that names ``columns``, which are defaults, with a word to replace for each."""
+    inputs = [f"{placeholder}: COLUMN" for placeholder, column in mapping.inputs.items() if column in columns]
+    answers = [f"{key}: COLUMN" for key in ("chosen", "rejected") if getattr(mapping, key) in columns]
+    keys = [f"input_columns: {{{', '.join(inputs)}}}"] * bool(inputs) + answers
+    return f"dpo_column_mapping_config: {{{', '.join(keys)}}}"
 
 
 def _named(experiment: Experiment) -> Iterator[tuple[str, str]]:

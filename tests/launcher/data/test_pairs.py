@@ -113,9 +113,23 @@ def test_mistakes_of_prompts_training_and_validation_come_together(tmp_path):
         "data/training_data.csv:7: control character in column 'rejected'\n"
         "    expected: text, line breaks and tabs\n"
         "    found:    U+0007 at character 2 of the cell\n"
-        "data/validation.csv:1: missing column 'chosen', which the column mapping names\n"
+        "data/validation.csv:1: missing column 'chosen'\n"
         "    found:    prompt, choosen, rejected\n"
         "    hint:     did you mean 'choosen'?"
+    )
+
+
+def test_a_table_with_other_column_names_is_one_mistake_with_the_setting_that_names_them(tmp_path):
+    assert mistakes(tmp_path, "Frage;Gute Antwort;Schlechte Antwort\nHi;a;b\n") == (
+        "data/training_data.csv:1: missing columns 'prompt', 'chosen', 'rejected'\n"
+        "    found:    Frage, Gute Antwort, Schlechte Antwort\n"
+        "    hint:     name your columns: "
+        "dpo_column_mapping_config: {input_columns: {prompt: COLUMN}, chosen: COLUMN, rejected: COLUMN}"
+    )
+    assert mistakes(tmp_path, "prompt,better,worse\nHi,a,b\n") == (
+        "data/training_data.csv:1: missing columns 'chosen', 'rejected'\n"
+        "    found:    prompt, better, worse\n"
+        "    hint:     name your columns: dpo_column_mapping_config: {chosen: COLUMN, rejected: COLUMN}"
     )
 
 

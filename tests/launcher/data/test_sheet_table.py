@@ -122,7 +122,7 @@ def test_mistakes_of_the_header_and_of_prompts_have_their_places(tmp_path: Path)
         "'Anna''s prompts'!C2: {query} in the user template has no column: "
         "add `query: <column>` to input_columns (it has: prompt)",
         "'Anna''s prompts'!C2: the user template does not use {prompt}, which input_columns maps to 'prompt'",
-        "Train!1:1: missing column 'chosen', which the column mapping names",
+        "Train!1:1: missing column 'chosen'",
     ]
     assert "first used at 'Anna''s prompts'!A2" in said
 
