@@ -185,9 +185,10 @@ def _build(client: Any, files: Mapping[str, bytes], say: Say, **arguments: Any) 
 def _not_built(tag: str, said: str, last: list[str]) -> LauncherError:
     """The error of a step that failed, with its ``last`` lines; the engine itself only knows that it failed."""
     words = "\n".join(f"    {line}" for line in last)
+    hint = "    hint:     to train on this machine without an image, use `launcher run EXP --backend host`"
     if explained(said) is None and _INDEX.search(words):
-        return UnreachableError(f"{tag} was not built: the package index cannot be reached\n    {said.strip()}\n{words}")
-    return failure(f"{tag} was not built: {_explained(said)}\n{words}", said)
+        return UnreachableError(f"{tag} was not built: the package index cannot be reached\n    {said.strip()}\n{words}\n{hint}")
+    return failure(f"{tag} was not built: {_explained(said)}\n{words}\n{hint}", said)
 
 
 @dataclass

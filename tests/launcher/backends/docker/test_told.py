@@ -55,6 +55,7 @@ def test_a_build_whose_index_is_away_is_48_and_any_other_failure_1(
         build._build(client, {"Dockerfile": b"FROM x"}, lambda _: None, tag="dpo:1")
     assert type(caught.value) is kind
     assert str(caught.value).startswith(says)
+    assert str(caught.value).endswith("without an image, use `launcher run EXP --backend host`")
 
 
 @pytest.mark.parametrize(
