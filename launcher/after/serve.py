@@ -5,23 +5,24 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any
 
-from ..errors import LauncherError, UsageError
+from ..backends.container import unreached
+from ..backends.trust import read_bundle
+from ..errors import LauncherError, UsageError, Warned
 from ..experiment.files import read_env
+from ..job.job import Job
 from ..job.serving import IMAGE, Served
 from ..job.target import Target
-from ..runs.cache import cache_root, snapshots, usual_hub
 from .beside import TEMPLATE, How, served_by_vllm, told
+from .download import hub_folder, on_host, unexported, variables
 from .ollama import modelfile
+from .tool import job_of
 
 __all__ = ["How", "Serving", "serve"]
-
-_TOKEN: Final = "HF_TOKEN"
-_ENDPOINT: Final = "HF_ENDPOINT"
 
 
 @dataclass(frozen=True)
@@ -60,57 +61,43 @@ def serve(target: Target, how: How) -> Serving:
         return Serving(text, None, (*told(target, how, env), *notices))
     served = served_by_vllm(target, how, env)
     known = tuple(told(target, how, env))
+    job = job_of(target, "serve", env, gpus=1)
     if how.backend == "kubernetes":
-        return Serving(_on_cluster(target, served, how, env), None, (*known, *_unpinned(how)))
-    environment, secrets = _environment(served, env)
+        text, lost = _on_cluster(job, target, served, how, env)
+        return Serving(text, None, (*known, *lost, *_unpinned(how)))
+    environment: dict[str, str] = {}
     if how.backend == "docker":
-        from ..backends.docker.engine import address, is_rootless
-        from ..backends.docker.serving import command
-
-        user = None if is_rootless(address(env)) else f"{os.getuid()}:{os.getgid()}"
-        hub = _hub(env)
-        if served.is_on_hub:
-            hub.mkdir(parents=True, exist_ok=True)  # the engine mounts no folder that is not there, or makes one of root's
-        argv = command(served, how.image or IMAGE, env, hub=hub, user=user)
-        environment, known = {}, (*known, *_unpinned(how))
+        argv, secrets = _in_container(job, served, how, env)
+        lost = list(unreached(job, env, "container", has_files=True, has_profile=False)) if served.is_on_hub else []
+        known = (*known, *lost, *_unpinned(how))
     else:
-        argv, environment = ("vllm", *served.arguments), {**_downloaded(served, env), **environment}
+        environment, secrets = on_host(job, served, env, exported)
+        argv = ("vllm", *served.arguments)
     text = "".join(f"{name}={shlex.quote(value)} " for name, value in environment.items()) + _lines(argv)
-    return Serving(text, argv, (*known, *_unexported(secrets, exported)), environment, secrets)
+    return Serving(text, argv, (*known, *unexported(secrets, exported)), environment, secrets)
 
 
-def _environment(served: Served, env: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """(what is printed, what must not be) of the variables by which the hub's client finds a model; none for a folder."""
+def _in_container(job: Job, served: Served, how: How, env: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The command, and the secrets that it passes on by their names; raises ExperimentError for certificates that are missing."""
+    from ..backends.docker.certificates import mounted
+    from ..backends.docker.engine import address, is_rootless
+    from ..backends.docker.serving import Download, command
+
+    user = None if is_rootless(address(env)) else f"{os.getuid()}:{os.getgid()}"
     if not served.is_on_hub:
-        return {}, {}
-    found = {name: env[name] for name in (_ENDPOINT, _TOKEN) if env.get(name)}
-    secret = {name for name, value in found.items() if name == _TOKEN or "@" in value}  # an address may have a password
-    return {name: found[name] for name in found if name not in secret}, {name: found[name] for name in secret}
-
-
-def _downloaded(served: Served, env: Mapping[str, str]) -> dict[str, str]:
-    """The hub's cache that has the model, where vLLM would look into another one and download it again."""
-    if not served.is_on_hub:
-        return {}
-    there = snapshots(served.model, env, revision=served.revision)
-    hub = next((one.parents[2] for one in there if (one / "config.json").is_file()), None)
-    return {} if hub is None or hub == usual_hub(os.environ) else {"HF_HUB_CACHE": str(hub.absolute())}
-
-
-def _unexported(secrets: Mapping[str, str], exported: Collection[str]) -> Iterator[str]:
-    for name in sorted(secrets):
-        if name not in exported:
-            yield f"{name} is in .env alone: --run passes it on; export it for the printed command"
+        return command(served, how.image or IMAGE, None, user=user), {}
+    hub = hub_folder(env)
+    hub.mkdir(parents=True, exist_ok=True)  # the engine mounts no folder that is not there, or makes one of root's
+    plain, secrets = variables(job, env)
+    read_bundle(job.experiment, Path.cwd())
+    mounts, trusted = mounted(job, env, Path.cwd(), Path.exists)
+    download = Download(hub, {**plain, **trusted}, tuple(secrets), mounts)
+    return command(served, how.image or IMAGE, download, user=user), secrets
 
 
 def _unpinned(how: How) -> list[str]:
     image = how.image or IMAGE
     return [] if "@sha256:" in image else [f"{image} is pinned by its tag, not by a digest; pin it with --image NAME@sha256:…"]
-
-
-def _hub(env: Mapping[str, str]) -> Path:
-    """The folder in which the hub's client keeps models for the launcher's runs."""
-    return Path(env["HF_HOME"]) if env.get("HF_HOME") else (cache_root(env) / "huggingface").absolute()
 
 
 def _lines(argv: Sequence[str]) -> str:
@@ -123,15 +110,16 @@ def _lines(argv: Sequence[str]) -> str:
     return " \\\n  ".join(shlex.join(part) for part in parts) + "\n"
 
 
-def _on_cluster(target: Target, served: Served, how: How, env: Mapping[str, str]) -> str:
-    from ..backends.kubernetes.render.serving import Source, text
-    from .tool import job_of
+def _on_cluster(job: Job, target: Target, served: Served, how: How, env: Mapping[str, str]) -> tuple[str, list[Warned]]:
+    """The objects, and what of the caller's environment does not reach their pods."""
+    from ..backends.kubernetes.render.serving import Server, Source, text
 
-    job = job_of(target, "serve", env, gpus=1)
     served, uploaded = _in_pod(target, served, how)
     storage = target.settings.storage_config
     source = Source(uploaded.get("uri"), uploaded.get("endpoint_url"), None if storage is None else storage.region)
-    return text(job, served, how.image or IMAGE, source, how.namespace, env)
+    server = Server(job, served, how.image or IMAGE, source, env, read_bundle(target.settings, Path.cwd()))
+    lost = unreached(job, env, "pod", has_files=False, has_profile=False) if server.downloads else ()
+    return text(server, how.namespace), list(lost)
 
 
 def _in_pod(target: Target, served: Served, how: How) -> tuple[Served, Mapping[str, Any]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from ...job.serving import PORT, Served
+from .paths import Mount
 
 _HUB: Final = "/hub"
 _HOME: Final = "/tmp"
@@ -18,14 +19,28 @@ _ENVIRONMENT: Final = {"HOME": _HOME, "LOGNAME": "dpo", "USER": "dpo", "VLLM_NO_
 _SHM: Final = "16g"  # vLLM's processes pass tensors through it
 
 
-def command(served: Served, image: str, caller: Mapping[str, str], *, hub: Path, user: str | None) -> tuple[str, ...]:
-    """``docker run …``; ``hub``: the folder of the hub's client on this machine. A token is passed by its name alone.
+@dataclass(frozen=True)
+class Download:
+    """How a model of the hub gets into a container. ``hub``: the folder of the hub's client on this machine.
 
-    ``user``: uid and gid, so that what is downloaded into ``hub`` belongs to the caller; None for the image's own user.
+    ``environment``: variables of the container; ``names``: of those that are passed on by their name alone, as a token is.
+    ``certificates``: files that the variables name.
+    """
+
+    hub: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    names: Collection[str] = ()
+    certificates: Sequence[Mount] = ()
+
+
+def command(served: Served, image: str, download: Download | None, *, user: str | None) -> tuple[str, ...]:
+    """``docker run …``; ``download``: None for a model that is on this machine.
+
+    ``user``: uid and gid, so that what is downloaded belongs to the caller; None for the image's own user.
     """
     inside, mounts = _moved(served)
     person = () if user is None else ("--user", user)
-    return ("docker", "run", "--rm", "--gpus", "all", "--shm-size", _SHM, *person, *_rest(inside, mounts, image, caller, hub))
+    return ("docker", "run", "--rm", "--gpus", "all", "--shm-size", _SHM, *person, *_rest(inside, mounts, image, download))
 
 
 def _moved(served: Served) -> tuple[Served, dict[str, str]]:
@@ -41,19 +56,21 @@ def _moved(served: Served) -> tuple[Served, dict[str, str]]:
     return replace(served, model=model, adapter=adapter, template=template), mounts
 
 
-def _rest(served: Served, mounts: Mapping[str, str], image: str, caller: Mapping[str, str], hub: Path) -> Iterator[str]:
+def _rest(served: Served, mounts: Mapping[str, str], image: str, download: Download | None) -> Iterator[str]:
     yield from ("--publish", f"127.0.0.1:{PORT}:{PORT}")
     for source, to in mounts.items():
         yield from ("--mount", _fields("type=bind", f"source={source}", f"target={to}", "readonly"))
     for name, value in _ENVIRONMENT.items():
         yield from ("--env", f"{name}={value}")
-    if served.is_on_hub:
-        yield from ("--mount", _fields("type=bind", f"source={hub}", f"target={_HUB}"))
+    if download is not None:
+        yield from ("--mount", _fields("type=bind", f"source={download.hub}", f"target={_HUB}"))
+        for one in download.certificates:
+            yield from ("--mount", _fields("type=bind", f"source={one.source}", f"target={one.target}", "readonly"))
         yield from ("--env", f"HF_HOME={_HUB}")
-        if caller.get("HF_TOKEN"):
-            yield from ("--env", "HF_TOKEN")
-        if hub_of_its_own := caller.get("HF_ENDPOINT"):
-            yield from ("--env", "HF_ENDPOINT" if "@" in hub_of_its_own else f"HF_ENDPOINT={hub_of_its_own}")
+        for name, value in sorted(download.environment.items()):
+            yield from ("--env", f"{name}={value}")
+        for name in sorted(download.names):
+            yield from ("--env", name)
     yield from ("--entrypoint", "vllm", image, *served.arguments)
 
 

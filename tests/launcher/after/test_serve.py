@@ -16,11 +16,12 @@ import pytest
 import yaml
 
 from launcher.after.serve import How, serve
-from launcher.errors import LauncherError, UsageError
+from launcher.errors import ExperimentError, LauncherError, UsageError
 from launcher.experiment.variables import VARIABLES
 from launcher.job.serving import IMAGE, needs_merge, not_served, rank_of
 from launcher.job.target import Target
 from launcher.runs.run_dir import RunDir
+from tests.cluster_api.certificates import served as served_certificate
 from tests.pod_security import violations
 from tests.run_folders import Made
 
@@ -333,6 +334,83 @@ def test_pods_use_the_hub_the_proxy_and_the_region_of_the_caller(here: Path, mon
     keys = {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")}
     assert client.items() >= {**keys, "AWS_REGION": "eu-west-1", **proxy}.items(), "the keys as `secrets push` names them"
     assert "HF_ENDPOINT" not in client
+
+
+def test_pods_trust_the_certificates_of_the_experiment(here: Path) -> None:
+    """What fetches the adapter from a bucket, and the server, which downloads the base from a hub."""
+    _, authority = served_certificate(here)
+    launch = {"ca_bundle": authority.name}
+    found = target(here, record=KUBERNETES["serve-from-a-bucket"], model_name="Qwen/Qwen3-0.6B", launch=launch)
+    printed = serve(found, How(backend="kubernetes")).text
+    assert printed.startswith("# one with vLLM; apply it with: kubectl apply --server-side -f -\n"), "a bundle may be large"
+    certificates, deployment, _ = yaml.safe_load_all(printed)
+    kubernetes_validate.validate(certificates, "1.34", strict=True)
+    assert (certificates["metadata"]["name"], certificates["data"]) == ("serve-one-ca", {"ca.pem": authority.read_text()})
+    assert "immutable" not in certificates, "it is applied again when the certificates change"
+    template = deployment["spec"]["template"]
+    pod = template["spec"]
+    assert {"name": "ca", "configMap": {"name": "serve-one-ca"}} in pod["volumes"]
+    for container in (*pod["containers"], *pod["initContainers"]):
+        assert {"name": "ca", "mountPath": "/dpo/ca", "readOnly": True} in container["volumeMounts"]
+        names = ("AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+        assert {_environment(container)[name] for name in names} == {"/dpo/ca/ca.pem"}
+    other = here / "other"
+    other.mkdir()
+    authority.write_text(served_certificate(other)[1].read_text())
+    again = list(yaml.safe_load_all(serve(found, How(backend="kubernetes")).text))[1]["spec"]["template"]
+    assert template["metadata"]["annotations"] != again["metadata"]["annotations"], "pods with the old ones are replaced"
+
+
+def test_a_server_that_downloads_nothing_needs_no_certificates(here: Path) -> None:
+    _, authority = served_certificate(here)
+    found = target(here, launch={"ca_bundle": str(authority)})
+    assert "ca.pem" not in serve(found, How(backend="kubernetes", merged="/dpo/runs/merged")).text
+    assert str(authority) not in serve(found, How(backend="docker")).text + serve(found, How()).text
+
+
+def test_certificates_that_do_not_reach_a_pod_are_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/company.pem")
+    found = target(here, record={"backend": "kubernetes"}, model_name="Qwen/Qwen3-0.6B")
+    said = "SSL_CERT_FILE is not passed on: a pod has no /etc/company.pem; set launch.ca_bundle: /etc/company.pem"
+    assert said in serve(found, How(backend="kubernetes")).notices
+    assert said not in serve(found, How(backend="kubernetes", merged="/dpo/runs/merged")).notices
+
+
+def test_a_container_trusts_the_certificates_of_the_experiment_and_uses_the_proxy(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, authority = served_certificate(here)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
+    monkeypatch.setenv("HTTP_PROXY", "http://me:hush@proxy.example.com:3128")
+    found = target(here, model_name="Qwen/Qwen3-0.6B", launch={"ca_bundle": authority.name})
+    serving = serve(found, How(backend="docker"))
+    line = argv(serving.text)
+    assert f"type=bind,source={authority},target=/dpo/ca/ca.pem,readonly" in line
+    assert {"SSL_CERT_FILE=/dpo/ca/ca.pem", "REQUESTS_CA_BUNDLE=/dpo/ca/ca.pem"} <= set(line)
+    assert line[line.index("HTTPS_PROXY=http://proxy.example.com:3128") - 1] == "--env"
+    assert line[line.index("HTTP_PROXY") - 1] == "--env", "a password is passed by the variable's name alone"
+    assert "hush" not in serving.text + repr(serving)
+    authority.unlink()
+    with pytest.raises(ExperimentError, match=r"launch.ca_bundle: .*not found"):
+        serve(found, How(backend="docker"))
+
+
+def test_a_container_has_the_caller_s_own_files_of_certificates(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, authority = served_certificate(here)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    found = target(here, model_name="Qwen/Qwen3-0.6B")
+    line = argv(serve(found, How(backend="docker")).text)
+    assert f"type=bind,source={authority},target=/dpo/ca/SSL_CERT_FILE,readonly" in line
+    assert "SSL_CERT_FILE=/dpo/ca/SSL_CERT_FILE" in line
+
+
+def test_a_server_on_this_machine_trusts_the_certificates_of_the_experiment(here: Path) -> None:
+    _, authority = served_certificate(here)
+    (here / ".env").write_text("HTTPS_PROXY=http://proxy.example.com:3128\n")
+    found = target(here, model_name="Qwen/Qwen3-0.6B", launch={"ca_bundle": authority.name})
+    serving = serve(found, How())
+    assert serving.environment["SSL_CERT_FILE"] == str(authority)
+    assert serving.text.startswith("HTTPS_PROXY=http://proxy.example.com:3128 AWS_CA_BUNDLE="), "it is in .env alone"
 
 
 def test_a_server_that_still_loads_its_model_does_not_count_as_failed(here: Path) -> None:

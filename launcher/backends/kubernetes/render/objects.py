@@ -76,10 +76,10 @@ def data_map(named: Named, contents: Mapping[str, bytes]) -> dict[str, Any]:
     return made | ({"data": texts} if texts else {}) | ({"binaryData": others} if others else {})
 
 
-def ca_map(named: Named, certificates: str) -> dict[str, Any]:
-    """The certificates that the run trusts."""
-    head = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named.metadata("-ca"), "immutable": True}
-    return {**head, "data": {CA_FILE: certificates}}
+def ca_map(named: Named, certificates: str, *, immutable: bool = True) -> dict[str, Any]:
+    """The certificates that pods trust."""
+    head = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named.metadata("-ca")}
+    return {**head, **({"immutable": True} if immutable else {}), "data": {CA_FILE: certificates}}
 
 
 def indexed_job(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ....experiment.variables import VARIABLES, settings
@@ -13,9 +14,11 @@ from ....job.serving import PORT, Served
 from ...container import HOME, unproxied
 from ...environment import chosen as chosen_variables
 from ...sizes import GIB, quantity
+from ...trust import trusting
 from .manifest import document
 from .names import deployment_of, label_value
-from .pod import chosen, literal, pull_policy
+from .objects import Named, ca_map
+from .pod import CA, CA_FILE, chosen, literal, pull_policy
 from .resources import HOME_SIZE, TMP_SIZE, Disk, Needs, Sizes, sized
 from .user import CONTAINER_SECURITY, USER_NAME, pod_security
 from .volumes import CACHE, RUNS, volumes_of
@@ -40,81 +43,120 @@ class Source:
     region: str | None = None
 
 
-def text(job: Job, served: Served, image: str, source: Source, namespace: str | None, caller: Mapping[str, str]) -> str:
-    """Input for ``kubectl apply -f -``; ``job``: on one GPU, with the run's settings for the cluster.
-
-    ``caller``: the environment, whose hub and proxies pods use as well. Raises ExperimentError for an address with a password.
+@dataclass(frozen=True)
+class Server:
+    """``job``: on one GPU, with the run's settings for the cluster. ``caller``: the environment, whose hub and proxies pods use
+    as well. ``ca``: the certificates of launch.ca_bundle.
     """
-    name = deployment_of(served.name)
+
+    job: Job
+    served: Served
+    image: str
+    source: Source
+    caller: Mapping[str, str] = field(repr=False)
+    ca: str | None = None
+
+    @property
+    def is_fetched(self) -> bool:
+        return self.source.uri is not None
+
+    @property
+    def downloads(self) -> bool:
+        """Whether the pod asks a hub or a bucket for something."""
+        return self.is_fetched or self.served.is_on_hub
+
+    @property
+    def trusted(self) -> str | None:
+        """The certificates that the pod needs."""
+        return self.ca if self.downloads else None
+
+    @property
+    def certificates(self) -> dict[str, str]:
+        return {} if self.trusted is None else dict(trusting(f"{CA}/{CA_FILE}"))
+
+
+def text(server: Server, namespace: str | None) -> str:
+    """Input for ``kubectl apply -f -``. Raises ExperimentError for an address with a password."""
+    served, settings = server.served, server.job.experiment.launch.kubernetes
     labels = {
         "app.kubernetes.io/name": "dpo-launcher-serve",
         "app.kubernetes.io/managed-by": "dpo-launcher",
         "app.kubernetes.io/component": "serve",
         "dpo-launcher/serve": label_value(served.name),
     }
-    space = namespace or job.experiment.launch.kubernetes.namespace
-    labels |= job.experiment.launch.kubernetes.labels
-    head = {"name": name, **({} if space is None else {"namespace": space}), "labels": labels}
+    space = namespace or settings.namespace
+    named = Named(deployment_of(served.name), space, {**labels, **settings.labels}, {}, settings.queue)
+    # Client-side apply keeps the objects in an annotation, which is smaller than a bundle with the public certificates.
+    apply = "kubectl apply -f -" if server.trusted is None else "kubectl apply --server-side -f -"
     comments = [
-        f"{served.name} with vLLM; apply it with: kubectl apply -f -",
-        f"ask it with: kubectl {'' if space is None else f'-n {space} '}port-forward service/{name} {PORT}:80",
+        f"{served.name} with vLLM; apply it with: {apply}",
+        f"ask it with: kubectl {'' if space is None else f'-n {space} '}port-forward service/{named.name} {PORT}:80",
     ]
-    objects = (_deployment(head, job, served, image, source, caller), _service(head))
+    trusted = [] if server.trusted is None else [ca_map(named, server.trusted, immutable=False)]  # it may be applied again
+    objects = (*trusted, _deployment(named, server), _service(named))
     return "".join(f"# {comment}\n" for comment in comments) + "".join(f"---\n{document(one)}" for one in objects)
 
 
-def _service(head: Mapping[str, Any]) -> dict[str, Any]:
+def _service(named: Named) -> dict[str, Any]:
     ports = [{"name": "http", "port": 80, "targetPort": "http"}]
-    spec = {"selector": _selector(head), "ports": ports}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": dict(head), "spec": spec}
+    spec = {"selector": _selector(named), "ports": ports}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": named.metadata(), "spec": spec}
 
 
-def _selector(head: Mapping[str, Any]) -> dict[str, str]:
-    return {"dpo-launcher/serve": head["labels"]["dpo-launcher/serve"]}
+def _selector(named: Named) -> dict[str, str]:
+    return {"dpo-launcher/serve": named.labels["dpo-launcher/serve"]}
 
 
-def _deployment(
-    head: Mapping[str, Any], job: Job, served: Served, image: str, source: Source, caller: Mapping[str, str]
-) -> dict[str, Any]:
+def _deployment(named: Named, server: Server) -> dict[str, Any]:
+    job = server.job
     on_cluster = job.experiment.launch.kubernetes
-    fetched = [_fetching(job, source, caller)] if source.uri is not None else []
-    volumes = _volumes(job, served, is_fetched=bool(fetched))
+    volumes = _volumes(server, named.name)
     resources = Needs.of(job).resources(Disk.of(volumes))
     pod = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pod_security(on_cluster, None),
         **chosen(on_cluster, has_gpus=True),
-        **({"initContainers": fetched} if fetched else {}),
-        "containers": [_server(job, served, image, resources, caller, is_fetched=bool(fetched))],
+        **({"initContainers": [_fetching(server)]} if server.is_fetched else {}),
+        "containers": [_server(server, resources)],
         "volumes": volumes,
     }
-    annotations = {"annotations": dict(on_cluster.annotations)} if on_cluster.annotations else {}
+    annotations = {**on_cluster.annotations, **_changes(server)}
     spec = {
         "replicas": 1,
         "progressDeadlineSeconds": _DEADLINE,
         "strategy": {"type": "Recreate"},  # a second server would wait for a second GPU
-        "selector": {"matchLabels": _selector(head)},
-        "template": {"metadata": {"labels": dict(head["labels"]), **annotations}, "spec": pod},
+        "selector": {"matchLabels": _selector(named)},
+        "template": {
+            "metadata": {"labels": dict(named.labels), **({"annotations": annotations} if annotations else {})},
+            "spec": pod,
+        },
     }
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": dict(head), "spec": spec}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": named.metadata(), "spec": spec}
 
 
-def _server(
-    job: Job, served: Served, image: str, resources: Mapping[str, Any], caller: Mapping[str, str], *, is_fetched: bool
-) -> dict[str, Any]:
-    passed = _passed(job, caller, "hub", "network") if served.is_on_hub else {}
+def _changes(server: Server) -> dict[str, str]:
+    """An annotation that is another one with other certificates: pods that have read the old ones are replaced."""
+    if server.trusted is None:
+        return {}
+    return {"dpo-launcher/ca": hashlib.sha256(server.trusted.encode()).hexdigest()[:16]}
+
+
+def _server(server: Server, resources: Mapping[str, Any]) -> dict[str, Any]:
+    job, served = server.job, server.served
+    passed = {**server.certificates, **_passed(server, "hub", "network")} if served.is_on_hub else {}
     env = _variables({**passed, **_environment()})
     if served.is_on_hub:
         env += _from_secret(job, {"HF_TOKEN": "HF_TOKEN"})
     health = {"httpGet": {"path": "/health", "port": "http"}}
     given = volumes_of(job.experiment)
     runs = [{**given["runs"].mount(), "readOnly": True}] if _reads_runs(served) else []
-    mounts = [*runs, given["cache"].mount(), *_scratch()]
+    fetched = [{"name": "adapter", "mountPath": ADAPTER_FOLDER, "readOnly": True}] if server.is_fetched else []
+    mounts = [*runs, given["cache"].mount(), *_scratch(), *fetched, *(_trusted(server) if served.is_on_hub else ())]
     return {
         "name": "server",
-        "image": image,
-        "imagePullPolicy": pull_policy(Image(image, "cuda")),
+        "image": server.image,
+        "imagePullPolicy": pull_policy(Image(server.image, "cuda")),
         "command": ["vllm"],
         "args": [literal(one) for one in served.arguments],
         "env": env,
@@ -123,31 +165,42 @@ def _server(
         "startupProbe": {**health, "periodSeconds": 10, "failureThreshold": _STARTED},
         "readinessProbe": {**health, "periodSeconds": 10, "timeoutSeconds": 5},
         "livenessProbe": {**health, "periodSeconds": 30, "timeoutSeconds": 10, "failureThreshold": 5},
-        "volumeMounts": [*mounts, *([{"name": "adapter", "mountPath": ADAPTER_FOLDER, "readOnly": True}] if is_fetched else [])],
+        "volumeMounts": mounts,
         "securityContext": CONTAINER_SECURITY,
     }
 
 
-def _fetching(job: Job, source: Source, caller: Mapping[str, str]) -> dict[str, Any]:
+def _trusted(server: Server) -> list[dict[str, Any]]:
+    return [] if server.trusted is None else [{"name": "ca", "mountPath": CA, "readOnly": True}]
+
+
+def _fetching(server: Server) -> dict[str, Any]:
     """What copies the adapter into an empty volume before the server starts; keys come from the Secret."""
+    source, caller = server.source, server.caller
     endpoint = [] if source.endpoint is None else ["--endpoint-url", source.endpoint]
     region = {} if source.region is None else {"AWS_REGION": source.region}
+    env = {**region, **server.certificates, **_passed(server, "s3", "network"), "HOME": "/tmp"}
     keys = _SDK_KEYS if caller.get("AWS_ACCESS_KEY_ID") and not caller.get("AWS_ACCESS_KEY") else _KEYS
     return {
         "name": "adapter",
         "image": _CLIENT,
         "imagePullPolicy": "IfNotPresent",
         "args": [*endpoint, "s3", "cp", "--recursive", literal(str(source.uri)), ADAPTER_FOLDER],
-        "env": [*_variables({**region, **_passed(job, caller, "s3", "network"), "HOME": "/tmp"}), *_from_secret(job, keys)],
+        "env": [*_variables(env), *_from_secret(server.job, keys)],
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
-        "volumeMounts": [{"name": "adapter", "mountPath": ADAPTER_FOLDER}, {"name": "tmp", "mountPath": "/tmp"}],
+        "volumeMounts": [
+            {"name": "adapter", "mountPath": ADAPTER_FOLDER},
+            {"name": "tmp", "mountPath": "/tmp"},
+            *_trusted(server),
+        ],
         "securityContext": CONTAINER_SECURITY,
     }
 
 
-def _passed(job: Job, caller: Mapping[str, str], *uses: str) -> dict[str, str]:
+def _passed(server: Server, *uses: str) -> dict[str, str]:
     """Variables of the caller, and of launch.env, by which a library finds a hub, a bucket or a proxy; none has a password."""
-    known = {**caller, **chosen_variables(job, caller)}
+    job = server.job
+    known = {**server.caller, **chosen_variables(job, server.caller)}
     names = {one.name for one in VARIABLES if one.use in uses}
     passed = {name: value for name, value in settings(job.experiment, known).items() if name in names}
     return passed | unproxied(known, None)
@@ -186,14 +239,17 @@ def _reads_runs(served: Served) -> bool:
     return any(RUNS in argument for argument in served.arguments)
 
 
-def _volumes(job: Job, served: Served, *, is_fetched: bool) -> list[dict[str, Any]]:
+def _volumes(server: Server, name: str) -> list[dict[str, Any]]:
+    """``name``: of the Deployment."""
+    job = server.job
     given = volumes_of(job.experiment)
-    roles = ("runs", "cache") if _reads_runs(served) else ("cache",)
+    roles = ("runs", "cache") if _reads_runs(server.served) else ("cache",)
     shm = {"medium": "Memory", "sizeLimit": _SHM}
     return [
         *(sized(given[role], job.experiment, Sizes()) for role in roles),
         {"name": "home", "emptyDir": {"sizeLimit": quantity(HOME_SIZE)}},
         {"name": "tmp", "emptyDir": {"sizeLimit": quantity(TMP_SIZE)}},
         {"name": "shm", "emptyDir": shm},
-        *([{"name": "adapter", "emptyDir": {"sizeLimit": quantity(_ADAPTER)}}] if is_fetched else []),
+        *([{"name": "adapter", "emptyDir": {"sizeLimit": quantity(_ADAPTER)}}] if server.is_fetched else []),
+        *([] if server.trusted is None else [{"name": "ca", "configMap": {"name": f"{name}-ca"}}]),
     ]

@@ -162,8 +162,8 @@ def test_certificates_are_mounted_where_the_container_is_told(tmp_path):
     assert (mounts["/dpo/ca/SSL_CERT_DIR"], mounts["/dpo/ca/SSL_CERT_DIR-1"]) == (str(tmp_path), "/usr")
     chosen = rendered(caller={"AWS_CA_BUNDLE": "/no/such/file"}, launch={"ca_bundle": str(bundle)})
     names = ("AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
-    assert {mount.target for mount in chosen.mounts if mount.source == bundle} == {f"/dpo/ca/{name}" for name in names}
-    assert [chosen.env[name] for name in names] == [f"/dpo/ca/{name}" for name in names]
+    assert [mount.target for mount in chosen.mounts if mount.source == bundle] == ["/dpo/ca/ca.pem"]
+    assert {chosen.env[name] for name in names} == {"/dpo/ca/ca.pem"}
     with pytest.raises(ExperimentError, match=r"launch.ca_bundle: /no/such/file not found"):
         rendered(launch={"ca_bundle": "/no/such/file"})
     inside = rendered(caller={"AWS_CA_BUNDLE": str(bundle)}, launch={"env": {"AWS_CA_BUNDLE": "/etc/ssl/ca.pem"}})
