@@ -86,7 +86,16 @@ class Figures:
             yield "loss", "−log-probability of an answer's token, mean over all of them, in nats"
         if len(self.values) > 1 and abs(self.values[0].get("loss", 0.0) - math.log(2)) < 5e-4:
             yield "loss", "ln 2 = 0.6931 means no preference"
-        yield from ((label, meaning) for label, meaning in _MEANINGS if label in labels)
+        for label, meaning in _MEANINGS:
+            if label in labels:
+                is_equal = label == "accuracy" and self._starts_equal
+                yield label, f"{meaning}; 0 before the training, when all rewards are equal" if is_equal else meaning
+
+    @property
+    def _starts_equal(self) -> bool:
+        """Whether the policy was its reference at the first moment: no answer has the higher reward then."""
+        first = [self.values[0].get(f"rewards/{name}") for name in ("chosen", "rejected")]
+        return len(self.values) > 1 and all(_is_number(reward) and abs(reward) < _NOTHING for reward in first)
 
     @property
     def displaced(self) -> str | None:

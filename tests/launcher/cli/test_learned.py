@@ -39,7 +39,7 @@ on validation pairs, which were not trained on:
 """
 MEANINGS = """\
   loss: ln 2 = 0.6931 means no preference
-  accuracy: share of pairs whose chosen answer has the higher reward
+  accuracy: share of pairs whose chosen answer has the higher reward; 0 before the training, when all rewards are equal
   margin: reward of chosen minus reward of rejected
   reward: beta × (log-probability − the reference's); below 0: less likely than before the training
   log-probability: of a whole answer, in nats
