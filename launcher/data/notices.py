@@ -15,6 +15,7 @@ from .prompt import LONE_PLACEHOLDER, PROMPT_COLUMNS, Prompt
 from .table import Table, Tables
 
 _WORDS: Final = 3  # of a label at most
+_MEANT: Final = ("system", "system_prompt", "history")  # columns that other tools make a part of each prompt
 
 
 def never_evaluated(experiment: Experiment) -> Iterator[str]:
@@ -29,7 +30,7 @@ def table_notices(
     """``groups``: the columns that can group the validation pairs, each with the values of all rows."""
     if experiment.is_sft and mapping.chosen == ANSWER and not experiment.names_answers:
         yield f"{tables.train.name}: the answers come from column {ANSWER!r}, as it has no column 'chosen'"
-    labels = () if experiment.is_sft else [name for name, values in groups.items() if _are_labels(values)]
+    labels = () if experiment.is_sft else [name for name, values in groups.items() if _are_labels(values) and name not in _MEANT]
     for table in (tables.train, tables.validation):
         if table is None:
             continue
@@ -131,6 +132,10 @@ def _listed(names: Sequence[str]) -> str:
 
 def _unused(table: Table, used: Sequence[str]) -> Iterator[str]:
     unused = [column for column in table.columns if column not in used]
+    for column in [column for column in unused if column in _MEANT and any(row.cells[column].strip() for row in table.rows)]:
+        unused.remove(column)
+        one = "" if column == "history" else "put one text for all rows into the system of a prompt table, or "
+        yield Warned(f"{table.name}: column {column!r} is in no prompt; {one}make the prompts lists of messages")
     if unused:
         yield f"{table.name}: unused columns: {', '.join(unused)} ({len(unused)} of {len(table.columns)})"
 

@@ -254,13 +254,24 @@ def test_a_column_whose_labels_group_the_validation_pairs_is_used(tmp_path):
     rows = (
         "a,Hi,x,y,Be kind to everybody.,{0}\na,He,x,y,Be kind to everybody.,{1}\nb,Ho,x,y,Be brief.,{2}\nb,Hu,x,y,Be brief.,{3}\n"
     )
-    head = "topic,prompt,chosen,rejected,system,id\n"
+    head = "topic,prompt,chosen,rejected,tone,id\n"
     train, validation = head + rows.format(1, 2, 3, 4), head + rows.replace("x,", "z,").format(5, 6, 7, 8)
     assert read(tmp_path, train, validation=validation).notices == (
-        "data/training_data.csv: unused columns: system, id (2 of 6)",
-        "data/validation.csv: unused columns: system, id (2 of 6)",
+        "data/training_data.csv: unused columns: tone, id (2 of 6)",
+        "data/validation.csv: unused columns: tone, id (2 of 6)",
     )
-    assert read(tmp_path, train).notices == ("data/training_data.csv: unused columns: topic, system, id (3 of 6)",)
+    assert read(tmp_path, train).notices == ("data/training_data.csv: unused columns: topic, tone, id (3 of 6)",)
+
+
+def test_a_column_that_other_tools_make_a_part_of_the_prompt_is_no_label_but_a_warning(tmp_path):
+    rows = "prompt,chosen,rejected,system,history,id\nHi,a,b,Be brief.,,1\nHo,a,b,Be brief.,,2\n"
+    pairs = read(tmp_path, rows)
+    assert pairs.notices == (
+        "data/training_data.csv: column 'system' is in no prompt; "
+        "put one text for all rows into the system of a prompt table, or make the prompts lists of messages",
+        "data/training_data.csv: unused columns: history, id (2 of 6)",
+    )
+    assert [isinstance(notice, Warned) for notice in pairs.notices] == [True, False]
 
 
 def test_a_system_message_may_hold_json(tmp_path):
