@@ -24,8 +24,8 @@ from docs.generate.blocks import Block, Checkout, blocks, pages, renew
 from docs.generate.pages import DOCS, README, ROOT, with_part
 from launcher.cli import launcher
 from launcher.experiment.files import load, read_env
-from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment, StorageConfig
+from launcher.experiment.sections.hyperparameters import Hyperparameters
 from launcher.why import explain
 from tests.launcher.why.played import pending, seen
 

@@ -14,7 +14,7 @@ from docs.generate import errors
 from docs.generate.mistakes import MISTAKES, parsed
 from docs.generate.pages import DOCS, ROOT
 from docs.generate.raised import Message, raised
-from launcher.experiment.data_rules import DATA_RULES
+from launcher.experiment.sections.data_rules import DATA_RULES
 from launcher.health import RULES
 from launcher.why.codes import CODES
 from trainer import DPOTrainer, Trained

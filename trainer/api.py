@@ -15,11 +15,11 @@ from pydantic import ValidationError
 
 from launcher.errors import CredentialError, ExperimentError, LauncherError, Mistake, UsageError, Warned
 from launcher.experiment.files import load, read_env
-from launcher.experiment.hyperparameters import Hyperparameters
-from launcher.experiment.neutral import without_effect
 from launcher.experiment.problems import every_problem
 from launcher.experiment.resolved import resolved
 from launcher.experiment.schema import Experiment, StorageConfig
+from launcher.experiment.sections.hyperparameters import Hyperparameters
+from launcher.experiment.unused import without_effect
 from launcher.experiment.variables import check_addresses
 from launcher.job.starting import check_starting, paired
 from launcher.redact import learn_environment

@@ -11,7 +11,7 @@ from typing import Any, Final
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from launcher.errors import HealthError, Warned
-from launcher.experiment.watched import Health
+from launcher.experiment.sections.watched import Health
 from launcher.health import Facts, Finding, Watch, read_findings
 from launcher.health.lines import NotFinite
 from launcher.runs.run_dir import RunDir

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal, TypedDict
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from launcher.experiment.data_checks import DataChecks
-from launcher.experiment.hyperparameters import Hyperparameters
-from launcher.experiment.samples import Samples
 from launcher.experiment.schema import ColumnMapping, Experiment, Launch, StorageConfig
-from launcher.experiment.watched import Health
+from launcher.experiment.sections.data_checks import DataChecks
+from launcher.experiment.sections.hyperparameters import Hyperparameters
+from launcher.experiment.sections.samples import Samples
+from launcher.experiment.sections.watched import Health
 
 Columns = ColumnMapping | Mapping[str, Any]
 

@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from launcher.errors import CredentialError, ExperimentError, LauncherError, Mistake, UnreachableError, Warned
-from launcher.experiment.hyperparameters import TRACKERS
+from launcher.experiment.sections.hyperparameters import TRACKERS
 from launcher.hub import of_network
 from launcher.redact import REDACTOR
 from launcher.runs.run_dir import RunDir

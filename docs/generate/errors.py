@@ -14,7 +14,7 @@ import yaml
 import launcher.errors
 from launcher.backends.docker import engine
 from launcher.errors import LauncherError
-from launcher.experiment.data_rules import DATA_RULES, DataRule
+from launcher.experiment.sections.data_rules import DATA_RULES, DataRule
 from launcher.health import RULES
 from launcher.why import Condition, Container, Evidence, Explanation, Pod, explain, refusal
 from launcher.why.codes import CODES

@@ -6,12 +6,12 @@ import typing
 from collections.abc import Iterator
 from typing import Final
 
-from launcher.experiment.explained import Key, keys
-from launcher.experiment.hyperparameters import Hyperparameters
-from launcher.experiment.on import NO_EFFECT
+from launcher.experiment.explain.explained import Key, keys
+from launcher.experiment.other_tools.trl_fields import trl_fields
 from launcher.experiment.schema import Experiment
-from launcher.experiment.section import Section
-from launcher.experiment.trl_fields import trl_fields
+from launcher.experiment.sections.hyperparameters import Hyperparameters
+from launcher.experiment.sections.on import NO_EFFECT
+from launcher.experiment.sections.section import Section
 
 from .tables import anchor, plain, table, ticked
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from launcher.experiment.explained import TRL, trl_keys
-from launcher.experiment.hyperparameters import Hyperparameters
-from launcher.experiment.trl_fields import BATCHED, REFUSED, trl_fields
+from launcher.experiment.explain.explained import TRL, trl_keys
+from launcher.experiment.other_tools.trl_fields import BATCHED, REFUSED, trl_fields
+from launcher.experiment.sections.hyperparameters import Hyperparameters
 
 from .tables import plain, table, ticked
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..data.pairs import read_other
 from ..data.prompt import kept_prompt
 from ..errors import DataError, Mistake, UsageError
-from ..experiment.method import SFT
+from ..experiment.other_tools.method import SFT
 from ..planning import uses
 from ..planning.work import work_at_most
 from ..runs.pair_rewards import LENGTH, Group, PairReward, grouped, written

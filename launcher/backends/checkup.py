@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ExperimentError, LauncherError
 from ..experiment.files import read_files
-from ..experiment.yaml_nodes import data
+from ..experiment.text.yaml_nodes import data
 from ..job.image import image_of, variant_of
 from ..packages import installation, missing_packages
 from ..runs.cache import cache_root

@@ -136,7 +136,7 @@ def has_kubeconfig(caller: Mapping[str, str]) -> bool:
 def _named_namespaces() -> list[str]:
     """The namespaces in the experiment files below this directory."""
     from ..experiment.files import read_files
-    from ..experiment.yaml_nodes import data
+    from ..experiment.text.yaml_nodes import data
 
     named: list[str] = []
     with suppress(ExperimentError):  # no experiment files

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from ..errors import LauncherError
-from ..experiment.effects import idle_on
+from ..experiment.explain.effects import idle_on
 from ..experiment.variables import not_needed
 from ..job.job import Job
 from ..packages import missing_packages, needs

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import LauncherError, UsageError
-from ..experiment.method import SFT
+from ..experiment.other_tools.method import SFT
 from ..runs.learned import Learned, without
 from ..runs.pair_rewards import FILE as PAIRS
 from ..runs.pair_rewards import LENGTH, Group, grouped

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ..errors import LauncherError
-from ..experiment.launch import SignedBy
+from ..experiment.sections.launch import SignedBy
 from ..job.image import Image
 
 _TIMEOUT: Final = 120.0  # seconds

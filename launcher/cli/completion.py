@@ -75,7 +75,7 @@ def runs(context: click.Context, parameter: click.Parameter, begun: str) -> list
 @_silent
 def settings(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """The keys that --set takes, with ``=``; behind it the values of a key that has few."""
-    from ..experiment.json_schema import json_schema
+    from ..experiment.explain.json_schema import json_schema
 
     definitions: dict[str, Any] = json_schema()["$defs"]
     key, sign, value = begun.partition("=")

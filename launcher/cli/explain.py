@@ -13,7 +13,7 @@ from .options import json_option
 from .screen import facts, say
 
 if TYPE_CHECKING:
-    from ..experiment.explained import Key
+    from ..experiment.explain.explained import Key
 
 
 _WHERE: Final = {"host": "host", "docker": "Docker", "kubernetes": "Kubernetes", "fast": "fast path", "plain": "plain path"}
@@ -29,7 +29,7 @@ def explain(key: str, as_json: bool) -> None:
 
     Without KEY: the keys at the top of an experiment.
     """
-    from ..experiment.explained import explain as find
+    from ..experiment.explain.explained import explain as find
 
     found = find(key)
     if as_json:

@@ -204,7 +204,7 @@ def schema() -> None:
     launcher schema > configs/.dpo-schema.json, and as the first line of a file in configs:
     # yaml-language-server: $schema=.dpo-schema.json
     """
-    from ..experiment.json_schema import json_schema
+    from ..experiment.explain.json_schema import json_schema
 
     click.echo(_dumps(json_schema()))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError, Warned
-from ..experiment.method import SFT
+from ..experiment.other_tools.method import SFT
 from .health import drawn
 from .options import cluster_option, json_option, namespace_option, run_argument
 from .screen import LABEL, facts, notices, say, table, typed

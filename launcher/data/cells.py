@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import Mistake
-from ..experiment.data_checks import DataChecks
+from ..experiment.sections.data_checks import DataChecks
 from .chat import Chat
 from .chats import check_chat
 from .faults import faults, is_blank, normal, visible

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ..errors import Mistake, Warned
-from ..experiment.data_checks import DataChecks
-from ..experiment.data_rules import DATA_RULES
+from ..experiment.sections.data_checks import DataChecks
+from ..experiment.sections.data_rules import DATA_RULES
 from .messages import Unreadable
 from .progress import Rows, nothing
 from .table import Table

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import DataError, Mistake, UsageError
-from ..experiment.data_checks import DataChecks
-from ..experiment.data_file import ARROW, JSON, WORKBOOK, file_of, split_sheet
-from ..experiment.data_rules import DATA_RULES
 from ..experiment.schema import Experiment
+from ..experiment.sections.data_checks import DataChecks
+from ..experiment.sections.data_file import ARROW, JSON, WORKBOOK, file_of, split_sheet
+from ..experiment.sections.data_rules import DATA_RULES
 from ..runs.run_dir import expanded
 from ..runs.whole import write_whole
 from .csv_table import decoded, records_of

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import Mistake, nearest
-from ..experiment.data_file import ARROW, JSON, WORKBOOK, split_sheet
+from ..experiment.sections.data_file import ARROW, JSON, WORKBOOK, split_sheet
 from .csv_table import csv_table
 from .sheet_table import sheet_table
 from .sheets.spreadsheet import Worksheet

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import CredentialError, ExperimentError, LauncherError, Mistake, StorageError, UnreachableError, Warned, labelled
-from ..experiment.hub_data import HubData
+from ..experiment.sections.hub_data import HubData
 from ..hub import of_network, quiet, refusal
 from ..runs.cache import cache_root
 from ..runs.whole import write_whole

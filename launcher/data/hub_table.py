@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..errors import Mistake, nearest
-from ..experiment.hub_data import HubData
 from ..experiment.schema import Experiment
+from ..experiment.sections.hub_data import HubData
 from .arrow_table import KEPT
 from .formats import read_table
 from .hub_files import HubFiles, open_data

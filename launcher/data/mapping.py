@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ..errors import Mistake, nearest
-from ..experiment.columns import COLUMN_KEYS
 from ..experiment.schema import Experiment
+from ..experiment.sections.columns import COLUMN_KEYS
 from .messages import Spelling, Unreadable, is_tools
 from .table import Row, Table, Tables
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ..experiment.columns import ColumnMapping
+from ..experiment.sections.columns import ColumnMapping
 from .chat import Messages, function_of
 from .surrogates import HALF, half_in, may_have_halves
 

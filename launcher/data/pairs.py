@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import DataError, ExperimentError, Mistake
-from ..experiment.data_file import file_of
 from ..experiment.schema import Experiment
+from ..experiment.sections.data_file import file_of
 from ..runs.whole import write_whole
 from .cells import check_rows
 from .chat import Chat

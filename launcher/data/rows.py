@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import DataError, ExperimentError, Mistake, StorageError, nearest
-from ..experiment.data_file import SUFFIXES, file_of
-from ..experiment.hub_data import HUB
 from ..experiment.schema import Experiment
+from ..experiment.sections.data_file import SUFFIXES, file_of
+from ..experiment.sections.hub_data import HUB
 from ..runs.cache import cache_root
 from ..runs.run_dir import expanded
 from ..runs.writable import DISK_FAILS

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ..errors import Mistake
-from .lora import LoraSettings
-from .targets import Modules, asked, did_you_mean, is_all_linear, is_table, kind, nearest_kinds
+from .sections.lora import LoraSettings
+from .sections.targets import Modules, asked, did_you_mean, is_all_linear, is_table, kind, nearest_kinds
 
 _SHOWN: Final = 12  # names in a message
 _NUMBERED: Final = re.compile(r".*?\.[^.]*\.(\d+)\.")  # the first number in a name: in PEFT's words, the layer's

@@ -11,13 +11,13 @@ from typing import Final
 
 from ..errors import ExperimentError, Mistake, UsageError, nearest
 from ..redact import REDACTOR
-from .env_text import parse_env
 from .found import Contents, Found, Other, the_one
-from .kinds import other_kind
 from .loaded import Loaded, checked, readable
+from .other_tools.kinds import other_kind
+from .text.env_text import parse_env
+from .text.yaml_nodes import MappingNode, Node, Place, ScalarNode, Source, by_place, data
+from .text.yaml_text import compose
 from .variables import FOR_LIBRARIES
-from .yaml_nodes import MappingNode, Node, Place, ScalarNode, Source, by_place, data
-from .yaml_text import compose
 
 LARGEST: Final = 1_000_000  # bytes of an experiment file
 OVERRIDE: Final = "DPO_DOTENV_OVERRIDE"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import ExperimentError, UsageError
+from .explain.json_schema import json_schema
 from .files import read_files
-from .json_schema import json_schema
-from .yaml_nodes import Source, data
-from .yaml_text import compose
+from .text.yaml_nodes import Source, data
+from .text.yaml_text import compose
 
 SCHEMA: Final = ".dpo-schema.json"  # beside the file: editors find it without a network
 _KEY: Final = "my_experiment"  # the key in init.yml

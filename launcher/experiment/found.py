@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ExperimentError, Mistake, nearest
-from .method import SFT, refused
-from .yaml_nodes import MappingNode, Place, ScalarNode
+from .other_tools.method import SFT, refused
+from .text.yaml_nodes import MappingNode, Place, ScalarNode
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from ..errors import DataError, ExperimentError, Mistake
 from ..redact import REDACTOR, SECRET
 from .found import Found
-from .neutral import without_effect
-from .overrides import override
 from .problems import Problem, every_problem, without
 from .schema import Experiment
-from .yaml_nodes import BrokenNode, MappingNode, Node, Place, ScalarNode, data, has_broken, leaves
+from .text.overrides import override
+from .text.yaml_nodes import BrokenNode, MappingNode, Node, Place, ScalarNode, data, has_broken, leaves
+from .unused import without_effect
 
 Keys = tuple[str | int, ...]
 

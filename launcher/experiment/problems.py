@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from ..errors import nearest
-from .bucket_name import meant
-from .neutral import accepted
-from .other_names import meaning, meant_value
+from .other_tools.neutral import accepted
+from .other_tools.other_names import meaning, meant_value
+from .other_tools.trl_fields import REFUSED, trl_fields
 from .schema import Experiment
-from .trl_fields import REFUSED, trl_fields
+from .sections.bucket_name import meant
 
 
 class Problem(NamedTuple):

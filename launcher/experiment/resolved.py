@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from .lora import OF_ADAPTER, LoraSettings
 from .schema import Experiment
+from .sections.lora import OF_ADAPTER, LoraSettings
 
 # The LoRA settings that an adapter has: a run that continues one follows it where they are unset.
 SHAPE: Final = tuple(name for name in LoraSettings.model_fields if name in OF_ADAPTER - {"random_state", "init_lora_weights"})

@@ -12,21 +12,21 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..errors import ExperimentError, Mistake
-from .bucket_name import EXPECTED, SCHEME, is_bucket, split
-from .columns import ColumnMapping, merge_mappings
-from .data_checks import DataChecks
-from .hub_data import EXPECTED as HUB_FORM
-from .hub_data import HUB, HubData
-from .hyperparameters import Hyperparameters, needs_evaluations
-from .kubernetes import Kubernetes
-from .launch import VARIABLE, Launch
-from .method import SFT, refused
-from .neutral import without_neutral
-from .on import on
-from .samples import Samples, SamplesSection
-from .section import Name, Section, Text
-from .storage import StorageConfig
-from .watched import Health
+from .other_tools.method import SFT, refused
+from .other_tools.neutral import without_neutral
+from .sections.bucket_name import EXPECTED, SCHEME, is_bucket, split
+from .sections.columns import ColumnMapping, merge_mappings
+from .sections.data_checks import DataChecks
+from .sections.hub_data import EXPECTED as HUB_FORM
+from .sections.hub_data import HUB, HubData
+from .sections.hyperparameters import Hyperparameters, needs_evaluations
+from .sections.kubernetes import Kubernetes
+from .sections.launch import VARIABLE, Launch
+from .sections.on import on
+from .sections.samples import Samples, SamplesSection
+from .sections.section import Name, Section, Text
+from .sections.storage import StorageConfig
+from .sections.watched import Health
 
 __all__ = ["ColumnMapping", "Experiment", "Kubernetes", "Launch", "StorageConfig"]
 
@@ -130,7 +130,7 @@ class Experiment(Section):
     @model_validator(mode="before")
     @classmethod
     def _without_neutral(cls, data: Any) -> Any:
-        return without_neutral("", data)
+        return without_neutral("", data, cls.model_fields)
 
     @field_validator("adapter", mode="before")
     @classmethod

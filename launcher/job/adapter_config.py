@@ -11,7 +11,7 @@ from typing import Any, Final
 from ..errors import ExperimentError, Mistake, Warned
 from ..experiment.resolved import SHAPE, default_of
 from ..experiment.schema import Experiment
-from ..experiment.targets import is_all_linear
+from ..experiment.sections.targets import is_all_linear
 
 ADAPTER: Final = "adapter_config.json"
 # What makes an adapter more than two matrices a layer: its parts cannot be added to those of another adapter.

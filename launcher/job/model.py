@@ -9,7 +9,7 @@ from typing import Final
 from ..errors import ExperimentError, Mistake
 from ..experiment.adapted import wrong_names
 from ..experiment.schema import Experiment
-from ..experiment.targets import wrong_targets
+from ..experiment.sections.targets import wrong_targets
 from ..runs.cache import is_hub_id, snapshots
 from ..runs.run_dir import expanded
 from .adapter_config import ADAPTER, AdapterConfig

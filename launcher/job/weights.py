@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ..experiment.targets import DIRECT, Modules, untrained
+from ..experiment.sections.targets import DIRECT, Modules, untrained
 
 WEIGHTS: Final = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _LARGEST: Final = 1 << 27  # bytes of a header: a larger number is no length

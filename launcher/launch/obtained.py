@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import CredentialError, ExperimentError, UnreachableError
-from ..experiment.data_file import file_of, split_sheet
-from ..experiment.hub_data import HUB, REMOTE, HubData, recorded_commit
+from ..experiment.sections.data_file import file_of, split_sheet
+from ..experiment.sections.hub_data import HUB, REMOTE, HubData, recorded_commit
 from ..runs.made_of import Change, code_changes, data_changes, package_changes
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _same_adapter(
 
     An adapter of a hub has its commit in the record; one of a bucket is compared by the run.
     """
-    from ..experiment.hub_data import is_remote
+    from ..experiment.sections.hub_data import is_remote
     from ..runs.run_dir import RunDir, expanded
 
     name, wanted = experiment.adapter, recorded.get("sha256")

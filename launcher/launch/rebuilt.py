@@ -138,7 +138,7 @@ def _inputs(archive: Archive, run: ClusterRun, recorded: Recorded) -> Local:
 def _files(experiment: Experiment) -> dict[str, str]:
     """Role -> file name, as the record and the experiment name them."""
     from ..data.rows import PROMPT_FILENAME
-    from ..experiment.data_file import file_of
+    from ..experiment.sections.data_file import file_of
 
     e = experiment
     named = {"train": e.train_filename, "validation": e.validation_filename, "prompts": e.prompt_filename or PROMPT_FILENAME}

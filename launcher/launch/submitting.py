@@ -231,7 +231,7 @@ def _read(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Path 
     from ..backends.kubernetes.render.placement import travels
     from ..data.pairs import read_pairs
     from ..data.rows import Reading
-    from ..experiment.hub_data import is_remote
+    from ..experiment.sections.hub_data import is_remote
     from ..job.model import check_model
     from ..job.starting import check_starting
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ExperimentError, Mistake, UsageError
-from ..experiment.method import SFT
+from ..experiment.other_tools.method import SFT
 from ..runs.names import check_run_name, new_run_name
 from .rendered import Choice
 

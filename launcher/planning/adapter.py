@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Final
 
 from ..experiment.adapted import adapted, named, of_pattern, stays
-from ..experiment.hyperparameters import Hyperparameters
-from ..experiment.targets import Modules, is_all_linear, is_table, kind
+from ..experiment.sections.hyperparameters import Hyperparameters
+from ..experiment.sections.targets import Modules, is_all_linear, is_table, kind
 from .activations import Trains
 from .model_config import Linear, ModelConfig
 

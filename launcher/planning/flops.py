@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..experiment.hyperparameters import Hyperparameters
+from ..experiment.sections.hyperparameters import Hyperparameters
 from .adapter import Adapter
 from .model_config import ModelConfig
 from .state import moves_reference

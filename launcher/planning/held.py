@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ..experiment.hyperparameters import Hyperparameters
 from ..experiment.schema import Experiment
+from ..experiment.sections.hyperparameters import Hyperparameters
 from .adapter import Adapter
 from .estimate import PYTHON
 from .gpus import Gpu

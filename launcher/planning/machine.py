@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..experiment.hyperparameters import Hyperparameters
+from ..experiment.sections.hyperparameters import Hyperparameters
 from .activations import Numbers
 from .gpus import Gpu
 

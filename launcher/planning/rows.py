@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from ..experiment.hyperparameters import Hyperparameters
+from ..experiment.other_tools.trl_fields import why_not_fast
 from ..experiment.schema import Experiment
-from ..experiment.trl_fields import why_not_fast
+from ..experiment.sections.hyperparameters import Hyperparameters
 from .activations import Attends, Numbers, Trains, cast_bytes, frozen_rows, head_bytes, kept_bytes, rebuilt_bytes, working_bytes
 from .adapter import trained
 from .machine import Machine, numbers_of

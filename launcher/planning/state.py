@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ..experiment.hyperparameters import Hyperparameters
+from ..experiment.sections.hyperparameters import Hyperparameters
 from .activations import Numbers
 from .adapter import Adapter
 from .machine import Machine, numbers_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..errors import UsageError, Warned, nearest
-from ..experiment.method import DPO
+from ..experiment.other_tools.method import DPO
 from ..runs.intervals import mean
 from ..runs.pair_rewards import PairReward
 from .reported import Reported

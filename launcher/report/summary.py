@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from ..experiment.method import SFT
+from ..experiment.other_tools.method import SFT
 from ..runs.figures import Figures
 from ..runs.known import duration, pairs_a_step
 from ..runs.learned import Learned

@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeVar
 
 from ..errors import ExperimentError, UsageError, nearest
 from ..experiment.files import read_files
-from ..experiment.yaml_nodes import data
+from ..experiment.text.yaml_nodes import data
 from .run_dir import RunDir, expanded, find_runs
 
 DEFAULT_OUTPUT: Final = "data/dpo/model"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import Warned
-from ..experiment.method import SFT
+from ..experiment.other_tools.method import SFT
 from .figures import Figures
 from .samples import Sample
 from .suspects import FILE as SUSPECTS

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from ..errors import StorageError, UploadError
-from ..experiment.bucket_name import split
 from ..experiment.schema import Experiment, StorageConfig
+from ..experiment.sections.bucket_name import split
 from .client import Effort, Store, is_missing
 from .download import Downloaded, download_folder
 from .explained import endpoint_of, explained, no_address

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from ..errors import ExperimentError, Mistake
-from ..experiment.bucket_name import EXPECTED, SCHEME, is_bucket, split
+from ..experiment.sections.bucket_name import EXPECTED, SCHEME, is_bucket, split
 
 
 @dataclass(frozen=True)

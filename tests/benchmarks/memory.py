@@ -200,7 +200,7 @@ def make_trainer(device: str, shape: Shape, pairs: Any, folder: Path) -> Any:
     from peft import LoraConfig
     from transformers import PrinterCallback, Qwen3ForCausalLM
 
-    from launcher.experiment.hyperparameters import Hyperparameters
+    from launcher.experiment.sections.hyperparameters import Hyperparameters
     from trainer.inputs.adapter import skip_input_casts, widen_adapter
     from trainer.inputs.model import choose_precision
     from trainer.inputs.tokens import Tokens

@@ -95,7 +95,7 @@ def _plain(variant: str, training: Training, model: Any, clock: Callable[[], flo
 def _own(
     variant: str, training: Training, model: Any, clock: Callable[[], float], turn: Callable[[float], None]
 ) -> tuple[Any, float]:
-    from launcher.experiment.hyperparameters import Hyperparameters
+    from launcher.experiment.sections.hyperparameters import Hyperparameters
     from trainer.inputs.adapter import skip_input_casts
     from trainer.inputs.model import choose_precision
     from trainer.inputs.tokens import Tokens

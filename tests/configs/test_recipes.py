@@ -15,8 +15,8 @@ import yaml
 from docs.generate.pages import with_part
 from docs.generate.recipes import PAGE, table, with_head
 from launcher.errors import UsageError
+from launcher.experiment.explain.json_schema import json_schema
 from launcher.experiment.files import load, read_files
-from launcher.experiment.json_schema import json_schema
 from launcher.experiment.schema import Experiment
 from launcher.planning import recipes as planned_recipes
 from launcher.planning.gpus import GPUS, Gpu

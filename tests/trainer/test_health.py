@@ -12,7 +12,7 @@ from launcher.data.pairs import read_pairs
 from launcher.data.rows import Reading
 from launcher.errors import HealthError
 from launcher.experiment.schema import Experiment
-from launcher.experiment.watched import Health
+from launcher.experiment.sections.watched import Health
 from launcher.health import Facts, Watch
 from launcher.runs.run_dir import RunDir
 from tests.launcher.health.record import Rows, changed_data, doubled, giant

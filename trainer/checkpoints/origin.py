@@ -153,14 +153,14 @@ def _other_settings(then: Mapping[str, Any], now: Mapping[str, Any], checkpoint:
 
 def _of_ours() -> dict[str, Any]:
     """The defaults of our own settings, with which a version that did not have them trained."""
-    from launcher.experiment.hyperparameters import Hyperparameters
+    from launcher.experiment.sections.hyperparameters import Hyperparameters
 
     return {name: value for name, value in Hyperparameters().model_dump(mode="json").items() if name != "trl"}
 
 
 def _fields_set(then: Mapping[str, Any], now: Mapping[str, Any]) -> frozenset[str]:
     """TRL's fields that one of the two sets: no setting of our own is among them."""
-    from launcher.experiment.hyperparameters import Hyperparameters
+    from launcher.experiment.sections.hyperparameters import Hyperparameters
 
     return frozenset((then.keys() | now.keys()) - Hyperparameters.model_fields.keys() - {"global_batch_size"})
 

@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from launcher.errors import Warned
-from launcher.experiment.samples import Samples
+from launcher.experiment.sections.samples import Samples
 from launcher.runs.run_dir import RunDir
 from launcher.runs.samples import FILE, Sample, parsed, written
 from launcher.runs.whole import write_whole

@@ -13,8 +13,8 @@ from transformers import set_seed
 
 from launcher.errors import ExperimentError, Mistake, Warned
 from launcher.experiment.adapted import named
-from launcher.experiment.hyperparameters import Hyperparameters
-from launcher.experiment.targets import asked, is_all_linear, is_table, kind
+from launcher.experiment.sections.hyperparameters import Hyperparameters
+from launcher.experiment.sections.targets import asked, is_all_linear, is_table, kind
 
 from ..processes.sharding import numel
 from .modules import left_out, modules_of, old_names, parts_of

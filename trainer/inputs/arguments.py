@@ -12,9 +12,9 @@ from trl import DPOConfig
 
 from launcher.data.notices import never_evaluated
 from launcher.errors import ExperimentError, Mistake, Warned
-from launcher.experiment.lora import OF_ADAPTER
+from launcher.experiment.other_tools.trl_fields import FIELDS, Fate
 from launcher.experiment.schema import Experiment
-from launcher.experiment.trl_fields import FIELDS, Fate
+from launcher.experiment.sections.lora import OF_ADAPTER
 from launcher.planning.state import optimizer_of
 from launcher.runs.run_dir import RunDir
 

@@ -18,10 +18,10 @@ from launcher.data.sheets.spreadsheet import BUNDLE, MANIFEST, has_copy, unpack,
 from launcher.data.survey import survey
 from launcher.data.table import Joined
 from launcher.errors import LauncherError, StorageError
-from launcher.experiment.data_file import file_of
 from launcher.experiment.files import read_env
-from launcher.experiment.hub_data import HubData, is_remote, recorded_commit
 from launcher.experiment.schema import Experiment
+from launcher.experiment.sections.data_file import file_of
+from launcher.experiment.sections.hub_data import HubData, is_remote, recorded_commit
 from launcher.runs.run_dir import RunDir, expanded
 from launcher.runs.whole import write_whole
 

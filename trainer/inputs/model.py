@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from launcher.errors import CredentialError, ExperimentError, LauncherError, Mistake
-from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment
+from launcher.experiment.sections.hyperparameters import Hyperparameters
 from launcher.hub import of_network, refusal
 from launcher.job.adapter_config import ADAPTER
 from launcher.job.model import TOKENIZER_FILES, check_adapter

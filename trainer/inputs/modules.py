@@ -11,7 +11,7 @@ from torch import nn
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 from transformers.pytorch_utils import Conv1D
 
-from launcher.experiment.targets import DIRECT, Modules, kind, untrained
+from launcher.experiment.sections.targets import DIRECT, Modules, kind, untrained
 
 from ..processes.sharding import numel
 from .bypassed import bypassed

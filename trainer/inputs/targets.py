@@ -15,8 +15,8 @@ from torch import nn
 
 from launcher.errors import ExperimentError, Mistake, Warned
 from launcher.experiment.adapted import adapted, stays, wrong_names
-from launcher.experiment.hyperparameters import Hyperparameters
-from launcher.experiment.targets import KEY, is_all_linear, kind, wrong_targets
+from launcher.experiment.sections.hyperparameters import Hyperparameters
+from launcher.experiment.sections.targets import KEY, is_all_linear, kind, wrong_targets
 
 from .adapter import lora_config
 from .modules import Part, family_of, left_out, modules_of, old_names, parts_of, weights_of

@@ -19,7 +19,7 @@ from launcher.data.chat import Message
 from launcher.data.pair import Pair
 from launcher.data.table import place_of
 from launcher.errors import DataError, ExperimentError, Mistake
-from launcher.experiment.hyperparameters import Hyperparameters
+from launcher.experiment.sections.hyperparameters import Hyperparameters
 
 from .clock import Clock
 

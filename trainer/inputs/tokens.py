@@ -18,7 +18,7 @@ import pyarrow as pa
 from launcher.data.pair import Pair
 from launcher.data.table import place_of
 from launcher.errors import DataError, Mistake, Warned
-from launcher.experiment.hyperparameters import Hyperparameters
+from launcher.experiment.sections.hyperparameters import Hyperparameters
 from launcher.health import Answers
 
 from .changes import Changes

@@ -1,4 +1,6 @@
-"""Writes ``launcher/experiment/trl_fields.json``: the fields of the installed ``trl.DPOConfig``, for a launcher that has no TRL.
+"""Writes ``launcher/experiment/other_tools/trl_fields.json``: the fields of the installed ``trl.DPOConfig``.
+
+The launcher has no TRL.
 
 python -m trainer.inputs.trl_fields            rewrite the file
 """
@@ -13,7 +15,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).parents[2] / "launcher" / "experiment" / "trl_fields.json"
+FILE = Path(__file__).parents[2] / "launcher" / "experiment" / "other_tools" / "trl_fields.json"
 _NAMES = {bool: "bool", int: "int", float: "float", str: "str", list: "list", dict: "dict", type(None): "null"}
 
 

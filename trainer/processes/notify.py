@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from launcher.errors import Warned
-from launcher.experiment.method import SFT
+from launcher.experiment.other_tools.method import SFT
 from launcher.health import Finding
 from launcher.runs.evidence import gather, last_metric
 from launcher.runs.quality import Quality, last_evaluation

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 from trl import DPOConfig
 
-from launcher.experiment.trl_fields import trl_fields, why_not_fast
+from launcher.experiment.other_tools.trl_fields import trl_fields, why_not_fast
 
 from ..inputs.dropout import drawn
 from ..inputs.token_pairs import TokenPairs

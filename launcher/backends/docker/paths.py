@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import ExperimentError, Mistake
-from ...experiment.hub_data import is_remote
 from ...experiment.schema import Experiment
+from ...experiment.sections.hub_data import is_remote
 from ..container import HOME
 from ..session import Work
 

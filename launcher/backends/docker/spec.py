@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ...errors import Warned
-from ...experiment.effects import idle_on
+from ...experiment.explain.effects import idle_on
 from ...job.job import Job
 from ...runs.cache import cache_root
 from ...runs.run_dir import RunDir

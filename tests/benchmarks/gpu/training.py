@@ -113,7 +113,7 @@ def without_setting(hyper: dict[str, Any], name: str) -> str | None:
     """
     from pydantic import ValidationError
 
-    from launcher.experiment.hyperparameters import Hyperparameters
+    from launcher.experiment.sections.hyperparameters import Hyperparameters
 
     if name not in hyper:
         return None

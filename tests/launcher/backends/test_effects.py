@@ -14,9 +14,9 @@ import yaml
 from launcher.backends.docker.container import Person, Place
 from launcher.backends.docker.spec import render
 from launcher.backends.host import Host
-from launcher.experiment.explained import Key, keys
-from launcher.experiment.on import BACKENDS, NO_EFFECT
+from launcher.experiment.explain.explained import Key, keys
 from launcher.experiment.schema import Experiment
+from launcher.experiment.sections.on import BACKENDS, NO_EFFECT
 from launcher.job.image import Image
 from launcher.job.job import plan
 from launcher.job.presets import read_parallelism

@@ -9,7 +9,7 @@ import pytest
 
 from launcher.backends.signature import verified
 from launcher.errors import LauncherError
-from launcher.experiment.launch import SignedBy
+from launcher.experiment.sections.launch import SignedBy
 from launcher.job.image import Image
 
 DIGEST = "sha256:" + "ab" * 32

@@ -10,9 +10,9 @@ import pytest
 from launcher.data.pairs import Pairs, read_pairs
 from launcher.data.rows import Reading
 from launcher.errors import DataError, Warned
-from launcher.experiment.data_checks import DataChecks
-from launcher.experiment.data_rules import DATA_RULES
 from launcher.experiment.schema import Experiment
+from launcher.experiment.sections.data_checks import DataChecks
+from launcher.experiment.sections.data_rules import DATA_RULES
 
 HEADER = "prompt,chosen,rejected\n"
 

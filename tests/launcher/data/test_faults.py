@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.data.faults import FORMULA_ERRORS, faults, is_blank
-from launcher.experiment.data_rules import DATA_RULES
+from launcher.experiment.sections.data_rules import DATA_RULES
 
 
 @pytest.mark.parametrize(

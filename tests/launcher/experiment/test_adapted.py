@@ -8,8 +8,8 @@ import pytest
 
 from launcher.errors import Mistake
 from launcher.experiment.adapted import adapted, of_pattern, wrong_names
-from launcher.experiment.hyperparameters import Hyperparameters
-from launcher.experiment.targets import Modules
+from launcher.experiment.sections.hyperparameters import Hyperparameters
+from launcher.experiment.sections.targets import Modules
 
 LAYERS = ("self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj")
 LLAMA = Modules(

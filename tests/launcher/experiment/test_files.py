@@ -98,8 +98,8 @@ def test_a_file_becomes_an_experiment_with_the_place_of_every_value(write: Write
     ],
 )
 def test_scalars_are_those_of_yaml_1_2(written: str, meant: object, write: Write) -> None:
-    from launcher.experiment.yaml_nodes import Source, data
-    from launcher.experiment.yaml_text import compose
+    from launcher.experiment.text.yaml_nodes import Source, data
+    from launcher.experiment.text.yaml_text import compose
 
     text = f"a: {written}"
     node, mistakes = compose(text, Source.of("a.yml", text))

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from launcher.experiment.hyperparameters import TRACKERS, Hyperparameters
+from launcher.experiment.other_tools.trl_fields import REFUSED, trl_fields
 from launcher.experiment.problems import problems
 from launcher.experiment.schema import Experiment
-from launcher.experiment.trl_fields import REFUSED, trl_fields
+from launcher.experiment.sections.hyperparameters import TRACKERS, Hyperparameters
 
 LEAST = {"model_name": "org/model", "datasets_path": "data"}
 

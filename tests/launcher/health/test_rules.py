@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from launcher.experiment.schema import Experiment
-from launcher.experiment.watched import Health
+from launcher.experiment.sections.watched import Health
 from launcher.health import RULES
 
 PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "health.md"

@@ -126,7 +126,11 @@ def test_the_last_stage_stands_alone_on_the_runtime(root):
 
 def test_the_real_sources_are_all_there_and_nothing_else():
     names = {path.as_posix() for path in source_files(REPOSITORY)}
-    assert {"launcher/experiment/schema.py", "launcher/experiment/trl_fields.json", "trainer/processes/entrypoint.py"} <= names
+    assert {
+        "launcher/experiment/schema.py",
+        "launcher/experiment/other_tools/trl_fields.json",
+        "trainer/processes/entrypoint.py",
+    } <= names
     assert not [name for name in names if name.endswith(".pyc")]
 
 

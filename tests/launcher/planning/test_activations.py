@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 import pytest
 
-from launcher.experiment.hyperparameters import Hyperparameters
+from launcher.experiment.sections.hyperparameters import Hyperparameters
 from launcher.planning.activations import Attends, Numbers, Trains, kept_bytes
 from launcher.planning.adapter import trained
 from launcher.planning.model_config import ModelConfig

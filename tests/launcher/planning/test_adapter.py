@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launcher.experiment.hyperparameters import Hyperparameters
+from launcher.experiment.sections.hyperparameters import Hyperparameters
 from launcher.planning.activations import Numbers
 from launcher.planning.adapter import Adapter
 from launcher.planning.machine import Machine

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment
+from launcher.experiment.sections.hyperparameters import Hyperparameters
 from launcher.planning.adapter import Adapter
 from launcher.planning.estimate import Estimate, estimate, fits, step_seconds
 from launcher.planning.gpus import Gpu, find_gpu

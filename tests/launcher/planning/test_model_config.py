@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from launcher.errors import ExperimentError, UnreachableError
-from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import StorageConfig
+from launcher.experiment.sections.hyperparameters import Hyperparameters
 from launcher.planning.adapter import Adapter
 from launcher.planning.config_file import find_model_config
 from launcher.planning.model_config import ModelConfig

@@ -178,7 +178,7 @@ def test_a_text_takes_the_place_of_the_one_placeholder_and_of_the_whole_message_
 def test_weights_that_are_spread_over_the_ranks_have_no_samples_and_that_is_said_once(
     tmp_path: Path, make_trainer: Any, make_experiment: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from launcher.experiment.samples import Samples
+    from launcher.experiment.sections.samples import Samples
     from trainer.evaluation import samples
     from trainer.evaluation.prompts import SamplePrompt
 
@@ -196,7 +196,7 @@ def test_the_answers_before_and_after_are_announced_once(
 ) -> None:
     from contextlib import nullcontext
 
-    from launcher.experiment.samples import Samples
+    from launcher.experiment.sections.samples import Samples
     from trainer.evaluation import samples
     from trainer.evaluation.prompts import SamplePrompt
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from launcher.errors import ExperimentError, LauncherError
-from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.schema import Experiment
+from launcher.experiment.sections.hyperparameters import Hyperparameters
 from launcher.runs.run_dir import RunDir
 from trainer.inputs.adapter import check_biases, lora_config, seed_adapter, widen_adapter
 from trainer.inputs.model import Precision, choose_precision, load_model, load_tokenizer

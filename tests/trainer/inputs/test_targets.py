@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from launcher.errors import ExperimentError, Warned
-from launcher.experiment.hyperparameters import Hyperparameters
-from launcher.experiment.targets import UNTRAINED
+from launcher.experiment.sections.hyperparameters import Hyperparameters
+from launcher.experiment.sections.targets import UNTRAINED
 
 SMALL = {
     "vocab_size": 96,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from launcher.experiment.hyperparameters import Hyperparameters
-from launcher.experiment.trl_fields import REFUSED, trl_fields
+from launcher.experiment.other_tools.trl_fields import REFUSED, trl_fields
+from launcher.experiment.sections.hyperparameters import Hyperparameters
 from trainer.inputs.trl_fields import FILE, text
 
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from launcher.experiment.hyperparameters import TRACKERS
+from launcher.experiment.sections.hyperparameters import TRACKERS
 from trainer.processes.importing import _HIDDEN, DEEPSPEED, quickly, reveal
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from launcher.experiment.watched import Health
+from launcher.experiment.sections.watched import Health
 from launcher.health import Answers, Facts
 from launcher.runs.run_dir import RunDir
 from tests.webhook import SECRET, Hook, hook

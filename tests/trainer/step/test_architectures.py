@@ -216,7 +216,7 @@ def adapted(base: Any, adapter: dict[str, torch.Tensor]) -> Any:
     """``base`` in float64 with ``adapter``; not the trainer's model, whose forward pass is TRL's."""
     from peft import get_peft_model
 
-    from launcher.experiment.hyperparameters import Hyperparameters
+    from launcher.experiment.sections.hyperparameters import Hyperparameters
     from trainer.inputs.adapter import lora_config
 
     exact = copy.deepcopy(base)

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from launcher.experiment.hyperparameters import Hyperparameters
+from launcher.experiment.other_tools.trl_fields import FIELDS, REFUSED, Fate, trl_fields
 from launcher.experiment.schema import Experiment
-from launcher.experiment.trl_fields import FIELDS, REFUSED, Fate, trl_fields
+from launcher.experiment.sections.hyperparameters import Hyperparameters
 from launcher.runs.run_dir import RunDir
 from tests.trainer.conftest import run_of
 
@@ -142,7 +142,7 @@ CASES: dict[str, Case] = {
 
 def test_every_field_of_the_installed_trl_has_a_fate_and_every_accepted_one_a_value_here() -> None:
     of_trl, ours = set(trl_fields()), set(Hyperparameters.model_fields)
-    assert of_trl - ours - set(FIELDS) == set(), "classify these in launcher/experiment/trl_fields.py"
+    assert of_trl - ours - set(FIELDS) == set(), "classify these in launcher/experiment/other_tools/trl_fields.py"
     assert set(FIELDS) - of_trl - set(REFUSED) == set(), "TRL has no such fields"
     assert of_trl - set(REFUSED) - {"resume_from_checkpoint"} == set(CASES), "give each a value in this test"
     defaults = {name: field["default"] for name, field in trl_fields().items()}
@@ -325,7 +325,7 @@ def test_a_field_gives_what_trl_logs_on_both_paths(bench: Bench, name: str) -> N
 
 @pytest.mark.parametrize("name", [name for name in CASES if fate(name) is Fate.NOTHING])
 def test_a_field_without_effect_does_not_reach_trl_and_is_said(bench: Bench, name: str) -> None:
-    from launcher.experiment.neutral import without_effect
+    from launcher.experiment.unused import without_effect
 
     settings = {**CASES[name].beside, name: CASES[name].value}
     with_it, without = (bench.arguments(bench.experiment(s)).to_dict() for s in (settings, {}))

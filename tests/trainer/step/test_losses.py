@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from launcher.experiment.hyperparameters import LOSS_TYPES
+from launcher.experiment.other_tools.trl_fields import BATCHED
 from launcher.experiment.schema import Experiment
-from launcher.experiment.trl_fields import BATCHED
+from launcher.experiment.sections.hyperparameters import LOSS_TYPES
 from trainer.step.losses import LOSSES, Ratios, loss_of_pair, pair_losses
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ....errors import Mistake
-from ....experiment.kubernetes import reserved
+from ....experiment.sections.kubernetes import reserved
 from ....redact import SECRET
 from .visits import Visit
 

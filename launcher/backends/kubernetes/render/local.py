@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ....data.rows import PROMPT_FILENAME
 from ....errors import LauncherError
-from ....experiment.data_file import file_of
-from ....experiment.hub_data import REMOTE
 from ....experiment.schema import Experiment
+from ....experiment.sections.data_file import file_of
+from ....experiment.sections.hub_data import REMOTE
 from ....runs.run_dir import expanded
 from ...trust import read_bundle
 from .placement import SMALL, Folder, Local

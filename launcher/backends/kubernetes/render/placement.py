@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ....errors import ExperimentError, Mistake
-from ....experiment.data_file import file_of
-from ....experiment.hub_data import REMOTE
 from ....experiment.schema import Experiment
+from ....experiment.sections.data_file import file_of
+from ....experiment.sections.hub_data import REMOTE
 from .volumes import CACHE, DATA, RUNS, VOLUMES, Volume, volumes_of, wrong_volumes
 
 __all__ = ["CACHE", "DATA", "RUNS", "SMALL", "Folder", "Local", "Placement", "Staged", "place", "travels"]

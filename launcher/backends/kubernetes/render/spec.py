@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from ....errors import ExperimentError, Mistake
-from ....experiment.kubernetes import seconds
 from ....experiment.schema import Experiment
+from ....experiment.sections.kubernetes import seconds
 from ....experiment.variables import settings as passed_on
 from ....job.image import Image
 from ....job.job import Job

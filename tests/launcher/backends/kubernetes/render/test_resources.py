@@ -9,7 +9,7 @@ import pytest
 
 from launcher.backends.kubernetes.render.resources import Sizes
 from launcher.errors import ExperimentError
-from launcher.experiment.kubernetes import seconds
+from launcher.experiment.sections.kubernetes import seconds
 from launcher.why.resources import gpus_in, is_gpu
 from tests.rendered import rendered
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.experiment.targets import DIRECT, Modules, asked, wrong_targets
+from launcher.experiment.sections.targets import DIRECT, Modules, asked, wrong_targets
 
 KINDS = (
     "self_attn.q_proj",

@@ -9,8 +9,8 @@ from typing import Any
 
 from yaml.reader import Reader
 
-from ..errors import Mistake
-from ..redact import SECRET
+from ...errors import Mistake
+from ...redact import SECRET
 
 Scalar = str | int | float | bool | None
 

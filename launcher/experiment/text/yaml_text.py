@@ -15,7 +15,7 @@ from typing import Any, Final
 import yaml
 from yaml.reader import Reader
 
-from ..errors import Mistake, nearest
+from ...errors import Mistake, nearest
 from .yaml_nodes import (
     LINE_BREAK,
     BrokenNode,

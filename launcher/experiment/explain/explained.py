@@ -13,15 +13,15 @@ import annotated_types
 import yaml
 from pydantic.fields import FieldInfo
 
-from ..errors import UsageError, nearest
-from .data_checks import Check
+from ...errors import UsageError, nearest
+from ..other_tools.other_names import meaning
+from ..other_tools.trl_fields import FIELDS, REFUSED, Fate, Field, trl_example, trl_fields
+from ..schema import Experiment
+from ..sections.data_checks import Check
+from ..sections.hyperparameters import Hyperparameters
+from ..sections.section import Section
+from ..sections.watched import Rule
 from .effects import effects, idle_with, on_paths
-from .hyperparameters import Hyperparameters
-from .other_names import meaning
-from .schema import Experiment
-from .section import Section
-from .trl_fields import FIELDS, REFUSED, Fate, Field, trl_example, trl_fields
-from .watched import Rule
 
 _WORDS: Final[Mapping[Any, str]] = {bool: "true, false", int: "integer", float: "number", str: "text", Any: "any"}
 _TRL_WORDS: Final = {"bool": "true, false", "int": "integer", "float": "number", "str": "text", "list": "list", "dict": "mapping"}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .neutral import NAMES
-from .on import EFFECTS
-from .schema import Experiment
-from .trl_fields import FIELDS, REFUSED, trl_fields
+from ..other_tools.neutral import NAMES
+from ..other_tools.trl_fields import FIELDS, REFUSED, trl_fields
+from ..schema import Experiment
+from ..sections.on import EFFECTS
 
 _TYPES: Final = {"int": "integer", "float": "number", "bool": "boolean", "str": "string", "list": "array", "dict": "object"}
 _TEXT: Final = r"\$\{\w+|^[-+]?[\d.]+[eE][-+]?\d+$"  # a variable, and 1e-5, which YAML 1.1 takes for text

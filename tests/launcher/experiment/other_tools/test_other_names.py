@@ -5,11 +5,11 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from launcher.experiment.hyperparameters import Hyperparameters
-from launcher.experiment.other_names import EXPLAINED, KEYS, VALUES, meaning, meant_value
+from launcher.experiment.other_tools.other_names import EXPLAINED, KEYS, VALUES, meaning, meant_value
+from launcher.experiment.other_tools.trl_fields import REFUSED, trl_fields
 from launcher.experiment.problems import problems
 from launcher.experiment.schema import ColumnMapping, Experiment, Kubernetes, Launch, StorageConfig
-from launcher.experiment.trl_fields import REFUSED, trl_fields
+from launcher.experiment.sections.hyperparameters import Hyperparameters
 
 LEAST = {"model_name": "org/model", "datasets_path": "data"}
 SECTIONS = {

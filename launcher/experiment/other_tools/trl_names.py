@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from pydantic_core import PydanticCustomError
 
-from ..errors import nearest
+from ...errors import nearest
 from .trl_fields import FIELDS, REFUSED, trl_fields
 
 

@@ -8,11 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from launcher.errors import ExperimentError, Warned
-from launcher.experiment.hyperparameters import Hyperparameters
-from launcher.experiment.neutral import without_effect
+from launcher.experiment.other_tools.trl_fields import FIELDS, Fate, ignored, trl_fields, why_not_fast
 from launcher.experiment.problems import problems
 from launcher.experiment.schema import Experiment
-from launcher.experiment.trl_fields import FIELDS, Fate, ignored, trl_fields, why_not_fast
+from launcher.experiment.sections.hyperparameters import Hyperparameters
+from launcher.experiment.unused import without_effect
 
 
 def mistakes(**settings: Any) -> list[tuple[str, str]]:

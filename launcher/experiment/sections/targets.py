@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from types import MappingProxyType
 from typing import Final
 
-from ..errors import Mistake
+from ...errors import Mistake
 
 KEY: Final = "hyperparameters.target_modules"
 ALL_LINEAR: Final = "all-linear"

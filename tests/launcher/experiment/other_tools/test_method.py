@@ -9,7 +9,7 @@ import pytest
 
 from launcher.errors import ExperimentError
 from launcher.experiment.files import load
-from launcher.experiment.method import refused
+from launcher.experiment.other_tools.method import refused
 from launcher.experiment.schema import Experiment
 
 DPO_ONLY: dict[str, Any] = {

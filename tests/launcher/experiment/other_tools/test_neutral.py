@@ -8,12 +8,12 @@ from pydantic import ValidationError
 
 from launcher.errors import ExperimentError
 from launcher.experiment.files import load
-from launcher.experiment.hyperparameters import Hyperparameters
-from launcher.experiment.neutral import without_effect
-from launcher.experiment.other_names import meaning
+from launcher.experiment.other_tools.other_names import meaning
+from launcher.experiment.other_tools.trl_fields import REFUSED, trl_fields
 from launcher.experiment.problems import every_problem
 from launcher.experiment.schema import ColumnMapping, Experiment, StorageConfig
-from launcher.experiment.trl_fields import REFUSED, trl_fields
+from launcher.experiment.sections.hyperparameters import Hyperparameters
+from launcher.experiment.unused import without_effect
 
 LEAST = {"model_name": "org/model", "datasets_path": "data"}
 FAMILY = """\
@@ -146,7 +146,7 @@ def test_steps_of_warm_up_count_beside_a_ratio_and_that_is_said(tmp_path: Path) 
 
 
 def test_every_such_key_is_explained_and_none_is_a_setting_of_ours() -> None:
-    from launcher.experiment.neutral import _VALUES
+    from launcher.experiment.other_tools.neutral import _VALUES
 
     settings = set(trl_fields()) - set(REFUSED)
     for section in (Experiment, Hyperparameters, StorageConfig, ColumnMapping):

@@ -9,12 +9,12 @@ import jsonschema
 import pytest
 import yaml
 
-from launcher.experiment.hyperparameters import Hyperparameters
-from launcher.experiment.json_schema import json_schema
+from launcher.experiment.explain.json_schema import json_schema
+from launcher.experiment.other_tools.trl_fields import REFUSED, trl_fields
 from launcher.experiment.schema import Experiment
-from launcher.experiment.trl_fields import REFUSED, trl_fields
+from launcher.experiment.sections.hyperparameters import Hyperparameters
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")

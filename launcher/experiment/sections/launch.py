@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from ..redact import SECRET
+from ...redact import SECRET
 from .kubernetes import Kubernetes
 from .on import NO_EFFECT, on
 from .section import Float, Frozen, Int, Section, Size, Text, Texts

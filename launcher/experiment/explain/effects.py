@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from pydantic.fields import FieldInfo
 
-from .launch import Launch
-from .lora import OF_ADAPTER
-from .method import OF_DPO, OF_DPO_IN_TRL, SFT
-from .on import BACKENDS, EFFECTS, NO_EFFECT, PATHS
-from .trl_fields import BATCHED, trl_fields, why_not_fast
+from ..other_tools.method import OF_DPO, OF_DPO_IN_TRL, SFT
+from ..other_tools.trl_fields import BATCHED, trl_fields, why_not_fast
+from ..sections.launch import Launch
+from ..sections.lora import OF_ADAPTER
+from ..sections.on import BACKENDS, EFFECTS, NO_EFFECT, PATHS
 
 _ANY: Final = "the run takes the plain path with"
 

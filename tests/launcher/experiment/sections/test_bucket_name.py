@@ -7,8 +7,8 @@ import pytest
 from botocore.handlers import VALID_BUCKET, VALID_S3_ARN
 
 from launcher.errors import ExperimentError
-from launcher.experiment.bucket_name import is_bucket, meant, split
 from launcher.experiment.files import load
+from launcher.experiment.sections.bucket_name import is_bucket, meant, split
 from launcher.storage import Place
 
 ACCESS_POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/models"

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from ..other_tools.neutral import without_neutral
 from .bucket_name import EXPECTED, is_bucket
-from .neutral import without_neutral
 from .section import Section, Text
 
 
@@ -25,7 +25,7 @@ class StorageConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _without_neutral(cls, data: Any) -> Any:
-        return without_neutral("storage_config", data)
+        return without_neutral("storage_config", data, cls.model_fields)
 
     @field_validator("bucket_name", mode="after")
     @classmethod

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_serializer
 
-from ..health import RULES
+from ...health import RULES
 from .section import Float, Section, action_of_word
 
 

@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from ..other_tools.method import OF_DPO, OF_DPO_IN_TRL, RATE_OF_SFT, RATE_OF_SFT_WITH_ADAPTER
+from ..other_tools.neutral import without_neutral
+from ..other_tools.trl_fields import trl_fields, why_not_fast
+from ..other_tools.trl_names import choice_error, trl_error
 from . import lora, model
 from .lora import LoraSettings
-from .method import OF_DPO, OF_DPO_IN_TRL, RATE_OF_SFT, RATE_OF_SFT_WITH_ADAPTER
-from .neutral import without_neutral
 from .on import on
 from .section import (
     Float,
@@ -27,8 +29,6 @@ from .section import (
     nothing,
     tuple_of_one,
 )
-from .trl_fields import trl_fields, why_not_fast
-from .trl_names import choice_error, trl_error
 
 LOSS_TYPES = (
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard",
@@ -136,7 +136,7 @@ class Hyperparameters(LoraSettings):
     @model_validator(mode="before")
     @classmethod
     def _gather_trl(cls, data: Any) -> Any:
-        data = without_neutral("hyperparameters", data)
+        data = without_neutral("hyperparameters", data, cls.model_fields)
         if not isinstance(data, Mapping):
             return data
         if data.get("dtype") is not None:  # transformers' newer name

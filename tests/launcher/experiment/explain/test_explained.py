@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from launcher.errors import UsageError
-from launcher.experiment import explained
-from launcher.experiment.explained import Key
-from launcher.experiment.hyperparameters import LOSS_TYPES, Hyperparameters
+from launcher.experiment.explain import explained
+from launcher.experiment.explain.explained import Key
+from launcher.experiment.other_tools.trl_fields import REFUSED, trl_fields, why_not_fast
 from launcher.experiment.schema import Experiment
-from launcher.experiment.trl_fields import REFUSED, trl_fields, why_not_fast
+from launcher.experiment.sections.hyperparameters import LOSS_TYPES, Hyperparameters
 
 
 def test_a_bare_key_is_found_in_its_section() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from ..errors import ExperimentError, Mistake
+from ...errors import ExperimentError, Mistake
 
 _OPENED: Final = re.compile(r"""(?:export[^\S\r\n]+)?(?P<name>[^=#\s]+)[^\S\r\n]*=[^\S\r\n]*(?=["'])""")
 _QUOTED: Final = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')[^\S\r\n]*""", re.DOTALL)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from ..errors import nearest
+from ...errors import nearest
 from .model import ModelSettings
 from .section import Float, Frozen, Int, Text, Texts, in_place_of_null, nothing, true_of_unsloth
 from .targets import is_all_linear

@@ -6,7 +6,7 @@ import pytest
 
 from launcher.errors import ExperimentError
 from launcher.experiment.files import check_files, load
-from launcher.experiment.kinds import other_kind
+from launcher.experiment.other_tools.kinds import other_kind
 from launcher.experiment.shown import list_experiments
 
 FILE = """\

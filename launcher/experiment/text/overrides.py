@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import ExperimentError, Mistake, UsageError
+from ...errors import ExperimentError, Mistake, UsageError
 from .yaml_nodes import BrokenNode, Entry, MappingNode, Node, Place, ScalarNode, Source
 from .yaml_text import compose
 

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from .neutral import without_neutral
+from ..other_tools.neutral import without_neutral
 from .section import Frozen, Section, Text
 
 COLUMN_KEYS: Final = ("input_columns", "chosen", "rejected", "label_columns", "tools")  # those that name columns
@@ -44,7 +44,7 @@ class ColumnMapping(Section):
     @model_validator(mode="before")
     @classmethod
     def _without_neutral(cls, data: Any) -> Any:
-        return without_neutral("dpo_column_mapping_config", data)
+        return without_neutral("dpo_column_mapping_config", data, cls.model_fields)
 
     @model_validator(mode="after")
     def _said_once(self) -> Self:

@@ -5,14 +5,12 @@ A key with another value is a mistake, which ``other_names`` explains.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from ..errors import Warned, nearest
-from .method import SFT, idle
+from ...errors import nearest
 from .other_names import meaning, spelt
-from .section import Section
-from .trl_fields import REFUSED, Fate, ignored, trl_fields
+from .trl_fields import REFUSED, trl_fields
 
 ANY: Final = "any value"
 
@@ -64,35 +62,14 @@ _NO_STORE: Final = {
 }
 
 
-def without_neutral(section: str, values: Any) -> Any:
+def without_neutral(section: str, values: Any, own: Collection[str]) -> Any:
     """``values`` of a section (empty: the experiment itself) without the keys that change nothing; other values than a mapping
-    stay.
+    stay. ``own``: the keys that the section knows.
     """
     if not isinstance(values, Mapping):
         return values
-    left_out = set(_neutral_keys(section, values))
+    left_out = set(neutral_keys(section, values, own))
     return {key: value for key, value in values.items() if key not in left_out}
-
-
-def without_effect(data: Mapping[str, Any]) -> tuple[str, ...]:
-    """A sentence that names every key of an experiment that is left out, one for each field of TRL that does nothing here, and
-    one for a warm-up that is given twice.
-    """
-    keys = list(_neutral_keys("", data))
-    h = data.get("hyperparameters")
-    for section in ("hyperparameters", "storage_config", "dpo_column_mapping_config", "column_mapping_config"):
-        values = data.get(section)
-        if isinstance(values, Mapping):
-            above = "" if section == "hyperparameters" else f"{section}."
-            keys += [f"{above}{key}" for key in _neutral_keys(section, values)]
-    said: list[str] = [f"no effect here: {', '.join(keys)}"] if keys else []
-    if spelt(str(data.get("method"))) == SFT and isinstance(h, Mapping) and (unused := idle(h)):
-        said.append(f"no effect with method: sft: {', '.join(unused)}")
-    said += [Warned(one) for one in ignored(h, Fate.NOTHING)] if isinstance(h, Mapping) else []
-    steps, ratio = (h.get("warmup_steps"), h.get("warmup_ratio")) if isinstance(h, Mapping) else (None, None)
-    if steps and ratio is not None:
-        said.append(f"warmup_steps: {steps} is used and warmup_ratio: {ratio} is not, as in transformers")
-    return tuple(said)
 
 
 def accepted(name: str) -> str | None:
@@ -101,37 +78,25 @@ def accepted(name: str) -> str | None:
     return None if values is None else _shown(values[0])
 
 
-def _neutral_keys(section: str, values: Mapping[str, Any]) -> Iterator[str]:
+def neutral_keys(section: str, values: Mapping[str, Any], own: Collection[str]) -> Iterator[str]:
+    """The keys of a section, as a file has it, that change nothing; ``own``: the keys that the section knows."""
     stays = section == "storage_config" and str(values.get("upload_to_cloud") or False).lower() in ("no", "off", "false", "0")
     for key, value in values.items():
         is_unused = stays and _is_one_of(value, _NO_STORE.get(key, ()))
-        if is_unused or (isinstance(key, str) and _is_neutral(section, key, value)):
+        if is_unused or (isinstance(key, str) and _is_neutral(section, key, value, own)):
             yield key
 
 
-def _is_neutral(section: str, key: str, value: Any) -> bool:
+def _is_neutral(section: str, key: str, value: Any, own: Collection[str]) -> bool:
     if (section, key) == ("storage_config", "object_prefix"):
         return value is None
     if section == "hyperparameters" and key in trl_fields() and key not in REFUSED:
         return False  # it has a meaning
     if value is None and key != "max_length":  # TRL: no limit
         is_named = key in REFUSED or meaning(section, key) is not None or (section == "" and key in _SECTIONS)
-        return is_named or not _is_like_one_of_ours(section, key)
+        names = {*own, *(trl_fields() if section == "hyperparameters" else ())}
+        return is_named or (key not in names and nearest(key, names) is None)  # it may be one of ours, or a misspelt one
     return _is_one_of(value, _VALUES.get(spelt(key), ()))
-
-
-def _is_like_one_of_ours(section: str, key: str) -> bool:
-    """Whether ``key`` is a key of the section, or may be a misspelt one."""
-    from . import hyperparameters, schema  # which import this module
-
-    sections: dict[str, type[Section]] = {
-        "": schema.Experiment,
-        "hyperparameters": hyperparameters.Hyperparameters,
-        "storage_config": schema.StorageConfig,
-    }
-    found = sections.get(section, schema.ColumnMapping)
-    names = {*found.model_fields, *(trl_fields() if section == "hyperparameters" else ())}
-    return key in names or nearest(key, names) is not None
 
 
 def _is_one_of(value: Any, values: Iterable[Any]) -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from launcher.experiment.hyperparameters import Hyperparameters
 from launcher.experiment.problems import every_problem
 from launcher.experiment.schema import Experiment
+from launcher.experiment.sections.hyperparameters import Hyperparameters
 
 LEAST = {"model_name": "org/model", "datasets_path": "data"}
 
