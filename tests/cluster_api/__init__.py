@@ -137,9 +137,11 @@ class ClusterApi:
         """The next ``times`` requests whose path (with its query) fits ``path`` are answered with ``status``; None: cut off."""
         self.faults.add(Fault(method, re.compile(path), status, times, message, reason, headers or {}, 0.0, None, False))
 
-    def lose(self, path: str = "", *, method: str = "*", times: int | None = 1) -> None:
-        """The next requests are carried out, and their answers are lost."""
-        self.faults.add(Fault(method, re.compile(path), None, times, "", "", {}, 0.0, None, True))
+    def lose(self, path: str = "", *, method: str = "*", times: int | None = 1, status: int | None = None) -> None:
+        """The next requests are carried out, and their answers are lost; ``status``: answered in their place, as by a server that
+        has given up waiting for its store, or by a balancer in front of it."""
+        said = "Timeout: request did not complete within the allotted duration"
+        self.faults.add(Fault(method, re.compile(path), status, times, said, "Timeout", {}, 0.0, None, True))
 
     def slow(self, seconds: float, path: str = "", *, method: str = "*", times: int | None = 1) -> None:
         """The next requests wait before they are answered."""

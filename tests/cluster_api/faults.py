@@ -24,7 +24,7 @@ class Fault:
     headers: dict[str, str]
     seconds: float
     after: int | None
-    done: bool  # the request is carried out, and only its answer is lost
+    done: bool  # the request is carried out, and only its answer is lost, or is ``status``
 
 
 @dataclass

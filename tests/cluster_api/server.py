@@ -78,18 +78,20 @@ class Server:
         if fault is not None and not fault.done and fault.status is None and fault.after is None and not fault.seconds:
             return self._cut(request)
         try:
-            if fault is not None and fault.status is not None:
+            if fault is not None and fault.status is not None and not fault.done:
                 raise _Answered(fault)
             self._check_token(request)
             if len(raw) > LIMIT:
                 raise Refusal(413, "RequestEntityTooLarge", f"Request entity too large: limit is {LIMIT}")
             answer = await self._answer(request, body, fault)
+            if fault is not None and fault.status is not None:
+                raise _Answered(fault)
         except _Answered as made:
             refusal = Refusal(made.fault.status or 500, made.fault.reason, made.fault.message)
             answer = web.json_response(refusal.status, status=refusal.code, headers=made.fault.headers)
         except Refusal as refusal:
             answer = web.json_response(refusal.status, status=refusal.code)
-        if fault is not None and fault.done:
+        if fault is not None and fault.done and fault.status is None:
             return self._cut(request)
         return answer
 

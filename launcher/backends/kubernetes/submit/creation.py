@@ -88,21 +88,25 @@ def create(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> ClusterRun
 
 
 def _create(cluster: Cluster, obj: Obj, namespace: str, made: list[Obj]) -> dict[str, Any]:
-    """Creates one object. If the connection broke and the object exists now, it is ours: its name was free a moment ago."""
+    """Creates one object. If the connection broke, or the server failed on the way, and the object exists now, it is ours: its
+    name was free a moment ago.
+    """
     place, wanted = _place(obj, namespace), _in(obj, namespace)
     made.append(obj)
     try:
         return cluster.create(place, wanted)
-    except ApiError:
-        made.remove(obj)
-        raise
+    except ApiError as error:
+        if error.status < 500 or is_webhook_silent(error):  # nothing was stored
+            made.remove(obj)
+            raise
     except ClusterError:
-        try:
-            return cluster.create(place, wanted)
-        except ApiError as error:
-            if error.status != 409:
-                raise
-            return cluster.get(_path(obj, namespace))
+        pass
+    try:
+        return cluster.create(place, wanted)
+    except ApiError as error:
+        if error.status != 409:
+            raise
+        return cluster.get(_path(obj, namespace))
 
 
 @contextmanager

@@ -163,6 +163,25 @@ def test_an_answer_that_is_lost_is_no_failure(api: ClusterApi, cluster: Cluster)
     assert run.uid == api.objects.get("jobs", run.job)["metadata"]["uid"]
 
 
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_an_object_that_is_there_although_the_server_answered_with_a_failure_is_the_runs(
+    status: int, api: ClusterApi, cluster: Cluster
+) -> None:
+    for path in ("services", "configmaps", "jobs"):
+        api.lose(path, method="POST", status=status)
+    run = create(cluster, spec_of(), "default")
+    assert sorted(there(api)) == ["configmaps", "jobs", "services"]
+    assert run.uid == api.objects.get("jobs", run.job)["metadata"]["uid"]
+
+
+def test_a_job_that_may_be_there_after_two_failures_is_removed(api: ClusterApi, cluster: Cluster) -> None:
+    api.lose("jobs", method="POST", status=504)
+    api.fail(503, "jobs", method="POST")
+    with pytest.raises(HalfWay, match="nothing was left behind") as caught:
+        create(cluster, spec_of(), "default")
+    assert (there(api), caught.value.exit_code) == ({}, 48)
+
+
 def test_a_server_that_goes_away_half_way_is_named_with_what_it_keeps(api: ClusterApi, cluster: Cluster) -> None:
     spec = spec_of()
     cluster.get("/version")
