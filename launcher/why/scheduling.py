@@ -11,7 +11,7 @@ from .resources import is_gpu
 
 _MESSAGE: Final = re.compile(r"0/(\d+) nodes are available:? ?(.*)", re.DOTALL)
 # What follows the reasons: about preemption, and about claims of devices.
-_REST: Final = re.compile(r"\.?\s*(?:preemption:|no new claims to deallocate).*", re.DOTALL)
+_REST: Final = re.compile(r"\.?\s*(?:preemption:|no new claims to deallocate|still not schedulable).*", re.DOTALL)
 
 # The scheduler's reason for some nodes -> a word for it, what follows "2 nodes", and an example of the reason.
 _REASONS: Final = (
@@ -21,6 +21,13 @@ _REASONS: Final = (
      "Too many pods"),
     (r"node\(s\) had volume node affinity conflict", "volume", "cannot mount the claim's volume, which belongs to another node",
      "node(s) had volume node affinity conflict"),
+    (r"node\(s\) didn't match PersistentVolume's node affinity", "volume",  # since 1.34
+     "cannot mount the claim's volume, which belongs to another node",
+     "node(s) didn't match PersistentVolume's node affinity"),
+    (r"node\(s\) did not have enough free storage", "volume", "have too little storage free for the claim's volume",
+     "node(s) did not have enough free storage"),
+    (r"cannot allocate all claims", "devices", "have no free devices for its resource claims",
+     "cannot allocate all claims"),
     (r"node\(s\) didn't find available persistent volumes to bind", "volume", "have no volume for the claim",
      "node(s) didn't find available persistent volumes to bind"),
     (r"node\(s\) unavailable due to one or more pvc\(s\) bound to non-existent pv\(s\)", "volume",
@@ -30,6 +37,12 @@ _REASONS: Final = (
      "node(s) exceed max volume count"),
     (r"node\(s\) didn't match Pod's node affinity/selector", "selector", "lack a label of launch.kubernetes.node_selector",
      "node(s) didn't match Pod's node affinity/selector"),
+    (r"node\(s\) had untolerated taint \{node\.kubernetes\.io/(?:not-ready|unreachable).*", "down", "are not ready",
+     "node(s) had untolerated taint {node.kubernetes.io/not-ready: }"),
+    (r"node\(s\) had untolerated taint \{node\.kubernetes\.io/(disk|memory|pid)-pressure.*", "down", "are short of {0}",
+     "node(s) had untolerated taint {node.kubernetes.io/disk-pressure: }"),
+    (r"node\(s\) had untolerated taint \{node\.kubernetes\.io/unschedulable.*", "cordon", "are cordoned",
+     "node(s) had untolerated taint {node.kubernetes.io/unschedulable: }"),
     (r"node\(s\) had untolerated taint\(?s?\)? ?(\{.*\})?", "taint", "have an untolerated taint{0}",
      "node(s) had untolerated taint {dedicated: other}"),
     (r"node\(s\) had taints? (\{.*\}), that the pod didn't tolerate", "taint", "have an untolerated taint{0}",
@@ -44,7 +57,7 @@ _REASONS: Final = (
      "node(s) didn't have free ports for the requested pod ports"),
 )  # fmt: skip
 EXAMPLES: Final = tuple(f"0/3 nodes are available: 3 {one[-1]}." for one in _REASONS)
-_FIRST: Final = ("volume", "resource", "selector", "taint", "cordon", "spread", "ports", "other")
+_FIRST: Final = ("volume", "resource", "devices", "selector", "taint", "down", "cordon", "spread", "ports", "other")
 
 
 @dataclass(frozen=True)
@@ -142,6 +155,8 @@ def _suggestion(seen: Evidence, first: Reason, total: int) -> str:
         "volume": f"use ReadWriteMany for a run on several nodes; see claims and volumes with: {seen.kubectl} get pvc,pv",
         "selector": "correct launch.kubernetes.node_selector; see the labels with: kubectl get nodes --show-labels",
         "taint": "if you may use these nodes, add the taint to launch.kubernetes.tolerations",
+        "devices": f"wait until other pods free them, or see them with: {seen.kubectl} get resourceclaims",
+        "down": "wait until the node is ready, or tell its administrator; see its conditions with: kubectl describe nodes",
         "cordon": "ask the node's administrator; open it again with: kubectl uncordon NODE",
         "spread": "wait for a free node, or request fewer with --nodes",
     }.get(first.kind, "wait, or request less; see what is free with: kubectl describe nodes")

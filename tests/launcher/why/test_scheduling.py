@@ -44,6 +44,23 @@ UNSCHEDULABLE = [
         "0/4 nodes are available: 4 node(s) didn't match pod topology spread constraints.",
         "no node can take big-0-x7k2p: 4 of 4 nodes already hold another pod of this run",
     ),
+    (  # since 1.34
+        "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient nvidia.com/gpu. still not schedulable, "
+        "preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, 2 No preemption victims found for incoming "
+        "pod.",
+        "no node can take big-0-x7k2p: 2 of 3 nodes have too little nvidia.com/gpu free and 1 has an untolerated taint",
+    ),
+    (
+        "0/2 nodes are available: 1 cannot allocate all claims, 1 node(s) didn't match Pod's node affinity/selector. still not "
+        "schedulable, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
+        "no node can take big-0-x7k2p: 1 of 2 nodes has no free devices for its resource claims and 1 lacks a label of "
+        "launch.kubernetes.node_selector",
+    ),
+    (
+        "0/4 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/unreachable: }, 2 node(s) had untolerated taint "
+        "{node.kubernetes.io/disk-pressure: }, 1 node(s) had untolerated taint {node.kubernetes.io/unschedulable: }.",
+        "no node can take big-0-x7k2p: 1 of 4 nodes is not ready, 2 are short of disk and 1 is cordoned",
+    ),
     ("no nodes available to schedule pods", "no node can take big-0-x7k2p: no nodes available to schedule pods"),
 ]
 
@@ -67,6 +84,8 @@ def test_the_schedulers_message_is_told_resource_by_resource_with_its_nodes(mess
         ("1 Insufficient memory", "lower launch.memory (now 64Gi), or wait until other pods end"),
         ("1 Insufficient cpu", "lower launch.cpus, or wait until other pods end"),
         ("1 node(s) had untolerated taint {a: b}", "add the taint to launch.kubernetes.tolerations"),
+        ("1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }", "wait until the node is ready, or tell"),
+        ("1 cannot allocate all claims", "see them with: kubectl -n dpo get resourceclaims"),
         ("1 node(s) didn't match Pod's node affinity/selector", "see the labels with: kubectl get nodes --show-labels"),
         ("1 node(s) were unschedulable", "kubectl uncordon NODE"),
         ("1 node(s) didn't match pod anti-affinity rules", "request fewer with --nodes"),
@@ -93,6 +112,15 @@ VOLUMES = [
     (
         "0/6 nodes are available: 6 node(s) had volume node affinity conflict.",
         "no node can take big-0-x7k2p: 6 of 6 nodes cannot mount the claim's volume, which belongs to another node",
+    ),
+    (  # since 1.34
+        "0/3 nodes are available: 3 node(s) didn't match PersistentVolume's node affinity. still not schedulable, preemption: 0/3 "
+        "nodes are available: 3 Preemption is not helpful for scheduling.",
+        "no node can take big-0-x7k2p: 3 of 3 nodes cannot mount the claim's volume, which belongs to another node",
+    ),
+    (
+        "0/2 nodes are available: 2 node(s) did not have enough free storage.",
+        "no node can take big-0-x7k2p: 2 of 2 nodes have too little storage free for the claim's volume",
     ),
     (
         "0/1 nodes are available: 1 node(s) didn't find available persistent volumes to bind. preemption: 0/1 nodes are available: 1 "
