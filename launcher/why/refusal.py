@@ -10,10 +10,7 @@ from typing import Final
 from ..published import with_manifests
 from .evidence import Evidence, Explanation
 
-_TAKE: Final = re.compile(
-    r'(?:Error creating: )?(?:pods|jobs\.batch|jobsets\.jobset\.x-k8s\.io|services|configmaps) "[^"]*" is forbidden: (.*)',
-    re.DOTALL,
-)
+_TAKE: Final = re.compile(r'(?:Error creating: )?[a-z0-9.-]+ "[^"]*" is forbidden: (.*)', re.DOTALL)
 _LESS: Final = "wait until other runs end, or request less (--gpus, --nodes, launch.memory, launch.cpus)"
 _OTHERS: Final = "wait until other runs end; list them with: launcher ps --cluster"
 
@@ -83,11 +80,21 @@ def _priority_class(seen: Evidence, found: re.Match[str]) -> Explanation:
 
 
 def _limit_range(seen: Evidence, found: re.Match[str]) -> Explanation:
-    return Explanation(
-        "limit-range",
-        f"the namespace's LimitRange refuses {seen.whose_pods}: {found[0]}",
-        "set launch.cpus and launch.memory within the range",
-    )
+    suggestion = "set launch.cpus and launch.memory within the range"
+    if "limit to request ratio" in found[0]:
+        suggestion += "; a request that is set equals its limit"
+    sentence = f"the namespace's LimitRange refuses {seen.whose_pods}: {found[0].rstrip(']')}"
+    return Explanation("limit-range", sentence, suggestion)
+
+
+def _quota_scopes(seen: Evidence, found: re.Match[str]) -> Explanation:
+    sentence = f"the cluster has no quota in this namespace for {seen.whose_pods}: {found[1]}"
+    return Explanation("quota", sentence, "choose another launch.kubernetes.priority_class, or ask the cluster's administrator")
+
+
+def _terminating(seen: Evidence, found: re.Match[str]) -> Explanation:
+    sentence = f"namespace {found[1]} is being deleted, and takes no new objects"
+    return Explanation("namespace", sentence, "choose another --namespace, or create it again when it is gone")
 
 
 def _runtime(seen: Evidence, found: re.Match[str]) -> Explanation:
@@ -162,8 +169,19 @@ REFUSALS: Final[tuple[tuple[str, Callable[[Evidence, re.Match[str]], Explanation
         'Error creating: pods "big-0-" is forbidden: no PriorityClass with name training was found',
     ),
     (
-        r"(?:minimum|maximum) \S+ (?:usage )?per (?:Container|Pod) is .*",
+        r"(?:(?:minimum|maximum) \S+ (?:usage )?|\S+ max limit to request ratio )per (?:Container|Pod) is .*",
         _limit_range,
         'Error creating: pods "big-0-" is forbidden: maximum memory usage per Container is 4Gi, but limit is 64Gi',
+    ),
+    (
+        r"insufficient quota to match these scopes: (.*)",
+        _quota_scopes,
+        'Error creating: pods "big-0-" is forbidden: insufficient quota to match these scopes: [{PriorityClass In [high]}]',
+    ),
+    (
+        r"unable to create new content in namespace (\S+) because it is being terminated",
+        _terminating,
+        'Error creating: pods "big-0-" is forbidden: unable to create new content in namespace dpo because it is being '
+        "terminated",
     ),
 )

@@ -75,6 +75,30 @@ REFUSALS = [
         "the namespace's LimitRange refuses the run's pods: maximum memory usage per Container is 4Gi, but limit is 64Gi",
     ),
     (
+        'Error creating: pods "big-0-x7k2p" is forbidden: cpu max limit to request ratio per Container is 1, but provided ratio is '
+        "2.000000",
+        "limit-range",
+        "the namespace's LimitRange refuses the run's pods: cpu max limit to request ratio per Container is 1, but provided ratio is "
+        "2.000000",
+    ),
+    (
+        'Error creating: pods "big-0-x7k2p" is forbidden: [maximum cpu usage per Pod is 8, but limit is 32, cpu max limit to request '
+        "ratio per Pod is 1, but provided ratio is 2.000000]",
+        "limit-range",
+        "the namespace's LimitRange refuses the run's pods: maximum cpu usage per Pod is 8, but limit is 32, cpu max limit to request "
+        "ratio per Pod is 1, but provided ratio is 2.000000",
+    ),
+    (
+        'Error creating: pods "big-0-x7k2p" is forbidden: unable to create new content in namespace dpo because it is being terminated',
+        "namespace",
+        "namespace dpo is being deleted, and takes no new objects",
+    ),
+    (
+        'Error creating: pods "big-0-x7k2p" is forbidden: insufficient quota to match these scopes: [{PriorityClass In [high]}]',
+        "quota",
+        "the cluster has no quota in this namespace for the run's pods: [{PriorityClass In [high]}]",
+    ),
+    (
         'Error creating: pods "big-0-x7k2p" is forbidden: no idea',
         "admission",
         "the cluster refuses the run's pods: no idea",

@@ -15,7 +15,7 @@ from ..follow.run import ClusterRun
 from ..render.kinds import JOB, KINDS
 from ..render.spec import KubernetesSpec
 from .preflight import NotReady
-from .probes import is_webhook_silent
+from .probes import is_denied, is_no_right, is_webhook_silent
 
 Obj = Mapping[str, Any]
 _AT_ONCE: Final = 8
@@ -154,8 +154,11 @@ def _refusal(obj: Obj, error: ApiError) -> Mistake:
         return Mistake(where, "an object with this name already exists", hint="choose another --name")
     if error.status == 404:
         return Mistake(where, words, hint="launcher doctor --cluster prints what is missing")
-    if error.status == 403:
+    if error.status == 403 and is_no_right(error):
         return Mistake(where, f"permission denied: {words}", hint="ask for the Role in k8s/base/access.yaml")
+    if error.status == 403 or is_denied(error):
+        told = refusal(Evidence(run="it", backend="kubernetes", state="starting", is_helper=True), words)
+        return Mistake(where, told.sentence, hint=told.suggestion)
     if error.status in (400, 413, 422):
         return Mistake(where, f"the cluster rejects it: {words}")
     return Mistake(where, f"the dry run failed: {words} ({error.status})", hint="submit again")

@@ -60,9 +60,9 @@ def try_pod(cluster: Cluster, namespace: str, template: Obj) -> Tried:
     try:
         cluster.create(f"/api/v1/namespaces/{namespace}/pods", pod, dry_run=True)
     except ApiError as error:
-        if error.status == 403 and not _RIGHTS.search(error.message):
+        if error.status == 403 and not is_no_right(error):
             return Tried(refused=error.message)
-        if _DENIED.search(error.message) or is_webhook_silent(error):
+        if is_denied(error) or is_webhook_silent(error):
             return Tried(refused=error.message)
         return Tried(unseen="permission denied" if error.status == 403 else error.message)
     except LauncherError as error:
@@ -119,6 +119,16 @@ def _created(cluster: Cluster, path: str, obj: Obj) -> dict[str, Any] | bool | N
         return False if is_webhook_silent(error) else None
     except LauncherError:
         return None
+
+
+def is_no_right(error: ApiError) -> bool:
+    """Whether the caller lacks the right to create the object. Policies, quotas and namespaces that end answer with 403, too."""
+    return _RIGHTS.search(error.message) is not None
+
+
+def is_denied(error: ApiError) -> bool:
+    """Whether a webhook or a policy refused the object."""
+    return _DENIED.search(error.message) is not None
 
 
 def is_webhook_silent(error: ApiError) -> bool:

@@ -17,12 +17,11 @@ from ..api.errors import ApiError, unless
 from ..render.kinds import TRAINJOB
 from ..render.names import REPLICATED
 from ..render.trainjob import CLUSTER, GROUP, MANAGER, OWN, RUNTIME
-from .probes import is_webhook_silent
+from .probes import is_no_right, is_webhook_silent
 
 _PROBE: Final = "dpo-launcher-probe"
 _UNKNOWN: Final = re.compile(r'unknown field "(spec\.[^"]+)"')
 _MISSING: Final = "must be created before the TrainJob is created"  # the words of its webhook
-_RIGHTS: Final = re.compile(r"cannot create resource ")  # which ``permissions`` finds
 _WHERE: Final = "--kind trainjob"
 _JOBSET: Final = "use --kind jobset"
 
@@ -55,7 +54,7 @@ def look_at_trainer(cluster: Cluster, namespace: str, *, is_served: bool, is_tri
     refusal = _refusal(cluster, namespace, kind, RUNTIME)
     # Only its webhook knows runtimes: who takes one that does not exist has nobody to work on it.
     works = False if missing is None else True if _MISSING in missing.message else None
-    return Trainer(True, has_own, None if refusal is None or _RIGHTS.search(refusal.message) else refusal.message, works)
+    return Trainer(True, has_own, None if refusal is None or is_no_right(refusal) else refusal.message, works)
 
 
 def wrong_trainer(found: Trainer, namespace: str) -> Iterator[Mistake]:

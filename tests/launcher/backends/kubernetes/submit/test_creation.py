@@ -14,6 +14,11 @@ from launcher.backends.kubernetes.submit.preflight import NotReady
 from tests.cluster_api import ClusterApi, controllers
 from tests.rendered import rendered
 
+_POLICY = (
+    "jobs.batch \"one\" is forbidden: ValidatingAdmissionPolicy 'deadlines' with binding 'deadlines' denied request: "
+    "a Job needs a deadline"
+)
+_ENDING = 'jobs.batch "one" is forbidden: unable to create new content in namespace default because it is being terminated'
 KINDS = ("services", "configmaps", "jobs", "jobsets")
 
 
@@ -119,6 +124,18 @@ def test_a_trial_tells_all_that_is_refused(api: ClusterApi, cluster: Cluster) ->
         (
             lambda api: api.fail(500, "jobs", times=None, message="etcd is away"),
             "the dry run failed: etcd is away",
+        ),
+        (
+            lambda api: api.fail(403, "jobs", times=None, message=_POLICY, reason="Forbidden"),
+            ": policy deadlines refuses it: a Job needs a deadline\n    hint:     do what the message asks, or ask",
+        ),
+        (
+            lambda api: api.fail(422, "jobs", times=None, message=_POLICY, reason="Invalid"),
+            ": policy deadlines refuses it: a Job needs a deadline\n    hint:     do what the message asks, or ask",
+        ),
+        (
+            lambda api: api.fail(403, "jobs", times=None, message=_ENDING, reason="Forbidden"),
+            ": namespace default is being deleted, and takes no new objects\n    hint:     choose another --namespace",
         ),
     ],
 )
