@@ -45,7 +45,7 @@ class Packed:
             refuse_dense_fallback()
         self.has_frozen_head = is_frozen(self._causal)
         self.buckets = Buckets(0)
-        self._zeros = torch.zeros(0, dtype=torch.float64, device=self._device)
+        self._zeros = [torch.zeros(0, dtype=torch.float64, device=self._device)]
         self.place()
 
     def place(self) -> None:
@@ -91,10 +91,13 @@ class Packed:
         self._zeros_of(2 * row.slots + 1)
 
     def _zeros_of(self, count: int) -> Tensor:
-        """[count] zeros that nobody writes to: made once, not a launch a row."""
-        if len(self._zeros) < count:
-            self._zeros = torch.zeros(2 * count, dtype=torch.float64, device=self._device)
-        return self._zeros[:count]
+        """[count] zeros that nobody writes to: made once, not a launch a row.
+
+        Earlier ones stay: recorded rows read them where they lay.
+        """
+        if len(self._zeros[-1]) < count:
+            self._zeros.append(torch.zeros(2 * count, dtype=torch.float64, device=self._device))
+        return self._zeros[-1][:count]
 
     def row(self, pairs: TokenPairs, places: tuple[int, ...], room: int = 0) -> Row:
         """The row of the pairs at ``places``, for this device's attention; of a fixed shape for ``room`` pairs, 0: of its own."""

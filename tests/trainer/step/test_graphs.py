@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from launcher.errors import Warned
 from launcher.experiment.schema import Experiment
@@ -149,6 +150,21 @@ def test_a_step_that_runs_out_of_memory_forgets_the_records_and_is_computed_in_s
     assert run.tape.forgotten == 1
     assert len(lines(run.trainer)) == 3
     assert run.said == []
+
+
+def test_a_row_of_more_pairs_as_in_an_evaluation_leaves_recorded_rows_their_memory(make: Callable[..., Any], eager: Any) -> None:
+    run = make(Tape())
+    trainer, fast = run.trainer, run.trainer.fast
+
+    class Evaluates(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            with torch.no_grad():
+                fast.packed(trainer.model, fast.packed.row(run.tokens.pairs, tuple(range(12))))
+
+    trainer.add_callback(Evaluates())
+    trainer.train()
+    assert run.tape.replays > 0
+    assert [line["loss"] for line in lines(trainer)] == [line["loss"] for line in lines(eager.trainer)]
 
 
 def test_a_pair_that_is_missing_counts_nothing_whatever_the_loss(make: Callable[..., Any]) -> None:
