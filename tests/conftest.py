@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[1]
 # What the machine itself may need. Everything else would reach what a test starts: a proxy, a profile, a width, a run's DPO_….
 _OF_THE_MACHINE = re.compile(
     r"PATH|HOME|USER|LOGNAME|TMPDIR|TZ|LANG|LANGUAGE|LC_\w+|LOCPATH|LD_\w+|PYTHON(HOME|UTF8|COERCECLOCALE|DONTWRITEBYTECODE)"
-    r"|VIRTUAL_ENV|CUDA_VISIBLE_DEVICES|OMP_NUM_THREADS|CI|PYTEST_\w+|REWRITE_GOLDEN"
+    r"|VIRTUAL_ENV|CUDA_VISIBLE_DEVICES|TRITON_INTERPRET|OMP_NUM_THREADS|CI|PYTEST_\w+|REWRITE_GOLDEN"
 )
 _CALLER = dict(os.environ)
 _STARTED_BY_XDIST = "PYTEST_XDIST_WORKER" in os.environ

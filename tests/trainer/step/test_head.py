@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -24,17 +25,24 @@ SHAPES = {
 Fold = Callable[..., Any]
 
 
-@pytest.fixture(params=["by_torch", "by_kernels"])
+@pytest.fixture(params=["by_torch", "by_kernels", "by_kernels in Triton's interpreter"])
 def fold(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Fold:
-    """Both ways, in tiles of 64 tokens; without Triton its kernels are TRL's own functions in torch."""
+    """Both ways, in tiles of 64 tokens. TRL's kernels are its functions in torch, or run in Triton's interpreter."""
+    from trl.kernels import chunked_logprob as of_trl
+
     from launcher.planning import activations
     from trainer.step import head
 
+    name, _, is_interpreted = request.param.partition(" ")
+    if is_interpreted:
+        if not of_trl._TRITON_AVAILABLE or os.environ.get("TRITON_INTERPRET") != "1":
+            pytest.skip("needs the package triton and TRITON_INTERPRET=1")
+        monkeypatch.setattr(of_trl, "_use_triton", lambda device: True)
     monkeypatch.setattr(activations, "FROZEN_ROWS", 64)
     monkeypatch.setattr(activations, "FROZEN_NUMBERS", 1)
     monkeypatch.setattr(activations, "TILE", (4096, 64 * WORDS // 4096 + 1))
     monkeypatch.setattr(head, "TILE", (4096, 128))
-    found: Fold = getattr(head, request.param)
+    found: Fold = getattr(head, name)
     monkeypatch.setattr(head, "by_torch", found)
     return found
 
