@@ -23,7 +23,10 @@ _CONVERT: Final = "convert it with PEFT: save_pretrained(…, path_initial_model
 
 @dataclass(frozen=True)
 class How:
-    """``merged``: a merged model to serve, a folder, a hub id or a path in a pod; ``image``: None for the default."""
+    """``merged``: a merged model to serve, a folder, a hub id or a path in a pod; ``image``: None for the default.
+
+    ``gpus``: over which vLLM spreads the model.
+    """
 
     engine: str = "vllm"
     backend: str = "host"
@@ -32,6 +35,7 @@ class How:
     length: int | None = None
     dtype: str | None = None
     namespace: str | None = None
+    gpus: int = 1
 
 
 def served_by_vllm(target: Target, how: How, env: Mapping[str, str]) -> Served:
@@ -43,6 +47,7 @@ def served_by_vllm(target: Target, how: How, env: Mapping[str, str]) -> Served:
         "dtype": how.dtype,
         "template_options": {name: value for name, value in options.items() if value is not None},
         "trust_remote_code": h.trust_remote_code,
+        "gpus": how.gpus,
     }
     if how.merged is not None or target.adapter is None:
         model = str(target.weights) if how.merged is None else merged_model(how)

@@ -17,6 +17,7 @@ from ..planning.assumed import PAIRS, full_work
 from ..planning.held import Held
 from ..planning.held_here import held_here
 from ..planning.planned import Planned, Wanted, plan_for
+from ..planning.split import serve
 from ..planning.use import Use, size_of
 
 _ANSWER: Final = 512  # tokens of a prompt, and of an answer
@@ -74,7 +75,8 @@ def named(name: str) -> Target | None:
 
 
 def uses_of(target: Target, wanted: Wanted) -> Uses:
-    """What chat, generate, score and merge need: 1,000 prompts and answers of 512 tokens, 1,000 pairs as long as the run allows.
+    """What chat, generate, score and merge need, and on a GPU serve: 1,000 prompts and answers of 512 tokens, 1,000 pairs as long
+    as the run allows.
 
     Raises UsageError for options that only a training has, and what ``find_model_config`` raises.
     """
@@ -94,10 +96,13 @@ def _uses(target: Target, held: Held) -> Iterator[Use]:
         yield uses.score(held, full_work(target.settings))
     if target.adapter is not None:
         yield uses.merge(held, None, compare=True)
+    if held.machine.cuda:
+        yield serve(held)
 
 
 def _verdict(use: Use) -> str:
     total = size_of(use.total)
     if use.there is None:
         return f"needs {total}; the available memory is unknown"
-    return f"{'fits' if use.fits else 'does not fit'}: {total} of {size_of(use.there)}"
+    verdict = f"{'fits' if use.fits else 'does not fit'}: {total} of {size_of(use.there)}"
+    return verdict if use.fits or use.hint is None else f"{verdict}; {use.hint}"

@@ -20,6 +20,7 @@ from ..job.target import Target
 from .beside import TEMPLATE, How, served_by_vllm, told
 from .download import hub_folder, on_host, unexported, variables
 from .ollama import modelfile
+from .split import check_split
 from .tool import job_of
 
 __all__ = ["How", "Serving", "serve"]
@@ -57,11 +58,13 @@ def serve(target: Target, how: How) -> Serving:
             raise UsageError("--engine ollama runs on the host; vLLM runs in containers: --engine vllm")
         if how.dtype is not None:
             raise UsageError("--dtype is vLLM's; the conversion to GGUF has its own: --outtype")
+        if how.gpus > 1:
+            raise UsageError("--tensor-parallel-size is vLLM's; Ollama divides a model by itself")
         text, notices = modelfile(target, how)
         return Serving(text, None, (*told(target, how, env), *notices))
     served = served_by_vllm(target, how, env)
-    known = tuple(told(target, how, env))
-    job = job_of(target, "serve", env, gpus=1)
+    known = (*told(target, how, env), *check_split(target, how, env))
+    job = job_of(target, "serve", env, gpus=how.gpus)
     if how.backend == "kubernetes":
         text, lost = _on_cluster(job, target, served, how, env)
         return Serving(text, None, (*known, *lost, *_unpinned(how)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,8 +124,8 @@ def events(session: Session, say: Say, what: str) -> Iterator[dict[str, Any]]:
 
 
 def job_of(target: Target, verb: str, caller: Mapping[str, str], gpus: int | None = None) -> Job:
-    """A job on ``gpus``, or one, or none where this machine has none, with the run's image, limits and settings, without its
-    data and its secrets."""
+    """A job on one GPU, or none where this machine has none, with the run's image, limits and settings, without its data and its
+    secrets. ``gpus``: how many it has, whatever this machine has."""
     from ..backends.host import gpus_there
     from ..job.job import plan
     from ..runs.names import new_run_name
@@ -133,7 +133,8 @@ def job_of(target: Target, verb: str, caller: Mapping[str, str], gpus: int | Non
     there = gpus_there(caller) if gpus is None else gpus
     alone = _alone(target.settings, min(1, there), caller)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", target.name)  # a folder's may have letters that a container's may not
-    return plan(alone, run=new_run_name(f"{verb}-{name}"[:70]), key=verb, gpus_there=there)
+    job = plan(alone, run=new_run_name(f"{verb}-{name}"[:70]), key=verb, gpus_there=there)
+    return job if gpus is None else replace(job, topology=replace(job.topology, gpus=gpus))
 
 
 def _alone(experiment: Experiment, gpus: int, caller: Mapping[str, str]) -> Experiment:

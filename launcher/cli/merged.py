@@ -69,6 +69,14 @@ def merge(name: str, output: str, dtype: str | None, no_compare: bool, backend: 
 @click.option(
     "--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), help="Precision of vLLM (default: its own choice)."
 )
+@click.option(
+    "--tensor-parallel-size",
+    "gpus",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="GPUs over which vLLM spreads the model (default: 1).",
+)
 @namespace_option
 @click.option("--run", "is_run", is_flag=True, help="Run the command instead of printing it.")
 def serve(name: str, is_run: bool, **chosen: str | int | None) -> None:

@@ -46,8 +46,8 @@ def plan(
 ) -> None:
     """Estimate what the experiment EXP needs: memory, steps, tokens and time; and the cheapest changes that make it fit.
 
-    For a finished RUN (its full name or its folder): what chat, generate, score and merge need. Reads the model's config.json.
-    Needs neither torch nor the model's weights.
+    For a finished RUN (its full name or its folder): what chat, generate, score, merge and serve need. Reads the model's
+    config.json. Needs neither torch nor the model's weights.
     """
     from ..after.planned import Uses, plan_of
     from ..planning.planned import Wanted

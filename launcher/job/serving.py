@@ -85,7 +85,7 @@ class Served:
     """``model``: whole weights, or the base of ``adapter``; folders and files as the server's process sees them, or a hub id.
 
     ``length``: tokens of a prompt and its answer, None for the model's own limit; ``dtype``: of the computation, None for vLLM's
-    choice; ``template_options``: what the run passed to the chat template.
+    choice; ``template_options``: what the run passed to the chat template. ``gpus``: over which the model is spread.
     """
 
     name: str
@@ -98,6 +98,7 @@ class Served:
     dtype: str | None = None
     template_options: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
+    gpus: int = 1
 
     @property
     def is_on_hub(self) -> bool:
@@ -123,6 +124,8 @@ class Served:
             yield from ("--max-model-len", str(self.length))
         if self.dtype is not None:
             yield from ("--dtype", self.dtype)
+        if self.gpus > 1:
+            yield from ("--tensor-parallel-size", str(self.gpus))
         if self.trust_remote_code:
             yield "--trust-remote-code"
 

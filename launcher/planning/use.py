@@ -18,7 +18,7 @@ class Use:
     free; None: unknown.
 
     ``work``: what is planned for. ``seconds``: from the least to the most, without loading the weights; None: unknown, for the
-    reason ``why``. ``hint``: what makes it fit.
+    reason ``why``, or because it has no end if that is None. ``hint``: what makes it fit.
     """
 
     name: str  # the verb
@@ -27,7 +27,7 @@ class Use:
     device: str
     work: str
     seconds: tuple[float, float] | None
-    why: str = ""
+    why: str | None = ""
     hint: str | None = None
 
     @property
@@ -47,6 +47,8 @@ class Use:
 
     @property
     def time(self) -> str:
+        if self.seconds is None and self.why is None:
+            return self.work
         return f"no time estimate{self.why} ({self.work})" if self.seconds is None else f"{span(*self.seconds)}: {self.work}"
 
     @property

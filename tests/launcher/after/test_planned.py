@@ -43,11 +43,11 @@ def test_a_run_is_meant_by_its_name_its_folder_or_latest_and_not_by_its_experime
 
 def test_every_use_of_a_run_is_planned_for_and_a_merge_only_of_an_adapter(target: Target) -> None:
     found = uses_of(target, Wanted(gpu="RTX 4090"))
-    assert [use.name for use in found.uses] == ["chat", "generate", "score", "merge"]
-    assert [use.fits for use in found.uses] == [True] * 4
-    assert all(use.seconds is not None for use in found.uses)
+    assert [use.name for use in found.uses] == ["chat", "generate", "score", "merge", "serve"]
+    assert [use.fits for use in found.uses] == [True] * 5
+    assert all(use.seconds is not None for use in found.uses if use.name != "serve")
     whole = Target(target.name, target.folder, None, None, None, target.base)
-    assert [use.name for use in uses_of(whole, Wanted(gpu="RTX 4090")).uses] == ["chat", "generate"]
+    assert [use.name for use in uses_of(whole, Wanted(gpu="RTX 4090")).uses] == ["chat", "generate", "serve"]
     with pytest.raises(UsageError, match="--nodes and --parallelism: steady is trained, and is used on one GPU"):
         uses_of(target, Wanted(nodes=2, parallelism="ddp"))
 
@@ -60,7 +60,7 @@ def test_the_verb_prints_a_line_for_each_use(target: Target, capsys: pytest.Capt
         assert (ended.value.code or 0, err) == (0, "")
         return out
 
-    weights, model, _, chat, generate, score, merge = launched("--gpu", "RTX 4090").splitlines()
+    weights, model, _, chat, generate, score, merge, served = launched("--gpu", "RTX 4090").splitlines()
     assert weights == "weights     steady, an adapter of data/demo/qwen3-tiny, on RTX 4090"
     assert model == "model       596,049,920 parameters"
     assert chat.startswith("chat        fits: ")
@@ -68,9 +68,12 @@ def test_the_verb_prints_a_line_for_each_use(target: Target, capsys: pytest.Capt
     assert generate.endswith(": 1,000 prompts, if all answers have 512 tokens; 64 at once")
     assert score.startswith("score       fits: ")
     assert merge.endswith(": reads 1.2 GB, writes 1.2 GB at 0.2 to 2 GB/s, plus the comparison")
+    assert served.startswith("serve       fits: ")
+    assert served.endswith(" GiB of 21.59 GiB; requests of at most 4,096 tokens in vLLM")
     small = launched("--gpu-memory", "2GiB").splitlines()
     assert small[3].startswith("chat        does not fit: ")
     assert "; no time estimate: the GPU's speed is unknown (" in small[3]
+    assert "; spread it over 2 GPUs: --tensor-parallel-size 2; requests of at most" in small[-1]
     found = json.loads(launched("--json"))
     assert (found["weights"], found["device"]) == ("steady", "the CPU")
     assert found["uses"][0]["seconds"] is None

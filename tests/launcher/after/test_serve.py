@@ -26,6 +26,7 @@ from tests.pod_security import violations
 from tests.run_folders import Made
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kubernetes"
+CHECKOUT = Path(__file__).parents[3]
 PLAIN = {"peft_type": "LORA", "r": 20, "target_modules": ["q_proj", "v_proj"], "bias": "none"}
 
 
@@ -334,6 +335,88 @@ def test_pods_use_the_hub_the_proxy_and_the_region_of_the_caller(here: Path, mon
     keys = {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")}
     assert client.items() >= {**keys, "AWS_REGION": "eu-west-1", **proxy}.items(), "the keys as `secrets push` names them"
     assert "HF_ENDPOINT" not in client
+
+
+def sizes(home: Path, **more: int) -> None:
+    """The base is a model of known sizes on this disk."""
+    text = (CHECKOUT / "configs/models/Qwen/Qwen3-8B/config.json").read_text()
+    (home / "data/demo/qwen3-tiny/config.json").write_text(json.dumps({**json.loads(text), **more}))
+
+
+def test_a_model_is_spread_over_as_many_gpus_as_were_asked_for(here: Path) -> None:
+    sizes(here)
+    found = target(here)
+    for backend in ("host", "docker"):
+        line = argv(serve(found, How(backend=backend, gpus=4)).text)
+        assert line[-2:] == ["--tensor-parallel-size", "4"]
+    assert "--tensor-parallel-size" not in serve(found, How()).text
+
+
+def test_a_model_that_vllm_cannot_divide_among_the_gpus_is_refused_with_the_numbers_that_it_can(here: Path) -> None:
+    sizes(here)
+    with pytest.raises(UsageError) as raised:
+        serve(target(here), How(gpus=3))
+    assert str(raised.value).splitlines() == [
+        "--tensor-parallel-size 3: vLLM cannot divide data/demo/qwen3-tiny, which has 32 attention heads, among 3 GPUs",
+        "    hint:     choose one of 2, 4, 8",
+    ]
+    with pytest.raises(UsageError, match="--tensor-parallel-size is vLLM's"):
+        serve(target(here / "other"), How(engine="ollama", gpus=2))
+
+
+def nvidia_smi(here: Path, monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
+    """A program of that name, which answers for ``gpus`` RTX 4070."""
+    line = "printf 'GPU 0: NVIDIA GeForce RTX 4070\\n'"
+    table = "printf 'NVIDIA GeForce RTX 4070, 12282\\n'"
+    script = "#!/bin/sh\ncase $1 in -L) " + "; ".join([line] * gpus) + ";; *) " + "; ".join([table] * gpus) + ";; esac\n"
+    (here / "nvidia-smi").write_text(script)
+    (here / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{here}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_a_model_that_one_gpu_of_this_machine_does_not_hold_is_told_with_the_option_that_helps(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes(here)
+    nvidia_smi(here, monkeypatch, 2)
+    found = target(here)
+    (said,) = serve(found, How()).notices
+    assert said.startswith("the model does not fit: ")
+    assert said.endswith(" of 10.79 GiB on RTX 4070; spread it over 2 GPUs: --tensor-parallel-size 2")
+    assert serve(found, How(gpus=2)).notices == ()
+    with pytest.raises(UsageError, match="--tensor-parallel-size 4: this machine has 2 GPUs"):
+        serve(found, How(gpus=4))
+    there = "/dpo/runs/merged"
+    assert not any("does not fit" in one for one in serve(found, How(backend="kubernetes", merged=there)).notices)
+    assert "--tensor-parallel-size\n" in serve(found, How(backend="kubernetes", merged=there, gpus=4)).text.replace("'", "")
+
+
+def test_a_server_on_several_gpus_waits_in_the_queue_of_the_experiment(here: Path) -> None:
+    """Kueue reads the Deployment's label, and admits nothing that asks for the nodes' disks."""
+    launch = {"kubernetes": {"namespace": "dpo", "queue": "serving"}}
+    found = target(here, record={"backend": "kubernetes"}, model_name="Qwen/Qwen3-8B", launch=launch)
+    printed = serve(found, How(backend="kubernetes", gpus=4)).text
+    file = GOLDEN / "serve-on-four-gpus.yaml"
+    if os.environ.get("REWRITE_GOLDEN"):
+        file.write_text(printed)
+    assert printed == file.read_text()
+    deployment, service = yaml.safe_load_all(printed)
+    kubernetes_validate.validate(deployment, "1.34", strict=True)
+    label = {"kueue.x-k8s.io/queue-name": "serving"}
+    assert label.items() <= deployment["metadata"]["labels"].items()
+    assert not label.keys() & (service["metadata"]["labels"].keys() | deployment["spec"]["selector"]["matchLabels"].keys())
+    resources = deployment["spec"]["template"]["spec"]["containers"][0]["resources"]
+    assert resources["limits"]["nvidia.com/gpu"] == "4"
+    assert "ephemeral-storage" not in {**resources["limits"], **resources["requests"]}
+
+
+def test_slices_of_a_gpu_hold_no_part_of_a_model(here: Path) -> None:
+    launch = {"kubernetes": {"gpu_resource": "nvidia.com/mig-3g.40gb"}}
+    found = target(here, record={"backend": "kubernetes"}, model_name="Qwen/Qwen3-8B", launch=launch)
+    with pytest.raises(UsageError, match=r"vLLM cannot spread a model over slices of a GPU \(nvidia.com/mig-3g.40gb\)"):
+        serve(found, How(backend="kubernetes", gpus=2))
+    assert "nvidia.com/mig-3g.40gb: '1'" in serve(found, How(backend="kubernetes")).text
 
 
 def test_pods_trust_the_certificates_of_the_experiment(here: Path) -> None:

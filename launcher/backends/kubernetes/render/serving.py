@@ -17,7 +17,7 @@ from ...sizes import GIB, quantity
 from ...trust import trusting
 from .manifest import document
 from .names import deployment_of, label_value
-from .objects import Named, ca_map
+from .objects import QUEUE, Named, ca_map
 from .pod import CA, CA_FILE, chosen, literal, pull_policy
 from .resources import HOME_SIZE, TMP_SIZE, Disk, Needs, Sizes, sized
 from .user import CONTAINER_SECURITY, USER_NAME, pod_security
@@ -45,8 +45,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Server:
-    """``job``: on one GPU, with the run's settings for the cluster. ``caller``: the environment, whose hub and proxies pods use
-    as well. ``ca``: the certificates of launch.ca_bundle.
+    """``job``: with the run's settings for the cluster, on the GPUs of the server. ``ca``: the certificates of launch.ca_bundle.
+
+    ``caller``: the environment, whose hub and proxies pods use as well.
     """
 
     job: Job
@@ -91,6 +92,7 @@ def text(server: Server, namespace: str | None) -> str:
     comments = [
         f"{served.name} with vLLM; apply it with: {apply}",
         f"ask it with: kubectl {'' if space is None else f'-n {space} '}port-forward service/{named.name} {PORT}:80",
+        *([] if settings.queue is None else [f"waits in the queue {settings.queue}, where Kueue has the integration deployment"]),
     ]
     trusted = [] if server.trusted is None else [ca_map(named, server.trusted, immutable=False)]  # it may be applied again
     objects = (*trusted, _deployment(named, server), _service(named))
@@ -108,10 +110,10 @@ def _selector(named: Named) -> dict[str, str]:
 
 
 def _deployment(named: Named, server: Server) -> dict[str, Any]:
-    job = server.job
-    on_cluster = job.experiment.launch.kubernetes
+    on_cluster = server.job.experiment.launch.kubernetes
     volumes = _volumes(server, named.name)
-    resources = Needs.of(job).resources(Disk.of(volumes))
+    # Kueue admits nothing that asks for a resource which its queue does not cover, and few queues cover the nodes' disks.
+    resources = Needs.of(server.job).resources(Disk.of(volumes) if on_cluster.queue is None else None)
     pod = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -125,14 +127,20 @@ def _deployment(named: Named, server: Server) -> dict[str, Any]:
     spec = {
         "replicas": 1,
         "progressDeadlineSeconds": _DEADLINE,
-        "strategy": {"type": "Recreate"},  # a second server would wait for a second GPU
+        "strategy": {"type": "Recreate"},  # a second server would wait for as many GPUs, or for quota
         "selector": {"matchLabels": _selector(named)},
         "template": {
             "metadata": {"labels": dict(named.labels), **({"annotations": annotations} if annotations else {})},
             "spec": pod,
         },
     }
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": named.metadata(), "spec": spec}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _metadata(named), "spec": spec}
+
+
+def _metadata(named: Named) -> dict[str, Any]:
+    """With the queue, which Kueue copies into the pod's labels itself."""
+    head = named.metadata()
+    return head if named.queue is None else {**head, "labels": {**head["labels"], QUEUE: named.queue}}
 
 
 def _changes(server: Server) -> dict[str, str]:
