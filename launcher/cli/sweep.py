@@ -242,8 +242,9 @@ def _submit_in_one_job(
 def resume_sweep(found: Swept, detach: bool) -> int:
     """Continues what is not done."""
     if found.sweep is None:
-        names = found.resume_there(say)
-        say(f"Started {', '.join(names)}" if names else f"{found.name}: nothing to resume")
+        names = found.resume_there(lambda line: say(typed(line)))
+        if names:
+            say(f"Started {', '.join(names)}. Follow the sweep with: {this_launcher()} logs -f {found.name}")
         return 0
     found.check_idle()
     entry = found.entries[0]

@@ -1,10 +1,11 @@
-"""A point that was stopped alone gets a Job of its own, made of what its sweep's Job was given: the sweep may still run."""
+"""One point of a sweep in one Job gets a Job of its own, made of what its sweep's Job was given: the sweep may still run."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from ..backends.kubernetes.render.placement import Local
 
 
-def own_job(where: Kubernetes, run: ClusterRun, obj: Mapping[str, Any], say: Callable[[str], None]) -> Rebuilt:
-    """The point ``run`` of the Job ``obj``, ready to be created; ``say`` is told what is checked. Its siblings are not touched.
+def own_job(where: Kubernetes, run: ClusterRun, obj: Mapping[str, Any], say: Callable[[str], None]) -> Callable[[], ClusterRun]:
+    """What creates a Job for the point ``run`` of the Job ``obj``, which is checked; ``say`` is told what is.
+
+    Its siblings are not touched, and the Job ``obj`` never starts the point again.
 
     Raises ApiError where a ConfigMap of the sweep is gone, NotReady for what the preflight checks find.
     """
@@ -30,7 +33,20 @@ def own_job(where: Kubernetes, run: ClusterRun, obj: Mapping[str, Any], say: Cal
     recorded = Recorded.parsed(run.name, own["experiment.json"], own.get("deepspeed.json"), json.loads(own["record.json"]))
     say(f"{run.name}: it gets a Job of its own; the other points of {run.sweep} are not touched")
     local = _local(where.cluster, run, volumes, str(recorded.experiment.datasets_path))
-    return made(where, run, recorded, local, own["experiment.json"], say)
+    return partial(_create, made(where, run, recorded, local, own["experiment.json"], say), obj)
+
+
+def _create(ready: Rebuilt, obj: Mapping[str, Any]) -> ClusterRun:
+    from ..backends.kubernetes.follow.apart import note_end, set_apart
+    from ..backends.kubernetes.follow.state import ended_at
+
+    where, run, before = ready.where, ready.run, ready.where.status(ready.run)
+    set_apart(where.cluster, run, obj)  # first: two pods must never write to its folder
+    try:
+        return ready.create()
+    except BaseException:
+        note_end(where.cluster, run, before, ended_at(obj))  # it is as it was
+        raise
 
 
 def _local(cluster: Cluster, run: ClusterRun, volumes: Mapping[str, Mapping[str, Any]], path: str) -> Local:

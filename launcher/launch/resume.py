@@ -76,12 +76,14 @@ def _there(where: Kubernetes, run: ClusterRun, say: Callable[[str], None]) -> Re
 
 
 def starter(where: Kubernetes, run: ClusterRun, say: Callable[[str], None]) -> Callable[[], ClusterRun]:
-    """What starts a run on a cluster that is over: its Job, or where that is gone one that is made from the run's folder. A point
-    of a sweep in one Job that was stopped alone gets a Job of its own.
+    """What starts a run on a cluster that is over: its Job, or where that is gone one that is made from the run's folder.
 
-    Raises UsageError where the Job is that of another experiment under the run's name, and what ``rebuilt`` raises.
+    One point of a sweep in one Job gets a Job of its own.
+
+    Raises UsageError where the Job is that of another experiment under the run's name, or that of a sweep that an earlier version
+    has rendered, and what ``rebuilt`` raises.
     """
-    from ..backends.kubernetes.follow.state import is_stopped_alone
+    from ..backends.kubernetes.follow.stops import can_stop
     from ..why.ending import ANOTHER
     from .own_job import own_job
     from .rebuilt import rebuilt
@@ -89,8 +91,8 @@ def starter(where: Kubernetes, run: ClusterRun, say: Callable[[str], None]) -> C
     obj = where.object(run)
     if obj is None:
         return rebuilt(where, run, say).create
-    if is_stopped_alone(obj):
-        return own_job(where, run, obj, say).create
+    if run.index is not None and can_stop(obj):
+        return own_job(where, run, obj, say)
     sentence = where.status(run).sentence or ""
     if ANOTHER in sentence:
         raise UsageError(

@@ -57,27 +57,10 @@ class Swept:
             time.sleep(_TICK)
 
     def resume_there(self, say: Callable[[str], None]) -> list[str]:
-        """Starts the runs on a cluster that are over and not done again; returns their names. A point that was stopped alone
-        stays stopped. ``say`` is told what is checked, and how to resume those.
+        """Starts the runs on a cluster that are over and not done again; returns their names. Raises as ``Remaining.resume``."""
+        from .remaining import Remaining
 
-        Raises UsageError while other points of the same Job run: it can only be started again as a whole.
-        """
-        from .resume import starter
-
-        states = [(where, run, where.status(run)) for where, run, _ in self.runs]
-        over = [(where, run) for where, run, now in states if now.is_over and now.state != "done"]
-        alone = [run for where, run in over if where.stays_stopped(run)]
-        begun = [(where, run) for where, run in over if run not in alone]
-        busy = {_owner(run) for _, run, now in states if not now.is_over}
-        for owner, where in {_owner(run): where for where, run in begun}.items():
-            if owner in busy:
-                raise UsageError(
-                    f"{self.name} still runs; resume it when it has ended, or stop it with: launcher stop {self.name}"
-                )
-            starter(where, owner, say)()
-        for run in alone:
-            say(f"{run.name} stays stopped; resume it with: launcher resume {run.name}")
-        return [run.name for _, run in begun]
+        return Remaining.of(self.name, [(where, run) for where, run, _ in self.runs]).resume(say)
 
     def explained(self) -> list[tuple[Point, str, Explained | None]]:
         """Point, run, and why it waits, runs or failed: of every point that is not done; None where it was not started."""

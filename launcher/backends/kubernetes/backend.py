@@ -18,6 +18,7 @@ from .api.channels import Attached
 from .api.cluster import ApiError, Cluster
 from .follow import state
 from .follow.again import start_again
+from .follow.apart import note_end
 from .follow.archive import Archive, NoReader
 from .follow.attach import attach
 from .follow.copied import archive_of
@@ -80,7 +81,7 @@ class Kubernetes:
 
     def pods(self, run: ClusterRun) -> list[Pod]:
         """The run's pods, oldest first."""
-        if not run.job:
+        if not run.has_pods:
             return []
         found = self.cluster.list(f"/api/v1/namespaces/{run.namespace}/pods", run.selector)
         return sorted((pod_in(run, one) for one in found), key=lambda pod: (pod.created, pod.name))
@@ -90,6 +91,9 @@ class Kubernetes:
         obj, pods = self.object(run), self.pods(run)
         if obj is not None:
             found = state.state(obj, pods, run.nodes)
+            if run.is_apart and found.state == "lost":
+                with suppress(NoReader, ApiError):
+                    return ended_by_folder(self.archive(run), run)
             return self._unqueued(run) or found if state.is_overdue(obj, found) else found
         if (ending := state.outlived(pods)) is not None:
             return ending
@@ -247,6 +251,11 @@ class Kubernetes:
         obj = self.object(run)
         return obj is not None and state.is_stopped_alone(obj)
 
+    def parallel(self, run: ClusterRun) -> int | None:
+        """How many points of the sweep in one Job run at the same time; None where none of them can get a Job of its own."""
+        obj = self.object(run)
+        return state.parallel_of(obj) if obj is not None and can_stop(obj) else None
+
     def _note(self, run: ClusterRun, seen: Status) -> None:
         """Keeps how a run was last seen, for when its Job is deleted; its folder knows more than that it was lost."""
         if seen.state != "lost":
@@ -259,6 +268,9 @@ class Kubernetes:
     def remove(self, run: ClusterRun) -> list[str]:
         """Deletes the Job of a run that is over, and all that belongs to it; returns the kinds and names. Its folder stays."""
         _check_whole(run, "rm")
+        if run.sweep is not None and run.point is not None:
+            obj = self.object(run)
+            note_end(self.cluster, run, self.status(run), None if obj is None else state.ended_at(obj))
         return removed(self.cluster, run)
 
     def attach(self, run: ClusterRun, node: int, command: Sequence[str], *, tty: bool) -> Attached:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from launcher.backends.kubernetes.render.together import INDEX
@@ -18,34 +14,17 @@ from launcher.cli.sweep import submit_sweep
 from launcher.errors import ExperimentError, UsageError
 from launcher.launch.removing import remove
 from launcher.launch.rendered import Choice
-from launcher.launch.resume import resumption
-from launcher.launch.submission import Silent, Submission
+from launcher.launch.submission import Silent
 from launcher.launch.sweep import plan_sweep
-from launcher.launch.sweep_submission import rendered_in_one_job, submit_in_one_job, submit_points
+from launcher.launch.sweep_submission import rendered_in_one_job, submit_points
 from launcher.launch.swept import Swept, find
 from tests.cluster_api import ClusterApi, controllers, kubelet
-from tests.cluster_api.certificates import served
-
-CONFIG = """\
-demo:
-  experiment_id: 1
-  model_name: Qwen/Qwen3-0.6B
-  datasets_path: data
-  hyperparameters: {eval_strategy: "no", model_output_dir: out}
-  launch: {gpus: 0, image: registry.example.com/team/dpo@sha256:%s}
-""" % ("a" * 64)
+from tests.launcher.launch.grid import BETAS, began, pods_at, point, served, states, submit_in_one
 
 
 @pytest.fixture
 def api(cluster_api: ClusterApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterApi:
-    for name in ("configs", "data"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "configs" / "demo.yml").write_text(CONFIG)
-    (tmp_path / "data" / "training_data.csv").write_text("prompt,chosen,rejected\nWhy?,Because.,No.\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KUBECONFIG", str(cluster_api.kubeconfig))
-    controllers.ready(cluster_api)
-    return cluster_api
+    return served(cluster_api, tmp_path, monkeypatch)
 
 
 def submit(*axes: str) -> list[str]:
@@ -58,9 +37,6 @@ def submit(*axes: str) -> list[str]:
 def betas(api: ClusterApi) -> dict[str, float]:
     experiments = {name: api.objects.get("configmaps", name)["data"]["experiment.json"] for name in api.objects.names("jobs")}
     return {name: json.loads(text)["hyperparameters"]["beta"] for name, text in experiments.items()}
-
-
-BETAS = "hyperparameters.beta=0.05,0.1,0.2"
 
 
 def test_each_point_is_a_job_with_the_sweeps_label_and_a_second_command_creates_only_what_is_missing(api: ClusterApi) -> None:
@@ -108,24 +84,6 @@ def test_a_sweep_is_found_stopped_and_resumed_by_its_name(api: ClusterApi) -> No
     assert [api.objects.get("jobs", name)["spec"].get("suspend") for name in ("grid-2", "grid-3")] == [False, False]
     (_, run) = find("grid-2", cluster=True, namespace=None)  # type: ignore[misc]
     assert run.name == "grid-2"
-
-
-def submit_in_one(parallel: int, *axes: str) -> Submission | None:
-    sweep = plan_sweep(Choice("demo", run_name="grid"), axes)
-    return submit_in_one_job(sweep, parallel, registry=None, anyway=False, listener=Silent())
-
-
-def states() -> list[tuple[str, str]]:
-    found = find("grid", cluster=True, namespace=None)
-    assert isinstance(found, Swept)
-    return [(one.run, one.state) for one in found.outcomes()]
-
-
-def pods_at(api: ClusterApi, *states: str) -> dict[int, str]:
-    """The pods in these phases, by their indexes."""
-    pods = controllers.pods_of(api, "grid")
-    found = {pod["metadata"]["name"]: pod for pod in pods if pod["status"].get("phase") in states}
-    return {int(pod["metadata"]["labels"][INDEX]): name for name, pod in found.items()}
 
 
 def test_points_in_one_job_have_a_pod_each_whose_index_chooses_its_experiment(api: ClusterApi) -> None:
@@ -232,39 +190,6 @@ def test_a_sweep_in_one_job_is_stopped_and_resumed_as_a_whole(api: ClusterApi) -
     assert [state for _, state in states()] == ["running", "running", "starting"]
 
 
-def test_points_of_one_job_have_one_owner_that_is_not_started_again_while_others_run(api: ClusterApi) -> None:
-    submit_in_one(2, BETAS)
-    controllers.count_indexes(api, "grid")
-    for pod in pods_at(api, "Pending").values():
-        controllers.running(api, pod)
-    controllers.terminated(api, pods_at(api, "Running")[0], 45)
-    controllers.count_indexes(api, "grid")
-    found = find("grid", cluster=True, namespace=None)
-    assert isinstance(found, Swept)
-    assert len({run.owner for _, run, _ in found.runs}) == 1
-    before = api.objects.get("jobs", "grid")["metadata"]["uid"]
-    with pytest.raises(UsageError, match="grid still runs"):
-        found.resume_there(lambda _: None)
-    assert api.objects.get("jobs", "grid")["metadata"]["uid"] == before
-
-
-def began(api: ClusterApi, tmp_path: Path, parallel: int = 2) -> Any:
-    """The sweep with its first points running, each in a root of its own, and the backend."""
-    submit_in_one(parallel, BETAS)
-    controllers.count_indexes(api, "grid")
-    for index, pod in pods_at(api, "Pending").items():
-        (tmp_path / f"root-{index}" / "tmp").mkdir(parents=True)
-        api.commands["default", pod] = tmp_path / f"root-{index}"
-        assert kubelet.starts(api, pod) == "Running"
-    (where, _) = find("grid-1", cluster=True, namespace=None)  # type: ignore[misc]
-    return where
-
-
-def point(name: str) -> Any:
-    (_, run) = find(name, cluster=True, namespace=None)  # type: ignore[misc]
-    return run
-
-
 def test_one_point_that_runs_is_stopped_after_a_checkpoint_and_the_others_go_on(api: ClusterApi, tmp_path: Path) -> None:
     where = began(api, tmp_path)
     pods = pods_at(api, "Running")
@@ -338,89 +263,6 @@ def test_a_point_that_is_over_is_not_stopped_and_one_of_an_older_sweep_only_with
     api.objects.change("jobs", "grid", lambda one: one["spec"]["template"]["spec"]["volumes"].pop())
     with pytest.raises(UsageError, match=r"grid-2 shares the Job grid with the other points of grid: stop the whole sweep"):
         where.stop(point("grid-2"))
-
-
-def stopped_alone(api: ClusterApi, tmp_path: Path) -> Any:
-    """The sweep whose first point was stopped alone, with two others running, and the backend."""
-    where = began(api, tmp_path)
-    where.stop(point("grid-1"))
-    kubelet.heeds(api, pods_at(api, "Running")[0])
-    controllers.count_indexes(api, "grid")
-    for pod in pods_at(api, "Pending").values():
-        kubelet.starts(api, pod)
-    assert [state for _, state in states()] == ["stopped", "running", "running"]
-    return where
-
-
-def test_a_stopped_point_is_resumed_in_a_job_of_its_own_beside_its_running_sweep(api: ClusterApi, tmp_path: Path) -> None:
-    where = stopped_alone(api, tmp_path)
-    before, pods = api.objects.get("jobs", "grid"), pods_at(api, "Running")
-    for path in (tmp_path / "configs", tmp_path / "data"):
-        shutil.rmtree(path)  # nothing of this machine is read
-    run = resumption(where, point("grid-1"), lambda _: None).start()
-    assert (run.name, run.job, run.sweep, run.point, run.settings) == (
-        ("grid-1", "grid-1", "grid", 1, ("hyperparameters.beta=0.05",))
-    )
-    assert (api.objects.get("jobs", "grid"), pods_at(api, "Running")) == (before, pods), "its siblings are untouched"
-    whole, own = (api.objects.get("configmaps", name)["data"] for name in ("grid", "grid-1"))
-    assert own["experiment.json"] == whole["0-experiment.json"], "the pod compares it with the one in the run's folder"
-    assert json.loads(own["record.json"])["folder"] == json.loads(whole["0-record.json"])["folder"]
-    assert api.objects.get("configmaps", "grid-1-data")["data"] == api.objects.get("configmaps", "grid-data")["data"]
-    mine, theirs = (api.objects.get("jobs", name)["spec"]["template"]["spec"]["containers"][0] for name in ("grid-1", "grid"))
-    assert (mine["image"], mine["resources"]) == (theirs["image"], theirs["resources"])
-    assert "DPO_STOP" not in {one["name"] for one in mine["env"]}
-
-    (made,) = controllers.make_pods(api, "grid-1")
-    assert kubelet.starts(api, made) == "Running"
-    assert states() == [("grid-1", "running"), ("grid-2", "running"), ("grid-3", "running")], "it is listed once"
-    controllers.terminated(api, made, 0)
-    controllers.complete(api, "grid-1")
-    assert [state for _, state in states()] == ["done", "running", "running"]
-    (told,) = remove("grid-1", cluster=True, namespace=None)
-    assert told.startswith("grid-1: removed Job grid-1")
-    assert api.objects.names("jobs") == ["grid"]
-    assert pods_at(api, "Running") == pods
-
-
-def test_the_job_of_a_resumed_point_has_the_sweeps_certificates_and_data_that_are_no_text(
-    api: ClusterApi, tmp_path: Path
-) -> None:
-    _, authority = served(tmp_path)
-    table = tmp_path / "data" / "training_data.parquet"
-    pq.write_table(pa.table({"prompt": ["Why?"], "chosen": ["Because."], "rejected": ["No."]}), table)
-    file = tmp_path / "configs" / "demo.yml"
-    file.write_text(
-        file.read_text().replace("gpus: 0,", f"gpus: 0, ca_bundle: {authority},") + f"  train_filename: {table.name}\n"
-    )
-    where = stopped_alone(api, tmp_path)
-    pem = authority.read_text()
-    authority.unlink()
-    resumption(where, point("grid-1"), lambda _: None).start()
-    assert api.objects.get("configmaps", "grid-1-ca")["data"] == {"ca.pem": pem}
-    (sent,) = api.objects.get("configmaps", "grid-1-data")["binaryData"].values()
-    assert base64.b64decode(sent) == table.read_bytes()
-
-
-def test_resuming_the_sweep_leaves_a_point_that_was_stopped_alone_and_names_its_command(api: ClusterApi, tmp_path: Path) -> None:
-    stopped_alone(api, tmp_path)
-    controllers.terminated(api, pods_at(api, "Running")[1], 45)
-    controllers.terminated(api, pods_at(api, "Running")[2], 0)
-    controllers.count_indexes(api, "grid")
-    assert [state for _, state in states()] == ["stopped", "failed", "done"]
-    found = find("grid", cluster=True, namespace=None)
-    assert isinstance(found, Swept)
-    told: list[str] = []
-    assert found.resume_there(told.append) == ["grid-2"]
-    assert told[-1] == "grid-1 stays stopped; resume it with: launcher resume grid-1"
-    for pod in controllers.make_pods(api, "grid"):
-        kubelet.starts(api, pod)
-    controllers.count_indexes(api, "grid")
-    assert [state for _, state in states()][:2] == ["stopped", "running"], "the pod of the new Job starts nothing"
-    for pod in pods_at(api, "Running", "Pending").values():
-        controllers.terminated(api, pod, 0)
-    controllers.count_indexes(api, "grid")
-    assert [state for _, state in states()] == ["stopped", "done", "done"]
-    assert found.resume_there(told.append) == []
 
 
 def test_rm_of_one_point_is_refused_while_it_shares_its_job_and_rm_of_the_sweep_removes_all(api: ClusterApi) -> None:

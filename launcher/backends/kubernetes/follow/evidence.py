@@ -43,7 +43,7 @@ def gather(cluster: Cluster, run: ClusterRun, *, is_helper: bool = False) -> Evi
     """
     look = _Look(cluster, run)
     obj = look.object()
-    raw = look.pods() if run.job else []
+    raw = look.pods() if run.has_pods else []
     there = tuple(_pod(run, one) for one in raw)
     mine = [pod_in(run, one) for one in raw]
     known = state.state(obj, mine, run.nodes) if obj is not None else state.outlived(mine) or look.recorded()

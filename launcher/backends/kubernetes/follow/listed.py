@@ -46,7 +46,7 @@ def listed(cluster: Cluster, namespace: str, *, with_pods: bool) -> list[Listed]
     runs = [(run, obj) for obj in objects for run in ClusterRun.every(obj)]
     alone = {run.name for run, _ in runs if run.index is None}  # also points that were resumed in a Job of their own
     runs = [(run, obj) for run, obj in runs if run.index is None or run.name not in alone]
-    found = [Listed(run, part_of(run, obj), pods.get(run.selector, [])) for run, obj in runs]
+    found = [Listed(run, part_of(run, obj), pods.get(run.selector, []) if run.has_pods else []) for run, obj in runs]
     return sorted(found, key=lambda one: (one.run.created, one.run.name), reverse=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from ....why import Pod
 from . import state
 from .pods import pod_of
-from .run import ClusterRun
+from .run import APART, ClusterRun, of_point
 
 _OF_THE_INDEXES: Final = ("Complete", "SuccessCriteriaMet", "FailedIndexes", "MaxFailedIndexesExceeded")
 
@@ -17,7 +17,8 @@ _OF_THE_INDEXES: Final = ("Complete", "SuccessCriteriaMet", "FailedIndexes", "Ma
 def part_of(run: ClusterRun, obj: Mapping[str, Any]) -> Mapping[str, Any]:
     """``obj``, the object of ``run``; of a point with its own conditions, and without what is counted over all indexes.
 
-    For its Job a point that a person has stopped alone has failed; here it has the annotations of a run that was stopped.
+    For its Job a point that a person has stopped alone has failed; here it has the annotations of a run that was stopped. One
+    that a Job of its own continued has how it ended there.
     """
     if run.index is None:
         return obj
@@ -25,9 +26,10 @@ def part_of(run: ClusterRun, obj: Mapping[str, Any]) -> Mapping[str, Any]:
     kept = [one for one in status.get("conditions") or [] if not _is_of_the_indexes(one)]
     if run.index in indexes(status.get("completedIndexes")):
         kept = [_condition("Complete", "CompletionsReached")]
-    elif stopped := _stops(run, obj):
-        annotations = {**obj["metadata"]["annotations"], **stopped, state.ALONE: "true"}
-        obj = {**obj, "metadata": {**obj["metadata"], "annotations": annotations}}
+    elif run.is_apart:
+        obj = _annotated(obj, _own(run, obj, APART, state.ENDED_APART))
+    elif stopped := _own(run, obj, state.STOPPED, state.ABORTED):
+        obj = _annotated(obj, {**stopped, state.ALONE: "true"})
     elif run.index in indexes(status.get("failedIndexes")):
         kept = [_condition("Failed", "FailedIndex")]
     return {**obj, "spec": {**obj["spec"], "completions": 1, "parallelism": 1}, "status": {"conditions": kept}}
@@ -50,10 +52,15 @@ def _numbers(text: str) -> Iterator[int]:
         yield from range(int(first), int(last or first) + 1)
 
 
-def _stops(run: ClusterRun, obj: Mapping[str, Any]) -> dict[str, str]:
+def _own(run: ClusterRun, obj: Mapping[str, Any], *kinds: str) -> dict[str, str]:
+    """The annotations for this point, as a Job of its own would have them."""
     there = obj["metadata"].get("annotations") or {}
-    kinds = (state.STOPPED, state.ABORTED)
-    return {kind: there[own] for kind in kinds if (own := state.of_point(kind, run.index)) in there}
+    return {kind: there[own] for kind in kinds if (own := of_point(kind, run.index)) in there}
+
+
+def _annotated(obj: Mapping[str, Any], annotations: Mapping[str, str]) -> Mapping[str, Any]:
+    metadata = obj["metadata"]
+    return {**obj, "metadata": {**metadata, "annotations": {**metadata["annotations"], **annotations}}}
 
 
 def _is_of_the_indexes(condition: Mapping[str, Any]) -> bool:

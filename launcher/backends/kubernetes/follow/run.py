@@ -12,6 +12,7 @@ from ..render.kinds import KINDS, kind_of
 from ..render.together import INDEX, POINTS
 
 RUNS_ROOT: Final = PurePosixPath("/dpo/runs")  # where every pod mounts the claim with the runs
+APART: Final = "dpo-launcher/own-job"  # annotation for a point on its sweep's Job: it was resumed in a Job of its own
 _PREFIX: Final = "dpo-launcher/"
 
 
@@ -45,13 +46,16 @@ class ClusterRun:
     store: str | None = None  # the server of ``copies``; None: AWS
     region: str | None = None
     index: int | None = None  # of its pods, in a Job with all points of its sweep
+    is_apart: bool = False  # of a point with an index: a Job of its own continued it, which is gone
 
     @classmethod
     def every(cls, obj: Mapping[str, Any]) -> list[ClusterRun]:
         """The runs of ``obj``: one, or of a Job with a whole sweep one for each point."""
         whole = cls.of(obj)
-        points = json.loads((obj["metadata"].get("annotations") or {}).get(POINTS, "[]"))
-        return [_point(whole, index, point) for index, point in enumerate(points)] or [whole]
+        annotations = obj["metadata"].get("annotations") or {}
+        points = enumerate(json.loads(annotations.get(POINTS, "[]")))
+        found = [replace(_point(whole, i, point), is_apart=of_point(APART, i) in annotations) for i, point in points]
+        return found or [whole]
 
     @classmethod
     def of(cls, obj: Mapping[str, Any]) -> ClusterRun:
@@ -94,7 +98,8 @@ class ClusterRun:
         if self.index is None:
             return self
         whole = replace(self, name=self.sweep or self.job, folder=self.folder.parent)
-        return replace(whole, index=None, point=None, settings=(), global_batch=None, copies=None, store=None, region=None)
+        whole = replace(whole, copies=None, store=None, region=None, is_apart=False)
+        return replace(whole, index=None, point=None, settings=(), global_batch=None)
 
     @property
     def ranks_a_node(self) -> int:
@@ -116,9 +121,19 @@ class ClusterRun:
         return KINDS[self.kind].container
 
     @property
+    def has_pods(self) -> bool:
+        """Whether its object may have pods of it; those of a point before its own Job do not tell how it is."""
+        return bool(self.job) and not self.is_apart
+
+    @property
     def selector(self) -> str:
         """The label selector of its pods."""
         return f"{KINDS[self.kind].pods}={self.job}" + ("" if self.index is None else f",{INDEX}={self.index}")
+
+
+def of_point(annotation: str, index: int | None) -> str:
+    """The annotation for one point of a sweep, on the Job of all."""
+    return f"{annotation}-{index}"
 
 
 def _point(whole: ClusterRun, index: int, point: Mapping[str, Any]) -> ClusterRun:

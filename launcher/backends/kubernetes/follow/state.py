@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,10 +15,12 @@ from ... import Status
 from ..render.kinds import JOB, kind_of
 from ..render.together import PARALLEL
 from .pods import Ending, conditions_of, ending, first_ending, has_ended, has_started, is_running, newest
+from .run import APART
 
 STOPPED: Final = "dpo-launcher/stopped"  # annotation: when a stop was requested, UTC in ISO form
 ABORTED: Final = "dpo-launcher/aborted"  # the same for a kill
 ALONE: Final = "dpo-launcher/stopped-alone"  # on a point's part of its sweep's Job: only this point was stopped
+ENDED_APART: Final = "dpo-launcher/own-job-ended"  # for a point with the annotation ``APART``: how that Job ended, as JSON
 RESUMED: Final = "dpo-launcher/resumed"  # when it was last started again
 QUEUE: Final = "kueue.x-k8s.io/queue-name"  # label of what Kueue admits
 
@@ -32,6 +35,8 @@ def state(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
 
     ``pods`` may include deleted pods that were seen before: only they show how they ended.
     """
+    if (apart := ended_apart(obj)) is not None:
+        return apart
     conditions = [c for c in conditions_of(obj) if c.is_true]
     done = next((c for c in conditions if c.type in _SUCCESS), None)
     if done is not None:
@@ -143,14 +148,20 @@ def stop_time(obj: Mapping[str, Any]) -> str | None:
     return (obj["metadata"].get("annotations") or {}).get(STOPPED)
 
 
-def of_point(annotation: str, index: int | None) -> str:
-    """The annotation for one point of a sweep, on the Job of all."""
-    return f"{annotation}-{index}"
-
-
 def is_stopped_alone(obj: Mapping[str, Any]) -> bool:
     """Whether ``obj`` is the part of a point that a person has stopped, and not its whole sweep."""
     return ALONE in (obj["metadata"].get("annotations") or {})
+
+
+def ended_apart(obj: Mapping[str, Any]) -> Status | None:
+    """Of the part of a point that a Job of its own continued, which is gone: how it ended there; else None."""
+    annotations = obj["metadata"].get("annotations") or {}
+    if APART not in annotations:
+        return None
+    noted = json.loads(annotations.get(ENDED_APART, "{}"))
+    if not noted:
+        return Status("lost", 137, "its own Job was deleted; how it ended is unknown")
+    return Status(noted["state"], noted["exit_code"], noted["sentence"])
 
 
 def is_deleted(obj: Mapping[str, Any]) -> bool:
@@ -175,7 +186,10 @@ def outlived(pods: Sequence[Pod]) -> Status | None:
 
 def ended_at(obj: Mapping[str, Any]) -> str | None:
     """When the run ended, UTC in ISO form; None if it has not, or if that is unknown."""
-    status = obj.get("status") or {}
+    annotations, status = obj["metadata"].get("annotations") or {}, obj.get("status") or {}
+    if APART in annotations:
+        ended: str | None = json.loads(annotations.get(ENDED_APART, "{}")).get("ended")
+        return ended
     over = [c for c in status.get("conditions") or [] if c.get("status") == "True" and c["type"] in ENDED]
     return status.get("completionTime") or (over[0].get("lastTransitionTime") if over else None) or stop_time(obj)
 

@@ -19,7 +19,7 @@ from ..render.together import STOP_FILE, STOPS
 from . import state
 from .pods import is_running
 from .point import pod_in
-from .run import ClusterRun
+from .run import ClusterRun, of_point
 
 
 def can_stop(obj: Mapping[str, Any]) -> bool:
@@ -33,10 +33,10 @@ def stop_point(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any], *, now
     No other point is touched. Where commands in pods are denied, the point ends when the kubelet shows the key.
     """
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    _add_key(cluster, run, obj, at)
+    keep_stopped(cluster, run, obj, at)
     kinds = (state.STOPPED, *((state.ABORTED,) if now else ()))
     there = obj["metadata"].get("annotations") or {}
-    annotations = {name: there.get(name) or at for name in (state.of_point(kind, run.index) for kind in kinds)}
+    annotations = {name: there.get(name) or at for name in (of_point(kind, run.index) for kind in kinds)}
     cluster.patch(run.place, {"metadata": {"annotations": annotations}})
     if not now:  # only now: a pod that starts after this sees the key
         pods = [pod_in(run, one) for one in cluster.list(f"/api/v1/namespaces/{run.namespace}/pods", run.selector)]
@@ -45,7 +45,8 @@ def stop_point(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any], *, now
                 list(cluster.exec(pod.name, run.container, ["touch", STOP_FILE], run.namespace))
 
 
-def _add_key(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any], at: str) -> None:
+def keep_stopped(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any], at: str) -> None:
+    """Adds the key, so that every pod of the point ``run`` of the Job ``obj`` ends without training."""
     collection, name = f"/api/v1/namespaces/{run.namespace}/configmaps", run.job + STOPS
     data = {str(run.index): at}
     try:
