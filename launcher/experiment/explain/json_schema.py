@@ -35,6 +35,7 @@ def json_schema() -> dict[str, Any]:
     hyper |= {name: {"description": "changes nothing here"} for name in NAMES if name not in hyper}
     of_experiment = found["properties"]
     of_experiment["experiment_id"]["anyOf"].append({"type": "integer"})
+    definitions["Samples"]["properties"]["prompts"]["anyOf"].append({"const": False})
     samples = of_experiment["samples"]
     of_experiment["samples"] = {"description": samples.pop("description"), "anyOf": [samples, {"enum": [False, "off"]}]}
     return {

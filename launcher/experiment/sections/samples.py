@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 def _prompts(value: object) -> object:
     """Checked as a whole: of a union, pydantic would report what is wrong for each of its parts."""
+    if value is not None and bool_of_word(value) is False:
+        return 0
     many = value if isinstance(value, list | tuple) else []
     is_list = bool(many) and all((_is_number(one) and one > 0) or (isinstance(one, str) and one.strip()) for one in many)
     if not is_list and not (_is_number(value) and value >= 0):
-        raise PydanticCustomError("prompts_type", "must be a number (at least 0) or a list of texts and row numbers (at least 1)")
+        raise PydanticCustomError("prompts_type", "must be off, a number (at least 0) or a list of texts and rows (at least 1)")
     return tuple(many) if is_list else value
 
 
@@ -30,7 +32,7 @@ class Samples(Section):
     prompts: Annotated[int | tuple[int | str, ...], BeforeValidator(_prompts)] = Field(
         4,
         examples=[8],
-        description="number of validation prompts (training prompts if none), or a list of texts and row numbers",
+        description="number of validation prompts (training prompts if none), or a list of texts and row numbers; off for none",
     )
     max_new_tokens: Int = Field(128, ge=1, examples=[256], description="longest answer in tokens")
     every_evaluation: bool = Field(False, examples=[True], description="also at each evaluation, not only at the end")

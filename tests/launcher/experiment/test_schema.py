@@ -281,6 +281,11 @@ def test_a_strategy_that_an_older_reader_took_for_false_is_no() -> None:
     assert tuned(eval_strategy=False, save_strategy=False).eval_strategy == "no"
 
 
+@pytest.mark.parametrize("samples", ["off", False, 0, {"prompts": "off"}, {"prompts": False}, {"prompts": 0}])
+def test_no_sample_answers_are_asked_for_as_the_section_and_as_its_prompts(samples: object) -> None:
+    assert parsed(samples=samples).samples.prompts == 0
+
+
 def test_a_single_name_is_a_list_of_one() -> None:
     assert tuned(loss_type="hinge", report_to="none").loss_type == ("hinge",)
     assert tuned(report_to=["tensorboard", "wandb", "mlflow", "trackio"]).report_to[1:] == TRACKERS

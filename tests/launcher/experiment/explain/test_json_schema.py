@@ -42,6 +42,7 @@ def test_what_files_may_write_is_valid(validator: jsonschema.Draft202012Validato
       datasets_path: d
       hyperparameters: {loss_type: sigmoid, target_modules: [q_proj], report_to: none, max_grad_norm: 0.5, packing: false, r: 8}
       health: {loss_spikes: stop, slow: off}
+      samples: {prompts: off}
       data_checks: {missing_word: error, huge_cell: {action: warn, threshold: 1}}
       launch: {gpus: auto, kubernetes: {queue: q}}
     """
