@@ -10,11 +10,14 @@ from typing import Any, Final
 
 from ..errors import Warned
 from ..experiment.other_tools.method import SFT
+from ..health.finding import read_findings
 from .figures import Figures
 from .samples import Sample
 from .suspects import FILE as SUSPECTS
 
 _RATE: Final = "hyperparameters.learning_rate"
+_TOO_FAST: Final = {"not_finite", "loss_spikes", "gradient_spikes", "chosen_falling", "reward_scale", "overfitting"}
+_WRONG_LABELS: Final = {"flipped_labels", "swapped_columns"}
 
 
 @dataclass(frozen=True)
@@ -115,18 +118,28 @@ def preferences(record: Mapping[str, Any], run: str, command: str) -> list[str]:
 
 
 def another_rate(record: Mapping[str, Any], command: str) -> list[str]:
-    """``command`` for the run's experiment with half its learning rate where the validation loss has risen, else with twice.
+    """``command`` for the run's experiment with half its learning rate or with twice: what its findings say, not the opposite.
 
-    What the run's own ``--set`` changed is changed there, too. Nothing for a run that no experiment file describes.
+    What the run's own ``--set`` changed is changed there, too. Nothing for a run that no experiment file describes, or whose
+    labels are wrong.
     """
     rate = _hyperparameters(record).get("learning_rate")
     if not record.get("key") or not record.get("origin") or not isinstance(rate, int | float):
         return []
-    result = record.get("result") or {}
+    rules = {finding.rule for finding in read_findings(record) or ()}
+    if rules & _WRONG_LABELS:
+        return []
+    is_lower = bool(rules & _TOO_FAST) or _is_worse(record.get("result") or {})
+    given = [one for one in record.get("set") or () if not one.startswith(f"{_RATE}=")]
+    return [_with(record, command, [*given, f"{_RATE}={rate * (0.5 if is_lower else 2):.3g}"])]
+
+
+def _is_worse(result: Mapping[str, Any]) -> bool:
+    """Whether the validation loss has risen, or the chosen answers became less likely."""
     before, after = ((result.get(name) or {}).get("eval_loss") for name in ("before", "after"))
     has_risen = isinstance(before, int | float) and isinstance(after, int | float) and after > before
-    given = [one for one in record.get("set") or () if not one.startswith(f"{_RATE}=")]
-    return [_with(record, command, [*given, f"{_RATE}={rate * (0.5 if has_risen else 2):.3g}"])]
+    figures = Figures.of(result)
+    return has_risen or (figures is not None and figures.displaced is not None)
 
 
 def _with(record: Mapping[str, Any], command: str, changes: Iterable[str]) -> str:

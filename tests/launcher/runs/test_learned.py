@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
+from launcher.health.rules import RULES
 from launcher.runs.learned import Learned, another_rate, loading, may_be_uploaded
 
 
@@ -22,6 +24,30 @@ def test_twice_the_runs_learning_rate_comes_next_and_half_of_it_where_the_loss_h
     assert another_rate(record(), "run") == ["run demo --set hyperparameters.learning_rate=0.004"]
     assert another_rate(record(result=result(0.69, 0.2)), "run") == ["run demo --set hyperparameters.learning_rate=0.004"]
     assert another_rate(record(result=result(0.69, 0.9)), "run") == ["run demo --set hyperparameters.learning_rate=0.001"]
+
+
+def finding(rule: str) -> dict[str, Any]:
+    text = {"sentence": "x", "suggestion": RULES[rule].suggestion}
+    return {"rule": rule, "action": "warn", "first_step": 8, "last_step": 9, **text}
+
+
+def test_a_rule_that_says_a_lower_learning_rate_is_not_answered_with_a_higher_one():
+    for name in [name for name, rule in RULES.items() if re.search(r"(?<!fell, )lower [\w ]*learning_rate", rule.suggestion)]:
+        found = another_rate(record(result=result(0.69, 0.2), health=[finding("duplicates"), finding(name)]), "run")
+        assert found == ["run demo --set hyperparameters.learning_rate=0.001"], name
+    assert another_rate(record(health=[finding("loss_stuck")]), "run") == ["run demo --set hyperparameters.learning_rate=0.004"]
+
+
+def test_chosen_answers_that_became_less_likely_ask_for_a_lower_learning_rate():
+    fallen = {"eval_loss": 0.2, "eval_rewards/chosen": -0.5, "eval_rewards/margins": 1.5}
+    assert another_rate(record(result={**result(0.69, 0.2), "after": fallen}), "run") == [
+        "run demo --set hyperparameters.learning_rate=0.001"
+    ]
+
+
+@pytest.mark.parametrize("rule", ["flipped_labels", "swapped_columns"])
+def test_wrong_labels_are_not_trained_on_once_more(rule):
+    assert another_rate(record(health=[finding(rule)]), "run") == []
 
 
 def test_a_file_that_is_not_among_the_default_ones_is_named():
