@@ -17,6 +17,7 @@ from typing import Any, Final
 
 FILE: Final = "suspects.jsonl"  # below RunDir.evaluation
 FAR: Final = 2.5  # spreads below the median, beyond which a pair counts as a suspect
+_SURE: Final = 6.0  # spreads below the median that no chance explains, however few the pairs
 _BEYOND: Final = statistics.NormalDist().cdf(-FAR)
 _MOST: Final = 1000
 TEXT: Final = 500  # characters that are kept of a text
@@ -56,13 +57,15 @@ def ranked(margins: Sequence[float]) -> list[int]:
 
 
 def count(margins: Sequence[float], noise: float) -> int:
-    """How many margins are below zero and further than ``FAR`` spreads below the median; 0 where chance gives as many.
+    """How many margins are below zero and further than ``FAR`` spreads below the median; where chance gives as many, those that
+    are further than ``_SURE``.
 
     Of normally distributed margins 0.6 % are so low; three standard deviations more are no chance.
     """
-    found = sum(margin < -noise and score > FAR for margin, score in zip(margins, scores(margins), strict=True))
+    low = [score for margin, score in zip(margins, scores(margins), strict=True) if margin < -noise and score > FAR]
     expected = _BEYOND * len(margins)
-    return found if found > expected + 3 * math.sqrt(max(expected, 1.0)) else 0
+    is_chance = len(low) <= expected + 3 * math.sqrt(max(expected, 1.0))
+    return sum(score > _SURE for score in low) if is_chance else len(low)
 
 
 def written(suspects: Iterable[Suspect]) -> str:

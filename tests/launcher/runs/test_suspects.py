@@ -22,6 +22,13 @@ def test_swapped_pairs_are_counted_and_chance_is_not(seed: int) -> None:
     assert count(margins(400, 0, seed), noise=1e-4) == 0
 
 
+def test_two_swapped_pairs_of_a_small_table_are_counted_where_they_are_far_below_all_others() -> None:
+    near = [4.3 + 0.01 * place for place in range(43)]
+    assert count([-4.5, -4.4, *near], noise=1e-4) == 2
+    assert count([-0.1, 4.2, *near], noise=1e-4) == 1
+    assert count([-0.1, -0.2, *(0.1 * place for place in range(43))], noise=1e-4) == 0, "the spread is larger"
+
+
 def test_low_margins_that_are_above_zero_are_no_suspects() -> None:
     values = [margin + 10 for margin in margins(400, 20)]
     assert count(values, noise=1e-4) == 0
