@@ -273,6 +273,20 @@ def test_why_explains_a_server_by_its_name_and_a_name_that_nothing_has_is_not_fo
     assert (nothing.returncode, "no runs yet" in nothing.stderr) == (2, True)
 
 
+def test_why_names_the_queue_in_which_a_server_waits(cluster_api: ClusterApi, person: Terminal) -> None:
+    """Kueue gates the pod of a Deployment that has its label."""
+    labels = {"app.kubernetes.io/name": "dpo-launcher-serve", "dpo-launcher/serve": "first"}
+    queue = {"kueue.x-k8s.io/queue-name": "serving", "kueue.x-k8s.io/managed": "true"}
+    spec = {"containers": [{"name": "server", "image": "v:1"}], "schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]}
+    cluster_api.objects.put({"kind": "Pod", "metadata": {"name": "serve-first-1", "labels": {**labels, **queue}}, "spec": spec})
+    controllers.condition(
+        cluster_api, "pods", "serve-first-1", "PodScheduled", "False", "SchedulingGated", "Scheduling is blocked"
+    )
+    told = person.type("why", "serve-first").stdout
+    assert "the server pod waits in queue serving" in told
+    assert "describe workloads" in told
+
+
 def test_a_jobset_that_nobody_works_on_is_said_by_everything_that_looks_at_it(cluster_api: ClusterApi, person: Terminal) -> None:
     cluster_api.addons.add("JobSet")
     template = {"spec": {"completions": 2, "template": {"spec": {"containers": [{"name": "trainer", "image": "dpo:1"}]}}}}

@@ -10,12 +10,14 @@ from ....errors import LauncherError
 from ....why import Event, Evidence, Explanation, waiting
 from ..api.cluster import Cluster
 from ..render.names import deployment_of
+from ..render.objects import QUEUE
 from .pods import is_running, pod_of
 
 READER: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=reader"
 SERVERS: Final = "app.kubernetes.io/name=dpo-launcher-serve"
 SERVES: Final = "dpo-launcher/serve"  # label with the name of what is served
 CONTAINERS: Final = {"reader": "tensorboard", "server": "server"}
+_ADMISSION: Final = "kueue.x-k8s.io/admission"  # the gate of a pod in a queue
 DEPLOYMENT: Final = "dpo-tensorboard"  # of the reader, in k8s/base
 
 
@@ -38,7 +40,17 @@ def explain(
         events=tuple(_events(cluster, namespace, [pod.name for pod in seen], deployment)),
         is_helper=True,
     )
-    return waiting(evidence) or _crashed(evidence)
+    return _queued(evidence, pods) or waiting(evidence) or _crashed(evidence)
+
+
+def _queued(seen: Evidence, pods: Sequence[Mapping[str, Any]]) -> Explanation | None:
+    """Kueue holds a pod of a queue back by a scheduling gate until there is quota."""
+    for pod in pods:
+        queue = pod["metadata"].get("labels", {}).get(QUEUE)
+        if queue is not None and any(gate["name"] == _ADMISSION for gate in pod.get("spec", {}).get("schedulingGates", ())):
+            see = f"{seen.kubectl} describe workloads"
+            return Explanation("kueue-waiting", f"{seen.run} waits in queue {queue}", f"wait, or see why with: {see}")
+    return None
 
 
 def servers(cluster: Cluster, namespace: str, name: str) -> tuple[list[dict[str, Any]], str]:
