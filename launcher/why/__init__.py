@@ -18,7 +18,7 @@ from .resuming import begins, resuming
 from .waiting import waiting
 
 # The same experiment may end otherwise next time: a machine, a network, a disk or another rank was the cause.
-_RESUMABLE = ("credential", "disk", "failed", "gpu-error", "hung", "killed", "network", "peer", "rendezvous", "restarts")
+_RESUMABLE = ("credential", "disk", "failed", "gpu-error", "hung", "init", "killed", "network", "peer", "rendezvous", "restarts")
 _FIRST_LINE = 120  # seconds in which an image of ours has printed something
 _SILENT = 900  # seconds without output after which a training run looks stuck
 

@@ -1,11 +1,11 @@
-"""Why a container cannot be created or started on its node: its image, a Secret, a ConfigMap, a volume. Pure."""
+"""Why a container cannot be created or started on its node: its image, a Secret, a volume, another container. Pure."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-from .evidence import Evidence, Explanation
+from .evidence import Container, Evidence, Explanation, Pod
 from .known import Known
 
 
@@ -70,6 +70,19 @@ CREATION: Final = (
         "context deadline exceeded",
     ),
 )
+
+
+def not_begun(pod: str, container: Container, *, is_over: bool = True) -> str:
+    """What an init container did that ended before the run's own started; ``is_over``: it is not started again."""
+    last = next((line.strip() for line in reversed(container.message.splitlines()) if line.strip()), "")
+    did = f"its init container {container.init} ended with exit code {container.exit_code}"
+    return f"{pod} {'did not' if is_over else 'cannot'} start: {did}" + (f": {last}" if last else "")
+
+
+def of_init(seen: Evidence, pod: Pod, container: Container, *, is_over: bool) -> Explanation:
+    """Why the run's own container did not start: the init ``container`` has failed."""
+    look = f"see its log with: {seen.kubectl} logs {pod.name} -c {container.init}{'' if is_over else ' --previous'}"
+    return Explanation("init", not_begun(pod.name, container, is_over=is_over), look)
 
 
 def _missing(seen: Evidence, words: str) -> Explanation | None:

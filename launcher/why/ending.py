@@ -8,7 +8,7 @@ from typing import Final
 
 from ..errors import STAYS_STOPPED
 from .codes import CODES
-from .creation import not_created
+from .creation import not_created, of_init
 from .evidence import Condition, Container, Evidence, Explanation, Pod
 from .gang import ended_at, is_of_a_peer, order
 from .lines import error_in, in_lines, onward
@@ -88,6 +88,8 @@ def _of_container(seen: Evidence, pod: Pod, container: Container) -> Explanation
         return out_of_memory(seen, pod.name)
     if container.reason in ("StartError", "ContainerCannotRun", "CreateContainerError"):
         return not_created(seen, pod.name, container.message)
+    if container.init:
+        return of_init(seen, pod, container, is_over=True)
     said = container.said
     code = container.exit_code or 1
     sentence = str(said["sentence"] or "") if said else ""

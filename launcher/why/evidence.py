@@ -43,7 +43,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Container:
-    """A container's state: ``waiting``, ``running`` or ``terminated``. ``message``: from the container, or the kubelet."""
+    """A container's state: ``waiting``, ``running`` or ``terminated``. ``message``: from the container, or the kubelet.
+
+    ``init``: the name of an init container that keeps the run's own from starting, and is told in its place; else empty.
+    """
 
     state: str
     reason: str = ""
@@ -51,6 +54,12 @@ class Container:
     exit_code: int | None = None
     ended: str = ""
     started: str = ""
+    init: str = ""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the run's own container runs, or has run."""
+        return self.state in ("running", "terminated") and not self.init
 
     @property
     def said(self) -> dict[str, Any]:
@@ -169,7 +178,7 @@ class Evidence:
     @property
     def has_started(self) -> bool:
         """Whether a pod of it has a container that runs or has run."""
-        return any(pod.container is not None and pod.container.state in ("running", "terminated") for pod in self.newest)
+        return any(pod.container is not None and pod.container.has_begun for pod in self.newest)
 
     @property
     def newest(self) -> list[Pod]:

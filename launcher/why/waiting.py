@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .creation import not_created, not_mounted
+from .creation import not_created, not_mounted, of_init
 from .evidence import UNTOUCHED, Condition, Evidence, Explanation, Pod
 from .image import WAITING, not_pulled
 from .refusal import refusal
@@ -148,6 +148,8 @@ def _pending(seen: Evidence, pod: Pod) -> Explanation | None:
         "StartError",
     ):
         return not_created(seen, name, container.message)
+    if container is not None and container.init and container.exit_code is not None:
+        return of_init(seen, pod, container, is_over=False)
     mounts = [event for event in said if event.reason in ("FailedMount", "FailedAttachVolume", "FailedMapVolume")]
     telling = [event for event in mounts if "timed out waiting for the condition" not in event.message] or mounts
     if telling:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ....errors import STAYS_STOPPED
 from ....why import Condition, Container, Pod
 from ....why.codes import FINAL
+from ....why.creation import not_begun
 from ....why.gang import is_of_a_peer
 
 _INDEX: Final = "batch.kubernetes.io/job-completion-index"
@@ -74,12 +75,14 @@ def is_running(pod: Pod) -> bool:
 
 def has_started(pod: Pod) -> bool:
     """Whether it has a log: its container runs, or has run."""
-    return pod.container is not None and pod.container.state in ("running", "terminated")
+    return pod.container is not None and pod.container.has_begun
 
 
 def has_ended(pod: Pod) -> bool:
     """Whether its container has ended and will not start again."""
-    return pod.phase in ("Succeeded", "Failed") or (pod.container is not None and pod.container.state == "terminated")
+    return pod.phase in ("Succeeded", "Failed") or (
+        pod.container is not None and pod.container.state == "terminated" and not pod.container.init
+    )
 
 
 def ending(pod: Pod) -> Ending | None:
@@ -90,6 +93,8 @@ def ending(pod: Pod) -> Ending | None:
     if end is None:  # e.g. evicted before its container was created
         code = 0 if pod.phase == "Succeeded" else 137
         return Ending(code, pod.message or pod.reason or None, _state(code))
+    if end.init:
+        return Ending(1, not_begun(pod.name, end), "failed")
     code = end.exit_code or 0
     said = end.said
     if said:
@@ -121,9 +126,26 @@ def first_ending(pods: Sequence[Pod]) -> Ending | None:
 
 
 def _container(status: Mapping[str, Any], name: str) -> Container | None:
+    """The container ``name``, or the init container that keeps it from starting."""
     found = next((one for one in status.get("containerStatuses") or [] if one.get("name") == name), None)
-    if found is None:
-        return None
+    own = None if found is None else _of_status(found)
+    return own if own is not None and own.state != "waiting" else _init(status) or own
+
+
+def _init(status: Mapping[str, Any]) -> Container | None:
+    """The first init container that cannot start, or has failed."""
+    for one in status.get("initContainerStatuses") or []:
+        found = replace(_of_status(one), init=str(one.get("name") or "init"))
+        if found.state == "terminated" and found.exit_code:
+            return found
+        if found.state == "waiting" and found.reason not in ("", "PodInitializing", "ContainerCreating"):
+            last = (one.get("lastState") or {}).get("terminated") or {}
+            crashed = found.reason == "CrashLoopBackOff"
+            return replace(found, exit_code=last.get("exitCode"), message=str(last.get("message") or "")) if crashed else found
+    return None
+
+
+def _of_status(found: Mapping[str, Any]) -> Container:
     state, said = next(iter((found.get("state") or {"waiting": {}}).items()))
     return Container(
         state=state,

@@ -79,6 +79,60 @@ def test_events_of_a_pod_tell_why_its_image_is_not_pulled(cluster_api: Any, clus
     assert explain(cluster, run).cause == "registry-host"
 
 
+def initialise(api: Any, pod: str, phase: str, state: dict[str, Any], last: dict[str, Any] | None = None) -> None:
+    """The init container ``copy`` of the pod is in ``state``, and was in ``last`` before; the trainer waits for it."""
+
+    def edit(obj: dict[str, Any]) -> None:
+        first = {"name": "copy", "state": state, "lastState": last or {}}
+        waits = {"name": "trainer", "state": {"waiting": {"reason": "PodInitializing"}}}
+        obj["status"] = {"phase": phase, "initContainerStatuses": [first], "containerStatuses": [waits]}
+
+    api.objects.change("pods", pod, edit)
+
+
+def test_an_init_container_that_keeps_the_run_from_starting_is_named(cluster_api: Any, cluster: Cluster) -> None:
+    run = submit(cluster_api)
+    (pod,) = controllers.make_pods(cluster_api, "big")
+    initialise(cluster_api, pod, "Pending", {"running": {}})
+    assert explain(cluster, run).sentence == f"big is starting: {pod} is not running yet"
+    words = (
+        'Back-off pulling image "example.com/copy:1": ErrImagePull: failed to resolve reference: example.com/copy:1: not found'
+    )
+    initialise(cluster_api, pod, "Pending", {"waiting": {"reason": "ImagePullBackOff", "message": words}})
+    found = explain(cluster, run)
+    assert (found.cause, found.sentence) == (
+        "image-not-found",
+        "cannot pull example.com/copy:1: image not found in the registry",
+    )
+    crashed = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container=copy"}}
+    last = {"terminated": {"exitCode": 1, "reason": "Error", "message": "fatal error: An error occurred (403): Forbidden\n"}}
+    initialise(cluster_api, pod, "Pending", crashed, last)
+    found = explain(cluster, run)
+    assert (found.cause, found.sentence, found.suggestion) == (
+        "init",
+        f"{pod} cannot start: its init container copy ended with exit code 1: fatal error: An error occurred (403): Forbidden",
+        f"see its log with: kubectl -n default logs {pod} -c copy --previous",
+    )
+
+
+def test_a_run_that_failed_in_an_init_container_says_so(cluster_api: Any, cluster: Cluster) -> None:
+    run = submit(cluster_api)
+    (pod,) = controllers.make_pods(cluster_api, "big")
+    ended = {"exitCode": 43, "reason": "Error", "startedAt": controllers.now(), "finishedAt": controllers.now()}
+    initialise(cluster_api, pod, "Failed", {"terminated": ended})
+    controllers.fail(cluster_api, "big")
+    seen = gather(cluster, run)
+    sentence = f"{pod} did not start: its init container copy ended with exit code 43"
+    assert (seen.state, seen.exit_code, seen.sentence) == ("failed", 1, sentence)
+    assert [one for one in seen.unseen if one.startswith("pod logs")] == [], (
+        "a container that has not begun is not asked for its log"
+    )
+    found = explain(cluster, run)
+    assert (found.cause, found.sentence) == ("init", sentence)
+    look = f"see its log with: kubectl -n default logs {pod} -c copy"
+    assert found.suggestion == f"{look}; resume it with: launcher resume big (from its newest checkpoint, if it has one)"
+
+
 def test_without_the_right_to_see_events_it_goes_on_with_the_rest_and_says_so(cluster_api: Any, cluster: Cluster) -> None:
     run = submit(cluster_api)
     (pod,) = controllers.make_pods(cluster_api, "big")
