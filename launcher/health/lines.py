@@ -114,7 +114,8 @@ class GradientSpikes:
         if len(self._spikes) < _GRADIENTS or self._number - self._spikes[0][0] >= _WINDOW:
             return None
         at = f"the gradient's norm is {norm:.3g} at step {step}, and has such spikes repeatedly"
-        return Hit(self._spikes[0][1], step, f"{at}: in the first steps it was {self._usual:.3g}")
+        usual = f"the median of the first {_FIRST} logged steps is {self._usual:.3g}"
+        return Hit(self._spikes[0][1], step, f"{at}: {usual}")
 
 
 class LearningRateLow:

@@ -117,6 +117,12 @@ def test_each_rule_finds_its_fault_and_no_other_rule_does(rule: str, changed: di
     assert rules(healthy(**changed)) == [rule]
 
 
+def test_a_spike_is_measured_by_the_median_of_the_first_lines_and_says_so() -> None:
+    high = {1: 28.9, 31: 40.0}
+    (found,) = findings(healthy(grad_norm=lambda step: high.get(step, 1.0)), {}, FACTS)
+    assert found.sentence.endswith("repeatedly: the median of the first 10 logged steps is 1")
+
+
 @pytest.mark.parametrize(
     "changed",
     [
