@@ -154,10 +154,18 @@ def learned(last: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def evaluate(run: RunDir, *, text: str = "Open the window.", suspects: int = 2, better: float = 0.0) -> None:
+def evaluate(
+    run: RunDir,
+    *,
+    text: str = "Open the window.",
+    suspects: int = 2,
+    better: float = 0.0,
+    columns: Mapping[str, int] | None = None,
+) -> None:
     """Adds answers, suspects and the rewards of single pairs, as the end of a run leaves them, with ``text`` in each answer.
 
-    ``better``: added to the margin of each pair.
+    ``better``: added to the margin of each pair. ``columns``: further columns of the validation pairs before topic, each with
+    the number of its values.
     """
     run.evaluation.mkdir()
     answers = [
@@ -167,7 +175,15 @@ def evaluate(run: RunDir, *, text: str = "Open the window.", suspects: int = 2, 
     far = [Suspect(n + 2, -3.0 + n / 10, 3.5 - n / 100, text, f"Vague {text}", f"Exact {text}") for n in range(max(20, suspects))]
     chance, topics = random.Random(7), ("home", "work", "home", "travel")
     pairs = [
-        PairReward(n + 2, 20, 30 + n, 40, chance.gauss(1 + better, 0.01), chance.gauss(0, 2), {"topic": topics[n % 4]})
+        PairReward(
+            n + 2,
+            20,
+            30 + n,
+            40,
+            chance.gauss(1 + better, 0.01),
+            chance.gauss(0, 2),
+            {**{name: f"{n % count}" for name, count in (columns or {}).items()}, "topic": topics[n % 4]},
+        )
         for n in range(84)
     ]
     (run.evaluation / "samples.jsonl").write_text("".join(json.dumps(one.json()) + "\n" for one in answers))

@@ -160,7 +160,7 @@ def _learned(run: Reported) -> dict[str, Any] | None:
     if found.get("after"):
         parts: list[tuple[str, Any, Any]] = [(name, found[name], "all") for name in ("before", "after") if found.get(name)]
         by_length = found.get("by_length") or ()
-        parts += [(f"{part.get('from')}–{part.get('to')} tokens", part, part.get("pairs")) for part in by_length]
+        parts += [(_tokens(part.get("from"), part.get("to")), part, part.get("pairs")) for part in by_length]
         parts += [(f"{column}: {one.name}", one.json(), one.pairs) for column, one in _groups(run)]
         rows = [
             (label, pairs, *(Figure.of(part.get(name)).text(spec) for name, _, spec in _LEARNED)) for label, part, pairs in parts
@@ -173,12 +173,16 @@ def _learned(run: Reported) -> dict[str, Any] | None:
     return {"what": figures.what[0].upper() + figures.what[1:], "heads": figures.heads, "rows": figures.rows}
 
 
+def _tokens(begin: object, end: object) -> str:
+    return f"{begin} tokens" if begin == end else f"{begin}–{end} tokens"
+
+
 def _groups(run: Reported) -> Iterator[tuple[str, Group]]:
-    """The validation pairs by those columns of the data that have few values."""
+    """The validation pairs by the first columns of the data that have few values, each for two pairs or more in the mean."""
     pairs = run.pairs or ()
-    for column in list(pairs[0].columns)[:_COLUMNS] if pairs else ():
-        if 1 < len({pair.columns[column] for pair in pairs}) <= _VALUES:
-            yield from ((column, one) for one in by_column(pairs, column, float(run.learned.get("noise") or 0)))
+    counts = {column: len({pair.columns[column] for pair in pairs}) for column in (pairs[0].columns if pairs else ())}
+    for column in [column for column, count in counts.items() if 1 < count <= min(_VALUES, len(pairs) // 2)][:_COLUMNS]:
+        yield from ((column, one) for one in by_column(pairs, column, float(run.learned.get("noise") or 0)))
 
 
 def _samples(runs: Sequence[Reported]) -> list[dict[str, Any]]:

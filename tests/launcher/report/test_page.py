@@ -126,6 +126,26 @@ def test_one_run_shows_its_parts(tmp_path: Path):
         assert part in words
 
 
+def test_columns_group_the_validation_pairs_where_a_group_has_more_than_one_of_them(tmp_path: Path):
+    run = Made("r", learned=True).write(tmp_path)
+    evaluate(run, columns={"serial": 84, "author": 1, "rating": 50, "tone": 2})
+    words = Elements(page_of(run)).words
+    assert ("tone: 0 42 " in words, "topic: travel 21 " in words) == (True, True)
+    assert [part for part in ("serial: ", "author: ", "rating: ") if part in words] == []
+    lines = run.evaluation / "pairs.jsonl"
+    lines.write_text("".join(lines.read_text().splitlines(keepends=True)[:3]))
+    assert "topic: " not in Elements(page_of(run)).words
+
+
+def test_pairs_of_one_length_have_no_range(tmp_path: Path):
+    run = Made("r", learned=True).write(tmp_path)
+    result = run.read_record()["result"]
+    parts = [{**part, "from": 40} for part in result["learned"]["by_length"]]
+    run.update_record(result={**result, "learned": {**result["learned"], "by_length": parts}})
+    assert "40 tokens 42 " in Elements(page_of(run)).words
+    assert "40–40" not in page_of(run)
+
+
 def test_a_part_that_is_missing_is_one_sentence(tmp_path: Path):
     run = Made("r", validation=False, record={"data": None, "packages": None}).write(tmp_path)
     run.steps.unlink()
