@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -294,7 +295,7 @@ def test_a_run_starts_again_from_its_own_copy_of_an_adapter_that_is_changed_or_g
     assert start_of(run, experiment, tmp_path).folder == run.start, "it was copied again"
 
 
-def test_an_adapter_that_is_too_large_for_a_copy_is_said(
+def test_an_adapter_for_whose_copy_the_disk_has_no_room_is_said(
     tmp_path: Path,
     make_experiment: Make,
     sft: Path,
@@ -302,14 +303,13 @@ def test_an_adapter_that_is_too_large_for_a_copy_is_said(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from trainer.inputs import kept
-
-    monkeypatch.setattr(kept, "COPIED", 1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1 << 30))
     experiment = make_experiment(experiment={"adapter": str(sft)})
     run = new_run(tmp_path, experiment, "large")
     assert start_of(run, experiment, tmp_path).folder == sft
     assert not run.start.exists()
-    assert "keep it to resume or repeat this run" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"and 1.0 GiB are free in {run.path}: it is not copied; keep it to resume or repeat this run" in told
 
 
 def start_of(run: RunDir, experiment: Experiment, root: Path) -> Any:

@@ -13,9 +13,10 @@ from launcher.errors import Warned
 from launcher.runs.run_dir import RunDir
 from launcher.runs.whole import sync_tree
 
+from ..output import stage
 from .starting import FILES, Start, hashes
 
-COPIED: Final = 4 << 30  # bytes; an adapter with whole modules may have more
+_LEFT: Final = 1 << 30  # bytes that a copy leaves free on the disk of the run
 _ASIDE: Final = ".start"  # in the run's folder: the copy that is being written
 
 
@@ -25,11 +26,13 @@ def keep(run: RunDir, start: Start) -> list[str]:
         return []
     files = [path for path in start.folder.iterdir() if path.is_file() and any(fnmatch(path.name, name) for name in FILES)]
     size = sum(path.stat().st_size for path in files)
-    if size > COPIED:
-        what = f"the adapter {start.name} has {size / 2**30:.1f} GiB, more than the {COPIED >> 30} GiB that a run copies"
-        return [Warned(f"{what}; keep it to resume or repeat this run")]
+    free = shutil.disk_usage(run.path).free
+    if size + _LEFT > free:
+        what = f"the adapter {start.name} has {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free in {run.path}"
+        return [Warned(f"{what}: it is not copied; keep it to resume or repeat this run")]
     try:
-        return _copied(run, start, files)
+        with stage(f"copying the adapter, {size / 2**30:.1f} GiB"):
+            return _copied(run, start, files)
     except OSError as error:
         shutil.rmtree(run.path / _ASIDE, ignore_errors=True)
         why = (error.strerror or str(error)).lower()
