@@ -79,9 +79,9 @@ def _show(found: Planned) -> None:
     _show_memory(fit)
     say()
     facts({"time": fit.time, **fit.copies, "verdict": fit.verdict})
-    if found.products:
-        facts({"cluster": f"launcher submit {found.key} --gpu {' or --gpu '.join(found.products)}"})
-    notes = [*([fit.why] if fit.why else []), *fit.estimate.notes]
+    if found.on_cluster is not None:
+        facts({"cluster": found.on_cluster})
+    notes = [*found.notes, *([fit.why] if fit.why else []), *fit.estimate.notes]
     if not fit.machine.cuda and fit.experiment.launch.gpus != 0:
         notes.append("no GPU on this machine; plan for one with --gpu 'RTX 4090' or --gpu-memory 24GiB")
     for note in notes:

@@ -35,7 +35,8 @@ _HINT: Final = "; `launcher plan` shows what would"
 class Planned:
     """The experiment ``key`` of ``file`` on a machine; ``sizes_from``: where the model's sizes were found; ``products``: what a
     cluster's nodes call the GPU that was asked for; ``missing``: the folder of data that does not exist yet;
-    ``recipes``: those that fit where the experiment does not.
+    ``recipes``: those that fit where the experiment does not; ``was_on_cpu``: the experiment says launch.gpus: 0, and a GPU was
+    asked for.
     """
 
     key: str
@@ -45,6 +46,26 @@ class Planned:
     products: tuple[str, ...] = ()
     missing: str | None = None
     recipes: tuple[str, ...] = ()
+    was_on_cpu: bool = False
+
+    @property
+    def on_cluster(self) -> str | None:
+        """The command that trains it on the GPU that was asked for; None where nodes have no known name for that."""
+        if not self.products:
+            return None
+        gpus = f" --gpus {self.fit.experiment.launch.gpus}" if self.was_on_cpu else ""
+        return f"launcher submit {self.key}{gpus} --gpu {' or --gpu '.join(self.products)}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What differs from a run of the experiment as it is."""
+        if not self.was_on_cpu:
+            return ()
+        gpus = self.fit.experiment.launch.gpus
+        return (
+            f"{self.file} says launch.gpus: 0, which trains on the CPU; train on the GPU with: "
+            f"launcher run {self.key} --set launch.gpus={gpus}",
+        )
 
     @property
     def image(self) -> str:
@@ -84,7 +105,8 @@ class Wanted:
         return None if self.gpu_memory is None else Gpu(f"GPU with {self.gpu_memory}", parse_memory(self.gpu_memory), None)
 
     def changed(self, experiment: Experiment) -> Experiment:
-        given = {"gpus": self.gpus, "nodes": self.nodes, "parallelism": self.parallelism}
+        gpus = 1 if self.gpus is None and self.card is not None and experiment.launch.gpus == 0 else self.gpus
+        given = {"gpus": gpus, "nodes": self.nodes, "parallelism": self.parallelism}
         updates = {name: value for name, value in given.items() if value is not None}
         return experiment.model_copy(update={"launch": experiment.launch.model_copy(update=updates)}) if updates else experiment
 
@@ -115,7 +137,8 @@ def plan_for(
         missing = changed.datasets_path if isinstance(pairs, Work) else None
         found = fit(changed, sizes, pairs, card, caller)
         others = tuple(fitting(found)) if found.fits is False else ()
-        return Planned(loaded.key, loaded.file, where, found, products, missing, others)
+        was_on_cpu = loaded.experiment.launch.gpus == 0 and changed.launch.gpus != 0
+        return Planned(loaded.key, loaded.file, where, found, products, missing, others, was_on_cpu)
 
 
 def _pairs(experiment: Experiment, reading: Reading) -> Pairs | Work:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,23 @@ def as_json(home: Path, *args: str, **env: str) -> dict[str, Any]:
     done = plan(home, *args, "--json", **env)
     assert (done.returncode, done.stderr) == (0, "")
     return dict(json.loads(done.stdout))
+
+
+def test_an_experiment_for_the_cpu_is_planned_for_a_gpu_with_the_image_and_the_options_that_train_there(home: Path) -> None:
+    sizes = str(REPOSITORY / "configs/models/Qwen/Qwen3-0.6B/config.json")
+    (home / "configs" / "tune.yml").write_text(f"{CONFIG}  launch: {{gpus: 0}}\n")
+    printed = plan(home, "tune", "--gpu", "RTX 4090", "--model-config", sizes).stdout
+    assert "tune (configs/tune.yml) on RTX 4090" in printed
+    assert re.search(r"^image +cuda,", printed, re.MULTILINE)
+    assert "launcher submit tune --gpus 1 --gpu NVIDIA-GeForce-RTX-4090\n" in printed
+    flat = " ".join(printed.split())
+    assert (
+        "configs/tune.yml says launch.gpus: 0, which trains on the CPU; "
+        "train on the GPU with: launcher run tune --set launch.gpus=1"
+    ) in flat
+    on_cpu = plan(home, "tune", "--model-config", sizes).stdout
+    assert re.search(r"^image +cpu,", on_cpu, re.MULTILINE)
+    assert "which trains on the CPU" not in on_cpu
 
 
 def test_a_model_of_a_bucket_is_planned_for_by_its_config(home: Path, moto: MotoServer):
