@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.data.pairs import Pairs, read_pairs
-from launcher.data.rows import Reading
+from launcher.data.tables.reading import Reading
 from launcher.errors import DataError, LauncherError, Mistake, Warned
 from launcher.experiment.files import read_env
 from launcher.experiment.schema import Experiment

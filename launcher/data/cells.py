@@ -11,8 +11,8 @@ from .chats import check_chat
 from .faults import faults, is_blank, normal, visible
 from .findings import Findings
 from .mapping import Columns, answer_of, columns_of
-from .progress import watched
-from .table import Row, Table
+from .tables.progress import watched
+from .tables.table import Row, Table
 
 
 def check_rows(table: Table, mapping: Columns, findings: Findings) -> Sequence[Chat]:

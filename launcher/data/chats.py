@@ -11,7 +11,7 @@ from .faults import faults, is_blank
 from .findings import Findings
 from .mapping import Columns, answer_of
 from .messages import Spelling, Unreadable, read_tools
-from .table import Row, Table
+from .tables.table import Row, Table
 
 Tools = tuple[Mapping[str, Any], ...] | None
 

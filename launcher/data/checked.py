@@ -19,7 +19,7 @@ from ..job.starting import check_starting, paired_loaded
 from ..network import notify_problem
 from .notices import never_evaluated
 from .pairs import Pairs, read_pairs
-from .rows import Reading
+from .tables.reading import Reading
 
 
 @dataclass(frozen=True)

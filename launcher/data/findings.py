@@ -9,8 +9,8 @@ from ..errors import Mistake, Warned
 from ..experiment.sections.data_checks import DataChecks
 from ..experiment.sections.data_rules import DATA_RULES
 from .messages import Unreadable
-from .progress import Rows, nothing
-from .table import Table
+from .tables.progress import Rows, nothing
+from .tables.table import Table
 
 SHOWN = 3  # places of a finding
 

@@ -11,7 +11,7 @@ from ..errors import Mistake, nearest
 from ..experiment.schema import Experiment
 from ..experiment.sections.columns import COLUMN_KEYS
 from .messages import Spelling, Unreadable, is_tools
-from .table import Row, Table, Tables
+from .tables.table import Row, Table, Tables
 
 ANSWER: Final = "answer"  # a column of data for SFT
 CONVERSATIONS: Final = ("messages", "conversations", "conversation")

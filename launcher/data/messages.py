@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ..experiment.sections.columns import ColumnMapping
 from .chat import Messages, function_of
-from .surrogates import HALF, half_in, may_have_halves
+from .tables.surrogates import HALF, half_in, may_have_halves
 
 CALL: Final = "function_call"  # a role whose text is a call, in data for LLaMA-Factory
 ROLES: Final[Mapping[str, str]] = {

@@ -10,7 +10,7 @@ from itertools import chain, islice, pairwise
 from typing import Any, Final
 
 from .pair import Pair
-from .streamed import Streamed
+from .tables.streamed import Streamed
 
 ALIKE: Final = 0.8  # of the words, or pairs of words, that either text has, the share that both have
 PLACES: Final = 3

@@ -12,7 +12,7 @@ from .findings import SHOWN, places
 from .mapping import ANSWER, Columns
 from .pair import Pair
 from .prompt import LONE_PLACEHOLDER, PROMPT_COLUMNS, Prompt
-from .table import Table, Tables
+from .tables.table import Table, Tables
 
 _WORDS: Final = 3  # of a label at most
 _MEANT: Final = ("system", "system_prompt", "history")  # columns that other tools make a part of each prompt

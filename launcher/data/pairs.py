@@ -17,16 +17,17 @@ from .cells import check_rows
 from .chat import Chat
 from .chats import chat_of
 from .findings import Findings, Found
-from .formats import read_table
 from .mapping import Columns, answer_of, columns_from, missing_columns, settings_mistakes
 from .notices import chat_notices, table_notices
 from .pair import Pair
 from .preferences import check_pairs
 from .prompt import Prompt, choose_prompt
-from .rows import Reading, read_readable
-from .sheets.spreadsheet import Spreadsheet
-from .streamed import Streamed
-from .table import Row, Table, Tables
+from .tables.formats import read_table
+from .tables.reading import Reading
+from .tables.rows import read_readable
+from .tables.sheets.spreadsheet import Spreadsheet
+from .tables.streamed import Streamed
+from .tables.table import Row, Table, Tables
 
 _SHORT: Final = 80  # characters of a cell that can be the name of a group
 

@@ -12,8 +12,8 @@ from typing import Final
 
 from .findings import Findings
 from .pair import Pair
-from .progress import watched
-from .table import Table
+from .tables.progress import watched
+from .tables.table import Table
 
 _PROMPT: Final = 12  # characters: an answer may well begin with "Hi" or "Yes"
 _SENTENCE, _LONG = 16, 40  # characters from which on a sentence, or any prompt, stands in no answer by chance

@@ -14,7 +14,7 @@ from ..experiment.schema import Experiment
 from ..runs.run_dir import RunDir
 from .cells import text_mistakes
 from .mapping import Columns
-from .table import Table
+from .tables.table import Table
 
 PROMPT_COLUMNS = ("name", "system", "user")
 

@@ -14,13 +14,13 @@ from ..experiment.schema import Experiment
 from .cells import check_rows
 from .chat import Messages, is_text, written
 from .chats import chat_of, read_prompt
-from .csv_table import csv_table
 from .findings import Findings
-from .formats import text_of
 from .mapping import CONVERSATIONS, TOOLS, Columns, missing_columns, prompt_columns
 from .messages import Unreadable, read_tools
 from .prompt import Prompt
-from .table import place_of
+from .tables.csv_table import csv_table
+from .tables.formats import text_of
+from .tables.table import place_of
 
 _EXPECTED = "CSV (.csv), one JSON object a line (.jsonl), or one prompt a line (.txt)"
 

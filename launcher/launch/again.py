@@ -197,7 +197,7 @@ def _gpus_of(experiment: Experiment) -> int:
 
 
 def _has_copy(run: Any) -> bool:
-    from ..data.sheets.spreadsheet import has_copy
+    from ..data.tables.sheets.spreadsheet import has_copy
 
     return has_copy(run.spreadsheet)
 

@@ -72,7 +72,7 @@ def _refused(loaded: Loaded) -> list[Mistake]:
 
 
 def _answers(asked: Sequence[CheckedData], root: Path, row: int | None, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    from ..data.sheets.spreadsheet import write_copy
+    from ..data.tables.sheets.spreadsheet import write_copy
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

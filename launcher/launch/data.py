@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ..backends.kubernetes.backend import Kubernetes
     from ..backends.kubernetes.follow.run import ClusterRun
     from ..backends.kubernetes.render.spec import KubernetesSpec
-    from ..data.rows import Reading
-    from ..data.sheets.spreadsheet import Spreadsheet
+    from ..data.tables.reading import Reading
+    from ..data.tables.sheets.spreadsheet import Spreadsheet
     from ..experiment.schema import Experiment
     from ..job.job import Job
     from ..runs.run_dir import RunDir
@@ -32,7 +32,7 @@ def reading_for(
     if copy is None and job.node.rank and job.experiment.spreadsheet_id is not None:
         run.wait_for_first_node()
         copy = run.spreadsheet
-    from ..data.rows import Reading
+    from ..data.tables.reading import Reading
 
     return Reading(root, caller, copy=copy, say=say)
 
@@ -46,7 +46,7 @@ def copy_of(experiment: Experiment, earlier: str | None) -> Iterator[Path | None
     import tempfile
 
     from ..backends.finding import find, on_cluster
-    from ..data.sheets.spreadsheet import has_copy
+    from ..data.tables.sheets.spreadsheet import has_copy
 
     if earlier is None:
         yield None
@@ -83,7 +83,8 @@ def _no_copy(run: str, expected: str) -> UsageError:
 
 def read_spreadsheet_once(job: Job, root: Path, say: Callable[[str], None]) -> Spreadsheet | None:
     """The spreadsheet's cells for several runs of ``job``; None if the experiment reads no spreadsheet."""
-    from ..data.rows import Reading, read_tables
+    from ..data.tables.reading import Reading
+    from ..data.tables.rows import read_tables
     from ..experiment.files import read_env
 
     if job.experiment.spreadsheet_id is None:
@@ -109,7 +110,7 @@ def with_copy(spec: Any, spreadsheet: Spreadsheet | None) -> Any:
 
 def _with_bundle(job: str, obj: Mapping[str, Any], spreadsheet: Spreadsheet) -> Mapping[str, Any]:
     from ..backends.kubernetes.render.placement import SMALL
-    from ..data.sheets.spreadsheet import BUNDLE, bundle
+    from ..data.tables.sheets.spreadsheet import BUNDLE, bundle
 
     if obj["kind"] != "ConfigMap" or obj["metadata"]["name"] != job:
         return obj
@@ -121,7 +122,7 @@ def _with_bundle(job: str, obj: Mapping[str, Any], spreadsheet: Spreadsheet) -> 
 def check_travels(spec: KubernetesSpec, spreadsheet: Spreadsheet | None) -> None:
     """Raises UsageError if an earlier run's copy does not fit the ConfigMap: pods would read the current spreadsheet."""
     from ..backends.kubernetes.render.placement import SMALL
-    from ..data.sheets.spreadsheet import BUNDLE
+    from ..data.tables.sheets.spreadsheet import BUNDLE
 
     if spreadsheet is not None and not any(BUNDLE in obj.get("data", {}) for obj in with_copy(spec, spreadsheet).objects):
         raise UsageError(

@@ -20,7 +20,7 @@ from .data import read_spreadsheet_once, with_copy
 
 if TYPE_CHECKING:
     from ..backends.choose import AnyBackend
-    from ..data.sheets.spreadsheet import Spreadsheet
+    from ..data.tables.sheets.spreadsheet import Spreadsheet
     from ..job.job import Job
     from .rendered import Rendered
 

@@ -138,8 +138,8 @@ def _same_adapter(
 
 def _of_hub(experiment: Experiment, sources: Sequence[Mapping[str, Any]], kept: Kept) -> tuple[Experiment, list[str]]:
     """``experiment`` with the commit that the run read; with the run's copies where that cannot be had, and a notice."""
-    from ..data.hub_files import open_data
-    from ..data.rows import Reading
+    from ..data.tables.hub_files import open_data
+    from ..data.tables.reading import Reading
     from ..experiment.files import read_env
 
     commit = recorded_commit(sources)

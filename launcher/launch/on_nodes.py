@@ -47,7 +47,7 @@ def read_deadline(job: Job, caller: Mapping[str, str]) -> int | None:
     """The same, where nothing has read the pairs yet; those of a spreadsheet, a bucket or the hub are not fetched for it."""
     from ..backends.kubernetes.render.placement import travels
     from ..data.pairs import read_pairs
-    from ..data.rows import Reading
+    from ..data.tables.reading import Reading
 
     e = job.experiment
     is_wanted = e.launch.kubernetes.active_deadline == "auto" and job.gpus

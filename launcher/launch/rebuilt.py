@@ -137,7 +137,7 @@ def _inputs(archive: Archive, run: ClusterRun, recorded: Recorded) -> Local:
 
 def _files(experiment: Experiment) -> dict[str, str]:
     """Role -> file name, as the record and the experiment name them."""
-    from ..data.rows import PROMPT_FILENAME
+    from ..data.tables.rows import PROMPT_FILENAME
     from ..experiment.sections.data_file import file_of
 
     e = experiment

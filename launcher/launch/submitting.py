@@ -230,7 +230,7 @@ def _read(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Path 
     """The pairs, read as for a run on this machine; None where only a pod can read them."""
     from ..backends.kubernetes.render.placement import travels
     from ..data.pairs import read_pairs
-    from ..data.rows import Reading
+    from ..data.tables.reading import Reading
     from ..experiment.sections.hub_data import is_remote
     from ..job.model import check_model
     from ..job.starting import check_starting

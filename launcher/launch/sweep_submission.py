@@ -135,8 +135,9 @@ def _existing(sweep: Sweep, namespace: str | None) -> Mapping[str, ClusterRun]:
 @contextmanager
 def _spreadsheet(loaded: Sequence[Loaded], data_of: str | None, listener: Listener) -> Iterator[Path | None]:
     """A folder with the cells of the spreadsheet that all points read, read now; None where they do not read the same one."""
-    from ..data.rows import Reading, read_tables, wanted_worksheets
-    from ..data.sheets.spreadsheet import write_copy
+    from ..data.tables.reading import Reading
+    from ..data.tables.rows import read_tables, wanted_worksheets
+    from ..data.tables.sheets.spreadsheet import write_copy
     from ..experiment.files import read_env
 
     experiments = [one.experiment for one in loaded]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..data.pairs import Pairs, read_pairs
-from ..data.rows import Reading
+from ..data.tables.reading import Reading
 from ..errors import DataError, ExperimentError, UsageError
 from ..experiment.files import load, read_env
 from ..experiment.schema import Experiment

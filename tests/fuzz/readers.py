@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launcher.data.pairs import read_pairs
-from launcher.data.rows import Reading
+from launcher.data.tables.reading import Reading
 from launcher.errors import DataError, ExperimentError
 from launcher.experiment.files import load
 from launcher.experiment.schema import Experiment

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from launcher.data.pairs import read_pairs
-from launcher.data.rows import Reading
+from launcher.data.tables.reading import Reading
 from launcher.experiment.problems import problems
 from launcher.experiment.schema import Experiment
 from tests.fuzz.readers import is_read, read_as, read_prompts
-from tests.launcher.data.test_formats import workbook
+from tests.workbooks import workbook
 
 QUICK = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -50,6 +50,7 @@ WRITTEN = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
     st.dictionaries(st.sampled_from(HYPER), VALUES, max_size=3),
 )
 @example({}, {"trl": {0: None}})  # found: a key that is no text
+@example({"datasets_path": None}, {})  # found: no data at all is a mistake of the experiment, not of one key
 def test_an_experiment_resolves_to_what_the_trainer_reads_or_names_the_setting(
     top: dict[str, Any], hyper: dict[str, Any]
 ) -> None:
@@ -59,7 +60,7 @@ def test_an_experiment_resolves_to_what_the_trainer_reads_or_names_the_setting(
         found, wrong = None, problems(error)
     if found is None:
         assert wrong
-        assert all(problem.loc and problem.what for problem in wrong)
+        assert all(problem.what and (problem.loc or "set datasets_path" in problem.what) for problem in wrong)
         return
     assert Experiment.model_validate(json.loads(found.model_dump_json())) == found
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.readers import COLUMNS, READERS, RECORDS, REPOSITORY, ROWS, Read, is_read, read_as, read_prompts
-from tests.launcher.data.test_formats import workbook
+from tests.workbooks import workbook
 
 TEXTS = ("<<: *conf", "&conf ", "*demo", "- ", "\n\n", "\u200b", "\ufeff", "1e999", "null", "!!map ", "${HOME}", "'", '"""')
 BYTES = (0, 9, 10, 13, 34, 39, 44, 58, 59, 91, 123, 125, 127, 128, 255)

@@ -129,7 +129,7 @@ def trainer_of(
     world: int = 1,
 ) -> Any:
     from launcher.data.pairs import read_pairs
-    from launcher.data.rows import Reading
+    from launcher.data.tables.reading import Reading
     from trainer.inputs.adapter import lora_config, seed_adapter
     from trainer.inputs.arguments import arguments
     from trainer.inputs.model import choose_precision, load_model, load_tokenizer

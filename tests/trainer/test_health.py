@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.data.pairs import read_pairs
-from launcher.data.rows import Reading
+from launcher.data.tables.reading import Reading
 from launcher.errors import HealthError
 from launcher.experiment.schema import Experiment
 from launcher.experiment.sections.watched import Health

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from launcher.data.chat import Message, function_of
 from launcher.data.pair import Pair
-from launcher.data.table import place_of
+from launcher.data.tables.table import place_of
 from launcher.errors import Mistake, Warned
 
 from .frame import Frame, shared

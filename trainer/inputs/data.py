@@ -13,10 +13,10 @@ from typing import Final
 from accelerate.utils import gather_object
 
 from launcher.data.pairs import Pairs, Source, read_pairs, write_processed
-from launcher.data.rows import Reading
-from launcher.data.sheets.spreadsheet import BUNDLE, MANIFEST, has_copy, unpack, write_copy
 from launcher.data.survey import survey
-from launcher.data.table import Joined
+from launcher.data.tables.reading import Reading
+from launcher.data.tables.sheets.spreadsheet import BUNDLE, MANIFEST, has_copy, unpack, write_copy
+from launcher.data.tables.table import Joined
 from launcher.errors import LauncherError, StorageError
 from launcher.experiment.files import read_env
 from launcher.experiment.schema import Experiment
@@ -143,7 +143,7 @@ def _files(experiment: Experiment, reading: Reading, pairs: Pairs) -> Iterator[t
         if source.hub is None:
             yield source, reading.root / expanded(experiment.datasets_path) / file_of(Path(source.name).name)
         elif not isinstance(source.name, Joined):
-            from launcher.data.hub_files import open_data
+            from launcher.data.tables.hub_files import open_data
 
             data = HubData(str(source.hub["name"]), source.hub["revision"])
             file = source.name.removeprefix(f"{data.name}/")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from launcher.data.pairs import Pairs
-from launcher.data.table import place_of
+from launcher.data.tables.table import place_of
 from launcher.errors import ExperimentError, Mistake, Warned
 from launcher.experiment.schema import Experiment
 

@@ -17,7 +17,7 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from launcher.data.chat import Message
 from launcher.data.pair import Pair
-from launcher.data.table import place_of
+from launcher.data.tables.table import place_of
 from launcher.errors import DataError, ExperimentError, Mistake
 from launcher.experiment.sections.hyperparameters import Hyperparameters
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from launcher.data.pair import Pair
-from launcher.data.streamed import Streamed
+from launcher.data.tables.streamed import Streamed
 from launcher.errors import DataError, Mistake, Warned
 from launcher.runs.whole import write_whole
 

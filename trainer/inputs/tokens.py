@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from launcher.data.pair import Pair
-from launcher.data.table import place_of
+from launcher.data.tables.table import place_of
 from launcher.errors import DataError, Mistake, Warned
 from launcher.experiment.sections.hyperparameters import Hyperparameters
 from launcher.health import Answers

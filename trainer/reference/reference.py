@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from launcher.data.table import place_of
+from launcher.data.tables.table import place_of
 from launcher.errors import HealthError
 
 from ..inputs.token_pairs import Ids, TokenPairs

@@ -8,7 +8,7 @@ import numpy as np
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from launcher.data.table import place_of
+from launcher.data.tables.table import place_of
 
 from ..inputs.token_pairs import TokenPairs
 

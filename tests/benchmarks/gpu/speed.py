@@ -84,7 +84,7 @@ def speed_of_trl(place: Place, model: str, *, variant: str) -> Iterator[Figures]
 def tokens_of(place: Place, experiment: Any) -> Any:
     """The pairs as a run sees them."""
     from launcher.data.pairs import read_pairs
-    from launcher.data.rows import Reading
+    from launcher.data.tables.reading import Reading
     from trainer.inputs.model import load_tokenizer
     from trainer.inputs.tokens import tokenize
 

@@ -10,8 +10,8 @@ import pytest
 
 from launcher.cli.reading import _Lines, reading
 from launcher.data.pairs import read_pairs
-from launcher.data.progress import EVERY, watched
-from launcher.data.rows import Reading
+from launcher.data.tables.progress import EVERY, watched
+from launcher.data.tables.reading import Reading
 from launcher.experiment.schema import Experiment
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs, read_pairs, write_processed
-from launcher.data.rows import Reading
+from launcher.data.tables.reading import Reading
 from launcher.errors import DataError
 from launcher.experiment.schema import Experiment
 

@@ -14,8 +14,8 @@ import pytest
 from launcher.data.chat import Chat
 from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs, read_pairs, write_processed
-from launcher.data.rows import Reading
 from launcher.data.survey import survey
+from launcher.data.tables.reading import Reading
 from launcher.errors import DataError, Warned
 from launcher.experiment.schema import Experiment
 

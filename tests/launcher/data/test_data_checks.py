@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from launcher.data.pairs import Pairs, read_pairs
-from launcher.data.rows import Reading
+from launcher.data.tables.reading import Reading
 from launcher.errors import DataError, Warned
 from launcher.experiment.schema import Experiment
 from launcher.experiment.sections.data_checks import DataChecks

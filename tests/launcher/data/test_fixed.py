@@ -10,7 +10,7 @@ import pytest
 from launcher.cli import main
 from launcher.data.fixed import fix
 from launcher.data.pairs import read_pairs
-from launcher.data.rows import Reading
+from launcher.data.tables.reading import Reading
 from launcher.errors import DataError, UsageError
 from launcher.experiment.schema import Experiment
 from tests.workbooks import workbook

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs, Source, read_pairs, write_processed
 from launcher.data.prompt import Prompt
-from launcher.data.rows import Reading
+from launcher.data.tables.reading import Reading
 from launcher.errors import DataError, ExperimentError, LauncherError, Warned
 from launcher.experiment.schema import Experiment
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.data.sheets.spreadsheet import Spreadsheet, Worksheet, bundle
+from launcher.data.tables.sheets.spreadsheet import Spreadsheet, Worksheet, bundle
 from launcher.experiment.schema import Experiment
 from launcher.job.job import plan
 from launcher.job.topology import Node

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from launcher.data.pairs import read_pairs, write_processed
-from launcher.data.rows import Reading
+from launcher.data.tables.reading import Reading
 from launcher.errors import LauncherError
 from launcher.experiment.schema import Experiment
 from launcher.job.target import Target

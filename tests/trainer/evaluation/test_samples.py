@@ -145,7 +145,7 @@ def test_the_default_is_evenly_spaced_validation_prompts_and_a_row_that_is_missi
     few_pairs: Path, make_experiment: Make, tiny_model: Path
 ) -> None:
     from launcher.data.pairs import read_pairs
-    from launcher.data.rows import Reading
+    from launcher.data.tables.reading import Reading
     from trainer.evaluation.prompts import sample_prompts
     from trainer.inputs.clock import Clock
     from trainer.inputs.model import load_tokenizer

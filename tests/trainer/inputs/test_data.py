@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from launcher.data.prompt import kept_prompt
-from launcher.data.sheets.spreadsheet import Spreadsheet, Worksheet, bundle, read_copy
+from launcher.data.tables.sheets.spreadsheet import Spreadsheet, Worksheet, bundle, read_copy
 from launcher.experiment.schema import Experiment
 from launcher.job.topology import Topology
 from launcher.runs.processes import kill

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.data.pair import Pair
-from launcher.data.streamed import Streamed
+from launcher.data.tables.streamed import Streamed
 from launcher.errors import DataError, labelled
 from launcher.experiment.schema import Experiment
 from trainer.inputs import texts

@@ -294,7 +294,7 @@ def test_the_numbers_are_those_of_trl_for_the_models_own_reference(
     tmp_path: Path, make_experiment: Callable[..., Experiment], new_run: Callable[[Path, Experiment, str], RunDir]
 ) -> None:
     from launcher.data.pairs import read_pairs
-    from launcher.data.rows import Reading
+    from launcher.data.tables.reading import Reading
     from trainer.inputs.adapter import lora_config
     from trainer.inputs.arguments import arguments
     from trainer.inputs.model import choose_precision, load_model, load_tokenizer

@@ -154,7 +154,7 @@ class Bench:
 
     def __init__(self, root: Path, make: Callable[..., Experiment]):
         from launcher.data.pairs import read_pairs
-        from launcher.data.rows import Reading
+        from launcher.data.tables.reading import Reading
         from trainer.inputs.model import choose_precision, load_model, load_tokenizer
         from trainer.inputs.tokens import tokenize
         from trainer.processes.machine import Device

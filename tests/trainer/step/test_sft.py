@@ -75,7 +75,7 @@ def trls(tmp_path_factory: pytest.TempPathFactory, make_experiment: MakeExperime
     from trl import SFTConfig, SFTTrainer
 
     from launcher.data.pairs import read_pairs
-    from launcher.data.rows import Reading
+    from launcher.data.tables.reading import Reading
     from trainer.inputs.adapter import lora_config, seed_adapter
     from trainer.inputs.model import choose_precision, load_model, load_tokenizer
     from trainer.inputs.template import messages_of

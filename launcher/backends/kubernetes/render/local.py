@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from ....data.rows import PROMPT_FILENAME
+from ....data.tables.rows import PROMPT_FILENAME
 from ....errors import LauncherError
 from ....experiment.schema import Experiment
 from ....experiment.sections.data_file import file_of

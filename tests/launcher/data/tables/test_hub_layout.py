@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launcher.data.hub_layout import Layout, layout_of
+from launcher.data.tables.hub_layout import Layout, layout_of
 
 SHARDS = [f"data/{split}-{n:05d}-of-00002.parquet" for split in ("train_prefs", "test_prefs") for n in (1, 0)]
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import Mistake, nearest
-from ..experiment.sections.data_file import ARROW, JSON, WORKBOOK, split_sheet
+from ...errors import Mistake, nearest
+from ...experiment.sections.data_file import ARROW, JSON, WORKBOOK, split_sheet
 from .csv_table import csv_table
 from .sheet_table import sheet_table
 from .sheets.spreadsheet import Worksheet

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from launcher.data import arrow_table
 from launcher.data.pairs import Pairs, read_pairs, write_processed
-from launcher.data.rows import Reading
+from launcher.data.tables import arrow_table
+from launcher.data.tables.reading import Reading
 from launcher.errors import DataError
 from launcher.experiment.schema import Experiment
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar
 
-from ...errors import UnreachableError
+from ....errors import UnreachableError
 
 T = TypeVar("T")
 

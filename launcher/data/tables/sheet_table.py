@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..errors import Mistake
+from ...errors import Mistake
 from .layout import lines_above, title_mistake
 from .sheets.spreadsheet import Worksheet
 from .table import Row, Table, place_of, worksheet_name

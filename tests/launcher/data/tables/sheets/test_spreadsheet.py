@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.data.sheets.spreadsheet import Spreadsheet, Worksheet, bundle, check_same, has_copy, read_copy, unpack
+from launcher.data.tables.sheets.spreadsheet import Spreadsheet, Worksheet, bundle, check_same, has_copy, read_copy, unpack
 from launcher.errors import DataError
 
 CELLS = (("prompt", "chosen"), ('line\nbreak, "quotes"\t\u2028', "é 🙂"), (), ("", "x"))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-from ...errors import CredentialError
-from ...redact import REDACTOR
+from ....errors import CredentialError
+from ....redact import REDACTOR
 
 EMAIL: Final = "GOOGLE_SHEETS_CLIENT_EMAIL"
 KEY: Final = "GOOGLE_SHEETS_PRIVATE_KEY"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from ..experiment.sections.data_file import ARROW, split_sheet
+from ...experiment.sections.data_file import ARROW, split_sheet
 from .sheets.spreadsheet import Spreadsheet
 
 _WORKSHEET: Final = "worksheet "

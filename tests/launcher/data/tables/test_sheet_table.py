@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from launcher.data.pairs import Pairs, Source, read_pairs
-from launcher.data.rows import Reading
-from launcher.data.sheet_table import letter, sheet_table
-from launcher.data.sheets.spreadsheet import Spreadsheet, Worksheet
-from launcher.data.table import Row
+from launcher.data.tables.reading import Reading
+from launcher.data.tables.sheet_table import letter, sheet_table
+from launcher.data.tables.sheets.spreadsheet import Spreadsheet, Worksheet
+from launcher.data.tables.table import Row
 from launcher.errors import DataError, ExperimentError, Mistake
 from launcher.experiment.schema import Experiment
 

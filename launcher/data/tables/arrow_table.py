@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import DataError, LauncherError, Mistake
+from ...errors import DataError, LauncherError, Mistake
 from .formats import text_of
 from .streamed import Streamed
 from .table import Row, Table

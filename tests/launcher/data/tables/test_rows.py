@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.data.rows import Reading, read_tables
-from launcher.data.table import Row, Table
+from launcher.data.tables.reading import Reading
+from launcher.data.tables.rows import read_tables
+from launcher.data.tables.table import Row, Table
 from launcher.errors import DataError, ExperimentError, StorageError
 from launcher.experiment.schema import Experiment
 

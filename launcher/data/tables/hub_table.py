@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..errors import Mistake, nearest
-from ..experiment.schema import Experiment
-from ..experiment.sections.hub_data import HubData
+from ...errors import Mistake, nearest
+from ...experiment.schema import Experiment
+from ...experiment.sections.hub_data import HubData
 from .arrow_table import KEPT
 from .formats import read_table
 from .hub_files import HubFiles, open_data
@@ -22,7 +22,7 @@ from .streamed import Streamed
 from .table import Joined, Row, Table, Tables
 
 if TYPE_CHECKING:
-    from .rows import Reading
+    from .reading import Reading
 
 _PACKING: Final = 3  # the bytes of text in a byte of a compressed file, roughly
 _TRAIN: Final = "train"  # the split where the experiment names no other

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from ...errors import DataError, Mistake, StorageError
-from ...runs.whole import write_whole
+from ....errors import DataError, Mistake, StorageError
+from ....runs.whole import write_whole
 
 MANIFEST: Final = "spreadsheet.json"
 ROLES: Final = ("train", "validation", "prompts")

@@ -12,16 +12,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import CredentialError, ExperimentError, LauncherError, Mistake, StorageError, UnreachableError, Warned, labelled
-from ..experiment.sections.hub_data import HubData
-from ..hub import of_network, quiet, refusal
-from ..runs.cache import cache_root
-from ..runs.whole import write_whole
-from ..runs.writable import DISK_FAILS
+from ...errors import CredentialError, ExperimentError, LauncherError, Mistake, StorageError, UnreachableError, Warned, labelled
+from ...experiment.sections.hub_data import HubData
+from ...hub import of_network, quiet, refusal
+from ...runs.cache import cache_root
+from ...runs.whole import write_whole
+from ...runs.writable import DISK_FAILS
 from .hub_layout import Layout, is_data, layout_of
 
 if TYPE_CHECKING:
-    from .rows import Reading
+    from .reading import Reading
 
 _CARD: Final = "README.md"
 _CONVERTED: Final = "refs/convert/parquet"  # the branch into which the hub converts data of other formats

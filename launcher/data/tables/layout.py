@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..errors import Mistake
+from ...errors import Mistake
 
 Record = tuple[int, list[str]]  # the line where it begins, and its cells
 

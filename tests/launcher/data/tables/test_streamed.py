@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from launcher.data.streamed import Streamed
+from launcher.data.tables.streamed import Streamed
 from launcher.errors import LauncherError
 
 

@@ -8,9 +8,9 @@ from time import time
 
 import pytest
 
-from launcher.data.sheets.client import read_spreadsheet
-from launcher.data.sheets.patience import Patience
-from launcher.data.sheets.spreadsheet import Spreadsheet
+from launcher.data.tables.sheets.client import read_spreadsheet
+from launcher.data.tables.sheets.patience import Patience
+from launcher.data.tables.sheets.spreadsheet import Spreadsheet
 from launcher.errors import CredentialError, ExperimentError, LauncherError, UnreachableError
 from launcher.redact import REDACTOR
 from tests.sheets.google import EMAIL, SPREADSHEET, Google, cut, new_key, none, quota, reset, silent, status, truncated

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from launcher.data import arrow_table
 from launcher.data.pairs import Pairs, read_pairs
-from launcher.data.rows import Reading
-from launcher.data.streamed import Streamed
-from launcher.data.table import place_of
+from launcher.data.tables import arrow_table
+from launcher.data.tables.reading import Reading
+from launcher.data.tables.streamed import Streamed
+from launcher.data.tables.table import place_of
 from launcher.errors import CredentialError, DataError, ExperimentError, LauncherError, UnreachableError
 from launcher.experiment.schema import Experiment
 from tests.hub.datasets import TOKEN, DataHub, DataSet
@@ -84,7 +84,7 @@ def test_a_split_whose_files_are_small_and_many_stays_on_disk(
 ) -> None:
     kept = read(hub, tmp_path, validation_filename="test")
     size = sum(len(content) for name, content in SHARDED.items() if "train" in name)
-    monkeypatch.setattr("launcher.data.hub_table.KEPT", 3 * size - 1)
+    monkeypatch.setattr("launcher.data.tables.hub_table.KEPT", 3 * size - 1)
     streamed = read(hub, tmp_path, validation_filename="test")
     assert [isinstance(pairs.train, Streamed) for pairs in (kept, streamed)] == [False, True]
     assert isinstance(streamed.validation, tuple)  # one small file
@@ -212,7 +212,7 @@ def test_files_of_other_columns_are_no_split(hub: DataHub, tmp_path: Path) -> No
 
 
 def test_without_the_hubs_client_the_error_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launcher.data.hub_files.find_spec", lambda name: None)
+    monkeypatch.setattr("launcher.data.tables.hub_files.find_spec", lambda name: None)
     with pytest.raises(LauncherError, match=r"huggingface_hub\n    hint:     pip install huggingface_hub"):
         read(DataHub(), tmp_path)
 

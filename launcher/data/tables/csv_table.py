@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from ..errors import Mistake
+from ...errors import Mistake
 from .layout import Record, laid_out, lines_above, separator, title_mistake
 from .table import Row, Table
 

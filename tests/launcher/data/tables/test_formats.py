@@ -12,7 +12,7 @@ import pytest
 
 from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs, read_pairs
-from launcher.data.rows import Reading
+from launcher.data.tables.reading import Reading
 from launcher.errors import DataError
 from launcher.experiment.schema import Experiment
 from tests.workbooks import workbook

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..errors import DataError, ExperimentError, Mistake, StorageError, nearest
-from ..experiment.schema import Experiment
-from ..experiment.sections.data_file import SUFFIXES, file_of
-from ..experiment.sections.hub_data import HUB
-from ..runs.cache import cache_root
-from ..runs.run_dir import expanded
-from ..runs.writable import DISK_FAILS
+from ...errors import DataError, ExperimentError, Mistake, StorageError, nearest
+from ...experiment.schema import Experiment
+from ...experiment.sections.data_file import SUFFIXES, file_of
+from ...experiment.sections.hub_data import HUB
+from ...runs.cache import cache_root
+from ...runs.run_dir import expanded
+from ...runs.writable import DISK_FAILS
 from .formats import read_table
-from .progress import Rows, nothing
+from .reading import Reading
 from .sheet_table import sheet_table
 from .sheets.spreadsheet import Spreadsheet, check_same, has_copy, read_copy
 from .table import Table, Tables
@@ -25,34 +25,6 @@ PROMPT_FILENAME: Final = "prompt_data.csv"
 _S3: Final = "s3://"
 _OUR_FOLDERS: Final = ("data", "datasets")  # `data/mine` is no owner's data set
 _HUB_ID: Final = re.compile(r"\w[\w.-]*/[\w.-]+")
-
-
-def _silent(_: str) -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Where data are read, and with what.
-
-    A relative ``datasets_path`` is below ``root``. ``env`` has the credentials; ``cache`` keeps what was fetched (None: the
-    caller's own). ``copy``: the folder of a run that may have a snapshot of the spreadsheet, which is then read in place of the
-    sheet, without credentials. ``say`` is told why reading takes long. ``commit``: of the hub's data set; None: the one that
-    its revision is now.
-    """
-
-    root: Path = Path()
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    cache: Path | None = None
-    copy: Path | None = None
-    say: Callable[[str], None] = _silent
-    commit: str | None = None
-
-    @property
-    def rows(self) -> Rows:
-        """What hears how far it is: the method ``rows`` of ``say``, where it has one."""
-        found: Rows = getattr(self.say, "rows", nothing)
-        return found
 
 
 def read_tables(experiment: Experiment, reading: Reading) -> Tables:
@@ -138,7 +110,7 @@ def _folder(experiment: Experiment, reading: Reading) -> _Folder:
     path = experiment.datasets_path
     assert path is not None, "an experiment has one source of data"
     if path.startswith(_S3):
-        from ..storage import fetch_folder  # boto3 is slow to import
+        from ...storage import fetch_folder  # boto3 is slow to import
 
         names = [experiment.train_filename, experiment.validation_filename, experiment.prompt_filename or PROMPT_FILENAME]
         cache = reading.cache if reading.cache is not None else cache_root(reading.env)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..experiment.sections.data_file import JSON, SUFFIXES, TEXT
+from ...experiment.sections.data_file import JSON, SUFFIXES, TEXT
 
 PACKED: Final = ".gz"
 _DEFAULT: Final = "default"

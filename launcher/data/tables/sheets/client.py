@@ -18,9 +18,9 @@ from gspread.http_client import HTTPClient
 from gspread.utils import absolute_range_name
 from requests.utils import should_bypass_proxies
 
-from ...errors import CredentialError, LauncherError
-from ...network import PROXY_PASSWORD, SKEW, certificate, reason, skew, through
-from ...redact import REDACTOR
+from ....errors import CredentialError, LauncherError
+from ....network import PROXY_PASSWORD, SKEW, certificate, reason, skew, through
+from ....redact import REDACTOR
 from .account import API, Account
 from .patience import PATIENT, Asking, Passing, Patience, retry_after
 from .refusals import clock_is_wrong, no_worksheet, refused_by_api, refused_token, wrong_key

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from launcher.data.pairs import Pairs, Source, read_pairs
-from launcher.data.rows import Reading
+from launcher.data.tables.reading import Reading
 from launcher.errors import DataError, ExperimentError
 from launcher.experiment.schema import Experiment
-from tests.launcher.data.test_formats import workbook
 from tests.s3.server import MotoServer
+from tests.workbooks import workbook
 
 TRAIN = b"prompt,chosen,rejected\nWhy?,Because.,No.\n"
 PROMPTS = b"name,system,user\nprompt_default,,Q: {prompt}\n"

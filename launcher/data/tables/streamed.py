@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar, overload
 
-from ..errors import LauncherError
+from ...errors import LauncherError
 
 T = TypeVar("T")
 

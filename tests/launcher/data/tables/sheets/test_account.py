@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.data.sheets.account import Account
+from launcher.data.tables.sheets.account import Account
 from launcher.errors import CredentialError
 from launcher.redact import REDACTOR
 from tests.sheets.google import EMAIL

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from difflib import SequenceMatcher
 from typing import Any, Final
 
-from ...errors import CredentialError, ExperimentError, LauncherError, Mistake, nearest
-from ...network import wrong_clock
+from ....errors import CredentialError, ExperimentError, LauncherError, Mistake, nearest
+from ....network import wrong_clock
 from .account import EMAIL, KEY
 
 _SETTINGS: Final = {"train": "train_sheet", "validation": "validation_sheet", "prompts": "prompt_sheet"}
