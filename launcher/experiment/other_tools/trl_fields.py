@@ -118,10 +118,9 @@ _RENAMED: Final[Mapping[str, str]] = {
     "label_smoothing_factor": "label_smoothing",
     "run_name": "--name on the command line",
     "do_eval": "eval_strategy",
-    "push_to_hub": "storage_config",
-    **{f"hub_{x}": "storage_config" for x in ("model_id", "strategy", "private_repo", "always_push", "revision")},
     **{f"trackio_{x}": "report_to" for x in ("space_id", "bucket_id", "static_space_id")},
 }
+_PUSHED: Final = "is not supported during a run; publish its adapter afterwards: `launcher push RUN --to OWNER/NAME`"
 # Fields that this project sets or does not support -> the end of the sentence that begins with the field's name.
 _SET: Final[Mapping[str, str]] = {
     **dict.fromkeys(("bf16", "fp16", "bf16_full_eval", "fp16_full_eval"), "follows the device; remove it, or use torch_dtype"),
@@ -143,7 +142,9 @@ _SET: Final[Mapping[str, str]] = {
     "save_only_model": "is fixed: a checkpoint holds everything that a resume needs; remove it",
     "skip_memory_metrics": "is fixed: TRL's memory figures are not logged; remove it",
     "enable_jit_checkpoint": "is fixed: a stop request always writes a checkpoint; remove it",
-    "hub_token": "is not supported; use storage_config (HF_TOKEN is read from the environment)",
+    **dict.fromkeys(("push_to_hub", "hub_always_push", "hub_strategy"), _PUSHED),
+    **dict.fromkeys(("hub_model_id", "hub_private_repo", "hub_revision"), _PUSHED),
+    "hub_token": f"{_PUSHED} (HF_TOKEN is read from the environment)",
 }
 
 # Every field of DPOConfig that is no key of this project's own, and those of older releases that files in circulation name.

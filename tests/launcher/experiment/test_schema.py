@@ -124,6 +124,14 @@ def test_what_the_project_decides_itself_is_refused_with_the_name_to_use() -> No
     ]
 
 
+@pytest.mark.parametrize("name", ["push_to_hub", "hub_model_id", "hub_private_repo", "hub_token"])
+def test_what_uploads_to_a_hub_is_refused_with_the_command_that_does(name: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        tuned(**{name: "me/x"})
+    (problem,) = problems(caught.value)
+    assert problem.what.startswith(f"{name} is not supported during a run; publish its adapter afterwards: `launcher push")
+
+
 def test_refused_names_are_names_of_trl_and_none_of_ours() -> None:
     former = {"no_cuda", "logging_dir"}  # older releases had them: files in circulation name them
     assert {name for name in REFUSED if name in Hyperparameters.model_fields} == set()
