@@ -79,7 +79,7 @@ def test_the_demo_learns_its_preference_on_pairs_that_it_never_saw(home: Path, i
     (summary,) = events(run, "summary")
     assert summary["after"]["eval_rewards/accuracies"] >= 0.9
     assert "importing torch and transformers\n" in done.stdout, "printed while nothing else can be"
-    assert "fast path on: same loss and gradient as TRL on the first pairs (loss within " in done.stdout
+    assert "fast path on: same loss and gradient as TRL on the first pairs (" in done.stdout
     assert "on validation pairs, which were not trained on:" in done.stdout
     assert summary["after"]["eval_rewards/chosen"] > 0, "the chosen answers became more likely"
     assert f"adapter     {run / 'adapter'} (28 tensors, read back and compared)" in done.stdout

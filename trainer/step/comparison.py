@@ -48,10 +48,12 @@ class Difference:
         return f"log-probabilities off by up to {self.logps:.1e} per sqrt(token), loss off by {self.loss:.1e}{gradient}"
 
     def __str__(self) -> str:
-        found = f"loss within {_bound(self.loss)}"
+        found = _bound("loss", self.loss)
         if self.gradient is None:
             return f"{found}; gradients not compared: the weights are sharded"
-        return f"{found}, gradient within {_bound(self.gradient)}"
+        if not (self.loss or self.gradient):
+            return "no difference in any digit"
+        return f"{found}, {_bound('gradient', self.gradient)}"
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,15 @@ class Numbers:
     gradient: float | None  # the norm of their loss's gradient over all trained weights; None where none was computed
 
 
-def _bound(number: float) -> str:
-    """``number`` rounded up to one digit: ``1e-7`` for 9.5e-8."""
-    if number == 0 or not math.isfinite(number):
-        return f"{number:g}"
+def _bound(what: str, number: float) -> str:
+    """``loss within 1e-7`` for a difference of 9.5e-8, which is rounded up to one digit."""
+    if number == 0:
+        return f"identical {what}"
+    if not math.isfinite(number):
+        return f"{what} off by {number:g}"
     power = math.floor(math.log10(number))
     digit = math.ceil(number / 10.0**power - 1e-9)
-    return f"1e{power + 1}" if digit == 10 else f"{digit}e{power}"
+    return f"{what} within 1e{power + 1}" if digit == 10 else f"{what} within {digit}e{power}"
 
 
 def tried(trainer: DPOTrainer, tokens: Tokens, budget: int, *, is_known: bool) -> tuple[Packed | None, str]:

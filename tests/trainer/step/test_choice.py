@@ -328,6 +328,22 @@ def test_whatever_a_packed_pass_raises_the_plain_path_is_taken(
         assert choose_path(trainer, "auto", tokens, None).sentence == f"plain path: the packed forward pass failed: {raised}"
 
 
+@pytest.mark.parametrize(
+    ("loss", "gradient", "sentence"),
+    [
+        (9.5e-8, 1.2e-9, "loss within 1e-7, gradient within 2e-9"),
+        (0.0, 4e-9, "identical loss, gradient within 4e-9"),
+        (0.0, 0.0, "no difference in any digit"),
+        (3e-7, None, "loss within 3e-7; gradients not compared: the weights are sharded"),
+        (float("nan"), 0.5, "loss off by nan, gradient within 5e-1"),
+    ],
+)
+def test_a_difference_is_told_as_a_bound_and_none_as_none(loss: float, gradient: float | None, sentence: str) -> None:
+    from trainer.step.comparison import Difference
+
+    assert str(Difference(logps=0.0, loss=loss, gradient=gradient)) == sentence
+
+
 @pytest.mark.parametrize("half", [True, False])
 def test_a_steep_loss_does_not_turn_rounding_into_another_path(half: bool) -> None:
     """sppo_hard with beta 0.1 has a slope of 10 a nat: the rounding of 2,000 tokens in bf16 is 5 of its loss."""
