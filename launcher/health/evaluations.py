@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from .blocks import PAIRS, Blocks, is_number
 from .facts import Facts
-from .trends import Hit
+from .trends import Hit, far_away
 
 _APART: Final = 0.1  # of the training's margin that the validation's must be below 0
 
@@ -59,3 +59,16 @@ class Swapped:
             f"validation pairs prefer the rejected answer (accuracy {share:.2f}), training pairs the chosen one ({mine:.2f}): "
             "chosen and rejected are swapped in one of the two files",
         )
+
+
+class RewardScale:
+    """The mean reward of validation answers is too large for beta: known after a few steps, when there is no trend yet."""
+
+    def __init__(self, facts: Facts):
+        self._beta = facts.beta
+
+    def feed(self, event: Mapping[str, Any], blocks: Blocks, threshold: float) -> Hit | None:
+        rewards = [(f"{name} validation answers", event.get(f"eval_rewards/{name}")) for name in ("chosen", "rejected")]
+        found = [(whose, reward) for whose, reward in rewards if is_number(reward) and abs(reward) > threshold]
+        step = int(event["step"])
+        return Hit(step, step, far_away(found, self._beta)) if found else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from .blocks import PAIRS, Block, Blocks
@@ -98,16 +98,15 @@ def chosen_falling(blocks: Blocks, facts: Facts, threshold: float) -> Hit | None
 def reward_scale(blocks: Blocks, facts: Facts, threshold: float) -> Hit | None:
     recent = blocks.last(PAIRS)
     both = [] if recent is None else [(name, recent.mean(f"rewards/{name}")) for name in ("chosen", "rejected")]
-    found = [(name, reward) for name, reward in both if reward is not None and abs(reward) > threshold]
-    if recent is None or not found:
-        return None
-    name, reward = max(found, key=lambda one: abs(one[1]))
-    far = abs(reward) / facts.beta
-    return Hit(
-        recent.first,
-        recent.last,
-        f"the {name} answers' mean reward is {reward:+.1f}, {far:,.0f} nats from the reference (beta {facts.beta:g})",
-    )
+    found = [(f"{name} answers", reward) for name, reward in both if reward is not None and abs(reward) > threshold]
+    return None if recent is None or not found else Hit(recent.first, recent.last, far_away(found, facts.beta))
+
+
+def far_away(rewards: Sequence[tuple[str, float]], beta: float) -> str:
+    """What is said of the largest of the mean ``rewards``, each with whose it is."""
+    whose, reward = max(rewards, key=lambda one: abs(one[1]))
+    far = abs(reward) / beta
+    return f"the {whose}' mean reward is {reward:+.1f}, {far:,.0f} nats from the reference (beta {beta:g})"
 
 
 def flipped_labels(blocks: Blocks, facts: Facts, threshold: float) -> Hit | None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from .blocks import Blocks
 from .data import BY_DATA
-from .evaluations import Overfitting, Swapped
+from .evaluations import Overfitting, RewardScale, Swapped
 from .facts import Facts
 from .finding import Finding
 from .lines import GradientSpikes, LearningRateLow, LineRule, LossSpikes, NotFinite, Slow
@@ -37,7 +37,11 @@ class Watch:
             "learning_rate_low": LearningRateLow(facts),
             "slow": self._slow,
         }
-        self._evaluations: dict[str, LineRule] = {"overfitting": Overfitting(facts), "swapped_columns": Swapped(facts)}
+        self._evaluations: dict[str, LineRule] = {
+            "overfitting": Overfitting(facts),
+            "swapped_columns": Swapped(facts),
+            "reward_scale": RewardScale(facts),
+        }
 
     def data(self) -> list[Finding]:
         """New findings about the data, before the first step."""

@@ -117,6 +117,17 @@ def test_each_rule_finds_its_fault_and_no_other_rule_does(rule: str, changed: di
     assert rules(healthy(**changed)) == [rule]
 
 
+def test_a_policy_far_from_its_reference_is_found_by_one_evaluation_of_a_run_too_short_for_a_trend() -> None:
+    events = list(healthy(steps=4))
+    evaluated = {"type": "eval", "step": 4, "eval_loss": 0.0, "eval_rewards/chosen": 71.3, "eval_rewards/rejected": 23.8}
+    (found,) = findings([*events, evaluated], {}, FACTS)
+    assert (found.rule, found.steps) == ("reward_scale", "step 4")
+    assert found.sentence == "the chosen validation answers' mean reward is +71.3, 713 nats from the reference (beta 0.1)"
+    near = {**evaluated, "eval_rewards/chosen": 19.9, "eval_rewards/rejected": -19.9}
+    assert findings([*events, near], {}, FACTS) == []
+    assert rules(iter([*events, evaluated]), reward_scale={"threshold": 100}) == []
+
+
 def test_a_spike_is_measured_by_the_median_of_the_first_lines_and_says_so() -> None:
     high = {1: 28.9, 31: 40.0}
     (found,) = findings(healthy(grad_norm=lambda step: high.get(step, 1.0)), {}, FACTS)
