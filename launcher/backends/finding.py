@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def find(name: str, *, cluster: bool = False, namespace: str | None = None) -> tuple[Runs[Any], Any]:
     """The run that ``name`` means, and its backend: searched on this machine, then on the cluster.
 
-    ``cluster`` or a ``namespace``: on the cluster only. Raises UsageError if no run fits, or more than one.
+    ``cluster`` or a ``namespace``: on the cluster only. Raises UsageError if no run fits, or more than one, and LauncherError
+    with the cluster's exit code where it could not be searched.
     """
     from ..experiment.files import read_env
     from .choose import backend_of
@@ -41,8 +42,12 @@ def find(name: str, *, cluster: bool = False, namespace: str | None = None) -> t
             return find_on_cluster(name, caller, None)
         except AmbiguousName:
             raise
-        except LauncherError as other:
+        except UsageError as other:
             raise UsageError(f"{error}\n    on the cluster: {str(other).splitlines()[0]}") from None
+        except LauncherError as other:  # it may be there
+            unknown = LauncherError(f"{name} is not a run of this machine, and the cluster could not be searched: {other}")
+            unknown.exit_code = other.exit_code
+            raise unknown from None
     return backend_of(run), run
 
 

@@ -182,6 +182,16 @@ def test_a_name_is_looked_for_here_and_then_on_the_cluster(cluster_api: ClusterA
         "error: no runs yet; start one with: launcher run EXP\n    on the cluster: run 'gamma' not found"
     )
     assert none.stderr.endswith("; list all with: launcher ps --cluster -a\n")
+    cluster_api.deny("list", "jobs")
+    denied = person.type("stop", "beta")
+    assert denied.returncode == 1
+    assert denied.stderr.splitlines() == [
+        "error: beta is not a run of this machine, and the cluster could not be searched: API server: jobs.batch is forbidden: "
+        'User "dana" cannot list resource "jobs" in API group "batch" in the namespace "default" (403 Forbidden)',
+        "    hint:     choose another namespace with -n, or ask the cluster's administrator for the Role in k8s/base/access.yaml",
+    ]
+    cluster_api.stop()
+    assert person.type("stop", "beta").returncode == 48, "a server that cannot be reached just now"
     away = person.type("status", "gamma", KUBECONFIG="/no/such/file")
     assert away.stderr == "error: no runs yet; start one with: launcher run EXP\n"
     asked = person.type("status", "gamma", "--cluster", KUBECONFIG="/no/such/file")

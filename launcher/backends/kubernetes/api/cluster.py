@@ -233,7 +233,8 @@ class Cluster:
             # A server that answers 429 has done nothing yet. In a dry run, that a webhook does not answer is the answer: each
             # further try may take as long as its timeout.
             is_final = query.get("dryRun") is not None and "failed calling webhook" in said.message
-            if pause is None or is_final or answer.status not in _BUSY or not (again or answer.status == 429):
+            met = method == "PATCH" and answer.status == 409  # a change of somebody else: a merge patch holds after it, too
+            if pause is None or is_final or not (met or (answer.status in _BUSY and (again or answer.status == 429))):
                 raise said
             time.sleep(max(pause, min(_retry_after(answer), self.pauses[-1])) * random.uniform(0.8, 1.2))
         raise AssertionError("the last try has no pause")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -27,6 +28,12 @@ class ClusterRefused(ClusterError):
     exit_code = 44
 
 
+_NO_RIGHT: Final = re.compile(r'cannot \w+ resource "')  # RBAC's words; policies and quotas answer with 403, too
+_ROLE: Final = (
+    "\n    hint:     choose another namespace with -n, or ask the cluster's administrator for the Role in k8s/base/access.yaml"
+)
+
+
 class ApiError(LauncherError):
     """The API server refused a request: ``status`` is the HTTP status, ``reason`` a word like ``NotFound``, ``message`` its text.
 
@@ -37,7 +44,8 @@ class ApiError(LauncherError):
         self.status, self.reason, self.message, self.body = status, reason, message, body or {}
         if status >= 500 or status == 429:
             self.exit_code = UnreachableError.exit_code
-        super().__init__(f"API server: {message} ({status} {reason})")
+        hint = _ROLE if status == 403 and _NO_RIGHT.search(message) else ""
+        super().__init__(f"API server: {message} ({status} {reason}){hint}")
 
 
 class ExecError(LauncherError):

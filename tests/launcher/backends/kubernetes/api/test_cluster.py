@@ -175,8 +175,20 @@ def test_a_refusal_has_the_servers_words(cluster: Cluster, cluster_api: ClusterA
         cluster.get("/api/v1/namespaces/default/secrets")
     assert str(caught.value) == (
         'API server: secrets is forbidden: User "dana" cannot list resource "secrets" in API group "" '
-        'in the namespace "default" (403 Forbidden)'
+        'in the namespace "default" (403 Forbidden)\n'
+        "    hint:     choose another namespace with -n, or ask the cluster's administrator for the Role in k8s/base/access.yaml"
     )
+    cluster_api.fail(403, message="a policy says no", reason="Forbidden")
+    with pytest.raises(ApiError) as caught:
+        cluster.get("/api/v1/namespaces/default/pods")
+    assert str(caught.value) == "API server: a policy says no (403 Forbidden)"
+
+
+def test_a_change_that_met_another_one_is_made_again(cluster: Cluster, cluster_api: ClusterApi) -> None:
+    cluster.create(MAPS, config_map("one"))
+    words = 'Operation cannot be fulfilled on configmaps "one": the object has been modified'
+    cluster_api.fail(409, "configmaps/one", times=2, message=words, reason="Conflict")
+    assert cluster.patch(f"{MAPS}/one", {"data": {"a": "c"}})["data"] == {"a": "c"}
 
 
 def test_a_log_ends_with_its_container(cluster: Cluster, cluster_api: ClusterApi) -> None:
