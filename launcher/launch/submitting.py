@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..backends.kubernetes.render.placement import Local
     from ..backends.kubernetes.render.spec import KubernetesSpec
     from ..backends.kubernetes.submit.facts import Facts, Question
+    from ..backends.kubernetes.submit.preflight import Preflight
     from ..data.pairs import Pairs, Source
     from ..experiment.loaded import Loaded
     from ..job.image import Image
@@ -62,6 +63,8 @@ class Submitting:
         from ..backends.finding import cluster_of
         from ..backends.kubernetes.submit.creation import create, try_all
         from ..backends.kubernetes.submit.facts import gather
+        from ..backends.kubernetes.submit.preflight import of_pushed, preflight
+        from ..backends.kubernetes.submit.probes import try_pod
         from ..backends.kubernetes.submit.staging import stage
         from .data import with_copy
         from .on_nodes import deadline
@@ -77,10 +80,13 @@ class Submitting:
             facts, self.user = gather(cluster, asked), cluster.user()
             self._take_own_disks(facts)
             spec = self._spec(local, namespace, facts, None)
-            self._judge(spec, facts, namespace)
+            can_push = self.registry is not None
+            self._judge(preflight(spec, facts, namespace=namespace, can_push=can_push, is_named=self.is_named))
             self._notice(check_names(where.cluster, self.specs, namespace) if self.is_named else ())
             image = self._verified(self._pushed(spec, facts), spec)
-            spec = spec if image is None else self._spec(local, namespace, facts, image)
+            if image is not None:
+                spec = self._spec(local, namespace, facts, image)
+                self._judge(of_pushed(spec, try_pod(cluster, namespace, spec.pod), namespace))
             spec = with_copy(spec, pairs.spreadsheet if pairs is not None else None)
             told = self._facts(spec, pairs, cluster.context, namespace)
             try_all(cluster, spec, namespace)
@@ -143,11 +149,8 @@ class Submitting:
             points = tuple((changed(job), loaded) for job, loaded in self.together.points)
             self.together = replace(self.together, points=points)
 
-    def _judge(self, spec: KubernetesSpec, facts: Facts, namespace: str) -> None:
+    def _judge(self, found: Preflight) -> None:
         """Raises NotReady for what keeps the run from starting; with ``anyway`` that is a warning."""
-        from ..backends.kubernetes.submit.preflight import preflight
-
-        found = preflight(spec, facts, namespace=namespace, can_push=self.registry is not None, is_named=self.is_named)
         self._notice(found.notices)
         if not self.anyway:
             found.check()
@@ -155,7 +158,7 @@ class Submitting:
 
     def _pushed(self, spec: KubernetesSpec, facts: Facts) -> Image | None:
         """The image by its digest in the registry; None where the cluster can have it without a push."""
-        from ..backends.kubernetes.submit.preflight import is_local, on_a_node
+        from ..backends.kubernetes.submit.preflight import is_local, is_pushed
         from ..job.image import Image
 
         reference = spec.image.reference
@@ -163,7 +166,7 @@ class Submitting:
             self._notice(
                 [f"--registry {self.registry} is not used: image {reference} ({spec.image.why}) is not built on this machine"]
             )
-        if self.registry is None or not is_local(reference) or on_a_node(reference, facts):
+        if self.registry is None or not is_pushed(reference, facts, can_push=True):
             return None
         from ..backends.docker.build import ensure, push
         from ..backends.docker.engine import connect, translated

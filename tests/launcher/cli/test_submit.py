@@ -9,8 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -242,6 +246,59 @@ def test_an_image_of_this_machine_is_refused_with_the_command(home: Path, api: C
     )
     pushed = launcher(home, api, "submit", "demo", "--set", "launch.image=null", DPO_REGISTRY="registry.example.com/team")
     assert pushed.stderr.startswith("error: no Docker engine: unix:///no/engine not found")
+
+
+class _Engine(BaseHTTPRequestHandler):
+    """A Docker engine that has every image, and a registry that takes all of them."""
+
+    def do_GET(self) -> None:
+        found = {"ApiVersion": "1.45", "Id": f"sha256:{'1' * 64}", "RepoTags": [], "Config": {}}
+        self._answer(200, b"OK" if self.path.endswith("/_ping") else json.dumps(found).encode())
+
+    do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        said = json.dumps({"aux": {"Digest": f"sha256:{'c' * 64}"}}).encode() if "/push" in self.path else b""
+        self._answer(200 if said else 201, said)
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def engine() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Engine)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"tcp://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+
+
+@pytest.mark.parametrize(("registry", "code"), [("registry.example.com/team", 0), ("registry.example.com/other", 1)])
+def test_policies_judge_the_image_as_it_was_pushed(registry: str, code: int, home: Path, api: ClusterApi, engine: str) -> None:
+    def foreign(plural: str, obj: dict[str, Any]) -> str | None:
+        image = obj["spec"]["containers"][0]["image"] if plural == "pods" else ""
+        is_ours = plural != "pods" or re.fullmatch(r"registry\.example\.com/team/[^@]+@sha256:[0-9a-f]{64}", image)
+        return None if is_ours else "images come from registry.example.com/team, by digest"
+
+    api.refuse("validate.kyverno.svc-fail", foreign)
+    line = ("submit", "demo", "--set", "launch.image=null", "--registry", registry, "--name", "first")
+    done = launcher(home, api, *line, DOCKER_HOST=engine)
+    assert done.returncode == code, done.stderr
+    if code:
+        why = "admission webhook validate.kyverno.svc-fail refuses the run's pods: images come from registry.example.com/team"
+        assert f"error: pod: {why}" in done.stderr
+        assert api.objects.names("jobs") == []
+        return
+    (container,) = api.objects.get("jobs", "first")["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"{registry}/dpo-launcher@sha256:{'c' * 64}"
 
 
 def test_a_registry_that_nothing_is_pushed_to_is_told(home: Path, api: ClusterApi) -> None:

@@ -19,7 +19,7 @@ from ..render.spec import KubernetesSpec
 from .capacity import over_quota, unfit
 from .claims import APPLY, roles_of, users_of, wrong_claims
 from .facts import Facts, is_of_one_node
-from .probes import explained
+from .probes import Tried, explained
 from .trainer import wrong_trainer
 
 _READER: Final = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/component": "reader"}
@@ -56,7 +56,7 @@ def preflight(spec: KubernetesSpec, facts: Facts, *, namespace: str, can_push: b
         *_namespace(facts, namespace),
         *_permissions(facts, namespace),
         *_kinds(spec, facts, namespace),
-        *_pod(spec, facts, namespace),
+        *_pod(spec, facts, namespace, can_push),
         *wrong_claims(spec, facts, namespace),
         *_secret(spec, facts, namespace),
         *_quotas(spec, facts),
@@ -121,13 +121,22 @@ def _kinds(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mista
         yield Mistake("launch.kubernetes.queue", what, hint=hint)
 
 
-def _pod(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mistake]:
+def _pod(spec: KubernetesSpec, facts: Facts, namespace: str, can_push: bool) -> Iterator[Mistake]:
     """Why the server would refuse the pods. It accepts their Job before it checks them."""
     why = explained(facts.pod, spec.run, namespace)
     is_full = "exceeded quota: " in (facts.pod.refused or "")
     if why is None or (is_full and facts.quotas.unseen is None):  # which is judged for all pods together
         return
+    if why.cause == "admission" and is_pushed(spec.image.reference, facts, can_push):  # see ``of_pushed``
+        return
     yield Mistake("pod", why.sentence, hint=why.suggestion)
+
+
+def of_pushed(spec: KubernetesSpec, tried: Tried, namespace: str) -> Preflight:
+    """The same where the image was pushed since: policies judge registries and digests, which the image has only now."""
+    why = explained(tried, spec.run, namespace)
+    refused = [] if why is None or why.cause != "admission" else [Mistake("pod", why.sentence, hint=why.suggestion)]
+    return Preflight(tuple(refused), ())
 
 
 def _secret(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mistake]:
@@ -179,6 +188,11 @@ def _image(spec: KubernetesSpec, facts: Facts, can_push: bool) -> Iterator[Mista
 def is_local(reference: str) -> bool:
     """Whether only this machine can have the image: its reference is an image id, or our own name without a registry."""
     return reference.startswith("sha256:") or bool(re.fullmatch(rf"{re.escape(NAME)}(:[\w.-]+)?", reference))
+
+
+def is_pushed(reference: str, facts: Facts, can_push: bool) -> bool:
+    """Whether the image is pushed before the run is created; ``can_push``: a registry is given."""
+    return can_push and is_local(reference) and not on_a_node(reference, facts)
 
 
 def on_a_node(reference: str, facts: Facts) -> bool:

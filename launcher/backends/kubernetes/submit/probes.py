@@ -23,6 +23,14 @@ Obj = Mapping[str, Any]
 
 _NAME: Final = "dpo-launcher-probe-"
 _SMALL: Final = {"cpu": "10m", "memory": "16Mi"}
+# As pods of a Job have it: many clusters refuse pods that nothing owns.
+_OWNER: Final = {
+    "apiVersion": "batch/v1",
+    "kind": "Job",
+    "name": "dpo-launcher-probe",
+    "uid": "00000000-0000-0000-0000-000000000000",
+    "controller": True,
+}
 _RIGHTS: Final = re.compile(r"cannot create resource ")
 # A webhook may choose any status; a ValidatingAdmissionPolicy has 422 unless it names a reason.
 _DENIED: Final = re.compile(r"denied (the )?request")
@@ -55,7 +63,8 @@ class Tried:
 
 def try_pod(cluster: Cluster, namespace: str, template: Obj) -> Tried:
     """Whether the server's plugins take a pod like those of ``template``: its account, its classes, Pod Security, policies."""
-    metadata = {"generateName": _NAME, "namespace": namespace, **(template.get("metadata") or {})}
+    made = {"generateName": _NAME, "namespace": namespace, "ownerReferences": [_OWNER]}
+    metadata = {**made, **(template.get("metadata") or {})}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
     try:
         cluster.create(f"/api/v1/namespaces/{namespace}/pods", pod, dry_run=True)

@@ -168,6 +168,27 @@ def test_a_policy_of_the_cluster_refuses_a_pod_with_the_status_of_an_invalid_one
     assert finding(api).startswith("pod: policy registries refuses the run's pods: images come from registry.corp\n")
 
 
+def test_a_policy_against_pods_without_an_owner_takes_those_of_a_job(api: ClusterApi) -> None:
+    def bare(plural: str, obj: dict[str, Any]) -> str | None:
+        return "Bare Pods are not allowed." if plural == "pods" and not obj["metadata"].get("ownerReferences") else None
+
+    api.refuse("validate.kyverno.svc-fail", bare)
+    assert findings(api) == []
+
+
+def test_what_a_policy_says_of_an_image_before_its_push_does_not_count(api: ClusterApi) -> None:
+    def unpinned(plural: str, obj: dict[str, Any]) -> str | None:
+        has_digest = plural != "pods" or "@sha256:" in obj["spec"]["containers"][0]["image"]
+        return None if has_digest else "an image needs a digest"
+
+    api.refuse("validate.kyverno.svc-fail", unpinned)
+    said = "pod: admission webhook validate.kyverno.svc-fail refuses the run's pods: an image needs a digest\n"
+    assert finding(api, image="registry.example.com/team/dpo:1", can_push=True).startswith(said)
+    assert findings(api, image=LOCAL, can_push=True) == []
+    account = {"kubernetes": {"service_account": "trainer"}}
+    assert finding(api, account, image=LOCAL, can_push=True).startswith("pod: service account trainer not found")
+
+
 def test_a_quota_that_wants_a_request_which_pods_do_not_have_is_found_before_anything_is_created(api: ClusterApi) -> None:
     words = "failed quota: team: must specify limits.ephemeral-storage for: trainer"
     api.fail(403, "/pods", method="POST", message=f'pods "dpo-launcher-probe-x7k2p" is forbidden: {words}', reason="Forbidden")
