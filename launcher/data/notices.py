@@ -8,6 +8,8 @@ from typing import Final
 
 from ..errors import Warned
 from ..experiment.schema import Experiment
+from ..health.data import swapped_names
+from ..health.facts import Facts
 from .findings import SHOWN, places
 from .mapping import ANSWER, Columns
 from .pair import Pair
@@ -39,6 +41,7 @@ def table_notices(
     if tables.prompts is not None:
         yield from _unused(tables.prompts, PROMPT_COLUMNS)
     chosen, rejected = experiment.columns.chosen, experiment.columns.rejected
+    yield from _swapped(experiment, mapping)
     if rejected is not None and isinstance(chosen, Mapping) != isinstance(rejected, Mapping):
         as_json, as_text = ("chosen", "rejected") if isinstance(chosen, Mapping) else ("rejected", "chosen")
         yield Warned(f"{as_json} is a JSON object and {as_text} is plain text: the model learns the format first")
@@ -49,6 +52,16 @@ def table_notices(
     if names:
         shown = ", ".join(f"{{{name}}}" for name in names)
         yield Warned(f"prompt {experiment.prompt_name!r}: system contains {shown}, which is not filled in (only user is)")
+
+
+def _swapped(experiment: Experiment, mapping: Columns) -> Iterator[str]:
+    """A warning where the columns' names contradict the mapping: the health rule, before anything is loaded."""
+    chosen, rejected = mapping.chosen, mapping.rejected
+    if not isinstance(chosen, str) or not isinstance(rejected, str) or experiment.health.swapped_columns.action == "off":
+        return
+    sentence = swapped_names(Facts(chosen=chosen, rejected=rejected), 0.0)
+    if sentence is not None:
+        yield Warned(f"{sentence}; check chosen and rejected in dpo_column_mapping_config")
 
 
 @dataclass

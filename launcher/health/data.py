@@ -9,8 +9,10 @@ from typing import Final
 from .facts import Facts
 
 _LEAST_TOKENS: Final = 512  # a shorter answer is no giant, whatever the others are
-_GOOD: Final = re.compile(r"(^|_)(chosen|preferred|accepted|winner|better|best|good|positive)($|_)", re.IGNORECASE)
-_BAD: Final = re.compile(r"(^|_)(rejected|dispreferred|loser|worse|worst|bad|negative)($|_)", re.IGNORECASE)
+# Whole words: "bad" of "Bad answer", "bad-answer" and "bad_answer", not of "badge".
+_WORD: Final = r"(?<![^\W\d_])({})(?![^\W\d_])"
+_GOOD: Final = re.compile(_WORD.format("chosen|preferred|accepted|winner|better|best|good|positive"), re.IGNORECASE)
+_BAD: Final = re.compile(_WORD.format("rejected|dispreferred|loser|worse|worst|bad|negative"), re.IGNORECASE)
 
 
 def truncated(facts: Facts, threshold: float) -> str | None:

@@ -298,6 +298,19 @@ def test_processed_validation_pairs_lie_beside_those_of_the_training(tmp_path):
     assert [json.loads(p.read_text())["user"] for p in paths] == ["Hi", "Ho"]
 
 
+def test_columns_whose_names_contradict_the_mapping_are_a_warning_unless_the_health_rule_is_off(tmp_path):
+    text = "prompt,Good answer,Bad answer\nHi,a,b\n"
+    mapped = mapping(chosen="Bad answer", rejected="Good answer")
+    (warning,) = read(tmp_path, text, **mapped).notices
+    assert isinstance(warning, Warned)
+    assert warning == (
+        "the chosen answers come from column 'Bad answer' and the rejected ones from 'Good answer': they look swapped; "
+        "check chosen and rejected in dpo_column_mapping_config"
+    )
+    assert read(tmp_path, text, **mapped, health={"swapped_columns": "off"}).notices == ()
+    assert read(tmp_path, text, **mapping(chosen="Good answer", rejected="Bad answer")).notices == ()
+
+
 def test_answers_of_two_forms_are_noticed(tmp_path):
     pairs = read(tmp_path, PLAIN + "Hi,good,bad\n", **mapping(chosen={"answer": "chosen"}, rejected="rejected"))
     assert pairs.train[0].chosen == '{"answer": "good"}'

@@ -201,6 +201,24 @@ def test_the_data_alone_show_what_is_cut_repeated_giant_or_mapped_the_wrong_way(
     assert Watch({}, few).data() == []
 
 
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "is_swapped"),
+    [
+        ("Bad answer", "Good answer", True),
+        ("bad-answer", "good-answer", True),
+        ("answer (worse)", "other", True),
+        ("Rejected", "chosen", True),
+        ("answer", "best2", True),
+        ("badge", "goodwill", False),
+        ("Good answer", "Bad answer", False),
+        ("best_of_bad", "worst_of_good", False),
+    ],
+)
+def test_names_of_columns_contradict_their_mapping_by_whole_words(chosen: str, rejected: str, is_swapped: bool) -> None:
+    found = Watch({}, Facts(chosen=chosen, rejected=rejected)).data()
+    assert [one.rule for one in found] == ["swapped_columns"] * is_swapped
+
+
 def test_a_line_costs_the_same_in_a_long_run_and_little() -> None:
     watch, events = Watch({}, FACTS), list(healthy(20_000))
     seconds = []
