@@ -11,14 +11,13 @@ from typing import Any, Final
 
 from ..data.prompt import Prompt, kept_prompt
 from ..errors import LauncherError, UsageError, Warned
-from ..job.adapter_config import ADAPTER
+from ..job.adapter_config import ADAPTER, CONVERT, changed_base
 from ..job.serving import Served, needs_merge, needs_version, not_served, rank_of
 from ..job.target import Target
 from ..runs.cache import is_hub_id, snapshots
 from ..runs.run_dir import expanded
 
 TEMPLATE: Final = "chat_template.jinja"
-_CONVERT: Final = "convert it with PEFT: save_pretrained(…, path_initial_model_for_weight_conversion=…)"
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,8 @@ def check_served(target: Target, config: Mapping[str, Any]) -> None:
     """Raises UsageError for an adapter that can neither be served beside its base nor be merged."""
     reasons = not_served(config)
     if reasons:
-        start = config.get("init_lora_weights", True)
-        hint = _CONVERT if isinstance(start, str) and len(reasons) == 1 else f"talk to it with: launcher chat {_given(target)}"
+        is_changed = changed_base(config) is not None
+        hint = CONVERT if is_changed and len(reasons) == 1 else f"talk to it with: launcher chat {_given(target)}"
         raise UsageError(f"{target.name} can be neither served nor merged: it has {', '.join(reasons)}\n    hint:     {hint}")
 
 

@@ -8,14 +8,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import ExperimentError, Mistake, Warned
+from ..errors import ExperimentError, LauncherError, Mistake, Warned
 from ..experiment.resolved import SHAPE, default_of
 from ..experiment.schema import Experiment
 from ..experiment.sections.targets import is_all_linear
 
 ADAPTER: Final = "adapter_config.json"
+# Values of init_lora_weights with which PEFT leaves the base's own weights as they are. Any other takes a part out of them when
+# the adapter is made, and the adapter belongs to what is left.
+_LEAVES_BASE: Final = ("gaussian", "eva", "orthogonal", "mica")
+CONVERT: Final = (
+    "convert it where it was trained, with PEFT: save_pretrained(…, path_initial_model_for_weight_conversion=…); "
+    "or save the changed base, name it in base_model_name_or_path and set init_lora_weights: true"
+)
 # What makes an adapter more than two matrices a layer: its parts cannot be added to those of another adapter.
 _NOT_PLAIN: Final = ("use_dora", "modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication")
+
+
+def changed_base(values: Mapping[str, Any]) -> str | None:
+    """Why an adapter with PEFT's settings ``values`` does not belong to the base as its files hold it; None if it does."""
+    start = values.get("init_lora_weights", True)
+    if not isinstance(start, str) or start.lower() in _LEAVES_BASE:
+        return None
+    return f"init_lora_weights: {start}, which took a part out of the base's own weights"
+
+
+def check_loaded(folder: Path) -> None:
+    """Raises LauncherError for the adapter in ``folder`` where it does not belong to the base as its files hold it.
+
+    PEFT takes the part out again when it loads PiSSA and OLoRA, and the base cannot be had by switching the adapter off; of the
+    others it knows no part, and loads them on the whole base without a word.
+    """
+    changed = changed_base(json.loads((folder / ADAPTER).read_text(encoding="utf-8")))
+    if changed is not None:
+        raise LauncherError(f"the adapter in {folder} has {changed}\n    hint:     {CONVERT}")
 
 
 @dataclass(frozen=True)
@@ -120,9 +146,13 @@ def _shown(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value)
 
 
-def check_merge(experiment: Experiment, config: AdapterConfig) -> None:
-    """Raises ExperimentError where the adapter that is trained on the merged one could not be published on the plain base."""
+def check_start(experiment: Experiment, config: AdapterConfig) -> None:
+    """Raises ExperimentError for an adapter of a changed base, and where the adapter that is trained on the merged one could not
+    be published on the plain base.
+    """
     h = experiment.hyperparameters
+    if (changed := changed_base(config.values)) is not None:
+        raise ExperimentError(Mistake("adapter", f"{config.name} has {changed}", "an adapter of the base as it is", hint=CONVERT))
     if experiment.adapter_mode != "merge" or h.full_finetuning:
         return
     merged = "merge it with: launcher merge, and name the folder of the merged model in model_name"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..errors import UsageError
+from .adapter_config import changed_base
 
 IMAGE: Final = "vllm/vllm-openai:v0.32.0"  # a version, not a digest: --image names another
 PORT: Final = 8000
@@ -33,7 +34,6 @@ _NOWHERE: Final = {
     "use_qalora": "grouped inputs (QALoRA)",
     "use_bdlora": "block-diagonal matrices (BD-LoRA)",
 }
-_STARTS: Final = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")  # that leave the base's own weights as they are
 _EMBEDDINGS: Final = ("embed_tokens", "lm_head", "wte", "embed_out", "word_embeddings")
 # Families on whose embedding and head vLLM puts an adapter (their class has ``embedding_modules``).
 _EMBEDDED: Final = frozenset(
@@ -167,10 +167,8 @@ def needs_version(config: Mapping[str, Any]) -> str | None:
 def not_served(config: Mapping[str, Any]) -> list[str]:
     """What an adapter with the settings ``config`` has that neither vLLM nor a merged model can hold."""
     found = [what for key, what in _NOWHERE.items() if config.get(key)]
-    start = config.get("init_lora_weights", True)
-    if isinstance(start, str) and start.lower() not in _STARTS:
-        found.append(f"a start that changed the base's own weights (init_lora_weights: {start})")
-    return found
+    changed = changed_base(config)
+    return found if changed is None else [*found, changed]
 
 
 def _targets(config: Mapping[str, Any], module: str) -> bool:

@@ -14,7 +14,7 @@ from ..experiment.schema import Experiment
 from ..runs.cache import is_hub_id, snapshots
 from ..runs.finding import choose, newest_first, output_dirs, remembered
 from ..runs.run_dir import RunDir, expanded
-from .adapter_config import ADAPTER, AdapterConfig, check_merge, followed, of_model, other_base
+from .adapter_config import ADAPTER, AdapterConfig, check_start, followed, of_model, other_base
 
 WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
 
@@ -61,7 +61,7 @@ def paired(experiment: Experiment, root: Path, caller: Mapping[str, str]) -> Pai
     if folder is None or not (folder / ADAPTER).is_file():
         return Paired(found, tuple(said))
     config = AdapterConfig.read(name, folder / ADAPTER)
-    check_merge(found, config)
+    check_start(found, config)
     return Paired(followed(found, config), (*said, *other_base(found, config)))
 
 

@@ -14,11 +14,10 @@ from peft.utils.other import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 from torch import Tensor, nn
 
 from launcher.errors import LauncherError
+from launcher.job.adapter_config import CONVERT, changed_base
 
 Merge = Callable[[Tensor], Tensor]
 _NAME: Final = "default"
-# These change the base's own weights when the adapter is made; peft's conversion undoes that when it is saved.
-_OF_BASE: Final = ("pissa", "corda", "olora", "loftq", "lora_ga")
 
 
 class Adapted:
@@ -121,10 +120,7 @@ def _config(folder: Path) -> Any:
         raise LauncherError(f"cannot merge the adapter in {folder}: its peft_type is {kind}, expected LORA")
     if getattr(config, "alora_invocation_tokens", None):
         raise LauncherError(f"cannot merge the adapter in {folder}: it acts behind its invocation tokens alone (aLoRA)")
-    start = getattr(config, "init_lora_weights", True)
-    if isinstance(start, str) and start.lower().startswith(_OF_BASE):
-        raise LauncherError(
-            f"cannot merge the adapter in {folder}: init_lora_weights: {start} changed the base's own weights. "
-            "Convert it with PEFT first: save_pretrained(…, path_initial_model_for_weight_conversion=…)"
-        )
+    changed = changed_base({"init_lora_weights": getattr(config, "init_lora_weights", True)})
+    if changed is not None:
+        raise LauncherError(f"cannot merge the adapter in {folder}: it has {changed}\n    hint:     {CONVERT}")
     return config

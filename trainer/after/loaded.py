@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from launcher.experiment.schema import Experiment
+from launcher.job.adapter_config import check_loaded
 from launcher.job.model import TOKENIZER_FILES
 from launcher.job.target import Target
 
@@ -118,9 +119,11 @@ def find(folder: Path, cache: Path, *, masters: bool = False, with_start: bool =
 
     ``masters``: whole weights in the precision that a full fine-tuning keeps them in, and not in that of its step.
     ``with_start``: also the adapter that the training started from, which its reference needs. Raises what
-    ``Target.of``, ``recorded_base`` and ``load_tokenizer`` raise.
+    ``Target.of``, ``check_loaded``, ``recorded_base`` and ``load_tokenizer`` raise.
     """
     target = Target.of(folder)
+    if target.adapter is not None:
+        check_loaded(target.adapter)
     device = Device.here(target.settings.hyperparameters.gpu_memory_utilization)
     experiment, said = _fitting(target.settings, device)
     notices(said)

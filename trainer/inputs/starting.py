@@ -16,7 +16,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from launcher.errors import ExperimentError, Mistake, StorageError
 from launcher.experiment.files import read_env
 from launcher.experiment.schema import Experiment
-from launcher.job.adapter_config import ADAPTER, AdapterConfig, check_merge, followed, of_model, other_base
+from launcher.job.adapter_config import ADAPTER, AdapterConfig, check_start, followed, of_model, other_base
 from launcher.job.model import TOKENIZER_FILES
 from launcher.job.starting import WEIGHTS, check_files, check_named, split_revision
 from launcher.runs.run_dir import expanded
@@ -109,7 +109,7 @@ def locate(
     folder, revision = (own, commit) if own is not None else _folder(experiment, name, data_root, cache, commit, **places)
     check_files(name, folder)
     config = AdapterConfig.read(name, folder / ADAPTER)
-    check_merge(experiment, config)
+    check_start(experiment, config)
     experiment = followed(experiment, config)
     if first and revision is not None:
         notices(other_base(experiment, config))

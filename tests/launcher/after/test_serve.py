@@ -18,6 +18,7 @@ import yaml
 from launcher.after.serve import How, serve
 from launcher.errors import ExperimentError, LauncherError, UsageError
 from launcher.experiment.variables import VARIABLES
+from launcher.job.adapter_config import CONVERT
 from launcher.job.serving import IMAGE, needs_merge, not_served, rank_of
 from launcher.job.target import Target
 from launcher.runs.run_dir import RunDir
@@ -134,8 +135,13 @@ def test_a_base_for_which_vllm_takes_no_adapter_is_served_merged(here: Path) -> 
     [
         (
             {"init_lora_weights": "pissa_niter_4"},
-            "a start that changed the base's own weights (init_lora_weights: pissa_niter_4)",
-            "convert it with PEFT: save_pretrained(…, path_initial_model_for_weight_conversion=…)",
+            "init_lora_weights: pissa_niter_4, which took a part out of the base's own weights",
+            CONVERT,
+        ),
+        (
+            {"init_lora_weights": "lora_ga"},
+            "init_lora_weights: lora_ga, which took a part out of the base's own weights",
+            CONVERT,
         ),
         ({"alora_invocation_tokens": [7, 8]}, "invocation tokens (aLoRA)", "talk to it with: launcher chat one"),
         ({"layer_replication": [[0, 2]]}, "repeated layers (layer_replication)", "talk to it with: launcher chat one"),
@@ -155,7 +161,7 @@ def test_an_adapter_that_no_merge_can_hold_is_refused_without_naming_a_merge(
     assert str(raised.value).splitlines() == [f"one can be neither served nor merged: it has {what}", f"    hint:     {hint}"]
 
 
-@pytest.mark.parametrize("start", [True, False, "gaussian", "Eva", "orthogonal", "mica", "lora_ga"])
+@pytest.mark.parametrize("start", [True, False, "gaussian", "Eva", "orthogonal", "mica"])
 def test_a_start_that_left_the_base_alone_is_served(start: bool | str) -> None:
     assert not_served({**PLAIN, "init_lora_weights": start}) == []
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from launcher.errors import LauncherError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 from trainer.after.loaded import find
@@ -53,3 +54,12 @@ def test_a_run_of_a_machine_with_more_is_loaded_without_what_this_one_lacks(
     assert found.precision.weights == torch.float32
     assert found.experiment.hyperparameters.attn_implementation is None
     assert said in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("start", ["pissa", "lora_ga"])
+def test_an_adapter_of_a_changed_base_answers_nothing_on_the_whole_one(tmp_path: Path, start: str) -> None:
+    """peft would load the second one without a word, and of the first one no base is left to compare with."""
+    config = {"peft_type": "LORA", "base_model_name_or_path": "someone/tiny", "init_lora_weights": start}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(LauncherError, match=rf"has init_lora_weights: {start}, which took a part out of the base's own weights"):
+        find(tmp_path, tmp_path / "cache")

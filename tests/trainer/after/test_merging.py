@@ -178,11 +178,40 @@ def test_what_peft_cannot_merge_is_refused_with_its_reason(tmp_path: Path) -> No
     with pytest.raises(LauncherError, match=r"embed_tokens is a TrainableTokensWrapper"):
         Merging(made.base, [made.adapter])
     made = make(tmp_path / "pissa", "llama", target_modules=["q_proj"], init_lora_weights="pissa")
-    with pytest.raises(LauncherError, match=r"init_lora_weights: pissa changed the base's own weights"):
+    with pytest.raises(LauncherError, match=r"it has init_lora_weights: pissa, which took a part out of the base's own weights"):
         Merging(made.base, [made.adapter])
     made = make(tmp_path / "tokens that call it", "llama", target_modules=["q_proj"], alora_invocation_tokens=[3, 4])
     with pytest.raises(LauncherError, match=r"it acts behind its invocation tokens alone \(aLoRA\)"):
         Merging(made.base, [made.adapter])
+
+
+def test_what_a_refused_adapter_is_told_to_become_is_merged(tmp_path: Path) -> None:
+    """Each way of the hint: peft's conversion, and the base without the part that was taken out of it."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = make(tmp_path, "llama").base
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"], init_lora_weights="pissa"))
+    adapted.peft_config["default"].init_lora_weights = True
+    adapted.save_pretrained(tmp_path / "initial")
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            parameter.data.add_(torch.randn_like(parameter) * 0.1)
+    adapted.save_pretrained(tmp_path / "converted", path_initial_model_for_weight_conversion=str(tmp_path / "initial"))
+    adapted.save_pretrained(tmp_path / "plain")
+    changed = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    own = {name.removeprefix("base_model.model.").replace(".base_layer", ""): one for name, one in adapted.named_parameters()}
+    changed.load_state_dict({name: own[name] for name in changed.state_dict() if name in own}, strict=False)
+    changed.save_pretrained(tmp_path / "changed")
+    expected = adapted.merge_and_unload().state_dict()
+    for at, adapter in ((base, "converted"), (tmp_path / "changed", "plain")):
+        out = tmp_path / f"merged-{adapter}"
+        out.mkdir()
+        Merging(at, [tmp_path / adapter]).write(out, torch.float32)
+        for file in out.glob("*.safetensors"):
+            for name, tensor in load_file(file).items():
+                torch.testing.assert_close(tensor, expected[name], atol=1e-5, rtol=1e-5)
 
 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
