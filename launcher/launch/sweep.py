@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import ExperimentError, Mistake, UsageError
+from ..errors import ExperimentError, Mistake, UsageError, Warned
 from ..experiment.other_tools.method import SFT
 from ..runs.names import check_run_name, new_run_name
 from .rendered import Choice
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..runs.known import Known
 
 MOST: Final = 1000  # points of a grid
+_BY_TRAINING: Final = 2  # the rank of points without validation pairs
 _OPEN: Final = {"[": "]", "{": "}"}
 
 
@@ -186,7 +187,7 @@ def _rank(one: Outcome) -> tuple[Any, ...]:
         return (0, -known.accuracy, -(known.margin or 0.0), one.point.number)
     if known.validation_loss is not None and known.accuracy is None:
         return (1, known.validation_loss, one.point.number)
-    return (2, known.loss if known.loss is not None else float("inf"), one.point.number)
+    return (_BY_TRAINING, known.loss if known.loss is not None else float("inf"), one.point.number)
 
 
 def is_ranked_by_loss(outcomes: Iterable[Outcome]) -> bool:
@@ -197,8 +198,17 @@ def is_ranked_by_loss(outcomes: Iterable[Outcome]) -> bool:
 
 
 def rank_notices(outcomes: Sequence[Outcome]) -> list[str]:
-    """What the table does not compare."""
+    """What the table does not compare, and that its first row need not be the best."""
     swept = {setting.partition("=")[0] for one in outcomes for setting in one.point.settings}
+    found = []
     if "hyperparameters.beta" in swept:
-        return ["margins scale with beta: compare accuracies across values of beta"]
-    return []
+        found.append("margins scale with beta: compare accuracies across values of beta")
+    done = [_rank(one)[0] for one in outcomes if one.is_done]
+    if len(done) > 1 and set(done) == {_BY_TRAINING}:
+        found.append(
+            Warned(
+                "without validation pairs the points are ranked by their last training loss, which a model that only memorizes "
+                "has, too; set validation_filename to rank by pairs that were not trained on"
+            )
+        )
+    return found

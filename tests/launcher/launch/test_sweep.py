@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import ExperimentError, UsageError
+from launcher.errors import ExperimentError, UsageError, Warned
 from launcher.launch.rendered import Choice
 from launcher.launch.sweep import Outcome, Point, load_points, of_record, plan_sweep, rank_notices, ranked
 from launcher.runs.known import Known
@@ -122,6 +122,15 @@ def test_the_best_has_the_highest_validation_accuracy_then_margin_and_what_is_no
     ]
     assert [one.run for one in ranked(there)] == ["s-4", "s-5", "s-2", "s-7", "s-6", "s-1", "s-3"]
     assert rank_notices(there) == ["margins scale with beta: compare accuracies across values of beta"]
+
+
+def test_a_rank_by_the_training_loss_alone_is_a_warning() -> None:
+    trained = [outcome(number, accuracy=1.0, figures="training", loss=0.1 * number) for number in (1, 2)]
+    (margins, warning) = rank_notices(trained)
+    assert isinstance(warning, Warned)
+    assert warning.startswith("without validation pairs the points are ranked by their last training loss")
+    judged = outcome(3, accuracy=0.9, margin=1.0, figures="validation")
+    assert rank_notices([*trained, judged]) == rank_notices([trained[0], outcome(4, "failed")]) == [margins]
 
 
 def test_runs_of_sft_rank_by_their_validation_loss_and_without_validation_data_by_their_last_loss() -> None:
