@@ -14,10 +14,23 @@ from typing import Any, Final
 from ....errors import Mistake
 from ....experiment.sections.kubernetes import reserved
 from ....redact import SECRET
+from ...container import HOME
 from .visits import Visit
 
 TRAINER: Final = "trainer"
-OWN_VOLUMES: Final = ("runs", "cache", "data", "config", "inputs", "ca", "secrets", "stops", "home", "tmp", "shm")
+OWN_VOLUMES: Final = {  # of a run -> where, or below what, they are mounted
+    "runs": "/dpo/runs",
+    "cache": "/dpo/cache",
+    "data": "/dpo/data",
+    "config": "/dpo/config",
+    "inputs": "/dpo/inputs",
+    "ca": "/dpo/ca",
+    "secrets": "/dpo/secrets",  # not below /run/secrets, where the cluster and its webhooks mount tokens
+    "stops": "/dpo/stops",
+    "home": HOME,
+    "tmp": "/tmp",
+    "shm": "/dev/shm",
+}
 ADDED: Final = ("IPC_LOCK", "NET_BIND_SERVICE")  # capabilities: memory that a network card reads, and low ports
 _SCRATCH: Final = ("home", "tmp")  # may become larger, or lie elsewhere
 _PROFILES: Final = ("RuntimeDefault", "Localhost")
@@ -138,7 +151,8 @@ def refused(
     seen: Sequence[Visit], template: Mapping[str, Any], patch: Mapping[str, Any], gpu: str, setting: str
 ) -> Iterator[Mistake]:
     """Every mistake in what the patch visits; ``gpu``: the resource of GPUs, ``setting``: the name of the patch."""
-    mounts = [one["mountPath"] for one in template["spec"]["containers"][0]["volumeMounts"]]
+    there = (one["mountPath"] for one in template["spec"]["containers"][0]["volumeMounts"])
+    mounts = [*there, *OWN_VOLUMES.values()]
     with_claims = bool(_trainer(patch).get("resources", {}).get("claims"))
     for visit in seen:
         where = ".".join(map(str, (setting, *visit.keys)))

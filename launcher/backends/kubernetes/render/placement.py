@@ -12,11 +12,12 @@ from ....errors import ExperimentError, Mistake
 from ....experiment.schema import Experiment
 from ....experiment.sections.data_file import file_of
 from ....experiment.sections.hub_data import REMOTE
+from .guard import OWN_VOLUMES
 from .volumes import CACHE, DATA, RUNS, VOLUMES, Volume, volumes_of, wrong_volumes
 
 __all__ = ["CACHE", "DATA", "RUNS", "SMALL", "Folder", "Local", "Placement", "Staged", "place", "travels"]
 
-_INPUTS: Final = "/dpo/inputs"
+_INPUTS: Final = OWN_VOLUMES["inputs"]
 # A ConfigMap holds 1 MiB, including names and metadata.
 SMALL: Final = 900 << 10  # bytes
 

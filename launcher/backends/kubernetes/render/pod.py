@@ -17,17 +17,17 @@ from ....job.job import Job
 from ....runs.run_dir import OWN_RUNS
 from ...container import HOME
 from ...sizes import quantity
-from .guard import TRAINER
+from .guard import OWN_VOLUMES, TRAINER
 from .placement import Placement
 from .resources import CHECKPOINT, HOME_SIZE, TMP_SIZE, Disk, Needs, Sizes, sized, tolerations
 from .user import CONTAINER_SECURITY, pod_security
 from .volumes import volumes_of
 
 CONTAINER: Final = TRAINER
-CONFIG: Final = "/dpo/config"
-CA: Final = "/dpo/ca"
+CONFIG: Final = OWN_VOLUMES["config"]
+CA: Final = OWN_VOLUMES["ca"]
 CA_FILE: Final = "ca.pem"
-SECRETS: Final = "/dpo/secrets"  # not below /run/secrets, where the cluster and its webhooks mount tokens
+SECRETS: Final = OWN_VOLUMES["secrets"]
 TERMINATION_LOG: Final = "/dev/termination-log"
 # Autoscalers that empty a node move its pods; a moved run starts again from its checkpoint.
 ANNOTATIONS: Final = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}

@@ -17,6 +17,7 @@ from ....errors import UsageError
 from ....job.job import Job
 from ....runs.processes import OWN_FOLDER, OWN_NAME
 from . import objects
+from .guard import OWN_VOLUMES
 from .kinds import JOBSET, TRAINJOB
 from .names import label_value, object_name
 from .placement import SMALL
@@ -27,7 +28,7 @@ INDEX: Final = "batch.kubernetes.io/job-completion-index"
 POINTS: Final = "dpo-launcher/points"  # annotation: a JSON list of what ``_entry`` makes, in the order of the indexes
 STOPS: Final = "-stops"  # suffix of the ConfigMap whose keys are the indexes that a person has stopped; none has it at first
 STOP_FILE: Final = "/tmp/dpo-stop"  # in a pod that runs: the kubelet needs about a minute to show a new key
-_STOPS_FOLDER: Final = "/dpo/stops"
+_STOPS_FOLDER: Final = OWN_VOLUMES["stops"]
 PARALLEL: Final = "dpo-launcher/parallel"
 _COPIES: Final = ("copies", "store", "region")  # annotations of a run without a claim, entries of a point
 _SUFFIXES: Final = {"inputs": "-data", "ca": "-ca"}  # volume -> its ConfigMap

@@ -12,9 +12,9 @@ from .fields import field, wrong_fields
 from .guard import OWN_VOLUMES, conflict
 from .names import LABEL
 
-RUNS: Final = "/dpo/runs"
-CACHE: Final = "/dpo/cache"
-DATA: Final = "/dpo/data"
+RUNS: Final = OWN_VOLUMES["runs"]
+CACHE: Final = OWN_VOLUMES["cache"]
+DATA: Final = OWN_VOLUMES["data"]
 VOLUMES: Final = "/dpo/volumes"  # below it: the user's own, unless they have another path
 _ROLES: Final = {"runs": RUNS, "cache": CACHE, "data": DATA}
 _OURS: Final = ("path", "read_only", "sub_path")  # how it is mounted; the other keys are Kubernetes'
@@ -107,7 +107,7 @@ def _wrong_source(name: str, given: Mapping[str, Any], where: str) -> Iterator[M
 
 def _conflicts(experiment: Experiment) -> Iterator[Mistake]:
     """Own volumes that would be mounted over something else."""
-    taken = [*_ROLES.values(), "/dpo/config", "/dpo/home", "/dpo/inputs", "/dpo/secrets", "/dpo/stops", "/dev/shm", "/tmp"]
+    taken = list(OWN_VOLUMES.values())
     for name, given in experiment.launch.kubernetes.volumes.items():
         path = given.get("path", f"{VOLUMES}/{name}") if isinstance(given, Mapping) else f"{VOLUMES}/{name}"
         if name in _ROLES or not isinstance(path, str):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from launcher.backends.kubernetes.render.guard import OWN_VOLUMES
 from launcher.backends.kubernetes.render.resources import Sizes
 from launcher.backends.kubernetes.render.spec import KubernetesSpec
+from launcher.backends.kubernetes.render.together import together
 from launcher.errors import ExperimentError, Warned
-from tests.rendered import large, rendered
+from tests.launcher.backends.kubernetes.render.test_together import points
+from tests.rendered import large, rendered, small
 
 
 def with_volumes(volumes: dict[str, Any], **options: Any) -> KubernetesSpec:
@@ -91,6 +95,32 @@ def test_a_volume_that_cannot_be_is_named(volumes: dict[str, Any], said: str) ->
         with_volumes(volumes)
     (mistake,) = error.value.mistakes
     assert str(mistake).startswith(said)
+
+
+def every_mount() -> set[tuple[str, str]]:
+    """(volume, where it is mounted) of runs that together have every volume of the run's own."""
+    secret = {"gpus": 0, "secrets": ["LOGIN"]}
+    local = replace(small(), ca="a certificate")
+    data = {**secret, "kubernetes": {"volumes": {"data": "corpus"}}}
+    specs = [
+        rendered(data, local=local, caller={"LOGIN": "x"}),
+        rendered(secret, local=local, caller={"LOGIN": "x"}),
+        together("grid", 2, *points({"gpus": 0})),
+    ]
+    return {(one["name"], one["mountPath"]) for spec in specs for one in spec.container["volumeMounts"]}
+
+
+def test_no_volume_of_one_s_own_is_mounted_over_one_of_the_run() -> None:
+    mounts = every_mount()
+    assert {name for name, _ in mounts} == set(OWN_VOLUMES)
+    for _, path in sorted(mounts):
+        for taken in (path, f"{path}/below") if path != "/tmp" else (path,):
+            with pytest.raises(ExperimentError, match=r"launch\.kubernetes\.volumes\.x\.path: .* the (run|image)'s own"):
+                with_volumes({"x": {"emptyDir": {}, "path": taken}})
+            trainer = {"name": "trainer", "volumeMounts": [{"name": "x", "mountPath": taken}]}
+            pod = {"spec": {"containers": [trainer], "volumes": [{"name": "x", "emptyDir": {}}]}}
+            with pytest.raises(ExperimentError, match=r"is refused: .* the (run|image)'s own"):
+                rendered({"gpus": 0, "kubernetes": {"pod": pod}})
 
 
 def test_what_is_copied_once_needs_a_cache_that_the_pods_share() -> None:
