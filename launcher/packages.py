@@ -1,17 +1,23 @@
-"""The packages of ``dpo-launcher[trainer]``: which are missing here, and the commands that add them to this installation."""
+"""The packages of the launcher's extras: which are missing here, and the commands that add them to this installation."""
 
 from __future__ import annotations
 
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 TRAINING: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tensorboard")
+EXTRAS: Final = {
+    "trainer": TRAINING,
+    "cuda": ("bitsandbytes",),
+    "trackers": ("mlflow", "trackio", "wandb"),
+}  # what shows that one is there
 _CPU_INDEX: Final = "https://download.pytorch.org/whl/cpu"
 _FROM_UV: Final = "--torch-backend cpu"
 
@@ -43,28 +49,70 @@ def installation(prefix: Path | None = None, package: Path | None = None) -> Ins
 
     An environment of ``uv tool``, ``uvx`` or pipx is changed by its own tool; in a checkout the checkout is installed.
     """
-    prefix, package = prefix or Path(sys.prefix), package or Path(__file__).parent
-    root = package.parent
+    where = Path(prefix or sys.prefix), package or Path(__file__).parent
+    return Install(_command(["trainer"], [], *where, on_cpu=True), _command(["trainer", "cuda"], [], *where, on_cpu=False))
+
+
+def adding(*names: str, prefix: Path | None = None, package: Path | None = None) -> str:
+    """The command that adds ``names`` to this environment: extras of the launcher, and packages that are in none.
+
+    uv and pipx make a tool's environment anew: the extras that are there are named, too.
+    """
+    prefix, package = Path(prefix or sys.prefix), package or Path(__file__).parent
+    others = [name for name in names if name not in EXTRAS]
+    kept = _is_of_a_tool(prefix) and not (others and _is_of_pipx(prefix))
+    extras = [name for name in EXTRAS if name in names or (kept and not missing_packages(EXTRAS[name]))]
+    return _command(extras, others, prefix, package, on_cpu=kept and "trainer" in extras and _has_torch_of_the_cpu())
+
+
+def _command(extras: Sequence[str], others: Sequence[str], prefix: Path, package: Path, *, on_cpu: bool) -> str:
+    root, listed = package.parent, f"[{','.join(extras)}]" if extras else ""
     if (root / "pyproject.toml").is_file():
         where = "." if Path.cwd() == root else str(root)
-        return _by_pip(prefix, f"-e {shlex.quote(where + '[trainer]')}", f"-e {shlex.quote(where + '[trainer,cuda]')}")
-    cpu, cuda = "'dpo-launcher[trainer]'", "'dpo-launcher[trainer,cuda]'"
-    if (prefix / "uv-receipt.toml").is_file():
-        return Install(f"uv tool install {_FROM_UV} {cpu}", f"uv tool install {cuda}")
-    if "archive-v0" in prefix.parts:  # the cache in which `uvx` makes its environments
-        return Install(f"uvx {_FROM_UV} --from {cpu} launcher {_arguments()}", f"uvx --from {cuda} launcher {_arguments()}")
-    if (prefix / "pipx_metadata.json").is_file():
-        return Install(f"pipx install --force --pip-args='--extra-index-url {_CPU_INDEX}' {cpu}", f"pipx install --force {cuda}")
-    return _by_pip(prefix, cpu, cuda)
+        return _by_pip(prefix, [*([f"-e {shlex.quote(where + listed)}"] if extras else ()), *others], on_cpu=on_cpu)
+    ours, cpu = shlex.quote(f"dpo-launcher{listed}"), f"{_FROM_UV} " if on_cpu else ""
+    beside = [f"--with {one}" for one in others]
+    if _is_of_uv_tool(prefix):
+        return " ".join([f"uv tool install {cpu}{ours}", *beside])
+    if _is_of_uvx(prefix):
+        return " ".join([f"uvx {cpu}--from {ours}", *beside, "launcher", _arguments()])
+    if _is_of_pipx(prefix):
+        index = f"--pip-args='--extra-index-url {_CPU_INDEX}' " if on_cpu else ""
+        return f"pipx inject dpo-launcher {' '.join(others)}" if others else f"pipx install --force {index}{ours}"
+    return _by_pip(prefix, [*([ours] if extras else ()), *others], on_cpu=on_cpu)
 
 
-def _by_pip(prefix: Path, cpu: str, cuda: str) -> Install:
+def _is_of_a_tool(prefix: Path) -> bool:
+    return _is_of_uv_tool(prefix) or _is_of_uvx(prefix) or _is_of_pipx(prefix)
+
+
+def _is_of_uv_tool(prefix: Path) -> bool:
+    return (prefix / "uv-receipt.toml").is_file()
+
+
+def _is_of_uvx(prefix: Path) -> bool:
+    return "archive-v0" in prefix.parts  # the cache in which `uvx` makes its environments
+
+
+def _is_of_pipx(prefix: Path) -> bool:
+    return (prefix / "pipx_metadata.json").is_file()
+
+
+def _has_torch_of_the_cpu() -> bool:
+    try:
+        return version("torch").endswith("+cpu")
+    except PackageNotFoundError:
+        return False
+
+
+def _by_pip(prefix: Path, what: Sequence[str], *, on_cpu: bool) -> str:
+    wanted = " ".join(what)
     if not (prefix / "bin" / "pip").exists() and _is_of_uv(prefix):
-        python = f"--python {shlex.quote(str(prefix))}"
-        return Install(f"uv pip install {python} {_FROM_UV} {cpu}", f"uv pip install {python} {cuda}")
+        cpu = f"{_FROM_UV} " if on_cpu else ""
+        return f"uv pip install --python {shlex.quote(str(prefix))} {cpu}{wanted}"
     is_first = shutil.which("pip") == str(prefix / "bin" / "pip")
     pip = "pip" if is_first else f"{shlex.quote(sys.executable)} -m pip"
-    return Install(f"{pip} install {cpu} --extra-index-url {_CPU_INDEX}", f"{pip} install {cuda}")
+    return f"{pip} install {wanted}" + (f" --extra-index-url {_CPU_INDEX}" if on_cpu else "")
 
 
 def _is_of_uv(prefix: Path) -> bool:
@@ -75,5 +123,5 @@ def _is_of_uv(prefix: Path) -> bool:
 
 
 def _arguments() -> str:
-    """What was typed after ``launcher``."""
-    return shlex.join(sys.argv[1:])
+    """What was typed after ``launcher``; a training process does not know it."""
+    return "…" if Path(sys.argv[0]).parent.name == "trainer" else shlex.join(sys.argv[1:])

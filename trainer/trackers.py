@@ -15,6 +15,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from launcher.errors import CredentialError, ExperimentError, LauncherError, Mistake, UnreachableError, Warned
 from launcher.experiment.sections.hyperparameters import TRACKERS
 from launcher.hub import of_network
+from launcher.packages import adding
 from launcher.redact import REDACTOR
 from launcher.runs.run_dir import RunDir
 
@@ -34,8 +35,8 @@ def check_installed(report_to: Iterable[str]) -> None:
     """Raises ExperimentError where the package of a tracker is not installed in this environment."""
     missing = [name for name in report_to if name in TRACKERS and find_spec(name) is None]
     if missing:
-        what, command = f"{', '.join(missing)} not installed", f"pip install {' '.join(missing)}"
-        raise ExperimentError(Mistake("hyperparameters.report_to", what, hint=f"where the run trains: {command}"))
+        what = f"{', '.join(missing)} not installed"
+        raise ExperimentError(Mistake("hyperparameters.report_to", what, hint=f"where the run trains: {adding('trackers')}"))
 
 
 def check_key(report_to: Iterable[str]) -> None:

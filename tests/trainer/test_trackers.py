@@ -16,6 +16,7 @@ import pytest
 
 from launcher.errors import CredentialError, ExperimentError, LauncherError, Stopped
 from launcher.experiment.schema import Experiment
+from launcher.packages import adding
 from launcher.runs.run_dir import RunDir
 
 Make = Callable[..., Experiment]
@@ -239,7 +240,8 @@ def test_a_tracker_that_is_not_installed_is_a_mistake_with_the_command_that_inst
     with pytest.raises(ExperimentError) as error:
         trackers.check_installed(("tensorboard", "mlflow"))
     assert "hyperparameters.report_to: mlflow not installed" in str(error.value)
-    assert "where the run trains: pip install mlflow" in str(error.value)
+    assert f"where the run trains: {adding('trackers')}" in str(error.value)
+    assert "[trackers]" in adding("trackers")
 
 
 def trained(tmp_path: Path, make_experiment: Make, new_run: NewRun, tracker: str) -> RunDir:

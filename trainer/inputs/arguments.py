@@ -15,6 +15,7 @@ from launcher.errors import ExperimentError, Mistake, Warned
 from launcher.experiment.other_tools.trl_fields import FIELDS, Fate
 from launcher.experiment.schema import Experiment
 from launcher.experiment.sections.lora import OF_ADAPTER
+from launcher.packages import adding
 from launcher.planning.state import optimizer_of
 from launcher.runs.run_dir import RunDir
 
@@ -22,7 +23,7 @@ from ..processes.bucket import has_own_runs
 from ..processes.importing import DEEPSPEED
 from ..processes.machine import Device
 from ..processes.sharding import is_sharded
-from .model import BITSANDBYTES, Precision
+from .model import Precision
 
 
 def arguments(experiment: Experiment, run: RunDir, precision: Precision, device: Device, micro: int | None = None) -> DPOConfig:
@@ -119,7 +120,7 @@ def check_optimizer(arguments: DPOConfig) -> None:
     try:
         Trainer.get_optimizer_cls_and_kwargs(arguments)
     except ImportError as error:
-        hint = BITSANDBYTES if "bitsandbytes" in str(error) else str(error)
+        hint = adding("cuda") if "bitsandbytes" in str(error) else str(error)
         name = str(arguments.optim.value)
         raise ExperimentError(
             Mistake("hyperparameters.optim", "needs a package that is not installed", found=name, hint=hint)

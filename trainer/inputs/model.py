@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,13 +20,12 @@ from launcher.experiment.sections.hyperparameters import Hyperparameters
 from launcher.hub import of_network, refusal
 from launcher.job.adapter_config import ADAPTER
 from launcher.job.model import TOKENIZER_FILES, check_adapter
+from launcher.packages import adding
 
 from ..processes.ending import explained
 from ..processes.importing import reveal
 from .dropout import silence
 from .hub import from_hub
-
-BITSANDBYTES: Final = "pip install 'dpo-launcher[trainer,cuda]'"
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ def _quantization(hyper: Hyperparameters, precision: Precision, *, cuda: bool) -
         return None
     name = "load_in_4bit" if hyper.load_in_4bit else "load_in_8bit"
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ExperimentError(Mistake(f"hyperparameters.{name}", "bitsandbytes is not installed", hint=BITSANDBYTES))
+        raise ExperimentError(Mistake(f"hyperparameters.{name}", "bitsandbytes is not installed", hint=adding("cuda")))
     from transformers import BitsAndBytesConfig
 
     if hyper.load_in_8bit:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...errors import DataError, LauncherError, Mistake
+from ...packages import adding
 from .formats import text_of
 from .streamed import Streamed
 from .table import Row, Table
@@ -79,7 +80,7 @@ def _explained(name: str, suffix: str) -> Iterator[None]:
     try:
         import pyarrow as pa
     except ImportError:
-        raise LauncherError(f"{name}: {suffix} files need pyarrow: pip install pyarrow") from None
+        raise LauncherError(f"{name}: {suffix} files need pyarrow: {adding('pyarrow')}") from None
     try:
         yield
     except (pa.ArrowException, OSError) as error:  # Arrow raises OSError for damage, too

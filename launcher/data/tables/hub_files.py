@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...errors import CredentialError, ExperimentError, LauncherError, Mistake, StorageError, UnreachableError, Warned, labelled
 from ...experiment.sections.hub_data import HubData
 from ...hub import of_network, quiet, refusal
+from ...packages import adding
 from ...runs.cache import cache_root
 from ...runs.whole import write_whole
 from ...runs.writable import DISK_FAILS
@@ -84,7 +85,7 @@ def open_data(data: HubData, reading: Reading) -> HubFiles:
     CredentialError for a gated one, UnreachableError, and LauncherError where the hub's client is not installed.
     """
     if find_spec("huggingface_hub") is None:
-        hint = "pip install huggingface_hub pyarrow"
+        hint = adding("huggingface_hub", "pyarrow")
         raise LauncherError(f"{data}: data of the hub need its client, huggingface_hub\n    hint:     {hint}")
     found = _listed(data, reading)
     if any(map(is_data, found.files)) or data.revision is not None:
