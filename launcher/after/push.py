@@ -57,6 +57,8 @@ def push(target: Target, to: Destination, env: Mapping[str, str]) -> Pushed:
     with quiet(), _explained(to.repository):
         before, notices = _made(api, to)
         done = _committed(api, to, files)
+    if target.run is not None:
+        target.run.update_record(pushed={"repository": to.repository, "commit": done})
     url = f"{api.endpoint}/{to.repository}" + (f"/tree/{to.revision}" if to.revision else "")
     return Pushed(url, done, done != before, len(files.contents), files.bytes, (*files.notices, *notices))
 

@@ -119,14 +119,15 @@ def _on_cluster(job: Job, target: Target, served: Served, how: How, env: Mapping
 
     served, uploaded = _in_pod(target, served, how)
     storage = target.settings.storage_config
-    source = Source(uploaded.get("uri"), uploaded.get("endpoint_url"), None if storage is None else storage.region)
+    region = None if storage is None else storage.region
+    source = Source(uploaded.get("uri"), uploaded.get("endpoint_url"), region, uploaded.get("repository"), uploaded.get("commit"))
     server = Server(job, served, how.image or IMAGE, source, env, read_bundle(target.settings, Path.cwd()))
     lost = unreached(job, env, "pod", has_files=False, has_profile=False) if server.downloads else ()
     return text(server, how.namespace), list(lost)
 
 
 def _in_pod(target: Target, served: Served, how: How) -> tuple[Served, Mapping[str, Any]]:
-    """The same with paths in the pods, and the record of the upload of an adapter that is fetched there, else nothing.
+    """The same with paths in the pods, and the record of the upload or push of an adapter that is fetched there, else nothing.
 
     Raises UsageError for weights that only this machine has.
     """
@@ -136,7 +137,7 @@ def _in_pod(target: Target, served: Served, how: How) -> tuple[Served, Mapping[s
     if served.model.startswith("/") and not served.model.startswith("/dpo/"):
         raise UsageError(
             f"{served.model} is on this machine, where pods cannot read it\n"
-            "    expected: a model of the hub (launcher push), or --merged with a path in the pods, such as /dpo/runs/merged"
+            "    expected: --merged with a model of the hub (launcher push), or with a path in the pods, such as /dpo/runs/merged"
         )
     if served.adapter is None:
         return served, {}
@@ -146,8 +147,8 @@ def _in_pod(target: Target, served: Served, how: How) -> tuple[Served, Mapping[s
     if record.get("backend") == "kubernetes":
         there = PurePosixPath(RUNS, e.hyperparameters.model_output_dir, f"exp_{e.experiment_id}", e.model_folder, "runs")
         folder, uploaded = str(there / target.name / "adapter"), {}
-    elif record.get("uploaded"):
-        folder, uploaded = ADAPTER_FOLDER, record["uploaded"]
+    elif record.get("uploaded") or record.get("pushed"):
+        folder, uploaded = ADAPTER_FOLDER, record.get("uploaded") or record["pushed"]
     else:
         raise UsageError(
             f"the adapter of {target.name} is on this machine, where pods cannot read it\n"

@@ -100,4 +100,5 @@ RECORD: Final[Mapping[str, str]] = {
     "health": "findings of the health rules",
     "result": "the last line of the log, the check of the adapter, what the run learned",
     "uploaded": "address of the adapter in the bucket, with its hashes",
+    "pushed": "repository and commit of the weights on a model hub",
 }

@@ -64,6 +64,9 @@ def test_a_push_makes_a_private_repository_with_the_adapter_s_files_byte_for_byt
     commits = [name for name, _ in repository.branches["main"]]
     assert (done.url, done.commit, done.is_new, done.files, done.notices) == (f"{hub.url}/me/mine", commits[-1], True, 4, ())
     assert len(commits) == 2, "one commit"
+    assert run.run is not None
+    pushed = {"repository": "me/mine", "commit": commits[-1]}
+    assert run.run.read_record()["pushed"] == pushed, "a server on a cluster reads it from there"
 
 
 def test_the_same_files_make_no_second_commit_and_a_changed_one_is_sent_alone(hub: WritableHub, run: Target) -> None:

@@ -301,6 +301,7 @@ def test_an_image_by_its_tag_is_noticed_and_one_by_its_digest_is_not(here: Path)
 
 KUBERNETES = {
     "serve-from-the-claim": {"backend": "kubernetes"},
+    "serve-from-a-hub": {"pushed": {"repository": "team/mine", "commit": "c0ffee"}},
     "serve-from-a-bucket": {"uploaded": {"uri": "s3://models/team/exp_demo/one", "endpoint_url": "https://minio.example.com"}},
 }
 

@@ -36,11 +36,16 @@ _SDK_KEYS: Final = {name: name for name in (*_KEYS.values(), "AWS_SESSION_TOKEN"
 
 @dataclass(frozen=True)
 class Source:
-    """Where the adapter is fetched from: s3://…, None where a claim has it; ``endpoint``: None for AWS."""
+    """Where the adapter is fetched from: s3://…, or a repository of the hub at a commit; neither where a claim has it.
+
+    ``endpoint``: of the bucket, None for AWS.
+    """
 
     uri: str | None
     endpoint: str | None = None
     region: str | None = None
+    repository: str | None = None
+    commit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Server:
 
     @property
     def is_fetched(self) -> bool:
-        return self.source.uri is not None
+        return self.source.uri is not None or self.source.repository is not None
 
     @property
     def downloads(self) -> bool:
@@ -184,24 +189,43 @@ def _trusted(server: Server) -> list[dict[str, Any]]:
 
 def _fetching(server: Server) -> dict[str, Any]:
     """What copies the adapter into an empty volume before the server starts; keys come from the Secret."""
-    source, caller = server.source, server.caller
-    endpoint = [] if source.endpoint is None else ["--endpoint-url", source.endpoint]
-    region = {} if source.region is None else {"AWS_REGION": source.region}
-    env = {**region, **server.certificates, **_passed(server, "s3", "network"), "HOME": "/tmp"}
-    keys = _SDK_KEYS if caller.get("AWS_ACCESS_KEY_ID") and not caller.get("AWS_ACCESS_KEY") else _KEYS
     return {
         "name": "adapter",
-        "image": _CLIENT,
-        "imagePullPolicy": "IfNotPresent",
-        "args": [*endpoint, "s3", "cp", "--recursive", literal(str(source.uri)), ADAPTER_FOLDER],
-        "env": [*_variables(env), *_from_secret(server.job, keys)],
-        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
+        **(_from_hub(server) if server.source.uri is None else _from_bucket(server)),
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "2Gi"}},
         "volumeMounts": [
             {"name": "adapter", "mountPath": ADAPTER_FOLDER},
             {"name": "tmp", "mountPath": "/tmp"},
             *_trusted(server),
         ],
         "securityContext": CONTAINER_SECURITY,
+    }
+
+
+def _from_hub(server: Server) -> dict[str, Any]:
+    """The hub's client, which vLLM's image has."""
+    source = server.source
+    env = {**server.certificates, **_passed(server, "hub", "network"), "HF_HOME": "/tmp/hub", "HOME": "/tmp"}
+    return {
+        "image": server.image,
+        "imagePullPolicy": pull_policy(Image(server.image, "cuda")),
+        "command": ["hf", "download"],
+        "args": [literal(str(source.repository)), "--revision", str(source.commit), "--local-dir", ADAPTER_FOLDER],
+        "env": [*_variables(env), *_from_secret(server.job, {"HF_TOKEN": "HF_TOKEN"})],
+    }
+
+
+def _from_bucket(server: Server) -> dict[str, Any]:
+    source, caller = server.source, server.caller
+    endpoint = [] if source.endpoint is None else ["--endpoint-url", source.endpoint]
+    region = {} if source.region is None else {"AWS_REGION": source.region}
+    env = {**region, **server.certificates, **_passed(server, "s3", "network"), "HOME": "/tmp"}
+    keys = _SDK_KEYS if caller.get("AWS_ACCESS_KEY_ID") and not caller.get("AWS_ACCESS_KEY") else _KEYS
+    return {
+        "image": _CLIENT,
+        "imagePullPolicy": "IfNotPresent",
+        "args": [*endpoint, "s3", "cp", "--recursive", literal(str(source.uri)), ADAPTER_FOLDER],
+        "env": [*_variables(env), *_from_secret(server.job, keys)],
     }
 
 
