@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,12 +12,19 @@ from ..experiment.schema import Experiment
 from ..health.data import swapped_names
 from ..health.facts import Facts
 from .findings import SHOWN, places
-from .mapping import ANSWER, Columns
+from .mapping import ANSWER, Columns, columns_of
 from .pair import Pair
 from .prompt import LONE_PLACEHOLDER, PROMPT_COLUMNS, Prompt
 from .tables.table import Table, Tables
 
 _WORDS: Final = 3  # of a label at most
+_SIDES: Final = 6  # kinds of cells at most: both sides, a tie, an empty cell …
+# A column that says which of two answers is better, and its cells.
+_VERDICT: Final = re.compile(r"(?<![^\W\d_])(preference|preferred|winner|better|choice|vote|verdict|label)", re.IGNORECASE)
+_SIDE: Final = re.compile(
+    r"((response|answer|model|completion|output|option)[\s_-]*)?([ab]|[0-2]|left|right|first|second)", re.IGNORECASE
+)
+_DEGREE: Final = re.compile(r"score|rating|margin|strength|confidence", re.IGNORECASE)  # how much better, and not which
 _MEANT: Final = ("system", "system_prompt", "history")  # columns that other tools make a part of each prompt
 
 
@@ -37,7 +45,14 @@ def table_notices(
         if table is None:
             continue
         yield from table.ignored
-        yield from _unused(table, (*mapping.used, *labels))
+        verdicts = {} if mapping.rejected is None else dict(_verdicts(table, mapping.used))
+        for column, cells in verdicts.items():
+            yield Warned(
+                f"{table.name}: column {column!r} ({cells}) is not read: if it says which answer is better, rows are labelled "
+                f"the wrong way round, as chosen always comes from {', '.join(columns_of(mapping.chosen))}; write better answers "
+                "into one column, worse ones into another"
+            )
+        yield from _unused(table, (*mapping.used, *labels, *verdicts))
     if tables.prompts is not None:
         yield from _unused(tables.prompts, PROMPT_COLUMNS)
     chosen, rejected = experiment.columns.chosen, experiment.columns.rejected
@@ -141,6 +156,15 @@ def _prompt_column(mapping: Columns) -> str | None:
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _verdicts(table: Table, used: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Columns that are not ``used`` and say which of two answers is better, each with its cells: not always the same one."""
+    for column in [name for name in table.columns if name not in used and _VERDICT.search(name) and not _DEGREE.search(name)]:
+        cells = sorted({row.cells[column].strip() for row in table.rows})
+        sides = [cell for cell in cells if _SIDE.fullmatch(cell)]
+        if len(sides) > 1 and len(cells) <= _SIDES:
+            yield column, ", ".join(sides)
 
 
 def _unused(table: Table, used: Sequence[str]) -> Iterator[str]:

@@ -311,6 +311,31 @@ def test_columns_whose_names_contradict_the_mapping_are_a_warning_unless_the_hea
     assert read(tmp_path, text, **mapping(chosen="Good answer", rejected="Bad answer")).notices == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "cells", "is_verdict"),
+    [
+        ("preference", ("A", "B", "A", "tie"), True),
+        ("winner", ("model_a", "model_b", "tie", "model_a"), True),
+        ("Better response", ("1", "2", "2", ""), True),
+        ("preference", ("A", "A", "A", "A"), False),
+        ("label", ("billing", "shipping", "billing", "shipping"), False),
+        ("part", ("A", "B", "A", "B"), False),
+        ("preference_score", ("1", "2", "2", "1"), False),
+        ("label", ("4", "5", "4", "5"), False),
+    ],
+)
+def test_a_column_that_says_which_answer_is_better_is_a_warning_also_beside_validation_data(tmp_path, name, cells, is_verdict):
+    rows = [f"Q{n},x{n},y{n},{cell}\n" for n, cell in enumerate(cells)]
+    head = f"prompt,response_a,response_b,{name}\n"
+    mapped = mapping(chosen="response_a", rejected="response_b")
+    other = "".join(row.replace("Q", "V") for row in rows)
+    for validation in (None, head + other):
+        notices = read(tmp_path, head + "".join(rows), validation=validation, **mapped).notices
+        found = [notice for notice in notices if isinstance(notice, Warned)]
+        assert len(found) == is_verdict * (1 if validation is None else 2)
+        assert all(f"column {name!r} (" in notice and "chosen always comes from response_a" in notice for notice in found)
+
+
 def test_answers_of_two_forms_are_noticed(tmp_path):
     pairs = read(tmp_path, PLAIN + "Hi,good,bad\n", **mapping(chosen={"answer": "chosen"}, rejected="rejected"))
     assert pairs.train[0].chosen == '{"answer": "good"}'
