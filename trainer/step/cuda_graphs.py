@@ -24,7 +24,11 @@ class CudaRecorder:
 
     @contextmanager
     def eager(self) -> Iterator[None]:
-        """The backward pass runs in this thread: a thread of its own would allocate outside of the pool."""
+        """The backward pass runs in this thread: a thread of its own would allocate outside of the pool.
+
+        While a pool is used, the allocator gives back nothing that it keeps elsewhere, and would run out of memory beside it.
+        """
+        torch.cuda.empty_cache()
         caller = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(caller)
         try:
@@ -50,19 +54,22 @@ class CudaRecorder:
         graph, caller = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
         # thread_local: NCCL's watchdog and the threads that pin memory may call CUDA meanwhile
         capture = torch.cuda.graph(graph, pool=self._pool.id, stream=self._stream, capture_error_mode="thread_local")
-        inner: Exception | None = None
+        failed: Exception | None = None
         try:
             with _streams_of_now(), torch.autograd.set_multithreading_enabled(False), capture:
                 try:
                     found = work()
                 except Exception as error:
-                    inner = error
+                    failed = error
                     raise
-        except Exception:
+        except Exception as error:  # the end of a capture that has failed raises once more, and tells less
+            failed = failed or error
+        if failed is not None:
             self._leave(graph, caller)
-            if inner is not None:  # the end of a capture that has failed raises once more, and tells less
-                raise inner from None
-            raise
+            try:
+                raise failed
+            finally:
+                del failed  # its frames, of which this is one, would keep the row's memory
         return found, graph.replay
 
     def _leave(self, graph: torch.cuda.CUDAGraph, caller: torch.cuda.Stream) -> None:
@@ -72,6 +79,9 @@ class CudaRecorder:
             torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), self._pool.id)
             torch._C._cuda_releasePool(torch.cuda.current_device(), self._pool.id)
         graph.reset()
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        # In earlier versions of torch its state would count as captured for good, and the next random number be an error.
+        generator.graphsafe_set_state(generator.clone_state())
 
     def forget(self) -> None:
         torch.cuda.synchronize(self._device)

@@ -7,7 +7,7 @@ gradients of a step are added where those of the step before were. The recorder 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -52,7 +52,7 @@ class RowGraphs:
     """Computes rows: the first of a shape eagerly, the second is recorded, and from then on the record is replayed.
 
     All three give the same numbers: they are the same operations on rows of the same shape. Where recording fails, ``why`` is
-    its reason, and every other shape stays eager.
+    its reason, and all rows are eager from then on: a capture that has failed may leave earlier ones unusable.
     """
 
     def __init__(self, recorder: Recorder, parameters: Iterable[Parameter], device: torch.device):
@@ -103,7 +103,7 @@ class RowGraphs:
 
     def _eager(self, row: Row, compute: Pass) -> list[Tensor]:
         here = row.to(self._device)
-        with self._recorder.eager():
+        with self._recorder.eager() if self.why is None else nullcontext():
             found = compute(here, self._weight)
         self._seen.add(row.shape)
         if self._gradients is None:  # a weight that no row reaches keeps none: the optimizer leaves it alone
@@ -128,6 +128,8 @@ class RowGraphs:
             for parameter in without:  # what the recording has given it was never computed
                 parameter.grad = None
             self.why = reason(error)
+        if self.why is not None:  # outside: the error's frames hold what the row has kept for its backward pass
+            self.forget()
             self.say(self.why)
             return None
         self._recorded[row.shape] = Recorded(buffer, found, replay)
