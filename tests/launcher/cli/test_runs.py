@@ -268,7 +268,12 @@ def test_a_run_is_found_by_its_name_wherever_set_put_it_and_after_its_file_is_go
     listed = json.loads(launcher(home, "ps", "-a", "--json").stdout)
     assert [(one["run"], one["state"], one["folder"]) for one in listed] == [("afar", "done", str(folder))]
     again = launcher(home, "resume", "demo")
-    assert (again.returncode, again.stderr) == (2, "error: afar is done: nothing to resume\n")
+    assert (again.returncode, again.stderr) == (
+        2,
+        "error: afar is done: nothing to resume\n"
+        "    hint:     to train longer from its last checkpoint: launcher run EXP --set hyperparameters.num_train_epochs=N "
+        "--set hyperparameters.resume_from_checkpoint=true\n",
+    )
 
 
 def test_logs_follow_from_the_first_line_to_the_end(home):
