@@ -1,10 +1,15 @@
-"""Quiet: warnings of libraries about their own next versions, which nobody who trains can act on."""
+"""Quiet: warnings of libraries about themselves, which nobody who trains can act on."""
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# Whatever imports PEFT imports bitsandbytes too, whose CPU part, which no run needs, asks for one more package on processors with
+# AVX-512 BF16.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def ignore_deprecations() -> None:

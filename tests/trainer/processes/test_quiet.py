@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import warnings
 
 import pytest
@@ -16,3 +17,10 @@ def test_deprecations_inside_the_libraries_are_not_shown_and_those_of_the_caller
         warn("notebook")
     warn("transformers.training_args")
     assert [str(one.message) for one in recwarn] == ["in notebook", "in transformers.training_args"]
+
+
+def test_what_the_cpu_part_of_bitsandbytes_misses_is_not_shown_and_its_errors_are(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    logger.warning("Failed to load CPU gemm_4bit_forward from kernels-community: No module named 'kernels'")
+    logger.error("no library")
+    assert caplog.messages == ["no library"]
