@@ -175,9 +175,8 @@ def test_wrong_rows_end_the_command_before_anything_is_made(home: Path) -> None:
 
 
 def test_a_drill_kills_and_stops_a_short_version_and_finds_the_same_adapter(home: Path) -> None:
-    shared = ["launch.processes=2", "launch.parallelism=zero2"]
-    batch = ["hyperparameters.per_device_train_batch_size=4", "hyperparameters.gradient_accumulation_steps=2"]
-    settings = [f"--set={setting}" for setting in (*shared, *batch)]
+    batch = ["hyperparameters.per_device_train_batch_size=4", "hyperparameters.gradient_accumulation_steps=4"]
+    settings = [f"--set={setting}" for setting in batch]
     done = launcher(home, "drill", "demo", "--backend", "host", "--times", "1", "--kill-at", "3", "--json", *settings)
     assert done.returncode == 0, done.stdout + done.stderr
     stopped, killed = json.loads(done.stdout)["trials"]

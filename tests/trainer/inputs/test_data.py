@@ -125,7 +125,7 @@ def test_a_run_from_the_command_line_is_resumed_with_the_cells_it_began_with(
         "experiment_id": 1,
         "model_name": "./model",
         "dpo_column_mapping_config": {"input_columns": {"question": "question"}, "chosen": "concrete", "rejected": "vague"},
-        "hyperparameters": {"max_steps": 100_000, "save_steps": 1, "model_output_dir": "out"},
+        "hyperparameters": {"max_steps": 100_000, "save_steps": 1, "compile": "off", "model_output_dir": "out"},
         "launch": {"gpus": 0},
     }
     (tmp_path / "configs" / "demo.yml").write_text(json.dumps({"demo": experiment}))
