@@ -30,10 +30,24 @@ _CALLER = dict(os.environ)
 _STARTED_BY_XDIST = "PYTEST_XDIST_WORKER" in os.environ
 
 # What pytest-xdist hands out first: the last one to end decides when all is done, so these are the longest.
-_LONGEST = ("engine", "tests/trainer/test_parallel.py", "tests/test_demo.py")
-_LONGEST += ("tests/trainer/test_train.py", "tests/test_secrets.py", "tests/trainer/checkpoints/test_checkpoints.py")
-_LONGEST += ("tests/trainer/step/test_compiled.py", "tests/trainer/test_start_parallel.py")
-_LONGEST += ("tests/trainer/step/test_architectures.py", "tests/trainer/step/test_every_field.py")
+_LONGEST = (
+    "engine",
+    "tests/trainer/test_parallel.py",
+    "tests/trainer/step/test_compiled.py",
+    "tests/test_demo.py",
+    "tests/trainer/test_train.py",
+    "tests/launcher/launch/test_drill.py",
+    "tests/test_secrets.py",
+    "tests/trainer/test_mirrored.py",
+    "tests/trainer/checkpoints/test_checkpoints.py",
+    "tests/launcher/storage/test_upload.py",
+    "tests/trainer/test_start_parallel.py",
+    "tests/trainer/step/test_architectures.py",
+    "tests/trainer/step/test_every_field.py",
+    "tests/trainer/inputs/test_bucket.py",
+    "tests/trainer/inputs/test_hub.py",
+    "tests/trainer/inputs/test_data.py",
+)
 # Tests that look at all images or containers of the one engine of this machine.
 _ENGINE = (
     "tests/docker/",
@@ -56,8 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One worker per core, at least two because many tests wait, and at most four because a training test takes a GiB or more."""
-    return min(4, max(2, len(os.sched_getaffinity(0))))
+    """One worker per core, at least three as many tests wait, at most four as a training test takes a GiB or more."""
+    return min(4, max(3, len(os.sched_getaffinity(0))))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -101,22 +101,6 @@ def test_the_demos_answers_were_vague_and_are_concrete_and_right(home: Path) -> 
     assert (sum(vague) >= 3, sum(right) >= 3) == (True, True), samples
 
 
-@pytest.mark.engine
-def test_the_demo_learns_the_same_in_a_container(home: Path, cpu_image: str, build_settings: Mapping[str, str]) -> None:
-    passive = "launch.env.OMP_WAIT_POLICY=PASSIVE"  # threads that spin take the core of the test beside this one
-    done = launcher(home, "run", "demo", "--local", "--name", "contained", "--set", passive, **build_settings)
-    assert done.returncode == 0, done.stdout + done.stderr
-    run = run_dir(home, "contained")
-    record = json.loads((run / "run.json").read_text())
-    assert (record["backend"], record["image"], record["outcome"]["state"]) == ("docker", cpu_image, "done")
-    assert "on validation pairs, which were not trained on:" in done.stdout
-    (summary,) = events(run, "summary")
-    assert summary["after"]["eval_rewards/accuracies"] >= 0.9
-    mine = [event["eval_loss"] for event in events(run, "eval")]
-    assert mine == pytest.approx([event["eval_loss"] for event in events(run_dir(home, "whole"), "eval")], abs=2e-3)
-    assert {path.lstat().st_uid for path in run.rglob("*")} == {os.getuid()}
-
-
 def test_a_stopped_run_resumes_from_its_checkpoint_in_a_new_run(home: Path) -> None:
     begun = launcher(
         home, "run", "demo", "--backend", "host", "--detach", "--name", "stopped", "--set", "hyperparameters.max_steps=300"
@@ -207,3 +191,19 @@ def test_two_nodes_are_two_launchers_over_one_folder(home: Path) -> None:
     assert json.loads((run / "run.json").read_text())["hardware"]["ranks"] == 2
     assert len(events(run, "train")) == 4
     assert (run / "adapter").is_dir()
+
+
+@pytest.mark.engine
+def test_the_demo_learns_the_same_in_a_container(home: Path, cpu_image: str, build_settings: Mapping[str, str]) -> None:
+    passive = "launch.env.OMP_WAIT_POLICY=PASSIVE"  # threads that spin take the core of the test beside this one
+    done = launcher(home, "run", "demo", "--local", "--name", "contained", "--set", passive, **build_settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = run_dir(home, "contained")
+    record = json.loads((run / "run.json").read_text())
+    assert (record["backend"], record["image"], record["outcome"]["state"]) == ("docker", cpu_image, "done")
+    assert "on validation pairs, which were not trained on:" in done.stdout
+    (summary,) = events(run, "summary")
+    assert summary["after"]["eval_rewards/accuracies"] >= 0.9
+    mine = [event["eval_loss"] for event in events(run, "eval")]
+    assert mine == pytest.approx([event["eval_loss"] for event in events(run_dir(home, "whole"), "eval")], abs=2e-3)
+    assert {path.lstat().st_uid for path in run.rglob("*")} == {os.getuid()}
