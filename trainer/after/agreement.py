@@ -62,9 +62,13 @@ class Agreement:
         return {**vars(self), "limit": self.limit}
 
     def __str__(self) -> str:
+        compared = f"{self.answers} answers, {self.tokens:,} tokens, {self.computed}"
+        if self.mean == 0:
+            return f"identical log-probabilities ({compared})"
+        limit = f"limit {self.limit:.2g}" + (f", {TIMES:g} times what rounding makes" if self.limit > FLOOR else "")
         return (
-            f"{self.answers} answers ({self.tokens:,} tokens) differ by at most {self.largest:.2g} in log-probability, "
-            f"{self.mean:.2g} a token on average (limit {self.limit:.2g}; rounding again: {self.noise:.2g}; {self.computed})"
+            f"log-probabilities differ by {self.mean:.2g} per token on average ({limit}), "
+            f"of a whole answer by at most {self.largest:.2g} ({compared})"
         )
 
 

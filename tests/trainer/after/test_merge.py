@@ -149,3 +149,25 @@ def test_too_little_memory_to_compare_is_an_error_that_names_the_way_out(
         merged(Target.of(run.path), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []  # before the weights are written
     assert merged(Target.of(run.path), tmp_path / "other", compare=False)["agreement"] is None
+
+
+@pytest.mark.parametrize(
+    ("mean", "noise", "sentence"),
+    [
+        (0.0, 0.0, "identical log-probabilities (8 answers, 1,770 tokens, float32 on the CPU)"),
+        (
+            0.00012,
+            0.00017,
+            "log-probabilities differ by 0.00012 per token on average (limit 0.00068, 4 times what rounding makes), "
+            "of a whole answer by at most 0.0059 (8 answers, 1,770 tokens, float32 on the CPU)",
+        ),
+        (
+            0.00002,
+            0.00001,
+            "log-probabilities differ by 2e-05 per token on average (limit 0.0001), "
+            "of a whole answer by at most 0.0059 (8 answers, 1,770 tokens, float32 on the CPU)",
+        ),
+    ],
+)
+def test_the_agreement_is_a_sentence_that_begins_with_what_was_found(mean: float, noise: float, sentence: str) -> None:
+    assert str(agreement.Agreement(8, 1770, mean, noise, 0.0059, "float32 on the CPU")) == sentence
