@@ -58,6 +58,22 @@ def test_the_reader_is_admitted(policy: str) -> None:
     assert refused(policy, pod_of(reader["spec"]["template"])) == []
 
 
+SERVERS = ("serve-from-a-bucket", "serve-from-a-hub", "serve-from-the-claim")
+
+
+@pytest.mark.parametrize("policy", OF_PODS)
+def test_servers_are_admitted_but_for_images_that_are_pinned_by_their_tags(policy: str) -> None:
+    said = {}
+    for name in SERVERS:
+        (deployment,) = [
+            one for one in yaml.safe_load_all((GOLDEN / f"{name}.yaml").read_text()) if one and one["kind"] == "Deployment"
+        ]
+        if found := refused(policy, pod_of(deployment["spec"]["template"])):
+            said[name] = found
+    unpinned = {name: ["container server: vllm/vllm-openai:v0.32.0 has no digest"] for name in SERVERS}
+    assert said == (unpinned if policy == "images" else {})
+
+
 def open_to_all() -> KubernetesSpec:
     kubernetes = {"labels": {"cost-center": "ml"}, "annotations": {"example.com/owner": "me"}, "active_deadline": "1d"}
     return rendered({"gpus": 1, "kubernetes": kubernetes})

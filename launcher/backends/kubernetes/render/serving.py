@@ -97,6 +97,7 @@ def text(server: Server, namespace: str | None) -> str:
     comments = [
         f"{served.name} with vLLM; apply it with: {apply}",
         f"ask it with: kubectl {'' if space is None else f'-n {space} '}port-forward service/{named.name} {PORT}:80",
+        *([] if server.source.uri is None else [f"{_CLIENT} fetches the adapter: name your registry's copy, if nodes need one"]),
         *([] if settings.queue is None else [f"waits in the queue {settings.queue}, where Kueue has the integration deployment"]),
     ]
     trusted = [] if server.trusted is None else [ca_map(named, server.trusted, immutable=False)]  # it may be applied again
@@ -189,10 +190,12 @@ def _trusted(server: Server) -> list[dict[str, Any]]:
 
 def _fetching(server: Server) -> dict[str, Any]:
     """What copies the adapter into an empty volume before the server starts; keys come from the Secret."""
+    disk = {"ephemeral-storage": "1Gi"} if server.job.experiment.launch.kubernetes.queue is None else {}
     return {
         "name": "adapter",
         **(_from_hub(server) if server.source.uri is None else _from_bucket(server)),
-        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "2Gi"}},
+        "resources": {"requests": {"cpu": "100m", "memory": "2Gi", **disk}, "limits": {"cpu": "1", "memory": "2Gi", **disk}},
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # `launcher why` tells its last line
         "volumeMounts": [
             {"name": "adapter", "mountPath": ADAPTER_FOLDER},
             {"name": "tmp", "mountPath": "/tmp"},
