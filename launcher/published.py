@@ -9,6 +9,7 @@ VERSION: Final = "0.1.0"  # that of pyproject.toml; a test compares them
 REPOSITORY: Final = "https://github.com/dpo-launcher/dpo-launcher"
 SITE: Final = "https://dpo-launcher.github.io/dpo-launcher/"
 IMAGES: Final = "ghcr.io/dpo-launcher/dpo-launcher"
+ARCHITECTURE: Final = "amd64"  # of the images: the runner of release.yml; a test compares them
 
 
 def image_tag(variant: str) -> str:

@@ -47,7 +47,7 @@ def verified(image: Image, signer: SignedBy, caller: Mapping[str, str]) -> Image
         last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), f"exit {done.returncode}")
         who = signer.key or f"{signer.identity} ({signer.issuer})"
         raise LauncherError(f"the signature of image {image.reference} by {who} is not verified: {last}")
-    return replace(image, reference=_by_digest(image.reference, done.stdout))
+    return replace(image, reference=_by_digest(image.reference, done.stdout), built_for=image.architecture)
 
 
 def _by_digest(reference: str, output: str) -> str:

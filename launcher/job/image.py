@@ -17,7 +17,7 @@ from typing import Final
 
 from ..errors import UsageError
 from ..experiment.schema import Experiment
-from ..published import IMAGES, VERSION, checkout_command, published_image
+from ..published import ARCHITECTURE, IMAGES, VERSION, checkout_command, published_image
 
 NAME: Final = "dpo-launcher"
 VARIANTS: Final = ("cpu", "cuda")
@@ -59,11 +59,19 @@ class Build:
 
 @dataclass(frozen=True)
 class Image:
-    """An image by its reference; ``build``: how it is built, None for an image that exists already."""
+    """An image by its reference; ``build``: how it is built, None for an image that exists already. ``built_for``: the
+    architecture that an engine tells of it, such as amd64.
+    """
 
     reference: str
     variant: str
     build: Build | None = None
+    built_for: str | None = None
+
+    @property
+    def architecture(self) -> str | None:
+        """The only architecture that it runs on, as Docker and Kubernetes spell it; None if that is unknown."""
+        return self.built_for or (ARCHITECTURE if self.is_published else None)
 
     @property
     def is_published(self) -> bool:

@@ -111,7 +111,7 @@ def _rendered(recorded: Recorded, run: ClusterRun, local: Local, annotations: Ma
         namespace=e.launch.kubernetes.namespace,
         has_jobset=run.kind == "JobSet",
         own_runtime=bool(cluster.get("own_runtime")),
-        image=Image(str(record.get("image") or run.image), "cuda" if job.gpus else "cpu"),
+        image=Image(str(record.get("image") or run.image), "cuda" if job.gpus else "cpu", built_for=cluster.get("architecture")),
         local=local,
         user=record.get("user"),
         caller=caller,

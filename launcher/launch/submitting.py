@@ -175,7 +175,7 @@ class Submitting:
         with translated(f"image {reference}"):
             ensure(client, spec.image, self.caller, self.told.say)
             digest = push(client, reference, f"{self.registry}/dpo-launcher", self.told.say)
-            return Image(digest, spec.image.variant)
+            return Image(digest, spec.image.variant, built_for=client.images.get(reference).attrs.get("Architecture"))
 
     def _verified(self, pushed: Image | None, spec: KubernetesSpec) -> Image | None:
         """``pushed``, or the image of ``spec``, by the digest whose signature was verified, if the experiment asks for that."""

@@ -153,7 +153,8 @@ def _suggestion(seen: Evidence, first: Reason, total: int) -> str:
         return f"{asked}, or free the disks of the nodes"
     return {
         "volume": f"use ReadWriteMany for a run on several nodes; see claims and volumes with: {seen.kubectl} get pvc,pv",
-        "selector": "correct launch.kubernetes.node_selector; see the labels with: kubectl get nodes --show-labels",
+        "selector": "correct launch.kubernetes.node_selector (kubernetes.io/arch is the image's unless it is set there); "
+        "see the labels with: kubectl get nodes --show-labels",
         "taint": "if you may use these nodes, add the taint to launch.kubernetes.tolerations",
         "devices": f"wait until other pods free them, or see them with: {seen.kubectl} get resourceclaims",
         "down": "wait until the node is ready, or tell its administrator; see its conditions with: kubectl describe nodes",

@@ -363,7 +363,10 @@ def node(
     api.objects.put(
         {
             "kind": "Node",
-            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **(labels or {})}},
+            "metadata": {
+                "name": name,
+                "labels": {"kubernetes.io/hostname": name, "kubernetes.io/arch": "amd64", **(labels or {})},
+            },
             "spec": {"taints": taints} if taints else {},
             "status": {
                 "allocatable": there,

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from launcher import published
 
@@ -28,6 +29,12 @@ def test_the_images_lie_beside_the_repository_and_name_it() -> None:
     assert published.REPOSITORY.replace("https://github.com", "ghcr.io") == published.IMAGES
     dockerfile = (REPOSITORY / "docker" / "Dockerfile").read_text(encoding="utf-8")
     assert re.findall(r"org\.opencontainers\.image\.source=(\S+)", dockerfile) == [published.REPOSITORY]
+
+
+def test_the_images_are_built_for_the_architecture_of_the_runner_that_builds_them() -> None:
+    workflow = yaml.safe_load((REPOSITORY / ".github/workflows/release.yml").read_text(encoding="utf-8"))
+    runner = workflow["jobs"]["image"]["runs-on"]
+    assert {"ubuntu-24.04": "amd64", "ubuntu-24.04-arm": "arm64"}[runner] == published.ARCHITECTURE
 
 
 @pytest.mark.parametrize("variant", ["cpu", "cuda"])

@@ -252,7 +252,7 @@ class _Engine(BaseHTTPRequestHandler):
     """A Docker engine that has every image, and a registry that takes all of them."""
 
     def do_GET(self) -> None:
-        found = {"ApiVersion": "1.45", "Id": f"sha256:{'1' * 64}", "RepoTags": [], "Config": {}}
+        found = {"ApiVersion": "1.45", "Id": f"sha256:{'1' * 64}", "RepoTags": [], "Config": {}, "Architecture": "arm64"}
         self._answer(200, b"OK" if self.path.endswith("/_ping") else json.dumps(found).encode())
 
     do_HEAD = do_GET
@@ -297,8 +297,9 @@ def test_policies_judge_the_image_as_it_was_pushed(registry: str, code: int, hom
         assert f"error: pod: {why}" in done.stderr
         assert api.objects.names("jobs") == []
         return
-    (container,) = api.objects.get("jobs", "first")["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == f"{registry}/dpo-launcher@sha256:{'c' * 64}"
+    pod = api.objects.get("jobs", "first")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == f"{registry}/dpo-launcher@sha256:{'c' * 64}"
+    assert pod["nodeSelector"] == {"kubernetes.io/arch": "arm64"}, "for which the engine has built it"
 
 
 def test_a_registry_that_nothing_is_pushed_to_is_told(home: Path, api: ClusterApi) -> None:

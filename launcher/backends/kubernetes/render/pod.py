@@ -28,6 +28,7 @@ CONFIG: Final = OWN_VOLUMES["config"]
 CA: Final = OWN_VOLUMES["ca"]
 CA_FILE: Final = "ca.pem"
 SECRETS: Final = OWN_VOLUMES["secrets"]
+ARCHITECTURE: Final = "kubernetes.io/arch"  # a label that every node has
 TERMINATION_LOG: Final = "/dev/termination-log"
 # Autoscalers that empty a node move its pods; a moved run starts again from its checkpoint.
 ANNOTATIONS: Final = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
@@ -106,7 +107,7 @@ def pod_template(job: Job, contents: Contents) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pod_security(settings, contents.namespace),
-        **chosen(settings, has_gpus=bool(job.gpus)),
+        **chosen(settings, has_gpus=bool(job.gpus), architecture=contents.image.architecture),
         **_spread(job, contents.labels),
         "containers": [_container(job, contents, needs.resources(disk), mounts)],
         "volumes": volumes,
@@ -136,8 +137,8 @@ def _container(job: Job, contents: Contents, resources: dict[str, Any], mounts: 
     }
 
 
-def chosen(settings: Kubernetes, *, has_gpus: bool) -> dict[str, Any]:
-    """On which nodes pods may run, and with which accounts."""
+def chosen(settings: Kubernetes, *, has_gpus: bool, architecture: str | None = None) -> dict[str, Any]:
+    """On which nodes pods may run, and with which accounts; ``architecture``: the only one that the image is built for."""
     tolerated = [*(tolerations(settings.gpu_resource) if has_gpus else ()), *(dict(one) for one in settings.tolerations)]
     spec: dict[str, Any] = {}
     if settings.service_account is not None:
@@ -148,8 +149,9 @@ def chosen(settings: Kubernetes, *, has_gpus: bool) -> dict[str, Any]:
         spec["priorityClassName"] = settings.priority_class
     if settings.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": secret} for secret in settings.image_pull_secrets]
-    if settings.node_selector:
-        spec["nodeSelector"] = dict(settings.node_selector)
+    built_for = {} if architecture is None else {ARCHITECTURE: architecture}
+    if selector := {**built_for, **settings.node_selector}:
+        spec["nodeSelector"] = selector
     if tolerated:
         spec["tolerations"] = tolerated
     return spec

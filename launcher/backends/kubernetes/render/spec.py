@@ -266,13 +266,15 @@ def _others(
 
 def _given(job: Job, place: Place) -> dict[str, Any]:
     """What only the machine that rendered knew, so that any other can create the pods again: its variables, the names of its
-    secrets, the numbers of the model's weights, the deadline in seconds that the plan gave, and whose runtime a TrainJob uses."""
+    secrets, the numbers of the model's weights, the deadline in seconds that the plan gave, whose runtime a TrainJob uses, and
+    the architecture of an image that was pushed."""
     return {
         "environment": passed_on(job.experiment, place.caller) | chosen(job, place.caller),
         "secrets": list(secrets_of(job, place.caller)),
         "weights": asdict(place.sizes),
         **({} if place.deadline is None else {"deadline": place.deadline}),
         **({"own_runtime": True} if place.own_runtime else {}),
+        **({} if place.image.built_for is None else {"architecture": place.image.built_for}),
     }
 
 

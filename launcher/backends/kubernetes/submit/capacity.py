@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
+from ..render.pod import ARCHITECTURE
 from ..render.quantities import number, shown
 
 Obj = Mapping[str, Any]
@@ -121,7 +122,11 @@ def _against(node: Obj, pod: Obj, asked: Mapping[str, Fraction]) -> Iterator[str
         yield "are not ready"
     for key, value in (pod.get("nodeSelector") or {}).items():
         if labels.get(key) != value:
-            yield f"lack the label {key}={value} of launch.kubernetes.node_selector"
+            yield (
+                f"are not {value}, for which the image is built"
+                if key == ARCHITECTURE
+                else f"lack the label {key}={value} of launch.kubernetes.node_selector"
+            )
     for taint in spec.get("taints") or []:
         own = str(taint.get("key", "")).startswith("node.kubernetes.io/")
         if taint.get("effect") in _REPELS and not own and not _tolerated(taint, pod.get("tolerations") or []):

@@ -16,6 +16,7 @@ from launcher.backends.kubernetes.follow.run import ClusterRun
 from launcher.backends.kubernetes.render.placement import SMALL, Folder, Local
 from launcher.backends.kubernetes.render.spec import KubernetesSpec, text
 from launcher.errors import ExperimentError
+from launcher.published import published_image
 from tests.rendered import CASES, CSV, GOLDEN, RUN, large, rendered, small
 
 KUBECTL = Path(sys.executable).with_name("kubectl")
@@ -360,3 +361,15 @@ def test_a_dollar_stays_a_dollar_where_kubernetes_would_put_a_variable() -> None
 )
 def test_an_image_that_may_have_changed_is_asked_for_again(image: str, policy: str) -> None:
     assert rendered(image=image).container["imagePullPolicy"] == policy
+
+
+def test_pods_run_only_on_nodes_that_the_image_is_built_for() -> None:
+    published = published_image("cpu")
+    assert rendered({"gpus": 0}, image=published).pod["spec"]["nodeSelector"] == {"kubernetes.io/arch": "amd64"}
+    pool = {"gpus": 0, "kubernetes": {"node_selector": {"pool": "a"}}}
+    assert rendered(pool, image=published).pod["spec"]["nodeSelector"] == {"kubernetes.io/arch": "amd64", "pool": "a"}
+    chosen = {"gpus": 0, "kubernetes": {"node_selector": {"kubernetes.io/arch": "arm64"}}}
+    assert rendered(chosen, image=published).pod["spec"]["nodeSelector"] == {"kubernetes.io/arch": "arm64"}
+    removed = {"gpus": 0, "kubernetes": {"pod": {"spec": {"nodeSelector": {"kubernetes.io/arch": None}}}}}
+    assert "kubernetes.io/arch" not in rendered(removed, image=published).pod["spec"].get("nodeSelector", {})
+    assert "nodeSelector" not in rendered({"gpus": 0}).pod["spec"], "of another image this is not known"

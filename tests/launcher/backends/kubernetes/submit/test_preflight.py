@@ -13,6 +13,7 @@ from launcher.backends.kubernetes.render.together import together
 from launcher.backends.kubernetes.submit.preflight import NotReady, Preflight, preflight
 from launcher.experiment.schema import Experiment
 from launcher.job.job import plan
+from launcher.published import published_image
 from tests.cluster_api import ClusterApi, controllers
 from tests.launcher.backends.kubernetes.submit.preflighted import APPLY, facts_of, finding, findings, looked
 from tests.rendered import RUN, rendered
@@ -333,6 +334,13 @@ def test_the_node_of_a_gpu_is_tolerated_and_a_label_is_looked_for(api: ClusterAp
     assert findings(api, {"gpus": 1}) == []
     said = finding(api, {"gpus": 1, "kubernetes": {"node_selector": {"zone": "a"}}})
     assert "2 lack the label zone=a of launch.kubernetes.node_selector" in said
+
+
+def test_nodes_of_another_architecture_than_the_image_are_told(api: ClusterApi) -> None:
+    assert findings(api, image=published_image("cpu")) == []
+    api.objects.change("nodes", "node-1", lambda node: node["metadata"]["labels"].update({"kubernetes.io/arch": "arm64"}))
+    said = finding(api, image=published_image("cpu"))
+    assert said.startswith("nodes: no node fits a pod of the run: of 1 node: 1 is not amd64, for which the image is built\n")
 
 
 def test_nodes_that_tell_nothing_of_their_disks_take_a_pod_that_asks_for_none(api: ClusterApi) -> None:
