@@ -13,6 +13,7 @@ from .environment import chosen, environment
 from .trust import trusting
 
 HOME: Final = "/dpo/home"
+_FOLDER: Final = "SSL_CERT_DIR"
 # NCCL keeps about 32 MiB per rank and peer there, data loaders their batches; an engine's default of 64 MiB ends in a bus error.
 SHM: Final = "2Gi"
 
@@ -87,11 +88,26 @@ def unreached(job: Job, caller: Mapping[str, str], what: str, *, has_files: bool
     for name, address in local_addresses(job.experiment, caller).items() if own_network else ():
         if name not in dict(job.env):
             yield Warned(f"{name} is {address}: in a {what} that is the {what} itself; use an address that it can reach")
-    for name, path in certificates(job, caller).items():
-        if has_files or job.experiment.launch.ca_bundle is not None or name in job.env_names:
-            continue
-        yield Warned(f"{name} is not passed on: a {what} has no {path}; set launch.ca_bundle: {path}")
+    if not has_files and job.experiment.launch.ca_bundle is None:
+        lost = {name: path for name, path in certificates(job, caller).items() if name not in job.env_names}
+        yield from _without_certificates(lost, what)
     if has_profile:
         yield Warned(
             f"the keys of the AWS profile are not passed on to a {what}: put AWS_ACCESS_KEY and AWS_SECRET_KEY into .env"
+        )
+
+
+def _without_certificates(lost: Mapping[str, str], what: str) -> Iterator[Warned]:
+    """A warning of each file that the variables ``lost`` name, and of their folder where none names a file."""
+    files = {name: path for name, path in lost.items() if name != _FOLDER}
+    for path in dict.fromkeys(files.values()):
+        names = [name for name, one in files.items() if one == path]
+        listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        verb = "is" if len(names) == 1 else "are"
+        yield Warned(f"{listed} {verb} not passed on: a {what} has no {path}; set launch.ca_bundle: {path}")
+    if lost and not files:
+        folder = lost[_FOLDER]
+        yield Warned(
+            f"{_FOLDER} is not passed on: a {what} has no {folder}; "
+            "write its certificates into one file, and name that in launch.ca_bundle"
         )

@@ -464,6 +464,17 @@ def test_certificates_that_do_not_reach_a_pod_are_told(here: Path, monkeypatch: 
     said = "SSL_CERT_FILE is not passed on: a pod has no /etc/company.pem; set launch.ca_bundle: /etc/company.pem"
     assert said in serve(found, How(backend="kubernetes")).notices
     assert said not in serve(found, How(backend="kubernetes", merged="/dpo/runs/merged")).notices
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/company.pem")
+    monkeypatch.setenv("SSL_CERT_DIR", "/etc/company")
+    said = said.replace("SSL_CERT_FILE is", "REQUESTS_CA_BUNDLE and SSL_CERT_FILE are")
+    assert [one for one in serve(found, How(backend="kubernetes")).notices if "passed on" in one] == [said], "once for each file"
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name)
+    said = (
+        "SSL_CERT_DIR is not passed on: a pod has no /etc/company; "
+        "write its certificates into one file, and name that in launch.ca_bundle"
+    )
+    assert said in serve(found, How(backend="kubernetes")).notices, "launch.ca_bundle is a file"
 
 
 def test_a_container_trusts_the_certificates_of_the_experiment_and_uses_the_proxy(
