@@ -80,8 +80,9 @@ class CardText:
             base += f", a local model whose configuration and weights have the hash `{self.base.identity[:16]}`"
         how = _METHODS.get(self.method, self.method)
         loss = "" if self.method != "dpo" else f", {_listed(self.hyper.get('loss_type'))} loss, beta {self.hyper.get('beta')}"
-        merged = f" It is merged into {base}: these are whole weights." if self.is_merged and not is_full else ""
-        first = f"{what} {base}, trained with {how}{loss}.{merged}"
+        first = f"{what} {base}, trained with {how}{loss}."
+        if self.is_merged and not is_full:
+            first = f"The weights of {base}, with {lora} merged into them. The adapter was trained with {how}{loss}."
         return " ".join(filter(None, [first, self._work(), self._start()]))
 
     @property

@@ -66,7 +66,7 @@ def test_a_merged_run_has_its_tokenizer_its_template_and_the_base_s_settings(
     assert found >= {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja"}
     assert found.isdisjoint({"adapter_config.json", "adapter_model.safetensors"})
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "It is merged into `tiny-qwen3`" in card
+    assert "The weights of `tiny-qwen3`" in card
     assert 'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")' in card
     assert (tmp_path / "out" / "chat_template.jinja").read_text().endswith("{# of the run #}")
     config = json.loads((tmp_path / "out" / "config.json").read_text())

@@ -90,8 +90,11 @@ def test_a_merged_model_is_loaded_by_transformers_and_says_what_is_in_it(tmp_pat
     found = ModelCard(card).data.to_dict()
     assert (found["base_model_relation"], found["library_name"]) == ("finetune", "transformers")
     assert loading(card)[2] == 'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")'
-    assert "A LoRA adapter (rank 16, alpha 16) for `Qwen/Qwen3-0.6B`" in card
-    assert "It is merged into `Qwen/Qwen3-0.6B` (revision `cccccccccccc`): these are whole weights." in card
+    weights = (
+        "The weights of `Qwen/Qwen3-0.6B` (revision `cccccccccccc`), with a LoRA adapter (rank 16, alpha 16) merged into them."
+    )
+    assert f"{weights} The adapter was trained with DPO" in card
+    assert card.count("revision `cccccccccccc`") == 1, "the base is described once"
 
 
 def test_a_supervised_warm_up_counts_answers_and_has_no_beta(tmp_path: Path) -> None:
