@@ -52,6 +52,9 @@ class Runs(Protocol[RunAsked]):
     def grace(self, run: RunAsked) -> int:
         """Seconds from a request to stop to the end by force."""
 
+    def unseen(self, run: RunAsked) -> int:
+        """Seconds, beside those, in which a run that was asked to stop just now may not see it; 0 where it does at once."""
+
     def ranks(self, run: RunAsked) -> list[int]:
         """Ranks that have a log."""
 

@@ -39,6 +39,9 @@ class InFolders(ABC):
         while not self.status(run).is_over:
             time.sleep(5 * _TICK)
 
+    def unseen(self, run: RunDir) -> int:
+        return 0
+
     def grace(self, run: RunDir) -> int:
         return GRACE
 

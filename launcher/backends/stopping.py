@@ -18,8 +18,10 @@ def stop(where: Runs[Run], run: Run, *, now: bool, say: Callable[[str], None], w
     before = where.stop(run, now=now)
     if before.is_over and not now:
         say(f"{run.name} is already over")
-    elif not now:
-        most = f"at most {where.grace(run)} s; kill it now with: launcher stop --now {run.name}"
+    elif not now and not where.status(run).is_over:
+        late = where.unseen(run)
+        why = f", {late} s of them until its pod sees the request, as no command reaches it (pods/exec)" if late else ""
+        most = f"at most {where.grace(run) + late} s{why}; kill it now with: launcher stop --now {run.name}"
         what = "the current step and a checkpoint" if stepped else "its end; it has not trained a step and writes no checkpoint"
         say(f"{run.name}: waiting for {what} ({most})")
         where.wait(run, warn)

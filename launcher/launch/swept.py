@@ -46,12 +46,15 @@ class Swept:
         starter = self.starter
         if starter is not None:
             starter.send(signal.SIGTERM)
-        running = [(where, run) for where, run, _ in self.runs if not where.status(run).is_over]
-        for owner, where in {_owner(run): where for where, run in running}.items():
+        states = [(where, run, where.status(run)) for where, run, _ in self.runs]
+        running = [(where, run, seen.state) for where, run, seen in states if not seen.is_over]
+        for owner, where in {_owner(run): where for where, run, _ in running}.items():
             where.stop(owner, now=now)
         if running and not now:
-            say(f"{self.name}: waiting for {len(running)} run{'s' * (len(running) > 1)} to write a checkpoint and end")
-        for where, run in running:
+            train = sum(state == "running" for _, _, state in running)
+            several = f"{train} runs" if train > 1 else "1 run"
+            say(f"{self.name}: waiting for {f'{several} to write a checkpoint and end' if train else 'its runs to end'}")
+        for where, run, _ in running:
             where.wait(run, warn)
         while starter is not None and starter.alive:
             time.sleep(_TICK)

@@ -48,6 +48,7 @@ class Kubernetes:
     cluster: Cluster
     why: Callable[[Cluster, ClusterRun], Explanation]
     _last: dict[str, Status] = field(default_factory=dict, init=False, repr=False)  # of runs whose Job is deleted by now
+    _unseen: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def runs(self, namespace: str, *, with_pods: bool = True) -> list[Listed]:
         """Every run that has a Job, JobSet or TrainJob, newest first."""
@@ -174,6 +175,9 @@ class Kubernetes:
             return self.archive(run).checkpoints(run)
         return []
 
+    def unseen(self, run: ClusterRun) -> int:
+        return self._unseen.get(run.name, 0)
+
     def grace(self, run: ClusterRun) -> int:
         """Seconds between the request to stop and SIGKILL."""
         obj = self.object(run)
@@ -192,7 +196,7 @@ class Kubernetes:
         if run.index is not None and obj is not None:
             if not can_stop(obj):
                 _check_whole(run, "stop")
-            stop_point(self.cluster, run, obj, now=now)
+            self._unseen[run.name] = stop_point(self.cluster, run, obj, now=now)
             return self._killed(run) if now else before
         if obj is None and now:  # pods that outlive it, for example on a node that does not answer
             return self._killed(run)

@@ -10,6 +10,7 @@ import pytest
 
 from launcher.backends.kubernetes.render.together import INDEX
 from launcher.backends.state import explained
+from launcher.backends.stopping import stop
 from launcher.cli.sweep import submit_sweep
 from launcher.errors import ExperimentError, UsageError
 from launcher.launch.removing import remove
@@ -243,6 +244,32 @@ def test_a_pod_whose_commands_are_denied_stops_when_the_kubelet_shows_the_key(ap
         kubelet.heeds(api, pod)
     controllers.count_indexes(api, "grid")
     assert [state for _, state in states()] == ["stopped", "stopped", "starting"]
+
+
+@pytest.mark.parametrize("is_denied", [False, True])
+def test_stop_says_when_a_point_ends_at_the_latest_also_where_its_pod_cannot_be_told_at_once(
+    api: ClusterApi, tmp_path: Path, is_denied: bool
+) -> None:
+    where, said = began(api, tmp_path), list[str]()
+    if is_denied:
+        api.deny("*", "pods/exec")
+
+    def say(line: str) -> None:
+        said.append(line)
+        kubelet.heeds(api, pods_at(api, "Running")[0])
+
+    assert stop(where, point("grid-1"), now=False, say=say, warn=said.append).status.state == "stopped"
+    late = ", 120 s of them until its pod sees the request, as no command reaches it (pods/exec)" if is_denied else ""
+    assert said == [
+        "grid-1: waiting for its end; it has not trained a step and writes no checkpoint "
+        f"(at most {240 if is_denied else 120} s{late}; kill it now with: launcher stop --now grid-1)"
+    ]
+
+
+def test_stop_of_a_point_that_waits_for_its_turn_waits_for_nothing(api: ClusterApi, tmp_path: Path) -> None:
+    where, said = began(api, tmp_path), list[str]()
+    assert stop(where, point("grid-3"), now=False, say=said.append, warn=said.append).status.state == "stopped"
+    assert said == []
 
 
 def test_a_point_that_is_killed_loses_its_pod_at_once_and_the_next_one_starts_nothing(api: ClusterApi, tmp_path: Path) -> None:

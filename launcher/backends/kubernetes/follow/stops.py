@@ -7,11 +7,11 @@ is faster: the kubelet shows a new key after about a minute.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from ....errors import LauncherError
+from ....why import Pod
 from ..api.cluster import ApiError, Cluster
 from ..render.kinds import JOB
 from ..render.template import template_of
@@ -21,16 +21,19 @@ from .pods import is_running
 from .point import pod_in
 from .run import ClusterRun, of_point
 
+_SHOWN: Final = 120  # seconds, at most, in which a kubelet shows a new key of a ConfigMap
+
 
 def can_stop(obj: Mapping[str, Any]) -> bool:
     """Whether the pods of the Job ``obj`` look for stop files; those that an earlier version rendered do not."""
     return any(one["name"] == "stops" for one in template_of(obj)["spec"].get("volumes") or [])
 
 
-def stop_point(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any], *, now: bool) -> None:
+def stop_point(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any], *, now: bool) -> int:
     """Asks the point ``run`` of the Job ``obj`` to write a checkpoint and end, and to stay stopped; ``now``: it is killed next.
 
-    No other point is touched. Where commands in pods are denied, the point ends when the kubelet shows the key.
+    No other point is touched. Returns the seconds after which its pod sees that: 0, or where commands in pods are denied those in
+    which the kubelet shows the key.
     """
     at = datetime.now(UTC).isoformat(timespec="seconds")
     keep_stopped(cluster, run, obj, at)
@@ -40,9 +43,17 @@ def stop_point(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any], *, now
     cluster.patch(run.place, {"metadata": {"annotations": annotations}})
     if not now:  # only now: a pod that starts after this sees the key
         pods = [pod_in(run, one) for one in cluster.list(f"/api/v1/namespaces/{run.namespace}/pods", run.selector)]
-        for pod in filter(is_running, pods):
-            with suppress(LauncherError):  # denied, or it ends just now
-                list(cluster.exec(pod.name, run.container, ["touch", STOP_FILE], run.namespace))
+        told = [_is_told(cluster, run, pod) for pod in filter(is_running, pods)]
+        return 0 if all(told) else _SHOWN
+    return 0
+
+
+def _is_told(cluster: Cluster, run: ClusterRun, pod: Pod) -> bool:
+    try:
+        list(cluster.exec(pod.name, run.container, ["touch", STOP_FILE], run.namespace))
+    except LauncherError:  # denied, or it ends just now
+        return False
+    return True
 
 
 def keep_stopped(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any], at: str) -> None:
