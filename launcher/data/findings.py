@@ -88,6 +88,10 @@ class Findings:
         """Adds a pair; ``role``: training or validation."""
         self._add(rule, table, line, None, self._said(DATA_RULES[rule].one, rule), None, f"{role} pairs")
 
+    def of_answer(self, rule: str, table: Table, line: int, side: str) -> None:
+        """Adds an answer of a pair; ``side``: chosen or rejected."""
+        self._add(rule, table, line, None, f"{side}: {self._said(DATA_RULES[rule].one, rule)}", None, f"{side} answers")
+
     def _add(
         self,
         rule: str,

@@ -7,6 +7,7 @@ the same hash with a probability below one in a million.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +16,8 @@ from .pair import Pair
 from .tables.progress import watched
 from .tables.table import Table
 
+_ROWS: Final = 20  # fewer may share an answer
+_SOME: Final = 10_000
 _PROMPT: Final = 12  # characters: an answer may well begin with "Hi" or "Yes"
 _SENTENCE, _LONG = 16, 40  # characters from which on a sentence, or any prompt, stands in no answer by chance
 
@@ -31,6 +34,7 @@ def _check(role: str, table: Table, part: Sequence[Pair], trained: set[int], fin
     is_training = role == "training"
     lines, contents, opposites = array("q"), array("q"), array("q")
     repeating: set[int] = set()  # lines
+    answers = {"chosen": array("q"), "rejected": array("q")}
     for pair in watched(part, f"comparing the pairs of {table.name}", findings.tell):
         question = pair.question
         content = hash((question, pair.chosen, pair.rejected))
@@ -40,10 +44,15 @@ def _check(role: str, table: Table, part: Sequence[Pair], trained: set[int], fin
             trained.add(content)
         lines.append(pair.line)
         contents.append(content)
+        if is_training:
+            for side, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+                answers[side].append(hash(answer))
         is_preference = pair.rejected is not None and pair.chosen != pair.rejected
         opposites.append(hash((question, pair.rejected, pair.chosen)) if is_preference else content)
         if _repeats_its_prompt(pair):
             repeating.add(pair.line)
+    for side, hashes in answers.items():
+        _shared(side, table, lines, hashes, findings)
     there = trained if is_training else set(contents)
     wants = findings.wants("contradiction")
     for line, content, opposite in zip(lines, contents, opposites, strict=True):
@@ -51,6 +60,19 @@ def _check(role: str, table: Table, part: Sequence[Pair], trained: set[int], fin
             findings.of_pair("contradiction", table, line, role)
         if line in repeating:
             findings.of_pair("prompt_in_answer", table, line, role)
+
+
+def _shared(side: str, table: Table, lines: Sequence[int], hashes: array[int], findings: Findings) -> None:
+    """``hashes``: of the answers of one side, all of None for data without them."""
+    if len(hashes) < _ROWS or not findings.wants("shared_answer"):
+        return
+    # What half of all rows share is the most frequent of some, too, without a count of millions.
+    (most, _), *_ = Counter(hashes[:: 1 + len(hashes) // _SOME]).most_common(1)
+    if most == hash(None) or hashes.count(most) <= findings.threshold("shared_answer") * len(hashes):
+        return
+    for line, one in zip(lines, hashes, strict=True):
+        if one == most:
+            findings.of_answer("shared_answer", table, line, side)
 
 
 def _repeats_its_prompt(pair: Pair) -> bool:

@@ -146,6 +146,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-
     "nearly_equal_answers": "warn",
     "contradiction": "warn",
     "repeated_pair": "warn",
+    "shared_answer": "warn",
     "leaked_pair": "warn",
     "prompt_in_answer": "warn",
     "template_marks": "warn",

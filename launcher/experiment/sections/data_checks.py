@@ -46,6 +46,7 @@ class DataChecks(Section):
     nearly_equal_answers: Checked = _checked("nearly_equal_answers")
     contradiction: Checked = _checked("contradiction")
     repeated_pair: Checked = _checked("repeated_pair")
+    shared_answer: Checked = _checked("shared_answer")
     leaked_pair: Checked = _checked("leaked_pair")
     prompt_in_answer: Checked = _checked("prompt_in_answer")
     template_marks: Checked = _checked("template_marks")

@@ -95,6 +95,14 @@ _ALL: Final = (
         is_mild=True,
     ),
     DataRule(
+        "shared_answer",
+        "one answer in many rows: the model learns that text, and not what makes an answer better; threshold: their share",
+        "the same answer as in many other rows",
+        "are the same text: the model learns that text, and not what makes an answer better",
+        "give each prompt an answer of its own",
+        threshold=0.5,
+    ),
+    DataRule(
         "leaked_pair",
         "a validation pair that is also a training pair",
         "a validation pair that is also a training pair",

@@ -311,6 +311,24 @@ def test_columns_whose_names_contradict_the_mapping_are_a_warning_unless_the_hea
     assert read(tmp_path, text, **mapping(chosen="Good answer", rejected="Bad answer")).notices == ()
 
 
+def test_an_answer_that_most_rows_share_is_a_warning(tmp_path):
+    def rows(same: int, of: int) -> str:
+        return PLAIN + "".join(f"Q{n},good {n},{'I do not know.' if n < same else f'bad {n}'}\n" for n in range(of))
+
+    (warning,) = read(tmp_path, rows(15, 24)).notices
+    assert isinstance(warning, Warned)
+    assert warning == (
+        "data/training_data.csv: 15 of 24 rejected answers are the same text: the model learns that text, and not what makes an "
+        "answer better (lines 2, 3, 4 …); give each prompt an answer of its own"
+    )
+    assert read(tmp_path, rows(12, 24)).notices == ()
+    assert read(tmp_path, rows(15, 24), data_checks={"shared_answer": {"action": "warn", "threshold": 0.7}}).notices == ()
+    assert read(tmp_path, rows(15, 24), data_checks={"shared_answer": "off"}).notices == ()
+    assert read(tmp_path, rows(19, 19)).notices == (), "a few rows"
+    report = mistakes(tmp_path, rows(24, 24), data_checks={"shared_answer": "error"})
+    assert report.startswith("data/training_data.csv:2: rejected: the same answer as in many other rows\n")
+
+
 @pytest.mark.parametrize(
     ("name", "cells", "is_verdict"),
     [
