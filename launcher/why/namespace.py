@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from .resources import gpus_in
 
 TESTED: Final = (31, 36)  # minor versions of Kubernetes 1
 CLAIMS: Final = {"runs": "dpo-runs", "cache": "dpo-cache"}  # the defaults of launch.kubernetes.volumes
+_OF_IMAGES: Final = re.compile(r"\bimages?\b|\bregistr|\bdigest", re.IGNORECASE)
 _WORKSTATION: Final = "kubectl apply -k k8s/overlays/workstation"
 _CLUSTER: Final = "kubectl apply -k k8s/overlays/cluster"
 MADE: Final = "dpo"  # the namespace that k8s/ makes
@@ -169,6 +171,9 @@ def pods(why: Explanation | None) -> Finding:
     """Whether the server takes a small pod like those of runs; ``why``: why not, None if it does."""
     if why is None:
         return Finding("pods", "ok", "a pod like those of runs is accepted (dry run)")
+    if why.cause == "admission" and _OF_IMAGES.search(why.sentence):  # those of runs have an image of a registry
+        told = f"tried with an image of no registry: {why.sentence}"
+        return Finding("pods", "unknown", told, "launcher submit EXP --registry registry.example.com/team")
     return Finding("pods", "missing", f"a pod like those of runs is refused: {why.sentence}", why.suggestion)
 
 

@@ -15,6 +15,7 @@ LABELS: Final = (
     "app.kubernetes.io/name", "app.kubernetes.io/managed-by", "app.kubernetes.io/component", "controller-uid", "job-name",
 )  # fmt: skip
 QUEUE: Final = "kueue.x-k8s.io/queue-name"
+PARTIAL: Final = "kueue.x-k8s.io/job-min-parallelism"  # Kueue's partial admission
 _NAME: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _PREFIX: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
@@ -117,6 +118,8 @@ def reserved(key: str) -> str | None:
     """Why a label or an annotation is not the user's to set; None if it is."""
     if key.startswith(OURS) or key in LABELS:
         return "is reserved: the launcher and the cluster find the run's objects by it"
+    if key == PARTIAL:
+        return "would start a run with fewer nodes than it has: the others are waited for"
     return "is set with launch.kubernetes.queue" if key == QUEUE else None
 
 

@@ -193,10 +193,25 @@ def test_what_keeps_the_reader_and_a_server_from_running_is_explained_as_for_a_r
 
 def test_a_namespace_that_refuses_pods_says_why(tmp_path: Path, cluster: Any) -> None:
     apply(cluster, "overlays/workstation")
-    cluster.refuse("policy.example.com", lambda plural, _: "images must be signed" if plural == "pods" else None)
+    cluster.refuse("policy.example.com", lambda plural, _: "a team must be named" if plural == "pods" else None)
     found = asked(tmp_path, cluster)["pods"]
-    words = "admission webhook policy.example.com refuses the run's pods: images must be signed"
+    words = "admission webhook policy.example.com refuses the run's pods: a team must be named"
     assert (found["state"], found["detail"]) == ("missing", f"a pod like those of runs is refused: {words}")
+
+
+def test_a_policy_about_images_says_nothing_of_those_of_runs(tmp_path: Path, cluster: Any) -> None:
+    def foreign(plural: str, obj: dict[str, Any]) -> str | None:
+        container = obj["spec"]["containers"][0] if plural == "pods" else {}
+        if container and "ephemeral-storage" not in container["resources"]["limits"]:
+            return "a container must limit its disk"
+        return "images come from registry.example.com" if container else None
+
+    apply(cluster, "overlays/workstation")
+    cluster.refuse("policy.example.com", foreign)
+    found = asked(tmp_path, cluster)["pods"]
+    words = "admission webhook policy.example.com refuses the run's pods: images come from registry.example.com"
+    assert (found["state"], found["detail"]) == ("unknown", f"tried with an image of no registry: {words}")
+    assert found["command"] == "launcher submit EXP --registry registry.example.com/team"
 
 
 def test_no_cluster_at_all_is_one_finding(tmp_path: Path) -> None:

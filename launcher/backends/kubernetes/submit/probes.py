@@ -22,7 +22,7 @@ from ..render.user import CONTAINER_SECURITY, pod_security
 Obj = Mapping[str, Any]
 
 _NAME: Final = "dpo-launcher-probe-"
-_SMALL: Final = {"cpu": "10m", "memory": "16Mi"}
+_SMALL: Final = {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "1Gi"}  # within most LimitRanges
 # As pods of a Job have it: many clusters refuse pods that nothing owns.
 _OWNER: Final = {
     "apiVersion": "batch/v1",

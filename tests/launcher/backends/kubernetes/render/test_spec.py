@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from launcher.backends.kubernetes.follow.run import ClusterRun
 from launcher.backends.kubernetes.render.placement import SMALL, Folder, Local
@@ -373,3 +374,9 @@ def test_pods_run_only_on_nodes_that_the_image_is_built_for() -> None:
     removed = {"gpus": 0, "kubernetes": {"pod": {"spec": {"nodeSelector": {"kubernetes.io/arch": None}}}}}
     assert "kubernetes.io/arch" not in rendered(removed, image=published).pod["spec"].get("nodeSelector", {})
     assert "nodeSelector" not in rendered({"gpus": 0}).pod["spec"], "of another image this is not known"
+
+
+def test_kueue_is_not_asked_to_start_a_run_with_fewer_nodes_than_it_has() -> None:
+    annotations = {"kueue.x-k8s.io/job-min-parallelism": "1"}
+    with pytest.raises(ValidationError, match=r"job-min-parallelism would start a run with fewer nodes than it has"):
+        rendered({"gpus": 1, "nodes": 2, "kubernetes": {"queue": "research", "annotations": annotations}})
