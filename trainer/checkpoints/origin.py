@@ -189,7 +189,8 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             "pairs continue, but sums round differently: the result is not bit for bit that of an uninterrupted run"
         )
     if then["length"] != now["length"]:
-        changes = [f"{name} {then['length'][name]} → {now['length'][name]}" for name in _LENGTH]
+        pairs = [(name, then["length"][name], now["length"][name]) for name in _LENGTH]
+        changes = [f"{name} {before} → {after}" for name, before, after in pairs if before != after]
         found.append(f"the run has another length ({', '.join(changes)}): the learning rate follows the new schedule from here")
     if then["machine"] != now["machine"]:
         parts = [name for name in now["machine"] if then["machine"].get(name) != now["machine"][name]]

@@ -114,7 +114,7 @@ def test_what_will_not_be_bit_for_bit_the_same_is_said(tmp_path: Path, make_expe
     kept = checkpoint(tmp_path / "kept", then)
     ranks, length, machine = check(kept, made(make_experiment(max_steps=9), world=2, stage=3))
     assert ranks.startswith("resumed on 2 process(es) under ZeRO 3; the checkpoint was written by 1 process(es). Weights")
-    assert length.startswith("the run has another length (num_train_epochs 1.0 → 1.0, max_steps 4 → 9)")
+    assert length.startswith("the run has another length (max_steps 4 → 9)")
     assert machine == "not bit for bit the run of the checkpoint: another packages"
 
 
