@@ -22,6 +22,7 @@ from unittest.mock import patch
 MODULES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "deepspeed", "tensorboard", "trainer.train")
 ONLY_CUDA: Final = ("triton", "bitsandbytes")
 TRACKERS: Final = ("wandb", "mlflow", "trackio")
+CAPABILITIES: Final = (75, 80, 86, 89, 90, 100, 120)
 AT_START: Final = dict(os.environ)  # libraries add to it while they are imported
 HOPPER: Final = SimpleNamespace(  # as torch describes a H100
     name="NVIDIA H100 80GB HBM3",
@@ -45,7 +46,7 @@ def main() -> None:
     variant = sys.argv[1]
     checks: list[Callable[[], str]] = [user, packages(variant), quiet_start, trackers]
     if variant == "cuda":
-        checks += [c_compiler, triton_kernel, layers, no_heavy_compilers]
+        checks += [c_compiler, triton_kernel, head_kernels, layers, no_heavy_compilers]
     for check in checks:
         name = check.__name__
         if sys.argv[2:] and name not in sys.argv[2:]:
@@ -134,6 +135,23 @@ def triton_kernel() -> str:
         made = triton.compile(source, target=GPUTarget("cuda", capability, 32))
         sizes.append(f"sm_{capability}: {len(made.asm['cubin'])} bytes")
     return f"triton {triton.__version__}, ptxas: {', '.join(sizes)}"
+
+
+def head_kernels() -> str:
+    """TRL's two kernels, as ``trainer.step.head`` calls them, for cards from Turing to Blackwell: Triton's compiler and ptxas."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+    from trl.kernels import chunked_logprob as of_trl
+
+    named = {"mm_ptr": "*bf16", "targets_ptr": "*i64", "logit_scale": "fp32", "softcap": "fp32", "inv_t": "fp32"}
+    for capability in CAPABILITIES:
+        for kernel in (of_trl._forward_kernel, of_trl._backward_kernel):
+            constants = {name: True for name in kernel.arg_names if name.startswith("HAS_")} | {"BLOCK_SIZE": of_trl._BLOCK_SIZE}
+            types = {name: named.get(name, "*fp32" if name.endswith("_ptr") else "i32") for name in kernel.arg_names}
+            source = ASTSource(kernel, types | dict.fromkeys(constants, "constexpr"), constexprs=constants)
+            assert triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["cubin"], f"no code for sm_{capability}"
+    return f"the head's kernels: {', '.join(f'sm_{one}' for one in CAPABILITIES)}"
 
 
 def layers() -> str:

@@ -218,6 +218,13 @@ def test_each_way_to_train_is_looked_at(measured: Callable[[str], dict[str, Any]
     assert len(found["all weights"]["losses"]) == 2
 
 
+def test_the_tests_that_need_a_gpu_are_found_without_collecting_all_others() -> None:
+    from tests.benchmarks.gpu.checks import marked_files
+
+    assert "tests/trainer/step/test_graphs.py" in marked_files()
+    assert len(marked_files()) < 10
+
+
 def test_a_setting_that_this_version_lacks_skips_its_part(tmp_path: Path) -> None:
     from tests.benchmarks.gpu.training import experiment_of, without_setting
 

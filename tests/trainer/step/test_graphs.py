@@ -303,6 +303,7 @@ def test_cuda_graphs_of_several_shapes_share_a_pool_and_compute_what_eager_rows_
     graphs.hold_gradients()
     for row in rows[:6]:
         assert graphs(row, 1.0, waits)[1].tolist()[0] == row.pairs[0], "the device is still usable"
+    assert torch.rand(9, device=device).unique().numel() > 1, "and its random numbers are"
     assert len(said) == 1
     assert len(graphs) == 0
 
