@@ -85,7 +85,7 @@ def test_the_table_ends_with_how_much_faster_than_trl(tmp_path: Path) -> None:
 
 
 def test_the_most_informative_parts_come_first() -> None:
-    assert [part.name for part in PARTS][:5] == ["launches", "ours", "ours-compiled", "trl-tuned", "trl"]
+    assert [part.name for part in PARTS][:7] == ["launches", "ours", "ours-compiled", "trl-tuned", "trl", "graphs", "pytest"]
 
 
 def test_without_a_gpu_nothing_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

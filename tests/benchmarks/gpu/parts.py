@@ -38,15 +38,15 @@ PARTS: Final = (
     Part("ours-compiled", "this project, compiled layers", 110, "speed", settings={"compile": "layers"}),
     Part("trl-tuned", "TRL tuned", 60, "speed_of_trl", settings={"variant": "trl tuned"}),
     Part("trl", "TRL at its defaults", 70, "speed_of_trl", settings={"variant": "trl"}),
+    Part("graphs", "this project, CUDA graphs", 110, "speed", settings={"compile": "graphs"}),
+    Part("pytest", "pytest -m gpu", 90, "marked_tests", model=""),
     Part("resume", "resume bit for bit with full_determinism", 75, "resume", model="small"),
     Part("shortage", "out of memory, then shorter rows", 60, "shortage", model="small"),
     Part("ways", "all weights, fp16, 4 bits, recomputed: which path", 120, "ways", model="small"),
     Part("4b-compiled", "this project, compiled layers", 120, "speed", model="4B", settings={"compile": "layers"}),
     Part("4b", "this project, eager", 75, "speed", model="4B", settings={"compile": "off"}),
     Part("4b-trl-tuned", "TRL tuned", 75, "speed_of_trl", model="4B", settings={"variant": "trl tuned"}),
-    Part("graphs", "this project, CUDA graphs", 110, "speed", settings={"compile": "graphs"}),
     Part("long", "long prompts, gradient checkpointing", 60, "speed", settings={"shape": "long prompt", "recompute": True}),
-    Part("pytest", "pytest -m gpu", 90, "marked_tests", model=""),
 )
 # Not a part of its own: the second process of ``resume``.
 HIDDEN: Final = (Part("resumed", "", 60, "resumed", model="small"),)
