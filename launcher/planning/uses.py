@@ -72,7 +72,8 @@ def score(held: Held, work: Work) -> Use:
     tokens = work.packed if packed else work.tokens
     row = min(row, max(1, tokens))
     numbers = numbers_of(h, machine)
-    logits = head_bytes(config, row, numbers, cuda=machine.cuda, trained=False)
+    frozen = packed and held.adapters > 0  # whole weights are loaded as they are trained, and keep TRL's head
+    logits = head_bytes(config, row, numbers, cuda=machine.cuda, trained=False, frozen=frozen)
     parts = (
         Part("weights", held.masters, ""),
         Part(f"{row:,} tokens", _forward_bytes(held, row) + logits, ""),

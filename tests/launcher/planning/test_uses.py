@@ -115,6 +115,15 @@ def test_scores_are_two_forward_passes_over_all_tokens():
     assert exact.seconds[0] == pytest.approx(4 * least)
 
 
+def test_the_head_of_an_adapter_is_scored_in_tiles_of_its_own_and_that_of_whole_weights_in_trls():
+    work = Work(100, tokens=6000, packed=4000, longest=40, longest_pair=60)
+    row = 2 * 60
+    outside = row * (3 * 128 * 2 + 2 * 64 * 2) + row * 64 * (4 + 2)  # a layer, and what the head is given and may give back
+    assert sizes(uses.score(held(CARD), work))[f"{row} tokens"] == outside + row * 1000 * 2
+    whole = sizes(uses.score(held(CARD, full=True), work))[f"{row} tokens"]
+    assert whole > outside + row * 32768 * 2
+
+
 def test_whole_weights_are_scored_with_their_reference_beside_them():
     work = Work(100, tokens=6000, packed=4000, longest=40, longest_pair=60)
     assert sizes(uses.score(held(full=True), work))["weights"] == 2 * 4 * PARAMETERS
