@@ -8,7 +8,7 @@ share the pool, and a row that is not recorded yet is computed in it, too: a poo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import torch
 from torch import Tensor
@@ -28,7 +28,8 @@ class CudaRecorder:
 
         While a pool is used, the allocator gives back nothing that it keeps elsewhere, and would run out of memory beside it.
         """
-        torch.cuda.empty_cache()
+        with _waits("default"):
+            torch.cuda.empty_cache()
         caller = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(caller)
         try:
@@ -41,14 +42,8 @@ class CudaRecorder:
         finally:
             caller.wait_stream(self._stream)
 
-    @contextmanager
-    def strict(self) -> Iterator[None]:
-        before = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            yield
-        finally:
-            torch.cuda.set_sync_debug_mode(before)
+    def strict(self) -> AbstractContextManager[None]:
+        return _waits("error")
 
     def record(self, work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], None]]:
         graph, caller = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
@@ -86,6 +81,17 @@ class CudaRecorder:
     def forget(self) -> None:
         torch.cuda.synchronize(self._device)
         self._pool = torch.cuda.MemPool()
+
+
+@contextmanager
+def _waits(mode: str) -> Iterator[None]:
+    """``mode`` as ``torch.cuda.set_sync_debug_mode`` takes it."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode(mode)
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 @contextmanager

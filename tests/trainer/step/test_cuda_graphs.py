@@ -18,6 +18,7 @@ from trainer.step.cuda_graphs import CudaRecorder
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The calls of CUDA, in their order. A capture whose work has failed ends with an error of its own."""
     calls: list[str] = []
+    modes = ["default"]
 
     def note(name: str, found: Any = None) -> Callable[..., Any]:
         return lambda *args, **kwargs: calls.append(name) or found
@@ -43,7 +44,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "use_mem_pool": lambda pool: within("pool"),
         "stream": lambda stream: within("stream"),
         "set_stream": note("stream set back"),
-        "empty_cache": note("cache emptied"),
+        "empty_cache": lambda: calls.append(f"cache emptied, waits are {modes[-1]}"),
+        "get_sync_debug_mode": lambda: modes[-1],
+        "set_sync_debug_mode": modes.append,
         "current_device": lambda: 0,
         "default_generators": (generator,),
     }
@@ -82,9 +85,12 @@ def test_a_capture_that_fails_tells_the_first_error_and_leaves_nothing_behind(as
 
 def test_an_eager_row_has_all_free_memory_of_the_device(asked: list[str]) -> None:
     """The allocator keeps what it has cached while a pool is in use, and would say that memory has run out."""
-    with CudaRecorder(torch.device("cuda")).eager():
-        asked.append("row")
-    assert asked == ["cache emptied", "wait", "stream begins", "pool begins", "row", "pool ends", "stream ends", "wait"]
+    recorder = CudaRecorder(torch.device("cuda"))
+    with recorder.strict(), recorder.eager():
+        asked.append(f"row, waits are {torch.cuda.get_sync_debug_mode()}")
+    emptied, row = "cache emptied, waits are default", "row, waits are error"
+    assert asked == [emptied, "wait", "stream begins", "pool begins", row, "pool ends", "stream ends", "wait"]
+    assert torch.cuda.get_sync_debug_mode() == "default"
 
 
 def test_a_recorded_row_is_captured_on_one_stream_in_the_pool(asked: list[str]) -> None:
