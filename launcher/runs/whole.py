@@ -27,6 +27,17 @@ def write_whole(path: Path, content: str | bytes | Iterable[str]) -> None:
         raise
 
 
+def as_new(folder: Path) -> None:
+    """Gives the weights in ``folder`` the permissions of any new file: safetensors writes them for their owner alone.
+
+    A colleague, or a server under another uid, reads them as it reads the other files there.
+    """
+    mask = os.umask(0o077)
+    os.umask(mask)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o666 & ~mask)
+
+
 def sync_tree(folder: Path) -> None:
     """Syncs all of ``folder`` to the disk, so that it is complete after a rename and a power cut."""
     for path in [*folder.rglob("*"), folder]:

@@ -196,6 +196,8 @@ def test_a_run_leaves_its_data_record_and_only_complete_checkpoints(twelve: tupl
     assert len((run.data / "train.jsonl").read_text().splitlines()) == 420
     leftovers = [path.name for path in run.path.iterdir() if path.name.startswith(".")]
     assert leftovers == []
+    modes = {path.stat().st_mode for folder in (run.adapter, *run.checkpoints()) for path in folder.glob("adapter*")}
+    assert modes == {(run.adapter / "adapter_config.json").stat().st_mode}, "who may read a run may read its weights"
 
 
 def test_the_adapter_carries_a_card_with_the_figures_that_the_record_has_and_no_path_of_this_machine(

@@ -17,7 +17,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from launcher.errors import HealthError
 from launcher.runs.run_dir import STAGING
-from launcher.runs.whole import sync_tree, write_whole
+from launcher.runs.whole import as_new, sync_tree, write_whole
 
 from ..inputs.dropout import true_config
 from ..processes.disk import writing
@@ -161,6 +161,7 @@ class CheckpointedTrainer(trl.DPOTrainer):
         self.state.save_to_json(str(staging / "trainer_state.json"))
         names = {} if stage(self) else {"parameters": parameter_names(self)}
         write_whole(staging / origin.FILE, json.dumps({**self.origin, **names}, indent=2) + "\n")
+        as_new(staging)
         sync_tree(staging)
         staging.rename(final)
         shutil.rmtree(staging.parent)

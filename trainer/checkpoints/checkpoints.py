@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from launcher.errors import ExperimentError, LauncherError, Mistake
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import ASIDE, STAGING, RunDir, expanded, find_checkpoint_runs
+from launcher.runs.whole import as_new
 
 from ..inputs.adapter import copied, widen_adapter
 from ..processes.disk import writing
@@ -165,6 +166,7 @@ def _in_file(name: str) -> str:
 
 def publish(run: RunDir) -> None:
     """The last step of a training: a run that has ``adapter/`` has everything else, too."""
+    as_new(run.path / ASIDE)
     run.publish(run.path / ASIDE)
 
 

@@ -18,6 +18,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
+from launcher.runs.whole import as_new
+
 from ..output import say, stage
 from ..processes.importing import quickly
 
@@ -51,6 +53,7 @@ def make(folder: Path, texts: list[tuple[str, str, str]]) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
+    as_new(aside)
     aside.rename(folder)
 
 
