@@ -114,9 +114,12 @@ def _ended(found: Sweeping, asked: str | None) -> int:
     return 0 if all(one.is_done for one in outcomes) else 1
 
 
-def draw(name: str, outcomes: Sequence[Outcome], *, is_swept: bool) -> None:
-    """The points, best first, and what fits next; ``is_swept``: a process starts those that are missing."""
-    from ..launch.sweep import is_ranked_by_loss, rank_notices, ranked
+def draw(name: str, outcomes: Sequence[Outcome], *, is_swept: bool, resumable: Sequence[str] = ()) -> None:
+    """The points, best first, and what fits next; ``is_swept``: a process starts those that are missing.
+
+    ``resumable``: points that can be resumed beside the others.
+    """
+    from ..launch.sweep import in_words, is_ranked_by_loss, rank_notices, ranked
     from .states import quality, state_of
 
     best_first = ranked(outcomes)
@@ -141,6 +144,9 @@ def draw(name: str, outcomes: Sequence[Outcome], *, is_swept: bool) -> None:
             sentence = (one.known.sentence or "it did not print why").splitlines()[0]
             say(f"{one.run}: {sentence} (see: {this_launcher()} why {one.run})", indent=4)
     _next(name, best_first, is_swept=is_swept)
+    if resumable:
+        command = f"{this_launcher()} resume {resumable[0]}"
+        say(f"{in_words(resumable)} did not finish. Resume one beside the others with: {command}")
 
 
 def _held_out(run: Known) -> tuple[str, ...]:
@@ -294,4 +300,4 @@ def show_status(found: Swept, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"sweep": found.name, "points": [one.json() for one in outcomes]}, indent=2, ensure_ascii=False))
         return
-    draw(found.name, outcomes, is_swept=found.is_swept)
+    draw(found.name, outcomes, is_swept=found.is_swept, resumable=found.resumable(outcomes))

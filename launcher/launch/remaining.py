@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from ..errors import UsageError
-
-_FEW: Final = 3  # names in a sentence
+from .sweep import in_words, not_ended
 
 
 @dataclass(frozen=True)
@@ -82,24 +81,14 @@ class Remaining:
 
     def _full(self, left: Sequence[str]) -> str:
         parallel = self._parallel
-        why = _not_ended(self.active) + ("" if parallel is None else f", and --parallel is {parallel}")
+        why = not_ended([run.name for run in self.active]) + ("" if parallel is None else f", and --parallel is {parallel}")
         now = "" if parallel is None else f"resume one now, in a Job of its own, with: launcher resume {left[0]}; or "
         later = f"{'' if now else 'resume '}all when the others have ended with: launcher resume {self.name}"
-        return f"{_names(left)} cannot be resumed yet: {why}\n    hint:     {now}{later}"
+        return f"{in_words(left)} {'is' if len(left) == 1 else 'are'} not resumed: {why}\n    hint:     {now}{later}"
 
     @property
     def _nothing(self) -> str:
         what = f"{self.name}: nothing{' else' if self.stopped else ''} to resume"
         if not self.active:
             return what
-        return f"{what}; {_not_ended(self.active)}. Follow the sweep with: launcher logs -f {self.name}"
-
-
-def _not_ended(runs: Sequence[Any]) -> str:
-    return f"{_names([run.name for run in runs])} {'has' if len(runs) == 1 else 'have'} not ended"
-
-
-def _names(names: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``, ``a, b, c and 5 others``."""
-    *first, last = names if len(names) <= _FEW + 1 else [*names[:_FEW], f"{len(names) - _FEW} others"]
-    return f"{', '.join(first)} and {last}" if first else last
+        return f"{what}; {not_ended([run.name for run in self.active])}. Follow the sweep with: launcher logs -f {self.name}"

@@ -10,6 +10,7 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     from ..backends.kubernetes.backend import Kubernetes
     from ..backends.kubernetes.follow.run import ClusterRun
+    from .swept import Swept
 
 
 def remove(name: str, *, cluster: bool, namespace: str | None) -> Iterator[str]:
@@ -30,10 +31,22 @@ def remove(name: str, *, cluster: bool, namespace: str | None) -> Iterator[str]:
     for run, where in owners.items():
         if on_cluster(where, run) is None:
             raise UsageError(f"{run.name} is on this machine and has no Job; its folder is {run.path}")
+    if isinstance(found, Swept):
+        _check_ended(found)
+    for run, where in owners.items():
         if not (now := where.status(run)).is_over:
             raise UsageError(f"{run.name} is {now.state}; stop it first with: launcher stop {run.name}")
     for run, where in owners.items():
         yield _removed(where, run)
+
+
+def _check_ended(sweep: Swept) -> None:
+    """Raises UsageError with every point that has not ended."""
+    from .sweep import not_ended
+
+    active = [run.name for where, run, _ in sweep.runs if not where.status(run).is_over]
+    if active:
+        raise UsageError(f"{not_ended(active)}; stop the sweep first with: launcher stop {sweep.name}")
 
 
 def _check_alone(run: Any) -> None:

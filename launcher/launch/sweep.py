@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..runs.known import Known
 
 MOST: Final = 1000  # points of a grid
+_FEW: Final = 3  # names in a sentence
 _BY_TRAINING: Final = 2  # the rank of points without validation pairs
 _OPEN: Final = {"[": "]", "{": "}"}
 
@@ -65,6 +66,16 @@ class Sweep:
             **more,
         }
         return MappingProxyType({"sweep": entry})
+
+
+def in_words(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``, ``a, b, c and 5 others``."""
+    *first, last = names if len(names) <= _FEW + 1 else [*names[:_FEW], f"{len(names) - _FEW} others"]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def not_ended(names: Sequence[str]) -> str:
+    return f"{in_words(names)} {'has' if len(names) == 1 else 'have'} not ended"
 
 
 def plan_sweep(choice: Choice, axes: Sequence[str]) -> Sweep:

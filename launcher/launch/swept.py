@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +122,12 @@ class Swept:
         if self.sweep is not None:
             return self.starter is not None
         return not all(where.status(run).is_over for where, run, _ in self.runs)
+
+    def resumable(self, outcomes: Sequence[Outcome]) -> list[str]:
+        """Of a sweep on a cluster that still runs: the points that can be resumed beside the others."""
+        if self.sweep is not None or not self.is_swept:
+            return []
+        return [one.run for one in outcomes if one.known is not None and one.known.is_over and not one.is_done]
 
     def check_idle(self) -> None:
         """Raises UsageError while another command starts the points."""

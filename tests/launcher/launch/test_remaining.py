@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.cli.sweep import show_status
 from launcher.errors import UsageError
 from launcher.launch.swept import Swept, find
 from tests.cluster_api import ClusterApi, controllers, kubelet
@@ -37,7 +38,7 @@ def test_a_job_is_not_started_again_while_points_of_it_run_and_what_can_be_typed
     with pytest.raises(UsageError) as refused:
         found.resume_there(lambda _: None)
     assert str(refused.value) == (
-        "grid-1 cannot be resumed yet: grid-2 and grid-3 have not ended, and --parallel is 2\n"
+        "grid-1 is not resumed: grid-2 and grid-3 have not ended, and --parallel is 2\n"
         "    hint:     resume one now, in a Job of its own, with: launcher resume grid-1; "
         "or all when the others have ended with: launcher resume grid"
     )
@@ -67,6 +68,19 @@ def test_a_point_that_failed_is_resumed_beside_the_others_where_the_sweeps_paral
     assert swept().resume_there(lambda _: None) == ["grid-2"], "its own Job is free"
 
 
+def test_status_of_a_sweep_that_runs_names_the_points_that_can_be_resumed_beside_the_others(
+    api: ClusterApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began(api, tmp_path)
+    show_status(swept(), False)
+    assert capsys.readouterr().out.endswith("0 of 3 points are done. Follow it with: launcher logs -f grid\n")
+    controllers.terminated(api, pods_at(api, "Running")[0], 45)
+    controllers.count_indexes(api, "grid")
+    show_status(swept(), False)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "grid-1 did not finish. Resume one beside the others with: launcher resume grid-1"
+
+
 def test_points_beyond_parallel_are_named_and_the_others_are_resumed(api: ClusterApi, tmp_path: Path) -> None:
     began(api, tmp_path, parallel=2)
     pods = pods_at(api, "Running")
@@ -75,7 +89,7 @@ def test_points_beyond_parallel_are_named_and_the_others_are_resumed(api: Cluste
     controllers.count_indexes(api, "grid")
     said: list[str] = []
     assert swept().resume_there(said.append) == ["grid-1"]
-    assert said[-1].startswith("grid-2 cannot be resumed yet: grid-3 has not ended, and --parallel is 2\n")
+    assert said[-1].startswith("grid-2 is not resumed: grid-3 has not ended, and --parallel is 2\n")
 
 
 def test_a_sweep_of_which_nothing_can_be_resumed_says_what_still_runs(api: ClusterApi, tmp_path: Path) -> None:
@@ -95,7 +109,7 @@ def test_a_point_of_a_sweep_of_an_earlier_version_waits_for_the_others(api: Clus
     with pytest.raises(UsageError) as refused:
         swept().resume_there(lambda _: None)
     assert str(refused.value) == (
-        "grid-1 cannot be resumed yet: grid-2 and grid-3 have not ended\n"
+        "grid-1 is not resumed: grid-2 and grid-3 have not ended\n"
         "    hint:     resume all when the others have ended with: launcher resume grid"
     )
 

@@ -312,6 +312,15 @@ def test_rm_of_one_point_is_refused_while_it_shares_its_job_and_rm_of_the_sweep_
     assert api.objects.names("jobs") == []
 
 
+def test_rm_of_a_sweep_names_every_point_that_has_not_ended(api: ClusterApi, tmp_path: Path) -> None:
+    began(api, tmp_path)
+    controllers.terminated(api, pods_at(api, "Running")[0], 0)
+    controllers.count_indexes(api, "grid")
+    with pytest.raises(UsageError) as refused:
+        list(remove("grid", cluster=True, namespace=None))
+    assert str(refused.value) == "grid-2 and grid-3 have not ended; stop the sweep first with: launcher stop grid"
+
+
 @pytest.mark.parametrize(
     ("axis", "why"),
     [
