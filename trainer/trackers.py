@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -62,16 +64,23 @@ class Trackers(TrainerCallback):
 
     def __init__(self, report_to: Sequence[str], run: RunDir):
         _prepare(run)
+        if (project := project_of(run)) is not None:
+            run.update_record(trackers={**_begun(run), "project": project})
         if "trackio" in report_to:  # it reads TRACKIO_DIR while it is imported, which TRL or an earlier run has done
             for name in [name for name in sys.modules if name.partition(".")[0] == "trackio"]:
                 del sys.modules[name]
         self._run = run
         self._live: dict[str, TrainerCallback] = {name: INTEGRATION_TO_CALLBACK[name]() for name in TRACKERS if name in report_to}
+        if "trackio" in self._live and (sweep := _sweep_of(run)) is not None:  # its module is this run's own, see above
+            trackio: Any = self._live["trackio"]._trackio  # type: ignore[attr-defined]
+            trackio.init = partial(trackio.init, group=sweep)
         self._last: tuple[Any, ...] | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Raises ExperimentError or CredentialError where a tracker cannot start and waiting would not help."""
         self._last = (args, state, control)
+        if (project := project_of(self._run)) is not None:
+            args.project = project  # trackio's, which has no variable for it
         for name, tracker in list(self._live.items()):
             try:
                 tracker.on_train_begin(args, state, control, **kwargs)
@@ -82,7 +91,23 @@ class Trackers(TrainerCallback):
                     raise failure from error
                 self._without(name, failure, lambda offline: offline.on_train_begin(args, state, control, **kwargs))
         if (mlflow := _mlflow(self._live.get("mlflow"))) is not None:
-            self._run.update_record(trackers={"mlflow": mlflow.active_run().info.run_id})
+            self._run.update_record(trackers={**_begun(self._run), "mlflow": mlflow.active_run().info.run_id})
+        self._each(self._tell_settings)
+
+    def _tell_settings(self, tracker: Any) -> None:
+        """The experiment's hyperparameters under the names of its file, such as ``hyperparameters.r``, in every tracker alike."""
+        given = dict((self._run.read_record().get("experiment") or {}).get("hyperparameters") or {})
+        told = {**(given.pop("trl", None) or {}), **given}
+        if hasattr(tracker, "_ml_flow"):
+            if os.environ.get("MLFLOW_MAX_LOG_PARAMS") != "0":  # else those of the first attempt stay
+                fit = [(f"hyperparameters.{k}", v) for k, v in told.items() if len(str(v)) <= tracker._MAX_PARAM_VAL_LENGTH]
+                size = tracker._MAX_PARAMS_TAGS_PER_BATCH
+                for begin in range(0, len(fit), size):
+                    tracker._ml_flow.log_params(dict(fit[begin : begin + size]))
+            return
+        module = getattr(tracker, "_wandb", None) or getattr(tracker, "_trackio", None)
+        if module is not None:
+            module.config.update({"hyperparameters": told}, allow_val_change=True)
 
     def _without(self, name: str, failure: LauncherError, begin: Callable[[TrainerCallback], object]) -> None:
         """Goes on without the server of ``name``: W&B in its offline mode, which loses nothing."""
@@ -133,6 +158,25 @@ class Trackers(TrainerCallback):
                 notices([Warned(f"{name} gets nothing from now on: {_words(error)}")])
 
 
+def project_of(run: RunDir) -> str | None:
+    """W&B's and trackio's project and MLflow's experiment of a run: its experiment's name. None leaves the libraries' own: for a
+    run that an earlier version of this project began."""
+    record, begun = run.read_record(), _begun(run)
+    was_begun = "mlflow" in begun or any((run.path / folder).exists() for folder in ("wandb", "trackio"))
+    project: str | None = begun.get("project") or (None if was_begun else record.get("key"))
+    return project
+
+
+def _begun(run: RunDir) -> dict[str, Any]:
+    """What the run's record has of its trackers."""
+    return run.read_record().get("trackers") or {}
+
+
+def _sweep_of(run: RunDir) -> str | None:
+    sweep: str | None = (run.read_record().get("sweep") or {}).get("name")
+    return sweep
+
+
 def _prepare(run: RunDir) -> None:
     """The environment's word comes first. Without a server all files are in the run's folder; a run that resumes continues its
     curves in W&B and MLflow.
@@ -140,10 +184,13 @@ def _prepare(run: RunDir) -> None:
     W&B takes the run's name as an id. MLflow makes an id, which the run's record keeps, and refuses other values of settings that
     it has: those of the first attempt stay.
     """
-    begun = (run.read_record().get("trackers") or {}).get("mlflow")
+    begun, project, sweep = _begun(run).get("mlflow"), project_of(run), _sweep_of(run)
+    names_experiment = not begun and "MLFLOW_EXPERIMENT_ID" not in os.environ  # a run that goes on is found by its id alone
     own = {
         "WANDB_DIR": str(run.path),
         "WANDB_RUN_ID": run.name,
+        "WANDB_PROJECT": project,
+        "WANDB_RUN_GROUP": sweep,
         "WANDB_RESUME": "allow",
         "WANDB_CONSOLE": "off",  # it would take lines before they are redacted
         "WANDB_MODE": None,
@@ -152,6 +199,8 @@ def _prepare(run: RunDir) -> None:
         "WANDB_FINISH_TIMEOUT": "120",  # seconds that a GPU waits at the end; by default it waits for ever
         "MLFLOW_RUN_ID": begun,
         "MLFLOW_MAX_LOG_PARAMS": "0" if begun else None,
+        "MLFLOW_EXPERIMENT_NAME": project if names_experiment else None,
+        "MLFLOW_TAGS": None if sweep is None else json.dumps({"sweep": sweep}),
         "MLFLOW_TRACKING_URI": f"file:{run.path / 'mlruns'}",
         "MLFLOW_ALLOW_FILE_STORE": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -84,7 +84,7 @@ RECORD: Final[Mapping[str, str]] = {
     "outcome": "state, exit code, sentence and time of the end",
     "process": "pid, start time, boot id and host of the process; null after a run from Python",
     "container": "id and image of the container",
-    "trackers": "ids of the run in MLflow",
+    "trackers": "project of the run in its trackers, its id in MLflow",
     "packages": "versions of Python and packages",
     "hardware": "processor, cores, threads, GPUs, ranks",
     "data": "of each file: role, name, SHA-256, rows; of a data set its commit",

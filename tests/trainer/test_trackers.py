@@ -254,6 +254,10 @@ def trained(tmp_path: Path, make_experiment: Make, new_run: NewRun, tracker: str
     return run
 
 
+def experiments(client: Any) -> list[str]:
+    return [one.experiment_id for one in client.search_experiments()]
+
+
 def losses(run: RunDir) -> list[float]:
     events = map(json.loads, run.steps.read_text().splitlines())
     return [event["loss"] for event in events if event["type"] == "train"]
@@ -265,7 +269,7 @@ def test_mlflow_without_a_server_has_the_losses_in_the_folder_of_the_run(
     mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
     run = trained(tmp_path, make_experiment, new_run, "mlflow")
     client = mlflow.tracking.MlflowClient(f"file:{run.path}/mlruns")
-    (found,) = client.search_runs(["0"])
+    (found,) = client.search_runs(experiments(client))
     assert (found.info.run_name, found.info.status) == ("with-mlflow", "FINISHED")
     assert [one.value for one in client.get_metric_history(found.info.run_id, "loss")] == pytest.approx(losses(run))
     assert mlflow.active_run() is None
@@ -297,12 +301,12 @@ def test_a_run_that_resumes_continues_its_run_in_mlflow(
     attempt(run, range(3, 5), failed=False)
     attempt(other, range(1, 2), failed=False)
     client = mlflow.tracking.MlflowClient(f"file:{tmp_path}/mlruns")
-    found = {one.info.run_name: one for one in client.search_runs(["0"])}
+    found = {one.info.run_name: one for one in client.search_runs(experiments(client))}
     assert {name: one.info.status for name, one in found.items()} == {"resumed": "FINISHED", "other": "FINISHED"}
     history = client.get_metric_history(found["resumed"].info.run_id, "loss")
     assert sorted((one.step, one.value) for one in history) == [(step, 1 / step) for step in range(1, 5)]
     assert found["resumed"].data.params["max_steps"] == "3", "as the first attempt logged it"
-    assert run.read_record()["trackers"] == {"mlflow": found["resumed"].info.run_id}
+    assert run.read_record()["trackers"]["mlflow"] == found["resumed"].info.run_id
 
 
 def test_wandb_writes_its_offline_run_whole(
@@ -377,3 +381,73 @@ def test_a_run_that_stops_closes_its_trackers(monkeypatch: pytest.MonkeyPatch, t
     with train._tracked(SimpleNamespace(experiment=experiment, first=False, run=None), ready):
         pass
     assert (closed, len(added)) == ([True, False], 2), "the other ranks report nothing"
+
+
+def a_point(tmp_path: Path, make_experiment: Make, new_run: NewRun, tracker: str) -> RunDir:
+    """The first point of the sweep ``grid`` of the experiment ``tune``, trained."""
+    from trainer.processes.stop import StopRequest
+    from trainer.train import Roots, train
+
+    experiment = make_experiment(report_to=[tracker], r=4, **SETTINGS)
+    run = new_run(tmp_path, experiment, "grid-1")
+    run.update_record(key="tune", sweep={"name": "grid", "point": 1}, experiment=json.loads(experiment.model_dump_json()))
+    train(run, experiment, Roots(tmp_path, tmp_path, tmp_path / "cache"), StopRequest(), attempt=1)
+    assert run.read_record()["trackers"]["project"] == "tune"
+    return run
+
+
+def test_mlflow_names_experiment_run_sweep_and_settings_as_the_file_does(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    run = a_point(tmp_path, make_experiment, new_run, "mlflow")
+    client = mlflow.tracking.MlflowClient(f"file:{run.path}/mlruns")
+    (found,) = client.search_runs(experiments(client))
+    assert client.get_experiment(found.info.experiment_id).name == "tune"
+    assert (found.info.run_name, found.data.tags["sweep"], found.data.params["hyperparameters.r"]) == ("grid-1", "grid", "4")
+
+
+def test_wandb_names_project_run_group_and_settings_as_the_file_does(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    init, told = wandb.init, {}
+
+    def seen(**given: Any) -> Any:
+        made = init(**given)
+        told.update(project=made.project, name=made.name, group=made.group, config=made.config)
+        return made
+
+    monkeypatch.setattr(wandb, "init", seen)
+    a_point(tmp_path, make_experiment, new_run, "wandb")
+    assert (told["project"], told["name"], told["group"]) == ("tune", "grid-1", "grid")
+    assert told["config"]["hyperparameters"]["r"] == 4
+
+
+def test_trackio_names_project_run_group_and_settings_as_the_file_does(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun
+) -> None:
+    pytest.importorskip("trackio", reason="trackio is not installed")
+    run = a_point(tmp_path, make_experiment, new_run, "trackio")
+    (store,) = (run.path / "trackio").glob("*.db")
+    assert store.stem == "tune"
+    with sqlite3.connect(store) as database:
+        ((name, text),) = database.execute("select run_name, config from configs").fetchall()
+    config = json.loads(text)
+    assert (name, config["_Group"], config["hyperparameters"]["r"]) == ("grid-1", "grid", 4)
+
+
+def test_a_run_that_an_earlier_version_began_keeps_its_place_in_the_trackers(tmp_path: Path) -> None:
+    from trainer.trackers import project_of
+
+    run = RunDir(tmp_path / "r")
+    (run.path / "wandb").mkdir(parents=True)
+    run.update_record(key="tune")
+    assert project_of(run) is None
+    run.update_record(trackers={"project": "tune"})
+    assert project_of(run) == "tune"
+    other = RunDir(tmp_path / "o")
+    other.path.mkdir()
+    other.update_record(key="tune", trackers={"mlflow": "0123"})
+    assert project_of(other) is None
