@@ -44,6 +44,7 @@ def short_version(experiment: Experiment, steps: int, *, full_determinism: bool)
         "validation_filename": None,
         "validation_sheet": None,
         "checkpoint_to": None,
+        "samples": experiment.samples.model_copy(update={"prompts": 0}),
     }
     if storage is not None:
         changes["storage_config"] = storage.model_copy(update={"upload_to_cloud": False})

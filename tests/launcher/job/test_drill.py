@@ -56,11 +56,12 @@ def test_every_file_of_an_adapter_is_compared(tmp_path: Path) -> None:
     assert fingerprint(tmp_path) != before
 
 
-def test_the_short_version_writes_checkpoints_and_evaluates_nothing() -> None:
+def test_the_short_version_writes_checkpoints_evaluates_nothing_and_answers_no_prompt() -> None:
     fields = {"model_name": "m", "datasets_path": "d", "validation_filename": "v.csv", "checkpoint_to": "s3://ckpt/team"}
     short = short_version(Experiment.parse(fields), 6, full_determinism=False)
     h = short.hyperparameters
     assert (h.max_steps, h.save_strategy, h.save_steps, h.eval_strategy) == (6, "steps", 2, "no")
     assert Experiment.parse(short.model_dump(mode="json")) == short
     assert not short.has_validation
+    assert short.samples.prompts == 0
     assert short.checkpoint_to is None, "it leaves nothing in the bucket"
