@@ -121,7 +121,7 @@ def test_a_stopped_run_resumes_from_its_checkpoint_in_a_new_run(home: Path) -> N
 
     again = launcher(
         home, "run", "demo", "--backend", "host", "--name", "again", "--set", "hyperparameters.resume_from_checkpoint=true",
-        "--set", f"hyperparameters.max_steps={step + 2}",
+        "--set", f"hyperparameters.max_steps={step + 2}", "--set", "samples=off",
     )  # fmt: skip
     assert again.returncode == 0, again.stdout + again.stderr
     assert [event["step"] for event in events(run_dir(home, "again"), "train")] == [step + 1, step + 2]
@@ -130,7 +130,7 @@ def test_a_stopped_run_resumes_from_its_checkpoint_in_a_new_run(home: Path) -> N
 
 def test_a_run_that_is_repeated_from_its_record_has_the_same_losses_bit_for_bit(home: Path) -> None:
     settings = ("max_steps=4", "eval_strategy=no", "save_strategy=no", "load_best_model_at_end=false")
-    short = [f"--set=hyperparameters.{setting}" for setting in settings]
+    short = ["--set=samples=off", *(f"--set=hyperparameters.{setting}" for setting in settings)]
     first = launcher(home, "run", "demo", "--backend", "host", "--name", "once", *short, OMP_NUM_THREADS="1")
     assert first.returncode == 0, first.stdout + first.stderr
     done = launcher(home, "again", "once", OMP_NUM_THREADS="1")
@@ -159,7 +159,7 @@ def test_wrong_rows_end_the_command_before_anything_is_made(home: Path) -> None:
 
 
 def test_a_drill_kills_and_stops_a_short_version_and_finds_the_same_adapter(home: Path) -> None:
-    batch = ["hyperparameters.per_device_train_batch_size=4", "hyperparameters.gradient_accumulation_steps=4"]
+    batch = ["hyperparameters.per_device_train_batch_size=4", "hyperparameters.gradient_accumulation_steps=2"]
     settings = [f"--set={setting}" for setting in batch]
     done = launcher(home, "drill", "demo", "--backend", "host", "--times", "1", "--kill-at", "3", "--json", *settings)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -175,7 +175,7 @@ def test_two_nodes_are_two_launchers_over_one_folder(home: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     batch = ["per_device_train_batch_size=4", "gradient_accumulation_steps=4", "max_steps=4", "eval_steps=4", "save_steps=4"]
-    settings = [f"--set={setting}" for setting in ("launch.nodes=2", *(f"hyperparameters.{one}" for one in batch))]
+    settings = [f"--set={setting}" for setting in ("samples=off", "launch.nodes=2", *(f"hyperparameters.{one}" for one in batch))]
     argv = [*LAUNCHER, "run", "demo", "--backend", "host", "--name", "both", *settings]
     nodes = []
     for rank in ("1", "0"):  # the second may come first: it waits for the run's folder
