@@ -127,6 +127,23 @@ def test_under_autocast_the_head_is_as_far_from_float64_as_trls(fold: Fold, wide
     assert ours[1] <= 1.3 * trls[1], "without Triton the kept product is rounded to 16 bits"
 
 
+def test_words_of_several_blocks_of_a_kernel_count_once_also_those_of_a_ragged_last_one(fold: Fold) -> None:
+    from trainer.step.head import Logits, frozen_head
+
+    torch.manual_seed(0)
+    hidden, weight = (torch.randn(count, 8, dtype=torch.float64) for count in (5, 2500))
+    exact: dict[str, Any] = {"hidden": hidden, "weight": weight, "bias": None, "targets": torch.tensor([0, 1023, 1024, 2499, 7])}
+    single, logits = as_type(exact, torch.float32), Logits(1.0, 1.0, None, ALL)
+    for one in (exact, single):
+        one["hidden"].requires_grad_()
+    expected, found = whole(**exact, logits=logits), frozen_head(**single, logits=logits)
+    for one, other in zip(found[:3], expected[:3], strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-6, atol=2e-6)
+    expected[0].sum().backward()
+    found[0].sum().backward()
+    torch.testing.assert_close(single["hidden"].grad.double(), exact["hidden"].grad, rtol=1e-5, atol=1e-5)
+
+
 def test_of_words_with_equal_logits_the_first_is_the_most_likely(fold: Fold) -> None:
     from trainer.step.head import frozen_head
 
