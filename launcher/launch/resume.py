@@ -42,11 +42,12 @@ def resumption(where: Runs[Any], run: Any, say: Callable[[str], None]) -> Resump
     now = where.status(run)
     if not now.is_over:
         raise UsageError(f"{run.name} is {now.state}. Follow it with: launcher logs -f {run.name}")
+    there = on_cluster(where, run)
     if now.state == "done":
-        longer = "launcher run EXP --set hyperparameters.num_train_epochs=N --set hyperparameters.resume_from_checkpoint=true"
+        verb = "run" if there is None else "submit"
+        longer = f"launcher {verb} EXP --set hyperparameters.num_train_epochs=N --set hyperparameters.resume_from_checkpoint=true"
         hint = f"to train longer from its last checkpoint: {longer}"
         raise UsageError(f"{run.name} is done: nothing to resume\n    hint:     {hint}")
-    there = on_cluster(where, run)
     return _here(run, say) if there is None else _there(*there, say)
 
 

@@ -368,7 +368,9 @@ def test_stop_waits_for_the_checkpoint_and_resume_goes_on_and_follows(cluster_ap
         '            model = AutoPeftModelForCausalLM.from_pretrained("first")',
     ]
     again = person.type("resume", "first")
-    assert (again.returncode, again.stderr) == (2, "error: first is done: nothing to resume\n")
+    longer = "launcher submit EXP --set hyperparameters.num_train_epochs=N --set hyperparameters.resume_from_checkpoint=true"
+    hint = f"    hint:     to train longer from its last checkpoint: {longer}\n"
+    assert (again.returncode, again.stderr) == (2, f"error: first is done: nothing to resume\n{hint}")
 
 
 def test_ps_of_a_cluster_tells_how_to_list_its_older_runs(cluster_api: ClusterApi, person: Terminal) -> None:
