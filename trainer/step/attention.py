@@ -19,6 +19,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from .blocks import BLOCK
+from .last import ANSWERS
 from .packing import Row
 from .segments import segment_attention
 
@@ -112,7 +113,7 @@ def by_segments(
     scale, width = query.shape[-1] ** -0.5 if scaling is None else scaling, value.shape[-1]
     widest = max(query.shape[-1], width)  # the kernel knows one width
     query, key, value = (x if x.shape[-1] == widest else F.pad(x, (0, widest - x.shape[-1])) for x in (query, key, value))
-    out, _ = segment_attention(query, key, value, attention_mask.view(-1), scale)
+    out, _ = segment_attention(query, key, value, attention_mask.view(-1), scale, getattr(module, ANSWERS, False))
     return out[..., :width], None
 
 

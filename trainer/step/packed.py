@@ -20,10 +20,12 @@ from launcher.experiment.other_tools.trl_fields import trl_fields, why_not_fast
 
 from ..inputs.dropout import drawn
 from ..inputs.token_pairs import TokenPairs
-from .attention import attention, mask, refuse_dense_fallback
+from .attention import SEGMENTS, attention, mask, refuse_dense_fallback
 from .buckets import Buckets
+from .compiled import decoder_layers
 from .graphs import RowGraphs
 from .head import Logits, frozen_head, is_frozen
+from .last import LastLayer
 from .packing import Row, pack_row, packed_lengths, rows_of
 
 
@@ -44,6 +46,7 @@ class Packed:
         if self.kind == "flex_attention":
             refuse_dense_fallback()
         self.has_frozen_head = is_frozen(self._causal)
+        self.last = LastLayer(decoder_layers(self._causal) if self.kind == SEGMENTS else [])
         self.buckets = Buckets(0)
         self._zeros = [torch.zeros(0, dtype=torch.float64, device=self._device)]
         self.place()
@@ -53,12 +56,14 @@ class Packed:
         self._before = self._causal.config._attn_implementation
         self._causal.set_attn_implementation(self.kind)
         self._fused = self._causal.forward
-        self._causal.forward = MethodType(_forward(self._fused, self.has_frozen_head), self._causal)
+        self._causal.forward = MethodType(_forward(self._fused, self.has_frozen_head, self.last), self._causal)
+        self.last.place()
 
     def remove(self) -> None:
         """Gives the model its attention and its forward back."""
         self._causal.set_attn_implementation(self._before)
         self._causal.forward = self._fused
+        self.last.remove()
 
     @contextmanager
     def removed(self) -> Iterator[None]:
@@ -130,11 +135,11 @@ class Head(ModelOutput):
     is_top1: Tensor | None = None
 
 
-def _forward(fused: Any, frozen: bool) -> Callable[..., Any]:
+def _forward(fused: Any, frozen: bool, last: LastLayer) -> Callable[..., Any]:
     """TRL's fused forward with one more argument, ``row``: then the head's figures of its predicted places come back.
 
     The scale of the logits is what TRL found in the model's configuration, when it made ``fused``. ``frozen``: the head is not
-    trained.
+    trained. ``last``: the last decoder layer, whose outputs are read at the row's predicted places alone.
     """
     of_trl = inspect.getclosurevars(fused.__func__)
     constants, kernel = of_trl.nonlocals, of_trl.globals["_ChunkedLogProbFunction"]
@@ -146,6 +151,7 @@ def _forward(fused: Any, frozen: bool) -> Callable[..., Any]:
 
     @functools.wraps(fused.__func__)  # PEFT and generation look at the signature
     def forward(self: Any, *args: Any, row: Row | None = None, **kwargs: Any) -> Any:
+        last.read(None if row is None else row.where)
         if row is None:
             return fused(*args, **kwargs)
         hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state.squeeze(0).index_select(0, row.where)

@@ -133,13 +133,15 @@ def qwen3(tmp_path_factory: pytest.TempPathFactory, make_experiment: Make) -> An
     return run
 
 
-def test_all_layers_and_lengths_share_one_graph_without_breaks(qwen3: Any) -> None:
-    assert qwen3.counted["graphs"] == 1
+def test_all_lengths_and_all_layers_but_the_last_share_a_graph_without_breaks(qwen3: Any) -> None:
+    """On a CPU, where the last layer computes less."""
+    assert qwen3.counted["graphs"] == 2
     assert qwen3.counted["breaks"] == 0
 
 
-def test_a_layer_of_a_row_takes_at_most_112_kernels(qwen3: Any) -> None:
-    assert 50 < qwen3.counted["kernels"] <= 112
+def test_a_layer_of_a_row_takes_at_most_112_kernels_and_the_last_one_121(qwen3: Any) -> None:
+    """The last one gathers what is read of it."""
+    assert 2 * 50 < qwen3.counted["kernels"] <= 112 + 121
 
 
 def test_with_gradient_checkpointing_a_layer_takes_at_most_180_kernels(tmp_path: Path, make_experiment: Make) -> None:
@@ -152,9 +154,9 @@ def test_with_gradient_checkpointing_a_layer_takes_at_most_180_kernels(tmp_path:
     run.choice = type(run.choice)(Packed(run.trainer.model, None, layers), 512, "")
     run.trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
     found = counted(run, rows_of_many_lengths(run, 3))
-    assert found["graphs"] == 1
+    assert found["graphs"] == 2, "the last layer's, and that of all others"
     assert found["breaks"] == 0
-    assert 120 < found["kernels"] <= 180, "it computes the forward pass twice"
+    assert 2 * 120 < found["kernels"] <= 2 * 180, "they compute the forward pass twice"
 
 
 def test_masks_of_a_gpu_are_rebuilt_for_each_row_and_recompile_nothing(

@@ -21,9 +21,20 @@ def made(length: int, heads: int = 4, keys: int = 2, width: int = 8, **how: Any)
 SPANS = torch.tensor([0, 5, 3, 4, 12, 0, 2, 3, 17, 4, 1, 0])
 
 
-def test_its_gradients_are_those_of_finite_differences() -> None:
+@pytest.mark.parametrize("answers", [False, True])
+def test_its_gradients_are_those_of_finite_differences(answers: bool) -> None:
     tensors = made(22, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda *given: segment_attention(*given, SPANS, 0.3)[0], tensors, fast_mode=True)
+    assert torch.autograd.gradcheck(lambda *given: segment_attention(*given, SPANS, 0.3, answers)[0], tensors, fast_mode=True)
+
+
+def test_answers_alone_have_the_outputs_that_they_have_beside_their_prompts() -> None:
+    tensors = made(22)
+    of_prompts = [*range(5), *range(17, 21)]
+    whole, alone = (segment_attention(*tensors, SPANS, 0.3, answers)[0] for answers in (False, True))
+    assert whole[:, of_prompts].any()
+    assert not alone[:, of_prompts].any()
+    others = [place for place in range(22) if place not in of_prompts]
+    torch.testing.assert_close(alone[:, others], whole[:, others])
 
 
 def test_torch_finds_nothing_wrong_with_the_operator() -> None:
