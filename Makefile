@@ -145,13 +145,13 @@ notebook: $(VENV)/dev.stamp $(MODEL)/config.json ## execute the notebook in docs
 
 trl-fields: $(VENV)/trainer.stamp ## regenerate the launcher's lists of TRL's fields and of modules that transformers renames
 	$(BIN)/python -m trainer.inputs.trl_fields
-	$(BIN)/python -m trainer.inputs.renamed
+	$(BIN)/python -m trainer.inputs.models.renamed
 
 clean: ## remove everything that make created (runs in data/dpo stay)
 	rm -rf $(VENV) build data/demo
 
 $(MODEL)/config.json: | $(VENV)/trainer.stamp
-	DS_ACCELERATOR=cpu $(BIN)/python -m trainer.inputs.demo_model $(MODEL) configs/demo/everyday/training_data.csv
+	DS_ACCELERATOR=cpu $(BIN)/python -m trainer.inputs.demo.model $(MODEL) configs/demo/everyday/training_data.csv
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11: make PYTHON=python3.12 …"; exit 1; }

@@ -153,7 +153,7 @@ def demo_model(shared: Path, alone: Callable[[str], AbstractContextManager[None]
     folder = shared / "demo" / "qwen3-tiny"
     csv = REPOSITORY / "configs" / "demo" / "everyday" / "training_data.csv"
     with alone("demo_model"):  # the command makes nothing where the model is there
-        subprocess.run([sys.executable, "-m", "trainer.inputs.demo_model", str(folder), str(csv)], cwd=REPOSITORY, check=True)
+        subprocess.run([sys.executable, "-m", "trainer.inputs.demo.model", str(folder), str(csv)], cwd=REPOSITORY, check=True)
     return folder
 
 

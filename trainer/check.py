@@ -52,11 +52,11 @@ def answer(experiment: Experiment, copy: str | None, row: int | None = None) -> 
 
 
 def _counted(experiment: Experiment, copy: Path | None, row: int | None) -> Mapping[str, Any]:
-    from .inputs.clock import today
-    from .inputs.model import load_tokenizer
-    from .inputs.reach import check_reach, read_from
-    from .inputs.skeleton import examined
-    from .inputs.starting import locate
+    from .inputs.models.model import load_tokenizer
+    from .inputs.models.skeleton import examined
+    from .inputs.models.starting import locate
+    from .inputs.tokens.clock import today
+    from .inputs.tokens.reach import check_reach, read_from
     from .prepare.inputs import tokenize_all
 
     cache, h = Path(os.environ["DPO_CACHE_ROOT"]), experiment.hyperparameters
@@ -81,8 +81,8 @@ def _counted(experiment: Experiment, copy: Path | None, row: int | None) -> Mapp
 
 def _looked(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: Path, day: date, row: int) -> Mapping[str, Any]:
     """The lengths of the training pairs before they are cut, and the pair of ``row``; their tokens are in the cache."""
-    from .inputs.looked import examples, lengths, shown
-    from .inputs.tokens import tokenize
+    from .inputs.tokens.looked import examples, lengths, shown
+    from .inputs.tokens.tokens import tokenize
 
     h, source = experiment.hyperparameters, pairs.sources[0].name
     uncut = h.model_copy(update={"max_seq_length": 2**31 - 1})

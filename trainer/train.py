@@ -28,9 +28,9 @@ from .checkpoints.remembered import BUDGETS, COMPILED, PATH, remembered
 from .evaluation.ending import evaluate
 from .evaluation.samples import Sampler
 from .evaluation.suspects import LEAST, look
-from .inputs.adapter import module_names
 from .inputs.bucket import check_upload, upload_adapter
-from .inputs.model import load_model
+from .inputs.models.adapter import module_names
+from .inputs.models.model import load_model
 from .output import notices, say, stage
 from .prepare.copies import mirrored
 from .prepare.inputs import Inputs, find_model, prepare_inputs

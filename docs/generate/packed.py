@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from trainer.inputs.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
 from trainer.step.attention import visible
 from trainer.step.packing import Row, pack_row
 

@@ -44,10 +44,10 @@ def make_model(root: Path, caller: Mapping[str, str], say: Callable[[str], None]
     if (root / MODEL / "config.json").is_file():
         return
     say(f"making the demo's model in {MODEL}: once, about a minute")
-    command = [sys.executable, "-m", "trainer.inputs.demo_model", str(MODEL), str(DATA / _TEXT_OF_THE_MODEL)]
+    command = [sys.executable, "-m", "trainer.inputs.demo.model", str(MODEL), str(DATA / _TEXT_OF_THE_MODEL)]
     ended = subprocess.run(command, cwd=root, env={**os.environ, **caller, "DS_ACCELERATOR": "cpu"}, check=False)
     if ended.returncode:
-        raise LauncherError(f"the demo's model was not made: `python -m trainer.inputs.demo_model` ended with {ended.returncode}")
+        raise LauncherError(f"the demo's model was not made: `python -m trainer.inputs.demo.model` ended with {ended.returncode}")
 
 
 def _packaged() -> Path:

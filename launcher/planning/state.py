@@ -1,7 +1,7 @@
 """State: the bytes of one rank that stay from step to step: weights, gradients, the optimizer's state. Pure.
 
-They follow what the trainer does: the dtypes of ``trainer.inputs.model``, the optimizer of ``trainer.inputs.arguments``, ZeRO's
-divisions (Rajbhandari et al., arXiv 1910.02054).
+They follow what the trainer does: the dtypes of ``trainer.inputs.models.model``, the optimizer of ``trainer.inputs.arguments``,
+ZeRO's divisions (Rajbhandari et al., arXiv 1910.02054).
 """
 
 from __future__ import annotations

@@ -201,9 +201,9 @@ def make_trainer(device: str, shape: Shape, pairs: Any, folder: Path) -> Any:
     from transformers import PrinterCallback, Qwen3ForCausalLM
 
     from launcher.experiment.sections.hyperparameters import Hyperparameters
-    from trainer.inputs.adapter import skip_input_casts, widen_adapter
-    from trainer.inputs.model import choose_precision
-    from trainer.inputs.tokens import Tokens
+    from trainer.inputs.models.adapter import skip_input_casts, widen_adapter
+    from trainer.inputs.models.model import choose_precision
+    from trainer.inputs.tokens.tokens import Tokens
     from trainer.step.choice import choose_path, take_path
     from trainer.step.dpo import DPOTrainer
     from trainer.step.memory import counted, plan_rows

@@ -63,7 +63,7 @@ def step_of(pairs: Any, together: int) -> dict[str, float]:
 
 def memory_of(count: int, tokens: int) -> int:
     """Bytes of ``count`` pairs of ``tokens`` tokens, a seventh of them the prompt's."""
-    from trainer.inputs.token_pairs import TokenPairs
+    from trainer.inputs.tokens.token_pairs import TokenPairs
 
     prompts, chosen = tokens // 7, 3 * tokens // 7
     sizes = np.tile(np.array([prompts, chosen, tokens - prompts - chosen]), (count, 1))

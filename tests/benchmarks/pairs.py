@@ -31,7 +31,7 @@ SHAPES: Final = {
 
 def make_pairs(shape: Shape, count: int, vocabulary: int, scale: int = 1) -> Any:
     """``count`` ``TokenPairs`` of ids from 2 to ``vocabulary`` - 1, ``scale`` times as long as ``shape``."""
-    from trainer.inputs.token_pairs import TokenPair, TokenPairs
+    from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
 
     rng = random.Random(1)
 
@@ -44,7 +44,7 @@ def make_pairs(shape: Shape, count: int, vocabulary: int, scale: int = 1) -> Any
 def work_of(pairs: Any, batch: int = 1) -> Any:
     """The planner's ``Work`` of one epoch of ``pairs``, counted; steps hold ``batch`` of them."""
     from launcher.planning.work import Work
-    from trainer.inputs.tokens import Tokens
+    from trainer.inputs.tokens.tokens import Tokens
     from trainer.step.packing import packed_lengths
 
     return Work(

@@ -143,7 +143,7 @@ def test_model_flops_are_those_of_the_weights_and_of_attention() -> None:
     from tests.benchmarks import models
     from tests.benchmarks.gpu.speed import model_flops
     from tests.benchmarks.pairs import work_of
-    from trainer.inputs.token_pairs import TokenPair, TokenPairs
+    from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
 
     experiment = Experiment.parse({"model_name": "m", "datasets_path": "d", "hyperparameters": {"r": 4}})
     config = models.config(models.TINY)

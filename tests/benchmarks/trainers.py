@@ -96,9 +96,9 @@ def _own(
     variant: str, training: Training, model: Any, clock: Callable[[], float], turn: Callable[[float], None]
 ) -> tuple[Any, float]:
     from launcher.experiment.sections.hyperparameters import Hyperparameters
-    from trainer.inputs.adapter import skip_input_casts
-    from trainer.inputs.model import choose_precision
-    from trainer.inputs.tokens import Tokens
+    from trainer.inputs.models.adapter import skip_input_casts
+    from trainer.inputs.models.model import choose_precision
+    from trainer.inputs.tokens.tokens import Tokens
     from trainer.step.choice import choose_path, take_path
     from trainer.step.dpo import DPOTrainer
     from trainer.step.layers import Work, choose_layers
@@ -133,8 +133,8 @@ def _made(kind: Any, variant: str, training: Training, model: Any) -> Any:
     from peft import LoraConfig
     from transformers import PrinterCallback
 
-    from trainer.inputs.adapter import seed_adapter
-    from trainer.inputs.tokens import Tokens
+    from trainer.inputs.models.adapter import seed_adapter
+    from trainer.inputs.tokens.tokens import Tokens
 
     trainer = kind(
         model=model,

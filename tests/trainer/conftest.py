@@ -22,7 +22,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from trainer.inputs.demo_model import train_tokenizer
+    from trainer.inputs.demo.model import train_tokenizer
 
     folder = tmp_path_factory.mktemp("model") / "tiny-qwen3"
     tokenizer = train_tokenizer([(DEMO / "training_data.csv").read_text(encoding="utf-8")])
@@ -130,10 +130,10 @@ def trainer_of(
 ) -> Any:
     from launcher.data.pairs import read_pairs
     from launcher.data.tables.reading import Reading
-    from trainer.inputs.adapter import lora_config, seed_adapter
     from trainer.inputs.arguments import arguments
-    from trainer.inputs.model import choose_precision, load_model, load_tokenizer
-    from trainer.inputs.tokens import tokenize
+    from trainer.inputs.models.adapter import lora_config, seed_adapter
+    from trainer.inputs.models.model import choose_precision, load_model, load_tokenizer
+    from trainer.inputs.tokens.tokens import tokenize
     from trainer.processes.machine import Device
     from trainer.step.dpo import DPOTrainer
 

@@ -57,7 +57,7 @@ def test_a_fault_planted_in_the_demos_rows_is_named_before_the_first_step(
 ) -> None:
     from transformers import AutoTokenizer
 
-    from trainer.inputs.tokens import tokenize
+    from trainer.inputs.tokens.tokens import tokenize
 
     changed_data(tmp_path / "data", change)
     experiment = make_experiment(experiment={"datasets_path": str(tmp_path / "data")}, max_seq_length=256)

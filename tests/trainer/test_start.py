@@ -363,7 +363,7 @@ def test_an_adapter_of_the_hub_is_pinned_by_its_revision_and_may_be_named_as_the
     from huggingface_hub import constants
 
     from launcher.job.adapter_config import AdapterConfig
-    from trainer.inputs.starting import locate
+    from trainer.inputs.models.starting import locate
 
     hub = tmp_path / "hub" / "models--me--sft"
     for commit, rank in (("a" * 40, 4), ("b" * 40, 8)):
@@ -439,9 +439,9 @@ def test_an_adapter_that_is_trained_on_names_the_base_of_this_run_and_no_path_of
 ) -> None:
     import torch
 
-    from trainer.inputs.model import Precision
-    from trainer.inputs.started import load_start
-    from trainer.inputs.starting import locate
+    from trainer.inputs.models.model import Precision
+    from trainer.inputs.models.started import load_start
+    from trainer.inputs.models.starting import locate
 
     folder = shutil.copytree(sft, tmp_path / "sft")
     config = json.loads((folder / "adapter_config.json").read_text())

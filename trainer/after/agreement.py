@@ -17,7 +17,7 @@ from launcher.data.pair import Pair
 from launcher.errors import LauncherError
 from launcher.experiment.schema import Experiment
 
-from ..inputs.model import Precision, load_model
+from ..inputs.models.model import Precision, load_model
 from .weight_files import WeightFiles
 
 PAIRS: Final = 4

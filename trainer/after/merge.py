@@ -82,8 +82,8 @@ def _base_folder(target: Target, cache: Path) -> Path:
     from huggingface_hub import hf_hub_download
 
     from ..inputs.hub import at_commit, from_hub
+    from ..inputs.models.starting import locate
     from ..inputs.recorded import recorded_base
-    from ..inputs.starting import locate
 
     experiment = target.settings.model_copy(update={"adapter": None})
     path = locate(experiment, Path(), cache, first=True).path
@@ -149,7 +149,7 @@ def _describe(target: Target, path: Path, out: Path) -> None:
 
 def _sequences(target: Target, experiment: Experiment, tokenizer: Any, cache: Path) -> list[Ids]:
     """Token ids of the run's first pairs, as it trained on them; of short sentences for an adapter without a run."""
-    from ..inputs.tokens import tokenize
+    from ..inputs.tokens.tokens import tokenize
     from .agreement import PAIRS, PLAIN
 
     pairs = _first_pairs(target, PAIRS) or list(PLAIN)

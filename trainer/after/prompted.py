@@ -9,8 +9,8 @@ from datetime import date
 from launcher.data.prompt import ALONE, Prompt, kept_prompt
 from launcher.errors import DataError, Mistake, Warned
 
-from ..inputs.clock import FIELD, Clock, today
-from ..inputs.template import Messages, Template, Tools
+from ..inputs.tokens.clock import FIELD, Clock, today
+from ..inputs.tokens.template import Messages, Template, Tools
 from .loaded import Found
 
 

@@ -36,8 +36,8 @@ def main(requests: Requests) -> Mapping[str, Any]:
 def scored(run: RunDir, file: Path, cache: Path) -> Mapping[str, Any]:
     """What the weights of ``run`` make of the pairs in ``file``; a relative model lies below the working directory."""
     from ..evaluation.ending import learned, rewarded
-    from ..inputs.clock import FIELD
-    from ..inputs.tokens import tokenize
+    from ..inputs.tokens.clock import FIELD
+    from ..inputs.tokens.tokens import tokenize
     from ..step.rows import rounded
     from .loaded import find
     from .scoring import Scorer

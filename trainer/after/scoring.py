@@ -12,7 +12,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from launcher.runs.run_dir import RunDir
 
-from ..inputs.token_pairs import TokenPair, TokenPairs
+from ..inputs.tokens.token_pairs import TokenPair, TokenPairs
 from ..step.memory import row_budget
 from ..step.packed import Packed
 from .loaded import Found

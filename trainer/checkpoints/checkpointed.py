@@ -19,7 +19,7 @@ from launcher.errors import HealthError
 from launcher.runs.run_dir import STAGING
 from launcher.runs.whole import as_new, sync_tree, write_whole
 
-from ..inputs.dropout import true_config
+from ..inputs.models.dropout import true_config
 from ..processes.disk import writing
 from ..processes.sharding import all_finite, stage
 from . import origin

@@ -20,7 +20,7 @@ from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import ASIDE, STAGING, RunDir, expanded, find_checkpoint_runs
 from launcher.runs.whole import as_new
 
-from ..inputs.adapter import copied, widen_adapter
+from ..inputs.models.adapter import copied, widen_adapter
 from ..processes.disk import writing
 from ..processes.sharding import stage, trained_tensors
 from ..processes.stop import StopRequest

@@ -25,7 +25,7 @@ from launcher.errors import LauncherError, Warned
 from launcher.job.adapter_config import ADAPTER
 from launcher.runs.whole import write_whole
 
-from ..inputs.starting import Start
+from ..inputs.models.starting import Start
 from .checkpoints import first_batch, log_probs
 
 _WEIGHTS: Final = "adapter_model.safetensors"

@@ -13,8 +13,8 @@ import torch
 from launcher.errors import DataError, ExperimentError, Mistake, Warned
 from launcher.experiment.schema import Experiment
 
-from ..inputs.starting import Start
-from ..inputs.tokens import Tokens
+from ..inputs.models.starting import Start
+from ..inputs.tokens.tokens import Tokens
 from ..processes.machine import Device, versions
 from ..reference.reference import answer_keys
 

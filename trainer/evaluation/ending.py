@@ -9,7 +9,7 @@ from launcher.runs.pair_rewards import FILE, Group, PairReward, by_length, writt
 from launcher.runs.run_dir import RunDir
 from launcher.runs.whole import write_whole
 
-from ..inputs.tokens import Tokens
+from ..inputs.tokens.tokens import Tokens
 from ..output import stage
 from ..step.dpo import DPOTrainer
 from .rewards import pair_rewards

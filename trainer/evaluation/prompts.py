@@ -12,8 +12,8 @@ from launcher.data.pairs import Pairs
 from launcher.errors import ExperimentError, Mistake
 from launcher.experiment.schema import Experiment
 
-from ..inputs.clock import Clock
-from ..inputs.template import Template
+from ..inputs.tokens.clock import Clock
+from ..inputs.tokens.template import Template
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from ..processes.bucket import has_own_runs
 from ..processes.importing import DEEPSPEED
 from ..processes.machine import Device
 from ..processes.sharding import is_sharded
-from .model import Precision
+from .models.model import Precision
 
 
 def arguments(experiment: Experiment, run: RunDir, precision: Precision, device: Device, micro: int | None = None) -> DPOConfig:

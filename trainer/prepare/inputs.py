@@ -20,15 +20,15 @@ from ..checkpoints.origin import check, day_of, origin
 from ..checkpoints.remembered import MICRO, remembered, step_of
 from ..evaluation.prompts import SamplePrompt, sample_prompts
 from ..inputs.arguments import arguments, check_optimizer, check_schedule, smaller, without_effect
-from ..inputs.clock import Clock, day_of_run
 from ..inputs.data import read_data
-from ..inputs.kept import keep, kept
-from ..inputs.model import Precision, choose_precision, load_tokenizer
-from ..inputs.reach import Reach, check_reach, read_from
+from ..inputs.models.kept import keep, kept
+from ..inputs.models.model import Precision, choose_precision, load_tokenizer
+from ..inputs.models.skeleton import examined
+from ..inputs.models.starting import Located, Start, locate
 from ..inputs.recorded import check_recorded_data, recorded_base, recorded_commit
-from ..inputs.skeleton import examined
-from ..inputs.starting import Located, Start, locate
-from ..inputs.tokens import Tokens, tokenize
+from ..inputs.tokens.clock import Clock, day_of_run
+from ..inputs.tokens.reach import Reach, check_reach, read_from
+from ..inputs.tokens.tokens import Tokens, tokenize
 from ..output import EVERY, notices, say, stage
 from ..processes.sharding import is_sharded
 from ..step.memory import counted

@@ -11,11 +11,11 @@ from accelerate.utils import gather_object
 from launcher.planning.rows import Rows
 
 from ..checkpoints.remembered import CHECKPOINTING, PATH, remembered
-from ..inputs.adapter import check_biases
-from ..inputs.model import weights_size
-from ..inputs.reach import Reach, check_reach, read_from
-from ..inputs.started import load_start, rounding
-from ..inputs.targets import Wanted, check_targets
+from ..inputs.models.adapter import check_biases
+from ..inputs.models.model import weights_size
+from ..inputs.models.started import load_start, rounding
+from ..inputs.models.targets import Wanted, check_targets
+from ..inputs.tokens.reach import Reach, check_reach, read_from
 from ..output import stage
 from ..step.memory import UNKNOWN, counted, plan_rows
 from ..step.packed import why_plain

@@ -17,7 +17,7 @@ from ..checkpoints.checkpoints import StopCallback, any_rank
 from ..checkpoints.origin import check_base
 from ..checkpoints.remembered import step_of
 from ..health import HealthCallback
-from ..inputs.adapter import (
+from ..inputs.models.adapter import (
     continue_adapter,
     kept_adapter,
     lora_config,

@@ -20,7 +20,7 @@ from launcher.runs.whole import write_whole
 from ..inputs.hub import WEIGHTS, commit_of
 
 if TYPE_CHECKING:
-    from ..inputs.model import Precision
+    from ..inputs.models.model import Precision
 
 ADAPTERS: Final = ("adapter_model.safetensors", "adapter_model.bin")
 LARGE: Final = 1 << 20  # bytes: smaller files are read each time

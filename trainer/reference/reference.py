@@ -25,7 +25,7 @@ from torch import Tensor
 from launcher.data.tables.table import place_of
 from launcher.errors import HealthError
 
-from ..inputs.token_pairs import Ids, TokenPairs
+from ..inputs.tokens.token_pairs import Ids, TokenPairs
 from .shards import Shards
 
 FORMAT: Final = 1  # of the store: raise it when a row's key or number means something else

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from ..inputs.token_pairs import Numbers
+from ..inputs.tokens.token_pairs import Numbers
 from .blocks import BLOCK, up
 from .packing import first_fit
 

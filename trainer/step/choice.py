@@ -18,9 +18,9 @@ from trl import DPOConfig
 from launcher.errors import ExperimentError, Mistake
 from launcher.planning.rows import Rows
 
-from ..inputs.model import Precision
-from ..inputs.token_pairs import TokenPairs
-from ..inputs.tokens import Tokens
+from ..inputs.models.model import Precision
+from ..inputs.tokens.token_pairs import TokenPairs
+from ..inputs.tokens.tokens import Tokens
 from ..output import say, stage
 from ..processes.sharding import callable_model
 from ..processes.sharding import stage as zero_stage

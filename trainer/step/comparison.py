@@ -10,8 +10,8 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from ..inputs.token_pairs import TokenPair, TokenPairs
-from ..inputs.tokens import Tokens
+from ..inputs.tokens.token_pairs import TokenPair, TokenPairs
+from ..inputs.tokens.tokens import Tokens
 from ..processes.sharding import callable_model
 from ..processes.sharding import stage as zero_stage
 from .compiled import reason

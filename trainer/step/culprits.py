@@ -10,7 +10,7 @@ from torch import Tensor
 
 from launcher.data.tables.table import place_of
 
-from ..inputs.token_pairs import TokenPairs
+from ..inputs.tokens.token_pairs import TokenPairs
 
 SHOWN = 10
 

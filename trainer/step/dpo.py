@@ -29,7 +29,7 @@ class DPOTrainer(FastTrainer):
     plain_pass = "TRL"  # what the fast path is compared with
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
-        """``trainer.inputs.tokens`` has made the ids: TRL would look for text to tokenise."""
+        """``trainer.inputs.tokens.tokens`` has made the ids: TRL would look for text to tokenise."""
         return dataset
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:

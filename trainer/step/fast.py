@@ -14,7 +14,7 @@ from torch import Tensor
 from launcher.errors import MemoryShortage, Warned
 from launcher.planning.state import STATES
 
-from ..inputs.token_pairs import TokenPairs
+from ..inputs.tokens.token_pairs import TokenPairs
 from ..output import notices
 from ..processes.sharding import stage as zero_stage
 from .halves import Halves

@@ -12,8 +12,8 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from trl import DPOConfig
 
-from ..inputs.adapter import copied
-from ..inputs.dropout import drawn
+from ..inputs.models.adapter import copied
+from ..inputs.models.dropout import drawn
 from .losses import loss_of_pair
 
 SIGMAS: Final = 4.0

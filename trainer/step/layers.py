@@ -12,8 +12,8 @@ from accelerate.utils import gather_object
 from launcher.errors import ExperimentError, Mistake, Warned
 
 from ..checkpoints.remembered import GRAPHED
-from ..inputs.token_pairs import TokenPairs
-from ..inputs.tokens import Tokens
+from ..inputs.tokens.token_pairs import TokenPairs
+from ..inputs.tokens.tokens import Tokens
 from ..processes.sharding import stage as zero_stage
 from .attention import attention
 from .blocks import BLOCK

@@ -16,8 +16,8 @@ from launcher.planning.model_config import ModelConfig
 from launcher.planning.rows import Passes, Rows, ceiling, choose_rows, rows_by_pairs
 from launcher.planning.work import Work
 
-from ..inputs.token_pairs import TokenPairs
-from ..inputs.tokens import Tokens
+from ..inputs.tokens.token_pairs import TokenPairs
+from ..inputs.tokens.tokens import Tokens
 from ..processes.sharding import numel
 from .attention import attention
 

@@ -14,7 +14,7 @@ from launcher.planning.gpus import gpu_there
 from launcher.planning.machine import Machine
 from launcher.planning.model_config import ModelConfig
 
-from ..inputs.tokens import Tokens
+from ..inputs.tokens.tokens import Tokens
 from .memory import counted, parallelism
 
 

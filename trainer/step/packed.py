@@ -18,8 +18,8 @@ from trl import DPOConfig
 
 from launcher.experiment.other_tools.trl_fields import trl_fields, why_not_fast
 
-from ..inputs.dropout import drawn
-from ..inputs.token_pairs import TokenPairs
+from ..inputs.models.dropout import drawn
+from ..inputs.tokens.token_pairs import TokenPairs
 from .attention import SEGMENTS, attention, mask, refuse_dense_fallback
 from .buckets import Buckets
 from .compiled import decoder_layers

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inputs.token_pairs import Numbers, TokenPairs, spread
+from ..inputs.tokens.token_pairs import Numbers, TokenPairs, spread
 from .blocks import BLOCK, tables, up
 
 

@@ -9,7 +9,7 @@ from accelerate.utils import gather_object
 
 from launcher.errors import Warned
 
-from ..inputs.token_pairs import TokenPairs
+from ..inputs.tokens.token_pairs import TokenPairs
 from ..output import notices
 from ..processes.sharding import stage as zero_stage
 from .choice import Choice

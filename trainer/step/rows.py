@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..inputs.token_pairs import TokenPairs
+from ..inputs.tokens.token_pairs import TokenPairs
 from ..processes.sharding import stage as zero_stage
 from .culprits import Culprits
 from .figures import Figures

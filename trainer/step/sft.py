@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..inputs.token_pairs import TokenPairs
+from ..inputs.tokens.token_pairs import TokenPairs
 from .dpo import DPOTrainer
 from .figures import AnswerFigures
 from .packed import Scored

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from ..inputs.token_pairs import Numbers, TokenPairs
+from ..inputs.tokens.token_pairs import Numbers, TokenPairs
 from .packing import first_fit, packed_lengths, segments_of
 
 

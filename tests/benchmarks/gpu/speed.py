@@ -85,8 +85,8 @@ def tokens_of(place: Place, experiment: Any) -> Any:
     """The pairs as a run sees them."""
     from launcher.data.pairs import read_pairs
     from launcher.data.tables.reading import Reading
-    from trainer.inputs.model import load_tokenizer
-    from trainer.inputs.tokens import tokenize
+    from trainer.inputs.models.model import load_tokenizer
+    from trainer.inputs.tokens.tokens import tokenize
 
     texts = read_pairs(experiment, Reading(place.folder)).train
     tokenizer = load_tokenizer(experiment, experiment.model_name)

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, {here!r})
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from peft import LoraConfig, get_peft_model
-from trainer.inputs.demo_model import train_tokenizer
+from trainer.inputs.demo.model import train_tokenizer
 tokenizer = train_tokenizer(["When does the library open? At nine, and it closes at eight in the evening."] * 4)
 sizes = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8)
 sizes |= dict(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=True)

@@ -9,7 +9,7 @@ import pytest
 from launcher.cli import main
 from launcher.launch import checked
 from launcher.packages import installation
-from tests.trainer.inputs.chats import CHATML, NO_SYSTEM, tokenizer
+from tests.trainer.inputs.tokens.chats import CHATML, NO_SYSTEM, tokenizer
 
 ROWS = "prompt,chosen,rejected\nWhere is it?,At Linden Square.,Somewhere.\nHow many?,Nine of them.,Some.\n"
 FILE = """\

@@ -33,6 +33,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_a_model_that_cannot_be_made_is_an_error_with_the_process_and_its_code(tmp_path: Path) -> None:
     with pytest.raises(
-        LauncherError, match=r"the demo's model was not made: `python -m trainer\.inputs\.demo_model` ended with 1"
+        LauncherError, match=r"the demo's model was not made: `python -m trainer\.inputs\.demo\.model` ended with 1"
     ):
         demo.make_model(tmp_path, {"PYTHONPATH": str(REPOSITORY)}, print)  # no training data in this folder

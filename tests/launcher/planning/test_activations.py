@@ -102,7 +102,7 @@ def _saved(kind: str, layers: int, case: Case) -> int:
     """Bytes that the forward pass saves and that no weight has."""
     import torch
 
-    from trainer.inputs.token_pairs import TokenPair, TokenPairs
+    from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
     from trainer.step.attention import segments
     from trainer.step.packing import pack
 
@@ -141,7 +141,7 @@ def _model(kind: str, layers: int, case: Case) -> Any:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from trainer.inputs.adapter import skip_input_casts
+    from trainer.inputs.models.adapter import skip_input_casts
     from trainer.step.attention import SEGMENTS as BY_SEGMENTS
 
     config = AutoConfig.for_model(kind, **SIZES, num_hidden_layers=layers)

@@ -59,7 +59,7 @@ def test_the_trained_weights_are_those_of_peft(name: str) -> None:
     from peft import get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from trainer.inputs.adapter import lora_config
+    from trainer.inputs.models.adapter import lora_config
 
     family, settings = CASES[name]
     hyper = Hyperparameters(**{key: value for key, value in settings.items() if key != "tied"})

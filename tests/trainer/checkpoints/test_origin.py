@@ -12,8 +12,8 @@ import pytest
 from launcher.errors import DataError, ExperimentError
 from launcher.experiment.schema import Experiment
 from trainer.checkpoints.origin import FILE, check, check_base, day_of, origin
-from trainer.inputs.token_pairs import TokenPair, TokenPairs
-from trainer.inputs.tokens import Tokens
+from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens.tokens import Tokens
 from trainer.processes.machine import Device
 
 Make = Callable[..., Experiment]

@@ -147,8 +147,8 @@ def test_the_default_is_evenly_spaced_validation_prompts_and_a_row_that_is_missi
     from launcher.data.pairs import read_pairs
     from launcher.data.tables.reading import Reading
     from trainer.evaluation.prompts import sample_prompts
-    from trainer.inputs.clock import Clock
-    from trainer.inputs.model import load_tokenizer
+    from trainer.inputs.models.model import load_tokenizer
+    from trainer.inputs.tokens.clock import Clock
 
     def prompts(samples: Any, **experiment: Any) -> list[int | None]:
         made = make_experiment(experiment={"datasets_path": str(few_pairs), "samples": samples, **experiment})

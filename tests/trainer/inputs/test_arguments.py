@@ -11,7 +11,7 @@ from launcher.errors import ExperimentError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 from trainer.inputs.arguments import arguments, check_schedule
-from trainer.inputs.model import Precision
+from trainer.inputs.models.model import Precision
 from trainer.processes.machine import Device
 
 

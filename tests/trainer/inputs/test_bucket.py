@@ -194,7 +194,7 @@ def test_a_place_without_a_model_is_the_experiment_s_mistake(client: Any, proxy:
 
 def test_an_adapter_in_a_bucket_is_no_model(client: Any, proxy: FaultProxy, tmp_path: Path) -> None:
     from trainer.inputs.bucket import model_path
-    from trainer.inputs.model import refuse_adapter
+    from trainer.inputs.models.model import refuse_adapter
 
     client.create_bucket(Bucket="models")
     client.put_object(Bucket="models", Key="base/tiny/adapter_config.json", Body=b'{"base_model_name_or_path": "me/base"}')

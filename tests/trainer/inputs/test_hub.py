@@ -49,7 +49,7 @@ def experiment(make_experiment: Make, tmp_path: Path) -> Experiment:
 
 
 def tokenizer(experiment: Experiment, name: str = NAME) -> Any:
-    from trainer.inputs.model import load_tokenizer
+    from trainer.inputs.models.model import load_tokenizer
 
     return load_tokenizer(experiment, name)
 
@@ -187,7 +187,7 @@ def test_what_waiting_cannot_mend_is_raised_at_once() -> None:
 
 
 def test_weights_that_the_cache_lacks_are_48_while_the_hub_is_away(hub: Hub, experiment: Experiment) -> None:
-    from trainer.inputs.model import choose_precision, load_model
+    from trainer.inputs.models.model import choose_precision, load_model
 
     tokenizer(experiment)
     hub.status = 503
@@ -222,7 +222,7 @@ def run_of(folder: Path, **record: Any) -> RunDir:
 def test_the_commit_of_the_record_is_loaded_and_not_the_newest(
     moved: Hub, experiment: Experiment, tmp_path: Path, part: str
 ) -> None:
-    from trainer.inputs.model import choose_precision, load_model
+    from trainer.inputs.models.model import choose_precision, load_model
     from trainer.reference.identity import base_identity, revision
 
     made_of = {"identity": "a" * 64, "revision": EARLIER}

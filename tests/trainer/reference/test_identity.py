@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from launcher.errors import ExperimentError
-from trainer.inputs.model import Precision
+from trainer.inputs.models.model import Precision
 from trainer.reference.identity import LARGE, base_identity, reference_key
 
 FP32 = Precision(torch.float32, bf16=False, fp16=False)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from launcher.errors import HealthError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
-from trainer.inputs.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
 from trainer.reference.reference import Reference, answer_keys, reference_logps
 from trainer.reference.shards import Shards
 
@@ -295,10 +295,10 @@ def test_the_numbers_are_those_of_trl_for_the_models_own_reference(
 ) -> None:
     from launcher.data.pairs import read_pairs
     from launcher.data.tables.reading import Reading
-    from trainer.inputs.adapter import lora_config
     from trainer.inputs.arguments import arguments
-    from trainer.inputs.model import choose_precision, load_model, load_tokenizer
-    from trainer.inputs.tokens import tokenize
+    from trainer.inputs.models.adapter import lora_config
+    from trainer.inputs.models.model import choose_precision, load_model, load_tokenizer
+    from trainer.inputs.tokens.tokens import tokenize
     from trainer.processes.machine import Device
     from trainer.step.dpo import DPOTrainer
 

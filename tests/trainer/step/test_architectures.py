@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from launcher.runs.run_dir import RunDir
-from trainer.inputs.token_pairs import TokenPair, TokenPairs
-from trainer.inputs.tokens import Tokens
+from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens.tokens import Tokens
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Any]
@@ -178,9 +178,9 @@ def one_step(folder: Path, tokenizer: Path, make_experiment: Make, base: Path, w
     """A trainer that has taken one step of plain gradient descent, and how it began."""
     from transformers import AutoTokenizer, PrinterCallback
 
-    from trainer.inputs.adapter import lora_config, seed_adapter
     from trainer.inputs.arguments import arguments
-    from trainer.inputs.model import choose_precision, load_model
+    from trainer.inputs.models.adapter import lora_config, seed_adapter
+    from trainer.inputs.models.model import choose_precision, load_model
     from trainer.processes.machine import Device
     from trainer.step.choice import choose_path, take_path
     from trainer.step.dpo import DPOTrainer
@@ -217,7 +217,7 @@ def adapted(base: Any, adapter: dict[str, torch.Tensor]) -> Any:
     from peft import get_peft_model
 
     from launcher.experiment.sections.hyperparameters import Hyperparameters
-    from trainer.inputs.adapter import lora_config
+    from trainer.inputs.models.adapter import lora_config
 
     exact = copy.deepcopy(base)
     exact.set_experts_implementation("eager")  # the grouped kernel knows no float64

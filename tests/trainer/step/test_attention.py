@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from trainer.inputs.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
 from trainer.step.attention import attention, block_mask, by_segments, segments, visible
 from trainer.step.blocks import BLOCK
 from trainer.step.packing import Row, pack, pack_row

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.benchmarks.pairs import SHAPES, make_pairs
-from trainer.inputs.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
 from trainer.step.attention import visible
 from trainer.step.blocks import BLOCK
 from trainer.step.buckets import MOST, Buckets

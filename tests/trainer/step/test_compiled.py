@@ -36,7 +36,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def bf16() -> Any:
-    from trainer.inputs.model import Precision
+    from trainer.inputs.models.model import Precision
 
     return Precision(torch.bfloat16, bf16=True, fp16=False)
 
@@ -44,7 +44,7 @@ def bf16() -> Any:
 def begun(folder: Path, experiment: Experiment, precision: Any = None) -> Any:
     """A trainer on the way to the fast path, its pairs, and the choice of that path, with eager layers."""
     from tests.trainer.conftest import trainer_of
-    from trainer.inputs.adapter import skip_input_casts
+    from trainer.inputs.models.adapter import skip_input_casts
     from trainer.step.choice import Choice
     from trainer.step.packed import Packed
 
@@ -74,7 +74,7 @@ def take(run: Any, cache: Path) -> Any:
 
 def rows_of_many_lengths(run: Any, count: int) -> list[Any]:
     """Rows of ``count`` different lengths, on a GPU padded to fewer."""
-    from trainer.inputs.token_pairs import TokenPair, TokenPairs
+    from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
 
     pairs = TokenPairs.of(
         TokenPair(list(range(3, 20 + 3 * n)), list(range(3, 30 + 5 * n)), list(range(5, 40)), n) for n in range(count)

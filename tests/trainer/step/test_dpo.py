@@ -95,7 +95,7 @@ def test_before_the_training_policy_and_reference_are_evaluated_in_one_precision
 ) -> None:
     import torch
 
-    from trainer.inputs.model import Precision
+    from trainer.inputs.models.model import Precision
     from trainer.step.choice import choose_path, take_path
 
     bf16 = Precision(torch.float32, bf16=True, fp16=False)  # as of full fine-tuning on a GPU

@@ -155,8 +155,8 @@ class Bench:
     def __init__(self, root: Path, make: Callable[..., Experiment]):
         from launcher.data.pairs import read_pairs
         from launcher.data.tables.reading import Reading
-        from trainer.inputs.model import choose_precision, load_model, load_tokenizer
-        from trainer.inputs.tokens import tokenize
+        from trainer.inputs.models.model import choose_precision, load_model, load_tokenizer
+        from trainer.inputs.tokens.tokens import tokenize
         from trainer.processes.machine import Device
 
         self.root, self._make, self._number = root, make, count()
@@ -206,7 +206,7 @@ class Bench:
         return choose_path(trainer, "auto", tokens, None).sentence
 
     def _trainer(self, settings: dict[str, Any], path: str, pairs: int) -> tuple[Any, Any, Experiment]:
-        from trainer.inputs.adapter import lora_config, seed_adapter
+        from trainer.inputs.models.adapter import lora_config, seed_adapter
         from trainer.step.dpo import DPOTrainer
 
         experiment = self.experiment(settings, path)
@@ -235,7 +235,7 @@ class Bench:
     def _of_trl(self, settings: dict[str, Any], pairs: int, precomputed: bool) -> list[Any]:
         import trl
 
-        from trainer.inputs.adapter import lora_config, seed_adapter
+        from trainer.inputs.models.adapter import lora_config, seed_adapter
 
         class Plain(trl.DPOTrainer):  # TRL's own, but for the text that it would tokenise
             def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:

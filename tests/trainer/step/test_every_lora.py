@@ -42,8 +42,8 @@ class Bench:
     def __init__(self, root: Path, make: Callable[..., Experiment]):
         from launcher.data.pairs import read_pairs
         from launcher.data.tables.reading import Reading
-        from trainer.inputs.model import choose_precision, load_model, load_tokenizer
-        from trainer.inputs.tokens import tokenize
+        from trainer.inputs.models.model import choose_precision, load_model, load_tokenizer
+        from trainer.inputs.tokens.tokens import tokenize
 
         self.root, self._make, plain = root, make, make(max_seq_length=96)
         self.precision = choose_precision(plain.hyperparameters, cuda=False, bf16=False)
@@ -65,8 +65,8 @@ class Bench:
         self, settings: dict[str, Any], path: str, name: str, resume: Path | None = None
     ) -> tuple[list[float], str, Any, Any]:
         """(its losses and gradient norms, the sentence of its path, the trainer, its run)."""
-        from trainer.inputs.adapter import seed_adapter, widen_adapter
         from trainer.inputs.arguments import arguments
+        from trainer.inputs.models.adapter import seed_adapter, widen_adapter
         from trainer.processes.machine import Device
         from trainer.step.choice import choose_path, take_path
         from trainer.step.dpo import DPOTrainer
@@ -91,7 +91,7 @@ class Bench:
         """The same numbers of TRL's own trainer."""
         import trl
 
-        from trainer.inputs.adapter import seed_adapter
+        from trainer.inputs.models.adapter import seed_adapter
 
         class Plain(trl.DPOTrainer):  # TRL's own, but for the text that it would tokenise
             def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
@@ -110,7 +110,7 @@ class Bench:
         return numbers(trainer)
 
     def _parts(self, experiment: Experiment) -> dict[str, Any]:
-        from trainer.inputs.adapter import lora_config
+        from trainer.inputs.models.adapter import lora_config
 
         model = copy.deepcopy(self.model)
         config = lora_config(experiment.hyperparameters, model)
@@ -214,8 +214,8 @@ def test_in_bf16_copies_are_trained_in_fp32_and_read_back_bit_for_bit(
     bench: Bench,
 ) -> None:
     from trainer.checkpoints.checkpoints import save_verified
-    from trainer.inputs.adapter import skip_input_casts
-    from trainer.inputs.model import Precision
+    from trainer.inputs.models.adapter import skip_input_casts
+    from trainer.inputs.models.model import Precision
 
     half = bench.of(copy.deepcopy(bench.model).to(torch.bfloat16))
     half.precision = Precision(torch.bfloat16, bf16=True, fp16=False)
@@ -239,7 +239,7 @@ def test_an_attention_that_packed_rows_cannot_use_is_trained_on_the_plain_path(b
 
 
 def test_a_resume_continues_lengths_copies_and_ranks_bit_for_bit(bench: Bench) -> None:
-    from trainer.inputs.model import Precision
+    from trainer.inputs.models.model import Precision
 
     half = bench.of(copy.deepcopy(bench.model).to(torch.bfloat16))
     half.precision = Precision(torch.bfloat16, bf16=True, fp16=False)

@@ -23,8 +23,8 @@ Make = Callable[..., Experiment]
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory, make_experiment: Make, make_trainer: Callable[..., Any]) -> Callable[..., Any]:
     """A trainer in bf16 whose rows have few shapes, as a GPU's: (trainer, tape, warnings); ``tape``: None for none."""
-    from trainer.inputs.adapter import skip_input_casts
-    from trainer.inputs.model import Precision
+    from trainer.inputs.models.adapter import skip_input_casts
+    from trainer.inputs.models.model import Precision
     from trainer.step.buckets import Buckets
     from trainer.step.graphs import RowGraphs
     from trainer.step.packed import Fast, Packed, Scored
@@ -260,7 +260,7 @@ def test_a_checkpoint_remembers_graphs(make: Callable[..., Any]) -> None:
 
 @pytest.mark.gpu
 def test_cuda_graphs_of_several_shapes_share_a_pool_and_compute_what_eager_rows_compute() -> None:
-    from trainer.inputs.token_pairs import TokenPair, TokenPairs
+    from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
     from trainer.step.cuda_graphs import CudaRecorder
     from trainer.step.graphs import RowGraphs
     from trainer.step.packing import pack_row

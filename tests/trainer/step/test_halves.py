@@ -19,8 +19,8 @@ MakeTrainer = Callable[..., Any]
 @pytest.fixture(scope="module")
 def bf16(tmp_path_factory: pytest.TempPathFactory, make_experiment: Make, make_trainer: MakeTrainer) -> Callable[..., Any]:
     """A trainer on the fast path, in bf16, that computes four pairs a step in several rows."""
-    from trainer.inputs.adapter import skip_input_casts
-    from trainer.inputs.model import Precision
+    from trainer.inputs.models.adapter import skip_input_casts
+    from trainer.inputs.models.model import Precision
     from trainer.step.packed import Fast, Packed, Scored
     from trainer.step.packing import packed_lengths
 

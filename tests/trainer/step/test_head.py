@@ -204,7 +204,7 @@ def test_a_head_that_is_trained_keeps_trls_kernel(settings: dict[str, Any] | Non
     from transformers import Qwen3Config, Qwen3ForCausalLM
     from trl.trainer.utils import add_fused_lm_head
 
-    from trainer.inputs.token_pairs import TokenPair, TokenPairs
+    from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
     from trainer.step.packed import Packed
 
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 16}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.inputs.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
 
 PAIRS = TokenPairs.of([TokenPair(list(range(3, 12)), [10, 11, 12], [20, 21], 1), TokenPair([], [9, 8, 7], [6, 5, 4, 3], 2)])
 TOKENS, READ = 8 + 3 + 2 + 2 + 3, 3 + 2 + 2 + 3

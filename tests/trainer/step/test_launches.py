@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainer.inputs.token_pairs import TokenPair, TokenPairs
-from trainer.inputs.tokens import Tokens
+from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens.tokens import Tokens
 from trainer.step.packing import pack
 
 VIEWS = (
@@ -76,7 +76,7 @@ def row_of(layers: int, casts: bool, folder: Path, watch: type[_Watch]) -> _Watc
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-    from trainer.inputs.adapter import skip_input_casts, widen_adapter
+    from trainer.inputs.models.adapter import skip_input_casts, widen_adapter
     from trainer.step.dpo import DPOTrainer
     from trainer.step.halves import Halves
     from trainer.step.packed import Fast, Packed, Scored

@@ -55,8 +55,8 @@ def experiment(**hyper: Any) -> Experiment:
 
 def tokens(lengths: list[int]) -> Any:
     """Pairs of ``lengths``, a third of each is the prompt."""
-    from trainer.inputs.token_pairs import TokenPair, TokenPairs
-    from trainer.inputs.tokens import Tokens
+    from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
+    from trainer.inputs.tokens.tokens import Tokens
 
     return Tokens(TokenPairs.of(TokenPair([1] * (n // 3), [2] * (n // 3), [3] * (n - 2 * (n // 3)), 1) for n in lengths), 0)
 
@@ -177,7 +177,7 @@ class TestTheChoice:
 
         from launcher.runs.run_dir import RunDir
         from trainer.inputs.arguments import arguments
-        from trainer.inputs.model import Precision
+        from trainer.inputs.models.model import Precision
         from trainer.prepare.model import _choose_rows
         from trainer.processes.machine import Device
 

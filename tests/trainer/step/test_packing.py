@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.inputs.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
 from trainer.step.attention import visible
 from trainer.step.blocks import up
 from trainer.step.packing import first_fit, pack, pack_row, packed_lengths

@@ -76,9 +76,9 @@ def trls(tmp_path_factory: pytest.TempPathFactory, make_experiment: MakeExperime
 
     from launcher.data.pairs import read_pairs
     from launcher.data.tables.reading import Reading
-    from trainer.inputs.adapter import lora_config, seed_adapter
-    from trainer.inputs.model import choose_precision, load_model, load_tokenizer
-    from trainer.inputs.template import messages_of
+    from trainer.inputs.models.adapter import lora_config, seed_adapter
+    from trainer.inputs.models.model import choose_precision, load_model, load_tokenizer
+    from trainer.inputs.tokens.template import messages_of
 
     experiment = make_experiment(experiment={"method": "sft"}, **SETTINGS)
     h, root = experiment.hyperparameters, tmp_path_factory.mktemp("trl")
@@ -171,7 +171,7 @@ def test_the_shares_of_two_ranks_count_the_tokens_of_the_whole_step(fast: Any) -
 
 @pytest.mark.parametrize("budget", [1, 64, 10_000])
 def test_a_row_of_pairs_without_rejected_answers_is_their_prompts_and_answers(budget: int) -> None:
-    from trainer.inputs.token_pairs import TokenPair, TokenPairs
+    from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
     from trainer.step.packing import pack
 
     pairs = TokenPairs.of([TokenPair([1, 2, 3], [4, 5], [], 2), TokenPair([], [6, 7, 8], [], 3), TokenPair([9], [10], [], 4)])

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from trainer.inputs.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
 from trainer.step.packing import pack
 from trainer.step.steps import Steps
 

@@ -13,7 +13,7 @@ from launcher.errors import Warned
 from launcher.runs.run_dir import RunDir
 from launcher.runs.whole import sync_tree
 
-from ..output import stage
+from ...output import stage
 from .starting import FILES, Start, hashes
 
 _LEFT: Final = 1 << 30  # bytes that a copy leaves free on the disk of the run

@@ -10,8 +10,8 @@ import pytest
 
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
-from trainer.inputs import clock
-from trainer.inputs.clock import Clock, day_of_run
+from trainer.inputs.tokens import clock
+from trainer.inputs.tokens.clock import Clock, day_of_run
 
 New = Callable[[Path, Experiment, str], RunDir]
 

@@ -1,6 +1,6 @@
 """The demo's model: a small Qwen3 with a byte-level tokenizer, made here: the demo needs no download of a model.
 
-    python -m trainer.inputs.demo_model FOLDER FILE.csv
+    python -m trainer.inputs.demo.model FOLDER FILE.csv
 
 The tokenizer is byte-level BPE trained on the text of the CSV file: almost every word is one token. The model is trained briefly
 on both answers of every row, a little more on the vague ones: it knows both, and answers vaguely.
@@ -20,8 +20,8 @@ from typing import Final
 
 from launcher.runs.whole import as_new
 
-from ..output import say, stage
-from ..processes.importing import quickly
+from ...output import say, stage
+from ...processes.importing import quickly
 
 IS_COMMAND: Final = __name__ == "__main__"
 with stage("importing torch and transformers", after=0 if IS_COMMAND else 5), quickly() if IS_COMMAND else nullcontext():

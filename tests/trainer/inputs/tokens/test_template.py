@@ -16,10 +16,10 @@ import pytest
 from launcher.data.pair import Pair
 from launcher.errors import DataError, ExperimentError, labelled
 from launcher.experiment.schema import Experiment
-from tests.trainer.inputs.chats import CHATML, DATED, NO_SYSTEM, PAIRS, tokenizer, with_system
-from trainer.inputs.tokens import Tokens, tokenize
+from tests.trainer.inputs.tokens.chats import CHATML, DATED, NO_SYSTEM, PAIRS, tokenizer, with_system
+from trainer.inputs.tokens.tokens import Tokens, tokenize
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 
 
 @pytest.fixture
@@ -97,8 +97,8 @@ def test_no_clock_zone_locale_variable_or_hash_seed_reaches_the_tokens(
         "import sys, json, pathlib, locale\n"
         "locale.setlocale(locale.LC_ALL, '')\n"
         "from launcher.experiment.schema import Experiment\n"
-        "from tests.trainer.inputs.chats import PAIRS, tokenizer\n"
-        "from trainer.inputs.tokens import tokenize\n"
+        "from tests.trainer.inputs.tokens.chats import PAIRS, tokenizer\n"
+        "from trainer.inputs.tokens.tokens import tokenize\n"
         "h = Experiment.parse({'model_name': 'm', 'datasets_path': 'd', 'hyperparameters': {'template_date': '2024-07-26'}})\n"
         "cache = pathlib.Path(sys.argv[2]) / 'other'\n"
         "found = tokenize(PAIRS, tokenizer(sys.argv[1]), h.hyperparameters, source='a', cache=cache)\n"

@@ -51,8 +51,8 @@ def covered(family: str, **hyper: Any) -> Any:
     """What a run would say of its adapter."""
     from peft import get_peft_model
 
-    from trainer.inputs.adapter import lora_config
-    from trainer.inputs.targets import Wanted, check_targets, try_adapter
+    from trainer.inputs.models.adapter import lora_config
+    from trainer.inputs.models.targets import Wanted, check_targets, try_adapter
 
     settings = Hyperparameters(**hyper)
     check_targets(skeleton(family), settings, "org/model")
@@ -225,13 +225,13 @@ def test_the_launcher_knows_which_layers_peft_refuses() -> None:
 
 
 def test_the_launcher_knows_which_families_transformers_renames() -> None:
-    from trainer.inputs.renamed import FILE, installed_renames
+    from trainer.inputs.models.renamed import FILE, installed_renames
 
     assert json.loads(FILE.read_text()) == installed_renames(), "rewrite it with: make trl-fields"
 
 
 def test_full_finetuning_needs_no_targets() -> None:
-    from trainer.inputs.targets import check_targets, try_adapter
+    from trainer.inputs.models.targets import check_targets, try_adapter
 
     hyper = Hyperparameters(full_finetuning=True, target_modules=["none_such"])
     check_targets(skeleton("llama"), hyper, "org/model")

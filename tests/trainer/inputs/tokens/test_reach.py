@@ -9,9 +9,9 @@ import pytest
 
 from launcher.errors import ExperimentError, Warned
 from launcher.experiment.schema import Experiment
-from trainer.inputs.reach import Data, Reach, check_reach
-from trainer.inputs.token_pairs import TokenPair, TokenPairs
-from trainer.inputs.tokens import Tokens
+from trainer.inputs.tokens.reach import Data, Reach, check_reach
+from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens.tokens import Tokens
 
 SMALL = {
     "vocab_size": 96,
@@ -160,7 +160,7 @@ def test_a_padding_token_without_a_row_is_replaced_and_told(eos: int, pads: str)
 def test_a_configuration_that_pads_beyond_its_embedding_is_refused(tmp_path: Path) -> None:
     from transformers import AutoConfig
 
-    from trainer.inputs.skeleton import examined
+    from trainer.inputs.models.skeleton import examined
 
     AutoConfig.for_model("llama", **SMALL, pad_token_id=96).save_pretrained(tmp_path)
     model = experiment().model_copy(update={"model_name": str(tmp_path)})
@@ -169,7 +169,7 @@ def test_a_configuration_that_pads_beyond_its_embedding_is_refused(tmp_path: Pat
 
 
 def test_a_model_that_cannot_be_made_without_its_weights_is_left_to_its_loading(tmp_path: Path) -> None:
-    from trainer.inputs.skeleton import examined
+    from trainer.inputs.models.skeleton import examined
 
     (tmp_path / "config.json").write_text('{"model_type": "no_such"}')
     assert examined(experiment(), str(tmp_path)) is None

@@ -1,7 +1,7 @@
 """Writes ``launcher/job/renamed_modules.json``: the families of causal models whose modules have other names than their weight
 files, for a launcher that has no transformers.
 
-python -m trainer.inputs.renamed            rewrite the file
+python -m trainer.inputs.models.renamed            rewrite the file
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).parents[2] / "launcher" / "job" / "renamed_modules.json"
+FILE = Path(__file__).parents[3] / "launcher" / "job" / "renamed_modules.json"
 _NO_MODULE = {"weight", "bias"}
 
 

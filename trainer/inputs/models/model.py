@@ -22,10 +22,10 @@ from launcher.job.adapter_config import ADAPTER
 from launcher.job.model import TOKENIZER_FILES, check_adapter
 from launcher.packages import adding
 
-from ..processes.ending import explained
-from ..processes.importing import reveal
+from ...processes.ending import explained
+from ...processes.importing import reveal
+from ..hub import from_hub
 from .dropout import silence
-from .hub import from_hub
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from launcher.data.pair import Pair
 from launcher.errors import DataError, labelled
 from launcher.experiment.schema import Experiment
-from trainer.inputs.tokens import Tokens, tokenize
+from trainer.inputs.tokens.tokens import Tokens, tokenize
 
 PAIRS = (
     Pair("You help.", "Why is the sky blue?", "Short light scatters more.", "It is a matter of so many different things.", 2),

@@ -9,7 +9,7 @@ import pytest
 from launcher.data.pair import Pair
 from launcher.errors import DataError, labelled
 from launcher.experiment.schema import Experiment
-from tests.trainer.inputs.chats import (
+from tests.trainer.inputs.tokens.chats import (
     CHATML,
     DROPS_REASONING,
     DROPS_SYSTEM,
@@ -21,7 +21,7 @@ from tests.trainer.inputs.chats import (
     tokenizer,
     with_system,
 )
-from trainer.inputs.tokens import tokenize
+from trainer.inputs.tokens.tokens import tokenize
 
 Said = Callable[..., list[str]]
 

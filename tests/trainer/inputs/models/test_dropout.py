@@ -25,7 +25,7 @@ def twice(model: torch.nn.Module) -> list[torch.Tensor]:
 
 
 def test_numbers_that_are_read_from_the_configuration_are_off_and_come_back_for_saving() -> None:
-    from trainer.inputs.dropout import drawn, silence, true_config
+    from trainer.inputs.models.dropout import drawn, silence, true_config
 
     model = persimmon()
     assert sorted(drawn(model, with_adapter=False)) == ["attention_dropout 0.3", "dropout 0.2"]
@@ -43,7 +43,7 @@ def test_numbers_that_are_read_from_the_configuration_are_off_and_come_back_for_
 def test_a_router_that_draws_its_experts_computes_what_it_computes_in_evaluation() -> None:
     from transformers import PhimoeConfig, PhimoeForCausalLM
 
-    from trainer.inputs.dropout import drawn, silence
+    from trainer.inputs.models.dropout import drawn, silence
 
     sizes = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     torch.manual_seed(1)
@@ -62,7 +62,7 @@ def test_a_router_that_draws_its_experts_computes_what_it_computes_in_evaluation
 
 @pytest.mark.parametrize("kind", [torch.nn.Dropout1d, torch.nn.AlphaDropout])
 def test_every_module_of_dropout_is_off(kind: type[torch.nn.Module]) -> None:
-    from trainer.inputs.dropout import drawn, silence
+    from trainer.inputs.models.dropout import drawn, silence
 
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), kind(0.4))
     model.register_module("path_drop", kind(0.1))

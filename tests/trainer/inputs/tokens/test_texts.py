@@ -12,8 +12,7 @@ from launcher.data.pair import Pair
 from launcher.data.tables.streamed import Streamed
 from launcher.errors import DataError, labelled
 from launcher.experiment.schema import Experiment
-from trainer.inputs import texts
-from trainer.inputs.tokens import Tokens, tokenize
+from trainer.inputs.tokens.tokens import Tokens, texts, tokenize
 
 PAIRS = [Pair("You help.", f"Why {n}?", f"Because of {n}.", "No idea.", n + 2) for n in range(9)]
 

@@ -15,8 +15,8 @@ from launcher.data.pair import Pair
 from launcher.errors import DataError, ExperimentError, Warned
 from launcher.experiment.schema import Experiment
 from launcher.planning.work import tokens_at_most
-from tests.trainer.inputs.chats import CHATML, DROPS_REASONING, DROPS_SYSTEM, NO_END, NO_SYSTEM, tokenizer
-from trainer.inputs.tokens import Tokens, tokenize
+from tests.trainer.inputs.tokens.chats import CHATML, DROPS_REASONING, DROPS_SYSTEM, NO_END, NO_SYSTEM, tokenizer
+from trainer.inputs.tokens.tokens import Tokens, tokenize
 
 Encode = Callable[..., Tokens]
 

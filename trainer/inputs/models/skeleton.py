@@ -10,9 +10,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from launcher.errors import ExperimentError, Mistake
 from launcher.experiment.schema import Experiment
 
-from .hub import from_hub
+from ..hub import from_hub
+from ..tokens.reach import Reach
 from .model import options_of
-from .reach import Reach
 from .targets import check_targets, try_adapter
 
 

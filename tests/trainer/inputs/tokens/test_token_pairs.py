@@ -16,10 +16,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.inputs.template import Texts
-from trainer.inputs.token_cache import read_ids, write_ids
-from trainer.inputs.token_pairs import TokenPair, TokenPairs
-from trainer.inputs.tokens import Tokens, encode
+from trainer.inputs.tokens.template import Texts
+from trainer.inputs.tokens.token_cache import read_ids, write_ids
+from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens.tokens import Tokens, encode
 
 MIB = 2**20
 COUNT = 20_000  # pairs of 440 tokens, as a tenth of the 200,000 that a rank must hold in 0.4 GiB

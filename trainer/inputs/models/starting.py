@@ -22,10 +22,10 @@ from launcher.job.starting import WEIGHTS, check_files, check_named, split_revis
 from launcher.runs.run_dir import expanded
 from launcher.storage import Lines, fetch_folder
 
-from ..output import EVERY, notices, say, stage
-from ..processes.waiting import AT_ONCE, Waiting
-from .bucket import model_path
-from .hub import from_hub
+from ...output import EVERY, notices, say, stage
+from ...processes.waiting import AT_ONCE, Waiting
+from ..bucket import model_path
+from ..hub import from_hub
 from .model import not_loaded
 
 _TOKENIZER: Final = (*TOKENIZER_FILES, "special_tokens_map.json", "added_tokens.json", "merges.txt", "*.jinja")

@@ -1,6 +1,6 @@
 """The demo's data: short questions about everyday work, each with a concrete answer and a vague one, made of phrases.
 
-    python -m trainer.inputs.demo_data configs/demo/everyday
+    python -m trainer.inputs.demo.data configs/demo/everyday
 
 A subject has two lists of details, and one question for each pair of details: the answer contains what is known of both. The
 pairs of the validation questions are in no training row: a model answers them by combining what it learned of each detail.
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from .demo_subjects import SUBJECTS, Subject
+from .subjects import SUBJECTS, Subject
 
 FILES: Final = ("training_data.csv", "validation_data.csv")
 VAGUE: Final = (

@@ -16,8 +16,8 @@ from launcher.errors import ExperimentError, LauncherError
 from launcher.experiment.schema import Experiment
 from launcher.experiment.sections.hyperparameters import Hyperparameters
 from launcher.runs.run_dir import RunDir
-from trainer.inputs.adapter import check_biases, lora_config, seed_adapter, widen_adapter
-from trainer.inputs.model import Precision, choose_precision, load_model, load_tokenizer
+from trainer.inputs.models.adapter import check_biases, lora_config, seed_adapter, widen_adapter
+from trainer.inputs.models.model import Precision, choose_precision, load_model, load_tokenizer
 from trainer.processes.importing import quickly
 
 
@@ -282,7 +282,7 @@ def test_wrong_targets_are_told_before_the_weights_are_loaded(
 
 def test_a_disk_that_is_full_or_fails_is_not_the_experiment_s_mistake(make_experiment: Callable[..., Experiment]) -> None:
     """As the hub's client raises it while it downloads, or safetensors while it reads."""
-    from trainer.inputs.model import not_loaded
+    from trainer.inputs.models.model import not_loaded
 
     experiment = make_experiment(experiment={"model_name": "some-org/some-model"})
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "hub/blobs/1")

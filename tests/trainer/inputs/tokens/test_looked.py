@@ -6,8 +6,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from trainer.inputs.looked import examples, lengths, shown
-from trainer.inputs.token_pairs import TokenPair, TokenPairs
+from trainer.inputs.tokens.looked import examples, lengths, shown
+from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
 
 
 @pytest.fixture(scope="module")
