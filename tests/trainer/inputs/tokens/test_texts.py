@@ -12,7 +12,8 @@ from launcher.data.pair import Pair
 from launcher.data.tables.streamed import Streamed
 from launcher.errors import DataError, labelled
 from launcher.experiment.schema import Experiment
-from trainer.inputs.tokens.tokens import Tokens, texts, tokenize
+from trainer.inputs.tokens import texts
+from trainer.inputs.tokens.tokens import Tokens, tokenize
 
 PAIRS = [Pair("You help.", f"Why {n}?", f"Because of {n}.", "No idea.", n + 2) for n in range(9)]
 
