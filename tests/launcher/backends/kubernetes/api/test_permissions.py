@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,20 @@ def home(tmp_path: Path, cluster_api: Any, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def settle(api: Any, change: Any) -> None:
-    """What the Job controller writes when the pods of a suspended Job are gone."""
+    """The pods of a suspended Job end, at once or after a moment, and the Job controller writes that they are gone."""
     job = change.after
     if change.plural == "jobs" and job and job["spec"].get("suspend") and (job.get("status") or {}).get("active"):
-        api.objects.change("jobs", job["metadata"]["name"], lambda one: one["status"].update(active=0))
+        name = job["metadata"]["name"]
+        if api.objects.is_graceful:
+            threading.Timer(0.3, gone, (api, name)).start()
+        else:
+            gone(api, name)
+
+
+def gone(api: Any, job: str) -> None:
+    for pod in controllers.pods_of(api, job):
+        api.objects.delete("pods", pod["metadata"]["name"], grace=0)
+    api.objects.change("jobs", job, lambda one: one["status"].update(active=0))
 
 
 def typed(*args: str) -> int:
@@ -133,11 +144,14 @@ def test_everything_that_is_done_with_a_run_is_allowed_by_the_role(
     capsys.readouterr()
     assert typed("why", "queued", "--cluster", "--json") == 0
     assert json.loads(capsys.readouterr().out)["unseen"] == []
+    cluster_api.objects.is_graceful = True
     assert typed("stop", "one", "--cluster") == 0
+    cluster_api.objects.is_graceful = False
     assert typed("resume", "one", "--cluster", "--detach") == 0
     assert typed("stop", "two", "--now", "--cluster") == 0
     assert typed("stop", "queued", "--now", "--cluster") == 0
     assert typed("stop", "set", "--now", "--cluster") == 0
+    cluster_api.objects.is_graceful = True
     assert typed("stop", "by-trainer", "--cluster") == 0
     asked = used(cluster_api)
     assert asked - ALLOWED == BEYOND
