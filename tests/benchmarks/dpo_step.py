@@ -141,10 +141,10 @@ class Worker:
 
 
 def figures(found: dict[str, Any], seconds: Sequence[float]) -> dict[str, Any]:
-    """Rates over the seconds that the device computed, of the fastest step: other work on the machine only adds to them, also in
-    CPU seconds, where two threads share a core.
+    """Rates over the seconds that the device computed in all steps: each holds other pairs, and a variant that pads takes twice
+    as long for some as for others, so that the fastest step of one is not that of another.
     """
-    step = min(seconds)
+    step = sum(seconds) / len(seconds)
     epoch = found["reference_seconds"] / found["pairs"] + step / found["batch"]  # seconds a pair
     return {
         "pairs_per_second": found["batch"] / step,

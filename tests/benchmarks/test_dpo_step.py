@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.dpo_step import BLOCKS, measured
+from tests.benchmarks.dpo_step import BLOCKS, figures, measured
 
 END: dict[str, Any] = {"reference_seconds": 2.0, "pairs": 32, "batch": 8, "tokens": 100.0}
 
@@ -50,3 +50,10 @@ def test_a_variant_without_a_reference_pass_waits_for_its_first_step(log: list[t
     assert [word for name, word in log if name == "trl"] == ["begin", "step", "step", "step"]
     assert log[-2:] == [("trl", "step"), ("ours", "step")]
     assert found["ours"]["first_run_pairs_per_second"] == pytest.approx(1 / (2 / 32 + 1 / 8))
+
+
+def test_a_rate_is_that_of_all_steps_which_are_the_same_pairs_for_every_variant() -> None:
+    found = figures({**END, "peak_mib": 1.0, "losses": []}, [3.0, 1.0])
+    assert found["pairs_per_second"] == pytest.approx(8 / 2)
+    assert found["tokens_per_second"] == pytest.approx(100 / 2)
+    assert found["first_run_pairs_per_second"] == pytest.approx(1 / (2 / 32 + 2 / 8))
