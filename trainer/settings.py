@@ -36,6 +36,7 @@ class Settings(TypedDict, total=False):
     datasets_path: str
     train_filename: str
     validation_filename: str
+    validation_split: float
     prompt_filename: str
     spreadsheet_id: str
     train_sheet: str

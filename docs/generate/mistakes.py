@@ -36,6 +36,7 @@ MISTAKES: Final[tuple[dict[str, Any], ...]] = (
     {"spreadsheet_id": "1a", "train_sheet": "t"},
     {"datasets_path": None, "spreadsheet_id": "1a"},
     {"hyperparameters": {"eval_strategy": "steps"}},
+    {"validation_filename": "v.csv", "validation_split": 0.1},
     {"datasets_path": "hf://name"},
     {"datasets_path": "s3://a b/data"},
     {"checkpoint_to": "models/checkpoints"},

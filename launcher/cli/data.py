@@ -80,7 +80,7 @@ def _show(found: Surveyed, survey: Survey, *, by_token: bool) -> None:
     assert one is not None
     assert one.pairs is not None
     say(f"{one.loaded.key}: {survey.training:,} training pairs, {survey.validation:,} validation pairs")
-    facts({"data": "\n".join(f"{source.name}: {source.rows:,} rows" for source in one.pairs.sources)})
+    facts({"data": "\n".join(f"{name}: {rows:,} rows" for name, rows in one.pairs.rows.items())})
     unit = next(iter(survey.lengths.values())).unit
     say()
     lengths = [(unit, "median", "95 %", "longest", "cut"), *_lengths(survey)]

@@ -97,7 +97,7 @@ def _summary(one: CheckedData) -> str:
         return "mistakes in the data" if isinstance(one.error, DataError) else "cannot read the data"
     if one.error is not None:
         return "cannot make the tokens"
-    rows = ", ".join(f"{_count(source.rows, 'row')} in {source.name}" for source in one.pairs.sources)
+    rows = ", ".join(f"{_count(rows, 'row')} in {name}" for name, rows in one.pairs.rows.items())
     found = f"{_count(len(one.pairs.train), 'training pair')}, {_count(len(one.pairs.validation), 'validation pair')}"
     tokens = f"; {one.tokens.tokens:,} tokens per epoch, longest sequence {one.tokens.longest:,} tokens" if one.tokens else ""
     return f"{found} ({rows}; columns {', '.join(one.columns)}){tokens}"

@@ -17,6 +17,7 @@ from .cells import check_rows
 from .chat import Chat
 from .chats import chat_of
 from .findings import Findings, Found
+from .held_out import chosen, held_out, others
 from .mapping import Columns, answer_of, columns_from, missing_columns, settings_mistakes
 from .notices import chat_notices, table_notices
 from .pair import Pair
@@ -36,7 +37,8 @@ _SHORT: Final = 80  # characters of a cell that can be the name of a group
 class Source:
     """A file or worksheet that was read: ``role`` is ``train``, ``validation`` or ``prompts``; ``rows`` is their number.
 
-    ``hub``: of a data set of the hub its name, its commit (``revision``), config and split.
+    ``hub``: of a data set of the hub its name, its commit (``revision``), config and split. ``held_out``: the share of a table's
+    pairs that ``validation_split`` has made validation pairs; both roles then name the same table.
     """
 
     role: str
@@ -44,10 +46,12 @@ class Source:
     sha256: str
     rows: int
     hub: Mapping[str, str | None] | None = None
+    held_out: float | None = None
 
     def json(self) -> dict[str, Any]:
         found = {"role": self.role, "name": str(self.name), "sha256": self.sha256, "rows": self.rows}
-        return found if self.hub is None else {**found, "hub": dict(self.hub)}
+        found |= {} if self.hub is None else {"hub": dict(self.hub)}
+        return found if self.held_out is None else {**found, "held_out": self.held_out}
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,14 @@ class Pairs:
     prompt: Prompt | None = None
     mapped: tuple[str, ...] = ()
     found: tuple[Found, ...] = ()
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Names of the tables that were read -> their rows, of a table with held-out pairs all."""
+        found: dict[str, int] = {}
+        for source in self.sources:
+            found[source.name] = found.get(source.name, 0) + source.rows
+        return found
 
 
 def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
@@ -116,7 +128,6 @@ def _rendered(
     """
     parts = [table for table in (tables.train, tables.validation) if table is not None]
     rendered = [_pairs(table, mapping, prompt, kept) for table, kept in zip(parts, chats, strict=True)]
-    train, validation = rendered[0], rendered[1] if len(rendered) > 1 else ()
     check_pairs(parts, rendered, findings)
     if findings.mistakes:
         raise DataError(findings.mistakes)
@@ -124,12 +135,18 @@ def _rendered(
         one for table, pairs in zip(parts, rendered, strict=True) for one in chat_notices(table, mapping, prompt, pairs)
     ]
     place = prompt.place if prompt is not None else None
-    columns = {} if tables.validation is None else group_columns(tables.validation, mapping)
+    train, validation = rendered[0], rendered[1] if len(rendered) > 1 else ()
+    split = tables
+    if experiment.validation_split is not None:
+        flags = held_out(train, experiment.validation_split, tables.train.name)
+        train, validation = chosen(train, others(flags)), chosen(train, flags)
+        split = _divided(tables, flags)
+    columns = {} if split.validation is None else group_columns(split.validation, mapping)
     notices = [*recognised, *findings.notices(), *table_notices(experiment, tables, mapping, prompt, columns)]
     return Pairs(
         train,
         validation,
-        tuple(_sources(tables)),
+        tuple(_sources(split, experiment.validation_split)),
         tuple(notices),
         tables.spreadsheet,
         place,
@@ -210,7 +227,15 @@ def _user(row: Row, mapping: Columns, prompt: Prompt) -> str:
     return prompt.fill({placeholder: row.cells[column] for placeholder, column in mapping.inputs.items()})
 
 
-def _sources(tables: Tables) -> Iterator[Source]:
+def _divided(tables: Tables, flags: bytes) -> Tables:
+    """The tables where the rows of ``flags`` are those of a validation table."""
+    whole = tables.train
+    held = replace(whole, rows=chosen(whole.rows, flags))
+    return replace(tables, train=replace(whole, rows=chosen(whole.rows, others(flags))), validation=held)
+
+
+def _sources(tables: Tables, share: float | None) -> Iterator[Source]:
+    """``share``: see ``Source.held_out``."""
     for role, table in (("train", tables.train), ("validation", tables.validation), ("prompts", tables.prompts)):
         if table is not None:
-            yield Source(role, table.name, table.sha256, len(table.rows), table.hub)
+            yield Source(role, table.name, table.sha256, len(table.rows), table.hub, None if role == "prompts" else share)

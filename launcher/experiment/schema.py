@@ -6,7 +6,7 @@ run folder, Python users from keyword arguments. All three get the same frozen c
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -24,7 +24,7 @@ from .sections.kubernetes import Kubernetes
 from .sections.launch import VARIABLE, Launch
 from .sections.on import on
 from .sections.samples import Samples, SamplesSection
-from .sections.section import Name, Section, Text
+from .sections.section import Float, Name, Section, Text
 from .sections.storage import StorageConfig
 from .sections.watched import Health
 
@@ -80,6 +80,11 @@ class Experiment(Section):
     )
     validation_filename: Text | None = Field(
         None, examples=["validation_data.csv"], description="file with the validation pairs; with hf://… a split"
+    )
+    validation_split: Annotated[Float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        examples=[0.1],
+        description="share of the training pairs that are held out for validation, by whole prompts",
     )
     prompt_filename: Text | None = Field(
         None, examples=["prompts.csv"], description="file with the prompt table; unset: prompt_data.csv if it exists"
@@ -209,7 +214,11 @@ class Experiment(Section):
         wants = "eval_strategy" if h.eval_strategy not in (None, "no") else needs_evaluations(h)
         if wants is not None and not self.has_validation:
             name = "validation_sheet" if self.spreadsheet_id else "validation_filename"
-            raise PydanticCustomError("no_validation", f"sets {wants} but has no {name}")
+            raise PydanticCustomError("no_validation", f"sets {wants} but has no {name} or validation_split")
+        named = self.validation_sheet if self.spreadsheet_id else self.validation_filename
+        if self.validation_split is not None and named is not None:
+            name = "validation_sheet" if self.spreadsheet_id else "validation_filename"
+            raise PydanticCustomError("two_validations", f"has {name} and validation_split; keep one")
         merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
         return self
 
@@ -240,8 +249,9 @@ class Experiment(Section):
 
     @property
     def has_validation(self) -> bool:
-        """Whether it names validation pairs."""
-        return bool(self.validation_sheet if self.spreadsheet_id else self.validation_filename)
+        """Whether it has validation pairs: named ones, or some of the training pairs."""
+        named = self.validation_sheet if self.spreadsheet_id else self.validation_filename
+        return bool(named) or self.validation_split is not None
 
     @property
     def named_secrets(self) -> tuple[str, ...]:

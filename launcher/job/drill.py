@@ -43,6 +43,7 @@ def short_version(experiment: Experiment, steps: int, *, full_determinism: bool)
         "hyperparameters": h.model_copy(update=short),
         "validation_filename": None,
         "validation_sheet": None,
+        "validation_split": None,
         "checkpoint_to": None,
         "samples": experiment.samples.model_copy(update={"prompts": 0}),
     }

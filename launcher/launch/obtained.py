@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import CredentialError, ExperimentError, UnreachableError
 from ..experiment.sections.data_file import file_of, split_sheet
 from ..experiment.sections.hub_data import HUB, REMOTE, HubData, recorded_commit
-from ..runs.made_of import Change, code_changes, data_changes, package_changes
+from ..runs.made_of import Change, code_changes, data_changes, files_of, package_changes
 
 if TYPE_CHECKING:
     from ..backends.choose import AnyBackend
@@ -164,7 +164,7 @@ def _same_files(
 
     folder = root / expanded(str(experiment.datasets_path))
     updates, notices, changes = dict[str, Any](), list[str](), list[Change]()
-    for source in sources:
+    for source in files_of(sources):
         role, wanted = str(source["role"]), str(source["sha256"])
         name = getattr(experiment, _FILES[role]) or Path(str(source["name"])).name
         found = _sha256(folder / file_of(name))
@@ -187,6 +187,7 @@ def _copies(experiment: Experiment, sources: Sequence[Mapping[str, Any]], kept: 
     from ..runs.run_dir import RunDir
 
     folder, hashes = kept(RunDir(Path()).source)
+    sources = files_of(sources)
     names = {str(source["role"]): Path(str(source["name"])).name for source in sources}
     if any(hashes.get(file_of(names[str(source["role"])])) != source["sha256"] for source in sources):
         return None

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import LauncherError, UsageError, labelled
+from ..runs.made_of import files_of
 
 if TYPE_CHECKING:
     from ..backends.kubernetes.backend import Kubernetes
@@ -150,7 +151,7 @@ def _copies(archive: Archive, run: ClusterRun, recorded: Recorded) -> Mapping[st
     from ..runs.run_dir import RunDir
 
     files, found = _files(recorded.experiment), dict[str, bytes]()
-    for source in recorded.record.get("data") or []:
+    for source in files_of(recorded.record.get("data") or []):
         name = files.get(str(source["role"]), "")
         content = archive.output(["cat", str(run.path / RunDir(Path()).source / Path(name).name)])
         if content is None or hashlib.sha256(content).hexdigest() != source["sha256"]:

@@ -219,7 +219,7 @@ def rank_notices(outcomes: Sequence[Outcome]) -> list[str]:
         found.append(
             Warned(
                 "without validation pairs the points are ranked by their last training loss, which a model that only memorizes "
-                "has, too; set validation_filename to rank by pairs that were not trained on"
+                "has, too; set validation_filename or validation_split to rank by pairs that were not trained on"
             )
         )
     return found

@@ -51,7 +51,9 @@ def _of_record(work: Mapping[str, Any], most: Work) -> Work:
 
 
 def _hashes(sources: list[Any]) -> dict[str, str]:
-    return {str(source.get("role")): str(source.get("sha256")) for source in sources if source.get("role") != "validation"}
+    """Of what the tokens of an epoch are made: hashes, and the share that is held out of a table."""
+    made = [source for source in sources if source.get("role") != "validation"]
+    return {str(source.get("role")): f"{source.get('sha256')} {source.get('held_out')}" for source in made}
 
 
 def _same_tokens(experiment: Experiment, file: Path) -> bool:

@@ -238,9 +238,9 @@ def _notices(runs: Sequence[Reported]) -> Iterator[str]:
     """What makes figures of different runs incomparable."""
     named = (("train", "training data"), ("validation", "validation sets"), ("prompts", "prompts"))
     for role, what in named:
-        found = {run.name: str((run.sources.get(role) or {}).get("sha256", "none")) for run in runs}
+        found = {run.name: _content(run, role) for run in runs}
         if len(set(found.values())) > 1:
-            which = ", ".join(f"{name}: {sha256[:12]}" for name, sha256 in found.items())
+            which = ", ".join(f"{name}: {content}" for name, content in found.items())
             effect = "their validation figures are not comparable" if role == "validation" else "figures differ by the data, too"
             yield Warned(f"{what} differ ({which}): {effect}")
     for name, effect in (
@@ -262,7 +262,14 @@ def _notices(runs: Sequence[Reported]) -> Iterator[str]:
 
 
 def _validation_set(run: Reported) -> str | None:
-    return (run.sources.get("validation") or {}).get("sha256")
+    return _content(run, "validation") if run.sources.get("validation") else None
+
+
+def _content(run: Reported, role: str) -> str:
+    """What ``run`` has read as ``role``: its hash, and the share of its pairs that were held out."""
+    source = run.sources.get(role) or {}
+    share = source.get("held_out")
+    return str(source.get("sha256", "none"))[:12] + ("" if share is None else f" with validation_split: {share}")
 
 
 def _beta(run: Reported) -> Any:

@@ -68,6 +68,11 @@ def package_changes(recorded: Mapping[str, str], found: Mapping[str, str | None]
             yield Change(name, version, there or "not installed", hint)
 
 
+def files_of(sources: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The sources, each a table of its own: validation pairs that were held out are in the table of the training pairs."""
+    return [source for source in sources if source["role"] != "validation" or source.get("held_out") is None]
+
+
 def data_changes(recorded: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> Iterator[Change]:
     """Sources as in the record's ``data``: ``role``, ``name``, ``sha256``, ``rows``."""
     before, now = ({str(source["role"]): source for source in sources} for sources in (recorded, found))

@@ -13,6 +13,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112
   "datasets_path": "/srv/data",
   "train_filename": "training_data.csv",
   "validation_filename": null,
+  "validation_split": null,
   "prompt_filename": null,
   "spreadsheet_id": null,
   "train_sheet": null,

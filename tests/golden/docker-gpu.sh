@@ -13,6 +13,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-
   "datasets_path": "data/answers",
   "train_filename": "training_data.csv",
   "validation_filename": null,
+  "validation_split": null,
   "prompt_filename": null,
   "spreadsheet_id": null,
   "train_sheet": null,

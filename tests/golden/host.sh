@@ -13,6 +13,7 @@ cat > '/home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1/experime
   "datasets_path": "data",
   "train_filename": "training_data.csv",
   "validation_filename": null,
+  "validation_split": null,
   "prompt_filename": null,
   "spreadsheet_id": null,
   "train_sheet": null,

@@ -100,7 +100,7 @@ def _files(experiment: Experiment, reading: Reading, mistakes: list[Mistake]) ->
     if prompts is None and (folder.path / PROMPT_FILENAME).is_file():
         prompts = PROMPT_FILENAME
     train = _read(folder, experiment.train_filename, mistakes)
-    without = "to train without validation pairs, remove validation_filename"
+    without = "to hold out training pairs for it, write validation_split: 0.1 in place of validation_filename"
     validation = _read(folder, experiment.validation_filename, mistakes, [experiment.train_filename], without)
     prompt_table = _read(folder, prompts, mistakes)
     return None if train is None else Tables(train, validation, prompt_table)

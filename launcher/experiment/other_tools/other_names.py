@@ -20,6 +20,8 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "train_filename": "train_file train_files training_file train_path train_dataset train_csv",
         "validation_filename": "validation_file val_file eval_file test_file eval_path eval_dataset test_datasets valid_file "
         "validation_dataset val_filename",
+        "validation_split": "val_size val_set_size validation_size valid_size test_size val_split eval_split validation_fraction "
+        "validation_ratio eval_split_ratio val_ratio eval_size test_split_ratio",
         "prompt_filename": "prompt_file prompts_file prompt_template_file system_prompt prompt_template",
         "spreadsheet_id": "sheet_id google_sheet google_sheet_id google_sheets spreadsheet spreadsheet_url sheet_url sheets_id",
         "dpo_column_mapping_config": "columns column_mapping field_mapping mapping dataset_columns",
@@ -183,8 +185,8 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "FSDP is not supported; use launch.parallelism: zero3": "fsdp fsdp_config fsdp_version",
     "LoRA is the default; to train all weights use hyperparameters.full_finetuning: true": "peft use_peft use_lora",
     "the fast path packs sequences itself; remove the key": "sample_packing packing neat_packing eval_packing",
-    "not supported: name a file with the validation pairs in validation_filename": "val_size val_set_size eval_size test_size "
-    "validation_split test_split train_split split",
+    "name splits in train_filename and validation_filename, or a share of the training pairs in validation_split": "split "
+    "train_split test_split",
     "the reference is the model that training starts from: model_name, with adapter on it": "ref_model reference_model "
     "ref_model_name_or_path reference_free force_use_ref_model",
     "the chat template of the model's tokenizer is used; remove the key": "chat_template template conversation_template",

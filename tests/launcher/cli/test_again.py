@@ -131,6 +131,23 @@ def test_the_file_with_the_recorded_hash_is_taken_under_another_name(home: Path)
     assert "data        2 training, 1 validation pairs" in done.stdout
 
 
+def test_pairs_that_were_held_out_of_a_file_are_so_again_under_its_new_name(home: Path) -> None:
+    named = "validation_filename: validation.csv"
+    assert named in CONFIG
+    (home / "configs" / "demo.yml").write_text(CONFIG.replace(named, "validation_split: 0.5"))
+    done = launcher(home, "run", "demo", "--backend", "host", "--name", "split")
+    assert done.returncode == 0, done.stderr
+    (home / "configs" / "demo.yml").write_text("")
+    file = home / "data" / "training_data.csv"
+    read = {"name": "data/training_data.csv", "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "rows": 1, "held_out": 0.5}
+    run_dir(home, "split").update_record(data=[{"role": role, **read} for role in ("train", "validation")])
+    file.rename(home / "data" / "pairs-v1.csv")
+    done = launcher(home, "again", "split")
+    assert done.returncode == 0, done.stderr
+    assert "notice: train data: pairs-v1.csv has the recorded SHA-256" in done.stdout
+    assert "data        1 training, 1 validation pairs" in done.stdout
+
+
 def test_the_runs_own_copies_are_used_where_its_files_were_changed(home: Path) -> None:
     source = run_dir(home, "first").source
     source.mkdir(exist_ok=True)

@@ -97,6 +97,18 @@ def test_exactly_one_source_of_data_is_needed() -> None:
     assert parsed(datasets_path=None, spreadsheet_id="s", train_sheet="t").spreadsheet_id == "s"
 
 
+def test_validation_pairs_are_a_file_or_a_share_of_the_training_pairs_and_not_both() -> None:
+    found = parsed(validation_split=0.1, hyperparameters={"load_best_model_at_end": True})
+    assert found.has_validation
+    assert found.hyperparameters.eval_strategy == "steps"
+    both = "the experiment has validation_filename and validation_split; keep one"
+    assert wrong(validation_split=0.1, validation_filename="v.csv") == [("", both)]
+    sheets = {"datasets_path": None, "spreadsheet_id": "s", "train_sheet": "t"}
+    assert parsed(**sheets, validation_split=0.1).has_validation
+    assert wrong(**sheets, validation_split=0.1, validation_sheet="v") == [("", both.replace("filename", "sheet"))]
+    assert [place for share in (0, 1, -0.1, "much") for place, _ in wrong(validation_split=share)] == ["validation_split"] * 4
+
+
 def test_images_and_other_frameworks_are_refused() -> None:
     assert wrong(multimodal=True) == [("multimodal", "multimodal must be false: images are not supported")]
     assert parsed(framework="unsloth").framework == "unsloth"
@@ -232,7 +244,9 @@ def test_a_loss_that_trl_lacks_is_refused_with_the_nearest() -> None:
     [("eval_strategy", "steps"), ("load_best_model_at_end", True), ("early_stopping_patience", 2), ("save_strategy", "best")],
 )
 def test_evaluations_need_validation_data(name: str, value: object) -> None:
-    assert wrong(hyperparameters={name: value}) == [("", f"the experiment sets {name} but has no validation_filename")]
+    assert wrong(hyperparameters={name: value}) == [
+        ("", f"the experiment sets {name} but has no validation_filename or validation_split")
+    ]
 
 
 @pytest.mark.parametrize(

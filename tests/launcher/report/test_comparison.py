@@ -119,6 +119,22 @@ def test_other_validation_data_make_the_figures_incomparable(tmp_path: Path):
     assert compared(tmp_path / "same", Made("a"), Made("b")).notices == ()
 
 
+def test_other_shares_held_out_of_the_same_file_make_the_figures_incomparable(tmp_path: Path):
+    runs = [Made(name).write(tmp_path) for name in ("a", "b")]
+    for run, share in zip(runs, (0.1, 0.2), strict=True):
+        data = [
+            {"role": role, "name": "t.csv", "sha256": "a" * 64, "rows": 9, "held_out": share} for role in ("train", "validation")
+        ]
+        run.update_record(data=data)
+    found = Comparison.of([Reported.of(run) for run in runs], None)
+    which = "(a: aaaaaaaaaaaa with validation_split: 0.1, b: aaaaaaaaaaaa with validation_split: 0.2)"
+    assert [str(one) for one in found.notices if isinstance(one, Warned)] == [
+        f"training data differ {which}: figures differ by the data, too",
+        f"validation sets differ {which}: their validation figures are not comparable",
+    ]
+    assert not found.is_one_validation_set
+
+
 def test_rewards_under_another_beta_are_not_compared_unwarned(tmp_path: Path):
     found = compared(tmp_path, Made("a"), Made("b", settings={"beta": 0.5}))
     assert list(found.notices) == ["beta differs: rewards and margins are multiples of beta; compare accuracies"]

@@ -160,7 +160,7 @@ def test_for_a_missing_validation_file_the_training_file_is_not_suggested(tmp_pa
     assert str(caught.value) == (
         "data/validation_data.csv: file not found\n"
         "    found:    the folder has training_data.csv\n"
-        "    hint:     to train without validation pairs, remove validation_filename"
+        "    hint:     to hold out training pairs for it, write validation_split: 0.1 in place of validation_filename"
     )
     (tmp_path / "data" / "validation.csv").write_text(training)
     with pytest.raises(DataError, match=r"hint:     did you mean 'validation\.csv'\?$"):

@@ -78,6 +78,7 @@ BASE: Final[dict[str, Any]] = {"model_name": "Qwen/Qwen3-0.6B", "datasets_path":
 SHEETS: Final[dict[str, Any]] = {"datasets_path": None, "validation_filename": None, "spreadsheet_id": "1a", "train_sheet": "t"}
 # What else an experiment needs for the example of a key to be valid.
 NEEDS: Final[dict[str, dict[str, Any]]] = {
+    "validation_split": {"validation_filename": None},
     "adapter_mode": {"adapter": "me/adapter"},
     **dict.fromkeys(("spreadsheet_id", "train_sheet", "validation_sheet"), SHEETS),
     "launch.verify": {"launch": {"signed_by": {"key": "cosign.pub"}}},
