@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 
 from launcher.errors import ExperimentError, HealthError, Stopped
 from launcher.experiment.schema import Experiment
+from launcher.packages import adding
 from launcher.runs.fields import LOG, RECORD
 from launcher.runs.run_dir import RunDir
 from trainer.processes.stop import StopRequest
@@ -434,7 +436,7 @@ def test_an_optimizer_whose_package_is_missing_is_named_before_the_weights_are_l
     shutil.copytree(tiny_model, tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()
     experiment = make_experiment(experiment={"model_name": str(tmp_path / "model")}, optim="paged_adamw_32bit")
-    with pytest.raises(ExperimentError, match=r"hyperparameters.optim: needs a package(.|\n)*dpo-launcher\[trainer,cuda\]"):
+    with pytest.raises(ExperimentError, match=rf"hyperparameters.optim: needs a package(.|\n)*{re.escape(adding('cuda'))}"):
         train_in(tmp_path, new_run(tmp_path, experiment, "optim"), experiment)
 
 
