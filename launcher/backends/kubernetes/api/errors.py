@@ -37,7 +37,7 @@ _ROLE: Final = (
 class ApiError(LauncherError):
     """The API server refused a request: ``status`` is the HTTP status, ``reason`` a word like ``NotFound``, ``message`` its text.
 
-    ``body`` is the whole Status object if the server sent one, else empty.
+    ``body`` is the whole Status object if the server sent one, else empty. ``said`` is the error's first line, without a hint.
     """
 
     def __init__(self, status: int, reason: str, message: str, body: Mapping[str, Any] | None = None):
@@ -45,7 +45,8 @@ class ApiError(LauncherError):
         if status >= 500 or status == 429:
             self.exit_code = UnreachableError.exit_code
         hint = _ROLE if status == 403 and _NO_RIGHT.search(message) else ""
-        super().__init__(f"API server: {message} ({status} {reason}){hint}")
+        self.said = f"API server: {message} ({status} {reason})"
+        super().__init__(self.said + hint)
 
 
 class ExecError(LauncherError):

@@ -25,7 +25,7 @@ def attach(cluster: Cluster, run: ClusterRun, pods: Sequence[Pod], node: int, co
     except ApiError as error:
         if error.status != 403:
             raise
-        raise LauncherError(f"{error}\n    hint:     {_debug(run, pod)}") from error
+        raise LauncherError(f"{error.said}\n    hint:     {_debug(run, pod)}") from error
 
 
 def _debug(run: ClusterRun, pod: Pod) -> str:

@@ -34,7 +34,8 @@ class HalfWay(LauncherError):
         if may_pass:
             self.exit_code = UnreachableError.exit_code
         said = "nothing was left behind" if not left else f"could not be removed: {', '.join(left)}"
-        super().__init__(f"{run} not submitted: {why}\n    {said}")
+        first, *hints = why.splitlines()
+        super().__init__("\n".join([f"{run} not submitted: {first}", f"    {said}", *hints]))
 
 
 class Interrupted(HalfWay, Aborted):
