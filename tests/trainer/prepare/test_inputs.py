@@ -12,7 +12,7 @@ import pytest
 from launcher.errors import DataError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
-from trainer.inputs.tokens.tokens import clock
+from trainer.inputs.tokens import clock
 from trainer.processes.stop import StopRequest
 
 Make = Callable[..., Experiment]

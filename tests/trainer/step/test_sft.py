@@ -134,7 +134,9 @@ def test_losses_gradients_and_figures_are_those_of_trls_sft_trainer_over_uneven_
     # TRL takes the mean of its micro-batches' figures: equal only for equal lengths
     assert ours[0]["entropy"] == pytest.approx(theirs[0]["entropy"], rel=0.02)
     for name, expected in weights(trls).items():
-        torch.testing.assert_close(weights(mine)[name], expected, rtol=1e-3, atol=1e-5)
+        difference = weights(mine)[name] - expected
+        assert difference.norm() <= 1e-4 * expected.norm(), name
+        assert difference.abs().max() <= 0.1 * SETTINGS["learning_rate"], name  # Adam: a gradient near 0 makes a step of any size
 
 
 def test_both_paths_have_the_same_figures_in_training_and_evaluation(fast: Any, plain: Any) -> None:
