@@ -212,12 +212,10 @@ class Experiment(Section):
             raise PydanticCustomError("no_sheet", "has spreadsheet_id but no train_sheet")
         h = self.hyperparameters
         wants = "eval_strategy" if h.eval_strategy not in (None, "no") else needs_evaluations(h)
+        name, named = self._validation
         if wants is not None and not self.has_validation:
-            name = "validation_sheet" if self.spreadsheet_id else "validation_filename"
             raise PydanticCustomError("no_validation", f"sets {wants} but has no {name} or validation_split")
-        named = self.validation_sheet if self.spreadsheet_id else self.validation_filename
         if self.validation_split is not None and named is not None:
-            name = "validation_sheet" if self.spreadsheet_id else "validation_filename"
             raise PydanticCustomError("two_validations", f"has {name} and validation_split; keep one")
         merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
         return self
@@ -250,8 +248,14 @@ class Experiment(Section):
     @property
     def has_validation(self) -> bool:
         """Whether it has validation pairs: named ones, or some of the training pairs."""
-        named = self.validation_sheet if self.spreadsheet_id else self.validation_filename
-        return bool(named) or self.validation_split is not None
+        return bool(self._validation[1]) or self.validation_split is not None
+
+    @property
+    def _validation(self) -> tuple[str, str | None]:
+        """The setting that names a table of validation pairs, and its value."""
+        if self.spreadsheet_id:
+            return "validation_sheet", self.validation_sheet
+        return "validation_filename", self.validation_filename
 
     @property
     def named_secrets(self) -> tuple[str, ...]:
