@@ -52,7 +52,7 @@ def test_a_mistake_is_at_the_objects_line(moto: MotoServer, bucket: Any, tmp_pat
         read(moto, tmp_path, "s3://data/answers", validation_filename="held_out.csv")
     assert str(caught.value) == (
         "s3://data/answers/held_out.csv: file not found\n    found:    the folder has prompt_data.csv, training_data.csv\n"
-        "    hint:     to train without validation pairs, remove validation_filename\n"
+        "    hint:     to hold out training pairs for it, write validation_split: 0.1 in place of validation_filename\n"
         "s3://data/answers/training_data.csv:3: empty cell in column 'chosen'"
     )
     with pytest.raises(DataError) as caught:
