@@ -31,7 +31,7 @@ def held_out(pairs: Sequence[Pair], share: float, name: str) -> bytes:
     sizes = Counter(prompts)
     if len(sizes) < 2:
         what = "all pairs have the same prompt, and validation_split holds out whole prompts"
-        raise DataError(Mistake(name, what, hint="name pairs with other prompts in validation_filename"))
+        raise DataError(Mistake(name, what, hint="keep pairs with other prompts in a file of their own: validation_filename"))
     room = min(max(1, round(share * len(prompts))), len(prompts) - 1)
     held = set[int]()
     for prompt in sorted(sizes):

@@ -135,18 +135,16 @@ def _rendered(
         one for table, pairs in zip(parts, rendered, strict=True) for one in chat_notices(table, mapping, prompt, pairs)
     ]
     place = prompt.place if prompt is not None else None
-    train, validation = rendered[0], rendered[1] if len(rendered) > 1 else ()
-    split = tables
-    if experiment.validation_split is not None:
-        flags = held_out(train, experiment.validation_split, tables.train.name)
-        train, validation = chosen(train, others(flags)), chosen(train, flags)
-        split = _divided(tables, flags)
+    split, share = tables, experiment.validation_split
+    if share is not None:
+        flags = held_out(rendered[0], share, tables.train.name)
+        split, rendered = _divided(tables, flags), [chosen(rendered[0], others(flags)), chosen(rendered[0], flags)]
     columns = {} if split.validation is None else group_columns(split.validation, mapping)
     notices = [*recognised, *findings.notices(), *table_notices(experiment, tables, mapping, prompt, columns)]
     return Pairs(
-        train,
-        validation,
-        tuple(_sources(split, experiment.validation_split)),
+        rendered[0],
+        rendered[1] if len(rendered) > 1 else (),
+        tuple(_sources(split, share)),
         tuple(notices),
         tables.spreadsheet,
         place,

@@ -82,7 +82,7 @@ def test_pairs_of_one_prompt_cannot_be_divided(tmp_path: Path) -> None:
         read(tmp_path, "Hi", "hi", "Hi!")
     assert str(caught.value) == (
         "training_data.csv: all pairs have the same prompt, and validation_split holds out whole prompts\n"
-        "    hint:     name pairs with other prompts in validation_filename"
+        "    hint:     keep pairs with other prompts in a file of their own: validation_filename"
     )
 
 

@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "gradient_accumulation_steps": 2,
     "max_steps": None,
     "learning_rate": 1e-2,
+    "adam_epsilon": 1e-6,  # at 1e-8 a gradient that is all rounding makes a step of any size
     "lr_scheduler_type": "constant",
 }
 PAIRS = 11
@@ -98,6 +99,7 @@ def trls(tmp_path_factory: pytest.TempPathFactory, make_experiment: MakeExperime
             per_device_train_batch_size=2,
             gradient_accumulation_steps=2,
             learning_rate=1e-2,
+            adam_epsilon=1e-6,
             lr_scheduler_type="constant",
             num_train_epochs=1,
             logging_steps=1,
@@ -134,9 +136,7 @@ def test_losses_gradients_and_figures_are_those_of_trls_sft_trainer_over_uneven_
     # TRL takes the mean of its micro-batches' figures: equal only for equal lengths
     assert ours[0]["entropy"] == pytest.approx(theirs[0]["entropy"], rel=0.02)
     for name, expected in weights(trls).items():
-        difference = weights(mine)[name] - expected
-        assert difference.norm() <= 1e-4 * expected.norm(), name
-        assert difference.abs().max() <= 0.1 * SETTINGS["learning_rate"], name  # Adam: a gradient near 0 makes a step of any size
+        torch.testing.assert_close(weights(mine)[name], expected, rtol=1e-3, atol=1e-5)
 
 
 def test_both_paths_have_the_same_figures_in_training_and_evaluation(fast: Any, plain: Any) -> None:
