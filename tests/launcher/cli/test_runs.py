@@ -366,8 +366,9 @@ def test_resume_starts_a_run_again_in_its_own_folder(home):
     assert "rank 0 says 1" not in done.stdout, "what the first attempt said is not said again"
     assert [(a["number"], a["exit_code"]) for a in run_dir(home, "x").read_record()["attempts"]] == [(1, 1), (2, 0)]
     again = launcher(home, "resume", "x")
-    assert (again.returncode, again.stderr.splitlines()[0]) == (2, "error: x is done: nothing to resume")
-    assert "to train longer from its last checkpoint: launcher run EXP --set" in again.stderr
+    longer = "--set hyperparameters.num_train_epochs=N --set hyperparameters.resume_from_checkpoint=true"
+    hint = f"    hint:     to train longer from its last checkpoint: launcher run EXP {longer}\n"
+    assert (again.returncode, again.stderr) == (2, f"error: x is done: nothing to resume\n{hint}")
 
 
 def test_a_run_that_was_killed_says_how_to_go_on_and_one_that_runs_is_not_started_twice(home):
