@@ -33,7 +33,7 @@ _STARTED_BY_XDIST = "PYTEST_XDIST_WORKER" in os.environ
 _LONGEST = (
     "engine",
     "tests/trainer/test_parallel.py",
-    "tests/trainer/step/test_compiled.py",
+    "tests/trainer/step/compiling/test_compiled.py",
     "tests/test_demo.py",
     "tests/trainer/test_train.py",
     "tests/launcher/launch/test_drill.py",

@@ -20,7 +20,7 @@ from . import output
 from .checkpoints.checkpoints import StopCallback, any_rank
 from .logs import StepLog, event_of
 from .processes.notify import tell_findings
-from .step.first import Expected, wrong
+from .step.loss.first import Expected, wrong
 
 _AT_ONCE: Final = ("not_finite", "first_loss")  # what they stop has nothing worth a checkpoint
 

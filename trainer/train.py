@@ -43,10 +43,10 @@ from .processes.machine import Device, versions
 from .processes.peers import Peers
 from .processes.sharding import stage as zero_stage
 from .processes.stop import StopRequest
-from .step.choice import Choice, choose_path, rounding, take_path
+from .step.choosing.choice import Choice, choose_path, rounding, take_path
+from .step.choosing.layers import Work, choose_layers
 from .step.dpo import DPOTrainer, Interrupted
-from .step.first import causes, expected, is_fresh
-from .step.layers import Work, choose_layers
+from .step.loss.first import causes, expected, is_fresh
 from .summary import final_metrics, logged_at_start, saved_step, summarise
 from .trackers import Trackers, check_installed, check_key
 

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from launcher.experiment.schema import Experiment
 from launcher.planning.estimate import estimate, fits
-from launcher.planning.gpus import find_gpu
-from launcher.planning.machine import Machine
-from launcher.planning.model_config import ModelConfig
+from launcher.planning.machines.gpus import find_gpu
 from launcher.planning.recipes import CARDS
-from launcher.planning.work import Work
+from launcher.planning.sizes.machine import Machine
+from launcher.planning.sizes.model_config import ModelConfig
+from launcher.planning.tokens.work import Work
 
 from .pages import README, ROOT, write_part
 

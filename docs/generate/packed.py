@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
-from trainer.step.attention import visible
-from trainer.step.packing import Row, pack_row
+from trainer.step.batches.packing import Row, pack_row
+from trainer.step.forward.attention import visible
 
 from .pages import DOCS
 

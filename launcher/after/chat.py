@@ -13,7 +13,7 @@ from typing import Any
 from ..backends.session import Session
 from ..errors import LauncherError
 from ..job.exchange import encoded
-from ..planning import uses
+from ..planning.weights import uses
 from .target import target
 from .tool import Say, events, held, tell, tool
 

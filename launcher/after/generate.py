@@ -15,8 +15,8 @@ from ..data.prompts import Prompts, read_prompts
 from ..errors import UsageError
 from ..job.exchange import encoded
 from ..job.target import Target
-from ..planning import uses
-from ..planning.use import Use
+from ..planning.weights import uses
+from ..planning.weights.use import Use
 from ..runs.known import duration
 from ..runs.whole import write_whole
 from .chat import Wish

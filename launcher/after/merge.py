@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import UsageError, Warned
 from ..experiment.schema import StorageConfig
 from ..job.target import Target
-from ..planning import uses
+from ..planning.weights import uses
 from ..runs.cache import cache_root
 from ..runs.whole import sync_tree, write_whole
 from ..storage import Place, Uploaded, upload_folder

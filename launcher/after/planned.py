@@ -12,13 +12,13 @@ from ..backends.finding import local_run
 from ..errors import UsageError
 from ..experiment.files import read_env
 from ..job.target import Target
-from ..planning import uses
-from ..planning.assumed import PAIRS, full_work
-from ..planning.held import Held
-from ..planning.held_here import held_here
 from ..planning.planned import Planned, Wanted, plan_for
-from ..planning.split import serve
-from ..planning.use import Use, size_of
+from ..planning.tokens.assumed import PAIRS, full_work
+from ..planning.weights import uses
+from ..planning.weights.held import Held
+from ..planning.weights.held_here import held_here
+from ..planning.weights.split import serve
+from ..planning.weights.use import Use, size_of
 
 _ANSWER: Final = 512  # tokens of a prompt, and of an answer
 

@@ -11,8 +11,8 @@ from ..data.pairs import read_other
 from ..data.prompt import kept_prompt
 from ..errors import DataError, Mistake, UsageError
 from ..experiment.other_tools.method import SFT
-from ..planning import uses
-from ..planning.work import work_at_most
+from ..planning.tokens.work import work_at_most
+from ..planning.weights import uses
 from ..runs.pair_rewards import LENGTH, Group, PairReward, grouped, written
 from ..runs.whole import write_whole
 from .target import target

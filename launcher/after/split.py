@@ -7,10 +7,10 @@ from contextlib import suppress
 
 from ..errors import LauncherError, UsageError, Warned
 from ..job.target import Target
-from ..planning.held import Held
-from ..planning.held_here import held_here
-from ..planning.here import gpu_here
-from ..planning.split import possible, serve, uneven
+from ..planning.machines.here import gpu_here
+from ..planning.weights.held import Held
+from ..planning.weights.held_here import held_here
+from ..planning.weights.split import possible, serve, uneven
 from .beside import How
 
 

@@ -14,14 +14,14 @@ from ..experiment.files import read_env
 from ..experiment.schema import Experiment, Launch
 from ..job.exchange import decoded, encoded
 from ..job.target import Target
-from ..launch.asked import check_installed, environment, error_of
+from ..launch.ask_trainer import check_installed, environment, error_of
 from ..packages import missing_packages, needs
 
 if TYPE_CHECKING:
     from ..backends.docker.backend import Docker
     from ..job.job import Job
-    from ..planning.held import Held
-    from ..planning.use import Use
+    from ..planning.weights.held import Held
+    from ..planning.weights.use import Use
 
 Say = Callable[[str], None]
 
@@ -84,7 +84,7 @@ def tool(target: Target, backend: str | None, verb: str, say: Say) -> Tool:
 
 def held(place: Tool) -> Held | None:
     """The weights on the machine or in the container of ``place``; None where the model's sizes are not on this disk."""
-    from ..planning.held_here import held_here
+    from ..planning.weights.held_here import held_here
 
     limit = place.target.settings.launch.memory if place.docker is not None else None
     try:

@@ -18,7 +18,6 @@ from . import (
     again,
     answers,
     compare,
-    completion,
     data,
     demo,
     doctor,
@@ -41,7 +40,8 @@ from . import (
     tensorboard,
     why,
 )
-from .failure import Failure
+from .terminal import completion
+from .terminal.failure import Failure
 
 # What for -> the verbs, as help and the reference list them.
 PURPOSES: Final[Mapping[str, tuple[str, ...]]] = {

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
-from .options import cluster_option, json_option, namespace_option, run_argument
-from .screen import facts, notices, say, this_launcher
+from .terminal.options import cluster_option, json_option, namespace_option, run_argument
+from .terminal.screen import facts, notices, say, this_launcher
 
 if TYPE_CHECKING:
-    from ..launch.again import Compared, Repetition
+    from ..launch.repeats.again import Compared, Repetition
 
 
 @click.command("again", short_help="Repeat a run from its record and compare the losses.")
@@ -38,7 +38,7 @@ def again(
     The new run has the same experiment, data (by their hashes), image, model, code and package versions. Whatever differs now is
     named, and nothing is started; --anyway starts it with warnings.
     """
-    from ..launch.again import compared, repetition
+    from ..launch.repeats.again import compared, repetition
 
     if other is not None:
         _show(compared(name, other, cluster=cluster, namespace=namespace), as_json)
@@ -50,9 +50,9 @@ def again(
 
 
 def _here(found: Repetition, run_name: str | None, detach: bool) -> int:
-    from ..launch.again import compared_runs
-    from .live import waiting
+    from ..launch.repeats.again import compared_runs
     from .runs import start
+    from .terminal.live import waiting
 
     with waiting("reading the data") as told:
         ready = found.prepare(run_name, told)
@@ -69,7 +69,7 @@ def _here(found: Repetition, run_name: str | None, detach: bool) -> int:
 
 
 def _there(found: Repetition, run_name: str | None, detach: bool) -> int:
-    from ..launch.again import compared_runs
+    from ..launch.repeats.again import compared_runs
     from .submit import Told, followed
 
     done = found.submit(run_name, follows=not detach, listener=Told(as_json=False))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import Aborted
-from . import completion
-from .options import json_option, tool_option
-from .screen import LABEL, complain, say
+from .terminal import completion
+from .terminal.options import json_option, tool_option
+from .terminal.screen import LABEL, complain, say
 
 if TYPE_CHECKING:
     from ..after.chat import Answer, Chat
@@ -147,7 +147,7 @@ def _handle(talk: Chat, text: str, max_tokens: int) -> None:
 
 def _turn(talk: Chat, text: str, max_tokens: int, *, shown: bool, alone: bool = False) -> Mapping[str, Answer]:
     """Asks, and prints the answers as they come."""
-    from .flow import Flow
+    from .terminal.flow import Flow
 
     flows: dict[str, Flow] = {}
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import completion
-from .options import json_option
-from .screen import columns, notices, say, table
+from .terminal import completion
+from .terminal.options import json_option
+from .terminal.screen import columns, notices, say, table
 
 if TYPE_CHECKING:
     from ..report.comparison import Comparison

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ..errors import UsageError, labelled
-from .options import experiment_argument, file_option, json_option, set_option
-from .screen import complain, facts, fail, notices, say, table
+from .terminal.options import experiment_argument, file_option, json_option, set_option
+from .terminal.screen import complain, facts, fail, notices, say, table
 
 if TYPE_CHECKING:
     from ..data.pair import Pair
     from ..data.survey import Survey
-    from ..launch.surveyed import Surveyed
+    from ..launch.survey import Surveyed
 
 _LONG: Final = 1200  # characters of a part of the shown pair
 
@@ -45,8 +45,8 @@ def data(
 
     --html writes everything as one page: histograms, findings by rule, and pairs split into tokens.
     """
-    from ..launch.surveyed import surveyed
-    from .reading import reading
+    from ..launch.survey import surveyed
+    from .terminal.reading import reading
 
     with reading() as told:
         found = surveyed(experiment, file=file, overrides=overrides, row=row, say=told)

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from .options import name_option
-from .screen import say
+from .terminal.options import name_option
+from .terminal.screen import say
 
 
 @click.command("demo", short_help="Train a small model here, in about two minutes.")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from .options import json_option
-from .screen import say
+from .terminal.options import json_option
+from .terminal.screen import say
 
 
 @click.command("doctor", short_help="Check this machine and print how to fix each problem.")

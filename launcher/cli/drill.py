@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
-from .options import backend_option, choice, json_option
-from .screen import complain, say, this_launcher
+from .terminal.options import backend_option, choice, json_option
+from .terminal.screen import complain, say, this_launcher
 
 if TYPE_CHECKING:
     from ..launch.rendered import Choice

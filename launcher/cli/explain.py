@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from .options import json_option
-from .screen import facts, say
+from .terminal.options import json_option
+from .terminal.screen import facts, say
 
 if TYPE_CHECKING:
     from ..experiment.explain.explained import Key

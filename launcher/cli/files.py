@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ..errors import DataError, labelled
-from . import completion
-from .options import experiment_argument, file_option, json_option, set_option
-from .screen import columns, complain, fail, say, table
+from .terminal import completion
+from .terminal.options import experiment_argument, file_option, json_option, set_option
+from .terminal.screen import columns, complain, fail, say, table
 
 if TYPE_CHECKING:
     from ..data.checked import Checked, CheckedData
@@ -43,13 +43,13 @@ def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...],
     if fix:
         return _fix(experiment, file, overrides, as_json=as_json)
     from ..data import checked
-    from ..launch.checked import check_pods
-    from .reading import reading
+    from ..launch.token_check import check_pods
+    from .terminal.reading import reading
 
     with reading() as told:
         found = check_pods(checked.check(experiment, file=file, overrides=overrides, say=told))
     if tokens:
-        from ..launch.checked import check_tokens
+        from ..launch.token_check import check_tokens
 
         found = check_tokens(found, say=complain)
     if as_json:

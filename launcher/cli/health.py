@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import cluster_option, json_option, namespace_option, run_argument
-from .screen import LABEL, say
+from .terminal.options import cluster_option, json_option, namespace_option, run_argument
+from .terminal.screen import LABEL, say
 
 if TYPE_CHECKING:
     from ..health import Finding

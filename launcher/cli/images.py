@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .screen import say
+from .terminal.screen import say
 
 _variant_option = click.option(
     "--variant", type=click.Choice(["cpu", "cuda"]), help="Which image (default: cuda if this machine has a GPU, else cpu)."

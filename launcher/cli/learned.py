@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import cluster_option, json_option, namespace_option, run_argument, tool_option
-from .screen import LABEL, columns, complain, notices, say, table, this_launcher
+from .terminal.options import cluster_option, json_option, namespace_option, run_argument, tool_option
+from .terminal.screen import LABEL, columns, complain, notices, say, table, this_launcher
 
 if TYPE_CHECKING:
     from ..runs.learned import Learned

@@ -7,10 +7,10 @@ import json
 import click
 
 from ..errors import Warned
-from . import completion
-from .options import json_option, namespace_option
-from .screen import complain, facts, notices, say, this_launcher
 from .storage import drawn
+from .terminal import completion
+from .terminal.options import json_option, namespace_option
+from .terminal.screen import complain, facts, notices, say, this_launcher
 
 
 @click.command("merge", short_help="Merge an adapter into its base model.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ..errors import Warned
-from . import completion
-from .options import file_option, json_option, set_option
+from .terminal import completion
+from .terminal.options import file_option, json_option, set_option
 
 if TYPE_CHECKING:
     from ..planning.fit import Fit
@@ -51,7 +51,7 @@ def plan(
     """
     from ..after.planned import Uses, plan_of
     from ..planning.planned import Wanted
-    from .reading import reading
+    from .terminal.reading import reading
 
     wanted = Wanted(gpu_name, gpu_memory, gpus, nodes, parallelism, model_config)
     with reading() as told:
@@ -61,7 +61,7 @@ def plan(
 
         click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
     elif isinstance(found, Uses):
-        from .screen import facts
+        from .terminal.screen import facts
 
         facts(found.facts)
     else:
@@ -69,7 +69,7 @@ def plan(
 
 
 def _show(found: Planned) -> None:
-    from .screen import facts, notices, say
+    from .terminal.screen import facts, notices, say
 
     fit = found.fit
     if found.missing:
@@ -90,8 +90,8 @@ def _show(found: Planned) -> None:
 
 
 def _head(found: Planned) -> dict[str, str]:
-    from ..planning.adapter import Adapter
     from ..planning.derived import starting_facts
+    from ..planning.sizes.adapter import Adapter
 
     fit = found.fit
     h, guess, work = fit.experiment.hyperparameters, fit.estimate, fit.work
@@ -115,7 +115,7 @@ def _head(found: Planned) -> dict[str, str]:
 
 def _show_memory(fit: Fit) -> None:
     from ..planning.fit import gib
-    from .screen import LABEL, say
+    from .terminal.screen import LABEL, say
 
     rows = [(part.name, gib(part.size), part.why) for part in fit.estimate.parts if part.size]
     rows.append(("total", gib(fit.estimate.total), f"of {gib(fit.memory)}" if fit.memory is not None else ""))
@@ -127,7 +127,7 @@ def _show_memory(fit: Fit) -> None:
 
 def _show_changes(found: Planned) -> None:
     from ..planning.fit import gib
-    from .screen import say
+    from .terminal.screen import say
 
     fit = found.fit
     if fit.fits is not False:

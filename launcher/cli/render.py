@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
-from .options import (
+from .sweep import parallel_option, render_sweep, sweep_option
+from .terminal.options import (
     backend_option,
     choice,
     cluster_option,
@@ -16,8 +17,7 @@ from .options import (
     kind_option,
     namespace_option,
 )
-from .screen import say
-from .sweep import parallel_option, render_sweep, sweep_option
+from .terminal.screen import say
 
 if TYPE_CHECKING:
     from ..launch.rendered import Choice

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
-from . import completion
-from .screen import notices, say
+from .terminal import completion
+from .terminal.screen import notices, say
 
 
 @click.command("report", short_help="Write an HTML page of runs, or serve pages.")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from .options import backend_option, choice, cluster_option, data_of_option, full_option, namespace_option
-from .screen import complain, facts, notices, say, this_launcher
 from .submit import registry_option
 from .sweep import parallel_option, sweep_option
+from .terminal.options import backend_option, choice, cluster_option, data_of_option, full_option, namespace_option
+from .terminal.screen import complain, facts, notices, say, this_launcher
 
 if TYPE_CHECKING:
     from ..launch.rendered import Choice
@@ -86,7 +86,7 @@ def run(
         raise UsageError("--parallel needs --sweep")
     from ..launch.rendered import rendered, rendered_for_cluster
     from ..launch.start import prepare
-    from .live import waiting
+    from .terminal.live import waiting
 
     if target.is_cluster:
         choice = choice.on_cluster(None, target.namespace)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .options import cluster_option, namespace_option, run_argument
-from .screen import complain
+from .terminal.options import cluster_option, namespace_option, run_argument
+from .terminal.screen import complain
 
 
 @click.command("shell", short_help="Open a shell in a run's container or pod.")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from ..errors import UsageError
-from .options import cluster_option, namespace_option, run_argument
-from .screen import complain, say
+from .terminal.options import cluster_option, namespace_option, run_argument
+from .terminal.screen import complain, say
 
 
 def _rank(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
@@ -26,7 +26,7 @@ def _rank(context: click.Context, parameter: click.Parameter, value: str) -> int
 @namespace_option
 def logs(name: str, follow: bool, rank: int | None, cluster: bool, namespace: str | None) -> int:
     """Print a run's log, from its first line; of a sweep: when each point was started and how it ended."""
-    from ..launch.swept import Swept, find
+    from ..launch.sweeps.found import Swept, find
     from .watch import show_log
 
     found = find(name, cluster=cluster, namespace=namespace)
@@ -47,7 +47,7 @@ def logs(name: str, follow: bool, rank: int | None, cluster: bool, namespace: st
 def stop(name: str, now: bool, cluster: bool, namespace: str | None) -> None:
     """Stop a run after a checkpoint, and wait until it has ended. The name of a sweep stops all its runs."""
     from ..backends.stopping import stop as stop_run
-    from ..launch.swept import Swept, find
+    from ..launch.sweeps.found import Swept, find
     from .watch import conclude
 
     found = find(name, cluster=cluster, namespace=namespace)
@@ -71,9 +71,9 @@ def resume(name: str, detach: bool, cluster: bool, namespace: str | None) -> int
     It ends with the same adapter as without the interruption. To change settings, start a new run with
     --set hyperparameters.resume_from_checkpoint=true. The name of a sweep continues what is not done.
     """
-    from ..launch.brought import found_or_brought
-    from ..launch.resume import resumption
-    from ..launch.swept import Swept
+    from ..launch.repeats.copied import found_or_brought
+    from ..launch.repeats.resume import resumption
+    from ..launch.sweeps.found import Swept
     from .watch import Interrupts, watch
 
     there = found_or_brought(name, cluster=cluster, namespace=namespace, say=say)

@@ -11,8 +11,8 @@ import click
 from ..errors import UsageError, Warned
 from ..experiment.other_tools.method import SFT
 from .health import drawn
-from .options import cluster_option, json_option, namespace_option, run_argument
-from .screen import LABEL, facts, notices, say, table, typed
+from .terminal.options import cluster_option, json_option, namespace_option, run_argument
+from .terminal.screen import LABEL, facts, notices, say, table, typed
 
 if TYPE_CHECKING:
     from ..backends.cluster_state import ClusterPart
@@ -115,7 +115,7 @@ def status(name: str, as_json: bool, cluster: bool, namespace: str | None) -> No
     RUN is a name or the beginning of one, an experiment (its newest run), `latest` or a sweep.
     """
     from ..backends.state import run_status
-    from ..launch.swept import Swept, find
+    from ..launch.sweeps.found import Swept, find
 
     there = find(name, cluster=cluster, namespace=namespace)
     if isinstance(there, Swept):

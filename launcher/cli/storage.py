@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import completion
-from .options import cluster_option, file_option, namespace_option
-from .screen import notices, say, this_launcher
+from .terminal import completion
+from .terminal.options import cluster_option, file_option, namespace_option
+from .terminal.screen import notices, say, this_launcher
 
 if TYPE_CHECKING:
     from ..backends.adapters import Bucket, Wanted

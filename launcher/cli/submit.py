@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
-from . import screen
-from .options import choice, data_of_option, experiment_argument, file_option, json_option, kind_option, namespace_option
 from .sweep import parallel_option, submit_sweep, sweep_option
+from .terminal import screen
+from .terminal.options import choice, data_of_option, experiment_argument, file_option, json_option, kind_option, namespace_option
 
 if TYPE_CHECKING:
+    from ..launch.cluster.submission import Submission
     from ..launch.rendered import Choice
-    from ..launch.submission import Submission
 
 registry_option = click.option(
     "--registry", envvar="DPO_REGISTRY", metavar="NAME", help="Push the image there first, e.g. registry.example.com/team."
@@ -123,7 +123,7 @@ def submit_to_cluster(
     as_json: bool = False,
 ) -> int:
     """Submits a run and prints what was created; with ``follow`` returns the run's exit code at its end."""
-    from ..launch.submit import submit as submitted
+    from ..launch.cluster.submit import submit as submitted
 
     told = Told(as_json)
     done = submitted(choice, registry=registry, data_of=data_of, anyway=anyway, follows=follow, listener=told)

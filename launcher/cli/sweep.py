@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import Aborted, Stopped, UsageError
-from . import completion
-from .screen import LABEL, complain, facts, notices, say, table, this_launcher, typed
+from .terminal import completion
+from .terminal.screen import LABEL, complain, facts, notices, say, table, this_launcher, typed
 
 if TYPE_CHECKING:
     from ..launch.rendered import Choice
-    from ..launch.sweep import Outcome, Sweep
-    from ..launch.sweeping import Sweeping
-    from ..launch.swept import Swept
+    from ..launch.sweeps.found import Swept
+    from ..launch.sweeps.grid import Outcome, Sweep
+    from ..launch.sweeps.local import Sweeping
     from ..runs.known import Known
 
 sweep_option = click.option(
@@ -40,8 +40,8 @@ def run_here(
     choice: Choice, axes: Sequence[str], backend: str | None, parallel: int | None, data_of: str | None, *, detach: bool
 ) -> int:
     """Runs a sweep on this machine, to its end unless ``detach``; returns the exit code."""
-    from ..launch.sweep import plan_sweep
-    from ..launch.swept import here
+    from ..launch.sweeps.found import here
+    from ..launch.sweeps.grid import plan_sweep
 
     sweep = plan_sweep(choice, axes)
     there = here(sweep.name)
@@ -51,8 +51,8 @@ def run_here(
 
 
 def _continue(sweep: Sweep, backend: str | None, parallel: int | None, data_of: str | None, *, detach: bool) -> int:
-    from ..launch.sweeping import sweep_here
-    from .live import waiting
+    from ..launch.sweeps.local import sweep_here
+    from .terminal.live import waiting
 
     with waiting("reading the model's configuration and the data") as told:
         found = sweep_here(sweep, backend, parallel, data_of, told)
@@ -70,7 +70,7 @@ def _continue(sweep: Sweep, backend: str | None, parallel: int | None, data_of: 
 
 
 def _detached(found: Sweeping) -> int:
-    from ..launch.detached import detach
+    from ..launch.sweeps.detached import detach
 
     detach(found, lambda: _ended(found, _watched(found, lambda _: None)))
     name = found.sweep.name
@@ -119,7 +119,7 @@ def draw(name: str, outcomes: Sequence[Outcome], *, is_swept: bool, resumable: S
 
     ``resumable``: points that can be resumed beside the others.
     """
-    from ..launch.sweep import in_words, is_ranked_by_loss, rank_notices, ranked
+    from ..launch.sweeps.grid import in_words, is_ranked_by_loss, rank_notices, ranked
     from .states import quality, state_of
 
     best_first = ranked(outcomes)
@@ -174,13 +174,13 @@ def render_sweep(
 ) -> None:
     """Prints what each point would start, or the one Job of them all."""
     from ..launch.rendered import rendered, rendered_for_cluster
-    from ..launch.sweep import load_points, plan_sweep
+    from ..launch.sweeps.grid import load_points, plan_sweep
 
     sweep = plan_sweep(choice, axes)
     load_points(sweep)
     if cluster and parallel is not None:
         from ..backends.kubernetes.render.spec import text
-        from ..launch.sweep_submission import rendered_in_one_job
+        from ..launch.sweeps.cluster import rendered_in_one_job
 
         click.echo(text(rendered_in_one_job(sweep, parallel)), nl=False)
         return
@@ -202,8 +202,8 @@ def submit_sweep(
     as_json: bool,
 ) -> int:
     """Creates one Job a point, or with ``parallel`` one Job; the same command, with the sweep's name, creates what is missing."""
-    from ..launch.sweep import plan_sweep
-    from ..launch.sweep_submission import submit_points
+    from ..launch.sweeps.cluster import submit_points
+    from ..launch.sweeps.grid import plan_sweep
     from .submit import Told
 
     sweep = plan_sweep(choice, axes)
@@ -230,7 +230,7 @@ def submit_sweep(
 def _submit_in_one_job(
     sweep: Sweep, parallel: int, registry: str | None, data_of: str | None, *, anyway: bool, as_json: bool
 ) -> int:
-    from ..launch.sweep_submission import submit_in_one_job
+    from ..launch.sweeps.cluster import submit_in_one_job
     from .submit import Told
 
     if data_of is not None:
@@ -248,7 +248,9 @@ def _submit_in_one_job(
 def resume_sweep(found: Swept, detach: bool) -> int:
     """Continues what is not done."""
     if found.sweep is None:
-        names = found.resume_there(lambda line: say(typed(line)))
+        from ..launch.repeats.remaining import resume_points
+
+        names = resume_points(found, lambda line: say(typed(line)))
         if names:
             say(f"Started {', '.join(names)}. Follow the sweep with: {this_launcher()} logs -f {found.name}")
         return 0

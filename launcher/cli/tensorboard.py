@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
-from . import completion
-from .options import cluster_option, namespace_option
-from .screen import complain, say
+from .terminal import completion
+from .terminal.options import cluster_option, namespace_option
+from .terminal.screen import complain, say
 
 
 @click.command("tensorboard", short_help="Show runs side by side in TensorBoard until Ctrl-C.")

@@ -20,8 +20,8 @@ from ..errors import Aborted, LauncherError, UsageError
 from ..runs.follow import Metric, Reader, Text, parse, short
 from .health import drawn
 from .learned import draw
-from .live import Plain, Screen, screen
-from .screen import complain, say, typed
+from .terminal.live import Plain, Screen, screen
+from .terminal.screen import complain, say, typed
 
 _CODE: Final = re.compile(r"^\S+ ended with exit code \d+: ")
 

@@ -7,8 +7,8 @@ import json
 import click
 
 from .health import drawn
-from .options import cluster_option, json_option, namespace_option, run_argument
-from .screen import facts, typed
+from .terminal.options import cluster_option, json_option, namespace_option, run_argument
+from .terminal.screen import facts, typed
 
 
 @click.command("why", short_help="Explain why a run waits, runs or failed.")
@@ -25,7 +25,7 @@ def why(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
     """
     from ..backends.state import Explained, explained
     from ..launch.served import find_or_server
-    from ..launch.swept import Swept
+    from ..launch.sweeps.found import Swept
 
     there = find_or_server(name, cluster=cluster, namespace=namespace)
     if isinstance(there, Swept):

@@ -25,9 +25,9 @@ def deadline(job: Job, pairs: Pairs | None, caller: Mapping[str, str]) -> int | 
     """Seconds for ``active_deadline: auto``; None for another one, or where the plan has no time: it needs the pairs, the model's
     sizes, and the GPU, which the node selector names.
     """
-    from ..planning.config_file import find_model_config
     from ..planning.fit import fit
     from ..planning.parallelism import selected_gpu
+    from ..planning.sizes.config_file import find_model_config
 
     e = job.experiment
     if e.launch.kubernetes.active_deadline != "auto" or pairs is None or not job.gpus:
@@ -64,7 +64,7 @@ def with_gpu(choice: Choice, name: str | None) -> Choice:
     if name is None:
         return choice
     from ..experiment.files import load, read_env
-    from ..planning.products import PRODUCT, product_named
+    from ..planning.machines.products import PRODUCT, product_named
 
     settings = load(choice.experiment, root=Path(), file=choice.file, overrides=choice.overrides).experiment.launch.kubernetes
     product = product_named(name, _products(read_env(Path.cwd()), settings.namespace))
@@ -76,7 +76,7 @@ def _products(caller: Mapping[str, str], namespace: str | None) -> dict[str, int
     """The label's values and how many nodes have each; None if the caller may not list nodes."""
     from ..backends.finding import cluster_of
     from ..backends.kubernetes.api.errors import ApiError
-    from ..planning.products import PRODUCT
+    from ..planning.machines.products import PRODUCT
 
     where, _ = cluster_of(caller, namespace)
     try:

@@ -10,7 +10,7 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     from ..backends.kubernetes.backend import Kubernetes
     from ..backends.kubernetes.follow.run import ClusterRun
-    from .swept import Swept
+    from .sweeps.found import Swept
 
 
 def remove(name: str, *, cluster: bool, namespace: str | None) -> Iterator[str]:
@@ -19,7 +19,7 @@ def remove(name: str, *, cluster: bool, namespace: str | None) -> Iterator[str]:
     Raises UsageError for a run that is not over or is on this machine, and for one point of a sweep that shares its Job.
     """
     from ..backends.finding import on_cluster
-    from .swept import Swept, find
+    from .sweeps.found import Swept, find
 
     found = find(name, cluster=cluster, namespace=namespace)
     if isinstance(found, Swept):
@@ -42,7 +42,7 @@ def remove(name: str, *, cluster: bool, namespace: str | None) -> Iterator[str]:
 
 def _check_ended(sweep: Swept) -> None:
     """Raises UsageError with every point that has not ended."""
-    from .sweep import not_ended
+    from .sweeps.grid import not_ended
 
     active = [run.name for where, run, _ in sweep.runs if not where.status(run).is_over]
     if active:

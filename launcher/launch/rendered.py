@@ -229,8 +229,8 @@ def cluster_spec(
 def _sizes(experiment: Experiment, caller: Mapping[str, str]) -> Sizes:
     """The numbers of the model's weights, and of those that are trained, as far as they are known on this machine."""
     from ..backends.kubernetes.render.resources import Sizes
-    from ..planning.config_file import find_model_config
-    from ..planning.state import trained_weights
+    from ..planning.sizes.config_file import find_model_config
+    from ..planning.sizes.state import trained_weights
 
     try:
         config, _ = find_model_config(experiment.model_name, Path.cwd(), caller, network=False)

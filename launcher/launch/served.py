@@ -10,13 +10,13 @@ from ..errors import LauncherError, UsageError
 
 if TYPE_CHECKING:
     from ..backends.state import Explained
-    from .swept import Swept
+    from .sweeps.found import Swept
 
 
 def find_or_server(name: str, *, cluster: bool, namespace: str | None) -> Swept | Explained | tuple[Any, Any]:
     """What ``swept.find`` finds, else the explanation of the server ``name``. Raises as ``swept.find`` where neither exists."""
     from ..runs.finding import AmbiguousName
-    from .swept import find
+    from .sweeps.found import find
 
     try:
         return find(name, cluster=cluster, namespace=namespace)

@@ -7,8 +7,8 @@ from typing import Final
 from ..experiment.schema import Experiment
 from ..runs.known import duration
 from .estimate import Estimate
-from .model_config import ModelConfig
-from .state import trained_weights
+from .sizes.model_config import ModelConfig
+from .sizes.state import trained_weights
 
 _CHECKPOINT: Final = 12  # bytes per trained weight: the weight and two Adam moments, 32 bits each
 

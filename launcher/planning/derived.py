@@ -9,7 +9,7 @@ from ..data.pairs import Pairs
 from ..experiment.schema import Experiment
 from ..job.job import Job
 from ..runs.run_dir import RunDir
-from .work import tokens_at_most
+from .tokens.work import tokens_at_most
 
 _SHARED: Final = {
     "same": "the pairs of every step and their order, the loss as a mean over pairs, the learning rate: as on one device",

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..experiment.schema import Experiment
-from . import flops
-from .machine import Machine
-from .model_config import ModelConfig
 from .rows import CONTEXT, Passes, ceiling, choose_rows, idle_batch, is_by_memory, is_packed
-from .state import STATES, Part, state
-from .work import Work
+from .sizes import flops
+from .sizes.machine import Machine
+from .sizes.model_config import ModelConfig
+from .sizes.state import STATES, Part, state
+from .tokens.work import Work
 
 UTILISATION: Final = 0.4  # of a GPU's dense 16-bit speed, that a well-filled training step reaches
 GAPS: Final = 0.05  # of the memory that a step allocates and frees: fragmentation

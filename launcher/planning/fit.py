@@ -12,14 +12,14 @@ from ..experiment.schema import Experiment
 from ..job.presets import read_parallelism
 from ..runs.known import duration
 from .copies import copies_of
-from .earlier import counted_work
 from .estimate import UTILISATION, Estimate, estimate, fits
-from .gpus import Gpu
-from .here import gpu_here
-from .machine import Machine
-from .model_config import ModelConfig
+from .machines.gpus import Gpu
+from .machines.here import gpu_here
 from .remedies import Change, cheaper, simplest_that_fits
-from .work import Work
+from .sizes.machine import Machine
+from .sizes.model_config import ModelConfig
+from .tokens.earlier import counted_work
+from .tokens.work import Work
 
 GIB: Final = 2**30
 

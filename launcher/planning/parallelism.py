@@ -12,10 +12,10 @@ from ..experiment.schema import Experiment
 from ..job.job import topology_of
 from ..job.presets import read_parallelism
 from ..job.topology import DDP, Parallelism
-from .products import PRODUCT
+from .machines.products import PRODUCT
 
 if TYPE_CHECKING:
-    from .gpus import Gpu
+    from .machines.gpus import Gpu
 
 
 def choose_parallelism(
@@ -31,9 +31,9 @@ def choose_parallelism(
     topology = topology_of(experiment.launch, gpus_there)
     if topology.gpus == 0 or topology.world == 1:
         return DDP
-    from .config_file import find_model_config
-    from .here import gpu_here
+    from .machines.here import gpu_here
     from .remedies import simplest_that_fits
+    from .sizes.config_file import find_model_config
 
     gpu = gpu_here(caller)[0] if is_here else selected_gpu(experiment)
     if gpu is None:
@@ -52,7 +52,7 @@ def selected_gpu(experiment: Experiment) -> Gpu | None:
     """The GPU, or the slice of one, that the settings name: by its resource, else by the label that NVIDIA's GPU feature
     discovery puts on nodes.
     """
-    from .gpus import find_gpu
+    from .machines.gpus import find_gpu
 
     settings = experiment.launch.kubernetes
     name = settings.gpu_resource if "/mig-" in settings.gpu_resource else settings.node_selector.get(PRODUCT)

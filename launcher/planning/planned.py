@@ -15,18 +15,18 @@ from ..experiment.schema import Experiment
 from ..job.image import described, variant_of
 from ..job.starting import paired_loaded
 from ..runs.run_dir import expanded
-from .assumed import full_work
-from .config_file import find_model_config
 from .copies import copies_of
-from .earlier import counted_work
 from .estimate import estimate
 from .fit import Fit, fit, gib, sharing
-from .gpus import Gpu, find_gpu, parse_memory
-from .machine import Machine
+from .machines.gpus import Gpu, find_gpu, parse_memory
+from .machines.products import PRODUCT, products_of
 from .parallelism import selected_gpu
-from .products import PRODUCT, products_of
 from .recipes import fitting
-from .work import Work
+from .sizes.config_file import find_model_config
+from .sizes.machine import Machine
+from .tokens.assumed import full_work
+from .tokens.earlier import counted_work
+from .tokens.work import Work
 
 _HINT: Final = "; `launcher plan` shows what would"
 

@@ -12,11 +12,11 @@ from typing import Final
 from ..errors import UsageError, nearest
 from ..experiment.files import load
 from ..experiment.schema import Experiment
-from .assumed import full_work
-from .config_file import find_model_config
 from .estimate import step_seconds
 from .fit import Fit, fit, gib
-from .gpus import Gpu, find_gpu
+from .machines.gpus import Gpu, find_gpu
+from .sizes.config_file import find_model_config
+from .tokens.assumed import full_work
 
 # GB -> a card of this size that is sold much; the planner counts with the memory that nvidia-smi prints.
 CARDS: Final = {

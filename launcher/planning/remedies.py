@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from ..experiment.schema import Experiment
 from .estimate import Estimate, estimate, fits
-from .gpus import Gpu
-from .machine import Machine
-from .model_config import ModelConfig
+from .machines.gpus import Gpu
 from .rows import is_by_memory, is_packed
-from .work import Work
+from .sizes.machine import Machine
+from .sizes.model_config import ModelConfig
+from .tokens.work import Work
 
 # Simplest first: fewer parts that can fail, less communication between the ranks.
 ORDER: Final = ("ddp", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")

@@ -13,12 +13,22 @@ from typing import Final
 from ..experiment.other_tools.trl_fields import why_not_fast
 from ..experiment.schema import Experiment
 from ..experiment.sections.hyperparameters import Hyperparameters
-from .activations import Attends, Numbers, Trains, cast_bytes, frozen_rows, head_bytes, kept_bytes, rebuilt_bytes, working_bytes
-from .adapter import trained
-from .machine import Machine, numbers_of
-from .model_config import ModelConfig
-from .state import Part, state, update_bytes
-from .work import Work
+from .sizes.activations import (
+    Attends,
+    Numbers,
+    Trains,
+    cast_bytes,
+    frozen_rows,
+    head_bytes,
+    kept_bytes,
+    rebuilt_bytes,
+    working_bytes,
+)
+from .sizes.adapter import trained
+from .sizes.machine import Machine, numbers_of
+from .sizes.model_config import ModelConfig
+from .sizes.state import Part, state, update_bytes
+from .tokens.work import Work
 
 SHARE: Final = 0.8  # of what the state leaves free: the rest is for fragmentation and the kernels' own buffers
 CONTEXT: Final = 600 << 20  # bytes: CUDA context, workspaces of its libraries, compiled kernels
@@ -167,7 +177,7 @@ class Passes:
         config, numbers, trains = self.config, numbers_of(self.h, self.machine), self._trains
         kept = kept_bytes(config, row, numbers, trains, self._attends, recompute=recompute)
         if recompute and not trains.full:
-            kept += cast_bytes(config, numbers, trains)  # made once a step: trainer.step.halves
+            kept += cast_bytes(config, numbers, trains)  # made once a step: trainer.step.forward.halves
         form = "packed" if self.packed else "padded"
         how = "gradient checkpointing" if recompute else "no gradient checkpointing"
         parts = [Part("activations", kept, f"{row:,} tokens in a {form} pass, {how}")]
@@ -212,7 +222,7 @@ class Passes:
             yield Part("forward", casts, "16-bit copies of the weights, and the logits; the backward pass begins without them")
 
     def _is_replayed(self, *, recompute: bool) -> bool:
-        """Whether rows become CUDA graphs: see ``trainer.step.replayed``."""
+        """Whether rows become CUDA graphs: see ``trainer.step.choosing.replayed``."""
         is_whole = not (self.h.load_in_4bit or self.h.load_in_8bit)
         wanted = self.h.compile == "graphs" and is_whole and not recompute
         return wanted and is_by_memory(self.machine, packed=self.packed)

@@ -138,7 +138,7 @@ def triton_kernel() -> str:
 
 
 def head_kernels() -> str:
-    """TRL's two kernels, as ``trainer.step.head`` calls them, for cards from Turing to Blackwell: Triton's compiler and ptxas."""
+    """TRL's two kernels, as ``trainer.step.forward.head`` calls them, compiled for cards from Turing to Blackwell."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource

@@ -177,9 +177,9 @@ def estimated(device: str, shape: Shape, pairs: Any, trainer: Any) -> Any:
     import torch
 
     from launcher.planning.estimate import estimate
-    from launcher.planning.gpus import Gpu
-    from launcher.planning.machine import Machine
-    from launcher.planning.model_config import ModelConfig
+    from launcher.planning.machines.gpus import Gpu
+    from launcher.planning.sizes.machine import Machine
+    from launcher.planning.sizes.model_config import ModelConfig
 
     cuda, wanted = device == "cuda", experiment(shape)
     gpu = Gpu("here", torch.cuda.mem_get_info()[1], None) if cuda else None
@@ -204,7 +204,7 @@ def make_trainer(device: str, shape: Shape, pairs: Any, folder: Path) -> Any:
     from trainer.inputs.models.adapter import skip_input_casts, widen_adapter
     from trainer.inputs.models.model import choose_precision
     from trainer.inputs.tokens.tokens import Tokens
-    from trainer.step.choice import choose_path, take_path
+    from trainer.step.choosing.choice import choose_path, take_path
     from trainer.step.dpo import DPOTrainer
     from trainer.step.memory import counted, plan_rows
 

@@ -38,9 +38,9 @@ def main() -> None:
 
 def step_of(pairs: Any, together: int) -> dict[str, float]:
     """CPU milliseconds a step: to plan it and find its rows, and to pack them for a CPU and for a GPU; rows; share of padding."""
-    from trainer.step.buckets import Buckets
-    from trainer.step.packing import pack_row, packed_lengths, rows_of
-    from trainer.step.steps import Steps
+    from trainer.step.batches.buckets import Buckets
+    from trainer.step.batches.packing import pack_row, packed_lengths, rows_of
+    from trainer.step.batches.steps import Steps
 
     buckets = Buckets.of(packed_lengths(pairs), together, ROW)
     steps = Steps(pairs, batch=together, seed=1, rank=0, world=1, budget=None)

@@ -43,9 +43,9 @@ def make_pairs(shape: Shape, count: int, vocabulary: int, scale: int = 1) -> Any
 
 def work_of(pairs: Any, batch: int = 1) -> Any:
     """The planner's ``Work`` of one epoch of ``pairs``, counted; steps hold ``batch`` of them."""
-    from launcher.planning.work import Work
+    from launcher.planning.tokens.work import Work
     from trainer.inputs.tokens.tokens import Tokens
-    from trainer.step.packing import packed_lengths
+    from trainer.step.batches.packing import packed_lengths
 
     return Work(
         pairs=len(pairs),

@@ -139,7 +139,7 @@ def test_a_wait_is_named_by_the_project_s_line_that_made_it() -> None:
 
 def test_model_flops_are_those_of_the_weights_and_of_attention() -> None:
     from launcher.experiment.schema import Experiment
-    from launcher.planning.model_config import ModelConfig
+    from launcher.planning.sizes.model_config import ModelConfig
     from tests.benchmarks import models
     from tests.benchmarks.gpu.speed import model_flops
     from tests.benchmarks.pairs import work_of
@@ -221,7 +221,7 @@ def test_each_way_to_train_is_looked_at(measured: Callable[[str], dict[str, Any]
 def test_the_tests_that_need_a_gpu_are_found_without_collecting_all_others() -> None:
     from tests.benchmarks.gpu.checks import marked_files
 
-    assert "tests/trainer/step/test_graphs.py" in marked_files()
+    assert "tests/trainer/step/compiling/test_graphs.py" in marked_files()
     assert len(marked_files()) < 10
 
 

@@ -99,10 +99,10 @@ def _own(
     from trainer.inputs.models.adapter import skip_input_casts
     from trainer.inputs.models.model import choose_precision
     from trainer.inputs.tokens.tokens import Tokens
-    from trainer.step.choice import choose_path, take_path
+    from trainer.step.batches.packing import packed_lengths
+    from trainer.step.choosing.choice import choose_path, take_path
+    from trainer.step.choosing.layers import Work, choose_layers
     from trainer.step.dpo import DPOTrainer
-    from trainer.step.layers import Work, choose_layers
-    from trainer.step.packing import packed_lengths
 
     cuda = training.device == "cuda"
     precision = choose_precision(Hyperparameters(), cuda=cuda, bf16=cuda)

@@ -19,9 +19,9 @@ from launcher.experiment.explain.json_schema import json_schema
 from launcher.experiment.files import load, read_files
 from launcher.experiment.schema import Experiment
 from launcher.planning import recipes as planned_recipes
-from launcher.planning.gpus import GPUS, Gpu
-from launcher.planning.model_config import ModelConfig
+from launcher.planning.machines.gpus import GPUS, Gpu
 from launcher.planning.recipes import Recipe, fitting, matching, recipes
+from launcher.planning.sizes.model_config import ModelConfig
 
 MODELS = Path(__file__).parents[2] / "configs" / "models"
 SIZES = (6, 8, 12, 16, 24, 48, 80)  # GB of the cards that people have; none has a recipe for 6

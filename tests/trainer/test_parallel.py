@@ -211,7 +211,7 @@ def test_a_rank_that_is_killed_ends_the_other_within_seconds_and_is_the_reason(r
 def test_memory_that_runs_out_costs_no_step_and_changes_no_loss(
     tmp_path: Path, make_experiment: Make, make_trainer: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from trainer.step.choice import choose_path, take_path
+    from trainer.step.choosing.choice import choose_path, take_path
 
     losses = {}
     for limit in (None, 250):
@@ -238,7 +238,7 @@ def test_memory_that_runs_out_costs_no_step_and_changes_no_loss(
 def test_a_pair_that_does_not_fit_alone_ends_the_run(
     tmp_path: Path, make_experiment: Make, make_trainer: Callable[..., Any]
 ) -> None:
-    from trainer.step.choice import choose_path, take_path
+    from trainer.step.choosing.choice import choose_path, take_path
 
     trainer, tokens, precision = make_trainer(tmp_path, make_experiment(**BATCH))
     choice = choose_path(trainer, "fast", tokens, "fast")

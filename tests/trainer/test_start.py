@@ -130,7 +130,7 @@ def test_policy_and_reference_before_the_first_step_are_base_and_adapter_in_floa
 ) -> None:
     import torch
 
-    from trainer.step.choice import as_reference, choose_path, score
+    from trainer.step.choosing.choice import as_reference, choose_path, score
 
     trainer, inputs = started(tmp_path, runs[mode][1], mode)
     pairs = inputs.tokens.pairs[:4]
@@ -148,7 +148,7 @@ def test_policy_and_reference_before_the_first_step_are_base_and_adapter_in_floa
 def _policy(trainer: Any, pairs: Any) -> Any:
     import torch
 
-    from trainer.step.comparison import features
+    from trainer.step.choosing.comparison import features
 
     inputs = trainer._prepare_inputs(trainer.data_collator([features(pair) for pair in pairs]))
     labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)

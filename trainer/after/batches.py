@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from launcher.errors import DataError, Mistake
-from launcher.planning.uses import MOST, ON_CPU, SHARE, UNKNOWN
+from launcher.planning.weights.uses import MOST, ON_CPU, SHARE, UNKNOWN
 
 from ..evaluation.generation import Answer, Wish, generate
 from ..output import say

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..processes.sharding import stage as zero_stage
+from ..step.batches.packing import rows_of
 from ..step.dpo import DPOTrainer
 from ..step.packed import Scored
-from ..step.packing import rows_of
 
 Tell = Callable[[int], None]
 

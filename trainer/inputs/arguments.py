@@ -16,7 +16,7 @@ from launcher.experiment.other_tools.trl_fields import FIELDS, Fate
 from launcher.experiment.schema import Experiment
 from launcher.experiment.sections.lora import OF_ADAPTER
 from launcher.packages import adding
-from launcher.planning.state import optimizer_of
+from launcher.planning.sizes.state import optimizer_of
 from launcher.runs.run_dir import RunDir
 
 from ..processes.bucket import has_own_runs

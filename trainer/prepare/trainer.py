@@ -30,8 +30,8 @@ from ..inputs.recorded import check_recorded_adapter, check_recorded_model
 from ..logs import CHARTS, CHARTS_OF_SFT, LogCallback, StepLog
 from ..output import notices, say, stage
 from ..reference.identity import base_identity, revision, started_identity
+from ..step.choosing.pace import step_seconds
 from ..step.dpo import DPOTrainer
-from ..step.pace import step_seconds
 from ..step.sft import SFTTrainer
 from .inputs import Inputs
 from .model import Loaded

@@ -12,9 +12,9 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from ..checkpoints.remembered import BUDGETS, CHECKPOINTING, COMPILED, GRAPHED, MICRO, PATH, PENDING
 from ..processes.sharding import stage as zero_stage
+from .batches.packing import rows_of
 from .fast import FastTrainer
 from .packed import Fast
-from .packing import rows_of
 from .plain import Interrupted
 
 

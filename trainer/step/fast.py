@@ -12,17 +12,17 @@ from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 
 from launcher.errors import MemoryShortage, Warned
-from launcher.planning.state import STATES
+from launcher.planning.sizes.state import STATES
 
 from ..inputs.tokens.token_pairs import TokenPairs
 from ..output import notices
 from ..processes.sharding import stage as zero_stage
-from .halves import Halves
+from .batches.packing import first_fit, packed_lengths
+from .batches.steps import Share, StepLoader, Steps
+from .forward.halves import Halves
 from .memory import as_in_training
 from .packed import Fast
-from .packing import first_fit, packed_lengths
 from .rows import RowTrainer, autocast_type
-from .steps import Share, StepLoader, Steps
 
 
 class FastTrainer(RowTrainer):

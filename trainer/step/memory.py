@@ -11,15 +11,15 @@ from trl import DPOConfig
 
 from launcher.errors import ExperimentError
 from launcher.experiment.schema import Experiment
-from launcher.planning.machine import Machine
-from launcher.planning.model_config import ModelConfig
 from launcher.planning.rows import Passes, Rows, ceiling, choose_rows, rows_by_pairs
-from launcher.planning.work import Work
+from launcher.planning.sizes.machine import Machine
+from launcher.planning.sizes.model_config import ModelConfig
+from launcher.planning.tokens.work import Work
 
 from ..inputs.tokens.token_pairs import TokenPairs
 from ..inputs.tokens.tokens import Tokens
 from ..processes.sharding import numel
-from .attention import attention
+from .forward.attention import attention
 
 UNKNOWN = "gradient checkpointing on: the model's configuration lacks the sizes to estimate its activations"
 

@@ -20,13 +20,13 @@ from launcher.experiment.other_tools.trl_fields import trl_fields, why_not_fast
 
 from ..inputs.models.dropout import drawn
 from ..inputs.tokens.token_pairs import TokenPairs
-from .attention import SEGMENTS, attention, mask, refuse_dense_fallback
-from .buckets import Buckets
-from .compiled import decoder_layers
-from .graphs import RowGraphs
-from .head import Logits, frozen_head, is_frozen
-from .last import LastLayer
-from .packing import Row, pack_row, packed_lengths, rows_of
+from .batches.buckets import Buckets
+from .batches.packing import Row, pack_row, packed_lengths, rows_of
+from .compiling.compiled import decoder_layers
+from .compiling.graphs import RowGraphs
+from .forward.attention import SEGMENTS, attention, mask, refuse_dense_fallback
+from .forward.head import Logits, frozen_head, is_frozen
+from .forward.last import LastLayer
 
 
 class Packed:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..checkpoints.checkpointed import CheckpointedTrainer
 from ..output import EVERY, FIRST, Stage, stage
-from .figures import Averages
+from .loss.figures import Averages
 
 OWN: Final = "own_pairs"  # of a micro-batch; without it, all of its pairs count
 

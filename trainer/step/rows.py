@@ -12,16 +12,16 @@ from torch import Tensor
 
 from ..inputs.tokens.token_pairs import TokenPairs
 from ..processes.sharding import stage as zero_stage
-from .culprits import Culprits
-from .figures import Figures
+from .batches.packing import Row, rows_of
+from .batches.steps import Share
+from .compiling.graphs import RowGraphs
+from .forward.halves import Halves
 from .gradients import sum_gradients
-from .graphs import RowGraphs
-from .halves import Halves
-from .losses import Ratios, pair_losses, smoothed
+from .loss.culprits import Culprits
+from .loss.figures import Figures
+from .loss.losses import Ratios, pair_losses, smoothed
 from .packed import Fast, Scored
-from .packing import Row, rows_of
 from .plain import PlainTrainer
-from .steps import Share
 
 
 def rounded(beta: float, *, half: bool) -> float:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from ..inputs.tokens.token_pairs import TokenPairs
+from .batches.packing import Row, segments_of
+from .batches.steps import Share
 from .dpo import DPOTrainer
-from .figures import AnswerFigures
+from .loss.figures import AnswerFigures
 from .packed import Scored
-from .packing import Row, segments_of
 from .plain import OWN
-from .steps import Share
 
 
 class SFTTrainer(DPOTrainer):

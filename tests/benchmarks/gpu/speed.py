@@ -117,9 +117,9 @@ def model_flops(experiment: Any, config: Any, work: Any, *, is_packed: bool) -> 
     computed again in the backward pass, and a reference in the step do not count. Over the step's time and the GPU's dense 16-bit
     peak this is the model FLOPs utilisation (MFU) of Chowdhery et al., "PaLM" (arXiv 2204.02311, appendix B).
     """
-    from launcher.planning import flops
-    from launcher.planning.adapter import Adapter
-    from launcher.planning.model_config import ModelConfig
+    from launcher.planning.sizes import flops
+    from launcher.planning.sizes.adapter import Adapter
+    from launcher.planning.sizes.model_config import ModelConfig
 
     h, sizes = experiment.hyperparameters, ModelConfig.parse(config.to_dict())
     one, two = (flops.training(h, sizes, work, is_packed, False, passes) for passes in (1, 2))
@@ -132,7 +132,7 @@ def card() -> tuple[str, float | None]:
     """(the GPU's name, its dense 16-bit FLOP/s; None where they are unknown)."""
     import torch
 
-    from launcher.planning.gpus import gpu_there
+    from launcher.planning.machines.gpus import gpu_there
 
     if not torch.cuda.is_available():
         return "none", None
@@ -145,9 +145,9 @@ def estimated(experiment: Any, config: Any, pairs: Any, device: str) -> int:
     import torch
 
     from launcher.planning.estimate import estimate
-    from launcher.planning.gpus import gpu_there
-    from launcher.planning.machine import Machine
-    from launcher.planning.model_config import ModelConfig
+    from launcher.planning.machines.gpus import gpu_there
+    from launcher.planning.sizes.machine import Machine
+    from launcher.planning.sizes.model_config import ModelConfig
 
     gpu = None
     if device == "cuda":

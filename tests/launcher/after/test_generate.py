@@ -16,9 +16,9 @@ from launcher.data.prompts import Prompts, read_prompts
 from launcher.errors import DataError, ExperimentError, MemoryShortage, UsageError
 from launcher.experiment.schema import Experiment
 from launcher.job.target import Target
-from launcher.planning import uses
-from launcher.planning.gpus import find_gpu
-from launcher.planning.held_here import held_here
+from launcher.planning.machines.gpus import find_gpu
+from launcher.planning.weights import uses
+from launcher.planning.weights.held_here import held_here
 from tests.run_folders import Made
 
 WISH = Wish(base=True, max_tokens=16, temperature=0.0)

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from launcher.after.generate import Generated
 from launcher.after.tool import Tool
 from launcher.backends.session import Session
-from launcher.cli import answers, flow, launcher, main, screen
+from launcher.cli import answers, launcher, main
+from launcher.cli.terminal import flow, screen
 from launcher.job.exchange import decoded, encoded
 from tests.run_folders import Made
 

@@ -65,9 +65,9 @@ def test_mistakes_in_the_data_end_as_check_does(home: Path, capsys: pytest.Captu
 def test_a_model_that_is_missing_is_one_mistake_and_starts_no_process_for_its_tokens(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.launch.surveyed.check_installed", lambda what: None)
-    monkeypatch.setattr("launcher.launch.checked.check_installed", lambda what: None)
-    monkeypatch.setattr("launcher.launch.checked.ask", lambda *_, **__: pytest.fail("a process was started"))
+    monkeypatch.setattr("launcher.launch.survey.check_installed", lambda what: None)
+    monkeypatch.setattr("launcher.launch.token_check.check_installed", lambda what: None)
+    monkeypatch.setattr("launcher.launch.token_check.ask", lambda *_, **__: pytest.fail("a process was started"))
     code, out, err = typed(capsys, "exp_1", "--set", "model_name=./missing")
     assert (code, err.count("error:")) == (42, 1)
     assert "model_name: folder ./missing not found" in err
@@ -79,9 +79,9 @@ def test_a_template_that_refuses_the_data_is_not_called_a_tokenizer_that_cannot_
 ) -> None:
     mistake = {"where": "data/training_data.csv:2", "what": "the chat template leaves out a tool call of the chosen answer"}
     error = {"code": 43, "text": "", "mistakes": [mistake]}
-    monkeypatch.setattr("launcher.launch.surveyed.check_installed", lambda what: None)
-    monkeypatch.setattr("launcher.launch.checked.check_installed", lambda what: None)
-    monkeypatch.setattr("launcher.launch.checked.ask", lambda *_, **__: iter([{"error": error}]))
+    monkeypatch.setattr("launcher.launch.survey.check_installed", lambda what: None)
+    monkeypatch.setattr("launcher.launch.token_check.check_installed", lambda what: None)
+    monkeypatch.setattr("launcher.launch.token_check.ask", lambda *_, **__: iter([{"error": error}]))
     code, out, err = typed(capsys, "exp_1")
     assert (code, "the chat template leaves out a tool call" in err) == (43, True)
     assert "notice: lengths are in characters: the tokens have mistakes\n" in out
@@ -129,9 +129,9 @@ def test_the_pairs_that_the_trainer_shows_are_on_the_page_with_their_cut(
         "examples": [{**shown, "why": "the first pair"}, {**shown, "line": 9, "why": "the longest pair"}],
         **{"pairs": 24, "tokens": 96, "longest": 4, "cut": 24, "notices": []},
     }
-    monkeypatch.setattr("launcher.launch.surveyed.check_installed", lambda what: None)
-    monkeypatch.setattr("launcher.launch.checked.check_installed", lambda what: None)
-    monkeypatch.setattr("launcher.launch.checked.ask", lambda *_, **__: [told])
+    monkeypatch.setattr("launcher.launch.survey.check_installed", lambda what: None)
+    monkeypatch.setattr("launcher.launch.token_check.check_installed", lambda what: None)
+    monkeypatch.setattr("launcher.launch.token_check.ask", lambda *_, **__: [told])
     (home / "model").mkdir()
     (home / "model" / "config.json").write_text("{}")
     assert typed(capsys, "exp_1", "--html", "--set", "model_name=org/model")[0] == 0

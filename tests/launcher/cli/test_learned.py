@@ -80,7 +80,7 @@ in Python   from peft import X
 def test_the_table_stays_a_table_in_a_narrow_terminal(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("launcher.cli.screen.columns", lambda err: width)
+    monkeypatch.setattr("launcher.cli.terminal.screen.columns", lambda err: width)
     draw(learned(before=BEFORE, after=AFTER))
     out = capsys.readouterr().out
     assert out.startswith(TABLE)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from launcher.cli.sweep import draw
-from launcher.launch.sweep import Outcome, Point
+from launcher.launch.sweeps.grid import Outcome, Point
 from launcher.runs.known import Known
 from launcher.runs.processes import kill
 from tests.launcher.cli.test_runs import CONFIG, begin, has_stepped, launcher, run_dir, wait_for

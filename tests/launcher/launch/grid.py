@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from launcher.backends.kubernetes.render.together import INDEX
+from launcher.launch.cluster.submission import Silent, Submission
 from launcher.launch.rendered import Choice
-from launcher.launch.submission import Silent, Submission
-from launcher.launch.sweep import plan_sweep
-from launcher.launch.sweep_submission import submit_in_one_job
-from launcher.launch.swept import Swept, find
+from launcher.launch.sweeps.cluster import submit_in_one_job
+from launcher.launch.sweeps.found import Swept, find
+from launcher.launch.sweeps.grid import plan_sweep
 from tests.cluster_api import ClusterApi, controllers, kubelet
 
 CONFIG = """\

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.data.checked import check
-from launcher.launch.checked import check_pods
+from launcher.launch.token_check import check_pods
 
 HEAD = "exp_1:\n  experiment_id: 1\n  model_name: a/b\n  datasets_path: d\n  launch:\n    kubernetes:\n"
 

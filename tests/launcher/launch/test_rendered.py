@@ -10,8 +10,8 @@ import pytest
 from launcher.data.checked import check
 from launcher.errors import ExperimentError
 from launcher.experiment.variables import VARIABLES
+from launcher.launch.cluster.submit import submit
 from launcher.launch.rendered import Choice, differences, rendered, rendered_for_cluster
-from launcher.launch.submit import submit
 
 CONFIG = """\
 demo:

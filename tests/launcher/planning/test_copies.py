@@ -8,10 +8,10 @@ from typing import Any
 from launcher.experiment.schema import Experiment
 from launcher.planning.copies import copies_of
 from launcher.planning.estimate import estimate
-from launcher.planning.gpus import find_gpu
-from launcher.planning.machine import Machine
-from launcher.planning.model_config import ModelConfig
-from launcher.planning.work import Work
+from launcher.planning.machines.gpus import find_gpu
+from launcher.planning.sizes.machine import Machine
+from launcher.planning.sizes.model_config import ModelConfig
+from launcher.planning.tokens.work import Work
 
 QWEN = Path(__file__).parents[3] / "configs/models/Qwen/Qwen3-0.6B/config.json"
 CONFIG = ModelConfig.parse(json.loads(QWEN.read_text()))

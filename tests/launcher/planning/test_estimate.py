@@ -11,13 +11,13 @@ import pytest
 
 from launcher.experiment.schema import Experiment
 from launcher.experiment.sections.hyperparameters import Hyperparameters
-from launcher.planning.adapter import Adapter
 from launcher.planning.estimate import Estimate, estimate, fits, step_seconds
-from launcher.planning.gpus import Gpu, find_gpu
-from launcher.planning.machine import Machine
-from launcher.planning.model_config import ModelConfig
+from launcher.planning.machines.gpus import Gpu, find_gpu
 from launcher.planning.rows import is_packed
-from launcher.planning.work import Work
+from launcher.planning.sizes.adapter import Adapter
+from launcher.planning.sizes.machine import Machine
+from launcher.planning.sizes.model_config import ModelConfig
+from launcher.planning.tokens.work import Work
 
 QWEN = Path(__file__).parents[3] / "configs/models/Qwen/Qwen3-0.6B/config.json"
 CONFIG = ModelConfig.parse(json.loads(QWEN.read_text()))

@@ -10,11 +10,11 @@ import pytest
 
 from launcher.experiment.schema import Experiment
 from launcher.planning.estimate import estimate
-from launcher.planning.gpus import Gpu
-from launcher.planning.machine import Machine
-from launcher.planning.model_config import ModelConfig
+from launcher.planning.machines.gpus import Gpu
 from launcher.planning.remedies import cheaper, simplest_that_fits
-from launcher.planning.work import Work
+from launcher.planning.sizes.machine import Machine
+from launcher.planning.sizes.model_config import ModelConfig
+from launcher.planning.tokens.work import Work
 
 GIB = 2**30
 QWEN = Path(__file__).parents[3] / "configs/models/Qwen/Qwen3-0.6B/config.json"

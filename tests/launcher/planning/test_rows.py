@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from launcher.experiment.schema import Experiment
-from launcher.planning.activations import FROZEN_ROWS, TILE, frozen_rows
-from launcher.planning.machine import Machine
-from launcher.planning.model_config import ModelConfig
 from launcher.planning.rows import CONTEXT, GRAPHS, Passes, Rows, ceiling, choose_rows, idle_batch
-from launcher.planning.state import state
-from launcher.planning.work import Work
+from launcher.planning.sizes.activations import FROZEN_ROWS, TILE, frozen_rows
+from launcher.planning.sizes.machine import Machine
+from launcher.planning.sizes.model_config import ModelConfig
+from launcher.planning.sizes.state import state
+from launcher.planning.tokens.work import Work
 
 GIB = 2**30
 QWEN = Path(__file__).parents[3] / "configs/models/Qwen/Qwen3-0.6B/config.json"

@@ -115,8 +115,8 @@ def test_an_adapter_is_compared_without_the_attention_of_packed_rows(
 ) -> None:
     """The compared batch is padded: on a GPU FlexAttention would compile kernels for a mask that no row has."""
     from trainer.checkpoints import checkpoints
-    from trainer.step.attention import SEGMENTS
-    from trainer.step.choice import choose_path, take_path
+    from trainer.step.choosing.choice import choose_path, take_path
+    from trainer.step.forward.attention import SEGMENTS
 
     trainer, tokens, precision = make_trainer(tmp_path, make_experiment(), pairs=2)
     take_path(trainer, choose_path(trainer, "fast", tokens, "fast"), precision, "w", [("train.csv", tokens)], tmp_path)

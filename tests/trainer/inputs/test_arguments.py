@@ -61,9 +61,9 @@ def test_a_schedule_that_cannot_be_made_is_named_before_the_weights_are_loaded(g
     ],
 )
 def test_adamw_is_fused_on_a_gpu_and_the_plan_says_so(wanted: str | None, cuda: bool, runs: str, tmp_path: Path) -> None:
-    from launcher.planning.machine import Machine
-    from launcher.planning.model_config import ModelConfig
-    from launcher.planning.state import state
+    from launcher.planning.sizes.machine import Machine
+    from launcher.planning.sizes.model_config import ModelConfig
+    from launcher.planning.sizes.state import state
 
     given = {} if wanted is None else {"optim": wanted}
     experiment = Experiment.parse({"model_name": "m", "datasets_path": "d", "hyperparameters": given})
@@ -77,7 +77,7 @@ def test_adamw_is_fused_on_a_gpu_and_the_plan_says_so(wanted: str | None, cuda: 
 
 def test_deepspeed_keeps_the_optimizer_that_it_is_given() -> None:
     """It may move the optimizer's state to main memory."""
-    from launcher.planning.state import optimizer_of
+    from launcher.planning.sizes.state import optimizer_of
 
     assert optimizer_of("adamw_torch", cuda=True, sharded=True) == "adamw_torch"
 

@@ -13,7 +13,7 @@ from launcher.errors import CredentialError
 from launcher.experiment.schema import Experiment
 from launcher.job.resume import Recorded
 from launcher.job.topology import DDP
-from launcher.launch.obtained import inputs_of_run, kept_here
+from launcher.launch.repeats.inputs import inputs_of_run, kept_here
 from launcher.runs.run_dir import RunDir
 from tests.hub.datasets import DataHub, DataSet
 from trainer.inputs.data import read_data

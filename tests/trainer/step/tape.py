@@ -22,7 +22,7 @@ WAITS = ("_local_scalar_dense", "nonzero", "bincount", "is_nonzero", "equal", "m
 
 
 class Tape:
-    """The ``Recorder`` of ``trainer.step.graphs``."""
+    """The ``Recorder`` of ``trainer.step.compiling.graphs``."""
 
     def __init__(self) -> None:
         self.replays = self.eagers = self.forgotten = 0

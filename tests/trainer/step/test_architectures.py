@@ -182,7 +182,7 @@ def one_step(folder: Path, tokenizer: Path, make_experiment: Make, base: Path, w
     from trainer.inputs.models.adapter import lora_config, seed_adapter
     from trainer.inputs.models.model import choose_precision, load_model
     from trainer.processes.machine import Device
-    from trainer.step.choice import choose_path, take_path
+    from trainer.step.choosing.choice import choose_path, take_path
     from trainer.step.dpo import DPOTrainer
 
     plain_descent = {"optim": "sgd", "learning_rate": 1.0, "lr_scheduler_type": "constant", "max_grad_norm": 0.0}

@@ -53,7 +53,7 @@ def test_twenty_packed_steps_have_the_losses_of_plain_trl(
 ) -> None:
     import trl
 
-    from trainer.step.choice import choose_path, take_path
+    from trainer.step.choosing.choice import choose_path, take_path
 
     class Plain(trl.DPOTrainer):  # TRL's own, but for the text that it would tokenise
         def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
@@ -96,7 +96,7 @@ def test_before_the_training_policy_and_reference_are_evaluated_in_one_precision
     import torch
 
     from trainer.inputs.models.model import Precision
-    from trainer.step.choice import choose_path, take_path
+    from trainer.step.choosing.choice import choose_path, take_path
 
     bf16 = Precision(torch.float32, bf16=True, fp16=False)  # as of full fine-tuning on a GPU
     trainer, tokens, precision = make_trainer(tmp_path, make_experiment(full_finetuning=True), bf16, pairs=4)

@@ -186,7 +186,7 @@ class Bench:
 
     def ours(self, settings: dict[str, Any], path: str, pairs: int) -> tuple[list[Any], str]:
         """What this project's trainer logs, and the sentence of its path."""
-        from trainer.step.choice import choose_path, take_path
+        from trainer.step.choosing.choice import choose_path, take_path
 
         trainer, tokens, experiment = self._trainer(settings, path, pairs)
         choice = choose_path(trainer, path, tokens, None)
@@ -200,7 +200,7 @@ class Bench:
 
     def chosen(self, settings: dict[str, Any], pairs: int) -> str:
         """The sentence of the path that a run would take."""
-        from trainer.step.choice import choose_path
+        from trainer.step.choosing.choice import choose_path
 
         trainer, tokens, _ = self._trainer(settings, "auto", pairs)
         return choose_path(trainer, "auto", tokens, None).sentence

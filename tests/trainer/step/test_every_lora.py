@@ -68,9 +68,9 @@ class Bench:
         from trainer.inputs.arguments import arguments
         from trainer.inputs.models.adapter import seed_adapter, widen_adapter
         from trainer.processes.machine import Device
-        from trainer.step.choice import choose_path, take_path
+        from trainer.step.choosing.choice import choose_path, take_path
         from trainer.step.dpo import DPOTrainer
-        from trainer.step.first import is_fresh
+        from trainer.step.loss.first import is_fresh
 
         experiment = self.experiment(settings)
         run = run_of(self.root, experiment, f"{name.replace(' ', '-')}-{path}")

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
 from trainer.inputs.tokens.tokens import Tokens
-from trainer.step.packing import pack
+from trainer.step.batches.packing import pack
 
 VIEWS = (
     " view _unsafe_view t transpose permute expand slice select unsqueeze squeeze detach alias as_strided split split_with_sizes "
@@ -78,7 +78,7 @@ def row_of(layers: int, casts: bool, folder: Path, watch: type[_Watch]) -> _Watc
 
     from trainer.inputs.models.adapter import skip_input_casts, widen_adapter
     from trainer.step.dpo import DPOTrainer
-    from trainer.step.halves import Halves
+    from trainer.step.forward.halves import Halves
     from trainer.step.packed import Fast, Packed, Scored
 
     torch.manual_seed(0)
@@ -151,8 +151,8 @@ def test_nothing_in_a_row_waits_for_the_device(dispatched: Callable[..., Dispatc
 
 def test_outside_of_layers_and_head_a_row_launches_at_most_60_operations(dispatched: Callable[..., Dispatched]) -> None:
     """The mask is left out too: FlexAttention's is made before the row is on the device."""
-    from trainer.step.attention import visible
-    from trainer.step.head import Logits, frozen_head
+    from trainer.step.forward.attention import visible
+    from trainer.step.forward.head import Logits, frozen_head
 
     hidden, weight = torch.randn(180, 32, dtype=torch.bfloat16, requires_grad=True), torch.randn(64, 32, dtype=torch.bfloat16)
     logits = Logits(1.0, 1.0, None, ("log_probs", "entropy", "mean_logits", "is_top1"))

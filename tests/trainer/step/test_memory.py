@@ -77,7 +77,7 @@ def model() -> Model:
 
 
 def test_a_step_of_eight_pairs_is_one_row_at_the_defaults(model: Model, card: Card) -> None:
-    from trainer.step.packing import rows_of
+    from trainer.step.batches.packing import rows_of
 
     data = tokens([600] * 8)
     card(24)
@@ -89,9 +89,9 @@ def test_a_step_of_eight_pairs_is_one_row_at_the_defaults(model: Model, card: Ca
 @pytest.mark.parametrize("hyper", [{}, {"full_finetuning": True}, {"gpu_memory_utilization": 0.5}, {"r": 64}])
 def test_the_trainer_takes_the_row_that_the_plan_says(model: Model, card: Card, gib: float, hyper: dict[str, Any]) -> None:
     from launcher.planning.estimate import estimate
-    from launcher.planning.gpus import Gpu
-    from launcher.planning.machine import Machine
-    from launcher.planning.model_config import ModelConfig
+    from launcher.planning.machines.gpus import Gpu
+    from launcher.planning.sizes.machine import Machine
+    from launcher.planning.sizes.model_config import ModelConfig
     from trainer.step.memory import counted
 
     data, wanted = tokens([500 + 7 * n for n in range(40)]), experiment(**hyper)

@@ -105,7 +105,7 @@ def test_figures_of_a_step_do_not_depend_on_its_micro_batches(
 def test_figures_of_an_evaluation_do_not_depend_on_its_batches_nor_on_the_path(
     tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer
 ) -> None:
-    from trainer.step.choice import choose_path, take_path
+    from trainer.step.choosing.choice import choose_path, take_path
 
     found = []
     for path, batch in (("plain", 1), ("plain", 3), ("plain", 8), ("fast", 8)):
@@ -127,7 +127,7 @@ def test_figures_of_an_evaluation_do_not_depend_on_its_batches_nor_on_the_path(
 def test_a_short_last_step_counts_its_own_pairs_and_the_loss_of_a_run_is_the_mean_over_its_steps(
     tmp_path: Path, make_experiment: Make, make_trainer: MakeTrainer, path: str
 ) -> None:
-    from trainer.step.choice import choose_path, take_path
+    from trainer.step.choosing.choice import choose_path, take_path
 
     split = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "max_steps": None, "logging_steps": 2}
     trainer, tokens, precision = make_trainer(tmp_path, make_experiment(**split), pairs=17)

@@ -45,7 +45,7 @@ def weights(trainer: Any) -> dict[str, torch.Tensor]:
 
 def trained(make_experiment: MakeExperiment, make_trainer: MakeTrainer, root: Path, path: str, **hyper: Any) -> Any:
     """The trainer after an epoch on ``path``."""
-    from trainer.step.choice import choose_path, take_path
+    from trainer.step.choosing.choice import choose_path, take_path
     from trainer.step.sft import SFTTrainer
 
     experiment = make_experiment(experiment={"method": "sft"}, **{**SETTINGS, **hyper})
@@ -151,7 +151,7 @@ def test_both_paths_have_the_same_figures_in_training_and_evaluation(fast: Any, 
 
 
 def test_a_loss_is_the_mean_over_all_tokens_of_the_answers(fast: Any) -> None:
-    from trainer.step.comparison import packed_numbers
+    from trainer.step.choosing.comparison import packed_numbers
 
     pairs = fast.fast.train.pairs
     assert len(set(pairs.lengths[:, 1].tolist())) > 5, "answers of many lengths"
@@ -161,7 +161,7 @@ def test_a_loss_is_the_mean_over_all_tokens_of_the_answers(fast: Any) -> None:
 
 
 def test_the_shares_of_two_ranks_count_the_tokens_of_the_whole_step(fast: Any) -> None:
-    from trainer.step.steps import Steps
+    from trainer.step.batches.steps import Steps
 
     pairs = fast.fast.train.pairs
     ranks = [list(Steps(pairs, batch=4, seed=1, rank=rank, world=2, budget=None)) for rank in (0, 1)]
@@ -174,7 +174,7 @@ def test_the_shares_of_two_ranks_count_the_tokens_of_the_whole_step(fast: Any) -
 @pytest.mark.parametrize("budget", [1, 64, 10_000])
 def test_a_row_of_pairs_without_rejected_answers_is_their_prompts_and_answers(budget: int) -> None:
     from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
-    from trainer.step.packing import pack
+    from trainer.step.batches.packing import pack
 
     pairs = TokenPairs.of([TokenPair([1, 2, 3], [4, 5], [], 2), TokenPair([], [6, 7, 8], [], 3), TokenPair([9], [10], [], 4)])
     rows = pack(pairs, budget)
@@ -225,7 +225,7 @@ def of_rank(rank: int, root: Path, experiment: str, pairs: int, port: int) -> No
 def epoch(root: Path, experiment: Experiment, pairs: int, path: str, **place: int) -> dict[str, Any]:
     """What an epoch leaves: log lines, an evaluation of the same answers, weights, and how many pairs were trained."""
     from tests.trainer.conftest import trainer_of
-    from trainer.step.choice import choose_path, take_path
+    from trainer.step.choosing.choice import choose_path, take_path
     from trainer.step.sft import SFTTrainer
 
     # Two ranks of one micro-batch of two, or one rank with two of them.
@@ -250,7 +250,7 @@ def epoch(root: Path, experiment: Experiment, pairs: int, path: str, **place: in
 def test_dropout_of_an_adapter_takes_the_plain_path(
     tmp_path: Path, make_experiment: MakeExperiment, make_trainer: MakeTrainer
 ) -> None:
-    from trainer.step.choice import choose_path
+    from trainer.step.choosing.choice import choose_path
     from trainer.step.sft import SFTTrainer
 
     experiment = make_experiment(experiment={"method": "sft"}, lora_dropout=0.1)

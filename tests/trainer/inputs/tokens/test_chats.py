@@ -14,7 +14,7 @@ from launcher.data.chat import Chat
 from launcher.data.pair import Pair
 from launcher.errors import DataError, ExperimentError, Warned
 from launcher.experiment.schema import Experiment
-from launcher.planning.work import tokens_at_most
+from launcher.planning.tokens.work import tokens_at_most
 from tests.trainer.inputs.tokens.chats import CHATML, DROPS_REASONING, DROPS_SYSTEM, NO_END, NO_SYSTEM, tokenizer
 from trainer.inputs.tokens.tokens import Tokens, tokenize
 

@@ -1,0 +1,64 @@
+"""How an error ends the command: a message on standard error, with ``--json`` also JSON on standard output, and an exit code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+
+from ...errors import Aborted, LauncherError, Mistake, UsageError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """``kind`` is the name of the error's class; ``mistakes``: what is wrong in a file or in data, where that is known."""
+
+    kind: str
+    message: str
+    exit_code: int
+    mistakes: tuple[Mistake, ...] = ()
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        kind = type(error).__name__
+        match error:
+            case LauncherError():
+                return cls(kind, str(error), error.exit_code, getattr(error, "mistakes", ()))
+            case click.exceptions.Abort() | KeyboardInterrupt():
+                return cls(Aborted.__name__, "aborted", Aborted.exit_code)
+            case click.ClickException():
+                return cls(UsageError.__name__, _usage(error), UsageError.exit_code)
+            case OSError():  # a full or read-only disk: the machine's, not ours
+                parts = (error.filename, (error.strerror or str(error)).lower())
+                return cls(kind, ": ".join(str(part) for part in parts if part), 1)
+        return cls(kind, f"{kind}: {error}\n    this is a bug in the launcher; --debug shows the traceback", 1)
+
+    def json(self) -> dict[str, Any]:
+        names = ("where", "what", "expected", "found", "hint")
+        mistakes = [{name: value for name, value in asdict(one).items() if name in names} for one in self.mistakes]
+        return {"kind": self.kind, "message": self.message, "mistakes": mistakes, "exit_code": self.exit_code}
+
+    def show(self, *, as_json: bool) -> int:
+        """Prints it; returns the exit code."""
+        from .screen import fail
+
+        fail(self.message)
+        if as_json:
+            click.echo(json.dumps({"error": self.json()}, indent=2, ensure_ascii=False))
+        return self.exit_code
+
+
+def _usage(error: click.ClickException) -> str:
+    """Click's message in the form of ours, with the command that shows the help."""
+    what, _, _ = error.format_message().partition(" (Did you mean")
+    what, near = what.rstrip("."), getattr(error, "possibilities", None)
+    lines = [what[:1].lower() + what[1:]]
+    if near:
+        lines.append(f"    hint:     did you mean {' or '.join(sorted(near))}?")
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        lines.append(f"    usage:    {' '.join(context.get_usage().removeprefix('Usage:').split())}")
+        lines.append(f"    help:     {context.command_path} --help")
+    return "\n".join(lines)

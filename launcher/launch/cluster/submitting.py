@@ -1,0 +1,298 @@
+"""A submission under way: checked here, preflight checks there, the image and inputs brought, the objects created."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ...errors import Warned
+from ..rendered import cluster_spec
+from .submission import Listener, Submission
+
+if TYPE_CHECKING:
+    from ...backends.kubernetes.backend import Kubernetes
+    from ...backends.kubernetes.follow.run import ClusterRun
+    from ...backends.kubernetes.render.placement import Local
+    from ...backends.kubernetes.render.spec import KubernetesSpec
+    from ...backends.kubernetes.submit.facts import Facts, Question
+    from ...backends.kubernetes.submit.preflight import Preflight
+    from ...data.pairs import Pairs, Source
+    from ...experiment.loaded import Loaded
+    from ...job.image import Image
+    from ...job.job import Job
+
+
+@dataclass(frozen=True)
+class Together:
+    """The points of a sweep that share a Job, the first one among them; ``parallel`` of them run at the same time."""
+
+    name: str
+    parallel: int
+    points: tuple[tuple[Job, Loaded], ...]
+
+
+@dataclass
+class Submitting:
+    """One submission while it is under way."""
+
+    job: Job
+    loaded: Loaded
+    caller: Mapping[str, str]
+    registry: str | None
+    anyway: bool
+    follows: bool
+    is_named: bool
+    told: Listener
+    image: Image | None = None  # the one to take; None: that of the experiment or of this checkout
+    check: Callable[[Sequence[Source]], None] = lambda _: None
+    copy: Path | None = None  # of the spreadsheet's cells
+    local: Local | None = None  # the files of this machine, if they were read already
+    together: Together | None = None
+    user: str | None = None  # as the cluster knows the caller
+    deadline: int | None = None  # seconds, where the plan decides it
+    notices: list[str] = field(default_factory=list)
+    specs: list[KubernetesSpec] = field(default_factory=list)  # of each point, as it was rendered last
+
+    def submit(self, data_of: str | None) -> Submission:
+        from ...backends.finding import cluster_of
+        from ...backends.kubernetes.submit.creation import create, try_all
+        from ...backends.kubernetes.submit.facts import gather
+        from ...backends.kubernetes.submit.preflight import of_pushed, preflight
+        from ...backends.kubernetes.submit.probes import try_pod
+        from ...backends.kubernetes.submit.staging import stage
+        from ..data import with_copy
+        from ..on_nodes import deadline
+        from .names import check_names
+
+        local, draft, pairs = self.check_here(data_of)
+        self.deadline = deadline(self.job, pairs, self.caller)
+        where, _ = cluster_of(self.caller, self.job.experiment.launch.kubernetes.namespace)
+        cluster, namespace = where.cluster, where.cluster.namespace
+        with _interrupted_by_sigterm():
+            self.told.say(f"preflight checks: namespace {namespace}, context {cluster.context}")
+            asked = question(draft, namespace, self.follows, lambda known: self._pod(local, namespace, known))
+            facts, self.user = gather(cluster, asked), cluster.user()
+            self._take_own_disks(facts)
+            spec = self._spec(local, namespace, facts, None)
+            can_push = self.registry is not None
+            self._judge(preflight(spec, facts, namespace=namespace, can_push=can_push, is_named=self.is_named))
+            self._notice(check_names(where.cluster, self.specs, namespace) if self.is_named else ())
+            image = self._verified(self._pushed(spec, facts), spec)
+            if image is not None:
+                spec = self._spec(local, namespace, facts, image)
+                self._judge(of_pushed(spec, try_pod(cluster, namespace, spec.pod), namespace))
+            spec = with_copy(spec, pairs.spreadsheet if pairs is not None else None)
+            told = self._facts(spec, pairs, cluster.context, namespace)
+            try_all(cluster, spec, namespace)
+            storage = self.job.experiment.storage_config
+            stage(cluster, spec, namespace, storage, self.caller, self.told.say, is_patient=self.anyway)
+            run = create(cluster, spec, namespace)
+        return self._done(spec, where, run, told)
+
+    def check_here(self, data_of: str | None) -> tuple[Local, KubernetesSpec, Pairs | None]:
+        """The files of this machine, the objects as far as they are known without a cluster, and the pairs."""
+        from ...backends.kubernetes.render.local import look
+        from ..data import check_travels, copy_of
+
+        with self.loaded.placed():
+            local = self.local or look(self.job.experiment, Path.cwd())
+            spec = self._rendered(local, None, self.image)
+            with nullcontext(self.copy) if self.copy is not None else copy_of(self.job.experiment, data_of) as copy:
+                pairs = _read(self.job, spec, self.caller, copy, self.told)
+            if data_of is not None and pairs is not None:
+                check_travels(spec, pairs.spreadsheet)
+        if pairs is not None:
+            self.check(pairs.sources)
+        return local, spec, pairs
+
+    def _spec(self, local: Local, namespace: str, facts: Facts, image: Image | None) -> KubernetesSpec:
+        known: dict[str, Any] = {
+            "has_jobset": facts.takes_jobsets,
+            "own_runtime": facts.trainer.has_own_runtime,
+            "annotations": facts.annotations,
+            "deadline": self.deadline,
+        }
+        return self._rendered(local, namespace, image or self.image, **known)
+
+    def _pod(self, local: Local, namespace: str, annotations: Mapping[str, str]) -> Mapping[str, Any]:
+        """The template of the pods, in a namespace with these annotations."""
+        return self._rendered(local, namespace, self.image, annotations=annotations).pod
+
+    def _rendered(self, local: Local, namespace: str | None, image: Image | None, **asked: Any) -> KubernetesSpec:
+        """``asked``: what the cluster said, see ``cluster_spec``."""
+        from ...backends.kubernetes.render.together import together
+
+        points = ((self.job, self.loaded),) if self.together is None else self.together.points
+        known: dict[str, Any] = {"namespace": namespace, "local": local, "image": image, "user": self.user, **asked}
+        self.specs = specs = [cluster_spec(job, loaded, **known) for job, loaded in points]
+        if self.together is None:
+            return specs[0]
+        return together(self.together.name, self.together.parallel, [job for job, _ in points], specs)
+
+    def _take_own_disks(self, facts: Facts) -> None:
+        """Where the claims for runs cannot be used and ``checkpoint_to`` is set, the pods have disks of their own."""
+        from ...backends.kubernetes.submit.own_disks import on_own_disks
+
+        def changed(job: Job) -> Job:
+            experiment, notice = on_own_disks(job.experiment, job.topology.nodes, facts)
+            self._notice([] if notice is None else [notice])
+            return replace(job, experiment=experiment)
+
+        self.job = changed(self.job)
+        if self.together is not None:
+            points = tuple((changed(job), loaded) for job, loaded in self.together.points)
+            self.together = replace(self.together, points=points)
+
+    def _judge(self, found: Preflight) -> None:
+        """Raises NotReady for what keeps the run from starting; with ``anyway`` that is a warning."""
+        self._notice(found.notices)
+        if not self.anyway:
+            found.check()
+        self._notice(Warned(finding) for finding in found.findings)
+
+    def _pushed(self, spec: KubernetesSpec, facts: Facts) -> Image | None:
+        """The image by its digest in the registry; None where the cluster can have it without a push."""
+        from ...backends.kubernetes.submit.preflight import is_local, is_pushed
+        from ...job.image import Image
+
+        reference = spec.image.reference
+        if self.registry is not None and not is_local(reference):
+            self._notice(
+                [f"--registry {self.registry} is not used: image {reference} ({spec.image.why}) is not built on this machine"]
+            )
+        if self.registry is None or not is_pushed(reference, facts, can_push=True):
+            return None
+        from ...backends.docker.build import ensure, push
+        from ...backends.docker.engine import connect, translated
+
+        client = connect(self.caller)
+        with translated(f"image {reference}"):
+            ensure(client, spec.image, self.caller, self.told.say)
+            digest = push(client, reference, f"{self.registry}/dpo-launcher", self.told.say)
+            return Image(digest, spec.image.variant, built_for=client.images.get(reference).attrs.get("Architecture"))
+
+    def _verified(self, pushed: Image | None, spec: KubernetesSpec) -> Image | None:
+        """``pushed``, or the image of ``spec``, by the digest whose signature was verified, if the experiment asks for that."""
+        launch = self.job.experiment.launch
+        if not launch.verify or launch.signed_by is None:
+            return pushed
+        from ...backends.signature import verified
+
+        image = verified(pushed or spec.image, launch.signed_by, self.caller)
+        self.told.say(f"image {image.reference}: signature verified")
+        return image
+
+    def _facts(self, spec: KubernetesSpec, pairs: Pairs | None, context: str, namespace: str) -> dict[str, str]:
+        """What the run will be, which the listener is told."""
+        planned = _planned(self.job, spec, pairs, self.caller)
+        if self.together is not None:
+            count = f"{len(self.together.points)} points, {self.together.parallel} at a time"
+            planned = {
+                "sweep": f"{self.together.name}: {count}",
+                **{k: v for k, v in planned.items() if k not in ("run", "output")},
+            }
+        facts = planned | {
+            "cluster": f"{spec.kind} {spec.job} in namespace {namespace}, context {context}",
+            "image": spec.image.reference,
+        }
+        self.told.facts(facts)
+        of_data = pairs.notices if pairs is not None else ()
+        self._notice((*self.loaded.notices, *spec.notices, *_lost(self.job, self.caller), *of_data))
+        return facts
+
+    def _notice(self, those: Iterable[str]) -> None:
+        new = [one for one in those if one not in self.notices]
+        self.notices += new
+        self.told.notices(new)
+
+    def _done(self, spec: KubernetesSpec, where: Kubernetes, run: ClusterRun, facts: Mapping[str, str]) -> Submission:
+        return Submission(
+            run=run.name,
+            experiment=self.job.key,
+            context=where.cluster.context,
+            namespace=run.namespace,
+            kind=spec.kind,
+            job=spec.job,
+            image=spec.image.reference,
+            folder=str(run.path),
+            created=tuple((obj["kind"], obj["metadata"]["name"]) for obj in spec.objects),
+            facts=MappingProxyType(dict(facts)),
+            notices=tuple(self.notices),
+            where=where,
+            on_cluster=run,
+        )
+
+
+def _read(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Path | None, told: Listener) -> Pairs | None:
+    """The pairs, read as for a run on this machine; None where only a pod can read them."""
+    from ...backends.kubernetes.render.placement import travels
+    from ...data.pairs import read_pairs
+    from ...data.tables.reading import Reading
+    from ...experiment.sections.hub_data import is_remote
+    from ...job.model import check_model
+    from ...job.starting import check_starting
+
+    e = job.experiment
+    if travels(e.model_name, e):
+        check_model(e, Path.cwd(), caller)
+    if travels(e.adapter, e):
+        check_starting(e, Path.cwd(), caller)
+    path = e.datasets_path
+    if path is not None and not is_remote(path) and not travels(path, e):
+        return None
+    return read_pairs(e, Reading(Path.cwd(), caller, copy=copy, say=told.say))
+
+
+def question(
+    spec: KubernetesSpec, namespace: str, follows: bool, template: Callable[[Mapping[str, str]], Mapping[str, Any]]
+) -> Question:
+    """What the preflight checks ask; ``follows``: the run's log will be read, too; ``template``: see ``Question``."""
+    from ...backends.kubernetes.render.kinds import TRAINJOB
+    from ...backends.kubernetes.submit.facts import Question
+
+    is_trainjob = spec.kind == TRAINJOB.name
+    chosen = (("submit --queue", spec.queue is not None), ("submit --kind trainjob", is_trainjob))
+    verbs = ("submit", *(verb for verb, is_so in chosen if is_so), *(["ps", "logs"] if follows else []))
+    secret = spec.secret if spec.secret_keys else None
+    return Question(namespace, spec.run, spec.claims, secret, spec.queue, verbs, template, is_trainjob)
+
+
+def _lost(job: Job, caller: Mapping[str, str]) -> list[Warned]:
+    """What of the caller's environment is another thing in a pod, or does not reach it."""
+    from ...backends.kubernetes.render.told import lost
+    from ...storage.profile import with_profile
+
+    return lost(job, *with_profile(job.experiment, caller))
+
+
+def _planned(job: Job, spec: KubernetesSpec, pairs: Pairs | None, caller: Mapping[str, str]) -> dict[str, str]:
+    """What is known of the run before a cluster is asked."""
+    from ...backends.kubernetes.render.placement import RUNS
+    from ...planning.derived import derived
+    from ...planning.planned import said_before_submit
+    from ...runs.run_dir import RunDir
+
+    folder = RunDir(Path(RUNS) / spec.folder)
+    if pairs is None:
+        data = f"{job.experiment.datasets_path}: read and checked in the pods only"
+        return {"run": job.run, "devices": job.devices, "a step": job.batch, "output": str(folder.path), "data": data}
+    return {**derived(job, pairs, folder).facts, **said_before_submit(job.experiment, pairs, Path(), caller)}
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM as Ctrl-C, so that what is half done is undone; in the main thread, the only one that hears signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,98 @@
+"""``launcher data``: the pairs of one experiment, surveyed; in tokens where the trainer is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data.survey import Bias, Bins, Lengths, Survey, survey
+from ..errors import DataError, LauncherError, Warned
+from .ask_trainer import check_installed
+from .token_check import check_tokens
+
+if TYPE_CHECKING:
+    from ..data.checked import Checked, CheckedData
+    from ..data.pair import Pair
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """``survey`` is None where the data cannot be read, ``missing`` says why there are no tokens; ``pair`` is the one to show."""
+
+    checked: Checked
+    survey: Survey | None
+    pair: Pair | None
+    missing: str | None
+
+    @property
+    def one(self) -> CheckedData | None:
+        return self.checked.experiments[0] if self.checked.experiments else None
+
+    def json(self) -> dict[str, Any]:
+        found = self.one
+        tokens = found.tokens if found is not None else None
+        return {
+            **(found.json() if found is not None else {}),
+            "mistakes": self.checked.json()["mistakes"],
+            "found": [asdict(one) for one in (found.pairs.found if found is not None and found.pairs is not None else ())],
+            "survey": None if self.survey is None else self.survey.json(),
+            "shown": tokens.shown if tokens is not None else None,
+        }
+
+    def page(self) -> dict[str, Any]:
+        """What ``report.data_page`` shows: ``json`` with the mistakes of the data, and pairs to look at."""
+        one = self.one
+        tokens = one.tokens if one is not None else None
+        examples = (
+            []
+            if tokens is None
+            else [*([{**tokens.shown, "why": ""}] if tokens.shown and not tokens.examples else []), *tokens.examples]
+        )
+        return {
+            **self.json(),
+            "topic": one.loaded.experiment.topic if one is not None else None,
+            "model": one.loaded.experiment.model_name if one is not None else None,
+            "limit": one.loaded.experiment.hyperparameters.max_seq_length if one is not None else None,
+            "errors": [asdict(mistake) for error in self.checked.errors for mistake in getattr(error, "mistakes", ())],
+            "notices": [
+                {"is_warning": isinstance(text, Warned), "text": text} for text in (one.notices if one is not None else ())
+            ],
+            "missing": self.missing,
+            "examples": examples,
+            "pair": None if self.pair is None or examples else asdict(self.pair),
+        }
+
+
+def surveyed(
+    name: str | None, *, file: Path | None, overrides: Sequence[str], row: int | None, say: Callable[[str], None]
+) -> Surveyed:
+    """Reads the data of the experiment ``name`` and counts; ``row``: of the pair to show, None for the first.
+
+    Mistakes of file and data are in the value. Raises UsageError for an override without ``=``.
+    """
+    from ..data import checked
+
+    found = checked.check(name, file=file, overrides=overrides, say=say)
+    one = found.experiments[0] if len(found.experiments) == 1 else None
+    if one is None or one.pairs is None or not one.pairs.train:
+        return Surveyed(found, None, None, None)
+    pair = next((pair for pair in one.pairs.train if row in (None, pair.line)), None)
+    counted = survey(one.pairs)
+    try:
+        check_installed("a count of tokens")
+    except LauncherError as error:
+        return Surveyed(found, counted, pair, str(error))
+    found = check_tokens(found, row=0 if row is None else row, say=say)
+    tokens = found.experiments[0].tokens
+    if tokens is None or tokens.lengths is None:
+        is_data = isinstance(found.experiments[0].error, DataError)
+        return Surveyed(found, counted, pair, "the tokens have mistakes" if is_data else "the tokenizer cannot be loaded")
+    parts = {name: Lengths("tokens", **_with_bins(tokens.lengths["parts"][name])) for name in counted.lengths}
+    bias = None if counted.bias is None else Bias("tokens", **_with_bins(tokens.lengths["bias"]))
+    return Surveyed(found, replace(counted, lengths=parts, bias=bias), pair, None)
+
+
+def _with_bins(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {**found, "bins": Bins(**{**found["bins"], "counts": tuple(found["bins"]["counts"])})}

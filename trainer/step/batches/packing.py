@@ -1,0 +1,277 @@
+"""Pairs -> rows: a pair is its prompt once, then the chosen answer, then the rejected one; all padding is at the row's end.
+
+A pair without a rejected answer, as SFT has them, is its prompt and the chosen answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...inputs.tokens.token_pairs import Numbers, TokenPairs, spread
+from .blocks import BLOCK, tables, up
+
+
+class Span(NamedTuple):
+    """Where a pair lies in its row: ``begin``, then so many tokens that both answers see, of the chosen, of the rejected."""
+
+    begin: int
+    shared: int
+    chosen: int
+    rejected: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence of T tokens that holds k whole pairs, and the n places whose outputs predict an answer's token.
+
+    The prompt's last token predicts the first token of both answers, so it stands once before each of them, at one position
+    and unseen by the other; the last token of an answer predicts nothing and is left out.
+
+    A row may end in padding, of T and of n, so that few shapes are compiled: tokens of id 0 at position 0 in a segment of their
+    own, 3k, which predict id 0 for answer 2k. No pair sees them, and they count nothing.
+
+    A row of a fixed shape has room for more pairs than k: those that are missing have no tokens and the place -1. What a pass
+    computes of such a row depends on its content only through the buffer.
+
+    All numbers lie in one buffer, because a GPU is given each copy by a call of its own.
+    """
+
+    buffer: Tensor  # int64: the tensors below, one after another
+    pairs: tuple[int, ...]  # [k] places of the pairs in what was packed
+    spans: tuple[Span, ...]  # [k]
+    edge: int = 0  # blocks on a side of FlexAttention's tables, whose int32 numbers end the buffer
+    padding: int = 0  # of the T tokens
+    spare: int = 0  # of the n places
+    room: int = 0  # pairs that the buffer has room for, in a row of a fixed shape; 0: as many as it has
+
+    def to(self, device: torch.device) -> Row:
+        """The row on ``device``, by one copy, which nothing waits for."""
+        if device.type == self.buffer.device.type:
+            return self
+        return self.at(self.buffer.pin_memory().to(device, non_blocking=True))
+
+    @cached_property
+    def length(self) -> int:
+        """T, with the padding."""
+        return sum(span.shared + span.chosen + span.rejected for span in self.spans) + self.padding
+
+    @cached_property
+    def predicted(self) -> int:
+        """n, with the padding."""
+        return (len(self.buffer) - 4 * self.length - 3 * self.slots - _numbers(self.edge)) // 4
+
+    @property
+    def slots(self) -> int:
+        """K: pairs that the buffer has room for; k where the shape is not fixed."""
+        return self.room or len(self.spans)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(T, n, K, blocks on a side): rows of one shape have buffers of one form."""
+        return self.length, self.predicted, self.slots, self.edge
+
+    def at(self, buffer: Tensor) -> Row:
+        """The row whose numbers lie in ``buffer``, a copy of its own."""
+        return replace(self, buffer=buffer)
+
+    @cached_property
+    def _parts(self) -> tuple[Tensor, ...]:
+        pairs = self.slots
+        return self.buffer.split([*[self.length] * 4, *[self.predicted] * 4, 2 * pairs, pairs, _numbers(self.edge)])
+
+    @property
+    def counted(self) -> tuple[int, int, int]:
+        """(pairs, predicted tokens of their chosen answers, of the rejected ones), without padding."""
+        return len(self.spans), sum(span.chosen for span in self.spans), sum(span.rejected for span in self.spans)
+
+    @property
+    def input_ids(self) -> Tensor:
+        """[T]."""
+        return self._parts[0]
+
+    @property
+    def position_ids(self) -> Tensor:
+        """[T]; the rejected answer's begin again after the prompt."""
+        return self._parts[1]
+
+    @property
+    def segment(self) -> Tensor:
+        """[T]: 3i for what both answers of the row's pair i see, 3i + 1 for the chosen answer, 3i + 2 for the rejected one."""
+        return self._parts[2]
+
+    @property
+    def parent(self) -> Tensor:
+        """[T]: the segment of its prompt, which a token sees beside its own segment."""
+        return self._parts[3]
+
+    @property
+    def where(self) -> Tensor:
+        """[n]: places in the row."""
+        return self._parts[4]
+
+    @property
+    def targets(self) -> Tensor:
+        """[n]: the ids predicted there."""
+        return self._parts[5]
+
+    @property
+    def answer(self) -> Tensor:
+        """[n]: 2i for the chosen answer of the row's pair i, 2i + 1 for the rejected one, 2K for padding."""
+        return self._parts[6]
+
+    @property
+    def side(self) -> Tensor:
+        """[n]: 0 for a chosen answer, 1 for a rejected one, 2 for padding."""
+        return self._parts[7]
+
+    @property
+    def counts(self) -> Tensor:
+        """[K, 2]: predicted tokens of (chosen, rejected)."""
+        return self._parts[8].view(-1, 2)
+
+    @property
+    def places(self) -> Tensor:
+        """[K]: ``pairs``, where the row is; -1 for a pair that is missing."""
+        return self._parts[9]
+
+    @property
+    def blocks(self) -> tuple[Tensor, ...] | None:
+        """The tables of ``blocks.tables``; None where it was packed without."""
+        if not self.edge:
+            return None
+        size = [self.edge, self.edge**2] * 4
+        tables = self._parts[10].view(torch.int32)[: sum(size)].split(size)
+        return tuple(table.view(1, 1, *[self.edge] * (1 + n % 2)) for n, table in enumerate(tables))
+
+
+def _numbers(edge: int) -> int:
+    """int64 numbers that the tables of ``edge`` blocks take."""
+    return 2 * edge * (1 + edge)
+
+
+def pack(pairs: TokenPairs, budget: int, places: Sequence[int] | None = None, *, block_sparse: bool = False) -> list[Row]:
+    """Rows of at most ``budget`` tokens, longest pairs first (first fit decreasing); a longer pair has a row of its own.
+
+    ``places``: those of the pairs to pack, all by default. ``block_sparse``: with FlexAttention's tables. The same pairs in the
+    same order give the same rows.
+    """
+    return [pack_row(pairs, row, block_sparse=block_sparse) for row in rows_of(pairs, budget, places)]
+
+
+def rows_of(pairs: TokenPairs, budget: int, places: Sequence[int] | None = None) -> list[tuple[int, ...]]:
+    """Which places of ``pairs`` each row of ``pack`` holds."""
+    if places is None:
+        return [tuple(row) for row in first_fit(packed_lengths(pairs), budget)]
+    return [tuple(places[i] for i in row) for row in first_fit(packed_lengths(pairs.take(places)), budget)]
+
+
+def first_fit(sizes: Numbers, budget: int) -> list[list[int]]:
+    """The places of ``sizes``, [n], in rows of at most ``budget`` together, by first fit decreasing, in O(n log n)."""
+    lengths = sizes.tolist()
+    rows: list[list[int]] = []
+    leaves = 1 << max(0, len(lengths) - 1).bit_length()
+    room = [budget] * (2 * leaves)  # a heap of maxima: 2i and 2i + 1 lie below i, and the leaves are the rows, still empty
+    for place in np.argsort(-sizes, kind="stable").tolist():
+        length = min(lengths[place], budget)
+        node = 1
+        while node < leaves:
+            node = 2 * node if room[2 * node] >= length else 2 * node + 1
+        if node - leaves == len(rows):
+            rows.append([])
+        rows[node - leaves].append(place)
+        room[node] -= lengths[place]  # of a longer one nothing is left, not even for a pair without tokens
+        while node > 1:
+            node //= 2
+            room[node] = max(room[2 * node], room[2 * node + 1])
+    return rows
+
+
+def packed_lengths(pairs: TokenPairs) -> Numbers:
+    """[n]: tokens that each pair takes in a row."""
+    return segments_of(pairs.lengths).sum(axis=1)
+
+
+def segments_of(lengths: Numbers) -> Numbers:
+    """[n, 3]: tokens that both answers see, and those of (chosen, rejected), which begin with the prompt's last.
+
+    ``lengths``, [n, 3]: ids of prompt, chosen and rejected.
+    """
+    begins = np.minimum(lengths[:, :1], 1)
+    return np.maximum(lengths + np.concatenate([-begins, begins - 1, begins - 1], axis=1), 0)
+
+
+def pack_row(
+    pairs: TokenPairs,
+    places: tuple[int, ...],
+    *,
+    block_sparse: bool = False,
+    padded: Callable[[int], int] | None = None,
+    room: int = 0,
+) -> Row:
+    """The row of the pairs at ``places``, in their order.
+
+    ``padded``: from a row's tokens to its length; then n is padded as well, to a multiple of ``BLOCK``. None: no padding.
+    ``room``: for rows of few shapes, the pairs that most of them have room for; then n is padded to an eighth of T.
+    """
+    some, count = pairs.take(places), len(places)
+    lengths = segments_of(some.lengths)  # [k, 3]
+    tokens, counts = int(lengths.sum()), lengths[:, 1:].ravel()
+    predicted = int(counts.sum())
+    padding = 0 if padded is None else padded(tokens) - tokens
+    spare = 0 if padded is None else up(predicted, up((tokens + padding) // 8 or 1) if room else BLOCK) - predicted
+    room = room and max(room, 1 << (count - 1).bit_length())
+    slots = room or count
+    segments = np.concatenate([lengths, [[padding, 0, 0]]]) if padding else lengths
+    table = tables(segments).ravel() if block_sparse else np.empty(0, np.int32)
+    length, places_end = tokens + padding, 4 * (tokens + padding + predicted + spare)
+    buffer = np.empty(places_end + 3 * slots + len(table) // 2, np.int64)
+    begins = _sequence(buffer[: 4 * length].reshape(4, length), segments)
+    where, targets, answer, side = found = buffer[4 * length : places_end].reshape(4, predicted + spare)
+    where[:predicted] = spread(begins[:count, 1:].ravel(), counts)
+    answer[:predicted] = np.repeat(np.arange(2 * count), counts)
+    side[:predicted] = np.repeat(np.arange(2 * count) % 2, counts)
+    if spare:
+        found[:, predicted:] = np.array([[length - 1], [0], [2 * slots], [2]])
+    buffer[tokens:length] = buffer[length + tokens : 2 * length] = 0  # ids and positions of padding
+    _fill(some, buffer[:tokens], targets[:predicted])
+    of_pairs = buffer[places_end : places_end + 3 * slots]
+    of_pairs[: 2 * count], of_pairs[2 * count : 2 * slots] = counts, 0
+    of_pairs[2 * slots : 2 * slots + count], of_pairs[2 * slots + count :] = places, -1
+    buffer[places_end + 3 * slots :] = table.view(np.int64)
+    spans = tuple(Span(begin, *three) for begin, three in zip(begins[:, 0].tolist(), lengths.tolist(), strict=False))
+    return Row(torch.from_numpy(buffer), places, spans, math.isqrt(len(table) // 4), padding, spare, room)
+
+
+def _sequence(parts: Numbers, lengths: Numbers) -> Numbers:
+    """[m, 3]: where the segments of ``lengths``, [m, 3], begin. Writes all of [4, T] but the ids."""
+    _, positions, segment, parent = parts
+    sizes = lengths.ravel()
+    begins = np.cumsum(sizes) - sizes
+    firsts = lengths[:, [0]] * [0, 1, 1]  # each segment's first position
+    own = np.arange(len(sizes))
+    segment[:] = np.repeat(own, sizes)
+    np.add(np.arange(len(segment)), np.repeat(firsts.ravel() - begins, sizes), out=positions)
+    parent[:] = np.repeat(own - own % 3, sizes)
+    return begins.reshape(-1, 3)
+
+
+def _fill(pairs: TokenPairs, ids: Numbers, targets: Numbers) -> None:
+    """Writes the ids of a row of ``pairs``, and those that are predicted."""
+    prompts, chosen, rejected = pairs.ids
+    given, predicted = [], []
+    for (a, b, c), (p, q, r) in zip(pairs.begins.tolist(), (pairs.begins + pairs.lengths).tolist(), strict=True):
+        first = 0 if a < p else 1  # without a prompt the first token of an answer is given, and not predicted
+        given += prompts[a:p], chosen[b : max(b, q - 1)]
+        predicted.append(chosen[b + first : q])
+        if c < r:
+            given += prompts[max(a, p - 1) : p], rejected[c : r - 1]
+            predicted.append(rejected[c + first : r])
+    ids[:], targets[:] = np.concatenate(given), np.concatenate(predicted)  # widened at once, and not piece by piece

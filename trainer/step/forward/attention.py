@@ -1,0 +1,126 @@
+"""Attention over packed rows: every token sees its prompt and its own answer, up to itself.
+
+On a GPU by FlexAttention, whose mask names the blocks in which anything is seen. On a CPU by segments. A boolean mask over the
+row costs T², whatever is seen; it is left for GPUs without a C compiler and for models that add a bias of their own to the
+scores.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import warnings
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from ..batches.blocks import BLOCK
+from ..batches.packing import Row
+from .last import ANSWERS
+from .segments import segment_attention
+
+SEGMENTS: Final = "segment_attention"  # the name of ``by_segments`` among transformers' attentions
+GRAPHS: Final = 32  # of one function at most: training, evaluation and reference, for each kind of layer, and for a single block
+
+
+def attention(device: torch.device, model: Any = None) -> str:
+    """The attention of packed rows: FlexAttention where Triton can build it, SDPA on other GPUs, ``SEGMENTS`` on a CPU.
+
+    SDPA too where ``model`` computes its attention in code of its own, which knows no other, or refuses FlexAttention.
+    """
+    if model is not None and not model._supports_attention_backend:
+        return "sdpa"
+    if device.type != "cuda":
+        return SEGMENTS
+    can_build = importlib.util.find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
+    return "flex_attention" if can_build and (model is None or model._supports_flex_attn) else "sdpa"
+
+
+def mask(row: Row, kind: str) -> object:
+    """What a model's forward takes as ``attention_mask`` with ``kind``, an ``attention``."""
+    if kind == "flex_attention":
+        return block_mask(row)
+    return segments(row) if kind == SEGMENTS else visible(row)[None, None]
+
+
+def visible(row: Row) -> Tensor:
+    """[T, T] bool: which token (first axis) sees which (second). The other masks mean the same."""
+    return _seen(row.segment, row.parent)
+
+
+def _seen(segment: Tensor, parent: Tensor) -> Tensor:
+    order = torch.arange(len(segment), device=segment.device)
+    own = segment[:, None] == segment[None, :]
+    return (own | (parent[:, None] == segment[None, :])) & (order[:, None] >= order[None, :])
+
+
+def block_mask(row: Row) -> object:
+    """A FlexAttention BlockMask [1, 1, T, T] from the tables that ``pack`` put into the row; no kernel runs for it."""
+    from torch.nn.attention.flex_attention import BlockMask
+
+    segment, parent, length = row.segment, row.parent, row.length
+
+    def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return ((segment[key] == segment[query]) | (segment[key] == parent[query])) & (query >= key)
+
+    assert row.blocks is not None, "it was packed for FlexAttention"
+    return BlockMask((length, length), *row.blocks, BLOCK_SIZE=(BLOCK, BLOCK), mask_mod=sees)
+
+
+def refuse_dense_fallback() -> None:
+    """Turns FlexAttention's silent way out into an error: without its kernel it computes T² scores in many small steps."""
+    torch._dynamo.config.recompile_limit = GRAPHS  # torch's 8 are too few for two kinds of layers, and a run would end
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    warnings.filterwarnings("error", message="flex_attention called without torch.compile")
+
+
+def segments(row: Row) -> Tensor:
+    """The mask for ``by_segments``: [1, 1, 1, 4k] int64, the spans of the row's pairs.
+
+    Of four axes, because transformers passes such a mask on as it is; no view, whose base would be part of a graph's guards.
+    """
+    return torch.tensor([[[[number for span in row.spans for number in span]]]], dtype=torch.int64, device=row.buffer.device)
+
+
+def is_spans(mask: Tensor) -> bool:
+    """Whether it is one of ``segments``."""
+    return mask.dtype == torch.int64 and mask.ndim == 4
+
+
+def by_segments(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    position_bias: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface: [1, heads, T, d] each -> [1, T, heads, d]. A mask of another kind goes to SDPA."""
+    is_ours = attention_mask is not None and is_spans(attention_mask)
+    if not is_ours or dropout or position_bias is not None or kwargs.get("softcap") is not None:
+        seen = _visible(attention_mask, query.shape[2])[None, None] if is_ours else attention_mask
+        extra = {"dropout": dropout, "scaling": scaling, "position_bias": position_bias, **kwargs}
+        return sdpa_attention_forward(module, query, key, value, seen, **extra)
+    if torch.is_autocast_enabled("cpu"):
+        query, key, value = (x.to(torch.get_autocast_dtype("cpu")) for x in (query, key, value))
+    scale, width = query.shape[-1] ** -0.5 if scaling is None else scaling, value.shape[-1]
+    widest = max(query.shape[-1], width)  # the kernel knows one width
+    query, key, value = (x if x.shape[-1] == widest else F.pad(x, (0, widest - x.shape[-1])) for x in (query, key, value))
+    out, _ = segment_attention(query, key, value, attention_mask.view(-1), scale, getattr(module, ANSWERS, False))
+    return out[..., :width], None
+
+
+def _visible(spans: Tensor, length: int) -> Tensor:
+    """[T, T] bool: as ``visible``, of the spans of a row."""
+    segment = torch.searchsorted(spans.view(-1, 4)[:, 1:].flatten().cumsum(0), torch.arange(length), right=True)
+    return _seen(segment, segment - segment % 3)
+
+
+AttentionInterface.register(SEGMENTS, by_segments)
