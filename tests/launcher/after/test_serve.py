@@ -25,6 +25,7 @@ from launcher.runs.run_dir import RunDir
 from tests.cluster_api.certificates import served as served_certificate
 from tests.pod_security import violations
 from tests.run_folders import Made
+from tests.s3.server import MotoServer
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kubernetes"
 CHECKOUT = Path(__file__).parents[3]
@@ -525,6 +526,61 @@ def test_the_command_that_asks_the_server_names_its_namespace(here: Path) -> Non
     found = target(here, record={"backend": "kubernetes"}, model_name="Qwen/Qwen3-0.6B")
     line = serve(found, How(backend="kubernetes", namespace="team")).text.splitlines()[1]
     assert line == "# ask it with: kubectl -n team port-forward service/serve-one 8000:80"
+
+
+@pytest.mark.parametrize("source", ["serve-from-a-hub", "serve-from-a-bucket"])
+def test_the_image_of_the_server_also_fetches_the_adapter(here: Path, source: str) -> None:
+    """A closed network, or a policy of digests, needs one image."""
+    image = f"mirror.example.com/vllm@sha256:{'0' * 64}"
+    found = target(here, record=KUBERNETES[source], model_name="Qwen/Qwen3-0.6B")
+    pod = next(yaml.safe_load_all(serve(found, How(backend="kubernetes", image=image)).text))["spec"]["template"]["spec"]
+    assert [one["image"] for one in (*pod["initContainers"], *pod["containers"])] == [image, image]
+
+
+def fetched(here: Path, endpoint: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """What the pod does before its server starts, here."""
+    uploaded = {"uri": "s3://models/team/exp_demo/one", "endpoint_url": endpoint}
+    found = target(here, record={"uploaded": uploaded}, model_name="Qwen/Qwen3-0.6B")
+    pod = next(yaml.safe_load_all(serve(found, How(backend="kubernetes")).text))["spec"]["template"]["spec"]
+    (container,) = pod["initContainers"]
+    _, *command = (word.replace("$$", "$") for word in (*container["command"], *container["args"]))
+    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+    environment = {**keys, **{one["name"]: one["value"] for one in container["env"] if "value" in one}, **more}
+    moved = [word.replace("/dpo/adapter", str(folder)) for word in command]
+    return subprocess.run([sys.executable, *moved], env=environment, cwd=here, capture_output=True, text=True, check=False)
+
+
+def test_the_pod_copies_the_files_below_the_adapter_s_address_in_a_bucket(here: Path) -> None:
+    with MotoServer() as server:
+        client = server.emptied("models")
+        there = {"adapter_config.json": b"{}", "sub/weights.bin": bytes(9 << 20), "sub/": b""}
+        for name, content in there.items():
+            client.put_object(Bucket="models", Key=f"team/exp_demo/one/{name}", Body=content)
+        client.put_object(Bucket="models", Key="team/exp_demo/one-more/adapter_config.json", Body=b"of another run")
+        done = fetched(here, server.url, here / "fetched", AWS_REGION="us-east-1")
+        assert (done.returncode, done.stderr) == (0, "")
+        files = [one for one in (here / "fetched").rglob("*") if one.is_file()]
+        found = {str(one.relative_to(here / "fetched")): one.read_bytes() for one in files}
+        assert found == {"adapter_config.json": b"{}", "sub/weights.bin": bytes(9 << 20)}
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (None, "s3://models/team/exp_demo/one: no files found"),
+        ("team/exp_demo/one/../../out", "s3://models/team/exp_demo/one/../../out: leads out of the folder"),
+    ],
+)
+def test_a_bucket_without_the_adapter_or_with_a_key_that_leads_elsewhere_ends_the_pod_with_the_reason(
+    here: Path, key: str | None, said: str
+) -> None:
+    with MotoServer() as server:
+        client = server.emptied("models")
+        if key is not None:
+            client.put_object(Bucket="models", Key=key, Body=b"x")
+        done = fetched(here, server.url, here / "a/b/fetched")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, said)
+    assert not (here / "a/b/out").exists()
 
 
 def test_weights_that_only_this_machine_has_are_not_served_on_a_cluster(here: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from ....experiment.variables import VARIABLES, settings
@@ -24,7 +25,7 @@ from .user import CONTAINER_SECURITY, USER_NAME, pod_security
 from .volumes import CACHE, RUNS, volumes_of
 
 ADAPTER_FOLDER: Final = "/dpo/adapter"
-_CLIENT: Final = "amazon/aws-cli:2.31.0"  # what fetches an adapter from a bucket
+_FETCH: Final = Path(__file__).with_name("fetch.py")  # what fetches an adapter from a bucket, in the server's own image
 _SHM: Final = "16Gi"  # vLLM's processes pass tensors through it
 _ADAPTER: Final = 20 * GIB  # bytes of a fetched adapter, at most
 _STARTED: Final = 180  # probes, one in ten seconds: half an hour to download and load a model
@@ -97,7 +98,6 @@ def text(server: Server, namespace: str | None) -> str:
     comments = [
         f"{served.name} with vLLM; apply it with: {apply}",
         f"ask it with: kubectl {'' if space is None else f'-n {space} '}port-forward service/{named.name} {PORT}:80",
-        *([] if server.source.uri is None else [f"{_CLIENT} fetches the adapter: name your registry's copy, if nodes need one"]),
         *([] if settings.queue is None else [f"waits in the queue {settings.queue}, where Kueue has the integration deployment"]),
     ]
     trusted = [] if server.trusted is None else [ca_map(named, server.trusted, immutable=False)]  # it may be applied again
@@ -219,15 +219,18 @@ def _from_hub(server: Server) -> dict[str, Any]:
 
 
 def _from_bucket(server: Server) -> dict[str, Any]:
+    """The SDK for buckets, which vLLM's image has: it reads models from them."""
     source, caller = server.source, server.caller
-    endpoint = [] if source.endpoint is None else ["--endpoint-url", source.endpoint]
+    endpoint = [] if source.endpoint is None else [source.endpoint]
     region = {} if source.region is None else {"AWS_REGION": source.region}
-    env = {**region, **server.certificates, **_passed(server, "s3", "network"), "HOME": "/tmp"}
+    env = {**server.certificates, **_passed(server, "s3", "network"), **region, "HOME": "/tmp"}
     keys = _SDK_KEYS if caller.get("AWS_ACCESS_KEY_ID") and not caller.get("AWS_ACCESS_KEY") else _KEYS
+    script = _FETCH.read_text(encoding="utf-8")
     return {
-        "image": _CLIENT,
-        "imagePullPolicy": "IfNotPresent",
-        "args": [*endpoint, "s3", "cp", "--recursive", literal(str(source.uri)), ADAPTER_FOLDER],
+        "image": server.image,
+        "imagePullPolicy": pull_policy(Image(server.image, "cuda")),
+        "command": ["python3", "-c", literal(script)],
+        "args": [literal(one) for one in (str(source.uri), ADAPTER_FOLDER, *endpoint)],
         "env": [*_variables(env), *_from_secret(server.job, keys)],
     }
 
