@@ -107,8 +107,15 @@ def _inactive(seen: Evidence, reserved: Condition | None) -> Explanation | None:
 def _no_quota(seen: Evidence, reserved: Condition) -> Explanation:
     said = re.sub(r"couldn't assign flavors to pod set \S+: ", "", reserved.message)
     sentence = f"{seen.run} waits in queue {seen.queue}: {said}"
+    uncovered = re.search(r"resource (\S+) unavailable in ", said)
+    if uncovered is not None:  # the queue knows no such resource: no smaller number of it fits
+        return Explanation(
+            "kueue-never",
+            sentence,
+            f"choose another --queue, or ask Kueue's administrator to cover {uncovered[1]} in the queue's ClusterQueue",
+        )
     if re.search(
-        r"> maximum capacity|exceeds? .*(quota|capacity)|unavailable in ClusterQueue|ExceedsMaxQuota|insufficient quota for",
+        r"> maximum capacity|exceeds? .*(quota|capacity)|ExceedsMaxQuota|insufficient quota for",
         f"{reserved.reason} {said}",
     ):
         return Explanation(

@@ -193,6 +193,16 @@ def test_a_run_in_a_queue_says_what_kueue_waits_for(evidence, cause, sentence):
     assert (found.cause, found.sentence) == (cause, sentence)
 
 
+@pytest.mark.parametrize("where", ["ClusterQueue", "any flavor"])
+def test_a_resource_that_the_queue_does_not_cover_is_not_requested_less_of(where):
+    said = f"couldn't assign flavors to pod set main: resource nvidia.com/gpu unavailable in {where}"
+    found = explain(queued(no_quota(said)))
+    assert found.cause == "kueue-never"
+    assert found.suggestion == (
+        "choose another --queue, or ask Kueue's administrator to cover nvidia.com/gpu in the queue's ClusterQueue"
+    )
+
+
 def test_a_run_that_kueue_has_admitted_is_explained_by_its_pods():
     admitted = (Condition("QuotaReserved", True), Condition("Admitted", True, "Admitted", "The workload is admitted"))
     found = explain(seen(queue="gpus", workload=admitted, pods=(pending("0/1 nodes are available: 1 Insufficient cpu."),)))
