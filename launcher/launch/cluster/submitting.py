@@ -63,7 +63,7 @@ class Submitting:
         from ...backends.finding import cluster_of
         from ...backends.kubernetes.submit.creation import create, try_all
         from ...backends.kubernetes.submit.facts import gather
-        from ...backends.kubernetes.submit.preflight import of_pushed, preflight
+        from ...backends.kubernetes.submit.preflight import of_named, preflight
         from ...backends.kubernetes.submit.probes import try_pod
         from ...backends.kubernetes.submit.staging import stage
         from ..data import with_copy
@@ -81,12 +81,13 @@ class Submitting:
             self._take_own_disks(facts)
             spec = self._spec(local, namespace, facts, None)
             can_push = self.registry is not None
-            self._judge(preflight(spec, facts, namespace=namespace, can_push=can_push, is_named=self.is_named))
+            known = {"can_push": can_push, "is_named": self.is_named, "is_verified": self.job.experiment.launch.verify}
+            self._judge(preflight(spec, facts, namespace=namespace, **known))
             self._notice(check_names(where.cluster, self.specs, namespace) if self.is_named else ())
             image = self._verified(self._pushed(spec, facts), spec)
             if image is not None:
                 spec = self._spec(local, namespace, facts, image)
-                self._judge(of_pushed(spec, try_pod(cluster, namespace, spec.pod), namespace))
+                self._judge(of_named(spec, try_pod(cluster, namespace, spec.pod), namespace))
             spec = with_copy(spec, pairs.spreadsheet if pairs is not None else None)
             told = self._facts(spec, pairs, cluster.context, namespace)
             try_all(cluster, spec, namespace)

@@ -302,6 +302,33 @@ def test_policies_judge_the_image_as_it_was_pushed(registry: str, code: int, hom
     assert pod["nodeSelector"] == {"kubernetes.io/arch": "arm64"}, "for which the engine has built it"
 
 
+@pytest.mark.parametrize(("registry", "code"), [("registry.example.com/team", 0), ("registry.example.com/other", 1)])
+def test_policies_judge_an_image_by_the_digest_that_was_verified(registry: str, code: int, home: Path, api: ClusterApi) -> None:
+    def by_tag(plural: str, obj: dict[str, Any]) -> str | None:
+        image = obj["spec"]["containers"][0]["image"] if plural == "pods" else ""
+        is_ours = plural != "pods" or re.fullmatch(r"registry\.example\.com/team/[^@]+@sha256:[0-9a-f]{64}", image)
+        return None if is_ours else "images come from registry.example.com/team, by digest"
+
+    api.refuse("validate.kyverno.svc-fail", by_tag)
+    payload = {"critical": {"image": {"docker-manifest-digest": f"sha256:{'d' * 64}"}}}
+    cosign = home / "cosign"
+    cosign.write_text(f"#!/bin/sh\necho '{json.dumps([payload])}'\n")
+    cosign.chmod(0o755)
+    image = ("--set", f"launch.image={registry}/dpo:v1", "--set", "launch.signed_by={key: cosign.pub}", "--name", "first")
+    path = f"{home}:{os.environ['PATH']}"
+    plain = launcher(home, api, "submit", "demo", *image, PATH=path)
+    assert plain.returncode == 1, "a tag that nobody verifies stays a tag"
+    assert "error: pod: admission webhook validate.kyverno.svc-fail refuses the run's pods" in plain.stderr
+    done = launcher(home, api, "submit", "demo", "--verify", *image, PATH=path)
+    assert done.returncode == code, done.stderr
+    if code:
+        assert "error: pod: admission webhook validate.kyverno.svc-fail refuses the run's pods" in done.stderr
+        assert api.objects.names("jobs") == []
+        return
+    pod = api.objects.get("jobs", "first")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == f"{registry}/dpo@sha256:{'d' * 64}"
+
+
 def test_a_registry_that_nothing_is_pushed_to_is_told(home: Path, api: ClusterApi) -> None:
     done = launcher(home, api, "submit", "demo", "--registry", "registry.example.com/other")
     image = f"registry.example.com/team/dpo@sha256:{'a' * 64}"

@@ -1,5 +1,5 @@
 """Runs in a server's pod as `python3 -c` of this text, without any module of ours: copies the files below s3://BUCKET/PREFIX into
-a folder, with boto3, which vLLM's images have. Arguments: the address, the folder, and the server's address where it is not AWS."""
+a folder, with boto3, which vLLM's images have. Arguments: the address, the folder, and the endpoint where it is not AWS."""
 
 import os
 import sys

@@ -49,14 +49,17 @@ class Preflight:
             raise NotReady(self.findings)
 
 
-def preflight(spec: KubernetesSpec, facts: Facts, *, namespace: str, can_push: bool, is_named: bool) -> Preflight:
-    """``can_push``: a registry for images of this machine is given; ``is_named``: the user chose the run's name."""
+def preflight(
+    spec: KubernetesSpec, facts: Facts, *, namespace: str, can_push: bool, is_named: bool, is_verified: bool = False
+) -> Preflight:
+    """``can_push``: a registry for images of this machine is given; ``is_named``: the user chose the run's name; ``is_verified``:
+    the image will be named by the digest whose signature is verified next."""
     findings = [
         *_earlier(spec, facts, is_named),
         *_namespace(facts, namespace),
         *_permissions(facts, namespace),
         *_kinds(spec, facts, namespace),
-        *_pod(spec, facts, namespace, can_push),
+        *_pod(spec, facts, namespace, is_named_later=is_verified or is_pushed(spec.image.reference, facts, can_push)),
         *wrong_claims(spec, facts, namespace),
         *_secret(spec, facts, namespace),
         *_quotas(spec, facts),
@@ -121,19 +124,20 @@ def _kinds(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mista
         yield Mistake("launch.kubernetes.queue", what, hint=hint)
 
 
-def _pod(spec: KubernetesSpec, facts: Facts, namespace: str, can_push: bool) -> Iterator[Mistake]:
-    """Why the server would refuse the pods. It accepts their Job before it checks them."""
+def _pod(spec: KubernetesSpec, facts: Facts, namespace: str, *, is_named_later: bool) -> Iterator[Mistake]:
+    """Why the server would refuse the pods. It accepts their Job before it checks them. ``is_named_later``: the image gets its
+    digest after the checks, see ``of_named``."""
     why = explained(facts.pod, spec.run, namespace)
     is_full = "exceeded quota: " in (facts.pod.refused or "")
     if why is None or (is_full and facts.quotas.unseen is None):  # which is judged for all pods together
         return
-    if why.cause == "admission" and is_pushed(spec.image.reference, facts, can_push):  # see ``of_pushed``
+    if why.cause == "admission" and is_named_later:
         return
     yield Mistake("pod", why.sentence, hint=why.suggestion)
 
 
-def of_pushed(spec: KubernetesSpec, tried: Tried, namespace: str) -> Preflight:
-    """The same where the image was pushed since: policies judge registries and digests, which the image has only now."""
+def of_named(spec: KubernetesSpec, tried: Tried, namespace: str) -> Preflight:
+    """The same where the image was pushed or verified since: policies judge registries and digests, which it has only now."""
     why = explained(tried, spec.run, namespace)
     refused = [] if why is None or why.cause != "admission" else [Mistake("pod", why.sentence, hint=why.suggestion)]
     return Preflight(tuple(refused), ())
