@@ -4,6 +4,7 @@ a folder, with boto3, which vLLM's images have. Arguments: the address, the fold
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def main(uri: str, folder: Path, endpoint: str | None) -> None:
@@ -14,9 +15,10 @@ def main(uri: str, folder: Path, endpoint: str | None) -> None:
         sys.exit("this image has no boto3, which fetches the adapter; vLLM's own images have it (launcher serve --image)")
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     style = os.environ.get("DPO_S3_ADDRESSING_STYLE")
+    options: Any = {"addressing_style": style} if style else None
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 5},
-        s3={"addressing_style": style} if style else None,
+        s3=options,
         response_checksum_validation="when_required",  # some servers have none
     )
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
