@@ -78,6 +78,11 @@ def is_blank(cell: str) -> bool:
     return not visible(seen).strip()
 
 
+def is_missing(cell: str) -> bool:
+    """Whether ``cell`` has no value: it is blank, or one of the words that programs write in its place."""
+    return is_blank(cell) or cell.strip().lower() in _MISSING
+
+
 def visible(cell: str) -> str:
     """``cell`` without characters that have no width."""
     return cell if cell.isascii() else cell.translate(_INVISIBLE)

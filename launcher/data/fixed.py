@@ -26,6 +26,7 @@ from .messages import Spelling, Unreadable, loaded
 from .tables.csv_table import decoded, records_of
 from .tables.formats import json_records, read_table, text_of, worksheet
 from .tables.layout import laid_out, lines_above
+from .tables.table import Table
 
 _ESCAPE: Final = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _ODD: Final = re.compile(r"[^\w.-]+")  # in the name of a file
@@ -134,7 +135,7 @@ def _clean_json(experiment: Experiment, path: Path, data: bytes, changes: list[d
     table = read_table(str(path), path, mistakes)
     if table is None:
         raise DataError(mistakes)
-    columns, checks = {*columns_from(experiment, table).columns}, experiment.data_checks
+    columns, checks = _mapped(experiment, table), experiment.data_checks
     kept: list[dict[str, Any]] = []
     seen: set[str] = set()
     for line, record in json_records(str(path), data, mistakes):
@@ -152,6 +153,12 @@ def _clean_json(experiment: Experiment, path: Path, data: bytes, changes: list[d
     return _lines(kept)
 
 
+def _mapped(experiment: Experiment, table: Table | None) -> set[str]:
+    """The columns of texts that the experiment reads."""
+    mapping = columns_from(experiment, table)
+    return {name for name in mapping.read(() if table is None else table.columns) if name != mapping.tools}
+
+
 def _value(line: int, name: str, value: Any, checks: DataChecks, changes: list[dict[str, Any]]) -> Any:
     """A text of one record, or the texts inside its messages, mended."""
     for rule, mend in _MENDS:
@@ -164,7 +171,7 @@ def _value(line: int, name: str, value: Any, checks: DataChecks, changes: list[d
 
 def _clean_table(experiment: Experiment, path: Path, data: bytes, changes: list[dict[str, Any]]) -> str:
     """The clean copy of a CSV file or of a worksheet; what was changed is added to ``changes``."""
-    mapped = {*columns_from(experiment, None).columns, *([ANSWER] if experiment.is_sft else [])}
+    mapped = {*_mapped(experiment, None), *([ANSWER] if experiment.is_sft else [])}
     rows = _mended(str(path), data, frozenset(mapped), experiment.data_checks, changes)
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)

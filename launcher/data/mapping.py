@@ -12,6 +12,7 @@ from ..experiment.schema import Experiment
 from ..experiment.sections.columns import COLUMN_KEYS
 from .messages import Spelling, Unreadable, is_tools
 from .tables.table import Row, Table, Tables
+from .verdicts import Verdict
 
 ANSWER: Final = "answer"  # a column of data for SFT
 CONVERSATIONS: Final = ("messages", "conversations", "conversation")
@@ -25,6 +26,7 @@ class Columns:
 
     ``messages``: columns that hold lists of messages. ``is_whole``: the answers are whole conversations, which begin with the
     prompt; ``absent``: input columns that the table lacks then. ``tools``: the column of what an answer may call.
+    ``verdict``: what says which answer is better, where the answers are compared: then they are columns of ``judged.judged``.
     """
 
     inputs: Mapping[str, str]
@@ -35,6 +37,7 @@ class Columns:
     absent: frozenset[str] = frozenset()
     tools: str | None = None
     spelling: Spelling = field(default_factory=Spelling)
+    verdict: Verdict | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -45,6 +48,13 @@ class Columns:
     @property
     def used(self) -> tuple[str, ...]:
         return (*self.columns, self.tools) if self.tools is not None else self.columns
+
+    def read(self, present: Sequence[str]) -> tuple[str, ...]:
+        """The columns that are read of a file with the columns ``present``: compared answers and what compares them."""
+        if self.verdict is None:
+            return self.used
+        made = (self.verdict.better, self.verdict.worse)
+        return (*(name for name in self.used if name not in made), *self.verdict.read(present))
 
     @property
     def has_chats(self) -> bool:
@@ -63,11 +73,16 @@ def columns_from(experiment: Experiment, table: Table | None) -> Columns:
     text.
     """
     columns, present = experiment.columns, () if table is None else table.columns
+    verdict = Verdict.of(columns)
+    if verdict is not None:
+        worse = None if experiment.is_sft else verdict.worse
+        columns = columns.model_copy(update={"chosen": verdict.better, "rejected": worse})
     assert columns.input_columns is not None
     assert columns.chosen is not None
     has_answers = ANSWER in present and columns.chosen not in present
     chosen = ANSWER if experiment.is_sft and not experiment.names_answers and has_answers else columns.chosen
-    mapping = Columns(columns.input_columns, chosen, columns.rejected, tools=columns.tools, spelling=Spelling.of(columns))
+    spelling = Spelling.of(columns)
+    mapping = Columns(columns.input_columns, chosen, columns.rejected, tools=columns.tools, spelling=spelling, verdict=verdict)
     if table is None or not _reads_messages(experiment):
         return mapping
     return _recognised(experiment, mapping, table)
@@ -178,7 +193,7 @@ def settings_mistakes(experiment: Experiment, mapping: Columns, tables: Tables) 
 def missing_columns(table: Table, mapping: Columns, experiment: Experiment) -> Iterator[Mistake]:
     """A mistake at each setting that names a column which ``table`` lacks; at the header for those that a default names."""
     found, unnamed = ", ".join(table.columns), []
-    for column in mapping.used:
+    for column in mapping.read(table.columns):
         if column in table.columns:
             continue
         hint = nearest(column, table.columns)
@@ -210,10 +225,12 @@ def _named(experiment: Experiment) -> Iterator[tuple[str, str]]:
             yield from _leaves(f"{section}.{key}", getattr(mapping, key))
 
 
-def _leaves(path: str, value: str | Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+def _leaves(path: str, value: str | Sequence[str] | Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield path, value
-    elif value is not None:
+    elif isinstance(value, tuple):
+        yield from ((path, one) for one in value)
+    elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _leaves(f"{path}.{key}", inner)
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from ..errors import Warned
 from ..experiment.schema import Experiment
+from ..experiment.text.flow import flow
 from ..health.data import swapped_names
 from ..health.facts import Facts
 from .findings import SHOWN, places
@@ -45,14 +46,15 @@ def table_notices(
         if table is None:
             continue
         yield from table.ignored
-        verdicts = {} if mapping.rejected is None else dict(_verdicts(table, mapping.used))
+        read = mapping.read(table.columns)
+        verdicts = {} if mapping.rejected is None or mapping.verdict is not None else dict(_verdicts(table, read))
         for column, cells in verdicts.items():
             yield Warned(
                 f"{table.name}: column {column!r} ({cells}) is not read: if it says which answer is better, rows are labelled "
-                f"the wrong way round, as chosen always comes from {', '.join(columns_of(mapping.chosen))}; write better answers "
-                "into one column, worse ones into another"
+                f"the wrong way round, as chosen always comes from {', '.join(columns_of(mapping.chosen))}"
+                f"{_as_verdict(mapping, column)}"
             )
-        yield from _unused(table, (*mapping.used, *labels, *verdicts))
+        yield from _unused(table, (*read, *labels, *verdicts))
     if tables.prompts is not None:
         yield from _unused(tables.prompts, PROMPT_COLUMNS)
     chosen, rejected = experiment.columns.chosen, experiment.columns.rejected
@@ -167,14 +169,23 @@ def _verdicts(table: Table, used: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield column, ", ".join(sides)
 
 
+def _as_verdict(mapping: Columns, column: str) -> str:
+    """The setting that reads the ``column`` of verdicts, as the end of a sentence."""
+    if not isinstance(mapping.chosen, str) or not isinstance(mapping.rejected, str):
+        return "; write better answers into one column, worse ones into another"
+    keys = f"answers: {flow([mapping.chosen, mapping.rejected])}, winner: {flow(column)}"
+    return f"; to read it, write {keys} in place of chosen and rejected in dpo_column_mapping_config"
+
+
 def _unused(table: Table, used: Sequence[str]) -> Iterator[str]:
-    unused = [column for column in table.columns if column not in used]
+    columns = [column for column in table.columns if column not in table.made]
+    unused = [column for column in columns if column not in used]
     for column in [column for column in unused if column in _MEANT and any(row.cells[column].strip() for row in table.rows)]:
         unused.remove(column)
         one = "" if column == "history" else "put one text for all rows into the system of a prompt table, or "
         yield Warned(f"{table.name}: column {column!r} is in no prompt; {one}make the prompts lists of messages")
     if unused:
-        yield f"{table.name}: unused columns: {', '.join(unused)} ({len(unused)} of {len(table.columns)})"
+        yield f"{table.name}: unused columns: {', '.join(unused)} ({len(unused)} of {len(columns)})"
 
 
 def _are_labels(values: Sequence[str]) -> bool:

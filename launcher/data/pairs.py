@@ -18,6 +18,7 @@ from .chat import Chat
 from .chats import chat_of
 from .findings import Findings, Found
 from .held_out import chosen, held_out, others
+from .judged import judged
 from .mapping import Columns, answer_of, columns_from, missing_columns, settings_mistakes
 from .notices import chat_notices, table_notices
 from .pair import Pair
@@ -29,6 +30,7 @@ from .tables.rows import read_readable
 from .tables.sheets.spreadsheet import Spreadsheet
 from .tables.streamed import Streamed
 from .tables.table import Row, Table, Tables
+from .verdicts import Verdict
 
 _SHORT: Final = 80  # characters of a cell that can be the name of a group
 
@@ -96,8 +98,10 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     tables, mistakes = read_readable(experiment, reading)
     if tables is None:
         raise DataError(mistakes)
+    tables, unjudged = _judged(experiment, tables, reading)
     mapping = columns_from(experiment, tables.train)
     is_whole = not mistakes
+    mistakes += unjudged
     wrong = settings_mistakes(experiment, mapping, tables) if is_whole else []
     prompt = choose_prompt(experiment, mapping, tables.prompts, mistakes) if is_whole and not wrong else None
     parts = [table for table in (tables.train, tables.validation) if table is not None]
@@ -112,6 +116,18 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     if mistakes:
         raise DataError(mistakes)
     return _rendered(experiment, tables, mapping, prompt, findings, chats)
+
+
+def _judged(experiment: Experiment, tables: Tables, reading: Reading) -> tuple[Tables, list[Mistake]]:
+    """The tables with the better and the worse answer of each row, where the experiment compares answers; and the mistakes."""
+    verdict, mistakes = Verdict.of(experiment.columns), list[Mistake]()
+    if verdict is None:
+        return tables, mistakes
+    train, validation = (
+        None if table is None else judged(table, verdict, mistakes, reading.rows) for table in (tables.train, tables.validation)
+    )
+    assert train is not None
+    return replace(tables, train=train, validation=validation), mistakes
 
 
 def _rendered(
@@ -150,7 +166,7 @@ def _rendered(
         place,
         columns,
         prompt,
-        mapping.columns,
+        mapping.read(tables.train.columns) if mapping.verdict is not None else mapping.columns,
         tuple(findings.found()),
     )
 
@@ -163,6 +179,9 @@ def read_other(experiment: Experiment, file: Path, prompt: Prompt) -> Pairs:
     except OSError as error:
         reason = "file not found" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
         raise DataError(Mistake(str(file), reason, expected="a file of data")) from error
+    verdict = Verdict.of(experiment.columns)
+    if table is not None and verdict is not None:
+        table = judged(table, verdict, mistakes)
     mapping = columns_from(experiment, table)
     if table is not None:
         mistakes += missing_columns(table, mapping, experiment)
@@ -171,13 +190,14 @@ def read_other(experiment: Experiment, file: Path, prompt: Prompt) -> Pairs:
     if mistakes or table is None:
         raise DataError(mistakes)
     pairs = _pairs(table, mapping, prompt, chats)
-    source = Source("validation", table.name, table.sha256, len(table.rows))
+    source = Source("validation", table.name, table.sha256, len(table.rows) + table.left_out)
     return Pairs((), pairs, (source,), (), None, prompt.place, group_columns(table, mapping), prompt)
 
 
 def group_columns(table: Table, mapping: Columns) -> dict[str, tuple[str, ...]]:
     """The columns of ``table`` that are not mapped and hold short text only, each with the values of all rows."""
-    found: dict[str, list[str]] = {name: [] for name in table.columns if name not in mapping.used}
+    used = {*mapping.used, *mapping.read(table.columns)}
+    found: dict[str, list[str]] = {name: [] for name in table.columns if name not in used}
     for row in table.rows:
         for name in [name for name in found if len(row.cells[name]) > _SHORT]:
             del found[name]
@@ -228,7 +248,7 @@ def _user(row: Row, mapping: Columns, prompt: Prompt) -> str:
 def _divided(tables: Tables, flags: bytes) -> Tables:
     """The tables where the rows of ``flags`` are those of a validation table."""
     whole = tables.train
-    held = replace(whole, rows=chosen(whole.rows, flags))
+    held = replace(whole, rows=chosen(whole.rows, flags), left_out=0)
     return replace(tables, train=replace(whole, rows=chosen(whole.rows, others(flags))), validation=held)
 
 
@@ -236,4 +256,5 @@ def _sources(tables: Tables, share: float | None) -> Iterator[Source]:
     """``share``: see ``Source.held_out``."""
     for role, table in (("train", tables.train), ("validation", tables.validation), ("prompts", tables.prompts)):
         if table is not None:
-            yield Source(role, table.name, table.sha256, len(table.rows), table.hub, None if role == "prompts" else share)
+            rows = len(table.rows) + table.left_out
+            yield Source(role, table.name, table.sha256, rows, table.hub, None if role == "prompts" else share)

@@ -49,6 +49,7 @@ class Table:
     bytes or the worksheet's cells, ``line`` is the header's. ``letters``: column -> letter, in a worksheet.
     ``rows``: a tuple, or ``Streamed`` where they are too large for memory. ``ignored``: sentences about what was left out, such
     as empty rows at the end. ``hub``: of a data set of the hub its name, its commit (``revision``), config and split.
+    ``made``: columns that the source lacks, and ``left_out``: how many of its rows are left out, see ``judged.judged``.
     """
 
     name: str
@@ -59,6 +60,8 @@ class Table:
     letters: Mapping[str, str] | None = None
     ignored: tuple[str, ...] = ()
     hub: Mapping[str, str | None] | None = None
+    made: tuple[str, ...] = ()
+    left_out: int = 0
 
     def place(self, line: int, column: str | None = None) -> str:
         """Where a mistake is: ``file:line``, or a range for Sheets' name box such as ``Train!C7`` or ``Train!7:7``."""

@@ -151,9 +151,14 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
     "dpo_column_mapping_config": {
         "input_columns": "prompt prompts question questions instruction input inputs query prompt_column prompt_columns "
         "input_column field_messages messages messages_column conversations",
-        "chosen": "accepted accept preferred positive winner good better chosen_column response_j answer_chosen",
+        "chosen": "accepted accept preferred positive good better chosen_column response_j answer_chosen",
         "rejected": "reject dispreferred negative loser bad worse rejected_column response_k answer_rejected",
         "label_columns": "label labels labels_columns",
+        "answers": "responses completions candidates outputs generations answer_columns response_columns completion_columns",
+        "winner": "preference preferred_column verdict winner_column winning_answer better_answer choice",
+        "winner_values": "winner_map winner_mapping verdict_values label_map label_mapping",
+        "ratings": "rating scores score rewards rating_columns score_columns",
+        "ranks": "rank ranking rankings rank_columns",
         "tools": "tools_column functions",
         "role_key": "role_tag message_field_role role_field",
         "content_key": "content_tag message_field_content content_field",

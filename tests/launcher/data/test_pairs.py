@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -352,6 +353,16 @@ def test_a_column_that_says_which_answer_is_better_is_a_warning_also_beside_vali
         found = [notice for notice in notices if isinstance(notice, Warned)]
         assert len(found) == is_verdict * (1 if validation is None else 2)
         assert all(f"column {name!r} (" in notice and "chosen always comes from response_a" in notice for notice in found)
+        keys = f"answers: [response_a, response_b], winner: {name}"
+        assert all(f"write {keys} in place of chosen and rejected" in notice for notice in found)
+
+
+def test_the_setting_that_the_warning_of_an_unread_verdict_writes_reads_it(tmp_path):
+    text = "prompt,response_a,response_b,winner\nQ1,x1,y1,A\nQ2,x2,y2,B\n"
+    [warning] = read(tmp_path, text, **mapping(chosen="response_a", rejected="response_b")).notices
+    keys = warning.partition("write ")[2].partition(" in place of")[0]
+    pairs = read(tmp_path, text, dpo_column_mapping_config=yaml.safe_load(f"{{{keys}}}"))
+    assert [pair.chosen for pair in pairs.train] == ["x1", "y2"]
 
 
 def test_answers_of_two_forms_are_noticed(tmp_path):

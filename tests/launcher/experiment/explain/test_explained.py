@@ -77,7 +77,13 @@ EVERY: Final = [*every(explained.keys()), *explained.trl_keys()]
 BASE: Final[dict[str, Any]] = {"model_name": "Qwen/Qwen3-0.6B", "datasets_path": "data", "validation_filename": "v.csv"}
 SHEETS: Final[dict[str, Any]] = {"datasets_path": None, "validation_filename": None, "spreadsheet_id": "1a", "train_sheet": "t"}
 # What else an experiment needs for the example of a key to be valid.
+TWO: Final = ["response_a", "response_b"]
 NEEDS: Final[dict[str, dict[str, Any]]] = {
+    **{
+        f"{section}.{key}": {section: {"answers": TWO, **({} if key not in ("answers", "winner_values") else {"winner": "w"})}}
+        for section in ("dpo_column_mapping_config", "column_mapping_config")
+        for key in ("answers", "winner", "winner_values", "ratings", "ranks")
+    },
     "validation_split": {"validation_filename": None},
     "adapter_mode": {"adapter": "me/adapter"},
     **dict.fromkeys(("spreadsheet_id", "train_sheet", "validation_sheet"), SHEETS),
