@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from launcher.errors import CredentialError, ExperimentError, LauncherError, Mistake, UnreachableError, Warned
-from launcher.experiment.sections.hyperparameters import TRACKERS
+from launcher.experiment.sections.hyperparameters import OFFLINE, TRACKERS
 from launcher.hub import of_network
 from launcher.packages import adding
 from launcher.redact import REDACTOR
@@ -24,7 +24,6 @@ from launcher.runs.run_dir import RunDir
 from .output import notices
 
 _REFUSED: Final = re.compile(r"api.?key|log ?in|unauthori[sz]ed|forbidden|credential|\b40[13]\b", re.IGNORECASE)
-_OFFLINE: Final = ("offline", "disabled", "dryrun")  # modes of W&B that need no key
 _OWN: dict[str, str] = {}  # variables that are set here
 _HELP: Final = {
     "wandb": "set WANDB_API_KEY in .env and name it in launch.secrets, or set WANDB_MODE=offline in launch.env",
@@ -43,7 +42,7 @@ def check_installed(report_to: Iterable[str]) -> None:
 
 def check_key(report_to: Iterable[str]) -> None:
     """Raises CredentialError where W&B has no key, before a model is loaded. A wrong one is found when the tracker starts."""
-    if "wandb" not in report_to or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE") in _OFFLINE:
+    if "wandb" not in report_to or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE") in OFFLINE:
         return
     import wandb
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from ..errors import Warned
+from ..experiment.sections.hyperparameters import OFFLINE
 from ..experiment.variables import VARIABLES, Kind, files, local_addresses, secrets
 from ..job.job import Job
 from ..runs.run_dir import expanded
@@ -14,6 +15,7 @@ from .trust import trusting
 
 HOME: Final = "/dpo/home"
 _FOLDER: Final = "SSL_CERT_DIR"
+_WANDB_KEYS: Final = frozenset(("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
 # NCCL keeps about 32 MiB per rank and peer there, data loaders their batches; an engine's default of 64 MiB ends in a bus error.
 SHM: Final = "2Gi"
 
@@ -94,6 +96,21 @@ def unreached(job: Job, caller: Mapping[str, str], what: str, *, has_files: bool
     if has_profile:
         yield Warned(
             f"the keys of the AWS profile are not passed on to a {what}: put AWS_ACCESS_KEY and AWS_SECRET_KEY into .env"
+        )
+
+
+def untracked(job: Job, caller: Mapping[str, str], what: str, also: Collection[str] = ()) -> Iterator[Warned]:
+    """That W&B has no key in a ``what`` (container or pod), where no netrc is; ``also``: variables that come from elsewhere.
+
+    The run would end with it before its first step, after it has waited for its node.
+    """
+    given = {**chosen(job, caller), **dict.fromkeys((*job.secrets, *also), "")}
+    if "wandb" not in job.experiment.hyperparameters.report_to or given.get("WANDB_MODE") in OFFLINE:
+        return
+    if not given.keys() & _WANDB_KEYS:
+        yield Warned(
+            f"report_to has wandb, and no key for it reaches the {what}: set launch.secrets: [WANDB_API_KEY], or "
+            "launch.env: {WANDB_MODE: offline}"
         )
 
 

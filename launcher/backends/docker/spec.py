@@ -17,7 +17,7 @@ from ...experiment.explain.effects import idle_on
 from ...job.job import Job
 from ...runs.cache import cache_root
 from ...runs.run_dir import RunDir
-from ..container import unreached
+from ..container import unreached, untracked
 from ..environment import GRACE, facts, files, script
 from ..record import first_record
 from .container import LOGS, PIDS, Container, Person, Place, container, hostname
@@ -136,7 +136,8 @@ def _said(job: Job, place: Place) -> list[str]:
 
 def lost(job: Job, caller: Mapping[str, str], has_profile: bool) -> list[Warned]:
     """What of the caller's environment is another thing in the container of ``job``, or does not reach it."""
-    return list(unreached(job, caller, "container", has_files=True, has_profile=has_profile))
+    unreachable = unreached(job, caller, "container", has_files=True, has_profile=has_profile)
+    return [*unreachable, *untracked(job, caller, "container")]
 
 
 def _mount(mount: Mount) -> str:

@@ -34,6 +34,7 @@ LOSS_TYPES = (
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard",
     "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 )  # fmt: skip
+OFFLINE = ("offline", "disabled", "dryrun")  # values of WANDB_MODE that need no key
 TRACKERS = ("wandb", "mlflow", "trackio")  # names of transformers for report_to; trainer.trackers calls its callbacks
 SMOOTHED = frozenset({"sigmoid", "robust", "exo_pair", "aot", "aot_unpaired"})
 

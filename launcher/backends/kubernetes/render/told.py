@@ -10,7 +10,7 @@ from ....errors import Warned
 from ....job.job import Job
 from ....job.topology import Node
 from ....runs.known import duration
-from ...container import unreached
+from ...container import unreached, untracked
 from ...environment import facts
 from ...sizes import quantity
 from .guard import unrestricted
@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 def lost(job: Job, caller: Mapping[str, str], has_profile: bool) -> list[Warned]:
     """What of the caller's environment is another thing in a pod, or does not reach it."""
     has_profile = has_profile and job.experiment.launch.kubernetes.service_account is None  # which may have a role
-    return list(unreached(job, caller, "pod", has_files=False, has_profile=has_profile))
+    unreachable = unreached(job, caller, "pod", has_files=False, has_profile=has_profile)
+    return [*unreachable, *untracked(job, caller, "pod", _patched(job))]
+
+
+def _patched(job: Job) -> list[str]:
+    """The variables that the experiment's patch sets in the pods."""
+    containers = (job.experiment.launch.kubernetes.pod.get("spec") or {}).get("containers") or ()
+    return [str(one["name"]) for container in containers for one in container.get("env") or ()]
 
 
 def job_facts(job: Job, first: str) -> tuple[str, ...]:

@@ -193,6 +193,17 @@ def test_a_server_of_this_machine_is_another_one_in_a_container():
     assert not [one for one in shared.comments if "container itself" in one], "it has the network of the machine"
 
 
+def test_a_tracker_that_would_have_no_key_in_the_container_is_told():
+    settings = {"report_to": ["wandb"]}
+    told = [one for one in rendered(hyperparameters=settings).comments if "WANDB_API_KEY" in one]
+    assert told == [
+        "report_to has wandb, and no key for it reaches the container: set launch.secrets: [WANDB_API_KEY], or "
+        "launch.env: {WANDB_MODE: offline}"
+    ]
+    named = rendered(hyperparameters=settings, launch={"secrets": ["WANDB_API_KEY"]})
+    assert not [one for one in named.comments if one in told]
+
+
 def test_a_container_is_not_given_the_key_of_a_spreadsheet_that_the_launcher_has_read():
     caller = {"GOOGLE_SHEETS_CLIENT_EMAIL": "a@b.example", "GOOGLE_SHEETS_PRIVATE_KEY": "c"}
     made = rendered(caller=caller, datasets_path=None, spreadsheet_id="1", train_sheet="Train")

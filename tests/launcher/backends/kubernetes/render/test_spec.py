@@ -212,6 +212,31 @@ def test_a_bundle_of_certificates_is_a_config_map_that_every_library_is_pointed_
     assert not [one for one in spec.comments if "not passed on" in one]
 
 
+NO_KEY = (
+    "report_to has wandb, and no key for it reaches the pod: set launch.secrets: [WANDB_API_KEY], or "
+    "launch.env: {WANDB_MODE: offline}"
+)
+FROM_A_SECRET = {"name": "WANDB_API_KEY", "valueFrom": {"secretKeyRef": {"name": "wandb", "key": "key"}}}
+
+
+@pytest.mark.parametrize(
+    ("launch", "caller", "is_told"),
+    [
+        ({}, {}, True),
+        ({}, {"WANDB_API_KEY": "x"}, True),  # the caller's own variables are not passed on
+        ({"secrets": ["WANDB_API_KEY"]}, {}, False),
+        ({"env": {"WANDB_MODE": "offline"}}, {}, False),
+        ({"env": ["WANDB_MODE"]}, {"WANDB_MODE": "disabled"}, False),
+        ({"env": {"WANDB_MODE": "online"}}, {}, True),
+        ({"kubernetes": {"pod": {"spec": {"containers": [{"name": "trainer", "env": [FROM_A_SECRET]}]}}}}, {}, False),
+    ],
+)
+def test_a_tracker_that_would_have_no_key_is_told(launch: dict[str, Any], caller: dict[str, str], is_told: bool) -> None:
+    told = rendered(launch, caller=caller, hyperparameters={"report_to": ["tensorboard", "wandb"]}).comments
+    assert (NO_KEY in told) == is_told
+    assert NO_KEY not in rendered(launch, caller=caller).comments
+
+
 def test_the_first_nodes_name_is_the_one_that_kubernetes_gives_it() -> None:
     job = rendered({"gpus": 0, "nodes": 2})
     assert env(job)["MASTER_ADDR"] == f"{job.job}-0.{job.objects[0]['metadata']['name']}"
