@@ -17,6 +17,7 @@ import yaml
 
 from launcher.backends.kubernetes.api.permissions import PERMISSIONS, SECRET, VIEW, rules
 from launcher.backends.kubernetes.follow.run import RUNS_ROOT
+from launcher.published import ARCHITECTURE
 from tests.k8s.built import REPOSITORY, build, built
 from tests.pod_security import violations
 
@@ -93,6 +94,13 @@ def test_the_reader_is_found_by_its_labels_and_cannot_change_what_it_reads(folde
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}
 
 
+def test_the_reader_runs_on_nodes_of_the_architecture_for_which_its_image_is_built():
+    where = {folder: one(folder, "Deployment")["spec"]["template"]["spec"].get("nodeSelector") for folder in OURS}
+    amd64 = {"kubernetes.io/arch": ARCHITECTURE}
+    # A workstation has one node, on which its image was built.
+    assert where == dict.fromkeys(OURS, amd64) | {"overlays/workstation": None}
+
+
 @pytest.mark.parametrize("folder", OURS)
 def test_the_claims_are_those_that_a_run_mounts_where_nobody_names_others(folder):
     claims = {obj["metadata"]["name"]: obj["spec"] for obj in built(folder) if obj["kind"] == "PersistentVolumeClaim"}
@@ -131,6 +139,35 @@ def test_a_shared_cluster_has_a_quota_a_storage_class_a_group_and_ranks_that_onl
     ranks = one(folder, "NetworkPolicy", "dpo-runs")["spec"]
     assert ranks["ingress"][0]["from"][0]["podSelector"] == ranks["podSelector"]
     assert one(folder, "NetworkPolicy", "dpo-tensorboard")["spec"].get("ingress", []) == []
+
+
+def server_of(name: str) -> Mapping[str, Any]:
+    """The template of the pods of a server."""
+    objects = yaml.safe_load_all((REPOSITORY / "tests/golden/kubernetes" / f"{name}.yaml").read_text())
+    return next(obj for obj in objects if obj["kind"] == "Deployment")["spec"]["template"]
+
+
+SERVERS = ("serve-from-the-claim", "serve-from-a-hub", "serve-from-a-bucket", "serve-on-four-gpus")
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_only_pods_of_the_namespace_may_ask_a_server_and_at_its_port_alone(name):
+    template, policy = server_of(name), one("overlays/cluster", "NetworkPolicy", "dpo-serve")["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    (rule,) = policy["ingress"]
+    (port,) = template["spec"]["containers"][0]["ports"]
+    assert (rule["from"], rule["ports"]) == ([{"podSelector": {}}], [{"protocol": "TCP", "port": port["name"]}])
+    others = [obj["spec"] for obj in built("overlays/cluster") if obj["kind"] == "NetworkPolicy" and obj["spec"] != policy]
+    for other in others:  # policies add up: none of the others opens a server
+        assert not other["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_the_egress_example_lets_a_server_reach_dns_and_the_servers_of_runs(name):
+    policy = one("examples/egress", "NetworkPolicy", "dpo-serve-egress")["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= server_of(name)["metadata"]["labels"].items()
+    dns, _, servers = one("examples/egress", "NetworkPolicy", "dpo-runs-egress")["spec"]["egress"]
+    assert (policy["policyTypes"], policy["egress"]) == (["Egress"], [dns, servers])
 
 
 def test_the_queue_example_names_one_queue_of_the_runs_namespace():
