@@ -14,6 +14,9 @@ from .image import WAITING
 from .resources import gpus_in
 
 TESTED: Final = (31, 36)  # minor versions of Kubernetes 1
+# The first whose Jobs have podReplacementPolicy and backoffLimitPerIndex without a feature gate that somebody opens; older ones
+# drop or refuse them. The other fields of a run are older: podFailurePolicy 1.26, the label batch.kubernetes.io/job-name 1.27.
+OLDEST: Final = 29
 CLAIMS: Final = {"runs": "dpo-runs", "cache": "dpo-cache"}  # the defaults of launch.kubernetes.volumes
 _OF_IMAGES: Final = re.compile(r"\bimages?\b|\bregistr|\bdigest", re.IGNORECASE)
 _WORKSTATION: Final = "kubectl apply -k k8s/overlays/workstation"
@@ -22,9 +25,13 @@ MADE: Final = "dpo"  # the namespace that k8s/ makes
 _CONTEXT: Final = f"kubectl config set-context --current --namespace {MADE}"
 
 
-def version(minor: str, where: str) -> Finding:
-    """``minor`` as the server reports it, for example ``36`` or ``31+``."""
-    number = int("".join(filter(str.isdecimal, minor)) or 0)
+def minor_of(answer: Mapping[str, Any]) -> int:
+    """The number of a minor version in the answer of /version, where it is for example ``36`` or ``31+``; 0 if it has none."""
+    return int("".join(filter(str.isdecimal, str(answer.get("minor", "")))) or 0)
+
+
+def version(number: int, where: str) -> Finding:
+    """``number``: the minor version."""
     low, high = TESTED
     if low <= number <= high:
         return Finding("cluster", "ok", f"{where}, Kubernetes 1.{number}")

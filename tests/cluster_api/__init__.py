@@ -56,6 +56,7 @@ class ClusterApi:
         self.token = "token-of-dana-0123456789"
         self.user = "dana"
         self.username: str | None = "dana@example.com"
+        self.minor = "36"  # version of Kubernetes 1
         self.delay = 0.0
         self.commands: dict[tuple[str, str], Command | Path] = {}
         self.ports: dict[tuple[str, str, int], int] = {}

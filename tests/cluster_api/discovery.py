@@ -7,10 +7,10 @@ from typing import Any
 from .kinds import ALSO, Kind
 
 
-def discovery(path: str, served: list[Kind]) -> dict[str, Any] | None:
+def discovery(path: str, served: list[Kind], minor: str) -> dict[str, Any] | None:
     """The answer to ``path`` if it asks for versions, groups or kinds, else None."""
     if path == "/version":
-        return {"major": "1", "minor": "36", "gitVersion": "v1.36.0"}
+        return {"major": "1", "minor": minor, "gitVersion": f"v1.{minor}.0"}
     if path == "/api":
         return {"kind": "APIVersions", "versions": ["v1"]}
     if path == "/apis":

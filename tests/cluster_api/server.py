@@ -115,7 +115,7 @@ class Server:
         path = request.path.rstrip("/")
         for other, place in ALSO.items():
             path = place + path.removeprefix(other) if path.startswith(other) else path
-        found = discovery(path, [kind for kind in KINDS if self._is_served(kind)])
+        found = discovery(path, [kind for kind in KINDS if self._is_served(kind)], self.api.minor)
         if found is not None:
             return web.json_response(found)
         if path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews":

@@ -30,7 +30,7 @@ def one(kind: str, **more: Any) -> dict[str, Any]:
     ],
 )
 def test_a_version_that_nobody_has_tried_is_said_and_not_refused(minor, state, words):
-    found = namespace.version(minor, "here")
+    found = namespace.version(namespace.minor_of({"minor": minor}), "here")
     assert (found.state, found.detail) == (state, words)
     assert is_ready([found])
 

@@ -19,7 +19,7 @@ from .trainer import wrong_trainer
 def look(cluster: Cluster) -> list[Finding]:
     """Every finding, in the order in which they depend on each other. Raises ClusterError if no cluster answers."""
     where = cluster.namespace
-    minor = str(cluster.get("/version").get("minor", ""))
+    minor = findings.minor_of(cluster.get("/version"))
     found = [findings.version(minor, f"{cluster.host} (context {cluster.context})")]
     verbs = tuple({one.needed_by for one in PERMISSIONS})
     facts = gather(cluster, Question(where, "doctor", CLAIMS, SECRET, None, verbs, is_trainjob=True))

@@ -49,7 +49,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Facts:
-    """``denied``: permission -> verbs that the caller lacks. ``earlier``: the objects of runs with the same name.
+    """``denied``: permission -> verbs that the caller lacks. ``earlier``: the objects of runs with the same name. ``version``:
+    the answer of /version.
 
     ``claims`` and ``classes`` are by name; ``queue`` is the LocalQueue, ``has_kueue`` whether the cluster serves Kueue, and
     ``kueue_works`` whether its webhook answered a dry run, None if that is unknown; the same for JobSet. ``trainer``: only
@@ -73,6 +74,7 @@ class Facts:
     nodes: Answer
     pods: Answer
     earlier: Sequence[Obj]
+    version: Answer = Answer()
 
     @property
     def annotations(self) -> Mapping[str, str]:
@@ -95,6 +97,7 @@ def gather(cluster: Cluster, asked: Question) -> Facts:
         earlier = [ask.many(kind.collection(asked.namespace), label) for kind in (JOB, JOBSET, TRAINJOB)]
         claims = {name: ask.one(f"{inside}/persistentvolumeclaims/{name}") for name in set(asked.claims.values())}
         secret = ask.one(f"{inside}/secrets/{asked.secret}" if asked.secret is not None else None)
+        version = ask.one("/version")
         quotas, nodes = ask.many(f"{inside}/resourcequotas"), ask.many("/api/v1/nodes")
         reviews = ask.reviews(None)
         annotations = _annotations(namespace.result())
@@ -124,6 +127,7 @@ def gather(cluster: Cluster, asked: Question) -> Facts:
             nodes=nodes.result(),
             pods=pods.result(),
             earlier=[obj for answer in earlier for obj in answer.result().found or []],
+            version=version.result(),
         )
 
 

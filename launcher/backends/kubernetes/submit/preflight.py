@@ -11,7 +11,7 @@ from typing import Final
 from ....errors import LauncherError, Mistake, UnreachableError, Warned
 from ....job.image import NAME
 from ....published import with_manifests
-from ....why.namespace import MADE
+from ....why.namespace import MADE, OLDEST, TESTED, minor_of
 from ..follow.run import ClusterRun
 from ..render.kinds import KINDS, TRAINJOB
 from ..render.names import LONGEST, host_name, longest_suffix
@@ -56,6 +56,7 @@ def preflight(
     the image will be named by the digest whose signature is verified next."""
     findings = [
         *_earlier(spec, facts, is_named),
+        *_version(facts),
         *_namespace(facts, namespace),
         *_permissions(facts, namespace),
         *_kinds(spec, facts, namespace),
@@ -78,6 +79,13 @@ def _earlier(spec: KubernetesSpec, facts: Facts, is_named: bool) -> Iterator[Mis
             hint = again if is_named else "submit again: the run gets a new name"
             yield Mistake(f"--name {spec.run}", f"a run with this name already exists ({run.kind} {run.job})", hint=hint)
             return
+
+
+def _version(facts: Facts) -> Iterator[Mistake]:
+    minor = minor_of(facts.version.found or {})
+    if 0 < minor < OLDEST:
+        what = f"1.{minor} ignores podReplacementPolicy: a pod that is started again would run beside the one that still ends"
+        yield Mistake("Kubernetes", what, f"1.{OLDEST} or newer (tested: 1.{TESTED[0]} to 1.{TESTED[1]})")
 
 
 def _namespace(facts: Facts, namespace: str) -> Iterator[Mistake]:
@@ -228,6 +236,8 @@ def _notices(spec: KubernetesSpec, facts: Facts) -> Iterator[str]:
     for what, answer in unseen.items():
         if answer.unseen is not None:
             yield Warned(f"{what} not checked: {answer.unseen}")
+    if OLDEST <= (minor := minor_of(facts.version.found or {})) < TESTED[0]:
+        yield Warned(f"Kubernetes 1.{minor} is older than the tested 1.{TESTED[0]} to 1.{TESTED[1]}")
     if facts.nodes.found is None and is_local(spec.image.reference):
         brought = "it starts only if somebody loaded this image into the nodes (else submit with --registry)"
         yield Warned(f"image {spec.image.reference} is in no registry: {brought}")

@@ -36,6 +36,23 @@ def test_all_is_said_at_once(cluster_api: ClusterApi) -> None:
     assert str(caught.value).count("hint: ") == 6
 
 
+def test_a_cluster_older_than_the_tested_ones_is_a_notice(api: ClusterApi) -> None:
+    for minor in ("29", "30+"):
+        api.minor = minor
+        assert looked(api) == Preflight((), (f"Kubernetes 1.{minor[:2]} is older than the tested 1.31 to 1.36",))
+    for minor in ("31", "37", ""):
+        api.minor = minor
+        assert looked(api) == Preflight((), ())
+
+
+def test_a_cluster_whose_jobs_lack_what_restarts_need_is_refused(api: ClusterApi) -> None:
+    api.minor = "28"
+    assert finding(api) == (
+        "Kubernetes: 1.28 ignores podReplacementPolicy: a pod that is started again would run beside the one that still ends\n"
+        "    expected: 1.29 or newer (tested: 1.31 to 1.36)"
+    )
+
+
 def test_a_namespace_that_is_not_there(api: ClusterApi) -> None:
     controllers.claim(api, "dpo-runs", namespace="team")
     controllers.claim(api, "dpo-cache", namespace="team")
