@@ -20,10 +20,12 @@ from launcher.runs.run_dir import STAGING
 from launcher.runs.whole import as_new, sync_tree, write_whole
 
 from ..inputs.models.dropout import true_config
+from ..output import notices
 from ..processes.disk import writing
 from ..processes.sharding import all_finite, stage
 from . import origin
 from .copies import Copies
+from .moved import keep_reference, take_reference
 from .remembered import LOSSES, TOKENS
 from .reshard import carry_over, is_native, parameter_names
 from .schedule import follow
@@ -90,6 +92,8 @@ class CheckpointedTrainer(trl.DPOTrainer):
             carry_over(self, Path(resume_from_checkpoint), then)
         if resume_from_checkpoint:
             follow(self.lr_scheduler, self.optimizer)
+            said = take_reference(self, Path(resume_from_checkpoint))
+            notices(said if self.is_world_process_zero() else [])
         return prepared
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -137,6 +141,7 @@ class CheckpointedTrainer(trl.DPOTrainer):
         try:
             with writing(folder):
                 super()._save_checkpoint(model, trial)
+                keep_reference(self, staging)
         except BaseException:
             shutil.rmtree(folder / STAGING, ignore_errors=True)  # a full disk has no room to report that it is full
             raise

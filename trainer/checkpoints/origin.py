@@ -64,6 +64,7 @@ def origin(
         "mathematics": mathematics(experiment),
         "length": {name: dumped[name] for name in _LENGTH},
         "data": {"train": data_key(tokens), "validation": data_key(held_out)},
+        "per_epoch": experiment.kept(len(tokens.pairs), device.world),
         "adapter": None if start is None else {"name": start.name, "mode": start.mode, "identity": start.identity},
         "template_date": tokens.day,
         "ranks": device.world,
@@ -106,6 +107,8 @@ def check(checkpoint: Path, now: Mapping[str, Any]) -> list[str]:
         raise ExperimentError(mistakes)
     if then["data"]["train"] != now["data"]["train"]:
         raise DataError(_other_data(then, now, checkpoint))
+    if then.get("per_epoch", now["per_epoch"]) != now["per_epoch"]:
+        raise ExperimentError(_other_epoch(then, now, checkpoint))
     return list(_differences(then, now))
 
 
@@ -176,6 +179,16 @@ def _other_data(before: Mapping[str, Any], after: Mapping[str, Any], checkpoint:
         f"{checkpoint} was trained on other pairs (compared as token ids)",
         f"{then['pairs']} pairs, {then['sha256'][:12]}",
         f"{now['pairs']} pairs, {now['sha256'][:12]}" + (" (another text, prompt, order or tokenizer)" if same_count else ""),
+        _ANEW,
+    )
+
+
+def _other_epoch(then: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> Mistake:
+    """Its place in an epoch would be another one: some pairs would be trained twice, or never."""
+    return Mistake(
+        "hyperparameters.dataloader_drop_last",
+        f"{checkpoint} was trained on epochs of other pairs (an epoch holds what fills micro-batches on all processes)",
+        *(f"{one['per_epoch']} of {one['data']['train']['pairs']} pairs" for one in (then, now)),
         _ANEW,
     )
 

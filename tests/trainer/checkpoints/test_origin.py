@@ -96,6 +96,25 @@ def test_other_pairs_are_refused_and_so_is_another_order(tmp_path: Path, make_ex
         check(kept, made(make_experiment(), PAIRS[::-1]))
 
 
+def test_an_epoch_of_other_pairs_is_refused_whatever_made_it_one(tmp_path: Path, make_experiment: Make) -> None:
+    size: dict[str, Any] = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    drops = make_experiment(**size, dataloader_drop_last=True)
+    kept = checkpoint(tmp_path / "kept", made(drops, PAIRS[:3]))
+    assert check(kept, made(drops, PAIRS[:3])) == []
+    same = make_experiment(per_device_train_batch_size=1, gradient_accumulation_steps=4, dataloader_drop_last=True)
+    others = {"no longer": (make_experiment(**size), 1, 3), "smaller": (same, 1, 3), "two processes": (drops, 2, 0)}
+    for experiment, world, found in others.values():
+        with pytest.raises(ExperimentError) as caught:
+            check(kept, made(experiment, PAIRS[:3], world=world))
+        assert str(caught.value) == (
+            f"hyperparameters.dataloader_drop_last: {kept} was trained on epochs of other pairs (an epoch holds what fills "
+            f"micro-batches on all processes)\n    expected: 2 of 3 pairs\n    found:    {found} of 3 pairs\n"
+            "    hint:     restore the old value, or start over with resume_from_checkpoint: false"
+        )
+    of_an_earlier_version = {name: value for name, value in made(drops, PAIRS[:3]).items() if name != "per_epoch"}
+    assert check(checkpoint(tmp_path / "older", of_an_earlier_version), made(make_experiment(**size), PAIRS[:3])) == []
+
+
 def test_another_kind_of_training_and_other_base_weights_are_refused(tmp_path: Path, make_experiment: Make) -> None:
     full, lora = make_experiment(full_finetuning=True), make_experiment()
     with pytest.raises(ExperimentError, match="is from a run with another full_finetuning"):
