@@ -15,7 +15,7 @@ from ..backends.trust import read_bundle
 from ..errors import LauncherError, UsageError, Warned
 from ..experiment.files import read_env
 from ..job.job import Job
-from ..job.serving import IMAGE, Served
+from ..job.serving import IMAGE, Served, image_of
 from ..job.target import Target
 from .beside import TEMPLATE, How, served_by_vllm, told
 from .download import hub_folder, on_host, unexported, variables
@@ -66,13 +66,15 @@ def serve(target: Target, how: How) -> Serving:
     known = (*told(target, how, env), *check_split(target, how, env))
     job = job_of(target, "serve", env, gpus=how.gpus)
     if how.backend == "kubernetes":
-        text, lost = _on_cluster(job, target, served, how, env)
-        return Serving(text, None, (*known, *lost, *_unpinned(how)))
+        image = how.image or image_of(target.settings.launch.kubernetes.gpu_resource)
+        text, lost = _on_cluster(job, target, served, replace(how, image=image), env)
+        return Serving(text, None, (*known, *lost, *_unpinned(image)))
     environment: dict[str, str] = {}
     if how.backend == "docker":
-        argv, secrets = _in_container(job, served, how, env)
+        image = how.image or IMAGE
+        argv, secrets = _in_container(job, served, image, env)
         lost = list(unreached(job, env, "container", has_files=True, has_profile=False)) if served.is_on_hub else []
-        known = (*known, *lost, *_unpinned(how))
+        known = (*known, *lost, *_unpinned(image))
     else:
         environment, secrets = on_host(job, served, env, exported)
         argv = ("vllm", *served.arguments)
@@ -80,26 +82,26 @@ def serve(target: Target, how: How) -> Serving:
     return Serving(text, argv, (*known, *unexported(secrets, exported)), environment, secrets)
 
 
-def _in_container(job: Job, served: Served, how: How, env: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
+def _in_container(job: Job, served: Served, image: str, env: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
     """The command, and the secrets that it passes on by their names; raises ExperimentError for certificates that are missing."""
     from ..backends.docker.certificates import mounted
+    from ..backends.docker.container import visible
     from ..backends.docker.engine import address, is_rootless
     from ..backends.docker.serving import Download, command
 
     user = None if is_rootless(address(env)) else f"{os.getuid()}:{os.getgid()}"
     if not served.is_on_hub:
-        return command(served, how.image or IMAGE, None, user=user), {}
+        return command(served, image, None, user=user, devices=visible(env)), {}
     hub = hub_folder(env)
     hub.mkdir(parents=True, exist_ok=True)  # the engine mounts no folder that is not there, or makes one of root's
     plain, secrets = variables(job, env)
     read_bundle(job.experiment, Path.cwd())
     mounts, trusted = mounted(job, env, Path.cwd(), Path.exists)
     download = Download(hub, {**plain, **trusted}, tuple(secrets), mounts)
-    return command(served, how.image or IMAGE, download, user=user), secrets
+    return command(served, image, download, user=user, devices=visible(env)), secrets
 
 
-def _unpinned(how: How) -> list[str]:
-    image = how.image or IMAGE
+def _unpinned(image: str) -> list[str]:
     return [] if "@sha256:" in image else [f"{image} is pinned by its tag, not by a digest; pin it with --image NAME@sha256:…"]
 
 
@@ -121,7 +123,7 @@ def _on_cluster(job: Job, target: Target, served: Served, how: How, env: Mapping
     storage = target.settings.storage_config
     region = None if storage is None else storage.region
     source = Source(uploaded.get("uri"), uploaded.get("endpoint_url"), region, uploaded.get("repository"), uploaded.get("commit"))
-    server = Server(job, served, how.image or IMAGE, source, env, read_bundle(target.settings, Path.cwd()))
+    server = Server(job, served, str(how.image), source, env, read_bundle(target.settings, Path.cwd()))
     lost = unreached(job, env, "pod", has_files=False, has_profile=False) if server.downloads else ()
     return text(server, how.namespace), list(lost)
 

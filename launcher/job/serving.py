@@ -16,6 +16,7 @@ from ..errors import UsageError
 from .adapter_config import changed_base
 
 IMAGE: Final = "vllm/vllm-openai:v0.32.0"  # a version, not a digest: --image names another
+ROCM_IMAGE: Final = IMAGE.replace("vllm-openai", "vllm-openai-rocm")  # the same version for AMD's GPUs
 PORT: Final = 8000
 _PATTERNS: Final = "0.32"  # the first version that reads rank_pattern and alpha_pattern
 RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has kernels for
@@ -133,6 +134,11 @@ class Served:
         """vLLM takes what has a comma for JSON."""
         plain = f"{self.name}={adapter}"
         return json.dumps({"name": self.name, "path": adapter}, ensure_ascii=False) if "," in plain else plain
+
+
+def image_of(gpu_resource: str) -> str:
+    """vLLM's image for GPUs that a cluster calls ``gpu_resource``."""
+    return ROCM_IMAGE if gpu_resource.startswith("amd.com/") else IMAGE
 
 
 def rank_of(config: Mapping[str, Any]) -> int:

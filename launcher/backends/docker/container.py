@@ -126,7 +126,7 @@ def container(
         cpus=job.resources.cpus,
         gpus=job.gpus,
         is_on_host_network=job.topology.nodes > 1,
-        devices=_devices(job, place.caller),
+        devices=visible(place.caller)[: job.gpus],
         secrets=secrets,
         secret_dir=place.secret_root / name,
     )
@@ -185,9 +185,9 @@ def _environment(job: Job, place: Place, where: Layout, folder: str, has_secrets
     return env | mounted(job, place.caller, place.cwd, place.exists)[1]  # also of a name under launch.env
 
 
-def _devices(job: Job, caller: Mapping[str, str]) -> tuple[str, ...]:
-    visible = [name.strip() for name in caller.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return tuple(visible[: job.gpus]) if job.gpus else ()
+def visible(caller: Mapping[str, str]) -> tuple[str, ...]:
+    """The GPUs that the caller lets programs see, none if that says nothing."""
+    return tuple(name.strip() for name in caller.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip())
 
 
 def _size(size: str) -> str:

@@ -33,14 +33,18 @@ class Download:
     certificates: Sequence[Mount] = ()
 
 
-def command(served: Served, image: str, download: Download | None, *, user: str | None) -> tuple[str, ...]:
+def command(
+    served: Served, image: str, download: Download | None, *, user: str | None, devices: Sequence[str] = ()
+) -> tuple[str, ...]:
     """``docker run …``; ``download``: None for a model that is on this machine.
 
-    ``user``: uid and gid, so that what is downloaded belongs to the caller; None for the image's own user.
+    ``user``: uid and gid, so that what is downloaded belongs to the caller; None for the image's own user. ``devices``: numbers
+    or names of the GPUs that the container sees, all if there are none.
     """
     inside, mounts = _moved(served)
     person = () if user is None else ("--user", user)
-    return ("docker", "run", "--rm", "--gpus", "all", "--shm-size", _SHM, *person, *_rest(inside, mounts, image, download))
+    gpus = f'"device={",".join(devices)}"' if devices else "all"
+    return ("docker", "run", "--rm", "--gpus", gpus, "--shm-size", _SHM, *person, *_rest(inside, mounts, image, download))
 
 
 def _moved(served: Served) -> tuple[Served, dict[str, str]]:

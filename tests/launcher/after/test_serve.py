@@ -273,6 +273,14 @@ def test_a_container_mounts_what_it_reads_and_has_the_token_s_name_alone(here: P
     assert hub.is_dir(), "an engine makes a missing folder as root, or fails"
 
 
+def test_a_container_sees_the_gpus_that_the_caller_lets_programs_see(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = target(here)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    serving = serve(found, How(backend="docker"))
+    assert argv(serving.text)[3:5] == list(serving.argv or ())[3:5] == ["--gpus", '"device=2,3"']
+    assert """--gpus '"device=2,3"'""" in serving.text
+
+
 def test_a_container_of_a_rootless_engine_runs_as_its_root_who_is_the_caller(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = here / "docker.sock"
     engine.touch()
@@ -425,6 +433,17 @@ def test_slices_of_a_gpu_hold_no_part_of_a_model(here: Path) -> None:
     with pytest.raises(UsageError, match=r"vLLM cannot spread a model over slices of a GPU \(nvidia.com/mig-3g.40gb\)"):
         serve(found, How(backend="kubernetes", gpus=2))
     assert "nvidia.com/mig-3g.40gb: '1'" in serve(found, How(backend="kubernetes")).text
+
+
+def test_gpus_of_amd_are_served_by_vllm_s_image_for_them(here: Path) -> None:
+    launch = {"kubernetes": {"gpu_resource": "amd.com/gpu"}}
+    found = target(here, record={"backend": "kubernetes"}, model_name="Qwen/Qwen3-8B", launch=launch)
+    serving = serve(found, How(backend="kubernetes"))
+    (container,) = next(yaml.safe_load_all(serving.text))["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "vllm/vllm-openai-rocm:v0.32.0"
+    assert serving.notices[-1].startswith("vllm/vllm-openai-rocm:v0.32.0 is pinned by its tag")
+    own = serve(found, How(backend="kubernetes", image="mirror/vllm@sha256:00"))
+    assert "image: mirror/vllm@sha256:00" in own.text
 
 
 def test_pods_trust_the_certificates_of_the_experiment(here: Path) -> None:
