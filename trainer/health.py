@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from launcher.errors import HealthError, Warned
 from launcher.experiment.sections.watched import Health
-from launcher.health import Facts, Finding, Watch, read_findings
+from launcher.health import Answered, Facts, Finding, Watch, read_findings
 from launcher.health.lines import NotFinite
 from launcher.runs.run_dir import RunDir
 
@@ -44,6 +45,7 @@ class HealthCallback(TrainerCallback):
         self._notify = notify
         self._not_finite = NotFinite(facts)
         self._book: _Book | None = None
+        self._waiting: Finding | None = None  # of sample answers, for the next line
         self._may_stop = any(_action(rule) == "stop" for name, rule in self._settings.items() if name not in _AT_ONCE)
         self.culprits: Callable[[], str] = str  # text that names the rows behind a loss that is not finite
         self.stopped: str | None = None  # why the run stops, on every rank; the first one has the sentence
@@ -51,7 +53,15 @@ class HealthCallback(TrainerCallback):
     def begin(self, run: RunDir, log: StepLog) -> None:
         """On the first rank: the data's findings, and what the lines before a resume have shown."""
         self._book = _Book(run, log, self._settings, self._facts, self._notify)
-        self._book.begin()
+        self._waiting = self._book.begin()
+
+    def raise_for_data(self, device: torch.device) -> None:
+        """Raises HealthError on every rank where the data's findings stop the run; all ranks must come here after ``begin``."""
+        if not self._may_stop or not any_rank(self._waiting is not None, device):
+            return
+        found = str(self._waiting) if self._waiting is not None else "a health rule stopped it"
+        resume = f"`launcher resume {self._run}` trains on them, and the rule only warns then"
+        raise HealthError(f"{found}; stopped before the first step: {resume}")
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
@@ -60,7 +70,7 @@ class HealthCallback(TrainerCallback):
         if event is None:
             return control
         self._check_finite(event)
-        found = self._book.feed(event) if self._book is not None else None
+        found = self._found(event)
         # The other ranks look at no line: they are asked only where a rule may stop the run.
         if self._may_stop and state.global_step < state.max_steps and any_rank(found is not None, args.device):
             self.stopped = str(found) if found is not None else "a health rule stopped it"
@@ -68,6 +78,20 @@ class HealthCallback(TrainerCallback):
             if self._stopper is not None:
                 self._stopper.stopped = True
         return control
+
+    def _found(self, event: Mapping[str, Any]) -> Finding | None:
+        """A finding that stops the run, of this line or of sample answers before it."""
+        if self._book is None:
+            return None
+        waiting, self._waiting = self._waiting, None
+        return self._book.feed(event) or waiting
+
+    def answered(self, step: int, base: Sequence[Answered], trained: Sequence[Answered], *, is_training: bool) -> None:
+        """Looks at the sample answers of the weights after ``step`` steps. What they show stops the run with its next line, which
+        all ranks reach together; after the training it only warns.
+        """
+        if self._book is not None:
+            self._waiting = self._book.answers(step, base, trained, may_stop=is_training)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._book is not None:
@@ -127,11 +151,13 @@ class _Book:
         warned = {one.rule: _warn(settings[one.rule]) for one in before if one.action == "stop" and one.rule in settings}
         self._watch = Watch({**settings, **warned}, facts)
 
-    def begin(self) -> None:
-        self._tell(self._watch.data())
+    def begin(self) -> Finding | None:
+        """A finding about the data that stops the run; those of lines before a resume have stopped it then."""
+        found = self._tell(self._watch.data())
         for event in _events(self._run):
             self._tell(self._watch.feed(event))
         self.record()
+        return found
 
     def feed(self, event: Mapping[str, Any]) -> Finding | None:
         """A new finding that stops the run."""
@@ -141,6 +167,10 @@ class _Book:
         found = self._watch.add(rule, step, sentence)
         self._tell([] if found is None else [found])
 
+    def answers(self, step: int, base: Sequence[Answered], trained: Sequence[Answered], *, may_stop: bool) -> Finding | None:
+        """A new finding that stops the run; where none may, all are warnings."""
+        return self._tell(self._watch.answers(step, base, trained), may_stop=may_stop)
+
     def record(self) -> None:
         """Writes the whole list; a finding of an earlier attempt that its lines show no more stays."""
         found = {**self._told, **self._watch.found}
@@ -149,7 +179,7 @@ class _Book:
         }
         self._run.update_record(health=[one.json() for one in kept.values()])
 
-    def _tell(self, new: Sequence[Finding]) -> Finding | None:
+    def _tell(self, new: Sequence[Finding], *, may_stop: bool = True) -> Finding | None:
         news = [one for one in new if one.rule not in self._told]
         if not news:
             return None
@@ -157,7 +187,7 @@ class _Book:
         for one in news:
             self._log.text("health", f"**{one.rule}** ({one.steps}): {one.sentence}: {one.suggestion}", one.last_step)
         self.record()
-        stops = [one for one in news if one.action == "stop"]
+        stops = [one for one in news if one.action == "stop" and may_stop]
         warned = [one for one in news if one not in stops]
         # The sentence about the first loss names its cause itself.
         output.notices([Warned(one.sentence if one.rule == "first_loss" else str(one)) for one in warned])

@@ -155,7 +155,7 @@ def _watch_first_step(inputs: Inputs, ready: Ready, choice: Choice) -> None:
 
 def _sampler(rank: Rank, inputs: Inputs, ready: Ready) -> Sampler:
     """What writes the sample answers; it has those of the base model where the training will replace its weights."""
-    sampler = Sampler(rank.run, rank.experiment.samples, inputs.prompts, inputs.tokenizer, ready.log)
+    sampler = Sampler(rank.run, rank.experiment.samples, inputs.prompts, inputs.tokenizer, ready.log, ready.health)
     sampler.before(ready.trainer)
     for callback in sampler.callbacks(ready.trainer):
         ready.trainer.add_callback(callback)

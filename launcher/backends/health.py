@@ -14,7 +14,7 @@ from ..runs.known import Known
 from ..runs.run_dir import RunDir
 from . import Run, Runs
 
-_ONLY_THEN = ("first_loss",)  # what no line of a log shows
+_ONLY_THEN = ("first_loss", "degenerate_answers", "longer_answers")  # what no line of a log shows
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ Their thresholds and actions are the experiment's ``health`` section; docs/expla
 
 from __future__ import annotations
 
+from .answers import Answered
 from .facts import Answers, Facts
 from .finding import Finding, read_findings, worst
 from .rules import RULES, Rule
 from .watch import Watch, findings
 
-__all__ = ["RULES", "Answers", "Facts", "Finding", "Rule", "Watch", "findings", "read_findings", "worst"]
+__all__ = ["RULES", "Answered", "Answers", "Facts", "Finding", "Rule", "Watch", "findings", "read_findings", "worst"]

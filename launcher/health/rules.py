@@ -103,6 +103,20 @@ _ALL: Final = (
         0.6,
     ),
     Rule(
+        "degenerate_answers",
+        "sample answers are empty, repeat one text to their end, or do not end, and fewer of the base model's are; threshold: "
+        "their share",
+        "lower learning_rate or raise beta; where answers do not end, raise max_seq_length if it cuts training answers",
+        0.5,
+    ),
+    Rule(
+        "longer_answers",
+        "every sample answer is longer than the base model's; threshold: multiple of the base's median and of the training "
+        "answers' median",
+        "read the answers; balance the lengths of chosen and rejected answers, or set ld_alpha below 1",
+        1.5,
+    ),
+    Rule(
         "truncated",
         "answers are cut at max_seq_length; threshold: their share",
         "raise max_seq_length",

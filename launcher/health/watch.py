@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from .answers import BY_ANSWERS, Answered
 from .blocks import Blocks
 from .data import BY_DATA
 from .evaluations import Overfitting, RewardScale, Swapped
@@ -16,7 +17,11 @@ from .rules import RULES
 from .trends import BY_BLOCKS, Hit
 
 # A rule that explains others: they are not reported beside it.
-_EXPLAINS: Final = {"loss_stuck": ("margin_flat", "accuracy_low"), "swapped_columns": ("overfitting",)}
+_EXPLAINS: Final = {
+    "loss_stuck": ("margin_flat", "accuracy_low"),
+    "swapped_columns": ("overfitting",),
+    "degenerate_answers": ("longer_answers",),
+}
 
 
 class Watch:
@@ -62,6 +67,11 @@ class Watch:
         if is_whole:
             hits |= {name: rule(self._blocks, self._facts, self._threshold(name)) for name, rule in BY_BLOCKS.items()}
         return self._new(hits)
+
+    def answers(self, step: int, base: Sequence[Answered], trained: Sequence[Answered]) -> list[Finding]:
+        """New findings with the sample answers of the base model and of the weights after ``step`` steps."""
+        said = {name: rule(base, trained, self._facts, self._threshold(name)) for name, rule in BY_ANSWERS.items()}
+        return self._new({name: Hit(step, step, sentence) for name, sentence in said.items() if sentence is not None})
 
     def add(self, rule: str, step: int, sentence: str) -> Finding | None:
         """A finding that was made elsewhere; None where its rule is off, or it was made before."""

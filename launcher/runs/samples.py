@@ -12,16 +12,24 @@ FILE: Final = "samples.jsonl"  # below RunDir.evaluation
 
 @dataclass(frozen=True)
 class Sample:
-    """Both answers to one prompt after ``step`` steps. ``row``: the line in the file, None for a prompt of the experiment."""
+    """Both answers to one prompt after ``step`` steps. ``row``: the line in the file, None for a prompt of the experiment.
+
+    ``…_tokens``: of the answer with its end; ``…_is_cut``: it did not end within the most tokens. None for an older run's.
+    """
 
     step: int
     row: int | None
     prompt: str
     base: str
     adapter: str
+    base_tokens: int | None = None
+    base_is_cut: bool | None = None
+    adapter_tokens: int | None = None
+    adapter_is_cut: bool | None = None
 
     def json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without what an older run does not know."""
+        return {name: value for name, value in asdict(self).items() if value is not None or name == "row"}
 
 
 def written(samples: Iterable[Sample]) -> str:
@@ -30,8 +38,9 @@ def written(samples: Iterable[Sample]) -> str:
 
 
 def parsed(text: str) -> list[Sample]:
-    """The reverse of ``written``; raises ValueError or TypeError for other text."""
-    return [Sample(**json.loads(line)) for line in text.splitlines()]
+    """The reverse of ``written``; raises ValueError or TypeError for other text. What a later version adds is left out."""
+    known = Sample.__dataclass_fields__
+    return [Sample(**{name: value for name, value in json.loads(line).items() if name in known}) for line in text.splitlines()]
 
 
 def last(samples: Iterable[Sample]) -> list[Sample]:

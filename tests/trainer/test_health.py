@@ -13,7 +13,7 @@ from launcher.data.tables.reading import Reading
 from launcher.errors import HealthError
 from launcher.experiment.schema import Experiment
 from launcher.experiment.sections.watched import Health
-from launcher.health import Facts, Watch
+from launcher.health import Answered, Facts, Watch
 from launcher.runs.run_dir import RunDir
 from tests.launcher.health.record import Rows, changed_data, doubled, giant
 from trainer.health import HealthCallback
@@ -71,6 +71,52 @@ def test_a_fault_planted_in_the_demos_rows_is_named_before_the_first_step(
         assert "in row 9 of the training data is 3" in found[0].sentence, "row 7, counted from 0, below the line of names"
     if rule == "duplicates":
         assert found[0].sentence.startswith("42 of 462 training pairs (9 %) repeat an earlier one")
+
+
+def test_sample_answers_that_degenerate_are_a_finding_and_stop_the_run_with_its_next_line_where_the_rule_says_so(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from trainer.logs import StepLog
+
+    args, line = TrainingArguments(use_cpu=True, report_to="none"), {"loss": 0.5, "grad_norm": 1.0}
+    good, empty = [Answered("Rest it for an hour.", 6, False)] * 2, [Answered("", 1, False)] * 2
+    for name, action, is_training in (("warned", "warn", True), ("stopped", "stop", True), ("ended", "stop", False)):
+        run = new_run(tmp_path, make_experiment(), name)
+        health = HealthCallback(Health.model_validate({"degenerate_answers": action}), run=name)
+        health.begin(run, StepLog(run, resume_step=0, attempt=1, events=False))
+        health.answered(10, good, good, is_training=is_training)
+        assert not run.read_record()["health"]
+        health.answered(20, good, empty, is_training=is_training)
+        (found,) = run.read_record()["health"]
+        assert (found["rule"], found["action"], found["first_step"]) == ("degenerate_answers", action, 20)
+        control = health.on_log(args, TrainerState(global_step=21, max_steps=40), TrainerControl(), dict(line))
+        assert control.should_training_stop is control.should_save is (name == "stopped")
+        warned = "warning: 2 of 2 sample answers are degenerate (of the base model's 0): 2 are empty: lower learning_rate" in (
+            capsys.readouterr().out
+        )
+        assert warned is (name != "stopped"), "what stops the run is told by its error"
+
+
+@pytest.mark.slow
+def test_a_rule_about_the_data_stops_the_run_before_its_first_step_and_a_resumed_run_is_only_warned(
+    tmp_path: Path, make_experiment: Make, new_run: NewRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed_data(tmp_path / "data", lambda rows: [*rows[:8], *rows[:8]])
+    data = {"datasets_path": str(tmp_path / "data"), "validation_filename": None}
+    experiment = make_experiment(experiment={"health": {"duplicates": "stop"}, **data}, max_steps=1)
+    run = new_run(tmp_path, experiment, "doubled")
+    with pytest.raises(HealthError) as stopped:
+        train_in(tmp_path, run, experiment)
+    assert str(stopped.value) == (
+        "8 of 16 training pairs (50 %) repeat an earlier one: they count more than the others: remove the repeated rows "
+        "(health.duplicates); stopped before the first step: `launcher resume doubled` trains on them, and the rule only warns "
+        "then"
+    )
+    assert not run.steps.exists() or not run.steps.read_text(), "no step was trained"
+    train_in(tmp_path, run, experiment, attempt=2)
+    assert run.adapter.is_dir()
 
 
 @pytest.mark.slow

@@ -30,13 +30,15 @@ class Answer:
     tokens: int
     finish: str
 
+    @property
+    def is_cut(self) -> bool:
+        return self.finish == "length"
 
-def answers(model: Any, tokenizer: Any, prompts: Sequence[list[int]], most: int, *, with_adapter: bool) -> list[str]:
-    """The texts of greedy answers of at most ``most`` tokens; ``with_adapter`` false: with the adapter switched off, if the model
-    has one.
-    """
+
+def answers(model: Any, tokenizer: Any, prompts: Sequence[list[int]], most: int, *, with_adapter: bool) -> list[Answer]:
+    """Greedy answers of at most ``most`` tokens; ``with_adapter`` false: with the adapter switched off, if the model has one."""
     with _adapter(model, on=with_adapter):
-        return [one.text for one in generate(model, tokenizer, prompts, Wish(most))]
+        return generate(model, tokenizer, prompts, Wish(most))
 
 
 def generate(

@@ -12,15 +12,17 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from launcher.errors import Warned
 from launcher.experiment.sections.samples import Samples
+from launcher.health import Answered
 from launcher.runs.run_dir import RunDir
 from launcher.runs.samples import FILE, Sample, parsed, written
 from launcher.runs.whole import write_whole
 
+from ..health import HealthCallback
 from ..logs import StepLog
 from ..output import notices, stage
 from ..processes.sharding import stage as zero_stage
 from ..step.dpo import DPOTrainer
-from .generation import answers
+from .generation import Answer, answers
 from .prompts import SamplePrompt
 
 
@@ -29,10 +31,19 @@ class Sampler:
     fails is a warning: a run is never lost for its samples.
     """
 
-    def __init__(self, run: RunDir, settings: Samples, prompts: Sequence[SamplePrompt], tokenizer: Any, log: StepLog | None):
+    def __init__(
+        self,
+        run: RunDir,
+        settings: Samples,
+        prompts: Sequence[SamplePrompt],
+        tokenizer: Any,
+        log: StepLog | None,
+        health: HealthCallback,
+    ):
+        """``health`` is shown the answers."""
         self._run, self._settings, self._prompts = run, settings, prompts
-        self._tokenizer, self._log = tokenizer, log
-        self._base: list[str] | None = None
+        self._tokenizer, self._log, self._health = tokenizer, log, health
+        self._base: list[Answer] | None = None
         self._has_failed = False
 
     def before(self, trainer: DPOTrainer) -> None:
@@ -58,10 +69,11 @@ class Sampler:
         if self._base is None or trained is None:
             return 0
         found = [
-            Sample(step, prompt.row, prompt.text, base, adapter)
-            for prompt, base, adapter in zip(self._prompts, self._base, trained, strict=True)
+            Sample(step, prompt.row, prompt.text, base.text, one.text, base.tokens, base.is_cut, one.tokens, one.is_cut)
+            for prompt, base, one in zip(self._prompts, self._base, trained, strict=True)
         ]
         self._write(found)
+        self._health.answered(step, _answered(self._base), _answered(trained), is_training=trainer.is_in_train)
         return len(found)
 
     def _is_wanted(self, trainer: DPOTrainer) -> bool:
@@ -73,7 +85,7 @@ class Sampler:
         notices(["no sample answers: ZeRO-3 spreads the weights over the ranks; generate them from the adapter"])
         return False
 
-    def _answers(self, trainer: DPOTrainer, *, with_adapter: bool) -> list[str] | None:
+    def _answers(self, trainer: DPOTrainer, *, with_adapter: bool) -> list[Answer] | None:
         """None where the model cannot generate, which is said."""
         unpacked = nullcontext() if trainer.fast is None else trainer.fast.packed.removed()
         ids = [prompt.ids for prompt in self._prompts]
@@ -98,6 +110,10 @@ class Sampler:
         if self._log is not None:
             for number, one in enumerate(samples, start=1):
                 self._log.text(f"samples/{number}", _markdown(one), step)
+
+
+def _answered(answers: Sequence[Answer]) -> list[Answered]:
+    return [Answered(one.text, one.tokens, one.is_cut) for one in answers]
 
 
 def _replaces(trainer: DPOTrainer) -> bool:

@@ -48,6 +48,8 @@ class Health(Section):
     flipped_labels: Watched = _watched("flipped_labels")
     swapped_columns: Watched = _watched("swapped_columns")
     length_bias: Watched = _watched("length_bias")
+    degenerate_answers: Watched = _watched("degenerate_answers")
+    longer_answers: Watched = _watched("longer_answers")
     truncated: Watched = _watched("truncated")
     giant_answer: Watched = _watched("giant_answer")
     duplicates: Watched = _watched("duplicates")

@@ -73,6 +73,10 @@ def test_answers_are_those_of_the_base_model_and_of_the_saved_adapter(often: Run
             text = _greedy(model, tokenizer, ids["input_ids"], 8, with_adapter=name == "adapter")
             assert one[name] == text
     assert any(one["base"] != one["adapter"] for one in found), "the training changed the answers"
+    for one in found:
+        for name in ("base", "adapter"):
+            assert one[f"{name}_tokens"] <= 8
+            assert one[f"{name}_is_cut"] is False or one[f"{name}_tokens"] == 8
 
 
 def _greedy(model: Any, tokenizer: Any, ids: Any, count: int, *, with_adapter: bool) -> str:
@@ -179,13 +183,15 @@ def test_weights_that_are_spread_over_the_ranks_have_no_samples_and_that_is_said
     tmp_path: Path, make_trainer: Any, make_experiment: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from launcher.experiment.sections.samples import Samples
+    from launcher.experiment.sections.watched import Health
     from trainer.evaluation import samples
     from trainer.evaluation.prompts import SamplePrompt
+    from trainer.health import HealthCallback
 
     trainer, *_ = make_trainer(tmp_path, make_experiment(), pairs=4)
     monkeypatch.setattr(samples, "zero_stage", lambda _: 3)
     prompts = [SamplePrompt("Why?", None, [1, 2])]
-    sampler = samples.Sampler(RunDir(tmp_path), Samples(), prompts, trainer.processing_class, None)
+    sampler = samples.Sampler(RunDir(tmp_path), Samples(), prompts, trainer.processing_class, None, HealthCallback(Health()))
     sampler.before(trainer)
     assert [sampler.after(trainer, step) for step in (1, 2)] == [0, 0]
     assert capsys.readouterr().out.count("notice: no sample answers: ZeRO-3 spreads the weights") == 1
@@ -197,13 +203,17 @@ def test_the_answers_before_and_after_are_announced_once(
     from contextlib import nullcontext
 
     from launcher.experiment.sections.samples import Samples
+    from launcher.experiment.sections.watched import Health
     from trainer.evaluation import samples
+    from trainer.evaluation.generation import Answer
     from trainer.evaluation.prompts import SamplePrompt
+    from trainer.health import HealthCallback
 
     named: list[str] = []
     monkeypatch.setattr(samples, "stage", lambda what: nullcontext(named.append(what)))
-    monkeypatch.setattr(samples, "answers", lambda *_, with_adapter: ["after" if with_adapter else "before"])
+    monkeypatch.setattr(samples, "answers", lambda *_, with_adapter: [Answer("after" if with_adapter else "before", 2, "stop")])
     trainer, *_ = make_trainer(tmp_path, make_experiment(), pairs=4)
-    sampler = samples.Sampler(RunDir(tmp_path), Samples(), [SamplePrompt("Why?", None, [1])], trainer.processing_class, None)
+    prompts, health = [SamplePrompt("Why?", None, [1])], HealthCallback(Health())
+    sampler = samples.Sampler(RunDir(tmp_path), Samples(), prompts, trainer.processing_class, None, health)
     assert sampler.after(trainer, 1) == 1
     assert named == ["answering the sample prompts"]
