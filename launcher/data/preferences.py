@@ -16,8 +16,10 @@ from .pair import Pair
 from .tables.progress import watched
 from .tables.table import Table
 
-_ROWS: Final = 20  # fewer may share an answer
+_ROWS: Final = 20  # fewer may share an answer, or have long ones by chance
 _SOME: Final = 10_000
+_MOST: Final = 0.5  # of the pairs
+_APART: Final = 16  # characters: "yes" and "no" do not differ in length
 _PROMPT: Final = 12  # characters: an answer may well begin with "Hi" or "Yes"
 _SENTENCE, _LONG = 16, 40  # characters from which on a sentence, or any prompt, stands in no answer by chance
 
@@ -35,6 +37,7 @@ def _check(role: str, table: Table, part: Sequence[Pair], trained: set[int], fin
     lines, contents, opposites = array("q"), array("q"), array("q")
     repeating: set[int] = set()  # lines
     answers = {"chosen": array("q"), "rejected": array("q")}
+    longer = {"chosen": array("q"), "rejected": array("q")}  # lines
     for pair in watched(part, f"comparing the pairs of {table.name}", findings.tell):
         question = pair.question
         content = hash((question, pair.chosen, pair.rejected))
@@ -51,8 +54,15 @@ def _check(role: str, table: Table, part: Sequence[Pair], trained: set[int], fin
         opposites.append(hash((question, pair.rejected, pair.chosen)) if is_preference else content)
         if _repeats_its_prompt(pair):
             repeating.add(pair.line)
+        if is_training and pair.rejected is not None:
+            far = _longer(pair.chosen, pair.rejected, findings.threshold("longer_chosen"))
+            if far is not None:
+                longer[far].append(pair.line)
     for side, hashes in answers.items():
         _shared(side, table, lines, hashes, findings)
+    if len(lines) >= _ROWS and len(longer["chosen"]) - len(longer["rejected"]) > _MOST * len(lines):
+        for line in longer["chosen"]:
+            findings.of_pair("longer_chosen", table, line, role)
     there = trained if is_training else set(contents)
     wants = findings.wants("contradiction")
     for line, content, opposite in zip(lines, contents, opposites, strict=True):
@@ -73,6 +83,14 @@ def _shared(side: str, table: Table, lines: Sequence[int], hashes: array[int], f
     for line, one in zip(lines, hashes, strict=True):
         if one == most:
             findings.of_answer("shared_answer", table, line, side)
+
+
+def _longer(chosen: str, rejected: str, times: float) -> str | None:
+    """The side whose answer is at least so many times as long, and by more than a few characters."""
+    if abs(len(chosen) - len(rejected)) < _APART:
+        return None
+    ratio = len(chosen) / max(1, len(rejected))
+    return "chosen" if ratio >= times else "rejected" if ratio * times <= 1 else None
 
 
 def _repeats_its_prompt(pair: Pair) -> bool:

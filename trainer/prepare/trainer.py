@@ -75,6 +75,7 @@ def prepare_trainer(rank: Rank, inputs: Inputs, loaded: Loaded) -> Ready:
     health.culprits = trainer.culprits.in_words
     if log is not None:
         health.begin(rank.run, log)
+    health.raise_for_data(args.device)
     cache, hub = rank.roots.cache, experiment.hyperparameters.model_cache_dir
     with stage("hashing the weights"):
         identity = gather_object([base_identity(inputs.path, cache, model_cache_dir=hub) if rank.first else None])[0]

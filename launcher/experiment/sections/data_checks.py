@@ -47,6 +47,7 @@ class DataChecks(Section):
     contradiction: Checked = _checked("contradiction")
     repeated_pair: Checked = _checked("repeated_pair")
     shared_answer: Checked = _checked("shared_answer")
+    longer_chosen: Checked = _checked("longer_chosen")
     leaked_pair: Checked = _checked("leaked_pair")
     prompt_in_answer: Checked = _checked("prompt_in_answer")
     template_marks: Checked = _checked("template_marks")

@@ -103,6 +103,16 @@ _ALL: Final = (
         threshold=0.5,
     ),
     DataRule(
+        "longer_chosen",
+        "most chosen answers are far longer than the rejected ones: the model may learn length in place of content; threshold: "
+        "how many times as long",
+        "a chosen answer at least {threshold:g} times as long as the rejected one",
+        "have a chosen answer at least {threshold:g} times as long as the rejected one: the model may learn length in place of "
+        "content",
+        "balance the lengths, or set hyperparameters.ld_alpha below 1",
+        threshold=1.5,
+    ),
+    DataRule(
         "leaked_pair",
         "a validation pair that is also a training pair",
         "a validation pair that is also a training pair",

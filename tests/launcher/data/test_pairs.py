@@ -330,6 +330,30 @@ def test_an_answer_that_most_rows_share_is_a_warning(tmp_path):
     assert report.startswith("data/training_data.csv:2: rejected: the same answer as in many other rows\n")
 
 
+def test_chosen_answers_that_are_mostly_far_longer_than_the_rejected_ones_are_a_warning(tmp_path):
+    long, short = "The oven should be at 230 degrees and full of steam", "Hot enough at 230 degrees"
+
+    def rows(longer: int, of: int) -> str:
+        lines = (f"Q{n},{long} {n},{short} {n}" for n in range(longer))
+        return PLAIN + "".join(f"{line}\n" for line in [*lines, *(f"R{n},ab {n},ba {n}" for n in range(of - longer))])
+
+    (warning,) = read(tmp_path, rows(13, 24)).notices
+    assert isinstance(warning, Warned)
+    assert warning == (
+        "data/training_data.csv: 13 of 24 training pairs have a chosen answer at least 1.5 times as long as the rejected one: "
+        "the model may learn length in place of content (lines 2, 3, 4 …); balance the lengths, or set hyperparameters.ld_alpha "
+        "below 1"
+    )
+    assert read(tmp_path, rows(12, 24)).notices == ()
+    assert read(tmp_path, rows(19, 19)).notices == (), "a few rows"
+    assert read(tmp_path, rows(24, 24), data_checks={"longer_chosen": {"action": "warn", "threshold": 2}}).notices == ()
+    assert read(tmp_path, rows(24, 24), data_checks={"longer_chosen": "off"}).notices == ()
+    mixed = rows(20, 20) + "".join(f"S{n},{short} {n},{long} {n}\n" for n in range(16))
+    assert read(tmp_path, mixed).notices == (), "others lean to the other side"
+    words = PLAIN + "".join(f"Q{n},yes {n},no {n}\n" for n in range(24))
+    assert read(tmp_path, words).notices == (), "a few characters are no length"
+
+
 @pytest.mark.parametrize(
     ("name", "cells", "is_verdict"),
     [
