@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, labelled
 from launcher.runs.figures import Figures
 from launcher.runs.run_dir import RunDir
 
@@ -149,7 +149,7 @@ class Trained(os.PathLike[str]):
         elif self.loss is not None:
             lines.append(f"  loss      {self.loss:.4f}")
         if figures is not None and figures.displaced is not None:
-            lines.append(f"  notice: {figures.displaced}")
+            lines.append(f"  {labelled(figures.displaced)}")
         lines.append(f"  adapter   {self.adapter} ({self.verified} tensors, read back and compared)")
         if self.uploaded is not None:
             lines.append(f"  uploaded  {self.uploaded}")

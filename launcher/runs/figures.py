@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from ..errors import Warned
+
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
@@ -77,6 +79,10 @@ class Figures:
         between = self.intervals.get(name)
         return "" if between is None else f"{between[0]:{spec}} to {between[1]:{spec}}"
 
+    def _highest(self, name: str, value: float) -> float:
+        """What ``value`` of the last moment may be by its interval, at most."""
+        return self.intervals.get(name, (value, value))[1]
+
     @property
     def meanings(self) -> Iterator[tuple[str, str]]:
         """A label of the rows, and what it means."""
@@ -99,9 +105,16 @@ class Figures:
 
     @property
     def displaced(self) -> str | None:
-        """A sentence where the chosen answers have become less likely, which a growing margin hides."""
+        """A sentence where the chosen answers have become less likely, which a growing margin hides; a warning where the
+        rejected answers win.
+        """
         last = self.values[-1]
         reward, margin = last.get("rewards/chosen"), last.get("rewards/margins")
+        if self.same_pairs and _is_number(margin) and self._highest("rewards/margins", margin) < -_NOTHING:
+            return Warned(
+                f"the rejected answers of these pairs win (margin {margin:+.3f}): the training teaches the opposite of them. "
+                "Check which answers are chosen in the training and in the validation file."
+            )
         if not _is_number(reward) or reward > -_NOTHING:
             return None
         logps = [logp for part in self.values if _is_number(logp := part.get("logps/chosen"))]

@@ -93,6 +93,22 @@ def test_nothing_is_said_of_chosen_answers_that_became_more_likely(capsys: pytes
     assert "less likely (" not in capsys.readouterr().out
 
 
+def test_rejected_answers_that_win_are_a_warning_and_not_called_common(capsys: pytest.CaptureFixture[str]) -> None:
+    flipped = {**AFTER, "eval_rewards/margins": -2.078, "eval_rewards/chosen": -1.877, "eval_rewards/rejected": 0.201}
+
+    def said(high: float) -> str:
+        estimate = {"value": -2.078, "low": -2.2, "high": high}
+        draw(learned(before=BEFORE, after=flipped, learned={"pairs": 84, "after": {"margin": estimate}}))
+        return capsys.readouterr().out
+
+    assert (
+        "warning: the rejected answers of these pairs win (margin -2.078): the training teaches the opposite of them. Check "
+        "which answers are chosen in the training and in the validation file.\n"
+    ) in said(-1.961)
+    assert "This is common" not in said(-1.961)
+    assert "warning: the rejected" not in said(0.1), "the interval holds 0"
+
+
 def test_without_validation_pairs_the_first_and_the_last_steps_are_shown_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     first = {"steps": [1, 4], "loss": 0.68, "rewards/margins": 0.03, "rewards/chosen": 0.01, "logps/chosen": -300.0}
     last = {"steps": [37, 40], "loss": 0.3, "rewards/margins": 1.5, "rewards/chosen": -0.5, "logps/chosen": -290.0}
@@ -267,7 +283,7 @@ def test_of_a_column_with_many_values_the_groups_of_the_lowest_margins_are_print
 def test_a_narrow_terminal_leaves_the_intervals_out_and_wraps_no_figure(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("learned", "screen"):
+    for module in ("learned", "terminal.screen"):
         monkeypatch.setattr(f"launcher.cli.{module}.columns", lambda err: 60)
     evaluated = {key: {"value": 0.5, "low": 0.4, "high": 0.6} for key in ("accuracy", "margin", "chosen", "rejected")}
     draw(learned(before=BEFORE, after=AFTER, learned={"pairs": 84, "noise": 0.0, "before": None, "after": evaluated}))
