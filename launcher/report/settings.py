@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
+from ..experiment.schema import Experiment
 from .reported import Reported
 
 # Where a run reads and writes, and what it is called, is no setting that explains a figure.
@@ -31,12 +33,20 @@ def settings(run: Reported) -> dict[str, Any]:
 def differing(runs: Sequence[Reported]) -> dict[str, tuple[Any, ...]]:
     """The settings that are not the same for all runs: a value for each run, None where it has no such setting.
 
-    Revision of the code, versions of packages and the machine count as settings, as they move figures, too.
+    Revision of the code, versions of packages and the machine count as settings, as they move figures, too. A setting that an
+    older version did not know has its default there.
     """
-    every = [{**settings(run), **_surroundings(run)} for run in runs]
+    default = dict(_flat(_defaults()))
+    every = [{**(default if run.experiment else {}), **settings(run), **_surroundings(run)} for run in runs]
     names = list(dict.fromkeys(name for one in every for name in one))
     found = {name: tuple(one.get(name) for one in every) for name in names if not name.startswith(_PLACES)}
     return {name: values for name, values in found.items() if len(set(map(_key, values))) > 1}
+
+
+@cache
+def _defaults() -> Mapping[str, Any]:
+    whole = Experiment.parse({"model_name": "m", "datasets_path": "d"}).model_dump(mode="json")
+    return {name: value for name, value in whole.items() if name not in ("model_name", "datasets_path")}
 
 
 def short(names: Sequence[str]) -> dict[str, str]:

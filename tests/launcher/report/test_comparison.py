@@ -27,6 +27,15 @@ def test_only_the_settings_that_differ_are_rows(tmp_path: Path):
     assert "max_steps" not in rows
 
 
+def test_a_setting_that_an_older_version_did_not_know_has_its_default_there(tmp_path: Path):
+    here = Reported.of(Made("z").write(tmp_path)).experiment
+    rules = {name: action for name, action in here["health"].items() if name != "longer_answers"}
+    older = Made("b", record={"experiment": {**here, "health": rules}})
+    assert compared(tmp_path, Made("a"), older).differences == {}
+    changed = Made("c", record={"experiment": {**here, "health": {**here["health"], "longer_answers": "off"}}})
+    assert compared(tmp_path / "other", older, changed).differences == {"health.longer_answers": ("warn", "off")}
+
+
 def test_versions_that_differ_count_as_settings(tmp_path: Path):
     found = compared(tmp_path, Made("a"), Made("b", record={"packages": {"python": "3.11.7", "torch": "2.14.0"}}))
     assert found.differences == {"packages.torch": ("2.13.0", "2.14.0")}
