@@ -160,8 +160,9 @@ def _table(by: str, groups: Sequence[Group]) -> None:
 def _draw_samples(samples: Sequence[Sample]) -> None:
     for sample in samples:
         say()
-        for label, text in (("prompt", sample.prompt), ("base", sample.base), ("trained", sample.adapter)):
-            _draw_text(label, text)
+        trained = "(the same)" if sample.adapter and sample.adapter == sample.base else sample.adapter
+        for label, text in (("prompt", sample.prompt), ("base", sample.base), ("trained", trained)):
+            _draw_text(label, text if text.strip() else "(empty)")
 
 
 def _draw_suspects(suspects: Sequence[Suspect]) -> None:

@@ -93,6 +93,16 @@ def test_nothing_is_said_of_chosen_answers_that_became_more_likely(capsys: pytes
     assert "less likely (" not in capsys.readouterr().out
 
 
+def test_an_answer_that_is_empty_or_has_not_changed_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    from launcher.cli.learned import _draw_samples
+
+    _draw_samples([Sample(40, 2, "How hot?", "It depends.", ""), Sample(40, 3, "How long?", "An hour.", "An hour.")])
+    assert capsys.readouterr().out == (
+        "\nprompt      How hot?\nbase        It depends.\ntrained     (empty)\n"
+        "\nprompt      How long?\nbase        An hour.\ntrained     (the same)\n"
+    )
+
+
 def test_rejected_answers_that_win_are_a_warning_and_not_called_common(capsys: pytest.CaptureFixture[str]) -> None:
     flipped = {**AFTER, "eval_rewards/margins": -2.078, "eval_rewards/chosen": -1.877, "eval_rewards/rejected": 0.201}
 
