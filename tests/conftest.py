@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,21 @@ _OF_THE_MACHINE = re.compile(
 _CALLER = dict(os.environ)
 _STARTED_BY_XDIST = "PYTEST_XDIST_WORKER" in os.environ
 
-# What pytest-xdist hands out first: the last one to end decides when all is done, so these are the longest.
+# Folders and files whose tests go to one worker: what looks at all images or containers of the one engine of this machine, which
+# begins with its image, and what builds the same files beside it.
+_GROUPS = {
+    "engine": ("tests/launcher/backends/docker/", "tests/launcher/backends/kubernetes/render/test_pod.py"),
+    "image": ("tests/docker/",),
+}
+# What pytest-xdist hands out first: the last one to end decides when all is done, so these are the longest. The demo, a run of
+# which is in the engine's image, comes when that is there.
 _LONGEST = (
     "engine",
-    "tests/trainer/test_parallel.py",
+    "image",
     "tests/trainer/step/compiling/test_compiled.py",
-    "tests/test_demo.py",
+    "tests/trainer/test_parallel.py",
     "tests/trainer/test_train.py",
+    "tests/test_demo.py",
     "tests/launcher/launch/test_drill.py",
     "tests/test_secrets.py",
     "tests/trainer/test_mirrored.py",
@@ -47,12 +56,8 @@ _LONGEST = (
     "tests/trainer/inputs/test_bucket.py",
     "tests/trainer/inputs/test_hub.py",
     "tests/trainer/inputs/test_data.py",
-)
-# Tests that look at all images or containers of the one engine of this machine.
-_ENGINE = (
-    "tests/docker/",
-    "tests/launcher/backends/docker/",
-    "tests/launcher/backends/kubernetes/render/test_pod.py",
+    "tests/trainer/test_trackers.py",
+    "tests/trainer/test_notebook.py",
 )
 
 
@@ -70,13 +75,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One worker per core, at least three as many tests wait, at most four as a training test takes a GiB or more."""
-    return min(4, max(3, len(os.sched_getaffinity(0))))
+    """Four where there are three GiB for each; else one per core, at least three, at most four.
+
+    More than cores, as many tests wait; no more than four, as one that trains takes a GiB or more.
+    """
+    return 4 if _available() >= 4 * 3 << 30 else min(4, max(3, len(os.sched_getaffinity(0))))
+
+
+def _available() -> int:
+    """Bytes of memory that new processes can have without swapping."""
+    told = re.search(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return int(told[1]) << 10 if told else 0
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """The tests of a file go to one worker, as they share what was trained; those of the engine do too."""
+    """The tests of a file go to one worker, as they share what was trained; those of a group do too."""
+    moved = [name for name in (*_LONGEST, *chain(*_GROUPS.values())) if name not in _GROUPS and not (REPOSITORY / name).exists()]
+    if moved:
+        raise pytest.UsageError(f"tests/conftest.py names what is not there: {', '.join(moved)}")
     from xdist.scheduler import LoadScopeScheduling
 
     class ByGroup(LoadScopeScheduling):
@@ -93,7 +110,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group(nodeid: str) -> str:
-    return "engine" if nodeid.startswith(_ENGINE) else nodeid.partition("::")[0]
+    return next((name for name, of in _GROUPS.items() if nodeid.startswith(of)), nodeid.partition("::")[0])
 
 
 # A job that a script starts in the background ignores SIGINT, one under nohup or a supervisor perhaps others, and so would

@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.mark.engine
 @pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0, reason="buildah's stores are root's")
-def test_two_builders_make_the_same_files(engine, build_settings, export, files_of_the_image, tmp_path):
+def test_two_builders_make_the_same_files(engine, build_settings, export, request, tmp_path):
     if shutil.which("buildah") is None:
         assert not os.environ.get("CI"), "CI needs buildah"
         pytest.skip("no buildah")
@@ -44,7 +44,8 @@ def test_two_builders_make_the_same_files(engine, build_settings, export, files_
     store = ["buildah", "--root", tmp_path / "store/root", "--runroot", tmp_path / "store/run", "--storage-driver", "overlay"]
     tag = f"dpo-launcher:cpu-{output('git', 'rev-parse', '--short=12', 'HEAD')}"
     mounted = Path(output(*store, "mount", output(*store, "from", "--pull-never", tag)))
-    ours, theirs = of_an_archive(files_of_the_image), of_a_folder(mounted)
+    theirs = of_a_folder(mounted)
+    ours = of_an_archive(request.getfixturevalue("files_of_the_image"))  # which the tests of the engine built meanwhile
     subprocess.run([*store, "umount", "--all"], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["rm", "-rf", tmp_path / "store"], check=True)
     assert len(ours) > 10_000
