@@ -26,7 +26,7 @@ from typing import Any, Final, Self
 from launcher.runs.processes import members
 
 REPOSITORY: Final = Path(__file__).parents[2]
-PATIENCE: Final = 240  # seconds
+PATIENCE: Final = 600  # seconds, as a rank of a busy machine takes minutes to import torch
 _IMPORTED: Final = (
     "trainer.__main__", "trainer.train", "trainer.step.dpo",
     "deepspeed", "mlflow", "transformers.models.qwen3.modeling_qwen3",  # which accelerate and transformers import in a rank

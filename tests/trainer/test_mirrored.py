@@ -165,7 +165,7 @@ def test_a_run_without_credentials_ends_with_44_and_one_without_a_bucket_with_42
         more = {**more, "AWS_SHARED_CREDENTIALS_FILE": "/none", "AWS_EC2_METADATA_DISABLED": "true"}
         argv = [sys.executable, "-m", "trainer.processes.entrypoint", str(run.path)]
         env = environment(tmp_path / str(code), tmp_path / "cache", **more)
-        assert subprocess.run(argv, env=env, timeout=60, stdout=subprocess.DEVNULL, check=False).returncode == code
+        assert subprocess.run(argv, env=env, timeout=PATIENCE, stdout=subprocess.DEVNULL, check=False).returncode == code
         outcome = run.read_record()["outcome"]
         assert (outcome["state"], outcome["exit_code"]) == ("failed", code)
         assert not run.rank_log(0).exists()

@@ -11,45 +11,86 @@ import pytest
 from trainer import output
 
 
-def test_a_long_stage_is_named_and_named_again_and_a_short_one_is_not(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(output, "EVERY", 0.4)
-    monkeypatch.setattr(output, "FIRST", 0.1)
-    with output.stage("reading the data", after=5):
-        pass
-    with output.stage("evaluating", after=0.1) as stage:
-        stage.at(0, 84, "pairs")
-        time.sleep(0.3)
-        stage.at(1040, 2084, "pairs")
-        time.sleep(0.45)
-    assert capsys.readouterr().out.splitlines() == ["evaluating: 0 of 84 pairs", "evaluating: 1,040 of 2,084 pairs"]
+class Clock:
+    """The time that ``trainer.output`` sees, which passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
 
 
-def test_a_stage_without_a_count_has_its_seconds_and_is_silent_while_other_lines_come(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+class Told:
+    """The lines that were printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self._all: list[str] = []
+
+    @property
+    def lines(self) -> list[str]:
+        self._all += self._capsys.readouterr().out.splitlines()
+        return self._all
+
+    def wait_for(self, line: str) -> None:
+        deadline = time.monotonic() + 60
+        while line not in self.lines:
+            assert time.monotonic() < deadline, self.lines
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Stages are named after 0.1 s, and again after 0.3 s of silence."""
+    clock = Clock()
+    monkeypatch.setattr(output, "time", clock)
     monkeypatch.setattr(output, "EVERY", 0.3)
     monkeypatch.setattr(output, "FIRST", 0.1)
+    monkeypatch.setattr(output._STATE, "last", clock.now)
+    return clock
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Told:
+    return Told(capsys)
+
+
+def test_a_long_stage_is_named_and_named_again_and_a_short_one_is_not(clock: Clock, told: Told) -> None:
+    with output.stage("reading the data", after=5):
+        clock.now += 0.2
+    with output.stage("evaluating", after=0.1) as stage:
+        stage.at(0, 84, "pairs")
+        clock.now += 0.1
+        told.wait_for("evaluating: 0 of 84 pairs")
+        stage.at(1040, 2084, "pairs")
+        clock.now += 0.3
+        told.wait_for("evaluating: 1,040 of 2,084 pairs")
+    assert told.lines == ["evaluating: 0 of 84 pairs", "evaluating: 1,040 of 2,084 pairs"]
+
+
+def test_a_stage_without_a_count_has_its_seconds_and_is_silent_while_other_lines_come(clock: Clock, told: Told) -> None:
     with output.stage("importing torch", after=0):
-        time.sleep(0.2)
+        clock.now += 0.2
         output.say("a line")
-        time.sleep(0.2)
-        assert capsys.readouterr().out.splitlines() == ["importing torch", "a line"]
-        time.sleep(0.2)
-    assert capsys.readouterr().out.splitlines() == ["importing torch (1 s)"]
+        clock.now += 0.2
+        time.sleep(0.6)  # in which it would be named, did the line not count
+        assert told.lines == ["importing torch", "a line"]
+        clock.now += 0.2
+        told.wait_for("importing torch (1 s)")
+    assert told.lines == ["importing torch", "a line", "importing torch (1 s)"]
 
 
-def test_only_the_innermost_stage_of_the_first_rank_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_the_innermost_stage_of_the_first_rank_is_named(monkeypatch: pytest.MonkeyPatch, clock: Clock, told: Told) -> None:
     with output.stage("outer", after=0.1), output.stage("inner", after=0.1):
-        time.sleep(0.3)
-    assert capsys.readouterr().out.splitlines() == ["inner"]
+        clock.now += 0.1
+        told.wait_for("inner")
+        time.sleep(0.2)  # in which the outer one would be named
+    assert told.lines == ["inner"]
     monkeypatch.setenv("RANK", "1")
     with output.stage("other rank", after=0):
         pass
-    assert capsys.readouterr().out == ""
+    assert told.lines == ["inner"]
 
 
 def test_it_can_print_before_anything_heavy_is_loaded() -> None:

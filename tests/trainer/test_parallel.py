@@ -72,7 +72,7 @@ class Started:
         return self._entry.wait(timeout=PATIENCE) if self._entry is not None else self._forks.end(self._pid)
 
     def until_step(self, step: int) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while not any(event["step"] >= step for event in self.events("train")):
             assert time.monotonic() < deadline, (self.run.logs / "rank-0.log").read_text()
             time.sleep(0.02)

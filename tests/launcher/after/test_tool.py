@@ -122,7 +122,7 @@ def test_a_process_ends_with_the_launcher_that_started_it(here: Path) -> None:
     next(events(process, lambda line: None, "nothing"))
     began = time.monotonic()
     process.close()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20
     assert process._process.returncode == 0
 
 

@@ -45,14 +45,14 @@ class Slow:
 
     def __call__(self, step: int, folder: Path, best: int | None) -> int:
         self.began.release()
-        assert self.let.acquire(timeout=10)
+        assert self.let.acquire(timeout=60)
         lines = (folder / "run" / "logs" / "dpo_train_steps.jsonl").read_text()
         self.sent.append((step, (folder / "global_step" / "shard").read_text(), lines))
         return 10
 
 
 def wait_for(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -64,7 +64,7 @@ def test_of_the_checkpoints_that_wait_the_newest_comes_next_as_it_was_when_it_wa
     for step in (5, 10, 15):
         mirror.offer(write(run, step))
         if step == 5:
-            assert send.began.acquire(timeout=10)
+            assert send.began.acquire(timeout=60)
     shutil.rmtree(run.path / "checkpoint-5")  # too old for save_total_limit
     with run.steps.open("a") as log:
         log.write("later\n")
@@ -83,7 +83,7 @@ def test_the_best_checkpoint_is_not_dropped_for_a_newer_one(run: RunDir) -> None
     for step in (5, 10, 15):
         mirror.offer(write(run, step), 10 if step >= 10 else 5)
         if step == 5:
-            assert send.began.acquire(timeout=10)
+            assert send.began.acquire(timeout=60)
     for _ in range(3):
         send.let.release()
     assert mirror.finish()
@@ -94,8 +94,11 @@ def test_a_server_that_fails_is_a_warning_with_the_age_and_the_training_never_wa
     run: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers: Iterator[str | None] = iter([None, "cannot connect", "cannot connect", None])
+    let = threading.Event()
+    let.set()
 
     def send(step: int, folder: Path, best: int | None) -> int:
+        assert let.wait(60), "who offers a checkpoint waits for its upload"
         if (reason := next(answers)) is not None:
             raise UploadError(reason)
         return 10
@@ -103,9 +106,9 @@ def test_a_server_that_fails_is_a_warning_with_the_age_and_the_training_never_wa
     mirror = Mirror(run, URI, send, first=0.5)
     mirror.offer(write(run, 5))
     wait_for(lambda: (run.read_record().get("mirror") or {}).get("step") == 5)
-    began = time.monotonic()
+    let.clear()
     mirror.offer(write(run, 10))
-    assert time.monotonic() - began < 0.4
+    let.set()
     wait_for(lambda: run.read_record()["mirror"]["failed"] == "cannot connect")
     mirror.offer(write(run, 15))
     assert mirror.finish()
@@ -126,7 +129,7 @@ def test_a_run_that_is_asked_to_stop_waits_no_longer_than_its_grace_period(
     mirror.offer(write(run, 5))
     began = time.monotonic()
     assert not mirror.finish(began + 0.3)
-    assert 0.2 < time.monotonic() - began < 5
+    assert 0.2 < time.monotonic() - began < 20
     assert f"warning: no checkpoint is in {URI} yet; checkpoint-5: the time for it is over\n" in capsys.readouterr().out
     send.let.release()
 
@@ -137,7 +140,7 @@ def test_a_stop_that_comes_while_the_end_waits_is_heeded(run: RunDir) -> None:
     mirror.offer(write(run, 5))
     began = time.monotonic()
     assert not mirror.finish()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     send.let.release()
 
 
@@ -160,7 +163,7 @@ def test_a_log_that_cannot_be_written_ends_no_uploads_and_the_end_does_not_wait_
     mirror.offer(write(run, 5))
     wait_for(lambda: (run.read_record().get("mirror") or {}).get("step") == 5)
     mirror.offer(write(run, 10))
-    assert mirror.finish(time.monotonic() + 5)
+    assert mirror.finish(time.monotonic() + 60)
     assert run.read_record()["mirror"]["step"] == 10
 
 
@@ -197,7 +200,7 @@ def test_a_checkpoint_whose_older_ones_cannot_be_removed_is_uploaded_and_that_is
     mirror = Mirror(run, URI, First(place, 2), first=0.01)  # type: ignore[arg-type]
     for step in (5, 10):
         mirror.offer(write(run, step))
-        assert mirror.wait(time.monotonic() + 5)
+        assert mirror.wait(time.monotonic() + 60)
     assert mirror.finish()
     assert place.sent == [5, 10]
     record = run.read_record()["mirror"]

@@ -171,7 +171,7 @@ def test_the_ranks_of_a_machine_fetch_the_base_model_once(client: Any, proxy: Fa
         process.stdin.write(text)
         process.stdin.close()
         process.stdin = None
-    said = [process.communicate(timeout=120)[0] for process in ranks]
+    said = [process.communicate(timeout=600)[0] for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0]
     (folder,) = {line.removeprefix("path ") for one in said for line in one.splitlines() if line.startswith("path ")}
     assert {path.name: path.read_bytes() for path in Path(folder).iterdir()} == files

@@ -103,7 +103,7 @@ def test_of_two_ranks_one_reads(google: Google, tmp_path: Path, make_experiment:
         **google.env(DPO_RUN_FOLDER=str(run.path), DPO_CACHE_ROOT=str(tmp_path / "cache"), OMP_NUM_THREADS="1"),
     }
     entry = subprocess.run(
-        [sys.executable, "-m", "trainer.processes.entrypoint", str(run.path)], env=env, timeout=240, check=False
+        [sys.executable, "-m", "trainer.processes.entrypoint", str(run.path)], env=env, timeout=600, check=False
     )
     assert entry.returncode == 0, run.rank_log(0).read_text() + run.rank_log(1).read_text()
     assert google.requests == ["POST /token", BATCH]
@@ -135,12 +135,12 @@ def test_a_run_from_the_command_line_is_resumed_with_the_cells_it_began_with(
     def launcher(*args: str) -> str:
         env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "DPO_CACHE_ROOT": str(tmp_path / "cache")}
         command = [sys.executable, "-m", "launcher", *args]
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240, check=False)
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode in (0, 143), done.stdout + done.stderr + "".join(p.read_text() for p in run.path.rglob("*.log"))
         return done.stdout
 
     def step_and_stop(after: int) -> None:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 600
         while not any(int(c.name.removeprefix("checkpoint-")) > after for c in run.checkpoints()):
             assert time.monotonic() < deadline, run.rank_log(0).read_text()
             time.sleep(0.1)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 
 import pytest
 
@@ -116,15 +115,14 @@ def test_an_outbox_sends_in_order_without_making_anybody_wait() -> None:
     def fail() -> None:
         raise OSError
 
-    began = time.monotonic()
-    outbox.put(lambda: sent.append(gate.wait(10)))
+    outbox.put(lambda: sent.append(gate.wait(60)))
     outbox.put(fail)
     outbox.put(lambda: sent.append("second"))
-    assert time.monotonic() - began < 1
+    assert sent == [], "who puts has not waited"
     assert not outbox.wait(0.01)
     gate.set()
-    assert outbox.wait(10)
+    assert outbox.wait(60)
     assert sent == [True, "second"]
     outbox.put(lambda: sent.append("later"))
-    assert outbox.wait(10)
+    assert outbox.wait(60)
     assert sent == [True, "second", "later"]

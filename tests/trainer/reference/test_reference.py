@@ -281,7 +281,7 @@ def test_two_processes_at_once_on_one_store_lose_nothing(tmp_path: Path) -> None
     processes = [_process(tmp_path, tmp_path / f"log-{n}", pause=0.001, every=0.0) for n in range(2)]
     time.sleep(0.1)
     (tmp_path / "start").touch()
-    assert [process.communicate(timeout=120)[0].split()[0] for process in processes] == ["True", "True"]
+    assert [process.communicate(timeout=600)[0].split()[0] for process in processes] == ["True", "True"]
     score = Scorer()
     pairs = some_pairs(400)
     assert torch.equal(look_up(pairs, score, tmp_path / "cache").logps, direct(pairs))

@@ -324,7 +324,7 @@ def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SECOND]
     found = []
     for _ in range(2):
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         found.append(json.loads(done.stdout.splitlines()[-1]))
     assert found == [{"hit": 0, "miss": 2}, {"hit": 2, "miss": 0}]
