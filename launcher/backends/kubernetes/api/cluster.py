@@ -120,9 +120,11 @@ class Cluster:
             return None
         return ((answer.get("status") or {}).get("userInfo") or {}).get("username") or None
 
-    def delete(self, path: str, propagation: str = "Background", grace: int | None = None) -> None:
-        """Deletes the object at ``path``, if it exists."""
+    def delete(self, path: str, propagation: str = "Background", grace: int | None = None, uid: str | None = None) -> None:
+        """Deletes the object at ``path``, if it exists. ``uid``: only the object that has it: raises ApiError with status 409 for
+        another one, which got the name meanwhile."""
         body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation, "gracePeriodSeconds": grace}
+        body |= {"preconditions": {"uid": uid}} if uid else {}
         with unless(404):
             self._json("DELETE", path, {}, {k: v for k, v in body.items() if v is not None}, again=True)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from ....errors import Aborted, LauncherError, Mistake, UnreachableError
 from ....why import Evidence, refusal
 from ..api.cluster import Cluster
-from ..api.errors import ApiError, ClusterError
+from ..api.errors import ApiError, ClusterError, unless
 from ..follow.run import ClusterRun
 from ..render.kinds import JOB, KINDS
 from ..render.spec import KubernetesSpec
@@ -18,6 +18,7 @@ from .preflight import NotReady
 from .probes import is_denied, is_no_right, is_webhook_silent
 
 Obj = Mapping[str, Any]
+Made = dict[str, tuple[Obj, str | None]]  # path -> what was created there, and its uid, None where the answer was lost
 _AT_ONCE: Final = 8
 _PLACES: Final = {
     "Service": ("/api/v1", "services"),
@@ -69,7 +70,7 @@ def create(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> ClusterRun
     Raises HalfWay, or Interrupted after Ctrl-C, once the objects created before are removed.
     """
     *others, owner = spec.objects
-    made: list[Obj] = []
+    made: Made = {}
     # Leaving the pool waits for its answers: else an object whose creation was interrupted could appear after its removal.
     with _removed_on_failure(cluster, spec.run, namespace, made), ThreadPoolExecutor(_AT_ONCE) as pool:
         for answer in [pool.submit(_create, cluster, obj, namespace, made) for obj in others]:
@@ -88,30 +89,50 @@ def create(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> ClusterRun
     return ClusterRun.of(found)
 
 
-def _create(cluster: Cluster, obj: Obj, namespace: str, made: list[Obj]) -> dict[str, Any]:
-    """Creates one object. If the connection broke, or the server failed on the way, and the object exists now, it is ours: its
-    name was free a moment ago.
+def _create(cluster: Cluster, obj: Obj, namespace: str, made: Made) -> dict[str, Any]:
+    """Creates one object. If the connection broke, or the server failed on the way, and an object with its contents exists now, it
+    is ours: its name was free a moment ago.
     """
-    place, wanted = _place(obj, namespace), _in(obj, namespace)
-    made.append(obj)
+    place, path, wanted = _place(obj, namespace), _path(obj, namespace), _in(obj, namespace)
+    made[path] = obj, None
     try:
-        return cluster.create(place, wanted)
+        found = cluster.create(place, wanted)
     except ApiError as error:
         if error.status < 500 or is_webhook_silent(error):  # nothing was stored
-            made.remove(obj)
+            del made[path]
             raise
+        found = _created(cluster, place, path, wanted, made)
     except ClusterError:
-        pass
+        found = _created(cluster, place, path, wanted, made)
+    made[path] = obj, found["metadata"]["uid"]
+    return found
+
+
+def _created(cluster: Cluster, place: str, path: str, wanted: Obj, made: Made) -> dict[str, Any]:
+    """The object, whose creation may have been done or not."""
     try:
         return cluster.create(place, wanted)
     except ApiError as error:
         if error.status != 409:
             raise
-        return cluster.get(_path(obj, namespace))
+        found = cluster.get(path)
+        if not _is_same(found, wanted):  # somebody else was faster with the name
+            del made[path]
+            raise
+        return found
+
+
+def _is_same(found: Obj, wanted: Obj) -> bool:
+    """Whether the server's object is ``wanted``, to which webhooks may have added labels and annotations. It has no owner yet."""
+    there, ours = found["metadata"], wanted["metadata"]
+    if there.get("ownerReferences"):
+        return False
+    is_named = all((there.get(part) or {}).items() >= (ours.get(part) or {}).items() for part in ("labels", "annotations"))
+    return is_named and all(found.get(part) == wanted.get(part) for part in ("data", "binaryData"))
 
 
 @contextmanager
-def _removed_on_failure(cluster: Cluster, run: str, namespace: str, made: list[Obj]) -> Iterator[None]:
+def _removed_on_failure(cluster: Cluster, run: str, namespace: str, made: Made) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
@@ -121,14 +142,16 @@ def _removed_on_failure(cluster: Cluster, run: str, namespace: str, made: list[O
         raise HalfWay(run, str(error), _remove(cluster, namespace, made), may_pass=may_pass) from error
 
 
-def _remove(cluster: Cluster, namespace: str, made: Sequence[Obj]) -> list[str]:
+def _remove(cluster: Cluster, namespace: str, made: Made) -> list[str]:
     """Removes the objects, the newest first; returns the names of those that stay."""
     left: list[str] = []
-    for number, obj in enumerate(reversed(made)):
+    those = list(reversed(made.items()))
+    for number, (path, (obj, uid)) in enumerate(those):
         try:
-            cluster.delete(_path(obj, namespace))
+            with unless(409):  # ours is gone, and another one has its name
+                cluster.delete(path, uid=uid)
         except KeyboardInterrupt:  # a second Ctrl-C: report what is left, and stop
-            return [*left, *(_named(one, namespace) for one in list(reversed(made))[number:])]
+            return [*left, *(_named(one, namespace) for _, (one, _) in those[number:])]
         except LauncherError:
             left.append(_named(obj, namespace))
     return left

@@ -235,6 +235,23 @@ def test_an_object_of_somebody_else_is_left_alone(api: ClusterApi, cluster: Clus
     assert there(api) == {"services": [spec.job]}
 
 
+@pytest.mark.parametrize("differs", [{"user": "somebody"}, {"hyperparameters": {"beta": 0.5}}])
+def test_an_object_of_somebody_else_is_not_taken_for_one_whose_answer_was_lost(
+    differs: dict[str, Any], api: ClusterApi, cluster: Cluster
+) -> None:
+    """Two people submit one name, and the connection of one breaks before the server has stored anything."""
+    mine, other = spec_of(), rendered({"gpus": 0}, **differs)
+    cluster.get("/version")
+    theirs = create(cluster, other, "default")
+    uids = {kind: api.objects.get(kind, other.job)["metadata"]["uid"] for kind in ("services", "configmaps", "jobs")}
+    for kind in ("services", "configmaps", "jobs"):
+        api.fail(503, kind, method="POST")
+    cluster.pauses = (0.01,)
+    with pytest.raises(HalfWay, match="already exists"):
+        create(cluster, mine, "default")
+    assert {kind: api.objects.get(kind, theirs.job)["metadata"]["uid"] for kind in uids} == uids
+
+
 def test_two_runs_of_one_experiment_do_not_meet(api: ClusterApi, cluster: Cluster) -> None:
     for name in ("first", "second"):
         spec = rendered({"gpus": 0}, run=name)
