@@ -168,9 +168,8 @@ class View:
                 version = None
                 if not self._can_retry(error):
                     raise
-                if isinstance(error, ApiError) and error.status == 410:
-                    continue
-                self._wait(error)
+                if not (isinstance(error, ApiError) and error.status == 410):
+                    self._wait(error)
             if time.monotonic() - began < _PAUSE:
                 time.sleep(_PAUSE)
 

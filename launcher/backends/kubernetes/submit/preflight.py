@@ -13,7 +13,7 @@ from ....job.image import NAME
 from ....published import with_manifests
 from ....why.namespace import MADE, OLDEST, TESTED, minor_of
 from ..follow.run import ClusterRun
-from ..render.kinds import KINDS, TRAINJOB
+from ..render.kinds import JOB, JOBSET, KINDS, TRAINJOB
 from ..render.names import LONGEST, host_name, longest_suffix
 from ..render.spec import KubernetesSpec
 from .capacity import over_quota, unfit
@@ -24,6 +24,10 @@ from .trainer import wrong_trainer
 
 _READER: Final = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/component": "reader"}
 _PLURALS: Final = {"Service": "services", "ConfigMap": "configmaps", **{kind.name: kind.resource for kind in KINDS.values()}}
+
+_OF_JOBSETS: Final = ("services", JOB.resource)
+# What controllers make of a run's object: quotas count that, too.
+_BY_CONTROLLERS: Final = {JOBSET.name: _OF_JOBSETS, TRAINJOB.name: (JOBSET.resource, *_OF_JOBSETS)}
 
 
 class NotReady(LauncherError):
@@ -164,7 +168,7 @@ def _secret(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mist
 
 
 def _quotas(spec: KubernetesSpec, facts: Facts) -> Iterator[Mistake]:
-    objects = Counter(_PLURALS[obj["kind"]] for obj in spec.objects)
+    objects = Counter((*(_PLURALS[obj["kind"]] for obj in spec.objects), *_BY_CONTROLLERS.get(spec.kind, ())))
     counts = {**objects, **{plural.partition(".")[0]: count for plural, count in objects.items()}}
     for where, what in over_quota(facts.quotas.found or [], spec.pod["spec"], spec.pods, counts):
         less = "--gpus, --nodes, launch.memory" if spec.pods == spec.nodes else "--parallel, --gpus, launch.memory"

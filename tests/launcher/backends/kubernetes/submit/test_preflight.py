@@ -254,6 +254,16 @@ def test_what_quotas_count(hard: dict[str, str], used: dict[str, str], said: str
     assert found == ([f"quota team: {said}"] if said else [])
 
 
+@pytest.mark.parametrize(("kind", "names"), [("job", []), ("jobset", ["count/jobs.batch", "services"])])
+def test_a_quota_also_counts_what_the_controller_of_a_jobset_makes(kind: str, names: list[str], api: ClusterApi) -> None:
+    """A JobSet without room for its Job or its Service is taken, and starts nothing."""
+    api.addons.add("JobSet")
+    hard = {"count/jobs.batch": "1", "services": "1"}
+    controllers.quota(api, "team", hard, {} if kind == "job" else hard)
+    found = [one.splitlines()[0] for one in findings(api, {"nodes": 2, "kubernetes": {"kind": kind}})]
+    assert found == [f"quota team: {name}: 1 needed, 0 of 1 available" for name in names]
+
+
 def test_a_sidecar_and_a_large_init_container_count_too(api: ClusterApi) -> None:
     controllers.quota(api, "team", {"requests.memory": "6Gi", "limits.cpu": "4"})
     asked = {"requests": {"memory": "2Gi"}, "limits": {"cpu": "1", "memory": "2Gi"}}
