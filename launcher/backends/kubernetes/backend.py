@@ -25,7 +25,7 @@ from .follow.copied import archive_of
 from .follow.evidence import gather
 from .follow.following import Following
 from .follow.listed import Listed, listed
-from .follow.owner import owner_of
+from .follow.owner import delete_owner, owner_of
 from .follow.pods import has_started, newest
 from .follow.point import pod_in
 from .follow.printed import archived, last_lines, so_far
@@ -211,7 +211,7 @@ class Kubernetes:
         else:
             # Kueue would admit a suspended Job again. The run's folder stays.
             self.cluster.patch(run.place, {"metadata": {"annotations": annotations}})
-            self.cluster.delete(run.place, propagation="Foreground")
+            delete_owner(self.cluster, run, obj["metadata"]["uid"], propagation="Foreground")
         return self._killed(run) if now else before
 
     def _killed(self, run: ClusterRun) -> Status:

@@ -123,8 +123,8 @@ class Cluster:
     def delete(self, path: str, propagation: str = "Background", grace: int | None = None, uid: str | None = None) -> None:
         """Deletes the object at ``path``, if it exists. ``uid``: only the object that has it: raises ApiError with status 409 for
         another one, which got the name meanwhile."""
-        body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation, "gracePeriodSeconds": grace}
-        body |= {"preconditions": {"uid": uid}} if uid else {}
+        body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
+        body |= {"gracePeriodSeconds": grace, "preconditions": {"uid": uid} if uid else None}
         with unless(404):
             self._json("DELETE", path, {}, {k: v for k, v in body.items() if v is not None}, again=True)
 

@@ -13,6 +13,7 @@ from ..api.cluster import ApiError, Cluster
 from ..render.kinds import JOB, JOBSET, TRAINJOB, kind_of
 from ..render.trainjob import MANAGER
 from . import state
+from .owner import delete_owner
 from .pods import conditions_of
 from .run import ClusterRun
 
@@ -39,7 +40,7 @@ def start_again(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> No
     owned = list(_owned(cluster, run, obj))
     for path, _ in owned:
         cluster.patch(path, {"metadata": {"ownerReferences": None}})
-    cluster.delete(run.place, propagation="Foreground")
+    delete_owner(cluster, run, obj["metadata"]["uid"], propagation="Foreground")
     wait_until_free(cluster, run)
     try:
         made = cluster.create(collection, manifest)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..api.cluster import Cluster
+from ....errors import LauncherError
+from ..api.cluster import ApiError, Cluster
 from ..api.errors import unless
 from ..render.kinds import JOBSET, TRAINJOB
 from .point import part_of
@@ -26,3 +27,16 @@ def owner_of(cluster: Cluster, run: ClusterRun) -> Mapping[str, Any] | None:
         restarts = (jobset.get("status") or {}).get("restarts") or 0
         return {**found, "status": {**(found.get("status") or {}), "restarts": restarts}} if restarts else found
     return found
+
+
+def delete_owner(cluster: Cluster, run: ClusterRun, uid: str, *, propagation: str = "Background") -> None:
+    """Deletes the run's object that was looked at; raises LauncherError if another one has its name by now."""
+    try:
+        cluster.delete(run.place, propagation=propagation, uid=uid)
+    except ApiError as error:
+        if error.status != 409:
+            raise
+        raise LauncherError(
+            f"{run.name} was started again by somebody else just now: its {run.kind} is a new one, and was left alone\n"
+            f"    hint:     see who with: launcher status {run.name}"
+        ) from error

@@ -10,6 +10,7 @@ from ..api.errors import unless
 from ..render.kinds import TRAINJOB
 from ..render.names import label_value
 from . import remembered
+from .owner import delete_owner
 from .run import ClusterRun
 
 _OF_A_RUN: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=run"
@@ -18,12 +19,15 @@ _PROPAGATION: Final = {TRAINJOB.name: "Foreground"}
 
 
 def removed(cluster: Cluster, run: ClusterRun) -> list[str]:
-    """Deletes the run's objects; returns kind and name of each one that existed. The folder on the claim stays."""
+    """Deletes the run's objects; returns kind and name of each one that existed. The folder on the claim stays.
+
+    Raises LauncherError if the run was started again since ``run`` was found.
+    """
     found: list[str] = []
     with unless(404):
         if run.job:
             cluster.get(run.place)
-            cluster.delete(run.place, propagation=_PROPAGATION.get(run.kind, "Background"))
+            delete_owner(cluster, run, run.uid, propagation=_PROPAGATION.get(run.kind, "Background"))
             found.append(f"{run.kind} {run.job}")
     note = remembered.place(run)
     with unless(404):

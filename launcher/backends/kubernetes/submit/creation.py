@@ -90,8 +90,8 @@ def create(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> ClusterRun
 
 
 def _create(cluster: Cluster, obj: Obj, namespace: str, made: Made) -> dict[str, Any]:
-    """Creates one object. If the connection broke, or the server failed on the way, and an object with its contents exists now, it
-    is ours: its name was free a moment ago.
+    """Creates one object. If the connection broke, or the server failed on the way, and an object with its contents exists now,
+    it is ours: its name was free a moment ago.
     """
     place, path, wanted = _place(obj, namespace), _path(obj, namespace), _in(obj, namespace)
     made[path] = obj, None

@@ -16,6 +16,7 @@ from launcher.backends.kubernetes.api.cluster import ApiError, Cluster
 from launcher.backends.kubernetes.backend import Kubernetes
 from launcher.backends.kubernetes.follow import following, view
 from launcher.backends.kubernetes.follow import logs as pod_logs
+from launcher.backends.kubernetes.follow.again import start_again
 from launcher.backends.kubernetes.follow.evidence import explain
 from launcher.backends.kubernetes.follow.run import ClusterRun
 from launcher.errors import LauncherError
@@ -450,6 +451,21 @@ def test_a_run_with_a_short_name_is_resumed_as_any_other(cluster_api, kubernetes
     assert kubernetes.status(played.run).state == "starting"
 
 
+def test_a_run_that_somebody_else_has_started_again_meanwhile_is_neither_removed_nor_made_again(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    played.start()
+    played.fail(1, "the machine went down")
+    seen, old = played.run, cluster_api.objects.get("jobs", "first")
+    kubernetes.resume(seen)
+    new = played.run.uid
+    for act in (lambda: kubernetes.remove(seen), lambda: start_again(kubernetes.cluster, seen, old)):
+        with pytest.raises(LauncherError, match="first was started again by somebody else just now") as raised:
+            act()
+        assert "hint:     see who with: launcher status first" in str(raised.value)
+        assert cluster_api.objects.get("jobs", "first")["metadata"]["uid"] == new
+    assert cluster_api.objects.names("services") == ["first"]
+
+
 def test_what_would_refuse_the_job_that_is_made_again_says_so_while_the_old_one_is_there(cluster_api, kubernetes):
     played = Played(cluster_api)
     played.start()
@@ -486,6 +502,17 @@ def test_the_last_metrics_are_those_of_the_pod_else_of_the_archive(cluster_api, 
     )
     assert kubernetes.tail(played.run) == ['{"step": 4}']
     assert kubernetes.record(played.run) == {"run": "first"}
+
+
+def test_a_server_that_forgets_every_version_at_once_is_not_asked_without_a_pause(cluster_api, kubernetes, monkeypatch):
+    monkeypatch.setattr(view, "_PAUSE", 1.0)
+    played = Played(cluster_api)
+    played.start()
+    cluster_api.fail(410, "watch=true", times=None, reason="Expired", message="too old resource version")
+    with view.View(kubernetes.cluster, played.run, view.Outage(print)):
+        cluster_api.requests.clear()
+        time.sleep(1.5)
+        assert len(cluster_api.asked()) <= 8, "two lists and two watches a second"
 
 
 @pytest.fixture(autouse=True)
