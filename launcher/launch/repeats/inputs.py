@@ -45,7 +45,7 @@ def changes_of_machine(record: Mapping[str, Any], where: AnyBackend) -> Iterator
     from ...experiment.files import read_env
 
     if isinstance(where, Host):
-        root = str(Path(__file__).parents[2])
+        root = str(Path(__file__).parents[3])
         yield from code_changes(record.get("code") or {}, code_revision(), root)
         recorded = record.get("packages") or {}
         yield from package_changes(recorded, {name: _version(name) for name in recorded})

@@ -92,7 +92,7 @@ def _files(model_name: str, root: Path, caller: Mapping[str, str], given: Path |
     if folder.is_dir() or not is_hub_id(model_name):
         yield folder / "config.json"
         return
-    here = Path(__file__).parents[1]
+    here = Path(__file__).parents[2]
     for models in (root / "configs" / "models", here.parent / "configs" / "models", here / "models"):  # the last: installed
         yield models / model_name / "config.json"
     for snapshot in snapshots(model_name, caller):

@@ -24,7 +24,7 @@ def home(tmp_path: Path) -> Path:
 
 def launcher(home: Path, *args: str, **env: str) -> str:
     argv = [sys.executable, "-c", "from launcher.cli import main; main()", *args]
-    root = str(Path(__file__).parents[3])
+    root = str(Path(__file__).parents[4])
     return subprocess.run(
         argv, cwd=home, env={**os.environ, "PYTHONPATH": root, **env}, capture_output=True, text=True, check=True
     ).stdout

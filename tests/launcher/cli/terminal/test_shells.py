@@ -43,7 +43,7 @@ class Shell:
         (binaries / "launcher").chmod(0o755)
         env = {
             "PATH": f"{binaries}:{os.environ['PATH']}",
-            "PYTHONPATH": str(Path(__file__).parents[3]),
+            "PYTHONPATH": str(Path(__file__).parents[4]),
             "TERM": "dumb",
             "PS1": "$ ",
         }

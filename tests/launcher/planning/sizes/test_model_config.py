@@ -21,7 +21,7 @@ from launcher.planning.sizes.model_config import ModelConfig
 from tests.s3.proxy import FaultProxy
 from tests.s3.server import MotoServer
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 QWEN = REPOSITORY / "configs/models/Qwen/Qwen3-0.6B/config.json"
 SMALL: dict[str, Any] = {
     "vocab_size": 512,

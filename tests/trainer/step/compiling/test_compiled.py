@@ -320,7 +320,7 @@ print(json.dumps({name: counters["inductor"][f"fxgraph_cache_{name}"] for name i
 
 def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("TORCHINDUCTOR_", "TRITON_"))}
-    env |= {"DPO_CACHE_ROOT": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[3])}
+    env |= {"DPO_CACHE_ROOT": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[4])}
     command = [sys.executable, "-c", SECOND]
     found = []
     for _ in range(2):
