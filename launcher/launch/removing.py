@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..errors import LauncherError, UsageError
 
 if TYPE_CHECKING:
     from ..backends.kubernetes.backend import Kubernetes
@@ -19,9 +21,19 @@ def remove(name: str, *, cluster: bool, namespace: str | None) -> Iterator[str]:
     Raises UsageError for a run that is not over or is on this machine, and for one point of a sweep that shares its Job.
     """
     from ..backends.finding import on_cluster
+    from ..runs.finding import AmbiguousName
     from .sweeps.found import Swept, find
 
-    found = find(name, cluster=cluster, namespace=namespace)
+    try:
+        found = find(name, cluster=cluster, namespace=namespace)
+    except AmbiguousName:
+        raise
+    except UsageError:
+        left = _left(name, namespace)
+        if not left:
+            raise
+        yield f"{name}: removed {', '.join(left)}, left by a submit that was ended before it created the run"
+        return
     if isinstance(found, Swept):
         pairs = [(where, run) for where, run, _ in found.runs]
     else:
@@ -38,6 +50,21 @@ def remove(name: str, *, cluster: bool, namespace: str | None) -> Iterator[str]:
             raise UsageError(f"{run.name} is {now.state}; stop it first with: launcher stop {run.name}")
     for run, where in owners.items():
         yield _removed(where, run)
+
+
+def _left(name: str, namespace: str | None) -> list[str]:
+    """What was removed of a run that was never created; nothing where no cluster answers, or nothing may be read."""
+    from ..backends.finding import cluster_of, has_kubeconfig
+    from ..backends.kubernetes.follow.removal import left_over
+    from ..experiment.files import read_env
+
+    caller = read_env(Path.cwd())
+    if not has_kubeconfig(caller):
+        return []
+    with suppress(LauncherError):  # the first error tells it
+        where, namespaces = cluster_of(caller, namespace)
+        return [one for space in namespaces for one in left_over(where.cluster, space, name)]
+    return []
 
 
 def _check_ended(sweep: Swept) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,27 @@ def test_rm_removes_a_job_and_what_belongs_to_it_and_keeps_the_folder(person: Pe
     left = [name for plural in ("jobs", "pods", "services", "configmaps") for name in person.api.objects.names(plural)]
     assert left == []
     assert run.record.is_file()
+
+
+def test_what_a_submit_left_that_was_killed_half_way_is_named_and_removed(person: Person) -> None:
+    _, run = started(person)
+    for kind, plural in (("Service", "services"), ("ConfigMap", "configmaps")):
+        for name in person.api.objects.names(plural):
+            obj = person.api.objects.get(plural, name)
+            metadata = {key: value for key, value in obj["metadata"].items() if key in ("name", "labels")}
+            person.api.objects.delete(plural, name)
+            person.api.objects.put({**obj, "kind": kind, "metadata": metadata})
+    person.api.objects.delete("jobs", "first")
+    shutil.rmtree(run.path)
+    code, told = person.type("submit demo --name first")
+    assert code == 1
+    assert "ConfigMap first: was left by a submit of first that was ended before it created the run\n" in told
+    assert told.endswith("    hint:     remove it with: launcher rm first -n default; or choose another --name\n")
+    code, told = person.type("rm first -n default")
+    assert (code, person.api.objects.names("services"), person.api.objects.names("configmaps")) == (0, [], [])
+    assert told.endswith("left by a submit that was ended before it created the run\n")
+    assert person.type("submit demo --name first")[0] == 0
+    assert person.type("rm nothing -n default")[0] == 2, "a name that nothing has"
 
 
 def test_a_whole_name_is_not_taken_for_the_beginning_of_another(person: Person) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from ..api.cluster import Cluster
 from ..api.errors import unless
@@ -40,16 +40,25 @@ def removed(cluster: Cluster, run: ClusterRun) -> list[str]:
 
 def swept(cluster: Cluster, run: ClusterRun) -> list[str]:
     """Deletes the run's Service and ConfigMaps, which outlive a Job for seconds, or where it was deleted without what it owns."""
-    found = list[str]()
-    for kind, path in leftovers(cluster, run):
-        cluster.delete(path)
-        found.append(f"{kind} {path.rpartition('/')[2]}")
-    return found
+    return [_deleted(cluster, kind, path, one) for kind, path, one in _of_run(cluster, run.namespace, run.name)]
 
 
-def leftovers(cluster: Cluster, run: ClusterRun) -> Iterator[tuple[str, str]]:
-    """(kind, path) of the run's Services and ConfigMaps."""
+def left_over(cluster: Cluster, namespace: str, name: str) -> list[str]:
+    """Deletes what a submit of the run ``name`` left that was killed before it created the Job: Services and ConfigMaps that
+    nothing owns. Returns kind and name of each."""
+    found = list(_of_run(cluster, namespace, name))
+    return [_deleted(cluster, kind, path, one) for kind, path, one in found if not one["metadata"].get("ownerReferences")]
+
+
+def _deleted(cluster: Cluster, kind: str, path: str, obj: Mapping[str, Any]) -> str:
+    with unless(409):  # it is gone, and another one has its name
+        cluster.delete(path, uid=obj["metadata"].get("uid"))
+    return f"{kind} {obj['metadata']['name']}"
+
+
+def _of_run(cluster: Cluster, namespace: str, name: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(kind, path, object) of the Services and ConfigMaps of the run ``name``."""
     for kind, plural in (("Service", "services"), ("ConfigMap", "configmaps")):
-        collection = f"/api/v1/namespaces/{run.namespace}/{plural}"
-        for one in cluster.list(collection, f"{_OF_A_RUN},dpo-launcher/run={label_value(run.name)}"):
-            yield kind, f"{collection}/{one['metadata']['name']}"
+        collection = f"/api/v1/namespaces/{namespace}/{plural}"
+        for one in cluster.list(collection, f"{_OF_A_RUN},dpo-launcher/run={label_value(name)}"):
+            yield kind, f"{collection}/{one['metadata']['name']}", one

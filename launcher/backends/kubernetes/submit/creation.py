@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from ....errors import Aborted, LauncherError, Mistake, UnreachableError
@@ -13,6 +13,7 @@ from ..api.cluster import Cluster
 from ..api.errors import ApiError, ClusterError, unless
 from ..follow.run import ClusterRun
 from ..render.kinds import JOB, KINDS
+from ..render.names import label_value
 from ..render.spec import KubernetesSpec
 from .preflight import NotReady
 from .probes import is_denied, is_no_right, is_webhook_silent
@@ -58,7 +59,7 @@ def try_all(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> None:
             try:
                 answer.result()
             except ApiError as error:
-                refused.append(_refusal(obj, error))
+                refused.append(_taken(cluster, spec, obj, namespace) if error.status == 409 else _refusal(obj, error))
                 may_pass = may_pass and error.exit_code == UnreachableError.exit_code
     if refused:
         raise NotReady(refused, may_pass=may_pass)
@@ -157,6 +158,18 @@ def _remove(cluster: Cluster, namespace: str, made: Made) -> list[str]:
     return left
 
 
+def _taken(cluster: Cluster, spec: KubernetesSpec, obj: Obj, namespace: str) -> Mistake:
+    """Who has the name of an object: a submit of the same run that was killed leaves what no Job owns."""
+    where, metadata = f"{obj['kind']} {obj['metadata']['name']}", dict[str, Any]()
+    with suppress(LauncherError):
+        metadata = cluster.get(_path(obj, namespace))["metadata"]
+    is_ours = (metadata.get("labels") or {}).get("dpo-launcher/run") == label_value(spec.run)
+    if is_ours and not metadata.get("ownerReferences") and obj is not spec.owner:
+        what = f"was left by a submit of {spec.run} that was ended before it created the run"
+        return Mistake(where, what, hint=f"remove it with: launcher rm {spec.run} -n {namespace}; or choose another --name")
+    return Mistake(where, "an object with this name already exists", hint="choose another --name")
+
+
 def _refusal(obj: Obj, error: ApiError) -> Mistake:
     """Why the server refuses an object."""
     where, words = f"{obj['kind']} {obj['metadata']['name']}", error.message
@@ -174,8 +187,6 @@ def _refusal(obj: Obj, error: ApiError) -> Mistake:
         silent = refusal(Evidence(run=where, backend="kubernetes", state="starting"), words)
         hint = "use --kind job, which needs no add-on" if obj["kind"] in KINDS and obj["kind"] != JOB.name else silent.suggestion
         return Mistake(where, silent.sentence.replace("create pods", "create it"), hint=hint)
-    if error.status == 409:
-        return Mistake(where, "an object with this name already exists", hint="choose another --name")
     if error.status == 404:
         return Mistake(where, words, hint="launcher doctor --cluster prints what is missing")
     if error.status == 403 and is_no_right(error):
