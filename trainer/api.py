@@ -14,6 +14,7 @@ from typing import Any, Final, Unpack
 from pydantic import ValidationError
 
 from launcher.errors import CredentialError, ExperimentError, LauncherError, Mistake, UsageError, Warned
+from launcher.experiment.cautions import cautions
 from launcher.experiment.files import load, read_env
 from launcher.experiment.problems import every_problem
 from launcher.experiment.resolved import resolved
@@ -105,7 +106,7 @@ class DPOTrainer:
         # TRL refuses several visible GPUs in one process; must be set before torch looks at them.
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
         with closing(output), using(output), without_deprecations():
-            notices([*without_effect(self._given), *found.said])
+            notices([*without_effect(self._given), *cautions(self.experiment), *found.said])
             with stage("importing torch and transformers"):
                 from .processes.stop import StopRequest
                 from .train import Roots, train

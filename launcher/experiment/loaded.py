@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from ..errors import DataError, ExperimentError, Mistake
 from ..redact import REDACTOR, SECRET
+from .cautions import cautions
 from .found import Found
 from .problems import Problem, every_problem, without
 from .schema import Experiment
@@ -75,7 +76,7 @@ def checked(found: Found, overrides: Sequence[str]) -> tuple[Loaded | None, list
     wrong += _held_secrets(values, places)
     if wrong or has_broken(node):
         return None, [(mistake, found.key) for mistake in wrong]
-    return Loaded(experiment, found.key, found.file, places, without_effect(values)), []
+    return Loaded(experiment, found.key, found.file, places, (*without_effect(values), *cautions(experiment))), []
 
 
 def readable(found: Found, overrides: Sequence[str]) -> Loaded | None:
