@@ -8,7 +8,7 @@ import click
 
 from ..errors import UsageError
 from .terminal.options import cluster_option, json_option, namespace_option, run_argument
-from .terminal.screen import facts, notices, say, this_launcher
+from .terminal.screen import facts, notices, say, this_launcher, typed
 
 if TYPE_CHECKING:
     from ..launch.repeats.again import Compared, Repetition
@@ -73,7 +73,7 @@ def _there(found: Repetition, run_name: str | None, detach: bool) -> int:
     from .submit import Told, followed
 
     done = found.submit(run_name, follows=not detach, listener=Told(as_json=False))
-    say(f"Submitted {done.run}. Follow it with: launcher logs -f {done.run}")
+    say(typed(f"Submitted {done.run}. Follow it with: launcher logs -f {done.run}"))
     code = 0 if detach else followed(done)
     if detach or done.where.status(done.on_cluster).state != "done":
         _later(found.run.name, done.run)

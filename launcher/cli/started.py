@@ -6,7 +6,7 @@ import click
 
 from ..errors import UsageError
 from .terminal.options import cluster_option, namespace_option, run_argument
-from .terminal.screen import complain, say
+from .terminal.screen import complain, say, typed
 
 
 def _rank(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
@@ -86,7 +86,7 @@ def resume(name: str, detach: bool, cluster: bool, namespace: str | None) -> int
         run = found.start()
         say(found.sentence)
         if detach:
-            say(f"Started {run.name}. Follow it with: launcher logs -f {run.name}")
+            say(typed(f"Started {run.name}. Follow it with: launcher logs -f {run.name}"))
             return 0
         return watch(found.where, run, interrupts, pairs_a_step=found.pairs_a_step, begin=found.begin)
 

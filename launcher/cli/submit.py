@@ -133,7 +133,7 @@ def submit_to_cluster(
     for kind, called in done.created:
         screen.say(f"{'created':<{screen.LABEL}}{kind} {called}")
     if not follow:
-        screen.say(f"Submitted {done.run}. Follow it with: launcher logs -f {done.run}")
+        screen.say(screen.typed(f"Submitted {done.run}. Follow it with: launcher logs -f {done.run}"))
         return 0
     return followed(done)
 

@@ -38,12 +38,15 @@ def complain(line: str) -> None:
 
 
 def fail(message: str) -> None:
-    """``error: …`` on standard error. Lines of a file, with a mark below them, are left whole."""
+    """``error: …`` on standard error, with commands as they can be typed here. Lines of a file, with a mark below them, are left
+    whole."""
     width = columns(err=True)
     head = click.style("error: ", fg="red", bold=True)
     for number, line in enumerate(message.split("\n")):
+        is_of_file = line.startswith("    | ")
+        line = line if is_of_file else typed(line)
         shown = line if number else f"error: {line}"
-        if width is not None and not line.startswith("    | "):
+        if width is not None and not is_of_file:
             shown = wrapped(shown, width, 4 if number == 0 else 10)
         click.echo(shown if number else head + shown.removeprefix("error: "), err=True)
 

@@ -106,3 +106,14 @@ def test_a_bug_says_how_to_see_its_traceback(typed: Launcher, monkeypatch: pytes
     code, _, err = typed("ps")
     expected = "error: ZeroDivisionError: division by zero\n    this is a bug in the launcher; --debug shows the traceback\n"
     assert (code, err) == (1, expected)
+
+
+def test_the_commands_of_an_error_can_be_typed_where_the_shell_does_not_find_the_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("launcher.cli.terminal.screen.this_launcher", lambda: ".venv/bin/launcher")
+    fail("k1 is running. Follow it with: launcher logs -f k1\n    | note: launcher logs -f k1\n    hint:     launcher why k1")
+    assert capsys.readouterr().err == (
+        "error: k1 is running. Follow it with: .venv/bin/launcher logs -f k1\n    | note: launcher logs -f k1\n"
+        "    hint:     .venv/bin/launcher why k1\n"
+    )
