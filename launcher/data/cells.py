@@ -25,6 +25,7 @@ def check_rows(table: Table, mapping: Columns, findings: Findings) -> Sequence[C
     answers = {*columns_of(mapping.chosen), *columns_of(mapping.rejected)}
     can_compare = mapping.rejected is not None and answers.issubset(columns) and mapping.chosen != mapping.rejected
     texts = [column for column in columns if column not in mapping.messages]
+    own = [mapping.system] if mapping.system in table.columns and mapping.system not in columns else []
     can_chat = mapping.has_chats and not set(mapping.columns) - set(columns)
     chats: list[Chat] = []
     for row in watched(table.rows, f"checking {table.name}", findings.tell):
@@ -39,7 +40,7 @@ def check_rows(table: Table, mapping: Columns, findings: Findings) -> Sequence[C
                 continue
         for column in empty:
             findings.of_cell("empty_cell", table, row.line, column)
-        for column in texts:
+        for column in (*texts, *own):
             check_cell(table, row, column, findings)
         if can_chat and not (empty and findings.is_error("empty_cell")):
             chat = check_chat(table, row, mapping, findings)

@@ -38,6 +38,14 @@ def chat_of(table: Table, row: Row, mapping: Columns) -> Chat:
     return _chat(row, mapping, messages, _tools(table, row, mapping))
 
 
+def with_system(messages: Messages, cells: Mapping[str, Any], mapping: Columns) -> Messages:
+    """``messages`` after the system message of their row; what has one of its own keeps it."""
+    text = cells.get(mapping.system) if mapping.system is not None else None
+    if not isinstance(text, str) or is_blank(text) or messages[0]["role"] == "system":
+        return messages
+    return ({"role": "system", "content": text}, *messages)
+
+
 def _read(table: Table, row: Row, mapping: Columns) -> tuple[Mapping[str, Messages], list[_Misplaced]]:
     """(column -> its messages, what cannot be read)."""
     found, wrong = dict[str, Messages](), list[_Misplaced]()

@@ -26,6 +26,7 @@ class Columns:
 
     ``messages``: columns that hold lists of messages. ``is_whole``: the answers are whole conversations, which begin with the
     prompt; ``absent``: input columns that the table lacks then. ``tools``: the column of what an answer may call.
+    ``system``: the column of each row's system message, whose cells may be empty.
     ``verdict``: what says which answer is better, where the answers are compared: then they are columns of ``judged.judged``.
     """
 
@@ -37,17 +38,18 @@ class Columns:
     absent: frozenset[str] = frozenset()
     tools: str | None = None
     spelling: Spelling = field(default_factory=Spelling)
+    system: str | None = None
     verdict: Verdict | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Every mapped column once, in the order of the mapping; without that of tools, whose cells may be empty."""
+        """Every mapped column once, in the order of the mapping; without system and tools, whose cells may be empty."""
         inputs = [column for column in self.inputs.values() if column not in self.absent]
         return tuple(dict.fromkeys([*inputs, *columns_of(self.chosen), *columns_of(self.rejected)]))
 
     @property
     def used(self) -> tuple[str, ...]:
-        return (*self.columns, self.tools) if self.tools is not None else self.columns
+        return (*self.columns, *(name for name in (self.system, self.tools) if name is not None))
 
     def read(self, present: Sequence[str]) -> tuple[str, ...]:
         """The columns that are read of a file with the columns ``present``: compared answers and what compares them."""
@@ -58,7 +60,7 @@ class Columns:
 
     @property
     def has_chats(self) -> bool:
-        return bool(self.messages) or self.tools is not None
+        return bool(self.messages) or self.tools is not None or self.system is not None
 
     @property
     def asks_in_messages(self) -> bool:
@@ -82,17 +84,26 @@ def columns_from(experiment: Experiment, table: Table | None) -> Columns:
     has_answers = ANSWER in present and columns.chosen not in present
     chosen = ANSWER if experiment.is_sft and not experiment.names_answers and has_answers else columns.chosen
     spelling = Spelling.of(columns)
-    mapping = Columns(columns.input_columns, chosen, columns.rejected, tools=columns.tools, spelling=spelling, verdict=verdict)
+    mapping = Columns(
+        columns.input_columns,
+        chosen,
+        columns.rejected,
+        tools=columns.tools,
+        spelling=spelling,
+        system=columns.system,
+        verdict=verdict,
+    )
     if table is None or not _reads_messages(experiment):
         return mapping
     return _recognised(experiment, mapping, table)
 
 
 def prompt_columns(experiment: Experiment, table: Table | None = None) -> Columns:
-    """The mapping of the prompts alone, for a ``table`` that need not have answers."""
+    """The mapping of the prompts alone, for a ``table`` that need not have answers, nor system messages."""
     columns = experiment.columns
     assert columns.input_columns is not None
-    found = Columns(columns.input_columns, {}, None, spelling=Spelling.of(columns))
+    system = columns.system if table is None or columns.system in table.columns else None
+    found = Columns(columns.input_columns, {}, None, spelling=Spelling.of(columns), system=system)
     if table is None or not _reads_messages(experiment):
         return found
     held = _held(table, found.spelling)

@@ -68,7 +68,9 @@ def table_notices(
     names = dict.fromkeys(LONE_PLACEHOLDER.findall(prompt.system or "")) if prompt is not None else {}
     if names:
         shown = ", ".join(f"{{{name}}}" for name in names)
-        yield Warned(f"prompt {experiment.prompt_name!r}: system contains {shown}, which is not filled in (only user is)")
+        column = next((name for name in names if name in tables.train.columns), "COLUMN")
+        how = f"for a system message of each row add system: {column} to dpo_column_mapping_config"
+        yield Warned(f"prompt {experiment.prompt_name!r}: system contains {shown}, which is not filled in (only user is); {how}")
 
 
 def _swapped(experiment: Experiment, mapping: Columns) -> Iterator[str]:
@@ -97,15 +99,17 @@ def chat_notices(table: Table, mapping: Columns, prompt: Prompt | None, pairs: S
     if not mapping.has_chats:
         return
     seen = _seen(table, mapping, pairs)
-    yield f"{table.name}: recognised: {'; '.join(_recognised(table, mapping, seen))}"
+    if mapping.messages or mapping.tools is not None:
+        yield f"{table.name}: recognised: {'; '.join(_recognised(table, mapping, seen))}"
     of = f"of {len(pairs)} rows"
     if seen.with_others:
         yield Warned(
             f"{table.name}: {seen.with_others} {of} have answers with messages of others than the assistant (tool, user): "
             "their tokens are learned too, as in TRL"
         )
-    if prompt is not None and prompt.system and seen.own_system:
-        yield f"{table.name}: {seen.own_system} {of} have a system message of their own, which replaces the prompt table's"
+    if mapping.system is not None or (prompt is not None and prompt.system and seen.own_system):
+        replaced = ", which replaces the prompt table's" if prompt is not None and prompt.system else ""
+        yield f"{table.name}: {seen.own_system} {of} have a system message of their own{replaced}"
     if seen.other_prompts:
         lines = seen.other_prompts
         first = places(table.name, [table.place(line) for line in lines[:SHOWN]], len(lines))
@@ -182,8 +186,10 @@ def _unused(table: Table, used: Sequence[str]) -> Iterator[str]:
     unused = [column for column in columns if column not in used]
     for column in [column for column in unused if column in _MEANT and any(row.cells[column].strip() for row in table.rows)]:
         unused.remove(column)
-        one = "" if column == "history" else "put one text for all rows into the system of a prompt table, or "
-        yield Warned(f"{table.name}: column {column!r} is in no prompt; {one}make the prompts lists of messages")
+        how = "make the prompts lists of messages"
+        if column != "history":
+            how = f"to put it before each prompt, add system: {column} to dpo_column_mapping_config"
+        yield Warned(f"{table.name}: column {column!r} is in no prompt; {how}")
     if unused:
         yield f"{table.name}: unused columns: {', '.join(unused)} ({len(unused)} of {len(columns)})"
 

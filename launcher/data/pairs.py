@@ -15,7 +15,7 @@ from ..experiment.sections.data_file import file_of
 from ..runs.whole import write_whole
 from .cells import check_rows
 from .chat import Chat
-from .chats import chat_of
+from .chats import chat_of, with_system
 from .findings import Findings, Found
 from .held_out import chosen, held_out, others
 from .judged import judged
@@ -166,7 +166,7 @@ def _rendered(
         place,
         columns,
         prompt,
-        mapping.read(tables.train.columns) if mapping.verdict is not None else mapping.columns,
+        tuple(name for name in mapping.read(tables.train.columns) if name != mapping.tools),
         tuple(findings.found()),
     )
 
@@ -238,6 +238,7 @@ def _pair(table: Table, row: Row, mapping: Columns, prompt: Prompt) -> Pair:
 def _chat_pair(row: Row, chat: Chat, mapping: Columns, prompt: Prompt) -> Pair:
     if not chat.prompt:
         chat = replace(chat, prompt=({"role": "user", "content": _user(row, mapping, prompt)},))
+    chat = replace(chat, prompt=with_system(chat.prompt, row.cells, mapping))
     return Pair.of_chat(None if chat.has_system else prompt.system, chat, row.line)
 
 

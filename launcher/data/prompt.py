@@ -47,6 +47,11 @@ class Prompt:
 ALONE: Final = Prompt(None, ("", "prompt", ""))  # the message as it is typed
 
 
+def placeholders(user: str) -> list[str]:
+    """The placeholders of a user template, once each."""
+    return list(dict.fromkeys(found["name"] for found in _BRACES.finditer(user) if found["name"] is not None))
+
+
 def kept_prompt(run: RunDir) -> Prompt | None:
     """What every user message of ``run`` was made with; None for a run that is older than the file that keeps it."""
     try:
@@ -123,7 +128,12 @@ def _nearest_first(name: str, names: Iterable[str]) -> list[str]:
 def _system_mistakes(where: str, system: str, mapping: Columns) -> list[Mistake]:
     # The system message is not a template: it may contain JSON. Only a placeholder that input_columns maps is refused.
     return [
-        Mistake(where, f"system contains the placeholder {{{name}}}", expected="placeholders in user only")
+        Mistake(
+            where,
+            f"system contains the placeholder {{{name}}}",
+            expected="placeholders in user only",
+            hint="for a system message of each row name its column in dpo_column_mapping_config: system",
+        )
         for name in dict.fromkeys(LONE_PLACEHOLDER.findall(system))
         if name in mapping.inputs
     ]

@@ -13,7 +13,7 @@ from ..errors import DataError, Mistake
 from ..experiment.schema import Experiment
 from .cells import check_rows
 from .chat import Messages, is_text, written
-from .chats import chat_of, read_prompt
+from .chats import chat_of, read_prompt, with_system
 from .findings import Findings
 from .mapping import CONVERSATIONS, TOOLS, Columns, missing_columns, prompt_columns
 from .messages import Unreadable, read_tools
@@ -100,7 +100,7 @@ def _of_table(
         chat = chat_of(table, row, mapping) if mapping.has_chats else None
         if chat is not None:
             asked = chat.prompt or ({"role": "user", "content": _filled(row.cells, mapping, prompt)},)
-            yield row.line, _Asked.of(asked, chat.tools)
+            yield row.line, _Asked.of(with_system(asked, row.cells, mapping), chat.tools)
         else:
             yield row.line, _Asked(_filled(row.cells, mapping, prompt))
 
@@ -141,10 +141,9 @@ def _of_object(where: str, line: str, mapping: Columns, prompt: Prompt) -> _Aske
     if chat is not None:
         return chat
     texts = {name for name, value in found.items() if isinstance(value, str) and value.strip()}
-    if texts.issuperset(names):
-        return _Asked(_filled(found, mapping, prompt))
-    if "prompt" in texts:
-        return _Asked(prompt.message(found["prompt"]))
+    if texts.issuperset(names) or "prompt" in texts:
+        text = _filled(found, mapping, prompt) if texts.issuperset(names) else prompt.message(found["prompt"])
+        return _Asked.of(with_system(({"role": "user", "content": text},), found, mapping), None)
     return Mistake(where, "no prompt in this object", expected, ", ".join(found) or "an empty object")
 
 
@@ -159,7 +158,7 @@ def _of_messages(where: str, found: Mapping[str, Any], mapping: Columns) -> _Ask
     if isinstance(messages, Mistake):
         return messages
     try:
-        return _Asked.of(messages, read_tools(text_of(found.get(TOOLS))))
+        return _Asked.of(with_system(messages, found, mapping), read_tools(text_of(found.get(TOOLS))))
     except Unreadable as wrong:
         return Mistake(f"{where}, {TOOLS}{wrong.inside}", wrong.what, wrong.expected, wrong.found, wrong.hint)
 

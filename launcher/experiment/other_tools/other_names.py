@@ -151,6 +151,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
     "dpo_column_mapping_config": {
         "input_columns": "prompt prompts question questions instruction input inputs query prompt_column prompt_columns "
         "input_column field_messages messages messages_column conversations",
+        "system": "system_column field_system system_prompt system_message system_prompt_column",
         "chosen": "accepted accept preferred positive good better chosen_column response_j answer_chosen",
         "rejected": "reject dispreferred negative loser bad worse rejected_column response_k answer_rejected",
         "label_columns": "label labels labels_columns",

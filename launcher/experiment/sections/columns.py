@@ -12,11 +12,11 @@ from .section import Frozen, Section, Text, Texts
 
 # Those that name columns.
 COLUMN_KEYS: Final = (
-    "input_columns", "chosen", "rejected", "label_columns", "answers", "winner", "ratings", "ranks", "tools"
+    "input_columns", "system", "chosen", "rejected", "label_columns", "answers", "winner", "ratings", "ranks", "tools"
 )  # fmt: skip
 VERDICTS: Final = ("winner", "ratings", "ranks")  # each says which of the answers is better
 _COMPARED: Final = ("answers", *VERDICTS, "winner_values")
-_OTHERS: Final = (*_COMPARED, "tools", "role_key", "content_key", "roles")
+_OTHERS: Final = ("system", *_COMPARED, "tools", "role_key", "content_key", "roles")
 
 
 class ColumnMapping(Section):
@@ -24,6 +24,11 @@ class ColumnMapping(Section):
 
     input_columns: Frozen[Text] | None = Field(
         None, examples=[{"query": "user_query"}], description="placeholder of the user template -> column of the data"
+    )
+    system: Text | None = Field(
+        None,
+        examples=["persona"],
+        description="column of each row's system message; where it is empty, that of the prompt table holds",
     )
     chosen: Text | Frozen[Text] | None = Field(
         None, examples=["good_answer"], description="column of the preferred answer, or JSON key -> column"

@@ -181,6 +181,7 @@ def test_placeholders_and_mapping_must_name_each_other(tmp_path):
     assert report == (
         "data/prompt_data.csv:2: system contains the placeholder {query}\n"
         "    expected: placeholders in user only\n"
+        "    hint:     for a system message of each row name its column in dpo_column_mapping_config: system\n"
         "data/prompt_data.csv:2: {querry} in the user template has no column: "
         "add `querry: <column>` to input_columns (it has: query, context)\n"
         "    hint:     did you mean 'query'?\n"
@@ -245,7 +246,8 @@ def test_what_is_allowed_but_worth_a_look_is_noticed_with_counts(tmp_path):
         "data/validation.csv: 1 of 2 validation pairs are also training pairs: evaluations look better than they are (line 2)",
         "data/training_data.csv: unused columns: id (1 of 4)",
         "data/prompt_data.csv: unused columns: note (1 of 4)",
-        "prompt 'prompt_default': system contains {language}, which is not filled in (only user is)",
+        "prompt 'prompt_default': system contains {language}, which is not filled in (only user is); "
+        "for a system message of each row add system: COLUMN to dpo_column_mapping_config",
     )
     assert [isinstance(notice, Warned) for notice in pairs.notices] == [True, False, False, True, False, False, True]
     assert pairs.train[3].chosen == "c\n"
@@ -269,7 +271,7 @@ def test_a_column_that_other_tools_make_a_part_of_the_prompt_is_no_label_but_a_w
     pairs = read(tmp_path, rows)
     assert pairs.notices == (
         "data/training_data.csv: column 'system' is in no prompt; "
-        "put one text for all rows into the system of a prompt table, or make the prompts lists of messages",
+        "to put it before each prompt, add system: system to dpo_column_mapping_config",
         "data/training_data.csv: unused columns: history, id (2 of 6)",
     )
     assert [isinstance(notice, Warned) for notice in pairs.notices] == [True, False]

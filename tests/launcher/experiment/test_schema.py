@@ -316,6 +316,7 @@ def test_a_single_name_is_a_list_of_one() -> None:
 def test_columns_have_defaults_and_two_spellings() -> None:
     assert parsed().columns.model_dump() == {
         "input_columns": {"prompt": "prompt"},
+        "system": None,
         "chosen": "chosen",
         "rejected": "rejected",
         "label_columns": None,

@@ -174,7 +174,9 @@ def test_data_that_change_while_the_ranks_read_them_are_a_reason_to_restart(monk
 
 
 @pytest.mark.parametrize("role", ["system", None])
-def test_a_run_remembers_that_rows_have_system_messages_of_their_own(tmp_path: Path, new_run: New, role: str | None) -> None:
+def test_a_run_remembers_that_rows_have_system_messages_of_their_own_in_a_list_or_in_a_column(
+    tmp_path: Path, new_run: New, role: str | None
+) -> None:
     messages = [*([{"role": role, "content": "Be brief."}] if role else []), {"role": "user", "content": "Why?"}]
     row = {"prompt": messages, **{name: [{"role": "assistant", "content": name}] for name in ("chosen", "rejected")}}
     (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n")
@@ -183,6 +185,13 @@ def test_a_run_remembers_that_rows_have_system_messages_of_their_own(tmp_path: P
     )
     run = new_run(tmp_path, experiment, "one")
     read_data(experiment, run, root=tmp_path, data_root=tmp_path, cache=tmp_path / "cache", first=True)
+    kept = kept_prompt(run)
+    assert kept is not None
+    assert kept.has_own == (role is not None)
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({**row, "prompt": "Why?", "about": "Be brief." if role else ""}) + "\n")
+    settings = experiment.model_dump() | {"dpo_column_mapping_config": {"system": "about"}}
+    run, other = new_run(tmp_path, experiment, "two"), Experiment.parse(settings)
+    read_data(other, run, root=tmp_path, data_root=tmp_path, cache=tmp_path / "cache", first=True)
     kept = kept_prompt(run)
     assert kept is not None
     assert kept.has_own == (role is not None)
