@@ -334,7 +334,15 @@ def test_the_objects_on_a_cluster(here: Path, name: str) -> None:
 
 
 def _environment(container: dict[str, Any]) -> dict[str, Any]:
-    return {one["name"]: one.get("value") or one["valueFrom"]["secretKeyRef"]["key"] for one in container["env"]}
+    return {one["name"]: one["value"] for one in container["env"]}
+
+
+def _files(pod: dict[str, Any], container: dict[str, Any]) -> dict[str, str]:
+    """File below /dpo/secrets -> key of the Secret."""
+    mounted = [one["name"] for one in container["volumeMounts"] if one["mountPath"] == "/dpo/secrets"]
+    volumes = [one["secret"] for one in pod["volumes"] if one["name"] in mounted]
+    assert all(one["optional"] for one in volumes), "an open hub and a pod's own role need no key"
+    return {item["path"]: item["key"] for one in volumes for item in one["items"]}
 
 
 def test_pods_use_the_hub_the_proxy_and_the_region_of_the_caller(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,10 +355,24 @@ def test_pods_use_the_hub_the_proxy_and_the_region_of_the_caller(here: Path, mon
     pod = next(yaml.safe_load_all(printed))["spec"]["template"]["spec"]
     server, client = _environment(pod["containers"][0]), _environment(pod["initContainers"][0])
     proxy = {"HTTPS_PROXY": "http://proxy.example.com:3128", "NO_PROXY": "localhost,127.0.0.1,.svc,.cluster.local"}
-    assert server.items() >= {"HF_ENDPOINT": "https://hub.example.com", "HF_TOKEN": "HF_TOKEN", **proxy}.items()
+    token = {"HF_TOKEN_PATH": "/dpo/secrets/HF_TOKEN"}
+    assert server.items() >= {"HF_ENDPOINT": "https://hub.example.com", **token, **proxy}.items()
+    assert client.items() >= {"AWS_REGION": "eu-west-1", **proxy}.items()
+    assert _files(pod, pod["containers"][0]) == {"HF_TOKEN": "HF_TOKEN"}, "the server sees no key of the bucket"
     keys = {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")}
-    assert client.items() >= {**keys, "AWS_REGION": "eu-west-1", **proxy}.items(), "the keys as `secrets push` names them"
+    assert _files(pod, pod["initContainers"][0]) == keys, "as `secrets push` names them"
     assert "HF_ENDPOINT" not in client
+
+
+@pytest.mark.parametrize("name", KUBERNETES)
+def test_secrets_are_files_and_no_variable_of_a_server_holds_one(here: Path, name: str) -> None:
+    found = target(here, record=KUBERNETES[name], model_name="Qwen/Qwen3-0.6B")
+    pod = next(yaml.safe_load_all(serve(found, How(backend="kubernetes")).text))["spec"]["template"]["spec"]
+    containers = [*pod["containers"], *pod.get("initContainers", ())]
+    assert not [one for each in containers for one in each["env"] if "valueFrom" in one]
+    ours = {"AWS_ACCESS_KEY_ID": "AWS_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY": "AWS_SECRET_KEY"}
+    of_fetching = {"serve-from-a-hub": [{"HF_TOKEN": "HF_TOKEN"}], "serve-from-a-bucket": [ours]}.get(name, [])
+    assert [_files(pod, one) for one in containers] == [{"HF_TOKEN": "HF_TOKEN"}, *of_fetching]
 
 
 def sizes(home: Path, **more: int) -> None:
@@ -563,8 +585,11 @@ def fetched(here: Path, endpoint: str, folder: Path, **more: str) -> subprocess.
     pod = next(yaml.safe_load_all(serve(found, How(backend="kubernetes")).text))["spec"]["template"]["spec"]
     (container,) = pod["initContainers"]
     _, *command = (word.replace("$$", "$") for word in (*container["command"], *container["args"]))
-    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
-    environment = {**keys, **{one["name"]: one["value"] for one in container["env"] if "value" in one}, **more}
+    secrets = here / "secrets"
+    secrets.mkdir()
+    for name in _files(pod, container):
+        (secrets / name).write_text("x\n")
+    environment = {**{one["name"]: one["value"] for one in container["env"]}, "DPO_SECRETS": str(secrets), **more}
     moved = [word.replace("/dpo/adapter", str(folder)) for word in command]
     return subprocess.run([sys.executable, *moved], env=environment, cwd=here, capture_output=True, text=True, check=False)
 

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")  # files; without them the SDK looks elsewhere
+
 
 def main(uri: str, folder: Path, endpoint: str | None) -> None:
     try:
@@ -21,8 +23,10 @@ def main(uri: str, folder: Path, endpoint: str | None) -> None:
         s3=options,
         response_checksum_validation="when_required",  # some servers have none
     )
+    secrets = Path(os.environ.get("DPO_SECRETS", "/dpo/secrets"))
+    keys: Any = {name.lower(): file.read_text().strip() for name in _KEYS if (file := secrets / name).is_file()}
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    client = boto3.client("s3", endpoint_url=endpoint, region_name=region, config=config)
+    client = boto3.client("s3", endpoint_url=endpoint, region_name=region, config=config, **keys)
     below, count = prefix.rstrip("/") + "/", 0
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=below):
         for key in (one["Key"] for one in page.get("Contents", ())):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from ...trust import trusting
 from .manifest import document
 from .names import deployment_of, label_value
 from .objects import QUEUE, Named, ca_map
-from .pod import CA, CA_FILE, chosen, literal, pull_policy
+from .pod import CA, CA_FILE, SECRETS, chosen, literal, pull_policy
 from .resources import HOME_SIZE, TMP_SIZE, Disk, Needs, Sizes, sized
 from .user import CONTAINER_SECURITY, USER_NAME, pod_security
 from .volumes import CACHE, RUNS, volumes_of
@@ -30,8 +30,10 @@ _SHM: Final = "16Gi"  # vLLM's processes pass tensors through it
 _ADAPTER: Final = 20 * GIB  # bytes of a fetched adapter, at most
 _STARTED: Final = 180  # probes, one in ten seconds: half an hour to download and load a model
 _DEADLINE: Final = 2400  # seconds until a Deployment counts as failed: after the last of these probes
-# Names of the Secret's keys -> of the AWS client's variables: our names, or the SDK's, as the caller has them.
+# Names of the Secret's keys -> of the files for ``fetch``: our names, or the SDK's, as the caller has them.
 _KEYS: Final = {"AWS_ACCESS_KEY": "AWS_ACCESS_KEY_ID", "AWS_SECRET_KEY": "AWS_SECRET_ACCESS_KEY"}
+_SECRETS: Final = {name: {"name": name, "mountPath": SECRETS, "readOnly": True} for name in ("token", "keys")}  # mounts
+_TOKEN_FILE: Final = {"HF_TOKEN_PATH": f"{SECRETS}/HF_TOKEN"}  # the hub's client has no token where there is no file
 _SDK_KEYS: Final = {name: name for name in (*_KEYS.values(), "AWS_SESSION_TOKEN")}
 
 
@@ -159,14 +161,13 @@ def _changes(server: Server) -> dict[str, str]:
 def _server(server: Server, resources: Mapping[str, Any]) -> dict[str, Any]:
     job, served = server.job, server.served
     passed = {**server.certificates, **_passed(server, "hub", "network")} if served.is_on_hub else {}
-    env = _variables({**passed, **_environment()})
-    if served.is_on_hub:
-        env += _from_secret(job, {"HF_TOKEN": "HF_TOKEN"})
+    env = _variables({**passed, **(_TOKEN_FILE if served.is_on_hub else {}), **_environment()})
     health = {"httpGet": {"path": "/health", "port": "http"}}
     given = volumes_of(job.experiment)
     runs = [{**given["runs"].mount(), "readOnly": True}] if _reads_runs(served) else []
     fetched = [{"name": "adapter", "mountPath": ADAPTER_FOLDER, "readOnly": True}] if server.is_fetched else []
-    mounts = [*runs, given["cache"].mount(), *_scratch(), *fetched, *(_trusted(server) if served.is_on_hub else ())]
+    of_hub = [_SECRETS["token"], *_trusted(server)] if served.is_on_hub else []
+    mounts = [*runs, given["cache"].mount(), *_scratch(), *fetched, *of_hub]
     return {
         "name": "server",
         "image": server.image,
@@ -199,6 +200,7 @@ def _fetching(server: Server) -> dict[str, Any]:
         "volumeMounts": [
             {"name": "adapter", "mountPath": ADAPTER_FOLDER},
             {"name": "tmp", "mountPath": "/tmp"},
+            _SECRETS["token" if server.source.uri is None else "keys"],
             *_trusted(server),
         ],
         "securityContext": CONTAINER_SECURITY,
@@ -208,30 +210,29 @@ def _fetching(server: Server) -> dict[str, Any]:
 def _from_hub(server: Server) -> dict[str, Any]:
     """The hub's client, which vLLM's image has."""
     source = server.source
-    env = {**server.certificates, **_passed(server, "hub", "network"), "HF_HOME": "/tmp/hub", "HOME": "/tmp"}
+    env = {**server.certificates, **_passed(server, "hub", "network"), **_TOKEN_FILE, "HF_HOME": "/tmp/hub", "HOME": "/tmp"}
     return {
         "image": server.image,
         "imagePullPolicy": pull_policy(Image(server.image, "cuda")),
         "command": ["hf", "download"],
         "args": [literal(str(source.repository)), "--revision", str(source.commit), "--local-dir", ADAPTER_FOLDER],
-        "env": [*_variables(env), *_from_secret(server.job, {"HF_TOKEN": "HF_TOKEN"})],
+        "env": _variables(env),
     }
 
 
 def _from_bucket(server: Server) -> dict[str, Any]:
     """The SDK for buckets, which vLLM's image has: it reads models from them."""
-    source, caller = server.source, server.caller
+    source = server.source
     endpoint = [] if source.endpoint is None else [source.endpoint]
     region = {} if source.region is None else {"AWS_REGION": source.region}
-    env = {**server.certificates, **_passed(server, "s3", "network"), **region, "HOME": "/tmp"}
-    keys = _SDK_KEYS if caller.get("AWS_ACCESS_KEY_ID") and not caller.get("AWS_ACCESS_KEY") else _KEYS
+    env = {**server.certificates, **_passed(server, "s3", "network"), **region, "DPO_SECRETS": SECRETS, "HOME": "/tmp"}
     script = _FETCH.read_text(encoding="utf-8")
     return {
         "image": server.image,
         "imagePullPolicy": pull_policy(Image(server.image, "cuda")),
         "command": ["python3", "-c", literal(script)],
         "args": [literal(one) for one in (str(source.uri), ADAPTER_FOLDER, *endpoint)],
-        "env": [*_variables(env), *_from_secret(server.job, keys)],
+        "env": _variables(env),
     }
 
 
@@ -248,13 +249,18 @@ def _variables(values: Mapping[str, str]) -> list[dict[str, Any]]:
     return [{"name": name, "value": literal(value)} for name, value in sorted(values.items())]
 
 
-def _from_secret(job: Job, keys: Mapping[str, str]) -> list[dict[str, Any]]:
-    """``keys``: of the Secret -> names of variables."""
-    secret = job.experiment.launch.kubernetes.secret
-    return [
-        {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}}
-        for key, name in keys.items()
-    ]
+def _secret_volumes(server: Server) -> Iterator[dict[str, Any]]:
+    """Files of the Secret, for the containers that need them alone; all may be missing."""
+    wanted: dict[str, Mapping[str, str]] = {}
+    if server.served.is_on_hub or server.source.repository is not None:
+        wanted["token"] = {"HF_TOKEN": "HF_TOKEN"}
+    if server.source.uri is not None:
+        caller = server.caller
+        wanted["keys"] = _SDK_KEYS if caller.get("AWS_ACCESS_KEY_ID") and not caller.get("AWS_ACCESS_KEY") else _KEYS
+    for name, keys in wanted.items():
+        items = [{"key": key, "path": path} for key, path in keys.items()]
+        secret = server.job.experiment.launch.kubernetes.secret
+        yield {"name": name, "secret": {"secretName": secret, "defaultMode": 0o440, "optional": True, "items": items}}
 
 
 def _environment() -> dict[str, str]:
@@ -290,4 +296,5 @@ def _volumes(server: Server, name: str) -> list[dict[str, Any]]:
         {"name": "shm", "emptyDir": shm},
         *([{"name": "adapter", "emptyDir": {"sizeLimit": quantity(_ADAPTER)}}] if server.is_fetched else []),
         *([] if server.trusted is None else [{"name": "ca", "configMap": {"name": f"{name}-ca"}}]),
+        *_secret_volumes(server),
     ]
