@@ -100,7 +100,7 @@ class HealthCallback(TrainerCallback):
     def raise_if_stopped(self, step: int, last: int) -> None:
         """Raises HealthError where a rule has stopped the run after ``step``."""
         if self.stopped is not None:
-            resume = f"`launcher resume {self._run}` continues with the same settings, and the rule only warns then"
+            resume = f"`launcher resume {self._run}` continues with the same settings, and the rule then only warns"
             raise HealthError(f"{self.stopped}; stopped at step {step} of {last} with checkpoint-{step}: {resume}")
 
     def _check_finite(self, event: dict[str, Any]) -> None:

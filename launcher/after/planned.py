@@ -82,7 +82,7 @@ def uses_of(target: Target, wanted: Wanted) -> Uses:
     """
     others = {"--gpus": wanted.gpus, "--nodes": wanted.nodes, "--parallelism": wanted.parallelism}
     if given := [name for name, value in others.items() if value is not None]:
-        raise UsageError(f"{' and '.join(given)}: {target.name} is trained, and is used on one GPU")
+        raise UsageError(f"{' and '.join(given)}: {target.name} is a trained run, which is planned on one GPU")
     caller = read_env(Path.cwd())
     held, where = held_here(target, caller, card=wanted.card, sizes=wanted.model_config, network=True)
     return Uses(target, held, where, tuple(_uses(target, held)))

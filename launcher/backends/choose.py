@@ -26,7 +26,7 @@ def choose_backend(wanted: str | None, cwd: Path, caller: Mapping[str, str], ima
     kubernetes.
     """
     if wanted == "kubernetes":
-        raise UsageError("--backend kubernetes: this verb works on this machine only; use host or docker")
+        raise UsageError("--backend kubernetes: this command works on this machine only; use host or docker")
     if wanted == "host":
         return Host.here(cwd, caller), None
     if wanted == "docker":

@@ -159,8 +159,8 @@ def _share(there: KubernetesSpec, resource: str) -> str:
     resources = there.container["resources"]
     asked, most = resources["requests"][resource], resources["limits"].get(resource)
     if most is None:
-        return f"{asked} asked for, no limit"
-    return f"{asked} asked for, and {'no more' if asked == most else f'at most {most}'}"
+        return f"{asked} requested, no limit"
+    return f"{asked} requested, limit {most}"
 
 
 def _docker_size(size: str | None) -> str:

@@ -94,7 +94,7 @@ def find_on_cluster(name: str, caller: Mapping[str, str], namespace: str | None)
         if isinstance(error, AmbiguousName) or kubernetes.has_reader(namespaces[0]):
             raise
         space = namespaces[0]
-        unseen = f"a run whose Job is gone is found through a reader pod, and none runs in namespace {space}"
+        unseen = f"a run whose Job is gone is found through the TensorBoard pod, and none runs in namespace {space}"
         hint = f"print the command that adds one with: launcher doctor --cluster -n {space}"
         raise UsageError(f"{error}\n    {unseen}\n    hint:     {hint}") from None
     if name in (found.name, found.key, found.experiment_id, "latest"):

@@ -66,7 +66,7 @@ def _used(kubernetes: Kubernetes, namespace: str) -> tuple[list[Known], str | No
     try:
         read, unread = records(Archive(kubernetes.cluster, namespace)), None
     except NoReader:
-        read, unread = {}, "no reader pod runs"
+        read, unread = {}, "no TensorBoard pod runs"
     except ApiError as error:
         read, unread = {}, "permission denied" if error.status == 403 else error.message
     found = [_with_job(replace(one, pods=pods.get(one.run.selector, [])), read.pop(one.run.folder, {})) for one in listed]

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from ..report.comparison import Comparison
 
 
-@click.command("compare", short_help="Compare runs: settings, figures, cost.")
+@click.command("compare", short_help="Compare runs: settings, metrics, cost.")
 @click.argument("names", metavar="RUN RUN...", nargs=-1, required=True, shell_complete=completion.runs)
-@click.option("--sort", metavar="KEY", help="Sort by a figure, best first, or by a setting; -KEY reverses.")
+@click.option("--sort", metavar="KEY", help="Sort by a metric, best first, or by a setting; -KEY reverses.")
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one line per run.")
 def compare(names: tuple[str, ...], sort: str | None, as_json: bool, as_csv: bool) -> None:
     """Compare runs side by side: the settings that differ, validation figures with 95 % intervals, train loss, speed and cost.
 
-    Warns where figures are not comparable, for example because the validation sets differ.
+    Warns if metrics are not comparable, for example because the validation sets differ.
     """
     from ..backends.reports import reported
     from ..errors import UsageError

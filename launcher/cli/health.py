@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from ..health import Finding
 
 
-@click.command("health", short_help="Check a run's figures with the health rules.")
+@click.command("health", short_help="Check a run's metrics with the health rules.")
 @run_argument
 @json_option
 @cluster_option
 @namespace_option
 def health(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
-    """Check a run's figures and data with the health rules, also while it runs.
+    """Check a run's metrics and data with the health rules, also while it runs.
 
     RUN is a name or the beginning of one, an experiment (its newest run) or `latest`. Thresholds and actions are those of the
     experiment's `health` section.

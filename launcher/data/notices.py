@@ -1,4 +1,4 @@
-"""What is allowed in data, but worth a look: what was ignored, unused columns, answers of two formats."""
+"""Notices about data: what was ignored, unused columns, answers in two formats."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def table_notices(
         verdicts = {} if mapping.rejected is None or mapping.verdict is not None else dict(_verdicts(table, read))
         for column, cells in verdicts.items():
             yield Warned(
-                f"{table.name}: column {column!r} ({cells}) is not read: if it says which answer is better, rows are labelled "
-                f"the wrong way round, as chosen always comes from {', '.join(columns_of(mapping.chosen))}"
+                f"{table.name}: column {column!r} ({cells}) is not read: if it says which answer is better, rows are "
+                f"mislabelled, because chosen always comes from {', '.join(columns_of(mapping.chosen))}"
                 f"{_as_verdict(mapping, column)}"
             )
         yield from _unused(table, (*read, *labels, *verdicts))
@@ -95,7 +95,7 @@ class _Seen:
 
 
 def chat_notices(table: Table, mapping: Columns, prompt: Prompt | None, pairs: Sequence[Pair]) -> Iterator[str]:
-    """What was recognised as conversations in ``table``, whose ``pairs`` they made, and what a reader may not expect of them."""
+    """What was recognised as conversations in ``table``, which became ``pairs``, and what may surprise the reader."""
     if not mapping.has_chats:
         return
     seen = _seen(table, mapping, pairs)
@@ -104,7 +104,7 @@ def chat_notices(table: Table, mapping: Columns, prompt: Prompt | None, pairs: S
     of = f"of {len(pairs)} rows"
     if seen.with_others:
         yield Warned(
-            f"{table.name}: {seen.with_others} {of} have answers with messages of others than the assistant (tool, user): "
+            f"{table.name}: {seen.with_others} {of} have tool or user messages inside answers: "
             "their tokens are learned too, as in TRL"
         )
     if mapping.system is not None or (prompt is not None and prompt.system and seen.own_system):
@@ -165,7 +165,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _verdicts(table: Table, used: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Columns that are not ``used`` and say which of two answers is better, each with its cells: not always the same one."""
+    """Unused columns that say which of two answers is better, each with its cells."""
     for column in [name for name in table.columns if name not in used and _VERDICT.search(name) and not _DEGREE.search(name)]:
         cells = sorted({row.cells[column].strip() for row in table.rows})
         sides = [cell for cell in cells if _SIDE.fullmatch(cell)]

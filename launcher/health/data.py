@@ -1,4 +1,4 @@
-"""Rules that need no step: what the data show, from the facts of a run."""
+"""Rules that need no training step: they look at the facts of the data."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ def truncated(facts: Facts, threshold: float) -> str | None:
         return None
     at = f" ({facts.max_seq_length})" if facts.max_seq_length else ""
     share = 100 * answers.cut / answers.count
-    return (
-        f"{answers.cut:,} of {answers.count:,} training answers ({share:.0f} %) are cut at max_seq_length{at}, and teach no end"
-    )
+    some = f"{answers.cut:,} of {answers.count:,} training answers ({share:.0f} %)"
+    return f"{some} are cut at max_seq_length{at}, so the model does not learn where they end"
 
 
 def giant_answer(facts: Facts, threshold: float) -> str | None:
@@ -49,7 +48,7 @@ def duplicates(facts: Facts, threshold: float) -> str | None:
 
 
 def swapped_names(facts: Facts, threshold: float) -> str | None:
-    """Whether the names of the two columns contradict what they are mapped to."""
+    """Whether the names of the two columns contradict their mapping."""
     chosen, rejected = facts.chosen or "", facts.rejected or ""
     if not (_BAD.search(chosen) or _GOOD.search(rejected)) or _GOOD.search(chosen) or _BAD.search(rejected):
         return None

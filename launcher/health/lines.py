@@ -82,8 +82,8 @@ class LossSpikes:
         self._spikes.append((self._number, step))
         if len(self._spikes) < _SPIKES or self._number - self._spikes[0][0] >= _WINDOW:
             return None
-        nothing = f"a policy that has learned nothing has {self._start:.2f}"
-        return Hit(self._spikes[0][1], step, f"the loss is {mean:.2f} at step {step}, and has such spikes repeatedly: {nothing}")
+        nothing = f"an untrained policy has {self._start:.2f}"
+        return Hit(self._spikes[0][1], step, f"the loss is {mean:.2f} at step {step}, and spikes repeatedly: {nothing}")
 
 
 class GradientSpikes:
@@ -113,7 +113,7 @@ class GradientSpikes:
         self._spikes.append((self._number, step))
         if len(self._spikes) < _GRADIENTS or self._number - self._spikes[0][0] >= _WINDOW:
             return None
-        at = f"the gradient's norm is {norm:.3g} at step {step}, and has such spikes repeatedly"
+        at = f"the gradient's norm is {norm:.3g} at step {step}, and spikes repeatedly"
         usual = f"the median of the first {_FIRST} logged steps is {self._usual:.3g}"
         return Hit(self._spikes[0][1], step, f"{at}: {usual}")
 
@@ -135,7 +135,9 @@ class LearningRateLow:
             return None
         peak = f"below 1 % of its peak ({blocks.peak[0]:.2g})"
         return Hit(
-            self._since, step, f"the learning rate is {peak} since step {self._since} of {total}: the rest teaches nothing"
+            self._since,
+            step,
+            f"the learning rate is {peak} since step {self._since} of {total}: the remaining steps teach nothing",
         )
 
 

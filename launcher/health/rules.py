@@ -38,7 +38,7 @@ _ALL: Final = (
     Rule(
         "margin_flat",
         "the margin does not grow, or falls; threshold: the share of its best value that it may lose",
-        "check which answers are chosen; where the margin fell, lower learning_rate",
+        "check that the chosen answers are the better ones; if the margin fell, lower learning_rate",
         0.3,
     ),
     Rule(
@@ -86,7 +86,7 @@ _ALL: Final = (
     Rule(
         "flipped_labels",
         "more pairs have a clearly negative margin than noise explains; threshold: their share",
-        "read the pairs with the lowest margins, and correct or remove those labelled the wrong way round",
+        "read the pairs with the lowest margins, and correct or remove the mislabelled ones",
         0.03,
     ),
     Rule(
@@ -137,13 +137,13 @@ _ALL: Final = (
     Rule(
         "slow",
         "the run is far slower than it was, or than planned, for five minutes; threshold: the share of its earlier speed",
-        "look for other work on the machine, and at its temperature and disk",
+        "check the machine for other work, its temperature and its disk",
         0.5,
     ),
     Rule(
         "gpu_idle",
         "the GPU waits for the program; threshold: its mean use in percent",
-        "raise per_device_train_batch_size, or look for other work on the machine's CPU",
+        "raise per_device_train_batch_size, or check the machine's CPU for other work",
         30.0,
     ),
 )  # fmt: skip

@@ -122,7 +122,7 @@ def flipped_labels(blocks: Blocks, facts: Facts, threshold: float) -> Hit | None
     return Hit(
         recent.first,
         recent.last,
-        f"up to {100 * wrong:.0f} % of the training pairs look labelled the wrong way round: {wrong * pairs:.0f} of {pairs:.0f} "
+        f"up to {100 * wrong:.0f} % of the training pairs look mislabelled: {wrong * pairs:.0f} of {pairs:.0f} "
         f"have a clearly negative margin (skewness {skew:.2f})",
     )
 

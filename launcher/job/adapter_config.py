@@ -30,7 +30,7 @@ def changed_base(values: Mapping[str, Any]) -> str | None:
     start = values.get("init_lora_weights", True)
     if not isinstance(start, str) or start.lower() in _LEAVES_BASE:
         return None
-    return f"init_lora_weights: {start}, which took a part out of the base's own weights"
+    return f"init_lora_weights: {start}, which subtracts a part from the base's weights"
 
 
 def check_loaded(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The drill: a short version of an experiment is killed and resumed, and must end with the adapter of an undisturbed run."""
+"""The drill: a short version of an experiment is killed and resumed, and must end with the adapter of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Drilled:
 
     def __str__(self) -> str:
         count, nothing = sum(t.is_same and t.counts for t in self.trials), sum(not t.counts for t in self.trials)
-        found = f"{count} of {len(self.trials)} resumed runs ended with the adapter of the undisturbed run, byte for byte"
+        found = f"{count} of {len(self.trials)} resumed runs ended with the adapter of the uninterrupted run, byte for byte"
         return found + (f"; {nothing} came before the first step or after the adapter, and proves nothing" if nothing else "")
 
 
@@ -136,10 +136,10 @@ class _Drill:
     def trials(self, wanted: Disturbances) -> Iterator[Trial]:
         began, chance = time.monotonic(), random.Random(wanted.seed)
         alone = self._start("alone")
-        self._finish(alone, self._told("undisturbed run"))
+        self._finish(alone, self._told("uninterrupted run"))
         took, step_took = time.monotonic() - began, _seconds_of_a_step(alone)
         expected = fingerprint(alone.adapter)
-        self.say(f"undisturbed run: {wanted.steps} steps in {took:.0f} s on {self.job.devices}, adapter {expected[:12]}")
+        self.say(f"uninterrupted run: {wanted.steps} steps in {took:.0f} s on {self.job.devices}, adapter {expected[:12]}")
         half = Moment("step", (wanted.at or max(1, wanted.steps // 2)) + 1)
         yield self._trial("stopped", "SIGTERM", half, 0.0, wanted.steps, expected)
         drawn = moments(wanted.steps, chance) if wanted.at is None else itertools.repeat(half)

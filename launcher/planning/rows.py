@@ -184,7 +184,7 @@ class Passes:
         parts.append(max(self._moments(row, recompute, numbers, trains), key=lambda part: part.size))
         freed = parts  # by the time of the update
         if self._is_replayed(recompute=recompute):
-            why = "CUDA graphs; the memory of their rows stays taken, and evaluations need theirs beside it"
+            why = "CUDA graphs: their rows keep their memory, and evaluations need more beside it"
             parts.append(Part("graphs", GRAPHS + parts[-1].size, why))
             freed = parts[-1:]
         beyond = self._update - sum(part.size for part in freed)

@@ -1,4 +1,4 @@
-"""Comparison: runs side by side: the settings that differ, their figures and their cost, and what makes figures incomparable."""
+"""Compares runs: settings that differ, metrics and cost, and what makes metrics incomparable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .settings import differing, settings, short, shown
 
 @dataclass(frozen=True)
 class Figure:
-    """A number of a run, with its 95 % interval where one was computed."""
+    """A metric of a run, with its 95 % interval if computed."""
 
     value: float | None
     low: float | None = None
@@ -44,7 +44,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of every run: its key in JSON and CSV, its name in the table, its format, and how it is read from a run and
+    """One metric of every run: its key in JSON and CSV, its name in the table, its format, and how to read it from a run and
     the first one of the table.
 
     ``best`` orders runs: the highest or the lowest value comes first. ``is_ranked``: the best one is marked; a larger reward is
@@ -230,18 +230,22 @@ def _setting(runs: Sequence[Reported], key: str) -> str:
     if found:
         raise UsageError(f"--sort {key}: matches several settings: {', '.join(found)}")
     words = {column.key for column in COLUMNS} | {name.rpartition(".")[2] for name in names}
-    hint = nearest(key, words) or f"a figure ({', '.join(column.key for column in COLUMNS)}) or a setting"
+    hint = nearest(key, words) or f"a metric ({', '.join(column.key for column in COLUMNS)}) or a setting"
     raise UsageError(f"--sort {key}: unknown key; {hint}")
 
 
 def _notices(runs: Sequence[Reported]) -> Iterator[str]:
-    """What makes figures of different runs incomparable."""
+    """What makes metrics of different runs incomparable."""
     named = (("train", "training data"), ("validation", "validation sets"), ("prompts", "prompts"))
     for role, what in named:
         found = {run.name: _content(run, role) for run in runs}
         if len(set(found.values())) > 1:
             which = ", ".join(f"{name}: {content}" for name, content in found.items())
-            effect = "their validation figures are not comparable" if role == "validation" else "figures differ by the data, too"
+            effect = (
+                "their validation metrics are not comparable"
+                if role == "validation"
+                else "metrics also differ because of the data"
+            )
             yield Warned(f"{what} differ ({which}): {effect}")
     for name, effect in (
         ("method", "their losses are not comparable, and SFT has no rewards"),
@@ -257,7 +261,7 @@ def _notices(runs: Sequence[Reported]) -> Iterator[str]:
             yield Warned(f"{name} differs: {effect}")
     for run in runs:
         if run.status.state != "done":
-            evaluated = f"; its validation figures are of step {run.evals.steps[-1]}" if len(run.evals) else ""
+            evaluated = f"; its validation metrics are of step {run.evals.steps[-1]}" if len(run.evals) else ""
             yield f"{run.name} is {state(run)} at step {progress(run)}{evaluated}"
 
 

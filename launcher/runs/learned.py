@@ -1,4 +1,4 @@
-"""Learned: what a run that is done has learned, and what fits it next, by its record. Pure."""
+"""What a finished run has learned, and sensible next commands, from its record. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Learned:
 
     ``adapter`` is its folder, ``tensors`` how many were read back and compared, None where no record says so. ``python`` are
     lines that load it, ``next`` what a person types after `launcher`. ``evaluated``: figures with intervals, and how many
-    training pairs look labelled the wrong way round; None for an older run. ``samples``: answers before and after.
+    training pairs look mislabelled; None for an older run. ``samples``: answers before and after.
     ``report``: the run's page, where its folder is on this machine and has one.
     """
 
@@ -69,22 +69,20 @@ class Learned:
 
     @property
     def suspected(self) -> str | None:
-        """A sentence where training pairs look labelled the wrong way round."""
+        """A sentence if training pairs look mislabelled."""
         found = self.evaluated or {}
         if not found.get("suspects"):
             return None
         place = f"{self.adapter.removesuffix('adapter')}evaluation/{SUSPECTS}"
-        return Warned(
-            f"{found['suspects']:,} of {found['looked_at']:,} training pairs look labelled the wrong way round: see {place}"
-        )
+        return Warned(f"{found['suspects']:,} of {found['looked_at']:,} training pairs look mislabelled: see {place}")
 
     @property
     def unsuspected(self) -> str | None:
-        """A sentence where training pairs were looked at, and none looks labelled the wrong way round."""
+        """A sentence if training pairs were checked and none looks mislabelled."""
         found = self.evaluated or {}
         if found.get("suspects") or not found.get("looked_at"):
             return None
-        return f"none of {found['looked_at']:,} training pairs looks labelled the wrong way round"
+        return f"none of {found['looked_at']:,} training pairs looks mislabelled"
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -98,7 +96,7 @@ def loading(record: Mapping[str, Any], folder: str) -> tuple[str, ...]:
 
 
 def may_be_uploaded(record: Mapping[str, Any]) -> bool:
-    """Whether the experiment names a bucket, and nothing was uploaded."""
+    """Whether the experiment names a bucket but nothing was uploaded."""
     storage = (record.get("experiment") or {}).get("storage_config") or {}
     return bool(storage.get("bucket_name")) and not record.get("uploaded")
 
@@ -153,7 +151,7 @@ def _hyperparameters(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def without(name: str, record: Mapping[str, Any], what: str) -> str:
-    """That the run ``name`` has no ``what``, and the next command: another one where its ``record`` has an end."""
+    """Says that the run ``name`` has no ``what``, with the next command, which depends on whether its ``record`` has an end."""
     state = (record.get("outcome") or {}).get("state")
     if state is None:
         return f"{name} has no {what} yet. Follow it with: launcher logs -f {name}"

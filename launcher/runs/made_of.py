@@ -1,4 +1,4 @@
-"""What a run was made of, by its record, and what of it is another now. Pure."""
+"""What a run was made of (from its record), and what has changed since. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import LauncherError, Warned
 
 @dataclass(frozen=True)
 class Change:
-    """One part of a run that is not what its record names; ``hint``: how to get that."""
+    """A part of a run that differs from its record; ``hint``: how to restore it."""
 
     what: str
     recorded: str
@@ -29,7 +29,7 @@ class Change:
 
 
 class NotRepeatable(LauncherError):
-    """A part of the run cannot be had again; ``changes`` are all of them."""
+    """Parts of the run cannot be restored: ``changes``."""
 
     def __init__(self, run: str, changes: Sequence[Change]):
         self.changes = tuple(changes)
@@ -48,7 +48,7 @@ def code_changes(recorded: Mapping[str, Any], found: Mapping[str, Any], folder: 
     revision, now = recorded.get("revision"), found.get("revision")
     hint = f"pip install dpo-launcher=={recorded.get('version')}"
     if is_dirty:
-        hint = "its uncommitted changes are in no record: commit before a run that is to be repeated"
+        hint = "its uncommitted changes are not recorded: commit before a run that you want to repeat"
     elif revision is not None:
         hint = f"git -C {folder} stash" if revision == now else f"git -C {folder} checkout {revision[:12]}"
     yield Change("code", _code(recorded), _code(found), hint)
@@ -60,7 +60,7 @@ def _code(code: Mapping[str, Any]) -> str:
 
 
 def package_changes(recorded: Mapping[str, str], found: Mapping[str, str | None]) -> Iterator[Change]:
-    """Versions by the names of packages; None: not installed."""
+    """Package name -> version; None: not installed."""
     for name, version in recorded.items():
         there = found.get(name)
         if there != version:
@@ -89,13 +89,13 @@ def _source(source: Mapping[str, Any] | None) -> str:
 
 
 def unnamed(record: Mapping[str, Any], parts: Sequence[str]) -> list[Warned]:
-    """A warning of the ``parts`` that the record of an older version, or of a run from Python, does not name."""
+    """A warning that names ``parts`` missing in the record of an older version or of a run from Python."""
     missing = [part for part in parts if not record.get(part)]
-    return [Warned(f"its record does not name: {', '.join(missing)}; they are not compared")] if missing else []
+    return [Warned(f"its record lacks {', '.join(missing)}; not compared")] if missing else []
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What two records name differently of what can change a loss, each as a sentence."""
+    """Differences of two records that can change a loss, one sentence each."""
     code = code_changes(before.get("code") or {}, after.get("code") or {}, ".")
     found = [*code]
     if before.get("packages") and after.get("packages"):

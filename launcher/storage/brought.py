@@ -1,4 +1,4 @@
-"""Bringing a run back from ``checkpoint_to``: its newest checkpoint and, in a fresh folder, its metrics, logs and record."""
+"""Restores a run from ``checkpoint_to``: its newest checkpoint and, in a fresh folder, its metrics, logs and record."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def bring(run: RunDir, mirrored: Mirrored, say: Callable[[str], None], listener:
 
 
 def _check_same_run(run: RunDir, mirrored: Mirrored, step: int, *, has_own: bool) -> None:
-    """Raises ExperimentError where checkpoints of another run lie there: of the same name, begun elsewhere."""
+    """Raises ExperimentError if the place holds checkpoints of another run with the same name."""
     mine = (RunDir(run.path).read_record().get("mirror") or {}).get("id")
     if mine is None and not has_own:
         return  # a fresh folder continues what is there
@@ -67,7 +67,7 @@ def _check_same_run(run: RunDir, mirrored: Mirrored, step: int, *, has_own: bool
             Mistake(
                 "checkpoint_to",
                 f"{mirrored.uri} holds checkpoints of another run named {run.name}",
-                "a place of its own for each run",
+                "a separate place for each run",
                 hint="start this run with another --name, or set another checkpoint_to",
             )
         )
@@ -92,7 +92,7 @@ def _take(run: RunDir, folder: Path, step: int) -> bool:
 
 
 def _bring_best(run: RunDir, mirrored: Mirrored, step: int, found: list[int], say: Callable[[str], None]) -> None:
-    """The best checkpoint so far, which the end of the training may load, where it is not the newest one."""
+    """Restores the best checkpoint, if it is not the newest: the end of the training may load it."""
     state = json.loads((run.path / f"checkpoint-{step}" / "trainer_state.json").read_text(encoding="utf-8"))
     best = state.get("best_global_step")
     if not best or best not in found or (run.path / f"checkpoint-{best}").exists():
@@ -107,7 +107,7 @@ def _bring_best(run: RunDir, mirrored: Mirrored, step: int, found: list[int], sa
 
 
 def _bring_start(run: RunDir, mirrored: Mirrored, say: Callable[[str], None]) -> None:
-    """The copy of the adapter that the run started from, which its reference needs and only another machine may have."""
+    """Restores the run's copy of the adapter that it started from: its reference needs it, and this machine may lack it."""
     adapter = RunDir(run.path).read_record().get("adapter") or {}
     if not adapter.get("sha256") or run.start.is_dir():
         return

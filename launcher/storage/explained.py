@@ -1,4 +1,4 @@
-"""Errors of boto3 as one sentence that names bucket and server and never a secret; errors of a disk by their file."""
+"""Errors of boto3 as one sentence that names bucket and server but no secret; disk errors as one that names the file."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _OF_A_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EI
 
 
 class Garbled(Exception):
-    """The bytes that arrived are not those that were asked for; a retry may help."""
+    """The received bytes are not the requested ones; a retry may help."""
 
 
 def endpoint_of(storage: StorageConfig | None, env: Mapping[str, str]) -> str | None:
-    """The server's address, None for AWS; raises ExperimentError for a variable that has a password in it, as for the setting."""
+    """The server's address, None for AWS; raises ExperimentError for a variable that contains a password, as for the setting."""
     if storage is not None and storage.endpoint_url is not None:
         return storage.endpoint_url
     name = next((name for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if env.get(name)), None)
@@ -87,7 +87,7 @@ def explained(
         raise _of_client_error(error, target, purpose, failure) from error
     except aws.CredentialRetrievalError as error:
         kind = _waiting(failure) if _AWAY.search(str(error)) else CredentialError
-        raise kind(f"{target}: the SDK's credentials cannot be had: {error}; or set {NAMES}") from error
+        raise kind(f"{target}: cannot get the SDK's credentials: {error}; or set {NAMES}") from error
     except no_credentials as error:
         raise CredentialError(f"{target}: no credentials ({type(error).__name__}); set {NAMES}") from error
     except (aws.EndpointConnectionError, aws.ConnectionError, aws.HTTPClientError) as error:
@@ -129,7 +129,7 @@ def _unconnected(error: Exception, target: str, endpoint: str | None, failure: t
 
 
 def _waiting(failure: type[LauncherError]) -> type[LauncherError]:
-    """The class of an error that waiting may mend."""
+    """The class of an error that waiting may fix."""
     return failure if failure is UploadError else UnreachableError
 
 
@@ -159,7 +159,7 @@ def refusal(error: Any) -> str:
 
 
 def is_refused(error: Any) -> bool:
-    """Whether the credentials lack a right."""
+    """Whether the credentials lack a permission."""
     return status_of(error) in (401, 403) or code_of(error) in ("401", "403", "AccessDenied")
 
 

@@ -1,4 +1,4 @@
-"""Why a run waits, runs or ended: one sentence and one suggestion, from evidence that any backend gathers. Pure.
+"""Explains why a run waits, runs or ended: one sentence and one suggestion, from evidence of any backend. Pure.
 
 Others take ``explain`` and its parts ``waiting`` and ``refusal``, ``begins``, ``Evidence``, ``Explanation``, ``Pod``,
 ``Container``, ``Condition`` and ``Event``. ``doctor`` holds the checkup of a machine or a cluster (``machine`` and ``namespace``
@@ -54,7 +54,7 @@ def _stopping(seen: Evidence) -> Explanation:
 
 
 def _starting(seen: Evidence) -> Explanation | None:
-    """What a run does before its first step, if nothing is wrong."""
+    """What a healthy run does before its first step."""
     if seen.state != "starting":
         return None
     pending = [pod for pod in seen.newest if pod.phase == "Pending"]
@@ -85,12 +85,12 @@ def _starting(seen: Evidence) -> Explanation | None:
 def _ignored(seen: Evidence) -> Explanation:
     """A Job or JobSet that no controller works on."""
     what = (
-        f"{seen.run} waits for a controller: nothing in the cluster has worked on its {seen.kind} for {_duration(seen.age or 0)}"
+        f"{seen.run} waits for a controller: nothing in the cluster has acted on its {seen.kind} for {_duration(seen.age or 0)}"
     )
     if seen.kind == "Job":
         return Explanation("no-controller", what, "tell the cluster's administrator: its controller manager does not work")
     again = f"submit it again with --kind job, which needs no add-on, after: launcher stop {seen.run}"
-    return Explanation("no-controller", f"{what}; its CRD is served, but no controller seems to run", again)
+    return Explanation("no-controller", f"{what}; its CRD is installed, but its controller seems to be down", again)
 
 
 def _orphaned(seen: Evidence) -> Explanation | None:

@@ -1,4 +1,4 @@
-"""Why a run, or an attempt, ended: what ended its pods, what it reported itself, and what its last lines show."""
+"""Why a run or an attempt ended: by its pods' end, its own report and its last log lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TELLING: Final = (2, *range(42, 49), 130)
 
 ANOTHER: Final = "exists already, with another experiment"
 _TWO_WAYS: Final = "resume the earlier one with: launcher resume RUN, or submit again with another --name"
-_NO_SHORTAGE: Final = "no memory shortage was seen"
+_NO_SHORTAGE: Final = "memory had not run out"
 _WHO_KILLED: Final = "find out who killed it: a person, a batch system, or a limit of the machine"
 
 
@@ -32,7 +32,7 @@ def ended(seen: Evidence) -> Explanation:
 
 
 def restarted(seen: Evidence) -> Explanation | None:
-    """Why the last attempt of a run ended that was restarted: of the last failed pod of each node, the one that fell first."""
+    """Why a restarted run's last attempt ended: the first failure among the last failed pods of all nodes."""
     last: dict[int, Pod] = {}
     for pod in seen.failed:
         last.setdefault(pod.index or 0, pod)
@@ -41,7 +41,7 @@ def restarted(seen: Evidence) -> Explanation | None:
 
 
 def leaving(seen: Evidence) -> Explanation | None:
-    """Why a pod that has not ended is about to be deleted. On a node that does not answer it stays, and is not replaced."""
+    """Why a running pod is being deleted. On a node that does not answer it stays and is not replaced."""
     for pod in seen.newest:
         disrupted = _disrupted(pod)
         if disrupted is None or pod.phase in ("Failed", "Succeeded"):
@@ -63,7 +63,7 @@ def _stopped(seen: Evidence) -> Explanation | None:
 
 
 def _of_pods(seen: Evidence) -> Explanation | None:
-    """The cause among the last pods: a pod that reports one comes before pods that only fell with it."""
+    """The cause among the last pods: a pod that reports a cause comes before pods that only failed with it."""
     return _first(seen, [pod for pod in seen.newest if pod.phase == "Failed"] or seen.failed[: seen.nodes])
 
 
@@ -107,7 +107,7 @@ def _of_container(seen: Evidence, pod: Pod, container: Container) -> Explanation
 
 
 def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...], pod: str | None = None) -> Explanation:
-    """What an exit code means, with the run's own sentence, or else what its last lines show. ``pod``: which one ended so."""
+    """The meaning of an exit code, with the run's own sentence or its last log lines. ``pod``: the one that ended."""
     first = sentence.strip().splitlines()[0].strip() if sentence.strip() else ""
     if code in _TELLING:
         cause, meaning, suggestion = CODES[code].cause, CODES[code].meaning, CODES[code].fix
@@ -144,7 +144,7 @@ def _filled(suggestion: str, seen: Evidence) -> str:
 
 
 def out_of_memory(seen: Evidence, what: str) -> Explanation:
-    """The kernel killed ``what``: a node of the run exceeded its limit of main memory."""
+    """The kernel killed ``what``: a node of the run exceeded its memory limit."""
     limit = f" of {seen.memory}" if seen.memory else ""
     suggestion = "raise launch.memory, or lower launch.shm_size (it counts as memory) or dataloader_num_workers"
     return Explanation("memory", f"{what} was killed: it exceeded its memory limit{limit} (launch.memory)", suggestion)
@@ -224,7 +224,7 @@ def _evicted(seen: Evidence, pod: Pod, words: str, on: str) -> Explanation:
 
 
 def _of_object(seen: Evidence) -> Explanation | None:
-    """The end according to the Job or JobSet, if its pods are deleted or show nothing."""
+    """The end by the Job's or JobSet's status, if its pods are deleted or show nothing."""
     failed = next((one for one in seen.conditions if one.type in ("Failed", "FailureTarget") and one.is_true), None)
     if failed is None:
         return None
@@ -244,7 +244,7 @@ def _of_object(seen: Evidence) -> Explanation | None:
 
 
 def _of_record(seen: Evidence) -> Explanation:
-    """The end according to the run's record: for a host process or a container nothing else may be left."""
+    """The end by the run's record: a host process or a container may leave nothing else."""
     sentence = seen.sentence or ""
     if seen.state == "lost":
         gone = "its Job was deleted" if seen.backend == "kubernetes" else "its process ended without a message"

@@ -113,11 +113,11 @@ MEANINGS: Final = (
 # Ranks that wait for each other: {0} and {1} are groups; then whether the first group is a rank; last an example.
 RANKS: Final = (
     (
-        r"behind is rank (\d+) \((.*?)\)",
+        r"(?:waiting for|behind is) rank (\d+) \((.*?)\)",
         True,
         "hung",
         "rank {0} hung ({1}); the others waited until ddp_timeout",
-        "no progress for 1800 s; behind is rank 3 (computing step 12): its stack trace is in its log",
+        "no progress for 1800 s, waiting for rank 3 (computing step 12): its stack trace is in its log",
     ),
     (
         r"rank (\d+) is gone: (.*)",
@@ -179,7 +179,7 @@ _ERROR: Final = re.compile(
 
 
 def in_lines(seen: Evidence, lines: Iterable[str], *, only_ranks: bool = False) -> Explanation | None:
-    """The first known cause in the last lines of a log; a waiting rank only counts if nothing else is found.
+    """The first known cause in the last log lines; a waiting rank counts only if nothing else is found.
 
     ``only_ranks``: only what ranks report about each other.
     """
@@ -200,9 +200,9 @@ def in_lines(seen: Evidence, lines: Iterable[str], *, only_ranks: bool = False) 
 
 
 def error_in(lines: Iterable[str]) -> str:
-    """The last line that is an error in words: of an exception, of the launcher or of the interpreter; empty if none is.
+    """The last line with an error message of an exception, the launcher or the interpreter; empty without one.
 
-    Metrics, progress bars and the frames of a traceback are no sentences.
+    Metrics, progress bars and traceback frames do not count.
     """
     said = (re.sub(r"^\[rank \d+\] ", "", line.strip()) for line in lines)
     errors = [line for line in said if _ERROR.match(line)]
@@ -210,7 +210,7 @@ def error_in(lines: Iterable[str]) -> str:
 
 
 def onward(seen: Evidence) -> str:
-    """What to do about a run that lost a pod or a rank for no fault of its own."""
+    """What to do about a run that lost a pod or a rank through no fault of its own."""
     return resuming(seen) if seen.is_over else "wait: it restarts from its last checkpoint"
 
 

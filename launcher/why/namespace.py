@@ -26,7 +26,7 @@ _CONTEXT: Final = f"kubectl config set-context --current --namespace {MADE}"
 
 
 def minor_of(answer: Mapping[str, Any]) -> int:
-    """The number of a minor version in the answer of /version, where it is for example ``36`` or ``31+``; 0 if it has none."""
+    """The minor version in the answer of /version, such as ``36`` or ``31+``, as a number; 0 without one."""
     return int("".join(filter(str.isdecimal, str(answer.get("minor", "")))) or 0)
 
 
@@ -59,7 +59,7 @@ def namespace(name: str, obj: Mapping[str, Any] | None, apply: str) -> list[Find
 def permissions(denied: Mapping[str, Sequence[str]], where: str, apply: str) -> list[Finding]:
     """``denied``: the launcher's verb that fails -> Kubernetes verbs and resources that are denied, such as ``create jobs``."""
     if not denied:
-        return [Finding("permissions", "ok", f"all that the launcher needs in {where}")]
+        return [Finding("permissions", "ok", f"everything that the launcher needs in {where}")]
     there = MADE if where == "default" else where  # the namespace of the Role that `apply` makes
     bind = f"kubectl -n {there} create rolebinding NAME --role=dpo-launcher --user=YOU"
     return [
@@ -90,7 +90,7 @@ def claim(name: str, obj: Mapping[str, Any] | None, where: str, apply: str) -> F
 
 
 def reader(pods: Sequence[Mapping[str, Any]], where: str, apply: str, why: Explanation | None = None) -> Finding:
-    """``pods`` of the reader, as the API gives them; ``why`` none of them runs, if that is known."""
+    """``pods`` of the reader, as the API returns them; ``why`` none of them runs, if known."""
     what = "reader"
     if not pods:
         detail = "no TensorBoard pod: logs of finished runs and downloads need it"
@@ -120,7 +120,7 @@ def reader(pods: Sequence[Mapping[str, Any]], where: str, apply: str, why: Expla
 
 
 def server(name: str, pod: str, where: str, why: Explanation | None, *, is_ready: bool) -> Finding:
-    """A server of a model, made of `launcher serve --backend kubernetes`; ``why`` it does not run, if that is known."""
+    """A model server from `launcher serve --backend kubernetes`; ``why`` it does not run, if known."""
     what = f"server {name}"
     if is_ready:
         return Finding(what, "ok", f"{pod} is ready", is_needed=False)
@@ -152,12 +152,12 @@ def addon(name: str, *, is_served: bool, works: bool | None) -> Finding:
         return Finding(name, "missing", f"not installed: {_WITHOUT[name]}", install.format(name.lower()), is_needed=False)
     look = f"kubectl -n {name.lower()}-system get deployments,pods"
     if works is None:
-        detail = "its kinds are served; whether its controller runs is unknown, as a dry run was refused"
+        detail = "its CRDs are installed; whether its controller runs is unknown, because a dry run was refused"
         return Finding(name, "unknown", detail, look, is_needed=False)
     if works:
-        return Finding(name, "ok", "installed; its webhook answers, which its controller's process serves", is_needed=False)
+        return Finding(name, "ok", "installed; its controller runs (its webhook answers)", is_needed=False)
     did = "fill in a JobSet" if name == "JobSet" else "suspend a Job with a queue"
-    detail = f"its kinds are served, but its webhook did not {did} in a dry run: its controller very likely does not run"
+    detail = f"its CRDs are installed, but its controller is probably down: its webhook did not {did} in a dry run"
     elsewhere = "" if name == "JobSet" else ", or leaves this namespace alone"
     return Finding(name, "missing", f"{detail}{elsewhere}; {_WITHOUT[name]}", look, is_needed=False)
 
@@ -168,24 +168,24 @@ def trainer(wrong: Mistake | None, *, works: bool | None, is_own: bool) -> Findi
     if wrong is not None:
         return Finding("Trainer", "missing", f"{wrong.what} (for --kind trainjob)", wrong.hint, is_needed=False)
     if works is None:
-        detail = "TrainJob is served; whether runs can be one is unknown, as a dry run was refused"
+        detail = "TrainJob's CRD is installed; whether runs can use it is unknown, because a dry run was refused"
         return Finding("Trainer", "unknown", detail, is_needed=False)
     whose = "the namespace" if is_own else "the cluster"
-    return Finding("Trainer", "ok", f"installed; {whose} has the runtime of runs with --kind trainjob", is_needed=False)
+    return Finding("Trainer", "ok", f"installed; {whose} has the runtime for --kind trainjob", is_needed=False)
 
 
 def pods(why: Explanation | None) -> Finding:
-    """Whether the server takes a small pod like those of runs; ``why``: why not, None if it does."""
+    """Whether the server accepts a small pod like a run's; ``why``: why not, None if it does."""
     if why is None:
-        return Finding("pods", "ok", "a pod like those of runs is accepted (dry run)")
+        return Finding("pods", "ok", "a run's pod is accepted (dry run)")
     if why.cause == "admission" and _OF_IMAGES.search(why.sentence):  # those of runs have an image of a registry
-        told = f"tried with an image of no registry: {why.sentence}"
+        told = f"tried with an image without a registry: {why.sentence}"
         return Finding("pods", "unknown", told, "launcher submit EXP --registry registry.example.com/team")
-    return Finding("pods", "missing", f"a pod like those of runs is refused: {why.sentence}", why.suggestion)
+    return Finding("pods", "missing", f"a run's pod is refused: {why.sentence}", why.suggestion)
 
 
 def nodes(found: Sequence[Mapping[str, Any]]) -> Finding:
-    """The nodes of the cluster, and the GPUs of those that take pods, by the scheduler."""
+    """The cluster's nodes, and the GPUs on schedulable ones."""
     if not found:
         return Finding("nodes", "missing", "none now; runs wait for one", is_needed=False)
     closed = {node["metadata"]["name"]: reason for node in found if (reason := _closed(node)) is not None}
@@ -235,7 +235,7 @@ def storage_class(classes: Sequence[Mapping[str, Any]], *, are_bound: bool) -> F
 
 
 def unseen(what: str, reason: str) -> Finding:
-    """What the caller has no right to see."""
+    """What the caller may not see."""
     return Finding(what, "unknown", reason, is_needed=False)
 
 

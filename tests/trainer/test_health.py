@@ -134,7 +134,7 @@ def test_a_rule_that_stops_leaves_a_checkpoint_and_a_resumed_run_is_only_warned(
     assert "raise beta, or lower learning_rate (health.reward_scale); stopped at step 10 of 11 with checkpoint-10" in str(
         stopped.value
     )
-    assert "`launcher resume stopped` continues with the same settings, and the rule only warns then" in str(stopped.value)
+    assert "`launcher resume stopped` continues with the same settings, and the rule then only warns" in str(stopped.value)
     assert [path.name for path in run.checkpoints()] == ["checkpoint-10"]
     found = {one["rule"]: one for one in run.read_record()["health"]}
     assert (found["reward_scale"]["action"], found["reward_scale"]["last_step"]) == ("stop", 10)

@@ -119,7 +119,7 @@ def _config(folder: Path) -> Any:
     if kind != "LORA":
         raise LauncherError(f"cannot merge the adapter in {folder}: its peft_type is {kind}, expected LORA")
     if getattr(config, "alora_invocation_tokens", None):
-        raise LauncherError(f"cannot merge the adapter in {folder}: it acts behind its invocation tokens alone (aLoRA)")
+        raise LauncherError(f"cannot merge the adapter in {folder}: it acts only after its invocation tokens (aLoRA)")
     changed = changed_base({"init_lora_weights": getattr(config, "init_lora_weights", True)})
     if changed is not None:
         raise LauncherError(f"cannot merge the adapter in {folder}: it has {changed}\n    hint:     {CONVERT}")

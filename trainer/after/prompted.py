@@ -29,7 +29,7 @@ class Prompted:
         kept = None if run is None else kept_prompt(run)
         notices: tuple[str, ...] = ()
         if run is not None and kept is None:
-            notices = (Warned(f"{run.prompt} not found: no system text, and messages are sent as they are typed"),)
+            notices = (Warned(f"{run.prompt} not found: no system message, and messages are sent as typed"),)
         prompt = kept or ALONE
         clock = Clock(date.fromisoformat(day) if day else today())
         template = Template(found.tokenizer, h, clock, system=prompt.place)

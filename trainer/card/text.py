@@ -121,7 +121,7 @@ class CardText:
         parts.append("The tokenizer has the chat template of the training.")
         system, user = self._prompt()
         if system:
-            parts.append(f"Every prompt of the training had this system text:\n\n{_fenced(system)}")
+            parts.append(f"Every prompt of the training had this system message:\n\n{_fenced(system)}")
         if user:
             parts.append(f"User messages were made by this template:\n\n{_fenced(user)}")
         return "\n\n".join(parts)
@@ -171,7 +171,7 @@ class CardText:
 
     @property
     def data_sets(self) -> Mapping[str, str]:
-        """The data sets of the hub that it was trained on, and their commits."""
+        """The datasets on the hub that it was trained on, and their commits."""
         hubs = [source.get("hub") for source in self.run.record.get("data") or ()]
         return {str(hub["name"]): str(hub["revision"]) for hub in hubs if hub}
 
@@ -181,13 +181,13 @@ class CardText:
             return ""
         rows = [(s["role"], f"`{_without_place(s['name'])}`", f"{s['rows']:,}", f"`{s['sha256']}`") for s in sources]
         parts = ["## Data", _table([("", "file", "rows", "SHA-256"), *rows])]
-        parts += [f"`{name}` is a data set of the hub, at revision `{commit}`." for name, commit in self.data_sets.items()]
+        parts += [f"`{name}` is a dataset on the hub, at revision `{commit}`." for name, commit in self.data_sets.items()]
         work, learned = self.run.record.get("work") or {}, self.run.learned
         if work.get("tokens"):
             longest = f"; the longest sequence has {work['longest']:,}" if work.get("longest") else ""
             parts.append(f"{work['tokens']:,} tokens per epoch{longest}.")
         if learned.get("looked_at"):
-            few = f"{learned['suspects']:,} of {learned['looked_at']:,} training pairs look labelled the wrong way round."
+            few = f"{learned['suspects']:,} of {learned['looked_at']:,} training pairs look mislabelled."
             parts.append(few + " Their margin after the training is far below that of the others." * bool(learned["suspects"]))
         return "\n\n".join(parts)
 

@@ -23,7 +23,7 @@ def check_recorded_data(run: RunDir, pairs: Pairs) -> list[str]:
         return []
     changes = list(data_changes(again["data"], [asdict(source) for source in pairs.sources]))
     if changes and not again.get("anyway"):
-        what = f"other data than those of {again['of']}"
+        what = f"the data differ from those of {again['of']}"
         raise DataError([Mistake(one.what, what, one.recorded, one.found, one.hint) for one in changes])
     return [Warned(one.sentence) for one in changes]
 
@@ -55,9 +55,9 @@ def check_recorded_model(run: RunDir, found: Mapping[str, Any]) -> list[str]:
         return []
     then, now = (_named(made) for made in (recorded, found))
     if not again.get("anyway"):
-        what = f"other base weights than those of {again['of']}"
+        what = f"the base weights differ from those of {again['of']}"
         raise ExperimentError(Mistake("model_name", what, then, now, "restore the model's files"))
-    return [Warned(f"other base weights than those of {again['of']}: recorded {then}, found {now}")]
+    return [Warned(f"the base weights differ from those of {again['of']}: recorded {then}, found {now}")]
 
 
 def recorded_commit(run: RunDir) -> str | None:
@@ -73,7 +73,7 @@ def check_recorded_adapter(run: RunDir, found: Mapping[str, Any]) -> list[str]:
     recorded = again.get("adapter") or {}
     if not recorded or recorded["sha256"] == found["sha256"]:
         return []
-    what = f"other files of the adapter than those of {again['of']}"
+    what = f"the adapter's files differ from those of {again['of']}"
     then, now = (", ".join(f"{name} {sha256[:12]}" for name, sha256 in made["sha256"].items()) for made in (recorded, found))
     if not again.get("anyway"):
         raise ExperimentError(Mistake("adapter", what, then, now, f"restore the files of {recorded['name']}"))

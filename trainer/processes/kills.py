@@ -1,4 +1,4 @@
-"""Kills: whether the kernel killed processes because main memory ran out, by the counters that it keeps."""
+"""Whether the kernel killed processes because main memory ran out, from its counters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CGROUPS: Final = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Kills:
-    """How many there were: in this process's control group, and on the whole machine; None where that cannot be read."""
+    """The number of kills: in this process's cgroup, and on the whole machine; None if unreadable."""
 
     group: int | None
     machine: int | None
@@ -25,9 +25,9 @@ class Kills:
         return cls(_count(group_file("memory.events", "memory.oom_control")), _count(Path("/proc/vmstat")))
 
     def since(self, before: Kills) -> bool | None:
-        """Whether memory ran out after ``before``; None where no counter can be read.
+        """Whether memory ran out after ``before``; None if no counter can be read.
 
-        The machine's counter also has the kills of others: it counts only where the group's own is unknown.
+        The machine's counter includes other processes: it counts only if the cgroup's is unknown.
         """
         for now, then in ((self.group, before.group), (self.machine, before.machine)):
             if now is not None and then is not None:
@@ -42,7 +42,7 @@ def killed(what: str, before: Kills, after: Kills, used: str = "") -> str:
         return f"{what} was killed (SIGKILL): often because main memory ran out{used}; check `dmesg`"
     if shortage:
         return f"the kernel killed {what}: main memory ran out{used}"
-    return f"{what} was killed (SIGKILL) by a user or the system; no memory shortage was seen{used}"
+    return f"{what} was killed (SIGKILL) by a user or the system; memory had not run out{used}"
 
 
 def memory_used() -> str:
@@ -52,7 +52,7 @@ def memory_used() -> str:
 
 
 def _memory() -> int:
-    """Bytes that this process's control group may use, or those of the machine."""
+    """The memory limit in bytes of this process's cgroup, or the machine's memory."""
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = group_file("memory.max", "memory.limit_in_bytes")
     with suppress(OSError, ValueError):  # "max"
@@ -61,7 +61,7 @@ def _memory() -> int:
 
 
 def group_file(second: str, first: str) -> Path | None:
-    """A file of this process's control group, by its name in the second version of control groups and in the first."""
+    """A file of this process's cgroup, by its name in cgroup v2 and v1."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:

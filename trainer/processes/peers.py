@@ -1,4 +1,4 @@
-"""How the ranks watch each other during the training: a rank that dies ends the others, a rank that hangs is named.
+"""Ranks watch each other during the training: a rank that dies ends the others, a rank that hangs is named.
 
 A thread of each rank writes a heartbeat and the rank's place in the training into torchrun's store once a second, and reads those
 of the others. After the death of a peer, NCCL would let this rank wait for minutes; here it ends within seconds.
@@ -24,7 +24,7 @@ PATIENCE: Final = 5.0  # seconds in which the training itself may fail with a be
 
 
 class Peers:
-    """The other ranks of this attempt, watched until ``close``."""
+    """Watches the other ranks of this attempt until ``close``."""
 
     def __init__(self, store: Any, rank: int, world: int, *, timeout: float, end: Callable[[str], None]):
         """``store``: a connection of this thread's own to the store that torchrun keeps (``set``, ``check``, ``multi_get``).
@@ -48,11 +48,11 @@ class Peers:
         self._thread.start()
 
     def at(self, step: int, what: str) -> None:
-        """This rank is at ``step`` and does ``what``."""
+        """Reports that this rank is at ``step`` and does ``what``."""
         self._place, self._moved = (step, what), time.monotonic()
 
     def close(self, code: int) -> None:
-        """This rank ends with ``code``: no peer may count it as dead."""
+        """Reports that this rank ends with ``code``, so that no peer takes it for dead."""
         self._closed.set()
         self._thread.join(timeout=2 * self._beat)
         self._write({"ended": code})
@@ -128,7 +128,7 @@ class Peers:
         return None
 
     def _hung(self, others: dict[int, dict[str, Any]], idle: float) -> str | None:
-        """Why there is no progress: the ranks behind the others, once all have stood still for the timeout."""
+        """Why there is no progress: the ranks behind the others, once all stood still for the timeout."""
         alive = {rank: note for rank, note in others.items() if "ended" not in note}
         if not alive:  # no rank waits for this one: it uploads the adapter
             return None
@@ -139,11 +139,11 @@ class Peers:
             return None
         behind = min(step for step, _ in places.values())
         hung = [f"rank {rank} ({what} step {step})" for rank, (step, what) in sorted(places.items()) if step == behind]
-        return f"no progress for {self._timeout:.0f} s; behind is {', '.join(hung)}: its stack trace is in its log"
+        return f"no progress for {self._timeout:.0f} s, waiting for {', '.join(hung)}: its stack trace is in its log"
 
 
 def watch_peers(rank: int, world: int, timeout: float, end: Callable[[str], None]) -> Peers | None:
-    """Watches the other ranks of a run that torchrun has started; None for a single rank."""
+    """A watcher of the other ranks that torchrun started; None for a single rank."""
     if world == 1:
         return None
     from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The files of a data set on the hub, at one commit; each is downloaded once, into the cache of the hub's client."""
+"""The files of a dataset on the hub, at one commit; each is downloaded once, into the cache of the hub's client."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class HubFiles:
 
     @cached_property
     def layout(self) -> Layout:
-        """Raises ExperimentError where the data set does not have the config, or has several and none is named."""
+        """Raises ExperimentError where the dataset does not have the config, or has several and none is named."""
         found = layout_of(self.files, self._card(), self.data.config)
         if found.config is not None:
             return found
@@ -81,7 +81,7 @@ def open_data(data: HubData, reading: Reading) -> HubFiles:
     """The files of ``data`` at the commit that its revision is now.
 
     Without an answer of the hub, and with HF_HUB_OFFLINE, the commit that was read last. Where no format is one that is read, the
-    files are those of the hub's own conversion to Parquet. Raises ExperimentError for an unknown data set or revision,
+    files are those of the hub's own conversion to Parquet. Raises ExperimentError for an unknown dataset or revision,
     CredentialError for a gated one, UnreachableError, and LauncherError where the hub's client is not installed.
     """
     if find_spec("huggingface_hub") is None:
@@ -157,7 +157,7 @@ def _is_offline(env: Mapping[str, str]) -> bool:
 
 def _not_cached(data: HubData) -> ExperimentError:
     found = "not in the cache, and HF_HUB_OFFLINE is set"
-    return ExperimentError(Mistake("datasets_path", f"{data} not found", "a data set that was read before", found))
+    return ExperimentError(Mistake("datasets_path", f"{data} not found", "a dataset that was read before", found))
 
 
 @contextmanager
@@ -169,18 +169,18 @@ def explained(data: HubData) -> Iterator[None]:
         yield
     except errors.GatedRepoError as error:
         hint = "accept its terms on its page of the hub, and set HF_TOKEN in .env to a token of the same account"
-        raise CredentialError(f"data set {data.name} is gated: permission denied\n    hint:     {hint}") from error
+        raise CredentialError(f"dataset {data.name} is gated: permission denied\n    hint:     {hint}") from error
     except errors.RepositoryNotFoundError as error:
-        hint = "check the name; a private or gated data set needs HF_TOKEN in .env"
-        raise ExperimentError(Mistake("datasets_path", f"data set {data.name} not found on the hub", hint=hint)) from error
+        hint = "check the name; a private or gated dataset needs HF_TOKEN in .env"
+        raise ExperimentError(Mistake("datasets_path", f"dataset {data.name} not found on the hub", hint=hint)) from error
     except errors.RevisionNotFoundError as error:
-        what = f"data set {data.name} has no revision {data.revision}"
+        what = f"dataset {data.name} has no revision {data.revision}"
         raise ExperimentError(Mistake("datasets_path", what, "a branch, a tag or a commit")) from error
     except Exception as error:
         if (away := of_network(error)) is not None:
             raise away from error
         if (why := refusal(error)) is not None:
-            raise CredentialError(f"data set {data.name}: permission denied ({why}); set HF_TOKEN in .env") from error
+            raise CredentialError(f"dataset {data.name}: permission denied ({why}); set HF_TOKEN in .env") from error
         if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
             raise _not_cached(data) from error
         if isinstance(error, OSError) and error.errno in DISK_FAILS:

@@ -1,4 +1,4 @@
-"""A data set of the hub -> tables: a name of the experiment is a split, which may have many files, or a file."""
+"""A dataset on the hub -> tables: a name of the experiment is a split, which may have many files, or a file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TRAIN: Final = "train"  # the split where the experiment names no other
 def hub_tables(experiment: Experiment, reading: Reading, prompts: str, mistakes: list[Mistake]) -> Tables | None:
     """The tables, None without the training pairs; ``prompts``: the file of the prompt table where none is named.
 
-    Raises what ``open_data`` raises, and ExperimentError for a config that the data set does not have.
+    Raises what ``open_data`` raises, and ExperimentError for a config that the dataset does not have.
     """
     data = HubData.parse(str(experiment.datasets_path))
     found = open_data(data if reading.commit is None else data.at(reading.commit), reading)
@@ -89,7 +89,7 @@ def _read(found: HubFiles, file: str, mistakes: list[Mistake], *, is_of_many: bo
 def _unlike(parts: Sequence[Table]) -> Iterator[Mistake]:
     for table in parts[1:]:
         if set(table.columns) != set(parts[0].columns):
-            what = f"other columns than in {parts[0].name}"
+            what = f"columns differ from those in {parts[0].name}"
             yield Mistake(table.place(table.line), what, ", ".join(parts[0].columns), ", ".join(table.columns))
 
 

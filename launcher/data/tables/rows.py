@@ -1,4 +1,4 @@
-"""An experiment's data -> tables: files of a folder, here or on S3, a data set of the hub, or worksheets of a spreadsheet."""
+"""An experiment's data -> tables: files of a folder, here or on S3, a dataset on the hub, or worksheets of a spreadsheet."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .table import Table, Tables
 
 PROMPT_FILENAME: Final = "prompt_data.csv"
 _S3: Final = "s3://"
-_OUR_FOLDERS: Final = ("data", "datasets")  # `data/mine` is no owner's data set
+_OUR_FOLDERS: Final = ("data", "datasets")  # `data/mine` is no owner's dataset
 _HUB_ID: Final = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
@@ -127,7 +127,7 @@ def _folder(experiment: Experiment, reading: Reading) -> _Folder:
         where = _name(folder, reading.root)
         is_ours = folder.parent.is_dir() or path.split("/")[0] in _OUR_FOLDERS
         is_hub_id = not is_ours and _HUB_ID.fullmatch(path) is not None
-        how = nearest(folder.name, others) or (f"for a data set of the hub write {HUB}{path}" if is_hub_id else None)
+        how = nearest(folder.name, others) or (f"for a dataset on the hub write {HUB}{path}" if is_hub_id else None)
         raise DataError(Mistake(where, what, expected=f"a folder with {file_of(experiment.train_filename)}", hint=how))
     return _Folder(folder, _name(folder / "_", reading.root)[:-1])
 

@@ -50,7 +50,7 @@ _PLAIN: Final = {
         ("ref_model_sync_steps", " belongs to sync_ref_model", ()),
         ("router_aux_loss_coef", " adds an expert-balancing loss over the whole batch", (0,)),
         ("sync_ref_model", " updates the reference", ()),
-        ("use_weighting", " needs the figures of whole sequences", ()),
+        ("use_weighting", " needs values of whole sequences", ()),
     )
 }
 
@@ -83,7 +83,7 @@ _NOTHING: Final = {
     ),
     **_each(
         "batch_eval_metrics eval_accumulation_steps eval_do_concat_batches eval_use_gather_object prediction_loss_only",
-        Field(Fate.NOTHING, "an evaluation keeps figures and no predictions"),
+        Field(Fate.NOTHING, "an evaluation keeps metrics, not predictions"),
     ),
     "average_tokens_across_devices": Field(Fate.NOTHING, "every pair weighs the same on every rank"),
     "dataset_num_proc": Field(Fate.NOTHING, "one process tokenizes all pairs"),
@@ -140,7 +140,7 @@ _SET: Final[Mapping[str, str]] = {
     "ignore_data_skip": "is fixed: a resumed run never trains on a pair twice; remove it",
     "save_on_each_node": "is fixed: all nodes share the run folder; remove it",
     "save_only_model": "is fixed: a checkpoint holds everything that a resume needs; remove it",
-    "skip_memory_metrics": "is fixed: TRL's memory figures are not logged; remove it",
+    "skip_memory_metrics": "is fixed: TRL's memory metrics are not logged; remove it",
     "enable_jit_checkpoint": "is fixed: a stop request always writes a checkpoint; remove it",
     **dict.fromkeys(("push_to_hub", "hub_always_push", "hub_strategy"), _PUSHED),
     **dict.fromkeys(("hub_model_id", "hub_private_repo", "hub_revision"), _PUSHED),

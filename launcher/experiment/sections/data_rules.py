@@ -47,7 +47,7 @@ _ALL: Final = (
         "messages_as_text",
         "a list of chat messages in a column of texts: the model would learn to write lists; with warn or off all lists are text",
         "a list of messages as text",
-        "write lists of messages into all cells of the column, or text into all",
+        "use lists of messages in all cells of the column, or text in all",
         "error",
     ),
     _holds(

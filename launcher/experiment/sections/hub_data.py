@@ -1,4 +1,4 @@
-"""The name of a data set of the hub in ``datasets_path``: ``hf://owner/name[@revision][?config=NAME]``."""
+"""The name of a dataset on the hub in ``datasets_path``: ``hf://owner/name[@revision][?config=NAME]``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 HUB: Final = "hf://"
-EXPECTED: Final = "hf://owner/name, hf://owner/name@revision, or one of them with ?config=NAME at the end"
+EXPECTED: Final = "hf://owner/name or hf://owner/name@revision, optionally with ?config=NAME"
 REMOTE: Final = ("s3://", HUB)
 _URI: Final = re.compile(
     r"hf://(?:datasets/)?(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+(?:/[\w.-]+)*))?(?:\?config=(?P<config>[^?&=]+))?"
@@ -17,7 +17,7 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 def recorded_commit(sources: Iterable[Mapping[str, Any]]) -> str | None:
-    """The commit of the data set that ``sources``, the ``data`` of a run's record, name; None where they are of no data set."""
+    """The commit of the dataset that ``sources``, the ``data`` of a run's record, name; None where they are of no dataset."""
     return next((str(source["hub"]["revision"]) for source in sources if source.get("hub")), None)
 
 
@@ -28,7 +28,7 @@ def is_remote(path: str | None) -> bool:
 
 @dataclass(frozen=True)
 class HubData:
-    """A data set ``name`` (owner/name); ``revision``: a branch, tag or commit, None: the newest commit. ``config``: None: the
+    """A dataset ``name`` (owner/name); ``revision``: a branch, tag or commit, None: the newest commit. ``config``: None: the
     default one.
     """
 

@@ -277,7 +277,7 @@ def _contradictions_of_trl(h: Hyperparameters) -> Iterable[tuple[str, str]]:
             h.trl.get("f_divergence_type") == "alpha_divergence",
             "f_divergence_type: alpha_divergence",
         ),
-        "optim_args": (any(part in h.optim for part in _READ_ARGS), f"another optimizer than {h.optim}"),
+        "optim_args": (any(part in h.optim for part in _READ_ARGS), f"an optimizer that reads it ({h.optim} does not)"),
         "optim_target_modules": (any(part in h.optim for part in ("galore", "apollo")), "a GaLore or APOLLO optimizer"),
     }
     for name, (holds, wanted) in needed.items():
@@ -287,7 +287,7 @@ def _contradictions_of_trl(h: Hyperparameters) -> Iterable[tuple[str, str]]:
         yield "sync_ref_model", "needs full_finetuning: true, as the reference of an adapter is its base model"
     unfit = sorted(set(h.loss_type) - _DIVERGENT)
     if h.trl.get("f_divergence_type", "reverse_kl") != "reverse_kl" and unfit:
-        yield "f_divergence_type", f"has no meaning for loss_type {', '.join(unfit)}; use one of {', '.join(sorted(_DIVERGENT))}"
+        yield "f_divergence_type", f"does not apply to loss_type {', '.join(unfit)}; use one of {', '.join(sorted(_DIVERGENT))}"
     if h.trl.get("use_weighting") and {"aot", "aot_unpaired"} & set(h.loss_type):
         yield "use_weighting", "conflicts with loss_type aot, which sorts the pairs"
     why = why_not_fast({**h.trl, "optim": h.optim, "loss_type": h.loss_type}) if h.dpo_path == "fast" else None

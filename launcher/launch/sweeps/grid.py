@@ -218,8 +218,8 @@ def rank_notices(outcomes: Sequence[Outcome]) -> list[str]:
     if len(done) > 1 and set(done) == {_BY_TRAINING}:
         found.append(
             Warned(
-                "without validation pairs the points are ranked by their last training loss, which a model that only memorizes "
-                "has, too; set validation_filename or validation_split to rank by pairs that were not trained on"
+                "without validation pairs the points are ranked by their last training loss, which also falls if a "
+                "model only memorizes; set validation_filename or validation_split to rank by pairs that were not trained on"
             )
         )
     return found

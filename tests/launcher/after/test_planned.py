@@ -48,7 +48,7 @@ def test_every_use_of_a_run_is_planned_for_and_a_merge_only_of_an_adapter(target
     assert all(use.seconds is not None for use in found.uses if use.name != "serve")
     whole = Target(target.name, target.folder, None, None, None, target.base)
     assert [use.name for use in uses_of(whole, Wanted(gpu="RTX 4090")).uses] == ["chat", "generate", "serve"]
-    with pytest.raises(UsageError, match="--nodes and --parallelism: steady is trained, and is used on one GPU"):
+    with pytest.raises(UsageError, match="--nodes and --parallelism: steady is a trained run, which is planned on one GPU"):
         uses_of(target, Wanted(nodes=2, parallelism="ddp"))
 
 

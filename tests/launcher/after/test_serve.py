@@ -136,12 +136,12 @@ def test_a_base_for_which_vllm_takes_no_adapter_is_served_merged(here: Path) -> 
     [
         (
             {"init_lora_weights": "pissa_niter_4"},
-            "init_lora_weights: pissa_niter_4, which took a part out of the base's own weights",
+            "init_lora_weights: pissa_niter_4, which subtracts a part from the base's weights",
             CONVERT,
         ),
         (
             {"init_lora_weights": "lora_ga"},
-            "init_lora_weights: lora_ga, which took a part out of the base's own weights",
+            "init_lora_weights: lora_ga, which subtracts a part from the base's weights",
             CONVERT,
         ),
         ({"alora_invocation_tokens": [7, 8]}, "invocation tokens (aLoRA)", "talk to it with: launcher chat one"),

@@ -48,8 +48,8 @@ def test_each_difference_is_said_in_plain_words() -> None:
         ),
         ("OMP_NUM_THREADS", "8", "4"),
         ("USER", "you", "dpo"),
-        ("CPUs", "no limit", "2 asked for, and at most 4"),
-        ("memory", "no limit", "26Gi asked for, and no more"),
+        ("CPUs", "no limit", "2 requested, limit 4"),
+        ("memory", "no limit", "26Gi requested, limit 26Gi"),
         ("/dev/shm", "2Gi", "2Gi, of the memory"),
         ("processes", "at most 4096", "as many as the node allows"),
         ("time to stop", "130 s", "120 s"),
@@ -63,8 +63,8 @@ def test_what_the_experiment_says_is_the_same_on_both_sides() -> None:
     same = {"gpus": 1, "memory": "64Gi", "cpus": 12, "shm_size": "16Gi", "env": {"GREETING": "$HOME", "NAME": None}}
     said = {one.what: (one.here, one.there) for one in found(same, {**CALLER, "NAME": "x"})}
     assert not said.keys() & {"GREETING", "NAME", "OMP_NUM_THREADS"}
-    assert said["memory"] == ("64Gi", "64Gi asked for, and no more")
-    assert said["CPUs"] == ("12", "12 asked for, and no more")
+    assert said["memory"] == ("64Gi", "64Gi requested, limit 64Gi")
+    assert said["CPUs"] == ("12", "12 requested, limit 12")
 
 
 def test_what_reaches_the_run_of_the_caller_s_environment_is_told(tmp_path: Path) -> None:

@@ -305,7 +305,7 @@ def test_a_jobset_that_nobody_works_on_is_said_by_everything_that_looks_at_it(cl
     head = {"name": "first", "labels": labels, "annotations": {"dpo-launcher/nodes": "2"}, "creationTimestamp": began}
     spec = {"replicatedJobs": [{"name": "node", "replicas": 1, "template": template}]}
     cluster_api.objects.put({"kind": "JobSet", "metadata": head, "spec": spec})
-    words = "first waits for a controller: nothing in the cluster has worked on its JobSet for 2 min"
+    words = "first waits for a controller: nothing in the cluster has acted on its JobSet for 2 min"
     why = person.type("why", "first").stdout
     assert words in why
     assert "submit it again with --kind job, which needs no add-on, after: launcher stop first" in why

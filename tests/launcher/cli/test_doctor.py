@@ -89,11 +89,11 @@ def test_a_cluster_to_which_the_overlay_was_applied_is_ready(tmp_path: Path, clu
     assert done.stdout == (
         f"ok       cluster             {cluster.url} (context emulator), Kubernetes 1.36\n"
         "ok       namespace           dpo, Pod Security restricted\n"
-        "ok       permissions         all that the launcher needs in dpo\n"
+        "ok       permissions         everything that the launcher needs in dpo\n"
         "ok       claim dpo-runs      bound, ReadWriteMany\n"
         "ok       claim dpo-cache     bound, ReadWriteMany\n"
         "ok       reader              dpo-tensorboard-1 is ready\n"
-        "ok       pods                a pod like those of runs is accepted (dry run)\n"
+        "ok       pods                a run's pod is accepted (dry run)\n"
         "absent   secret dpo-secrets  not found: experiments with a token, S3 or Google Sheets need it\n"
         "                             → launcher secrets push\n"
         "absent   JobSet              not installed: runs over several nodes use an Indexed Job, which needs no add-on\n"
@@ -137,7 +137,7 @@ def test_trainer_is_told_where_it_is_served_with_what_keeps_runs_from_being_trai
     runtime = yaml.safe_load((REPOSITORY / "k8s" / "trainjob" / "runtime.yaml").read_text())
     cluster.objects.put({**runtime, "metadata": {**runtime["metadata"], "namespace": "dpo"}})
     found = asked(tmp_path, cluster)["Trainer"]
-    assert (found["state"], found["detail"]) == ("ok", "installed; the namespace has the runtime of runs with --kind trainjob")
+    assert (found["state"], found["detail"]) == ("ok", "installed; the namespace has the runtime for --kind trainjob")
     cluster.deny("create", "trainjobs")
     assert asked(tmp_path, cluster)["Trainer"]["state"] == "unknown"
 
@@ -152,7 +152,7 @@ def test_an_add_on_whose_kinds_are_served_is_told_from_one_that_works(tmp_path: 
     found = asked(tmp_path, cluster)
     assert [(found[name]["state"], found[name]["is_needed"]) for name in ("JobSet", "Kueue")] == [("missing", False)] * 2
     assert found["JobSet"]["detail"] == (
-        "its kinds are served, but its webhook did not fill in a JobSet in a dry run: its controller very likely does not run; "
+        "its CRDs are installed, but its controller is probably down: its webhook did not fill in a JobSet in a dry run; "
         "runs over several nodes use an Indexed Job, which needs no add-on"
     )
     assert found["JobSet"]["command"] == "kubectl -n jobset-system get deployments,pods"
@@ -196,7 +196,7 @@ def test_a_namespace_that_refuses_pods_says_why(tmp_path: Path, cluster: Any) ->
     cluster.refuse("policy.example.com", lambda plural, _: "a team must be named" if plural == "pods" else None)
     found = asked(tmp_path, cluster)["pods"]
     words = "admission webhook policy.example.com refuses the run's pods: a team must be named"
-    assert (found["state"], found["detail"]) == ("missing", f"a pod like those of runs is refused: {words}")
+    assert (found["state"], found["detail"]) == ("missing", f"a run's pod is refused: {words}")
 
 
 def test_a_policy_about_images_says_nothing_of_those_of_runs(tmp_path: Path, cluster: Any) -> None:
@@ -210,7 +210,7 @@ def test_a_policy_about_images_says_nothing_of_those_of_runs(tmp_path: Path, clu
     cluster.refuse("policy.example.com", foreign)
     found = asked(tmp_path, cluster)["pods"]
     words = "admission webhook policy.example.com refuses the run's pods: images come from registry.example.com"
-    assert (found["state"], found["detail"]) == ("unknown", f"tried with an image of no registry: {words}")
+    assert (found["state"], found["detail"]) == ("unknown", f"tried with an image without a registry: {words}")
     assert found["command"] == "launcher submit EXP --registry registry.example.com/team"
 
 

@@ -177,7 +177,7 @@ on validation pairs, which were not trained on:
   rejected reward             +0.000    -3.901
 """
     )
-    assert "warning: 12 of 400 training pairs look labelled the wrong way round: see /runs/x/evaluation/suspects.jsonl\n" in out
+    assert "warning: 12 of 400 training pairs look mislabelled: see /runs/x/evaluation/suspects.jsonl\n" in out
 
 
 PAIRS = [
@@ -235,7 +235,7 @@ def test_the_verb_tells_that_no_pair_is_suspect(home: Path) -> None:
     record = next((home / "data").rglob("run.json"))
     record.write_text(record.read_text().replace('"suspects": 1', '"suspects": 0'))
     next((home / "data").rglob("suspects.jsonl")).unlink()
-    assert "\n\nsuspects    none of 400 training pairs looks labelled the wrong way round\n" in ask("first").output
+    assert "\n\nsuspects    none of 400 training pairs looks mislabelled\n" in ask("first").output
 
 
 def test_without_a_column_pairs_are_grouped_by_the_length_of_their_answers(home: Path) -> None:

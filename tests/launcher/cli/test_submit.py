@@ -184,7 +184,7 @@ def test_auto_takes_a_job_where_nobody_works_on_jobsets(home: Path, api: Cluster
     done = launcher(home, api, *wide, "--name", "idle")
     assert done.returncode == 0
     assert (api.objects.names("jobsets"), api.objects.names("jobs")) == (["working"], ["idle"])
-    said = "the run is a plain Job: JobSet is served, but its controller very likely does not run (its webhook did not answer)"
+    said = "using a plain Job: JobSet's controller is probably down (its webhook did not answer)"
     assert said in " ".join((done.stdout + done.stderr).split())
 
 

@@ -240,8 +240,7 @@ def test_tools_and_calls_are_read_and_learned_answers_of_tools_are_a_warning(tmp
     assert pairs.notices == (
         "data/train.jsonl: recognised: lists of messages (role, content) in chosen and rejected; tools in tools; "
         "1 message before an answer",
-        "data/train.jsonl: 2 of 2 rows have answers with messages of others than the assistant (tool, user): "
-        "their tokens are learned too, as in TRL",
+        "data/train.jsonl: 2 of 2 rows have tool or user messages inside answers: their tokens are learned too, as in TRL",
     )
     assert isinstance(pairs.notices[1], Warned)
 

@@ -50,8 +50,8 @@ def test_a_drill_tells_what_each_run_does_and_leaves_nothing_where_all_adapters_
     found = drill(rendered(Choice("demo"), "host"), Disturbances.of(6, 1, "3", None), said.append)
     assert (found.experiment, found.is_same, found.kept) == ("demo", True, None)
     assert [trial.how for trial in found.trials] == ["SIGTERM", "SIGKILL"]
-    assert [line.split(":")[0] for line in said if ": starting" in line] == ["undisturbed run", "run stopped", "run killed-1"]
-    assert any(line.startswith("undisturbed run: 6 steps in ") for line in said)
+    assert [line.split(":")[0] for line in said if ": starting" in line] == ["uninterrupted run", "run stopped", "run killed-1"]
+    assert any(line.startswith("uninterrupted run: 6 steps in ") for line in said)
     assert any(line.startswith("  1  SIGTERM, step 4 ") and line.endswith(": same adapter") for line in said)
     assert not (home / "out" / "drill").exists()
 
@@ -92,7 +92,7 @@ def test_a_kill_before_the_first_step_or_after_the_adapter_is_no_pass(when: str)
     assert not found.is_same
     assert str(trial).endswith(": same adapter, which proves nothing")
     assert str(found) == (
-        "1 of 2 resumed runs ended with the adapter of the undisturbed run, byte for byte; "
+        "1 of 2 resumed runs ended with the adapter of the uninterrupted run, byte for byte; "
         "1 came before the first step or after the adapter, and proves nothing"
     )
 

@@ -123,7 +123,7 @@ def test_other_validation_data_make_the_figures_incomparable(tmp_path: Path):
     found = compared(tmp_path, Made("a"), Made("b", data="f"), Made("c", validation=False))
     (notice,) = [str(one) for one in found.notices if isinstance(one, Warned)]
     assert notice == (
-        "validation sets differ (a: aaaaaaaaaaaa, b: ffffffffffff, c: none): their validation figures are not comparable"
+        "validation sets differ (a: aaaaaaaaaaaa, b: ffffffffffff, c: none): their validation metrics are not comparable"
     )
     assert compared(tmp_path / "same", Made("a"), Made("b")).notices == ()
 
@@ -138,8 +138,8 @@ def test_other_shares_held_out_of_the_same_file_make_the_figures_incomparable(tm
     found = Comparison.of([Reported.of(run) for run in runs], None)
     which = "(a: aaaaaaaaaaaa with validation_split: 0.1, b: aaaaaaaaaaaa with validation_split: 0.2)"
     assert [str(one) for one in found.notices if isinstance(one, Warned)] == [
-        f"training data differ {which}: figures differ by the data, too",
-        f"validation sets differ {which}: their validation figures are not comparable",
+        f"training data differ {which}: metrics also differ because of the data",
+        f"validation sets differ {which}: their validation metrics are not comparable",
     ]
     assert not found.is_one_validation_set
 
@@ -160,7 +160,7 @@ def test_losses_of_another_method_are_not_compared_unwarned(tmp_path: Path):
 def test_a_run_that_is_not_done_says_which_step_its_figures_are_of(tmp_path: Path):
     stopped = {"outcome": {"state": "stopped", "exit_code": 143}, "result": None}
     found = compared(tmp_path, Made("a"), Made("b", steps=15, total=40, record=stopped))
-    assert list(found.notices)[-1] == "b is stopped (143) at step 15/40; its validation figures are of step 15"
+    assert list(found.notices)[-1] == "b is stopped (143) at step 15/40; its validation metrics are of step 15"
 
 
 def test_a_spreadsheet_gets_a_line_for_each_run_with_whole_numbers(tmp_path: Path):

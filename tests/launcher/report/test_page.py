@@ -116,7 +116,7 @@ def test_one_run_shows_its_parts(tmp_path: Path):
         "20–40 tokens 42 0.893 [0.843, 0.943]",
         "before It depends. Open the window. after 40: Open the window.",
         "topic: travel 21 ",
-        "25 of 420 training pairs look labelled the wrong way round: see",
+        "25 of 420 training pairs look mislabelled: see",
         "The 20 most likely ones of 25.",
         "tokens per epoch: 81,857",
         "The chosen answer is the longer one in 40 % of 10 pairs.",
@@ -153,7 +153,7 @@ def test_a_part_that_is_missing_is_one_sentence(tmp_path: Path):
     for sentence in (
         "No training step was logged: nothing to draw.",
         "Health findings were not recorded.",
-        "The run has no figures before and after its training.",
+        "The run has no metrics from before and after training.",
         "No answers were sampled.",
         "Training pairs were not scored.",
         "The run has not read its data.",
@@ -165,7 +165,7 @@ def test_where_no_pair_stands_out_the_lowest_margins_are_there_to_be_read(tmp_pa
     run = Made("r", learned=True).write(tmp_path)
     evaluate(run, suspects=0)
     words = Elements(page_of(run)).words
-    assert "No training pair looks labelled the wrong way round. The 5 pairs with the lowest margins row margin" in words
+    assert "No training pair looks mislabelled. The 5 pairs with the lowest margins row margin" in words
 
 
 def test_a_run_without_intervals_shows_the_figures_of_its_log(tmp_path: Path):
@@ -180,7 +180,7 @@ def test_a_run_without_intervals_shows_the_figures_of_its_log(tmp_path: Path):
 def test_a_run_that_was_stopped_says_which_step_its_validation_figures_are_of(tmp_path: Path):
     record = {"result": None, "outcome": {"state": "stopped", "exit_code": 143, "sentence": "stopped at step 12 of 40"}}
     words = Elements(page_of(Made("r", steps=12, total=40, record=record).write(tmp_path))).words
-    assert "r is stopped (143) at step 12/40; its validation figures are of step 12" in words
+    assert "r is stopped (143) at step 12/40; its validation metrics are of step 12" in words
     assert "95 % intervals" not in words
 
 

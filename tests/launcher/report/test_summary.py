@@ -63,7 +63,7 @@ def test_it_has_settings_figures_with_intervals_findings_answers_and_the_places(
         "On validation pairs, which were not trained on: after 95 % interval loss 0.1314 entropy 5.880",
         "accuracy 0.89 0.84 to 0.94",
         "Line: training batches; dots: validation.",
-        f"2 of 420 training pairs look labelled the wrong way round: see {place}/evaluation/suspects.jsonl",
+        f"2 of 420 training pairs look mislabelled: see {place}/evaluation/suspects.jsonl",
         "margin_flat : the margin is flat since step 20 (step 20–30). What to do: raise learning_rate.",
         "Answers before and after Prompt 2: Open the window. before It depends. Open the window. after 40: Open the window.",
         f"adapter {place}/adapter report {place}/report.html",

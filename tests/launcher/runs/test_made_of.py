@@ -30,7 +30,7 @@ def test_code_with_the_same_content_is_the_same_code(recorded: dict[str, Any], f
         (
             {**THEN, "dirty": True},
             {**THEN, "content": "two"},
-            "its uncommitted changes are in no record: commit before a run that is to be repeated",
+            "its uncommitted changes are not recorded: commit before a run that you want to repeat",
         ),
         ({"version": "1.2", "content": "one"}, {**THEN, "content": "two"}, "pip install dpo-launcher==1.2"),
     ],

@@ -122,8 +122,8 @@ ENDED = [
      "shared memory (/dev/shm) ran out: a bus error: shared memory (/dev/shm) ran out; raise launch.shm_size"),
     (137, "a rank was killed (SIGKILL): often the machine's memory ran out; `dmesg` says so", "killed",
      "a rank was killed (SIGKILL): often the machine's memory ran out; `dmesg` says so"),
-    (137, "a rank was killed (SIGKILL) by a user or the system; no memory shortage was seen (largest process: 3.0 of 4.0 GiB)",
-     "killed", "a rank was killed (SIGKILL) by a user or the system; no memory shortage was seen "
+    (137, "a rank was killed (SIGKILL) by a user or the system; memory had not run out (largest process: 3.0 of 4.0 GiB)",
+     "killed", "a rank was killed (SIGKILL) by a user or the system; memory had not run out "
      "(largest process: 3.0 of 4.0 GiB)"),
     (137, "the kernel killed a rank: main memory ran out (largest process: 3.9 of 4.0 GiB)", "memory",
      "main memory ran out: the kernel killed a rank: main memory ran out (largest process: 3.9 of 4.0 GiB)"),
@@ -254,7 +254,7 @@ def test_a_failure_of_what_connects_the_ranks_is_not_the_cause_where_another_pod
 
 
 def test_a_rank_that_hung_is_the_cause_where_its_pod_was_only_killed_later():
-    hung = failed(1, last_word(1, "no progress for 60 s; behind is rank 1 (computing step 12): its stack trace is in its log"),
+    hung = failed(1, last_word(1, "no progress for 60 s, waiting for rank 1 (computing step 12): its stack trace is in its log"),
                   name="big-0-aaaaa", index=0)  # fmt: skip
     killed = failed(137, name="big-1-bbbbb", index=1)
     late = Container("terminated", "Error", "", 137, "2026-11-24T12:02:00Z")
@@ -296,6 +296,6 @@ def test_a_run_that_trains_again_names_the_pod_that_was_killed_and_not_the_peer_
 
 
 def test_of_several_nodes_the_one_whose_rank_was_killed_is_named():
-    words = "a rank was killed (SIGKILL) by a user or the system; no memory shortage was seen"
+    words = "a rank was killed (SIGKILL) by a user or the system; memory had not run out"
     killed = failed(137, last_word(137, words), name="big-1-bbbbb", index=1, host="gpu-2")
     assert explain(seen("failed", nodes=2, pods=(killed,))).sentence == f"big-1-bbbbb on gpu-2: {words}"

@@ -280,7 +280,7 @@ def test_an_object_that_nobody_works_on_is_said_after_a_minute(kind: str, sugges
     assert early.sentence == "big is starting: it has no pods yet"
     late = explain(seen(kind=kind, is_untouched=True, age=130.0, pods=()))
     assert late.cause == "no-controller"
-    assert late.sentence.startswith(f"big waits for a controller: nothing in the cluster has worked on its {kind} for 2 min")
+    assert late.sentence.startswith(f"big waits for a controller: nothing in the cluster has acted on its {kind} for 2 min")
     assert late.suggestion == suggestion
     assert explain(seen(kind=kind, age=130.0, pods=())).cause == "starting"
 

@@ -61,5 +61,5 @@ def test_an_adapter_of_a_changed_base_answers_nothing_on_the_whole_one(tmp_path:
     """peft would load the second one without a word, and of the first one no base is left to compare with."""
     config = {"peft_type": "LORA", "base_model_name_or_path": "someone/tiny", "init_lora_weights": start}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
-    with pytest.raises(LauncherError, match=rf"has init_lora_weights: {start}, which took a part out of the base's own weights"):
+    with pytest.raises(LauncherError, match=rf"has init_lora_weights: {start}, which subtracts a part from the base's weights"):
         find(tmp_path, tmp_path / "cache")

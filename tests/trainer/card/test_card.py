@@ -58,7 +58,7 @@ def test_a_data_set_of_the_hub_is_named_with_its_commit(tmp_path: Path) -> None:
     run.update_record(data=[{**about, "hub": {"name": "org/prefs", "revision": "d" * 40, "config": "default", "split": "train"}}])
     card = card_of(run)
     assert ModelCard(card).data.to_dict()["datasets"] == ["org/prefs"]
-    assert f"`org/prefs` is a data set of the hub, at revision `{'d' * 40}`." in card
+    assert f"`org/prefs` is a dataset on the hub, at revision `{'d' * 40}`." in card
     assert "| train | `org/prefs: train` | 420 |" in card
 
 
@@ -149,7 +149,7 @@ def test_figures_data_and_settings_are_those_of_the_record(tmp_path: Path) -> No
     after = record["result"]["learned"]["after"]["margin"]
     assert f"| margin | {after['value']:+.3f} | {after['low']:+.3f} to {after['high']:+.3f} |" in card
     assert f"| train | `train.csv` | 420 | `{'c' * 64}` |" in card
-    assert "2 of 420 training pairs look labelled the wrong way round." in card
+    assert "2 of 420 training pairs look mislabelled." in card
     (settings,) = yaml.safe_load(card.partition("```yaml\n")[2].partition("```")[0]).values()
     assert settings["datasets_path"] == "pairs"
     assert settings["hyperparameters"]["beta"] == 0.3

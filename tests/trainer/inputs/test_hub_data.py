@@ -1,4 +1,4 @@
-"""A data set of the hub is read at one commit from a run's first start on, and in every run that repeats it."""
+"""A dataset on the hub is read at one commit from a run's first start on, and in every run that repeats it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_run_is_repeated_at_its_commit_and_from_its_copies_where_the_hub_has_i
     monkeypatch.setenv("DPO_CACHE_ROOT", str(tmp_path / "another"))
     del hub.sets[NAME].commits[first]
     found, notices = again()
-    assert notices == [f"datasets_path: data set {NAME} has no revision {first}; the run's copies of its data files are used"]
+    assert notices == [f"datasets_path: dataset {NAME} has no revision {first}; the run's copies of its data files are used"]
     assert found.train_filename == "train.jsonl"
     assert read(tmp_path, found, new_run(tmp_path, found, "two")) == 3
     (run.source / "train.jsonl").unlink()

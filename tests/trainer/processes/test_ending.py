@@ -67,4 +67,4 @@ def test_any_other_error_is_named() -> None:
 def test_a_data_loader_s_process_that_was_killed_is_no_shortage_unless_the_kernel_counted_one() -> None:
     code, said = how_it_failed(RuntimeError("DataLoader worker (pid 71) is killed by signal: Killed. "))
     assert code == 1
-    assert said.startswith("a data-loader process was killed (SIGKILL) by a user or the system; no memory shortage was seen")
+    assert said.startswith("a data-loader process was killed (SIGKILL) by a user or the system; memory had not run out")

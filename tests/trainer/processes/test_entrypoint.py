@@ -90,7 +90,7 @@ def test_of_several_ranks_the_first_that_failed_gives_the_code(run):
 def test_a_rank_that_was_killed_without_a_word_is_137(run):
     code, out = finish(start(run, 2, FAKE_RANKS="0,killed"))
     assert code == 137
-    seen = r"by a user or the system; no memory shortage was seen \(largest process: 0\.\d of \d+\.\d GiB\)"
+    seen = r"by a user or the system; memory had not run out \(largest process: 0\.\d of \d+\.\d GiB\)"
     unknown = r": often because main memory ran out.*; check `dmesg`"  # a machine without counters
     assert re.fullmatch(rf"r: attempt 1: failed, exit 137: a rank was killed \(SIGKILL\)( {seen}|{unknown})\n", out)
     assert not (run.attempt(1) / "reserve").exists()

@@ -25,7 +25,7 @@ def test_a_kill_is_only_called_a_shortage_where_the_kernel_counted_one() -> None
     used = " (largest process: 3.0 of 4.0 GiB)"
     assert killed("a rank", Kills(0, 0), Kills(1, 1), used) == f"the kernel killed a rank: main memory ran out{used}"
     assert killed("a rank", Kills(0, 0), Kills(0, 0), used) == (
-        f"a rank was killed (SIGKILL) by a user or the system; no memory shortage was seen{used}"
+        f"a rank was killed (SIGKILL) by a user or the system; memory had not run out{used}"
     )
     assert killed("a rank", NONE, NONE, used) == (
         f"a rank was killed (SIGKILL): often because main memory ran out{used}; check `dmesg`"

@@ -116,7 +116,7 @@ def test_a_rank_that_hangs_is_named_by_all_and_the_one_that_waits_for_it_is_not(
     assert (of_one, of_two) == ([], [])
     clock.now += 0.2
     wait_for(lambda: of_one and of_two)
-    assert of_one == of_two == ["no progress for 1 s; behind is rank 1 (computing step 7): its stack trace is in its log"]
+    assert of_one == of_two == ["no progress for 1 s, waiting for rank 1 (computing step 7): its stack trace is in its log"]
 
 
 def test_as_long_as_one_rank_moves_nobody_hangs(clock: Clock) -> None:

@@ -224,22 +224,22 @@ _OF_PAIRS: Final = frozenset({"system", "user", "begin", "tools"})
 _OF_TEXTS: Final = frozenset({"space", "special", "turn", "call"})
 _HARMLESS: Final = frozenset({"space", "opening", "once", "cell's", "special", "turn"})
 _SENTENCES: Final = {
-    "system": "the chat template leaves the system text out of the prompt in {some}, {first}; put it into user",
+    "system": "the chat template leaves the system message out of the prompt in {some}, {first}; put it into user",
     "user": "the chat template changes the user's text in {some}, {first}",
     "turn": "the chat template changes earlier messages of the prompt in {some}, {first}",
     "call": "the chat template leaves tool calls out of the prompt in {some}, {first}",
     "tools": "the chat template leaves the tools out of the prompt in {some}, {first}",
-    "begin": "the text that is trained does not begin with the prompt that the model gets at inference in {some}, {first}",
+    "begin": "in {some} the training text does not begin with the inference prompt, {first}",
     "opening": "the chat template writes {frame.opening!r} between the prompt and {some}: the model learns to write it, {first}",
     "space": "the chat template changes white space in {some}, {first}",
     "reasoning": "the chat template cuts the reasoning from {some} (it is not in the tokens; {kept}), {first}",
     "part": "the chat template cuts a part from {some} (it is not in the tokens; {kept}), {first}",
     "answer": "the chat template changes {some}, {first}",
     "endless": "{some} end without an end token: the model does not learn to stop, {first}",
-    "twice": "{some} end with two end tokens, that of the cell and another one; remove it from the cells, {first}",
+    "twice": "{some} end with two end tokens, one of them in the cell; remove it there, {first}",
     "once": "{some} end with {eos!r} already: no second one is added, {first}",
     "cell's": "{some} end with the end token of their cell: the chat template adds none, {first}",
-    "special": "cells hold special tokens, which the tokenizer does not read as text, in {some}, {first}",
+    "special": "{some} contain special tokens, which the tokenizer does not read as text, {first}",
 }
 
 

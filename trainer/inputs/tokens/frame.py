@@ -46,7 +46,7 @@ class Frame:
             if not _holds(text, found):
                 raise ExperimentError(broken(f"it leaves out {what}: {shown(text)}"))
         if address := _ADDRESS.search(whole):
-            raise ExperimentError(broken(f"it writes the address of an object, which every process has elsewhere: {address[0]}"))
+            raise ExperimentError(broken(f"it writes an object's memory address, which differs in every process: {address[0]}"))
         # Where the prompt begins the whole, the answer follows it; else what they share is the prompt without its end.
         body = begun if whole.startswith(begun) else bare if begun.startswith(bare) else begun[: shared(begun, whole)]
         opening, kept, closing = whole[shared(body, whole) :].rpartition(ANSWER)
@@ -62,7 +62,7 @@ class Frame:
         if not template.is_chat:
             return
         if self.system and not has_system:
-            yield f"the chat template adds a system text of its own: {shown(self.system, 120)}"
+            yield f"the chat template adds its own system message: {shown(self.system, 120)}"
         yield from self._beginning(template.tokenizer)
 
     def _beginning(self, tokenizer: Any) -> Iterator[str]:

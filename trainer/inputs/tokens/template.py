@@ -176,7 +176,7 @@ class Template:
                     Mistake(
                         self._system,
                         "the model's chat template takes no system message",
-                        expected="no system text",
+                        expected="no system message",
                         found=f"{shown(pair.system)} (the template's error: {_said(error)})",
                         hint="leave system empty, or put its text into user",
                     )

@@ -25,7 +25,7 @@ class NoReader(LauncherError):
     """No pod in the namespace can read the claim with the runs. ``reason`` and ``hint``: its parts."""
 
     def __init__(self, namespace: str, why: str = ""):
-        self.reason = f"no reader pod runs in namespace {namespace}{why}"
+        self.reason = f"no TensorBoard pod runs in namespace {namespace}{why}"
         self.hint = f"print the command that adds it with: launcher doctor --cluster -n {namespace}"
         super().__init__(f"cannot read the folders of runs: {self.reason}\n    hint:     {self.hint}")
 

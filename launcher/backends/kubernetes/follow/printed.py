@@ -33,7 +33,7 @@ def so_far(
     except NoReader:
         if not mine:
             raise
-        yield "(the log of earlier pods is not shown: it is on the claim, and no reader pod runs)\n"
+        yield "(the log of earlier pods is not shown: it is on the claim, and no TensorBoard pod runs)\n"
         yield from _of_pods(cluster, run, mine, rank)
 
 

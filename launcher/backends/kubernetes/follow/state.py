@@ -56,7 +56,7 @@ def state(obj: Mapping[str, Any], pods: Sequence[Pod], nodes: int) -> Status:
     if parallel is not None and not pods:
         return Status("starting", None, f"waits for its turn: {parallel} of its sweep's points run at the same time")
     if not pods and is_untouched(obj) and (age(obj) or 0) > UNTOUCHED:
-        return Status("starting", None, "nothing in the cluster works on it; see: launcher why")
+        return Status("starting", None, "nothing in the cluster acts on it; see: launcher why")
     return _alive(obj, newest(pods), nodes)
 
 

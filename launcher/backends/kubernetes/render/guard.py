@@ -206,7 +206,7 @@ def _variable(name: str, value: Mapping[str, Any]) -> Iterator[tuple[str, str | 
     if name.startswith("DPO_") or name in ("MASTER_ADDR", "MASTER_PORT", "JOB_COMPLETION_INDEX"):
         yield "the launcher sets this variable for its entry", None
     elif SECRET.search(name) and value.get("value"):
-        yield "it looks like a secret, and a manifest is no place for one", "name it in launch.secrets, or use valueFrom"
+        yield "it looks like a secret, which does not belong in a manifest", "name it in launch.secrets, or use valueFrom"
 
 
 def conflict(path: str, mounts: Sequence[str]) -> str | None:

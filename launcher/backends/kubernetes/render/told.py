@@ -82,7 +82,7 @@ def _of_own_disks(job: Job) -> Iterator[str]:
         yield Warned(f"{what}; set checkpoint_to: s3://bucket/prefix, or a claim in {VOLUMES_SETTING}.runs")
     else:
         what = f"volume runs is an {kind}: checkpoints, metrics, logs and adapter are in {experiment.checkpoint_to}"
-        yield f"{what}, and a pod that is started again resumes from there"
+        yield f"{what}, and a restarted pod resumes from there"
 
 
 def comments(job: Job, place: Place, placement: Placement, secret_keys: tuple[str, ...]) -> Iterator[str]:

@@ -113,7 +113,7 @@ def _kinds(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mista
     if spec.kind == "JobSet" and not facts.has_jobset:
         yield Mistake("--kind jobset", "JobSet is not installed in the cluster", hint="use --kind job, which needs no add-on")
     elif spec.kind == "JobSet" and facts.jobset_works is False:
-        what = "JobSet is served, but its webhook did not answer a dry run: its controller very likely does not run"
+        what = "JobSet's CRD is installed, but its controller is probably down: its webhook did not answer a dry run"
         yield Mistake("--kind jobset", what, hint="use --kind job, which needs no add-on")
     if spec.kind == TRAINJOB.name:
         yield from wrong_trainer(facts.trainer, namespace)
@@ -131,7 +131,9 @@ def _kinds(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mista
             what = f"LocalQueue {spec.queue} is inactive: {inactive.get('message') or inactive.get('reason')}"
             yield Mistake("launch.kubernetes.queue", what, hint="ask the cluster's administrator, or choose another --queue")
     if facts.has_kueue and facts.kueue_works is False:
-        what = "Kueue is served, but did not suspend a Job of the queue in a dry run: its controller very likely does not run"
+        what = (
+            "Kueue's CRDs are installed, but its controller is probably down: it did not suspend a Job of the queue in a dry run"
+        )
         hint = "submit without --queue, or ask the cluster's administrator (Kueue may also leave this namespace alone)"
         yield Mistake("launch.kubernetes.queue", what, hint=hint)
 
@@ -248,7 +250,7 @@ def _notices(spec: KubernetesSpec, facts: Facts) -> Iterator[str]:
     if facts.pod.unseen is not None and {"serviceAccountName", "runtimeClassName"} & spec.pod["spec"].keys():
         yield Warned(f"service account and RuntimeClass not checked: {facts.pod.unseen}")
     if facts.jobset_works is False and spec.kind == "Job" and spec.nodes > 1:
-        yield "the run is a plain Job: JobSet is served, but its controller very likely does not run (its webhook did not answer)"
+        yield "using a plain Job: JobSet's controller is probably down (its webhook did not answer)"
     if facts.nodes.found == []:
         yield "the cluster has no nodes yet; the run waits for one"
     for name, roles in roles_of(spec).items():

@@ -65,7 +65,7 @@ def wrong_trainer(found: Trainer, namespace: str) -> Iterator[Mistake]:
         what = f"the TrainJob of this cluster has no {', '.join(unknown)}: its Kubeflow Trainer is older than 2.2"
         yield Mistake(_WHERE, what, hint=f"{_JOBSET}, or ask the cluster's administrator to upgrade Trainer")
     elif found.works is False:
-        what = "TrainJob is served, but its webhook did not check a dry run: its controller very likely does not run"
+        what = "TrainJob's CRD is installed, but its controller is probably down: its webhook did not check a dry run"
         yield Mistake(_WHERE, what, hint=_JOBSET)
     elif _MISSING in (found.refused or ""):
         apply = f"kubectl -n {namespace} apply -f k8s/trainjob/runtime.yaml"

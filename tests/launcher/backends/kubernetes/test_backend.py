@@ -369,7 +369,7 @@ def test_without_a_pod_and_a_reader_it_is_said_what_would_have_to_be_there(clust
     with pytest.raises(LauncherError) as raised:
         list(kubernetes.read(played.run))
     assert str(raised.value) == (
-        "cannot read the folders of runs: no reader pod runs in namespace default\n"
+        "cannot read the folders of runs: no TensorBoard pod runs in namespace default\n"
         "    hint:     print the command that adds it with: launcher doctor --cluster -n default"
     )
 

@@ -1,4 +1,4 @@
-"""Data sets of a hub as data: splits of many files, configs, commits, and what is wrong with them; a hub answers over HTTP."""
+"""Datasets of a hub as data: splits of many files, configs, commits, and what is wrong with them; a hub answers over HTTP."""
 
 from __future__ import annotations
 
@@ -175,8 +175,8 @@ def test_no_file_is_downloaded_twice_and_a_commit_that_is_known_needs_no_hub(hub
 
 def test_what_a_hub_does_not_have_is_the_experiments_mistake(hub: DataHub, tmp_path: Path) -> None:
     cases = {
-        "hf://org/none": "data set org/none not found on the hub",
-        f"hf://{NAME}@gone": f"data set {NAME} has no revision gone",
+        "hf://org/none": "dataset org/none not found on the hub",
+        f"hf://{NAME}@gone": f"dataset {NAME} has no revision gone",
     }
     for path, what in cases.items():
         with pytest.raises(ExperimentError) as caught:
@@ -194,7 +194,7 @@ def test_what_a_hub_does_not_have_is_the_experiments_mistake(hub: DataHub, tmp_p
 
 def test_a_gated_data_set_needs_the_token(hub: DataHub, tmp_path: Path) -> None:
     hub.sets[NAME].is_gated = True
-    with pytest.raises(CredentialError, match=rf"data set {NAME} is gated: permission denied\n.*HF_TOKEN"):
+    with pytest.raises(CredentialError, match=rf"dataset {NAME} is gated: permission denied\n.*HF_TOKEN"):
         read(hub, tmp_path)
     assert len(read(hub, tmp_path, env={"HF_TOKEN": TOKEN}).train) == 32
 
@@ -209,7 +209,9 @@ def test_a_hub_that_is_away_is_unreachable(hub: DataHub, tmp_path: Path) -> None
 def test_files_of_other_columns_are_no_split(hub: DataHub, tmp_path: Path) -> None:
     other = parquet([{"prompt": "a", "good": "b", "bad": "c"}])
     hub.sets[NAME].commit({**SHARDED, "data/train-00001-of-00002.parquet": other})
-    with pytest.raises(DataError, match=rf"train-00001-of-00002.parquet, row 1: other columns than in {NAME}/data/train-00000"):
+    with pytest.raises(
+        DataError, match=rf"train-00001-of-00002.parquet, row 1: columns differ from those in {NAME}/data/train-00000"
+    ):
         read(hub, tmp_path)
 
 

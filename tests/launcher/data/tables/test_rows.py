@@ -181,7 +181,7 @@ def test_a_missing_folder_is_reported_with_the_nearest_one(tmp_path):
 def test_a_name_of_the_hub_without_its_scheme_is_told_the_scheme(tmp_path):
     with pytest.raises(DataError) as caught:
         read_tables(experiment(datasets_path="org/prefs"), Reading(tmp_path))
-    assert str(caught.value).endswith("    hint:     for a data set of the hub write hf://org/prefs")
+    assert str(caught.value).endswith("    hint:     for a dataset on the hub write hf://org/prefs")
 
 
 @pytest.mark.parametrize("path", ["data/my_preferences", "datasets/mine"])

@@ -71,7 +71,7 @@ def test_values_that_change_nothing_leave_the_fast_path_open() -> None:
         ({"ref_model_sync_steps": 8}, "ref_model_sync_steps has no effect without sync_ref_model: true"),
         ({"discopop_tau": 0.1}, "discopop_tau has no effect without loss_type: discopop"),
         ({"f_alpha_divergence_coef": 0.1}, "f_alpha_divergence_coef has no effect without f_divergence_type: alpha_divergence"),
-        ({"optim_args": "momentum=0.9"}, "optim_args has no effect without another optimizer than adamw_torch"),
+        ({"optim_args": "momentum=0.9"}, "optim_args has no effect without an optimizer that reads it (adamw_torch does not)"),
         ({"optim_target_modules": "all-linear"}, "optim_target_modules has no effect without a GaLore or APOLLO optimizer"),
         (
             {"sync_ref_model": True},
@@ -79,7 +79,7 @@ def test_values_that_change_nothing_leave_the_fast_path_open() -> None:
         ),
         (
             {"f_divergence_type": "js_divergence", "loss_type": "nca_pair"},
-            "f_divergence_type has no meaning for loss_type nca_pair; use one of discopop, exo_pair, hinge, ipo, robust, sft, "
+            "f_divergence_type does not apply to loss_type nca_pair; use one of discopop, exo_pair, hinge, ipo, robust, sft, "
             "sigmoid, sigmoid_norm",
         ),
         ({"torch_compile": True}, "use compile (this project's name for torch_compile)"),

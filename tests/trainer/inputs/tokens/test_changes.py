@@ -58,8 +58,9 @@ def test_a_template_that_keeps_every_text_is_not_worth_a_word(said: Said, pairs:
 
 def test_a_system_text_that_reaches_no_prompt_is_a_warning(said: Said) -> None:
     assert said(tokenizer(DROPS_SYSTEM), with_system("You answer as a clerk.")) == [
-        "warning: train.csv: the chat template leaves the system text out of the prompt in 2 of 2 pairs, first at train.csv:2: "
-        "'You answer as a clerk.' → '<|im_start|>user\\nWhere is it?<…m_end|>\\n<|im_start|>assistant\\n'; put it into user"
+        "warning: train.csv: the chat template leaves the system message out of the prompt in 2 of 2 pairs, "
+        "first at train.csv:2: 'You answer as a clerk.' → "
+        "'<|im_start|>user\\nWhere is it?<…m_end|>\\n<|im_start|>assistant\\n'; put it into user"
     ]
     assert len(said(tokenizer(DROPS_SYSTEM), with_system("Where"))) == 1, "a word of the question is no system text"
 
@@ -193,7 +194,7 @@ def test_special_tokens_inside_cells_are_a_notice_and_marks_of_reasoning_are_not
 
 def test_a_system_text_of_the_template_s_own_is_a_notice_where_no_other_is_given(said: Said) -> None:
     own = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are Zoe.<|im_end|>\n{% endif %}" + CHATML
-    assert said(tokenizer(own)) == ["notice: the chat template adds a system text of its own: 'You are Zoe.'"]
+    assert said(tokenizer(own)) == ["notice: the chat template adds its own system message: 'You are Zoe.'"]
     assert said(tokenizer(own), with_system("You answer as a clerk.")) == []
 
 

@@ -92,7 +92,7 @@ def by_trl(made: Any, chat: Chat) -> Mapping[str, list[int]]:
 
 
 class Listed:
-    """Rows as they are, with what TRL asks of an iterable data set: Arrow would fill up the messages with nulls."""
+    """Rows as they are, with what TRL asks of an iterable dataset: Arrow would fill up the messages with nulls."""
 
     def __init__(self, rows: list[dict[str, Any]]):
         self._rows = rows
@@ -166,7 +166,7 @@ def test_the_system_text_of_the_prompt_table_is_the_first_message(encode: Encode
 def test_a_system_message_that_the_template_leaves_out_is_a_warning(encode: Encode) -> None:
     (warning,) = encode(tokenizer(DROPS_SYSTEM), pairs_of(CHATS["several turns"])).notices
     assert isinstance(warning, Warned)
-    assert warning.startswith("train.jsonl: the chat template leaves the system text out of the prompt in 1 of 1 pairs")
+    assert warning.startswith("train.jsonl: the chat template leaves the system message out of the prompt in 1 of 1 pairs")
 
 
 def test_a_system_message_that_the_template_refuses_is_a_mistake_at_its_row(encode: Encode) -> None:

@@ -150,7 +150,7 @@ def test_a_refused_system_message_is_a_mistake_at_the_prompt_s_row(encode: Calla
         (CHATML.replace("m['content']", "m['text']"), "it leaves out the user's text: '<|im_start|>user\\n<|im_end|>\\n"),
         (
             CHATML + "{{ joiner() }}",
-            "it writes the address of an object, which every process has elsewhere: <jinja2.utils.Joiner",
+            "it writes an object's memory address, which differs in every process: <jinja2.utils.Joiner",
         ),
         ({"tool_use": CHATML, "rag": CHATML}, "ValueError: This model has multiple chat templates with no default"),
     ],

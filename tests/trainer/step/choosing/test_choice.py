@@ -82,7 +82,7 @@ def test_a_model_that_does_not_heed_positions_takes_the_plain_path_and_says_by_h
     [
         ({"loss_type": "aot"}, "loss_type aot needs the whole batch"),
         ({"ld_alpha": 0.5}, "ld_alpha depends on the length of the other answer"),
-        ({"use_weighting": True}, "use_weighting needs the figures of whole sequences"),
+        ({"use_weighting": True}, "use_weighting needs values of whole sequences"),
         (
             {"disable_dropout": False},
             "dropout is on (disable_dropout: false): both answers would share the prompt's mask",

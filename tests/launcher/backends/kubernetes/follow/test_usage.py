@@ -185,6 +185,6 @@ def test_ps_says_once_why_no_run_has_a_health_and_what_adds_it(
         Played(cluster_api, name).start()
     launcher.main(args=["ps", "--cluster"], prog_name="launcher", standalone_mode=False)
     assert capsys.readouterr().err == (
-        "notice: no HEALTH: no reader pod runs in namespace default; print the command that adds it with: "
+        "notice: no HEALTH: no TensorBoard pod runs in namespace default; print the command that adds it with: "
         "launcher doctor --cluster -n default\n"
     )

@@ -151,13 +151,13 @@ def test_an_add_on_that_is_served_and_does_not_work_is_not_taken(state: str, api
     assert findings(api, launch) == findings(api, {"kubernetes": {"queue": "research"}}) == []
     getattr(api, state).update(api.addons)
     assert finding(api, launch) == (
-        "--kind jobset: JobSet is served, but its webhook did not answer a dry run: its controller very likely does not run\n"
+        "--kind jobset: JobSet's CRD is installed, but its controller is probably down: its webhook did not answer a dry run\n"
         "    hint:     use --kind job, which needs no add-on"
     )
     assert not facts_of(api, rendered({"gpus": 0})).takes_jobsets
     assert finding(api, {"kubernetes": {"queue": "research"}}).splitlines()[0] == (
-        "launch.kubernetes.queue: Kueue is served, but did not suspend a Job of the queue in a dry run: "
-        "its controller very likely does not run"
+        "launch.kubernetes.queue: Kueue's CRDs are installed, but its controller is probably down: "
+        "it did not suspend a Job of the queue in a dry run"
     )
 
 
