@@ -18,7 +18,7 @@ _OF_SFT: Final = ("loss", "mean_token_accuracy", "entropy")
 
 
 def final_metrics(trainer: DPOTrainer) -> dict[str, float]:
-    """The validation figures of the weights that are saved: those of the best step where it was loaded, else the last."""
+    """The validation metrics of the saved weights: those of the best step where it was loaded, else the last."""
     state, step = trainer.state, saved_step(trainer)
     trainer.is_stop_wanted = lambda: False  # training is over: the rest is short, and a stop now would lose it
     logged = next((e for e in reversed(state.log_history) if "eval_loss" in e and e["step"] == step), None)

@@ -33,7 +33,7 @@ class Trained(os.PathLike[str]):
     steps: int  #: optimizer steps, those before a resume included
     seconds: float  #: of the training alone: without imports, reference and the adapter's verification
     loss: float | None  #: mean over the run's steps
-    before: Mapping[str, float] | None  #: validation figures before the first step, by their names in the log
+    before: Mapping[str, float] | None  #: validation metrics before the first step, by their names in the log
     after: Mapping[str, float] | None  #: of the weights in `adapter`
     training: Mapping[str, Any] | None  #: means over the first and the last steps, with their numbers
     best_step: int | None  #: of the best evaluation, with metric_for_best_model

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def drill(choice: Choice, backend: str | None, steps: int, kill_at: str, times: int, seed: int | None, as_json: bool) -> int:
     """Prove that EXP survives a kill: kill a short version, resume it, compare the adapters.
 
-    One run is undisturbed. The others are killed in a step or while a checkpoint or the adapter is written (SIGKILL to every
+    One run is not interrupted. The others are killed in a step or while a checkpoint or the adapter is written (SIGKILL to every
     process at once), and one is stopped (SIGTERM, like an eviction); each is resumed. All must end with the same adapter
     folder, byte for byte. Exits 1 if one differs, or if a kill came before the first step three times.
     """

@@ -1,4 +1,4 @@
-"""What is wrong with the rows of a table: the cells of the columns that a mapping names, and what they say together."""
+"""Checks the rows of a table: the cells of mapped columns, alone and together."""
 
 from __future__ import annotations
 
@@ -69,19 +69,19 @@ def check_cell(table: Table, row: Row, column: str, findings: Findings) -> None:
 
 
 def text_mistakes(table: Table, row: Row, column: str, checks: DataChecks) -> Sequence[Mistake]:
-    """What is an error in a cell of the prompt table; an empty one is none."""
+    """Errors in a cell of the prompt table; an empty cell is fine."""
     findings = Findings(checks)
     check_cell(table, row, column, findings)
     return findings.mistakes
 
 
 def _is_header(row: Row, columns: list[str]) -> bool:
-    """Whether the mapped cells are their own columns' names: the file was appended to another one."""
+    """Whether the mapped cells repeat their columns' names: files were concatenated."""
     return len(columns) > 1 and all(_named(row.cells[column]) == _named(column) for column in columns)
 
 
 def _named(cell: str) -> str:
-    """A name of a column, whatever its case and the blanks around it."""
+    """A column's name without case and outer blanks."""
     return visible(cell).strip().casefold()
 
 

@@ -1,4 +1,4 @@
-"""Chat: the messages of one pair, as a chat template takes them, and how a person reads them."""
+"""The messages of one pair, for a chat template and as readable text."""
 
 from __future__ import annotations
 
@@ -59,29 +59,29 @@ class Chat:
 
     @property
     def user(self) -> str:
-        """The prompt as a person reads it."""
+        """The prompt as readable text."""
         return written(self.prompt, "user")
 
     @staticmethod
     def answer(messages: Messages) -> str:
-        """An answer as a person reads it."""
+        """An answer as readable text."""
         return written(messages, "assistant")
 
 
 def is_text(messages: Sequence[Message], role: str) -> bool:
-    """Whether ``messages`` are one of ``role`` that has nothing but text."""
+    """Whether ``messages`` is one message of ``role`` with only text."""
     return len(messages) == 1 and messages[0]["role"] == role and messages[0].keys() == _PLAIN
 
 
 def written(messages: Sequence[Message], alone: str) -> str:
-    """``messages`` as a person reads them: each after its role; the text alone where it is one message of the role ``alone``."""
+    """``messages`` as readable text, each after its role; only the text if it is one message of the role ``alone``."""
     if is_text(messages, alone):
         return str(messages[0]["content"])
     return "\n\n".join(f"{one['role']}: {body(one)}" for one in messages)
 
 
 def turns(text: str) -> list[str]:
-    """The messages of what ``written`` has made, each with its role; a text alone is one. The first may be a cut message."""
+    """The reverse of ``written``: messages with their roles; a text alone is one. The first message may be cut."""
     return re.split(r"\n\n(?=(?:system|developer|user|assistant|tool|function): )", text)
 
 
@@ -93,7 +93,7 @@ def body(message: Message) -> str:
 
 
 def called(call: Mapping[str, Any]) -> str:
-    """A call as a person reads it, such as ``weather({"city": "Bern"})``."""
+    """A call as readable text, such as ``weather({"city": "Bern"})``."""
     function = function_of(call)
     arguments = function.get("arguments")
     return f"{function['name']}({'' if arguments is None else json.dumps(arguments, ensure_ascii=False)})"

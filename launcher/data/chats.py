@@ -17,7 +17,7 @@ Tools = tuple[Mapping[str, Any], ...] | None
 
 
 def check_chat(table: Table, row: Row, mapping: Columns, findings: Findings) -> Chat | None:
-    """The messages of ``row``, with what the rules find in them added to ``findings``; None where they are mistakes."""
+    """The messages of ``row``, None if they have mistakes; adds what the rules find to ``findings``."""
     messages, wrong = _read(table, row, mapping)
     for column, several in messages.items():
         _check(table, row, column, several, findings)
@@ -68,7 +68,7 @@ def _tools(table: Table, row: Row, mapping: Columns) -> Tools:
 
 
 class _Misplaced(Exception):
-    """Messages that cannot stand where they do: ``why``, and in which ``column``."""
+    """Messages in the wrong place: ``why``, and in which ``column``."""
 
     def __init__(self, column: str, why: Unreadable):
         self.column, self.why = column, why
@@ -160,7 +160,7 @@ def _begun(column: str, names: Mapping[str, str], whole: Mapping[str, Messages],
 
 
 def _check_answers_begin(column: str, chosen: Messages, rejected: Messages, shared: int) -> None:
-    """Whole conversations must share their questions: what differs at ``shared`` is said by the assistant."""
+    """Whole conversations must share their questions: the message that differs at ``shared`` must be the assistant's."""
     others = [several[shared]["role"] for several in (chosen, rejected) if shared < len(several)]
     role = next((role for role in others if role != "assistant"), None)
     if shared and role is not None:

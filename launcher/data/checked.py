@@ -60,7 +60,7 @@ class CheckedData:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What is said of the experiment and of its pairs, each sentence once."""
+        """Notices about the experiment and its pairs, each once."""
         of_pairs = self.pairs.notices if self.pairs is not None else ()
         of_tokens = self.tokens.notices if self.tokens is not None else ()
         return tuple(dict.fromkeys((*self.loaded.notices, *of_pairs, *never_evaluated(self.loaded.experiment), *of_tokens)))
@@ -183,7 +183,7 @@ def _check_model(experiment: Experiment, root: Path, env: Mapping[str, str]) -> 
 
 
 def _wrong(loaded: Loaded, check: Callable[[], None]) -> ExperimentError | None:
-    """What ``check`` finds, at its place in the file."""
+    """The problems that ``check`` finds, at their place in the file."""
     try:
         with loaded.placed():
             check()

@@ -1,4 +1,4 @@
-"""Faults: what is wrong with the text of one cell, whatever column it is in."""
+"""Faults in the text of one cell, whatever its column."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def visible(cell: str) -> str:
 
 
 def normal(cell: str) -> str:
-    """``cell`` in Unicode's normal form NFC: one text for what looks the same."""
+    """``cell`` in Unicode's normal form NFC: texts that look the same are equal."""
     return cell if cell.isascii() else unicodedata.normalize("NFC", cell)
 
 

@@ -1,4 +1,4 @@
-"""Findings: what the rules have found in tables and pairs; mistakes or notices, as the experiment's data_checks want it."""
+"""Findings of the rules in tables and pairs: mistakes or notices, as the experiment's data_checks set it."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class Findings:
     """Collects: errors one by one, in the order of the rows; the rest by rule, table and column, with counts and first places."""
 
     def __init__(self, checks: DataChecks, tell: Rows = nothing):
-        """``tell`` hears how far a long pass over rows is."""
+        """``tell`` gets the progress of a long pass over rows."""
         self._checks, self.tell = checks, tell
         self.mistakes: list[Mistake] = []
         self._many: dict[tuple[str, str, str | None], _Many] = {}
 
     def taken(self) -> list[Mistake]:
-        """The mistakes so far, which are then forgotten here."""
+        """Returns the mistakes so far and forgets them."""
         found, self.mistakes = self.mistakes, []
         return found
 
@@ -66,12 +66,12 @@ class Findings:
         return self._checks.threshold(rule)
 
     def of_cell(self, rule: str, table: Table, line: int, column: str, found: str | None = None) -> None:
-        """Adds a cell of ``table``; ``found``: what stands in it."""
+        """Adds a cell of ``table``; ``found``: its content."""
         what = f"{self._said(DATA_RULES[rule].one, rule)} in column {column!r}"
         self._add(rule, table, line, column, what, found, f"cells in column {column!r}")
 
     def of_message(self, rule: str, table: Table, line: int, column: str, place: int, found: str | None = None) -> None:
-        """Adds a message of a list in a cell; ``place``: its number there, from 0."""
+        """Adds a message from a list in a cell; ``place``: its index."""
         inside = f", {column}[{place}].content"
         self._add(rule, table, line, column, self._said(DATA_RULES[rule].one, rule), found, f"cells in column {column!r}", inside)
 
@@ -119,7 +119,7 @@ class Findings:
         return text.format(threshold=self._checks.threshold(rule)) if "{" in text else text
 
     def found(self) -> Iterator[Found]:
-        """What was found and is no error, by rule, table and column."""
+        """Findings that are not errors, by rule, table and column."""
         for (rule, name, unit), many in self._many.items():
             about = DATA_RULES[rule]
             action = "notice" if about.is_mild else "warning"

@@ -1,4 +1,4 @@
-"""Fixed: clean copies of CSV files, workbooks and JSON, by the rules that have one right mend; each change is listed."""
+"""Writes clean copies of CSV files, workbooks and JSON, for rules with a single correction, and lists each change."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Fixed:
 
     @property
     def sentence(self) -> str:
-        """What was done, for a person."""
+        """What was done, as a sentence."""
         if self.copy is None:
             return f"{self.source}: nothing to fix"
         number = sum(self.counts.values())
@@ -154,7 +154,7 @@ def _clean_json(experiment: Experiment, path: Path, data: bytes, changes: list[d
 
 
 def _mapped(experiment: Experiment, table: Table | None) -> set[str]:
-    """The columns of texts that the experiment reads."""
+    """The text columns that the experiment reads."""
     mapping = columns_from(experiment, table)
     return {name for name in mapping.read(() if table is None else table.columns) if name != mapping.tools}
 
@@ -230,7 +230,7 @@ def _mended(
 
 
 def _superfluous(row: tuple[str, ...], names: Sequence[str], seen: set[tuple[str, ...]]) -> str | None:
-    """The rule by which a whole row is left out."""
+    """The rule that drops a whole row."""
     if not any(cell.strip() for cell in row):
         return "empty_row"
     if len(names) > 1 and [cell.strip().casefold() for cell in row] == [name.strip().casefold() for name in names]:

@@ -1,6 +1,6 @@
-"""Held out: the pairs of one table that are not trained on but used for validation (``validation_split``), by whole prompts.
+"""Holds out pairs of a table for validation (``validation_split``), by whole prompts.
 
-Which ones depends on their prompts alone: every rank, resume and repetition of a run holds out the same pairs, and rows that are
+The choice depends only on prompts: every rank, resume and repetition of a run holds out the same pairs, and rows that are
 added later move few of the others.
 """
 

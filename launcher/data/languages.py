@@ -1,4 +1,4 @@
-"""Languages: in which ones answers are written, where the package that knows them is installed. It costs a second to load."""
+"""Detects languages of answers, if the package for it is installed, which takes a second to load."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _CHARACTERS: Final = 400  # of a text: more say the same
 
 
 def can_tell() -> bool:
-    """Whether languages are told apart here."""
+    """Whether languages can be detected here."""
     from importlib.util import find_spec
 
     return find_spec("py3langid") is not None
 
 
 def language(text: str) -> str:
-    """The ISO 639 code of the language of ``text``; empty where it is too short, or no language."""
+    """The ISO 639 code of the language of ``text``; empty if it is too short or unknown."""
     code, sure = _identifier().classify(text[:_CHARACTERS])
     return str(code) if sure >= _LEAST_SURE else ""
 

@@ -1,4 +1,4 @@
-"""Columns: which columns of a table make the prompt and the answers, and what is wrong with a mapping."""
+"""The columns that make prompt and answers, and mistakes in a mapping."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Columns:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Every mapped column once, in the order of the mapping; without system and tools, whose cells may be empty."""
+        """Every mapped column once, in the mapping's order; not system and tools, whose cells may be empty."""
         inputs = [column for column in self.inputs.values() if column not in self.absent]
         return tuple(dict.fromkeys([*inputs, *columns_of(self.chosen), *columns_of(self.rejected)]))
 
@@ -71,7 +71,7 @@ class Columns:
 def columns_from(experiment: Experiment, table: Table | None) -> Columns:
     """The mapping for ``table``. SFT takes ``answer`` where it has no ``chosen`` and no mapping names a column.
 
-    Columns of conversations are recognised by their first cells, unless the rule messages_as_text is no error: then they are
+    Columns of conversations are recognised by their first cells, unless the rule messages_as_text is not an error: then they are
     text.
     """
     columns, present = experiment.columns, () if table is None else table.columns
@@ -172,7 +172,7 @@ def _role(spelling: Spelling, cell: str | None, place: int) -> str | None:
 
 
 def settings_mistakes(experiment: Experiment, mapping: Columns, tables: Tables) -> list[Mistake]:
-    """What is wrong with the mapping and the prompt's settings, whatever the columns hold."""
+    """Mistakes in the mapping and the prompt's settings, whatever the columns contain."""
     mistakes = []
     hint = f"set {'prompt_sheet' if tables.train.is_worksheet else 'prompt_filename'}"
     if not mapping.inputs:

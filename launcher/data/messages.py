@@ -1,4 +1,4 @@
-"""Messages: a list of chat messages in a cell, whatever its keys and roles are called, as chat templates take them."""
+"""Reads a list of chat messages from a cell, whatever its keys and roles are called, into the form of chat templates."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _EXCEL: Final = 32_767  # characters of a cell that Excel has cut
 
 @dataclass(eq=False)
 class Unreadable(Exception):
-    """Why a cell holds no list of messages; ``inside``: where in the list, such as ``[2].content``."""
+    """Why a cell is not a list of messages; ``inside``: where in the list, such as ``[2].content``."""
 
     inside: str
     what: str
@@ -139,7 +139,7 @@ class Spelling:
         return {"role": role, "content": content, **rest, **({"tool_calls": calls} if calls else {})}
 
     def _is_ours(self, one: Mapping[str, Any]) -> bool:
-        """Whether a message is as it should be, as most are: that is fast to see."""
+        """Whether a message already has the right form; a fast check, true for most."""
         if len(one) != 2 or self.role is not None or self.content is not None:
             return False
         role, content = one.get("role"), one.get("content")

@@ -1,4 +1,4 @@
-"""Near-duplicates: training pairs that are almost an earlier one, and validation prompts that are almost a training prompt."""
+"""Finds training pairs that nearly repeat an earlier one, and validation prompts that nearly repeat a training prompt."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def can_compare() -> bool:
 
 
 def squeezed(text: str) -> str:
-    """``text`` without what hardly distinguishes two prompts: case, spaces and punctuation."""
+    """``text`` without case, spaces and punctuation."""
     return re.sub(r"[\W_]+", "", text.casefold())
 
 
@@ -90,7 +90,7 @@ def _across(train: Sequence[Pair], validation: Sequence[Pair], *, is_able: bool)
 
 
 class _Index:
-    """Texts by their MinHashes. One that is like an earlier one is not kept, so that thousands of them are no more work."""
+    """Texts by their MinHashes. A text like an earlier one is not kept, so that thousands of them cost no more."""
 
     def __init__(self, parts: Callable[[str], Sequence[str]]):
         from rensa import RMinHashLSH

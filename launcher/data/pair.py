@@ -32,7 +32,7 @@ class Pair:
 
     @property
     def question(self) -> str:
-        """What makes two prompts the same: the text, and the tools that the answer may call."""
+        """The identity of a prompt: its text, and the tools that the answer may call."""
         if self.chat is None or not self.chat.tools:
             return self.user
         return f"{self.user}\n{json.dumps(self.chat.tools, sort_keys=True, default=str)}"

@@ -39,7 +39,7 @@ _SHORT: Final = 80  # characters of a cell that can be the name of a group
 class Source:
     """A file or worksheet that was read: ``role`` is ``train``, ``validation`` or ``prompts``; ``rows`` is their number.
 
-    ``hub``: of a data set of the hub its name, its commit (``revision``), config and split. ``held_out``: the share of a table's
+    ``hub``: of a dataset on the hub its name, its commit (``revision``), config and split. ``held_out``: the share of a table's
     pairs that ``validation_split`` has made validation pairs; both roles then name the same table.
     """
 

@@ -1,6 +1,6 @@
-"""What is wrong between pairs: repeats, contradictions, training pairs among the validation pairs; and prompts inside answers.
+"""Checks across pairs: repeats, contradictions, training pairs among the validation pairs, prompts inside answers.
 
-Of each pair a hash of 8 bytes is kept in place of its text: of millions, which need not fit into memory, two different ones have
+Keeps an 8-byte hash of each pair instead of its text, which may not fit into memory: of millions, two different ones have
 the same hash with a probability below one in a million.
 """
 

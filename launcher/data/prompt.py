@@ -39,7 +39,7 @@ class Prompt:
         return "".join(values[part] if n % 2 else part for n, part in enumerate(self.user))
 
     def message(self, text: str) -> str:
-        """``text`` in the place of the one placeholder; where there are several it is the whole user message."""
+        """``text`` in place of the only placeholder; if there are several, ``text`` is the whole user message."""
         names = set(self.user[1::2])
         return self.fill(dict.fromkeys(names, text)) if len(names) == 1 else text
 
@@ -53,7 +53,7 @@ def placeholders(user: str) -> list[str]:
 
 
 def kept_prompt(run: RunDir) -> Prompt | None:
-    """What every user message of ``run`` was made with; None for a run that is older than the file that keeps it."""
+    """The system message and user template of ``run``; None for a run that is older than the file with them."""
     try:
         found = json.loads(run.prompt.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -96,7 +96,7 @@ def choose_prompt(experiment: Experiment, mapping: Columns, table: Table | None,
 
 
 def _text_around(where: str, template: tuple[str, ...]) -> list[Mistake]:
-    """A list of messages is a prompt of its own: no text can be put around it."""
+    """A list of messages is a complete prompt: no text can be put around it."""
     if len(template) == 3 and not template[0].strip() and not template[2].strip():
         return []
     what = "the user template puts text around the prompt, which is a list of messages"

@@ -1,4 +1,4 @@
-"""Prompts: user messages from a file, for a model to answer; by a run's mapping, and without the columns of its answers."""
+"""User messages from a file, for a model to answer: with a run's mapping, but without columns of answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Survey: what a person should know of the pairs before training on them, without a tokenizer. Pure."""
+"""A survey of the pairs before training, without a tokenizer. Pure."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _quantile(ordered: Sequence[int], share: float) -> int:
 
 
 def bias_of(chosen: Sequence[int], rejected: Sequence[int], unit: str) -> Bias:
-    """How the chosen answers differ from the rejected ones in length."""
+    """How chosen and rejected answers differ in length."""
     apart = [one - other for one, other in zip(chosen, rejected, strict=True)]
     unequal = [difference for difference in apart if difference]
     share = sum(difference > 0 for difference in unequal) / len(unequal) if unequal else 0.5
@@ -162,12 +162,12 @@ def bias_of(chosen: Sequence[int], rejected: Sequence[int], unit: str) -> Bias:
 
 
 def _spread(pairs: Sequence[Pair], most: int) -> Sequence[Pair]:
-    """At most ``most`` pairs, from all parts of the table."""
+    """At most ``most`` pairs, evenly spread over the table."""
     return pairs[:: max(1, -(-len(pairs) // most))]
 
 
 def languages_of(pairs: Sequence[Pair]) -> tuple[Format, ...]:
-    """The languages that are much more frequent in the answers of one side."""
+    """Languages that are much more frequent on one side."""
     if len(pairs) < _LEAST or pairs[0].rejected is None or not can_tell():
         return ()
     pairs = _spread(pairs, _TOLD)
@@ -177,7 +177,7 @@ def languages_of(pairs: Sequence[Pair]) -> tuple[Format, ...]:
 
 
 def formats_of(pairs: Sequence[Pair]) -> tuple[Format, ...]:
-    """The forms that are much more frequent in the chosen answers than in the rejected ones, or the other way round."""
+    """Formats that are much more frequent in chosen than in rejected answers, or the reverse."""
     if len(pairs) < _LEAST or pairs[0].rejected is None:
         return ()
     pairs = _spread(pairs, _MOST)

@@ -1,4 +1,4 @@
-"""What is wrong with a run by its own figures: rules over the lines of its log and the facts of its data. Pure.
+"""Finds problems in a run's metrics: rules over the lines of its log and the facts of its data. Pure.
 
 Others take ``Watch`` (line by line, in the trainer), ``findings`` (a whole log), ``Facts``, ``Finding`` and ``RULES``.
 Their thresholds and actions are the experiment's ``health`` section; docs/explanation/health.md has the table of the rules.

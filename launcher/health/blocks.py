@@ -1,4 +1,4 @@
-"""Blocks: lines of the log put together until they hold enough steps and pairs for a mean that is more than noise."""
+"""Blocks of log lines with enough steps and pairs for a mean above noise."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Block:
 
     @classmethod
     def pooled(cls, blocks: Iterable[Block]) -> Block:
-        """All of them as one."""
+        """All of them merged into one."""
         every = list(blocks)
         whole = cls(every[0].first, every[-1].last, learning_rate=every[-1].learning_rate)
         for one in every:
@@ -126,7 +126,7 @@ class Blocks:
         self.peak = (0.0, 0)  # the largest learning rate, and the first step that has it
 
     def add(self, event: Mapping[str, Any]) -> bool:
-        """Adds a training line; whether it completes a block."""
+        """Adds a training line; returns whether it completes a block."""
         step = int(event["step"])
         steps = max(1, step - self._step)
         if self._open is None:
@@ -151,11 +151,11 @@ class Blocks:
 
     @property
     def done(self) -> float:
-        """The share of the run's steps; 1 where the log does not have how many there are."""
+        """The share of the run's steps that are done; 1 if the log lacks their total."""
         return self._step / self.total if self.total else 1.0
 
     def last(self, pairs: float) -> Block | None:
-        """The newest blocks with so many pairs as one; None where the run has not so many."""
+        """The newest blocks with at least so many pairs, merged; None if the run has fewer."""
         taken: list[Block] = []
         for block in reversed(self.whole):
             taken.insert(0, block)
@@ -164,7 +164,7 @@ class Blocks:
         return None
 
     def second_half(self) -> Block | None:
-        """What of the second half of the run is over, as one block, once it has twice the pairs of a block."""
+        """The second half of the run so far, as one block, once it has twice the pairs of a block."""
         half = (self.total or self._step) / 2
         taken = [block for block in self.whole if block.last > half + (block.last - block.first) / 2]
         return Block.pooled(taken) if sum(one.pairs for one in taken) >= 2 * PAIRS else None

@@ -1,4 +1,4 @@
-"""Facts: what the rules must know of a run besides the lines of its log."""
+"""Facts that the rules need besides the lines of a run's log."""
 
 from __future__ import annotations
 

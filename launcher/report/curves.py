@@ -1,4 +1,4 @@
-"""Curves: the metrics of runs as charts, thinned to what a screen shows with every spike kept. Pure."""
+"""Metrics of runs as charts, thinned for a screen but with every spike kept. Pure."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ _FOUND: Final = {"memory": ("memory", "mem_"), "gpu": ("gpu", "utilization")}  #
 
 
 def charts(runs: Sequence[Reported]) -> list[Chart]:
-    """The charts that any run has a line for; figures of the log that no chart names get one of their own."""
+    """The charts with data in any run; logged metrics that no chart names get their own."""
     names = dict.fromkeys(name for run in runs for name in _names(run))
     has_rewards = "rewards/margins" in names  # else the token accuracy tells most beside the loss
     drawn: list[Chart] = []
@@ -106,7 +106,7 @@ def charts(runs: Sequence[Reported]) -> list[Chart]:
 
 
 def chart_of(rule: str, drawn: Sequence[Chart]) -> str | None:
-    """The key of the chart that a finding of a health rule is marked on, the first one for a rule that none names."""
+    """The key of the chart that marks a health rule's findings; the first chart if none names the rule."""
     return next(iter([*(chart.key for chart in drawn if rule in chart.rules), *(chart.key for chart in drawn)]), None)
 
 
@@ -137,7 +137,7 @@ def _evaluations(run: Reported, drawn: Sequence[Chart]) -> dict[str, list[float 
 
 
 def _names(run: Reported) -> Iterator[str]:
-    """The figures of the log that can be drawn: those that are no constant, and those that a chart names."""
+    """The logged metrics to draw: those that vary, and those that a chart names."""
     known = {part for chart in CHARTS for part, _ in chart.parts}
     for name, column in run.train.columns.items():
         first = next((value for value in column if not math.isnan(value)), None)

@@ -47,7 +47,7 @@ def write(data: Mapping[str, Any], file: Path) -> None:
 
 
 def _mistakes(mistakes: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Mistakes that differ in their places alone are one finding."""
+    """Groups mistakes that differ only in their place."""
     same: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for one in mistakes:
         same.setdefault((one["what"], one["expected"], one["hint"]), []).append(one)
@@ -67,7 +67,7 @@ def _mistakes(mistakes: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]
 
 
 def _notices(notices: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Those that no rule has said."""
+    """Notices that no rule covers."""
     for one in notices:
         if not any(
             f"{rule['table']}: {rule['count']} of {rule['total']} {rule['unit']} {rule['what']}" in one["text"] for rule in found

@@ -1,4 +1,4 @@
-"""Metrics: the lines of one type of a run's log as columns of numbers, which takes a twentieth of the memory of the lines."""
+"""The log lines of one type as columns of numbers, which takes a twentieth of their memory."""
 
 from __future__ import annotations
 

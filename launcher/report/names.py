@@ -1,4 +1,4 @@
-"""Short names of runs beside each other: what all of them share is left out. Pure."""
+"""Short names for runs: without what all of them share. Pure."""
 
 from __future__ import annotations
 

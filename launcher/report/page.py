@@ -1,4 +1,4 @@
-"""The page: runs as one HTML file that needs no network: its script, styles and data stand inside. Texts of data are escaped."""
+"""Runs as one HTML file that needs no network: script, styles and data are embedded. Texts from data are escaped."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def write(runs: Sequence[Reported], file: Path) -> None:
 
 
 def write_own(run: RunDir) -> str | None:
-    """Writes ``report.html`` into a run's folder when it ends. Returns a sentence where that fails: a run never fails by it."""
+    """Writes ``report.html`` into a run's folder when it ends. Returns a sentence if that fails; the run goes on."""
     try:
         write([Reported.of(run)], run.report)
     except Exception as error:
@@ -102,7 +102,7 @@ def _rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _run(run: Reported) -> dict[str, Any]:
-    """What the page says of one run beside its figures."""
+    """What the page shows of one run besides its metrics."""
     work, said = run.record.get("work") or {}, Learned.of(run.record, str(run.run.path), str(run.run.adapter), ())
     count = int(run.learned.get("suspects") or 0)
     return {
@@ -225,5 +225,5 @@ def embedded(data: Any) -> Any:
 
 
 def whole(text: str) -> str:
-    """Without halves of characters, which a log may hold and no file can."""
+    """``text`` without lone surrogates, which a log may hold but no file can."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -19,7 +19,7 @@ def again(run: Reported) -> str | None:
 
 
 def commands(run: Reported) -> list[str]:
-    """What is typed in a checkout, once ``experiment`` is saved as the file that the last line names."""
+    """The commands to run in a checkout, after saving ``experiment`` as the file that the last line names."""
     code = run.record.get("code") or {}
     found = [f"git checkout {code['revision']}"] if code.get("revision") else []
     key, backend = str(run.record.get("key") or "experiment"), run.record.get("backend")

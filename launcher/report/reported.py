@@ -1,4 +1,4 @@
-"""Reported: one run as a report needs it: its record, the lines of its metrics, and what its evaluation left."""
+"""One run as a report needs it: its record, its metrics, and the files of its evaluation."""
 
 from __future__ import annotations
 

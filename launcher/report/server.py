@@ -83,4 +83,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args: Any) -> None:
-        """Nothing: the terminal has the address alone."""
+        """Logs nothing: the terminal shows only the address."""

@@ -1,4 +1,4 @@
-"""Settings: the values of runs' experiments by their dotted paths, and which of them differ. Pure."""
+"""Values of runs' experiments by dotted path, and which of them differ. Pure."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def short(names: Sequence[str]) -> dict[str, str]:
 
 
 def shown(value: Any) -> str:
-    """A value as a person writes it in a file."""
+    """A value as written in a file."""
     if value is None:
         return "-"
     if isinstance(value, bool):

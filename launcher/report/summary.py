@@ -1,4 +1,4 @@
-"""The summary: one run as a piece of HTML for the output of a notebook's cell. No script, no network; texts are escaped.
+"""A run's summary as HTML for a notebook cell. No script, no network; texts are escaped.
 
 Colours come from the surrounding page (``currentColor`` and half-transparent greys), because notebooks, editors and sites each
 have their own switch between light and dark.

@@ -1,4 +1,4 @@
-"""Told: the survey of an experiment's pairs as pages show it: its tables, and its histograms for bars.js. Pure."""
+"""The survey of an experiment's pairs for the pages: its tables, and its histograms for bars.js. Pure."""
 
 from __future__ import annotations
 

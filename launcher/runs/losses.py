@@ -1,4 +1,4 @@
-"""Losses: whether two runs have the same training losses, step by step. Pure."""
+"""Compares the training losses of two runs, step by step. Pure."""
 
 from __future__ import annotations
 

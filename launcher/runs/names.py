@@ -1,4 +1,4 @@
-"""The names of runs: made of the experiment and the time, or given by the user and checked."""
+"""Names of runs: generated from experiment and time, or given by the user and checked."""
 
 from __future__ import annotations
 

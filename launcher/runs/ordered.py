@@ -1,4 +1,4 @@
-"""Ordered: runs in the order of one of their figures, best first. Pure."""
+"""Sorts runs by one of their metrics, best first. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _JUDGED: Final = ("accuracy", "margin")
 
 
 def ordered(runs: Sequence[Known], key: str, *, on_cluster: bool = False) -> list[Known]:
-    """``runs`` by ``key``, ``-`` before it for the reverse; runs without the figure come last.
+    """``runs`` sorted by ``key`` (``-`` before it reverses); runs without the metric come last.
 
     Figures of training pairs come after those of validation pairs: they are no measure of one another. Raises UsageError for a
     key that is unknown, or that a cluster's list does not have.

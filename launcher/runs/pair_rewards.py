@@ -1,4 +1,4 @@
-"""Rewards of pairs: what a run's weights give both answers of each pair, and the figures of groups of pairs. Pure."""
+"""Rewards of both answers of each pair under a run's weights, and metrics of groups of pairs. Pure."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def parsed(text: str) -> list[PairReward]:
 
 @dataclass(frozen=True)
 class Group:
-    """Figures of some pairs; ``name`` says which."""
+    """Metrics of the group of pairs ``name``."""
 
     name: str
     pairs: int
@@ -85,7 +85,7 @@ class Group:
         )
 
     def json(self) -> dict[str, Any]:
-        """The figures alone."""
+        """Only the metrics."""
         parts = {"accuracy": self.accuracy, "margin": self.margin, "chosen": self.chosen, "rejected": self.rejected}
         return {name: part.json() for name, part in parts.items()}
 

@@ -1,4 +1,4 @@
-"""Quality: how well a run's weights tell chosen from rejected answers, on validation pairs where it has some."""
+"""How well a run's weights separate chosen from rejected answers, on validation pairs if it has some."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Quality:
 
     @classmethod
     def of(cls, record: Mapping[str, Any], evaluated: Metric | None, trained: Metric | None) -> Quality:
-        """The saved weights' figures in ``record``, else those of the last evaluation, else of the last training line."""
+        """The saved weights' metrics from ``record``, else from the last evaluation, else from the last training line."""
         result = record.get("result") or {}
         after = (result.get("learned") or {}).get("after") or {}
         values = {name: _number((after.get(name) or {}).get("value")) for name in ("accuracy", "margin")}
@@ -45,7 +45,7 @@ class Quality:
 
 
 def last_evaluation(steps: Path) -> Metric | None:
-    """The newest evaluation in a run's metrics, however far it lies before the end; None without one."""
+    """The newest evaluation in a run's metrics, however early; None without one."""
     if not steps.is_file() or steps.stat().st_size == 0:
         return None
     with steps.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:

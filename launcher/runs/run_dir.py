@@ -1,4 +1,4 @@
-"""RunDir: every path of a run is a property of one object, and the run's record (run.json) is read and written here."""
+"""A run's folder: its paths as properties, and reading and writing its record (run.json)."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ class RunDir:
 
     @property
     def evaluation(self) -> Path:
-        """The folder with what the saved weights do with single pairs and prompts: JSONL files, each whole or absent."""
+        """The folder with per-pair rewards and sample answers of the saved weights: JSONL files, each complete or absent."""
         return self.path / "evaluation"
 
     @property
     def report(self) -> Path:
-        """The page that the run writes of itself when it ends."""
+        """The report that the run writes when it ends."""
         return self.path / "report.html"
 
     @property
@@ -105,7 +105,7 @@ class RunDir:
 
     @property
     def prompt(self) -> Path:
-        """What every user message was made with: {"system", "user", "place"}."""
+        """The run's system message and user template: {"system", "user", "place"}."""
         return self.data / "prompt.json"
 
     @property
@@ -130,7 +130,7 @@ class RunDir:
         return self.attempt(attempt) / f"memory-{self.node}.json"
 
     def killed_silently(self, attempt: Mapping[str, Any]) -> str:
-        """How an attempt of this node ended that was killed before it could say so, by what it noted before."""
+        """How a killed attempt of this node ended, from what it noted before."""
         try:
             note = self.memory_note(int(attempt["number"])).read_text(encoding="utf-8")
         except OSError:
@@ -169,12 +169,12 @@ class RunDir:
             raise self._not_made(error) from error
 
     def reopen(self, record: Mapping[str, Any]) -> None:
-        """Records that the run, which is over, is started again; what it was made of and its attempts are kept."""
+        """Records that the finished run starts again; its inputs and attempts are kept."""
         kept = ("created", "attempts", "experiment", "origin", "set", "user")
         self.update_record(**{name: value for name, value in record.items() if name not in kept}, attempts=self.closed_attempts())
 
     def closed_attempts(self) -> list[dict[str, Any]]:
-        """The record's attempts, each with its end: one that was killed ended when it last wrote to a log."""
+        """The record's attempts, each with its end; a killed attempt ended when it last wrote to a log."""
         attempts = self.read_record().get("attempts", [])
         return [{**attempt, "ended": attempt.get("ended") or self._last_written(attempt.get("started"))} for attempt in attempts]
 
@@ -220,7 +220,7 @@ class RunDir:
             self._link(self.adapter.name)
 
     def _link(self, name: str) -> None:
-        """Points one link to this run; a link that is replaced is never missing in between."""
+        """Points a link to this run, atomically."""
         link, target = self.shelf / name, Path("runs", self.name, name)
         if link.exists() and not link.is_symlink():
             return  # a user's own folder: never replaced
@@ -248,7 +248,7 @@ class RunDir:
 
 
 def killed_silently(attempt: Mapping[str, Any], memory_note: str | None) -> str:
-    """The sentence for an attempt in a pod that was killed before it could say why. ``memory_note``: the text of its note."""
+    """The sentence for an attempt whose pod was killed before it could report. ``memory_note``: the text of its note."""
     host = attempt.get("host")
     where = f"{attempt.get('pod') or 'its pod'}{f' on {host}' if host else ''}"
     with suppress(ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Samples: greedy answers of the base model and of what was trained, side by side. Pure."""
+"""Greedy answers of the base and the trained model, side by side. Pure."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ def parsed(text: str) -> list[Sample]:
 
 
 def last(samples: Iterable[Sample]) -> list[Sample]:
-    """Those of the last step, which are of the saved weights."""
+    """The samples of the last step, which are from the saved weights."""
     every = list(samples)
     return [one for one in every if one.step == every[-1].step]

@@ -1,8 +1,8 @@
-"""Suspects: training pairs whose margin is so far below the others' that their answers look swapped. Pure.
+"""Suspects: training pairs whose margin is so low that their answers look swapped. Pure.
 
-After a training the margin of a pair whose label is wrong stays behind: the other pairs have taught the opposite. Of 5 % swapped
-labels in configs/demo 92 % are among the tenth with the lowest margins, and all in the demo's simpler data. That is more than by
-margins that were noted while the pairs were trained on (AUM; Pleiss et al., arXiv 2001.10528): those of the first steps tell
+After training, a mislabelled pair has a low margin, because the other pairs taught the opposite. Of 5 % swapped
+labels in configs/demo, 92 % are in the tenth with the lowest margins, and all in the demo's simpler data. This beats
+margins recorded during training (AUM; Pleiss et al., arXiv 2001.10528), because those of the first steps tell
 nothing.
 """
 
@@ -25,7 +25,7 @@ TEXT: Final = 500  # characters that are kept of a text
 
 @dataclass(frozen=True)
 class Suspect:
-    """A training pair that may be labelled the wrong way round. ``row``: the line in the file; ``score``: how many spreads its
+    """A training pair that may be mislabelled. ``row``: the line in the file; ``score``: how many spreads its
     margin is below the median.
     """
 
@@ -51,7 +51,7 @@ def scores(margins: Sequence[float]) -> list[float]:
 
 
 def ranked(margins: Sequence[float]) -> list[int]:
-    """Places of the tenth with the lowest margins, at least 20 and at most 1,000, the lowest first."""
+    """Indices of the tenth with the lowest margins, at least 20 and at most 1,000, lowest first."""
     order = sorted(range(len(margins)), key=lambda place: (margins[place], place))
     return order[: min(_MOST, max(20, math.ceil(len(order) / 10)))]
 
@@ -79,7 +79,7 @@ def parsed(text: str) -> list[Suspect]:
 
 
 def cut(text: str, *, keeps_end: bool = False) -> str:
-    """``text`` in at most ``TEXT`` characters; ``keeps_end``: of a conversation, whose last messages tell most."""
+    """``text`` cut to ``TEXT`` characters; ``keeps_end``: keep the end, for conversations, whose last messages matter most."""
     if len(text) <= TEXT:
         return text
     return "…" + text[1 - TEXT :] if keeps_end else text[: TEXT - 1] + "…"

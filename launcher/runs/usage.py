@@ -1,4 +1,4 @@
-"""Usage: the GPU-hours that runs have taken, summed by user or experiment. Pure."""
+"""GPU-hours of runs, summed by user or experiment. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .known import Known, time_spent
 
 @dataclass(frozen=True)
 class Usage:
-    """The runs of one user or experiment. ``unknown``: those without known GPU-hours, which count as 0.
+    """The runs of one user or experiment. ``unknown``: how many lack known GPU-hours, which count as 0.
 
-    ``active``: how many are not over. ``seconds``: the time that the runs trained.
+    ``active``: how many have not ended. ``seconds``: their training time.
     """
 
     name: str

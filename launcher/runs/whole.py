@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent: written beside their place, synced, then renamed."""
+"""Writes files and folders atomically: beside their place, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: str | bytes | Iterable[str]) -> None:
-    """Writes a file beside ``path`` and renames it into place: a reader sees the old content or the new.
+    """Writes a file atomically: beside ``path``, then renamed. A reader sees the old content or the new.
 
     Parts of a large text are written as they are made.
     """
@@ -28,7 +28,7 @@ def write_whole(path: Path, content: str | bytes | Iterable[str]) -> None:
 
 
 def as_new(folder: Path) -> None:
-    """Gives the weights in ``folder`` the permissions of any new file: safetensors writes them for their owner alone.
+    """Gives the weights in ``folder`` the permissions of any new file: safetensors makes them readable only by their owner.
 
     A colleague, or a server under another uid, reads them as it reads the other files there.
     """

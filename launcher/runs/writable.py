@@ -1,4 +1,4 @@
-"""Whether a folder can be written, or made where it does not exist yet."""
+"""Whether a folder can be written, or created if missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DISK_FAILS: Final = frozenset(
 
 
 def unwritable(folder: Path) -> str | None:
-    """Why nothing can be written into ``folder``; None where it can. Makes and removes an empty folder to find out."""
+    """Why ``folder`` is not writable; None if it is. Creates and removes an empty folder to find out."""
     try:
         nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
         if not nearest.exists():
@@ -32,7 +32,7 @@ def unwritable(folder: Path) -> str | None:
 
 
 def _refused(folder: Path) -> str:
-    """Why the system lets nothing be written to ``folder``."""
+    """Why the system refuses to write to ``folder``."""
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return f"{folder}: {os.strerror(errno.EROFS).lower()}"
     found = folder.stat()

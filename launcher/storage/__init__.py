@@ -1,4 +1,4 @@
-"""S3 and compatible stores: uploads of adapters, downloads of adapters, models and data, complete or not at all.
+"""S3 and compatible stores: uploads of adapters, downloads of adapters, models and data, complete or absent.
 
 Others take ``upload_run``, ``upload_folder`` (manifest last), ``download_folder`` (what a manifest names), ``fetch_folder`` (into
 the cache), ``Mirrored`` (a run's checkpoints), ``check_bucket``, ``with_profile`` and listeners. Only ``client`` knows boto3.

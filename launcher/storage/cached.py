@@ -1,4 +1,4 @@
-"""The cache of what was read from buckets: contents by SHA-256, the SHA-256 of each ETag, folders of links.
+"""The cache of objects from buckets: contents by SHA-256, the SHA-256 of each ETag, folders of links.
 
 s3/blobs/<sha256>           contents, verified before they got that name
 s3/etags/<hash>             bucket, key and ETag -> SHA-256, size
@@ -29,7 +29,7 @@ _LEFT: Final = 3600.0  # seconds
 
 @dataclass(frozen=True)
 class Blob:
-    """``is_ours``: an upload of this launcher has sent the object, so a manifest must name it."""
+    """``is_ours``: this launcher uploaded the object, so a manifest must name it."""
 
     sha256: str
     size: int
@@ -51,7 +51,7 @@ class Cache:
         return False
 
     def known(self, *object_: str) -> Blob | None:
-        """The contents of an object (server, bucket, key, ETag) that were read before and are still here."""
+        """The cached contents of an object (server, bucket, key, ETag)."""
         try:
             note = json.loads((self.root / "etags" / _hash(*object_)).read_text(encoding="utf-8"))
             blob = Blob(str(note["sha256"]), int(note["size"]), bool(note["is_ours"]))
@@ -60,7 +60,7 @@ class Cache:
         return blob if self.has(blob) else None
 
     def keep(self, aside: Path, blob: Blob, *object_: str) -> None:
-        """Stores a verified file under its hash; if another process has stored the same file, that one stays."""
+        """Stores a verified file under its hash; a file that another process stored first stays."""
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         target = self.path(blob)
@@ -75,7 +75,7 @@ class Cache:
 
     @contextmanager
     def aside(self) -> Iterator[Path]:
-        """A folder of this process for files that are not verified yet; leftovers of killed processes are removed."""
+        """This process's folder for unverified files; removes leftovers of killed processes."""
         self._remove_left()
         folder = self.root / "aside" / f"{os.getpid()}-{os.urandom(4).hex()}"
         folder.mkdir(parents=True)
@@ -89,7 +89,7 @@ class Cache:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _remove_left(self) -> None:
-        """Removes folders without a lock that nobody wrote to for an hour: each may be half a model."""
+        """Removes unlocked folders that are an hour old: each may be half a model."""
         for folder in (self.root / "aside").glob("*"):
             with suppress(OSError):  # locked, removed by another process, or a file system without locks
                 if time.time() - folder.stat().st_mtime < _LEFT:
@@ -125,7 +125,7 @@ class Cache:
 
     @contextmanager
     def locked(self, *place: str) -> Iterator[None]:
-        """One process at a time reads a place; the others wait and then find it in the cache."""
+        """Lets one process at a time read a place; the others wait and then find it in the cache."""
         lock = self.root / "places" / f"{_hash(*place)}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("ab") as file:
@@ -139,7 +139,7 @@ class Cache:
         write_whole(self.root / "places" / f"{_hash(*place)}.json", json.dumps(note))
 
     def remembered(self, *place: str) -> str | None:
-        """What the cache has of a place, as a sentence, or None."""
+        """What the cache has from a place, as a sentence, or None."""
         try:
             note: dict[str, Any] = json.loads((self.root / "places" / f"{_hash(*place)}.json").read_text(encoding="utf-8"))
             folder = self.root / "folders" / str(note["folder"])

@@ -44,8 +44,8 @@ EFFORT: Final = Effort()
 class Store:
     """All threads of a transfer share one.
 
-    ``takes_sha256`` becomes false for a server that refuses requests with S3's checksum headers, as some compatible servers do;
-    it gets a Content-MD5 instead. ``closing``: the transfer has failed, nothing is retried. ``notices``: what was left undone.
+    ``takes_sha256`` becomes false if the server refuses S3's checksum headers, as some compatible servers do;
+    then Content-MD5 is sent. ``closing``: the transfer has failed, nothing is retried. ``notices``: what was left undone.
     """
 
     client: Any
@@ -118,7 +118,7 @@ class Store:
             more = {argument: page[name] for argument, name in markers.items() if page.get(name)}
 
     def patiently(self, once: Callable[[], T]) -> T:
-        """What ``once`` returns; it is retried after pauses while its error is transient."""
+        """Calls ``once``, with retries after pauses while its error is transient, and returns its result."""
         attempt = 0
         while True:
             attempt += 1
@@ -146,7 +146,7 @@ def _s3(env: Mapping[str, str]) -> Any:
 
 
 class Body(io.BytesIO):
-    """A request's body, read in larger pieces than the 16 KiB that urllib3 asks for: each costs a system call and the GIL.
+    """A request's body, read in larger pieces than urllib3's 16 KiB, because each costs a system call and the GIL.
 
     Not in one piece: the timeout counts per piece, and a slow connection must send one within it.
     """
@@ -172,7 +172,7 @@ def refuses_checksums(error: Any) -> bool:
 
 
 def is_missing(error: Any) -> bool:
-    """Whether an object is not there (and not the bucket)."""
+    """Whether an object is missing (and not the bucket)."""
     return status_of(error) == 404 and code_of(error) != "NoSuchBucket"
 
 

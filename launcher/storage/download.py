@@ -32,7 +32,7 @@ from .workers import Workers
 
 @dataclass(frozen=True)
 class Downloaded:
-    """``was_there``: the folder had these files already; only the list was read."""
+    """``was_there``: the folder was complete already; only the manifest was read."""
 
     folder: Path
     files: int
@@ -99,7 +99,7 @@ def _receive_all(store: Store, found: Inventory, aside: Path, meter: Meter) -> N
 
 @contextmanager
 def _aside(target: Path) -> Iterator[Path]:
-    """The folder beside ``target``, for one process at a time; after a failure complete files stay in it."""
+    """The download folder beside ``target``, for one process at a time; after a failure complete files stay in it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.download")
     aside.mkdir(exist_ok=True)
@@ -129,7 +129,7 @@ def _lock(handle: int, target: Path) -> None:
 
 
 def _kept(folder: Path, entries: Mapping[str, Entry]) -> set[str]:
-    """The names of an earlier attempt's files that equal the manifest; everything else in ``folder`` is removed."""
+    """Names of an earlier attempt's files that match the manifest; removes everything else from ``folder``."""
     kept = set()
     for path in sorted(folder.rglob("*"), reverse=True):  # a folder's files before the folder
         name = path.relative_to(folder).as_posix()
@@ -148,7 +148,7 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _check_same(target: Path, found: Inventory) -> None:
-    """Raises UsageError if the folder does not hold exactly what would be downloaded to it."""
+    """Raises UsageError unless the folder holds exactly what would be downloaded."""
     assert found.entries is not None, "the caller has looked"
     there = {path.relative_to(target).as_posix(): path for path in target.rglob("*") if path.is_file()}
     different = sorted(there.keys() ^ found.objects.keys()) or [

@@ -37,7 +37,7 @@ class Digests:
 
 
 class Hashed:
-    """Parts that are passed on while a thread hashes all of them: no byte is read twice, and the hash is that of the sent bytes.
+    """Passes parts on while a thread hashes them: no byte is read twice, and the hash is that of the sent bytes.
 
     A few parts may wait in memory.
     """
@@ -85,7 +85,7 @@ class LocalFile:
 
     @property
     def is_large(self) -> bool:
-        """Whether it is sent in parts."""
+        """Whether it is uploaded in parts."""
         return self.size > self.part
 
     def parts(self) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""check_bucket: finds before the training what would make the upload after it fail."""
+"""check_bucket: finds problems before the training that would make the later upload fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_bucket(
     """Does what an upload to ``<object_prefix>/<prefix_parts…>`` does: lists, writes a small object, reads it, removes it.
     ``where``: the setting that names the bucket.
 
-    Returns notices: an object that cannot be removed stays, as an upload needs no right to delete. Raises CredentialError if
+    Returns notices: an object that cannot be removed stays, because uploads need no delete permission. Raises CredentialError if
     credentials are missing or refused, ExperimentError if the bucket is missing, and for what may be over after the training
     UnreachableError (a server that does not answer) or StorageError.
     """

@@ -1,4 +1,4 @@
-"""The AWS SDK's profile in force, as variables: a container has no ``~/.aws``."""
+"""The active AWS profile as variables, because a container has no ``~/.aws``."""
 
 from __future__ import annotations
 

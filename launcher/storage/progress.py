@@ -1,4 +1,4 @@
-"""How far a transfer is: counted by its threads, told to one listener, which draws it or prints lines."""
+"""Progress of a transfer: counted by its threads, passed to one listener, which draws it or prints lines."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Listener = Callable[[Progress], None]
 
 
 class Meter:
-    """Adds up what threads have done; the listener is called by one thread at a time, and never sees less than before.
+    """Adds up the progress of threads; calls the listener from one thread at a time, with values that never fall.
 
-    In a ``with`` statement ``Lines`` are called every second, too: a transfer that stalls is told.
+    In a ``with`` statement it also calls ``Lines`` every second, so that a stalled transfer shows.
     """
 
     def __init__(self, total: int, listener: Listener | None):
@@ -84,7 +84,7 @@ class Lines:
     """A listener for logs: a line after one second and then every five seconds."""
 
     def __init__(self, verb: str, say: Callable[[str], None], *, interval: float = INTERVAL):
-        """``verb``: what is done, as ``uploaded``; ``say`` takes the lines."""
+        """``verb``: such as ``uploaded``; ``say`` takes the lines."""
         self._verb, self._say, self._interval = verb, say, interval
         self._began = time.monotonic()
         self._next = self._began + min(FIRST, interval)

@@ -1,4 +1,4 @@
-"""Whether an object equals what was sent: by size and the server's SHA-256, else by its ETag, else by reading it back."""
+"""Compares an object with what was sent: by size and the server's SHA-256, else by its ETag, else by reading it back."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def upload_run(
     effort: Effort = EFFORT,
     listener: Listener | None = None,
 ) -> Uploaded:
-    """Uploads the run's adapter and notes that in the record; a run that failed only at the upload is done then.
+    """Uploads the run's adapter and records it; a run that failed only at the upload is then done.
 
     Raises what :func:`upload_folder` raises; then adapter and record are unchanged.
     """

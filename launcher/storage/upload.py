@@ -28,7 +28,7 @@ Others = Callable[[Store, Place], Iterable[Entry]]
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What the bucket holds now: ``objects`` counts the manifest, ``bytes`` all contents. ``notices``: what was left undone."""
+    """The bucket's contents: ``objects`` includes the manifest, ``bytes`` all contents. ``notices``: what was left undone."""
 
     uri: str
     objects: int

@@ -1,4 +1,4 @@
-"""Workers: threads that move parts, a bounded number of which wait in memory."""
+"""Threads that move parts, with a bounded number of parts in memory."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Workers:
 
 
 def first_error(futures: list[Future[Any]]) -> None:
-    """Waits for all and raises the first cause, not the errors that followed."""
+    """Waits for all and raises the first error, not its consequences."""
     errors = [error for future in futures if (error := future.exception()) is not None]
     cause = next((error for error in errors if not isinstance(error, InterruptedError)), None) or next(iter(errors), None)
     if cause is not None:

@@ -73,7 +73,7 @@ CREATION: Final = (
 
 
 def not_begun(pod: str, container: Container, *, is_over: bool = True) -> str:
-    """What an init container did that ended before the run's own started; ``is_over``: it is not started again."""
+    """How an init container ended before the run's own container started; ``is_over``: it is not restarted."""
     last = next((line.strip() for line in reversed(container.message.splitlines()) if line.strip()), "")
     did = f"its init container {container.init} ended with exit code {container.exit_code}"
     return f"{pod} {'did not' if is_over else 'cannot'} start: {did}" + (f": {last}" if last else "")

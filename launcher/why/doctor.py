@@ -11,9 +11,9 @@ from typing import Any, Final
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked. ``state`` is ``ok``, ``missing`` or ``unknown``; ``command`` fixes it, or shows more.
+    """One check. ``state`` is ``ok``, ``missing`` or ``unknown``; ``command`` fixes it, or shows more.
 
-    ``is_needed``: no run works without it.
+    ``is_needed``: runs need it.
     """
 
     what: str
@@ -28,20 +28,20 @@ class Finding:
 
     @property
     def mark(self) -> str:
-        """Its state in one word; what is missing and not required is ``absent``."""
+        """The state in one word; ``absent`` for something missing that is not required."""
         return self.state if self.is_needed or self.state != "missing" else "absent"
 
 
 @dataclass(frozen=True)
 class Checkup:
-    """Everything that was looked up of a machine or a cluster. ``then``: the command to type if nothing required is missing."""
+    """All findings about a machine or a cluster. ``then``: the next command if nothing required is missing."""
 
     findings: tuple[Finding, ...]
     then: str
 
     @property
     def is_ready(self) -> bool:
-        """Whether nothing required is missing; what could not be looked up counts as present."""
+        """Whether nothing required is missing; unknown counts as present."""
         return not any(finding.is_wrong for finding in self.findings)
 
     @property
@@ -56,7 +56,7 @@ class Checkup:
 
     @property
     def next(self) -> str:
-        """The one next command: it fixes the first thing that is required and missing, or else goes on."""
+        """The next command: fixes the first missing requirement, else ``then``."""
         wrong = next((finding for finding in self.findings if finding.is_wrong), None)
         return self.then if wrong is None else wrong.command or wrong.detail
 
@@ -81,7 +81,7 @@ DEMO: Final = "demo"  # the key of the experiment that `launcher demo` writes
 
 
 def then_here(work: Work, *, has_packages: bool) -> str:
-    """What to type on a machine that can train. ``has_packages``: without a container, as the demo does."""
+    """The next command on a machine that can train. ``has_packages``: it can train without a container, like the demo."""
     own = [key for key in work.experiments if key != DEMO]
     if own or work.are_broken:
         return f"launcher check {own[0]}" if len(own) == 1 and not work.are_broken else "launcher check"
@@ -89,7 +89,7 @@ def then_here(work: Work, *, has_packages: bool) -> str:
 
 
 def then_there(work: Work) -> str:
-    """What to type where a cluster can train."""
+    """The next command if the cluster can train."""
     own = [key for key in work.experiments if key != DEMO] or [*work.experiments]
     if not own or work.are_broken:
         return "launcher check" if work.are_broken else _INIT

@@ -1,4 +1,4 @@
-"""The evidence about a run, whatever it runs on, and its explanation."""
+"""Evidence about a run on any backend, and its explanation."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Container:
 
     @property
     def said(self) -> dict[str, Any]:
-        """The entry's last words: one line of JSON with exactly the keys in ``LAST_WORDS`` (perhaps ``is_consequence``).
+        """The entry's termination message: one line of JSON with exactly the keys in ``LAST_WORDS`` (perhaps ``is_consequence``).
 
         Empty if it left none: then the kubelet may have taken the end of the log as the message, and nothing in it was meant as a
         sentence, even if it is JSON.
@@ -75,7 +75,7 @@ class Container:
 
     @property
     def is_told(self) -> bool:
-        """Whether ``message`` is the kubelet's or the runtime's own: why there is no container that ran."""
+        """Whether ``message`` is from the kubelet or the runtime, and says why no container ran."""
         return self.reason not in ("", "Error", "Completed", "OOMKilled")
 
 
@@ -163,7 +163,7 @@ class Evidence:
         return self.run if self.is_helper else "the run's pods"
 
     def called(self, pod: str) -> str:
-        """The name of a pod in a sentence: that of a helper tells nobody anything."""
+        """The pod's name in a sentence; a helper's name means nothing to the user and is left out."""
         return self.run if self.is_helper else pod
 
     def look(self, pod: str) -> str:
@@ -172,7 +172,7 @@ class Evidence:
 
     @property
     def is_ignored(self) -> bool:
-        """Whether a controller had time to write the object's status, and none has."""
+        """Whether no controller has written the object's status although it had time to."""
         return self.is_untouched and self.age is not None and self.age > UNTOUCHED
 
     @property

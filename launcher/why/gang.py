@@ -1,4 +1,4 @@
-"""Of the pods of a run that fell together: which one fell first, and which only followed it. Pure."""
+"""Orders the pods of a run that failed together: the first failure before its consequences. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WAITED: Final = ("hung", "rendezvous")  # for another rank, which may have been
 
 
 def is_of_a_peer(text: str) -> bool:
-    """Whether the words of a rank or of its log's end blame another rank."""
+    """Whether a rank's sentence or last log lines blame another rank."""
     return _OF_A_PEER.search(text) is not None
 
 
@@ -29,7 +29,7 @@ def ended_at(pod: Pod) -> str:
 
 
 def order(pod: Pod, cause: str, others: list[tuple[Pod, str]]) -> tuple[int, str]:
-    """Sorts (pod, cause) of a gang: what explains its end comes first. ``others``: all of the gang with their causes.
+    """Sort key for the (pod, cause) of a gang: the explanation comes first. ``others``: all pods of the gang with their causes.
 
     A pod with a cause of its own comes before those that were killed or failed without one; a rank that waited for others until a
     timeout comes before these only if it ended before; one that lost a peer comes after both, and one that was stopped is last.

@@ -1,4 +1,4 @@
-"""Messages of other programs that this one knows: torch, NCCL, kernels, engines, kubelets, registries. Pure."""
+"""Known messages of other programs: torch, NCCL, kernels, engines, kubelets, registries. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Known:
-    """``pattern`` finds the message, ``meaning`` and ``suggestion`` tell what it means and what to do.
+    """``pattern`` finds the message; ``meaning`` and ``suggestion``: what it means and what to do.
 
-    ``example``: one as it is printed, for the reference page of errors and for whoever reads the pattern.
+    ``example``: a real message, for the reference page of errors and for readers of the pattern.
     """
 
     pattern: str

@@ -19,14 +19,14 @@ def host_packages(missing: Sequence[str], command: str, *, has_engine: bool) -> 
 
 
 def engine(reason: str | None) -> Finding:
-    """``reason``: why no container engine answers, None if one does. It is not required: the packages do the same."""
+    """``reason``: why no container engine answers, None if one does. Not required: the packages replace it."""
     if reason is None:
         return Finding("docker", "ok", "an engine answers")
     return Finding("docker", "missing", reason, "https://docs.docker.com/engine/install/", is_needed=False)
 
 
 def image(reference: str, *, is_built: bool, is_there: bool | None) -> Finding:
-    """``reference`` of the training image, which this machine builds or else pulls; ``is_there``: None if no engine answers."""
+    """``reference`` of the training image, which this machine builds or pulls; ``is_there``: None if no engine answers."""
     if is_there:
         return Finding("image", "ok", f"{reference} is {'built' if is_built else 'pulled'}")
     if is_there is None:

@@ -1,4 +1,4 @@
-"""What the resources of nodes are called. Pure."""
+"""Names of node resources. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _GPU: Final = re.compile(r".*gpu.*/.*|.*/(.*gpu.*|mig-.*)")
 
 
 def is_gpu(resource: str) -> bool:
-    """Whether a resource of nodes is GPUs, or slices of them."""
+    """Whether a node resource is GPUs or slices of them."""
     return _GPU.fullmatch(resource) is not None
 
 

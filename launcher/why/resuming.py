@@ -1,4 +1,4 @@
-"""What `launcher resume` does with a run that is over: the same words at its end, in `launcher status` and `launcher why`."""
+"""What `launcher resume` does with a finished run, in the same words at its end, in `launcher status` and `launcher why`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from .evidence import Evidence
 
 
 def begins(checkpoints: Sequence[str] | None) -> str:
-    """How a resumed run begins. ``checkpoints``: names of the complete ones, oldest first; None where they cannot be seen."""
+    """How a resumed run begins. ``checkpoints``: names of the complete ones, oldest first; None if unknown."""
     if checkpoints is None:
         return "resumes from its newest checkpoint, if it has one"
     return f"resumes from {checkpoints[-1]}" if checkpoints else "starts from the beginning: it has no checkpoint"
 
 
 def resuming(seen: Evidence) -> str:
-    """What to type to resume a run that is over, or that there is nothing to resume."""
+    """The command that resumes a finished run, or that there is nothing to resume."""
     if seen.checkpoints is not None and not seen.checkpoints:
         return f"nothing to resume: it has no checkpoint (`launcher resume {seen.run}` starts from the beginning)"
     where = "its newest checkpoint, if it has one" if seen.checkpoints is None else seen.checkpoints[-1]

@@ -62,7 +62,7 @@ _FIRST: Final = ("volume", "resource", "devices", "selector", "taint", "down", "
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a number of nodes cannot take a pod; ``resource``: the one they have too little of, or None."""
+    """Why some nodes cannot take a pod; ``resource``: the scarce one, or None."""
 
     nodes: int
     kind: str

@@ -64,7 +64,7 @@ def _in_queue(seen: Evidence) -> Explanation | None:
 
 
 def _not_queued(seen: Evidence) -> Explanation | None:
-    """Kueue has said nothing about a run: it may be about to, or nobody works there."""
+    """Kueue has not reacted to a run: it may still, or its controller is down."""
     if seen.has_started:
         return None  # nothing holds it back
     is_readable = not any(words.startswith("Kueue workloads") for words in seen.unseen)

@@ -1,4 +1,4 @@
-"""Fifty SIGKILLs in random steps and writes over the ways to share a model: fifty adapters like that of an undisturbed run.
+"""Fifty SIGKILLs in random steps and writes over the ways to share a model: fifty adapters like that of an uninterrupted run.
 
     python -m tests.benchmarks.soak [--times N]      # kills for each of ten modes, 5 by default
 

@@ -1,4 +1,4 @@
-"""A hub over HTTP with data sets: their commits, trees and files; private, gated and away as a test wants it."""
+"""A hub over HTTP with datasets: their commits, trees and files; private, gated and away as a test wants it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which training pairs look labelled the wrong way round: a pass over them with the saved weights."""
+"""Which training pairs look mislabelled: a pass over them with the saved weights."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def read_data(
 ) -> Pairs:
     """The pairs of every rank. The first rank downloads remote data; the others read them once it has stored them.
 
-    A spreadsheet is read from the run's copy, if there is one, and a data set of the hub at the commit that the run has read
+    A spreadsheet is read from the run's copy, if there is one, and a dataset on the hub at the commit that the run has read
     before: they may have been changed since the run began. ``root`` is what
     output_processed_dir lies below, ``waiting`` waits for a server that is away. ``progress`` is told how far it is.
     """
@@ -83,7 +83,7 @@ class _Told:
 
 
 def _commit(run: RunDir) -> str | None:
-    """The commit of the hub's data set that this run, or the run that it repeats, has read, also where a newer one exists."""
+    """The commit of the hub's dataset that this run, or the run that it repeats, has read, also where a newer one exists."""
     record = run.read_record()
     return recorded_commit(record.get("data") or (record.get("again") or {}).get("data") or ())
 

@@ -1,4 +1,4 @@
-"""The attempts of a run: their numbers and folders, and how each started and ended in the run's record."""
+"""A run's attempts: their numbers and folders, and each start and end in the run's record."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .verdict import Ending
 def next_attempt(run: RunDir, address: str = "") -> int:
     """The number of this node's next attempt, counted from 1; its folder exists afterwards.
 
-    The nodes of a run share the folder, and each writes its mark into it, with its ``address``. The first one to arrive makes
-    the folder; a later one joins the newest attempt that has no mark of its own.
+    The nodes of a run share the folder, and each writes a marker with its ``address`` into it. The first node to arrive creates
+    the folder; a later one joins the newest attempt that lacks its marker.
     """
     names = [path.name.removeprefix("attempt-") for path in run.path.glob("attempt-*")]
     newest = max((int(name) for name in names if name.isdigit()), default=0)
@@ -51,7 +51,7 @@ def write_end(run: RunDir, ending: Ending) -> None:
 
 
 def _told(ending: Ending) -> dict[str, Any]:
-    """How an attempt ended, in words that outlive the next one, and the pod."""
+    """How an attempt ended, with its pod, as a line that survives the next attempt."""
     falls = {"is_consequence": True} if ending.is_consequence else {}
     return {"state": ending.state, "sentence": ending.sentence, **falls}
 

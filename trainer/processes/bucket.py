@@ -1,4 +1,4 @@
-"""What the entry does with ``checkpoint_to``: checks it, brings the newest checkpoint before the ranks start, keeps the end."""
+"""The entry's part of ``checkpoint_to``: check it, restore the newest checkpoint before the ranks start, upload the end."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _BRIEF: Final = 10.0  # seconds that the record's upload may take where the run 
 
 
 def has_own_runs() -> bool:
-    """Whether each node has a folder of its own for the runs, which no other node sees."""
+    """Whether each node has its own folder for runs, which no other node sees."""
     return bool(os.environ.get(OWN_RUNS))
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """The place of a run in ``checkpoint_to``; ``first_rank``: of this node, whose log is told what happens."""
+    """A run's place in ``checkpoint_to``; ``first_rank``: this node's first rank, whose log gets the messages."""
 
     run: RunDir
     place: Mirrored
@@ -56,7 +56,7 @@ class Bucket:
         return None if place is None else cls(run, place, first_rank, is_stop_wanted)
 
     def prepare(self) -> None:
-        """Checks that the bucket can be written, and brings the newest checkpoint where it is newer than the folder's.
+        """Checks that the bucket can be written, and restores its newest checkpoint if that is newer than the folder's.
 
         Raises CredentialError, ExperimentError, UnreachableError where the server does not answer for minutes, and Stopped.
         """
@@ -75,9 +75,9 @@ class Bucket:
         self._unless_stopped(work)
 
     def keep(self, *, is_done: bool, is_brief: bool) -> None:
-        """Uploads the run's files and, where it is done, its adapter.
+        """Uploads the run's files and, if it is done, its adapter.
 
-        Raises UploadError where that fails, also where it does not end within a few seconds after a request to stop;
+        Raises UploadError if that fails or does not end within a few seconds after a request to stop;
         ``is_brief``: that was before.
         """
         aside = self.run.path / ".mirror"
@@ -110,7 +110,7 @@ class Bucket:
             raise Stopped("stopped before the first step")
 
     def _unless_stopped(self, work: Callable[[], None]) -> None:
-        """Does the work in a thread: a stop must be heeded while a server is slow. What is half done stays aside."""
+        """Works in a thread, so that a stop works while a server is slow. Half-done work stays aside."""
         thread = _Work(work)
         thread.start()
         while thread.is_alive():
@@ -120,7 +120,7 @@ class Bucket:
             raise thread.error
 
     def _say(self, line: str) -> None:
-        """To this process's own output, and to the log that people follow."""
+        """Prints to this process's output and to the log that people follow."""
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
         with self.run.rank_log(self.first_rank).open("a", encoding="utf-8") as log:

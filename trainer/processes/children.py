@@ -1,4 +1,4 @@
-"""Children: torchrun and all processes below it; the entry starts them, stops them, and outlives them."""
+"""torchrun and all processes below it: the entry starts them, stops them, and outlives them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass
 class Children:
-    """torchrun and all below it: asked once to stop, and dead when ``run`` returns."""
+    """torchrun and all processes below it: asked once to stop, and dead when ``run`` returns."""
 
     grace: int
     stop_files: tuple[Path, ...] = ()  # one that exists asks to stop, and to stay stopped
@@ -43,7 +43,7 @@ class Children:
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def look(self) -> bool:
-        """Whether a stop is wanted: by a signal, or by a file, which tells torchrun as a signal does."""
+        """Whether a stop was requested, by a signal or by a file; passes a file's request on to torchrun."""
         if not self.stays_stopped and any(file.exists() for file in self.stop_files):
             self.stays_stopped = self.stop_wanted = True
             self._tell()
@@ -76,7 +76,7 @@ class Children:
         return code
 
     def give_up(self) -> None:
-        """Kills them: what they wait for will never come. For ``meanwhile``."""
+        """Kills the processes: what they wait for will never come. For ``meanwhile``."""
         self.were_given_up = True
         kill(None, os.getpid(), patience=5)
 
@@ -119,7 +119,7 @@ def secrets() -> dict[str, str]:
 
 
 def _die_with(parent: int) -> Any:
-    """For the child, between fork and exec: a parent that is killed must not leave it behind."""
+    """For the child, between fork and exec: it must die with a killed parent."""
 
     def ask_the_kernel() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""The disk as the cause of a failed write: a library may hide what the system said, so the folder is asked again."""
+"""Finds out whether a disk caused a failed write: libraries may hide the system's error, so the folder is tried again."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _TRIED: Final = b"\0" * (1 << 20)  # what a full disk still takes is less: a fai
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turns an error without a known cause into the system's own, where ``folder`` cannot be written now.
+    """Turns an error without a known cause into the system's own if ``folder`` cannot be written now.
 
-    torch.save raises a RuntimeError about positions in its zip file, whatever the system had to say.
+    torch.save raises a RuntimeError about positions in its zip file, whatever the system's error.
     """
     try:
         yield
@@ -34,7 +34,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def why_unwritable(folder: Path) -> OSError | None:
-    """The system's error for a megabyte in a file of ``folder``, which is removed again; None where it is written."""
+    """The system's error when a megabyte is written to ``folder`` (and removed again); None if it works."""
     tried = folder / f".tried.{os.getpid()}"
     try:
         with tried.open("xb") as file:
@@ -50,12 +50,12 @@ def why_unwritable(folder: Path) -> OSError | None:
 
 
 def reserve(attempt: Path) -> None:
-    """Takes room in the attempt's folder for the words about its end: a full disk has none for them."""
+    """Reserves space in the attempt's folder for its exit notes: a full disk has none."""
     with suppress(OSError):
         (attempt / "reserve").write_bytes(b"\0" * _RESERVE)
 
 
 def make_room(attempt: Path) -> None:
-    """Gives back what ``reserve`` took, before the end is written down."""
+    """Frees the reserved space before the exit notes are written."""
     with suppress(OSError):
         (attempt / "reserve").unlink(missing_ok=True)

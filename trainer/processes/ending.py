@@ -1,4 +1,4 @@
-"""How a training failed: the exit code and the sentence of an error that is not the launcher's own."""
+"""Exit code and sentence for errors that are not the launcher's own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 
 
 def is_of_a_peer(error: BaseException) -> bool:
-    """Whether another rank's end is the likely cause: a collective operation has failed."""
+    """Whether another rank's end is the likely cause, because a collective operation failed."""
     return isinstance(error, RuntimeError) and _PEER.search(f"{type(error).__name__}: {error}") is not None
 
 
@@ -44,7 +44,7 @@ def how_it_failed(error: BaseException) -> tuple[int, str]:
 
 
 def explained(error: BaseException) -> tuple[int, str] | None:
-    """(exit code, sentence) of an error whose cause is known; libraries wrap such a cause in errors of their own."""
+    """(exit code, sentence) of an error with a known cause, which libraries may wrap in their own errors."""
     cause: BaseException | None = error
     while cause is not None:
         if _SHORTAGE.search(f"{type(cause).__name__}: {cause}"):
@@ -63,7 +63,7 @@ def explained(error: BaseException) -> tuple[int, str] | None:
 
 
 def _disk(error: BaseException) -> str | None:
-    """What is wrong with the disk, in a sentence; libraries in Rust give the system's number only in their text."""
+    """The disk's problem as a sentence; libraries in Rust have the errno only in their text."""
     number, name = getattr(error, "errno", None), getattr(error, "filename", None)
     if number is None and (found := _OS_ERROR.search(str(error))):
         number = int(found[1])

@@ -46,7 +46,7 @@ _TORCHRUN: Final = "import gc; gc.disable(); from torch.distributed.run import m
 
 
 def main(folder: Path) -> int:
-    """Trains, in several attempts where memory runs out; returns the exit code. Nothing that it started is alive then."""
+    """Trains, in several attempts if memory runs out; returns the exit code. Leaves no process behind."""
     run = RunDir(folder)
     learn_environment(filter(None, [notify_name(run)]))
     children = Children(int(os.environ.get("DPO_GRACE", "120")), _stop_files(os.environ))
@@ -73,7 +73,7 @@ def _leave_words(ending: Ending) -> None:
 
 
 def _is_first() -> bool:
-    """Whether this is the run's first node; the index of a pod on one node is that of a sweep's run."""
+    """Whether this is the run's first node; with one node, a pod's index is that of the sweep's point."""
     rank = os.environ.get("NODE_RANK", os.environ.get("JOB_COMPLETION_INDEX"))
     return os.environ.get("DPO_NNODES", "1") == "1" or rank == "0"
 
@@ -107,7 +107,7 @@ def _train(folder: Path, children: Children) -> Ending:
 
 
 def _prepared(bucket: Bucket, run: RunDir) -> Ending | None:
-    """How the run ends where its place in the bucket cannot be used; None where it can."""
+    """How the run ends if its place in the bucket cannot be used; None if it can."""
     try:
         bucket.prepare()
         return None
@@ -139,7 +139,7 @@ def _kept(bucket: Bucket, ending: Ending, children: Children) -> Ending:
 
 
 def _attempts(run: RunDir, nodes: int, nproc: int, node: Node, children: Children, *, is_pod: bool) -> Ending:
-    """Attempts until one ends otherwise than for want of memory."""
+    """Repeats attempts until one ends for another reason than memory."""
     splits = 0
     while True:
         # In a pod the ranks' output goes to the pod's output, too, where the cluster keeps it.
@@ -208,7 +208,7 @@ def _since(log: Path, begin: int) -> str:
 
 
 def write_report(run: RunDir) -> None:
-    """Writes the page of a run that has ended, which is the first node's task; a page that cannot be written is a warning."""
+    """Writes the finished run's report, on the first node; if that fails, it warns."""
     if run.node:
         return
     try:
@@ -222,7 +222,7 @@ def write_report(run: RunDir) -> None:
 
 
 def notify(run: RunDir, ending: Ending, env: Mapping[str, str] | None = None, *, patience: float = PATIENCE) -> None:
-    """Tells the experiment's webhook how the run ended; a message that is not sent is a warning. See ``tell_end``."""
+    """Sends the experiment's webhook how the run ended; if that fails, it warns. See ``tell_end``."""
     try:
         sentence: str | None = tell_end(run, ending, env, patience=patience)
     except Exception as error:  # as in write_report

@@ -1,4 +1,4 @@
-"""DeepSpeed's operations in C++ and CUDA: torch compiles them when they are first needed, one process at a time."""
+"""DeepSpeed's C++ and CUDA extensions: torch compiles them on first use, one process at a time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.utils.file_baton import FileBaton
 
 
 def outlive_builders() -> None:
-    """Lets this process compile an extension although an earlier one was killed while it did."""
+    """Lets this process compile an extension even if an earlier one was killed while compiling it."""
     from torch.utils import cpp_extension
 
     cpp_extension.FileBaton = Baton
 
 
 class Baton(FileBaton):  # type: ignore[misc] # torch's class has no types
-    """torch's lock of an extension's folder: a file that names no owner, which a killed process leaves for ever.
+    """torch's lock on an extension's folder: a file without an owner, which a killed process leaves behind for ever.
 
     Who makes that file holds a lock of the kernel beside it, which ends with the process. Who gets that lock and still finds
     the file knows that its maker is dead, and compiles; who finds none loads what was compiled while it waited.
@@ -28,7 +28,7 @@ class Baton(FileBaton):  # type: ignore[misc] # torch's class has no types
     _handle: int | None = None
 
     def try_acquire(self) -> bool:
-        """Whether this process is to compile. Waits while another one does."""
+        """Whether this process must compile. Waits while another one does."""
         try:
             self._handle = os.open(f"{self.lock_file_path}.held", os.O_RDWR | os.O_CREAT, 0o666)
             must_wait = not _locked(self._handle)
@@ -61,7 +61,7 @@ class Baton(FileBaton):  # type: ignore[misc] # torch's class has no types
 
 
 def _locked(handle: int) -> bool:
-    """Whether the lock was free, and is this process's now."""
+    """Whether this process got the lock."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

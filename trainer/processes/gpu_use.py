@@ -1,4 +1,4 @@
-"""How busy this rank's GPU is and how much memory its tensors have taken, for a line of the log."""
+"""This rank's GPU use and peak tensor memory, for a log line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Importing: the heavy libraries in a process that is ours, without what costs seconds and serves no run."""
+"""Imports the heavy libraries in our own processes, without parts that cost seconds and serve no run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEEPSPEED: Final = "ACCELERATE_DEEPSPEED_CONFIG_FILE"  # the environment of a ru
 
 @contextmanager
 def quickly(trackers: Iterable[str] = ()) -> Iterator[None]:
-    """Around the first import of torch, transformers and TRL; ``trackers``: those that the run reports to.
+    """Wraps the first import of torch, transformers and TRL; ``trackers``: those that the run reports to.
 
     Imports leave a million objects that stay. The garbage collector would walk them again and again, for a fifth of the CPU time
     of the imports: it is off meanwhile and never looks at them later. What is installed but serves other runs is hidden, because
@@ -36,7 +36,7 @@ def quickly(trackers: Iterable[str] = ()) -> Iterator[None]:
 
 
 def reveal(*names: str) -> None:
-    """Lets ``names`` be imported after all, where ``quickly`` has hidden them; without names all of them."""
+    """Makes ``names`` (default: all) importable again that ``quickly`` has hidden."""
     for name in names or _HIDDEN:
         if sys.modules.get(name, ...) is None:
             del sys.modules[name]

@@ -1,4 +1,4 @@
-"""The ranks of a run meet, before anything else."""
+"""Connects the ranks of a run, before anything else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DDP_TIMEOUT: Final = 1800  # seconds, transformers' default of ddp_timeout
 
 
 def patience(experiment: Experiment) -> int:
-    """Seconds that a rank waits for the others."""
+    """How many seconds a rank waits for the others."""
     return int(experiment.hyperparameters.trl.get("ddp_timeout", DDP_TIMEOUT))
 
 

@@ -24,7 +24,7 @@ class Device:
 
     @classmethod
     def here(cls, gpu_memory_utilization: float) -> Device:
-        """Looks, and takes this rank's GPU with that share of its memory as the allocator's ceiling."""
+        """Detects and takes this rank's GPU, with that share of its memory as the allocator's limit."""
         cuda = torch.cuda.is_available()
         os.environ.setdefault("DS_ACCELERATOR", "cuda" if cuda else "cpu")  # or DeepSpeed looks itself, and warns of a CPU
         if cuda:  # before anything is put on "the current device": quantised weights are loaded there
@@ -35,7 +35,7 @@ class Device:
 
     @property
     def name(self) -> str:
-        """As a person reads it."""
+        """The device's name for people."""
         if not self.cuda:
             return f"the CPU ({torch.get_num_threads()} threads)"
         index = torch.cuda.current_device()

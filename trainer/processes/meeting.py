@@ -1,5 +1,5 @@
-"""Where the nodes of a run in pods meet: at the first one. The others reach it by its name in the cluster's DNS, else by the
-address in its mark in the attempt's folder. The first node uses that address itself, and needs no DNS."""
+"""The rendezvous address of a run's pods: the first node's. The others reach it by its name in the cluster's DNS, else by the
+address in its marker in the attempt's folder. The first node uses that address itself, and needs no DNS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DNS: Final = 20.0  # seconds in which the cluster's DNS may come to know a name
 
 
 def own_address() -> str:
-    """This machine's address in its hosts file, where the kubelet writes that of a pod; empty where others cannot reach it."""
+    """This machine's address in its hosts file, where the kubelet writes a pod's; empty if others cannot reach it."""
     with suppress(OSError, ValueError):
         found = socket.gethostbyname(socket.gethostname())
         if not ipaddress.ip_address(found).is_loopback:
@@ -32,7 +32,7 @@ def own_address() -> str:
 
 
 def mark_of(run: RunDir, attempt: int, node: int) -> Path:
-    """The file that marks ``node`` as part of ``attempt``; it holds its address."""
+    """The marker of ``node`` in ``attempt``, a file with its address."""
     return run.attempt(attempt) / f"node-{node}"
 
 

@@ -1,4 +1,4 @@
-"""Notify: what a run tells the webhook of its experiment: how it ended, and each finding of the health rules once."""
+"""Messages to the experiment's webhook: how the run ended, and each health finding once."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def tell_end(run: RunDir, ending: Ended, env: Mapping[str, str] | None = None, *
 
 
 def tell_findings(run: RunDir, name: str, found: Sequence[Finding]) -> None:
-    """Sends each finding, while the training continues; what is not sent is a warning in the run's log."""
+    """Sends each finding while the training continues; a failure is a warning in the run's log."""
     for one in found:
         message = _finding(run, one)
 

@@ -1,4 +1,4 @@
-"""What only the entry of a pod does: create the run's folder on the claim, and leave a termination message for the cluster.
+"""Tasks of a pod's entry: create the run's folder on the claim, and leave a termination message for the cluster.
 
 DPO_CONFIG names the folder with what was rendered: ``experiment.json``, ``record.json``, perhaps ``deepspeed.json``.
 """
@@ -76,7 +76,7 @@ class FirstNode:
 
 
 def is_done(run: RunDir) -> bool:
-    """Whether an earlier attempt finished the whole run, and the cluster did not notice."""
+    """Whether an earlier attempt finished the run without the cluster noticing."""
     return (RunDir(run.path).read_record().get("outcome") or {}).get("state") == "done"
 
 
@@ -115,7 +115,7 @@ def _leave(line: bytes) -> None:
 
 
 def _read(config: Path) -> dict[str, str]:
-    """What was rendered, by the names of its files."""
+    """The rendered files: name -> content."""
     try:
         return {path.name: path.read_text(encoding="utf-8") for path in config.glob("*.json")}
     except OSError as error:
@@ -123,7 +123,7 @@ def _read(config: Path) -> dict[str, str]:
 
 
 def _make(run: RunDir, rendered: Mapping[str, str]) -> None:
-    """Creates the folder. The record comes last: where it is, all is."""
+    """Creates the folder, the record last: if it exists, all exists."""
     experiment = json.loads(rendered[run.experiment.name])
     if run.record.exists():
         if json.loads(run.experiment.read_text(encoding="utf-8")) != experiment:
@@ -147,7 +147,7 @@ def _begun(rendered: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _wait(run: RunDir, is_stop_wanted: Callable[[], bool], patience: float) -> bool:
-    """Whether the first node's record is there; False where a stop is wanted before."""
+    """Waits for the first node's record; False if a stop is requested first."""
     first, deadline = RunDir(run.path).record, time.monotonic() + patience
     while not first.exists():
         if is_stop_wanted():

@@ -1,4 +1,4 @@
-"""Quiet: warnings of libraries about themselves, which nobody who trains can act on."""
+"""Hides libraries' warnings about themselves, which nobody who trains can act on."""
 
 from __future__ import annotations
 

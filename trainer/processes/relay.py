@@ -1,6 +1,6 @@
-"""Relay: copies the logs of a node's ranks to the entry's own output, line by line.
+"""Copies the logs of a node's ranks to the entry's output, line by line.
 
-The files get every byte first: the ranks never wait for whoever reads the output.
+The files get every byte first, so that ranks never wait for the reader of the output.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Log:
         self._open = b""  # a line whose end is still to come
 
     def new(self) -> Iterable[bytes]:
-        """What was gained, in pieces of whole lines with the prefix."""
+        """New output, in pieces of whole lines with the prefix."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:

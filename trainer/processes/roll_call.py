@@ -1,6 +1,6 @@
-"""What each rank of several, or of a pod, prints about itself: that it started, on which device, and how it ended.
+"""What each rank prints about itself: its start, its device and its end.
 
-Without it the log of every rank but the first is empty, and nobody can tell a rank that works from one that never came.
+Without this, only the first rank's log has lines, and a working rank looks like one that never started.
 """
 
 from __future__ import annotations

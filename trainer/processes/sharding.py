@@ -1,4 +1,4 @@
-"""What is spread over the ranks by DeepSpeed's ZeRO: how to call such a model, and how to see it whole."""
+"""Models sharded by DeepSpeed's ZeRO: how to call them, and how to gather their weights."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .importing import DEEPSPEED
 
 
 def is_sharded() -> bool:
-    """Whether this run's ranks share the model by DeepSpeed."""
+    """Whether this run uses DeepSpeed."""
     return DEEPSPEED in os.environ
 
 
 def stage(trainer: Any) -> int:
-    """What is spread: 0 nothing, 1 the optimizer's state, 2 also the gradients, 3 also the weights."""
+    """The ZeRO stage, what is sharded: 0 nothing, 1 the optimizer state, 2 also gradients, 3 also weights."""
     plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
     return 0 if plugin is None else int(plugin.zero_stage)
 
@@ -62,7 +62,7 @@ def callable_model(trainer: Any) -> Iterator[Any]:
 
 
 def whole(parameters: Sequence[Parameter]) -> AbstractContextManager[object]:
-    """Brings ``parameters`` together on every rank, for reading, where they are spread. All ranks must come here."""
+    """Gathers sharded ``parameters`` on every rank, for reading. All ranks must call this."""
     if not any(is_spread(parameter) for parameter in parameters):
         return nullcontext()
     import deepspeed

@@ -1,7 +1,7 @@
-"""Tight: how much main memory a pod used before it was killed without a word.
+"""Records how much main memory a pod used before it was killed silently.
 
-The kernel kills all processes of a pod at once when its memory runs out, this one too: nobody is left to report it. The cluster
-knows it as long as the pod exists. So the entry notes in the attempt's folder when little memory is left, for whoever asks later.
+When a pod's memory runs out, the kernel kills all its processes at once, so that none can report it. The cluster
+knows it while the pod exists. So the entry notes in the attempt's folder when little memory is left, for later.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def silent(run: RunDir, attempt: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _used(stat: Path) -> int:
-    """Bytes that cannot be freed: of processes and of /dev/shm; the kernel drops cached files first."""
+    """Bytes that cannot be freed: processes and /dev/shm; the kernel drops cached files first."""
     with suppress(OSError):
         text = stat.read_text()
         found = dict(re.findall(r"^(\w+) (\d+)$", text, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Verdict: how an attempt ended, from the notes that its ranks left, else from torchrun's code and output."""
+"""Decides how an attempt ended: from its ranks' exit notes, else from torchrun's code and output."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Ending:
 
 
 def exit_notes(run: RunDir, attempt: int) -> list[dict[str, Any]]:
-    """The notes {"code", "sentence", "time"} of the ranks that left one, earliest first."""
+    """The ranks' exit notes {"code", "sentence", "time"}, earliest first."""
     notes = []
     for path in run.attempt(attempt).glob("rank-*.exit.json"):
         with suppress(ValueError):  # cut off while it was written
@@ -42,7 +42,7 @@ def exit_notes(run: RunDir, attempt: int) -> list[dict[str, Any]]:
 
 
 def judge(notes: list[dict[str, Any]], nproc: int, returned: int, children: Children, words: str, before: Kills) -> Ending:
-    """How the attempt ended, from the ranks' notes, else from torchrun's code and output. ``before``: counted at its start.
+    """How the attempt ended, from the ranks' notes, else from torchrun's code and output. ``before``: kills counted at its start.
 
     The earliest note counts; notes of ranks that only ended because another rank had ended come last.
     """
@@ -81,5 +81,5 @@ def judge(notes: list[dict[str, Any]], nproc: int, returned: int, children: Chil
 
 
 def _fallen(sentence: str, code: int = 1) -> Ending:
-    """The end of a node that fell with another one."""
+    """The end of a node that failed because another one did."""
     return Ending("failed", code, sentence, is_consequence=True)

@@ -1,4 +1,4 @@
-"""Waiting: waits for a server that is away, for minutes and with a line a minute, before the run ends with 48."""
+"""Waits minutes for an unreachable server, with a line each minute, before the run ends with 48."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _LOOK: Final = 0.5  # seconds between two looks for a stop
 
 
 def _never() -> None:
-    """Nobody asks for a stop."""
+    """No stop was requested."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Repeats what fails because a server is away: after ``first`` seconds, then after twice as many, at most every half minute,
+    """Retries while a server is unreachable: after ``first`` seconds, then twice as many, at most half a minute,
     until ``longest`` seconds have passed.
 
     ``look`` raises Stopped where the run was asked to stop.
@@ -65,7 +65,7 @@ AT_ONCE: Final = Waiting(longest=0.0)
 
 
 def _away(error: Exception) -> UnreachableError:
-    """The failure that waiting may mend; raises every other one."""
+    """The failure that waiting may fix; raises every other one."""
     if isinstance(error, UnreachableError):
         return error
     found = None if isinstance(error, LauncherError) else of_network(error)

@@ -44,7 +44,7 @@ class Webhook:
     def send(self, text: str, fields: Mapping[str, Any]) -> Warned | None:
         """Posts ``{"text": …}`` to Slack, else ``fields`` and the text, in up to three tries; returns why that failed.
 
-        Nothing is raised: a message that is lost ends no run.
+        Raises nothing: a lost message does not end a run.
         """
         try:
             why = notify_problem(self.name, self._url) or self._tries(self._body(text, fields))
@@ -73,7 +73,7 @@ class Webhook:
         return f"{why} ({len(PAUSES) + 1} tries)"
 
     def _try(self, body: bytes) -> tuple[str | None, bool]:
-        """(what is wrong, None for nothing; whether another try may help)."""
+        """(the problem or None, whether another try may help)."""
         headers = {"Content-Type": "application/json", "User-Agent": "dpo-launcher"}
         try:
             with self._opener().open(Request(self._url, body, headers), timeout=TIMEOUT) as answer:
@@ -115,7 +115,7 @@ def _trusted(env: Mapping[str, str]) -> ssl.SSLContext:
 
 
 class Outbox:
-    """Does what it is given one after the other in a thread of its own: the training does not wait for a server."""
+    """Runs tasks one after the other in a thread, so that the training does not wait for a server."""
 
     def __init__(self) -> None:
         self._todo: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()

@@ -1,4 +1,4 @@
-"""Which files of a data set are which split: by the ``configs`` of its card, else by the names of its files. Pure."""
+"""Which files of a dataset are which split: by the ``configs`` of its card, else by the names of its files. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layout: what of a file's records is the table; spreadsheets and pandas leave lines and columns around it."""
+"""Finds the table in a file's records: spreadsheets and pandas leave lines and columns around it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a pass over rows is, told now and then."""
+"""Progress of a pass over rows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ EVERY: Final = 5000  # rows
 
 
 def nothing(done: int, total: int, what: str) -> None:
-    """Tells nobody."""
+    """Ignores progress."""
 
 
 def watched(rows: Collection[T], what: str, tell: Rows) -> Iterator[T]:
-    """``rows``, of many of which ``tell`` hears how many are done; the last time when all are."""
+    """Yields ``rows``; for many rows, ``tell`` gets the number done now and then, and at the end."""
     total = len(rows)
     if total <= EVERY:
         yield from rows

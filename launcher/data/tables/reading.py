@@ -1,4 +1,4 @@
-"""Reading: where data are read, and with what."""
+"""Where data are read, and with which credentials and cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Reading:
 
     A relative ``datasets_path`` is below ``root``. ``env`` has the credentials; ``cache`` keeps what was fetched (None: the
     caller's own). ``copy``: the folder of a run that may have a snapshot of the spreadsheet, which is then read in place of the
-    sheet, without credentials. ``say`` is told why reading takes long. ``commit``: of the hub's data set; None: the one that
+    sheet, without credentials. ``say`` is told why reading takes long. ``commit``: of the hub's dataset; None: the one that
     its revision is now.
     """
 
@@ -32,6 +32,6 @@ class Reading:
 
     @property
     def rows(self) -> Rows:
-        """What hears how far it is: the method ``rows`` of ``say``, where it has one."""
+        """The listener for progress: the method ``rows`` of ``say``, if it has one."""
         found: Rows = getattr(self.say, "rows", nothing)
         return found

@@ -1,4 +1,4 @@
-"""Streamed: a sequence that is too large for memory, made again for each pass over it."""
+"""A sequence that is too large for memory, read again in each pass."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ T = TypeVar("T")
 class Streamed(Sequence[T]):
     """``count`` items that ``begin`` yields from the first one on, the same ones each time.
 
-    An item by its place costs one pass in all where places are asked for in ascending order; a smaller place begins again.
-    Raises LauncherError for a place where ``begin`` has no item any more.
+    Items by index in ascending order cost one pass in all; a smaller index starts again.
+    Raises LauncherError if ``begin`` has no item at an index any more.
     """
 
     def __init__(self, count: int, begin: Callable[[], Iterator[T]]):

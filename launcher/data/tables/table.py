@@ -48,7 +48,7 @@ class Table:
     """Rows under a header: ``name`` is a file's path below the data root or a worksheet's name, ``sha256`` is that of the file's
     bytes or the worksheet's cells, ``line`` is the header's. ``letters``: column -> letter, in a worksheet.
     ``rows``: a tuple, or ``Streamed`` where they are too large for memory. ``ignored``: sentences about what was left out, such
-    as empty rows at the end. ``hub``: of a data set of the hub its name, its commit (``revision``), config and split.
+    as empty rows at the end. ``hub``: of a dataset on the hub its name, its commit (``revision``), config and split.
     ``made``: columns that the source lacks, and ``left_out``: how many of its rows are left out, see ``judged.judged``.
     """
 

@@ -1,4 +1,4 @@
-"""Which training pairs look labelled the wrong way round."""
+"""Which training pairs look mislabelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Google's refusals mean, each with a remedy. Pure."""
+"""What Google's refusals mean, each with a fix. Pure."""
 
 from __future__ import annotations
 
