@@ -223,5 +223,5 @@ def test_without_the_hubs_client_the_error_names_the_package(tmp_path: Path, mon
 
 @pytest.mark.parametrize("path", ["hf://", "hf://squad", "hf://a/b/c", "hf://a/b@", "hf://a/b?split=x"])
 def test_another_form_of_the_name_is_refused_in_the_file(path: str) -> None:
-    with pytest.raises(ValueError, match=r"hf://owner/name, hf://owner/name@revision"):
+    with pytest.raises(ValueError, match=r"hf://owner/name or hf://owner/name@revision"):
         Experiment.parse({"model_name": "m", "datasets_path": path})
