@@ -146,7 +146,7 @@ def test_a_run_that_is_repeated_from_its_record_has_the_same_losses_bit_for_bit(
     refused = launcher(home, "again", "once", "--name", "other", OMP_NUM_THREADS="1")
     weights.write_bytes(before)
     assert refused.returncode == 42
-    assert "other base weights than those of once" in refused.stderr
+    assert "the base weights differ from those of once" in refused.stderr
 
 
 def test_wrong_rows_end_the_command_before_anything_is_made(home: Path) -> None:

@@ -222,7 +222,7 @@ def test_runs_whose_job_is_gone_are_not_listed_without_a_reader_and_that_is_said
     stopped(person)
     code, told = person.type("ps -a --cluster")
     assert code == 0
-    assert "warning: runs whose Job is gone are not listed: cannot read the folders of runs: no reader pod runs" in told
+    assert "warning: runs whose Job is gone are not listed: cannot read the folders of runs: no TensorBoard pod runs" in told
 
 
 def test_that_memory_ran_out_is_known_when_the_job_is_gone_if_anybody_has_looked_before(person: Person) -> None:

@@ -124,7 +124,7 @@ def test_a_run_is_named_instead_of_its_folder(tmp_path: Path) -> None:
         ({}, {"model_name": "sft", "adapter": "sft"}, "model_name: sft is an adapter, and adapter names another one"),
         ({}, {"model_name": "sft", "hyperparameters": {"full_finetuning": True}}, "model_name: sft is an adapter: full_fine"),
         ({"peft_type": "IA3"}, {"adapter": "sft"}, "adapter: sft is an adapter of another kind"),
-        ({"init_lora_weights": "lora_ga"}, {"adapter": "sft"}, "adapter: sft has init_lora_weights: lora_ga, which took a part"),
+        ({"init_lora_weights": "lora_ga"}, {"adapter": "sft"}, "adapter: sft has init_lora_weights: lora_ga, which subtracts"),
         ({"use_dora": True}, {"adapter": "sft", "adapter_mode": "merge"}, "adapter: sft has use_dora: true: it cannot be joined"),
         (
             {},

@@ -84,9 +84,7 @@ def test_what_two_records_name_differently_may_explain_other_losses() -> None:
 
 
 def test_what_a_record_does_not_name_is_a_warning() -> None:
-    assert unnamed({"code": THEN}, ("code", "packages", "model")) == [
-        "its record lacks packages, model; not compared"
-    ]
+    assert unnamed({"code": THEN}, ("code", "packages", "model")) == ["its record lacks packages, model; not compared"]
     assert unnamed({"code": THEN}, ("code",)) == []
 
 

@@ -237,6 +237,6 @@ def test_a_metadata_service_that_is_away_is_waited_for_and_its_refusal_is_not() 
     from launcher.storage.explained import explained
 
     for said, kind in (("Connect timeout on endpoint URL", UnreachableError), ("access denied for role", CredentialError)):
-        with pytest.raises(kind, match="the SDK's credentials cannot be had"):  # noqa: SIM117
+        with pytest.raises(kind, match="cannot get the SDK's credentials"):  # noqa: SIM117
             with explained("models", None, purpose="read", failure=StorageError):
                 raise CredentialRetrievalError(provider="container-role", error_msg=said)

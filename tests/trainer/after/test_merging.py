@@ -181,7 +181,7 @@ def test_what_peft_cannot_merge_is_refused_with_its_reason(tmp_path: Path) -> No
     with pytest.raises(LauncherError, match=r"it has init_lora_weights: pissa, which subtracts a part from the base's weights"):
         Merging(made.base, [made.adapter])
     made = make(tmp_path / "tokens that call it", "llama", target_modules=["q_proj"], alora_invocation_tokens=[3, 4])
-    with pytest.raises(LauncherError, match=r"it acts behind its invocation tokens alone \(aLoRA\)"):
+    with pytest.raises(LauncherError, match=r"it acts only after its invocation tokens \(aLoRA\)"):
         Merging(made.base, [made.adapter])
 
 

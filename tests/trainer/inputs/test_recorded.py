@@ -27,7 +27,7 @@ def pairs(sha256: str) -> Pairs:
 def test_a_repetition_trains_on_the_recorded_data_only(tmp_path: Path) -> None:
     run = run_of(tmp_path, data=[SOURCE])
     assert check_recorded_data(run, pairs("a" * 64)) == []
-    with pytest.raises(DataError, match=r"train data: other data than those of first\n.*aaaaaaaaaaaa\n.*bbbbbbbbbbbb\n"):
+    with pytest.raises(DataError, match=r"train data: the data differ from those of first\n.*aaaaaaaaaaaa\n.*bbbbbbbbbbbb\n"):
         check_recorded_data(run, pairs("b" * 64))
 
 
@@ -37,7 +37,7 @@ def test_a_repetition_trains_the_recorded_weights_only(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError) as caught:
         check_recorded_model(run, {"identity": "b" * 64, "revision": "d" * 40})
     assert str(caught.value).splitlines() == [
-        "model_name: other base weights than those of first",
+        "model_name: the base weights differ from those of first",
         "    expected: weights aaaaaaaaaaaa (revision cccccccccccc)",
         "    found:    weights bbbbbbbbbbbb (revision dddddddddddd)",
         "    hint:     restore the model's files",
@@ -51,7 +51,7 @@ def test_a_repetition_starts_from_the_recorded_files_of_the_adapter_only(tmp_pat
     with pytest.raises(ExperimentError) as caught:
         check_recorded_adapter(run, {"sha256": {"adapter_model.safetensors": "b" * 64}})
     assert str(caught.value).splitlines() == [
-        "adapter: other files of the adapter than those of first",
+        "adapter: the adapter's files differ from those of first",
         "    expected: adapter_model.safetensors aaaaaaaaaaaa",
         "    found:    adapter_model.safetensors bbbbbbbbbbbb",
         "    hint:     restore the files of me/sft",
@@ -63,7 +63,8 @@ def test_with_anyway_they_are_warnings(tmp_path: Path) -> None:
     (data,) = check_recorded_data(run, pairs("b" * 64))
     (model,) = check_recorded_model(run, {"identity": "b" * 64, "revision": None})
     assert isinstance(data, Warned)
-    assert model == Warned("other base weights than those of first: recorded weights aaaaaaaaaaaa, found weights bbbbbbbbbbbb")
+    what = "the base weights differ from those of first"
+    assert model == Warned(f"{what}: recorded weights aaaaaaaaaaaa, found weights bbbbbbbbbbbb")
 
 
 def test_a_run_that_repeats_none_is_not_checked(tmp_path: Path) -> None:

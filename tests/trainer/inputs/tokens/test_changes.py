@@ -67,8 +67,8 @@ def test_a_system_text_that_reaches_no_prompt_is_a_warning(said: Said) -> None:
 
 def test_reasoning_that_the_template_cuts_is_a_warning_and_so_is_a_prompt_that_opens_it(said: Said) -> None:
     assert said(tokenizer(DROPS_REASONING), REASONED) == [
-        "warning: train.csv: the text that is trained does not begin with the prompt that the model gets at inference in 2 of "
-        "2 pairs, first at train.csv:2: 'm_end|>\\n<|im_start|>assistant\\n<think>\\n' → "
+        "warning: train.csv: in 2 of 2 pairs the training text does not begin with the inference prompt, "
+        "first at train.csv:2: 'm_end|>\\n<|im_start|>assistant\\n<think>\\n' → "
         "'m_end|>\\n<|im_start|>assistant\\nAt Linden Square.<|im_end|>\\n'",
         "warning: train.csv: the chat template cuts the reasoning from 4 of 4 answers (it is not in the tokens; no setting of "
         "the template keeps it), first the chosen answer at train.csv:2: "
@@ -91,7 +91,7 @@ def test_a_think_block_that_inference_has_and_training_lacks_is_a_warning(said: 
         "assistant\n{% endif %}", "assistant\n{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
     )
     (warning,) = said(tokenizer(opens), enable_thinking=False)
-    assert "does not begin with the prompt that the model gets at inference in 2 of 2 pairs" in warning
+    assert "in 2 of 2 pairs the training text does not begin with the inference prompt" in warning
     assert "assistant\\n<think>\\n\\n</think>\\n\\n' → " in warning
     assert said(tokenizer(opens), enable_thinking=True) == []
 
@@ -177,7 +177,7 @@ def test_answers_without_an_end_token_are_a_warning(said: Said) -> None:
 
 def test_an_end_token_in_a_cell_beside_the_template_s_own_is_a_warning(said: Said) -> None:
     assert said(tokenizer(), changed(PAIRS, chosen=lambda text: text + "<|im_end|>\n")) == [
-        "warning: train.csv: 2 of 4 answers end with two end tokens, that of the cell and another one; remove it from the cells, "
+        "warning: train.csv: 2 of 4 answers end with two end tokens, one of them in the cell; remove it there, "
         "first the chosen answer at train.csv:2: 'At Linden Square.<|im_end|>' → '\\nAt Linden Square.<|im_end|>\\n<|im_end|>\\n'"
     ]
     phi = CHATML.replace("{% endif %}", "{% else %}</s>{% endif %}")
@@ -186,7 +186,7 @@ def test_an_end_token_in_a_cell_beside_the_template_s_own_is_a_warning(said: Sai
 
 def test_special_tokens_inside_cells_are_a_notice_and_marks_of_reasoning_are_not(said: Said) -> None:
     assert said(tokenizer(), changed(PAIRS, user=lambda text: "<s>" + text)) == [
-        "notice: train.csv: cells hold special tokens, which the tokenizer does not read as text, in 2 texts, "
+        "notice: train.csv: 2 texts contain special tokens, which the tokenizer does not read as text, "
         "first the user text at train.csv:2: '<s>Where is it?' → '<s>'"
     ]
     assert said(tokenizer(), REASONED) == []

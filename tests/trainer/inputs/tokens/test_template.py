@@ -133,7 +133,7 @@ def test_the_template_s_own_clock_and_filters_are_left_as_they_were(encode: Call
 def test_a_refused_system_message_is_a_mistake_at_the_prompt_s_row(encode: Callable[..., Tokens]) -> None:
     assert refusal(encode, NO_SYSTEM, with_system("You answer as a clerk.")) == (
         "data/prompt_data.csv:2: the model's chat template takes no system message\n"
-        "    expected: no system text\n"
+        "    expected: no system message\n"
         "    found:    'You answer as a clerk.' (the template's error: System role not supported)\n"
         "    hint:     leave system empty, or put its text into user"
     )

@@ -108,7 +108,7 @@ def test_without_a_reader_the_sums_are_of_the_pods_and_a_warning_says_what_is_no
     (row,) = json.loads(told.out)
     assert (row["name"], row["runs"], row["active"], round(row["gpu_hours"], 2)) == ("demo", 1, 1, 0.1)
     what = "pods that were deleted and runs whose Job is gone are not counted"
-    assert told.err == f"warning: the records in namespace default cannot be read (no reader pod runs): {what}\n"
+    assert told.err == f"warning: the records in namespace default cannot be read (no TensorBoard pod runs): {what}\n"
 
 
 def test_ps_shows_the_health_of_all_runs_by_one_reading_of_their_records(
