@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..errors import DataError, labelled
+from ..errors import DataError, Warned, labelled
 from .terminal import completion
 from .terminal.options import experiment_argument, file_option, json_option, set_option
 from .terminal.screen import columns, complain, fail, say, table
 
 if TYPE_CHECKING:
     from ..data.checked import Checked, CheckedData
+    from ..data.first_data import FirstData
+    from ..experiment.first_file import FirstFile
     from ..experiment.shown import Shown
     from ..planning.recipes import Recipe
 
@@ -165,15 +167,25 @@ def _text(value: Any) -> str:
     shell_complete=completion.recipes,
     help="Write the recipe NAME for a model and a card; without NAME, or if several match, list them.",
 )
-def init(file: Path | None, recipe: str | None) -> None:
+@click.option("--data", metavar="DATA", help="Read the columns of this file (CSV, JSON, Parquet, xlsx#Sheet) and name them.")
+def init(file: Path | None, recipe: str | None, data: str | None) -> None:
     """Write a commented first experiment file (default: configs/experiments.yml). Never overwrites a file.
 
     Also writes .dpo-schema.json, which the first line names: YAML editors then check and complete the file, also offline.
+
+    --data names the columns of your data in it: prompt, better and worse answer under any usual names, a verdict or
+    ratings, system messages, conversations (default FILE: configs/<name of DATA>.yml).
 
     A recipe is a short file for a model on a card, such as qwen3-0.6b-lora-8gb (default FILE: configs/<NAME>.yml).
     """
     from ..experiment.first_file import write_first
 
+    found_data = None
+    if data is not None:
+        from ..data.first_data import first_data
+
+        found_data = first_data(data)
+        file = file or Path("configs", f"{found_data.stem}.yml")
     if recipe is None:
         chosen, file = None, file or Path("configs/experiments.yml")
     else:
@@ -184,10 +196,24 @@ def init(file: Path | None, recipe: str | None) -> None:
             _show_recipes(found)
             return
         chosen, file = found[0], file or Path("configs", f"{found[0].name}.yml")
-    first = write_first(file, recipe=None if chosen is None else chosen.file)
+    settings = None if found_data is None else found_data.settings
+    first = write_first(file, recipe=None if chosen is None else chosen.file, data=settings)
     option = "" if first.is_found else f" -f {shlex.quote(str(file))}"
+    if found_data is not None:
+        _show_read(first, found_data, option)
+        return
     start = _AFTER_INIT if chosen is None or chosen.nodes == 1 else _AFTER_INIT.replace("launcher run {exp}      train", _SUBMIT)
     say(start.format(file=file, exp=first.key + option))
+
+
+def _show_read(first: FirstFile, data: FirstData, option: str) -> None:
+    say(f"Wrote {first.file}.\n")
+    for sentence in data.said:
+        if isinstance(sentence, Warned):
+            complain(labelled(sentence))
+        else:
+            say(sentence)
+    say(_AFTER_DATA.format(exp=first.key + option))
 
 
 def _show_recipes(found: Sequence[Recipe]) -> None:
@@ -210,6 +236,11 @@ def schema() -> None:
 
 
 _SUBMIT: Final = "launcher submit {exp}   train on a cluster"
+_AFTER_DATA: Final = """
+Then:
+  launcher check {exp}   find every mistake
+  launcher data {exp}    show lengths, repeats and one pair
+  launcher run {exp}     train"""
 _AFTER_INIT: Final = """\
 Wrote {file}.
 

@@ -10,13 +10,14 @@ from typing import Any, Final
 from ..errors import Mistake, nearest
 from ..experiment.schema import Experiment
 from ..experiment.sections.columns import COLUMN_KEYS
+from ..experiment.text.flow import flow
+from .known_names import CONVERSATIONS, TOOLS
 from .messages import Spelling, Unreadable, is_tools
+from .proposed import UNKNOWN, proposed
 from .tables.table import Row, Table, Tables
 from .verdicts import Verdict
 
 ANSWER: Final = "answer"  # a column of data for SFT
-CONVERSATIONS: Final = ("messages", "conversations", "conversation")
-TOOLS: Final = "tools"
 _LOOKED_AT: Final = 20  # cells of a column, until one tells what it holds
 
 
@@ -217,15 +218,21 @@ def missing_columns(table: Table, mapping: Columns, experiment: Experiment) -> I
             unnamed.append(column)
     if unnamed:
         what = f"missing {'column' if len(unnamed) == 1 else 'columns'} {', '.join(map(repr, unnamed))}"
-        yield Mistake(table.place(table.line), what, found=found, hint=f"name your columns: {_as_setting(unnamed, mapping)}")
+        yield Mistake(
+            table.place(table.line), what, found=found, hint=f"name your columns: {_as_setting(unnamed, mapping, table)}"
+        )
 
 
-def _as_setting(columns: Sequence[str], mapping: Columns) -> str:
-    """The YAML that names ``columns``, which are defaults, with a word to replace for each."""
-    inputs = [f"{placeholder}: COLUMN" for placeholder, column in mapping.inputs.items() if column in columns]
-    answers = [f"{key}: COLUMN" for key in ("chosen", "rejected") if getattr(mapping, key) in columns]
-    keys = [f"input_columns: {{{', '.join(inputs)}}}"] * bool(inputs) + answers
-    return f"dpo_column_mapping_config: {{{', '.join(keys)}}}"
+def _as_setting(columns: Sequence[str], mapping: Columns, table: Table) -> str:
+    """The YAML that names ``columns``, which are defaults, as ``table`` looks; with a word to replace where that is not known."""
+    proposal = proposed(table)
+    likely = proposal.mapping if proposal.is_sft == (mapping.rejected is None) else {}
+    prompt = next(iter(likely.get("input_columns", {}).values()), UNKNOWN)
+    inputs = {placeholder: prompt for placeholder, column in mapping.inputs.items() if column in columns}
+    answers = {key: likely.get(key, UNKNOWN) for key in ("chosen", "rejected") if getattr(mapping, key) in columns}
+    if len(answers) == 2 and "answers" in likely:
+        answers = {key: value for key, value in likely.items() if key not in ("input_columns", "system")}
+    return f"dpo_column_mapping_config: {flow({**({'input_columns': inputs} if inputs else {}), **answers})}"
 
 
 def _named(experiment: Experiment) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,8 @@ from .cells import check_rows
 from .chat import Messages, is_text, written
 from .chats import chat_of, read_prompt, with_system
 from .findings import Findings
-from .mapping import CONVERSATIONS, TOOLS, Columns, missing_columns, prompt_columns
+from .known_names import CONVERSATIONS, TOOLS
+from .mapping import Columns, missing_columns, prompt_columns
 from .messages import Unreadable, read_tools
 from .prompt import Prompt
 from .tables.csv_table import csv_table

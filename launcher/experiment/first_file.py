@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ..errors import ExperimentError, UsageError
 from .explain.json_schema import json_schema
 from .files import read_files
+from .text.flow import flow
 from .text.yaml_nodes import Source, data
 from .text.yaml_text import compose
 
 SCHEMA: Final = ".dpo-schema.json"  # beside the file: editors find it without a network
 _KEY: Final = "my_experiment"  # the key in init.yml
+_DATA: Final = ("datasets_path", "train_filename", "validation_filename", "validation_split", "dpo_column_mapping_config")
 _GENERIC: Final = ("", "config", "configs", "experiment", "experiments", "my_hyperparameters", "my_storage")
 
 
@@ -28,15 +31,17 @@ class FirstFile:
     is_found: bool
 
 
-def write_first(file: Path, root: Path = Path(), recipe: Path | None = None) -> FirstFile:
+def write_first(file: Path, root: Path = Path(), recipe: Path | None = None, data: Mapping[str, Any] | None = None) -> FirstFile:
     """Writes a commented experiment file, or a copy of ``recipe``, with a key that no file of ``configs/`` has, and beside it the
-    JSON schema that its first line names for editors; raises UsageError where it cannot.
+    JSON schema that its first line names for editors. ``data``: settings in place of those about data. Raises UsageError where
+    it cannot.
     """
     path = root / file
     key = _free_key(path.stem, root)
     own, source = (_KEY, Path(__file__).with_name("init.yml")) if recipe is None else (recipe.stem, recipe)
     text = source.read_text(encoding="utf-8")
     text = text.replace(f"experiment_id: {own}", f"experiment_id: {_written(key)}").replace(own, key)
+    text = text if data is None else _with_data(text, data)
     above = next((parent for parent in path.parents if parent.exists()), root)
     if not above.is_dir():
         raise UsageError(f"cannot write {file}: {above} is a file, not a folder")
@@ -47,10 +52,34 @@ def write_first(file: Path, root: Path = Path(), recipe: Path | None = None) -> 
         path.with_name(SCHEMA).write_text(json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except FileExistsError:
         again = "launcher init configs/mine.yml" + ("" if recipe is None else f" --recipe {recipe.stem}")
+        again += "" if data is None else " --data FILE"
         raise UsageError(f"{file} already exists; name another file: {again}") from None
     except OSError as error:
         raise UsageError(f"cannot write {file}: {(error.strerror or str(error)).lower()}") from error
     return FirstFile(file, key, file.parent == Path("configs") and file.suffix in (".yml", ".yaml"))
+
+
+def _with_data(text: str, settings: Mapping[str, Any]) -> str:
+    """``text`` of a file with one experiment, whose settings about data are ``settings``."""
+    kept, written, is_inside = list[str](), list(_written_settings(settings)), False
+    for line in text.splitlines():
+        key = re.match(r"  (?:# )?(\w+):", line)
+        is_inside = (is_inside and line.startswith("   ")) or (key is not None and key[1] in _DATA)
+        if not is_inside and not line.startswith("  # Data:"):
+            kept.append(line)
+        elif written:  # in the place of the first one
+            kept += ["  # Data: the columns as `launcher init --data` found them.", *written]
+            written = []
+    return "\n".join(kept) + "\n"
+
+
+def _written_settings(settings: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield f"  {key}:"
+            yield from (f"    {name}: {flow(inner)}" for name, inner in value.items())
+        else:
+            yield f"  {key}: {flow(value)}"
 
 
 def _free_key(stem: str, root: Path) -> str:

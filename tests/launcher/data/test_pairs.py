@@ -130,8 +130,12 @@ def test_a_table_with_other_column_names_is_one_mistake_with_the_setting_that_na
     assert mistakes(tmp_path, "prompt,better,worse\nHi,a,b\n") == (
         "data/training_data.csv:1: missing columns 'chosen', 'rejected'\n"
         "    found:    prompt, better, worse\n"
-        "    hint:     name your columns: dpo_column_mapping_config: {chosen: COLUMN, rejected: COLUMN}"
+        "    hint:     name your columns: dpo_column_mapping_config: {chosen: better, rejected: worse}"
     )
+    compared = "prompt,response_a,response_b,winner\nHi,a,b,A\nHo,a,b,tie\n"
+    hint = "    hint:     name your columns: dpo_column_mapping_config: {answers: [response_a, response_b], winner: winner}"
+    assert mistakes(tmp_path, compared).endswith(f"\n{hint}")
+    assert len(read(tmp_path, compared, **yaml.safe_load(hint.partition("columns: ")[2])).train) == 1
 
 
 def test_an_empty_row_is_one_mistake_though_an_equal_answer_beside_an_empty_prompt_is_two(tmp_path):

@@ -1,0 +1,146 @@
+"""``launcher init --data``: the columns of a file are named in the first experiment file, which check accepts at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.workbooks import workbook
+
+from .conftest import Launcher
+
+ROWS = "".join(f"What is {n} and {n}?,It is {2 * n} in all.,Many things.,{'AB'[n % 2]},me\n" for n in range(20))
+COMPARED = f"question,response_a,response_b,preference,rater\n{ROWS}"
+
+
+def put(name: str, text: str) -> str:
+    file = Path(name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return name
+
+
+def written(name: str) -> dict:
+    return yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+
+
+def test_the_file_names_the_columns_and_check_accepts_it_at_once(launcher: Launcher) -> None:
+    code, out, err = launcher("init", "--data", put("data/oven.csv", COMPARED))
+    assert (code, err) == (0, "")
+    assert out == (
+        "Wrote configs/oven.yml.\n\n"
+        "Read data/oven.csv (20 rows). "
+        "Prompt: question; answers: response_a and response_b; winner: preference; not read: rater.\n"
+        "A tenth of the pairs is for validation: validation_split: 0.1.\n\n"
+        "Then:\n"
+        "  launcher check oven   find every mistake\n"
+        "  launcher data oven    show lengths, repeats and one pair\n"
+        "  launcher run oven     train\n"
+    )
+    experiment = written("configs/oven.yml")["oven"]
+    assert {
+        key: experiment.get(key) for key in ("datasets_path", "train_filename", "validation_filename", "validation_split")
+    } == {
+        "datasets_path": "data",
+        "train_filename": "oven.csv",
+        "validation_filename": None,
+        "validation_split": 0.1,
+    }
+    assert experiment["dpo_column_mapping_config"] == {
+        "input_columns": {"prompt": "question"},
+        "answers": ["response_a", "response_b"],
+        "winner": "preference",
+    }
+    code, out, err = launcher("check", "oven")
+    assert (code, err) == (0, "")
+    assert out.startswith("oven  18 training pairs, 2 validation pairs (20 rows in data/oven.csv; ")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--recipe", "qwen3-0.6b-lora-8gb"), ("configs/mine.yml",), ("configs/mine.yml", "--recipe", "llama-3.1-8b-lora-48gb")],
+)
+def test_a_recipe_and_a_file_of_ones_own_are_written_with_the_same_data(launcher: Launcher, options: tuple[str, ...]) -> None:
+    assert launcher("init", *options, "--data", put("data/oven.csv", COMPARED))[0] == 0
+    [file] = Path("configs").glob("*.yml")
+    assert file.stem == ("mine" if "configs/mine.yml" in options else "oven")
+    [experiment] = [value for value in written(str(file)).values() if "experiment_id" in value]
+    assert experiment["dpo_column_mapping_config"]["winner"] == "preference"
+    code, _, err = launcher("check", file.stem)
+    assert (code, err) == (0, "")
+
+
+def test_a_folder_s_training_data_have_its_name_and_the_validation_file_beside_them(launcher: Launcher) -> None:
+    put("data/support/training_data.csv", COMPARED)
+    put("data/support/validation_data.csv", COMPARED.replace("What is", "How many are"))
+    put("data/support/prompt_data.csv", "name,system,user\nprompt_default,Be brief.,Sum: {query}\n")
+    code, out, _ = launcher("init", "--data", "data/support")
+    assert (code, out.splitlines()[0]) == (0, "Wrote configs/support.yml.")
+    assert "Validation pairs: validation_data.csv, which lies beside it." in out
+    experiment = written("configs/support.yml")["support"]
+    assert experiment["validation_filename"] == "validation_data.csv"
+    assert experiment["dpo_column_mapping_config"]["input_columns"] == {"query": "question"}
+    code, out, err = launcher("check", "support")
+    assert (code, err) == (0, "")
+    assert out.startswith("support  20 training pairs, 20 validation pairs")
+
+
+def test_a_worksheet_is_named_behind_the_workbook(launcher: Launcher) -> None:
+    rows = [line.split(",") for line in ("prompt,chosen,rejected", "Hi,Good day.,Yo.", "Bye,See you.,Go.")]
+    Path("data").mkdir()
+    Path("data/book.xlsx").write_bytes(workbook({"Notes": [["none"]], "Train 1": rows}))
+    code, _, err = launcher("init", "--data", "data/book.xlsx")
+    assert (code, "name one of them: book.xlsx#Notes" in err) == (43, True)
+    assert launcher("init", "--data", "data/book.xlsx#Train 1")[0] == 0
+    assert written("configs/book.yml")["book"]["train_filename"] == "book.xlsx#Train 1"
+    assert launcher("check", "book")[::2] == (0, "")
+
+
+def test_data_with_mistakes_are_named_all_the_same_and_said(launcher: Launcher) -> None:
+    code, out, err = launcher("init", "--data", put("data/oven.csv", COMPARED.replace("Many things.", "", 1)))
+    assert (code, out.splitlines()[0]) == (0, "Wrote configs/oven.yml.")
+    assert err == "warning: the data have 1 mistake, which launcher check names\n"
+    assert launcher("check", "oven")[0] == 43
+
+
+def test_columns_that_are_not_known_are_told_with_what_to_write_and_no_file_is_written(launcher: Launcher) -> None:
+    text = COMPARED.replace("preference", "label").replace(",A,", ",0,").replace(",B,", ",1,")
+    assert launcher("init", "--data", put("data/oven.csv", text)) == (
+        43,
+        "",
+        "error: data/oven.csv: cannot tell which answer is meant by 0, 1 in column 'label' (response_a, response_b or tie)\n"
+        "    found:    columns question, response_a, response_b, label, rater\n"
+        "    hint:     run launcher init without --data, and name the columns in the file: dpo_column_mapping_config: "
+        "{input_columns: {prompt: question}, answers: [response_a, response_b], winner: label, "
+        "winner_values: {'0': COLUMN, '1': COLUMN}}\n",
+    )
+    assert not Path("configs").exists()
+
+
+def test_one_answer_to_each_prompt_is_written_as_sft_with_a_warning(launcher: Launcher) -> None:
+    rows = "".join(f"What is {n}?,A number.\n" for n in range(4))
+    code, _, err = launcher("init", "--data", put("data/oven.csv", f"instruction,output\n{rows}"))
+    assert err == "warning: one answer to each prompt: wrote method: sft; DPO needs a better and a worse answer\n"
+    assert (code, written("configs/oven.yml")["oven"]["method"]) == (0, "sft")
+    assert launcher("check", "oven")[::2] == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("data/ovn.csv", "no file data/ovn.csv; did you mean 'oven.csv'?"),
+        ("data", "data is a folder; name the file of your data (it has oven.csv, pan.jsonl)"),
+        (
+            "hf://me/oven",
+            "--data reads a file of this machine, not hf://me/oven; "
+            "write it into datasets_path of a file that `launcher init` has written",
+        ),
+    ],
+)
+def test_a_place_that_is_no_file_is_a_mistake_of_the_command(launcher: Launcher, name: str, said: str) -> None:
+    put("data/oven.csv", COMPARED)
+    put("data/pan.jsonl", "{}")
+    code, out, err = launcher("init", "--data", name)
+    assert (code, out, err) == (2, "", f"error: {said}\n")
