@@ -1,4 +1,4 @@
-"""Which checkpoint is the best: the metric that decides it is checked early, and patience with it survives a resume."""
+"""The best checkpoint: its metric is checked early, and early stopping survives a resume."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_metric(metric: str | None, evaluation: Mapping[str, float]) -> None:
 
 
 class Patience(EarlyStoppingCallback):
-    """Early stopping that continues counting from the checkpoint in a resumed run."""
+    """Early stopping whose count continues from the checkpoint in a resumed run."""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         super().on_train_begin(args, state, control, **kwargs)

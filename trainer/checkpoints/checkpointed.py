@@ -1,4 +1,4 @@
-"""TRL's trainer with checkpoints that are complete or absent, and that record what they were made of."""
+"""TRL's trainer with checkpoints that are complete or absent and record their origin."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from .schedule import follow
 
 
 def check_finite(model: torch.nn.Module) -> None:
-    """Raises HealthError, on every rank, if a trained weight is not a number: no checkpoint and no adapter may hold one."""
+    """Raises HealthError on every rank if a trained weight is not finite: no checkpoint or adapter may contain one."""
     if not all_finite(model):
         raise HealthError("trained weights are not finite (NaN or infinite): lower learning_rate")
 
 
 def _sort_sets(config: PeftConfig, file: Path) -> None:
-    """Writes ``file``, in which PEFT has saved ``config``, again with each set in the order of its names."""
+    """Rewrites ``file``, in which PEFT has saved ``config``, with each set sorted."""
     saved = json.loads(file.read_text(encoding="utf-8"))
     saved |= {name: sorted(value) for name, value in vars(config).items() if isinstance(value, set)}
     file.write_text(json.dumps(saved, indent=2, sort_keys=True), encoding="utf-8")
 
 
 class CheckpointedTrainer(trl.DPOTrainer):
-    """``trl.DPOTrainer`` whose ``checkpoint-<step>`` holds all that an exact resume needs, or is not there."""
+    """``trl.DPOTrainer`` whose ``checkpoint-<step>`` holds everything for an exact resume, or does not exist."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         self.origin: dict[str, Any] = {}  # see checkpoints.origin; every checkpoint records it
@@ -66,7 +66,7 @@ class CheckpointedTrainer(trl.DPOTrainer):
         raise NotImplementedError
 
     def _init_training_state(self, max_steps: Any, steps: Any, epochs: Any, resume_from_checkpoint: Any, trial: Any) -> Any:
-        """What a resume needs beside transformers' own: tokens seen, and the best checkpoint where the run was moved."""
+        """Resume state besides transformers' own: tokens seen, and the best checkpoint if the run was moved."""
         begin = super()._init_training_state(max_steps, steps, epochs, resume_from_checkpoint, trial)
         if resume_from_checkpoint is None:
             return begin
@@ -82,7 +82,7 @@ class CheckpointedTrainer(trl.DPOTrainer):
         return begin
 
     def _prepare_for_training(self, max_steps: Any, loader: Any, resume_from_checkpoint: Any) -> Any:
-        """A checkpoint of another sharding is read weight by weight; the learning rate is that of this run's schedule."""
+        """Reads a checkpoint of another sharding weight by weight; takes the learning rate from this run's schedule."""
         then = origin.read(Path(resume_from_checkpoint)) if resume_from_checkpoint else None
         if is_native(then, self.origin):
             prepared = super()._prepare_for_training(max_steps, loader, resume_from_checkpoint)
@@ -97,14 +97,14 @@ class CheckpointedTrainer(trl.DPOTrainer):
         return prepared
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Equal models make equal files: PEFT writes its sets in the order of Python's hashes, another one in each process."""
+        """Makes files of equal models equal: PEFT writes sets in hash order, which differs between processes."""
         with true_config(self.accelerator.unwrap_model(self.model)):
             super()._save(output_dir, state_dict)
         if self.args.should_save and isinstance(self.model, PeftModel):
             _sort_sets(self.model.active_peft_config, Path(output_dir or self.args.output_dir) / CONFIG_NAME)
 
     def _sum_of_losses(self) -> float:
-        """Of the steps of this process, as transformers adds them up for its ``train_loss``; all ranks ask together."""
+        """Sum of the losses of this process's steps, as in transformers' ``train_loss``; all ranks call this together."""
         since_last_line = float(self.accelerator.reduce(self._tr_loss, reduction="mean"))
         return self._total_loss_scalar + since_last_line
 
@@ -123,7 +123,7 @@ class CheckpointedTrainer(trl.DPOTrainer):
         return bool(super()._determine_best_metric(metrics, trial) or self.control.should_training_stop)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Writes the checkpoint aside and renames it: ``checkpoint-<step>`` holds everything or is not there.
+        """Writes the checkpoint aside and renames it: ``checkpoint-<step>`` is complete or absent.
 
         Raises HealthError where a weight is not a number.
         """
@@ -162,7 +162,7 @@ class CheckpointedTrainer(trl.DPOTrainer):
         self.save_seconds.append(time.monotonic() - began)
 
     def _publish(self, staging: Path, final: Path) -> None:
-        """Completes the checkpoint that was written aside, brings it to the disk and renames it; deletes what is too old."""
+        """Completes the checkpoint that was written aside, syncs and renames it; deletes old checkpoints."""
         self.state.save_to_json(str(staging / "trainer_state.json"))
         names = {} if stage(self) else {"parameters": parameter_names(self)}
         write_whole(staging / origin.FILE, json.dumps({**self.origin, **names}, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The checkpoint that a run resumes from, how it stops on request, and how its adapter appears whole and verified."""
+"""Finds the checkpoint to resume from, stops on request, and publishes the verified adapter."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _ends_epoch(state: TrainerState) -> bool:
 
 
 def any_rank(mine: bool, device: torch.device) -> bool:
-    """Whether ``mine`` holds on any rank; all ranks must ask."""
+    """Whether ``mine`` is true on any rank; all ranks must call this."""
     if not torch.distributed.is_initialized():
         return mine
     flag = torch.tensor(float(mine), device=device)
@@ -74,7 +74,7 @@ def any_rank(mine: bool, device: torch.device) -> bool:
 def resume_point(run: RunDir, experiment: Experiment, run_root: Path, *, together: bool = False) -> Path | None:
     """The checkpoint to resume from, or None to start at the first step.
 
-    A run that has checkpoints of its own was interrupted and always resumes from the newest. Otherwise
+    A run with its own checkpoints was interrupted and always resumes from the newest. Otherwise
     ``resume_from_checkpoint`` decides: true takes the newest checkpoint of the experiment's newest run that has one, a path
     names one. Raises ExperimentError where the path is no complete checkpoint. ``origin`` decides whether this run may resume
     from it. ``together``: the nodes share no folder, and take the newest that all of them have; every rank must come here.

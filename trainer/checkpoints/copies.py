@@ -1,6 +1,6 @@
-"""Copies of a run's checkpoints: one rank uploads them, or the first rank of each node where the nodes share no folder.
+"""Uploads copies of a run's checkpoints: from one rank, or from the first rank of each node if nodes share no folder.
 
-Nodes without a shared folder each have their own part of a checkpoint. Each uploads what only it has, and the first node writes
+Nodes without a shared folder each have a part of a checkpoint. Each uploads what only it has, and the first node writes
 the manifest when all parts are there. All ranks decide together which checkpoints are uploaded: where a node is still busy with
 one, the next one is left out.
 """
@@ -18,7 +18,7 @@ from .mirror import Mirror
 
 
 class Copies(Protocol):
-    """What the trainer tells of each complete checkpoint, and asks at the end."""
+    """What the trainer calls for each complete checkpoint, and at the end."""
 
     def offer(self, checkpoint: Path, best: int | None) -> None: ...
 
@@ -27,7 +27,7 @@ class Copies(Protocol):
 
 
 class Alone:
-    """Of a run whose first rank sees all of a checkpoint; ``mirror`` is None on the others."""
+    """For a run whose first rank sees the whole checkpoint; ``mirror`` is None on the others."""
 
     def __init__(self, mirror: Mirror | None):
         self._mirror = mirror
@@ -42,14 +42,14 @@ class Alone:
 
 
 class Together:
-    """Of a run whose nodes share no folder; ``mirror`` is that of the first rank of this ``node``, None on the others."""
+    """For a run whose nodes share no folder; only the first rank of each ``node`` has a ``mirror``."""
 
     def __init__(self, mirror: Mirror | None, node: int):
         self._mirror, self._node = mirror, node
         self._left: tuple[Path, int | None] | None = None  # the newest one that was not uploaded, on every rank
 
     def offer(self, checkpoint: Path, best: int | None) -> None:
-        """All ranks come here."""
+        """All ranks must call this."""
         mirror = self._mirror
         if any(gather_object([mirror is not None and mirror.is_busy])):
             self._left = checkpoint, best

@@ -1,4 +1,4 @@
-"""Joined: the adapter that a merged one was trained under, and the merged one, as one adapter for the plain base model.
+"""Joins a merged adapter and the adapter trained on top of it into one adapter for the plain base model.
 
 Training on W + s1·B1·A1 gives an adapter B2·A2 that does not fit W alone. Both together are one LoRA of rank r1 + r2, exactly:
 s1·B1·A1 + s2·B2·A2 = [s1·B1, s2·B2]·[A1; A2]. The weights that were trained on differ from that by what the merge has rounded.
@@ -36,7 +36,7 @@ _WITHIN: Final = {torch.float32: 1e-4, torch.float16: 0.1, torch.bfloat16: 0.1}
 
 
 def join_adapters(folder: Path, start: Start, modules: list[str]) -> dict[str, Any]:
-    """Rewrites the adapter in ``folder``, which sits on base + ``start``, as one that sits on the base alone.
+    """Rewrites the adapter in ``folder``, which needs base + ``start``, as one for the base alone.
 
     ``modules``: the names of all modules of the base. Returns what the run's record says of it.
     """

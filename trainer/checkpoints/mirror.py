@@ -1,4 +1,4 @@
-"""Mirror: copies each complete checkpoint to ``checkpoint_to`` in the background, while the training continues.
+"""Copies each complete checkpoint to ``checkpoint_to`` in the background, while the training continues.
 
 A checkpoint is first linked aside, with copies of the run's files as at its step: what the training deletes or appends to
 meanwhile does not matter. At most one is uploaded at a time; of those that wait the newest comes next, and the best one is kept.
@@ -92,7 +92,7 @@ class Part:
 
 
 class Mirror:
-    """The checkpoints of a run on their way; the first rank has one, or the first rank of each node."""
+    """A run's checkpoints in upload; the first rank has one, or the first rank of each node."""
 
     def __init__(
         self, run: RunDir, uri: str, send: Sender, *, first: float = _FIRST, asked: Callable[[], float | None] = lambda: None
@@ -118,7 +118,7 @@ class Mirror:
         return self._busy is not None or bool(self._waiting)
 
     def offer(self, checkpoint: Path, best: int | None = None, names: Collection[str] | None = None) -> None:
-        """Will upload the ``checkpoint``; one that waits is dropped for it, unless it is the ``best`` one. Returns at once.
+        """Queues the ``checkpoint`` and returns at once; it replaces one that waits, unless that is the ``best``.
 
         ``names``: only these files of the checkpoint, and none of the run's.
         """
@@ -138,7 +138,7 @@ class Mirror:
         self._note()
 
     def finish(self, until: float | None = None) -> bool:
-        """Waits as ``wait`` does; no checkpoint comes after that. What is not uploaded is a warning."""
+        """Waits like ``wait``, after the last checkpoint. Warns about what is not uploaded."""
         is_done = self.wait(until)
         with self._changed:
             self._closing = True
@@ -150,7 +150,7 @@ class Mirror:
         return is_done
 
     def wait(self, until: float | None = None) -> bool:
-        """Waits until all is uploaded, and returns whether it is.
+        """Waits until everything is uploaded, and returns whether it is.
 
         ``until``, on the monotonic clock, ends the waiting. A server that fails ends it after five minutes: the run's folder has
         the checkpoints.
@@ -193,7 +193,7 @@ class Mirror:
                 say(f"checkpoint-{step} is in {self._uri} ({size(sent)} in {time.monotonic() - began:.1f} s)")
 
     def _next(self) -> int | None:
-        """The step to upload; None when there is nothing more to do."""
+        """The next step to upload; None when all is done."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
             if self._closing:

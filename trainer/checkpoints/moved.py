@@ -1,4 +1,4 @@
-"""The reference that ``sync_ref_model`` moves: a part of every checkpoint, as no cache and no base model has its weights."""
+"""The reference that ``sync_ref_model`` moves: saved in every checkpoint, because no cache and no base model has its weights."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ FILE: Final = "reference.safetensors"
 
 
 def keep_reference(trainer: Any, folder: Path) -> None:
-    """Writes the reference's weights into the checkpoint ``folder``; nothing where the reference stays as it was."""
+    """Writes the reference's weights into the checkpoint ``folder``, if the reference moves."""
     if trainer.args.sync_ref_model and trainer.args.should_save:
         save_file({name: weight.contiguous() for name, weight in _weights(trainer).items()}, folder / FILE)
 
 
 def take_reference(trainer: Any, checkpoint: Path) -> list[str]:
-    """Gives the reference the weights that ``checkpoint`` has of it; a warning where an earlier version left them out."""
+    """Loads the reference's weights from ``checkpoint``; warns if an earlier version left them out."""
     if not trainer.args.sync_ref_model:
         return []
     if not (checkpoint / FILE).is_file():

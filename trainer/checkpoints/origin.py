@@ -1,4 +1,4 @@
-"""What a checkpoint was made of, and whether a run may resume from it: ``origin.json`` in every checkpoint."""
+"""A checkpoint's origin (``origin.json``), and whether a run may resume from it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LENGTH: Final = ("num_train_epochs", "max_steps")
 
 
 def mathematics(experiment: Experiment) -> dict[str, Any]:
-    """The settings that change a number, by their names, in JSON's types."""
+    """The settings that change results: name -> JSON value."""
     dumped = experiment.model_dump(mode="json")["hyperparameters"]
     own = {name: value for name, value in dumped.items() if name not in _WITHOUT_EFFECT}
     trl = {name: value for name, value in dumped["trl"].items() if not name.startswith(_TRL_WITHOUT_EFFECT)}
@@ -55,7 +55,7 @@ def data_key(tokens: Tokens | None) -> dict[str, Any] | None:
 def origin(
     experiment: Experiment, tokens: Tokens, held_out: Tokens | None, device: Device, stage: int, start: Start | None = None
 ) -> dict[str, Any]:
-    """All that is known before the model is loaded; ``base_model`` and ``reference`` are added later.
+    """The origin known before the model is loaded; ``base_model`` and ``reference`` are added later.
 
     ``start``: the adapter that the training starts from.
     """
@@ -84,12 +84,12 @@ def read(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def day_of(checkpoint: Path | None) -> str | None:
-    """The day that the chat template wrote into the checkpoint's pairs; None without a checkpoint, or where it wrote none."""
+    """The day that the chat template wrote into the checkpoint's pairs; None without a checkpoint or a date."""
     return None if checkpoint is None else (read(checkpoint) or {}).get("template_date")
 
 
 def check(checkpoint: Path, now: Mapping[str, Any]) -> list[str]:
-    """Notices about what is no longer bit for bit the same when a run of ``now`` resumes from ``checkpoint``.
+    """Notices about what is no longer bit-identical when a run of ``now`` resumes from ``checkpoint``.
 
     Raises ExperimentError where the checkpoint has other settings, and DataError where it has other pairs.
     """
@@ -113,7 +113,7 @@ def check(checkpoint: Path, now: Mapping[str, Any]) -> list[str]:
 
 
 def check_base(checkpoint: Path, now: str) -> None:
-    """Raises ExperimentError where the checkpoint is of other base weights than those called ``now``."""
+    """Raises ExperimentError if the checkpoint's base weights differ from ``now``."""
     then = (read(checkpoint) or {}).get("base_model", now)
     if then != now:
         what = f"{checkpoint} was trained on another base model"
@@ -126,7 +126,7 @@ _ANEW: Final = "restore the old value, or start over with resume_from_checkpoint
 
 
 def _other_start(before: Mapping[str, Any], after: Mapping[str, Any], checkpoint: Path) -> Iterator[Mistake]:
-    """The mistake of an adapter that the checkpoint's training did not start from, or did something else with."""
+    """The mistake if the checkpoint started from another adapter, or used it differently."""
     then, now = before.get("adapter"), after.get("adapter")
     if (then or {}).get("identity") != (now or {}).get("identity"):
         yield Mistake("adapter", f"{checkpoint} was trained from another adapter", _start(then), _start(now), _ANEW)
@@ -155,14 +155,14 @@ def _other_settings(then: Mapping[str, Any], now: Mapping[str, Any], checkpoint:
 
 
 def _of_ours() -> dict[str, Any]:
-    """The defaults of our own settings, with which a version that did not have them trained."""
+    """Defaults of our own settings, for checkpoints of versions that lacked them."""
     from launcher.experiment.sections.hyperparameters import Hyperparameters
 
     return {name: value for name, value in Hyperparameters().model_dump(mode="json").items() if name != "trl"}
 
 
 def _fields_set(then: Mapping[str, Any], now: Mapping[str, Any]) -> frozenset[str]:
-    """TRL's fields that one of the two sets: no setting of our own is among them."""
+    """TRL's fields that either of the two sets, without our own settings."""
     from launcher.experiment.sections.hyperparameters import Hyperparameters
 
     return frozenset((then.keys() | now.keys()) - Hyperparameters.model_fields.keys() - {"global_batch_size"})
@@ -184,7 +184,7 @@ def _other_data(before: Mapping[str, Any], after: Mapping[str, Any], checkpoint:
 
 
 def _other_epoch(then: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> Mistake:
-    """Its place in an epoch would be another one: some pairs would be trained twice, or never."""
+    """The position in the epoch would change: some pairs would be trained twice, or never."""
     return Mistake(
         "hyperparameters.dataloader_drop_last",
         f"{checkpoint} was trained on epochs of other pairs (an epoch holds what fills micro-batches on all processes)",

@@ -1,6 +1,6 @@
-"""What a checkpoint remembers of its run's automatic choices: names in its trainer_state.json, and how they are read back.
+"""Automatic choices of a run in its checkpoint's trainer_state.json: their names, and reading them back.
 
-A resume takes the same choices again: another one rounds differently.
+A resume repeats these choices, because others round differently.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ PENDING: Final = "evaluation_is_pending"  # a stop cut the evaluation of the che
 
 
 def remembered(checkpoint: Path | None, name: str) -> Any:
-    """What the run of the checkpoint chose under ``name``; None without a checkpoint, or where it holds no such choice."""
+    """The choice ``name`` in the checkpoint; None without a checkpoint or such a choice."""
     return None if checkpoint is None else (_state(checkpoint).get("stateful_callbacks") or {}).get(name)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step at which ``checkpoint`` was written, whatever its folder is called now."""
+    """The step at which ``checkpoint`` was written, whatever its folder's name."""
     return int(_state(checkpoint)["global_step"])
 
 

@@ -1,4 +1,4 @@
-"""Resuming under another sharding: the optimizer's state of every weight, by its name, from one layout to another.
+"""Resumes under another sharding: converts the optimizer state of every weight, by name, between layouts.
 
 DeepSpeed's own checkpoints fit one number of ranks and one ZeRO stage; its universal format, into which its own tool converts
 them, fits all.
@@ -38,7 +38,7 @@ def is_native(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> bool:
 def carry_over(trainer: Any, checkpoint: Path, then: Mapping[str, Any]) -> None:
     """Sets weights, optimizer and learning rate to those of ``checkpoint``; the trainer has made a fresh optimizer.
 
-    Every rank must come here. Raises ExperimentError where the optimizer's state is not two moments per weight.
+    Every rank must call this. Raises ExperimentError unless the optimizer state is two moments per weight.
     """
     scratch = Path(trainer.args.output_dir) / UNIVERSAL
     if trainer.args.should_save and then["zero_stage"]:  # once in each folder that ranks share
@@ -76,7 +76,7 @@ def carry_over(trainer: Any, checkpoint: Path, then: Mapping[str, Any]) -> None:
 
 
 def parameter_names(trainer: Any) -> list[str]:
-    """The names of the optimizer's weights in the order of its state, which has numbers for them."""
+    """Names of the optimizer's weights in the order of its state, which has only numbers."""
     names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
     return [names[id(p)] for group in trainer.optimizer.param_groups for p in group["params"]]
 

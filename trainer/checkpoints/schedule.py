@@ -1,4 +1,4 @@
-"""The learning rate of a resumed run: that of its own schedule at its step, not of the schedule that the checkpoint's run had."""
+"""The learning rate of a resumed run: from its own schedule at its step, not from the checkpoint's schedule."""
 
 from __future__ import annotations
 

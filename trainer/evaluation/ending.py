@@ -1,4 +1,4 @@
-"""The end of a run: what its saved weights do with every validation pair, written down and summed up."""
+"""The final evaluation: rewards of every validation pair under the saved weights, and their summary."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def rewarded(tokens: Tokens, rewards: Sequence[Sequence[float]], columns: Mappin
 
 
 def learned(pairs: Sequence[PairReward], noise: float, before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Figures of all ``pairs`` with their 95 % intervals, and by the length of their answers.
+    """Metrics of all ``pairs`` with their 95 % intervals, and by the length of their answers.
 
     Accuracy has Wilson's interval, a mean Student's t. ``before`` has none: policy and reference are equal before the first
     step, and nothing there is left to chance.

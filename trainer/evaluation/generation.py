@@ -1,4 +1,4 @@
-"""Generates answers of a model: for samples, and after the training."""
+"""Generates a model's answers, for samples and after the training."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _answer(ids: list[int], config: GenerationConfig, tokenizer: Any, *, was_sto
 
 
 class _Words(TextStreamer):
-    """Hands on the text of an answer as soon as a word is whole."""
+    """Streams the text of an answer word by word."""
 
     def __init__(self, tokenizer: Any, told: Callable[[str], None]):
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
@@ -99,7 +99,7 @@ class _Stop(StoppingCriteria):
 
 @contextmanager
 def _as_for_generation(causal: Any, tokenizer: Any, wish: Wish) -> Iterator[GenerationConfig]:
-    """In evaluation mode, without the sampling settings that a model brings along."""
+    """Sets evaluation mode, without the model's own sampling settings."""
     before, was_training = causal.generation_config, causal.training
     of_model = getattr(before, "eos_token_id", None)
     ends = {tokenizer.eos_token_id, *(of_model if isinstance(of_model, list) else [of_model])} - {None}

@@ -1,4 +1,4 @@
-"""The prompts of an experiment's samples, as token ids: rows of its data, or texts of its own."""
+"""The sample prompts of an experiment as token ids: rows of its data, or its own texts."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _chosen(experiment: Experiment, pairs: Pairs) -> list[Pair]:
 
 
 def _distinct(pairs: Sequence[Pair]) -> Sequence[int]:
-    """The place of the first pair of every prompt."""
+    """The index of the first pair of every prompt."""
     seen, places = set[int](), array("q")
     for place, pair in enumerate(pairs):
         prompt = hash(pair.user)

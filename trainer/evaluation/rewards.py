@@ -1,4 +1,4 @@
-"""The rewards of pairs, one by one: a pass over data without gradients, on the path of the run."""
+"""Rewards of single pairs: a pass over data without gradients, on the run's path."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _packed(trainer: DPOTrainer, model: Any, data: Scored, wanted: list[int], fo
 
 
 def _plain(trainer: DPOTrainer, model: Any, source: Any, wanted: list[int], found: Tensor, tell: Tell | None) -> None:
-    """The same by TRL's own functions, from padded batches."""
+    """The same with TRL's own functions, from padded batches."""
     size = trainer.args.per_device_eval_batch_size
     batches = [wanted[begin : begin + size] for begin in range(0, len(wanted), size)]
     for places, is_work, done in _shares(trainer, batches):
@@ -86,7 +86,7 @@ def _shares(trainer: DPOTrainer, batches: Sequence[Sequence[int]]) -> Iterator[t
 
 @contextmanager
 def _as_policy(trainer: DPOTrainer) -> Iterator[None]:
-    """TRL's function for the reference switches an adapter off where there is no second model: here it must stay on."""
+    """Keeps the adapter on: TRL's function for the reference switches it off if there is no second model."""
     before = trainer.ref_model
     trainer.ref_model = before if before is not None else trainer.model
     try:

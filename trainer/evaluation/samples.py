@@ -1,4 +1,4 @@
-"""Samples: answers of the base model and of the trained one to a few prompts, for a person to read."""
+"""Sample answers of the base and the trained model to a few prompts, for people to read."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ class Sampler:
             self._base = self._answers(trainer, with_adapter=trainer.is_continued)
 
     def callbacks(self, trainer: DPOTrainer) -> list[TrainerCallback]:
-        """What has to see the training."""
+        """Callbacks that must see the training."""
         return [_AtEvaluations(self, trainer)] if self._settings.every_evaluation and self._prompts else []
 
     def after(self, trainer: DPOTrainer, step: int) -> int:
-        """Writes the answers of the weights after ``step`` steps; returns how many prompts were answered."""
+        """Writes the answers after ``step`` steps; returns how many prompts were answered."""
         if not self._is_wanted(trainer) or (_replaces(trainer) and self._base is None):
             return 0
         with stage("answering the sample prompts"):
@@ -86,7 +86,7 @@ class Sampler:
         return False
 
     def _answers(self, trainer: DPOTrainer, *, with_adapter: bool) -> list[Answer] | None:
-        """None where the model cannot generate, which is said."""
+        """The answers; None with a notice if the model cannot generate."""
         unpacked = nullcontext() if trainer.fast is None else trainer.fast.packed.removed()
         ids = [prompt.ids for prompt in self._prompts]
         try:

@@ -1,4 +1,4 @@
-"""Which training pairs look mislabelled: a pass over them with the saved weights."""
+"""Finds training pairs that look mislabelled, in a pass with the saved weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings as TRL's arguments: which are passed on, which are refused, and which have no effect on this machine."""
+"""Turns the settings into TRL's arguments, refuses some, and names those without effect on this machine."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _SAME: Final = (  # our names that are TRL's, with the same meaning
 
 
 def _of_this_project(experiment: Experiment) -> dict[str, Any]:
-    """What does not depend on the device: the experiment's own values, and what this project does itself."""
+    """Arguments that do not depend on the device: the experiment's values, and what this project does itself."""
     h = experiment.hyperparameters
     best = h.load_best_model_at_end or h.early_stopping_patience is not None
     return {
@@ -74,7 +74,7 @@ def _of_this_project(experiment: Experiment) -> dict[str, Any]:
 def _of_the_device(
     experiment: Experiment, run: RunDir, precision: Precision, device: Device, micro: int | None
 ) -> dict[str, Any]:
-    """What depends on the device and on the number of ranks."""
+    """Arguments that depend on the device and the number of ranks."""
     h = experiment.hyperparameters
     return {
         "output_dir": str(run.path),

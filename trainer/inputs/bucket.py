@@ -1,4 +1,4 @@
-"""What a training reads from a bucket and writes to it: the base model of ``s3://…``, and the adapter."""
+"""Bucket transfers of a training: download a base model from ``s3://…``, upload the adapter."""
 
 from __future__ import annotations
 

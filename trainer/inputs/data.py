@@ -1,4 +1,4 @@
-"""What a run is trained on: read, checked, and kept in its folder."""
+"""Reads and checks a run's data, and keeps copies in its folder."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_data(
 
 @dataclass(frozen=True)
 class _Told:
-    """What reading says: lines, and how far it is."""
+    """The listener for reading: lines and progress."""
 
     progress: Stage | None
 
@@ -89,7 +89,7 @@ def _commit(run: RunDir) -> str | None:
 
 
 def _check_equal(pairs: Pairs) -> None:
-    """Raises StorageError where a bucket was changed between the reading of one rank and another's: a restart mends that."""
+    """Raises StorageError if a bucket changed between the reads of two ranks: a restart fixes that."""
     mine = [(source.name, source.sha256) for source in pairs.sources]
     everyone = gather_object([mine])
     other = next((found for found in everyone if found != everyone[0]), None)
@@ -99,7 +99,7 @@ def _check_equal(pairs: Pairs) -> None:
 
 
 def _keep(experiment: Experiment, run: RunDir, root: Path, reading: Reading, pairs: Pairs) -> None:
-    """Writes what was read, with its hashes, into the run, and where the experiment asks for it."""
+    """Writes what was read, with hashes, into the run's folder, and to output_processed_dir if set."""
     if pairs.spreadsheet is not None:
         if not has_copy(run.spreadsheet):
             write_copy(run.spreadsheet, pairs.spreadsheet.files)

@@ -1,4 +1,4 @@
-"""The hub: asked whether it answers before its client begins to retry by itself; without it, what the cache has; and the files
+"""The hub: checks whether it answers before its client starts to retry; falls back to the cache; and downloads the files
 of one commit.
 """
 
@@ -37,7 +37,7 @@ def from_hub(
     file: str = "config.json",
     revision: str | None = None,
 ) -> T:
-    """What ``load`` returns; it is told whether to read the cache alone, because the hub does not answer.
+    """Calls ``load`` and returns its result; its argument says whether to read only the cache, because the hub does not answer.
 
     ``file``: one that the ``part`` always has. Raises UnreachableError where the hub does not answer and the cache lacks the
     ``part`` (model, tokenizer) of ``model``, and what ``load`` raises.
@@ -124,7 +124,7 @@ def _no_commit(model: str, commit: str, found: str) -> ExperimentError:
 def _away(model: str, file: str) -> LauncherError | None:
     """Why the hub cannot be asked for ``model``; None for a folder, in offline mode, and where it answers.
 
-    What it refuses (401, 403, 404) is said better by the request that needs it.
+    Refusals (401, 403, 404) are reported by the request that needs them.
     """
     if Path(model).is_dir() or constants.is_offline_mode():
         return None

@@ -1,4 +1,4 @@
-"""The identity of the base model, independent of its place and name; and the key of the reference's numbers."""
+"""The identity of the base model, whatever its place and name; and the key of the reference's log-probabilities."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def base_identity(model: str, cache: Path, *, model_cache_dir: str | None = None) -> str:
-    """64 hex digits of what transformers loads for ``model``, a folder or a hub id: configuration, weights, adapter, code.
+    """A hash (64 hex digits) of what transformers loads for ``model`` (a folder or hub id): config, weights, adapter, code.
 
     Call it when the model was loaded: a hub id is then in the hub's cache, and no network is used. Weights are hashed once
     (``cache`` remembers the hash), and those in the hub's cache never: their files are named by their SHA-256. A copy elsewhere,
@@ -44,7 +44,7 @@ def base_identity(model: str, cache: Path, *, model_cache_dir: str | None = None
 
 
 def started_identity(base: str, start: str) -> str:
-    """64 hex digits of base weights and of the adapter that is put on them, or merged into them."""
+    """A hash (64 hex digits) of the base weights and of the adapter on or in them."""
     return hashlib.sha256(f"{base}:{start}".encode()).hexdigest()
 
 
@@ -90,7 +90,7 @@ def _cached(repository: str, name: str, hub: str | None) -> Path | None:
 
 
 def _weights(folder: Path) -> list[Path]:
-    """The files that transformers reads: the first of ``WEIGHTS`` that exists, and the shards that an index names."""
+    """The weight files that transformers reads: the first of ``WEIGHTS`` that exists, and the shards in an index."""
     first = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if first is None:
         return sorted(path for suffix in ("safetensors", "bin") for path in folder.glob(f"*.{suffix}"))
@@ -161,7 +161,7 @@ def reference_key(
     device: str,
     **others: str | float | bool | None,
 ) -> str:
-    """32 hex digits of everything but the token ids that changes the reference's numbers.
+    """A hash (32 hex digits) of everything except token ids that changes the reference's log-probabilities.
 
     ``identity`` is ``base_identity``; ``quantization`` the settings of the loaded model, None where it is not quantised;
     ``attention`` transformers' name of the implementation; ``path`` "packed" or "plain"; ``device`` a type ("cuda", "cpu");

@@ -35,7 +35,7 @@ SHOWN: Final = 20
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference's numbers for every pair."""
+    """The reference's log-probabilities of every pair."""
 
     logps: Tensor  # [n, 2] float64: sums of the log-probabilities of (chosen, rejected)
     hits: int  # pairs that needed no computation: the cache or another row had both answers
@@ -90,7 +90,7 @@ def reference_logps(
 
 
 def _tell(progress: Callable[[int, int], None] | None, hits: int, pairs: int, share: float) -> None:
-    """Reports that ``share`` of what is missing is done, as pairs."""
+    """Reports progress: ``share`` of the missing pairs is done."""
     if progress is not None:
         progress(hits + round(share * (pairs - hits)), pairs)
 
@@ -113,7 +113,7 @@ def _ids(ids: Ids) -> bytes:
 
 
 def _missing(answers: Sequence[bytes], known: np.ndarray) -> list[int]:
-    """Places of the pairs to compute: each has an answer that is neither known nor in a pair before it."""
+    """Indices of the pairs to compute: each has an answer that is neither cached nor in an earlier pair."""
     missing: list[int] = []
     covered: set[bytes] = set()
     for place in np.flatnonzero(np.isnan(known).reshape(-1, 2).any(axis=1)).tolist():
@@ -127,7 +127,7 @@ def _missing(answers: Sequence[bytes], known: np.ndarray) -> list[int]:
 def _share(pairs: TokenPairs, missing: list[int], budget: int, rank: int, world: int) -> list[tuple[list[int], bool]]:
     """This rank's slices of ``missing``, and whether each is work or only repeats another rank's: all make equally many calls.
 
-    Longest pairs come first: a shortage of memory shows at once.
+    Longest pairs come first, so that running out of memory shows at once.
     """
     places = np.sort(np.array(missing))
     sizes = pairs.lengths[places].sum(1)
@@ -234,7 +234,7 @@ def _somewhere(count: int) -> int:
 
 
 def _taken_over(waiting: Slices, answers: Sequence[bytes], shards: Shards) -> tuple[dict[bytes, float], Slices, int]:
-    """What another run has stored of the slices that wait; those that are left, and the number of pairs in the others."""
+    """Takes over waiting slices that another run has stored; returns those left, and the number of pairs taken over."""
     keys = [answers[2 * place + i] for places, _ in waiting for place in places for i in (0, 1)]
     stored = {key: number for key, number in zip(keys, shards.read(keys).tolist(), strict=True) if not math.isnan(number)}
     left = deque(

@@ -1,4 +1,4 @@
-"""Shards: numbers by key in Parquet files that any number of processes and machines read and extend without a lock.
+"""Numbers by key in Parquet files, which any number of processes and machines read and extend without a lock.
 
 A shard is written once, aside, and renamed to the SHA-256 of its bytes: it is never changed, and damage shows. No lock and
 no database, because the cache root may be a network volume, where SQLite's locks cannot be trusted. A row takes 40 bytes
@@ -37,7 +37,7 @@ class Shards:
     say: Callable[[str], None]
 
     def read(self, keys: Sequence[bytes]) -> np.ndarray:
-        """[n] float64: the number of every key, NaN where there is none.
+        """[n] float64: the number of every key, NaN if missing.
 
         Where two processes added one key, the first number counts: a resumed run finds the numbers with which it began.
         """
@@ -63,7 +63,7 @@ class Shards:
         self._write(table)
 
     def save(self, numbers: Mapping[bytes, float]) -> bool:
-        """``add``, but a full or read-only disk is only a notice, and the training continues; whether it was written."""
+        """Like ``add``, but a full or read-only disk is only a notice; returns whether it was written."""
         try:
             self.add(numbers)
         except OSError as error:
@@ -73,7 +73,7 @@ class Shards:
         return True
 
     def compact(self) -> None:
-        """Merges small shards where there are many, and removes what processes that died left half written.
+        """Merges many small shards, and removes half-written files of dead processes.
 
         Another process may read, add or compact at the same time: a shard is removed only after a merged one that holds its
         rows is on the disk. Raises OSError where the folder cannot be written.

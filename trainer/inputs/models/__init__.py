@@ -1,4 +1,4 @@
-"""The model that is trained: the base, its modules and their adapter, and the adapter that the training starts from.
+"""The trained model: the base, its modules and their adapter, and the adapter to start from.
 
 Others take ``model.load_model``, ``adapter.lora_config``, ``started``, ``starting``, ``skeleton``, ``targets`` and ``dropout``.
 """

@@ -1,4 +1,4 @@
-"""The LoRA adapter: its shape, its first weights, and what it must not train."""
+"""The LoRA adapter: its configuration, its initial weights, and what it must not train."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def lora_config(hyper: Hyperparameters, model: torch.nn.Module | None = None) ->
 
 
 def _targets(hyper: Hyperparameters, model: torch.nn.Module | None) -> str | list[str]:
-    """``target_modules`` as PEFT takes them for ``model``: it knows layers by their number in lists alone."""
+    """``target_modules`` in PEFT's form for ``model``: it supports layer numbers only with lists."""
     targets = hyper.target_modules if isinstance(hyper.target_modules, str) else list(hyper.target_modules)
     if model is None or not isinstance(targets, str):
         return targets
@@ -60,7 +60,7 @@ def _targets(hyper: Hyperparameters, model: torch.nn.Module | None) -> str | lis
 
 
 def _excluded(hyper: Hyperparameters, model: torch.nn.Module | None) -> str | list[str] | None:
-    """What the experiment excludes, and for ``all-linear`` what ``left_out`` does."""
+    """Modules that the experiment excludes, and for ``all-linear`` those of ``left_out``."""
     own = hyper.exclude_modules if isinstance(hyper.exclude_modules, str) else list(hyper.exclude_modules)
     if model is None or not is_all_linear(hyper.target_modules):
         return own or None

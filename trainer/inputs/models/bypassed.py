@@ -1,4 +1,4 @@
-"""Layers whose weight a model reads past the layer: an adapter, which changes the layer's output, is not used there."""
+"""Layers whose weight a model reads directly, bypassing the layer and so its adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dropout and noise: what a model draws at random in training, and how all of it is turned off.
+"""Dropout and noise: finds and turns off everything random in a model's training.
 
 TRL's ``disable_dropout`` reaches modules of ``nn.Dropout`` alone.
 """
@@ -19,7 +19,7 @@ _KEPT: Final = "numbers_of_dropout"  # of a model whose configuration was change
 
 
 def silence(model: torch.nn.Module) -> None:
-    """Turns off all that the model would draw at random in training.
+    """Turns off everything random in the model's training.
 
     Blocks of many models call ``functional.dropout`` or skip a layer with a probability that they keep as a number of their own
     (``attention_dropout``, ``dropout``, ``layerdrop``) or read from the configuration in every pass: these are set to 0. Routers
@@ -61,7 +61,7 @@ def true_config(model: Any) -> Iterator[None]:
 
 
 def drawn(model: torch.nn.Module, *, with_adapter: bool) -> list[str]:
-    """What the model draws at random in training, as ``attention_dropout 0.1``; each once.
+    """The model's random parts in training, such as ``attention_dropout 0.1``, each once.
 
     ``with_adapter``: also the dropout before an adapter, which changes nothing while the adapter is fresh.
     """
@@ -93,7 +93,7 @@ def _numbers(module: torch.nn.Module) -> Iterator[tuple[str, float]]:
 
 
 def _random(values: Any) -> Iterator[tuple[str, float]]:
-    """Numbers above 0 whose names tell that something is drawn with them."""
+    """Numbers above 0 whose names mean randomness."""
     for name, value in list(values.items()):
         if _is_probability(value) and (_RANDOM.search(name) or _JITTER.search(name)):
             yield name, value

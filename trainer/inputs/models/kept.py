@@ -1,4 +1,4 @@
-"""Kept: a run's copy of the adapter that it started from: that one may change, or be deleted."""
+"""A run's copy of the adapter that it started from, which may change or be deleted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ASIDE: Final = ".start"  # in the run's folder: the copy that is being written
 
 
 def keep(run: RunDir, start: Start) -> list[str]:
-    """Copies the adapter and its tokenizer into the run's folder, and records its hashes; a warning where that is not done."""
+    """Copies the adapter and its tokenizer into the run's folder, and records its hashes; warns if that fails."""
     if start.folder == run.start:
         return []
     files = [path for path in start.folder.iterdir() if path.is_file() and any(fnmatch(path.name, name) for name in FILES)]

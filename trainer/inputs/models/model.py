@@ -42,7 +42,7 @@ class Precision:
 
 
 def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool, is_sharded: bool = False) -> Precision:
-    """16-bit where the device has it: never fp32 by accident on a GPU, never 16-bit by accident on a CPU.
+    """16-bit if the device supports it: never fp32 by accident on a GPU, never 16-bit by accident on a CPU.
 
     LoRA's frozen weights are kept in the compute dtype. Full fine-tuning keeps fp32 master weights under autocast, because
     an update of 5e-6 is lost in bf16's 8 bits, unless load_in_16bit asks for it. ``is_sharded``: DeepSpeed keeps such masters

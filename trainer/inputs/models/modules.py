@@ -1,4 +1,4 @@
-"""Modules of a model: what an adapter can train of it, what it cannot, and the names by which PEFT knows fused experts."""
+"""Modules of a model: which an adapter can train, and PEFT's names for fused experts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Part:
 
     @property
     def label(self) -> str:
-        """Its name in a sentence: the same in every decoder layer."""
+        """The name in sentences, the same in every decoder layer."""
         own = kind(self.name)
         if self.sort == "experts":
             return f"{kind(self.name.rpartition('.')[0])}.{own}"

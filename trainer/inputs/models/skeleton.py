@@ -1,4 +1,4 @@
-"""Skeleton: the model without its weights, for what must be known before they are loaded."""
+"""The model without its weights, for checks before they are loaded."""
 
 from __future__ import annotations
 

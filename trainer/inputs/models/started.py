@@ -1,4 +1,4 @@
-"""Started: the model that the training begins with, made of a base and the adapter that it starts from."""
+"""Builds the model that the training starts with, from a base and an adapter."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _changed(parameters: list[torch.nn.Parameter]) -> Any:
 
 
 def rounding(model: Any, start: Start | None, precision: Precision) -> list[str]:
-    """A warning, or a notice, about what a merge loses."""
+    """A warning or notice about the precision that a merge loses."""
     if start is None or start.is_continued:
         return []
     if getattr(model, "is_quantized", False) or getattr(model.config, "quantization_config", None) is not None:

@@ -1,4 +1,4 @@
-"""Starting: the model that a run trains and the adapter that it starts from, fetched from wherever they are."""
+"""Locates the model and the adapter that a run starts from, and downloads them if needed."""
 
 from __future__ import annotations
 

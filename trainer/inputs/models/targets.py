@@ -1,4 +1,4 @@
-"""Which modules of the model get an adapter: checked before the weights are loaded, and said of the adapter that was made."""
+"""Which modules get an adapter: checked before the weights are loaded, and reported for the adapter that was made."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _first_line(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of an adapter, before it is made.
+    """What an adapter should train, before it is made.
 
     ``names``: of the parts that are to be trained; ``direct``: of layers whose weight the model may use without their adapter;
     ``weights``: of the whole model.
@@ -120,7 +120,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What of a model is trained by its adapter; ``others``: linear layers, experts and routers without one."""
+    """Which parts of a model its adapter trains; ``others``: linear layers, experts and routers without an adapter."""
 
     trained: tuple[Part, ...]
     others: tuple[Part, ...]
@@ -135,7 +135,7 @@ class Coverage:
         return f"adapter on {_counted(self.trained)}{whole}" + (f"; none on {', '.join(left)}" if left else "")
 
     def json(self) -> dict[str, Any]:
-        """Label -> how many, of what has an adapter and of what has none."""
+        """Label -> count, of parts with and without an adapter."""
         whole = {"whole": list(dict.fromkeys(self.copies))} if self.copies else {}
         return {"on": _numbers(self.trained), "none_on": _numbers(self.others), **whole}
 

@@ -1,4 +1,4 @@
-"""Changes: what happens to the text of pairs on its way to tokens, in one look at each: sentences, and what cannot be trained."""
+"""Compares the text of pairs with the chat template's output: sentences about changes, and mistakes that cannot be trained."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _answers(pair: Pair) -> tuple[str, ...]:
 
 @dataclass
 class Tally:
-    """How often one thing was seen, and where first: its place, the text before and after."""
+    """How often a change was seen, and its first place with the text before and after."""
 
     count: int = 0
     first: str = ""
@@ -163,7 +163,7 @@ class Changes:
         self.mistakes.append(Mistake(place, what, "different answers", found, "change or delete the row"))
 
     def _end(self, pair: Pair, name: str, whole: str) -> None:
-        """Notes a missing end token, and one of the cell beside the template's own."""
+        """Notes a missing end token, or one in the cell besides the template's."""
         cell, text, ends = getattr(pair, name).rstrip(), whole.rstrip(), self._ends
         if not text.endswith(ends) and not self.template.adds_eos:
             self._add("endless", pair, f"the {name} answer", shown(cell[-40:]), shown(whole[-40:]))
@@ -173,7 +173,7 @@ class Changes:
             self._add(kind, pair, f"the {name} answer", shown(cell[-40:]), shown(whole[-40:]))
 
     def _special(self, pair: Pair) -> None:
-        """Notes special tokens inside a cell; an end token at the end of an answer is looked at elsewhere."""
+        """Notes special tokens inside a cell, except an end token at the end of an answer."""
         for name in ("system", "user", *_ANSWERS):
             text = getattr(pair, name) or ""
             if not any(begin in text for begin in self._special_begins):  # most texts: much faster than the pattern
@@ -208,7 +208,7 @@ class Changes:
         return re.compile("|".join(map(re.escape, sorted(self._specials, key=len, reverse=True))) or "(?!)")
 
     def sentences(self, pairs: int) -> Iterator[str]:
-        """What was seen in ``pairs`` pairs."""
+        """Sentences about the changes in ``pairs`` pairs."""
         for kind, tally in self._seen.items():
             every = (
                 "texts" if kind in _OF_TEXTS else f"of {pairs:,} pairs" if kind in _OF_PAIRS else f"of {self._answered:,} answers"

@@ -1,4 +1,4 @@
-"""Clock: the only one that a chat template sees. It stands still at the start of a day, and knows no locale and no time zone."""
+"""The only clock that a chat template sees: fixed at the start of a day, without locale and time zone."""
 
 from __future__ import annotations
 

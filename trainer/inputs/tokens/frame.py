@@ -1,4 +1,4 @@
-"""Frame: what a chat template writes around texts, found once with a conversation of three words."""
+"""What a chat template writes around texts, found once with a conversation of three words."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Frame:
         )
 
     def notices(self, template: Template, *, has_system: bool) -> Iterator[str]:
-        """What is true whatever the data: a system text of the template's own, a BOS too many or too few."""
+        """Notices that do not depend on the data: the template's own system message, one BOS too many or too few."""
         if not template.is_chat:
             return
         if self.system and not has_system:

@@ -1,4 +1,4 @@
-"""Looked: the lengths of pairs in tokens, and one pair as the model sees it, for ``launcher data``."""
+"""Token lengths of pairs, and one pair as the model sees it, for ``launcher data``."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def shown(pair: TokenPair, limit: int, tokenizer: PreTrainedTokenizerBase) -> Ma
 
 
 def _texts(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The text that each token adds to those before it."""
+    """The text that each token adds."""
     texts: list[str] = []
     begin = 0
     for end in range(1, len(ids) + 1):

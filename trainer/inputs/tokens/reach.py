@@ -1,4 +1,4 @@
-"""Reach: the ids and the lengths that a model's tables take, compared with the data before the weights are loaded."""
+"""The token ids and lengths that a model's tables support, compared with the data before the weights are loaded."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Reach:
 
 
 def _positions(model: Any, table: Any) -> int | None:
-    """Rows of the smallest table of positions, without those that an offset or a padding row takes."""
+    """Rows of the smallest position table, without offset and padding rows."""
     config = model.config
     found = [getattr(config, _BY_CONFIG[config.model_type])] if config.model_type in _BY_CONFIG else []
     for name, module in model.named_modules():
@@ -143,7 +143,7 @@ def _check_ids(rows: int, data: Sequence[Data], tokenizer: Any, model_name: str)
 
 
 def _pad_inside(rows: int, tokenizer: Any) -> Iterator[str]:
-    """Pads with another token where the embedding has no row for the padding token; attention and loss leave padding out."""
+    """Pads with another token if the embedding has no row for the padding token; attention and loss ignore padding."""
     before = tokenizer.pad_token_id
     if before is None or before < rows:
         return

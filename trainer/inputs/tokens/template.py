@@ -44,7 +44,7 @@ class Texts(NamedTuple):
 
 
 class Template:
-    """What turns the messages of a pair into text; ``system`` is the place of the system text, for mistakes."""
+    """Turns the messages of a pair into text; ``system`` is the place of the system message, for mistakes."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, hyper: Hyperparameters, clock: Clock, *, system: str | None = None):
         self.tokenizer = tokenizer
@@ -58,7 +58,7 @@ class Template:
 
     @property
     def variables(self) -> frozenset[str]:
-        """The names that the chat template takes; none without a template."""
+        """The variables that the chat template uses; none without a template."""
         if not self.is_chat:
             return frozenset()
         source = self.tokenizer.get_chat_template()
@@ -118,7 +118,7 @@ class Template:
         return answer if self.eos and answer.endswith(self.eos) else answer + self.eos
 
     def _ends_by_itself(self) -> bool:
-        """Whether the tokenizer puts an end-of-text token behind every text."""
+        """Whether the tokenizer appends an end-of-text token to every text."""
         ids = self.tokenizer("a")["input_ids"]
         return bool(ids) and ids[-1] == self.tokenizer.eos_token_id
 
@@ -198,7 +198,7 @@ class Template:
 
 
 def messages_of(pair: Pair) -> list[Message]:
-    """The messages of the prompt; an empty system text is no message."""
+    """The messages of the prompt; an empty system message is left out."""
     system = [{"role": "system", "content": pair.system}] if pair.system else []
     return [*system, *(({"role": "user", "content": pair.user},) if pair.chat is None else pair.chat.prompt)]
 
@@ -238,7 +238,7 @@ def template_options(hyper: Hyperparameters) -> dict[str, Any]:
 
 
 def shown(text: str, most: int = 60) -> str:
-    """``text`` in quotes with its white space visible, and without its middle where it is long."""
+    """``text`` in quotes with visible white space, and without its middle if it is long."""
     if len(text) > most:
         text = f"{text[: most // 2]}…{text[-(most // 2) :]}"
     return repr(text)
@@ -259,6 +259,6 @@ def broken(found: str) -> Mistake:
 
 
 def _said(error: Exception) -> str:
-    """The error in one line; Jinja's have an own text, Python's say more with their type."""
+    """The error in one line: Jinja's text, or Python's with its type."""
     text = " ".join(str(error).split())
     return text if isinstance(error, TemplateError) and text else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -1,5 +1,5 @@
-"""The texts of all pairs: rendered and looked at once, chunk by chunk where the pairs are too large for memory; what was seen is
-kept, so that a second look at the same pairs costs no rendering.
+"""The texts of all pairs: rendered and checked once, in chunks if the pairs are too large for memory; the result is
+cached, so that the same pairs are not rendered again.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TextsOf:
             yield from texts
 
     def looked(self, cache: Path, key: str) -> tuple[Looked, array[int]]:
-        """What is seen in them, and the line of each pair; from the cache where it has them.
+        """The check's result, and the line of each pair; from the cache if possible.
 
         ``key``: of the tokenizer. Raises what ``Template.texts`` raises, and DataError for pairs that cannot be trained on.
         """
@@ -73,7 +73,7 @@ class TextsOf:
         return found, lines
 
     def _named(self, pairs: str, key: str) -> str:
-        """The name of all that the texts, and the sentences about them, depend on."""
+        """The cache key: everything that the texts, and the sentences about them, depend on."""
         made = self._template
         about = (pairs, key, self._source, made.is_chat and made.tokenizer.get_chat_template(), made.options, made.begins_answer)
         return hashlib.sha256(repr((*about, made.clock.day, _code())).encode("utf-8", "surrogatepass")).hexdigest()
@@ -112,7 +112,7 @@ class TextsOf:
 
 @lru_cache(maxsize=1)
 def _code() -> str:
-    """The hash of the code that renders and looks: what another version has seen is not taken."""
+    """The hash of the code that renders and checks: results of another version are not used."""
     files = [Path(str(module.__file__)) for module in (changes, frame, template)]
     versions = " ".join(version(name) for name in ("transformers", "jinja2"))
     return hashlib.sha256(b"".join([versions.encode(), *(file.read_bytes() for file in files)])).hexdigest()

@@ -1,4 +1,4 @@
-"""The cache's file of token ids: one list a pair for the prompt and both answers, read and written without a second copy."""
+"""The cache file of token ids: a list per pair for the prompt and each answer, read and written without a second copy."""
 
 from __future__ import annotations
 

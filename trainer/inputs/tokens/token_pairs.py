@@ -143,7 +143,7 @@ class TokenPairs(Sequence[TokenPair]):
 
 
 class Grown:
-    """Pairs that are added one by one, in arrays that grow where they lie."""
+    """Pairs that are added one by one, in arrays that grow in place."""
 
     def __init__(self) -> None:
         self._ids = (array("i"), array("i"), array("i"))

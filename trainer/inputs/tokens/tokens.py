@@ -213,7 +213,7 @@ def _lengths(cut: int, merged: int, pairs: TokenPairs, hyper: Hyperparameters, s
 
 
 def _settings(template: Template, hyper: Hyperparameters) -> Iterator[str]:
-    """What the settings of the template do, and which have no effect."""
+    """Notices about the template's settings, and which have no effect."""
     if not template.is_chat:
         yield Warned("the tokenizer has no chat template: prompts are plain text")
     given = [*template_options(hyper), *(["add_generation_prompt"] if hyper.add_generation_prompt is not None else [])]
@@ -236,7 +236,7 @@ def _settings(template: Template, hyper: Hyperparameters) -> Iterator[str]:
 
 
 def _key(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The name of all of the tokenizer that the ids of a text depend on."""
+    """The cache key of the tokenizer: everything that a text's ids depend on."""
     digest = hashlib.sha256(f"{FORMAT} {type(tokenizer).__name__}".encode())
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
