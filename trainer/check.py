@@ -81,7 +81,7 @@ def _counted(experiment: Experiment, copy: Path | None, row: int | None) -> Mapp
 
 def _looked(experiment: Experiment, pairs: Pairs, tokenizer: Any, cache: Path, day: date, row: int) -> Mapping[str, Any]:
     """The lengths of the training pairs before they are cut, and the pair of ``row``; their tokens are in the cache."""
-    from .inputs.tokens.looked import examples, lengths, shown
+    from .inputs.tokens.preview import examples, lengths, shown
     from .inputs.tokens.tokens import tokenize
 
     h, source = experiment.hyperparameters, pairs.sources[0].name

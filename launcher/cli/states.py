@@ -76,7 +76,7 @@ def _listed(
     from ..backends.cluster_state import cluster_runs_known
     from ..backends.health import with_health
     from ..backends.state import local_runs_known
-    from ..runs.ordered import ordered
+    from ..runs.sorting import ordered
 
     told: list[str] = []
     found = cluster_runs_known(caller, namespace, told.append if every else None) if on_cluster else local_runs_known()

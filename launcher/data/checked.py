@@ -26,7 +26,7 @@ from .tables.reading import Reading
 class CheckedTokens:
     """The tokens of the training pairs: how many an epoch has, how many the longest sequence, and how many answers are cut.
 
-    ``lengths``, ``shown`` and ``examples``: of trainer.inputs.tokens.looked, where they were asked for.
+    ``lengths``, ``shown`` and ``examples``: of trainer.inputs.tokens.preview, where they were asked for.
     """
 
     pairs: int

@@ -20,7 +20,7 @@ from .comparison import COLUMNS, Comparison, Figure, progress, state
 from .curves import charts, curves, findings
 from .names import short_names
 from .reported import Reported, lengths
-from .told import histograms, told
+from .survey_view import histograms, told
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -440,7 +440,7 @@ def test_an_adapter_that_is_trained_on_names_the_base_of_this_run_and_no_path_of
     import torch
 
     from trainer.inputs.models.model import Precision
-    from trainer.inputs.models.started import load_start
+    from trainer.inputs.models.start_model import load_start
     from trainer.inputs.models.starting import locate
 
     folder = shutil.copytree(sft, tmp_path / "sft")

@@ -18,9 +18,9 @@ from launcher.job.adapter_config import check_loaded
 from launcher.job.model import TOKENIZER_FILES
 from launcher.job.target import Target
 
-from ..inputs.models.kept import kept
+from ..inputs.models.adapter_copy import kept
 from ..inputs.models.model import Precision, choose_precision, load_model, load_tokenizer, weights_size
-from ..inputs.models.started import load_start, put
+from ..inputs.models.start_model import load_start, put
 from ..inputs.models.starting import Start, locate
 from ..inputs.recorded import recorded_base, recorded_commit
 from ..output import notices, stage

@@ -25,7 +25,7 @@ from ..processes.disk import writing
 from ..processes.sharding import all_finite, stage
 from . import origin
 from .copies import Copies
-from .moved import keep_reference, take_reference
+from .moved_reference import keep_reference, take_reference
 from .remembered import LOSSES, TOKENS
 from .reshard import carry_over, is_native, parameter_names
 from .schedule import follow

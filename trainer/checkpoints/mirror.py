@@ -256,7 +256,7 @@ class Mirror:
 
 
 def begin(run: RunDir, send: Sender, uri: str, asked: Callable[[], float | None] = lambda: None) -> Mirror:
-    """The mirror of a run, whose record names it from now on: see ``brought``."""
+    """The mirror of a run, whose record names it from now on: see ``launcher.storage.restore``."""
     before = run.read_record().get("mirror") or {}
     run.update_record(mirror={"step": None, "id": os.urandom(8).hex(), **before, "to": uri})
     return Mirror(run, uri, send, asked=asked)

@@ -21,7 +21,7 @@ from ..checkpoints.remembered import MICRO, remembered, step_of
 from ..evaluation.prompts import SamplePrompt, sample_prompts
 from ..inputs.arguments import arguments, check_optimizer, check_schedule, smaller, without_effect
 from ..inputs.data import read_data
-from ..inputs.models.kept import keep, kept
+from ..inputs.models.adapter_copy import keep, kept
 from ..inputs.models.model import Precision, choose_precision, load_tokenizer
 from ..inputs.models.skeleton import examined
 from ..inputs.models.starting import Located, Start, locate

@@ -13,7 +13,7 @@ from launcher.planning.rows import Rows
 from ..checkpoints.remembered import CHECKPOINTING, PATH, remembered
 from ..inputs.models.adapter import check_biases
 from ..inputs.models.model import weights_size
-from ..inputs.models.started import load_start, rounding
+from ..inputs.models.start_model import load_start, rounding
 from ..inputs.models.targets import Wanted, check_targets
 from ..inputs.tokens.reach import Reach, check_reach, read_from
 from ..output import stage

@@ -10,9 +10,9 @@ from launcher.runs.processes import Process
 from launcher.runs.run_dir import RunDir
 from launcher.runs.whole import write_whole
 
-from .meeting import mark_of
+from .memory_note import silent
 from .pod import itself
-from .tight import silent
+from .rendezvous import marker_of
 from .verdict import Ending
 
 
@@ -24,10 +24,10 @@ def next_attempt(run: RunDir, address: str = "") -> int:
     """
     names = [path.name.removeprefix("attempt-") for path in run.path.glob("attempt-*")]
     newest = max((int(name) for name in names if name.isdigit()), default=0)
-    is_mine = newest == 0 or mark_of(run, newest, run.node).exists()
+    is_mine = newest == 0 or marker_of(run, newest, run.node).exists()
     number = newest + 1 if is_mine else newest
     run.attempt(number).mkdir(exist_ok=True)
-    write_whole(mark_of(run, number, run.node), address)
+    write_whole(marker_of(run, number, run.node), address)
     return number
 
 

@@ -61,7 +61,7 @@ class Bucket:
         Raises CredentialError, ExperimentError, UnreachableError where the server does not answer for minutes, and Stopped.
         """
         from launcher.storage import Lines
-        from launcher.storage.brought import bring
+        from launcher.storage.restore import restore
 
         waiting = Waiting(self._look)
 
@@ -70,7 +70,7 @@ class Bucket:
                 for notice in waiting(self.place.check):
                     self._say(labelled(notice))
             lines = Lines("downloaded", self._say)
-            waiting(lambda: bring(self.run, self.place, lambda line: self._say(_line(line)), lines))
+            waiting(lambda: restore(self.run, self.place, lambda line: self._say(_line(line)), lines))
 
         self._unless_stopped(work)
 

@@ -34,11 +34,11 @@ from .children import Children
 from .disk import make_room, reserve
 from .ending import how_it_failed
 from .kills import Kills
-from .meeting import meet, own_address
+from .memory_note import MemoryNote
 from .notify import HURRY, PATIENCE, notify_name, tell_end
 from .pod import FirstNode, arrive, is_done, last_words, take_back
 from .relay import Relay
-from .tight import Tight
+from .rendezvous import meet, own_address
 from .verdict import Ending, exit_notes, judge
 
 # `python -m torch.distributed.run` without the garbage collector's walks while it imports torch: a quarter of its CPU time.
@@ -162,10 +162,10 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
     before = Kills.now()
     reserve(run.attempt(number))
     command = _torchrun(run, nodes, nproc, node)
-    first, tight = FirstNode(run, number), Tight(run, number)
+    first, memory = FirstNode(run, number), MemoryNote(run, number)
 
     def meanwhile() -> None:
-        tight.look()
+        memory.look()
         children.look()
         if relay is not None:
             relay.copy()

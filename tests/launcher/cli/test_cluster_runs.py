@@ -309,7 +309,7 @@ def test_a_jobset_that_nobody_works_on_is_said_by_everything_that_looks_at_it(cl
     why = person.type("why", "first").stdout
     assert words in why
     assert "submit it again with --kind job, which needs no add-on, after: launcher stop first" in why
-    assert "nothing in the cluster works on it" in person.type("status", "first").stdout
+    assert "nothing in the cluster acts on it" in person.type("status", "first").stdout
     following = person.begin("logs", "-f", "first")
     assert following.stdout is not None
     assert following.stdout.readline().startswith(f"waiting: {words}")

@@ -18,7 +18,7 @@ from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 from launcher.storage import Mirrored
 from launcher.storage.aside import set_folder_aside, set_run_aside
-from launcher.storage.brought import ARRIVING, bring
+from launcher.storage.restore import ARRIVING, restore
 from tests.s3.proxy import FaultProxy
 from trainer.checkpoints.mirror import First
 
@@ -79,7 +79,7 @@ def steps_of(run: RunDir) -> list[int]:
 
 def brought(run: RunDir, place: Mirrored) -> tuple[int | None, list[str]]:
     said: list[str] = []
-    return bring(run, place, said.append), said
+    return restore(run, place, said.append), said
 
 
 def test_the_newest_complete_checkpoint_comes_to_a_fresh_folder_with_metrics_and_record(
@@ -192,7 +192,7 @@ def test_another_run_of_the_same_name_is_refused(place: Mirrored, run: RunDir, t
         other = new_run(tmp_path / f"other-{len(record)}", **record)
         write(other, 2)
         with pytest.raises(ExperimentError, match="holds checkpoints of another run named r"):
-            bring(other, place, print)
+            restore(other, place, print)
 
 
 def test_the_best_checkpoint_comes_with_the_newest(place: Mirrored, run: RunDir, tmp_path: Path) -> None:

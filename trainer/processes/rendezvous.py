@@ -31,7 +31,7 @@ def own_address() -> str:
     return ""
 
 
-def mark_of(run: RunDir, attempt: int, node: int) -> Path:
+def marker_of(run: RunDir, attempt: int, node: int) -> Path:
     """The marker of ``node`` in ``attempt``, a file with its address."""
     return run.attempt(attempt) / f"node-{node}"
 
@@ -42,7 +42,7 @@ def meet(run: RunDir, attempt: int, node: Node, is_stop_wanted: Callable[[], boo
     Waits until either is known, ``patience`` is over or a stop is wanted.
     """
     assert node.address is not None, "there are several nodes"
-    left = mark_of(run, attempt, 0)
+    left = marker_of(run, attempt, 0)
     if node.rank == 0:
         return replace(node, address=_read(left) or node.address)
     known, is_over = threading.Event(), threading.Event()

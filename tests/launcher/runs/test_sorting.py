@@ -8,7 +8,7 @@ import pytest
 
 from launcher.errors import UsageError
 from launcher.runs.known import Known
-from launcher.runs.ordered import ordered
+from launcher.runs.sorting import ordered
 
 
 def known(run: str, **fields: Any) -> Known:

@@ -9,7 +9,7 @@ import pytest
 
 from launcher.runs.run_dir import RunDir
 from trainer.processes import kills
-from trainer.processes.tight import Tight, silent
+from trainer.processes.memory_note import MemoryNote, silent
 
 GIB = 2**30
 
@@ -39,26 +39,26 @@ def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_use_is_noted_once_little_is_left_and_again_when_it_has_grown(run: RunDir, group: Path) -> None:
-    tight, note = Tight(run, 3), run.memory_note(3)
+    memory, note = MemoryNote(run, 3), run.memory_note(3)
     use(group, 1.0, cached=2.9)  # the kernel drops cached files first
-    tight.look()
+    memory.look()
     assert not note.exists()
     use(group, 3.0, shmem=0.5)
-    tight.look()
+    memory.look()
     assert json.loads(note.read_text()) == {"used": int(3.5 * GIB), "limit": 4 * GIB}
     note.unlink()
     use(group, 3.52)
-    tight.look()
+    memory.look()
     assert not note.exists()
     use(group, 3.9)
-    tight.look()
+    memory.look()
     assert json.loads(note.read_text())["used"] == int(3.9 * GIB)
 
 
 def test_a_pod_without_a_limit_notes_nothing(run: RunDir, group: Path) -> None:
     (group / "memory.max").write_text("max\n")
     use(group, 400.0)
-    Tight(run, 3).look()
+    MemoryNote(run, 3).look()
     assert not run.memory_note(3).exists()
 
 

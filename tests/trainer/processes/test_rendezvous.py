@@ -10,17 +10,17 @@ import pytest
 
 from launcher.job.topology import Node
 from launcher.runs.run_dir import RunDir
-from trainer.processes import meeting
+from trainer.processes import rendezvous
 from trainer.processes.attempts import next_attempt
-from trainer.processes.meeting import mark_of, meet, own_address
+from trainer.processes.rendezvous import marker_of, meet, own_address
 
 UNKNOWN = "demo-0.demo.invalid"  # RFC 6761: a name that nobody has
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
-    monkeypatch.setattr(meeting, "_LOOK", 0.02)
-    monkeypatch.setattr(meeting, "_DNS", 0.1)
+    monkeypatch.setattr(rendezvous, "_LOOK", 0.02)
+    monkeypatch.setattr(rendezvous, "_DNS", 0.1)
     return RunDir(tmp_path, 1)
 
 
@@ -29,7 +29,7 @@ def never() -> bool:
 
 
 def test_a_name_that_is_known_is_taken(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meeting, "_DNS", 60)
+    monkeypatch.setattr(rendezvous, "_DNS", 60)
     next_attempt(RunDir(run.path), "10.0.0.7")
     assert meet(run, 1, Node(1, "localhost", 29500), never) == Node(1, "localhost", 29500)
 
@@ -76,5 +76,5 @@ def test_an_address_that_others_cannot_reach_is_none(monkeypatch: pytest.MonkeyP
 
 def test_a_mark_is_there_whole(run: RunDir) -> None:
     next_attempt(run, "10.0.0.9")
-    assert mark_of(run, 1, 1).read_text() == "10.0.0.9"
+    assert marker_of(run, 1, 1).read_text() == "10.0.0.9"
     assert [path.name for path in run.attempt(1).iterdir()] == ["node-1"]

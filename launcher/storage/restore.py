@@ -20,7 +20,7 @@ _NEWER: Final = ("logs/dpo_train_steps.jsonl",)
 _OWN: Final = ("process", "folder", "backend", "image", "code", "cluster", "container", "outcome", "started", "hardware")
 
 
-def bring(run: RunDir, mirrored: Mirrored, say: Callable[[str], None], listener: Listener | None = None) -> int | None:
+def restore(run: RunDir, mirrored: Mirrored, say: Callable[[str], None], listener: Listener | None = None) -> int | None:
     """Brings the newest complete checkpoint into the run's folder, if it is newer than those of the folder; returns its step.
 
     With it comes the run's copy of the adapter that it started from, where the folder has none. It is downloaded aside, compared
@@ -34,7 +34,7 @@ def bring(run: RunDir, mirrored: Mirrored, say: Callable[[str], None], listener:
         _check_same_run(run, mirrored, found[-1], has_own=bool(own))
     if found and own >= found[-1]:
         say(f"the run's folder has checkpoint-{own}; {mirrored.uri} has checkpoint-{found[-1]}")
-        _bring_start(run, mirrored, say)
+        _restore_adapter(run, mirrored, say)
     for step in reversed([step for step in found if step > own]):
         try:
             folder = _fetch(run, mirrored, step, listener)
@@ -43,12 +43,12 @@ def bring(run: RunDir, mirrored: Mirrored, say: Callable[[str], None], listener:
                 raise
             say(Warned(f"checkpoint-{step} in {mirrored.uri} cannot be used: {error}"))
             continue
-        restored = _take(run, folder, step)
+        restored = _move_in(run, folder, step)
         first = RunDir(run.path)
         if mirror := first.read_record().get("mirror"):
             first.update_record(mirror={**mirror, "step": step, "failed": None})
-        _bring_best(run, mirrored, step, found, say)
-        _bring_start(run, mirrored, say)
+        _restore_best(run, mirrored, step, found, say)
+        _restore_adapter(run, mirrored, say)
         shutil.rmtree(run.path / ARRIVING, ignore_errors=True)
         say(f"downloaded checkpoint-{step} from {mirrored.uri}" + (", with metrics and record" if restored else ""))
         return step
@@ -80,18 +80,18 @@ def _fetch(run: RunDir, mirrored: Mirrored, step: int, listener: Listener | None
     return folder
 
 
-def _take(run: RunDir, folder: Path, step: int) -> bool:
+def _move_in(run: RunDir, folder: Path, step: int) -> bool:
     """Moves a checkpoint into its place, and before it the run's files that came with it; returns whether there were any."""
     files = folder / RUN
     has_files = files.is_dir()
     if has_files:
-        _restore(run, files)
+        _add_files(run, files)
         shutil.rmtree(files)
     folder.rename(run.path / folder.name)
     return has_files
 
 
-def _bring_best(run: RunDir, mirrored: Mirrored, step: int, found: list[int], say: Callable[[str], None]) -> None:
+def _restore_best(run: RunDir, mirrored: Mirrored, step: int, found: list[int], say: Callable[[str], None]) -> None:
     """Restores the best checkpoint, if it is not the newest: the end of the training may load it."""
     state = json.loads((run.path / f"checkpoint-{step}" / "trainer_state.json").read_text(encoding="utf-8"))
     best = state.get("best_global_step")
@@ -106,7 +106,7 @@ def _bring_best(run: RunDir, mirrored: Mirrored, step: int, found: list[int], sa
     folder.rename(run.path / folder.name)
 
 
-def _bring_start(run: RunDir, mirrored: Mirrored, say: Callable[[str], None]) -> None:
+def _restore_adapter(run: RunDir, mirrored: Mirrored, say: Callable[[str], None]) -> None:
     """Restores the run's copy of the adapter that it started from: its reference needs it, and this machine may lack it."""
     adapter = RunDir(run.path).read_record().get("adapter") or {}
     if not adapter.get("sha256") or run.start.is_dir():
@@ -120,7 +120,7 @@ def _bring_start(run: RunDir, mirrored: Mirrored, say: Callable[[str], None]) ->
         say(Warned(f"{what} ({str(error).splitlines()[0]})"))
 
 
-def _restore(run: RunDir, files: Path) -> None:
+def _add_files(run: RunDir, files: Path) -> None:
     """Adds the files to the run's folder; what the folder has stays, unless it ends at an older step.
 
     Metrics, logs and attempts are those of the first node.

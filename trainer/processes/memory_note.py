@@ -23,7 +23,7 @@ _MORE: Final = 0.02  # of the limit: by which it must have grown to be noted aga
 _KILLED: Final = 137
 
 
-class Tight:
+class MemoryNote:
     """Notes the memory of this control group in ``attempt-<n>/memory-<node>.json``: {"used", "limit"}, bytes."""
 
     def __init__(self, run: RunDir, attempt: int):

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from trainer.inputs.tokens.looked import examples, lengths, shown
+from trainer.inputs.tokens.preview import examples, lengths, shown
 from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
 
 
