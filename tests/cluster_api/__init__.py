@@ -18,6 +18,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,6 +58,7 @@ class ClusterApi:
         self.user = "dana"
         self.username: str | None = "dana@example.com"
         self.minor = "36"  # version of Kubernetes 1
+        self.ahead = timedelta()  # of its clock
         self.delay = 0.0
         self.commands: dict[tuple[str, str], Command | Path] = {}
         self.ports: dict[tuple[str, str, int], int] = {}

@@ -10,7 +10,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -93,7 +94,12 @@ class Server:
             answer = web.json_response(refusal.status, status=refusal.code)
         if fault is not None and fault.done and fault.status is None:
             return self._cut(request)
+        if not answer.prepared:
+            answer.headers.update(self._date())
         return answer
+
+    def _date(self) -> dict[str, str]:
+        return {"Date": format_datetime(datetime.now(UTC) + self.api.ahead, usegmt=True)}
 
     def cut(self, pattern: str) -> int:
         """Cuts the streams whose path fits; how many there were."""
@@ -306,7 +312,7 @@ class Server:
     async def _stream(
         self, request: web.Request, pieces: AsyncIterator[bytes], fault: Fault | None, kind: str
     ) -> web.StreamResponse:
-        answer = web.StreamResponse(headers={"Content-Type": kind})
+        answer = web.StreamResponse(headers={"Content-Type": kind, **self._date()})
         answer.enable_chunked_encoding()
         await answer.prepare(request)
         assert request.transport is not None

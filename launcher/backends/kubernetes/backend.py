@@ -204,7 +204,7 @@ class Kubernetes:
             for pod in self.pods(run) if before.state == "running" else ():
                 self.cluster.delete(f"/api/v1/namespaces/{run.namespace}/pods/{pod.name}")
             return before
-        at = datetime.now(UTC).isoformat(timespec="seconds")
+        at = self.cluster.now().isoformat(timespec="seconds")
         annotations = {state.STOPPED: state.stop_time(obj) or at} | ({state.ABORTED: at} if now else {})
         if state.queue_of(obj) is None:
             self.cluster.patch(run.place, {"metadata": {"annotations": annotations}, "spec": {"suspend": True}})

@@ -11,6 +11,9 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -51,6 +54,7 @@ class Cluster:
         self._caller = dict(caller)
         self._lock = threading.Lock()
         self._answered = False
+        self._ahead = timedelta()  # of the server's clock
         self._use(found)
 
     @classmethod
@@ -65,6 +69,11 @@ class Cluster:
     def host(self) -> str:
         """The server's address, for messages."""
         return str(self._configuration.host)
+
+    def now(self) -> datetime:
+        """The time by the server's clock, as its last answer told it: times of objects, pods and log lines are the cluster's, and
+        this machine's clock may differ by minutes."""
+        return datetime.now(UTC) + self._ahead
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """The object, or one page of a list, at ``path``, e.g. ``/api/v1/namespaces/ns/pods/p``."""
@@ -247,6 +256,9 @@ class Cluster:
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
         headers = {"Accept": "application/json", "Content-Type": kind, "User-Agent": "dpo-launcher", **self._headers()}
         answer = self._rest.request(method, url, headers=headers, body=body, _request_timeout=(_CONNECT, silence)).response
+        if (date := answer.headers.get("Date")) is not None:
+            with suppress(ValueError, TypeError):
+                self._ahead = parsedate_to_datetime(date) - datetime.now(UTC)
         if answer.status >= 300 or not _is_stream(path, query):
             answer.read(cache_content=True)
         return answer

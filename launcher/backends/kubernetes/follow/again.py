@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from ....errors import LauncherError
@@ -26,7 +25,7 @@ def start_again(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> No
     """``obj`` is the run's object, and over. A stopped one is unsuspended; one that ended, or has points that failed, is
     deleted and created again, and its Service and ConfigMaps stay: a point that is done ends at once. Raises LauncherError with
     the command to type if that fails."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = cluster.now().isoformat(timespec="seconds")
     has_ended = any(condition.is_true and condition.type in state.ENDED for condition in conditions_of(obj))
     if not has_ended and not state.is_deleted(obj) and not (obj.get("status") or {}).get("failedIndexes"):
         annotations = {state.STOPPED: None, state.ABORTED: None, state.RESUMED: now}

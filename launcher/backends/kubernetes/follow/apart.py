@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from ... import Status
@@ -22,7 +21,7 @@ from .stops import keep_stopped
 
 def set_apart(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any]) -> None:
     """Tells the Job ``obj`` that its point ``run`` gets a Job of its own."""
-    at = datetime.now(UTC).isoformat(timespec="seconds")
+    at = cluster.now().isoformat(timespec="seconds")
     keep_stopped(cluster, run, obj, at)
     annotations = {of_point(APART, run.index): at, of_point(state.ENDED_APART, run.index): None}
     cluster.patch(run.place, {"metadata": {"annotations": annotations}})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from ....errors import LauncherError
@@ -104,7 +104,7 @@ class _Look:
             workload=self.workload() if queue is not None else (),
             local_queue=self.local_queue(queue) if queue is not None else (),
             is_suspended=bool(obj["spec"].get("suspend")),
-            age=state.age(obj),
+            age=state.age(obj, self.cluster.now()),
             is_untouched=state.is_untouched(obj),
             parallel=state.parallel_of(obj),
         )
@@ -197,13 +197,13 @@ class _Look:
         lines = [line for _, _, line in stamped]
         if not stamped:  # then since its start
             began = pod.container.started if pod.container is not None else ""
-            return [], (datetime.now(UTC) - datetime.fromisoformat(began)).total_seconds() if began else None
+            return [], (self.cluster.now() - datetime.fromisoformat(began)).total_seconds() if began else None
         stamp = stamped[-1][0]
         try:  # a runtime uses its machine's time zone
             newest_stamp = datetime.fromisoformat(stamp[:19] + ("+00:00" if stamp.endswith("Z") else stamp[-6:]))
         except ValueError:  # lines of the kubelet itself have no stamp
             return lines, None
-        return lines, max(0.0, (datetime.now(UTC) - newest_stamp).total_seconds())
+        return lines, max(0.0, (self.cluster.now() - newest_stamp).total_seconds())
 
     def _in(self, kind: str) -> str:
         return f"/api/v1/namespaces/{self.run.namespace}/{kind}"

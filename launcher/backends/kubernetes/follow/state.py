@@ -116,15 +116,16 @@ def is_untouched(obj: Mapping[str, Any]) -> bool:
     return not obj.get("status")
 
 
-def age(obj: Mapping[str, Any]) -> float | None:
-    """Seconds since the object was created, or its run started again; None if it does not show that."""
+def age(obj: Mapping[str, Any], now: datetime | None = None) -> float | None:
+    """Seconds since the object was created, or its run started again; None if it does not show that. ``now``: by the clock of the
+    server, else by this machine's."""
     annotations = obj["metadata"].get("annotations") or {}
     begun = max(
         filter(None, (obj["metadata"].get("creationTimestamp"), annotations.get(RESUMED))),
         key=datetime.fromisoformat,
         default=None,
     )
-    return None if begun is None else (datetime.now(UTC) - datetime.fromisoformat(begun)).total_seconds()
+    return None if begun is None else ((now or datetime.now(UTC)) - datetime.fromisoformat(begun)).total_seconds()
 
 
 def is_overdue(obj: Mapping[str, Any], status: Status) -> bool:

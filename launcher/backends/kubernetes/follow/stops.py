@@ -7,7 +7,6 @@ is faster: the kubelet shows a new key after about a minute.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from ....errors import LauncherError
@@ -35,7 +34,7 @@ def stop_point(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any], *, now
     No other point is touched. Returns the seconds after which its pod sees that: 0, or where commands in pods are denied those in
     which the kubelet shows the key.
     """
-    at = datetime.now(UTC).isoformat(timespec="seconds")
+    at = cluster.now().isoformat(timespec="seconds")
     keep_stopped(cluster, run, obj, at)
     kinds = (state.STOPPED, *((state.ABORTED,) if now else ()))
     there = obj["metadata"].get("annotations") or {}

@@ -426,6 +426,15 @@ def test_a_run_in_a_queue_of_kueue_is_stopped_by_deleting_its_job(cluster_api, k
         kubernetes.resume(run)
 
 
+def test_a_stop_is_noted_by_the_clock_of_the_cluster_which_also_tells_when_pods_end(cluster_api, kubernetes):
+    played = Played(cluster_api)
+    played.start()
+    run, cluster_api.ahead = played.run, timedelta(minutes=-20)
+    kubernetes.stop(run)
+    noted = cluster_api.objects.get("jobs", "first")["metadata"]["annotations"]["dpo-launcher/stopped"]
+    assert abs(datetime.now(UTC) + cluster_api.ahead - datetime.fromisoformat(noted)) < timedelta(minutes=1)
+
+
 def test_a_failed_run_is_resumed_by_making_its_job_again_with_all_that_it_owned(cluster_api, kubernetes):
     played = Played(cluster_api)
     played.start()

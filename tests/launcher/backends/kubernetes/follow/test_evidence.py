@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,20 @@ def test_a_run_that_trains_says_its_step_and_how_fresh_its_last_line_is(cluster_
     seen = gather(cluster, run)
     assert (seen.step, seen.total_steps, seen.since is not None and 3590 < seen.since < 3700) == (12, 40, True)
     assert explain(cluster, run).cause == "silent"
+
+
+def test_how_fresh_a_line_is_does_not_depend_on_the_clock_of_this_machine(cluster_api: Any, cluster: Cluster) -> None:
+    """This machine's clock is an hour ahead of the cluster's."""
+    cluster_api.ahead = timedelta(hours=-1)
+    run = submit(cluster_api)
+    (pod,) = controllers.make_pods(cluster_api, "big")
+    controllers.running(cluster_api, pod)
+    line = {"type": "train", "step": 12, "total_steps": 40, "loss": 0.6}
+    cluster_api.log(pod).write(f"[rank 0] {json.dumps(line)}\n", at=time.time() - 3600 - 30)
+    seen = gather(cluster, run)
+    assert seen.since is not None
+    assert 20 < seen.since < 90
+    assert explain(cluster, run).cause != "silent"
 
 
 def test_a_run_whose_job_is_gone_is_explained_by_its_folder(cluster_api: Any, cluster: Cluster, tmp_path: Path) -> None:
