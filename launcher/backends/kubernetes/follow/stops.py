@@ -12,6 +12,7 @@ from typing import Any, Final
 from ....errors import LauncherError
 from ....why import Pod
 from ..api.cluster import ApiError, Cluster
+from ..api.upsert import create_or_patch
 from ..render.kinds import JOB
 from ..render.template import template_of
 from ..render.together import STOP_FILE, STOPS
@@ -67,4 +68,5 @@ def keep_stopped(cluster: Cluster, run: ClusterRun, obj: Mapping[str, Any], at: 
         owner = {"apiVersion": JOB.version, "kind": JOB.name, "name": run.job, "uid": run.uid}
         labels = {k: v for k, v in obj["metadata"]["labels"].items() if k.startswith(("app.kubernetes.io/", "dpo-launcher/"))}
         metadata = {"name": name, "namespace": run.namespace, "labels": labels, "ownerReferences": [owner]}
-        cluster.create(collection, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+        made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+        create_or_patch(cluster, collection, made, {"data": data})

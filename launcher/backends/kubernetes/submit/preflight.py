@@ -16,7 +16,7 @@ from ..follow.run import ClusterRun
 from ..render.kinds import JOB, JOBSET, KINDS, TRAINJOB
 from ..render.names import LONGEST, host_name, longest_suffix
 from ..render.spec import KubernetesSpec
-from .capacity import over_quota, unfit
+from .capacity import over_quota, requests, unfit
 from .claims import APPLY, roles_of, users_of, wrong_claims
 from .facts import Facts, is_of_one_node
 from .probes import Tried, explained
@@ -251,6 +251,7 @@ def _notices(spec: KubernetesSpec, facts: Facts) -> Iterator[str]:
         yield Warned(f"service account and RuntimeClass not checked: {facts.pod.unseen}")
     if facts.jobset_works is False and spec.kind == "Job" and spec.nodes > 1:
         yield "using a plain Job: JobSet's controller is probably down (its webhook did not answer)"
+    yield from _uncovered(spec, facts)
     if facts.nodes.found == []:
         yield "the cluster has no nodes yet; the run waits for one"
     for name, roles in roles_of(spec).items():
@@ -261,3 +262,15 @@ def _notices(spec: KubernetesSpec, facts: Facts) -> Iterator[str]:
             if node and _READER.items() <= (pod["metadata"].get("labels") or {}).items():
                 reader = pod["metadata"]["name"]
                 yield f"claim {name} can only be mounted on one node; the run must be on {node}, where {reader} uses it"
+
+
+def _uncovered(spec: KubernetesSpec, facts: Facts) -> Iterator[str]:
+    """Resources that the flavors of the queue do not have. Kueue lists all that they have, also what nothing uses."""
+    flavors = ((facts.queue.found or {}).get("status") or {}).get("flavorsReservation") or []
+    covered = {one["name"] for flavor in flavors for one in flavor.get("resources") or []}
+    missing = [name for name, wanted in requests(spec.pod["spec"]).items() if wanted and name not in covered]
+    if covered and missing:
+        yield Warned(
+            f"queue {spec.queue} covers {', '.join(sorted(covered))}, and the pods also request {', '.join(sorted(missing))}: "
+            "Kueue admits them only if its configuration excludes or transforms that"
+        )

@@ -13,6 +13,7 @@ from ....experiment.variables import VARIABLES, Kind, secret_proxies
 from ....redact import REDACTOR
 from ..api.cluster import ApiError, Cluster
 from ..api.permissions import SECRET
+from ..api.upsert import create_or_patch
 
 # Keys that experiments need without naming them: for the Hub, buckets and spreadsheets.
 USUAL: Final = tuple(one.name for one in VARIABLES if one.kind is Kind.SECRET)
@@ -107,10 +108,11 @@ def push(cluster: Cluster, namespace: str, name: str, values: Mapping[str, str],
     REDACTOR.learn(values, values)
     data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
     before = _existing(cluster, f"{place}/{name}")
+    changed = {"metadata": {"labels": _LABELS}, "data": data}
     if not dry_run and before is None:
-        cluster.create(place, _secret(name, data))
+        create_or_patch(cluster, place, _secret(name, data), changed)
     elif not dry_run:
-        cluster.patch(f"{place}/{name}", {"metadata": {"labels": _LABELS}, "data": data})
+        cluster.patch(f"{place}/{name}", changed)
     elif before is None:
         cluster.create(place, _secret(name, data), dry_run=True)
     had: Mapping[str, str] = (before or {}).get("data") or {}

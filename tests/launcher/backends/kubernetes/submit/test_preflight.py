@@ -264,6 +264,24 @@ def test_a_quota_also_counts_what_the_controller_of_a_jobset_makes(kind: str, na
     assert found == [f"quota team: {name}: 1 needed, 0 of 1 available" for name in names]
 
 
+def test_a_queue_that_does_not_cover_what_the_pods_request_is_a_warning(api: ClusterApi) -> None:
+    """It may be an exclusion in Kueue's configuration, which nobody else can read."""
+    api.addons.add("Kueue")
+
+    def told(*covered: str) -> tuple[str, ...]:
+        status = {"flavorsReservation": [{"name": "a100", "resources": [{"name": one, "total": "0"} for one in covered]}]}
+        queue = {"kind": "LocalQueue", "metadata": {"name": "research"}, "spec": {"clusterQueue": "all"}}
+        api.objects.put({**queue, "status": status})
+        controllers.node(api, "big", gpus=8)
+        return looked(api, {"gpus": 1, "kubernetes": {"queue": "research"}}).notices
+
+    assert told("cpu", "memory", "nvidia.com/gpu", "pods") == told() == ()
+    assert told("cpu", "memory") == (
+        "queue research covers cpu, memory, and the pods also request nvidia.com/gpu: "
+        "Kueue admits them only if its configuration excludes or transforms that",
+    )
+
+
 def test_a_sidecar_and_a_large_init_container_count_too(api: ClusterApi) -> None:
     controllers.quota(api, "team", {"requests.memory": "6Gi", "limits.cpu": "4"})
     asked = {"requests": {"memory": "2Gi"}, "limits": {"cpu": "1", "memory": "2Gi"}}

@@ -41,6 +41,13 @@ def test_a_secret_is_made_and_brought_up_to_date(cluster_api: ClusterApi, cluste
     assert labels == {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/managed-by": "dpo-launcher"}
 
 
+def test_a_secret_that_a_colleague_has_made_meanwhile_gets_the_values_too(cluster_api: ClusterApi, cluster: Cluster) -> None:
+    push(cluster, "default", "dpo-secrets", {"LOGIN": "x"}, dry_run=False)
+    cluster_api.fail(404, "secrets/dpo-secrets", method="GET", message="not found yet", reason="NotFound")
+    push(cluster, "default", "dpo-secrets", {"HF_TOKEN": TOKEN}, dry_run=False)
+    assert held(cluster_api) == {"HF_TOKEN": TOKEN, "LOGIN": "x"}
+
+
 def test_a_trial_changes_nothing(cluster_api: ClusterApi, cluster: Cluster) -> None:
     assert push(cluster, "default", "dpo-secrets", {"HF_TOKEN": TOKEN}, dry_run=True).new == ("HF_TOKEN",)
     assert cluster_api.objects.names("secrets") == []
