@@ -29,6 +29,7 @@ from .moved_reference import keep_reference, take_reference
 from .remembered import LOSSES, TOKENS
 from .reshard import carry_over, is_native, parameter_names
 from .schedule import follow
+from .sound import listed
 
 
 def check_finite(model: torch.nn.Module) -> None:
@@ -165,7 +166,8 @@ class CheckpointedTrainer(trl.DPOTrainer):
         """Completes the checkpoint that was written aside, syncs and renames it; deletes old checkpoints."""
         self.state.save_to_json(str(staging / "trainer_state.json"))
         names = {} if stage(self) else {"parameters": parameter_names(self)}
-        write_whole(staging / origin.FILE, json.dumps({**self.origin, **names}, indent=2) + "\n")
+        made_of = {**self.origin, **names, "files": listed(staging)}
+        write_whole(staging / origin.FILE, json.dumps(made_of, indent=2) + "\n")
         as_new(staging)
         sync_tree(staging)
         staging.rename(final)

@@ -25,6 +25,7 @@ from ..processes.disk import writing
 from ..processes.sharding import stage, trained_tensors
 from ..processes.stop import StopRequest
 from .checkpointed import check_finite
+from .sound import check_sound, sound
 
 
 class StopCallback(TrainerCallback):
@@ -76,22 +77,23 @@ def resume_point(run: RunDir, experiment: Experiment, run_root: Path, *, togethe
 
     A run with its own checkpoints was interrupted and always resumes from the newest. Otherwise
     ``resume_from_checkpoint`` decides: true takes the newest checkpoint of the experiment's newest run that has one, a path
-    names one. Raises ExperimentError where the path is no complete checkpoint. ``origin`` decides whether this run may resume
-    from it. ``together``: the nodes share no folder, and take the newest that all of them have; every rank must come here.
+    names one. Raises ExperimentError where the path is no complete checkpoint, or a damaged one; of the run's own the newest is
+    taken that is not. ``origin`` decides whether this run may resume from it. ``together``: the nodes share no folder, and take
+    the newest that all of them have. Every rank must come here.
     """
     shutil.rmtree(run.path / STAGING, ignore_errors=True)
     own = run.checkpoints()
     if together:
         names = set.intersection(*map(set, gather_object([[path.name for path in own]])))
         own = [path for path in own if path.name in names]
-    if own:
+    if own := sound(own):
         return own[-1]
     wish = experiment.hyperparameters.resume_from_checkpoint
     if wish is False:
         return None
     if wish is True:
         earlier = find_checkpoint_runs(run)
-        return earlier[0].checkpoints()[-1] if earlier else None
+        return check_sound(earlier[0].checkpoints()[-1]) if earlier else None
     path = run_root / expanded(wish)
     if path.is_dir() and not (path / "trainer_state.json").exists():
         inside = RunDir(path).checkpoints()
@@ -105,7 +107,7 @@ def resume_point(run: RunDir, experiment: Experiment, run_root: Path, *, togethe
                 found=str(wish),
             )
         )
-    return path
+    return check_sound(path)
 
 
 def save_verified(trainer: Any, run: RunDir) -> dict[str, Any]:

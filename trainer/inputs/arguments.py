@@ -116,7 +116,7 @@ def accumulation(experiment: Experiment, world: int, micro: int | None = None) -
 
 
 def check_optimizer(arguments: DPOConfig) -> None:
-    """Raises ExperimentError where the optimizer's package is missing: transformers would notice after loading the weights."""
+    """Raises ExperimentError where the optimizer cannot be made: transformers would notice after loading the weights."""
     try:
         Trainer.get_optimizer_cls_and_kwargs(arguments)
     except ImportError as error:
@@ -125,8 +125,11 @@ def check_optimizer(arguments: DPOConfig) -> None:
         raise ExperimentError(
             Mistake("hyperparameters.optim", "needs a package that is not installed", found=name, hint=hint)
         ) from error
-    except ValueError:
-        pass  # some optimizers need the model; TRL's trainer makes them once it is loaded
+    except (ValueError, TypeError, NotImplementedError) as error:
+        if "You need to pass a" in str(error):
+            return  # some optimizers need the model; TRL's trainer makes them once it is loaded
+        found = str(arguments.optim.value)
+        raise ExperimentError(Mistake("hyperparameters.optim", "cannot be used", found=found, hint=str(error))) from error
 
 
 def check_schedule(arguments: DPOConfig) -> None:

@@ -14,7 +14,7 @@ from ..other_tools.method import OF_DPO, OF_DPO_IN_TRL, RATE_OF_SFT, RATE_OF_SFT
 from ..other_tools.neutral import without_neutral
 from ..other_tools.trl_fields import trl_fields, why_not_fast
 from ..other_tools.trl_names import choice_error, trl_error
-from . import lora, model
+from . import lora, model, optimizer
 from .lora import LoraSettings
 from .on import on
 from .section import (
@@ -226,6 +226,8 @@ def needs_evaluations(h: Hyperparameters) -> str | None:
     """The first setting that is set and cannot work without evaluations."""
     if h.save_strategy == "best":
         return "save_strategy"
+    if h.lr_scheduler_type in optimizer.BY_EVALUATIONS:
+        return "lr_scheduler_type"
     return next((name for name in ("load_best_model_at_end", "early_stopping_patience") if getattr(h, name)), None)
 
 
@@ -277,7 +279,6 @@ def _contradictions_of_trl(h: Hyperparameters) -> Iterable[tuple[str, str]]:
             h.trl.get("f_divergence_type") == "alpha_divergence",
             "f_divergence_type: alpha_divergence",
         ),
-        "optim_args": (any(part in h.optim for part in _READ_ARGS), f"an optimizer that reads it ({h.optim} does not)"),
         "optim_target_modules": (any(part in h.optim for part in ("galore", "apollo")), "a GaLore or APOLLO optimizer"),
     }
     for name, (holds, wanted) in needed.items():
@@ -290,6 +291,9 @@ def _contradictions_of_trl(h: Hyperparameters) -> Iterable[tuple[str, str]]:
         yield "f_divergence_type", f"does not apply to loss_type {', '.join(unfit)}; use one of {', '.join(sorted(_DIVERGENT))}"
     if h.trl.get("use_weighting") and {"aot", "aot_unpaired"} & set(h.loss_type):
         yield "use_weighting", "conflicts with loss_type aot, which sorts the pairs"
+    if h.trl.get("use_weighting") and "sft" in h.loss_type:
+        yield "use_weighting", "conflicts with loss_type sft, which is one mean over all pairs of a batch"
+    yield from optimizer.contradictions(h.optim, h.warmup_ratio, h.trl)
     why = why_not_fast({**h.trl, "optim": h.optim, "loss_type": h.loss_type}) if h.dpo_path == "fast" else None
     if why is not None:
         yield "dpo_path", f"must be auto or plain: {why}"
@@ -297,10 +301,5 @@ def _contradictions_of_trl(h: Hyperparameters) -> Iterable[tuple[str, str]]:
         yield "compile", "must be auto or off with dpo_path: plain, which does not compile its layers"
 
 
-# Parts of the names of transformers' optimizers that read optim_args.
-_READ_ARGS = (
-    "sgd", "adagrad", "rmsprop", "ademamix", "anyprecision", "galore", "apollo", "grokadamw", "torch_4bit", "torch_8bit",
-    "schedule_free", "stable_adamw",
-)  # fmt: skip
 # Losses on the difference of both answers, the only ones that f-DPO (arXiv 2309.16240) generalises.
 _DIVERGENT = frozenset({"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft"})

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,11 @@ import pytest
 import torch
 
 from launcher.errors import ExperimentError
+from launcher.experiment.other_tools.trl_fields import trl_fields
 from launcher.experiment.schema import Experiment
+from launcher.experiment.sections.optimizer import WITHOUT_ADAM, arguments_of
 from launcher.runs.run_dir import RunDir
-from trainer.inputs.arguments import arguments, check_schedule
+from trainer.inputs.arguments import arguments, check_optimizer, check_schedule
 from trainer.inputs.models.model import Precision
 from trainer.processes.machine import Device
 
@@ -46,6 +50,40 @@ def test_a_schedule_that_cannot_be_made_is_named_before_the_weights_are_loaded(g
         ExperimentError, match=f"lr_scheduler_kwargs: does not fit lr_scheduler_type: {given['lr_scheduler_type']}"
     ):
         check_schedule(arguments(experiment, RunDir(tmp_path), precision, device))
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"optim": "adamw_anyprecision"}, "Please install https://github.com/pytorch/torchdistx"),
+        ({"optim": "sgd", "optim_args": "momentum=much"}, "could not convert string to float: 'much'"),
+    ],
+)
+def test_an_optimizer_that_cannot_be_made_is_named_before_the_weights_are_loaded(
+    given: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    experiment = Experiment.parse({"model_name": "m", "datasets_path": "d", "hyperparameters": given})
+    device, precision = Device(cuda=False, bf16=False, rank=0, world=1), Precision(torch.float32, bf16=False, fp16=False)
+    with pytest.raises(ExperimentError) as caught:
+        check_optimizer(arguments(experiment, RunDir(tmp_path), precision, device))
+    found = f"hyperparameters.optim: cannot be used\n    found:    {given['optim']}\n    hint:     {why}"
+    assert str(caught.value) == found
+
+
+@pytest.mark.parametrize("optim", trl_fields()["optim"]["choices"])
+def test_what_an_optimizer_reads_is_what_transformers_reads_for_it(optim: str) -> None:
+    from transformers.trainer_optimizer import _OPTIMIZER_HANDLERS
+
+    source = inspect.getsource(_OPTIMIZER_HANDLERS[optim])
+    names = set(re.findall(r'optim_args(?:\.get\(|\.pop\(|\[)"(\w+)"|"(\w+)" in ctx\.optim_args', source))
+    read = {name for pair in names for name in pair if name}
+    for listed in re.findall(r"for key in \(([^)]*)\)", source):
+        read |= set(re.findall(r'"(\w+)"', listed))
+    if "bnb" in optim or "bitsandbytes" in source:  # one function for all of that package
+        read = read if "ademamix" in optim else set()
+    assert set(arguments_of(optim)) == read
+    of_adam = any(name in source for name in ("adam_kwargs", "adam_beta1"))
+    assert of_adam or any(part in optim for part in WITHOUT_ADAM)
 
 
 @pytest.mark.parametrize(

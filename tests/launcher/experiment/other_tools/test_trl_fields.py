@@ -88,10 +88,57 @@ def test_values_that_change_nothing_leave_the_fast_path_open() -> None:
             "compile must be auto or off with dpo_path: plain, which does not compile its layers",
         ),
         ({"use_weighting": True, "loss_type": "aot"}, "use_weighting conflicts with loss_type aot, which sorts the pairs"),
+        (
+            {"use_weighting": True, "loss_type": ["sigmoid", "sft"]},
+            "use_weighting conflicts with loss_type sft, which is one mean over all pairs of a batch",
+        ),
+        (
+            {"optim_args": "momentm=0.9", "optim": "sgd"},
+            "optim_args has momentm, which sgd does not read; it reads momentum, dampening, weight_decay, nesterov",
+        ),
+        (
+            {"optim_args": "momentum 0.9", "optim": "sgd"},
+            "optim_args must be written name=value, name=value; found 'momentum 0.9'",
+        ),
+        ({"adam_beta1": 0.8, "optim": "sgd"}, "adam_beta1 has no effect with optim: sgd"),
+        ({"adam_epsilon": 1e-6, "optim": "lion_32bit"}, "adam_epsilon has no effect with optim: lion_32bit"),
+        (
+            {"warmup_ratio": 0.1, "optim": "schedule_free_adamw"},
+            "warmup_ratio is no share of the steps with optim: schedule_free_adamw; use warmup_steps",
+        ),
+        (
+            {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "no"},
+            "lr_scheduler_type needs evaluations; remove eval_strategy: no",
+        ),
     ],
 )
 def test_a_value_that_would_do_nothing_or_fail_late_is_refused_at_its_line(settings: dict[str, Any], what: str) -> None:
     assert mistakes(**settings) == [(next(iter(settings)), what)]
+
+
+def test_what_another_setting_leaves_without_effect_is_a_warning() -> None:
+    settings = {
+        "warmup_ratio": 0.1,
+        "lr_scheduler_type": "constant",
+        "save_strategy": "epoch",
+        "save_steps": 20,
+        "logging_strategy": "epoch",
+        "logging_steps": 5,
+        "metric_for_best_model": "loss",
+        "early_stopping_threshold": 0.1,
+    }
+    said = without_effect({"hyperparameters": settings})
+    assert said == (
+        "warmup_ratio has no effect with lr_scheduler_type: constant; use constant_with_warmup",
+        "save_steps has no effect with save_strategy: epoch",
+        "logging_steps has no effect with logging_strategy: epoch",
+        "metric_for_best_model has no effect without load_best_model_at_end, early_stopping_patience or save_strategy: best",
+        "early_stopping_threshold has no effect without early_stopping_patience",
+    )
+    assert all(isinstance(one, Warned) for one in said)
+    used = {"early_stopping_patience": 2, "metric_for_best_model": "loss", "early_stopping_threshold": 0.1, "save_steps": 20}
+    assert without_effect({"hyperparameters": {**used, "warmup_steps": 3, "logging_steps": 5}}) == ()
+    assert without_effect({"hyperparameters": {"save_strategy": "best", "save_steps": 20}}) == (), "evaluations follow it"
 
 
 def test_a_field_without_effect_is_accepted_and_said_once() -> None:

@@ -1,0 +1,60 @@
+"""Optimizers of transformers: which of the settings beside ``optim`` each one reads. A test compares this with transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+_DECAY: Final = "weight_decay"
+_LOW_RANK: Final = ("rank", "update_proj_gap", "scale", "proj_type")
+_ADEMAMIX: Final = ("beta1", "beta2", "beta3", "alpha", "eps", "t_alpha", "t_beta3")
+_LOW_BIT: Final = ("block_size", "bf16_stochastic_round")
+# A part of an optimizer's name -> the names that it reads in optim_args; the first part that fits holds.
+ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "schedule_free": ("weight_lr_power", "r"),
+    "rmsprop_bnb": (),
+    "sgd": ("momentum", "dampening", _DECAY, "nesterov"),
+    "adagrad": ("lr_decay", _DECAY, "eps"),
+    "rmsprop": ("momentum", "alpha", "eps", _DECAY, "centered"),
+    "ademamix": _ADEMAMIX,
+    "anyprecision": ("use_kahan_summation", "momentum_dtype", "variance_dtype", "compensation_buffer_dtype"),
+    "galore": _LOW_RANK,
+    "apollo": (*_LOW_RANK, "proj", "scale_type"),
+    "grokadamw": ("alpha_init", "lamb", "gamma", "grokking_signal_decay_rate", "gradient_clipping"),
+    "torch_4bit": _LOW_BIT,
+    "torch_8bit": _LOW_BIT,
+    "stable_adamw": ("max_lr", "kahan_sum", "decouple_lr"),
+}
+# Parts of the names of optimizers that read none of adam_beta1, adam_beta2 and adam_epsilon.
+WITHOUT_ADAM: Final = ("adafactor", "sgd", "adagrad", "rmsprop", "galore", "lomo", "grokadamw")
+# Schedules without a warm-up -> what to use instead.
+WITHOUT_WARMUP: Final[Mapping[str, str]] = {
+    "constant": "constant_with_warmup",
+    "reduce_lr_on_plateau": "another lr_scheduler_type",
+    "greedy": "another lr_scheduler_type",
+}
+BY_EVALUATIONS: Final = ("reduce_lr_on_plateau", "greedy")  # schedules that follow a metric of the evaluations
+
+
+def arguments_of(optim: str) -> tuple[str, ...]:
+    """The names that ``optim`` reads in ``optim_args``."""
+    return next((names for part, names in ARGUMENTS.items() if part in optim), ())
+
+
+def contradictions(optim: str, warmup_ratio: float | None, trl: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key, end of the sentence that begins with it) of settings that ``optim`` would leave out, or take for something else."""
+    given, known = trl.get("optim_args"), arguments_of(optim)
+    if given and not known:
+        yield "optim_args", f"has no effect without an optimizer that reads it ({optim} does not)"
+    elif given:
+        parts = [part.split("=") for part in str(given).replace(" ", "").split(",")]
+        if any(len(part) != 2 for part in parts):
+            yield "optim_args", f"must be written name=value, name=value; found {given!r}"
+        elif unknown := [part[0] for part in parts if part[0] not in known]:
+            yield "optim_args", f"has {', '.join(unknown)}, which {optim} does not read; it reads {', '.join(known)}"
+    for name, default in (("adam_beta1", 0.9), ("adam_beta2", 0.999), ("adam_epsilon", 1e-8)):
+        is_left_out = any(part in optim for part in WITHOUT_ADAM) or (name == "adam_epsilon" and "lion" in optim)
+        if is_left_out and trl.get(name, default) != default:
+            yield name, f"has no effect with optim: {optim}"
+    if warmup_ratio and not trl.get("warmup_steps") and "schedule_free" in optim and "radam" not in optim:
+        yield "warmup_ratio", f"is no share of the steps with optim: {optim}; use warmup_steps"
