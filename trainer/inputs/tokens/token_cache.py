@@ -1,7 +1,11 @@
-"""The cache file of token ids: a list per pair for the prompt and each answer, read and written without a second copy."""
+"""The cache file of token ids: a list per pair for the prompt and each answer, read and written without a second copy.
+
+Its name has the SHA-256 of its bytes: Arrow reads some damaged files as other ids, and ends the process at others.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +22,7 @@ _COLUMNS: Final = pa.schema([*((name, pa.list_(pa.int32())) for name in PARTS), 
 
 
 def write_ids(file: Path, pairs: TokenPairs, lost: Numbers) -> None:
-    """``lost``: [n], a number that is kept with each pair."""
+    """Writes what ``read_ids`` finds under the name ``file``. ``lost``: [n], a number that is kept with each pair."""
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".{file.name}.{os.urandom(4).hex()}")  # every rank may write it
     with pq.ParquetWriter(aside, _COLUMNS, use_dictionary=False, compression="zstd") as writer:
@@ -26,16 +30,28 @@ def write_ids(file: Path, pairs: TokenPairs, lost: Numbers) -> None:
             some = pairs[start : start + GROUP]
             columns = [*(some.column(j).cast(_COLUMNS[j].type) for j in range(3)), pa.array(lost[start : start + GROUP])]
             writer.write_table(pa.table(columns, schema=_COLUMNS))
-    aside.replace(file)
+    aside.replace(file.with_name(f"{file.stem}.{_sha256(aside)}{file.suffix}"))
 
 
 def read_ids(file: Path, lines: Sequence[int]) -> tuple[TokenPairs, Numbers] | None:
-    """(pairs, ``lost``); None where the file is missing, damaged, or of other pairs than those at ``lines``."""
+    """(pairs, ``lost``); None where the file is missing, damaged, or of other pairs than those at ``lines``.
+
+    Earlier versions wrote ``file`` itself, without a SHA-256: it is read as it is.
+    """
     try:
+        hashed = sorted(file.parent.glob(f"{file.stem}.*{file.suffix}"))
+        file = next((path for path in hashed if path.stem == f"{file.stem}.{_sha256(path)}"), file)
+        if hashed and file not in hashed:
+            return None
         with pq.ParquetFile(file) as parquet:
             return _filled(parquet, lines)
     except (OSError, pa.ArrowException, KeyError, ValueError):  # Arrow raises OSError for damage, too
         return None
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _filled(parquet: pq.ParquetFile, lines: Sequence[int]) -> tuple[TokenPairs, Numbers]:

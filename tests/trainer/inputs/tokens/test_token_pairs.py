@@ -113,6 +113,18 @@ def test_a_cache_of_64_bit_numbers_is_read_too(tmp_path: Path) -> None:
     assert read_ids(tmp_path / "none", [7]) is None
 
 
+def test_a_cache_of_which_a_byte_has_changed_is_not_read(tmp_path: Path) -> None:
+    file, pairs = tmp_path / "ids.parquet", TokenPairs.of([TokenPair([1, 2], [3], [4], 7)])
+    write_ids(file, pairs, np.zeros(1, np.int64))
+    (written,) = tmp_path.iterdir()
+    content = written.read_bytes()
+    for place in (0, 4, 20, len(content) // 2, len(content) - 1):  # Arrow itself ends the process at some
+        written.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        assert read_ids(file, [7]) is None
+    written.write_bytes(content)
+    assert read_ids(file, [7]) is not None
+
+
 @given(LISTS, st.randoms())
 def test_pairs_are_the_lists_they_were_made_of_in_any_selection(lists: list[TokenPair], random: Any) -> None:
     pairs = TokenPairs.of(lists)
