@@ -16,6 +16,7 @@ from launcher.experiment.schema import Experiment
 from launcher.runs.whole import write_whole
 
 from ..checkpoints.checkpoints import resume_point
+from ..checkpoints.choices import other_choices
 from ..checkpoints.origin import check, day_of, origin
 from ..checkpoints.remembered import MICRO, remembered, step_of
 from ..evaluation.prompts import SamplePrompt, sample_prompts
@@ -101,6 +102,7 @@ def prepare_inputs(rank: Rank, located: Located) -> Inputs:
         _say_work(rank, tokens, held_out, checkpoint, beyond, micro)
         notices(without_effect(experiment, device))
     differences = check(checkpoint, made_of) if checkpoint else []
+    differences += other_choices(experiment, checkpoint, micro)
     if rank.first:
         notices(differences)
     check_optimizer(args)
