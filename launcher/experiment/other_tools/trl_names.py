@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from ...errors import nearest
 from .trl_fields import FIELDS, REFUSED, trl_fields
+from .trl_limits import beyond
 
 
 def trl_error(key: str, value: object, own: Iterable[str]) -> PydanticCustomError | None:
@@ -21,6 +22,8 @@ def trl_error(key: str, value: object, own: Iterable[str]) -> PydanticCustomErro
     types = trl_fields()[key]["types"]
     if not _fits(value, types):
         return PydanticCustomError("trl_type", "{expected}", {"expected": " or ".join(_WORDS[t] for t in types)})
+    if (expected := beyond(key, value)) is not None:
+        return PydanticCustomError("trl_type", "{expected}", {"expected": expected})
     return choice_error(key, value)
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from launcher.errors import ExperimentError, Warned
 from launcher.experiment.other_tools.trl_fields import FIELDS, Fate, ignored, trl_fields, why_not_fast
+from launcher.experiment.other_tools.trl_limits import LIMITS, beyond
 from launcher.experiment.problems import problems
 from launcher.experiment.schema import Experiment
 from launcher.experiment.sections.hyperparameters import Hyperparameters
@@ -114,6 +115,32 @@ def test_values_that_change_nothing_leave_the_fast_path_open() -> None:
 )
 def test_a_value_that_would_do_nothing_or_fail_late_is_refused_at_its_line(settings: dict[str, Any], what: str) -> None:
     assert mistakes(**settings) == [(next(iter(settings)), what)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"max_grad_norm": -1}, "max_grad_norm must be at least 0"),
+        ({"adam_beta1": 1.5}, "adam_beta1 must be less than 1"),
+        ({"ld_alpha": 2}, "ld_alpha must be at most 1"),
+        ({"discopop_tau": 0, "loss_type": "discopop"}, "discopop_tau must be greater than 0"),
+        ({"torch_empty_cache_steps": 0}, "torch_empty_cache_steps must be at least 1"),
+        ({"pad_to_multiple_of": 0}, "pad_to_multiple_of must be at least 1"),
+        ({"warmup_steps": 2.5}, "warmup_steps must be a whole number, or less than 1 for a share of the steps"),
+        ({"loss_weights": [-1]}, "loss_weights must be a list of numbers of at least 0, not all of them 0"),
+        ({"loss_weights": [0]}, "loss_weights must be a list of numbers of at least 0, not all of them 0"),
+        ({"loss_weights": ["a"]}, "loss_weights must be a list of numbers of at least 0, not all of them 0"),
+    ],
+)
+def test_a_number_beyond_its_limits_is_refused_at_its_line(settings: dict[str, Any], what: str) -> None:
+    assert mistakes(**settings) == [(next(iter(settings)), what)]
+
+
+def test_limits_are_of_fields_that_trl_has_and_leave_their_defaults_and_usual_values_alone() -> None:
+    assert set(LIMITS) - set(trl_fields()) == set()
+    assert [name for name in trl_fields() if beyond(name, trl_fields()[name]["default"]) is not None] == []
+    usual = {"warmup_steps": 0.1, "max_grad_norm": 0, "pad_to_multiple_of": "auto", "ld_alpha": None, "loss_weights": [1, 0.5]}
+    assert [name for name, value in usual.items() if beyond(name, value) is not None] == []
 
 
 def test_what_another_setting_leaves_without_effect_is_a_warning() -> None:
