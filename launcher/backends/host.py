@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from ..errors import LauncherError
-from ..experiment.explain.effects import idle_on
+from ..experiment.explain.effects import idle_given
 from ..experiment.variables import not_needed
 from ..job.job import Job
 from ..packages import missing_packages, needs
@@ -205,8 +205,7 @@ def _said(run: RunDir) -> tuple[Status, Process | None]:
 
 def notices(job: Job) -> list[str]:
     """Settings of ``launch`` without effect on this backend, each as a sentence."""
-    given = job.experiment.launch.model_fields_set
-    return [f"launch.{name} has no effect on the host backend" for name in idle_on("host") if name in given]
+    return [f"launch.{name} has no effect on the host backend" for name in idle_given(job.experiment.launch, "host")]
 
 
 def gpus_there(caller: Mapping[str, str]) -> int:

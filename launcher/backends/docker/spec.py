@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ...errors import Warned
-from ...experiment.explain.effects import idle_on
+from ...experiment.explain.effects import idle_given
 from ...job.job import Job
 from ...runs.cache import cache_root
 from ...runs.run_dir import RunDir
@@ -126,8 +126,7 @@ def labels(job: Job, run: RunDir, person: Person) -> dict[str, str]:
 
 def notices(job: Job) -> list[str]:
     """Settings of ``launch`` without effect on this backend, each as a sentence."""
-    given = job.experiment.launch.model_fields_set
-    return [f"launch.{name} has no effect on the docker backend" for name in idle_on("docker") if name in given]
+    return [f"launch.{name} has no effect on the docker backend" for name in idle_given(job.experiment.launch, "docker")]
 
 
 def _said(job: Job, place: Place) -> list[str]:

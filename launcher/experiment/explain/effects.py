@@ -33,6 +33,12 @@ def idle_on(backend: str) -> tuple[str, ...]:
     return tuple(name for name, field in Launch.model_fields.items() if effects(field, {}).get(backend) == NO_EFFECT)
 
 
+def idle_given(launch: Launch, backend: str) -> tuple[str, ...]:
+    """Those that ``launch`` gives another value than their default: a run's record has every key."""
+    default = Launch()
+    return tuple(name for name in idle_on(backend) if getattr(launch, name) != getattr(default, name))
+
+
 def on_paths(name: str) -> dict[str, str]:
     """What the key ``name`` of ``hyperparameters`` does on the paths, as far as the table of TRL's fields decides it."""
     if name == "loss_type":

@@ -141,6 +141,11 @@ def test_settings_without_effect_are_named_once():
     assert notices(job(gpus=0)) == []
 
 
+def test_a_repeated_run_whose_record_has_every_setting_is_told_of_those_alone_that_are_not_the_default():
+    recorded = Experiment.model_validate_json(job(image="i").experiment.model_dump_json())
+    assert notices(replace(job(), experiment=recorded)) == ["launch.image has no effect on the host backend"]
+
+
 def test_a_run_is_recorded_from_its_start_to_its_end(host):
     run = host.submit(host.render(job()))
     assert Process.parse(run.read_record()["process"]).is_here
