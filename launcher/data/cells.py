@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from ..errors import Mistake
 from ..experiment.sections.data_checks import DataChecks
@@ -13,6 +14,8 @@ from .findings import Findings
 from .mapping import Columns, answer_of, columns_of
 from .tables.progress import watched
 from .tables.table import Row, Table
+
+_MERGED: Final = "write it into each row: of merged cells only the first has the text"
 
 
 def check_rows(table: Table, mapping: Columns, findings: Findings) -> Sequence[Chat]:
@@ -28,6 +31,7 @@ def check_rows(table: Table, mapping: Columns, findings: Findings) -> Sequence[C
     own = [mapping.system] if mapping.system in table.columns and mapping.system not in columns else []
     can_chat = mapping.has_chats and not set(mapping.columns) - set(columns)
     chats: list[Chat] = []
+    inputs, has_prompt = set(mapping.inputs.values()), False
     for row in watched(table.rows, f"checking {table.name}", findings.tell):
         if _is_header(row, columns):
             findings.of_row("repeated_header", table, row.line)
@@ -39,7 +43,9 @@ def check_rows(table: Table, mapping: Columns, findings: Findings) -> Sequence[C
             if not can_chat or findings.is_error("empty_row"):
                 continue
         for column in empty:
-            findings.of_cell("empty_cell", table, row.line, column)
+            is_merged = table.letters is not None and has_prompt and column in inputs and not answers.intersection(empty)
+            findings.of_cell("empty_cell", table, row.line, column, hint=_MERGED if is_merged else None)
+        has_prompt = has_prompt or not inputs.intersection(empty)
         for column in (*texts, *own):
             check_cell(table, row, column, findings)
         if can_chat and not (empty and findings.is_error("empty_cell")):

@@ -65,10 +65,10 @@ class Findings:
     def threshold(self, rule: str) -> float:
         return self._checks.threshold(rule)
 
-    def of_cell(self, rule: str, table: Table, line: int, column: str, found: str | None = None) -> None:
-        """Adds a cell of ``table``; ``found``: its content."""
+    def of_cell(self, rule: str, table: Table, line: int, column: str, found: str | None = None, hint: str | None = None) -> None:
+        """Adds a cell of ``table``; ``found``: its content; ``hint``: of a mistake, where the rule's does not fit."""
         what = f"{self._said(DATA_RULES[rule].one, rule)} in column {column!r}"
-        self._add(rule, table, line, column, what, found, f"cells in column {column!r}")
+        self._add(rule, table, line, column, what, found, f"cells in column {column!r}", hint=hint)
 
     def of_message(self, rule: str, table: Table, line: int, column: str, place: int, found: str | None = None) -> None:
         """Adds a message from a list in a cell; ``place``: its index."""
@@ -102,13 +102,15 @@ class Findings:
         found: str | None,
         unit: str,
         inside: str = "",
+        hint: str | None = None,
     ) -> None:
         action = self._checks.action(rule)
         if action == "off":
             return
         if action == "error":
             of_the_cell = "text, line breaks and tabs" if rule == "control_character" else None
-            self.mistakes.append(Mistake(table.place(line, column) + inside, what, of_the_cell, found, DATA_RULES[rule].hint))
+            hint = hint or DATA_RULES[rule].hint
+            self.mistakes.append(Mistake(table.place(line, column) + inside, what, of_the_cell, found, hint))
             return
         many = self._many.setdefault((rule, table.name, unit), _Many(len(table.rows)))
         many.count += 1

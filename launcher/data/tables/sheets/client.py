@@ -28,6 +28,7 @@ from .spreadsheet import Spreadsheet, Worksheet
 
 _SCOPE: Final = "https://www.googleapis.com/auth/spreadsheets.readonly"
 _PASSES: Final = (408, 429, 500, 502, 503, 504)
+_QUOTA: Final = "try again in a few minutes; a run's copy needs no request: launcher run EXP --data-of RUN"
 _VALUES: Final = {"valueRenderOption": "FORMATTED_VALUE"}
 _TITLES: Final = {"fields": "sheets.properties(title,sheetType)"}
 
@@ -231,7 +232,8 @@ def _json(content: bytes) -> Any:
 def _passing(status: int, headers: Mapping[str, str], message: str) -> Passing:
     words = {429: "too many requests"}.get(status, "")
     said = "; ".join(part for part in (words, message) if part)
-    return Passing(f"HTTP {status}" + (f", {said}" if said else ""), retry_after(headers.get("Retry-After")))
+    hint = _QUOTA if status == 429 else None
+    return Passing(f"HTTP {status}" + (f", {said}" if said else ""), retry_after(headers.get("Retry-After")), hint=hint)
 
 
 def _unanswered(error: BaseException, env: Mapping[str, str]) -> Exception:

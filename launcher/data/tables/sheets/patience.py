@@ -33,12 +33,15 @@ PATIENT: Final = Patience()
 
 
 class Passing(Exception):
-    """A temporary failure. ``after``: seconds to wait, where the server asks for it; ``tries``: how often at most."""
+    """A temporary failure. ``after``: seconds to wait, where the server asks for it; ``tries``: how often at most; ``hint``: what
+    helps where it does not pass.
+    """
 
-    def __init__(self, why: str, after: float | None = None, tries: int = 100):
+    def __init__(self, why: str, after: float | None = None, tries: int = 100, hint: str | None = None):
         super().__init__(why)
         self.after = after
         self.tries = tries
+        self.hint = hint
 
 
 @dataclass
@@ -65,7 +68,8 @@ class Asking:
                 if enough or wait > self.patience.longest:
                     again = f"; the server asks to wait {wait:.0f} s" if wait > self.patience.longest else ""
                     times = f"{tried} tries" if tried > 1 else "1 try"
-                    raise UnreachableError(f"Google Sheets: {failure} (gave up after {times}{again})") from failure
+                    hint = f"\n    hint:     {failure.hint}" if failure.hint else ""
+                    raise UnreachableError(f"Google Sheets: {failure} (gave up after {times}{again}){hint}") from failure
                 if not self.is_said:
                     self.is_said = True
                     self.say(f"Google Sheets: {failure}; retrying in {wait:.0f} s")

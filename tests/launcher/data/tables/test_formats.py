@@ -143,3 +143,17 @@ def test_what_is_wrong_in_a_workbook_has_its_cell(tmp_path: Path) -> None:
         tmp_path, "pairs.xlsx#Trian", data
     )
     assert mistakes(tmp_path, "pairs.xlsx", b"PK\x03\x04junk").startswith("data/pairs.xlsx: not a workbook")
+
+
+def test_a_prompt_that_only_the_first_of_several_rows_of_a_worksheet_has_is_told_as_merged_cells(tmp_path: Path) -> None:
+    def told(*rows: Sequence[str]) -> str:
+        return mistakes(tmp_path, "pairs.xlsx#Train", workbook({"Train": [("prompt", "chosen", "rejected"), *rows]}))
+
+    assert told(("Where?", "here", "there"), ("", "here now", "over there"), ("Who?", "", "b")) == (
+        "data/pairs.xlsx#Train!A3: empty cell in column 'prompt'\n"
+        "    hint:     write it into each row: of merged cells only the first has the text\n"
+        "data/pairs.xlsx#Train!B4: empty cell in column 'chosen'"
+    )
+    assert "merged" not in told(("", "here", "there"), ("Where?", "here", "there")), "nothing is above the first row"
+    csv = b"prompt,chosen,rejected\nWhere?,here,there\n,here now,over there\n"
+    assert "merged" not in mistakes(tmp_path, "pairs.csv", csv), "a CSV file has no merged cells"

@@ -110,7 +110,8 @@ def test_a_quota_that_does_not_come_back_is_given_up_with_the_servers_sentence(g
         waits.read(google)
     assert str(caught.value) == (
         "Google Sheets: HTTP 429, too many requests; Quota exceeded for quota metric "
-        "'Read requests' and limit 'Read requests per minute per user' (gave up after 7 tries)"
+        "'Read requests' and limit 'Read requests per minute per user' (gave up after 7 tries)\n"
+        "    hint:     try again in a few minutes; a run's copy needs no request: launcher run EXP --data-of RUN"
     )
     assert caught.value.exit_code == 48  # a cluster starts the run again
     assert len(waits.waited) == 6
