@@ -69,9 +69,9 @@ def _disk(error: BaseException) -> str | None:
         number = int(found[1])
     where = f": {name}" if name else ""
     if number == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
-        return f"the disk is full{where}; make room, then resume from the last checkpoint"
+        return f"the disk is full{where}; make room, then resume"
     if number == errno.EDQUOT:
-        return f"the disk is full (disk quota exceeded){where}; make room, then resume from the last checkpoint"
+        return f"the disk is full (disk quota exceeded){where}; make room, then resume"
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no access to {name or 'a file'}: {error}"
     if number == errno.EFBIG:

@@ -56,7 +56,7 @@ def test_a_disk_that_is_full_is_named_where_torch_save_hides_it(tmp_path: Path) 
     if subprocess.run([*mounts, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no mounts without privileges here")
     done = save(str(tmp_path), before=mounts)
-    said = f"the disk is full: {tmp_path}; make room, then resume from the last checkpoint"
+    said = f"the disk is full: {tmp_path}; make room, then resume"
     assert done.stdout == f"RuntimeError (1, '{said}')\n", done.stderr
 
 

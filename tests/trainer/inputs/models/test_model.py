@@ -287,7 +287,7 @@ def test_a_disk_that_is_full_or_fails_is_not_the_experiment_s_mistake(make_exper
     experiment = make_experiment(experiment={"model_name": "some-org/some-model"})
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "hub/blobs/1")
     found = not_loaded(experiment, "model", full)
-    why = "the disk is full: hub/blobs/1; make room, then resume from the last checkpoint"
+    why = "the disk is full: hub/blobs/1; make room, then resume"
     assert (type(found), str(found)) == (LauncherError, f"cannot load the model of some-org/some-model: {why}")
     broken = OSError("Unable to load weights")
     broken.__cause__ = RuntimeError("I/O error: Input/output error (os error 5)")
