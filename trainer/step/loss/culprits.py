@@ -21,6 +21,7 @@ class Culprits:
     def __init__(self) -> None:
         self._recent: list[tuple[tuple[int, ...], Tensor]] = []  # places and losses of pairs
         self._found: list[int] = []  # lines of the file
+        self._looked = 0  # pairs
         self._source, self._lines = "", np.empty(0, int)
 
     def name_rows(self, source: str, pairs: TokenPairs) -> None:
@@ -37,15 +38,19 @@ class Culprits:
     def find(self, mean: float) -> None:
         """Finds the pairs whose loss is not finite since the last call; all ranks must come here with the same ``mean``."""
         recent, self._recent = self._recent, []
-        self._found = []
+        self._found, self._looked = [], 0
         if math.isfinite(mean):
             return
         mine = [p for places, x in recent for p, bad in zip(places, (~x.isfinite()).tolist(), strict=True) if bad]
         self._found = sorted(set(gather_object(self._lines[mine].tolist())))
+        looked = [p for places, _ in recent for p in places]
+        self._looked = len(set(gather_object(self._lines[looked].tolist())))
 
     def in_words(self) -> str:
-        """`` (rows train.csv:3, train.csv:8)``; empty where none were found."""
+        """`` (rows train.csv:3, train.csv:8)``; empty where none were found. Where all are found, no row is to blame."""
         if not self._found:
             return ""
+        if len(self._found) == self._looked > 1:
+            return f" (in all {self._looked:,} pairs: the weights, and not a row)"
         shown = ", ".join(place_of(self._source, line) for line in self._found[:SHOWN])
         return f" (rows {shown}{' …' if len(self._found) > SHOWN else ''})"
