@@ -111,6 +111,7 @@ def stop_or_detach(interrupts: Interrupts) -> str:
             if word and "stop".startswith(word):
                 return "stop"
     except KeyboardInterrupt:
+        click.echo()  # what is drawn next begins a line
         return "kill"
     finally:
         interrupts.is_watching = True

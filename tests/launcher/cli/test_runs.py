@@ -499,6 +499,7 @@ def test_a_second_ctrl_c_instead_of_an_answer_kills_at_once(home):
     terminal.type(b"\x03")
     assert terminal.close() == 130
     assert members(str(run_dir(home, "x").path)) == []
+    assert terminal.text.rpartition(ASKED)[2].removeprefix(" ").removeprefix("^C").startswith("\r\n"), "a line of its own"
 
 
 def test_a_second_ctrl_c_on_a_terminal_kills_at_once_and_leaves_nobody(home):
