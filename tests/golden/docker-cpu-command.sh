@@ -56,4 +56,4 @@ docker run --detach \
 # a step: 8 pairs = 2 per device × 4 accumulation × 1 device
 # the entry starts: torchrun --nnodes=1 --nproc-per-node=1 --master-addr=127.0.0.1 --master-port=<free> --max-restarts=0 -m trainer
 # image dpo-launcher:cuda-0123456789abcdef: launch.image
-# needs /home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112-beef/experiment.json (184 lines): --full prints the script that writes it
+# needs /home/you/my project/data/dpo/model/exp_1/tiny/runs/exp_1-20261124-101112-beef/experiment.json (187 lines): --full prints the script that writes it

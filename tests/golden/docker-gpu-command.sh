@@ -62,4 +62,4 @@ docker run --detach \
 # image dpo-launcher:cuda-0123456789abcdef: launch.image
 # launch.max_restarts has no effect on the docker backend
 # secrets: HF_TOKEN, WANDB_API_KEY, one file each in /run/user/1000/dpo-launcher-1000/dpo-exp_1-20261124-101112-beef-fccb2c, written before the start
-# needs /home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-101112-beef/experiment.json (189 lines): --full prints the script that writes it
+# needs /home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/exp_1-20261124-101112-beef/experiment.json (192 lines): --full prints the script that writes it

@@ -22,4 +22,4 @@ env \
 # launch.shm_size has no effect on the host backend
 # launch.max_restarts has no effect on the host backend
 # needs HF_TOKEN in your environment (values are never shown)
-# needs /home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1/experiment.json (189 lines): --full prints the script that writes it
+# needs /home/you/my project/data/dpo/model/exp_1/Qwen3-0.6B/runs/demo-1/experiment.json (192 lines): --full prints the script that writes it
