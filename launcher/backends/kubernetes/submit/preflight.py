@@ -29,6 +29,13 @@ _OF_JOBSETS: Final = ("services", JOB.resource)
 # What controllers make of a run's object: quotas count that, too.
 _BY_CONTROLLERS: Final = {JOBSET.name: _OF_JOBSETS, TRAINJOB.name: (JOBSET.resource, *_OF_JOBSETS)}
 
+# Containers that webhooks are known to add -> what keeps them out.
+_INJECTED: Final = {
+    "istio-proxy": 'launch.kubernetes.labels: {sidecar.istio.io/inject: "false"}',
+    "linkerd-proxy": "launch.kubernetes.annotations: {linkerd.io/inject: disabled}",
+    "vault-agent": 'launch.kubernetes.annotations: {vault.hashicorp.com/agent-inject: "false"}',
+}
+
 
 class NotReady(LauncherError):
     """The cluster, or what is sent there, is not ready for a run; ``findings`` are all reasons, which ``may_pass`` by waiting."""
@@ -251,6 +258,7 @@ def _notices(spec: KubernetesSpec, facts: Facts) -> Iterator[str]:
         yield Warned(f"service account and RuntimeClass not checked: {facts.pod.unseen}")
     if facts.jobset_works is False and spec.kind == "Job" and spec.nodes > 1:
         yield "using a plain Job: JobSet's controller is probably down (its webhook did not answer)"
+    yield from _beside(facts)
     yield from _uncovered(spec, facts)
     if facts.nodes.found == []:
         yield "the cluster has no nodes yet; the run waits for one"
@@ -273,4 +281,15 @@ def _uncovered(spec: KubernetesSpec, facts: Facts) -> Iterator[str]:
         yield Warned(
             f"queue {spec.queue} covers {', '.join(sorted(covered))}, and the pods also request {', '.join(sorted(missing))}: "
             "Kueue admits them only if its configuration excludes or transforms that"
+        )
+
+
+def _beside(facts: Facts) -> Iterator[str]:
+    """Containers of a service mesh or an agent, which end with nobody."""
+    for name in facts.pod.added:
+        known = _INJECTED.get(name)
+        out = f"keep it out with {known}" if known is not None else "ask the cluster's administrator how to keep it out"
+        yield Warned(
+            f"the cluster adds the container {name} to the pods: the run does not end before it does, and a proxy may refuse the "
+            f"nodes' connections; {out}"
         )

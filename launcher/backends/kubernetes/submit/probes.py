@@ -55,10 +55,13 @@ def small(annotations: Mapping[str, str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Tried:
-    """The answer to a dry run: ``refused`` in the server's words, None if it was taken; ``unseen``: why neither is known."""
+    """The answer to a dry run: ``refused`` in the server's words, None if it was taken; ``unseen``: why neither is known.
+    ``added``: containers that webhooks put beside ours; not init containers, which do not outlive it.
+    """
 
     refused: str | None = None
     unseen: str | None = None
+    added: tuple[str, ...] = ()
 
 
 def try_pod(cluster: Cluster, namespace: str, template: Obj) -> Tried:
@@ -67,7 +70,7 @@ def try_pod(cluster: Cluster, namespace: str, template: Obj) -> Tried:
     metadata = {**made, **(template.get("metadata") or {})}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
     try:
-        cluster.create(f"/api/v1/namespaces/{namespace}/pods", pod, dry_run=True)
+        taken = cluster.create(f"/api/v1/namespaces/{namespace}/pods", pod, dry_run=True)
     except ApiError as error:
         if error.status == 403 and not is_no_right(error):
             return Tried(refused=error.message)
@@ -76,7 +79,8 @@ def try_pod(cluster: Cluster, namespace: str, template: Obj) -> Tried:
         return Tried(unseen="permission denied" if error.status == 403 else error.message)
     except LauncherError as error:
         return Tried(unseen=str(error))
-    return Tried()
+    ours = {one["name"] for one in template["spec"]["containers"]}
+    return Tried(added=tuple(one["name"] for one in taken["spec"]["containers"] if one["name"] not in ours))
 
 
 def explained(tried: Tried, run: str, namespace: str) -> Explanation | None:

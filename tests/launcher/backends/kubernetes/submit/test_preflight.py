@@ -282,6 +282,30 @@ def test_a_queue_that_does_not_cover_what_the_pods_request_is_a_warning(api: Clu
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "out"),
+    [
+        ("istio-proxy", 'keep it out with launch.kubernetes.labels: {sidecar.istio.io/inject: "false"}'),
+        ("team-agent", "ask the cluster's administrator how to keep it out"),
+    ],
+)
+def test_a_container_that_the_cluster_adds_is_told_with_what_keeps_it_out(name: str, out: str, api: ClusterApi) -> None:
+    before = api.objects.mutate
+
+    def inject(kind: Any, obj: dict[str, Any]) -> Any:
+        if kind.plural == "pods" and (obj["metadata"].get("labels") or {}).get("sidecar.istio.io/inject") != "false":
+            obj["spec"]["containers"].append({"name": name, "image": "mesh"})
+            obj["spec"].setdefault("initContainers", []).append({"name": "native", "image": "mesh", "restartPolicy": "Always"})
+        return before(kind, obj)
+
+    api.objects.mutate = inject
+    assert looked(api).notices == (
+        f"the cluster adds the container {name} to the pods: the run does not end before it does, and a proxy may refuse the "
+        f"nodes' connections; {out}",
+    )
+    assert looked(api, {"kubernetes": {"labels": {"sidecar.istio.io/inject": "false"}}}).notices == ()
+
+
 def test_a_sidecar_and_a_large_init_container_count_too(api: ClusterApi) -> None:
     controllers.quota(api, "team", {"requests.memory": "6Gi", "limits.cpu": "4"})
     asked = {"requests": {"memory": "2Gi"}, "limits": {"cpu": "1", "memory": "2Gi"}}
