@@ -11,7 +11,7 @@ PIP := $(BIN)/python .ci/install.py $(if $(PIP_EXTRA_INDEX),--extra-index-url $(
 MODEL := data/demo/qwen3-tiny
 SITE := $(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees
 
-.PHONY: demo test test-cluster fuzz lint format bench bench-step bench-logs bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak loss-compare bench-image bench-merge serve-check image-check base-image dist image lock docs docs-links pictures notebook trl-fields clean help
+.PHONY: demo test test-cluster test-kernels fuzz lint format bench bench-step bench-logs bench-pack gpu bench-parallel bench-memory bench-data bench-cluster soak loss-compare bench-image bench-merge serve-check image-check base-image dist image lock docs docs-links pictures notebook trl-fields clean help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -24,6 +24,9 @@ test: $(VENV)/dev.stamp ## run every test that needs no GPU and no cluster
 
 test-cluster: $(VENV)/dev.stamp ## test whole runs on the cluster of KUBECONFIG (tests/cluster/README.md)
 	DPO_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster -m cluster --durations=20
+
+test-kernels: build/triton/stamp ## test the kernels of a GPU without one, in Triton's interpreter (an extra 190 MB, beside .venv)
+	TRITON_INTERPRET=1 PYTHONPATH=build/triton $(BIN)/python -m pytest -q -k interpreter tests/trainer/step/forward/test_head.py
 
 fuzz: $(VENV)/dev.stamp ## look for files that end in a traceback, by coverage: YAML, CSV, JSONL (SECONDS=30 each, beside each other)
 	$(BIN)/python -m tests.fuzz $(or $(SECONDS),30)
@@ -152,6 +155,12 @@ clean: ## remove everything that make created (runs in data/dpo stay)
 
 $(MODEL)/config.json: | $(VENV)/trainer.stamp
 	DS_ACCELERATOR=cpu $(BIN)/python -m trainer.inputs.demo.model $(MODEL) configs/demo/everyday/training_data.csv
+
+# Beside .venv, as libraries take other paths where they find it.
+build/triton/stamp: docker/requirements-cuda.txt $(VENV)/dev.stamp
+	@rm -rf build/triton
+	@$(PIP) --quiet --no-deps --target build/triton "$$(grep -o '^triton==[0-9.]*' docker/requirements-cuda.txt)"
+	@touch $@
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11: make PYTHON=python3.12 …"; exit 1; }
