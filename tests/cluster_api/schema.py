@@ -13,7 +13,6 @@ from .refusal import bad_request, invalid
 
 VERSION = "v1.36.0"
 _WORDS = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "object": dict}
-_POD = {"$ref": "#/$defs/io.k8s.api.core.v1.PodTemplateSpec"}
 _META = {"$ref": "#/$defs/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}
 
 

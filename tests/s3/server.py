@@ -34,7 +34,7 @@ class MotoServer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=300)
 
     def emptied(self, *buckets: str) -> Any:
         """A bare client of the server, which holds these empty buckets and nothing else."""

@@ -24,9 +24,9 @@ from types import SimpleNamespace
 from typing import Any, Final, Self
 
 from launcher.runs.processes import members
+from tests.waiting import PATIENCE
 
 REPOSITORY: Final = Path(__file__).parents[2]
-PATIENCE: Final = 600  # seconds, as a rank of a busy machine takes minutes to import torch
 _IMPORTED: Final = (
     "trainer.__main__", "trainer.train", "trainer.step.dpo",
     "deepspeed", "mlflow", "transformers.models.qwen3.modeling_qwen3",  # which accelerate and transformers import in a rank

@@ -12,7 +12,7 @@ import pytest
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 from tests.trainer.conftest import run_of
-from tests.trainer.test_train import events, train_in
+from tests.trainer.trained import events, train_in
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Experiment]

@@ -16,17 +16,11 @@ from launcher.experiment.sections.watched import Health
 from launcher.health import Answered, Facts, Watch
 from launcher.runs.run_dir import RunDir
 from tests.launcher.health.record import Rows, changed_data, doubled, giant
+from tests.trainer.trained import train_in
 from trainer.health import HealthCallback
-from trainer.processes.stop import StopRequest
 
 Make = Callable[..., Experiment]
 NewRun = Callable[[Path, Experiment, str], RunDir]
-
-
-def train_in(root: Path, run: RunDir, experiment: Experiment, *, attempt: int = 1) -> None:
-    from trainer.train import Roots, train
-
-    train(run, experiment, Roots(root, root, root / "cache"), StopRequest(), attempt=attempt)
 
 
 def test_a_scaled_step_may_overflow_until_the_scale_is_used_up() -> None:

@@ -24,7 +24,8 @@ from launcher.runs.run_dir import RunDir
 from launcher.storage import Mirrored, download_folder
 from tests.s3.proxy import Fault, FaultProxy
 from tests.s3.server import MotoServer
-from tests.trainer.forks import PATIENCE, Forks, kill_all
+from tests.trainer.forks import Forks, kill_all
+from tests.waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -57,13 +58,6 @@ def entries(forks: Forks) -> Entries:
     return Entries(forks)
 
 
-def wait_for(what: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)
-
-
 def losses(run: RunDir) -> list[tuple[int, float]]:
     events = [json.loads(line) for line in run.steps.read_text().splitlines()]
     return [(event["step"], event["loss"]) for event in events if event["type"] == "train"]
@@ -92,7 +86,7 @@ def test_a_run_killed_at_a_random_moment_continues_on_a_fresh_disk_to_the_same_b
     assert place is not None
     killed = new_run(tmp_path / "disk-1", experiment, "r")
     entry = entries.start(tmp_path / "disk-1", killed, tmp_path / "cache")
-    wait_for(place.steps)
+    wait_for(place.steps, seconds=PATIENCE)
     time.sleep(random.random() * 0.5)
     kill_all(entry)
     entries.end(entry)
@@ -131,7 +125,7 @@ def test_a_run_that_started_from_an_adapter_resumes_where_neither_its_disk_nor_t
     assert place is not None
     killed = new_run(tmp_path / "disk-1", experiment, "r")
     entry = entries.start(tmp_path / "disk-1", killed, tmp_path / "cache-1")
-    wait_for(place.steps)
+    wait_for(place.steps, seconds=PATIENCE)
     kill_all(entry)
     entries.end(entry)
     for gone in ("disk-1", "cache-1", "elsewhere"):
@@ -203,7 +197,7 @@ def test_two_nodes_without_a_shared_folder_are_killed_and_resume_from_the_last_w
     hang = Fault("silent", "PUT", "/r/checkpoint-4/", times=1000)
     proxy.faults.append(hang)
     killed = started("r", "killed")
-    wait_for(lambda: hang.hits)
+    wait_for(lambda: hang.hits, seconds=PATIENCE)
     for _, entry in killed:
         kill_all(entry)
     assert all(entries.end(entry) != 0 for _, entry in killed)

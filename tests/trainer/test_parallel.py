@@ -27,7 +27,8 @@ from launcher.job.presets import read_parallelism
 from launcher.job.topology import Topology
 from launcher.runs.processes import members
 from launcher.runs.run_dir import RunDir
-from tests.trainer.forks import PATIENCE, Forks, kill_all
+from tests.trainer.forks import Forks, kill_all
+from tests.waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Experiment]
@@ -72,10 +73,10 @@ class Started:
         return self._entry.wait(timeout=PATIENCE) if self._entry is not None else self._forks.end(self._pid)
 
     def until_step(self, step: int) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not any(event["step"] >= step for event in self.events("train")):
-            assert time.monotonic() < deadline, (self.run.logs / "rank-0.log").read_text()
-            time.sleep(0.02)
+        def has_come() -> bool:
+            return any(event["step"] >= step for event in self.events("train"))
+
+        wait_for(has_come, (self.run.logs / "rank-0.log").read_text, seconds=PATIENCE)
 
     def kill(self) -> None:
         """SIGKILL to every process at once."""

@@ -15,7 +15,7 @@ from launcher.experiment.schema import Experiment
 from launcher.runs.figures import Figures
 from launcher.runs.run_dir import RunDir
 from tests.trainer.conftest import run_of
-from tests.trainer.test_train import events, same_bits, train_in
+from tests.trainer.trained import events, same_bits, train_in
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Experiment]

@@ -15,6 +15,7 @@ import pytest
 from launcher.errors import ExperimentError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
+from tests.trainer.trained import events, train_in
 from trainer.processes.stop import StopRequest
 
 pytestmark = pytest.mark.slow
@@ -22,17 +23,6 @@ pytestmark = pytest.mark.slow
 Make = Callable[..., Experiment]
 NewRun = Callable[[Path, Experiment, str], RunDir]
 SHORT: dict[str, Any] = {"max_steps": 3, "save_strategy": "steps", "save_steps": 2, "target_modules": ["q_proj", "up_proj"]}
-
-
-def train_in(root: Path, run: RunDir, experiment: Experiment) -> None:
-    from trainer.train import Roots, train
-
-    train(run, experiment, Roots(root, root, root / "cache"), StopRequest(), attempt=1)
-
-
-def events(run: RunDir, kind: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in run.steps.read_text().splitlines()]
-    return [line for line in lines if line["type"] == kind]
 
 
 @pytest.fixture(scope="module")

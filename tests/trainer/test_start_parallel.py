@@ -12,7 +12,7 @@ import torch
 from launcher.experiment.schema import Experiment
 from tests.trainer.forks import Forks
 from tests.trainer.test_parallel import Started
-from tests.trainer.test_train import train_in
+from tests.trainer.trained import train_in
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Experiment]

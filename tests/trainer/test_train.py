@@ -22,6 +22,7 @@ from launcher.experiment.schema import Experiment
 from launcher.packages import adding
 from launcher.runs.fields import LOG, RECORD
 from launcher.runs.run_dir import RunDir
+from tests.trainer.trained import events, same_bits, train_in
 from trainer.processes.stop import StopRequest
 
 pytestmark = pytest.mark.slow
@@ -41,34 +42,10 @@ TWELVE: dict[str, Any] = {
 }
 
 
-def train_in(root: Path, run: RunDir, experiment: Experiment, *, attempt: int = 1, stop: StopRequest | None = None) -> None:
-    from trainer.train import Roots, train
-
-    train(run, experiment, Roots(root, root, root / "cache"), stop or StopRequest(), attempt=attempt)
-
-
-def events(run: RunDir, kind: str | None = None) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in run.steps.read_text().splitlines()]
-    return [line for line in lines if kind is None or line["type"] == kind]
-
-
-def tensors(folder: Path) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
-    return load_file(folder / "adapter_model.safetensors")
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     """Without the model card, which names the run and its times."""
     files = [path for path in folder.rglob("*") if path.is_file() and path != folder / "README.md"]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def same_bits(one: Path, other: Path) -> bool:
-    import torch
-
-    a, b = tensors(one), tensors(other)
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.fixture(scope="module")

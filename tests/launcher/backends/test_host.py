@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from launcher.experiment.schema import Experiment
 from launcher.job.job import Job, plan
 from launcher.runs.processes import Process, kill, members
 from launcher.runs.run_dir import RunDir
+from tests.waiting import wait_for
 
 TESTS = Path(__file__).parents[2]
 GOLDEN = TESTS / "golden"
@@ -42,13 +43,6 @@ def with_env(host: Host, **env: str) -> Host:
     return replace(host, caller={**host.caller, **env})
 
 
-def wait_for(what: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
-
-
 def over(host: Host, run: RunDir) -> Status:
     wait_for(lambda: host.status(run).is_over)
     return host.status(run)
@@ -69,7 +63,7 @@ def test_what_render_prints():
 def test_what_render_prints_does_what_submit_does(host):
     script = host.text(host.render(job()))
     done = subprocess.run(
-        ["bash", "-e"], input=script, env=dict(host.caller), capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-e"], input=script, env=dict(host.caller), capture_output=True, text=True, timeout=300, check=False
     )
     assert (done.returncode, done.stdout) == (0, "demo-1: attempt 1: done, exit 0: done\n")
 

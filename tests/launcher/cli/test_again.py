@@ -14,7 +14,7 @@ import pytest
 
 from launcher.runs.processes import kill
 from launcher.runs.run_dir import RunDir
-from tests.launcher.cli.test_runs import CONFIG, launcher, run_dir
+from tests.launcher.cli.typed import CONFIG, launcher, run_dir, with_demo
 
 DATA = "prompt,chosen,rejected\nWhy?,Because.,No.\nHow?,So.,What?\n"
 
@@ -22,18 +22,12 @@ DATA = "prompt,chosen,rejected\nWhy?,Because.,No.\nHow?,So.,What?\n"
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tmp_path = tmp_path_factory.mktemp("begun")
-    for name in ("configs", "data", "model"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "configs" / "demo.yml").write_text(CONFIG)
-    (tmp_path / "model" / "config.json").write_text("{}")
-    for name in ("model.safetensors", "tokenizer.json"):
-        (tmp_path / "model" / name).touch()
-    (tmp_path / "data" / "training_data.csv").write_text(DATA)
-    (tmp_path / "data" / "validation.csv").write_text("prompt,chosen,rejected\nWho?,Me.,Nobody.\n")
-    done = launcher(tmp_path, "run", "demo", "--backend", "host", "--name", "first", "--set=hyperparameters.beta=0.3")
-    assert done.returncode == 0, done.stderr
-    trained(run_dir(tmp_path, "first"), tmp_path)
-    (tmp_path / "configs" / "demo.yml").write_text("")  # the record alone must do
+    with with_demo(tmp_path):
+        (tmp_path / "data" / "training_data.csv").write_text(DATA)
+        done = launcher(tmp_path, "run", "demo", "--backend", "host", "--name", "first", "--set=hyperparameters.beta=0.3")
+        assert done.returncode == 0, done.stderr
+        trained(run_dir(tmp_path, "first"), tmp_path)
+        (tmp_path / "configs" / "demo.yml").write_text("")  # the record alone must do
     return tmp_path
 
 

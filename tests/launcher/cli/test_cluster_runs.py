@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +22,7 @@ import pytest
 from tests.cluster_api import ClusterApi, controllers
 from tests.cluster_api.played import Played, archived, metric, reader
 from tests.run_folders import Made
+from tests.waiting import wait_for
 
 REPOSITORY = Path(__file__).parents[3]
 LAUNCHER = [sys.executable, "-m", "launcher"]
@@ -63,13 +64,6 @@ class Terminal:
 def person(tmp_path: Path, cluster_api: ClusterApi) -> Iterator[Terminal]:
     yield Terminal(tmp_path, cluster_api)
     cluster_api.stop()
-
-
-def wait_for(what: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
 
 
 def timeless(text: str) -> str:
@@ -243,11 +237,11 @@ def test_logs_follow_to_the_end_and_ctrl_c_leaves_the_run_alone(cluster_api: Clu
     assert leaving.stdout is not None
     assert leaving.stdout.readline() == "loading\n"
     leaving.send_signal(signal.SIGINT)
-    out, _ = leaving.communicate(timeout=30)
+    out, _ = leaving.communicate(timeout=300)
     assert (leaving.returncode, out.splitlines()[-1]) == (130, "first continues")
     wait_for(lambda: cluster_api.streams("/log"))
     played.complete()
-    out, _ = following.communicate(timeout=30)
+    out, _ = following.communicate(timeout=300)
     assert (following.returncode, out) == (0, "loading\nstep  1/10  loss 0.6900\n")
     beyond = person.type("logs", "first", "--rank", "7")
     assert (beyond.returncode, beyond.stderr) == (2, "error: --rank 7: first has the logs of ranks 0\n")
@@ -343,7 +337,7 @@ def test_stop_waits_for_the_checkpoint_and_resume_goes_on_and_follows(cluster_ap
     time.sleep(0.3)
     cluster_api.objects.delete("pods", pod, grace=0)
     cluster_api.objects.change("jobs", "first", lambda one: one["status"].update(active=0))
-    out, _ = stopping.communicate(timeout=30)
+    out, _ = stopping.communicate(timeout=300)
     waiting = "first: waiting for the current step and a checkpoint (at most 90 s; kill it now with: launcher stop --now first)\n"
     end = (
         "stopped (exit 143): first was stopped on request\n"
@@ -356,7 +350,7 @@ def test_stop_waits_for_the_checkpoint_and_resume_goes_on_and_follows(cluster_ap
     wait_for(lambda: played.pods())
     played.say("after")
     played.complete()
-    out, _ = resuming.communicate(timeout=30)
+    out, _ = resuming.communicate(timeout=300)
     lines = out.splitlines()
     assert lines[:2] == ["first resumes from checkpoint-10", "after"]
     assert lines[2:] == [
@@ -400,7 +394,7 @@ def test_tensorboard_of_the_cluster_is_at_a_port_of_this_machine(cluster_api: Cl
         assert line == f"TensorBoard shows the runs of namespace default at http://localhost:{port}/ (Ctrl-C stops it)\n"
         assert urllib.request.urlopen(f"http://127.0.0.1:{port}/index.html", timeout=30).read() == b"TensorBoard"
         serving.send_signal(signal.SIGINT)
-        assert serving.wait(30) == 0
+        assert serving.wait(300) == 0
         server.shutdown()
 
 
@@ -477,7 +471,7 @@ def test_a_run_on_the_cluster_is_followed_and_ends_with_its_code(
     said = json.dumps({"code": 46, "sentence": "the loss is no number", "state": "failed"})
     controllers.terminated(cluster_api, pod, 46, message=said)
     controllers.fail(cluster_api, "first", "PodFailurePolicy", "failed with exit code 46 matching FailJob rule at index 0")
-    out, _ = following.communicate(timeout=60)
+    out, _ = following.communicate(timeout=300)
     assert following.returncode == 46, out
     lines = out.splitlines()
     assert "created     Job first" in lines
@@ -515,7 +509,7 @@ def test_ctrl_c_stops_a_run_after_a_checkpoint(cluster_api: ClusterApi, person: 
     said = json.dumps({"code": 143, "sentence": "stopped on request, after a checkpoint", "state": "stopped"})
     controllers.terminated(cluster_api, pod, 143, message=said)
     cluster_api.objects.change("jobs", "first", lambda one: one["status"].update(active=0))
-    out, _ = following.communicate(timeout=30)
+    out, _ = following.communicate(timeout=300)
     assert (following.returncode, out.splitlines()) == (
         143,
         [
@@ -535,7 +529,7 @@ def test_a_second_ctrl_c_kills_it(cluster_api: ClusterApi, person: Terminal) -> 
     wait_for(lambda: controllers.pods_of(cluster_api, "first") == [])
     cluster_api.cut("/log")
     cluster_api.objects.change("jobs", "first", lambda one: one["status"].update(active=0))
-    out, _ = following.communicate(timeout=30)
+    out, _ = following.communicate(timeout=300)
     assert (following.returncode, out.splitlines()[-2]) == (130, "aborted (exit 130): killed on request")
 
 

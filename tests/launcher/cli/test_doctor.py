@@ -21,7 +21,7 @@ INSTALL = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/{}/
 def doctor(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     there = {**os.environ, "DOCKER_HOST": "unix:///no/such/engine", "HOME": str(home), "CUDA_VISIBLE_DEVICES": "", **env}
     command = [sys.executable, "-m", "launcher", "doctor", *args]
-    return subprocess.run(command, cwd=home, env=there, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=home, env=there, capture_output=True, text=True, timeout=300, check=False)
 
 
 def findings(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:

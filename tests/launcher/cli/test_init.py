@@ -44,7 +44,7 @@ def test_without_a_name_all_are_listed_models_by_size_within_sixty_columns(tmp_p
             text += part
     except OSError:  # the other end is closed
         pass
-    assert done.wait(60) == 0
+    assert done.wait(300) == 0
     os.close(terminal)
     lines = text.decode().splitlines()
     assert max(map(len, lines)) <= 60

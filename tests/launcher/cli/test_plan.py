@@ -42,7 +42,7 @@ def plan(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]
         env={**os.environ, "HOME": str(home), "CUDA_VISIBLE_DEVICES": "", "HF_ENDPOINT": "http://127.0.0.1:9", **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

@@ -81,5 +81,5 @@ def test_pages_are_served_until_a_signal(run: RunDir, number: signal.Signals):
             assert 'href="/runs/first"' in answer.read().decode()
     finally:
         server.send_signal(number)
-        rest, _ = server.communicate(timeout=30)
+        rest, _ = server.communicate(timeout=300)
     assert (server.returncode, rest) == (0, "")

@@ -6,80 +6,20 @@ import pty
 import re
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from launcher.runs.processes import kill, members
-from launcher.runs.run_dir import RunDir
-
-FAKES = Path(__file__).parents[2] / "fakes"
-LAUNCHER = [sys.executable, "-m", "launcher"]
-CONFIG = """\
-demo:
-  experiment_id: 1
-  model_name: ./model
-  datasets_path: data
-  validation_filename: validation.csv
-  hyperparameters: {num_train_epochs: 3, model_output_dir: out}
-"""
+from tests.launcher.cli.typed import LAUNCHER, begin, environment, has_stepped, launcher, run_dir, with_demo
+from tests.waiting import wait_for
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    """A working directory with one experiment; nothing that was started in it outlives the test."""
-    for name in ("configs", "data", "model"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "configs" / "demo.yml").write_text(CONFIG)
-    (tmp_path / "model" / "config.json").write_text("{}")
-    for name in ("model.safetensors", "tokenizer.json"):
-        (tmp_path / "model" / name).touch()
-    (tmp_path / "data" / "training_data.csv").write_text("prompt,chosen,rejected\nWhy?,Because.,No.\nHow?,So.,What?\n")
-    (tmp_path / "data" / "validation.csv").write_text("prompt,chosen,rejected\nWho?,Me.,Nobody.\n")
-    yield tmp_path
-    for record in tmp_path.rglob("run.json"):
-        kill(str(record.parent))
-
-
-def environment(**env: str) -> dict[str, str]:
-    """A machine without an engine and without a GPU."""
-    return {
-        **os.environ,
-        "PYTHONPATH": str(FAKES),
-        "COLUMNS": "100",
-        "CUDA_VISIBLE_DEVICES": "",
-        "DOCKER_HOST": "unix:///no/such/engine",
-        **env,
-    }
-
-
-def launcher(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*LAUNCHER, *args], cwd=home, env=environment(**env), capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-def begin(home: Path, *args: str, **env: str) -> subprocess.Popen[str]:
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen([*LAUNCHER, *args], cwd=home, env=environment(**env), **pipes)
-
-
-def run_dir(home: Path, name: str) -> RunDir:
-    return RunDir(home / "out" / "exp_1" / "model" / "runs" / name)
-
-
-def wait_for(what: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
-
-
-def has_stepped(run: RunDir) -> bool:
-    return run.steps.is_file() and run.steps.stat().st_size > 0
+    with with_demo(tmp_path) as home:
+        yield home
 
 
 def test_a_cache_that_cannot_be_written_is_named_before_a_run_is_made(home: Path) -> None:
@@ -303,7 +243,7 @@ def test_ctrl_c_in_logs_leaves_the_run_alone(home):
     logs = begin(home, "logs", "-f", "x")
     assert logs.stdout.readline() == "loading the model\n"
     logs.send_signal(signal.SIGINT)
-    out, _ = logs.communicate(timeout=30)
+    out, _ = logs.communicate(timeout=300)
     assert (logs.returncode, out.splitlines()[-1]) == (130, "x continues")
     assert json.loads(launcher(home, "status", "x", "--json").stdout)["state"] == "running"
 
@@ -338,7 +278,7 @@ def test_the_follower_of_a_run_that_is_stopped_elsewhere_ends_with_143(home):
     follower = begin(home, "run", "demo", "--name", "x", FAKE_STEPS="1000", FAKE_PAUSE="0.05")
     wait_for(lambda: has_stepped(run_dir(home, "x")))
     launcher(home, "stop", "x")
-    follower.communicate(timeout=30)
+    follower.communicate(timeout=300)
     assert follower.returncode == 143
 
 
@@ -353,7 +293,7 @@ def test_a_run_that_is_stopped_before_its_first_step_has_nothing_to_resume_where
         "x: waiting for its end; it has not trained a step and writes no checkpoint "
         f"(at most 120 s; kill it now with: launcher stop --now x)\n{end}"
     )
-    assert follower.communicate(timeout=30)[0].endswith(end)
+    assert follower.communicate(timeout=300)[0].endswith(end)
     assert f"because     {sentence}\nwhat to do  {nothing}\n" in launcher(home, "status", "x").stdout
     assert launcher(home, "why", "x").stdout == f"why         {sentence}\nwhat to do  {nothing}\n"
 
@@ -526,7 +466,7 @@ def test_tensorboard_sees_the_chosen_runs_side_by_side_until_ctrl_c(home):
         "folder, port = sys.argv[1].removeprefix('--logdir='), sys.argv[2]\n"
         "links = sorted(glob.glob('*/*', root_dir=folder))\n"
         "print(port, *(f'{name}={os.path.realpath(os.path.join(folder, name))}' for name in links), flush=True)\n"
-        "time.sleep(60)\n"
+        "time.sleep(3600)\n"
     )
     server = begin(home, "tensorboard", "a", "b", "--port", "7007", PYTHONPATH=str(home))
     assert server.stdout.readline() == "TensorBoard shows exp_1/a, exp_1/b at http://localhost:7007/ (Ctrl-C stops it)\n"
@@ -534,4 +474,4 @@ def test_tensorboard_sees_the_chosen_runs_side_by_side_until_ctrl_c(home):
         f"--port=7007 exp_1/a={run_dir(home, 'a').tensorboard} exp_1/b={run_dir(home, 'b').tensorboard}\n"
     )
     server.send_signal(signal.SIGINT)
-    assert server.wait(timeout=30) == 0
+    assert server.wait(timeout=300) == 0

@@ -60,7 +60,7 @@ def environment(home: Path, api: ClusterApi, **env: str) -> dict[str, str]:
 
 def launcher(home: Path, api: ClusterApi, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     command, shown = [*LAUNCHER, *args], environment(home, api, **env)
-    return subprocess.run(command, cwd=home, env=shown, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=home, env=shown, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_a_run_is_submitted(home: Path, api: ClusterApi) -> None:
@@ -281,14 +281,16 @@ def engine() -> Iterator[str]:
     server.shutdown()
 
 
+def of_others_or_by_tag(plural: str, obj: dict[str, Any]) -> str | None:
+    """A policy's reason to refuse a pod."""
+    image = obj["spec"]["containers"][0]["image"] if plural == "pods" else ""
+    is_ours = plural != "pods" or re.fullmatch(r"registry\.example\.com/team/[^@]+@sha256:[0-9a-f]{64}", image)
+    return None if is_ours else "images come from registry.example.com/team, by digest"
+
+
 @pytest.mark.parametrize(("registry", "code"), [("registry.example.com/team", 0), ("registry.example.com/other", 1)])
 def test_policies_judge_the_image_as_it_was_pushed(registry: str, code: int, home: Path, api: ClusterApi, engine: str) -> None:
-    def foreign(plural: str, obj: dict[str, Any]) -> str | None:
-        image = obj["spec"]["containers"][0]["image"] if plural == "pods" else ""
-        is_ours = plural != "pods" or re.fullmatch(r"registry\.example\.com/team/[^@]+@sha256:[0-9a-f]{64}", image)
-        return None if is_ours else "images come from registry.example.com/team, by digest"
-
-    api.refuse("validate.kyverno.svc-fail", foreign)
+    api.refuse("validate.kyverno.svc-fail", of_others_or_by_tag)
     line = ("submit", "demo", "--set", "launch.image=null", "--registry", registry, "--name", "first")
     done = launcher(home, api, *line, DOCKER_HOST=engine)
     assert done.returncode == code, done.stderr
@@ -304,12 +306,7 @@ def test_policies_judge_the_image_as_it_was_pushed(registry: str, code: int, hom
 
 @pytest.mark.parametrize(("registry", "code"), [("registry.example.com/team", 0), ("registry.example.com/other", 1)])
 def test_policies_judge_an_image_by_the_digest_that_was_verified(registry: str, code: int, home: Path, api: ClusterApi) -> None:
-    def by_tag(plural: str, obj: dict[str, Any]) -> str | None:
-        image = obj["spec"]["containers"][0]["image"] if plural == "pods" else ""
-        is_ours = plural != "pods" or re.fullmatch(r"registry\.example\.com/team/[^@]+@sha256:[0-9a-f]{64}", image)
-        return None if is_ours else "images come from registry.example.com/team, by digest"
-
-    api.refuse("validate.kyverno.svc-fail", by_tag)
+    api.refuse("validate.kyverno.svc-fail", of_others_or_by_tag)
     payload = {"critical": {"image": {"docker-manifest-digest": f"sha256:{'d' * 64}"}}}
     cosign = home / "cosign"
     cosign.write_text(f"#!/bin/sh\necho '{json.dumps([payload])}'\n")
@@ -356,7 +353,7 @@ def test_a_cluster_that_refuses_the_credentials(home: Path, api: ClusterApi) -> 
     env = environment(home, api)
     api.token = "the-token-of-another-day"
     done = subprocess.run(
-        [*LAUNCHER, "submit", "demo"], cwd=home, env=env, capture_output=True, text=True, timeout=60, check=False
+        [*LAUNCHER, "submit", "demo"], cwd=home, env=env, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 44
     assert "rejects the credentials" in done.stderr
@@ -385,7 +382,7 @@ def test_an_interruption_removes_what_was_created(number: int, home: Path, api: 
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=300)
     api.settle()
     assert process.returncode == 130
     assert "not submitted: interrupted\n    nothing was left behind" in said

@@ -15,23 +15,14 @@ import pytest
 from launcher.cli.sweep import draw
 from launcher.launch.sweeps.grid import Outcome, Point
 from launcher.runs.known import Known
-from launcher.runs.processes import kill
-from tests.launcher.cli.test_runs import CONFIG, begin, has_stepped, launcher, run_dir, wait_for
+from tests.launcher.cli.typed import CONFIG, begin, has_stepped, launcher, run_dir, with_demo
+from tests.waiting import wait_for
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    for name in ("configs", "data", "model"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "configs" / "demo.yml").write_text(CONFIG)
-    (tmp_path / "model" / "config.json").write_text("{}")
-    for name in ("model.safetensors", "tokenizer.json"):
-        (tmp_path / "model" / name).touch()
-    (tmp_path / "data" / "training_data.csv").write_text("prompt,chosen,rejected\nWhy?,Because.,No.\nHow?,So.,What?\n")
-    (tmp_path / "data" / "validation.csv").write_text("prompt,chosen,rejected\nWho?,Me.,Nobody.\n")
-    yield tmp_path
-    for record in tmp_path.rglob("run.json"):
-        kill(str(record.parent))
+    with with_demo(tmp_path) as home:
+        yield home
 
 
 def record(home: Path, name: str) -> dict[str, Any]:
@@ -94,7 +85,7 @@ def test_stop_ends_all_running_points_and_starts_no_more_and_resume_completes_th
     )
     stopped = launcher(home, "stop", "grid")
     assert stopped.returncode == 0, stopped.stderr
-    assert sweep.wait(20) == 143
+    assert sweep.wait(300) == 143
     points = json.loads(launcher(home, "status", "grid", "--json").stdout)["points"]
     assert [one["state"] for one in points] == ["stopped", "stopped", "not started"]
 
@@ -115,7 +106,7 @@ def test_ctrl_c_stops_a_sweep_as_a_run(home: Path) -> None:
     sweep = begin(home, "run", "demo", "--backend", "host", "--name", "grid", "--sweep", "hyperparameters.beta=0.1,0.2", **slow)
     wait_for(lambda: has_stepped(run_dir(home, "grid-1")))
     sweep.send_signal(signal.SIGINT)
-    assert sweep.wait(20) == 143
+    assert sweep.wait(300) == 143
     assert sweep.stdout is not None
     assert "stopping grid-1 after a checkpoint\n" in sweep.stdout.read()
     assert (record(home, "grid-1")["outcome"]["state"], run_dir(home, "grid-2").path.exists()) == ("stopped", False)
@@ -139,7 +130,7 @@ def test_a_detached_sweep_continues_without_its_terminal_and_is_followed_explain
     follower = begin(home, "logs", "-f", "grid")
     wait_for(lambda: has_stepped(run_dir(home, "grid-1")))
     assert launcher(home, "stop", "grid").returncode == 0
-    assert follower.wait(20) == 0
+    assert follower.wait(300) == 0
     assert follower.stdout is not None
     followed = follower.stdout.read()
     assert re.findall(r"^[\d-]{10} [\d:]{8}  (.*)$", followed, re.MULTILINE) == [

@@ -111,7 +111,7 @@ def test_two_experiments_are_seen_side_by_side(home: Path, browser: Any, tmp_pat
         text = see(browser, port, tmp_path / "page.png")
     finally:
         server.send_signal(signal.SIGINT)
-        out, _ = server.communicate(timeout=30)
+        out, _ = server.communicate(timeout=300)
     assert "rewards /margins" in text
     assert "Run exp_1/low-rate exp_2/high-rate" in text
     assert f"TensorBoard shows exp_2/high-rate, exp_1/low-rate at http://localhost:{port}/ (Ctrl-C stops it)" in out
@@ -130,7 +130,7 @@ def test_a_container_shows_the_same_page(
         text = see(browser, port, tmp_path / "page.png")
     finally:
         server.send_signal(signal.SIGINT)
-        server.communicate(timeout=60)
+        server.communicate(timeout=300)
     assert "rewards /margins" in text
     assert "Run exp_1/low-rate exp_2/high-rate" in text
     assert server.returncode == 0
@@ -142,5 +142,5 @@ def test_a_port_that_is_in_use_is_named_with_the_next_one(home: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        out, _ = begin(home, "--port", str(port)).communicate(timeout=30)
+        out, _ = begin(home, "--port", str(port)).communicate(timeout=300)
     assert f"--port {port}: address already in use; try --port {port + 1}" in out

@@ -62,7 +62,7 @@ def launcher(home: Path, *args: str, api: ClusterApi | None = None) -> subproces
     env = {**os.environ, "PYTHONPATH": str(FAKES), "CUDA_VISIBLE_DEVICES": "", "DOCKER_HOST": "unix:///no/such/engine"}
     env["KUBECONFIG"] = "/no/such/file" if api is None else str(api.kubeconfig)
     command = [sys.executable, "-m", "launcher", *args]
-    return subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
 def run_dir(home: Path, name: str) -> RunDir:

@@ -7,7 +7,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from launcher.errors import StorageError, UploadError
 from launcher.runs.run_dir import RunDir
 from launcher.storage.upload import Uploaded
+from tests.waiting import wait_for
 from trainer.checkpoints.mirror import First, Mirror, begin
 
 URI = "s3://b/exp_1/m/r"
@@ -49,13 +50,6 @@ class Slow:
         lines = (folder / "run" / "logs" / "dpo_train_steps.jsonl").read_text()
         self.sent.append((step, (folder / "global_step" / "shard").read_text(), lines))
         return 10
-
-
-def wait_for(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_of_the_checkpoints_that_wait_the_newest_comes_next_as_it_was_when_it_was_written(run: RunDir) -> None:

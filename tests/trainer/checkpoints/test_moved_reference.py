@@ -27,7 +27,7 @@ MOVES: dict[str, Any] = {
 def test_a_resumed_run_has_the_reference_that_the_training_had_moved(
     tmp_path: Path, few_pairs: Path, make_experiment: Make, new_run: NewRun, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.trainer.test_train import events, train_in
+    from tests.trainer.trained import events, train_in
 
     def run_from(name: str, checkpoint: Path | None) -> RunDir:
         resume = {} if checkpoint is None else {"resume_from_checkpoint": str(checkpoint)}

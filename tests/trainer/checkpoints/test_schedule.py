@@ -82,7 +82,7 @@ def test_a_schedule_that_reacts_to_the_loss_keeps_the_rate_of_the_checkpoint() -
 def test_a_finished_run_that_is_made_longer_trains_its_next_step_as_an_uninterrupted_one(
     tmp_path: Path, make_experiment: Make, new_run: NewRun
 ) -> None:
-    from tests.trainer.test_train import events, train_in
+    from tests.trainer.trained import events, train_in
 
     settings: dict[str, Any] = {"lr_scheduler_type": "cosine", "warmup_ratio": 0.25, "save_strategy": "steps"}
     runs = []

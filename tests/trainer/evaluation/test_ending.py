@@ -15,7 +15,7 @@ from launcher.cli import launcher
 from launcher.errors import DataError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
-from trainer.processes.stop import StopRequest
+from tests.trainer.trained import train_in
 
 DEMO = Path(__file__).parents[3] / "configs" / "demo"
 
@@ -34,12 +34,6 @@ SETTINGS: dict[str, Any] = {
     "load_best_model_at_end": True,
     "per_device_eval_batch_size": 3,
 }
-
-
-def train_in(root: Path, run: RunDir, experiment: Experiment) -> None:
-    from trainer.train import Roots, train
-
-    train(run, experiment, Roots(root, root, root / "cache"), StopRequest(), attempt=1)
 
 
 def pairs_of(run: RunDir) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from launcher.data.prompt import Prompt
 from launcher.errors import ExperimentError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
-from trainer.processes.stop import StopRequest
+from tests.trainer.trained import train_in
 
 pytestmark = pytest.mark.slow
 
@@ -23,12 +23,6 @@ Make = Callable[..., Experiment]
 NewRun = Callable[[Path, Experiment, str], RunDir]
 TWO: dict[str, Any] = {"max_steps": 2, "eval_strategy": "steps", "eval_steps": 1, "learning_rate": 5e-2}
 TEXT = "How do I peel an egg?"
-
-
-def train_in(root: Path, run: RunDir, experiment: Experiment) -> None:
-    from trainer.train import Roots, train
-
-    train(run, experiment, Roots(root, root, root / "cache"), StopRequest(), attempt=1)
 
 
 def samples_of(run: RunDir) -> list[dict[str, Any]]:

@@ -6,13 +6,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from launcher.runs.processes import Process, members
 from launcher.runs.run_dir import RunDir
+from tests.waiting import wait_for
 from trainer.processes.entrypoint import write_report
 
 FAKES = Path(__file__).parents[2] / "fakes"
@@ -32,15 +32,8 @@ def start(run: RunDir, nproc: int = 1, **env: str) -> subprocess.Popen[str]:
 
 
 def finish(entry: subprocess.Popen[str]) -> tuple[int, str]:
-    out, _ = entry.communicate(timeout=60)
+    out, _ = entry.communicate(timeout=300)
     return entry.returncode, out
-
-
-def wait_for(what, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
 
 
 def has_stepped(run: RunDir) -> bool:

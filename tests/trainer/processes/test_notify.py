@@ -36,7 +36,7 @@ def start(run: RunDir, **env: str) -> subprocess.Popen[str]:
 
 def finish(run: RunDir, **env: str) -> tuple[int, str]:
     entry = start(run, **env)
-    out, _ = entry.communicate(timeout=60)
+    out, _ = entry.communicate(timeout=300)
     return entry.returncode, out
 
 
@@ -96,7 +96,7 @@ def test_a_run_that_is_stopped_says_how_to_resume(run: RunDir) -> None:
         while not run.checkpoints() and time.monotonic() < deadline:
             time.sleep(0.02)
         entry.send_signal(signal.SIGTERM)
-        entry.communicate(timeout=60)
+        entry.communicate(timeout=300)
     (message,) = server.taken
     assert (entry.returncode, message["event"], message["exit_code"]) == (143, "stopped", 143)
     assert message["text"].startswith("r was stopped on request after step ")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from torch.distributed import HashStore
 
 from launcher.runs.processes import Process
+from tests.waiting import wait_for
 from trainer.processes import peers as module
 from trainer.processes.peers import Peers
 
@@ -53,13 +53,6 @@ def watching(store: Any, rank: int, timeout: float = 60) -> tuple[Peers, list[st
     peers.start()
     wait_for(lambda: store.check([f"peer/{rank}"]))
     return peers, said
-
-
-def wait_for(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.01)
 
 
 def test_ranks_that_live_and_end_well_are_left_alone(clock: Clock) -> None:

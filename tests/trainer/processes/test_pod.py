@@ -20,6 +20,7 @@ import pytest
 from launcher.errors import LauncherError
 from launcher.runs.processes import kill
 from launcher.runs.run_dir import RunDir
+from tests.waiting import wait_for
 from trainer.processes.entrypoint import folder_of
 from trainer.processes.pod import FirstNode, arrive, last_words
 
@@ -65,15 +66,8 @@ class Pod:
 
 
 def end(entry: subprocess.Popen[str]) -> tuple[list[str], int]:
-    out, _ = entry.communicate(timeout=60)
+    out, _ = entry.communicate(timeout=300)
     return out.splitlines(), entry.returncode
-
-
-def wait_for(what, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -124,7 +118,7 @@ def test_a_pod_of_a_sweep_learns_from_its_index_which_run_it_is(pod: Pod) -> Non
         env={**os.environ, "PYTHONPATH": f"{FAKES}{os.pathsep}{REPOSITORY}", "JOB_COMPLETION_INDEX": "3", **marks},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "r: attempt 1: done, exit 0: done"), done.stderr

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from launcher.errors import HealthError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
+from tests.waiting import wait_for
 from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
 from trainer.reference.reference import Reference, answer_keys, reference_logps
 from trainer.reference.shards import Shards
@@ -266,7 +267,7 @@ def test_a_killed_pass_goes_on_where_it_was(tmp_path: Path) -> None:
     log = tmp_path / "log"
     process = _process(tmp_path, log, pause=0.05, every=0.0)
     (tmp_path / "start").touch()
-    _wait(lambda: log.exists() and len(log.read_text().splitlines()) >= 40)
+    wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 40)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     scored = log.read_text().splitlines()
@@ -374,10 +375,3 @@ def _process(root: Path, log: Path, *, pause: float, every: float) -> subprocess
         cache=str(root / "cache"),
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-
-
-def _wait(until: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not until():
-        assert time.monotonic() < end, "waited for a minute"
-        time.sleep(0.01)

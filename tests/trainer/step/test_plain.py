@@ -13,6 +13,7 @@ import torch
 
 from launcher.experiment.schema import Experiment
 from tests.trainer.conftest import trainer_of
+from tests.trainer.trained import with_margins
 from trainer.processes.importing import quickly
 
 pytestmark = pytest.mark.slow
@@ -30,14 +31,6 @@ ONE_STEP: dict[str, Any] = {
     "dpo_path": "plain",
 }
 PAIRS = 5
-
-
-def with_margins(model: torch.nn.Module) -> None:
-    """A fresh adapter has margin zero, where the loss knows nothing of the data: gives it one."""
-    torch.manual_seed(5)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            parameter.data.normal_(std=0.3)
 
 
 def gradient(trainer: Any) -> dict[str, torch.Tensor]:

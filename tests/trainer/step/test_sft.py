@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from launcher.experiment.schema import Experiment
+from tests.trainer.trained import weights
 from trainer.processes.importing import quickly
 
 MakeExperiment = Callable[..., Experiment]
@@ -37,10 +38,6 @@ def with_weights(model: torch.nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             parameter.data.normal_(std=0.3, generator=own)
-
-
-def weights(trainer: Any) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
 
 
 def trained(make_experiment: MakeExperiment, make_trainer: MakeTrainer, root: Path, path: str, **hyper: Any) -> Any:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,15 +21,9 @@ from launcher.backends.docker.backend import Docker
 from launcher.errors import CredentialError, LauncherError, UsageError
 from launcher.experiment.schema import Experiment
 from launcher.job.job import plan
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
-
-
-def wait_for(what, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ from launcher.backends.kubernetes.follow.run import ClusterRun
 from launcher.errors import LauncherError
 from tests.cluster_api import ClusterApi, controllers
 from tests.cluster_api.played import Played, archived, reader
+from tests.waiting import wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -55,23 +56,16 @@ class Follower:
             self.error = error
 
     def until(self, text: str) -> Follower:
-        wait_for(lambda: text in self.text or self.error, f"{text!r} in {self.text!r}")
+        wait_for(lambda: text in self.text or self.error, lambda: f"{text!r} is not in {self.text!r}")
         return self
 
     def lines(self) -> list[str]:
         """All that it was told, when it has come to its end."""
-        self._thread.join(20)
+        self._thread.join(120)
         assert not self._thread.is_alive(), f"it still follows, after: {self.text}"
         if self.error is not None:
             raise self.error
         return [line for line in self.text.splitlines() if not line.startswith("waiting: ")]
-
-
-def wait_for(what: Callable[[], object], why: str = "", seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, f"it did not come: {why}"
-        time.sleep(0.01)
 
 
 def test_a_run_is_followed_from_its_first_line_to_its_end(cluster_api, kubernetes):

@@ -14,15 +14,7 @@ from launcher.launch.cluster.submission import Submission
 from launcher.launch.cluster.submit import submit
 from launcher.launch.rendered import Choice
 from tests.cluster_api import ClusterApi, controllers
-
-CONFIG = """\
-demo:
-  experiment_id: 1
-  model_name: Qwen/Qwen3-0.6B
-  datasets_path: data
-  hyperparameters: {eval_strategy: "no", model_output_dir: out}
-  launch: {gpus: 0, image: registry.example.com/team/dpo@sha256:%s}
-""" % ("a" * 64)
+from tests.launcher.launch.grid import served
 
 
 class Told:
@@ -41,14 +33,7 @@ class Told:
 
 @pytest.fixture
 def api(cluster_api: ClusterApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterApi:
-    for name in ("configs", "data"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "configs" / "demo.yml").write_text(CONFIG)
-    (tmp_path / "data" / "training_data.csv").write_text("prompt,chosen,rejected\nWhy?,Because.,No.\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KUBECONFIG", str(cluster_api.kubeconfig))
-    controllers.ready(cluster_api)
-    return cluster_api
+    return served(cluster_api, tmp_path, monkeypatch)
 
 
 def test_a_program_gets_what_was_created_as_a_value_and_hears_the_facts_before(api: ClusterApi) -> None:

@@ -13,6 +13,7 @@ import torch
 from launcher.errors import ExperimentError, HealthError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
+from tests.trainer.trained import with_margins
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Experiment]
@@ -354,14 +355,6 @@ def test_a_steep_loss_does_not_turn_rounding_into_another_path(half: bool) -> No
     assert Difference(logps=wrong, loss=0.0, gradient=rounding).beyond(half=half)
     assert Difference(logps=rounding, loss=0.0, gradient=0.2).beyond(half=half)
     assert Difference(logps=float("nan"), loss=0.0, gradient=None).beyond(half=half)
-
-
-def with_margins(model: torch.nn.Module) -> None:
-    """A fresh adapter has margin zero: gives it one."""
-    torch.manual_seed(5)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            parameter.data.normal_(std=0.3)
 
 
 def run_in(root: Path, new_run: NewRun, experiment: Experiment, name: str) -> RunDir:

@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 from launcher.errors import Warned
 from launcher.experiment.schema import Experiment
 from tests.trainer.step.tape import Tape
+from tests.trainer.trained import weights
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Experiment]
@@ -65,10 +66,6 @@ def lines(trainer: Any) -> list[dict[str, float]]:
     timed = ("runtime", "per_second", "seconds")
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     return [{name: value for name, value in entry.items() if not name.endswith(timed)} for entry in logs]
-
-
-def weights(trainer: Any) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +309,7 @@ def test_cuda_graphs_of_several_shapes_share_a_pool_and_compute_what_eager_rows_
 def test_on_a_gpu_a_run_with_graphs_has_the_losses_of_one_with_compiled_layers(
     tmp_path: Any, make_experiment: Make, new_run: Callable[..., Any]
 ) -> None:
-    from tests.trainer.test_start import events, train_in
+    from tests.trainer.trained import events, train_in
 
     losses = []
     for wanted in ("layers", "graphs"):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from launcher.experiment.schema import Experiment
+from tests.trainer.trained import weights
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Experiment]
@@ -36,10 +37,6 @@ def bf16(tmp_path_factory: pytest.TempPathFactory, make_experiment: Make, make_t
         return trainer
 
     return make
-
-
-def weights(trainer: Any) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
 
 
 def without_copies(trainer: Any) -> Any:

@@ -80,7 +80,7 @@ def begin(
     """Trains one step, of which no line is logged, and returns what is said of it."""
 
     def begin(model: Path, *, health: dict[str, Any] | None = None, **hyper: Any) -> str:
-        from tests.trainer.test_train import train_in
+        from tests.trainer.trained import train_in
 
         named = {"model_name": str(model), "datasets_path": str(few_pairs), "health": health or {}}
         settings = {"max_steps": 1, "logging_steps": 3, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
