@@ -248,6 +248,7 @@ Put your preferences into data/my_preferences as CSV files (UTF-8, with a header
   training_data.csv     columns: prompt, chosen, rejected
   validation_data.csv   the same columns
   prompt_data.csv       optional; columns: name, system, user
+Or name the columns of data that you have: launcher init --data FILE
 
 Then:
   launcher check {exp}    find every mistake

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
@@ -24,15 +24,14 @@ from .known_names import (
     has_word,
     is_named,
 )
-from .messages import Spelling, Unreadable, loaded
+from .seen import Seen, ends_with_answer, is_number, is_whole
 from .tables.table import Row, Table
-from .verdicts import Sides, number
+from .verdicts import Sides
 
 UNKNOWN: Final = "COLUMN"  # in place of a column
 _LOOKED_AT: Final = 2000  # rows
 _SENTENCE: Final = 30  # characters of an answer, from which on a column of another name may hold some
 _KINDS: Final = 8  # values of a verdict at most
-_SPELLING: Final = Spelling()
 _NO_PAIR: Final = "which columns are the better and the worse answers"
 
 
@@ -54,38 +53,10 @@ class Proposal:
         return f"dpo_column_mapping_config: {flow(dict(self.mapping))}"
 
 
-@dataclass(frozen=True)
-class _Column:
-    """What the first cells of a column are; ``cells``: those with a value."""
-
-    name: str
-    cells: tuple[str, ...]
-    is_number: bool = False
-    is_messages: bool = False
-    items: tuple[Any, ...] = field(default=(), hash=False)  # of the first list with several
-
-    @classmethod
-    def of(cls, name: str, rows: Sequence[Row]) -> _Column:
-        cells = tuple(cell for row in rows if not is_missing(cell := row.cells[name]))
-        if not cells:
-            return cls(name, ())
-        is_messages = _SPELLING.is_messages(cells[0])
-        lists = () if is_messages else next((found for cell in cells[:20] if len(found := _items(cell)) > 1), ())
-        return cls(name, cells, all(map(_is_number, cells)), is_messages, lists)
-
-    @property
-    def is_text(self) -> bool:
-        return bool(self.cells) and not self.is_number and not self.items
-
-    @property
-    def length(self) -> float:
-        return sum(map(len, self.cells)) / max(1, len(self.cells))
-
-
 def proposed(table: Table) -> Proposal:
     """What ``table`` is taken for: better and worse answers, compared ones, or one answer to each prompt."""
     rows = list(islice(table.rows, _LOOKED_AT))
-    columns = [_Column.of(name, rows) for name in table.columns]
+    columns = [Seen.of(name, rows) for name in table.columns]
     found = _named(columns) or _listed(columns) or _compared(columns, rows) or _single(columns)
     taken = [] if found is None else found.columns
     rest = [column for column in columns if column.name not in taken]
@@ -105,12 +76,14 @@ class _Answers:
     missing: str | None = None
     is_sft: bool = False
 
-    def begins(self, columns: Sequence[_Column]) -> bool:
-        """Whether the answers are conversations, which may begin with the prompt."""
-        return any(column.is_messages for column in columns if column.name in self.columns)
+    def begins(self, columns: Sequence[Seen]) -> bool:
+        """Whether the answers are whole conversations, which begin with the prompt."""
+        read = [column for column in columns if column.name in self.columns]
+        talks = [column for column in read if column.is_messages]
+        return len(talks) >= min(2, len(read)) and all(is_whole(column.first) for column in talks)
 
 
-def _named(columns: Sequence[_Column]) -> _Answers | None:
+def _named(columns: Sequence[Seen]) -> _Answers | None:
     """A column of chosen and one of rejected answers."""
     texts = [column.name for column in columns if column.is_text]
     chosen = _first(texts, ("chosen",)) or _first(texts, CHOSEN)
@@ -121,7 +94,7 @@ def _named(columns: Sequence[_Column]) -> _Answers | None:
     return _Answers(mapping, (chosen, rejected), mapping)
 
 
-def _listed(columns: Sequence[_Column]) -> _Answers | None:
+def _listed(columns: Sequence[Seen]) -> _Answers | None:
     """Lists of answers and of their ratings, or of objects with both."""
     lists = [column for column in columns if column.items]
     for column in lists:
@@ -134,8 +107,8 @@ def _listed(columns: Sequence[_Column]) -> _Answers | None:
                 names = (f"{column.name}.{text}", f"{column.name}.{rating}")
                 mapping = {"answers": names[0], kind: names[1]}
                 return _Answers(mapping, (column.name,), {"answers": names[0], kind: names[1]})
-    answers = next((one for one in lists if all(isinstance(item, str) and not _is_number(item) for item in one.items)), None)
-    numbers_of = [one for one in lists if one is not answers and all(_is_number(str(item)) for item in one.items)]
+    answers = next((one for one in lists if all(isinstance(item, str) and not is_number(item) for item in one.items)), None)
+    numbers_of = [one for one in lists if one is not answers and all(is_number(str(item)) for item in one.items)]
     if answers is None or not numbers_of:
         return None
     ratings = next((one for one in numbers_of if not has_word(one.name, RANKS)), numbers_of[0])
@@ -144,7 +117,7 @@ def _listed(columns: Sequence[_Column]) -> _Answers | None:
     return _Answers(mapping, (answers.name, ratings.name), mapping)
 
 
-def _compared(columns: Sequence[_Column], rows: Sequence[Row]) -> _Answers | None:
+def _compared(columns: Sequence[Seen], rows: Sequence[Row]) -> _Answers | None:
     """Columns of answers beside a verdict, ratings or ranks."""
     by_name = {column.name: column for column in columns}
     texts = [family for family in families([one.name for one in columns if one.is_text]) if _are_answers(family, by_name)]
@@ -171,7 +144,7 @@ def _compared(columns: Sequence[_Column], rows: Sequence[Row]) -> _Answers | Non
     return _Answers(mapping, tuple(answers), {"answers": _and(answers)}, "which column says which answer is better")
 
 
-def _winner(columns: Sequence[_Column], answers: Sequence[str], rows: Sequence[Row]) -> str | None:
+def _winner(columns: Sequence[Seen], answers: Sequence[str], rows: Sequence[Row]) -> str | None:
     """The column whose cells all name one of two ``answers``, or are one's text."""
     sides = Sides(answers)
     named = [column for column in columns if is_named(column.name, WINNERS)]
@@ -182,7 +155,7 @@ def _winner(columns: Sequence[_Column], answers: Sequence[str], rows: Sequence[R
     return next((one.name for one in others if len(set(one.cells)) <= _KINDS and one.cells and _all_named(one, sides)), None)
 
 
-def _all_named(column: _Column, sides: Sides) -> bool:
+def _all_named(column: Seen, sides: Sides) -> bool:
     found = {sides.of(cell) for cell in set(column.cells)}
     return None not in found and any(side is not None and side >= 0 for side in found)
 
@@ -192,9 +165,9 @@ def _all_texts(name: str, answers: Sequence[str], rows: Sequence[Row]) -> bool:
     return all(cell in texts for cell, texts in cells if not is_missing(cell))
 
 
-def _single(columns: Sequence[_Column]) -> _Answers | None:
+def _single(columns: Sequence[Seen]) -> _Answers | None:
     """One answer to each prompt, where nothing rates it."""
-    talk = next((column for column in columns if column.is_messages and _ends_with_answer(column.cells[0])), None)
+    talk = next((column for column in columns if column.is_messages and ends_with_answer(column.first)), None)
     if talk is not None:
         inputs = {} if talk.name in CONVERSATIONS else {"chosen": talk.name}
         return _Answers(inputs, (talk.name,), {"conversations": talk.name}, is_sft=True)
@@ -209,12 +182,12 @@ def _single(columns: Sequence[_Column]) -> _Answers | None:
     return _Answers({"chosen": answer}, (answer,), {"answer": answer}, is_sft=True)
 
 
-def _prompt(columns: Sequence[_Column], *, begins: bool) -> str | None:
+def _prompt(columns: Sequence[Seen], *, begins: bool) -> str | None:
     """The column of the prompts, None where the answers are conversations that begin with them."""
     texts = [column for column in columns if column.is_text]
     for wanted in PROMPTS:
         found = next((column for column in texts if is_named(column.name, (wanted,))), None)
-        if found is not None and not (found.is_messages and _ends_with_answer(found.cells[0])):
+        if found is not None and not (found.is_messages and ends_with_answer(found.first)):
             return found.name
     if begins:
         return None
@@ -222,9 +195,8 @@ def _prompt(columns: Sequence[_Column], *, begins: bool) -> str | None:
     return others[0] if len(others) == 1 else None
 
 
-def _proposal(columns: Sequence[_Column], found: _Answers | None, prompt: str | None, system: str | None) -> Proposal:
-    is_whole = found is not None and found.begins(columns)
-    lacks_prompt = prompt is None and not is_whole
+def _proposal(columns: Sequence[Seen], found: _Answers | None, prompt: str | None, system: str | None) -> Proposal:
+    lacks_prompt = prompt is None and not (found is not None and found.begins(columns))
     inputs = {"input_columns": {"prompt": prompt or UNKNOWN}} if prompt is not None or lacks_prompt else {}
     answers = {"chosen": UNKNOWN, "rejected": UNKNOWN} if found is None else found.mapping
     mapping = {**inputs, **({} if system is None else {"system": system}), **answers}
@@ -242,7 +214,7 @@ def _proposal(columns: Sequence[_Column], found: _Answers | None, prompt: str | 
     return Proposal(mapping, roles, " and ".join(unknown) or None, bool(found and found.is_sft), _beside(columns, prompt, rest))
 
 
-def _beside(columns: Sequence[_Column], prompt: str | None, rest: Sequence[str]) -> tuple[str, ...]:
+def _beside(columns: Sequence[Seen], prompt: str | None, rest: Sequence[str]) -> tuple[str, ...]:
     """A warning of a column with a second part of the prompt, as Alpaca's ``input``."""
     if prompt is None or not is_named(prompt, ("instruction", "question", "query", "prompt")):
         return ()
@@ -251,11 +223,11 @@ def _beside(columns: Sequence[_Column], prompt: str | None, rest: Sequence[str])
     return tuple(f"column {name!r} is in no prompt; {how}" for name in parts)
 
 
-def _are_answers(family: Mapping[str, str], columns: Mapping[str, _Column]) -> bool:
+def _are_answers(family: Mapping[str, str], columns: Mapping[str, Seen]) -> bool:
     return all(has_word(name, ANSWERS) or len(name) == 1 for name in family.values()) or _length(family, columns) > _SENTENCE
 
 
-def _length(family: Mapping[str, str], columns: Mapping[str, _Column]) -> float:
+def _length(family: Mapping[str, str], columns: Mapping[str, Seen]) -> float:
     return min(columns[name].length for name in family.values())
 
 
@@ -264,35 +236,11 @@ def _first(names: Collection[str], wanted: Sequence[str]) -> str | None:
     return next((name for one in wanted for name in names if is_named(name, (one,))), None)
 
 
-def _items(cell: str) -> tuple[Any, ...]:
-    if cell.lstrip()[:1] != "[":
-        return ()
-    try:
-        found = loaded(cell)
-    except Unreadable:
-        return ()
-    return tuple(found) if isinstance(found, list) else ()
-
-
 def _keys(items: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
     """The keys of texts and of numbers in objects."""
     shared = [key for key in items[0] if all(key in one for one in items)]
-    numbers = [key for key in shared if all(_is_number(str(one[key])) for one in items)]
+    numbers = [key for key in shared if all(is_number(str(one[key])) for one in items)]
     return [key for key in shared if key not in numbers and all(isinstance(one[key], str) for one in items)], numbers
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return number(cell) is not None
-    except ValueError:
-        return False
-
-
-def _ends_with_answer(cell: str) -> bool:
-    try:
-        return str(_SPELLING.read(cell)[-1]["role"]) == "assistant"
-    except Unreadable:
-        return False
 
 
 def _and(names: Sequence[str]) -> str:

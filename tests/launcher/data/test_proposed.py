@@ -7,10 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from launcher.data.cells import check_rows
+from launcher.data.findings import Findings
+from launcher.data.judged import judged
+from launcher.data.known_names import CHOSEN, PROMPTS, REJECTED, WINNERS
+from launcher.data.mapping import columns_from, missing_columns
 from launcher.data.proposed import Proposal, proposed
 from launcher.data.tables.formats import text_of
 from launcher.data.tables.table import Row, Table
+from launcher.data.verdicts import Verdict
+from launcher.errors import Mistake
+from launcher.experiment.schema import Experiment
 
 Cell = Any
 ASKED = [f"How hot should oven number {n} be?" for n in range(12)]
@@ -191,3 +201,46 @@ def test_a_second_part_of_the_prompt_is_a_warning() -> None:
         "column 'input' is in no prompt; to have it there, write it into 'instruction' or use a prompt table",
     )
     assert found.roles["not read"] == "input"
+
+
+SIDES = ("response_a", "response_b", "score_a", "score_b", "rank_1", "rank_2", "answer_1", "answer_2", "left", "right", "A", "B")
+NAMES = (
+    *PROMPTS[:3],
+    *CHOSEN[:2],
+    *REJECTED[:2],
+    *WINNERS[:2],
+    *SIDES,
+    "answers",
+    "ratings",
+    "completions",
+    "messages",
+    "system",
+)
+CELLS = [
+    *("", "1", "0", "-1", "4,5", "nan", "A", "b", "tie", "left", "[]", "[1, 2]", '["x", "y"]', "['x', 'y'", "{}", '{"a": 1}'),
+    *("[[1], [2]]", "[null, null]", '[{"response": "x", "score": 1}, {"response": "y", "score": 2}]'),
+    *('[{"response": "x"}, {"score": 2}]', '[{"role": "user", "content": "Hi"}]', "\n\nHuman: Hi\n\nAssistant: Ho"),
+    '[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]',
+    *("An answer of several words, which is long enough.", "Another answer of several words."),
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_whatever_a_table_holds_a_whole_proposal_can_be_read_or_its_rows_are_mistakes(data: st.DataObject) -> None:
+    names = data.draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=6, unique=True))
+    rows = data.draw(st.lists(st.tuples(*(st.sampled_from(CELLS) for _ in names)), min_size=1, max_size=4))
+    made = Table("data.csv", tuple(names), tuple(Row(n, dict(zip(names, row, strict=True))) for n, row in enumerate(rows, 2)), "")
+    found = proposed(made)
+    if found.missing is not None:
+        return
+    method = {"method": "sft"} if found.is_sft else {}
+    experiment = Experiment.parse(
+        {"model_name": "m", "datasets_path": "d", "dpo_column_mapping_config": dict(found.mapping), **method}
+    )
+    wrong: list[Mistake] = []
+    verdict = Verdict.of(experiment.columns)
+    read = made if verdict is None else judged(made, verdict, wrong)
+    mapping = columns_from(experiment, read)
+    assert list(missing_columns(read, mapping, experiment)) == []
+    check_rows(read, mapping, Findings(experiment.data_checks))
