@@ -111,7 +111,7 @@ class Trackers(TrainerCallback):
     def _without(self, name: str, failure: LauncherError, begin: Callable[[TrainerCallback], object]) -> None:
         """Goes on without the server of ``name``: W&B in its offline mode, which loses nothing."""
         if name != "wandb":
-            notices([Warned(f"{name} gets nothing from this run: {failure}")])
+            notices([Warned(f"{name} gets no metrics of this run: {failure}")])
             return
         import wandb
 
@@ -121,7 +121,7 @@ class Trackers(TrainerCallback):
         try:
             begin(tracker)
         except Exception as error:
-            notices([Warned(f"wandb gets nothing from this run: {failure}, and offline: {_words(error)}")])
+            notices([Warned(f"wandb gets no metrics of this run: {failure}, and offline: {_words(error)}")])
             return
         self._live[name] = tracker
         files = self._run.path / "wandb" / "offline-run-*"
@@ -154,7 +154,7 @@ class Trackers(TrainerCallback):
                 do(tracker)
             except Exception as error:
                 del self._live[name]
-                notices([Warned(f"{name} gets nothing from now on: {_words(error)}")])
+                notices([Warned(f"{name} gets no metrics from now on: {_words(error)}")])
 
 
 def project_of(run: RunDir) -> str | None:

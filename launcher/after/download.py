@@ -55,7 +55,7 @@ def unexported(secrets: Collection[str], exported: Collection[str]) -> Iterator[
     """A notice of each secret that the printed command lacks."""
     for name in sorted(secrets):
         if name not in exported:
-            yield f"{name} is in .env alone: --run passes it on; export it for the printed command"
+            yield f"{name} is only in .env: --run passes it on; export it for the printed command"
 
 
 def hub_folder(env: Mapping[str, str]) -> Path:

@@ -72,7 +72,7 @@ def _object(there: KubernetesSpec) -> str:
 
 
 def _image(reference: str, is_built: bool) -> str:
-    return f"{reference}, built here when it is not there" if is_built else reference
+    return f"{reference}, built here if missing" if is_built else reference
 
 
 def _image_there(there: KubernetesSpec) -> str:
@@ -83,8 +83,8 @@ def _image_there(there: KubernetesSpec) -> str:
 def _user(there: KubernetesSpec) -> str:
     security = there.pod["spec"]["securityContext"]
     if "runAsUser" not in security:
-        return "as the namespace gives it"
-    return f"{security['runAsUser']}:{security['runAsGroup']}; volumes are its group's"
+        return "assigned by the namespace"
+    return f"{security['runAsUser']}:{security['runAsGroup']}; its group owns the volumes"
 
 
 def _gpus(here: DockerSpec) -> str:
@@ -103,7 +103,7 @@ def _folders(here: DockerSpec, there: KubernetesSpec) -> Iterator[Difference]:
     }
     hidden = (CONFIG, SECRETS, ENGINE_SECRETS, HOME, "/tmp", "/dev/shm", RUNS)
     for staged in there.staged:
-        yield Difference(staged.setting, str(staged.folder.path), f"put once to {staged.target}")
+        yield Difference(staged.setting, str(staged.folder.path), f"staged once to {staged.target}")
     for target in sorted(ours.keys() | theirs.keys()):
         if any(target == one or target.startswith(f"{one}/") for one in hidden):
             continue

@@ -17,7 +17,7 @@ def stop(where: Runs[Run], run: Run, *, now: bool, say: Callable[[str], None], w
     stepped = _has_stepped(where, run)
     before = where.stop(run, now=now)
     if before.is_over and not now:
-        say(f"{run.name} is already over")
+        say(f"{run.name} has already ended")
     elif not now and not where.status(run).is_over:
         late = where.unseen(run)
         why = f", {late} s of them until its pod sees the request, as no command reaches it (pods/exec)" if late else ""

@@ -112,8 +112,9 @@ def _facts(survey: Survey) -> Mapping[str, str | None]:
         length = f"the chosen answer is longer in {bias.share:.0%} of the pairs; it is {apart}"
     same = f"{survey.repeated:,} repeated, {survey.contradicting:,} contradict another one"
     if survey.near_training is not None:
-        same += f", {survey.near_training:,} almost repeat an earlier one{_places(survey, 'training')}"
-    leaked = f"{survey.leaked:,} are training pairs, {survey.near:,} have almost a training prompt{_places(survey, 'validation')}"
+        same += f", {survey.near_training:,} nearly repeat an earlier one{_places(survey, 'training')}"
+    near = f"{survey.near:,} nearly repeat a training prompt{_places(survey, 'validation')}"
+    leaked = f"{survey.leaked:,} are training pairs, {near}"
     forms = [
         f"{form.name}: {form.chosen:.0%} of the chosen answers, {form.rejected:.0%} of the rejected ones"
         for form in survey.formats

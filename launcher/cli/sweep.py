@@ -141,7 +141,7 @@ def draw(name: str, outcomes: Sequence[Outcome], *, is_swept: bool, resumable: S
     notices(rank_notices(outcomes))
     for one in best_first:
         if one.known is not None and one.known.state in ("failed", "lost"):
-            sentence = (one.known.sentence or "it did not print why").splitlines()[0]
+            sentence = (one.known.sentence or "it printed no reason").splitlines()[0]
             say(f"{one.run}: {sentence} (see: {this_launcher()} why {one.run})", indent=4)
     _next(name, best_first, is_swept=is_swept)
     if resumable:

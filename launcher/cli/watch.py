@@ -142,7 +142,7 @@ def conclude(found: Ended, *, err: bool = True) -> int:
         return 0
     if found.words:
         click.echo(found.words, err=err)
-    sentence = "it did not print why" if found.why is None else found.why.sentence
+    sentence = "it printed no reason" if found.why is None else found.why.sentence
     said = _CODE.sub("", sentence.splitlines()[0])  # the code stands before it
     say(f"{found.status.state} (exit {found.status.exit_code}): {said}", err=err)
     if found.why is not None:

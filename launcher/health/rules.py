@@ -104,9 +104,9 @@ _ALL: Final = (
     ),
     Rule(
         "degenerate_answers",
-        "sample answers are empty, repeat one text to their end, or do not end, and fewer of the base model's are; threshold: "
+        "sample answers are empty, repeat one text or do not end, more often than the base model's; threshold: "
         "their share",
-        "lower learning_rate or raise beta; where answers do not end, raise max_seq_length if it cuts training answers",
+        "lower learning_rate or raise beta; if answers do not end and training answers are cut, raise max_seq_length",
         0.5,
     ),
     Rule(

@@ -106,7 +106,7 @@ def test_a_tracker_that_fails_is_a_warning_once_and_the_others_get_on(
         trackers.on_log(*ARGS, logs={"loss": loss})
     trackers.close(failed=False)
     assert told == [("begin", "r"), ("begin", "r"), ("log", {"loss": 0.5}), ("log", {"loss": 0.4}), ("end",)]
-    assert capsys.readouterr().out == "warning: mlflow gets nothing from now on: no log\n"
+    assert capsys.readouterr().out == "warning: mlflow gets no metrics from now on: no log\n"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_tracker_whose_server_is_down_at_the_start_is_a_warning_and_the_run_go
     trackers.on_log(*ARGS, logs={"loss": 0.5})
     trackers.close(failed=False)
     assert told == [("begin", "r"), ("log", {"loss": 0.5}), ("end",)]
-    assert capsys.readouterr().out.startswith("warning: mlflow gets nothing from this run: ")
+    assert capsys.readouterr().out.startswith("warning: mlflow gets no metrics of this run: ")
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_mlflow_without_an_answer_costs_seconds_and_not_the_run(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
     begun(tmp_path, "mlflow", 0.5)
     server = f"its server (http://127.0.0.1:{closed_port})"
-    assert f"warning: mlflow gets nothing from this run: {server} cannot be reached: " in capsys.readouterr().out
+    assert f"warning: mlflow gets no metrics of this run: {server} cannot be reached: " in capsys.readouterr().out
 
 
 def test_wandb_without_an_answer_writes_offline_files_that_can_be_sent_later(

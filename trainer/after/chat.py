@@ -48,7 +48,7 @@ def talk(requests: Requests, folder: Path, settings: dict[str, Any], cache: Path
     wish = Wish(settings["max_tokens"], settings["temperature"], found.experiment.hyperparameters.seed)
     chat = Conversation(loaded, prompted, wish, sides_of(loaded, with_base=with_base))
     if prompted.prompt.has_own:
-        lost.append(Warned("the data have system messages, which this conversation lacks"))
+        lost.append(Warned("the data have system messages, but this conversation has none"))
     notices = [labelled(notice) for notice in (*lost, *prompted.notices)]
     tell({"ready": {"sides": chat.sides, "has_base": loaded.has_base, "device": str(loaded.device), "notices": notices}})
     for asked in requests:

@@ -210,7 +210,7 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         found.append(f"not bit for bit the run of the checkpoint: another {', '.join(parts)}")
     both = then["data"]["validation"], now["data"]["validation"]
     if both[0] != both[1] and None not in both:
-        found.append(Warned("the validation pairs have changed: figures before and after the checkpoint cannot be compared"))
+        found.append(Warned("the validation pairs have changed: metrics before and after the checkpoint cannot be compared"))
     return found
 
 

@@ -26,7 +26,7 @@ _MEANINGS: Final = (
      "the engine cannot give GPUs to a container: install the NVIDIA Container Toolkit and `nvidia-ctk runtime configure`",
      'could not select device driver "" with capabilities: [[gpu]]'),
     (r"no space left on device|disk quota exceeded",
-     "the engine's disk is full: free space with `launcher prune`; `docker system df` shows what takes it",
+     "the engine's disk is full: free space with `launcher prune`; `docker system df` shows what uses it",
      'write /var/lib/docker/tmp/x: no space left on device'),
     (r"exec format error|no matching manifest|does not match the (specified|detected)",
      "the image is for another processor architecture: build it here, or set launch.image to one for this machine",

@@ -692,7 +692,7 @@ def test_the_server_has_the_hub_s_token_of_the_env_file(here: Path) -> None:
     found = target(here, model_name="Qwen/Qwen3-0.6B")
     serving = serve(found, How(backend="docker"))
     assert "hf_of_the_file" not in serving.text + repr(serving)
-    assert serving.notices[-1] == "HF_TOKEN is in .env alone: --run passes it on; export it for the printed command"
+    assert serving.notices[-1] == "HF_TOKEN is only in .env: --run passes it on; export it for the printed command"
     env = {**os.environ, "PATH": f"{here}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [sys.executable, "-m", "launcher", "serve", str(found.folder), "--backend", "docker", "--run"]
     assert subprocess.run(argv, env=env, cwd=here, capture_output=True, text=True, check=True).stdout == "hf_of_the_file\n"
@@ -738,7 +738,7 @@ def test_a_hub_of_one_s_own_is_named_in_the_command_for_this_machine(here: Path,
     (here / ".env").write_text("HF_ENDPOINT=https://me:hush@hub.example.com\n")
     serving = serve(found, How())
     assert "hush" not in serving.text + repr(serving)
-    assert serving.notices == ("HF_ENDPOINT is in .env alone: --run passes it on; export it for the printed command",)
+    assert serving.notices == ("HF_ENDPOINT is only in .env: --run passes it on; export it for the printed command",)
 
 
 def test_a_base_that_a_run_downloaded_is_not_downloaded_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

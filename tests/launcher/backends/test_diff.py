@@ -32,7 +32,7 @@ def test_each_difference_is_said_in_plain_words() -> None:
     wanted = [
         ("object", f"container dpo-{RUN}-e016d8", "Job exp-1-20261124-101112-beef, 1 pod, in namespace team"),
         ("image", "dpo-launcher:cuda-0123456789abcdef", IMAGE),
-        ("user", "1000:1000", "10001:10001; volumes are its group's"),
+        ("user", "1000:1000", "10001:10001; its group owns the volumes"),
         ("GPUs", "2: 2, 3", "1"),
         ("the run's folder", f"/home/you/p/{folder}", f"{folder} on the claim dpo-runs"),
         ("mounted at /dpo/cache", "/home/you/.cache/dpo-launcher", "claim dpo-cache"),
@@ -80,8 +80,8 @@ def test_what_reaches_the_run_of_the_caller_s_environment_is_told(tmp_path: Path
 
 def test_what_must_be_staged_is_told_with_its_place() -> None:
     said = {one.what: one.there for one in found({}, local=large(), model_name="models/tiny")}
-    assert said["model_name"] == f"put once to /dpo/cache/staged/{'e' * 64}/tiny"
-    assert said["datasets_path"] == f"put once to /dpo/cache/staged/{'d' * 64}/answers"
+    assert said["model_name"] == f"staged once to /dpo/cache/staged/{'e' * 64}/tiny"
+    assert said["datasets_path"] == f"staged once to /dpo/cache/staged/{'d' * 64}/answers"
 
 
 def test_what_the_patch_of_the_pod_sets_is_told_with_its_place() -> None:
@@ -99,5 +99,5 @@ def test_a_user_that_the_namespace_gives_and_another_kind_of_volume_are_told() -
     annotations = {"openshift.io/sa.scc.uid-range": "1000650000/10000"}
     volumes = {"runs": {"nfs": {"server": "nas", "path": "/runs"}}}
     rows = {one.what: one for one in found({"kubernetes": {"volumes": volumes}}, annotations=annotations)}
-    assert rows["user"].there == "as the namespace gives it"
+    assert rows["user"].there == "assigned by the namespace"
     assert rows["the run's folder"].there.endswith(f"runs/{RUN} on the volume runs")

@@ -344,7 +344,7 @@ def test_stop_waits_for_the_checkpoint_and_resume_goes_on_and_follows(cluster_ap
         "what to do: resume it with: launcher resume first (from checkpoint-10)\n"
     )
     assert (stopping.returncode, out) == (0, waiting + end)
-    assert person.type("stop", "first").stdout == "first is already over\n" + end
+    assert person.type("stop", "first").stdout == "first has already ended\n" + end
     time.sleep(1)  # a pod that is made in the second of the old one is taken for that
     resuming = person.begin("resume", "first")
     wait_for(lambda: played.pods())

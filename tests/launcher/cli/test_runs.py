@@ -264,7 +264,7 @@ def test_stop_waits_for_the_checkpoint(home):
     )
     assert members(str(run_dir(home, "x").path)) == []
     again = launcher(home, "stop", "x").stdout
-    assert re.sub(r"step \d+", "step N", again) == "x is already over\n" + STOPPED
+    assert re.sub(r"step \d+", "step N", again) == "x has already ended\n" + STOPPED
 
 
 def test_stop_now_kills_what_does_not_listen(home):

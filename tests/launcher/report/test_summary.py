@@ -127,7 +127,7 @@ def test_what_a_run_lacks_is_left_out(tmp_path: Path) -> None:
     for absent in ("None", "Line: training", "device", "learning rate", "Answers"):
         assert absent not in words, absent
     healthy = Made("h", record={"health": []}).write(tmp_path)
-    assert "No health rule has found a fault." in summary(Reported.of(healthy), tmp_path)
+    assert "No health findings." in summary(Reported.of(healthy), tmp_path)
 
 
 @pytest.mark.browser

@@ -306,5 +306,5 @@ def test_a_chat_warns_where_the_rows_had_system_messages_of_their_own(
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(chat, "tell", told.append)
     chat.talk([], folder, {"max_tokens": MOST, "temperature": 0.0, "base": True}, tmp_path / "cache")  # type: ignore[arg-type]
-    warning = "warning: the data have system messages, which this conversation lacks"
+    warning = "warning: the data have system messages, but this conversation has none"
     assert told[-1]["ready"]["notices"] == [warning]
