@@ -44,7 +44,7 @@ class CheckedTokens:
 
 @dataclass(frozen=True)
 class CheckedData:
-    """One experiment and its data; ``pairs`` is None where they cannot be read, ``tokens`` where none were made.
+    """One experiment and its data; ``pairs`` is None if they cannot be read, ``tokens`` where none were made.
 
     ``is_whole``: its file has no mistake. ``outputs``: why its folders cannot be written. ``model``: what is wrong with its
     model.

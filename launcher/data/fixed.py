@@ -36,7 +36,7 @@ _SETTINGS: Final = ("train_filename", "validation_filename")
 
 @dataclass(frozen=True)
 class Fixed:
-    """``setting`` names the file ``source``; ``copy`` and ``changes`` are None where nothing was to change."""
+    """``setting`` names the file ``source``; ``copy`` and ``changes`` are None if nothing was to change."""
 
     setting: str
     source: str
@@ -66,8 +66,8 @@ def fix(experiment: Experiment, root: Path = Path()) -> list[Fixed]:
     """Writes ``NAME.fixed.csv``, of JSON ``NAME.fixed.jsonl``, and ``NAME.fixed.changes.jsonl`` beside each of the experiment's
     files that needs it; never over a file that a person wrote. A worksheet becomes a CSV file.
 
-    Raises UsageError where the data are not files of this machine, or are Parquet or Arrow, and where a copy would replace what a
-    person wrote; DataError where a file cannot be read.
+    Raises UsageError if the data are not files of this machine, or are Parquet or Arrow, or if a copy would replace what a
+    person wrote; DataError if a file cannot be read.
     """
     path = experiment.datasets_path
     if path is None or "://" in path:
@@ -110,7 +110,7 @@ def _lines(those: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _check_own(copy: Path, listed: Path, clean: bytes) -> None:
-    """Raises UsageError where ``copy`` exists and is not as an earlier --fix has left it, by its list of changes."""
+    """Raises UsageError if ``copy`` exists and is not as an earlier --fix has left it, by its list of changes."""
     if not copy.exists() or (there := copy.read_bytes()) == clean:
         return
     try:

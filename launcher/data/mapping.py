@@ -165,7 +165,7 @@ def _sample(cells: Sequence[str], spelling: Spelling) -> str | None:
 
 
 def _role(spelling: Spelling, cell: str | None, place: int) -> str | None:
-    """The role of a message of ``cell``, None where it cannot be read."""
+    """The role of a message of ``cell``, None if it cannot be read."""
     try:
         return None if cell is None else str(spelling.read(cell)[place]["role"])
     except Unreadable:

@@ -30,7 +30,7 @@ _MEANT: Final = ("system", "system_prompt", "history")  # columns that other too
 
 
 def never_evaluated(experiment: Experiment) -> Iterator[str]:
-    """A warning where the experiment names validation data that no evaluation will see."""
+    """A warning if the experiment names validation data that no evaluation will see."""
     if experiment.has_validation and experiment.hyperparameters.eval_strategy == "no":
         yield Warned("validation data are given but never evaluated; remove eval_strategy: no")
 
@@ -74,7 +74,7 @@ def table_notices(
 
 
 def _swapped(experiment: Experiment, mapping: Columns) -> Iterator[str]:
-    """A warning where the columns' names contradict the mapping: the health rule, before anything is loaded."""
+    """A warning if the columns' names contradict the mapping: the health rule, before anything is loaded."""
     chosen, rejected = mapping.chosen, mapping.rejected
     if not isinstance(chosen, str) or not isinstance(rejected, str) or experiment.health.swapped_columns.action == "off":
         return

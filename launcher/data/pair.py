@@ -14,7 +14,7 @@ from .chat import Chat
 class Pair:
     """One preference as text, before any chat template; ``line`` is where its row begins in the file or worksheet.
 
-    ``rejected`` is None where only the chosen answer is learned (``method: sft``). ``chat`` has the messages of a pair that is
+    ``rejected`` is None if only the chosen answer is learned (``method: sft``). ``chat`` has the messages of a pair that is
     more than a user message with plain answers; the texts then are its messages as a person reads them, and ``system`` is that of
     the prompt table, which comes before them.
     """

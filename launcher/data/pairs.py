@@ -140,7 +140,7 @@ def _rendered(
 ) -> Pairs:
     """The pairs of tables without a mistake in a row; raises DataError for what the rules find between pairs.
 
-    ``chats``: of each table the messages of its rows, empty where they have none or are not in memory.
+    ``chats``: of each table the messages of its rows, empty if they have none or are not in memory.
     """
     parts = [table for table in (tables.train, tables.validation) if table is not None]
     rendered = [_pairs(table, mapping, prompt, kept) for table, kept in zip(parts, chats, strict=True)]

@@ -109,7 +109,7 @@ def _of_table(
 def _of_lines(
     name: str, data: bytes, mapping: Columns | None, prompt: Prompt, mistakes: list[Mistake]
 ) -> Iterator[tuple[int, _Asked]]:
-    """``mapping``: that of JSON objects; None where every line is a prompt."""
+    """``mapping``: that of JSON objects; None if every line is a prompt."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -149,7 +149,7 @@ def _of_object(where: str, line: str, mapping: Columns, prompt: Prompt) -> _Aske
 
 
 def _of_messages(where: str, found: Mapping[str, Any], mapping: Columns) -> _Asked | Mistake | None:
-    """The conversation of an object, None where it has a text or nothing."""
+    """The conversation of an object, None if it has a text or nothing."""
     names = dict.fromkeys([*mapping.inputs.values(), "prompt", *CONVERSATIONS])
     column = next((name for name in names if name in found), None)
     cell = text_of(found[column]) if column is not None else ""

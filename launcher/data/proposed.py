@@ -183,7 +183,7 @@ def _single(columns: Sequence[Seen]) -> _Answers | None:
 
 
 def _prompt(columns: Sequence[Seen], *, begins: bool) -> str | None:
-    """The column of the prompts, None where the answers are conversations that begin with them."""
+    """The column of the prompts, None if the answers are conversations that begin with them."""
     texts = [column for column in columns if column.is_text]
     for wanted in PROMPTS:
         found = next((column for column in texts if is_named(column.name, (wanted,))), None)

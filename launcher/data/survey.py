@@ -75,7 +75,7 @@ class Format:
 @dataclass(frozen=True)
 class Survey:
     """``near``: validation pairs whose prompt is almost a training prompt; ``near_training``: training pairs that are almost an
-    earlier one, None where they are not compared; ``near_places``: the first ones of each. ``formats``: languages among them,
+    earlier one, None if they are not compared; ``near_places``: the first ones of each. ``formats``: languages among them,
     where ``has_languages``.
 
     Without rejected answers (method: sft) there are no lengths of them, no bias and no formats.

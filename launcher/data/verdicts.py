@@ -43,7 +43,7 @@ class Verdict:
 
     @classmethod
     def of(cls, columns: ColumnMapping) -> Verdict | None:
-        """What ``columns`` says of compared answers, None where it names the column of the better ones."""
+        """What ``columns`` says of compared answers, None if it names the column of the better ones."""
         if columns.answers is None:
             return None
         kind = next(kind for kind in VERDICTS if getattr(columns, kind) is not None)

@@ -42,11 +42,11 @@ class Facts:
     chosen: str | None = None  # the column of the chosen answers
     rejected: str | None = None
     patience: int = 0
-    step_seconds: float | None = None  # of a step, as the plan estimates it for these GPUs; None where it does not
+    step_seconds: float | None = None  # of a step, as the plan estimates it for these GPUs; None if it does not
 
     @classmethod
     def of(cls, experiment: Mapping[str, Any], work: Mapping[str, Any], *, scaled: bool | None = None) -> Facts:
-        """``experiment`` and ``work`` are those of a run's record. ``scaled``: whether the loss is scaled, None where unknown."""
+        """``experiment`` and ``work`` are those of a run's record. ``scaled``: whether the loss is scaled, None if unknown."""
         h = experiment.get("hyperparameters") or {}
         launch = experiment.get("launch") or {}
         batch = launch.get("global_batch_size") or (

@@ -32,7 +32,7 @@ class Finding:
 
 
 def read_findings(record: Mapping[str, Any]) -> list[Finding] | None:
-    """The findings in a run's record; None where it is older than the rules, or cannot be read."""
+    """The findings in a run's record; None if it is older than the rules, or cannot be read."""
     saved = record.get("health")
     if not isinstance(saved, list):
         return None

@@ -74,7 +74,7 @@ class Watch:
         return self._new({name: Hit(step, step, sentence) for name, sentence in said.items() if sentence is not None})
 
     def add(self, rule: str, step: int, sentence: str) -> Finding | None:
-        """A finding that was made elsewhere; None where its rule is off, or it was made before."""
+        """A finding that was made elsewhere; None if its rule is off, or it was made before."""
         return next(iter(self._new({rule: Hit(step, step, sentence)})), None)
 
     def _threshold(self, name: str) -> float:

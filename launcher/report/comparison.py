@@ -153,7 +153,7 @@ class Comparison:
         return column.key == "gpu_hours" and not any(figure.value for figure in self.figures[column.key])
 
     def best(self, column: Column) -> int | None:
-        """The place of the run with the best figure; None where the table shows two such, or figures are not comparable."""
+        """The place of the run with the best figure; None if the table shows two such, or figures are not comparable."""
         figures = self.figures[column.key]
         known = [figure for figure in figures if figure.value is not None]
         if len(known) < 2 or not column.is_ranked or (column.key in _OF_VALIDATION and not self.is_one_validation_set):

@@ -60,7 +60,7 @@ class Metrics:
         return found if len(found) == len(self) else found + _nans(len(self) - len(found))
 
     def last(self, name: str) -> float | None:
-        """A figure of the last line, None where it has none."""
+        """A figure of the last line, None if it has none."""
         value = self.column(name)[-1] if len(self) else NAN
         return None if math.isnan(value) else value
 
@@ -72,7 +72,7 @@ class Metrics:
 
 
 def read_metrics(steps: Path) -> tuple[Metrics, Metrics]:
-    """The training lines and the evaluations of ``dpo_train_steps.jsonl``, both empty where it does not exist."""
+    """The training lines and the evaluations of ``dpo_train_steps.jsonl``, both empty if it does not exist."""
     train, evals = Metrics("train"), Metrics("eval")
     for chunk in _chunks(steps, None):
         for found in (train, evals):
@@ -81,7 +81,7 @@ def read_metrics(steps: Path) -> tuple[Metrics, Metrics]:
 
 
 def jsonl(file: Path, most: int | None = None) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file, none where it does not exist; a line that was cut off while it was written is left out."""
+    """The objects of a JSONL file, none if it does not exist; a line that was cut off while it was written is left out."""
     return chain.from_iterable(_chunks(file, most))
 
 

@@ -32,7 +32,7 @@ _TEXTS: Final = 5000  # pairs whose lengths are counted
 class Reported:
     """One run. ``train`` and ``evals``: the lines of its metrics by their ``type``.
 
-    ``samples``, ``suspects``, ``pairs``: lines of ``evaluation/``; None where the run has no such file, or another version's.
+    ``samples``, ``suspects``, ``pairs``: lines of ``evaluation/``; None if the run has no such file, or another version's.
     ``notices``: what was noticed when its data were read; ``survey``: what they are like (``data.survey``), as JSON.
     """
 
@@ -147,7 +147,7 @@ class Reported:
 
     @property
     def gpu_hours(self) -> float | None:
-        """GPUs times hours of all attempts; 0 for a run without GPUs, None where its record does not say."""
+        """GPUs times hours of all attempts; 0 for a run without GPUs, None if its record does not say."""
         return gpu_hours(gpus_of(self.record), self.seconds)
 
 
@@ -175,7 +175,7 @@ def _parsed(file: Path, parse: Callable[[str], list[T]]) -> tuple[T, ...] | None
 
 
 def _report(file: Path) -> Mapping[str, Any]:
-    """What was found when the data were read; empty where it was not."""
+    """What was found when the data were read; empty if it was not."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

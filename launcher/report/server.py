@@ -20,7 +20,7 @@ Load = Callable[[Sequence[str]], Sequence[Reported]]
 
 
 class Server(ThreadingHTTPServer):
-    """Listens on a free port, or on ``port``; raises UsageError where that is in use.
+    """Listens on a free port, or on ``port``; raises UsageError if that is in use.
 
     ``listing``: the rows of the list, newest first. ``load``: the runs of these names; raises LauncherError for one that is not
     found. ``first``: the names of the page at ``/``, else the list is there.
@@ -41,7 +41,7 @@ class Server(ThreadingHTTPServer):
         return f"http://{ADDRESS}:{self.server_port}/"
 
     def page(self, target: str) -> str:
-        """The page at ``target``; raises LauncherError where no such run exists, LookupError for another address."""
+        """The page at ``target``; raises LauncherError if no such run exists, LookupError for another address."""
         parts = urlsplit(target)
         if parts.path == "/" and not self.first:
             return index(self.listing())

@@ -31,7 +31,7 @@ def settings(run: Reported) -> dict[str, Any]:
 
 
 def differing(runs: Sequence[Reported]) -> dict[str, tuple[Any, ...]]:
-    """The settings that are not the same for all runs: a value for each run, None where it has no such setting.
+    """The settings that are not the same for all runs: a value for each run, None if it has no such setting.
 
     Revision of the code, versions of packages and the machine count as settings, as they move figures, too. A setting that an
     older version did not know has its default there.

@@ -161,5 +161,5 @@ def _from(here: Path, path: Path) -> Path:
 
 
 def _link(here: Path, file: Path) -> str | None:
-    """``file`` as a URL relative to ``here``; None where it lies elsewhere: the server of a notebook serves its folder alone."""
+    """``file`` as a URL relative to ``here``; None if it lies elsewhere: the server of a notebook serves its folder alone."""
     return quote(file.relative_to(here).as_posix()) if file.is_relative_to(here) else None

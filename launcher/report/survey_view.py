@@ -23,7 +23,7 @@ def told(survey: Mapping[str, Any] | None, place: str) -> dict[str, Any] | None:
 
 
 def histograms(survey: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """Of each part of the pairs, and of how much longer the chosen answers are; none where there is no survey."""
+    """Of each part of the pairs, and of how much longer the chosen answers are; none if there is no survey."""
     if survey is None:
         return []
     place, found = survey["place"], []

@@ -105,7 +105,7 @@ class Figures:
 
     @property
     def displaced(self) -> str | None:
-        """A sentence where the chosen answers have become less likely, which a growing margin hides; a warning where the
+        """A sentence where the chosen answers have become less likely, which a growing margin hides; a warning if the
         rejected answers win.
         """
         last = self.values[-1]

@@ -30,7 +30,7 @@ class Metric:
     rate: float | None = None
 
     def number(self, name: str) -> float | None:
-        """A value by its name, with or without ``eval_``; None where it is missing or no number (as NaN, which is text)."""
+        """A value by its name, with or without ``eval_``; None if it is missing or no number (as NaN, which is text)."""
         value = self.values.get(f"eval_{name}" if self.kind == "eval" else name)
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 

@@ -14,7 +14,7 @@ _T: Final = (12.706, 4.303, 3.182, 2.776, 2.571)  # Student's t at 97.5 % for 1 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure of a sample and its 95 % interval; None where the sample is too small for one."""
+    """A figure of a sample and its 95 % interval; None if the sample is too small for one."""
 
     value: float
     low: float | None

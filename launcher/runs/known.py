@@ -22,11 +22,11 @@ class Known:
     """The state and progress of one run; times are UTC in ISO form.
 
     ``rate`` is pairs a second, ``left`` the number of seconds to the last step at that rate. ``namespace`` is a cluster's.
-    ``trained_seconds`` is the sum over the run's attempts, ``paused_seconds`` the time between them; None where no record says.
-    ``health``: what the health rules have found; None where no record says.
-    ``method`` is None where no record says; ``starts_from``: the adapter that the training began with, None without one;
+    ``trained_seconds`` is the sum over the run's attempts, ``paused_seconds`` the time between them; None if no record says.
+    ``health``: what the health rules have found; None if no record says.
+    ``method`` is None if no record says; ``starts_from``: the adapter that the training began with, None without one;
     ``validation_loss``: of the saved weights, else of the last evaluation.
-    ``user``: who started it; ``gpu_hours``: its GPUs times the time of all attempts; None where that is unknown.
+    ``user``: who started it; ``gpu_hours``: its GPUs times the time of all attempts; None if that is unknown.
     ``copies``: the record's ``mirror``, of a run with ``checkpoint_to``.
     ``accuracy`` and ``margin`` are of the pairs ``figures``: ``validation`` where such pairs were evaluated, else ``training``.
     """
@@ -87,7 +87,7 @@ class Known:
 def copied(now: Known) -> str | None:
     """The newest checkpoint in ``checkpoint_to``, and how far the run is ahead of it; None without ``checkpoint_to``.
 
-    A warning where an upload has failed since.
+    A warning if an upload has failed since.
     """
     if now.copies is None:
         return None

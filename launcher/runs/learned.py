@@ -25,7 +25,7 @@ class Learned:
     """``before`` and ``after`` are the figures on the validation pairs, by their names in the log; None without such pairs.
     ``training``: those of the first and the last steps. ``displaced``: a sentence where chosen answers became less likely.
 
-    ``adapter`` is its folder, ``tensors`` how many were read back and compared, None where no record says so. ``python`` are
+    ``adapter`` is its folder, ``tensors`` how many were read back and compared, None if no record says so. ``python`` are
     lines that load it, ``next`` what a person types after `launcher`. ``evaluated``: figures with intervals, and how many
     training pairs look mislabelled; None for an older run. ``samples``: answers before and after.
     ``report``: the run's page, where its folder is on this machine and has one.
@@ -102,7 +102,7 @@ def may_be_uploaded(record: Mapping[str, Any]) -> bool:
 
 
 def preferences(record: Mapping[str, Any], run: str, command: str) -> list[str]:
-    """``command`` for an experiment of DPO that starts from the adapter of ``run``; nothing where the method is not SFT.
+    """``command`` for an experiment of DPO that starts from the adapter of ``run``; nothing if the method is not SFT.
 
     It is the run's own experiment where ``--set`` made the method SFT; else the file says SFT, and the reader knows another.
     """

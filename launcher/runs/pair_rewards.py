@@ -133,7 +133,7 @@ def by_column(pairs: Sequence[PairReward], column: str, noise: float) -> list[Gr
 
 
 def grouped(pairs: Sequence[PairReward], by: str, noise: float, whose: str) -> list[Group]:
-    """Groups by a column, or by ``LENGTH``; raises UsageError where the pairs, which are ``whose``, have no such column."""
+    """Groups by a column, or by ``LENGTH``; raises UsageError if the pairs, which are ``whose``, have no such column."""
     columns = list(pairs[0].columns) if pairs else []
     if by in columns:
         return by_column(pairs, by, noise)

@@ -61,7 +61,7 @@ def _sum(name: str, runs: list[Known]) -> Usage:
 
 
 def gpus_of(record: Mapping[str, Any]) -> int | None:
-    """The GPUs of all nodes of a run, 0 on the CPU; None where its record does not say."""
+    """The GPUs of all nodes of a run, 0 on the CPU; None if its record does not say."""
     said, hardware = record.get("gpus"), record.get("hardware") or {}
     if isinstance(said, int):
         return said
@@ -71,7 +71,7 @@ def gpus_of(record: Mapping[str, Any]) -> int | None:
 
 
 def gpu_hours(gpus: int | None, seconds: float | None) -> float | None:
-    """``gpus`` times ``seconds``, in hours; None where one of them is unknown, unless there is no GPU."""
+    """``gpus`` times ``seconds``, in hours; None if one of them is unknown, unless there is no GPU."""
     if gpus == 0:
         return 0.0
     return None if gpus is None or seconds is None else gpus * seconds / 3600

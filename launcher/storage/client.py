@@ -58,7 +58,7 @@ class Store:
 
     @classmethod
     def open(cls, bucket: str, storage: StorageConfig | None, env: Mapping[str, str], effort: Effort) -> Store:
-        """Raises CredentialError where half of a credential is set, and ValueError where the endpoint is not an address."""
+        """Raises CredentialError if half of a credential is set, and ValueError if the endpoint is not an address."""
         from botocore.config import Config
 
         config = Config(

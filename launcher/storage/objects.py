@@ -122,7 +122,7 @@ def _receive_part(store: Store, found: Object, handle: int, start: int, length: 
 
 
 def _compare(store: Store, found: Object, path: Path, head: dict[str, Any], entry: Entry | None) -> None:
-    """Raises Garbled where the file is not the object."""
+    """Raises Garbled if the file is not the object."""
     kept = str(head.get("ChecksumSHA256") or "")
     if entry is not None:
         what, expected, arrived = "SHA-256", entry.sha256, sha256_of(path)

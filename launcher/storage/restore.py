@@ -27,7 +27,7 @@ def restore(run: RunDir, mirrored: Mirrored, say: Callable[[str], None], listene
     by its hashes and renamed: a checkpoint of the folder is whole at every moment. One that is damaged or removed meanwhile is
     left out with a warning, and the next older one is taken. ``say`` is told notices and warnings. Raises ExperimentError where
     the place belongs to another run of this name, and what ``Mirrored.fetch`` raises for a server that does not answer;
-    StorageError where this machine's disk fails: the copies are good.
+    StorageError if this machine's disk fails: the copies are good.
     """
     own, found = max(map(_step, run.checkpoints()), default=0), mirrored.steps()
     if found:

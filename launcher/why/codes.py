@@ -16,8 +16,8 @@ _BOTH: Final = "the launcher and the trainer"
 
 @dataclass(frozen=True)
 class Code:
-    """``cause``: its word in ``launcher why --json``, empty where other evidence decides. ``fix``: EXP and RUN stand for names;
-    empty where only a resume helps. ``is_retried``: whether a cluster starts the pods again (within ``launch.max_restarts``).
+    """``cause``: its word in ``launcher why --json``, empty if other evidence decides. ``fix``: EXP and RUN stand for names;
+    empty if only a resume helps. ``is_retried``: whether a cluster starts the pods again (within ``launch.max_restarts``).
     """
 
     code: int

@@ -126,7 +126,7 @@ class CheckpointedTrainer(trl.DPOTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Writes the checkpoint aside and renames it: ``checkpoint-<step>`` is complete or absent.
 
-        Raises HealthError where a weight is not a number.
+        Raises HealthError if a weight is not a number.
         """
         step = self.state.global_step
         folder = Path(self.args.output_dir)

@@ -77,9 +77,9 @@ def resume_point(run: RunDir, experiment: Experiment, run_root: Path, *, togethe
 
     A run with its own checkpoints was interrupted and always resumes from the newest. Otherwise
     ``resume_from_checkpoint`` decides: true takes the newest checkpoint of the experiment's newest run that has one, a path
-    names one. Raises ExperimentError where the path is no complete checkpoint, or a damaged one; of the run's own the newest is
+    names one. Raises ExperimentError if the path is no complete checkpoint, or a damaged one; of the run's own the newest is
     taken that is not. ``origin`` decides whether this run may resume from it. ``together``: the nodes share no folder, and take
-    the newest that all of them have. Every rank must come here.
+    the newest that all of them have. Every rank must call this.
     """
     shutil.rmtree(run.path / STAGING, ignore_errors=True)
     own = run.checkpoints()
@@ -115,7 +115,7 @@ def save_verified(trainer: Any, run: RunDir) -> dict[str, Any]:
 
     An adapter is loaded a second time beside the trained one; the two must be the same tensors bit for bit, and give the
     same log-probabilities for the first batch. Full weights are compared as tensors, file by file. Returns what was
-    compared, for run.json; raises LauncherError where anything differs, HealthError where a weight is not a number.
+    compared, for run.json; raises LauncherError if anything differs, HealthError if a weight is not a number.
     """
     check_finite(trainer.model)
     aside = run.path / ASIDE

@@ -17,7 +17,7 @@ _ROUNDS = "sums round differently, and the result is not bit for bit that of an 
 def other_choices(experiment: Experiment, checkpoint: Path | None, micro: int) -> Iterator[str]:
     """A sentence for another path, and for micro-batches of another size, of ``micro`` pairs.
 
-    Raises ExperimentError where a loss over a micro-batch would be another one. Where memory has run out it is only a warning.
+    Raises ExperimentError if a loss over a micro-batch would be another one. Where memory has run out it is only a warning.
     """
     h = experiment.hyperparameters
     path, before = remembered(checkpoint, PATH), remembered(checkpoint, MICRO)

@@ -106,7 +106,7 @@ def compare_joined(trainer: Any, base: Any, folder: Path, *, is_quantized: bool)
     """(what the record says, notices): log-probabilities of the first pairs under ``base`` with the joined adapter in ``folder``,
     beside those of the trained model.
 
-    Raises LauncherError where they differ by more than rounding.
+    Raises LauncherError if they differ by more than rounding.
     """
     trained = trainer.accelerator.unwrap_model(trainer.model)
     batch = first_batch(trainer)

@@ -98,7 +98,7 @@ class Mirror:
         self, run: RunDir, uri: str, send: Sender, *, first: float = _FIRST, asked: Callable[[], float | None] = lambda: None
     ):
         """``uri``: the run's place; ``first``: seconds before the second try; ``asked``: by when this process should have ended,
-        on the monotonic clock, None where nobody has asked for a stop.
+        on the monotonic clock, None if nobody has asked for a stop.
         """
         self._run, self._uri, self._send, self._first, self._asked = run, uri, send, first, asked
         self._waiting: dict[int, int | None] = {}  # step -> the best step at that time

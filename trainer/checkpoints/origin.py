@@ -78,7 +78,7 @@ def origin(
 
 
 def read(checkpoint: Path) -> dict[str, Any] | None:
-    """The checkpoint's ``origin.json``; None where another program, or an older version of this one, wrote it."""
+    """The checkpoint's ``origin.json``; None if another program, or an older version of this one, wrote it."""
     file = checkpoint / FILE
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
@@ -91,7 +91,7 @@ def day_of(checkpoint: Path | None) -> str | None:
 def check(checkpoint: Path, now: Mapping[str, Any]) -> list[str]:
     """Notices about what is no longer bit-identical when a run of ``now`` resumes from ``checkpoint``.
 
-    Raises ExperimentError where the checkpoint has other settings, and DataError where it has other pairs.
+    Raises ExperimentError if the checkpoint has other settings, and DataError if it has other pairs.
     """
     full = bool(now["mathematics"]["full_finetuning"])
     then = read(checkpoint)

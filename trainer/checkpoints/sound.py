@@ -37,9 +37,9 @@ def _of(path: Path) -> dict[str, Any]:
 
 
 def damage(checkpoint: Path) -> str | None:
-    """What is no longer as it was written; None where all is, and of a checkpoint that lists no files.
+    """What is no longer as it was written; None if all is, and of a checkpoint that lists no files.
 
-    All ranks must come here: the first one reads, or the first one of each node where the nodes share no folder.
+    All ranks must call this: the first one reads, or the first one of each node where the nodes share no folder.
     """
     found = _damage(checkpoint) if _reads() else None
     return next(filter(None, gather_object([found])), None)
@@ -80,7 +80,7 @@ def sound(own: Sequence[Path]) -> list[Path]:
 
 
 def check_sound(checkpoint: Path) -> Path:
-    """``checkpoint``; raises ExperimentError where it is damaged. All ranks must come here."""
+    """``checkpoint``; raises ExperimentError if it is damaged. All ranks must call this."""
     if (found := damage(checkpoint)) is not None:
         what, hint = f"{checkpoint} is damaged: {found}", "resume from an older checkpoint, or from a copy of this one"
         raise ExperimentError(Mistake("hyperparameters.resume_from_checkpoint", what, hint=hint))

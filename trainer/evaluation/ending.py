@@ -18,7 +18,7 @@ from .rewards import pair_rewards
 def evaluate(
     trainer: DPOTrainer, run: RunDir, held_out: Tokens, columns: Mapping[str, Sequence[str]], before: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """``learned`` of the run's record, and ``evaluation/pairs.jsonl``; all ranks must come here.
+    """``learned`` of the run's record, and ``evaluation/pairs.jsonl``; all ranks must call this.
 
     ``columns``: of the validation rows. ``before``: the evaluation before the first step, where the run has one.
     """

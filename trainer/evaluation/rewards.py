@@ -21,7 +21,7 @@ def pair_rewards(trainer: DPOTrainer, *, train: bool, places: Sequence[int] | No
     """[n, 2] float64 on the CPU, the same on all ranks: rewards of the (chosen, rejected) answers, in nats times beta.
 
     Of the validation pairs, or of the training pairs where ``train``; only ``places`` of them where given. ``tell`` takes how
-    many pairs are done. A pass without gradients costs about a third of a pass of the training. All ranks must come here.
+    many pairs are done. A pass without gradients costs about a third of a pass of the training. All ranks must call this.
     """
     fast = trainer.fast
     data = None if fast is None else fast.train if train else fast.held_out

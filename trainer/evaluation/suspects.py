@@ -20,7 +20,7 @@ SHARE: Final = 0.3  # of the pairs that were trained on: a pass without gradient
 
 
 def look(trainer: DPOTrainer, run: RunDir, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """``{"suspects": n, "looked_at": pairs}`` for the run's record, and ``evaluation/suspects.jsonl``; all ranks must come here.
+    """``{"suspects": n, "looked_at": pairs}`` for the run's record, and ``evaluation/suspects.jsonl``; all ranks must call this.
 
     ``pairs``: the training pairs as text. Of many pairs an even sample is looked at, so that the pass costs at most about a tenth
     of the training; of a training that saw few, as many as it saw.

@@ -105,7 +105,7 @@ def smaller(per_device: int, splits: int, remembered: int | None) -> int:
 def accumulation(experiment: Experiment, world: int, micro: int | None = None) -> int:
     """Micro-batches a step on each of ``world`` ranks, so that a step holds ``global_batch`` pairs.
 
-    Raises ExperimentError where they do not fit. The launcher checks that earlier; the Python API checks it here.
+    Raises ExperimentError if they do not fit. The launcher checks that earlier; the Python API checks it here.
     """
     micro = (micro or experiment.hyperparameters.per_device_train_batch_size) * world
     steps, rest = divmod(experiment.global_batch, micro)
@@ -116,7 +116,7 @@ def accumulation(experiment: Experiment, world: int, micro: int | None = None) -
 
 
 def check_optimizer(arguments: DPOConfig) -> None:
-    """Raises ExperimentError where the optimizer cannot be made: transformers would notice after loading the weights."""
+    """Raises ExperimentError if the optimizer cannot be made: transformers would notice after loading the weights."""
     try:
         Trainer.get_optimizer_cls_and_kwargs(arguments)
     except ImportError as error:
@@ -133,7 +133,7 @@ def check_optimizer(arguments: DPOConfig) -> None:
 
 
 def check_schedule(arguments: DPOConfig) -> None:
-    """Raises ExperimentError where the schedule of the learning rate cannot be made: transformers would notice after loading."""
+    """Raises ExperimentError if the schedule of the learning rate cannot be made: transformers would notice after loading."""
     weight = torch.nn.Parameter(torch.zeros(1))
     try:
         get_scheduler(

@@ -20,7 +20,7 @@ from ..processes.waiting import AT_ONCE, Waiting
 def model_path(experiment: Experiment, data_root: Path, cache: Path, *, first: bool, waiting: Waiting = AT_ONCE) -> str:
     """A hub id, or the folder of the model; one of ``s3://…`` is downloaded into ``cache``, by one rank of each node.
 
-    Raises ExperimentError where no model lies there, StorageError where the ranks hold different versions, and what
+    Raises ExperimentError if no model lies there, StorageError if the ranks hold different versions, and what
     ``fetch_folder`` raises.
     """
     name = experiment.model_name
@@ -42,7 +42,7 @@ def model_path(experiment: Experiment, data_root: Path, cache: Path, *, first: b
 
 
 def check_upload(experiment: Experiment, run: RunDir) -> None:
-    """Before the training: raises CredentialError or ExperimentError where the upload that follows it cannot work.
+    """Before the training: raises CredentialError or ExperimentError if the upload that follows it cannot work.
 
     A store that does not answer now is a warning: it need not answer before the training is over.
     """

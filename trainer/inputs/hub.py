@@ -39,7 +39,7 @@ def from_hub(
 ) -> T:
     """Calls ``load`` and returns its result; its argument says whether to read only the cache, because the hub does not answer.
 
-    ``file``: one that the ``part`` always has. Raises UnreachableError where the hub does not answer and the cache lacks the
+    ``file``: one that the ``part`` always has. Raises UnreachableError if the hub does not answer and the cache lacks the
     ``part`` (model, tokenizer) of ``model``, and what ``load`` raises.
     """
     away = _away(model, file)
@@ -64,8 +64,8 @@ def commit_of(path: str) -> str | None:
 def at_commit(model: str, commit: str, model_cache_dir: str | None) -> Path:
     """The folder in the hub's cache with the files of ``model``, a hub id, at ``commit``; what is missing is downloaded.
 
-    Raises UnreachableError where the cache lacks a file and the hub does not answer, ExperimentError where the hub does not have
-    that commit (any more), and CredentialError where it refuses.
+    Raises UnreachableError if the cache lacks a file and the hub does not answer, ExperimentError if the hub does not have
+    that commit (any more), and CredentialError if it refuses.
     """
     away = _away(model, "config.json")
     if away is not None or constants.is_offline_mode():
@@ -105,7 +105,7 @@ def _needed(names: Sequence[str], read: Callable[[str], str]) -> Iterator[str]:
 
 
 def _cached_at(model: str, commit: str, model_cache_dir: str | None) -> Path | None:
-    """The same from the cache alone; None where the configuration or weights are missing."""
+    """The same from the cache alone; None if the configuration or weights are missing."""
     found = try_to_load_from_cache(model, "config.json", cache_dir=model_cache_dir, revision=commit)
     if not isinstance(found, str):
         return None

@@ -58,7 +58,7 @@ class Bucket:
     def prepare(self) -> None:
         """Checks that the bucket can be written, and restores its newest checkpoint if that is newer than the folder's.
 
-        Raises CredentialError, ExperimentError, UnreachableError where the server does not answer for minutes, and Stopped.
+        Raises CredentialError, ExperimentError, UnreachableError if the server does not answer for minutes, and Stopped.
         """
         from launcher.storage import Lines
         from launcher.storage.restore import restore

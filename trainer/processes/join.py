@@ -31,7 +31,7 @@ def patience(experiment: Experiment) -> int:
 def join(run: RunDir, experiment: Experiment, device: Device) -> None:
     """Connects to the other ranks, and checks that all of them share the run's folder: several ranks write a checkpoint.
 
-    Raises ExperimentError where they do not, unless each node has a folder of its own and its checkpoints in a bucket.
+    Raises ExperimentError if they do not, unless each node has a folder of its own and its checkpoints in a bucket.
     """
     if device.world == 1 and not is_sharded():
         return

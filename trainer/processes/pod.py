@@ -36,7 +36,7 @@ def arrive(run: RunDir, config: Path, is_stop_wanted: Callable[[], bool], patien
     """Ensures that the run's folder exists with this node's record in it: the first node creates it, the others wait.
 
     An earlier attempt may have created it, completely or in part. Returns at once when a stop is wanted. Raises UsageError where
-    another run has the name, LauncherError where the claim cannot be written or the first node does not arrive.
+    another run has the name, LauncherError if the claim cannot be written or the first node does not arrive.
     """
     rendered = _read(config)
     try:

@@ -82,7 +82,7 @@ def numel(parameter: Parameter) -> int:
 def trained_tensors(model: torch.nn.Module, is_mine: Callable[[str], bool]) -> dict[str, Tensor]:
     """Copies on the CPU of the whole trained tensors that ``is_mine`` names; one layer's worth is brought together at a time.
 
-    Every rank must come here; those to whom nothing belongs get nothing.
+    Every rank must call this; those to whom nothing belongs get nothing.
     """
     copies = {}
     for name, parameter in model.named_parameters():
@@ -94,6 +94,6 @@ def trained_tensors(model: torch.nn.Module, is_mine: Callable[[str], bool]) -> d
 
 
 def all_finite(model: torch.nn.Module) -> bool:
-    """Whether every trained weight is a number, on every rank; all ranks must come here."""
+    """Whether every trained weight is a number, on every rank; all ranks must call this."""
     parts = [p.ds_tensor if is_spread(p) else p for p in model.parameters() if p.requires_grad]
     return all(gather_object([all(bool(torch.isfinite(part).all()) for part in parts)]))

@@ -26,7 +26,7 @@ class Waiting:
     """Retries while a server is unreachable: after ``first`` seconds, then twice as many, at most half a minute,
     until ``longest`` seconds have passed.
 
-    ``look`` raises Stopped where the run was asked to stop.
+    ``look`` raises Stopped if the run was asked to stop.
     """
 
     look: Callable[[], None] = _never

@@ -35,7 +35,7 @@ def base_identity(model: str, cache: Path, *, model_cache_dir: str | None = None
     (``cache`` remembers the hash), and those in the hub's cache never: their files are named by their SHA-256. A copy elsewhere,
     or under another name, has the same identity; a re-save into other files has another one.
 
-    Raises ExperimentError where the model is in neither place.
+    Raises ExperimentError if the model is in neither place.
     """
     digest = hashlib.sha256()
     for name, content in _parts(model, cache, model_cache_dir):
@@ -163,7 +163,7 @@ def reference_key(
 ) -> str:
     """A hash (32 hex digits) of everything except token ids that changes the reference's log-probabilities.
 
-    ``identity`` is ``base_identity``; ``quantization`` the settings of the loaded model, None where it is not quantised;
+    ``identity`` is ``base_identity``; ``quantization`` the settings of the loaded model, None if it is not quantised;
     ``attention`` transformers' name of the implementation; ``path`` "packed" or "plain"; ``device`` a type ("cuda", "cpu");
     ``others`` are settings of the moment, TF32 or other kernels. The versions of torch and transformers (and bitsandbytes)
     count up to their second number: a bug fix may change the numbers. The model of the GPU does not count: it changes them as

@@ -66,7 +66,7 @@ def reference_logps(
     """Log-probabilities of ``pairs``, the same bits on all ranks: from the store below ``cache``, else from ``score``.
 
     ``source`` names the data's file in errors. ``say`` takes one line at the end, and notices of a store that cannot be written;
-    ``progress`` takes (pairs that are done, all). Raises HealthError where a number is not finite; it is never stored.
+    ``progress`` takes (pairs that are done, all). Raises HealthError if a number is not finite; it is never stored.
     """
     began = time.monotonic()
     shards = Shards(cache / "reference" / f"v{FORMAT}" / key, say)

@@ -76,7 +76,7 @@ class Shards:
         """Merges many small shards, and removes half-written files of dead processes.
 
         Another process may read, add or compact at the same time: a shard is removed only after a merged one that holds its
-        rows is on the disk. Raises OSError where the folder cannot be written.
+        rows is on the disk. Raises OSError if the folder cannot be written.
         """
         for aside in self.folder.glob(".*.part"):
             if (stat := _stat(aside)) and time.time() - stat.st_mtime > ABANDONED:
@@ -98,7 +98,7 @@ class Shards:
         return sorted(self.folder.glob("*.parquet"))
 
     def _open(self, path: Path) -> pa.Table | None:
-        """The shard, or None where it is missing or damaged; a damaged one is removed, and its rows are recomputed."""
+        """The shard, or None if it is missing or damaged; a damaged one is removed, and its rows are recomputed."""
         try:
             data = path.read_bytes()
         except OSError as error:

@@ -36,8 +36,8 @@ def arrow_table(name: str, path: Path, mistakes: list[Mistake], *, is_of_many: b
 
     ``is_of_many``: it stays on disk whatever its size.
 
-    Raises OSError where the file cannot be read, and LauncherError where pyarrow is not installed. A pass over the rows of a
-    large file raises DataError where the file is damaged, and where it was changed since it was opened here.
+    Raises OSError if the file cannot be read, and LauncherError if pyarrow is not installed. A pass over the rows of a
+    large file raises DataError if the file is damaged, or if it was changed since it was opened here.
     """
     suffix = "." + name.rpartition(".")[2].lower()
     stamp = _stamp(path)

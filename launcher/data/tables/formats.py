@@ -25,8 +25,8 @@ def read_table(name: str, path: Path, mistakes: list[Mistake], *, is_of_many: bo
     """The table of the file ``path``, which mistakes call ``name``, or None with its mistakes added to ``mistakes``.
 
     The ending of ``name`` tells the format, an unknown one is read as CSV. ``is_of_many``: it is a part of a table that is too
-    large for memory. Raises OSError where the file cannot be read, and
-    LauncherError where the package that reads the format is not installed.
+    large for memory. Raises OSError if the file cannot be read, and
+    LauncherError if the package that reads the format is not installed.
     """
     file, sheet = split_sheet(name)
     suffix = "." + file.rpartition(".")[2].lower()
@@ -135,7 +135,7 @@ def _skip(text: str, place: int) -> int:
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; raises ValueError where it names a key twice."""
+    """An object; raises ValueError if it names a key twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -39,7 +39,7 @@ class HubFiles:
 
     @cached_property
     def layout(self) -> Layout:
-        """Raises ExperimentError where the dataset does not have the config, or has several and none is named."""
+        """Raises ExperimentError if the dataset does not have the config, or has several and none is named."""
         found = layout_of(self.files, self._card(), self.data.config)
         if found.config is not None:
             return found
@@ -82,7 +82,7 @@ def open_data(data: HubData, reading: Reading) -> HubFiles:
 
     Without an answer of the hub, and with HF_HUB_OFFLINE, the commit that was read last. Where no format is one that is read, the
     files are those of the hub's own conversion to Parquet. Raises ExperimentError for an unknown dataset or revision,
-    CredentialError for a gated one, UnreachableError, and LauncherError where the hub's client is not installed.
+    CredentialError for a gated one, UnreachableError, and LauncherError if the hub's client is not installed.
     """
     if find_spec("huggingface_hub") is None:
         hint = adding("huggingface_hub", "pyarrow")

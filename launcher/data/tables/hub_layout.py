@@ -26,7 +26,7 @@ _WORDS: Final = {
 class Layout:
     """``configs``: the names of all; ``config``: the one whose ``splits`` (name -> files, in their order) these are.
 
-    ``config`` is None where there is none by that name, or none is the default; it has no splits then.
+    ``config`` is None if there is none by that name, or none is the default; it has no splits then.
     """
 
     configs: tuple[str, ...]

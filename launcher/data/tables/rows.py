@@ -38,7 +38,7 @@ def read_tables(experiment: Experiment, reading: Reading) -> Tables:
 def read_readable(experiment: Experiment, reading: Reading) -> tuple[Tables | None, list[Mistake]]:
     """The tables without those that have mistakes, None without the training pairs; and the mistakes.
 
-    Raises ExperimentError for a place that cannot hold data, and CredentialError where access is denied.
+    Raises ExperimentError for a place that cannot hold data, and CredentialError if access is denied.
     """
     mistakes: list[Mistake] = []
     tables = _worksheets(experiment, reading, mistakes) if experiment.spreadsheet_id else _files(experiment, reading, mistakes)

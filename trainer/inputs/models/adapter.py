@@ -93,7 +93,7 @@ def _is_tied_copy(hyper: Hyperparameters, model: torch.nn.Module | None) -> bool
 
 
 def check_biases(model: torch.nn.Module, hyper: Hyperparameters) -> list[str]:
-    """Notices about ``bias``; raises ExperimentError where an adapter would train the model's own biases.
+    """Notices about ``bias``; raises ExperimentError if an adapter would train the model's own biases.
 
     DPO's reference is the model with the adapter switched off. Trained biases stay on then: the reference would move with the
     policy.

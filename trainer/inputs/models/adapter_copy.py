@@ -57,7 +57,7 @@ def _copied(run: RunDir, start: Start, files: list[Path]) -> list[str]:
 
 
 def kept(run: RunDir, *, together: bool = False) -> tuple[Path | None, list[str]]:
-    """(the folder of the copy, None without one; a warning where its files are not those of the record).
+    """(the folder of the copy, None without one; a warning if its files are not those of the record).
 
     ``together``: all ranks ask, and have it or none has.
     """

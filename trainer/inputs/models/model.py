@@ -46,7 +46,7 @@ def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool, is_shard
 
     LoRA's frozen weights are kept in the compute dtype. Full fine-tuning keeps fp32 master weights under autocast, because
     an update of 5e-6 is lost in bf16's 8 bits, unless load_in_16bit asks for it. ``is_sharded``: DeepSpeed keeps such masters
-    itself, spread over the ranks, and the model in the compute dtype. Raises ExperimentError where the device lacks the type that
+    itself, spread over the ranks, and the model in the compute dtype. Raises ExperimentError if the device lacks the type that
     torch_dtype asks for, or fp16 masters are asked for, whose gradients no scaler can bring back.
     """
     wanted = hyper.wants_16bit
@@ -64,7 +64,7 @@ def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool, is_shard
 
 
 def _check_dtype(hyper: Hyperparameters, *, cuda: bool, bf16: bool) -> None:
-    """Raises ExperimentError where the device lacks the type that the experiment asks for, or cannot train all weights in it."""
+    """Raises ExperimentError if the device lacks the type that the experiment asks for, or cannot train all weights in it."""
     dtype, key = hyper.torch_dtype, "hyperparameters.torch_dtype"
     if dtype == "float16" and not cuda:
         raise ExperimentError(Mistake(key, "fp16 needs a GPU", "auto, float32 or bfloat16", dtype))
@@ -82,7 +82,7 @@ def _check_dtype(hyper: Hyperparameters, *, cuda: bool, bf16: bool) -> None:
 
 
 def load_tokenizer(experiment: Experiment, path: str, source: str | None = None) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, with a padding token; raises ExperimentError where it has none, or cannot be loaded, and where
+    """The model's tokenizer, with a padding token; raises ExperimentError if it has none, or cannot be loaded, and where
     ``path``, a folder or a hub id, is an adapter.
 
     ``source``: the folder of an adapter that brings its own tokenizer; None: ``path``.
@@ -120,7 +120,7 @@ def _tokenizer(experiment: Experiment, path: str, cached: bool, options: Mapping
 
 
 def refuse_adapter(experiment: Experiment, path: str, *, cached: bool) -> None:
-    """Raises ExperimentError where ``path`` holds an adapter: transformers would load it, and the model that it names.
+    """Raises ExperimentError if ``path`` holds an adapter: transformers would load it, and the model that it names.
 
     ``cached``: a hub id is looked up in the hub's cache alone.
     """
@@ -201,7 +201,7 @@ def _quantization(hyper: Hyperparameters, precision: Precision, *, cuda: bool) -
 
 
 def _no_attention(experiment: Experiment, error: Exception) -> ExperimentError | None:
-    """The error of an ``attn_implementation`` that this model or this machine does not have; None where it is another error."""
+    """The error of an ``attn_implementation`` that this model or this machine does not have; None if it is another error."""
     name = experiment.hyperparameters.attn_implementation
     text = str(error).strip()
     if name is None or not re.search(r"attention|attn", text, re.IGNORECASE) or not isinstance(error, ImportError | ValueError):

@@ -17,9 +17,9 @@ from .targets import check_targets, try_adapter
 
 
 def examined(experiment: Experiment, path: str) -> Reach | None:
-    """The reach of the model ``path``, a folder or a hub id; None where only the loaded model tells it.
+    """The reach of the model ``path``, a folder or a hub id; None if only the loaded model tells it.
 
-    Raises ExperimentError where its configuration contradicts itself, or it lacks what ``target_modules`` names.
+    Raises ExperimentError if its configuration contradicts itself, or it lacks what ``target_modules`` names.
     """
     model = _skeleton(experiment, path)
     if model is None:
@@ -31,7 +31,7 @@ def examined(experiment: Experiment, path: str) -> Reach | None:
 
 
 def _skeleton(experiment: Experiment, path: str) -> Any | None:
-    """The model on the meta device, where a tensor has a shape and no numbers; None where it cannot be made.
+    """The model on the meta device, where a tensor has a shape and no numbers; None if it cannot be made.
 
     A configuration that cannot be read, or a model whose own code needs numbers, is left to ``load_model``.
     """

@@ -35,7 +35,7 @@ def load_start(
     An adapter that is continued is trainable, under the name ``default``. Merged weights are rounded once, to the precision that
     the model is loaded in; see :func:`rounding`.
 
-    ``look`` gets the model before the adapter. Raises ExperimentError where the adapter does not fit the model.
+    ``look`` gets the model before the adapter. Raises ExperimentError if the adapter does not fit the model.
     """
     model = load_model(experiment, path, precision, cuda=cuda)
     if look is not None:
@@ -55,7 +55,7 @@ def load_start(
 
 
 def check_plain(start: Start) -> None:
-    """Raises ExperimentError where the adapter's files hold more than the two matrices of each layer."""
+    """Raises ExperimentError if the adapter's files hold more than the two matrices of each layer."""
     others = sorted(name for name in _names(start.folder) if ".lora_" not in name)
     if others:
         what = f"{start.name} holds whole weights too: it cannot be joined with the adapter that is trained on it"
@@ -79,7 +79,7 @@ def put(model: PeftModel, start: Start, name: str) -> None:
 
 @contextmanager
 def _fits(start: Start) -> Iterator[None]:
-    """Raises ExperimentError where the adapter does not fit the model."""
+    """Raises ExperimentError if the adapter does not fit the model."""
     try:
         yield
     except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:

@@ -92,7 +92,7 @@ def locate(
     ``commit``: of a hub id, where the run has started from it before; its branch may have another one now. ``own``: the folder of
     the run's copy of the adapter, which is taken instead.
 
-    An adapter that is given as ``model_name`` is taken apart. Raises ExperimentError where there is no such adapter, or it does
+    An adapter that is given as ``model_name`` is taken apart. Raises ExperimentError if there is no such adapter, or it does
     not fit the experiment, and what ``model_path`` and the hub's client raise.
     """
     places: dict[str, Any] = {"first": first, "waiting": waiting}
@@ -120,7 +120,7 @@ def locate(
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """The SHA-256 of an adapter's files by their names; raises ExperimentError where one cannot be read."""
+    """The SHA-256 of an adapter's files by their names; raises ExperimentError if one cannot be read."""
     return {file: _sha256(folder / file) for file in (ADAPTER, *WEIGHTS) if (folder / file).is_file()}
 
 

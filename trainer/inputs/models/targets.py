@@ -23,7 +23,7 @@ from .modules import Part, family_of, left_out, modules_of, old_names, parts_of,
 
 
 def check_targets(model: nn.Module, hyper: Hyperparameters, model_name: str) -> None:
-    """Raises ExperimentError where a LoRA setting names a module that ``model``, which has no adapter, lacks."""
+    """Raises ExperimentError if a LoRA setting names a module that ``model``, which has no adapter, lacks."""
     if hyper.full_finetuning:
         return
     modules = modules_of(model)

@@ -110,7 +110,7 @@ class Changes:
         return left
 
     def _kept(self, pair: Pair, name: str, message: Message, left: str | None, region: str, wide: str) -> None:
-        """Notes what of one message of the answer ``name`` is missing in the tokens. ``left``: its text there, None where it
+        """Notes what of one message of the answer ``name`` is missing in the tokens. ``left``: its text there, None if it
         stands among others; ``region`` and ``wide``: with what the template writes around the answer.
         """
         answer = message["content"]

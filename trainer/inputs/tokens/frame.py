@@ -34,7 +34,7 @@ class Frame:
 
     @classmethod
     def of(cls, template: Template) -> Frame:
-        """Raises ExperimentError where the template leaves out the user's text or the answer."""
+        """Raises ExperimentError if the template leaves out the user's text or the answer."""
         if not template.is_chat:
             return cls()
         prompt = [_USER] if template.text([_USER]) is not None else [_SYSTEM, _USER]

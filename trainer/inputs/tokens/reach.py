@@ -98,9 +98,9 @@ def read_from(pairs: Pairs, tokens: Tokens, held_out: Tokens | None) -> list[Dat
 
 
 def check_reach(reach: Reach | None, experiment: Experiment, data: Sequence[Data], tokenizer: Any) -> list[str]:
-    """Notices where sequences are longer than the model was trained for, or another token must pad; none where ``reach`` is None.
+    """Notices where sequences are longer than the model was trained for, or another token must pad; none if ``reach`` is None.
 
-    Raises ExperimentError where an id has no row in the embedding, or a sequence is longer than the table of positions: the model
+    Raises ExperimentError if an id has no row in the embedding, or a sequence is longer than the table of positions: the model
     would end with an IndexError, or on a GPU with a device-side assert. ``tokenizer`` pads with a token in the embedding
     afterwards.
     """

@@ -67,7 +67,7 @@ class Template:
     def texts(self, pairs: Sequence[Pair], source: str) -> list[Texts]:
         """The text of every pair, with all special tokens that are not the tokenizer's own.
 
-        Raises ExperimentError where the template takes no system message or no conversation at all, or where there is none and
+        Raises ExperimentError if the template takes no system message or no conversation at all, or if there is none and
         plain text cannot hold the messages, and DataError at the row of ``source`` that it refuses.
         """
         if not self.is_chat:
@@ -86,7 +86,7 @@ class Template:
         return found
 
     def text(self, messages: Messages, *, begins_answer: bool = False, tools: Tools = None, **options: Any) -> str | None:
-        """One conversation as text, None where the template refuses it; ``options`` replace the experiment's."""
+        """One conversation as text, None if the template refuses it; ``options`` replace the experiment's."""
         with self._determined():
             try:
                 return self._apply([messages], begins_answer, tools, **{**self.options, **options})[0]
@@ -164,7 +164,7 @@ class Template:
             environment.filters.update(filters)
 
     def _refused(self, pairs: Sequence[Pair], source: str) -> Iterator[Mistake]:
-        """A mistake for each pair that the template refuses; raises ExperimentError where it takes no system text, or no pair."""
+        """A mistake for each pair that the template refuses; raises ExperimentError if it takes no system text, or no pair."""
         for pair in pairs:
             error = self._failure(pair)
             if error is None:

@@ -124,7 +124,7 @@ def _written(found: Looked) -> Mapping[str, Any]:
 
 
 def _read(file: Path) -> Looked | None:
-    """None where the file is missing or damaged."""
+    """None if the file is missing or damaged."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         sentences = tuple(Warned(text) if is_warning else str(text) for text, is_warning in found["sentences"])

@@ -34,7 +34,7 @@ def write_ids(file: Path, pairs: TokenPairs, lost: Numbers) -> None:
 
 
 def read_ids(file: Path, lines: Sequence[int]) -> tuple[TokenPairs, Numbers] | None:
-    """(pairs, ``lost``); None where the file is missing, damaged, or of other pairs than those at ``lines``.
+    """(pairs, ``lost``); None if the file is missing, damaged, or of other pairs than those at ``lines``.
 
     Earlier versions wrote ``file`` itself, without a SHA-256: it is read as it is.
     """

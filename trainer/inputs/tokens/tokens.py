@@ -45,7 +45,7 @@ class Tokens:
     pairs: TokenPairs
     cut: int  # answers whose end was cut off
     notices: tuple[str, ...] = field(default=())
-    day: str | None = None  # the day that the chat template has written, in ISO's form; None where it writes none
+    day: str | None = None  # the day that the chat template has written, in ISO's form; None if it writes none
     answers: Answers | None = None  # of these pairs, for the health rules
 
     @property
@@ -86,8 +86,8 @@ def tokenize(
     """Token ids of every pair, from the cache where the same tokenizer has seen the same text before.
 
     ``source`` names the file in mistakes, ``system`` the place of the system text. ``day``: the one that a chat template may
-    write, by default that of template_date or today. Raises ExperimentError where the template takes no system text or cannot be
-    used, and DataError where it leaves nothing of an answer, where a prompt alone fills ``max_seq_length``, and where the
+    write, by default that of template_date or today. Raises ExperimentError if the template takes no system text or cannot be
+    used, and DataError if it leaves nothing of an answer, where a prompt alone fills ``max_seq_length``, and where the
     template or cutting leaves a pair without a difference.
     """
     clock = Clock(day or (date.fromisoformat(hyper.template_date) if hyper.template_date else today()))

@@ -48,7 +48,7 @@ class Passing(Exception):
 class Asking:
     """Retries a request while its failure is temporary, and reports the first retry.
 
-    Raises UnreachableError where that does not help.
+    Raises UnreachableError if that does not help.
     """
 
     say: Callable[[str], None]

@@ -70,7 +70,7 @@ def bundle(spreadsheet: Spreadsheet) -> str:
 
 def unpack(file: Path, folder: Path) -> None:
     """Writes the snapshot ``folder`` from the bundle in ``file``, the manifest last; raises DataError for another file, and
-    StorageError where it cannot be read.
+    StorageError if it cannot be read.
     """
     try:
         files = json.loads(file.read_text(encoding="utf-8"))
@@ -95,7 +95,7 @@ def has_copy(folder: Path) -> bool:
 
 
 def read_copy(folder: Path) -> Spreadsheet:
-    """The snapshot in ``folder``; raises DataError where it is damaged or was changed."""
+    """The snapshot in ``folder``; raises DataError if it is damaged or was changed."""
     manifest = folder / MANIFEST
     try:
         record = json.loads(manifest.read_text(encoding="utf-8"))
