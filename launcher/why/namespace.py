@@ -35,6 +35,9 @@ def version(number: int, where: str) -> Finding:
     low, high = TESTED
     if low <= number <= high:
         return Finding("cluster", "ok", f"{where}, Kubernetes 1.{number}")
+    if 0 < number < OLDEST:
+        detail = f"{where}, Kubernetes 1.{number}: its Jobs lack podReplacementPolicy, which 1.{OLDEST} and newer have"
+        return Finding("cluster", "missing", detail, "ask the cluster's administrator to upgrade it")
     relation = "older" if number < low else "newer"
     return Finding("cluster", "unknown", f"{where}, Kubernetes 1.{number}: {relation} than the tested 1.{low} to 1.{high}")
 

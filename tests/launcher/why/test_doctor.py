@@ -35,6 +35,13 @@ def test_a_version_that_nobody_has_tried_is_said_and_not_refused(minor, state, w
     assert is_ready([found])
 
 
+def test_a_version_that_submit_refuses_is_missing_what_runs_need():
+    found = namespace.version(28, "here")
+    said = "here, Kubernetes 1.28: its Jobs lack podReplacementPolicy, which 1.29 and newer have"
+    assert (found.state, found.detail) == ("missing", said)
+    assert not is_ready([found])
+
+
 def test_a_namespace_that_is_not_there_is_made_by_the_overlay():
     assert namespace.namespace("dpo", None, APPLY) == [Finding("namespace", "missing", "dpo does not exist", APPLY)]
 
