@@ -18,7 +18,7 @@ _OWN_RATE: Final = ("schedule_free",)
 
 def cautions(experiment: Experiment) -> tuple[Warned, ...]:
     """A sentence for each."""
-    return tuple(Warned(one) for one in (_discopop(experiment), _rate(experiment)) if one is not None)
+    return tuple(Warned(one) for one in (_discopop(experiment), _rate(experiment), _half(experiment)) if one is not None)
 
 
 def _discopop(experiment: Experiment) -> str | None:
@@ -44,6 +44,12 @@ def _rate(experiment: Experiment) -> str | None:
     takes = "full fine-tuning takes 1e-7 to 1e-4" if h.full_finetuning else "LoRA takes 1e-6 to 1e-3"
     maybe = f"; {meant:g} may be meant" if is_likely else ""
     return f"learning_rate {_written(h.learning_rate)} destroys the weights within a few steps: {takes}{maybe}"
+
+
+def _half(experiment: Experiment) -> str | None:
+    if experiment.hyperparameters.torch_dtype != "float16" or experiment.launch.gpus != 0:
+        return None
+    return "torch_dtype float16 needs a GPU, and launch.gpus is 0: the run will refuse it; set torch_dtype: auto"
 
 
 def _written(rate: float) -> str:

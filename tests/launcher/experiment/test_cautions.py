@@ -36,6 +36,15 @@ def test_the_bound_is_where_the_slope_of_the_loss_at_a_margin_of_zero_changes_it
     assert bool(said(loss_type="discopop", discopop_tau=tau)) is begins_wrong
 
 
+def test_fp16_on_a_cpu_is_told_before_the_run_that_refuses_it() -> None:
+    experiment = {"model_name": "m", "datasets_path": "d", "hyperparameters": {"torch_dtype": "float16"}}
+    assert cautions(Experiment.parse({**experiment, "launch": {"gpus": 0}})) == (
+        "torch_dtype float16 needs a GPU, and launch.gpus is 0: the run will refuse it; set torch_dtype: auto",
+    )
+    assert cautions(Experiment.parse({**experiment, "launch": {"gpus": 1}})) == ()
+    assert cautions(Experiment.parse(experiment)) == (), "whether there is a GPU is not known"
+
+
 def test_a_learning_rate_that_no_weights_survive_is_told_with_what_may_be_meant() -> None:
     (found,) = said(learning_rate=5e5)
     assert found == "learning_rate 500,000 destroys the weights within a few steps: LoRA takes 1e-6 to 1e-3; 5e-05 may be meant"
