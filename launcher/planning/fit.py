@@ -94,7 +94,7 @@ class Fit:
             f", {found.evaluations:,} evaluation{'' if found.evaluations == 1 else 's'} of {pairs}" if found.evaluations else ""
         )
         tokens = f"{'' if found.exact else '≤ '}{found.tokens:,} tokens"
-        work = f"{found.steps:,} steps{evaluated}, {tokens}, {found.flops:.1e} FLOPs"
+        work = f"{found.steps:,} step{'' if found.steps == 1 else 's'}{evaluated}, {tokens}, {found.flops:.1e} FLOPs"
         if not machine.cuda:
             return f"no time estimate on a CPU ({work})"
         if found.seconds is None or machine.gpu is None or machine.gpu.flops is None:

@@ -167,7 +167,7 @@ def _say_work(
     rank.run.update_record(work={"pairs": work.pairs, **record, "steps": steps, "answers": answers})
     say(
         f"{work.pairs:,} pairs, {work.tokens:,} tokens per epoch, longest sequence {work.longest:,} tokens; "
-        f"{steps:,} steps of {experiment.global_batch} pairs"
+        f"{steps:,} step{'' if steps == 1 else 's'} of {experiment.global_batch} pairs"
     )
     notices(dict.fromkeys([*tokens.notices, *(held_out.notices if held_out else ()), *beyond]))
     if checkpoint is not None:
