@@ -209,7 +209,7 @@ class Experiment(Section):
         if self.datasets_path is not None and self.spreadsheet_id is not None:
             raise PydanticCustomError("two_sources", "has datasets_path and spreadsheet_id; keep one")
         if self.spreadsheet_id is not None and self.train_sheet is None:
-            raise PydanticCustomError("no_sheet", "has spreadsheet_id but no train_sheet")
+            raise PydanticCustomError("no_sheet", "has spreadsheet_id but no train_sheet; set it to the name of the worksheet")
         h = self.hyperparameters
         wants = "eval_strategy" if h.eval_strategy not in (None, "no") else needs_evaluations(h)
         name, named = self._validation

@@ -24,6 +24,8 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "validation_ratio eval_split_ratio val_ratio eval_size test_split_ratio",
         "prompt_filename": "prompt_file prompts_file prompt_template_file system_prompt prompt_template",
         "spreadsheet_id": "sheet_id google_sheet google_sheet_id google_sheets spreadsheet spreadsheet_url sheet_url sheets_id",
+        "train_sheet": "worksheet worksheet_name sheet sheet_name dpo_worksheet dpo_sheet training_sheet training_worksheet tab",
+        "validation_sheet": "val_sheet eval_sheet validation_worksheet eval_worksheet",
         "dpo_column_mapping_config": "columns column_mapping field_mapping mapping dataset_columns",
         "hyperparameters": "training training_args training_arguments training_config trainer_config params hparams "
         "hyper_parameters hyperparams args dpo dpo_config lora lora_config peft_config",

@@ -93,7 +93,9 @@ def test_exactly_one_source_of_data_is_needed() -> None:
         ("", "the experiment has no data; set datasets_path (files) or spreadsheet_id (Google Sheets)")
     ]
     assert wrong(spreadsheet_id="s") == [("", "the experiment has datasets_path and spreadsheet_id; keep one")]
-    assert wrong(datasets_path=None, spreadsheet_id="s") == [("", "the experiment has spreadsheet_id but no train_sheet")]
+    assert wrong(datasets_path=None, spreadsheet_id="s") == [
+        ("", "the experiment has spreadsheet_id but no train_sheet; set it to the name of the worksheet")
+    ]
     assert parsed(datasets_path=None, spreadsheet_id="s", train_sheet="t").spreadsheet_id == "s"
 
 

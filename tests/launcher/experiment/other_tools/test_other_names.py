@@ -70,6 +70,8 @@ def hint(**fields: object) -> str | None:
         ("", "model", "use model_name"),
         ("", "dataset", "use datasets_path"),
         ("", "data_path", "use datasets_path"),
+        ("", "worksheet", "use train_sheet"),
+        ("", "eval_sheet", "use validation_sheet"),
         ("", "output_dir", "use model_output_dir (this project's name for output_dir)"),
         ("", "fsdp", "FSDP is not supported; use launch.parallelism: zero3"),
         ("launch", "gpu", "use gpus"),
