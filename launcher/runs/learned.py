@@ -16,7 +16,9 @@ from .samples import Sample
 from .suspects import FILE as SUSPECTS
 
 _RATE: Final = "hyperparameters.learning_rate"
-_TOO_FAST: Final = {"not_finite", "loss_spikes", "gradient_spikes", "chosen_falling", "reward_scale", "overfitting"}
+_TOO_FAST: Final = {
+    "not_finite", "loss_spikes", "gradient_spikes", "chosen_falling", "reward_scale", "overfitting", "degenerate_answers",
+}  # fmt: skip
 _WRONG_LABELS: Final = {"flipped_labels", "swapped_columns"}
 
 
