@@ -13,6 +13,7 @@ from itertools import compress
 from typing import Any, Final
 
 from ..errors import Mistake
+from ..experiment.sections.data_rules import DATA_RULES
 from ..experiment.text.flow import flow
 from .findings import SHOWN, places
 from .messages import Unreadable, loaded, shown
@@ -67,7 +68,7 @@ def judged(table: Table, verdict: Verdict, mistakes: list[Mistake], tell: Rows =
     kept = sum(count.flags)
     wrong += _unknown(table, verdict, count.unknown)
     if not kept and not wrong:
-        what = f"no row says which answer is better, by {_by(verdict)}"
+        what = f"no row says which answer is better ({_by(verdict)})"
         wrong.append(Mistake(table.name, what, found=_reasons(count)))
     mistakes += wrong[:_MANY]
     rows = _rows(table.rows, bytes(count.flags), judge.filled)
@@ -84,6 +85,10 @@ def judged(table: Table, verdict: Verdict, mistakes: list[Mistake], tell: Rows =
 
 def _judgement(judge: _Judge, table: Table, row: Row, count: _Count, mistakes: list[Mistake]) -> Judgement | None:
     """None of a row that cannot be judged, which is a mistake."""
+    if all(row.cells[name].strip().casefold() == name.strip().casefold() for name in judge.columns):
+        rule = DATA_RULES["repeated_header"]
+        mistakes.append(Mistake(table.place(row.line), rule.one, hint=rule.hint))
+        return None
     try:
         found = judge.of(row)
     except _Wrong as wrong:
@@ -110,6 +115,7 @@ class _Judge:
         self._answers = [split(name, columns) for name in verdict.answers]
         self._by = [split(name, columns) for name in verdict.by]
         self._sides = Sides(verdict.names, verdict.values)
+        self.columns = verdict.read(columns)
 
     def filled(self, row: Row) -> Row:
         """A ``row`` that was judged, with its better and its worse answer."""
@@ -217,7 +223,7 @@ def _meant(values: Sequence[str], names: Sequence[str]) -> str:
 
 
 def _by(verdict: Verdict) -> str:
-    return f"column {verdict.by[0]!r}" if verdict.kind == "winner" else f"{verdict.kind} in {', '.join(verdict.by)}"
+    return f"column {verdict.by[0]!r}" if verdict.kind == "winner" else f"{verdict.kind} {', '.join(verdict.by)}"
 
 
 def _reasons(count: _Count) -> str:
@@ -231,9 +237,9 @@ def _sentence(table: Table, verdict: Verdict, count: _Count) -> str:
     kept, left = sum(count.flags), count.judged[NEITHER] + count.judged[UNSAID]
     if len(verdict.names) == 2:
         first, second = count.judged[0, 1], count.judged[1, 0]
-        said = f"by {_by(verdict)} {verdict.names[0]} is better in {_rows_of(first)}, {verdict.names[1]} in {second}"
+        said = f"{_by(verdict)}: {verdict.names[0]} is better in {_rows_of(first)}, {verdict.names[1]} in {second}"
     else:
-        said = f"by {_by(verdict)} the best answer is chosen and the worst rejected in {_rows_of(kept)}"
+        said = f"{_by(verdict)}: the best answer is chosen and the worst rejected in {_rows_of(kept)}"
     if not left:
         return f"{table.name}: {said}"
     where = places(table.name, count.left_out, left)

@@ -140,7 +140,10 @@ def _recognised(table: Table, mapping: Columns, seen: _Seen) -> Iterator[str]:
         cells = (row.cells[mapping.messages[0]] for row in table.rows)
         keys = mapping.spelling.keys(next(cell for cell in cells if cell.strip()))
         whole = "whole conversations" if mapping.is_whole else "lists of messages"
-        yield f"{whole} ({keys}) in {_listed(mapping.messages)}"
+        made = () if mapping.verdict is None else (mapping.verdict.better, mapping.verdict.worse)
+        read = [name for name in mapping.messages if name not in made]
+        read += mapping.verdict.answers if mapping.verdict is not None and len(read) < len(mapping.messages) else ()
+        yield f"{whole} ({keys}) in {_listed(read)}"
     if mapping.is_whole and mapping.messages:
         if not set(mapping.inputs.values()).isdisjoint(set(mapping.messages) - {mapping.chosen}):
             yield "they begin with the prompt"

@@ -53,6 +53,16 @@ def test_the_copy_is_clean_and_the_original_stays(dirty: Path) -> None:
     assert (again.copy, again.sentence) == (None, f"{fixed.copy}: nothing to fix")
 
 
+def test_compared_answers_are_mended_in_their_own_columns(dirty: Path) -> None:
+    text = "prompt,a,b,better\nWhere?,schÃ¶n,Here,A\nprompt,a,b,better\nWho?,Zoe\u200b M,No one,tie\n"
+    (dirty / "data" / "training_data.csv").write_text(text, encoding="utf-8", newline="")
+    compared = {"dpo_column_mapping_config": {"answers": ["a", "b"], "winner": "better"}}
+    settings = experiment(dirty).model_dump(include={"model_name", "datasets_path"}) | compared
+    (fixed,) = fix(Experiment.parse(settings))
+    assert fixed.copy is not None
+    assert fixed.copy.read_text(encoding="utf-8") == "prompt,a,b,better\nWhere?,schön,Here,A\nWho?,Zoe M,No one,tie\n"
+
+
 def test_each_change_is_listed_with_its_line_column_and_rule(dirty: Path) -> None:
     (fixed,) = fix(experiment(dirty))
     assert fixed.changes is not None

@@ -46,7 +46,7 @@ def test_a_winner_s_column_says_which_answer_is_chosen_and_rows_without_one_are_
     pairs = read(tmp_path, text, columns={**TWO, "winner": "winner"})
     assert pairs.train == (Pair(None, "Q1", "x1", "y1", 2), Pair(None, "Q2", "y2", "x2", 3))
     assert pairs.notices == (
-        "data/training_data.csv: by column 'winner' response_a is better in 1 row, response_b in 1; 3 of 5 rows are left out: "
+        "data/training_data.csv: column 'winner': response_a is better in 1 row, response_b in 1; 3 of 5 rows are left out: "
         "2 ties, 1 without a verdict (lines 4, 5, 6)",
         "data/training_data.csv: unused columns: rater (1 of 5)",
     )
@@ -59,7 +59,7 @@ def test_ratings_choose_the_highest_and_ranks_the_lowest(tmp_path: Path) -> None
     rated = read(tmp_path, text, columns={**TWO, "ratings": ["a", "b"]})
     assert answers(rated) == [(2, "x1", "y1"), (3, "y2", "x2")]
     assert rated.notices == (
-        "data/training_data.csv: by ratings in a, b response_a is better in 1 row, response_b in 1; 2 of 4 rows are left out: "
+        "data/training_data.csv: ratings a, b: response_a is better in 1 row, response_b in 1; 2 of 4 rows are left out: "
         "1 tie, 1 without a verdict (lines 4, 5)",
     )
     ranked = read(tmp_path, text, columns={**TWO, "ranks": ["a", "b"]})
@@ -77,7 +77,7 @@ def test_of_several_rated_answers_the_best_is_chosen_and_the_worst_rejected(tmp_
     pairs = read(tmp_path, text, columns={"answers": ["one", "two", "three"], "ratings": ["s1", "s2", "s3"]})
     assert answers(pairs) == [(2, "b", "c"), (3, "e", "d"), (4, "g", "i")]
     assert pairs.notices == (
-        "data/training_data.csv: by ratings in s1, s2, s3 the best answer is chosen and the worst rejected in 3 rows; "
+        "data/training_data.csv: ratings s1, s2, s3: the best answer is chosen and the worst rejected in 3 rows; "
         "1 of 4 rows is left out: 1 tie (line 5)",
     )
 
@@ -104,7 +104,10 @@ def test_whole_conversations_with_a_verdict_are_conversations(tmp_path: Path) ->
     rows = [{"conversation_a": a, "conversation_b": b, "winner": winner} for winner in ("model_b", "tie")]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     columns = {"answers": ["conversation_a", "conversation_b"], "winner": "winner"}
-    assert read(tmp_path, text, "arena.jsonl", columns=columns).train == (Pair(None, "How hot?", "250 °C.", "Hot.", 1),)
+    pairs = read(tmp_path, text, "arena.jsonl", columns=columns)
+    assert pairs.train == (Pair(None, "How hot?", "250 °C.", "Hot.", 1),)
+    recognised = "data/arena.jsonl: recognised: whole conversations (role, content) in conversation_a and conversation_b; "
+    assert pairs.notices[0].startswith(recognised)
 
 
 def test_a_winner_may_be_the_better_answer_s_text(tmp_path: Path) -> None:
@@ -149,10 +152,16 @@ def test_a_missing_column_is_a_mistake_at_the_setting_that_names_it(tmp_path: Pa
     )
 
 
+def test_a_header_between_the_rows_is_named_as_such(tmp_path: Path) -> None:
+    text = f"{HEAD},winner\nQ1,x1,y1,A\nPrompt,Response_A,Response_B,Winner\n"
+    said = mistakes(tmp_path, text, columns={**TWO, "winner": "winner"})
+    assert said == "data/training_data.csv:3: the header again\n    hint:     delete the row"
+
+
 def test_a_table_of_ties_has_no_pairs(tmp_path: Path) -> None:
     said = mistakes(tmp_path, f"{HEAD},winner\nQ1,x1,y1,tie\nQ2,x2,y2,\n", columns={**TWO, "winner": "winner"})
     assert said == (
-        "data/training_data.csv: no row says which answer is better, by column 'winner'\n    found:    1 tie, 1 without a verdict"
+        "data/training_data.csv: no row says which answer is better (column 'winner')\n    found:    1 tie, 1 without a verdict"
     )
 
 
