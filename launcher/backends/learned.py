@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import LauncherError, UsageError
 from ..experiment.other_tools.method import SFT
+from ..health import Finding, read_findings
 from ..runs.learned import Learned, without
 from ..runs.pair_rewards import FILE as PAIRS
 from ..runs.pair_rewards import LENGTH, Group, grouped
@@ -23,7 +24,9 @@ from . import Run, Runs
 
 @dataclass(frozen=True)
 class Evaluated:
-    """``groups``: figures of the validation pairs by the column ``by``; ``suspects``: the likeliest first, none by chance."""
+    """``groups``: figures of the validation pairs by the column ``by``; ``suspects``: the likeliest first, none by chance.
+    ``findings``: of the health rules, by the run's record.
+    """
 
     run: str
     learned: Learned
@@ -31,6 +34,7 @@ class Evaluated:
     groups: tuple[Group, ...]
     suspects: tuple[Suspect, ...]
     samples: tuple[Sample, ...]
+    findings: tuple[Finding, ...]
 
     def json(self) -> dict[str, Any]:
         return {
@@ -40,6 +44,7 @@ class Evaluated:
             "groups": [{"value": group.name, "pairs": group.pairs, **group.json()} for group in self.groups],
             "suspects": [one.json() for one in self.suspects],
             "samples": [one.json() for one in self.samples],
+            "health": [one.json() for one in self.findings],
         }
 
 
@@ -60,7 +65,8 @@ def evaluated(where: Runs[Run], run: Run, column: str | None) -> Evaluated:
     suspects = _read(where, run, SUSPECTS, suspects_of)[: found["suspects"]] if found.get("suspects") else []
     by = LENGTH if column is None else column
     groups = tuple(grouped(pairs, by, found.get("noise", 0.0), run.name))
-    return Evaluated(run.name, learned, by, groups, tuple(suspects), answers(where, run, record))
+    findings = tuple(read_findings(record) or ())
+    return Evaluated(run.name, learned, by, groups, tuple(suspects), answers(where, run, record), findings)
 
 
 def answers(where: Runs[Run], run: Run, record: Mapping[str, Any]) -> tuple[Sample, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .health import drawn
 from .terminal.options import cluster_option, json_option, namespace_option, run_argument, tool_option
 from .terminal.screen import LABEL, columns, complain, notices, say, table, this_launcher
 
@@ -61,6 +62,7 @@ def learned(name: str, column: str | None, as_json: bool, cluster: bool, namespa
     if found.learned.unsuspected is not None:
         say(f"\n{'suspects':<{LABEL}}{found.learned.unsuspected}", indent=LABEL)
     notices([one for one in (found.learned.displaced, found.learned.suspected) if one is not None])
+    drawn(found.findings or None)
 
 
 @click.command("score", short_help="Score new pairs with a run's weights.")

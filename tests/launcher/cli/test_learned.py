@@ -259,6 +259,17 @@ def test_json_has_everything(home: Path) -> None:
     assert [found["by"], found["suspects"], found["samples"]] == ["topic", [SUSPECT], SAMPLES[1:]]
 
 
+def test_what_the_health_rules_found_stands_beside_the_figures(home: Path) -> None:
+    assert "\nhealth " not in ask("first").output
+    (record,) = home.rglob("runs/first/run.json")
+    text = {"sentence": "2 of 2 sample answers are degenerate", "suggestion": "lower learning_rate"}
+    found = {"rule": "degenerate_answers", "action": "warn", "first_step": 40, "last_step": 40, **text}
+    record.write_text(json.dumps({**json.loads(record.read_text()), "health": [found]}))
+    done = ask("first")
+    assert "health      degenerate_answers (step 40): 2 of 2 sample answers are degenerate: lower learning_rate\n" in done.output
+    assert json.loads(ask("first", "--json").output)["health"] == [found]
+
+
 def test_a_file_that_is_damaged_is_named(home: Path) -> None:
     (file,) = home.rglob("pairs.jsonl")
     file.write_text("nonsense\n")
