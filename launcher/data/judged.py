@@ -24,6 +24,7 @@ from .tables.table import Row, Table
 from .verdicts import NEITHER, TIE, UNSAID, Sides, Verdict, number, split
 
 _MANY: Final = 20  # mistakes of one table, and values of a winner that a mistake names
+_LIST: Final = 'a list such as ["…", "…"] or [4, 5]; or name a column for each answer'
 _NUMBER: Final = re.compile(r"-?[0-9]{1,3}")
 _EXPECTED: Final = "A, B, 1, 2, left, right, the name of a column, tie, or an empty cell"
 
@@ -93,7 +94,11 @@ def _judgement(judge: _Judge, table: Table, row: Row, count: _Count, mistakes: l
         found = judge.of(row)
     except _Wrong as wrong:
         if len(mistakes) < _MANY:
-            mistakes.append(Mistake(table.place(row.line, wrong.column), wrong.what, wrong.expected, wrong.found))
+            mistakes.append(
+                Mistake(
+                    table.place(row.line, wrong.column), f"{wrong.what} in column {wrong.column!r}", wrong.expected, wrong.found
+                )
+            )
         return None
     if isinstance(found, str):
         count.unknown.setdefault(found, [0, row.line])[0] += 1
@@ -139,7 +144,7 @@ class _Judge:
 
     def _winner(self, row: Row, answers: Sequence[str]) -> Judgement | str:
         if len(answers) != 2:
-            raise _Wrong(self._answers[0][0], "winner compares two answers", "two answers", f"{len(answers)}")
+            raise _Wrong(self._answers[0][0], "not two answers, which winner compares,", "2", f"{len(answers)}")
         cell = _value(row, *self._by[0])
         side = self._sides.of(cell)
         if side is None:
@@ -154,7 +159,7 @@ class _Judge:
         values = _values(row, self._by)
         if len(values) != count:
             column = self._by[0][0]
-            raise _Wrong(column, f"as many {self._verdict.kind} as answers are needed", f"{count}", f"{len(values)}")
+            raise _Wrong(column, f"another number of {self._verdict.kind} than of answers", f"{count}", f"{len(values)}")
         return list(zip(self._by if len(self._by) > 1 else self._by * count, values, strict=True))
 
 
@@ -167,7 +172,7 @@ def _values(row: Row, names: Sequence[tuple[str, tuple[str, ...]]]) -> list[str]
     if isinstance(found, dict) and keys:  # Arrow's form of a list of objects: an object of lists
         found, keys = _inside(column, found, keys), ()
     if not isinstance(found, list):
-        raise _Wrong(column, "not a list", 'a list such as ["…", "…"]', shown(row.cells[column]))
+        raise _Wrong(column, "no list", _LIST, shown(row.cells[column]))
     return [text_of(_inside(column, one, keys)) for one in found]
 
 
@@ -182,7 +187,7 @@ def _loaded(column: str, cell: str) -> Any:
     try:
         return loaded(cell)
     except Unreadable:
-        raise _Wrong(column, "not a list", 'a list such as ["…", "…"]', shown(cell)) from None
+        raise _Wrong(column, "no list", _LIST, shown(cell)) from None
 
 
 def _inside(column: str, value: Any, keys: Sequence[str]) -> Any:

@@ -120,13 +120,14 @@ def _listed(columns: Sequence[Seen]) -> _Answers | None:
 def _compared(columns: Sequence[Seen], rows: Sequence[Row]) -> _Answers | None:
     """Columns of answers beside a verdict, ratings or ranks."""
     by_name = {column.name: column for column in columns}
-    texts = [family for family in families([one.name for one in columns if one.is_text]) if _are_answers(family, by_name)]
-    if not texts:
+    texts = families([one.name for one in columns if one.is_text])
+    likely = [one for one in texts if _are_answers(one, by_name) or _judge(columns, list(one.values()), rows) is not None]
+    if not likely:
         return None
-    family = max(texts, key=lambda one: (all(has_word(name, ANSWERS) for name in one.values()), _length(one, by_name)))
+    family = max(likely, key=lambda one: (all(has_word(name, ANSWERS) for name in one.values()), _length(one, by_name)))
     answers = list(family.values())
     numbers = [one for one in families([one.name for one in columns if one.is_number]) if list(one) == list(family)]
-    winner = _winner([one for one in columns if one.name not in answers], answers, rows) if len(answers) == 2 else None
+    winner = _judge(columns, answers, rows)
     if winner is not None:
         return _Answers({"answers": answers, "winner": winner}, (*answers, winner), {"answers": _and(answers), "winner": winner})
     for kind, words in (("ratings", RATINGS), ("ranks", RANKS)):
@@ -144,9 +145,11 @@ def _compared(columns: Sequence[Seen], rows: Sequence[Row]) -> _Answers | None:
     return _Answers(mapping, tuple(answers), {"answers": _and(answers)}, "which column says which answer is better")
 
 
-def _winner(columns: Sequence[Seen], answers: Sequence[str], rows: Sequence[Row]) -> str | None:
+def _judge(columns: Sequence[Seen], answers: Sequence[str], rows: Sequence[Row]) -> str | None:
     """The column whose cells all name one of two ``answers``, or are one's text."""
-    sides = Sides(answers)
+    if len(answers) != 2:
+        return None
+    columns, sides = [column for column in columns if column.name not in answers], Sides(answers)
     named = [column for column in columns if is_named(column.name, WINNERS)]
     for column in named:
         if column.cells and (_all_named(column, sides) or _all_texts(column.name, answers, rows)):

@@ -125,6 +125,11 @@ LAYOUTS: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
         {"input": "Frage", "answers": ["Antwort A", "Antwort B"], "winner": "Besser"},
     ),
     (
+        "short answers in another language",
+        {"Frage": ASKED, "Antwort__1": turn("Ja", "Ja."), "Antwort__2": "Nein", "Urteil": turn("1 is better", "both good")},
+        {"input": "Frage", "answers": ["Antwort 1", "Antwort 2"], "winner": "Urteil"},
+    ),
+    (
         "three answers with ranks",
         {"prompt": ASKED, "text_a": GOOD, "text_b": BAD, "text_c": GOOD, "rank_a": 1, "rank_b": 2, "rank_c": 3},
         {"input": "prompt", "answers": ["text_a", "text_b", "text_c"], "ranks": ["rank_a", "rank_b", "rank_c"]},
