@@ -60,7 +60,7 @@ class HealthCallback(TrainerCallback):
         if not self._may_stop or not any_rank(self._waiting is not None, device):
             return
         found = str(self._waiting) if self._waiting is not None else "a health rule stopped it"
-        resume = f"`launcher resume {self._run}` trains on them, and the rule only warns then"
+        resume = f"`launcher resume {self._run}` trains on them, and the rule then only warns"
         raise HealthError(f"{found}; stopped before the first step: {resume}")
 
     def on_log(

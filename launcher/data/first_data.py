@@ -69,7 +69,7 @@ def first_data(name: str, root: Path = Path()) -> FirstData:
 def _file(name: str, root: Path) -> str:
     if "://" in name:
         hint = "write it into datasets_path of a file that `launcher init` has written"
-        raise UsageError(f"--data reads a file of this machine, not {name}; {hint}")
+        raise UsageError(f"--data reads a local file, not {name}; {hint}")
     path = root / expanded(split_sheet(name)[0])
     if path.is_file():
         return name

@@ -22,7 +22,7 @@ def other_choices(experiment: Experiment, checkpoint: Path | None, micro: int) -
     h = experiment.hyperparameters
     path, before = remembered(checkpoint, PATH), remembered(checkpoint, MICRO)
     if h.dpo_path != "auto" and path not in (None, h.dpo_path):
-        yield f"dpo_path: {h.dpo_path}, and the run of the checkpoint took the {path} path: {_ROUNDS}"
+        yield f"dpo_path: {h.dpo_path}, but the checkpoint's run took the {path} path: {_ROUNDS}"
     losses = ", ".join(name for name in h.loss_type if name in BATCHED)
     wanted = h.per_device_train_batch_size
     if losses and micro != wanted and micro != before:
@@ -34,4 +34,4 @@ def other_choices(experiment: Experiment, checkpoint: Path | None, micro: int) -
         hint = "restore the old value, or start over with resume_from_checkpoint: false"
         raise ExperimentError(Mistake("hyperparameters.per_device_train_batch_size", what, str(before), str(wanted), hint))
     elif path == "plain" and before not in (None, micro):
-        yield f"micro-batches of {micro} pairs, and {before} in the run of the checkpoint: {_ROUNDS}"
+        yield f"micro-batches of {micro} pairs instead of {before} in the checkpoint's run: {_ROUNDS}"

@@ -62,7 +62,7 @@ def _damage(checkpoint: Path) -> str | None:
         if now[name]["bytes"] != then["bytes"]:
             return f"{name} has {now[name]['bytes']:,} bytes, and was written with {then['bytes']:,}"
         if then["sha256"] is not None and now[name]["sha256"] != then["sha256"]:
-            return f"{name} has another content than was written"
+            return f"{name} differs from what was written"
     return None
 
 

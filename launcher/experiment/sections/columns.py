@@ -28,7 +28,7 @@ class ColumnMapping(Section):
     system: Text | None = Field(
         None,
         examples=["persona"],
-        description="column of each row's system message; where it is empty, that of the prompt table holds",
+        description="column of each row's system message; an empty cell: the prompt table's",
     )
     chosen: Text | Frozen[Text] | None = Field(
         None, examples=["good_answer"], description="column of the preferred answer, or JSON key -> column"

@@ -134,8 +134,7 @@ def test_one_answer_to_each_prompt_is_written_as_sft_with_a_warning(launcher: La
         ("data", "data is a folder; name the file of your data (it has oven.csv, pan.jsonl)"),
         (
             "hf://me/oven",
-            "--data reads a file of this machine, not hf://me/oven; "
-            "write it into datasets_path of a file that `launcher init` has written",
+            "--data reads a local file, not hf://me/oven; write it into datasets_path of a file that `launcher init` has written",
         ),
     ],
 )

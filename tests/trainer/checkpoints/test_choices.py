@@ -30,9 +30,9 @@ def test_the_choices_of_the_checkpoint_s_run_are_continued_without_a_word(plain:
 
 def test_another_path_and_other_micro_batches_round_differently_and_that_is_said(plain: Path, make_experiment: Make) -> None:
     fast = make_experiment(dpo_path="fast")
-    assert list(other_choices(fast, plain, 4)) == [f"dpo_path: fast, and the run of the checkpoint took the plain path: {ROUNDS}"]
+    assert list(other_choices(fast, plain, 4)) == [f"dpo_path: fast, but the checkpoint's run took the plain path: {ROUNDS}"]
     smaller = make_experiment(per_device_train_batch_size=2, gradient_accumulation_steps=2)
-    assert list(other_choices(smaller, plain, 2)) == [f"micro-batches of 2 pairs, and 4 in the run of the checkpoint: {ROUNDS}"]
+    assert list(other_choices(smaller, plain, 2)) == [f"micro-batches of 2 pairs instead of 4 in the checkpoint's run: {ROUNDS}"]
 
 
 def test_a_loss_over_a_micro_batch_is_no_other_one_in_a_resumed_run(plain: Path, make_experiment: Make) -> None:

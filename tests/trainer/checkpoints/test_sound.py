@@ -39,7 +39,7 @@ def flipped(checkpoint: Path) -> None:
     ("harm", "found"),
     [
         (lambda folder: None, None),
-        (flipped, f"{WEIGHTS} has another content than was written"),
+        (flipped, f"{WEIGHTS} differs from what was written"),
         (lambda folder: (folder / WEIGHTS).write_bytes(b"cut"), f"{WEIGHTS} has 3 bytes, and was written with 200"),
         (lambda folder: (folder / "global_step2" / "states.pt").unlink(), "global_step2/states.pt is missing"),
         (lambda folder: (folder / FILE).write_text('{"files": {'), f"{FILE} cannot be read"),
@@ -63,7 +63,7 @@ def test_a_run_goes_on_from_its_newest_checkpoint_that_is_not_damaged(
     flipped(run.path / "checkpoint-6")
     assert resume_point(run, experiment, tmp_path) == run.path / "checkpoint-4"
     assert capfd.readouterr().out == (
-        f"warning: checkpoint-6 is damaged: {WEIGHTS} has another content than was written; it is kept as damaged-checkpoint-6, "
+        f"warning: checkpoint-6 is damaged: {WEIGHTS} differs from what was written; it is kept as damaged-checkpoint-6, "
         "and the run resumes from checkpoint-4\n"
     )
     assert [path.name for path in run.checkpoints()] == ["checkpoint-2", "checkpoint-4"]
@@ -81,5 +81,5 @@ def test_a_damaged_checkpoint_that_the_experiment_names_is_an_error(
     run = new_run(tmp_path, experiment, "another")
     assert resume_point(run, experiment, tmp_path) == kept
     flipped(kept)
-    with pytest.raises(ExperimentError, match=r"kept is damaged: adapter_model\.safetensors has another content"):
+    with pytest.raises(ExperimentError, match=r"kept is damaged: adapter_model\.safetensors differs from what was written"):
         resume_point(run, experiment, tmp_path)

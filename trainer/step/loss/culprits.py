@@ -51,6 +51,6 @@ class Culprits:
         if not self._found:
             return ""
         if len(self._found) == self._looked > 1:
-            return f" (in all {self._looked:,} pairs: the weights, and not a row)"
+            return f" (in all {self._looked:,} pairs: the cause is the weights, not a row)"
         shown = ", ".join(place_of(self._source, line) for line in self._found[:SHOWN])
         return f" (rows {shown}{' …' if len(self._found) > SHOWN else ''})"

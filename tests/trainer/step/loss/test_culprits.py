@@ -25,4 +25,4 @@ def test_the_rows_whose_loss_is_no_number_are_named() -> None:
 
 
 def test_where_no_pair_has_a_loss_the_weights_are_named_and_no_row() -> None:
-    assert said(NAN, NAN, math.inf) == " (in all 3 pairs: the weights, and not a row)"
+    assert said(NAN, NAN, math.inf) == " (in all 3 pairs: the cause is the weights, not a row)"
