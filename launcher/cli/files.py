@@ -167,7 +167,12 @@ def _text(value: Any) -> str:
     shell_complete=completion.recipes,
     help="Write the recipe NAME for a model and a card; without NAME, or if several match, list them.",
 )
-@click.option("--data", metavar="DATA", help="Read the columns of this file (CSV, JSON, Parquet, xlsx#Sheet) and name them.")
+@click.option(
+    "--data",
+    metavar="DATA",
+    type=click.Path(),
+    help="Read the columns of this file (CSV, JSON, Parquet, xlsx#Sheet) and name them.",
+)
 def init(file: Path | None, recipe: str | None, data: str | None) -> None:
     """Write a commented first experiment file (default: configs/experiments.yml). Never overwrites a file.
 
