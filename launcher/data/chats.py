@@ -39,7 +39,7 @@ def chat_of(table: Table, row: Row, mapping: Columns) -> Chat:
 
 
 def with_system(messages: Messages, cells: Mapping[str, Any], mapping: Columns) -> Messages:
-    """``messages`` after the system message of their row; what has one of its own keeps it."""
+    """``messages`` after their row's system message, unless they have their own."""
     text = cells.get(mapping.system) if mapping.system is not None else None
     if not isinstance(text, str) or is_blank(text) or messages[0]["role"] == "system":
         return messages

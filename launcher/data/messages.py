@@ -243,7 +243,7 @@ def _call(where: str, one: Any, no_nulls: bool) -> Mapping[str, Any]:
 
 
 def _decoded(value: Any) -> Any:
-    """What a text writes as JSON; another value as it is."""
+    """The value of a JSON text; other values unchanged."""
     if not isinstance(value, str):
         return value
     try:

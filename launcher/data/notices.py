@@ -158,7 +158,7 @@ def _recognised(table: Table, mapping: Columns, seen: _Seen) -> Iterator[str]:
 
 
 def _prompt_column(mapping: Columns) -> str | None:
-    """The column of a prompt as text beside whole conversations, which are what is trained on."""
+    """The column with the prompt as text, besides whole conversations, which are trained on."""
     column = next((name for name in mapping.inputs.values() if name not in mapping.absent), None)
     return column if mapping.is_whole and column not in mapping.messages else None
 

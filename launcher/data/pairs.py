@@ -60,7 +60,7 @@ class Source:
 class Pairs:
     """All pairs in the order of their rows, made again for each pass where the rows are.
 
-    ``notices``: what is allowed but worth a look, ``Warned`` where it harms the result. ``system``: where the system text stands.
+    ``notices``: allowed but worth a look, ``Warned`` if harmful to the result. ``system``: the place of the system message.
     ``spreadsheet``: what was read, where the data are worksheets; a run keeps a snapshot. ``columns``: the other columns of the
     validation rows that can name groups, with a value for each pair. ``prompt``: what every user message was made with.
     ``mapped``: the columns that the prompt and the answers come from.
@@ -247,7 +247,7 @@ def _user(row: Row, mapping: Columns, prompt: Prompt) -> str:
 
 
 def _divided(tables: Tables, flags: bytes) -> Tables:
-    """The tables where the rows of ``flags`` are those of a validation table."""
+    """The tables, with the flagged rows moved to a validation table."""
     whole = tables.train
     held = replace(whole, rows=chosen(whole.rows, flags), left_out=0)
     return replace(tables, train=replace(whole, rows=chosen(whole.rows, others(flags))), validation=held)

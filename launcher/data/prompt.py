@@ -26,7 +26,7 @@ LONE_PLACEHOLDER = re.compile(r"(?<!\{)\{([^\W\d]\w*)\}(?!\})")
 class Prompt:
     """``user`` is a list of literal text (even places) and placeholder names (odd places); ``place``: that of ``system``.
 
-    ``has_own``: rows bring system messages of their own, which replace ``system``; known once rows were read.
+    ``has_own``: rows have their own system messages, which replace ``system``; known once rows were read.
     """
 
     system: str | None

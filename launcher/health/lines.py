@@ -55,7 +55,7 @@ class NotFinite:
 
 
 def not_finite(value: object) -> str | None:
-    """Its name where it is NaN or infinite, which is text in JSON."""
+    """The name of a NaN or infinite value, which is text in JSON."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value if isinstance(value, str) and value.lstrip("-") in ("nan", "inf") else None

@@ -110,8 +110,8 @@ def far_away(rewards: Sequence[tuple[str, float]], beta: float) -> str:
 
 
 def flipped_labels(blocks: Blocks, facts: Facts, threshold: float) -> Hit | None:
-    """Margins lie alike on both sides of their mean. Pairs labelled the wrong way round have the opposite margin, and make a tail
-    on the negative side alone; hard pairs have small margins, and make none.
+    """Margins are symmetric around their mean. Mislabelled pairs have the opposite margin, and make a tail
+    only on the negative side; hard pairs have small margins, and make none.
     """
     recent = blocks.last(2 * PAIRS)
     if recent is None or recent.skew is None or recent.first <= blocks.peak[1]:

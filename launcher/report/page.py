@@ -136,7 +136,7 @@ def _run(run: Reported) -> dict[str, Any]:
 
 
 def _histograms(runs: Sequence[dict[str, Any]], groups: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
-    """Those of one run of each group, each in a place of its own, which is written into its survey."""
+    """The histograms of one run of each group, each in its own place, which is written into its survey."""
     found = []
     for number, places in enumerate(groups):
         survey = runs[places[0]]["survey"]
@@ -147,7 +147,7 @@ def _histograms(runs: Sequence[dict[str, Any]], groups: Sequence[Sequence[int]])
 
 
 def _alike(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[list[int]]:
-    """The places of runs in groups for which all of ``names`` are equal, so that what is equal is told once."""
+    """The places of runs in groups for which all of ``names`` are equal, so that equal parts appear once."""
     groups: dict[str, list[int]] = {}
     for place, run in enumerate(runs):
         groups.setdefault(json.dumps([run[name] for name in names], default=str), []).append(place)
@@ -210,7 +210,7 @@ def environment() -> Environment:
 
 
 def _asset(name: str) -> Any:
-    """A file of ours, as it is inside the page."""
+    """One of our files, as embedded in the page."""
     from markupsafe import Markup
 
     return Markup((_WEB / name).read_text(encoding="utf-8"))  # noqa: S704: no text of a run

@@ -34,13 +34,13 @@ def file_name(run: Reported) -> str:
 
 
 def experiment(run: Reported) -> str:
-    """The whole experiment as YAML, its defaults left out; every value where it has settings that this version does not know."""
+    """The whole experiment as YAML without defaults; with every value if it has settings that this version does not know."""
     key, settings = given(run)
     return yaml.safe_dump({key: settings}, sort_keys=False, allow_unicode=True, width=120)
 
 
 def given(run: Reported) -> tuple[str, dict[str, Any]]:
-    """The run's key, and the settings of ``experiment``; TRL's own fields stand under ``hyperparameters``."""
+    """The run's key, and the settings of ``experiment``, with TRL's own fields under ``hyperparameters``."""
     found: dict[str, Any] = dict(run.experiment)
     with suppress(LauncherError, ValueError):
         found = Experiment.parse(found).model_dump(mode="json", exclude_defaults=True)

@@ -33,7 +33,7 @@ class Reported:
     """One run. ``train`` and ``evals``: the lines of its metrics by their ``type``.
 
     ``samples``, ``suspects``, ``pairs``: lines of ``evaluation/``; None if the run has no such file, or another version's.
-    ``notices``: what was noticed when its data were read; ``survey``: what they are like (``data.survey``), as JSON.
+    ``notices``: about its data when they were read; ``survey``: of its data (``data.survey``), as JSON.
     """
 
     run: RunDir
@@ -110,7 +110,7 @@ class Reported:
 
     @cached_property
     def rates(self) -> array[float]:
-        """Pairs a second of each training line, NaN where the time since the line before is not that of its steps alone."""
+        """Pairs per second of each training line, NaN if the time since the line before includes more than its steps."""
         batch, evaluated = pairs_a_step(self.record), set(self.evals.steps)
         steps, seconds = self.train.steps, self.train.column("seconds")
         found = array("d", [NAN]) * len(self.train)

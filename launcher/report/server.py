@@ -1,4 +1,4 @@
-"""The server behind ``launcher report --serve``: a list of runs, a page of each, and pages of several; on this machine alone."""
+"""The server behind ``launcher report --serve``: a list of runs, a page for each, and pages of several; only for this machine."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _curves(run: Reported) -> Iterator[dict[str, Any]]:
 
 
 class _Scale:
-    """Where a point (step, value) lies in the viewBox; upwards is smaller."""
+    """The position of a point (step, value) in the viewBox; upwards is smaller."""
 
     def __init__(self, steps: tuple[float, float], values: tuple[float, float]):
         self._steps, self._values = steps, values
@@ -161,5 +161,5 @@ def _from(here: Path, path: Path) -> Path:
 
 
 def _link(here: Path, file: Path) -> str | None:
-    """``file`` as a URL relative to ``here``; None if it lies elsewhere: the server of a notebook serves its folder alone."""
+    """``file`` as a URL relative to ``here``; None if it lies elsewhere: a notebook's server serves only its folder."""
     return quote(file.relative_to(here).as_posix()) if file.is_relative_to(here) else None

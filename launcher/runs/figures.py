@@ -65,7 +65,7 @@ class Figures:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """What stands above the cells of ``rows``."""
+        """The header of ``rows``."""
         return (*self.moments, *(["95 % interval"] if self.intervals else []))
 
     @property

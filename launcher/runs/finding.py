@@ -44,7 +44,7 @@ def output_dirs(root: Path) -> list[Path]:
 
 
 def remember(root: Path, run: RunDir) -> str | None:
-    """Leaves a link to a run outside the default output folder of ``root``, by which its name is found; before it is created.
+    """Leaves a link to a run outside the default output folder of ``root``, so that its name is found; before it is created.
 
     Returns a notice if the link cannot be written.
     """

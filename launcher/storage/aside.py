@@ -34,7 +34,7 @@ def set_run_aside(run: RunDir, target: Path) -> Path:
 
 
 def set_folder_aside(folder: Path, target: Path, names: Collection[str] | None = None) -> None:
-    """Links every file below ``folder``, which nobody changes, or those of ``names``, into the new folder ``target``."""
+    """Links all files below ``folder`` (or only ``names``), which must not change, into the new folder ``target``."""
     for name in sorted(names_below(folder) if names is None else names):
         path, place = folder / name, target / name
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -137,7 +137,7 @@ class Store:
 
 
 def _s3(env: Mapping[str, str]) -> Any:
-    """Options of S3 alone; without a style the SDK and its profile decide where the bucket's name is in an address."""
+    """Options only for S3; without a style the SDK and its profile decide where the bucket's name is in an address."""
     style = env.get(STYLE)
     if style not in (None, "", *_STYLES):
         raise ExperimentError(Mistake(STYLE, f"must be one of {', '.join(_STYLES)}", found=style))

@@ -97,7 +97,7 @@ class Mirrored:
         return upload_folder(folder, prefix_parts=(*self.parts, name), others=others, listener=listener, **about)
 
     def send_part(self, step: int, folder: Path, note: str) -> None:
-        """Uploads what this node alone has of a checkpoint; ``note`` names it for the first node, see ``others``."""
+        """Uploads what only this node has of a checkpoint; ``note`` names it for the first node, see ``others``."""
         parts = (*self.parts, f"checkpoint-{step}")
         upload_part(folder, f"{PARTS}/{note}", storage=self.storage, prefix_parts=parts, env=self.env, effort=self.effort)
 

@@ -11,7 +11,7 @@ from ..experiment.variables import uses_s3
 
 
 def with_profile(experiment: Experiment, env: Mapping[str, str]) -> tuple[Mapping[str, str], bool]:
-    """``env`` with the profile's settings for S3, and whether its keys are in the profile alone, where no container finds them.
+    """``env`` with the profile's settings for S3, and whether its keys are only in the profile, where no container finds them.
 
     ``env`` itself wins. A profile that does not exist has no settings; what opens a store says so.
     """

@@ -64,7 +64,7 @@ class Meter:
 
 @contextmanager
 def ticking(tick: Callable[[], None], every: float = FIRST) -> Iterator[None]:
-    """Calls ``tick`` every second from a thread of its own, until the block ends."""
+    """Calls ``tick`` every second from its own thread, until the block ends."""
     over = threading.Event()
 
     def run() -> None:

@@ -21,13 +21,13 @@ _OWN: Final = ("process", "folder", "backend", "image", "code", "cluster", "cont
 
 
 def restore(run: RunDir, mirrored: Mirrored, say: Callable[[str], None], listener: Listener | None = None) -> int | None:
-    """Brings the newest complete checkpoint into the run's folder, if it is newer than those of the folder; returns its step.
+    """Restores the newest complete checkpoint into the run's folder, if it is newer than the folder's; returns its step.
 
-    With it comes the run's copy of the adapter that it started from, where the folder has none. It is downloaded aside, compared
-    by its hashes and renamed: a checkpoint of the folder is whole at every moment. One that is damaged or removed meanwhile is
-    left out with a warning, and the next older one is taken. ``say`` is told notices and warnings. Raises ExperimentError where
-    the place belongs to another run of this name, and what ``Mirrored.fetch`` raises for a server that does not answer;
-    StorageError if this machine's disk fails: the copies are good.
+    Also restores the run's copy of the adapter that it started from, if the folder has none. Downloads aside, compares hashes
+    and renames: a checkpoint in the folder is always complete. A damaged or meanwhile removed checkpoint is skipped with a
+    warning for the next older one. ``say`` gets notices and warnings. Raises ExperimentError if the place belongs to another
+    run of this name, StorageError if this machine's disk fails (the copies are good), and what ``Mirrored.fetch`` raises for
+    a server that does not answer.
     """
     own, found = max(map(_step, run.checkpoints()), default=0), mirrored.steps()
     if found:

@@ -1,4 +1,4 @@
-"""A checkup of a machine or a cluster: what works, what is missing, the command that fixes it, and the one next command. Pure.
+"""A checkup of a machine or a cluster: what works, what is missing and the command that fixes it, and the next command. Pure.
 
 The findings themselves are in ``machine`` and ``namespace``.
 """

@@ -45,7 +45,7 @@ class Event:
 class Container:
     """A container's state: ``waiting``, ``running`` or ``terminated``. ``message``: from the container, or the kubelet.
 
-    ``init``: the name of an init container that keeps the run's own from starting, and is told in its place; else empty.
+    ``init``: the name of an init container that keeps the run's own from starting and is reported instead; else empty.
     """
 
     state: str

@@ -81,7 +81,7 @@ class First:
 
 
 class Part:
-    """The sender of another node: it uploads what this node alone has; ``note`` names that for the first one."""
+    """The sender of another node: uploads what only this node has; ``note`` names that for the first node."""
 
     def __init__(self, mirrored: Mirrored, note: str):
         self._mirrored, self._note = mirrored, note

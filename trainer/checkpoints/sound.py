@@ -37,7 +37,7 @@ def _of(path: Path) -> dict[str, Any]:
 
 
 def damage(checkpoint: Path) -> str | None:
-    """What is no longer as it was written; None if all is, and of a checkpoint that lists no files.
+    """What differs from what was written; None if nothing does, or if the checkpoint lists no files.
 
     All ranks must call this: the first one reads, or the first one of each node where the nodes share no folder.
     """

@@ -105,7 +105,7 @@ def _needed(names: Sequence[str], read: Callable[[str], str]) -> Iterator[str]:
 
 
 def _cached_at(model: str, commit: str, model_cache_dir: str | None) -> Path | None:
-    """The same from the cache alone; None if the configuration or weights are missing."""
+    """The same from the cache only; None if the configuration or weights are missing."""
     found = try_to_load_from_cache(model, "config.json", cache_dir=model_cache_dir, revision=commit)
     if not isinstance(found, str):
         return None

@@ -44,7 +44,7 @@ class MemoryNote:
 
 
 def silent(run: RunDir, attempt: Mapping[str, Any]) -> dict[str, Any]:
-    """``attempt`` of this node's record, with how it ended if it was killed in its pod before it could say so."""
+    """``attempt`` of this node's record, with its end if it was killed in its pod before it could report."""
     if attempt.get("exit_code") is not None or "pod" not in attempt:
         return dict(attempt)
     told = {"exit_code": _KILLED, "state": "failed", "sentence": run.killed_silently(attempt)}

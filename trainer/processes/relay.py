@@ -87,7 +87,7 @@ class _Log:
         return b"".join([*found, *full])
 
     def _pieces(self, line: bytes) -> list[bytes]:
-        """The line with its prefix and an end; more of them where it is too long, cut between characters of UTF-8."""
+        """The line with prefix and end, in several pieces if it is too long, cut between UTF-8 characters."""
         most = LINE - len(self._prefix) - 1
         found = []
         while len(line) > most:

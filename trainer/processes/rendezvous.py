@@ -37,9 +37,9 @@ def marker_of(run: RunDir, attempt: int, node: int) -> Path:
 
 
 def meet(run: RunDir, attempt: int, node: Node, is_stop_wanted: Callable[[], bool], patience: float = RENDEZVOUS) -> Node:
-    """``node`` with the address by which it reaches the first one: the name that it has, unless DNS does not know that name.
+    """``node`` with the address of the first node: its name, unless DNS does not know that.
 
-    Waits until either is known, ``patience`` is over or a stop is wanted.
+    Waits until either is known, ``patience`` is over or a stop is requested.
     """
     assert node.address is not None, "there are several nodes"
     left = marker_of(run, attempt, 0)

@@ -38,10 +38,10 @@ def leave_out_shared_memory() -> None:
 
 @contextmanager
 def callable_model(trainer: Any) -> Iterator[Any]:
-    """The model as it can be called before the training has made DeepSpeed's engine.
+    """The model in callable form before the training has created DeepSpeed's engine.
 
-    Where the weights are spread only an engine can bring a layer together, so there is one for as long as this lasts. Where
-    they are not, the model is put on this rank's device: under DeepSpeed transformers leaves it on the CPU until then.
+    If weights are sharded, only an engine can gather a layer, so this creates one for its duration. If
+    not, it moves the model to this rank's device: under DeepSpeed transformers leaves it on the CPU until then.
     """
     if stage(trainer) == 0:
         yield trainer.model
@@ -80,7 +80,7 @@ def numel(parameter: Parameter) -> int:
 
 
 def trained_tensors(model: torch.nn.Module, is_mine: Callable[[str], bool]) -> dict[str, Tensor]:
-    """Copies on the CPU of the whole trained tensors that ``is_mine`` names; one layer's worth is brought together at a time.
+    """Copies on the CPU of the full trained tensors that ``is_mine`` selects; gathers one layer at a time.
 
     Every rank must call this; those to whom nothing belongs get nothing.
     """

@@ -21,7 +21,7 @@ _NO_ANSWER = re.compile(r"timed out after \d+ms while trying to connect to \((?P
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt ended; ``can_split``: memory ran out, and smaller micro-batches may help; ``is_new``: nobody was told;
+    """How an attempt ended; ``can_split``: memory ran out, and smaller micro-batches may help; ``is_new``: not reported yet;
     ``is_consequence``: another node of the run ended before, and this one could not continue without it."""
 
     state: str

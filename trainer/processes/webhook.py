@@ -102,7 +102,7 @@ class _NoRedirect(HTTPRedirectHandler):
 
 
 def _trusted(env: Mapping[str, str]) -> ssl.SSLContext:
-    """The certificates of the system and those that ``env`` names; a slim system may have none of its own."""
+    """The certificates of the system and those that ``env`` names; a slim system may have none."""
     context = ssl.create_default_context()
     with suppress(ImportError, OSError):
         import certifi

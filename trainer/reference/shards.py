@@ -31,7 +31,7 @@ _KEYS: Final = pa.binary(KEY_BYTES)
 
 @dataclass(frozen=True)
 class Shards:
-    """The shards of one folder, which need not exist; ``say`` is told of damage and of a folder that cannot be written."""
+    """The shards of one folder, which need not exist; ``say`` gets notices about damage and an unwritable folder."""
 
     folder: Path
     say: Callable[[str], None]

@@ -24,7 +24,7 @@ _MANY: Final = 20  # mistakes of one file
 def read_table(name: str, path: Path, mistakes: list[Mistake], *, is_of_many: bool = False) -> Table | None:
     """The table of the file ``path``, which mistakes call ``name``, or None with its mistakes added to ``mistakes``.
 
-    The ending of ``name`` tells the format, an unknown one is read as CSV. ``is_of_many``: it is a part of a table that is too
+    The suffix of ``name`` decides the format, CSV if unknown. ``is_of_many``: it is a part of a table that is too
     large for memory. Raises OSError if the file cannot be read, and
     LauncherError if the package that reads the format is not installed.
     """

@@ -140,5 +140,5 @@ def _kind(file: str) -> str:
 
 
 def _has(text: str, words: Sequence[str]) -> bool:
-    """Whether one of ``words`` stands alone in ``text``, as in ``my-train_1.csv``."""
+    """Whether one of ``words`` is a separate word in ``text``, as in ``my-train_1.csv``."""
     return re.search(rf"(?:^|[-._ /\d])(?:{'|'.join(words)})(?:[-._ /\d]|$)", text, re.IGNORECASE) is not None

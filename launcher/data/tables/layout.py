@@ -33,7 +33,7 @@ def separator(text: str) -> str | None:
 
 
 def laid_out(name: str, header: Sequence[str], records: Sequence[Record]) -> Layout:
-    """The table without what is ignored: empty rows at its end, columns without name and cells, and the index of pandas."""
+    """The table without empty rows at its end, empty unnamed columns, and pandas' index."""
     ignored = []
     end = len(records)
     while end > 1 and not any(cell.strip() for cell in records[end - 1][1]):

@@ -17,6 +17,6 @@ def may_have_halves(text: str) -> bool:
 
 
 def half_in(value: Any) -> str | None:
-    """The first half of a character in what JSON has written, as it is written there; None if it has none."""
+    """The first lone surrogate in JSON text, as written there; None without one."""
     found = _HALF.search(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
     return None if found is None else f"\\u{ord(found[0]):04x}"

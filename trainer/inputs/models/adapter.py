@@ -119,7 +119,7 @@ def module_names(model: torch.nn.Module) -> list[str]:
 
 
 def seed_adapter(model: PeftModel, random_state: int, seed: int) -> None:
-    """Draws the adapter's first weights from ``random_state`` alone, then seeds the generators with ``seed`` again.
+    """Draws the adapter's initial weights from ``random_state`` only, then seeds the generators with ``seed`` again.
 
     DoRA's lengths are those of the base weights: while B is zero they do not depend on A.
 

@@ -1,6 +1,6 @@
 """Dropout and noise: finds and turns off everything random in a model's training.
 
-TRL's ``disable_dropout`` reaches modules of ``nn.Dropout`` alone.
+TRL's ``disable_dropout`` reaches only modules of ``nn.Dropout``.
 """
 
 from __future__ import annotations

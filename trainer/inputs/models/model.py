@@ -122,7 +122,7 @@ def _tokenizer(experiment: Experiment, path: str, cached: bool, options: Mapping
 def refuse_adapter(experiment: Experiment, path: str, *, cached: bool) -> None:
     """Raises ExperimentError if ``path`` holds an adapter: transformers would load it, and the model that it names.
 
-    ``cached``: a hub id is looked up in the hub's cache alone.
+    ``cached``: look a hub id up only in the hub's cache.
     """
     if Path(path).is_dir():
         found: str | None = str(Path(path) / ADAPTER)

@@ -112,7 +112,7 @@ def _is_trainable(module: nn.Module) -> bool:
 def old_names(model: nn.Module) -> dict[str, str]:
     """Name of a layer of an expert or router -> the parameter that holds it now, in the families for which PEFT translates.
 
-    A model of today has the experts of a decoder layer in two tensors. Adapters and experiments name their layers as before.
+    Current models hold the experts of a decoder layer in two tensors; adapters and experiments still name their layers.
     """
     family = family_of(model)
     if get_checkpoint_conversion_mapping(family) is None:

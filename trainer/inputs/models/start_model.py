@@ -100,7 +100,7 @@ def _put(model: Any, start: Start, *, is_trainable: bool) -> PeftModel:
 
 
 def merged(model: PeftModel) -> Any:
-    """The model without PEFT, with the adapter added to its weights; spread weights are brought together layer by layer."""
+    """The model without PEFT, with the adapter added to its weights; gathers sharded weights layer by layer."""
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     if not any(is_spread(parameter) for parameter in model.parameters()):
         return model.merge_and_unload(safe_merge=True)

@@ -50,7 +50,7 @@ class Start:
 
     @property
     def identity(self) -> str:
-        """64 hex digits of its files and of what is done with it."""
+        """A hash (64 hex digits) of its files and its mode."""
         return hashlib.sha256(json.dumps({"mode": self.mode, **self.sha256}, sort_keys=True).encode()).hexdigest()
 
     def json(self) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def refused_by_api(status: int, message: str, email: str, spreadsheet_id: str) -
 
 
 def no_worksheet(wanted: Mapping[str, str], there: Mapping[str, Any]) -> LauncherError:
-    """``there``: the spreadsheet's answer about its worksheets; a chart on a sheet of its own has no cells."""
+    """``there``: the spreadsheet's answer about its worksheets; a chart on its own sheet has no cells."""
     properties = [sheet.get("properties", {}) for sheet in there.get("sheets", [])]
     titles = [str(p.get("title")) for p in properties if p.get("sheetType", "GRID") == "GRID"]
     others = {str(p.get("title")) for p in properties} - set(titles)
