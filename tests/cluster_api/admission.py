@@ -48,5 +48,6 @@ def mutate(objects: Store, kind: Kind, obj: Object, working: set[str], silent: s
         spec.setdefault("startupPolicy", {"startupPolicyOrder": "AnyOrder"})
     if "Trainer" in working and kind.name == "TrainJob":
         trainer.check(objects, obj)
-    if "Kueue" in working and kind.name in WEBHOOKS["Kueue"] and QUEUE in (obj["metadata"].get("labels") or {}):
+    is_managed = QUEUE in (obj["metadata"].get("labels") or {}) or "every Job" in working  # manageJobsWithoutQueueName
+    if "Kueue" in working and kind.name in WEBHOOKS["Kueue"] and is_managed:
         spec["suspend"] = True

@@ -90,7 +90,7 @@ class Submitting:
                 self._judge(of_named(spec, try_pod(cluster, namespace, spec.pod), namespace))
             spec = with_copy(spec, pairs.spreadsheet if pairs is not None else None)
             told = self._facts(spec, pairs, cluster.context, namespace)
-            try_all(cluster, spec, namespace)
+            self._notice(try_all(cluster, spec, namespace))
             storage = self.job.experiment.storage_config
             stage(cluster, spec, namespace, storage, self.caller, self.told.say, is_patient=self.anyway)
             run = create(cluster, spec, namespace)

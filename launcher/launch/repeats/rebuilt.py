@@ -215,4 +215,5 @@ def _check(where: Kubernetes, run: ClusterRun, spec: KubernetesSpec, facts: Fact
         say(labelled(notice))
     found.check()
     swept(where.cluster, run)
-    try_all(where.cluster, spec, run.namespace)
+    for notice in try_all(where.cluster, spec, run.namespace):
+        say(labelled(notice))

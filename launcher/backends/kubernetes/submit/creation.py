@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from ....errors import Aborted, LauncherError, Mistake, UnreachableError
+from ....errors import Aborted, LauncherError, Mistake, UnreachableError, Warned
 from ....why import Evidence, refusal
 from ..api.cluster import Cluster
 from ..api.errors import ApiError, ClusterError, unless
@@ -16,7 +16,7 @@ from ..render.kinds import JOB, KINDS
 from ..render.names import label_value
 from ..render.spec import KubernetesSpec
 from .preflight import NotReady
-from .probes import is_denied, is_no_right, is_webhook_silent
+from .probes import is_denied, is_held, is_no_right, is_webhook_silent
 
 Obj = Mapping[str, Any]
 Made = dict[str, tuple[Obj, str | None]]  # path -> what was created there, and its uid, None where the answer was lost
@@ -26,6 +26,12 @@ _PLACES: Final = {
     "ConfigMap": ("/api/v1", "configmaps"),
     **{kind.name: (f"/apis/{kind.version}", kind.plural) for kind in KINDS.values()},
 }
+
+
+_HELD: Final = (
+    "the cluster suspends a {kind} that is in no queue, as Kueue does where it manages all: the run waits until somebody "
+    "resumes it; submit it with --queue: kubectl -n {namespace} get localqueues"
+)
 
 
 class HalfWay(LauncherError):
@@ -46,23 +52,28 @@ class Interrupted(HalfWay, Aborted):
     exit_code = Aborted.exit_code
 
 
-def try_all(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> None:
-    """Creates the objects in a dry run: the server checks schemas, names, webhooks and quotas.
+def try_all(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> list[Warned]:
+    """Creates the objects in a dry run: the server checks schemas, names, webhooks and quotas. Returns what it changes that keeps
+    the run from starting.
 
     Raises NotReady with everything that it refuses.
     """
+    notices: list[Warned] = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         tried = [pool.submit(cluster.create, _place(obj, namespace), _in(obj, namespace), True) for obj in spec.objects]
         refused: list[Mistake] = []
         may_pass = True
         for obj, answer in zip(spec.objects, tried, strict=True):
             try:
-                answer.result()
+                made = answer.result()
+                if obj is spec.owner and is_held(made):
+                    notices.append(Warned(_HELD.format(kind=obj["kind"], namespace=namespace)))
             except ApiError as error:
                 refused.append(_taken(cluster, spec, obj, namespace) if error.status == 409 else _refusal(obj, error))
                 may_pass = may_pass and error.exit_code == UnreachableError.exit_code
     if refused:
         raise NotReady(refused, may_pass=may_pass)
+    return notices
 
 
 def create(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> ClusterRun:

@@ -120,6 +120,11 @@ def has_kueue_controller(cluster: Cluster, namespace: str, queue: str, template:
     return made if made is None or isinstance(made, bool) else made["spec"].get("suspend") is True
 
 
+def is_held(obj: Obj) -> bool:
+    """Whether the cluster suspends what is created, although it is in no queue."""
+    return (obj.get("spec") or {}).get("suspend") is True and QUEUE not in (obj["metadata"].get("labels") or {})
+
+
 def _job(template: Obj) -> dict[str, Any]:
     return {"completionMode": "Indexed", "completions": 1, "parallelism": 1, "template": template}
 

@@ -14,10 +14,12 @@ from ....experiment.schema import StorageConfig
 from ....storage.progress import Lines, Meter, size
 from ..api.cluster import Cluster
 from ..api.errors import ExecError
+from ..render.objects import QUEUE
 from ..render.placement import Folder, Staged
 from ..render.pod import CONTAINER
 from ..render.spec import KubernetesSpec
 from .patience import running_pod
+from .probes import is_held
 from .standing import stands
 
 Say = Callable[[str], None]
@@ -76,7 +78,10 @@ def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: St
         say(f"staged   {staged.target} (already there)")
         return
     say(f"staging  {folder.path} ({size(folder.size)}) to {staged.target}{'' if claim is None else f' on claim {claim}'}")
-    job = staging_job(spec, staged, namespace, secrets.token_hex(4))
+    suffix = secrets.token_hex(4)
+    job = staging_job(spec, staged, namespace, suffix)
+    if spec.queue is not None and is_held(cluster.create(jobs, job, dry_run=True)):  # Kueue manages all: it waits there, too
+        job = staging_job(spec, staged, namespace, suffix, queue=spec.queue)
     name = job["metadata"]["name"]
     try:
         pod = running_pod(cluster, cluster.create(jobs, job), say, is_patient=is_patient)
@@ -89,8 +94,8 @@ def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: St
         cluster.delete(f"{jobs}/{name}", grace=0)
 
 
-def staging_job(spec: KubernetesSpec, staged: Staged, namespace: str, suffix: str) -> dict[str, Any]:
-    """A Job with one small pod, otherwise like those of the run, that sleeps until it is deleted."""
+def staging_job(spec: KubernetesSpec, staged: Staged, namespace: str, suffix: str, *, queue: str | None = None) -> dict[str, Any]:
+    """A Job with one small pod, otherwise like those of the run, that sleeps until it is deleted; ``queue``: where it waits."""
     labels = spec.owner["metadata"]["labels"]
     own = {name: value for name, value in labels.items() if not name.startswith(("dpo-launcher/", "kueue.x-k8s.io/"))}
     own["dpo-launcher/user"] = labels["dpo-launcher/user"]
@@ -98,18 +103,24 @@ def staging_job(spec: KubernetesSpec, staged: Staged, namespace: str, suffix: st
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": f"dpo-stage-{staged.folder.digest[:12]}-{suffix}", "namespace": namespace, "labels": own},
+        "metadata": {
+            "name": f"dpo-stage-{staged.folder.digest[:12]}-{suffix}",
+            "namespace": namespace,
+            "labels": own if queue is None else {**own, QUEUE: queue},
+        },
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": _LIFE,
             "ttlSecondsAfterFinished": 60,
-            "template": {"metadata": {**spec.pod["metadata"], "labels": own}, "spec": _staging_pod(spec)},
+            "template": {"metadata": {**spec.pod["metadata"], "labels": own}, "spec": _staging_pod(spec, has_disk=queue is None)},
         },
     }
 
 
-def _staging_pod(spec: KubernetesSpec) -> dict[str, Any]:
-    small, run_pod = {"cpu": "500m", "memory": "512Mi", "ephemeral-storage": "1Gi"}, spec.pod["spec"]
+def _staging_pod(spec: KubernetesSpec, *, has_disk: bool) -> dict[str, Any]:
+    """``has_disk``: it asks for a part of the node's disk, which few queues cover."""
+    small = {"cpu": "500m", "memory": "512Mi", **({"ephemeral-storage": "1Gi"} if has_disk else {})}
+    run_pod = spec.pod["spec"]
     kept = (
         "affinity", "automountServiceAccountToken", "enableServiceLinks", "imagePullSecrets", "nodeSelector", "priorityClassName",
         "runtimeClassName", "securityContext", "serviceAccountName", "tolerations",

@@ -25,6 +25,7 @@ from launcher.errors import LauncherError
 from launcher.experiment.schema import Experiment
 from launcher.storage.progress import Meter
 from tests.cluster_api import ClusterApi, controllers
+from tests.cluster_api.kinds import BY_PLURAL
 from tests.cluster_api.refusal import forbidden
 from tests.rendered import rendered
 from tests.s3.server import MotoServer
@@ -100,6 +101,25 @@ def test_a_model_comes_to_the_claim_as_it_is(api: ClusterApi, cluster: Cluster, 
 def test_the_job_that_stages_is_gone_afterwards(api: ClusterApi, cluster: Cluster, model: Path) -> None:
     stage(cluster, spec_of(model), "default", None, {}, lambda _: None)
     assert (api.objects.names("jobs"), api.objects.names("pods")) == ([], [])
+
+
+@pytest.mark.parametrize("is_managed", [False, True])
+def test_the_job_that_stages_waits_in_the_run_s_queue_only_where_it_would_be_held_without_one(
+    is_managed: bool, api: ClusterApi, cluster: Cluster, model: Path
+) -> None:
+    api.addons |= {"Kueue", "every Job"} if is_managed else {"Kueue"}
+
+    def admit(change: Any) -> None:
+        if change.plural == "jobs" and change.before is None:
+            name, admitted = change.after["metadata"]["name"], {"spec": {"suspend": False}}
+            api.objects.patch(BY_PLURAL["jobs"], "default", name, admitted, strict=True, dry_run=False)
+
+    api.objects.listeners.append(admit)
+    stage(cluster, spec_of(model, launch={"gpus": 0, "kubernetes": {"queue": "research"}}), "default", None, {}, lambda _: None)
+    (job,) = [one.body for one in api.asked("POST", "/jobs") if "dryRun" not in one.query]
+    assert (job["metadata"]["labels"].get("kueue.x-k8s.io/queue-name") == "research") == is_managed
+    requests = job["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
+    assert ("ephemeral-storage" in requests) != is_managed, "few queues cover the nodes' disks"
 
 
 def test_what_is_there_is_not_sent_again(api: ClusterApi, cluster: Cluster, model: Path) -> None:
