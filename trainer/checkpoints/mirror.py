@@ -107,6 +107,7 @@ class Mirror:
         self._sent: int | None = (run.read_record().get("mirror") or {}).get("step")
         self._failed: str | None = None
         self._changed = threading.Condition()
+        self._noting = threading.Lock()  # a note of older values never comes after one of newer ones
         self._closing = False
         self._is_last = False  # the training is over: it waits for no long pause
         shutil.rmtree(run.path / MIRROR, ignore_errors=True)
@@ -237,12 +238,13 @@ class Mirror:
 
     def _note(self) -> None:
         """Writes into the run's record what ``status`` shows."""
-        before = self._run.read_record().get("mirror") or {}
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        at = before.get("at") if self._sent == before.get("step") else now
-        mirror = {"id": before.get("id"), "to": self._uri, "step": self._sent, "at": at, "offered": self._offered}
-        with suppress(OSError, LauncherError):  # a disk that is full stops the training elsewhere, with its own words
-            self._run.update_record(mirror={**mirror, "failed": self._failed})
+        with self._noting:
+            before = self._run.read_record().get("mirror") or {}
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            at = before.get("at") if self._sent == before.get("step") else now
+            mirror = {"id": before.get("id"), "to": self._uri, "step": self._sent, "at": at, "offered": self._offered}
+            with suppress(OSError, LauncherError):  # a disk that is full stops the training elsewhere, with its own words
+                self._run.update_record(mirror={**mirror, "failed": self._failed})
 
     def _aside(self, step: int) -> Path:
         return self._run.path / MIRROR / f"checkpoint-{step}"

@@ -161,6 +161,29 @@ def test_a_log_that_cannot_be_written_ends_no_uploads_and_the_end_does_not_wait_
     assert run.read_record()["mirror"]["step"] == 10
 
 
+def test_a_note_that_a_slow_disk_takes_late_does_not_undo_a_newer_one(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training notes what it offers while the upload of it succeeds."""
+    begun, sent, write_now = threading.Event(), threading.Event(), RunDir.update_record
+
+    def update_record(self: RunDir, **entries: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            begun.set()
+            sent.wait(60)
+            time.sleep(0.5)  # in which the other thread would note its success
+        write_now(self, **entries)
+
+    def send(step: int, folder: Path, best: int | None) -> int:
+        assert begun.wait(60)
+        sent.set()
+        return 10
+
+    mirror = Mirror(run, URI, send)
+    monkeypatch.setattr(RunDir, "update_record", update_record)
+    mirror.offer(write(run, 5))
+    assert mirror.finish()
+    assert run.read_record()["mirror"]["step"] == 5
+
+
 def test_a_run_keeps_the_name_of_its_copies(run: RunDir) -> None:
     begin(run, Slow(), URI).finish()
     first = run.read_record()["mirror"]
