@@ -46,10 +46,16 @@ class Packed:
         if self.kind == "flex_attention":
             refuse_dense_fallback()
         self.has_frozen_head = is_frozen(self._causal)
-        self.last = LastLayer(decoder_layers(self._causal) if self.kind == SEGMENTS else [])
+        self._layers = decoder_layers(self._causal)
+        self.last = LastLayer(self._layers if self.kind == SEGMENTS else [])
         self.buckets = Buckets(0)
         self._zeros = [torch.zeros(0, dtype=torch.float64, device=self._device)]
         self.place()
+
+    @property
+    def whole_layers(self) -> list[torch.nn.Module]:
+        """The decoder layers that compute every token of a row, by one graph if they are compiled: on a CPU all but the last."""
+        return self._layers[:-1] if self.last.is_shorter and len(self._layers) > 1 else self._layers
 
     def place(self) -> None:
         """The model computes rows, until ``remove``."""

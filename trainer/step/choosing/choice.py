@@ -235,7 +235,7 @@ def _key(trainer: DPOTrainer, choice: Choice, precision: Precision, identity: st
         device=trainer.accelerator.device.type,
         tf32=torch.backends.cuda.matmul.allow_tf32,
         **({"layers": "compiled"} if choice.is_compiled else {}),
-        **({"last_layer": "answers"} if choice.packed is not None and choice.packed.last.is_shorter else {}),
+        **({"last_layer": "answers, eager"} if choice.packed is not None and choice.packed.last.is_shorter else {}),
         **({"head": "frozen"} if choice.packed is not None and choice.packed.has_frozen_head else {}),
     )
 

@@ -128,9 +128,10 @@ def _impossible(trainer: DPOTrainer) -> str | None:
 
 def _unprofitable(trainer: DPOTrainer, choice: Choice, tokens: Tokens, work: Work) -> str | None:
     """The reason where compiling takes longer than what it saves."""
+    assert choice.packed is not None, "layers are compiled on the fast path"
     args = trainer.args
     step = args.per_device_train_batch_size * args.gradient_accumulation_steps * float(packed_lengths(tokens.pairs).mean())
-    layers, device = decoder_layers(trainer.model), "cuda" if trainer.accelerator.device.type == "cuda" else "cpu"
+    layers, device = choice.packed.whole_layers, "cuda" if trainer.accelerator.device.type == "cuda" else "cpu"
     if device == "cuda":
         rows = max(1, math.ceil(step / choice.budget))
         saved = rows * len(layers) * SAVED[bool(args.activation_checkpointing)] * PER_LAUNCH
@@ -163,7 +164,7 @@ def _tried(
     eager = replace(choice, budget=1)
     expected = _numbers(trainer, eager, pairs, has_evaluations)
     choice.packed.remove()
-    layers = CompiledLayers(decoder_layers(trainer.model), deterministic=trainer.args.full_determinism)
+    layers = CompiledLayers(choice.packed.whole_layers, deterministic=trainer.args.full_determinism)
     packed = Packed(trainer.model, choice.packed.kind, layers)
     packed.buckets = Buckets(0, (2 * BLOCK,))  # the table of a single block would be a graph of its own
     compiled = replace(choice, packed=packed, is_compiled=True)
