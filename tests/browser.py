@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,8 +27,9 @@ def chromium(*arguments: str, logs: bool = False) -> Iterator[Any]:
         options.add_argument(argument)
     if logs:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(str(tools[1])))
-    try:
-        yield driver
-    finally:
-        driver.quit()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:  # the browser leaves folders behind
+        driver = webdriver.Chrome(options, webdriver.ChromeService(str(tools[1]), env={**os.environ, "TMPDIR": temporary}))
+        try:
+            yield driver
+        finally:
+            driver.quit()
