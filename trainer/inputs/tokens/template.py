@@ -185,9 +185,10 @@ class Template:
                 raise ExperimentError(broken(_said(error)))
             if own is not None and self._failure(without) is None:
                 what, found = "the model's chat template takes no system message", shown(str(own))
+                hint = "write its text into the prompt, or leave it out"
             else:
-                what, found = "the model's chat template refuses this pair", shown(pair.user)
-            yield Mistake(place_of(source, pair.line), what, found=f"{found} (the template's error: {_said(error)})")
+                what, found, hint = "the model's chat template refuses this pair", shown(pair.user), None
+            yield Mistake(place_of(source, pair.line), what, found=f"{found} (the template's error: {_said(error)})", hint=hint)
 
     def _failure(self, pair: Pair) -> Exception | None:
         try:

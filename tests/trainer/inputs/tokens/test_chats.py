@@ -174,6 +174,7 @@ def test_a_system_message_that_the_template_refuses_is_a_mistake_at_its_row(enco
     with pytest.raises(DataError) as caught:
         encode(tokenizer(NO_SYSTEM), pairs_of(plain, CHATS["several turns"]))
     assert str(caught.value).startswith("train.jsonl:3: the model's chat template takes no system message\n")
+    assert str(caught.value).endswith("\n    hint:     write its text into the prompt, or leave it out")
 
 
 def test_a_conversation_that_the_template_refuses_is_a_mistake_at_its_row(encode: Encode) -> None:
