@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one line per run.")
 def compare(names: tuple[str, ...], sort: str | None, as_json: bool, as_csv: bool) -> None:
-    """Compare runs side by side: the settings that differ, validation figures with 95 % intervals, train loss, speed and cost.
+    """Compare runs side by side: the settings that differ, validation metrics with 95 % intervals, train loss, speed and cost.
 
     Warns if metrics are not comparable, for example because the validation sets differ.
     """

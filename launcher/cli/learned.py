@@ -39,7 +39,7 @@ _TURNS = 6  # messages of a conversation
 @cluster_option
 @namespace_option
 def learned(name: str, column: str | None, as_json: bool, cluster: bool, namespace: str | None) -> None:
-    """Show what a run learned: figures on the validation pairs, answers before and after, and suspect training pairs.
+    """Show what a run learned: validation metrics, answers before and after, and suspect training pairs.
 
     RUN is a name or the beginning of one, an experiment (its newest run) or `latest`. The 95 % intervals are Wilson's for the
     accuracy and Student's t for means.

@@ -50,7 +50,7 @@ def ps(as_json: bool, every: bool, sort: str | None, by: str | None, cluster: bo
 
     --by also counts runs on the cluster whose Job is gone, if the TensorBoard pod can read their records.
     KEY of --sort is accuracy, margin, loss, step, started, took, run or state; with --cluster started, run or state. Steps
-    and figures of a run on the cluster: launcher status RUN. Their health is read through the TensorBoard pod.
+    and metrics of a run on the cluster: launcher status RUN. Their health is read through the TensorBoard pod.
     """
     from ..backends.usage import cluster_usage, local_usage
     from ..experiment.files import read_env

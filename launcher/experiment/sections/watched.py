@@ -32,7 +32,7 @@ def _watched(name: str) -> Any:
 
 
 class Health(Section):
-    """What the run watches in its own figures: the rules of launcher.health."""
+    """What the run watches in its own metrics: the rules of launcher.health."""
 
     not_finite: Watched = _watched("not_finite")
     first_loss: Watched = _watched("first_loss")
