@@ -24,6 +24,7 @@ from .card.base import Base, name_base
 from .card.card import write_card
 from .checkpoints.checkpoints import publish, save_verified
 from .checkpoints.joined import compare_joined, join_adapters
+from .checkpoints.kept_reference import kept_logps
 from .checkpoints.remembered import BUDGETS, COMPILED, PATH, remembered
 from .evaluation.ending import evaluate
 from .evaluation.samples import Sampler
@@ -110,7 +111,8 @@ def _path(rank: Rank, inputs: Inputs, ready: Ready) -> None:
     held_out = [] if inputs.held_out is None else [(names["validation"], inputs.held_out)]
     data = [(names["train"], inputs.tokens), *held_out]
     try:
-        key = take_path(trainer, choice, inputs.precision, ready.reference, data, rank.roots.cache)
+        numbers = partial(kept_logps, checkpoint, inputs.made_of)
+        key = take_path(trainer, choice, inputs.precision, ready.reference, data, rank.roots.cache, numbers)
         if checkpoint is None and trainer.has_reference:
             _watch_first_step(inputs, ready, choice)
     except Interrupted:

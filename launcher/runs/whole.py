@@ -34,7 +34,7 @@ def as_new(folder: Path) -> None:
     """
     mask = os.umask(0o077)
     os.umask(mask)
-    for path in folder.glob("*.safetensors"):
+    for path in folder.rglob("*.safetensors"):
         path.chmod(0o666 & ~mask)
 
 

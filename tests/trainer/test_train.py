@@ -23,6 +23,7 @@ from launcher.packages import adding
 from launcher.runs.fields import LOG, RECORD
 from launcher.runs.run_dir import RunDir
 from tests.trainer.trained import events, same_bits, train_in
+from trainer.checkpoints.sound import listed
 from trainer.processes.stop import StopRequest
 
 pytestmark = pytest.mark.slow
@@ -367,6 +368,8 @@ def test_without_the_best_checkpoint_the_last_weights_have_their_own_figures(
     state = json.loads((kept / "trainer_state.json").read_text())
     state |= {"best_global_step": 6, "best_metric": 0.0, "best_model_checkpoint": str(tmp_path / "gone")}
     (kept / "trainer_state.json").write_text(json.dumps(state))
+    made_of = json.loads((kept / "origin.json").read_text()) | {"files": listed(kept)}
+    (kept / "origin.json").write_text(json.dumps(made_of))
     experiment = make_experiment(**TWELVE, load_best_model_at_end=True, resume_from_checkpoint="kept")
     run = new_run(tmp_path, experiment, "without")
     train_in(tmp_path, run, experiment)

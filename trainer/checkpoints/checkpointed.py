@@ -13,6 +13,7 @@ import torch
 import trl
 from peft import PeftConfig, PeftModel
 from peft.utils import CONFIG_NAME
+from torch import Tensor
 from transformers.trainer_utils import rotate_checkpoints
 
 from launcher.errors import HealthError
@@ -25,6 +26,7 @@ from ..processes.disk import writing
 from ..processes.sharding import all_finite, stage
 from . import origin
 from .copies import Copies
+from .kept_reference import keep_logps
 from .moved_reference import keep_reference, take_reference
 from .remembered import LOSSES, TOKENS
 from .reshard import carry_over, is_native, parameter_names
@@ -50,6 +52,7 @@ class CheckpointedTrainer(trl.DPOTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any):
         self.origin: dict[str, Any] = {}  # see checkpoints.origin; every checkpoint records it
+        self.reference_logps: dict[str, Tensor] = {}  # by role, see kept_reference
         self.copies: Copies | None = None  # uploads the checkpoints
         self.save_seconds: list[float] = []  # of each checkpoint
         self.train_loss: float | None = None  # mean over all steps of the run, those before a resume included
@@ -143,6 +146,7 @@ class CheckpointedTrainer(trl.DPOTrainer):
             with writing(folder):
                 super()._save_checkpoint(model, trial)
                 keep_reference(self, staging)
+                keep_logps(self, staging)
         except BaseException:
             shutil.rmtree(folder / STAGING, ignore_errors=True)  # a full disk has no room to report that it is full
             raise

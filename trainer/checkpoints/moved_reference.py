@@ -10,12 +10,13 @@ from safetensors.torch import load_file, save_file
 
 from launcher.errors import Warned
 
-FILE: Final = "reference.safetensors"
+FILE: Final = "reference/weights.safetensors"  # below: servers load every *.safetensors beside a model's weights
 
 
 def keep_reference(trainer: Any, folder: Path) -> None:
     """Writes the reference's weights into the checkpoint ``folder``, if the reference moves."""
     if trainer.args.sync_ref_model and trainer.args.should_save:
+        (folder / FILE).parent.mkdir(exist_ok=True)
         save_file({name: weight.contiguous() for name, weight in _weights(trainer).items()}, folder / FILE)
 
 

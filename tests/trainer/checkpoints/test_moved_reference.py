@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ def test_a_resumed_run_has_the_reference_that_the_training_had_moved(
     weights = [load_file(run.adapter / "model.safetensors") for run in (whole, rest)]
     assert [name for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])] == []
 
-    (whole.path / "checkpoint-2" / "reference.safetensors").unlink()  # as an earlier version wrote it
-    run_from("of an earlier version", whole.path / "checkpoint-2")
+    older = whole.path / "checkpoint-2"  # as an earlier version wrote it
+    (older / "reference" / "weights.safetensors").unlink()
+    assert [path.name for path in older.glob("*.safetensors")] == ["model.safetensors"], "which a server loads"
+    made_of = json.loads((older / "origin.json").read_text())
+    (older / "origin.json").write_text(json.dumps({name: value for name, value in made_of.items() if name != "files"}))
+    run_from("of an earlier version", older)
     assert "checkpoint-2 lacks the reference that sync_ref_model had moved: it starts again from" in capfd.readouterr().out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,8 @@ from ..memory import row_budget
 from ..packed import Fast, Packed, Scored, why_plain
 from .comparison import COMPARED, features, tried
 
+Kept = Callable[[str], Mapping[str, Tensor]]
+_ROLES: Final = ("train", "validation")
 ROWS: Final = 16  # per call of the reference pass: enough of them to fill rows well
 
 
@@ -109,13 +111,14 @@ def take_path(
     identity: str,
     data: Sequence[tuple[str, Tokens]],
     cache: Path,
+    kept: Kept = lambda key: {},
 ) -> str | None:
     """Switches ``trainer`` to the chosen path, and gives it the reference's numbers for the pairs of ``data``.
 
     Returns the key of these numbers, None where the reference is computed in every step, or the method has none.
 
     ``data``: (file's name, pairs) of the training, and of the pairs held out where there are any. ``identity`` names the base
-    weights.
+    weights. ``kept``: from the numbers' key to those that a checkpoint holds.
     """
     trainer.culprits.name_rows(data[0][0], data[0][1].pairs)
     if not trainer.has_reference:
@@ -124,7 +127,9 @@ def take_path(
         return None
     if not is_fixed(trainer.args):
         return None  # the plain path computes a reference that moves, or that depends on pairs, in every step
-    key, logps = _reference(trainer, choice, precision, identity, [(source, tokens.pairs) for source, tokens in data], cache)
+    pairs = [(source, tokens.pairs) for source, tokens in data]
+    key, logps = _reference(trainer, choice, precision, identity, pairs, cache, kept)
+    trainer.reference_logps = dict(zip(_ROLES, logps, strict=False))
     if choice.packed is not None:
         _pack(trainer, choice, [(tokens.pairs, numbers) for (_, tokens), numbers in zip(data, logps, strict=True)])
         return key
@@ -150,19 +155,26 @@ def _reference(
     identity: str,
     data: Sequence[tuple[str, TokenPairs]],
     cache: Path,
+    kept: Kept,
 ) -> tuple[str, list[Tensor]]:
     """(the numbers' key, for each (source, pairs) of ``data`` the reference's log-probabilities, [n, 2] float64).
 
-    They come from the cache where it has them.
+    They come from the checkpoint or from the cache where it has them.
 
     The model is the reference while it is untrained: with a new adapter switched off; as a whole, or with the adapter that it
     starts from, before the first step and before a checkpoint is loaded.
     """
     rank = trainer.args.process_index
     key = _gather(_key(trainer, choice, precision, identity) if rank == 0 else None)[0]
+    known = _gather(kept(key) if rank == 0 else None)[0]
     with as_reference(trainer) as called:
         found = []
-        for source, pairs in data:
+        for role, (source, pairs) in zip(_ROLES, data, strict=False):
+            if role in known:
+                found.append(known[role])
+                if rank == 0:
+                    say(f"reference: {len(pairs):,} of {len(pairs):,} pairs from the checkpoint")
+                continue
             with stage("computing the reference") as progress:
                 reference = reference_logps(
                     pairs,
