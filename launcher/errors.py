@@ -67,6 +67,11 @@ class LauncherError(Exception):
     def __str__(self) -> str:
         return REDACTOR.text(super().__str__())
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What is wrong, each thing by itself."""
+        return (str(self),)
+
 
 class UsageError(LauncherError):
     exit_code = 2
@@ -83,6 +88,10 @@ class _WithMistakes(LauncherError):
         super().__init__(*self.mistakes)
 
     def __str__(self) -> str:
+        return "\n".join(self.texts)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
         same: dict[tuple[str | None, ...], list[Mistake]] = {}
         for mistake in self.mistakes:
             same.setdefault((mistake.what, mistake.expected, mistake.hint), []).append(mistake)
@@ -90,8 +99,8 @@ class _WithMistakes(LauncherError):
         lines = [first.text([mistake.where for mistake in others]) for first, *others in groups[: self.shown]]
         left = sum(map(len, groups[self.shown :]))
         if left:
-            lines.append(f"… and {left} more")
-        return REDACTOR.text("\n".join(lines))
+            lines[-1] += f"\n… and {left} more"
+        return tuple(map(REDACTOR.text, lines))
 
 
 class ExperimentError(_WithMistakes):

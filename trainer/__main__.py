@@ -154,7 +154,8 @@ def _experiment(run: RunDir) -> Experiment:
 def _failed(error: Exception) -> RankEnding:
     """Prints the sentence of ``error``; the traceback too, where its cause is not known."""
     if isinstance(error, LauncherError):
-        say(f"error: {error}" if error.exit_code != 143 else str(error))
+        for text in error.texts:
+            say(f"error: {text}" if error.exit_code != 143 else text)
         return RankEnding(error.exit_code, str(error), can_split=getattr(error, "can_split", False))
     code, sentence = how_it_failed(error)
     with suppress(OSError):  # the log's disk is full: the note must not be lost with the lines

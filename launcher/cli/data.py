@@ -57,7 +57,8 @@ def data(
     elif page is None and found.survey is not None:
         _show(found, found.survey, by_token=row is not None)
     for error in found.checked.errors:
-        fail(str(error))
+        for text in error.texts:
+            fail(text)
     return found.checked.errors[-1].exit_code if found.checked.errors else 0
 
 

@@ -61,7 +61,8 @@ def check(experiment: str | None, file: Path | None, overrides: tuple[str, ...],
     for warning in found.warnings:
         complain(f"warning: {warning}")
     for error in found.errors:
-        fail(str(error))
+        for text in error.texts:
+            fail(text)
     return found.errors[-1].exit_code if found.errors else 0
 
 
@@ -124,7 +125,8 @@ def list_experiments(file: Path | None, as_json: bool) -> int:
         say(str(other))
     if found.error is None:
         return 0
-    fail(str(found.error))
+    for text in found.error.texts:
+        fail(text)
     return found.error.exit_code
 
 

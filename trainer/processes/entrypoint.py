@@ -54,7 +54,7 @@ def main(folder: Path) -> int:
         ending = _train(folder, children)
     except LauncherError as error:
         ending = Ending("failed", error.exit_code, str(error))
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.writelines(f"error: {text}\n" for text in error.texts)
     except OSError as error:  # the disk is full, or the volume is gone
         ending = Ending("failed", *how_it_failed(error))
         sys.stderr.write(f"error: {ending.sentence}\n")

@@ -13,19 +13,23 @@ from ...errors import Aborted, LauncherError, Mistake, UsageError
 
 @dataclass(frozen=True)
 class Failure:
-    """``kind`` is the name of the error's class; ``mistakes``: what is wrong in a file or in data, where that is known."""
+    """``kind`` is the name of the error's class; ``mistakes``: what is wrong in a file or in data, where that is known.
+
+    ``texts``: the parts of ``message``, each of which is an error.
+    """
 
     kind: str
     message: str
     exit_code: int
     mistakes: tuple[Mistake, ...] = ()
+    texts: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
         kind = type(error).__name__
         match error:
             case LauncherError():
-                return cls(kind, str(error), error.exit_code, getattr(error, "mistakes", ()))
+                return cls(kind, str(error), error.exit_code, getattr(error, "mistakes", ()), error.texts)
             case click.exceptions.Abort() | KeyboardInterrupt():
                 return cls(Aborted.__name__, "aborted", Aborted.exit_code)
             case click.ClickException():
@@ -44,7 +48,8 @@ class Failure:
         """Prints it; returns the exit code."""
         from .screen import fail
 
-        fail(self.message)
+        for text in self.texts or (self.message,):
+            fail(text)
         if as_json:
             click.echo(json.dumps({"error": self.json()}, indent=2, ensure_ascii=False))
         return self.exit_code
