@@ -347,7 +347,8 @@ def test_stop_waits_for_the_checkpoint_and_resume_goes_on_and_follows(cluster_ap
     assert person.type("stop", "first").stdout == "first has already ended\n" + end
     time.sleep(1)  # a pod that is made in the second of the old one is taken for that
     resuming = person.begin("resume", "first")
-    wait_for(lambda: played.pods())
+    wait_for(lambda: played.pods() or resuming.poll() is not None)
+    assert played.pods(), resuming.communicate()
     played.say("after")
     played.complete()
     out, _ = resuming.communicate(timeout=300)
