@@ -25,7 +25,7 @@ from ...output import say, stage
 from ...processes.sharding import callable_model
 from ...processes.sharding import stage as zero_stage
 from ...reference.identity import reference_key
-from ...reference.reference import reference_logps
+from ...reference.reference import Score, reference_logps
 from ..compiling.graphs import RowGraphs
 from ..dpo import DPOTrainer, Interrupted
 from ..loss.first import LEAST
@@ -174,23 +174,30 @@ def _reference(
                 found.append(known[role])
                 if rank == 0:
                     say(f"reference: {len(pairs):,} of {len(pairs):,} pairs from the checkpoint")
-                continue
-            with stage("computing the reference") as progress:
-                reference = reference_logps(
-                    pairs,
-                    score=partial(score, trainer, called, choice),
-                    key=key,
-                    cache=cache,
-                    budget=min(_gather(choice.budget)) * ROWS,  # a rank that has run out of memory has shorter rows
-                    source=source,
-                    rank=rank,
-                    world=trainer.args.world_size,
-                    gather=_gather,
-                    say=say,
-                    progress=partial(progress.at, unit="pairs"),
-                )
-            found.append(reference.logps)
+            else:
+                found.append(_computed(trainer, choice, partial(score, trainer, called, choice), key, source, pairs, cache))
         return key, found
+
+
+def _computed(
+    trainer: DPOTrainer, choice: Choice, scored: Score, key: str, source: str, pairs: TokenPairs, cache: Path
+) -> Tensor:
+    """The reference's log-probabilities of ``pairs``, [n, 2] float64: from the cache, or ``scored`` now."""
+    with stage("computing the reference") as progress:
+        reference = reference_logps(
+            pairs,
+            score=scored,
+            key=key,
+            cache=cache,
+            budget=min(_gather(choice.budget)) * ROWS,  # a rank that has run out of memory has shorter rows
+            source=source,
+            rank=trainer.args.process_index,
+            world=trainer.args.world_size,
+            gather=_gather,
+            say=say,
+            progress=partial(progress.at, unit="pairs"),
+        )
+    return reference.logps
 
 
 def rounding(trainer: DPOTrainer, choice: Choice, tokens: Tokens) -> float:
