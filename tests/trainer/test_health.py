@@ -105,8 +105,8 @@ def test_a_rule_about_the_data_stops_the_run_before_its_first_step_and_a_resumed
         train_in(tmp_path, run, experiment)
     assert str(stopped.value) == (
         "8 of 16 training pairs (50 %) repeat an earlier one: they count more than the others: remove the repeated rows "
-        "(health.duplicates); stopped before the first step: `launcher resume doubled` trains on them, and the rule only warns "
-        "then"
+        "(health.duplicates); stopped before the first step: `launcher resume doubled` trains on them, and the rule then only "
+        "warns"
     )
     assert not run.steps.exists() or not run.steps.read_text(), "no step was trained"
     train_in(tmp_path, run, experiment, attempt=2)
