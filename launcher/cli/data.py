@@ -11,7 +11,7 @@ import click
 
 from ..errors import UsageError, labelled
 from .terminal.options import experiment_argument, file_option, json_option, set_option
-from .terminal.screen import complain, facts, fail, notices, say, table
+from .terminal.screen import complain, counted, facts, fail, notices, say, table
 
 if TYPE_CHECKING:
     from ..data.pair import Pair
@@ -80,8 +80,8 @@ def _show(found: Surveyed, survey: Survey, *, by_token: bool) -> None:
     one = found.one
     assert one is not None
     assert one.pairs is not None
-    say(f"{one.loaded.key}: {survey.training:,} training pairs, {survey.validation:,} validation pairs")
-    facts({"data": "\n".join(f"{name}: {rows:,} rows" for name, rows in one.pairs.rows.items())})
+    say(f"{one.loaded.key}: {counted(survey.training, 'training pair')}, {counted(survey.validation, 'validation pair')}")
+    facts({"data": "\n".join(f"{name}: {counted(rows, 'row')}" for name, rows in one.pairs.rows.items())})
     unit = next(iter(survey.lengths.values())).unit
     say()
     lengths = [(unit, "median", "95 %", "longest", "cut"), *_lengths(survey)]

@@ -13,7 +13,7 @@ import click
 from ..errors import DataError, Warned, labelled
 from .terminal import completion
 from .terminal.options import experiment_argument, file_option, json_option, set_option
-from .terminal.screen import columns, complain, fail, say, table
+from .terminal.screen import columns, complain, counted, fail, say, table
 
 if TYPE_CHECKING:
     from ..data.checked import Checked, CheckedData
@@ -100,8 +100,8 @@ def _summary(one: CheckedData) -> str:
         return "mistakes in the data" if isinstance(one.error, DataError) else "cannot read the data"
     if one.error is not None:
         return "cannot make the tokens"
-    rows = ", ".join(f"{_count(rows, 'row')} in {name}" for name, rows in one.pairs.rows.items())
-    found = f"{_count(len(one.pairs.train), 'training pair')}, {_count(len(one.pairs.validation), 'validation pair')}"
+    rows = ", ".join(f"{counted(rows, 'row')} in {name}" for name, rows in one.pairs.rows.items())
+    found = f"{counted(len(one.pairs.train), 'training pair')}, {counted(len(one.pairs.validation), 'validation pair')}"
     tokens = f"; {one.tokens.tokens:,} tokens per epoch, longest sequence {one.tokens.longest:,} tokens" if one.tokens else ""
     return f"{found} ({rows}; columns {', '.join(one.columns)}){tokens}"
 
@@ -261,10 +261,6 @@ Then:
   launcher check {exp}    find every mistake
   launcher show {exp}     show every value and its origin
   launcher run {exp}      train"""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _show_table(rows: Sequence[Sequence[str]]) -> None:

@@ -11,7 +11,7 @@ import click
 
 from .health import drawn
 from .terminal.options import cluster_option, json_option, namespace_option, run_argument, tool_option
-from .terminal.screen import LABEL, columns, complain, notices, say, table, this_launcher
+from .terminal.screen import LABEL, columns, complain, counted, notices, say, table, this_launcher
 
 if TYPE_CHECKING:
     from ..runs.learned import Learned
@@ -84,7 +84,7 @@ def score(name: str, file: Path, output: Path | None, column: str | None, backen
     if as_json:
         click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
         return
-    say(f"{found.learned['pairs']:,} pairs of {found.file}:")
+    say(f"{counted(found.learned['pairs'], 'pair')} of {found.file}:")
     after = found.learned["after"]
     table([("", "mean", "95 % interval"), *(_estimate(label, after[key], spec) for label, key, spec in _SCORED)])
     say()

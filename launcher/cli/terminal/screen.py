@@ -32,6 +32,11 @@ def say(text: str = "", *, indent: int = 0, err: bool = False) -> None:
         click.echo(line if width is None else wrapped(line, width, indent), err=err)
 
 
+def counted(number: int, noun: str) -> str:
+    """The number with its noun, which has an s unless it is one."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def complain(line: str) -> None:
     """``say`` on standard error, so that standard output holds the answer alone."""
     say(line, err=True)

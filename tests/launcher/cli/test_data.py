@@ -30,6 +30,14 @@ def typed(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str
     return int(ended.value.code or 0), *capsys.readouterr()
 
 
+def test_one_pair_is_no_pairs(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "data" / "validation_data.csv").write_text("prompt,chosen,rejected\nWhen?,At nine.,Later.\n")
+    (home / "configs" / "e.yml").open("a").write("  validation_filename: validation_data.csv\n")
+    _, out, _ = typed(capsys, "exp_1")
+    assert out.startswith("exp_1: 24 training pairs, 1 validation pair\n")
+    assert "data/validation_data.csv: 1 row\n" in out
+
+
 def test_one_screen_has_lengths_what_tells_the_answers_apart_and_a_pair(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = typed(capsys, "exp_1")
     assert code == 0
