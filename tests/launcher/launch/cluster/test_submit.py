@@ -71,8 +71,8 @@ def test_without_claims_checkpoint_to_gives_each_pod_disks_of_its_own_and_says_s
     done = submit(Choice("demo", ("checkpoint_to=s3://ckpt/team", "storage_config.endpoint_url=https://minio"), "first"))
     assert done.notices[:2] == (
         "claim dpo-runs not found, and checkpoint_to is set: each pod has an emptyDir for runs and cache",
-        "volume runs is an emptyDir: checkpoints, metrics, logs and adapter are in s3://ckpt/team, and a pod that is started "
-        "again resumes from there",
+        "volume runs is an emptyDir: checkpoints, metrics, logs and adapter are in s3://ckpt/team, and a restarted pod "
+        "resumes from there",
     )
     job = api.objects.get("jobs", "first")
     pod = job["spec"]["template"]["spec"]
