@@ -53,7 +53,7 @@ def remove(name: str, *, cluster: bool, namespace: str | None) -> Iterator[str]:
 
 
 def _left(name: str, namespace: str | None) -> list[str]:
-    """What was removed of a run that was never created; nothing where no cluster answers, or nothing may be read."""
+    """Removes what a killed submit left, and says what; empty if no cluster answers or the caller may read nothing."""
     from ..backends.finding import cluster_of, has_kubeconfig
     from ..backends.kubernetes.follow.removal import left_over
     from ..experiment.files import read_env

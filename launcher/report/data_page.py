@@ -84,7 +84,7 @@ def _finding(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _example(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """A pair of ``trainer.inputs.tokens.preview.shown``, with parts that are not endless."""
+    """A pair of ``trainer.inputs.tokens.preview.shown``, with long parts cut."""
     answers = {name: shown[name] for name in ("chosen", "rejected") if shown[name]["kept"] or shown[name]["cut"]}
     counts = {"prompt": len(shown["prompt"]), **{name: len(of["kept"]) + len(of["cut"]) for name, of in answers.items()}}
     parts = {name: {part: _part(of[part]) for part in ("kept", "cut")} for name, of in answers.items()}

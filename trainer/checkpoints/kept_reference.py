@@ -18,7 +18,7 @@ FILE: Final = "reference/logps.safetensors"  # below: servers load every *.safet
 
 
 def keep_logps(trainer: Any, folder: Path) -> None:
-    """Writes them into the checkpoint ``folder``; nothing where they are computed in every step, or the method has none."""
+    """Writes the log-probabilities into the checkpoint ``folder``; nothing if a run has none or computes them in every step."""
     if trainer.reference_logps and trainer.args.should_save:
         (folder / FILE).parent.mkdir(exist_ok=True)
         save_file({role: logps.contiguous() for role, logps in trainer.reference_logps.items()}, folder / FILE)
