@@ -48,10 +48,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def watching(store: Any, rank: int, timeout: float = 60) -> tuple[Peers, list[str]]:
+    """A rank that has looked at the others once, at the time when the test begins."""
     said: list[str] = []
     peers = Peers(store, rank, 2, timeout=timeout, end=said.append)
     peers.start()
-    wait_for(lambda: store.check([f"peer/{rank}"]))
+    wait_for(lambda: store.check([f"peer/{rank}"]) and beats(store, rank) >= 2)
     return peers, said
 
 
